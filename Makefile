@@ -1,0 +1,61 @@
+# The two commands a newcomer needs: `sudo make demo` and `sudo make test`.
+# Each first runs scripts/install, which does nothing when all is in place.
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+
+# nft and ip live in sbin, which a plain user's PATH lacks. A virtual
+# environment that sees the distribution's packages would see ~/.local too,
+# and then what runs would depend on whose home this is.
+export PATH := $(PATH):/usr/sbin:/sbin
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH PYTHONHOME
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help install install-command demo test test-long lint format golden bench fresh clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install:  ## Debian's packages that are missing, and .venv with the pinned rest
+	@scripts/install
+
+install-command: _root install  ## kproxy and netns-lab in /usr/local/bin, linked to .venv
+	ln -sfn $(CURDIR)/$(VENV)/bin/kproxy $(CURDIR)/$(VENV)/bin/netns-lab /usr/local/bin/
+
+demo: _root install  ## the chapter's services in a lab on this machine, with a report
+	@$(PYTHON) -m netns_lab.demo
+
+test: _root lint  ## lint, then the whole suite (not the long runs); what CI runs
+	$(PYTHON) -m pytest -m "not long"
+
+test-long: _root install  ## the long runs of properties and stories
+	$(PYTHON) -m pytest -m long
+
+lint: install  ## ruff, its formatter, mypy --strict
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+format: install  ## what ruff can put right by itself
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+golden: install  ## rewrite the golden rulesets; read the diff before committing it
+	$(PYTHON) -m pytest tests/golden --rewrite-golden
+
+bench: _root install  ## the table of docs and README, peers in the same run
+	@$(PYTHON) -m bench
+
+fresh: _root  ## both commands on a bare Debian 12 and 13 (debootstrap, some minutes)
+	@scripts/fresh
+
+clean:  ## remove .venv and every cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf *.egg-info netns-lab/*.egg-info
+
+.PHONY: _root
+_root:
+	@[ "$$(id -u)" = 0 ] || { echo "make $(MAKECMDGOALS): the lab makes network namespaces and nftables rules, which needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
