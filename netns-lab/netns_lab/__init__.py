@@ -1,0 +1,13 @@
+"""A network of namespaces for tests, and for playing by hand.
+
+    topology ---> lab ---------------------------> probe
+    (data)        |-- netns     enter, make, remove one namespace
+                  |-- wire      its links, addresses, routes (pyroute2)
+                  |-- registry  which labs this host has; removing them
+                  '-- serve     one process: the pods' HTTP and UDP servers (http: its pure part)
+
+``topology`` says what there is, ``Lab`` in ``lab`` brings it up and takes it
+down, ``probe`` holds the clients a test asks with, ``manifests`` says the pods
+as Kubernetes would, and ``cli`` is ``netns-lab``. The package knows nothing of
+what is being tested in it.
+"""

@@ -1,0 +1,142 @@
+"""``netns-lab``: labs by hand.
+
+Exit code 0: done; 1: it could not be done, and a sentence on stderr says why;
+2: wrong use. ``exec`` becomes the command, and has its exit code.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+from netns_lab import netns, registry
+from netns_lab.lab import Lab
+from netns_lab.manifests import as_list, pod_manifests
+from netns_lab.topology import chapter, multi, single
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.verb(arguments)
+    except (OSError, LookupError, ValueError, RuntimeError) as error:
+        print(f"netns-lab: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="netns-lab", description="Nodes, pods and clients in network namespaces."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    up = verbs.add_parser("up", help="bring a lab up and leave it up", description=TOPOLOGIES)
+    up.add_argument("topology", nargs="?", choices=("chapter", "single", "multi"), default="chapter")
+    up.add_argument("--name", help="what to call the lab (default: six hexadecimal digits)")
+    up.add_argument("--pods", type=_count, default=3, help="pods (multi: on each node); default %(default)s")
+    up.add_argument("--nodes", type=_count, default=2, help="nodes of multi; default %(default)s")
+    up.set_defaults(verb=_up)
+
+    down = verbs.add_parser("down", help="take a lab down, with all that runs in it")
+    which = down.add_mutually_exclusive_group(required=True)
+    which.add_argument("lab", nargs="?", metavar="LAB")
+    which.add_argument("--all", action="store_true", help="every lab, those of running tests too")
+    down.set_defaults(verb=_down)
+
+    listing = verbs.add_parser("list", help="the labs and what is in them")
+    listing.set_defaults(verb=_list)
+
+    execute = verbs.add_parser("exec", help="run a command in a node, pod or client")
+    execute.add_argument("lab", metavar="LAB")
+    execute.add_argument("host", metavar="HOST", help="the name of a node, pod or client, or lan")
+    execute.add_argument("command", nargs="+", metavar="COMMAND", help="after --")
+    execute.set_defaults(verb=_exec)
+
+    manifests = verbs.add_parser("manifests", help="the lab's pods as Kubernetes objects (a JSON List)")
+    manifests.add_argument("lab", metavar="LAB")
+    manifests.set_defaults(verb=_manifests)
+
+    prune = verbs.add_parser("prune", help="remove the labs whose owners have died")
+    prune.set_defaults(verb=_prune)
+    return parser
+
+
+TOPOLOGIES = (
+    "chapter: a node with kubia pods, a client pod and a client outside. "
+    "single: a node with pods pod-1 on. multi: nodes n1 on, each with pods n1-pod-1 on."
+)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100")
+    return number
+
+
+def _up(arguments: argparse.Namespace) -> None:
+    build = {
+        "chapter": lambda: chapter(arguments.pods),
+        "single": lambda: single(arguments.pods),
+        "multi": lambda: multi(arguments.nodes, arguments.pods),
+    }
+    with Lab(build[arguments.topology](), arguments.name) as lab:
+        name = lab.id
+        lab.detach()
+    _describe(registry.load(name))
+
+
+def _down(arguments: argparse.Namespace) -> None:
+    _need_root()
+    labs = registry.labs() if arguments.all else [registry.load(arguments.lab)]
+    for record in labs:
+        registry.remove(record.id)
+        print(f"{record.id} is down")
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    for record in registry.labs():
+        _describe(record)
+
+
+def _exec(arguments: argparse.Namespace) -> None:
+    _need_root()
+    record = registry.load(arguments.lab)
+    host = arguments.host if arguments.host == "lan" else record.topology.host(arguments.host).name
+    netns.enter(record.namespace(host))
+    try:
+        os.execvp(arguments.command[0], arguments.command)
+    except OSError as error:
+        raise RuntimeError(f"{arguments.command[0]}: {error.strerror}") from None
+
+
+def _manifests(arguments: argparse.Namespace) -> None:
+    print(json.dumps(as_list(pod_manifests(registry.load(arguments.lab).topology)), indent=2))
+
+
+def _prune(arguments: argparse.Namespace) -> None:
+    _need_root()
+    for lab in registry.prune():
+        print(f"{lab} is pruned")
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise PermissionError("this needs root")
+
+
+def _describe(record: registry.Record) -> None:
+    owner = "stays until down" if record.owner is None else f"of process {record.owner.pid}"
+    if record.orphaned():
+        owner += ", which has died"
+    print(f"{record.id} ({owner})")
+    topology = record.topology
+    for kind, hosts in (("node", topology.nodes), ("pod", topology.pods), ("client", topology.clients)):
+        for host in hosts:
+            addresses = " ".join(topology.addresses(host).values())
+            print(f"  {kind:6}  {host.name:20} {record.namespace(host.name):32} {addresses}")

@@ -1,0 +1,257 @@
+"""A topology brought up: namespaces, cables and servers, and handles to what is in them.
+
+    with Lab(chapter()) as lab:
+        lab.pod("kubia-4bv25").run(["ip", "route"])
+        lab.client("outside").socket(AF_INET, SOCK_STREAM)
+
+However the ``with`` ends, nothing is left: no namespace, no process, no file.
+If this process is killed, the lab's server cleans up (see ``registry``).
+Several labs, of one process or many, do not see each other.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from netns_lab import netns, registry, wire
+from netns_lab.topology import LAN_GATEWAY, Client, Family, Host, Node, Pod, Topology
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A node, pod or client of a running lab."""
+
+    name: str
+    netns: str
+    addresses: Mapping[Family, str]
+    started: list[subprocess.Popen[Any]] = field(default_factory=list, repr=False)
+
+    def address(self, family: Family) -> str:
+        return self.addresses[family]
+
+    def inside(self, call: Callable[[], Result]) -> Result:
+        """What ``call`` returns or raises, run in the namespace; the calling thread stays where it is."""
+        return netns.inside(self.netns, call)
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket of the namespace."""
+        return self.inside(partial(socket.socket, family, kind, protocol))
+
+    def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+        """``subprocess.run`` in the namespace, with its options; text unless ``text=False``."""
+        return self.inside(partial(subprocess.run, argv, **{"text": True, **options}))
+
+    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """``subprocess.Popen`` in the namespace; what still runs when the lab ends is killed."""
+        process = self.inside(partial(subprocess.Popen[Any], argv, **{"text": True, **options}))
+        self.started.append(process)
+        return process
+
+
+class Server:
+    """The lab's server process (``serve``), from construction until ``reap``."""
+
+    def __init__(self, lab: str) -> None:
+        ours, theirs = socket.socketpair()
+        package = str(Path(__file__).resolve().parents[1])
+        path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "netns_lab.serve", lab],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                cwd="/",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+                start_new_session=True,  # what a terminal sends its group is not for the server
+            )
+        with ours:
+            self._commands = ours.makefile("w")
+            self._answers = ours.makefile("r")
+        self.process = registry.Process.find(self._process.pid)
+
+    def do(self, **command: Any) -> None:
+        """Give a command and wait until it is done; RuntimeError if it failed."""
+        self._commands.write(json.dumps(command) + "\n")
+        self._commands.flush()
+        answer = self._answers.readline()
+        failure = json.loads(answer) if answer else "it has died"
+        if failure is not None:
+            raise RuntimeError(f"the lab's server: {failure}")
+
+    def reap(self) -> None:
+        """Kill it, if nothing has, and leave no zombie."""
+        self._process.kill()
+        self._process.wait()
+        self._commands.close()
+        self._answers.close()
+
+
+class Lab:
+    """A topology that is up between ``up`` and ``close``, or as a context manager."""
+
+    def __init__(self, topology: Topology, name: str | None = None) -> None:
+        self.topology = topology
+        self._name = name
+        self._record: registry.Record | None = None
+        self._server: Server | None = None
+        self._started: list[subprocess.Popen[Any]] = []
+
+    def __enter__(self) -> "Lab":
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def id(self) -> str:
+        return self._up.id
+
+    def up(self) -> None:
+        """Build it; returns when all servers listen. PermissionError for those who are not root."""
+        if os.geteuid() != 0:
+            raise PermissionError("a lab needs root: it makes network namespaces")
+        registry.prune()
+        self._record = registry.reserve(self.topology, self._name)
+        try:
+            self._server = Server(self.id)
+            self._save(replace(self._up, server=self._server.process))
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Take it down; again, or of a lab that is not up, nothing happens."""
+        if self._record is None:
+            return
+        for process in self._started:
+            process.kill()
+        registry.remove(self._record.id)
+        for process in self._started:
+            process.wait()
+        if self._server:
+            self._server.reap()
+        self._record = self._server = None
+        self._started.clear()
+
+    def detach(self) -> None:
+        """Leave it up, without an owner, until ``registry.remove`` is called with its id."""
+        self._save(replace(self._up, owner=None))
+        self._running.do(detach=True)
+        self._record = self._server = None
+
+    def node(self, name: str) -> Handle:
+        return self._handle(self.topology.node(name))
+
+    def pod(self, name: str) -> Handle:
+        return self._handle(self.topology.pod(name))
+
+    def client(self, name: str) -> Handle:
+        return self._handle(self.topology.client(name))
+
+    def start_pod(self, name: str) -> None:
+        """Let the servers of a pod that was stopped listen again."""
+        self._serve(self.topology.pod(name))
+
+    def stop_pod(self, name: str) -> None:
+        """Close the pod's servers and their connections; its network stays."""
+        self._running.do(stop=self.topology.pod(name).name)
+
+    def add_pod(self, pod: Pod) -> Handle:
+        """A pod more, up and listening."""
+        self._save(replace(self._up, topology=self.topology.with_pod(pod)))
+        self._make_pod(pod)
+        self._serve(pod)
+        return self.pod(pod.name)
+
+    def remove_pod(self, name: str) -> None:
+        """A pod less: its servers, processes, routes and namespace go."""
+        pod = self.topology.pod(name)
+        self.stop_pod(name)
+        if not pod.host_network:
+            namespace = self._up.namespace(name)
+            netns.kill_processes([namespace])
+            wire.part_pod(self._up.namespace(pod.node), name)
+            netns.remove(namespace)
+        self._save(replace(self._up, topology=self.topology.without_pod(name)))
+
+    @property
+    def _up(self) -> registry.Record:
+        if self._record is None:
+            raise RuntimeError("this lab is not up")
+        return self._record
+
+    @property
+    def _running(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("this lab is not up")
+        return self._server
+
+    def _save(self, record: registry.Record) -> None:
+        registry.save(record)
+        self._record, self.topology = record, record.topology
+
+    def _handle(self, host: Host) -> Handle:
+        addresses = self.topology.addresses(host)
+        return Handle(host.name, self._up.namespace(host.name), addresses, self._started)
+
+    def _build(self) -> None:
+        topology, namespace = self.topology, self._up.namespace
+        self._make_host("lan")
+        wire.make_lan(namespace("lan"), topology.families)
+        for node in topology.nodes:
+            self._make_host(node.name, forwards=True)
+            self._join_lan(node, LAN_GATEWAY)
+        for node in topology.nodes:
+            for other in topology.nodes:
+                if other is not node:
+                    wire.route_to(
+                        namespace(node.name), topology.pod_cidrs(other), via=topology.addresses(other)
+                    )
+        for client in topology.clients:
+            self._make_host(client.name)
+            first = topology.node(client.via) if client.via else topology.nodes[0]
+            self._join_lan(client, topology.addresses(first))
+        for pod in topology.pods:
+            self._make_pod(pod)
+        for pod in topology.pods:
+            self._serve(pod)
+
+    def _make_host(self, name: str, forwards: bool = False) -> None:
+        namespace = self._up.namespace(name)
+        netns.create(namespace)
+        wire.set_up_host(namespace, self.topology.families, forwards)
+
+    def _join_lan(self, host: Node | Client, default_via: wire.Addresses) -> None:
+        namespace = self._up.namespace
+        addresses = self.topology.addresses(host)
+        wire.join_lan(namespace(host.name), namespace("lan"), host.name, addresses, default_via)
+
+    def _make_pod(self, pod: Pod) -> None:
+        if not pod.host_network:
+            self._make_host(pod.name)
+            namespace = self._up.namespace
+            wire.join_pod(namespace(pod.node), namespace(pod.name), pod.name, self.topology.addresses(pod))
+
+    def _serve(self, pod: Pod) -> None:
+        self._running.do(
+            serve={
+                "pod": pod.name,
+                "namespace": self._up.namespace(pod.name),
+                "addresses": list(self.topology.addresses(pod).values()),
+                "ports": [asdict(port) for port in pod.ports],
+            }
+        )

@@ -1,0 +1,213 @@
+"""Clients for tests: ask over HTTP or UDP, ping, or ask thousands of times.
+
+A probe runs in the namespace of the handle it is given and never raises for
+what a network can do: the reply's ``outcome`` says it.
+"""
+
+import errno
+import json
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from itertools import count
+
+from netns_lab import netns
+from netns_lab.lab import Handle
+
+PING_IDENTIFIERS = count(1)
+
+
+class Outcome(StrEnum):
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """A reset instead of a handshake, or ICMP port unreachable."""
+    RESET = "reset"
+    """The connection broke, or ended early, after the handshake."""
+    TIMEOUT = "timeout"
+    """Silence; also a packet the host's own output hook dropped."""
+    UNREACHABLE = "unreachable"
+    """No route, or another ICMP unreachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a pod answered: who it is, whom it saw and on which port; empty unless ``outcome`` is ANSWERED."""
+
+    outcome: Outcome
+    pod: str = ""
+    client: str = ""
+    client_port: int = 0
+    port: int = 0
+    status: int = 0
+    body: str = ""
+
+
+def http_get(
+    handle: Handle,
+    address: str,
+    port: int,
+    timeout: float = 2,
+    source_port: int | None = None,
+    path: str = "/",
+) -> Reply:
+    """GET by a connection of its own. ``timeout`` is for each of connecting, sending and reading."""
+    return handle.inside(partial(_http, address, port, timeout, source_port, path))
+
+
+def many(
+    handle: Handle, address: str, port: int, n: int, concurrency: int = 16, timeout: float = 5
+) -> Counter[str]:
+    """GET ``n`` times, ``concurrency`` at once: how often each pod answered, or what else came of it."""
+    with ThreadPoolExecutor(concurrency, initializer=partial(netns.enter, handle.netns)) as pool:
+        replies = pool.map(lambda _: _http(address, port, timeout), range(n))
+        return Counter(reply.pod or str(reply.outcome) for reply in replies)
+
+
+def udp_ask(
+    handle: Handle,
+    address: str,
+    port: int,
+    payload: str = "",
+    timeout: float = 2,
+    source_port: int | None = None,
+) -> Reply:
+    """Send a datagram and wait for the echo, the reply's body. Only answers from ``address`` count."""
+    return handle.inside(partial(_udp, address, port, payload, timeout, source_port))
+
+
+def echo(handle: Handle, address: str, timeout: float = 1) -> bool:
+    """Whether ``address`` answers an ICMP echo request."""
+    return handle.inside(partial(_ping, address, timeout))
+
+
+def _socket(address: str, kind: int, timeout: float, source_port: int | None) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    sock.settimeout(timeout)
+    if source_port is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("", source_port))
+    return sock
+
+
+def _http(address: str, port: int, timeout: float, source_port: int | None = None, path: str = "/") -> Reply:
+    host = f"[{address}]" if ":" in address else address
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    with _socket(address, socket.SOCK_STREAM, timeout, source_port) as sock:
+        try:
+            sock.connect((address, port))
+        except OSError as error:
+            return Reply(_outcome(error))
+        try:
+            sock.sendall(request.encode())
+            answer = b"".join(iter(partial(sock.recv, 65536), b""))
+        except ConnectionError:
+            return Reply(Outcome.RESET)
+        except OSError as error:
+            return Reply(_outcome(error))
+    return _read(answer)
+
+
+def _read(answer: bytes) -> Reply:
+    head, blank, body = answer.partition(b"\r\n\r\n")
+    status, *fields = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+    if not blank or len(body) != int(headers["content-length"]):
+        return Reply(Outcome.RESET)
+    client, client_port = _endpoint(headers["x-client"])
+    return Reply(
+        Outcome.ANSWERED,
+        pod=headers["x-pod"],
+        client=client,
+        client_port=client_port,
+        port=int(headers["x-port"]),
+        status=int(status.split()[1]),
+        body=body.decode(),
+    )
+
+
+def _udp(address: str, port: int, payload: str, timeout: float, source_port: int | None) -> Reply:
+    with _socket(address, socket.SOCK_DGRAM, timeout, source_port) as sock:
+        try:
+            sock.connect((address, port))
+            # the host's own output hook dropped it: silence, unless a reject's ICMP error comes
+            with suppress(PermissionError):
+                sock.send(payload.encode())
+            answer = json.loads(sock.recv(65536))
+        except OSError as error:
+            return Reply(_outcome(error))
+    client, client_port = _endpoint(answer["client"])
+    return Reply(Outcome.ANSWERED, answer["pod"], client, client_port, answer["port"], body=answer["echo"])
+
+
+def _outcome(error: OSError) -> Outcome:
+    """What an error of connecting, sending or receiving means; raised again if no network does that."""
+    if isinstance(error, TimeoutError) or error.errno == errno.EPERM:
+        return Outcome.TIMEOUT
+    if error.errno == errno.ECONNREFUSED:
+        return Outcome.REFUSED
+    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES):
+        return Outcome.UNREACHABLE
+    raise error
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    address, _, port = text.rpartition(":")
+    return address.strip("[]"), int(port)
+
+
+def _ping(address: str, timeout: float) -> bool:
+    identifier = next(PING_IDENTIFIERS) % 0x10000
+    family, protocol, request, answers = (_ping_v6 if ":" in address else _ping_v4)(identifier)
+    with socket.socket(family, socket.SOCK_RAW, protocol) as sock:
+        with suppress(PermissionError):  # dropped by the host's own output hook
+            sock.sendto(request, (address, 0))
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            sock.settimeout(left)
+            try:
+                packet, source = sock.recvfrom(65536)
+            except OSError:
+                return False
+            if source[0] == address and answers(packet):
+                return True
+    return False
+
+
+Ping = tuple[socket.AddressFamily, int, bytes, Callable[[bytes], bool]]
+
+
+def _ping_v4(identifier: int) -> Ping:
+    _quiet_scapy()
+    from scapy.layers.inet import ICMP, IP
+
+    def answers(packet: bytes) -> bool:
+        parsed = IP(packet)
+        return ICMP in parsed and parsed[ICMP].type == 0 and parsed[ICMP].id == identifier
+
+    return socket.AF_INET, socket.IPPROTO_ICMP, bytes(ICMP(id=identifier) / b"netns-lab"), answers
+
+
+def _ping_v6(identifier: int) -> Ping:
+    _quiet_scapy()
+    from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
+
+    def answers(packet: bytes) -> bool:
+        return packet[0] == 129 and ICMPv6EchoReply(packet).id == identifier
+
+    request = ICMPv6EchoRequest(id=identifier, data=b"netns-lab", cksum=0)  # the kernel sums it
+    return socket.AF_INET6, socket.IPPROTO_ICMPV6, bytes(request), answers
+
+
+def _quiet_scapy() -> None:
+    """Keep scapy from reading and complaining of routes: it only spells packets here."""
+    from scapy.config import conf
+
+    logging.getLogger("scapy").setLevel(logging.CRITICAL)
+    conf.route_autoload = conf.route6_autoload = False

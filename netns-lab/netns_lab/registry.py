@@ -1,0 +1,149 @@
+"""Which labs this host has, and their removal.
+
+A lab is a file /run/netns-lab/<id>.json, there before its first namespace and
+until after its last, and namespaces ``nl-<id>-<host>``. It belongs to an owner,
+the process that runs it, or to nobody, when ``netns-lab down`` is to end it. An
+owner is a pid with its start time, since pids come again. A lab whose owner
+has died is removed by its server, or if that died too by ``prune``, which
+every lab that starts runs.
+
+Making and removing take the directory's lock, so that an id that comes free is
+not taken while a slow remover still clears it away.
+"""
+
+import json
+import os
+import re
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from netns_lab import netns
+from netns_lab.topology import Topology
+
+RUN = Path("/run/netns-lab")
+
+
+@dataclass(frozen=True)
+class Process:
+    pid: int
+    start: int
+
+    @classmethod
+    def find(cls, pid: int) -> "Process":
+        """The process that has this pid now; a zombie has started never. OSError if there is none."""
+        # proc(5): pid (comm) state ppid ... and the start time is field 22
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        return cls(pid, int(fields[19]) if fields[0] not in "ZX" else 0)
+
+    def alive(self) -> bool:
+        try:
+            return Process.find(self.pid) == self
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the file says of a lab."""
+
+    id: str
+    topology: Topology
+    owner: Process | None
+    server: Process | None = None
+
+    def namespace(self, host: str) -> str:
+        """The namespace of a node, pod or client, or of the ``lan``."""
+        pods = [pod for pod in self.topology.pods if pod.name == host]
+        return f"nl-{self.id}-{pods[0].node if pods and pods[0].host_network else host}"
+
+    def namespaces(self) -> list[str]:
+        """Those there are, whatever the topology says."""
+        return sorted(path.name for path in netns.RUN.glob(f"nl-{self.id}-*"))
+
+    def orphaned(self) -> bool:
+        return self.owner is not None and not self.owner.alive()
+
+
+def reserve(topology: Topology, name: str | None) -> Record:
+    """A new lab of this process. ValueError for a bad name, FileExistsError for one in use."""
+    if name is not None and not re.fullmatch(r"[a-z0-9]{1,12}", name):
+        raise ValueError(f"{name!r} cannot name a lab: 1 to 12 lower-case letters and digits")
+    RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+    lab = name or secrets.token_hex(3)
+    with netns.locked(RUN):
+        if _path(lab).exists():
+            raise FileExistsError(f"there is a lab {lab!r} already")
+        record = Record(lab, topology, owner=Process.find(os.getpid()))
+        save(record)
+    return record
+
+
+def save(record: Record) -> None:
+    """Replace the lab's file."""
+    new = _path(record.id).with_suffix(".new")
+    new.write_text(json.dumps(asdict(record), indent=1) + "\n")
+    new.rename(_path(record.id))
+
+
+def load(lab: str) -> Record:
+    """LookupError if there is no such lab."""
+    try:
+        plain = json.loads(_path(lab).read_text())
+    except FileNotFoundError:
+        there_are = ", ".join(record.id for record in labs()) or "none"
+        raise LookupError(f"no lab {lab!r}: there are {there_are}") from None
+    return Record(
+        plain["id"],
+        Topology.from_dict(plain["topology"]),
+        owner=plain["owner"] and Process(**plain["owner"]),
+        server=plain["server"] and Process(**plain["server"]),
+    )
+
+
+def labs() -> list[Record]:
+    """All labs of this host, by id."""
+    records = []
+    for path in sorted(RUN.glob("*.json")):
+        try:
+            records.append(load(path.stem))
+        except LookupError:  # removed meanwhile
+            continue
+    return records
+
+
+def remove(lab: str) -> None:
+    """End the lab's processes and take away its namespaces and its file; without it, nothing happens.
+
+    The server goes last of all but the file: were this process to die halfway,
+    it would finish the work.
+    """
+    with netns.locked(RUN):
+        if _path(lab).exists():
+            _remove(load(lab))
+
+
+def prune() -> list[str]:
+    """Remove the labs whose owners have died; their ids."""
+    if not RUN.exists():
+        return []
+    with netns.locked(RUN):
+        orphans = [record for record in labs() if record.orphaned()]
+        for record in orphans:
+            _remove(record)
+    return [record.id for record in orphans]
+
+
+def _remove(record: Record) -> None:
+    names = record.namespaces()
+    netns.kill_processes(names)
+    for name in names:
+        netns.remove(name)
+    if record.server and record.server.alive() and record.server.pid != os.getpid():
+        netns.kill(record.server.pid)
+    _path(record.id).with_suffix(".new").unlink(missing_ok=True)
+    _path(record.id).unlink(missing_ok=True)
+
+
+def _path(lab: str) -> Path:
+    return RUN / f"{lab}.json"

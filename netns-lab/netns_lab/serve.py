@@ -1,0 +1,205 @@
+"""The server process: one for a lab, it is all pods' HTTP and UDP servers, and the lab's undertaker.
+
+HTTP answers ``You've hit <pod> <text>`` and in headers X-Pod, X-Client (the
+peer it sees) and X-Port; ``/stream?bytes=N&rate=BYTES-PER-SECOND`` answers
+slowly. UDP echoes a line of JSON that says the same.
+
+The listening sockets are made inside the pods' namespaces, the process itself
+stays outside. Its owner commands it by lines of JSON on stdin, each answered
+by one on stdout: null, or what went wrong.
+
+    {"serve": {"pod": ..., "namespace": ..., "addresses": [...], "ports": [{...}]}}
+    {"stop": "pod"}
+    {"detach": true}     go on without an owner
+
+The end of stdin is the owner's death: the lab is removed.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from netns_lab import http, netns, registry
+from netns_lab.topology import Port
+
+BACKLOG = 4096
+AT_ONCE = 256
+CHUNK = 64 * 1024
+STREAM_STEP = 0.05
+BODY = b"0123456789abcdefghijklmnopqrstuvwxyz\n" * (CHUNK // 37 + 1)
+
+Listener = tuple[Port, socket.socket]
+
+
+def listen(addresses: list[str], ports: list[Port]) -> list[Listener]:
+    """A non-blocking socket in the calling thread's namespace for each address and port."""
+    listeners = []
+    for address in addresses:
+        for port in ports:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
+            listener = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+            if port.protocol == "tcp":
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address, port.number))
+            if port.protocol == "tcp":
+                listener.listen(BACKLOG)
+            listeners.append((port, listener))
+    return listeners
+
+
+class PodServers:
+    """The servers of one pod, from construction until ``stop``."""
+
+    def __init__(self, pod: str, namespace: str, addresses: list[str], ports: list[Port]) -> None:
+        self.pod = pod
+        self.loop = asyncio.get_running_loop()
+        self.conversations: set[asyncio.Task[None]] = set()
+        self.listeners = netns.inside(namespace, partial(listen, addresses, ports))
+        for port, listener in self.listeners:
+            ready = self._accept if port.protocol == "tcp" else self._echo
+            self.loop.add_reader(listener, ready, port, listener)
+
+    def stop(self) -> None:
+        """Close all, also the connections in progress, as when a process dies."""
+        for _, listener in self.listeners:
+            self.loop.remove_reader(listener)
+            listener.close()
+        for conversation in self.conversations:
+            conversation.cancel()
+
+    def _accept(self, port: Port, listener: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                connection, peer = listener.accept()
+            except OSError:  # no more, or the peer has gone already
+                return
+            connection.setblocking(False)
+            seen = {"X-Pod": self.pod, "X-Client": endpoint(peer), "X-Port": str(port.number)}
+            self._begin(self._converse(connection, port, seen))
+
+    def _begin(self, conversation: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(conversation)
+        self.conversations.add(task)
+        task.add_done_callback(self.conversations.discard)
+
+    async def _converse(self, connection: socket.socket, port: Port, seen: dict[str, str]) -> None:
+        buffer = bytearray()
+        with connection, suppress(OSError):
+            try:
+                keep_alive = True
+                while keep_alive:
+                    while (request := http.next_request(buffer)) is None:
+                        more = await self.loop.sock_recv(connection, CHUNK)
+                        if not more:
+                            return
+                        buffer += more
+                    keep_alive = request.keep_alive
+                    if request.path == "/stream":
+                        await self._stream(connection, request, seen)
+                    else:
+                        body = f"You've hit {self.pod} {port.text}".rstrip().encode() + b"\n"
+                        head = http.head(200, len(body), keep_alive, seen)
+                        await self.loop.sock_sendall(
+                            connection, head if request.method == "HEAD" else head + body
+                        )
+            except http.BadRequest as bad:
+                body = f"{bad}\n".encode()
+                head = http.head(bad.status, len(body), False, seen)
+                await self.loop.sock_sendall(connection, head + body)
+
+    async def _stream(self, connection: socket.socket, request: http.Request, seen: dict[str, str]) -> None:
+        left = request.number("bytes", CHUNK)
+        rate = request.number("rate", 0)
+        await self.loop.sock_sendall(connection, http.head(200, left, request.keep_alive, seen))
+        if request.method == "HEAD":
+            return
+        step = min(max(1, int(rate * STREAM_STEP)), CHUNK) if rate else CHUNK
+        while left:
+            size = min(step, left)
+            await self.loop.sock_sendall(connection, BODY[:size])
+            left -= size
+            if rate:
+                await asyncio.sleep(size / rate)
+
+    def _echo(self, port: Port, listener: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                payload, peer = listener.recvfrom(CHUNK)
+            except OSError:
+                return
+            answer = {
+                "pod": self.pod,
+                "client": endpoint(peer),
+                "port": port.number,
+                "echo": payload.decode(errors="replace"),
+            }
+            with suppress(OSError):  # a full buffer loses a datagram, as networks do
+                listener.sendto(json.dumps(answer).encode() + b"\n", peer)
+
+
+def endpoint(peer: tuple[Any, ...]) -> str:
+    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+
+
+class Commands:
+    """What the owner says, done."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, PodServers] = {}
+        self.detached = False
+
+    def do(self, line: bytes) -> None:
+        match json.loads(line):
+            case {"serve": {"pod": pod, "namespace": namespace, "addresses": addresses, "ports": ports}}:
+                self.pods[pod] = PodServers(pod, namespace, addresses, [Port(**port) for port in ports])
+            case {"stop": pod}:
+                self.pods.pop(pod).stop()
+            case {"detach": True}:
+                self.detached = True
+
+
+async def follow(commands: Commands) -> None:
+    """Do and answer the commands that come, until there is no more owner."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    while not commands.detached:
+        line = await reader.readline()
+        if not line:
+            return
+        failure = None
+        try:
+            commands.do(line)
+        except (OSError, LookupError, ValueError) as error:
+            failure = f"{type(error).__name__}: {error}"
+        sys.stdout.write(json.dumps(failure) + "\n")
+        sys.stdout.flush()
+
+
+async def serve_alone() -> None:
+    """Let go of the owner's terminal and serve until killed."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+    await asyncio.Event().wait()
+
+
+async def serve(lab: str) -> None:
+    commands = Commands()
+    await follow(commands)
+    if commands.detached:
+        await serve_alone()
+    registry.remove(lab)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1]))

@@ -1,0 +1,216 @@
+"""Topologies as data: nodes, pods and clients, their addresses and ports.
+
+Every node and client has one address per family on the LAN, a bridge that
+joins them. A node has a range of pod addresses in each family; a pod has one
+address of its node's range, or with ``host_network`` the node's own. Names are
+unique in a topology, since each is a namespace: lower-case DNS labels.
+
+``chapter``, ``single`` and ``multi`` build the usual ones.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import Any, Literal, TypeVar
+from zlib import crc32
+
+Family = Literal[4, 6]
+
+LAN_GATEWAY: dict[Family, str] = {4: "192.168.77.1", 6: "fd77::1"}
+"""Where the nodes' default routes lead: it answers ping and forwards nothing."""
+
+POD_NETWORK: dict[Family, str] = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}
+"""What the nodes' pod ranges are cut from: the cluster CIDRs."""
+
+RESERVED_NAMES = frozenset({"lan", "lo", "eth0"})
+KUBIA_NAMES = ("kubia-4bv25", "kubia-7sd67", "kubia-zhg6k")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A named port a pod serves: HTTP on tcp, an echo on udp; ``text`` is added to what HTTP answers."""
+
+    name: str
+    number: int
+    protocol: Literal["tcp", "udp"] = "tcp"
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: str
+    v4: str
+    v6: str
+    pod_cidr_v4: str
+    pod_cidr_v6: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod; one of the host's network leaves ``v4`` and ``v6`` empty and has its node's addresses."""
+
+    name: str
+    node: str
+    v4: str = ""
+    v6: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+    host_network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A host on the LAN that is no node; ``via`` names the node it routes through (default: the first)."""
+
+    name: str
+    v4: str
+    v6: str
+    via: str = ""
+
+
+Host = Node | Pod | Client
+Each = TypeVar("Each", bound=Host)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """All there is in one lab. ValueError, in a sentence, for one that cannot be built."""
+
+    nodes: tuple[Node, ...]
+    pods: tuple[Pod, ...] = ()
+    clients: tuple[Client, ...] = ()
+    families: tuple[Family, ...] = (4, 6)
+
+    def __post_init__(self) -> None:
+        node_names = {node.name for node in self.nodes}
+        names = [host.name for host in self.hosts]
+        if not self.nodes:
+            raise ValueError("a topology needs a node")
+        for name in names:
+            if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) or name in RESERVED_NAMES:
+                raise ValueError(f"{name!r} cannot name a node, pod or client")
+            if names.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice")
+        for pod in self.pods:
+            if pod.node not in node_names:
+                raise ValueError(f"pod {pod.name} is on {pod.node!r}, which is no node")
+        for client in self.clients:
+            if client.via and client.via not in node_names:
+                raise ValueError(f"client {client.name} goes via {client.via!r}, which is no node")
+        for host in self.hosts:
+            for family, address in self.addresses(host).items():
+                if ip_address(address).version != family:
+                    raise ValueError(f"{host.name}: {address} is not an IPv{family} address")
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        return (*self.nodes, *self.pods, *self.clients)
+
+    def host(self, name: str) -> Host:
+        return _named(self.hosts, "node, pod or client", name)
+
+    def node(self, name: str) -> Node:
+        return _named(self.nodes, "node", name)
+
+    def pod(self, name: str) -> Pod:
+        return _named(self.pods, "pod", name)
+
+    def client(self, name: str) -> Client:
+        return _named(self.clients, "client", name)
+
+    def addresses(self, owner: Host) -> dict[Family, str]:
+        """The addresses of ``owner`` by family; those of its node for a pod of the host's network."""
+        if isinstance(owner, Pod) and owner.host_network:
+            owner = self.node(owner.node)
+        both: dict[Family, str] = {4: owner.v4, 6: owner.v6}
+        return {family: both[family] for family in self.families}
+
+    def pod_cidrs(self, node: Node) -> dict[Family, str]:
+        both: dict[Family, str] = {4: node.pod_cidr_v4, 6: node.pod_cidr_v6}
+        return {family: both[family] for family in self.families}
+
+    def with_pod(self, pod: Pod) -> "Topology":
+        return replace(self, pods=(*self.pods, pod))
+
+    def without_pod(self, name: str) -> "Topology":
+        gone = self.pod(name)
+        return replace(self, pods=tuple(pod for pod in self.pods if pod is not gone))
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Topology":
+        """The topology whose ``asdict`` went through JSON."""
+        return cls(
+            nodes=tuple(Node(**node) for node in plain["nodes"]),
+            pods=tuple(
+                Pod(**{**pod, "ports": tuple(Port(**port) for port in pod["ports"])}) for pod in plain["pods"]
+            ),
+            clients=tuple(Client(**client) for client in plain["clients"]),
+            families=tuple(plain["families"]),
+        )
+
+
+def _named(all_of: tuple[Each, ...], kind: str, name: str) -> Each:
+    for each in all_of:
+        if each.name == name:
+            return each
+    raise LookupError(f"no {kind} {name!r}: there are {', '.join(each.name for each in all_of) or 'none'}")
+
+
+def lab_node(number: int) -> Node:
+    """Node ``n<number>``, counted from 1, with the ranges of that number."""
+    return Node(
+        name=f"n{number}",
+        v4=f"192.168.77.{10 + number}",
+        v6=f"fd77::{10 + number}",
+        pod_cidr_v4=f"10.244.{number}.0/24",
+        pod_cidr_v6=f"fd00:10:244:{number}::/64",
+    )
+
+
+def lab_pod(
+    name: str, node: int, number: int, labels: Mapping[str, str] | None = None, ports: tuple[Port, ...] = ()
+) -> Pod:
+    """The pod with the address of that number, counted from 1, in the ranges of node ``n<node>``."""
+    return Pod(
+        name=name,
+        node=f"n{node}",
+        v4=f"10.244.{node}.{1 + number}",
+        v6=f"fd00:10:244:{node}::{1 + number}",
+        labels=labels or {},
+        ports=ports,
+    )
+
+
+WEB = (Port("http", 8080), Port("echo", 5353, "udp"))
+KUBIA = (
+    Port("http-default", 8080, text="on default mux"),
+    Port("http-mux1", 8090, text="on mux1"),
+    Port("echo", 5353, "udp"),
+)
+OUTSIDE = Client("outside", v4="192.168.77.200", v6="fd77::200")
+
+
+def chapter(pods: int = 3) -> Topology:
+    """One node with kubia pods, a client pod and a client outside: the book chapter's cluster."""
+    names = [*KUBIA_NAMES, *(f"kubia-{crc32(bytes([n])):05x}"[:11] for n in range(3, pods))][:pods]
+    kubia = [lab_pod(name, 1, n, {"app": "kubia"}, KUBIA) for n, name in enumerate(names, start=1)]
+    client = lab_pod("client", 1, pods + 1, {"app": "client"})
+    return Topology(nodes=(lab_node(1),), pods=(*kubia, client), clients=(OUTSIDE,))
+
+
+def single(n_pods: int = 1) -> Topology:
+    """One node with pods ``pod-1`` on, which serve 8080/tcp and 5353/udp, and a client outside."""
+    pods = [lab_pod(f"pod-{n}", 1, n, {"app": "web"}, WEB) for n in range(1, n_pods + 1)]
+    return Topology(nodes=(lab_node(1),), pods=tuple(pods), clients=(OUTSIDE,))
+
+
+def multi(n_nodes: int = 2, pods_per_node: int = 2) -> Topology:
+    """Nodes ``n1`` on, each with pods ``n1-pod-1`` on as in ``single``, and a client outside."""
+    numbers = range(1, n_nodes + 1)
+    pods = [
+        lab_pod(f"n{node}-pod-{n}", node, n, {"app": "web"}, WEB)
+        for node in numbers
+        for n in range(1, pods_per_node + 1)
+    ]
+    return Topology(nodes=tuple(map(lab_node, numbers)), pods=tuple(pods), clients=(OUTSIDE,))
