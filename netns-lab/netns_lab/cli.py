@@ -10,7 +10,6 @@ import os
 import sys
 
 from netns_lab import netns, registry
-from netns_lab.lab import Lab
 from netns_lab.manifests import as_list, pod_manifests
 from netns_lab.topology import chapter, multi, single
 
@@ -26,6 +25,8 @@ def run(argv: list[str]) -> int:
     except (OSError, LookupError, ValueError, RuntimeError) as error:
         print(f"netns-lab: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -80,6 +81,8 @@ def _count(text: str) -> int:
 
 
 def _up(arguments: argparse.Namespace) -> None:
+    from netns_lab.lab import Lab  # with pyroute2, half a second that the other verbs do without
+
     build = {
         "chapter": lambda: chapter(arguments.pods),
         "single": lambda: single(arguments.pods),

@@ -7,7 +7,7 @@ connection.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 LONGEST_HEAD = 16 * 1024
 LONGEST_BODY = 1024 * 1024
@@ -70,10 +70,10 @@ def next_request(buffer: bytearray) -> Request | None:
     if method not in ("GET", "HEAD"):
         raise BadRequest(405, f"{method} is not served here")
     del buffer[:whole]
-    url = urlsplit(target)
+    path, _, query = target.partition("?")
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     keep_alive = "keep-alive" in options if version == "HTTP/1.0" else "close" not in options
-    return Request(method, url.path, dict(parse_qsl(url.query)), keep_alive)
+    return Request(method, path, dict(parse_qsl(query)), keep_alive)
 
 
 def _request_line(line: str) -> tuple[str, str, str]:

@@ -69,8 +69,12 @@ def _in_a_thread(call: Callable[[], Result]) -> Result:
         except BaseException as error:
             future.set_exception(error)
 
-    Thread(target=run, daemon=True).start()
-    return future.result()
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        return future.result()
+    finally:
+        thread.join(1)  # an interrupt lets short work finish, and leaves a long call behind
 
 
 def create(name: str) -> None:

@@ -16,12 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from itertools import count
+from random import getrandbits
 
 from netns_lab import netns
 from netns_lab.lab import Handle
-
-PING_IDENTIFIERS = count(1)
 
 
 class Outcome(StrEnum):
@@ -38,7 +36,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a pod answered: who it is, whom it saw and on which port; empty unless ``outcome`` is ANSWERED."""
+    """What a pod answered: who it is, whom it saw and on which port; empty unless ``outcome`` is ANSWERED.
+
+    A web server that is no pod of the lab leaves pod, client and port empty.
+    """
 
     outcome: Outcome
     pod: str = ""
@@ -118,15 +119,15 @@ def _read(answer: bytes) -> Reply:
     head, blank, body = answer.partition(b"\r\n\r\n")
     status, *fields = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-    if not blank or len(body) != int(headers["content-length"]):
+    if not blank or len(body) != int(headers.get("content-length", len(body))):
         return Reply(Outcome.RESET)
-    client, client_port = _endpoint(headers["x-client"])
+    client, client_port = _endpoint(headers.get("x-client", ":0"))
     return Reply(
         Outcome.ANSWERED,
-        pod=headers["x-pod"],
+        pod=headers.get("x-pod", ""),
         client=client,
         client_port=client_port,
-        port=int(headers["x-port"]),
+        port=int(headers.get("x-port", 0)),
         status=int(status.split()[1]),
         body=body.decode(),
     )
@@ -163,7 +164,7 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 def _ping(address: str, timeout: float) -> bool:
-    identifier = next(PING_IDENTIFIERS) % 0x10000
+    identifier = getrandbits(16)
     family, protocol, request, answers = (_ping_v6 if ":" in address else _ping_v4)(identifier)
     with socket.socket(family, socket.SOCK_RAW, protocol) as sock:
         with suppress(PermissionError):  # dropped by the host's own output hook

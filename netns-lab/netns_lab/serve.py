@@ -9,7 +9,7 @@ stays outside. Its owner commands it by lines of JSON on stdin, each answered
 by one on stdout: null, or what went wrong.
 
     {"serve": {"pod": ..., "namespace": ..., "addresses": [...], "ports": [{...}]}}
-    {"stop": "pod"}
+    {"stop": "pod"}      nothing happens if it does not serve
     {"detach": true}     go on without an owner
 
 The end of stdin is the owner's death: the lab is removed.
@@ -18,6 +18,7 @@ The end of stdin is the owner's death: the lab is removed.
 import asyncio
 import json
 import os
+import resource
 import socket
 import sys
 from collections.abc import Coroutine
@@ -161,7 +162,8 @@ class Commands:
             case {"serve": {"pod": pod, "namespace": namespace, "addresses": addresses, "ports": ports}}:
                 self.pods[pod] = PodServers(pod, namespace, addresses, [Port(**port) for port in ports])
             case {"stop": pod}:
-                self.pods.pop(pod).stop()
+                if pod in self.pods:
+                    self.pods.pop(pod).stop()
             case {"detach": True}:
                 self.detached = True
 
@@ -194,6 +196,8 @@ async def serve_alone() -> None:
 
 
 async def serve(lab: str) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     commands = Commands()
     await follow(commands)
     if commands.detached:

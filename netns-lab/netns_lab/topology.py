@@ -100,8 +100,8 @@ class Topology:
                 raise ValueError(f"client {client.name} goes via {client.via!r}, which is no node")
         for host in self.hosts:
             for family, address in self.addresses(host).items():
-                if ip_address(address).version != family:
-                    raise ValueError(f"{host.name}: {address} is not an IPv{family} address")
+                if not _is_address(address, family):
+                    raise ValueError(f"{host.name}: {address!r} is not an IPv{family} address")
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -148,6 +148,13 @@ class Topology:
             clients=tuple(Client(**client) for client in plain["clients"]),
             families=tuple(plain["families"]),
         )
+
+
+def _is_address(text: str, family: Family) -> bool:
+    try:
+        return ip_address(text).version == family
+    except ValueError:
+        return False
 
 
 def _named(all_of: tuple[Each, ...], kind: str, name: str) -> Each:

@@ -1,0 +1,5 @@
+"""``python -m netns_lab`` is ``netns-lab``."""
+
+from netns_lab.cli import main
+
+main()

@@ -1,0 +1,379 @@
+"""The lab itself: that packets go where a cluster's would, that labs are alone, that nothing is left."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from netns_lab import netns, registry
+from netns_lab.lab import Handle, Lab
+from netns_lab.probe import Outcome, echo, http_get, many, udp_ask
+from netns_lab.topology import Family, Pod, Port, chapter, lab_pod, multi, single
+
+pytestmark = pytest.mark.lab
+
+KUBIA = "kubia-4bv25"
+both_families = pytest.mark.parametrize("family", [4, 6])
+askers = pytest.mark.parametrize(
+    "asker",
+    [
+        pytest.param(lambda lab: lab.pod("client"), id="pod"),
+        pytest.param(lambda lab: lab.pod(KUBIA), id="itself"),
+        pytest.param(lambda lab: lab.node("n1"), id="node"),
+        pytest.param(lambda lab: lab.client("outside"), id="outside"),
+    ],
+)
+Asker = Callable[[Lab], Handle]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(chapter()) as lab:
+        yield lab
+
+
+# What is there answers, and sees who asks
+
+
+@both_families
+@askers
+def test_http(lab: Lab, asker: Asker, family: Family) -> None:
+    reply = http_get(asker(lab), lab.pod(KUBIA).address(family), 8090)
+    assert reply.outcome is Outcome.ANSWERED
+    assert (reply.pod, reply.port, reply.status) == (KUBIA, 8090, 200)
+    assert reply.client == asker(lab).address(family)
+    assert reply.body == f"You've hit {KUBIA} on mux1\n"
+
+
+@both_families
+@askers
+def test_udp(lab: Lab, asker: Asker, family: Family) -> None:
+    reply = udp_ask(asker(lab), lab.pod(KUBIA).address(family), 5353, "hallo")
+    assert (reply.outcome, reply.pod, reply.port, reply.body) == (Outcome.ANSWERED, KUBIA, 5353, "hallo")
+    assert reply.client == asker(lab).address(family)
+
+
+@both_families
+@askers
+def test_ping(lab: Lab, asker: Asker, family: Family) -> None:
+    assert echo(asker(lab), lab.pod(KUBIA).address(family))
+
+
+@both_families
+def test_what_is_not_there(lab: Lab, family: Family) -> None:
+    client, nobody = lab.client("outside"), {4: "10.244.1.99", 6: "fd00:10:244:1::99"}[family]
+    assert not echo(client, nobody, timeout=0.2)
+    assert http_get(client, nobody, 8080, timeout=0.2).outcome is Outcome.TIMEOUT
+    there = lab.pod(KUBIA).address(family)
+    # the tenth as the first: ICMP errors are not rate-limited
+    assert {http_get(client, there, 9).outcome for _ in range(10)} == {Outcome.REFUSED}
+    assert {udp_ask(client, there, 9).outcome for _ in range(10)} == {Outcome.REFUSED}
+    lab.client("outside").run(["ip", "route", "add", "unreachable", "10.9.9.9"], check=False)
+    assert http_get(client, "10.9.9.9", 80).outcome is Outcome.UNREACHABLE
+
+
+@both_families
+def test_source_port(lab: Lab, family: Family) -> None:
+    client, address = lab.client("outside"), lab.pod(KUBIA).address(family)
+    assert http_get(client, address, 8080, source_port=4711).client_port == 4711
+    assert http_get(client, address, 8080, source_port=4711).client_port == 4711  # at once again
+    assert udp_ask(client, address, 5353, source_port=4711).client_port == 4711
+
+
+@both_families
+def test_many(lab: Lab, family: Family) -> None:
+    assert many(lab.pod("client"), lab.pod(KUBIA).address(family), 8080, 1000) == {KUBIA: 1000}
+
+
+def test_stream_keeps_its_rate(lab: Lab) -> None:
+    begin = time.monotonic()
+    reply = http_get(
+        lab.pod("client"), lab.pod(KUBIA).address(4), 8080, path="/stream?bytes=30000&rate=100000"
+    )
+    assert len(reply.body) == 30000
+    assert 0.2 < time.monotonic() - begin < 1
+
+
+def test_connections_are_kept_until_an_error(lab: Lab) -> None:
+    with lab.pod("client").socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.connect((lab.pod(KUBIA).address(4), 8080))
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD /b HTTP/1.1\r\nHost: a\r\n\r\nrubbish\r\n\r\n")
+        answers = b"".join(iter(partial(sock.recv, 4096), b"")).decode()
+    assert [line for line in answers.splitlines() if line.startswith("HTTP/")] == [
+        "HTTP/1.1 200 OK",
+        "HTTP/1.1 200 OK",
+        "HTTP/1.1 400 Bad Request",
+    ]
+    assert answers.count("You've hit") == 1
+
+
+# Packets take the way they would in a cluster
+
+
+IP_RECVTTL = 12  # Python's socket has it from 3.14
+
+
+def hop_limit(asker: Handle, address: str) -> int:
+    """What is left of the 64 hops a pod's UDP answer set out with."""
+    v6 = ":" in address
+    level, wanted = (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT) if v6 else (socket.IPPROTO_IP, IP_RECVTTL)
+    with asker.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2)
+        sock.setsockopt(level, wanted, 1)
+        sock.sendto(b"", (address, 5353))
+        _, ((_, _, value),), _, _ = sock.recvmsg(4096, 64)
+    return int.from_bytes(value, sys.byteorder)
+
+
+@both_families
+def test_every_way_between_pods_leads_through_their_nodes(family: Family) -> None:
+    with Lab(multi(2, 2)) as lab:
+        far, near = lab.pod("n2-pod-1").address(family), lab.pod("n1-pod-2").address(family)
+        assert hop_limit(lab.pod("n1-pod-1"), near) == 63
+        assert hop_limit(lab.pod("n1-pod-1"), far) == 62
+        assert hop_limit(lab.node("n1"), near) == 64
+        assert hop_limit(lab.client("outside"), near) == 63
+        # asked through n1, which has to hand it on; the answer comes by n2 alone
+        assert hop_limit(lab.client("outside"), far) == 63
+        assert http_get(lab.pod("n1-pod-1"), far, 8080).client == lab.pod("n1-pod-1").address(family)
+
+
+def test_one_family_alone() -> None:
+    with Lab(replace(single(1), families=(6,))) as lab:
+        pod = lab.pod("pod-1")
+        assert list(pod.addresses) == [6]
+        assert http_get(lab.client("outside"), pod.address(6), 8080).pod == "pod-1"
+
+
+# A lab can change while it is up
+
+
+def test_pods_come_and_go() -> None:
+    with Lab(single(1)) as lab:
+        node, address = lab.node("n1"), lab.pod("pod-1").address(4)
+        lab.stop_pod("pod-1")
+        assert http_get(node, address, 8080).outcome is Outcome.REFUSED
+        assert echo(node, address)
+        lab.start_pod("pod-1")
+        assert http_get(node, address, 8080).pod == "pod-1"
+
+        for _ in range(3):  # at once again: nothing of the old one is in the way
+            pod = lab.add_pod(lab_pod("a-pod-of-a-long-name", 1, 2, ports=(Port("http", 80),)))
+            assert [http_get(node, pod.address(f), 80).pod for f in (4, 6)] == ["a-pod-of-a-long-name"] * 2
+            lab.remove_pod("a-pod-of-a-long-name")
+            assert not echo(node, pod.address(4), timeout=0.1)
+        with pytest.raises(LookupError, match="no pod 'a-pod-of-a-long-name': there are pod-1"):
+            lab.pod("a-pod-of-a-long-name")
+
+
+def test_a_stopped_pod_breaks_its_connections() -> None:
+    with (
+        Lab(single(1)) as lab,
+        lab.node("n1").socket(socket.AF_INET, socket.SOCK_STREAM) as sock,
+    ):
+        sock.connect((lab.pod("pod-1").address(4), 8080))
+        sock.sendall(b"GET /stream?bytes=100000000&rate=1000 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert sock.recv(15) == b"HTTP/1.1 200 OK"
+        lab.stop_pod("pod-1")
+        sock.settimeout(2)
+        assert sum(map(len, iter(partial(sock.recv, 4096), b""))) < 10_000
+
+
+def test_a_pod_of_the_hosts_network() -> None:
+    with Lab(single(1)) as lab:
+        lab.add_pod(Pod("agent", "n1", ports=(Port("http", 80), Port("echo", 53, "udp")), host_network=True))
+        assert lab.pod("agent").netns == lab.node("n1").netns
+        for family in (4, 6):
+            address = lab.node("n1").address(family)
+            assert lab.pod("agent").address(family) == address
+            assert http_get(lab.pod("pod-1"), address, 80).pod == "agent"
+            assert udp_ask(lab.client("outside"), address, 53).pod == "agent"
+        lab.remove_pod("agent")
+        assert http_get(lab.pod("pod-1"), lab.node("n1").address(4), 80).outcome is Outcome.REFUSED
+
+
+# Handles
+
+
+def test_the_caller_stays_in_its_namespace(lab: Lab) -> None:
+    before = Path("/proc/thread-self/ns/net").readlink()
+    with pytest.raises(ZeroDivisionError):
+        lab.pod(KUBIA).inside(lambda: 1 // 0)
+    with pytest.raises(OSError, match="not supported"):
+        lab.pod(KUBIA).socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_UDP)
+    with pytest.raises(FileNotFoundError):
+        lab.pod(KUBIA).run(["no-such-command"])
+    assert lab.pod(KUBIA).inside(lambda: Path("/proc/thread-self/ns/net").readlink()) != before
+    assert Path("/proc/thread-self/ns/net").readlink() == before
+
+
+def test_run(lab: Lab) -> None:
+    pod = lab.pod(KUBIA)
+    shown = pod.run(["ip", "-br", "address", "show", "eth0"], capture_output=True, check=True)
+    assert f"{pod.address(4)}/32 {pod.address(6)}/128" in shown.stdout
+    by_ip = subprocess.run(
+        ["ip", "netns", "exec", pod.netns, "readlink", "/proc/self/ns/net"], capture_output=True
+    )
+    assert by_ip.stdout == pod.run(["readlink", "/proc/self/ns/net"], capture_output=True, text=False).stdout
+    with pytest.raises(subprocess.TimeoutExpired):
+        pod.run(["sleep", "9"], timeout=0.05)
+
+
+# Labs are alone, and nothing is left of them
+
+
+def left_of(lab: str) -> list[str]:
+    """Namespaces, files and processes of a lab."""
+    found = [str(path) for path in netns.RUN.glob(f"nl-{lab}-*")]
+    found += [str(path) for path in registry.RUN.glob(f"{lab}.*")]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = process.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"netns_lab.serve {lab} " in command or f"sleep {int(lab, 36)}" in command:
+            found.append(command)
+    return found
+
+
+def leave_a_process(lab: Lab) -> None:
+    """Two processes in a pod, which ``left_of`` finds."""
+    command = f"sleep {int(lab.id, 36)} & echo; wait"
+    shell = lab.pod("pod-1").popen(["sh", "-c", command], stdout=subprocess.PIPE)
+    assert shell.stdout
+    with shell.stdout:
+        shell.stdout.readline()
+
+
+def test_two_at_once() -> None:
+    with Lab(single(1)) as first:
+        with Lab(single(1)) as second:
+            other = second.id
+            assert first.id != other
+            second.stop_pod("pod-1")
+            address = first.pod("pod-1").address(4)
+            assert http_get(first.node("n1"), address, 8080).pod == "pod-1"
+            assert http_get(second.node("n1"), address, 8080).outcome is Outcome.REFUSED
+        assert left_of(other) == []
+        assert http_get(first.node("n1"), address, 8080).pod == "pod-1"
+
+
+def test_an_exception_leaves_nothing() -> None:
+    name = f"t{os.getpid()}"
+
+    def fail() -> None:
+        with Lab(single(2), name) as lab:
+            leave_a_process(lab)
+            assert len(left_of(name)) == 9  # lan, node, 2 pods, client; file; server, sh, sleep
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert left_of(name) == []
+
+
+def test_a_failed_start_leaves_nothing() -> None:
+    name = f"t{os.getpid()}"
+    taken = (Port("one", 80), Port("two", 80))
+    with pytest.raises(RuntimeError, match="Address already in use"):
+        Lab(single(1).with_pod(lab_pod("pod-2", 1, 2, ports=taken)), name).up()
+    assert left_of(name) == []
+
+
+OWNER = """
+import sys, time
+from netns_lab.lab import Lab
+from netns_lab.topology import single
+from test_lab import leave_a_process
+with Lab(single(1)) as lab:
+    leave_a_process(lab)
+    print(lab.id, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def owned() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process that runs a lab, and the lab's id."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as owner:
+        assert owner.stdout
+        yield owner, owner.stdout.readline().strip()
+        owner.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_leaves_nothing(owned: tuple[subprocess.Popen[str], str], number: signal.Signals) -> None:
+    owner, lab = owned
+    assert len(left_of(lab)) == 8
+    owner.send_signal(number)
+    owner.wait()
+    deadline = time.monotonic() + 5
+    while left_of(lab) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left_of(lab) == []
+
+
+def test_prune_removes_what_dead_owners_and_servers_left(owned: tuple[subprocess.Popen[str], str]) -> None:
+    owner, lab = owned
+    server = registry.load(lab).server
+    assert server
+    netns.kill(server.pid)
+    registry.prune()
+    assert left_of(lab)  # the owner lives
+    owner.kill()  # and is a zombie, until it is waited for
+    while not registry.load(lab).orphaned():
+        time.sleep(0.01)
+    assert lab in registry.prune()
+    assert left_of(lab) == []
+
+
+# By hand
+
+
+def netns_lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "netns_lab", *arguments], capture_output=True, text=True)
+
+
+def test_by_hand() -> None:
+    name = f"t{os.getpid()}"
+    try:
+        up = netns_lab("up", "multi", "--name", name, "--nodes", "2", "--pods", "1")
+        assert (up.returncode, up.stderr) == (0, "")
+        assert up.stdout in netns_lab("list").stdout
+        answer = netns_lab("exec", name, "outside", "--", "ip", "-4", "route", "get", "10.244.2.2")
+        assert answer.stdout.startswith("10.244.2.2 via 192.168.77.11 dev eth0")
+        assert netns_lab("exec", name, "n1-pod-1", "--", "sh", "-c", "exit 7").returncode == 7
+        outside = Handle("outside", f"nl-{name}-outside", {4: "192.168.77.200"})
+        assert http_get(outside, "10.244.2.2", 8080).pod == "n2-pod-1"
+        pods = json.loads(netns_lab("manifests", name).stdout)
+        assert [pod["status"]["podIP"] for pod in pods["items"]] == ["10.244.1.2", "10.244.2.2"]
+
+        for arguments, code, why in [
+            (("up", "--name", name), 1, "there is a lab"),
+            (("up", "--name", "A-b"), 1, "cannot name a lab"),
+            (("exec", name, "nix", "--", "ls"), 1, "no node, pod or client 'nix': there are n1, n2"),
+            (("exec", name, "n1", "--", "nix"), 1, "nix: No such file"),
+            (("down", "nix"), 1, "no lab 'nix'"),
+            (("up", "ring"), 2, "invalid choice"),
+            (("down",), 2, "required"),
+        ]:
+            done = netns_lab(*arguments)
+            assert (done.returncode, why in done.stderr) == (code, True), done.stderr
+    finally:
+        assert netns_lab("down", name).returncode == 0
+    assert left_of(name) == []
