@@ -1,0 +1,223 @@
+"""The rules of the house that a tool can check.
+
+What decides (the pure packages) must not be able to do anything: it imports
+only what is listed here, and calls nothing that reads or writes. kproxy does
+not know the lab. Every module says why it exists. No file names a path that
+exists only on somebody's machine.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Modules and folders, below kproxy/.
+PURE = (
+    "__init__.py",
+    "model.py",
+    "decode.py",
+    "problems.py",
+    "resolve",
+    "compile",
+    "nft",
+    "standalone/__init__.py",
+    "standalone/allocate.py",
+    "standalone/endpoints.py",
+)
+
+# What pure code may import besides itself: data structures, arithmetic, text.
+# A new entry must be free of clock, chance, file, socket, log and thread.
+ALLOWED = {
+    *("abc", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq"),
+    *("ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "typing"),
+    *("__future__", "msgspec"),
+}
+# sys is more than that, but how this machine lays out an integer is a constant.
+ALLOWED_OF_SYS = {"byteorder"}
+EFFECTS_WITHOUT_IMPORT = {"open", "print", "input", "breakpoint", "exec", "eval", "__import__"}
+
+GENERATED = re.compile(r"^(\.git|\.venv|\.vagrant|\.hypothesis|__pycache__|build|\..*_cache|.*\.egg-info)$")
+# A folder of somebody's machine, at the start of an absolute path. Written so that it does not match itself.
+OWN_PATH = re.compile(r"(?:(?<=file://)|(?<![\w.~$}>)/*-]))/(?:work/|(?:home|Users)/\w)")
+
+
+def module_file(name: str) -> Path | None:
+    """The file of module `name` (dotted, ours), or None when there is no such module."""
+    path = ROOT.joinpath(*name.split("."))
+    candidates = (path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def is_pure(file: Path) -> bool:
+    below = file.relative_to(ROOT / "kproxy")
+    return any(below == Path(entry) or Path(entry) in below.parents for entry in PURE)
+
+
+def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything imported, wherever it stands; `from a import b` gives a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            parents = parents[: len(parents) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def may_import(name: str) -> bool:
+    top, _, rest = name.partition(".")
+    if top == "sys":
+        return not rest or rest in ALLOWED_OF_SYS
+    if top != "kproxy":
+        return top in ALLOWED
+    # kproxy.a.b is the module b of a, or the name b in the module a.
+    file = module_file(name) or module_file(name.rpartition(".")[0])
+    return file is not None and is_pure(file)
+
+
+def impurities(source: str, package: str) -> Iterator[str]:
+    """What `source`, a module of `package`, does that pure code may not."""
+    tree = ast.parse(source)
+    for line, name in imported(tree, package):
+        if not may_import(name):
+            yield f"line {line}: imports {name}"
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in EFFECTS_WITHOUT_IMPORT:
+                yield f"line {node.lineno}: calls {name}"
+            case ast.Attribute(value=ast.Name(id="sys"), attr=name) if name not in ALLOWED_OF_SYS:
+                yield f"line {node.lineno}: uses sys.{name}"
+
+
+def lab_imports(source: str) -> list[str]:
+    names = imported(ast.parse(source), "kproxy")
+    return [f"line {line}: imports {name}" for line, name in names if name.split(".")[0] == "netns_lab"]
+
+
+def own_paths(text: str) -> list[str]:
+    lines = enumerate(text.splitlines(), 1)
+    return [f"line {number}: {line.strip()}" for number, line in lines if OWN_PATH.search(line)]
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Every file below, but what tools generate. Not git's list: a fresh machine has no git."""
+    for entry in sorted(folder.iterdir()):
+        if GENERATED.match(entry.name) or entry.is_symlink():
+            continue
+        if entry.is_dir():
+            yield from files(entry)
+        else:
+            yield entry
+
+
+MODULES = [file for file in files(ROOT / "kproxy") if file.suffix == ".py"]
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("file", [file for file in MODULES if is_pure(file)], ids=name_of)
+def test_pure_code_can_only_compute(file: Path) -> None:
+    package = ".".join(file.relative_to(ROOT).parts[:-1])
+    assert list(impurities(file.read_text(), package)) == []
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_kproxy_does_not_know_the_lab(file: Path) -> None:
+    assert lab_imports(file.read_text()) == []
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_every_module_says_why_it_exists(file: Path) -> None:
+    assert ast.get_docstring(ast.parse(file.read_text()))
+
+
+def test_no_file_names_a_path_of_a_developers_machine() -> None:
+    found = []
+    for file in files(ROOT):
+        try:
+            text = file.read_text()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{name_of(file)}, {hit}" for hit in own_paths(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize("entry", PURE)
+def test_the_list_of_pure_code_names_what_exists(entry: str) -> None:
+    assert (ROOT / "kproxy" / entry).exists()
+
+
+# The rules themselves: what must fail does, and what is fine passes.
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("import socket", "line 1: imports socket"),
+        ("import os.path", "line 1: imports os.path"),
+        ("from time import monotonic", "line 1: imports time.monotonic"),
+        ("def f() -> None:\n    import logging", "line 2: imports logging"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import random", "line 3: imports random"),
+        ("import nftables", "line 1: imports nftables"),
+        ("import yaml", "line 1: imports yaml"),
+        ("import kproxy.kernel", "line 1: imports kproxy.kernel"),
+        ("from kproxy import kernel", "line 1: imports kproxy.kernel"),
+        ("from kproxy.kernel import libnftables", "line 1: imports kproxy.kernel.libnftables"),
+        ("from kproxy.sources.files import read", "line 1: imports kproxy.sources.files.read"),
+        ("from kproxy.standalone import store", "line 1: imports kproxy.standalone.store"),
+        ("from ..kernel import netlink", "line 1: imports kproxy.kernel.netlink"),
+        ("from kproxy import nonsense_that_is_not_there as x\nopen('f')", "line 2: calls open"),
+        ("print(1)", "line 1: calls print"),
+        ("import sys\nsys.stdout.write('')", "line 2: uses sys.stdout"),
+        ("from sys import argv", "line 1: imports sys.argv"),
+    ],
+)
+def test_an_impurity_is_found(source: str, complaint: str) -> None:
+    assert list(impurities(source, "kproxy.nft")) == [complaint]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from __future__ import annotations",
+        "import sys\nlittle = sys.byteorder == 'little'",
+        "from msgspec import Struct",
+        "from collections.abc import Mapping",
+        "import kproxy.model",
+        "from kproxy.model import Service",
+        "from kproxy import __version__",
+        "from . import plan",
+        "from ..model import Service",
+        "from kproxy.standalone.allocate import Claim",
+    ],
+)
+def test_pure_code_passes(source: str) -> None:
+    assert list(impurities(source, "kproxy.nft")) == []
+
+
+@pytest.mark.parametrize("source", ["import netns_lab", "import netns_lab.lab", "from netns_lab import lab"])
+def test_an_import_of_the_lab_is_found(source: str) -> None:
+    assert lab_imports(source)
+
+
+@pytest.mark.parametrize("folder", ["work/x", "home/me", "Users/me"])
+@pytest.mark.parametrize("before", ["", "see ", '"', "path=", "(", "file://"])
+def test_a_path_of_ones_own_is_found(before: str, folder: str) -> None:
+    line = f"{before}/{folder}"
+    assert own_paths(f"first\n{line}") == [f"line 2: {line}"]
+
+
+@pytest.mark.parametrize(
+    "text", ["artwork/x", "~/work/x", "$PWD/work/x", "https://x.org/home/me", "/homework/"]
+)
+def test_other_paths_pass(text: str) -> None:
+    assert own_paths(text) == []
