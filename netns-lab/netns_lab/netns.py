@@ -90,7 +90,7 @@ def create(name: str) -> None:
     try:
         _in_a_thread(unshare)
     except BaseException:
-        path.unlink()
+        remove(name)
         raise
 
 

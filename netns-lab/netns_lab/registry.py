@@ -4,8 +4,8 @@ A lab is a file /run/netns-lab/<id>.json, there before its first namespace and
 until after its last, and namespaces ``nl-<id>-<host>``. It belongs to an owner,
 the process that runs it, or to nobody, when ``netns-lab down`` is to end it. An
 owner is a pid with its start time, since pids come again. A lab whose owner
-has died is removed by its server, or if that died too by ``prune``, which
-every lab that starts runs.
+has died is removed by its server, or if there is none (it died too, or was not
+started yet) by ``prune``, which every lab that starts runs.
 
 Making and removing take the directory's lock, so that an id that comes free is
 not taken while a slow remover still clears it away.

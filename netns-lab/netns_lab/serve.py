@@ -199,7 +199,8 @@ async def serve(lab: str) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     commands = Commands()
-    await follow(commands)
+    with suppress(ConnectionError):  # the owner died while it waited for an answer
+        await follow(commands)
     if commands.detached:
         await serve_alone()
     registry.remove(lab)
