@@ -21,13 +21,14 @@ ROOT = Path(__file__).parents[2]
 PURE = (
     "__init__.py",
     "model.py",
-    "decode.py",
+    "decode",
     "problems.py",
     "resolve",
     "compile",
     "nft",
     "standalone/__init__.py",
     "standalone/allocate.py",
+    "standalone/control_plane.py",
     "standalone/endpoints.py",
 )
 

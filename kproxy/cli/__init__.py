@@ -1,0 +1,47 @@
+"""The command line: one module per verb, each with `add_parser` and a function that runs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import kproxy
+from kproxy.cli import cleanup, compile_, sync
+from kproxy.problems import KproxyError, UsageError
+
+EPILOG = """exit status:
+  0  all well
+  1  something was left out, or could not be done
+  2  wrong use
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `kproxy`, each verb with a `run` default: (namespace) -> exit status."""
+    parser = argparse.ArgumentParser(
+        prog="kproxy",
+        description="Kubernetes Services as an nftables dataplane, from manifests alone.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"kproxy {kproxy.__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for verb in (sync, compile_, cleanup):
+        verb.add_parser(verbs)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except KproxyError as error:
+        print(f"kproxy: {error}" + (f" {error.hint}" if error.hint else ""), file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:  # `kproxy compile | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status

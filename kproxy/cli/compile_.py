@@ -1,0 +1,75 @@
+"""`kproxy compile`: print the whole ruleset as one nft script. Needs no root and no kernel."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from kproxy.cli import options
+from kproxy.compile.elements import compile_frontends
+from kproxy.compile.skeleton import skeleton
+from kproxy.model import Family
+from kproxy.nft.plan import place
+from kproxy.nft.render import render_replacement
+from kproxy.problems import UsageError
+from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.store import Store
+
+OLDEST = (1, 0, 6)
+IPV6_AFFINITY = (1, 1, 3)
+"""The oldest version known to load the rule that remembers IPv6 clients; 1.0.6 aborts on it."""
+
+
+def version(text: str) -> tuple[int, ...]:
+    """`1.0.6` as numbers."""
+    parts = text.removeprefix("v").split(".")
+    if not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 1.0.6")
+    return tuple(map(int, parts))
+
+
+def dotted(numbers: tuple[int, ...]) -> str:
+    """A version as text."""
+    return ".".join(map(str, numbers))
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "compile",
+        help="print the ruleset as an nft script",
+        description="Print the complete ruleset as one nft script that `nft -f` loads, in place of what "
+        "it finds. Equal input gives equal bytes. Allocations under --state-dir are used, not changed.",
+    )
+    options.add_input(parser)
+    options.add_dataplane(parser)
+    parser.add_argument(
+        "--nft-version",
+        metavar="VERSION",
+        type=version,
+        default=OLDEST,
+        help=f"the nft that will load it (default: {dotted(OLDEST)})",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the exit status."""
+    if arguments.nft_version < OLDEST:
+        raise UsageError(f"kproxy's rules need nft {dotted(OLDEST)} or later.")
+    decoded = options.read_input(arguments)
+    held = Store(arguments.state_dir).load()
+    outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments))
+    options.print_problems(outcome.problems)
+    stateless = arguments.nft_version < IPV6_AFFINITY
+    chosen = options.dataplane_options(arguments)._replace(stateless_ipv6_affinity=stateless)
+    print(f"# Written by `kproxy compile` for nft {dotted(arguments.nft_version)} and later.")
+    if stateless:
+        print(f"# nft before {dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here")
+        print("# they are spread by a hash of their address, so some move when endpoints change.")
+    for family in Family:
+        desired = compile_frontends(outcome.frontends, family)
+        if stateless and family is Family.IPV6:
+            desired.elements["affinity-rules"].clear()
+        sys.stdout.write("\n" + render_replacement(skeleton(family, chosen, desired.shapes), place(desired)))
+    return 1 if outcome.problems else 0

@@ -1,0 +1,114 @@
+"""`kproxy sync`: make the kernel's tables say what the manifests say, and print what changed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from kproxy.cli import options
+from kproxy.compile.elements import compile_frontends
+from kproxy.kernel.dataplane import Dataplane, Report
+from kproxy.kernel.host import require_root
+from kproxy.kernel.netlink import Netlink
+from kproxy.model import Family, format_socket
+from kproxy.nft.elements import frontend_address, frontend_protocol
+from kproxy.nft.plan import FrontendChange
+from kproxy.problems import KproxyError
+from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.store import Store
+
+LINES = 40
+"""Changes that are printed one by one without --verbose."""
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "sync",
+        help="program the services into the kernel, and print what changed",
+        description="Make the kernel's nftables hold exactly the services of the manifests. What is "
+        "right already is not touched; an object that is wrong is reported and left out, and what was "
+        "programmed for it before stays.",
+    )
+    options.add_input(parser)
+    options.add_dataplane(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="print every change, however many")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the exit status."""
+    require_root()
+    decoded = options.read_input(arguments)
+    store = Store(arguments.state_dir)
+    with store.lock():
+        held = store.load()
+        outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments))
+        options.print_problems(outcome.problems)
+        store.save(held, outcome.allocations)
+        failures: list[KproxyError] = []
+        reports: list[Report] = []
+        with Netlink() as netlink:
+            for family in Family:
+                dataplane = Dataplane(netlink, family, options.dataplane_options(arguments))
+                desired = compile_frontends(outcome.frontends, family)
+                try:
+                    reports.append(dataplane.reconcile(desired, outcome.kept))
+                except KproxyError as error:  # one family failing does not stop the other
+                    failures.append(error)
+    print_reports(reports, arguments.verbose)
+    count = sum(1 for service in outcome.services.values() if service.wants_cluster_ip)
+    print(f"{count} services, {len(outcome.frontends)} frontends: " + summary(reports))
+    if failures:
+        raise failures[0]
+    return 1 if outcome.problems else 0
+
+
+def print_reports(reports: Iterable[Report], verbose: bool) -> None:
+    """A line per change: `+` a new frontend, `-` one that went, `~` one whose endpoints are others."""
+    lines = []
+    for report in reports:
+        lines += [f"! repaired {report.family} kproxy: {name}" for name in report.repaired]
+        lines += sorted(describe(change) for change in report.changes)
+    shown = lines if verbose or len(lines) <= LINES else lines[:LINES]
+    for line in shown:
+        print(line)
+    if len(shown) < len(lines):
+        print(f"... and {len(lines) - len(shown)} more (-v shows them)")
+
+
+def summary(reports: Iterable[Report]) -> str:
+    """How much was changed, in the kernel's terms."""
+    parts = [
+        f"{report.family}: {report.added} elements in, {report.removed} out" for report in reports if report
+    ]
+    return "; ".join(parts) if parts else "nothing to change"
+
+
+def describe(change: FrontendChange) -> str:
+    """One line for one frontend."""
+    name = f"{change.comment or 'unknown'} {_frontend(change.key)}"
+    if change.after is None:
+        return f"- {name}"
+    if change.before is None:
+        return f"+ {name} -> {_endpoints(change.after)}"
+    gone = sorted(set(change.before) - set(change.after))
+    new = sorted(set(change.after) - set(change.before))
+    moves = [f"-{_endpoint(value)}" for value in gone] + [f"+{_endpoint(value)}" for value in new]
+    detail = f" ({' '.join(moves)})" if moves else ""
+    return f"~ {name} -> {_endpoints(change.after)}{detail}"
+
+
+def _frontend(key: bytes) -> str:
+    port = int.from_bytes(key[-4:-2], "big")
+    return f"{format_socket(frontend_address(key), port)}/{frontend_protocol(key)}"
+
+
+def _endpoint(value: bytes) -> str:
+    return format_socket(value[:-4], int.from_bytes(value[-4:-2], "big"))
+
+
+def _endpoints(values: tuple[bytes, ...]) -> str:
+    if not values:
+        return "no endpoints (refused)"
+    return f"{len(values)} endpoint{'s' if len(values) > 1 else ''}"

@@ -1,0 +1,150 @@
+"""The wire: objects as the API writes them, the fields that kproxy reads.
+
+msgspec decodes JSON bytes straight into these and names the field whose type is wrong.
+None stands for "absent" and for "null"; what a value means is said in objects.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw, Struct, field
+
+
+class Wire(Struct, rename="camel"):
+    """Fields named as in Python; camelCase outside."""
+
+
+class Metadata(Wire):
+    name: str | None = None
+    namespace: str | None = None
+    labels: dict[str, str] | None = None
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+
+
+class ServicePort(Wire):
+    port: int
+    name: str | None = None
+    protocol: str | None = None
+    target_port: int | str | None = None
+    node_port: int | None = None
+
+
+class ClientIP(Wire):
+    timeout_seconds: int | None = None
+
+
+class SessionAffinityConfig(Wire):
+    client_ip: ClientIP | None = field(default=None, name="clientIP")
+
+
+class ServiceSpec(Wire):
+    type: str | None = None
+    ports: list[ServicePort] | None = None
+    selector: dict[str, str] | None = None
+    cluster_ip: str | None = field(default=None, name="clusterIP")
+    cluster_ips: list[str] | None = field(default=None, name="clusterIPs")
+    ip_families: list[str] | None = None
+    ip_family_policy: str | None = None
+    session_affinity: str | None = None
+    session_affinity_config: SessionAffinityConfig | None = None
+    publish_not_ready_addresses: bool | None = None
+
+
+class Service(Wire):
+    metadata: Metadata
+    spec: ServiceSpec
+
+
+class EndpointPort(Wire):
+    name: str | None = None
+    protocol: str | None = None
+    port: int | None = None
+
+
+class EndpointConditions(Wire):
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class Endpoint(Wire):
+    addresses: list[str]
+    conditions: EndpointConditions | None = None
+    node_name: str | None = None
+
+
+class EndpointSlice(Wire):
+    metadata: Metadata
+    address_type: str
+    endpoints: list[Endpoint] | None = None
+    ports: list[EndpointPort] | None = None
+
+
+class EndpointAddress(Wire):
+    ip: str
+    node_name: str | None = None
+
+
+class EndpointSubset(Wire):
+    addresses: list[EndpointAddress] | None = None
+    not_ready_addresses: list[EndpointAddress] | None = None
+    ports: list[EndpointPort] | None = None
+
+
+class Endpoints(Wire):
+    metadata: Metadata
+    subsets: list[EndpointSubset] | None = None
+
+
+class ContainerPort(Wire):
+    container_port: int
+    name: str | None = None
+    protocol: str | None = None
+
+
+class Container(Wire):
+    ports: list[ContainerPort] | None = None
+
+
+class PodSpec(Wire):
+    containers: list[Container] | None = None
+    node_name: str | None = None
+
+
+class PodIP(Wire):
+    ip: str
+
+
+class PodCondition(Wire):
+    type: str
+    status: str
+
+
+class PodStatus(Wire):
+    phase: str | None = None
+    pod_ip: str | None = field(default=None, name="podIP")
+    pod_ips: list[PodIP] | None = field(default=None, name="podIPs")
+    conditions: list[PodCondition] | None = None
+
+
+class Pod(Wire):
+    metadata: Metadata
+    spec: PodSpec | None = None
+    status: PodStatus | None = None
+
+
+class TypeMeta(Wire):
+    kind: str | None = None
+    api_version: str | None = None
+
+
+class RawList(Struct):
+    """A List as JSON text: its items stay text until their kind is known."""
+
+    items: list[Raw] | None = None
+
+
+class LoadedList(Struct):
+    items: list[Any] | None = None

@@ -1,0 +1,66 @@
+"""This host's name and primary addresses, for where no flag says them."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from pyroute2 import IPRoute
+
+from kproxy.model import Address, parse_address
+from kproxy.problems import HostError
+
+GLOBAL_SCOPE = 0
+
+
+def host_name() -> str:
+    """This host's name, in lower case as Kubernetes names nodes."""
+    return socket.gethostname().strip().lower()
+
+
+def require_root() -> None:
+    """HostError unless the process may change the kernel's tables."""
+    if os.geteuid() != 0:
+        raise HostError("kproxy has to be root to change the kernel's tables.", "Run it with sudo.")
+
+
+def primary_addresses() -> tuple[Address, ...]:
+    """One address per family: the default route's source, else the first global one."""
+    found: list[Address] = []
+    with IPRoute() as ip:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            address = _primary(ip, family)
+            if address is not None:
+                found.append(parse_address(address))
+    return tuple(found)
+
+
+def all_addresses() -> tuple[Address, ...]:
+    """Every global address of this host, loopback's aside."""
+    with IPRoute() as ip:
+        loopback = set(ip.link_lookup(ifname="lo"))
+        texts = [
+            message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            for message in ip.get_addr(scope=GLOBAL_SCOPE)
+            if message["index"] not in loopback
+        ]
+    return tuple(parse_address(text) for text in texts)
+
+
+def _primary(ip: IPRoute, family: int) -> str | None:
+    uplinks = [
+        (route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_OIF"))
+        for route in ip.get_default_routes(family=family)
+    ]
+    for source, _ in uplinks:
+        if source:
+            return str(source)
+    loopback = set(ip.link_lookup(ifname="lo"))
+    addresses = [
+        (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+        for message in ip.get_addr(family=family, scope=GLOBAL_SCOPE)
+        if message["index"] not in loopback
+    ]
+    preferred = {interface for _, interface in uplinks}
+    addresses.sort(key=lambda entry: entry[0] not in preferred)
+    return str(addresses[0][1]) if addresses else None

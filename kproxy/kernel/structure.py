@@ -1,0 +1,171 @@
+"""What a table consists of besides its elements, in the kernel's own bytes, and what it ought to.
+
+`delete map` or `replace rule` by someone else leaves traces that no text comparison finds
+across nft versions. So the rules that ought to be there are loaded once into a network
+namespace that lives as long as it takes, in a child process, and what the kernel made of
+them is what the table in place is compared with. The child also shields us: should
+libnftables or the kernel not take the ruleset (or the library abort), nothing here is harmed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from kproxy.kernel import libnftables
+from kproxy.kernel.netlink import Message, Netlink, attributes, is_missing, rule_message, string
+from kproxy.model import Family
+from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
+from kproxy.nft.ruleset import TABLE, Skeleton
+from kproxy.problems import HostError, KproxyError
+
+T = TypeVar("T")
+CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
+
+# Attributes that say what an object is, not which one it is nor what came of it.
+_TABLE_ATTRIBUTES = {2}  # flags
+_CHAIN_ATTRIBUTES = {4, 5, 7, 10}  # hook, policy, type, flags
+_RULE_ATTRIBUTES = {4}  # expressions
+_SET_ATTRIBUTES = {3, 4, 5, 6, 7, 9, 11, 17, 18}  # flags, key, data, size, time-out, expressions
+
+
+class ChainStructure(NamedTuple):
+    """A chain: its declaration, and its rules in order."""
+
+    declaration: bytes
+    rules: tuple[bytes, ...]
+
+
+class Structure(NamedTuple):
+    """A table without the elements that come from services."""
+
+    table: bytes
+    sets: dict[str, bytes]
+    chains: dict[str, ChainStructure]
+    constants: dict[str, frozenset[bytes]]
+    """Elements of the sets that depend on options only, raw."""
+
+
+def _text(data: memoryview) -> str:
+    return bytes(data).rstrip(b"\0").decode()
+
+
+def _select(fields: list[tuple[int, memoryview]], wanted: set[int]) -> bytes:
+    return b"".join(bytes([kind]) + bytes(data) for kind, data in fields if kind in wanted)
+
+
+def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
+    """What the table in the kernel consists of; None if there is none."""
+    family = skeleton.family
+    table: bytes | None = None
+    for content in netlink.dump(Message.GETTABLE, family):
+        fields = list(attributes(content))
+        if _text(dict(fields)[1]) == TABLE:
+            table = _select(fields, _TABLE_ATTRIBUTES)
+    if table is None:
+        return None
+    sets: dict[str, bytes] = {}
+    for content in netlink.dump(Message.GETSET, family, string(1, TABLE)):
+        fields = list(attributes(content))
+        sets[_text(dict(fields)[2])] = _select(fields, _SET_ATTRIBUTES)
+    rules: dict[str, list[bytes]] = {}
+    declarations: dict[str, bytes] = {}
+    for content in netlink.dump(Message.GETCHAIN, family):
+        fields = list(attributes(content))
+        if _text(dict(fields)[1]) == TABLE:
+            declarations[_text(dict(fields)[3])] = _select(fields, _CHAIN_ATTRIBUTES)
+    for content in netlink.dump(Message.GETRULE, family, string(1, TABLE)):
+        fields = list(attributes(content))
+        rules.setdefault(_text(dict(fields)[2]), []).append(_select(fields, _RULE_ATTRIBUTES))
+    chains = {name: ChainStructure(d, tuple(rules.get(name, ()))) for name, d in declarations.items()}
+    constants = {
+        declaration.name: frozenset(bytes(element) for element in netlink.elements(family, declaration.name))
+        for declaration in skeleton.sets
+        if declaration.constant is not None and declaration.name in sets
+    }
+    return Structure(table, sets, chains, constants)
+
+
+def load_skeleton(netlink: Netlink, skeleton: Skeleton) -> None:
+    """Put the whole skeleton in where there is no table yet."""
+    every_set, every_chain = [d.name for d in skeleton.sets], [c.name for c in skeleton.chains]
+    libnftables.run(render_repair(without_affinity_updates(skeleton), every_set, (), every_chain))
+    rules = [rule_message(chain, rule) for chain, rule in netlink_rules(skeleton, every_chain)]
+    if rules:
+        netlink.commit(rules)
+
+
+def expected_structure(skeleton: Skeleton) -> Structure:
+    """What the kernel makes of `skeleton`; HostError if this host cannot load it."""
+
+    def load() -> Structure:
+        with Netlink() as netlink:
+            load_skeleton(netlink, skeleton)
+            structure = read_structure(netlink, skeleton)
+        if structure is None:
+            raise HostError("The kernel took the ruleset but does not list it.")
+        return structure
+
+    return _in_fresh_namespace(load)
+
+
+def _in_fresh_namespace(work: Callable[[], T]) -> T:
+    """Run `work` in a child process with a network namespace of its own; its result or its error."""
+    libnftables.check()
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        _report(writer, work)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        data = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if not data:
+        signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        what = f"was ended by {signal.Signals(signum).name}" if signum else "failed"
+        raise HostError(f"libnftables {what} while it loaded kproxy's rules.", "Is it older than 1.0.6?")
+    result = pickle.loads(data)
+    if isinstance(result, BaseException):
+        raise result
+    return result  # type: ignore[no-any-return]
+
+
+def _report(writer: int, work: Callable[[], T]) -> None:
+    result: T | BaseException
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an aborting library says why on its own account
+        _unshare_network()
+        result = work()
+    except KproxyError as error:
+        result = error
+    except OSError as error:
+        result = HostError(f"This kernel has no nf_tables that kproxy can use: {error.strerror}.")
+    with os.fdopen(writer, "wb") as pipe:
+        pickle.dump(result, pipe)
+
+
+def _unshare_network() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) and libc.unshare(CLONE_NEWUSER | CLONE_NEWNET):
+        error = ctypes.get_errno()
+        raise HostError(f"A network namespace cannot be made: {os.strerror(error)}.", "Run as root.")
+
+
+def has_table(netlink: Netlink, family: Family) -> bool:
+    """Whether our table is in the kernel."""
+    try:
+        return any(
+            _text(dict(attributes(content))[1]) == TABLE for content in netlink.dump(Message.GETTABLE, family)
+        )
+    except OSError as error:
+        if is_missing(error):
+            return False
+        raise

@@ -1,0 +1,106 @@
+"""Elements of sets and maps, in the form the kernel keeps: packed keys and values.
+
+A key is its fields one after another, each padded to four bytes (a kernel register),
+in network order save the slot, which `numgen` yields in host order. So comparing what
+is wanted with what a dump returned is comparing bytes, and writing is copying them.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from kproxy.model import Address, Family, Protocol, format_address
+
+
+class Field(Enum):
+    """A part of a concatenated key or value."""
+
+    ADDRESS = "address"
+    PROTOCOL = "protocol"
+    PORT = "port"
+    SLOT = "slot"
+
+
+class Verdict(NamedTuple):
+    """The value of an element of a verdict map."""
+
+    text: str
+    """As nft writes it: `goto lb-3`."""
+    comment: str = ""
+    """The element's comment: which service port it is for."""
+
+    @property
+    def chain(self) -> str:
+        """The chain that it leads to, "" if none."""
+        return self.text.partition(" ")[2]
+
+
+Value: TypeAlias = bytes | Verdict
+"""b"" for an element of a set."""
+Elements: TypeAlias = dict[str, dict[bytes, Value]]
+"""By set or map: key to value."""
+
+_NUMBERS = {protocol.number: protocol for protocol in Protocol}
+COMMENT_BYTES = 127
+"""What nft allows for an element's comment, less its final NUL."""
+
+
+def pack_port(port: int) -> bytes:
+    """A port or service number as a key field."""
+    return port.to_bytes(2, "big") + b"\0\0"
+
+
+_PROTOCOLS = {protocol: bytes([protocol.number, 0, 0, 0]) for protocol in Protocol}
+
+
+def frontend_key(address: Address, protocol: Protocol, port: int) -> bytes:
+    """The key of `services`, `affinity-rules` and `masquerade-rules`: address . protocol . port."""
+    return address + _PROTOCOLS[protocol] + pack_port(port)
+
+
+def frontend_protocol(key: bytes) -> Protocol:
+    """The protocol of a frontend key."""
+    return _NUMBERS[key[-8]]
+
+
+def frontend_address(key: bytes) -> Address:
+    """The address of a frontend key."""
+    return key[:-8]
+
+
+def slot_prefix(key: bytes) -> bytes:
+    """What all keys of `endpoints-PROTOCOL` for this frontend begin with: address . port."""
+    return key[:-8] + key[-4:]
+
+
+def slot_key(prefix: bytes, slot: int) -> bytes:
+    """The key of `endpoints-PROTOCOL`: address . port . slot."""
+    return prefix + slot.to_bytes(4, sys.byteorder)
+
+
+def endpoint_value(address: Address, port: int) -> bytes:
+    """The value of `endpoints-PROTOCOL` and `affinity-PROTOCOL`: address . port."""
+    return address + pack_port(port)
+
+
+def unpack(packed: bytes, fields: tuple[Field, ...], family: Family) -> tuple[str, ...]:
+    """The fields of a key or value as nft writes them; ValueError if the length is another."""
+    texts, position = [], 0
+    for kind in fields:
+        width = family.width if kind is Field.ADDRESS else 4
+        part = packed[position : position + width]
+        position += width
+        match kind:
+            case Field.ADDRESS:
+                texts.append(format_address(part))
+            case Field.PROTOCOL:
+                texts.append(str(_NUMBERS.get(part[0], part[0])))
+            case Field.PORT:
+                texts.append(str(int.from_bytes(part[:2], "big")))
+            case Field.SLOT:
+                texts.append(str(int.from_bytes(part, sys.byteorder)))
+    if position != len(packed):
+        raise ValueError(f"{packed.hex()} is not {' . '.join(kind.value for kind in fields)}")
+    return tuple(texts)

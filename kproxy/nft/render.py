@@ -1,0 +1,127 @@
+"""nft text: for people (`kproxy compile`), and for libnftables.
+
+Everything rendered here loads with nft 1.0.6 and later, and so does what nft lists of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from kproxy.model import Family
+from kproxy.nft.elements import Elements, Value, Verdict, unpack
+from kproxy.nft.ruleset import TABLE, AffinityUpdate, Chain, SetDeclaration, Skeleton
+
+
+def render_element(declaration: SetDeclaration, family: Family, key: bytes, value: Value) -> str:
+    """One element: `10.96.0.10 . tcp . 80 comment "default/kubia" : goto lb-3`."""
+    text = " . ".join(unpack(key, declaration.key, family))
+    if isinstance(value, Verdict):
+        comment = f' comment "{value.comment}"' if value.comment else ""
+        return f"{text}{comment} : {value.text}"
+    if value:
+        return f"{text} : {' . '.join(unpack(value, declaration.value, family))}"
+    return text
+
+
+def _declaration(declaration: SetDeclaration, elements: Iterable[str]) -> Iterator[str]:
+    yield f"\t# {declaration.about}"
+    yield f"\t{'map' if declaration.is_map else 'set'} {declaration.name} {{"
+    for statement in declaration.spec:
+        yield f"\t\t{statement}"
+    members = list(elements)
+    if members:
+        yield "\t\telements = {"
+        for member in members:
+            yield f"\t\t\t{member},"
+        yield "\t\t}"
+    yield "\t}"
+
+
+def _chain(chain: Chain) -> Iterator[str]:
+    yield f"\t# {chain.about}"
+    yield f"\tchain {chain.name} {{"
+    if chain.hook:
+        yield f"\t\t{chain.hook}"
+    for rule in chain.rules:
+        yield f"\t\t{rule}"
+    yield "\t}"
+
+
+def render_table(skeleton: Skeleton, elements: Mapping[str, Mapping[bytes, Value]]) -> str:
+    """The whole table, with its elements inside the declarations, in order of their keys."""
+    lines = [f"table {skeleton.family} {TABLE} {{"]
+    for declaration in skeleton.sets:
+        members: Iterable[str] = declaration.constant or ()
+        if declaration.constant is None:
+            members = (
+                render_element(declaration, skeleton.family, key, value)
+                for key, value in sorted(elements.get(declaration.name, {}).items())
+            )
+        lines += [*_declaration(declaration, members), ""]
+    for chain in skeleton.chains:
+        lines += [*_chain(chain), ""]
+    lines[-1] = "}"
+    return "\n".join(lines) + "\n"
+
+
+def render_replacement(skeleton: Skeleton, elements: Elements) -> str:
+    """A script that puts the table in, in place of any table of that name, as one transaction."""
+    table = f"table {skeleton.family} {TABLE}"
+    return f"add {table}\ndelete {table}\n{render_table(skeleton, elements)}"
+
+
+def without_affinity_updates(skeleton: Skeleton) -> Skeleton:
+    """The skeleton as every libnftables can load it: IPv6 affinity rules are left to netlink."""
+    if skeleton.family is Family.IPV4:
+        return skeleton
+    return skeleton._replace(
+        chains=tuple(
+            chain._replace(rules=tuple(rule for rule in chain.rules if not isinstance(rule, AffinityUpdate)))
+            for chain in skeleton.chains
+        )
+    )
+
+
+def netlink_rules(skeleton: Skeleton, chains: Iterable[str]) -> Iterator[tuple[str, AffinityUpdate]]:
+    """The rules of `chains` that `without_affinity_updates` leaves out."""
+    if skeleton.family is Family.IPV6:
+        wanted = set(chains)
+        for chain in skeleton.chains:
+            for rule in chain.rules:
+                if chain.name in wanted and isinstance(rule, AffinityUpdate):
+                    yield chain.name, rule
+
+
+def render_repair(
+    skeleton: Skeleton, sets: Iterable[str], contents: Iterable[str], chains: Iterable[str]
+) -> str:
+    """A script that declares missing `sets`, refills constant sets (`contents`) and (re)writes `chains`.
+
+    One transaction: a chain goes from its old rules to its new ones with no moment between.
+    """
+    table, wanted_sets, wanted = f"{skeleton.family} {TABLE}", set(sets), set(chains)
+    lines = [f"add table {table}"]
+    for declaration in skeleton.sets:
+        if declaration.name in wanted_sets:
+            kind, spec = "map" if declaration.is_map else "set", "; ".join(declaration.spec)
+            lines.append(f"add {kind} {table} {declaration.name} {{ {spec}; }}")
+        elif declaration.name in contents:
+            lines.append(f"flush set {table} {declaration.name}")
+        if declaration.constant and (declaration.name in wanted_sets or declaration.name in contents):
+            lines.append(f"add element {table} {declaration.name} {{ {', '.join(declaration.constant)} }}")
+    written = [chain for chain in skeleton.chains if chain.name in wanted]
+    for chain in written:
+        lines.append(f"add chain {table} {chain.name}" + (f" {{ {chain.hook} }}" if chain.hook else ""))
+        lines.append(f"flush chain {table} {chain.name}")
+    for chain in written:
+        lines += [f"add rule {table} {chain.name} {rule}" for rule in chain.rules]
+    return "\n".join(lines) + "\n"
+
+
+def render_removal(family: Family, sets: Iterable[str], chains: Iterable[str]) -> str:
+    """A script that removes chains and sets that nothing refers to any more."""
+    table, names = f"{family} {TABLE}", sorted(chains)
+    lines = [f"flush chain {table} {name}" for name in names]
+    lines += [f"delete chain {table} {name}" for name in names]
+    lines += [f"delete set {table} {name}" for name in sorted(sets)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,54 @@
+"""What can go wrong, in terms of what the user can do about it.
+
+A `Problem` is about one object of the input: it is reported, that object is left
+out and everything else goes on. A `KproxyError` stops the command: nothing of what
+the kernel holds was changed by it, save what was committed before.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One thing wrong with the input, named by file, object and field (any of which may be "")."""
+
+    source: str
+    object: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in self if part)
+
+
+class KproxyError(Exception):
+    """A sentence that says what is wrong, and `hint`: what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(KproxyError):
+    """The command line asks for something that cannot be (exit status 2)."""
+
+
+class HostError(KproxyError):
+    """This host or this user cannot do it: not root, no nftables in the kernel, no libnftables."""
+
+
+class StateError(KproxyError):
+    """The state directory cannot be read, written or locked."""
+
+
+class TransactionError(KproxyError):
+    """The kernel refused a transaction; nothing of it was applied.
+
+    `errno` is the kernel's (0 if libnftables gave only text), `transaction` what was sent, as text.
+    """
+
+    def __init__(self, message: str, errno: int = 0, transaction: str = "") -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.transaction = transaction

@@ -1,0 +1,1 @@
+"""Where Kubernetes objects come from. Effects: files are read here and nowhere else in the pipeline."""

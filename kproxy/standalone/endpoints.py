@@ -1,0 +1,92 @@
+"""Selectors -> EndpointSlices, as the endpoint slice controller makes them.
+
+A service with a selector gets slices from the pods of its namespace whose labels
+match, unless slices or Endpoints for it were given: what is given wins. Pods whose
+ports resolve to other numbers go to other slices, as in Kubernetes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from kproxy.model import (
+    ClusterState,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Family,
+    NamespacedName,
+    Pod,
+    Service,
+    family_of,
+)
+
+
+class PodIndex:
+    """Pods by namespace and label, so that a selector costs as much as it matches."""
+
+    def __init__(self, pods: Iterable[Pod]) -> None:
+        self._by_label: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
+        for pod in pods:
+            for key, value in pod.labels.items():
+                self._by_label[pod.name.namespace, key, value].append(pod)
+
+    def select(self, namespace: str, selector: dict[str, str]) -> list[Pod]:
+        """The pods that carry every label of `selector`, which is not empty."""
+        candidates = min(
+            (self._by_label.get((namespace, key, value), []) for key, value in selector.items()), key=len
+        )
+        return [pod for pod in candidates if selector.items() <= pod.labels.items()]
+
+
+def resolve_ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
+    """The service's ports as this pod has them; a port name that the pod lacks is left out."""
+    resolved = []
+    for port in service.ports:
+        target = port.target_port
+        if isinstance(target, str):
+            named = [p.port for p in pod.ports if p.name == target and p.protocol is port.protocol]
+            target = named[0] if named else 0
+        if target:
+            resolved.append(EndpointPort(port.name, port.protocol, target))
+    return tuple(resolved)
+
+
+def _endpoint(service: Service, pod: Pod, address: bytes) -> Endpoint:
+    ready = service.publish_not_ready or (pod.ready and not pod.terminating)
+    return Endpoint(address, ready, pod.ready, pod.terminating, pod.node)
+
+
+def make_slices(service: Service, pods: Iterable[Pod]) -> tuple[EndpointSlice, ...]:
+    """One slice per family and distinct port list, its endpoints in order of pod names."""
+    groups: dict[tuple[Family, tuple[EndpointPort, ...]], list[Endpoint]] = defaultdict(list)
+    for pod in sorted(pods, key=lambda pod: pod.name):
+        ports = resolve_ports(service, pod)
+        for address in pod.addresses:
+            groups[family_of(address), ports].append(_endpoint(service, pod, address))
+    return tuple(
+        EndpointSlice(
+            service=service.name,
+            origin=service.origin,
+            name=f"{service.name.name}-{index}",
+            family=family,
+            ports=ports,
+            endpoints=tuple(endpoints),
+        )
+        for index, ((family, ports), endpoints) in enumerate(sorted(groups.items()))
+    )
+
+
+def all_slices(state: ClusterState) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
+    """The slices of every service: those given, else those that its selector makes."""
+    slices = dict(state.slices)
+    if not state.pods:
+        return slices
+    index = PodIndex(state.pods)
+    for service in state.services.values():
+        if service.selector and service.name not in slices and service.type != "ExternalName":
+            slices[service.name] = make_slices(
+                service, index.select(service.name.namespace, service.selector)
+            )
+    return slices
