@@ -52,10 +52,10 @@ fresh: _root  ## both commands on a bare Debian 12 and 13 (debootstrap, some min
 	@scripts/fresh
 
 clean:  ## remove .venv and every cache
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@[ ! -e $(VENV) ] || [ -w $(VENV) ] || { echo "make clean: root made $(VENV): sudo make clean" >&2; exit 1; }
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info netns-lab/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -rf *.egg-info netns-lab/*.egg-info
 
 .PHONY: _root
 _root:
-	@[ "$$(id -u)" = 0 ] || { echo "make $(MAKECMDGOALS): the lab makes network namespaces and nftables rules, which needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "make $(MAKECMDGOALS): network namespaces and nftables rules need root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
