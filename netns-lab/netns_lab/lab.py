@@ -62,7 +62,7 @@ class Server:
     """The lab's server process (``serve``), from construction until ``reap``."""
 
     def __init__(self, lab: str) -> None:
-        ours, theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
         package = str(Path(__file__).resolve().parents[1])
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
@@ -74,16 +74,16 @@ class Server:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
                 start_new_session=True,  # what a terminal sends its group is not for the server
             )
-        with ours:
-            self._commands = ours.makefile("w")
-            self._answers = ours.makefile("r")
+        self._answers = self._socket.makefile("r")
         self.process = registry.Process.find(self._process.pid)
 
     def do(self, **command: Any) -> None:
         """Give a command and wait until it is done; RuntimeError if it failed."""
-        self._commands.write(json.dumps(command) + "\n")
-        self._commands.flush()
-        answer = self._answers.readline()
+        try:
+            self._socket.sendall(json.dumps(command).encode() + b"\n")
+            answer = self._answers.readline()
+        except ConnectionError:
+            answer = ""
         failure = json.loads(answer) if answer else "it has died"
         if failure is not None:
             raise RuntimeError(f"the lab's server: {failure}")
@@ -92,8 +92,8 @@ class Server:
         """Kill it, if nothing has, and leave no zombie."""
         self._process.kill()
         self._process.wait()
-        self._commands.close()
         self._answers.close()
+        self._socket.close()
 
 
 class Lab:

@@ -88,9 +88,18 @@ def echo(handle: Handle, address: str, timeout: float = 1) -> bool:
     return handle.inside(partial(_ping, address, timeout))
 
 
+IP_RECVERR, IPV6_RECVERR = 11, 25  # linux/in.h, in6.h; Python's socket has one of them, late
+
+
 def _socket(address: str, kind: int, timeout: float, source_port: int | None) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     sock.settimeout(timeout)
+    # else UDP hears of no ICMP error but port unreachable, and TCP, where the error comes back before
+    # the sending of the SYN is over, not until a second later, when it sends it again (kernel 6.18)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
     if source_port is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("", source_port))

@@ -18,7 +18,7 @@ from zlib import crc32
 Family = Literal[4, 6]
 
 LAN_GATEWAY: dict[Family, str] = {4: "192.168.77.1", 6: "fd77::1"}
-"""Where the nodes' default routes lead: it answers ping and forwards nothing."""
+"""Where the nodes' default routes lead: it forwards nothing and answers only its neighbours."""
 
 POD_NETWORK: dict[Family, str] = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}
 """What the nodes' pod ranges are cut from: the cluster CIDRs."""

@@ -85,13 +85,14 @@ def set_up_host(namespace: str, families: tuple[Family, ...], forwards: bool = F
 
 
 def make_lan(namespace: str, families: tuple[Family, ...]) -> None:
-    """The bridge, with the address the nodes' default routes lead to."""
+    """The bridge, with the address the nodes' default routes lead to; what comes there is lost in silence."""
 
     def work(ip: IPRoute) -> None:
         ip.link("add", ifname="lan", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
         index = _up(ip, "lan")
         for family in families:
             _add_address(ip, index, LAN_GATEWAY[family], LAN_BITS[family])
+            _add_route(ip, family, ANYWHERE[family], type="blackhole")
 
     _netlink(namespace, work)
 
