@@ -186,18 +186,19 @@ def _change_set(
 
 
 def _sweep_strays(result: Plan, applied: Elements, remaining: set[bytes]) -> None:
-    """Slots that no frontend of the table makes use of (a sync was interrupted, or someone added them)."""
+    """Slots that no frontend makes use of, before or after: a sync was interrupted, or someone added them."""
+    used: dict[str, set[bytes]] = {}
     for protocol in Protocol:
         name = endpoints_map(protocol)
-        held = applied[name]
-        used = set(result.switch.remove[name]) | set(result.sweep.remove[name]) | set(result.switch.add[name])
-        for key in remaining:
-            if frontend_protocol(key) is protocol:
-                prefix, verdict = slot_prefix(key), applied["services"].get(key)
-                count = verdict_count(verdict) if isinstance(verdict, Verdict) else 0
-                used.update(slot_key(prefix, slot) for slot in range(count))
-        for key in held.keys() - used:
-            result.sweep.change(name, key, held[key], None)
+        used[name] = set(result.switch.remove[name]) | set(result.sweep.remove[name])
+    for key in remaining:
+        verdict = result.switch.add["services"].get(key, applied["services"].get(key))
+        prefix, members = slot_prefix(key), used[endpoints_map(frontend_protocol(key))]
+        count = verdict_count(verdict) if isinstance(verdict, Verdict) else 0
+        members.update(slot_key(prefix, slot) for slot in range(count))
+    for name, members in used.items():
+        for key in applied[name].keys() - members:
+            result.sweep.change(name, key, applied[name][key], None)
 
 
 def place(desired: Desired) -> Elements:

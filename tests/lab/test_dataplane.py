@@ -1,0 +1,248 @@
+"""Each point of the dataplane, by packets through a kernel, in both families."""
+
+from __future__ import annotations
+
+import socket
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from netns_lab.lab import Lab
+from netns_lab.probe import Outcome, echo, http_get, many, udp_ask
+from netns_lab.topology import Family, multi
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
+
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize("family", FAMILIES)]
+
+PODS = ("pod-1", "pod-2", "pod-3")
+ECHO = {"name": "echo", "port": 53, "targetPort": 5353, "protocol": "UDP"}
+HTTP = {"name": "http", "port": 80, "targetPort": 8080}
+
+
+def udp_slices(lab: Lab, pods: tuple[str, ...] = PODS) -> list[dict[str, object]]:
+    return slices(lab, pods, {"echo": 5353}, protocol="UDP")
+
+
+def test_cluster_ip_reaches_every_endpoint_from_a_pod_and_from_the_node(
+    lab: Lab, kproxy: Kproxy, family: Family
+) -> None:
+    kproxy.sync(service(), *slices(lab, PODS))
+    for client in (lab.pod("pod-1"), lab.node("n1")):
+        assert set(many(client, SERVICE_IP[family], 80, 60)) == set(PODS)
+
+
+def test_a_pod_keeps_its_address_and_others_are_masqueraded(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    kproxy.sync(service(), *slices(lab, ["pod-2"]))
+    pod, outside = lab.pod("pod-1"), lab.client("outside")
+    assert http_get(pod, SERVICE_IP[family], 80).client == pod.address(family)
+    seen = http_get(outside, SERVICE_IP[family], 80).client
+    assert seen not in ("", outside.address(family))
+
+
+def test_without_a_cluster_cidr_nobody_is_masqueraded(lab: Lab, tmp_path: Path, family: Family) -> None:
+    kproxy = Kproxy(lab.node("n1"), tmp_path / "state", cluster_cidr=False)
+    kproxy.sync(service(), *slices(lab, ["pod-2"]))
+    for client in (lab.pod("pod-1"), lab.client("outside")):
+        assert http_get(client, SERVICE_IP[family], 80).client == client.address(family)
+
+
+def test_masquerade_all_masquerades_pods_too(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    kproxy.sync(service(), *slices(lab, ["pod-2"]), flags=["--masquerade-all"])
+    pod = lab.pod("pod-1")
+    assert http_get(pod, SERVICE_IP[family], 80).client not in ("", pod.address(family))
+
+
+def test_hairpin_a_pod_reaches_itself_through_its_service(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    kproxy.sync(service(), *slices(lab, ["pod-1"]))
+    pod = lab.pod("pod-1")
+    reply = http_get(pod, SERVICE_IP[family], 80)
+    assert (reply.pod, reply.outcome) == ("pod-1", Outcome.ANSWERED)
+    assert reply.client != pod.address(family)
+
+
+def test_node_port_answers_from_outside_and_is_masqueraded(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
+    kproxy.sync(service("web", port, type="NodePort"), *slices(lab, PODS))
+    node, outside = lab.node("n1"), lab.client("outside")
+    assert set(many(outside, node.address(family), 30123, 60)) == set(PODS)
+    assert http_get(outside, node.address(family), 30123).client != outside.address(family)
+    assert set(many(node, node.address(family), 30123, 60)) == set(PODS)
+    assert http_get(outside, node.address(family), 30124).outcome is Outcome.REFUSED
+
+
+def test_node_ports_are_served_on_the_addresses_that_the_flag_names(
+    lab: Lab, kproxy: Kproxy, family: Family
+) -> None:
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
+    node, outside = lab.node("n1"), lab.client("outside")
+    flags = ["--nodeport-addresses", "10.0.0.0/8,fd00::/16"]
+    kproxy.sync(service("web", port, type="NodePort"), *slices(lab, PODS), flags=flags)
+    assert http_get(outside, node.address(family), 30123).outcome is Outcome.REFUSED
+    flags = ["--nodeport-addresses", "192.168.77.0/24,fd77::/64"]
+    kproxy.sync(service("web", port, type="NodePort"), *slices(lab, PODS), flags=flags)
+    assert http_get(outside, node.address(family), 30123).outcome is Outcome.ANSWERED
+
+
+def test_an_endpoint_on_another_node(family: Family, tmp_path: Path) -> None:
+    with Lab(multi(2, 1)) as lab:
+        kproxy = Kproxy(lab.node("n1"), tmp_path / "state")
+        port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
+        kproxy.sync(service("web", port, type="NodePort"), *slices(lab, ["n2-pod-1"]))
+        reply = http_get(lab.client("outside"), lab.node("n1").address(family), 30123)
+        assert (reply.pod, reply.client) == ("n2-pod-1", lab.node("n1").address(family))
+        pod = lab.pod("n1-pod-1")
+        reply = http_get(pod, SERVICE_IP[family], 80)
+        assert (reply.pod, reply.client) == ("n2-pod-1", pod.address(family))
+
+
+def test_udp(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    kproxy.sync(service("web", ECHO), *udp_slices(lab))
+    replies = [udp_ask(lab.pod("pod-1"), SERVICE_IP[family], 53, "hello") for _ in range(40)]
+    assert {reply.pod for reply in replies} == set(PODS)
+    assert {reply.body for reply in replies} == {"hello"}
+
+
+def test_one_port_number_with_two_protocols_is_two_frontends(
+    lab: Lab, kproxy: Kproxy, family: Family
+) -> None:
+    both = service("web", {**ECHO, "port": 80}, HTTP)
+    endpoints = slices(lab, ["pod-1"], {"http": 8080})
+    kproxy.sync(both, *endpoints)
+    assert http_get(lab.pod("pod-2"), SERVICE_IP[family], 80).pod == "pod-1"
+    assert udp_ask(lab.pod("pod-2"), SERVICE_IP[family], 80).outcome is Outcome.REFUSED
+
+
+def test_where_nothing_serves_connections_are_refused_at_once(
+    lab: Lab, kproxy: Kproxy, family: Family
+) -> None:
+    node_port = {**HTTP, "nodePort": 30123}
+    kproxy.sync(service("web", node_port, {**ECHO, "nodePort": 30124}, type="NodePort"))
+    address, node = SERVICE_IP[family], lab.node("n1")
+    for client in (lab.pod("pod-1"), node, lab.client("outside")):
+        start = time.monotonic()
+        for port in (80, 81):  # no endpoint; no such port
+            for _ in range(3):  # an ICMP error could be rate-limited, a reset is not
+                assert http_get(client, address, port).outcome is Outcome.REFUSED
+        assert udp_ask(client, address, 53).outcome is Outcome.REFUSED
+        assert http_get(client, node.address(family), 30123).outcome is Outcome.REFUSED
+        assert udp_ask(client, node.address(family), 30124).outcome is Outcome.REFUSED
+        assert time.monotonic() - start < 1.5
+
+
+def test_a_cluster_ip_does_not_answer_ping(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    kproxy.sync(service(), *slices(lab, PODS))
+    for client in (lab.pod("pod-1"), lab.node("n1"), lab.client("outside")):
+        assert not echo(client, SERVICE_IP[family], timeout=0.3)
+    assert echo(lab.pod("pod-1"), lab.pod("pod-2").address(family))
+    assert echo(lab.client("outside"), lab.node("n1").address(family))
+
+
+def test_addresses_that_no_service_has_are_silent(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    kproxy.sync(service(), *slices(lab, PODS))
+    other = {4: "10.96.10.11", 6: "fd00:96::11"}[family]
+    assert http_get(lab.pod("pod-1"), other, 80, timeout=0.3).outcome is Outcome.TIMEOUT
+
+
+def test_an_endpoint_in_the_nodes_own_namespace(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    from netns_lab.topology import Pod, Port
+
+    host_pod = Pod("host-pod", node="n1", ports=(Port("http", 8888),), host_network=True)
+    lab.add_pod(host_pod)
+    kproxy.sync(service("web", **sticky()), *slices(lab, ["host-pod"], 8888))
+    pod = lab.pod("pod-1")
+    for client in (pod, lab.client("outside"), lab.node("n1")):
+        assert http_get(client, SERVICE_IP[family], 80).pod == "host-pod"
+    listed = kproxy.nft(f"list map {'ip' if family == 4 else 'ip6'} kproxy affinity-tcp")
+    assert pod.address(family) in listed
+
+
+class TestAffinity:
+    def test_a_client_stays_with_its_endpoint(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+        kproxy.sync(service("web", HTTP, **sticky()), *slices(lab, PODS, {"http": 8080}))
+        answers = {
+            name: many(client, SERVICE_IP[family], 80, 30)
+            for name, client in [("pod-1", lab.pod("pod-1")), ("outside", lab.client("outside"))]
+        }
+        assert all(len(pods) == 1 for pods in answers.values()), answers
+
+    def test_udp_clients_stay_too(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+        kproxy.sync(service("web", ECHO, **sticky()), *udp_slices(lab))
+        pods = {udp_ask(lab.pod("pod-1"), SERVICE_IP[family], 53).pod for _ in range(30)}
+        assert len(pods) == 1
+
+    def test_scaling_up_moves_nobody(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+        client = lab.pod("pod-1")
+        kproxy.sync(service("web", **sticky()), *slices(lab, ["pod-2"]))
+        assert set(many(client, SERVICE_IP[family], 80, 5)) == {"pod-2"}
+        kproxy.sync(service("web", **sticky()), *slices(lab, PODS))
+        assert set(many(client, SERVICE_IP[family], 80, 30)) == {"pod-2"}
+
+    def test_removing_an_endpoint_moves_its_own_clients_only(
+        self, lab: Lab, kproxy: Kproxy, family: Family
+    ) -> None:
+        clients = [lab.pod(name) for name in PODS] + [lab.client("outside"), lab.node("n1")]
+        kproxy.sync(service("web", **sticky()), *slices(lab, PODS))
+        before = {c.name: http_get(c, SERVICE_IP[family], 80).pod for c in clients}
+        gone = before["outside"]
+        left = [name for name in PODS if name != gone]
+        kproxy.sync(service("web", **sticky()), *slices(lab, left))
+        for client in clients:
+            after = set(many(client, SERVICE_IP[family], 80, 10))
+            assert len(after) == 1
+            assert after <= set(left)
+            if before[client.name] != gone:
+                assert after == {before[client.name]}
+
+    def test_an_endpoint_that_comes_back_does_not_get_its_old_clients(
+        self, lab: Lab, kproxy: Kproxy, family: Family
+    ) -> None:
+        client = lab.client("outside")
+        kproxy.sync(service("web", **sticky()), *slices(lab, ["pod-1"]))
+        assert http_get(client, SERVICE_IP[family], 80).pod == "pod-1"
+        kproxy.sync(service("web", **sticky()), *slices(lab, ["pod-2"]))
+        assert http_get(client, SERVICE_IP[family], 80).pod == "pod-2"
+        kproxy.sync(service("web", **sticky()), *slices(lab, ["pod-1", "pod-2"]))
+        assert set(many(client, SERVICE_IP[family], 80, 20)) == {"pod-2"}
+
+    def test_it_ends_with_its_timeout(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+        kproxy.sync(service("web", **sticky(timeout=1)), *slices(lab, PODS))
+        get = partial(http_get, lab.client("outside"), SERVICE_IP[family], 80)
+        first = get().pod
+        assert {get().pod for _ in range(20)} == {first}
+        seen = set()
+        for _ in range(12):  # to stay by chance: 1 in 3^12
+            time.sleep(1.1)
+            seen.add(get().pod)
+            if seen != {first}:
+                return
+        pytest.fail(f"the client was still with {first} long after the timeout")
+
+    def test_each_connection_renews_it(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+        kproxy.sync(service("web", **sticky(timeout=2)), *slices(lab, PODS))
+        get = partial(http_get, lab.client("outside"), SERVICE_IP[family], 80)
+        pods = []
+        for _ in range(8):
+            pods.append(get().pod)
+            time.sleep(0.5)
+        assert len(set(pods)) == 1
+
+    def test_ports_are_independent_of_each_other(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+        ports = [{"name": f"p{n}", "port": 80 + n, "targetPort": 8080} for n in range(12)]
+        endpoints = slices(lab, PODS, {f"p{n}": 8080 for n in range(12)})
+        kproxy.sync(service("web", *ports, **sticky()), *endpoints)
+        pods = [http_get(lab.pod("pod-1"), SERVICE_IP[family], 80 + n).pod for n in range(12)]
+        assert len(set(pods)) > 1  # all alike by chance: 1 in 3^11
+
+
+def test_a_connection_outlives_the_removal_of_its_endpoint(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    kproxy.sync(service(), *slices(lab, ["pod-1"]))
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    with lab.client("outside").socket(kind, socket.SOCK_STREAM) as sock:
+        sock.settimeout(5)
+        sock.connect((SERVICE_IP[family], 80))
+        kproxy.sync(service(), *slices(lab, ["pod-2"]))
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+        assert b"pod-1" in sock.recv(65536)
+    assert set(many(lab.client("outside"), SERVICE_IP[family], 80, 10)) == {"pod-2"}

@@ -1,0 +1,186 @@
+"""A sync makes the table true, whatever it was, and touches nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from netns_lab.lab import Lab
+from netns_lab.probe import http_get, many
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, changes, service, slices, sticky
+
+pytestmark = pytest.mark.lab
+
+PODS = ("pod-1", "pod-2", "pod-3")
+TABLES = ("ip", "ip6")
+
+
+def listing(kproxy: Kproxy, what: str = "ruleset") -> str:
+    """What nft lists, without counters and what packets wrote, in an order that does not depend on hashes."""
+    text = re.sub(r" counter packets \d+ bytes \d+", "", kproxy.nft(f"list {what}"))
+    text = re.sub(r"(?<=elements = )\{[^}]*\}", lambda m: str(sorted(re.split(r",\s+", m[0][2:-2]))), text)
+    return re.sub(r"(map affinity-\w+ \{[^}]*?)\s+elements = .*", r"\1", text)
+
+
+@pytest.fixture
+def manifests(lab: Lab) -> list[Manifest]:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30123}]
+    web = service("web", *ports, type="NodePort", **sticky())
+    other = service("other", cluster_ips={4: "10.96.10.20", 6: "fd00:96::20"})
+    return [web, *slices(lab, PODS, {"http": 8080}), other, *slices(lab, ["pod-1"], name="other")]
+
+
+def serves(lab: Lab) -> None:
+    for family in FAMILIES:
+        assert http_get(lab.pod("pod-1"), SERVICE_IP[family], 80).pod in PODS
+        assert http_get(lab.client("outside"), lab.node("n1").address(family), 30123).pod in PODS
+
+
+def test_a_second_sync_changes_nothing(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    assert len(changes(kproxy.sync(*manifests), "+")) == 6
+    before = kproxy.generation()
+    assert "nothing to change" in kproxy.sync(*manifests)
+    assert kproxy.generation() == before
+    serves(lab)  # affinity entries, written by packets, are no difference
+    assert "nothing to change" in kproxy.sync(*manifests)
+    assert kproxy.generation() == before
+
+
+def test_what_nft_lists_loads_again(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    kproxy.sync(*manifests)
+    http_get(lab.pod("pod-1"), SERVICE_IP[4], 80)
+    saved = kproxy.nft("list table ip kproxy")
+    empty = lab.client("outside")
+    empty.run(["nft", "-f", "-"], input=saved, check=True)
+    listed = empty.run(["nft", "list", "table", "ip", "kproxy"], capture_output=True, check=True).stdout
+    assert re.sub(r"expires \w+", "", listed) == re.sub(r"expires \w+", "", saved)
+
+
+DAMAGE = {
+    "the ruleset was flushed": "flush ruleset",
+    "one table is gone": "delete table {t} kproxy",
+    "a chain was emptied": "flush chain {t} kproxy services",
+    "a numbered chain was emptied": "flush chain {t} kproxy lb-3",
+    "affinity is not remembered": "flush chain {t} kproxy remember-10800",
+    "a rule was added": "insert rule {t} kproxy services accept",
+    "a rule was added at the end": "add rule {t} kproxy translated accept",
+    "a foreign chain": "add chain {t} kproxy lb-99; add chain {t} kproxy evil; add rule {t} kproxy evil accept",
+    "a foreign base chain": "add chain {t} kproxy evil {{ type filter hook forward priority 0; policy drop; }}",
+    "a foreign set": "add set {t} kproxy evil {{ type mark; }}",
+    "a foreign set in use": "add set {t} kproxy evil {{ type mark; }}; "
+    "add rule {t} kproxy services meta mark @evil accept",
+    "the policy of a chain": "chain {t} kproxy postrouting {{ policy drop; }}",
+    "the table sleeps": "table {t} kproxy {{ flags dormant; }}",
+    "services were emptied": "flush map {t} kproxy services",
+    "ClusterIPs were emptied": "flush set {t} kproxy cluster-ips",
+    "pod CIDRs were emptied": "flush set {t} kproxy pod-cidrs",
+    "endpoints were emptied": "flush map {t} kproxy endpoints-tcp",
+    "another verdict": "flush map {t} kproxy services; "
+    "add element {t} kproxy services {{ {ip} . tcp . 80 : drop, {ip} . udp . 80 : goto lb-1 }}",
+    "a verdict to a foreign chain": "add chain {t} kproxy evil; add rule {t} kproxy evil accept; "
+    "add element {t} kproxy services {{ {ip} . tcp . 99 : goto evil }}",
+    "another map": "flush chain {t} kproxy sticky-3; flush chain {t} kproxy remember-10800; "
+    "delete map {t} kproxy affinity-tcp; add set {t} kproxy affinity-tcp {{ type mark; }}",
+    "another hook": "flush chain {t} kproxy postrouting; delete chain {t} kproxy postrouting; "
+    "add chain {t} kproxy postrouting {{ type nat hook postrouting priority 7; }}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_repaired(lab: Lab, kproxy: Kproxy, manifests: list[Manifest], damage: str) -> None:
+    kproxy.sync(*manifests)
+    good = listing(kproxy)
+    for table, family in zip(TABLES, FAMILIES, strict=True):
+        script = damage.format(t=table, ip=SERVICE_IP[family]).replace("; add", "\nadd")
+        kproxy.nft(script.replace("; flush", "\nflush").replace("; delete", "\ndelete"))
+        if "ruleset" in damage:
+            break
+    assert listing(kproxy) != good
+    kproxy.sync(*manifests)
+    assert listing(kproxy) == good
+    serves(lab)
+    assert "nothing to change" in kproxy.sync(*manifests)
+
+
+def test_a_rule_that_was_replaced_is_put_back(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    kproxy.sync(*manifests)
+    good = listing(kproxy)
+    listed = kproxy.node.run(
+        ["nft", "-a", "list", "chain", "ip", "kproxy", "lb-3"], capture_output=True
+    ).stdout
+    handle = re.findall(r"endpoints-tcp # handle (\d+)", listed)[0]
+    kproxy.nft(
+        f"replace rule ip kproxy lb-3 handle {handle} "
+        "dnat ip to ip daddr . tcp dport . numgen random mod 2 map @endpoints-tcp"
+    )
+    output = kproxy.sync(*manifests)
+    assert changes(output, "!") == ["! repaired ip kproxy: lb-3"]
+    assert listing(kproxy) == good
+
+
+def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    theirs = """
+        table inet theirs {
+            set s { type ipv4_addr; elements = { 10.0.0.1 }; }
+            chain c { type filter hook forward priority 0; policy accept; ip saddr @s counter; }
+        }
+        table ip kproxy2 { chain lb-3 { accept; } }
+        table arp kproxy { chain c { type filter hook input priority 0; policy accept; } }
+    """
+    kproxy.nft(theirs)
+    before = kproxy.ruleset()
+    kproxy.sync(*manifests)
+    kproxy.nft("flush chain ip kproxy services")
+    kproxy.sync(*manifests)
+    kproxy.sync()
+    done = kproxy.node.run(kproxy.command("cleanup")[:4] + ["--state-dir", str(kproxy.state)], check=True)
+    assert done.returncode == 0
+    assert kproxy.ruleset() == before
+
+
+def test_cleanup_removes_all_that_is_ours(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    cleanup = [*kproxy.command("cleanup")[:4], "--state-dir", str(kproxy.state)]
+    kproxy.sync(*manifests)
+    kept = kproxy.node.run([*cleanup, "--keep-state"], capture_output=True, check=True).stdout
+    assert kept.splitlines() == ["removed table ip kproxy", "removed table ip6 kproxy"]
+    assert kproxy.ruleset() == ""
+    assert kproxy.state.exists()
+    kproxy.node.run(cleanup, check=True)
+    assert not kproxy.state.exists()
+    again = kproxy.node.run(cleanup, capture_output=True, check=True)
+    assert again.stdout == "nothing to remove\n"
+
+
+def test_a_service_that_goes_leaves_nothing(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    kproxy.sync(*manifests[3:])
+    one = listing(kproxy)
+    kproxy.sync(*manifests)
+    serves(lab)
+    assert len(changes(kproxy.sync(*manifests[3:]), "-")) == 4
+    assert listing(kproxy) == one
+    assert "10.96.10.10" not in kproxy.ruleset()  # nor in the affinity maps
+
+
+def test_options_that_change_are_carried_out(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    kproxy.sync(*manifests)
+    plain = listing(kproxy)
+    kproxy.sync(*manifests, flags=["--masquerade-all", "--cluster-cidr", "10.1.0.0/16,10.3.0.0/16"])
+    other = kproxy.nft("list table ip kproxy")
+    assert "10.1.0.0/16, 10.3.0.0/16" in other
+    assert "@cluster-ips masquerade fully-random" in other
+    kproxy.sync(*manifests)
+    assert listing(kproxy) == plain
+
+
+def test_endpoints_keep_their_slots(lab: Lab, kproxy: Kproxy) -> None:
+    """A change costs as many elements as endpoints changed."""
+    kproxy.sync(service(), *slices(lab, PODS))
+    output = kproxy.sync(service(), *slices(lab, ["pod-2", "pod-3"]))
+    assert [line.partition(" -> ")[2] for line in changes(output, "~")] == [
+        f"2 endpoints (-{lab.pod('pod-1').address(4)}:8080)",
+        f"2 endpoints (-[{lab.pod('pod-1').address(6)}]:8080)",
+    ]
+    # The verdict, the hole and what fills it, the hairpin entry.
+    assert "ip: 2 elements in, 4 out" in output
+    assert set(many(lab.pod("pod-1"), SERVICE_IP[4], 80, 30)) == {"pod-2", "pod-3"}

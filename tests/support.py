@@ -1,0 +1,141 @@
+"""What tests share: manifests as short calls, and kproxy run on a node of the lab."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from kproxy.kernel.netlink import Netlink
+from netns_lab.lab import Handle, Lab
+from netns_lab.topology import POD_NETWORK, Family
+
+Manifest = dict[str, Any]
+FAMILIES: tuple[Family, ...] = (4, 6)
+SERVICE_IP: dict[Family, str] = {4: "10.96.10.10", 6: "fd00:96::10"}
+"""The ClusterIPs of the service that most tests are about."""
+SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"
+
+
+def service(
+    name: str = "web",
+    *ports: Manifest,
+    families: Iterable[Family] = FAMILIES,
+    cluster_ips: dict[Family, str] | None = None,
+    **spec: Any,
+) -> Manifest:
+    """A Service in namespace default; without ports, one of port 80 to 8080."""
+    ips = [(cluster_ips or SERVICE_IP)[family] for family in families]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {
+            "clusterIP": ips[0],
+            "clusterIPs": ips,
+            "ipFamilies": [f"IPv{family}" for family in families],
+            "ipFamilyPolicy": "PreferDualStack" if len(ips) > 1 else "SingleStack",
+            "ports": list(ports) or [{"port": 80, "targetPort": 8080}],
+            **spec,
+        },
+    }
+
+
+def sticky(timeout: int = 10800) -> Manifest:
+    """The part of a spec that asks for ClientIP affinity."""
+    return {
+        "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": timeout}},
+    }
+
+
+def slices(
+    lab: Lab, pods: Iterable[str], port: int | dict[str, int] = 8080, name: str = "web", protocol: str = "TCP"
+) -> list[Manifest]:
+    """EndpointSlices of service `name`, one per family, with these pods of the lab."""
+    members, ports = list(pods), port if isinstance(port, dict) else {"": port}
+    return [
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"{name}-{family}", "labels": {"kubernetes.io/service-name": name}},
+            "addressType": f"IPv{family}",
+            "ports": [{"name": key, "port": number, "protocol": protocol} for key, number in ports.items()],
+            "endpoints": [
+                {
+                    "addresses": [lab.pod(pod).address(family)],
+                    "nodeName": lab.topology.pod(pod).node,
+                    "conditions": {"ready": True},
+                }
+                for pod in members
+            ],
+        }
+        for family in FAMILIES
+    ]
+
+
+class Kproxy:
+    """kproxy on one node, with a state directory of its own."""
+
+    def __init__(
+        self, node: Handle, state: Path, cluster_cidr: bool = True, flags: Sequence[str] = ()
+    ) -> None:
+        self.node = node
+        self.state = state
+        self.flags = [
+            *("--node-name", node.name),
+            *("--service-cidr", SERVICE_CIDRS),
+            *(("--cluster-cidr", ",".join(POD_NETWORK.values())) if cluster_cidr else ()),
+            *flags,
+        ]
+
+    def command(self, verb: str, *flags: str) -> list[str]:
+        """The command line of a verb that reads manifests from standard input."""
+        return [
+            *(sys.executable, "-m", "kproxy", verb, "-f", "-"),
+            *("--state-dir", str(self.state)),
+            *self.flags,
+            *flags,
+        ]
+
+    def run(
+        self, verb: str, *manifests: Manifest, flags: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a verb on these manifests; whatever comes of it."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+        return self.node.run(self.command(verb, *flags), input=text, capture_output=True)
+
+    def sync(self, *manifests: Manifest, flags: Sequence[str] = ()) -> str:
+        """Sync exactly these manifests, without a complaint; what it printed."""
+        done = self.run("sync", *manifests, flags=flags)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    def nft(self, script: str) -> str:
+        """Run an nft script on the node; what it printed."""
+        done = self.node.run(["nft", "-f", "-"], input=script, capture_output=True, check=True)
+        return str(done.stdout)
+
+    def ruleset(self) -> str:
+        """All tables, without what packets write: counters and affinity."""
+        return self.nft("list ruleset")
+
+    def generation(self) -> int:
+        """The number of the ruleset's generation: any commit by anyone makes it another."""
+
+        def ask() -> int:
+            with Netlink() as netlink:
+                return netlink.generation()
+
+        return self.node.inside(ask)
+
+
+Change = Literal["+", "-", "~", "!"]
+
+
+def changes(output: str, kind: Change) -> list[str]:
+    """The lines of a sync's output that begin with `kind`."""
+    return [line for line in output.splitlines() if line.startswith(f"{kind} ")]
