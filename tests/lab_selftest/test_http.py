@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import asdict, replace
+from ipaddress import ip_network
 
 import pytest
 from netns_lab.http import BadRequest, Request, head, next_request
 from netns_lab.manifests import pod_manifests
-from netns_lab.topology import Pod, Topology, chapter, lab_node, multi, single
+from netns_lab.topology import POD_NETWORK, Pod, Topology, chapter, lab_node, multi, single
 from netns_lab.wire import interface_name
 
 HOST = b"Host: a\r\n"
@@ -108,6 +109,15 @@ def test_a_topology_that_cannot_be(build: object, why: str) -> None:
     assert callable(build)
     with pytest.raises(ValueError, match=why):
         build()
+
+
+def test_pods_are_in_their_nodes_range_and_that_in_the_networks() -> None:
+    topology = multi(3, 2)
+    for pod in topology.pods:
+        ranges = topology.pod_cidrs(topology.node(pod.node))
+        for family, address in topology.addresses(pod).items():
+            assert ip_network(address).overlaps(ip_network(ranges[family]))
+            assert ip_network(ranges[family]).overlaps(ip_network(POD_NETWORK[family]))
 
 
 def test_interface_names_fit() -> None:
