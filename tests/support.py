@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from kproxy.kernel.netlink import Netlink
 from netns_lab.lab import Handle, Lab
 from netns_lab.topology import POD_NETWORK, Family
+
+from kproxy.kernel.netlink import Netlink
 
 Manifest = dict[str, Any]
 FAMILIES: tuple[Family, ...] = (4, 6)

@@ -1,11 +1,13 @@
-"""This host's name and primary addresses, for where no flag says them."""
+"""This host's name and primary addresses, for where no flag says them.
+
+pyroute2 takes a third of a sync's time to import, so it is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
-
-from pyroute2 import IPRoute
+from typing import Any
 
 from kproxy.model import Address, parse_address
 from kproxy.problems import HostError
@@ -26,6 +28,8 @@ def require_root() -> None:
 
 def primary_addresses() -> tuple[Address, ...]:
     """One address per family: the default route's source, else the first global one."""
+    from pyroute2 import IPRoute
+
     found: list[Address] = []
     with IPRoute() as ip:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -37,6 +41,8 @@ def primary_addresses() -> tuple[Address, ...]:
 
 def all_addresses() -> tuple[Address, ...]:
     """Every global address of this host, loopback's aside."""
+    from pyroute2 import IPRoute
+
     with IPRoute() as ip:
         loopback = set(ip.link_lookup(ifname="lo"))
         texts = [
@@ -47,7 +53,7 @@ def all_addresses() -> tuple[Address, ...]:
     return tuple(parse_address(text) for text in texts)
 
 
-def _primary(ip: IPRoute, family: int) -> str | None:
+def _primary(ip: Any, family: int) -> str | None:
     uplinks = [
         (route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_OIF"))
         for route in ip.get_default_routes(family=family)

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, echo, http_get, many, udp_ask
 from netns_lab.topology import Family, multi
+
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("family", FAMILIES)]

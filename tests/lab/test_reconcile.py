@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from netns_lab.lab import Lab
 from netns_lab.probe import http_get, many
+
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, changes, service, slices, sticky
 
 pytestmark = pytest.mark.lab
@@ -65,8 +65,8 @@ DAMAGE = {
     "affinity is not remembered": "flush chain {t} kproxy remember-10800",
     "a rule was added": "insert rule {t} kproxy services accept",
     "a rule was added at the end": "add rule {t} kproxy translated accept",
-    "a foreign chain": "add chain {t} kproxy lb-99; add chain {t} kproxy evil; add rule {t} kproxy evil accept",
-    "a foreign base chain": "add chain {t} kproxy evil {{ type filter hook forward priority 0; policy drop; }}",
+    "a foreign chain": "add chain {t} kproxy lb-99; add chain {t} kproxy x; add rule {t} kproxy x accept",
+    "a foreign base chain": "add chain {t} kproxy x {{ type filter hook forward priority 0; policy drop; }}",
     "a foreign set": "add set {t} kproxy evil {{ type mark; }}",
     "a foreign set in use": "add set {t} kproxy evil {{ type mark; }}; "
     "add rule {t} kproxy services meta mark @evil accept",
@@ -123,10 +123,17 @@ def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: l
     theirs = """
         table inet theirs {
             set s { type ipv4_addr; elements = { 10.0.0.1 }; }
-            chain c { type filter hook forward priority 0; policy accept; ip saddr @s counter; }
+            chain c {
+                type filter hook forward priority 0; policy accept;
+                ip saddr @s accept
+            }
         }
-        table ip kproxy2 { chain lb-3 { accept; } }
-        table arp kproxy { chain c { type filter hook input priority 0; policy accept; } }
+        table ip kproxy2 {
+            chain lb-3 { accept; }
+        }
+        table arp kproxy {
+            chain c { type filter hook input priority 0; policy accept; }
+        }
     """
     kproxy.nft(theirs)
     before = kproxy.ruleset()
@@ -134,7 +141,7 @@ def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: l
     kproxy.nft("flush chain ip kproxy services")
     kproxy.sync(*manifests)
     kproxy.sync()
-    done = kproxy.node.run(kproxy.command("cleanup")[:4] + ["--state-dir", str(kproxy.state)], check=True)
+    done = kproxy.node.run([*kproxy.command("cleanup")[:4], "--state-dir", str(kproxy.state)], check=True)
     assert done.returncode == 0
     assert kproxy.ruleset() == before
 

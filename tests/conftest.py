@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from netns_lab.lab import Lab
 from netns_lab.topology import single
+
 from tests.support import Kproxy
 
 

@@ -1,0 +1,67 @@
+"""Endpoints come, go and change places while clients connect without pause: no connection fails."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from netns_lab import netns
+from netns_lab.lab import Handle, Lab
+from netns_lab.probe import _http
+from netns_lab.topology import single
+
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
+
+pytestmark = pytest.mark.lab
+
+SYNCS = 200
+
+
+@contextmanager
+def connecting(client: Handle, *targets: tuple[str, int]) -> Iterator[Counter[str]]:
+    """A thread per target opens connections one after another; how often each pod answered, or what else."""
+    seen: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def connect(address: str, port: int) -> None:
+        netns.enter(client.netns)
+        while not stop.is_set():
+            reply = _http(address, port, timeout=5)
+            seen[reply.pod or str(reply.outcome)] += 1
+
+    threads = [threading.Thread(target=connect, args=target) for target in targets]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_two_hundred_syncs_break_no_connection(tmp_path_factory: pytest.TempPathFactory) -> None:
+    chance = random.Random(4)
+    pods = [f"pod-{n}" for n in range(1, 7)]
+    with Lab(single(len(pods))) as lab:
+        kproxy = Kproxy(lab.node("n1"), tmp_path_factory.mktemp("state"))
+        node_port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
+        plain = service("web", node_port, type="NodePort")
+        remembered = service("sticky", cluster_ips={4: "10.96.10.20", 6: "fd00:96::20"}, **sticky())
+
+        def sync() -> None:
+            chosen = [chance.sample(pods, chance.randint(1, len(pods))) for _ in range(2)]
+            kproxy.sync(plain, *slices(lab, chosen[0]), remembered, *slices(lab, chosen[1], name="sticky"))
+
+        sync()
+        targets = [(SERVICE_IP[family], 80) for family in FAMILIES]
+        targets += [(lab.node("n1").address(4), 30123), ("10.96.10.20", 80), ("fd00:96::20", 80)]
+        with connecting(lab.client("outside"), *targets) as seen:
+            for _ in range(SYNCS):
+                sync()
+    assert set(seen) == set(pods), seen
+    assert sum(seen.values()) > 10 * SYNCS

@@ -1,0 +1,131 @@
+"""`kill -9` of a sync at any moment leaves the old state or the new one, and the next sync completes."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.topology import single
+
+from kproxy.compile.skeleton import Options
+from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel.netlink import Netlink
+from kproxy.model import Family
+from kproxy.nft.plan import slots_of
+from kproxy.standalone.store import Store
+from tests.support import Kproxy, Manifest
+
+pytestmark = pytest.mark.lab
+
+KILLS = 50
+SERVICES = 300
+
+
+def manifests(version: int) -> list[Manifest]:
+    """Services with node ports and addresses to be allocated; every third only in one of two versions."""
+    items: list[Manifest] = []
+    for number in range(SERVICES):
+        if number % 3 == version % 2:
+            continue
+        name = f"svc-{number}"
+        items.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": name},
+                "spec": {
+                    "type": "NodePort",
+                    "ipFamilyPolicy": "RequireDualStack",
+                    "ports": [{"port": 80}],
+                    "sessionAffinity": "ClientIP" if number % 5 == 0 else "None",
+                },
+            }
+        )
+        for family, prefix in (
+            (4, f"10.{version}.{number % 250}."),
+            (6, f"fd00:{version}:{number}::"),
+        ):
+            addresses = [f"{prefix}{n}" for n in range(1, 2 + (number + version) % 4)]
+            items.append(
+                {
+                    "apiVersion": "discovery.k8s.io/v1",
+                    "kind": "EndpointSlice",
+                    "metadata": {"name": f"{name}-{family}", "labels": {"kubernetes.io/service-name": name}},
+                    "addressType": f"IPv{family}",
+                    "ports": [{"port": 8080}],
+                    "endpoints": [{"addresses": [address]} for address in addresses],
+                }
+            )
+    return items
+
+
+def programmed(kproxy: Kproxy, family: Family) -> Any:
+    """What packets of one family meet: frontends with their endpoints, and the other sets."""
+
+    def read() -> Any:
+        with Netlink() as netlink:
+            dataplane = Dataplane(netlink, family, Options())
+            dataplane._read()
+            held = dataplane.applied
+            frontends = {
+                key: (verdict, sorted(str(endpoint) for endpoint in slots_of(held, key)))
+                for key, verdict in held["services"].items()
+            }
+            others = {
+                name: dict(held[name]) for name in held if not name.startswith(("services", "endpoints"))
+            }
+            return frontends, others
+
+    return kproxy.node.inside(read)
+
+
+def allocations(kproxy: Kproxy) -> dict[Any, Any]:
+    with sqlite3.connect(kproxy.state / "allocations.sqlite") as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    held = Store(kproxy.state).load()
+    assert len(set(held.values())) == len(held)
+    return dict(held)
+
+
+def test_kill_at_random_moments(tmp_path: Path) -> None:
+    chance = random.Random(9)
+    with Lab(single(0)) as lab:
+        kproxy = Kproxy(lab.node("n1"), tmp_path / "state")
+        inputs, states = [], []
+        for version in (0, 1):
+            path = tmp_path / f"{version}.json"
+            path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests(version)}))
+            inputs.append(path)
+            start = time.monotonic()
+            kproxy.sync(*manifests(version))
+            duration = time.monotonic() - start
+            states.append({family: programmed(kproxy, family) for family in Family})
+        always = {c: r for c, r in allocations(kproxy).items() if int(c.service.name[4:]) % 3 == 2}
+        outcomes = []
+        for attempt in range(KILLS):
+            version = attempt % 2
+            command = kproxy.command("sync")
+            command[command.index("-")] = str(inputs[version])
+            process = kproxy.node.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            time.sleep(chance.uniform(0, 1.1 * duration))
+            process.send_signal(signal.SIGKILL)
+            status = process.wait()
+            assert status in (0, -signal.SIGKILL), process.stderr
+            for family in Family:
+                held = programmed(kproxy, family)
+                assert held in (states[0][family], states[1][family]), f"attempt {attempt}, {family}"
+                outcomes.append(held == states[version][family])
+            held_now = allocations(kproxy)
+            assert always.items() <= held_now.items()
+            if attempt % 5 == 4:
+                kproxy.sync(*manifests(version))
+                assert {family: programmed(kproxy, family) for family in Family} == states[version]
+        assert len(set(outcomes)) == 2, "every kill came too early or too late to tell anything"
