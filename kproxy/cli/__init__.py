@@ -8,6 +8,7 @@ import sys
 
 import kproxy
 from kproxy.cli import cleanup, compile_, sync
+from kproxy.kernel.netlink import NetlinkError
 from kproxy.problems import KproxyError, UsageError
 
 EPILOG = """exit status:
@@ -41,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     except KproxyError as error:
         print(f"kproxy: {error}" + (f" {error.hint}" if error.hint else ""), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except NetlinkError as error:
+        print(f"kproxy: netlink: {error.strerror}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # `kproxy compile | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

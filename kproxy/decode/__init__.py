@@ -95,7 +95,7 @@ def _describe(error: Exception) -> tuple[str, str]:
     path = place.strip("`").removeprefix("$").lstrip(".")
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return f"{path}.{missing[1]}".lstrip("."), "is missing"
-    return path, message.replace("`", "").replace("Expected", "expected", 1)
+    return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
 
 
 def _lookup(content: Any, *path: str) -> Any:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 from kproxy.model import Family
 from kproxy.nft.elements import Value, Verdict
 from kproxy.nft.ruleset import TABLE, AffinityUpdate
+from kproxy.problems import HostError
 
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
@@ -224,12 +225,14 @@ class Netlink:
     """A socket to nf_tables in the network namespace that the thread is in."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
-        )
-        self._socket.bind((0, 0))
-        self._socket.settimeout(30)
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+            self._socket.bind((0, 0))
+            self._socket.settimeout(30)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
+        except OSError as error:
+            raise _unusable(error) from None
         self._sequence = 0
 
     def close(self) -> None:
@@ -279,7 +282,10 @@ class Netlink:
         self._socket.send(_nft(Message.GETGEN, 0, sequence, Family.IPV4, b""))
         for reply, _, content in self._replies(sequence):
             if reply == NLMSG_ERROR:
-                _check(content)
+                try:
+                    _check(content)
+                except NetlinkError as error:
+                    raise _unusable(error) from None
             (number,) = struct.unpack(">I", dict(attributes(content[4:]))[1])
             return int(number)
         raise AssertionError("unreachable: a socket that ends raises")
@@ -320,6 +326,11 @@ class Netlink:
         if failure:
             raise failure
         return len(batch)
+
+
+def _unusable(error: OSError) -> HostError:
+    hint = "It needs CAP_NET_ADMIN, and nf_tables in the kernel (modprobe nf_tables)."
+    return HostError(f"The kernel's nftables cannot be used: {error.strerror}.", hint)
 
 
 def _check(content: memoryview) -> None:

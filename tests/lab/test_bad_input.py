@@ -1,0 +1,186 @@
+"""Bad input is named, the good goes in, and nothing that is programmed is lost."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.probe import Outcome, http_get, many
+
+from tests.support import SERVICE_IP, Kproxy, Manifest, changes, service, slices
+
+pytestmark = pytest.mark.lab
+
+OTHER_IP = {4: "10.96.10.20", 6: "fd00:96::20"}
+
+
+@pytest.fixture
+def web(lab: Lab) -> list[Manifest]:
+    return [service(), *slices(lab, ["pod-1", "pod-2"])]
+
+
+@pytest.fixture
+def other(lab: Lab) -> list[Manifest]:
+    return [service("other", cluster_ips=OTHER_IP), *slices(lab, ["pod-3"], name="other")]
+
+
+def broken(manifest: Manifest, *path: str | int, value: object) -> Manifest:
+    """The manifest with one field changed."""
+    result = copy.deepcopy(manifest)
+    place = result
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return result
+
+
+BREAKAGE = {
+    "a wrong type": (0, ("spec", "ports", 0, "port"), "80", "spec.ports[0].port: expected int, got str"),
+    "out of range": (0, ("spec", "ports", 0, "port"), 70000, "spec.ports[0].port: 70000 is not a port"),
+    "another family": (0, ("spec", "clusterIPs", 0), "fd00:96::99", "spec.clusterIPs[0]: differs from"),
+    "out of its range": (0, ("spec", "clusterIPs"), ["172.16.0.1"], "spec.clusterIPs[0]: differs from"),
+    "a slice": (1, ("endpoints", 0, "addresses", 0), "::1", "endpoints[0].addresses[0]: ::1 cannot be"),
+    "a slice's type": (1, ("endpoints",), "none", "endpoints: expected array, got str"),
+}
+
+
+@pytest.mark.parametrize("case", BREAKAGE.values(), ids=BREAKAGE)
+def test_a_broken_object_is_named_and_what_it_had_stays(
+    lab: Lab,
+    kproxy: Kproxy,
+    web: list[Manifest],
+    other: list[Manifest],
+    case: tuple[int, tuple[str | int, ...], object, str],
+) -> None:
+    index, path, value, message = case
+    kproxy.sync(*web)
+    bad = [broken(m, *path, value=value) if n == index else m for n, m in enumerate(web)]
+    done = kproxy.run("sync", *bad, *other)
+    assert done.returncode == 1
+    assert f"standard input: {bad[index]['kind']} default/{bad[index]['metadata']['name']}: {message}" in (
+        done.stderr
+    )
+    assert len(changes(done.stdout, "+")) == 2  # the good one went in
+    assert http_get(lab.pod("pod-1"), OTHER_IP[4], 80).pod == "pod-3"
+    for address in SERVICE_IP.values():
+        assert set(many(lab.pod("pod-3"), address, 80, 20)) == {"pod-1", "pod-2"}
+    kproxy.sync(*other)  # with sound input that does not have it, it goes
+    assert http_get(lab.pod("pod-1"), SERVICE_IP[4], 80, timeout=0.3).outcome is Outcome.TIMEOUT
+
+
+def test_a_file_that_cannot_be_read_removes_nothing(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], other: list[Manifest], tmp_path: Path
+) -> None:
+    kproxy.sync(*web)
+    (tmp_path / "broken.yaml").write_text("kind: Service\nmetadata: [\n")
+    done = kproxy.run("sync", *other, flags=["-f", str(tmp_path), "-f", str(tmp_path / "missing.yaml")])
+    assert done.returncode == 1
+    assert f"kproxy: {tmp_path}/broken.yaml: line 3: not YAML" in done.stderr
+    assert f"kproxy: {tmp_path}/missing.yaml: No such file or directory" in done.stderr
+    assert (len(changes(done.stdout, "+")), len(changes(done.stdout, "-"))) == (2, 0)
+    assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 80).outcome is Outcome.ANSWERED
+
+
+def test_of_two_that_claim_one_address_the_older_keeps_it(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest]
+) -> None:
+    kproxy.sync(*web)
+    rival = [service("a-rival"), *slices(lab, ["pod-3"], name="a-rival")]
+    done = kproxy.run("sync", *rival, *web)
+    assert done.returncode == 1
+    message = f"Service default/a-rival: spec.clusterIP: {SERVICE_IP[4]} belongs to Service default/web"
+    assert message in done.stderr
+    assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 20)) == {"pod-1", "pod-2"}
+    kproxy.sync(*rival)  # the older one went
+    assert set(many(lab.pod("pod-1"), SERVICE_IP[4], 80, 5)) == {"pod-3"}
+
+
+def test_of_two_that_claim_one_node_port_the_older_keeps_it(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], other: list[Manifest]
+) -> None:
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
+    for manifest, created in ((web[0], "2026-01-02T00:00:00Z"), (other[0], "2026-01-01T00:00:00Z")):
+        manifest["metadata"]["creationTimestamp"] = created
+        manifest["spec"].update(type="NodePort", ports=[port])
+    done = kproxy.run("sync", *web, *other)
+    assert "Service default/web: spec.ports[0].nodePort: 30123/tcp belongs to Service default/other" in (
+        done.stderr
+    )
+    assert http_get(lab.client("outside"), lab.node("n1").address(4), 30123).pod == "pod-3"
+
+
+def test_allocated_addresses_and_ports_stay(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
+    def allocated(name: str) -> Manifest:
+        manifest = service(name, type="NodePort")
+        for key in ("clusterIP", "clusterIPs"):
+            del manifest["spec"][key]
+        return manifest
+
+    first = changes(kproxy.sync(allocated("a"), allocated("b")), "+")
+    assert len(first) == 8  # two services, two families, ClusterIP and node port
+    assert len({line.split()[2] for line in first}) == 8
+    assert "nothing to change" in kproxy.sync(allocated("b"), allocated("a"))
+    kproxy.run("cleanup")  # wrong use: no -f there
+    kproxy.nft("flush ruleset")
+    again = changes(kproxy.sync(allocated("c"), allocated("b"), allocated("a")), "+")
+    assert set(first) < set(again)
+
+
+def test_not_being_root_is_said(lab: Lab, kproxy: Kproxy) -> None:
+    done = lab.node("n1").run(
+        ["setpriv", "--reuid=65534", "--clear-groups", *kproxy.command("sync")],
+        input="",
+        capture_output=True,
+        cwd="/",
+    )
+    assert done.returncode == 1
+    assert done.stderr == "kproxy: kproxy has to be root to change the kernel's tables. Run it with sudo.\n"
+
+
+def test_root_without_the_capability_is_told_so(lab: Lab, kproxy: Kproxy) -> None:
+    drop = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    done = lab.node("n1").run(["setpriv", *drop, *kproxy.command("sync")], input="", capture_output=True)
+    assert done.returncode == 1
+    assert "It needs CAP_NET_ADMIN" in done.stderr
+
+
+HOSTS = {
+    "the binding is missing": ("raise ImportError", "The Python binding of libnftables is missing."),
+    "the library is missing": (
+        "class Nftables:\n    def __init__(self): raise OSError('libnftables.so.1: cannot open')",
+        "libnftables cannot be used: libnftables.so.1: cannot open.",
+    ),
+    "the library aborts": (
+        "import os\nclass Nftables:\n    def cmd(self, script): os.abort()",
+        "libnftables was ended by SIGABRT while it loaded kproxy's rules.",
+    ),
+    "the library is too old": (
+        "class Nftables:\n    def cmd(self, script): return 1, '', 'Error: syntax error, unexpected update'",
+        "nft refused a change of the table: Error: syntax error, unexpected update",
+    ),
+}
+
+
+@pytest.mark.parametrize(("module", "sentence"), HOSTS.values(), ids=HOSTS)
+def test_a_host_that_cannot_is_said_in_a_sentence(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path, module: str, sentence: str
+) -> None:
+    """A module of that name in front of the real one stands for a host's libnftables."""
+    kproxy.sync(*web)
+    before = kproxy.generation()
+    (tmp_path / "nftables.py").write_text(module)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = lab.node("n1").run(
+        [sys.executable, "-m", "kproxy", *kproxy.command("sync")[3:]],
+        input="",
+        capture_output=True,
+        env=environment,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert kproxy.generation() == before
