@@ -1,0 +1,26 @@
+"""Where a first sync spends its time: cProfile of the command, in this process."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.process import in_fresh_namespace
+from bench.samples import samples
+from bench.suite import Files
+from kproxy import cli
+
+LINES = 40
+
+
+def profile_first_sync(count: int) -> None:
+    """Print the functions that took longest by themselves, then those with all that they called."""
+    with TemporaryDirectory(prefix="kproxy-bench-") as folder:
+        files = Files(Path(folder), list(samples(count)))
+        arguments = ["sync", *files.arguments(files.given, "state")]
+        profile = cProfile.Profile()
+        in_fresh_namespace(lambda: profile.runcall(cli.main, arguments))
+    for order in ("tottime", "cumulative"):
+        pstats.Stats(profile).sort_stats(order).print_stats(LINES)

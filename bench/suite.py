@@ -1,0 +1,208 @@
+"""What is measured, and in which order: kproxy first, then the peer, each in namespaces of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+
+from msgspec import Struct
+
+from bench import manifests, peer
+from bench.process import Run, in_fresh_namespace, output, run
+from bench.samples import CLUSTER_CIDR, SERVICE_CIDR, Sample, one_changed, samples
+
+ROUNDS = 3
+"""Runs of every whole process, the median of which is shown."""
+PEER_ROUNDS_BELOW = 5000
+"""From here on the peer is loaded once: the kernel takes half a minute for it."""
+PEER_CHANGES = 10
+STEPS = 3 * ROUNDS + 6
+"""How often `measure` says what it does; at most."""
+
+Say = Callable[[str], None]
+
+
+class Spread(Struct, frozen=True):
+    """Many repetitions, in seconds."""
+
+    median: float
+    p99: float
+
+
+class Held(Struct, frozen=True):
+    """How much of a ruleset is in the kernel."""
+
+    rules: int
+    chains: int
+
+
+class Kproxy(Struct, frozen=True):
+    """Seconds and bytes."""
+
+    compile: float
+    first_sync: float
+    first_sync_of_yaml: float
+    sync_without_change: float
+    sync_of_a_change: float
+    endpoint_replaced: Spread
+    endpoint_added_or_removed: Spread
+    peak: int
+    peak_of_yaml: int
+    held: Held
+
+
+class Peer(Struct, frozen=True):
+    """Seconds and bytes."""
+
+    load: float
+    change: float
+    listing: float
+    """kube-proxy 1.36 lists its table before every change."""
+    peak: int
+    held: Held
+
+
+class Figures(Struct, frozen=True):
+    """All that is known about one number of services."""
+
+    services: int
+    kproxy: Kproxy
+    peer: Peer
+
+
+def machine() -> str:
+    """What this runs on."""
+    nft = output("nft", "--version").split()[1]
+    python = platform.python_version()
+    return f"Linux {platform.release()}, nft {nft}, Python {python}, {os.cpu_count()} CPUs"
+
+
+def measure(count: int, say: Say) -> Figures:
+    """Measure everything at `count` services."""
+    with TemporaryDirectory(prefix="kproxy-bench-") as directory:
+        folder = Path(directory)
+        say("writing the manifests")
+        services = list(samples(count))
+        files = Files(folder, services)
+        return Figures(count, _measure_kproxy(files, say), _measure_peer(folder, services, say))
+
+
+class Files:
+    """The input in its three forms, and the commands that read them."""
+
+    def __init__(self, folder: Path, services: list[Sample]) -> None:
+        self.folder = folder
+        given = manifests.manifests(services)
+        self.given = self._write("services.json", manifests.as_json(given))
+        self.as_yaml = self._write("services.yaml", manifests.as_yaml(given))
+        middle = len(services) // 2
+        services = [*services[:middle], one_changed(services[middle]), *services[middle + 1 :]]
+        self.changed = self._write("changed.json", manifests.as_json(manifests.manifests(services)))
+
+    def _write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def arguments(self, file: Path, state: str) -> list[str]:
+        """The flags of `kproxy sync` and `kproxy compile`; allocations are kept under `state`."""
+        return [
+            *("--filename", str(file), "--state-dir", str(self.folder / state)),
+            *("--node-name", "this-node", "--node-ip", "192.0.2.1"),
+            *("--cluster-cidr", CLUSTER_CIDR, "--service-cidr", SERVICE_CIDR),
+        ]
+
+    def kproxy(self, verb: str, file: Path, state: str = "state") -> list[str]:
+        """A kproxy command."""
+        return [sys.executable, "-m", "kproxy", verb, *self.arguments(file, state)]
+
+
+def _measure_kproxy(files: Files, say: Say) -> Kproxy:
+    def first_sync(file: Path, state: str) -> Run:
+        return run(*files.kproxy("sync", file, state))
+
+    say("kproxy compile")
+    run(sys.executable, "-m", "kproxy", "--version")  # byte code is made now, if at all
+    compiles = [run(*files.kproxy("compile", files.given)).seconds for _ in range(ROUNDS)]
+    first = []
+    for index in range(ROUNDS - 1):
+        say("kproxy sync, into an empty namespace")
+        first.append(in_fresh_namespace(partial(first_sync, files.given, f"state-{index}")))
+    say("kproxy sync of YAML, into an empty namespace")
+    yaml = in_fresh_namespace(partial(first_sync, files.as_yaml, "state-yaml"))
+
+    def later() -> Kproxy:
+        say("kproxy sync, into an empty namespace")
+        first.append(first_sync(files.given, "state"))
+        held = _held("list", "ruleset")
+        unchanged, changes = [], []
+        for _ in range(ROUNDS):
+            say("kproxy sync, nothing and one endpoint changed")
+            unchanged.append(run(*files.kproxy("sync", files.given)).seconds)
+            for file in (files.changed, files.given):
+                changes.append(run(*files.kproxy("sync", file)).seconds)
+        say("one endpoint changed, in a process that keeps the state")
+        arguments = files.arguments(files.given, "state")
+        spreads = json.loads(output(sys.executable, "-m", "bench.change", *arguments))
+        return Kproxy(
+            compile=median(compiles),
+            first_sync=median(run.seconds for run in first),
+            first_sync_of_yaml=yaml.seconds,
+            sync_without_change=median(unchanged),
+            sync_of_a_change=median(changes),
+            endpoint_replaced=_spread(spreads["replaced"]),
+            endpoint_added_or_removed=_spread(spreads["resized"]),
+            peak=max(run.peak for run in first),
+            peak_of_yaml=yaml.peak,
+            held=held,
+        )
+
+    return in_fresh_namespace(later)
+
+
+def _measure_peer(folder: Path, services: list[Sample], say: Say) -> Peer:
+    script, change = folder / "load.nft", folder / "change.nft"
+    script.write_text(peer.load_script(services))
+    loads = []
+    if len(services) < PEER_ROUNDS_BELOW:
+        for _ in range(ROUNDS - 1):
+            say("nft -f, kube-proxy's shape")
+            loads.append(in_fresh_namespace(partial(run, "nft", "-f", str(script))))
+
+    def later() -> Peer:
+        say("nft -f, kube-proxy's shape" + ("" if loads else " (the kernel takes its time)"))
+        loads.append(run("nft", "-f", str(script)))
+        say("nft -f, one service of it changed")
+        changes = []
+        for index in range(PEER_CHANGES):
+            service = services[index * 7919 % len(services)]
+            change.write_text(peer.change_script(one_changed(service)))
+            changes.append(run("nft", "-f", str(change)).seconds)
+        say("nft list, kube-proxy's shape")
+        listing = run("nft", "-j", "-t", "list", "table", *peer.TABLE.split())
+        return Peer(
+            load=median(run.seconds for run in loads),
+            change=median(changes),
+            listing=listing.seconds,
+            peak=max(run.peak for run in loads),
+            held=_held("list", "table", *peer.TABLE.split()),
+        )
+
+    return in_fresh_namespace(later)
+
+
+def _spread(milliseconds: list[float]) -> Spread:
+    return Spread(median(milliseconds) / 1000, quantiles(milliseconds, n=100)[98] / 1000)
+
+
+def _held(*listing: str) -> Held:
+    """What the kernel holds in this namespace, as nft lists it."""
+    kinds = [next(iter(entry)) for entry in json.loads(output("nft", "-j", "-t", *listing))["nftables"]]
+    return Held(kinds.count("rule"), kinds.count("chain"))
