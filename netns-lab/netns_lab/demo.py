@@ -1,0 +1,226 @@
+"""`make demo`: the book chapter's services in a lab on this machine, with a report of what packets did.
+
+A node, three kubia pods, a client pod and a client outside come up in namespaces; the two
+web servers that external-service leads to stand in as hosts of the lab, too. `kproxy sync`
+programs the chapter's manifests on the node, and then everything is asked, not assumed.
+Exit status 1 if an answer is not what the chapter says.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from netns_lab.lab import Lab
+from netns_lab.manifests import as_list, pod_manifests
+from netns_lab.probe import Outcome, echo, http_get, many
+from netns_lab.topology import POD_NETWORK, Port, Topology, chapter, lab_pod
+
+MANIFESTS = Path(__file__).with_name("chapter")
+SERVICE_CIDRS = "10.66.0.0/16,fd00:10:66::/112"
+NODE_PORT = 30123
+REQUESTS = 300
+EXTERNAL = ("13.250.94.254", "13.229.188.59")
+
+
+@dataclass
+class Check:
+    """One claim of the chapter, and what was seen."""
+
+    claim: str
+    seen: str
+    holds: bool
+
+
+def topology() -> Topology:
+    """The chapter's cluster, and two hosts with the addresses of the external service."""
+    result = chapter()
+    for number, address in enumerate(EXTERNAL, start=20):
+        host = lab_pod(f"external-{number - 19}", 1, number, ports=(Port("http", 80),))
+        result = result.with_pod(replace(host, v4=address))
+    return result
+
+
+class Demo:
+    """The steps, one after another."""
+
+    def __init__(self, lab: Lab, state: str) -> None:
+        self.lab = lab
+        self.state = state
+        self.synced = ""
+        self.seconds = 0.0
+        self.histogram: Counter[str] = Counter()
+        self.checks: list[Check] = []
+        self.addresses: dict[str, str] = {}
+
+    def kproxy(self, verb: str) -> str:
+        """Run kproxy on the node with the chapter's manifests and the lab's pods; what it printed."""
+        pods = [
+            p for p in pod_manifests(self.lab.topology) if not p["metadata"]["name"].startswith("external")
+        ]
+        command = [
+            *(sys.executable, "-m", "kproxy", verb, "-f", str(MANIFESTS), "-f", "-"),
+            *("--state-dir", self.state, "--node-name", "n1"),
+            *("--service-cidr", SERVICE_CIDRS, "--cluster-cidr", ",".join(POD_NETWORK.values())),
+        ]
+        done = self.lab.node("n1").run(command, input=json.dumps(as_list(pods)), stdout=subprocess.PIPE)
+        if done.returncode:
+            raise SystemExit(f"kproxy {verb} failed with status {done.returncode}")
+        return str(done.stdout)
+
+    def check(self, claim: str, seen: object, holds: bool) -> None:
+        self.checks.append(Check(claim, str(seen), holds))
+
+    def sync(self) -> None:
+        start = time.monotonic()
+        self.synced = self.kproxy("sync")
+        self.seconds = time.monotonic() - start
+        for line in self.synced.splitlines():
+            if line.startswith("+ "):
+                _, owner, frontend, *_ = line.split()
+                address = frontend.rpartition(":")[0].strip("[]")
+                self.addresses.setdefault(f"{owner}{' v6' if ':' in address else ''}", address)
+
+    def spread(self) -> None:
+        node = self.lab.node("n1").address(4)
+        self.histogram = many(self.lab.client("outside"), node, NODE_PORT, REQUESTS)
+        kubia = {pod.name for pod in self.lab.topology.pods if pod.labels.get("app") == "kubia"}
+        self.check(
+            f"{REQUESTS} requests to the node port {NODE_PORT} reach all three pods",
+            " + ".join(str(count) for _, count in sorted(self.histogram.items())),
+            set(self.histogram) == kubia,
+        )
+
+    def ports(self) -> None:
+        client = self.lab.pod("client")
+        for name, port, text in (("http-default", 80, "default mux"), ("http-mux1", 90, "mux1")):
+            address = self.addresses[f"default/kubia:{name}"]
+            reply = http_get(client, address, port)
+            self.check(
+                f"curl {address}:{port} from a pod",
+                reply.body.strip() or reply.outcome,
+                reply.body.strip().endswith(f"on {text}"),
+            )
+
+    def affinity(self) -> None:
+        for version, suffix in (("IPv4", ""), ("IPv6", " v6")):
+            address = self.addresses[f"default/kubia:http-default{suffix}"]
+            seen = many(self.lab.pod("client"), address, 80, 50)
+            self.check(
+                f"50 requests of one client to kubia stay on one pod ({version})",
+                _tally(seen),
+                len(seen) == 1,
+            )
+
+    def external(self) -> None:
+        address = self.addresses["default/external-service"]
+        seen = many(self.lab.pod("client"), address, 80, 30)
+        self.check(
+            f"external-service ({address}) leads to its two Endpoints",
+            _tally(seen),
+            set(seen) == {"external-1", "external-2"},
+        )
+
+    def node_port(self) -> None:
+        for family in self.lab.topology.families:
+            address = self.lab.node("n1").address(family)
+            reply = http_get(self.lab.client("outside"), address, NODE_PORT)
+            shown = f"[{address}]" if family == 6 else address
+            self.check(
+                f"curl {shown}:{NODE_PORT} from outside",
+                reply.body.strip() or reply.outcome,
+                reply.outcome is Outcome.ANSWERED,
+            )
+
+    def silence(self) -> None:
+        for name in ("default/kubia:http-default", "default/kubia:http-default v6"):
+            answered = any(echo(self.lab.pod("client"), self.addresses[name], timeout=0.5) for _ in range(2))
+            self.check(f"ping {self.addresses[name]}", "answered" if answered else "no answer", not answered)
+
+    def again(self) -> None:
+        said = self.kproxy("sync").splitlines()[-1]
+        self.check(
+            "a second sync changes nothing", said.rpartition(": ")[2], said.endswith("nothing to change")
+        )
+
+
+def _tally(seen: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(seen.items()))
+
+
+@contextmanager
+def progress(console: Console, steps: int) -> Iterator[Callable[[str], None]]:
+    """A line that says what is being done, for terminals; gone when all is done."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.completed}/{task.total} {task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as display:
+        task = display.add_task("", total=steps)
+
+        def say(text: str) -> None:
+            if not console.is_terminal:
+                console.print(f"... {text}")
+            display.update(task, description=text, advance=1)
+
+        yield say
+
+
+def report(console: Console, demo: Demo) -> None:
+    """What was seen, readable."""
+    console.print(f"\n[bold]kproxy sync[/] ({demo.seconds:.2f} s)")
+    console.print(demo.synced.rstrip(), highlight=False, markup=False)
+    console.print(f"\n[bold]Where {REQUESTS} requests to node port {NODE_PORT} went[/]")
+    for name, count in sorted(demo.histogram.items()):
+        console.print(f"  {name:<14}{count:>4} {'█' * round(count / 4)}", highlight=False)
+    table = Table(
+        title="\nThe chapter, asked of the kernel", title_justify="left", title_style="bold", box=None
+    )
+    for title in ("", "what", "seen"):
+        table.add_column(title)
+    for check in demo.checks:
+        table.add_row(
+            "[green]yes[/]" if check.holds else "[red]NO[/]", escape(check.claim), escape(check.seen)
+        )
+    console.print(table)
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with tempfile.TemporaryDirectory() as state, progress(console, 9) as say:
+        say("a node, three pods and two clients come up in network namespaces")
+        with Lab(topology()) as lab:
+            demo = Demo(lab, state)
+            for text, step in (
+                ("kproxy sync -f chapter/", demo.sync),
+                (f"{REQUESTS} requests from outside", demo.spread),
+                ("both ports of kubia from a pod", demo.ports),
+                ("one client, again and again", demo.affinity),
+                ("the external service", demo.external),
+                ("the node port, from outside", demo.node_port),
+                ("ping to a ClusterIP", demo.silence),
+                ("sync again", demo.again),
+            ):
+                say(text)
+                step()
+    report(console, demo)
+    failed = [check for check in demo.checks if not check.holds]
+    console.print(f"\n{len(demo.checks) - len(failed)} of {len(demo.checks)} as the chapter says.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
