@@ -143,7 +143,7 @@ def _conntrack(register: int, key: int, direction: int) -> bytes:
 
 
 def affinity_rule(update: AffinityUpdate) -> bytes:
-    """The expressions of an affinity rule, as libnftables makes them where it can.
+    """The expressions of an affinity rule; nft lists it as it lists libnftables' own.
 
     The map's key is put together in consecutive 32-bit registers from 1 on (register 1 is 16 bytes
     wide, 8 + n the n-th word), its value right behind it.

@@ -6,6 +6,7 @@ import copy
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from netns_lab.lab import Lab
@@ -31,7 +32,7 @@ def other(lab: Lab) -> list[Manifest]:
 def broken(manifest: Manifest, *path: str | int, value: object) -> Manifest:
     """The manifest with one field changed."""
     result = copy.deepcopy(manifest)
-    place = result
+    place: Any = result
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
