@@ -32,6 +32,11 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(_network(part) for part in text.split(","))
 
 
+def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
+    """`CIDR[,CIDR...]`, or `primary` (None)."""
+    return None if text == "primary" else networks(text)
+
+
 def network_per_family(text: str) -> tuple[Network, ...]:
     """`A[,B]`: CIDRs, one of each family at most."""
     values = networks(text)
@@ -113,8 +118,8 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--nodeport-addresses",
         metavar="CIDR[,CIDR]",
-        type=networks,
-        help="serve node ports on this node's addresses in these ranges (default: the primary ones)",
+        type=nodeport_addresses,
+        help="serve node ports on this node's addresses in these ranges (default: primary, the primary ones)",
     )
     group.add_argument(
         "--masquerade-all", action="store_true", help="masquerade all traffic to ClusterIPs, pods' too"

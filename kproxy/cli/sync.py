@@ -57,18 +57,24 @@ def run(arguments: argparse.Namespace) -> int:
                 except KproxyError as error:  # one family failing does not stop the other
                     failures.append(error)
     print_reports(reports, arguments.verbose)
-    count = sum(1 for service in outcome.services.values() if service.wants_cluster_ip)
-    print(f"{count} services, {len(outcome.frontends)} frontends: " + summary(reports))
+    served = len({frontend.owner.service for frontend in outcome.frontends})
+    print(f"{served} services, {len(outcome.frontends)} frontends: " + summary(reports))
+    if decoded.ignored:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(decoded.ignored.items()))
+        print(f"of no use to kproxy: {kinds}")
     if failures:
         raise failures[0]
     return 1 if outcome.problems else 0
 
 
 def print_reports(reports: Iterable[Report], verbose: bool) -> None:
-    """A line per change: `+` a new frontend, `-` one that went, `~` one whose endpoints are others."""
+    """A line per change: `+` a new frontend, `-` one that went, `~` one whose endpoints are others.
+
+    `!` is a chain or set that was not as it ought to be: options changed, or someone changed it.
+    """
     lines = []
     for report in reports:
-        lines += [f"! repaired {report.family} kproxy: {name}" for name in report.repaired]
+        lines += [f"! rewritten: {report.family} kproxy {name}" for name in report.rewritten]
         lines += sorted(describe(change) for change in report.changes)
     shown = lines if verbose or len(lines) <= LINES else lines[:LINES]
     for line in shown:

@@ -34,6 +34,7 @@ from kproxy.kernel.netlink import (
     read_element,
     rule_message,
 )
+from kproxy.kernel.repair import NUMBERED, Repair, compare
 from kproxy.kernel.structure import Structure, expected_structure, read_structure
 from kproxy.model import Family, NamespacedName
 from kproxy.nft.elements import Elements, Verdict
@@ -50,7 +51,6 @@ from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 
 ATTEMPTS = 5
-NUMBERED = re.compile(r"(lb|sticky|remember)-\d+")
 
 
 class Report(NamedTuple):
@@ -60,56 +60,11 @@ class Report(NamedTuple):
     changes: tuple[FrontendChange, ...]
     removed: int
     added: int
-    repaired: tuple[str, ...]
+    rewritten: tuple[str, ...]
     """Sets and chains that were not as they ought to be; () for a table that was not there."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.removed or self.added or self.repaired)
-
-
-class _Repair(NamedTuple):
-    """What of the skeleton has to be written."""
-
-    sets: tuple[str, ...]
-    contents: tuple[str, ...]
-    chains: tuple[str, ...]
-    extra_sets: tuple[str, ...]
-    extra_chains: tuple[str, ...]
-    replace: bool
-    """A declaration is wrong: only a new table helps."""
-    damage: tuple[str, ...]
-    """What somebody must have changed: numbered chains come and go with endpoint counts."""
-
-
-def _compare(actual: Structure | None, expected: Structure) -> _Repair:
-    if actual is None:
-        return _Repair(tuple(expected.sets), (), tuple(expected.chains), (), (), replace=False, damage=())
-    sets = [name for name in expected.sets if name not in actual.sets]
-    contents = [name for name, held in expected.constants.items() if actual.constants.get(name, held) != held]
-    chains = [name for name, chain in expected.chains.items() if actual.chains.get(name) != chain]
-    extra_sets = [name for name in actual.sets if name not in expected.sets]
-    extra_chains = [name for name in actual.chains if name not in expected.chains]
-    came_or_went = {n for n in (*chains, *extra_chains) if NUMBERED.fullmatch(n)} - (
-        actual.chains.keys() & expected.chains.keys()
-    )
-    damage = [n for n in (*sets, *contents, *chains, *extra_sets, *extra_chains) if n not in came_or_went]
-    wrong = [n for n, declared in expected.sets.items() if actual.sets.get(n, declared) != declared]
-    wrong += [
-        n for n in chains if n in actual.chains and _declaration(actual, n) != _declaration(expected, n)
-    ]
-    return _Repair(
-        tuple(sets),
-        tuple(contents),
-        tuple(chains),
-        tuple(extra_sets),
-        tuple(extra_chains),
-        replace=actual.table != expected.table or bool(wrong),
-        damage=tuple(damage),
-    )
-
-
-def _declaration(structure: Structure, chain: str) -> bytes:
-    return structure.chains[chain].declaration
+        return bool(self.changes or self.removed or self.added or self.rewritten)
 
 
 def _can_destroy() -> bool:
@@ -126,9 +81,8 @@ def transaction_messages(family: Family, transaction: Transaction) -> list[Batch
             messages += element_messages(Message.DESTROYSETELEM, family, name, dict.fromkeys(keys, b""))
     for name, gone in transaction.remove.items():
         messages += element_messages(Message.DELSETELEM, family, name, dict.fromkeys(gone, b""))
-    # Data before verdicts: what a verdict leads to is there when it is.
-    for name in sorted(transaction.add, key=lambda name: name == "services"):
-        messages += element_messages(Message.NEWSETELEM, family, name, transaction.add[name])
+    for name, new in transaction.add.items():
+        messages += element_messages(Message.NEWSETELEM, family, name, new)
     return messages
 
 
@@ -245,7 +199,7 @@ class Dataplane:
         todo = plan(self.applied, desired, kept)
         shapes = self._shapes_after(todo)
         wanted = self._skeleton(shapes)
-        repair = _compare(structure, self._expect(shapes))
+        repair = compare(structure, self._expect(shapes))
         if repair.replace:
             return self._replace(wanted, todo, repair)
         if repair.sets or repair.contents or repair.chains:
@@ -274,7 +228,7 @@ class Dataplane:
         todo.switch.apply_to(after)
         return after
 
-    def _replace(self, wanted: Skeleton, todo: Plan, repair: _Repair) -> Report:
+    def _replace(self, wanted: Skeleton, todo: Plan, repair: Repair) -> Report:
         """A new table in place of one whose declarations are wrong, in one transaction."""
         todo.switch.apply_to(self.applied)
         todo.sweep.apply_to(self.applied)
@@ -285,9 +239,9 @@ class Dataplane:
         ]
         if rules:
             self.netlink.commit(rules)
-        return Report(self.family, todo.changes, *_counts(todo), (f"table {self.family} {TABLE}",))
+        return Report(self.family, todo.changes, *_counts(todo), ("as a whole",))
 
-    def _remove_extra(self, repair: _Repair) -> None:
+    def _remove_extra(self, repair: Repair) -> None:
         """Chains and sets that nothing refers to any more; what the kernel still holds on to waits."""
         if not repair.extra_sets and not repair.extra_chains:
             return

@@ -39,7 +39,7 @@ class FakeTable:
         self.chains.update((chain.name, chain) for chain in chains)
 
     def delete_chain(self, name: str) -> None:
-        """Delete a chain with its rules: ENOENT if there is none, EBUSY if a rule or an element leads to it."""
+        """Delete a chain with its rules: ENOENT: there is none; EBUSY: something leads to it."""
         if name not in self.chains:
             raise _refusal(ENOENT, f"no chain {name}")
         others = (rule for chain in self.chains.values() if chain.name != name for rule in chain.rules)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get, many
+from netns_lab.topology import Family
 
 from tests.support import SERVICE_IP, Kproxy, Manifest, changes, service, slices
 
 pytestmark = pytest.mark.lab
 
-OTHER_IP = {4: "10.96.10.20", 6: "fd00:96::20"}
+OTHER_IP: dict[Family, str] = {4: "10.96.10.20", 6: "fd00:96::20"}
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_a_rule_that_was_replaced_is_put_back(lab: Lab, kproxy: Kproxy, manifest
         "dnat ip to ip daddr . tcp dport . numgen random mod 2 map @endpoints-tcp"
     )
     output = kproxy.sync(*manifests)
-    assert changes(output, "!") == ["! repaired ip kproxy: lb-3"]
+    assert changes(output, "!") == ["! rewritten: ip kproxy lb-3"]
     assert listing(kproxy) == good
 
 
