@@ -1,0 +1,131 @@
+"""Whatever the input, decoding ends well: objects, or problems that say where they are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kproxy.decode import Document, Doubt, decode
+from kproxy.sources.files import parse
+from tests.unit.make import as_json, manifest, service
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["10.96.0.1", "fd00::1", "None", "TCP", "IPv4", "v1", "Service", "List", "a/b", "ready"]
+    )
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS: list[dict[str, Any]] = [
+    service(
+        type="NodePort",
+        clusterIP="10.96.0.1",
+        clusterIPs=["10.96.0.1"],
+        ipFamilies=["IPv4"],
+        selector={"app": "web"},
+        sessionAffinity="ClientIP",
+        sessionAffinityConfig={"clientIP": {"timeoutSeconds": 60}},
+        ports=[{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080, "protocol": "TCP"}],
+    ),
+    manifest(
+        "EndpointSlice",
+        metadata={"labels": {"kubernetes.io/service-name": "web"}},
+        addressType="IPv4",
+        ports=[{"name": "http", "port": 80, "protocol": "TCP"}],
+        endpoints=[{"addresses": ["10.0.0.1"], "nodeName": "n", "conditions": {"ready": True}}],
+    ),
+    manifest("Endpoints", subsets=[{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]),
+    manifest(
+        "Pod",
+        metadata={"labels": {"app": "web"}},
+        spec={"containers": [{"ports": [{"name": "http", "containerPort": 80}]}]},
+        status={
+            "podIP": "10.0.0.1",
+            "podIPs": [{"ip": "10.0.0.1"}],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    ),
+]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every path in a value, its own first."""
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    return [path, *(place for key, inner in members for place in places(inner, (*path, key)))]
+
+
+def spoiled(value: Any, path: tuple[Any, ...], other: Any) -> Any:
+    """`value` with something else at `path`."""
+    if not path:
+        return other
+    changed = dict(value) if isinstance(value, dict) else list(value)
+    changed[path[0]] = spoiled(changed[path[0]], path[1:], other)
+    return changed
+
+
+spoiled_objects = st.sampled_from(OBJECTS).flatmap(
+    lambda whole: st.builds(spoiled, st.just(whole), st.sampled_from(places(whole)), anything)
+)
+GOOD = service("good")
+
+
+@given(st.lists(spoiled_objects | anything, max_size=3), st.booleans())
+def test_a_bad_object_is_a_problem_and_no_more(contents: list[Any], as_list: bool) -> None:
+    items = [*contents, GOOD]
+    whole = [{"apiVersion": "v1", "kind": "List", "items": items}] if as_list else items
+    loaded = decode(Document("f", content) for content in whole)
+    assert any(service.name.name == "good" for service in loaded.state.services.values())
+    assert {problem.source for problem in loaded.problems} <= {"f"}
+    assert all(problem.message for problem in loaded.problems)
+    text = decode(as_json(content, "f") for content in whole)
+    assert (text.state, text.problems, text.ignored) == (loaded.state, loaded.problems, loaded.ignored)
+    assert vars(text.doubt) == vars(loaded.doubt)
+
+
+@given(spoiled_objects.filter(lambda content: isinstance(content, dict)))
+def test_json_and_yaml_decode_equally(content: Any) -> None:
+    files = (
+        json.dumps({"kind": "List", "apiVersion": "v1", "items": [content]}),
+        yaml.safe_dump(content, sort_keys=False),
+    )
+    json_result, yaml_result = (
+        decode(item for item in parse("f", text.encode()) if isinstance(item, Document)) for text in files
+    )
+    assert json_result.state == yaml_result.state
+    assert json_result.problems == yaml_result.problems
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_bytes_are_documents_or_problems(data: bytes) -> None:
+    found = list(parse("f", data))
+    assert decode(item for item in found if isinstance(item, Document)).state.services == {}
+    assert all(isinstance(item, Document) or item.source == "f" for item in found)
+
+
+@given(spoiled_objects)
+def test_what_is_left_out_is_in_doubt(content: Any) -> None:
+    result = decode([Document("f", content)])
+    doubt = result.doubt
+    if result.problems:
+        assert doubt.everything or doubt.services or doubt.namespaces
+    else:
+        assert vars(doubt) == vars(Doubt())
+
+
+def test_the_places_of_a_value() -> None:
+    assert places({"a": [1]}) == [(), ("a",), ("a", 0)]
+    assert spoiled({"a": [1]}, ("a", 0), 2) == {"a": [2]}

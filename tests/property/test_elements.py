@@ -1,0 +1,52 @@
+"""Packed elements: what is written is what is read, and what nft shows is what was packed."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kproxy.kernel.netlink import attributes, pack_elements, read_element
+from kproxy.model import Family, Protocol
+from kproxy.nft.elements import (
+    COMMENT_BYTES,
+    Field,
+    Value,
+    Verdict,
+    endpoint_value,
+    frontend_address,
+    frontend_key,
+    frontend_protocol,
+    slot_key,
+    slot_prefix,
+    unpack,
+)
+
+words = st.integers(1, 10).flatmap(lambda count: st.binary(min_size=4 * count, max_size=4 * count))
+comments = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=COMMENT_BYTES // 4)
+verdicts = st.builds(
+    Verdict, st.from_regex(r"\A(goto|jump) [a-z][a-z0-9-]{0,30}\Z"), comments | st.just("x" * COMMENT_BYTES)
+)
+values: st.SearchStrategy[Value] = st.just(b"") | words | verdicts
+addresses = st.ip_addresses().map(lambda address: address.packed)
+protocols = st.sampled_from(Protocol)
+ports = st.integers(1, 65535)
+
+
+@given(st.dictionaries(words, values, max_size=5))
+def test_what_is_packed_is_read(members: dict[bytes, Value]) -> None:
+    packed = memoryview(b"".join(pack_elements(members)))
+    assert dict(read_element(element) for _, element in attributes(packed)) == members
+
+
+@given(addresses, protocols, ports, st.integers(0, 2**32 - 1))
+def test_keys_are_read_as_nft_writes_them(address: bytes, protocol: Protocol, port: int, slot: int) -> None:
+    key, family = frontend_key(address, protocol, port), Family.IPV4 if len(address) == 4 else Family.IPV6
+    text = str(ip_address(address))
+    assert unpack(key, (Field.ADDRESS, Field.PROTOCOL, Field.PORT), family) == (text, protocol, str(port))
+    assert (frontend_address(key), frontend_protocol(key)) == (address, protocol)
+    slotted = slot_key(slot_prefix(key), slot)
+    assert unpack(slotted, (Field.ADDRESS, Field.PORT, Field.SLOT), family) == (text, str(port), str(slot))
+    value = endpoint_value(address, port)
+    assert unpack(value, (Field.ADDRESS, Field.PORT), family) == (text, str(port))

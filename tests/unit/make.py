@@ -1,0 +1,100 @@
+"""Model objects as short calls: everything that a test does not say has a plain default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import yaml
+
+from kproxy.compile.elements import Desired, compile_frontends
+from kproxy.decode import Decoded, Document, decode
+from kproxy.model import (
+    Family,
+    Frontend,
+    FrontendKind,
+    NamespacedName,
+    Node,
+    Protocol,
+    ServicePortName,
+    parse_address,
+)
+from kproxy.standalone.allocate import Allocations, Ranges
+from kproxy.standalone.control_plane import Outcome, resolve
+
+NODE = Node("n1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))
+
+
+def name(text: str) -> NamespacedName:
+    """`web` or `namespace/web`."""
+    namespace, _, own = text.rpartition("/")
+    return NamespacedName(namespace or "default", own)
+
+
+def socket(text: str) -> tuple[bytes, int]:
+    """`10.0.0.1:80` or `[fd00::1]:80`."""
+    address, _, port = text.rpartition(":")
+    return parse_address(address.strip("[]")), int(port)
+
+
+def frontend(
+    at: str,
+    endpoints: Iterable[str] = (),
+    owner: str = "web",
+    protocol: Protocol = Protocol.TCP,
+    timeout: int | None = None,
+    kind: FrontendKind = FrontendKind.CLUSTER_IP,
+    local: Iterable[str] = (),
+) -> Frontend:
+    """A frontend; sockets as text."""
+    address, port = socket(at)
+    return Frontend(
+        owner=ServicePortName(name(owner), ""),
+        kind=kind,
+        address=address,
+        protocol=protocol,
+        port=port,
+        endpoints=tuple(socket(endpoint) for endpoint in endpoints),
+        local=tuple(parse_address(text) for text in local),
+        affinity_timeout=timeout,
+    )
+
+
+def desired(*frontends: Frontend, family: Family = Family.IPV4) -> Desired:
+    """What the table of one family is to hold."""
+    return compile_frontends(frontends, family)
+
+
+def documents(text: str, source: str = "in.yaml") -> list[Document]:
+    """The documents of a YAML text."""
+    return [Document(source, content) for content in yaml.safe_load_all(text) if content is not None]
+
+
+def decoded(text: str) -> Decoded:
+    """A YAML text, decoded."""
+    return decode(documents(text))
+
+
+def manifest(kind: str, own_name: str | None = "web", /, **rest: Any) -> dict[str, Any]:
+    """An object of one of the four kinds."""
+    version = "discovery.k8s.io/v1" if kind == "EndpointSlice" else "v1"
+    metadata = {"name": own_name, **rest.pop("metadata", {})}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}
+
+
+def service(own_name: str = "web", **spec: Any) -> dict[str, Any]:
+    """A Service; without ports, one of port 80."""
+    return manifest("Service", own_name, spec={"ports": [{"port": 80}], **spec})
+
+
+def as_json(content: Any, source: str = "in.json") -> Document:
+    """A document as JSON text."""
+    return Document(source, msgspec.Raw(msgspec.json.encode(content)))
+
+
+def resolved(
+    objects: Sequence[Any], ranges: Ranges, held: Allocations | None = None, node: Node = NODE
+) -> Outcome:
+    """Objects through the pure middle of a sync."""
+    return resolve(decode(Document("in.yaml", content) for content in objects), held or {}, ranges, node)
