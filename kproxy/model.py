@@ -90,6 +90,18 @@ class Origin(NamedTuple):
     """metadata.creationTimestamp (RFC 3339, so that text order is time order), "" if absent."""
 
 
+class Balance(StrEnum):
+    """How a frontend chooses among its endpoints; the name of its chains."""
+
+    RANDOM = "lb"
+    STICKY = "sticky"
+    """The endpoint that the client last got, or any."""
+    CLIENT = "hash-client"
+    """By consistent hash of the client's address."""
+    CLIENT_PORT = "hash-client-port"
+    """By consistent hash of the client's address and port."""
+
+
 class ServicePort(Struct, frozen=True):
     """One entry of spec.ports."""
 
@@ -122,6 +134,24 @@ class Service(Struct, frozen=True):
     affinity_timeout: int | None
     """Seconds; None without ClientIP affinity."""
     publish_not_ready: bool
+    internal_local: bool = False
+    """internalTrafficPolicy: Local."""
+    external_local: bool = False
+    """externalTrafficPolicy: Local."""
+    external_ips: tuple[Address, ...] = ()
+    load_balancer_ips: tuple[Address, ...] = ()
+    """Of status.loadBalancer.ingress, those that the node serves (ipMode VIP)."""
+    source_ranges: tuple[Network, ...] = ()
+    """Who may use the load-balancer addresses; () for everyone."""
+    allocate_node_ports: bool = True
+    distribution: str = ""
+    """spec.trafficDistribution: PreferSameZone, PreferSameNode, "" if absent."""
+    proxied_elsewhere: bool = False
+    """It has the label service-proxy-name: another proxy serves it."""
+    hashing: Balance | None = None
+    """Consistent hashing, where an annotation asks for it."""
+    weights: dict[str, int] = {}
+    """Slots of an endpoint, by its address or its pod's name; 1 if not named."""
 
     @property
     def wants_cluster_ip(self) -> bool:
@@ -131,7 +161,7 @@ class Service(Struct, frozen=True):
     @property
     def wants_node_ports(self) -> bool:
         """Whether its ports are shown on the nodes' addresses."""
-        return self.type in ("NodePort", "LoadBalancer")
+        return self.type == "NodePort" or (self.type == "LoadBalancer" and self.allocate_node_ports)
 
 
 class EndpointPort(NamedTuple):
@@ -151,6 +181,12 @@ class Endpoint(Struct, frozen=True):
     terminating: bool = False
     node: str = ""
     """The node it runs on, "" if unknown."""
+    pod: str = ""
+    """The name of the pod that it is, "" if unknown."""
+    for_nodes: tuple[str, ...] = ()
+    """Hints: nodes that should use it."""
+    for_zones: tuple[str, ...] = ()
+    """Hints: zones that should use it."""
 
 
 class EndpointSlice(Struct, frozen=True):
@@ -180,6 +216,15 @@ class Pod(Struct, frozen=True):
     node: str
 
 
+class ClusterNode(NamedTuple):
+    """A Node v1, as far as services care."""
+
+    name: str
+    zone: str
+    """Label topology.kubernetes.io/zone, "" if absent."""
+    pod_cidrs: tuple[Network, ...]
+
+
 class ClusterState(Struct, frozen=True):
     """Everything that was read, by kind and by what it belongs to."""
 
@@ -187,6 +232,7 @@ class ClusterState(Struct, frozen=True):
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
     """By service: slices given as such, or else made from its Endpoints."""
     pods: tuple[Pod, ...]
+    nodes: dict[str, ClusterNode]
 
 
 class Node(Struct, frozen=True):
@@ -195,6 +241,9 @@ class Node(Struct, frozen=True):
     name: str
     node_port_addresses: tuple[Address, ...] = ()
     """Addresses on which node ports are served."""
+    addresses: tuple[Address, ...] = ()
+    """Its primary ones, at most one of each family."""
+    zone: str = ""
 
 
 class ServicePortName(NamedTuple):
@@ -212,22 +261,37 @@ class FrontendKind(StrEnum):
 
     CLUSTER_IP = "ClusterIP"
     NODE_PORT = "NodePort"
+    EXTERNAL_IP = "ExternalIP"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class Backends(NamedTuple):
+    """What connections are spread over."""
+
+    endpoints: tuple[tuple[Address, int], ...]
+    """(address, port) by slot: sorted, one that weighs more several times; or a hash's table."""
+    elsewhere: bool = False
+    """With no endpoint: whether other nodes have some, so that the packet is dropped, not refused."""
 
 
 class Frontend(Struct, frozen=True):
-    """An (address, protocol, port) that is translated to one of `endpoints`: all that the kernel knows."""
+    """An (address, protocol, port) that is translated to one of its backends: all that the kernel knows."""
 
     owner: ServicePortName
     kind: FrontendKind
     address: Address
     protocol: Protocol
     port: int
-    endpoints: tuple[tuple[Address, int], ...]
-    """Sorted (address, port); () is answered by a reject."""
+    backends: Backends
+    from_outside: Backends | None
+    """Those for clients that are neither pods nor this node, where they get others (policy Local)."""
     local: tuple[Address, ...]
     """Addresses of endpoints that may be on this node, and so may reach themselves (hairpin)."""
+    balance: Balance
     affinity_timeout: int | None
     """Seconds; None without ClientIP affinity."""
+    source_ranges: tuple[Network, ...] | None = None
+    """Who may use it; None: everyone."""
 
     def __str__(self) -> str:
         return f"{format_socket(self.address, self.port)}/{self.protocol}"

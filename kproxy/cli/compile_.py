@@ -7,9 +7,9 @@ import sys
 
 from kproxy.cli import options
 from kproxy.compile.elements import compile_frontends
-from kproxy.compile.skeleton import skeleton
+from kproxy.compile.skeleton import shapes, skeleton
 from kproxy.model import Family
-from kproxy.nft.plan import place
+from kproxy.nft.plan import place_all
 from kproxy.nft.render import render_replacement
 from kproxy.problems import UsageError
 from kproxy.standalone.control_plane import resolve
@@ -59,10 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"kproxy's rules need nft {dotted(OLDEST)} or later.")
     decoded = options.read_input(arguments)
     held = Store(arguments.state_dir).load()
-    outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments))
+    outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments, decoded.state))
     options.print_problems(outcome.problems)
     stateless = arguments.nft_version < IPV6_AFFINITY
-    chosen = options.dataplane_options(arguments)._replace(stateless_ipv6_affinity=stateless)
+    chosen = options.dataplane_options(arguments, decoded.state)._replace(stateless_ipv6_affinity=stateless)
     print(f"# Written by `kproxy compile` for nft {dotted(arguments.nft_version)} and later.")
     if stateless:
         print(f"# nft before {dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here")
@@ -71,5 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
         desired = compile_frontends(outcome.frontends, family)
         if stateless and family is Family.IPV6:
             desired.elements["affinity-rules"].clear()
-        sys.stdout.write("\n" + render_replacement(skeleton(family, chosen, desired.shapes), place(desired)))
+        elements = place_all(*desired)
+        sys.stdout.write("\n" + render_replacement(skeleton(family, chosen, shapes(elements)), elements))
     return 1 if outcome.problems else 0

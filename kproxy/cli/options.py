@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
@@ -11,13 +12,14 @@ from pathlib import Path
 from kproxy.compile.skeleton import Options
 from kproxy.decode import Decoded, decode
 from kproxy.kernel.host import all_addresses, host_name, primary_addresses
-from kproxy.model import Address, Network, Node, family_of, network_family, parse_address
-from kproxy.problems import Problem
+from kproxy.model import Address, ClusterState, Network, Node, family_of, network_family, parse_address
+from kproxy.problems import Problem, UsageError
 from kproxy.sources.files import read_documents
 from kproxy.standalone.allocate import Ranges
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
 DEFAULT_STATE_DIR = Path("/var/lib/kproxy")
+INTERFACE = re.compile(r"[\w.:@-]{1,15}")
 
 
 def _network(text: str) -> Network:
@@ -109,11 +111,25 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
         help="this node's primary addresses (default: those of its default routes)",
     )
     group.add_argument(
+        "--detect-local-mode",
+        choices=("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"),
+        default="ClusterCIDR",
+        help="how pods are told from other clients (default: %(default)s, where --cluster-cidr is given)",
+    )
+    group.add_argument(
         "--cluster-cidr",
         metavar="CIDR[,CIDR]",
         type=networks,
         default=(),
         help="where pods are; traffic to ClusterIPs from elsewhere is masqueraded (default: not known)",
+    )
+    group.add_argument(
+        "--pod-bridge-interface", metavar="NAME", help="the bridge of the pods, for mode BridgeInterface"
+    )
+    group.add_argument(
+        "--pod-interface-name-prefix",
+        metavar="PREFIX",
+        help="what names of the pods' interfaces begin with, for mode InterfaceNamePrefix",
     )
     group.add_argument(
         "--nodeport-addresses",
@@ -126,26 +142,45 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def node(arguments: argparse.Namespace) -> Node:
-    """The node that the flags and this host describe."""
+def node(arguments: argparse.Namespace, state: ClusterState) -> Node:
+    """The node that the flags, this host and a Node object of its name describe."""
     name = arguments.node_name or host_name()
     primary = arguments.node_ip if arguments.node_ip is not None else primary_addresses()
-    if arguments.nodeport_addresses is None:
-        return Node(name, primary)
-    chosen = {
-        address
-        for address in (*primary, *all_addresses())
-        if any(
-            network_family(network) is family_of(address) and ip_address(address) in network
-            for network in arguments.nodeport_addresses
-        )
-    }
-    return Node(name, tuple(sorted(chosen)))
+    shown = primary
+    if arguments.nodeport_addresses is not None:
+        ranges = arguments.nodeport_addresses
+        shown = tuple(sorted({a for a in (*primary, *all_addresses()) if _is_in(a, ranges)}))
+    return Node(name, shown, primary, state.nodes[name].zone if name in state.nodes else "")
 
 
-def dataplane_options(arguments: argparse.Namespace) -> Options:
+def _is_in(address: Address, ranges: tuple[Network, ...]) -> bool:
+    return any(network_family(n) is family_of(address) and ip_address(address) in n for n in ranges)
+
+
+def dataplane_options(arguments: argparse.Namespace, state: ClusterState) -> Options:
     """What the rules depend on."""
-    return Options(arguments.cluster_cidr, arguments.service_cidr or (), arguments.masquerade_all)
+    mode, name = arguments.detect_local_mode, arguments.node_name or host_name()
+    cidrs: tuple[Network, ...] = ()
+    interface = ""
+    if mode == "ClusterCIDR":
+        cidrs = arguments.cluster_cidr
+    elif mode == "NodeCIDR":
+        if name not in state.nodes or not state.nodes[name].pod_cidrs:
+            raise UsageError(
+                f"--detect-local-mode {mode} needs a Node {name} with podCIDRs in the input."
+            )
+        cidrs = state.nodes[name].pod_cidrs
+    elif mode == "BridgeInterface":
+        interface = _required(arguments.pod_bridge_interface, mode, "--pod-bridge-interface")
+    else:
+        interface = _required(arguments.pod_interface_name_prefix, mode, "--pod-interface-name-prefix") + "*"
+    return Options(cidrs, arguments.service_cidr or (), arguments.masquerade_all, pod_interface=interface)
+
+
+def _required(value: str | None, mode: str, flag: str) -> str:
+    if not value or not INTERFACE.fullmatch(value):
+        raise UsageError(f"--detect-local-mode {mode} needs {flag}, the name of an interface.")
+    return value
 
 
 def ranges(arguments: argparse.Namespace) -> Ranges:

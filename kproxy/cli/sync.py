@@ -12,6 +12,7 @@ from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family, format_socket
 from kproxy.nft.elements import frontend_address, frontend_protocol
+from kproxy.nft.layout import Side
 from kproxy.nft.plan import FrontendChange
 from kproxy.problems import KproxyError
 from kproxy.standalone.control_plane import resolve
@@ -40,17 +41,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     require_root()
     decoded = options.read_input(arguments)
+    chosen = options.dataplane_options(arguments, decoded.state)
     store = Store(arguments.state_dir)
     with store.lock():
         held = store.load()
-        outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments))
+        outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments, decoded.state))
         options.print_problems(outcome.problems)
         store.save(held, outcome.allocations)
         failures: list[KproxyError] = []
         reports: list[Report] = []
         with Netlink() as netlink:
             for family in Family:
-                dataplane = Dataplane(netlink, family, options.dataplane_options(arguments))
+                dataplane = Dataplane(netlink, family, chosen)
                 desired = compile_frontends(outcome.frontends, family)
                 try:
                     reports.append(dataplane.reconcile(desired, outcome.kept))
@@ -93,7 +95,8 @@ def summary(reports: Iterable[Report]) -> str:
 
 def describe(change: FrontendChange) -> str:
     """One line for one frontend."""
-    name = f"{change.comment or 'unknown'} {_frontend(change.key)}"
+    side = " (from outside)" if change.place.side is Side.OUTSIDE else ""
+    name = f"{change.comment or 'unknown'} {_frontend(change.place.key)}{side}"
     if change.after is None:
         return f"- {name}"
     if change.before is None:
@@ -116,5 +119,5 @@ def _endpoint(value: bytes) -> str:
 
 def _endpoints(values: tuple[bytes, ...]) -> str:
     if not values:
-        return "no endpoints (refused)"
+        return "no endpoints"
     return f"{len(values)} endpoint{'s' if len(values) > 1 else ''}"

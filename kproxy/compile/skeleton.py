@@ -8,69 +8,73 @@ and of the kernel that shape it are noted where they bite.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from kproxy.model import Family, Network, Protocol, network_family
-from kproxy.nft.elements import Field, Verdict
+from kproxy.model import Balance, Family, Network, Protocol, network_family
+from kproxy.nft.elements import RANGES, Elements, Field, Value, Verdict
+from kproxy.nft.layout import DISCARD, REFUSE, Side, Spread, affinity_map, endpoints_map, spread_of
 from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
 
-STICKY_PROTOCOLS = (Protocol.TCP, Protocol.UDP)
 AFFINITY_ENTRIES = 262144
 """Clients times frontends that affinity can hold per protocol and family."""
 JHASH_SEED = 0x6B70726F
+"""The same on every node, so that all hash alike."""
 
 
 class Options(NamedTuple):
     """What the rules depend on, besides the services."""
 
-    cluster_cidrs: tuple[Network, ...] = ()
+    pod_cidrs: tuple[Network, ...] = ()
     """Where pods are; () if not known."""
     service_cidrs: tuple[Network, ...] = ()
     """Where ClusterIPs are, if the operator says so: the rest of it is dropped."""
     masquerade_all: bool = False
     stateless_ipv6_affinity: bool = False
     """For scripts that libnftables before 1.1 can load: IPv6 clients are hashed, not remembered."""
+    pod_interface: str = ""
+    """The interface that pods are behind, `veth*` for all whose names begin so; "": pod CIDRs tell."""
 
     def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[str, ...]:
         """Those of `networks` that are of `family`, as nft text."""
         return tuple(str(network) for network in networks if network_family(network) is family)
 
+    def not_a_pod(self, family: Family) -> str:
+        """The expression that matches packets that no pod sent; "" if pods cannot be told apart."""
+        if self.pod_interface:
+            return f'iifname != "{self.pod_interface}"'
+        return f"{family} saddr != @pod-cidrs" if self.cidrs(self.pod_cidrs, family) else ""
+
 
 class Shapes(NamedTuple):
     """Which of the numbered chains are needed."""
 
-    balanced: frozenset[int]
-    """Endpoint counts in use without affinity."""
-    sticky: frozenset[int]
-    """Endpoint counts in use with affinity."""
+    spreads: frozenset[Spread]
     timeouts: frozenset[int]
     """Affinity timeouts in use, seconds."""
 
 
-def target_verdict(count: int, sticky: bool, comment: str = "") -> Verdict:
-    """Where a frontend with `count` endpoints leads."""
-    if not count:
-        return Verdict("goto no-endpoints", comment)
-    return Verdict(f"goto {'sticky' if sticky else 'lb'}-{count}", comment)
+NO_SHAPES = Shapes(frozenset(), frozenset())
 
 
-def verdict_count(verdict: Verdict) -> int:
-    """How many slots a frontend's verdict makes use of (the inverse of `target_verdict`)."""
-    name, _, number = verdict.chain.rpartition("-")
-    return int(number) if name in ("lb", "sticky") and number.isdigit() else 0
+def shapes(elements: Elements) -> Shapes:
+    """The numbered chains that these elements lead to."""
+    spreads = {spread_of(Verdict(text)) for side in Side for text in _texts(elements[side.verdicts])}
+    timeouts = {text.rpartition("-")[2] for text in _texts(elements.get("affinity-rules", {}))}
+    return Shapes(
+        frozenset(spread for spread in spreads if spread is not None),
+        frozenset(int(seconds) for seconds in timeouts if seconds.isdigit()),
+    )
 
 
-def is_sticky(verdict: Verdict) -> bool:
-    """Whether a frontend's verdict looks into the affinity maps."""
-    return verdict.chain.startswith("sticky-")
+def _texts(members: Mapping[bytes, Value]) -> set[str]:
+    return {value.text for value in members.values() if isinstance(value, Verdict)}
 
 
-def skeleton(family: Family, options: Options, shapes: Shapes) -> Skeleton:
+def skeleton(family: Family, options: Options, needed: Shapes) -> Skeleton:
     """The table of one family. Equal arguments give equal results."""
     stateless = options.stateless_ipv6_affinity and family is Family.IPV6
-    if stateless:
-        shapes = shapes._replace(timeouts=frozenset())
-    return Skeleton(family, _sets(family, options), tuple(_chains(family, options, shapes, stateless)))
+    return Skeleton(family, _sets(family, options), tuple(_chains(family, options, needed, stateless)))
 
 
 def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
@@ -86,9 +90,9 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         SetDeclaration(
             "pod-cidrs",
             interval,
-            "where pods are (--cluster-cidr)",
+            "where pods are (--cluster-cidr, or the node's pod CIDRs)",
             (Field.ADDRESS,),
-            constant=options.cidrs(options.cluster_cidrs, family),
+            constant=options.cidrs(options.pod_cidrs, family),
         ),
         SetDeclaration(
             "service-cidrs",
@@ -104,13 +108,29 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
             "endpoints of this node, twice: who reaches itself is masqueraded",
             (Field.ADDRESS, Field.ADDRESS),
         ),
+        SetDeclaration(
+            "source-restricted",
+            (f"type {address} . inet_proto . inet_service",),
+            "load-balancer frontends that not everyone may use",
+            frontend_fields,
+        ),
+        SetDeclaration(
+            RANGES,
+            (f"type {address} . inet_proto . inet_service . {address}", "flags interval"),
+            "frontend . who may use it (loadBalancerSourceRanges)",
+            (*frontend_fields, Field.ADDRESS),
+        ),
         verdicts("services", "frontend -> how many endpoints it has"),
+        verdicts(
+            "services-from-outside",
+            "the same with traffic policy Local, for clients that are neither pods nor this node",
+        ),
         verdicts(
             "masquerade-rules", "frontend -> whose source is replaced (ClusterIPs have a rule of their own)"
         ),
         verdicts("affinity-rules", "frontend -> how long its clients are remembered"),
         *(_endpoints_map(family, protocol) for protocol in Protocol),
-        *(_affinity_map(family, protocol) for protocol in STICKY_PROTOCOLS),
+        *(_affinity_map(family, protocol) for protocol in Protocol),
     )
 
 
@@ -119,7 +139,7 @@ def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
     # protocol: with `th dport` in the value, nft refuses to add rules to it later.
     key = f"{family} daddr . {protocol} dport . numgen random mod 2"
     return SetDeclaration(
-        f"endpoints-{protocol}",
+        endpoints_map(protocol),
         (f"typeof {key} : {family} daddr . {protocol} dport", "counter"),
         "frontend . slot -> endpoint; the counter is of new connections",
         (Field.ADDRESS, Field.PORT, Field.SLOT),
@@ -131,7 +151,7 @@ def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
 def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
     key = f"{family} saddr . {family} daddr . {protocol} dport"
     return SetDeclaration(
-        f"affinity-{protocol}",
+        affinity_map(protocol),
         (
             f"typeof {key} : {family} daddr . {protocol} dport",
             f"size {AFFINITY_ENTRIES}",
@@ -146,41 +166,44 @@ def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
     )
 
 
-def _chains(family: Family, options: Options, shapes: Shapes, stateless: bool) -> list[Chain]:
+def _chains(family: Family, options: Options, needed: Shapes, stateless: bool) -> list[Chain]:
     frontend = f"{family} daddr . meta l4proto . th dport"
     icmp = "icmp" if family is Family.IPV4 else "icmpv6"
+    check_source = f"{frontend} @source-restricted jump check-source"
+    outside = " ".join(filter(None, (options.not_a_pod(family), "fib saddr type != local")))
     services = [
         f"{frontend} vmap @services",
         f'{family} daddr @cluster-ips meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
-        f'{family} daddr @cluster-ips goto no-endpoints comment "nor a port that it does not have"',
+        f'{family} daddr @cluster-ips goto {REFUSE} comment "nor a port that it does not have"',
     ]
     if options.cidrs(options.service_cidrs, family):
         services.append(f'{family} daddr @service-cidrs drop comment "nor an address that no service has"')
-    chains = [
+    return [
         Chain(
             "prerouting",
-            ("goto services",),
+            (check_source, f"{outside} {frontend} vmap @services-from-outside", "goto services"),
             "packets from elsewhere",
             "type nat hook prerouting priority dstnat; policy accept;",
         ),
         Chain(
             "output",  # nft does not take the name dstnat here
-            ("goto services",),
+            (check_source, "goto services"),
             "packets of this node itself",
             "type nat hook output priority -100; policy accept;",
         ),
         Chain("services", tuple(services), "is it for a service?"),
         Chain(
-            "no-endpoints",
+            "check-source",
+            (f"{frontend} . {family} saddr @source-ranges return", "drop"),
+            "may the client use this load-balancer address?",
+        ),
+        Chain(
+            REFUSE,
             ("meta l4proto tcp reject with tcp reset", "reject"),
             "refused at once; a reset is not rate-limited as ICMP errors are",
         ),
-    ]
-    for count in sorted(shapes.balanced | shapes.sticky):
-        chains.append(_lb(family, count))
-    for count in sorted(shapes.sticky):
-        chains.append(_stateless_sticky(family, count) if stateless else _sticky(family, count))
-    chains += [
+        Chain(DISCARD, ("drop",), "traffic policy Local, and the endpoints are elsewhere"),
+        *_spreads(family, needed.spreads, stateless),
         Chain(
             "input",
             ("ct status dnat goto remember",),
@@ -196,62 +219,85 @@ def _chains(family: Family, options: Options, shapes: Shapes, stateless: bool) -
         Chain("translated", _translated(family, options), "remember the client; replace its source?"),
         Chain("masq-always", ("masquerade fully-random",), "the reply must come back through this node"),
         Chain(
-            "remember",
-            _by_original_frontend("affinity-rules", family, STICKY_PROTOCOLS),
-            "has the frontend affinity?",
+            "masq-node",
+            ("fib saddr type local masquerade fully-random",),
+            "traffic policy Local: clients stay as they are, but for this node itself",
+        ),
+        Chain("remember", _by_original_frontend("affinity-rules", family), "has the frontend affinity?"),
+        *(
+            Chain(
+                f"remember-{timeout}",
+                tuple(AffinityUpdate(family, protocol, timeout) for protocol in Protocol),
+                f"affinity for {timeout} seconds",
+            )
+            for timeout in sorted(needed.timeouts)
         ),
     ]
-    for timeout in sorted(shapes.timeouts):
-        updates = tuple(AffinityUpdate(family, protocol, timeout) for protocol in STICKY_PROTOCOLS)
-        chains.append(Chain(f"remember-{timeout}", updates, f"affinity for {timeout} seconds"))
-    return chains
 
 
-def _lb(family: Family, count: int) -> Chain:
-    rules = [
-        f"dnat {family} to {family} daddr . {protocol} dport . numgen random mod {count} "
-        f"map @endpoints-{protocol}"
-        for protocol in Protocol
-    ]
-    # A packet between two transactions can miss: dropped, it comes again; let through, conntrack
-    # would keep the connection untranslated.
-    about = f"one of {count} endpoint{'s' if count > 1 else ''}, each as likely"
-    return Chain(f"lb-{count}", (*rules, "drop"), about)
+def _spreads(family: Family, spreads: frozenset[Spread], stateless: bool) -> list[Chain]:
+    """The numbered chains; behind each sticky one stands the one for clients that are not known yet."""
+    needed = spreads | {s._replace(balance=Balance.RANDOM) for s in spreads if s.balance is Balance.STICKY}
+    return [_spread(family, spread, stateless) for spread in sorted(needed, key=_spread_order)]
 
 
-def _sticky(family: Family, count: int) -> Chain:
-    rules = [
-        f"dnat {family} to {family} saddr . {family} daddr . {protocol} dport map @affinity-{protocol}"
-        for protocol in STICKY_PROTOCOLS
-    ]
-    return Chain(f"sticky-{count}", (*rules, f"goto lb-{count}"), "the client's own endpoint, or any")
+def _spread_order(spread: Spread) -> tuple[int, int, int]:
+    return list(Side).index(spread.side), list(Balance).index(spread.balance), spread.slots
 
 
-def _stateless_sticky(family: Family, count: int) -> Chain:
-    rules = [
-        f"dnat {family} to {family} daddr . {protocol} dport . "
-        f"jhash {family} saddr mod {count} seed {JHASH_SEED:#x} map @endpoints-{protocol}"
-        for protocol in STICKY_PROTOCOLS
-    ]
-    return Chain(
-        f"sticky-{count}", (*rules, f"goto lb-{count}"), "the endpoint that the client's address hashes to"
-    )
+def _spread(family: Family, spread: Spread, stateless: bool) -> Chain:
+    side, balance, count = spread
+    many = f"{count} endpoint{'s' if count > 1 else ''}"
+    offset = f" offset {side.base}" if side.base else ""
+    hashed = f"jhash {family} saddr{{}} mod {count} seed {JHASH_SEED:#x}{offset}"
+
+    def by(pick: str) -> tuple[str, ...]:
+        # A miss is a packet between two transactions: dropped, it comes again; let through,
+        # conntrack would keep the connection untranslated.
+        rules = (
+            f"dnat {family} to {family} daddr . {protocol} dport . {pick.replace('PROTOCOL', protocol)} "
+            f"map @{endpoints_map(protocol)}"
+            for protocol in Protocol
+        )
+        return (*rules, "drop")
+
+    match balance:
+        case Balance.RANDOM:
+            rules = by(f"numgen random mod {count}{offset}")
+            about = f"one of {many}, each as likely"
+        case Balance.STICKY if stateless:
+            rules, about = by(hashed.format("")), "the endpoint that the client's address hashes to"
+        case Balance.STICKY:
+            known = (
+                f"dnat {family} to {family} saddr . {family} daddr . {protocol} dport "
+                f"map @{affinity_map(protocol)}"
+                for protocol in Protocol
+            )
+            rules = (*known, f"goto {spread._replace(balance=Balance.RANDOM).chain}")
+            about = f"the client's own endpoint, or any of {many}"
+        case Balance.CLIENT:
+            rules, about = by(hashed.format("")), "by consistent hash of the client's address"
+        case Balance.CLIENT_PORT:
+            rules = by(hashed.format(" . PROTOCOL sport"))
+            about = "by consistent hash of the client's address and port"
+    return Chain(spread.chain, rules, about + (", of those on this node" if side is Side.OUTSIDE else ""))
 
 
-def _by_original_frontend(map_name: str, family: Family, protocols: tuple[Protocol, ...]) -> tuple[str, ...]:
+def _by_original_frontend(map_name: str, family: Family) -> tuple[str, ...]:
     # `ct original proto-dst` has no type before the protocol is known in the same rule: one rule each.
     return tuple(
         f"meta l4proto {protocol} ct original {family} daddr . meta l4proto . ct original proto-dst "
         f"vmap @{map_name}"
-        for protocol in protocols
+        for protocol in Protocol
     )
 
 
 def _translated(family: Family, options: Options) -> tuple[str, ...]:
     rules = ["jump remember", f"{family} saddr . {family} daddr @hairpin masquerade fully-random"]
     to_cluster_ip = f"ct original {family} daddr @cluster-ips"
+    not_a_pod = options.not_a_pod(family)
     if options.masquerade_all:
         rules.append(f"{to_cluster_ip} masquerade fully-random")
-    elif options.cidrs(options.cluster_cidrs, family):
-        rules.append(f"{to_cluster_ip} {family} saddr != @pod-cidrs masquerade fully-random")
-    return (*rules, *_by_original_frontend("masquerade-rules", family, tuple(Protocol)))
+    elif not_a_pod:
+        rules.append(f"{to_cluster_ip} {not_a_pod} masquerade fully-random")
+    return (*rules, *_by_original_frontend("masquerade-rules", family))

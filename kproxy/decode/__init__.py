@@ -1,6 +1,6 @@
 """Kubernetes objects -> model. The only place that knows camelCase and API versions.
 
-    documents (here) -> wire.py: types -> objects.py: values -> ClusterState (here)
+    documents (here) -> wire.py: types -> service.py, endpoints.py: values -> ClusterState (here)
 
 An object with anything wrong is left out and reported as a `Problem`; the others are
 not affected. What may be missing because of it is in `Doubt`.
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw
 
-from kproxy.decode import objects, wire
-from kproxy.decode.objects import SERVICE_NAME_LABEL, FieldError
-from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Pod, Service
+from kproxy.decode import endpoints, service, wire
+from kproxy.decode.endpoints import SERVICE_NAME_LABEL
+from kproxy.decode.fields import FieldError, object_name
+from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
 T = TypeVar("T")
@@ -70,14 +71,15 @@ class Decoded(NamedTuple):
     """Objects of kinds that kproxy has no use for, by kind."""
 
 
-Object = Service | EndpointSlice | Pod
+Object = Service | EndpointSlice | Pod | ClusterNode
 NO_TYPE = wire.TypeMeta()
 
 _KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]] = {
-    ("v1", "Service"): (wire.Service, objects.service),
-    ("v1", "Endpoints"): (wire.Endpoints, objects.endpoints),
-    ("v1", "Pod"): (wire.Pod, objects.pod),
-    ("discovery.k8s.io/v1", "EndpointSlice"): (wire.EndpointSlice, objects.endpoint_slice),
+    ("v1", "Service"): (wire.Service, service.service),
+    ("v1", "Endpoints"): (wire.Endpoints, endpoints.endpoints),
+    ("v1", "Pod"): (wire.Pod, endpoints.pod),
+    ("v1", "Node"): (wire.Node, endpoints.node),
+    ("discovery.k8s.io/v1", "EndpointSlice"): (wire.EndpointSlice, endpoints.endpoint_slice),
 }
 
 
@@ -178,7 +180,7 @@ class _Decoder:
         except (msgspec.ValidationError, FieldError) as error:
             self._leave_out(document, meta.kind, error)
             return
-        key = (meta.kind, objects.object_name(given.metadata))
+        key = (meta.kind, object_name(given.metadata))
         if key in self._seen:
             message = f"is given twice; the one in {self._seen[key]} is used"
             self.problems.append(Problem(source, f"{meta.kind} {key[1]}", "metadata.name", message))
@@ -198,6 +200,7 @@ def _assemble(found: Iterable[Object]) -> ClusterState:
     given: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
     legacy: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
     pods: list[Pod] = []
+    nodes: dict[str, ClusterNode] = {}
     for item in found:
         match item:
             case Service():
@@ -206,5 +209,7 @@ def _assemble(found: Iterable[Object]) -> ClusterState:
                 (legacy if item.legacy else given)[item.service].append(item)
             case Pod():
                 pods.append(item)
+            case ClusterNode():
+                nodes[item.name] = item
     slices = {name: tuple(members) for name, members in {**legacy, **given}.items()}
-    return ClusterState(services, slices, tuple(pods))
+    return ClusterState(services, slices, tuple(pods), nodes)

@@ -1,7 +1,7 @@
 """The wire: objects as the API writes them, the fields that kproxy reads.
 
 msgspec decodes JSON bytes straight into these and names the field whose type is wrong.
-None stands for "absent" and for "null"; what a value means is said in objects.py.
+None stands for "absent" and for "null"; what a value means is said in service.py and endpoints.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Metadata(Wire):
     name: str | None = None
     namespace: str | None = None
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
 
@@ -50,11 +51,31 @@ class ServiceSpec(Wire):
     session_affinity: str | None = None
     session_affinity_config: SessionAffinityConfig | None = None
     publish_not_ready_addresses: bool | None = None
+    internal_traffic_policy: str | None = None
+    external_traffic_policy: str | None = None
+    external_ips: list[str] | None = field(default=None, name="externalIPs")
+    load_balancer_source_ranges: list[str] | None = None
+    allocate_load_balancer_node_ports: bool | None = None
+    traffic_distribution: str | None = None
+
+
+class Ingress(Wire):
+    ip: str | None = None
+    ip_mode: str | None = None
+
+
+class LoadBalancerStatus(Wire):
+    ingress: list[Ingress] | None = None
+
+
+class ServiceStatus(Wire):
+    load_balancer: LoadBalancerStatus | None = None
 
 
 class Service(Wire):
     metadata: Metadata
     spec: ServiceSpec
+    status: ServiceStatus | None = None
 
 
 class EndpointPort(Wire):
@@ -69,10 +90,26 @@ class EndpointConditions(Wire):
     terminating: bool | None = None
 
 
+class Hint(Wire):
+    name: str
+
+
+class EndpointHints(Wire):
+    for_zones: list[Hint] | None = None
+    for_nodes: list[Hint] | None = None
+
+
+class ObjectReference(Wire):
+    kind: str | None = None
+    name: str | None = None
+
+
 class Endpoint(Wire):
     addresses: list[str]
     conditions: EndpointConditions | None = None
     node_name: str | None = None
+    hints: EndpointHints | None = None
+    target_ref: ObjectReference | None = None
 
 
 class EndpointSlice(Wire):
@@ -85,6 +122,7 @@ class EndpointSlice(Wire):
 class EndpointAddress(Wire):
     ip: str
     node_name: str | None = None
+    target_ref: ObjectReference | None = None
 
 
 class EndpointSubset(Wire):
@@ -133,6 +171,16 @@ class Pod(Wire):
     metadata: Metadata
     spec: PodSpec | None = None
     status: PodStatus | None = None
+
+
+class NodeSpec(Wire):
+    pod_cidr: str | None = field(default=None, name="podCIDR")
+    pod_cidrs: list[str] | None = field(default=None, name="podCIDRs")
+
+
+class Node(Wire):
+    metadata: Metadata
+    spec: NodeSpec | None = None
 
 
 class TypeMeta(Wire):

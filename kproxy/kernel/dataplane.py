@@ -10,18 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from kproxy.compile.elements import Desired, Target
-from kproxy.compile.skeleton import (
-    STICKY_PROTOCOLS,
-    Options,
-    Shapes,
-    is_sticky,
-    skeleton,
-    verdict_count,
-)
+from kproxy.compile.elements import Desired
+from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
 from kproxy.kernel import libnftables
 from kproxy.kernel.netlink import (
     BatchMessage,
@@ -34,11 +27,20 @@ from kproxy.kernel.netlink import (
     read_element,
     rule_message,
 )
-from kproxy.kernel.repair import NUMBERED, Repair, compare
+from kproxy.kernel.repair import Repair, compare
 from kproxy.kernel.structure import Structure, expected_structure, read_structure
-from kproxy.model import Family, NamespacedName
-from kproxy.nft.elements import Elements, Verdict
-from kproxy.nft.plan import FrontendChange, Plan, keep_nothing, plan, plan_frontends, stale_affinity
+from kproxy.model import Family, NamespacedName, Protocol
+from kproxy.nft.elements import RANGES, Elements, Value
+from kproxy.nft.layout import NUMBERED, Place, Side, Target, affinity_map
+from kproxy.nft.plan import (
+    FrontendChange,
+    Plan,
+    is_sticky,
+    keep_nothing,
+    plan,
+    plan_frontends,
+    stale_affinity,
+)
 from kproxy.nft.render import (
     netlink_rules,
     render_removal,
@@ -46,7 +48,7 @@ from kproxy.nft.render import (
     render_replacement,
     without_affinity_updates,
 )
-from kproxy.nft.ruleset import TABLE, Skeleton
+from kproxy.nft.ruleset import TABLE, SetDeclaration, Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 
@@ -87,7 +89,10 @@ def transaction_messages(family: Family, transaction: Transaction) -> list[Batch
 
 
 class Dataplane:
-    """Our table of one family, in the network namespace that the process is in."""
+    """Our table of one family, in the network namespace that the process is in.
+
+    After an error the copy that it keeps is not to be relied on: only `reconcile` goes on from there.
+    """
 
     def __init__(self, netlink: Netlink, family: Family, options: Options) -> None:
         self.netlink = netlink
@@ -100,22 +105,22 @@ class Dataplane:
 
     # --- reading ---
 
-    def _skeleton(self, shapes: Shapes) -> Skeleton:
-        return skeleton(self.family, self.options, shapes)
+    def _skeleton(self, wanted: Shapes) -> Skeleton:
+        return skeleton(self.family, self.options, wanted)
 
-    def _expect(self, shapes: Shapes) -> Structure:
-        if shapes not in self._expected:
-            self._expected = {shapes: expected_structure(self._skeleton(shapes))}
-        return self._expected[shapes]
+    def _expect(self, wanted: Shapes) -> Structure:
+        if wanted not in self._expected:
+            self._expected = {wanted: expected_structure(self._skeleton(wanted))}
+        return self._expected[wanted]
 
-    def _read(self) -> Structure | None:
-        """Fill `applied` from the kernel; all of it from one generation of the ruleset."""
-        wanted = self._skeleton(_shapes((), ()))
+    def read(self) -> Structure | None:
+        """Fill `applied` from the kernel, all of it from one generation of the ruleset; None: no table."""
+        wanted = self._skeleton(NO_SHAPES)
         for attempt in range(ATTEMPTS):
             try:
                 before = self.netlink.generation()
                 structure = read_structure(self.netlink, wanted)
-                self.applied = {d.name: self._elements(d.name, structure) for d in wanted.service_sets}
+                self.applied = {d.name: self._elements(d, structure) for d in wanted.service_sets}
                 if self.netlink.generation() == before or attempt == ATTEMPTS - 1:
                     return structure
             except (Interrupted, NetlinkError):
@@ -123,10 +128,21 @@ class Dataplane:
                     raise
         raise AssertionError("unreachable")
 
-    def _elements(self, name: str, structure: Structure | None) -> dict[bytes, bytes | Verdict]:
-        if structure is None or name not in structure.sets:
+    def _elements(self, declaration: SetDeclaration, structure: Structure | None) -> dict[bytes, Value]:
+        if structure is None or declaration.name not in structure.sets:
             return {}
-        return dict(read_element(element) for element in self.netlink.elements(self.family, name))
+        name, ranges = declaration.name, declaration.name == RANGES
+        return dict(read_element(element, ranges) for element in self.netlink.elements(self.family, name))
+
+    def _affinity(self, protocol: Protocol) -> list[tuple[bytes, bytes]]:
+        try:
+            elements = self.netlink.elements(self.family, affinity_map(protocol))
+            entries = [read_element(element) for element in elements]
+        except NetlinkError as error:
+            if is_missing(error):
+                return []
+            raise
+        return [(key, value) for key, value in entries if isinstance(value, bytes)]
 
     # --- writing ---
 
@@ -143,41 +159,58 @@ class Dataplane:
                 f"({removed} elements out, {added} in): {error.strerror}",
                 error.errno or 0,
             ) from error
-        transaction.apply_to(self.applied)
 
     def _execute(self, todo: Plan, rules: list[BatchMessage], sticky: bool) -> None:
-        if sticky and todo:
-            self._forget_clients(todo)
+        """Commit a plan that `applied` has been given already.
+
+        Clients are let go of in the very transaction that takes their endpoints away, and once more
+        after it: a packet may have written an entry meanwhile.
+        """
+        newly_local = {
+            change.place.key
+            for change in todo.changes
+            if change.place.side is Side.OUTSIDE and change.before is None
+        }
+        for protocol in Protocol if sticky and todo else ():
+            stale = stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local)
+            if stale:
+                todo.switch.forget[affinity_map(protocol)] = stale
         self._commit(todo.switch, rules)
         self._commit(todo.sweep, [])
+        for protocol in Protocol if sticky else ():
+            stale = stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local)
+            self._forget(affinity_map(protocol), stale)
 
-    def _forget_clients(self, todo: Plan) -> None:
-        """Let go of clients in the very transaction that takes their endpoints away."""
-        after = self._after(todo)
-        for protocol in STICKY_PROTOCOLS:
-            name = f"affinity-{protocol}"
-            if stale := stale_affinity(self._affinity(name), protocol, after):
-                todo.switch.forget[name] = stale
+    def _forget(self, name: str, keys: list[bytes]) -> None:
+        for key in keys:
+            try:
+                self.netlink.commit(element_messages(Message.DELSETELEM, self.family, name, {key: b""}))
+            except NetlinkError as error:  # it timed out by itself
+                if not is_missing(error):
+                    raise
 
-    def _affinity(self, name: str) -> list[tuple[bytes, bytes]]:
+    def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
+        """Write what libnftables can; the rules that are left for netlink."""
+        if repair.sets or repair.contents or repair.chains:
+            loadable = without_affinity_updates(wanted)
+            libnftables.run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
+        return [rule_message(chain, rule) for chain, rule in netlink_rules(wanted, repair.chains)]
+
+    def _replace(self, wanted: Skeleton) -> None:
+        """A new table in place of one whose declarations are wrong, in one transaction."""
+        libnftables.run(render_replacement(without_affinity_updates(wanted), self.applied))
+        names = [chain.name for chain in wanted.chains]
+        self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(wanted, names)])
+
+    def _remove_extra(self, repair: Repair) -> None:
+        """Chains and sets that nothing refers to any more; what the kernel still holds on to waits."""
+        if not repair.extra_sets and not repair.extra_chains:
+            return
         try:
-            entries = [read_element(element) for element in self.netlink.elements(self.family, name)]
-        except NetlinkError as error:
-            if is_missing(error):
-                return []
-            raise
-        return [(key, value) for key, value in entries if isinstance(value, bytes)]
-
-    def _sweep_affinity(self) -> None:
-        """Once more after the switch: a packet may have written an entry meanwhile."""
-        for protocol in STICKY_PROTOCOLS:
-            name = f"affinity-{protocol}"
-            for key in stale_affinity(self._affinity(name), protocol, self.applied):
-                try:
-                    self.netlink.commit(element_messages(Message.DELSETELEM, self.family, name, {key: b""}))
-                except NetlinkError as error:  # it timed out by itself
-                    if not is_missing(error):
-                        raise
+            libnftables.run(render_removal(self.family, repair.extra_sets, repair.extra_chains))
+        except TransactionError:
+            if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
+                raise
 
     # --- the two ways to work ---
 
@@ -195,95 +228,44 @@ class Dataplane:
         raise AssertionError("unreachable")
 
     def _reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool]) -> Report:
-        structure = self._read()
-        todo = plan(self.applied, desired, kept)
-        shapes = self._shapes_after(todo)
-        wanted = self._skeleton(shapes)
-        repair = compare(structure, self._expect(shapes))
+        structure = self.read()
+        todo = plan(self.applied, desired.targets, desired.elements, kept)
+        self._apply(todo)
+        needed = shapes(self.applied)
+        wanted = self._skeleton(needed)
+        repair = compare(structure, self._expect(needed))
+        self._numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
         if repair.replace:
-            return self._replace(wanted, todo, repair)
-        if repair.sets or repair.contents or repair.chains:
-            libnftables.run(
-                render_repair(without_affinity_updates(wanted), repair.sets, repair.contents, repair.chains)
-            )
-        rules = [rule_message(chain, rule) for chain, rule in netlink_rules(wanted, repair.chains)]
-        self._execute(todo, rules, sticky=True)
+            self._replace(wanted)
+            return Report(self.family, todo.changes, *_counts(todo), ("as a whole",))
+        self._execute(todo, self._write_rules(wanted, repair), sticky=True)
         self._remove_extra(repair)
-        self._sweep_affinity()
-        self._numbered = {c.name for c in wanted.chains if NUMBERED.fullmatch(c.name)}
         return Report(self.family, todo.changes, *_counts(todo), repair.damage)
 
-    def _shapes_after(self, todo: Plan) -> Shapes:
-        """The numbered chains that the table needs once `todo` is done, kept frontends included."""
-        after = self._after(todo)
-        return _shapes(
-            (v for v in after["services"].values() if isinstance(v, Verdict)),
-            (v for v in after["affinity-rules"].values() if isinstance(v, Verdict)),
-        )
-
-    def _after(self, todo: Plan) -> Elements:
-        """What `applied` will be once the switch is committed."""
-        touched = todo.switch.remove.keys() | todo.switch.add.keys()
-        after = {n: dict(held) if n in touched else held for n, held in self.applied.items()}
-        todo.switch.apply_to(after)
-        return after
-
-    def _replace(self, wanted: Skeleton, todo: Plan, repair: Repair) -> Report:
-        """A new table in place of one whose declarations are wrong, in one transaction."""
+    def _apply(self, todo: Plan) -> None:
         todo.switch.apply_to(self.applied)
         todo.sweep.apply_to(self.applied)
-        libnftables.run(render_replacement(without_affinity_updates(wanted), self.applied))
-        rules = [
-            rule_message(chain, rule)
-            for chain, rule in netlink_rules(wanted, [c.name for c in wanted.chains])
-        ]
-        if rules:
-            self.netlink.commit(rules)
-        return Report(self.family, todo.changes, *_counts(todo), ("as a whole",))
 
-    def _remove_extra(self, repair: Repair) -> None:
-        """Chains and sets that nothing refers to any more; what the kernel still holds on to waits."""
-        if not repair.extra_sets and not repair.extra_chains:
-            return
-        try:
-            libnftables.run(render_removal(self.family, repair.extra_sets, repair.extra_chains))
-        except TransactionError:
-            if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
-                raise
+    def change(self, targets: Mapping[Place, Target | None]) -> Plan:
+        """Do what an event asks of these places (None: gone), on top of a `reconcile`d table.
 
-    def change(self, targets: Mapping[bytes, Target | None]) -> Plan:
-        """Do what an event asks of these frontends (None: gone), on top of a `reconcile`d table.
-
-        Their elements in other sets than `services` and `endpoints-*` are as they were. A numbered
+        The elements of other sets than verdict and endpoints maps are as they were. A numbered
         chain that is no longer used stays until the next `reconcile`.
         """
         todo = plan_frontends(self.applied, targets)
-        sticky = any(_sticky(self.applied, change.key) for change in todo.changes)
-        added = {v for v in todo.switch.add["services"].values() if isinstance(v, Verdict)}
-        if not {v.chain for v in added} <= self._numbered | {"no-endpoints"}:
-            shapes = _shapes(added, ())
-            chains = [c.name for c in self._skeleton(shapes).chains if NUMBERED.fullmatch(c.name)]
-            libnftables.run(render_repair(self._skeleton(shapes), (), (), chains))
+        sticky = any(
+            change.before and is_sticky(self.applied[change.place.side.verdicts].get(change.place.key))
+            for change in todo.changes
+        )
+        self._apply(todo)
+        needed = shapes({side.verdicts: todo.switch.add[side.verdicts] for side in Side})
+        if not {spread.chain for spread in needed.spreads} <= self._numbered:
+            wanted = self._skeleton(needed)
+            chains = [chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)]
+            libnftables.run(render_repair(wanted, (), (), chains))
             self._numbered.update(chains)
         self._execute(todo, [], sticky)
-        if sticky:
-            self._sweep_affinity()
         return todo
-
-
-def _sticky(applied: Elements, key: bytes) -> bool:
-    verdict = applied["services"].get(key)
-    return isinstance(verdict, Verdict) and is_sticky(verdict)
-
-
-def _shapes(services: Iterable[Verdict], remembered: Iterable[Verdict]) -> Shapes:
-    """The numbered chains that these verdicts lead to."""
-    verdicts = {verdict._replace(comment="") for verdict in services}
-    return Shapes(
-        frozenset(verdict_count(v) for v in verdicts if verdict_count(v) and not is_sticky(v)),
-        frozenset(verdict_count(v) for v in verdicts if is_sticky(v)),
-        frozenset(int(v.chain.removeprefix("remember-")) for v in remembered if NUMBERED.fullmatch(v.chain)),
-    )
 
 
 def _counts(todo: Plan) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from kproxy.model import Family
-from kproxy.nft.elements import Value, Verdict
+from kproxy.nft.elements import RANGES, Value, Verdict
 from kproxy.nft.ruleset import TABLE, AffinityUpdate
 from kproxy.problems import HostError
 
@@ -103,11 +103,17 @@ def _verdict_value(text: str) -> bytes:
     return nested(2, nested(2, be32(1, code), string(2, chain)))  # DATA { VERDICT { CODE, CHAIN } }
 
 
-def pack_elements(members: Mapping[bytes, Value]) -> Iterator[bytes]:
-    """Each element as an attribute, ready to be joined."""
+def _data(kind: int, value: bytes) -> bytes:
+    """An attribute that holds data: kind { VALUE }. Registers are whole words: nothing to pad."""
+    return struct.pack("=HHHH", len(value) + 8, kind | NESTED, len(value) + 4, 1) + value
+
+
+def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Iterator[bytes]:
+    """Each element as an attribute, ready to be joined. With `ranges`, a key is a first and a last one."""
     verdicts: dict[str, bytes] = {}
     for key, value in members.items():
-        body = struct.pack("=HHHH", len(key) + 8, 1 | NESTED, len(key) + 4, 1) + key  # KEY { VALUE }
+        half = len(key) // 2
+        body = _data(1, key[:half]) + _data(10, key[half:]) if ranges else _data(1, key)  # KEY, KEY_END
         if isinstance(value, Verdict):
             if value.text not in verdicts:
                 verdicts[value.text] = _verdict_value(value.text)
@@ -116,9 +122,7 @@ def pack_elements(members: Mapping[bytes, Value]) -> Iterator[bytes]:
                 comment = value.comment.encode() + b"\0"
                 body += attribute(6, bytes([ELEMENT_COMMENT, len(comment)]) + comment)  # USERDATA
         elif value:
-            body += (
-                struct.pack("=HHHH", len(value) + 8, 2 | NESTED, len(value) + 4, 1) + value
-            )  # DATA { VALUE }
+            body += _data(2, value)  # DATA
         yield struct.pack("=HH", len(body) + 4, 1 | NESTED) + body
 
 
@@ -204,9 +208,9 @@ def _read_comment(data: memoryview) -> str:
     return ""
 
 
-def read_element(data: memoryview) -> tuple[bytes, Value]:
+def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
     """Key and value of one element of a dump. Counters and time-outs are passed over."""
-    key, value, comment = b"", b"", ""
+    key, last, value, comment = b"", b"", b"", ""
     verdict: str | None = None
     for kind, content in attributes(data):
         if kind == 1:  # KEY { VALUE }
@@ -218,6 +222,10 @@ def read_element(data: memoryview) -> tuple[bytes, Value]:
                 verdict = _read_verdict(content[4:])
         elif kind == 6:
             comment = _read_comment(content)
+        elif kind == 10:  # KEY_END { VALUE }
+            last = bytes(content[4:])
+    if ranges:
+        key += last or key
     return key, (value if verdict is None else Verdict(verdict, comment))
 
 
@@ -346,7 +354,7 @@ def element_messages(
     """The messages that add or remove elements of one set or map."""
     flags = CREATE if kind is Message.NEWSETELEM else 0
     head = string(1, TABLE) + string(2, name)
-    for chunk in _chunks(pack_elements(members)):
+    for chunk in _chunks(pack_elements(members, ranges=name == RANGES)):
         yield kind, flags, family, head + attribute(3 | NESTED, chunk)
 
 

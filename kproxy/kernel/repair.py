@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from kproxy.kernel.structure import Structure
-
-NUMBERED = re.compile(r"(lb|sticky|remember)-\d+")
-"""Chains that come and go with endpoint counts and time-outs."""
+from kproxy.nft.layout import NUMBERED
 
 
 class Repair(NamedTuple):

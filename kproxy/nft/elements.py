@@ -42,6 +42,9 @@ Value: TypeAlias = bytes | Verdict
 Elements: TypeAlias = dict[str, dict[bytes, Value]]
 """By set or map: key to value."""
 
+RANGES = "source-ranges"
+"""The set whose elements are ranges: a key is a first key and a last one."""
+
 _NUMBERS = {protocol.number: protocol for protocol in Protocol}
 COMMENT_BYTES = 127
 """What nft allows for an element's comment, less its final NUL."""
@@ -68,6 +71,11 @@ def frontend_protocol(key: bytes) -> Protocol:
 def frontend_address(key: bytes) -> Address:
     """The address of a frontend key."""
     return key[:-8]
+
+
+def range_key(key: bytes, first: Address, last: Address) -> bytes:
+    """The key of `source-ranges`: a frontend and a range of addresses, as the kernel has it: from, to."""
+    return key + first + key + last
 
 
 def slot_prefix(key: bytes) -> bytes:

@@ -15,25 +15,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from kproxy.compile.elements import Desired, Target
-from kproxy.compile.skeleton import is_sticky, target_verdict, verdict_count
-from kproxy.model import NamespacedName, Protocol
-from kproxy.nft.elements import (
-    Elements,
-    Value,
-    Verdict,
-    frontend_address,
-    frontend_protocol,
-    slot_key,
-    slot_prefix,
-)
+from kproxy.model import Balance, NamespacedName, Protocol
+from kproxy.nft.elements import Elements, Value, Verdict, frontend_address, frontend_protocol
+from kproxy.nft.layout import Place, Side, Target, endpoints_map, held_slots, slot, spread_of
 from kproxy.nft.transaction import Transaction
 
 
 class FrontendChange(NamedTuple):
-    """What happens to one frontend, for people."""
+    """What happens to one list of endpoints of one frontend, for people."""
 
-    key: bytes
+    place: Place
     comment: str
     before: tuple[bytes, ...] | None
     """Its endpoints by slot; None: it is new."""
@@ -55,7 +46,7 @@ class Plan(NamedTuple):
 
 
 def owner_of(comment: str) -> NamespacedName:
-    """The service that an element of `services` says it is for."""
+    """The service that an element of a verdict map says it is for."""
     namespace, _, name = comment.partition(":")[0].partition("/")
     return NamespacedName(namespace, name)
 
@@ -67,154 +58,172 @@ def keep_nothing(_: NamespacedName) -> bool:
 
 def fill_slots(before: Sequence[bytes | None], wanted: Sequence[bytes]) -> tuple[bytes, ...]:
     """Put `wanted` into slots 0..n-1 such that as many as can be stay where `before` has them."""
-    if len(before) == len(wanted) and Counter(before) == Counter(wanted):
-        return tuple(endpoint for endpoint in before if endpoint is not None)
     missing = Counter(wanted)
     slots: list[bytes | None] = [None] * len(wanted)
-    for slot, endpoint in enumerate(before[: len(wanted)]):
+    for number, endpoint in enumerate(before[: len(wanted)]):
         if endpoint is not None and missing[endpoint]:
-            slots[slot] = endpoint
+            slots[number] = endpoint
             missing[endpoint] -= 1
     rest = missing.elements()
     return tuple(next(rest) if endpoint is None else endpoint for endpoint in slots)
 
 
-def slots_of(applied: Elements, key: bytes) -> tuple[bytes | None, ...]:
-    """The endpoints of a frontend, slot by slot, as its verdict makes use of them."""
-    verdict = applied["services"].get(key)
-    if not isinstance(verdict, Verdict):
-        return ()
-    prefix, held = slot_prefix(key), applied[endpoints_map(frontend_protocol(key))]
-    return tuple(_bytes(held.get(slot_key(prefix, slot))) for slot in range(verdict_count(verdict)))
+def _comment(verdict: Value | None) -> str:
+    return verdict.comment if isinstance(verdict, Verdict) else ""
 
 
-def endpoints_map(protocol: Protocol) -> str:
-    """The name of the map from slots to endpoints."""
-    return f"endpoints-{protocol}"
-
-
-def _bytes(value: Value | None) -> bytes | None:
-    return value if isinstance(value, bytes) else None
+def _wanted(
+    target: Target, before: Sequence[bytes | None], kept: Callable[[NamespacedName], bool]
+) -> tuple[bytes, ...]:
+    """The endpoints of a target by slot; of a kept service, those programmed as well."""
+    if target.ordered or target.endpoints == before:
+        return target.endpoints
+    wanted = target.endpoints
+    if kept(owner_of(target.comment)):
+        wanted += tuple(sorted({e for e in before if e is not None} - set(wanted)))
+    return fill_slots(before, wanted)
 
 
 def plan_frontends(
     applied: Elements,
-    targets: Mapping[bytes, Target | None],
+    targets: Mapping[Place, Target | None],
     kept: Callable[[NamespacedName], bool] = keep_nothing,
 ) -> Plan:
-    """The plan for these frontends only; None: the frontend goes.
+    """The plan for these places only; None: it goes.
 
-    `applied` is what the table holds, and is not changed. Costs as much as these frontends have endpoints.
+    `applied` is what the table holds, and is not changed. Costs as much as these places have endpoints.
     """
-    switch, sweep = Transaction(), Transaction()
-    changes: list[FrontendChange] = []
-    services = applied["services"]
-    for key, target in targets.items():
-        verdict = services.get(key)
-        before = slots_of(applied, key)
-        if target is None:
-            after: tuple[bytes, ...] = ()
-            wanted_verdict = None
+    result = Plan(Transaction(), Transaction(), ())
+    changes = [
+        change
+        for place, target in targets.items()
+        if (change := _plan_place(result, applied, place, target, kept)) is not None
+    ]
+    return result._replace(changes=tuple(changes))
+
+
+def _plan_place(
+    result: Plan,
+    applied: Elements,
+    place: Place,
+    target: Target | None,
+    kept: Callable[[NamespacedName], bool],
+) -> FrontendChange | None:
+    protocol = frontend_protocol(place.key)
+    verdict = applied[place.side.verdicts].get(place.key)
+    before = held_slots(applied, place, protocol)
+    after: tuple[bytes, ...] = ()
+    wanted = None
+    if target is not None:
+        after = _wanted(target, before, kept)
+        wanted = target.verdict(place.side, len(after))
+    result.switch.change(place.side.verdicts, place.key, verdict, wanted)
+    name, held = endpoints_map(protocol), applied[endpoints_map(protocol)]
+    for number in range(max(len(before), len(after))):
+        key = slot(place, number)
+        if number < len(after):
+            result.switch.change(name, key, held.get(key), after[number])
         else:
-            wanted = target.endpoints
-            if kept(owner_of(target.comment)):
-                wanted += tuple(sorted({e for e in before if e is not None} - set(wanted)))
-            after = fill_slots(before, wanted)
-            wanted_verdict = target_verdict(len(after), target.sticky, target.comment)
-        switch.change("services", key, verdict, wanted_verdict)
-        name, prefix = endpoints_map(frontend_protocol(key)), slot_prefix(key)
-        for slot in range(max(len(before), len(after))):
-            old = before[slot] if slot < len(before) else applied[name].get(slot_key(prefix, slot))
-            if slot >= len(after):
-                sweep.change(name, slot_key(prefix, slot), old, None)
-            else:
-                switch.change(name, slot_key(prefix, slot), old, after[slot])
-        known = tuple(e for e in before if e is not None)
-        if verdict != wanted_verdict or known != after:
-            comment = target.comment if target else (verdict.comment if isinstance(verdict, Verdict) else "")
-            changes.append(
-                FrontendChange(
-                    key,
-                    comment,
-                    known if verdict is not None else None,
-                    after if target is not None else None,
-                )
-            )
-    return Plan(switch, sweep, tuple(changes))
+            result.sweep.change(name, key, held.get(key), None)
+    known = tuple(endpoint for endpoint in before if endpoint is not None)
+    if verdict == wanted and known == after:
+        return None
+    return FrontendChange(
+        place,
+        target.comment if target else _comment(verdict),
+        known if verdict is not None else None,
+        after if target is not None else None,
+    )
 
 
-def plan(applied: Elements, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing) -> Plan:
-    """The plan that makes a table that holds `applied` hold `desired`.
+def plan(
+    applied: Elements,
+    targets: Mapping[Place, Target],
+    elements: Elements,
+    kept: Callable[[NamespacedName], bool] = keep_nothing,
+) -> Plan:
+    """The plan that makes a table that holds `applied` hold these targets and other elements.
 
     Of a service for which `kept` says so (part of its input could not be read), nothing that is
     programmed is removed: neither a frontend nor an endpoint.
     """
-    targets: dict[bytes, Target | None] = dict(desired.targets)
-    remaining: set[bytes] = set(desired.targets)
-    for key, verdict in applied["services"].items():
-        if key not in targets:
-            if isinstance(verdict, Verdict) and kept(owner_of(verdict.comment)):
-                remaining.add(key)
-            else:
-                targets[key] = None
-    result = plan_frontends(applied, targets, kept)
-    for name, members in desired.elements.items():
-        _change_set(result.switch, applied, name, members, remaining, len(remaining) > len(desired.targets))
-    _sweep_strays(result, applied, remaining)
+    todo: dict[Place, Target | None] = dict(targets)
+    stay: set[Place] = set()
+    for side in Side:
+        for key, verdict in applied[side.verdicts].items():
+            place = Place(side, key)
+            if place not in targets:
+                if kept(owner_of(_comment(verdict))):
+                    stay.add(place)
+                else:
+                    todo[place] = None
+    result = plan_frontends(applied, todo, kept)
+    kept_keys = {place.key for place in stay}
+    for name, members in elements.items():
+        _change_set(result.switch, applied[name], name, members, kept_keys)
+    _sweep_strays(result, applied, stay | targets.keys())
     return result
 
 
 def _change_set(
     switch: Transaction,
-    applied: Elements,
+    held: Mapping[bytes, Value],
     name: str,
     members: Mapping[bytes, Value],
-    remaining: set[bytes],
-    some_are_kept: bool,
+    kept_keys: set[bytes],
 ) -> None:
-    """Elements of sets and maps other than `services` and `endpoints-*`: those of kept frontends stay."""
-    held = applied[name]
+    """Elements of the other sets and maps: those that belong to kept frontends stay."""
     for key, value in members.items():
         switch.change(name, key, held.get(key), value)
-    addresses = {frontend_address(key) for key in remaining} if some_are_kept else set()
+    addresses = {frontend_address(key) for key in kept_keys}
+    width = len(next(iter(kept_keys), b""))
     for key, value in held.items():
         if key in members:
             continue
-        if some_are_kept and (name == "hairpin" or key in remaining or key in addresses):
+        if kept_keys and (name == "hairpin" or key[:width] in kept_keys or key in addresses):
             continue
         switch.change(name, key, value, None)
 
 
-def _sweep_strays(result: Plan, applied: Elements, remaining: set[bytes]) -> None:
-    """Slots that no frontend makes use of, before or after: a sync was interrupted, or someone added them."""
+def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[Place]) -> None:
+    """Slots that nobody makes use of, before or after: a sync was interrupted, or someone added them."""
     used: dict[str, set[bytes]] = {}
     for protocol in Protocol:
         name = endpoints_map(protocol)
         used[name] = set(result.switch.remove[name]) | set(result.sweep.remove[name])
-    for key in remaining:
-        verdict = result.switch.add["services"].get(key, applied["services"].get(key))
-        prefix, members = slot_prefix(key), used[endpoints_map(frontend_protocol(key))]
-        count = verdict_count(verdict) if isinstance(verdict, Verdict) else 0
-        members.update(slot_key(prefix, slot) for slot in range(count))
+    for place in remaining:
+        verdicts = place.side.verdicts
+        spread = spread_of(result.switch.add[verdicts].get(place.key, applied[verdicts].get(place.key)))
+        members = used[endpoints_map(frontend_protocol(place.key))]
+        members.update(slot(place, number) for number in range(spread.slots if spread else 0))
     for name, members in used.items():
         for key in applied[name].keys() - members:
             result.sweep.change(name, key, applied[name][key], None)
 
 
-def place(desired: Desired) -> Elements:
+def place_all(targets: Mapping[Place, Target], elements: Elements) -> Elements:
     """All elements of a table that has no past: endpoints sit in their slots in order."""
-    empty: Elements = {"services": {}, **{endpoints_map(protocol): {} for protocol in Protocol}}
-    empty.update({name: {} for name in desired.elements})
-    plan(empty, desired).switch.apply_to(empty)
+    empty: Elements = {side.verdicts: {} for side in Side}
+    empty.update({endpoints_map(protocol): {} for protocol in Protocol})
+    empty.update({name: {} for name in elements})
+    plan(empty, targets, elements).switch.apply_to(empty)
     return empty
 
 
+def is_sticky(verdict: Value | None) -> bool:
+    """Whether a frontend's verdict looks into the affinity maps."""
+    spread = spread_of(verdict)
+    return spread is not None and spread.balance is Balance.STICKY
+
+
 def stale_affinity(
-    entries: Iterable[tuple[bytes, bytes]], protocol: Protocol, applied: Elements
+    entries: Iterable[tuple[bytes, bytes]], protocol: Protocol, applied: Elements, newly_local: set[bytes]
 ) -> list[bytes]:
     """Keys of affinity entries whose frontend has no affinity, or not that endpoint.
 
     `entries` are (client . address . port, endpoint), as a dump of `affinity-PROTOCOL` gives them.
+    An entry does not tell on which side its client is, so any endpoint of the frontend will do, but
+    for `newly_local` frontends (their policy just became Local), where it has to be one for outside.
     """
     known: dict[bytes, frozenset[bytes | None]] = {}
     stale = []
@@ -223,9 +232,13 @@ def stale_affinity(
         frontend = key[width:]
         if frontend not in known:
             service = frontend[:-4] + bytes([protocol.number, 0, 0, 0]) + frontend[-4:]
-            verdict = applied["services"].get(service)
-            sticky = isinstance(verdict, Verdict) and is_sticky(verdict)
-            known[frontend] = frozenset(slots_of(applied, service)) if sticky else frozenset()
+            sides = (Side.OUTSIDE,) if service in newly_local else tuple(Side)
+            known[frontend] = frozenset(
+                endpoint
+                for side in sides
+                if is_sticky(applied[side.verdicts].get(service))
+                for endpoint in held_slots(applied, Place(side, service), protocol)
+            )
         if endpoint not in known[frontend]:
             stale.append(key)
     return stale

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from kproxy.model import Family
-from kproxy.nft.elements import Elements, Value, Verdict, unpack
+from kproxy.nft.elements import RANGES, Elements, Value, Verdict, unpack
 from kproxy.nft.ruleset import TABLE, AffinityUpdate, Chain, SetDeclaration, Skeleton
 
 
 def render_element(declaration: SetDeclaration, family: Family, key: bytes, value: Value) -> str:
     """One element: `10.96.0.10 . tcp . 80 comment "default/kubia" : goto lb-3`."""
+    if declaration.name == RANGES:
+        return _render_range(declaration, family, key)
     text = " . ".join(unpack(key, declaration.key, family))
     if isinstance(value, Verdict):
         comment = f' comment "{value.comment}"' if value.comment else ""
@@ -21,6 +23,12 @@ def render_element(declaration: SetDeclaration, family: Family, key: bytes, valu
     if value:
         return f"{text} : {' . '.join(unpack(value, declaration.value, family))}"
     return text
+
+
+def _render_range(declaration: SetDeclaration, family: Family, key: bytes) -> str:
+    half = len(key) // 2
+    first, last = (unpack(part, declaration.key, family) for part in (key[:half], key[half:]))
+    return " . ".join(a if a == b else f"{a}-{b}" for a, b in zip(first, last, strict=True))
 
 
 def _declaration(declaration: SetDeclaration, elements: Iterable[str]) -> Iterator[str]:

@@ -1,39 +1,47 @@
-"""Which endpoints a service port has.
-
-A slice's port belongs to the service port of the same name and protocol. Ready
-endpoints are used; only if there is none, those that still serve while they
-terminate (kube-proxy's CategorizeEndpoints).
-"""
+"""What connections to a service port are spread over, in one family, as seen from one node."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from kproxy.model import Address, Endpoint, EndpointSlice, Family, ServicePort
+from kproxy.model import (
+    Address,
+    Backends,
+    Balance,
+    EndpointSlice,
+    Family,
+    Node,
+    Service,
+    ServicePort,
+    format_address,
+)
+from kproxy.resolve import maglev
+from kproxy.resolve.topology import Candidate, categorize
 
 
-class Backends(NamedTuple):
-    """What connections to a frontend are spread over."""
+class Choices(NamedTuple):
+    """The lists of endpoints that a service port's frontends choose from."""
 
-    endpoints: tuple[tuple[Address, int], ...]
-    """Sorted, each once."""
+    internal: Backends
+    """For its ClusterIPs."""
+    cluster: Backends
+    """For external frontends: for pods and this node, and with policy Cluster for everyone."""
+    outside: Backends | None
+    """For external frontends with policy Local: for everyone else."""
     local: tuple[Address, ...]
-    """Addresses among them that are on this node, or may be: their node is not known."""
+    """Addresses that are, or may be (their node is not known), on this node."""
 
 
-NOTHING = Backends((), ())
+def balance_of(service: Service) -> Balance:
+    """How a service chooses among its endpoints."""
+    if service.hashing is not None:
+        return service.hashing
+    return Balance.RANDOM if service.affinity_timeout is None else Balance.STICKY
 
 
-def usable(endpoints: Sequence[tuple[Endpoint, int]]) -> Sequence[tuple[Endpoint, int]]:
-    """The ready ones; if none is, those serving while terminating."""
-    ready = [pair for pair in endpoints if pair[0].ready]
-    return ready or [pair for pair in endpoints if pair[0].serving and pair[0].terminating]
-
-
-def backends(port: ServicePort, slices: Iterable[EndpointSlice], family: Family, node: str) -> Backends:
-    """The endpoints of `port` in one family, as seen from `node`."""
-    candidates = [
+def _candidates(port: ServicePort, slices: Iterable[EndpointSlice], family: Family) -> list[Candidate]:
+    return [
         (endpoint, slice_port.port)
         for slice_ in slices
         if slice_.family is family
@@ -41,10 +49,40 @@ def backends(port: ServicePort, slices: Iterable[EndpointSlice], family: Family,
         if slice_port.name == port.name and slice_port.protocol is port.protocol
         for endpoint in slice_.endpoints
     ]
-    chosen = usable(candidates)
-    if not chosen:
-        return NOTHING
-    return Backends(
-        tuple(sorted({(endpoint.address, number) for endpoint, number in chosen})),
-        tuple(sorted({endpoint.address for endpoint, _ in chosen if endpoint.node in ("", node)})),
+
+
+def _spread(service: Service, chosen: Sequence[Candidate], any_at_all: bool) -> Backends:
+    sockets = {(endpoint.address, port): endpoint for endpoint, port in chosen}
+    if service.weights:
+        weighted = [
+            socket
+            for socket, endpoint in sorted(sockets.items(), key=lambda item: item[0])
+            for _ in range(_weight(service, endpoint.pod, socket[0]))
+        ]
+    else:
+        weighted = sorted(sockets)
+    if service.hashing is not None:
+        return Backends(maglev.table(weighted), any_at_all)
+    return Backends(tuple(weighted), any_at_all)
+
+
+def _weight(service: Service, pod: str, address: Address) -> int:
+    return service.weights.get(pod) or service.weights.get(format_address(address)) or 1
+
+
+def choices(
+    service: Service, port: ServicePort, slices: Iterable[EndpointSlice], family: Family, node: Node
+) -> Choices:
+    """The endpoints of `port`, by who asks."""
+    found = categorize(_candidates(port, slices, family), node)
+    cluster = _spread(service, found.cluster, found.any)
+    local = cluster
+    if service.internal_local or service.external_local:
+        local = _spread(service, found.local, found.any)
+    reachable = {endpoint.address: endpoint.node for endpoint, _ in (*found.cluster, *found.local)}
+    return Choices(
+        internal=local if service.internal_local else cluster,
+        cluster=cluster,
+        outside=local if service.external_local else None,
+        local=tuple(sorted(address for address, where in reachable.items() if where in ("", node.name))),
     )

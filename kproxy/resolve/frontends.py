@@ -3,59 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
 from kproxy.model import (
     Address,
     EndpointSlice,
+    Family,
     Frontend,
     FrontendKind,
     NamespacedName,
+    Network,
     Node,
     Service,
     ServicePort,
     ServicePortName,
     family_of,
+    network_family,
 )
-from kproxy.resolve.endpoints import Backends, backends
+from kproxy.resolve.endpoints import Choices, balance_of, choices
+
+
+def _shown(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
+    """The addresses on which a service is shown, of the families that it has."""
+    families = {family_of(address) for address in service.cluster_ips}
+    for kind, addresses in (
+        (FrontendKind.CLUSTER_IP, service.cluster_ips),
+        (FrontendKind.EXTERNAL_IP, service.external_ips),
+        (FrontendKind.LOAD_BALANCER, service.load_balancer_ips),
+        (FrontendKind.NODE_PORT, node.node_port_addresses),
+    ):
+        for address in dict.fromkeys(addresses):
+            if family_of(address) in families:
+                yield kind, address
+
+
+def source_ranges(service: Service, address: Address, node: Node) -> tuple[Network, ...] | None:
+    """Who may use a load-balancer address: no two ranges overlap. None: everyone.
+
+    Where this node may, the load-balancer addresses count as allowed, too: the node's own packets
+    carry one as their source if it is one of the node's. Without a range of the address's family
+    everyone may, as with kube-proxy.
+    """
+    family = family_of(address)
+    ranges = [network for network in service.source_ranges if network_family(network) is family]
+    own = [ip_address(a) for a in node.addresses if family_of(a) is family]
+    if any(a in network for a in own for network in ranges):
+        ranges += [ip_network(a) for a in service.load_balancer_ips if family_of(a) is family]
+    return tuple(_merged(ranges)) if ranges else None
+
+
+def _merged(ranges: Iterable[Network]) -> Iterator[Network]:
+    """No two of them overlap, which the kernel would refuse."""
+    ranges = list(ranges)
+    yield from collapse_addresses(network for network in ranges if isinstance(network, IPv4Network))
+    yield from collapse_addresses(network for network in ranges if isinstance(network, IPv6Network))
 
 
 def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Iterator[Frontend]:
     """Every frontend of a service whose addresses and node ports are allocated.
 
-    A headless or ExternalName service has none. A node port is shown on the node's addresses
-    of the families that the service has.
+    A headless or ExternalName service has none, and neither has one that another proxy serves.
     """
-    if not service.wants_cluster_ip:
+    if not service.wants_cluster_ip or service.proxied_elsewhere:
         return
     slices = tuple(slices)
-    families = {family_of(address) for address in service.cluster_ips}
-    node_addresses = [address for address in node.node_port_addresses if family_of(address) in families]
+    shown = list(_shown(service, node))
     for port in service.ports:
-        known: dict[str, Backends] = {}
-        shown: list[tuple[FrontendKind, Address, int]] = [
-            (FrontendKind.CLUSTER_IP, address, port.port) for address in service.cluster_ips
-        ]
-        if port.node_port:
-            shown += [(FrontendKind.NODE_PORT, address, port.node_port) for address in node_addresses]
-        for kind, address, number in shown:
+        known: dict[Family, Choices] = {}
+        for kind, address in shown:
             family = family_of(address)
+            if kind is FrontendKind.NODE_PORT and not port.node_port:
+                continue
             if family not in known:
-                known[family] = backends(port, slices, family, node.name)
-            yield _frontend(service, port, kind, address, number, known[family])
+                known[family] = choices(service, port, slices, family, node)
+            yield _frontend(service, port, kind, address, known[family], node)
 
 
 def _frontend(
-    service: Service, port: ServicePort, kind: FrontendKind, address: Address, number: int, behind: Backends
+    service: Service, port: ServicePort, kind: FrontendKind, address: Address, chosen: Choices, node: Node
 ) -> Frontend:
+    internal = kind is FrontendKind.CLUSTER_IP
     return Frontend(
         owner=ServicePortName(service.name, port.name),
         kind=kind,
         address=address,
         protocol=port.protocol,
-        port=number,
-        endpoints=behind.endpoints,
-        local=behind.local,
+        port=port.node_port if kind is FrontendKind.NODE_PORT else port.port,
+        backends=chosen.internal if internal else chosen.cluster,
+        from_outside=None if internal else chosen.outside,
+        local=chosen.local,
+        balance=balance_of(service),
         affinity_timeout=service.affinity_timeout,
+        source_ranges=source_ranges(service, address, node) if kind is FrontendKind.LOAD_BALANCER else None,
     )
 
 

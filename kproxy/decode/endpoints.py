@@ -1,0 +1,173 @@
+"""EndpointSlice, Endpoints, Pod and Node -> model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+from kproxy.decode import wire
+from kproxy.decode.fields import FAMILIES, FieldError, checked, object_name, origin, port_number, protocol
+from kproxy.model import (
+    Address,
+    ClusterNode,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Family,
+    NamespacedName,
+    Pod,
+    family_of,
+    parse_address,
+)
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+NO_CONDITIONS = wire.EndpointConditions()
+NO_HINTS = wire.EndpointHints()
+
+
+def _endpoint_address(path: str, text: str) -> Address:
+    """An address that packets can be sent on to; the API server refuses the others, too."""
+    address = checked(path, parse_address, text)
+    ip = ip_address(address)
+    if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast:
+        raise FieldError(
+            path, f"{text} cannot be an endpoint (loopback, link-local, multicast or unspecified)"
+        )
+    return address
+
+
+def _endpoint_ports(path: str, entries: list[wire.EndpointPort] | None) -> tuple[EndpointPort, ...]:
+    """Ports that have a number; one without (a headless service's) serves nothing here."""
+    return tuple(
+        EndpointPort(
+            given.name or "",
+            protocol(f"{path}[{index}].protocol", given.protocol),
+            port_number(f"{path}[{index}].port", given.port),
+        )
+        for index, given in enumerate(entries or [])
+        if given.port is not None
+    )
+
+
+def _pod_name(reference: wire.ObjectReference | None) -> str:
+    return reference.name or "" if reference and reference.kind == "Pod" else ""
+
+
+def _hints(entries: list[wire.Hint] | None) -> tuple[str, ...]:
+    return tuple(hint.name for hint in entries or [])
+
+
+def _endpoint(path: str, family: Family, given: wire.Endpoint) -> Endpoint:
+    if not given.addresses:
+        raise FieldError(f"{path}.addresses", "is empty")
+    address = _endpoint_address(f"{path}.addresses[0]", given.addresses[0])
+    if family_of(address) is not family:
+        raise FieldError(f"{path}.addresses[0]", f"{given.addresses[0]} is not of the slice's family")
+    conditions = given.conditions or NO_CONDITIONS
+    hints = given.hints or NO_HINTS
+    ready = conditions.ready is not False
+    return Endpoint(
+        address,
+        ready=ready,
+        serving=ready if conditions.serving is None else conditions.serving,
+        terminating=conditions.terminating is True,
+        node=given.node_name or "",
+        pod=_pod_name(given.target_ref),
+        for_nodes=_hints(hints.for_nodes),
+        for_zones=_hints(hints.for_zones),
+    )
+
+
+def endpoint_slice(source: str, given: wire.EndpointSlice) -> list[EndpointSlice]:
+    """An EndpointSlice of discovery.k8s.io/v1; none if it belongs to no service with a ClusterIP."""
+    name = object_name(given.metadata)
+    labels = given.metadata.labels or {}
+    if given.address_type not in (*FAMILIES, "FQDN"):
+        raise FieldError("addressType", f"{given.address_type!r} is not one of IPv4, IPv6, FQDN")
+    if SERVICE_NAME_LABEL not in labels or HEADLESS_LABEL in labels or given.address_type == "FQDN":
+        return []
+    family = FAMILIES[given.address_type]
+    slice_ = EndpointSlice(
+        service=NamespacedName(name.namespace, labels[SERVICE_NAME_LABEL]),
+        origin=origin(source, given.metadata),
+        name=name.name,
+        family=family,
+        ports=_endpoint_ports("ports", given.ports),
+        endpoints=tuple(
+            _endpoint(f"endpoints[{index}]", family, endpoint)
+            for index, endpoint in enumerate(given.endpoints or [])
+        ),
+    )
+    return [slice_]
+
+
+def _subset_endpoints(path: str, subset: wire.EndpointSubset) -> Iterator[Endpoint]:
+    for key, entries, ready in (
+        ("addresses", subset.addresses, True),
+        ("notReadyAddresses", subset.not_ready_addresses, False),
+    ):
+        for index, given in enumerate(entries or []):
+            address = _endpoint_address(f"{path}.{key}[{index}].ip", given.ip)
+            yield Endpoint(address, ready, ready, False, given.node_name or "", _pod_name(given.target_ref))
+
+
+def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
+    """A legacy Endpoints as the slices that Kubernetes would mirror it to: one per subset and family."""
+    name = object_name(given.metadata)
+    slices = []
+    for index, subset in enumerate(given.subsets or []):
+        path = f"subsets[{index}]"
+        ports = _endpoint_ports(f"{path}.ports", subset.ports)
+        endpoints = tuple(_subset_endpoints(path, subset))
+        for family in Family:
+            members = tuple(e for e in endpoints if family_of(e.address) is family)
+            if members:
+                place = origin(source, given.metadata)
+                slices.append(EndpointSlice(name, place, name.name, family, ports, members, legacy=True))
+    return slices
+
+
+def pod(source: str, given: wire.Pod) -> list[Pod]:
+    """A Pod without any Ready condition (a manifest written by hand) counts as ready."""
+    name = object_name(given.metadata)
+    spec, status = given.spec or wire.PodSpec(), given.status or wire.PodStatus()
+    if status.phase in ("Succeeded", "Failed"):
+        return []
+    texts = [("status.podIP", status.pod_ip)] if status.pod_ip else []
+    texts += [(f"status.podIPs[{i}].ip", pod_ip.ip) for i, pod_ip in enumerate(status.pod_ips or [])]
+    ports = [
+        EndpointPort(
+            port.name,
+            protocol(f"spec.containers[{c}].ports[{p}].protocol", port.protocol),
+            port_number(f"spec.containers[{c}].ports[{p}].containerPort", port.container_port),
+        )
+        for c, container in enumerate(spec.containers or [])
+        for p, port in enumerate(container.ports or [])
+        if port.name
+    ]
+    pod = Pod(
+        name=name,
+        origin=origin(source, given.metadata),
+        labels=given.metadata.labels or {},
+        addresses=tuple(dict.fromkeys(_endpoint_address(path, text) for path, text in texts)),
+        ports=tuple(ports),
+        ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
+        terminating=given.metadata.deletion_timestamp is not None,
+        node=spec.node_name or "",
+    )
+    return [pod]
+
+
+def node(_: str, given: wire.Node) -> list[ClusterNode]:
+    """A Node v1: its zone and where its pods are."""
+    spec = given.spec or wire.NodeSpec()
+    texts = spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else [])
+    return [
+        ClusterNode(
+            object_name(given.metadata).name,
+            (given.metadata.labels or {}).get(ZONE_LABEL, ""),
+            tuple(checked(f"spec.podCIDRs[{index}]", ip_network, text) for index, text in enumerate(texts)),
+        )
+    ]

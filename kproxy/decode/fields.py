@@ -1,0 +1,56 @@
+"""What fields of several kinds have in common: names, ports, protocols, and how a wrong one is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from kproxy.decode import wire
+from kproxy.model import Family, NamespacedName, Origin, Protocol
+
+T = TypeVar("T")
+
+FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
+
+
+class FieldError(ValueError):
+    """A field whose type is right and whose value is not."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def checked(path: str, check: Callable[[str], T], text: str) -> T:
+    """What `check` makes of a text; its ValueError as that of the field."""
+    try:
+        return check(text)
+    except ValueError as error:
+        raise FieldError(path, str(error)) from None
+
+
+def port_number(path: str, number: int) -> int:
+    """A port that packets can have."""
+    if not 1 <= number <= 65535:
+        raise FieldError(path, f"{number} is not a port (1-65535)")
+    return number
+
+
+def protocol(path: str, text: str | None) -> Protocol:
+    """A protocol that a service port can have; TCP if absent."""
+    try:
+        return Protocol[text or "TCP"]
+    except KeyError:
+        raise FieldError(path, f"{text!r} is not one of TCP, UDP, SCTP") from None
+
+
+def object_name(metadata: wire.Metadata) -> NamespacedName:
+    """The object's identity; namespace default if absent."""
+    if not metadata.name:
+        raise FieldError("metadata.name", "is missing")
+    return NamespacedName(metadata.namespace or "default", metadata.name)
+
+
+def origin(source: str, metadata: wire.Metadata) -> Origin:
+    """Where it came from."""
+    return Origin(source, metadata.creation_timestamp or "")

@@ -1,0 +1,111 @@
+"""How a frontend lies in the table: a verdict says how many endpoints it has, slots hold them.
+
+A frontend has one list of endpoints, or with traffic policy Local two: one for clients from
+outside, another for pods and the node itself. Each list is a `Side`: a verdict map of its
+own, and in the endpoints maps a range of slots of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+from kproxy.model import Balance, Protocol
+from kproxy.nft.elements import Elements, Value, Verdict, slot_key, slot_prefix
+
+REFUSE = "no-endpoints"
+DISCARD = "discard"
+
+
+class Side(Enum):
+    """Which list of a frontend's endpoints: name of its verdict map, first slot, prefix of its chains."""
+
+    ANYONE = ("services", 0, "")
+    OUTSIDE = ("services-from-outside", 1 << 16, "outside-")
+
+    def __init__(self, verdicts: str, base: int, prefix: str) -> None:
+        self.verdicts = verdicts
+        self.base = base
+        self.prefix = prefix
+
+
+class Spread(NamedTuple):
+    """A chain that spreads connections over so many slots."""
+
+    side: Side
+    balance: Balance
+    slots: int
+
+    @property
+    def chain(self) -> str:
+        """Its name."""
+        return f"{self.side.prefix}{self.balance}-{self.slots}"
+
+
+_CHAIN = re.compile(rf"({Side.OUTSIDE.prefix})?({'|'.join(Balance)})-(\d+)")
+NUMBERED = re.compile(rf"{_CHAIN.pattern}|remember-\d+")
+"""Chains that come and go with endpoint counts and time-outs."""
+
+
+def spread_of(verdict: Value | None) -> Spread | None:
+    """Where a verdict leads, None if not to slots."""
+    if not isinstance(verdict, Verdict) or not (found := _CHAIN.fullmatch(verdict.chain)):
+        return None
+    side = Side.OUTSIDE if found[1] else Side.ANYONE
+    return Spread(side, Balance(found[2]), int(found[3]))
+
+
+class Place(NamedTuple):
+    """One list of endpoints of one frontend."""
+
+    side: Side
+    key: bytes
+    """The frontend's key."""
+
+
+class Target(NamedTuple):
+    """What a place is to hold."""
+
+    endpoints: tuple[bytes, ...]
+    """Packed address . port by slot. The order counts for hashes only; one may occur several times."""
+    balance: Balance
+    otherwise: str
+    """The chain for when there is no endpoint."""
+    comment: str
+    """`namespace/service:port`: whose frontend this is."""
+
+    def verdict(self, side: Side, count: int) -> Verdict:
+        """What leads to the slots."""
+        chain = Spread(side, self.balance, count).chain if count else self.otherwise
+        return Verdict(f"goto {chain}", self.comment)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether each endpoint has to be in its very slot, so that all nodes choose alike."""
+        return self.balance in (Balance.CLIENT, Balance.CLIENT_PORT)
+
+
+def endpoints_map(protocol: Protocol) -> str:
+    """The name of the map from slots to endpoints."""
+    return f"endpoints-{protocol}"
+
+
+def affinity_map(protocol: Protocol) -> str:
+    """The name of the map from clients to endpoints."""
+    return f"affinity-{protocol}"
+
+
+def slot(place: Place, number: int) -> bytes:
+    """The key of a place's slot in its endpoints map."""
+    return slot_key(slot_prefix(place.key), place.side.base + number)
+
+
+def held_slots(applied: Elements, place: Place, protocol: Protocol) -> tuple[bytes | None, ...]:
+    """The endpoints of a place, slot by slot, as its verdict makes use of them; None where one is missing."""
+    spread = spread_of(applied[place.side.verdicts].get(place.key))
+    if spread is None or spread.side is not place.side:
+        return ()
+    held = applied[endpoints_map(protocol)]
+    values = (held.get(slot(place, number)) for number in range(spread.slots))
+    return tuple(value if isinstance(value, bytes) else None for value in values)
