@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import cProfile
+import os
 import pstats
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +23,7 @@ def profile_first_sync(count: int) -> None:
         files = Files(Path(folder), list(samples(count)))
         arguments = ["sync", *files.arguments(files.given, "state")]
         profile = cProfile.Profile()
-        in_fresh_namespace(lambda: profile.runcall(cli.main, arguments))
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            in_fresh_namespace(lambda: profile.runcall(cli.main, arguments))
     for order in ("tottime", "cumulative"):
         pstats.Stats(profile).sort_stats(order).print_stats(LINES)

@@ -35,7 +35,7 @@ def seconds(value: float) -> str:
 
 def megabytes(value: float) -> str:
     """`81 MB`"""
-    return f"{value / 1e6:.0f} MB"
+    return f"{value / 1e6:,.0f} MB"
 
 
 def ratio(value: float) -> str:
@@ -76,16 +76,16 @@ TARGETS = (
     Target("added or removed, median", lambda f: f.kproxy.endpoint_added_or_removed.median, 0.010, seconds),
     Target("peak memory, first sync", lambda f: f.kproxy.peak, 250e6, megabytes),
 )
-NOTES = """\
-Medians. Whole processes; their input is one List of Services and EndpointSlices,
-JSON unless it says YAML. In memory: from the new EndpointSlice as a value to the
-kernel's acknowledgement. The peer is nft alone, given a finished script, in which
-one command replaces the rule; what kube-proxy itself does comes on top of it."""
+NOTES = (
+    "Medians. Whole processes; their input is one List of Services and EndpointSlices, JSON unless it says "
+    "YAML. In memory: from the new EndpointSlice as a value to the kernel's acknowledgement. The peer is nft "
+    "alone, given a finished script, which for a change replaces one rule; kube-proxy's own work is on top."
+)
 
 
 def report(results: Sequence[Figures], machine: str) -> Group:
     """Everything, ready to be printed."""
-    return Group(_table(results), Text(f"{machine}.\n{NOTES}", style="dim"), *_verdicts(results))
+    return Group(_table(results), Text(f"{machine}. {NOTES}", style="dim"), *_verdicts(results))
 
 
 def _table(results: Sequence[Figures]) -> Table:

@@ -114,8 +114,7 @@ class Files:
     def arguments(self, file: Path, state: str) -> list[str]:
         """The flags of `kproxy sync` and `kproxy compile`; allocations are kept under `state`."""
         return [
-            *("--filename", str(file), "--state-dir", str(self.folder / state)),
-            *("--node-name", "this-node", "--node-ip", "192.0.2.1"),
+            *("--filename", str(file), "--state-dir", str(self.folder / state), "--node-name", "this-node"),
             *("--cluster-cidr", CLUSTER_CIDR, "--service-cidr", SERVICE_CIDR),
         ]
 

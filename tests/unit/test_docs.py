@@ -1,0 +1,248 @@
+"""What the documentation says is so: its links, flags and manifests, the rulesets it shows, and the tour.
+
+Two marks in the Markdown tell what to check, as comments that no reader sees:
+
+    <!-- compiled -->   the next block is part of what `kproxy compile` prints for the README's manifests
+                        (a line `...` stands for lines left out)
+    $ and other$       in a console block of the tour: typed on the machine, and on another one
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kproxy.cli import build_parser
+from kproxy.decode import decode
+from kproxy.sources.files import read_documents
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "netns-lab" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+NODE = ["--node-name", "debian", "--node-ip", "192.0.2.10"]
+
+
+def prose(text: str) -> str:
+    """Without what stands in fences."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def slug(heading: str) -> str:
+    """The anchor that a forge gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    return {slug(title) for title in re.findall(r"^#+ (.*)$", prose(page.read_text()), re.MULTILINE)}
+
+
+def links(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+# --- flags ---
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """kproxy's parser and those of its verbs, by what is typed."""
+    top = build_parser()
+    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return {"kproxy": top, **{f"kproxy {name}": parser for name, parser in verbs.choices.items()}}
+
+
+def flags(parser: argparse.ArgumentParser) -> set[str]:
+    return {flag for action in parser._actions for flag in action.option_strings}
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """Verb and arguments of every `kproxy VERB ...` in code, in fences and in lines."""
+    code = re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL) + re.findall(r"`[^`\n]+`", text)
+    for match in re.finditer(r"\bkproxy (\w+)((?: [^`\n|;#>]*)?)", "\n".join(code)):
+        yield match[1], match[2]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_have_the_flags_that_the_docs_give_them(page: Path) -> None:
+    known = parsers()
+    wrong = []
+    for verb, arguments in commands(page.read_text()):
+        if f"kproxy {verb}" in known:
+            wrong += [(verb, f) for f in set(FLAG.findall(arguments)) - flags(known[f"kproxy {verb}"])]
+    assert wrong == []
+
+
+def flag_table() -> dict[str, str]:
+    """The README's table of flags: each with the verbs that take it."""
+    (section,) = re.findall(r"^## Flags$(.*?)^## ", README.read_text(), re.MULTILINE | re.DOTALL)
+    table = {}
+    for first, second in re.findall(r"^\| (`-.*?) \| (.*?) \|", section, re.MULTILINE):
+        table.update(dict.fromkeys(FLAG.findall(first), second))
+    return table
+
+
+def test_the_table_of_flags_is_complete() -> None:
+    expected: dict[str, set[str]] = {}
+    for name, parser in parsers().items():
+        for flag in flags(parser) - {"-h", "--help", "--version"}:
+            expected.setdefault(flag, set()).add(name.removeprefix("kproxy "))
+    table = {flag: set(re.findall(r"\w+", verbs)) for flag, verbs in flag_table().items()}
+    assert table == expected
+
+
+def test_flags_that_the_docs_name_exist() -> None:
+    known = set().union(*map(flags, parsers().values()))
+    for page in PAGES[:2] + PAGES[3:]:
+        # A flag in running text is code of its own; those of other commands stand behind the command.
+        named = {flag for code in re.findall(r"`(--[^`\n]+)`", page.read_text()) for flag in FLAG.findall(code)}
+        assert named <= known, page.name
+
+
+# --- the tour's manifests, and what is compiled from them ---
+
+
+def heredocs() -> dict[str, str]:
+    """The files that the README has people write."""
+    return dict(re.findall(r"^cat > (\S+) <<'EOF'\n(.*?)^EOF$", README.read_text(), re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Path:
+    """The tour's folder of manifests, as it is at first."""
+    folder = tmp_path / "services"
+    folder.mkdir()
+    for name, content in heredocs().items():
+        if name.startswith("services/"):
+            (tmp_path / name).write_text(content)
+    second = (folder / "web-1.yaml").read_text().replace("web-1", "web-2").replace("10.244.1.2", "10.244.2.2")
+    (folder / "web-2.yaml").write_text(second)
+    return folder
+
+
+def test_the_manifests_decode(services: Path) -> None:
+    documents, problems = read_documents([str(services)])
+    decoded = decode(documents)
+    assert problems + decoded.problems == []
+    assert not decoded.ignored
+    assert (len(decoded.state.services), len(decoded.state.pods)) == (1, 2)
+
+
+def compiled_excerpts() -> list[tuple[str, str]]:
+    pattern = re.compile(r"^<!-- compiled -->\n+```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [(page.name, block) for page in PAGES for block in pattern.findall(page.read_text())]
+
+
+def plain(text: str) -> str:
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def test_the_rulesets_shown_are_what_is_compiled(services: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kproxy", "compile", "-f", str(services), *NODE]
+    command += ["--state-dir", str(tmp_path / "state")]
+    printed = plain(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    excerpts = compiled_excerpts()
+    assert excerpts
+    for name, block in excerpts:
+        position = 0
+        for part in re.split(r"^\.\.\.$", plain(block), flags=re.MULTILINE):
+            found = printed.find(part.strip(), position)
+            assert found >= 0, f"{name} shows what is not compiled, or not in this order:\n{part}"
+            position = found + len(part.strip())
+
+
+# --- the tour ---
+
+# A machine of one's own, and another one on its network: gone with the first process.
+BOX = r"""
+mount -t tmpfs none /run; mkdir /run/netns /run/lock
+mkdir -p /var/lib; mount -t tmpfs none /var/lib
+mkdir /run/bin; ln -s "$KPROXY" /run/bin/kproxy
+printf '#!/bin/sh\nexec "$@"\n' > /run/bin/sudo
+printf '#!/bin/sh\nexec %s -sS "$@"\n' "$(command -v curl)" > /run/bin/curl
+chmod +x /run/bin/*
+export PATH="/run/bin:$PATH"
+hostname debian
+ip link set lo up
+ip netns add other
+ip link add enp1s0 type veth peer name eth0 netns other
+ip addr add 192.0.2.10/24 dev enp1s0; ip link set enp1s0 up
+ip route add default via 192.0.2.1
+ip -n other addr add 192.0.2.20/24 dev eth0; ip -n other link set eth0 up
+mkdir /run/home; cd /run/home
+"""
+UNSHARE = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+def tour() -> Iterator[tuple[str, str | None]]:
+    """The tour's commands, each with what it prints (None: nobody says)."""
+    (section,) = re.findall(r"^## Five minutes.*?$(.*?)^## ", README.read_text() + "\n## ", re.M | re.S)
+    for language, block in re.findall(r"^```(sh|console)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+        if language == "sh":
+            yield block, None
+            continue
+        for typed, expected in re.findall(r"^((?:other)?\$ .*\n)((?:(?!\$ |other\$ ).*\n)*)", block, re.M):
+            on, _, command = typed.partition("$ ")
+            yield ("ip netns exec other " if on else "") + command, expected
+
+
+def usual(output: str) -> str:
+    """Without what differs from run to run: chance, time, and the order of elements."""
+    for pattern, replacement in (
+        (r"counter packets \d+ bytes \d+", "counter"),
+        (r"expires \w+", "expires"),
+        (r"time \d+ms", "time"),
+        (r"(curl: \(\d+\)).*", r"\1"),
+        (r"(?m)^ +\d{1,2} I am web", "some I am web"),  # 100 of 100 is no chance
+        (r"(?m)^I am web-(\d), you are 10\.244\.\1\.1$", "either"),
+    ):
+        output = re.sub(pattern, replacement, output)
+    output = re.sub(r"elements = \{[^}]*\}", lambda m: str(sorted(re.split(r",\s+", m[0][12:-2]))), output)
+    return " ".join(output.split())
+
+
+@pytest.mark.lab
+def test_the_tour_goes_as_the_readme_says() -> None:
+    if not shutil.which("curl"):
+        pytest.skip("no curl on this machine")
+    steps = [step for step in tour() if shutil.which("ping") or "ping" not in step[0]]
+    script = BOX + "".join(
+        f"echo '@@@ {number}'\n{command}\n"
+        # The servers need a moment; a person needs longer to write the manifests.
+        + ("for n in 1 2; do until curl 10.244.$n.2:8080 >/dev/null 2>&1; do sleep 0.1; done; done\n" * ("web.py" in command))
+        for number, (command, _) in enumerate(steps)
+    )
+    environment = {"KPROXY": str(Path(sys.executable).with_name("kproxy")), "PATH": os.defpath + ":/usr/sbin:/sbin"}
+    done = subprocess.run(
+        [*UNSHARE, "bash", "-c", script],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=120,
+    )
+    printed = re.split(r"^@@@ \d+\n", done.stdout, flags=re.MULTILINE)
+    assert printed.pop(0) == ""
+    for (command, expected), output in zip(steps, printed, strict=True):
+        assert usual(output) == usual(expected or ""), command
