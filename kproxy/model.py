@@ -42,12 +42,17 @@ class Protocol(StrEnum):
         return {"tcp": 6, "udp": 17, "sctp": 132}[self.value]
 
 
-def parse_address(text: str) -> Address:
-    """Pack an address; ValueError if it is none. IPv4-mapped IPv6 and zone ids are refused."""
+def parse_ip(text: str) -> IPv4Address | IPv6Address:
+    """An address; ValueError if it is none. IPv4-mapped IPv6 and zone ids are refused."""
     address = ip_address(text)
     if isinstance(address, IPv6Address) and (address.ipv4_mapped or address.scope_id):
         raise ValueError(f"{text!r} is not a plain IPv4 or IPv6 address")
-    return address.packed
+    return address
+
+
+def parse_address(text: str) -> Address:
+    """Pack an address, as `parse_ip` takes it."""
+    return parse_ip(text).packed
 
 
 def format_address(address: Address) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 
@@ -36,6 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = build_parser().parse_args(argv)
+    # A command makes many objects and no garbage: collecting costs a fifth of a large sync, half with YAML.
+    gc.disable()
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()

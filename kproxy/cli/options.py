@@ -166,9 +166,7 @@ def dataplane_options(arguments: argparse.Namespace, state: ClusterState) -> Opt
         cidrs = arguments.cluster_cidr
     elif mode == "NodeCIDR":
         if name not in state.nodes or not state.nodes[name].pod_cidrs:
-            raise UsageError(
-                f"--detect-local-mode {mode} needs a Node {name} with podCIDRs in the input."
-            )
+            raise UsageError(f"--detect-local-mode {mode} needs a Node {name} with podCIDRs in the input.")
         cidrs = state.nodes[name].pod_cidrs
     elif mode == "BridgeInterface":
         interface = _required(arguments.pod_bridge_interface, mode, "--pod-bridge-interface")

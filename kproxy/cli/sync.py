@@ -74,15 +74,16 @@ def print_reports(reports: Iterable[Report], verbose: bool) -> None:
 
     `!` is a chain or set that was not as it ought to be: options changed, or someone changed it.
     """
-    lines = []
-    for report in reports:
-        lines += [f"! rewritten: {report.family} kproxy {name}" for name in report.rewritten]
-        lines += sorted(describe(change) for change in report.changes)
-    shown = lines if verbose or len(lines) <= LINES else lines[:LINES]
-    for line in shown:
+    lines = [f"! rewritten: {report.family} kproxy {name}" for report in reports for name in report.rewritten]
+    changes = sorted(
+        (change for report in reports for change in report.changes),
+        key=lambda change: (change.comment, change.place.side.base, change.place.key),
+    )
+    shown = changes if verbose else changes[:LINES]
+    for line in (*lines, *map(describe, shown)):
         print(line)
-    if len(shown) < len(lines):
-        print(f"... and {len(lines) - len(shown)} more (-v shows them)")
+    if len(shown) < len(changes):
+        print(f"... and {len(changes) - len(shown)} more (-v shows them)")
 
 
 def summary(reports: Iterable[Report]) -> str:

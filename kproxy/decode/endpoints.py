@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 
 from kproxy.decode import wire
 from kproxy.decode.fields import FAMILIES, FieldError, checked, object_name, origin, port_number, protocol
@@ -17,7 +17,7 @@ from kproxy.model import (
     NamespacedName,
     Pod,
     family_of,
-    parse_address,
+    parse_ip,
 )
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -29,13 +29,12 @@ NO_HINTS = wire.EndpointHints()
 
 def _endpoint_address(path: str, text: str) -> Address:
     """An address that packets can be sent on to; the API server refuses the others, too."""
-    address = checked(path, parse_address, text)
-    ip = ip_address(address)
+    ip = checked(path, parse_ip, text)
     if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast:
         raise FieldError(
             path, f"{text} cannot be an endpoint (loopback, link-local, multicast or unspecified)"
         )
-    return address
+    return ip.packed
 
 
 def _endpoint_ports(path: str, entries: list[wire.EndpointPort] | None) -> tuple[EndpointPort, ...]:

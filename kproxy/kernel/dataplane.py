@@ -147,11 +147,8 @@ class Dataplane:
     # --- writing ---
 
     def _commit(self, transaction: Transaction, rules: list[BatchMessage]) -> None:
-        messages = rules + transaction_messages(self.family, transaction)
-        if not messages:
-            return
         try:
-            self.netlink.commit(messages)
+            self.netlink.commit(rules + transaction_messages(self.family, transaction))
         except NetlinkError as error:
             removed, added = transaction.counts
             raise TransactionError(

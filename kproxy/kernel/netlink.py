@@ -307,13 +307,15 @@ class Netlink:
                         yield element
 
     def commit(self, messages: Iterable[BatchMessage]) -> int:
-        """Send a batch: all of it is applied or nothing. Returns its size in bytes; NetlinkError."""
+        """Send a batch: all of it is applied or nothing. Its size in bytes, 0 if empty; NetlinkError."""
         begin = self._next()
         parts = [message(BATCH_BEGIN, 0, begin, 0, b"", SUBSYSTEM)]
         parts += [
             _nft(kind, flags | ACK, self._next(), family, body) for kind, flags, family, body in messages
         ]
         last = self._sequence
+        if last == begin:
+            return 0
         parts.append(message(BATCH_END, 0, self._next(), 0, b"", SUBSYSTEM))
         batch = b"".join(parts)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, max(2 * len(batch), 1 << 17))
