@@ -1,0 +1,454 @@
+"""Objects -> model: what is understood, and every complaint with its file, object and field."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kproxy.decode import Decoded, Document, decode
+from kproxy.model import (
+    Endpoint,
+    EndpointPort,
+    Family,
+    Pod,
+    Protocol,
+    Service,
+    ServicePort,
+    format_address,
+    parse_address,
+)
+from tests.unit.make import as_json, manifest, name, service
+
+
+def one(content: Any) -> Decoded:
+    """Decoded from what YAML loads and from JSON text; both must agree."""
+    loaded, text = decode([Document("f", content)]), decode([as_json(content, "f")])
+    assert (loaded.state, loaded.problems) == (text.state, text.problems)
+    assert vars(loaded.doubt) == vars(text.doubt)
+    return loaded
+
+
+def the_service(**spec: Any) -> Service:
+    result = one(service(**spec))
+    assert result.problems == []
+    return result.state.services[name("web")]
+
+
+def slice_(own_name: str = "web-1", of: str = "web", **rest: Any) -> dict[str, Any]:
+    metadata = {"labels": {"kubernetes.io/service-name": of}, **rest.pop("metadata", {})}
+    defaults = {"addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": ["10.0.0.1"]}]}
+    return manifest("EndpointSlice", own_name, metadata=metadata, **{**defaults, **rest})
+
+
+# --- what is understood ---
+
+
+def test_a_service_has_defaults() -> None:
+    assert the_service() == Service(
+        name=name("web"),
+        origin=("f", ""),  # type: ignore[arg-type]
+        type="ClusterIP",
+        ports=(ServicePort("", Protocol.TCP, 80, 80, 0),),
+        selector={},
+        cluster_ips=(),
+        headless=False,
+        families=(),
+        family_policy="",
+        affinity_timeout=None,
+        publish_not_ready=False,
+    )
+
+
+NULLS = {
+    "type": None, "selector": None, "clusterIP": None, "clusterIPs": None, "ipFamilies": None,
+    "ipFamilyPolicy": None, "sessionAffinity": None, "sessionAffinityConfig": None, "publishNotReadyAddresses": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        NULLS,
+        {"clusterIP": "", "clusterIPs": [], "sessionAffinity": "None", "type": ""},
+        {"unknown": {"field": 1}},
+    ],
+)
+def test_null_empty_and_unknown_fields_are_as_absent_ones(spec: dict[str, Any]) -> None:
+    assert the_service(**spec) == the_service()
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "value"),
+    [
+        ({"type": "NodePort"}, "type", "NodePort"),
+        ({"clusterIP": "None"}, "headless", True),
+        ({"clusterIPs": ["None"]}, "headless", True),
+        ({"clusterIP": "None", "ports": []}, "ports", ()),
+        ({"type": "ExternalName", "ports": None, "externalName": "x.org"}, "ports", ()),
+        ({"selector": {"app": "web"}}, "selector", {"app": "web"}),
+        ({"clusterIP": "10.96.0.9"}, "cluster_ips", (parse_address("10.96.0.9"),)),
+        ({"clusterIPs": ["fd00::9", "10.96.0.9"]}, "cluster_ips", (parse_address("fd00::9"), parse_address("10.96.0.9"))),
+        ({"ipFamilies": ["IPv6", "IPv4"]}, "families", (Family.IPV6, Family.IPV4)),
+        ({"ipFamilyPolicy": "PreferDualStack"}, "family_policy", "PreferDualStack"),
+        ({"sessionAffinity": "ClientIP"}, "affinity_timeout", 10800),
+        ({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": None}}, "affinity_timeout", 10800),
+        ({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}, "affinity_timeout", 1),
+        ({"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}, "affinity_timeout", None),
+        ({"publishNotReadyAddresses": True}, "publish_not_ready", True),
+    ],
+)  # fmt: skip
+def test_a_field_of_a_service(spec: dict[str, Any], field: str, value: object) -> None:
+    assert getattr(the_service(**spec), field) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "port"),
+    [
+        ({"port": 80}, ServicePort("", Protocol.TCP, 80, 80, 0)),
+        ({"port": 80, "targetPort": 8080}, ServicePort("", Protocol.TCP, 80, 8080, 0)),
+        ({"port": 80, "targetPort": 0}, ServicePort("", Protocol.TCP, 80, 80, 0)),
+        ({"port": 80, "targetPort": ""}, ServicePort("", Protocol.TCP, 80, 80, 0)),
+        ({"port": 80, "targetPort": "http"}, ServicePort("", Protocol.TCP, 80, "http", 0)),
+        ({"port": 53, "protocol": "UDP", "name": "dns"}, ServicePort("dns", Protocol.UDP, 53, 53, 0)),
+        ({"port": 53, "protocol": None, "name": None}, ServicePort("", Protocol.TCP, 53, 53, 0)),
+        ({"port": 9, "protocol": "SCTP", "nodePort": 30009}, ServicePort("", Protocol.SCTP, 9, 9, 30009)),
+        ({"port": 65535, "nodePort": 0}, ServicePort("", Protocol.TCP, 65535, 65535, 0)),
+    ],
+)
+def test_a_port_of_a_service(given: dict[str, Any], port: ServicePort) -> None:
+    assert the_service(ports=[given]).ports == (port,)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "endpoint"),
+    [
+        (None, (True, True, False)),
+        ({}, (True, True, False)),
+        ({"ready": None, "serving": None, "terminating": None}, (True, True, False)),
+        ({"ready": False}, (False, False, False)),
+        ({"ready": False, "serving": True, "terminating": True}, (False, True, True)),
+        ({"ready": True, "serving": False}, (True, False, False)),
+    ],
+)
+def test_the_conditions_of_an_endpoint(
+    conditions: dict[str, Any] | None, endpoint: tuple[bool, bool, bool]
+) -> None:
+    endpoints = [{"addresses": ["10.0.0.1"], "conditions": conditions, "nodeName": "n"}]
+    (found,) = one(slice_(endpoints=endpoints)).state.slices[name("web")]
+    assert found.endpoints == (Endpoint(parse_address("10.0.0.1"), *endpoint, "n"),)
+
+
+@pytest.mark.parametrize(
+    ("rest", "ports"),
+    [
+        ({}, [("", Protocol.TCP, 80)]),
+        ({"ports": [{"name": "dns", "protocol": "UDP", "port": 53}, {"name": "any"}]}, [("dns", Protocol.UDP, 53)]),
+        ({"ports": None, "endpoints": None}, []),
+    ],
+)  # fmt: skip
+def test_the_ports_of_a_slice(rest: dict[str, Any], ports: list[tuple[str, Protocol, int]]) -> None:
+    (found,) = one(slice_(**rest)).state.slices[name("web")]
+    assert found.ports == tuple(EndpointPort(*port) for port in ports)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        slice_(addressType="FQDN", endpoints=[{"addresses": ["x.org"]}]),
+        slice_(metadata={"labels": {}}),
+        slice_(metadata={"labels": None}),
+        slice_(
+            metadata={"labels": {"kubernetes.io/service-name": "web", "service.kubernetes.io/headless": ""}}
+        ),
+        manifest("Endpoints"),
+        manifest("Pod", status={"phase": "Succeeded"}),
+        manifest("Pod", status={"phase": "Failed"}),
+    ],
+)
+def test_what_serves_nothing_is_no_problem(content: dict[str, Any]) -> None:
+    result = one(content)
+    assert (result.problems, result.state.slices, result.state.pods) == ([], {}, ())
+
+
+def test_endpoints_become_a_slice_per_subset_and_family() -> None:
+    first = {
+        "addresses": [{"ip": "13.250.94.254"}, {"ip": "fd00::1", "nodeName": "n"}],
+        "notReadyAddresses": [{"ip": "13.229.188.59"}],
+        "ports": [{"port": 80}],
+    }
+    second = {"addresses": [{"ip": "10.0.0.1"}], "ports": [{"name": "x", "port": 81}]}
+    slices = one(manifest("Endpoints", subsets=[first, second])).state.slices[name("web")]
+    shown = [
+        (
+            s.family,
+            [p.port for p in s.ports],
+            [(format_address(e.address), e.ready, e.node) for e in s.endpoints],
+        )
+        for s in slices
+    ]
+    assert shown == [
+        (Family.IPV4, [80], [("13.250.94.254", True, ""), ("13.229.188.59", False, "")]),
+        (Family.IPV6, [80], [("fd00::1", True, "n")]),
+        (Family.IPV4, [81], [("10.0.0.1", True, "")]),
+    ]
+    assert all(s.legacy for s in slices)
+
+
+def test_slices_win_over_endpoints() -> None:
+    legacy = manifest("Endpoints", subsets=[{"addresses": [{"ip": "10.0.0.9"}], "ports": [{"port": 80}]}])
+    result = decode([Document("f", legacy), Document("f", slice_())])
+    assert [s.legacy for s in result.state.slices[name("web")]] == [False]
+
+
+def pod(**rest: Any) -> Pod:
+    result = one(manifest("Pod", "p", **rest))
+    assert result.problems == []
+    return result.state.pods[0]
+
+
+def condition(status: str, kind: str = "Ready") -> dict[str, Any]:
+    return {"podIP": "10.0.0.1", "conditions": [{"type": kind, "status": status}]}
+
+
+@pytest.mark.parametrize(
+    ("rest", "field", "value"),
+    [
+        ({}, "addresses", ()),
+        ({"spec": None, "status": None}, "ready", True),
+        ({"status": condition("True")}, "ready", True),
+        ({"status": condition("False")}, "ready", False),
+        ({"status": condition("Unknown")}, "ready", False),
+        ({"status": condition("False", "Initialized")}, "ready", True),
+        ({"status": {"podIP": "10.0.0.1"}}, "addresses", ("10.0.0.1",)),
+        ({"status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}}, "addresses", ("10.0.0.1", "fd00::1")),
+        ({"metadata": {"labels": {"a": "b"}}}, "labels", {"a": "b"}),
+        ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, "terminating", True),
+        ({"spec": {"nodeName": "n1"}}, "node", "n1"),
+        ({"spec": {"containers": [{"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]}]}}, "ports", (("http", "tcp", 80),)),
+    ],
+)  # fmt: skip
+def test_a_field_of_a_pod(rest: dict[str, Any], field: str, value: object) -> None:
+    found = getattr(pod(**rest), field)
+    assert (tuple(map(format_address, found)) if field == "addresses" else found) == value
+
+
+# --- what is not ---
+
+PORT = {"port": 80}
+BAD_SERVICES: list[tuple[dict[str, Any], str, str]] = [
+    ({"ports": None}, "spec.ports", "is missing"),
+    ({"ports": []}, "spec.ports", "is missing"),
+    ({"ports": {}}, "spec.ports", "expected array, got object"),
+    ({"ports": [{}]}, "spec.ports[0].port", "is missing"),
+    ({"ports": [None]}, "spec.ports[0]", "expected object, got null"),
+    ({"ports": [{"port": "80"}]}, "spec.ports[0].port", "expected int, got str"),
+    ({"ports": [{"port": 80.5}]}, "spec.ports[0].port", "expected int, got float"),
+    ({"ports": [{"port": True}]}, "spec.ports[0].port", "expected int, got bool"),
+    ({"ports": [{"port": 0}]}, "spec.ports[0].port", "0 is not a port (1-65535)"),
+    ({"ports": [{"port": 65536}]}, "spec.ports[0].port", "65536 is not a port (1-65535)"),
+    ({"ports": [{**PORT, "targetPort": -1}]}, "spec.ports[0].targetPort", "-1 is not a port (1-65535)"),
+    ({"ports": [{**PORT, "targetPort": 1.5}]}, "spec.ports[0].targetPort", "expected int | str, got float"),
+    ({"ports": [{**PORT, "nodePort": 70000}]}, "spec.ports[0].nodePort", "70000 is not a port (1-65535)"),
+    ({"ports": [{**PORT, "protocol": "tcp"}]}, "spec.ports[0].protocol", "'tcp' is not one of TCP, UDP, SCTP"),
+    ({"ports": [PORT, {"port": 81}]}, "spec.ports[0].name", "is required where a service has several ports"),
+    ({"ports": [{"name": "a", **PORT}, {"name": "a", "port": 81}]}, "spec.ports[1].name", "'a' is given twice"),
+    ({"ports": [{"name": "a", **PORT}, {"name": "b", **PORT}]}, "spec.ports[1].port", "80/tcp is given twice"),
+    ({"type": "Loadbalancer"}, "spec.type", "'Loadbalancer' is not one of ClusterIP, NodePort, LoadBalancer, ExternalName"),
+    ({"type": 1}, "spec.type", "expected str, got int"),
+    ({"type": "NodePort", "clusterIP": "None"}, "spec.clusterIP", "None does not go with type NodePort"),
+    ({"clusterIP": "10.96.0.300"}, "spec.clusterIP", "'10.96.0.300' does not appear to be an IPv4 or IPv6 address"),
+    ({"clusterIP": "::ffff:10.96.0.1"}, "spec.clusterIP", "'::ffff:10.96.0.1' is not a plain IPv4 or IPv6 address"),
+    ({"clusterIP": "fe80::1%eth0"}, "spec.clusterIP", "'fe80::1%eth0' is not a plain IPv4 or IPv6 address"),
+    ({"clusterIPs": ["10.96.0.1", "x"]}, "spec.clusterIPs[1]", "'x' does not appear to be an IPv4 or IPv6 address"),
+    ({"clusterIPs": ["10.96.0.1", "10.96.0.2"]}, "spec.clusterIPs", "has two addresses of one family"),
+    ({"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.2"]}, "spec.clusterIPs[0]", "differs from spec.clusterIP 10.96.0.1"),
+    ({"clusterIP": "fd00::1", "ipFamilies": ["IPv4"]}, "spec.clusterIP", "is of the wrong family: spec.ipFamilies[0] is ['IPv4']"),
+    ({"ipFamilies": ["IPv5"]}, "spec.ipFamilies[0]", "'IPv5' is not one of IPv4, IPv6, each once"),
+    ({"ipFamilies": ["IPv4", "IPv4"]}, "spec.ipFamilies[1]", "'IPv4' is not one of IPv4, IPv6, each once"),
+    ({"ipFamilyPolicy": "DualStack"}, "spec.ipFamilyPolicy", "'DualStack' is unknown"),
+    ({"sessionAffinity": "Cookie"}, "spec.sessionAffinity", "'Cookie' is not one of ClientIP, None"),
+    (
+        {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86401}}},
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+        "86401 is not in 1-86400",
+    ),
+    ({"selector": {"app": 1}}, "spec.selector[...]", "expected str, got int"),
+    ({"selector": ["app"]}, "spec.selector", "expected object, got array"),
+    ({"publishNotReadyAddresses": "yes"}, "spec.publishNotReadyAddresses", "expected bool, got str"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "field", "message"), BAD_SERVICES)
+def test_a_service_that_is_wrong(spec: dict[str, Any], field: str, message: str) -> None:
+    result = one(service(**spec))
+    assert result.problems == [("f", "Service default/web", field, message)]
+    assert result.state.services == {}
+    assert result.doubt.covers(name("web"))
+    assert not result.doubt.covers(name("other"))
+
+
+CANNOT = "cannot be an endpoint (loopback, link-local, multicast or unspecified)"
+
+
+def subset(**rest: Any) -> dict[str, Any]:
+    return manifest("Endpoints", subsets=[{"ports": [{"port": 80}], **rest}])
+
+
+def pod_port(**rest: Any) -> dict[str, Any]:
+    return manifest("Pod", spec={"containers": [{"ports": [{"name": "x", **rest}]}]})
+
+
+BAD_OBJECTS: list[tuple[dict[str, Any], str, str]] = [
+    (slice_(addressType="IPX"), "addressType", "'IPX' is not one of IPv4, IPv6, FQDN"),
+    (slice_(addressType=None), "addressType", "expected str, got null"),
+    (slice_(ports=[{"port": 0}]), "ports[0].port", "0 is not a port (1-65535)"),
+    (slice_(ports=[{"port": 1, "protocol": "ICMP"}]), "ports[0].protocol", "'ICMP' is not one of TCP, UDP, SCTP"),
+    (slice_(endpoints=[{}]), "endpoints[0].addresses", "is missing"),
+    (slice_(endpoints=[{"addresses": []}]), "endpoints[0].addresses", "is empty"),
+    (slice_(endpoints=[{"addresses": ["fd00::1"]}]), "endpoints[0].addresses[0]", "fd00::1 is not of the slice's family"),
+    (slice_(endpoints=[{"addresses": ["127.0.0.1"]}]), "endpoints[0].addresses[0]", f"127.0.0.1 {CANNOT}"),
+    (slice_(endpoints=[{"addresses": ["169.254.1.1"]}]), "endpoints[0].addresses[0]", f"169.254.1.1 {CANNOT}"),
+    (slice_(endpoints=[{"addresses": ["0.0.0.0"]}]), "endpoints[0].addresses[0]", f"0.0.0.0 {CANNOT}"),
+    (slice_(endpoints=[{"addresses": ["10.0.0.1"], "conditions": {"ready": "True"}}]), "endpoints[0].conditions.ready", "expected bool, got str"),
+    (subset(addresses=[{}]), "subsets[0].addresses[0].ip", "is missing"),
+    (subset(addresses=[{"ip": "x.org"}]), "subsets[0].addresses[0].ip", "'x.org' does not appear to be an IPv4 or IPv6 address"),
+    (subset(notReadyAddresses=[{"ip": "::1"}]), "subsets[0].notReadyAddresses[0].ip", f"::1 {CANNOT}"),
+    (subset(ports=[{"port": 65536}]), "subsets[0].ports[0].port", "65536 is not a port (1-65535)"),
+    (manifest("Pod", status={"podIP": "1"}), "status.podIP", "'1' does not appear to be an IPv4 or IPv6 address"),
+    (manifest("Pod", status={"podIPs": [{"ip": "ff02::1"}]}), "status.podIPs[0].ip", f"ff02::1 {CANNOT}"),
+    (pod_port(containerPort=0), "spec.containers[0].ports[0].containerPort", "0 is not a port (1-65535)"),
+    (pod_port(containerPort=1, protocol="x"), "spec.containers[0].ports[0].protocol", "'x' is not one of TCP, UDP, SCTP"),
+    (manifest("Service"), "spec", "is missing"),
+    (manifest("Service", spec=None), "spec", "expected object, got null"),
+    (manifest("Service", spec={"ports": [PORT]}, metadata={"labels": {"a": None}}), "metadata.labels[...]", "expected str, got null"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "field", "message"), BAD_OBJECTS)
+def test_an_object_that_is_wrong(content: dict[str, Any], field: str, message: str) -> None:
+    result = one(content)
+    subject = f"{content['kind']} default/{content['metadata']['name']}"
+    assert result.problems == [("f", subject, field, message)]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ([], ("f", "", "", "expected object, got array")),
+        ("text", ("f", "", "", "expected object, got str")),
+        ({}, ("f", "object (no name)", "kind", "is missing")),
+        ({"kind": 3}, ("f", "", "kind", "expected str, got int")),
+        ({"kind": "Service", "metadata": {"name": "a"}}, ("f", "Service default/a", "apiVersion", "is missing")),
+        ({"apiVersion": "v1", "kind": "Service"}, ("f", "Service (no name)", "metadata", "is missing")),
+        (manifest("Service", None, spec={"ports": [PORT]}), ("f", "Service (no name)", "metadata.name", "is missing")),
+        (manifest("Service", 7), ("f", "Service default/7", "metadata.name", "expected str, got int")),  # type: ignore[arg-type]
+        ({"apiVersion": "v1", "kind": "List", "items": {}}, ("f", "", "items", "expected array, got object")),
+        ({"apiVersion": "v1", "kind": "List", "items": [None]}, ("f", "", "", "expected object, got null")),
+    ],
+)  # fmt: skip
+def test_what_is_no_object(content: Any, problem: tuple[str, str, str, str]) -> None:
+    assert one(content).problems == [problem]
+
+
+@pytest.mark.parametrize("kind", ["List", "ServiceList"])
+def test_a_bad_item_does_not_harm_the_others(kind: str) -> None:
+    items = [service("a"), service("b", ports=[{"port": "x"}]), None, service("c")]
+    result = one({"apiVersion": "v1", "kind": kind, "items": items})
+    assert [own.name for own in result.state.services] == ["a", "c"]
+    assert [problem.object for problem in result.problems] == ["Service default/b", ""]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"apiVersion": "v1", "kind": "ServiceList", "items": [{"metadata": {"name": "a"}, "spec": {"ports": [PORT]}}]},
+        {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "List", "items": [service("a")]}]},
+        {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "ServiceList", "items": [service("a")]}]},
+    ],
+)  # fmt: skip
+def test_lists_of_any_kind_and_depth(content: dict[str, Any]) -> None:
+    result = one(content)
+    assert (list(result.state.services), result.problems) == ([name("a")], [])
+
+
+@pytest.mark.parametrize(
+    "content", [{"apiVersion": "v1", "kind": "List"}, {"apiVersion": "v1", "kind": "List", "items": None}]
+)
+def test_an_empty_list_is_empty(content: dict[str, Any]) -> None:
+    assert one(content).problems == []
+
+
+def test_other_kinds_are_counted_and_passed_over() -> None:
+    others = [
+        ("apps/v1", "Deployment"),
+        ("networking.k8s.io/v1", "Ingress"),
+        ("serving.knative.dev/v1", "Service"),
+    ]
+    result = decode(Document("f", {"apiVersion": version, "kind": kind}) for version, kind in others)
+    assert (result.problems, result.ignored) == ([], {"Deployment": 1, "Ingress": 1, "Service": 1})
+    assert not result.doubt.covers(name("web"))
+
+
+def test_of_two_objects_of_one_name_the_first_is_used() -> None:
+    first, second = service("web", clusterIP="10.96.0.1"), service("web", clusterIP="10.96.0.2")
+    result = decode([Document("a.yaml", first), Document("b.yaml", second)])
+    assert result.state.services[name("web")].cluster_ips == (parse_address("10.96.0.1"),)
+    message = "is given twice; the one in a.yaml is used"
+    assert result.problems == [("b.yaml", "Service default/web", "metadata.name", message)]
+
+
+def test_the_same_name_in_another_namespace_or_kind_is_another_object() -> None:
+    contents = [
+        service("web"),
+        manifest("Service", "web", metadata={"namespace": "other"}, spec={"ports": [PORT]}),
+    ]
+    result = decode(Document("f", content) for content in [*contents, manifest("Pod", "web"), slice_("web")])
+    assert (len(result.state.services), result.problems) == (2, [])
+
+
+# Which services are in doubt when an object is left out: (object, in doubt, not in doubt).
+DOUBTS: list[tuple[Any, list[str], list[str]]] = [
+    (service("a", ports=[]), ["a"], ["b", "other/a"]),
+    (manifest("Service", "a", metadata={"namespace": "other"}), ["other/a"], ["a", "other/b"]),
+    (manifest("Service", None), ["a", "b"], ["other/a"]),
+    (manifest("Endpoints", "a", subsets=1), ["a"], ["b"]),
+    (slice_("a-xyz", of="a", ports=1), ["a"], ["a-xyz", "b"]),
+    (slice_("x", metadata={"labels": None}, ports=1), ["a", "b"], ["other/a"]),
+    (manifest("Pod", "p", spec=1), ["a", "b"], ["other/a"]),
+    (manifest("Pod", "p", metadata={"namespace": "other"}, spec=1), ["other/a"], ["a"]),
+    (manifest("Service", "a", metadata={"namespace": 3}), ["a", "other/a"], []),
+    ({"kind": "Service"}, ["a"], ["other/a"]),
+    ({"metadata": {"name": "a"}}, ["a", "other/b"], []),
+    (3, ["a", "other/b"], []),
+    (service("a"), [], ["a"]),
+]
+
+
+@pytest.mark.parametrize(("content", "covered", "clear"), DOUBTS)
+def test_doubt(content: Any, covered: list[str], clear: list[str]) -> None:
+    doubt = one(content).doubt
+    assert [doubt.covers(name(text)) for text in covered] == [True] * len(covered)
+    assert [doubt.covers(name(text)) for text in clear] == [False] * len(clear)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"ports": [{"name": "a", "port": 80, "nodePort": 30001}, {"name": "b", "port": 81, "nodePort": 30001}]}, id="one node port twice"),
+        pytest.param({"ports": [{"port": 80, "targetPort": "8080"}]}, id="a target port of digits is no name"),
+    ],
+)  # fmt: skip
+@pytest.mark.xfail(strict=True, reason="the API server refuses it; here it passes")
+def test_what_the_api_server_refuses(spec: dict[str, Any]) -> None:
+    assert one(service(type="NodePort", **spec)).problems
+
+
+@pytest.mark.parametrize("own_name", ['a" : drop }', "a\0b", "a/b", "a:b", "a\nb", "Web", "x" * 64])
+@pytest.mark.xfail(
+    strict=True, reason="names are not checked: they become comments of elements, in scripts too"
+)
+def test_a_name_that_is_none(own_name: str) -> None:
+    assert one(service(own_name)).problems

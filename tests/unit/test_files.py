@@ -1,0 +1,141 @@
+"""Bytes -> documents: files, folders, standard input; what is broken does not take its neighbours along."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from kproxy.decode import Document
+from kproxy.problems import Problem
+from kproxy.sources.files import parse, read_documents
+
+
+def parsed(data: bytes | str) -> list[object]:
+    """Contents of documents (JSON text as bytes), and the text of problems."""
+    found: list[object] = []
+    for item in parse("f", data.encode() if isinstance(data, str) else data):
+        if isinstance(item, Problem):
+            assert item.source == "f"
+            found.append(str(item))
+        else:
+            found.append(
+                msgspec.json.decode(item.content) if isinstance(item.content, msgspec.Raw) else item.content
+            )
+    return found
+
+
+A, B = {"a": 1}, {"b": 2}
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ("", []),
+        ("# only a comment\n", []),
+        ("---\n---\n# nothing\n---\n", []),
+        ("a: 1", [A]),
+        ("---\na: 1\n---\nb: 2\n...\n", [A, B]),
+        ("a: 1\r\n---\r\nb: 2\r\n", [A, B]),
+        ("a: 1\n--- # the next\nb: 2", [A, B]),
+        ("\ufeffa: 1", [A]),
+        ("\ufeff" + '{"a": 1}', [A]),
+        ('{"a": 1}', [A]),
+        ('\n  {"a": 1}\n', [A]),
+        ('{"a": 1}{"b": 2}', [A, B]),
+        ('{"a": 1}\n{"b": 2}\n', [A, B]),
+        ("text: |\n  ---\n  is not a separator", [{"text": "---\nis not a separator"}]),
+        ("----: 1", [{"----": 1}]),
+        ("at: 2026-01-02T03:04:05Z", [{"at": "2026-01-02T03:04:05Z"}]),
+        ("on: 2026-01-02", [{True: "2026-01-02"}]),
+        ("é: ü", [{"é": "ü"}]),
+        ("a: 1\n---\n'\n---\nb: 2", [A, "f: line 4: not YAML: found unexpected end of stream", B]),
+        ("a: 1\n---\nx:\n\ty: 1\n---\nb: 2", [A, "f: line 4: not YAML: found character that cannot start any token", B]),
+        ("a: 1\n---\nx: *nothing", [A, "f: line 3: not YAML: found undefined alias"]),
+        ('{"a": 1', ["f: not JSON: Input data was truncated"]),
+        ('{"a": 1}\n{"b": }', [A, "f: line 2: not JSON: Expecting value"]),
+        (b"a: \xff", ["f: is not UTF-8 (byte 3)"]),
+    ],
+)  # fmt: skip
+def test_what_a_file_holds(data: bytes | str, found: list[object]) -> None:
+    assert parsed(data) == found
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param("a: 0b_", id="a binary number of no digits"),
+        pytest.param("a: !!int x", id="a tag that does not fit"),
+        pytest.param("a: !!timestamp x", id="a timestamp that is none"),
+        pytest.param("a: " + "1" * 5000, id="5,000 digits"),
+        pytest.param('{"a":' * 100_000 + "1" + "}" * 100_000, id="JSON 100,000 deep"),
+    ],
+)
+@pytest.mark.xfail(
+    strict=True, raises=(ValueError, AttributeError, RecursionError), reason="a traceback, not a problem"
+)
+def test_what_trips_the_parsers(data: str) -> None:
+    assert [
+        item for item in parsed("b: 2\n---\n" + data if data[0] != "{" else data) if isinstance(item, str)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        pytest.param("--- {a: 1}", [A], id="content on the separator's line"),
+        pytest.param("%YAML 1.1\n---\na: 1", [A], id="a directive"),
+        pytest.param('{"a": 1}\n---\n{"b": 2}', [A, B], id="JSON documents, separated as YAML ones"),
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="kubectl reads these")
+def test_what_kubectl_reads(data: str, found: list[object]) -> None:
+    assert parsed(data) == found
+
+
+def sources(*paths: Path | str) -> tuple[list[str], list[Problem]]:
+    documents, problems = read_documents(map(str, paths))
+    return [document.source for document in documents], problems
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.yaml", "a.yml", "c.json", ".hidden.yaml", "README.md", "d.yaml.bak"):
+        (tmp_path / name).write_text("{}" if name == "c.json" else "a: 1")
+    (tmp_path / "sub.yaml").mkdir()
+    (tmp_path / "sub.yaml" / "e.yaml").write_text("a: 1")
+    return tmp_path
+
+
+def test_a_folder_is_its_manifests_in_order_of_their_names(folder: Path) -> None:
+    assert sources(folder) == ([str(folder / name) for name in ("a.yml", "b.yaml", "c.json")], [])
+
+
+def test_a_file_that_is_named_is_read_whatever_its_name(folder: Path) -> None:
+    assert sources(folder / "README.md", folder / ".hidden.yaml")[1] == []
+
+
+def test_what_is_missing_is_a_problem_and_the_rest_is_read(folder: Path) -> None:
+    missing = str(folder / "nothing.yaml")
+    (folder / "dead.yaml").symlink_to("nowhere")
+    found, problems = sources(missing, folder, folder / "dead.yaml")
+    assert len(found) == 3
+    assert problems == [
+        (missing, "", "", "No such file or directory"),
+        (str(folder / "dead.yaml"), "", "", "No such file or directory"),
+    ]
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a: 1\n---\nb: 2")))
+    assert read_documents(["-"]) == ([Document("standard input", A), Document("standard input", B)], [])
+
+
+def test_a_path_given_twice_is_read_twice(folder: Path) -> None:
+    assert len(sources(folder / "b.yaml", folder / "b.yaml")[0]) == 2

@@ -1,0 +1,116 @@
+"""nft text, piece by piece; whole scripts are in tests/golden."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+
+from __future__ import annotations
+
+import pytest
+
+from kproxy.compile.skeleton import Options, Shapes, skeleton
+from kproxy.model import Family, Protocol, parse_address
+from kproxy.nft.elements import Value, Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
+from kproxy.nft.render import (
+    netlink_rules,
+    render_element,
+    render_removal,
+    render_repair,
+    render_replacement,
+    without_affinity_updates,
+)
+from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
+
+V4, V6 = parse_address("10.96.0.9"), parse_address("fd00::9")
+KEY, KEY6 = frontend_key(V4, Protocol.TCP, 80), frontend_key(V6, Protocol.UDP, 53)
+NO_SHAPES = Shapes(frozenset(), frozenset(), frozenset())
+STICKY = Shapes(frozenset(), frozenset({2}), frozenset({60}))
+
+
+@pytest.mark.parametrize(
+    ("set_name", "key", "value", "text"),
+    [
+        ("cluster-ips", V4, b"", "10.96.0.9"),
+        ("cluster-ips", V6, b"", "fd00::9"),
+        ("hairpin", V4 + V4, b"", "10.96.0.9 . 10.96.0.9"),
+        ("services", KEY, Verdict("goto lb-3"), "10.96.0.9 . tcp . 80 : goto lb-3"),
+        ("services", KEY6, Verdict("goto lb-3", "a/b"), 'fd00::9 . udp . 53 comment "a/b" : goto lb-3'),
+        ("endpoints-tcp", slot_key(slot_prefix(KEY), 2), endpoint_value(V4, 8080), "10.96.0.9 . 80 . 2 : 10.96.0.9 . 8080"),
+    ],
+)  # fmt: skip
+def test_an_element(set_name: str, key: bytes, value: Value, text: str) -> None:
+    family = Family.IPV6 if V6 in key else Family.IPV4
+    assert render_element(skeleton(family, Options(), NO_SHAPES).set(set_name), family, key, value) == text
+
+
+TINY = Skeleton(
+    Family.IPV4,
+    (
+        SetDeclaration("pods", ("type ipv4_addr", "flags interval"), "where", constant=("10.0.0.0/8",)),
+        SetDeclaration("ips", ("type ipv4_addr",), "which"),
+        SetDeclaration("to", ("type ipv4_addr : verdict",), "what", is_map=True),
+    ),
+    (
+        Chain("a", ("accept",), "first", "type nat hook input priority 1;"),
+        Chain("b", ("drop", "accept"), "then"),
+    ),
+)
+
+
+def test_a_replacement_is_a_whole_table() -> None:
+    assert render_replacement(TINY, {}) == (
+        "add table ip kproxy\ndelete table ip kproxy\n"
+        "table ip kproxy {\n"
+        "\t# where\n\tset pods {\n\t\ttype ipv4_addr\n\t\tflags interval\n"
+        "\t\telements = {\n\t\t\t10.0.0.0/8,\n\t\t}\n\t}\n\n"
+        "\t# which\n\tset ips {\n\t\ttype ipv4_addr\n\t}\n\n"
+        "\t# what\n\tmap to {\n\t\ttype ipv4_addr : verdict\n\t}\n\n"
+        "\t# first\n\tchain a {\n\t\ttype nat hook input priority 1;\n\t\taccept\n\t}\n\n"
+        "\t# then\n\tchain b {\n\t\tdrop\n\t\taccept\n\t}\n"
+        "}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sets", "contents", "chains", "lines"),
+    [
+        ((), (), (), []),
+        (("ips",), (), (), ["add set ip kproxy ips { type ipv4_addr; }"]),
+        (("to",), (), (), ["add map ip kproxy to { type ipv4_addr : verdict; }"]),
+        (("pods",), (), (), ["add set ip kproxy pods { type ipv4_addr; flags interval; }", "add element ip kproxy pods { 10.0.0.0/8 }"]),
+        ((), ("pods",), (), ["flush set ip kproxy pods", "add element ip kproxy pods { 10.0.0.0/8 }"]),
+        ((), (), ("a",), ["add chain ip kproxy a { type nat hook input priority 1; }", "flush chain ip kproxy a", "add rule ip kproxy a accept"]),
+        ((), (), ("b",), ["add chain ip kproxy b", "flush chain ip kproxy b", "add rule ip kproxy b drop", "add rule ip kproxy b accept"]),
+    ],
+)  # fmt: skip
+def test_a_repair(sets: list[str], contents: list[str], chains: list[str], lines: list[str]) -> None:
+    assert render_repair(TINY, sets, contents, chains).splitlines() == ["add table ip kproxy", *lines]
+
+
+def test_a_removal_empties_chains_before_it_deletes_them() -> None:
+    assert render_removal(Family.IPV6, ["s"], ["b", "a"]).splitlines() == [
+        *("flush chain ip6 kproxy a", "flush chain ip6 kproxy b"),
+        *("delete chain ip6 kproxy a", "delete chain ip6 kproxy b"),
+        "delete set ip6 kproxy s",
+    ]
+
+
+@pytest.mark.parametrize(("family", "left_out"), [(Family.IPV4, 0), (Family.IPV6, 2)])
+def test_only_ipv6_affinity_is_left_to_netlink(family: Family, left_out: int) -> None:
+    whole = skeleton(family, Options(), STICKY)
+    names = [chain.name for chain in whole.chains]
+    assert len(list(netlink_rules(whole, names))) == left_out
+    kept = [rule for chain in without_affinity_updates(whole).chains for rule in chain.rules]
+    assert sum(isinstance(rule, AffinityUpdate) for rule in kept) == 2 - left_out
+    assert list(netlink_rules(whole, ["remember"])) == []
+
+
+def test_stateless_affinity_remembers_nobody() -> None:
+    options = Options(stateless_ipv6_affinity=True)
+    chains = {chain.name: chain.rules for chain in skeleton(Family.IPV6, options, STICKY).chains}
+    assert "remember-60" not in chains
+    assert "jhash ip6 saddr mod 2" in str(chains["sticky-2"])
+    assert skeleton(Family.IPV4, options, STICKY) == skeleton(Family.IPV4, Options(), STICKY)
+
+
+def test_a_set_that_is_not_declared() -> None:
+    with pytest.raises(KeyError):
+        TINY.set("nothing")
