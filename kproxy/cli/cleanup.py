@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from kproxy.cli import options
@@ -32,13 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
     require_root()
     store = Store(arguments.state_dir)
     removed: list[str] = []
-    with Netlink() as netlink:
+    lock = store.lock() if store.directory.exists() else nullcontext()
+    with lock, Netlink() as netlink:
         for family in Family:
             if has_table(netlink, family):
                 libnftables.run(f"delete table {family} {TABLE}")
                 removed.append(f"table {family} {TABLE}")
-    if not arguments.keep_state:
-        removed += map(str, store.remove())
+        if not arguments.keep_state:
+            removed += map(str, store.remove())
     for name in removed:
         print(f"removed {name}")
     if not removed:

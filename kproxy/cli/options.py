@@ -14,6 +14,7 @@ from kproxy.decode import Decoded, decode
 from kproxy.kernel.host import all_addresses, host_name, primary_addresses
 from kproxy.model import Address, ClusterState, Network, Node, family_of, network_family, parse_address
 from kproxy.problems import Problem, UsageError
+from kproxy.resolve.frontends import merged
 from kproxy.sources.files import read_documents
 from kproxy.standalone.allocate import Ranges
 
@@ -30,8 +31,8 @@ def _network(text: str) -> Network:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """`A[,B...]`: CIDRs."""
-    return tuple(_network(part) for part in text.split(","))
+    """`A[,B...]`: CIDRs; what overlaps is one, since nft takes no overlapping intervals."""
+    return tuple(merged(_network(part) for part in text.split(",")))
 
 
 def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
@@ -41,7 +42,7 @@ def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
 
 def network_per_family(text: str) -> tuple[Network, ...]:
     """`A[,B]`: CIDRs, one of each family at most."""
-    values = networks(text)
+    values = tuple(_network(part) for part in text.split(","))
     if len({value.version for value in values}) < len(values):
         raise argparse.ArgumentTypeError(f"{text}: one CIDR of each family at most")
     return values

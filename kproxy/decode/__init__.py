@@ -159,7 +159,7 @@ class _Decoder:
                     self.add(Document(document.source, item), _item_type(meta))
             else:
                 self._add_object(document, meta)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.doubt.everything = True
             self.problems.append(Problem(document.source, "", *_describe(error)))
 

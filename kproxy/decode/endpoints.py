@@ -6,9 +6,17 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from kproxy.decode import wire
-from kproxy.decode.fields import FAMILIES, FieldError, checked, object_name, origin, port_number, protocol
+from kproxy.decode.fields import (
+    FAMILIES,
+    FieldError,
+    checked,
+    object_name,
+    origin,
+    port_number,
+    protocol,
+    unicast_address,
+)
 from kproxy.model import (
-    Address,
     ClusterNode,
     Endpoint,
     EndpointPort,
@@ -17,7 +25,6 @@ from kproxy.model import (
     NamespacedName,
     Pod,
     family_of,
-    parse_ip,
 )
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -25,16 +32,6 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 NO_CONDITIONS = wire.EndpointConditions()
 NO_HINTS = wire.EndpointHints()
-
-
-def _endpoint_address(path: str, text: str) -> Address:
-    """An address that packets can be sent on to; the API server refuses the others, too."""
-    ip = checked(path, parse_ip, text)
-    if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast:
-        raise FieldError(
-            path, f"{text} cannot be an endpoint (loopback, link-local, multicast or unspecified)"
-        )
-    return ip.packed
 
 
 def _endpoint_ports(path: str, entries: list[wire.EndpointPort] | None) -> tuple[EndpointPort, ...]:
@@ -61,7 +58,7 @@ def _hints(entries: list[wire.Hint] | None) -> tuple[str, ...]:
 def _endpoint(path: str, family: Family, given: wire.Endpoint) -> Endpoint:
     if not given.addresses:
         raise FieldError(f"{path}.addresses", "is empty")
-    address = _endpoint_address(f"{path}.addresses[0]", given.addresses[0])
+    address = unicast_address(f"{path}.addresses[0]", given.addresses[0])
     if family_of(address) is not family:
         raise FieldError(f"{path}.addresses[0]", f"{given.addresses[0]} is not of the slice's family")
     conditions = given.conditions or NO_CONDITIONS
@@ -108,14 +105,18 @@ def _subset_endpoints(path: str, subset: wire.EndpointSubset) -> Iterator[Endpoi
         ("notReadyAddresses", subset.not_ready_addresses, False),
     ):
         for index, given in enumerate(entries or []):
-            address = _endpoint_address(f"{path}.{key}[{index}].ip", given.ip)
+            address = unicast_address(f"{path}.{key}[{index}].ip", given.ip)
             yield Endpoint(address, ready, ready, False, given.node_name or "", _pod_name(given.target_ref))
 
 
 def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
-    """A legacy Endpoints as the slices that Kubernetes would mirror it to: one per subset and family."""
+    """A legacy Endpoints as the slices that Kubernetes would mirror it to: one per subset and family.
+
+    The first one is empty, and says that endpoints were given even if there are none.
+    """
     name = object_name(given.metadata)
-    slices = []
+    place = origin(source, given.metadata)
+    slices = [EndpointSlice(name, place, name.name, Family.IPV4, (), (), legacy=True)]
     for index, subset in enumerate(given.subsets or []):
         path = f"subsets[{index}]"
         ports = _endpoint_ports(f"{path}.ports", subset.ports)
@@ -123,7 +124,6 @@ def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
         for family in Family:
             members = tuple(e for e in endpoints if family_of(e.address) is family)
             if members:
-                place = origin(source, given.metadata)
                 slices.append(EndpointSlice(name, place, name.name, family, ports, members, legacy=True))
     return slices
 
@@ -150,7 +150,7 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
         name=name,
         origin=origin(source, given.metadata),
         labels=given.metadata.labels or {},
-        addresses=tuple(dict.fromkeys(_endpoint_address(path, text) for path, text in texts)),
+        addresses=tuple(dict.fromkeys(unicast_address(path, text) for path, text in texts)),
         ports=tuple(ports),
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
         terminating=given.metadata.deletion_timestamp is not None,

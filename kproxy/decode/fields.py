@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from kproxy.decode import wire
-from kproxy.model import Family, NamespacedName, Origin, Protocol
+from kproxy.model import Address, Family, NamespacedName, Origin, Protocol, parse_ip
 
 T = TypeVar("T")
 
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+"""What the API server takes for a name (DNS-1123)."""
 FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 
 
@@ -48,9 +51,21 @@ def object_name(metadata: wire.Metadata) -> NamespacedName:
     """The object's identity; namespace default if absent."""
     if not metadata.name:
         raise FieldError("metadata.name", "is missing")
-    return NamespacedName(metadata.namespace or "default", metadata.name)
+    name = NamespacedName(metadata.namespace or "default", metadata.name)
+    for path, text, limit in (("metadata.namespace", name.namespace, 63), ("metadata.name", name.name, 253)):
+        if not SUBDOMAIN.fullmatch(text) or len(text) > limit:
+            raise FieldError(path, f"{text!r} is not a name: lower-case letters, digits, - and .")
+    return name
 
 
 def origin(source: str, metadata: wire.Metadata) -> Origin:
     """Where it came from."""
     return Origin(source, metadata.creation_timestamp or "")
+
+
+def unicast_address(path: str, text: str) -> Address:
+    """An address that packets of any host can be sent to; the API server refuses the others, too."""
+    ip = checked(path, parse_ip, text)
+    if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast:
+        raise FieldError(path, f"{text} will not do: it is loopback, link-local, multicast or unspecified")
+    return ip.packed

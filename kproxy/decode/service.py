@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 
 from kproxy.decode import wire
-from kproxy.decode.fields import FAMILIES, FieldError, checked, object_name, origin, port_number, protocol
-from kproxy.model import Address, Balance, Family, Network, Service, ServicePort, family_of, parse_address
+from kproxy.decode.fields import (
+    FAMILIES,
+    FieldError,
+    checked,
+    object_name,
+    origin,
+    port_number,
+    protocol,
+    unicast_address,
+)
+from kproxy.model import Address, Balance, Family, Network, Service, ServicePort, family_of
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 WEIGHTS = "kproxy.io/weights"
@@ -16,6 +26,7 @@ MAX_WEIGHT = 100
 DEFAULT_AFFINITY_SECONDS = 10800
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 POLICIES = ("Cluster", "Local")
 
 
@@ -25,6 +36,10 @@ def _service_port(path: str, given: wire.ServicePort, alone: bool) -> ServicePor
     target = given.target_port
     if isinstance(target, int):
         target = port_number(f"{path}.targetPort", target) if target else None
+    elif target and (target.isdigit() or not LABEL.fullmatch(target)):
+        raise FieldError(f"{path}.targetPort", f"{target!r} is neither a number nor a port's name")
+    if given.name and not LABEL.fullmatch(given.name):
+        raise FieldError(f"{path}.name", f"{given.name!r} is not a name: lower-case letters, digits and -")
     return ServicePort(
         name=given.name or "",
         protocol=protocol(f"{path}.protocol", given.protocol),
@@ -44,6 +59,8 @@ def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort,
         for earlier in ports:
             if earlier.name == port.name:
                 raise FieldError(f"spec.ports[{index}].name", f"{port.name!r} is given twice")
+            if earlier.node_port and (earlier.node_port, earlier.protocol) == (port.node_port, port.protocol):
+                raise FieldError(f"spec.ports[{index}].nodePort", f"{port.node_port} is given twice")
             if (earlier.port, earlier.protocol) == (port.port, port.protocol):
                 raise FieldError(f"spec.ports[{index}].port", f"{port.port}/{port.protocol} is given twice")
         ports.append(port)
@@ -55,7 +72,7 @@ def _cluster_ips(spec: wire.ServiceSpec) -> tuple[Address, ...]:
     if spec.cluster_ip and spec.cluster_ips and spec.cluster_ips[0] != spec.cluster_ip:
         raise FieldError("spec.clusterIPs[0]", f"differs from spec.clusterIP {spec.cluster_ip}")
     plural = "spec.clusterIPs[{}]" if spec.cluster_ips else "spec.clusterIP"
-    addresses = tuple(checked(plural.format(i), parse_address, text) for i, text in enumerate(texts))
+    addresses = tuple(unicast_address(plural.format(i), text) for i, text in enumerate(texts))
     if len({family_of(address) for address in addresses}) < len(addresses):
         raise FieldError("spec.clusterIPs", "has two addresses of one family")
     return addresses
@@ -96,7 +113,7 @@ def _choice(path: str, text: str | None, choices: tuple[str, ...]) -> str:
 
 
 def _addresses(path: str, texts: list[str] | None) -> tuple[Address, ...]:
-    return tuple(checked(f"{path}[{index}]", parse_address, text) for index, text in enumerate(texts or []))
+    return tuple(unicast_address(f"{path}[{index}]", text) for index, text in enumerate(texts or []))
 
 
 def _source_ranges(texts: list[str] | None) -> tuple[Network, ...]:
@@ -112,7 +129,7 @@ def _load_balancer_ips(status: wire.ServiceStatus | None) -> tuple[Address, ...]
     """Ingress addresses that the node serves; those of mode Proxy are somebody else's."""
     entries = (status and status.load_balancer and status.load_balancer.ingress) or []
     return tuple(
-        checked(f"status.loadBalancer.ingress[{index}].ip", parse_address, entry.ip)
+        unicast_address(f"status.loadBalancer.ingress[{index}].ip", entry.ip)
         for index, entry in enumerate(entries)
         if entry.ip and entry.ip_mode in (None, "", "VIP")
     )
@@ -149,6 +166,9 @@ def service(source: str, given: wire.Service) -> list[Service]:
     spec = given.spec
     labels, annotations = given.metadata.labels or {}, given.metadata.annotations or {}
     kind = _choice("spec.type", spec.type, SERVICE_TYPES)
+    name = object_name(given.metadata)
+    if not LABEL.fullmatch(name.name):
+        raise FieldError("metadata.name", f"{name.name!r} is not a Service's name: it has to be a DNS label")
     headless = spec.cluster_ip == "None" or spec.cluster_ips == ["None"]
     if headless and kind != "ClusterIP":
         raise FieldError("spec.clusterIP", f"None does not go with type {kind}")
@@ -160,7 +180,7 @@ def service(source: str, given: wire.Service) -> list[Service]:
     external = _choice("spec.externalTrafficPolicy", spec.external_traffic_policy, POLICIES)
     return [
         Service(
-            name=object_name(given.metadata),
+            name=name,
             origin=origin(source, given.metadata),
             type=kind,
             ports=_service_ports(spec, required=kind != "ExternalName" and not headless),

@@ -1,4 +1,4 @@
-"""nf_tables over netlink, for what has to be fast: elements out and in, dumps, one batch per transaction.
+"""Netfilter over netlink, for what has to be fast: elements out and in, dumps, one batch per transaction.
 
 Written for elements by the ten thousand: an element is packed by joining four byte strings,
 and read by position. The rules and declarations are libnftables' work (libnftables.py), save
@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -34,6 +34,8 @@ GOTO, JUMP = -4, -3
 VERDICTS = {0: "drop", 1: "accept", -5: "return", -1: "continue"}
 CHUNK = 60_000
 """Bytes of elements per message: an attribute's length has 16 bits."""
+TOGETHER = 500
+"""Messages without a transaction per system call: their answers must fit into the socket's buffer."""
 ELEMENT_COMMENT = 0  # type of the record in an element's user data
 
 
@@ -230,7 +232,7 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
 
 
 class Netlink:
-    """A socket to nf_tables in the network namespace that the thread is in."""
+    """A socket to netfilter in the network namespace that the thread is in."""
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
@@ -270,8 +272,12 @@ class Netlink:
 
     def dump(self, kind: Message, family: Family, body: bytes = b"") -> Iterator[memoryview]:
         """The attributes of every object; NetlinkError (ENOENT: no such table or set), Interrupted."""
+        return self.listing(SUBSYSTEM << 8 | kind, family, body)
+
+    def listing(self, kind: int, family: Family, body: bytes) -> Iterator[memoryview]:
+        """What a message of any of netfilter's subsystems lists; errors as of `dump`."""
         sequence = self._next()
-        self._socket.send(_nft(kind, DUMP, sequence, family, body))
+        self._socket.send(message(kind, DUMP, sequence, FAMILIES[family], body))
         interrupted = False
         for reply, flags, content in self._replies(sequence):
             interrupted |= bool(flags & DUMP_INTERRUPTED)
@@ -297,6 +303,26 @@ class Netlink:
             (number,) = struct.unpack(">I", dict(attributes(content[4:]))[1])
             return int(number)
         raise AssertionError("unreachable: a socket that ends raises")
+
+    def each(self, kind: int, family: Family, bodies: Sequence[bytes]) -> list[NetlinkError]:
+        """Send messages that stand each for itself; why those were refused that were."""
+        failures: list[NetlinkError] = []
+        for start in range(0, len(bodies), TOGETHER):
+            begin, parts = self._sequence + 1, []
+            for body in bodies[start : start + TOGETHER]:
+                parts.append(message(kind, 0, self._next(), FAMILIES[family], body))
+            parts[-1] = message(kind, ACK, self._sequence, FAMILIES[family], body)
+            self._socket.send(b"".join(parts))
+            for reply, _, content in self._replies(begin):
+                if reply != NLMSG_ERROR:
+                    continue
+                try:
+                    _check(content)
+                except NetlinkError as error:
+                    failures.append(error)
+                if struct.unpack_from("=I", content, 12)[0] == self._sequence:
+                    break
+        return failures
 
     def elements(self, family: Family, name: str) -> Iterator[memoryview]:
         """The elements of a set or map of our table, raw."""

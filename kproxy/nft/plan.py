@@ -159,16 +159,19 @@ def plan(
                     todo[place] = None
     result = plan_frontends(applied, todo, kept)
     kept_keys = {place.key for place in stay}
+    some_kept = bool(stay) or any(kept(owner_of(target.comment)) for target in targets.values())
     for name, members in elements.items():
-        _change_set(result.switch, applied[name], name, members, kept_keys)
+        if name == "hairpin" and some_kept:  # it does not tell whose an endpoint is
+            members = {**applied[name], **members}
+        _change_set(result.switch, name, applied[name], members, kept_keys)
     _sweep_strays(result, applied, stay | targets.keys())
     return result
 
 
 def _change_set(
     switch: Transaction,
-    held: Mapping[bytes, Value],
     name: str,
+    held: Mapping[bytes, Value],
     members: Mapping[bytes, Value],
     kept_keys: set[bytes],
 ) -> None:
@@ -180,7 +183,7 @@ def _change_set(
     for key, value in held.items():
         if key in members:
             continue
-        if kept_keys and (name == "hairpin" or key[:width] in kept_keys or key in addresses):
+        if kept_keys and (key[:width] in kept_keys or key in addresses):
             continue
         switch.change(name, key, value, None)
 

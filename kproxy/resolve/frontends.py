@@ -49,11 +49,11 @@ def source_ranges(service: Service, address: Address, node: Node) -> tuple[Netwo
     own = [ip_address(a) for a in node.addresses if family_of(a) is family]
     if any(a in network for a in own for network in ranges):
         ranges += [ip_network(a) for a in service.load_balancer_ips if family_of(a) is family]
-    return tuple(_merged(ranges)) if ranges else None
+    return tuple(merged(ranges)) if ranges else None
 
 
-def _merged(ranges: Iterable[Network]) -> Iterator[Network]:
-    """No two of them overlap, which the kernel would refuse."""
+def merged(ranges: Iterable[Network]) -> Iterator[Network]:
+    """The same addresses in ranges of which no two overlap, which the kernel would refuse."""
     ranges = list(ranges)
     yield from collapse_addresses(network for network in ranges if isinstance(network, IPv4Network))
     yield from collapse_addresses(network for network in ranges if isinstance(network, IPv6Network))

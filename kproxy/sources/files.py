@@ -22,7 +22,9 @@ from kproxy.decode import Document
 from kproxy.problems import Problem
 
 SUFFIXES = (".yaml", ".yml", ".json")
-_SEPARATOR = re.compile(r"^---(?=\s|$).*$", re.MULTILINE)
+_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+_BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
+_DIRECTIVES = re.compile(r"(\s*%.*\n|\s*#.*\n|\s+)*")
 
 
 class _Loader(yaml.CSafeLoader):
@@ -72,10 +74,12 @@ def parse(source: str, data: bytes) -> Iterator[Document | Problem]:
     except UnicodeDecodeError as error:
         yield Problem(source, "", "", f"is not UTF-8 (byte {error.start})")
         return
-    start = 0
+    start = line = 0
     for separator in [*_SEPARATOR.finditer(text), None]:
         end = separator.start() if separator else len(text)
-        yield from _parse_yaml(source, text[start:end], text.count("\n", 0, start))
+        if not _DIRECTIVES.fullmatch(text, start, end):
+            yield from _parse_yaml(source, text[start:end], line)
+        line += text.count("\n", start, end)
         start = separator.end() if separator else end
 
 
@@ -86,7 +90,8 @@ def _parse_yaml(source: str, text: str, lines_before: int) -> Iterator[Document 
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1 + lines_before}: " if mark else ""
         yield Problem(source, "", "", f"{line}not YAML: {error.problem or error.context}")
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        # PyYAML's constructors let through what a scalar's text makes of Python's.
         yield Problem(source, "", "", f"not YAML: {error}")
     else:
         if content is not None:
@@ -97,6 +102,9 @@ def _parse_json(source: str, data: bytes) -> Iterator[Document | Problem]:
     """One JSON text, kept as text for the decoder; or several in a row."""
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
+    except RecursionError:
+        yield Problem(source, "", "", "not JSON that can be read: it is too deep")
+        return
     except msgspec.DecodeError as error:
         if "trailing characters" not in str(error):
             yield Problem(source, "", "", f"not JSON: {error}")
@@ -113,4 +121,5 @@ def _parse_json(source: str, data: bytes) -> Iterator[Document | Problem]:
             yield Problem(source, "", "", f"line {error.lineno}: not JSON: {error.msg}")
             return
         yield Document(source, content)
-        position += len(text[position:]) - len(text[position:].lstrip())
+        between = _BETWEEN.match(text, position)
+        position = between.end() if between else position

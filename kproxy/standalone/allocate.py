@@ -10,7 +10,7 @@ Pure: `Allocations` in, `Allocations` out; standalone/store.py keeps them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from kproxy.model import (
     Family,
     NamespacedName,
     Network,
+    Protocol,
     Service,
     ServicePort,
     family_of,
@@ -96,8 +97,8 @@ def _port_range(ports: tuple[int, int]) -> tuple[int, int, int]:
 
 def service_families(service: Service, available: tuple[Family, ...]) -> tuple[Family, ...]:
     """The families that a service gets ClusterIPs of, the primary one first."""
-    asked = service.families or tuple(family_of(address) for address in service.cluster_ips)
-    families = asked or available[:1]
+    given = tuple(family_of(address) for address in service.cluster_ips)
+    families = tuple(dict.fromkeys(service.families + given)) or available[:1]
     if service.family_policy == "SingleStack":
         return families[:1]
     if service.family_policy in ("PreferDualStack", "RequireDualStack"):
@@ -111,14 +112,17 @@ class _Ledger:
     """Who has what, while it is being worked out."""
 
     def __init__(self, ranges: Ranges) -> None:
-        self.node_ports = ranges.node_ports
         self.cidrs = {network_family(network): network for network in ranges.service_cidrs}
-        self.owners: dict[Resource, NamespacedName] = {}
+        self.spans: dict[str, tuple[int, int, int]] = {
+            **{family: _address_range(network) for family, network in self.cidrs.items()},
+            **{protocol: _port_range(ranges.node_ports) for protocol in Protocol},
+        }
+        self.owners: dict[Resource, Claim] = {}
         self.claims: dict[NamespacedName, dict[Claim, Resource]] = defaultdict(dict)
 
     def take(self, claim: Claim, resource: Resource) -> bool:
-        """Whether `claim` has `resource` now; False if another service has it."""
-        if self.owners.setdefault(resource, claim.service) != claim.service:
+        """Whether `claim` has `resource` now; False if another claim has it."""
+        if self.owners.setdefault(resource, claim) != claim:
             return False
         self.claims[claim.service][claim] = resource
         return True
@@ -127,12 +131,33 @@ class _Ledger:
         for resource in self.claims.pop(service, {}).values():
             del self.owners[resource]
 
+    def keep_only(self, service: NamespacedName, needed: Set[Claim]) -> None:
+        """Let go of what a service held for ports or families that it no longer has."""
+        mine = self.claims[service]
+        for claim in mine.keys() - needed:
+            del self.owners[mine.pop(claim)]
+
     def of(self, claim: Claim) -> Resource | None:
         return self.claims[claim.service].get(claim)
 
-    def allocate(self, claim: Claim, kind: str, span: tuple[int, int, int]) -> Resource | None:
+    def span(self, kind: str) -> tuple[int, int, int] | None:
+        """First and last number of a kind, and the size of the static band; None: there is no range."""
+        return self.spans.get(kind)
+
+    def in_range(self, resource: Resource) -> bool:
+        """Whether there is a range that it is outside of."""
+        span = self.spans.get(resource.kind)
+        return span is None or span[0] <= resource.value <= span[1]
+
+    def range_of(self, kind: str) -> str:
+        """The flag that says where resources of a kind come from."""
+        if kind in self.cidrs:
+            return f"--service-cidr {self.cidrs[Family(kind)]}"
+        return "--service-node-port-range {}-{}".format(*self.spans[kind])
+
+    def allocate(self, claim: Claim, kind: str) -> Resource | None:
         """Something free, at the first place that the claim's name leads to."""
-        for value in _places(f"{claim.service} {claim.what}", *span):
+        for value in _places(f"{claim.service} {claim.what}", *self.spans[kind]):
             if self.take(claim, resource := Resource(kind, value)):
                 return resource
         return None
@@ -142,65 +167,76 @@ def _port_claim(service: Service, port: ServicePort) -> Claim:
     return Claim(service.name, f"{port.name}/{port.protocol}")
 
 
-def _requests(ledger: _Ledger, service: Service) -> Iterator[tuple[str, Claim, Resource, str]]:
-    """What the manifest asks for: field, claim, resource and its text; refused if out of range."""
-    for index, address in enumerate(service.cluster_ips):
-        path, text = f"spec.clusterIPs[{index}]" if index else "spec.clusterIP", format_address(address)
-        resource = Resource(family_of(address), int.from_bytes(address, "big"))
-        network = ledger.cidrs.get(family_of(address))
-        if network is not None and not int(network[0]) < resource.value <= _address_range(network)[1]:
-            raise _Refused(path, f"{text} is not an address of --service-cidr {network}")
-        yield path, Claim(service.name, family_of(address)), resource, text
-    low, high = ledger.node_ports
-    for index, port in enumerate(service.ports if service.wants_node_ports else ()):
+def _asked(service: Service) -> Iterator[tuple[Claim, Resource]]:
+    """What the manifest asks for."""
+    for address in service.cluster_ips:
+        family = family_of(address)
+        yield Claim(service.name, family), Resource(family, int.from_bytes(address, "big"))
+    for port in service.ports if service.wants_node_ports else ():
         if port.node_port:
-            path, text = f"spec.ports[{index}].nodePort", f"{port.node_port}/{port.protocol}"
-            if not low <= port.node_port <= high:
-                raise _Refused(path, f"{text} is not in --service-node-port-range {low}-{high}")
-            yield path, _port_claim(service, port), Resource(port.protocol, port.node_port), text
-
-
-def _needs(ledger: _Ledger, service: Service) -> Iterator[tuple[str, Claim, str, tuple[int, int, int], str]]:
-    """Everything that it ought to have: field, claim, kind, range (first, last, static) and its name."""
-    for family in service_families(service, tuple(ledger.cidrs)):
-        claim, network = Claim(service.name, family), ledger.cidrs.get(family)
-        if network is not None:
-            yield "spec.clusterIP", claim, family, _address_range(network), f"--service-cidr {network}"
-        elif ledger.of(claim) is None:
-            raise _Refused("spec.ipFamilies", f"there is no --service-cidr of family {family}")
-    low, high = ledger.node_ports
-    for index, port in enumerate(service.ports if service.wants_node_ports else ()):
-        path, name = f"spec.ports[{index}].nodePort", f"--service-node-port-range {low}-{high}"
-        yield path, _port_claim(service, port), port.protocol, _port_range((low, high)), name
+            yield _port_claim(service, port), Resource(port.protocol, port.node_port)
 
 
 def _reserve_held(ledger: _Ledger, service: Service, held: Mapping[Claim, Resource]) -> None:
     """Take what it had before, where the manifest asks for nothing else and the range still allows it."""
-    try:
-        asked = {claim: resource for _, claim, resource, _ in _requests(ledger, service)}
-        for _, claim, kind, (low, high, _), _ in _needs(ledger, service):
-            resource = held.get(claim)
-            if resource is None or asked.get(claim, resource) != resource:
-                continue
-            if resource.kind == kind and low <= resource.value <= high:
-                ledger.take(claim, resource)
-    except _Refused:
-        return  # said again, and reported, when its turn comes
+    asked = dict(_asked(service))
+    for claim, resource in held.items():
+        if asked.get(claim, resource) == resource and ledger.in_range(resource):
+            ledger.take(claim, resource)
 
 
 def _grant(ledger: _Ledger, service: Service) -> Service:
-    for path, claim, resource, text in _requests(ledger, service):
+    """Give it what it asks for, or refuse."""
+    for claim, resource in _asked(service):
+        if not ledger.in_range(resource):
+            raise _Refused(
+                _field(service, claim), f"{_text(resource)} is not in {ledger.range_of(resource.kind)}"
+            )
         if not ledger.take(claim, resource):
-            raise _Refused(path, f"{text} belongs to Service {ledger.owners[resource]}, which is older")
+            owner = ledger.owners[resource].service
+            whose = "another port" if owner == service.name else f"Service {owner}"
+            raise _Refused(_field(service, claim), f"{_text(resource)} belongs to {whose}")
     return service
+
+
+def _text(resource: Resource) -> str:
+    """An address, or `30123/tcp`."""
+    if resource.kind in list(Family):
+        return format_address(resource.value.to_bytes(Family(resource.kind).width, "big"))
+    return f"{resource.value}/{resource.kind}"
+
+
+def _field(service: Service, claim: Claim) -> str:
+    """Where a manifest asks for it."""
+    for index, address in enumerate(service.cluster_ips):
+        if claim.what == family_of(address) and index:
+            return f"spec.clusterIPs[{index}]"
+    for index, port in enumerate(service.ports):
+        if claim == _port_claim(service, port):
+            return f"spec.ports[{index}].nodePort"
+    return "spec.clusterIP"
+
+
+def _claims(service: Service, families: tuple[Family, ...]) -> dict[Claim, str]:
+    """Everything that it ought to have, and of which kind."""
+    claims: dict[Claim, str] = {Claim(service.name, family): family for family in families}
+    if service.wants_node_ports:
+        claims.update((_port_claim(service, port), port.protocol) for port in service.ports)
+    return claims
 
 
 def _complete(ledger: _Ledger, service: Service) -> Service:
     """The service with all its addresses and node ports."""
-    for path, claim, kind, span, range_ in _needs(ledger, service):
-        if ledger.of(claim) is None and ledger.allocate(claim, kind, span) is None:
-            raise _Refused(path, f"nothing is free in {range_}")
     families = service_families(service, tuple(ledger.cidrs))
+    needed = _claims(service, families)
+    ledger.keep_only(service.name, needed.keys())
+    for claim, kind in needed.items():
+        if ledger.of(claim) is not None:
+            continue
+        if ledger.span(kind) is None:
+            raise _Refused("spec.ipFamilies", f"there is no --service-cidr of family {kind}")
+        if ledger.allocate(claim, kind) is None:
+            raise _Refused(_field(service, claim), f"nothing is free in {ledger.range_of(kind)}")
     mine = ledger.claims[service.name]
     return msgspec.structs.replace(
         service,

@@ -7,6 +7,7 @@ allocate is decided in standalone/allocate.py.
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -38,21 +39,27 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Wait until no other kproxy works on this state, and hold it; makes the directory."""
         path = self.directory / LOCK
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except OSError as error:
-            raise self._error(path, error.strerror or str(error)) from None
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        while True:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+                file = path.open("w")
+            except OSError as error:
+                raise self._error(path, error.strerror or str(error)) from None
+            with file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    yield
+                    return
 
     def load(self) -> dict[Claim, Resource]:
         """What was given out; {} if there is no state yet."""
         try:
             if not self.path.exists():
                 return {}
-            with closing(self._connect("ro")) as database:
+            # "rw": a save that was killed is rolled back first, where the file can be written.
+            with closing(self._connect("rw")) as database:
+                if not database.execute("SELECT name FROM sqlite_master").fetchall():
+                    return {}
                 rows = database.execute("SELECT namespace, service, what, kind, value FROM allocations")
                 return {
                     Claim(NamespacedName(namespace, service), what): Resource(kind, int(value))
@@ -82,7 +89,10 @@ class Store:
             raise self._error(self.path, str(error)) from None
 
     def remove(self) -> list[Path]:
-        """Delete every file of ours, and the directory if that leaves it empty; what was deleted."""
+        """Delete every file of ours, and the directory if that leaves it empty; what was deleted.
+
+        For who holds the lock; who waits for it finds its file gone and makes another.
+        """
         names = [DATABASE, f"{DATABASE}-journal", LOCK]
         removed = [path for name in names if (path := self.directory / name).exists()]
         try:

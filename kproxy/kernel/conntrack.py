@@ -1,0 +1,88 @@
+"""The kernel's table of connections: which UDP flows are in it, and the end of those that are stale.
+
+nft/flows.py says which ones; here they are found and deleted. Guaranteed, for each family:
+
+- When a sync or a change returns, no entry of the UDP frontends it was about leads to an endpoint
+  that is gone, and none of a frontend that has endpoints leads past them. Nothing else is deleted:
+  no other protocol, address or port, and no flow to an endpoint that serves.
+- A full sync looks at all UDP frontends, so it also ends what a crash between the switch of the
+  table and this left behind; of a frontend that went, as long as its slots are still in the
+  table, and they are removed after this. Where nothing is stale, it deletes nothing.
+- An entry that is made anew while this runs is another one (its id differs), and stays.
+
+A packet that was being evaluated when the table was switched has had its entry made by the time
+the list is read, unless something holds packets back for longer than that (a queue to user space).
+
+The kernel lists the entries of one port (5.8 and later; older ones list all) or, for frontends
+with many ports, all of UDP; the rest is told apart here, by position: the two tuples come first,
+their fields always in this order. Measured with 100,000 entries: 0.05 s for one port, 0.4 s for all,
+where pyroute2 takes 9 s to decode them, and 38 s for its own entries. Layout and numbers:
+linux/netfilter/nfnetlink_conntrack.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+from kproxy.kernel.netlink import Netlink, attribute, attributes, is_missing, nested
+from kproxy.model import Family, Protocol
+from kproxy.nft.flows import Rule, stale
+
+GET, DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
+TUPLE_ORIG, ZONE, ID, FILTER = 1, 18, 12, 25
+TUPLE_PROTO, PROTO_NUMBER, PROTO_DESTINATION = 2, 1, 3
+BY_PROTOCOL, BY_DESTINATION_PORT = 1 << 3, 1 << 5  # CTA_FILTER_F_*
+FEW_PORTS = 2
+"""Lists of one port that together cost less than one of all: a service port has its own and a node port."""
+
+
+def delete_stale(netlink: Netlink, family: Family, rules: Mapping[bytes, Rule]) -> int:
+    """Delete the UDP entries that are stale by these rules; how many they were.
+
+    NetlinkError if the kernel has no such interface, or refuses.
+    """
+    found = list(stale(_udp(netlink, family, rules), rules))
+    failures = netlink.each(DELETE, family, [_identity(entry) for entry in found])
+    for failure in failures:
+        if not is_missing(failure):  # it ended by itself
+            raise failure
+    return len(found) - len(failures)
+
+
+def _udp(
+    netlink: Netlink, family: Family, rules: Mapping[bytes, Rule]
+) -> Iterator[tuple[bytes, bytes, memoryview]]:
+    """UDP entries, among them all with these destinations: packed address . port, endpoint, attributes."""
+    ports = {frontend[-4:-2] for frontend in rules}
+    filters = [_filter(port) for port in sorted(ports)] if len(ports) <= FEW_PORTS else [_filter()]
+    width = family.width
+    # TUPLE { IP { source, destination }, PROTO { number, source port, destination port } }, and with a
+    # zone of its own a ZONE after them. A port's padding is zero, so that it reads as a packed one.
+    original = struct.Struct(f"=H{14 + width}x{width}s8xB15x4s").unpack_from
+    reply = struct.Struct(f"=12x{width}s{20 + width}x4s").unpack_from
+    for wanted in filters:
+        for entry in netlink.listing(GET, family, wanted):
+            length, address, protocol, port = original(entry)
+            if protocol == Protocol.UDP.number:
+                source, source_port = reply(entry, (length + 3) & ~3)
+                yield address + port, source + source_port, entry
+
+
+def _filter(port: bytes | None = None) -> bytes:
+    number = attribute(PROTO_NUMBER, bytes([Protocol.UDP.number]))
+    flags = BY_PROTOCOL
+    if port is not None:
+        number += attribute(PROTO_DESTINATION, port)
+        flags |= BY_DESTINATION_PORT
+    original, reply = (attribute(kind, struct.pack("=I", bits)) for kind, bits in ((1, flags), (2, 0)))
+    return nested(TUPLE_ORIG, nested(TUPLE_PROTO, number)) + nested(FILTER, original, reply)
+
+
+def _identity(entry: memoryview) -> bytes:
+    """What tells the kernel which entry is meant: its original tuple, its zone, its id."""
+    return b"".join(
+        attribute(kind, bytes(content)) if kind != TUPLE_ORIG else nested(kind, bytes(content))
+        for kind, content in attributes(entry)
+        if kind in (TUPLE_ORIG, ZONE, ID)
+    )
