@@ -113,6 +113,7 @@ class _Ledger:
 
     def __init__(self, ranges: Ranges) -> None:
         self.cidrs = {network_family(network): network for network in ranges.service_cidrs}
+        # First and last number of each kind, and the size of the static band.
         self.spans: dict[str, tuple[int, int, int]] = {
             **{family: _address_range(network) for family, network in self.cidrs.items()},
             **{protocol: _port_range(ranges.node_ports) for protocol in Protocol},
@@ -140,12 +141,8 @@ class _Ledger:
     def of(self, claim: Claim) -> Resource | None:
         return self.claims[claim.service].get(claim)
 
-    def span(self, kind: str) -> tuple[int, int, int] | None:
-        """First and last number of a kind, and the size of the static band; None: there is no range."""
-        return self.spans.get(kind)
-
     def in_range(self, resource: Resource) -> bool:
-        """Whether there is a range that it is outside of."""
+        """Whether it is where it should be; where no range is known, everything is."""
         span = self.spans.get(resource.kind)
         return span is None or span[0] <= resource.value <= span[1]
 
@@ -233,7 +230,7 @@ def _complete(ledger: _Ledger, service: Service) -> Service:
     for claim, kind in needed.items():
         if ledger.of(claim) is not None:
             continue
-        if ledger.span(kind) is None:
+        if kind not in ledger.spans:
             raise _Refused("spec.ipFamilies", f"there is no --service-cidr of family {kind}")
         if ledger.allocate(claim, kind) is None:
             raise _Refused(_field(service, claim), f"nothing is free in {ledger.range_of(kind)}")

@@ -8,9 +8,10 @@ ports resolve to other numbers go to other slices, as in Kubernetes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kproxy.model import (
+    ClusterNode,
     ClusterState,
     Endpoint,
     EndpointPort,
@@ -21,6 +22,8 @@ from kproxy.model import (
     Service,
     family_of,
 )
+
+PREFER_ZONE = ("PreferSameZone", "PreferClose")
 
 
 class PodIndex:
@@ -53,18 +56,33 @@ def resolve_ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
     return tuple(resolved)
 
 
-def _endpoint(service: Service, pod: Pod, address: bytes) -> Endpoint:
-    ready = service.publish_not_ready or (pod.ready and not pod.terminating)
-    return Endpoint(address, ready, pod.ready, pod.terminating, pod.node)
+def _endpoint(service: Service, pod: Pod, address: bytes, nodes: Mapping[str, ClusterNode]) -> Endpoint:
+    zone = nodes[pod.node].zone if pod.node in nodes else ""
+    same_node, same_zone = service.distribution == "PreferSameNode", service.distribution in PREFER_ZONE
+    return Endpoint(
+        address,
+        ready=service.publish_not_ready or (pod.ready and not pod.terminating),
+        serving=pod.ready,
+        terminating=pod.terminating,
+        node=pod.node,
+        pod=pod.name.name,
+        for_nodes=(pod.node,) if same_node and pod.node else (),
+        for_zones=(zone,) if (same_node or same_zone) and zone else (),
+    )
 
 
-def make_slices(service: Service, pods: Iterable[Pod]) -> tuple[EndpointSlice, ...]:
-    """One slice per family and distinct port list, its endpoints in order of pod names."""
+def make_slices(
+    service: Service, pods: Iterable[Pod], nodes: Mapping[str, ClusterNode]
+) -> tuple[EndpointSlice, ...]:
+    """One slice per family and distinct port list, its endpoints in order of pod names.
+
+    spec.trafficDistribution becomes hints: for the pod's own node, for its zone.
+    """
     groups: dict[tuple[Family, tuple[EndpointPort, ...]], list[Endpoint]] = defaultdict(list)
     for pod in sorted(pods, key=lambda pod: pod.name):
         ports = resolve_ports(service, pod)
         for address in pod.addresses:
-            groups[family_of(address), ports].append(_endpoint(service, pod, address))
+            groups[family_of(address), ports].append(_endpoint(service, pod, address, nodes))
     return tuple(
         EndpointSlice(
             service=service.name,
@@ -87,6 +105,6 @@ def all_slices(state: ClusterState) -> dict[NamespacedName, tuple[EndpointSlice,
     for service in state.services.values():
         if service.selector and service.name not in slices and service.type != "ExternalName":
             slices[service.name] = make_slices(
-                service, index.select(service.name.namespace, service.selector)
+                service, index.select(service.name.namespace, service.selector), state.nodes
             )
     return slices
