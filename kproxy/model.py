@@ -297,6 +297,8 @@ class Frontend(Struct, frozen=True):
     """Seconds; None without ClientIP affinity."""
     source_ranges: tuple[Network, ...] | None = None
     """Who may use it; None: everyone."""
+    serving: tuple[tuple[Address, int], ...] = ()
+    """UDP: (address, port) of every endpoint that serves, used or not: the flows that it has go on."""
 
     def __str__(self) -> str:
         return f"{format_socket(self.address, self.port)}/{self.protocol}"

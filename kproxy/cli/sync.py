@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 
 from kproxy.cli import options
@@ -59,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
                 except KproxyError as error:  # one family failing does not stop the other
                     failures.append(error)
     print_reports(reports, arguments.verbose)
+    for warning in (warning for report in reports for warning in report.warnings):
+        print(f"kproxy: {warning}", file=sys.stderr)
     served = len({frontend.owner.service for frontend in outcome.frontends})
     print(f"{served} services, {len(outcome.frontends)} frontends: " + summary(reports))
     if decoded.ignored:
@@ -88,10 +91,13 @@ def print_reports(reports: Iterable[Report], verbose: bool) -> None:
 
 def summary(reports: Iterable[Report]) -> str:
     """How much was changed, in the kernel's terms."""
-    parts = [
-        f"{report.family}: {report.added} elements in, {report.removed} out" for report in reports if report
-    ]
+    parts = [_part(report) for report in reports if report]
     return "; ".join(parts) if parts else "nothing to change"
+
+
+def _part(report: Report) -> str:
+    ended = f", {report.ended} UDP flows ended" if report.ended else ""
+    return f"{report.family}: {report.added} elements in, {report.removed} out{ended}"
 
 
 def describe(change: FrontendChange) -> str:

@@ -33,6 +33,7 @@ def _target(frontend: Frontend, behind: Backends) -> Target:
         frontend.balance,
         DISCARD if behind.elsewhere else REFUSE,
         str(frontend.owner).encode()[:COMMENT_BYTES].decode(errors="ignore"),
+        frozenset(endpoint_value(*endpoint) for endpoint in frontend.serving),
     )
 
 

@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-from kproxy.kernel.netlink import Netlink, attribute, attributes, is_missing, nested
+from kproxy.kernel.netlink import Interrupted, Netlink, attribute, attributes, is_missing, nested
 from kproxy.model import Family, Protocol
 from kproxy.nft.flows import Rule, stale
 
@@ -37,17 +38,34 @@ FEW_PORTS = 2
 """Lists of one port that together cost less than one of all: a service port has its own and a node port."""
 
 
-def delete_stale(netlink: Netlink, family: Family, rules: Mapping[bytes, Rule]) -> int:
-    """Delete the UDP entries that are stale by these rules; how many they were.
+class Ended(NamedTuple):
+    """What came of it."""
 
-    NetlinkError if the kernel has no such interface, or refuses.
-    """
-    found = list(stale(_udp(netlink, family, rules), rules))
-    failures = netlink.each(DELETE, family, [_identity(entry) for entry in found])
-    for failure in failures:
-        if not is_missing(failure):  # it ended by itself
-            raise failure
-    return len(found) - len(failures)
+    flows: int
+    """Entries that were deleted."""
+    warnings: tuple[str, ...]
+    """Why that may not be all of them, in sentences."""
+
+
+def end_flows(netlink: Netlink, family: Family, rules: Mapping[bytes, Rule]) -> Ended:
+    """Delete the UDP entries that are stale by these rules. Without rules nothing is asked of the kernel."""
+    if not rules:
+        return Ended(0, ())
+    try:
+        found = list(stale(_udp(netlink, family, rules), rules))
+        failures = netlink.each(DELETE, family, [_identity(entry) for entry in found])
+    except (OSError, Interrupted) as error:
+        return Ended(0, (_warning(family, error),))
+    refused = [failure for failure in failures if not is_missing(failure)]  # else it ended by itself
+    return Ended(len(found) - len(failures), tuple(_warning(family, failure) for failure in refused[:1]))
+
+
+def _warning(family: Family, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or "the list of connections was interrupted"
+    return (
+        f"Stale UDP flows ({family}) could not be ended: {reason}. Clients that never pause may stay with "
+        "endpoints that are gone. It needs nf_conntrack_netlink in the kernel; the next sync tries again."
+    )
 
 
 def _udp(

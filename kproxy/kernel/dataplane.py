@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kproxy.compile.elements import Desired
 from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
 from kproxy.kernel import libnftables
+from kproxy.kernel.conntrack import Ended, end_flows
 from kproxy.kernel.netlink import (
     BatchMessage,
     Interrupted,
@@ -31,6 +32,7 @@ from kproxy.kernel.repair import Repair, compare
 from kproxy.kernel.structure import Structure, expected_structure, read_structure
 from kproxy.model import Family, NamespacedName, Protocol
 from kproxy.nft.elements import RANGES, Elements, Value
+from kproxy.nft.flows import Rule, flow_rules
 from kproxy.nft.layout import NUMBERED, Place, Side, Target, affinity_map
 from kproxy.nft.plan import (
     FrontendChange,
@@ -64,9 +66,13 @@ class Report(NamedTuple):
     added: int
     rewritten: tuple[str, ...]
     """Sets and chains that were not as they ought to be; () for a table that was not there."""
+    ended: int = 0
+    """Entries of UDP flows that were deleted, since they led to where nothing serves them any more."""
+    warnings: tuple[str, ...] = ()
+    """What else should have been done and could not: sentences."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.removed or self.added or self.rewritten)
+        return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
 
 
 def _can_destroy() -> bool:
@@ -157,11 +163,14 @@ class Dataplane:
                 error.errno or 0,
             ) from error
 
-    def _execute(self, todo: Plan, rules: list[BatchMessage], sticky: bool) -> None:
+    def _execute(
+        self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[bytes, Rule]
+    ) -> Ended:
         """Commit a plan that `applied` has been given already.
 
         Clients are let go of in the very transaction that takes their endpoints away, and once more
-        after it: a packet may have written an entry meanwhile.
+        after it: a packet may have written an entry meanwhile. Then their UDP flows are ended, before
+        the sweep: if it does not come to that, the slots that are left say whose they are.
         """
         newly_local = {
             change.place.key
@@ -173,10 +182,12 @@ class Dataplane:
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = stale
         self._commit(todo.switch, rules)
-        self._commit(todo.sweep, [])
         for protocol in Protocol if sticky else ():
             stale = stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local)
             self._forget(affinity_map(protocol), stale)
+        ended = end_flows(self.netlink, self.family, flows)
+        self._commit(todo.sweep, [])
+        return ended
 
     def _forget(self, name: str, keys: list[bytes]) -> None:
         for key in keys:
@@ -228,22 +239,24 @@ class Dataplane:
         structure = self.read()
         todo = plan(self.applied, desired.targets, desired.elements, kept)
         self._apply(todo)
+        flows = flow_rules(self.applied, desired.targets, todo, kept)
         needed = shapes(self.applied)
         wanted = self._skeleton(needed)
         repair = compare(structure, self._expect(needed))
         self._numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
         if repair.replace:
             self._replace(wanted)
-            return Report(self.family, todo.changes, *_counts(todo), ("as a whole",))
-        self._execute(todo, self._write_rules(wanted, repair), sticky=True)
+            ended = end_flows(self.netlink, self.family, flows)
+            return Report(self.family, todo.changes, *_counts(todo), ("as a whole",), *ended)
+        ended = self._execute(todo, self._write_rules(wanted, repair), sticky=True, flows=flows)
         self._remove_extra(repair)
-        return Report(self.family, todo.changes, *_counts(todo), repair.damage)
+        return Report(self.family, todo.changes, *_counts(todo), repair.damage, *ended)
 
     def _apply(self, todo: Plan) -> None:
         todo.switch.apply_to(self.applied)
         todo.sweep.apply_to(self.applied)
 
-    def change(self, targets: Mapping[Place, Target | None]) -> Plan:
+    def change(self, targets: Mapping[Place, Target | None]) -> Report:
         """Do what an event asks of these places (None: gone), on top of a `reconcile`d table.
 
         The elements of other sets than verdict and endpoints maps are as they were. A numbered
@@ -261,8 +274,8 @@ class Dataplane:
             chains = [chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)]
             libnftables.run(render_repair(wanted, (), (), chains))
             self._numbered.update(chains)
-        self._execute(todo, [], sticky)
-        return todo
+        ended = self._execute(todo, [], sticky, flow_rules(self.applied, targets, todo))
+        return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
 
 def _counts(todo: Plan) -> tuple[int, int]:

@@ -74,6 +74,8 @@ class Target(NamedTuple):
     """The chain for when there is no endpoint."""
     comment: str
     """`namespace/service:port`: whose frontend this is."""
+    serving: frozenset[bytes] = frozenset()
+    """UDP: endpoints whose flows go on, whether or not new ones go there."""
 
     def verdict(self, side: Side, count: int) -> Verdict:
         """What leads to the slots."""

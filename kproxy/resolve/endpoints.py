@@ -12,6 +12,7 @@ from kproxy.model import (
     EndpointSlice,
     Family,
     Node,
+    Protocol,
     Service,
     ServicePort,
     format_address,
@@ -31,6 +32,8 @@ class Choices(NamedTuple):
     """For external frontends with policy Local: for everyone else."""
     local: tuple[Address, ...]
     """Addresses that are, or may be (their node is not known), on this node."""
+    serving: tuple[tuple[Address, int], ...]
+    """UDP: every endpoint that serves, whoever may use it, terminating or not."""
 
 
 def balance_of(service: Service) -> Balance:
@@ -70,11 +73,16 @@ def _weight(service: Service, pod: str, address: Address) -> int:
     return service.weights.get(pod) or service.weights.get(format_address(address)) or 1
 
 
+def _serving(candidates: Iterable[Candidate]) -> tuple[tuple[Address, int], ...]:
+    return tuple(sorted({(endpoint.address, port) for endpoint, port in candidates if endpoint.serving}))
+
+
 def choices(
     service: Service, port: ServicePort, slices: Iterable[EndpointSlice], family: Family, node: Node
 ) -> Choices:
     """The endpoints of `port`, by who asks."""
-    found = categorize(_candidates(port, slices, family), node)
+    candidates = _candidates(port, slices, family)
+    found = categorize(candidates, node)
     cluster = _spread(service, found.cluster, found.any)
     local = cluster
     if service.internal_local or service.external_local:
@@ -85,4 +93,5 @@ def choices(
         cluster=cluster,
         outside=local if service.external_local else None,
         local=tuple(sorted(address for address, where in reachable.items() if where in ("", node.name))),
+        serving=_serving(candidates) if port.protocol is Protocol.UDP else (),
     )

@@ -95,6 +95,7 @@ def _frontend(
         balance=balance_of(service),
         affinity_timeout=service.affinity_timeout,
         source_ranges=source_ranges(service, address, node) if kind is FrontendKind.LOAD_BALANCER else None,
+        serving=chosen.serving,
     )
 
 
