@@ -194,7 +194,7 @@ Ping = tuple[socket.AddressFamily, int, bytes, Callable[[bytes], bool]]
 
 
 def _ping_v4(identifier: int) -> Ping:
-    _quiet_scapy()
+    quiet_scapy()
     from scapy.layers.inet import ICMP, IP
 
     def answers(packet: bytes) -> bool:
@@ -205,7 +205,7 @@ def _ping_v4(identifier: int) -> Ping:
 
 
 def _ping_v6(identifier: int) -> Ping:
-    _quiet_scapy()
+    quiet_scapy()
     from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
 
     def answers(packet: bytes) -> bool:
@@ -215,7 +215,7 @@ def _ping_v6(identifier: int) -> Ping:
     return socket.AF_INET6, socket.IPPROTO_ICMPV6, bytes(request), answers
 
 
-def _quiet_scapy() -> None:
+def quiet_scapy() -> None:
     """Keep scapy from reading and complaining of routes: it only spells packets here."""
     from scapy.config import conf
 

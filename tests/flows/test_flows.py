@@ -1,0 +1,137 @@
+"""Every row of every scenario, twice: in the simulator, and as packets through a kernel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from netns_lab.topology import Family
+
+from kproxy.nft.simulator import Fate
+from kproxy.nft.simulator import Outcome as Simulated
+from tests.flows.objects import FAMILIES
+from tests.flows.scenario import Expected, Row, Scenario, parse_row
+from tests.flows.world import World
+
+FOLDER = Path(__file__).parent / "scenarios"
+MODULES = [import_module(f"tests.flows.scenarios.{path.stem}") for path in sorted(FOLDER.glob("*.py"))]
+SCENARIOS: dict[str, Scenario] = {s.name: s for module in MODULES for s in module.SCENARIOS}
+ROWS = [
+    pytest.param(name, row, family, id=f"{name}: {row.text}: IPv{family}")
+    for name, scenario in SCENARIOS.items()
+    for row in scenario.parsed()
+    for family in row.families
+]
+LEAST = 150
+
+
+@pytest.fixture(scope="module")
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The lab of a scenario, for all of its rows."""
+    world = World(SCENARIOS[request.param], tmp_path_factory.mktemp("flows"))
+    yield world
+    world.close()
+
+
+def simulate(scenario: Scenario, row: Row, family: Family, source_port: int = 0) -> Simulated:
+    """What the simulators of the nodes on the packet's way say."""
+    outcome = Simulated(Fate.UNTOUCHED)
+    for node, interface in scenario.path(row, family):
+        outcome = scenario.simulator(node, family).first_packet(
+            scenario.packet(row, family, interface, source_port)
+        )
+        if outcome.fate is not Fate.UNTOUCHED:
+            break
+    return outcome
+
+
+def chosen(scenario: Scenario, family: Family, outcome: Simulated) -> list[tuple[Expected, Fraction]]:
+    """The simulator's choices, as rows name endpoints."""
+    names = {scenario.packed(pod.name, family): pod.name for pod in scenario.topology.pods}
+    return [
+        (
+            Expected(
+                names[choice.endpoint[:-4]],
+                int.from_bytes(choice.endpoint[-4:-2], "big"),
+                1,
+                choice.masqueraded,
+            ),
+            choice.probability,
+        )
+        for choice in outcome.choices
+    ]
+
+
+def is_named(found: Expected, row: Row) -> Expected | None:
+    """The row's endpoint that this one is."""
+    for expected in row.endpoints:
+        same = (expected.pod, expected.masqueraded) == (found.pod, found.masqueraded)
+        if same and expected.port in (None, found.port):
+            return expected
+    return None
+
+
+@pytest.mark.parametrize(("name", "row", "family"), ROWS)
+def test_in_the_simulator(name: str, row: Row, family: Family) -> None:
+    scenario = SCENARIOS[name]
+    for source_port in (20001, 20002, 33333, 40000) if row.hashed else (20001,):
+        outcome = simulate(scenario, row, family, source_port)
+        found = chosen(scenario, family, outcome)
+        assert outcome.fate == row.fate
+        shares = {is_named(one, row): share for one, share in found}
+        if row.hashed:
+            assert list(shares.values()) == [1]
+            assert None not in shares
+        else:
+            total = sum(expected.weight for expected in row.endpoints)
+            assert shares == {expected: Fraction(expected.weight, total) for expected in row.endpoints}, found
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("world", "name", "row", "family"),
+    [pytest.param(p.values[0], *p.values, id=p.id) for p in ROWS],
+    indirect=["world"],
+)
+def test_in_the_kernel(world: World, name: str, row: Row, family: Family) -> None:
+    if row.fate != "translated":
+        assert next(world.packets(row, family)).fate == row.fate
+        return
+    found: Counter[Expected | None] = Counter()
+    for count, seen in enumerate(world.packets(row, family), 1):
+        assert seen.fate is Fate.TRANSLATED, seen
+        one = Expected(seen.pod, seen.port, 1, seen.masqueraded)
+        found[is_named(one, row)] += 1
+        if row.hashed:
+            simulated = chosen(
+                world.scenario, family, simulate(world.scenario, row, family, seen.source_port)
+            )
+            assert [s._replace(weight=1) for s, _ in simulated] == [one]
+        assert None not in found, one
+        if count >= 5 * len(row.endpoints) and (row.hashed or len(found) == len(row.endpoints)):
+            return
+    assert set(found) == set(row.endpoints)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("world", SCENARIOS, indirect=True)
+def test_the_kernel_holds_what_the_simulator_reads(world: World, family: Family) -> None:
+    for node in world.scenario.nodes:
+        assert world.elements(node, family) == world.scenario.simulator(node, family).elements
+
+
+def test_there_are_many_rows() -> None:
+    assert len(ROWS) >= LEAST
+
+
+@pytest.mark.parametrize(
+    "line", ["pod-1 tcp web:80 pod-2", "pod-1 http web:80 -> pod-2", "pod-1 tcp web:80 -> pod 2!", ""]
+)
+def test_what_is_no_row_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match=r"not a row|no endpoint"):
+        parse_row(line)

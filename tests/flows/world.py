@@ -1,0 +1,249 @@
+"""A scenario in a lab: kproxy synced on its nodes, real packets, and what is seen to become of them.
+
+HTTP and UDP are asked of the lab's pods, SCTP is crafted and looked for in the pods. Whether a packet that
+nobody answers was dropped, refused or left alone is read in the node's conntrack: it keeps
+no entry of what a hook dropped or refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import itertools
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, redirect_stdout, suppress
+from functools import partial
+from io import StringIO
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from netns_lab.lab import Handle, Lab
+from netns_lab.probe import Outcome, Reply, echo, http_get, udp_ask
+from netns_lab.topology import Family
+
+from kproxy.cli import main
+from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel.netlink import Netlink
+from kproxy.nft.elements import Elements
+from kproxy.nft.simulator import Fate
+from tests.flows.objects import BOOK, FAMILIES
+from tests.flows.scenario import TABLE_FAMILY, Row, Scenario
+
+T = TypeVar("T")
+SILENCE = 0.15
+"""Seconds after which no answer counts as none; conntrack has the last word."""
+TRIES = 120
+SCTP = 132
+IP_RECVERR, IPV6_RECVERR = 11, 25
+
+
+class Seen(NamedTuple):
+    """What became of one packet."""
+
+    fate: Fate
+    source_port: int
+    pod: str = ""
+    port: int = 0
+    masqueraded: bool = False
+
+
+class World:
+    """A lab in which a scenario is; up between construction and `close`."""
+
+    def __init__(self, scenario: Scenario, directory: Path) -> None:
+        self.scenario = scenario
+        self._stack = ExitStack()
+        self._ports = itertools.count(20001)
+        try:
+            self.lab = self._stack.enter_context(Lab(scenario.topology))
+            for name, family in itertools.product(scenario.local, FAMILIES):
+                address = f"{BOOK[name][family]}/{32 if family == 4 else 128}"
+                self.lab.node("n1").run(
+                    ["ip", "addr", "add", address, "dev", "eth0", "nodad"][: 6 + (family == 6)]
+                )
+            for node in scenario.nodes:
+                self._sync(node, directory)
+            self._sniffers = [
+                (pod.name, family, self._listen(pod.name, family))
+                for pod in scenario.topology.pods
+                for family in FAMILIES
+                if " sctp " in scenario.rows
+            ]
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def close(self) -> None:
+        """Take it down."""
+        self._stack.close()
+
+    def _sync(self, node: str, directory: Path) -> None:
+        manifests = directory / "manifests.json"
+        text = {"apiVersion": "v1", "kind": "List", "items": self.scenario.manifests()}
+        manifests.write_text(json.dumps(text))
+        where = ["-f", str(manifests), "--state-dir", str(directory / node)]
+        command = ["sync", *where, *self.scenario.arguments(node)]
+        with redirect_stdout(StringIO()):
+            status = self.lab.node(node).inside(partial(main, command))
+        gc.enable()  # a command of its own does without
+        assert status == 0
+
+    def elements(self, node: str, family: Family) -> Elements:
+        """What the kernel holds."""
+
+        def read() -> Elements:
+            with Netlink() as netlink:
+                dataplane = Dataplane(netlink, TABLE_FAMILY[family], self.scenario.compiled(node)[0])
+                dataplane.read()
+                return dataplane.applied
+
+        return self.lab.node(node).inside(read)
+
+    # --- packets ---
+
+    def packets(self, row: Row, family: Family) -> Iterator[Seen]:
+        """What becomes of one packet of the row after the other."""
+        send = {"tcp": self._http, "udp": self._udp, "sctp": self._sctp, "ping": self._ping}[row.protocol]
+        return (send(row, family, next(self._ports)) for _ in range(TRIES))
+
+    def _sender(self, row: Row) -> Handle:
+        return next(
+            call(row.source)
+            for call, hosts in (
+                (self.lab.node, self.scenario.topology.nodes),
+                (self.lab.pod, self.scenario.topology.pods),
+                (self.lab.client, self.scenario.topology.clients),
+            )
+            if row.source in {host.name for host in hosts}
+        )
+
+    def _http(self, row: Row, family: Family, source_port: int) -> Seen:
+        to = self.scenario.address(row.destination, family)
+        reply = http_get(self._sender(row), to, row.port, SILENCE if row.silent else 2, source_port)
+        return self._judge(row, family, source_port, reply)
+
+    def _udp(self, row: Row, family: Family, source_port: int) -> Seen:
+        to = self.scenario.address(row.destination, family)
+        timeout = SILENCE if row.silent else 2
+        reply = udp_ask(self._sender(row), to, row.port, timeout=timeout, source_port=source_port)
+        return self._judge(row, family, source_port, reply)
+
+    def _judge(self, row: Row, family: Family, source_port: int, reply: Reply) -> Seen:
+        translated = self._translated(row, family, source_port)
+        own = (self.scenario.source_address(row, family), source_port)
+        if translated is None:
+            return Seen(Fate.REFUSED if reply.outcome is Outcome.REFUSED else Fate.DROPPED, source_port)
+        if not translated:
+            return Seen(Fate.UNTOUCHED, source_port)
+        masqueraded = (reply.client, reply.client_port) != own
+        return Seen(Fate.TRANSLATED, source_port, reply.pod, reply.port, masqueraded)
+
+    def _ping(self, row: Row, family: Family, source_port: int) -> Seen:
+        to = self.scenario.address(row.destination, family)
+        answered = echo(self._sender(row), to, timeout=SILENCE)
+        translated = self._translated(row, family, None)
+        return Seen(Fate.DROPPED if translated is None and not answered else Fate.UNTOUCHED, source_port)
+
+    # --- conntrack ---
+
+    def _translated(self, row: Row, family: Family, source_port: int | None) -> bool | None:
+        """Whether conntrack has the packet as translated; None: not at all."""
+        entries = [
+            self.lab.node(node).inside(partial(self._entry, row, family, source_port))
+            for node, _ in self.scenario.path(row, family)
+        ]
+        return True if True in entries else entries[-1]
+
+    def _entry(self, row: Row, family: Family, source_port: int | None) -> bool | None:
+        source = ip_address(self.scenario.source_address(row, family))
+        to = ip_address(self.scenario.address(row.destination, family))
+        for line in Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines():
+            protocol, fields = line.split()[2], re.findall(r"(\w+)=(\S+)", line)
+            values = dict(reversed(fields))  # of each name the first
+            if (ip_address(values["src"]), ip_address(values["dst"])) != (source, to):
+                continue
+            if source_port is None:
+                if protocol.startswith("icmp"):
+                    return False
+                continue
+            if (protocol, values.get("sport"), values.get("dport")) == (
+                row.protocol,
+                f"{source_port}",
+                f"{row.port}",
+            ):
+                replies = [value for name, value in fields if name in ("src", "sport")]
+                return (ip_address(replies[2]), replies[3]) != (to, str(row.port))
+        return None
+
+    # --- SCTP ---
+
+    def _listen(self, pod: str, family: Family) -> socket.socket:
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        listener = self.lab.pod(pod).socket(kind, socket.SOCK_RAW, SCTP)
+        listener.setblocking(False)
+        self._stack.callback(listener.close)
+        return listener
+
+    def _sctp(self, row: Row, family: Family, source_port: int) -> Seen:
+        to = self.scenario.address(row.destination, family)
+        kind = socket.AF_INET if family == 4 else socket.AF_INET6
+        refused = False
+        with self._sender(row).socket(kind, socket.SOCK_RAW, SCTP) as sender:
+            level, name = (
+                (socket.IPPROTO_IP, IP_RECVERR) if family == 4 else (socket.IPPROTO_IPV6, IPV6_RECVERR)
+            )
+            sender.setsockopt(level, name, 1)
+            sender.settimeout(SILENCE)
+            try:
+                sender.connect((to, 0))
+                with suppress(PermissionError):  # dropped by the host's own output hook
+                    sender.send(init_chunk(source_port, row.port))
+                if row.fate != "translated":
+                    sender.recv(65536)
+            except OSError as error:
+                refused = error.errno == errno.ECONNREFUSED
+        translated = self._translated(row, family, source_port)
+        if translated is None:
+            return Seen(Fate.REFUSED if refused else Fate.DROPPED, source_port)
+        if not translated:
+            return Seen(Fate.UNTOUCHED, source_port)
+        pod, source, from_port, port = self._arrived(family, source_port)
+        masqueraded = (source, from_port) != (self.scenario.source_address(row, family), source_port)
+        return Seen(Fate.TRANSLATED, source_port, pod, port, masqueraded)
+
+    def _arrived(self, family: Family, tag: int) -> tuple[str, str, int, int]:
+        """The pod that the INIT with this tag came to, from where (address and port), and to which port."""
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            for pod, of, listener in self._sniffers:
+                while of == family and (packet := _receive(listener)):
+                    payload, source = packet
+                    if payload[16:20] == tag.to_bytes(4, "big"):
+                        ports = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
+                        return pod, source, *ports
+        return "", "", 0, 0
+
+
+def _receive(listener: socket.socket) -> tuple[bytes, str] | None:
+    try:
+        data, source = listener.recvfrom(65536)
+    except BlockingIOError:
+        return None
+    header = (data[0] & 15) * 4 if listener.family == socket.AF_INET else 0
+    return data[header:], source[0]
+
+
+def init_chunk(source_port: int, port: int) -> bytes:
+    """An SCTP INIT whose tag is its source port."""
+    from netns_lab.probe import quiet_scapy
+
+    quiet_scapy()
+    from scapy.layers.sctp import SCTP as Header
+    from scapy.layers.sctp import SCTPChunkInit
+
+    return bytes(Header(sport=source_port, dport=port) / SCTPChunkInit(init_tag=source_port))
