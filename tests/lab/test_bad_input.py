@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
-import sys
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import nftables
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get, many
@@ -45,7 +47,7 @@ BREAKAGE = {
     "out of range": (0, ("spec", "ports", 0, "port"), 70000, "spec.ports[0].port: 70000 is not a port"),
     "another family": (0, ("spec", "clusterIPs", 0), "fd00:96::99", "spec.clusterIPs[0]: differs from"),
     "out of its range": (0, ("spec", "clusterIPs"), ["172.16.0.1"], "spec.clusterIPs[0]: differs from"),
-    "a slice": (1, ("endpoints", 0, "addresses", 0), "::1", "endpoints[0].addresses[0]: ::1 cannot be"),
+    "a slice": (1, ("endpoints", 0, "addresses", 0), "::1", "endpoints[0].addresses[0]: ::1 will not do"),
     "a slice's type": (1, ("endpoints",), "none", "endpoints: expected array, got str"),
 }
 
@@ -167,6 +169,38 @@ HOSTS = {
 }
 
 
+def sync_with_binding(
+    kproxy: Kproxy, folder: Path, module: str, *manifests: Manifest
+) -> subprocess.CompletedProcess[str]:
+    """Sync with a module that is called nftables in front of the real one."""
+    (folder / "nftables.py").write_text(module)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    environment = {**os.environ, "PYTHONPATH": path}
+    return kproxy.node.run(kproxy.command("sync"), input=text, capture_output=True, env=environment)
+
+
+def test_one_family_that_fails_does_not_stop_the_other(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path
+) -> None:
+    real, package = nftables.__file__, str(Path(nftables.__file__).parent)
+    module = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("real", {real!r}, submodule_search_locations=[{package!r}])
+real = sys.modules["real"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(real)
+class Nftables(real.Nftables):
+    def cmd(self, script):
+        return (1, "", "Error: no IPv6 today") if " ip6 " in script else super().cmd(script)
+"""
+    done = sync_with_binding(kproxy, tmp_path, module, *web)
+    assert done.returncode == 1
+    assert "no IPv6 today" in done.stderr
+    assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 80).outcome is Outcome.ANSWERED
+    kproxy.sync(*web)
+    assert http_get(lab.pod("pod-3"), SERVICE_IP[6], 80).outcome is Outcome.ANSWERED
+
+
 @pytest.mark.parametrize(("module", "sentence"), HOSTS.values(), ids=HOSTS)
 def test_a_host_that_cannot_is_said_in_a_sentence(
     lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path, module: str, sentence: str
@@ -174,14 +208,7 @@ def test_a_host_that_cannot_is_said_in_a_sentence(
     """A module of that name in front of the real one stands for a host's libnftables."""
     kproxy.sync(*web)
     before = kproxy.generation()
-    (tmp_path / "nftables.py").write_text(module)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = lab.node("n1").run(
-        [sys.executable, "-m", "kproxy", *kproxy.command("sync")[3:]],
-        input="",
-        capture_output=True,
-        env=environment,
-    )
+    done = sync_with_binding(kproxy, tmp_path, module)
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
