@@ -146,22 +146,30 @@ class _Decoder:
         self.ignored: Counter[str] = Counter()
         self._seen: dict[tuple[str, NamespacedName], str] = {}
 
-    def add(self, document: Document, inherited: wire.TypeMeta = NO_TYPE) -> None:
-        """Take an object, or the items of a List, to any depth.
+    def add(self, document: Document) -> None:
+        """Take an object, or the items of a List; a List without end (a YAML alias) is a problem."""
+        try:
+            self._add(document, NO_TYPE)
+        except RecursionError:
+            self._broken(document.source, "", "is too deep, or part of itself")
 
-        Items of a typed list (ServiceList) may leave out kind and apiVersion: they are the list's.
-        """
+    def _add(self, document: Document, inherited: wire.TypeMeta) -> None:
+        """To any depth. Items of a typed list (ServiceList) may leave out kind and apiVersion."""
         try:
             own = _convert(document.content, wire.TypeMeta)
             meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
             if meta.kind and meta.kind.endswith("List"):
                 for item in _items(document.content):
-                    self.add(Document(document.source, item), _item_type(meta))
+                    self._add(Document(document.source, item), _item_type(meta))
             else:
                 self._add_object(document, meta)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self.doubt.everything = True
-            self.problems.append(Problem(document.source, "", *_describe(error)))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._broken(document.source, *_describe(error))
+
+    def _broken(self, source: str, path: str, message: str) -> None:
+        """Note that what objects there are cannot be said."""
+        self.doubt.everything = True
+        self.problems.append(Problem(source, "", path, message))
 
     def _add_object(self, document: Document, meta: wire.TypeMeta) -> None:
         source, content = document
