@@ -41,10 +41,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     require_root()
-    decoded = options.read_input(arguments)
-    chosen = options.dataplane_options(arguments, decoded.state)
     store = Store(arguments.state_dir)
-    with store.lock():
+    with store.lock():  # around reading, too: of two syncs, the one that read last is to win
+        decoded = options.read_input(arguments)
+        chosen = options.dataplane_options(arguments, decoded.state)
         held = store.load()
         outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments, decoded.state))
         options.print_problems(outcome.problems)
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in (warning for report in reports for warning in report.warnings):
         print(f"kproxy: {warning}", file=sys.stderr)
     served = len({frontend.owner.service for frontend in outcome.frontends})
-    print(f"{served} services, {len(outcome.frontends)} frontends: " + summary(reports))
+    print(f"{plural(served, 'service')}, {plural(len(outcome.frontends), 'frontend')}: {summary(reports)}")
     if decoded.ignored:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(decoded.ignored.items()))
         print(f"of no use to kproxy: {kinds}")
@@ -87,6 +87,11 @@ def print_reports(reports: Iterable[Report], verbose: bool) -> None:
         print(line)
     if len(shown) < len(changes):
         print(f"... and {len(changes) - len(shown)} more (-v shows them)")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 service`, `2 services`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def summary(reports: Iterable[Report]) -> str:
@@ -127,4 +132,4 @@ def _endpoint(value: bytes) -> str:
 def _endpoints(values: tuple[bytes, ...]) -> str:
     if not values:
         return "no endpoints"
-    return f"{len(values)} endpoint{'s' if len(values) > 1 else ''}"
+    return plural(len(values), "endpoint")
