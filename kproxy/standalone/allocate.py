@@ -10,7 +10,7 @@ Pure: `Allocations` in, `Allocations` out; standalone/store.py keeps them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -256,37 +256,60 @@ def allocate(
     `held` is what was given out before; what it gave to services that are not in the input stays
     theirs if `kept` says so. Of several that want the same thing, who holds it keeps it; else the
     older one gets it, by creationTimestamp, then by the order of the input. A service that cannot
-    have all that it needs is left out and reported, and keeps what it held.
+    have all that it needs is left out and reported, and keeps what it held: if another one was
+    given some of that before it came to this, all is worked out again with this known.
     """
-    ledger = _Ledger(ranges)
     holdings: dict[NamespacedName, dict[Claim, Resource]] = defaultdict(dict)
     for claim, resource in held.items():
         holdings[claim.service][claim] = resource
-    queue = sorted((s for s in services if s.wants_cluster_ip), key=lambda s: s.origin.created or "~")
     names = {service.name for service in services}
-    for name in [name for name in holdings if name not in names and kept(name)]:
-        for claim, resource in holdings[name].items():
-            ledger.take(claim, resource)
+    absent = [name for name in holdings if name not in names and kept(name)]
+    queue = sorted((s for s in services if s.wants_cluster_ip), key=lambda s: s.origin.created or "~")
+    known: dict[NamespacedName, Problem] = {}
+    while True:
+        ledger = _Ledger(ranges)
+        for name in (*absent, *known):
+            _restore(ledger, holdings.get(name, {}))
+        done = {service.name: service for service in services if service.name not in known}
+        refused = {**known, **_attempt(ledger, queue, holdings, done)}
+        given = {claim: resource for mine in ledger.claims.values() for claim, resource in mine.items()}
+        robbed = {
+            name: problem
+            for name, problem in refused.items()
+            if name not in known and not holdings.get(name, {}).items() <= given.items()
+        }
+        if not robbed:
+            return Allocated(done, given, list(refused.values()), set(refused))
+        known.update(robbed)
+
+
+def _restore(ledger: _Ledger, holding: Mapping[Claim, Resource]) -> None:
+    for claim, resource in holding.items():
+        ledger.take(claim, resource)
+
+
+def _attempt(
+    ledger: _Ledger,
+    queue: Iterable[Service],
+    holdings: Mapping[NamespacedName, Mapping[Claim, Resource]],
+    done: dict[NamespacedName, Service],
+) -> dict[NamespacedName, Problem]:
+    """Complete those services of `done` that are in `queue`, in its order; who is refused, and why."""
+    refused: dict[NamespacedName, Problem] = {}
     for service in queue:
-        if service.name in holdings:
+        if service.name in done and service.name in holdings:
             _reserve_held(ledger, service, holdings[service.name])
-    problems: list[Problem] = []
-    left_out: set[NamespacedName] = set()
-    done = {service.name: service for service in services}
     for step in (_grant, _complete):
         for service in queue:
-            if service.name in left_out:
+            if service.name not in done:
                 continue
             try:
                 done[service.name] = step(ledger, service)
             except _Refused as refusal:
-                problems.append(
-                    Problem(service.origin.source, f"Service {service.name}", refusal.path, str(refusal))
+                refused[service.name] = Problem(
+                    service.origin.source, f"Service {service.name}", refusal.path, str(refusal)
                 )
-                left_out.add(service.name)
                 del done[service.name]
                 ledger.release(service.name)
-                for claim, resource in holdings.get(service.name, {}).items():
-                    ledger.take(claim, resource)
-    allocations = {claim: resource for mine in ledger.claims.values() for claim, resource in mine.items()}
-    return Allocated(done, allocations, problems, left_out)
+                _restore(ledger, holdings.get(service.name, {}))
+    return refused
