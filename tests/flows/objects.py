@@ -20,6 +20,7 @@ BOOK: dict[str, dict[Family, str]] = {
     "vip-2": {4: "198.51.100.2", 6: "2001:db8:1::2"},
     "external": {4: "198.51.100.10", 6: "2001:db8:1::10"},
     "alt": {4: "192.168.88.11", 6: "fd88::11"},
+    "loopback": {4: "127.0.0.1", 6: "::1"},
     "free": {4: "10.96.200.1", 6: "fd00:96::c801"},
 }
 """`alt` is a second address of node n1, `free` one of the service CIDR that no service has."""
@@ -40,6 +41,8 @@ HTTP = port("http", 80, 8080)
 HTTP_NODE = port("http", 80, 8080, node=30080)
 DNS = port("dns", 53, 5353, "UDP")
 DNS_NODE = port("dns", 53, 5353, "UDP", node=30053)
+SCTP_NODE = port("sctp", 36412, 9000, "SCTP", node=30412)
+ALL_NODE = (HTTP_NODE, DNS_NODE, SCTP_NODE)
 
 
 class Member(NamedTuple):
@@ -65,6 +68,11 @@ def dead(pod: str) -> Member:
 def unready(pod: str) -> Member:
     """Not ready, though nobody terminates it."""
     return Member(pod, {"ready": False, "serving": False, "terminating": False})
+
+
+def remote(pod: str) -> Member:
+    """On another node, as its slice has it."""
+    return Member(pod, node="elsewhere")
 
 
 def hinted(pod: str, nodes: Sequence[str] = (), zones: Sequence[str] = (), ready: bool = True) -> Member:
@@ -169,7 +177,9 @@ def node(name: str, topology: Topology, zone: str = "") -> Manifest:
     }
 
 
-def pods(topology: Topology, *names: str, ready: bool = True) -> list[Manifest]:
+def pods(
+    topology: Topology, *names: str, ready: bool = True, families: Iterable[Family] = FAMILIES
+) -> list[Manifest]:
     """Pods for selectors `app: web`, whose slices kproxy makes itself."""
     return [
         {
@@ -179,7 +189,7 @@ def pods(topology: Topology, *names: str, ready: bool = True) -> list[Manifest]:
             "spec": {"nodeName": topology.pod(name).node},
             "status": {
                 "phase": "Running",
-                "podIPs": [{"ip": ip} for ip in topology.addresses(topology.pod(name)).values()],
+                "podIPs": [{"ip": topology.addresses(topology.pod(name))[family]} for family in families],
                 "conditions": [{"type": "Ready", "status": str(ready)}],
             },
         }

@@ -15,7 +15,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stdout, suppress
 from functools import partial
 from io import StringIO
 from ipaddress import ip_address
@@ -25,6 +25,7 @@ from typing import NamedTuple, TypeVar
 from netns_lab.lab import Handle, Lab
 from netns_lab.probe import Outcome, Reply, echo, http_get, udp_ask
 from netns_lab.topology import Family
+from netns_lab.wire import AF
 
 from kproxy.cli import main
 from kproxy.kernel.dataplane import Dataplane
@@ -124,8 +125,20 @@ class World:
 
     def _http(self, row: Row, family: Family, source_port: int) -> Seen:
         to = self.scenario.address(row.destination, family)
-        reply = http_get(self._sender(row), to, row.port, SILENCE if row.silent else 2, source_port)
+        with self._server(row, family):
+            reply = http_get(self._sender(row), to, row.port, SILENCE if row.silent else 2, source_port)
         return self._judge(row, family, source_port, reply)
+
+    def _server(self, row: Row, family: Family) -> AbstractContextManager[object]:
+        """For a packet that is to be left alone: someone who answers, else conntrack forgets it at once."""
+        to = self.scenario.address(row.destination, family)
+        for node in self.scenario.topology.nodes:
+            if row.fate == "untouched" and to in self.scenario.local_addresses(node.name, family):
+                server = self.lab.node(node.name).socket(AF[family], socket.SOCK_STREAM)
+                server.bind((to, row.port))
+                server.listen()
+                return server
+        return nullcontext()
 
     def _udp(self, row: Row, family: Family, source_port: int) -> Seen:
         to = self.scenario.address(row.destination, family)
@@ -183,17 +196,15 @@ class World:
     # --- SCTP ---
 
     def _listen(self, pod: str, family: Family) -> socket.socket:
-        kind = socket.AF_INET if family == 4 else socket.AF_INET6
-        listener = self.lab.pod(pod).socket(kind, socket.SOCK_RAW, SCTP)
+        listener = self.lab.pod(pod).socket(AF[family], socket.SOCK_RAW, SCTP)
         listener.setblocking(False)
         self._stack.callback(listener.close)
         return listener
 
     def _sctp(self, row: Row, family: Family, source_port: int) -> Seen:
         to = self.scenario.address(row.destination, family)
-        kind = socket.AF_INET if family == 4 else socket.AF_INET6
         refused = False
-        with self._sender(row).socket(kind, socket.SOCK_RAW, SCTP) as sender:
+        with self._sender(row).socket(AF[family], socket.SOCK_RAW, SCTP) as sender:
             level, name = (
                 (socket.IPPROTO_IP, IP_RECVERR) if family == 4 else (socket.IPPROTO_IPV6, IPV6_RECVERR)
             )
