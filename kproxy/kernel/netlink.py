@@ -304,14 +304,14 @@ class Netlink:
             return int(number)
         raise AssertionError("unreachable: a socket that ends raises")
 
-    def each(self, kind: int, family: Family, bodies: Sequence[bytes]) -> list[NetlinkError]:
+    def each(self, kind: int, family: Family, bodies: Sequence[bytes], flags: int = 0) -> list[NetlinkError]:
         """Send messages that stand each for itself; why those were refused that were."""
         failures: list[NetlinkError] = []
         for start in range(0, len(bodies), TOGETHER):
             begin, parts = self._sequence + 1, []
             for body in bodies[start : start + TOGETHER]:
-                parts.append(message(kind, 0, self._next(), FAMILIES[family], body))
-            parts[-1] = message(kind, ACK, self._sequence, FAMILIES[family], body)
+                parts.append(message(kind, flags, self._next(), FAMILIES[family], body))
+            parts[-1] = message(kind, flags | ACK, self._sequence, FAMILIES[family], body)
             self._socket.send(b"".join(parts))
             for reply, _, content in self._replies(begin):
                 if reply != NLMSG_ERROR:

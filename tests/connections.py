@@ -1,0 +1,158 @@
+"""The kernel's table of connections, as tests see and fill it, and clients that never pause.
+
+It is read by pyroute2, so that kproxy's own reader is not checked against itself.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from netns_lab.lab import Handle
+from pyroute2 import Conntrack
+
+from kproxy.kernel.netlink import CREATE, Netlink, attribute, be32, nested
+from kproxy.model import Family
+
+NEW = 0x100  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
+CONFIRMED, ASSURED, SEEN_REPLY = 1 << 3, 1 << 2, 1 << 1
+PERIOD = 0.005
+
+
+class Entry(NamedTuple):
+    """A connection: the client's packets, and where the answers come from."""
+
+    client: tuple[str, int]
+    to: tuple[str, int]
+    answers: tuple[str, int]
+    protocol: int = socket.IPPROTO_UDP
+    zone: int = 0
+
+
+def entries(node: Handle) -> set[Entry]:
+    """Every UDP and TCP entry in a node's table."""
+
+    def read() -> set[Entry]:
+        with Conntrack(nfgen_family=socket.AF_UNSPEC) as table:
+            return {
+                Entry(
+                    (one.tuple_orig.saddr, one.tuple_orig.sport),
+                    (one.tuple_orig.daddr, one.tuple_orig.dport),
+                    (one.tuple_reply.saddr, one.tuple_reply.sport),
+                    one.tuple_orig.proto,
+                    one.zone or 0,
+                )
+                for one in table.dump_entries()
+                if one.tuple_orig.proto in (socket.IPPROTO_UDP, socket.IPPROTO_TCP)
+            }
+
+    return node.inside(read)
+
+
+def _tuple(kind: int, source: tuple[str, int], destination: tuple[str, int], protocol: int) -> bytes:
+    version = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
+    first = 3 if version == socket.AF_INET6 else 1  # CTA_IP_V6_SRC, CTA_IP_V4_SRC
+    packed = [socket.inet_pton(version, end[0]) for end in (source, destination)]
+    ports = [struct.pack(">H", end[1]) for end in (source, destination)]
+    return nested(
+        kind,
+        nested(1, attribute(first, packed[0]), attribute(first + 1, packed[1])),
+        nested(2, attribute(1, bytes([protocol])), attribute(2, ports[0]), attribute(3, ports[1])),
+    )
+
+
+def _body(entry: Entry) -> bytes:
+    body = _tuple(1, entry.client, entry.to, entry.protocol)
+    body += _tuple(2, entry.answers, entry.client, entry.protocol)
+    body += be32(7, 600) + be32(3, CONFIRMED | ASSURED | SEEN_REPLY)  # time-out, status
+    if entry.protocol == socket.IPPROTO_TCP:
+        body += nested(4, nested(1, attribute(1, bytes([3]))))  # established
+    if entry.zone:
+        body += attribute(18, struct.pack(">H", entry.zone))
+    return body
+
+
+def make(node: Handle, wanted: Iterable[Entry]) -> None:
+    """Put entries into a node's table, as if there had been such packets."""
+    bodies: dict[Family, list[bytes]] = {Family.IPV4: [], Family.IPV6: []}
+    for entry in wanted:
+        bodies[Family.IPV6 if ":" in entry.to[0] else Family.IPV4].append(_body(entry))
+
+    def write() -> None:
+        with Netlink() as netlink:
+            for family, messages in bodies.items():
+                assert netlink.each(NEW, family, messages, CREATE) == []
+
+    node.inside(write)
+
+
+def until(so: Callable[[], bool], within: float = 5) -> None:
+    """Wait for something to become true; AssertionError if it does not."""
+    end = time.monotonic() + within
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(PERIOD)
+
+
+class Talk:
+    """What a client that never pauses has heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[float, str]] = []
+        """When, and from which pod."""
+        self.sent = 0
+
+    def move(self, pod: str, within: float) -> float:
+        """Wait until `pod` answers; after how many seconds that was, AssertionError if it took longer."""
+        start = time.monotonic()
+        while (taken := time.monotonic() - start) < within:
+            if any(when >= start and who == pod for when, who in self.heard[-100:]):
+                return taken
+            time.sleep(PERIOD)
+        raise AssertionError(f"{pod} did not answer within {within} s; the last were {self.heard[-3:]}")
+
+    def since(self, start: float) -> set[str]:
+        """Who has answered since then."""
+        return {pod for when, pod in self.heard if when >= start}
+
+    def settle(self, seconds: float = 0.1) -> set[str]:
+        """Who answers within the next moments."""
+        start = time.monotonic()
+        time.sleep(seconds)
+        return self.since(start + 3 * PERIOD)
+
+
+@contextmanager
+def talking(client: Handle, address: str, port: int) -> Iterator[Talk]:
+    """One UDP socket that sends a datagram every few milliseconds, answered or not."""
+    kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+    talk, stop = Talk(), threading.Event()
+
+    def run(sock: socket.socket) -> None:
+        while not stop.wait(PERIOD):
+            try:
+                sock.send(b"still here")
+                talk.sent += 1
+                while True:
+                    pod = json.loads(sock.recv(65536))["pod"]
+                    talk.heard.append((time.monotonic(), pod))
+            except OSError:  # nothing there (yet), refused, dropped
+                continue
+
+    with client.socket(kind, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect((address, port))
+        thread = threading.Thread(target=partial(run, sock))
+        thread.start()
+        try:
+            yield talk
+        finally:
+            stop.set()
+            thread.join()
