@@ -1,4 +1,4 @@
-"""Which endpoints: readiness, termination, hints, selectors, weights, hashes. And services without a proxy."""
+"""Readiness, termination, hints, selectors, weights, hashes, families; and services that are not served."""
 
 from typing import Any
 
