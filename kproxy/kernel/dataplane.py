@@ -11,12 +11,14 @@ import errno
 import os
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from kproxy.compile.elements import Desired
 from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
 from kproxy.kernel import libnftables
 from kproxy.kernel.conntrack import Ended, end_flows
+from kproxy.kernel.host import is_local
 from kproxy.kernel.netlink import (
     BatchMessage,
     Interrupted,
@@ -30,7 +32,7 @@ from kproxy.kernel.netlink import (
 )
 from kproxy.kernel.repair import Repair, compare
 from kproxy.kernel.structure import Structure, expected_structure, read_structure
-from kproxy.model import Family, NamespacedName, Protocol
+from kproxy.model import Address, Family, NamespacedName, Protocol
 from kproxy.nft.elements import RANGES, Elements, Value
 from kproxy.nft.flows import Rule, flow_rules
 from kproxy.nft.layout import NUMBERED, Place, Side, Target, affinity_map
@@ -178,16 +180,23 @@ class Dataplane:
             if change.place.side is Side.OUTSIDE and change.before is None
         }
         for protocol in Protocol if sticky and todo else ():
-            stale = stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local)
+            stale = self._stale_affinity(protocol, newly_local)
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = stale
         self._commit(todo.switch, rules)
         for protocol in Protocol if sticky else ():
-            stale = stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local)
+            stale = self._stale_affinity(protocol, newly_local)
             self._forget(affinity_map(protocol), stale)
         ended = end_flows(self.netlink, self.family, flows)
         self._commit(todo.sweep, [])
         return ended
+
+    def _stale_affinity(self, protocol: Protocol, newly_local: set[bytes]) -> list[bytes]:
+        def is_inside(client: Address) -> bool:
+            pods = self.options.pod_cidrs
+            return any(ip_address(client) in network for network in pods) or is_local(client)
+
+        return stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local, is_inside)
 
     def _forget(self, name: str, keys: list[bytes]) -> None:
         for key in keys:

@@ -9,7 +9,7 @@ import os
 import socket
 from typing import Any
 
-from kproxy.model import Address, parse_address
+from kproxy.model import Address, format_address, parse_address
 from kproxy.problems import HostError
 
 GLOBAL_SCOPE = 0
@@ -24,6 +24,16 @@ def require_root() -> None:
     """HostError unless the process may change the kernel's tables."""
     if os.geteuid() != 0:
         raise HostError("kproxy has to be root to change the kernel's tables.", "Run it with sudo.")
+
+
+def is_local(address: Address) -> bool:
+    """Whether it is one of this host's: the kernel lets a socket have it."""
+    with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((format_address(address), 0))
+        except OSError:
+            return False
+    return True
 
 
 def primary_addresses() -> tuple[Address, ...]:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from kproxy.model import Balance, NamespacedName, Protocol
+from kproxy.model import Address, Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements, Value, Verdict, frontend_address, frontend_protocol
 from kproxy.nft.layout import Place, Side, Target, endpoints_map, held_slots, slot, spread_of
 from kproxy.nft.transaction import Transaction
@@ -219,29 +219,40 @@ def is_sticky(verdict: Value | None) -> bool:
     return spread is not None and spread.balance is Balance.STICKY
 
 
+def is_nobody(_: Address) -> bool:
+    """For where clients cannot be told apart."""
+    return False
+
+
 def stale_affinity(
-    entries: Iterable[tuple[bytes, bytes]], protocol: Protocol, applied: Elements, newly_local: set[bytes]
+    entries: Iterable[tuple[bytes, bytes]],
+    protocol: Protocol,
+    applied: Elements,
+    newly_local: set[bytes],
+    is_inside: Callable[[Address], bool] = is_nobody,
 ) -> list[bytes]:
     """Keys of affinity entries whose frontend has no affinity, or not that endpoint.
 
     `entries` are (client . address . port, endpoint), as a dump of `affinity-PROTOCOL` gives them.
-    An entry does not tell on which side its client is, so any endpoint of the frontend will do, but
-    for `newly_local` frontends (their policy just became Local), where it has to be one for outside.
+    Any endpoint of the frontend will do, whichever side its client is on, but for `newly_local`
+    frontends (their policy just became Local): there it has to be one for outside, unless
+    the client `is_inside` (a pod or this node).
     """
-    known: dict[bytes, frozenset[bytes | None]] = {}
+    known: dict[tuple[bytes, bool], frozenset[bytes | None]] = {}
     stale = []
     for key, endpoint in entries:
         width = (len(key) - 4) // 2
         frontend = key[width:]
-        if frontend not in known:
-            service = frontend[:-4] + bytes([protocol.number, 0, 0, 0]) + frontend[-4:]
-            sides = (Side.OUTSIDE,) if service in newly_local else tuple(Side)
-            known[frontend] = frozenset(
+        service = frontend[:-4] + bytes([protocol.number, 0, 0, 0]) + frontend[-4:]
+        outside = service in newly_local and not is_inside(key[:width])
+        if (frontend, outside) not in known:
+            sides = (Side.OUTSIDE,) if outside else tuple(Side)
+            known[frontend, outside] = frozenset(
                 endpoint
                 for side in sides
                 if is_sticky(applied[side.verdicts].get(service))
                 for endpoint in held_slots(applied, Place(side, service), protocol)
             )
-        if endpoint not in known[frontend]:
+        if endpoint not in known[frontend, outside]:
             stale.append(key)
     return stale

@@ -40,8 +40,7 @@ def web() -> Manifest:
     return service("web", NODE_PORT, type="NodePort")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("through", ["the ClusterIP", "the node port"])
+@pytest.mark.parametrize(("family", "through"), [(4, "the node port"), (6, "the ClusterIP")])
 def test_a_client_that_never_pauses_moves_to_the_new_pod(
     lab: Lab, kproxy: Kproxy, family: Family, through: str
 ) -> None:
@@ -110,8 +109,12 @@ def test_a_pod_that_terminates_keeps_its_flows_while_it_serves(
                 }
         return found
 
+    ports = iter(range(20000, 30000))
+
     def new() -> set[str]:
-        return {udp_ask(lab.pod("pod-3"), SERVICE_IP[family], 53, timeout=1).pod for _ in range(30)}
+        """Who answers clients that were not there before: each has a port of its own."""
+        client, address = lab.pod("pod-3"), SERVICE_IP[family]
+        return {udp_ask(client, address, 53, source_port=next(ports)).pod for _ in range(30)}
 
     # 1. A client talks to the only endpoint.
     kproxy.sync(web(), *state(pod_1="ready"))
