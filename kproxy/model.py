@@ -291,7 +291,7 @@ class Frontend(Struct, frozen=True):
     from_outside: Backends | None
     """Those for clients that are neither pods nor this node, where they get others (policy Local)."""
     local: tuple[Address, ...]
-    """Addresses of endpoints that may be on this node, and so may reach themselves (hairpin)."""
+    """Addresses of endpoints that may reach themselves through this node (hairpin)."""
     balance: Balance
     affinity_timeout: int | None
     """Seconds; None without ClientIP affinity."""

@@ -31,7 +31,8 @@ class Choices(NamedTuple):
     outside: Backends | None
     """For external frontends with policy Local: for everyone else."""
     local: tuple[Address, ...]
-    """Addresses that are, or may be (their node is not known), on this node."""
+    """Addresses from which a packet to themselves may come: those that are, or may be (their node is
+    not known), on this node. With policy Local, all: pods of other nodes get the cluster-wide list here."""
     serving: tuple[tuple[Address, int], ...]
     """UDP: every endpoint that serves, whoever may use it, terminating or not."""
 
@@ -88,10 +89,13 @@ def choices(
     if service.internal_local or service.external_local:
         local = _spread(service, found.local, found.any)
     reachable = {endpoint.address: endpoint.node for endpoint, _ in (*found.cluster, *found.local)}
+    loops = {
+        address for address, where in reachable.items() if service.external_local or where in ("", node.name)
+    }
     return Choices(
         internal=local if service.internal_local else cluster,
         cluster=cluster,
         outside=local if service.external_local else None,
-        local=tuple(sorted(address for address, where in reachable.items() if where in ("", node.name))),
+        local=tuple(sorted(loops)),
         serving=_serving(candidates) if port.protocol is Protocol.UDP else (),
     )

@@ -154,6 +154,8 @@ SCENARIOS = [
         n1       tcp  n1:30080  -> n1-pod-1 masq
         n2-pod-2 tcp  web:80    -> n1-pod-1
         n1       tcp  n2:30080  -> dropped
+        n1-pod-1 tcp  n2:30080  -> n1-pod-1 masq    # to itself, by way of the other node
+        n2-pod-1 udp  n1:30053  -> n1-pod-1
         """,
         topology=TWO,
         nodes=("n1", "n2"),
