@@ -178,7 +178,8 @@ def test_the_rulesets_shown_are_what_is_compiled(services: Path, tmp_path: Path)
 BOX = r"""
 mount -t tmpfs none /run; mkdir /run/netns /run/lock
 mkdir -p /var/lib; mount -t tmpfs none /var/lib
-mkdir /run/bin; ln -s "$KPROXY" /run/bin/kproxy
+mkdir /run/bin
+printf '#!/bin/sh\nexec %s -m kproxy "$@"\n' "$PYTHON" > /run/bin/kproxy
 printf '#!/bin/sh\nexec "$@"\n' > /run/bin/sudo
 printf '#!/bin/sh\nexec %s -sS "$@"\n' "$(command -v curl)" > /run/bin/curl
 chmod +x /run/bin/*
@@ -231,7 +232,8 @@ for n in 1 2; do until curl 10.244.$n.2:8080 >/dev/null 2>&1; do sleep 0.1; done
 @pytest.mark.lab
 def test_the_tour_goes_as_the_readme_says() -> None:
     environment = {
-        "KPROXY": str(Path(sys.executable).with_name("kproxy")),
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT),
         "PATH": f"{os.defpath}:/usr/sbin:/sbin",
     }
     if not shutil.which("curl", path=environment["PATH"]):
