@@ -40,9 +40,9 @@ def remembered(kproxy: Kproxy, family: Family, protocol: str) -> dict[str, str]:
     )
 
 
-def stays_with(client: Handle, address: str, port: int, family: Family) -> str:
-    """The one pod that answers a client over and over."""
-    (pod,) = many(client, address, port, 15)
+def stays_with(client: Handle, address: str, port: int) -> str:
+    """The one pod that answers a client over and over, one connection after another."""
+    (pod,) = many(client, address, port, 15, concurrency=1)
     return pod
 
 
@@ -124,21 +124,21 @@ def test_policy_local_moves_clients_from_outside_to_local_endpoints(tmp_path: Pa
         inside = [node, lab.pod("n1-pod-1"), lab.pod("n1-pod-2")]
         # 1. Only the other node has endpoints: every client is remembered with one of those.
         kproxy.sync(*web(lab, there))
-        before = {client.name: stays_with(client, at, port, family) for client in (outside, *inside)}
+        before = {client.name: stays_with(client, at, port) for client in (outside, *inside)}
         assert set(before.values()) <= set(there)
         # 2. This node gets endpoints, too: nobody moves.
         kproxy.sync(*web(lab, here + there))
         for client in (outside, *inside):
-            assert stays_with(client, at, port, family) == before[client.name]
+            assert stays_with(client, at, port) == before[client.name]
         # 3. The policy becomes Local: clients from outside move here.
         kproxy.sync(*web(lab, here + there, externalTrafficPolicy="Local"))
-        moved = stays_with(outside, at, port, family)
+        moved = stays_with(outside, at, port)
         assert moved in here
         # 4. The node and its pods may use any endpoint still: they stay.
-        after = {client.name: stays_with(client, at, port, family) for client in inside}
+        after = {client.name: stays_with(client, at, port) for client in inside}
         assert after == {client.name: before[client.name] for client in inside}
         # 5. Back to Cluster: everyone stays.
         kproxy.sync(*web(lab, here + there))
-        assert stays_with(outside, at, port, family) == moved
+        assert stays_with(outside, at, port) == moved
         for client in inside:
-            assert stays_with(client, at, port, family) == after[client.name]
+            assert stays_with(client, at, port) == after[client.name]
