@@ -116,7 +116,7 @@ class Demo:
     def affinity(self) -> None:
         for version, suffix in (("IPv4", ""), ("IPv6", " v6")):
             address = self.addresses[f"default/kubia:http-default{suffix}"]
-            seen = many(self.lab.pod("client"), address, 80, 50)
+            seen = many(self.lab.pod("client"), address, 80, 50, concurrency=1)
             self.check(
                 f"50 requests of one client to kubia stay on one pod ({version})",
                 _tally(seen),
