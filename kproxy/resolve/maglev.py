@@ -8,6 +8,7 @@ change hands. docs/decisions.md has the measured figure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -29,12 +30,19 @@ def _permutation(endpoint: Socket, turn: int) -> tuple[int, int]:
 
 
 def table(endpoints: Sequence[Socket]) -> tuple[Socket, ...]:
-    """The endpoint of each slot; one given several times (a weight) takes as many turns. () for none."""
+    """The endpoint of each slot; one given several times (a weight) takes as many turns. () for none.
+
+    More turns than slots are scaled down, so that everyone gets one.
+    """
     if not endpoints:
         return ()
-    ordered = sorted(endpoints)
-    turns = [ordered[:index].count(endpoint) for index, endpoint in enumerate(ordered)]
-    places = [_permutation(endpoint, turn) for endpoint, turn in zip(ordered, turns, strict=True)]
+    weights, total = Counter(endpoints), max(len(endpoints), SLOTS)
+    turns = sorted(
+        (turn, endpoint)
+        for endpoint, weight in weights.items()
+        for turn in range(max(weight * SLOTS // total, 1))
+    )
+    places = [_permutation(endpoint, turn) for turn, endpoint in turns]
     next_of = [start for start, _ in places]
     slots: list[Socket | None] = [None] * SLOTS
     filled = 0
@@ -43,7 +51,7 @@ def table(endpoints: Sequence[Socket]) -> tuple[Socket, ...]:
             slot = next_of[index]
             while slots[slot] is not None:
                 slot = (slot + step) % SLOTS
-            slots[slot] = ordered[index]
+            slots[slot] = turns[index][1]
             next_of[index] = (slot + step) % SLOTS
             filled += 1
             if filled == SLOTS:
