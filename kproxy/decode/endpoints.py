@@ -162,11 +162,13 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
 def node(_: str, given: wire.Node) -> list[ClusterNode]:
     """A Node v1: its zone and where its pods are."""
     spec = given.spec or wire.NodeSpec()
-    texts = spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else [])
+    texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(spec.pod_cidrs or [])]
+    if spec.pod_cidr and not texts:
+        texts = [("spec.podCIDR", spec.pod_cidr)]
     return [
         ClusterNode(
             object_name(given.metadata).name,
             (given.metadata.labels or {}).get(ZONE_LABEL, ""),
-            tuple(checked(f"spec.podCIDRs[{index}]", ip_network, text) for index, text in enumerate(texts)),
+            tuple(checked(path, ip_network, text) for path, text in texts),
         )
     ]

@@ -23,6 +23,7 @@ WEIGHTS = "kproxy.io/weights"
 CONSISTENT_HASH = "kproxy.io/consistent-hash"
 HASHES = {"client": Balance.CLIENT, "client-port": Balance.CLIENT_PORT}
 MAX_WEIGHT = 100
+WEIGHT = re.compile(r"\s*([^\s=]+)\s*=\s*([0-9]{1,3})\s*")
 DEFAULT_AFFINITY_SECONDS = 10800
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
@@ -141,12 +142,12 @@ def _weights(annotations: dict[str, str]) -> dict[str, int]:
     for entry in annotations.get(WEIGHTS, "").split(","):
         if not entry.strip():
             continue
-        name, _, number = (part.strip() for part in entry.partition("="))
-        if not number.isdigit() or not 1 <= int(number) <= MAX_WEIGHT:
+        found = WEIGHT.fullmatch(entry)
+        if not found or not 1 <= int(found[2]) <= MAX_WEIGHT:
             raise FieldError(
                 path, f"{entry.strip()!r} is not ENDPOINT=WEIGHT with a weight in 1-{MAX_WEIGHT}"
             )
-        weights[name] = int(number)
+        weights[found[1]] = int(found[2])
     return weights
 
 
