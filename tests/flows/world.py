@@ -175,22 +175,14 @@ class World:
     def _entry(self, row: Row, family: Family, source_port: int | None) -> bool | None:
         source = ip_address(self.scenario.source_address(row, family))
         to = ip_address(self.scenario.address(row.destination, family))
+        wanted = "icmp" if source_port is None else f" sport={source_port} dport={row.port} "
         for line in Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines():
-            protocol, fields = line.split()[2], re.findall(r"(\w+)=(\S+)", line)
-            values = dict(reversed(fields))  # of each name the first
-            if (ip_address(values["src"]), ip_address(values["dst"])) != (source, to):
+            if wanted not in line:
                 continue
-            if source_port is None:
-                if protocol.startswith("icmp"):
-                    return False
-                continue
-            if (protocol, values.get("sport"), values.get("dport")) == (
-                row.protocol,
-                f"{source_port}",
-                f"{row.port}",
-            ):
-                replies = [value for name, value in fields if name in ("src", "sport")]
-                return (ip_address(replies[2]), replies[3]) != (to, str(row.port))
+            original, asked, by, *_ = map(ip_address, re.findall(r"(?:src|dst)=(\S+)", line))
+            if (original, asked) == (source, to) and (source_port is None or row.protocol in line.split()):
+                from_port = re.findall(r"sport=(\d+)", line)[1:]
+                return (by, from_port) != (to, [str(row.port)] if source_port is not None else [])
         return None
 
     # --- SCTP ---
