@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 from kproxy.cli import options
@@ -101,8 +102,8 @@ def summary(reports: Iterable[Report]) -> str:
 
 
 def _part(report: Report) -> str:
-    ended = f", {report.ended} UDP flows ended" if report.ended else ""
-    return f"{report.family}: {report.added} elements in, {report.removed} out{ended}"
+    ended = f", {plural(report.ended, 'UDP flow')} ended" if report.ended else ""
+    return f"{report.family}: {plural(report.added, 'element')} in, {report.removed} out{ended}"
 
 
 def describe(change: FrontendChange) -> str:
@@ -116,6 +117,8 @@ def describe(change: FrontendChange) -> str:
     gone = sorted(set(change.before) - set(change.after))
     new = sorted(set(change.after) - set(change.before))
     moves = [f"-{_endpoint(value)}" for value in gone] + [f"+{_endpoint(value)}" for value in new]
+    if not moves and Counter(change.before) != Counter(change.after):
+        moves = ["other weights"]
     detail = f" ({' '.join(moves)})" if moves else ""
     return f"~ {name} -> {_endpoints(change.after)}{detail}"
 
@@ -132,4 +135,4 @@ def _endpoint(value: bytes) -> str:
 def _endpoints(values: tuple[bytes, ...]) -> str:
     if not values:
         return "no endpoints"
-    return plural(len(values), "endpoint")
+    return plural(len(set(values)), "endpoint")

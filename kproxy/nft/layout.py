@@ -22,7 +22,7 @@ class Side(Enum):
     """Which list of a frontend's endpoints: name of its verdict map, first slot, prefix of its chains."""
 
     ANYONE = ("services", 0, "")
-    OUTSIDE = ("services-from-outside", 1 << 16, "outside-")
+    OUTSIDE = ("services-from-outside", 1 << 24, "outside-")
 
     def __init__(self, verdicts: str, base: int, prefix: str) -> None:
         self.verdicts = verdicts

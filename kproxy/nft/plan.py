@@ -75,13 +75,18 @@ def _comment(verdict: Value | None) -> str:
 def _wanted(
     target: Target, before: Sequence[bytes | None], kept: Callable[[NamespacedName], bool]
 ) -> tuple[bytes, ...]:
-    """The endpoints of a target by slot; of a kept service, those programmed as well."""
-    if target.ordered or target.endpoints == before:
+    """The endpoints of a target by slot; of a kept service, those programmed as well.
+
+    A kept hash table stays as it is: which slots another endpoint should have had is not known.
+    """
+    if target.endpoints == before:
         return target.endpoints
-    wanted = target.endpoints
-    if kept(owner_of(target.comment)):
-        wanted += tuple(sorted({e for e in before if e is not None} - set(wanted)))
-    return fill_slots(before, wanted)
+    programmed = tuple(endpoint for endpoint in before if endpoint is not None)
+    keep = kept(owner_of(target.comment))
+    if target.ordered:
+        return programmed if keep and programmed else target.endpoints
+    gone = set(programmed) - set(target.endpoints) if keep else set()
+    return fill_slots(before, target.endpoints + tuple(sorted(gone)))
 
 
 def plan_frontends(

@@ -28,11 +28,12 @@ def resolve(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> 
     """Allocate, select and resolve; every problem of the input is in the outcome."""
     doubt = decoded.doubt
     allocated = allocate(decoded.state.services.values(), held, ranges, doubt.covers)
-    frontends = all_frontends(allocated.services.values(), all_slices(decoded.state), node)
+    shown = all_frontends(allocated.services.values(), all_slices(decoded.state), node)
+    left_out = allocated.left_out | shown.left_out
     return Outcome(
         allocated.services,
-        frontends,
+        shown.frontends,
         allocated.allocations,
-        decoded.problems + allocated.problems,
-        lambda service: service in allocated.left_out or doubt.covers(service),
+        decoded.problems + allocated.problems + shown.problems,
+        lambda service: service in left_out or doubt.covers(service),
     )
