@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 
 from kproxy.model import Family
-from kproxy.nft.elements import Elements, Field, Value, Verdict
+from kproxy.nft.elements import RANGES, Elements, Field, Value, Verdict
 from kproxy.nft.ruleset import Chain, Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
@@ -62,7 +62,8 @@ class FakeTable:
         for name, gone in transaction.remove.items():
             for key in gone:
                 self._check_key(name, key)
-                if self._members(after, name).pop(key, None) is None:
+                members = self._members(after, name)
+                if members.pop(_found(members, key) if name == RANGES else key, None) is None:
                     raise _refusal(ENOENT, f"{name} has no element {key.hex()}")
         for name, new in transaction.add.items():
             for key, value in new.items():
@@ -86,12 +87,15 @@ class FakeTable:
                 raise _refusal(ENOENT, f"no chain {value.chain}")
         elif len(value) != self._width(declaration.value) or (declaration.is_map and not value):
             raise _refusal(EINVAL, f"{value.hex()!r} is no value of {name}")
+        if name == RANGES and key not in members and any(_ends_in(key, other) for other in members):
+            raise _refusal(EEXIST, f"{name} has a part of {key.hex()}")
         held = members.setdefault(key, value)
         if _plain(held) != _plain(value):
             raise _refusal(EEXIST, f"{name} has {key.hex()} with another value")
 
     def _check_key(self, name: str, key: bytes) -> None:
-        if name in self.sets and len(key) != self._width(self.sets[name].key):
+        keys = 2 if name == RANGES else 1
+        if name in self.sets and len(key) != keys * self._width(self.sets[name].key):
             raise _refusal(EINVAL, f"{key.hex()} is no key of {name}")
 
     def _width(self, fields: Iterable[Field]) -> int:
@@ -101,6 +105,18 @@ class FakeTable:
 def _plain(value: Value) -> Value:
     """What the kernel compares: a comment is none of its business."""
     return value._replace(comment="") if isinstance(value, Verdict) else value
+
+
+def _found(ranges: Iterable[bytes], key: bytes) -> bytes:
+    """The range that the kernel removes: the one that the first end of `key` is in."""
+    half = len(key) // 2
+    return next((held for held in ranges if held[:half] <= key[:half] <= held[half:]), key)
+
+
+def _ends_in(new: bytes, held: bytes) -> bool:
+    """Whether one end of a range is in another; one around it the kernel takes."""
+    half = len(held) // 2
+    return any(held[:half] <= end <= held[half:] for end in (new[:half], new[half:]))
 
 
 def _refusal(errno: int, message: str) -> TransactionError:

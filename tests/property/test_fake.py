@@ -12,23 +12,30 @@ from kproxy.compile.skeleton import Options, Shapes, skeleton
 from kproxy.kernel.dataplane import transaction_messages
 from kproxy.kernel.netlink import Message, Netlink, NetlinkError, read_element, string
 from kproxy.kernel.structure import load_skeleton
-from kproxy.model import Family, Protocol
+from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.elements import (
+    RANGES,
     Elements,
     Value,
     Verdict,
     endpoint_value,
     frontend_key,
-    slot_key,
-    slot_prefix,
+    range_key,
 )
 from kproxy.nft.fake import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
+from kproxy.nft.layout import Place, Side, Spread, slot
 from kproxy.nft.ruleset import TABLE, Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from tests.unit.namespace import in_fresh_namespace
 
-SHAPES = Shapes(frozenset({1, 2}), frozenset({1}), frozenset({60}))
+SPREADS = (
+    Spread(Side.ANYONE, Balance.RANDOM, 2),
+    Spread(Side.ANYONE, Balance.STICKY, 1),
+    Spread(Side.OUTSIDE, Balance.STICKY, 1),
+    Spread(Side.OUTSIDE, Balance.CLIENT, 2),
+)
+SHAPES = Shapes(frozenset(SPREADS), frozenset({60}))
 DELCHAIN = cast(Message, 5)  # kproxy leaves that one to libnftables
 
 
@@ -43,14 +50,18 @@ class Names(NamedTuple):
     def key(self, which: str) -> bytes:
         return frontend_key(self.address(which), Protocol.TCP, 80)
 
-    def slot(self, which: str, slot: int) -> bytes:
-        return slot_key(slot_prefix(self.key(which)), slot)
+    def slot(self, which: str, number: int, side: Side = Side.ANYONE) -> bytes:
+        return slot(Place(side, self.key(which)), number)
+
+    def range(self, which: str, first: int, last: int) -> bytes:
+        low = self.address("x")[:-1]
+        return range_key(self.key(which), low + bytes([first]), low + bytes([last]))
 
     def endpoint(self, which: str) -> bytes:
         return endpoint_value(self.address(which), 8080)
 
     def client(self, which: str) -> bytes:
-        return self.address("x") + slot_prefix(self.key(which))
+        return self.address("x") + self.slot(which, 0)[:-4]
 
 
 Change: TypeAlias = tuple[str, bytes, Value]
@@ -73,6 +84,8 @@ def lets(
 
 TO_1, TO_2 = Verdict("goto lb-1", "default/web"), Verdict("goto lb-2", "default/web")
 SERVICES, SLOTS, IPS, CLIENTS = "services", "endpoints-tcp", "cluster-ips", "affinity-tcp"
+OUTSIDE, RESTRICTED = "services-from-outside", "source-restricted"
+TO_OUTSIDE = Verdict("goto outside-sticky-1", "default/web")
 
 # What is done, step by step, and the errno of each step.
 STORIES: dict[str, Callable[[Names], list[tuple[Step, int]]]] = {
@@ -150,6 +163,63 @@ STORIES: dict[str, Callable[[Names], list[tuple[Step, int]]]] = {
         ("lb-1", 0),
         ("services", EBUSY),
     ],
+    "two sides of a frontend": lambda n: [
+        (lets((SERVICES, n.key("a"), TO_2), (OUTSIDE, n.key("a"), TO_OUTSIDE)), 0),
+        (lets(*((SLOTS, n.slot("a", 0, side), n.endpoint("a")) for side in Side)), 0),
+        (lets((OUTSIDE, n.key("a"), Verdict("goto outside-lb-2"))), ENOENT),
+        (lets((OUTSIDE, n.key("a"), TO_2)), EEXIST),
+        (lets(remove=((SERVICES, n.key("a")), (SLOTS, n.slot("a", 0)))), 0),
+        (lets(remove=((SLOTS, n.slot("a", 0)),)), ENOENT),
+        (lets(remove=((OUTSIDE, n.key("a")), (SLOTS, n.slot("a", 0, Side.OUTSIDE)))), 0),
+    ],
+    "a chain that one side leads to": lambda n: [
+        (lets((OUTSIDE, n.key("a"), TO_OUTSIDE)), 0),
+        ("outside-sticky-1", EBUSY),
+        ("outside-lb-1", EBUSY),
+        ("sticky-1", 0),
+        (lets(remove=((OUTSIDE, n.key("a")),)), 0),
+        ("outside-sticky-1", 0),
+        ("outside-lb-1", 0),
+        ("hash-client-2", ENOENT),
+        ("outside-hash-client-2", 0),
+        ("check-source", EBUSY),
+        ("discard", 0),
+    ],
+    "ranges": lambda n: [
+        (lets((RESTRICTED, n.key("a"), b""), (RANGES, n.range("a", 0, 127), b"")), 0),
+        (lets((RANGES, n.range("a", 0, 127), b"")), 0),
+        (lets((RANGES, n.range("a", 128, 255), b""), (RANGES, n.range("b", 0, 127), b"")), 0),
+        (lets(remove=((RANGES, n.range("a", 0, 127)), (RESTRICTED, n.key("a")))), 0),
+        (lets(remove=((RANGES, n.range("a", 0, 127)),)), ENOENT),
+    ],
+    "ranges that overlap: not if the new one has both ends outside": lambda n: [
+        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
+        (lets((RANGES, n.range("a", 100, 200), b"")), EEXIST),
+        (lets((RANGES, n.range("a", 0, 64), b"")), EEXIST),
+        (lets((RANGES, n.range("a", 65, 66), b"")), EEXIST),
+        (lets((RANGES, n.range("a", 64, 64), b"")), EEXIST),
+        (lets((RANGES, n.range("a", 64, 128), b"")), EEXIST),
+        (lets((RANGES, n.range("a", 0, 255), b"")), 0),
+    ],
+    "a range in place of another": lambda n: [
+        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
+        (lets((RANGES, n.range("a", 64, 255), b""), remove=((RANGES, n.range("a", 64, 127)),)), 0),
+        (lets((RANGES, n.range("a", 0, 95), b""), remove=((RANGES, n.range("a", 64, 255)),)), 0),
+        (lets((RANGES, n.range("a", 0, 95), b""), remove=((RANGES, n.range("a", 0, 95)),)), 0),
+    ],
+    "removing a range: its first address says which": lambda n: [
+        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
+        (lets(remove=((RANGES, n.range("a", 0, 64)),)), ENOENT),
+        (lets(remove=((RANGES, n.range("a", 0, 200)),)), ENOENT),
+        (lets(remove=((RANGES, n.range("a", 65, 66)),)), 0),
+        (lets(remove=((RANGES, n.range("a", 64, 127)),)), ENOENT),
+        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
+        (lets(remove=((RANGES, n.range("a", 64, 127)), (RANGES, n.range("b", 64, 127)))), ENOENT),
+    ],
+    "what is no range": lambda n: [
+        (lets((RANGES, n.key("a"), b"")), EINVAL),
+        (lets(remove=((RANGES, n.key("a")),)), EINVAL),
+    ],
     "packets' elements are forgotten, there or not": lambda n: [
         (lets((CLIENTS, n.client("a"), n.endpoint("a")), (CLIENTS, n.client("b"), n.endpoint("a"))), 0),
         (lets(forget=((CLIENTS, n.client("a")), (CLIENTS, n.client("c")))), 0),
@@ -190,7 +260,11 @@ def in_kernel(family: Family, steps: list[Step]) -> Outcome:
             except NetlinkError as error:
                 errors.append(error.errno or -1)
         names = FakeTable(table(family)).sets
-        return errors, {name: dict(map(read_element, netlink.elements(family, name))) for name in names}
+        return errors, {name: held(netlink, family, name) for name in names}
+
+
+def held(netlink: Netlink, family: Family, name: str) -> dict[bytes, Value]:
+    return dict(read_element(element, name == RANGES) for element in netlink.elements(family, name))
 
 
 @pytest.mark.parametrize("family", Family)
