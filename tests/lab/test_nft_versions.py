@@ -12,14 +12,17 @@ from kproxy.compile.skeleton import Options, Shapes, skeleton
 from kproxy.kernel import libnftables
 from kproxy.kernel.netlink import Netlink, rule_message
 from kproxy.kernel.structure import load_skeleton
-from kproxy.model import Family
+from kproxy.model import Balance, Family, Protocol
+from kproxy.nft.layout import Side, Spread
 from kproxy.nft.render import render_table
 from kproxy.nft.ruleset import AffinityUpdate
 from tests.support import FAMILIES, Kproxy, service, slices, sticky
 
 pytestmark = pytest.mark.lab
 
-SHAPES = Shapes(frozenset({1}), frozenset({2}), frozenset({10, 10800}))
+SPREADS = frozenset(Spread(side, balance, 2) for side in Side for balance in Balance)
+SHAPES = Shapes(SPREADS, frozenset({10, 10800}))
+UPDATES = len(SHAPES.timeouts) * len(Protocol)
 
 
 def nft_version() -> tuple[int, ...]:
@@ -38,7 +41,7 @@ needs_ipv6_update = pytest.mark.skipif(
 def test_the_rule_packed_here_reads_as_the_one_that_libnftables_makes(lab: Lab, family: Family) -> None:
     wanted = skeleton(family, Options(), SHAPES)
     updates = [(c.name, rule) for c in wanted.chains for rule in c.rules if isinstance(rule, AffinityUpdate)]
-    assert len(updates) == 4
+    assert len(updates) == UPDATES
 
     def listed(by_netlink: bool) -> str:
         libnftables.run(f"flush ruleset\n{render_table(wanted, {})}")
@@ -70,4 +73,4 @@ def test_a_whole_skeleton_loads_where_compile_for_the_oldest_does(lab: Lab) -> N
 
     lab.node("n1").inside(load)
     listed = lab.node("n1").run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
-    assert listed.count("update @affinity-") == 4 * len(FAMILIES)
+    assert listed.count("update @affinity-") == UPDATES * len(FAMILIES)

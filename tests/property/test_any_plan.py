@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from ipaddress import ip_network
+from itertools import zip_longest
 from typing import TypeAlias
 
 import pytest
@@ -10,31 +13,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kproxy.compile.elements import Desired, compile_frontends
-from kproxy.compile.skeleton import Options, Shapes, is_sticky, skeleton, target_verdict, verdict_count
+from kproxy.compile.skeleton import Options, Shapes, skeleton
 from kproxy.kernel.dataplane import transaction_messages
 from kproxy.kernel.netlink import Netlink, read_element
 from kproxy.kernel.structure import load_skeleton
-from kproxy.model import Family, Frontend, FrontendKind, NamespacedName, Protocol, ServicePortName
+from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, Protocol
+from kproxy.model import ServicePortName as PortName
 from kproxy.nft.elements import (
+    RANGES,
     Elements,
     Value,
     Verdict,
     endpoint_value,
     frontend_key,
     frontend_protocol,
-    slot_key,
     slot_prefix,
 )
 from kproxy.nft.fake import FakeTable
-from kproxy.nft.plan import endpoints_map, owner_of, place, plan, plan_frontends, slots_of, stale_affinity
+from kproxy.nft.layout import Place, Side, Spread, Target, affinity_map, endpoints_map, held_slots, slot
+from kproxy.nft.plan import is_sticky, owner_of, place_all, plan, plan_frontends, stale_affinity
 from kproxy.nft.transaction import Transaction, everything
 from tests.unit.namespace import in_fresh_namespace
 
 MOST = 6
-COUNTS = frozenset(range(1, 2 * MOST + 1))  # kept endpoints stay beside new ones
-SHAPES = Shapes(COUNTS, COUNTS, frozenset({60, 10800}))
+COUNTS = range(1, 2 * MOST + 1)  # kept endpoints stay beside new ones
+SHAPES = Shapes(
+    frozenset(Spread(side, balance, count) for side in Side for balance in Balance for count in COUNTS),
+    frozenset({60, 10800}),
+)
 OWNERS = [NamespacedName("default", name) for name in ("a", "b", "c")]
+RANGE = ip_network("192.0.2.0/24")
+CLIENTS = {affinity_map(protocol) for protocol in Protocol}
 FrontendId: TypeAlias = tuple[int, Protocol, int]
+Spec: TypeAlias = tuple[list[int], list[int] | None, bool, Balance, int, bool]
+"""Endpoints, those for outside, whether there are some elsewhere, balance, time-out, restricted."""
 
 
 def address(number: int) -> bytes:
@@ -45,63 +57,89 @@ def table() -> FakeTable:
     return FakeTable(skeleton(Family.IPV4, Options(), SHAPES))
 
 
-def frontend(at: FrontendId, endpoints: list[int], timeout: int | None) -> Frontend:
-    """Frontends of one address have one owner; the last address is a node's."""
+def backends(endpoints: list[int], elsewhere: bool) -> Backends:
+    return Backends(tuple((address(100 + number), 8080) for number in endpoints), elsewhere)
+
+
+def frontend(at: FrontendId, spec: Spec) -> Frontend:
+    """Frontends of one address have one owner; the last address is a load balancer's."""
     where, protocol, port = at
+    endpoints, outside, elsewhere, balance, timeout, restricted = spec
+    is_vip = where == 3
     return Frontend(
-        owner=ServicePortName(OWNERS[where % len(OWNERS)], ""),
-        kind=FrontendKind.NODE_PORT if where == 3 else FrontendKind.CLUSTER_IP,
+        owner=PortName(OWNERS[where % len(OWNERS)], ""),
+        kind=FrontendKind.LOAD_BALANCER if is_vip else FrontendKind.CLUSTER_IP,
         address=address(where),
         protocol=protocol,
         port=port,
-        endpoints=tuple((address(100 + number), 8080) for number in endpoints),
+        backends=backends(endpoints, elsewhere),
+        from_outside=backends(outside, elsewhere) if outside is not None else None,
         local=tuple(address(100 + number) for number in endpoints if number % 2),
-        affinity_timeout=timeout,
+        balance=balance,
+        affinity_timeout=timeout if balance is Balance.STICKY else None,
+        source_ranges=(RANGE,) if is_vip and restricted else None,
     )
 
 
 ids = st.tuples(st.integers(0, 3), st.sampled_from(Protocol), st.sampled_from([80, 443]))
 endpoint_lists = st.lists(st.integers(0, MOST), max_size=MOST)  # of seven, so that some occur twice
-timeouts = st.sampled_from([None, 60, 10800])
-states = st.dictionaries(ids, st.tuples(endpoint_lists, timeouts), max_size=5).map(
-    lambda members: compile_frontends([frontend(at, *rest) for at, rest in members.items()], Family.IPV4)
+specs = st.tuples(
+    *(endpoint_lists, st.none() | endpoint_lists, st.booleans(), st.sampled_from(Balance)),
+    *(st.sampled_from([60, 10800]), st.booleans()),
+)
+states = st.dictionaries(ids, specs, max_size=5).map(
+    lambda members: compile_frontends([frontend(*member) for member in members.items()], Family.IPV4)
 )
 
 
 def holding(desired: Desired) -> FakeTable:
     fake = table()
-    fake.commit(everything(place(desired)))
+    fake.commit(everything(place_all(*desired)))
     return fake
 
 
-def without_clients(elements: Elements) -> Elements:
-    return {name: members for name, members in elements.items() if not name.startswith("affinity-t")}
+def places(elements: Elements) -> Iterator[Place]:
+    """Those that have a verdict."""
+    for side in Side:
+        for key, value in elements[side.verdicts].items():
+            if isinstance(value, Verdict):
+                yield Place(side, key)
 
 
-def services(elements: Elements) -> dict[bytes, Verdict]:
-    return {key: value for key, value in elements["services"].items() if isinstance(value, Verdict)}
+def verdict(elements: Elements, place: Place) -> Verdict:
+    value = elements[place.side.verdicts][place.key]
+    assert isinstance(value, Verdict)
+    return value
+
+
+def slots_of(elements: Elements, place: Place) -> tuple[bytes | None, ...]:
+    return held_slots(elements, place, frontend_protocol(place.key))
+
+
+def is_right(target: Target, slots: tuple[bytes | None, ...]) -> bool:
+    """Whether these are its endpoints; a hash wants each in its very slot."""
+    return slots == target.endpoints if target.ordered else Counter(slots) == Counter(target.endpoints)
 
 
 def holds(elements: Elements, desired: Desired) -> bool:
     """Whether these are the elements of `desired` and no others, each endpoint in one of the slots 0..n-1."""
     expected: Elements = {endpoints_map(protocol): {} for protocol in Protocol}
-    for key, target in desired.targets.items():
-        slots = slots_of(elements, key)
-        if Counter(slots) != Counter(target.endpoints):
+    expected.update({side.verdicts: {} for side in Side})
+    for place, target in desired.targets.items():
+        slots = slots_of(elements, place)
+        if not is_right(target, slots):
             return False
-        members = expected[endpoints_map(target.protocol)]
-        members.update((slot_key(slot_prefix(key), n), value) for n, value in enumerate(slots) if value)
-    verdicts = {k: target_verdict(len(t.endpoints), t.sticky, t.comment) for k, t in desired.targets.items()}
-    held = {
-        name: members for name, members in elements.items() if name not in ("affinity-tcp", "affinity-udp")
-    }
-    return held == {"services": verdicts, **expected, **desired.elements}
+        members = expected[endpoints_map(frontend_protocol(place.key))]
+        members.update((slot(place, n), value) for n, value in enumerate(slots) if value)
+        expected[place.side.verdicts][place.key] = target.verdict(place.side, len(target.endpoints))
+    held = {name: members for name, members in elements.items() if name not in CLIENTS}
+    return held == {**expected, **desired.elements}
 
 
 def leads_somewhere(verdicts: Elements, slots: Elements) -> bool:
     """Whether a packet that took its verdict from one table finds every slot of it in another."""
-    mixed = {**slots, "services": verdicts["services"]}
-    return all(None not in slots_of(mixed, key) for key in services(verdicts))
+    mixed = {**slots, **{side.verdicts: verdicts[side.verdicts] for side in Side}}
+    return all(None not in slots_of(mixed, place) for place in places(verdicts))
 
 
 def copy(elements: Elements) -> Elements:
@@ -112,7 +150,7 @@ def copy(elements: Elements) -> Elements:
 def test_a_plan_leads_from_any_state_to_any_other(history: list[Desired]) -> None:
     fake = holding(history[0])
     for wanted in history[1:]:
-        todo = plan(fake.elements, wanted)
+        todo = plan(fake.elements, *wanted)
         before = copy(fake.elements)
         fake.commit(todo.switch)
         assert leads_somewhere(before, fake.elements), "the old verdict, the new elements"
@@ -126,7 +164,7 @@ def test_a_plan_leads_from_any_state_to_any_other(history: list[Desired]) -> Non
 
 @given(states)
 def test_what_is_right_is_left_alone(state: Desired) -> None:
-    todo = plan(holding(state).elements, state)
+    todo = plan(holding(state).elements, *state)
     assert (bool(todo), todo.changes) == (False, ())
 
 
@@ -134,15 +172,15 @@ def test_what_is_right_is_left_alone(state: Desired) -> None:
 def test_the_input_of_a_plan_is_not_changed(a: Desired, b: Desired) -> None:
     elements = holding(a).elements
     before = copy(elements)
-    plan(elements, b, lambda owner: owner == OWNERS[0])
+    plan(elements, *b, lambda owner: owner == OWNERS[0])
     assert elements == before
 
 
 @given(states, states, states)
 def test_an_interrupted_sync_is_completed_by_the_next(a: Desired, b: Desired, c: Desired) -> None:
     fake = holding(a)
-    fake.commit(plan(fake.elements, b).switch)  # killed here
-    for transaction in plan(fake.elements, c)[:2]:
+    fake.commit(plan(fake.elements, *b).switch)  # killed here
+    for transaction in plan(fake.elements, *c)[:2]:
         fake.commit(transaction)
     assert holds(fake.elements, c)
 
@@ -155,14 +193,17 @@ def damaged(draw: st.DrawFn) -> Elements:
     for name, members in elements.items():
         for key in draw(st.lists(st.sampled_from(sorted(members)), unique=True)) if members else ():
             del members[key]
-        if name == "services":
-            spoils = st.sampled_from([Verdict("goto lb-3"), Verdict("jump sticky-2", "x"), Verdict("drop")])
+        if name in [side.verdicts for side in Side]:
+            strange = ("goto lb-3", "jump sticky-2", "drop", "goto outside-lb-2", "goto hash-client-4")
+            spoils = st.builds(Verdict, st.sampled_from(strange), st.sampled_from(["", "x"]))
             keys = st.builds(lambda at: frontend_key(address(at[0]), at[1], at[2]), ids)
         elif name.startswith("endpoints-"):
             spoils = st.just(endpoint_value(address(200), 1))
             keys = st.builds(
-                lambda at, slot: slot_key(slot_prefix(frontend_key(address(at[0]), at[1], at[2])), slot),
-                *(ids, st.integers(0, MOST + 2)),
+                lambda side, at, number: slot(
+                    Place(side, frontend_key(address(at[0]), at[1], at[2])), number
+                ),
+                *(st.sampled_from(Side), ids, st.integers(0, MOST + 2)),
             )
         else:
             continue
@@ -174,7 +215,7 @@ def damaged(draw: st.DrawFn) -> Elements:
 def test_a_plan_repairs_whatever_it_finds(elements: Elements, wanted: Desired) -> None:
     fake = table()
     fake.elements = elements
-    for transaction in plan(elements, wanted)[:2]:
+    for transaction in plan(elements, *wanted)[:2]:
         fake.commit(transaction)
     assert holds(fake.elements, wanted)
 
@@ -187,36 +228,41 @@ def element_changes(transaction: Transaction, names: set[str], keys: set[bytes])
 
 @given(states, states)
 def test_a_change_costs_what_it_changes(a: Desired, b: Desired) -> None:
-    elements = place(a)
-    todo = plan(elements, b)
-    for key in a.targets.keys() & b.targets.keys():
-        old, new = Counter(a.targets[key].endpoints), Counter(b.targets[key].endpoints)
+    elements = place_all(*a)
+    todo = plan(elements, *b)
+    for place in a.targets.keys() & b.targets.keys():
+        before, target = a.targets[place], b.targets[place]
+        old, new = Counter(before.endpoints), Counter(target.endpoints)
         gone, come = (old - new).total(), (new - old).total()
-        slots = {slot_key(slot_prefix(key), slot) for slot in range(MOST)}
+        slots = {slot(place, number) for number in range(MOST)}
         cost = sum(
-            element_changes(part, {endpoints_map(frontend_protocol(key))}, slots)
+            element_changes(part, {endpoints_map(frontend_protocol(place.key))}, slots)
             for part in (todo.switch, todo.sweep)
         )
-        assert cost <= 3 * gone + come
-        same = elements["services"][key] == target_verdict(new.total(), *b.targets[key][2:])
-        assert element_changes(todo.switch, {"services"}, {key}) == (0 if same else 2)
+        if target.ordered:
+            pairs = list(zip_longest(slots_of(elements, place), target.endpoints))
+            assert cost == sum((x is not None) + (y is not None) for x, y in pairs if x != y)
+        else:
+            assert cost <= 3 * gone + come
+        same = verdict(elements, place) == target.verdict(place.side, new.total())
+        assert element_changes(todo.switch, {place.side.verdicts}, {place.key}) == (0 if same else 2)
 
 
 @given(states, states)
 def test_an_event_costs_the_same_plan_as_everything(a: Desired, b: Desired) -> None:
     """plan_frontends, told only of what is different, does what plan does."""
-    elements = place(a)
+    elements = place_all(*a)
     touched = {
-        key: b.targets.get(key)
-        for key in a.targets.keys() | b.targets.keys()
-        if a.targets.get(key) != b.targets.get(key)
+        place: b.targets.get(place)
+        for place in a.targets.keys() | b.targets.keys()
+        if a.targets.get(place) != b.targets.get(place)
     }
-    some, whole = plan_frontends(elements, touched), plan(elements, b)
-    assert sorted(some.changes, key=lambda change: change.key) == sorted(
-        whole.changes, key=lambda change: change.key
-    )
+    some, whole = plan_frontends(elements, touched), plan(elements, *b)
+    by_place = {change.place: change for change in some.changes}
+    assert by_place == {change.place: change for change in whole.changes}
+    assert len(by_place) == len(some.changes) == len(whole.changes)
     for part in ("switch", "sweep"):
-        for name in ("services", *map(endpoints_map, Protocol)):
+        for name in (*(side.verdicts for side in Side), *map(endpoints_map, Protocol)):
             assert getattr(some, part).add[name] == getattr(whole, part).add[name]
             assert getattr(some, part).remove[name] == getattr(whole, part).remove[name]
 
@@ -225,42 +271,61 @@ def keep(elements: Elements, wanted: Desired) -> Elements:
     """What the table holds after a plan for which the first owner's input is in doubt."""
     fake = table()
     fake.elements = elements
-    for transaction in plan(elements, wanted, lambda owner: owner == OWNERS[0])[:2]:
+    for transaction in plan(elements, *wanted, lambda owner: owner == OWNERS[0])[:2]:
         fake.commit(transaction)
     return fake.elements
 
 
-def kept_keys(elements: Elements) -> set[bytes]:
-    return {key for key, value in services(elements).items() if owner_of(value.comment) == OWNERS[0]}
+def kept_places(elements: Elements) -> set[Place]:
+    return {p for p in places(elements) if owner_of(verdict(elements, p).comment) == OWNERS[0]}
 
 
 @given(states, states)
 def test_what_is_kept_loses_neither_frontend_nor_endpoint(a: Desired, b: Desired) -> None:
-    before, after = place(a), keep(holding(a).elements, b)
+    before, after = place_all(*a), keep(holding(a).elements, b)
     assert leads_somewhere(after, after)
-    for key in kept_keys(before):
-        assert set(slots_of(before, key)) <= set(slots_of(after, key))
-        for name in ("affinity-rules", "masquerade-rules"):
-            if key not in b.targets:  # it is not in the input at all: all of it stays
-                assert after[name].get(key) == before[name].get(key)
-        assert (key[:-8] in before["cluster-ips"]) <= (key[:-8] in after["cluster-ips"])
+    known = {place.key for place in b.targets}
+    for place in kept_places(before):
+        target = b.targets.get(place)
+        if target is not None and target.ordered:  # others beside them would move every client
+            assert slots_of(after, place) == target.endpoints
+        else:
+            assert set(slots_of(before, place)) <= set(slots_of(after, place))
+        if place.key not in known:  # it is not in the input at all: all of it stays
+            for name in ("affinity-rules", "masquerade-rules", "source-restricted"):
+                assert after[name].get(place.key) == before[name].get(place.key)
+            theirs = [
+                {key for key in elements[RANGES] if key.startswith(place.key)} for elements in (before, after)
+            ]
+            assert theirs[0] == theirs[1]
+        assert (place.key[:-8] in before["cluster-ips"]) <= (place.key[:-8] in after["cluster-ips"])
+    if kept_places(before):
+        assert before["hairpin"].keys() <= after["hairpin"].keys()
 
 
 @given(states, states)
 def test_the_rest_is_as_if_nothing_were_kept(a: Desired, b: Desired) -> None:
     after = keep(holding(a).elements, b)
-    for key in services(after).keys() - kept_keys(place(a)):
-        if owner_of(services(after)[key].comment) != OWNERS[0]:
-            assert Counter(slots_of(after, key)) == Counter(b.targets[key].endpoints)
-    assert b.targets.keys() <= services(after).keys() <= b.targets.keys() | kept_keys(place(a))
+    kept = kept_places(place_all(*a))
+    for place in set(places(after)) - kept:
+        if owner_of(verdict(after, place).comment) != OWNERS[0]:
+            assert is_right(b.targets[place], slots_of(after, place))
+    assert b.targets.keys() <= set(places(after)) <= b.targets.keys() | kept
+    keys = {place.key for place in kept} | {place.key for place in b.targets}
+    for name in ("affinity-rules", "masquerade-rules", "source-restricted"):
+        assert after[name].keys() <= keys
+        if not kept:
+            assert after[name] == b.elements[name]
 
 
-@given(states, st.lists(st.tuples(ids, st.integers(0, MOST + 1), st.integers(1, 9)), max_size=8))
+@given(states, st.lists(st.tuples(ids, st.integers(0, MOST + 1), st.integers(1, 9)), max_size=8), st.data())
 def test_affinity_is_stale_where_its_endpoint_or_its_frontend_went(
-    state: Desired, remembered: list[tuple[FrontendId, int, int]]
+    state: Desired, remembered: list[tuple[FrontendId, int, int]], data: st.DataObject
 ) -> None:
-    elements = place(state)
-    for protocol in (Protocol.TCP, Protocol.UDP):
+    elements = place_all(*state)
+    keys = sorted({place.key for place in state.targets})
+    newly_local = set(data.draw(st.lists(st.sampled_from(keys)))) if keys else set()
+    for protocol in Protocol:
         entries, stale = [], []
         for (where, _, port), endpoint, client in remembered:
             key, value = (
@@ -268,20 +333,28 @@ def test_affinity_is_stale_where_its_endpoint_or_its_frontend_went(
                 endpoint_value(address(100 + endpoint), 8080),
             )
             entries.append((address(client) + slot_prefix(key), value))
-            target = state.targets.get(key)
-            if target is None or not target.sticky or value not in target.endpoints:
+            sides = [Side.OUTSIDE] if key in newly_local else list(Side)
+            targets = [state.targets.get(Place(side, key)) for side in sides]
+            if not any(t and t.balance is Balance.STICKY and value in t.endpoints for t in targets):
                 stale.append(entries[-1][0])
-        assert stale_affinity(entries, protocol, elements) == stale
+        assert stale_affinity(entries, protocol, elements, newly_local) == stale
 
 
 @given(states)
 def test_a_table_without_a_past_has_its_endpoints_in_order(state: Desired) -> None:
-    elements = place(state)
+    elements = place_all(*state)
     assert holds({**table().elements, **elements}, state)
-    for key, target in state.targets.items():
-        assert sorted(e for e in slots_of(elements, key) if e) == sorted(target.endpoints)
-        assert verdict_count(services(elements)[key]) == len(target.endpoints)
-        assert is_sticky(services(elements)[key]) == bool(target.sticky and target.endpoints)
+    for place, target in state.targets.items():
+        if target.ordered:
+            assert slots_of(elements, place) == target.endpoints
+        else:
+            assert sorted(e for e in slots_of(elements, place) if e) == sorted(target.endpoints)
+        sticky = target.balance is Balance.STICKY and bool(target.endpoints)
+        assert is_sticky(verdict(elements, place)) == sticky
+
+
+def listed(netlink: Netlink, name: str) -> dict[bytes, Value]:
+    return dict(read_element(element, name == RANGES) for element in netlink.elements(Family.IPV4, name))
 
 
 @pytest.mark.lab
@@ -295,10 +368,10 @@ def test_the_kernel_takes_every_plan(history: list[Desired]) -> None:
             if initial := transaction_messages(Family.IPV4, everything(held)):
                 netlink.commit(initial)
             for wanted in history[1:]:
-                for transaction in plan(held, wanted)[:2]:
+                for transaction in plan(held, *wanted)[:2]:
                     if transaction:
                         netlink.commit(transaction_messages(Family.IPV4, transaction))
-                held = {name: dict(map(read_element, netlink.elements(Family.IPV4, name))) for name in held}
+                held = {name: listed(netlink, name) for name in held}
                 seen.append(held)
         return seen
 

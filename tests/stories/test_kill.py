@@ -19,7 +19,8 @@ from kproxy.compile.skeleton import Options
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family
-from kproxy.nft.plan import slots_of
+from kproxy.nft.elements import Elements, frontend_protocol
+from kproxy.nft.layout import Place, Side, held_slots
 from kproxy.standalone.store import Store
 from tests.support import Kproxy, Manifest
 
@@ -46,6 +47,7 @@ def manifests(version: int) -> list[Manifest]:
                     "ipFamilyPolicy": "RequireDualStack",
                     "ports": [{"port": 80}],
                     "sessionAffinity": "ClientIP" if number % 5 == 0 else "None",
+                    "externalTrafficPolicy": "Local" if number % 7 == 0 else "Cluster",
                 },
             }
         )
@@ -61,10 +63,17 @@ def manifests(version: int) -> list[Manifest]:
                     "metadata": {"name": f"{name}-{family}", "labels": {"kubernetes.io/service-name": name}},
                     "addressType": f"IPv{family}",
                     "ports": [{"port": 8080}],
-                    "endpoints": [{"addresses": [address]} for address in addresses],
+                    "endpoints": [
+                        {"addresses": [address], "nodeName": f"n{1 + n % 2}"}
+                        for n, address in enumerate(addresses)
+                    ],
                 }
             )
     return items
+
+
+def slots(held: Elements, place: Place) -> tuple[bytes | None, ...]:
+    return held_slots(held, place, frontend_protocol(place.key))
 
 
 def programmed(kproxy: Kproxy, family: Family) -> Any:
@@ -73,11 +82,12 @@ def programmed(kproxy: Kproxy, family: Family) -> Any:
     def read() -> Any:
         with Netlink() as netlink:
             dataplane = Dataplane(netlink, family, Options())
-            dataplane._read()
+            dataplane.read()
             held = dataplane.applied
             frontends = {
-                key: (verdict, sorted(str(endpoint) for endpoint in slots_of(held, key)))
-                for key, verdict in held["services"].items()
+                Place(side, key): (verdict, sorted(map(str, slots(held, Place(side, key)))))
+                for side in Side
+                for key, verdict in held[side.verdicts].items()
             }
             others = {
                 name: dict(held[name]) for name in held if not name.startswith(("services", "endpoints"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ import yaml
 from kproxy.compile.elements import Desired, compile_frontends
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import (
+    Backends,
+    Balance,
     Family,
     Frontend,
     FrontendKind,
@@ -38,6 +41,11 @@ def socket(text: str) -> tuple[bytes, int]:
     return parse_address(address.strip("[]")), int(port)
 
 
+def backends(sockets: Iterable[str], elsewhere: bool = False) -> Backends:
+    """A list of endpoints; sockets as text."""
+    return Backends(tuple(socket(text) for text in sockets), elsewhere)
+
+
 def frontend(
     at: str,
     endpoints: Iterable[str] = (),
@@ -46,18 +54,26 @@ def frontend(
     timeout: int | None = None,
     kind: FrontendKind = FrontendKind.CLUSTER_IP,
     local: Iterable[str] = (),
+    outside: Iterable[str] | None = None,
+    balance: Balance | None = None,
+    ranges: Iterable[str] | None = None,
+    elsewhere: bool = False,
 ) -> Frontend:
-    """A frontend; sockets as text."""
+    """A frontend; sockets as text. `elsewhere` is of the last of its lists."""
     address, port = socket(at)
+    sticky = Balance.RANDOM if timeout is None else Balance.STICKY
     return Frontend(
         owner=ServicePortName(name(owner), ""),
         kind=kind,
         address=address,
         protocol=protocol,
         port=port,
-        endpoints=tuple(socket(endpoint) for endpoint in endpoints),
+        backends=backends(endpoints, elsewhere and outside is None),
+        from_outside=None if outside is None else backends(outside, elsewhere),
         local=tuple(parse_address(text) for text in local),
+        balance=balance or sticky,
         affinity_timeout=timeout,
+        source_ranges=None if ranges is None else tuple(ip_network(text) for text in ranges),
     )
 
 
@@ -77,7 +93,7 @@ def decoded(text: str) -> Decoded:
 
 
 def manifest(kind: str, own_name: str | None = "web", /, **rest: Any) -> dict[str, Any]:
-    """An object of one of the four kinds."""
+    """An object of one of the five kinds."""
     version = "discovery.k8s.io/v1" if kind == "EndpointSlice" else "v1"
     metadata = {"name": own_name, **rest.pop("metadata", {})}
     return {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}

@@ -231,7 +231,7 @@ def test_one_port_is_not_given_what_another_has() -> None:
 
 
 # a is refused, and b asks for what a holds.
-REFUSED = {
+REFUSED: dict[str, dict[str, Any]] = {
     "out of the range": {"type": "NodePort", "clusterIP": "10.0.0.1"},
     "of a family without a range": {"type": "NodePort", "ipFamilies": ["IPv6"]},
     "no longer asks for it": {"type": "ClusterIP", "clusterIP": "10.0.0.1"},

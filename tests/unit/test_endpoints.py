@@ -7,20 +7,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kproxy.decode import Document, decode
 from kproxy.model import (
+    Backends,
+    Balance,
     Endpoint,
     EndpointPort,
     EndpointSlice,
     Family,
+    Node,
     Origin,
     Protocol,
+    Service,
     ServicePort,
     format_socket,
     parse_address,
 )
-from kproxy.resolve.endpoints import backends, usable
+from kproxy.resolve.endpoints import Choices, balance_of, choices
+from kproxy.resolve.maglev import SLOTS
 from kproxy.standalone.endpoints import all_slices
 from tests.unit.make import manifest, name, service
 
@@ -52,9 +58,10 @@ def served(*objects: dict[str, Any], family: Family = Family.IPV4, **spec: Any) 
     selected = service(**{"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}], **spec})
     result = decode(Document("f", content) for content in (selected, *objects))
     assert result.problems == []
-    port = result.state.services[name("web")].ports[0]
+    selecting = result.state.services[name("web")]
     slices = all_slices(result.state).get(name("web"), ())
-    return [format_socket(*socket) for socket in backends(port, slices, family, "n1").endpoints]
+    found = choices(selecting, selecting.ports[0], slices, family, Node("n1"))
+    return [format_socket(*socket) for socket in found.cluster.endpoints]
 
 
 def slice_of(ip: str, **rest: Any) -> dict[str, Any]:
@@ -107,9 +114,6 @@ def test_endpoints_of_a_service(
     assert served(*objects, **spec) == expected
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Endpoints without subsets are as good as absent, an empty slice is not"
-)
 def test_given_endpoints_without_addresses_win() -> None:
     assert served(*TWO, manifest("Endpoints", "web")) == []
 
@@ -126,28 +130,6 @@ def test_an_external_name_selects_nothing() -> None:
     assert all_slices(result.state) == {}
 
 
-READY, NOT_READY = (True, True, False), (False, False, False)
-DRAINING, DEAD, STARTING = (False, True, True), (False, False, True), (False, True, False)
-
-
-@pytest.mark.parametrize(
-    ("conditions", "chosen"),
-    [
-        ([], []),
-        ([READY, NOT_READY, DRAINING], [0]),
-        ([NOT_READY, DRAINING, DEAD, STARTING], [1]),
-        ([DRAINING, DRAINING], [0, 1]),
-        ([NOT_READY, DEAD, STARTING], []),
-        ([(True, True, True), DRAINING], [0]),
-    ],
-)
-def test_ready_ones_or_else_those_that_serve_while_terminating(
-    conditions: list[tuple[bool, bool, bool]], chosen: list[int]
-) -> None:
-    pairs = [(Endpoint(b"\n\0\0" + bytes([n]), *c), n) for n, c in enumerate(conditions)]
-    assert [number for _, number in usable(pairs)] == chosen
-
-
 def test_endpoints_are_sorted_and_each_is_there_once() -> None:
     """Two slices may overlap while a controller moves endpoints; who is ready in one is ready."""
     ips = [parse_address(f"10.0.0.{n}") for n in range(4)]
@@ -161,6 +143,149 @@ def test_endpoints_are_sorted_and_each_is_there_once() -> None:
             ("z", 81, (Endpoint(ips[2]), Endpoint(ips[1], node="n2"))),
         )
     ]
-    found = backends(ServicePort("", Protocol.TCP, 80, 80, 0), slices, Family.IPV4, "n1")
-    assert found.endpoints == ((ips[1], 80), (ips[1], 81), (ips[2], 81), (ips[3], 80))
+    found = choices(plain(), PORT, slices, Family.IPV4, Node("n1"))
+    assert found.internal.endpoints == ((ips[1], 80), (ips[1], 81), (ips[2], 81), (ips[3], 80))
     assert found.local == (ips[2], ips[3]), "those of this node, and those of whom nobody knows"
+
+
+# --- who gets which ---
+
+PORT = ServicePort("", Protocol.TCP, 80, 80, 0)
+HERE, THERE, NOWHERE = {"node": "n1"}, {"node": "n2"}, {"node": ""}
+DRAINS = {"ready": False, "terminating": True}
+STARTS = {"ready": False}
+
+
+def plain(**spec: Any) -> Service:
+    (made,) = decode([Document("f", service(**spec))]).state.services.values()
+    return made
+
+
+def chosen(spec: dict[str, Any], *members: dict[str, Any], protocol: Protocol = Protocol.TCP) -> Choices:
+    """The choices of a service whose endpoints, a and on, are these."""
+    endpoints = tuple(Endpoint(bytes([10, 0, 0, 97 + n]), **rest) for n, rest in enumerate(members))
+    ports = (EndpointPort("", protocol, 80),)
+    slice_ = EndpointSlice(name("web"), Origin("f", ""), "x", Family.IPV4, ports, endpoints)
+    return choices(plain(**spec), replace(PORT, protocol=protocol), [slice_], Family.IPV4, Node("n1"))
+
+
+def letters(behind: Backends | None) -> str | None:
+    """`ab`: a and b; `!`: none here, some elsewhere."""
+    if behind is None:
+        return None
+    return "".join(chr(address[3]) for address, _ in behind.endpoints) or "!" * behind.elsewhere
+
+
+INTERNAL, EXTERNAL = {"internalTrafficPolicy": "Local"}, {"externalTrafficPolicy": "Local"}
+LOCAL_LOCAL = {**INTERNAL, **EXTERNAL}
+MIXED = (HERE, THERE, NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("spec", "members", "internal", "cluster", "outside"),
+    [
+        pytest.param({}, MIXED, "abc", "abc", None, id="no policy"),
+        pytest.param(EXTERNAL, MIXED, "abc", "abc", "a", id="external"),
+        pytest.param(INTERNAL, MIXED, "a", "abc", None, id="internal"),
+        pytest.param(LOCAL_LOCAL, MIXED, "a", "abc", "a", id="both"),
+        pytest.param(EXTERNAL, (THERE,), "a", "a", "!", id="external, all elsewhere"),
+        pytest.param(INTERNAL, (THERE,), "!", "a", None, id="internal, all elsewhere"),
+        pytest.param(LOCAL_LOCAL, (NOWHERE,), "!", "a", "!", id="not known where"),
+        pytest.param(LOCAL_LOCAL, (), "", "", "", id="none at all"),
+        pytest.param(LOCAL_LOCAL, ({**HERE, **STARTS}, {**THERE, **STARTS}), "", "", "", id="none that serves"),
+        pytest.param(EXTERNAL, ({**HERE, **DRAINS}, THERE), "b", "b", "a", id="draining here, ready there"),
+        pytest.param(LOCAL_LOCAL, ({**HERE, **DRAINS}, HERE, THERE), "b", "bc", "b", id="draining and ready here"),
+        pytest.param(EXTERNAL, ({**THERE, **DRAINS},), "a", "a", "!", id="draining there"),
+    ],
+)  # fmt: skip
+def test_who_gets_which(
+    spec: dict[str, Any],
+    members: tuple[dict[str, Any], ...],
+    internal: str,
+    cluster: str,
+    outside: str | None,
+) -> None:
+    found = chosen(spec, *members)
+    assert tuple(map(letters, (found.internal, found.cluster, found.outside))) == (internal, cluster, outside)
+
+
+def test_endpoints_of_both_lists_may_reach_themselves() -> None:
+    a, c = b"\n\0\0a", b"\n\0\0c"
+    assert chosen(INTERNAL, {**HERE, **DRAINS}, THERE, NOWHERE).local == (a, c)
+
+
+def test_with_external_policy_local_endpoints_elsewhere_may_reach_themselves_too() -> None:
+    a, b, c = b"\n\0\0a", b"\n\0\0b", b"\n\0\0c"
+    assert chosen(EXTERNAL, {**HERE, **DRAINS}, THERE, NOWHERE).local == (a, b, c)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "serving"),
+    [(Protocol.TCP, ""), (Protocol.SCTP, ""), (Protocol.UDP, "abd")],
+)
+def test_of_udp_it_is_known_who_serves_used_or_not(protocol: Protocol, serving: str) -> None:
+    members = (HERE, {**THERE, **DRAINS}, {**STARTS, "serving": False}, {**HERE, **STARTS})
+    found = chosen({}, *members, protocol=protocol)
+    assert "".join(chr(address[3]) for address, _ in found.serving) == serving
+
+
+def annotated(annotation: str, text: str, **spec: Any) -> Service:
+    made = service(**spec)
+    made["metadata"]["annotations"] = {f"kproxy.io/{annotation}": text}
+    (found,) = decode([Document("f", made)]).state.services.values()
+    return found
+
+
+PODS = tuple(
+    Endpoint(bytes([10, 0, 0, 97 + n]), node=node, pod=pod)
+    for n, (node, pod) in enumerate([("n1", "web-1"), ("n2", "web-2"), ("n2", "")])
+)
+
+
+def weighted(selecting: Service) -> Choices:
+    slice_ = EndpointSlice(
+        *(name("web"), Origin("f", ""), "x", Family.IPV4, (EndpointPort("", Protocol.TCP, 80),), PODS)
+    )
+    return choices(selecting, PORT, [slice_], Family.IPV4, Node("n1"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("", "abc"),
+        ("web-1=3", "aaabc"),
+        ("10.0.0.97=2, 10.0.0.99=2", "aabcc"),
+        ("web-1=1,web-2=2,10.0.0.99=3", "abbccc"),
+        ("web-1=2,10.0.0.97=5", "aabc"),
+        ("nobody=9", "abc"),
+    ],
+    ids=["none", "a pod", "addresses", "all", "a pod's name counts first", "somebody else"],
+)
+def test_who_weighs_more_has_more_slots(weights: str, expected: str) -> None:
+    assert letters(weighted(annotated("weights", weights)).cluster) == expected
+
+
+def test_weights_count_in_every_list() -> None:
+    found = weighted(annotated("weights", "web-1=3", **LOCAL_LOCAL))
+    assert list(map(letters, (found.internal, found.cluster, found.outside))) == ["aaa", "aaabc", "aaa"]
+
+
+def test_a_consistent_hash_has_a_table_of_its_own_for_every_list() -> None:
+    found = weighted(annotated("consistent-hash", "client", **EXTERNAL))
+    assert found.outside is not None
+    assert [len(behind.endpoints) for behind in (found.cluster, found.outside)] == [SLOTS, SLOTS]
+    assert set(letters(found.cluster) or "") == set("abc")
+    assert set(letters(found.outside) or "") == set("a")
+
+
+@pytest.mark.parametrize(
+    ("selecting", "balance"),
+    [
+        (plain(), Balance.RANDOM),
+        (plain(sessionAffinity="ClientIP"), Balance.STICKY),
+        (annotated("consistent-hash", "client"), Balance.CLIENT),
+        (annotated("consistent-hash", "client-port"), Balance.CLIENT_PORT),
+    ],
+)
+def test_how_a_service_chooses(selecting: Service, balance: Balance) -> None:
+    assert balance_of(selecting) is balance

@@ -4,26 +4,43 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from kproxy.compile.elements import compile_frontends
-from kproxy.compile.skeleton import Shapes, is_sticky, target_verdict, verdict_count
-from kproxy.model import Family, Frontend, FrontendKind, Node, Protocol, format_socket, parse_address
-from kproxy.nft.elements import Verdict, frontend_key
+from kproxy.compile.skeleton import Shapes, shapes
+from kproxy.model import Balance, Family, Frontend, FrontendKind, Node, Protocol, format_socket, parse_address
+from kproxy.nft.elements import RANGES, Verdict, frontend_key, range_key
+from kproxy.nft.layout import Place, Side, Spread
+from kproxy.nft.plan import place_all
+from kproxy.resolve.frontends import merged
 from tests.unit.make import NODE, desired, frontend, manifest, resolved, service
-from tests.unit.test_allocate import RANGES
+from tests.unit.test_allocate import RANGES as ALLOCATION
 
 DUAL = {"clusterIPs": ["10.96.0.9", "fd00:96::9"], "ipFamilyPolicy": "PreferDualStack"}
 FIXED = {"clusterIP": "10.96.0.9"}
 NODE_PORT = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30123}]}
 
 
-def shown(spec: dict[str, Any], node: Node = NODE) -> list[str]:
-    outcome = resolved([service(**spec)], RANGES, node=node)
+VIPS = {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}, {"ip": "2001:db8:1::1"}]}}
+BALANCED = {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False}
+EXTERNAL = {"externalIPs": ["198.51.100.7", "2001:db8:1::7"]}
+
+
+def frontends(
+    spec: dict[str, Any], node: Node = NODE, status: dict[str, Any] | None = None, **metadata: Any
+) -> list[Frontend]:
+    made = service(**spec)
+    made["metadata"] |= metadata
+    outcome = resolved([{**made, "status": status}], ALLOCATION, node=node)
     assert outcome.problems == []
-    return [f"{frontend} {frontend.kind}" for frontend in outcome.frontends]
+    return outcome.frontends
+
+
+def shown(spec: dict[str, Any], node: Node = NODE, status: dict[str, Any] | None = None) -> list[str]:
+    return [f"{frontend} {frontend.kind}" for frontend in frontends(spec, node, status)]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +79,107 @@ def test_where_a_service_is_shown(spec: dict[str, Any], expected: list[str]) -> 
     assert shown(spec) == expected
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param({**FIXED, **BALANCED}, ["198.51.100.1:80/tcp LoadBalancer"], id="a load balancer"),
+        pytest.param({**DUAL, **BALANCED}, ["198.51.100.1:80/tcp LoadBalancer", "[2001:db8:1::1]:80/tcp LoadBalancer"], id="of both families"),
+        pytest.param({**FIXED, **NODE_PORT}, ["192.0.2.1:30123/tcp NodePort"], id="the status of another type"),
+        pytest.param({**FIXED, **EXTERNAL}, ["198.51.100.7:80/tcp ExternalIP"], id="external IPs"),
+        pytest.param({**DUAL, **EXTERNAL}, ["198.51.100.7:80/tcp ExternalIP", "[2001:db8:1::7]:80/tcp ExternalIP"], id="external IPs of both families"),
+        pytest.param({**FIXED, "externalIPs": ["198.51.100.7"] * 2}, ["198.51.100.7:80/tcp ExternalIP"], id="given twice"),
+        pytest.param({"clusterIP": "None", **EXTERNAL}, [], id="external IPs of a headless service"),
+        pytest.param(
+            {**FIXED, **NODE_PORT, **EXTERNAL, "type": "LoadBalancer", "ports": [{"name": "a", "port": 80, "nodePort": 30123}, {"name": "b", "port": 81, "nodePort": 30124}]},
+            [
+                *("198.51.100.7:80/tcp ExternalIP", "198.51.100.1:80/tcp LoadBalancer", "192.0.2.1:30123/tcp NodePort"),
+                *("198.51.100.7:81/tcp ExternalIP", "198.51.100.1:81/tcp LoadBalancer", "192.0.2.1:30124/tcp NodePort"),
+            ],
+            id="all of it, port by port",
+        ),
+    ],
+)  # fmt: skip
+def test_where_it_is_shown_besides_its_cluster_ips(spec: dict[str, Any], expected: list[str]) -> None:
+    assert [text for text in shown(spec, status=VIPS) if not text.endswith("ClusterIP")] == expected
+
+
+def test_a_service_of_another_proxy_is_not_shown() -> None:
+    assert frontends(FIXED, labels={"service.kubernetes.io/service-proxy-name": "other"}) == []
+
+
+# This node is 192.0.2.1 and 2001:db8::1; the load balancer's addresses are 198.51.100.1 and 2001:db8:1::1.
+OWN = Node("n1", addresses=NODE.node_port_addresses)
+
+
+@pytest.mark.parametrize(
+    ("given", "v4", "v6"),
+    [
+        pytest.param(None, None, None, id="none"),
+        pytest.param([], None, None, id="an empty list"),
+        pytest.param(["203.0.113.0/25"], ["203.0.113.0/25"], None, id="everyone of the other family"),
+        pytest.param(["fd00::/8"], None, ["fd00::/8"], id="IPv6"),
+        pytest.param(["203.0.113.0/25", " fd00::/8 "], ["203.0.113.0/25"], ["fd00::/8"], id="of both"),
+        pytest.param(["203.0.113.9/25", "203.0.113.0/24"], ["203.0.113.0/24"], None, id="one within another"),
+        pytest.param(["203.0.113.0/25", "203.0.113.128/25"], ["203.0.113.0/24"], None, id="neighbours"),
+        pytest.param(["0.0.0.0/0"], ["0.0.0.0/0"], None, id="all of a family"),
+        pytest.param(["192.0.2.0/24"], ["192.0.2.0/24", "198.51.100.1/32"], None, id="this node: the VIP, too"),
+        pytest.param(["2001:db8::1/128"], None, ["2001:db8::1/128", "2001:db8:1::1/128"], id="this node by IPv6"),
+        pytest.param(["192.0.2.1/32", "198.51.100.0/24"], ["192.0.2.1/32", "198.51.100.0/24"], None, id="the VIP is allowed anyway"),
+        pytest.param(["192.0.2.2/32"], ["192.0.2.2/32"], None, id="another node"),
+    ],
+)  # fmt: skip
+def test_who_may_use_a_load_balancer(
+    given: list[str] | None, v4: list[str] | None, v6: list[str] | None
+) -> None:
+    spec = {**DUAL, **NODE_PORT, **EXTERNAL, "type": "LoadBalancer", "loadBalancerSourceRanges": given}
+    found = {str(f): f.source_ranges for f in frontends(spec, OWN, VIPS) if f.source_ranges is not None}
+    expected = {"198.51.100.1:80/tcp": v4, "[2001:db8:1::1]:80/tcp": v6}
+    assert {at: [str(network) for network in ranges] for at, ranges in found.items()} == {
+        at: ranges for at, ranges in expected.items() if ranges is not None
+    }
+
+
+def test_where_this_node_may_all_of_the_load_balancers_addresses_may() -> None:
+    status = {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}, {"ip": "198.51.100.9"}]}}
+    spec = {**FIXED, **BALANCED, "loadBalancerSourceRanges": ["192.0.2.1/32"]}
+    found = [f.source_ranges for f in frontends(spec, OWN, status) if f.kind is FrontendKind.LOAD_BALANCER]
+    expected = tuple(ip_network(text) for text in ("192.0.2.1", "198.51.100.1", "198.51.100.9"))
+    assert found == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", ""),
+        ("10.0.0.0/8 10.1.0.0/16", "10.0.0.0/8"),
+        ("10.1.0.0/16 10.0.0.0/16", "10.0.0.0/15"),
+        ("fd00::/8 10.0.0.0/8 fd00::1/128", "10.0.0.0/8 fd00::/8"),
+        ("10.0.0.0/8 10.0.0.0/8", "10.0.0.0/8"),
+    ],
+)
+def test_ranges_do_not_overlap(given: str, expected: str) -> None:
+    assert " ".join(map(str, merged(map(ip_network, given.split())))) == expected
+
+
+LOCAL = {"externalTrafficPolicy": "Local"}
+
+
+@pytest.mark.parametrize(
+    ("policies", "with_two_lists"),
+    [
+        pytest.param({}, [], id="none"),
+        pytest.param({"internalTrafficPolicy": "Local"}, [], id="internal"),
+        pytest.param(LOCAL, ["ExternalIP", "LoadBalancer", "NodePort"], id="external"),
+    ],
+)
+def test_who_comes_from_outside_gets_a_list_of_its_own(
+    policies: dict[str, str], with_two_lists: list[str]
+) -> None:
+    spec = {**FIXED, **NODE_PORT, **EXTERNAL, **policies, "type": "LoadBalancer"}
+    found = frontends(spec, status=VIPS)
+    assert [f.kind for f in found if f.from_outside is not None] == with_two_lists
+
+
 def test_a_node_without_addresses_has_no_node_ports() -> None:
     assert shown({**FIXED, **NODE_PORT}, Node("n1")) == ["10.96.0.9:80/tcp ClusterIP"]
 
@@ -78,9 +196,9 @@ def test_services_come_in_order_of_their_names_and_ports_have_endpoints_of_their
     )
     outcome = resolved(
         [service("b", clusterIP="10.96.0.2", ports=ports), slices, service("a", clusterIP="10.96.0.1")],
-        RANGES,
+        ALLOCATION,
     )
-    found = [(str(f.owner), [format_socket(*e) for e in f.endpoints]) for f in outcome.frontends]
+    found = [(str(f.owner), [format_socket(*e) for e in f.backends.endpoints]) for f in outcome.frontends]
     assert found == [("default/a", []), ("default/b:http", []), ("default/b:tls", ["10.0.0.1:8443"])]
 
 
@@ -106,21 +224,43 @@ ONE_IP = parse_address("10.0.0.1")
             id="a node port",
         ),
         pytest.param(
+            frontend(AT, ENDS, kind=FrontendKind.NODE_PORT, outside=()),
+            {"masquerade-rules": {KEY: Verdict("goto masq-node")}},
+            id="a node port with policy Local",
+        ),
+        pytest.param(
             frontend(AT, ENDS, local=["10.0.0.1"]),
             {"cluster-ips": {KEY[:4]: b""}, "hairpin": {ONE_IP + ONE_IP: b""}},
             id="a local endpoint",
         ),
+        pytest.param(
+            frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8", "192.0.2.1/32"]),
+            {
+                "masquerade-rules": {KEY: Verdict("goto masq-always")},
+                "source-restricted": {KEY: b""},
+                RANGES: {
+                    range_key(KEY, bytes([10, 0, 0, 0]), bytes([10, 255, 255, 255])): b"",
+                    range_key(KEY, bytes([192, 0, 2, 1]), bytes([192, 0, 2, 1])): b"",
+                },
+            },
+            id="source ranges",
+        ),
+        pytest.param(
+            frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, ranges=[]),
+            {"masquerade-rules": {KEY: Verdict("goto masq-always")}, "source-restricted": {KEY: b""}},
+            id="nobody may",
+        ),
     ],
 )
 def test_the_elements_of_a_frontend(given: Frontend, elements: dict[str, Any]) -> None:
-    empty: dict[str, Any] = {"cluster-ips": {}, "hairpin": {}, "masquerade-rules": {}, "affinity-rules": {}}
-    assert desired(given).elements == {**empty, **elements}
+    names = ("cluster-ips", "hairpin", "masquerade-rules", "affinity-rules", "source-restricted", RANGES)
+    assert desired(given).elements == {**{name: {} for name in names}, **elements}
 
 
-def test_sctp_has_no_affinity() -> None:
-    result = desired(frontend(AT, ENDS, protocol=Protocol.SCTP, timeout=60))
-    assert (result.elements["affinity-rules"], result.timeouts) == ({}, frozenset())
-    assert result.shapes.sticky == frozenset()
+def test_every_protocol_has_affinity() -> None:
+    members = [frontend(AT, ENDS, protocol=protocol, timeout=60) for protocol in Protocol]
+    keys = {frontend_key(KEY[:4], protocol, 80) for protocol in Protocol}
+    assert desired(*members).elements["affinity-rules"].keys() == keys
 
 
 def test_the_other_family_is_passed_over() -> None:
@@ -128,31 +268,44 @@ def test_the_other_family_is_passed_over() -> None:
     assert [len(compile_frontends(both, family).targets) for family in Family] == [1, 1]
 
 
-def test_the_chains_that_are_needed() -> None:
-    shapes = desired(
-        frontend(AT, ENDS), frontend("10.96.0.9:81", ENDS[:1], timeout=60), frontend("10.96.0.9:82")
-    ).shapes
-    assert shapes == Shapes(frozenset({2}), frozenset({1}), frozenset({60}))
+def test_each_list_of_endpoints_has_a_place() -> None:
+    targets = desired(frontend(AT, ENDS, outside=ENDS[:1])).targets
+    assert {place: len(target.endpoints) for place, target in targets.items()} == {
+        Place(Side.ANYONE, KEY): 2,
+        Place(Side.OUTSIDE, KEY): 1,
+    }
 
 
 @pytest.mark.parametrize(
-    ("count", "sticky", "text"),
-    [
-        (0, False, "goto no-endpoints"),
-        (0, True, "goto no-endpoints"),
-        (3, False, "goto lb-3"),
-        (3, True, "goto sticky-3"),
-    ],
+    ("elsewhere", "chain"), [(False, "no-endpoints"), (True, "discard")], ids=["nowhere", "elsewhere"]
 )
-def test_verdicts_say_how_many_slots_they_use(count: int, sticky: bool, text: str) -> None:
-    verdict = target_verdict(count, sticky)
-    assert verdict.text == text
-    assert (verdict_count(verdict), is_sticky(verdict)) == (count, sticky and count > 0)
+def test_without_endpoints_a_packet_is_refused_or_dropped(elsewhere: bool, chain: str) -> None:
+    targets = desired(frontend(AT, outside=(), elsewhere=elsewhere)).targets
+    assert {place.side: target.verdict(place.side, 0).text for place, target in targets.items()} == {
+        Side.ANYONE: "goto no-endpoints",
+        Side.OUTSIDE: f"goto {chain}",
+    }
 
 
-@pytest.mark.parametrize("text", ["drop", "goto elsewhere", "goto lb-", "goto lb-x", "goto masq-3", "accept"])
-def test_verdicts_of_others_use_none(text: str) -> None:
-    assert verdict_count(Verdict(text)) == 0
+def test_the_chains_that_are_needed() -> None:
+    members = (
+        frontend(AT, ENDS),
+        frontend("10.96.0.9:81", ENDS[:1], timeout=60),
+        frontend("10.96.0.9:82"),
+        frontend("10.96.0.9:83", ENDS, outside=ENDS[:1]),
+        frontend("10.96.0.9:84", outside=(), elsewhere=True),
+        frontend("10.96.0.9:85", ENDS, balance=Balance.CLIENT),
+        frontend("10.96.0.9:86", ENDS, balance=Balance.CLIENT_PORT, outside=ENDS),
+    )
+    spreads = {
+        Spread(Side.ANYONE, Balance.RANDOM, 2),
+        Spread(Side.ANYONE, Balance.STICKY, 1),
+        Spread(Side.OUTSIDE, Balance.RANDOM, 1),
+        Spread(Side.ANYONE, Balance.CLIENT, 2),
+        Spread(Side.ANYONE, Balance.CLIENT_PORT, 2),
+        Spread(Side.OUTSIDE, Balance.CLIENT_PORT, 2),
+    }
+    assert shapes(place_all(*desired(*members))) == Shapes(frozenset(spreads), frozenset({60}))
 
 
 def test_a_comment_has_its_limit() -> None:

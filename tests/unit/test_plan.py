@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import pytest
 
-from kproxy.model import format_socket
-from kproxy.nft.elements import Value, Verdict, slot_key
-from kproxy.nft.plan import FrontendChange, fill_slots, owner_of, place, plan, slots_of
+from kproxy.compile.elements import Desired
+from kproxy.model import Balance, FrontendKind, NamespacedName, Protocol, format_socket
+from kproxy.nft.elements import RANGES, Elements, Value, Verdict, slot_key
+from kproxy.nft.layout import Side, held_slots
+from kproxy.nft.plan import (
+    FrontendChange,
+    fill_slots,
+    keep_nothing,
+    owner_of,
+    place_all,
+    plan,
+    stale_affinity,
+)
 from kproxy.nft.transaction import Transaction, everything
 from tests.unit.make import desired, frontend, name
 
@@ -23,15 +36,24 @@ def shown(value: Value) -> str:
     return value.text if isinstance(value, Verdict) else chr(value[3])
 
 
+def slot_name(key: bytes) -> str:
+    """`2`, or `o2` for one of those from outside."""
+    number = int.from_bytes(key[8:], sys.byteorder)
+    return f"o{number - Side.OUTSIDE.base}" if number >= Side.OUTSIDE.base else str(number)
+
+
 def told(transaction: Transaction) -> list[str]:
     """`-0 a`: slot 0, which held a, goes; `+ goto lb-2`: a verdict comes."""
     lines = []
     for sign, part in (("-", transaction.remove), ("+", transaction.add)):
-        for set_name in ("services", SLOTS):
-            for key, value in sorted(part[set_name].items()):
-                where = str(int.from_bytes(key[8:], "little")) if set_name == SLOTS else ""
-                lines.append(f"{sign}{where} {shown(value)}")
+        for set_name in (*(side.verdicts for side in Side), SLOTS):
+            for key, value in sorted(part[set_name].items(), key=lambda item: item[0][::-1]):
+                lines.append(f"{sign}{slot_name(key) if set_name == SLOTS else ''} {shown(value)}")
     return lines
+
+
+def kept_all(_: NamespacedName) -> bool:
+    return True
 
 
 # before -> after: the switch, the sweep.
@@ -56,8 +78,84 @@ CHANGES: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
 )
 def test_a_change(before: str | None, after: str | None) -> None:
     held, wanted = (desired(*([] if s is None else [frontend(AT, ends(s))])) for s in (before, after))
-    todo = plan(place(held), wanted)
+    todo = plan(place_all(*held), *wanted)
     assert (told(todo.switch), told(todo.sweep)) == CHANGES[before, after]
+
+
+# The same for one that has two lists, `all|outside`; `!`: there are some elsewhere.
+TWO_LISTS: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
+    (None, "ab|a"): (["+ goto lb-2", "+ goto outside-lb-1", "+0 a", "+1 b", "+o0 a"], []),
+    ("ab|a", None): (["- goto lb-2", "- goto outside-lb-1"], ["-0 a", "-1 b", "-o0 a"]),
+    ("ab|a", "ab|a"): ([], []),
+    ("ab|a", "ab|b"): (["-o0 a", "+o0 b"], []),
+    ("ab|a", "ab|ab"): (["- goto outside-lb-1", "+ goto outside-lb-2", "+o1 b"], []),
+    ("ab|ab", "ab|b"): (["- goto outside-lb-2", "-o0 a", "+ goto outside-lb-1", "+o0 b"], ["-o1 b"]),
+    ("ab|a", "ab|!"): (["- goto outside-lb-1", "+ goto discard"], ["-o0 a"]),
+    ("a|!", "|"): (["- goto lb-1", "- goto discard", "+ goto no-endpoints", "+ goto no-endpoints"], ["-0 a"]),
+    ("ab|a", "ab"): (["- goto outside-lb-1"], ["-o0 a"]),
+    ("ab", "ab|a"): (["+ goto outside-lb-1", "+o0 a"], []),
+    ("!", "a"): (["- goto discard", "+ goto lb-1", "+0 a"], []),
+    ("", "!"): (["- goto no-endpoints", "+ goto discard"], []),
+}  # fmt: skip
+
+
+def lists(state: str | None) -> Desired:
+    if state is None:
+        return desired()
+    anyone, two, outside = state.partition("|")
+    return desired(
+        frontend(
+            AT,
+            ends(anyone.strip("!")),
+            outside=ends(outside.strip("!")) if two else None,
+            kind=FrontendKind.NODE_PORT,
+            elsewhere="!" in state,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), TWO_LISTS, ids=lambda state: "-" if state is None else f"{state!r}"
+)
+def test_a_change_of_one_of_two_lists(before: str | None, after: str | None) -> None:
+    todo = plan(place_all(*lists(before)), *lists(after))
+    assert (told(todo.switch), told(todo.sweep)) == TWO_LISTS[before, after]
+
+
+@pytest.mark.parametrize("balance", [Balance.CLIENT, Balance.CLIENT_PORT])
+def test_in_a_hash_every_endpoint_has_its_very_slot(balance: Balance) -> None:
+    held, wanted = (desired(frontend(AT, ends(text), balance=balance)) for text in ("aabb", "bcab"))
+    todo = plan(place_all(*held), *wanted)
+    assert (told(todo.switch), told(todo.sweep)) == (["-0 a", "-1 a", "-2 b", "+0 b", "+1 c", "+2 a"], [])
+    assert not plan(place_all(*wanted), *wanted)
+
+
+def test_a_hash_of_a_kept_service_is_the_one_that_is_wanted() -> None:
+    """Endpoints beside it would move all clients."""
+    held, wanted = (desired(frontend(AT, ends(text), balance=Balance.CLIENT)) for text in ("ab", "cc"))
+    todo = plan(place_all(*held), *wanted, kept_all)
+    assert told(todo.switch) == ["-0 a", "-1 b", "+0 c", "+1 c"]
+
+
+def test_source_ranges_come_and_go_with_their_frontend() -> None:
+    restricted = desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8"]))
+    freed = desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER))
+    for before, after in ((restricted, freed), (freed, restricted)):
+        switch = plan(place_all(*before), *after).switch
+        changed = switch.remove if before is restricted else switch.add
+        assert {name: len(members) for name, members in changed.items() if members} == {
+            "source-restricted": 1,
+            RANGES: 1,
+        }
+
+
+@pytest.mark.parametrize("kept", [keep_nothing, kept_all])
+def test_source_ranges_of_what_is_kept_stay(kept: Callable[[NamespacedName], bool]) -> None:
+    held = place_all(
+        *desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8"]))
+    )
+    gone = plan(held, {}, desired().elements, kept).switch.remove
+    assert bool(gone["source-restricted"]) is bool(gone[RANGES]) is (kept is keep_nothing)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +178,13 @@ def test_endpoints_stay_in_their_slots(before: str, wanted: str, slots: str) -> 
 
 
 def test_what_changes_is_told() -> None:
-    held = place(desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", (), "b")))
+    held = place_all(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", (), "b")))
     wanted = desired(frontend(AT, ends("ac"), "a"), frontend("10.96.0.7:80", ends("d"), "c"))
 
     def sockets(values: tuple[bytes, ...] | None) -> list[str] | None:
         return values and [format_socket(v[:4], int.from_bytes(v[4:6], "big")) for v in values]  # type: ignore[return-value]
 
-    changes = {c.comment: (sockets(c.before), sockets(c.after)) for c in plan(held, wanted).changes}
+    changes = {c.comment: (sockets(c.before), sockets(c.after)) for c in plan(held, *wanted).changes}
     assert changes == {
         "default/a": (ends("ab"), ends("ac")),
         "default/b": ((), None),
@@ -95,7 +193,7 @@ def test_what_changes_is_told() -> None:
 
 
 def test_a_change_of_affinity_is_a_change_of_the_verdict() -> None:
-    todo = plan(place(desired(frontend(AT, ends("a")))), desired(frontend(AT, ends("a"), timeout=60)))
+    todo = plan(place_all(*desired(frontend(AT, ends("a")))), *desired(frontend(AT, ends("a"), timeout=60)))
     (key,) = todo.switch.add["services"]
     assert told(todo.switch) == ["- goto lb-1", "+ goto sticky-1"]
     assert todo.switch.add["affinity-rules"] == {key: Verdict("goto remember-60")}
@@ -104,48 +202,45 @@ def test_a_change_of_affinity_is_a_change_of_the_verdict() -> None:
 
 def test_strays_are_swept_and_damage_is_put_right() -> None:
     wanted = desired(frontend(AT, ends("ab")))
-    held = place(wanted)
+    held = place_all(*wanted)
     (prefix,) = {key[:8] for key in held[SLOTS]}
     held[SLOTS][slot_key(prefix, 7)] = b"\n\0\0z\0P\0\0"
     del held[SLOTS][slot_key(prefix, 1)]
-    todo = plan(held, wanted)
+    todo = plan(held, *wanted)
     assert (told(todo.switch), told(todo.sweep)) == (["+1 b"], ["-7 z"])
 
 
 def test_a_sync_that_died_before_its_sweep_is_completed() -> None:
     """Slots that nothing pointed to are taken into use again: they may not be swept."""
-    held = place(desired(frontend(AT, ends("abc"))))
-    plan(held, desired(frontend(AT, ends("a")))).switch.apply_to(held)
-    todo = plan(held, desired(frontend(AT, ends("abc"))))
+    held = place_all(*desired(frontend(AT, ends("abc"))))
+    plan(held, *desired(frontend(AT, ends("a")))).switch.apply_to(held)
+    todo = plan(held, *desired(frontend(AT, ends("abc"))))
     assert (told(todo.switch), told(todo.sweep)) == (["- goto lb-1", "+ goto lb-3"], [])
 
 
 def test_kept_services_lose_nothing() -> None:
-    held = place(desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", ends("x"), "b")))
+    held = place_all(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", ends("x"), "b")))
     wanted = desired(frontend(AT, ends("bc"), "a"))
-    todo = plan(held, wanted, lambda service: True)
+    todo = plan(held, *wanted, kept_all)
     assert told(todo.switch) == ["- goto lb-2", "+ goto lb-3", "+2 c"]
     assert not todo.sweep
     for transaction in todo[:2]:
         transaction.apply_to(held)
-    assert [chr(e[3]) for e in slots_of(held, next(iter(wanted.targets))) if e] == ["a", "b", "c"]
+    (place,) = wanted.targets
+    assert [chr(e[3]) for e in held_slots(held, place, Protocol.TCP) if e] == ["a", "b", "c"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="hairpin elements go while the frontend is in the input and its endpoint is kept"
-)
 def test_kept_endpoints_still_reach_themselves() -> None:
-    held = place(desired(frontend(AT, ends("a"), local=["10.0.0.97"])))
-    todo = plan(held, desired(frontend(AT)), lambda service: True)
+    held = place_all(*desired(frontend(AT, ends("a"), local=["10.0.0.97"])))
+    todo = plan(held, *desired(frontend(AT)), kept_all)
     assert not todo
 
 
-@pytest.mark.xfail(
-    strict=True, reason="while anything is kept, rules of frontends that are not kept stay behind"
-)
 def test_what_is_not_kept_goes_whatever_else_is_kept() -> None:
-    held = place(desired(frontend(AT, ends("a"), "a", timeout=60), frontend("10.96.0.8:80", ends("x"), "b")))
-    todo = plan(held, desired(frontend(AT, ends("a"), "a")), lambda service: service.name == "b")
+    held = place_all(
+        *desired(frontend(AT, ends("a"), "a", timeout=60), frontend("10.96.0.8:80", ends("x"), "b"))
+    )
+    todo = plan(held, *desired(frontend(AT, ends("a"), "a")), lambda service: service.name == "b")
     assert todo.switch.remove["affinity-rules"]
 
 
@@ -155,6 +250,46 @@ def test_what_is_not_kept_goes_whatever_else_is_kept() -> None:
 )
 def test_whose_an_element_is(comment: str, owner: str) -> None:
     assert str(owner_of(comment)) == owner
+
+
+# --- affinity ---
+
+
+def clients(text: str) -> list[tuple[bytes, bytes]]:
+    """`abc`: a client each, remembered as that endpoint's."""
+    address, _, port = AT.partition(":")
+    frontend_part = bytes(map(int, address.split("."))) + int(port).to_bytes(2, "big") + b"\0\0"
+    return [
+        (b"\n\0\1" + letter.encode() + frontend_part, b"\n\0\0" + letter.encode() + b"\0P\0\0")
+        for letter in text
+    ]
+
+
+@pytest.mark.parametrize(
+    ("anyone", "outside", "timeout", "newly_local", "stale"),
+    [
+        pytest.param("ab", None, 60, False, "c", id="one that went"),
+        pytest.param("ab", None, None, False, "abc", id="no affinity any more"),
+        pytest.param("abc", "a", 60, False, "", id="one for pods stays"),
+        pytest.param("bc", "a", 60, False, "", id="one for outside stays"),
+        pytest.param("abc", "a", 60, True, "bc", id="policy Local from now on"),
+        pytest.param("abc", "", 60, True, "abc", id="policy Local, and none is here"),
+        pytest.param("", None, 60, False, "abc", id="none"),
+    ],
+)
+def test_who_is_forgotten(
+    anyone: str, outside: str | None, timeout: int | None, newly_local: bool, stale: str
+) -> None:
+    to_outside = None if outside is None else ends(outside)
+    state = desired(frontend(AT, ends(anyone), timeout=timeout, outside=to_outside))
+    keys = {place.key for place in state.targets} if newly_local else set()
+    found = stale_affinity(clients("abc"), Protocol.TCP, place_all(*state), keys)
+    assert found == [key for key, _ in clients(stale)]
+
+
+def test_a_client_of_another_protocol_is_another_one() -> None:
+    state = desired(frontend(AT, ends("abc"), timeout=60))
+    assert len(stale_affinity(clients("abc"), Protocol.UDP, place_all(*state), set())) == 3
 
 
 # --- transactions ---
@@ -168,7 +303,7 @@ def test_a_transaction_counts_and_applies() -> None:
     transaction.change("s", b"a", b"1", b"2")
     transaction.change("s", b"b", None, b"3")
     transaction.change("s", b"c", b"4", None)
-    elements: dict[str, dict[bytes, Value]] = {"s": {b"a": b"1", b"c": b"4"}}
+    elements: Elements = {"s": {b"a": b"1", b"c": b"4"}}
     transaction.apply_to(elements)
     assert (elements, transaction.counts) == ({"s": {b"a": b"2", b"b": b"3"}}, (2, 2))
 
@@ -180,7 +315,7 @@ def test_what_is_to_be_forgotten_is_a_transaction() -> None:
 
 
 def test_everything_fills_an_empty_table() -> None:
-    elements = place(desired(frontend(AT, ends("ab"), name("a").name)))
-    empty: dict[str, dict[bytes, Value]] = {set_name: {} for set_name in elements}
+    elements = place_all(*desired(frontend(AT, ends("ab"), name("a").name)))
+    empty: Elements = {set_name: {} for set_name in elements}
     everything(elements).apply_to(empty)
     assert empty == elements

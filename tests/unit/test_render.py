@@ -6,9 +6,19 @@ from __future__ import annotations
 
 import pytest
 
-from kproxy.compile.skeleton import Options, Shapes, skeleton
-from kproxy.model import Family, Protocol, parse_address
-from kproxy.nft.elements import Value, Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
+from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, skeleton
+from kproxy.model import Balance, Family, Protocol, parse_address
+from kproxy.nft.elements import (
+    RANGES,
+    Value,
+    Verdict,
+    endpoint_value,
+    frontend_key,
+    range_key,
+    slot_key,
+    slot_prefix,
+)
+from kproxy.nft.layout import Side, Spread
 from kproxy.nft.render import (
     netlink_rules,
     render_element,
@@ -21,8 +31,7 @@ from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
 
 V4, V6 = parse_address("10.96.0.9"), parse_address("fd00::9")
 KEY, KEY6 = frontend_key(V4, Protocol.TCP, 80), frontend_key(V6, Protocol.UDP, 53)
-NO_SHAPES = Shapes(frozenset(), frozenset(), frozenset())
-STICKY = Shapes(frozenset(), frozenset({2}), frozenset({60}))
+STICKY = Shapes(frozenset({Spread(Side.ANYONE, Balance.STICKY, 2)}), frozenset({60}))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +42,11 @@ STICKY = Shapes(frozenset(), frozenset({2}), frozenset({60}))
         ("hairpin", V4 + V4, b"", "10.96.0.9 . 10.96.0.9"),
         ("services", KEY, Verdict("goto lb-3"), "10.96.0.9 . tcp . 80 : goto lb-3"),
         ("services", KEY6, Verdict("goto lb-3", "a/b"), 'fd00::9 . udp . 53 comment "a/b" : goto lb-3'),
+        ("services-from-outside", KEY, Verdict("goto outside-lb-3"), "10.96.0.9 . tcp . 80 : goto outside-lb-3"),
         ("endpoints-tcp", slot_key(slot_prefix(KEY), 2), endpoint_value(V4, 8080), "10.96.0.9 . 80 . 2 : 10.96.0.9 . 8080"),
+        ("source-restricted", KEY, b"", "10.96.0.9 . tcp . 80"),
+        (RANGES, range_key(KEY, parse_address("10.0.0.0"), parse_address("10.0.0.255")), b"", "10.96.0.9 . tcp . 80 . 10.0.0.0-10.0.0.255"),
+        (RANGES, range_key(KEY6, V6, V6), b"", "fd00::9 . udp . 53 . fd00::9"),
     ],
 )  # fmt: skip
 def test_an_element(set_name: str, key: bytes, value: Value, text: str) -> None:
@@ -93,21 +106,21 @@ def test_a_removal_empties_chains_before_it_deletes_them() -> None:
     ]
 
 
-@pytest.mark.parametrize(("family", "left_out"), [(Family.IPV4, 0), (Family.IPV6, 2)])
+@pytest.mark.parametrize(("family", "left_out"), [(Family.IPV4, 0), (Family.IPV6, 3)])
 def test_only_ipv6_affinity_is_left_to_netlink(family: Family, left_out: int) -> None:
     whole = skeleton(family, Options(), STICKY)
     names = [chain.name for chain in whole.chains]
     assert len(list(netlink_rules(whole, names))) == left_out
     kept = [rule for chain in without_affinity_updates(whole).chains for rule in chain.rules]
-    assert sum(isinstance(rule, AffinityUpdate) for rule in kept) == 2 - left_out
+    assert sum(isinstance(rule, AffinityUpdate) for rule in kept) == 3 - left_out
     assert list(netlink_rules(whole, ["remember"])) == []
 
 
-def test_stateless_affinity_remembers_nobody() -> None:
+def test_stateless_affinity_asks_no_memory() -> None:
     options = Options(stateless_ipv6_affinity=True)
     chains = {chain.name: chain.rules for chain in skeleton(Family.IPV6, options, STICKY).chains}
-    assert "remember-60" not in chains
-    assert "jhash ip6 saddr mod 2" in str(chains["sticky-2"])
+    assert "jhash ip6 saddr mod 2 " in str(chains["sticky-2"])
+    assert "affinity" not in str(chains["sticky-2"])
     assert skeleton(Family.IPV4, options, STICKY) == skeleton(Family.IPV4, Options(), STICKY)
 
 

@@ -201,16 +201,12 @@ def kill_in_a_transaction(store: Store) -> None:
     assert (store.directory / f"{DATABASE}-journal").stat().st_size
 
 
-@pytest.mark.xfail(strict=True, raises=StateError, reason="read-only, SQLite cannot roll back the journal")
 def test_a_save_that_was_killed_is_undone_by_the_next_load(store: Store) -> None:
     store.save({}, {A: IP})
     kill_in_a_transaction(store)
     assert store.load() == {A: IP}
 
 
-@pytest.mark.xfail(
-    strict=True, raises=StateError, reason="a database that was killed before its table is no state"
-)
 def test_an_empty_database_is_no_state(store: Store) -> None:
     store.path.touch()
     assert store.load() == {}
