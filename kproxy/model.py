@@ -165,7 +165,7 @@ class Service(Struct, frozen=True):
 
     @property
     def wants_node_ports(self) -> bool:
-        """Whether its ports are shown on the nodes' addresses."""
+        """Whether its ports get node ports by themselves."""
         return self.type == "NodePort" or (self.type == "LoadBalancer" and self.allocate_node_ports)
 
 

@@ -164,13 +164,18 @@ def _port_claim(service: Service, port: ServicePort) -> Claim:
     return Claim(service.name, f"{port.name}/{port.protocol}")
 
 
+def _has_node_port(service: Service, port: ServicePort) -> bool:
+    """Whether a port is shown on the nodes: a number that a manifest gives counts, whatever is allocated."""
+    return service.wants_node_ports or (service.type == "LoadBalancer" and port.node_port != 0)
+
+
 def _asked(service: Service) -> Iterator[tuple[Claim, Resource]]:
     """What the manifest asks for."""
     for address in service.cluster_ips:
         family = family_of(address)
         yield Claim(service.name, family), Resource(family, int.from_bytes(address, "big"))
-    for port in service.ports if service.wants_node_ports else ():
-        if port.node_port:
+    for port in service.ports:
+        if port.node_port and _has_node_port(service, port):
             yield _port_claim(service, port), Resource(port.protocol, port.node_port)
 
 
@@ -217,8 +222,9 @@ def _field(service: Service, claim: Claim) -> str:
 def _claims(service: Service, families: tuple[Family, ...]) -> dict[Claim, str]:
     """Everything that it ought to have, and of which kind."""
     claims: dict[Claim, str] = {Claim(service.name, family): family for family in families}
-    if service.wants_node_ports:
-        claims.update((_port_claim(service, port), port.protocol) for port in service.ports)
+    for port in service.ports:
+        if _has_node_port(service, port):
+            claims[_port_claim(service, port)] = port.protocol
     return claims
 
 
@@ -241,7 +247,7 @@ def _complete(ledger: _Ledger, service: Service) -> Service:
         cluster_ips=tuple(mine[Claim(service.name, f)].value.to_bytes(f.width, "big") for f in families),
         ports=tuple(
             msgspec.structs.replace(port, node_port=mine[_port_claim(service, port)].value)
-            if service.wants_node_ports
+            if _has_node_port(service, port)
             else msgspec.structs.replace(port, node_port=0)
             for port in service.ports
         ),

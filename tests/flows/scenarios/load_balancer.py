@@ -73,8 +73,12 @@ SCENARIOS = [
         [
             service("web", "pod-1", vips=("vip VIP", "vip-2 Proxy")),
             service("bare", "pod-1", ports=(HTTP,), vips=("external",), allocateLoadBalancerNodePorts=False),
+            service(
+                "given", "pod-2", ports=(HTTP_NODE,), type="LoadBalancer", allocateLoadBalancerNodePorts=False
+            ),
         ],
         """
+        outside  tcp  n1:30080    -> pod-2 masq
         outside  tcp  vip:80      -> pod-1 masq       # TestLoadBalancerIngressRouteTypeProxy
         outside  tcp  vip-2:80    -> untouched        # TestLoadBalancerIngressRouteTypeProxy
         pod-3    tcp  vip:80      -> pod-1 masq
