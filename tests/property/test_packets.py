@@ -214,8 +214,8 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
         for state in range(STATES):
             services = [draw.service(number) for number in range(draw.random.randint(1, 6))]
             slices = {service.name: draw.slices(service) for service in services}
-            frontends = all_frontends(services, slices, draw.node())
-            dataplane.reconcile(compile_frontends(frontends, draw.family))
+            shown = all_frontends(services, slices, draw.node())
+            dataplane.reconcile(compile_frontends(shown.frontends, draw.family))
             simulator = Simulator(draw.family, dataplane.applied, options, frozenset(own))
             affinity = {protocol: _affinity(netlink, draw.family, protocol) for protocol in Protocol}
             first = 20000 + state * PACKETS
