@@ -16,7 +16,7 @@ from tests.unit.make import as_json, manifest, service
 scalars = (
     st.none()
     | st.booleans()
-    | st.integers(-(2**70), 2**70)
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=8)
     | st.sampled_from(
@@ -40,11 +40,42 @@ OBJECTS: list[dict[str, Any]] = [
         ports=[{"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080, "protocol": "TCP"}],
     ),
     manifest(
+        "Service",
+        metadata={
+            "labels": {"app": "web"},
+            "annotations": {"kproxy.io/weights": "web-1=3,10.0.0.2=2", "kproxy.io/consistent-hash": "client"},
+        },
+        spec={
+            "type": "LoadBalancer",
+            "externalIPs": ["198.51.100.1", "2001:db8::1"],
+            "internalTrafficPolicy": "Local",
+            "externalTrafficPolicy": "Local",
+            "loadBalancerSourceRanges": ["10.0.0.0/8", "fd00::/8"],
+            "allocateLoadBalancerNodePorts": False,
+            "trafficDistribution": "PreferSameZone",
+            "ports": [{"port": 80}],
+        },
+        status={"loadBalancer": {"ingress": [{"ip": "198.51.100.2", "ipMode": "VIP"}]}},
+    ),
+    manifest(
+        "Node",
+        metadata={"labels": {"topology.kubernetes.io/zone": "a"}},
+        spec={"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd00:1::/64"]},
+    ),
+    manifest(
         "EndpointSlice",
         metadata={"labels": {"kubernetes.io/service-name": "web"}},
         addressType="IPv4",
         ports=[{"name": "http", "port": 80, "protocol": "TCP"}],
-        endpoints=[{"addresses": ["10.0.0.1"], "nodeName": "n", "conditions": {"ready": True}}],
+        endpoints=[
+            {
+                "addresses": ["10.0.0.1"],
+                "nodeName": "n",
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "hints": {"forZones": [{"name": "a"}], "forNodes": [{"name": "n"}]},
+                "targetRef": {"kind": "Pod", "name": "web-1"},
+            }
+        ],
     ),
     manifest("Endpoints", subsets=[{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]),
     manifest(

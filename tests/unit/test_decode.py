@@ -426,6 +426,8 @@ BAD_SERVICES: list[tuple[dict[str, Any], str, str]] = [
     ({"ports": [{"port": True}]}, "spec.ports[0].port", "expected int, got bool"),
     ({"ports": [{"port": 0}]}, "spec.ports[0].port", "0 is not a port (1-65535)"),
     ({"ports": [{"port": 65536}]}, "spec.ports[0].port", "65536 is not a port (1-65535)"),
+    ({"ports": [{"port": 2**70}]}, "spec.ports[0].port", f"{2**70} is not a port (1-65535)"),
+    ({"ports": [{"port": -(2**70)}]}, "spec.ports[0].port", f"{-(2**70)} is not a port (1-65535)"),
     ({"ports": [{**PORT, "targetPort": -1}]}, "spec.ports[0].targetPort", "-1 is not a port (1-65535)"),
     ({"ports": [{**PORT, "targetPort": 1.5}]}, "spec.ports[0].targetPort", "expected int | str, got float"),
     ({"ports": [{**PORT, "nodePort": 70000}]}, "spec.ports[0].nodePort", "70000 is not a port (1-65535)"),

@@ -16,7 +16,7 @@ from kproxy.nft.elements import RANGES, Verdict, frontend_key, range_key
 from kproxy.nft.layout import Place, Side, Spread
 from kproxy.nft.plan import place_all
 from kproxy.resolve.frontends import merged
-from tests.unit.make import NODE, desired, frontend, manifest, resolved, service
+from tests.unit.make import NODE, desired, frontend, manifest, name, resolved, service
 from tests.unit.test_allocate import RANGES as ALLOCATION
 
 DUAL = {"clusterIPs": ["10.96.0.9", "fd00:96::9"], "ipFamilyPolicy": "PreferDualStack"}
@@ -200,6 +200,68 @@ def test_services_come_in_order_of_their_names_and_ports_have_endpoints_of_their
     )
     found = [(str(f.owner), [format_socket(*e) for e in f.backends.endpoints]) for f in outcome.frontends]
     assert found == [("default/a", []), ("default/b:http", []), ("default/b:tls", ["10.0.0.1:8443"])]
+
+
+# --- contested ones ---
+
+
+def contender(own: str, created: str | None = None, **spec: Any) -> dict[str, Any]:
+    ip = f"10.96.0.{ord(own[0])}"
+    made = service(own, clusterIP=ip, **{"externalIPs": ["198.51.100.7"], **spec})
+    made["metadata"]["creationTimestamp"] = created
+    return made
+
+
+UDP = {"ports": [{"port": 80, "protocol": "UDP"}]}
+BALANCER = {"type": "LoadBalancer", "externalIPs": [], "allocateLoadBalancerNodePorts": False}
+
+
+@pytest.mark.parametrize(
+    ("objects", "problem"),
+    [
+        pytest.param([contender("a"), contender("b")], ("b", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/a"), id="the first of the input"),
+        pytest.param([contender("b"), contender("a")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="whatever its name"),
+        pytest.param([contender("a", "2026-01-02"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="the older"),
+        pytest.param([contender("a"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="one that has an age"),
+        pytest.param([contender("a"), contender("b", **UDP)], None, id="another protocol"),
+        pytest.param([contender("a"), contender("b", ports=[{"port": 81}])], None, id="another port"),
+        pytest.param([contender("a"), contender("b", externalIPs=["198.51.100.8"])], None, id="another address"),
+        pytest.param(
+            [contender("a", externalIPs=["10.96.0.98"]), contender("b")],
+            ("a", "spec.externalIPs", "10.96.0.98:80/tcp belongs to Service default/b"),
+            id="the ClusterIP of one that comes later",
+        ),
+        pytest.param(
+            [contender("a", externalIPs=["192.0.2.1"], ports=[{"port": 30080}]), contender("b", externalIPs=[], type="NodePort", ports=[{"port": 1, "nodePort": 30080}])],
+            ("a", "spec.externalIPs", "192.0.2.1:30080/tcp belongs to Service default/b"),
+            id="a node port",
+        ),
+        pytest.param(
+            [contender("a"), {**contender("b", **BALANCER), "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}]}}}],
+            ("b", "status.loadBalancer.ingress", "198.51.100.7:80/tcp belongs to Service default/a"),
+            id="a load balancer's address",
+        ),
+        pytest.param([contender("a", externalIPs=["198.51.100.7", "10.96.0.97"])], None, id="its own"),
+    ],
+)  # fmt: skip
+def test_an_address_that_several_services_are_shown_on(
+    objects: list[dict[str, Any]], problem: tuple[str, str, str] | None
+) -> None:
+    outcome = resolved(objects, ALLOCATION)
+    expected = [] if problem is None else [("in.yaml", f"Service default/{problem[0]}", *problem[1:])]
+    assert outcome.problems == expected
+    everyone = {made["metadata"]["name"] for made in objects}
+    loser = set() if problem is None else {problem[0]}
+    assert {f.owner.service.name for f in outcome.frontends} == everyone - loser
+    assert {own for own in everyone if outcome.kept(name(own))} == loser
+
+
+def test_who_is_left_out_does_not_stand_in_the_way() -> None:
+    """b loses one address to a; c has the other one."""
+    b = contender("b", externalIPs=["198.51.100.7", "198.51.100.8"])
+    outcome = resolved([contender("a"), b, contender("c", externalIPs=["198.51.100.8"])], ALLOCATION)
+    assert [problem.object for problem in outcome.problems] == ["Service default/b"]
+    assert {f.owner.service.name for f in outcome.frontends} == {"a", "c"}
 
 
 # --- their elements ---

@@ -86,7 +86,7 @@ def test_verdicts_say_how_many_slots_they_use(side: Side, balance: Balance, coun
 
 
 def test_the_sides_of_a_frontend_share_no_slot() -> None:
-    numbers = (0, 1, 1020, (1 << 16) - 1)
+    numbers = (0, 1, 1020, Side.OUTSIDE.base - 1)
     assert len({slot(Place(side, KEY), number) for side in Side for number in numbers}) == 8
 
 

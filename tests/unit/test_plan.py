@@ -130,11 +130,19 @@ def test_in_a_hash_every_endpoint_has_its_very_slot(balance: Balance) -> None:
     assert not plan(place_all(*wanted), *wanted)
 
 
-def test_a_hash_of_a_kept_service_is_the_one_that_is_wanted() -> None:
+@pytest.mark.parametrize(
+    ("before", "wanted", "switch"),
+    [
+        ("ab", "cc", []),
+        ("ab", "", []),
+        ("", "cc", ["- goto no-endpoints", "+ goto hash-client-2", "+0 c", "+1 c"]),
+    ],
+)
+def test_the_hash_of_a_kept_service_stays(before: str, wanted: str, switch: list[str]) -> None:
     """Endpoints beside it would move all clients."""
-    held, wanted = (desired(frontend(AT, ends(text), balance=Balance.CLIENT)) for text in ("ab", "cc"))
-    todo = plan(place_all(*held), *wanted, kept_all)
-    assert told(todo.switch) == ["-0 a", "-1 b", "+0 c", "+1 c"]
+    held, after = (desired(frontend(AT, ends(text), balance=Balance.CLIENT)) for text in (before, wanted))
+    todo = plan(place_all(*held), *after, kept_all)
+    assert (told(todo.switch), told(todo.sweep)) == (switch, [])
 
 
 def test_source_ranges_come_and_go_with_their_frontend() -> None:
@@ -284,6 +292,18 @@ def test_who_is_forgotten(
     state = desired(frontend(AT, ends(anyone), timeout=timeout, outside=to_outside))
     keys = {place.key for place in state.targets} if newly_local else set()
     found = stale_affinity(clients("abc"), Protocol.TCP, place_all(*state), keys)
+    assert found == [key for key, _ in clients(stale)]
+
+
+@pytest.mark.parametrize(
+    ("newly_local", "stale"), [(True, "b"), (False, "")], ids=["newly Local", "as before"]
+)
+def test_pods_keep_their_endpoints_when_a_policy_becomes_local(newly_local: bool, stale: str) -> None:
+    """Client c is a pod; a is remembered for an endpoint that is here."""
+    state = desired(frontend(AT, ends("abc"), timeout=60, outside=ends("a")))
+    keys = {place.key for place in state.targets} if newly_local else set()
+    is_pod = clients("c")[0][0][:4].__eq__
+    found = stale_affinity(clients("abc"), Protocol.TCP, place_all(*state), keys, is_pod)
     assert found == [key for key, _ in clients(stale)]
 
 
