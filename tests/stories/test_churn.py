@@ -45,7 +45,9 @@ def test_two_hundred_syncs_break_no_connection(tmp_path_factory: pytest.TempPath
     chance = random.Random(4)
     pods = [f"pod-{n}" for n in range(1, 7)]
     with Lab(single(len(pods))) as lab:
-        kproxy = Kproxy(lab.node("n1"), tmp_path_factory.mktemp("state"))
+        node = lab.node("n1")
+        addresses = ["--node-ip", f"{node.address(4)},{node.address(6)}"]  # saves each sync looking them up
+        kproxy = Kproxy(node, tmp_path_factory.mktemp("state"), flags=addresses)
         node_port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
         plain = service("web", node_port, type="NodePort")
         remembered = service("sticky", cluster_ips={4: "10.96.10.20", 6: "fd00:96::20"}, **sticky())
@@ -55,7 +57,7 @@ def test_two_hundred_syncs_break_no_connection(tmp_path_factory: pytest.TempPath
             kproxy.sync(plain, *slices(lab, chosen[0]), remembered, *slices(lab, chosen[1], name="sticky"))
 
         sync()
-        targets = [(SERVICE_IP[4], 80), (lab.node("n1").address(4), 30123), ("fd00:96::20", 80)]
+        targets = [(SERVICE_IP[4], 80), (node.address(4), 30123), ("fd00:96::20", 80)]
         with connecting(lab.client("outside"), *targets) as seen:
             for _ in range(SYNCS):
                 sync()
