@@ -212,8 +212,8 @@ def contender(own: str, created: str | None = None, **spec: Any) -> dict[str, An
     return made
 
 
-UDP = {"ports": [{"port": 80, "protocol": "UDP"}]}
-BALANCER = {"type": "LoadBalancer", "externalIPs": [], "allocateLoadBalancerNodePorts": False}
+UDP: dict[str, Any] = {"ports": [{"port": 80, "protocol": "UDP"}]}
+BALANCER: dict[str, Any] = {"type": "LoadBalancer", "externalIPs": [], "allocateLoadBalancerNodePorts": False}
 
 
 @pytest.mark.parametrize(
