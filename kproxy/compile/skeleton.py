@@ -105,7 +105,7 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         SetDeclaration(
             "hairpin",
             (f"type {address} . {address}",),
-            "endpoints of this node, twice: who reaches itself is masqueraded",
+            "endpoints that may reach themselves, twice: then they are masqueraded",
             (Field.ADDRESS, Field.ADDRESS),
         ),
         SetDeclaration(
