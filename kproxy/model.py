@@ -219,6 +219,8 @@ class Pod(Struct, frozen=True):
     ready: bool
     terminating: bool
     node: str
+    service_links: bool = True
+    """enableServiceLinks: whether its environment names the services of its namespace."""
 
 
 class ClusterNode(NamedTuple):

@@ -155,6 +155,7 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
         terminating=given.metadata.deletion_timestamp is not None,
         node=spec.node_name or "",
+        service_links=spec.enable_service_links is not False,
     )
     return [pod]
 

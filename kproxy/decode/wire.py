@@ -149,6 +149,7 @@ class Container(Wire):
 class PodSpec(Wire):
     containers: list[Container] | None = None
     node_name: str | None = None
+    enable_service_links: bool | None = None
 
 
 class PodIP(Wire):

@@ -172,6 +172,13 @@ def test_the_rulesets_shown_are_what_is_compiled(services: Path, tmp_path: Path)
             position = found + len(part.strip())
 
 
+def test_the_variables_shown_are_those_of_the_tours_pod(services: Path, tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^\$ kproxy env web-1 -f services/\n(.*?)^```$", README.read_text(), re.M | re.S)
+    command = [sys.executable, "-m", "kproxy", "env", "web-1", "-f", str(services)]
+    command += ["--state-dir", str(tmp_path / "state")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == shown
+
+
 # --- the tour ---
 
 # A machine of one's own, and another one on its network: gone with the first process.

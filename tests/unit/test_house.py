@@ -30,6 +30,7 @@ PURE = (
     "standalone/allocate.py",
     "standalone/control_plane.py",
     "standalone/endpoints.py",
+    "standalone/environment.py",
 )
 
 # What pure code may import besides itself: data structures, arithmetic, text.

@@ -1,0 +1,100 @@
+"""`kproxy env`: print the variables that a pod has for services. Needs no root and no kernel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+
+from kproxy.cli import options
+from kproxy.model import NamespacedName, Pod
+from kproxy.problems import KproxyError, UsageError
+from kproxy.standalone.allocate import allocate
+from kproxy.standalone.environment import environment
+from kproxy.standalone.store import Store
+
+
+def as_export(variables: Mapping[str, str]) -> str:
+    """What a shell reads. Without the names that it cannot have (`1WEB_PORT`), which would end it."""
+    return "".join(
+        f"export {name}={_quoted(value)}\n" for name, value in variables.items() if name.isidentifier()
+    )
+
+
+def _quoted(value: str) -> str:
+    """In quotes, whether it needs them or not."""
+    quoted = shlex.quote(value)
+    return f"'{value}'" if quoted == value else quoted
+
+
+def as_docker(variables: Mapping[str, str]) -> str:
+    """What `docker run --env-file` reads."""
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+
+def as_json(variables: Mapping[str, str]) -> str:
+    """One object."""
+    return json.dumps(variables, indent=2) + "\n"
+
+
+FORMATS: dict[str, Callable[[Mapping[str, str]], str]] = {
+    "export": as_export,
+    "docker": as_docker,
+    "json": as_json,
+}
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "env",
+        help="print the environment variables that a pod has for services",
+        description="Print the environment variables that a kubelet gives a pod of the input for the "
+        "services of its namespace, and for the service kubernetes of namespace default. Allocations "
+        "under --state-dir are used, not changed.",
+    )
+    parser.add_argument("pod", metavar="POD", help="the pod's name, or NAMESPACE/NAME")
+    parser.add_argument("-n", "--namespace", metavar="NAME", help="the pod's namespace (default: default)")
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        default="export",
+        help="for a shell, for `docker run --env-file`, or as a JSON object (default: %(default)s)",
+    )
+    options.add_input(parser)
+    parser.set_defaults(run=run)
+
+
+def pod_name(text: str, namespace: str | None) -> NamespacedName:
+    """The pod that is asked for."""
+    own, slash, name = text.rpartition("/")
+    if slash and namespace not in (None, own):
+        raise UsageError(f"{text} is not in the namespace that -n says, {namespace}.")
+    return NamespacedName(own or namespace or "default", name)
+
+
+def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
+    """The pod of that name; an error that names it if the input has none."""
+    elsewhere = []
+    for pod in pods:
+        if pod.name == wanted:
+            return pod
+        if pod.name.name == wanted.name:
+            elsewhere.append(str(pod.name))
+    hint = f"There is {', '.join(sorted(elsewhere))}." if elsewhere else ""
+    raise KproxyError(f"no Pod {wanted} in the input.", hint)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the exit status."""
+    wanted = pod_name(arguments.pod, arguments.namespace)
+    decoded = options.read_input(arguments)
+    held = Store(arguments.state_dir).load()
+    services = decoded.state.services.values()
+    allocated = allocate(services, held, options.ranges(arguments), decoded.doubt.covers)
+    problems = decoded.problems + allocated.problems
+    options.print_problems(problems)
+    variables = environment(allocated.services.values(), find_pod(decoded.state.pods, wanted))
+    print(FORMATS[arguments.format](variables), end="")
+    return 1 if problems else 0

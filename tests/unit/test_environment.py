@@ -1,0 +1,316 @@
+"""The variables of a pod: which services, which names and values; and the command that prints them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kproxy.cli import main
+from kproxy.decode import decode
+from kproxy.standalone.allocate import Ranges, allocate
+from kproxy.standalone.environment import environment
+from tests.unit.make import as_json, manifest, service
+
+RANGES = Ranges((), (30000, 32767))
+
+KUBIA = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: kubia
+spec:
+  clusterIP: 10.66.13.240
+  sessionAffinity: ClientIP
+  ports:
+    - port: 80
+      name: http-default
+      targetPort: http-default
+    - port: 90
+      name: http-mux1
+      targetPort: http-mux1
+  selector:
+    app: kubia
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: kubernetes
+spec:
+  clusterIP: 10.66.0.1
+  ports:
+    - port: 443
+      name: https
+      targetPort: 443
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: kubia-zhg6k
+  labels: {app: kubia}
+"""
+KUBIA_VARIABLES = """
+KUBIA_SERVICE_HOST=10.66.13.240
+KUBIA_SERVICE_PORT=80
+KUBIA_PORT_80_TCP_PROTO=tcp
+KUBIA_PORT_80_TCP_ADDR=10.66.13.240
+KUBIA_SERVICE_PORT_HTTP_DEFAULT=80
+KUBIA_PORT=tcp://10.66.13.240:80
+KUBIA_PORT_90_TCP=tcp://10.66.13.240:90
+KUBIA_PORT_90_TCP_PORT=90
+KUBIA_SERVICE_PORT_HTTP_MUX1=90
+KUBIA_PORT_80_TCP=tcp://10.66.13.240:80
+KUBIA_PORT_80_TCP_PORT=80
+KUBIA_PORT_90_TCP_PROTO=tcp
+KUBIA_PORT_90_TCP_ADDR=10.66.13.240
+KUBERNETES_SERVICE_PORT_HTTPS=443
+KUBERNETES_SERVICE_HOST=10.66.0.1
+KUBERNETES_PORT_443_TCP=tcp://10.66.0.1:443
+KUBERNETES_PORT_443_TCP_ADDR=10.66.0.1
+KUBERNETES_SERVICE_PORT=443
+KUBERNETES_PORT=tcp://10.66.0.1:443
+KUBERNETES_PORT_443_TCP_PROTO=tcp
+KUBERNETES_PORT_443_TCP_PORT=443
+"""
+"""The chapter's transcript, as `env` prints it in the pod: in no order."""
+
+
+def of(own: str, ip: str, *ports: dict[str, Any], namespace: str = "default", **spec: Any) -> dict[str, Any]:
+    """A Service with this ClusterIP; without ports, one of port 80."""
+    given = service(own, clusterIP=ip, **({"ports": list(ports)} if ports else {}), **spec)
+    given["metadata"]["namespace"] = namespace
+    return given
+
+
+def variables(*services: dict[str, Any], namespace: str = "default", **spec: Any) -> dict[str, str]:
+    """The environment of a pod of `namespace`, with this spec, beside these services."""
+    pod = manifest("Pod", "client", metadata={"namespace": namespace}, spec=spec)
+    decoded = decode([as_json(given) for given in (*services, pod)])
+    allocated = allocate(decoded.state.services.values(), {}, RANGES, decoded.doubt.covers)
+    assert decoded.problems + allocated.problems == []
+    return environment(allocated.services.values(), decoded.state.pods[0])
+
+
+WEB_80 = {
+    "WEB_PORT": "tcp://10.0.0.1:80",
+    "WEB_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "WEB_PORT_80_TCP_ADDR": "10.0.0.1",
+    "WEB_PORT_80_TCP_PORT": "80",
+    "WEB_PORT_80_TCP_PROTO": "tcp",
+    "WEB_SERVICE_HOST": "10.0.0.1",
+    "WEB_SERVICE_PORT": "80",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(of("web", "10.0.0.1"), WEB_80, id="one port, without a name"),
+        pytest.param(
+            of("web", "10.0.0.1", {"name": "http-alt", "port": 80, "nodePort": 30080}, type="NodePort"),
+            {**WEB_80, "WEB_SERVICE_PORT_HTTP_ALT": "80"},
+            id="a port with a name; node ports do not matter",
+        ),
+        pytest.param(
+            of("web", "10.0.0.1", externalIPs=["192.0.2.9"]),
+            WEB_80,
+            id="nor do external addresses",
+        ),
+        pytest.param(
+            of("kube-dns", "fd00::a", {"name": "dns", "port": 53, "protocol": "UDP"}),
+            {
+                "KUBE_DNS_PORT": "udp://[fd00::a]:53",
+                "KUBE_DNS_PORT_53_UDP": "udp://[fd00::a]:53",
+                "KUBE_DNS_PORT_53_UDP_ADDR": "fd00::a",
+                "KUBE_DNS_PORT_53_UDP_PORT": "53",
+                "KUBE_DNS_PORT_53_UDP_PROTO": "udp",
+                "KUBE_DNS_SERVICE_HOST": "fd00::a",
+                "KUBE_DNS_SERVICE_PORT": "53",
+                "KUBE_DNS_SERVICE_PORT_DNS": "53",
+            },
+            id="UDP, IPv6, a dash",
+        ),
+        pytest.param(
+            of(
+                "web",
+                "10.0.0.1",
+                {"name": "z", "port": 80},
+                {"name": "a", "port": 80, "protocol": "SCTP"},
+            ),
+            {
+                **WEB_80,
+                "WEB_PORT_80_SCTP": "sctp://10.0.0.1:80",
+                "WEB_PORT_80_SCTP_ADDR": "10.0.0.1",
+                "WEB_PORT_80_SCTP_PORT": "80",
+                "WEB_PORT_80_SCTP_PROTO": "sctp",
+                "WEB_SERVICE_PORT_A": "80",
+                "WEB_SERVICE_PORT_Z": "80",
+            },
+            id="the port that is first in the manifest is the service's",
+        ),
+        pytest.param(
+            of("web", "10.0.0.1", clusterIPs=["10.0.0.1", "fd00::1"], ipFamilyPolicy="RequireDualStack"),
+            WEB_80,
+            id="of two families, the primary one",
+        ),
+        pytest.param(of("web", "None"), {}, id="headless"),
+        pytest.param(service(type="ExternalName", externalName="example.org"), {}, id="ExternalName"),
+    ],
+)
+def test_the_variables_of_a_service(given: dict[str, Any], expected: dict[str, str]) -> None:
+    found = variables(given)
+    assert found == expected
+    assert list(found) == sorted(found)
+
+
+API = of("kubernetes", "10.0.0.254")
+WEB = of("web", "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("services", "pod", "hosts"),
+    [
+        pytest.param([WEB, API, of("db", "10.0.0.2")], {}, ["db", "kubernetes", "web"], id="by name"),
+        pytest.param([WEB, API], {"namespace": "other"}, ["kubernetes"], id="not of other namespaces"),
+        pytest.param([WEB, API], {"enableServiceLinks": False}, ["kubernetes"], id="not wanted"),
+        pytest.param([WEB, API], {"enableServiceLinks": True}, ["kubernetes", "web"], id="wanted"),
+        pytest.param([WEB], {"enableServiceLinks": False}, [], id="no API server"),
+    ],
+)
+def test_which_services(services: list[dict[str, Any]], pod: dict[str, Any], hosts: list[str]) -> None:
+    found = [name for name in variables(*services, **pod) if name.endswith("_SERVICE_HOST")]
+    assert found == [f"{host.upper()}_SERVICE_HOST" for host in hosts]
+
+
+OWN = of("kubernetes", "10.0.0.3", namespace="other")
+
+
+@pytest.mark.parametrize(
+    ("services", "pod", "host"),
+    [
+        pytest.param([API, OWN], {"namespace": "other"}, "10.0.0.3", id="the namespace's own wins"),
+        pytest.param([OWN, API], {"namespace": "other"}, "10.0.0.3", id="in any order"),
+        pytest.param([OWN, API], {}, "10.0.0.254", id="elsewhere it does not"),
+        pytest.param(
+            [OWN, API], {"namespace": "other", "enableServiceLinks": False}, "10.0.0.254", id="nor unwanted"
+        ),
+        pytest.param(
+            [API, of("kubernetes", "None", namespace="other")],
+            {"namespace": "other"},
+            "10.0.0.254",
+            id="nor headless",
+        ),
+    ],
+)
+def test_which_kubernetes(services: list[dict[str, Any]], pod: dict[str, Any], host: str) -> None:
+    assert variables(*services, **pod)["KUBERNETES_SERVICE_HOST"] == host
+
+
+def test_of_two_that_mean_the_same_variable_the_last_by_name_has_it() -> None:
+    services = [WEB, of("web-service", "10.0.0.2")]
+    expected = variables(*services)
+    assert expected["WEB_SERVICE_PORT"] == "tcp://10.0.0.2:80"
+    assert variables(*services[::-1]) == expected
+
+
+# --- the command ---
+
+
+class Env:
+    """`kproxy env` in this process, of a file with this text."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.file = folder / "in.yaml"
+        self.state = folder / "state"
+        self.capsys = capsys
+
+    def __call__(self, text: str, arguments: str) -> tuple[int, str, str]:
+        """Exit status, output, errors."""
+        self.file.write_text(text)
+        status = main(["env", *arguments.split(), "-f", str(self.file), "--state-dir", str(self.state)])
+        out, err = self.capsys.readouterr()
+        return status, out, err
+
+
+@pytest.fixture
+def env(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Env:
+    return Env(tmp_path, capsys)
+
+
+CHAPTER = "kubia-zhg6k --service-cidr 10.66.0.0/16"
+
+
+def test_the_chapters_transcript(env: Env) -> None:
+    status, out, err = env(KUBIA, f"{CHAPTER} --format docker")
+    assert (status, err) == (0, "")
+    assert sorted(out.split()) == sorted(KUBIA_VARIABLES.split())
+    assert out.splitlines()[:2] == [
+        "KUBERNETES_PORT=tcp://10.66.0.1:443",
+        "KUBERNETES_PORT_443_TCP=tcp://10.66.0.1:443",
+    ]
+
+
+def test_a_shell_and_json_read_the_same(env: Env) -> None:
+    expected = dict(line.split("=", 1) for line in KUBIA_VARIABLES.split())
+    script = env(KUBIA, CHAPTER)[1]
+    assert "export KUBIA_SERVICE_HOST='10.66.13.240'\n" in script
+    shell = subprocess.run(["sh", "-ec", script + "env"], env={}, capture_output=True, text=True, check=True)
+    assert expected.items() <= dict(line.split("=", 1) for line in shell.stdout.splitlines()).items()
+    assert json.loads(env(KUBIA, f"{CHAPTER} --format json")[1]) == expected
+
+
+def test_what_a_shell_cannot_name_is_not_exported(env: Env) -> None:
+    text = yaml.safe_dump_all([service("1st", clusterIP="10.96.0.1"), manifest("Pod", "client")])
+    assert env(text, "client") == (0, "", "")
+    assert "1ST_SERVICE_HOST=10.96.0.1\n" in env(text, "client --format docker")[1]
+
+
+def test_addresses_that_are_allocated_are_those_of_a_sync_and_nothing_is_kept(env: Env) -> None:
+    text = yaml.safe_dump_all([service(), manifest("Pod", "client")])
+    status, out, err = env(text, "client")
+    assert (status, err) == (0, "")
+    assert "export WEB_SERVICE_HOST='10.99.154.107'\n" in out  # the README's tour
+    assert not env.state.exists()
+
+
+PODS = [manifest("Pod", "a"), manifest("Pod", "b", metadata={"namespace": "other"})]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ("a", 0, ""),
+        ("a -n default", 0, ""),
+        ("default/a", 0, ""),
+        ("b -n other", 0, ""),
+        ("other/b", 0, ""),
+        ("other/b --namespace other", 0, ""),
+        ("other/b -n default", 2, "other/b is not in the namespace that -n says, default."),
+        ("b", 1, "no Pod default/b in the input. There is other/b."),
+        ("a -n other", 1, "no Pod other/a in the input. There is default/a."),
+        ("c", 1, "no Pod default/c in the input."),
+    ],
+)
+def test_which_pod(env: Env, arguments: str, status: int, message: str) -> None:
+    assert env(yaml.safe_dump_all(PODS), arguments) == (
+        status,
+        "",
+        f"kproxy: {message}\n" if message else "",
+    )
+
+
+def test_what_is_wrong_is_said_and_the_rest_is_printed(env: Env) -> None:
+    broken = [service("bad", ports=[{"port": 0}]), service("out", clusterIP="10.1.0.1")]
+    text = yaml.safe_dump_all([*broken, service(clusterIP="10.96.0.1"), *PODS])
+    status, out, err = env(text, "a --service-cidr 10.96.0.0/16 --format docker")
+    assert status == 1
+    assert err.splitlines() == [
+        f"kproxy: {env.file}: Service default/bad: spec.ports[0].port: 0 is not a port (1-65535)",
+        f"kproxy: {env.file}: Service default/out: spec.clusterIP: 10.1.0.1 is not in --service-cidr"
+        " 10.96.0.0/16",
+    ]
+    assert {line.split("_")[0] for line in out.splitlines()} == {"WEB"}
