@@ -157,6 +157,10 @@ class Service(Struct, frozen=True):
     """Consistent hashing, where an annotation asks for it."""
     weights: dict[str, int] = {}
     """Slots of an endpoint, by its address or its pod's name; 1 if not named."""
+    external_name: str = ""
+    """What an ExternalName service is a name for."""
+    ingress: tuple[str, ...] = ()
+    """Of status.loadBalancer.ingress, all addresses and host names, as they are given."""
 
     @property
     def wants_cluster_ip(self) -> bool:
@@ -207,6 +211,14 @@ class EndpointSlice(Struct, frozen=True):
     """Made from an Endpoints object."""
 
 
+class Containers(NamedTuple):
+    """What status.containerStatuses of a pod says, counted."""
+
+    ready: int
+    total: int
+    restarts: int
+
+
 class Pod(Struct, frozen=True):
     """A Pod, as far as services care: its labels, addresses, readiness and named ports."""
 
@@ -221,6 +233,10 @@ class Pod(Struct, frozen=True):
     node: str
     service_links: bool = True
     """enableServiceLinks: whether its environment names the services of its namespace."""
+    phase: str = ""
+    """status.phase, "" if absent."""
+    containers: Containers | None = None
+    """None if the manifest does not say."""
 
 
 class ClusterNode(NamedTuple):

@@ -18,6 +18,7 @@ from kproxy.decode.fields import (
 )
 from kproxy.model import (
     ClusterNode,
+    Containers,
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -128,6 +129,13 @@ def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
     return slices
 
 
+def _containers(statuses: list[wire.ContainerStatus] | None) -> Containers | None:
+    if not statuses:
+        return None
+    ready = sum(status.ready is True for status in statuses)
+    return Containers(ready, len(statuses), sum(status.restart_count or 0 for status in statuses))
+
+
 def pod(source: str, given: wire.Pod) -> list[Pod]:
     """A Pod without any Ready condition (a manifest written by hand) counts as ready."""
     name = object_name(given.metadata)
@@ -156,6 +164,8 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
         terminating=given.metadata.deletion_timestamp is not None,
         node=spec.node_name or "",
         service_links=spec.enable_service_links is not False,
+        phase=status.phase or "",
+        containers=_containers(status.container_statuses),
     )
     return [pod]
 

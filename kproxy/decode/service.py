@@ -126,9 +126,12 @@ def _source_ranges(texts: list[str] | None) -> tuple[Network, ...]:
     )
 
 
-def _load_balancer_ips(status: wire.ServiceStatus | None) -> tuple[Address, ...]:
+def _ingress(status: wire.ServiceStatus | None) -> list[wire.Ingress]:
+    return (status and status.load_balancer and status.load_balancer.ingress) or []
+
+
+def _load_balancer_ips(entries: list[wire.Ingress]) -> tuple[Address, ...]:
     """Ingress addresses that the node serves; those of mode Proxy are somebody else's."""
-    entries = (status and status.load_balancer and status.load_balancer.ingress) or []
     return tuple(
         unicast_address(f"status.loadBalancer.ingress[{index}].ip", entry.ip)
         for index, entry in enumerate(entries)
@@ -179,6 +182,7 @@ def service(source: str, given: wire.Service) -> list[Service]:
     timeout = _affinity_timeout(spec)
     internal = _choice("spec.internalTrafficPolicy", spec.internal_traffic_policy, POLICIES)
     external = _choice("spec.externalTrafficPolicy", spec.external_traffic_policy, POLICIES)
+    ingress = _ingress(given.status) if kind == "LoadBalancer" else []
     return [
         Service(
             name=name,
@@ -195,12 +199,14 @@ def service(source: str, given: wire.Service) -> list[Service]:
             internal_local=internal == "Local",
             external_local=external == "Local",
             external_ips=_addresses("spec.externalIPs", spec.external_ips),
-            load_balancer_ips=_load_balancer_ips(given.status) if kind == "LoadBalancer" else (),
+            load_balancer_ips=_load_balancer_ips(ingress),
             source_ranges=_source_ranges(spec.load_balancer_source_ranges),
             allocate_node_ports=spec.allocate_load_balancer_node_ports is not False,
             distribution=spec.traffic_distribution or "",
             proxied_elsewhere=PROXY_NAME_LABEL in labels,
             hashing=_hashing(annotations, timeout),
             weights=_weights(annotations),
+            external_name=spec.external_name or "",
+            ingress=tuple(entry.ip or entry.hostname or "" for entry in ingress),
         )
     ]

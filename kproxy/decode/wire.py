@@ -57,10 +57,12 @@ class ServiceSpec(Wire):
     load_balancer_source_ranges: list[str] | None = None
     allocate_load_balancer_node_ports: bool | None = None
     traffic_distribution: str | None = None
+    external_name: str | None = None
 
 
 class Ingress(Wire):
     ip: str | None = None
+    hostname: str | None = None
     ip_mode: str | None = None
 
 
@@ -161,11 +163,17 @@ class PodCondition(Wire):
     status: str
 
 
+class ContainerStatus(Wire):
+    ready: bool | None = None
+    restart_count: int | None = None
+
+
 class PodStatus(Wire):
     phase: str | None = None
     pod_ip: str | None = field(default=None, name="podIP")
     pod_ips: list[PodIP] | None = field(default=None, name="podIPs")
     conditions: list[PodCondition] | None = None
+    container_statuses: list[ContainerStatus] | None = None
 
 
 class Pod(Wire):

@@ -62,7 +62,8 @@ def test_wrong_use(arguments: str, message: str, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--help", "sync --help", "compile --help", "env --help", "cleanup --help", "--version"]
+    "arguments",
+    ["--help", "sync --help", "compile --help", "env --help", "get --help", "cleanup --help", "--version"],
 )
 def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

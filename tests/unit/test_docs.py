@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 LAB = ROOT / "netns-lab" / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", LAB, *sorted((ROOT / "docs").glob("*.md"))]
-FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z-]*")
 NODE = ["--node-name", "debian", "--node-ip", "192.0.2.10"]
 
 
@@ -170,6 +170,14 @@ def test_the_rulesets_shown_are_what_is_compiled(services: Path, tmp_path: Path)
             found = printed.find(part.strip(), position)
             assert found >= 0, f"{name} shows what is not compiled, or not in this order:\n{part}"
             position = found + len(part.strip())
+
+
+def test_the_tables_shown_are_those_of_the_tours_objects(services: Path, tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```console\n(\$ kproxy get .*?)^```$", README.read_text(), re.M | re.S)
+    for typed, expected in re.findall(r"^\$ kproxy (.*)\n((?:[^$].*\n)*)", block, re.M):
+        arguments = typed.replace("services/", str(services)).split()
+        command = [sys.executable, "-m", "kproxy", *arguments, "--state-dir", str(tmp_path / "state")]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == expected
 
 
 def test_the_variables_shown_are_those_of_the_tours_pod(services: Path, tmp_path: Path) -> None:

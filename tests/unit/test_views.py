@@ -1,0 +1,359 @@
+"""What `kproxy get` and `kproxy describe` print: the textbook chapter's tables, and every other cell."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import netns_lab
+import pytest
+import yaml
+
+from kproxy.cli import main
+from kproxy.cli.get import ages
+from kproxy.model import Family
+from kproxy.standalone import views
+from kproxy.standalone.endpoints import all_slices
+from tests.unit.make import decoded, manifest, service
+
+CHAPTER = Path(netns_lab.__file__).parent / "chapter"
+FLAGS = ["--service-cidr", "10.66.0.0/16,fd00:66::/112"]
+
+
+def pod(own: str, *addresses: str, ready: bool = True, app: str = "kubia", **rest: Any) -> dict[str, Any]:
+    ports = [{"name": "http-default", "containerPort": 8080}, {"name": "http-mux1", "containerPort": 8090}]
+    status = {
+        "podIPs": [{"ip": address} for address in addresses],
+        "conditions": [{"type": "Ready", "status": str(ready)}],
+    }
+    spec = {"nodeName": f"node-{own}", "containers": [{"ports": ports}]}
+    metadata = {"labels": {"app": app}, **rest.pop("metadata", {})}
+    return manifest("Pod", own, metadata=metadata, spec=spec, status=status | rest)
+
+
+def chapter(own: str, **spec: Any) -> dict[str, Any]:
+    """A service of the chapter as it was after it was created."""
+    given: dict[str, Any] = yaml.safe_load((CHAPTER / f"{own}.yaml").read_text())
+    return given | ({"spec": given["spec"] | spec} if spec else {})
+
+
+TARGET = {"ports": [{"port": 80, "targetPort": 8080}], "selector": {"app": "kubia"}}
+BALANCER = service("kubia-loadbalancer", type="LoadBalancer", clusterIP="10.66.4.173", **TARGET)
+BALANCER["spec"]["ports"] = [{"port": 80, "targetPort": 8080, "nodePort": 32179}]
+CHAPTERS = [
+    chapter("kubia-svc", clusterIP="10.66.13.240"),
+    chapter("kubia-svc-nodeport", clusterIP="10.66.5.6"),
+    chapter("external-service", clusterIP="10.66.10.171"),
+    chapter("external-service-endpoints"),
+    BALANCER | {"status": {"loadBalancer": {"ingress": [{"ip": "35.221.253.22"}]}}},
+    service("external-service-externalname", type="ExternalName", externalName="httpbin.org"),
+    service("kubia-headless", clusterIP="None", **TARGET),
+    service("kubernetes", clusterIP="10.66.0.1", ports=[{"port": 443}]),
+    pod("kubia-a", "10.0.1.23", "fd00::1"),
+    pod("kubia-b", "10.0.2.13", "fd00::2"),
+    pod("kubia-c", "10.0.2.14", "fd00::3"),
+    pod("kubia-d", "10.0.2.15", "fd00::4", ready=False),
+]
+
+
+class Shown:
+    """A command over objects, in this process."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.capsys = capsys
+
+    def __call__(self, command: str, *objects: dict[str, Any]) -> tuple[int, str, str]:
+        """Exit status, output, errors."""
+        path = self.folder / "in.json"
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        status = main([*command.split(), "-f", str(path), "--state-dir", str(self.folder / "state"), *FLAGS])
+        out, err = self.capsys.readouterr()
+        assert not (self.folder / "state").exists()
+        return status, out, err
+
+
+@pytest.fixture(name="shown")
+def _shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shown:
+    return Shown(tmp_path, capsys)
+
+
+# --- the chapter's tables ---
+
+SERVICES = """
+NAME                            TYPE           CLUSTER-IP     EXTERNAL-IP     PORT(S)         AGE
+external-service                ClusterIP      10.66.10.171   <none>          80/TCP          <unknown>
+external-service-externalname   ExternalName   <none>         httpbin.org     80/TCP          <unknown>
+kubernetes                      ClusterIP      10.66.0.1      <none>          443/TCP         <unknown>
+kubia                           ClusterIP      10.66.13.240   <none>          80/TCP,90/TCP   <unknown>
+kubia-headless                  ClusterIP      None           <none>          80/TCP          <unknown>
+kubia-loadbalancer              LoadBalancer   10.66.4.173    35.221.253.22   80:32179/TCP    <unknown>
+kubia-nodeport                  NodePort       10.66.5.6      <none>          80:30123/TCP    <unknown>
+"""
+KUBIA = """
+NAME    ENDPOINTS                                                  AGE
+kubia   10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080 + 3 more...   <unknown>
+"""
+ENDPOINTS = """
+NAME                 ENDPOINTS                                                  AGE
+external-service     13.250.94.254:80,13.229.188.59:80                          <unknown>
+kubia                10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080 + 3 more...   <unknown>
+kubia-headless       10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080               <unknown>
+kubia-loadbalancer   10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080               <unknown>
+kubia-nodeport       10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080               <unknown>
+"""
+SLICES = """
+NAME                   ADDRESSTYPE   PORTS       ENDPOINTS                                     AGE
+external-service-0     IPv4          80          13.250.94.254,13.229.188.59                   <unknown>
+kubia-0                IPv4          8080,8090   10.0.1.23,10.0.2.13,10.0.2.14 + 1 more...     <unknown>
+kubia-1                IPv6          8080,8090   fd00::1,fd00::2,fd00::3 + 1 more...           <unknown>
+"""
+PODS = """
+NAME      READY   STATUS      RESTARTS    AGE         IP          NODE
+kubia-a   True    <unknown>   <unknown>   <unknown>   10.0.1.23   node-kubia-a
+kubia-d   False   <unknown>   <unknown>   <unknown>   10.0.2.15   node-kubia-d
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("get svc", SERVICES),
+        ("get endpoints kubia", KUBIA),
+        ("get ep", ENDPOINTS),
+        ("get po kubia-d kubia-a -o wide", PODS),
+    ],
+)
+def test_the_chapter(shown: Shown, command: str, expected: str) -> None:
+    assert shown(command, *CHAPTERS) == (0, expected.lstrip("\n"), "")
+
+
+def test_the_chapters_slices(shown: Shown) -> None:
+    _, out, _ = shown("get endpointslices external-service-0 kubia-0 kubia-1", *CHAPTERS)
+    assert " ".join(out.split()) == " ".join(SLICES.split())
+
+
+# --- cells ---
+
+CREATED = {"creationTimestamp": "2020-07-20T23:30:33Z"}
+LONG = [{"ip": "203.0.113.10"}, {"hostname": "lb.example.net"}]
+
+
+def balanced(*entries: dict[str, str], **spec: Any) -> dict[str, Any]:
+    made = service(type="LoadBalancer", allocateLoadBalancerNodePorts=False, clusterIP="10.66.0.2", **spec)
+    return made | {"status": {"loadBalancer": {"ingress": list(entries)}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "flags", "row"),
+    [
+        (service(clusterIP="10.66.0.2", externalIPs=["198.51.100.7", "198.51.100.8"]), "", "web ClusterIP 10.66.0.2 198.51.100.7,198.51.100.8 80/TCP <unknown>"),
+        (service(clusterIP="fd00:66::2", ports=[{"port": 53, "protocol": "UDP"}]), "", "web ClusterIP fd00:66::2 <none> 53/UDP <unknown>"),
+        (service(clusterIP="None", ports=[]), "", "web ClusterIP None <none> <none> <unknown>"),
+        (service(clusterIP="10.66.0.2"), "-o wide", "web ClusterIP 10.66.0.2 <none> 80/TCP <unknown> <none>"),
+        (service(clusterIP="10.66.0.2", selector={"b": "2", "a": "1"}), "-o wide", "web ClusterIP 10.66.0.2 <none> 80/TCP <unknown> a=1,b=2"),
+        (service(clusterIP="10.66.0.2"), "-A", "default web ClusterIP 10.66.0.2 <none> 80/TCP <unknown>"),
+        (balanced(), "", "web LoadBalancer 10.66.0.2 <pending> 80/TCP <unknown>"),
+        (balanced(*LONG), "", "web LoadBalancer 10.66.0.2 203.0.113.10,... 80/TCP <unknown>"),
+        (balanced(*LONG), "-o wide", "web LoadBalancer 10.66.0.2 203.0.113.10,lb.example.net 80/TCP <unknown> <none>"),
+        (balanced(LONG[0], externalIPs=["198.51.100.7"]), "", "web LoadBalancer 10.66.0.2 203.0.113.10,198.51.100.7 80/TCP <unknown>"),
+        (balanced({"ip": "203.0.113.10", "ipMode": "Proxy"}), "", "web LoadBalancer 10.66.0.2 203.0.113.10 80/TCP <unknown>"),
+    ],
+)  # fmt: skip
+def test_a_service(shown: Shown, given: dict[str, Any], flags: str, row: str) -> None:
+    status, out, err = shown(f"get services {flags}", given)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1].split() == row.split()
+
+
+COUNTED = [{"ready": True, "restartCount": 2}, {"ready": False}]
+
+
+@pytest.mark.parametrize(
+    ("given", "row"),
+    [
+        (manifest("Pod"), "web True <unknown> <unknown> <unknown> <none> <none>"),
+        (pod("web", phase="Running"), "web True Running <unknown> <unknown> <none> node-web"),
+        (pod("web", "fd00::1", phase="Running", containerStatuses=COUNTED), "web 1/2 Running 2 <unknown> fd00::1 node-web"),
+        (pod("web", phase="Running", metadata={"deletionTimestamp": "2020-07-20T23:30:33Z"}), "web True Terminating <unknown> <unknown> <none> node-web"),
+    ],
+)  # fmt: skip
+def test_a_pod(shown: Shown, given: dict[str, Any], row: str) -> None:
+    assert shown("get pods -o wide", given)[1].splitlines()[1].split() == row.split()
+
+
+@pytest.mark.parametrize(
+    ("objects", "row"),
+    [
+        ([service(selector={"app": "kubia"})], "web <none> <unknown>"),
+        ([service(selector={"app": "kubia"}), pod("a", "10.0.0.1", ready=False)], "web <none> <unknown>"),
+        ([service(selector={"app": "kubia"}, ipFamilies=["IPv6"]), pod("a", "10.0.0.1", "fd00::1")], "web [fd00::1]:80 <unknown>"),
+        ([service(clusterIP="None", ports=[], selector={"app": "kubia"}), pod("a", "10.0.0.1")], "web 10.0.0.1 <unknown>"),
+        ([manifest("Endpoints", subsets=[])], "web <none> <unknown>"),
+    ],
+)  # fmt: skip
+def test_endpoints(shown: Shown, objects: list[dict[str, Any]], row: str) -> None:
+    assert shown("get ep", *objects)[1].splitlines()[1].split() == row.split()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-2, "<invalid>"),
+        (-1, "0s"),
+        (0, "0s"),
+        (47, "47s"),
+        (119, "119s"),
+        (120, "2m"),
+        (8 * 60 + 48, "8m48s"),
+        (10 * 60 + 5, "10m"),
+        (179 * 60, "179m"),
+        (180 * 60, "3h"),
+        (7 * 3600 + 60, "7h1m"),
+        (9 * 3600 + 60, "9h"),
+        (48 * 3600, "2d"),
+        (49 * 3600, "2d1h"),
+        (97 * 86400 + 3600, "97d"),
+        (730 * 86400, "2y"),
+        (731 * 86400, "2y1d"),
+        (365 * 8 * 86400 + 86400, "8y"),
+    ],
+)
+def test_durations(seconds: int, text: str) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert views.duration(seconds) == text
+    assert ages(now)((now - timedelta(seconds=seconds)).isoformat()) == text
+
+
+def test_what_is_no_time_has_no_age() -> None:
+    age = ages(datetime(2026, 1, 1, tzinfo=UTC))
+    assert [age(""), age("soon"), age("2025-12-31T23:00:00")] == [views.UNKNOWN, views.UNKNOWN, "60m"]
+
+
+# --- which objects, and how it ends ---
+
+TWO = [
+    service("a", clusterIP="10.66.0.3", metadata={}) | {"metadata": {"name": "a", "namespace": "one"}},
+    service("b", clusterIP="10.66.0.4"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "out", "err"),
+    [
+        ("get svc -o name", 0, "service/b\n", ""),
+        ("get svc -n one -o name", 0, "service/a\n", ""),
+        ("get svc -A -o name", 0, "service/b\nservice/a\n", ""),
+        ("get svc a b -o name", 1, "service/b\n", "kproxy: services 'a' not found in namespace default. There is one in one: see -n.\n"),
+        ("get svc c -o yaml", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
+        ("get svc -n none", 0, "", "No services found in namespace none.\n"),
+        ("get pods -A", 0, "", "No pods found.\n"),
+        ("get svc a -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n"),
+        ("get pods -o yaml", 2, "", "kproxy: -o yaml shows services and endpointslices, not pods.\n"),
+    ],
+)  # fmt: skip
+def test_which(shown: Shown, command: str, status: int, out: str, err: str) -> None:
+    assert shown(command, *TWO) == (status, out, err)
+
+
+def test_what_could_not_be_given_is_shown_and_said(shown: Shown) -> None:
+    status, out, err = shown("get svc", service(clusterIP="10.1.0.1", type="NodePort"))
+    assert status == 1
+    assert "10.1.0.1 is not in --service-cidr 10.66.0.0/16" in err
+    assert out.splitlines()[1].split() == ["web", "NodePort", "10.1.0.1", "<none>", "80/TCP", "<unknown>"]
+
+
+# --- manifests ---
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_the_manifests_mean_what_was_read(shown: Shown, form: str) -> None:
+    """Read again, they are the same services with what was allocated, and the same slices."""
+    before = decoded(yaml.safe_dump_all(CHAPTERS)).state
+    kept = {}
+    for kind in ("services", "endpointslices"):
+        status, out, err = shown(f"get {kind} -o {form}", *CHAPTERS)
+        assert (status, err) == (0, "")
+        again = decoded(out)
+        assert again.problems == []
+        kept[kind] = again.state
+    services, slices = kept["services"].services, kept["endpointslices"].slices
+    assert services.keys() == before.services.keys()
+    for name, found in services.items():
+        given = before.services[name]
+        assert (found.type, found.selector, found.headless) == (given.type, given.selector, given.headless)
+        assert (found.affinity_timeout, found.external_name) == (given.affinity_timeout, given.external_name)
+        assert found.load_balancer_ips == given.load_balancer_ips
+        assert bool(found.cluster_ips) is found.wants_cluster_ip
+        assert all(bool(port.node_port) is found.wants_node_ports for port in found.ports)
+    dual = {name for name, given in before.services.items() if given.family_policy}
+    expected = {
+        name: [
+            (s.family, s.ports, s.endpoints)
+            for s in of
+            if s.endpoints and (name in dual or s.family is Family.IPV4)
+        ]
+        for name, of in all_slices(before).items()
+    }
+    assert {name: [(s.family, s.ports, s.endpoints) for s in of] for name, of in slices.items()} == expected
+
+
+def test_a_service_keeps_what_kproxy_reads_of_it(shown: Shown) -> None:
+    """Every field that is no default, there and back."""
+    annotations = {"kproxy.io/weights": "a=3, 10.0.0.7=2", "kproxy.io/consistent-hash": "client-port"}
+    marked = {"labels": {"service.kubernetes.io/service-proxy-name": ""}, "annotations": annotations}
+    spec: dict[str, Any] = {
+        "type": "LoadBalancer",
+        "clusterIPs": ["fd00:66::2", "10.66.0.2"],
+        "ipFamilies": ["IPv6", "IPv4"],
+        "ipFamilyPolicy": "RequireDualStack",
+        "internalTrafficPolicy": "Local",
+        "externalTrafficPolicy": "Local",
+        "externalIPs": ["198.51.100.7"],
+        "loadBalancerSourceRanges": ["192.0.2.0/24"],
+        "allocateLoadBalancerNodePorts": False,
+        "publishNotReadyAddresses": True,
+        "trafficDistribution": "PreferSameZone",
+        "selector": {"app": "web"},
+        "ports": [{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": "dns", "nodePort": 30053}],
+    }
+    entries = [
+        {"ip": "203.0.113.1"},
+        {"ip": "203.0.113.2", "ipMode": "Proxy"},
+        {"hostname": "lb.example.net"},
+    ]
+    given = manifest("Service", metadata={**CREATED, **marked}, spec=spec)
+    given["status"] = {"loadBalancer": {"ingress": entries}}
+    (before,) = decoded(yaml.safe_dump(given)).state.services.values()
+    assert decoded(shown("get svc web -o yaml", given)[1]).state.services == {before.name: before}
+    sticky = service(clusterIP="10.66.0.2", ipFamilies=["IPv4"], sessionAffinity="ClientIP")
+    sticky["spec"]["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 60}}
+    (before,) = decoded(yaml.safe_dump(sticky)).state.services.values()
+    assert decoded(shown("get svc web -o yaml", sticky)[1]).state.services == {before.name: before}
+
+
+def test_one_name_is_one_object(shown: Shown) -> None:
+    _, out, _ = shown("get endpointslices kubia-headless-0 -o json", *CHAPTERS[:-3])
+    assert json.loads(out) == {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubia-headless-0",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubia-headless"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [
+            {
+                "addresses": ["10.0.1.23"],
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "nodeName": "node-kubia-a",
+                "targetRef": {"kind": "Pod", "name": "kubia-a", "namespace": "default"},
+            }
+        ],
+    }
