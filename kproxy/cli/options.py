@@ -101,8 +101,8 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_dataplane(parser: argparse.ArgumentParser) -> None:
-    """What the node and its network are like."""
+def add_node(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which node it is; what `node` reads."""
     group = parser.add_argument_group("node")
     group.add_argument("--node-name", metavar="NAME", help="this node's name (default: the host's name)")
     group.add_argument(
@@ -111,6 +111,18 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
         type=addresses,
         help="this node's primary addresses (default: those of its default routes)",
     )
+    group.add_argument(
+        "--nodeport-addresses",
+        metavar="CIDR[,CIDR]",
+        type=nodeport_addresses,
+        help="serve node ports on this node's addresses in these ranges (default: primary, the primary ones)",
+    )
+    return group
+
+
+def add_dataplane(parser: argparse.ArgumentParser) -> None:
+    """What the node and its network are like."""
+    group = add_node(parser)
     group.add_argument(
         "--detect-local-mode",
         choices=("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"),
@@ -131,12 +143,6 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
         "--pod-interface-name-prefix",
         metavar="PREFIX",
         help="what names of the pods' interfaces begin with, for mode InterfaceNamePrefix",
-    )
-    group.add_argument(
-        "--nodeport-addresses",
-        metavar="CIDR[,CIDR]",
-        type=nodeport_addresses,
-        help="serve node ports on this node's addresses in these ranges (default: primary, the primary ones)",
     )
     group.add_argument(
         "--masquerade-all", action="store_true", help="masquerade all traffic to ClusterIPs, pods' too"

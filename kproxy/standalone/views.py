@@ -53,6 +53,8 @@ class Objects(NamedTuple):
     endpoints: list[EndpointsView]
     slices: list[EndpointSlice]
     pods: list[Pod]
+    given: frozenset[NamespacedName]
+    """Services whose endpoints the input gives, so that selectors do not count."""
 
 
 def objects(state: ClusterState, services: Mapping[NamespacedName, Service]) -> Objects:
@@ -69,6 +71,7 @@ def objects(state: ClusterState, services: Mapping[NamespacedName, Service]) -> 
         [_endpoints_view(name, known.get(name), slices.get(name, ())) for name in names],
         sorted(every, key=lambda slice_: (slice_.service.namespace, slice_.name)),
         sorted(state.pods, key=lambda pod: pod.name),
+        frozenset(state.slices),
     )
 
 
@@ -179,16 +182,18 @@ def _port(port: ServicePort) -> str:
     return f"{port.port}{node_port}/{port.protocol.upper()}"
 
 
-def sockets(slices: Iterable[EndpointSlice], port: ServicePort | None = None) -> list[str]:
-    """What is ready: `10.0.0.1:8080`, of one port of the service or of all; without ports, addresses."""
+def sockets(
+    slices: Iterable[EndpointSlice], port: ServicePort | None = None, ready: bool = True
+) -> list[str]:
+    """What is ready, or what is not: `10.0.0.1:8080`, of one port or of all; without ports, addresses."""
     found: list[str] = []
     for slice_ in slices:
-        ready = [endpoint.address for endpoint in slice_.endpoints if endpoint.ready]
-        if not slice_.ports:
-            found += map(format_address, ready)
+        addresses = [endpoint.address for endpoint in slice_.endpoints if endpoint.ready is ready]
+        if not slice_.ports and port is None:
+            found += map(format_address, addresses)
         for slice_port in slice_.ports:
             if port is None or (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
-                found += (format_socket(address, slice_port.port) for address in ready)
+                found += (format_socket(address, slice_port.port) for address in addresses)
     return found
 
 

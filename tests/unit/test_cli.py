@@ -63,7 +63,16 @@ def test_wrong_use(arguments: str, message: str, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "sync --help", "compile --help", "env --help", "get --help", "cleanup --help", "--version"],
+    [
+        "--help",
+        "sync --help",
+        "compile --help",
+        "env --help",
+        "get --help",
+        "describe --help",
+        "cleanup --help",
+        "--version",
+    ],
 )
 def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -184,6 +193,15 @@ def test_compile_needs_no_root() -> None:
     done = run("compile", *flags, user=NOBODY, text=yaml.safe_dump(service()))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("# Written by `kproxy compile`")
+
+
+@as_nobody
+@pytest.mark.parametrize("verb", ["get", "describe"])
+def test_looking_needs_no_root(verb: str) -> None:
+    flags = ["-f", "-", "--state-dir", "/nonexistent"]
+    done = run(verb, "svc", "web", *flags, user=NOBODY, text=yaml.safe_dump(service()))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("NAME" if verb == "get" else "Name:")
 
 
 @as_nobody

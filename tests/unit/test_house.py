@@ -29,6 +29,7 @@ PURE = (
     "standalone/__init__.py",
     "standalone/allocate.py",
     "standalone/control_plane.py",
+    "standalone/descriptions.py",
     "standalone/endpoints.py",
     "standalone/environment.py",
     "standalone/views.py",

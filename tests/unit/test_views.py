@@ -69,9 +69,12 @@ class Shown:
 
     def __call__(self, command: str, *objects: dict[str, Any]) -> tuple[int, str, str]:
         """Exit status, output, errors."""
+        node = ["--node-name", "n1", "--node-ip", "192.0.2.1"] if command.startswith("describe") else []
         path = self.folder / "in.json"
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-        status = main([*command.split(), "-f", str(path), "--state-dir", str(self.folder / "state"), *FLAGS])
+        status = main(
+            [*command.split(), "-f", str(path), "--state-dir", str(self.folder / "state"), *FLAGS, *node]
+        )
         out, err = self.capsys.readouterr()
         assert not (self.folder / "state").exists()
         return status, out, err
@@ -357,3 +360,171 @@ def test_one_name_is_one_object(shown: Shown) -> None:
             }
         ],
     }
+
+
+# --- describe ---
+
+SVC_KUBIA = """
+Name:                     kubia
+Namespace:                default
+Selector:                 app=kubia
+Type:                     ClusterIP
+IP Family Policy:         SingleStack
+IP Families:              IPv4
+IP:                       10.66.13.240
+IPs:                      10.66.13.240
+Port:                     http-default  80/TCP
+TargetPort:               http-default/TCP
+Endpoints:                10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+Not Ready:                10.0.2.15:8080
+Port:                     http-mux1  90/TCP
+TargetPort:               http-mux1/TCP
+Endpoints:                10.0.1.23:8090,10.0.2.13:8090,10.0.2.14:8090
+Not Ready:                10.0.2.15:8090
+Session Affinity:         ClientIP
+Internal Traffic Policy:  Cluster
+Frontends:
+  10.66.13.240:80/tcp  ClusterIP  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+  10.66.13.240:90/tcp  ClusterIP  10.0.1.23:8090,10.0.2.13:8090,10.0.2.14:8090
+Problems:
+  <none>
+"""
+SVC_BALANCER = """
+Name:                     kubia-loadbalancer
+Namespace:                default
+Selector:                 app=kubia
+Type:                     LoadBalancer
+IP Family Policy:         SingleStack
+IP Families:              IPv4
+IP:                       10.66.4.173
+IPs:                      10.66.4.173
+LoadBalancer Ingress:     35.221.253.22
+Port:                     <unset>  80/TCP
+TargetPort:               8080/TCP
+NodePort:                 <unset>  32179/TCP
+Endpoints:                10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+Not Ready:                10.0.2.15:8080
+Session Affinity:         None
+External Traffic Policy:  Cluster
+Internal Traffic Policy:  Cluster
+Frontends:
+  10.66.4.173:80/tcp    ClusterIP     10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+  35.221.253.22:80/tcp  LoadBalancer  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+  192.0.2.1:32179/tcp   NodePort      10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+Problems:
+  <none>
+"""
+SVC_HEADLESS = """
+Name:                     kubia-headless
+Namespace:                default
+Selector:                 app=kubia
+Type:                     ClusterIP
+IP Families:              <none>
+IP:                       None
+IPs:                      None
+Port:                     <unset>  80/TCP
+TargetPort:               8080/TCP
+Endpoints:                10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+Not Ready:                10.0.2.15:8080
+Session Affinity:         None
+Internal Traffic Policy:  Cluster
+Frontends:
+  <none>
+Problems:
+  <none>
+"""
+SVC_NAME = """
+Name:              external-service-externalname
+Namespace:         default
+Selector:          <none>
+Type:              ExternalName
+IP Families:       <none>
+IP:                <none>
+IPs:               <none>
+External Name:     httpbin.org
+Port:              <unset>  80/TCP
+TargetPort:        80/TCP
+Endpoints:         <none>
+Session Affinity:  None
+Frontends:
+  <none>
+Problems:
+  <none>
+"""
+EP_KUBIA = """
+Name:       kubia
+Namespace:  default
+Subsets:
+  Addresses:          10.0.1.23,10.0.2.13,10.0.2.14
+  NotReadyAddresses:  10.0.2.15
+  Ports:
+    Name          Port  Protocol
+    ----          ----  --------
+    http-default  8080  TCP
+    http-mux1     8090  TCP
+
+Problems:
+  <none>
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("describe svc kubia", SVC_KUBIA),
+        ("describe service kubia-loadbalancer", SVC_BALANCER),
+        ("describe svc kubia-headless", SVC_HEADLESS),
+        ("describe svc external-service-externalname", SVC_NAME),
+        ("describe endpoints kubia", EP_KUBIA),
+    ],
+)
+def test_the_chapters_descriptions(shown: Shown, command: str, expected: str) -> None:
+    single = [chapter("kubia-svc", clusterIP="10.66.13.240", ipFamilyPolicy="SingleStack"), *CHAPTERS[1:]]
+    assert shown(command, *single) == (0, expected.lstrip("\n"), "")
+
+
+SELECTING: dict[str, Any] = {"clusterIP": "10.66.0.2", "selector": {"app": "kubia"}}
+LOCAL: dict[str, Any] = {
+    **SELECTING,
+    "type": "NodePort",
+    "externalTrafficPolicy": "Local",
+    "ports": [{"port": 80, "nodePort": 30080}],
+}
+WEIGHTS: dict[str, Any] = {"metadata": {"annotations": {"kproxy.io/weights": "a=2"}}}
+HASH: dict[str, Any] = {
+    "metadata": {"annotations": {"kproxy.io/weights": "a=2", "kproxy.io/consistent-hash": "client"}}
+}
+
+
+@pytest.mark.parametrize(
+    ("objects", "line"),
+    [
+        ([service(**SELECTING)], "  10.66.0.2:80/tcp  ClusterIP  refused: no endpoint"),
+        ([service(**SELECTING)], "  spec.selector: no pod of namespace default has the labels app=kubia"),
+        ([service(**SELECTING), pod("a")], "  status.podIPs: there is no address of Pod a"),
+        ([service(**SELECTING, ports=[{"port": 80, "targetPort": "web"}]), pod("a", "10.0.0.1")], "  targetPort web: there is no such container port in Pod a"),
+        ([service(**SELECTING), manifest("Endpoints", subsets=[])], "  <none>"),
+        ([service(**LOCAL), pod("a", "10.0.0.1")], "  192.0.2.1:30080/tcp  from outside  dropped: no endpoint on this node"),
+        ([service(**LOCAL), pod("a", "10.0.0.1")], "  192.0.2.1:30080/tcp  NodePort      10.0.0.1:80"),
+        ([service(**SELECTING) | manifest("Service", **WEIGHTS), pod("a", "10.0.0.1"), pod("b", "10.0.0.2")], "  10.66.0.2:80/tcp  ClusterIP  10.0.0.1:80 x2,10.0.0.2:80"),
+        ([service(**SELECTING) | manifest("Service", **HASH), pod("a", "10.0.0.1"), pod("b", "10.0.0.2")], "  10.66.0.2:80/tcp  ClusterIP  10.0.0.1:80,10.0.0.2:80"),
+        ([service(**SELECTING, externalIPs=["198.51.100.7"])], "External IPs:             198.51.100.7"),
+        ([service(**SELECTING, trafficDistribution="PreferSameZone")], "Traffic Distribution:     PreferSameZone"),
+        ([service(**SELECTING, loadBalancerSourceRanges=["192.0.2.0/24"])], "LoadBalancer Source Ranges:  192.0.2.0/24"),
+    ],
+)  # fmt: skip
+def test_a_description_says(shown: Shown, objects: list[dict[str, Any]], line: str) -> None:
+    status, out, err = shown("describe svc web", *objects)
+    assert (status, err) == (0, "")
+    assert line in out.splitlines()
+
+
+def test_problems_are_with_their_object(shown: Shown) -> None:
+    objects = [service("a", clusterIP="10.1.0.1"), service("b", ports=[{"port": 0}])]
+    status, out, err = shown("describe svc a", *objects)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "Service default/b: spec.ports[0].port: 0 is not a port" in err
+    assert "spec.clusterIP: 10.1.0.1 is not in --service-cidr 10.66.0.0/16" in out
+    status, out, err = shown("describe svc b", *objects)
+    assert (status, out) == (1, "")
+    assert err.endswith("kproxy: services 'b' not found in namespace default.\n")

@@ -1,0 +1,155 @@
+"""One object at length, as `kubectl describe` shows it, and what kproxy alone knows of it.
+
+The latter comes last: the frontends of a service with what each leads to, and what is wrong
+with it. Pure, like views.py, whose cells these are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from kproxy.model import Backends, Frontend, Pod, Service, format_address, format_socket
+from kproxy.standalone.endpoints import PodIndex, resolve_ports
+from kproxy.standalone.views import (
+    FAMILY_NAMES,
+    NONE,
+    UNSET,
+    EndpointsView,
+    Objects,
+    affinity,
+    cluster_ip,
+    cut,
+    ingress,
+    labels,
+    policy,
+    sockets,
+    table,
+)
+
+SHOWN = 10
+"""Endpoints of a frontend that are named."""
+
+
+def describe_service(
+    service: Service, objects: Objects, frontends: Iterable[Frontend], problems: Iterable[str]
+) -> str:
+    """`frontends` are those of all services; `problems` those of this one."""
+    lines = [*_identity(service), *_ports(service, objects), *_policies(service)]
+    mine = [row for f in frontends if f.owner.service == service.name for row in _frontend(f)]
+    found = [*problems, *_unselected(service, objects)]
+    return table(lines, gap=2) + _section("Frontends", table(mine, gap=2)) + _section("Problems", found)
+
+
+def _section(title: str, content: str | list[str]) -> str:
+    lines = content.splitlines() if isinstance(content, str) else content
+    return f"{title}:\n" + "".join(f"  {line}\n" for line in lines or [NONE])
+
+
+def _identity(service: Service) -> Iterator[tuple[str, str]]:
+    addresses = ["None"] if service.headless else [format_address(ip) for ip in service.cluster_ips]
+    yield "Name:", service.name.name
+    yield "Namespace:", service.name.namespace
+    yield "Selector:", labels(service.selector)
+    yield "Type:", service.type
+    if service.family_policy or service.wants_cluster_ip:
+        yield "IP Family Policy:", service.family_policy or "SingleStack"
+    yield "IP Families:", ",".join(FAMILY_NAMES[family] for family in service.families) or NONE
+    yield "IP:", cluster_ip(service)
+    yield "IPs:", ",".join(addresses) or NONE
+    if service.external_ips:
+        yield "External IPs:", ",".join(map(format_address, service.external_ips))
+    if service.external_name:
+        yield "External Name:", service.external_name
+    if ingress(service):
+        yield "LoadBalancer Ingress:", ", ".join(ingress(service))
+
+
+def _ports(service: Service, objects: Objects) -> Iterator[tuple[str, str]]:
+    slices = [slice_ for slice_ in objects.slices if slice_.service == service.name]
+    for port in service.ports:
+        protocol, name = port.protocol.upper(), port.name or UNSET
+        yield "Port:", f"{name}  {port.port}/{protocol}"
+        yield "TargetPort:", f"{port.target_port}/{protocol}"
+        if port.node_port:
+            yield "NodePort:", f"{name}  {port.node_port}/{protocol}"
+        yield "Endpoints:", cut(sockets(slices, port)) or NONE
+        if unready := sockets(slices, port, ready=False):
+            yield "Not Ready:", cut(unready)
+
+
+def _policies(service: Service) -> Iterator[tuple[str, str]]:
+    yield "Session Affinity:", affinity(service)
+    if service.type in ("NodePort", "LoadBalancer") or service.external_local:
+        yield "External Traffic Policy:", policy(service.external_local)
+    if service.type != "ExternalName":
+        yield "Internal Traffic Policy:", policy(service.internal_local)
+    if service.distribution:
+        yield "Traffic Distribution:", service.distribution
+    if service.source_ranges:
+        yield "LoadBalancer Source Ranges:", ",".join(map(str, service.source_ranges))
+
+
+def _frontend(frontend: Frontend) -> Iterator[tuple[str, str, str]]:
+    hashed = frontend.balance.startswith("hash")
+    yield str(frontend), frontend.kind, leads_to(frontend.backends, hashed)
+    if frontend.from_outside is not None:
+        yield str(frontend), "from outside", leads_to(frontend.from_outside, hashed)
+
+
+def leads_to(backends: Backends, hashed: bool = False) -> str:
+    """The endpoints, those that weigh more with how much (a hash's table does not tell); or what happens."""
+    if not backends.endpoints:
+        return "dropped: no endpoint on this node" if backends.elsewhere else "refused: no endpoint"
+    counts = sorted(Counter(backends.endpoints).items())
+    weighted = [
+        (f"{format_socket(*at)} x{n}" if n > 1 and not hashed else format_socket(*at)) for at, n in counts
+    ]
+    return cut(weighted, SHOWN)
+
+
+def _unselected(service: Service, objects: Objects) -> Iterator[str]:
+    """Why a selector leads to fewer endpoints than its author thinks."""
+    if not service.selector or service.type == "ExternalName" or service.name in objects.given:
+        return
+    namespace = service.name.namespace
+    pods = PodIndex(objects.pods).select(namespace, service.selector)
+    if not pods:
+        yield f"spec.selector: no pod of namespace {namespace} has the labels {labels(service.selector)}"
+    for port in service.ports:
+        lacking = [pod for pod in pods if not _has_port(service, pod, port.name)]
+        if lacking:
+            yield f"targetPort {port.target_port}: there is no such container port in {_names(lacking)}"
+    addressless = [pod for pod in pods if not pod.addresses]
+    if addressless:
+        yield f"status.podIPs: there is no address of {_names(addressless)}"
+
+
+def _has_port(service: Service, pod: Pod, name: str) -> bool:
+    return any(port.name == name for port in resolve_ports(service, pod))
+
+
+def _names(pods: Iterable[Pod]) -> str:
+    return f"Pod {cut([pod.name.name for pod in sorted(pods, key=lambda pod: pod.name)])}"
+
+
+def describe_endpoints(view: EndpointsView, problems: Iterable[str]) -> str:
+    """Subsets as in an Endpoints object: one for each list of ports."""
+    text = table([("Name:", view.name.name), ("Namespace:", view.name.namespace)], gap=2) + "Subsets:\n"
+    for slice_ in view.slices:
+        if not slice_.endpoints:
+            continue
+        by_readiness = {
+            ready: ",".join(format_address(e.address) for e in slice_.endpoints if e.ready is ready) or NONE
+            for ready in (True, False)
+        }
+        lines = [("Addresses:", by_readiness[True]), ("NotReadyAddresses:", by_readiness[False])]
+        ports = [(port.name or UNSET, str(port.port), port.protocol.upper()) for port in slice_.ports]
+        heading = [("Name", "Port", "Protocol"), ("----", "----", "--------")]
+        text += _indented(table(lines, gap=2), 2) + "  Ports:\n"
+        text += _indented(table([*heading, *ports], gap=2), 4) + "\n"
+    return text + _section("Problems", list(problems))
+
+
+def _indented(text: str, by: int) -> str:
+    return "".join(" " * by + line for line in text.splitlines(keepends=True))
