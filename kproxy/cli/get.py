@@ -106,7 +106,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         type=canonical(KINDS),
         help="services, endpoints, pods, endpointslices; svc, ep, po",
     )
-    parser.add_argument("names", metavar="NAME", nargs="*", help="only these")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; right behind KIND")
     add_namespace(parser)
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces")
     parser.add_argument(
