@@ -12,8 +12,6 @@ from kproxy.model import Family
 from kproxy.nft.plan import place_all
 from kproxy.nft.render import render_replacement
 from kproxy.problems import UsageError
-from kproxy.standalone.control_plane import resolve
-from kproxy.standalone.store import Store
 
 OLDEST = (1, 0, 6)
 IPV6_AFFINITY = (1, 1, 3)
@@ -57,12 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     if arguments.nft_version < OLDEST:
         raise UsageError(f"kproxy's rules need nft {dotted(OLDEST)} or later.")
-    decoded = options.read_input(arguments)
-    held = Store(arguments.state_dir).load()
-    outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments, decoded.state))
+    state, outcome = options.resolve_input(arguments)
     options.print_problems(outcome.problems)
     stateless = arguments.nft_version < IPV6_AFFINITY
-    chosen = options.dataplane_options(arguments, decoded.state)._replace(stateless_ipv6_affinity=stateless)
+    chosen = options.dataplane_options(arguments, state)._replace(stateless_ipv6_affinity=stateless)
     print(f"# Written by `kproxy compile` for nft {dotted(arguments.nft_version)} and later.")
     if stateless:
         print(f"# nft before {dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here")

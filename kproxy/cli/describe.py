@@ -9,9 +9,7 @@ from kproxy.cli.get import KINDS, add_namespace, canonical, not_found
 from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError, Problem
 from kproxy.standalone import views
-from kproxy.standalone.control_plane import resolve
 from kproxy.standalone.descriptions import describe_endpoints, describe_service
-from kproxy.standalone.store import Store
 
 OBJECTS = {"services": "Service", "endpoints": "Endpoints"}
 
@@ -37,10 +35,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
-    decoded = options.read_input(arguments)
-    held = Store(arguments.state_dir).load()
-    outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments, decoded.state))
-    objects = views.objects(decoded.state, outcome.services)
+    state, outcome = options.resolve_input(arguments)
+    objects = views.objects(state, outcome.services)
     kind, wanted = KINDS[arguments.kind], NamespacedName(arguments.namespace, arguments.name)
     known = {kind.name(item): item for item in kind.select(objects)}
     if wanted not in known:

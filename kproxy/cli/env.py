@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from kproxy.cli import options
 from kproxy.model import NamespacedName, Pod
 from kproxy.problems import KproxyError, UsageError
-from kproxy.standalone.allocate import allocate
 from kproxy.standalone.environment import environment
-from kproxy.standalone.store import Store
 
 
 def as_export(variables: Mapping[str, str]) -> str:
@@ -89,12 +87,8 @@ def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     wanted = pod_name(arguments.pod, arguments.namespace)
-    decoded = options.read_input(arguments)
-    held = Store(arguments.state_dir).load()
-    services = decoded.state.services.values()
-    allocated = allocate(services, held, options.ranges(arguments), decoded.doubt.covers)
-    problems = decoded.problems + allocated.problems
+    state, allocated, problems = options.allocate_input(arguments)
     options.print_problems(problems)
-    variables = environment(allocated.services.values(), find_pod(decoded.state.pods, wanted))
+    variables = environment(allocated.services.values(), find_pod(state.pods, wanted))
     print(FORMATS[arguments.format](variables), end="")
     return 1 if problems else 0

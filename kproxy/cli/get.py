@@ -15,8 +15,6 @@ from kproxy.cli import options
 from kproxy.model import NamespacedName
 from kproxy.problems import UsageError
 from kproxy.standalone import views
-from kproxy.standalone.allocate import allocate
-from kproxy.standalone.store import Store
 
 
 class Kind(NamedTuple):
@@ -125,11 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"-o {arguments.output} shows services and endpointslices, not {arguments.kind}.",
         )
-    decoded = options.read_input(arguments)
-    held = Store(arguments.state_dir).load()
-    state = decoded.state
-    allocated = allocate(state.services.values(), held, options.ranges(arguments), decoded.doubt.covers)
-    problems = decoded.problems + allocated.problems
+    state, allocated, problems = options.allocate_input(arguments)
     options.print_problems(problems)
     every = kind.select(views.objects(state, allocated.services))
     if arguments.names:

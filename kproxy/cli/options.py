@@ -16,7 +16,9 @@ from kproxy.model import Address, ClusterState, Network, Node, family_of, networ
 from kproxy.problems import Problem, UsageError
 from kproxy.resolve.frontends import merged
 from kproxy.sources.files import read_documents
-from kproxy.standalone.allocate import Ranges
+from kproxy.standalone.allocate import Allocated, Ranges, allocate
+from kproxy.standalone.control_plane import Outcome, resolve
+from kproxy.standalone.store import Store
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
 DEFAULT_STATE_DIR = Path("/var/lib/kproxy")
@@ -200,6 +202,21 @@ def read_input(arguments: argparse.Namespace) -> Decoded:
     if unread:
         decoded.doubt.everything = True
     return decoded._replace(problems=unread + decoded.problems)
+
+
+def allocate_input(arguments: argparse.Namespace) -> tuple[ClusterState, Allocated, list[Problem]]:
+    """The input with its addresses and node ports, and all its problems; --state-dir is read, not changed."""
+    decoded = read_input(arguments)
+    held = Store(arguments.state_dir).load()
+    allocated = allocate(decoded.state.services.values(), held, ranges(arguments), decoded.doubt.covers)
+    return decoded.state, allocated, decoded.problems + allocated.problems
+
+
+def resolve_input(arguments: argparse.Namespace) -> tuple[ClusterState, Outcome]:
+    """The input as this node would serve it; --state-dir is read, not changed."""
+    decoded = read_input(arguments)
+    held = Store(arguments.state_dir).load()
+    return decoded.state, resolve(decoded, held, ranges(arguments), node(arguments, decoded.state))
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

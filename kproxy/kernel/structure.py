@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from kproxy.kernel import libnftables
-from kproxy.kernel.netlink import Message, Netlink, attributes, is_missing, rule_message, string
+from kproxy.kernel.netlink import Message, Netlink, attributes, rule_message, string
 from kproxy.model import Family
 from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
 from kproxy.nft.ruleset import TABLE, Skeleton
@@ -59,14 +59,19 @@ def _select(fields: list[tuple[int, memoryview]], wanted: set[int]) -> bytes:
     return b"".join(bytes([kind]) + bytes(data) for kind, data in fields if kind in wanted)
 
 
+def _read_table(netlink: Netlink, family: Family) -> bytes | None:
+    """The declaration of our table; None if there is none."""
+    for content in list(netlink.dump(Message.GETTABLE, family)):
+        fields = list(attributes(content))
+        if _text(dict(fields)[1]) == TABLE:
+            return _select(fields, _TABLE_ATTRIBUTES)
+    return None
+
+
 def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
     """What the table in the kernel consists of; None if there is none."""
     family = skeleton.family
-    table: bytes | None = None
-    for content in netlink.dump(Message.GETTABLE, family):
-        fields = list(attributes(content))
-        if _text(dict(fields)[1]) == TABLE:
-            table = _select(fields, _TABLE_ATTRIBUTES)
+    table = _read_table(netlink, family)
     if table is None:
         return None
     sets: dict[str, bytes] = {}
@@ -95,9 +100,7 @@ def load_skeleton(netlink: Netlink, skeleton: Skeleton) -> None:
     """Put the whole skeleton in where there is no table yet."""
     every_set, every_chain = [d.name for d in skeleton.sets], [c.name for c in skeleton.chains]
     libnftables.run(render_repair(without_affinity_updates(skeleton), every_set, (), every_chain))
-    rules = [rule_message(chain, rule) for chain, rule in netlink_rules(skeleton, every_chain)]
-    if rules:
-        netlink.commit(rules)
+    netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(skeleton, every_chain)])
 
 
 def expected_structure(skeleton: Skeleton) -> Structure:
@@ -161,11 +164,4 @@ def _unshare_network() -> None:
 
 def has_table(netlink: Netlink, family: Family) -> bool:
     """Whether our table is in the kernel."""
-    try:
-        return any(
-            _text(dict(attributes(content))[1]) == TABLE for content in netlink.dump(Message.GETTABLE, family)
-        )
-    except OSError as error:
-        if is_missing(error):
-            return False
-        raise
+    return _read_table(netlink, family) is not None
