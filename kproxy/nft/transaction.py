@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 
 from kproxy.nft.elements import Elements, Value
 
@@ -44,12 +43,3 @@ class Transaction:
     def counts(self) -> tuple[int, int]:
         """Elements removed and added."""
         return sum(map(len, self.remove.values())), sum(map(len, self.add.values()))
-
-
-def everything(elements: Mapping[str, Mapping[bytes, Value]]) -> Transaction:
-    """The transaction that fills an empty table."""
-    transaction = Transaction()
-    for name, members in elements.items():
-        if members:
-            transaction.add[name] = dict(members)
-    return transaction

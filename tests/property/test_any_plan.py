@@ -32,7 +32,8 @@ from kproxy.nft.elements import (
 from kproxy.nft.fake import FakeTable
 from kproxy.nft.layout import Place, Side, Spread, Target, affinity_map, endpoints_map, held_slots, slot
 from kproxy.nft.plan import is_sticky, owner_of, place_all, plan, plan_frontends, stale_affinity
-from kproxy.nft.transaction import Transaction, everything
+from kproxy.nft.transaction import Transaction
+from tests.unit.make import everything
 from tests.unit.namespace import in_fresh_namespace
 
 MOST = 6

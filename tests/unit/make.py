@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -23,6 +23,8 @@ from kproxy.model import (
     ServicePortName,
     parse_address,
 )
+from kproxy.nft.elements import Value
+from kproxy.nft.transaction import Transaction
 from kproxy.standalone.allocate import Allocations, Ranges
 from kproxy.standalone.control_plane import Outcome, resolve
 
@@ -114,3 +116,12 @@ def resolved(
 ) -> Outcome:
     """Objects through the pure middle of a sync."""
     return resolve(decode(Document("in.yaml", content) for content in objects), held or {}, ranges, node)
+
+
+def everything(elements: Mapping[str, Mapping[bytes, Value]]) -> Transaction:
+    """The transaction that fills an empty table."""
+    transaction = Transaction()
+    for name, members in elements.items():
+        if members:
+            transaction.add[name] = dict(members)
+    return transaction

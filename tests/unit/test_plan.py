@@ -20,8 +20,8 @@ from kproxy.nft.plan import (
     plan,
     stale_affinity,
 )
-from kproxy.nft.transaction import Transaction, everything
-from tests.unit.make import desired, frontend, name
+from kproxy.nft.transaction import Transaction
+from tests.unit.make import desired, everything, frontend, name
 
 AT = "10.96.0.9:80"
 SLOTS = "endpoints-tcp"
