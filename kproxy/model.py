@@ -7,14 +7,20 @@ the form in which map keys hold them; `parse_address` and `format_address` conve
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
 Address: TypeAlias = bytes
-Network: TypeAlias = IPv4Network | IPv6Network
+if TYPE_CHECKING:
+    Network: TypeAlias = IPv4Network | IPv6Network
+else:  # a class of both: msgspec takes no union of two types that it does not know itself
+    Network = ABCMeta("Network", (), {})
+    Network.register(IPv4Network)
+    Network.register(IPv6Network)
 
 
 class Family(StrEnum):

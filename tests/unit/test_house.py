@@ -32,6 +32,7 @@ PURE = (
     "standalone/descriptions.py",
     "standalone/endpoints.py",
     "standalone/environment.py",
+    "standalone/snapshot.py",
     "standalone/views.py",
 )
 

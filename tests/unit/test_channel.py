@@ -1,0 +1,218 @@
+"""A snapshot over a real socket: to commands that are slow, late, or of another version."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+import kproxy
+from kproxy.model import Node
+from kproxy.problems import KproxyError, StateError
+from kproxy.standalone.allocate import Ranges
+from kproxy.standalone.channel import SOCKET, fetch, serve
+from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.snapshot import Failure, Snapshot, decode, encode
+from tests.unit.make import NODE, decoded
+
+OBJECTS = """
+{apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {podCIDRs: [10.244.0.0/24, "fd00::/64"]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, creationTimestamp: "2026-01-05T09:30:00Z", annotations: {kproxy.io/weights: a=2}}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: PreferDualStack
+  sessionAffinity: ClientIP
+  externalTrafficPolicy: Local
+  loadBalancerSourceRanges: [192.0.2.0/24, "2001:db8::/32"]
+  ports: [{port: 80, targetPort: http}]
+  selector: {app: web}
+status: {loadBalancer: {ingress: [{ip: 198.51.100.1}, {hostname: example.org}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a, labels: {app: web}}
+spec: {nodeName: n1, containers: [{ports: [{name: http, containerPort: 8080}]}]}
+status: {podIPs: [{ip: 10.244.0.7}, {ip: "fd00::7"}], containerStatuses: [{ready: true, restartCount: 2}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: other}
+subsets: [{addresses: [{ip: 10.1.1.1}], ports: [{port: 1}]}]
+---
+{apiVersion: v1, kind: Service, metadata: {name: wrong}, spec: {ports: [{port: 0}]}}
+"""
+RANGES = Ranges((ip_network("10.96.0.0/12"), ip_network("fd00:96::/112")), (30000, 32767))
+
+
+def snapshot(services: int = 0) -> Snapshot:
+    """What comes of OBJECTS, and of as many plain services."""
+    more = "".join(
+        f"---\n{{kind: Service, apiVersion: v1, metadata: {{name: s-{i}}}, spec: {{ports: [port: 80]}}}}\n"
+        for i in range(services)
+    )
+    found = decoded(OBJECTS + more)
+    outcome = resolve(found, {}, RANGES, NODE)
+    failure = Failure("2026-01-05T09:31:00Z", "Service default/web", "no such device")
+    return Snapshot(
+        found.state, outcome.services, outcome.frontends, outcome.problems, NODE, last_errors=(failure,)
+    )
+
+
+def serving(
+    folder: Path, given: Callable[[], Snapshot], asked: Callable[[], object], **rest: float
+) -> object:
+    """What a function, run in a thread, returns while a server answers."""
+
+    async def run() -> object:
+        async with serve(folder, given, **rest):
+            return await asyncio.to_thread(asked)
+
+    return asyncio.run(run())
+
+
+def test_every_kind_of_value_survives() -> None:
+    given = snapshot()
+    assert given.frontends
+    assert given.problems
+    assert given.state.nodes
+    assert decode(encode(given)) == given
+
+
+def test_a_client_gets_what_the_server_knows(tmp_path: Path) -> None:
+    given = snapshot(services=2000)  # more than a socket's buffer holds
+    assert len(encode(given)) > 1_000_000
+    assert serving(tmp_path, lambda: given, lambda: fetch(tmp_path)) == given
+
+
+def test_each_client_gets_what_is_known_then(tmp_path: Path) -> None:
+    moments = iter([Snapshot(snapshot().state, {}, [], [], Node(name)) for name in ("first", "second")])
+
+    def names() -> list[str]:
+        return [fetch(tmp_path).node.name for _ in range(2)]
+
+    assert serving(tmp_path, lambda: next(moments), names) == ["first", "second"]
+
+
+def test_the_socket_is_its_owners_only_and_goes_with_the_server(tmp_path: Path) -> None:
+    mode = serving(tmp_path, snapshot, lambda: (tmp_path / SOCKET).stat().st_mode)
+    assert isinstance(mode, int)
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    assert not (tmp_path / SOCKET).exists()
+
+
+def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["deep" * 10] * 5)
+    folder.mkdir(parents=True)
+    assert len(os.fsencode(folder)) > 107
+    assert serving(folder, snapshot, lambda: fetch(folder)) == snapshot()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_socket_that_a_crash_left_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / SOCKET))
+    assert (tmp_path / SOCKET).exists()
+    with pytest.raises(KproxyError, match="no kproxy run answers"):
+        fetch(tmp_path)
+    assert serving(tmp_path, snapshot, lambda: fetch(tmp_path)) == snapshot()
+
+
+def test_two_servers_do_not_share_a_directory(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with serve(tmp_path, snapshot):
+            with pytest.raises(StateError, match="another kproxy run"):
+                async with serve(tmp_path, snapshot):
+                    pass
+            assert await asyncio.to_thread(fetch, tmp_path) == snapshot()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_hangs_is_dropped_and_harms_nobody(tmp_path: Path) -> None:
+    given = snapshot(services=2000)
+    later = snapshot()
+    moments = iter([given, later])
+
+    def hang() -> tuple[Snapshot, int]:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / SOCKET))
+            client.recv(1)
+            meanwhile = fetch(tmp_path)
+            time.sleep(1)
+            client.settimeout(20)
+            return meanwhile, sum(len(part) for part in iter(lambda: client.recv(65536), b""))
+
+    meanwhile, got = cast(tuple[Snapshot, int], serving(tmp_path, lambda: next(moments), hang, patience=0.5))
+    assert meanwhile == later
+    assert got < len(encode(given)) - 1
+
+
+def test_the_end_does_not_wait_for_clients(tmp_path: Path) -> None:
+    given = snapshot(services=2000)
+    with socket.socket(socket.AF_UNIX) as client:
+
+        def hang() -> None:
+            client.connect(str(tmp_path / SOCKET))
+            client.recv(1)
+
+        start = time.monotonic()
+        serving(tmp_path, lambda: given, hang)
+        assert time.monotonic() - start < 10  # PATIENCE is 30 s
+
+
+def test_without_a_server(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(KproxyError, match=f"no -f given, and no kproxy run answers at {folder}/{SOCKET}"):
+            fetch(folder)
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="No such file"):
+        serving(tmp_path / "absent", snapshot, lambda: None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_another_user(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom kproxy.standalone.channel import fetch\n"
+        "os.chdir(sys.argv[1])\nos.setuid(65534)\nfetch(Path('.'))"
+    )
+
+    def ask() -> str:
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+    assert "KproxyError: kproxy.sock is not for this user" in str(serving(tmp_path, snapshot, ask))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda m: m.replace(kproxy.__version__.encode(), b"9.9", 1),
+            "kproxy run is version 9.9, this command",
+        ),
+        (lambda m: m[:-1], "sent .* of .* bytes"),
+        (lambda m: b"", "before it said anything"),
+        (lambda m: m[:9], "before it said anything"),
+        (lambda m: m.replace(b"frontends", b"fromtends", 1), "does not mean by version"),
+    ],
+    ids=["version", "cut", "nothing", "cut greeting", "other fields"],
+)
+def test_messages_that_cannot_be_read(change: Callable[[bytes], bytes], complaint: str) -> None:
+    with pytest.raises(KproxyError, match=complaint):
+        decode(change(encode(snapshot())))
