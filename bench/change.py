@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from bench.samples import spare
 from kproxy.cli import options
-from kproxy.compile.elements import compile_frontends
+from kproxy.compile.elements import Delta, compile_frontends
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Endpoint, EndpointSlice, Family, NamespacedName, parse_address
@@ -61,7 +61,7 @@ def main() -> None:
         def milliseconds(service: NamespacedName, slice_: EndpointSlice) -> float:
             begin = time.perf_counter()
             frontends = service_frontends(outcome.services[service], (slice_,), node)
-            done = dataplane.change(compile_frontends(frontends, Family.IPV4).targets)
+            done = dataplane.change(Delta(dict(compile_frontends(frontends, Family.IPV4).targets), {}))
             taken = time.perf_counter() - begin
             if not done:
                 sys.exit(f"{service}: nothing was changed")

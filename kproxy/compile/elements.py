@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 from kproxy.model import Backends, Family, Frontend, FrontendKind, family_of
 from kproxy.nft.elements import (
     COMMENT_BYTES,
     RANGES,
     Elements,
+    Value,
     Verdict,
     endpoint_value,
     frontend_key,
     range_key,
 )
 from kproxy.nft.layout import DISCARD, REFUSE, Place, Side, Target
+
+K = TypeVar("K")
+V = TypeVar("V")
+SETS = ("cluster-ips", "hairpin", "masquerade-rules", "affinity-rules", "source-restricted", RANGES)
+"""The sets and maps that services have elements in, besides the verdict and endpoints maps."""
 
 
 class Desired(NamedTuple):
@@ -25,6 +31,17 @@ class Desired(NamedTuple):
     """The elements of the verdict maps and of `endpoints-*`, but for the slots."""
     elements: Elements
     """Those of the other sets and maps."""
+
+
+class Delta(NamedTuple):
+    """What of a table is to be otherwise."""
+
+    targets: dict[Place, Target | None]
+    """None: it goes."""
+    elements: dict[str, dict[bytes, Value | None]]
+
+    def __bool__(self) -> bool:
+        return bool(self.targets) or any(self.elements.values())
 
 
 def _target(frontend: Frontend, behind: Backends) -> Target:
@@ -40,8 +57,7 @@ def _target(frontend: Frontend, behind: Backends) -> Target:
 def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
     """The desired elements of one family; frontends of the other are passed over."""
     targets: dict[Place, Target] = {}
-    names = ("cluster-ips", "hairpin", "masquerade-rules", "affinity-rules", "source-restricted", RANGES)
-    elements: Elements = {name: {} for name in names}
+    elements: Elements = {name: {} for name in SETS}
     for frontend in frontends:
         if family_of(frontend.address) is not family:
             continue
@@ -64,3 +80,27 @@ def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
                 first, last = network[0].packed, network[-1].packed
                 elements[RANGES][range_key(key, first, last)] = b""
     return Desired(targets, elements)
+
+
+def difference(before: Desired, after: Desired) -> Delta:
+    """What makes a table that holds `before` hold `after`."""
+    return Delta(
+        _changed(before.targets, after.targets),
+        {name: _changed(before.elements[name], after.elements[name]) for name in SETS},
+    )
+
+
+def _changed(before: Mapping[K, V], after: Mapping[K, V]) -> dict[K, V | None]:
+    changed: dict[K, V | None] = {key: None for key in before if key not in after}
+    changed.update((key, value) for key, value in after.items() if before.get(key) != value)
+    return changed
+
+
+def merged(deltas: Iterable[Delta]) -> Delta:
+    """One that does what these do one after another."""
+    whole = Delta({}, {})
+    for delta in deltas:
+        whole.targets.update(delta.targets)
+        for name, members in delta.elements.items():
+            whole.elements.setdefault(name, {}).update(members)
+    return whole

@@ -12,9 +12,8 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from typing import NamedTuple
 
-from kproxy.compile.elements import Desired
+from kproxy.compile.elements import Delta, Desired
 from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
 from kproxy.kernel import libnftables
 from kproxy.kernel.conntrack import Ended, end_flows
@@ -30,19 +29,19 @@ from kproxy.kernel.netlink import (
     read_element,
     rule_message,
 )
-from kproxy.kernel.repair import Repair, compare
+from kproxy.kernel.repair import NO_REPAIR, Repair, compare
+from kproxy.kernel.report import Report
 from kproxy.kernel.structure import Structure, expected_structure, read_structure
 from kproxy.model import Address, Family, NamespacedName, Protocol
 from kproxy.nft.elements import RANGES, Elements, Value
 from kproxy.nft.flows import Rule, flow_rules
-from kproxy.nft.layout import NUMBERED, Place, Side, Target, affinity_map
+from kproxy.nft.layout import NUMBERED, Side, affinity_map
 from kproxy.nft.plan import (
-    FrontendChange,
     Plan,
     is_sticky,
     keep_nothing,
     plan,
-    plan_frontends,
+    plan_change,
     stale_affinity,
 )
 from kproxy.nft.render import (
@@ -57,24 +56,8 @@ from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 
 ATTEMPTS = 5
-
-
-class Report(NamedTuple):
-    """What a reconciliation did."""
-
-    family: Family
-    changes: tuple[FrontendChange, ...]
-    removed: int
-    added: int
-    rewritten: tuple[str, ...]
-    """Sets and chains that were not as they ought to be; () for a table that was not there."""
-    ended: int = 0
-    """Entries of UDP flows that were deleted, since they led to where nothing serves them any more."""
-    warnings: tuple[str, ...] = ()
-    """What else should have been done and could not: sentences."""
-
-    def __bool__(self) -> bool:
-        return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
+WITH_CHAINS = (*(side.verdicts for side in Side), "affinity-rules")
+"""The maps whose verdicts lead to numbered chains."""
 
 
 def _can_destroy() -> bool:
@@ -99,7 +82,7 @@ def transaction_messages(family: Family, transaction: Transaction) -> list[Batch
 class Dataplane:
     """Our table of one family, in the network namespace that the process is in.
 
-    After an error the copy that it keeps is not to be relied on: only `reconcile` goes on from there.
+    After an error of `reconcile` only another one goes on from there.
     """
 
     def __init__(self, netlink: Netlink, family: Family, options: Options) -> None:
@@ -183,12 +166,21 @@ class Dataplane:
             stale = self._stale_affinity(protocol, newly_local)
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = stale
-        self._commit(todo.switch, rules)
+        try:
+            self._commit(todo.switch, rules)
+        except TransactionError:
+            todo.sweep.undo_on(self.applied)
+            todo.switch.undo_on(self.applied)
+            raise
         for protocol in Protocol if sticky else ():
             stale = self._stale_affinity(protocol, newly_local)
             self._forget(affinity_map(protocol), stale)
         ended = end_flows(self.netlink, self.family, flows)
-        self._commit(todo.sweep, [])
+        try:
+            self._commit(todo.sweep, [])
+        except TransactionError:
+            todo.sweep.undo_on(self.applied)
+            raise
         return ended
 
     def _stale_affinity(self, protocol: Protocol, newly_local: set[bytes]) -> list[bytes]:
@@ -265,25 +257,23 @@ class Dataplane:
         todo.switch.apply_to(self.applied)
         todo.sweep.apply_to(self.applied)
 
-    def change(self, targets: Mapping[Place, Target | None]) -> Report:
-        """Do what an event asks of these places (None: gone), on top of a `reconcile`d table.
+    def change(self, delta: Delta) -> Report:
+        """Do what an event asks for, on top of a `reconcile`d table; TransactionError: nothing of it is done.
 
-        The elements of other sets than verdict and endpoints maps are as they were. A numbered
-        chain that is no longer used stays until the next `reconcile`.
+        A numbered chain that is no longer used stays until the next `reconcile`.
         """
-        todo = plan_frontends(self.applied, targets)
+        todo = plan_change(self.applied, delta.targets, delta.elements)
         sticky = any(
             change.before and is_sticky(self.applied[change.place.side.verdicts].get(change.place.key))
             for change in todo.changes
         )
+        wanted = self._skeleton(shapes({name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}))
+        numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
+        missing = tuple(numbered - self._numbered)
+        rules = self._write_rules(wanted, NO_REPAIR._replace(chains=missing))
         self._apply(todo)
-        needed = shapes({side.verdicts: todo.switch.add[side.verdicts] for side in Side})
-        if not {spread.chain for spread in needed.spreads} <= self._numbered:
-            wanted = self._skeleton(needed)
-            chains = [chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)]
-            libnftables.run(render_repair(wanted, (), (), chains))
-            self._numbered.update(chains)
-        ended = self._execute(todo, [], sticky, flow_rules(self.applied, targets, todo))
+        ended = self._execute(todo, rules, sticky, flow_rules(self.applied, delta.targets, todo))
+        self._numbered |= numbered
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
 

@@ -22,6 +22,9 @@ class Repair(NamedTuple):
     """What somebody must have changed: numbered chains come and go with endpoint counts."""
 
 
+NO_REPAIR = Repair((), (), (), (), (), replace=False, damage=())
+
+
 def compare(actual: Structure | None, expected: Structure) -> Repair:
     """What has to be written so that the table is as `expected`; None: there is no table yet."""
     if actual is None:

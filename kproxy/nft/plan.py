@@ -107,6 +107,19 @@ def plan_frontends(
     return result._replace(changes=tuple(changes))
 
 
+def plan_change(
+    applied: Elements,
+    targets: Mapping[Place, Target | None],
+    elements: Mapping[str, Mapping[bytes, Value | None]],
+) -> Plan:
+    """The plan for these places and for these elements of the other sets and maps; None: it goes."""
+    result = plan_frontends(applied, targets)
+    for name, members in elements.items():
+        for key, value in members.items():
+            result.switch.change(name, key, applied[name].get(key), value)
+    return result
+
+
 def _plan_place(
     result: Plan,
     applied: Elements,

@@ -39,6 +39,14 @@ class Transaction:
         for name, new in self.add.items():
             elements.setdefault(name, {}).update(new)
 
+    def undo_on(self, elements: Elements) -> None:
+        """Take back what `apply_to` did to `elements`."""
+        for name, new in self.add.items():
+            for key in new:
+                del elements[name][key]
+        for name, gone in self.remove.items():
+            elements[name].update(gone)
+
     @property
     def counts(self) -> tuple[int, int]:
         """Elements removed and added."""

@@ -15,7 +15,6 @@ from kproxy.model import (
     NamespacedName,
     Network,
     Node,
-    Protocol,
     Service,
     ServicePort,
     ServicePortName,
@@ -23,16 +22,8 @@ from kproxy.model import (
     network_family,
 )
 from kproxy.problems import Problem
+from kproxy.resolve.claims import Claim, Claims
 from kproxy.resolve.endpoints import Choices, balance_of, choices
-
-ALLOCATED = (FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT)
-FIELDS = {
-    FrontendKind.CLUSTER_IP: "spec.clusterIP",
-    FrontendKind.NODE_PORT: "spec.ports",
-    FrontendKind.EXTERNAL_IP: "spec.externalIPs",
-    FrontendKind.LOAD_BALANCER: "status.loadBalancer.ingress",
-}
-"""Which field of a service shows it there."""
 
 
 def _shown(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
@@ -111,42 +102,24 @@ def _frontend(
     )
 
 
-class Shown(NamedTuple):
+class Resolved(NamedTuple):
     """What all services come to."""
 
     frontends: list[Frontend]
     """In order of the services' names."""
     problems: list[Problem]
-    left_out: set[NamespacedName]
+    """Where several want to be shown."""
 
 
 def all_frontends(
     services: Iterable[Service], slices: Mapping[NamespacedName, tuple[EndpointSlice, ...]], node: Node
-) -> Shown:
-    """The frontends of all services, and what of them is contested.
-
-    ClusterIPs and node ports belong to one service (they are allocated). Of several services that
-    are shown on one external or load-balancer address and port, the oldest is; the others are left
-    out whole. Age is creationTimestamp, then the order of `services`.
-    """
-    services = list(services)
-    shown = {s.name: list(service_frontends(s, slices.get(s.name, ()), node)) for s in services}
-    owners = {_socket(f): f.owner.service for found in shown.values() for f in found if f.kind in ALLOCATED}
-    problems: list[Problem] = []
-    left_out: set[NamespacedName] = set()
-    for service in sorted(services, key=lambda service: service.origin.created or "~"):
-        found = shown[service.name]
-        rivals = [f for f in found if owners.get(_socket(f), service.name) != service.name]
-        if rivals:
-            first, field = rivals[0], FIELDS[rivals[0].kind]
-            message = f"{first} belongs to Service {owners[_socket(first)]}"
-            problems.append(Problem(service.origin.source, f"Service {service.name}", field, message))
-            left_out.add(service.name)
-        else:
-            owners.update((_socket(frontend), service.name) for frontend in found)
-    kept = [frontend for name in sorted(shown.keys() - left_out) for frontend in shown[name]]
-    return Shown(kept, problems, left_out)
+) -> Resolved:
+    """The frontends of all services; resolve/claims.py says who gets what several want."""
+    claims = Claims()
+    claims.change({s.name: claim(s, slices.get(s.name, ()), node) for s in services})
+    return Resolved(list(claims.everything()), claims.problems())
 
 
-def _socket(frontend: Frontend) -> tuple[Address, Protocol, int]:
-    return frontend.address, frontend.protocol, frontend.port
+def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Claim:
+    """Where a service whose addresses and node ports are allocated wants to be shown."""
+    return Claim(service.origin, tuple(service_frontends(service, slices, node)))

@@ -28,12 +28,11 @@ def resolve(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> 
     """Allocate, select and resolve; every problem of the input is in the outcome."""
     doubt = decoded.doubt
     allocated = allocate(decoded.state.services.values(), held, ranges, doubt.covers)
-    shown = all_frontends(allocated.services.values(), all_slices(decoded.state), node)
-    left_out = allocated.left_out | shown.left_out
+    resolved = all_frontends(allocated.services.values(), all_slices(decoded.state), node)
     return Outcome(
         allocated.services,
-        shown.frontends,
+        resolved.frontends,
         allocated.allocations,
-        decoded.problems + allocated.problems + shown.problems,
-        lambda service: service in left_out or doubt.covers(service),
+        decoded.problems + allocated.problems + resolved.problems,
+        lambda service: service in allocated.left_out or doubt.covers(service),
     )

@@ -219,8 +219,8 @@ BALANCER: dict[str, Any] = {"type": "LoadBalancer", "externalIPs": [], "allocate
 @pytest.mark.parametrize(
     ("objects", "problem"),
     [
-        pytest.param([contender("a"), contender("b")], ("b", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/a"), id="the first of the input"),
-        pytest.param([contender("b"), contender("a")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="whatever its name"),
+        pytest.param([contender("a"), contender("b")], ("b", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/a"), id="the first by name"),
+        pytest.param([contender("b"), contender("a")], ("b", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/a"), id="whatever the order"),
         pytest.param([contender("a", "2026-01-02"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="the older"),
         pytest.param([contender("a"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="one that has an age"),
         pytest.param([contender("a"), contender("b", **UDP)], None, id="another protocol"),
@@ -251,17 +251,21 @@ def test_an_address_that_several_services_are_shown_on(
     expected = [] if problem is None else [("in.yaml", f"Service default/{problem[0]}", *problem[1:])]
     assert outcome.problems == expected
     everyone = {made["metadata"]["name"] for made in objects}
-    loser = set() if problem is None else {problem[0]}
-    assert {f.owner.service.name for f in outcome.frontends} == everyone - loser
-    assert {own for own in everyone if outcome.kept(name(own))} == loser
+    assert {f.owner.service.name for f in outcome.frontends if f.kind is FrontendKind.CLUSTER_IP} == everyone
+    if problem is not None:
+        at = problem[2].partition(" belongs")[0]
+        owner = problem[2].rpartition("/")[2]
+        assert {f.owner.service.name for f in outcome.frontends if str(f) == at} == {owner}
+    assert not any(outcome.kept(name(own)) for own in everyone)
 
 
-def test_who_is_left_out_does_not_stand_in_the_way() -> None:
-    """b loses one address to a; c has the other one."""
+def test_a_loser_is_shown_on_its_other_addresses() -> None:
+    """b loses one address to a, and keeps the other one, which c would have as well."""
     b = contender("b", externalIPs=["198.51.100.7", "198.51.100.8"])
     outcome = resolved([contender("a"), b, contender("c", externalIPs=["198.51.100.8"])], ALLOCATION)
-    assert [problem.object for problem in outcome.problems] == ["Service default/b"]
-    assert {f.owner.service.name for f in outcome.frontends} == {"a", "c"}
+    assert [problem.object for problem in outcome.problems] == ["Service default/b", "Service default/c"]
+    shown = [(f.owner.service.name, str(f)) for f in outcome.frontends if f.kind is FrontendKind.EXTERNAL_IP]
+    assert shown == [("a", "198.51.100.7:80/tcp"), ("b", "198.51.100.8:80/tcp")]
 
 
 # --- their elements ---

@@ -26,6 +26,7 @@ PURE = (
     "resolve",
     "compile",
     "nft",
+    "daemon/intent.py",
     "standalone/__init__.py",
     "standalone/allocate.py",
     "standalone/control_plane.py",

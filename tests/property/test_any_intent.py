@@ -1,0 +1,147 @@
+"""What a daemon wants the tables to hold is the same whichever way it came to be."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kproxy.compile.elements import SETS, Desired, merged
+from kproxy.compile.skeleton import Options
+from kproxy.daemon.intent import Intent
+from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.report import Report
+from kproxy.model import (
+    Backends,
+    Balance,
+    Family,
+    Frontend,
+    FrontendKind,
+    NamespacedName,
+    Origin,
+    Protocol,
+    ServicePortName,
+)
+from kproxy.nft.elements import Elements
+from kproxy.nft.layout import Side, endpoints_map
+from kproxy.nft.plan import place_all, plan_change
+from kproxy.resolve.claims import Claim
+from tests.unit.namespace import in_fresh_namespace
+
+SERVICES = [NamespacedName("default", letter) for letter in "abcd"]
+ENDPOINTS = [(bytes([10, 0, 0, n]), 80) for n in range(1, 4)]
+
+
+@st.composite
+def frontends(draw: st.DrawFn, service: NamespacedName) -> Frontend:
+    """Of few addresses, so that services get in each other's way."""
+    kind = draw(st.sampled_from([FrontendKind.EXTERNAL_IP, FrontendKind.CLUSTER_IP]))
+    own = SERVICES.index(service)
+    address = (
+        bytes([10, 96, 0, own])
+        if kind is FrontendKind.CLUSTER_IP
+        else bytes([192, 0, 2, draw(st.integers(1, 2))])
+    )
+    endpoints = tuple(draw(st.lists(st.sampled_from(ENDPOINTS), unique=True)))
+    external = kind is FrontendKind.EXTERNAL_IP
+    outside = draw(st.sampled_from([None, Backends(endpoints[:1], True)])) if external else None
+    timeout = draw(st.sampled_from([None, 60]))
+    return Frontend(
+        owner=ServicePortName(service, ""),
+        kind=kind,
+        address=address,
+        protocol=draw(st.sampled_from([Protocol.TCP, Protocol.UDP])),
+        port=draw(st.integers(80, 81)),
+        backends=Backends(endpoints),
+        from_outside=outside,
+        local=tuple(address for address, _ in endpoints),
+        balance=Balance.STICKY if timeout else Balance.RANDOM,
+        affinity_timeout=timeout,
+        source_ranges=draw(st.sampled_from([None, (ip_network("10.0.0.0/8"),)])) if external else None,
+    )
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> dict[NamespacedName, Claim | None]:
+    names = draw(st.lists(st.sampled_from(SERVICES), unique=True, min_size=1))
+    created = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
+    wanted: dict[NamespacedName, Claim | None] = {}
+    for name in names:
+        found = {(f.address, f.protocol, f.port): f for f in draw(st.lists(frontends(name), max_size=3))}
+        claim = Claim(Origin("in.yaml", draw(created)), tuple(found.values()))
+        wanted[name] = claim if draw(st.booleans()) or found else None
+    return wanted
+
+
+def empty() -> Elements:
+    names = [*SETS, *(side.verdicts for side in Side), *map(endpoints_map, Protocol)]
+    return {name: {} for name in names}
+
+
+def without_slots(elements: Elements) -> Elements:
+    """Which endpoint sits where depends on the past."""
+    return {name: members for name, members in elements.items() if not name.startswith("endpoints-")}
+
+
+@given(st.lists(changes(), max_size=6), st.booleans())
+def test_changes_add_up_to_the_whole(history: list[dict[NamespacedName, Claim | None]], alone: bool) -> None:
+    """Applied together or one service at a time, in reverse."""
+    intent, held = Intent(), empty()
+    for wanted in history:
+        deltas = list(intent.change(wanted)[Family.IPV4].values())
+        for delta in reversed(deltas) if alone else [merged(deltas)]:
+            todo = plan_change(held, delta.targets, delta.elements)
+            todo.switch.apply_to(held)
+            todo.sweep.apply_to(held)
+    desired = intent.desired(Family.IPV4)
+    assert without_slots(held) == without_slots(place_all(*desired))
+    for protocol in Protocol:
+        name = endpoints_map(protocol)
+        assert len(held[name]) == len(place_all(*desired)[name])
+
+
+@given(st.lists(changes(), max_size=6))
+def test_the_past_of_an_intent_does_not_matter(history: list[dict[NamespacedName, Claim | None]]) -> None:
+    lived, fresh = Intent(), Intent()
+    final: dict[NamespacedName, Claim | None] = {}
+    for wanted in history:
+        lived.change(wanted)
+        final |= wanted
+    fresh.change({name: final[name] for name in sorted(final, reverse=True)})
+    assert lived.desired(Family.IPV4) == fresh.desired(Family.IPV4)
+    assert lived.problems() == fresh.problems()
+
+
+@given(st.lists(changes(), max_size=4))
+def test_a_service_alone_is_its_part_of_the_whole(history: list[dict[NamespacedName, Claim | None]]) -> None:
+    intent = Intent()
+    for wanted in history:
+        intent.change(wanted)
+    parts = merged(intent.whole(name, Family.IPV4) for name in intent.names())
+    desired = intent.desired(Family.IPV4)
+    elements = {name: parts.elements.get(name, {}) for name in SETS}
+    assert Desired(parts.targets, elements) == desired  # type: ignore[arg-type]
+
+
+@pytest.mark.lab
+@settings(max_examples=20, deadline=None)
+@given(st.lists(changes(), min_size=1, max_size=5))
+def test_the_kernel_takes_every_change(history: list[dict[NamespacedName, Claim | None]]) -> None:
+    """And holds then what the copy of it says, and what a reconciliation finds right."""
+
+    def follow() -> tuple[bool, Report]:
+        with Netlink() as netlink:
+            intent, dataplane = Intent(), Dataplane(netlink, Family.IPV4, Options())
+            dataplane.reconcile(intent.desired(Family.IPV4))
+            for wanted in history:
+                dataplane.change(merged(intent.change(wanted)[Family.IPV4].values()))
+            copy = {name: dict(members) for name, members in dataplane.applied.items()}
+            dataplane.read()
+            return copy == dataplane.applied, dataplane.reconcile(intent.desired(Family.IPV4))
+
+    same, report = in_fresh_namespace(follow)
+    assert same
+    assert not report
