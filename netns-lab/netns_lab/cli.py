@@ -9,9 +9,9 @@ import json
 import os
 import sys
 
-from netns_lab import netns, registry
+from netns_lab import mntns, netns, registry
 from netns_lab.manifests import as_list, pod_manifests
-from netns_lab.topology import chapter, multi, single
+from netns_lab.topology import Pod, chapter, multi, single
 
 
 def main() -> None:
@@ -41,6 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--name", help="what to call the lab (default: six hexadecimal digits)")
     up.add_argument("--pods", type=_count, default=3, help="pods (multi: on each node); default %(default)s")
     up.add_argument("--nodes", type=_count, default=2, help="nodes of multi; default %(default)s")
+    up.add_argument(
+        "--pod-environment",
+        metavar="COMMAND",
+        help="what prints a pod's environment, NAME=value lines; run for each with {pod} and {node} replaced "
+        "and the pods' manifests on standard input",
+    )
     up.set_defaults(verb=_up)
 
     down = verbs.add_parser("down", help="take a lab down, with all that runs in it")
@@ -81,6 +87,7 @@ def _count(text: str) -> int:
 
 
 def _up(arguments: argparse.Namespace) -> None:
+    from netns_lab.environment import with_environments
     from netns_lab.lab import Lab  # with pyroute2, half a second that the other verbs do without
 
     build = {
@@ -88,7 +95,10 @@ def _up(arguments: argparse.Namespace) -> None:
         "single": lambda: single(arguments.pods),
         "multi": lambda: multi(arguments.nodes, arguments.pods),
     }
-    with Lab(build[arguments.topology](), arguments.name) as lab:
+    topology = build[arguments.topology]()
+    if arguments.pod_environment:
+        topology = with_environments(topology, arguments.pod_environment)
+    with Lab(topology, arguments.name) as lab:
         name = lab.id
         lab.detach()
     _describe(registry.load(name))
@@ -110,10 +120,14 @@ def _list(arguments: argparse.Namespace) -> None:
 def _exec(arguments: argparse.Namespace) -> None:
     _need_root()
     record = registry.load(arguments.lab)
-    host = arguments.host if arguments.host == "lan" else record.topology.host(arguments.host).name
-    netns.enter(record.namespace(host))
+    host = None if arguments.host == "lan" else record.topology.host(arguments.host)
+    netns.enter(record.namespace(arguments.host))
+    environment = dict(os.environ)
+    if isinstance(host, Pod):
+        mntns.enter(record.files(host.name))
+        environment |= host.environment
     try:
-        os.execvp(arguments.command[0], arguments.command)
+        os.execvpe(arguments.command[0], arguments.command, environment)
     except OSError as error:
         raise RuntimeError(f"{arguments.command[0]}: {error.strerror}") from None
 

@@ -13,6 +13,7 @@ LONGEST_HEAD = 16 * 1024
 LONGEST_BODY = 1024 * 1024
 REASONS = {
     200: "OK",
+    301: "Moved Permanently",
     400: "Bad Request",
     405: "Method Not Allowed",
     413: "Content Too Large",
@@ -36,6 +37,12 @@ class Request:
     path: str
     query: Mapping[str, str]
     keep_alive: bool
+    host: str
+
+    @property
+    def by_https(self) -> str:
+        """The same host and path by https."""
+        return f"https://{self.host}{self.path}"
 
     def number(self, name: str, default: int) -> int:
         """A parameter of the query, a whole number from 0."""
@@ -73,7 +80,7 @@ def next_request(buffer: bytearray) -> Request | None:
     path, _, query = target.partition("?")
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     keep_alive = "keep-alive" in options if version == "HTTP/1.0" else "close" not in options
-    return Request(method, path, dict(parse_qsl(query)), keep_alive)
+    return Request(method, path, dict(parse_qsl(query)), keep_alive, headers.get("host", ""))
 
 
 def _request_line(line: str) -> tuple[str, str, str]:

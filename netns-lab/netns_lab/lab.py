@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from netns_lab import netns, registry, wire
+from netns_lab import linux, mntns, netns, processes, registry, wire
 from netns_lab.topology import LAN_GATEWAY, Client, Family, Host, Node, Pod, Topology
 
 Result = TypeVar("Result")
@@ -29,33 +29,49 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Handle:
-    """A node, pod or client of a running lab."""
+    """A node, pod or client of a running lab; a pod has files and an environment of its own."""
 
     name: str
     netns: str
     addresses: Mapping[Family, str]
     started: list[subprocess.Popen[Any]] = field(default_factory=list, repr=False)
+    files: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def address(self, family: Family) -> str:
         return self.addresses[family]
 
     def inside(self, call: Callable[[], Result]) -> Result:
-        """What ``call`` returns or raises, run in the namespace; the calling thread stays where it is."""
-        return netns.inside(self.netns, call)
+        """What ``call`` returns or raises, run in there; the calling thread stays where it is."""
+
+        def there() -> Result:
+            netns.enter(self.netns)
+            if self.files:
+                mntns.enter(self.files)
+            return call()
+
+        return linux.in_a_thread(there)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket of the namespace."""
         return self.inside(partial(socket.socket, family, kind, protocol))
 
     def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        """``subprocess.run`` in the namespace, with its options; text unless ``text=False``."""
-        return self.inside(partial(subprocess.run, argv, **{"text": True, **options}))
+        """``subprocess.run`` in there, with its options; text unless ``text=False``.
+
+        The process has the pod's environment and what ``env`` says, by default this process's own.
+        """
+        return self.inside(partial(subprocess.run, argv, **self._options(options)))
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """``subprocess.Popen`` in the namespace; what still runs when the lab ends is killed."""
-        process = self.inside(partial(subprocess.Popen[Any], argv, **{"text": True, **options}))
+        """``subprocess.Popen`` likewise; what still runs when the lab ends is killed."""
+        process = self.inside(partial(subprocess.Popen[Any], argv, **self._options(options)))
         self.started.append(process)
         return process
+
+    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
+        own = {**os.environ, **self.environment}
+        return {"text": True, **given, "env": {**self.environment, **given["env"]} if "env" in given else own}
 
 
 class Server:
@@ -157,21 +173,29 @@ class Lab:
         return self._handle(self.topology.node(name))
 
     def pod(self, name: str) -> Handle:
-        return self._handle(self.topology.pod(name))
+        pod = self.topology.pod(name)
+        return replace(self._handle(pod), files=self._up.files(name), environment=pod.environment)
 
     def client(self, name: str) -> Handle:
         return self._handle(self.topology.client(name))
 
-    def start_pod(self, name: str) -> None:
-        """Let the servers of a pod that was stopped listen again."""
-        self._serve(self.topology.pod(name))
+    def start_pod(self, name: str, environment: Mapping[str, str] | None = None) -> None:
+        """Let the servers of a pod that was stopped listen again; what is started in it from now on has
+        this environment, or the one it had."""
+        pod = self.topology.pod(name)
+        if environment is not None:
+            pod = replace(pod, environment=environment)
+            self._save(replace(self._up, topology=self.topology.with_other(pod)))
+        self._serve(pod)
 
     def stop_pod(self, name: str) -> None:
         """Close the pod's servers and their connections; its network stays."""
         self._running.do(stop=self.topology.pod(name).name)
 
-    def add_pod(self, pod: Pod) -> Handle:
-        """A pod more, up and listening."""
+    def add_pod(self, pod: Pod, environment: Mapping[str, str] | None = None) -> Handle:
+        """A pod more, up and listening, with this environment, or the one it says."""
+        if environment is not None:
+            pod = replace(pod, environment=environment)
         self._save(replace(self._up, topology=self.topology.with_pod(pod)))
         self._make_pod(pod)
         self._serve(pod)
@@ -179,11 +203,11 @@ class Lab:
 
     def remove_pod(self, name: str) -> None:
         """A pod less: its servers, processes, routes and namespace go."""
-        pod = self.topology.pod(name)
+        pod, files, namespace = self.topology.pod(name), self._up.files(name), self._up.namespace(name)
         self.stop_pod(name)
+        processes.kill_inside([files] if pod.host_network else [files, netns.RUN / namespace])
+        mntns.remove(files)
         if not pod.host_network:
-            namespace = self._up.namespace(name)
-            netns.kill_processes([namespace])
             wire.part_pod(self._up.namespace(pod.node), name)
             netns.remove(namespace)
         self._save(replace(self._up, topology=self.topology.without_pod(name)))
@@ -241,6 +265,7 @@ class Lab:
         wire.join_lan(namespace(host.name), namespace("lan"), host.name, addresses, default_via)
 
     def _make_pod(self, pod: Pod) -> None:
+        mntns.create(self._up.files(pod.name))
         if not pod.host_network:
             self._make_host(pod.name)
             namespace = self._up.namespace
@@ -251,7 +276,7 @@ class Lab:
             serve={
                 "pod": pod.name,
                 "namespace": self._up.namespace(pod.name),
-                "addresses": list(self.topology.addresses(pod).values()),
+                "addresses": self.topology.listens_on(pod),
                 "ports": [asdict(port) for port in pod.ports],
             }
         )

@@ -1,7 +1,8 @@
 """Which labs this host has, and their removal.
 
 A lab is a file /run/netns-lab/<id>.json, there before its first namespace and
-until after its last, and namespaces ``nl-<id>-<host>``. It belongs to an owner,
+until after its last, network namespaces ``nl-<id>-<host>``, and in the directory
+/run/netns-lab/<id> a mount namespace for each pod. It belongs to an owner,
 the process that runs it, or to nobody, when ``netns-lab down`` is to end it. An
 owner is a pid with its start time, since pids come again. A lab whose owner
 has died is removed by its server, or if there is none (it died too, or was not
@@ -18,7 +19,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from netns_lab import netns
+from netns_lab import linux, mntns, netns, processes
 from netns_lab.topology import Topology
 
 RUN = Path("/run/netns-lab")
@@ -57,6 +58,10 @@ class Record:
         pods = [pod for pod in self.topology.pods if pod.name == host]
         return f"nl-{self.id}-{pods[0].node if pods and pods[0].host_network else host}"
 
+    def files(self, pod: str) -> Path:
+        """The mount namespace of a pod."""
+        return RUN / self.id / pod
+
     def namespaces(self) -> list[str]:
         """Those there are, whatever the topology says."""
         return sorted(path.name for path in netns.RUN.glob(f"nl-{self.id}-*"))
@@ -71,7 +76,7 @@ def reserve(topology: Topology, name: str | None) -> Record:
         raise ValueError(f"{name!r} cannot name a lab: 1 to 12 lower-case letters and digits")
     RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
     lab = name or secrets.token_hex(3)
-    with netns.locked(RUN):
+    with linux.locked(RUN):
         if _path(lab).exists():
             raise FileExistsError(f"there is a lab {lab!r} already")
         record = Record(lab, topology, owner=Process.find(os.getpid()))
@@ -118,7 +123,7 @@ def remove(lab: str) -> None:
     The server goes last of all but the file: were this process to die halfway,
     it would finish the work.
     """
-    with netns.locked(RUN):
+    with linux.locked(RUN):
         if _path(lab).exists():
             _remove(load(lab))
 
@@ -127,7 +132,7 @@ def prune() -> list[str]:
     """Remove the labs whose owners have died; their ids."""
     if not RUN.exists():
         return []
-    with netns.locked(RUN):
+    with linux.locked(RUN):
         orphans = [record for record in labs() if record.orphaned()]
         for record in orphans:
             _remove(record)
@@ -135,12 +140,13 @@ def prune() -> list[str]:
 
 
 def _remove(record: Record) -> None:
-    names = record.namespaces()
-    netns.kill_processes(names)
+    names, directory = record.namespaces(), RUN / record.id
+    processes.kill_inside([*(netns.RUN / name for name in names), *directory.glob("*")])
     for name in names:
         netns.remove(name)
+    mntns.remove_all(directory)
     if record.server and record.server.alive() and record.server.pid != os.getpid():
-        netns.kill(record.server.pid)
+        processes.kill(record.server.pid)
     _path(record.id).with_suffix(".new").unlink(missing_ok=True)
     _path(record.id).unlink(missing_ok=True)
 

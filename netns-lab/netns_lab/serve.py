@@ -2,7 +2,8 @@
 
 HTTP answers ``You've hit <pod> <text>`` and in headers X-Pod, X-Client (the
 peer it sees) and X-Port; ``/stream?bytes=N&rate=BYTES-PER-SECOND`` answers
-slowly. UDP echoes a line of JSON that says the same.
+slowly; a port that is ``to_https`` answers 301 to the same address by https.
+UDP echoes a line of JSON that says the same.
 
 The listening sockets are made inside the pods' namespaces, the process itself
 stays outside. Its owner commands it by lines of JSON on stdin, each answered
@@ -102,7 +103,10 @@ class PodServers:
                             return
                         buffer += more
                     keep_alive = request.keep_alive
-                    if request.path == "/stream":
+                    if port.to_https:
+                        head = http.head(301, 0, keep_alive, {"Location": request.by_https, **seen})
+                        await self.loop.sock_sendall(connection, head)
+                    elif request.path == "/stream":
                         await self._stream(connection, request, seen)
                     else:
                         body = f"You've hit {self.pod} {port.text}".rstrip().encode() + b"\n"

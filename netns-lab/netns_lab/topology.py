@@ -20,6 +20,8 @@ Family = Literal[4, 6]
 LAN_GATEWAY: dict[Family, str] = {4: "192.168.77.1", 6: "fd77::1"}
 """Where the nodes' default routes lead: it forwards nothing and answers only its neighbours."""
 
+LOCALHOST: dict[Family, str] = {4: "127.0.0.1", 6: "::1"}
+
 POD_NETWORK: dict[Family, str] = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}
 """What the nodes' pod ranges are cut from: the cluster CIDRs."""
 
@@ -29,12 +31,16 @@ KUBIA_NAMES = ("kubia-4bv25", "kubia-7sd67", "kubia-zhg6k")
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A named port a pod serves: HTTP on tcp, an echo on udp; ``text`` is added to what HTTP answers."""
+    """A named port a pod serves: HTTP on tcp, an echo on udp; ``text`` is added to what HTTP answers.
+
+    With ``to_https``, HTTP sends its clients to the same address by https (301).
+    """
 
     name: str
     number: int
     protocol: Literal["tcp", "udp"] = "tcp"
     text: str = ""
+    to_https: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod; one of the host's network leaves ``v4`` and ``v6`` empty and has its node's addresses."""
+    """A pod; one of the host's network leaves ``v4`` and ``v6`` empty and has its node's addresses.
+
+    What is started in it has ``environment``. One that is ``localhost_only`` serves on 127.0.0.1 and
+    ::1 instead of its addresses.
+    """
 
     name: str
     node: str
@@ -57,6 +67,8 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
     host_network: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    localhost_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,9 @@ class Topology:
         for pod in self.pods:
             if pod.node not in node_names:
                 raise ValueError(f"pod {pod.name} is on {pod.node!r}, which is no node")
+            for variable, value in pod.environment.items():
+                if not variable or "=" in variable or "\0" in variable + value:
+                    raise ValueError(f"pod {pod.name}: {variable!r} cannot be a variable of {value!r}")
         for client in self.clients:
             if client.via and client.via not in node_names:
                 raise ValueError(f"client {client.name} goes via {client.via!r}, which is no node")
@@ -130,8 +145,18 @@ class Topology:
         both: dict[Family, str] = {4: node.pod_cidr_v4, 6: node.pod_cidr_v6}
         return {family: both[family] for family in self.families}
 
+    def listens_on(self, pod: Pod) -> list[str]:
+        """The addresses a pod's servers are bound to."""
+        own = self.addresses(pod)
+        return [LOCALHOST[family] if pod.localhost_only else own[family] for family in self.families]
+
     def with_pod(self, pod: Pod) -> "Topology":
         return replace(self, pods=(*self.pods, pod))
+
+    def with_other(self, pod: Pod) -> "Topology":
+        """With this one in the place of the pod of its name."""
+        old = self.pod(pod.name)
+        return replace(self, pods=tuple(pod if each is old else each for each in self.pods))
 
     def without_pod(self, name: str) -> "Topology":
         gone = self.pod(name)

@@ -13,8 +13,10 @@ from netns_lab.wire import interface_name
 HOST = b"Host: a\r\n"
 
 
-def request(method: str = "GET", path: str = "/", *, keep_alive: bool = True, **query: str) -> Request:
-    return Request(method, path, query, keep_alive)
+def request(
+    method: str = "GET", path: str = "/", *, keep_alive: bool = True, host: str = "a", **query: str
+) -> Request:
+    return Request(method, path, query, keep_alive, host)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +28,8 @@ def request(method: str = "GET", path: str = "/", *, keep_alive: bool = True, **
         (b"HEAD /a HTTP/1.1\r\n" + HOST + b"\r\nGET", request("HEAD", "/a"), b"GET"),
         (b"GET /s?n=1&m=a%20b HTTP/1.1\r\n" + HOST + b"\r\n", request(path="/s", n="1", m="a b"), b""),
         (b"GET / HTTP/1.1\r\n" + HOST + b"connection: x, CLOSE\r\n\r\n", request(keep_alive=False), b""),
-        (b"GET / HTTP/1.0\r\n\r\n", request(keep_alive=False), b""),
-        (b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", request(), b""),
+        (b"GET / HTTP/1.0\r\n\r\n", request(keep_alive=False, host=""), b""),
+        (b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", request(host=""), b""),
         (b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabcde", request(), b"de"),
         (
             b"GET / HTTP/1.0\r\nContent-Length: 3\r\n\r\nab",

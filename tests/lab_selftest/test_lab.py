@@ -12,12 +12,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
-from netns_lab import netns, registry
+from netns_lab import netns, processes, registry
 from netns_lab.lab import Handle, Lab
 from netns_lab.probe import Outcome, echo, http_get, many, udp_ask
-from netns_lab.topology import Family, Pod, Port, chapter, lab_pod, multi, single
+from netns_lab.topology import LOCALHOST, Family, Pod, Port, chapter, lab_pod, multi, single
 
 pytestmark = pytest.mark.lab
 
@@ -247,13 +248,110 @@ def test_run(lab: Lab) -> None:
         pod.run(["sleep", "9"], timeout=0.05)
 
 
+# A pod has files and an environment of its own
+
+
+def shown(handle: Handle, *command: str, **options: Any) -> str:
+    """What a command prints in there."""
+    return str(handle.run(command, stdout=subprocess.PIPE, check=True, **options).stdout)
+
+
+def test_a_pod_sees_its_own_var() -> None:
+    with Lab(single(2)) as lab:
+        mine, other, node = lab.pod("pod-1"), lab.pod("pod-2"), lab.node("n1")
+        lab.add_pod(Pod("agent", "n1", host_network=True))
+        name = f"of-{lab.id}"
+        mine.run(["touch", f"/var/{name}"], check=True)
+        assert shown(mine, "ls", "/var") == f"{name}\nrun\ntmp\n"
+        assert mine.inside(Path("/var", name).exists)
+        for elsewhere in (other, lab.pod("agent"), node):
+            assert elsewhere.run(["test", "-e", f"/var/{name}"]).returncode == 1
+        assert not Path("/var", name).exists()
+        # all else is the machine's, and a command begins in the directory that it would begin in outside
+        assert shown(mine, "pwd") == shown(node, "pwd")
+        assert shown(mine, "pwd", cwd="/var/tmp") == "/var/tmp\n"
+        # a pod that comes again has nothing of the old one
+        lab.remove_pod("pod-1")
+        assert shown(lab.add_pod(lab_pod("pod-1", 1, 1)), "ls", "/var") == "run\ntmp\n"
+
+
+def test_what_runs_in_a_removed_pod_of_the_hosts_network_ends_and_nothing_else_of_the_node() -> None:
+    with Lab(single(1)) as lab:
+        agent = lab.add_pod(Pod("agent", "n1", host_network=True))
+        inside, beside = (handle.popen(["sleep", "60"]) for handle in (agent, lab.node("n1")))
+        lab.remove_pod("agent")
+        assert inside.wait(5) == -signal.SIGKILL
+        assert beside.poll() is None
+
+
+def test_nsenter_finds_a_pods_network_and_files() -> None:
+    with Lab(single(1)) as lab:
+        lab.pod("pod-1").run(["touch", "/var/ready"], check=True)
+        enter = ["nsenter", f"--net=/run/netns/nl-{lab.id}-pod-1", f"--mount=/run/netns-lab/{lab.id}/pod-1"]
+        subprocess.run([*enter, "ls", "/var/ready"], check=True, stdout=subprocess.DEVNULL)
+        address = subprocess.run(
+            [*enter, "ip", "-br", "address"], check=True, stdout=subprocess.PIPE, text=True
+        )
+        assert lab.pod("pod-1").address(4) in address.stdout
+
+
+def test_a_pod_has_the_environment_it_was_started_with() -> None:
+    with Lab(single(2)) as lab:
+        before = lab.pod("pod-1")
+        assert shown(before, "env", env={}) == ""
+        lab.stop_pod("pod-1")
+        lab.start_pod("pod-1", environment={"A": "1", "B": "two words = 2"})
+        mine = lab.pod("pod-1")
+        assert shown(mine, "env", env={}) == "A=1\nB=two words = 2\n"
+        assert shown(mine, "env", env={"A": "mine"}) == "A=mine\nB=two words = 2\n"
+        assert shown(mine, "sh", "-c", 'echo "$B $PATH"') == f"two words = 2 {os.environ['PATH']}\n"
+        with mine.popen(["env"], env={}, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "A=1\n"
+        assert shown(before, "env", env={}) == ""  # a handle of the pod as it was
+        assert shown(lab.pod("pod-2"), "env", env={}) == ""
+        lab.stop_pod("pod-1")
+        lab.start_pod("pod-1")
+        assert shown(lab.pod("pod-1"), "env", env={}) == "A=1\nB=two words = 2\n"
+        new = lab.add_pod(lab_pod("pod-3", 1, 3), environment={"C": ""})
+        assert shown(new, "env", env={}) == "C=\n"
+        assert registry.load(lab.id).topology.pod("pod-1").environment == {"A": "1", "B": "two words = 2"}
+
+
+@both_families
+def test_a_server_on_localhost_only_is_heard_by_its_pod_alone(family: Family) -> None:
+    with Lab(chapter()) as lab:
+        lab.remove_pod(KUBIA)
+        pod = lab.add_pod(replace(chapter().pod(KUBIA), localhost_only=True))
+        assert http_get(pod, LOCALHOST[family], 8080).pod == KUBIA
+        assert http_get(pod, pod.address(family), 8080).outcome is Outcome.REFUSED
+        assert http_get(lab.node("n1"), pod.address(family), 8080).outcome is Outcome.REFUSED
+        assert echo(lab.node("n1"), pod.address(family))
+
+
+def test_a_port_that_sends_its_clients_to_https() -> None:
+    with Lab(single(1)) as lab:
+        pod = lab.add_pod(lab_pod("pod-2", 1, 2, ports=(Port("http", 80, to_https=True),)))
+        with lab.client("outside").socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.connect((pod.address(6), 80))
+            sock.sendall(b"GET /a HTTP/1.0\r\nHost: an.example\r\n\r\n")
+            answer = b"".join(iter(partial(sock.recv, 4096), b"")).decode()
+        assert answer.splitlines()[0] == "HTTP/1.1 301 Moved Permanently"
+        assert "Location: https://an.example/a" in answer.splitlines()
+        reply = http_get(lab.node("n1"), pod.address(4), 80)
+        assert (reply.pod, reply.status, reply.body) == ("pod-2", 301, "")
+
+
 # Labs are alone, and nothing is left of them
 
 
 def left_of(lab: str) -> list[str]:
-    """Namespaces, files and processes of a lab."""
+    """Namespaces, files, mounts and processes of a lab."""
     found = [str(path) for path in netns.RUN.glob(f"nl-{lab}-*")]
     found += [str(path) for path in registry.RUN.glob(f"{lab}.*")]
+    found += [str(path) for path in registry.RUN.glob(f"{lab}/*")]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    found += [line for line in mounts if f" {registry.RUN}/{lab} " in line]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = process.read_bytes().replace(b"\0", b" ").decode()
@@ -300,7 +398,8 @@ def test_an_exception_leaves_nothing() -> None:
     def fail() -> None:
         with Lab(single(2), name) as lab:
             leave_a_process(lab)
-            assert len(is_left_soon(name, 9)) == 9  # lan, node, 2 pods, client; file; server, sh, sleep
+            # lan, node, 2 pods, client; file; 2 pods' files, their mount; server, sh, sleep
+            assert len(is_left_soon(name, 12)) == 12
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -347,7 +446,7 @@ def owned() -> Iterator[tuple[subprocess.Popen[str], str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_leaves_nothing(owned: tuple[subprocess.Popen[str], str], number: signal.Signals) -> None:
     owner, lab = owned
-    assert len(is_left_soon(lab, 8)) == 8
+    assert len(is_left_soon(lab, 10)) == 10
     owner.send_signal(number)
     owner.wait()
     assert is_left_soon(lab, 0) == []
@@ -357,7 +456,7 @@ def test_prune_removes_what_dead_owners_and_servers_left(owned: tuple[subprocess
     owner, lab = owned
     server = registry.load(lab).server
     assert server
-    netns.kill(server.pid)
+    processes.kill(server.pid)
     registry.prune()
     assert left_of(lab)  # the owner lives
     owner.kill()
@@ -376,7 +475,11 @@ def netns_lab(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_by_hand() -> None:
     name = f"t{os.getpid()}"
     try:
-        up = netns_lab("up", "multi", "--name", name, "--nodes", "2", "--pods", "1")
+        environment_of = "echo A={pod}@{node} $(grep -o podIP.: | wc -l); echo; echo B=' x=y'"
+        up = netns_lab(
+            *("up", "multi", "--name", name, "--nodes", "2", "--pods", "1"),
+            *("--pod-environment", environment_of),
+        )
         assert (up.returncode, up.stderr) == (0, "")
         assert up.stdout in netns_lab("list").stdout
         answer = netns_lab("exec", name, "outside", "--", "ip", "-4", "route", "get", "10.244.2.2")
@@ -384,6 +487,15 @@ def test_by_hand() -> None:
         assert netns_lab("exec", name, "n1-pod-1", "--", "sh", "-c", "exit 7").returncode == 7
         outside = Handle("outside", f"nl-{name}-outside", {4: "192.168.77.200"})
         assert http_get(outside, "10.244.2.2", 8080).pod == "n2-pod-1"
+        environment = netns_lab("exec", name, "n1-pod-1", "--", "env").stdout.splitlines()
+        assert {"A=n1-pod-1@n1 2", "B= x=y"} <= set(environment)
+        assert "A=n2-pod-1@n2 2" in netns_lab("exec", name, "n2-pod-1", "--", "env").stdout.splitlines()
+        assert not any(
+            line.startswith("A=") for line in netns_lab("exec", name, "n1", "--", "env").stdout.splitlines()
+        )
+        assert netns_lab("exec", name, "n1-pod-1", "--", "touch", "/var/ready").returncode == 0
+        assert netns_lab("exec", name, "n1-pod-1", "--", "ls", "/var/ready").stdout == "/var/ready\n"
+        assert netns_lab("exec", name, "n2-pod-1", "--", "ls", "/var/ready").returncode == 2
         pods = json.loads(netns_lab("manifests", name).stdout)
         assert [pod["status"]["podIP"] for pod in pods["items"]] == ["10.244.1.2", "10.244.2.2"]
 
@@ -393,6 +505,12 @@ def test_by_hand() -> None:
             (("exec", name, "nix", "--", "ls"), 1, "no node, pod or client 'nix': there are n1, n2"),
             (("exec", name, "n1", "--", "nix"), 1, "nix: No such file"),
             (("down", "nix"), 1, "no lab 'nix'"),
+            (
+                ("up", "--pod-environment", "exit 3"),
+                1,
+                "the environment of kubia-4bv25: exit status 3 of exit 3",
+            ),
+            (("up", "--pod-environment", "echo nothing"), 1, "'nothing' is not NAME=value"),
             (("up", "ring"), 2, "invalid choice"),
             (("down",), 2, "required"),
         ]:

@@ -1,0 +1,39 @@
+"""The pods' environments, as a command says them: a line ``NAME=value`` for each variable."""
+
+import json
+import subprocess
+from dataclasses import replace
+
+from netns_lab.manifests import as_list, pod_manifests
+from netns_lab.topology import Pod, Topology
+
+
+def with_environments(topology: Topology, command: str) -> Topology:
+    """The topology whose pods have the variables that ``command`` prints for each of them.
+
+    The shell runs it with {pod} and {node} replaced by their names, and with the pods as a v1 List on
+    its standard input. RuntimeError if it fails, ValueError if it prints something else.
+    """
+    pods = json.dumps(as_list(pod_manifests(topology)))
+    return replace(
+        topology, pods=tuple(replace(pod, environment=_ask(command, pod, pods)) for pod in topology.pods)
+    )
+
+
+def _ask(command: str, pod: Pod, pods: str) -> dict[str, str]:
+    line = command.replace("{pod}", pod.name).replace("{node}", pod.node)
+    done = subprocess.run(line, shell=True, input=pods, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the environment of {pod.name}: exit status {done.returncode} of {line}")
+    return parse(done.stdout)
+
+
+def parse(text: str) -> dict[str, str]:
+    """The variables of these lines; empty ones say nothing. ValueError for one that is no assignment."""
+    variables = {}
+    for line in filter(None, text.splitlines()):
+        name, equals, value = line.partition("=")
+        if not name or not equals:
+            raise ValueError(f"{line!r} is not NAME=value")
+        variables[name] = value
+    return variables
