@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_root()
     store = Store(arguments.state_dir)
     removed: list[str] = []
-    lock = store.lock() if store.directory.exists() else nullcontext()
+    lock = store.lock("cleanup") if store.directory.exists() else nullcontext()
     with lock, Netlink() as netlink:
         for family in Family:
             if has_table(netlink, family):

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     require_root()
     store = Store(arguments.state_dir)
-    with store.lock():  # around reading, too: of two syncs, the one that read last is to win
+    with store.lock("sync"):  # around reading, too: of two syncs, the one that read last is to win
         decoded = options.read_input(arguments)
         chosen = options.dataplane_options(arguments, decoded.state)
         held = store.load()

@@ -1,31 +1,51 @@
-"""Allocations that outlive a sync: SQLite under --state-dir, one transaction per change.
+"""What outlives a process: SQLite under --state-dir, one transaction per change.
 
-A second process that writes waits for the first (`lock`). Effects live here; what to
-allocate is decided in standalone/allocate.py.
+Two things are kept: who was given which address and node port, and which pods were
+ready when they were last looked at. Effects live here; what to allocate is decided in
+standalone/allocate.py, what is ready by those who look. One process at a time works on
+a state directory (standalone/lock.py); those that only read need no lock.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from kproxy.model import NamespacedName
-from kproxy.problems import StateError
+from kproxy.standalone import lock
 from kproxy.standalone.allocate import Claim, Resource
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS allocations (
+VERSION = 1
+"""PRAGMA user_version; 0 is from before there was one. A newer one is refused, missing tables are made."""
+_TABLES = {
+    "allocations": """
     namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
     kind TEXT NOT NULL, value TEXT NOT NULL,  -- text: an IPv6 address does not fit SQLite's integers
-    PRIMARY KEY (namespace, service, what), UNIQUE (kind, value)
-)
-"""
+    PRIMARY KEY (namespace, service, what), UNIQUE (kind, value)""",
+    "readiness": """
+    namespace TEXT NOT NULL, pod TEXT NOT NULL, identity TEXT NOT NULL, ready INTEGER NOT NULL,
+    PRIMARY KEY (namespace, pod, identity)""",
+}
 DATABASE = "allocations.sqlite"
-LOCK = "lock"
+DAMAGED = "It is damaged. Restore it from a backup, or move it away: addresses are then allocated anew."
+_REMEDIES = {
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+    sqlite3.SQLITE_FULL: "Make room there, or choose another --state-dir.",
+    sqlite3.SQLITE_IOERR: "Look after the disk that it is on, or choose another --state-dir.",
+    sqlite3.SQLITE_BUSY: "Another process has been writing to it for long.",
+}
+
+
+class Watched(NamedTuple):
+    """What readiness is remembered of."""
+
+    pod: NamespacedName
+    identity: str
+    """What tells it from another pod of that name, or from another part of it; only compared."""
 
 
 class Store:
@@ -36,37 +56,21 @@ class Store:
         self.path = directory / DATABASE
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Wait until no other kproxy works on this state, and hold it; makes the directory."""
-        path = self.directory / LOCK
-        while True:
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                file = path.open("w")
-            except OSError as error:
-                raise self._error(path, error.strerror or str(error)) from None
-            with file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                    yield
-                    return
+    def lock(self, verb: str) -> Iterator[None]:
+        """Hold the state directory, as `verb`; makes it.
+
+        Waits for a verb that ends by itself. StateError at once where `kproxy run` holds it.
+        """
+        with lock.hold(self.directory, verb):
+            yield
 
     def load(self) -> dict[Claim, Resource]:
         """What was given out; {} if there is no state yet."""
-        try:
-            if not self.path.exists():
-                return {}
-            # "rw": a save that was killed is rolled back first, where the file can be written.
-            with closing(self._connect("rw")) as database:
-                if not database.execute("SELECT name FROM sqlite_master").fetchall():
-                    return {}
-                rows = database.execute("SELECT namespace, service, what, kind, value FROM allocations")
-                return {
-                    Claim(NamespacedName(namespace, service), what): Resource(kind, int(value))
-                    for namespace, service, what, kind, value in rows
-                }
-        except (sqlite3.Error, OSError, ValueError) as error:
-            raise self._error(self.path, str(error)) from None
+        with self._rows("allocations") as rows:
+            return {
+                Claim(NamespacedName(namespace, service), what): Resource(kind, int(value))
+                for namespace, service, what, kind, value in rows
+            }
 
     def save(self, before: Mapping[Claim, Resource], after: Mapping[Claim, Resource]) -> None:
         """Replace `before` by `after`, all or nothing, on disk when this returns."""
@@ -74,26 +78,45 @@ class Store:
         new = [(claim, resource) for claim, resource in after.items() if before.get(claim) != resource]
         if not gone and not new:
             return
-        try:
-            with closing(self._connect("rwc")) as database, database:
-                database.execute(_SCHEMA)
-                database.executemany(
-                    "DELETE FROM allocations WHERE namespace = ? AND service = ? AND what = ?",
-                    ((*claim.service, claim.what) for claim in gone),
-                )
-                database.executemany(
-                    "INSERT INTO allocations VALUES (?, ?, ?, ?, ?)",
-                    ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in new),
-                )
-        except sqlite3.Error as error:
-            raise self._error(self.path, str(error)) from None
+        with self._change() as database:
+            database.executemany(
+                "DELETE FROM allocations WHERE namespace = ? AND service = ? AND what = ?",
+                ((*claim.service, claim.what) for claim in gone),
+            )
+            database.executemany(
+                "INSERT INTO allocations VALUES (?, ?, ?, ?, ?)",
+                ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in new),
+            )
+
+    def readiness(self) -> dict[Watched, bool]:
+        """What `remember_readiness` was told; {} if there is no state yet."""
+        with self._rows("readiness") as rows:
+            return {
+                Watched(NamespacedName(namespace, pod), identity): bool(ready)
+                for namespace, pod, identity, ready in rows
+            }
+
+    def remember_readiness(self, changed: Mapping[Watched, bool | None]) -> None:
+        """Add these to what is remembered, None forgets; all or nothing, on disk when this returns."""
+        gone = [watched for watched, ready in changed.items() if ready is None]
+        if not changed:
+            return
+        with self._change() as database:
+            database.executemany(
+                "DELETE FROM readiness WHERE namespace = ? AND pod = ? AND identity = ?",
+                ((*watched.pod, watched.identity) for watched in gone),
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO readiness VALUES (?, ?, ?, ?)",
+                ((*w.pod, w.identity, ready) for w, ready in changed.items() if ready is not None),
+            )
 
     def remove(self) -> list[Path]:
         """Delete every file of ours, and the directory if that leaves it empty; what was deleted.
 
         For who holds the lock; who waits for it finds its file gone and makes another.
         """
-        names = [DATABASE, f"{DATABASE}-journal", LOCK]
+        names = [DATABASE, f"{DATABASE}-journal", lock.FILE]
         removed = [path for name in names if (path := self.directory / name).exists()]
         try:
             for path in removed:
@@ -101,12 +124,50 @@ class Store:
             if removed and not any(self.directory.iterdir()):
                 self.directory.rmdir()
         except OSError as error:
-            raise self._error(self.directory, error.strerror or str(error)) from None
+            raise lock.state_error(self.directory, error.strerror or str(error)) from None
         return removed
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
+    @contextmanager
+    def _rows(self, table: str) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows of a table; none where it was not made yet."""
+        with self._errors():
+            if not self.path.exists():
+                yield []
+                return
+            # "rw": a change that was killed is rolled back first, where the file can be written.
+            with self._connect("rw") as database:
+                known = database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+                yield database.execute(f"SELECT * FROM {table}").fetchall() if known else []
 
-    @staticmethod
-    def _error(path: Path, message: str) -> StateError:
-        return StateError(f"{path}: {message}", "The running dataplane was left as it is. See --state-dir.")
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        with self._errors(), self._connect("rwc") as database, database:
+            database.execute("BEGIN IMMEDIATE")
+            for table, columns in _TABLES.items():
+                database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+            database.execute(f"PRAGMA user_version = {VERSION}")
+            yield database
+
+    @contextmanager
+    def _connect(self, mode: str) -> Iterator[sqlite3.Connection]:
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        with closing(sqlite3.connect(address, uri=True, timeout=30, isolation_level=None)) as database:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version > VERSION:
+                raise lock.state_error(
+                    self.path,
+                    f"has schema {version}, of a newer kproxy; this one knows {VERSION}",
+                    "Use that one, or another --state-dir.",
+                )
+            yield database
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, lock.WRITABLE)
+            raise lock.state_error(self.path, str(error), remedy) from None
+        except (OSError, ValueError) as error:
+            remedy = DAMAGED if isinstance(error, ValueError) else lock.WRITABLE
+            raise lock.state_error(self.path, str(error), remedy) from None

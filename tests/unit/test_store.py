@@ -1,21 +1,26 @@
-"""The state directory: it holds what was saved, says what is wrong with it, and survives what it must."""
+"""The state directory: it holds what was saved, says what is wrong with it, and survives what it must.
+
+Its lock is the subject of test_lock.py.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import select
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from kproxy.model import NamespacedName
 from kproxy.problems import StateError
+from kproxy.standalone import lock
 from kproxy.standalone.allocate import Claim, Resource
-from kproxy.standalone.store import DATABASE, LOCK, Store
+from kproxy.standalone.store import DATABASE, VERSION, Store, Watched
 
 A, B = Claim(NamespacedName("default", "a"), "ip"), Claim(NamespacedName("default", "b"), "http/tcp")
 IP, IP6, PORT = Resource("ip", 1), Resource("ip6", 2**127 + 1), Resource("tcp", 30001)
@@ -74,7 +79,7 @@ def test_a_damaged_database_says_which_file(store: Store, content: bytes) -> Non
     for act in (store.load, lambda: store.save({}, {A: IP})):
         with pytest.raises(StateError, match=re.escape(str(store.path))) as caught:
             act()
-        assert "--state-dir" in caught.value.hint
+        assert "move it away" in caught.value.hint
 
 
 def test_a_value_that_is_no_number(store: Store) -> None:
@@ -93,82 +98,114 @@ with sqlite3.connect(sys.argv[1]) as database:
 """
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(StateError, match=r"Not a directory|File exists"),
-        Store(tmp_path / "file" / "x").lock(),
-    ):
-        pass
+def test_a_database_of_a_newer_kproxy_is_left_alone(store: Store) -> None:
+    store.save({}, {A: IP})
+    newer = VERSION + 1
+    subprocess.run([sys.executable, "-c", SQL, str(store.path), f"PRAGMA user_version = {newer}"], check=True)
+    before = store.path.read_bytes()
+    acts = (store.load, store.readiness, lambda: store.save({}, {B: PORT}), lambda: remember(store, READY))
+    for act in acts:
+        with pytest.raises(StateError, match=f"{DATABASE}: has schema {newer}, of a newer kproxy"):
+            act()
+    assert store.path.read_bytes() == before
 
 
-AS_NOBODY = """
-import os, sys
-from pathlib import Path
-from kproxy.problems import StateError
-from kproxy.standalone.store import Store
-os.setuid(65534)
-store = Store(Path(sys.argv[1]))
-try:
-    with store.lock():
-        pass
-except StateError as error:
-    print(error, error.hint)
+FIRST_SCHEMA = """
+CREATE TABLE allocations (
+    namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
+    kind TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (namespace, service, what), UNIQUE (kind, value)
+)
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="drops root")
-def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
-    folder = tmp_path / "state"
-    folder.mkdir(0o700)
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(folder)], capture_output=True, text=True, check=True
-    )
-    assert "Permission denied" in done.stdout
-    assert "--state-dir" in done.stdout
+def test_a_database_from_before_there_were_versions_is_taken_over(store: Store) -> None:
+    for sql in (FIRST_SCHEMA, "INSERT INTO allocations VALUES ('default', 'a', 'ip', 'ip', '1')"):
+        subprocess.run([sys.executable, "-c", SQL, str(store.path), sql], check=True)
+    assert (store.load(), store.readiness()) == ({A: IP}, {})
+    remember(store, READY)
+    store.save({A: IP}, {A: IP, B: PORT})
+    assert (store.load(), store.readiness()) == ({A: IP, B: PORT}, READY)
 
 
-HOLD = """
+# What root meets, too: file systems that do not take what is written, in a mount namespace of their own.
+FILE_SYSTEMS = {
+    "read-only": ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "readonly database", "--state-dir"),
+    "full": (
+        "mount -t tmpfs -o size=64k none {0} && cp -a {1}/. {0} && dd status=none if=/dev/zero of={0}/x || :",
+        "disk is full",
+        "Make room there",
+    ),
+}
+SAVE = """
 import sys
 from pathlib import Path
+from kproxy.model import NamespacedName
+from kproxy.problems import StateError
+from kproxy.standalone.allocate import Claim, Resource
 from kproxy.standalone.store import Store
-with Store(Path(sys.argv[1])).lock():
-    print("mine", flush=True)
-    sys.stdin.read()
+store = Store(Path(sys.argv[1]))
+held = store.load()
+new = {Claim(NamespacedName("n", str(n)), "ip"): Resource("ip", 1000 + n) for n in range(2000)}
+try:
+    store.save(held, held | new)
+except StateError as error:
+    print(error, error.hint)
+assert store.load() == held
+print(len(held))
 """
 
 
-def holder(folder: Path) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=pipe, stdout=pipe, text=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+@pytest.mark.parametrize(("mount", "message", "remedy"), FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
+def test_a_file_system_that_takes_nothing(tmp_path: Path, mount: str, message: str, remedy: str) -> None:
+    state, copy = Store(tmp_path / "state"), tmp_path / "copy"
+    with state.lock("sync"):
+        state.save({}, {A: IP})
+    shutil.copytree(state.directory, copy)
+    script = mount.format(state.directory, copy) + ' && exec "$@"'
+    command = [sys.executable, "-c", SAVE, str(state.directory)]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *command], capture_output=True, text=True, check=True
+    )
+    said, kept = done.stdout.splitlines()
+    assert said.startswith(f"{state.path}: ")
+    assert message in said
+    assert remedy in said
+    assert "The running dataplane was left as it is." in said
+    assert kept == "1"
 
 
-def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
-    with holder(tmp_path) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "mine\n"
-        with holder(tmp_path) as second:
-            assert second.stdout is not None
-            assert select.select([second.stdout], [], [], 0.4)[0] == []
-            first.communicate("")
-            assert second.stdout.readline() == "mine\n"
-            second.communicate("")
+POD = NamespacedName("default", "web-1")
+READY: dict[Watched, bool | None] = {Watched(POD, "uid-1"): True, Watched(POD, "uid-1/side"): False}
 
 
-def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    with holder(tmp_path) as first:
-        assert first.stdout is not None
-        first.stdout.readline()
-        first.kill()
-    with Store(tmp_path).lock():
-        pass
+def remember(store: Store, changed: Mapping[Watched, bool | None]) -> None:
+    store.remember_readiness(changed)
+
+
+def test_readiness_is_remembered(store: Store) -> None:
+    assert store.readiness() == {}
+    remember(store, {})
+    assert not store.path.exists()
+    remember(store, READY)
+    assert Store(store.directory).readiness() == READY
+    remember(store, {Watched(POD, "uid-1"): False, Watched(POD, "uid-1/side"): None, Watched(POD, "x"): None})
+    assert store.readiness() == {Watched(POD, "uid-1"): False}
+
+
+def test_readiness_and_allocations_leave_each_other_alone(store: Store) -> None:
+    store.save({}, {A: IP})
+    remember(store, READY)
+    store.save({A: IP}, {})
+    assert (store.load(), store.readiness()) == ({}, READY)
 
 
 def test_removal_takes_what_is_ours_and_the_folder_if_it_is_empty_then(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
-    with store.lock():
+    with store.lock("sync"):
         store.save({}, {A: IP})
-    assert store.remove() == [store.path, store.directory / LOCK]
+    assert store.remove() == [store.path, store.directory / lock.FILE]
     assert not store.directory.exists()
     assert store.remove() == []
 
