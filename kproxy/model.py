@@ -217,12 +217,78 @@ class EndpointSlice(Struct, frozen=True):
     """Made from an Endpoints object."""
 
 
-class Containers(NamedTuple):
-    """What status.containerStatuses of a pod says, counted."""
+class ExecAction(Struct, frozen=True, tag="exec"):
+    """A command in the container: exit status 0 is success."""
+
+    command: tuple[str, ...]
+
+
+class ProbePort(NamedTuple):
+    """Where a probe connects to."""
+
+    given: int | str
+    """A number, or the name of a port of the container."""
+    number: int
+    """0: the container has no port of that name."""
+
+
+class HTTPGetAction(Struct, frozen=True, tag="httpGet"):
+    """A request: any status from 200 to 399 is success."""
+
+    port: ProbePort
+    path: str = "/"
+    host: str = ""
+    """ "": the pod's address."""
+    scheme: str = "HTTP"
+    """HTTP or HTTPS."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class TCPSocketAction(Struct, frozen=True, tag="tcpSocket"):
+    """A connection: that it opens is success."""
+
+    port: ProbePort
+    host: str = ""
+    """ "": the pod's address."""
+
+
+class GRPCAction(Struct, frozen=True, tag="grpc"):
+    """A call of gRPC's health service; kproxy does not make it."""
+
+    port: int
+    service: str = ""
+
+
+class Probe(Struct, frozen=True):
+    """A readinessProbe, with defaults filled in; times in seconds."""
+
+    action: ExecAction | HTTPGetAction | TCPSocketAction | GRPCAction
+    initial_delay: int = 0
+    period: int = 10
+    timeout: int = 1
+    success_threshold: int = 1
+    """So many successes in a row make a container ready,"""
+    failure_threshold: int = 3
+    """and so many failures not ready."""
+
+
+class Container(Struct, frozen=True):
+    """A container of a pod, or an init container that goes on (a sidecar)."""
+
+    name: str
+    image: str = ""
+    ports: tuple[EndpointPort, ...] = ()
+    probe: Probe | None = None
+    """Its readinessProbe."""
+
+
+class ContainerCounts(NamedTuple):
+    """The containers of a pod, counted: as status.containerStatuses says, or as probes found them."""
 
     ready: int
     total: int
-    restarts: int
+    restarts: int | None
+    """None: not known."""
 
 
 class Pod(Struct, frozen=True):
@@ -241,8 +307,18 @@ class Pod(Struct, frozen=True):
     """enableServiceLinks: whether its environment names the services of its namespace."""
     phase: str = ""
     """status.phase, "" if absent."""
-    containers: Containers | None = None
-    """None if the manifest does not say."""
+    counts: ContainerCounts | None = None
+    """None if neither the manifest nor a probe says."""
+    containers: tuple[Container, ...] = ()
+    gates_open: bool = True
+    """Whether the conditions of its readiness gates are all True."""
+    uid: str = ""
+    """metadata.uid, "" if absent."""
+
+    @property
+    def probes(self) -> tuple[tuple[str, Probe], ...]:
+        """Its readiness probes, by the name of the container."""
+        return tuple((each.name, each.probe) for each in self.containers if each.probe)
 
 
 class ClusterNode(NamedTuple):

@@ -64,8 +64,8 @@ OUTPUTS = """-o:
          (no other labels or annotations), defaults filled in, with the ClusterIPs and node
          ports that are allocated, and the slices that selectors and Endpoints make
 
-AGE is by creationTimestamp. READY of a pod counts containers where its status does, else it
-says whether kproxy takes the pod for ready; what no manifest says is <unknown>.
+AGE is by creationTimestamp. READY of a pod counts containers; where its status does not say
+which are ready, all are or none. What no manifest says is <unknown>.
 """
 
 

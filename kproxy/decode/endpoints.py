@@ -1,11 +1,12 @@
-"""EndpointSlice, Endpoints, Pod and Node -> model."""
+"""EndpointSlice, Endpoints, Pod and Node -> model; the containers of a pod are in containers.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
 from kproxy.decode import wire
+from kproxy.decode.containers import containers
 from kproxy.decode.fields import (
     FAMILIES,
     FieldError,
@@ -18,7 +19,7 @@ from kproxy.decode.fields import (
 )
 from kproxy.model import (
     ClusterNode,
-    Containers,
+    ContainerCounts,
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -129,43 +130,41 @@ def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
     return slices
 
 
-def _containers(statuses: list[wire.ContainerStatus] | None) -> Containers | None:
+def _counts(statuses: list[wire.ContainerStatus] | None) -> ContainerCounts | None:
     if not statuses:
         return None
     ready = sum(status.ready is True for status in statuses)
-    return Containers(ready, len(statuses), sum(status.restart_count or 0 for status in statuses))
+    return ContainerCounts(ready, len(statuses), sum(status.restart_count or 0 for status in statuses))
+
+
+def _gates_open(gates: Iterable[wire.ReadinessGate], conditions: Iterable[wire.PodCondition]) -> bool:
+    return {gate.condition_type for gate in gates} <= {c.type for c in conditions if c.status == "True"}
 
 
 def pod(source: str, given: wire.Pod) -> list[Pod]:
-    """A Pod without any Ready condition (a manifest written by hand) counts as ready."""
+    """A Pod without any Ready condition (a manifest written by hand) counts as ready, until it is probed."""
     name = object_name(given.metadata)
     spec, status = given.spec or wire.PodSpec(), given.status or wire.PodStatus()
     if status.phase in ("Succeeded", "Failed"):
         return []
     texts = [("status.podIP", status.pod_ip)] if status.pod_ip else []
     texts += [(f"status.podIPs[{i}].ip", pod_ip.ip) for i, pod_ip in enumerate(status.pod_ips or [])]
-    ports = [
-        EndpointPort(
-            port.name,
-            protocol(f"spec.containers[{c}].ports[{p}].protocol", port.protocol),
-            port_number(f"spec.containers[{c}].ports[{p}].containerPort", port.container_port),
-        )
-        for c, container in enumerate(spec.containers or [])
-        for p, port in enumerate(container.ports or [])
-        if port.name
-    ]
+    members = containers(spec)
     pod = Pod(
         name=name,
         origin=origin(source, given.metadata),
         labels=given.metadata.labels or {},
         addresses=tuple(dict.fromkeys(unicast_address(path, text) for path, text in texts)),
-        ports=tuple(ports),
+        ports=tuple(port for container in members for port in container.ports if port.name),
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
         terminating=given.metadata.deletion_timestamp is not None,
         node=spec.node_name or "",
         service_links=spec.enable_service_links is not False,
         phase=status.phase or "",
-        containers=_containers(status.container_statuses),
+        counts=_counts(status.container_statuses),
+        containers=members,
+        gates_open=_gates_open(spec.readiness_gates or (), status.conditions or ()),
+        uid=given.metadata.uid or "",
     )
     return [pod]
 

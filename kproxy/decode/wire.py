@@ -22,6 +22,7 @@ class Metadata(Wire):
     annotations: dict[str, str] | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    uid: str | None = None
 
 
 class ServicePort(Wire):
@@ -144,12 +145,61 @@ class ContainerPort(Wire):
     protocol: str | None = None
 
 
+class ExecAction(Wire):
+    command: list[str] | None = None
+
+
+class HTTPHeader(Wire):
+    name: str
+    value: str | None = None
+
+
+class HTTPGetAction(Wire):
+    port: int | str
+    path: str | None = None
+    host: str | None = None
+    scheme: str | None = None
+    http_headers: list[HTTPHeader] | None = None
+
+
+class TCPSocketAction(Wire):
+    port: int | str
+    host: str | None = None
+
+
+class GRPCAction(Wire):
+    port: int
+    service: str | None = None
+
+
+class Probe(Wire):
+    exec: ExecAction | None = None
+    http_get: HTTPGetAction | None = None
+    tcp_socket: TCPSocketAction | None = None
+    grpc: GRPCAction | None = None
+    initial_delay_seconds: int | None = None
+    period_seconds: int | None = None
+    timeout_seconds: int | None = None
+    success_threshold: int | None = None
+    failure_threshold: int | None = None
+
+
 class Container(Wire):
+    name: str | None = None
+    image: str | None = None
     ports: list[ContainerPort] | None = None
+    readiness_probe: Probe | None = None
+    restart_policy: str | None = None
+
+
+class ReadinessGate(Wire):
+    condition_type: str
 
 
 class PodSpec(Wire):
     containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
+    readiness_gates: list[ReadinessGate] | None = None
     node_name: str | None = None
     enable_service_links: bool | None = None
 

@@ -229,21 +229,28 @@ def slice_rows(slices: Iterable[EndpointSlice], age: Age, wide: bool) -> list[li
 
 
 def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
-    """READY counts containers where the pod's status does; else it says what kproxy takes the pod for."""
+    """READY counts containers as probes or the pod's status do; else all or none of them are."""
     rows = [["NAME", "READY", "STATUS", "RESTARTS", "AGE", *(["IP", "NODE"] if wide else [])]]
     for pod in pods:
-        counted = pod.containers
         row = [
             pod.name.name,
-            f"{counted.ready}/{counted.total}" if counted else str(pod.ready),
+            ready_containers(pod),
             "Terminating" if pod.terminating else pod.phase or UNKNOWN,
-            str(counted.restarts) if counted else UNKNOWN,
+            str(pod.counts.restarts) if pod.counts and pod.counts.restarts is not None else UNKNOWN,
             age(pod.origin.created),
         ]
         if wide:
             row += [format_address(pod.addresses[0]) if pod.addresses else NONE, pod.node or NONE]
         rows.append(row)
     return rows
+
+
+def ready_containers(pod: Pod) -> str:
+    """`0/1`; of a pod whose containers nobody names, whether it is taken for ready."""
+    if pod.counts:
+        return f"{pod.counts.ready}/{pod.counts.total}"
+    total = len(pod.containers)
+    return f"{total if pod.ready else 0}/{total}" if total else str(pod.ready)
 
 
 # --- manifests ---

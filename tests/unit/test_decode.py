@@ -13,13 +13,20 @@ from kproxy.decode import Decoded, Document, decode
 from kproxy.model import (
     Balance,
     ClusterNode,
+    Container,
     Endpoint,
     EndpointPort,
+    ExecAction,
     Family,
+    GRPCAction,
+    HTTPGetAction,
     Pod,
+    Probe,
+    ProbePort,
     Protocol,
     Service,
     ServicePort,
+    TCPSocketAction,
     format_address,
     parse_address,
 )
@@ -411,6 +418,63 @@ def test_a_field_of_a_pod(rest: dict[str, Any], field: str, value: object) -> No
     assert (tuple(map(format_address, found)) if field == "addresses" else found) == value
 
 
+@pytest.mark.parametrize(
+    ("rest", "field", "value"),
+    [
+        ({"metadata": {"uid": "6b2c"}}, "uid", "6b2c"),
+        ({"spec": {"containers": [{"name": "a", "image": "web:1", "ports": [{"containerPort": 80}]}]}}, "containers", (Container("a", "web:1", (EndpointPort("", Protocol.TCP, 80),)),)),
+        ({"spec": {"initContainers": [{"name": "once"}, {"name": "sidecar", "restartPolicy": "Always"}]}}, "containers", (Container("sidecar"),)),
+        ({"status": {"containerStatuses": [{"ready": True, "restartCount": 2}, {}]}}, "counts", (1, 2, 2)),
+        ({"spec": {"readinessGates": []}}, "gates_open", True),
+        ({"spec": {"readinessGates": [{"conditionType": "lb"}]}}, "gates_open", False),
+        ({"spec": {"readinessGates": [{"conditionType": "lb"}]}, "status": condition("False", "lb")}, "gates_open", False),
+        ({"spec": {"readinessGates": [{"conditionType": "lb"}]}, "status": condition("True", "lb")}, "gates_open", True),
+    ],
+)  # fmt: skip
+def test_what_probes_need_to_know_of_a_pod(rest: dict[str, Any], field: str, value: object) -> None:
+    assert getattr(pod(**rest), field) == value
+
+
+LS = {"exec": {"command": ["ls", "/var/ready"]}}
+WEB = ProbePort("web", 8080)
+"""A port of the container that `probed` makes."""
+
+
+def probed(**probe: Any) -> dict[str, Any]:
+    """A Pod with a readinessProbe."""
+    ports = [{"name": "web", "containerPort": 8080}, {"name": "90", "containerPort": 9090}]
+    return manifest("Pod", "p", spec={"containers": [{"name": "c", "ports": ports, "readinessProbe": probe}]})
+
+
+@pytest.mark.parametrize(
+    ("given", "probe"),
+    [
+        (LS, Probe(ExecAction(("ls", "/var/ready")), 0, 10, 1, 1, 3)),
+        ({**LS, "initialDelaySeconds": 1, "periodSeconds": 2, "timeoutSeconds": 3, "successThreshold": 4, "failureThreshold": 5}, Probe(ExecAction(("ls", "/var/ready")), 1, 2, 3, 4, 5)),
+        ({**LS, "initialDelaySeconds": 0, "periodSeconds": 0, "timeoutSeconds": 0, "successThreshold": 0, "failureThreshold": 0}, Probe(ExecAction(("ls", "/var/ready")), 0, 10, 1, 1, 3)),
+        ({"httpGet": {"port": 80}}, Probe(HTTPGetAction(ProbePort(80, 80), "/", "", "HTTP", ()))),
+        ({"httpGet": {"port": "web", "path": "ready?full", "host": "x.org", "scheme": "HTTPS", "httpHeaders": [{"name": "Host", "value": "y"}, {"name": "X"}]}},
+         Probe(HTTPGetAction(WEB, "ready?full", "x.org", "HTTPS", (("Host", "y"), ("X", ""))))),
+        ({"tcpSocket": {"port": "web"}}, Probe(TCPSocketAction(WEB))),
+        ({"tcpSocket": {"port": 1, "host": "10.0.0.9"}}, Probe(TCPSocketAction(ProbePort(1, 1), "10.0.0.9"))),
+        ({"tcpSocket": {"port": "90"}}, Probe(TCPSocketAction(ProbePort("90", 9090)))),
+        ({"tcpSocket": {"port": "91"}}, Probe(TCPSocketAction(ProbePort("91", 91)))),
+        ({"tcpSocket": {"port": "admin"}}, Probe(TCPSocketAction(ProbePort("admin", 0)))),
+        ({"grpc": {"port": 9}}, Probe(GRPCAction(9, ""))),
+        ({"grpc": {"port": 9, "service": "s"}, "exec": None}, Probe(GRPCAction(9, "s"))),
+    ],
+)  # fmt: skip
+def test_a_readiness_probe(given: dict[str, Any], probe: Probe) -> None:
+    result = one(probed(**given))
+    assert result.problems == []
+    assert result.state.pods[0].probes == (("c", probe),)
+
+
+def test_a_pod_without_readiness_probes_has_none() -> None:
+    found = pod(spec={"containers": [{"name": "c", "readinessProbe": None, "livenessProbe": LS}]})
+    assert found.probes == ()
+
+
 # --- what is not ---
 
 PORT = {"port": 80}
@@ -489,6 +553,8 @@ def pod_port(**rest: Any) -> dict[str, Any]:
     return manifest("Pod", spec={"containers": [{"ports": [{"name": "x", **rest}]}]})
 
 
+PROBE = "spec.containers[0].readinessProbe"
+ONE_ACTION = "needs one of exec, httpGet, tcpSocket and grpc, and no second one"
 BAD_OBJECTS: list[tuple[dict[str, Any], str, str]] = [
     (slice_(addressType="IPX"), "addressType", "'IPX' is not one of IPv4, IPv6, FQDN"),
     (slice_(addressType=None), "addressType", "expected str, got null"),
@@ -509,6 +575,28 @@ BAD_OBJECTS: list[tuple[dict[str, Any], str, str]] = [
     (manifest("Pod", status={"podIPs": [{"ip": "ff02::1"}]}), "status.podIPs[0].ip", f"ff02::1 {CANNOT}"),
     (pod_port(containerPort=0), "spec.containers[0].ports[0].containerPort", "0 is not a port (1-65535)"),
     (pod_port(containerPort=1, protocol="x"), "spec.containers[0].ports[0].protocol", "'x' is not one of TCP, UDP, SCTP"),
+    (manifest("Pod", spec={"containers": [{"name": "-c"}]}), "spec.containers[0].name", "'-c' is not a name: lower-case letters, digits and -"),
+    (manifest("Pod", spec={"containers": [{}, {"name": "c" * 64}]}), "spec.containers[1].name", f"'{'c' * 64}' is not a name: lower-case letters, digits and -"),
+    (manifest("Pod", spec={"initContainers": [{}, {"readinessProbe": {}, "restartPolicy": "Always"}]}), "spec.initContainers[1].readinessProbe", ONE_ACTION),
+    (probed(), f"{PROBE}", ONE_ACTION),
+    (probed(exec={"command": ["x"]}, tcpSocket={"port": 1}), f"{PROBE}", ONE_ACTION),
+    (probed(exec={"command": ["x"]}, periodSeconds=-1), f"{PROBE}.periodSeconds", "-1 is not a number from 0 to 2147483647"),
+    (probed(exec={"command": ["x"]}, timeoutSeconds=2**31), f"{PROBE}.timeoutSeconds", "2147483648 is not a number from 0 to 2147483647"),
+    (probed(exec={"command": ["x"]}, initialDelaySeconds="1s"), f"{PROBE}.initialDelaySeconds", "expected int, got str"),
+    (probed(exec={"command": ["x"]}, successThreshold=-1), f"{PROBE}.successThreshold", "-1 is not a number from 0 to 2147483647"),
+    (probed(exec={"command": ["x"]}, failureThreshold=-1), f"{PROBE}.failureThreshold", "-1 is not a number from 0 to 2147483647"),
+    (probed(exec={}), f"{PROBE}.exec.command", "is missing"),
+    (probed(exec={"command": "ls"}), f"{PROBE}.exec.command", "expected array, got str"),
+    (probed(exec={"command": ["ls", "a\0b"]}), f"{PROBE}.exec.command[1]", "has a null byte"),
+    (probed(httpGet={}), f"{PROBE}.httpGet.port", "is missing"),
+    (probed(httpGet={"port": 0}), f"{PROBE}.httpGet.port", "0 is not a port (1-65535)"),
+    (probed(httpGet={"port": ""}), f"{PROBE}.httpGet.port", "is empty"),
+    (probed(httpGet={"port": 1, "scheme": "http"}), f"{PROBE}.httpGet.scheme", "'http' is not one of HTTP, HTTPS"),
+    (probed(httpGet={"port": 1, "httpHeaders": [{"name": "X:"}]}), f"{PROBE}.httpGet.httpHeaders[0].name", "'X:' is not a name of a header"),
+    (probed(httpGet={"port": 1, "httpHeaders": [{"name": "X", "value": "a\nY: b"}]}), f"{PROBE}.httpGet.httpHeaders[0].value", "has control characters"),
+    (probed(tcpSocket={"port": 65536}), f"{PROBE}.tcpSocket.port", "65536 is not a port (1-65535)"),
+    (probed(tcpSocket={"port": "70000"}), f"{PROBE}.tcpSocket.port", "70000 is not a port (1-65535)"),
+    (probed(grpc={"port": 0}), f"{PROBE}.grpc.port", "0 is not a port (1-65535)"),
     (slice_(endpoints=[{"addresses": ["10.0.0.1"], "hints": {"forZones": [{}]}}]), "endpoints[0].hints.forZones[0].name", "is missing"),
     (slice_(endpoints=[{"addresses": ["10.0.0.1"], "targetRef": "web-1"}]), "endpoints[0].targetRef", "expected object, got str"),
     (manifest("Node", spec={"podCIDR": "10.1.0.0"}, metadata={"labels": 1}), "metadata.labels", "expected object, got int"),

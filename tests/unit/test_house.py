@@ -34,6 +34,7 @@ PURE = (
     "standalone/endpoints.py",
     "standalone/environment.py",
     "standalone/snapshot.py",
+    "standalone/readiness.py",
     "standalone/views.py",
 )
 

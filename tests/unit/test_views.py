@@ -117,8 +117,8 @@ kubia-1                IPv6          8080,8090   fd00::1,fd00::2,fd00::3 + 1 mor
 """
 PODS = """
 NAME      READY   STATUS      RESTARTS    AGE         IP          NODE
-kubia-a   True    <unknown>   <unknown>   <unknown>   10.0.1.23   node-kubia-a
-kubia-d   False   <unknown>   <unknown>   <unknown>   10.0.2.15   node-kubia-d
+kubia-a   1/1     <unknown>   <unknown>   <unknown>   10.0.1.23   node-kubia-a
+kubia-d   0/1     <unknown>   <unknown>   <unknown>   10.0.2.15   node-kubia-d
 """
 
 
@@ -180,9 +180,9 @@ COUNTED = [{"ready": True, "restartCount": 2}, {"ready": False}]
     ("given", "row"),
     [
         (manifest("Pod"), "web True <unknown> <unknown> <unknown> <none> <none>"),
-        (pod("web", phase="Running"), "web True Running <unknown> <unknown> <none> node-web"),
+        (pod("web", phase="Running"), "web 1/1 Running <unknown> <unknown> <none> node-web"),
         (pod("web", "fd00::1", phase="Running", containerStatuses=COUNTED), "web 1/2 Running 2 <unknown> fd00::1 node-web"),
-        (pod("web", phase="Running", metadata={"deletionTimestamp": "2020-07-20T23:30:33Z"}), "web True Terminating <unknown> <unknown> <none> node-web"),
+        (pod("web", phase="Running", metadata={"deletionTimestamp": "2020-07-20T23:30:33Z"}), "web 1/1 Terminating <unknown> <unknown> <none> node-web"),
     ],
 )  # fmt: skip
 def test_a_pod(shown: Shown, given: dict[str, Any], row: str) -> None:

@@ -1,0 +1,258 @@
+"""What results of probes make of a container and of a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from kproxy.model import (
+    ExecAction,
+    GRPCAction,
+    HTTPGetAction,
+    NamespacedName,
+    Pod,
+    Probe,
+    ProbePort,
+    TCPSocketAction,
+)
+from kproxy.standalone.readiness import (
+    EVENTS,
+    ContainerReadiness,
+    Event,
+    Outcome,
+    PodReadiness,
+    Result,
+    can_be_probed,
+    describe_probe,
+    identity,
+    not_probed,
+    observe,
+    pod_readiness,
+    probed_on,
+    with_readiness,
+)
+from tests.unit.make import decoded, manifest, name
+
+LS = ExecAction(("ls", "/var/ready"))
+OUTCOMES = {"+": Outcome.SUCCESS, "w": Outcome.WARNING, "-": Outcome.FAILURE}
+
+
+def course(results: Iterable[str], ready: bool = False, /, **thresholds: int) -> str:
+    """The readiness after each result: `r` or `.`."""
+    state, probe = ContainerReadiness("c", ready), Probe(LS, **thresholds)
+    shown = ""
+    for now, result in enumerate(results):
+        state = observe(state, probe, Result(OUTCOMES[result]), now)
+        shown += "r" if state.ready else "."
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("results", "shown", "thresholds"),
+    [
+        ("+", "r", {}),
+        ("-", ".", {}),
+        ("w", "r", {}),
+        ("--+", "..r", {}),
+        ("+--+", "rrrr", {}),
+        ("+---+", "rrr.r", {}),
+        ("+--w---", "rrrrrr.", {}),
+        ("+-+-+-", "rrrrrr", {}),
+        ("+----+", "rrr..r", {}),
+        ("+-+", "r.r", {"failure_threshold": 1}),
+        ("++", ".r", {"success_threshold": 2}),
+        ("+-++", "...r", {"success_threshold": 2}),
+        ("+w", ".r", {"success_threshold": 2}),
+        ("++---+-++", ".rrr....r", {"success_threshold": 2}),
+        ("+++-+-+++", "..r.....r", {"success_threshold": 3, "failure_threshold": 1}),
+    ],
+)
+def test_a_row_of_results(results: str, shown: str, thresholds: dict[str, int]) -> None:
+    assert course(results, **thresholds) == shown
+
+
+def test_what_was_ready_before_a_restart_stays_so_for_as_many_failures_as_ever() -> None:
+    assert course("---", True) == "rr."
+    assert course("-+", True, success_threshold=3) == "rr"
+
+
+def failure(text: str) -> Result:
+    return Result(Outcome.FAILURE, text)
+
+
+def after(*results: Result) -> ContainerReadiness:
+    """Results ten seconds apart."""
+    state = ContainerReadiness("c")
+    for index, result in enumerate(results):
+        state = observe(state, Probe(LS), result, 1000.0 + 10 * index)
+    return state
+
+
+def test_the_same_failure_is_one_event() -> None:
+    state = after(failure("gone\n"), Result(Outcome.SUCCESS, "fine"), failure("gone"))
+    assert state.events == (Event("Unhealthy", "Readiness probe failed: gone", 2, 1000.0, 1020.0),)
+
+
+def test_another_failure_is_another_event_and_the_last_one_comes_last() -> None:
+    state = after(failure("a"), failure("b"), failure("a"), Result(Outcome.WARNING, "moved"))
+    assert [(event.reason, event.message, event.count) for event in state.events] == [
+        ("Unhealthy", "Readiness probe failed: b", 1),
+        ("Unhealthy", "Readiness probe failed: a", 2),
+        ("ProbeWarning", "Readiness probe warning: moved", 1),
+    ]
+
+
+def test_events_and_their_messages_are_bounded() -> None:
+    state = after(*(failure(f"{index} " + "x" * 100_000) for index in range(50)))
+    assert len(state.events) == EVENTS
+    assert state.run == -50
+    assert sum(len(event.message) for event in state.events) < 5000
+
+
+# --- pods ---
+
+
+def pod(own: str = "web-1", *probes: dict[str, Any], status: Any = None, **rest: Any) -> Pod:
+    """A Pod with a container c0 without probe, and c1, c2... with these."""
+    containers = [{"name": "c0"}] + [
+        {"name": f"c{index}", "readinessProbe": probe} for index, probe in enumerate(probes, 1)
+    ]
+    spec = {"containers": containers, **rest.pop("spec", {})}
+    content = manifest("Pod", own, spec=spec, status=status or {"podIP": "10.0.0.1"}, **rest)
+    result = decoded(msgspec.json.encode(content).decode())
+    assert result.problems == []
+    return result.state.pods[0]
+
+
+EXEC = {"exec": {"command": ["true"]}}
+GRPC = {"grpc": {"port": 9000}}
+UP, DOWN = ContainerReadiness("c1", True), ContainerReadiness("c2", False)
+GATE = {"readinessGates": [{"conditionType": "lb"}]}
+
+
+@pytest.mark.parametrize(
+    ("made", "containers", "ready"),
+    [
+        (pod("p", EXEC), [UP], True),
+        (pod("p", EXEC), [DOWN], False),
+        (pod("p", EXEC, EXEC), [UP, DOWN], False),
+        (pod("p", EXEC, EXEC), [UP, UP], True),
+        (pod("p", EXEC, spec=GATE), [UP], False),
+        (pod("p", EXEC, spec=GATE, status={"conditions": [{"type": "lb", "status": "True"}]}), [UP], True),
+        (pod("p", EXEC, status={"conditions": [{"type": "Ready", "status": "False"}]}), [UP], True),
+    ],
+)
+def test_a_pod_is_ready_if_all_its_containers_are(
+    made: Pod, containers: list[ContainerReadiness], ready: bool
+) -> None:
+    assert pod_readiness(made, containers) == PodReadiness(ready, tuple(containers))
+
+
+def test_readiness_replaces_what_the_manifest_says() -> None:
+    text = """
+{apiVersion: v1, kind: Pod, metadata: {name: probed}, spec: {containers: [{name: a}, {name: b}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: other}}
+"""
+    state = decoded(text).state
+    assert [p.ready for p in state.pods] == [True, True]
+    found = with_readiness(state, {name("probed"): PodReadiness(False, (DOWN,))})
+    assert [(p.ready, p.counts) for p in found.pods] == [(False, (1, 2, None)), (True, None)]
+    assert found.services is state.services
+    assert with_readiness(state, {}) is state
+
+
+def test_restarts_are_those_of_the_manifest() -> None:
+    given = pod("p", EXEC, status={"containerStatuses": [{"ready": True, "restartCount": 4}]})
+    state = decoded("").state
+    state = msgspec.structs.replace(state, pods=(given,))
+    (found,) = with_readiness(state, {given.name: PodReadiness(True, (UP,))}).pods
+    assert found.counts == (2, 2, 4)
+
+
+def test_what_is_probed_on_a_node() -> None:
+    pods = [
+        pod("here", EXEC, spec={"nodeName": "n1"}),
+        pod("anywhere", EXEC),
+        pod("there", EXEC, spec={"nodeName": "n2"}),
+        pod("unprobed"),
+        pod("grpc", GRPC),
+        pod("both", GRPC, EXEC),
+    ]
+    assert [found.name.name for found in probed_on(pods, "n1")] == ["here", "anywhere", "both"]
+    assert [own for own, _ in can_be_probed(pods[-1])] == ["c2"]
+    assert [str(problem) for problem in not_probed(pods)] == [
+        f"in.yaml: Pod default/{own}: containers[c1].readinessProbe.grpc: "
+        "is not supported: this container counts as ready"
+        for own in ("grpc", "both")
+    ]
+
+
+SAME: list[dict[str, Any]] = [
+    {"metadata": {"labels": {"a": "b"}}},
+    {"status": {"podIP": "10.0.0.1", "phase": "Running"}},
+    {"spec": {"nodeName": "n1"}},
+]
+OTHER: list[dict[str, Any]] = [
+    {"metadata": {"uid": "1"}},
+    {"metadata": {"namespace": "x"}},
+    {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}},
+    {"status": {"podIP": "10.0.0.2"}},
+]
+
+
+@pytest.mark.parametrize("rest", SAME)
+def test_a_pod_that_is_the_same(rest: dict[str, Any]) -> None:
+    assert identity(pod("p", EXEC, **rest)) == identity(pod("p", EXEC))
+
+
+@pytest.mark.parametrize("rest", OTHER)
+def test_a_pod_that_is_another(rest: dict[str, Any]) -> None:
+    assert identity(pod("p", EXEC, **rest)) != identity(pod("p", EXEC))
+
+
+def test_another_probe_makes_another_pod() -> None:
+    probes: list[dict[str, Any]] = [
+        EXEC,
+        {**EXEC, "periodSeconds": 9},
+        {"exec": {"command": ["true", "x"]}},
+        {"httpGet": {"port": 1}},
+        {"tcpSocket": {"port": 1}},
+    ]
+    assert len({identity(pod("p", probe)) for probe in probes}) == len(probes)
+    assert identity(pod("q", EXEC)) != identity(pod("p", EXEC))
+
+
+def test_readiness_travels() -> None:
+    state = {name("x/y"): PodReadiness(False, (after(failure("a"), failure("b")),))}
+    sent = msgspec.msgpack.encode([(*key, value) for key, value in state.items()])
+    got = msgspec.msgpack.decode(sent, type=list[tuple[str, str, PodReadiness]])
+    assert {NamespacedName(*key): value for *key, value in got} == state
+
+
+# --- text ---
+
+
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        (LS, "exec [ls /var/ready]"),
+        (HTTPGetAction(ProbePort(8080, 8080), "/ready"), "http-get http://:8080/ready"),
+        (HTTPGetAction(ProbePort("web", 8080)), "http-get http://:web/"),
+        (HTTPGetAction(ProbePort(1, 1), "ready", "x.org", "HTTPS"), "http-get https://x.org:1/ready"),
+        (HTTPGetAction(ProbePort(1, 1), "/", "fd00::1"), "http-get http://[fd00::1]:1/"),
+        (TCPSocketAction(ProbePort(8080, 8080)), "tcp-socket :8080"),
+        (TCPSocketAction(ProbePort("web", 0), "10.0.0.1"), "tcp-socket 10.0.0.1:web"),
+        (GRPCAction(9000, "s"), "grpc <pod>:9000 s"),
+    ],
+)
+def test_a_probe_as_kubectl_writes_it(action: Any, text: str) -> None:
+    assert describe_probe(Probe(action)) == f"{text} delay=0s timeout=1s period=10s #success=1 #failure=3"
+
+
+def test_the_numbers_of_a_probe() -> None:
+    text = describe_probe(Probe(LS, 1, 2, 3, 4, 5))
+    assert text == "exec [ls /var/ready] delay=1s timeout=3s period=2s #success=4 #failure=5"
