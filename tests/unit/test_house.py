@@ -25,6 +25,7 @@ PURE = (
     "problems.py",
     "resolve",
     "compile",
+    "daemon/health.py",
     "nft",
     "daemon/intent.py",
     "standalone/__init__.py",

@@ -1,0 +1,89 @@
+"""The daemon's HTTP: /healthz and /livez on one address, and a listener per health check node port.
+
+A load balancer asks each node on a service's health check node port whether it has an endpoint of the
+service, and leads clients of a service with externalTrafficPolicy Local only to those that have.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from kproxy.daemon.health import Answer, Health, service_answer
+from kproxy.daemon.http_server import NOT_FOUND, Handler, HttpServer, Response, SocketAddress, Warn
+from kproxy.model import NamespacedName
+
+_HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))
+EVERYWHERE = ("0.0.0.0",)
+"""Both families, as a wildcard does here."""
+
+Served: TypeAlias = Mapping[int, tuple[NamespacedName, int]]
+"""By health check node port: whose it is, and the ready endpoints that the service has on this node."""
+
+
+def _written(moment: float) -> str:
+    ago = timedelta(seconds=time.monotonic() - moment)
+    return (datetime.now(UTC) - ago).isoformat().replace("+00:00", "Z")
+
+
+def _response(answer: Answer, *headers: tuple[str, str]) -> Response:
+    return Response(answer.status, _HEADERS + headers, answer.body)
+
+
+def health_handler(health: Health, count: Callable[[str, int], None] = lambda path, status: None) -> Handler:
+    """Serves /healthz and /livez; `count` is told what was answered to which of them."""
+    answers = {"/healthz": health.healthz, "/livez": health.livez}
+
+    def handle(path: str, method: str) -> Response:
+        if path not in answers:
+            return NOT_FOUND
+        answer = answers[path](time.monotonic(), _written)
+        count(path, answer.status)
+        return _response(answer)
+
+    return handle
+
+
+class HealthCheckPorts:
+    """Listeners for the services that have a health check node port."""
+
+    def __init__(self, health: Health, warn: Warn, hosts: Sequence[str] = EVERYWHERE) -> None:
+        self._health = health
+        self._warn = warn
+        self._hosts = hosts
+        """Where node ports are served."""
+        self._served: Served = {}
+        self._servers: dict[tuple[str, int], HttpServer] = {}
+
+    def set(self, served: Served) -> None:
+        """From now on these and no others. A port that stays is not interrupted, whosever it becomes."""
+        self._served = dict(served)
+        self._listen()
+
+    def move(self, hosts: Sequence[str]) -> None:
+        """Listen on these addresses instead; those that stay are not interrupted."""
+        self._hosts = hosts
+        self._listen()
+
+    def close(self) -> None:
+        """End all of them."""
+        self.set({})
+
+    def _listen(self) -> None:
+        wanted = {(host, port) for port in self._served for host in self._hosts}
+        for gone in self._servers.keys() - wanted:
+            self._servers.pop(gone).close()
+        for host, port in sorted(wanted - self._servers.keys()):
+            server = HttpServer(SocketAddress(host, port), self._handler(port), self._warn)
+            self._servers[host, port] = server
+            server.open()
+
+    def _handler(self, port: int) -> Handler:
+        def handle(path: str, method: str) -> Response:
+            service, local = self._served[port]
+            answer = service_answer(service, local, self._health.is_healthy(time.monotonic()))
+            return _response(answer, ("X-Load-Balancing-Endpoint-Weight", str(local)))
+
+        return handle

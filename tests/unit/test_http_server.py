@@ -1,0 +1,352 @@
+"""The daemon's HTTP server, and its listeners, over real sockets of this host's loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from kproxy.daemon import http_server
+from kproxy.daemon.checks import HealthCheckPorts, health_handler
+from kproxy.daemon.health import Health
+from kproxy.daemon.http_server import HttpServer, Response, SocketAddress, parse_socket_address
+from kproxy.model import Family, NamespacedName
+
+GET = b"GET /path?query HTTP/1.1\r\nHost: a\r\n\r\n"
+LOOPBACK = SocketAddress("127.0.0.1", 0)
+
+
+def echo(path: str, method: str) -> Response:
+    return Response(200, (("Content-Type", "text/plain"),), f"{method} {path}".encode())
+
+
+async def slowly(path: str, method: str) -> Response:
+    await asyncio.sleep(0.01)
+    return echo(path, method)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def ask(server: HttpServer, *requests: bytes, host: str = "127.0.0.1") -> str:
+    """All that comes back until the server hangs up."""
+    reader, writer = await asyncio.open_connection(host, server.address.port)
+    for request in requests:
+        writer.write(request)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    return answer.decode()
+
+
+async def all_of(client: socket.socket) -> int:
+    """How many bytes still come."""
+    count = 0
+    with suppress(ConnectionError):
+        while data := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
+            count += len(data)
+    return count
+
+
+def served(test: Callable[[HttpServer], Awaitable[None]], handler: http_server.Handler = echo) -> list[str]:
+    """Run a test against a server; its warnings."""
+    warnings: list[str] = []
+
+    async def main() -> None:
+        server = HttpServer(LOOPBACK, handler, warnings.append)
+        server.open()
+        try:
+            await test(server)
+        finally:
+            server.close()
+
+    asyncio.run(main())
+    return warnings
+
+
+CLOSE = b"Connection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("handler", [echo, slowly])
+def test_requests_of_one_connection_are_answered_in_turn(handler: http_server.Handler) -> None:
+    async def test(server: HttpServer) -> None:
+        answer = await ask(server, GET + GET, b"HEAD /b HTTP/1.1\r\nHost: a\r\n" + CLOSE)
+        parts = answer.split("HTTP/1.1 200")[1:]
+        assert [part.partition("\r\n\r\n")[2] for part in parts] == ["GET /path", "GET /path", ""]
+        assert all("content-length: 9" in part.lower() for part in parts[:2])
+        assert "content-length: 7" in parts[2].lower()
+
+    assert served(test, handler) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n" + CLOSE, 405),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 200),  # the body is not waited for
+        (b"GET / HTTP/1.0\r\n\r\n", 200),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20000 + b"\r\n\r\n", 431),
+    ],
+)
+def test_a_request_gets_its_status_and_the_connection_ends(request_: bytes, status: int) -> None:
+    async def test(server: HttpServer) -> None:
+        assert (await ask(server, request_)).startswith(f"HTTP/1.1 {status} ")
+
+    assert served(test) == []
+
+
+def test_a_handler_that_fails_is_a_warning_and_the_server_goes_on() -> None:
+    def handler(path: str, method: str) -> Response:
+        if path == "/bad":
+            raise ValueError("oops")
+        return echo(path, method)
+
+    async def test(server: HttpServer) -> None:
+        with suppress(ConnectionResetError):
+            assert await ask(server, b"GET /bad HTTP/1.1\r\nHost: a\r\n\r\n") == ""
+        assert "GET /good" in await ask(server, b"GET /good HTTP/1.1\r\nHost: a\r\n" + CLOSE)
+
+    (warning,) = served(test, handler)
+    assert "ValueError('oops')" in warning
+
+
+def test_who_is_slow_to_ask_or_to_listen_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.4)
+    monkeypatch.setattr(http_server, "RESPONSE_SECONDS", 0.2)
+
+    def large(path: str, method: str) -> Response:
+        return Response(200, (), b"x" * (16 << 20))
+
+    async def test(server: HttpServer) -> None:
+        loop = asyncio.get_running_loop()
+        silent, dripping, deaf = [socket.socket() for _ in range(3)]
+        for client in (silent, dripping, deaf):
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", server.address.port))
+        await loop.sock_sendall(deaf, GET[:-2] + CLOSE)
+        begun = loop.time()
+        for byte in b"GET /slowly":
+            with suppress(ConnectionError):
+                await loop.sock_sendall(dripping, bytes([byte]))
+            await asyncio.sleep(0.05)
+        await until(lambda: not server._connections)
+        assert loop.time() - begun < 2
+        assert await all_of(deaf) < 16 << 20  # what it had not taken was thrown away
+        for client in (silent, dripping, deaf):
+            client.close()
+
+    assert served(test, large) == []
+
+
+def test_when_too_many_are_connected_the_quietest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS", 3)
+
+    async def test(server: HttpServer) -> None:
+        idle = [await asyncio.open_connection("127.0.0.1", server.address.port) for _ in range(3)]
+        await until(lambda: len(server._connections) == 3)
+        reader, writer = idle[0]
+        writer.write(GET)  # the first to come is the last to have done something
+        await reader.readuntil(b"GET /path")
+        assert "GET /path" in await ask(server, GET[:-2] + CLOSE)
+        assert await idle[1][0].read() == b""
+        writer.write(GET)
+        await reader.readuntil(b"GET /path")
+        for _, writer in idle:
+            writer.close()
+
+    assert served(test) == []
+
+
+def test_a_taken_port_is_a_warning_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "RETRY_SECONDS", 0.05)
+    warnings: list[str] = []
+
+    async def main() -> None:
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+            address = SocketAddress("127.0.0.1", holder.getsockname()[1])
+            server = HttpServer(address, echo, warnings.append)
+            server.open()
+            await until(lambda: bool(warnings))
+            await asyncio.sleep(0.2)
+        await until(lambda: len(warnings) == 2)
+        assert "GET /path" in await ask(server, GET[:-2] + CLOSE)
+        server.close()
+
+    asyncio.run(main())
+    first, second = warnings  # once for each reason, however often it is tried
+    assert "Address already in use; trying again" in first
+    assert "after all" in second
+
+
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
+def test_a_wildcard_is_of_both_families(wildcard: str) -> None:
+    async def main() -> None:
+        server = HttpServer(SocketAddress(wildcard, 0), echo, pytest.fail)
+        server.open()
+        for host in ("127.0.0.1", "::1"):
+            assert "GET /path" in await ask(server, GET[:-2] + CLOSE, host=host)
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_closed_leaves_the_port() -> None:
+    async def main() -> None:
+        server = HttpServer(LOOPBACK, echo, pytest.fail)
+        server.open()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
+        await until(lambda: bool(server._connections))
+        server.close()
+        assert await reader.read() == b""
+        writer.close()
+        again = HttpServer(server.address, echo, pytest.fail)
+        again.open()
+        again.close()  # before it ran at all
+        await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionRefusedError):
+            await ask(again, GET)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0.0.0.0:10256", SocketAddress("0.0.0.0", 10256)),
+        ("[::]:10256", SocketAddress("::", 10256)),
+        ("[fd00::1]:1", SocketAddress("fd00::1", 1)),
+        ("", None),
+    ],
+)
+def test_an_address_is_parsed_and_written(text: str, address: SocketAddress | None) -> None:
+    assert parse_socket_address(text) == address
+    assert address is None or str(address) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["10256", ":10256", "host:1", "0.0.0.0", "::1:80", "[1.2.3.4]:80", "1.2.3.4:65536", "1.2.3.4:-1"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"address|ADDRESS"):
+        parse_socket_address(text)
+
+
+# --- what is served ---
+
+
+def parsed(answer: str) -> tuple[int, dict[str, str], Any]:
+    head, _, body = answer.partition("\r\n\r\n")
+    status, *lines = head.split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(status.split()[1]), headers, json.loads(body) if body.startswith("{") else body
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\n".encode() + CLOSE
+
+
+def test_health_is_served_and_counted() -> None:
+    health, counted = Health(), list[tuple[str, int]]()
+
+    async def test(server: HttpServer) -> None:
+        assert parsed(await ask(server, request("/healthz")))[0] == 503
+        assert parsed(await ask(server, request("/livez")))[0] == 200
+        now = asyncio.get_running_loop().time()
+        for family in Family:
+            health.applied(family, now)
+        status, headers, body = parsed(await ask(server, request("/healthz")))
+        assert (status, headers["content-type"]) == (200, "application/json")
+        assert body["lastUpdated"].endswith("Z")
+        assert body["status"]["IPv4"]["lastUpdated"] <= body["currentTime"]
+        assert parsed(await ask(server, request("/other")))[0] == 404
+
+    served(test, health_handler(health, lambda path, status: counted.append((path, status))))
+    assert counted == [("/healthz", 503), ("/livez", 200), ("/healthz", 200)]
+
+
+def free_ports(count: int) -> list[int]:
+    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [holder.getsockname()[1] for holder in holders]
+    for holder in holders:
+        holder.close()
+    return ports
+
+
+WEB, SHOP = NamespacedName("default", "web"), NamespacedName("default", "shop")
+
+
+def test_health_check_node_ports_come_go_and_stay() -> None:
+    async def main() -> None:
+        health = Health()
+        ports = HealthCheckPorts(health, pytest.fail, ["127.0.0.1"])
+        first, second = free_ports(2)
+        ports.set({first: (WEB, 2), second: (SHOP, 0)})
+
+        async def check(port: int) -> tuple[int, dict[str, str], Any]:
+            server = HttpServer(SocketAddress("127.0.0.1", port), echo, pytest.fail)
+            return parsed(await ask(server, request("/")))
+
+        status, headers, body = await check(first)
+        assert (status, body["serviceProxyHealthy"]) == (503, False)  # nothing is programmed yet
+        for family in Family:
+            health.applied(family, asyncio.get_running_loop().time())
+        status, headers, body = await check(first)
+        assert (status, headers["x-load-balancing-endpoint-weight"]) == (200, "2")
+        assert body["service"] == {"namespace": "default", "name": "web"}
+        assert (await check(second))[0] == 503
+
+        reader, writer = await asyncio.open_connection("127.0.0.1", first)
+        writer.write(GET)
+        assert b"200" in await reader.readuntil(b"serviceProxyHealthy")
+        ports.set({first: (SHOP, 1)})
+        writer.write(request("/"))  # on the connection that there was
+        _, _, rest = (await reader.read()).partition(b"HTTP/1.1 ")
+        assert b'"name":"shop"' in rest
+        writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await check(second)
+
+        ports.close()
+        await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionRefusedError):
+            await check(first)
+
+    run(main())
+
+
+def test_health_check_node_ports_move_with_the_nodes_addresses() -> None:
+    async def main() -> None:
+        ports = HealthCheckPorts(Health(), pytest.fail, ["127.0.0.1"])
+        (port,) = free_ports(1)
+        ports.set({port: (WEB, 1)})
+        kept = await asyncio.open_connection("127.0.0.1", port)
+        ports.move(["127.0.0.1", "127.0.0.2"])
+        kept[1].write(request("/"))
+        assert b"web" in await kept[0].read()
+        ports.move(["127.0.0.2"])
+        await asyncio.sleep(0.01)
+        _, writer = await asyncio.open_connection("127.0.0.2", port)
+        writer.close()
+        kept[1].close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        ports.close()
+
+    run(main())
