@@ -18,6 +18,7 @@ import re
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from netns_lab import linux, mntns, netns, processes
 from netns_lab.topology import Topology
@@ -87,8 +88,13 @@ def reserve(topology: Topology, name: str | None) -> Record:
 def save(record: Record) -> None:
     """Replace the lab's file."""
     new = _path(record.id).with_suffix(".new")
-    new.write_text(json.dumps(asdict(record), indent=1) + "\n")
+    new.write_text(json.dumps(asdict(record, dict_factory=_said), indent=1) + "\n")
     new.rename(_path(record.id))
+
+
+def _said(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Without what is empty by default, so that most files can be read by other versions of this code."""
+    return {name: value for name, value in fields if value is not False and value != {}}
 
 
 def load(lab: str) -> Record:
@@ -107,12 +113,12 @@ def load(lab: str) -> Record:
 
 
 def labs() -> list[Record]:
-    """All labs of this host, by id."""
+    """All labs of this host, by id; not those which only another version of this code can read."""
     records = []
     for path in sorted(RUN.glob("*.json")):
         try:
             records.append(load(path.stem))
-        except LookupError:  # removed meanwhile
+        except (LookupError, TypeError, ValueError):  # removed meanwhile, or not of this version
             continue
     return records
 

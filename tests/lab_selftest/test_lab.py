@@ -465,6 +465,20 @@ def test_prune_removes_what_dead_owners_and_servers_left(owned: tuple[subprocess
     assert left_of(lab) == []
 
 
+def test_a_lab_of_another_version_is_in_nobodys_way() -> None:
+    with Lab(single(1)) as lab:
+        file = registry.RUN / f"{lab.id}.json"
+        mine = file.read_text()
+        try:
+            file.write_text(mine.replace('"pod_cidr_v4"', '"pod_range_v4"'))
+            assert lab.id not in [record.id for record in registry.labs()]
+            registry.prune()
+            with Lab(single(1)) as other:
+                assert other.id in [record.id for record in registry.labs()]
+        finally:
+            file.write_text(mine)
+
+
 # By hand
 
 
