@@ -8,8 +8,6 @@ in the order that the plan demands (nft/plan.py), chains first and leftovers las
 from __future__ import annotations
 
 import errno
-import os
-import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
@@ -17,7 +15,7 @@ from kproxy.compile.elements import Delta, Desired
 from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
 from kproxy.kernel import libnftables
 from kproxy.kernel.conntrack import Ended, end_flows
-from kproxy.kernel.host import is_local
+from kproxy.kernel.host import is_local, kernel_since
 from kproxy.kernel.netlink import (
     BatchMessage,
     Interrupted,
@@ -60,16 +58,10 @@ WITH_CHAINS = (*(side.verdicts for side in Side), "affinity-rules")
 """The maps whose verdicts lead to numbered chains."""
 
 
-def _can_destroy() -> bool:
-    """Whether the kernel can delete an element that may be gone (6.3 and later)."""
-    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    return release is not None and (int(release[1]), int(release[2])) >= (6, 3)
-
-
 def transaction_messages(family: Family, transaction: Transaction) -> list[BatchMessage]:
     """A transaction as netlink messages: out, then in."""
     messages: list[BatchMessage] = []
-    if _can_destroy():
+    if kernel_since(6, 3):  # it can delete an element that may be gone
         for name, keys in transaction.forget.items():
             messages += element_messages(Message.DESTROYSETELEM, family, name, dict.fromkeys(keys, b""))
     for name, gone in transaction.remove.items():

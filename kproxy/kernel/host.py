@@ -6,6 +6,7 @@ pyroute2 takes a third of a sync's time to import, so it is imported where it is
 from __future__ import annotations
 
 import os
+import re
 import socket
 from typing import Any
 
@@ -13,6 +14,8 @@ from kproxy.model import Address, format_address, parse_address
 from kproxy.problems import HostError
 
 GLOBAL_SCOPE = 0
+ADDRESS_MARK = 107
+"""IFA_PROTO of the addresses that kproxy puts on the uplink (uplink.py); the kernel's own are 1 to 3."""
 
 
 def host_name() -> str:
@@ -24,6 +27,12 @@ def require_root() -> None:
     """HostError unless the process may change the kernel's tables."""
     if os.geteuid() != 0:
         raise HostError("kproxy has to be root to change the kernel's tables.", "Run it with sudo.")
+
+
+def kernel_since(*version: int) -> bool:
+    """Whether the running kernel has this version (major, minor) or a later one."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return release is not None and (int(release[1]), int(release[2])) >= version
 
 
 def is_local(address: Address) -> bool:
@@ -50,17 +59,22 @@ def primary_addresses() -> tuple[Address, ...]:
 
 
 def all_addresses() -> tuple[Address, ...]:
-    """Every global address of this host, loopback's aside."""
+    """Every global address of this host, loopback's and those that kproxy puts there aside."""
     from pyroute2 import IPRoute
 
     with IPRoute() as ip:
-        loopback = set(ip.link_lookup(ifname="lo"))
-        texts = [
-            message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            for message in ip.get_addr(scope=GLOBAL_SCOPE)
-            if message["index"] not in loopback
-        ]
+        texts = [text for _, text in _own(ip)]
     return tuple(parse_address(text) for text in texts)
+
+
+def _own(ip: Any, **family: int) -> list[tuple[int, str]]:
+    """Interface and address of each."""
+    loopback = set(ip.link_lookup(ifname="lo"))
+    return [
+        (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+        for message in ip.get_addr(scope=GLOBAL_SCOPE, **family)
+        if message["index"] not in loopback and message.get_attr("IFA_PROTO") != ADDRESS_MARK
+    ]
 
 
 def _primary(ip: Any, family: int) -> str | None:
@@ -71,12 +85,7 @@ def _primary(ip: Any, family: int) -> str | None:
     for source, _ in uplinks:
         if source:
             return str(source)
-    loopback = set(ip.link_lookup(ifname="lo"))
-    addresses = [
-        (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
-        for message in ip.get_addr(family=family, scope=GLOBAL_SCOPE)
-        if message["index"] not in loopback
-    ]
+    addresses = _own(ip, family=family)
     preferred = {interface for _, interface in uplinks}
     addresses.sort(key=lambda entry: entry[0] not in preferred)
     return str(addresses[0][1]) if addresses else None

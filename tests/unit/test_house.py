@@ -36,6 +36,7 @@ PURE = (
     "standalone/environment.py",
     "standalone/snapshot.py",
     "standalone/readiness.py",
+    "standalone/ownership.py",
     "standalone/views.py",
 )
 

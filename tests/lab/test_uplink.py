@@ -1,0 +1,241 @@
+"""Addresses on the uplink: neighbours find them, nothing starts from them, and others' stay as they are."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+from netns_lab.lab import Handle, Lab
+from netns_lab.probe import echo
+from netns_lab.topology import Family, multi
+
+from kproxy.kernel.uplink import Shown, Uplink
+from kproxy.model import parse_address
+from kproxy.problems import HostError
+from tests.support import FAMILIES
+
+pytestmark = pytest.mark.lab
+
+VIP: dict[Family, str] = {4: "192.168.77.100", 6: "fd77::100"}
+BOTH = [parse_address(VIP[family]) for family in FAMILIES]
+ELSEWHERE: dict[Family, str] = {4: "203.0.113.9", 6: "2001:db8::9"}
+
+
+@pytest.fixture
+def nodes() -> Iterator[Lab]:
+    """Two nodes without pods, and a client outside."""
+    with Lab(multi(2, 0)) as lab:
+        yield lab
+
+
+def ip(handle: Handle, *words: str) -> str:
+    done = handle.run(["ip", *words], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def on(handle: Handle, interface: str = "eth0") -> dict[str, dict[str, Any]]:
+    """The addresses of an interface, link-local ones aside, as `ip` lists them."""
+    (link,) = json.loads(ip(handle, "-j", "address", "show", "dev", interface))
+    return {a["local"]: a for a in link["addr_info"] if not a["local"].startswith("fe80")}
+
+
+def show(handle: Handle, *addresses: str, interface: str | None = None) -> Shown:
+    packed = [parse_address(address) for address in addresses]
+    return handle.inside(lambda: Uplink(interface).show(packed))
+
+
+def withdraw(handle: Handle, *keep: str) -> Shown:
+    packed = {parse_address(address) for address in keep}
+    return handle.inside(lambda: Uplink().withdraw(packed))
+
+
+def lines(shown: Shown) -> list[str]:
+    assert shown.warnings == ()
+    return [str(change) for change in shown.changes]
+
+
+def test_put_answering_and_taken_back(nodes: Lab) -> None:
+    node, client = nodes.node("n1"), nodes.client("outside")
+    before = on(node)
+    assert lines(show(node, *VIP.values())) == [
+        "+ address 192.168.77.100 on eth0",
+        "+ address fd77::100 on eth0",
+    ]
+    assert all(echo(client, address) for address in VIP.values())
+    assert on(node).keys() - before.keys() == set(VIP.values())
+    assert lines(show(node, *VIP.values())) == []
+    assert lines(withdraw(node, VIP[6])) == ["- address 192.168.77.100 on eth0"]
+    assert not echo(client, VIP[4], timeout=0.3)
+    assert echo(client, VIP[6])
+    assert lines(withdraw(node)) == ["- address fd77::100 on eth0"]
+    assert on(node) == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("via", ["gateway", "no gateway"])
+def test_nothing_starts_from_an_address(nodes: Lab, family: Family, via: str) -> None:
+    """Also where it was there before the interface's own address, or the route has no gateway."""
+    node = nodes.node("n1")
+    own = node.address(family)
+    show(node, VIP[family])
+    ip(node, f"-{family}", "address", "del", f"{own}/{24 if family == 4 else 64}", "dev", "eth0")
+    nodad = ["nodad"] if family == 6 else []
+    ip(node, f"-{family}", "address", "add", f"{own}/{24 if family == 4 else 64}", "dev", "eth0", *nodad)
+    gateway = ["via", nodes.client("outside").address(family)] if via == "gateway" else []
+    ip(node, f"-{family}", "route", "replace", "default", *gateway, "dev", "eth0")
+    for destination in (ELSEWHERE[family], nodes.client("outside").address(family)):
+        (route,) = json.loads(ip(node, "-j", "route", "get", destination))
+        assert route["prefsrc"] == own
+
+
+class Frame(NamedTuple):
+    source: bytes
+    content: bytes
+    """What follows the Ethernet header."""
+
+
+@contextmanager
+def frames(handle: Handle, kind: int, wanted: Callable[[bytes], bool]) -> Iterator[list[Frame]]:
+    """Those that come in by eth0 meanwhile, of an EtherType."""
+    found: list[Frame] = []
+    with handle.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind)) as sniffer:
+        sniffer.bind(("eth0", kind))
+        sniffer.settimeout(0.3)
+        done = threading.Event()
+
+        def listen() -> None:
+            while True:
+                try:
+                    frame = sniffer.recv(2048)
+                except TimeoutError:
+                    if done.is_set():
+                        return
+                    continue
+                if wanted(frame[14:]):
+                    found.append(Frame(frame[6:12], frame[14:]))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield found
+        finally:
+            done.set()
+            thread.join()
+
+
+def hardware(handle: Handle) -> bytes:
+    (link,) = json.loads(ip(handle, "-j", "link", "show", "dev", "eth0"))
+    return bytes.fromhex(link["address"].replace(":", ""))
+
+
+def test_gratuitous_arp_in_both_forms(nodes: Lab) -> None:
+    node, client = nodes.node("n1"), nodes.client("outside")
+    mac, vip = hardware(node), parse_address(VIP[4])
+    with frames(client, 0x0806, lambda arp: arp[14:18] == vip) as found:
+        show(node, VIP[4])
+    request = bytes.fromhex("0001 0800 06 04 0001") + mac + vip + bytes(6) + vip
+    reply = bytes.fromhex("0001 0800 06 04 0002") + mac + vip + mac + vip
+    assert [frame.content[:28] for frame in found] == [request, reply] * 3
+    assert {frame.source for frame in found} == {mac}
+    with frames(client, 0x0806, lambda arp: arp[14:18] == vip) as again:
+        show(node, VIP[4])
+    assert [frame.content[:28] for frame in again] == [request, reply], "one that is there already: once"
+
+
+def test_unsolicited_neighbour_advertisements(nodes: Lab) -> None:
+    node, client = nodes.node("n1"), nodes.client("outside")
+    mac, vip = hardware(node), parse_address(VIP[6])
+    with frames(client, 0x86DD, lambda packet: packet[40] == 136 and packet[48:64] == vip) as found:
+        show(node, VIP[6])
+    assert len(found) == 3
+    for frame in found:
+        assert frame.content[7] == 255, "the hop limit that proves a neighbour"
+        assert frame.content[8:24] == vip
+        assert frame.content[24:40] == parse_address("ff02::1")
+        assert frame.content[44:48] == bytes([0x20, 0, 0, 0]), "override, and neither router nor solicited"
+        assert frame.content[64:72] == bytes([2, 1]) + mac
+
+
+def neighbour(handle: Handle, address: str) -> bytes:
+    (entry,) = json.loads(ip(handle, "-j", "neighbour", "show", "to", address))
+    return bytes.fromhex(entry["lladdr"].replace(":", ""))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_client_follows_to_the_new_owner_at_once(nodes: Lab, family: Family) -> None:
+    """Its entry for the address was confirmed a moment ago: nothing but an announcement would change it."""
+    one, two, client = nodes.node("n1"), nodes.node("n2"), nodes.client("outside")
+    show(one, VIP[family])
+    assert echo(client, VIP[family])
+    assert neighbour(client, VIP[family]) == hardware(one)
+    withdraw(one)
+    assert neighbour(client, VIP[family]) == hardware(one)
+    show(two, VIP[family])
+    assert neighbour(client, VIP[family]) == hardware(two)
+    assert echo(client, VIP[family])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_address_of_somebody_else_stays(nodes: Lab, family: Family) -> None:
+    node = nodes.node("n1")
+    ip(node, "address", "add", f"{VIP[family]}/{26 if family == 4 else 64}", "dev", "eth0")
+    before = on(node)
+    shown = show(node, VIP[family])
+    assert shown.changes == ()
+    assert "configured here by somebody else" in shown.warnings[0]
+    assert node.inside(lambda: Uplink().foreign(BOTH)) == {parse_address(VIP[family])}
+    assert withdraw(node).changes == ()
+    assert on(node) == before
+
+
+def test_a_named_interface(nodes: Lab) -> None:
+    node = nodes.node("n1")
+    ip(node, "link", "add", "second", "type", "veth", "peer", "name", "end")
+    ip(node, "link", "set", "end", "up")
+    ip(node, "link", "set", "second", "up")
+    show(node, *VIP.values())
+    assert lines(show(node, *VIP.values(), interface="second")) == [
+        "+ address 192.168.77.100 on second",
+        "- address 192.168.77.100 on eth0",
+        "+ address fd77::100 on second",
+        "- address fd77::100 on eth0",
+    ]
+    assert on(node, "second").keys() == set(VIP.values())
+    assert not on(node).keys() & set(VIP.values())
+    with pytest.raises(HostError, match="There is no interface nonsense"):
+        show(node, VIP[4], interface="nonsense")
+
+
+def test_without_a_default_route_it_is_said(nodes: Lab) -> None:
+    node = nodes.node("n1")
+    ip(node, "route", "del", "default")
+    shown = show(node, *VIP.values())
+    assert [str(change) for change in shown.changes] == ["+ address fd77::100 on eth0"]
+    assert shown.warnings == (
+        "192.168.77.100 is put nowhere: no default route says where; --load-balancer-interface can",
+    )
+
+
+def test_the_preferred_one_of_two_default_routes(nodes: Lab) -> None:
+    node = nodes.node("n1")
+    ip(node, "link", "add", "second", "type", "veth", "peer", "name", "end")
+    ip(node, "link", "set", "end", "up")
+    ip(node, "link", "set", "second", "up")
+    ip(node, "route", "replace", "default", "via", "192.168.77.1", "metric", "200")
+    ip(node, "route", "del", "default", "metric", "0")
+    ip(node, "route", "add", "default", "dev", "second", "metric", "100")
+    assert lines(show(node, VIP[4])) == ["+ address 192.168.77.100 on second"]
+
+
+def test_what_the_kernel_refuses_is_said_and_the_rest_goes_on(nodes: Lab) -> None:
+    node = nodes.node("n1")
+    node.run(["sysctl", "-q", "-w", "net.ipv6.conf.eth0.disable_ipv6=1"], check=True)
+    shown = show(node, *VIP.values(), interface="eth0")
+    assert [str(change) for change in shown.changes] == ["+ address 192.168.77.100 on eth0"]
+    assert shown.warnings == ("fd77::100 cannot be put on eth0: Permission denied",)

@@ -1,0 +1,84 @@
+"""One owner for each address, and no address moves that does not have to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kproxy.decode import decode
+from kproxy.model import parse_address
+from kproxy.standalone.ownership import candidates, owner
+from tests.unit.make import as_json, manifest, name, service
+
+ADDRESSES = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
+NODES = st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=8, unique=True)
+
+
+@given(ADDRESSES, NODES, st.randoms(use_true_random=False))
+def test_every_node_comes_to_the_same_owner(address: bytes, nodes: list[str], chance: Random) -> None:
+    shuffled = list(nodes)
+    chance.shuffle(shuffled)
+    assert owner(address, nodes) == owner(address, shuffled)
+    assert owner(address, nodes) in nodes
+
+
+@given(st.lists(ADDRESSES, max_size=40), NODES)
+def test_a_node_that_goes_moves_only_its_own_addresses(addresses: list[bytes], nodes: list[str]) -> None:
+    for gone in nodes if len(nodes) > 1 else []:
+        rest = [node for node in nodes if node != gone]
+        for address in addresses:
+            before = owner(address, nodes)
+            assert before == gone or owner(address, rest) == before
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_each_node_has_its_share(count: int) -> None:
+    nodes = [f"node-{number}" for number in range(count)]
+    addresses = [parse_address(f"192.168.{n // 256}.{n % 256}") for n in range(7000)]
+    shares = Counter(owner(address, nodes) for address in addresses)
+    assert all(0.9 < shares[node] * count / len(addresses) < 1.1 for node in nodes), shares
+
+
+def test_the_owner_is_the_same_in_every_version() -> None:
+    """Nodes that are not upgraded at the same moment must agree: this is a format."""
+    owners = [owner(parse_address(f"192.168.77.{n}"), ["n1", "n2", "n3"]) for n in range(100, 110)]
+    assert owners == OWNERS
+
+
+OWNERS = ["n2", "n1", "n2", "n3", "n2", "n2", "n3", "n3", "n3", "n1"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "placed", "expected"),
+    [
+        ("Cluster", ["n1"], {"n1", "n2", "n3"}),
+        ("Local", ["n1", "n3"], {"n1", "n3"}),
+        ("Local", ["n3", "elsewhere", ""], {"n3"}),
+        ("Local", ["elsewhere"], {"n1", "n2", "n3"}),
+        ("Local", [], {"n1", "n2", "n3"}),
+    ],
+)
+def test_with_policy_local_it_is_a_node_that_has_an_endpoint(
+    policy: str, placed: list[str], expected: set[str]
+) -> None:
+    endpoints = [
+        {"addresses": [f"10.244.0.{n}"], "nodeName": node, "conditions": {"ready": False}}
+        for n, node in enumerate(placed)
+    ]
+    objects = [
+        service(type="LoadBalancer", externalTrafficPolicy=policy),
+        manifest(
+            "EndpointSlice",
+            metadata={"labels": {"kubernetes.io/service-name": "web"}},
+            addressType="IPv4",
+            ports=[{"port": 80}],
+            endpoints=endpoints,
+        ),
+    ]
+    state = decode(map(as_json, objects)).state
+    web = state.services[name("web")]
+    assert candidates(web, state.slices.get(web.name, ()), ["n1", "n2", "n3"]) == expected
