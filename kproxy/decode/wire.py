@@ -21,6 +21,7 @@ class Metadata(Wire):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creation_timestamp: str | None = None
+    resource_version: str | None = None
     deletion_timestamp: str | None = None
     uid: str | None = None
 
@@ -255,3 +256,47 @@ class RawList(Struct):
 
 class LoadedList(Struct):
     items: list[Any] | None = None
+
+
+class ListMeta(Wire):
+    resource_version: str | None = None
+    continue_: str | None = field(default=None, name="continue")
+
+
+class Page(Wire):
+    """One answer to a list request; its items stay text until each is decoded for itself."""
+
+    metadata: ListMeta
+    items: list[Raw] | None = None
+
+
+class WatchEvent(Wire):
+    """One line of a watch."""
+
+    type: str
+    object: Raw
+
+
+class Identity(Wire):
+    name: str | None = None
+    namespace: str | None = None
+    resource_version: str | None = None
+
+
+class Identified(Wire):
+    """An object of which only the identity matters: one that went or is wrong, or a bookmark."""
+
+    metadata: Identity
+
+
+class StatusDetails(Wire):
+    retry_after_seconds: int | None = None
+
+
+class Status(Wire):
+    """What the API server answers instead of what was asked for."""
+
+    code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    details: StatusDetails | None = None

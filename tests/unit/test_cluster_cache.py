@@ -1,0 +1,199 @@
+"""What is kept of a cluster, which services a change touches, and what is in doubt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kproxy.sources.cluster.cache import Cache
+from kproxy.sources.cluster.events import SERVICES, SLICES, TRIGGER, node_resource
+from tests.unit.cluster import LABEL, api_node, api_service, api_slice, change
+from tests.unit.make import name
+
+NODE = node_resource("n1")
+NO_PORT = {"ports": [{"port": 0}]}
+
+
+def put(cache: Cache, *contents: dict[str, Any], event: str = "MODIFIED") -> None:
+    for content in contents:
+        resource = SLICES if "addressType" in content else SERVICES if "spec" in content else NODE
+        cache.apply(change(resource, event, content))
+
+
+def delete(cache: Cache, *contents: dict[str, Any]) -> None:
+    put(cache, *contents, event="DELETED")
+
+
+def filled(*contents: dict[str, Any]) -> Cache:
+    """A cache that holds these, all taken."""
+    cache = Cache()
+    put(cache, *contents)
+    cache.take()
+    cache.take_triggers()
+    return cache
+
+
+def names_of(cache: Cache, service: str) -> list[str]:
+    return [member.name for member in cache.slices(name(service))]
+
+
+def test_nothing_is_pending_at_first() -> None:
+    cache = Cache()
+    assert not cache.pending
+    assert cache.take() == set()
+    assert (cache.service(name("web")), cache.slices(name("web")), cache.node) == (None, (), None)
+
+
+def test_a_service_and_its_slices_touch_it() -> None:
+    cache = Cache()
+    put(cache, api_service())
+    assert cache.pending
+    assert cache.take() == {name("web")}
+    assert not cache.pending
+    put(cache, api_slice("web-b"), api_slice("web-a"))
+    assert cache.take() == {name("web")}
+    assert names_of(cache, "web") == ["web-a", "web-b"]
+    assert list(cache.services()) == list(cache.all_slices()) == [name("web")]
+
+
+def test_slices_may_come_before_their_service() -> None:
+    cache = filled(api_slice())
+    assert names_of(cache, "web") == ["web-1"]
+    assert cache.service(name("web")) is None
+
+
+def test_what_is_as_it_was_touches_nothing() -> None:
+    cache = filled(api_service("web", 1), api_slice("web-1", "web", 1), api_node("n1", "here"))
+    put(cache, api_service("web", 2), api_slice("web-1", "web", 2), api_node("n1", "here", 2))
+    assert not cache.pending
+
+
+def test_a_slice_that_moves_touches_both_services() -> None:
+    cache = filled(api_slice("x-1", "old"))
+    put(cache, api_slice("x-1", "new"))
+    assert cache.take() == {name("old"), name("new")}
+    assert (names_of(cache, "old"), names_of(cache, "new")) == ([], ["x-1"])
+
+
+@pytest.mark.parametrize(
+    "content", [api_slice("web-1", None), api_slice(metadata={"labels": {}}), api_slice(addressType="FQDN")]
+)
+def test_a_slice_that_is_of_no_use_any_more_is_gone(content: dict[str, Any]) -> None:
+    cache = filled(api_slice())
+    put(cache, content)
+    assert cache.take() == {name("web")}
+    assert not cache.all_slices()
+
+
+def test_deleted_objects_are_gone_and_may_be_so_twice() -> None:
+    cache = filled(api_service(), api_slice(), api_node())
+    delete(cache, api_service(), api_slice(), api_node())
+    assert cache.take() == {name("web")}
+    assert (dict(cache.services()), dict(cache.all_slices()), cache.node) == ({}, {}, None)
+    delete(cache, api_service(), api_slice(), api_node())
+    assert not cache.pending
+
+
+def test_a_relist_takes_away_what_vanished_meanwhile_of_its_kind() -> None:
+    cache = filled(api_service("a"), api_service("b"), api_slice("a-1", "a"))
+    cache.retain("Service", {name("b")})
+    assert cache.take() == {name("a")}
+    assert (list(cache.services()), names_of(cache, "a")) == ([name("b")], ["a-1"])
+    cache.retain("EndpointSlice", set())
+    assert cache.take() == {name("a")}
+
+
+def test_the_node() -> None:
+    cache = Cache()
+    put(cache, api_node("n1", "here"))
+    assert cache.pending
+    assert cache.node_changed
+    assert cache.take() == set()
+    assert not cache.node_changed
+    assert cache.node is not None
+    assert cache.node.zone == "here"
+    cache.retain("Node", {name("n1")})
+    assert not cache.pending
+    cache.retain("Node", set())
+    assert (cache.node, cache.node_changed) == (None, True)
+
+
+def test_triggers_are_of_slices_that_changed() -> None:
+    cache = Cache()
+    first, second = ({"annotations": {TRIGGER: f"2026-11-22T10:00:0{n}Z"}} for n in (1, 2))
+    put(cache, api_slice(metadata=first))
+    put(cache, api_slice(metadata=second))  # the same endpoints
+    assert cache.take_triggers() == {name("web"): ["2026-11-22T10:00:01Z"]}
+    assert cache.take_triggers() == {}
+
+
+# --- objects that cannot be decoded ---
+
+
+def test_the_last_good_version_stays_in_force() -> None:
+    cache = filled(api_service(), api_slice())
+    good = cache.service(name("web"))
+    put(cache, api_service(**NO_PORT), api_slice("web-1", "web", 2, "nonsense"))
+    assert (cache.service(name("web")), names_of(cache, "web")) == (good, ["web-1"])
+    assert [problem.object for problem in cache.problems()] == [
+        "EndpointSlice default/web-1",
+        "Service default/web",
+    ]
+    assert not cache.in_doubt(name("web"))
+    put(cache, api_service(), api_slice())
+    assert cache.problems() == []
+    assert cache.service(name("web")) == good
+
+
+@pytest.mark.parametrize("content", [api_service(**NO_PORT), api_slice("web-1", "web", 2, "nonsense")])
+def test_without_a_good_version_the_service_is_in_doubt_until_it_has_one(content: dict[str, Any]) -> None:
+    repaired = api_slice() if "addressType" in content else api_service()
+    cache = filled()
+    put(cache, content)
+    assert cache.take() == {name("web")}
+    assert cache.in_doubt(name("web"))
+    assert not cache.in_doubt(name("other"))
+    put(cache, repaired)
+    assert not cache.in_doubt(name("web"))
+    assert cache.take() == {name("web")}
+
+
+def test_doubt_ends_when_the_object_is_gone() -> None:
+    cache = filled(api_service(**NO_PORT), api_slice("web-1", "web", 1, "nonsense"))
+    delete(cache, api_service(**NO_PORT))
+    assert cache.in_doubt(name("web"))
+    assert cache.take() == {name("web")}
+    cache.retain("EndpointSlice", set())
+    assert not cache.in_doubt(name("web"))
+    assert cache.take() == {name("web")}
+    assert cache.problems() == []
+
+
+def test_a_wrong_slice_that_moves_puts_its_new_service_in_doubt() -> None:
+    cache = filled(api_slice("x-1", "old"))
+    put(cache, api_slice("x-1", "new", 2, "nonsense"))
+    assert names_of(cache, "old") == ["x-1"]
+    assert cache.in_doubt(name("new"))
+    put(cache, api_slice("x-1", "newer", 3, "nonsense"))
+    assert cache.take() == {name("new"), name("newer")}
+    assert not cache.in_doubt(name("new"))
+
+
+def test_a_service_that_was_held_back_by_doubt_is_touched_when_it_ends() -> None:
+    """A slice that does not even say of what it is: all of its namespace is in doubt."""
+    wrong = api_slice("x-1", metadata={"labels": {LABEL: 5}})
+    cache = filled(api_service("web"), wrong)
+    delete(cache, api_service("web"))
+    assert cache.take() == {name("web")}
+    assert cache.in_doubt(name("web"))
+    delete(cache, wrong)
+    assert cache.take() == {name("web")}
+
+
+def test_a_wrong_node_is_a_problem_and_puts_nothing_in_doubt() -> None:
+    cache = filled(api_node("n1", "here"))
+    put(cache, {"metadata": {"name": "n1", "labels": 5}})
+    assert len(cache.problems()) == 1
+    assert cache.node is not None
+    assert not cache.in_doubt(name("web"))
