@@ -1,8 +1,8 @@
 """`make demo`: the book chapter's services in a lab on this machine, with a report of what packets did.
 
-A node, three kubia pods, a client pod and a client outside come up in namespaces; the two
-web servers that external-service leads to stand in as hosts of the lab, too. `kproxy sync`
-programs the chapter's manifests on the node, and then everything is asked, not assumed.
+A node, three kubia pods, a client pod and a client outside come up in namespaces, and two
+web servers with the addresses that external-service leads to. `kproxy sync` programs
+the chapter's manifests on the node, and then everything is asked, not assumed.
 Exit status 1 if an answer is not what the chapter says.
 """
 
@@ -25,7 +25,7 @@ from rich.table import Table
 from netns_lab.lab import Lab
 from netns_lab.manifests import as_list, pod_manifests
 from netns_lab.probe import Outcome, echo, http_get, many
-from netns_lab.topology import POD_NETWORK, Port, Topology, chapter, lab_pod
+from netns_lab.topology import POD_NETWORK, Client, Port, Topology, chapter
 
 MANIFESTS = Path(__file__).with_name("chapter")
 SERVICE_CIDRS = "10.66.0.0/16,fd00:10:66::/112"
@@ -45,11 +45,12 @@ class Check:
 
 def topology() -> Topology:
     """The chapter's cluster, and two hosts with the addresses of the external service."""
-    result = chapter()
-    for number, address in enumerate(EXTERNAL, start=20):
-        host = lab_pod(f"external-{number - 19}", 1, number, ports=(Port("http", 80),))
-        result = result.with_pod(replace(host, v4=address))
-    return result
+    cluster = chapter()
+    external = (
+        Client(f"external-{number}", v4=address, v6=f"fd77::20{number}", ports=(Port("http", 80),))
+        for number, address in enumerate(EXTERNAL, start=1)
+    )
+    return replace(cluster, clients=(*cluster.clients, *external))
 
 
 class Demo:
@@ -66,9 +67,7 @@ class Demo:
 
     def kproxy(self, verb: str) -> str:
         """Run kproxy on the node with the chapter's manifests and the lab's pods; what it printed."""
-        pods = [
-            p for p in pod_manifests(self.lab.topology) if not p["metadata"]["name"].startswith("external")
-        ]
+        pods = pod_manifests(self.lab.topology)
         command = [
             *(sys.executable, "-m", "kproxy", verb, "-f", str(MANIFESTS), "-f", "-"),
             *("--state-dir", self.state, "--node-name", "n1"),

@@ -249,10 +249,14 @@ class Lab:
             self._make_host(client.name)
             first = topology.node(client.via) if client.via else topology.nodes[0]
             self._join_lan(client, topology.addresses(first))
+            elsewhere = {f: own for f, own in topology.addresses(client).items() if not wire.on_lan(own)}
+            for node in topology.nodes:
+                wire.reach_on_lan(namespace(node.name), elsewhere)
         for pod in topology.pods:
             self._make_pod(pod)
-        for pod in topology.pods:
-            self._serve(pod)
+        servers: tuple[Pod | Client, ...] = (*topology.pods, *topology.clients)
+        for server in servers:
+            self._serve(server)
 
     def _make_host(self, name: str, forwards: bool = False) -> None:
         namespace = self._up.namespace(name)
@@ -271,12 +275,12 @@ class Lab:
             namespace = self._up.namespace
             wire.join_pod(namespace(pod.node), namespace(pod.name), pod.name, self.topology.addresses(pod))
 
-    def _serve(self, pod: Pod) -> None:
+    def _serve(self, host: Pod | Client) -> None:
         self._running.do(
             serve={
-                "pod": pod.name,
-                "namespace": self._up.namespace(pod.name),
-                "addresses": self.topology.listens_on(pod),
-                "ports": [asdict(port) for port in pod.ports],
+                "pod": host.name,
+                "namespace": self._up.namespace(host.name),
+                "addresses": self.topology.listens_on(host),
+                "ports": [asdict(port) for port in host.ports],
             }
         )

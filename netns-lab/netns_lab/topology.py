@@ -22,6 +22,8 @@ LAN_GATEWAY: dict[Family, str] = {4: "192.168.77.1", 6: "fd77::1"}
 
 LOCALHOST: dict[Family, str] = {4: "127.0.0.1", 6: "::1"}
 
+LAN: dict[Family, str] = {4: "192.168.77.0/24", 6: "fd77::/64"}
+
 POD_NETWORK: dict[Family, str] = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}
 """What the nodes' pod ranges are cut from: the cluster CIDRs."""
 
@@ -31,7 +33,7 @@ KUBIA_NAMES = ("kubia-4bv25", "kubia-7sd67", "kubia-zhg6k")
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A named port a pod serves: HTTP on tcp, an echo on udp; ``text`` is added to what HTTP answers.
+    """A named port that is served: HTTP on tcp, an echo on udp; ``text`` is added to what HTTP answers.
 
     With ``to_https``, HTTP sends its clients to the same address by https (301).
     """
@@ -73,12 +75,16 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A host on the LAN that is no node; ``via`` names the node it routes through (default: the first)."""
+    """A host on the LAN that is no node; ``via`` names the node it routes through (default: the first).
+
+    It may have an address from elsewhere, and ports that it serves, as a host on the internet would.
+    """
 
     name: str
     v4: str
     v6: str
     via: str = ""
+    ports: tuple[Port, ...] = ()
 
 
 Host = Node | Pod | Client
@@ -145,10 +151,10 @@ class Topology:
         both: dict[Family, str] = {4: node.pod_cidr_v4, 6: node.pod_cidr_v6}
         return {family: both[family] for family in self.families}
 
-    def listens_on(self, pod: Pod) -> list[str]:
-        """The addresses a pod's servers are bound to."""
-        own = self.addresses(pod)
-        return [LOCALHOST[family] if pod.localhost_only else own[family] for family in self.families]
+    def listens_on(self, owner: Pod | Client) -> list[str]:
+        """The addresses its servers are bound to."""
+        alone = isinstance(owner, Pod) and owner.localhost_only
+        return [LOCALHOST[f] if alone else own for f, own in self.addresses(owner).items()]
 
     def with_pod(self, pod: Pod) -> "Topology":
         return replace(self, pods=(*self.pods, pod))
@@ -167,12 +173,14 @@ class Topology:
         """The topology whose ``asdict`` went through JSON."""
         return cls(
             nodes=tuple(Node(**node) for node in plain["nodes"]),
-            pods=tuple(
-                Pod(**{**pod, "ports": tuple(Port(**port) for port in pod["ports"])}) for pod in plain["pods"]
-            ),
-            clients=tuple(Client(**client) for client in plain["clients"]),
+            pods=tuple(Pod(**_with_ports(pod)) for pod in plain["pods"]),
+            clients=tuple(Client(**_with_ports(client)) for client in plain["clients"]),
             families=tuple(plain["families"]),
         )
+
+
+def _with_ports(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {**plain, "ports": tuple(Port(**port) for port in plain["ports"])}
 
 
 def _is_address(text: str, family: Family) -> bool:

@@ -16,13 +16,14 @@ sending through the node it was told to.
 import os
 import socket
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from zlib import crc32
 
 from pyroute2 import IPRoute
 
 from netns_lab import netns
-from netns_lab.topology import LAN_GATEWAY, Family
+from netns_lab.topology import LAN, LAN_GATEWAY, Family
 
 GATEWAY: dict[Family, str] = {4: "169.254.1.1", 6: "fe80::1"}
 GATEWAY_MAC = "ee:ee:ee:ee:ee:ee"
@@ -108,11 +109,30 @@ def join_lan(namespace: str, lan: str, host: str, addresses: Addresses, default_
     def at_host(ip: IPRoute) -> None:
         index = _up(ip, "eth0")
         for family, address in addresses.items():
-            _add_address(ip, index, address, LAN_BITS[family])
+            if on_lan(address):
+                _add_address(ip, index, address, LAN_BITS[family])
+            else:
+                _add_address(ip, index, address, HOST_BITS[family])
+                _add_link_route(ip, family, LAN[family], index)
             _add_route(ip, family, ANYWHERE[family], gateway=default_via[family])
 
     _netlink(lan, at_lan)
     _netlink(namespace, at_host)
+
+
+def on_lan(address: str) -> bool:
+    return any(ip_address(address) in ip_network(network) for network in LAN.values())
+
+
+def reach_on_lan(namespace: str, addresses: Addresses) -> None:
+    """In a node: these addresses from elsewhere are on the LAN."""
+
+    def work(ip: IPRoute) -> None:
+        for family, address in addresses.items():
+            index = ip.link_lookup(ifname="eth0")[0]
+            _add_link_route(ip, family, f"{address}/{HOST_BITS[family]}", index)
+
+    _netlink(namespace, work)
 
 
 def route_to(namespace: str, destinations: Addresses, via: Addresses) -> None:
@@ -143,7 +163,7 @@ def join_pod(node: str, pod: str, name: str, addresses: Addresses) -> None:
                 "add", family=AF[family], dst=gateway, lladdr=GATEWAY_MAC, ifindex=index, state=NUD_PERMANENT
             )
             if family == 4:
-                _add_route(ip, family, f"{gateway}/32", oif=index, scope=RT_SCOPE_LINK)
+                _add_link_route(ip, family, f"{gateway}/32", index)
             _add_route(ip, family, ANYWHERE[family], gateway=gateway, oif=index)
 
     _netlink(node, at_node)
@@ -179,6 +199,11 @@ def _up(ip: IPRoute, name: str) -> int:
 
 def _add_address(ip: IPRoute, index: int, address: str, bits: int) -> None:
     ip.addr("add", index=index, address=address, prefixlen=bits, flags=IFA_F_NODAD if ":" in address else 0)
+
+
+def _add_link_route(ip: IPRoute, family: Family, destination: str, index: int) -> None:
+    scope = {"scope": RT_SCOPE_LINK} if family == 4 else {}  # else it can lead to no gateway
+    _add_route(ip, family, destination, oif=index, **scope)
 
 
 def _add_route(ip: IPRoute, family: Family, destination: str, **rest: str | int) -> None:

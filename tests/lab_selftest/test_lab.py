@@ -18,7 +18,7 @@ import pytest
 from netns_lab import netns, processes, registry
 from netns_lab.lab import Handle, Lab
 from netns_lab.probe import Outcome, echo, http_get, many, udp_ask
-from netns_lab.topology import LOCALHOST, Family, Pod, Port, chapter, lab_pod, multi, single
+from netns_lab.topology import LOCALHOST, Client, Family, Pod, Port, chapter, lab_pod, multi, single
 
 pytestmark = pytest.mark.lab
 
@@ -177,6 +177,17 @@ def test_one_family_alone() -> None:
         pod = lab.pod("pod-1")
         assert list(pod.addresses) == [6]
         assert http_get(lab.client("outside"), pod.address(6), 8080).pod == "pod-1"
+
+
+@both_families
+def test_a_host_from_elsewhere_serves(family: Family) -> None:
+    web = Client("web", "13.250.94.254", "2001:db8::1", via="n2", ports=(Port("http", 80),))
+    topology = multi(2, 1)
+    with Lab(replace(topology, clients=(*topology.clients, web))) as lab:
+        there = lab.client("web").address(family)
+        for asker in (lab.pod("n1-pod-1"), lab.pod("n2-pod-1"), lab.node("n1"), lab.client("outside")):
+            reply = http_get(asker, there, 80)
+            assert (reply.pod, reply.client) == ("web", asker.address(family))
 
 
 # A lab can change while it is up
