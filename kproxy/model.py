@@ -303,6 +303,8 @@ class Pod(Struct, frozen=True):
     ready: bool
     terminating: bool
     node: str
+    host_network: bool = False
+    """It has its node's addresses, and none of its own."""
     service_links: bool = True
     """enableServiceLinks: whether its environment names the services of its namespace."""
     phase: str = ""

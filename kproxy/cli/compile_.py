@@ -55,18 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     if arguments.nft_version < OLDEST:
         raise UsageError(f"kproxy's rules need nft {dotted(OLDEST)} or later.")
-    state, outcome = options.resolve_input(arguments)
-    options.print_problems(outcome.problems)
+    given = options.snapshot(arguments)
+    options.print_problems(given.problems)
     stateless = arguments.nft_version < IPV6_AFFINITY
-    chosen = options.dataplane_options(arguments, state)._replace(stateless_ipv6_affinity=stateless)
+    chosen = options.dataplane_options(arguments, given.state)._replace(stateless_ipv6_affinity=stateless)
     print(f"# Written by `kproxy compile` for nft {dotted(arguments.nft_version)} and later.")
     if stateless:
         print(f"# nft before {dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here")
         print("# they are spread by a hash of their address, so some move when endpoints change.")
     for family in Family:
-        desired = compile_frontends(outcome.frontends, family)
+        desired = compile_frontends(given.frontends, family)
         if stateless and family is Family.IPV6:
             desired.elements["affinity-rules"].clear()
         elements = place_all(*desired)
         sys.stdout.write("\n" + render_replacement(skeleton(family, chosen, shapes(elements)), elements))
-    return 1 if outcome.problems else 0
+    return 1 if given.problems else 0

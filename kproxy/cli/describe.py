@@ -1,4 +1,4 @@
-"""`kproxy describe`: one service or its endpoints at length. Needs no root and changes nothing."""
+"""`kproxy describe`: one service or its endpoints at length. Changes nothing."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "describe",
         help="show one service, or its endpoints, at length",
         description="Show a service as kubectl does, then its frontends on this node with what each leads "
-        "to, and what is wrong with it; or its endpoints. Allocations under --state-dir are used, not "
-        "changed.",
+        "to, and what is wrong with it; or its endpoints: as the running kproxy knows them, or with -f as "
+        "manifests say. Allocations under --state-dir are used, not changed.",
     )
     parser.add_argument(
         "kind", metavar="KIND", type=canonical(OBJECTS), help="service (svc) or endpoints (ep)"
     )
     parser.add_argument("name", metavar="NAME", help="of the service")
     add_namespace(parser)
-    options.add_input(parser)
-    options.add_node(parser)
+    options.add_view(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
-    state, outcome = options.resolve_input(arguments)
-    objects = views.objects(state, outcome.services)
+    given = options.snapshot(arguments)
+    objects = views.objects(given)
     kind, wanted = KINDS[arguments.kind], NamespacedName(arguments.namespace, arguments.name)
     known = {kind.name(item): item for item in kind.select(objects)}
     if wanted not in known:
-        options.print_problems(outcome.problems)
+        options.print_problems(given.problems)
         raise KproxyError(not_found(arguments.kind, wanted, known))
     about = f"{OBJECTS[arguments.kind]} {wanted}"
-    own = [problem for problem in outcome.problems if problem.object == about]
-    options.print_problems(problem for problem in outcome.problems if problem.object != about)
+    failures = [failure for failure in given.last_errors if failure.object in (about, "")]
+    own = [problem for problem in given.problems if problem.object == about]
+    options.print_problems(problem for problem in given.problems if problem.object != about)
     if arguments.kind == "services":
-        print(describe_service(known[wanted], objects, outcome.frontends, map(_text, own)), end="")
+        print(describe_service(known[wanted], objects, given.frontends, map(_text, own), failures), end="")
     else:
         print(describe_endpoints(known[wanted], map(_text, own)), end="")
-    return 1 if outcome.problems else 0
+    return 1 if given.problems else 0
 
 
 def _text(problem: Problem) -> str:

@@ -48,9 +48,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = verbs.add_parser(
         "env",
         help="print the environment variables that a pod has for services",
-        description="Print the environment variables that a kubelet gives a pod of the input for the "
-        "services of its namespace, and for the service kubernetes of namespace default. Allocations "
-        "under --state-dir are used, not changed.",
+        description="Print the environment variables that a kubelet gives a pod for the services of its "
+        "namespace, and for the service kubernetes of namespace default: as the running kproxy knows them, "
+        "or with -f as manifests say. Allocations under --state-dir are used, not changed.",
     )
     parser.add_argument("pod", metavar="POD", help="the pod's name, or NAMESPACE/NAME")
     parser.add_argument("-n", "--namespace", metavar="NAME", help="the pod's namespace (default: default)")
@@ -60,7 +60,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         default="export",
         help="for a shell, for `docker run --env-file`, or as a JSON object (default: %(default)s)",
     )
-    options.add_input(parser)
+    options.add_view(parser)
     parser.set_defaults(run=run)
 
 
@@ -73,7 +73,7 @@ def pod_name(text: str, namespace: str | None) -> NamespacedName:
 
 
 def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
-    """The pod of that name; an error that names it if the input has none."""
+    """The pod of that name; an error that names it if there is none."""
     elsewhere = []
     for pod in pods:
         if pod.name == wanted:
@@ -81,14 +81,14 @@ def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
         if pod.name.name == wanted.name:
             elsewhere.append(str(pod.name))
     hint = f"There is {', '.join(sorted(elsewhere))}." if elsewhere else ""
-    raise KproxyError(f"no Pod {wanted} in the input.", hint)
+    raise KproxyError(f"there is no Pod {wanted}.", hint)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     wanted = pod_name(arguments.pod, arguments.namespace)
-    state, allocated, problems = options.allocate_input(arguments)
-    options.print_problems(problems)
-    variables = environment(allocated.services.values(), find_pod(state.pods, wanted))
+    given = options.snapshot(arguments)
+    options.print_problems(given.problems)
+    variables = environment(given.services.values(), find_pod(given.state.pods, wanted))
     print(FORMATS[arguments.format](variables), end="")
-    return 1 if problems else 0
+    return 1 if given.problems else 0

@@ -1,4 +1,4 @@
-"""`kproxy get`: the objects of the manifests in kubectl's tables. Needs no root and changes nothing."""
+"""`kproxy get`: objects in kubectl's tables. Changes nothing, and needs root only to ask a running kproxy."""
 
 from __future__ import annotations
 
@@ -93,8 +93,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = verbs.add_parser(
         "get",
         help="list services, endpoints, pods or endpointslices",
-        description="List objects of the manifests as kubectl does, with what they would be given:\n"
-        "addresses, node ports, endpoints. Allocations under --state-dir are used, not changed.",
+        description="List objects as kubectl does, with what they are given: addresses, node ports,\n"
+        "endpoints. They are those of the running kproxy, or with -f those of manifests; allocations\n"
+        "under --state-dir are used, not changed.",
         epilog=OUTPUTS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -110,7 +111,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "-o", "--output", metavar="FORMAT", choices=("wide", "yaml", "json", "name"), help="see below"
     )
-    options.add_input(parser)
+    options.add_view(parser)
     parser.set_defaults(run=run)
 
 
@@ -123,9 +124,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"-o {arguments.output} shows services and endpointslices, not {arguments.kind}.",
         )
-    state, allocated, problems = options.allocate_input(arguments)
-    options.print_problems(problems)
-    every = kind.select(views.objects(state, allocated.services))
+    given = options.snapshot(arguments)
+    options.print_problems(given.problems)
+    every = kind.select(views.objects(given))
     if arguments.names:
         wanted = {NamespacedName(arguments.namespace, name) for name in arguments.names}
         found = [item for item in every if kind.name(item) in wanted]
@@ -139,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in missing:
         error = not_found(arguments.kind, NamespacedName(arguments.namespace, name), known)
         print(f"kproxy: {error}", file=sys.stderr)
-    return 1 if problems or missing else 0
+    return 1 if given.problems or missing else 0
 
 
 def not_found(kind: str, wanted: NamespacedName, known: Iterable[NamespacedName]) -> str:

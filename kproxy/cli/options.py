@@ -16,8 +16,10 @@ from kproxy.model import Address, ClusterState, Network, Node, family_of, networ
 from kproxy.problems import Problem, UsageError
 from kproxy.resolve.frontends import merged
 from kproxy.sources.files import read_documents
-from kproxy.standalone.allocate import Allocated, Ranges, allocate
-from kproxy.standalone.control_plane import Outcome, resolve
+from kproxy.standalone.allocate import Ranges
+from kproxy.standalone.channel import fetch
+from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.snapshot import Snapshot
 from kproxy.standalone.store import Store
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
@@ -69,16 +71,24 @@ def port_range(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def add_input(parser: argparse.ArgumentParser) -> None:
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """What `snapshot` reads."""
+    add_input(parser, required=False)
+    add_node(parser)
+
+
+def add_input(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Where objects come from, and what a control plane would know."""
+    default = "" if required else "; without, the running kproxy is asked, and no other flag of these counts"
     group = parser.add_argument_group("input")
     group.add_argument(
         "-f",
         "--filename",
         metavar="PATH",
         action="append",
-        required=True,
-        help="file or folder of YAML or JSON manifests, - for standard input; may be given several times",
+        required=required,
+        help="file or folder of YAML or JSON manifests, - for standard input; may be given several "
+        f"times{default}",
     )
     group.add_argument(
         "--state-dir",
@@ -204,19 +214,18 @@ def read_input(arguments: argparse.Namespace) -> Decoded:
     return decoded._replace(problems=unread + decoded.problems)
 
 
-def allocate_input(arguments: argparse.Namespace) -> tuple[ClusterState, Allocated, list[Problem]]:
-    """The input with its addresses and node ports, and all its problems; --state-dir is read, not changed."""
+def snapshot(arguments: argparse.Namespace) -> Snapshot:
+    """What is to be shown: the manifests as this node would serve them, else what the kproxy knows that runs.
+
+    --state-dir is read, not changed.
+    """
+    if arguments.filename is None:
+        return fetch(arguments.state_dir)
     decoded = read_input(arguments)
     held = Store(arguments.state_dir).load()
-    allocated = allocate(decoded.state.services.values(), held, ranges(arguments), decoded.doubt.covers)
-    return decoded.state, allocated, decoded.problems + allocated.problems
-
-
-def resolve_input(arguments: argparse.Namespace) -> tuple[ClusterState, Outcome]:
-    """The input as this node would serve it; --state-dir is read, not changed."""
-    decoded = read_input(arguments)
-    held = Store(arguments.state_dir).load()
-    return decoded.state, resolve(decoded, held, ranges(arguments), node(arguments, decoded.state))
+    own = node(arguments, decoded.state)
+    outcome = resolve(decoded, held, ranges(arguments), own)
+    return Snapshot(decoded.state, outcome.services, outcome.frontends, outcome.problems, own)
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

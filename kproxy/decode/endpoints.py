@@ -18,6 +18,7 @@ from kproxy.decode.fields import (
     unicast_address,
 )
 from kproxy.model import (
+    Address,
     ClusterNode,
     ContainerCounts,
     Endpoint,
@@ -141,24 +142,33 @@ def _gates_open(gates: Iterable[wire.ReadinessGate], conditions: Iterable[wire.P
     return {gate.condition_type for gate in gates} <= {c.type for c in conditions if c.status == "True"}
 
 
+def _addresses(path: str, single: str | None, several: list[wire.IP] | None) -> tuple[Address, ...]:
+    texts = [(path, single)] if single else []
+    texts += [(f"{path}s[{index}].ip", entry.ip) for index, entry in enumerate(several or [])]
+    return tuple(dict.fromkeys(unicast_address(path, text) for path, text in texts))
+
+
 def pod(source: str, given: wire.Pod) -> list[Pod]:
     """A Pod without any Ready condition (a manifest written by hand) counts as ready, until it is probed."""
     name = object_name(given.metadata)
     spec, status = given.spec or wire.PodSpec(), given.status or wire.PodStatus()
     if status.phase in ("Succeeded", "Failed"):
         return []
-    texts = [("status.podIP", status.pod_ip)] if status.pod_ip else []
-    texts += [(f"status.podIPs[{i}].ip", pod_ip.ip) for i, pod_ip in enumerate(status.pod_ips or [])]
+    host_network = spec.host_network is True
+    addresses = _addresses("status.podIP", status.pod_ip, status.pod_ips)
+    if host_network and not addresses:
+        addresses = _addresses("status.hostIP", status.host_ip, status.host_ips)
     members = containers(spec)
     pod = Pod(
         name=name,
         origin=origin(source, given.metadata),
         labels=given.metadata.labels or {},
-        addresses=tuple(dict.fromkeys(unicast_address(path, text) for path, text in texts)),
+        addresses=addresses,
         ports=tuple(port for container in members for port in container.ports if port.name),
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
         terminating=given.metadata.deletion_timestamp is not None,
         node=spec.node_name or "",
+        host_network=host_network,
         service_links=spec.enable_service_links is not False,
         phase=status.phase or "",
         counts=_counts(status.container_statuses),

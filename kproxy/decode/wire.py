@@ -203,9 +203,10 @@ class PodSpec(Wire):
     readiness_gates: list[ReadinessGate] | None = None
     node_name: str | None = None
     enable_service_links: bool | None = None
+    host_network: bool | None = None
 
 
-class PodIP(Wire):
+class IP(Wire):
     ip: str
 
 
@@ -222,7 +223,9 @@ class ContainerStatus(Wire):
 class PodStatus(Wire):
     phase: str | None = None
     pod_ip: str | None = field(default=None, name="podIP")
-    pod_ips: list[PodIP] | None = field(default=None, name="podIPs")
+    pod_ips: list[IP] | None = field(default=None, name="podIPs")
+    host_ip: str | None = field(default=None, name="hostIP")
+    host_ips: list[IP] | None = field(default=None, name="hostIPs")
     conditions: list[PodCondition] | None = None
     container_statuses: list[ContainerStatus] | None = None
 

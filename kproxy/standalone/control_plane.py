@@ -28,7 +28,7 @@ def resolve(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> 
     """Allocate, select and resolve; every problem of the input is in the outcome."""
     doubt = decoded.doubt
     allocated = allocate(decoded.state.services.values(), held, ranges, doubt.covers)
-    resolved = all_frontends(allocated.services.values(), all_slices(decoded.state), node)
+    resolved = all_frontends(allocated.services.values(), all_slices(decoded.state, node), node)
     return Outcome(
         allocated.services,
         resolved.frontends,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from kproxy.model import Backends, Frontend, Pod, Service, format_address, format_socket
 from kproxy.standalone.endpoints import PodIndex, resolve_ports
+from kproxy.standalone.snapshot import Failure
 from kproxy.standalone.views import (
     FAMILY_NAMES,
     NONE,
@@ -32,13 +33,23 @@ SHOWN = 10
 
 
 def describe_service(
-    service: Service, objects: Objects, frontends: Iterable[Frontend], problems: Iterable[str]
+    service: Service,
+    objects: Objects,
+    frontends: Iterable[Frontend],
+    problems: Iterable[str],
+    failures: Iterable[Failure] = (),
 ) -> str:
-    """`frontends` are those of all services; `problems` those of this one."""
+    """`frontends` are those of all services; `problems` and `failures` those of this one."""
     lines = [*_identity(service), *_ports(service, objects), *_policies(service)]
     mine = [row for f in frontends if f.owner.service == service.name for row in _frontend(f)]
     found = [*problems, *_unselected(service, objects)]
-    return table(lines, gap=2) + _section("Frontends", table(mine, gap=2)) + _section("Problems", found)
+    failed = table([(failure.time, failure.message) for failure in failures], gap=2)
+    return (
+        table(lines, gap=2)
+        + _section("Frontends", table(mine, gap=2))
+        + _section("Problems", found)
+        + (_section("Last Errors", failed) if failed else "")
+    )
 
 
 def _section(title: str, content: str | list[str]) -> str:

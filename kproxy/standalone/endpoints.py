@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from kproxy.model import (
     ClusterNode,
     ClusterState,
@@ -18,6 +20,7 @@ from kproxy.model import (
     EndpointSlice,
     Family,
     NamespacedName,
+    Node,
     Pod,
     Service,
     family_of,
@@ -96,12 +99,25 @@ def make_slices(
     )
 
 
-def all_slices(state: ClusterState) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
+def addressed(pods: Iterable[Pod], node: Node) -> list[Pod]:
+    """The pods; those of this node's own network that have no address get this node's.
+
+    A kubelet would have written it into their status. One that names no node runs here.
+    """
+    return [
+        replace(pod, addresses=node.addresses, node=node.name)
+        if pod.host_network and not pod.addresses and pod.node in ("", node.name)
+        else pod
+        for pod in pods
+    ]
+
+
+def all_slices(state: ClusterState, node: Node) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
     """The slices of every service: those given, else those that its selector makes."""
     slices = dict(state.slices)
     if not state.pods:
         return slices
-    index = PodIndex(state.pods)
+    index = PodIndex(addressed(state.pods, node))
     for service in state.services.values():
         if service.selector and service.name not in slices and service.type != "ExternalName":
             slices[service.name] = make_slices(

@@ -17,6 +17,7 @@ from msgspec import Struct
 from kproxy import __version__
 from kproxy.model import ClusterState, Frontend, NamespacedName, Network, Node, Service
 from kproxy.problems import KproxyError, Problem
+from kproxy.standalone.readiness import PodReadiness
 
 _GREETING = b"kproxy "
 
@@ -35,6 +36,7 @@ class Snapshot(Struct, frozen=True):
     """Everything that can be shown, of one moment."""
 
     state: ClusterState
+    """Its pods as ready as their probes found them."""
     services: dict[NamespacedName, Service]
     """With the addresses and node ports that are theirs."""
     frontends: list[Frontend]
@@ -42,6 +44,8 @@ class Snapshot(Struct, frozen=True):
     problems: list[Problem]
     """Of the input, and of what was made of it."""
     node: Node
+    readiness: dict[NamespacedName, PodReadiness] | None = None
+    """Of pods that are probed here; None where no kproxy runs that could."""
     last_errors: tuple[Failure, ...] = ()
     """What is programmed may be older than the rest because of these."""
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from kproxy.decode.service import CONSISTENT_HASH, PROXY_NAME_LABEL, WEIGHTS
 from kproxy.model import (
-    ClusterState,
     Endpoint,
     EndpointSlice,
     Family,
@@ -23,7 +22,8 @@ from kproxy.model import (
     format_address,
     format_socket,
 )
-from kproxy.standalone.endpoints import all_slices
+from kproxy.standalone.endpoints import addressed, all_slices
+from kproxy.standalone.snapshot import Snapshot
 
 Age: TypeAlias = Callable[[str], str]
 """A creationTimestamp ("" if there is none) as the cell of a table."""
@@ -57,10 +57,11 @@ class Objects(NamedTuple):
     """Services whose endpoints the input gives, so that selectors do not count."""
 
 
-def objects(state: ClusterState, services: Mapping[NamespacedName, Service]) -> Objects:
-    """All that `state` has; `services` are those to which everything was allocated."""
-    known = {**state.services, **services}
-    slices = all_slices(state)
+def objects(given: Snapshot) -> Objects:
+    """All that there is, with what was allocated where something was."""
+    state = given.state
+    known = {**state.services, **given.services}
+    slices = all_slices(state, given.node)
     for name in slices.keys() - state.slices.keys():
         slices[name] = _of_its_families(known[name], slices[name])
     selecting = {s.name for s in known.values() if s.selector and s.type != "ExternalName"}
@@ -70,7 +71,7 @@ def objects(state: ClusterState, services: Mapping[NamespacedName, Service]) -> 
         [known[name] for name in sorted(known)],
         [_endpoints_view(name, known.get(name), slices.get(name, ())) for name in names],
         sorted(every, key=lambda slice_: (slice_.service.namespace, slice_.name)),
-        sorted(state.pods, key=lambda pod: pod.name),
+        sorted(addressed(state.pods, given.node), key=lambda pod: pod.name),
         frozenset(state.slices),
     )
 

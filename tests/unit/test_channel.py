@@ -17,15 +17,17 @@ from typing import cast
 import pytest
 
 import kproxy
-from kproxy.model import Node
+from kproxy.cli import main
+from kproxy.model import NamespacedName, Node
 from kproxy.problems import KproxyError, StateError
 from kproxy.standalone.allocate import Ranges
 from kproxy.standalone.channel import SOCKET, fetch, serve
 from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.readiness import ContainerReadiness, Event, PodReadiness
 from kproxy.standalone.snapshot import Failure, Snapshot, decode, encode
 from tests.unit.make import NODE, decoded
 
-OBJECTS = """
+OBJECTS = """---
 {apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {podCIDRs: [10.244.0.0/24, "fd00::/64"]}}
 ---
 apiVersion: v1
@@ -44,7 +46,11 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.1}, {hostname: example.org}]}}
 apiVersion: v1
 kind: Pod
 metadata: {name: a, labels: {app: web}}
-spec: {nodeName: n1, containers: [{ports: [{name: http, containerPort: 8080}]}]}
+spec:
+  nodeName: n1
+  containers:
+    - {name: main, ports: [{name: http, containerPort: 8080}], readinessProbe: {httpGet: {port: http}}}
+    - {name: more, readinessProbe: {exec: {command: [ls]}}}
 status: {podIPs: [{ip: 10.244.0.7}, {ip: "fd00::7"}], containerStatuses: [{ready: true, restartCount: 2}]}
 ---
 apiVersion: v1
@@ -66,8 +72,16 @@ def snapshot(services: int = 0) -> Snapshot:
     found = decoded(OBJECTS + more)
     outcome = resolve(found, {}, RANGES, NODE)
     failure = Failure("2026-01-05T09:31:00Z", "Service default/web", "no such device")
+    event = Event("Unhealthy", "Readiness probe failed: 500", 3, 1.0, 2.5)
+    container = ContainerReadiness("main", run=-3, events=(event,))
     return Snapshot(
-        found.state, outcome.services, outcome.frontends, outcome.problems, NODE, last_errors=(failure,)
+        found.state,
+        outcome.services,
+        outcome.frontends,
+        outcome.problems,
+        NODE,
+        readiness={NamespacedName("default", "a"): PodReadiness(False, (container,))},
+        last_errors=(failure,),
     )
 
 
@@ -216,3 +230,39 @@ def test_another_user(tmp_path: Path) -> None:
 def test_messages_that_cannot_be_read(change: Callable[[bytes], bytes], complaint: str) -> None:
     with pytest.raises(KproxyError, match=complaint):
         decode(change(encode(snapshot())))
+
+
+COMMANDS = ["get svc", "get pods -o wide", "get endpointslices -o yaml", "describe svc web", "env a"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_manifests_a_command_shows_what_the_running_kproxy_knows(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same as with them, and what went wrong last."""
+    given = snapshot()
+    state = ["--state-dir", str(tmp_path)]
+
+    assert serving(tmp_path, lambda: given, lambda: main([*command.split(), *state])) == 1
+    live, complaint = capsys.readouterr()
+    assert "Service default/wrong: spec.ports[0].port: 0 is not a port" in complaint
+
+    (tmp_path / "in.yaml").write_text(OBJECTS)
+    node = ["--node-name", NODE.name, "--node-ip", "192.0.2.1,2001:db8::1"]
+    flags = ["-f", str(tmp_path / "in.yaml"), "--service-cidr", "10.96.0.0/12,fd00:96::/112", *node]
+    assert main([*command.split(), *state, *flags]) == 1
+    named = capsys.readouterr().out
+    if command.startswith("describe"):
+        named += "Last Errors:\n  2026-01-05T09:31:00Z  no such device\n"
+    assert live == named
+    assert named.count("\n") > 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_manifests_and_without_a_running_kproxy(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--state-dir", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("kproxy: no -f given, and no kproxy run answers at ")

@@ -49,7 +49,6 @@ as_nobody = pytest.mark.skipif(not nobody_can_run(), reason="needs root, and a t
         ("compile -f x --service-node-port-range 80", "is not FIRST-LAST within 1-65535"),
         ("compile -f x --nft-version new", "is not a version such as 1.0.6"),
         ("env -f x", "the following arguments are required: POD"),
-        ("env a", "the following arguments are required: -f/--filename"),
         ("env a -f x --format yaml", "invalid choice: 'yaml'"),
         ("cleanup -f x", "unrecognized arguments: -f x"),
     ],

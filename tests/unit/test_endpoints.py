@@ -27,7 +27,7 @@ from kproxy.model import (
 )
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 from kproxy.resolve.maglev import SLOTS
-from kproxy.standalone.endpoints import all_slices
+from kproxy.standalone.endpoints import addressed, all_slices
 from tests.unit.make import manifest, name, service
 
 
@@ -49,6 +49,7 @@ def pod(
     )
 
 
+NODE = Node("n1", addresses=(parse_address("192.0.2.1"), parse_address("2001:db8::1")))
 GONE: dict[str, Any] = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 TWO = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2")]
 
@@ -59,8 +60,8 @@ def served(*objects: dict[str, Any], family: Family = Family.IPV4, **spec: Any) 
     result = decode(Document("f", content) for content in (selected, *objects))
     assert result.problems == []
     selecting = result.state.services[name("web")]
-    slices = all_slices(result.state).get(name("web"), ())
-    found = choices(selecting, selecting.ports[0], slices, family, Node("n1"))
+    slices = all_slices(result.state, NODE).get(name("web"), ())
+    found = choices(selecting, selecting.ports[0], slices, family, NODE)
     return [format_socket(*socket) for socket in found.cluster.endpoints]
 
 
@@ -114,6 +115,32 @@ def test_endpoints_of_a_service(
     assert served(*objects, **spec) == expected
 
 
+def host_pod(node: str = "", **status: Any) -> dict[str, Any]:
+    return {**pod("h", "10.0.0.1"), "spec": {"hostNetwork": True, "nodeName": node}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(host_pod(), ["192.0.2.1:80"], id="of no node is of this node"),
+        pytest.param(host_pod("n1"), ["192.0.2.1:80"], id="of this node"),
+        pytest.param(host_pod("n2"), [], id="of another node"),
+        pytest.param(host_pod("n2", hostIP="192.0.2.2"), ["192.0.2.2:80"], id="of another node that is known"),
+        pytest.param(host_pod("n1", hostIPs=[{"ip": "192.0.2.3"}]), ["192.0.2.3:80"], id="what is given wins"),
+        pytest.param(host_pod("n1", podIP="192.0.2.4", hostIP="192.0.2.3"), ["192.0.2.4:80"], id="podIP first"),
+        pytest.param({**host_pod(), "spec": {}}, [], id="not of the host's network"),
+    ],
+)  # fmt: skip
+def test_a_pod_of_the_hosts_network(given: dict[str, Any], expected: list[str]) -> None:
+    assert served(given, ports=[{"port": 80}]) == expected
+
+
+def test_a_pod_of_the_hosts_network_is_on_this_node() -> None:
+    pods = decode([Document("f", host_pod())]).state.pods
+    assert [(pod.node, pod.addresses) for pod in addressed(pods, NODE)] == [("n1", NODE.addresses)]
+    assert served(host_pod(), family=Family.IPV6, ports=[{"port": 80}]) == ["[2001:db8::1]:80"]
+
+
 def test_given_endpoints_without_addresses_win() -> None:
     assert served(*TWO, manifest("Endpoints", "web")) == []
 
@@ -127,7 +154,7 @@ def test_each_family_has_its_own(family: Family, expected: list[str]) -> None:
 
 def test_an_external_name_selects_nothing() -> None:
     result = decode(Document("f", c) for c in (service(type="ExternalName", selector={"app": "web"}), *TWO))
-    assert all_slices(result.state) == {}
+    assert all_slices(result.state, NODE) == {}
 
 
 def test_endpoints_are_sorted_and_each_is_there_once() -> None:

@@ -290,9 +290,9 @@ PODS = [manifest("Pod", "a"), manifest("Pod", "b", metadata={"namespace": "other
         ("other/b", 0, ""),
         ("other/b --namespace other", 0, ""),
         ("other/b -n default", 2, "other/b is not in the namespace that -n says, default."),
-        ("b", 1, "no Pod default/b in the input. There is other/b."),
-        ("a -n other", 1, "no Pod other/a in the input. There is default/a."),
-        ("c", 1, "no Pod default/c in the input."),
+        ("b", 1, "there is no Pod default/b. There is other/b."),
+        ("a -n other", 1, "there is no Pod other/a. There is default/a."),
+        ("c", 1, "there is no Pod default/c."),
     ],
 )
 def test_which_pod(env: Env, arguments: str, status: int, message: str) -> None:
