@@ -1,0 +1,34 @@
+"""A test double of the Kubernetes API server: what clients of list and watch meet.
+
+  resources     which kinds there are, and what a path names
+  selectors     label and field selectors
+  status        errors, as the Status objects of the API
+  store         objects, one counter of revisions, a window of history: what etcd and the watch cache are
+  reads         get and list: what a resourceVersion, a limit and a continue token ask for
+  watches       streams of events
+  writes        create, update, patch, delete
+  http          connections, by h11
+  faults        what goes wrong on demand
+  access        who may do what: bearer tokens, client certificates
+  server        all of it in a thread of its own, with the methods that tests call
+  control       the same by HTTP, for a server that is a process of its own (`python -m tests.apiserver`)
+  certificates, kubeconfig    files that a client is given
+
+The semantics are those of kube-apiserver with its watch cache, as "Kubernetes API Concepts" documents them.
+A real server differs in this, and no test may rest on it:
+
+- Objects are not validated and get no defaults: no ClusterIP is allocated, no targetPort filled in. Only
+  metadata (uid, creationTimestamp, resourceVersion) is completed; there are no managedFields, generations,
+  finalizers, graceful deletion, owners or garbage collection. A namespace need not exist.
+- JSON only: no protobuf, no CBOR, no tables, no metadata-only objects. HTTP/1.1 only: a real server offers
+  HTTP/2 to TLS clients that ask for it.
+- PATCH is a JSON merge patch (RFC 7386): no strategic merge, no JSON patch, no server-side apply, no dry run.
+- No deletecollection, and of the subresources only status.
+- A client certificate of a foreign authority fails the handshake; a real server answers 401.
+- Bookmarks come every minute by default and two seconds before a timeout, as there, but at exact times. Any
+  field can be selected by; a real server has a few for each kind.
+- Revisions count by one for each write; a real etcd also counts leases, events and other resources.
+- No priority and fairness: 429 comes only on demand.
+"""
+
+from tests.apiserver.server import ApiServer as ApiServer

@@ -1,0 +1,175 @@
+"""Get and list: which objects, as of when, and how many at a time.
+
+resourceVersion of a list: unset is the newest state, "0" any (here: the newest), N is not older than N, or
+exactly N with resourceVersionMatch=Exact or a limit. With "0" a limit is not heeded: the answer comes from
+the watch cache. A continue token holds the revision of its first page and the key to go on from.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from tests.apiserver.resources import Resource, Target
+from tests.apiserver.selectors import field_selector, label_selector
+from tests.apiserver.status import ApiError, bad_request, expired, invalid, not_found, too_large
+from tests.apiserver.store import Store, Stored
+
+Query = Mapping[str, str]
+Match = Callable[[Stored], bool]
+
+
+def opened(resource: Resource, body: bytes) -> bytes:
+    """An object as it stands alone: with its kind."""
+    return b'{"kind":"%s","apiVersion":"%s",%s' % (
+        resource.kind.encode(),
+        resource.api_version.encode(),
+        body[1:],
+    )
+
+
+def matcher(target: Target, query: Query) -> Match | None:
+    """Which objects a list or watch is about; None if all are."""
+    labels = label_selector(query.get("labelSelector", ""))
+    fields = field_selector(query.get("fieldSelector", ""))
+    if target.name:
+        fields.append(field_selector(f"metadata.name={target.name}")[0])
+    prefix = f"{target.namespace}/" if target.namespace else ""
+    if not (labels or fields or prefix):
+        return None
+
+    def matches(stored: Stored) -> bool:
+        if not stored.key.startswith(prefix) or (labels and not labels(stored.labels)):
+            return False
+        if not fields:
+            return True
+        manifest = stored.manifest()
+        return all(term(manifest) for term in fields)
+
+    return matches
+
+
+def get(store: Store, target: Target) -> bytes:
+    """One object; 404 if it is not there."""
+    found = store.collections[target.resource].objects.get(target.key)
+    if found is None:
+        raise not_found(target.resource, target.name)
+    return opened(target.resource, found.body) + b"\n"
+
+
+def revision_of(query: Query) -> int | None:
+    """The resourceVersion of a query, None if unset."""
+    text = query.get("resourceVersion", "")
+    if text and not text.isdecimal():
+        raise invalid(f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: invalid syntax')
+    return int(text) if text else None
+
+
+class Page(NamedTuple):
+    """What a list asks for."""
+
+    revision: int | None
+    """As of when; None for the newest state."""
+    start: str
+    limit: int | None
+
+
+def page_of(store: Store, query: Query) -> Page:
+    """400 or 422 for parameters that do not go together, 504 for a revision not yet reached."""
+    limit_text, token = query.get("limit", "0"), query.get("continue", "")
+    if not limit_text.isdecimal():
+        raise bad_request(f'limit: Invalid value: "{limit_text}"')
+    limit = int(limit_text) or None
+    revision, match = revision_of(query), query.get("resourceVersionMatch", "")
+    if "sendInitialEvents" in query:
+        raise invalid("sendInitialEvents is forbidden for list")
+    if match and revision is None:
+        raise invalid("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if match and token:
+        raise invalid("resourceVersionMatch is forbidden when continue is provided")
+    if match not in ("", "Exact", "NotOlderThan"):
+        raise invalid(f'resourceVersionMatch: Unsupported value: "{match}"')
+    if match == "Exact" and revision == 0:
+        raise invalid('resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
+    if token:
+        if revision:
+            raise bad_request("specifying resource version is not allowed when using continue")
+        then, start = _read_token(token)
+        return Page(None if then < 0 else then, start, limit)
+    if revision and revision > store.revision:
+        raise too_large(revision, store.revision)
+    if revision == 0:
+        return Page(None, "", None)
+    exact = match == "Exact" or (limit is not None and not match)
+    return Page(revision if exact else None, "", limit)
+
+
+def list_objects(store: Store, target: Target, query: Query) -> bytes:
+    """A list, or a page of one; 410 if its revision is forgotten."""
+    matches = matcher(target, query)
+    selective = "labelSelector" in query or "fieldSelector" in query
+    resource = target.resource
+    with store.lock:
+        page = page_of(store, query)
+        revision = store.revision if page.revision is None else page.revision
+        try:
+            objects, keys = store.collections[resource].at(revision)
+        except ApiError:
+            if not query.get("continue"):
+                raise
+            raise expired(_CONTINUE_TOO_OLD, _write_token(-1, page.start)) from None
+        first, last = bisect_left(keys, page.start), len(keys)
+        if target.namespace:
+            first = max(first, bisect_left(keys, f"{target.namespace}/"))
+            last = bisect_left(keys, f"{target.namespace}0")  # the character after the slash
+        bodies: list[bytes] = []
+        token, remaining = "", 0
+        for index in range(first, last):
+            if page.limit is not None and len(bodies) == page.limit:
+                token, remaining = _write_token(revision, keys[index]), last - index
+                break
+            found = objects[keys[index]]
+            if matches is None or matches(found):
+                bodies.append(found.body)
+    metadata: dict[str, object] = {"resourceVersion": str(revision)}
+    if token:
+        metadata["continue"] = token
+        if not selective:
+            metadata["remainingItemCount"] = remaining
+    return b'{"kind":"%sList","apiVersion":"%s","metadata":%s,"items":[%s]}\n' % (
+        resource.kind.encode(),
+        resource.api_version.encode(),
+        msgspec.json.encode(metadata),
+        b",".join(bodies),
+    )
+
+
+_CONTINUE_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result: begin again, "
+    "or go on with the continue token of this answer, whose list is that of now"
+)
+
+
+class _Token(msgspec.Struct):
+    v: str
+    rv: int
+    start: str
+
+
+def _write_token(revision: int, start: str) -> str:
+    content = msgspec.json.encode(_Token("meta.k8s.io/v1", revision, start))
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def _read_token(text: str) -> tuple[int, str]:
+    try:
+        content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        token = msgspec.json.decode(content, type=_Token)
+    except (binascii.Error, msgspec.MsgspecError, ValueError) as error:
+        raise bad_request(f"continue key is not valid: {error}") from None
+    return token.rv, token.start

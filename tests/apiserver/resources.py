@@ -1,0 +1,111 @@
+"""The resources that are served, and what a path names."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Manifest = dict[str, Any]
+
+
+class Resource(NamedTuple):
+    """A resource type."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def prefix(self) -> str:
+        """The path below which it is."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def key(self, manifest: Manifest) -> str:
+        """Where etcd would keep the object: `namespace/name`, or `name`."""
+        metadata = manifest["metadata"]
+        return self.key_of(metadata.get("namespace", "default"), metadata["name"])
+
+    def key_of(self, namespace: str, name: str) -> str:
+        return f"{namespace}/{name}" if self.namespaced else name
+
+
+RESOURCES = (
+    Resource("", "v1", "services", "Service"),
+    Resource("", "v1", "endpoints", "Endpoints"),
+    Resource("", "v1", "pods", "Pod"),
+    Resource("", "v1", "nodes", "Node", namespaced=False),
+    Resource("", "v1", "namespaces", "Namespace", namespaced=False),
+    Resource("", "v1", "configmaps", "ConfigMap"),
+    Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
+    Resource("networking.k8s.io", "v1", "ingresses", "Ingress"),
+)
+BY_KIND = {resource.kind: resource for resource in RESOURCES}
+BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
+HAVE_STATUS = {"Service", "Pod", "Node", "Namespace", "Ingress"}
+
+
+class Target(NamedTuple):
+    """What a path names: a collection without `name`, one of all namespaces without `namespace`."""
+
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.resource.key_of(self.namespace, self.name)
+
+
+def target_of(path: str) -> Target | None:
+    """What the path of a request names, None if nothing that is served."""
+    for resource in RESOURCES:
+        if not path.startswith(resource.prefix + "/"):
+            continue
+        parts = path[len(resource.prefix) + 1 :].split("/")
+        namespace = ""
+        if resource.namespaced and parts[0] == "namespaces" and len(parts) > 2:
+            namespace, parts = parts[1], parts[2:]
+        if parts[0] != resource.plural or len(parts) > 3 or "" in parts:
+            continue
+        if resource.namespaced and not namespace and len(parts) > 1:
+            continue
+        return Target(resource, namespace, *parts[1:])
+    return None
+
+
+def discovery(path: str) -> Manifest | None:
+    """The discovery document at this path, if there is one."""
+    groups = sorted({resource.group for resource in RESOURCES} - {""})
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        entries = []
+        for group in groups:
+            version = {"groupVersion": f"{group}/v1", "version": "v1"}
+            entries.append({"name": group, "versions": [version], "preferredVersion": version})
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": entries}
+    found = [resource for resource in RESOURCES if resource.prefix == path]
+    if not found:
+        return None
+    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": found[0].api_version,
+        "resources": [
+            {
+                "name": resource.plural,
+                "singularName": resource.kind.lower(),
+                "namespaced": resource.namespaced,
+                "kind": resource.kind,
+                "verbs": verbs,
+            }
+            for resource in found
+        ],
+    }

@@ -1,0 +1,339 @@
+"""The server: a thread with an event loop, and what tests do with it.
+
+    with ApiServer() as api:
+        api.create(service())
+        ... a client of api.url ...
+        api.wait(lambda: api.requests(verb="watch", resource="services"))
+        api.watches.reset("services")
+
+All methods may be called from any thread but the server's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+from tests.apiserver import faults
+from tests.apiserver.access import Access
+from tests.apiserver.certificates import Authority, KeyPair
+from tests.apiserver.faults import Faults
+from tests.apiserver.http import Connection, Request, serve
+from tests.apiserver.reads import get, list_objects
+from tests.apiserver.resources import BY_KIND, Manifest, Resource, Target, discovery, target_of
+from tests.apiserver.status import ApiError, no_such_path
+from tests.apiserver.store import Snapshot, Store, Stored
+from tests.apiserver.watches import Watches
+from tests.apiserver.writes import write
+
+Result = TypeVar("Result")
+Listen = Callable[[str, int], socket.socket]
+Control = Callable[["ApiServer", Connection, Request], Coroutine[Any, Any, None]]
+VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.0", "platform": "linux/amd64"}
+CONTROL = "/_control/"
+
+
+class Seen(NamedTuple):
+    """A request, as the log has it."""
+
+    time: float
+    """time.monotonic()"""
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    verb: str
+    """get, list, watch, create, update, patch, delete; of other paths the method in lower case."""
+    resource: str
+    """Plural, "" for paths that are no resource."""
+    connection: int
+    """Counts connections: requests of one number came over the same."""
+
+    @property
+    def user_agent(self) -> str:
+        return self.headers.get("user-agent", "")
+
+    @property
+    def authorization(self) -> str:
+        return self.headers.get("authorization", "")
+
+
+def create_server(host: str, port: int) -> socket.socket:
+    """A listening socket of this namespace."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
+
+
+class ApiServer:
+    """A server on `host`; give `tls` for https, `tokens` or `required` for authentication.
+
+    `listen` makes the listening socket: for one in a namespace of the lab, pass
+    `lambda host, port: node.inside(lambda: create_server(host, port))`.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: Authority | None = None,
+        tokens: Iterable[str] = (),
+        required: bool = False,
+        capacity: int = 10_000,
+        listen: Listen = create_server,
+        control: Control | None = None,
+    ) -> None:
+        self.host, self.port, self.tls = host, port, tls
+        self.store = Store(capacity)
+        self.faults = Faults()
+        tokens = tuple(tokens)
+        self.access = Access(required or bool(tokens), tokens)
+        self.bookmark_every = 60.0
+        """Seconds between bookmarks."""
+        self.bookmarks = True
+        """Whether there are bookmarks, apart from those on demand."""
+        self.watch_list = True
+        """Whether sendInitialEvents is served."""
+        self.expired_as_status = False
+        """A watch from a forgotten revision is answered by HTTP status 410, instead of an ERROR event."""
+        self.watches = Watches(self.store, self)
+        self.log: list[Seen] = []
+        self._listen, self._control = listen, control
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="apiserver", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._accepted = 0
+        self._pair: KeyPair | None = None
+
+    # Life
+
+    def __enter__(self) -> ApiServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Returns when it listens; `url` is known then."""
+        if self.tls:
+            self._pair = self.tls.server(self.host, "localhost", "kubernetes.default.svc")
+        self._thread.start()
+        self.resume()
+
+    def close(self) -> None:
+        """End all connections and the thread."""
+        if self._thread.is_alive():
+            self.stop()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    def stop(self, *, reset: bool = True) -> None:
+        """Refuse new connections, and end those that there are (with a RST, or properly)."""
+        self._call(self._stop(reset))
+
+    def resume(self) -> None:
+        """Listen again, on the same port."""
+        self._call(self._start())
+
+    def refuse(self) -> None:
+        """Refuse new connections; those that there are stay, until `resume`."""
+        self._call(self._close_listener())
+
+    def restart(self) -> None:
+        """As a restarted kube-apiserver: objects and revision are etcd's, the watch cache begins now.
+
+        Everything older is 410 then. After `stop` and `resume` alone, the history is still there.
+        """
+        self.stop()
+        self.store.compact()
+        self.resume()
+
+    def restore(self, snapshot: Snapshot | None = None) -> None:
+        """As after etcd was restored from a `store.backup()`, or lost: the revision goes backwards."""
+        self.stop()
+        self.store.restore(snapshot)
+        self.resume()
+
+    # Objects
+
+    def create(self, *manifests: Manifest) -> None:
+        """409 for what is there."""
+        for manifest in manifests:
+            self.store.create(_resource(manifest), manifest)
+
+    def update(self, *manifests: Manifest) -> None:
+        """404 for what is not there."""
+        for manifest in manifests:
+            self.store.update(_resource(manifest), manifest)
+
+    def apply(self, *manifests: Manifest) -> None:
+        """Create or replace."""
+        for manifest in manifests:
+            self.store.put(_resource(manifest), manifest)
+
+    def delete(self, *manifests: Manifest) -> None:
+        """What has the names of these; 404 for what is not there."""
+        for manifest in manifests:
+            resource = _resource(manifest)
+            self.store.delete(resource, resource.key(manifest))
+
+    def load(self, manifests: Iterable[Manifest]) -> None:
+        """Apply many."""
+        self.store.load(manifests)
+
+    def get(self, kind: str, name: str, namespace: str = "default") -> Manifest:
+        """An object as it is now."""
+        resource = BY_KIND[kind]
+        found: Stored = self.store.collections[resource].objects[resource.key_of(namespace, name)]
+        return {"kind": kind, "apiVersion": resource.api_version, **found.manifest()}
+
+    def burst(self) -> AbstractContextManager[None]:
+        """Watches get what is written inside in one piece."""
+        return self.store.burst()
+
+    # The log
+
+    def requests(self, *, verb: str = "", resource: str = "") -> list[Seen]:
+        """Requests that were made, in order."""
+        return [
+            seen for seen in list(self.log) if verb in ("", seen.verb) and resource in ("", seen.resource)
+        ]
+
+    def wait(self, condition: Callable[[], Result], seconds: float = 5) -> Result:
+        """Wait until `condition()` is true, and give it; AssertionError if it does not become so."""
+        deadline = time.monotonic() + seconds
+        while not (result := condition()):
+            assert time.monotonic() < deadline, f"not within {seconds} s; requests: {self.log}"
+            time.sleep(0.005)
+        return result
+
+    # Inside
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _start(self) -> None:
+        if self._server:
+            return
+        listener = self._listen(self.host, self.port)
+        self.port = listener.getsockname()[1]
+        self._server = await asyncio.start_server(self._accept, sock=listener, ssl=self._context())
+
+    async def _close_listener(self) -> None:
+        if self._server:
+            self._server.close()
+            self._server = None
+
+    async def _stop(self, reset: bool) -> None:
+        await self._close_listener()
+        connections = dict(self._connections)
+        for task, connection in connections.items():
+            if reset:
+                connection.reset()
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    def _context(self) -> ssl.SSLContext | None:
+        if not self.tls or not self._pair:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._pair.certificate, self._pair.key)
+        context.load_verify_locations(self.tls.certificate)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        connection = Connection(reader, writer, self._accepted)
+        self._accepted += 1
+        self._connections[task] = connection
+        try:
+            await serve(connection, self._handle)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            del self._connections[task]
+
+    async def _handle(self, connection: Connection, request: Request) -> None:
+        if self._control and request.path.startswith(CONTROL):
+            await self._control(self, connection, request)
+            return
+        target = target_of(request.path)
+        verb = _verb(request, target)
+        plural = target.resource.plural if target else ""
+        self.log.append(Seen(time.monotonic(), *request[:4], verb, plural, connection.number))
+        try:
+            if await faults.suffer(connection, self.faults.take(verb, plural)):
+                return
+            user = self.access.user(request)
+            if target is None:
+                await self._other(connection, request)
+                return
+            self.access.check(user, verb, target)
+            await self._resource(connection, request, target, verb)
+        except ApiError as error:
+            headers = [("retry-after", str(error.retry_after))] if error.retry_after is not None else []
+            await connection.json(error.code, error.status, headers)
+
+    async def _resource(self, connection: Connection, request: Request, target: Target, verb: str) -> None:
+        match verb:
+            case "watch":
+                await self.watches.serve(connection, target, request.query)
+            case "list":
+                await connection.answer(200, list_objects(self.store, target, request.query))
+            case "get":
+                await connection.answer(200, get(self.store, target))
+            case _:
+                status, body = write(self.store, target, request)
+                await connection.answer(status, body)
+
+    async def _other(self, connection: Connection, request: Request) -> None:
+        if request.method != "GET":
+            raise no_such_path()
+        if request.path in ("/healthz", "/livez", "/readyz"):
+            await connection.answer(200, b"ok", "text/plain; charset=utf-8")
+            return
+        content = VERSION if request.path == "/version" else discovery(request.path)
+        if content is None:
+            raise no_such_path()
+        await connection.json(200, content)
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def _verb(request: Request, target: Target | None) -> str:
+    if target is None or request.method not in ("GET", *_VERBS):
+        return request.method.lower()
+    if request.method != "GET":
+        return _VERBS[request.method]
+    if request.query.get("watch", "") in ("true", "1"):
+        return "watch"
+    return "get" if target.name else "list"
+
+
+def _resource(manifest: Manifest) -> Resource:
+    return BY_KIND[manifest["kind"]]

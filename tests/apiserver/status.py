@@ -1,0 +1,92 @@
+"""Errors as the API gives them: an HTTP status with a Status object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.apiserver.resources import Manifest, Resource
+
+
+class ApiError(Exception):
+    """A request that failed; `status` is the body of the answer."""
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        details: Manifest | None = None,
+        retry_after: int | None = None,
+        continue_: str = "",
+    ) -> None:
+        super().__init__(f"{code} {reason}: {message}")
+        self.code = code
+        self.retry_after = retry_after
+        self.status: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {"continue": continue_} if continue_ else {},
+            "status": "Failure",
+            "message": message,
+            "reason": reason,
+            **({"details": details} if details else {}),
+            "code": code,
+        }
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def invalid(message: str) -> ApiError:
+    """Options that contradict each other."""
+    return ApiError(422, "Invalid", message)
+
+
+def unauthorized() -> ApiError:
+    return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def not_found(resource: Resource, name: str) -> ApiError:
+    what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+    details = {
+        "name": name,
+        **({"group": resource.group} if resource.group else {}),
+        "kind": resource.plural,
+    }
+    return ApiError(404, "NotFound", f'{what} "{name}" not found', details=details)
+
+
+def no_such_path() -> ApiError:
+    return ApiError(404, "NotFound", "the server could not find the requested resource", details={})
+
+
+def already_exists(resource: Resource, name: str) -> ApiError:
+    details = {"name": name, "kind": resource.plural}
+    return ApiError(409, "AlreadyExists", f'{resource.plural} "{name}" already exists', details=details)
+
+
+def conflict(resource: Resource, name: str) -> ApiError:
+    message = (
+        f'Operation cannot be fulfilled on {resource.plural} "{name}": the object has been modified; '
+        "please apply your changes to the latest version and try again"
+    )
+    return ApiError(409, "Conflict", message, details={"name": name, "kind": resource.plural})
+
+
+def expired(message: str, continue_: str = "") -> ApiError:
+    """What was asked for is no longer in the history."""
+    return ApiError(410, "Expired", message, continue_=continue_)
+
+
+def too_large(revision: int, current: int) -> ApiError:
+    """A list that may not be older than a revision that was never reached."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    return ApiError(
+        504,
+        "Timeout",
+        f"Too large resource version: {revision}, current: {current}",
+        details={"causes": [cause], "retryAfterSeconds": 1},
+        retry_after=1,
+    )

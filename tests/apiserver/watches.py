@@ -1,0 +1,341 @@
+"""Watches: streams of events, each an own line of JSON, and what can happen to them while they are open.
+
+What a watch is to send stands in its queue, in order: changes from the store, and what tests put between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from tests.apiserver.http import Connection, Cut
+from tests.apiserver.reads import Match, Query, matcher, opened, revision_of
+from tests.apiserver.resources import Manifest, Resource, Target
+from tests.apiserver.status import ApiError, expired, invalid
+from tests.apiserver.store import Event, Store
+
+MIN_TIMEOUT = 1800.0
+"""Seconds that a watch without timeoutSeconds lasts at least; at most twice that."""
+
+
+class Line(NamedTuple):
+    """Bytes to send as they are."""
+
+    data: bytes
+
+
+class End(NamedTuple):
+    """The stream ends: properly, or with a RST."""
+
+    reset: bool = False
+
+
+class BookmarkNow(NamedTuple):
+    """A bookmark, whether it is time or not."""
+
+
+Item = Event | Line | End | BookmarkNow
+
+
+class Sent(NamedTuple):
+    """An event that was sent on a watch."""
+
+    revision: int
+    kind: str
+    key: str
+    time: float
+    """time.monotonic() just before its bytes were given to the socket."""
+
+
+class Settings(Protocol):
+    """How the server treats watches; see `server.ApiServer`."""
+
+    bookmark_every: float
+    bookmarks: bool
+    watch_list: bool
+    expired_as_status: bool
+
+
+class Watch:
+    """One open watch."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, target: Target, matches: Match | None, query: Query
+    ) -> None:
+        self.target, self.matches, self.query = target, matches, query
+        self.held = False
+        """Nothing is sent while this is set: the connection is half open."""
+        self.queue: deque[Item] = deque()
+        self.wake = asyncio.Event()
+        self._loop = loop
+        self._woken = False
+
+    def put(self, item: Item) -> None:
+        """From any thread."""
+        self.queue.append(item)
+        self.prod()
+
+    def prod(self) -> None:
+        """Look again."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._woken = False
+        self.wake.set()
+
+
+def event_line(resource: Resource, kind: str, body: bytes) -> bytes:
+    """One line of a stream."""
+    return b'{"type":"%s","object":%s}\n' % (kind.encode(), opened(resource, body))
+
+
+def status_line(error: ApiError) -> bytes:
+    """An ERROR event."""
+    return msgspec.json.encode({"type": "ERROR", "object": error.status}) + b"\n"
+
+
+def shown(resource: Resource, event: Event, matches: Match | None) -> tuple[str, bytes] | None:
+    """What a watch shows of a change: (type, line), or None. An object that stops matching is DELETED."""
+    before = event.before is not None and (matches is None or matches(event.before))
+    after = event.after is not None and (matches is None or matches(event.after))
+    if after:
+        assert event.after
+        kind = "MODIFIED" if before else "ADDED"
+        return kind, event_line(resource, kind, event.after.body)
+    if before:
+        assert event.before
+        return "DELETED", event_line(resource, "DELETED", event.before.at(event.revision).body)
+    return None
+
+
+def bookmark_line(resource: Resource, revision: int, initial_events_end: bool = False) -> bytes:
+    """A bookmark: an object of the kind with nothing but a resourceVersion."""
+    metadata: Manifest = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if initial_events_end:
+        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+    return event_line(resource, "BOOKMARK", msgspec.json.encode({"metadata": metadata}))
+
+
+class Start(NamedTuple):
+    """Where a watch begins."""
+
+    since: int | None
+    """None: with all objects that there are."""
+    bookmark_after: bool
+    """The end of the initial objects is marked (watch-list)."""
+    newer_than: int
+    """Events up to this revision are not sent, which matters if it is in the future."""
+
+
+def start_of(query: Query, settings: Settings) -> Start:
+    """422 for parameters that do not go together."""
+    revision, match = revision_of(query), query.get("resourceVersionMatch", "")
+    initial = {"true": True, "1": True, "false": False, "0": False}.get(query.get("sendInitialEvents", ""))
+    if initial is None and match:
+        raise invalid("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+    if initial is not None:
+        if not settings.watch_list:
+            raise invalid(
+                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+            )
+        if match != "NotOlderThan":
+            raise invalid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+    if initial or (initial is None and not revision):
+        return Start(None, bool(initial), 0)
+    return Start(revision, False, revision or 0)
+
+
+class Watches:
+    """All that are open."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.settings = store, settings
+        self.open: list[Watch] = []
+        self.sent: deque[Sent] = deque(maxlen=100_000)
+
+    async def serve(self, connection: Connection, target: Target, query: Query) -> None:
+        """A watch, from its head to its end."""
+        start = start_of(query, self.settings)
+        watch = Watch(asyncio.get_running_loop(), target, matcher(target, query), query)
+        since = start.since
+        with self.store.lock:
+            if since is not None:
+                # Nobody wrote what is in the future: such a watch is silent until the counter is there.
+                since = min(since, self.store.revision)
+            try:
+                events = self.store.subscribe(target.resource, since, watch.put)
+            except ApiError as error:
+                if self.settings.expired_as_status:
+                    raise
+                await connection.begin()
+                await connection.send(status_line(error))
+                await connection.end()
+                return
+            revision = self.store.revision
+            self.open.append(watch)
+        closed = asyncio.create_task(connection.gone())
+        try:
+            await connection.begin()
+            await self._initial(connection, watch, events, start, revision)
+            await self._follow(connection, watch, start, closed)
+        finally:
+            closed.cancel()
+            await asyncio.wait((closed,))
+            self.store.unsubscribe(target.resource, watch.put)
+            self.open.remove(watch)
+
+    async def _initial(
+        self, connection: Connection, watch: Watch, events: list[Event], start: Start, revision: int
+    ) -> None:
+        resource = watch.target.resource
+        await self._send(connection, watch, events)
+        if start.bookmark_after and _wants_bookmarks(watch.query):
+            await connection.send(bookmark_line(resource, revision, initial_events_end=True))
+
+    async def _follow(
+        self, connection: Connection, watch: Watch, start: Start, closed: asyncio.Task[None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _seconds(watch.query)
+        next_bookmark = _next_bookmark(loop.time(), deadline, self.settings.bookmark_every)
+        while True:
+            watch.wake.clear()
+            items: list[Item] = []
+            while watch.queue and not watch.held:
+                items.append(watch.queue.popleft())
+            if not await self._items(connection, watch, items, start.newer_than):
+                return
+            now = loop.time()
+            if now >= next_bookmark and not watch.held:
+                if self.settings.bookmarks:
+                    await self._bookmark(connection, watch, start.newer_than + 1)
+                next_bookmark = _next_bookmark(now, deadline, self.settings.bookmark_every)
+            if now >= deadline and not watch.held:
+                await connection.end()
+                return
+            woken = asyncio.ensure_future(watch.wake.wait())
+            await asyncio.wait(
+                (woken, closed),
+                timeout=None if watch.held else max(0, min(deadline, next_bookmark) - now),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            woken.cancel()
+            if closed.done():
+                raise ConnectionResetError("the client has closed the watch")
+
+    async def _items(self, connection: Connection, watch: Watch, items: list[Item], newer_than: int) -> bool:
+        """Send what was queued; False when that ended the stream."""
+        events: list[Event] = []
+        for item in items:
+            if isinstance(item, Event):
+                if item.revision > newer_than:
+                    events.append(item)
+                continue
+            await self._send(connection, watch, events)
+            events = []
+            match item:
+                case Line(data=data):
+                    await connection.send(data)
+                case BookmarkNow():
+                    await self._bookmark(connection, watch, newer_than)
+                case End(reset=True):
+                    raise Cut
+                case End():
+                    await connection.end()
+                    return False
+        await self._send(connection, watch, events)
+        return True
+
+    async def _send(self, connection: Connection, watch: Watch, events: list[Event]) -> None:
+        resource, lines, sent = watch.target.resource, [], []
+        for event in events:
+            if line := shown(resource, event, watch.matches):
+                lines.append(line[1])
+                sent.append((event.revision, line[0], event.key))
+        if lines:
+            now = time.monotonic()
+            self.sent.extend(Sent(*what, now) for what in sent)
+            await connection.send(b"".join(lines))
+
+    async def _bookmark(self, connection: Connection, watch: Watch, least: int) -> None:
+        """None while changes are queued: the bookmark says that there are none up to its revision."""
+        with self.store.lock:
+            if any(isinstance(item, Event) for item in watch.queue):
+                return
+            revision = self.store.revision
+        if revision >= least and _wants_bookmarks(watch.query):
+            await connection.send(bookmark_line(watch.target.resource, revision))
+
+    # What tests do to open watches, from any thread; `resource` is a plural, "" for all.
+
+    def of(self, resource: str = "") -> list[Watch]:
+        """The open watches of a resource."""
+        return [watch for watch in list(self.open) if resource in ("", watch.target.resource.plural)]
+
+    def inject(self, data: bytes, resource: str = "") -> None:
+        """Send bytes: garbage, a part of a line, an event that never was."""
+        self._all(resource, Line(data))
+
+    def error(self, error: ApiError, resource: str = "") -> None:
+        """Send an ERROR event, and end the stream as a real server then does."""
+        self._all(resource, Line(status_line(error)))
+        self._all(resource, End())
+
+    def expire(self, resource: str = "") -> None:
+        """410, as a server says it in the middle of a watch."""
+        self.error(expired("The resourceVersion for the provided watch is too old."), resource)
+
+    def repeat(self, resource: str, key: str) -> None:
+        """Send the last state of an object once more."""
+        for watch in self.of(resource):
+            found = self.store.collections[watch.target.resource].objects[key]
+            watch.put(Line(event_line(watch.target.resource, "MODIFIED", found.body)))
+
+    def bookmark(self, resource: str = "") -> None:
+        """A bookmark now."""
+        self._all(resource, BookmarkNow())
+
+    def end(self, resource: str = "") -> None:
+        """End the streams properly, as at their timeout."""
+        self._all(resource, End())
+
+    def reset(self, resource: str = "") -> None:
+        """End the connections with a RST."""
+        self._all(resource, End(reset=True))
+
+    def hold(self, resource: str = "") -> None:
+        """Send nothing more; the connections stay."""
+        for watch in self.of(resource):
+            watch.held = True
+
+    def release(self, resource: str = "") -> None:
+        """Undo `hold`: what was held back comes at once."""
+        for watch in self.of(resource):
+            watch.held = False
+            watch.prod()
+
+    def _all(self, resource: str, item: Item) -> None:
+        for watch in self.of(resource):
+            watch.put(item)
+
+
+def _wants_bookmarks(query: Query) -> bool:
+    return query.get("allowWatchBookmarks", "") in ("true", "1")
+
+
+def _seconds(query: Query) -> float:
+    text = query.get("timeoutSeconds", "")
+    return float(text) if text.isdecimal() and text != "0" else MIN_TIMEOUT * (1 + random.random())
+
+
+def _next_bookmark(now: float, deadline: float, every: float) -> float:
+    """Every so often, and two seconds before the end."""
+    before_end = deadline - 2
+    return min(now + every, before_end) if before_end > now else now + every
