@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from kproxy.daemon.health import Answer, Health, service_answer
-from kproxy.daemon.http_server import NOT_FOUND, Handler, HttpServer, Response, SocketAddress, Warn
+from kproxy.daemon.http_server import NOT_FOUND, Handler, HttpServer, Response, Warn
+from kproxy.daemon.socket_address import SocketAddress
 from kproxy.model import NamespacedName
 
 _HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))

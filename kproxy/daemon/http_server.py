@@ -11,7 +11,6 @@ an IPv6 address may still be checked for duplicates. A node without health check
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -20,6 +19,8 @@ from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 import h11
+
+from kproxy.daemon.socket_address import SocketAddress
 
 HEADER_BYTES = 8192
 """What a request's head may have; nobody who checks health needs a tenth of it."""
@@ -49,29 +50,6 @@ Warn: TypeAlias = Callable[[str], None]
 """Takes a sentence that an operator should read."""
 
 NOT_FOUND = Response(404, (("Content-Type", "text/plain; charset=utf-8"),), b"not found\n")
-
-
-class SocketAddress(NamedTuple):
-    """Where to listen. A wildcard of either family stands for both, as kube-proxy has it."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_socket_address(text: str) -> SocketAddress | None:
-    """`0.0.0.0:10256`, `[::]:10256`; a host alone has no port, "" is off (None). ValueError."""
-    if not text:
-        return None
-    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]+)", text)
-    if not found or not 0 <= int(found[3]) <= 65535:
-        raise ValueError(f"{text!r} is not ADDRESS:PORT, with an IPv6 address in brackets")
-    address = ip_address(found[1] if found[1] is not None else found[2])
-    if (address.version == 6) != (found[1] is not None):
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
-    return SocketAddress(str(address), int(found[3]))
 
 
 def listening_socket(address: SocketAddress) -> socket.socket:

@@ -14,7 +14,8 @@ import pytest
 from kproxy.daemon import http_server
 from kproxy.daemon.checks import HealthCheckPorts, health_handler
 from kproxy.daemon.health import Health
-from kproxy.daemon.http_server import HttpServer, Response, SocketAddress, parse_socket_address
+from kproxy.daemon.http_server import HttpServer, Response
+from kproxy.daemon.socket_address import SocketAddress, parse_socket_address
 from kproxy.model import Family, NamespacedName
 
 GET = b"GET /path?query HTTP/1.1\r\nHost: a\r\n\r\n"

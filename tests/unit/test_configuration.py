@@ -1,0 +1,287 @@
+"""kube-proxy's configuration file -> defaults of flags, warnings, and what is wrong by field."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kproxy.cli import daemon_options, options
+from kproxy.cli.daemon_options import add_daemon, read_configuration
+from kproxy.daemon.configuration import decode_configuration, duration
+from kproxy.daemon.socket_address import SocketAddress
+from kproxy.problems import UsageError
+
+# As `kubeadm init` writes it with a pod network, kubeconfig and all defaults.
+KUBEADM = """
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection:
+  acceptContentTypes: ""
+  burst: 0
+  contentType: ""
+  kubeconfig: /var/lib/kube-proxy/kubeconfig.conf
+  qps: 0
+clusterCIDR: 10.244.0.0/16,fd00:10:244::/56
+configSyncPeriod: 0s
+conntrack:
+  maxPerCore: null
+  min: null
+  tcpBeLiberal: false
+  tcpCloseWaitTimeout: null
+  tcpEstablishedTimeout: null
+  udpStreamTimeout: 0s
+  udpTimeout: 0s
+detectLocal:
+  bridgeInterface: ""
+  interfaceNamePrefix: ""
+detectLocalMode: ""
+enableProfiling: false
+healthzBindAddress: ""
+hostnameOverride: ""
+iptables:
+  localhostNodePorts: null
+  masqueradeAll: false
+  masqueradeBit: null
+  minSyncPeriod: 0s
+  syncPeriod: 0s
+ipvs:
+  excludeCIDRs: null
+  minSyncPeriod: 0s
+  scheduler: ""
+  strictARP: false
+  syncPeriod: 0s
+  tcpFinTimeout: 0s
+  tcpTimeout: 0s
+  udpTimeout: 0s
+kind: KubeProxyConfiguration
+logging:
+  flushFrequency: 0
+  options:
+    json:
+      infoBufferSize: "0"
+    text:
+      infoBufferSize: "0"
+  verbosity: 0
+metricsBindAddress: ""
+mode: nftables
+nftables:
+  masqueradeAll: false
+  masqueradeBit: null
+  minSyncPeriod: 0s
+  syncPeriod: 0s
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ""
+showHiddenMetricsForVersion: ""
+winkernel:
+  enableDSR: false
+  forwardHealthCheckVip: false
+  networkName: ""
+  rootHnsEndpointName: ""
+  sourceVip: ""
+"""
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        **fields,
+    }
+
+
+def test_kubeadms_own_sets_what_it_sets_and_nothing_is_to_be_said() -> None:
+    found = decode_configuration(yaml.safe_load(KUBEADM))
+    assert found.problems == found.warnings == []
+    assert found.defaults == {
+        "kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf",
+        "cluster_cidr": "10.244.0.0/16,fd00:10:244::/56",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "defaults"),
+    [
+        ({"hostnameOverride": " Node-1 "}, {"node_name": "node-1"}),
+        ({"bindAddress": "::"}, {}),
+        ({"bindAddress": "192.0.2.7"}, {"node_ip": "192.0.2.7"}),
+        ({"healthzBindAddress": "[::]:1"}, {"healthz_bind_address": "[::]:1"}),
+        ({"healthzBindAddress": "::1"}, {"healthz_bind_address": "[::1]:10256"}),
+        ({"metricsBindAddress": "0.0.0.0"}, {"metrics_bind_address": "0.0.0.0:10249"}),
+        ({"detectLocalMode": "NodeCIDR"}, {"detect_local_mode": "NodeCIDR"}),
+        ({"detectLocal": {"bridgeInterface": "cni0"}}, {"pod_bridge_interface": "cni0"}),
+        ({"detectLocal": {"interfaceNamePrefix": "cali"}}, {"pod_interface_name_prefix": "cali"}),
+        ({"clusterCIDR": "10.244.3.0/16"}, {"cluster_cidr": "10.244.0.0/16"}),  # as Go parses it
+        ({"nodePortAddresses": ["primary"]}, {"nodeport_addresses": "primary"}),
+        ({"nodePortAddresses": ["10.0.0.0/8", "fd00::/8"]}, {"nodeport_addresses": "10.0.0.0/8,fd00::/8"}),
+        ({"nodePortAddresses": ["localhost", "all"]}, {"nodeport_addresses": "0.0.0.0/0,::/0"}),
+        (
+            {"nftables": {"masqueradeAll": True, "syncPeriod": "1m30s", "minSyncPeriod": "500ms"}},
+            {"masquerade_all": True, "sync_period": 90.0, "min_sync_period": 0.5},
+        ),
+    ],
+)
+def test_a_field_is_the_default_of_a_flag(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
+    found = decode_configuration(given(**fields))
+    assert (found.defaults, found.warnings, found.problems) == (defaults, [], [])
+
+
+@pytest.mark.parametrize("mode", ["", "iptables", "ipvs"])
+def test_a_cluster_of_another_mode_keeps_its_settings_and_is_told(mode: str) -> None:
+    found = decode_configuration(given(mode=mode, iptables={"masqueradeAll": True, "masqueradeBit": 14}))
+    assert found.defaults == {"masquerade_all": True}
+    assert [warning.partition(":")[0] for warning in found.warnings] == [
+        "mode",
+        "iptables.masqueradeBit",
+        "nodePortAddresses",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "warning"),
+    [
+        ({"conntrack": {"maxPerCore": 1}}, "conntrack.maxPerCore: has no effect: the kernel's settings"),
+        ({"clientConnection": {"qps": 5}}, "clientConnection.qps: has no effect: only its kubeconfig"),
+        ({"featureGates": {"Any": True}}, "featureGates.Any: has no effect"),
+        ({"ipvs": {"scheduler": "rr"}}, "ipvs.scheduler: has no effect: there is no ipvs mode"),
+        ({"iptables": {"masqueradeAll": True}}, "iptables.masqueradeAll: has no effect"),
+        ({"bindAddressHardFail": True}, "bindAddressHardFail: has no effect: an address"),
+        ({"clusterCidr": "10.0.0.0/8"}, "clusterCidr: has no effect"),  # a slip of the pen is seen
+    ],
+)
+def test_what_is_set_and_has_no_effect_is_named(fields: dict[str, Any], warning: str) -> None:
+    found = decode_configuration(given(**fields))
+    assert (found.defaults, found.problems) == ({}, [])
+    (said,) = found.warnings
+    assert said.startswith(warning)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"clusterCIDR": 5}, "clusterCIDR: Expected `str`, got `int`"),
+        ({"clusterCIDR": "10.0.0.0/8,x"}, "clusterCIDR: 'x' does not appear to be"),
+        ({"nodePortAddresses": "primary"}, "nodePortAddresses: Expected `array`, got `str`"),
+        ({"nodePortAddresses": ["primary", 1]}, "nodePortAddresses[1]: Expected `str`, got `int`"),
+        ({"nodePortAddresses": ["primary", "10.0.0.0/8"]}, "nodePortAddresses: primary goes with no"),
+        ({"nodePortAddresses": ["localhost"]}, "nodePortAddresses: node ports are not served"),
+        ({"detectLocalMode": "nodecidr"}, "detectLocalMode: 'nodecidr' is not one of"),
+        ({"nftables": {"masqueradeAll": "yes"}}, "nftables.masqueradeAll: Expected `bool`, got `str`"),
+        ({"nftables": {"syncPeriod": "30"}}, "nftables.syncPeriod: '30' is not a duration"),
+        ({"healthzBindAddress": "localhost:1"}, "healthzBindAddress: 'localhost' does not appear"),
+        ({"mode": "userspace"}, "mode: 'userspace' is not one of"),
+        ({"kind": "KubeletConfiguration"}, "kind: is not a KubeProxyConfiguration"),
+    ],
+)
+def test_what_is_wrong_is_named_by_field(fields: dict[str, Any], problem: str) -> None:
+    (said,) = decode_configuration(given(**fields)).problems
+    assert said.startswith(problem)
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 1])
+def test_what_is_no_object_is_no_configuration(content: object) -> None:
+    assert decode_configuration(content).problems
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("0s", 0), ("2h22m", 8520), ("1.5s", 1.5), ("250ms", 0.25), ("15µs", 15e-6)],
+)
+def test_a_duration_is_as_go_writes_it(text: str, seconds: float) -> None:
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "-1s", "1 s", "1s2", "1d"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        duration(text)
+
+
+# --- the file, and the flags ---
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(exit_on_error=False)
+    options.add_dataplane(made)
+    add_daemon(made)
+    return made
+
+
+def test_flags_that_are_given_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.conf"
+    file.write_text(
+        yaml.safe_dump(
+            given(
+                clusterCIDR="10.244.0.0/16",
+                nodePortAddresses=["all"],
+                healthzBindAddress="[::]:5",
+                nftables={"masqueradeAll": True},
+            )
+        )
+    )
+    defaults, warnings = read_configuration(str(file))
+    assert warnings == []
+    made = parser()
+    made.set_defaults(**defaults)
+    arguments = made.parse_args(["--healthz-bind-address", "127.0.0.1:7", "--metrics-bind-address", ""])
+    assert arguments.healthz_bind_address == SocketAddress("127.0.0.1", 7)
+    assert arguments.metrics_bind_address is None
+    assert arguments.masquerade_all is True
+    # What the file says has been through the flags' own types.
+    assert arguments.cluster_cidr == options.networks("10.244.0.0/16")
+    assert arguments.nodeport_addresses == options.networks("0.0.0.0/0,::/0")
+
+
+def test_without_a_file_the_addresses_are_kube_proxys() -> None:
+    arguments = parser().parse_args([])
+    assert arguments.healthz_bind_address == SocketAddress("0.0.0.0", 10256)
+    assert arguments.metrics_bind_address == SocketAddress("127.0.0.1", 10249)
+    with pytest.raises(argparse.ArgumentError, match="is not ADDRESS:PORT"):
+        parser().parse_args(["--healthz-bind-address", "here"])
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_kubeadms_config_map_is_taken_as_it_is(tmp_path: Path, form: str) -> None:
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+        "data": {"config.conf": KUBEADM, "kubeconfig.conf": "apiVersion: v1\nkind: Config\n"},
+    }
+    file = tmp_path / "file"
+    file.write_text(yaml.safe_dump(config_map) if form == "yaml" else json.dumps(config_map))
+    defaults, warnings = read_configuration(str(file))
+    assert warnings == []
+    assert defaults["kubeconfig"] == "/var/lib/kube-proxy/kubeconfig.conf"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("", "has 0 documents"),
+        ("a: 1\n---\nb: 2", "has 2 documents"),
+        ("a: [", "not YAML"),
+        ("kind: ConfigMap\ndata: {other: x}", "no data of the key config.conf"),
+        ("kind: ConfigMap\ndata: {config.conf: '['}", "config.conf: config.conf: line 2: not YAML"),
+        ("kind: ConfigMap\ndata: {config.conf: ''}", "is not a KubeProxyConfiguration"),
+        (
+            yaml.safe_dump(given(clusterCIDR=1, detectLocalMode=2)),
+            "clusterCIDR: Expected .*; detectLocalMode: ",
+        ),
+    ],
+)
+def test_a_file_that_is_wrong_stops_and_is_named(tmp_path: Path, text: str | None, message: str) -> None:
+    file = tmp_path / "config.conf"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        daemon_options.read_configuration(str(file))
+    assert str(file) in str(caught.value)
