@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from kproxy.decode import Document
 from kproxy.problems import Problem
 
 SUFFIXES = (".yaml", ".yml", ".json")
+SETTLED = 10**9
+"""Nanoseconds after which a file that was read would show by its time stamps that it changed."""
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
 _DIRECTIVES = re.compile(r"(\s*%.*\n|\s*#.*\n|\s+)*")
@@ -37,31 +40,68 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class Reader:
+    """Reads the same paths ("-" is standard input) once or again and again.
+
+    A file is parsed again if it is not the one that it was, by its time stamps: what was changed less
+    than a second before it was read may have been changed once more since, within one tick of a clock.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = list(paths)
+        self._known: dict[Path, tuple[tuple[int, ...], list[Document | Problem]]] = {}
+
+    def read(self) -> tuple[list[Document], list[Problem]]:
+        """All documents, and what could not be read or parsed."""
+        known, self._known = self._known, {}
+        found = [item for path in self._paths for item in self._read(path, known)]
+        documents = [item for item in found if isinstance(item, Document)]
+        return documents, [item for item in found if isinstance(item, Problem)]
+
+    def _read(
+        self, path: str, known: Mapping[Path, tuple[tuple[int, ...], list[Document | Problem]]]
+    ) -> Iterator[Document | Problem]:
+        if path == "-":
+            yield from parse("standard input", sys.stdin.buffer.read())
+            return
+        try:
+            files = list(_files(Path(path)))
+        except OSError as error:
+            yield Problem(path, "", "", error.strerror or str(error))
+            return
+        for file in files:
+            try:
+                now, status = time.time_ns(), file.stat()
+                is_settled = now - status.st_ctime_ns > SETTLED
+                signature = (
+                    status.st_dev,
+                    status.st_ino,
+                    status.st_size,
+                    status.st_mtime_ns,
+                    status.st_ctime_ns,
+                )
+                if file in known and known[file][0] == signature:
+                    found = known[file][1]
+                else:
+                    found = list(parse(str(file), file.read_bytes()))
+                self._known[file] = (signature if is_settled else (), found)
+            except OSError as error:
+                found = [Problem(str(file), "", "", error.strerror or str(error))]
+            yield from found
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for file in sorted(path.iterdir()):
+        if file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file():
+            yield file
+
+
 def read_documents(paths: Iterable[str]) -> tuple[list[Document], list[Problem]]:
     """All documents of `paths` ("-" is standard input), and what could not be read or parsed."""
-    documents: list[Document] = []
-    problems: list[Problem] = []
-    for path in paths:
-        for source, item in _read(path):
-            try:
-                text = item if isinstance(item, bytes) else item.read_bytes()
-            except OSError as error:
-                problems.append(Problem(source, "", "", error.strerror or str(error)))
-                continue
-            for parsed in parse(source, text):
-                (problems if isinstance(parsed, Problem) else documents).append(parsed)  # type: ignore[arg-type]
-    return documents, problems
-
-
-def _read(path: str) -> Iterator[tuple[str, bytes | Path]]:
-    if path == "-":
-        yield "standard input", sys.stdin.buffer.read()
-    elif Path(path).is_dir():
-        for file in sorted(Path(path).iterdir()):
-            if file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file():
-                yield str(file), file
-    else:
-        yield path, Path(path)
+    return Reader(paths).read()
 
 
 def parse(source: str, data: bytes) -> Iterator[Document | Problem]:

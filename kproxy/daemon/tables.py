@@ -1,0 +1,156 @@
+"""Both families' tables, made to hold what is wanted, whatever fails on the way.
+
+An event costs a `change` of what it touched. Where that fails (somebody edited the table, the kernel
+refused an element) the family is checked as a whole, and if that fails too, the services that the
+kernel does not take are found and set aside: all others are served, and what was programmed for
+those set aside stays. What failed is tried again later, ever more seldom.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from kproxy.compile.elements import SETS, Delta, Desired, merged
+from kproxy.daemon.backoff import Backoff
+from kproxy.daemon.intent import Intent
+from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel.netlink import Interrupted
+from kproxy.kernel.report import Report
+from kproxy.model import Family, NamespacedName
+from kproxy.nft.plan import keep_nothing
+from kproxy.problems import KproxyError, TransactionError
+from kproxy.resolve.claims import Claim
+
+logger = logging.getLogger(__name__)
+
+
+class Round(NamedTuple):
+    """What came of one round of transactions."""
+
+    reports: tuple[Report, ...]
+    failures: dict[Family, str]
+    """Families that could not be brought up to date, and why: sentences."""
+    checked: bool
+    """Whether the tables were read and compared as a whole."""
+
+
+class Tables:
+    """What is wanted, and the tables that are to hold it. For one thread at a time."""
+
+    def __init__(self, dataplanes: Mapping[Family, Dataplane], clock: Callable[[], float]) -> None:
+        self.intent = Intent()
+        self._dataplanes = dataplanes
+        self._clock = clock
+        self._unchecked = set(dataplanes)
+        """Families whose table may differ from its copy: a change does not do."""
+        self._backoff = {family: Backoff() for family in dataplanes}
+        self._aside: dict[Family, dict[NamespacedName, Backoff]] = defaultdict(dict)
+
+    def apply(
+        self,
+        claims: Mapping[NamespacedName, Claim | None],
+        kept: Callable[[NamespacedName], bool] = keep_nothing,
+        suspect: frozenset[Family] = frozenset(),
+    ) -> Round:
+        """Take these claims (None: the service goes) and do what is due.
+
+        The tables of `suspect` families are compared as a whole. Nothing is removed of a service that
+        is `kept`. Never raises for what the kernel says: that is in the round's failures.
+        """
+        now = self._clock()
+        deltas = self.intent.change(claims)
+        self._unchecked |= suspect
+        reports: list[Report] = []
+        failures: dict[Family, str] = {}
+        checked = bool(self._unchecked)
+        for family in self._dataplanes:
+            if self._backoff[family].due > now:
+                self._unchecked.add(family)
+                failures[family] = "is tried again later"
+                continue
+            try:
+                reports += self._apply(family, deltas[family], kept, now)
+                self._backoff[family].succeeded()
+            except (KproxyError, OSError, Interrupted) as error:
+                self._unchecked.add(family)
+                self._backoff[family].failed(now)
+                failures[family] = str(error) or type(error).__name__
+                logger.error("%s: %s", family, failures[family])
+        return Round(tuple(reports), failures, checked)
+
+    def due(self) -> float | None:
+        """When something that failed is to be tried again, on the clock; None: nothing failed."""
+        waiting = [b.due for b in self._backoff.values() if b.due > float("-inf")]
+        waiting += [b.due for aside in self._aside.values() for b in aside.values()]
+        return min(waiting, default=None)
+
+    def aside(self) -> dict[Family, list[NamespacedName]]:
+        """The services that the kernel does not take."""
+        return {family: sorted(services) for family, services in self._aside.items() if services}
+
+    def _apply(
+        self,
+        family: Family,
+        deltas: Mapping[NamespacedName, Delta],
+        kept: Callable[[NamespacedName], bool],
+        now: float,
+    ) -> list[Report]:
+        dataplane, aside = self._dataplanes[family], self._aside[family]
+        reports: list[Report] = []
+        if family not in self._unchecked:
+            batch = merged(delta for name, delta in deltas.items() if name not in aside)
+            try:
+                if batch:
+                    reports.append(dataplane.change(batch))
+            except TransactionError as error:
+                logger.warning("%s The table is checked as a whole.", error)
+                self._unchecked.add(family)
+        for name in [name for name, backoff in aside.items() if backoff.due <= now or name in deltas]:
+            self._try_again(family, name, now)
+        if family in self._unchecked:
+            reports.append(self._check(family, kept, now))
+            self._unchecked.discard(family)
+        return reports
+
+    def _check(self, family: Family, kept: Callable[[NamespacedName], bool], now: float) -> Report:
+        dataplane, aside = self._dataplanes[family], self._aside[family]
+
+        def is_kept(service: NamespacedName) -> bool:
+            return service in aside or kept(service)
+
+        try:
+            return dataplane.reconcile(self.intent.desired(family, aside), is_kept)
+        except TransactionError:
+            self._find_bad_ones(family, now)
+        return dataplane.reconcile(self.intent.desired(family, aside), is_kept)
+
+    def _find_bad_ones(self, family: Family, now: float) -> None:
+        """Put right what is no service's, and then services by halves: those that fail alone go aside."""
+        nothing = Desired({}, {name: {} for name in SETS})
+        self._dataplanes[family].reconcile(nothing, lambda _: True)
+        self._try(family, sorted(self.intent.names() - self._aside[family].keys()), now)
+
+    def _try(self, family: Family, names: Sequence[NamespacedName], now: float) -> None:
+        try:
+            self._dataplanes[family].change(merged(self.intent.whole(name, family) for name in names))
+        except TransactionError as error:
+            if len(names) > 1:
+                for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+                    self._try(family, half, now)
+                return
+            for name in names:
+                logger.error("Service %s is set aside: %s", name, error)
+                self._aside[family].setdefault(name, Backoff()).failed(now)
+
+    def _try_again(self, family: Family, name: NamespacedName, now: float) -> None:
+        backoff = self._aside[family][name]
+        try:
+            self._dataplanes[family].change(self.intent.whole(name, family))
+        except TransactionError:
+            backoff.failed(now)
+        else:
+            del self._aside[family][name]
+            self._unchecked.add(family)  # it may have left more in the table than it has now
