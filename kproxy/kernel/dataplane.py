@@ -83,6 +83,8 @@ class Dataplane:
         self.options = options
         self.applied: Elements = {}
         """A copy of what the table holds, without what packets write."""
+        self.own_generations: set[int] = set()
+        """Those that libnftables made for us; what `netlink` commits is known by its port."""
         self._expected: dict[Shapes, Structure] = {}
         self._numbered: set[str] = set()
 
@@ -190,16 +192,24 @@ class Dataplane:
                 if not is_missing(error):
                     raise
 
+    def _run(self, script: str) -> None:
+        """Let libnftables commit a script. If somebody else commits in between, who made what is unknown."""
+        before = self.netlink.generation()
+        libnftables.run(script)
+        after = self.netlink.generation()
+        if after == before + 1:
+            self.own_generations.add(after)
+
     def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
         """Write what libnftables can; the rules that are left for netlink."""
         if repair.sets or repair.contents or repair.chains:
             loadable = without_affinity_updates(wanted)
-            libnftables.run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
+            self._run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
         return [rule_message(chain, rule) for chain, rule in netlink_rules(wanted, repair.chains)]
 
     def _replace(self, wanted: Skeleton) -> None:
         """A new table in place of one whose declarations are wrong, in one transaction."""
-        libnftables.run(render_replacement(without_affinity_updates(wanted), self.applied))
+        self._run(render_replacement(without_affinity_updates(wanted), self.applied))
         names = [chain.name for chain in wanted.chains]
         self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(wanted, names)])
 
@@ -208,7 +218,7 @@ class Dataplane:
         if not repair.extra_sets and not repair.extra_chains:
             return
         try:
-            libnftables.run(render_removal(self.family, repair.extra_sets, repair.extra_chains))
+            self._run(render_removal(self.family, repair.extra_sets, repair.extra_chains))
         except TransactionError:
             if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
                 raise

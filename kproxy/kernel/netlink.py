@@ -245,6 +245,12 @@ class Netlink:
             raise _unusable(error) from None
         self._sequence = 0
 
+    @property
+    def port(self) -> int:
+        """What the kernel calls this socket: whose commits are this one's."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()

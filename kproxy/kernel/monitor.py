@@ -1,0 +1,143 @@
+"""The kernel's own notifications: somebody changed our tables, or this host's addresses.
+
+Every commit to nftables is told to those who listen, object by object, and ends with the number of
+the generation that it made. Our own commits are left out by a filter in the kernel (by the socket
+they come from), else a first sync of 10,000 services would be told to ourselves; those that
+libnftables makes on a socket of its own are known by their generation. Lost notifications (the
+socket's buffer was full) count as a change of everything. Layout and numbers: linux/netlink.h,
+linux/netfilter/nfnetlink.h, linux/rtnetlink.h, linux/filter.h.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from kproxy.kernel.netlink import FAMILIES, NETLINK_NETFILTER, SO_RCVBUFFORCE, SUBSYSTEM, attributes
+from kproxy.model import Family
+from kproxy.nft.ruleset import TABLE
+
+SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
+NFTABLES_GROUP = 7  # NFNLGRP_NFTABLES
+NEW_GENERATION = SUBSYSTEM << 8 | 15
+RTMGRP_LINK, RTMGRP_IPV4_ADDRESS, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
+RTMGRP_IPV6_ADDRESS, RTMGRP_IPV6_ROUTE = 0x100, 0x400
+SO_ATTACH_FILTER = 26
+LOAD_WORD, EQUALS, RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
+PORT_OFFSET = 12  # of nlmsg_pid in a netlink header
+BUFFER = 1 << 20
+SETTLING = 0.1
+"""Seconds after the first change of addresses or routes: an interface that comes up has several."""
+
+
+class TableMonitor:
+    """Listens for changes of our tables by others, in the network namespace the process is in."""
+
+    def __init__(self, own_port: int) -> None:
+        """`own_port`: the netlink port whose commits are ours."""
+        self._socket = _listen(NETLINK_NETFILTER)
+        self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
+        _leave_out(self._socket, own_port)
+        self._touched: set[Family] = set()
+
+    def fileno(self) -> int:
+        """For those who wait until there is something to read."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+
+    def touched(self, is_ours: Callable[[int], bool]) -> frozenset[Family]:
+        """The families whose table others changed since the last call; `is_ours` knows generations."""
+        found: set[Family] = set()
+        while True:
+            try:
+                data = memoryview(self._socket.recv(1 << 18))
+            except BlockingIOError:
+                return frozenset(found)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                found.update(Family)
+                continue
+            position = 0
+            while position < len(data):
+                length, kind = struct.unpack_from("=IH", data, position)
+                content = data[position + 16 : position + length]
+                if kind != NEW_GENERATION:
+                    self._note(content)
+                elif self._touched:
+                    (generation,) = struct.unpack(">I", dict(attributes(content[4:]))[1])
+                    if not is_ours(generation):
+                        found |= self._touched
+                    self._touched.clear()
+                position += (length + 3) & ~3
+
+    def _note(self, content: memoryview) -> None:
+        """A message about any object: its first attribute is the name of its table."""
+        name = dict(attributes(content[4:])).get(1, b"")
+        if bytes(name).rstrip(b"\0").decode(errors="replace") == TABLE:
+            self._touched.update(family for family, number in FAMILIES.items() if number == content[0])
+
+
+async def address_changes(changed: Callable[[], None]) -> None:
+    """Call `changed` whenever this host's addresses, routes or interfaces may be others; never returns."""
+    groups = RTMGRP_LINK | RTMGRP_IPV4_ADDRESS | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ADDRESS | RTMGRP_IPV6_ROUTE
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    with _listen(socket.NETLINK_ROUTE, groups) as listener:
+        loop.add_reader(listener, ready.set)
+        try:
+            while True:
+                await ready.wait()
+                await asyncio.sleep(SETTLING)
+                ready.clear()
+                _drain(listener)
+                changed()
+        finally:
+            loop.remove_reader(listener)
+
+
+def _drain(listener: socket.socket) -> None:
+    """Read all there is; what was lost (ENOBUFS) is as good as read."""
+    while True:
+        try:
+            listener.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+
+
+def _listen(protocol: int, groups: int = 0) -> socket.socket:
+    listener = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+    )
+    listener.bind((0, groups))
+    with suppress(PermissionError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    return listener
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+
+def _leave_out(listener: socket.socket, port: int) -> None:
+    """A filter that takes no message whose header names this port. It loads words in network order."""
+    swapped = int.from_bytes(struct.pack("=I", port), "big")
+    instructions = (
+        (LOAD_WORD, 0, 0, PORT_OFFSET),
+        (EQUALS, 0, 1, swapped),
+        (RETURN, 0, 0, 0),
+        (RETURN, 0, 0, 0xFFFFFFFF),
+    )
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+    program = _Program(len(instructions), code)
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(program))

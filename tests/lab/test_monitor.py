@@ -1,0 +1,93 @@
+"""Others' changes of our tables are noticed, our own are not; and so are changes of addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from ipaddress import ip_address
+
+import pytest
+
+from kproxy.compile.elements import Desired, compile_frontends
+from kproxy.compile.skeleton import Options
+from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel.monitor import TableMonitor, address_changes
+from kproxy.kernel.netlink import Netlink
+from kproxy.model import Family
+from tests.unit.make import frontend
+from tests.unit.namespace import in_fresh_namespace
+
+pytestmark = pytest.mark.lab
+
+FOREIGN = {
+    "flush ruleset": set(Family),
+    "delete table ip kproxy": {Family.IPV4},
+    "flush chain ip6 kproxy services": {Family.IPV6},
+    "delete element ip kproxy cluster-ips { 10.96.0.9 }": {Family.IPV4},
+    "add element ip kproxy cluster-ips { 10.96.0.10 }": {Family.IPV4},
+    "add table ip other; add chain ip other c; delete table ip other": set(),
+}
+
+
+def desired(endpoints: list[str], family: Family) -> Desired:
+    return compile_frontends([frontend("10.96.0.9:80", endpoints, timeout=60)], family)
+
+
+@pytest.mark.parametrize("script", FOREIGN)
+def test_what_others_do_is_noticed(script: str) -> None:
+    def touched() -> tuple[set[Family], set[Family]]:
+        with Netlink() as netlink:
+            monitor = TableMonitor(netlink.port)
+            dataplanes = {family: Dataplane(netlink, family, Options()) for family in Family}
+
+            def is_ours(generation: int) -> bool:
+                return any(generation in dataplane.own_generations for dataplane in dataplanes.values())
+
+            for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):
+                for family, dataplane in dataplanes.items():
+                    dataplane.reconcile(desired(ends, family))
+            own = set(monitor.touched(is_ours))
+            subprocess.run(["nft", script], check=True)
+            return own, set(monitor.touched(is_ours))
+
+    own, theirs = in_fresh_namespace(touched)
+    assert own == set()
+    assert theirs == FOREIGN[script]
+
+
+def test_what_is_lost_may_have_been_ours() -> None:
+    """A buffer that is full: nobody knows what was said."""
+
+    def touched() -> set[Family]:
+        with Netlink() as netlink:
+            monitor = TableMonitor(netlink.port)
+            many = ", ".join(str(ip_address(n)) for n in range(1 << 24, (1 << 24) + 20_000))
+            script = "add table ip other; add set ip other s { type ipv4_addr; }"
+            subprocess.run(["nft", script], check=True)
+            for _ in range(3):
+                lines = f"add element ip other s {{ {many} }}\nflush set ip other s\n"
+                subprocess.run(["nft", "-f", "-"], input=lines, text=True, check=True)
+            return set(monitor.touched(lambda _: False))
+
+    assert in_fresh_namespace(touched) == set(Family)
+
+
+def test_an_address_that_comes_is_noticed() -> None:
+    def seen() -> int:
+        calls = []
+
+        async def watch() -> None:
+            task = asyncio.create_task(address_changes(lambda: calls.append(1)))
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(os.system, "ip link set lo up && ip address add 192.0.2.1/32 dev lo")
+            for _ in range(100):
+                if calls:
+                    break
+                await asyncio.sleep(0.05)
+            task.cancel()
+
+        asyncio.run(watch())
+        return len(calls)
+
+    assert in_fresh_namespace(seen) >= 1
