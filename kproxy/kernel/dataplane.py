@@ -77,7 +77,14 @@ class Dataplane:
     After an error of `reconcile` only another one goes on from there.
     """
 
-    def __init__(self, netlink: Netlink, family: Family, options: Options) -> None:
+    def __init__(
+        self,
+        netlink: Netlink,
+        family: Family,
+        options: Options,
+        expect: Callable[[Skeleton], Structure] = expected_structure,
+    ) -> None:
+        """`expect` says what the kernel makes of a skeleton."""
         self.netlink = netlink
         self.family = family
         self.options = options
@@ -85,6 +92,7 @@ class Dataplane:
         """A copy of what the table holds, without what packets write."""
         self.own_generations: set[int] = set()
         """Those that libnftables made for us; what `netlink` commits is known by its port."""
+        self._learn = expect
         self._expected: dict[Shapes, Structure] = {}
         self._numbered: set[str] = set()
 
@@ -95,7 +103,7 @@ class Dataplane:
 
     def _expect(self, wanted: Shapes) -> Structure:
         if wanted not in self._expected:
-            self._expected = {wanted: expected_structure(self._skeleton(wanted))}
+            self._expected = {wanted: self._learn(self._skeleton(wanted))}
         return self._expected[wanted]
 
     def read(self) -> Structure | None:

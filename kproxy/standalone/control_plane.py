@@ -6,11 +6,22 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kproxy.decode import Decoded
-from kproxy.model import Frontend, NamespacedName, Node, Service
+from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
 from kproxy.standalone.allocate import Allocations, Claim, Ranges, Resource, allocate
 from kproxy.standalone.endpoints import all_slices
+
+
+class Settled(NamedTuple):
+    """What a cluster's API would say: services with their addresses, and their endpoints."""
+
+    services: dict[NamespacedName, Service]
+    slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
+    allocations: dict[Claim, Resource]
+    problems: list[Problem]
+    kept: Callable[[NamespacedName], bool]
+    """Whether nothing may be removed of a service, since part of its input is missing."""
 
 
 class Outcome(NamedTuple):
@@ -21,18 +32,25 @@ class Outcome(NamedTuple):
     allocations: dict[Claim, Resource]
     problems: list[Problem]
     kept: Callable[[NamespacedName], bool]
-    """Whether nothing may be removed of a service, since part of its input is missing."""
+    """As of `Settled`."""
+
+
+def settle(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> Settled:
+    """Allocate and select; every problem of the input is in the outcome."""
+    doubt = decoded.doubt
+    allocated = allocate(decoded.state.services.values(), held, ranges, doubt.covers)
+    return Settled(
+        allocated.services,
+        all_slices(decoded.state, node),
+        allocated.allocations,
+        decoded.problems + allocated.problems,
+        lambda service: service in allocated.left_out or doubt.covers(service),
+    )
 
 
 def resolve(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> Outcome:
-    """Allocate, select and resolve; every problem of the input is in the outcome."""
-    doubt = decoded.doubt
-    allocated = allocate(decoded.state.services.values(), held, ranges, doubt.covers)
-    resolved = all_frontends(allocated.services.values(), all_slices(decoded.state, node), node)
-    return Outcome(
-        allocated.services,
-        resolved.frontends,
-        allocated.allocations,
-        decoded.problems + allocated.problems + resolved.problems,
-        lambda service: service in allocated.left_out or doubt.covers(service),
-    )
+    """`settle`, and what this node makes of it."""
+    settled = settle(decoded, held, ranges, node)
+    resolved = all_frontends(settled.services.values(), settled.slices, node)
+    problems = settled.problems + resolved.problems
+    return Outcome(settled.services, resolved.frontends, settled.allocations, problems, settled.kept)
