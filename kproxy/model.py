@@ -401,6 +401,8 @@ class Frontend(Struct, frozen=True):
     """Who may use it; None: everyone."""
     serving: tuple[tuple[Address, int], ...] = ()
     """UDP: (address, port) of every endpoint that serves, used or not: the flows that it has go on."""
+    given: bool = False
+    """A load-balancer address that kproxy gave: no port of it is anybody else's."""
 
     def __str__(self) -> str:
         return f"{format_socket(self.address, self.port)}/{self.protocol}"

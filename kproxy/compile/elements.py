@@ -20,7 +20,10 @@ from kproxy.nft.layout import DISCARD, REFUSE, Place, Side, Target
 
 K = TypeVar("K")
 V = TypeVar("V")
-SETS = ("cluster-ips", "hairpin", "masquerade-rules", "affinity-rules", "source-restricted", RANGES)
+SETS = (
+    *("cluster-ips", "load-balancer-ips", "hairpin", "masquerade-rules", "affinity-rules"),
+    *("source-restricted", RANGES),
+)
 """The sets and maps that services have elements in, besides the verdict and endpoints maps."""
 
 
@@ -74,6 +77,8 @@ def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
         else:
             chain = "masq-always" if frontend.from_outside is None else "masq-node"
             elements["masquerade-rules"][key] = Verdict(f"goto {chain}")
+        if frontend.given:
+            elements["load-balancer-ips"][frontend.address] = b""
         if frontend.source_ranges is not None:
             elements["source-restricted"][key] = b""
             for network in frontend.source_ranges:

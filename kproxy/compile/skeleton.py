@@ -103,6 +103,12 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         ),
         SetDeclaration("cluster-ips", (f"type {address}",), "every ClusterIP", (Field.ADDRESS,)),
         SetDeclaration(
+            "load-balancer-ips",
+            (f"type {address}",),
+            "load-balancer addresses that are given out (--load-balancer-pool)",
+            (Field.ADDRESS,),
+        ),
+        SetDeclaration(
             "hairpin",
             (f"type {address} . {address}",),
             "endpoints that may reach themselves, twice: then they are masqueraded",
@@ -175,6 +181,8 @@ def _chains(family: Family, options: Options, needed: Shapes, stateless: bool) -
         f"{frontend} vmap @services",
         f'{family} daddr @cluster-ips meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
         f'{family} daddr @cluster-ips goto {REFUSE} comment "nor a port that it does not have"',
+        f"{family} daddr @load-balancer-ips meta l4proto != {icmp} goto {REFUSE} "
+        'comment "a given address answers ping, but not on ports of the node"',
     ]
     if options.cidrs(options.service_cidrs, family):
         services.append(f'{family} daddr @service-cidrs drop comment "nor an address that no service has"')

@@ -102,6 +102,8 @@ class Simulator(NamedTuple):
     def _not_a_frontend(self, packet: Packet) -> Outcome:
         if packet.destination in self.elements["cluster-ips"]:
             return Outcome(Fate.REFUSED if packet.protocol else Fate.DROPPED)
+        if packet.destination in self.elements["load-balancer-ips"] and packet.protocol:
+            return Outcome(Fate.REFUSED)
         if _within(packet.destination, self.options.service_cidrs):
             return Outcome(Fate.DROPPED)
         return Outcome(Fate.UNTOUCHED)

@@ -60,6 +60,7 @@ def frontend(
     balance: Balance | None = None,
     ranges: Iterable[str] | None = None,
     elsewhere: bool = False,
+    given: bool = False,
 ) -> Frontend:
     """A frontend; sockets as text. `elsewhere` is of the last of its lists."""
     address, port = socket(at)
@@ -76,6 +77,7 @@ def frontend(
         balance=balance or sticky,
         affinity_timeout=timeout,
         source_ranges=None if ranges is None else tuple(ip_network(text) for text in ranges),
+        given=given,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kproxy.compile.elements import compile_frontends
+from kproxy.compile.elements import SETS, compile_frontends
 from kproxy.compile.skeleton import Shapes, shapes
 from kproxy.model import Balance, Family, Frontend, FrontendKind, Node, Protocol, format_socket, parse_address
 from kproxy.nft.elements import RANGES, Verdict, frontend_key, range_key
@@ -316,11 +316,15 @@ ONE_IP = parse_address("10.0.0.1")
             {"masquerade-rules": {KEY: Verdict("goto masq-always")}, "source-restricted": {KEY: b""}},
             id="nobody may",
         ),
+        pytest.param(
+            frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, given=True),
+            {"masquerade-rules": {KEY: Verdict("goto masq-always")}, "load-balancer-ips": {KEY[:4]: b""}},
+            id="a load-balancer address that was given out",
+        ),
     ],
 )
 def test_the_elements_of_a_frontend(given: Frontend, elements: dict[str, Any]) -> None:
-    names = ("cluster-ips", "hairpin", "masquerade-rules", "affinity-rules", "source-restricted", RANGES)
-    assert desired(given).elements == {**{name: {} for name in names}, **elements}
+    assert desired(given).elements == {**{name: {} for name in SETS}, **elements}
 
 
 def test_every_protocol_has_affinity() -> None:
