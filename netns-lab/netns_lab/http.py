@@ -5,6 +5,7 @@ is not HTTP is a ``BadRequest``, to be answered with its status and a closed
 connection.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -41,8 +42,8 @@ class Request:
 
     @property
     def by_https(self) -> str:
-        """The same host and path by https."""
-        return f"https://{self.host}{self.path}"
+        """The same host and path by https, on its usual port."""
+        return f"https://{re.sub(r':[0-9]+$', '', self.host)}{self.path}"
 
     def number(self, name: str, default: int) -> int:
         """A parameter of the query, a whole number from 0."""

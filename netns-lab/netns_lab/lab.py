@@ -247,8 +247,7 @@ class Lab:
                     )
         for client in topology.clients:
             self._make_host(client.name)
-            first = topology.node(client.via) if client.via else topology.nodes[0]
-            self._join_lan(client, topology.addresses(first))
+            self._join_lan(client, topology.gateway(client))
             elsewhere = {f: own for f, own in topology.addresses(client).items() if not wire.on_lan(own)}
             for node in topology.nodes:
                 wire.reach_on_lan(namespace(node.name), elsewhere)

@@ -38,6 +38,8 @@ class Outcome(StrEnum):
 class Reply:
     """What a pod answered: who it is, whom it saw and on which port; empty unless ``outcome`` is ANSWERED.
 
+    ``location`` is where HTTP sends its clients with a status of 3xx.
+
     A web server that is no pod of the lab leaves pod, client and port empty.
     """
 
@@ -48,6 +50,7 @@ class Reply:
     port: int = 0
     status: int = 0
     body: str = ""
+    location: str = ""
 
 
 def http_get(
@@ -139,6 +142,7 @@ def _read(answer: bytes) -> Reply:
         port=int(headers.get("x-port", 0)),
         status=int(status.split()[1]),
         body=body.decode(),
+        location=headers.get("location", ""),
     )
 
 

@@ -77,6 +77,9 @@ class Pod:
 class Client:
     """A host on the LAN that is no node; ``via`` names the node it routes through (default: the first).
 
+    With ``lan`` it routes through the gateway of the LAN, which swallows everything, and so it reaches
+    nothing but the LAN.
+
     It may have an address from elsewhere, and ports that it serves, as a host on the internet would.
     """
 
@@ -117,7 +120,7 @@ class Topology:
                 if not variable or "=" in variable or "\0" in variable + value:
                     raise ValueError(f"pod {pod.name}: {variable!r} cannot be a variable of {value!r}")
         for client in self.clients:
-            if client.via and client.via not in node_names:
+            if client.via and client.via not in {*node_names, "lan"}:
                 raise ValueError(f"client {client.name} goes via {client.via!r}, which is no node")
         for host in self.hosts:
             for family, address in self.addresses(host).items():
@@ -146,6 +149,12 @@ class Topology:
             owner = self.node(owner.node)
         both: dict[Family, str] = {4: owner.v4, 6: owner.v6}
         return {family: both[family] for family in self.families}
+
+    def gateway(self, client: Client) -> dict[Family, str]:
+        """Where the default routes of a client lead."""
+        if client.via == "lan":
+            return {family: LAN_GATEWAY[family] for family in self.families}
+        return self.addresses(self.node(client.via) if client.via else self.nodes[0])
 
     def pod_cidrs(self, node: Node) -> dict[Family, str]:
         both: dict[Family, str] = {4: node.pod_cidr_v4, 6: node.pod_cidr_v6}

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 from netns_lab.http import BadRequest, Request, head, next_request
 from netns_lab.manifests import pod_manifests
-from netns_lab.topology import POD_NETWORK, Pod, Topology, chapter, lab_node, multi, single
+from netns_lab.topology import POD_NETWORK, Client, Pod, Port, Topology, chapter, lab_node, multi, single
 from netns_lab.wire import interface_name
 
 HOST = b"Host: a\r\n"
@@ -89,7 +89,20 @@ def test_response_head() -> None:
     ]
 
 
-@pytest.mark.parametrize("topology", [chapter(), chapter(100), multi(3, 2), replace(single(), families=(4,))])
+AGENT = Pod("agent", "n1", environment={"A": "1"}, localhost_only=True, host_network=True)
+WEB = Client("web", "192.0.2.1", "2001:db8::1", via="lan", ports=(Port("http", 80, to_https=True),))
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [
+        chapter(),
+        chapter(100),
+        multi(3, 2),
+        replace(single(), families=(4,)),
+        replace(single().with_pod(AGENT), clients=(WEB,)),
+    ],
+)
 def test_a_topology_survives_json(topology: Topology) -> None:
     assert Topology.from_dict(json.loads(json.dumps(asdict(topology)))) == topology
 
@@ -104,6 +117,8 @@ def test_a_topology_survives_json(topology: Topology) -> None:
         (lambda: single().with_pod(Pod("p", "n9", "10.244.9.9", "fd00::1")), "is on 'n9', which is no node"),
         (lambda: single().with_pod(Pod("p", "n1", "fd00::1", "::2")), "p: 'fd00::1' is not an IPv4 address"),
         (lambda: single().with_pod(Pod("p", "n1")), "p: '' is not an IPv4 address"),
+        (lambda: single().with_pod(replace(AGENT, environment={"A=B": ""})), "'A=B' cannot be a variable"),
+        (lambda: single().with_pod(replace(AGENT, environment={"A": "\0"})), "'A' cannot be a variable"),
         (lambda: Topology((lab_node(1),), clients=(replace(chapter().clients[0], via="n2"),)), "via 'n2'"),
     ],
 )

@@ -190,6 +190,16 @@ def test_a_host_from_elsewhere_serves(family: Family) -> None:
             assert (reply.pod, reply.client) == ("web", asker.address(family))
 
 
+@both_families
+def test_a_client_that_routes_through_no_node_reaches_nodes_alone(family: Family) -> None:
+    topology = single(1)
+    stranger = Client("stranger", "192.168.77.201", "fd77::201", via="lan")
+    with Lab(replace(topology, clients=(*topology.clients, stranger))) as lab:
+        assert echo(lab.client("stranger"), lab.node("n1").address(family))
+        assert not echo(lab.client("stranger"), lab.pod("pod-1").address(family), timeout=0.2)
+        assert echo(lab.client("outside"), lab.pod("pod-1").address(family))
+
+
 # A lab can change while it is up
 
 
@@ -345,12 +355,13 @@ def test_a_port_that_sends_its_clients_to_https() -> None:
         pod = lab.add_pod(lab_pod("pod-2", 1, 2, ports=(Port("http", 80, to_https=True),)))
         with lab.client("outside").socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
             sock.connect((pod.address(6), 80))
-            sock.sendall(b"GET /a HTTP/1.0\r\nHost: an.example\r\n\r\n")
+            sock.sendall(b"GET /a HTTP/1.0\r\nHost: an.example:80\r\n\r\n")
             answer = b"".join(iter(partial(sock.recv, 4096), b"")).decode()
         assert answer.splitlines()[0] == "HTTP/1.1 301 Moved Permanently"
         assert "Location: https://an.example/a" in answer.splitlines()
         reply = http_get(lab.node("n1"), pod.address(4), 80)
         assert (reply.pod, reply.status, reply.body) == ("pod-2", 301, "")
+        assert reply.location == f"https://{pod.address(4)}/"
 
 
 # Labs are alone, and nothing is left of them

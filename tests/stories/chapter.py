@@ -1,0 +1,152 @@
+"""The book chapter's cluster in a lab: its nodes and pods with their addresses, and its manifests.
+
+The manifests are in the folder of that name, as the chapter prints them, with the ClusterIPs that
+the chapter's cluster allocated. Pods 10.0.0.x are on node n1, 10.0.1.x on n2, 10.0.2.x on n3.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from netns_lab.environment import parse
+from netns_lab.lab import Handle, Lab
+from netns_lab.manifests import as_list, pod_manifests
+from netns_lab.probe import Reply, http_get
+from netns_lab.topology import KUBIA, OUTSIDE, Client, Pod, Port, Topology, lab_node
+
+from tests.support import Manifest
+
+MANIFESTS = Path(__file__).with_name("chapter")
+SERVICE_CIDR = "10.66.0.0/16"
+POD_CIDR = "10.0.0.0/16"
+KUBIA_IP = "10.66.13.240"
+
+
+def kubia(
+    name: str, address: str, app: str = "kubia", ports: tuple[Port, ...] = KUBIA, localhost_only: bool = False
+) -> Pod:
+    """A kubia pod, on the node of its address."""
+    node = int(address.split(".")[2]) + 1
+    return Pod(name, f"n{node}", v4=address, labels={"app": app}, ports=ports, localhost_only=localhost_only)
+
+
+PODS = (
+    kubia("kubia-4bv25", "10.0.1.23"),
+    kubia("kubia-7sd67", "10.0.2.13"),
+    kubia("kubia-zhg6k", "10.0.2.14"),
+)
+"""Those of the chapter's first half."""
+
+
+def cluster(*pods: Pod, nodes: int = 3, clients: tuple[Client, ...] = (OUTSIDE,)) -> Topology:
+    """The nodes, these pods, and clients outside; IPv4 alone, as the chapter's."""
+    return Topology(
+        nodes=tuple(replace(lab_node(n), pod_cidr_v4=f"10.0.{n - 1}.0/24") for n in range(1, nodes + 1)),
+        pods=pods,
+        clients=clients,
+        families=(4,),
+    )
+
+
+class Chapter:
+    """kproxy on the cluster's nodes, with some of the chapter's files and the lab's pods."""
+
+    def __init__(self, lab: Lab, state: Path, files: Sequence[str]) -> None:
+        self.lab = lab
+        self.state = state
+        self.files = list(files)
+        self.unready: Sequence[str] = ()
+
+    def start(self, pod: Pod) -> Handle:
+        """Start a pod as a kubelet does: with the variables of the services that there are."""
+        pods = pod_manifests(self.lab.topology.with_pod(pod))
+        return self.lab.add_pod(pod, parse(self._run("n1", pods, "env", pod.name, "--format", "docker")))
+
+    def sync(self) -> str:
+        """Program every node; what kproxy said on the first one."""
+
+        def sync(node: str) -> str:
+            return self._run(node, self._pods(), "sync", "--node-name", node, "--cluster-cidr", POD_CIDR)
+
+        with ThreadPoolExecutor() as pool:
+            return next(pool.map(sync, [node.name for node in self.lab.topology.nodes]))
+
+    def get(self, *what: str) -> str:
+        """What `kproxy get` prints."""
+        return self._run("n1", self._pods(), "get", *what)
+
+    def describe(self, *what: str) -> str:
+        """What `kproxy describe` prints on the first node."""
+        return self._run("n1", self._pods(), "describe", *what, "--node-name", "n1")
+
+    def curl(self, host: Handle, address: str, port: int) -> str:
+        """What is answered; or what else comes of it, as the outcome's name."""
+        reply = self.ask(host, address, port)
+        return reply.body.rstrip("\n") or str(reply.outcome)
+
+    def ask(self, host: Handle, address: str, port: int) -> Reply:
+        return http_get(host, address, port, timeout=0.5)
+
+    def _pods(self) -> list[Manifest]:
+        pods = pod_manifests(self.lab.topology)
+        for pod in pods:
+            if pod["metadata"]["name"] in self.unready:
+                pod["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+        return pods
+
+    def _run(self, node: str, pods: list[Manifest], verb: str, *arguments: str) -> str:
+        command = [
+            *(sys.executable, "-m", "kproxy", verb, *arguments, "-f", "-"),
+            *(part for file in self.files for part in ("-f", str(MANIFESTS / file))),
+            *("--state-dir", str(self.state / node), "--service-cidr", SERVICE_CIDR),
+        ]
+        done: subprocess.CompletedProcess[Any] = self.lab.node(node).run(
+            command, input=json.dumps(as_list(pods)), capture_output=True
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return str(done.stdout)
+
+
+@contextmanager
+def chapter(topology: Topology, state: Path, *files: str, unready: Sequence[str] = ()) -> Iterator[Chapter]:
+    """The cluster, up, its nodes programmed with these files of the chapter, all pods but these ready."""
+    with Lab(topology) as lab:
+        of = Chapter(lab, state, files)
+        of.unready = unready
+        of.sync()
+        yield of
+
+
+def without_age(table: str) -> list[list[str]]:
+    """The rows of a table of `get`, without the last column: files do not know when they were applied."""
+    return [line.split()[:-1] for line in table.splitlines() if line]
+
+
+def endpoints(table: str) -> set[str]:
+    """What a table of `get endpoints` with one row and no more than it shows has there."""
+    _, (_, sockets) = without_age(table)
+    return set(sockets.split(","))
+
+
+def told(text: str) -> list[str]:
+    """The lines of what `describe` says, whatever its columns' widths."""
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def differences(transcript: str, shown: str) -> list[str]:
+    """Lines of the chapter's transcript that are not shown, or shown elsewhere in the order."""
+    missing, rest = [], told(shown)
+    for line in told(transcript):
+        if line in rest:
+            rest = rest[rest.index(line) + 1 :]
+        else:
+            missing.append(line)
+    return missing
