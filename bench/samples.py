@@ -38,11 +38,11 @@ class Sample(NamedTuple):
     endpoints: tuple[Endpoint, ...]
 
 
-def samples(count: int) -> Iterator[Sample]:
+def samples(count: int, endpoints: int = ENDPOINTS) -> Iterator[Sample]:
     """The first `count` services."""
-    nodes = max(ENDPOINTS, -(-count * ENDPOINTS // PODS_PER_NODE))
+    nodes = max(endpoints, -(-count * endpoints // PODS_PER_NODE))
     for index in range(count):
-        pods = range(index * ENDPOINTS, (index + 1) * ENDPOINTS)
+        pods = range(index * endpoints, (index + 1) * endpoints)
         yield Sample(
             f"team-{index % NAMESPACES}",
             f"service-{index}",

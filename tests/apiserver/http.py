@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -113,7 +114,7 @@ class Connection:
             fields.append(("content-encoding", "gzip"))
         if len(body) < CHUNKED_FROM:
             fields.append(("content-length", str(len(body))))
-        await self._send(h11.Response(status_code=status, headers=fields))
+        await self._head(status, fields)
         for start in range(0, len(body), PIECE):
             await self._send(h11.Data(data=body[start : start + PIECE]))
         await self.end()
@@ -124,7 +125,10 @@ class Connection:
 
     async def begin(self, status: int = 200) -> None:
         """The head of a stream."""
-        await self._send(h11.Response(status_code=status, headers=[("content-type", "application/json")]))
+        await self._head(status, [("content-type", "application/json")])
+
+    async def _head(self, status: int, headers: Headers) -> None:
+        await self._send(h11.Response(status_code=status, headers=list(headers), reason=reason(status)))
 
     async def send(self, data: bytes) -> None:
         """A piece of a stream."""
@@ -163,6 +167,11 @@ class Connection:
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
+
+
+def reason(status: int) -> str:
+    """The phrase that goes with a status code, "" for one that nobody has defined."""
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
 
 
 Handle = Callable[[Connection, Request], Awaitable[None]]

@@ -129,6 +129,9 @@ def list_objects(store: Store, target: Target, query: Query) -> bytes:
             last = bisect_left(keys, f"{target.namespace}0")  # the character after the slash
         bodies: list[bytes] = []
         token, remaining = "", 0
+        if matches is None and page.limit is None:
+            bodies = [objects[key].body for key in keys[first:last]]
+            first = last
         for index in range(first, last):
             if page.limit is not None and len(bodies) == page.limit:
                 token, remaining = _write_token(revision, keys[index]), last - index

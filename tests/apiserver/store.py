@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import uuid
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -60,7 +60,7 @@ class Event(NamedTuple):
         return found.key
 
 
-Deliver = Callable[[Event], None]
+Deliver = Callable[[Sequence[Event]], None]
 
 
 class Collection:
@@ -98,10 +98,10 @@ class Collection:
             self.floor = self.events[-capacity - 1].revision
             del self.events[:-capacity]
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, events: Sequence[Event]) -> None:
         """Tell all watchers."""
         for deliver in self.watchers:
-            deliver(event)
+            deliver(events)
 
     def since(self, revision: int) -> list[Event]:
         """Changes after a revision; 410 if some of them are forgotten."""
@@ -204,13 +204,13 @@ class Store:
                 yield
             finally:
                 held, self._held = self._held, None
-                for collection, event in held:
-                    collection.deliver(event)
+                for collection in self.collections.values():
+                    collection.deliver([event for of, event in held if of is collection])
 
     def _commit(self, collection: Collection, event: Event) -> None:
         collection.change(event, self.capacity)
         if self._held is None:
-            collection.deliver(event)
+            collection.deliver([event])
         else:
             self._held.append((collection, event))
 

@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -75,9 +76,9 @@ class Watch:
         self._loop = loop
         self._woken = False
 
-    def put(self, item: Item) -> None:
-        """From any thread."""
-        self.queue.append(item)
+    def put(self, items: Sequence[Item]) -> None:
+        """All at once, from any thread."""
+        self.queue.extend(items)
         self.prod()
 
     def prod(self) -> None:
@@ -285,8 +286,7 @@ class Watches:
 
     def error(self, error: ApiError, resource: str = "") -> None:
         """Send an ERROR event, and end the stream as a real server then does."""
-        self._all(resource, Line(status_line(error)))
-        self._all(resource, End())
+        self._all(resource, Line(status_line(error)), End())
 
     def expire(self, resource: str = "") -> None:
         """410, as a server says it in the middle of a watch."""
@@ -296,7 +296,7 @@ class Watches:
         """Send the last state of an object once more."""
         for watch in self.of(resource):
             found = self.store.collections[watch.target.resource].objects[key]
-            watch.put(Line(event_line(watch.target.resource, "MODIFIED", found.body)))
+            watch.put([Line(event_line(watch.target.resource, "MODIFIED", found.body))])
 
     def bookmark(self, resource: str = "") -> None:
         """A bookmark now."""
@@ -321,9 +321,9 @@ class Watches:
             watch.held = False
             watch.prod()
 
-    def _all(self, resource: str, item: Item) -> None:
+    def _all(self, resource: str, *items: Item) -> None:
         for watch in self.of(resource):
-            watch.put(item)
+            watch.put(items)
 
 
 def _wants_bookmarks(query: Query) -> bool:
