@@ -29,7 +29,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Handle:
-    """A node, pod or client of a running lab; a pod has files and an environment of its own."""
+    """A node, pod or client of a running lab; a pod has files and an environment of its own.
+
+    It says what was so when it was asked for: a pod that is started with another environment has another.
+    """
 
     name: str
     netns: str
@@ -180,8 +183,7 @@ class Lab:
         return self._handle(self.topology.client(name))
 
     def start_pod(self, name: str, environment: Mapping[str, str] | None = None) -> None:
-        """Let the servers of a pod that was stopped listen again; what is started in it from now on has
-        this environment, or the one it had."""
+        """Let the servers of a pod that was stopped listen again, with this environment or the one it had."""
         pod = self.topology.pod(name)
         if environment is not None:
             pod = replace(pod, environment=environment)
