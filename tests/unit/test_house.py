@@ -26,6 +26,7 @@ PURE = (
     "resolve",
     "compile",
     "daemon/configuration.py",
+    "daemon/counters.py",
     "daemon/health.py",
     "daemon/socket_address.py",
     "nft",
