@@ -42,6 +42,7 @@ PURE = (
     "standalone/endpoints.py",
     "standalone/environment.py",
     "standalone/snapshot.py",
+    "standalone/manifests.py",
     "standalone/readiness.py",
     "standalone/ownership.py",
     "standalone/views.py",
