@@ -57,6 +57,7 @@ class Health:
     def __init__(self, families: Iterable[Family] = tuple(Family)) -> None:
         self._applied: dict[Family, float | None] = dict.fromkeys(families)
         self._queued: dict[Family, _Pending] = {}
+        self._last_queued: dict[Family, float] = {}
         self._failed: dict[Family, _Pending] = {}
         self._heard: dict[str, float] = {}
         self.node_eligible = True
@@ -67,12 +68,15 @@ class Health:
     def queued(self, family: Family, now: float) -> None:
         """There is something to program. The first of several counts."""
         self._queued.setdefault(family, _Pending(now, PENDING_SECONDS, "a change waits to be programmed"))
+        self._last_queued[family] = now
 
-    def applied(self, family: Family, now: float) -> None:
-        """All that was queued is in the kernel, and it is what was wanted."""
+    def applied(self, family: Family, now: float, begun: float | None = None) -> None:
+        """All that was queued until `begun` (None: until now) is in the kernel, and it is what was wanted."""
         self._applied[family] = now
-        self._queued.pop(family, None)
         self._failed.pop(family, None)
+        queued = self._queued.pop(family, None)
+        if queued and begun is not None and self._last_queued[family] > begun:
+            self._queued[family] = queued._replace(since=max(queued.since, begun))
 
     def failed(self, family: Family, why: str, now: float) -> None:
         """The kernel refused, or differs from what is wanted. The first counts, the last is said."""

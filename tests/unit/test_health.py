@@ -62,6 +62,18 @@ def queued_by_the_other(health: Health) -> None:
     health.applied(V6, 11)
 
 
+def queued_meanwhile(health: Health) -> None:
+    health.queued(V4, 1)
+    health.queued(V4, 12)
+    health.applied(V4, 15, begun=10)
+
+
+def queued_before(health: Health) -> None:
+    health.queued(V4, 1)
+    health.queued(V4, 9)
+    health.applied(V4, 15, begun=10)
+
+
 def silent(health: Health) -> None:
     health.heard("10.0.0.1:6443", 1)
 
@@ -78,6 +90,9 @@ def silent(health: Health) -> None:
         (failing, 20, ["IPv4: not permitted, for 10 s"], []),
         (healed, 9999, [], []),
         (queued_by_the_other, 70, [LATE], []),
+        (queued_meanwhile, 69, [], []),
+        (queued_meanwhile, 70, [LATE], []),
+        (queued_before, 9999, [], []),
         (silent, 120, [], []),
         (silent, 121, [], ["10.0.0.1:6443: silent for 120 s"]),
     ],

@@ -1,0 +1,85 @@
+"""What a service manager is sent, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from kproxy.daemon.notify import Notifier
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
+    """A service manager's socket, and what NOTIFY_SOCKET says."""
+    name = str(tmp_path / "notify") if request.param == "path" else f"@kproxy-test-{uuid.uuid4()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(name.replace("@", "\0", 1))
+        listener.settimeout(5)
+        yield listener, name
+
+
+def test_what_is_said_arrives(manager: tuple[socket.socket, str]) -> None:
+    listener, name = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier.ready("2 services\nand more")
+    assert listener.recv(999) == b"READY=1\nSTATUS=2 services and more"
+    notifier.status("3 services")
+    assert listener.recv(999) == b"STATUS=3 services"
+    notifier.reloading()
+    first, second = listener.recv(999).split(b"\n")
+    assert first == b"RELOADING=1"
+    assert int(second.removeprefix(b"MONOTONIC_USEC=")) > 0
+    notifier.stopping()
+    assert listener.recv(999) == b"STOPPING=1"
+
+
+def test_the_watchdog_is_fed_while_alive(manager: tuple[socket.socket, str]) -> None:
+    listener, name = manager
+    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "100000"})
+    alive = True
+
+    async def main() -> None:
+        nonlocal alive
+        task = asyncio.create_task(notifier.watchdog(lambda: alive))
+        await asyncio.sleep(0.175)
+        alive = False
+        await asyncio.sleep(0.15)
+        task.cancel()
+
+    asyncio.run(main())
+    listener.settimeout(0)
+    said = []
+    with suppress(BlockingIOError):
+        while True:
+            said.append(listener.recv(99))
+    assert set(said) == {b"WATCHDOG=1"}
+    assert 2 <= len(said) <= 4
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({}, 0),
+        ({"WATCHDOG_USEC": "30000000"}, 30),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 30),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, 0),
+        ({"WATCHDOG_USEC": "soon"}, 0),
+    ],
+)
+def test_who_is_watched(environment: dict[str, str], seconds: float) -> None:
+    assert Notifier(environment).watchdog_seconds == seconds
+
+
+@pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": "/nowhere/at/all"}])
+def test_without_a_manager_nothing_happens(environment: dict[str, str]) -> None:
+    notifier = Notifier({**environment})
+    notifier.ready("fine")
+    notifier.stopping()
+    asyncio.run(asyncio.wait_for(Notifier({}).watchdog(lambda: True), 1))
