@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kproxy.compile.skeleton import Options
 from kproxy.decode import Decoded, decode
@@ -17,9 +18,13 @@ from kproxy.problems import Problem, UsageError
 from kproxy.resolve.frontends import merged
 from kproxy.sources.files import read_documents
 from kproxy.standalone.allocate import Ranges
+from kproxy.standalone.channel import fetch
 from kproxy.standalone.control_plane import resolve
 from kproxy.standalone.snapshot import Snapshot
 from kproxy.standalone.store import Store
+
+if TYPE_CHECKING:
+    from kproxy.standalone.exec_probe import ExecRunner
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
 DEFAULT_STATE_DIR = Path("/var/lib/kproxy")
@@ -160,6 +165,29 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def exec_runner(text: str) -> ExecRunner:
+    """A name or a template of `--probe-exec`."""
+    from kproxy.standalone.exec_probe import ExecRunner  # asyncio takes long to import
+
+    try:
+        return ExecRunner(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def add_probes(parser: argparse.ArgumentParser) -> None:
+    """How readiness probes get into a pod."""
+    parser.add_argument_group("readiness probes").add_argument(
+        "--probe-exec",
+        metavar="HOW",
+        type=exec_runner,
+        default="netns",
+        help="what runs the command of an exec probe in its container: netns (ip netns exec POD), docker, "
+        "podman, nerdctl, or a command line of your own with {namespace}, {pod} and {container}; the "
+        "probe's command is added to it (default: %(default)s)",
+    )
+
+
 def node(arguments: argparse.Namespace, state: ClusterState) -> Node:
     """The node that the flags, this host and a Node object of its name describe."""
     name = arguments.node_name or host_name()
@@ -219,8 +247,6 @@ def snapshot(arguments: argparse.Namespace) -> Snapshot:
     --state-dir is read, not changed.
     """
     if arguments.filename is None:
-        from kproxy.standalone.channel import fetch  # with asyncio, which takes long to import
-
         return fetch(arguments.state_dir)
     decoded = read_input(arguments)
     held = Store(arguments.state_dir).load()

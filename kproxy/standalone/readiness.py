@@ -101,7 +101,8 @@ def observe(before: ContainerReadiness, probe: Probe, result: Result, now: float
 def _with_event(events: Iterable[Event], result: Result, now: float) -> list[Event]:
     failed = result.outcome is Outcome.FAILURE
     reason, verb = ("Unhealthy", "failed") if failed else ("ProbeWarning", "warning")
-    message = f"Readiness probe {verb}: {result.message.strip()[:MESSAGE]}"
+    text = "".join(c if c.isprintable() else " " for c in result.message[: 2 * MESSAGE].strip())
+    message = f"Readiness probe {verb}: {text[:MESSAGE]}"
     same = [event for event in events if (event.reason, event.message) == (reason, message)]
     others = [event for event in events if event not in same]
     count, first = (same[0].count, same[0].first) if same else (0, now)

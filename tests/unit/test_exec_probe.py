@@ -1,0 +1,161 @@
+"""exec probes, with commands of this host in place of a container's."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from kproxy.cli import options
+from kproxy.model import ExecAction, Probe
+from kproxy.standalone.exec_probe import OUTPUT, ExecRunner
+from kproxy.standalone.prober import Prober
+from kproxy.standalone.readiness import Outcome, Result
+from tests.unit.make import decoded, manifest, name
+
+HERE = "env POD={pod}"
+"""A template that runs a command on this host."""
+
+
+def run(*command: str, template: str = HERE, timeout: int = 10) -> Result:
+    pod = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
+    prober = Prober(ExecRunner(template), lambda: None)
+    return asyncio.run(prober._once(pod, "c", Probe(ExecAction(command), timeout=timeout)))
+
+
+def shell(script: str, timeout: int = 10) -> Result:
+    return run("sh", "-c", script, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "message"),
+    [
+        ("exit 0", Outcome.SUCCESS, ""),
+        ("echo fine", Outcome.SUCCESS, "fine\n"),
+        ("exit 3", Outcome.FAILURE, "exit status 3"),
+        ("echo out; echo err >&2; exit 1", Outcome.FAILURE, "out\nerr\n"),
+        ("printf '\\377'; exit 1", Outcome.FAILURE, "\ufffd"),
+        ("kill -9 $$", Outcome.FAILURE, "killed by signal 9"),
+        ("echo $POD", Outcome.SUCCESS, "web-1\n"),
+        ("cat", Outcome.SUCCESS, ""),
+    ],
+)
+def test_a_command(script: str, outcome: Outcome, message: str) -> None:
+    assert shell(script) == Result(outcome, message)
+
+
+def test_what_a_manifest_says_is_no_shells_business() -> None:
+    words = ["$(id)", "; rm -rf /", "{pod}", "a b", "'", "*", ""]
+    result = run("printf", "%s|", *words)
+    assert result.message == "".join(f"{word}|" for word in words)
+
+
+def test_output_is_cut() -> None:
+    result = shell("head -c 3000000 /dev/zero | tr '\\0' x; exit 1")
+    assert result == Result(Outcome.FAILURE, "x" * OUTPUT)
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and it is not only waiting to be reaped."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def gone(pid: int) -> bool:
+    """Whether it goes within a moment."""
+    end = time.monotonic() + 5
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.01)
+    return not alive(pid)
+
+
+def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    result = shell(
+        f"echo $$ >> {pids}; sleep 60 & echo $! >> {pids}; trap '' TERM; wait; sleep 60", timeout=1
+    )
+    assert result.outcome is Outcome.FAILURE
+    assert result.hung
+    assert result.message.endswith("timed out after 1s")
+    found = [int(line) for line in pids.read_text().split()]
+    assert len(found) == 2
+    assert all(gone(pid) for pid in found)
+
+
+def test_a_flood_of_output_is_killed_too() -> None:
+    result = run("yes", timeout=1)
+    assert (result.outcome, result.hung) == (Outcome.FAILURE, True)
+
+
+def test_what_a_command_leaves_behind_does_not_hold_up_its_result(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    begin = time.monotonic()
+    result = shell(f"echo ready; sleep 60 & echo $! > {pid}", timeout=30)
+    try:
+        assert result == Result(Outcome.SUCCESS, "ready\n")
+        assert time.monotonic() - begin < 20
+    finally:
+        os.kill(int(pid.read_text()), 9)
+
+
+@pytest.mark.parametrize(
+    ("template", "command", "message"),
+    [
+        ("no-such-runner {pod}", "true", "no-such-runner: No such file or directory"),
+        ("/etc/passwd", "true", "/etc/passwd: Permission denied"),
+        ("env", "no-such-command", "no-such-command"),
+        ("netns", "true", "web-1"),
+    ],
+)
+def test_what_cannot_be_run_is_a_failure(template: str, command: str, message: str) -> None:
+    result = run(command, template=template)
+    assert result.outcome is Outcome.FAILURE
+    assert message in result.message
+
+
+def test_an_argument_list_that_is_too_long() -> None:
+    assert run("echo", "x" * 4_000_000) == Result(Outcome.FAILURE, "env: Argument list too long")
+
+
+OWN = "run --in={namespace}/{pod}/{container} '{pod} {pod}' --"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("netns", ["ip", "netns", "exec", "web-1"]),
+        ("docker", ["docker", "exec", "web-1"]),
+        ("podman", ["podman", "exec", "web-1-c"]),
+        ("nerdctl", ["nerdctl", "exec", "web-1"]),
+        (OWN, ["run", "--in=shop/web-1/c", "web-1 web-1", "--"]),
+    ],
+)
+def test_templates(template: str, words: list[str]) -> None:
+    assert ExecRunner(template).words(name("shop/web-1"), "c", ["ls", "{pod}"]) == [*words, "ls", "{pod}"]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"), [("", "is empty"), ("'a", "No closing quotation"), ("a {pods}", "{pods}")]
+)
+def test_templates_that_are_none(template: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExecRunner(template)
+    parser = argparse.ArgumentParser()
+    options.add_probes(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--probe-exec", template])
+    assert message in capsys.readouterr().err
+
+
+def test_the_default_is_a_namespace() -> None:
+    parser = argparse.ArgumentParser()
+    options.add_probes(parser)
+    runner = parser.parse_args([]).probe_exec
+    assert runner.words(name("web-1"), "c", ["ls"]) == ["ip", "netns", "exec", "web-1", "ls"]

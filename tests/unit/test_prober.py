@@ -1,0 +1,294 @@
+"""Who is probed, when, and who is told: the prober, with commands that tests answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from kproxy.model import Container, ExecAction, NamespacedName, Pod, Probe
+from kproxy.standalone import prober as prober_module
+from kproxy.standalone.exec_probe import ExecRunner
+from kproxy.standalone.prober import Prober
+from kproxy.standalone.readiness import Outcome, Result, identity
+from tests.unit.make import decoded, manifest, name
+
+UP, DOWN = Result(Outcome.SUCCESS), Result(Outcome.FAILURE, "gone")
+PROBE = Probe(ExecAction(("ls",)), period=0, timeout=10)
+"""Due again at once: when it ends is up to the test."""
+
+
+def pod(own: str = "web-1", *probes: Probe) -> Pod:
+    """A pod with a container for each probe: c0, c1..."""
+    made = decoded(str(manifest("Pod", own))).state.pods[0]
+    containers = tuple(Container(f"c{index}", probe=probe) for index, probe in enumerate(probes or (PROBE,)))
+    return replace(made, containers=containers)
+
+
+class Answers:
+    """Runs no commands: each waits for what the test says."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, asyncio.Future[Result]] = {}
+        self.asked: Counter[str] = Counter()
+        self.cancelled: Counter[str] = Counter()
+
+    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Result:
+        key = f"{pod.name}/{container}"
+        self.asked[key] += 1
+        self.waiting[key] = asyncio.get_running_loop().create_future()
+        try:
+            return await self.waiting[key]
+        except asyncio.CancelledError:
+            self.cancelled[key] += 1
+            raise
+
+    async def answer(self, *results: Result | Exception, to: str = "web-1/c0") -> None:
+        """Answer the next probes of a container, and wait until the last one was taken in."""
+        for result in results:
+            await until(lambda: to in self.waiting)
+            before = self.asked[to]
+            future = self.waiting.pop(to)
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+            await until(lambda before=before: self.asked[to] > before)  # type: ignore[misc]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class World:
+    """A prober, its answers, and how often it called `changed`."""
+
+    def __init__(self, known: dict[str, bool] | None = None) -> None:
+        self.answers = Answers()
+        self.changes = 0
+        self.prober = Prober(self.answers, self._changed, known)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def ready(self, own: str = "web-1") -> bool:
+        return self.prober.statuses()[name(own)].ready
+
+
+def play(test: Callable[[World], Awaitable[None]], known: dict[str, bool] | None = None) -> None:
+    async def main() -> None:
+        world = World(known)
+        await test(world)
+        await world.prober.close()
+        assert len(asyncio.all_tasks()) == 1
+        assert world.prober.statuses() == {}
+
+    asyncio.run(main())
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prober_module, "SOON", 0)
+
+
+def test_a_pod_becomes_ready_and_stops_being_so() -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([pod()])
+        assert not world.ready()
+        await world.answers.answer(DOWN, DOWN, DOWN, DOWN)
+        assert (world.ready(), world.changes) == (False, 0)
+        await world.answers.answer(UP)
+        assert (world.ready(), world.changes) == (True, 1)
+        await world.answers.answer(UP, DOWN, DOWN, UP, DOWN, DOWN)
+        assert (world.ready(), world.changes) == (True, 1)
+        await world.answers.answer(DOWN)
+        assert (world.ready(), world.changes) == (False, 2)
+        (container,) = world.prober.statuses()[name("web-1")].containers
+        assert [(event.message, event.count) for event in container.events] == [
+            ("Readiness probe failed: gone", 9)
+        ]
+
+    play(test)
+
+
+def test_all_containers_have_to_be_ready() -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([pod("web-1", PROBE, PROBE)])
+        await world.answers.answer(UP)
+        assert (world.ready(), world.changes) == (False, 0)
+        await world.answers.answer(UP, to="web-1/c1")
+        assert (world.ready(), world.changes) == (True, 1)
+        await world.answers.answer(DOWN, DOWN, DOWN)
+        assert (world.ready(), world.changes) == (False, 2)
+
+    play(test)
+
+
+def test_watching_the_same_pods_again_changes_nothing() -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([pod()])
+        await world.answers.answer(UP)
+        before, asked = world.prober.statuses(), world.answers.asked.total()
+        for _ in range(3):
+            world.prober.watch([pod()])
+            world.prober.watch([replace(pod(), labels={"new": "label"}, ready=False)])
+            await asyncio.sleep(0)
+        assert (world.prober.statuses(), world.answers.asked.total()) == (before, asked)
+        assert world.answers.cancelled.total() == 0
+        await world.answers.answer(DOWN, DOWN, DOWN)
+        assert not world.ready()
+
+    play(test)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pod("web-1", Probe(ExecAction(("ls", "-l")), period=0)),
+        replace(pod(), addresses=(b"\x0a\0\0\1",)),
+        replace(pod(), uid="2"),
+    ],
+)
+def test_another_pod_of_the_name_begins_anew(other: Pod) -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([pod()])
+        await world.answers.answer(UP)
+        world.prober.watch([other])
+        assert not world.ready()
+        await until(lambda: world.answers.cancelled["web-1/c0"] == 1)
+        await until(lambda: world.answers.asked["web-1/c0"] == 3)
+        await world.answers.answer(UP)
+        assert world.ready()
+
+    play(test)
+
+
+def test_pods_that_go_are_forgotten() -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([pod(), pod("web-2")])
+        await world.answers.answer(UP)
+        await world.answers.answer(UP, to="web-2/c0")
+        world.prober.watch([pod("web-2"), replace(pod("unprobed"), containers=(Container("c0"),))])
+        assert set(world.prober.statuses()) == {name("web-2")}
+        await until(lambda: world.answers.cancelled == Counter({"web-1/c0": 1}))
+        world.prober.watch([pod(), pod("web-2")])
+        assert (world.ready(), world.ready("web-2")) == (False, True)
+
+    play(test)
+
+
+def test_a_gate_that_opens_makes_a_pod_ready_at_once() -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([replace(pod(), gates_open=False)])
+        await world.answers.answer(UP)
+        assert not world.ready()
+        world.prober.watch([pod()])
+        assert (world.ready(), world.changes) == (True, 0)
+
+    play(test)
+
+
+def test_what_was_remembered_counts_until_probes_say_otherwise() -> None:
+    async def first(world: World) -> None:
+        world.prober.watch([pod(), pod("web-2")])
+        await world.answers.answer(UP)
+        remembered.update(world.prober.remembered())
+
+    async def second(world: World) -> None:
+        world.prober.watch([pod(), pod("web-2"), replace(pod("web-3"), uid="3")])
+        assert [world.ready(f"web-{n}") for n in (1, 2, 3)] == [True, False, False]
+        await world.answers.answer(DOWN, DOWN)
+        assert (world.ready(), world.changes) == (True, 0)
+        await world.answers.answer(DOWN)
+        assert (world.ready(), world.changes) == (False, 1)
+        world.prober.watch([])
+        world.prober.watch([pod()])
+        assert not world.ready()
+
+    remembered: dict[tuple[NamespacedName, str], bool] = {}
+    play(first)
+    assert remembered == {(name(own), identity(pod(own))): own == "web-1" for own in ("web-1", "web-2")}
+    play(second, {own: ready for (_, own), ready in remembered.items()} | {identity(pod("web-3")): True})
+
+
+def test_the_initial_delay_is_waited_for_but_not_after_a_restart() -> None:
+    late = pod("web-1", Probe(ExecAction(("ls",)), initial_delay=3600, period=0))
+
+    async def test(world: World) -> None:
+        world.prober.watch([late, pod("web-2")])
+        await world.answers.answer(UP, UP, to="web-2/c0")
+        assert world.answers.asked["web-1/c0"] == 0
+
+    async def after(world: World) -> None:
+        world.prober.watch([late])
+        await world.answers.answer(UP)
+
+    play(test)
+    play(after, {identity(late): False})
+
+
+def test_whatever_a_probe_raises_is_a_failure_and_the_next_one_comes() -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([pod()])
+        await world.answers.answer(RuntimeError("no"), UP)
+        assert world.ready()
+        (container,) = world.prober.statuses()[name("web-1")].containers
+        assert [event.message for event in container.events] == [
+            "Readiness probe failed: ls: RuntimeError: no"
+        ]
+
+    play(test)
+
+
+def test_no_more_than_so_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prober_module, "PROCESSES", 3)
+
+    async def test(world: World) -> None:
+        world.prober.watch([pod(f"web-{n}") for n in range(10)])
+        await until(lambda: len(world.answers.waiting) == 3)
+        await asyncio.sleep(0.05)
+        assert world.answers.asked.total() == 3
+        for own in list(world.answers.waiting):
+            world.answers.waiting.pop(own).set_result(UP)
+        await until(lambda: world.answers.asked.total() == 6)
+
+    play(test)
+
+
+def test_what_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prober_module, "PROCESSES", 2)
+    hanging = Probe(ExecAction(("sleep",)), period=0, timeout=1)
+
+    async def test(world: World) -> None:
+        hung = [pod(f"hung-{n}", hanging) for n in range(4)]
+        world.prober.watch(hung)
+        await until(lambda: world.answers.cancelled.total() >= 4)
+        # All have hung once: from now on they have their own two slots.
+        world.prober.watch([*hung, pod()])
+        before = world.answers.cancelled.total()
+        await world.answers.answer(*[UP] * 20)
+        assert world.answers.cancelled.total() - before < 10
+        assert world.ready()
+        assert not world.ready("hung-0")
+
+    play(test)
+
+
+def test_closing_kills_what_runs(tmp_path: Path) -> None:
+    async def main() -> None:
+        pid = tmp_path / "pid"
+        prober = Prober(ExecRunner("env"), lambda: None)
+        prober.watch(
+            [pod("web-1", Probe(ExecAction(("sh", "-c", f"echo $$ > {pid}; sleep 60")), timeout=60))]
+        )
+        await until(lambda: pid.exists() and pid.read_text() != "")
+        await prober.close()
+        await until(lambda: not Path(f"/proc/{int(pid.read_text())}").exists())
+
+    asyncio.run(main())
