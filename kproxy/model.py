@@ -167,6 +167,7 @@ class Service(Struct, frozen=True):
     """What an ExternalName service is a name for."""
     ingress: tuple[str, ...] = ()
     """Of status.loadBalancer.ingress, all addresses and host names, as they are given."""
+    labels: dict[str, str] = {}
 
     @property
     def wants_cluster_ip(self) -> bool:
@@ -215,6 +216,9 @@ class EndpointSlice(Struct, frozen=True):
     endpoints: tuple[Endpoint, ...]
     legacy: bool = False
     """Made from an Endpoints object."""
+    headless: bool = False
+    """It has the label headless: for who asks for addresses, not for frontends."""
+    labels: dict[str, str] = {}
 
 
 class ExecAction(Struct, frozen=True, tag="exec"):
@@ -301,7 +305,8 @@ class Pod(Struct, frozen=True):
     ports: tuple[EndpointPort, ...]
     """Container ports that have a name."""
     ready: bool
-    terminating: bool
+    deleted: str
+    """metadata.deletionTimestamp, "" if absent."""
     node: str
     host_network: bool = False
     """It has its node's addresses, and none of its own."""
@@ -318,9 +323,72 @@ class Pod(Struct, frozen=True):
     """metadata.uid, "" if absent."""
 
     @property
+    def terminating(self) -> bool:
+        """Whether it is about to end."""
+        return bool(self.deleted)
+
+    @property
     def probes(self) -> tuple[tuple[str, Probe], ...]:
         """Its readiness probes, by the name of the container."""
         return tuple((each.name, each.probe) for each in self.containers if each.probe)
+
+
+class IngressBackend(NamedTuple):
+    """Where a request goes."""
+
+    service: str
+    """ "" if it is another resource."""
+    port: int | str
+    """The number or the name of a port of the service."""
+    resource: str = ""
+    """`StorageBucket/static`, "" if it is a service."""
+    api_group: str = ""
+    """Of the resource."""
+
+    def __str__(self) -> str:
+        return self.resource or f"{self.service}:{self.port}"
+
+
+class IngressPath(NamedTuple):
+    """Requests for what begins so, or is called so, and where they go."""
+
+    path: str
+    path_type: str
+    """Exact, Prefix or ImplementationSpecific; with the last one, the path may be ""."""
+    backend: IngressBackend
+
+
+class IngressRule(NamedTuple):
+    """What is for one host."""
+
+    host: str
+    """May begin with `*.`; "": all hosts."""
+    paths: tuple[IngressPath, ...]
+    """(): all goes to the default backend."""
+
+
+class IngressTLS(NamedTuple):
+    """The certificate for some hosts."""
+
+    hosts: tuple[str, ...]
+    secret: str
+    """The name of a Secret, "" if not said."""
+
+
+class Ingress(Struct, frozen=True):
+    """An Ingress of any API version."""
+
+    name: NamespacedName
+    origin: Origin
+    class_name: str
+    """spec.ingressClassName, or what the older annotation says, "" if neither does."""
+    rules: tuple[IngressRule, ...]
+    default_backend: IngressBackend | None
+    """For requests that no rule is for."""
+    tls: tuple[IngressTLS, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Of status.loadBalancer.ingress: addresses or names."""
+    labels: dict[str, str] = {}
 
 
 class ClusterNode(NamedTuple):
@@ -340,6 +408,7 @@ class ClusterState(Struct, frozen=True):
     """By service: slices given as such, or else made from its Endpoints."""
     pods: tuple[Pod, ...]
     nodes: dict[str, ClusterNode]
+    ingresses: tuple[Ingress, ...] = ()
 
 
 class Node(Struct, frozen=True):

@@ -9,6 +9,7 @@ import sys
 
 import kproxy
 from kproxy.cli import cleanup, compile_, describe, env, get, sync
+from kproxy.cli.parser import Parser
 from kproxy.kernel.netlink import NetlinkError
 from kproxy.problems import KproxyError, UsageError
 
@@ -21,7 +22,7 @@ EPILOG = """exit status:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `kproxy`, each verb with a `run` default: (namespace) -> exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="kproxy",
         description="Kubernetes Services as an nftables dataplane, from manifests alone.",
         epilog=EPILOG,

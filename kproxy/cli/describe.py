@@ -1,57 +1,55 @@
-"""`kproxy describe`: one service or its endpoints at length. Changes nothing."""
+"""`kproxy describe`: services, their endpoints or ingresses at length. Changes nothing."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
 
 from kproxy.cli import options
-from kproxy.cli.get import KINDS, add_namespace, canonical, not_found
-from kproxy.model import NamespacedName
-from kproxy.problems import KproxyError, Problem
+from kproxy.cli.kinds import add_targets, find, nothing, wanted
 from kproxy.standalone import views
-from kproxy.standalone.descriptions import describe_endpoints, describe_service
+from kproxy.standalone.descriptions import Context, describe_endpoints, describe_ingress, describe_service
 
-OBJECTS = {"services": "Service", "endpoints": "Endpoints"}
+DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
+    "services": describe_service,
+    "endpoints": describe_endpoints,
+    "ingresses": describe_ingress,
+}
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb."""
     parser = verbs.add_parser(
         "describe",
-        help="show one service, or its endpoints, at length",
+        help="show services, their endpoints or ingresses at length",
         description="Show a service as kubectl does, then its frontends on this node with what each leads "
-        "to, and what is wrong with it; or its endpoints: as the running kproxy knows them, or with -f as "
-        "manifests say. Allocations under --state-dir are used, not changed.",
+        "to, and what is wrong with it; or its endpoints; or an ingress. As the running kproxy knows them, "
+        "or with -f as manifests say; allocations under --state-dir are used, not changed.",
     )
-    parser.add_argument(
-        "kind", metavar="KIND", type=canonical(OBJECTS), help="service (svc) or endpoints (ep)"
-    )
-    parser.add_argument("name", metavar="NAME", help="of the service")
-    add_namespace(parser)
+    add_targets(parser, DESCRIPTIONS)
     options.add_view(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
+    asked = wanted(arguments, DESCRIPTIONS)
     given = options.snapshot(arguments)
-    objects = views.objects(given)
-    kind, wanted = KINDS[arguments.kind], NamespacedName(arguments.namespace, arguments.name)
-    known = {kind.name(item): item for item in kind.select(objects)}
-    if wanted not in known:
-        options.print_problems(given.problems)
-        raise KproxyError(not_found(arguments.kind, wanted, known))
-    about = f"{OBJECTS[arguments.kind]} {wanted}"
-    failures = [failure for failure in given.last_errors if failure.object in (about, "")]
-    own = [problem for problem in given.problems if problem.object == about]
-    options.print_problems(problem for problem in given.problems if problem.object != about)
-    if arguments.kind == "services":
-        print(describe_service(known[wanted], objects, given.frontends, map(_text, own), failures), end="")
-    else:
-        print(describe_endpoints(known[wanted], map(_text, own)), end="")
-    return 1 if given.problems else 0
-
-
-def _text(problem: Problem) -> str:
-    """Without the object, which is known here."""
-    return str(problem._replace(object=""))
+    context = Context(given, views.objects(given))
+    shown: list[str] = []
+    missing: list[str] = []
+    about: set[str] = set()
+    for each in asked:
+        found = find(context.objects, each, arguments)
+        missing += found.missing
+        shown += (DESCRIPTIONS[each.plural](item, context) for item in found.items)
+        about |= {f"{each.kind.kind} {each.kind.name(item)}" for item in found.items}
+    options.print_problems(problem for problem in given.problems if problem.object not in about)
+    print("\n\n".join(shown), end="")
+    for sentence in missing:
+        print(f"kproxy: {sentence}", file=sys.stderr)
+    if not shown and not missing:
+        print(nothing(" or ".join(each.plural for each in asked), arguments), file=sys.stderr)
+    return 1 if given.problems or missing else 0

@@ -18,7 +18,6 @@ from kproxy.problems import Problem, UsageError
 from kproxy.resolve.frontends import merged
 from kproxy.sources.files import read_documents
 from kproxy.standalone.allocate import Ranges
-from kproxy.standalone.channel import fetch
 from kproxy.standalone.control_plane import resolve
 from kproxy.standalone.snapshot import Snapshot
 from kproxy.standalone.store import Store
@@ -247,6 +246,8 @@ def snapshot(arguments: argparse.Namespace) -> Snapshot:
     --state-dir is read, not changed.
     """
     if arguments.filename is None:
+        from kproxy.standalone.channel import fetch  # with asyncio, which takes long to import
+
         return fetch(arguments.state_dir)
     decoded = read_input(arguments)
     held = Store(arguments.state_dir).load()

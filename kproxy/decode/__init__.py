@@ -1,6 +1,7 @@
 """Kubernetes objects -> model. The only place that knows camelCase and API versions.
 
-    documents (here) -> objects.py: one object -> wire.py: types -> service.py, endpoints.py: values
+    documents (here) -> objects.py: one object -> wire.py: types -> service.py, endpoints.py,
+                        ingress.py: values
                      -> ClusterState (here)
 
 An object with anything wrong is left out and reported as a `Problem`; the others are
@@ -19,7 +20,7 @@ from msgspec import Raw
 from kproxy.decode import wire
 from kproxy.decode.fields import object_name
 from kproxy.decode.objects import Doubt, Object, UndecodableError, convert, decode_object, describe
-from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Pod, Service
+from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
 __all__ = ["Decoded", "Document", "Doubt", "decode"]
@@ -127,6 +128,7 @@ def _assemble(found: Iterable[Object]) -> ClusterState:
     legacy: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
     pods: list[Pod] = []
     nodes: dict[str, ClusterNode] = {}
+    ingresses: list[Ingress] = []
     for item in found:
         match item:
             case Service():
@@ -137,5 +139,7 @@ def _assemble(found: Iterable[Object]) -> ClusterState:
                 pods.append(item)
             case ClusterNode():
                 nodes[item.name] = item
+            case Ingress():
+                ingresses.append(item)
     slices = {name: tuple(members) for name, members in {**legacy, **given}.items()}
-    return ClusterState(services, slices, tuple(pods), nodes)
+    return ClusterState(services, slices, tuple(pods), nodes, tuple(ingresses))

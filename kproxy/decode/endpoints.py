@@ -80,12 +80,12 @@ def _endpoint(path: str, family: Family, given: wire.Endpoint) -> Endpoint:
 
 
 def endpoint_slice(source: str, given: wire.EndpointSlice) -> list[EndpointSlice]:
-    """An EndpointSlice of discovery.k8s.io/v1; none if it belongs to no service with a ClusterIP."""
+    """An EndpointSlice of discovery.k8s.io/v1; none if it belongs to no service."""
     name = object_name(given.metadata)
     labels = given.metadata.labels or {}
     if given.address_type not in (*FAMILIES, "FQDN"):
         raise FieldError("addressType", f"{given.address_type!r} is not one of IPv4, IPv6, FQDN")
-    if SERVICE_NAME_LABEL not in labels or HEADLESS_LABEL in labels or given.address_type == "FQDN":
+    if SERVICE_NAME_LABEL not in labels or given.address_type == "FQDN":
         return []
     family = FAMILIES[given.address_type]
     slice_ = EndpointSlice(
@@ -98,6 +98,8 @@ def endpoint_slice(source: str, given: wire.EndpointSlice) -> list[EndpointSlice
             _endpoint(f"endpoints[{index}]", family, endpoint)
             for index, endpoint in enumerate(given.endpoints or [])
         ),
+        headless=HEADLESS_LABEL in labels,
+        labels=labels,
     )
     return [slice_]
 
@@ -119,7 +121,8 @@ def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
     """
     name = object_name(given.metadata)
     place = origin(source, given.metadata)
-    slices = [EndpointSlice(name, place, name.name, Family.IPV4, (), (), legacy=True)]
+    labels = given.metadata.labels or {}
+    slices = [EndpointSlice(name, place, name.name, Family.IPV4, (), (), legacy=True, labels=labels)]
     for index, subset in enumerate(given.subsets or []):
         path = f"subsets[{index}]"
         ports = _endpoint_ports(f"{path}.ports", subset.ports)
@@ -127,7 +130,9 @@ def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
         for family in Family:
             members = tuple(e for e in endpoints if family_of(e.address) is family)
             if members:
-                slices.append(EndpointSlice(name, place, name.name, family, ports, members, legacy=True))
+                slices.append(
+                    EndpointSlice(name, place, name.name, family, ports, members, legacy=True, labels=labels)
+                )
     return slices
 
 
@@ -166,7 +171,7 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
         addresses=addresses,
         ports=tuple(port for container in members for port in container.ports if port.name),
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
-        terminating=given.metadata.deletion_timestamp is not None,
+        deleted=given.metadata.deletion_timestamp or "",
         node=spec.node_name or "",
         host_network=host_network,
         service_links=spec.enable_service_links is not False,

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
-from kproxy.decode import endpoints, service, wire
+from kproxy.decode import endpoints, ingress, service, wire
 from kproxy.decode.endpoints import SERVICE_NAME_LABEL
 from kproxy.decode.fields import FieldError
-from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Pod, Service
+from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
 T = TypeVar("T")
 
-Object = Service | EndpointSlice | Pod | ClusterNode
+Object = Service | EndpointSlice | Pod | ClusterNode | Ingress
 
 _KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]] = {
     ("v1", "Service"): (wire.Service, service.service),
@@ -29,6 +29,9 @@ _KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]]
     ("v1", "Pod"): (wire.Pod, endpoints.pod),
     ("v1", "Node"): (wire.Node, endpoints.node),
     ("discovery.k8s.io/v1", "EndpointSlice"): (wire.EndpointSlice, endpoints.endpoint_slice),
+    ("networking.k8s.io/v1", "Ingress"): (wire.Ingress, ingress.ingress_v1),
+    ("networking.k8s.io/v1beta1", "Ingress"): (wire.Ingress, ingress.ingress_beta),
+    ("extensions/v1beta1", "Ingress"): (wire.Ingress, ingress.ingress_beta),
 }
 
 
@@ -54,7 +57,9 @@ class Doubt:
         self.everything |= other.everything
 
     def add(self, kind: str, content: Any) -> None:
-        """Note that the object `content` was left out."""
+        """Note that the object `content` was left out; nothing is programmed for an Ingress."""
+        if kind == "Ingress":
+            return
         namespace = _lookup(content, "metadata", "namespace") or "default"
         name = _lookup(content, "metadata", "name")
         if kind == "EndpointSlice":

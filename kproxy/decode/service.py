@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_network
+from typing import Any
 
 from kproxy.decode import wire
 from kproxy.decode.fields import (
@@ -29,6 +30,7 @@ SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 POLICIES = ("Cluster", "Local")
+JSON_TYPES = {dict: "object", list: "array", type(None): "null"}
 
 
 def _service_port(path: str, given: wire.ServicePort, alone: bool) -> ServicePort:
@@ -126,11 +128,23 @@ def _source_ranges(texts: list[str] | None) -> tuple[Network, ...]:
     )
 
 
-def _ingress(status: wire.ServiceStatus | None) -> list[wire.Ingress]:
+def _selector(given: dict[str, Any]) -> dict[str, str]:
+    """A plain map of labels. Many write a Deployment's form of it, so this has a message of its own."""
+    path = "spec.selector"
+    for key, value in given.items():
+        if key in ("matchLabels", "matchExpressions") and not isinstance(value, str):
+            raise FieldError(path, f"a Service's selector is a plain map of labels; {key} is a Deployment's")
+        if not isinstance(value, str):
+            kind = JSON_TYPES.get(type(value), type(value).__name__)
+            raise FieldError(f"{path}[{key}]", f"expected str, got {kind}")
+    return given
+
+
+def _ingress(status: wire.ObjectStatus | None) -> list[wire.LoadBalancerIngress]:
     return (status and status.load_balancer and status.load_balancer.ingress) or []
 
 
-def _load_balancer_ips(entries: list[wire.Ingress]) -> tuple[Address, ...]:
+def _load_balancer_ips(entries: list[wire.LoadBalancerIngress]) -> tuple[Address, ...]:
     """Ingress addresses that the node serves; those of mode Proxy are somebody else's."""
     return tuple(
         unicast_address(f"status.loadBalancer.ingress[{index}].ip", entry.ip)
@@ -189,7 +203,7 @@ def service(source: str, given: wire.Service) -> list[Service]:
             origin=origin(source, given.metadata),
             type=kind,
             ports=_service_ports(spec, required=kind != "ExternalName" and not headless),
-            selector=spec.selector or {},
+            selector=_selector(spec.selector or {}),
             cluster_ips=cluster_ips,
             headless=headless,
             families=_families(spec, cluster_ips),
@@ -207,6 +221,7 @@ def service(source: str, given: wire.Service) -> list[Service]:
             hashing=_hashing(annotations, timeout),
             weights=_weights(annotations),
             external_name=spec.external_name or "",
+            labels=labels,
             ingress=tuple(entry.ip or entry.hostname or "" for entry in ingress),
         )
     ]

@@ -45,7 +45,7 @@ class SessionAffinityConfig(Wire):
 class ServiceSpec(Wire):
     type: str | None = None
     ports: list[ServicePort] | None = None
-    selector: dict[str, str] | None = None
+    selector: dict[str, Any] | None = None
     cluster_ip: str | None = field(default=None, name="clusterIP")
     cluster_ips: list[str] | None = field(default=None, name="clusterIPs")
     ip_families: list[str] | None = None
@@ -62,24 +62,24 @@ class ServiceSpec(Wire):
     external_name: str | None = None
 
 
-class Ingress(Wire):
+class LoadBalancerIngress(Wire):
     ip: str | None = None
     hostname: str | None = None
     ip_mode: str | None = None
 
 
 class LoadBalancerStatus(Wire):
-    ingress: list[Ingress] | None = None
+    ingress: list[LoadBalancerIngress] | None = None
 
 
-class ServiceStatus(Wire):
+class ObjectStatus(Wire):
     load_balancer: LoadBalancerStatus | None = None
 
 
 class Service(Wire):
     metadata: Metadata
     spec: ServiceSpec
-    status: ServiceStatus | None = None
+    status: ObjectStatus | None = None
 
 
 class EndpointPort(Wire):
@@ -104,6 +104,7 @@ class EndpointHints(Wire):
 
 
 class ObjectReference(Wire):
+    api_group: str | None = None
     kind: str | None = None
     name: str | None = None
 
@@ -244,6 +245,57 @@ class NodeSpec(Wire):
 class Node(Wire):
     metadata: Metadata
     spec: NodeSpec | None = None
+
+
+class IngressPort(Wire):
+    name: str | None = None
+    number: int | None = None
+
+
+class IngressService(Wire):
+    name: str | None = None
+    port: IngressPort | None = None
+
+
+class IngressBackend(Wire):
+    service: IngressService | None = None
+    resource: ObjectReference | None = None
+    service_name: str | None = None
+    service_port: int | str | None = None
+
+
+class IngressPath(Wire):
+    backend: IngressBackend
+    path: str | None = None
+    path_type: str | None = None
+
+
+class IngressHTTP(Wire):
+    paths: list[IngressPath] | None = None
+
+
+class IngressRule(Wire):
+    host: str | None = None
+    http: IngressHTTP | None = None
+
+
+class IngressTLS(Wire):
+    hosts: list[str] | None = None
+    secret_name: str | None = None
+
+
+class IngressSpec(Wire):
+    ingress_class_name: str | None = None
+    default_backend: IngressBackend | None = None
+    backend: IngressBackend | None = None
+    rules: list[IngressRule] | None = None
+    tls: list[IngressTLS] | None = None
+
+
+class Ingress(Wire):
+    metadata: Metadata
+    spec: IngressSpec
+    status: ObjectStatus | None = None
 
 
 class TypeMeta(Wire):

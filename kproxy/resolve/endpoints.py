@@ -48,7 +48,7 @@ def _candidates(port: ServicePort, slices: Iterable[EndpointSlice], family: Fami
     return [
         (endpoint, slice_port.port)
         for slice_ in slices
-        if slice_.family is family
+        if slice_.family is family and not slice_.headless
         for slice_port in slice_.ports
         if slice_port.name == port.name and slice_port.protocol is port.protocol
         for endpoint in slice_.endpoints

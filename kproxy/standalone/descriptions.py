@@ -7,23 +7,34 @@ with it. Pure, like views.py, whose cells these are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from kproxy.model import Backends, Frontend, Pod, Service, format_address, format_socket
+from kproxy.model import (
+    Backends,
+    Frontend,
+    Ingress,
+    IngressBackend,
+    NamespacedName,
+    Pod,
+    Service,
+    ServicePort,
+    format_address,
+    format_socket,
+)
 from kproxy.standalone.endpoints import PodIndex, resolve_ports
-from kproxy.standalone.snapshot import Failure
+from kproxy.standalone.manifests import affinity, policy
+from kproxy.standalone.snapshot import Snapshot
 from kproxy.standalone.views import (
     FAMILY_NAMES,
     NONE,
     UNSET,
     EndpointsView,
     Objects,
-    affinity,
+    balancer,
     cluster_ip,
     cut,
-    ingress,
     labels,
-    policy,
     sockets,
     table,
 )
@@ -32,18 +43,29 @@ SHOWN = 10
 """Endpoints of a frontend that are named."""
 
 
-def describe_service(
-    service: Service,
-    objects: Objects,
-    frontends: Iterable[Frontend],
-    problems: Iterable[str],
-    failures: Iterable[Failure] = (),
-) -> str:
-    """`frontends` are those of all services; `problems` and `failures` those of this one."""
+class Context(NamedTuple):
+    """All that there is, for what an object has to do with others."""
+
+    given: Snapshot
+    objects: Objects
+
+    def problems(self, kind: str, name: NamespacedName) -> list[str]:
+        """Those of one object, without its name."""
+        own = f"{kind} {name}"
+        return [str(p._replace(object="")) for p in self.given.problems if p.object == own]
+
+    def failures(self, kind: str, name: NamespacedName) -> list[tuple[str, str]]:
+        """When, and what could not be done with one object, or at all."""
+        return [(f.time, f.message) for f in self.given.last_errors if f.object in (f"{kind} {name}", "")]
+
+
+def describe_service(service: Service, context: Context) -> str:
+    """With its frontends on this node."""
+    objects = context.objects
     lines = [*_identity(service), *_ports(service, objects), *_policies(service)]
-    mine = [row for f in frontends if f.owner.service == service.name for row in _frontend(f)]
-    found = [*problems, *_unselected(service, objects)]
-    failed = table([(failure.time, failure.message) for failure in failures], gap=2)
+    mine = [row for f in context.given.frontends if f.owner.service == service.name for row in _frontend(f)]
+    found = [*context.problems("Service", service.name), *_unselected(service, objects)]
+    failed = table(context.failures("Service", service.name), gap=2)
     return (
         table(lines, gap=2)
         + _section("Frontends", table(mine, gap=2))
@@ -57,10 +79,15 @@ def _section(title: str, content: str | list[str]) -> str:
     return f"{title}:\n" + "".join(f"  {line}\n" for line in lines or [NONE])
 
 
+def _heading(name: NamespacedName, own: dict[str, str]) -> Iterator[tuple[str, str]]:
+    yield "Name:", name.name
+    yield "Namespace:", name.namespace
+    yield "Labels:", labels(own)
+
+
 def _identity(service: Service) -> Iterator[tuple[str, str]]:
     addresses = ["None"] if service.headless else [format_address(ip) for ip in service.cluster_ips]
-    yield "Name:", service.name.name
-    yield "Namespace:", service.name.namespace
+    yield from _heading(service.name, service.labels)
     yield "Selector:", labels(service.selector)
     yield "Type:", service.type
     if service.family_policy or service.wants_cluster_ip:
@@ -72,8 +99,8 @@ def _identity(service: Service) -> Iterator[tuple[str, str]]:
         yield "External IPs:", ",".join(map(format_address, service.external_ips))
     if service.external_name:
         yield "External Name:", service.external_name
-    if ingress(service):
-        yield "LoadBalancer Ingress:", ", ".join(ingress(service))
+    if balancer(service):
+        yield "LoadBalancer Ingress:", ", ".join(balancer(service))
 
 
 def _ports(service: Service, objects: Objects) -> Iterator[tuple[str, str]]:
@@ -144,9 +171,9 @@ def _names(pods: Iterable[Pod]) -> str:
     return f"Pod {cut([pod.name.name for pod in sorted(pods, key=lambda pod: pod.name)])}"
 
 
-def describe_endpoints(view: EndpointsView, problems: Iterable[str]) -> str:
+def describe_endpoints(view: EndpointsView, context: Context) -> str:
     """Subsets as in an Endpoints object: one for each list of ports."""
-    text = table([("Name:", view.name.name), ("Namespace:", view.name.namespace)], gap=2) + "Subsets:\n"
+    text = table(_heading(view.name, view.labels), gap=2) + "Subsets:\n"
     for slice_ in view.slices:
         if not slice_.endpoints:
             continue
@@ -159,8 +186,69 @@ def describe_endpoints(view: EndpointsView, problems: Iterable[str]) -> str:
         heading = [("Name", "Port", "Protocol"), ("----", "----", "--------")]
         text += _indented(table(lines, gap=2), 2) + "  Ports:\n"
         text += _indented(table([*heading, *ports], gap=2), 4) + "\n"
-    return text + _section("Problems", list(problems))
+    return text + _section("Problems", context.problems("Endpoints", view.name))
 
 
 def _indented(text: str, by: int) -> str:
     return "".join(" " * by + line for line in text.splitlines(keepends=True))
+
+
+def describe_ingress(ingress: Ingress, context: Context) -> str:
+    """With the endpoints that its backends have, and the backends that there are not."""
+    services = {service.name: service for service in context.objects.services}
+    default = ingress.default_backend
+    lines = [
+        *_heading(ingress.name, ingress.labels),
+        ("Address:", ",".join(filter(None, ingress.addresses))),
+        ("Ingress Class:", ingress.class_name or NONE),
+        ("Default backend:", _backend(ingress, default, services, context) if default else "<default>"),
+    ]
+    text = table(lines, gap=2)
+    if ingress.tls:
+        ends = [f"{tls.secret or NONE} terminates {','.join(tls.hosts) or '*'}" for tls in ingress.tls]
+        text += _section("TLS", ends)
+    rows = [("Host", "Path", "Backends"), ("----", "----", "--------")]
+    for rule in ingress.rules:
+        rows.append((rule.host or "*", "", ""))
+        rows += (("", path.path, _backend(ingress, path.backend, services, context)) for path in rule.paths)
+    text += _section("Rules", table(rows if ingress.rules else [], gap=2))
+    found = [*context.problems("Ingress", ingress.name), *_broken_backends(ingress, services)]
+    return text + _section("Problems", found)
+
+
+def _backend(
+    ingress: Ingress,
+    backend: IngressBackend,
+    services: Mapping[NamespacedName, Service],
+    context: Context,
+) -> str:
+    """`web:80 (10.0.0.1:8080,10.0.0.2:8080)`."""
+    name = NamespacedName(ingress.name.namespace, backend.service)
+    if backend.resource:
+        return str(backend)
+    if name not in services:
+        return f'{backend} (<error: services "{name.name}" not found>)'
+    port = backend_port(backend, services[name])
+    slices = [slice_ for slice_ in context.objects.slices if slice_.service == name]
+    return f"{backend} ({cut(sockets(slices, port)) if port else ''})"
+
+
+def backend_port(backend: IngressBackend, service: Service) -> ServicePort | None:
+    """The port of the service that a backend names."""
+    return next((port for port in service.ports if backend.port in (port.port, port.name)), None)
+
+
+def _broken_backends(ingress: Ingress, services: Mapping[NamespacedName, Service]) -> Iterator[str]:
+    """Backends that lead nowhere."""
+    found = [(f"{rule.host or '*'}{p.path}", p.backend) for rule in ingress.rules for p in rule.paths]
+    if ingress.default_backend:
+        found.insert(0, ("default backend", ingress.default_backend))
+    for where, backend in found:
+        name = NamespacedName(ingress.name.namespace, backend.service)
+        if backend.resource:
+            yield f"{where}: {backend} is no Service"
+        elif name not in services:
+            yield f"{where}: there is no Service {name}"
+        elif backend_port(backend, services[name]) is None:
+            ports = " or ".join(f"{port.port} {port.name}".strip() for port in services[name].ports)
+            yield f"{where}: Service {name} has no port {backend.port}, but {ports or 'none at all'}"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from kproxy.decode.endpoints import HEADLESS_LABEL
 from kproxy.model import (
     ClusterNode,
     ClusterState,
@@ -94,6 +95,8 @@ def make_slices(
             family=family,
             ports=ports,
             endpoints=tuple(endpoints),
+            headless=service.headless,
+            labels=service.labels | ({HEADLESS_LABEL: ""} if service.headless else {}),
         )
         for index, ((family, ports), endpoints) in enumerate(sorted(groups.items()))
     )

@@ -1,20 +1,21 @@
-"""Objects as kubectl shows them: rows of a table, and as they would be written in a manifest.
+"""Objects as kubectl shows them: rows of a table.
 
 Columns, cuts ("+ 3 more...") and words ("<none>", "<pending>") are those of kubectl, so that
 what is written about kubectl is true here. What no manifest says is not made up: it is
-<unknown>, or has no line. Pure: an `Age` is given, and text and plain values come back.
+<unknown>, or has no line. Pure: an `Age` is given, and text comes back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from kproxy.decode.service import CONSISTENT_HASH, PROXY_NAME_LABEL, WEIGHTS
+from msgspec.structs import replace
+
 from kproxy.model import (
-    Endpoint,
     EndpointSlice,
     Family,
+    Ingress,
     NamespacedName,
     Pod,
     Service,
@@ -43,6 +44,7 @@ class EndpointsView(NamedTuple):
     name: NamespacedName
     slices: tuple[EndpointSlice, ...]
     created: str
+    labels: dict[str, str]
 
 
 class Objects(NamedTuple):
@@ -53,6 +55,7 @@ class Objects(NamedTuple):
     endpoints: list[EndpointsView]
     slices: list[EndpointSlice]
     pods: list[Pod]
+    ingresses: list[Ingress]
     given: frozenset[NamespacedName]
     """Services whose endpoints the input gives, so that selectors do not count."""
 
@@ -72,6 +75,7 @@ def objects(given: Snapshot) -> Objects:
         [_endpoints_view(name, known.get(name), slices.get(name, ())) for name in names],
         sorted(every, key=lambda slice_: (slice_.service.namespace, slice_.name)),
         sorted(addressed(state.pods, given.node), key=lambda pod: pod.name),
+        sorted(state.ingresses, key=lambda ingress: ingress.name),
         frozenset(state.slices),
     )
 
@@ -87,23 +91,28 @@ def _of_its_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple
 def _endpoints_view(
     name: NamespacedName, service: Service | None, slices: tuple[EndpointSlice, ...]
 ) -> EndpointsView:
-    """Of the primary family only, as the endpoints controller makes them, unless Endpoints were given."""
+    """Of the primary family only, as the endpoints controller makes them, unless Endpoints were given.
+
+    It leaves out pods that are terminating, too, unless they count as ready.
+    """
     primary = service.families[0] if service and service.families else None
     if primary is None and slices:
         primary = slices[0].family
-    shown = tuple(slice_ for slice_ in slices if slice_.legacy or slice_.family is primary)
+    shown = tuple(
+        replace(slice_, endpoints=tuple(e for e in slice_.endpoints if e.ready or not e.terminating))
+        for slice_ in slices
+        if slice_.legacy or slice_.family is primary
+    )
     origins = [slice_.origin for slice_ in slices] or ([service.origin] if service else [])
-    return EndpointsView(name, shown, origins[0].created if origins else "")
+    own = slices[0] if slices and (slices[0].legacy or service is None) else service
+    return EndpointsView(name, shown, origins[0].created if origins else "", own.labels if own else {})
 
 
 def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
     """Slices as objects of their own: those of an Endpoints object share its name, and the first is empty."""
     if not slices or not slices[0].legacy:
         return list(slices)
-    return [
-        EndpointSlice(s.service, s.origin, f"{s.name}-{index}", s.family, s.ports, s.endpoints, s.legacy)
-        for index, s in enumerate(slices[1:])
-    ]
+    return [replace(slice_, name=f"{slice_.name}-{index}") for index, slice_ in enumerate(slices[1:])]
 
 
 # --- cells ---
@@ -161,20 +170,24 @@ def cluster_ip(service: Service) -> str:
     return format_address(service.cluster_ips[0]) if service.cluster_ips else NONE
 
 
-def ingress(service: Service) -> list[str]:
+def balancer(service: Service) -> list[str]:
     """Addresses and names of its load balancer."""
     if service.type != "LoadBalancer":
         return []
     return sorted({*map(format_address, service.load_balancer_ips), *filter(None, service.ingress)})
 
 
+def shortened(addresses: Iterable[str], wide: bool) -> str:
+    """As much of a list as a cell has room for."""
+    text = ",".join(addresses)
+    return text if wide or len(text) <= LOAD_BALANCER_WIDTH else text[: LOAD_BALANCER_WIDTH - 3] + "..."
+
+
 def _external_ip(service: Service, wide: bool) -> str:
     if service.type == "ExternalName":
         return service.external_name or NONE
-    balancer = ",".join(ingress(service))
-    if len(balancer) > LOAD_BALANCER_WIDTH and not wide:
-        balancer = balancer[: LOAD_BALANCER_WIDTH - 3] + "..."
-    found = [*([balancer] if balancer else []), *map(format_address, service.external_ips)]
+    addresses = shortened(balancer(service), wide)
+    found = [*([addresses] if addresses else []), *map(format_address, service.external_ips)]
     return ",".join(found) or ("<pending>" if service.type == "LoadBalancer" else NONE)
 
 
@@ -254,132 +267,13 @@ def ready_containers(pod: Pod) -> str:
     return f"{total if pod.ready else 0}/{total}" if total else str(pod.ready)
 
 
-# --- manifests ---
-
-
-def service_manifest(service: Service) -> dict[str, Any]:
-    """A v1 Service: what kproxy read of it, defaults filled in, with what was allocated."""
-    spec: dict[str, Any] = {"type": service.type}
-    texts = ["None"] if service.headless else [format_address(ip) for ip in service.cluster_ips]
-    if texts:
-        spec |= {"clusterIP": texts[0], "clusterIPs": texts}
-    if service.type == "ExternalName":
-        spec["externalName"] = service.external_name
-    else:
-        spec |= _traffic(service)
-    spec["ports"] = [_port_manifest(port) for port in service.ports]
-    spec["selector"] = dict(sorted(service.selector.items()))
-    status = {"loadBalancer": {"ingress": [_ingress_entry(service, text) for text in ingress(service)]}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _metadata(service.name, service.origin.created, **_marks(service)),
-        "spec": {key: value for key, value in spec.items() if value not in ("", [], {})},
-        **({"status": status} if ingress(service) else {}),
-    }
-
-
-def _marks(service: Service) -> dict[str, dict[str, str]]:
-    """Labels and annotations that kproxy reads; of the label, only that it is there."""
-    annotations = {}
-    if service.weights:
-        annotations[WEIGHTS] = ", ".join(f"{name}={weight}" for name, weight in service.weights.items())
-    if service.hashing is not None:
-        annotations[CONSISTENT_HASH] = service.hashing.removeprefix("hash-")
-    return {
-        **({"labels": {PROXY_NAME_LABEL: ""}} if service.proxied_elsewhere else {}),
-        **({"annotations": annotations} if annotations else {}),
-    }
-
-
-def _traffic(service: Service) -> dict[str, Any]:
-    external = service.type in ("NodePort", "LoadBalancer") or service.external_local
-    spec: dict[str, Any] = {
-        "ipFamilies": [FAMILY_NAMES[family] for family in service.families],
-        "ipFamilyPolicy": service.family_policy,
-        "sessionAffinity": affinity(service),
-        "internalTrafficPolicy": policy(service.internal_local),
-        "externalTrafficPolicy": policy(service.external_local) if external else "",
-        "externalIPs": [format_address(address) for address in service.external_ips],
-        "loadBalancerSourceRanges": [str(network) for network in service.source_ranges],
-        "trafficDistribution": service.distribution,
-    }
-    if service.affinity_timeout is not None:
-        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": service.affinity_timeout}}
-    if service.publish_not_ready:
-        spec["publishNotReadyAddresses"] = True
-    if not service.allocate_node_ports:
-        spec["allocateLoadBalancerNodePorts"] = False
-    return spec
-
-
-def affinity(service: Service) -> str:
-    """The value of spec.sessionAffinity."""
-    return "None" if service.affinity_timeout is None else "ClientIP"
-
-
-def policy(local: bool) -> str:
-    """The value of a traffic policy."""
-    return "Local" if local else "Cluster"
-
-
-def _ingress_entry(service: Service, text: str) -> dict[str, str]:
-    served = text in map(format_address, service.load_balancer_ips)
-    if served:
-        return {"ip": text, "ipMode": "VIP"}
-    is_address = ":" in text or text.replace(".", "").isdigit()
-    return {"ip": text, "ipMode": "Proxy"} if is_address else {"hostname": text}
-
-
-def _metadata(name: NamespacedName, created: str, **rest: Any) -> dict[str, Any]:
-    return {
-        "name": name.name,
-        "namespace": name.namespace,
-        **({"creationTimestamp": created} if created else {}),
-        **rest,
-    }
-
-
-def _port_manifest(port: ServicePort) -> dict[str, Any]:
-    return {
-        **({"name": port.name} if port.name else {}),
-        "port": port.port,
-        "protocol": port.protocol.upper(),
-        "targetPort": port.target_port,
-        **({"nodePort": port.node_port} if port.node_port else {}),
-    }
-
-
-def slice_manifest(slice_: EndpointSlice) -> dict[str, Any]:
-    """A discovery.k8s.io/v1 EndpointSlice."""
-    name = NamespacedName(slice_.service.namespace, slice_.name)
-    owner = {"kubernetes.io/service-name": slice_.service.name}
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": _metadata(name, slice_.origin.created, labels=owner),
-        "addressType": FAMILY_NAMES[slice_.family],
-        "ports": [
-            {"name": port.name, "port": port.port, "protocol": port.protocol.upper()} for port in slice_.ports
-        ],
-        "endpoints": [_endpoint_manifest(endpoint, name.namespace) for endpoint in slice_.endpoints],
-    }
-
-
-def _endpoint_manifest(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "addresses": [format_address(endpoint.address)],
-        "conditions": {
-            "ready": endpoint.ready,
-            "serving": endpoint.serving,
-            "terminating": endpoint.terminating,
-        },
-    }
-    if endpoint.node:
-        made["nodeName"] = endpoint.node
-    if endpoint.pod:
-        made["targetRef"] = {"kind": "Pod", "name": endpoint.pod, "namespace": namespace}
-    hints = {"forNodes": endpoint.for_nodes, "forZones": endpoint.for_zones}
-    if any(hints.values()):
-        made["hints"] = {key: [{"name": name} for name in names] for key, names in hints.items() if names}
-    return made
+def ingress_rows(ingresses: Iterable[Ingress], age: Age, wide: bool) -> list[list[str]]:
+    """As of today; older kubectls have no CLASS."""
+    rows = [["NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"]]
+    for ingress in ingresses:
+        hosts = cut([rule.host for rule in ingress.rules if rule.host]) or "*"
+        address = shortened(sorted(set(filter(None, ingress.addresses))), wide)
+        ports = "80, 443" if ingress.tls else "80"
+        row = [ingress.name.name, ingress.class_name or NONE, hosts, address, ports]
+        rows.append([*row, age(ingress.origin.created)])
+    return rows

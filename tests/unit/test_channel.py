@@ -58,6 +58,13 @@ kind: Endpoints
 metadata: {name: other}
 subsets: [{addresses: [{ip: 10.1.1.1}], ports: [{port: 1}]}]
 ---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  defaultBackend: {service: {name: web, port: {number: 80}}}
+  rules: [{http: {paths: [{path: /, pathType: Exact, backend: {service: {name: w, port: {name: h}}}}]}}]
+---
 {apiVersion: v1, kind: Service, metadata: {name: wrong}, spec: {ports: [{port: 0}]}}
 """
 RANGES = Ranges((ip_network("10.96.0.0/12"), ip_network("fd00:96::/112")), (30000, 32767))
@@ -102,6 +109,7 @@ def test_every_kind_of_value_survives() -> None:
     assert given.frontends
     assert given.problems
     assert given.state.nodes
+    assert given.state.ingresses
     assert decode(encode(given)) == given
 
 
@@ -232,7 +240,7 @@ def test_messages_that_cannot_be_read(change: Callable[[bytes], bytes], complain
         decode(change(encode(snapshot())))
 
 
-COMMANDS = ["get svc", "get pods -o wide", "get endpointslices -o yaml", "describe svc web", "env a"]
+COMMANDS = ["get svc", "get pods -o wide", "get endpointslices -o yaml", "describe ing,svc", "env a"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -338,9 +338,6 @@ def test_the_ports_of_a_slice(rest: dict[str, Any], ports: list[tuple[str, Proto
         slice_(addressType="FQDN", endpoints=[{"addresses": ["x.org"]}]),
         slice_(metadata={"labels": {}}),
         slice_(metadata={"labels": None}),
-        slice_(
-            metadata={"labels": {"kubernetes.io/service-name": "web", "service.kubernetes.io/headless": ""}}
-        ),
         manifest("Pod", status={"phase": "Succeeded"}),
         manifest("Pod", status={"phase": "Failed"}),
     ],
@@ -518,7 +515,10 @@ BAD_SERVICES: list[tuple[dict[str, Any], str, str]] = [
         "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
         "86401 is not in 1-86400",
     ),
-    ({"selector": {"app": 1}}, "spec.selector[...]", "expected str, got int"),
+    ({"selector": {"app": 1}}, "spec.selector[app]", "expected str, got int"),
+    ({"selector": {"app": None}}, "spec.selector[app]", "expected str, got null"),
+    ({"selector": {"matchLabels": {"app": "web"}}}, "spec.selector", "a Service's selector is a plain map of labels; matchLabels is a Deployment's"),
+    ({"selector": {"matchExpressions": []}}, "spec.selector", "a Service's selector is a plain map of labels; matchExpressions is a Deployment's"),
     ({"selector": ["app"]}, "spec.selector", "expected object, got array"),
     ({"internalTrafficPolicy": "local"}, "spec.internalTrafficPolicy", "'local' is not one of Cluster, Local"),
     ({"externalTrafficPolicy": "Global"}, "spec.externalTrafficPolicy", "'Global' is not one of Cluster, Local"),
@@ -668,11 +668,11 @@ def test_an_empty_list_is_empty(content: dict[str, Any]) -> None:
 def test_other_kinds_are_counted_and_passed_over() -> None:
     others = [
         ("apps/v1", "Deployment"),
-        ("networking.k8s.io/v1", "Ingress"),
+        ("gateway.networking.k8s.io/v1", "Gateway"),
         ("serving.knative.dev/v1", "Service"),
     ]
     result = decode(Document("f", {"apiVersion": version, "kind": kind}) for version, kind in others)
-    assert (result.problems, result.ignored) == ([], {"Deployment": 1, "Ingress": 1, "Service": 1})
+    assert (result.problems, result.ignored) == ([], {"Deployment": 1, "Gateway": 1, "Service": 1})
     assert not result.doubt.covers(name("web"))
 
 

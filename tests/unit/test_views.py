@@ -41,6 +41,7 @@ def chapter(own: str, **spec: Any) -> dict[str, Any]:
     return given | ({"spec": given["spec"] | spec} if spec else {})
 
 
+GONE = {"deletionTimestamp": "2020-07-20T23:30:33Z"}
 TARGET = {"ports": [{"port": 80, "targetPort": 8080}], "selector": {"app": "kubia"}}
 BALANCER = service("kubia-loadbalancer", type="LoadBalancer", clusterIP="10.66.4.173", **TARGET)
 BALANCER["spec"]["ports"] = [{"port": 80, "targetPort": 8080, "nodePort": 32179}]
@@ -128,7 +129,7 @@ kubia-d   0/1     <unknown>   <unknown>   <unknown>   10.0.2.15   node-kubia-d
         ("get svc", SERVICES),
         ("get endpoints kubia", KUBIA),
         ("get ep", ENDPOINTS),
-        ("get po kubia-d kubia-a -o wide", PODS),
+        ("get po kubia-a -o wide kubia-d", PODS),
     ],
 )
 def test_the_chapter(shown: Shown, command: str, expected: str) -> None:
@@ -189,6 +190,16 @@ def test_a_pod(shown: Shown, given: dict[str, Any], row: str) -> None:
     assert shown("get pods -o wide", given)[1].splitlines()[1].split() == row.split()
 
 
+HEADLESS_SLICE = manifest(
+    "EndpointSlice",
+    "web-1",
+    metadata={"labels": {"kubernetes.io/service-name": "web", "service.kubernetes.io/headless": ""}},
+    addressType="IPv4",
+    ports=[{"port": 8080}],
+    endpoints=[{"addresses": ["10.0.0.9"]}],
+)
+
+
 @pytest.mark.parametrize(
     ("objects", "row"),
     [
@@ -197,10 +208,19 @@ def test_a_pod(shown: Shown, given: dict[str, Any], row: str) -> None:
         ([service(selector={"app": "kubia"}, ipFamilies=["IPv6"]), pod("a", "10.0.0.1", "fd00::1")], "web [fd00::1]:80 <unknown>"),
         ([service(clusterIP="None", ports=[], selector={"app": "kubia"}), pod("a", "10.0.0.1")], "web 10.0.0.1 <unknown>"),
         ([manifest("Endpoints", subsets=[])], "web <none> <unknown>"),
+        ([service(clusterIP="None"), HEADLESS_SLICE], "web 10.0.0.9:8080 <unknown>"),
+        ([service(selector={"app": "kubia"}, publishNotReadyAddresses=True), pod("a", "10.0.0.1", ready=False)], "web 10.0.0.1:80 <unknown>"),
     ],
 )  # fmt: skip
 def test_endpoints(shown: Shown, objects: list[dict[str, Any]], row: str) -> None:
     assert shown("get ep", *objects)[1].splitlines()[1].split() == row.split()
+
+
+def test_a_slice_of_a_headless_service(shown: Shown) -> None:
+    out = shown("get endpointslices", service(clusterIP="None"), HEADLESS_SLICE)[1]
+    assert out.splitlines()[1].split() == ["web-1", "IPv4", "8080", "10.0.0.9", "<unknown>"]
+    out = shown("describe svc web", service(clusterIP="10.66.0.2"), HEADLESS_SLICE)[1]
+    assert "  10.66.0.2:80/tcp  ClusterIP  refused: no endpoint\n" in out
 
 
 @pytest.mark.parametrize(
@@ -256,7 +276,20 @@ TWO = [
         ("get svc -n none", 0, "", "No services found in namespace none.\n"),
         ("get pods -A", 0, "", "No pods found.\n"),
         ("get svc a -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n"),
-        ("get pods -o yaml", 2, "", "kproxy: -o yaml shows services and endpointslices, not pods.\n"),
+        ("get svc -n one a -o name", 0, "service/a\n", ""),
+        ("get -n one svc -o name a", 0, "service/a\n", ""),
+        ("get svc/b -o name", 0, "service/b\n", ""),
+        ("get service/b ep/b svc/c -o name", 1, "service/b\n", "kproxy: services 'c' not found in namespace default.\nkproxy: endpoints 'b' not found in namespace default.\n"),
+        ("get svc,ep b -o name", 1, "service/b\n", "kproxy: endpoints 'b' not found in namespace default.\n"),
+        ("get Service b b -o name", 0, "service/b\n", ""),
+        ("get po,ep", 0, "", "No pods or endpoints found in namespace default.\n"),
+        ("get svc/b ep", 2, "", "kproxy: 'ep' is not KIND/NAME, as the others are.\n"),
+        ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, as the others are.\n"),
+        ("get svc/b -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n"),
+        ("get deployments", 2, "", "kproxy: 'deployments' is not one of services, svc, service, endpoints, ep, pods, po, pod, endpointslices, endpointslice, endpointslice.discovery.k8s.io, ingresses, ingress, ing, ingress.networking.k8s.io.\n"),
+        ("describe pods", 2, "", "kproxy: 'pods' is not one of services, svc, service, endpoints, ep, ingresses, ingress, ing, ingress.networking.k8s.io.\n"),
+        ("describe ing", 0, "", "No ingresses found in namespace default.\n"),
+        ("describe svc c", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
     ],
 )  # fmt: skip
 def test_which(shown: Shown, command: str, status: int, out: str, err: str) -> None:
@@ -268,6 +301,53 @@ def test_what_could_not_be_given_is_shown_and_said(shown: Shown) -> None:
     assert status == 1
     assert "10.1.0.1 is not in --service-cidr 10.66.0.0/16" in err
     assert out.splitlines()[1].split() == ["web", "NodePort", "10.1.0.1", "<none>", "80/TCP", "<unknown>"]
+
+
+SEVERAL = """
+NAME                      TYPE       CLUSTER-IP   EXTERNAL-IP   PORT(S)        AGE
+service/kubia-nodeport    NodePort   10.66.5.6    <none>        80:30123/TCP   <unknown>
+
+NAME                       ENDPOINTS                                       AGE
+endpoints/kubia-nodeport   10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080    <unknown>
+"""
+LABELLED = {"metadata": {"labels": {"b": "2", "a": "1"}}}
+
+
+def squeezed(text: str) -> list[list[str]]:
+    return [line.split() for line in text.strip().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "asked", ["svc,ep kubia-nodeport", "service/kubia-nodeport endpoints/kubia-nodeport"]
+)
+def test_several_kinds(shown: Shown, asked: str) -> None:
+    status, out, err = shown(f"get {asked}", *CHAPTERS)
+    assert (status, err) == (0, "")
+    assert squeezed(out) == squeezed(SEVERAL)
+
+
+def test_names_are_shown_in_the_order_in_which_they_are_given(shown: Shown) -> None:
+    assert shown("get po kubia-d kubia-a -o name", *CHAPTERS)[1] == "pod/kubia-d\npod/kubia-a\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("svc", "a=1,b=2"),
+        ("ep", "a=1,b=2"),
+        ("endpointslices", "a=1,b=2,kubernetes.io/service-name=web"),
+        ("pods", "app=kubia"),
+    ],
+)
+def test_labels(shown: Shown, kind: str, expected: str) -> None:
+    web = service(selector={"app": "kubia"}) | manifest("Service", **LABELLED)
+    out = shown(f"get {kind} --show-labels -A", web, pod("a", "10.0.0.1"))[1].splitlines()
+    assert [line.split()[-1] for line in out] == ["LABELS", expected]
+
+
+def test_labels_of_an_endpoints_are_its_own(shown: Shown) -> None:
+    given = [service(), manifest("Endpoints", subsets=[], **LABELLED)]
+    assert shown("get ep --show-labels", *given)[1].splitlines()[1].split()[-1] == "a=1,b=2"
 
 
 # --- manifests ---
@@ -303,6 +383,67 @@ def test_the_manifests_mean_what_was_read(shown: Shown, form: str) -> None:
         for name, of in all_slices(before, NODE).items()
     }
     assert {name: [(s.family, s.ports, s.endpoints) for s in of] for name, of in slices.items()} == expected
+
+
+PROBES: list[dict[str, Any]] = [
+    {"exec": {"command": ["ls", "/var/ready"]}, "periodSeconds": 5},
+    {
+        "httpGet": {
+            "port": "web",
+            "path": "/x",
+            "scheme": "HTTPS",
+            "httpHeaders": [{"name": "A", "value": "b"}],
+        }
+    },
+    {"tcpSocket": {"port": 9, "host": "192.0.2.9"}, "failureThreshold": 1, "successThreshold": 2},
+    {"grpc": {"port": 9, "service": "x"}, "initialDelaySeconds": 3, "timeoutSeconds": 4},
+]
+PODS_AT_LENGTH = [
+    pod("a", "10.0.0.1", "fd00::1", ready=False, phase="Running"),
+    pod("b", metadata=GONE | {"labels": {"x": "y"}, "uid": "4711"}),
+    manifest(
+        "Pod",
+        "c",
+        spec={
+            "hostNetwork": True,
+            "enableServiceLinks": False,
+            "containers": [
+                {"name": f"c-{index}", "image": "web", "ports": [{"containerPort": 8080, "name": "web"}], "readinessProbe": probe}
+                for index, probe in enumerate(PROBES)
+            ],
+        },
+        status={"hostIP": "192.0.2.7"},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_a_pods_manifest_means_what_was_read(shown: Shown, form: str) -> None:
+    before = decoded(yaml.safe_dump_all(PODS_AT_LENGTH)).state.pods
+    status, out, err = shown(f"get pods -o {form}", *PODS_AT_LENGTH)
+    assert (status, err) == (0, "")
+    again = decoded(out)
+    assert (again.problems, again.state.pods) == ([], before)
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_an_endpoints_manifest_means_the_same_endpoints(shown: Shown, form: str) -> None:
+    status, out, err = shown(f"get endpoints -o {form}", *CHAPTERS)
+    assert (status, err) == (0, "")
+    again = decoded(out)
+    assert again.problems == []
+    table = shown("get endpoints", *yaml.safe_load(out)["items"], *CHAPTERS[:8])[1]
+    assert squeezed(table) == squeezed(ENDPOINTS)
+    kubia = next(item for item in yaml.safe_load(out)["items"] if item["metadata"]["name"] == "kubia")
+    (subset,) = kubia["subsets"]
+    assert subset["notReadyAddresses"] == [
+        {
+            "ip": "10.0.2.15",
+            "nodeName": "node-kubia-d",
+            "targetRef": {"kind": "Pod", "name": "kubia-d", "namespace": "default"},
+        }
+    ]
+    assert [port["port"] for port in subset["ports"]] == [8080, 8090]
 
 
 def test_a_service_keeps_what_kproxy_reads_of_it(shown: Shown) -> None:
@@ -347,7 +488,10 @@ def test_one_name_is_one_object(shown: Shown) -> None:
         "metadata": {
             "name": "kubia-headless-0",
             "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "kubia-headless"},
+            "labels": {
+                "kubernetes.io/service-name": "kubia-headless",
+                "service.kubernetes.io/headless": "",
+            },
         },
         "addressType": "IPv4",
         "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
@@ -367,6 +511,7 @@ def test_one_name_is_one_object(shown: Shown) -> None:
 SVC_KUBIA = """
 Name:                     kubia
 Namespace:                default
+Labels:                   <none>
 Selector:                 app=kubia
 Type:                     ClusterIP
 IP Family Policy:         SingleStack
@@ -392,6 +537,7 @@ Problems:
 SVC_BALANCER = """
 Name:                     kubia-loadbalancer
 Namespace:                default
+Labels:                   <none>
 Selector:                 app=kubia
 Type:                     LoadBalancer
 IP Family Policy:         SingleStack
@@ -417,6 +563,7 @@ Problems:
 SVC_HEADLESS = """
 Name:                     kubia-headless
 Namespace:                default
+Labels:                   <none>
 Selector:                 app=kubia
 Type:                     ClusterIP
 IP Families:              <none>
@@ -436,6 +583,7 @@ Problems:
 SVC_NAME = """
 Name:              external-service-externalname
 Namespace:         default
+Labels:            <none>
 Selector:          <none>
 Type:              ExternalName
 IP Families:       <none>
@@ -454,6 +602,7 @@ Problems:
 EP_KUBIA = """
 Name:       kubia
 Namespace:  default
+Labels:     <none>
 Subsets:
   Addresses:          10.0.1.23,10.0.2.13,10.0.2.14
   NotReadyAddresses:  10.0.2.15
@@ -517,6 +666,27 @@ def test_a_description_says(shown: Shown, objects: list[dict[str, Any]], line: s
     status, out, err = shown("describe svc web", *objects)
     assert (status, err) == (0, "")
     assert line in out.splitlines()
+
+
+def test_all_of_a_namespace(shown: Shown) -> None:
+    """One after the other, with two empty lines between them."""
+    status, out, err = shown("describe service", *CHAPTERS)
+    assert (status, err) == (0, "")
+    names = [line.split()[1] for line in out.splitlines() if line.startswith("Name:")]
+    assert names == [row[0] for row in squeezed(SERVICES)[1:]]
+    assert out.count("\n\n\nName:") == len(names) - 1
+    alone = shown("describe -n default svc/kubia", *CHAPTERS)[1]
+    assert alone in out
+    assert shown("describe svc kubia", *CHAPTERS)[1] == alone
+
+
+def test_endpoints_that_are_not_ready(shown: Shown) -> None:
+    """As the endpoints controller lists them: not those that are terminating."""
+    gone = pod("b", "10.0.0.2", metadata=GONE)
+    objects = [service(selector={"app": "kubia"}), pod("a", "10.0.0.1", ready=False), gone]
+    assert "NotReadyAddresses:  10.0.0.1\n" in shown("describe ep web", *objects)[1]
+    (subset,) = yaml.safe_load(shown("get ep web -o yaml", *objects)[1])["subsets"]
+    assert [entry["ip"] for entry in subset["notReadyAddresses"]] == ["10.0.0.1"]
 
 
 def test_problems_are_with_their_object(shown: Shown) -> None:

@@ -1,0 +1,79 @@
+"""Connections are counted by a real kernel, and totals only rise, whatever becomes of elements."""
+
+from __future__ import annotations
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.probe import many
+from netns_lab.topology import Family
+
+from kproxy.daemon.counters import Connections
+from kproxy.daemon.kernel_counters import read_connections
+from kproxy.model import NamespacedName, ServicePortName, format_socket
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices
+
+pytestmark = pytest.mark.lab
+
+WEB = ServicePortName(NamespacedName("default", "web"), "")
+
+
+class Counting:
+    """Readings on the lab's node."""
+
+    def __init__(self, kproxy: Kproxy) -> None:
+        self.kproxy = kproxy
+        self.connections = Connections(by_endpoint=True)
+
+    def total(self) -> int:
+        """What the service has had so far."""
+        self.kproxy.node.inside(lambda: read_connections(self.connections))
+        return self.connections.services[WEB]
+
+    def of_endpoints(self) -> dict[str, int]:
+        """What its endpoints have had, as of the last reading."""
+        return {
+            format_socket(socket[:-4], int.from_bytes(socket[-4:-2], "big")): count
+            for (_, socket), count in self.connections.endpoints.items()
+        }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_totals_are_of_all_connections_and_go_on_when_elements_are_written_anew(
+    lab: Lab, kproxy: Kproxy, family: Family
+) -> None:
+    counting, client = Counting(kproxy), lab.pod("pod-1")
+    kproxy.sync(service(), *slices(lab, ["pod-1", "pod-2", "pod-3"]))
+    assert counting.total() == 0
+    got = many(client, SERVICE_IP[family], 80, 30)
+    assert counting.total() == 30
+    assert counting.total() == 30  # nothing new, nothing added
+    by_pod = {lab.pod(pod).address(family): count for pod, count in got.items()}
+    assert {
+        address.rpartition(":")[0].strip("[]"): n for address, n in counting.of_endpoints().items()
+    } == by_pod
+
+    kproxy.sync(service(), *slices(lab, ["pod-2"]))  # slots move, counters start anew
+    assert counting.total() == 30
+    many(client, SERVICE_IP[family], 80, 5)
+    assert counting.total() == 35
+
+    kproxy.nft(f"delete table {'ip' if family == 4 else 'ip6'} kproxy")
+    kproxy.sync(service(), *slices(lab, ["pod-2"]))
+    many(client, SERVICE_IP[family], 80, 2)
+    assert counting.total() == 37
+
+
+def test_both_families_and_node_ports_are_one_total(lab: Lab, kproxy: Kproxy) -> None:
+    node_port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
+    kproxy.sync(service("web", node_port, type="NodePort"), *slices(lab, ["pod-1"]))
+    counting, outside = Counting(kproxy), lab.client("outside")
+    for family in FAMILIES:
+        many(lab.pod("pod-2"), SERVICE_IP[family], 80, 3)
+        many(outside, lab.node("n1").address(family), 30080, 4)
+    assert counting.total() == 14
+
+
+def test_without_tables_there_is_nothing_to_count(lab: Lab) -> None:
+    connections = Connections()
+    lab.node("n1").inside(lambda: read_connections(connections))
+    assert connections.services == {}

@@ -1,0 +1,188 @@
+"""What /metrics shows after what the loop reported."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from kproxy.daemon import kernel_counters
+from kproxy.daemon.counters import Connections, Owners
+from kproxy.daemon.http_server import Response
+from kproxy.daemon.metrics import LATENCY, Metrics
+from kproxy.kernel.report import Report
+from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
+from kproxy.nft.elements import endpoint_value
+
+WEB = ServicePortName(NamespacedName("default", "web"), "http")
+OWNERS: Owners = {(Protocol.TCP, b"frontend"): WEB}
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes, int]]:
+    """What the kernel's elements have counted, instead of the kernel."""
+    elements: list[tuple[bytes, bytes, int]] = []
+
+    def read(connections: Connections) -> None:
+        connections.take(Family.IPV4, Protocol.TCP, elements, OWNERS)
+        connections.keep(OWNERS)
+
+    monkeypatch.setattr(kernel_counters, "read_connections", read)
+    return elements
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """`name{labels}` -> value."""
+    lines = metrics.text().decode().splitlines()
+    return {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")
+    }
+
+
+def some(metrics: Metrics, prefix: str) -> dict[str, float]:
+    return {
+        name.removeprefix(prefix): n for name, n in samples(metrics).items() if name.startswith(prefix) and n
+    }
+
+
+# From kube-proxy 1.36: every metric of its nftables mode whose meaning is the same here.
+KUBE_PROXYS = {
+    "kubeproxy_conntrack_reconciler_deleted_entries_total": "counter",
+    "kubeproxy_network_programming_duration_seconds": "histogram",
+    "kubeproxy_proxy_healthz_total": "counter",
+    "kubeproxy_proxy_livez_total": "counter",
+    "kubeproxy_sync_full_proxy_rules_duration_seconds": "histogram",
+    "kubeproxy_sync_partial_proxy_rules_duration_seconds": "histogram",
+    "kubeproxy_sync_proxy_rules_duration_seconds": "histogram",
+    "kubeproxy_sync_proxy_rules_endpoint_changes_pending": "gauge",
+    "kubeproxy_sync_proxy_rules_endpoint_changes_total": "counter",
+    "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds": "gauge",
+    "kubeproxy_sync_proxy_rules_last_timestamp_seconds": "gauge",
+    "kubeproxy_sync_proxy_rules_nftables_sync_failures_total": "counter",
+    "kubeproxy_sync_proxy_rules_no_local_endpoints_total": "gauge",
+    "kubeproxy_sync_proxy_rules_service_changes_pending": "gauge",
+    "kubeproxy_sync_proxy_rules_service_changes_total": "counter",
+}
+
+
+def test_kube_proxys_metrics_have_its_names_and_types() -> None:
+    text = Metrics().text().decode()
+    types = dict(re.findall(r"^# TYPE (kubeproxy_\w+) (\w+)$", text, re.MULTILINE))
+    assert types == KUBE_PROXYS
+    assert "_created" not in text
+
+
+def test_buckets_are_kube_proxys() -> None:
+    metrics = Metrics()
+    metrics.programmed(1)
+    text = metrics.text().decode()
+
+    def buckets(name: str) -> list[str]:
+        return re.findall(rf'^{name}_bucket{{ip_family="IPv4",le="([^"]+)"}}', text, re.MULTILINE)
+
+    assert len(LATENCY) == 80
+    assert buckets("kubeproxy_network_programming_duration_seconds")[:3] == ["0.25", "0.5", "1.0"]
+    metrics.round([], [], 0.1, checked=True)
+    text = metrics.text().decode()
+    duration = buckets("kubeproxy_sync_proxy_rules_duration_seconds")
+    assert (len(duration), duration[0], duration[-2]) == (16, "0.001", "16.384")
+
+
+REPORT = Report(Family.IPV6, (), removed=3, added=4, rewritten=("services", "lb-2"), ended=5)
+
+
+def test_a_round_is_of_both_families_and_its_reports_of_theirs() -> None:
+    metrics = Metrics()
+    metrics.queued(services=2, endpoint_slices=7)
+    sync = "kubeproxy_sync_proxy_rules_"
+    before = samples(metrics)
+    assert (before[f"{sync}service_changes_pending"], before[f"{sync}endpoint_changes_pending"]) == (2, 7)
+    assert before[f'{sync}last_queued_timestamp_seconds{{ip_family="IPv4"}}'] > 1e9
+    metrics.round([REPORT], [Family.IPV4], 0.5, checked=False, sent=100)
+    metrics.round([], [], 0.5, checked=True)
+    after = samples(metrics)
+    assert (after[f"{sync}service_changes_pending"], after[f"{sync}service_changes_total"]) == (0, 2)
+    assert after[f'{sync}duration_seconds_count{{ip_family="IPv4"}}'] == 2
+    assert after['kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"}'] == 1
+    assert after['kubeproxy_sync_partial_proxy_rules_duration_seconds_sum{ip_family="IPv6"}'] == 0.5
+    assert some(metrics, f"{sync}nftables_sync_failures_total") == {'{ip_family="IPv4"}': 1}
+    deleted = some(metrics, "kubeproxy_conntrack_reconciler_deleted_entries_total")
+    assert deleted == {'{ip_family="IPv6"}': 5}
+    assert after['kproxy_transaction_elements_sum{ip_family="IPv6"}'] == 7
+    assert (after["kproxy_transaction_bytes_sum"], after["kproxy_transaction_bytes_count"]) == (100, 1)
+    assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2}
+
+
+def test_a_family_that_failed_was_not_synced() -> None:
+    metrics = Metrics()
+    metrics.round([], [Family.IPV4], 0.5, checked=False)
+    assert list(some(metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds")) == ['{ip_family="IPv6"}']
+
+
+def test_what_a_mere_comparison_changed_was_a_repair() -> None:
+    metrics = Metrics()
+    metrics.round([REPORT], [], 0.5, checked=True, repairing=True)
+    assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2, '{what="elements"}': 7}
+
+
+def test_answers_are_counted_by_status() -> None:
+    metrics = Metrics()
+    for path, status in (("/healthz", 200), ("/healthz", 503), ("/livez", 200), ("/healthz", 503)):
+        metrics.answered(path, status)
+    assert some(metrics, "kubeproxy_proxy_healthz_total") == {'{code="200"}': 1, '{code="503"}': 2}
+    assert some(metrics, "kubeproxy_proxy_livez_total") == {'{code="200"}': 1}
+
+
+def test_the_silence_of_sources_is_that_of_the_moment() -> None:
+    silence: Mapping[str, float] = {"services": 3.5}
+    assert some(Metrics(lambda: silence), "kproxy_source_silent_seconds") == {'{source="services"}': 3.5}
+
+
+def test_the_process_is_shown() -> None:
+    found = samples(Metrics())
+    assert found["process_resident_memory_bytes"] > 1e6
+    assert 'kproxy_build_info{version="' in "".join(found)
+
+
+def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
+    counted: list[tuple[bytes, bytes, int]],
+) -> None:
+    value = endpoint_value(bytes([10, 244, 0, 1]), 8080)
+    labels = 'namespace="default",port="http",service="web"'
+    metrics, both = Metrics(), Metrics(by_endpoint=True)
+    assert samples(metrics)[f"kproxy_service_connections_total{{{labels}}}"] == 0  # zero is said
+    counted.append((b"frontend\0\0\0\0", value, 5))
+    assert some(metrics, "kproxy_service_connections_total") == {f"{{{labels}}}": 5}
+    assert "kproxy_endpoint_connections" not in metrics.text().decode()
+    of_endpoint = '{endpoint="10.244.0.1:8080",' + labels + "}"
+    assert some(both, "kproxy_endpoint_connections_total") == {of_endpoint: 5}
+
+
+def test_a_kernel_that_cannot_be_read_costs_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(connections: Connections) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(kernel_counters, "read_connections", fail)
+    assert "process_cpu_seconds_total" in samples(Metrics())
+    assert "Operation not permitted" in caplog.text
+
+
+def test_metrics_and_the_mode_are_served() -> None:
+    handler = Metrics().handler()
+
+    async def ask(path: str) -> Response:
+        answer = handler(path, "GET")
+        return answer if isinstance(answer, Response) else await answer
+
+    async def main() -> None:
+        several = await asyncio.gather(*(ask("/metrics") for _ in range(3)))
+        assert all(b"kubeproxy_" in answer.body for answer in several)
+        assert dict(several[0].headers)["Content-Type"].startswith("text/plain; version=")
+        assert (await ask("/proxyMode")).body == b"nftables"
+        assert (await ask("/")).status == 404
+
+    asyncio.run(main())
