@@ -84,9 +84,9 @@ def add_targets(parser: argparse.ArgumentParser, kinds: Collection[str]) -> None
     every = ", ".join(f"{plural} ({KINDS[plural].aliases[-1]})" for plural in kinds)
     parser.add_argument(
         "targets",
-        metavar="KIND [NAME] | KIND/NAME",
+        metavar="WHAT",
         nargs="+",
-        help=f"{every}; several kinds with commas, several NAMEs or KIND/NAMEs with blanks; no NAME: all",
+        help=f"KIND for all of them (several with commas), KIND NAME..., or KIND/NAME...; a KIND is {every}",
     )
     parser.add_argument(
         "-n", "--namespace", metavar="NAMESPACE", default="default", help="of the objects (default: default)"
