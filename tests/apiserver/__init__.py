@@ -13,6 +13,8 @@
   server        all of it in a thread of its own, with the methods that tests call
   control       the same by HTTP, for a server that is a process of its own (`python -m tests.apiserver`)
   certificates, kubeconfig    files that a client is given
+  proxy         an HTTP proxy on the way, for a kubeconfig's proxy-url
+  client        a plain client, for tests of this package and for stories that write through HTTP
 
 The semantics are those of kube-apiserver with its watch cache, as "Kubernetes API Concepts" documents them.
 A real server differs in this, and no test may rest on it:
@@ -27,6 +29,8 @@ A real server differs in this, and no test may rest on it:
 - A client certificate of a foreign authority fails the handshake; a real server answers 401.
 - Bookmarks come every minute by default and two seconds before a timeout, as there, but at exact times. Any
   field can be selected by; a real server has a few for each kind.
+- A list that may not be older than a revision of the future is 504 at once, not after three seconds. Get does
+  not look at resourceVersion.
 - Revisions count by one for each write; a real etcd also counts leases, events and other resources.
 - No priority and fairness: 429 comes only on demand.
 """

@@ -7,7 +7,9 @@ import os
 import select
 import ssl
 import subprocess
+from http.client import HTTPSConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,6 +18,7 @@ from tests.apiserver.access import Denial
 from tests.apiserver.certificates import Authority, KeyPair
 from tests.apiserver.client import Client
 from tests.apiserver.objects import SERVICES, service
+from tests.apiserver.proxy import Proxy
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,17 @@ def test_what_a_pod_is_given(authority: Authority, tmp_path: Path) -> None:
         token = (tmp_path / "serviceaccount/token").read_text()
         with Client(url, context=context, token=token) as client:
             assert client.get(SERVICES).status == 200
+
+
+def test_a_proxy_on_the_way(authority: Authority) -> None:
+    with ApiServer(tls=authority, tokens=["one"]) as api, Proxy() as proxy:
+        with Client(proxy.url) as client:
+            assert client.get(SERVICES).status == 405
+        parts = urlsplit(proxy.url)
+        connection = HTTPSConnection(str(parts.hostname), parts.port, timeout=5, context=trusting(authority))
+        connection.set_tunnel(api.host, api.port)
+        connection.request("GET", SERVICES, headers={"Authorization": "Bearer one"})
+        assert connection.getresponse().status == 200
+        connection.close()
+        assert proxy.connected == [f"127.0.0.1:{api.port}"]
+        assert proxy.credentials == [""]

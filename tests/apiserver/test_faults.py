@@ -231,6 +231,8 @@ def test_a_restored_server_goes_backwards(api: ApiServer, client: Client) -> Non
         api.wait(lambda: api.watches.of("services"))
         api.create(service("c"), service("d"), service("e"))
         assert line(next(events)) == ("ADDED", "e"), "what it has written again is not seen"
+    with Client(api.url) as other, other.watch(SERVICES, str(backup.revision - 1)) as events:
+        assert next(events)["object"]["code"] == 410
 
 
 def test_a_lost_server_is_empty(api: ApiServer, client: Client) -> None:

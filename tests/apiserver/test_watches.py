@@ -45,7 +45,9 @@ def test_a_write_that_changes_nothing_is_no_event(api: ApiServer, client: Client
     with client.watch(SERVICES, revision) as events:
         api.update(service("a"))
         api.update(service("a", port=81))
-        assert summary(next(events)) == ("MODIFIED", "a", int(revision) + 1)
+        event = next(events)
+        assert summary(event) == ("MODIFIED", "a", int(revision) + 1)
+        assert event["object"]["spec"]["ports"] == [{"port": 81}]
 
 
 @pytest.mark.parametrize("revision", ["", "0"])
@@ -148,6 +150,23 @@ def test_a_watch_list_marks_the_end_of_what_there_is(api: ApiServer, client: Cli
         assert event["type"] == "BOOKMARK"
         assert event["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
         assert event["object"]["metadata"]["resourceVersion"] == str(api.store.revision)
+
+
+def test_a_watch_list_of_the_future(api: ApiServer, client: Client) -> None:
+    query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", **BOOKMARKS}
+    with client.watch(SERVICES, str(api.store.revision + 1), **query) as events:
+        assert [event["object"]["code"] for event in events] == [504]
+
+
+@pytest.mark.parametrize("revision", ["", "0"])
+def test_a_watch_without_initial_events_begins_now(api: ApiServer, client: Client, revision: str) -> None:
+    api.create(service("a"))
+    api.store.compact()
+    query = {"sendInitialEvents": "false", "resourceVersionMatch": "NotOlderThan"}
+    with client.watch(SERVICES, revision, **query) as events:
+        api.wait(lambda: api.watches.of("services"))
+        api.create(service("b"))
+        assert summary(next(events))[1] == "b"
 
 
 def test_a_server_without_watch_list(api: ApiServer, client: Client) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from tests.apiserver.http import Connection, Cut
 from tests.apiserver.reads import Match, Query, matcher, opened, revision_of
 from tests.apiserver.resources import Manifest, Resource, Target
-from tests.apiserver.status import ApiError, expired, invalid
+from tests.apiserver.status import ApiError, expired, invalid, too_large
 from tests.apiserver.store import Event, Store
 
 MIN_TIMEOUT = 1800.0
@@ -135,8 +135,8 @@ class Start(NamedTuple):
     """Events up to this revision are not sent, which matters if it is in the future."""
 
 
-def start_of(query: Query, settings: Settings) -> Start:
-    """422 for parameters that do not go together."""
+def start_of(query: Query, settings: Settings, now: int) -> Start:
+    """As the newest revision is `now`; 422 for parameters that do not go together."""
     revision, match = revision_of(query), query.get("resourceVersionMatch", "")
     initial = {"true": True, "1": True, "false": False, "0": False}.get(query.get("sendInitialEvents", ""))
     if initial is None and match:
@@ -150,7 +150,9 @@ def start_of(query: Query, settings: Settings) -> Start:
             raise invalid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
     if initial or (initial is None and not revision):
         return Start(None, bool(initial), 0)
-    return Start(revision, False, revision or 0)
+    revision = revision or now
+    # Nobody has written what is in the future: such a watch is silent until the counter is there.
+    return Start(min(revision, now), False, revision)
 
 
 class Watches:
@@ -163,15 +165,14 @@ class Watches:
 
     async def serve(self, connection: Connection, target: Target, query: Query) -> None:
         """A watch, from its head to its end."""
-        start = start_of(query, self.settings)
         watch = Watch(asyncio.get_running_loop(), target, matcher(target, query), query)
-        since = start.since
         with self.store.lock:
-            if since is not None:
-                # Nobody wrote what is in the future: such a watch is silent until the counter is there.
-                since = min(since, self.store.revision)
+            revision = self.store.revision
+            start = start_of(query, self.settings, revision)
             try:
-                events = self.store.subscribe(target.resource, since, watch.put)
+                if start.bookmark_after and (least := revision_of(query) or 0) > revision:
+                    raise too_large(least, revision)
+                events = self.store.subscribe(target.resource, start.since, watch.put)
             except ApiError as error:
                 if self.settings.expired_as_status:
                     raise
@@ -179,7 +180,6 @@ class Watches:
                 await connection.send(status_line(error))
                 await connection.end()
                 return
-            revision = self.store.revision
             self.open.append(watch)
         closed = asyncio.create_task(connection.gone())
         try:
