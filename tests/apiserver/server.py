@@ -108,8 +108,9 @@ class ApiServer:
         self._listen, self._control = listen, control
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="apiserver", daemon=True)
-        self._server: asyncio.Server | None = None
-        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._accepting: asyncio.Task[None] | None = None
+        self._connections: dict[asyncio.Task[None], Connection | None] = {}
+        """None: not yet through the TLS handshake."""
         self._accepted = 0
         self._pair: KeyPair | None = None
 
@@ -154,7 +155,7 @@ class ApiServer:
 
     def refuse(self) -> None:
         """Refuse new connections; those that there are stay, until `resume`."""
-        self._call(self._close_listener())
+        self._call(self._refuse())
 
     def restart(self) -> None:
         """As a restarted kube-apiserver: objects and revision are etcd's, the watch cache begins now.
@@ -234,25 +235,27 @@ class ApiServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _start(self) -> None:
-        if self._server:
-            return
-        listener = self._listen(self.host, self.port)
-        self.port = listener.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=listener, ssl=self._context())
+        if not self._accepting:
+            self._listener = self._listen(self.host, self.port)
+            self._listener.setblocking(False)
+            self.port = self._listener.getsockname()[1]
+            self._accepting = asyncio.create_task(self._accept(self._listener, self._context()))
 
-    async def _close_listener(self) -> None:
-        if self._server:
-            self._server.close()
-            self._server = None
+    async def _refuse(self) -> None:
+        if self._accepting:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
+            self._accepting = None
+            self._listener.close()
 
     async def _stop(self, reset: bool) -> None:
-        await self._close_listener()
-        connections = dict(self._connections)
-        for task, connection in connections.items():
-            if reset:
+        await self._refuse()
+        connections = list(self._connections.items())
+        for task, connection in connections:
+            if reset and connection:
                 connection.reset()
             task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.gather(*(task for task, _ in connections), return_exceptions=True)
 
     def _context(self) -> ssl.SSLContext | None:
         if not self.tls or not self._pair:
@@ -264,18 +267,31 @@ class ApiServer:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+        # Not asyncio.start_server: a connection that it accepts while it closes is left open, and unanswered.
+        loop = asyncio.get_running_loop()
+        while True:
+            raw, _ = await loop.sock_accept(listener)
+            self._accepted += 1
+            task = loop.create_task(self._connection(raw, context, self._accepted))
+            self._connections[task] = None
+            task.add_done_callback(self._connections.pop)
+
+    async def _connection(self, raw: socket.socket, context: ssl.SSLContext | None, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, raw, ssl=context)
+        except (OSError, ssl.SSLError):
+            raw.close()
+            return
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        connection = Connection(reader, writer, number)
         task = asyncio.current_task()
         assert task
-        connection = Connection(reader, writer, self._accepted)
-        self._accepted += 1
         self._connections[task] = connection
-        try:
-            await serve(connection, self._handle)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            del self._connections[task]
+        await serve(connection, self._handle)
 
     async def _handle(self, connection: Connection, request: Request) -> None:
         if self._control and request.path.startswith(CONTROL):

@@ -199,4 +199,4 @@ def test_long_lists_are_chunked_and_compressed_for_those_who_like_it(api: ApiSer
 def test_requests_share_a_connection(api: ApiServer, client: Client) -> None:
     for _ in range(3):
         client.get(SERVICES)
-    assert [seen.connection for seen in api.log] == [0, 0, 0]
+    assert [seen.connection for seen in api.log] == [1, 1, 1]
