@@ -23,6 +23,7 @@ from kproxy.kernel.netlink import Netlink
 from kproxy.model import Endpoint, EndpointSlice, Family, NamespacedName, parse_address
 from kproxy.resolve.frontends import service_frontends
 from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.ledger import NOTHING
 
 CHANGES = 500
 
@@ -52,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     decoded = options.read_input(arguments)
     node = options.node(arguments, decoded.state)
-    outcome = resolve(decoded, {}, options.ranges(arguments), node)
+    outcome = resolve(decoded, NOTHING, options.ranges(arguments), node)
     slices = [slice_ for found in decoded.state.slices.values() for slice_ in found]
     with Netlink() as netlink:
         dataplane = Dataplane(netlink, Family.IPV4, options.dataplane_options(arguments, decoded.state))

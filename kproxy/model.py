@@ -168,11 +168,21 @@ class Service(Struct, frozen=True):
     ingress: tuple[str, ...] = ()
     """Of status.loadBalancer.ingress, all addresses and host names, as they are given."""
     labels: dict[str, str] = {}
+    health_check_node_port: int = 0
+    """Asked for or allocated; 0 while none is, or where none belongs to it."""
+    load_balancer_ip: str = ""
+    """As it is given: what it means is for whoever gives out such addresses to say."""
+    load_balancer_class: str = ""
 
     @property
     def wants_cluster_ip(self) -> bool:
         """Whether a ClusterIP belongs to it: neither headless nor ExternalName."""
         return not self.headless and self.type != "ExternalName"
+
+    @property
+    def wants_health_check(self) -> bool:
+        """Whether a node port belongs to it on which load balancers ask if this node has endpoints."""
+        return self.type == "LoadBalancer" and self.external_local
 
     @property
     def wants_node_ports(self) -> bool:

@@ -17,8 +17,8 @@ from kproxy.model import Address, ClusterState, Network, Node, family_of, networ
 from kproxy.problems import Problem, UsageError
 from kproxy.resolve.frontends import merged
 from kproxy.sources.files import read_documents
-from kproxy.standalone.allocate import Ranges
 from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.ranges import Pool, Ranges, parse_pool
 from kproxy.standalone.snapshot import Snapshot
 from kproxy.standalone.store import Store
 
@@ -64,6 +64,14 @@ def addresses(text: str) -> tuple[Address, ...]:
     if len({len(value) for value in values}) < len(values):
         raise argparse.ArgumentTypeError(f"{text}: one address of each family at most")
     return values
+
+
+def address_pool(text: str) -> Pool:
+    """`RANGE[,RANGE...]`, each a CIDR or `FIRST-LAST`; what overlaps is one."""
+    try:
+        return parse_pool(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def port_range(text: str) -> tuple[int, int]:
@@ -113,6 +121,13 @@ def add_input(parser: argparse.ArgumentParser, required: bool = True) -> None:
         type=port_range,
         default=(30000, 32767),
         help="where node ports are allocated (default: 30000-32767)",
+    )
+    group.add_argument(
+        "--load-balancer-pool",
+        metavar="RANGE[,RANGE...]",
+        type=address_pool,
+        default=Pool((), ""),
+        help="CIDRs or FIRST-LAST, where addresses of type LoadBalancer are allocated (default: nowhere)",
     )
 
 
@@ -228,7 +243,12 @@ def _required(value: str | None, mode: str, flag: str) -> str:
 
 def ranges(arguments: argparse.Namespace) -> Ranges:
     """Where allocations come from."""
-    return Ranges(arguments.service_cidr or (DEFAULT_SERVICE_CIDR,), arguments.service_node_port_range)
+    cidrs, pool = arguments.service_cidr or (DEFAULT_SERVICE_CIDR,), arguments.load_balancer_pool
+    for cidr in cidrs:
+        for part in pool.ranges:
+            if part.meets(cidr):
+                raise UsageError(f"--load-balancer-pool {part} and --service-cidr {cidr} overlap.")
+    return Ranges(cidrs, arguments.service_node_port_range, pool)
 
 
 def read_input(arguments: argparse.Namespace) -> Decoded:

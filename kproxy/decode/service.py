@@ -153,6 +153,13 @@ def _load_balancer_ips(entries: list[wire.LoadBalancerIngress]) -> tuple[Address
     )
 
 
+def _health_check_node_port(spec: wire.ServiceSpec, kind: str, external_local: bool) -> int:
+    """What is left over from when it was of another type or policy does not count, as with nodePort."""
+    number = spec.health_check_node_port
+    port = port_number("spec.healthCheckNodePort", number) if number else 0
+    return port if kind == "LoadBalancer" and external_local else 0
+
+
 def _weights(annotations: dict[str, str]) -> dict[str, int]:
     """`pod-a=3, 10.0.0.7=2`: slots of an endpoint, by its pod's name or its address."""
     path, weights = f"metadata.annotations[{WEIGHTS}]", {}
@@ -223,5 +230,8 @@ def service(source: str, given: wire.Service) -> list[Service]:
             external_name=spec.external_name or "",
             labels=labels,
             ingress=tuple(entry.ip or entry.hostname or "" for entry in ingress),
+            health_check_node_port=_health_check_node_port(spec, kind, external == "Local"),
+            load_balancer_ip=(kind == "LoadBalancer" and spec.load_balancer_ip) or "",
+            load_balancer_class=(kind == "LoadBalancer" and spec.load_balancer_class) or "",
         )
     ]

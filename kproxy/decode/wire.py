@@ -58,6 +58,9 @@ class ServiceSpec(Wire):
     external_ips: list[str] | None = field(default=None, name="externalIPs")
     load_balancer_source_ranges: list[str] | None = None
     allocate_load_balancer_node_ports: bool | None = None
+    health_check_node_port: int | None = None
+    load_balancer_ip: str | None = field(default=None, name="loadBalancerIP")
+    load_balancer_class: str | None = None
     traffic_distribution: str | None = None
     external_name: str | None = None
 

@@ -9,8 +9,10 @@ from kproxy.decode import Decoded
 from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
-from kproxy.standalone.allocate import Allocations, Claim, Ranges, Resource, allocate
+from kproxy.standalone.allocate import allocate
 from kproxy.standalone.endpoints import all_slices
+from kproxy.standalone.ledger import Allocations
+from kproxy.standalone.ranges import Ranges
 
 
 class Settled(NamedTuple):
@@ -18,7 +20,7 @@ class Settled(NamedTuple):
 
     services: dict[NamespacedName, Service]
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
-    allocations: dict[Claim, Resource]
+    allocations: Allocations
     problems: list[Problem]
     kept: Callable[[NamespacedName], bool]
     """Whether nothing may be removed of a service, since part of its input is missing."""
@@ -29,16 +31,17 @@ class Outcome(NamedTuple):
 
     services: dict[NamespacedName, Service]
     frontends: list[Frontend]
-    allocations: dict[Claim, Resource]
+    allocations: Allocations
+    """What to save, and (`pool_addresses`) which load-balancer addresses are whose."""
     problems: list[Problem]
     kept: Callable[[NamespacedName], bool]
     """As of `Settled`."""
 
 
-def settle(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> Settled:
+def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
     """Allocate and select; every problem of the input is in the outcome."""
     doubt = decoded.doubt
-    allocated = allocate(decoded.state.services.values(), held, ranges, doubt.covers)
+    allocated = allocate(decoded.state.services.values(), past, ranges, doubt.covers)
     return Settled(
         allocated.services,
         all_slices(decoded.state, node),
@@ -48,9 +51,9 @@ def settle(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> S
     )
 
 
-def resolve(decoded: Decoded, held: Allocations, ranges: Ranges, node: Node) -> Outcome:
+def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Outcome:
     """`settle`, and what this node makes of it."""
-    settled = settle(decoded, held, ranges, node)
+    settled = settle(decoded, past, ranges, node)
     resolved = all_frontends(settled.services.values(), settled.slices, node)
     problems = settled.problems + resolved.problems
     return Outcome(settled.services, resolved.frontends, settled.allocations, problems, settled.kept)

@@ -99,6 +99,8 @@ def _identity(service: Service) -> Iterator[tuple[str, str]]:
         yield "External IPs:", ",".join(map(format_address, service.external_ips))
     if service.external_name:
         yield "External Name:", service.external_name
+    if service.load_balancer_ip:
+        yield "Desired LoadBalancer IP:", service.load_balancer_ip
     if balancer(service):
         yield "LoadBalancer Ingress:", ", ".join(balancer(service))
 
@@ -124,6 +126,8 @@ def _policies(service: Service) -> Iterator[tuple[str, str]]:
         yield "Internal Traffic Policy:", policy(service.internal_local)
     if service.distribution:
         yield "Traffic Distribution:", service.distribution
+    if service.health_check_node_port:
+        yield "HealthCheck NodePort:", str(service.health_check_node_port)
     if service.source_ranges:
         yield "LoadBalancer Source Ranges:", ",".join(map(str, service.source_ranges))
 

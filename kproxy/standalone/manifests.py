@@ -75,6 +75,8 @@ def _traffic(service: Service) -> dict[str, Any]:
         "internalTrafficPolicy": policy(service.internal_local),
         "externalTrafficPolicy": policy(service.external_local) if external else "",
         "externalIPs": [format_address(address) for address in service.external_ips],
+        "loadBalancerIP": service.load_balancer_ip,
+        "loadBalancerClass": service.load_balancer_class,
         "loadBalancerSourceRanges": [str(network) for network in service.source_ranges],
         "trafficDistribution": service.distribution,
     }
@@ -84,6 +86,8 @@ def _traffic(service: Service) -> dict[str, Any]:
         spec["publishNotReadyAddresses"] = True
     if not service.allocate_node_ports:
         spec["allocateLoadBalancerNodePorts"] = False
+    if service.health_check_node_port:
+        spec["healthCheckNodePort"] = service.health_check_node_port
     return spec
 
 

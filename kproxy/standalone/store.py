@@ -1,7 +1,7 @@
 """What outlives a process: SQLite under --state-dir, one transaction per change.
 
-Two things are kept: who was given which address and node port, and which pods were
-ready when they were last looked at. Effects live here; what to allocate is decided in
+Two things are kept: who was given which address and node port (and what was released),
+and which pods were ready when they were last looked at. Effects live here; what to allocate is decided in
 standalone/allocate.py, what is ready by those who look. One process at a time works on
 a state directory (standalone/lock.py); those that only read need no lock.
 """
@@ -12,11 +12,14 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from kproxy.model import NamespacedName
 from kproxy.standalone import lock
-from kproxy.standalone.allocate import Claim, Resource
+from kproxy.standalone.ledger import Allocations, Claim, Resource
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 VERSION = 1
 """PRAGMA user_version; 0 is from before there was one. A newer one is refused, missing tables are made."""
@@ -25,6 +28,10 @@ _TABLES = {
     namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
     kind TEXT NOT NULL, value TEXT NOT NULL,  -- text: an IPv6 address does not fit SQLite's integers
     PRIMARY KEY (namespace, service, what), UNIQUE (kind, value)""",
+    "released": """
+    place INTEGER PRIMARY KEY AUTOINCREMENT,  -- what was released longest ago has the lowest
+    namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
+    kind TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (kind, value)""",
     "readiness": """
     namespace TEXT NOT NULL, pod TEXT NOT NULL, identity TEXT NOT NULL, ready INTEGER NOT NULL,
     PRIMARY KEY (namespace, pod, identity)""",
@@ -48,6 +55,18 @@ class Watched(NamedTuple):
     """What tells it from another pod of that name, or from another part of it; only compared."""
 
 
+def _claim(namespace: str, service: str, what: str) -> Claim:
+    return Claim(NamespacedName(namespace, service), what)
+
+
+def _difference(before: Mapping[K, V], after: Mapping[K, V]) -> tuple[list[tuple[K, V]], list[tuple[K, V]]]:
+    """What is gone or has another value, and what is new or has another value."""
+    return (
+        [(key, value) for key, value in before.items() if after.get(key) != value],
+        [(key, value) for key, value in after.items() if before.get(key) != value],
+    )
+
+
 class Store:
     """The state directory. Every error becomes a StateError that names the file."""
 
@@ -64,33 +83,38 @@ class Store:
         with lock.hold(self.directory, verb):
             yield
 
-    def load(self) -> dict[Claim, Resource]:
-        """What was given out; {} if there is no state yet."""
-        with self._rows("allocations") as rows:
-            return {
-                Claim(NamespacedName(namespace, service), what): Resource(kind, int(value))
-                for namespace, service, what, kind, value in rows
-            }
+    def load(self) -> Allocations:
+        """What was given out, and what was released; nothing if there is no state yet."""
+        with self._rows("allocations", "released ORDER BY place") as (given, released):
+            held = {_claim(*row[:3]): Resource(row[3], int(row[4])) for row in given}
+            if len(set(held.values())) < len(held):
+                raise ValueError("something was given out twice")
+            return Allocations(held, {Resource(row[4], int(row[5])): _claim(*row[1:4]) for row in released})
 
-    def save(self, before: Mapping[Claim, Resource], after: Mapping[Claim, Resource]) -> None:
+    def save(self, before: Allocations, after: Allocations) -> None:
         """Replace `before` by `after`, all or nothing, on disk when this returns."""
-        gone = [claim for claim, resource in before.items() if after.get(claim) != resource]
-        new = [(claim, resource) for claim, resource in after.items() if before.get(claim) != resource]
-        if not gone and not new:
+        gone, new = _difference(before.held, after.held)
+        taken, released = _difference(before.released, after.released)
+        if not (gone or new or taken or released):
             return
+        columns = "namespace, service, what, kind, value"
         with self._change() as database:
-            database.executemany(
-                "DELETE FROM allocations WHERE namespace = ? AND service = ? AND what = ?",
-                ((*claim.service, claim.what) for claim in gone),
-            )
-            database.executemany(
-                "INSERT INTO allocations VALUES (?, ?, ?, ?, ?)",
-                ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in new),
-            )
+            for table, lost, won in (
+                ("allocations", gone, new),
+                ("released", [(c, r) for r, c in taken], [(c, r) for r, c in released]),
+            ):
+                database.executemany(
+                    f"DELETE FROM {table} WHERE kind = ? AND value = ?",
+                    ((resource.kind, str(resource.value)) for _, resource in lost),
+                )
+                database.executemany(
+                    f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",
+                    ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in won),
+                )
 
     def readiness(self) -> dict[Watched, bool]:
         """What `remember_readiness` was told; {} if there is no state yet."""
-        with self._rows("readiness") as rows:
+        with self._rows("readiness") as (rows,):
             return {
                 Watched(NamespacedName(namespace, pod), identity): bool(ready)
                 for namespace, pod, identity, ready in rows
@@ -128,16 +152,20 @@ class Store:
         return removed
 
     @contextmanager
-    def _rows(self, table: str) -> Iterator[list[tuple[Any, ...]]]:
-        """All rows of a table; none where it was not made yet."""
+    def _rows(self, *tables: str) -> Iterator[list[list[tuple[Any, ...]]]]:
+        """All rows of each table, as of one moment; none where it was not made yet."""
         with self._errors():
             if not self.path.exists():
-                yield []
+                yield [[] for _ in tables]
                 return
             # "rw": a change that was killed is rolled back first, where the file can be written.
-            with self._connect("rw") as database:
-                known = database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-                yield database.execute(f"SELECT * FROM {table}").fetchall() if known else []
+            with self._connect("rw") as database, database:
+                database.execute("BEGIN")
+                known = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+                yield [
+                    database.execute(f"SELECT * FROM {table}").fetchall() if table.split()[0] in known else []
+                    for table in tables
+                ]
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

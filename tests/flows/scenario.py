@@ -35,6 +35,7 @@ from kproxy.model import Node as ProxyNode
 from kproxy.nft.plan import place_all
 from kproxy.nft.simulator import Packet, Simulator
 from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.ledger import NOTHING
 from tests.flows.objects import BOOK, FAMILIES, Manifest, Service, cluster_ip
 
 TABLE_FAMILY = {4: TableFamily.IPV4, 6: TableFamily.IPV6}
@@ -231,7 +232,7 @@ class Scenario(NamedTuple):
             shown = [a for a in shown if any(ip_address(a) in n for n in arguments.nodeport_addresses)]
         known = decoded.state.nodes.get(node)
         proxy_node = ProxyNode(node, _packed(shown), _packed(primary), known.zone if known else "")
-        outcome = resolve(decoded, {}, options.ranges(arguments), proxy_node)
+        outcome = resolve(decoded, NOTHING, options.ranges(arguments), proxy_node)
         assert outcome.problems == []
         desired = {f: compile_frontends(outcome.frontends, TABLE_FAMILY[f]) for f in FAMILIES}
         return options.dataplane_options(arguments, decoded.state), desired

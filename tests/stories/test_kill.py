@@ -100,7 +100,7 @@ def programmed(kproxy: Kproxy, family: Family) -> Any:
 def allocations(kproxy: Kproxy) -> dict[Any, Any]:
     with sqlite3.connect(kproxy.state / "allocations.sqlite") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    held = Store(kproxy.state).load()
+    held = Store(kproxy.state).load().held
     assert len(set(held.values())) == len(held)
     return dict(held)
 

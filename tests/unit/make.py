@@ -25,8 +25,9 @@ from kproxy.model import (
 )
 from kproxy.nft.elements import Value
 from kproxy.nft.transaction import Transaction
-from kproxy.standalone.allocate import Allocations, Ranges
 from kproxy.standalone.control_plane import Outcome, resolve
+from kproxy.standalone.ledger import NOTHING, Allocations
+from kproxy.standalone.ranges import Ranges
 
 NODE = Node("n1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))
 
@@ -114,10 +115,10 @@ def as_json(content: Any, source: str = "in.json") -> Document:
 
 
 def resolved(
-    objects: Sequence[Any], ranges: Ranges, held: Allocations | None = None, node: Node = NODE
+    objects: Sequence[Any], ranges: Ranges, past: Allocations = NOTHING, node: Node = NODE
 ) -> Outcome:
     """Objects through the pure middle of a sync."""
-    return resolve(decode(Document("in.yaml", content) for content in objects), held or {}, ranges, node)
+    return resolve(decode(Document("in.yaml", content) for content in objects), past, ranges, node)
 
 
 def everything(elements: Mapping[str, Mapping[bytes, Value]]) -> Transaction:

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 
 from kproxy.decode import Document, decode
 from kproxy.model import Service, format_address
-from kproxy.standalone.allocate import Allocations, Claim, Ranges, Resource, allocate
+from kproxy.standalone.allocate import allocate
 from kproxy.standalone.control_plane import Outcome
+from kproxy.standalone.ledger import NOTHING, Allocations, Claim, Resource
+from kproxy.standalone.ranges import Ranges
 from tests.unit.make import name, resolved, service
 
 RANGES = Ranges((ip_network("10.96.0.0/16"), ip_network("fd00:96::/112")), (30000, 32767))
@@ -29,10 +31,10 @@ def holds(*claims: tuple[str, str, str | int]) -> Allocations:
         made[Claim(name(own), what)] = Resource(
             kind, int(ip_address(value)) if isinstance(value, str) else value
         )
-    return made
+    return Allocations(made, {})
 
 
-def given(*objects: dict[str, Any], held: Allocations | None = None, ranges: Ranges = RANGES) -> Outcome:
+def given(*objects: dict[str, Any], held: Allocations = NOTHING, ranges: Ranges = RANGES) -> Outcome:
     return resolved(objects, ranges, held)
 
 
@@ -102,12 +104,12 @@ ASK_PORT: dict[str, Any] = {"type": "NodePort", "ports": [{**PORT, "nodePort": 3
 @pytest.mark.parametrize(
     ("objects", "held", "winner"),
     [
-        pytest.param([service("a", **ASK), service("b", **ASK)], {}, "a", id="the first of the input"),
-        pytest.param([created("a", "2026-01-02", **ASK), created("b", "2026-01-01", **ASK)], {}, "b", id="the older"),
-        pytest.param([service("a", **ASK), created("b", "2026-01-01", **ASK)], {}, "b", id="one that has an age"),
+        pytest.param([service("a", **ASK), service("b", **ASK)], NOTHING, "a", id="the first of the input"),
+        pytest.param([created("a", "2026-01-02", **ASK), created("b", "2026-01-01", **ASK)], NOTHING, "b", id="the older"),
+        pytest.param([service("a", **ASK), created("b", "2026-01-01", **ASK)], NOTHING, "b", id="one that has an age"),
         pytest.param([service("a", **ASK), service("b", **ASK)], holds(("b", "ip", "10.96.0.5")), "b", id="who holds it"),
         pytest.param([service("a", **ASK), service("b")], holds(("b", "ip", "10.96.0.5")), "b", id="who was given it"),
-        pytest.param([service("a", **ASK_PORT), service("b", **ASK_PORT)], {}, "a", id="a node port"),
+        pytest.param([service("a", **ASK_PORT), service("b", **ASK_PORT)], NOTHING, "a", id="a node port"),
     ],
 )  # fmt: skip
 def test_of_two_that_want_the_same_one_gets_it(
@@ -147,7 +149,7 @@ def test_allocation_depends_on_names_only() -> None:
 
 def test_the_lower_end_is_left_to_explicit_requests() -> None:
     outcome = given(*(service(f"s{n}", type="NodePort") for n in range(200)))
-    values = outcome.allocations.values()
+    values = outcome.allocations.held.values()
     assert min(r.value for r in values if r.kind == "ip") > int(ip_address("10.96.1.0"))
     assert min(r.value for r in values if r.kind == "tcp") >= 30000 + 86
 
@@ -177,20 +179,20 @@ def test_a_range_is_used_up_to_its_end(bits: int, room: int) -> None:
 def test_what_was_given_out(held: tuple[str, str, Any], change: dict[str, Any], stays: bool) -> None:
     before = holds(held)
     after = given(service(**change), held=before).allocations
-    assert (before.items() <= after.items()) == stays
+    assert (before.held.items() <= after.held.items()) == stays
 
 
 def test_a_service_in_doubt_keeps_what_it_holds() -> None:
     held = holds(("bad", "ip", "10.96.0.5"), ("gone", "ip", "10.96.0.6"))
     outcome = given(service("bad", ports=[]), service("a", **ASK), held=held)
     assert [problem.object for problem in outcome.problems] == ["Service default/bad", "Service default/a"]
-    assert outcome.allocations == holds(("bad", "ip", "10.96.0.5"))
+    assert outcome.allocations.held == holds(("bad", "ip", "10.96.0.5")).held
 
 
 def test_who_is_refused_keeps_what_it_holds() -> None:
     held = holds(("a", "ip", "10.96.0.5"))
     outcome = given(service("a", clusterIP="10.0.0.1"), service("b"), held=held)
-    assert held.items() <= outcome.allocations.items()
+    assert held.held.items() <= outcome.allocations.held.items()
 
 
 def with_node_ports(*node_ports: int) -> Service:
@@ -218,8 +220,8 @@ def test_a_resource_is_given_out_once(
     node_ports: tuple[int, ...], last: int, field: str | None, message: str | None
 ) -> None:
     ranges = RANGES._replace(node_ports=(30001, last))
-    result = allocate([with_node_ports(*node_ports)], {}, ranges, lambda _: False)
-    assert len(set(result.allocations.values())) == len(result.allocations)
+    result = allocate([with_node_ports(*node_ports)], NOTHING, ranges, lambda _: False)
+    assert len(set(result.allocations.held.values())) == len(result.allocations.held)
     assert [(p.field, p.message) for p in result.problems] == ([] if field is None else [(field, message)])
 
 
@@ -227,7 +229,7 @@ def test_one_port_is_not_given_what_another_has() -> None:
     ports = [NAMED[0], {**NAMED[1], "nodePort": 30001}]
     outcome = given(service(type="NodePort", ports=ports), ranges=RANGES._replace(node_ports=(30001, 30001)))
     assert [field for _, field, _ in complaints(outcome)] == ["spec.ports[0].nodePort"]
-    assert outcome.allocations == {}
+    assert outcome.allocations == NOTHING
 
 
 # a is refused, and b asks for what a holds.
@@ -246,7 +248,7 @@ def test_a_held_node_port_is_not_given_away(spec: str, b_first: bool) -> None:
     held = holds(("a", "/tcp", 30001))
     a, b = service("a", **REFUSED[spec]), service("b", **ASK_PORT)
     outcome = given(*([b, a] if b_first else [a, b]), held=held, ranges=V4_ONLY)
-    assert held.items() <= outcome.allocations.items()
+    assert held.held.items() <= outcome.allocations.held.items()
     assert {subject for subject, _, _ in complaints(outcome)} == {"Service default/a", "Service default/b"}
     assert not outcome.services
     assert (outcome.kept(name("a")), outcome.kept(name("b"))) == (True, True)
@@ -255,7 +257,7 @@ def test_a_held_node_port_is_not_given_away(spec: str, b_first: bool) -> None:
 def test_an_address_of_a_family_without_a_range_is_taken_as_it_is() -> None:
     outcome = given(service("a", type="NodePort", clusterIP="fd00::10"), held=holds(("a", "/tcp", 30001)), ranges=V4_ONLY)  # fmt: skip
     assert outcome.problems == []
-    assert outcome.allocations == holds(("a", "/tcp", 30001), ("a", "ip6", "fd00::10"))
+    assert outcome.allocations.held == holds(("a", "/tcp", 30001), ("a", "ip6", "fd00::10")).held
 
 
 def test_who_was_refused_because_of_one_that_then_lost_is_served() -> None:
@@ -266,3 +268,140 @@ def test_who_was_refused_because_of_one_that_then_lost_is_served() -> None:
     outcome = given(b, c, a, held=holds(("a", "/tcp", 30001)))
     assert list(outcome.services) == [name("c")]
     assert ips(outcome, "c") == ["10.96.0.5"]
+
+
+# --- health check node ports ---
+
+BALANCED: dict[str, Any] = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+
+
+def health_check(outcome: Outcome, own: str = "web") -> int:
+    return outcome.services[name(own)].health_check_node_port
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        (BALANCED, True),
+        ({**BALANCED, "allocateLoadBalancerNodePorts": False}, True),
+        ({**BALANCED, "externalTrafficPolicy": "Cluster"}, False),
+        ({**BALANCED, "type": "NodePort"}, False),
+        ({**BALANCED, "externalTrafficPolicy": "Cluster", "healthCheckNodePort": 30001}, False),
+    ],
+)
+def test_who_gets_a_health_check_node_port(spec: dict[str, Any], wanted: bool) -> None:
+    outcome = given(service(**spec))
+    assert outcome.problems == []
+    assert (30000 <= health_check(outcome) <= 32767) == wanted
+    assert (Claim(name("web"), "healthCheckNodePort/tcp") in outcome.allocations.held) == wanted
+
+
+def test_a_health_check_node_port_stays_and_can_be_asked_for() -> None:
+    first = given(service(**BALANCED))
+    again = given(service(**BALANCED), held=first.allocations)
+    assert health_check(again) == health_check(first)
+    other = given(service(**BALANCED, healthCheckNodePort=30005), held=first.allocations)
+    assert health_check(other) == 30005
+    gone = given(service(type="LoadBalancer"), held=other.allocations)
+    assert health_check(gone) == 0
+    assert Resource("tcp", 30005) in gone.allocations.released
+
+
+@pytest.mark.parametrize(
+    ("objects", "field", "message"),
+    [
+        ([service("web", **BALANCED, healthCheckNodePort=80)], "spec.healthCheckNodePort", "80/tcp is not in --service-node-port-range 30001-30002"),
+        ([service("a", **ASK_PORT), service("web", **BALANCED, healthCheckNodePort=30001)], "spec.healthCheckNodePort", "30001/tcp belongs to Service default/a"),
+        ([service("web", **BALANCED, healthCheckNodePort=30001, ports=[{**PORT, "nodePort": 30001}])], "spec.healthCheckNodePort", "30001/tcp belongs to another port"),
+        ([service("a", **ASK_PORT), service("web", **BALANCED)], "spec.healthCheckNodePort", "nothing is free in --service-node-port-range 30001-30002"),
+    ],
+)  # fmt: skip
+def test_a_health_check_node_port_that_cannot_be(
+    objects: list[dict[str, Any]], field: str, message: str
+) -> None:
+    outcome = given(*objects, ranges=RANGES._replace(node_ports=(30001, 30002)))
+    assert complaints(outcome) == [("Service default/web", field, message)]
+    assert name("web") not in outcome.services
+
+
+def test_a_health_check_node_port_may_be_a_node_port_of_another_protocol() -> None:
+    udp = {"port": 53, "protocol": "UDP", "nodePort": 30001}
+    outcome = given(service(**BALANCED, healthCheckNodePort=30001, ports=[udp]))
+    assert outcome.problems == []
+
+
+def test_what_a_refused_service_held_for_a_moment_is_free_for_the_next() -> None:
+    a, b = service("a", **BALANCED, ports=NAMED[:2]), service("b", type="NodePort")
+    outcome = given(a, b, ranges=RANGES._replace(node_ports=(30001, 30002)))
+    assert [field for _, field, _ in complaints(outcome)] == ["spec.healthCheckNodePort"]
+    assert list(outcome.services) == [name("b")]
+
+
+# --- what was released ---
+
+
+def node_port(outcome: Outcome, own: str) -> int:
+    return outcome.services[name(own)].ports[0].node_port
+
+
+def test_what_was_released_is_given_to_another_last_and_longest_ago_first() -> None:
+    ranges = RANGES._replace(node_ports=(30000, 30003))
+    past, order = NOTHING, []
+    for own in ("b", "a"):
+        outcome = given(service(own, type="NodePort"), ranges=ranges, held=past)
+        past = outcome.allocations
+        order.append(node_port(outcome, own))
+    past = given(held=past, ranges=ranges).allocations
+    assert [resource.value for resource in past.released if resource.kind == "tcp"] == order
+    got = []
+    for own in "wxyz":
+        others = [service(before, type="NodePort") for before in "wxyz" if before < own]
+        outcome = given(*others, service(own, type="NodePort"), ranges=ranges, held=past)
+        past = outcome.allocations
+        got.append(node_port(outcome, own))
+    assert set(got[:2]) == {30000, 30001, 30002, 30003} - set(order)
+    assert got[2:] == order
+    assert not [resource for resource in past.released if resource.kind == "tcp"]
+
+
+def test_what_goes_as_another_comes_is_not_handed_over() -> None:
+    held = given(service("a"), ranges=TINY).allocations
+    for n in range(20):
+        outcome = given(service(f"s{n}"), ranges=TINY, held=held)
+        assert {*outcome.allocations.held.values()}.isdisjoint(held.held.values())
+
+
+def test_only_what_goes_as_another_comes_is_left() -> None:
+    held = given(*(service(own) for own in "abcdef"), ranges=TINY).allocations
+    outcome = given(*(service(own) for own in "bcdefx"), ranges=TINY, held=held)
+    assert outcome.problems == []
+    assert outcome.allocations.held[Claim(name("x"), "ip")] == held.held[Claim(name("a"), "ip")]
+    assert not outcome.allocations.released
+
+
+TINY = Ranges((ip_network("10.96.0.0/29"),), (30000, 32767))
+
+
+def test_who_comes_back_gets_back_what_it_had_while_nobody_has_it() -> None:
+    past = holds(("web", "ip", "10.96.200.1"))
+    gone = given(held=past).allocations
+    assert ips(given(service(), held=gone)) == ["10.96.200.1"]
+    taken = given(service("a", clusterIP="10.96.200.1"), held=gone).allocations
+    assert ips(given(service("a", clusterIP="10.96.200.1"), service(), held=taken)) != ["10.96.200.1"]
+
+
+def test_an_explicit_request_takes_what_was_just_released() -> None:
+    outcome = given(service("a", **ASK), held=holds(("web", "ip", "10.96.0.5")))
+    assert outcome.problems == []
+    assert ips(outcome, "a") == ["10.96.0.5"]
+    assert not outcome.allocations.released
+
+
+@pytest.mark.parametrize(("size", "remembered"), [(40, 40), (100, 64), (1000, 500), (2768, 1024)])
+def test_of_what_was_released_the_last_is_remembered(size: int, remembered: int) -> None:
+    ranges = RANGES._replace(node_ports=(30000, 29999 + size))
+    resources = [Resource("tcp", 30000 + n) for n in range(size)]
+    claims = {resource: Claim(name(f"s{resource.value}"), "/tcp") for resource in resources}
+    found = allocate([], Allocations({}, claims), ranges, lambda _: False).allocations.released
+    assert list(found) == resources[size - remembered :]
+    assert allocate([], Allocations({}, found), ranges, lambda _: False).allocations.released == found

@@ -20,9 +20,10 @@ import kproxy
 from kproxy.cli import main
 from kproxy.model import NamespacedName, Node
 from kproxy.problems import KproxyError, StateError
-from kproxy.standalone.allocate import Ranges
 from kproxy.standalone.channel import SOCKET, fetch, serve
 from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.ledger import NOTHING
+from kproxy.standalone.ranges import Ranges
 from kproxy.standalone.readiness import ContainerReadiness, Event, PodReadiness
 from kproxy.standalone.snapshot import Failure, Snapshot, decode, encode
 from tests.unit.make import NODE, decoded
@@ -77,7 +78,7 @@ def snapshot(services: int = 0) -> Snapshot:
         for i in range(services)
     )
     found = decoded(OBJECTS + more)
-    outcome = resolve(found, {}, RANGES, NODE)
+    outcome = resolve(found, NOTHING, RANGES, NODE)
     failure = Failure("2026-01-05T09:31:00Z", "Service default/web", "no such device")
     event = Event("Unhealthy", "Readiness probe failed: 500", 3, 1.0, 2.5)
     container = ContainerReadiness("main", run=-3, events=(event,))

@@ -90,6 +90,9 @@ def test_null_empty_and_unknown_fields_are_as_absent_ones(spec: dict[str, Any]) 
     assert the_service(**spec) == the_service()
 
 
+LOCAL: dict[str, Any] = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "value"),
     [
@@ -119,6 +122,16 @@ def test_null_empty_and_unknown_fields_are_as_absent_ones(spec: dict[str, Any]) 
         ({"allocateLoadBalancerNodePorts": False}, "allocate_node_ports", False),
         ({"allocateLoadBalancerNodePorts": True}, "allocate_node_ports", True),
         ({"trafficDistribution": "PreferSameZone"}, "distribution", "PreferSameZone"),
+        ({**LOCAL, "healthCheckNodePort": 30100}, "health_check_node_port", 30100),
+        ({**LOCAL, "healthCheckNodePort": 0}, "health_check_node_port", 0),
+        ({**LOCAL, "healthCheckNodePort": None}, "health_check_node_port", 0),
+        ({"type": "LoadBalancer", "healthCheckNodePort": 30100}, "health_check_node_port", 0),
+        ({**LOCAL, "type": "NodePort", "healthCheckNodePort": 30100}, "health_check_node_port", 0),
+        ({"type": "LoadBalancer", "loadBalancerIP": "lb.example.com"}, "load_balancer_ip", "lb.example.com"),
+        ({"type": "LoadBalancer", "loadBalancerIP": None}, "load_balancer_ip", ""),
+        ({"type": "NodePort", "loadBalancerIP": "192.0.2.1"}, "load_balancer_ip", ""),
+        ({"type": "LoadBalancer", "loadBalancerClass": "example.com/lb"}, "load_balancer_class", "example.com/lb"),
+        ({"type": "NodePort", "loadBalancerClass": "example.com/lb"}, "load_balancer_class", ""),
     ],
 )  # fmt: skip
 def test_a_field_of_a_service(spec: dict[str, Any], field: str, value: object) -> None:
@@ -491,6 +504,10 @@ BAD_SERVICES: list[tuple[dict[str, Any], str, str]] = [
     ({"ports": [{"port": -(2**70)}]}, "spec.ports[0].port", f"{-(2**70)} is not a port (1-65535)"),
     ({"ports": [{**PORT, "targetPort": -1}]}, "spec.ports[0].targetPort", "-1 is not a port (1-65535)"),
     ({"ports": [{**PORT, "targetPort": 1.5}]}, "spec.ports[0].targetPort", "expected int | str, got float"),
+    ({"healthCheckNodePort": 65536}, "spec.healthCheckNodePort", "65536 is not a port (1-65535)"),
+    ({"healthCheckNodePort": -1}, "spec.healthCheckNodePort", "-1 is not a port (1-65535)"),
+    ({"healthCheckNodePort": "80"}, "spec.healthCheckNodePort", "expected int, got str"),
+    ({"loadBalancerIP": 1}, "spec.loadBalancerIP", "expected str, got int"),
     ({"ports": [{**PORT, "nodePort": 70000}]}, "spec.ports[0].nodePort", "70000 is not a port (1-65535)"),
     ({"ports": [{**PORT, "protocol": "tcp"}]}, "spec.ports[0].protocol", "'tcp' is not one of TCP, UDP, SCTP"),
     ({"ports": [PORT, {"port": 81}]}, "spec.ports[0].name", "is required where a service has several ports"),

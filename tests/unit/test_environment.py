@@ -12,8 +12,10 @@ import yaml
 
 from kproxy.cli import main
 from kproxy.decode import decode
-from kproxy.standalone.allocate import Ranges, allocate
+from kproxy.standalone.allocate import allocate
 from kproxy.standalone.environment import environment
+from kproxy.standalone.ledger import NOTHING
+from kproxy.standalone.ranges import Ranges
 from tests.unit.make import as_json, manifest, service
 
 RANGES = Ranges((), (30000, 32767))
@@ -90,7 +92,7 @@ def variables(*services: dict[str, Any], namespace: str = "default", **spec: Any
     """The environment of a pod of `namespace`, with this spec, beside these services."""
     pod = manifest("Pod", "client", metadata={"namespace": namespace}, spec=spec)
     decoded = decode([as_json(given) for given in (*services, pod)])
-    allocated = allocate(decoded.state.services.values(), {}, RANGES, decoded.doubt.covers)
+    allocated = allocate(decoded.state.services.values(), NOTHING, RANGES, decoded.doubt.covers)
     assert decoded.problems + allocated.problems == []
     return environment(allocated.services.values(), decoded.state.pods[0])
 

@@ -19,11 +19,15 @@ import pytest
 from kproxy.model import NamespacedName
 from kproxy.problems import StateError
 from kproxy.standalone import lock
-from kproxy.standalone.allocate import Claim, Resource
+from kproxy.standalone.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.standalone.store import DATABASE, VERSION, Store, Watched
 
 A, B = Claim(NamespacedName("default", "a"), "ip"), Claim(NamespacedName("default", "b"), "http/tcp")
 IP, IP6, PORT = Resource("ip", 1), Resource("ip6", 2**127 + 1), Resource("tcp", 30001)
+
+
+def given(held: dict[Claim, Resource], released: dict[Resource, Claim] | None = None) -> Allocations:
+    return Allocations(held, released or {})
 
 
 @pytest.fixture
@@ -43,32 +47,51 @@ def store(tmp_path: Path) -> Store:
     ids=["nothing", "one", "a large number", "changes", "a swap"],
 )
 def test_what_is_saved_is_loaded(store: Store, history: list[dict[Claim, Resource]]) -> None:
-    before: dict[Claim, Resource] = {}
-    for after in history:
+    before = NOTHING
+    for held in history:
+        after = given(held)
         store.save(before, after)
         assert Store(store.directory).load() == after
         before = after
 
 
+@pytest.mark.parametrize(
+    "history",
+    [
+        [{IP: A}],
+        [{IP6: A, IP: A, PORT: B}],
+        [{IP6: A, IP: A, PORT: B}, {IP: A, PORT: B}, {IP: A, PORT: B, IP6: B}],
+        [{IP: A}, {IP: B}, {}],
+    ],
+)
+def test_what_was_released_is_loaded_in_its_order(store: Store, history: list[dict[Resource, Claim]]) -> None:
+    before = NOTHING
+    for released in history:
+        store.save(before, before := given({}, released))
+        loaded = Store(store.directory).load()
+        assert list(loaded.released.items()) == list(released.items())
+        assert loaded.held == {}
+
+
 def test_without_state_there_is_nothing(tmp_path: Path) -> None:
-    assert Store(tmp_path / "nothing").load() == {}
+    assert Store(tmp_path / "nothing").load() == NOTHING
     assert not (tmp_path / "nothing").exists()
 
 
 def test_what_does_not_change_is_not_written(store: Store) -> None:
-    store.save({}, {})
+    store.save(NOTHING, NOTHING)
     assert not store.path.exists()
-    store.save({}, {A: IP})
+    store.save(NOTHING, given({A: IP}))
     written = store.path.stat().st_mtime_ns
-    store.save({A: IP}, {A: IP})
+    store.save(given({A: IP}), given({A: IP}))
     assert store.path.stat().st_mtime_ns == written
 
 
 def test_a_failed_save_changes_nothing(store: Store) -> None:
-    store.save({}, {A: IP})
+    store.save(NOTHING, given({A: IP}))
     with pytest.raises(StateError):
-        store.save({}, {B: PORT, A: IP6})  # A is there already
-    assert store.load() == {A: IP}
+        store.save(NOTHING, given({B: PORT, A: IP6}))  # A is there already
+    assert store.load() == given({A: IP})
 
 
 @pytest.mark.parametrize(
@@ -76,14 +99,14 @@ def test_a_failed_save_changes_nothing(store: Store) -> None:
 )
 def test_a_damaged_database_says_which_file(store: Store, content: bytes) -> None:
     store.path.write_bytes(content)
-    for act in (store.load, lambda: store.save({}, {A: IP})):
+    for act in (store.load, lambda: store.save(NOTHING, given({A: IP}))):
         with pytest.raises(StateError, match=re.escape(str(store.path))) as caught:
             act()
         assert "move it away" in caught.value.hint
 
 
 def test_a_value_that_is_no_number(store: Store) -> None:
-    store.save({}, {A: IP})
+    store.save(NOTHING, given({A: IP}))
     subprocess.run(
         [sys.executable, "-c", SQL, str(store.path), "UPDATE allocations SET value = 'x'"], check=True
     )
@@ -99,11 +122,16 @@ with sqlite3.connect(sys.argv[1]) as database:
 
 
 def test_a_database_of_a_newer_kproxy_is_left_alone(store: Store) -> None:
-    store.save({}, {A: IP})
+    store.save(NOTHING, given({A: IP}))
     newer = VERSION + 1
     subprocess.run([sys.executable, "-c", SQL, str(store.path), f"PRAGMA user_version = {newer}"], check=True)
     before = store.path.read_bytes()
-    acts = (store.load, store.readiness, lambda: store.save({}, {B: PORT}), lambda: remember(store, READY))
+    acts = (
+        store.load,
+        store.readiness,
+        lambda: store.save(NOTHING, given({B: PORT})),
+        lambda: remember(store, READY),
+    )
     for act in acts:
         with pytest.raises(StateError, match=f"{DATABASE}: has schema {newer}, of a newer kproxy"):
             act()
@@ -122,10 +150,10 @@ CREATE TABLE allocations (
 def test_a_database_from_before_there_were_versions_is_taken_over(store: Store) -> None:
     for sql in (FIRST_SCHEMA, "INSERT INTO allocations VALUES ('default', 'a', 'ip', 'ip', '1')"):
         subprocess.run([sys.executable, "-c", SQL, str(store.path), sql], check=True)
-    assert (store.load(), store.readiness()) == ({A: IP}, {})
+    assert (store.load(), store.readiness()) == (given({A: IP}), {})
     remember(store, READY)
-    store.save({A: IP}, {A: IP, B: PORT})
-    assert (store.load(), store.readiness()) == ({A: IP, B: PORT}, READY)
+    store.save(given({A: IP}), given({A: IP, B: PORT}))
+    assert (store.load(), store.readiness()) == (given({A: IP, B: PORT}), READY)
 
 
 # What root meets, too: file systems that do not take what is written, in a mount namespace of their own.
@@ -142,17 +170,17 @@ import sys
 from pathlib import Path
 from kproxy.model import NamespacedName
 from kproxy.problems import StateError
-from kproxy.standalone.allocate import Claim, Resource
+from kproxy.standalone.ledger import Allocations, Claim, Resource
 from kproxy.standalone.store import Store
 store = Store(Path(sys.argv[1]))
 held = store.load()
 new = {Claim(NamespacedName("n", str(n)), "ip"): Resource("ip", 1000 + n) for n in range(2000)}
 try:
-    store.save(held, held | new)
+    store.save(held, Allocations({**held.held, **new}, {}))
 except StateError as error:
     print(error, error.hint)
 assert store.load() == held
-print(len(held))
+print(len(held.held))
 """
 
 
@@ -161,7 +189,7 @@ print(len(held))
 def test_a_file_system_that_takes_nothing(tmp_path: Path, mount: str, message: str, remedy: str) -> None:
     state, copy = Store(tmp_path / "state"), tmp_path / "copy"
     with state.lock("sync"):
-        state.save({}, {A: IP})
+        state.save(NOTHING, given({A: IP}))
     shutil.copytree(state.directory, copy)
     script = mount.format(state.directory, copy) + ' && exec "$@"'
     command = [sys.executable, "-c", SAVE, str(state.directory)]
@@ -195,16 +223,16 @@ def test_readiness_is_remembered(store: Store) -> None:
 
 
 def test_readiness_and_allocations_leave_each_other_alone(store: Store) -> None:
-    store.save({}, {A: IP})
+    store.save(NOTHING, given({A: IP}))
     remember(store, READY)
-    store.save({A: IP}, {})
-    assert (store.load(), store.readiness()) == ({}, READY)
+    store.save(given({A: IP}), NOTHING)
+    assert (store.load(), store.readiness()) == (NOTHING, READY)
 
 
 def test_removal_takes_what_is_ours_and_the_folder_if_it_is_empty_then(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     with store.lock("sync"):
-        store.save({}, {A: IP})
+        store.save(NOTHING, given({A: IP}))
     assert store.remove() == [store.path, store.directory / lock.FILE]
     assert not store.directory.exists()
     assert store.remove() == []
@@ -212,7 +240,7 @@ def test_removal_takes_what_is_ours_and_the_folder_if_it_is_empty_then(tmp_path:
 
 def test_removal_leaves_what_is_not_ours(store: Store) -> None:
     (store.directory / "other").touch()
-    store.save({}, {A: IP})
+    store.save(NOTHING, given({A: IP}))
     store.remove()
     assert [path.name for path in store.directory.iterdir()] == ["other"]
 
@@ -239,11 +267,24 @@ def kill_in_a_transaction(store: Store) -> None:
 
 
 def test_a_save_that_was_killed_is_undone_by_the_next_load(store: Store) -> None:
-    store.save({}, {A: IP})
+    store.save(NOTHING, given({A: IP}))
     kill_in_a_transaction(store)
-    assert store.load() == {A: IP}
+    assert store.load() == given({A: IP})
+
+
+def test_a_database_that_says_something_twice_is_damaged(store: Store) -> None:
+    store.save(NOTHING, given({A: IP}))
+    for sql in (
+        "CREATE TABLE other AS SELECT * FROM allocations",
+        "INSERT INTO other SELECT namespace, 'b', what, kind, value FROM allocations",
+        "DROP TABLE allocations",
+        "ALTER TABLE other RENAME TO allocations",
+    ):
+        subprocess.run([sys.executable, "-c", SQL, str(store.path), sql], check=True)
+    with pytest.raises(StateError, match="something was given out twice"):
+        store.load()
 
 
 def test_an_empty_database_is_no_state(store: Store) -> None:
     store.path.touch()
-    assert store.load() == {}
+    assert store.load() == NOTHING

@@ -460,6 +460,9 @@ def test_a_service_keeps_what_kproxy_reads_of_it(shown: Shown) -> None:
         "externalIPs": ["198.51.100.7"],
         "loadBalancerSourceRanges": ["192.0.2.0/24"],
         "allocateLoadBalancerNodePorts": False,
+        "healthCheckNodePort": 30100,
+        "loadBalancerIP": "203.0.113.1",
+        "loadBalancerClass": "example.com/lb",
         "publishNotReadyAddresses": True,
         "trafficDistribution": "PreferSameZone",
         "selector": {"app": "web"},
@@ -478,6 +481,27 @@ def test_a_service_keeps_what_kproxy_reads_of_it(shown: Shown) -> None:
     sticky["spec"]["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 60}}
     (before,) = decoded(yaml.safe_dump(sticky)).state.services.values()
     assert decoded(shown("get svc web -o yaml", sticky)[1]).state.services == {before.name: before}
+
+
+POOL = "--load-balancer-pool 192.0.2.9"
+
+
+def test_an_address_of_the_pool_is_shown(shown: Shown) -> None:
+    given = service(type="LoadBalancer", clusterIP="10.66.0.2", allocateLoadBalancerNodePorts=False)
+    assert "web LoadBalancer 10.66.0.2 192.0.2.9 80/TCP" in " ".join(
+        shown(f"get svc {POOL}", given)[1].split()
+    )
+    assert "LoadBalancer Ingress:     192.0.2.9\n" in shown(f"describe svc web {POOL}", given)[1]
+    made = yaml.safe_load(shown(f"get svc web -o yaml {POOL}", given)[1])
+    assert made["status"] == {"loadBalancer": {"ingress": [{"ip": "192.0.2.9", "ipMode": "VIP"}]}}
+
+
+def test_a_service_without_an_address_says_so_in_its_description(shown: Shown) -> None:
+    given = service(type="LoadBalancer", clusterIP="10.66.0.2", loadBalancerIP="192.0.2.1")
+    status, out, _ = shown(f"describe svc web {POOL}", given)
+    assert status == 1
+    assert "spec.loadBalancerIP: 192.0.2.1 is not in --load-balancer-pool 192.0.2.9" in out
+    assert "10.66.0.2:80/tcp" in out
 
 
 def test_one_name_is_one_object(shown: Shown) -> None:
@@ -660,6 +684,8 @@ HASH: dict[str, Any] = {
         ([service(**SELECTING, externalIPs=["198.51.100.7"])], "External IPs:             198.51.100.7"),
         ([service(**SELECTING, trafficDistribution="PreferSameZone")], "Traffic Distribution:     PreferSameZone"),
         ([service(**SELECTING, loadBalancerSourceRanges=["192.0.2.0/24"])], "LoadBalancer Source Ranges:  192.0.2.0/24"),
+        ([service(**{**SELECTING, "type": "LoadBalancer"}, externalTrafficPolicy="Local", healthCheckNodePort=30100)], "HealthCheck NodePort:     30100"),
+        ([service(**{**SELECTING, "type": "LoadBalancer"}, loadBalancerIP="192.0.2.9")], "Desired LoadBalancer IP:  192.0.2.9"),
     ],
 )  # fmt: skip
 def test_a_description_says(shown: Shown, objects: list[dict[str, Any]], line: str) -> None:

@@ -1,0 +1,132 @@
+"""What may be given out: pools as they are written, and every number of a span once."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from kproxy.cli import build_parser
+from kproxy.cli.options import ranges
+from kproxy.model import Family
+from kproxy.problems import UsageError
+from kproxy.standalone.ranges import Pool, Ranges, parse_pool, spans
+
+
+def pool(*texts: str) -> list[str]:
+    return [str(part) for part in parse_pool(",".join(texts)).ranges]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("192.0.2.0/24", ["192.0.2.1-192.0.2.254"]),
+        ("192.0.2.0/30", ["192.0.2.1-192.0.2.2"]),
+        ("192.0.2.0/31", ["192.0.2.0-192.0.2.1"]),
+        ("192.0.2.7/32", ["192.0.2.7-192.0.2.7"]),
+        ("192.0.2.7", ["192.0.2.7-192.0.2.7"]),
+        ("192.0.2.0-192.0.2.255", ["192.0.2.0-192.0.2.255"]),
+        (" 192.0.2.8 - 192.0.2.9 ", ["192.0.2.8-192.0.2.9"]),
+        ("192.0.2.8-192.0.2.8", ["192.0.2.8-192.0.2.8"]),
+        ("2001:db8::/126", ["2001:db8::1-2001:db8::3"]),
+        ("2001:db8::/127", ["2001:db8::-2001:db8::1"]),
+        ("2001:db8::5-2001:db8::7", ["2001:db8::5-2001:db8::7"]),
+        ("2001:db8::5,192.0.2.7", ["192.0.2.7-192.0.2.7", "2001:db8::5-2001:db8::5"]),
+        ("192.0.2.20-192.0.2.30,192.0.2.1-192.0.2.9", ["192.0.2.1-192.0.2.9", "192.0.2.20-192.0.2.30"]),
+        ("192.0.2.1-192.0.2.9,192.0.2.5-192.0.2.12", ["192.0.2.1-192.0.2.12"]),
+        ("192.0.2.1-192.0.2.9,192.0.2.3-192.0.2.4", ["192.0.2.1-192.0.2.9"]),
+        ("192.0.2.1-192.0.2.9,192.0.2.10-192.0.2.12", ["192.0.2.1-192.0.2.12"]),
+        ("192.0.2.0/24,192.0.2.0/24", ["192.0.2.1-192.0.2.254"]),
+    ],
+)
+def test_a_pool(text: str, found: list[str]) -> None:
+    assert pool(text) == found
+
+
+ORDER = "is not FIRST-LAST: two addresses of one family, in order"
+WRONG = {
+    "": "'' does not appear to be an IPv4 or IPv6 network",
+    "192.0.2.1/24": "192.0.2.1/24 has host bits set",
+    "192.0.2.0/24,": "'' does not appear to be an IPv4 or IPv6 network",
+    "192.0.2.9-192.0.2.1": f"'192.0.2.9-192.0.2.1' {ORDER}",
+    "192.0.2.9-2001:db8::1": f"'192.0.2.9-2001:db8::1' {ORDER}",
+    "192.0.2.9-": "'' does not appear to be an IPv4 or IPv6 address",
+    "192.0.2.9-12": "'12' does not appear to be an IPv4 or IPv6 address",
+    "a-b": "'a' does not appear to be an IPv4 or IPv6 address",
+    "::ffff:192.0.2.1-::ffff:192.0.2.2": "'::ffff:192.0.2.1' is not a plain IPv4 or IPv6 address",
+    "::ffff:192.0.2.0/120": "it has addresses of ::ffff:0:0/96",
+    "127.0.0.0/30": "'127.0.0.0/30' will not do: it has addresses of 127.0.0.0/8",
+    "126.0.0.1-128.0.0.1": "it has addresses of 127.0.0.0/8",
+    "0.0.0.0/0": "it has addresses of 0.0.0.0/8",
+    "239.0.0.0/24": "it has addresses of 224.0.0.0/3",
+    "169.254.1.0/24": "it has addresses of 169.254.0.0/16",
+    "fe80::/64": "it has addresses of fe80::/10",
+    "ff02::/64": "it has addresses of ff00::/8",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.items(), ids=repr)
+def test_what_is_no_pool(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        build_parser().parse_args(["sync", "-f", "x", "--load-balancer-pool", text])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "argument --load-balancer-pool: " in said
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("text", "cidr", "overlap"),
+    [
+        ("10.96.0.0/24", None, ("10.96.0.1-10.96.0.254", "10.96.0.0/12")),
+        ("10.111.255.255", None, ("10.111.255.255-10.111.255.255", "10.96.0.0/12")),
+        ("10.0.0.0/8", "10.1.0.0/16", ("10.0.0.1-10.255.255.254", "10.1.0.0/16")),
+        ("192.0.2.7,fd00::1:0/112", "10.1.0.0/16,fd00::/64", ("fd00::1:1-fd00::1:ffff", "fd00::/64")),
+        ("10.112.0.0/24,10.95.255.255", None, None),
+        ("fd00::/64", "10.96.0.0/12", None),
+    ],
+)
+def test_a_pool_and_the_service_cidr_have_nothing_in_common(
+    text: str, cidr: str | None, overlap: tuple[str, str] | None
+) -> None:
+    flags = ["--load-balancer-pool", text, *(("--service-cidr", cidr) if cidr else ())]
+    arguments = build_parser().parse_args(["sync", "-f", "x", *flags])
+    if overlap is None:
+        assert ranges(arguments).pool.text == text
+        return
+    with pytest.raises(UsageError) as caught:
+        ranges(arguments)
+    assert str(caught.value) == "--load-balancer-pool {} and --service-cidr {} overlap.".format(*overlap)
+
+
+def test_without_the_flag_there_is_no_pool() -> None:
+    assert ranges(build_parser().parse_args(["sync", "-f", "x"])).pool == Pool((), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("192.0.2.7", "loadBalancer/ip"),
+        ("192.0.2.1-192.0.2.3,192.0.2.10-192.0.2.12,192.0.2.20", "loadBalancer/ip"),
+        ("2001:db8::/124,2001:db8::1:0/124,192.0.2.0/24", "loadBalancer/ip6"),
+    ],
+)
+def test_every_number_of_a_span_once(text: str, name: str) -> None:
+    given = parse_pool(text)
+    span = spans(Ranges((), (30000, 32767), given))[name]
+    family = Family(name.rpartition("/")[2])
+    numbers = [n for r in given.ranges if r.family is family for n in range(r.first, r.last + 1)]
+    for own in "abcdef":
+        places = list(span.places(own))
+        assert sorted(places) == numbers
+        assert all(map(span.has, places))
+    assert span.size == len(numbers)
+    assert not span.has(numbers[0] - 1)
+    assert not span.has(numbers[-1] + 1)
+
+
+def test_the_static_band_comes_last() -> None:
+    span = spans(Ranges((ip_network("10.96.0.0/24"),), (1, 1)))["ip"]
+    places = [str(ip_address(value)) for value in span.places("a")]
+    assert sorted(places[-16:], key=ip_address) == [f"10.96.0.{n}" for n in range(1, 17)]
+    assert len(set(places)) == len(places) == 254
