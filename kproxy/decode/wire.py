@@ -6,9 +6,12 @@ None stands for "absent" and for "null"; what a value means is said in service.p
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from msgspec import Raw, Struct, field
+from msgspec import Meta, Raw, Struct, field
+
+Int32: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""A number that is no more than shown: what no API server takes would not fit into a message."""
 
 
 class Wire(Struct, rename="camel"):
@@ -221,7 +224,7 @@ class PodCondition(Wire):
 
 class ContainerStatus(Wire):
     ready: bool | None = None
-    restart_count: int | None = None
+    restart_count: Int32 | None = None
 
 
 class PodStatus(Wire):

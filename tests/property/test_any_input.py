@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.decode import Document, Doubt, decode
+from kproxy.model import Node
 from kproxy.sources.files import parse
+from kproxy.standalone.snapshot import Snapshot, encode
+from kproxy.standalone.snapshot import decode as snapshot_of
 from tests.unit.make import as_json, manifest, service
 
 scalars = (
@@ -86,9 +89,29 @@ OBJECTS: list[dict[str, Any]] = [
             "podIP": "10.0.0.1",
             "podIPs": [{"ip": "10.0.0.1"}],
             "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"ready": True, "restartCount": 1}],
         },
     ),
 ]
+BACKEND: dict[str, Any] = {"service": {"name": "web", "port": {"number": 80}}}
+INGRESS: dict[str, Any] = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "Ingress",
+    "metadata": {"name": "web"},
+    "spec": {
+        "ingressClassName": "a",
+        "defaultBackend": BACKEND,
+        "tls": [{"hosts": ["example.org"], "secretName": "s"}],
+        "rules": [
+            {
+                "host": "*.example.org",
+                "http": {"paths": [{"path": "/a", "pathType": "Exact", "backend": BACKEND}]},
+            }
+        ],
+    },
+    "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.2"}, {"hostname": "example.org"}]}},
+}
+"""Nothing is programmed for it, so that nothing is in doubt without it."""
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -108,13 +131,19 @@ def spoiled(value: Any, path: tuple[Any, ...], other: Any) -> Any:
     return changed
 
 
-spoiled_objects = st.sampled_from(OBJECTS).flatmap(
-    lambda whole: st.builds(spoiled, st.just(whole), st.sampled_from(places(whole)), anything)
-)
+def spoiled_of(objects: list[dict[str, Any]]) -> st.SearchStrategy[Any]:
+    """One of them, with anything in one place."""
+    return st.sampled_from(objects).flatmap(
+        lambda whole: st.builds(spoiled, st.just(whole), st.sampled_from(places(whole)), anything)
+    )
+
+
+spoiled_objects = spoiled_of(OBJECTS)
+spoiled_any = spoiled_of([*OBJECTS, INGRESS])
 GOOD = service("good")
 
 
-@given(st.lists(spoiled_objects | anything, max_size=3), st.booleans())
+@given(st.lists(spoiled_any | anything, max_size=3), st.booleans())
 def test_a_bad_object_is_a_problem_and_no_more(contents: list[Any], as_list: bool) -> None:
     items = [*contents, GOOD]
     whole = [{"apiVersion": "v1", "kind": "List", "items": items}] if as_list else items
@@ -127,7 +156,7 @@ def test_a_bad_object_is_a_problem_and_no_more(contents: list[Any], as_list: boo
     assert vars(text.doubt) == vars(loaded.doubt)
 
 
-@given(spoiled_objects.filter(lambda content: isinstance(content, dict)))
+@given(spoiled_any.filter(lambda content: isinstance(content, dict)))
 def test_json_and_yaml_decode_equally(content: Any) -> None:
     files = (
         json.dumps({"kind": "List", "apiVersion": "v1", "items": [content]}),
@@ -155,6 +184,13 @@ def test_what_is_left_out_is_in_doubt(content: Any) -> None:
         assert doubt.everything or doubt.services or doubt.namespaces
     else:
         assert vars(doubt) == vars(Doubt())
+
+
+@given(st.lists(spoiled_any, max_size=3))
+def test_what_is_decoded_survives_the_way_to_a_command(contents: list[Any]) -> None:
+    found = decode(Document("f", content) for content in contents)
+    snapshot = Snapshot(found.state, found.state.services, [], found.problems, Node("n1"))
+    assert snapshot_of(encode(snapshot)) == snapshot
 
 
 def test_the_places_of_a_value() -> None:

@@ -594,6 +594,7 @@ BAD_OBJECTS: list[tuple[dict[str, Any], str, str]] = [
     (pod_port(containerPort=1, protocol="x"), "spec.containers[0].ports[0].protocol", "'x' is not one of TCP, UDP, SCTP"),
     (manifest("Pod", spec={"containers": [{"name": "-c"}]}), "spec.containers[0].name", "'-c' is not a name: lower-case letters, digits and -"),
     (manifest("Pod", spec={"containers": [{}, {"name": "c" * 64}]}), "spec.containers[1].name", f"'{'c' * 64}' is not a name: lower-case letters, digits and -"),
+    (manifest("Pod", status={"containerStatuses": [{"restartCount": 2**70}]}), "status.containerStatuses[0].restartCount", "expected int <= 2147483647"),
     (manifest("Pod", spec={"initContainers": [{}, {"readinessProbe": {}, "restartPolicy": "Always"}]}), "spec.initContainers[1].readinessProbe", ONE_ACTION),
     (probed(), f"{PROBE}", ONE_ACTION),
     (probed(exec={"command": ["x"]}, tcpSocket={"port": 1}), f"{PROBE}", ONE_ACTION),
