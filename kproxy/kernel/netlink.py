@@ -256,7 +256,7 @@ class Netlink:
             self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
             self._socket.bind((0, 0))
             self._socket.settimeout(30)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
+            self._make_room(SO_RCVBUFFORCE, socket.SO_RCVBUF, 4 << 20)
         except OSError as error:
             raise _unusable(error) from None
         self._sequence = 0
@@ -276,6 +276,13 @@ class Netlink:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _make_room(self, force: int, ask: int, size: int) -> None:
+        """Beyond the system's limit, where we may: not in a user namespace of our own (structure.py)."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, force, size)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, ask, size)
 
     def _next(self) -> int:
         self._sequence += 1
@@ -366,7 +373,7 @@ class Netlink:
             return 0
         parts.append(message(BATCH_END, 0, self._next(), 0, b"", SUBSYSTEM))
         batch = b"".join(parts)
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, max(2 * len(batch), 1 << 17))
+        self._make_room(SO_SNDBUFFORCE, socket.SO_SNDBUF, max(2 * len(batch), 1 << 17))
         self._socket.send(batch)
         failure: NetlinkError | None = None
         for reply, _, content in self._replies(begin):

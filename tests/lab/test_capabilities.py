@@ -1,0 +1,36 @@
+"""What privileges a sync takes: root's name, and of capabilities CAP_NET_ADMIN alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from netns_lab.lab import Lab
+
+from tests.support import Kproxy, Manifest, service, slices, sticky
+
+pytestmark = pytest.mark.lab
+
+
+def sync(kproxy: Kproxy, capabilities: str, *manifests: Manifest) -> subprocess.CompletedProcess[str]:
+    """Sync with these capabilities and no way to get others."""
+    drop = ["setpriv", "--no-new-privs", "--bounding-set", capabilities, "--inh-caps", capabilities]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    return kproxy.node.run([*drop, *kproxy.command("sync")], input=text, capture_output=True)
+
+
+def test_net_admin_is_enough(lab: Lab, kproxy: Kproxy) -> None:
+    many = [f"pod-{number}" for number in (1, 2, 3)]
+    for pods, first in ((many, "+ default/web"), (many[1:], "~ default/web")):
+        done = sync(kproxy, "-all,+net_admin", service(**sticky()), *slices(lab, pods))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(first)
+    # Exactly what root with everything would have written.
+    assert "nothing to change" in kproxy.sync(service(**sticky()), *slices(lab, many[1:]))
+
+
+def test_without_it_a_sentence_says_so(lab: Lab, kproxy: Kproxy) -> None:
+    done = sync(kproxy, "-all", service(), *slices(lab, ["pod-1"]))
+    assert done.returncode == 1
+    assert "It needs CAP_NET_ADMIN" in done.stderr
