@@ -1,0 +1,189 @@
+"""What is in deploy/: units and manifests that fit the program, and no more rights than it uses."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from configparser import RawConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import kproxy
+from kproxy.cli import build_parser, options
+from kproxy.cli.daemon_options import add_daemon
+from kproxy.sources.cluster.events import SERVICES, SLICES, node_resource
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+UNITS = sorted(DEPLOY.glob("*.service"))
+
+
+def flags(parser: argparse.ArgumentParser) -> set[str]:
+    return {flag for action in parser._actions for flag in action.option_strings}
+
+
+def flags_of_run() -> set[str]:
+    """Those of the verb, once it has a configuration file; until then those that it is to have."""
+    (verbs,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    run = verbs.choices.get("run")
+    if run is not None and "--config" in flags(run):
+        return flags(run)
+    parser = argparse.ArgumentParser()
+    options.add_dataplane(parser)
+    add_daemon(parser)
+    return flags(parser) | {"--manifests", "--service-cidr"}
+
+
+def unknown(words: list[str]) -> list[str]:
+    """Flags among words that `kproxy run` does not have."""
+    known = flags_of_run()
+    return [
+        flag for flag in (word.partition("=")[0] for word in words if word[0] == "-") if flag not in known
+    ]
+
+
+class Unit(RawConfigParser):
+    """A unit file; of a key that is given twice, the last."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(strict=False)
+        self.read(path)
+
+    def optionxform(self, optionstr: str) -> str:
+        """As it is."""
+        return optionstr
+
+
+@pytest.fixture(params=UNITS, ids=lambda path: path.name)
+def unit(request: pytest.FixtureRequest) -> Path:
+    """Each unit in turn."""
+    return Path(request.param)
+
+
+def test_a_unit_runs_what_there_is(unit: Path) -> None:
+    words = shlex.split(Unit(unit)["Service"]["ExecStart"])
+    assert words[:2] == ["/usr/local/bin/kproxy", "run"]
+    assert words[-1] == "$KPROXY_FLAGS"
+    assert unknown(words) == []
+    examples = re.findall(r"^#\s+KPROXY_FLAGS=(.*)$", unit.read_text(), re.MULTILINE)
+    assert examples
+    assert unknown(shlex.split(examples[0])) == []
+
+
+def test_a_unit_says_when_it_is_ready_and_that_it_lives(unit: Path) -> None:
+    service = Unit(unit)["Service"]
+    assert (service["Type"], service["Restart"], service["NotifyAccess"]) == ("notify", "always", "main")
+    assert int(service["WatchdogSec"]) >= 10
+
+
+def test_a_unit_may_do_little(unit: Path) -> None:
+    service = Unit(unit)["Service"]
+    capabilities = set(service["CapabilityBoundingSet"].split())
+    assert capabilities == {"CAP_NET_ADMIN"} | ({"CAP_NET_RAW"} if unit.stem == "kproxy" else set())
+    assert (service["NoNewPrivileges"], service["ProtectSystem"]) == ("yes", "strict")
+    assert service["RestrictNamespaces"] == "net user"  # the fewest with which a child can load a ruleset
+    assert "AF_NETLINK" in service["RestrictAddressFamilies"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_systemd_takes_a_unit(unit: Path, tmp_path: Path) -> None:
+    # The command need not be installed here; everything else has to be right.
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/usr/local/bin/kproxy", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True)
+    assert [line for line in done.stderr.splitlines() if unit.name in line] == []
+    assert done.returncode == 0
+
+
+# --- the cluster ---
+
+
+def objects() -> dict[str, Any]:
+    """What is in the manifest, by kind."""
+    return {found["kind"]: found for found in yaml.safe_load_all((DEPLOY / "daemonset.yaml").read_text())}
+
+
+def pod() -> dict[str, Any]:
+    """The pods' spec."""
+    return dict(objects()["DaemonSet"]["spec"]["template"]["spec"])
+
+
+def container() -> dict[str, Any]:
+    """The one that there is."""
+    (found,) = pod()["containers"]
+    return dict(found)
+
+
+def test_objects_refer_to_each_other() -> None:
+    found = objects()
+    account, role, binding = found["ServiceAccount"], found["ClusterRole"], found["ClusterRoleBinding"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    subject = {"kind": "ServiceAccount", **{key: account["metadata"][key] for key in ("name", "namespace")}}
+    assert binding["subjects"] == [subject]
+    assert pod()["serviceAccountName"] == account["metadata"]["name"]
+    spec = found["DaemonSet"]["spec"]
+    assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    mounted = {mount["name"] for mount in container()["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod()["volumes"]}
+
+
+def allowed(role: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(API group, resource, verb)."""
+    for rule in role["rules"]:
+        assert rule.keys() == {"apiGroups", "resources", "verbs"}
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                yield from ((group, resource, verb) for verb in rule["verbs"])
+
+
+def test_rights_are_what_the_source_asks_for_and_no_more() -> None:
+    asked = set()
+    for resource in (SERVICES, SLICES, node_resource("n1")):
+        *prefix, name = resource.path.strip("/").split("/")
+        group = prefix[1] if prefix[0] == "apis" else ""
+        asked |= {(group, name, verb) for verb in ("list", "watch")}
+    assert set(allowed(objects()["ClusterRole"])) == asked
+
+
+def test_it_runs_on_every_node_it_is_told_to_before_others_can() -> None:
+    spec = pod()
+    assert spec["hostNetwork"] is True
+    assert spec["priorityClassName"] == "system-node-critical"
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux", "kproxy.io/proxy": "kproxy"}
+    assert objects()["DaemonSet"]["metadata"]["namespace"] == "kube-system"
+
+
+def test_its_flags_and_probes_are_those_of_the_program() -> None:
+    verb, *words = container()["args"]
+    assert verb == "run"
+    assert unknown(words) == []
+    probes = {kind: container()[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")}
+    assert probes == {
+        "liveness": {"path": "/livez", "port": 10256},
+        "readiness": {"path": "/healthz", "port": 10256},
+    }
+    assert container()["image"].endswith(f":{kproxy.__version__}")
+
+
+def test_a_container_may_do_little() -> None:
+    context = container()["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN"]}
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["readOnlyRootFilesystem"] is True
+    writable = [mount["mountPath"] for mount in container()["volumeMounts"] if not mount.get("readOnly")]
+    assert writable == ["/var/lib/kproxy"]
+
+
+def test_the_image_has_the_distributions_libnftables_and_our_pins() -> None:
+    text = (DEPLOY / "Containerfile").read_text()
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["debian:13-slim", "base", "base"]
+    assert "python3-nftables" in text
+    assert "--constraint /src/requirements.txt" in text
+    assert f"kproxy:{kproxy.__version__}" in text
