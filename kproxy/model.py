@@ -152,6 +152,8 @@ class Service(Struct, frozen=True):
     external_ips: tuple[Address, ...] = ()
     load_balancer_ips: tuple[Address, ...] = ()
     """Of status.loadBalancer.ingress, those that the node serves (ipMode VIP)."""
+    pool_ips: tuple[Address, ...] = ()
+    """Of these, those that are kproxy's to give, and belong to it."""
     source_ranges: tuple[Network, ...] = ()
     """Who may use the load-balancer addresses; () for everyone."""
     allocate_node_ports: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from kproxy.kernel import libnftables
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.structure import has_table
-from kproxy.model import Family
+from kproxy.kernel.uplink import Uplink
+from kproxy.model import Family, format_address
 from kproxy.nft.ruleset import TABLE
 from kproxy.standalone.store import Store
 
@@ -21,7 +23,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = verbs.add_parser(
         "cleanup",
         help="remove kproxy's tables and its state",
-        description=f"Delete the tables `ip {TABLE}` and `ip6 {TABLE}`, and the allocations in --state-dir.",
+        description="Take back the load-balancer addresses that were put on this host's interfaces, delete "
+        f"the tables `ip {TABLE}` and `ip6 {TABLE}`, and the allocations in --state-dir.",
     )
     parser.add_argument("--state-dir", metavar="DIR", type=Path, default=options.DEFAULT_STATE_DIR)
     parser.add_argument("--keep-state", action="store_true", help="leave the allocations for a later sync")
@@ -35,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     removed: list[str] = []
     lock = store.lock("cleanup") if store.directory.exists() else nullcontext()
     with lock, Netlink() as netlink:
+        shown = Uplink().withdraw()  # first: without the table, they would be the node's own
+        removed += [f"address {format_address(c.address)} on {c.interface}" for c in shown.changes]
         for family in Family:
             if has_table(netlink, family):
                 libnftables.run(f"delete table {family} {TABLE}")
@@ -43,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             removed += map(str, store.remove())
     for name in removed:
         print(f"removed {name}")
+    for warning in shown.warnings:
+        print(f"kproxy: {warning}", file=sys.stderr)
     if not removed:
         print("nothing to remove")
-    return 0
+    return 1 if shown.warnings else 0

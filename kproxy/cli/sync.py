@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 
-from kproxy.cli import options
+from kproxy.cli import options, uplink_options
 from kproxy.compile.elements import compile_frontends
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.report import LINES, Report, lines, plural, summary
-from kproxy.model import Family
+from kproxy.kernel.uplink import Shown, Uplink
+from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError
-from kproxy.standalone.control_plane import resolve
+from kproxy.standalone.control_plane import Outcome, resolve
+from kproxy.standalone.ownership import Announced, announced
 from kproxy.standalone.store import Store
 
 
@@ -28,6 +31,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     options.add_input(parser)
     options.add_dataplane(parser)
+    uplink_options.add_uplink(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="print every change, however many")
     parser.set_defaults(run=run)
 
@@ -35,16 +39,22 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     require_root()
+    nodes, uplink = uplink_options.nodes(arguments), Uplink(arguments.load_balancer_interface)
     store = Store(arguments.state_dir)
     with store.lock("sync"):  # around reading, too: of two syncs, the one that read last is to win
         decoded = options.read_input(arguments)
         chosen = options.dataplane_options(arguments, decoded.state)
         held = store.load()
-        outcome = resolve(decoded, held, options.ranges(arguments), options.node(arguments, decoded.state))
+        node = options.node(arguments, decoded.state)
+        outcome = resolve(decoded, held, options.ranges(arguments), node)
         options.print_problems(outcome.problems)
         store.save(held, outcome.allocations)
+        here = announced_by(node.name, nodes, outcome)
         failures: list[KproxyError] = []
         reports: list[Report] = []
+        # An address leaves before its service does, and comes after it: without the service, packets
+        # to it would be for this node itself.
+        left = uplink.withdraw(here.kept)
         with Netlink() as netlink:
             for family in Family:
                 dataplane = Dataplane(netlink, family, chosen)
@@ -53,15 +63,36 @@ def run(arguments: argparse.Namespace) -> int:
                     reports.append(dataplane.reconcile(desired, outcome.kept))
                 except KproxyError as error:  # one family failing does not stop the other
                     failures.append(error)
-    for line in lines(reports, None if arguments.verbose else LINES):
+        served = {report.family for report in reports}
+        came = Shown()
+        try:
+            came = uplink.show([address for address in here.own if family_of(address) in served])
+        except KproxyError as error:
+            failures.append(error)
+    moved = left.changes + came.changes
+    for line in (*lines(reports, None if arguments.verbose else LINES), *map(str, moved)):
         print(line)
-    for warning in (warning for report in reports for warning in report.warnings):
+    unreachable = left.warnings + came.warnings
+    for warning in (*(warning for report in reports for warning in report.warnings), *unreachable):
         print(f"kproxy: {warning}", file=sys.stderr)
-    served = len({frontend.owner.service for frontend in outcome.frontends})
-    print(f"{plural(served, 'service')}, {plural(len(outcome.frontends), 'frontend')}: {summary(reports)}")
+    count = len({frontend.owner.service for frontend in outcome.frontends})
+    done = summary(reports, moved)
+    print(f"{plural(count, 'service')}, {plural(len(outcome.frontends), 'frontend')}: {done}")
     if decoded.ignored:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(decoded.ignored.items()))
         print(f"of no use to kproxy: {kinds}")
     if failures:
         raise failures[0]
-    return 1 if outcome.problems else 0
+    return 1 if outcome.problems or unreachable else 0
+
+
+def announced_by(node: str, nodes: Collection[str], outcome: Outcome) -> Announced:
+    """What this node is to have on its uplink."""
+    return announced(
+        outcome.allocations.pool_addresses(),
+        outcome.services.get,
+        lambda name: outcome.slices.get(name, ()),
+        outcome.kept,
+        nodes,
+        node,
+    )

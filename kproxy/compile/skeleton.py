@@ -181,7 +181,8 @@ def _chains(family: Family, options: Options, needed: Shapes, stateless: bool) -
         f"{frontend} vmap @services",
         f'{family} daddr @cluster-ips meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
         f'{family} daddr @cluster-ips goto {REFUSE} comment "nor a port that it does not have"',
-        f"{family} daddr @load-balancer-ips meta l4proto != {icmp} goto {REFUSE} "
+        # The reset for a connection of the node to itself passes here, too: it is not new.
+        f"{family} daddr @load-balancer-ips meta l4proto != {icmp} ct state new goto {REFUSE} "
         'comment "a given address answers ping, but not on ports of the node"',
     ]
     if options.cidrs(options.service_cidrs, family):

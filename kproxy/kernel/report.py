@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from kproxy.kernel.uplink import AddressChange
 from kproxy.model import Family, format_socket
 from kproxy.nft.elements import frontend_address, frontend_protocol
 from kproxy.nft.layout import Side
@@ -56,9 +57,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def summary(reports: Iterable[Report]) -> str:
+def summary(reports: Iterable[Report], moved: Sequence[AddressChange] = ()) -> str:
     """How much was changed, in the kernel's terms."""
     parts = [_part(report) for report in reports if report]
+    if moved:
+        came = sum(change.added for change in moved)
+        parts.append(f"uplink: {came} address{'' if came == 1 else 'es'} in, {len(moved) - came} out")
     return "; ".join(parts) if parts else "nothing to change"
 
 

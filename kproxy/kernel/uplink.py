@@ -87,11 +87,6 @@ class Uplink:
             gone = [held for held in _held(ip) if held.ours and held.address not in keep]
             return _shown(map(partial(_remove, ip), gone))
 
-    def foreign(self, addresses: Collection[Address]) -> set[Address]:
-        """Those of `addresses` that this host has from somebody else."""
-        with _routing() as ip:
-            return {held.address for held in _held(ip) if not held.ours} & set(addresses)
-
     def show(self, addresses: Collection[Address]) -> Shown:
         """Put these addresses on the interface, and announce them: each one once, a new one several times.
 
@@ -118,14 +113,14 @@ class Uplink:
         Returns why it could not be done, in sentences.
         """
         with _routing() as ip:
-            places = [(held.address, held.interface) for held in _held(ip) if held.ours]
+            mine = [held for held in _held(ip) if held.ours and held.address in addresses]
         warnings = []
-        for address, index in places:
-            if address in addresses:
-                try:
-                    _announce(address, index)
-                except OSError as error:
-                    warnings.append(f"{format_address(address)} cannot be announced: {error.strerror}")
+        for index in sorted({held.interface for held in mine}):
+            try:
+                _announce([held.address for held in mine if held.interface == index], index)
+            except OSError as error:
+                where = socket.if_indextoname(index)
+                warnings.append(f"addresses on {where} cannot be announced: {error.strerror}")
         return tuple(warnings)
 
     def _put(self, ip: Any, address: Address, held: Collection[_Held]) -> Iterator[AddressChange | str]:
@@ -209,17 +204,24 @@ def _change(ip: Any, what: str, address: Address, index: int, **options: int) ->
     return AddressChange(address, interface, what == "add")
 
 
-def _announce(address: Address, index: int) -> None:
-    """One round of frames for one address; none where neighbours have no hardware addresses to learn."""
+def _announce(addresses: Collection[Address], index: int) -> None:
+    """One round of frames; none where neighbours have no hardware addresses to learn."""
+    # One socket for all of them: to close one of this kind takes the kernel 15 ms.
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
         sender.bind((socket.if_indextoname(index), 0))
         *_, kind, hardware = sender.getsockname()
         if kind != ETHERNET:
             return
-        if family_of(address) is Family.IPV4:
-            for operation, target in ((ARP_REQUEST, NOBODY), (ARP_REPLY, hardware)):
-                sender.send(arp_frame(operation, hardware, address, target))
-            return
+        for address in addresses:
+            if family_of(address) is Family.IPV4:
+                sender.send(arp_frame(ARP_REQUEST, hardware, address, NOBODY))
+                sender.send(arp_frame(ARP_REPLY, hardware, address, hardware))
+    for address in addresses:
+        if family_of(address) is Family.IPV6:
+            _advertise(address, hardware, index)
+
+
+def _advertise(address: Address, hardware: bytes, index: int) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
         sender.bind((format_address(address), 0))
         sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)  # else it is not believed

@@ -82,6 +82,11 @@ def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: N
             yield _frontend(service, port, kind, address, known[family], node)
 
 
+def _is_given(service: Service, address: Address, node: Node) -> bool:
+    """Whether it is an address of kproxy's; not if it is the node's own, whose other ports are in use."""
+    return address in service.pool_ips and address not in (*node.addresses, *node.node_port_addresses)
+
+
 def _frontend(
     service: Service, port: ServicePort, kind: FrontendKind, address: Address, chosen: Choices, node: Node
 ) -> Frontend:
@@ -98,6 +103,7 @@ def _frontend(
         balance=balance_of(service),
         affinity_timeout=service.affinity_timeout,
         source_ranges=source_ranges(service, address, node) if kind is FrontendKind.LOAD_BALANCER else None,
+        given=kind is FrontendKind.LOAD_BALANCER and _is_given(service, address, node),
         serving=chosen.serving,
     )
 

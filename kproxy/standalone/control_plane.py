@@ -30,6 +30,7 @@ class Outcome(NamedTuple):
     """What is to be programmed, and what was found on the way."""
 
     services: dict[NamespacedName, Service]
+    slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
     frontends: list[Frontend]
     allocations: Allocations
     """What to save, and (`pool_addresses`) which load-balancer addresses are whose."""
@@ -55,5 +56,11 @@ def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> 
     """`settle`, and what this node makes of it."""
     settled = settle(decoded, past, ranges, node)
     resolved = all_frontends(settled.services.values(), settled.slices, node)
-    problems = settled.problems + resolved.problems
-    return Outcome(settled.services, resolved.frontends, settled.allocations, problems, settled.kept)
+    return Outcome(
+        settled.services,
+        settled.slices,
+        resolved.frontends,
+        settled.allocations,
+        settled.problems + resolved.problems,
+        settled.kept,
+    )

@@ -9,10 +9,11 @@ docs/decisions.md weighs it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
+from typing import NamedTuple
 
-from kproxy.model import Address, EndpointSlice, Service
+from kproxy.model import Address, EndpointSlice, NamespacedName, Service
 
 
 def owner(address: Address, nodes: Iterable[str]) -> str:
@@ -34,3 +35,42 @@ def candidates(service: Service, slices: Iterable[EndpointSlice], nodes: Collect
         return set(nodes)
     placed = {endpoint.node for slice_ in slices for endpoint in slice_.endpoints}
     return placed.intersection(nodes) or set(nodes)
+
+
+class Announced(NamedTuple):
+    """Which addresses of the pool this node is to have on its uplink."""
+
+    own: frozenset[Address]
+    """To be put there, and announced."""
+    unsure: frozenset[Address]
+    """To be left as they are, since part of what decides it could not be read."""
+
+    @property
+    def kept(self) -> frozenset[Address]:
+        """Those that are not to be taken back."""
+        return self.own | self.unsure
+
+
+def announced(
+    given: Mapping[Address, NamespacedName],
+    service_of: Callable[[NamespacedName], Service | None],
+    slices_of: Callable[[NamespacedName], Iterable[EndpointSlice]],
+    kept: Callable[[NamespacedName], bool],
+    nodes: Collection[str],
+    node: str,
+) -> Announced:
+    """What of the addresses that were `given` from the pool, and to which service, is for `node` to announce.
+
+    A service that another proxy serves is announced by nobody: here nothing would answer for it.
+    `kept` says of which services part of the input is missing.
+    """
+    own, unsure = set(), set()
+    for address, name in given.items():
+        service = service_of(name)
+        if kept(name) and (service is None or service.external_local):
+            unsure.add(address)
+        elif service is None or service.proxied_elsewhere:
+            continue
+        elif owner(address, candidates(service, slices_of(name), nodes)) == node:
+            own.add(address)
+    return Announced(frozenset(own), frozenset(unsure))

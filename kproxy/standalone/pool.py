@@ -62,16 +62,20 @@ def add_load_balancer_ips(
             for claim in claims:
                 if ledger.of(claim) != asked.get(claim):
                     ledger.drop(claim)
+            done[service.name] = msgspec.structs.replace(service, pool_ips=_had(ledger, claims))
             continue
         field, message = ADDRESS, unfit.get(service.name) or _taken(ledger, claims, asked)
         if not message:
             field, message = STATUS, _fill(ledger, claims, shown, flag)
         if message:
             problems.append(Problem(service.origin.source, f"Service {service.name}", field, message))
-        had = (ledger.of(claim) for claim in claims)
-        addresses = tuple(resource.address for resource in had if resource)
-        done[service.name] = msgspec.structs.replace(service, load_balancer_ips=addresses)
+        had = _had(ledger, claims)
+        done[service.name] = msgspec.structs.replace(service, load_balancer_ips=had, pool_ips=had)
     return problems
+
+
+def _had(ledger: Ledger, claims: Iterable[Claim]) -> tuple[Address, ...]:
+    return tuple(resource.address for claim in claims if (resource := ledger.of(claim)))
 
 
 def _resource(address: Address) -> Resource:

@@ -2,7 +2,8 @@
 
 A node, three kubia pods, a client pod and a client outside come up in namespaces, and two
 web servers with the addresses that external-service leads to. `kproxy sync` programs
-the chapter's manifests on the node, and then everything is asked, not assumed.
+the chapter's manifests on the node, and the load balancer gets an address on the LAN; then
+everything is asked, not assumed.
 Exit status 1 if an answer is not what the chapter says.
 """
 
@@ -30,6 +31,8 @@ from netns_lab.topology import POD_NETWORK, Client, Port, Topology, chapter
 MANIFESTS = Path(__file__).with_name("chapter")
 SERVICE_CIDRS = "10.66.0.0/16,fd00:10:66::/112"
 NODE_PORT = 30123
+POOL = "192.168.77.100-192.168.77.119"
+"""Of the LAN: a load-balancer address that is given out of it is found by whoever is there."""
 REQUESTS = 300
 EXTERNAL = ("13.250.94.254", "13.229.188.59")
 
@@ -72,6 +75,7 @@ class Demo:
             *(sys.executable, "-m", "kproxy", verb, "-f", str(MANIFESTS), "-f", "-"),
             *("--state-dir", self.state, "--node-name", "n1"),
             *("--service-cidr", SERVICE_CIDRS, "--cluster-cidr", ",".join(POD_NETWORK.values())),
+            *("--load-balancer-pool", POOL),
         ]
         done = self.lab.node("n1").run(command, input=json.dumps(as_list(pods)), stdout=subprocess.PIPE)
         if done.returncode:
@@ -86,7 +90,9 @@ class Demo:
         self.synced = self.kproxy("sync")
         self.seconds = time.monotonic() - start
         for line in self.synced.splitlines():
-            if line.startswith("+ "):
+            if line.startswith("+ address "):
+                self.addresses["external"] = line.split()[2]
+            elif line.startswith("+ "):
                 _, owner, frontend, *_ = line.split()
                 address = frontend.rpartition(":")[0].strip("[]")
                 self.addresses.setdefault(f"{owner}{' v6' if ':' in address else ''}", address)
@@ -141,6 +147,21 @@ class Demo:
                 reply.body.strip() or reply.outcome,
                 reply.outcome is Outcome.ANSWERED,
             )
+
+    def load_balancer(self) -> None:
+        client, address = self.lab.client("outside"), self.addresses["external"]
+        answered = echo(client, address)
+        self.check(
+            f"ping {address}, the load balancer, from outside",
+            "answered" if answered else "no answer",
+            answered,
+        )
+        reply = http_get(client, address, 80)
+        self.check(
+            f"curl {address} from outside",
+            reply.body.strip() or reply.outcome,
+            reply.body.strip() == f"You've hit {reply.pod} on default mux",
+        )
 
     def silence(self) -> None:
         for name in ("default/kubia:http-default", "default/kubia:http-default v6"):
@@ -199,7 +220,7 @@ def report(console: Console, demo: Demo) -> None:
 def main() -> int:
     """Run the demo; returns the exit status."""
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with tempfile.TemporaryDirectory() as state, progress(console, 9) as say:
+    with tempfile.TemporaryDirectory() as state, progress(console, 10) as say:
         say("a node, three pods and two clients come up in network namespaces")
         with Lab(topology()) as lab:
             demo = Demo(lab, state)
@@ -210,6 +231,7 @@ def main() -> int:
                 ("one client, again and again", demo.affinity),
                 ("the external service", demo.external),
                 ("the node port, from outside", demo.node_port),
+                ("the load balancer, from outside", demo.load_balancer),
                 ("ping to a ClusterIP", demo.silence),
                 ("sync again", demo.again),
             ):

@@ -22,7 +22,6 @@ from tests.support import FAMILIES
 pytestmark = pytest.mark.lab
 
 VIP: dict[Family, str] = {4: "192.168.77.100", 6: "fd77::100"}
-BOTH = [parse_address(VIP[family]) for family in FAMILIES]
 ELSEWHERE: dict[Family, str] = {4: "203.0.113.9", 6: "2001:db8::9"}
 
 
@@ -184,12 +183,12 @@ def test_a_client_follows_to_the_new_owner_at_once(nodes: Lab, family: Family) -
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_address_of_somebody_else_stays(nodes: Lab, family: Family) -> None:
     node = nodes.node("n1")
-    ip(node, "address", "add", f"{VIP[family]}/{26 if family == 4 else 64}", "dev", "eth0")
+    nodad = ["nodad"] if family == 6 else []
+    ip(node, "address", "add", f"{VIP[family]}/{26 if family == 4 else 64}", "dev", "eth0", *nodad)
     before = on(node)
     shown = show(node, VIP[family])
     assert shown.changes == ()
     assert "configured here by somebody else" in shown.warnings[0]
-    assert node.inside(lambda: Uplink().foreign(BOTH)) == {parse_address(VIP[family])}
     assert withdraw(node).changes == ()
     assert on(node) == before
 

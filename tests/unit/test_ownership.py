@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kproxy.decode import decode
 from kproxy.model import parse_address
-from kproxy.standalone.ownership import candidates, owner
+from kproxy.standalone.ownership import announced, candidates, owner
 from tests.unit.make import as_json, manifest, name, service
 
 ADDRESSES = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
@@ -82,3 +82,40 @@ def test_with_policy_local_it_is_a_node_that_has_an_endpoint(
     state = decode(map(as_json, objects)).state
     web = state.services[name("web")]
     assert candidates(web, state.slices.get(web.name, ()), ["n1", "n2", "n3"]) == expected
+
+
+PAIR = ["n1", "n2"]
+GIVEN = {parse_address(f"192.168.77.{n}"): name(f"web-{n}") for n in range(100, 110)}
+OF_N1 = {address for address in GIVEN if owner(address, PAIR) == "n1"}
+PROXY = "service.kubernetes.io/service-proxy-name"
+
+
+@pytest.mark.parametrize(
+    ("policy", "labels", "there", "kept", "own", "unsure"),
+    [
+        pytest.param("Cluster", {}, True, False, OF_N1, set(), id="those that it owns"),
+        pytest.param(
+            "Cluster", {}, True, True, OF_N1, set(), id="whatever is missing, if it decides nothing"
+        ),
+        pytest.param("Local", {}, True, True, set(), set(GIVEN), id="of which endpoints may be missing"),
+        pytest.param("Cluster", {}, False, True, set(), set(GIVEN), id="whose service could not be read"),
+        pytest.param("Cluster", {}, False, False, set(), set(), id="whose service is gone"),
+        pytest.param("Cluster", {PROXY: "x"}, True, False, set(), set(), id="of another proxy's services"),
+    ],
+)
+def test_what_a_node_announces(
+    policy: str, labels: dict[str, str], there: bool, kept: bool, own: set[bytes], unsure: set[bytes]
+) -> None:
+    objects = [
+        manifest(
+            "Service",
+            service_name.name,
+            metadata={"labels": labels},
+            spec={"type": "LoadBalancer", "externalTrafficPolicy": policy, "ports": [{"port": 80}]},
+        )
+        for service_name in GIVEN.values()
+    ]
+    services = decode(map(as_json, objects if there else [])).state.services
+    found = announced(GIVEN, services.get, lambda _: (), lambda _: kept, PAIR, "n1")
+    assert (set(found.own), set(found.unsure)) == (own, unsure)
+    assert found.kept == own | unsure

@@ -69,6 +69,23 @@ SCENARIOS = [
         """,
     ),
     Scenario(
+        "LoadBalancer with an address of the pool, and one that is not of it",
+        [service("web", "pod-1", vips=("vip",)), service("other", "pod-2", vips=("vip-2",))],
+        """
+        outside  tcp  vip:80   -> pod-1 masq
+        outside  tcp  vip:81   -> refused
+        outside  udp  vip:80   -> refused
+        outside  sctp vip:80   -> refused
+        pod-3    tcp  vip:81   -> refused
+        n1       tcp  vip:81   -> refused
+        outside  ping vip      -> untouched
+        pod-3    ping vip      -> untouched
+        outside  tcp  vip-2:80 -> pod-2 masq
+        outside  tcp  vip-2:81 -> untouched
+        """,
+        flags="--load-balancer-pool 198.51.100.1,2001:db8:1::1",
+    ),
+    Scenario(
         "LoadBalancer, ipMode",
         [
             service("web", "pod-1", vips=("vip VIP", "vip-2 Proxy")),
