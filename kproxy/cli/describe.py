@@ -1,9 +1,10 @@
-"""`kproxy describe`: services, their endpoints or ingresses at length. Changes nothing."""
+"""`kproxy describe`: services, their endpoints, pods or ingresses at length. Changes nothing."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,12 @@ from kproxy.cli import options
 from kproxy.cli.kinds import add_targets, find, nothing, wanted
 from kproxy.standalone import views
 from kproxy.standalone.descriptions import Context, describe_endpoints, describe_ingress, describe_service
+from kproxy.standalone.pod_description import describe_pod
 
 DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "services": describe_service,
     "endpoints": describe_endpoints,
+    "pods": describe_pod,
     "ingresses": describe_ingress,
 }
 
@@ -23,9 +26,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     """Add the verb."""
     parser = verbs.add_parser(
         "describe",
-        help="show services, their endpoints or ingresses at length",
+        help="show services, their endpoints, pods or ingresses at length",
         description="Show a service as kubectl does, then its frontends on this node with what each leads "
-        "to, and what is wrong with it; or its endpoints; or an ingress. As the running kproxy knows them, "
+        "to, and what is wrong with it; or its endpoints; or a pod, with what its readiness probes found and "
+        "the services that it is in; or an ingress. As the running kproxy knows them, "
         "or with -f as manifests say; allocations under --state-dir are used, not changed.",
     )
     add_targets(parser, DESCRIPTIONS)
@@ -37,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     asked = wanted(arguments, DESCRIPTIONS)
     given = options.snapshot(arguments)
-    context = Context(given, views.objects(given))
+    context = Context(given, views.objects(given), time.time())
     shown: list[str] = []
     missing: list[str] = []
     about: set[str] = set()

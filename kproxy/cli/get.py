@@ -24,8 +24,8 @@ OUTPUTS = """-o:
          slices and endpoints that selectors and Endpoints make; an Ingress as one of
          networking.k8s.io/v1
 
-AGE is by creationTimestamp. READY of a pod counts containers where its status does, else it
-says whether kproxy takes the pod for ready; what no manifest says is <unknown>.
+AGE is by creationTimestamp. READY of a pod counts containers, as probes found them or as its
+status says; else all are or none. What no manifest says is <unknown>.
 """
 
 

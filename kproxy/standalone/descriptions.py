@@ -48,6 +48,8 @@ class Context(NamedTuple):
 
     given: Snapshot
     objects: Objects
+    now: float
+    """Seconds of the Unix epoch."""
 
     def problems(self, kind: str, name: NamespacedName) -> list[str]:
         """Those of one object, without its name."""
@@ -68,18 +70,20 @@ def describe_service(service: Service, context: Context) -> str:
     failed = table(context.failures("Service", service.name), gap=2)
     return (
         table(lines, gap=2)
-        + _section("Frontends", table(mine, gap=2))
-        + _section("Problems", found)
-        + (_section("Last Errors", failed) if failed else "")
+        + section("Frontends", table(mine, gap=2))
+        + section("Problems", found)
+        + (section("Last Errors", failed) if failed else "")
     )
 
 
-def _section(title: str, content: str | list[str]) -> str:
+def section(title: str, content: str | list[str]) -> str:
+    """Lines with a title over them; if there are none, that."""
     lines = content.splitlines() if isinstance(content, str) else content
     return f"{title}:\n" + "".join(f"  {line}\n" for line in lines or [NONE])
 
 
-def _heading(name: NamespacedName, own: dict[str, str]) -> Iterator[tuple[str, str]]:
+def heading(name: NamespacedName, own: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """What every object begins with."""
     yield "Name:", name.name
     yield "Namespace:", name.namespace
     yield "Labels:", labels(own)
@@ -87,7 +91,7 @@ def _heading(name: NamespacedName, own: dict[str, str]) -> Iterator[tuple[str, s
 
 def _identity(service: Service) -> Iterator[tuple[str, str]]:
     addresses = ["None"] if service.headless else [format_address(ip) for ip in service.cluster_ips]
-    yield from _heading(service.name, service.labels)
+    yield from heading(service.name, service.labels)
     yield "Selector:", labels(service.selector)
     yield "Type:", service.type
     if service.family_policy or service.wants_cluster_ip:
@@ -177,7 +181,7 @@ def _names(pods: Iterable[Pod]) -> str:
 
 def describe_endpoints(view: EndpointsView, context: Context) -> str:
     """Subsets as in an Endpoints object: one for each list of ports."""
-    text = table(_heading(view.name, view.labels), gap=2) + "Subsets:\n"
+    text = table(heading(view.name, view.labels), gap=2) + "Subsets:\n"
     for slice_ in view.slices:
         if not slice_.endpoints:
             continue
@@ -187,13 +191,14 @@ def describe_endpoints(view: EndpointsView, context: Context) -> str:
         }
         lines = [("Addresses:", by_readiness[True]), ("NotReadyAddresses:", by_readiness[False])]
         ports = [(port.name or UNSET, str(port.port), port.protocol.upper()) for port in slice_.ports]
-        heading = [("Name", "Port", "Protocol"), ("----", "----", "--------")]
-        text += _indented(table(lines, gap=2), 2) + "  Ports:\n"
-        text += _indented(table([*heading, *ports], gap=2), 4) + "\n"
-    return text + _section("Problems", context.problems("Endpoints", view.name))
+        titles = [("Name", "Port", "Protocol"), ("----", "----", "--------")]
+        text += indented(table(lines, gap=2), 2) + "  Ports:\n"
+        text += indented(table([*titles, *ports], gap=2), 4) + "\n"
+    return text + section("Problems", context.problems("Endpoints", view.name))
 
 
-def _indented(text: str, by: int) -> str:
+def indented(text: str, by: int) -> str:
+    """Each line so many blanks further to the right."""
     return "".join(" " * by + line for line in text.splitlines(keepends=True))
 
 
@@ -202,7 +207,7 @@ def describe_ingress(ingress: Ingress, context: Context) -> str:
     services = {service.name: service for service in context.objects.services}
     default = ingress.default_backend
     lines = [
-        *_heading(ingress.name, ingress.labels),
+        *heading(ingress.name, ingress.labels),
         ("Address:", ",".join(filter(None, ingress.addresses))),
         ("Ingress Class:", ingress.class_name or NONE),
         ("Default backend:", _backend(ingress, default, services, context) if default else "<default>"),
@@ -210,14 +215,14 @@ def describe_ingress(ingress: Ingress, context: Context) -> str:
     text = table(lines, gap=2)
     if ingress.tls:
         ends = [f"{tls.secret or NONE} terminates {','.join(tls.hosts) or '*'}" for tls in ingress.tls]
-        text += _section("TLS", ends)
+        text += section("TLS", ends)
     rows = [("Host", "Path", "Backends"), ("----", "----", "--------")]
     for rule in ingress.rules:
         rows.append((rule.host or "*", "", ""))
         rows += (("", path.path, _backend(ingress, path.backend, services, context)) for path in rule.paths)
-    text += _section("Rules", table(rows if ingress.rules else [], gap=2))
+    text += section("Rules", table(rows if ingress.rules else [], gap=2))
     found = [*context.problems("Ingress", ingress.name), *_broken_backends(ingress, services)]
-    return text + _section("Problems", found)
+    return text + section("Problems", found)
 
 
 def _backend(

@@ -44,6 +44,7 @@ PURE = (
     "standalone/ledger.py",
     "standalone/snapshot.py",
     "standalone/manifests.py",
+    "standalone/pod_description.py",
     "standalone/readiness.py",
     "standalone/ownership.py",
     "standalone/pool.py",

@@ -287,7 +287,7 @@ TWO = [
         ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, as the others are.\n"),
         ("get svc/b -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n"),
         ("get deployments", 2, "", "kproxy: 'deployments' is not one of services, svc, service, endpoints, ep, pods, po, pod, endpointslices, endpointslice, endpointslice.discovery.k8s.io, ingresses, ingress, ing, ingress.networking.k8s.io.\n"),
-        ("describe pods", 2, "", "kproxy: 'pods' is not one of services, svc, service, endpoints, ep, ingresses, ingress, ing, ingress.networking.k8s.io.\n"),
+        ("describe endpointslices", 2, "", "kproxy: 'endpointslices' is not one of services, svc, service, endpoints, ep, pods, po, pod, ingresses, ingress, ing, ingress.networking.k8s.io.\n"),
         ("describe ing", 0, "", "No ingresses found in namespace default.\n"),
         ("describe svc c", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
     ],
