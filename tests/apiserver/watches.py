@@ -10,6 +10,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -182,6 +183,7 @@ class Watches:
                 return
             self.open.append(watch)
         closed = asyncio.create_task(connection.gone())
+        closed.add_done_callback(lambda _: watch.wake.set())
         try:
             await connection.begin()
             await self._initial(connection, watch, events, start, revision)
@@ -221,13 +223,10 @@ class Watches:
             if now >= deadline and not watch.held:
                 await connection.end()
                 return
-            woken = asyncio.ensure_future(watch.wake.wait())
-            await asyncio.wait(
-                (woken, closed),
-                timeout=None if watch.held else max(0, min(deadline, next_bookmark) - now),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            woken.cancel()
+            wait = None if watch.held else max(0, min(deadline, next_bookmark) - now)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await watch.wake.wait()
             if closed.done():
                 raise ConnectionResetError("the client has closed the watch")
 

@@ -1,0 +1,30 @@
+"""The server in a network namespace of the lab, for clients that are there."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from netns_lab.lab import Lab
+
+from tests.apiserver import ApiServer
+from tests.apiserver.objects import SERVICES, service
+from tests.apiserver.server import create_server
+
+pytestmark = pytest.mark.lab
+
+LIST = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+
+
+def test_a_server_on_a_node_is_reached_from_a_client_outside(lab: Lab) -> None:
+    node, client = lab.node("n1"), lab.client("outside")
+    for family in (4, 6):
+        host = node.address(family)
+        with ApiServer(
+            host=host, listen=lambda host, port: node.inside(lambda: create_server(host, port))
+        ) as api:
+            api.create(service("web"))
+            for _ in range(2):
+                done = client.run([sys.executable, "-c", LIST, api.url + SERVICES], capture_output=True)
+                assert '"name":"web"' in done.stdout, done.stderr
+                api.restart()
