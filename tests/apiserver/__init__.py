@@ -5,12 +5,14 @@
   status        errors, as the Status objects of the API
   store         objects, one counter of revisions, a window of history: what etcd and the watch cache are
   reads         get and list: what a resourceVersion, a limit and a continue token ask for
-  watches       streams of events
+  events        the lines of a watch, and where it begins
+  watches       watches that are open
   writes        create, update, patch, delete
-  http          connections, by h11
+  http          a connection, by h11
   faults        what goes wrong on demand
   access        who may do what: bearer tokens, client certificates
-  server        all of it in a thread of its own, with the methods that tests call
+  listener      the thread, the port and its connections
+  server        all of it, with the methods that tests call
   control       the same by HTTP, for a server that is a process of its own (`python -m tests.apiserver`)
   certificates, kubeconfig    files that a client is given
   proxy         an HTTP proxy on the way, for a kubeconfig's proxy-url

@@ -48,6 +48,26 @@ BY_KIND = {resource.kind: resource for resource in RESOURCES}
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 HAVE_STATUS = {"Service", "Pod", "Node", "Namespace", "Ingress"}
 
+_NODE_INFO = (
+    *("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion"),
+    *("kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID"),
+)
+EMPTY: dict[str, Manifest] = {
+    "Service": {"spec": {}, "status": {"loadBalancer": {}}},
+    "Pod": {"spec": {"containers": None}, "status": {}},
+    "Node": {
+        "spec": {},
+        "status": {
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+            "nodeInfo": dict.fromkeys(_NODE_INFO, ""),
+        },
+    },
+    "Namespace": {"spec": {}, "status": {}},
+    "EndpointSlice": {"addressType": "", "endpoints": None, "ports": None},
+    "Ingress": {"spec": {}, "status": {"loadBalancer": {}}},
+}
+"""What an object of a kind shows where nothing is set: fields that Go's API types always encode."""
+
 
 class Target(NamedTuple):
     """What a path names: a collection without `name`, one of all namespaces without `namespace`."""

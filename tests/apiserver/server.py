@@ -1,4 +1,4 @@
-"""The server: a thread with an event loop, and what tests do with it.
+"""The server, and what tests do with it.
 
     with ApiServer() as api:
         api.create(service())
@@ -11,10 +11,6 @@ All methods may be called from any thread but the server's own.
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import ssl
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
@@ -23,9 +19,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from tests.apiserver import faults
 from tests.apiserver.access import Access
-from tests.apiserver.certificates import Authority, KeyPair
+from tests.apiserver.certificates import Authority
 from tests.apiserver.faults import Faults
-from tests.apiserver.http import Connection, Request, serve
+from tests.apiserver.http import Connection, Request
+from tests.apiserver.listener import Listen, Listener, create_server, server_context
 from tests.apiserver.reads import get, list_objects
 from tests.apiserver.resources import BY_KIND, Manifest, Resource, Target, discovery, target_of
 from tests.apiserver.status import ApiError, no_such_path
@@ -34,7 +31,6 @@ from tests.apiserver.watches import Watches
 from tests.apiserver.writes import write
 
 Result = TypeVar("Result")
-Listen = Callable[[str, int], socket.socket]
 Control = Callable[["ApiServer", Connection, Request], Coroutine[Any, Any, None]]
 VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.0", "platform": "linux/amd64"}
 CONTROL = "/_control/"
@@ -65,12 +61,6 @@ class Seen(NamedTuple):
         return self.headers.get("authorization", "")
 
 
-def create_server(host: str, port: int) -> socket.socket:
-    """A listening socket of this namespace."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=128)
-
-
 class ApiServer:
     """A server on `host`; give `tls` for https, `tokens` or `required` for authentication.
 
@@ -90,7 +80,7 @@ class ApiServer:
         listen: Listen = create_server,
         control: Control | None = None,
     ) -> None:
-        self.host, self.port, self.tls = host, port, tls
+        self.host, self.tls = host, tls
         self.store = Store(capacity)
         self.faults = Faults()
         tokens = tuple(tokens)
@@ -105,14 +95,9 @@ class ApiServer:
         """A watch from a forgotten revision is answered by HTTP status 410, instead of an ERROR event."""
         self.watches = Watches(self.store, self)
         self.log: list[Seen] = []
-        self._listen, self._control = listen, control
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="apiserver", daemon=True)
-        self._accepting: asyncio.Task[None] | None = None
-        self._connections: dict[asyncio.Task[None], Connection | None] = {}
-        """None: not yet through the TLS handshake."""
-        self._accepted = 0
-        self._pair: KeyPair | None = None
+        self._control = control
+        context = server_context(tls, host) if tls else None
+        self._listener = Listener(host, port, listen, context, self._handle)
 
     # Life
 
@@ -127,18 +112,15 @@ class ApiServer:
 
     def start(self) -> None:
         """Returns when it listens; `url` is known then."""
-        if self.tls:
-            self._pair = self.tls.server(self.host, "localhost", "kubernetes.default.svc")
-        self._thread.start()
-        self.resume()
+        self._listener.start()
 
     def close(self) -> None:
         """End all connections and the thread."""
-        if self._thread.is_alive():
-            self.stop()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
+        self._listener.close()
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
 
     @property
     def url(self) -> str:
@@ -147,15 +129,15 @@ class ApiServer:
 
     def stop(self, *, reset: bool = True) -> None:
         """Refuse new connections, and end those that there are (with a RST, or properly)."""
-        self._call(self._stop(reset))
+        self._listener.stop(reset=reset)
 
     def resume(self) -> None:
         """Listen again, on the same port."""
-        self._call(self._start())
+        self._listener.resume()
 
     def refuse(self) -> None:
         """Refuse new connections; those that there are stay, until `resume`."""
-        self._call(self._refuse())
+        self._listener.refuse()
 
     def restart(self) -> None:
         """As a restarted kube-apiserver: objects and revision are etcd's, the watch cache begins now.
@@ -226,72 +208,6 @@ class ApiServer:
         return result
 
     # Inside
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-
-    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    async def _start(self) -> None:
-        if not self._accepting:
-            self._listener = self._listen(self.host, self.port)
-            self._listener.setblocking(False)
-            self.port = self._listener.getsockname()[1]
-            self._accepting = asyncio.create_task(self._accept(self._listener, self._context()))
-
-    async def _refuse(self) -> None:
-        if self._accepting:
-            self._accepting.cancel()
-            await asyncio.wait((self._accepting,))
-            self._accepting = None
-            self._listener.close()
-
-    async def _stop(self, reset: bool) -> None:
-        await self._refuse()
-        connections = list(self._connections.items())
-        for task, connection in connections:
-            if reset and connection:
-                connection.reset()
-            task.cancel()
-        await asyncio.gather(*(task for task, _ in connections), return_exceptions=True)
-
-    def _context(self) -> ssl.SSLContext | None:
-        if not self.tls or not self._pair:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._pair.certificate, self._pair.key)
-        context.load_verify_locations(self.tls.certificate)
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.set_alpn_protocols(["http/1.1"])
-        return context
-
-    async def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        # Not asyncio.start_server: a connection that it accepts while it closes is left open, and unanswered.
-        loop = asyncio.get_running_loop()
-        while True:
-            raw, _ = await loop.sock_accept(listener)
-            self._accepted += 1
-            task = loop.create_task(self._connection(raw, context, self._accepted))
-            self._connections[task] = None
-            task.add_done_callback(self._connections.pop)
-
-    async def _connection(self, raw: socket.socket, context: ssl.SSLContext | None, number: int) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        try:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, raw, ssl=context)
-        except (OSError, ssl.SSLError):
-            raw.close()
-            return
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        connection = Connection(reader, writer, number)
-        task = asyncio.current_task()
-        assert task
-        self._connections[task] = connection
-        await serve(connection, self._handle)
 
     async def _handle(self, connection: Connection, request: Request) -> None:
         if self._control and request.path.startswith(CONTROL):

@@ -8,8 +8,8 @@ import pytest
 from netns_lab.lab import Lab
 
 from tests.apiserver import ApiServer
+from tests.apiserver.listener import create_server
 from tests.apiserver.objects import SERVICES, service
-from tests.apiserver.server import create_server
 
 pytestmark = pytest.mark.lab
 

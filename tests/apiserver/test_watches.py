@@ -11,7 +11,7 @@ import pytest
 
 from tests.apiserver import ApiServer
 from tests.apiserver.client import Client
-from tests.apiserver.objects import SERVICES, service
+from tests.apiserver.objects import SERVICES, SLICES, service
 
 BOOKMARKS = {"allowWatchBookmarks": "true"}
 
@@ -129,6 +129,21 @@ def test_bookmarks(api: ApiServer, client: Client) -> None:
         event = next(events)
         assert summary(event) == ("BOOKMARK", "", to)
         assert event["object"]["kind"] == "Service"
+
+
+def test_a_bookmark_shows_what_is_always_encoded(api: ApiServer, client: Client) -> None:
+    with client.watch(SLICES, **BOOKMARKS) as events:
+        api.wait(lambda: api.watches.of("endpointslices"))
+        api.watches.bookmark()
+        shown = next(events)["object"]
+    assert shown.pop("metadata") == {"resourceVersion": "1", "creationTimestamp": None}
+    assert shown == {
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "addressType": "",
+        "endpoints": None,
+        "ports": None,
+    }
 
 
 def test_bookmarks_come_only_to_those_who_want_them(api: ApiServer, client: Client) -> None:

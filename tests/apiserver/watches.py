@@ -6,23 +6,29 @@ What a watch is to send stands in its queue, in order: changes from the store, a
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import msgspec
-
+from tests.apiserver.events import (
+    Settings,
+    Start,
+    bookmark_line,
+    event_line,
+    next_bookmark,
+    seconds_of,
+    shown,
+    start_of,
+    status_line,
+    wants_bookmarks,
+)
 from tests.apiserver.http import Connection, Cut
-from tests.apiserver.reads import Match, Query, matcher, opened, revision_of
-from tests.apiserver.resources import Manifest, Resource, Target
-from tests.apiserver.status import ApiError, expired, invalid, too_large
+from tests.apiserver.reads import Match, Query, matcher, revision_of
+from tests.apiserver.resources import Target
+from tests.apiserver.status import ApiError, expired, too_large
 from tests.apiserver.store import Event, Store
-
-MIN_TIMEOUT = 1800.0
-"""Seconds that a watch without timeoutSeconds lasts at least; at most twice that."""
 
 
 class Line(NamedTuple):
@@ -54,15 +60,6 @@ class Sent(NamedTuple):
     """time.monotonic() just before its bytes were given to the socket."""
 
 
-class Settings(Protocol):
-    """How the server treats watches; see `server.ApiServer`."""
-
-    bookmark_every: float
-    bookmarks: bool
-    watch_list: bool
-    expired_as_status: bool
-
-
 class Watch:
     """One open watch."""
 
@@ -91,69 +88,6 @@ class Watch:
     def _wake(self) -> None:
         self._woken = False
         self.wake.set()
-
-
-def event_line(resource: Resource, kind: str, body: bytes) -> bytes:
-    """One line of a stream."""
-    return b'{"type":"%s","object":%s}\n' % (kind.encode(), opened(resource, body))
-
-
-def status_line(error: ApiError) -> bytes:
-    """An ERROR event."""
-    return msgspec.json.encode({"type": "ERROR", "object": error.status}) + b"\n"
-
-
-def shown(resource: Resource, event: Event, matches: Match | None) -> tuple[str, bytes] | None:
-    """What a watch shows of a change: (type, line), or None. An object that stops matching is DELETED."""
-    before = event.before is not None and (matches is None or matches(event.before))
-    after = event.after is not None and (matches is None or matches(event.after))
-    if after:
-        assert event.after
-        kind = "MODIFIED" if before else "ADDED"
-        return kind, event_line(resource, kind, event.after.body)
-    if before:
-        assert event.before
-        return "DELETED", event_line(resource, "DELETED", event.before.at(event.revision).body)
-    return None
-
-
-def bookmark_line(resource: Resource, revision: int, initial_events_end: bool = False) -> bytes:
-    """A bookmark: an object of the kind with nothing but a resourceVersion."""
-    metadata: Manifest = {"resourceVersion": str(revision), "creationTimestamp": None}
-    if initial_events_end:
-        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return event_line(resource, "BOOKMARK", msgspec.json.encode({"metadata": metadata}))
-
-
-class Start(NamedTuple):
-    """Where a watch begins."""
-
-    since: int | None
-    """None: with all objects that there are."""
-    bookmark_after: bool
-    """The end of the initial objects is marked (watch-list)."""
-    newer_than: int
-    """Events up to this revision are not sent, which matters if it is in the future."""
-
-
-def start_of(query: Query, settings: Settings, now: int) -> Start:
-    """As the newest revision is `now`; 422 for parameters that do not go together."""
-    revision, match = revision_of(query), query.get("resourceVersionMatch", "")
-    initial = {"true": True, "1": True, "false": False, "0": False}.get(query.get("sendInitialEvents", ""))
-    if initial is None and match:
-        raise invalid("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
-    if initial is not None:
-        if not settings.watch_list:
-            raise invalid(
-                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
-            )
-        if match != "NotOlderThan":
-            raise invalid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
-    if initial or (initial is None and not revision):
-        return Start(None, bool(initial), 0)
-    revision = revision or now
-    # Nobody has written what is in the future: such a watch is silent until the counter is there.
-    return Start(min(revision, now), False, revision)
 
 
 class Watches:
@@ -199,15 +133,15 @@ class Watches:
     ) -> None:
         resource = watch.target.resource
         await self._send(connection, watch, events)
-        if start.bookmark_after and _wants_bookmarks(watch.query):
+        if start.bookmark_after and wants_bookmarks(watch.query):
             await connection.send(bookmark_line(resource, revision, initial_events_end=True))
 
     async def _follow(
         self, connection: Connection, watch: Watch, start: Start, closed: asyncio.Task[None]
     ) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _seconds(watch.query)
-        next_bookmark = _next_bookmark(loop.time(), deadline, self.settings.bookmark_every)
+        deadline = loop.time() + seconds_of(watch.query)
+        bookmark_at = next_bookmark(loop.time(), deadline, self.settings.bookmark_every)
         while True:
             watch.wake.clear()
             items: list[Item] = []
@@ -216,14 +150,14 @@ class Watches:
             if not await self._items(connection, watch, items, start.newer_than):
                 return
             now = loop.time()
-            if now >= next_bookmark and not watch.held:
+            if now >= bookmark_at and not watch.held:
                 if self.settings.bookmarks:
                     await self._bookmark(connection, watch, start.newer_than + 1)
-                next_bookmark = _next_bookmark(now, deadline, self.settings.bookmark_every)
+                bookmark_at = next_bookmark(now, deadline, self.settings.bookmark_every)
             if now >= deadline and not watch.held:
                 await connection.end()
                 return
-            wait = None if watch.held else max(0, min(deadline, next_bookmark) - now)
+            wait = None if watch.held else max(0, min(deadline, bookmark_at) - now)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await watch.wake.wait()
@@ -270,7 +204,7 @@ class Watches:
             if any(isinstance(item, Event) for item in watch.queue):
                 return
             revision = self.store.revision
-        if revision >= least and _wants_bookmarks(watch.query):
+        if revision >= least and wants_bookmarks(watch.query):
             await connection.send(bookmark_line(watch.target.resource, revision))
 
     # What tests do to open watches, from any thread; `resource` is a plural, "" for all.
@@ -323,18 +257,3 @@ class Watches:
     def _all(self, resource: str, *items: Item) -> None:
         for watch in self.of(resource):
             watch.put(items)
-
-
-def _wants_bookmarks(query: Query) -> bool:
-    return query.get("allowWatchBookmarks", "") in ("true", "1")
-
-
-def _seconds(query: Query) -> float:
-    text = query.get("timeoutSeconds", "")
-    return float(text) if text.isdecimal() and text != "0" else MIN_TIMEOUT * (1 + random.random())
-
-
-def _next_bookmark(now: float, deadline: float, every: float) -> float:
-    """Every so often, and two seconds before the end."""
-    before_end = deadline - 2
-    return min(now + every, before_end) if before_end > now else now + every

@@ -1,0 +1,130 @@
+"""Where the server listens: a thread with an event loop, a port that stays the same, and its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from tests.apiserver.certificates import Authority
+from tests.apiserver.http import Connection, Handle, serve
+
+Result = TypeVar("Result")
+Listen = Callable[[str, int], socket.socket]
+
+
+def create_server(host: str, port: int) -> socket.socket:
+    """A listening socket of this namespace."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=128)
+
+
+def server_context(authority: Authority, host: str) -> ssl.SSLContext:
+    """A new certificate for `host`, and trust in the clients of its authority."""
+    pair = authority.server(host, "localhost", "kubernetes.default.svc")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    context.load_verify_locations(authority.certificate)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Listener:
+    """Hands the requests of all connections to `handle`; its methods are for other threads than its own."""
+
+    def __init__(
+        self, host: str, port: int, listen: Listen, context: ssl.SSLContext | None, handle: Handle
+    ) -> None:
+        self.host, self.port = host, port
+        self._listen, self._context, self._handle = listen, context, handle
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="apiserver", daemon=True)
+        self._socket: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._accepted = 0
+        self._connections: dict[asyncio.Task[None], Connection | None] = {}
+        """None: not yet through the TLS handshake."""
+
+    def start(self) -> None:
+        """Returns when it listens; `port` is known then."""
+        self._thread.start()
+        self.resume()
+
+    def close(self) -> None:
+        """End all connections and the thread."""
+        if self._thread.is_alive():
+            self.stop(reset=True)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+
+    def stop(self, *, reset: bool) -> None:
+        """Refuse new connections, and end those that there are."""
+        self._call(self._stop(reset))
+
+    def refuse(self) -> None:
+        """Refuse new connections."""
+        self._call(self._refuse())
+
+    def resume(self) -> None:
+        """Listen again, on the same port."""
+        self._call(self._resume())
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _resume(self) -> None:
+        if self._socket is None:
+            self._socket = self._listen(self.host, self.port)
+            self._socket.setblocking(False)
+            self.port = self._socket.getsockname()[1]
+            self._accepting = asyncio.create_task(self._accept(self._socket))
+
+    async def _refuse(self) -> None:
+        if self._socket and self._accepting:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
+            self._socket.close()
+            self._socket = None
+
+    async def _stop(self, reset: bool) -> None:
+        await self._refuse()
+        connections = list(self._connections.items())
+        for task, connection in connections:
+            if reset and connection:
+                connection.reset()
+            task.cancel()
+        await asyncio.gather(*(task for task, _ in connections), return_exceptions=True)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        # Not asyncio.start_server: a connection that it accepts while it closes stays open, and unanswered.
+        loop = asyncio.get_running_loop()
+        while True:
+            raw, _ = await loop.sock_accept(listener)
+            self._accepted += 1
+            task = loop.create_task(self._connection(raw, self._accepted))
+            self._connections[task] = None
+            task.add_done_callback(self._connections.pop)
+
+    async def _connection(self, raw: socket.socket, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, raw, ssl=self._context)
+        except OSError:  # ssl.SSLError, too
+            raw.close()
+            return
+        connection = Connection(reader, asyncio.StreamWriter(transport, protocol, reader, loop), number)
+        task = asyncio.current_task()
+        assert task
+        self._connections[task] = connection
+        await serve(connection, self._handle)
