@@ -7,21 +7,17 @@ service, and leads clients of a service with externalTrafficPolicy Local only to
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
 
 from kproxy.daemon.health import Answer, Health, service_answer
 from kproxy.daemon.http_server import NOT_FOUND, Handler, HttpServer, Response, Warn
 from kproxy.daemon.socket_address import SocketAddress
-from kproxy.model import NamespacedName
+from kproxy.resolve.health_checks import Served
 
 _HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))
 EVERYWHERE = ("0.0.0.0",)
 """Both families, as a wildcard does here."""
-
-Served: TypeAlias = Mapping[int, tuple[NamespacedName, int]]
-"""By health check node port: whose it is, and the ready endpoints that the service has on this node."""
 
 
 def _written(moment: float) -> str:
