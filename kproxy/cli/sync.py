@@ -27,7 +27,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="program the services into the kernel, and print what changed",
         description="Make the kernel's nftables hold exactly the services of the manifests. What is "
         "right already is not touched; an object that is wrong is reported and left out, and what was "
-        "programmed for it before stays.",
+        "programmed for it before stays. It needs root, nf_tables and libnftables; what is missing of "
+        "these is named, and docs/hosts.md lists it.",
     )
     options.add_input(parser)
     options.add_dataplane(parser)

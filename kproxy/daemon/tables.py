@@ -123,7 +123,8 @@ class Tables:
 
         try:
             return dataplane.reconcile(self.intent.desired(family, aside), is_kept)
-        except TransactionError:
+        except TransactionError as error:
+            logger.warning("%s Which services that is about is found out.", error)
             self._find_bad_ones(family, now)
         return dataplane.reconcile(self.intent.desired(family, aside), is_kept)
 

@@ -15,6 +15,7 @@ from kproxy.compile.elements import Delta, Desired
 from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
 from kproxy.kernel import libnftables
 from kproxy.kernel.conntrack import Ended, end_flows
+from kproxy.kernel.features import NoFamily
 from kproxy.kernel.host import is_local, kernel_since
 from kproxy.kernel.netlink import (
     BatchMessage,
@@ -95,6 +96,8 @@ class Dataplane:
         self._learn = expect
         self._expected: dict[Shapes, Structure] = {}
         self._numbered: set[str] = set()
+        self._absent = False
+        """The kernel knows nothing of this family: there is no table, and nothing is done."""
 
     # --- reading ---
 
@@ -237,10 +240,14 @@ class Dataplane:
         """Make the table hold `desired`, and its rules be ours; TransactionError if that cannot be done.
 
         Read, compare, write: if someone else changes our table between, all of it is done again.
+        Of a kernel without IPv6 the report says so, if there would be anything to do.
         """
         for attempt in range(ATTEMPTS):
             try:
                 return self._reconcile(desired, kept)
+            except NoFamily as error:
+                self.applied, self._absent = {}, True
+                return Report(self.family, (), 0, 0, (), warnings=(str(error),) if desired.targets else ())
             except TransactionError as error:
                 if attempt == ATTEMPTS - 1 or error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
                     raise
@@ -272,6 +279,8 @@ class Dataplane:
 
         A numbered chain that is no longer used stays until the next `reconcile`.
         """
+        if self._absent:
+            return Report(self.family, (), 0, 0, ())
         todo = plan_change(self.applied, delta.targets, delta.elements)
         sticky = any(
             change.before and is_sticky(self.applied[change.place.side.verdicts].get(change.place.key))

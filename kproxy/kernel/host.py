@@ -68,12 +68,14 @@ def all_addresses() -> tuple[Address, ...]:
 
 
 def _own(ip: Any, **family: int) -> list[tuple[int, str]]:
-    """Interface and address of each."""
+    """Interface and address of each. Asked for a family that it does not have, the kernel lists all."""
     loopback = set(ip.link_lookup(ifname="lo"))
     return [
         (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
         for message in ip.get_addr(scope=GLOBAL_SCOPE, **family)
-        if message["index"] not in loopback and message.get_attr("IFA_PROTO") != ADDRESS_MARK
+        if message["index"] not in loopback
+        and message.get_attr("IFA_PROTO") != ADDRESS_MARK
+        and message["family"] == family.get("family", message["family"])
     ]
 
 
@@ -81,6 +83,7 @@ def _primary(ip: Any, family: int) -> str | None:
     uplinks = [
         (route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_OIF"))
         for route in ip.get_default_routes(family=family)
+        if route["family"] == family
     ]
     for source, _ in uplinks:
         if source:

@@ -278,7 +278,7 @@ class Netlink:
         self.close()
 
     def _make_room(self, force: int, ask: int, size: int) -> None:
-        """Beyond the system's limit, where we may: not in a user namespace of our own (structure.py)."""
+        """Beyond the system's limit, where we may: not in a user namespace of our own (namespace.py)."""
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, force, size)
         except PermissionError:
@@ -374,7 +374,10 @@ class Netlink:
         parts.append(message(BATCH_END, 0, self._next(), 0, b"", SUBSYSTEM))
         batch = b"".join(parts)
         self._make_room(SO_SNDBUFFORCE, socket.SO_SNDBUF, max(2 * len(batch), 1 << 17))
-        self._socket.send(batch)
+        try:
+            self._socket.send(batch)
+        except OSError as error:  # larger than the buffer may be
+            raise NetlinkError(error.errno, error.strerror) from None
         failure: NetlinkError | None = None
         for reply, _, content in self._replies(begin):
             if reply != NLMSG_ERROR:
@@ -394,8 +397,10 @@ class Netlink:
 
 
 def _unusable(error: OSError) -> HostError:
-    hint = "It needs CAP_NET_ADMIN, and nf_tables in the kernel (modprobe nf_tables)."
-    return HostError(f"The kernel's nftables cannot be used: {error.strerror}.", hint)
+    text = f"The kernel's nftables cannot be used: {error.strerror}."
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return HostError(text, "It needs CAP_NET_ADMIN, which root may lack in a container.")
+    return HostError(text, "It needs nf_tables in the kernel (modprobe nf_tables).")
 
 
 def _check(content: memoryview) -> None:

@@ -9,23 +9,16 @@ libnftables or the kernel not take the ruleset (or the library abort), nothing h
 
 from __future__ import annotations
 
-import ctypes
-import os
-import pickle
-import signal
-import sys
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from kproxy.kernel import libnftables
+from kproxy.kernel.features import explained
+from kproxy.kernel.namespace import Ended, in_fresh_namespace
 from kproxy.kernel.netlink import Message, Netlink, attributes, rule_message, string
 from kproxy.model import Family
 from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
 from kproxy.nft.ruleset import TABLE, Skeleton
-from kproxy.problems import HostError, KproxyError
-
-T = TypeVar("T")
-CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
+from kproxy.problems import HostError, TransactionError
 
 # Attributes that say what an object is, not which one it is nor what came of it.
 _TABLE_ATTRIBUTES = {2}  # flags
@@ -104,7 +97,10 @@ def load_skeleton(netlink: Netlink, skeleton: Skeleton) -> None:
 
 
 def expected_structure(skeleton: Skeleton) -> Structure:
-    """What the kernel makes of `skeleton`; HostError if this host cannot load it."""
+    """What the kernel makes of `skeleton`.
+
+    If this host cannot load it, an error that names what is missing (`features.explained`).
+    """
 
     def load() -> Structure:
         with Netlink() as netlink:
@@ -114,52 +110,11 @@ def expected_structure(skeleton: Skeleton) -> Structure:
             raise HostError("The kernel took the ruleset but does not list it.")
         return structure
 
-    return _in_fresh_namespace(load)
-
-
-def _in_fresh_namespace(work: Callable[[], T]) -> T:
-    """Run `work` in a child process with a network namespace of its own; its result or its error."""
     libnftables.check()
-    reader, writer = os.pipe()
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        _report(writer, work)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        data = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if not data:
-        signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        what = f"was ended by {signal.Signals(signum).name}" if signum else "failed"
-        raise HostError(f"libnftables {what} while it loaded kproxy's rules.", "Is it older than 1.0.6?")
-    result = pickle.loads(data)
-    if isinstance(result, BaseException):
-        raise result
-    return result  # type: ignore[no-any-return]
-
-
-def _report(writer: int, work: Callable[[], T]) -> None:
-    result: T | BaseException
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an aborting library says why on its own account
-        _unshare_network()
-        result = work()
-    except KproxyError as error:
-        result = error
-    except OSError as error:
-        result = HostError(f"This kernel has no nf_tables that kproxy can use: {error.strerror}.")
-    with os.fdopen(writer, "wb") as pipe:
-        pickle.dump(result, pipe)
-
-
-def _unshare_network() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) and libc.unshare(CLONE_NEWUSER | CLONE_NEWNET):
-        error = ctypes.get_errno()
-        raise HostError(f"A network namespace cannot be made: {os.strerror(error)}.", "Run as root.")
+        return in_fresh_namespace(load)
+    except (Ended, TransactionError) as error:
+        raise explained(skeleton, error) from None
 
 
 def has_table(netlink: Netlink, family: Family) -> bool:
