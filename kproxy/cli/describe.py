@@ -10,8 +10,8 @@ from typing import Any
 
 from kproxy.cli import options
 from kproxy.cli.kinds import add_targets, find, nothing, wanted
-from kproxy.standalone import views
-from kproxy.standalone.descriptions import Context, describe_endpoints, describe_ingress, describe_service
+from kproxy.standalone.descriptions import Context, describe_endpoints, describe_service
+from kproxy.standalone.ingress_description import describe_ingress
 from kproxy.standalone.pod_description import describe_pod
 
 DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     asked = wanted(arguments, DESCRIPTIONS)
     given = options.snapshot(arguments)
-    context = Context(given, views.objects(given), time.time())
+    context = Context(given, time.time())
     shown: list[str] = []
     missing: list[str] = []
     about: set[str] = set()

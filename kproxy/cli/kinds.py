@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from kproxy.model import NamespacedName
@@ -23,8 +24,8 @@ class Kind(NamedTuple):
     select: Callable[[Objects], Sequence[Any]]
     rows: Callable[[Iterable[Any], views.Age, bool], list[list[str]]]
     manifest: Callable[[Any], dict[str, Any]]
-    name: Callable[[Any], NamespacedName] = lambda item: item.name
-    labels: Callable[[Any], dict[str, str]] = lambda item: item.labels
+    name: Callable[[Any], NamespacedName] = attrgetter("name")
+    labels: Callable[[Any], dict[str, str]] = attrgetter("labels")
 
 
 KINDS = {
@@ -32,7 +33,7 @@ KINDS = {
         ("svc",),
         "service",
         "Service",
-        lambda objects: objects.services,
+        attrgetter("services"),
         views.service_rows,
         manifests.service_manifest,
     ),
@@ -40,16 +41,16 @@ KINDS = {
         ("ep",),
         "endpoints",
         "Endpoints",
-        lambda objects: objects.endpoints,
+        attrgetter("endpoints"),
         views.endpoints_rows,
         manifests.endpoints_manifest,
     ),
-    "pods": Kind(("po",), "pod", "Pod", lambda objects: objects.pods, views.pod_rows, manifests.pod_manifest),
+    "pods": Kind(("po",), "pod", "Pod", attrgetter("pods"), views.pod_rows, manifests.pod_manifest),
     "endpointslices": Kind(
         ("endpointslice",),
         "endpointslice.discovery.k8s.io",
         "EndpointSlice",
-        lambda objects: objects.slices,
+        attrgetter("slices"),
         views.slice_rows,
         manifests.slice_manifest,
         name=lambda slice_: NamespacedName(slice_.service.namespace, slice_.name),
@@ -59,7 +60,7 @@ KINDS = {
         ("ingress", "ing"),
         "ingress.networking.k8s.io",
         "Ingress",
-        lambda objects: objects.ingresses,
+        attrgetter("ingresses"),
         views.ingress_rows,
         manifests.ingress_manifest,
     ),

@@ -6,19 +6,17 @@ with it. Pure, like views.py, whose cells these are.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TypeVar
 
 from kproxy.model import (
     Backends,
+    EndpointSlice,
     Frontend,
-    Ingress,
-    IngressBackend,
     NamespacedName,
     Pod,
     Service,
-    ServicePort,
     format_address,
     format_socket,
 )
@@ -30,43 +28,71 @@ from kproxy.standalone.views import (
     NONE,
     UNSET,
     EndpointsView,
-    Objects,
     balancer,
     cluster_ip,
     cut,
     labels,
+    objects,
     sockets,
     table,
 )
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
 SHOWN = 10
 """Endpoints of a frontend that are named."""
+PORTS = (("Name", "Port", "Protocol"), ("----", "----", "--------"))
 
 
-class Context(NamedTuple):
-    """All that there is, for what an object has to do with others."""
+class Context:
+    """All that there is, and by service, for what an object has to do with others."""
 
-    given: Snapshot
-    objects: Objects
-    now: float
-    """Seconds of the Unix epoch."""
+    def __init__(self, given: Snapshot, now: float) -> None:
+        """`now` in seconds of the Unix epoch."""
+        self.given = given
+        self.now = now
+        self.objects = objects(given)
+        self.services = {service.name: service for service in self.objects.services}
+        self._frontends = _grouped(given.frontends, lambda frontend: frontend.owner.service)
+        self._slices = _grouped(self.objects.slices, lambda slice_: slice_.service)
+        self._problems = _grouped(given.problems, lambda problem: problem.object)
+        self._pods = PodIndex(self.objects.pods)
+
+    def frontends(self, service: NamespacedName) -> list[Frontend]:
+        """Those of a service on this node."""
+        return self._frontends.get(service, [])
+
+    def slices(self, service: NamespacedName) -> list[EndpointSlice]:
+        """Those of a service."""
+        return self._slices.get(service, [])
+
+    def selected(self, service: Service) -> list[Pod]:
+        """The pods that it selects; it has a selector."""
+        return self._pods.select(service.name.namespace, service.selector)
 
     def problems(self, kind: str, name: NamespacedName) -> list[str]:
         """Those of one object, without its name."""
-        own = f"{kind} {name}"
-        return [str(p._replace(object="")) for p in self.given.problems if p.object == own]
+        return [str(problem._replace(object="")) for problem in self._problems.get(f"{kind} {name}", [])]
 
     def failures(self, kind: str, name: NamespacedName) -> list[tuple[str, str]]:
         """When, and what could not be done with one object, or at all."""
         return [(f.time, f.message) for f in self.given.last_errors if f.object in (f"{kind} {name}", "")]
 
 
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    groups: dict[K, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
+
+
 def describe_service(service: Service, context: Context) -> str:
     """With its frontends on this node."""
-    objects = context.objects
-    lines = [*_identity(service), *_ports(service, objects), *_policies(service)]
-    mine = [row for f in context.given.frontends if f.owner.service == service.name for row in _frontend(f)]
-    found = [*context.problems("Service", service.name), *_unselected(service, objects)]
+    slices = context.slices(service.name)
+    lines = [*_identity(service), *_ports(service, slices), *_policies(service)]
+    mine = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
+    found = [*context.problems("Service", service.name), *_unselected(service, context)]
     failed = table(context.failures("Service", service.name), gap=2)
     return (
         table(lines, gap=2)
@@ -109,8 +135,7 @@ def _identity(service: Service) -> Iterator[tuple[str, str]]:
         yield "LoadBalancer Ingress:", ", ".join(balancer(service))
 
 
-def _ports(service: Service, objects: Objects) -> Iterator[tuple[str, str]]:
-    slices = [slice_ for slice_ in objects.slices if slice_.service == service.name]
+def _ports(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[tuple[str, str]]:
     for port in service.ports:
         protocol, name = port.protocol.upper(), port.name or UNSET
         yield "Port:", f"{name}  {port.port}/{protocol}"
@@ -154,12 +179,12 @@ def leads_to(backends: Backends, hashed: bool = False) -> str:
     return cut(weighted, SHOWN)
 
 
-def _unselected(service: Service, objects: Objects) -> Iterator[str]:
+def _unselected(service: Service, context: Context) -> Iterator[str]:
     """Why a selector leads to fewer endpoints than its author thinks."""
-    if not service.selector or service.type == "ExternalName" or service.name in objects.given:
+    if not service.selector or service.type == "ExternalName" or service.name in context.objects.given:
         return
     namespace = service.name.namespace
-    pods = PodIndex(objects.pods).select(namespace, service.selector)
+    pods = context.selected(service)
     if not pods:
         yield f"spec.selector: no pod of namespace {namespace} has the labels {labels(service.selector)}"
     for port in service.ports:
@@ -191,73 +216,11 @@ def describe_endpoints(view: EndpointsView, context: Context) -> str:
         }
         lines = [("Addresses:", by_readiness[True]), ("NotReadyAddresses:", by_readiness[False])]
         ports = [(port.name or UNSET, str(port.port), port.protocol.upper()) for port in slice_.ports]
-        titles = [("Name", "Port", "Protocol"), ("----", "----", "--------")]
         text += indented(table(lines, gap=2), 2) + "  Ports:\n"
-        text += indented(table([*titles, *ports], gap=2), 4) + "\n"
+        text += indented(table([*PORTS, *ports], gap=2), 4) + "\n"
     return text + section("Problems", context.problems("Endpoints", view.name))
 
 
 def indented(text: str, by: int) -> str:
     """Each line so many blanks further to the right."""
     return "".join(" " * by + line for line in text.splitlines(keepends=True))
-
-
-def describe_ingress(ingress: Ingress, context: Context) -> str:
-    """With the endpoints that its backends have, and the backends that there are not."""
-    services = {service.name: service for service in context.objects.services}
-    default = ingress.default_backend
-    lines = [
-        *heading(ingress.name, ingress.labels),
-        ("Address:", ",".join(filter(None, ingress.addresses))),
-        ("Ingress Class:", ingress.class_name or NONE),
-        ("Default backend:", _backend(ingress, default, services, context) if default else "<default>"),
-    ]
-    text = table(lines, gap=2)
-    if ingress.tls:
-        ends = [f"{tls.secret or NONE} terminates {','.join(tls.hosts) or '*'}" for tls in ingress.tls]
-        text += section("TLS", ends)
-    rows = [("Host", "Path", "Backends"), ("----", "----", "--------")]
-    for rule in ingress.rules:
-        rows.append((rule.host or "*", "", ""))
-        rows += (("", path.path, _backend(ingress, path.backend, services, context)) for path in rule.paths)
-    text += section("Rules", table(rows if ingress.rules else [], gap=2))
-    found = [*context.problems("Ingress", ingress.name), *_broken_backends(ingress, services)]
-    return text + section("Problems", found)
-
-
-def _backend(
-    ingress: Ingress,
-    backend: IngressBackend,
-    services: Mapping[NamespacedName, Service],
-    context: Context,
-) -> str:
-    """`web:80 (10.0.0.1:8080,10.0.0.2:8080)`."""
-    name = NamespacedName(ingress.name.namespace, backend.service)
-    if backend.resource:
-        return str(backend)
-    if name not in services:
-        return f'{backend} (<error: services "{name.name}" not found>)'
-    port = backend_port(backend, services[name])
-    slices = [slice_ for slice_ in context.objects.slices if slice_.service == name]
-    return f"{backend} ({cut(sockets(slices, port)) if port else ''})"
-
-
-def backend_port(backend: IngressBackend, service: Service) -> ServicePort | None:
-    """The port of the service that a backend names."""
-    return next((port for port in service.ports if backend.port in (port.port, port.name)), None)
-
-
-def _broken_backends(ingress: Ingress, services: Mapping[NamespacedName, Service]) -> Iterator[str]:
-    """Backends that lead nowhere."""
-    found = [(f"{rule.host or '*'}{p.path}", p.backend) for rule in ingress.rules for p in rule.paths]
-    if ingress.default_backend:
-        found.insert(0, ("default backend", ingress.default_backend))
-    for where, backend in found:
-        name = NamespacedName(ingress.name.namespace, backend.service)
-        if backend.resource:
-            yield f"{where}: {backend} is no Service"
-        elif name not in services:
-            yield f"{where}: there is no Service {name}"
-        elif backend_port(backend, services[name]) is None:
-            ports = " or ".join(f"{port.port} {port.name}".strip() for port in services[name].ports)
-            yield f"{where}: Service {name} has no port {backend.port}, but {ports or 'none at all'}"

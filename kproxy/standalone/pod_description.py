@@ -65,7 +65,7 @@ def _services(pod: Pod, context: Context) -> Iterator[tuple[str, str]]:
     for service in objects.services:
         if service.name.namespace != pod.name.namespace:
             continue
-        slices = [slice_ for slice_ in objects.slices if slice_.service == service.name]
+        slices = context.slices(service.name)
         sockets = [socket for slice_ in slices for socket in _sockets(pod, slice_, service.headless)]
         selected = service.name not in objects.given and _selects(service, pod)
         if usable := [text for text, ready in sockets if ready]:

@@ -43,6 +43,7 @@ PURE = (
     "standalone/environment.py",
     "standalone/ledger.py",
     "standalone/snapshot.py",
+    "standalone/ingress_description.py",
     "standalone/manifests.py",
     "standalone/pod_description.py",
     "standalone/readiness.py",

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from kproxy.standalone import views
 from kproxy.standalone.descriptions import Context
 from kproxy.standalone.pod_description import describe_pod
 from kproxy.standalone.readiness import ContainerReadiness, Event, PodReadiness, with_readiness
@@ -34,9 +33,9 @@ def described(*objects: dict[str, Any], found: PodReadiness | None = None, probi
     statuses = {name("kubia-m7xnj"): found} if found else {}
     state = with_readiness(result.state, statuses)
     given = Snapshot(state, {}, [], result.problems, NODE, statuses if probing else None)
-    shown = views.objects(given)
-    (own,) = shown.pods
-    return describe_pod(own, Context(given, shown, NOW))
+    context = Context(given, NOW)
+    (own,) = context.objects.pods
+    return describe_pod(own, context)
 
 
 def failing(*events: Event) -> PodReadiness:
