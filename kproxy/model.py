@@ -113,7 +113,7 @@ class Balance(StrEnum):
     """By consistent hash of the client's address and port."""
 
 
-class ServicePort(Struct, frozen=True):
+class ServicePort(Struct, frozen=True, gc=False):
     """One entry of spec.ports."""
 
     name: str
@@ -126,7 +126,7 @@ class ServicePort(Struct, frozen=True):
     """0: none asked for."""
 
 
-class Service(Struct, frozen=True):
+class Service(Struct, frozen=True, gc=False):
     """A Service v1, with defaults filled in."""
 
     name: NamespacedName
@@ -200,7 +200,7 @@ class EndpointPort(NamedTuple):
     port: int
 
 
-class Endpoint(Struct, frozen=True):
+class Endpoint(Struct, frozen=True, gc=False):
     """One address behind a service."""
 
     address: Address
@@ -217,7 +217,7 @@ class Endpoint(Struct, frozen=True):
     """Hints: zones that should use it."""
 
 
-class EndpointSlice(Struct, frozen=True):
+class EndpointSlice(Struct, frozen=True, gc=False):
     """An EndpointSlice, or the part of an Endpoints object or of a selector's pods that has one port list."""
 
     service: NamespacedName

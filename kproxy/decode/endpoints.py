@@ -15,6 +15,7 @@ from kproxy.decode.fields import (
     origin,
     port_number,
     protocol,
+    share,
     unicast_address,
 )
 from kproxy.model import (
@@ -39,14 +40,16 @@ NO_HINTS = wire.EndpointHints()
 
 def _endpoint_ports(path: str, entries: list[wire.EndpointPort] | None) -> tuple[EndpointPort, ...]:
     """Ports that have a number; one without (a headless service's) serves nothing here."""
-    return tuple(
-        EndpointPort(
-            given.name or "",
-            protocol(f"{path}[{index}].protocol", given.protocol),
-            port_number(f"{path}[{index}].port", given.port),
+    return share(
+        tuple(
+            EndpointPort(
+                given.name or "",
+                protocol(f"{path}[{index}].protocol", given.protocol),
+                port_number(f"{path}[{index}].port", given.port),
+            )
+            for index, given in enumerate(entries or [])
+            if given.port is not None
         )
-        for index, given in enumerate(entries or [])
-        if given.port is not None
     )
 
 
@@ -55,7 +58,7 @@ def _pod_name(reference: wire.ObjectReference | None) -> str:
 
 
 def _hints(entries: list[wire.Hint] | None) -> tuple[str, ...]:
-    return tuple(hint.name for hint in entries or [])
+    return share(tuple(hint.name for hint in entries)) if entries else ()
 
 
 def _endpoint(path: str, family: Family, given: wire.Endpoint) -> Endpoint:
@@ -72,7 +75,7 @@ def _endpoint(path: str, family: Family, given: wire.Endpoint) -> Endpoint:
         ready=ready,
         serving=ready if conditions.serving is None else conditions.serving,
         terminating=conditions.terminating is True,
-        node=given.node_name or "",
+        node=share(given.node_name or ""),
         pod=_pod_name(given.target_ref),
         for_nodes=_hints(hints.for_nodes),
         for_zones=_hints(hints.for_zones),

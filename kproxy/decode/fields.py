@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import lru_cache
 from typing import TypeVar
 
 from kproxy.decode import wire
 from kproxy.model import Address, Family, NamespacedName, Origin, Protocol, parse_ip
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 """What the API server takes for a name (DNS-1123)."""
 FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
+
+
+DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})")
+NOT_UNICAST = frozenset((0, 127, 169, *range(224, 240)))
+"""First bytes of IPv4 addresses at which a closer look is needed."""
 
 
 class FieldError(ValueError):
@@ -51,7 +58,7 @@ def object_name(metadata: wire.Metadata) -> NamespacedName:
     """The object's identity; namespace default if absent."""
     if not metadata.name:
         raise FieldError("metadata.name", "is missing")
-    name = NamespacedName(metadata.namespace or "default", metadata.name)
+    name = NamespacedName(share(metadata.namespace or "default"), metadata.name)
     for path, text, limit in (("metadata.namespace", name.namespace, 63), ("metadata.name", name.name, 253)):
         if not SUBDOMAIN.fullmatch(text) or len(text) > limit:
             raise FieldError(path, f"{text!r} is not a name: lower-case letters, digits, - and .")
@@ -60,12 +67,33 @@ def object_name(metadata: wire.Metadata) -> NamespacedName:
 
 def origin(source: str, metadata: wire.Metadata) -> Origin:
     """Where it came from."""
-    return Origin(source, metadata.creation_timestamp or "")
+    return Origin(source, share(metadata.creation_timestamp or ""))
+
+
+@lru_cache(4096)
+def _shared(value: Hashable) -> Hashable:
+    return value
+
+
+def share(value: H) -> H:
+    """An equal value that others hold as well, if there is one: many objects say the same."""
+    return _shared(value)  # type: ignore[return-value]
 
 
 def unicast_address(path: str, text: str) -> Address:
     """An address that packets of any host can be sent to; the API server refuses the others, too."""
+    if packed := _plain(text):
+        return packed
     ip = checked(path, parse_ip, text)
     if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast:
         raise FieldError(path, f"{text} will not do: it is loopback, link-local, multicast or unspecified")
     return ip.packed
+
+
+def _plain(text: str) -> Address | None:
+    """Most addresses, ten times as fast as `ipaddress` does it; None: look closer."""
+    found = DOTTED.fullmatch(text)
+    if not found:
+        return None
+    a, b, c, d = map(int, found.groups())
+    return bytes((a, b, c, d)) if a not in NOT_UNICAST and max(a, b, c, d) < 256 else None

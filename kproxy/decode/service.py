@@ -15,6 +15,7 @@ from kproxy.decode.fields import (
     origin,
     port_number,
     protocol,
+    share,
     unicast_address,
 )
 from kproxy.model import Address, Balance, Family, Network, Service, ServicePort, family_of
@@ -24,6 +25,7 @@ WEIGHTS = "kproxy.io/weights"
 CONSISTENT_HASH = "kproxy.io/consistent-hash"
 HASHES = {"client": Balance.CLIENT, "client-port": Balance.CLIENT_PORT}
 MAX_WEIGHT = 100
+NO_WEIGHTS: dict[str, int] = {}
 WEIGHT = re.compile(r"\s*([^\s=]+)\s*=\s*([0-9]{1,3})\s*")
 DEFAULT_AFFINITY_SECONDS = 10800
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
@@ -67,7 +69,7 @@ def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort,
             if (earlier.port, earlier.protocol) == (port.port, port.protocol):
                 raise FieldError(f"spec.ports[{index}].port", f"{port.port}/{port.protocol} is given twice")
         ports.append(port)
-    return tuple(ports)
+    return share(tuple(ports))
 
 
 def _cluster_ips(spec: wire.ServiceSpec) -> tuple[Address, ...]:
@@ -91,7 +93,7 @@ def _families(spec: wire.ServiceSpec, cluster_ips: tuple[Address, ...]) -> tuple
         if index < len(families) and families[index] is not family_of(address):
             name = f"spec.clusterIPs[{index}]" if spec.cluster_ips else "spec.clusterIP"
             raise FieldError(name, f"is of the wrong family: spec.ipFamilies[{index}] is {spec.ip_families}")
-    return tuple(families)
+    return share(tuple(families))
 
 
 def _affinity_timeout(spec: wire.ServiceSpec) -> int | None:
@@ -162,8 +164,10 @@ def _health_check_node_port(spec: wire.ServiceSpec, kind: str, external_local: b
 
 def _weights(annotations: dict[str, str]) -> dict[str, int]:
     """`pod-a=3, 10.0.0.7=2`: slots of an endpoint, by its pod's name or its address."""
+    if WEIGHTS not in annotations:
+        return NO_WEIGHTS
     path, weights = f"metadata.annotations[{WEIGHTS}]", {}
-    for entry in annotations.get(WEIGHTS, "").split(","):
+    for entry in annotations[WEIGHTS].split(","):
         if not entry.strip():
             continue
         found = WEIGHT.fullmatch(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from typing import Any
 
 import yaml
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.decode import Document, Doubt, decode
+from kproxy.decode.fields import FieldError, unicast_address
 from kproxy.model import Node
 from kproxy.sources.files import parse
 from kproxy.standalone.snapshot import Snapshot, encode
@@ -196,3 +198,24 @@ def test_what_is_decoded_survives_the_way_to_a_command(contents: list[Any]) -> N
 def test_the_places_of_a_value() -> None:
     assert places({"a": [1]}) == [(), ("a",), ("a", 0)]
     assert spoiled({"a": [1]}, ("a", 0), 2) == {"a": [2]}
+
+
+dotted = st.lists(
+    st.integers(-1, 300).map(str) | st.sampled_from(("01", "", "1 ", "1")), min_size=3, max_size=5
+)
+
+
+@given(dotted.map(".".join) | st.ip_addresses().map(str) | st.text(max_size=12))
+def test_an_address_is_read_as_ipaddress_reads_it(text: str) -> None:
+    try:
+        found = ip_address(text)
+    except ValueError:
+        expected = None
+    else:
+        mapped = found.version == 6 and (found.ipv4_mapped or found.scope_id)
+        fits = not (found.is_loopback or found.is_unspecified or found.is_link_local or found.is_multicast)
+        expected = found.packed if fits and not mapped else None
+    try:
+        assert unicast_address("field", text) == expected
+    except FieldError:
+        assert expected is None

@@ -123,7 +123,8 @@ def _change(resource: Resource, text: Raw) -> tuple[Change, str]:
     trigger = (metadata.annotations or {}).get(TRIGGER, "")
     model = models[0] if models else None
     assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode)
-    return Change(kind, object_name(metadata), model, None, trigger), metadata.resource_version or ""
+    key = model.name if isinstance(model, Service) else object_name(metadata)
+    return Change(kind, key, model, None, trigger), metadata.resource_version or ""
 
 
 def _identity(text: Raw) -> wire.Identity:
