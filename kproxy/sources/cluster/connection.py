@@ -1,0 +1,113 @@
+"""Requests to the API server: bytes, as they come.
+
+Credentials are read anew when the server does not know them any more (401) or TLS fails: then
+files have been rotated, or a plugin gives others. A connection whose other end is gone without a
+word is noticed by TCP (keepalive, and a limit for unacknowledged data), or by silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+from kproxy import __version__
+from kproxy.sources.cluster.credentials import Credentials, Endpoint
+
+HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "User-Agent": f"kproxy/{__version__}",
+}
+CONNECT_TIMEOUT = 10.0
+READ_BUFFER = 1 << 20
+"""Bytes that may wait to be read; a page of a list is about as long."""
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 45_000),
+)
+
+
+class Connection:
+    """A client of one API server; use it with `async with`."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._endpoint: Endpoint | None = None
+        self._loading = asyncio.Lock()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Connection:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket),
+            headers=HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=READ_BUFFER,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    @asynccontextmanager
+    async def get(
+        self, path: str, query: Mapping[str, str], silence: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a request, whatever its status; `silence` is how long it may send nothing (s).
+
+        Raises aiohttp.ClientError, OSError (TimeoutError among them) and CredentialsError.
+        """
+        used = await self._load(stale=None)
+        response = await self._request(used, path, query, silence)
+        if response.status == 401:
+            response.release()
+            response = await self._request(await self._load(stale=used), path, query, silence)
+        async with response:
+            yield response
+
+    async def _load(self, stale: Endpoint | None) -> Endpoint:
+        """Credentials that are not the stale ones; of several that find them stale, one reads them."""
+        async with self._loading:
+            if self._endpoint is None or self._endpoint is stale:
+                self._endpoint = await asyncio.to_thread(self._credentials.load)
+            return self._endpoint
+
+    async def _request(
+        self, endpoint: Endpoint, path: str, query: Mapping[str, str], silence: float
+    ) -> aiohttp.ClientResponse:
+        assert self._session is not None
+        async with self._loading:
+            authorization = await asyncio.to_thread(self._credentials.authorization)
+        try:
+            return await self._session.get(
+                endpoint.server + path,
+                params=query,
+                headers={"Authorization": authorization} if authorization else {},
+                ssl=endpoint.tls if endpoint.tls else True,
+                server_hostname=endpoint.server_name,
+                proxy=endpoint.proxy,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence),
+            )
+        except aiohttp.ClientSSLError:
+            if self._endpoint is endpoint:
+                self._endpoint = None
+            raise
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    for level, option, value in KEEPALIVE:
+        made.setsockopt(level, option, value)
+    return made

@@ -1,0 +1,133 @@
+"""A cluster source in a thread of its own, and what tests ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from kproxy.model import NamespacedName
+from kproxy.sources.cluster.credentials import Credentials
+from kproxy.sources.cluster.reflector import Pacing
+from kproxy.sources.cluster.source import ClusterSource
+from tests.apiserver import ApiServer
+from tests.apiserver.kubeconfig import User, write_kubeconfig
+from tests.unit.make import name
+
+Result = TypeVar("Result")
+QUICK = Pacing(page=2, silence=5.0, first=0.02, longest=0.1, healthy=0.05)
+"""As in earnest, but for those who wait."""
+
+
+def service(own_name: str = "web", /, port: int = 80, **rest: Any) -> dict[str, Any]:
+    """A Service as `ApiServer.create` takes it."""
+    metadata = {"name": own_name, "namespace": "default", **rest.pop("metadata", {})}
+    spec = {"clusterIP": "10.96.0.1", "ports": [{"port": port}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def slice_(
+    own_name: str = "web-1", of: str = "web", address: str = "10.0.0.1", **metadata: Any
+) -> dict[str, Any]:
+    """An EndpointSlice of one endpoint, likewise."""
+    labels = {"kubernetes.io/service-name": of, **metadata.pop("labels", {})}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": own_name, "namespace": "default", "labels": labels, **metadata},
+        "addressType": "IPv4",
+        "ports": [{"port": 8080}],
+        "endpoints": [{"addresses": [address]}],
+    }
+
+
+class Follower:
+    """Follows `api` as node n1. `with` waits until it is synced, unless `sync` is false."""
+
+    def __init__(
+        self,
+        api: ApiServer,
+        folder: Path,
+        pacing: Pacing = QUICK,
+        *,
+        user: User | None = None,
+        credentials: Credentials | None = None,
+        sync: bool = True,
+        **cluster: Any,
+    ) -> None:
+        if credentials is None:
+            config = write_kubeconfig(
+                folder / "kubeconfig", cluster.pop("url", api.url), user or {}, **cluster
+            )
+            credentials = Credentials(config)
+        self.source = ClusterSource(credentials, "n1", pacing)
+        self.woken = threading.Event()
+        self._sync = sync
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Follower:
+        self._thread.start()
+        if self._sync:
+            self.wait(lambda: self.source.synced)
+            self.source.take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+
+    def _follow(self) -> None:
+        async def follow() -> None:
+            self._task = asyncio.ensure_future(self.source.run(self.woken.set))
+            await asyncio.wait((self._task,))
+            if not self._task.cancelled():
+                self._task.result()
+
+        self._loop.run_until_complete(follow())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def wait(self, condition: Callable[[], Result], seconds: float = 5) -> Result:
+        """Until `condition()` is true; gives it."""
+        deadline = time.monotonic() + seconds
+        while not (result := condition()):
+            assert self._thread.is_alive(), "the source has ended"
+            assert time.monotonic() < deadline, f"not within {seconds} s; {self.source.problems()}"
+            time.sleep(0.002)
+        return result
+
+    def touched(self, *names: str) -> None:
+        """Wait until these services have been touched, and no others have."""
+        wanted, found = set(map(name, names)), set[NamespacedName]()
+
+        def complete() -> bool:
+            found.update(self.source.take())
+            return wanted <= found
+
+        self.wait(complete)
+        assert found == wanted
+
+    def names(self) -> list[str]:
+        """The services that there are."""
+        return sorted(own.name for own in self.source.services())
+
+    def sees(self, *names: str) -> None:
+        """Wait until there are these services and no others."""
+        self.wait(lambda: self.names() == sorted(names))
+
+    def port(self, own: str = "web") -> int:
+        """The port of a service, 0 if it is not there."""
+        found = self.source.service(name(own))
+        return found.ports[0].port if found else 0
+
+    def messages(self) -> list[str]:
+        """What is wrong now."""
+        return [str(problem) for problem in self.source.problems()]

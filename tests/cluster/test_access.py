@@ -1,0 +1,239 @@
+"""Where the server is and who we are to it: kubeconfigs, pods, proxies, and credentials that change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kproxy.sources.cluster.credentials import Credentials
+from tests.apiserver import ApiServer
+from tests.apiserver.access import Denial
+from tests.apiserver.certificates import Authority
+from tests.apiserver.kubeconfig import (
+    User,
+    client_certificate,
+    exec_plugin,
+    token,
+    token_file,
+    write_in_cluster,
+)
+from tests.cluster.follower import Follower, service
+from tests.cluster.proxy import Proxy
+
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in PROXY_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture
+def secure(authority: Authority) -> Iterator[ApiServer]:
+    """With TLS; the token `first` is known."""
+    with ApiServer(tls=authority, tokens=["first"]) as server:
+        server.create(service("web"))
+        yield server
+
+
+def reconnect(api: ApiServer) -> None:
+    """End all connections, so that requests are made anew."""
+    api.wait(lambda: len(api.watches.of()) == 3)
+    api.stop()
+    api.resume()
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_token_and_an_authority(
+    secure: ApiServer, tmp_path: Path, authority: Authority, inline: bool
+) -> None:
+    with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, inline=inline) as follower:
+        follower.sees("web")
+        assert {seen.authorization for seen in secure.requests()} == {"Bearer first"}
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_client_certificate(secure: ApiServer, tmp_path: Path, authority: Authority, inline: bool) -> None:
+    user = client_certificate(authority.client("kproxy"), inline=inline)
+    with Follower(secure, tmp_path, user=user, ca=authority.certificate) as follower:
+        follower.sees("web")
+
+
+def test_a_server_of_another_authority_is_not_trusted_unless_told_so(
+    secure: ApiServer, tmp_path: Path
+) -> None:
+    other = Authority(tmp_path / "other", "other-ca")
+    with Follower(secure, tmp_path, user=token("first"), ca=other.certificate, sync=False) as follower:
+        follower.wait(lambda: "certificate verify failed" in " ".join(follower.messages()))
+        assert not follower.source.synced
+    with Follower(secure, tmp_path, user=token("first"), insecure=True) as follower:
+        follower.sees("web")
+
+
+def test_the_name_in_the_certificate_may_be_another(
+    secure: ApiServer, tmp_path: Path, authority: Authority
+) -> None:
+    url = secure.url.replace("127.0.0.1", "127.0.0.2")
+    secure.stop()
+    secure.host = "0.0.0.0"
+    secure.resume()
+    arguments: dict[str, Any] = {"user": token("first"), "ca": authority.certificate, "url": url}
+    with Follower(secure, tmp_path, sync=False, **arguments) as follower:
+        follower.wait(lambda: "certificate is not valid for" in " ".join(follower.messages()))
+    with Follower(secure, tmp_path, server_name="kubernetes.default.svc", **arguments) as follower:
+        follower.sees("web")
+
+
+def test_a_token_file_that_changes(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    with Follower(secure, tmp_path, user=token_file(file), ca=authority.certificate) as follower:
+        file.write_text("second\n")
+        secure.access.rotate("second")
+        reconnect(secure)
+        secure.create(service("new"))
+        follower.touched("new")
+        assert secure.requests()[-1].authorization == "Bearer second"
+
+
+def test_a_pod_whose_token_is_rotated(
+    secure: ApiServer, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = tmp_path / "serviceaccount"
+    environment = write_in_cluster(account, authority.certificate, "first", secure.host, secure.port)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    with Follower(secure, tmp_path, credentials=Credentials(None, account)) as follower:
+        follower.sees("web")
+        (account / "token").write_text("second")
+        secure.access.rotate("second")
+        reconnect(secure)
+        secure.create(service("new"))
+        follower.touched("new")
+
+
+@pytest.mark.parametrize("expires", [None, datetime.now(UTC) + timedelta(days=1)])
+def test_a_plugin_is_asked_again_when_the_server_knows_its_token_no_more(
+    secure: ApiServer, tmp_path: Path, authority: Authority, expires: datetime | None
+) -> None:
+    user = exec_plugin(tmp_path, "first", expires=rfc3339(expires) if expires else None)
+    with Follower(secure, tmp_path, user=user, ca=authority.certificate) as follower:
+        assert calls(tmp_path) == 1
+        (tmp_path / "token").write_text("second")
+        secure.access.rotate("second")
+        reconnect(secure)
+        secure.create(service("new"))
+        follower.touched("new")
+        assert calls(tmp_path) == 2
+
+
+def test_a_plugin_is_asked_again_when_its_token_expires(
+    secure: ApiServer, tmp_path: Path, authority: Authority
+) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=2)  # which the library takes for now
+    user = exec_plugin(tmp_path, "first", expires=rfc3339(soon))
+    with Follower(secure, tmp_path, user=user, ca=authority.certificate):
+        assert calls(tmp_path) > 1
+        assert {seen.authorization for seen in secure.requests()} == {"Bearer first"}
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def calls(folder: Path) -> int:
+    return len((folder / "calls").read_text().splitlines())
+
+
+def test_credentials_that_nobody_knows_are_a_problem_until_they_are_known(
+    secure: ApiServer, tmp_path: Path, authority: Authority
+) -> None:
+    secure.access.rotate("other")
+    with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, sync=False) as follower:
+        follower.wait(lambda: len(follower.messages()) == 3)
+        assert follower.messages()[0] == "cluster: cannot follow Services: 401 Unauthorized: Unauthorized"
+        secure.access.rotate("first")
+        follower.wait(lambda: follower.source.synced)
+        follower.wait(lambda: follower.messages() == [])
+
+
+def test_what_is_forbidden_is_a_problem_until_it_is_allowed(
+    secure: ApiServer, tmp_path: Path, authority: Authority
+) -> None:
+    secure.access.denied.add(Denial("list", "endpointslices"))
+    with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, sync=False) as follower:
+        follower.wait(follower.messages)
+        assert "403 Forbidden: endpointslices is forbidden: User" in follower.messages()[0]
+        assert not follower.source.synced
+        secure.access.denied.clear()
+        follower.wait(lambda: follower.source.synced)
+
+
+def test_files_that_are_not_there_yet_are_waited_for(
+    secure: ApiServer, tmp_path: Path, authority: Authority
+) -> None:
+    config = tmp_path / "kubeconfig"
+    follower = Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, sync=False)
+    later = config.rename(tmp_path / "later")
+    with follower:
+        follower.wait(lambda: len(follower.messages()) == 3)
+        assert str(config) in follower.messages()[0]
+        later.rename(config)
+        follower.wait(lambda: follower.source.synced)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "clusters: 5", "\tno: yaml", "current-context: x"])
+def test_a_kubeconfig_that_is_none_is_a_problem(secure: ApiServer, tmp_path: Path, content: str) -> None:
+    config = tmp_path / "config"
+    config.write_text(content)
+    with Follower(secure, tmp_path, credentials=Credentials(config), sync=False) as follower:
+        follower.wait(lambda: len(follower.messages()) == 3)
+        assert str(config) in follower.messages()[0]
+
+
+def test_a_proxy_that_the_kubeconfig_names(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
+    with Proxy() as proxy:
+        arguments: dict[str, Any] = {
+            "user": token("first"),
+            "ca": authority.certificate,
+            "proxy_url": proxy.url,
+        }
+        with Follower(secure, tmp_path, **arguments) as follower:
+            follower.sees("web")
+        assert set(proxy.asked) == {f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1"}
+
+
+@pytest.mark.parametrize(("variable", "used"), [("HTTPS_PROXY", True), ("NO_PROXY", False)])
+def test_a_proxy_that_the_environment_names(
+    secure: ApiServer,
+    tmp_path: Path,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    used: bool,
+) -> None:
+    with Proxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        if variable == "NO_PROXY":
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate) as follower:
+            follower.sees("web")
+        assert bool(proxy.asked) is used
+
+
+def test_a_proxy_of_another_kind_is_refused(secure: ApiServer, tmp_path: Path) -> None:
+    user: User = token("first")
+    with Follower(secure, tmp_path, user=user, proxy_url="socks5://127.0.0.1:1", sync=False) as follower:
+        follower.wait(follower.messages)
+        assert "socks5://127.0.0.1:1 is not one of HTTP" in follower.messages()[0]

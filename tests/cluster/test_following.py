@@ -1,0 +1,429 @@
+"""Lists and watches: what there is and what changes, and all that can disturb following them."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from kproxy.sources.cluster.reflector import Pacing
+from tests.apiserver import ApiServer
+from tests.apiserver.faults import Answer, Delay, Reset, Silence, Trickle
+from tests.apiserver.objects import node
+from tests.apiserver.status import expired
+from tests.cluster.follower import QUICK, Follower, service, slice_
+from tests.unit.make import name
+
+SERVICES, SLICES = "services", "endpointslices"
+
+
+def watching(api: ApiServer, *resources: str) -> None:
+    """Wait until these are watched."""
+    api.wait(lambda: all(api.watches.of(resource) for resource in resources or (SERVICES, SLICES, "nodes")))
+
+
+def lists(api: ApiServer, resource: str = SERVICES) -> int:
+    """How often it was listed from the beginning; looking how far the server is does not count."""
+    return sum(
+        "continue" not in seen.query and seen.query.get("limit") != "1"
+        for seen in api.requests(verb="list", resource=resource)
+    )
+
+
+def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -> None:
+    api.create(
+        service("web"), slice_("web-1"), node("n1", {"topology.kubernetes.io/zone": "here"}), node("n2")
+    )
+    with Follower(api, tmp_path, sync=False) as follower:
+        follower.wait(lambda: follower.source.synced)
+        assert follower.woken.is_set()
+        assert follower.source.take() == {name("web")}
+        assert [member.name for member in follower.source.slices(name("web"))] == ["web-1"]
+        assert follower.source.node is not None
+        assert follower.source.node.zone == "here"
+        follower.woken.clear()
+        watching(api)
+        api.create(service("api"), slice_("api-1", "api"))
+        follower.touched("api")
+        assert follower.woken.is_set()
+        api.update(service("api", 81))
+        follower.touched("api")
+        assert follower.port("api") == 81
+        api.delete(service("api"))
+        follower.touched("api")
+        follower.sees("web")
+        api.update(node("n1", {"topology.kubernetes.io/zone": "there"}))
+        follower.wait(lambda: follower.source.node_changed)
+        assert follower.messages() == []
+
+
+def test_only_what_is_proxied_here_is_asked_for(api: ApiServer, tmp_path: Path) -> None:
+    elsewhere = {"service.kubernetes.io/service-proxy-name": "other"}
+    api.create(service("web"), service("theirs", metadata={"labels": elsewhere}))
+    api.create(slice_("web-1"), slice_("head-1", "head", labels={"service.kubernetes.io/headless": ""}))
+    with Follower(api, tmp_path) as follower:
+        follower.sees("web")
+        assert list(follower.source.all_slices()) == [name("web")]
+        watching(api)
+        api.update(service("web", metadata={"labels": elsewhere}))  # it leaves the selector
+        follower.touched("web")
+        follower.sees()
+
+
+def test_nothing_is_given_away_before_everything_was_listed(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"), slice_())
+    fault = api.faults.add(Answer(503), verb="list", resource=SLICES, times=None)
+    with Follower(api, tmp_path, sync=False) as follower:
+        follower.wait(lambda: follower.names() == ["web"])
+        watching(api, SERVICES)
+        assert not follower.source.synced
+        assert follower.source.take() == set()
+        assert not follower.woken.is_set()
+        assert follower.wait(follower.messages) == [
+            "cluster: cannot follow EndpointSlices: 503 ServiceUnavailable: injected by the test"
+        ]
+        api.faults.remove(fault)
+        follower.wait(lambda: follower.source.synced)
+        assert follower.source.take() == {name("web")}
+        assert follower.messages() == []
+
+
+def test_a_long_list_comes_in_pages(api: ApiServer, tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(7)]
+    api.create(*map(service, names))
+    with Follower(api, tmp_path) as follower:
+        follower.sees(*names)
+        pages = api.requests(verb="list", resource=SERVICES)
+        assert [page.query.get("limit") for page in pages] == ["2"] * 4
+        assert ["continue" in page.query for page in pages] == [False, True, True, True]
+
+
+def test_a_list_that_outlives_its_history_is_begun_again_in_one_piece(api: ApiServer, tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(5)]
+    api.create(*map(service, names))
+    delay = api.faults.add(Delay(0.2), verb="list", resource=SERVICES, times=2)
+    with Follower(api, tmp_path, sync=False) as follower:
+        api.wait(lambda: len(api.requests(verb="list", resource=SERVICES)) == 2)
+        api.delete(service("s0"))
+        api.store.compact()
+        follower.wait(lambda: follower.source.synced)
+        follower.sees(*names[1:])
+        limits = [seen.query.get("limit") for seen in api.requests(verb="list", resource=SERVICES)]
+        assert limits == ["2", "2", None]
+    assert delay.times == 0
+
+
+@pytest.mark.parametrize("as_status", [False, True])
+def test_a_watch_from_a_forgotten_version_is_a_new_list(
+    api: ApiServer, tmp_path: Path, as_status: bool
+) -> None:
+    api.expired_as_status = as_status
+    api.create(service("web"), service("gone"), slice_())
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.stop()
+        api.delete(service("gone"))
+        api.create(service("new"))
+        api.store.compact()
+        api.resume()
+        follower.touched("gone", "new")
+        follower.sees("web", "new")
+        assert lists(api) == 2
+        watching(api)
+        follower.wait(lambda: follower.messages() == [])
+
+
+def test_a_watch_that_expires_while_it_is_open_is_a_new_list(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.watches.expire(SERVICES)
+        api.wait(lambda: lists(api) == 2)
+        watching(api)
+        api.create(service("new"))
+        follower.touched("new")
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_a_watch_that_ends_goes_on_where_it_was(api: ApiServer, tmp_path: Path, how: str) -> None:
+    api.create(service("web"))
+    with Follower(api, tmp_path) as follower:
+        for port in range(81, 84):
+            watching(api)
+            number = len(api.requests(verb="watch", resource=SERVICES))
+            getattr(api.watches, how)()
+            api.update(service("web", port))
+            follower.wait(lambda port=port: follower.port() == port)  # type: ignore[misc]
+            assert len(api.requests(verb="watch", resource=SERVICES)) > number
+        assert lists(api) == 1
+
+
+@pytest.mark.parametrize("after", [0, 100, 1000])
+def test_a_list_that_is_torn_off_is_begun_again(api: ApiServer, tmp_path: Path, after: int) -> None:
+    api.create(*(service(f"s{number}") for number in range(5)))
+    api.faults.add(Reset(after), verb="list", resource=SERVICES, times=2)
+    with Follower(api, tmp_path) as follower:
+        assert len(follower.names()) == 5
+
+
+def test_a_connection_that_is_half_open_is_given_up(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    with Follower(api, tmp_path, QUICK._replace(silence=0.2)) as follower:
+        watching(api)
+        api.watches.hold()
+        api.update(service("web", 81))
+        follower.touched("web")
+        assert follower.port() == 81
+        assert lists(api) == 1
+
+
+def test_bookmarks_keep_a_silent_watch_alive(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"), node("n2"))
+    api.bookmark_every = 0.05
+    with Follower(api, tmp_path, QUICK._replace(silence=0.3)) as follower:
+        watching(api)
+        for beat in range(12):
+            api.update(node("n2", {"beat": str(beat)}))  # a bookmark says what version it is elsewhere
+            time.sleep(0.05)
+        assert len(api.requests(verb="watch")) == 3
+        assert follower.source.silent_for() < 0.3
+
+
+def test_without_bookmarks_a_silent_watch_is_opened_again_and_loses_nothing(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    api.bookmarks = False
+    api.create(service("web"))
+    with Follower(api, tmp_path, QUICK._replace(silence=0.1)) as follower:
+        api.wait(lambda: len(api.requests(verb="watch", resource=SERVICES)) >= 3)
+        api.update(service("web", 81))
+        follower.touched("web")
+        assert lists(api) == 1
+
+
+def test_a_bookmark_moves_the_version_to_resume_from(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.create(slice_("other-1", "other"))  # the revision goes on without the services
+        follower.touched("other")
+        api.watches.bookmark(SERVICES)
+        time.sleep(0.05)
+        api.store.compact()
+        api.watches.reset(SERVICES)
+        api.wait(lambda: len(api.requests(verb="watch", resource=SERVICES)) == 2)
+        assert api.requests(verb="watch", resource=SERVICES)[1].query["resourceVersion"] == str(
+            api.store.revision
+        )
+        watching(api, SERVICES)
+        assert lists(api) == 1
+
+
+def test_a_server_that_is_away_is_waited_for(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"), slice_())
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.stop()
+        follower.wait(lambda: len(follower.messages()) == 3)
+        assert follower.messages()[0].startswith("cluster: cannot follow Services: ")
+        assert follower.names() == ["web"]
+        assert follower.source.take() == set()
+        api.create(service("new"))
+        api.resume()
+        follower.touched("new")
+        follower.wait(lambda: follower.messages() == [])
+        assert lists(api) == 1
+
+
+def test_a_server_that_starts_anew_without_history(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"), service("gone"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.stop()
+        api.delete(service("gone"))
+        api.restart()
+        follower.touched("gone")
+        follower.sees("web")
+
+
+def test_a_server_whose_versions_go_backwards(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    backup = api.store.backup()
+    api.create(service("lost"))
+    api.update(service("web", 81))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.restore(backup)
+        follower.touched("web", "lost")
+        follower.sees("web")
+        assert follower.port() == 80
+        watching(api)
+        api.create(service("new"))
+        follower.touched("new")
+
+
+def test_an_event_of_an_older_version_is_not_believed(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    api.create(service("other"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.update(service("other", 81))
+        follower.touched("other")
+        api.watches.repeat(SERVICES, "default/web")
+        api.wait(lambda: lists(api) == 2)
+        watching(api)
+        assert follower.source.take() == set()
+
+
+def test_an_event_that_comes_twice_is_one(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.update(service("web", 81))
+        follower.touched("web")
+        api.watches.repeat(SERVICES, "default/web")
+        api.create(service("new"))
+        follower.touched("new")
+        assert lists(api) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<html>\n",
+        b'{"type":"ADDED","object":{"metadata":{"na\n',
+        b'{"type":"WHAT","object":{}}\n',
+        b"\xff\n",
+    ],
+)
+def test_garbage_in_a_watch_is_left_behind(api: ApiServer, tmp_path: Path, data: bytes) -> None:
+    api.create(service("web"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        with api.burst():
+            api.update(service("web", 81))
+            api.watches.inject(data, SERVICES)
+            api.update(service("web", 82))
+        follower.wait(lambda: follower.port() == 82)
+        assert (lists(api), len(api.requests(verb="watch", resource=SERVICES))) == (1, 2)
+
+
+def test_a_line_that_is_cut_off_at_the_end_is_seen_whole_later(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.watches.inject(b'{"type":"MODIFIED","object":{"meta', SERVICES)
+        api.watches.end(SERVICES)
+        api.update(service("web", 81))
+        follower.touched("web")
+        assert lists(api) == 1
+
+
+def test_a_watch_in_little_pieces(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    api.faults.add(Trickle(7, 0.0005), verb="watch", resource=SERVICES)
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.update(service("web", 81))
+        follower.touched("web")
+
+
+def test_an_error_in_a_watch_that_is_not_410(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"))
+    error = expired("etcd is busy")
+    error.status.update(code=500, reason="InternalError")
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.watches.error(error, SERVICES)
+        api.update(service("web", 81))
+        follower.touched("web")
+        assert lists(api) == 1
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_an_answer_that_says_too_many_requests_is_heeded(api: ApiServer, tmp_path: Path, verb: str) -> None:
+    api.create(service("web"))
+    api.faults.add(Answer(429, retry_after=1), verb=verb, resource=SERVICES)
+    with Follower(api, tmp_path, sync=False) as follower:
+        follower.wait(lambda: follower.messages())
+        assert follower.messages()[0].startswith("cluster: cannot follow Services: 429 TooManyRequests")
+        watching(api, SERVICES)
+        first, second = api.requests(verb=verb, resource=SERVICES)[:2]
+        assert 1 <= second.time - first.time < 1.5
+
+
+@pytest.mark.parametrize("answer", [Answer(500), Answer(502, text="<html>bad gateway</html>"), Silence()])
+@pytest.mark.parametrize("verb", ["list", "watch"])
+def test_an_answer_that_is_none(api: ApiServer, tmp_path: Path, verb: str, answer: Answer | Silence) -> None:
+    api.create(service("web"))
+    api.faults.add(answer, verb=verb, resource=SERVICES, times=2)
+    with Follower(api, tmp_path, QUICK._replace(silence=0.1)) as follower:
+        watching(api, SERVICES)
+        follower.sees("web")
+
+
+def test_attempts_become_rare(api: ApiServer, tmp_path: Path) -> None:
+    pacing = Pacing(first=0.02, longest=0.16, healthy=1)
+    api.faults.add(Answer(500), verb="list", resource=SERVICES, times=None)
+    with Follower(api, tmp_path, pacing, sync=False) as follower:
+        follower.wait(lambda: len(api.requests(verb="list", resource=SERVICES)) >= 8)
+        times = [seen.time for seen in api.requests(verb="list", resource=SERVICES)]
+        pauses = [after - before for before, after in pairwise(times)]
+        for pause, least in zip(pauses, (0, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16), strict=False):
+            assert least <= pause < 2 * least + 0.15
+
+
+def test_watches_that_end_at_once_are_not_opened_in_a_frenzy(api: ApiServer, tmp_path: Path) -> None:
+    pacing = Pacing(first=0.05, longest=0.2, healthy=1)
+    api.create(service("web"))
+    api.faults.add(Reset(), verb="watch", resource=SERVICES, times=None)
+    with Follower(api, tmp_path, pacing):
+        time.sleep(0.5)
+        assert len(api.requests(verb="watch", resource=SERVICES)) <= 12
+
+
+def test_an_object_that_cannot_be_decoded_and_its_repair(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"), service("api"))
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.update(service("web", 0))
+        api.update(service("api", 81))
+        follower.wait(lambda: follower.port("api") == 81)
+        assert follower.port("web") == 80
+        assert follower.messages() == [
+            "cluster: Service default/web: spec.ports[0].port: 0 is not a port (1-65535)"
+        ]
+        assert not follower.source.in_doubt(name("web"))
+        api.update(service("web", 82))
+        follower.wait(lambda: follower.port("web") == 82)
+        assert follower.messages() == []
+
+
+def test_an_object_that_could_never_be_decoded_is_in_doubt(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web", 0), service("api"), slice_("api-1", "api", "nonsense"))
+    with Follower(api, tmp_path) as follower:
+        follower.sees("api")
+        assert follower.source.in_doubt(name("web"))
+        assert follower.source.in_doubt(name("api"))
+        watching(api)
+        api.update(slice_("api-1", "api", "10.0.0.1"))
+        api.delete(service("web", 0))
+        follower.touched("api", "web")
+        assert not follower.source.in_doubt(name("web"))
+        assert not follower.source.in_doubt(name("api"))
+
+
+def test_triggers_are_told_of_changes_and_not_of_the_first_list(api: ApiServer, tmp_path: Path) -> None:
+    def triggered(address: str, when: str) -> dict[str, object]:
+        annotations = {"endpoints.kubernetes.io/last-change-trigger-time": when}
+        return slice_("web-1", "web", address, annotations=annotations)
+
+    api.create(service("web"), triggered("10.0.0.1", "2026-11-22T10:00:00Z"))
+    with Follower(api, tmp_path) as follower:
+        assert follower.source.take_triggers() == {}
+        watching(api)
+        api.update(triggered("10.0.0.2", "2026-11-22T10:00:05Z"))
+        follower.touched("web")
+        assert follower.source.take_triggers() == {name("web"): ["2026-11-22T10:00:05Z"]}
