@@ -191,10 +191,13 @@ def test_a_server_without_watch_list(api: ApiServer, client: Client) -> None:
 
 
 def test_a_watch_from_the_future_is_silent_until_then(api: ApiServer, client: Client) -> None:
+    api.bookmark_every = 0.02
     revision = api.store.revision
-    with client.watch(SERVICES, str(revision + 2)) as events:
+    with client.watch(SERVICES, str(revision + 2), **BOOKMARKS) as events:
         api.wait(lambda: api.watches.of("services"))
-        api.create(service("a"), service("b"), service("c"))
+        time.sleep(0.1)
+        with api.burst():
+            api.create(service("a"), service("b"), service("c"))
         assert summary(next(events)) == ("ADDED", "c", revision + 3)
 
 
