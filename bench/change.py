@@ -52,11 +52,11 @@ def main() -> None:
     options.add_dataplane(parser)
     arguments = parser.parse_args()
     decoded = options.read_input(arguments)
-    node = options.node(arguments, decoded.state)
+    node = options.node(arguments, decoded.state.nodes)
     outcome = resolve(decoded, NOTHING, options.ranges(arguments), node)
     slices = [slice_ for found in decoded.state.slices.values() for slice_ in found]
     with Netlink() as netlink:
-        dataplane = Dataplane(netlink, Family.IPV4, options.dataplane_options(arguments, decoded.state))
+        dataplane = Dataplane(netlink, Family.IPV4, options.dataplane_options(arguments, decoded.state.nodes))
         dataplane.reconcile(compile_frontends(outcome.frontends, Family.IPV4))
 
         def milliseconds(service: NamespacedName, slice_: EndpointSlice) -> float:

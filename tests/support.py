@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,6 +134,74 @@ class Kproxy:
                 return netlink.generation()
 
         return self.node.inside(ask)
+
+
+class Running:
+    """`kproxy run --manifests` on a node, as a context manager, and the folder that it follows."""
+
+    def __init__(
+        self, node: Handle, folder: Path, flags: Sequence[str] = (), cluster_cidr: bool = True
+    ) -> None:
+        self.kproxy = Kproxy(node, folder / "state", cluster_cidr)
+        self.manifests = folder / "manifests"
+        self.manifests.mkdir(exist_ok=True)
+        self.log = folder / "log"
+        self.flags = flags
+
+    def __enter__(self) -> Running:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def start(self) -> None:
+        """Start it; returns when it has programmed what there is."""
+        command = [sys.executable, "-m", "kproxy", "run", "--manifests", str(self.manifests)]
+        state = ["--state-dir", str(self.kproxy.state)]
+        with self.log.open("a") as log:
+            begun = self.log.stat().st_size
+            self.process = self.kproxy.node.popen(
+                [*command, *state, *self.kproxy.flags, *self.flags], stderr=log, stdout=log
+            )
+
+        def runs() -> bool:
+            assert self.process.poll() is None, self.said()
+            return "kproxy runs" in self.log.read_text()[begun:]
+
+        eventually(runs, self.said)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it; its exit status."""
+        self.process.send_signal(number)
+        return int(self.process.wait(30))
+
+    def write(self, name: str, *manifests: Manifest) -> None:
+        """Put a file into the folder, or another one in its place, all at once."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+        (self.manifests / f".{name}").write_text(text)
+        (self.manifests / f".{name}").rename(self.manifests / f"{name}.json")
+
+    def said(self) -> str:
+        """What it logged."""
+        return self.log.read_text()
+
+    def view(self, *arguments: str) -> str:
+        """What another command shows of it."""
+        command = [sys.executable, "-m", "kproxy", *arguments, "--state-dir", str(self.kproxy.state)]
+        done = self.kproxy.node.run(command, capture_output=True)
+        return str(done.stdout + done.stderr)
+
+
+def eventually(
+    holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = 20.0
+) -> None:
+    """Wait until it is so; AssertionError if it takes too long."""
+    end = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < end, explain()
+        time.sleep(0.02)
 
 
 Change = Literal["+", "-", "~", "!"]

@@ -8,7 +8,7 @@ import os
 import sys
 
 import kproxy
-from kproxy.cli import cleanup, compile_, describe, env, get, sync
+from kproxy.cli import cleanup, compile_, describe, env, get, run, sync
 from kproxy.cli.parser import Parser
 from kproxy.kernel.netlink import NetlinkError
 from kproxy.problems import KproxyError, UsageError
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kproxy {kproxy.__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for verb in (sync, compile_, get, describe, env, cleanup):
+    for verb in (sync, run, compile_, get, describe, env, cleanup):
         verb.add_parser(verbs)
     return parser
 

@@ -58,7 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     given = options.snapshot(arguments)
     options.print_problems(given.problems)
     stateless = arguments.nft_version < IPV6_AFFINITY
-    chosen = options.dataplane_options(arguments, given.state)._replace(stateless_ipv6_affinity=stateless)
+    chosen = options.dataplane_options(arguments, given.state.nodes)._replace(
+        stateless_ipv6_affinity=stateless
+    )
     print(f"# Written by `kproxy compile` for nft {dotted(arguments.nft_version)} and later.")
     if stateless:
         print(f"# nft before {dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kproxy.compile.skeleton import Options
 from kproxy.decode import Decoded, decode
-from kproxy.kernel.host import all_addresses, host_name, primary_addresses
-from kproxy.model import Address, ClusterState, Network, Node, family_of, network_family, parse_address
+from kproxy.kernel.host import HostAddresses, host_name
+from kproxy.model import Address, ClusterNode, Network, Node, family_of, network_family, parse_address
 from kproxy.problems import Problem, UsageError
 from kproxy.resolve.frontends import merged
 from kproxy.sources.files import read_documents
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
 DEFAULT_STATE_DIR = Path("/var/lib/kproxy")
+SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 INTERFACE = re.compile(r"[\w.:@-]{1,15}")
 
 
@@ -82,6 +83,16 @@ def port_range(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def seconds(text: str) -> float:
+    """A duration as Go writes it (`1m30s`, `500ms`), or plain seconds."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[hms])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: 30s, 1m30s, 500ms, or seconds")
+    return sum(float(number) * SECONDS[unit] for number, unit in parts)
+
+
 def add_view(parser: argparse.ArgumentParser) -> None:
     """What `snapshot` reads."""
     add_input(parser, required=False)
@@ -101,6 +112,11 @@ def add_input(parser: argparse.ArgumentParser, required: bool = True) -> None:
         help="file or folder of YAML or JSON manifests, - for standard input; may be given several "
         f"times{default}",
     )
+    add_control_plane(group)
+
+
+def add_control_plane(group: argparse._ArgumentGroup) -> None:
+    """What is kept, and what `ranges` reads."""
     group.add_argument(
         "--state-dir",
         metavar="DIR",
@@ -202,22 +218,24 @@ def add_probes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def node(arguments: argparse.Namespace, state: ClusterState) -> Node:
+def node(
+    arguments: argparse.Namespace, nodes: Mapping[str, ClusterNode], host: HostAddresses | None = None
+) -> Node:
     """The node that the flags, this host and a Node object of its name describe."""
-    name = arguments.node_name or host_name()
-    primary = arguments.node_ip if arguments.node_ip is not None else primary_addresses()
+    name, host = arguments.node_name or host_name(), host or HostAddresses()
+    primary = arguments.node_ip if arguments.node_ip is not None else host.primary()
     shown = primary
     if arguments.nodeport_addresses is not None:
         ranges = arguments.nodeport_addresses
-        shown = tuple(sorted({a for a in (*primary, *all_addresses()) if _is_in(a, ranges)}))
-    return Node(name, shown, primary, state.nodes[name].zone if name in state.nodes else "")
+        shown = tuple(sorted({a for a in (*primary, *host.all()) if _is_in(a, ranges)}))
+    return Node(name, shown, primary, nodes[name].zone if name in nodes else "")
 
 
 def _is_in(address: Address, ranges: tuple[Network, ...]) -> bool:
     return any(network_family(n) is family_of(address) and ip_address(address) in n for n in ranges)
 
 
-def dataplane_options(arguments: argparse.Namespace, state: ClusterState) -> Options:
+def dataplane_options(arguments: argparse.Namespace, nodes: Mapping[str, ClusterNode]) -> Options:
     """What the rules depend on."""
     mode, name = arguments.detect_local_mode, arguments.node_name or host_name()
     cidrs: tuple[Network, ...] = ()
@@ -225,9 +243,9 @@ def dataplane_options(arguments: argparse.Namespace, state: ClusterState) -> Opt
     if mode == "ClusterCIDR":
         cidrs = arguments.cluster_cidr
     elif mode == "NodeCIDR":
-        if name not in state.nodes or not state.nodes[name].pod_cidrs:
+        if name not in nodes or not nodes[name].pod_cidrs:
             raise UsageError(f"--detect-local-mode {mode} needs a Node {name} with podCIDRs in the input.")
-        cidrs = state.nodes[name].pod_cidrs
+        cidrs = nodes[name].pod_cidrs
     elif mode == "BridgeInterface":
         interface = _required(arguments.pod_bridge_interface, mode, "--pod-bridge-interface")
     else:
@@ -271,7 +289,7 @@ def snapshot(arguments: argparse.Namespace) -> Snapshot:
         return fetch(arguments.state_dir)
     decoded = read_input(arguments)
     held = Store(arguments.state_dir).load()
-    own = node(arguments, decoded.state)
+    own = node(arguments, decoded.state.nodes)
     outcome = resolve(decoded, held, ranges(arguments), own)
     return Snapshot(decoded.state, outcome.services, outcome.frontends, outcome.problems, own)
 

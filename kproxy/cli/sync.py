@@ -44,9 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(arguments.state_dir)
     with store.lock("sync"):  # around reading, too: of two syncs, the one that read last is to win
         decoded = options.read_input(arguments)
-        chosen = options.dataplane_options(arguments, decoded.state)
+        chosen = options.dataplane_options(arguments, decoded.state.nodes)
         held = store.load()
-        node = options.node(arguments, decoded.state)
+        node = options.node(arguments, decoded.state.nodes)
         outcome = resolve(decoded, held, options.ranges(arguments), node)
         options.print_problems(outcome.problems)
         store.save(held, outcome.allocations)

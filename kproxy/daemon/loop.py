@@ -11,19 +11,18 @@ period, whenever the node's own addresses are others, and when somebody else cha
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
+from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import Backoff
 from kproxy.daemon.tables import Round, Tables
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
-from kproxy.problems import KproxyError
+from kproxy.problems import KproxyError, Problem
 from kproxy.resolve.frontends import claim
 
-logger = logging.getLogger(__name__)
 EVERYTHING = frozenset(Family)
 
 
@@ -37,7 +36,7 @@ class Source(Protocol):
     async def run(self, wake: Callable[[], None]) -> None:
         """Follow what changes, and `wake` the loop when something did; never returns."""
 
-    def take(self) -> Iterable[NamespacedName]:
+    async def take(self) -> Collection[NamespacedName]:
         """The services that changed since the last call; KproxyError: to be tried again later."""
 
     def names(self) -> Iterable[NamespacedName]:
@@ -55,35 +54,50 @@ class Source(Protocol):
     def kept(self, name: NamespacedName) -> bool:
         """Whether nothing may be removed of it, since part of it could not be read."""
 
+    def problems(self) -> list[Problem]:
+        """What is wrong with what was read."""
+
 
 class Progress(NamedTuple):
     """What a round came to, for those who look on."""
 
     round: Round
     seconds: float
-    """How long it took, reading included."""
+    """How long it took, once it was known what had changed."""
     services: int
     """How many of them were looked at."""
 
 
+class Periods(NamedTuple):
+    """How often, in seconds."""
+
+    check: float
+    """From one comparison of whole tables to the next, at most."""
+    pause: float
+    """From one round to the next, at least."""
+
+
 class Loop:
-    """`run` until cancelled. `observers` are called in the loop's thread after each round."""
+    """`run` until cancelled."""
 
     def __init__(
         self,
         source: Source,
         tables: Tables,
-        sync_period: float,
-        min_sync_period: float = 0.0,
-        observers: Iterable[Callable[[Progress], None]] = (),
+        options: Callable[[], Options],
+        periods: Periods,
     ) -> None:
+        """`options` is asked before each round; KproxyError: they are not known yet."""
         self.source = source
         self.tables = tables
-        self.problem = ""
-        """Why what changed could not be taken in, "" if it could: a sentence."""
-        self._observers = list(observers)
-        self._sync_period = sync_period
-        self._min_sync_period = min_sync_period
+        self.observers: list[Callable[[Progress], None]] = []
+        """Called after each round, in the event loop."""
+        self.failed: list[Callable[[KproxyError], None]] = []
+        """Called when what changed could not be taken in."""
+        self.idle = asyncio.Lock()
+        """Held while a round is under way."""
+        self._options = options
+        self._periods = periods
         self._awake = asyncio.Event()
         self._suspect = EVERYTHING
         self._node: Node | None = None
@@ -99,39 +113,39 @@ class Loop:
         self._awake.set()
 
     async def run(self) -> None:
-        """Follow the source and program what it says; ends only by an error of the source or cancelled."""
+        """Program what the source says; never returns."""
         with ThreadPoolExecutor(1, "kernel") as thread:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.source.run(self.wake))
-                tasks.create_task(self._rounds(thread))
+            await self._rounds(thread)
 
     async def _rounds(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         checked = loop.time()
         while True:
-            await self._wait(checked + self._sync_period)
+            await self._wait(checked + self._periods.check)
             if not self.source.synced:
                 continue
             begun = loop.time()
-            if begun - checked >= self._sync_period:
+            if begun - checked >= self._periods.check:
                 self._suspect = EVERYTHING
             suspect, self._suspect = self._suspect, frozenset()
             try:
-                progress = await loop.run_in_executor(thread, self._round, suspect)
+                async with self.idle:
+                    names = await self.source.take()
+                    self.tables.set_options(self._options())
+                    progress = await loop.run_in_executor(thread, self._round, names, suspect)
             except KproxyError as error:
                 self._suspect |= suspect
                 self._node = None  # what was taken is lost: look at everything
                 self._backoff.failed(loop.time())
-                self.problem = str(error)
-                logger.error("%s", error)
+                for observer in self.failed:
+                    observer(error)
                 continue
             self._backoff.succeeded()
-            self.problem = ""
             if progress.round.checked:
                 checked = begun
-            for observer in self._observers:
-                observer(progress)
-            await asyncio.sleep(self._min_sync_period - (loop.time() - begun))
+            for watching in self.observers:
+                watching(progress)
+            await asyncio.sleep(self._periods.pause - (loop.time() - begun))
 
     async def _wait(self, check: float) -> None:
         """Until somebody wakes the loop, something is to be tried again, or a check is due."""
@@ -147,10 +161,9 @@ class Loop:
             pass
         self._awake.clear()
 
-    def _round(self, suspect: frozenset[Family]) -> Progress:
+    def _round(self, names: Collection[NamespacedName], suspect: frozenset[Family]) -> Progress:
         """In the kernel's thread."""
         begun = time.monotonic()
-        names: Iterable[NamespacedName] = self.source.take()
         node = self.source.node()
         if node != self._node:
             names = {*names, *self.source.names(), *self.tables.intent.names()}

@@ -11,17 +11,17 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from kproxy.compile.elements import SETS, Delta, Desired, merged
+from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import Backoff
 from kproxy.daemon.intent import Intent
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Interrupted
 from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName
 from kproxy.nft.plan import keep_nothing
-from kproxy.problems import KproxyError, TransactionError
+from kproxy.problems import KproxyError, Problem, TransactionError
 from kproxy.resolve.claims import Claim
 
 logger = logging.getLogger(__name__)
@@ -37,10 +37,22 @@ class Round(NamedTuple):
     """Whether the tables were read and compared as a whole."""
 
 
+class Table(Protocol):
+    """What is needed of a Dataplane; its docstrings say what it does."""
+
+    def set_options(self, options: Options) -> bool: ...
+
+    def reconcile(
+        self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing, /
+    ) -> Report: ...
+
+    def change(self, delta: Delta, /) -> Report: ...
+
+
 class Tables:
     """What is wanted, and the tables that are to hold it. For one thread at a time."""
 
-    def __init__(self, dataplanes: Mapping[Family, Dataplane], clock: Callable[[], float]) -> None:
+    def __init__(self, dataplanes: Mapping[Family, Table], clock: Callable[[], float]) -> None:
         self.intent = Intent()
         self._dataplanes = dataplanes
         self._clock = clock
@@ -48,6 +60,12 @@ class Tables:
         """Families whose table may differ from its copy: a change does not do."""
         self._backoff = {family: Backoff() for family in dataplanes}
         self._aside: dict[Family, dict[NamespacedName, Backoff]] = defaultdict(dict)
+
+    def set_options(self, options: Options) -> None:
+        """What the rules depend on, for the next round and all after it."""
+        for family, dataplane in self._dataplanes.items():
+            if dataplane.set_options(options):
+                self._unchecked.add(family)
 
     def apply(
         self,
@@ -87,9 +105,12 @@ class Tables:
         waiting += [b.due for aside in self._aside.values() for b in aside.values()]
         return min(waiting, default=None)
 
-    def aside(self) -> dict[Family, list[NamespacedName]]:
-        """The services that the kernel does not take."""
-        return {family: sorted(services) for family, services in self._aside.items() if services}
+    def problems(self) -> list[Problem]:
+        """Where several services want to be shown, and services that the kernel does not take."""
+        refused = {name for services in self._aside.values() for name in services}
+        message = "the kernel does not take it: what was programmed before stays"
+        found = [Problem("", f"Service {name}", "", message) for name in sorted(refused)]
+        return self.intent.problems() + found
 
     def _apply(
         self,

@@ -99,6 +99,13 @@ class Dataplane:
         self._absent = False
         """The kernel knows nothing of this family: there is no table, and nothing is done."""
 
+    def set_options(self, options: Options) -> bool:
+        """Take other options; whether they are others. Only a `reconcile` goes on from there."""
+        changed, self.options = options != self.options, options
+        if changed:
+            self._expected = {}
+        return changed
+
     # --- reading ---
 
     def _skeleton(self, wanted: Shapes) -> Skeleton:

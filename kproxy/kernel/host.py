@@ -45,6 +45,30 @@ def is_local(address: Address) -> bool:
     return True
 
 
+class HostAddresses:
+    """This host's addresses, asked of the kernel once, until they are forgotten."""
+
+    def __init__(self) -> None:
+        self._primary: tuple[Address, ...] | None = None
+        self._all: tuple[Address, ...] | None = None
+
+    def forget(self) -> None:
+        """They may be others now."""
+        self._primary = self._all = None
+
+    def primary(self) -> tuple[Address, ...]:
+        """As `primary_addresses`."""
+        if self._primary is None:
+            self._primary = primary_addresses()
+        return self._primary
+
+    def all(self) -> tuple[Address, ...]:
+        """As `all_addresses`."""
+        if self._all is None:
+            self._all = all_addresses()
+        return self._all
+
+
 def primary_addresses() -> tuple[Address, ...]:
     """One address per family: the default route's source, else the first global one."""
     from pyroute2 import IPRoute

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 QUIET, LONGEST = 0.05, 1.0
 """Seconds: without an event, a change is complete; at the latest it is reported after so long."""
-POLL = 2.0
-"""Seconds between looks at what cannot be watched."""
+POLL, SELDOM = 2.0, 60.0
+"""Seconds between looks at what cannot be watched, and at what can: a network's disk tells no events."""
 EVENTS = (
     Mask.CREATE | Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE
     | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ATTRIB | Mask.ONLYDIR
@@ -35,7 +35,7 @@ async def changes(paths: Iterable[str]) -> AsyncIterator[None]:
         with Inotify() as inotify:
             complete = _watch(inotify, wanted)
             yield  # with the watch in place: what changes from here on is an event
-            await _next(inotify, wanted, None if complete else POLL)
+            await _next(inotify, wanted, SELDOM if complete else POLL)
 
 
 def _watch(inotify: Inotify, paths: set[Path]) -> bool:
@@ -50,7 +50,7 @@ def _watch(inotify: Inotify, paths: set[Path]) -> bool:
     return complete
 
 
-async def _next(inotify: Inotify, paths: set[Path], patience: float | None) -> None:
+async def _next(inotify: Inotify, paths: set[Path], patience: float) -> None:
     """Wait for an event, `patience` seconds at most, and then until it is quiet."""
     clock = asyncio.get_running_loop().time
     with suppress(TimeoutError):

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -62,14 +62,14 @@ def _listen(path: Path) -> socket.socket:
 class _Server:
     """Sends what `snapshot` returns to each client."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot], patience: float) -> None:
+    def __init__(self, snapshot: Callable[[], Awaitable[Snapshot]], patience: float) -> None:
         self._snapshot = snapshot
         self._patience = patience
         self._clients: set[asyncio.Task[None] | None] = set()
         self._made: tuple[Snapshot, bytes] | None = None
 
-    def _message(self) -> bytes:
-        now = self._snapshot()
+    async def _message(self) -> bytes:
+        now = await self._snapshot()
         if self._made is None or self._made[0] is not now:
             self._made = now, encode(now)
         return self._made[1]
@@ -79,7 +79,7 @@ class _Server:
         self._clients.add(task := asyncio.current_task())
         try:
             async with asyncio.timeout(self._patience):
-                message = memoryview(self._message())
+                message = memoryview(await self._message())
                 for start in range(0, len(message), CHUNK):
                     writer.write(message[start : start + CHUNK])
                     await writer.drain()
@@ -102,11 +102,11 @@ class _Server:
 
 @asynccontextmanager
 async def serve(
-    directory: Path, snapshot: Callable[[], Snapshot], patience: float = PATIENCE
+    directory: Path, snapshot: Callable[[], Awaitable[Snapshot]], patience: float = PATIENCE
 ) -> AsyncIterator[None]:
     """Answer in `directory`, which exists, until the block ends; StateError if that cannot be.
 
-    `snapshot` is called in the event loop, once for each client; while clients wait for the same
+    `snapshot` is awaited in the event loop, once for each client; while clients wait for the same
     object, it is encoded once. Those that do not read are dropped after `patience` seconds.
     """
     try:

@@ -235,7 +235,7 @@ class Scenario(NamedTuple):
         outcome = resolve(decoded, NOTHING, options.ranges(arguments), proxy_node)
         assert outcome.problems == []
         desired = {f: compile_frontends(outcome.frontends, TABLE_FAMILY[f]) for f in FAMILIES}
-        return options.dataplane_options(arguments, decoded.state), desired
+        return options.dataplane_options(arguments, decoded.state.nodes), desired
 
     def simulator(self, node: str, family: Family) -> Simulator:
         """The table on a node."""

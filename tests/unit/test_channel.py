@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import cast
@@ -93,13 +93,20 @@ def snapshot(services: int = 0) -> Snapshot:
     )
 
 
+def soon(given: Callable[[], Snapshot]) -> Callable[[], Awaitable[Snapshot]]:
+    async def answer() -> Snapshot:
+        return given()
+
+    return answer
+
+
 def serving(
     folder: Path, given: Callable[[], Snapshot], asked: Callable[[], object], **rest: float
 ) -> object:
     """What a function, run in a thread, returns while a server answers."""
 
     async def run() -> object:
-        async with serve(folder, given, **rest):
+        async with serve(folder, soon(given), **rest):
             return await asyncio.to_thread(asked)
 
     return asyncio.run(run())
@@ -156,9 +163,9 @@ def test_a_socket_that_a_crash_left_is_replaced(tmp_path: Path) -> None:
 
 def test_two_servers_do_not_share_a_directory(tmp_path: Path) -> None:
     async def run() -> None:
-        async with serve(tmp_path, snapshot):
+        async with serve(tmp_path, soon(snapshot)):
             with pytest.raises(StateError, match="another kproxy run"):
-                async with serve(tmp_path, snapshot):
+                async with serve(tmp_path, soon(snapshot)):
                     pass
             assert await asyncio.to_thread(fetch, tmp_path) == snapshot()
 

@@ -1,0 +1,133 @@
+"""A daemon put together: the loop, what listens to the kernel, what is told of it, and its end.
+
+Everything runs in one event loop, but for the kernel's thread (loop.py). SIGTERM and SIGINT end it and
+leave the tables as they are, so that traffic goes on and the next one finds them; SIGHUP has
+everything compared anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from kproxy.compile.skeleton import Options
+from kproxy.daemon.loop import Loop, Periods, Progress, Source
+from kproxy.daemon.report import Reporter
+from kproxy.daemon.tables import Tables
+from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel.monitor import TableMonitor, address_changes
+from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.rehearsal import Rehearsal
+from kproxy.kernel.report import plural
+from kproxy.model import Family
+
+logger = logging.getLogger(__name__)
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+class Daemon:
+    """One node's tables, kept true. Made before there are threads; `run` returns when it is told to stop."""
+
+    def __init__(
+        self,
+        source: Source,
+        netlink: Netlink,
+        rehearsal: Rehearsal,
+        options: Callable[[], Options],
+        reporter: Reporter,
+        periods: Periods,
+    ) -> None:
+        self._netlink = netlink
+        self._dataplanes = {
+            family: Dataplane(netlink, family, Options(), rehearsal.expected_structure) for family in Family
+        }
+        self.source = source
+        self.tables = Tables(self._dataplanes, time.monotonic)
+        self.reporter = reporter
+        self.loop = Loop(source, self.tables, options, periods)
+        self.loop.failed.append(lambda error: reporter.error("", str(error)))
+        self.loop.observers += [
+            self.reporter.progress,
+            self._tell_problems,
+            self._say_ready,
+            self._settle_memory,
+        ]
+        self._ready = asyncio.Event()
+        self._generation = 0
+
+    async def run(
+        self,
+        addresses_changed: Callable[[], None],
+        beside: Iterable[Coroutine[Any, Any, None]] = (),
+    ) -> None:
+        """Until a signal. `beside` are tasks that live as long; one that fails ends all."""
+        events = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in STOP:
+            events.add_signal_handler(number, stop.set)
+        events.add_signal_handler(signal.SIGHUP, self.loop.suspect)
+
+        def addresses() -> None:
+            addresses_changed()
+            self.loop.wake()
+
+        own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables())
+        work = (*own, address_changes(addresses), *beside)
+        tasks = [asyncio.create_task(job) for job in work]
+        ending = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*tasks, ending):
+                task.cancel()
+            await asyncio.gather(*tasks, ending, return_exceptions=True)
+        for task in done - {ending}:
+            await task  # raises what it failed with
+
+    async def _watch_tables(self) -> None:
+        """Compare a table as soon as somebody else changes it.
+
+        Not from the very beginning: while somebody listens, the kernel describes each element to be sent
+        to him, though a filter drops it, which makes a first round of 10,000 services a third longer.
+        """
+        await self._ready.wait()
+        events, ready = asyncio.get_running_loop(), asyncio.Event()
+        async with self.loop.idle:
+            monitor = TableMonitor(self._netlink.port)
+            if self._netlink.generation() != self._generation:
+                self.loop.suspect()
+        events.add_reader(monitor, ready.set)
+        try:
+            while True:
+                await ready.wait()
+                ready.clear()
+                async with self.loop.idle:  # which generations are our own is known after a round
+                    touched = monitor.touched(self._is_ours)
+                if touched:
+                    self.loop.suspect(touched)
+        finally:
+            events.remove_reader(monitor)
+            monitor.close()
+
+    def _is_ours(self, generation: int) -> bool:
+        return any(generation in dataplane.own_generations for dataplane in self._dataplanes.values())
+
+    def _tell_problems(self, _: Progress) -> None:
+        self.reporter.problems(self.source.problems() + self.tables.problems())
+
+    def _say_ready(self, progress: Progress) -> None:
+        if not self._ready.is_set() and not progress.round.failures:
+            self._generation = self._netlink.generation()
+            self._ready.set()
+            logger.info("kproxy runs: %s looked at", plural(progress.services, "service"))
+
+    def _settle_memory(self, progress: Progress) -> None:
+        """What a first round made stays: no later collection need look at it."""
+        if progress.round.checked:
+            gc.collect()
+            gc.freeze()

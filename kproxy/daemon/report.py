@@ -1,0 +1,58 @@
+"""What a daemon says of its work: in its log, and to those who ask what went wrong last."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Collection
+from datetime import UTC, datetime
+
+from kproxy.daemon.loop import Progress
+from kproxy.kernel.report import LINES, lines, summary
+from kproxy.problems import Problem
+from kproxy.standalone.snapshot import Failure
+
+logger = logging.getLogger(__name__)
+REMEMBERED = 50
+"""Errors that can be asked for."""
+
+
+class Reporter:
+    """Logs what changes: frontends as sync prints them, problems when they come and when they go."""
+
+    def __init__(self, verbose: bool = False) -> None:
+        self._limit = None if verbose else LINES
+        self._problems: frozenset[Problem] = frozenset()
+        self._failures: dict[str, str] = {}
+        self.last_errors: deque[Failure] = deque(maxlen=REMEMBERED)
+
+    def progress(self, progress: Progress) -> None:
+        """A round is done."""
+        reports = progress.round.reports
+        for line in lines(reports, self._limit):
+            logger.info(line)
+        if any(reports):
+            logger.info("%s, in %.0f ms", summary(reports), progress.seconds * 1000)
+        for warning in (warning for report in reports for warning in report.warnings):
+            self.error("", warning)
+        failures = {str(family): why for family, why in progress.round.failures.items()}
+        for family, why in failures.items():
+            if self._failures.get(family) != why:
+                self.error("", f"table {family}: {why}")
+        for family in self._failures.keys() - failures.keys():
+            logger.info("table %s is right again", family)
+        self._failures = failures
+
+    def problems(self, problems: Collection[Problem]) -> None:
+        """What is wrong with the input now."""
+        for problem in (problem for problem in problems if problem not in self._problems):
+            logger.warning(problem)
+        for problem in sorted(self._problems.difference(problems)):
+            logger.info("solved: %s", problem)
+        self._problems = frozenset(problems)
+
+    def error(self, about: str, message: str) -> None:
+        """Something could not be done."""
+        logger.error("%s", f"{about}: {message}" if about else message)
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self.last_errors.append(Failure(now, about, message))

@@ -1,0 +1,175 @@
+"""Files of manifests as the source of a daemon: read, probe, allocate, select; again when something changed.
+
+It does what an API server, its controllers and a kubelet's probes do between a manifest and an
+EndpointSlice. Files that did not change are not parsed again; all that follows is computed anew and
+compared, which costs as much as there are objects, and is simple. What is allocated is on disk before
+it is programmed. A service part of whose input could not be read stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from kproxy.decode import Decoded, Document, decode
+from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Node, Service
+from kproxy.problems import Problem
+from kproxy.sources.files import Reader
+from kproxy.sources.folder import changes
+from kproxy.standalone.allocate import Ranges
+from kproxy.standalone.control_plane import Settled, settle
+from kproxy.standalone.endpoints import addressed
+from kproxy.standalone.prober import Prober, Runner
+from kproxy.standalone.readiness import PodReadiness, probed_on, with_readiness
+from kproxy.standalone.store import Store, Watched
+
+logger = logging.getLogger(__name__)
+
+
+class Manifests:
+    """A `Source` (daemon/loop.py), for who holds the store's lock."""
+
+    synced = True
+    """The first `take` reads everything."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        store: Store,
+        ranges: Ranges,
+        find_node: Callable[[ClusterState], Node],
+        runner: Runner,
+    ) -> None:
+        self._paths = paths
+        self._reader = Reader(paths)
+        self._store = store
+        self._ranges = ranges
+        self._find_node = find_node
+        self._runner = runner
+        self._unread = True
+        self._wake: Callable[[], None] = lambda: None
+        self._read_before: tuple[list[Document], list[Problem]] | None = None
+        self._decoded: Decoded | None = None
+        self._node: Node | None = None
+        self._prober: Prober | None = None
+        self._remembered: dict[Watched, bool] = {}
+        self._told: dict[NamespacedName, bool] = {}
+        self._held = store.load()
+        self._services: dict[NamespacedName, Service] = {}
+        self._slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
+        self.state = ClusterState({}, {}, (), {})
+        """What was read, its pods as ready as they were found."""
+        self.settled: Settled | None = None
+        """What came of it; None before the first `take`."""
+
+    async def run(self, wake: Callable[[], None]) -> None:
+        """Watch the files and probe the pods; never returns."""
+        self._wake = wake
+        try:
+            async for _ in changes(self._paths):
+                self._unread = True
+                wake()
+        finally:
+            if self._prober is not None:
+                await self._prober.close()
+
+    async def take(self) -> Collection[NamespacedName]:
+        """Read what changed; StateError if what is to be kept could not be."""
+        decoded = await asyncio.to_thread(self._read)
+        node = await asyncio.to_thread(self._find_node, decoded.state)  # pyroute2 wants no loop around it
+        if self._prober is None:
+            self._remembered = await asyncio.to_thread(self._store.readiness)
+            known = {watched.identity: ready for watched, ready in self._remembered.items()}
+            self._prober = Prober(self._runner, self._wake, known)
+        self._prober.watch(addressed(probed_on(decoded.state.pods, node.name), node))
+        statuses, remembered = self._prober.statuses(), self._prober.remembered()
+        return await asyncio.to_thread(self._settle, decoded, node, statuses, remembered)
+
+    def names(self) -> Iterable[NamespacedName]:
+        """All services."""
+        return list(self._services)
+
+    def service(self, name: NamespacedName) -> Service | None:
+        """With its addresses and node ports."""
+        return self._services.get(name)
+
+    def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
+        """Those given, else those of its selector."""
+        return self._slices.get(name, ())
+
+    def node(self) -> Node:
+        """As of the last `take`."""
+        assert self._node is not None
+        return self._node
+
+    def kept(self, name: NamespacedName) -> bool:
+        """Whether part of it could not be read, or it did not get what it needs."""
+        return self.settled is not None and self.settled.kept(name)
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the manifests, and what could not be given."""
+        return self.settled.problems if self.settled else []
+
+    def statuses(self) -> Mapping[NamespacedName, PodReadiness]:
+        """What probes found, by pod."""
+        return self._prober.statuses() if self._prober else {}
+
+    def _read(self) -> Decoded:
+        if self._decoded is not None and not self._unread:
+            return self._decoded
+        self._unread = False
+        documents, unread = read = self._reader.read()
+        if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
+            decoded = decode(documents)
+            decoded.doubt.everything |= bool(unread)
+            self._decoded = decoded._replace(problems=unread + decoded.problems)
+            self._read_before = read
+        return self._decoded
+
+    def _settle(
+        self,
+        decoded: Decoded,
+        node: Node,
+        statuses: Mapping[NamespacedName, PodReadiness],
+        remembered: Mapping[tuple[NamespacedName, str], bool],
+    ) -> set[NamespacedName]:
+        self._tell(statuses)
+        state = with_readiness(decoded.state, statuses)
+        settled = settle(decoded._replace(state=state), self._held, self._ranges, node)
+        self._store.save(self._held, settled.allocations)
+        self._held = settled.allocations
+        self._remember({Watched(*key): ready for key, ready in remembered.items()})
+        self.state, self.settled, self._node = state, settled, node
+        names = settled.services.keys() | self._services.keys()
+        return {name for name in names if not settled.kept(name) and self._replace(name, settled)}
+
+    def _tell(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
+        """Log who became ready, and who is not any more and why."""
+        for name, found in statuses.items():
+            if self._told.get(name) is found.ready:
+                continue
+            why = [c.events[-1].message for c in found.containers if c.events and not c.ready]
+            state = "ready" if found.ready else f"not ready: {'; '.join(why) or 'not probed yet'}"
+            logger.info("Pod %s is %s", name, state)
+        self._told = {name: found.ready for name, found in statuses.items()}
+
+    def _remember(self, ready: dict[Watched, bool]) -> None:
+        changed: dict[Watched, bool | None] = dict.fromkeys(self._remembered.keys() - ready.keys())
+        changed.update(item for item in ready.items() if self._remembered.get(item[0]) is not item[1])
+        self._store.remember_readiness(changed)
+        self._remembered = ready
+
+    def _replace(self, name: NamespacedName, settled: Settled) -> bool:
+        """Take over what was settled of one service; whether that is something else."""
+        before = self._services.pop(name, None), self._slices.pop(name, ())
+        after = settled.services.get(name), settled.slices.get(name, ())
+        if after[0] is not None:
+            self._services[name], self._slices[name] = after[0], after[1]
+        return before != after
+
+
+def _same(one: tuple[list[Document], list[Problem]], other: tuple[list[Document], list[Problem]]) -> bool:
+    """Whether they are the very same documents, as of files that were not parsed again."""
+    pairs = list(zip(one[0], other[0], strict=False))
+    return len(one[0]) == len(other[0]) and one[1] == other[1] and all(a is b for a, b in pairs)

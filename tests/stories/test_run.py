@@ -1,0 +1,105 @@
+"""`kproxy run --manifests`: the tables follow the folder, the pods and whatever else happens."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.probe import Outcome, http_get, many
+
+from tests.support import SERVICE_IP, Running, eventually, service, slices
+
+pytestmark = pytest.mark.lab
+
+PODS = ("pod-1", "pod-2", "pod-3")
+
+
+@pytest.fixture
+def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
+    with Running(lab.node("n1"), tmp_path) as running:
+        yield running
+
+
+def answering(lab: Lab) -> set[str]:
+    client = lab.client("outside")
+    if http_get(client, SERVICE_IP[4], 80, timeout=1).outcome is not Outcome.ANSWERED:
+        return set()
+    return set(many(client, SERVICE_IP[4], 80, 30))
+
+
+def content(running: Running) -> list[str]:
+    """What the tables hold, in whatever order, and without counters."""
+    lines = re.sub(r"counter packets \d+ bytes \d+", "", running.kproxy.ruleset()).splitlines()
+    return sorted(line.strip().rstrip(",") for line in lines if "expires" not in line)
+
+
+def test_a_folder_is_followed(lab: Lab, running: Running) -> None:
+    """Files come, are edited in an editor's ways, are broken and mended, and go."""
+    assert answering(lab) == set()
+    running.write("web", service(), *slices(lab, ["pod-1"]))
+    eventually(lambda: answering(lab) == {"pod-1"}, running.said)
+
+    whole = running.manifests / "web.json"
+    text = whole.read_text()
+    (running.manifests / ".web.json.swp").write_text("swap")
+    whole.rename(running.manifests / "web.json~")
+    whole.write_text(text.replace(lab.pod("pod-1").address(4), lab.pod("pod-2").address(4)))
+    eventually(lambda: answering(lab) == {"pod-2"}, running.said)
+
+    whole.write_text(text[: len(text) // 2])
+    eventually(lambda: "not JSON" in running.said(), running.said)
+    assert answering(lab) == {"pod-2"}
+    whole.write_text(text)
+    eventually(lambda: answering(lab) == {"pod-1"}, running.said)
+    eventually(lambda: "solved: " in running.said(), running.said)
+
+    whole.unlink()
+    eventually(lambda: answering(lab) == set(), running.said)
+
+
+def test_it_ends_and_the_tables_stay(lab: Lab, running: Running) -> None:
+    running.write("web", service(), *slices(lab, PODS))
+    eventually(lambda: answering(lab) == set(PODS), running.said)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        assert running.stop(number) == 0
+        assert answering(lab) == set(PODS)
+        before = running.kproxy.generation()
+        running.start()
+        assert running.kproxy.generation() == before
+    assert running.stop(signal.SIGKILL) != 0
+    assert answering(lab) == set(PODS)
+
+
+@pytest.mark.parametrize(
+    "damage", ["flush ruleset", "delete table ip kproxy", "flush chain ip kproxy services"]
+)
+def test_what_others_do_to_the_tables_is_put_right(lab: Lab, running: Running, damage: str) -> None:
+    running.write("web", service(), *slices(lab, PODS))
+    eventually(lambda: answering(lab) == set(PODS), running.said)
+    right = content(running)
+    running.kproxy.nft(damage)
+    eventually(lambda: content(running) == right, running.said, patience=5)
+    assert answering(lab) == set(PODS)
+
+
+def test_views_are_of_what_runs(lab: Lab, running: Running) -> None:
+    running.write("web", service(), *slices(lab, PODS))
+    eventually(lambda: answering(lab) == set(PODS), running.said)
+    assert SERVICE_IP[4] in running.view("get", "svc", "web")
+    assert "works on this state" in running.kproxy.run("sync").stderr
+
+
+def test_a_folder_that_goes_takes_nothing_along(lab: Lab, running: Running) -> None:
+    running.write("web", service(), *slices(lab, ["pod-1"]))
+    eventually(lambda: answering(lab) == {"pod-1"}, running.said)
+    shutil.move(running.manifests, running.manifests.with_name("elsewhere"))
+    eventually(lambda: "No such file" in running.said(), running.said)
+    assert answering(lab) == {"pod-1"}
+    running.manifests.mkdir()
+    running.write("web", service(), *slices(lab, ["pod-2"]))
+    eventually(lambda: answering(lab) == {"pod-2"}, running.said)

@@ -1,0 +1,215 @@
+"""When the daemon's loop looks, at what, and what it does when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+
+import pytest
+
+from kproxy.compile.skeleton import Options
+from kproxy.daemon.backoff import FIRST
+from kproxy.daemon.loop import Loop, Periods, Progress
+from kproxy.daemon.tables import Round, Tables
+from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
+from kproxy.nft.plan import keep_nothing
+from kproxy.problems import KproxyError, Problem, StateError
+from kproxy.resolve.claims import Claim
+from tests.unit.make import name
+
+A, B = name("a"), name("b")
+
+
+class Source:
+    """Services by their ClusterIP's last number; None would be one that went."""
+
+    def __init__(self) -> None:
+        self.synced = True
+        self.touched: set[NamespacedName] = {A, B}
+        self.error: KproxyError | None = None
+        self.here = Node("n1")
+        self.taken: list[set[NamespacedName]] = []
+
+    async def run(self, wake: Callable[[], None]) -> None:
+        await asyncio.Event().wait()
+
+    async def take(self) -> Collection[NamespacedName]:
+        if self.error is not None:
+            self.touched.clear()
+            raise self.error
+        touched, self.touched = self.touched, set()
+        self.taken.append(touched)
+        return touched
+
+    def names(self) -> Iterable[NamespacedName]:
+        return [A, B]
+
+    def service(self, name: NamespacedName) -> Service | None:
+        return None
+
+    def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
+        return ()
+
+    def node(self) -> Node:
+        return self.here
+
+    def kept(self, name: NamespacedName) -> bool:
+        return False
+
+    def problems(self) -> list[Problem]:
+        return []
+
+
+class Recorder(Tables):
+    """Tables that only write down what they were given."""
+
+    def __init__(self) -> None:
+        super().__init__({}, lambda: 0.0)
+        self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
+
+    def apply(
+        self,
+        claims: Collection[NamespacedName] | dict[NamespacedName, Claim | None],
+        kept: Callable[[NamespacedName], bool] = keep_nothing,
+        suspect: frozenset[Family] = frozenset(),
+    ) -> Round:
+        self.rounds.append((set(claims), suspect))
+        return Round((), {}, bool(suspect))
+
+
+class World:
+    def __init__(self, check: float = 60.0, pause: float = 0.0) -> None:
+        self.source, self.tables = Source(), Recorder()
+        self.loop = Loop(self.source, self.tables, Options, Periods(check, pause))
+        self.progress: list[Progress] = []
+        self.errors: list[KproxyError] = []
+        self.loop.observers.append(self.progress.append)
+        self.loop.failed.append(self.errors.append)
+
+    async def rounds(self, number: int) -> None:
+        """Wait until there have been so many, and a moment more."""
+        async with asyncio.timeout(10):
+            while len(self.tables.rounds) < number:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
+        assert len(self.tables.rounds) == number
+
+
+def run(story: Callable[[World], object], **periods: float) -> World:
+    world = World(**periods)
+
+    async def live() -> None:
+        task = asyncio.create_task(world.loop.run())
+        told = story(world)
+        assert asyncio.iscoroutine(told)
+        await told
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(live())
+    return world
+
+
+def test_first_everything_is_compared_then_what_changed() -> None:
+    async def story(world: World) -> None:
+        world.loop.wake()
+        await world.rounds(1)
+        world.source.touched = {A}
+        world.loop.wake()
+        await world.rounds(2)
+
+    assert run(story).tables.rounds == [({A, B}, frozenset(Family)), ({A}, frozenset())]
+
+
+def test_nothing_is_done_before_the_source_knows_everything() -> None:
+    async def story(world: World) -> None:
+        world.source.synced = False
+        world.loop.wake()
+        await asyncio.sleep(0.05)
+        assert world.tables.rounds == []
+        world.source.synced = True
+        world.loop.wake()
+        await world.rounds(1)
+
+    assert run(story).source.taken == [{A, B}]
+
+
+def test_events_that_come_together_are_one_round() -> None:
+    async def story(world: World) -> None:
+        world.loop.wake()
+        await world.rounds(1)
+        for touched in (A, B, A):
+            world.source.touched.add(touched)
+            world.loop.wake()
+        await world.rounds(2)
+
+    assert run(story).tables.rounds[1] == ({A, B}, frozenset())
+
+
+def test_another_node_is_another_everything() -> None:
+    async def story(world: World) -> None:
+        world.loop.wake()
+        await world.rounds(1)
+        world.source.here = Node("n1", zone="z")
+        world.loop.wake()
+        await world.rounds(2)
+        world.loop.wake()
+        await world.rounds(3)
+
+    assert [names for names, _ in run(story).tables.rounds] == [{A, B}, {A, B}, set()]
+
+
+def test_a_table_that_was_touched_is_compared() -> None:
+    async def story(world: World) -> None:
+        world.loop.wake()
+        await world.rounds(1)
+        world.loop.suspect(frozenset({Family.IPV6}))
+        await world.rounds(2)
+
+    assert run(story).tables.rounds[1] == (set(), frozenset({Family.IPV6}))
+
+
+def test_all_is_compared_from_time_to_time() -> None:
+    async def story(world: World) -> None:
+        world.loop.wake()
+        async with asyncio.timeout(10):
+            while len(world.tables.rounds) < 3:
+                await asyncio.sleep(0.01)
+
+    assert {suspect for _, suspect in run(story, check=0.05).tables.rounds} == {frozenset(Family)}
+
+
+def test_rounds_keep_their_distance() -> None:
+    async def story(world: World) -> None:
+        world.loop.wake()
+        await world.rounds(1)
+        world.loop.wake()
+        await asyncio.sleep(0.05)
+        assert len(world.tables.rounds) == 1
+        await world.rounds(2)
+
+    run(story, pause=0.3)
+
+
+@pytest.mark.parametrize("where", ["source", "options"])
+def test_what_cannot_be_taken_is_taken_later_and_whole(where: str) -> None:
+    def options(error: list[KproxyError]) -> Options:
+        if error:
+            raise error.pop()
+        return Options()
+
+    async def story(world: World) -> None:
+        if where == "source":
+            world.source.error = StateError("full")
+        else:
+            world.loop._options = partial(options, [StateError("full")])
+        begun = asyncio.get_running_loop().time()
+        world.loop.wake()
+        await asyncio.sleep(0.05)
+        assert [str(error) for error in world.errors] == ["full"]
+        world.source.error = None
+        await world.rounds(1)
+        assert asyncio.get_running_loop().time() - begun >= FIRST
+
+    assert run(story).tables.rounds == [({A, B}, frozenset(Family))]

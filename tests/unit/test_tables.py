@@ -1,0 +1,179 @@
+"""What the daemon does when the kernel does not take what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from kproxy.compile.elements import Delta, Desired
+from kproxy.compile.skeleton import Options
+from kproxy.daemon.backoff import FIRST, LONGEST, Backoff
+from kproxy.daemon.tables import Tables
+from kproxy.kernel.report import Report
+from kproxy.model import Family, NamespacedName, Origin
+from kproxy.nft.layout import Place, Target
+from kproxy.nft.plan import keep_nothing, owner_of
+from kproxy.problems import TransactionError
+from kproxy.resolve.claims import Claim
+from tests.unit.make import frontend
+
+NAMES = [NamespacedName("default", f"s{number}") for number in range(8)]
+
+
+def claim(number: int, endpoints: tuple[str, ...] = ("10.0.0.1:80",)) -> Claim:
+    at = f"10.96.0.{number}:80"
+    return Claim(Origin("in.yaml", ""), (frontend(at, list(endpoints), owner=f"default/s{number}"),))
+
+
+class Kernel:
+    """A table that takes some services and not others, or nothing at all."""
+
+    def __init__(self) -> None:
+        self.held: dict[Place, Target] = {}
+        self.refused: set[NamespacedName] = set()
+        self.broken = False
+        self.calls: list[str] = []
+
+    def set_options(self, options: Options) -> bool:
+        return False
+
+    def reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing, /) -> Report:
+        self.calls.append("reconcile")
+        self._take(desired.targets)
+        stay = {p: t for p, t in self.held.items() if kept(owner_of(t.comment))}
+        self.held = stay | dict(desired.targets)
+        return Report(Family.IPV4, (), 0, 0, ())
+
+    def change(self, delta: Delta, /) -> Report:
+        self.calls.append("change")
+        self._take({place: target for place, target in delta.targets.items() if target})
+        for place, target in delta.targets.items():
+            if target is None:
+                self.held.pop(place, None)
+            else:
+                self.held[place] = target
+        return Report(Family.IPV4, (), 0, 0, ())
+
+    def _take(self, targets: dict[Place, Target]) -> None:
+        if self.broken or self.refused & {owner_of(target.comment) for target in targets.values()}:
+            raise TransactionError("The kernel refused a transaction.")
+
+    def services(self) -> set[NamespacedName]:
+        return {owner_of(target.comment) for target in self.held.values()}
+
+
+class Now:
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def kernel() -> Kernel:
+    return Kernel()
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def tables(kernel: Kernel, now: Now) -> Tables:
+    return Tables({Family.IPV4: kernel}, now)
+
+
+def everything() -> dict[NamespacedName, Claim | None]:
+    return {name: claim(number) for number, name in enumerate(NAMES)}
+
+
+def test_first_everything_then_what_changed(tables: Tables, kernel: Kernel) -> None:
+    assert tables.apply(everything()).checked
+    assert kernel.calls == ["reconcile"]
+    assert not tables.apply({NAMES[0]: claim(0, ())}).checked
+    assert not tables.apply({NAMES[0]: claim(0, ())}).checked  # nothing new: nothing is asked of the kernel
+    assert kernel.calls == ["reconcile", "change"]
+    assert tables.apply({}, suspect=frozenset({Family.IPV4})).checked
+    assert kernel.calls == ["reconcile", "change", "reconcile"]
+    assert tables.due() is None
+
+
+@pytest.mark.parametrize("bad", [{NAMES[3]}, {NAMES[0], NAMES[7]}, set(NAMES)])
+def test_who_is_not_taken_does_not_stand_in_the_way(
+    tables: Tables, kernel: Kernel, now: Now, bad: set[NamespacedName]
+) -> None:
+    kernel.refused = bad
+    assert tables.apply(everything()).failures == {}
+    assert kernel.services() == set(NAMES) - bad
+    assert [problem.object for problem in tables.problems()] == [f"Service {name}" for name in sorted(bad)]
+    assert tables.due() == now.time + FIRST
+
+    kernel.refused = set()
+    tables.apply({})
+    assert kernel.services() == set(NAMES) - bad  # not yet
+    now.time += FIRST
+    tables.apply({})
+    assert kernel.services() == set(NAMES)
+    assert tables.problems() == []
+    assert tables.due() is None
+
+
+def test_what_was_programmed_of_a_service_that_is_not_taken_stays(tables: Tables, kernel: Kernel) -> None:
+    tables.apply(everything())
+    before = dict(kernel.held)
+    kernel.refused = {NAMES[1]}
+    tables.apply({NAMES[1]: claim(1, ("10.0.0.9:80",)), NAMES[2]: claim(2, ())})
+    assert {p: t for p, t in kernel.held.items() if owner_of(t.comment) == NAMES[1]} == {
+        p: t for p, t in before.items() if owner_of(t.comment) == NAMES[1]
+    }
+    assert kernel.held != before
+    tables.apply({NAMES[1]: None})
+    tables.apply({}, suspect=frozenset({Family.IPV4}))
+    assert NAMES[1] not in kernel.services()
+
+
+def test_a_kernel_that_takes_nothing_is_asked_ever_more_seldom(
+    tables: Tables, kernel: Kernel, now: Now
+) -> None:
+    kernel.broken = True
+    times = []
+    for _ in range(1000):
+        calls = len(kernel.calls)
+        tables.apply({})
+        if len(kernel.calls) > calls:
+            times.append(now.time)
+        now.time += 0.25
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[:4] == [0.5, 1, 2, 4]
+    assert max(pauses) == LONGEST
+    kernel.broken = False
+    now.time += LONGEST
+    assert tables.apply(everything()).failures == {}
+    assert kernel.services() == set(NAMES)
+
+
+def test_nothing_is_lost_while_the_kernel_takes_nothing(tables: Tables, kernel: Kernel, now: Now) -> None:
+    tables.apply(everything())
+    kernel.broken = True
+    assert tables.apply({NAMES[0]: None}).failures
+    assert tables.apply({NAMES[1]: None}).failures == {Family.IPV4: "is tried again later"}
+    assert kernel.services() == set(NAMES)
+    kernel.broken = False
+    now.time += FIRST
+    assert tables.apply({}).failures == {}
+    assert kernel.services() == set(NAMES[2:])
+
+
+def test_back_off() -> None:
+    backoff = Backoff()
+    assert backoff.due < 0
+    for delay in (0.5, 1, 2, 4, 8, 16, 30, 30):
+        backoff.failed(1000)
+        assert backoff.due == 1000 + delay
+    backoff.succeeded()
+    backoff.failed(0)
+    assert backoff.due == FIRST
