@@ -12,12 +12,13 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.loop import Loop, Periods, Progress, Source
 from kproxy.daemon.report import Reporter
+from kproxy.daemon.servers import Exposure, Servers
 from kproxy.daemon.tables import Tables
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.monitor import TableMonitor, address_changes
@@ -41,7 +42,10 @@ class Daemon:
         options: Callable[[], Options],
         reporter: Reporter,
         periods: Periods,
+        exposure: Exposure,
+        heard: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
+        """`heard`: when each source that speaks unasked was last heard (time.monotonic)."""
         self._netlink = netlink
         self._dataplanes = {
             family: Dataplane(netlink, family, Options(), rehearsal.expected_structure) for family in Family
@@ -51,7 +55,12 @@ class Daemon:
         self.reporter = reporter
         self.loop = Loop(source, self.tables, options, periods)
         self.loop.failed.append(lambda error: reporter.error("", str(error)))
+        self.servers = Servers(exposure, source, self.tables, heard)
+        self.loop.woken.append(self.servers.woken)
+        self.loop.taken.append(self.servers.taken)
+        self.loop.failed.append(self.servers.failed)
         self.loop.observers += [
+            self.servers.progress,
             self.reporter.progress,
             self._tell_problems,
             self._say_ready,
@@ -77,7 +86,8 @@ class Daemon:
             self.loop.wake()
 
         own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables())
-        work = (*own, address_changes(addresses), *beside)
+        work = (*own, address_changes(addresses), self.servers.watchdog(), *beside)
+        self.servers.open()
         tasks = [asyncio.create_task(job) for job in work]
         ending = asyncio.create_task(stop.wait())
         try:
@@ -86,6 +96,7 @@ class Daemon:
             for task in (*tasks, ending):
                 task.cancel()
             await asyncio.gather(*tasks, ending, return_exceptions=True)
+            self.servers.close()
         for task in done - {ending}:
             await task  # raises what it failed with
 
@@ -124,7 +135,7 @@ class Daemon:
         if not self._ready.is_set() and not progress.round.failures:
             self._generation = self._netlink.generation()
             self._ready.set()
-            logger.info("kproxy runs: %s looked at", plural(progress.services, "service"))
+            logger.info("kproxy runs: %s looked at", plural(len(progress.names), "service"))
 
     def _settle_memory(self, progress: Progress) -> None:
         """What a first round made stays: no later collection need look at it."""

@@ -57,6 +57,9 @@ class Source(Protocol):
     def problems(self) -> list[Problem]:
         """What is wrong with what was read."""
 
+    def take_triggers(self) -> Collection[str]:
+        """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""
+
 
 class Progress(NamedTuple):
     """What a round came to, for those who look on."""
@@ -64,8 +67,10 @@ class Progress(NamedTuple):
     round: Round
     seconds: float
     """How long it took, once it was known what had changed."""
-    services: int
-    """How many of them were looked at."""
+    names: Collection[NamespacedName]
+    """The services that were looked at."""
+    triggers: Collection[str] = ()
+    """When what changed their endpoints happened (RFC 3339), as far as it is known."""
 
 
 class Periods(NamedTuple):
@@ -92,6 +97,10 @@ class Loop:
         self.tables = tables
         self.observers: list[Callable[[Progress], None]] = []
         """Called after each round, in the event loop."""
+        self.woken: list[Callable[[], None]] = []
+        """Called when something may have changed."""
+        self.taken: list[Callable[[int], None]] = []
+        """Called before a round, with the number of services that changed."""
         self.failed: list[Callable[[KproxyError], None]] = []
         """Called when what changed could not be taken in."""
         self.idle = asyncio.Lock()
@@ -106,11 +115,13 @@ class Loop:
     def wake(self) -> None:
         """Something changed: look soon."""
         self._awake.set()
+        for observer in self.woken:
+            observer()
 
     def suspect(self, families: frozenset[Family] = EVERYTHING) -> None:
         """Somebody may have changed these tables: compare them as a whole, soon."""
         self._suspect |= families
-        self._awake.set()
+        self.wake()
 
     async def run(self) -> None:
         """Program what the source says; never returns."""
@@ -130,7 +141,9 @@ class Loop:
             suspect, self._suspect = self._suspect, frozenset()
             try:
                 async with self.idle:
-                    names = await self.source.take()
+                    names, triggers = await self.source.take(), self.source.take_triggers()
+                    for taken in self.taken:
+                        taken(len(names))
                     self.tables.set_options(self._options())
                     progress = await loop.run_in_executor(thread, self._round, names, suspect)
             except KproxyError as error:
@@ -144,7 +157,7 @@ class Loop:
             if progress.round.checked:
                 checked = begun
             for watching in self.observers:
-                watching(progress)
+                watching(progress._replace(triggers=triggers))
             await asyncio.sleep(self._periods.pause - (loop.time() - begun))
 
     async def _wait(self, check: float) -> None:
@@ -173,4 +186,4 @@ class Loop:
             claims[name] = None if service is None else claim(service, self.source.slices(name), node)
         done = self.tables.apply(claims, self.source.kept, suspect)
         self._node = node
-        return Progress(done, time.monotonic() - begun, len(claims))
+        return Progress(done, time.monotonic() - begun, claims.keys())

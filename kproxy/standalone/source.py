@@ -111,6 +111,10 @@ class Manifests:
         """What is wrong with the manifests, and what could not be given."""
         return self.settled.problems if self.settled else []
 
+    def take_triggers(self) -> Collection[str]:
+        """None: manifests do not say when something happened."""
+        return ()
+
     def statuses(self) -> Mapping[NamespacedName, PodReadiness]:
         """What probes found, by pod."""
         return self._prober.statuses() if self._prober else {}

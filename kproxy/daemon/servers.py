@@ -1,0 +1,144 @@
+"""What others see of a daemon: /healthz, /livez, /metrics, health check node ports, the service manager.
+
+It looks on at the loop and tells; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from kproxy.daemon.checks import HealthCheckPorts, health_handler
+from kproxy.daemon.health import Health
+from kproxy.daemon.http_server import Handler, HttpServer, Response
+from kproxy.daemon.loop import Progress, Source
+from kproxy.daemon.metrics import Metrics
+from kproxy.daemon.notify import Notifier
+from kproxy.daemon.socket_address import SocketAddress
+from kproxy.daemon.tables import Tables
+from kproxy.model import Family, NamespacedName
+
+logger = logging.getLogger(__name__)
+
+
+class Exposure(NamedTuple):
+    """Where what is served; None: nowhere."""
+
+    healthz: SocketAddress | None
+    metrics: SocketAddress | None
+    by_endpoint: bool = False
+    """Whether connections are counted by endpoint, too."""
+
+
+class Servers:
+    """From `open` to `close`, in the event loop's thread."""
+
+    def __init__(
+        self,
+        exposure: Exposure,
+        source: Source,
+        tables: Tables,
+        heard: Callable[[], Mapping[str, float]],
+    ) -> None:
+        """`heard`: by source, when it was last heard (time.monotonic); {} of sources that do not speak unasked."""
+        self.health = Health()
+        self.metrics = Metrics(self._silence, exposure.by_endpoint)
+        self.notifier = Notifier()
+        self._source = source
+        self._tables = tables
+        self._heard = heard
+        self._ready = False
+        self._ports = HealthCheckPorts(self.health, logger.warning)
+        self._checked: dict[int, tuple[NamespacedName, int]] = {}
+        self._check_port: dict[NamespacedName, int] = {}
+        handlers = (
+            (exposure.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
+            (exposure.metrics, self.metrics.handler()),
+        )
+        self._servers = [HttpServer(at, handler, logger.warning) for at, handler in handlers if at]
+
+    def open(self) -> None:
+        """Listen."""
+        for server in self._servers:
+            server.open()
+
+    def close(self) -> None:
+        """Say that it ends, and end it."""
+        self.notifier.stopping()
+        self._ports.close()
+        for server in self._servers:
+            server.close()
+
+    async def watchdog(self) -> None:
+        """Tell the service manager that the loop does its work; never returns."""
+        await self.notifier.watchdog(lambda: self.health.livez(time.monotonic(), str).status == 200)
+        await asyncio.Event().wait()
+
+    # --- what the loop tells ---
+
+    def woken(self) -> None:
+        """Something changed."""
+        for family in Family:
+            self.health.queued(family, time.monotonic())
+
+    def taken(self, services: int) -> None:
+        """So many services are other than they were."""
+        self.metrics.queued(services=services)
+
+    def progress(self, progress: Progress) -> None:
+        """A round is done."""
+        now, done = time.monotonic(), progress.round
+        for family in Family:
+            if family in done.failures:
+                self.health.failed(family, done.failures[family], now)
+            else:
+                self.health.applied(family, now)
+        repairing = self._ready and done.checked and not progress.names
+        self.metrics.round(done.reports, done.failures, progress.seconds, done.checked, repairing)
+        self.metrics.skipped.set(len(self._source.problems()) + len(self._tables.problems()))
+        for trigger in progress.triggers:
+            self.metrics.programmed(time.time() - datetime.fromisoformat(trigger).timestamp())
+        self._check(progress.names)
+        if not self._ready and not done.failures:
+            self._ready = True
+            self.notifier.ready("programmed")
+
+    def failed(self, error: Exception) -> None:
+        """What changed could not be taken in."""
+        for family in Family:
+            self.health.failed(family, str(error), time.monotonic())
+
+    # --- health check node ports ---
+
+    def _check(self, names: Iterable[NamespacedName]) -> None:
+        before = dict(self._checked)
+        here = self._source.node().name
+        for name in names:
+            self._checked.pop(self._check_port.pop(name, 0), None)
+        for name in names:
+            service = self._source.service(name)
+            if service is not None and service.health_check_node_port and service.external_local:
+                slices = self._source.slices(name)
+                local = {e.address for s in slices for e in s.endpoints if e.ready and e.node == here}
+                self._checked[service.health_check_node_port] = (name, len(local))
+                self._check_port[name] = service.health_check_node_port
+        if self._checked != before:
+            self._ports.set(self._checked)
+
+    # --- how long sources have been silent is known when somebody asks ---
+
+    def _silence(self) -> Mapping[str, float]:
+        for source, when in self._heard().items():
+            self.health.heard(source, when)
+        return self.health.silence(time.monotonic())
+
+    def _healthz(self, handler: Handler) -> Handler:
+        def handle(path: str, method: str) -> Response | Awaitable[Response]:
+            self._silence()
+            return handler(path, method)
+
+        return handle
