@@ -37,10 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
     # A command makes many objects and no garbage: collecting costs a fifth of a large sync, half with YAML.
     gc.disable()
     try:
+        if "defaults" in arguments:  # a verb whose flags a file may give
+            arguments.defaults(arguments)
+            arguments = parser.parse_args(argv)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except KproxyError as error:

@@ -12,11 +12,15 @@ from kproxy.daemon.configuration import (
     METRICS_PORT,
     Configuration,
     decode_configuration,
+    duration,
 )
+from kproxy.daemon.exposure import Exposure
 from kproxy.daemon.socket_address import SocketAddress, parse_socket_address
 from kproxy.problems import Problem, UsageError
 from kproxy.sources.files import parse, read_documents
 
+UNSAID = SocketAddress("", 0)
+"""An address that was not given, which is not the same as none."""
 CONFIG_KEY = "config.conf"
 """Where kubeadm's ConfigMap kube-system/kube-proxy has the configuration."""
 
@@ -27,6 +31,22 @@ def bind_address(text: str) -> SocketAddress | None:
         return parse_socket_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def seconds(text: str) -> float:
+    """A duration as Go writes it (`1m30s`), or plain seconds."""
+    try:
+        return float(text) if text.replace(".", "", 1).isdigit() else duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def exposure(arguments: argparse.Namespace) -> Exposure:
+    """Where what is served."""
+    healthz = arguments.healthz_bind_address
+    if healthz is UNSAID:
+        healthz = SocketAddress("127.0.0.1" if arguments.manifests else "0.0.0.0", HEALTHZ_PORT)
+    return Exposure(healthz, arguments.metrics_bind_address, arguments.endpoint_metrics)
 
 
 def add_daemon(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +61,9 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
         "--healthz-bind-address",
         metavar="IP:PORT",
         type=bind_address,
-        default=f"0.0.0.0:{HEALTHZ_PORT}",
-        help='where /healthz and /livez are served, "" for nowhere (default: %(default)s, both families)',
+        default=UNSAID,
+        help=f'where /healthz and /livez are served, "" for nowhere (default: 0.0.0.0:{HEALTHZ_PORT}, both '
+        f"families; with --manifests 127.0.0.1:{HEALTHZ_PORT})",
     )
     group.add_argument(
         "--metrics-bind-address",
@@ -51,6 +72,26 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
         default=f"127.0.0.1:{METRICS_PORT}",
         help='where /metrics is served, "" for nowhere (default: %(default)s)',
     )
+    group.add_argument(
+        "--endpoint-metrics",
+        action="store_true",
+        help="count connections by endpoint, too: a series for each endpoint of each service port",
+    )
+    group.add_argument(
+        "--sync-period",
+        metavar="DURATION",
+        type=seconds,
+        default=300.0,
+        help="compare the tables as a whole so often (default: 5m); what others do to them is seen at once",
+    )
+    group.add_argument(
+        "--min-sync-period",
+        metavar="DURATION",
+        type=seconds,
+        default=0.0,
+        help="from one round of changes to the next (default: 0s); those between are one round",
+    )
+    group.add_argument("-v", "--verbose", action="store_true", help="log every change, however many")
 
 
 def read_configuration(path: str) -> tuple[dict[str, Any], list[str]]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
 DEFAULT_STATE_DIR = Path("/var/lib/kproxy")
-SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 INTERFACE = re.compile(r"[\w.:@-]{1,15}")
 
 
@@ -81,16 +80,6 @@ def port_range(text: str) -> tuple[int, int]:
     if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not FIRST-LAST within 1-65535")
     return int(first), int(last)
-
-
-def seconds(text: str) -> float:
-    """A duration as Go writes it (`1m30s`, `500ms`), or plain seconds."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[hms])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: 30s, 1m30s, 500ms, or seconds")
-    return sum(float(number) * SECONDS[unit] for number, unit in parts)
 
 
 def add_view(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,11 @@
-"""`kproxy run`: keep the kernel's tables true while manifests and pods change, until told to stop."""
+"""`kproxy run`: keep the kernel's tables true while services and pods change, until told to stop."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from kproxy.cli import options
+from kproxy.cli import daemon_options, options
 from kproxy.kernel.host import require_root
 
 
@@ -28,23 +29,17 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     options.add_control_plane(group)
     options.add_probes(parser)
     options.add_dataplane(parser)
-    group = parser.add_argument_group("daemon")
-    group.add_argument(
-        "--sync-period",
-        metavar="SECONDS",
-        type=options.seconds,
-        default=300.0,
-        help="compare the tables as a whole so often (default: 300); what others do to them is seen at once",
-    )
-    group.add_argument(
-        "--min-sync-period",
-        metavar="SECONDS",
-        type=options.seconds,
-        default=0.0,
-        help="from one round of changes to the next (default: 0); those between are one round",
-    )
-    group.add_argument("-v", "--verbose", action="store_true", help="log every change, however many")
-    parser.set_defaults(run=run)
+    daemon_options.add_daemon(parser)
+
+    def defaults(arguments: argparse.Namespace) -> None:
+        """Take over what a configuration file says; flags that are given win when they are parsed again."""
+        if arguments.config:
+            values, warnings = daemon_options.read_configuration(arguments.config)
+            for warning in warnings:
+                print(f"kproxy: {warning}", file=sys.stderr)
+            parser.set_defaults(**values)
+
+    parser.set_defaults(run=run, defaults=defaults)
 
 
 def run(arguments: argparse.Namespace) -> int:

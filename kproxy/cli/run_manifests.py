@@ -10,7 +10,7 @@ import sys
 import time
 from functools import partial
 
-from kproxy.cli import options
+from kproxy.cli import daemon_options, options
 from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods
 from kproxy.daemon.report import Reporter
@@ -18,8 +18,8 @@ from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.standalone import channel
-from kproxy.standalone.source import Manifests
 from kproxy.standalone.snapshot import Snapshot
+from kproxy.standalone.source import Manifests
 from kproxy.standalone.store import Store
 
 
@@ -58,6 +58,7 @@ async def _run(arguments: argparse.Namespace, store: Store, rehearsal: Rehearsal
         lambda: options.dataplane_options(arguments, source.state.nodes),
         Reporter(arguments.verbose),
         Periods(arguments.sync_period, arguments.min_sync_period),
+        daemon_options.exposure(arguments),
     )
     async with channel.serve(arguments.state_dir, partial(_snapshot, source, daemon)):
         await daemon.run(host.forget)

@@ -16,9 +16,10 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from kproxy.compile.skeleton import Options
+from kproxy.daemon.exposure import Exposure
 from kproxy.daemon.loop import Loop, Periods, Progress, Source
 from kproxy.daemon.report import Reporter
-from kproxy.daemon.servers import Exposure, Servers
+from kproxy.daemon.servers import Servers
 from kproxy.daemon.tables import Tables
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.monitor import TableMonitor, address_changes

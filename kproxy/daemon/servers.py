@@ -10,28 +10,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
 
 from kproxy.daemon.checks import HealthCheckPorts, health_handler
+from kproxy.daemon.exposure import Exposure
 from kproxy.daemon.health import Health
 from kproxy.daemon.http_server import Handler, HttpServer, Response
 from kproxy.daemon.loop import Progress, Source
 from kproxy.daemon.metrics import Metrics
 from kproxy.daemon.notify import Notifier
-from kproxy.daemon.socket_address import SocketAddress
 from kproxy.daemon.tables import Tables
 from kproxy.model import Family, NamespacedName
 
 logger = logging.getLogger(__name__)
-
-
-class Exposure(NamedTuple):
-    """Where what is served; None: nowhere."""
-
-    healthz: SocketAddress | None
-    metrics: SocketAddress | None
-    by_endpoint: bool = False
-    """Whether connections are counted by endpoint, too."""
 
 
 class Servers:
@@ -44,7 +34,7 @@ class Servers:
         tables: Tables,
         heard: Callable[[], Mapping[str, float]],
     ) -> None:
-        """`heard`: by source, when it was last heard (time.monotonic); {} of sources that do not speak unasked."""
+        """`heard`: when each source that speaks unasked was last heard (time.monotonic)."""
         self.health = Health()
         self.metrics = Metrics(self._silence, exposure.by_endpoint)
         self.notifier = Notifier()

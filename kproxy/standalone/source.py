@@ -51,7 +51,7 @@ class Manifests:
         self._wake: Callable[[], None] = lambda: None
         self._read_before: tuple[list[Document], list[Problem]] | None = None
         self._decoded: Decoded | None = None
-        self._node: Node | None = None
+        self._node = Node("")
         self._prober: Prober | None = None
         self._remembered: dict[Watched, bool] = {}
         self._told: dict[NamespacedName, bool] = {}
@@ -100,7 +100,6 @@ class Manifests:
 
     def node(self) -> Node:
         """As of the last `take`."""
-        assert self._node is not None
         return self._node
 
     def kept(self, name: NamespacedName) -> bool:
