@@ -17,10 +17,10 @@ from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Node, Serv
 from kproxy.problems import Problem
 from kproxy.sources.files import Reader
 from kproxy.sources.folder import changes
-from kproxy.standalone.allocate import Ranges
 from kproxy.standalone.control_plane import Settled, settle
 from kproxy.standalone.endpoints import addressed
 from kproxy.standalone.prober import Prober, Runner
+from kproxy.standalone.ranges import Ranges
 from kproxy.standalone.readiness import PodReadiness, probed_on, with_readiness
 from kproxy.standalone.store import Store, Watched
 

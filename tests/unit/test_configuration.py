@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kproxy.cli import daemon_options, options
-from kproxy.cli.daemon_options import add_daemon, read_configuration
+from kproxy.cli.daemon_options import add_daemon, exposure, read_configuration
 from kproxy.daemon.configuration import decode_configuration, duration
 from kproxy.daemon.socket_address import SocketAddress
 from kproxy.problems import UsageError
@@ -239,10 +239,13 @@ def test_flags_that_are_given_win_over_the_file(tmp_path: Path) -> None:
     assert arguments.nodeport_addresses == options.networks("0.0.0.0/0,::/0")
 
 
-def test_without_a_file_the_addresses_are_kube_proxys() -> None:
-    arguments = parser().parse_args([])
-    assert arguments.healthz_bind_address == SocketAddress("0.0.0.0", 10256)
-    assert arguments.metrics_bind_address == SocketAddress("127.0.0.1", 10249)
+def test_without_a_flag_the_addresses_are_kube_proxys_or_nobody_elses() -> None:
+    made = parser()
+    made.add_argument("--manifests")
+    for given, host in (([], "0.0.0.0"), (["--manifests", "here"], "127.0.0.1")):
+        found = exposure(made.parse_args(given))
+        assert found.healthz == SocketAddress(host, 10256)
+        assert found.metrics == SocketAddress("127.0.0.1", 10249)
     with pytest.raises(argparse.ArgumentError, match="is not ADDRESS:PORT"):
         parser().parse_args(["--healthz-bind-address", "here"])
 
