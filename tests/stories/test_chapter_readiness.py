@@ -69,6 +69,10 @@ def test_all_traffic_goes_to_the_pod_that_is_ready(lab: Lab, running: Running) -
     running.start()
     assert answering(lab) == {"kubia-wpk4k": 20}
 
+    event = "Readiness probe failed: ls: cannot access '/var/ready': No such file or directory"
+    eventually(lambda: event in running.view("describe", "pod", "kubia-m7xnj"), running.said)
+    assert event not in running.view("describe", "pod", "kubia-wpk4k")
+
     ready.run(["rm", "/var/ready"], check=True)
     eventually(lambda: answering(lab) == {}, running.said)
     for pod in PODS:
