@@ -206,7 +206,11 @@ class _Connection:
         headers = [*response.headers, ("Content-Length", str(len(response.body)))]
         if close:
             headers.append(("Connection", "close"))
-        sent = self._protocol.send(h11.Response(status_code=response.status, headers=headers)) or b""
+        reason = HTTPStatus(response.status).phrase
+        sent = (
+            self._protocol.send(h11.Response(status_code=response.status, headers=headers, reason=reason))
+            or b""
+        )
         if with_body:
             sent += self._protocol.send(h11.Data(data=response.body)) or b""
         sent += self._protocol.send(h11.EndOfMessage()) or b""
