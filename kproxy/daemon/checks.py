@@ -20,11 +20,6 @@ EVERYWHERE = ("0.0.0.0",)
 """Both families, as a wildcard does here."""
 
 
-def _written(moment: float) -> str:
-    ago = timedelta(seconds=time.monotonic() - moment)
-    return (datetime.now(UTC) - ago).isoformat().replace("+00:00", "Z")
-
-
 def _response(answer: Answer, *headers: tuple[str, str]) -> Response:
     return Response(answer.status, _HEADERS + headers, answer.body)
 
@@ -36,7 +31,12 @@ def health_handler(health: Health, count: Callable[[str, int], None] = lambda pa
     def handle(path: str, method: str) -> Response:
         if path not in answers:
             return NOT_FOUND
-        answer = answers[path](time.monotonic(), _written)
+        now, wall = time.monotonic(), datetime.now(UTC)
+
+        def written(moment: float) -> str:
+            return (wall - timedelta(seconds=now - moment)).isoformat().replace("+00:00", "Z")
+
+        answer = answers[path](now, written)
         count(path, answer.status)
         return _response(answer)
 

@@ -275,6 +275,7 @@ def test_health_is_served_and_counted() -> None:
             health.applied(family, now)
         status, headers, body = parsed(await ask(server, request("/healthz")))
         assert (status, headers["content-type"]) == (200, "application/json")
+        assert body["lastUpdated"] == body["currentTime"]
         assert body["lastUpdated"].endswith("Z")
         assert body["status"]["IPv4"]["lastUpdated"] <= body["currentTime"]
         assert parsed(await ask(server, request("/other")))[0] == 404
