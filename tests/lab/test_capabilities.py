@@ -1,4 +1,4 @@
-"""What privileges a sync takes: root's name, and of capabilities CAP_NET_ADMIN alone."""
+"""What privileges a sync takes: root's name, CAP_NET_ADMIN, and CAP_NET_RAW to announce addresses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from netns_lab.lab import Lab
+from netns_lab.probe import http_get
 
 from tests.support import Kproxy, Manifest, service, slices, sticky
 
@@ -34,3 +35,15 @@ def test_without_it_a_sentence_says_so(lab: Lab, kproxy: Kproxy) -> None:
     done = sync(kproxy, "-all", service(), *slices(lab, ["pod-1"]))
     assert done.returncode == 1
     assert "It needs CAP_NET_ADMIN" in done.stderr
+
+
+def test_announcing_takes_net_raw(lab: Lab, kproxy: Kproxy) -> None:
+    """Without it, a load-balancer address is there and answers, and neighbours are not told."""
+    pooled = Kproxy(kproxy.node, kproxy.state, flags=["--load-balancer-pool", "192.168.77.100"])
+    manifests = [service(type="LoadBalancer", families=[4]), *slices(lab, ["pod-1"])]
+    done = sync(pooled, "-all,+net_admin", *manifests)
+    assert done.returncode == 1
+    assert done.stderr == "kproxy: addresses on eth0 cannot be announced: Operation not permitted\n"
+    assert http_get(lab.client("outside"), "192.168.77.100", 80).pod == "pod-1"
+    done = sync(pooled, "-all,+net_admin,+net_raw", *manifests)
+    assert (done.returncode, done.stderr) == (0, "")

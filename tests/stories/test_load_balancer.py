@@ -164,6 +164,12 @@ def test_the_nodes_own_ports_are_not_the_addresss(
             assert http_get(who, VIP[family], 22).outcome is Outcome.REFUSED, who.name
 
 
+def test_it_is_no_address_for_node_ports(one: Kproxy, web: list[Manifest]) -> None:
+    ranges = ["--nodeport-addresses", "192.168.77.0/24,fd77::/64"]
+    one.sync(*web, flags=ranges)
+    assert "nothing to change" in one.sync(*web, flags=ranges)
+
+
 def test_one_of_two_nodes_has_it_and_it_moves(two: tuple[Lab, list[Kproxy]]) -> None:
     lab, (n1, n2) = two
     client = lab.client("outside")
