@@ -30,7 +30,13 @@ LARGEST = 2**31 - 1
 
 def containers(spec: wire.PodSpec) -> tuple[Container, ...]:
     """Those that run as long as the pod does: init containers that are restarted always, and the others."""
-    return tuple(_container(path, given) for path, given in _lasting(spec))
+    found: dict[str, Container] = {}
+    for path, given in _lasting(spec):
+        container = _container(path, given)
+        if container.name in found:
+            raise FieldError(f"{path}.name", f"{container.name!r} is given twice")
+        found[container.name or path] = container
+    return tuple(found.values())
 
 
 def _lasting(spec: wire.PodSpec) -> Iterator[tuple[str, wire.Container]]:
@@ -55,6 +61,8 @@ def _container(path: str, given: wire.Container) -> Container:
     )
     probe = None
     if given.readiness_probe is not None:
+        if not name:  # elsewhere nobody needs it
+            raise FieldError(f"{path}.name", "is missing")
         probe = _probe(f"{path}.readinessProbe", given.readiness_probe, ports)
     return Container(name, given.image or "", ports, probe)
 

@@ -84,7 +84,8 @@ def test_a_command_runs_in_the_network_of_its_pod(lab: Lab) -> None:
         assert await probing.message(first) == 'Readiness probe failed: Device "ready0" does not exist.'
         assert "Cannot open network namespace" in await probing.message("no-such-pod")
 
-    elsewhere = manifest("Pod", "no-such-pod", spec={"containers": [{"readinessProbe": {**FAST, **command}}]})
+    container = {"name": "web", "readinessProbe": {**FAST, **command}}
+    elsewhere = manifest("Pod", "no-such-pod", spec={"containers": [container]})
     pods = [pod(lab, own, command) for own in (first, second, third)] + list(
         decoded(json.dumps(elsewhere)).state.pods
     )

@@ -233,6 +233,17 @@ def test_the_initial_delay_is_waited_for_but_not_after_a_restart() -> None:
     play(after, {identity(late): False})
 
 
+@pytest.mark.parametrize(("known", "earliest", "latest"), [(None, 30, 31), (False, 0, 1), (True, 0, 20)])
+def test_when_the_first_probe_is_due(
+    monkeypatch: pytest.MonkeyPatch, known: bool | None, earliest: float, latest: float
+) -> None:
+    monkeypatch.setattr(prober_module, "SOON", 1)
+    probe = Probe(ExecAction(("ls",)), initial_delay=30, period=20)
+    delays = [prober_module._first(probe, known) for _ in range(1000)]
+    assert earliest <= min(delays) < max(delays) < latest
+    assert max(delays) - min(delays) > (latest - earliest) * 0.9
+
+
 def test_whatever_a_probe_raises_is_a_failure_and_the_next_one_comes() -> None:
     async def test(world: World) -> None:
         world.prober.watch([pod()])

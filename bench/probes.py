@@ -1,0 +1,242 @@
+"""`python -m bench.probes`: what readiness probes of many pods cost, and how soon a failure is known.
+
+Pods are addresses of this machine's loopback, served by another process, and files for exec.
+Each run waits until the probes have spread over their period, measures the processor time of
+the prober, and then takes some pods away at one moment: what passes until `changed` is called is
+mostly the wait for the pod's next probe, so about half a period, and never much more than one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from kproxy.model import (
+    Container,
+    ExecAction,
+    HTTPGetAction,
+    NamespacedName,
+    Origin,
+    Pod,
+    Probe,
+    ProbePort,
+    TCPSocketAction,
+)
+from kproxy.standalone.exec_probe import ExecRunner
+from kproxy.standalone.prober import Prober
+
+PERIOD = 10
+FAILING = 100
+"""Pods that are taken away, or that hang."""
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+Take = Callable[[], None]
+
+
+class Figures(NamedTuple):
+    """Of one run."""
+
+    name: str
+    own: float
+    """Processors, as a share of one: the prober itself,"""
+    children: float
+    """and the commands that it started."""
+    delays: list[float]
+    """Seconds from failing to `changed`, in order."""
+
+
+def address(index: int) -> bytes:
+    """Of a pod: 127.1.0.0 and up."""
+    return bytes((127, 1, index >> 8, index & 255))
+
+
+def pods(count: int, port: int, directory: Path, kind: str) -> list[Pod]:
+    """So many, with one probe each, which fails at the first failure."""
+    made = []
+    for index in range(count):
+        action: ExecAction | HTTPGetAction | TCPSocketAction
+        if kind == "exec":
+            action = ExecAction(("test", "-e", str(directory / str(index))))
+        elif kind == "tcpSocket":
+            action = TCPSocketAction(ProbePort(port, port))
+        else:
+            action = HTTPGetAction(ProbePort(port, port), "/ready")
+        container = Container("web", probe=Probe(action, period=PERIOD, failure_threshold=1))
+        name = NamespacedName("default", f"web-{index}")
+        made.append(
+            Pod(
+                name=name,
+                origin=Origin("", ""),
+                labels={},
+                addresses=(address(index),),
+                ports=(),
+                ready=True,
+                deleted="",
+                node="",
+                containers=(container,),
+            )
+        )
+    return made
+
+
+def serve(count: int, hanging: int, control: Connection) -> None:
+    """Serve the pods; the first `hanging` accept and say nothing. When told to, close the last ones."""
+
+    class Answering(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            assert isinstance(self.transport, asyncio.Transport)
+            self.transport.write(ANSWER)
+            self.transport.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        port, servers = 0, []
+        for index in range(count):
+            protocol = asyncio.Protocol if index < hanging else Answering
+            host = ".".join(map(str, address(index)))
+            servers.append(await loop.create_server(protocol, host, port, backlog=16))
+            port = servers[0].sockets[0].getsockname()[1]
+        control.send(port)
+        await asyncio.to_thread(control.recv)
+        for server in servers[-FAILING:]:
+            server.close()
+        control.send(None)
+        await asyncio.to_thread(control.recv)
+
+    many_files()
+    asyncio.run(main())
+
+
+def many_files() -> None:
+    """As many as this process may have."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def world(kind: str, count: int, hanging: int, directory: Path) -> Iterator[tuple[int, Take]]:
+    """The pods' port, and what takes some of them away."""
+    if kind == "exec":
+        for index in range(count):
+            (directory / str(index)).touch()
+
+        def remove() -> None:
+            for index in range(count - FAILING, count):
+                (directory / str(index)).unlink()
+
+        yield 0, remove
+        return
+    here, there = get_context("fork").Pipe()
+    server = get_context("fork").Process(target=serve, args=(count, hanging, there), daemon=True)
+    server.start()
+
+    def close() -> None:
+        here.send(None)
+        here.recv()
+
+    try:
+        yield here.recv(), close
+    finally:
+        here.send(None)
+        server.join(5)
+        server.kill()
+
+
+def processor(who: int) -> float:
+    """Seconds used so far."""
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+def run(name: str, kind: str, count: int, hanging: int, seconds: float) -> Figures:
+    """One run."""
+
+    async def probe(watched: list[Pod], take: Take) -> Figures:
+        failed: list[float] = []
+        prober = Prober(ExecRunner("env"), lambda: failed.append(time.monotonic()))
+        prober.watch(watched)
+        await asyncio.sleep(2.5 * PERIOD)
+        ready = sum(status.ready for status in prober.statuses().values())
+        if ready != count - hanging:
+            raise SystemExit(f"bench: {name}: {ready} of {count} pods are ready")
+        before = [processor(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        await asyncio.sleep(seconds)
+        after = [processor(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        failed.clear()
+        take()
+        begin = time.monotonic()
+        await wait(lambda: len(failed) == FAILING, 3 * PERIOD)
+        await prober.close()
+        own, children = ((b - a) / seconds for a, b in zip(before, after, strict=True))
+        return Figures(name, own, children, sorted(at - begin for at in failed))
+
+    with tempfile.TemporaryDirectory() as folder, world(kind, count, hanging, Path(folder)) as (port, take):
+        return asyncio.run(probe(pods(count, port, Path(folder), kind), take))
+
+
+async def wait(condition: Callable[[], bool], seconds: float) -> None:
+    """Until it holds, or for so long."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        await asyncio.sleep(0.1)
+
+
+def report(results: list[Figures], count: int) -> Table:
+    """As a table for people."""
+    rate = count / PERIOD
+    table = Table(title=f"{count:,} pods, a probe of each every {PERIOD} s: {rate:g} probes a second")
+    columns = ("", "CPU of the prober", "per probe", "of commands", "known after: median", "max", "never")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "" else "right")
+    for figures in results:
+        delays = figures.delays or [float("nan")]
+        table.add_row(
+            figures.name,
+            f"{figures.own:.1%}",
+            f"{figures.own / rate * 1000:.2f} ms",
+            f"{figures.children:.1%}" if figures.children > 0.001 else "",
+            *(f"{delays[min(int(len(delays) * share), len(delays) - 1)]:.1f} s" for share in (0.5, 1)),
+            str(FAILING - len(figures.delays)),
+        )
+    return table
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.probes", description=__doc__)
+    parser.add_argument("--pods", metavar="N", type=int, default=1000)
+    parser.add_argument("--seconds", metavar="S", type=float, default=30, help="of measuring, each run")
+    arguments = parser.parse_args()
+    if not 2 * FAILING <= arguments.pods <= 20_000:
+        parser.error(f"--pods is a number from {2 * FAILING} to 20000")
+    many_files()
+    runs = [
+        ("httpGet", "httpGet", 0),
+        (f"httpGet, {FAILING} others hang", "httpGet", FAILING),
+        ("tcpSocket", "tcpSocket", 0),
+        ("exec", "exec", 0),
+    ]
+    console = Console(stderr=True)
+    results = []
+    for name, kind, hanging in runs:
+        console.print(f"{name} ...")
+        results.append(run(name, kind, arguments.pods, hanging, arguments.seconds))
+    Console().print(report(results, arguments.pods))
+
+
+if __name__ == "__main__":
+    main()
