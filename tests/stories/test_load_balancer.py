@@ -170,6 +170,17 @@ def test_it_is_no_address_for_node_ports(one: Kproxy, web: list[Manifest]) -> No
     assert "nothing to change" in one.sync(*web, flags=ranges)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pods_see_the_nodes_own_address(lab: Lab, one: Kproxy, web: list[Manifest], family: Family) -> None:
+    """Masquerading takes none of the pool, though the interface had it before its own address."""
+    one.sync(*web)
+    own = one.node.address(family)
+    where = [f"{own}/{24 if family == 4 else 64}", "dev", "eth0", *(["nodad"] if family == 6 else [])]
+    one.node.run(["ip", "address", "del", *where[:3]], check=True)
+    one.node.run(["ip", "address", "add", *where], check=True)
+    assert http_get(lab.client("outside"), VIP[family], 80).client == own
+
+
 def test_one_of_two_nodes_has_it_and_it_moves(two: tuple[Lab, list[Kproxy]]) -> None:
     lab, (n1, n2) = two
     client = lab.client("outside")
