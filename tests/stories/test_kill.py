@@ -28,24 +28,27 @@ pytestmark = pytest.mark.lab
 
 KILLS = 50
 SERVICES = 300
+POOL = "--load-balancer-pool", "198.51.100.0/24,2001:db8:100::/120"
 
 
 def manifests(version: int) -> list[Manifest]:
-    """Services with node ports and addresses to be allocated; every third only in one of two versions."""
+    """Services with all that can be allocated; every third only in one of two versions."""
     items: list[Manifest] = []
     for number in range(SERVICES):
         if number % 3 == version % 2:
             continue
-        name = f"svc-{number}"
+        name, low = f"svc-{number}", number // 11
+        asked = {"clusterIPs": [f"10.96.0.{low + 1}", f"fd00:96::{low + 1:x}"]} if number % 11 == 0 else {}
         items.append(
             {
                 "apiVersion": "v1",
                 "kind": "Service",
                 "metadata": {"name": name},
                 "spec": {
-                    "type": "NodePort",
+                    "type": "LoadBalancer" if number % 4 == 0 else "NodePort",
                     "ipFamilyPolicy": "RequireDualStack",
-                    "ports": [{"port": 80}],
+                    "ports": [{"port": 80, **({"nodePort": 30000 + low} if asked else {})}],
+                    **asked,
                     "sessionAffinity": "ClientIP" if number % 5 == 0 else "None",
                     "externalTrafficPolicy": "Local" if number % 7 == 0 else "Cluster",
                 },
@@ -108,7 +111,7 @@ def allocations(kproxy: Kproxy) -> dict[Any, Any]:
 def test_kill_at_random_moments(tmp_path: Path) -> None:
     chance = random.Random(9)
     with Lab(single(0)) as lab:
-        kproxy = Kproxy(lab.node("n1"), tmp_path / "state")
+        kproxy = Kproxy(lab.node("n1"), tmp_path / "state", flags=POOL)
         inputs, states = [], []
         for version in (0, 1):
             path = tmp_path / f"{version}.json"
