@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kproxy.model import Family, NamespacedName, Service, ServicePort, family_of
+from kproxy.model import Address, Family, NamespacedName, Service, ServicePort, family_of
 from kproxy.problems import Problem
 from kproxy.standalone.ledger import Allocations, Claim, Ledger, Resource
 from kproxy.standalone.pool import add_load_balancer_ips, pool_claims
@@ -141,7 +141,11 @@ def _complete(ledger: Ledger, service: Service) -> Service:
 
 
 def allocate(
-    services: Collection[Service], past: Allocations, ranges: Ranges, kept: Callable[[NamespacedName], bool]
+    services: Collection[Service],
+    past: Allocations,
+    ranges: Ranges,
+    kept: Callable[[NamespacedName], bool],
+    in_use: Iterable[Address] = (),
 ) -> Allocated:
     """Give every service its addresses and node ports.
 
@@ -151,7 +155,7 @@ def allocate(
     have all that it needs is left out and reported, and keeps what it held: if another one was
     given some of that before it came to this, all is worked out again with this known. Only a
     load-balancer address is not needed: a service that cannot have one is reported, and served
-    without, or with the one that it had.
+    without, or with the one that it had. None that is `in_use` is given to whoever does not ask for it.
     """
     holdings: dict[NamespacedName, dict[Claim, Resource]] = defaultdict(dict)
     for claim, resource in past.held.items():
@@ -174,7 +178,7 @@ def allocate(
         if not robbed:
             break
         known.update(robbed)
-    problems = [*refused.values(), *add_load_balancer_ips(ledger, queue, done)]
+    problems = [*refused.values(), *add_load_balancer_ips(ledger, queue, done, in_use)]
     return Allocated(done, ledger.allocations(), problems, set(refused))
 
 

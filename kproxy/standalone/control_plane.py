@@ -42,7 +42,8 @@ class Outcome(NamedTuple):
 def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
     """Allocate and select; every problem of the input is in the outcome."""
     doubt = decoded.doubt
-    allocated = allocate(decoded.state.services.values(), past, ranges, doubt.covers)
+    own = (*node.addresses, *node.node_port_addresses)
+    allocated = allocate(decoded.state.services.values(), past, ranges, doubt.covers, own)
     return Settled(
         allocated.services,
         all_slices(decoded.state, node),

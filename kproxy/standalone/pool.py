@@ -35,12 +35,15 @@ def pool_claims(service: Service, families: Iterable[Family], ledger: Ledger) ->
 
 
 def add_load_balancer_ips(
-    ledger: Ledger, queue: Iterable[Service], done: dict[NamespacedName, Service]
+    ledger: Ledger,
+    queue: Iterable[Service],
+    done: dict[NamespacedName, Service],
+    in_use: Iterable[Address],
 ) -> list[Problem]:
     """Give load-balancer addresses to those of `done` that are in `queue`; what could not be given, and why.
 
     What they had is in the ledger. Who asks for a certain address goes first, then the others, in
-    the order of `queue`.
+    the order of `queue`; what is `in_use` by something else is given to those only who ask for it.
     """
     flag = next((span.flag for name, span in ledger.spans.items() if name.startswith(LOAD_BALANCER)), "")
     if not flag:
@@ -55,6 +58,7 @@ def add_load_balancer_ips(
             unfit[service.name] = str(error)
     _move(ledger, asked)
     shown = {_resource(address) for service in done.values() for address in _shown(service)}
+    shown.update(map(_resource, in_use))
     problems = []
     for service in ours:
         claims = pool_claims(service, service.families, ledger)

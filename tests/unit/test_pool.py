@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kproxy.model import FrontendKind, format_address
+from kproxy.model import FrontendKind, Node, format_address, parse_address
 from kproxy.standalone.control_plane import Outcome
 from kproxy.standalone.ledger import NOTHING, Allocations
 from kproxy.standalone.ranges import Pool, Ranges, parse_pool
@@ -31,8 +31,13 @@ def balanced(own: str = "web", status: Any = None, **spec: Any) -> dict[str, Any
 DUAL = {"ipFamilyPolicy": "RequireDualStack"}
 
 
-def given(*objects: dict[str, Any], text: str = BOTH, past: Allocations = NOTHING) -> Outcome:
-    return resolved(objects, pool(text), past)
+ELSEWHERE = Node("n1", (), (parse_address("203.0.113.250"),))
+
+
+def given(
+    *objects: dict[str, Any], text: str = BOTH, past: Allocations = NOTHING, node: Node = ELSEWHERE
+) -> Outcome:
+    return resolved(objects, pool(text), past, node)
 
 
 def lb_ips(outcome: Outcome, own: str = "web") -> list[str]:
@@ -250,6 +255,16 @@ def test_what_a_manifest_shows_already_is_not_given_to_others(other: dict[str, A
     ((_, _, message),) = complaints(outcome)
     assert message == f"no IPv4 address is free in --load-balancer-pool {V4}"
     assert "192.0.2.1" not in [ip for own in "abc" for ip in lb_ips(outcome, own)]
+
+
+def test_an_address_of_this_node_is_given_only_to_who_asks_for_it() -> None:
+    node = Node("n1", (parse_address("192.0.2.1"),), ())
+    outcome = given(*map(balanced, "abc"), text=V4, node=node)
+    ((_, _, message),) = complaints(outcome)
+    assert message == f"no IPv4 address is free in --load-balancer-pool {V4}"
+    assert sorted(owners(outcome)) == ["192.0.2.2", "192.0.2.3"]
+    asking = given(balanced("a", loadBalancerIP="192.0.2.1"), *map(balanced, "bc"), text=V4, node=node)
+    assert (asking.problems, lb_ips(asking, "a")) == ([], ["192.0.2.1"])
 
 
 def test_two_that_name_one_address_share_it() -> None:
