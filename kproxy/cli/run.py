@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from kproxy.cli import daemon_options, options
+from kproxy.cli import daemon_options, options, uplink_options
 from kproxy.kernel.host import require_root
 
 
@@ -29,6 +29,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     options.add_control_plane(group)
     options.add_probes(parser)
     options.add_dataplane(parser)
+    uplink_options.add_uplink(parser)
     daemon_options.add_daemon(parser)
 
     def defaults(arguments: argparse.Namespace) -> None:
@@ -47,4 +48,5 @@ def run(arguments: argparse.Namespace) -> int:
     from kproxy.cli.run_manifests import run_manifests  # what a daemon needs takes long to import
 
     require_root()
+    uplink_options.nodes(arguments)
     return run_manifests(arguments)

@@ -10,13 +10,15 @@ import sys
 import time
 from functools import partial
 
-from kproxy.cli import daemon_options, options
+from kproxy.cli import daemon_options, options, uplink_options
 from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods
 from kproxy.daemon.report import Reporter
+from kproxy.daemon.uplink import UplinkAddresses
 from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
+from kproxy.kernel.uplink import Uplink
 from kproxy.standalone import channel
 from kproxy.standalone.snapshot import Snapshot
 from kproxy.standalone.source import Manifests
@@ -51,17 +53,26 @@ async def _run(arguments: argparse.Namespace, store: Store, rehearsal: Rehearsal
         lambda state: options.node(arguments, state.nodes, host),
         arguments.probe_exec,
     )
+    reporter = Reporter(arguments.verbose)
+    uplink = Uplink(arguments.load_balancer_interface)
+    addresses = UplinkAddresses(uplink, source, uplink_options.nodes(arguments), partial(reporter.error, ""))
     daemon = Daemon(
         source,
         netlink,
         rehearsal,
         lambda: options.dataplane_options(arguments, source.state.nodes),
-        Reporter(arguments.verbose),
+        reporter,
         Periods(arguments.sync_period, arguments.min_sync_period),
         daemon_options.exposure(arguments),
+        addresses,
     )
+
+    def changed() -> None:
+        host.forget()
+        addresses.forget()
+
     async with channel.serve(arguments.state_dir, partial(_snapshot, source, daemon)):
-        await daemon.run(host.forget)
+        await daemon.run(changed)
 
 
 async def _snapshot(source: Manifests, daemon: Daemon) -> Snapshot:

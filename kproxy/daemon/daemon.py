@@ -17,7 +17,7 @@ from typing import Any
 
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.exposure import Exposure
-from kproxy.daemon.loop import Loop, Periods, Progress, Source
+from kproxy.daemon.loop import Beside, Loop, Periods, Progress, Source
 from kproxy.daemon.report import Reporter
 from kproxy.daemon.servers import Servers
 from kproxy.daemon.tables import Tables
@@ -44,6 +44,7 @@ class Daemon:
         reporter: Reporter,
         periods: Periods,
         exposure: Exposure,
+        beside: Beside,
         heard: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """`heard`: when each source that speaks unasked was last heard (time.monotonic)."""
@@ -54,7 +55,7 @@ class Daemon:
         self.source = source
         self.tables = Tables(self._dataplanes, time.monotonic)
         self.reporter = reporter
-        self.loop = Loop(source, self.tables, options, periods)
+        self.loop = Loop(source, self.tables, options, periods, beside)
         self.loop.failed.append(lambda error: reporter.error("", str(error)))
         self.servers = Servers(exposure, source, self.tables, heard)
         self.loop.woken.append(self.servers.woken)

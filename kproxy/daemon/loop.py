@@ -61,6 +61,16 @@ class Source(Protocol):
         """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""
 
 
+class Beside:
+    """What is to be done before and after the tables change, in the kernel's thread: here nothing."""
+
+    def before(self) -> None:
+        """The source has what is wanted now; the tables do not have it yet."""
+
+    def after(self, done: Round) -> None:
+        """The tables have it, those of families aside that failed."""
+
+
 class Progress(NamedTuple):
     """What a round came to, for those who look on."""
 
@@ -91,6 +101,7 @@ class Loop:
         tables: Tables,
         options: Callable[[], Options],
         periods: Periods,
+        beside: Beside,
     ) -> None:
         """`options` is asked before each round; KproxyError: they are not known yet."""
         self.source = source
@@ -106,6 +117,7 @@ class Loop:
         self.idle = asyncio.Lock()
         """Held while a round is under way."""
         self._options = options
+        self._beside = beside
         self._periods = periods
         self._awake = asyncio.Event()
         self._suspect = EVERYTHING
@@ -184,6 +196,8 @@ class Loop:
         for name in names:
             service = self.source.service(name)
             claims[name] = None if service is None else claim(service, self.source.slices(name), node)
+        self._beside.before()
         done = self.tables.apply(claims, self.source.kept, suspect)
+        self._beside.after(done)
         self._node = node
         return Progress(done, time.monotonic() - begun, claims.keys())

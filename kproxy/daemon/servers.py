@@ -86,7 +86,7 @@ class Servers:
             if family in done.failures:
                 self.health.failed(family, done.failures[family], now)
             else:
-                self.health.applied(family, now)
+                self.health.applied(family, now, now - progress.seconds)
         repairing = self._ready and done.checked and not progress.names
         self.metrics.round(done.reports, done.failures, progress.seconds, done.checked, repairing)
         self.metrics.skipped.set(len(self._source.problems()) + len(self._tables.problems()))

@@ -19,7 +19,7 @@ from netns_lab.manifests import pod_manifests
 from netns_lab.probe import Outcome, echo, http_get, many
 from netns_lab.topology import Family, chapter, multi
 
-from tests.support import FAMILIES, Kproxy, Manifest, changes, service, slices
+from tests.support import FAMILIES, Kproxy, Manifest, Running, changes, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -304,3 +304,25 @@ def test_a_sync_that_is_killed_between(lab: Lab, one: Kproxy, web: list[Manifest
         assert set(many(one.node, VIP[family], 80, 30)) == {"pod-1", "pod-2"}
     one.sync()
     assert addresses(one.node) == set()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_daemon_keeps_the_addresses(lab: Lab, tmp_path: Path, web: list[Manifest], family: Family) -> None:
+    """With the service they come and go, and are put back where somebody takes them away."""
+    node, outside = lab.node("n1"), lab.client("outside")
+
+    def served() -> bool:
+        answered = http_get(outside, VIP[family], 80, timeout=0.5).outcome is Outcome.ANSWERED
+        return answered and echo(outside, VIP[family])
+
+    with Running(node, tmp_path, POOL) as running:
+        assert addresses(node) == set()
+        running.write("web", *web)
+        eventually(lambda: addresses(node) == set(VIP.values()) and served(), running.said)
+        node.run(["ip", "address", "del", VIP[family], "dev", "eth0"], check=True)
+        eventually(lambda: addresses(node) == set(VIP.values()) and served(), running.said)
+        assert running.stop() == 0
+        assert served()
+        running.start()
+        running.write("web")
+        eventually(lambda: addresses(node) == set(), running.said)

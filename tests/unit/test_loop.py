@@ -10,7 +10,7 @@ import pytest
 
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import FIRST
-from kproxy.daemon.loop import Loop, Periods, Progress
+from kproxy.daemon.loop import Beside, Loop, Periods, Progress
 from kproxy.daemon.tables import Round, Tables
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 from kproxy.nft.plan import keep_nothing
@@ -84,7 +84,7 @@ class Recorder(Tables):
 class World:
     def __init__(self, check: float = 60.0, pause: float = 0.0) -> None:
         self.source, self.tables = Source(), Recorder()
-        self.loop = Loop(self.source, self.tables, Options, Periods(check, pause))
+        self.loop = Loop(self.source, self.tables, Options, Periods(check, pause), Beside())
         self.progress: list[Progress] = []
         self.errors: list[KproxyError] = []
         self.loop.observers.append(self.progress.append)
