@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict, frontend_protocol, slot_prefix
+from kproxy.nft.layout import DISCARD
 
 SLOT_BYTES = 4
 
@@ -43,6 +44,22 @@ def owners_of(services: Iterable[tuple[bytes, Value]]) -> dict[tuple[Protocol, b
             owner = ServicePortName(NamespacedName(namespace, name), port)
             owners[frontend_protocol(key), slot_prefix(key)] = owner
     return owners
+
+
+class NoLocal(NamedTuple):
+    """How many service ports have endpoints, by a policy Local none of them on this node."""
+
+    internal: int
+    external: int
+
+
+def no_local(services: Iterable[Value], from_outside: Iterable[Value]) -> NoLocal:
+    """By the verdicts of ClusterIPs, and of external frontends as clients from outside have them."""
+
+    def discarded(verdicts: Iterable[Value]) -> int:
+        return len({v.comment for v in verdicts if isinstance(v, Verdict) and v.chain == DISCARD})
+
+    return NoLocal(discarded(services), discarded(from_outside))
 
 
 class Connections:
@@ -75,6 +92,11 @@ class Connections:
         names = set(owners.values())
         self.services = {name: self.services.get(name, 0) for name in sorted(names)}
         self.endpoints = {name: n for name, n in self.endpoints.items() if name.owner in names}
+
+    @property
+    def slots(self) -> int:
+        """How many elements were read last."""
+        return sum(map(len, self._seen.values()))
 
     def _add(self, owner: ServicePortName, value: bytes, count: int) -> None:
         self.services[owner] = self.services.get(owner, 0) + count

@@ -18,15 +18,13 @@ from prometheus_client.registry import Collector
 
 import kproxy
 from kproxy.daemon.http_server import NOT_FOUND, Handler, Response
-from kproxy.daemon.kernel_counters import KernelCounters
+from kproxy.daemon.kernel_counters import FAMILY, KernelCounters
 from kproxy.kernel.report import Report
 from kproxy.model import Family
 
-FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 DURATION = tuple(0.001 * 2**n for n in range(15))
 LATENCY = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 ELEMENTS = tuple(4**n for n in range(10))
-BYTES = tuple(64 * 4**n for n in range(11))
 
 
 class Metrics:
@@ -71,19 +69,8 @@ class Metrics:
         self._applied = gauge(f"{sync}_last_timestamp_seconds", "When a round last succeeded", by_family)
         self._queued = gauge(f"{sync}_last_queued_timestamp_seconds", "When a change last came", by_family)
         self._failures = counter(f"{sync}_nftables_sync_failures", "Rounds that failed", by_family)
-        self._no_local = gauge(
-            f"{sync}_no_local_endpoints_total",
-            "Services with traffic policy Local and endpoints on other nodes only",
-            ("ip_family", "traffic_policy"),
-        )
-        self._changes = {
-            "service": counter(f"{sync}_service_changes", "Services that changed"),
-            "endpoint": counter(f"{sync}_endpoint_changes", "EndpointSlices that changed"),
-        }
-        self._pending = {
-            "service": gauge(f"{sync}_service_changes_pending", "Changed services that wait"),
-            "endpoint": gauge(f"{sync}_endpoint_changes_pending", "Changed EndpointSlices that wait"),
-        }
+        self._changes = counter(f"{sync}_service_changes", "Services that changed, or their endpoints")
+        self._pending = gauge(f"{sync}_service_changes_pending", "Changed services that wait")
         self._ended = counter(
             "kubeproxy_conntrack_reconciler_deleted_entries",
             "UDP flows that were ended, since they led to where nothing serves them",
@@ -101,29 +88,20 @@ class Metrics:
         self._elements = histogram(
             "kproxy_transaction_elements", "Elements in and out, of rounds that changed any", ELEMENTS
         )
-        self._bytes = histogram(
-            "kproxy_transaction_bytes", "Bytes sent to the kernel, of rounds that sent any", BYTES, ()
-        )
-        self.frontends = gauge("kproxy_frontends", "Frontends that are wanted")
-        self.endpoints = gauge("kproxy_endpoints", "Distinct endpoints that services have")
         self.skipped = gauge("kproxy_skipped_objects", "Objects that are left out, since they are wrong")
-        self.set_aside = gauge("kproxy_refused_services", "Services that the kernel does not take", by_family)
         gauge("kproxy_build_info", "Always 1", ("version",)).labels(kproxy.__version__).set(1)
         for family in FAMILY.values():  # zero is shown, too: a rate needs a first value
-            for each in (self._failures, self._ended, self.set_aside):
+            for each in (self._failures, self._ended):
                 each.labels(family)
-            for policy in ("internal", "external"):
-                self._no_local.labels(family, policy)
         for what in ("elements", "rules"):
             self._repairs.labels(what)
 
     # --- what the loop reports ---
 
-    def queued(self, services: int = 0, endpoint_slices: int = 0) -> None:
-        """So many objects changed and wait for a round."""
-        for kind, count in (("service", services), ("endpoint", endpoint_slices)):
-            self._changes[kind].inc(count)
-            self._pending[kind].inc(count)
+    def queued(self, services: int) -> None:
+        """So many services changed, or their endpoints, and wait for a round."""
+        self._changes.inc(services)
+        self._pending.inc(services)
         for family in FAMILY.values():
             self._queued.labels(family).set(time.time())
 
@@ -134,14 +112,10 @@ class Metrics:
         seconds: float,
         checked: bool,
         repairing: bool = False,
-        sent: int = 0,
     ) -> None:
         """A round ended. `repairing`: nothing was asked for but to compare, so what it did was to repair."""
         failures = set(failed)
-        for pending in self._pending.values():
-            pending.set(0)
-        if sent:
-            self._bytes.observe(sent)
+        self._pending.set(0)
         for family, name in FAMILY.items():
             for durations in (self._duration, self._full if checked else self._partial):
                 durations.labels(name).observe(seconds)
@@ -162,11 +136,6 @@ class Metrics:
         """A change of endpoints is in the kernel, so many seconds after its cause."""
         for name in FAMILY.values():
             self._latency.labels(name).observe(max(seconds, 0))
-
-    def no_local_endpoints(self, family: Family, internal: int, external: int) -> None:
-        """How many services discard by a policy Local."""
-        self._no_local.labels(FAMILY[family], "internal").set(internal)
-        self._no_local.labels(FAMILY[family], "external").set(external)
 
     def answered(self, path: str, status: int) -> None:
         """What /healthz or /livez answered."""

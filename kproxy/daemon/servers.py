@@ -20,6 +20,7 @@ from kproxy.daemon.metrics import Metrics
 from kproxy.daemon.notify import Notifier
 from kproxy.daemon.tables import Tables
 from kproxy.model import Family, NamespacedName
+from kproxy.resolve.health_checks import HealthChecks
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,7 @@ class Servers:
         self._heard = heard
         self._ready = False
         self._ports = HealthCheckPorts(self.health, logger.warning)
-        self._checked: dict[int, tuple[NamespacedName, int]] = {}
-        self._check_port: dict[NamespacedName, int] = {}
+        self._checks = HealthChecks()
         handlers = (
             (exposure.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
             (exposure.metrics, self.metrics.handler()),
@@ -105,19 +105,14 @@ class Servers:
     # --- health check node ports ---
 
     def _check(self, names: Iterable[NamespacedName]) -> None:
-        before = dict(self._checked)
-        here = self._source.node().name
-        for name in names:
-            self._checked.pop(self._check_port.pop(name, 0), None)
+        here, changed = self._source.node().name, False
         for name in names:
             service = self._source.service(name)
-            if service is not None and service.health_check_node_port and service.external_local:
-                slices = self._source.slices(name)
-                local = {e.address for s in slices for e in s.endpoints if e.ready and e.node == here}
-                self._checked[service.health_check_node_port] = (name, len(local))
-                self._check_port[name] = service.health_check_node_port
-        if self._checked != before:
-            self._ports.set(self._checked)
+            asked = service is not None and service.wants_health_check
+            slices = self._source.slices(name) if asked else ()
+            changed |= self._checks.change(name, service, slices, here)
+        if changed:
+            self._ports.set(self._checks.served())
 
     # --- how long sources have been silent is known when somebody asks ---
 

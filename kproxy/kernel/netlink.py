@@ -251,8 +251,6 @@ class Netlink:
     """A socket to netfilter in the network namespace that the thread is in."""
 
     def __init__(self) -> None:
-        self.sent = 0
-        """Bytes of all transactions so far, be it that they failed."""
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         try:
             self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
@@ -380,7 +378,6 @@ class Netlink:
             self._socket.send(batch)
         except OSError as error:  # larger than the buffer may be
             raise NetlinkError(error.errno, error.strerror) from None
-        self.sent += len(batch)
         failure: NetlinkError | None = None
         for reply, _, content in self._replies(begin):
             if reply != NLMSG_ERROR:

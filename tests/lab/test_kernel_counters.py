@@ -7,8 +7,9 @@ from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
-from kproxy.daemon.counters import Connections
-from kproxy.daemon.kernel_counters import read_connections
+from kproxy.daemon.counters import Connections, NoLocal
+from kproxy.daemon.kernel_counters import Reading, read_tables
+from kproxy.model import Family as Nft
 from kproxy.model import NamespacedName, ServicePortName, format_socket
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices
 
@@ -26,7 +27,7 @@ class Counting:
 
     def total(self) -> int:
         """What the service has had so far."""
-        self.kproxy.node.inside(lambda: read_connections(self.connections))
+        self.kproxy.node.inside(lambda: read_tables(self.connections))
         return self.connections.services[WEB]
 
     def of_endpoints(self) -> dict[str, int]:
@@ -75,5 +76,24 @@ def test_both_families_and_node_ports_are_one_total(lab: Lab, kproxy: Kproxy) ->
 
 def test_without_tables_there_is_nothing_to_count(lab: Lab) -> None:
     connections = Connections()
-    lab.node("n1").inside(lambda: read_connections(connections))
+    lab.node("n1").inside(lambda: read_tables(connections))
     assert connections.services == {}
+
+
+def test_what_the_tables_hold_is_read(lab: Lab, kproxy: Kproxy) -> None:
+    kproxy.sync(service(internalTrafficPolicy="Local"), *slices(lab, ["pod-1"]))
+    connections = Connections()
+
+    def reading(family: Nft) -> Reading:
+        return kproxy.node.inside(lambda: read_tables(connections))[family]
+
+    assert reading(Nft.IPV4) == reading(Nft.IPV6) == Reading(1, NoLocal(0, 0))
+    assert connections.slots == 2
+    elsewhere = slices(lab, ["pod-1"])
+    for found in elsewhere:
+        found["endpoints"][0]["nodeName"] = "n2"
+    kproxy.sync(service(internalTrafficPolicy="Local"), *elsewhere)
+    assert reading(Nft.IPV4) == Reading(1, NoLocal(1, 0))
+    outside = service(type="LoadBalancer", externalTrafficPolicy="Local")
+    kproxy.sync(outside, *elsewhere)
+    assert reading(Nft.IPV4).no_local == NoLocal(0, 1)

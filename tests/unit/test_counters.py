@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.compile.elements import compile_frontends
-from kproxy.daemon.counters import Connections, EndpointName, Owners, owners_of
+from kproxy.daemon.counters import Connections, EndpointName, Owners, no_local, owners_of
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName, parse_address
 from kproxy.nft.elements import Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
 from tests.unit.make import frontend
@@ -110,6 +110,13 @@ def test_owners_are_what_the_comments_of_frontends_say() -> None:
     }
     named = [(elements[0][0], Verdict("goto lb-1", str(WEB)))]
     assert list(owners_of(named).values()) == [WEB]
+
+
+def test_service_ports_without_a_local_endpoint_are_counted_by_policy() -> None:
+    gone, there, none = (Verdict(f"goto {chain}", "a/b") for chain in ("discard", "lb-1", "no-endpoints"))
+    other = Verdict("goto discard", "a/c")
+    assert no_local([gone, gone, there], [there, none]) == (1, 0)  # one service port, however many frontends
+    assert no_local([there], [gone, other]) == (0, 2)
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2), st.integers(0, 9)), max_size=3)))

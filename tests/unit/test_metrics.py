@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import pytest
 
 from kproxy.daemon import kernel_counters
-from kproxy.daemon.counters import Connections, Owners
+from kproxy.daemon.counters import Connections, NoLocal, Owners
 from kproxy.daemon.http_server import Response
+from kproxy.daemon.kernel_counters import Reading
 from kproxy.daemon.metrics import LATENCY, Metrics
 from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
@@ -25,11 +26,12 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes, int]]:
     """What the kernel's elements have counted, instead of the kernel."""
     elements: list[tuple[bytes, bytes, int]] = []
 
-    def read(connections: Connections) -> None:
+    def read(connections: Connections) -> dict[Family, Reading]:
         connections.take(Family.IPV4, Protocol.TCP, elements, OWNERS)
         connections.keep(OWNERS)
+        return {Family.IPV4: Reading(7, NoLocal(1, 2)), Family.IPV6: Reading(0, NoLocal(0, 0))}
 
-    monkeypatch.setattr(kernel_counters, "read_connections", read)
+    monkeypatch.setattr(kernel_counters, "read_tables", read)
     return elements
 
 
@@ -56,8 +58,6 @@ KUBE_PROXYS = {
     "kubeproxy_sync_full_proxy_rules_duration_seconds": "histogram",
     "kubeproxy_sync_partial_proxy_rules_duration_seconds": "histogram",
     "kubeproxy_sync_proxy_rules_duration_seconds": "histogram",
-    "kubeproxy_sync_proxy_rules_endpoint_changes_pending": "gauge",
-    "kubeproxy_sync_proxy_rules_endpoint_changes_total": "counter",
     "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds": "gauge",
     "kubeproxy_sync_proxy_rules_last_timestamp_seconds": "gauge",
     "kubeproxy_sync_proxy_rules_nftables_sync_failures_total": "counter",
@@ -95,12 +95,12 @@ REPORT = Report(Family.IPV6, (), removed=3, added=4, rewritten=("services", "lb-
 
 def test_a_round_is_of_both_families_and_its_reports_of_theirs() -> None:
     metrics = Metrics()
-    metrics.queued(services=2, endpoint_slices=7)
+    metrics.queued(services=2)
     sync = "kubeproxy_sync_proxy_rules_"
     before = samples(metrics)
-    assert (before[f"{sync}service_changes_pending"], before[f"{sync}endpoint_changes_pending"]) == (2, 7)
+    assert before[f"{sync}service_changes_pending"] == 2
     assert before[f'{sync}last_queued_timestamp_seconds{{ip_family="IPv4"}}'] > 1e9
-    metrics.round([REPORT], [Family.IPV4], 0.5, checked=False, sent=100)
+    metrics.round([REPORT], [Family.IPV4], 0.5, checked=False)
     metrics.round([], [], 0.5, checked=True)
     after = samples(metrics)
     assert (after[f"{sync}service_changes_pending"], after[f"{sync}service_changes_total"]) == (0, 2)
@@ -111,7 +111,6 @@ def test_a_round_is_of_both_families_and_its_reports_of_theirs() -> None:
     deleted = some(metrics, "kubeproxy_conntrack_reconciler_deleted_entries_total")
     assert deleted == {'{ip_family="IPv6"}': 5}
     assert after['kproxy_transaction_elements_sum{ip_family="IPv6"}'] == 7
-    assert (after["kproxy_transaction_bytes_sum"], after["kproxy_transaction_bytes_count"]) == (100, 1)
     assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2}
 
 
@@ -160,13 +159,22 @@ def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
     assert some(both, "kproxy_endpoint_connections_total") == {of_endpoint: 5}
 
 
+def test_what_the_tables_hold_is_shown() -> None:
+    metrics = Metrics()
+    assert some(metrics, "kproxy_frontends") == {'{ip_family="IPv4"}': 7}
+    assert some(metrics, "kubeproxy_sync_proxy_rules_no_local_endpoints_total") == {
+        '{ip_family="IPv4",traffic_policy="internal"}': 1,
+        '{ip_family="IPv4",traffic_policy="external"}': 2,
+    }
+
+
 def test_a_kernel_that_cannot_be_read_costs_nothing_else(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(connections: Connections) -> None:
+    def fail(connections: Connections) -> dict[Family, Reading]:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(kernel_counters, "read_connections", fail)
+    monkeypatch.setattr(kernel_counters, "read_tables", fail)
     assert "process_cpu_seconds_total" in samples(Metrics())
     assert "Operation not permitted" in caplog.text
 

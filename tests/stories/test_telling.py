@@ -1,0 +1,80 @@
+"""What a running kproxy tells those who ask: load balancers, kubelets, Prometheus."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from netns_lab.lab import Handle, Lab
+from netns_lab.probe import many
+
+from tests.support import SERVICE_IP, Running, eventually, service, slices
+
+pytestmark = pytest.mark.lab
+
+ASK = "import sys, urllib.error, urllib.request as r\n"
+ASK += "try: a = r.urlopen(sys.argv[1], timeout=5)\nexcept urllib.error.HTTPError as e: a = e\n"
+ASK += "print(a.status, a.read().decode())"
+LOCAL = service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=32100, families=(4,))
+
+
+@pytest.fixture
+def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
+    with Running(lab.node("n1"), tmp_path) as running:
+        yield running
+
+
+def ask(who: Handle, url: str) -> tuple[int, str]:
+    """Status and body; 0 if nobody answers."""
+    done = who.run([sys.executable, "-c", ASK, url], capture_output=True)
+    status, _, body = str(done.stdout).partition(" ")
+    return (int(status), body) if done.returncode == 0 else (0, str(done.stderr).splitlines()[-1])
+
+
+def samples(node: Handle) -> dict[str, float]:
+    """`name{labels}` -> value."""
+    status, text = ask(node, "http://127.0.0.1:10249/metrics")
+    assert status == 200
+    lines = (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_a_load_balancer_is_told_where_endpoints_are(lab: Lab, running: Running) -> None:
+    node, outside = lab.node("n1"), lab.client("outside")
+    url = f"http://{node.address(4)}:32100/healthz"
+    assert ask(outside, url)[0] == 0  # there is no such service
+    running.write("web", LOCAL, *slices(lab, ["pod-1", "pod-2"])[:1])
+    eventually(lambda: ask(outside, url)[0] == 200, running.said)
+    assert json.loads(ask(outside, url)[1]) == {
+        "service": {"namespace": "default", "name": "web"},
+        "localEndpoints": 2,
+        "serviceProxyHealthy": True,
+    }
+    running.write("web", LOCAL)
+    eventually(lambda: ask(outside, url)[0] == 503, running.said)
+    running.write("web", service())
+    eventually(lambda: ask(outside, url)[0] == 0, running.said)
+
+
+def test_health_and_metrics_are_of_what_runs(lab: Lab, running: Running) -> None:
+    node = lab.node("n1")
+    web = '{namespace="default",port="",service="web"}'
+    running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
+    eventually(lambda: f"kproxy_service_connections_total{web}" in samples(node), running.said)
+    for path in ("healthz", "livez"):
+        status, body = ask(node, f"http://127.0.0.1:10256/{path}")
+        assert (status, json.loads(body)["reasons"]) == (200, [])
+    many(lab.pod("pod-3"), SERVICE_IP[4], 80, 12)
+    found = samples(node)
+    assert found[f"kproxy_service_connections_total{web}"] == 12
+    assert found['kproxy_frontends{ip_family="IPv6"}'] == 1
+    assert found['kubeproxy_proxy_healthz_total{code="200"}'] == 1
+    assert found['kproxy_drift_repairs_total{what="elements"}'] == 0
+
+    running.kproxy.nft("flush map ip kproxy services")
+    eventually(lambda: samples(node)['kproxy_drift_repairs_total{what="elements"}'] > 0, running.said)
+    many(lab.pod("pod-3"), SERVICE_IP[4], 80, 3)
+    assert samples(node)[f"kproxy_service_connections_total{web}"] == 15
