@@ -189,8 +189,8 @@ def explained(skeleton: Skeleton, error: KproxyError) -> KproxyError:
     """
     rules = "\n".join(str(rule) for chain in skeleton.chains for rule in chain.rules)
     absent = missing(skeleton.family, [feature for feature in FEATURES if feature.mark in rules])
-    if not absent:
-        return error
+    if not absent or absent[0] == Absence(TABLES, in_library=True):
+        return error  # every libnftables knows an empty table: what it said itself says more
     if skeleton.family is Family.IPV6 and absent[0].feature is TABLES and not _has_ipv6():
         return NoFamily("This kernel has no IPv6: frontends with IPv6 addresses are left out.")
     return said(skeleton.family, absent)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.compile.skeleton import Options, Shapes, skeleton
+from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, skeleton
+from kproxy.kernel import features
 from kproxy.kernel.features import FEATURES, TABLES, Absence, Feature, said
 from kproxy.model import Balance, Family
 from kproxy.nft.layout import Side, Spread
@@ -78,3 +79,9 @@ def test_a_library_that_does_not_know_is_to_be_updated() -> None:
     assert str(error).endswith("libnftables lacks counters in maps (counting new connections by endpoint).")
     assert error.hint.startswith("Update nftables (1.0.6 or later).")
     assert "modprobe" not in error.hint
+
+
+def test_a_library_that_takes_nothing_at_all_speaks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "missing", lambda *_: [named("tables", in_library=True)])
+    error = TransactionError("nft refused a change of the table: Error: no.")
+    assert features.explained(skeleton(Family.IPV4, Options(), NO_SHAPES), error) is error
