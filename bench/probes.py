@@ -199,9 +199,9 @@ def report(results: list[Figures], count: int) -> Table:
     """As a table for people."""
     rate = count / PERIOD
     table = Table(title=f"{count:,} pods, a probe of each every {PERIOD} s: {rate:g} probes a second")
-    columns = ("", "CPU of the prober", "per probe", "of commands", "known after: median", "max", "never")
+    columns = ("", "CPU", "a probe", "commands' CPU", "known after", "at most", "never")
     for column in columns:
-        table.add_column(column, justify="left" if column == "" else "right")
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for figures in results:
         delays = figures.delays or [float("nan")]
         table.add_row(

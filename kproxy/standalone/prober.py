@@ -69,14 +69,17 @@ class Prober:
         self._free = _slots()
         self._free_for_hung = _slots()
 
-    def watch(self, pods: Iterable[Pod]) -> None:
-        """Probe exactly these pods from now on.
+    def watch(
+        self, pods: Iterable[Pod], in_doubt: Callable[[NamespacedName], bool] = lambda _: False
+    ) -> None:
+        """Probe these pods from now on, and of those before them only the ones that are `in_doubt`.
 
-        A pod that is the same as before keeps its state and its pace. `statuses` has every change that this
-        makes at once; `changed` is not called for it.
+        A pod that is the same as before keeps its state and its pace. One whose manifest cannot be read is
+        in doubt: were it forgotten, it would have to become ready anew when the mistake is corrected.
+        `statuses` has every change that this makes at once; `changed` is not called for it.
         """
         wanted = {pod.name: pod for pod in pods if any(can_be_probed(pod))}
-        for name in [name for name in self._watched if name not in wanted]:
+        for name in [name for name in self._watched if name not in wanted and not in_doubt(name)]:
             self._forget(name)
         for name, pod in wanted.items():
             watched = self._watched.get(name)

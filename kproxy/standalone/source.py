@@ -82,7 +82,8 @@ class Manifests:
             self._remembered = await asyncio.to_thread(self._store.readiness)
             known = {watched.identity: ready for watched, ready in self._remembered.items()}
             self._prober = Prober(self._runner, self._wake, known)
-        self._prober.watch(addressed(probed_on(decoded.state.pods, node.name), node))
+        pods = addressed(probed_on(decoded.state.pods, node.name), node)
+        self._prober.watch(pods, decoded.doubt.covers)
         statuses, remembered = self._prober.statuses(), self._prober.remembered()
         return await asyncio.to_thread(self._settle, decoded, node, statuses, remembered)
 

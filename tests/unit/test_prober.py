@@ -183,6 +183,19 @@ def test_pods_that_go_are_forgotten() -> None:
     play(test)
 
 
+def test_pods_in_doubt_are_not_forgotten() -> None:
+    async def test(world: World) -> None:
+        world.prober.watch([pod(), pod("web-2")])
+        await world.answers.answer(UP)
+        world.prober.watch([], lambda own: own == name("web-1"))
+        assert set(world.prober.statuses()) == {name("web-1")}
+        await world.answers.answer(UP)
+        world.prober.watch([pod()])
+        assert world.ready()
+
+    play(test)
+
+
 def test_a_gate_that_opens_makes_a_pod_ready_at_once() -> None:
     async def test(world: World) -> None:
         world.prober.watch([replace(pod(), gates_open=False)])

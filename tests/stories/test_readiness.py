@@ -1,0 +1,95 @@
+"""A daemon that probes: who is ready is served, whatever happens to its manifest and to kproxy meanwhile."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.probe import Outcome, http_get
+
+from tests.support import SERVICE_IP, Running, eventually, service
+
+pytestmark = pytest.mark.lab
+
+HTTP = {"httpGet": {"port": 8080}}
+PODS = ("pod-1", "pod-2")
+
+
+def pod(lab: Lab, own: str, probe: dict[str, Any]) -> dict[str, Any]:
+    container = {"name": "web", "ports": [{"containerPort": 8080}], "readinessProbe": probe}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": own, "labels": {"app": "web"}},
+        "spec": {"containers": [container]},
+        "status": {"podIPs": [{"ip": lab.pod(own).address(family)} for family in (4, 6)]},
+    }
+
+
+@pytest.fixture
+def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
+    with Running(lab.node("n1"), tmp_path) as running:
+        running.write("web", service(selector={"app": "web"}))
+        yield running
+
+
+def served_by(lab: Lab) -> str:
+    """Who answers, or how it fails."""
+    reply = http_get(lab.client("outside"), SERVICE_IP[4], 80, timeout=1)
+    return reply.pod if reply.outcome is Outcome.ANSWERED else reply.outcome.name
+
+
+def serves(lab: Lab, running: Running, who: str) -> None:
+    eventually(lambda: served_by(lab) == who, running.said)
+
+
+def always(lab: Lab, running: Running, who: str, until: Callable[[], bool]) -> None:
+    """It is `who` that serves, each time one asks, until something holds, and once more."""
+
+    def holds() -> bool:
+        assert served_by(lab) == who, running.said()
+        return until()
+
+    eventually(holds, running.said)
+    assert served_by(lab) == who
+
+
+def test_a_kill_takes_nobody_out_of_service_and_another_probe_does(lab: Lab, running: Running) -> None:
+    running.write("pod-1", pod(lab, "pod-1", HTTP))
+    serves(lab, running, "pod-1")
+    late = pod(lab, "pod-1", {**HTTP, "initialDelaySeconds": 3600})
+    running.stop(signal.SIGKILL)
+    running.start()
+    assert served_by(lab) == "pod-1"
+    running.write("pod-1", late)
+    serves(lab, running, "REFUSED")
+
+
+def test_a_mistake_in_a_manifest_and_its_correction_take_nobody_out_of_service(
+    lab: Lab, running: Running
+) -> None:
+    good = pod(lab, "pod-1", HTTP)
+    running.write("pod-1", good)
+    serves(lab, running, "pod-1")
+    bad = pod(lab, "pod-1", {**HTTP, "periodSeconds": -1})
+    running.write("pod-1", bad)
+    field = "spec.containers[0].readinessProbe.periodSeconds"
+    always(lab, running, "pod-1", lambda: field in running.said())
+    before = running.said().count("Pod default/pod-1 is")
+    running.write("pod-1", good)
+    always(lab, running, "pod-1", lambda: "solved: " in running.said())
+    assert running.said().count("Pod default/pod-1 is") == before
+
+
+def test_a_pod_that_stops_answering_is_left_for_another_one(lab: Lab, running: Running) -> None:
+    for own in PODS:
+        running.write(own, pod(lab, own, {**HTTP, "periodSeconds": 1, "failureThreshold": 2}))
+    eventually(lambda: running.said().count("is ready") == 2, running.said)
+    lab.stop_pod("pod-2")
+    eventually(lambda: {served_by(lab) for _ in range(20)} == {"pod-1"}, running.said)
+    lab.start_pod("pod-2")
+    eventually(lambda: served_by(lab) == "pod-2", running.said)
