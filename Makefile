@@ -13,7 +13,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command demo test test-long lint format golden bench fresh clean
+.PHONY: help install install-command demo test test-long lint format golden bench bench-traffic fresh clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ golden: install  ## rewrite the golden rulesets; read the diff before committing
 
 bench: _root install  ## the table of docs and README, peers in the same run
 	@$(PYTHON) -m bench
+
+bench-traffic: _root install  ## what packets pay, with 10 and 10,000 services (some minutes)
+	@$(PYTHON) -m bench.traffic
 
 fresh: _root  ## both commands on a bare Debian 12 and 13 (debootstrap, some minutes)
 	@scripts/fresh

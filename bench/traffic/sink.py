@@ -1,0 +1,29 @@
+"""A server in a pod: it takes every connection, throws away what comes, and closes when the client does.
+
+A process of its own, so that it shares no interpreter with the client. Says `ready` when it listens.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import suppress
+
+BUFFER = 1 << 20
+
+
+def main(port: int) -> None:
+    """Serve one connection after the other, until killed."""
+    buffer = bytearray(BUFFER)
+    with socket.create_server(("", port), backlog=4096) as server:
+        print("ready", flush=True)
+        while True:
+            connection, _ = server.accept()
+            # MSG_TRUNC: the kernel counts the bytes and copies none
+            with connection, suppress(ConnectionError):
+                while connection.recv_into(buffer, BUFFER, socket.MSG_TRUNC):
+                    pass
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
