@@ -137,7 +137,10 @@ class Kproxy:
 
 
 class Running:
-    """`kproxy run --manifests` on a node, as a context manager, and the folder that it follows."""
+    """`kproxy run` on a node, as a context manager, and the folder of manifests that it follows.
+
+    With `--kubeconfig` among the flags it follows an API server instead.
+    """
 
     def __init__(
         self, node: Handle, folder: Path, flags: Sequence[str] = (), cluster_cidr: bool = True
@@ -158,7 +161,8 @@ class Running:
 
     def start(self) -> None:
         """Start it; returns when it has programmed what there is."""
-        command = [sys.executable, "-m", "kproxy", "run", "--manifests", str(self.manifests)]
+        source = () if "--kubeconfig" in self.flags else ("--manifests", str(self.manifests))
+        command = [sys.executable, "-m", "kproxy", "run", *source]
         state = ["--state-dir", str(self.kproxy.state)]
         with self.log.open("a") as log:
             begun = self.log.stat().st_size

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from kproxy.cli import daemon_options, options, uplink_options
 from kproxy.kernel.host import require_root
+from kproxy.problems import UsageError
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,17 +16,23 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser = verbs.add_parser(
         "run",
         help="keep the services programmed while manifests and pods change, until SIGTERM",
-        description="Do what sync does, again whenever a manifest changes or a pod becomes ready or stops "
-        "being so; probe the pods' readiness; put right what somebody else did to the tables. Ends with "
-        "SIGTERM or Ctrl-C, and leaves the tables as they are. SIGHUP has everything looked at anew.",
+        description="Program the services and keep them programmed: those of a folder of manifests, with "
+        "readiness probes and all else that sync does, or without --manifests those of a cluster, in "
+        "kube-proxy's place. What somebody else does to the tables is put right. Ends with SIGTERM or "
+        "Ctrl-C, and leaves the tables as they are. SIGHUP has everything compared anew.",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
         "--manifests",
         metavar="PATH",
         action="append",
-        required=True,
         help="file or folder of YAML or JSON manifests to follow; may be given several times",
+    )
+    group.add_argument(
+        "--kubeconfig",
+        metavar="FILE",
+        type=Path,
+        help="how to reach the API server (default: as a pod of the cluster does)",
     )
     options.add_control_plane(group)
     options.add_probes(parser)
@@ -45,8 +53,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
-    from kproxy.cli.run_manifests import run_manifests  # what a daemon needs takes long to import
+    from kproxy.cli.run_daemon import run_daemon  # what a daemon needs takes long to import
 
     require_root()
     uplink_options.nodes(arguments)
-    return run_manifests(arguments)
+    if arguments.manifests and arguments.kubeconfig:
+        raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
+    return run_daemon(arguments)

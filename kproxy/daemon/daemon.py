@@ -12,8 +12,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.exposure import Exposure
@@ -29,6 +28,7 @@ from kproxy.kernel.report import plural
 from kproxy.model import Family
 
 logger = logging.getLogger(__name__)
+LOOK_SECONDS = 2.0
 STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -64,19 +64,15 @@ class Daemon:
         self.loop.observers += [
             self.servers.progress,
             self.reporter.progress,
-            self._tell_problems,
+            lambda _: self._tell_problems(),
             self._say_ready,
             self._settle_memory,
         ]
         self._ready = asyncio.Event()
         self._generation = 0
 
-    async def run(
-        self,
-        addresses_changed: Callable[[], None],
-        beside: Iterable[Coroutine[Any, Any, None]] = (),
-    ) -> None:
-        """Until a signal. `beside` are tasks that live as long; one that fails ends all."""
+    async def run(self, addresses_changed: Callable[[], None]) -> None:
+        """Until a signal, or something fails that should not."""
         events = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in STOP:
@@ -87,8 +83,8 @@ class Daemon:
             addresses_changed()
             self.loop.wake()
 
-        own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables())
-        work = (*own, address_changes(addresses), self.servers.watchdog(), *beside)
+        own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables(), self._watch_problems())
+        work = (*own, address_changes(addresses), self.servers.watchdog())
         self.servers.open()
         tasks = [asyncio.create_task(job) for job in work]
         ending = asyncio.create_task(stop.wait())
@@ -130,7 +126,14 @@ class Daemon:
     def _is_ours(self, generation: int) -> bool:
         return any(generation in dataplane.own_generations for dataplane in self._dataplanes.values())
 
-    def _tell_problems(self, _: Progress) -> None:
+    async def _watch_problems(self) -> None:
+        """Tell what is wrong with the source while it brings about no round: a server that is away."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            async with self.loop.idle:
+                self._tell_problems()
+
+    def _tell_problems(self) -> None:
         self.reporter.problems(self.source.problems() + self.tables.problems())
 
     def _say_ready(self, progress: Progress) -> None:
@@ -140,7 +143,7 @@ class Daemon:
             logger.info("kproxy runs: %s looked at", plural(len(progress.names), "service"))
 
     def _settle_memory(self, progress: Progress) -> None:
-        """What a first round made stays: no later collection need look at it."""
+        """What a first round made stays: no collection need look at it, then or later."""
         if progress.round.checked:
-            gc.collect()
             gc.freeze()
+            gc.enable()

@@ -1,0 +1,79 @@
+"""A cluster as the loop's source: what the API server says, and the node that this host is in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
+from kproxy.problems import Problem
+from kproxy.sources.cluster.source import ClusterSource
+
+
+class Cluster:
+    """A `Source` (loop.py)."""
+
+    def __init__(self, source: ClusterSource, find_node: Callable[[Mapping[str, ClusterNode]], Node]) -> None:
+        """`find_node` is asked before each round, in a thread: it may ask the kernel."""
+        self._source = source
+        self._find_node = find_node
+        self._node = Node("")
+        self._triggers: list[str] = []
+
+    @property
+    def synced(self) -> bool:
+        """Whether every kind has been listed once."""
+        return self._source.synced
+
+    async def run(self, wake: Callable[[], None]) -> None:
+        """Follow the API server; never returns."""
+        await self._source.run(wake)
+
+    async def take(self) -> Collection[NamespacedName]:
+        """The services that the server has said something new of."""
+        self._node = await asyncio.to_thread(self._find_node, self.nodes())
+        triggers = self._source.take_triggers()
+        self._triggers += [trigger for found in triggers.values() for trigger in found]
+        return self._source.take()
+
+    def nodes(self) -> dict[str, ClusterNode]:
+        """This node's object, if there is one, by its name."""
+        node = self._source.node
+        return {} if node is None else {node.name: node}
+
+    def names(self) -> Iterable[NamespacedName]:
+        """All services."""
+        return self._source.services()
+
+    def service(self, name: NamespacedName) -> Service | None:
+        """As the server has it."""
+        return self._source.service(name)
+
+    def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
+        """As the server has them."""
+        return self._source.slices(name)
+
+    def node(self) -> Node:
+        """As of the last `take`."""
+        return self._node
+
+    def kept(self, name: NamespacedName) -> bool:
+        """Whether part of it could not be decoded, and never could."""
+        return self._source.in_doubt(name)
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with the server, and with objects."""
+        return self._source.problems()
+
+    def take_triggers(self) -> Collection[str]:
+        """When what changed endpoints happened."""
+        triggers, self._triggers = self._triggers, []
+        return triggers
+
+    def heard(self) -> Mapping[str, float]:
+        """When something last came from the server, by kind (time.monotonic)."""
+        return {kind: when for kind, when in self._source.last_contact.items() if when > 0}
+
+    def state(self) -> ClusterState:
+        """All that is known, for views."""
+        return ClusterState(dict(self._source.services()), dict(self._source.all_slices()), (), self.nodes())
