@@ -410,6 +410,8 @@ class ClusterNode(NamedTuple):
     zone: str
     """Label topology.kubernetes.io/zone, "" if absent."""
     pod_cidrs: tuple[Network, ...]
+    leaving: bool = False
+    """It is being deleted, or the cluster autoscaler is about to. A cordoned node stays."""
 
 
 class ClusterState(Struct, frozen=True):
@@ -432,6 +434,8 @@ class Node(Struct, frozen=True):
     addresses: tuple[Address, ...] = ()
     """Its primary ones, at most one of each family."""
     zone: str = ""
+    leaving: bool = False
+    """It is to go: load balancers should turn to others."""
 
 
 class ServicePortName(NamedTuple):

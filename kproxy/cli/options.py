@@ -217,7 +217,8 @@ def node(
     if arguments.nodeport_addresses is not None:
         ranges = arguments.nodeport_addresses
         shown = tuple(sorted({a for a in (*primary, *host.all()) if _is_in(a, ranges)}))
-    return Node(name, shown, primary, nodes[name].zone if name in nodes else "")
+    known = nodes.get(name) or ClusterNode(name, "", ())
+    return Node(name, shown, primary, known.zone, known.leaving)
 
 
 def _is_in(address: Address, ranges: tuple[Network, ...]) -> bool:

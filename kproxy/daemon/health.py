@@ -25,8 +25,6 @@ PENDING_SECONDS = 60.0
 FAILING_SECONDS = 10.0
 SILENT_SECONDS = 120.0
 """Without a word from a source; an API server sends a bookmark each minute."""
-TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
-"""What the cluster autoscaler marks a node with before it removes it."""
 
 _NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
@@ -61,7 +59,7 @@ class Health:
         self._failed: dict[Family, _Pending] = {}
         self._heard: dict[str, float] = {}
         self.node_eligible = True
-        """Whether the node is to stay; kube-proxy's word for it. See `is_eligible`."""
+        """Whether the node is to stay; kube-proxy's word for it."""
 
     # --- what the loop reports ---
 
@@ -155,11 +153,6 @@ class Health:
             "warnings": self.warnings(now),
         }
         return Answer(200 if well else 503, msgspec.json.encode(body))
-
-
-def is_eligible(taints: Iterable[str], deleting: bool) -> bool:
-    """Whether a node is to stay: not being deleted, without the autoscaler's taint. A cordoned one stays."""
-    return not deleting and TO_BE_DELETED_TAINT not in taints
 
 
 def service_answer(service: NamespacedName, local_endpoints: int, healthy: bool) -> Answer:

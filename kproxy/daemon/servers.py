@@ -82,6 +82,7 @@ class Servers:
     def progress(self, progress: Progress) -> None:
         """A round is done."""
         now, done = time.monotonic(), progress.round
+        self.health.node_eligible = not self._source.node().leaving
         for family in Family:
             if family in done.failures:
                 self.health.failed(family, done.failures[family], now)

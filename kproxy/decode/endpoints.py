@@ -33,6 +33,8 @@ from kproxy.model import (
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
+TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
+"""What the cluster autoscaler marks a node with before it removes it."""
 ZONE_LABEL = "topology.kubernetes.io/zone"
 NO_CONDITIONS = wire.EndpointConditions()
 NO_HINTS = wire.EndpointHints()
@@ -188,7 +190,7 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
 
 
 def node(_: str, given: wire.Node) -> list[ClusterNode]:
-    """A Node v1: its zone and where its pods are."""
+    """A Node v1: its zone, where its pods are, and whether it is to stay."""
     spec = given.spec or wire.NodeSpec()
     texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(spec.pod_cidrs or [])]
     if spec.pod_cidr and not texts:
@@ -198,5 +200,7 @@ def node(_: str, given: wire.Node) -> list[ClusterNode]:
             object_name(given.metadata).name,
             (given.metadata.labels or {}).get(ZONE_LABEL, ""),
             tuple(checked(path, ip_network, text) for path, text in texts),
+            given.metadata.deletion_timestamp is not None
+            or any(taint.key == TO_BE_DELETED_TAINT for taint in spec.taints or ()),
         )
     ]

@@ -243,9 +243,14 @@ class Pod(Wire):
     status: PodStatus | None = None
 
 
+class Taint(Wire):
+    key: str | None = None
+
+
 class NodeSpec(Wire):
     pod_cidr: str | None = field(default=None, name="podCIDR")
     pod_cidrs: list[str] | None = field(default=None, name="podCIDRs")
+    taints: list[Taint] | None = None
 
 
 class Node(Wire):

@@ -78,3 +78,17 @@ def test_health_and_metrics_are_of_what_runs(lab: Lab, running: Running) -> None
     eventually(lambda: samples(node)['kproxy_drift_repairs_total{what="elements"}'] > 0, running.said)
     many(lab.pod("pod-3"), SERVICE_IP[4], 80, 3)
     assert samples(node)[f"kproxy_service_connections_total{web}"] == 15
+
+
+def test_a_node_that_is_to_go_says_so_to_load_balancers_only(lab: Lab, running: Running) -> None:
+    def statuses() -> list[int]:
+        return [ask(lab.node("n1"), f"http://127.0.0.1:10256/{path}")[0] for path in ("healthz", "livez")]
+
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
+    running.write("web", service(), *slices(lab, ["pod-1"]), node)
+    eventually(lambda: statuses() == [200, 200], running.said)
+    taint = {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}
+    running.write("web", service(), *slices(lab, ["pod-1"]), {**node, "spec": {"taints": [taint]}})
+    eventually(lambda: statuses() == [503, 200], running.said)
+    running.write("web", service(), *slices(lab, ["pod-1"]), node)
+    eventually(lambda: statuses() == [200, 200], running.said)

@@ -296,6 +296,19 @@ def test_a_node(rest: dict[str, Any], node: tuple[str, tuple[str, ...]]) -> None
 
 
 @pytest.mark.parametrize(
+    ("rest", "leaving"),
+    [
+        ({"spec": {"taints": None}}, False),
+        ({"spec": {"unschedulable": True, "taints": [{"key": "node.kubernetes.io/unschedulable"}]}}, False),
+        ({"spec": {"taints": [{"key": "a"}, {"key": "ToBeDeletedByClusterAutoscaler", "value": "1"}]}}, True),
+        ({"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}}, True),
+    ],
+)
+def test_a_node_that_is_to_go(rest: dict[str, Any], leaving: bool) -> None:
+    assert one(manifest("Node", "n1", **rest)).state.nodes["n1"].leaving is leaving
+
+
+@pytest.mark.parametrize(
     ("given", "port"),
     [
         ({"port": 80}, ServicePort("", Protocol.TCP, 80, 80, 0)),
