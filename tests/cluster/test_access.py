@@ -81,18 +81,15 @@ def test_a_server_of_another_authority_is_not_trusted_unless_told_so(
         follower.sees("web")
 
 
-def test_the_name_in_the_certificate_may_be_another(
-    secure: ApiServer, tmp_path: Path, authority: Authority
-) -> None:
-    url = secure.url.replace("127.0.0.1", "127.0.0.2")
-    secure.stop()
-    secure.host = "0.0.0.0"
-    secure.resume()
-    arguments: dict[str, Any] = {"user": token("first"), "ca": authority.certificate, "url": url}
-    with Follower(secure, tmp_path, sync=False, **arguments) as follower:
-        follower.wait(lambda: "certificate is not valid for" in " ".join(follower.messages()))
-    with Follower(secure, tmp_path, server_name="kubernetes.default.svc", **arguments) as follower:
-        follower.sees("web")
+def test_the_name_in_the_certificate_may_be_another(tmp_path: Path, authority: Authority) -> None:
+    with ApiServer(host="0.0.0.0", tls=authority, tokens=["first"]) as api:
+        api.create(service("web"))
+        url = f"https://127.0.0.2:{api.port}"
+        arguments: dict[str, Any] = {"user": token("first"), "ca": authority.certificate, "url": url}
+        with Follower(api, tmp_path, sync=False, **arguments) as follower:
+            follower.wait(lambda: "certificate is not valid for" in " ".join(follower.messages()))
+        with Follower(api, tmp_path, server_name="kubernetes.default.svc", **arguments) as follower:
+            follower.sees("web")
 
 
 def test_a_token_file_that_changes(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
@@ -154,6 +151,19 @@ def rfc3339(moment: datetime) -> str:
 
 def calls(folder: Path) -> int:
     return len((folder / "calls").read_text().splitlines())
+
+
+def test_a_plugin_that_fails_says_why(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
+    user = exec_plugin(tmp_path, "first")
+    script = Path(user["exec"]["command"])
+    good = script.read_text()
+    script.write_text("#!/bin/sh\necho the vault is closed >&2\nexit 3\n")
+    with Follower(secure, tmp_path, user=user, ca=authority.certificate, sync=False) as follower:
+        message = follower.wait(follower.messages)[0]
+        assert str(tmp_path / "kubeconfig") in message
+        assert "the vault is closed" in message
+        script.write_text(good)
+        follower.wait(lambda: follower.source.synced)
 
 
 def test_credentials_that_nobody_knows_are_a_problem_until_they_are_known(

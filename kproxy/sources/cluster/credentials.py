@@ -6,7 +6,11 @@ else of it is used: its objects cost more than all the rest (docs/dependencies.m
 
 from __future__ import annotations
 
+import logging
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,15 +56,7 @@ class Credentials:
         """Read everything anew. Raises CredentialsError."""
         configuration = Configuration()
         try:
-            if self._kubeconfig is None:
-                account = self._service_account
-                InClusterConfigLoader(str(account / "token"), str(account / "ca.crt")).load_and_set(
-                    configuration
-                )
-            else:
-                load_kube_config(
-                    str(self._kubeconfig), client_configuration=configuration, persist_config=False
-                )
+            self._read(configuration)
             tls = _context(configuration) if configuration.host.startswith("https:") else False
         except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
             raise CredentialsError(f"{self._name}: {error}") from None
@@ -71,6 +67,16 @@ class Credentials:
             raise CredentialsError(f"{self._name}: the proxy {proxy} is not one of HTTP")
         self._configuration = configuration
         return Endpoint(configuration.host.rstrip("/"), tls, configuration.tls_server_name, proxy)
+
+    def _read(self, configuration: Configuration) -> None:
+        if self._kubeconfig is None:
+            token, authority = self._service_account / "token", self._service_account / "ca.crt"
+            InClusterConfigLoader(str(token), str(authority)).load_and_set(configuration)
+            return
+        with _complaints() as complaints:
+            load_kube_config(str(self._kubeconfig), client_configuration=configuration, persist_config=False)
+        if complaints and not configuration.api_key:
+            raise ConfigException("; ".join(complaints))
 
     def authorization(self) -> str | None:
         """The header's value, renewed if it is about to expire; None for none. Raises CredentialsError."""
@@ -100,3 +106,21 @@ def _context(configuration: Configuration) -> ssl.SSLContext:
 def _no_password() -> str:
     """Instead of a question on the terminal."""
     raise ValueError("the client key is encrypted")
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What this thread logs as an error: the library goes on without credentials when a plugin fails."""
+    complaints: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == threading.get_ident():
+                complaints.append(record.getMessage())
+
+    listener = Listener(logging.ERROR)
+    logging.getLogger().addHandler(listener)
+    try:
+        yield complaints
+    finally:
+        logging.getLogger().removeHandler(listener)
