@@ -111,11 +111,15 @@ def _field(service: Service, claim: Claim) -> str:
     return "spec.clusterIP"
 
 
+def _with_node_port(port: ServicePort, number: int) -> ServicePort:
+    return port if port.node_port == number else msgspec.structs.replace(port, node_port=number)
+
+
 def _complete(ledger: Ledger, service: Service) -> Service:
     """The service with its ClusterIPs and node ports."""
     families = service_families(service, ledger.families)
     ips = [Claim(service.name, family) for family in families]
-    ports = {port: _port_claim(service, port) for port in service.ports if _has_node_port(service, port)}
+    ports = {port.name: _port_claim(service, port) for port in service.ports if _has_node_port(service, port)}
     health_check = [_health_check_claim(service)] if service.wants_health_check else []
     needed = [*ips, *ports.values(), *health_check]
     ledger.keep_only(service.name, {*needed, *pool_claims(service, families, ledger)})
@@ -123,17 +127,17 @@ def _complete(ledger: Ledger, service: Service) -> Service:
     for claim in needed:
         if claim in mine:
             continue
-        span = ledger.spans.get(ledger.span_name(claim))
-        if span is None:
+        name = ledger.span_name(claim)
+        if name not in ledger.spans:
             raise _Refused("spec.ipFamilies", f"there is no --service-cidr of family {claim.what}")
         if ledger.allocate(claim) is None:
-            raise _Refused(_field(service, claim), f"nothing is free in {span.flag}")
+            raise _Refused(_field(service, claim), f"nothing is free in {ledger.spans[name].flag}")
     return msgspec.structs.replace(
         service,
         families=families,
         cluster_ips=tuple(mine[claim].address for claim in ips),
         ports=tuple(
-            msgspec.structs.replace(port, node_port=mine[ports[port]].value if port in ports else 0)
+            _with_node_port(port, mine[ports[port.name]].value if port.name in ports else 0)
             for port in service.ports
         ),
         health_check_node_port=mine[health_check[0]].value if health_check else 0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Set
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ class Resource(NamedTuple):
     @property
     def address(self) -> Address:
         """Packed; of an address only."""
-        return self.value.to_bytes(Family(self.kind).width, "big")
+        return self.value.to_bytes(4 if self.kind == Family.IPV4 else 16, "big")
 
 
 class Allocations(NamedTuple):
@@ -70,11 +71,14 @@ class Ledger:
         self.owners: dict[Resource, Claim] = {}
         self.claims: dict[NamespacedName, dict[Claim, Resource]] = defaultdict(dict)
         self._past = past
-        self._used = {*past.released, *past.held.values()}
         self._let_go = {claim: resource for resource, claim in past.released.items()}
         # Of a span whose unused numbers are all taken: what is left, in the order in which it is given out.
         self._worn: dict[str, Iterator[Resource]] = {}
         self._by_release: dict[str, list[Resource]] = {}
+
+    @cached_property
+    def _used(self) -> Set[Resource]:
+        return {*self._past.released, *self._past.held.values()}
 
     def span_name(self, claim: Claim) -> str:
         """What span a claim's resource comes from; it need not exist."""
@@ -101,7 +105,7 @@ class Ledger:
 
     def keep_only(self, service: NamespacedName, needed: Set[Claim]) -> None:
         """Let go of what a service held for ports or families that it no longer has."""
-        for claim in self.claims[service].keys() - needed:
+        for claim in [claim for claim in self.claims[service] if claim not in needed]:
             self.drop(claim)
 
     def of(self, claim: Claim) -> Resource | None:
@@ -114,15 +118,15 @@ class Ledger:
         First what this very claim let go of last; then what nobody had, at the first such place
         that the claim's name leads to; then what was released longest ago.
         """
-        name, kind = self.span_name(claim), claim.what.rpartition("/")[2]
+        name, kind, used = self.span_name(claim), claim.what.rpartition("/")[2], self._used
         span = self.spans[name]
-        own = self._let_go.get(claim)
+        own = self._let_go.get(claim) if self._let_go else None
         if own is not None and span.has(own.value) and own not in but and self.take(claim, own):
             return own
         if name not in self._worn:
             for value in span.places(f"{claim.service} {claim.what}"):
                 resource = Resource(kind, value)
-                if resource not in self._used and resource not in but and self.take(claim, resource):
+                if resource not in used and resource not in but and self.take(claim, resource):
                     return resource
             if name not in self._by_release:
                 self._by_release[name] = list(self._used_before(kind, span))

@@ -78,7 +78,8 @@ class Span(NamedTuple):
     def places(self, name: str) -> Iterator[int]:
         """Every number once: first those above the static band, starting where `name` hashes to."""
         start = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
-        for low, size in ((self.static, self.size - self.static), (0, self.static)):
+        total = self.size
+        for low, size in ((self.static, total - self.static), (0, self.static)):
             for step in range(size):
                 yield self._number(low + (start + step) % size)
 
