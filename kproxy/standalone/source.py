@@ -21,7 +21,7 @@ from kproxy.standalone.control_plane import Settled, settle
 from kproxy.standalone.endpoints import addressed
 from kproxy.standalone.prober import Prober, Runner
 from kproxy.standalone.ranges import Ranges
-from kproxy.standalone.readiness import PodReadiness, probed_on, with_readiness
+from kproxy.standalone.readiness import PodReadiness, not_probed, probed_on, with_readiness
 from kproxy.standalone.store import Store, Watched
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,8 @@ class Manifests:
         self._tell(statuses)
         state = with_readiness(decoded.state, statuses)
         settled = settle(decoded._replace(state=state), self._held, self._ranges, node)
+        unprobed = not_probed(pod for pod in state.pods if pod.node in ("", node.name))
+        settled = settled._replace(problems=settled.problems + unprobed)
         self._store.save(self._held, settled.allocations)
         self._held = settled.allocations
         self._remember({Watched(*key): ready for key, ready in remembered.items()})
