@@ -29,6 +29,11 @@ class KproxyError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def full(self) -> str:
+        """Both."""
+        return f"{self} {self.hint}".rstrip()
+
 
 class UsageError(KproxyError):
     """The command line asks for something that cannot be (exit status 2)."""

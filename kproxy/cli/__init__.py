@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except KproxyError as error:
-        print(f"kproxy: {error}" + (f" {error.hint}" if error.hint else ""), file=sys.stderr)
+        print(f"kproxy: {error.full}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except NetlinkError as error:
         print(f"kproxy: netlink: {error.strerror}", file=sys.stderr)

@@ -82,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     if decoded.ignored:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(decoded.ignored.items()))
         print(f"of no use to kproxy: {kinds}")
+    for failure in failures[1:]:
+        print(f"kproxy: {failure.full}", file=sys.stderr)
     if failures:
         raise failures[0]
     return 1 if outcome.problems or unreachable else 0

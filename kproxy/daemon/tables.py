@@ -95,7 +95,8 @@ class Tables:
             except (KproxyError, OSError, Interrupted) as error:
                 self._unchecked.add(family)
                 self._backoff[family].failed(now)
-                failures[family] = str(error) or type(error).__name__
+                said = error.full if isinstance(error, KproxyError) else str(error)
+                failures[family] = said or type(error).__name__
                 logger.error("%s: %s", family, failures[family])
         return Round(tuple(reports), failures, checked)
 

@@ -153,9 +153,14 @@ def _routing() -> Any:
 
 
 def default_interface(ip: Any, family: Family) -> int | None:
-    """The number of the interface that the default route, of several the preferred one, leads to."""
+    """The number of the interface that the default route, of several the preferred one, leads to.
+
+    Asked for the routes of a family that it does not have, the kernel lists all.
+    """
     found = []
     for route in ip.get_default_routes(family=AF[family]):
+        if route["family"] != AF[family]:
+            continue
         hops = [hop["oif"] for hop in route.get_attr("RTA_MULTIPATH") or ()]
         index = route.get_attr("RTA_OIF") or (hops[0] if hops else None)
         if index:

@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import http_get
+from pyroute2 import IPRoute
 
 from kproxy.compile.elements import Delta
 from kproxy.compile.skeleton import NO_SHAPES, Options, skeleton
-from kproxy.kernel import features, host, structure
+from kproxy.kernel import features, host, structure, uplink
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.features import FEATURES, TABLES, NoFamily, explained, missing
 from kproxy.kernel.netlink import Netlink
@@ -74,7 +75,7 @@ def sync(
     ("word", "says"),
     [
         ("numgen", ["lacks numgen (choosing an endpoint at random)", "modprobe nft_numgen"]),
-        ("fib", ["lacks fib (", "CONFIG_NFT_FIB_IPV4", "modprobe nft_fib_ipv4"]),
+        ("fib", ["lacks fib (", "CONFIG_NFT_FIB_IPV4", "modprobe nft_fib_ipv4", "modprobe nft_fib_ipv6"]),
         ("masq", ["lacks masquerade (", "modprobe nft_masq"]),
         ("counter", ["lacks counters in maps (", "Linux 5.7 or later"]),
     ],
@@ -89,7 +90,7 @@ def test_a_missing_expression_is_named_and_nothing_is_changed(
     )
     assert status == 1
     assert [part for part in says if part not in said] == []
-    assert said.count(" lacks ") == 1, said
+    assert said.count(" lacks ") == len(Family), said
     assert kproxy.ruleset() == before
 
 
@@ -133,12 +134,22 @@ def test_ipv6_that_is_turned_off_changes_nothing(lab: Lab, kproxy: Kproxy) -> No
 # --- a kernel without IPv6, by what can be imitated of it ---
 
 
+NO_FAMILY = 12  # DECnet, which Linux has had no more since 6.1
+
+
 def test_the_addresses_of_a_family_that_the_kernel_does_not_have_are_none(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = lab.node("n1")
-    monkeypatch.setattr(socket, "AF_INET6", socket.AF_ATMPVC if hasattr(socket, "AF_ATMPVC") else 8)
+    monkeypatch.setattr(socket, "AF_INET6", NO_FAMILY)
+    monkeypatch.setitem(uplink.AF, Family.IPV6, socket.AF_INET6)
+
+    def default_interfaces() -> list[bool]:
+        with IPRoute() as ip:
+            return [uplink.default_interface(ip, family) is not None for family in Family]
+
     assert node.inside(host.primary_addresses) == (parse_address(node.address(4)),)
+    assert node.inside(default_interfaces) == [True, False]
 
 
 def no_tables(monkeypatch: pytest.MonkeyPatch) -> Skeleton:
@@ -148,7 +159,7 @@ def no_tables(monkeypatch: pytest.MonkeyPatch) -> Skeleton:
 
 def test_without_ipv6_there_is_no_ipv6_table(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = no_tables(monkeypatch)
-    monkeypatch.setattr(socket, "AF_INET6", 8)
+    monkeypatch.setattr(socket, "AF_INET6", NO_FAMILY)
     assert isinstance(explained(wanted, TransactionError("no")), NoFamily)
 
 

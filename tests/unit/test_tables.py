@@ -15,7 +15,7 @@ from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName, Origin
 from kproxy.nft.layout import Place, Target
 from kproxy.nft.plan import keep_nothing, owner_of
-from kproxy.problems import TransactionError
+from kproxy.problems import HostError, TransactionError
 from kproxy.resolve.claims import Claim
 from tests.unit.make import frontend
 
@@ -177,3 +177,14 @@ def test_back_off() -> None:
     backoff.succeeded()
     backoff.failed(0)
     assert backoff.due == FIRST
+
+
+def test_what_a_host_lacks_is_said_with_what_to_do(
+    tables: Tables, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lack(*_: object) -> Report:
+        raise HostError("The kernel lacks fib.", "Try: modprobe nft_fib_ipv4.")
+
+    monkeypatch.setattr(kernel, "reconcile", lack)
+    failures = tables.apply(everything()).failures
+    assert failures == {Family.IPV4: "The kernel lacks fib. Try: modprobe nft_fib_ipv4."}
