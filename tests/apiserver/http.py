@@ -163,7 +163,10 @@ class Connection:
 
     def reset(self) -> None:
         """End it with a RST."""
-        raw = self.writer.get_extra_info("socket")
+        try:
+            raw = self.writer.get_extra_info("socket")
+        except AttributeError:  # so says a TLS transport that is closed already (Python 3.11)
+            return
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
