@@ -281,10 +281,17 @@ def snapshot(arguments: argparse.Namespace) -> Snapshot:
     held = Store(arguments.state_dir).load()
     own = node(arguments, decoded.state.nodes)
     outcome = resolve(decoded, held, ranges(arguments), own)
-    return Snapshot(decoded.state, outcome.services, outcome.frontends, outcome.problems, own)
+    return Snapshot(
+        decoded.state,
+        outcome.services,
+        outcome.frontends,
+        outcome.problems,
+        own,
+        warnings=tuple(outcome.warnings),
+    )
 
 
 def print_problems(problems: Iterable[Problem]) -> None:
-    """Say what was left out and why, on standard error."""
+    """Say on standard error what was left out and why, or what may not be as it was meant."""
     for problem in problems:
         print(f"kproxy: {problem}", file=sys.stderr)

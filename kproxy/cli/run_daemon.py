@@ -106,6 +106,7 @@ async def _follow_manifests(host: _Host) -> None:
                 source.node(),
                 readiness=dict(source.statuses()),
                 last_errors=tuple(host.reporter.last_errors),
+                warnings=tuple(source.warnings()),
             )
 
     await _run(daemon, arguments, snapshot, addresses_changed)

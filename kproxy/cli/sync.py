@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         held = store.load()
         node = options.node(arguments, decoded.state.nodes)
         outcome = resolve(decoded, held, options.ranges(arguments), node)
-        options.print_problems(outcome.problems)
+        options.print_problems((*outcome.problems, *outcome.warnings))
         store.save(held, outcome.allocations)
         here = announced_by(node.name, nodes, outcome)
         failures: list[KproxyError] = []

@@ -65,6 +65,10 @@ class Cluster:
         """What is wrong with the server, and with objects."""
         return self._source.problems()
 
+    def warnings(self) -> list[Problem]:
+        """None: pods and selectors are the cluster's."""
+        return []
+
     def take_triggers(self) -> Collection[str]:
         """When what changed endpoints happened."""
         triggers, self._triggers = self._triggers, []

@@ -134,7 +134,8 @@ class Daemon:
                 self._tell_problems()
 
     def _tell_problems(self) -> None:
-        self.reporter.problems(self.source.problems() + self.tables.problems())
+        found = self.source.problems() + self.source.warnings() + self.tables.problems()
+        self.reporter.problems(found)
 
     def _say_ready(self, progress: Progress) -> None:
         if not self._ready.is_set() and not progress.round.failures:

@@ -57,6 +57,9 @@ class Source(Protocol):
     def problems(self) -> list[Problem]:
         """What is wrong with what was read."""
 
+    def warnings(self) -> list[Problem]:
+        """What may not be as it was meant, and leaves nothing out."""
+
     def take_triggers(self) -> Collection[str]:
         """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""
 

@@ -44,11 +44,13 @@ class Reporter:
         self._failures = failures
 
     def problems(self, problems: Collection[Problem]) -> None:
-        """What is wrong with the input now."""
+        """What is wrong with the input now, or may be. One that is about the same as before is not solved."""
         for problem in (problem for problem in problems if problem not in self._problems):
             logger.warning(problem)
+        about = {problem._replace(message="") for problem in problems}
         for problem in sorted(self._problems.difference(problems)):
-            logger.info("solved: %s", problem)
+            if problem._replace(message="") not in about:
+                logger.info("solved: %s", problem)
         self._problems = frozenset(problems)
 
     def error(self, about: str, message: str) -> None:

@@ -13,6 +13,7 @@ from kproxy.standalone.allocate import allocate
 from kproxy.standalone.endpoints import all_slices
 from kproxy.standalone.ledger import Allocations
 from kproxy.standalone.ranges import Ranges
+from kproxy.standalone.selection import disagreements
 
 
 class Settled(NamedTuple):
@@ -22,6 +23,8 @@ class Settled(NamedTuple):
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
     allocations: Allocations
     problems: list[Problem]
+    warnings: list[Problem]
+    """Nothing that would be wrong: what a service and its pods do not agree on."""
     kept: Callable[[NamespacedName], bool]
     """Whether nothing may be removed of a service, since part of its input is missing."""
 
@@ -35,12 +38,14 @@ class Outcome(NamedTuple):
     allocations: Allocations
     """What to save, and (`pool_addresses`) which load-balancer addresses are whose."""
     problems: list[Problem]
+    warnings: list[Problem]
+    """As of `Settled`."""
     kept: Callable[[NamespacedName], bool]
     """As of `Settled`."""
 
 
 def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
-    """Allocate and select; every problem of the input is in the outcome."""
+    """Allocate and select; every problem and warning of the input is in the outcome."""
     doubt = decoded.doubt
     own = (*node.addresses, *node.node_port_addresses)
     allocated = allocate(decoded.state.services.values(), past, ranges, doubt.covers, own)
@@ -49,6 +54,7 @@ def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> S
         all_slices(decoded.state, node),
         allocated.allocations,
         decoded.problems + allocated.problems,
+        disagreements(decoded.state, node),
         lambda service: service in allocated.left_out or doubt.covers(service),
     )
 
@@ -63,5 +69,6 @@ def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> 
         resolved.frontends,
         settled.allocations,
         settled.problems + resolved.problems,
+        settled.warnings,
         settled.kept,
     )

@@ -20,8 +20,9 @@ from kproxy.model import (
     format_address,
     format_socket,
 )
-from kproxy.standalone.endpoints import PodIndex, resolve_ports
+from kproxy.standalone.endpoints import PodIndex, selects
 from kproxy.standalone.manifests import affinity, policy
+from kproxy.standalone.readiness import why_not
 from kproxy.standalone.snapshot import Snapshot
 from kproxy.standalone.views import (
     FAMILY_NAMES,
@@ -56,7 +57,7 @@ class Context:
         self.services = {service.name: service for service in self.objects.services}
         self._frontends = _grouped(given.frontends, lambda frontend: frontend.owner.service)
         self._slices = _grouped(self.objects.slices, lambda slice_: slice_.service)
-        self._problems = _grouped(given.problems, lambda problem: problem.object)
+        self._problems = _grouped((*given.problems, *given.warnings), lambda problem: problem.object)
         self._pods = PodIndex(self.objects.pods)
 
     def frontends(self, service: NamespacedName) -> list[Frontend]:
@@ -72,7 +73,7 @@ class Context:
         return self._pods.select(service.name.namespace, service.selector)
 
     def problems(self, kind: str, name: NamespacedName) -> list[str]:
-        """Those of one object, without its name."""
+        """Those of one object, without its name; warnings, too."""
         return [str(problem._replace(object="")) for problem in self._problems.get(f"{kind} {name}", [])]
 
     def failures(self, kind: str, name: NamespacedName) -> list[tuple[str, str]]:
@@ -92,12 +93,13 @@ def describe_service(service: Service, context: Context) -> str:
     slices = context.slices(service.name)
     lines = [*_identity(service), *_ports(service, slices), *_policies(service)]
     mine = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
-    found = [*context.problems("Service", service.name), *_unselected(service, context)]
+    waiting = table(_unready(service, context), gap=2)
     failed = table(context.failures("Service", service.name), gap=2)
     return (
         table(lines, gap=2)
         + section("Frontends", table(mine, gap=2))
-        + section("Problems", found)
+        + (section("Pods Not Ready", waiting) if waiting else "")
+        + section("Problems", context.problems("Service", service.name))
         + (section("Last Errors", failed) if failed else "")
     )
 
@@ -179,29 +181,16 @@ def leads_to(backends: Backends, hashed: bool = False) -> str:
     return cut(weighted, SHOWN)
 
 
-def _unselected(service: Service, context: Context) -> Iterator[str]:
-    """Why a selector leads to fewer endpoints than its author thinks."""
-    if not service.selector or service.type == "ExternalName" or service.name in context.objects.given:
+def _unready(service: Service, context: Context) -> Iterator[tuple[str, str]]:
+    """The pods of its selector that are not ready, and why."""
+    if service.name in context.objects.given or not selects(service):
         return
-    namespace = service.name.namespace
-    pods = context.selected(service)
-    if not pods:
-        yield f"spec.selector: no pod of namespace {namespace} has the labels {labels(service.selector)}"
-    for port in service.ports:
-        lacking = [pod for pod in pods if not _has_port(service, pod, port.name)]
-        if lacking:
-            yield f"targetPort {port.target_port}: there is no such container port in {_names(lacking)}"
-    addressless = [pod for pod in pods if not pod.addresses]
-    if addressless:
-        yield f"status.podIPs: there is no address of {_names(addressless)}"
-
-
-def _has_port(service: Service, pod: Pod, name: str) -> bool:
-    return any(port.name == name for port in resolve_ports(service, pod))
-
-
-def _names(pods: Iterable[Pod]) -> str:
-    return f"Pod {cut([pod.name.name for pod in sorted(pods, key=lambda pod: pod.name)])}"
+    for pod in sorted(context.selected(service), key=lambda pod: pod.name):
+        found = (context.given.readiness or {}).get(pod.name)
+        if pod.terminating:
+            yield pod.name.name, "terminating"
+        elif not pod.ready:
+            yield pod.name.name, why_not(found) if found else "its condition Ready is not True"
 
 
 def describe_endpoints(view: EndpointsView, context: Context) -> str:

@@ -47,6 +47,11 @@ class PodIndex:
         return [pod for pod in candidates if selector.items() <= pod.labels.items()]
 
 
+def selects(service: Service) -> bool:
+    """Whether its selector counts, where no endpoints are given."""
+    return bool(service.selector) and service.type != "ExternalName"
+
+
 def resolve_ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
     """The service's ports as this pod has them; a port name that the pod lacks is left out."""
     resolved = []
@@ -122,7 +127,7 @@ def all_slices(state: ClusterState, node: Node) -> dict[NamespacedName, tuple[En
         return slices
     index = PodIndex(addressed(state.pods, node))
     for service in state.services.values():
-        if service.selector and service.name not in slices and service.type != "ExternalName":
+        if selects(service) and service.name not in slices:
             slices[service.name] = make_slices(
                 service, index.select(service.name.namespace, service.selector), state.nodes
             )

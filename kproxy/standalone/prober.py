@@ -57,7 +57,8 @@ class Prober:
     def __init__(
         self, exec_runner: Runner, changed: Callable[[], None], known: Mapping[str, bool] | None = None
     ) -> None:
-        """`changed` is called in the loop whenever a pod becomes ready or stops being so.
+        """`changed` is called in the loop whenever a pod becomes ready or stops being so, and when it is
+        known for the first time why one is not.
 
         `known` is what `remembered` returned in an earlier run: a pod of the same identity begins with it.
         """
@@ -174,11 +175,12 @@ class _Watched:
         self.readiness = pod_readiness(self.pod, self._containers.values())
 
     def take(self, container: str, probe: Probe, result: Result) -> bool:
-        """Take a result in; whether the pod's readiness is another one now."""
-        before = self.readiness.ready
+        """Take a result in; whether the pod's readiness is another one now, or has a reason now."""
+        before, silent = self.readiness.ready, not self._containers[container].events
         self._containers[container] = observe(self._containers[container], probe, result, time.time())
         self.judge()
-        return self.readiness.ready is not before
+        is_first = silent and result.outcome is Outcome.FAILURE and not before
+        return is_first or self.readiness.ready is not before
 
 
 def _slots() -> dict[type, asyncio.Semaphore]:

@@ -36,6 +36,8 @@ EVENTS = 4
 MESSAGE = 1024
 """Characters of a message that are kept, as of an event in Kubernetes."""
 
+NOT_PROBED = "not probed yet"
+
 
 class Outcome(StrEnum):
     """How a probe went."""
@@ -113,6 +115,15 @@ def pod_readiness(pod: Pod, containers: Iterable[ContainerReadiness]) -> PodRead
     """What `containers`, all those of the pod that can be probed, make of it."""
     members = tuple(containers)
     return PodReadiness(pod.gates_open and all(member.ready for member in members), members)
+
+
+def why_not(found: PodReadiness) -> str:
+    """Why a pod is not ready: what its probes said last."""
+    waiting = [c for c in found.containers if not c.ready]
+    if not waiting:
+        return "a readiness gate is not True"
+    said = dict.fromkeys(c.events[-1].message for c in waiting if c.events)
+    return "; ".join(said) or NOT_PROBED
 
 
 def can_be_probed(pod: Pod) -> Iterator[tuple[str, Probe]]:

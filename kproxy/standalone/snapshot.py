@@ -48,6 +48,8 @@ class Snapshot(Struct, frozen=True):
     """Of pods that are probed here; None where no kproxy runs that could."""
     last_errors: tuple[Failure, ...] = ()
     """What is programmed may be older than the rest because of these."""
+    warnings: tuple[Problem, ...] = ()
+    """What may not be as it was meant, and leaves nothing out."""
 
 
 def _plain(value: Any) -> str:

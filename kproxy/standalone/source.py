@@ -21,7 +21,14 @@ from kproxy.standalone.control_plane import Settled, settle
 from kproxy.standalone.endpoints import addressed
 from kproxy.standalone.prober import Prober, Runner
 from kproxy.standalone.ranges import Ranges
-from kproxy.standalone.readiness import PodReadiness, not_probed, probed_on, with_readiness
+from kproxy.standalone.readiness import (
+    NOT_PROBED,
+    PodReadiness,
+    not_probed,
+    probed_on,
+    why_not,
+    with_readiness,
+)
 from kproxy.standalone.store import Store, Watched
 
 logger = logging.getLogger(__name__)
@@ -54,7 +61,7 @@ class Manifests:
         self._node = Node("")
         self._prober: Prober | None = None
         self._remembered: dict[Watched, bool] = {}
-        self._told: dict[NamespacedName, bool] = {}
+        self._told: dict[NamespacedName, str] = {}
         self._held = store.load()
         self._services: dict[NamespacedName, Service] = {}
         self._slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
@@ -111,6 +118,10 @@ class Manifests:
         """What is wrong with the manifests, and what could not be given."""
         return self.settled.problems if self.settled else []
 
+    def warnings(self) -> list[Problem]:
+        """What services and pods do not agree on, and what cannot be probed."""
+        return self.settled.warnings if self.settled else []
+
     def take_triggers(self) -> Collection[str]:
         """None: manifests do not say when something happened."""
         return ()
@@ -142,7 +153,7 @@ class Manifests:
         state = with_readiness(decoded.state, statuses)
         settled = settle(decoded._replace(state=state), self._held, self._ranges, node)
         unprobed = not_probed(pod for pod in state.pods if pod.node in ("", node.name))
-        settled = settled._replace(problems=settled.problems + unprobed)
+        settled = settled._replace(warnings=settled.warnings + unprobed)
         self._store.save(self._held, settled.allocations)
         self._held = settled.allocations
         self._remember({Watched(*key): ready for key, ready in remembered.items()})
@@ -151,14 +162,14 @@ class Manifests:
         return {name for name in names if not settled.kept(name) and self._replace(name, settled)}
 
     def _tell(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
-        """Log who became ready, and who is not any more and why."""
+        """Log who became ready, and who is not, and why, as soon as that is known."""
+        told: dict[NamespacedName, str] = {}
         for name, found in statuses.items():
-            if self._told.get(name) is found.ready:
-                continue
-            why = [c.events[-1].message for c in found.containers if c.events and not c.ready]
-            state = "ready" if found.ready else f"not ready: {'; '.join(why) or 'not probed yet'}"
-            logger.info("Pod %s is %s", name, state)
-        self._told = {name: found.ready for name, found in statuses.items()}
+            why = "" if found.ready else why_not(found)
+            told[name] = why if why in ("", NOT_PROBED) else "failing"  # in whatever words, each time others
+            if told[name] != self._told.get(name):
+                logger.info("Pod %s is %s", name, f"not ready: {why}" if why else "ready")
+        self._told = told
 
     def _remember(self, ready: dict[Watched, bool]) -> None:
         changed: dict[Watched, bool | None] = dict.fromkeys(self._remembered.keys() - ready.keys())

@@ -64,6 +64,8 @@ class Chapter:
         self.state = state
         self.files = list(files)
         self.unready: Sequence[str] = ()
+        self.warning = ""
+        """What a sync is to say on standard error."""
 
     def start(self, pod: Pod) -> Handle:
         """Start a pod as a kubelet does: with the variables of the services that there are."""
@@ -111,16 +113,22 @@ class Chapter:
         done: subprocess.CompletedProcess[Any] = self.lab.node(node).run(
             command, input=json.dumps(as_list(pods)), capture_output=True
         )
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        warning = self.warning if verb == "sync" else ""
+        assert (done.returncode, done.stderr.partition("Service default/")[2]) == (0, warning), done.stderr
         return str(done.stdout)
 
 
 @contextmanager
-def chapter(topology: Topology, state: Path, *files: str, unready: Sequence[str] = ()) -> Iterator[Chapter]:
-    """The cluster, up, its nodes programmed with these files of the chapter, all pods but these ready."""
+def chapter(
+    topology: Topology, state: Path, *files: str, unready: Sequence[str] = (), warning: str = ""
+) -> Iterator[Chapter]:
+    """The cluster, up, its nodes programmed with these files of the chapter, all pods but these ready.
+
+    `warning` is what each sync is to say, after `Service default/`.
+    """
     with Lab(topology) as lab:
         of = Chapter(lab, state, files)
-        of.unready = unready
+        of.unready, of.warning = unready, warning
         of.sync()
         yield of
 

@@ -47,6 +47,7 @@ PURE = (
     "standalone/manifests.py",
     "standalone/pod_description.py",
     "standalone/readiness.py",
+    "standalone/selection.py",
     "standalone/ownership.py",
     "standalone/pool.py",
     "standalone/ranges.py",

@@ -60,6 +60,9 @@ class Source:
     def problems(self) -> list[Problem]:
         return []
 
+    def warnings(self) -> list[Problem]:
+        return []
+
     def take_triggers(self) -> Collection[str]:
         return ()
 

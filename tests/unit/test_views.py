@@ -555,6 +555,8 @@ Internal Traffic Policy:  Cluster
 Frontends:
   10.66.13.240:80/tcp  ClusterIP  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
   10.66.13.240:90/tcp  ClusterIP  10.0.1.23:8090,10.0.2.13:8090,10.0.2.14:8090
+Pods Not Ready:
+  kubia-d  its condition Ready is not True
 Problems:
   <none>
 """
@@ -581,6 +583,8 @@ Frontends:
   10.66.4.173:80/tcp    ClusterIP     10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
   35.221.253.22:80/tcp  LoadBalancer  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
   192.0.2.1:32179/tcp   NodePort      10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
+Pods Not Ready:
+  kubia-d  its condition Ready is not True
 Problems:
   <none>
 """
@@ -601,6 +605,8 @@ Session Affinity:         None
 Internal Traffic Policy:  Cluster
 Frontends:
   <none>
+Pods Not Ready:
+  kubia-d  its condition Ready is not True
 Problems:
   <none>
 """
@@ -673,10 +679,11 @@ HASH: dict[str, Any] = {
     ("objects", "line"),
     [
         ([service(**SELECTING)], "  10.66.0.2:80/tcp  ClusterIP  refused: no endpoint"),
-        ([service(**SELECTING)], "  spec.selector: no pod of namespace default has the labels app=kubia"),
-        ([service(**SELECTING), pod("a")], "  status.podIPs: there is no address of Pod a"),
-        ([service(**SELECTING, ports=[{"port": 80, "targetPort": "web"}]), pod("a", "10.0.0.1")], "  targetPort web: there is no such container port in Pod a"),
+        ([service(**SELECTING)], "  {source}: spec.selector: no pod of namespace default has the labels app=kubia"),
+        ([service(**SELECTING), pod("a")], "  {source}: spec.selector: there is no address (status.podIPs) in Pod a"),
+        ([service(**SELECTING, ports=[{"port": 80, "targetPort": "web"}]), pod("a", "10.0.0.1")], "  {source}: spec.ports[0].targetPort: there is no container port web/tcp in Pod a"),
         ([service(**SELECTING), manifest("Endpoints", subsets=[])], "  <none>"),
+        ([service(**SELECTING), pod("a", "10.0.0.1", metadata=GONE)], "  a  terminating"),
         ([service(**LOCAL), pod("a", "10.0.0.1")], "  192.0.2.1:30080/tcp  from outside  dropped: no endpoint on this node"),
         ([service(**LOCAL), pod("a", "10.0.0.1")], "  192.0.2.1:30080/tcp  NodePort      10.0.0.1:80"),
         ([service(**SELECTING) | manifest("Service", **WEIGHTS), pod("a", "10.0.0.1"), pod("b", "10.0.0.2")], "  10.66.0.2:80/tcp  ClusterIP  10.0.0.1:80 x2,10.0.0.2:80"),
@@ -691,7 +698,7 @@ HASH: dict[str, Any] = {
 def test_a_description_says(shown: Shown, objects: list[dict[str, Any]], line: str) -> None:
     status, out, err = shown("describe svc web", *objects)
     assert (status, err) == (0, "")
-    assert line in out.splitlines()
+    assert line.replace("{source}", str(shown.folder / "in.json")) in out.splitlines()
 
 
 def test_all_of_a_namespace(shown: Shown) -> None:

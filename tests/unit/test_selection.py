@@ -1,0 +1,132 @@
+"""Where a service and its pods do not agree: what is said of it, and that it is no error."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from kproxy.daemon.report import Reporter
+from kproxy.problems import Problem
+from kproxy.standalone.ranges import Ranges
+from tests.unit.make import manifest, resolved, service
+
+RANGES = Ranges((ip_network("10.96.0.0/24"),), (30000, 32767))
+WEB: dict[str, Any] = {"selector": {"app": "web"}}
+
+
+def pod(own: str = "web-1", ip: str = "10.0.0.1", app: str = "web", **port: Any) -> dict[str, Any]:
+    spec = {"containers": [{"ports": [{"containerPort": 8080, "name": "http", **port}]}]}
+    status = {"podIP": ip} if ip else {}
+    return manifest("Pod", own, metadata={"labels": {"app": app}}, spec=spec, status=status)
+
+
+def to(*targets: int | str, **rest: Any) -> dict[str, Any]:
+    """A Service with a port for each target."""
+    ports = [{"name": f"p{n}", "port": 80 + n, "targetPort": t, **rest} for n, t in enumerate(targets)]
+    return service(**WEB, ports=ports)
+
+
+def given(*names: str | None) -> dict[str, Any]:
+    """Endpoints with ports of these names."""
+    ports = [{"port": 8080, **({"name": own} if own else {})} for own in names]
+    return manifest("Endpoints", subsets=[{"addresses": [{"ip": "10.0.0.1"}], "ports": ports}])
+
+
+def named(*names: str | None) -> dict[str, Any]:
+    """A Service with ports of these names."""
+    return service(ports=[{"port": 80 + n, **({"name": own} if own else {})} for n, own in enumerate(names)])
+
+
+NO_POD = "spec.selector: no pod of namespace default has the labels app=web"
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        ([service(**WEB)], [NO_POD]),
+        ([service(**WEB), pod(app="wed")], [NO_POD]),
+        ([service(**WEB), pod()], []),
+        ([service()], []),
+        ([service(**WEB, type="ExternalName", externalName="x.example")], []),
+        ([service(**WEB, clusterIP="None")], [NO_POD]),
+        ([to("http"), pod()], []),
+        ([to("http", 9), pod()], []),
+        (
+            [to("http", "web"), pod()],
+            ["spec.ports[1].targetPort: there is no container port web/tcp in Pod web-1"],
+        ),
+        (
+            [to("http", protocol="UDP"), pod()],
+            ["spec.ports[0].targetPort: there is no container port http/udp in Pod web-1"],
+        ),
+        (
+            [to("http"), *(pod(f"w{n}", name="web") for n in range(5))],
+            ["spec.ports[0].targetPort: there is no container port http/tcp in Pod w0, w1, w2 and 2 more"],
+        ),
+        (
+            [service(**WEB), pod("a", ""), pod("b")],
+            ["spec.selector: there is no address (status.podIPs) in Pod a"],
+        ),
+        ([service(**WEB), given(None)], []),
+        ([named("http"), given("http", "more")], []),
+        (
+            [named("http"), given(None)],
+            ["spec.ports[0].name: its endpoints have no port called http, but one without a name"],
+        ),
+        (
+            [named(None), given("web")],
+            ["spec.ports[0].name: its endpoints have no port without a name, but web"],
+        ),
+        (
+            [named("a", "b"), given("a", "c")],
+            ["spec.ports[1].name: its endpoints have no port called b, but a, c"],
+        ),
+        ([named("a"), manifest("Endpoints", subsets=[])], []),
+        ([given("web")], []),
+    ],
+)
+def test_what_does_not_agree_is_a_warning(objects: list[Any], expected: list[str]) -> None:
+    outcome = resolved(objects, RANGES)
+    assert outcome.problems == []
+    assert [str(w) for w in outcome.warnings] == [
+        f"in.yaml: Service default/web: {text}" for text in expected
+    ]
+
+
+def test_they_are_in_order_of_the_services() -> None:
+    warnings = resolved([service(name, **WEB) for name in "cab"], RANGES).warnings
+    assert [warning.object for warning in warnings] == [f"Service default/{name}" for name in "abc"]
+
+
+# --- how a daemon says it ---
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    lines = [(record.levelno, record.getMessage()) for record in caplog.records]
+    caplog.clear()
+    return lines
+
+
+def test_a_problem_is_said_when_it_comes_when_it_is_another_and_when_it_goes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    reporter = Reporter()
+    first, second, other = (
+        Problem("f", "a", "x", "1"),
+        Problem("f", "a", "x", "2"),
+        Problem("f", "a", "y", "1"),
+    )
+    reporter.problems([first])
+    assert said(caplog) == [(logging.WARNING, "f: a: x: 1")]
+    reporter.problems([first, other])
+    assert said(caplog) == [(logging.WARNING, "f: a: y: 1")]
+    reporter.problems([second, other])
+    assert said(caplog) == [(logging.WARNING, "f: a: x: 2")]
+    reporter.problems([second])
+    assert said(caplog) == [(logging.INFO, "solved: f: a: y: 1")]
+    reporter.problems([])
+    assert said(caplog) == [(logging.INFO, "solved: f: a: x: 2")]
