@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -151,6 +152,17 @@ def rfc3339(moment: datetime) -> str:
 
 def calls(folder: Path) -> int:
     return len((folder / "calls").read_text().splitlines())
+
+
+def test_a_plugin_that_gives_a_certificate(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
+    pair = authority.client("by-plugin")
+    status = {"clientCertificateData": pair.certificate.read_text(), "clientKeyData": pair.key.read_text()}
+    version = "client.authentication.k8s.io/v1"
+    credential = tmp_path / "credential"
+    credential.write_text(json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status}))
+    user = {"exec": {"apiVersion": version, "command": "cat", "args": [str(credential)]}}
+    with Follower(secure, tmp_path, user=user, ca=authority.certificate) as follower:
+        follower.sees("web")
 
 
 def test_a_plugin_that_fails_says_why(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
