@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from bench.process import in_fresh_namespace
 from kproxy.model import (
     Container,
     ExecAction,
@@ -162,6 +165,12 @@ def processor(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
+def processor_of(process: int) -> float:
+    """Seconds that another process used so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def run(name: str, kind: str, count: int, hanging: int, seconds: float) -> Figures:
     """One run."""
 
@@ -235,6 +244,11 @@ def main() -> None:
     for name, kind, hanging in runs:
         console.print(f"{name} ...")
         results.append(run(name, kind, arguments.pods, hanging, arguments.seconds))
+    from bench.failing import run as run_whole  # which takes the pods from here
+
+    console.print("httpGet, kproxy run ...")
+    whole = partial(run_whole, "httpGet, kproxy run: out of the kernel", arguments.pods, arguments.seconds)
+    results.append(in_fresh_namespace(whole))
     Console().print(report(results, arguments.pods))
 
 
