@@ -175,6 +175,13 @@ def test_no_file_names_a_path_of_a_developers_machine() -> None:
     assert found == []
 
 
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest takes only one of them, unless their folders are packages."""
+    modules = [file for file in files(ROOT / "tests") if file.name.startswith("test_")]
+    alone = [file.name for file in modules if not file.with_name("__init__.py").exists()]
+    assert sorted(set(alone)) == sorted(alone)
+
+
 @pytest.mark.parametrize("entry", PURE)
 def test_the_list_of_pure_code_names_what_exists(entry: str) -> None:
     assert (ROOT / "kproxy" / entry).exists()
