@@ -6,13 +6,15 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get, many
+from netns_lab.topology import Family
 
-from tests.support import SERVICE_IP, Running, eventually, service, slices
+from tests.support import FAMILIES, SERVICE_IP, Running, eventually, service, slices, sticky
 
 pytestmark = pytest.mark.lab
 
@@ -36,6 +38,10 @@ def content(running: Running) -> list[str]:
     """What the tables hold, in whatever order, and without counters."""
     lines = re.sub(r"counter packets \d+ bytes \d+", "", running.kproxy.ruleset()).splitlines()
     return sorted(line.strip().rstrip(",") for line in lines if "expires" not in line)
+
+
+def has_chain(running: Running, name: str) -> bool:
+    return running.kproxy.ruleset().count(f"chain {name} ") == 2  # one for each family
 
 
 def test_a_folder_is_followed(lab: Lab, running: Running) -> None:
@@ -85,6 +91,24 @@ def test_what_others_do_to_the_tables_is_put_right(lab: Lab, running: Running, d
     running.kproxy.nft(damage)
     eventually(lambda: content(running) == right, running.said, patience=5)
     assert answering(lab) == set(PODS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_affinity_of_a_service_that_comes_later(lab: Lab, running: Running, family: Family) -> None:
+    """Its chain is one that the table did not have; a client stays where it is when an endpoint comes."""
+    client = lab.client("outside")
+    for timeout in (600, 900):
+        running.write("web", service(**sticky(timeout)), *slices(lab, PODS[:2]))
+        chain = f"remember-{timeout}"
+        eventually(partial(has_chain, running, chain), running.said)
+    (first,) = many(client, SERVICE_IP[family], 80, 20, concurrency=1)
+    running.write("web", service(**sticky(900)), *slices(lab, PODS))
+    eventually(lambda: "3 endpoints" in running.said(), running.said)
+    assert set(many(client, SERVICE_IP[family], 80, 20, concurrency=1)) == {first}
+    running.write("web", service(**sticky(900)), *slices(lab, [pod for pod in PODS if pod != first]))
+    eventually(lambda: set(many(client, SERVICE_IP[family], 80, 9, concurrency=1)) != {first}, running.said)
+    assert "ERROR" not in running.said()
+    assert "WARNING" not in running.said()
 
 
 def test_views_are_of_what_runs(lab: Lab, running: Running) -> None:
