@@ -19,6 +19,7 @@ from kproxy.kernel.host import HostAddresses, host_name
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.model import ClusterNode, Node
+from kproxy.problems import HostError
 from kproxy.standalone import channel, lock
 from kproxy.standalone.snapshot import Snapshot
 
@@ -114,8 +115,13 @@ async def _follow_manifests(host: _Host) -> None:
 
 async def _follow_cluster(host: _Host) -> None:
     from kproxy.daemon.cluster import Cluster
-    from kproxy.sources.cluster.credentials import Credentials
-    from kproxy.sources.cluster.source import ClusterSource
+
+    try:
+        from kproxy.sources.cluster.credentials import Credentials
+        from kproxy.sources.cluster.source import ClusterSource
+    except ModuleNotFoundError as error:
+        hint = "Install kproxy[cluster], or follow --manifests."
+        raise HostError(f"To follow a cluster, the Python package {error.name} is needed.", hint) from None
 
     arguments = host.arguments
     credentials = Credentials(arguments.kubeconfig)
