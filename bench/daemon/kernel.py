@@ -1,0 +1,152 @@
+"""When the kernel has an element: seen from outside of kproxy.
+
+`Probe` asks for one element, over and over, and costs the kernel next to nothing. `Listener` hears of
+each element of each commit. The kernel has to write these messages for whoever listens, which kproxy
+does by itself as soon as it has programmed everything once; so only before that the listener would
+disturb what it measures, and a probe is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import threading
+import time
+from ipaddress import IPv4Address
+from types import TracebackType
+
+from bench.process import Failed
+from kproxy.kernel.netlink import (
+    NETLINK_NETFILTER,
+    NLMSG_ERROR,
+    SO_RCVBUFFORCE,
+    SUBSYSTEM,
+    Message,
+    attribute,
+    attributes,
+    message,
+    nested,
+    read_element,
+    string,
+)
+from kproxy.nft.ruleset import TABLE
+
+SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP = 270, 1, 7
+AF_INET = 2
+PATIENCE = 300.0
+"""Seconds until something is given up."""
+PAUSE = 0.0005
+"""Seconds from one question to the next."""
+BUFFER = 16 << 20
+
+
+def socket_bytes(address: str, port: int) -> bytes:
+    """An endpoint as the kernel has it: address . port."""
+    return IPv4Address(address).packed + port.to_bytes(2, "big") + b"\0\0"
+
+
+def frontend_bytes(address: str, protocol: int, port: int) -> bytes:
+    """A frontend as the kernel has it: address . protocol . port."""
+    return IPv4Address(address).packed + bytes([protocol, 0, 0, 0]) + port.to_bytes(2, "big") + b"\0\0"
+
+
+class Probe:
+    """Asks whether the map `services` has an element."""
+
+    def __init__(self, frontend: bytes) -> None:
+        key = nested(1, attribute(1, frontend))  # KEY { VALUE }
+        body = string(1, TABLE) + string(2, "services") + nested(3, nested(1, key))
+        self._question = message(SUBSYSTEM << 8 | Message.GETSETELEM, 0, 1, AF_INET, body)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
+        )
+        self._socket.settimeout(PATIENCE)
+
+    def has(self) -> bool:
+        """Now."""
+        self._socket.send(self._question)
+        answer = self._socket.recv(1 << 14)
+        (kind,) = struct.unpack_from("=4xH", answer)
+        if kind != NLMSG_ERROR:
+            return True
+        (code,) = struct.unpack_from("=16xi", answer)
+        if -code != errno.ENOENT:
+            raise OSError(-code, "the kernel does not tell of an element")
+        return False
+
+    def when(self, present: bool) -> float:
+        """Wait until it is there, or is not; the moment (time.monotonic)."""
+        end = time.monotonic() + PATIENCE
+        while self.has() is not present:
+            if time.monotonic() > end:
+                raise Failed(f"the kernel does {'not ' * present}have what it should")
+            time.sleep(PAUSE)
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._socket.close()
+
+
+class Listener:
+    """Notes when frontends and endpoints come, those that are watched for; a thread, from enter to exit."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
+        )
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
+        self._socket.settimeout(0.1)
+        self._over = False
+        self._seen: dict[bytes, float] = {}
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._listen)
+
+    def __enter__(self) -> Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        self._thread.join()
+        self._socket.close()
+
+    def forget(self) -> None:
+        """What was seen so far does not count."""
+        with self._news:
+            self._seen.clear()
+
+    def when(self, what: bytes) -> float:
+        """Wait for an endpoint (`socket_bytes`) or a frontend to be written; the moment (time.monotonic)."""
+        with self._news:
+            if not self._news.wait_for(lambda: what in self._seen, PATIENCE):
+                raise Failed("a change does not come to the kernel")
+            return self._seen[what]
+
+    def _listen(self) -> None:
+        while not self._over:
+            try:
+                data = memoryview(self._socket.recv(1 << 18))
+            except TimeoutError:
+                continue
+            now, position = time.monotonic(), 0
+            with self._news:
+                while position < len(data):
+                    length, kind = struct.unpack_from("=IH", data, position)
+                    if kind == SUBSYSTEM << 8 | Message.NEWSETELEM:
+                        self._note(data[position + 20 : position + length], now)
+                    position += (length + 3) & ~3
+                self._news.notify_all()
+
+    def _note(self, content: memoryview, now: float) -> None:
+        fields = dict(attributes(content))
+        name = bytes(fields[2]).rstrip(b"\0").decode()
+        if name == "services" or name.startswith("endpoints-"):
+            for _, element in attributes(fields[3]):
+                key, value = read_element(element)
+                self._seen.setdefault(value if isinstance(value, bytes) else key, now)

@@ -1,0 +1,92 @@
+"""Figures as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bench.daemon.measures import RATE, Figures, Spread, Start
+from bench.report import megabytes, seconds
+
+
+class Limits(NamedTuple):
+    """What kproxy promises at one number of services: seconds, and bytes."""
+
+    cold: float
+    change: float
+    """The 99th percentile."""
+    peak: float
+    repair: float | None
+
+
+LIMITS = {10_000: Limits(2.0, 0.015, 150e6, 0.2), 100_000: Limits(20.0, 0.1, 1e9, None)}
+
+
+def _start(start: Start) -> str:
+    return f"{seconds(start.seconds)} ({seconds(start.cpu)} CPU)"
+
+
+def _spread(spread: Spread) -> str:
+    return f"{seconds(spread.median)} / {seconds(spread.p99)}"
+
+
+def _loaded(spread: Spread) -> str:
+    return f"{_spread(spread)} ({spread.cpu:.1%} CPU)"
+
+
+ROWS: tuple[tuple[str, Callable[[Figures], str], str], ...] = (
+    ("cold start: process start to last service in the kernel", lambda f: _start(f.cold), "37 s"),
+    ("restart, all in the kernel: to all compared", lambda f: _start(f.restart), "90 s"),
+    ("endpoint replaced, p50 / p99", lambda f: _spread(f.replaced), "4.1 s / -"),
+    ("endpoint added or removed, p50 / p99", lambda f: _spread(f.resized), ""),
+    (f"{RATE} changes/s, p50 / p99", lambda f: _loaded(f.churn), "8.1 s / 10.9 s (86% CPU)"),
+    (f"{RATE} changes/s, UDP, p50 / p99", lambda f: _loaded(f.churn_of_udp), ""),
+    ("a change while all is compared, p50 / p99", lambda f: _spread(f.during_checks), ""),
+    (f"nft flush ruleset, at {RATE} changes/s: repaired in", lambda f: seconds(f.repair), ""),
+    ("peak memory: start", lambda f: megabytes(f.cold.peak), ""),
+    ("peak memory: all of this", lambda f: megabytes(f.peak), "531 MB with nft"),
+    ("its child, which tries the rules", lambda f: megabytes(f.rehearsal), ""),
+    ("CPUs that others used, just before", lambda f: f"{f.others:.1f}", ""),
+)
+NOTES = (
+    "From the event as the API server's double sends it to the element in the kernel, seen by a listener of "
+    "its own; starts are medians of 3, a flush's repair is the longest of 3. The column of kube-proxy was "
+    "measured elsewhere: with a real API server, on another machine of this kind."
+)
+
+
+def report(results: Sequence[Figures], machine: str) -> Group:
+    """Everything, ready to be printed."""
+    table = Table("services, 3 endpoints each", title="kproxy run, following an API server")
+    for figures in results:
+        table.add_column(f"{figures.services:,}", justify="right")
+    table.add_column("kube-proxy 1.36\n10,000, elsewhere", justify="right", style="dim")
+    for name, show, elsewhere in ROWS:
+        table.add_row(name, *(show(figures) for figures in results), elsewhere)
+    return Group(table, Text(f"{machine}. {NOTES}", style="dim"), *_verdicts(results))
+
+
+def _verdicts(results: Sequence[Figures]) -> list[Text]:
+    """The promises, and whether they are kept."""
+    lines = []
+    for figures in results:
+        limits = LIMITS.get(figures.services)
+        if limits is None:
+            continue
+        for name, value, limit, show in (
+            ("cold start", figures.cold.seconds, limits.cold, seconds),
+            ("endpoint replaced, p99", figures.replaced.p99, limits.change, seconds),
+            ("endpoint added or removed, p99", figures.resized.p99, limits.change, seconds),
+            (f"{RATE} changes/s, p99", figures.churn.p99, limits.change, seconds),
+            ("peak memory", float(figures.peak), limits.peak, megabytes),
+            ("flush repaired", figures.repair, limits.repair, seconds),
+        ):
+            if limit is not None:
+                mark, style = ("reached", "green") if value <= limit else ("NOT REACHED", "bold red")
+                text = f"{name} at {figures.services:,}: {show(value)}, target {show(limit)}: "
+                lines.append(Text.assemble(text, (mark, style)))
+    return lines

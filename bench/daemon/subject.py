@@ -1,0 +1,80 @@
+"""kproxy as a process, and what it takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.daemon.kernel import PATIENCE
+from bench.process import Failed
+from bench.samples import CLUSTER_CIDR
+
+CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: a process' clock is ~pid << 3 | 2
+NODE_IP = "192.0.2.1"
+
+
+class Subject:
+    """A `kproxy run` that was started."""
+
+    def __init__(self, pid: int, began: float, notified: socket.socket) -> None:
+        """`notified`: where it sends what a service manager is told."""
+        self.pid = pid
+        self.began = began
+        """time.monotonic()"""
+        self._notified = notified
+        notified.settimeout(PATIENCE)
+
+    def ready(self) -> float:
+        """Wait until it says that all is programmed; the moment (time.monotonic)."""
+        while not self._notified.recv(4096).startswith(b"READY=1"):
+            pass
+        return time.monotonic()
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used in all its threads, without its children."""
+        return time.clock_gettime((~self.pid << 3) | CPU_CLOCK)
+
+    def peaks(self) -> tuple[int, int]:
+        """Bytes that were resident at most: in the process, and in the child that it keeps."""
+        return _peak(self.pid), max((_peak(pid) for pid in _children(self.pid)), default=0)
+
+    def check(self) -> None:
+        """Have it compare everything."""
+        os.kill(self.pid, signal.SIGHUP)
+
+
+def _peak(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return 1024 * int(found[1]) if found else 0
+
+
+def _children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Subject]:
+    """kproxy, just started; it is told to end at the end. What it says is in `folder`/log."""
+    command = [sys.executable, "-m", "kproxy", "run", "--kubeconfig", str(folder / "kubeconfig")]
+    command += ["--state-dir", str(folder / "state"), "--cluster-cidr", CLUSTER_CIDR]
+    command += ["--node-name", "this-node", "--node-ip", NODE_IP]
+    (folder / "notify").unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (folder / "log").open("a") as log:
+        notified.bind(str(folder / "notify"))
+        environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
+        began = time.monotonic()
+        with subprocess.Popen(command, env=environment, stderr=log) as process:
+            try:
+                yield Subject(process.pid, began, notified)
+            finally:
+                process.terminate()
+    if process.returncode:
+        raise Failed(f"{' '.join(command)}: exit status {process.returncode}\n{(folder / 'log').read_text()}")
