@@ -13,7 +13,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command demo test test-long lint format golden bench bench-traffic fresh clean
+.PHONY: help install install-command demo test test-long lint format golden bench bench-daemon bench-traffic fresh clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,8 +45,12 @@ format: install  ## what ruff can put right by itself
 golden: install  ## rewrite the golden rulesets; read the diff before committing it
 	$(PYTHON) -m pytest tests/golden --rewrite-golden
 
-bench: _root install  ## the table of docs and README, peers in the same run
+bench: _root install  ## the tables of docs and README, peers in the same run
 	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench.daemon
+
+bench-daemon: _root install  ## the second half of it: kproxy run, following an API server
+	@$(PYTHON) -m bench.daemon
 
 bench-traffic: _root install  ## what packets pay, with 10 and 10,000 services (some minutes)
 	@$(PYTHON) -m bench.traffic

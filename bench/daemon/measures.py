@@ -86,29 +86,30 @@ def measure(services: int, seconds: float, say: Say) -> Figures:
         folder, others = Path(name), _busy(1.0)
         every = list(samples(services))
         last = Probe(frontend_bytes(every[-1].address, NUMBERS["TCP"], PORT))
-        cold, restart = [], []
+        cold: list[Start] = []
+        restart: list[Start] = []
         for _ in range(ROUNDS):
             say("cold start")
             output("nft", "flush", "ruleset")
             with running(folder) as kproxy:
-                cold.append(_start(kproxy, lambda: last.when(True)))
+                cold.append(_start(kproxy, last))
             say("restart")
             with running(folder) as kproxy:
-                restart.append(_start(kproxy, kproxy.ready))
+                restart.append(_start(kproxy))
         with running(folder) as kproxy:
             kproxy.ready()
             tail = _Changes(server, kproxy, every, seconds, say).all(last)
             peak, rehearsal = kproxy.peaks()
+            peak = max(peak, *(start.peak for start in cold + restart))
         last.close()
         return Figures(services, others, _middle(cold), _middle(restart), *tail, peak, rehearsal)
 
 
-def _start(kproxy: Subject, done: Callable[[], float]) -> Start:
-    seconds = done() - kproxy.began
-    time.sleep(0.1)
-    if done.__name__ != "ready":
-        kproxy.ready()
-    return Start(seconds, kproxy.cpu(), kproxy.peaks()[0])
+def _start(kproxy: Subject, last: Probe | None = None) -> Start:
+    """`last` asks for an element that was not there."""
+    seen = last.when(True) if last else None
+    ready = kproxy.ready()
+    return Start((seen or ready) - kproxy.began, kproxy.cpu(), max(kproxy.peaks()))
 
 
 def _middle(found: list[Start]) -> Start:

@@ -1,49 +1,55 @@
 """What the tables are to hold, kept as services change: by service, as frontends.
 
-`change` says what a change of some services is for the elements of each family, at the cost of these
-services alone; `desired` is everything at once. Whatever the order of changes, both say the same.
+`change` and `deltas` say what a change of some services is for the elements of each family, at the cost
+of these services alone; `desired` is everything at once. Whatever the order of changes, both say the same.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from kproxy.compile.elements import Delta, Desired, compile_frontends, difference
 from kproxy.model import Family, Frontend, NamespacedName
 from kproxy.problems import Problem
 from kproxy.resolve.claims import Claim, Claims
 
-SHARED = ("hairpin",)
-"""Sets of which several services may have the same element."""
+
+class Change(NamedTuple):
+    """What becomes of a service's frontends."""
+
+    before: tuple[Frontend, ...]
+    after: tuple[Frontend, ...]
+    unwanted: frozenset[bytes]
+    """Hairpin pairs that it gives up, and that no other service has."""
 
 
 class Intent:
-    """The frontends of all services, and how often each shared element is wanted."""
+    """The frontends of all services, and how many services have each hairpin pair, which several may have."""
 
     def __init__(self) -> None:
         self._claims = Claims()
-        self._wanted: dict[str, Counter[bytes]] = {name: Counter() for name in SHARED}
+        self._pairs: Counter[bytes] = Counter()
 
-    def change(
-        self, wanted: Mapping[NamespacedName, Claim | None]
-    ) -> dict[Family, dict[NamespacedName, Delta]]:
-        """Replace these services (None: it goes); what is to be done for it, for each service concerned.
+    def change(self, wanted: Mapping[NamespacedName, Claim | None]) -> dict[NamespacedName, Change]:
+        """Replace these services (None: it goes); what becomes of each service concerned."""
+        return {
+            name: Change(*shown, self._count(*shown)) for name, shown in self._claims.change(wanted).items()
+        }
 
-        Deltas of several services can be applied in any order, and each alone.
-        """
-        deltas: dict[Family, dict[NamespacedName, Delta]] = {family: {} for family in Family}
-        for name, shown in self._claims.change(wanted).items():
-            for family in Family:
-                before = compile_frontends(shown.before, family)
-                after = compile_frontends(shown.after, family)
-                delta = difference(before, after)
-                self._count(before, after, delta)
-                if delta:
-                    deltas[family][name] = delta
-        for found in deltas.values():
-            _let_takers_win(found.values())
-        return deltas
+    def deltas(self, changes: Mapping[NamespacedName, Change], family: Family) -> dict[NamespacedName, Delta]:
+        """What is to be done in a family, by service. Can be applied in any order, and each alone."""
+        found: dict[NamespacedName, Delta] = {}
+        for name, (before, after, unwanted) in changes.items():
+            delta = difference(compile_frontends(before, family), compile_frontends(after, family))
+            pairs = delta.elements["hairpin"]
+            for pair in [pair for pair, value in pairs.items() if value is None and pair not in unwanted]:
+                del pairs[pair]
+            if delta:
+                found[name] = delta
+        _let_takers_win(found.values())
+        return found
 
     def whole(self, name: NamespacedName, family: Family) -> Delta:
         """All that the table is to hold of one service."""
@@ -66,16 +72,18 @@ class Intent:
         """The services that there are."""
         return self._claims.names()
 
-    def _count(self, before: Desired, after: Desired, delta: Delta) -> None:
-        """Count shared elements, and take out of `delta` what others still want."""
-        for name, counts in self._wanted.items():
-            counts.update(after.elements[name].keys())
-            counts.subtract(before.elements[name].keys())
-            for key in before.elements[name].keys() - after.elements[name].keys():
-                if counts[key]:
-                    del delta.elements[name][key]
-                else:
-                    del counts[key]
+    def _count(self, before: Iterable[Frontend], after: Iterable[Frontend]) -> frozenset[bytes]:
+        had, has = _pairs(before), _pairs(after)
+        self._pairs.update(has)
+        self._pairs.subtract(had)
+        unwanted = frozenset(pair for pair in had - has if not self._pairs[pair])
+        for pair in unwanted:
+            del self._pairs[pair]
+        return unwanted
+
+
+def _pairs(frontends: Iterable[Frontend]) -> set[bytes]:
+    return {address + address for frontend in frontends for address in frontend.local}
 
 
 def _let_takers_win(deltas: Collection[Delta]) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from kproxy.compile.elements import SETS, Delta, Desired, merged
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import Backoff
-from kproxy.daemon.intent import Intent
+from kproxy.daemon.intent import Change, Intent
 from kproxy.kernel.netlink import Interrupted
 from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName
@@ -79,7 +79,7 @@ class Tables:
         is `kept`. Never raises for what the kernel says: that is in the round's failures.
         """
         now = self._clock()
-        deltas = self.intent.change(claims)
+        changes = self.intent.change(claims)
         self._unchecked |= suspect
         reports: list[Report] = []
         failures: dict[Family, str] = {}
@@ -90,7 +90,7 @@ class Tables:
                 failures[family] = "is tried again later"
                 continue
             try:
-                reports += self._apply(family, deltas[family], kept, now)
+                reports += self._apply(family, changes, kept, now)
                 self._backoff[family].succeeded()
             except (KproxyError, OSError, Interrupted) as error:
                 self._unchecked.add(family)
@@ -116,13 +116,14 @@ class Tables:
     def _apply(
         self,
         family: Family,
-        deltas: Mapping[NamespacedName, Delta],
+        changes: Mapping[NamespacedName, Change],
         kept: Callable[[NamespacedName], bool],
         now: float,
     ) -> list[Report]:
         dataplane, aside = self._dataplanes[family], self._aside[family]
         reports: list[Report] = []
         if family not in self._unchecked:
+            deltas = self.intent.deltas(changes, family)
             batch = merged(delta for name, delta in deltas.items() if name not in aside)
             try:
                 if batch:
@@ -130,7 +131,7 @@ class Tables:
             except TransactionError as error:
                 logger.warning("%s The table is checked as a whole.", error)
                 self._unchecked.add(family)
-        for name in [name for name, backoff in aside.items() if backoff.due <= now or name in deltas]:
+        for name in [name for name, backoff in aside.items() if backoff.due <= now or name in changes]:
             self._try_again(family, name, now)
         if family in self._unchecked:
             reports.append(self._check(family, kept, now))

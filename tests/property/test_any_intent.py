@@ -91,7 +91,7 @@ def test_changes_add_up_to_the_whole(history: list[dict[NamespacedName, Claim | 
     """Applied together or one service at a time, in reverse."""
     intent, held = Intent(), empty()
     for wanted in history:
-        deltas = list(intent.change(wanted)[Family.IPV4].values())
+        deltas = list(intent.deltas(intent.change(wanted), Family.IPV4).values())
         for delta in reversed(deltas) if alone else [merged(deltas)]:
             todo = plan_change(held, delta.targets, delta.elements)
             todo.switch.apply_to(held)
@@ -137,7 +137,7 @@ def test_the_kernel_takes_every_change(history: list[dict[NamespacedName, Claim 
             intent, dataplane = Intent(), Dataplane(netlink, Family.IPV4, Options())
             dataplane.reconcile(intent.desired(Family.IPV4))
             for wanted in history:
-                dataplane.change(merged(intent.change(wanted)[Family.IPV4].values()))
+                dataplane.change(merged(intent.deltas(intent.change(wanted), Family.IPV4).values()))
             copy = {name: dict(members) for name, members in dataplane.applied.items()}
             dataplane.read()
             return copy == dataplane.applied, dataplane.reconcile(intent.desired(Family.IPV4))

@@ -1,0 +1,101 @@
+"""The daemon's benchmark sees what it says it sees, and a short run of it works."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+
+from bench.daemon import measures
+from bench.daemon.kernel import Listener, Probe, frontend_bytes, socket_bytes
+from bench.daemon.measures import Figures, Spread, Start
+from bench.daemon.report import report
+from bench.daemon.server import replaced, resized
+from bench.process import in_fresh_namespace, output
+from bench.samples import samples
+
+QUICK = Spread(0.001, 0.002, 0.03)
+FIGURES = Figures(
+    services=10_000,
+    others=0.1,
+    cold=Start(1.5, 1.2, 120_000_000),
+    restart=Start(1.6, 1.3, 140_000_000),
+    replaced=QUICK,
+    resized=replace(QUICK, p99=0.016),
+    churn=QUICK,
+    churn_of_udp=QUICK,
+    during_checks=QUICK,
+    repair=0.3,
+    peak=140_000_000,
+    rehearsal=29_000_000,
+)
+
+
+def test_the_table_marks_the_targets() -> None:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(report([replace(FIGURES, services=100), FIGURES], "This machine"))
+    marks = [line.rpartition(": ")[2] for line in capture.get().splitlines() if "target" in line]
+    assert marks == ["reached", "reached", "NOT REACHED", "reached", "reached", "NOT REACHED"]
+
+
+def test_a_change_names_what_it_shows() -> None:
+    (sample,) = samples(1)
+    change = replaced(sample, 7)
+    assert change.manifest["endpoints"][-1]["addresses"] == ["10.240.0.7"]
+    assert change.shows == bytes([10, 240, 0, 7, 0x1F, 0x90, 0, 0])
+    more, less = resized(sample, 7)
+    assert [len(c.manifest["endpoints"]) for c in (more, less)] == [4, 3]
+    assert more.shows == less.shows == bytes([10, 96, 1, 0, 6, 0, 0, 0, 0, 80, 0, 0])
+
+
+TABLE = """
+table ip kproxy {
+  chain one { }
+  map services { type ipv4_addr . inet_proto . inet_service : verdict; }
+  map endpoints-tcp { type ipv4_addr . inet_service . mark : ipv4_addr . inet_service; }
+}
+"""
+
+
+@pytest.mark.lab
+def test_those_who_look_on_see_elements_come_and_go() -> None:
+    frontend, endpoint = frontend_bytes("10.96.0.1", 6, 80), socket_bytes("10.0.0.1", 8080)
+
+    def look_on() -> None:
+        probe = Probe(frontend)
+        assert not probe.has()
+        output("nft", TABLE)
+        assert not probe.has()
+        with Listener() as listener:
+            timer = threading.Timer(
+                0.2, output, ("nft", "add element ip kproxy services { 10.96.0.1 . tcp . 80 : goto one }")
+            )
+            begun = time.monotonic()
+            timer.start()
+            seen = probe.when(True)
+            assert seen - begun >= 0.2
+            assert abs(listener.when(frontend) - seen) < 0.1
+            output("nft", "add element ip kproxy endpoints-tcp { 10.96.0.1 . 80 . 0 : 10.0.0.1 . 8080 }")
+            assert listener.when(endpoint) > seen
+        output("nft", "flush ruleset")
+        assert probe.when(False) > seen
+        probe.close()
+
+    in_fresh_namespace(look_on)
+
+
+@pytest.mark.lab
+def test_a_short_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ROUNDS": 1, "CHANGES": 4, "CHECKS": 2, "UDP_SERVICES": 5}.items():
+        monkeypatch.setattr(measures, name, value)
+    found = in_fresh_namespace(lambda: measures.measure(20, 0.2, lambda _: None))
+    for changed in (found.replaced, found.resized, found.churn, found.churn_of_udp, found.during_checks):
+        assert 0 < changed.median <= changed.p99 < 10
+    assert found.cold.cpu > 0.1
+    assert 0.1 < found.cold.seconds < 60
+    assert 0 < found.repair < 30
+    assert 20e6 < found.rehearsal < found.cold.peak <= found.peak < 150e6
