@@ -81,6 +81,8 @@ class Tables:
         now = self._clock()
         changes = self.intent.change(claims)
         self._unchecked |= suspect
+        if any(kept(name) for name in claims):  # what there is of it may be in the table alone
+            self._unchecked |= self._dataplanes.keys()
         reports: list[Report] = []
         failures: dict[Family, str] = {}
         checked = bool(self._unchecked)

@@ -27,6 +27,9 @@ SETTLED = 10**9
 """Nanoseconds after which a file that was read would show by its time stamps that it changed."""
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
+DEEPEST = 5000
+"""Levels of a YAML document. libyaml's composer has no limit, and some 20,000 of them end the process."""
+_FAR_IN = re.compile(rf"^[ \t?:-]{{{DEEPEST // 5}}}", re.MULTILINE)
 _DIRECTIVES = re.compile(r"(\s*%.*\n|\s*#.*\n|\s+)*")
 
 
@@ -95,8 +98,13 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
         return
     for file in sorted(path.iterdir()):
-        if file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file():
+        if file.suffix in SUFFIXES and not file.name.startswith(".") and _is_file(file):
             yield file
+
+
+def _is_file(path: Path) -> bool:
+    """Or a link that leads nowhere, or in a circle: what it was meant to be is not known."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def read_documents(paths: Iterable[str]) -> tuple[list[Document], list[Problem]]:
@@ -125,6 +133,9 @@ def parse(source: str, data: bytes) -> Iterator[Document | Problem]:
 
 def _parse_yaml(source: str, text: str, lines_before: int) -> Iterator[Document | Problem]:
     try:
+        if _is_too_deep(text):
+            yield Problem(source, "", "", "not YAML that can be read: it is too deep")
+            return
         content: Any = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -136,6 +147,19 @@ def _parse_yaml(source: str, text: str, lines_before: int) -> Iterator[Document 
     else:
         if content is not None:
             yield Document(source, content)
+
+
+def _is_too_deep(text: str) -> bool:
+    """Counted only where it may be: a level has a bracket, or is further in, two at most in a column."""
+    brackets = text.count("[") + text.count("{") - text.count("[]") - text.count("{}")
+    if brackets < DEEPEST // 2 and not _FAR_IN.search(text):
+        return False
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            return True
+    return False
 
 
 def _parse_json(source: str, data: bytes) -> Iterator[Document | Problem]:

@@ -16,11 +16,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from kproxy.model import Address, Family, NamespacedName, Service, ServicePort, family_of
+from kproxy.model import Address, Family, NamespacedName, Protocol, Service, ServicePort, family_of
 from kproxy.problems import Problem
 from kproxy.standalone.ledger import Allocations, Claim, Ledger, Resource
 from kproxy.standalone.pool import add_load_balancer_ips, pool_claims
 from kproxy.standalone.ranges import Ranges, spans
+
+PORTS = frozenset(map(str, Protocol))
+"""Spans of ports."""
 
 
 class Allocated(NamedTuple):
@@ -65,6 +68,15 @@ def _has_node_port(service: Service, port: ServicePort) -> bool:
     return service.wants_node_ports or (service.type == "LoadBalancer" and port.node_port != 0)
 
 
+def _node_port_claims(service: Service) -> dict[str, Claim]:
+    """Its claims to node ports, by the ports' names."""
+    return {port.name: _port_claim(service, port) for port in service.ports if _has_node_port(service, port)}
+
+
+def _health_check(service: Service) -> list[Claim]:
+    return [_health_check_claim(service)] if service.wants_health_check else []
+
+
 def _asked(service: Service) -> Iterator[tuple[Claim, Resource]]:
     """What the manifest asks for."""
     for address in service.cluster_ips:
@@ -78,9 +90,14 @@ def _asked(service: Service) -> Iterator[tuple[Claim, Resource]]:
 
 
 def _reserve_held(ledger: Ledger, service: Service, held: Mapping[Claim, Resource]) -> None:
-    """Take what it had before, where the manifest asks for nothing else and the range still allows it."""
-    asked = dict(_asked(service))
+    """Take what it had before, where the manifest asks for nothing else and the range still allows it.
+
+    Node ports that it does not need any more are free at once, for whoever comes before it, too.
+    """
+    asked, ports = dict(_asked(service)), {*_node_port_claims(service).values(), *_health_check(service)}
     for claim, resource in held.items():
+        if ledger.span_name(claim) in PORTS and claim not in ports:
+            continue
         if asked.get(claim, resource) == resource and ledger.allows(claim, resource):
             ledger.take(claim, resource)
 
@@ -119,8 +136,7 @@ def _complete(ledger: Ledger, service: Service) -> Service:
     """The service with its ClusterIPs and node ports."""
     families = service_families(service, ledger.families)
     ips = [Claim(service.name, family) for family in families]
-    ports = {port.name: _port_claim(service, port) for port in service.ports if _has_node_port(service, port)}
-    health_check = [_health_check_claim(service)] if service.wants_health_check else []
+    ports, health_check = _node_port_claims(service), _health_check(service)
     needed = [*ips, *ports.values(), *health_check]
     ledger.keep_only(service.name, {*needed, *pool_claims(service, families, ledger)})
     mine = ledger.claims[service.name]

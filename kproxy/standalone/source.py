@@ -3,7 +3,7 @@
 It does what an API server, its controllers and a kubelet's probes do between a manifest and an
 EndpointSlice. Files that did not change are not parsed again; all that follows is computed anew and
 compared, which costs as much as there are objects, and is simple. What is allocated is on disk before
-it is programmed. A service part of whose input could not be read stays as it was.
+it is programmed. Of a service part of whose input cannot be read nothing goes, and what can be read counts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Node, Service
@@ -65,6 +67,8 @@ class Manifests:
         self._held = store.load()
         self._services: dict[NamespacedName, Service] = {}
         self._slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
+        self._whole: set[NamespacedName] = set()
+        """Services that have been read without doubt: what may be missing of them now is in `_slices`."""
         self.state = ClusterState({}, {}, (), {})
         """What was read, its pods as ready as they were found."""
         self.settled: Settled | None = None
@@ -111,8 +115,8 @@ class Manifests:
         return self._node
 
     def kept(self, name: NamespacedName) -> bool:
-        """Whether part of it could not be read, or it did not get what it needs."""
-        return self.settled is not None and self.settled.kept(name)
+        """Whether part of it cannot be read and never could: there may be more of it in the table."""
+        return self.settled is not None and self.settled.kept(name) and name not in self._whole
 
     def problems(self) -> list[Problem]:
         """What is wrong with the manifests, and what could not be given."""
@@ -159,7 +163,7 @@ class Manifests:
         self._remember({Watched(*key): ready for key, ready in remembered.items()})
         self.state, self.settled, self._node = state, settled, node
         names = settled.services.keys() | self._services.keys()
-        return {name for name in names if not settled.kept(name) and self._replace(name, settled)}
+        return {name for name in names if self._replace(name, settled)}
 
     def _tell(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
         """Log who became ready, and who is not, and why, as soon as that is known."""
@@ -179,11 +183,27 @@ class Manifests:
 
     def _replace(self, name: NamespacedName, settled: Settled) -> bool:
         """Take over what was settled of one service; whether that is something else."""
-        before = self._services.pop(name, None), self._slices.pop(name, ())
+        before = self._services.get(name), self._slices.get(name, ())
         after = settled.services.get(name), settled.slices.get(name, ())
+        if settled.kept(name):
+            after = before if after[0] is None else (after[0], after[1] + _missing(before[1], after[1]))
+        elif after[0] is not None:
+            self._whole.add(name)
         if after[0] is not None:
             self._services[name], self._slices[name] = after[0], after[1]
-        return before != after
+        elif before[0] is not None:
+            del self._services[name], self._slices[name]
+            self._whole.discard(name)
+        return before[0] != after[0] or (after[0] is not None and before[1] != after[1])
+
+
+def _missing(
+    before: tuple[EndpointSlice, ...], after: tuple[EndpointSlice, ...]
+) -> tuple[EndpointSlice, ...]:
+    """What `before` has and `after` says nothing of, not even that it is not ready."""
+    known = {endpoint.address for slice_ in after for endpoint in slice_.endpoints}
+    left = (replace(s, endpoints=tuple(e for e in s.endpoints if e.address not in known)) for s in before)
+    return tuple(slice_ for slice_ in left if slice_.endpoints)
 
 
 def _same(one: tuple[list[Document], list[Problem]], other: tuple[list[Document], list[Problem]]) -> bool:

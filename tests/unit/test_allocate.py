@@ -254,6 +254,17 @@ def test_a_held_node_port_is_not_given_away(spec: str, b_first: bool) -> None:
     assert (outcome.kept(name("a")), outcome.kept(name("b"))) == (True, True)
 
 
+@pytest.mark.parametrize("spec", [{}, ASK_PORT], ids=["any", "that one"])
+@pytest.mark.parametrize("after", [{}, {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False}])
+def test_a_node_port_that_is_let_go_is_free_at_once(spec: dict[str, Any], after: dict[str, Any]) -> None:
+    held = holds(("b", "ip", "10.96.0.9"), ("b", "/tcp", 30001))
+    one = Ranges(RANGES.service_cidrs, (30001, 30001))
+    wanted = {**spec, "type": "NodePort"}
+    outcome = given(service("a", **wanted), service("b", **after), held=held, ranges=one)
+    assert outcome.problems == []
+    assert outcome.services[name("a")].ports[0].node_port == 30001
+
+
 def test_an_address_of_a_family_without_a_range_is_taken_as_it_is() -> None:
     outcome = given(service("a", type="NodePort", clusterIP="fd00::10"), held=holds(("a", "/tcp", 30001)), ranges=V4_ONLY)  # fmt: skip
     assert outcome.problems == []

@@ -74,6 +74,13 @@ def test_what_a_file_holds(data: bytes | str, found: list[object]) -> None:
         pytest.param("a: !!int x", id="a tag that does not fit"),
         pytest.param("a: !!timestamp x", id="a timestamp that is none"),
         pytest.param("a: " + "1" * 5000, id="5,000 digits"),
+        pytest.param("[" * 1_000_000, id="flow style 1,000,000 deep"),
+        pytest.param("a: {" * 100_000, id="mappings 100,000 deep"),
+        pytest.param("- " * 100_000, id="lists in a line 100,000 deep"),
+        pytest.param("? " * 100_000, id="keys 100,000 deep"),
+        pytest.param(
+            "".join(f"{' ' * n}a:\n{' ' * n}- b:\n" for n in range(6000)), id="indentation 6,000 deep"
+        ),
         pytest.param('{"a":' * 100_000 + "1" + "}" * 100_000, id="JSON 100,000 deep"),
     ],
 )
@@ -99,7 +106,7 @@ def deep(lists: int) -> str:
         pytest.param(deep(100), 1, None, id="JSON lists 100 deep"),
         pytest.param(deep(100_000), 0, "it is too deep", id="JSON lists 100,000 deep"),
         pytest.param(f"--- {deep(100)}", 1, None, id="lists 100 deep"),
-        pytest.param(f"--- {deep(5000)}", 0, "is too deep, or part of itself", id="lists 5,000 deep"),
+        pytest.param(f"--- {deep(5000)}", 0, "it is too deep", id="lists 5,000 deep"),
         pytest.param(f"--- &a {LIST}*a]}}", 0, "is too deep, or part of itself", id="a list in itself"),
         pytest.param(f"--- &a {LIST}*a, *a]}}", 0, "is too deep, or part of itself", id="twice"),
         pytest.param(f"--- &a {LIST}{{x: *a}}, {SERVICE}]}}", 1, "is missing", id="no item of itself"),
@@ -162,10 +169,8 @@ def test_what_is_missing_is_a_problem_and_the_rest_is_read(folder: Path) -> None
     (folder / "dead.yaml").symlink_to("nowhere")
     found, problems = sources(missing, folder, folder / "dead.yaml")
     assert len(found) == 3
-    assert problems == [
-        (missing, "", "", "No such file or directory"),
-        (str(folder / "dead.yaml"), "", "", "No such file or directory"),
-    ]
+    dead = (str(folder / "dead.yaml"), "", "", "No such file or directory")
+    assert problems == [(missing, "", "", "No such file or directory"), dead, dead]
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

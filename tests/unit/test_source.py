@@ -9,12 +9,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from kproxy.model import NamespacedName
+from kproxy.model import NamespacedName, format_address
 from kproxy.standalone.ranges import Ranges
 from kproxy.standalone.readiness import Outcome, Result
 from kproxy.standalone.source import Manifests
 from kproxy.standalone.store import Store
-from tests.unit.make import NODE, manifest, name
+from tests.unit.make import NODE, manifest, name, service
 
 
 class Passing:
@@ -47,3 +47,74 @@ def test_probes_that_are_not_made_are_reported_and_those_of_other_nodes_are_not(
     assert [str(found) for found in source.warnings()] == [f"{file}: Pod default/a: {problem}"]
     assert set(source.statuses()) == {name("c")}
     assert [found.ready for found in source.state.pods] == [True, True, False, True]
+
+
+# --- what cannot be read ---
+
+
+def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[set[str], set[str], bool]]:
+    """A source over a folder, taken after each step: endpoints of `web`, services, if there may be more."""
+    store, folder = Store(tmp_path / "state"), tmp_path / "manifests"
+    folder.mkdir()
+
+    async def play() -> list[tuple[set[str], set[str], bool]]:
+        ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
+        source = Manifests([str(folder)], store, ranges, lambda _: NODE, Passing())
+        found = []
+        for step in steps:
+            for own, text in step.items():
+                (folder / own).write_text(text)
+            source._unread = True
+            await source.take()
+            endpoints = (e for s in source.slices(name("web")) for e in s.endpoints if e.ready)
+            names = {own.name for own in source.names()}
+            found.append(({format_address(e.address) for e in endpoints}, names, source.kept(name("web"))))
+        return found
+
+    with store.lock("run"):
+        return asyncio.run(play())
+
+
+def web_pod(own: str, address: str, ready: bool = True) -> str:
+    status = {"podIP": address, "conditions": [{"type": "Ready", "status": str(ready)}]}
+    return json.dumps(manifest("Pod", own, metadata={"labels": {"app": "web"}}, status=status))
+
+
+WEB, MORE = (json.dumps(service(own, selector={"app": own})) for own in ("web", "more"))
+EMPTY = json.dumps({"apiVersion": "v1", "kind": "List", "items": []})
+ONE, TWO = web_pod("a", "10.0.0.1"), web_pod("b", "10.0.0.2")
+
+
+def test_what_cannot_be_read_goes_not_and_what_can_be_counts(tmp_path: Path) -> None:
+    both = {"10.0.0.1", "10.0.0.2"}
+    assert with_files(
+        tmp_path,
+        [
+            {"web.json": WEB, "a.json": ONE, "b.json": TWO},
+            {"a.json": ONE[:-1]},
+            {"more.json": MORE, "c.json": web_pod("c", "10.0.0.3")},
+            {"b.json": web_pod("b", "10.0.0.2", ready=False)},
+            {"web.json": WEB[:-1]},
+            {"web.json": WEB, "a.json": EMPTY, "b.json": TWO},
+            {"web.json": EMPTY},
+        ],
+    ) == [
+        (both, {"web"}, False),
+        (both, {"web"}, False),
+        ({*both, "10.0.0.3"}, {"web", "more"}, False),
+        ({"10.0.0.1", "10.0.0.3"}, {"web", "more"}, False),
+        ({"10.0.0.1", "10.0.0.3"}, {"web", "more"}, False),
+        ({"10.0.0.2", "10.0.0.3"}, {"web", "more"}, False),
+        (set(), {"more"}, False),
+    ]
+
+
+def test_what_was_never_read_as_a_whole_may_be_more_in_the_table(tmp_path: Path) -> None:
+    assert with_files(
+        tmp_path,
+        [{"web.json": WEB, "a.json": ONE, "b.json": TWO[:-1]}, {"b.json": TWO}, {"b.json": TWO[:-1]}],
+    ) == [
+        ({"10.0.0.1"}, {"web"}, True),
+        ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
+        ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
+    ]

@@ -188,3 +188,12 @@ def test_what_a_host_lacks_is_said_with_what_to_do(
     monkeypatch.setattr(kernel, "reconcile", lack)
     failures = tables.apply(everything()).failures
     assert failures == {Family.IPV4: "The kernel lacks fib. Try: modprobe nft_fib_ipv4."}
+
+
+def test_who_may_have_more_in_the_table_is_not_changed_without_a_look(kernel: Kernel) -> None:
+    tables = Tables({Family.IPV4: kernel}, Now())
+    tables.apply({NAMES[0]: claim(0)})
+    tables.apply({NAMES[1]: claim(1)}, lambda name: name == NAMES[0])
+    assert kernel.calls == ["reconcile", "change"]
+    tables.apply({NAMES[0]: claim(0, ())}, lambda name: name == NAMES[0])
+    assert kernel.calls == ["reconcile", "change", "reconcile"]

@@ -1,0 +1,251 @@
+"""A daemon is given what is wrong, one mistake after another: each is named, and the rest goes on."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.manifests import pod_manifests
+from netns_lab.probe import Outcome, http_get
+
+from tests.support import SERVICE_IP, Manifest, Running, eventually, service
+
+pytestmark = pytest.mark.lab
+
+STEADY = SERVICE_IP[4]
+"""Served by pod-1 whatever happens."""
+OTHER = "10.96.10.20"
+VIP = "192.168.77.100"
+FLAGS = ["--service-node-port-range", "30000-30000", "--load-balancer-pool", VIP]
+
+
+class Story:
+    """A daemon, its log as far as it was not yet looked at, and mistakes to make."""
+
+    def __init__(self, lab: Lab, running: Running) -> None:
+        self.lab = lab
+        self.running = running
+        self.folder = running.manifests
+        self._read = 0
+        self.pods = {pod["metadata"]["name"]: pod for pod in pod_manifests(lab.topology)}
+        self.running.write("web", self.service("web", STEADY, "steady"), self.pod("pod-1", "steady"))
+        self.running.write("pods", self.pod("pod-2", "other"), self.pod("pod-3", "more"))
+        self.running.write("other", self.other())
+        self.serves(OTHER, "pod-2")
+
+    def service(self, name: str, address: str, app: str, **spec: Any) -> Manifest:
+        return service(name, families=(4,), cluster_ips={4: address}, **{"selector": {"app": app}, **spec})
+
+    def other(self, **spec: Any) -> Manifest:
+        return self.service("other", OTHER, "other", **spec)
+
+    def pod(self, name: str, app: str, **container: Any) -> Manifest:
+        pod = copy.deepcopy(self.pods[name])
+        pod["metadata"]["labels"] = {"app": app}
+        pod["spec"]["containers"][0].update(container)
+        return pod
+
+    def said(self) -> str:
+        """What was logged since the last thing that was expected."""
+        return self.running.said()[self._read :]
+
+    def logs(self, text: str) -> None:
+        """Wait until this is logged."""
+        eventually(lambda: text in self.said(), self.running.said)
+        self._read += self.said().index(text) + len(text)
+
+    def complains(self, about: str, text: str) -> None:
+        """It is logged and described, and who has no part in it is served."""
+        self.logs(text)
+        assert http_get(self.lab.client("outside"), STEADY, 80).pod == "pod-1"
+        kind, _, name = about.partition("/")
+        shown = self.running.view("describe", kind, name)
+        sentence = text.partition(f"{name}: ")[2] or text
+        assert sentence in shown, shown
+
+    def serves(self, address: str, pod: str, port: int = 80) -> None:
+        """Wait until this pod, or nobody, answers there."""
+        client = self.lab.client("outside")
+
+        def answers() -> bool:
+            reply = http_get(client, address, port, timeout=0.5)
+            return reply.pod == pod if pod else reply.outcome is Outcome.REFUSED
+
+        eventually(answers, self.running.said)
+
+
+@pytest.fixture
+def story(lab: Lab, tmp_path: Path) -> Iterator[Story]:
+    prefix = lab.pod("pod-1").netns.removesuffix("pod-1")
+    with Running(
+        lab.node("n1"), tmp_path, [*FLAGS, "--probe-exec", f"ip netns exec {prefix}{{pod}}"]
+    ) as running:
+        yield Story(lab, running)
+
+
+def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
+    write = story.running.write
+
+    write("other", story.other(selector={"app": "othr"}))
+    problem = "Service default/other: spec.selector: no pod of namespace default has the labels app=othr"
+    story.complains("svc/other", problem)
+    story.serves(OTHER, "")
+    write("other", story.other())
+    story.logs(f"solved: {story.folder}/other.json: {problem}")
+    story.serves(OTHER, "pod-2")
+
+    write("other", story.other(ports=[{"port": 80, "targetPort": "web"}]))
+    problem = (
+        "Service default/other: spec.ports[0].targetPort: there is no container port web/tcp in Pod pod-2"
+    )
+    story.complains("svc/other", problem)
+    write("pods", story.pod("pod-2", "other", ports=[{"name": "web", "containerPort": 8080}]))
+    story.logs(f"solved: {story.folder}/other.json: {problem}")
+    story.serves(OTHER, "pod-2")
+
+    # What it had stays, as long as it cannot have what it wants.
+    write("other", story.service("other", STEADY, "other"))
+    story.complains(
+        "svc/other", f"Service default/other: spec.clusterIP: {STEADY} belongs to Service default/web"
+    )
+    story.serves(OTHER, "pod-2")
+    write("other", story.service("other", "172.16.0.1", "other"))
+    story.complains("svc/other", "Service default/other: spec.clusterIP: 172.16.0.1 is not in --service-cidr")
+    story.serves(OTHER, "pod-2")
+    write("other", story.other(ports=[{"port": 70000}]))
+    story.logs("Service default/other: spec.ports[0].port: 70000 is not a port (1-65535)")
+    story.serves(OTHER, "pod-2")
+
+    # It moves to another namespace, its pods do not; its address goes along.
+    moved = story.other()
+    moved["metadata"]["namespace"] = "elsewhere"
+    write("other", moved)
+    story.logs(
+        "Service elsewhere/other: spec.selector: no pod of namespace elsewhere has the labels app=other"
+    )
+    story.serves(OTHER, "")
+    pod = story.pod("pod-2", "other")
+    pod["metadata"]["namespace"] = "elsewhere"
+    write("pods", pod)
+    story.logs("solved: ")
+    story.serves(OTHER, "pod-2")
+    story.serves(STEADY, "pod-1")
+
+
+def test_what_is_exhausted_and_what_hangs(story: Story) -> None:
+    write = story.running.write
+
+    # One node port, and two services that want one.
+    write("other", story.other(type="NodePort"))
+    story.serves(story.lab.node("n1").address(4), "pod-2", 30000)
+    write("more", story.service("more", "10.96.10.30", "more", type="NodePort"))
+    problem = "spec.ports[0].nodePort: nothing is free in --service-node-port-range 30000-30000"
+    story.complains("svc/more", f"Service default/more: {problem}")
+    write("other", story.other())
+    story.logs("solved: ")
+    story.serves(story.lab.node("n1").address(4), "pod-3", 30000)
+
+    # The same with load-balancer addresses, without which a service is served all the same.
+    write("other", story.other(type="LoadBalancer", allocateLoadBalancerNodePorts=False))
+    story.serves(VIP, "pod-2")
+    more = story.service(
+        "more", "10.96.10.30", "more", type="LoadBalancer", allocateLoadBalancerNodePorts=False
+    )
+    write("more", more)
+    problem = (
+        f"Service default/more: status.loadBalancer: no IPv4 address is free in --load-balancer-pool {VIP}"
+    )
+    story.complains("svc/more", problem)
+    story.serves("10.96.10.30", "pod-3")
+    write("other", story.other())
+    story.logs("solved: ")
+    story.serves(VIP, "pod-3")
+
+    def probed(*command: str, period: object = 1) -> Manifest:
+        probe = {"exec": {"command": list(command)}, "periodSeconds": period, "failureThreshold": 1}
+        return story.pod("pod-2", "other", readinessProbe=probe)
+
+    write("pods", probed("sleep", "60"), story.pod("pod-3", "more"))
+    story.complains("pod/pod-2", "Readiness probe failed: sleep 60: timed out after 1s")
+    assert "  pod-2  Readiness probe failed: sleep 60: timed out" in story.running.view(
+        "describe", "svc", "other"
+    )
+    story.serves(OTHER, "")
+    write("pods", probed("true"), story.pod("pod-3", "more"))
+    story.logs("Pod default/pod-2 is ready")
+    story.serves(OTHER, "pod-2")
+    write("pods", probed("true", period="often"), story.pod("pod-3", "more"))
+    story.logs("Pod default/pod-2: spec.containers[0].readinessProbe.periodSeconds: expected int, got str")
+    story.serves(OTHER, "pod-2")
+    write("pods", probed("true", period=2), story.pod("pod-3", "more"))
+    story.logs("solved: ")
+    story.serves(OTHER, "pod-2")
+    story.serves(STEADY, "pod-1")
+
+
+def test_files_that_cannot_be_read(story: Story) -> None:
+    folder = story.folder
+    other = folder / "other.json"
+    whole = other.read_text()
+
+    # Whatever is in a file or is one: nothing goes, and what is sound is taken up.
+    (folder / "loop.yaml").symlink_to("loop.yaml")
+    story.logs("loop.yaml: Too many levels of symbolic links")
+    (folder / "nowhere.yaml").symlink_to("no-such-file")
+    story.logs("nowhere.yaml: No such file or directory")
+    (folder / "binary.yaml").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(range(256)))
+    story.logs("binary.yaml: is not UTF-8 (byte ")
+    (folder / "garbage.yaml").write_text("}{[]: !x &y *z\n" * 350_000)
+    story.logs("garbage.yaml: line 1: not YAML: ")
+    (folder / "deep.yaml").write_text("[" * 5_000_000)
+    story.logs("deep.yaml: ")
+    (folder / "folder.yaml").mkdir()
+    os.mkfifo(folder / "pipe.yaml")
+    other.unlink()
+    (folder / "more.json").write_text(json.dumps(story.service("more", "10.96.10.30", "more")))
+    story.serves("10.96.10.30", "pod-3")
+    story.serves(OTHER, "pod-2")
+    assert "garbage.yaml" in story.running.view("get", "svc")
+    for name in ("loop", "nowhere", "binary", "garbage", "deep"):
+        (folder / f"{name}.yaml").unlink()
+        story.logs("solved: ")
+    eventually(
+        lambda: http_get(story.lab.client("outside"), OTHER, 80, timeout=0.2).outcome is Outcome.TIMEOUT
+    )
+
+    # A file is written by halves.
+    with other.open("w") as file:
+        file.write(whole[: len(whole) // 2])
+        file.flush()
+        (folder / "more.json").touch()
+        story.logs("other.json: not JSON: ")
+        file.write(whole[len(whole) // 2 :])
+    story.logs("solved: ")
+    story.serves(OTHER, "pod-2")
+
+    # One object in two files: the first file has it, until it goes.
+    again = json.dumps(story.other(selector={"app": "more"}))
+    (folder / "z.json").write_text(again)
+    story.complains(
+        "svc/other", f"Service default/other: metadata.name: is given twice; the one in {other} is used"
+    )
+    story.serves(OTHER, "pod-2")
+    other.unlink()
+    story.logs("solved: ")
+    story.serves(OTHER, "pod-3")
+
+    # Whatever the clock says of a file, what is in it counts: of the same length, as old, as new.
+    last = folder / "z.json"
+    for stamp in (0, 2**32, last.stat().st_mtime):
+        for app, pod in (("othr", ""), ("more", "pod-3")):
+            with last.open("r+") as place:
+                place.write(again.replace('"more"', f'"{app}"'))
+            os.utime(last, (stamp, stamp))
+            story.serves(OTHER, pod)
+    story.serves(STEADY, "pod-1")
