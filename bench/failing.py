@@ -21,7 +21,10 @@ from kproxy.kernel.netlink import Netlink, NetlinkError, read_element
 from kproxy.model import Family, format_address
 
 SERVICES = 20
+NETWORK = 10
+"""The first byte of the pods' addresses: a Pod on loopback is refused."""
 LOOK = 0.05
+"""Seconds."""
 
 
 def manifests(count: int, port: int) -> list[dict[str, Any]]:
@@ -44,7 +47,7 @@ def manifests(count: int, port: int) -> list[dict[str, Any]]:
                 "kind": "Pod",
                 "metadata": {"name": f"web-{index}", "labels": labels},
                 "spec": {"containers": [{"name": "web", "readinessProbe": probe}]},
-                "status": {"podIP": format_address(address(index))},
+                "status": {"podIP": format_address(address(index, NETWORK))},
             }
         )
     return made
@@ -62,7 +65,11 @@ def endpoints(netlink: Netlink) -> set[bytes]:
 def run(name: str, count: int, seconds: float) -> Figures:
     """One run, in the namespace that the process is in."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    with tempfile.TemporaryDirectory() as text, world("httpGet", count, 0, Path(text)) as (port, take):
+    subprocess.run(["ip", "route", "add", "local", f"{NETWORK}.1.0.0/16", "dev", "lo"], check=True)
+    with (
+        tempfile.TemporaryDirectory() as text,
+        world("httpGet", count, 0, Path(text), NETWORK) as (port, take),
+    ):
         folder = Path(text)
         (folder / "all.json").write_text(
             json.dumps({"kind": "List", "apiVersion": "v1", "items": manifests(count, port)})

@@ -59,9 +59,9 @@ class Figures(NamedTuple):
     """Seconds from failing to `changed`, in order."""
 
 
-def address(index: int) -> bytes:
-    """Of a pod: 127.1.0.0 and up."""
-    return bytes((127, 1, index >> 8, index & 255))
+def address(index: int, network: int = 127) -> bytes:
+    """Of a pod: 127.1.0.0 and up, or those of another network."""
+    return bytes((network, 1, index >> 8, index & 255))
 
 
 def pods(count: int, port: int, directory: Path, kind: str) -> list[Pod]:
@@ -93,7 +93,7 @@ def pods(count: int, port: int, directory: Path, kind: str) -> list[Pod]:
     return made
 
 
-def serve(count: int, hanging: int, control: Connection) -> None:
+def serve(count: int, hanging: int, network: int, control: Connection) -> None:
     """Serve the pods; the first `hanging` accept and say nothing. When told to, close the last ones."""
 
     class Answering(asyncio.Protocol):
@@ -110,7 +110,7 @@ def serve(count: int, hanging: int, control: Connection) -> None:
         port, servers = 0, []
         for index in range(count):
             protocol = asyncio.Protocol if index < hanging else Answering
-            host = ".".join(map(str, address(index)))
+            host = ".".join(map(str, address(index, network)))
             servers.append(await loop.create_server(protocol, host, port, backlog=16))
             port = servers[0].sockets[0].getsockname()[1]
         control.send(port)
@@ -131,7 +131,9 @@ def many_files() -> None:
 
 
 @contextmanager
-def world(kind: str, count: int, hanging: int, directory: Path) -> Iterator[tuple[int, Take]]:
+def world(
+    kind: str, count: int, hanging: int, directory: Path, network: int = 127
+) -> Iterator[tuple[int, Take]]:
     """The pods' port, and what takes some of them away."""
     if kind == "exec":
         for index in range(count):
@@ -144,7 +146,7 @@ def world(kind: str, count: int, hanging: int, directory: Path) -> Iterator[tupl
         yield 0, remove
         return
     here, there = get_context("fork").Pipe()
-    server = get_context("fork").Process(target=serve, args=(count, hanging, there), daemon=True)
+    server = get_context("fork").Process(target=serve, args=(count, hanging, network, there), daemon=True)
     server.start()
 
     def close() -> None:
