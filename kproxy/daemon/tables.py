@@ -4,6 +4,9 @@ An event costs a `change` of what it touched. Where that fails (somebody edited 
 refused an element) the family is checked as a whole, and if that fails too, the services that the
 kernel does not take are found and set aside: all others are served, and what was programmed for
 those set aside stays. What failed is tried again later, ever more seldom.
+
+A service that is kept, since part of it could not be read, is a matter of whole checks as well: only
+they leave in the table what nobody wants, and only they find it once the service is whole.
 """
 
 from __future__ import annotations
@@ -60,6 +63,8 @@ class Tables:
         """Families whose table may differ from its copy: a change does not do."""
         self._backoff = {family: Backoff() for family in dataplanes}
         self._aside: dict[Family, dict[NamespacedName, Backoff]] = defaultdict(dict)
+        self._kept: dict[Family, set[NamespacedName]] = defaultdict(set)
+        """Services that were kept in the last check: the table may hold more of them than is wanted."""
 
     def set_options(self, options: Options) -> None:
         """What the rules depend on, for the next round and all after it."""
@@ -83,6 +88,7 @@ class Tables:
         self._unchecked |= suspect
         if any(kept(name) for name in claims):  # what there is of it may be in the table alone
             self._unchecked |= self._dataplanes.keys()
+        self._unchecked |= {f for f in self._dataplanes if not all(map(kept, self._kept[f]))}
         reports: list[Report] = []
         failures: dict[Family, str] = {}
         checked = bool(self._unchecked)
@@ -141,10 +147,13 @@ class Tables:
         return reports
 
     def _check(self, family: Family, kept: Callable[[NamespacedName], bool], now: float) -> Report:
-        dataplane, aside = self._dataplanes[family], self._aside[family]
+        dataplane, aside, found = self._dataplanes[family], self._aside[family], set[NamespacedName]()
+        self._kept[family] = found
 
         def is_kept(service: NamespacedName) -> bool:
-            return service in aside or kept(service)
+            if kept(service):
+                found.add(service)
+            return service in found or service in aside
 
         try:
             return dataplane.reconcile(self.intent.desired(family, aside), is_kept)

@@ -57,6 +57,18 @@ def test_a_service_and_its_slices_touch_it() -> None:
     assert list(cache.services()) == list(cache.all_slices()) == [name("web")]
 
 
+def test_a_doubt_that_ends_is_something_though_it_touches_nothing() -> None:
+    nameless = api_slice("web-1")
+    del nameless["metadata"]["labels"]
+    nameless["endpoints"] = 7
+    cache = filled(nameless)
+    assert not cache.pending
+    delete(cache, nameless)
+    assert cache.pending
+    cache.take()
+    assert not cache.pending
+
+
 def test_slices_may_come_before_their_service() -> None:
     cache = filled(api_slice())
     assert names_of(cache, "web") == ["web-1"]

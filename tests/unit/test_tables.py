@@ -168,6 +168,29 @@ def test_nothing_is_lost_while_the_kernel_takes_nothing(tables: Tables, kernel: 
     assert kernel.services() == set(NAMES[2:])
 
 
+def test_what_was_kept_goes_when_its_service_is_whole_again(tables: Tables, kernel: Kernel) -> None:
+    """The table of another life has two services: one that is gone, and one that cannot be read now."""
+    tables.apply(everything())
+    tables = Tables({Family.IPV4: kernel}, Now())
+    doubtful = set(NAMES[:2])
+    tables.apply({name: claim(number) for number, name in enumerate(NAMES[2:], 2)}, doubtful.__contains__)
+    assert kernel.services() == set(NAMES)
+    kernel.calls.clear()
+    tables.apply({NAMES[5]: claim(5, ())}, doubtful.__contains__)
+    assert kernel.calls == ["change"]
+    doubtful.clear()
+    tables.apply({NAMES[0]: claim(0)}, doubtful.__contains__)
+    assert kernel.services() == {NAMES[0], *NAMES[2:]}
+    tables.apply({NAMES[0]: None}, doubtful.__contains__)
+    assert kernel.calls == ["change", "reconcile", "change"]
+
+
+def test_a_change_of_a_service_that_is_kept_is_a_whole_check(tables: Tables, kernel: Kernel) -> None:
+    tables.apply(everything())
+    assert tables.apply({NAMES[0]: claim(0, ())}, {NAMES[0]}.__contains__).checked
+    assert kernel.calls == ["reconcile", "reconcile"]
+
+
 def test_back_off() -> None:
     backoff = Backoff()
     assert backoff.due < 0

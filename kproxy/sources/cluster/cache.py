@@ -35,6 +35,8 @@ class Cache:
         """Of all that is undecodable; None until it is asked for."""
         self._held: set[NamespacedName] = set()
         """Services that were taken while in doubt: they are touched again when the doubt ends."""
+        self._doubt_ended = False
+        """Since the last `take`: what was kept of services that nobody knows any more may go."""
         self._touched: set[NamespacedName] = set()
         self._triggers: dict[NamespacedName, list[str]] = defaultdict(list)
 
@@ -53,6 +55,7 @@ class Cache:
             freed = {name for name in self._held if not self.in_doubt(name)}
             self._touched |= ended.doubt.services | freed
             self._held -= freed
+            self._doubt_ended = True
 
     def retain(self, kind: str, keys: Collection[NamespacedName]) -> None:
         """Of a kind there are only those of these names: what else is known of it is gone."""
@@ -61,13 +64,13 @@ class Cache:
 
     @property
     def pending(self) -> bool:
-        """Whether `take` has something, or the node is another."""
-        return bool(self._touched) or self.node_changed
+        """Whether `take` has something, the node is another, or a doubt ended."""
+        return bool(self._touched) or self.node_changed or self._doubt_ended
 
     def take(self) -> set[NamespacedName]:
-        """The services that something happened to since the last call; also resets `node_changed`."""
+        """The services that something happened to since the last call; also settles what `pending` says."""
         touched, self._touched = self._touched, set()
-        self.node_changed = False
+        self.node_changed = self._doubt_ended = False
         if self._undecodable:
             self._held |= {name for name in touched if self.in_doubt(name)}
         return touched
