@@ -128,7 +128,7 @@ async def _follow_cluster(host: _Host) -> None:
     source = Cluster(ClusterSource(credentials, arguments.node_name or host_name()), host.node)
 
     def chosen() -> Options:
-        return options.dataplane_options(arguments, source.nodes())
+        return options.dataplane_options(arguments, source.with_pods())
 
     daemon = host.daemon(source, chosen, Beside(), source.heard)
 

@@ -18,6 +18,7 @@ class Cluster:
         self._source = source
         self._find_node = find_node
         self._node = Node("")
+        self._with_pods: dict[str, ClusterNode] = {}
         self._triggers: list[str] = []
 
     @property
@@ -31,7 +32,10 @@ class Cluster:
 
     async def take(self) -> Collection[NamespacedName]:
         """The services that the server has said something new of."""
-        self._node = await asyncio.to_thread(self._find_node, self.nodes())
+        nodes = self.nodes()
+        if any(node.pod_cidrs for node in nodes.values()):
+            self._with_pods = nodes
+        self._node = await asyncio.to_thread(self._find_node, nodes)
         triggers = self._source.take_triggers()
         self._triggers += [trigger for found in triggers.values() for trigger in found]
         return self._source.take()
@@ -40,6 +44,10 @@ class Cluster:
         """This node's object, if there is one, by its name."""
         node = self._source.node
         return {} if node is None else {node.name: node}
+
+    def with_pods(self) -> dict[str, ClusterNode]:
+        """The same as it was when it last had pod CIDRs: a Node that is deleted takes no pods along."""
+        return self._with_pods
 
     def names(self) -> Iterable[NamespacedName]:
         """All services."""

@@ -130,6 +130,8 @@ class Daemon:
         """Tell what is wrong with the source while it brings about no round: a server that is away."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            if not self.source.synced:
+                gc.collect(1)  # nothing else does before the first round, and a server may be away for days
             async with self.loop.idle:
                 self._tell_problems()
 
@@ -145,6 +147,6 @@ class Daemon:
 
     def _settle_memory(self, progress: Progress) -> None:
         """What a first round made stays: no collection need look at it, then or later."""
-        if progress.round.checked:
+        if not gc.isenabled():
             gc.freeze()
             gc.enable()

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from kproxy.compile.skeleton import Options
-from kproxy.daemon.backoff import Backoff
+from kproxy.daemon.backoff import FIRST, Backoff
 from kproxy.daemon.tables import Round, Tables
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 from kproxy.problems import KproxyError, Problem
@@ -177,13 +177,18 @@ class Loop:
 
     async def _wait(self, check: float) -> None:
         """Until somebody wakes the loop, something is to be tried again, or a check is due."""
-        loop = asyncio.get_running_loop()
-        while self._backoff.due > loop.time():
-            await asyncio.sleep(self._backoff.due - loop.time())
-            self._awake.set()
-        due = self.tables.due()
+        if not self.source.synced:
+            await self._until(None)
+        elif self._backoff.due > asyncio.get_running_loop().time():
+            await asyncio.sleep(FIRST)  # whatever happens, it is not tried in a hurry
+            await self._until(self._backoff.due)
+        else:
+            due = self.tables.due()
+            await self._until(check if due is None else min(check, due))
+
+    async def _until(self, when: float | None) -> None:
         try:
-            async with asyncio.timeout_at(check if due is None else min(check, due)):
+            async with asyncio.timeout_at(when):
                 await self._awake.wait()
         except TimeoutError:
             pass

@@ -219,3 +219,44 @@ def test_what_cannot_be_taken_is_taken_later_and_whole(where: str) -> None:
         assert asyncio.get_running_loop().time() - begun >= FIRST
 
     assert run(story).tables.rounds == [({A, B}, frozenset(Family))]
+
+
+def test_a_source_that_is_away_for_long_is_waited_for() -> None:
+    async def story(world: World) -> None:
+        world.source.synced, asked = False, 0
+        wait = world.loop._wait
+
+        async def count(check: float) -> None:
+            nonlocal asked
+            asked += 1
+            await wait(check)
+
+        world.loop._wait = count  # type: ignore[method-assign]
+        world.loop.wake()
+        await asyncio.sleep(0.1)
+        assert asked <= 2
+        world.source.synced = True
+        world.loop.wake()
+        async with asyncio.timeout(10):
+            while not world.tables.rounds:
+                await asyncio.sleep(0.005)
+
+    run(story, check=0.01)
+
+
+def test_what_happens_meanwhile_is_a_reason_to_try_again() -> None:
+    """After the third failure it would be two seconds otherwise."""
+
+    async def story(world: World) -> None:
+        world.source.error = StateError("full")
+        world.loop.wake()
+        async with asyncio.timeout(10):
+            while len(world.errors) < 3:
+                await asyncio.sleep(0.01)
+        world.source.error = None
+        begun = asyncio.get_running_loop().time()
+        world.loop.wake()
+        await world.rounds(1)
+        assert asyncio.get_running_loop().time() - begun < 2 * FIRST
+
+    run(story)
