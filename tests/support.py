@@ -156,11 +156,11 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
+        if hasattr(self, "process") and self.process.poll() is None:
             self.stop()
 
-    def start(self) -> None:
-        """Start it; returns when it has programmed what there is."""
+    def start(self, wait: bool = True) -> None:
+        """Start it; returns when it has programmed what there is, or at once."""
         source = () if "--kubeconfig" in self.flags else ("--manifests", str(self.manifests))
         command = [sys.executable, "-m", "kproxy", "run", *source]
         state = ["--state-dir", str(self.kproxy.state)]
@@ -174,7 +174,8 @@ class Running:
             assert self.process.poll() is None, self.said()
             return "kproxy runs" in self.log.read_text()[begun:]
 
-        eventually(runs, self.said)
+        if wait:
+            eventually(runs, self.said)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; its exit status."""

@@ -1,0 +1,238 @@
+"""The node in its cluster: its Node object, its addresses, and what others ask of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from netns_lab.lab import Lab
+
+from kproxy.model import parse_address
+from tests.apiserver.objects import node
+from tests.stories.following import following
+from tests.stories.test_telling import ask, samples
+from tests.support import SERVICE_IP, Manifest, eventually, service, slices
+
+pytestmark = pytest.mark.lab
+
+ZONE = "topology.kubernetes.io/zone"
+HEALTH = 32100
+
+
+def with_pods(*cidrs: str) -> Manifest:
+    """The Node with pod CIDRs."""
+    return {**node("n1"), "spec": {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)}}
+
+
+def hinted(lab: Lab, zones: dict[str, str]) -> list[Manifest]:
+    """Slices of pods, each for clients of one zone."""
+    found = slices(lab, list(zones))
+    for one in found:
+        for endpoint, zone in zip(one["endpoints"], zones.values(), strict=True):
+            endpoint |= {"zone": zone, "hints": {"forZones": [{"name": zone}]}}
+    return found
+
+
+def test_the_zone_of_the_node_decides(lab: Lab, tmp_path: Path) -> None:
+    pods = hinted(lab, {"pod-1": "a", "pod-2": "b"})
+    with following(lab, tmp_path, service(), *pods, node("n1", {ZONE: "a"})) as told:
+        told.right()
+        assert told.answering() == {"pod-1"}
+        for labels, expected in (
+            ({ZONE: "b"}, {"pod-2"}),
+            ({}, {"pod-1", "pod-2"}),
+            ({ZONE: "a"}, {"pod-1"}),
+        ):
+            told.apply(node("n1", labels))
+            told.right()
+            assert told.answering() == expected
+        told.delete(node("n1"))
+        told.right()
+        assert told.answering() == {"pod-1", "pod-2"}
+
+
+def test_pod_cidrs_come_later_and_change(lab: Lab, tmp_path: Path) -> None:
+    """Without them nothing is programmed; when there are some, they are taken at once. A Node that is
+    deleted leaves them as they are."""
+    own = lab.topology.node("n1")
+    flags = ("--detect-local-mode", "NodeCIDR")
+    cidrs = f"{own.pod_cidr_v4},{own.pod_cidr_v6}"
+    objects = (service(), *slices(lab, ["pod-1"]), node("n1"))
+    with following(
+        lab, tmp_path, *objects, flags=flags, cluster_cidr=False, pod_cidrs=cidrs, start=False
+    ) as told:
+        told.running.start(wait=False)
+        eventually(lambda: "podCIDRs" in told.running.said(), told.running.said)
+        assert told.answering() != {"pod-1"}
+        told.apply(with_pods(*cidrs.split(",")))
+        told.right(patience=8)
+        assert seen_as(told.lab) == lab.pod("pod-2").address(4)
+        told.delete(node("n1"))
+        told.apply(*slices(lab, ["pod-3"]))
+        told.right()
+        assert told.answering() == {"pod-3"}
+        told.apply(node("n1"))
+        told.apply(*slices(lab, ["pod-1"]))
+        told.right()
+        # Others: what pods there send is masqueraded now.
+        told.apply(with_pods("10.250.0.0/16", "fd00:250::/64"))
+        eventually(lambda: seen_as(told.lab) == lab.node("n1").address(4), told.running.said)
+
+
+def seen_as(lab: Lab) -> str:
+    """The address that pod-1 sees when pod-2 asks the service for it."""
+    from netns_lab.probe import http_get
+
+    return http_get(lab.pod("pod-2"), SERVICE_IP[4], 80, timeout=1).client
+
+
+def test_node_ports_follow_the_addresses_of_the_node(lab: Lab, tmp_path: Path) -> None:
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
+    flags = ("--nodeport-addresses", "192.168.0.0/16,10.77.0.0/16")
+    with following(
+        lab, tmp_path, service("web", port, type="NodePort"), *slices(lab, ["pod-1"]), flags=flags
+    ) as told:
+        own = parse_address(lab.node("n1").address(4))
+        told.truth.node_ports = (own,)
+        told.right()
+        for address in ("10.77.0.9", "192.168.77.99"):
+            assert told.answering(address=address, port=30080) != {"pod-1"}
+            ip(lab, "addr", "add", f"{address}/32", "dev", "eth0")
+            told.truth.node_ports = tuple(sorted((own, parse_address(address))))
+            told.right()
+            assert told.answering(address=address, port=30080) == {"pod-1"}
+            ip(lab, "addr", "del", f"{address}/32", "dev", "eth0")
+            told.truth.node_ports = (own,)
+            told.right()
+        assert told.answering(address=lab.node("n1").address(4), port=30080) == {"pod-1"}
+
+
+def ip(lab: Lab, *arguments: str) -> None:
+    lab.node("n1").run(["ip", *arguments], check=True)
+
+
+# --- what others ask ---
+
+
+def test_health_checks_follow_the_endpoints(lab: Lab, tmp_path: Path) -> None:
+    local = service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=HEALTH)
+    outside, url = lab.client("outside"), f"http://{lab.node('n1').address(4)}:{HEALTH}/"
+
+    def answered() -> tuple[int, Any]:
+        status, body = ask(outside, url)
+        return status, json.loads(body)["localEndpoints"] if status else None
+
+    def on(who: str) -> list[Manifest]:
+        found = slices(lab, ["pod-1", "pod-2"])
+        for one in found:
+            for endpoint in one["endpoints"]:
+                endpoint["nodeName"] = who
+        return found
+
+    with following(lab, tmp_path, local, *on("n1")) as told:
+        eventually(lambda: answered() == (200, 2), told.running.said)
+        told.apply(*on("n2"))
+        eventually(lambda: answered() == (503, 0), told.running.said)
+        told.apply(*on("n1"))
+        eventually(lambda: answered() == (200, 2), told.running.said)
+        told.api.stop()
+        assert answered() == (200, 2)
+        told.delete(local)
+        told.api.resume()
+        eventually(lambda: answered()[0] == 0, told.running.said)
+
+
+def test_it_is_healthy_when_all_is_programmed(lab: Lab, tmp_path: Path) -> None:
+    def statuses() -> list[int]:
+        return [ask(lab.node("n1"), f"http://127.0.0.1:10256/{path}")[0] for path in ("healthz", "livez")]
+
+    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"]), start=False) as told:
+        told.api.stop()
+        told.running.start(wait=False)
+        eventually(lambda: statuses() == [503, 200], told.running.said)
+        told.api.resume()
+        eventually(lambda: statuses() == [200, 200], told.running.said, patience=40)
+        told.api.stop()
+        assert statuses() == [200, 200]
+
+
+def test_what_it_did_is_counted(lab: Lab, tmp_path: Path) -> None:
+    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"])) as told:
+        told.right()
+        here = lab.node("n1")
+        before = samples(here)
+        told.apply(*slices(lab, ["pod-2"]))
+        told.right()
+        eventually(
+            lambda: (
+                samples(here)["kubeproxy_sync_proxy_rules_service_changes_total"]
+                > before["kubeproxy_sync_proxy_rules_service_changes_total"]
+            )
+        )
+        told.running.kproxy.nft("flush ruleset")
+        told.right()
+        drift = 'kproxy_drift_repairs_total{what="elements"}'
+        eventually(lambda: samples(here)[drift] >= before[drift] + 8, told.running.said)
+        assert {'kproxy_source_silent_seconds{source="Service"}'} <= samples(here).keys()
+
+
+def test_signals(lab: Lab, tmp_path: Path) -> None:
+    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"])) as told:
+        told.right()
+        full = 'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
+        before = samples(lab.node("n1"))[full]
+        generation = told.running.kproxy.generation()
+        told.running.process.send_signal(signal.SIGHUP)
+        eventually(lambda: samples(lab.node("n1"))[full] > before, told.running.said)
+        # A second one refuses at once, and takes nothing along.
+        command = [*sys.argv[:0], sys.executable, "-m", "kproxy", "run", *told.running.flags]
+        second = lab.node("n1").run(
+            [*command, "--state-dir", str(told.running.kproxy.state)], capture_output=True, timeout=20
+        )
+        assert second.returncode != 0
+        assert len(second.stderr.splitlines()) <= 2, second.stderr
+        assert told.running.stop(signal.SIGTERM) == 0
+        assert told.running.kproxy.generation() == generation
+        assert told.answering() == {"pod-1"}
+
+
+def test_a_configuration_file_of_kubeadm(lab: Lab, tmp_path: Path) -> None:
+    """The ConfigMap as kubeadm writes it, with the path of a kubeconfig in it."""
+    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"]), start=False) as told:
+        configuration = {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "bindAddress": "0.0.0.0",
+            "clientConnection": {"acceptContentTypes": "", "burst": 0, "kubeconfig": told.running.flags[1]},
+            "clusterCIDR": "10.244.0.0/16,fd00:10:244::/48",
+            "configSyncPeriod": "0s",
+            "conntrack": {"maxPerCore": None, "min": None},
+            "healthzBindAddress": "127.0.0.1:10300",
+            "hostnameOverride": "n1",
+            "metricsBindAddress": "",
+            "mode": "nftables",
+        }
+        config = tmp_path / "kube-proxy.yaml"
+        data = {"config.conf": yaml.safe_dump(configuration), "kubeconfig.conf": ""}
+        config.write_text(
+            yaml.safe_dump(
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy"}, "data": data}
+            )
+        )
+        command = [sys.executable, "-m", "kproxy", "run", "--config", str(config)]
+        more = ["--state-dir", str(tmp_path / "state"), "--service-cidr", "10.96.0.0/16,fd00:96::/112"]
+        with told.running.log.open("a") as log:
+            process = lab.node("n1").popen([*command, *more], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            told.right()
+            assert told.answering() == {"pod-1"}
+            assert ask(lab.node("n1"), "http://127.0.0.1:10300/healthz")[0] == 200
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0

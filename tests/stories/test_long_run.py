@@ -1,0 +1,128 @@
+"""Everything that can happen, at random, for a while: at every quiet point the tables are right.
+
+Half a minute in the suite; `make test-long` runs it for KPROXY_LONG_MINUTES (default 30), and then also
+watches what a leak would show: memory, file descriptors, children.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from netns_lab.lab import Lab
+
+from tests.stories.chaos import Chaos
+from tests.stories.following import following
+from tests.support import eventually
+
+pytestmark = pytest.mark.lab
+
+SHORT = 12.0
+MINUTES = float(os.environ.get("KPROXY_LONG_MINUTES", "30"))
+SEED = int(os.environ.get("KPROXY_LONG_SEED", "0")) or random.randrange(1, 1_000_000)
+QUIET_PATIENCE = 120.0
+WARM_UP = 0.2
+"""Of the time: what memory was used until then is what it takes."""
+BAND = 8 << 10
+"""KiB that memory may grow after that."""
+
+
+class Size(NamedTuple):
+    """What a process has."""
+
+    memory: int
+    """KiB in memory that it shares with nobody's file."""
+    files: int
+    children: int
+    zombies: int
+
+
+def size(pid: int) -> Size:
+    """Of a process that runs."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    children = [
+        fields[0]
+        for stat in Path("/proc").glob("[0-9]*/stat")
+        if (fields := _stat(stat)) and fields[1] == str(pid)
+    ]
+    return Size(
+        int(status["RssAnon"].split()[0]),
+        len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        len(children),
+        children.count("Z"),
+    )
+
+
+def _stat(path: Path) -> list[str]:
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def run(chaos: Chaos, seconds: float, acts: int) -> list[Size]:
+    """Acts and quiet points in turn; what kproxy has at each of them."""
+    found: list[Size] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for _ in range(chaos.chance.randint(1, acts)):
+            chaos.act()
+            if chaos.chance.random() < 0.5:
+                time.sleep(chaos.chance.uniform(0, 0.05))
+        quiet(chaos)
+        found.append(size(chaos.running.process.pid))
+    return found
+
+
+def quiet(chaos: Chaos) -> None:
+    """Nothing happens any more: soon all is right, to the packet."""
+    chaos.calm()
+    following = chaos.following
+    try:
+        following.right(QUIET_PATIENCE)
+        if chaos.web:
+            for family in (4, 6):
+                assert following.answering(family) == set(chaos.web)
+        assert chaos.running.process.poll() is None
+        assert "Traceback" not in chaos.running.said()
+    except AssertionError as error:
+        raise AssertionError(f"after {chaos.done[-60:]}: {error}") from None
+
+
+@pytest.mark.parametrize("kills", [True, False])
+def test_whatever_happens(lab: Lab, tmp_path: Path, kills: bool) -> None:
+    with following(lab, tmp_path) as told:
+        found = run(Chaos(told, 7, kills), SHORT, 25)
+        assert found
+        assert all(size.zombies == 0 for size in found)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [True, False], ids=["kills", "lives"])
+def test_whatever_happens_for_long(
+    lab: Lab, tmp_path: Path, kills: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A third of the time kproxy is killed now and then; in the rest it lives, and must not grow."""
+    seconds = 60 * MINUTES * (1 / 3 if kills else 2 / 3)
+    with following(lab, tmp_path) as told:
+        chaos = Chaos(told, SEED, kills)
+        found = run(chaos, seconds, 60)
+        warm = found[int(len(found) * WARM_UP) :]
+        with capsys.disabled():
+            print(
+                f"\nseed {SEED}: {len(chaos.done)} acts, {len(found)} quiet points; {warm[0]} ... {warm[-1]}"
+            )
+        assert all(size.zombies == 0 for size in found)
+        if not kills:
+            assert max(size.files for size in warm) <= warm[0].files + 8
+            assert {size.children for size in warm} == {1}
+            third = len(warm) // 3
+            late = min(size.memory for size in warm[-third:])
+            assert late <= max(size.memory for size in warm[:third]) + BAND, warm
+        assert told.running.stop(signal.SIGTERM) == 0
+        eventually(lambda: not told.truth.wrong(told.objects()))
