@@ -90,7 +90,9 @@ def add_view(parser: argparse.ArgumentParser) -> None:
 
 def add_input(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Where objects come from, and what a control plane would know."""
-    default = "" if required else "; without, the running kproxy is asked, and no other flag of these counts"
+    default = (
+        "" if required else "; without, the kproxy that runs with --state-dir is asked, as it was started"
+    )
     group = parser.add_argument_group("input")
     group.add_argument(
         "-f",
@@ -111,7 +113,8 @@ def add_control_plane(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         type=Path,
         default=DEFAULT_STATE_DIR,
-        help="where allocated addresses and node ports are kept (default: %(default)s)",
+        help="where allocated addresses and node ports are kept, and where a running kproxy is asked what it "
+        "knows (default: %(default)s)",
     )
     group.add_argument(
         "--service-cidr",
@@ -250,12 +253,18 @@ def _required(value: str | None, mode: str, flag: str) -> str:
 
 
 def ranges(arguments: argparse.Namespace) -> Ranges:
-    """Where allocations come from."""
+    """Where allocations come from; UsageError if one address would be of two sorts."""
     cidrs, pool = arguments.service_cidr or (DEFAULT_SERVICE_CIDR,), arguments.load_balancer_pool
-    for cidr in cidrs:
+    pods: tuple[Network, ...] = getattr(arguments, "cluster_cidr", ())
+    given = [("--service-cidr", cidr) for cidr in cidrs] + [("--cluster-cidr", cidr) for cidr in pods]
+    for flag, cidr in given:
         for part in pool.ranges:
             if part.meets(cidr):
-                raise UsageError(f"--load-balancer-pool {part} and --service-cidr {cidr} overlap.")
+                raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
+    for cidr in arguments.service_cidr or ():  # a default range that nobody gave is dropped nowhere
+        for own in pods:
+            if own.version == cidr.version and own.overlaps(cidr):
+                raise UsageError(f"--cluster-cidr {own} and --service-cidr {cidr} overlap.")
     return Ranges(cidrs, arguments.service_node_port_range, pool)
 
 

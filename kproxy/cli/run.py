@@ -18,8 +18,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="keep the services programmed while manifests and pods change, until SIGTERM",
         description="Program the services and keep them programmed: those of a folder of manifests, with "
         "readiness probes and all else that sync does, or without --manifests those of a cluster, in "
-        "kube-proxy's place. What somebody else does to the tables is put right. Ends with SIGTERM or "
-        "Ctrl-C, and leaves the tables as they are. SIGHUP has everything compared anew.",
+        "kube-proxy's place; there, what is allocated, probed and announced is the cluster's concern. What "
+        "somebody else does to the tables is put right. Ends with SIGTERM or Ctrl-C, and leaves the tables "
+        "as they are. SIGHUP has everything compared anew.",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
@@ -59,4 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     uplink_options.nodes(arguments)
     if arguments.manifests and arguments.kubeconfig:
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
+    options.ranges(arguments)
+    if arguments.detect_local_mode != "NodeCIDR":  # which waits for its Node
+        options.dataplane_options(arguments, {})
     return run_daemon(arguments)

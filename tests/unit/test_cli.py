@@ -228,3 +228,24 @@ def test_cluster_cidrs_that_overlap_are_one(compile_: Compile) -> None:
     status, out, err = compile_(service(), flags="--cluster-cidr 10.0.0.0/8,10.1.0.0/16,fd00:1::/48")
     assert (status, err) == (0, "")
     assert ("10.0.0.0/8" in out, "10.1.0.0/16" in out, "fd00:1::/48" in out) == (True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--manifests x --kubeconfig y", "not from both"),
+        ("--manifests x --detect-local-mode BridgeInterface", "needs --pod-bridge-interface"),
+        ("--service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", "overlap"),
+        ("--manifests x --load-balancer-pool 10.100.0.0/16", "overlap"),
+    ],
+)
+def test_a_daemon_does_not_start_by_wrong_use(
+    flags: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_daemon(_: object) -> int:
+        raise AssertionError("it starts")
+
+    monkeypatch.setattr("kproxy.cli.run.require_root", lambda: None)
+    monkeypatch.setattr("kproxy.cli.run_daemon.run_daemon", run_daemon)
+    assert main(["run", *flags.split()]) == 2
+    assert message in capsys.readouterr().err

@@ -99,6 +99,35 @@ def test_a_pool_and_the_service_cidr_have_nothing_in_common(
     assert str(caught.value) == "--load-balancer-pool {} and --service-cidr {} overlap.".format(*overlap)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            "--service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8",
+            "--cluster-cidr 10.0.0.0/8 and --service-cidr 10.96.0.0/16 overlap.",
+        ),
+        (
+            "--service-cidr 10.96.0.0/16,fd00::/112 --cluster-cidr fd00::/48",
+            "--cluster-cidr fd00::/48 and --service-cidr fd00::/112 overlap.",
+        ),
+        (
+            "--load-balancer-pool 10.244.1.9 --cluster-cidr 10.244.0.0/16",
+            "--load-balancer-pool 10.244.1.9-10.244.1.9 and --cluster-cidr 10.244.0.0/16 overlap.",
+        ),
+        ("--cluster-cidr 10.0.0.0/8", ""),
+        ("--service-cidr 10.96.0.0/16 --cluster-cidr 10.244.0.0/16,fd00::/48", ""),
+    ],
+)
+def test_an_address_is_of_one_sort(flags: str, message: str) -> None:
+    arguments = build_parser().parse_args(["compile", "-f", "x", *flags.split()])
+    if message:
+        with pytest.raises(UsageError) as caught:
+            ranges(arguments)
+        assert str(caught.value) == message
+    else:
+        ranges(arguments)
+
+
 def test_without_the_flag_there_is_no_pool() -> None:
     assert ranges(build_parser().parse_args(["sync", "-f", "x"])).pool == Pool((), "")
 
