@@ -10,7 +10,7 @@ from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
 from kproxy.standalone.allocate import allocate
-from kproxy.standalone.endpoints import all_slices
+from kproxy.standalone.endpoints import all_slices, pod_index
 from kproxy.standalone.ledger import Allocations
 from kproxy.standalone.ranges import Ranges
 from kproxy.standalone.selection import disagreements
@@ -46,15 +46,15 @@ class Outcome(NamedTuple):
 
 def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
     """Allocate and select; every problem and warning of the input is in the outcome."""
-    doubt = decoded.doubt
+    doubt, pods = decoded.doubt, pod_index(decoded.state, node)
     own = (*node.addresses, *node.node_port_addresses)
     allocated = allocate(decoded.state.services.values(), past, ranges, doubt.covers, own)
     return Settled(
         allocated.services,
-        all_slices(decoded.state, node),
+        all_slices(decoded.state, pods),
         allocated.allocations,
         decoded.problems + allocated.problems,
-        disagreements(decoded.state, node),
+        disagreements(decoded.state, pods),
         lambda service: service in allocated.left_out or doubt.covers(service),
     )
 

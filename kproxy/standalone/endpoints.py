@@ -120,15 +120,19 @@ def addressed(pods: Iterable[Pod], node: Node) -> list[Pod]:
     ]
 
 
-def all_slices(state: ClusterState, node: Node) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
+def pod_index(state: ClusterState, node: Node) -> PodIndex:
+    """The pods of all namespaces, as `node` sees them."""
+    return PodIndex(addressed(state.pods, node))
+
+
+def all_slices(state: ClusterState, pods: PodIndex) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
     """The slices of every service: those given, else those that its selector makes."""
     slices = dict(state.slices)
     if not state.pods:
         return slices
-    index = PodIndex(addressed(state.pods, node))
     for service in state.services.values():
         if selects(service) and service.name not in slices:
             slices[service.name] = make_slices(
-                service, index.select(service.name.namespace, service.selector), state.nodes
+                service, pods.select(service.name.namespace, service.selector), state.nodes
             )
     return slices

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from kproxy.model import ClusterState, EndpointSlice, Node, Pod, Service
+from kproxy.model import ClusterState, EndpointSlice, Pod, Service
 from kproxy.problems import Problem
-from kproxy.standalone.endpoints import PodIndex, addressed, resolve_ports, selects
+from kproxy.standalone.endpoints import PodIndex, resolve_ports, selects
 
 NAMED = 3
 """Pods that a sentence names."""
 
 
-def disagreements(state: ClusterState, node: Node) -> list[Problem]:
+def disagreements(state: ClusterState, pods: PodIndex) -> list[Problem]:
     """Of all services, in order of their names: with the endpoints that are given, else with their pods."""
-    pods = PodIndex(addressed(state.pods, node))
     found = []
     for name, service in sorted(state.services.items()):
         if name in state.slices:
@@ -49,6 +48,8 @@ def _with_pods(service: Service, pods: Sequence[Pod]) -> Iterator[tuple[str, str
         wanted = ",".join(f"{key}={value}" for key, value in sorted(service.selector.items()))
         yield "spec.selector", f"no pod of namespace {service.name.namespace} has the labels {wanted}"
     for index, port in enumerate(service.ports):
+        if isinstance(port.target_port, int):
+            continue  # is there, whatever the pod says
         if lacking := [pod for pod in pods if not _has(service, pod, port.name)]:
             message = f"there is no container port {port.target_port}/{port.protocol} in {_names(lacking)}"
             yield f"spec.ports[{index}].targetPort", message

@@ -23,7 +23,7 @@ from kproxy.model import (
     format_address,
     format_socket,
 )
-from kproxy.standalone.endpoints import addressed, all_slices
+from kproxy.standalone.endpoints import addressed, all_slices, pod_index
 from kproxy.standalone.snapshot import Snapshot
 
 Age: TypeAlias = Callable[[str], str]
@@ -64,7 +64,7 @@ def objects(given: Snapshot) -> Objects:
     """All that there is, with what was allocated where something was."""
     state = given.state
     known = {**state.services, **given.services}
-    slices = all_slices(state, given.node)
+    slices = all_slices(state, pod_index(state, given.node))
     for name in slices.keys() - state.slices.keys():
         slices[name] = _of_its_families(known[name], slices[name])
     selecting = {s.name for s in known.values() if s.selector and s.type != "ExternalName"}

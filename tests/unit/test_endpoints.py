@@ -27,7 +27,7 @@ from kproxy.model import (
 )
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 from kproxy.resolve.maglev import SLOTS
-from kproxy.standalone.endpoints import addressed, all_slices
+from kproxy.standalone.endpoints import addressed, all_slices, pod_index
 from tests.unit.make import manifest, name, service
 
 
@@ -60,7 +60,7 @@ def served(*objects: dict[str, Any], family: Family = Family.IPV4, **spec: Any) 
     result = decode(Document("f", content) for content in (selected, *objects))
     assert result.problems == []
     selecting = result.state.services[name("web")]
-    slices = all_slices(result.state, NODE).get(name("web"), ())
+    slices = all_slices(result.state, pod_index(result.state, NODE)).get(name("web"), ())
     found = choices(selecting, selecting.ports[0], slices, family, NODE)
     return [format_socket(*socket) for socket in found.cluster.endpoints]
 
@@ -154,7 +154,7 @@ def test_each_family_has_its_own(family: Family, expected: list[str]) -> None:
 
 def test_an_external_name_selects_nothing() -> None:
     result = decode(Document("f", c) for c in (service(type="ExternalName", selector={"app": "web"}), *TWO))
-    assert all_slices(result.state, NODE) == {}
+    assert all_slices(result.state, pod_index(result.state, NODE)) == {}
 
 
 def test_endpoints_are_sorted_and_each_is_there_once() -> None:

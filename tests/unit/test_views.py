@@ -17,7 +17,7 @@ from kproxy.cli import main
 from kproxy.cli.get import ages
 from kproxy.model import Family
 from kproxy.standalone import views
-from kproxy.standalone.endpoints import all_slices
+from kproxy.standalone.endpoints import all_slices, pod_index
 from tests.unit.make import NODE, decoded, manifest, service
 
 CHAPTER = Path(netns_lab.__file__).parent / "chapter"
@@ -380,7 +380,7 @@ def test_the_manifests_mean_what_was_read(shown: Shown, form: str) -> None:
             for s in of
             if s.endpoints and (name in dual or s.family is Family.IPV4)
         ]
-        for name, of in all_slices(before, NODE).items()
+        for name, of in all_slices(before, pod_index(before, NODE)).items()
     }
     assert {name: [(s.family, s.ports, s.endpoints) for s in of] for name, of in slices.items()} == expected
 
