@@ -83,8 +83,8 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
     frontend_fields = (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
     interval = (f"type {address}", "flags interval")
 
-    def verdicts(name: str, about: str) -> SetDeclaration:
-        return SetDeclaration(name, (frontend,), about, frontend_fields, is_map=True)
+    def verdicts(name: str, about: str, *counter: str) -> SetDeclaration:
+        return SetDeclaration(name, (frontend, *counter), about, frontend_fields, is_map=True)
 
     return (
         SetDeclaration(
@@ -126,10 +126,13 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
             "frontend . who may use it (loadBalancerSourceRanges)",
             (*frontend_fields, Field.ADDRESS),
         ),
-        verdicts("services", "frontend -> how many endpoints it has"),
+        verdicts(
+            "services", "frontend -> how many endpoints it has; the counter is of new connections", "counter"
+        ),
         verdicts(
             "services-from-outside",
             "the same with traffic policy Local, for clients that are neither pods nor this node",
+            "counter",
         ),
         verdicts(
             "masquerade-rules", "frontend -> whose source is replaced (ClusterIPs have a rule of their own)"
@@ -147,7 +150,7 @@ def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
     return SetDeclaration(
         endpoints_map(protocol),
         (f"typeof {key} : {family} daddr . {protocol} dport", "counter"),
-        "frontend . slot -> endpoint; the counter is of new connections",
+        "frontend . slot -> endpoint; the counter is of new connections that no affinity led",
         (Field.ADDRESS, Field.PORT, Field.SLOT),
         (Field.ADDRESS, Field.PORT),
         is_map=True,

@@ -1,26 +1,26 @@
 """Connections by service port and by endpoint, made from counters that start anew.
 
-The elements of the maps `endpoints-PROTOCOL` count new connections in the kernel. An element that is
-written anew counts from zero, one that goes takes its count along, and slots are given to other endpoints.
-So what is added up are differences, from one reading to the next, of an element that is the same:
-totals only rise. What an element counted after its last reading is lost with it.
+Elements count new connections in the kernel: those of the map `services` (and of its sibling for clients
+from outside) by frontend, those of `endpoints-PROTOCOL` by endpoint. An element that is written anew
+counts from zero, and one that goes takes its count along. So what is added up are differences, from one
+reading to the next, of an element that is the same: totals only rise. What an element counted after its
+last reading is lost with it.
 
-Not counted are connections of a client whom session affinity remembers: it is not led to its endpoint by
-these maps.
+By endpoint, connections of a client whom session affinity remembers are not counted: another map leads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict, frontend_protocol, slot_prefix
-from kproxy.nft.layout import DISCARD
+from kproxy.nft.layout import DISCARD, Side, spread_of
 
 SLOT_BYTES = 4
 
-Counted: TypeAlias = tuple[bytes, bytes, int]
+Counted: TypeAlias = tuple[bytes, Value, int]
 """Key and value of an element, and what it has counted."""
 Owners: TypeAlias = Mapping[tuple[Protocol, bytes], ServicePortName]
 """Whose slots those are whose keys begin so."""
@@ -34,16 +34,19 @@ class EndpointName(NamedTuple):
     """Its address and port, as in a map."""
 
 
+def owner_of(verdict: Value) -> ServicePortName | None:
+    """Whose frontend it is, by its comment, `namespace/service:port`; None for somebody else's element."""
+    if not isinstance(verdict, Verdict) or "/" not in verdict.comment:
+        return None
+    service, _, port = verdict.comment.partition(":")
+    namespace, _, name = service.partition("/")
+    return ServicePortName(NamespacedName(namespace, name), port)
+
+
 def owners_of(services: Iterable[tuple[bytes, Value]]) -> dict[tuple[Protocol, bytes], ServicePortName]:
-    """Whose slots are whose, by the comments in the map `services`: `namespace/service:port`."""
-    owners = {}
-    for key, verdict in services:
-        if isinstance(verdict, Verdict) and "/" in verdict.comment:
-            service, _, port = verdict.comment.partition(":")
-            namespace, _, name = service.partition("/")
-            owner = ServicePortName(NamespacedName(namespace, name), port)
-            owners[frontend_protocol(key), slot_prefix(key)] = owner
-    return owners
+    """Whose slots are whose, by the elements of the map `services`."""
+    found = ((key, owner_of(verdict)) for key, verdict in services)
+    return {(frontend_protocol(key), slot_prefix(key)): owner for key, owner in found if owner is not None}
 
 
 class NoLocal(NamedTuple):
@@ -62,44 +65,62 @@ def no_local(services: Iterable[Value], from_outside: Iterable[Value]) -> NoLoca
     return NoLocal(discarded(services), discarded(from_outside))
 
 
+class _Rises:
+    """What counters rose by between two readings."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, dict[bytes, int]] = {}
+
+    def take(
+        self, where: Hashable, counted: Iterable[tuple[Counted, bytes]]
+    ) -> Iterator[tuple[Counted, int]]:
+        """Of all elements of one place, with what tells each from others: what rose, and by how much."""
+        before, now = self._seen.get(where, {}), dict[bytes, int]()
+        new: list[tuple[Counted, int]] = []
+        for element, identity in counted:
+            count = now[identity] = element[2]
+            if rise := count - before.get(identity, 0):
+                new.append((element, rise if rise > 0 else count))
+        self._seen[where] = now
+        yield from new
+
+
 class Connections:
     """Totals since the maps were made, or since a service was: one that goes is forgotten."""
 
     def __init__(self, by_endpoint: bool = False) -> None:
         self.services: dict[ServicePortName, int] = {}
+        """Connections that were led to an endpoint,"""
+        self.unserved: dict[ServicePortName, int] = {}
+        """and those that met none: refused, or with a policy Local dropped."""
         self.endpoints: dict[EndpointName, int] = {}
         """Empty unless `by_endpoint`."""
-        self._by_endpoint = by_endpoint
-        self._seen: dict[tuple[Family, Protocol], dict[bytes, int]] = {}
+        self.by_endpoint = by_endpoint
+        self._rises = _Rises()
 
-    def take(self, family: Family, protocol: Protocol, counted: Iterable[Counted], owners: Owners) -> None:
-        """Add what a map counted since it was last read: all of the map, or nothing if `counted` raises."""
-        before, now = self._seen.get((family, protocol), {}), dict[bytes, int]()
-        new: list[tuple[bytes, bytes, int]] = []
-        for key, value, count in counted:
-            element = key + value  # in another slot, or of another endpoint: another one
-            now[element] = count
-            if count and (rise := count - before.get(element, 0)):
-                new.append((key[:-SLOT_BYTES], value, rise if rise > 0 else count))
-        self._seen[family, protocol] = now
-        for prefix, value, count in new:
-            owner = owners.get((protocol, prefix))
+    def take_frontends(self, family: Family, side: Side, counted: Iterable[Counted]) -> None:
+        """Add what a verdict map counted since it was last read: all of the map."""
+        identified = ((e, e[0] + e[1].text.encode()) for e in counted if isinstance(e[1], Verdict))
+        for (_, verdict, _), rise in self._rises.take((family, side), identified):
+            owner = owner_of(verdict)
             if owner is not None:
-                self._add(owner, value, count)
+                totals = self.unserved if spread_of(verdict) is None else self.services
+                totals[owner] = totals.get(owner, 0) + rise
+
+    def take_endpoints(
+        self, family: Family, protocol: Protocol, counted: Iterable[Counted], owners: Owners
+    ) -> None:
+        """Add what an endpoints map counted since it was last read: all of the map."""
+        identified = ((e, e[0] + e[1]) for e in counted if isinstance(e[1], bytes))
+        for (key, value, _), rise in self._rises.take((family, protocol), identified):
+            owner = owners.get((protocol, key[:-SLOT_BYTES]))
+            if owner is not None and isinstance(value, bytes):
+                name = EndpointName(owner, value)
+                self.endpoints[name] = self.endpoints.get(name, 0) + rise
 
     def keep(self, owners: Owners) -> None:
         """Forget all but these; those that were never used have zero."""
-        names = set(owners.values())
-        self.services = {name: self.services.get(name, 0) for name in sorted(names)}
-        self.endpoints = {name: n for name, n in self.endpoints.items() if name.owner in names}
-
-    @property
-    def slots(self) -> int:
-        """How many elements were read last."""
-        return sum(map(len, self._seen.values()))
-
-    def _add(self, owner: ServicePortName, value: bytes, count: int) -> None:
-        self.services[owner] = self.services.get(owner, 0) + count
-        if self._by_endpoint:
-            name = EndpointName(owner, value)
-            self.endpoints[name] = self.endpoints.get(name, 0) + count
+        names = sorted(set(owners.values()))
+        self.services = {name: self.services.get(name, 0) for name in names}
+        self.unserved = {name: self.unserved.get(name, 0) for name in names}
+        self.endpoints = {name: n for name, n in self.endpoints.items() if name.owner in self.services}

@@ -16,11 +16,11 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kproxy.daemon.counters import Connections, NoLocal, no_local, owners_of
+from kproxy.daemon.counters import Connections, Counted, NoLocal, no_local, owners_of
 from kproxy.kernel.netlink import Interrupted, Netlink, NetlinkError, is_missing, read_counter, read_element
 from kproxy.model import Family, Protocol, ServicePortName, format_socket
 from kproxy.nft.elements import Value
-from kproxy.nft.layout import Side, endpoints_map
+from kproxy.nft.layout import Side, endpoints_map, spread_of
 from kproxy.problems import KproxyError
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class Reading(NamedTuple):
     """What one family's table holds."""
 
     frontends: int
+    slots: int
+    """Endpoints of all frontends together."""
     no_local: NoLocal
 
 
@@ -41,7 +43,6 @@ class KernelCounters(Collector):
     """What the tables hold, and connections by service port; by endpoint, too, if that is asked for."""
 
     def __init__(self, by_endpoint: bool) -> None:
-        self._by_endpoint = by_endpoint
         self._connections = Connections(by_endpoint)
         self._readings: dict[Family, Reading] = {}
 
@@ -69,23 +70,29 @@ class KernelCounters(Collector):
             frontends.add_metric([FAMILY[family]], reading.frontends)
             for policy, count in reading.no_local._asdict().items():
                 no_local.add_metric([FAMILY[family], policy], count)
-        slots = self._connections.slots
+        slots = sum(reading.slots for reading in self._readings.values())
         yield frontends
         yield GaugeMetricFamily("kproxy_endpoint_slots", "Endpoints of all frontends together", slots)
         yield no_local
 
     def _counted(self) -> Iterator[Metric]:
         labels = ["namespace", "service", "port"]
-        text = "New connections that were led to an endpoint"
-        services = CounterMetricFamily(
-            "kproxy_service_connections", f"{text}, by service port", labels=labels
-        )
-        for owner, count in self._connections.services.items():
-            services.add_metric([*owner.service, owner.port], count)
-        yield services
-        if self._by_endpoint:
+        led = "New connections that were led to an endpoint"
+        for name, text, totals in (
+            ("kproxy_service_connections", f"{led}, by service port", self._connections.services),
+            (
+                "kproxy_service_connections_unserved",
+                "New connections that met no endpoint, by service port",
+                self._connections.unserved,
+            ),
+        ):
+            family = CounterMetricFamily(name, text, labels=labels)
+            for owner, count in totals.items():
+                family.add_metric([*owner.service, owner.port], count)
+            yield family
+        if self._connections.by_endpoint:
             labels.append("endpoint")
-            endpoints = CounterMetricFamily("kproxy_endpoint_connections", f"{text}, by it", labels=labels)
+            endpoints = CounterMetricFamily("kproxy_endpoint_connections", f"{led}, by it", labels=labels)
             for (owner, socket), count in self._connections.endpoints.items():
                 endpoint = format_socket(socket[:-4], int.from_bytes(socket[-4:-2], "big"))
                 endpoints.add_metric([*owner.service, owner.port, endpoint], count)
@@ -98,22 +105,35 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
     readings: dict[Family, Reading] = {}
     with Netlink() as netlink:
 
-        def verdicts(family: Family, side: Side) -> dict[bytes, Value]:
-            return dict(map(read_element, _elements(netlink, family, side.verdicts)))
+        def frontends(family: Family, side: Side) -> list[Counted]:
+            return list(map(_frontend, _elements(netlink, family, side.verdicts)))
 
-        def take(family: Family, protocol: Protocol) -> None:
-            elements = _elements(netlink, family, endpoints_map(protocol))
-            connections.take(family, protocol, map(read_counter, elements), owners)
+        def endpoints(family: Family, protocol: Protocol) -> list[Counted]:
+            return list(map(read_counter, _elements(netlink, family, endpoints_map(protocol))))
 
         for family in Family:
-            anyone, outside = (_whole(partial(verdicts, family, side)) for side in Side)
-            owners.update(owners_of(anyone.items()))
-            readings[family] = Reading(len(anyone), no_local(anyone.values(), outside.values()))
-        for family in Family:
+            verdicts: dict[Side, list[Value]] = {}
+            slots = 0
+            for side in Side:
+                counted = _whole(partial(frontends, family, side))
+                connections.take_frontends(family, side, counted)
+                owners.update(owners_of((key, verdict) for key, verdict, _ in counted))
+                verdicts[side] = [verdict for _, verdict, _ in counted]
+                spreads = map(spread_of, verdicts[side])
+                slots += sum(spread.slots for spread in spreads if spread is not None)
+            local = no_local(verdicts[Side.ANYONE], verdicts[Side.OUTSIDE])
+            readings[family] = Reading(len(verdicts[Side.ANYONE]), slots, local)
+        for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
-                _whole(partial(take, family, protocol))
+                counted = _whole(partial(endpoints, family, protocol))
+                connections.take_endpoints(family, protocol, counted, owners)
     connections.keep(owners)
     return readings
+
+
+def _frontend(element: memoryview) -> Counted:
+    key, verdict = read_element(element)
+    return key, verdict, read_counter(element)[2]
 
 
 def _whole(read: Callable[[], T]) -> T:

@@ -234,7 +234,7 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
 
 
 def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:
-    """Key, value and counted packets (0 without a counter) of one element of an endpoints map.
+    """Key, value and counted packets (0 without a counter) of one element of a map that counts.
 
     By position, as 100,000 of them are read for one scrape: KEY { VALUE }, DATA { VALUE }, and
     EXPR { NAME "counter", DATA { BYTES, PACKETS } }, in this order since counters can be in elements.

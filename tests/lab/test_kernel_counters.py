@@ -11,7 +11,7 @@ from kproxy.daemon.counters import Connections, NoLocal
 from kproxy.daemon.kernel_counters import Reading, read_tables
 from kproxy.model import Family as Nft
 from kproxy.model import NamespacedName, ServicePortName, format_socket
-from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
 
 pytestmark = pytest.mark.lab
 
@@ -74,6 +74,20 @@ def test_both_families_and_node_ports_are_one_total(lab: Lab, kproxy: Kproxy) ->
     assert counting.total() == 14
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_clients_that_are_remembered_count_and_so_do_those_that_meet_nobody(
+    lab: Lab, kproxy: Kproxy, family: Family
+) -> None:
+    counting, client = Counting(kproxy), lab.pod("pod-1")
+    kproxy.sync(service(**sticky()), *slices(lab, ["pod-1", "pod-2"]))
+    many(client, SERVICE_IP[family], 80, 10, concurrency=1)
+    assert counting.total() == 10
+    kproxy.sync(service(**sticky()))
+    many(client, SERVICE_IP[family], 80, 4)
+    assert counting.total() == 10
+    assert counting.connections.unserved[WEB] == 4
+
+
 def test_without_tables_there_is_nothing_to_count(lab: Lab) -> None:
     connections = Connections()
     lab.node("n1").inside(lambda: read_tables(connections))
@@ -87,13 +101,12 @@ def test_what_the_tables_hold_is_read(lab: Lab, kproxy: Kproxy) -> None:
     def reading(family: Nft) -> Reading:
         return kproxy.node.inside(lambda: read_tables(connections))[family]
 
-    assert reading(Nft.IPV4) == reading(Nft.IPV6) == Reading(1, NoLocal(0, 0))
-    assert connections.slots == 2
+    assert reading(Nft.IPV4) == reading(Nft.IPV6) == Reading(1, 1, NoLocal(0, 0))
     elsewhere = slices(lab, ["pod-1"])
     for found in elsewhere:
         found["endpoints"][0]["nodeName"] = "n2"
     kproxy.sync(service(internalTrafficPolicy="Local"), *elsewhere)
-    assert reading(Nft.IPV4) == Reading(1, NoLocal(1, 0))
+    assert reading(Nft.IPV4) == Reading(1, 0, NoLocal(1, 0))
     outside = service(type="LoadBalancer", externalTrafficPolicy="Local")
     kproxy.sync(outside, *elsewhere)
     assert reading(Nft.IPV4).no_local == NoLocal(0, 1)

@@ -9,6 +9,7 @@ from kproxy.compile.elements import compile_frontends
 from kproxy.daemon.counters import Connections, EndpointName, Owners, no_local, owners_of
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName, parse_address
 from kproxy.nft.elements import Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
+from kproxy.nft.layout import Side
 from tests.unit.make import frontend
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
@@ -33,43 +34,41 @@ OWNERS: Owners = {
 A = prefix("10.96.0.1")
 
 
-def taken(*readings: dict[tuple[bytes, int, int], int]) -> Connections:
+def taken(*readings: dict[tuple[bytes, int, int], int]) -> dict[EndpointName, int]:
     """After these readings, each {(prefix, slot, endpoint): counted}."""
     connections = Connections(by_endpoint=True)
     for reading in readings:
         counted = [(slot_key(p, slot), endpoint(e), count) for (p, slot, e), count in reading.items()]
-        connections.take(Family.IPV4, TCP, counted, OWNERS)
+        connections.take_endpoints(Family.IPV4, TCP, counted, OWNERS)
     connections.keep(OWNERS)
-    return connections
+    return connections.endpoints
+
+
+FIRST = EndpointName(WEB, endpoint(1))
 
 
 def test_a_counter_that_rises_adds_what_it_rose_by() -> None:
-    assert taken({(A, 0, 1): 5}, {(A, 0, 1): 7}, {(A, 0, 1): 7}).services[WEB] == 7
+    assert taken({(A, 0, 1): 5}, {(A, 0, 1): 7}, {(A, 0, 1): 7}) == {FIRST: 7}
 
 
 def test_what_there_was_before_the_first_reading_counts() -> None:
-    assert taken({(A, 0, 1): 5}).services[WEB] == 5
+    assert taken({(A, 0, 1): 5}) == {FIRST: 5}
 
 
 def test_an_element_that_was_written_anew_counts_from_zero() -> None:
-    assert taken({(A, 0, 1): 5}, {(A, 0, 1): 2}).services[WEB] == 7
+    assert taken({(A, 0, 1): 5}, {(A, 0, 1): 2}) == {FIRST: 7}
 
 
 def test_a_slot_with_another_endpoint_counts_from_zero() -> None:
-    connections = taken({(A, 0, 1): 5}, {(A, 0, 2): 9})
-    assert connections.services[WEB] == 14
-    assert connections.endpoints == {
-        EndpointName(WEB, endpoint(1)): 5,
-        EndpointName(WEB, endpoint(2)): 9,
-    }
+    assert taken({(A, 0, 1): 5}, {(A, 0, 2): 9}) == {FIRST: 5, EndpointName(WEB, endpoint(2)): 9}
 
 
 def test_an_element_that_went_and_came_counts_again() -> None:
-    assert taken({(A, 0, 1): 5}, {}, {(A, 0, 1): 5}).services[WEB] == 10
+    assert taken({(A, 0, 1): 5}, {}, {(A, 0, 1): 5}) == {FIRST: 10}
 
 
 def test_all_frontends_and_slots_of_a_service_port_are_one_total() -> None:
-    connections = taken(
+    totals = taken(
         {
             (A, 0, 1): 1,
             (A, 1 << 24, 1): 2,
@@ -77,24 +76,55 @@ def test_all_frontends_and_slots_of_a_service_port_are_one_total() -> None:
             (prefix("10.96.0.2"), 0, 1): 8,
         }
     )
-    assert connections.services == {WEB: 7, SHOP: 8}
-    assert connections.endpoints == {EndpointName(WEB, endpoint(1)): 7, EndpointName(SHOP, endpoint(1)): 8}
+    assert totals == {FIRST: 7, EndpointName(SHOP, endpoint(1)): 8}
 
 
 def test_protocols_are_told_apart_and_strangers_are_nobodys() -> None:
-    connections = Connections()
-    connections.take(Family.IPV4, UDP, [(slot_key(A, 0), endpoint(1), 3)], OWNERS)
-    connections.take(Family.IPV4, TCP, [(slot_key(prefix("10.96.9.9"), 0), endpoint(1), 3)], OWNERS)
+    connections = Connections(by_endpoint=True)
+    connections.take_endpoints(Family.IPV4, UDP, [(slot_key(A, 0), endpoint(1), 3)], OWNERS)
+    stranger = slot_key(prefix("10.96.9.9"), 0)
+    connections.take_endpoints(Family.IPV4, TCP, [(stranger, endpoint(1), 3)], OWNERS)
     connections.keep(OWNERS)
-    assert connections.services == {WEB: 0, SHOP: 3}
-    assert connections.endpoints == {}  # not asked for
+    assert connections.endpoints == {EndpointName(SHOP, endpoint(1)): 3}
+    assert connections.services == connections.unserved == {WEB: 0, SHOP: 0}  # zero is said
+
+
+KEY = frontend_key(parse_address("10.96.0.1"), TCP, 80)
+NODE_PORT = frontend_key(parse_address("192.0.2.1"), TCP, 30080)
+
+
+def served(*readings: dict[tuple[bytes, str], int], side: Side = Side.ANYONE) -> Connections:
+    """After these readings of a verdict map, each {(key, chain): counted}; all are of WEB."""
+    connections = Connections()
+    for reading in readings:
+        counted = [
+            (key, Verdict(f"goto {chain}", str(WEB)), count) for (key, chain), count in reading.items()
+        ]
+        connections.take_frontends(Family.IPV4, side, counted)
+    connections.keep(OWNERS)
+    return connections
+
+
+def test_frontends_of_a_service_port_are_one_total_whatever_becomes_of_them() -> None:
+    connections = served(
+        {(KEY, "lb-2"): 5, (NODE_PORT, "lb-2"): 2},
+        {(KEY, "lb-3"): 4, (NODE_PORT, "lb-2"): 3},  # scaled up: its element was written anew
+        {(KEY, "sticky-3"): 1},
+    )
+    assert connections.services == {WEB: 5 + 2 + 4 + 1 + 1, SHOP: 0}
+
+
+def test_connections_that_meet_no_endpoint_are_told_apart() -> None:
+    connections = served({(KEY, "lb-1"): 5}, {(KEY, "no-endpoints"): 2}, {(KEY, "lb-1"): 1})
+    assert (connections.services[WEB], connections.unserved[WEB]) == (6, 2)
+    assert served({(KEY, "discard"): 3}, side=Side.OUTSIDE).unserved[WEB] == 3
+    assert served({(KEY, "outside-lb-1"): 3}, side=Side.OUTSIDE).services[WEB] == 3
 
 
 def test_a_service_that_goes_is_forgotten() -> None:
-    connections = taken({(A, 0, 1): 5})
+    connections = served({(KEY, "lb-1"): 5})
     connections.keep({(TCP, prefix("10.96.0.2")): SHOP})
     assert connections.services == {SHOP: 0}
-    assert connections.endpoints == {}
 
 
 def test_owners_are_what_the_comments_of_frontends_say() -> None:
@@ -125,8 +155,8 @@ def test_totals_never_fall(readings: list[list[tuple[int, int, int]]]) -> None:
     before = 0
     for reading in readings:
         counted = {slot_key(A, slot): (endpoint(e), count) for slot, e, count in reading}
-        connections.take(Family.IPV4, TCP, [(k, v, n) for k, (v, n) in counted.items()], OWNERS)
+        elements = [(key, value, count) for key, (value, count) in counted.items()]
+        connections.take_endpoints(Family.IPV4, TCP, elements, OWNERS)
         connections.keep(OWNERS)
-        assert connections.services[WEB] >= before
-        before = connections.services[WEB]
-        assert sum(connections.endpoints.values()) == before
+        assert sum(connections.endpoints.values()) >= before
+        before = sum(connections.endpoints.values())

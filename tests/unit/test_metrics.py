@@ -9,27 +9,30 @@ from collections.abc import Mapping
 import pytest
 
 from kproxy.daemon import kernel_counters
-from kproxy.daemon.counters import Connections, NoLocal, Owners
+from kproxy.daemon.counters import Connections, Counted, NoLocal, Owners
 from kproxy.daemon.http_server import Response
 from kproxy.daemon.kernel_counters import Reading
 from kproxy.daemon.metrics import LATENCY, Metrics
 from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
-from kproxy.nft.elements import endpoint_value
+from kproxy.nft.elements import Verdict, endpoint_value
+from kproxy.nft.layout import Side
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
 OWNERS: Owners = {(Protocol.TCP, b"frontend"): WEB}
 
 
 @pytest.fixture(autouse=True)
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes, int]]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
     """What the kernel's elements have counted, instead of the kernel."""
-    elements: list[tuple[bytes, bytes, int]] = []
+    elements: list[Counted] = []
 
     def read(connections: Connections) -> dict[Family, Reading]:
-        connections.take(Family.IPV4, Protocol.TCP, elements, OWNERS)
+        frontends = [(key, Verdict("goto lb-1", str(WEB)), count) for key, _, count in elements]
+        connections.take_frontends(Family.IPV4, Side.ANYONE, frontends)
+        connections.take_endpoints(Family.IPV4, Protocol.TCP, elements, OWNERS)
         connections.keep(OWNERS)
-        return {Family.IPV4: Reading(7, NoLocal(1, 2)), Family.IPV6: Reading(0, NoLocal(0, 0))}
+        return {Family.IPV4: Reading(7, 3, NoLocal(1, 2)), Family.IPV6: Reading(0, 2, NoLocal(0, 0))}
 
     monkeypatch.setattr(kernel_counters, "read_tables", read)
     return elements
@@ -146,7 +149,7 @@ def test_the_process_is_shown() -> None:
 
 
 def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
-    counted: list[tuple[bytes, bytes, int]],
+    counted: list[Counted],
 ) -> None:
     value = endpoint_value(bytes([10, 244, 0, 1]), 8080)
     labels = 'namespace="default",port="http",service="web"'
@@ -154,6 +157,7 @@ def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
     assert samples(metrics)[f"kproxy_service_connections_total{{{labels}}}"] == 0  # zero is said
     counted.append((b"frontend\0\0\0\0", value, 5))
     assert some(metrics, "kproxy_service_connections_total") == {f"{{{labels}}}": 5}
+    assert samples(metrics)[f"kproxy_service_connections_unserved_total{{{labels}}}"] == 0
     assert "kproxy_endpoint_connections" not in metrics.text().decode()
     of_endpoint = '{endpoint="10.244.0.1:8080",' + labels + "}"
     assert some(both, "kproxy_endpoint_connections_total") == {of_endpoint: 5}
@@ -162,6 +166,7 @@ def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
 def test_what_the_tables_hold_is_shown() -> None:
     metrics = Metrics()
     assert some(metrics, "kproxy_frontends") == {'{ip_family="IPv4"}': 7}
+    assert samples(metrics)["kproxy_endpoint_slots"] == 5
     assert some(metrics, "kubeproxy_sync_proxy_rules_no_local_endpoints_total") == {
         '{ip_family="IPv4",traffic_policy="internal"}': 1,
         '{ip_family="IPv4",traffic_policy="external"}': 2,
