@@ -3,11 +3,13 @@
 A node, three kubia pods, a client pod and a client outside come up in namespaces, and two
 web servers with the addresses that external-service leads to. `kproxy sync` programs
 the chapter's manifests on the node, and the load balancer gets an address on the LAN; then
-everything is asked, not assumed.
+everything is asked, not assumed. At the end `kproxy run` takes over, probes the pods, and leads
+clients to those that are ready.
 Exit status 1 if an answer is not what the chapter says.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,10 +25,11 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from netns_lab.environment import parse
 from netns_lab.lab import Lab
 from netns_lab.manifests import as_list, pod_manifests
 from netns_lab.probe import Outcome, echo, http_get, many
-from netns_lab.topology import POD_NETWORK, Client, Port, Topology, chapter
+from netns_lab.topology import POD_NETWORK, Client, Port, Topology, chapter, lab_pod
 
 MANIFESTS = Path(__file__).with_name("chapter")
 SERVICE_CIDRS = "10.66.0.0/16,fd00:10:66::/112"
@@ -34,6 +37,8 @@ NODE_PORT = 30123
 POOL = "192.168.77.100-192.168.77.119"
 """Of the LAN: a load-balancer address that is given out of it is found by whoever is there."""
 REQUESTS = 300
+CLUSTER_CIDR = ("--cluster-cidr", ",".join(POD_NETWORK.values()))
+PROBE = {"exec": {"command": ["ls", "/var/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
 EXTERNAL = ("13.250.94.254", "13.229.188.59")
 
 
@@ -68,18 +73,18 @@ class Demo:
         self.checks: list[Check] = []
         self.addresses: dict[str, str] = {}
 
-    def kproxy(self, verb: str) -> str:
+    def command(self, *words: str) -> list[str]:
+        """A kproxy command line with the flags that all of them share."""
+        kproxy = (sys.executable, "-m", "kproxy", *words, "--state-dir", self.state, "--node-name", "n1")
+        return [*kproxy, "--service-cidr", SERVICE_CIDRS, "--load-balancer-pool", POOL]
+
+    def kproxy(self, *words: str, pods: Topology | None = None) -> str:
         """Run kproxy on the node with the chapter's manifests and the lab's pods; what it printed."""
-        pods = pod_manifests(self.lab.topology)
-        command = [
-            *(sys.executable, "-m", "kproxy", verb, "-f", str(MANIFESTS), "-f", "-"),
-            *("--state-dir", self.state, "--node-name", "n1"),
-            *("--service-cidr", SERVICE_CIDRS, "--cluster-cidr", ",".join(POD_NETWORK.values())),
-            *("--load-balancer-pool", POOL),
-        ]
-        done = self.lab.node("n1").run(command, input=json.dumps(as_list(pods)), stdout=subprocess.PIPE)
+        command = self.command(*words, "-f", str(MANIFESTS), "-f", "-")
+        given = json.dumps(as_list(pod_manifests(pods or self.lab.topology)))
+        done = self.lab.node("n1").run(command, input=given, stdout=subprocess.PIPE)
         if done.returncode:
-            raise SystemExit(f"kproxy {verb} failed with status {done.returncode}")
+            raise SystemExit(f"kproxy {words[0]} failed with status {done.returncode}")
         return str(done.stdout)
 
     def check(self, claim: str, seen: object, holds: bool) -> None:
@@ -87,7 +92,7 @@ class Demo:
 
     def sync(self) -> None:
         start = time.monotonic()
-        self.synced = self.kproxy("sync")
+        self.synced = self.kproxy("sync", *CLUSTER_CIDR)
         self.seconds = time.monotonic() - start
         for line in self.synced.splitlines():
             if line.startswith("+ address "):
@@ -169,10 +174,55 @@ class Demo:
             self.check(f"ping {self.addresses[name]}", "answered" if answered else "no answer", not answered)
 
     def again(self) -> None:
-        said = self.kproxy("sync").splitlines()[-1]
+        said = self.kproxy("sync", *CLUSTER_CIDR).splitlines()[-1]
         self.check(
             "a second sync changes nothing", said.rpartition(": ")[2], said.endswith("nothing to change")
         )
+
+    def environment(self) -> None:
+        pod = lab_pod("late", 1, 20, {"app": "late"})
+        printed = self.kproxy("env", pod.name, "--format", "docker", pods=self.lab.topology.with_pod(pod))
+        started = self.lab.add_pod(pod, parse(printed))
+        seen = started.run(["printenv", "KUBIA_SERVICE_HOST"], stdout=subprocess.PIPE).stdout.strip()
+        self.check(
+            "a pod that starts later has KUBIA_SERVICE_HOST",
+            seen,
+            seen == self.addresses["default/kubia:http-default"],
+        )
+
+    def readiness(self) -> None:
+        """The daemon takes over from the sync. Its pods have the probe `ls /var/ready`."""
+        node, outside = self.lab.node("n1"), self.lab.client("outside")
+        folder = Path(self.state) / "manifests"
+        shutil.copytree(MANIFESTS, folder)
+        pods = pod_manifests(self.lab.topology)
+        for pod in pods:
+            pod["spec"]["containers"][0]["readinessProbe"] = PROBE
+            del pod["status"]["conditions"]
+        (folder / "pods.json").write_text(json.dumps(as_list(pods)))
+        lab = self.lab.id
+        runner = f"nsenter --net=/run/netns/nl-{lab}-{{pod}} --mount=/run/netns-lab/{lab}/{{pod}} --"
+        command = self.command("run", "--manifests", str(folder), "--probe-exec", runner, *CLUSTER_CIDR)
+        with (Path(self.state) / "log").open("w") as log:
+            daemon = node.popen(command, stderr=log)
+        refused = until(lambda: http_get(outside, node.address(4), NODE_PORT).outcome is Outcome.REFUSED)
+        seen_first = "refused" if refused else "answered"
+        self.check("kproxy run: no pod is ready, and the node port refuses", seen_first, refused)
+        ready = "kubia-zhg6k"
+        self.lab.pod(ready).run(["touch", "/var/ready"], check=True)
+        until(lambda: http_get(outside, node.address(4), NODE_PORT).outcome is Outcome.ANSWERED)
+        seen = many(outside, node.address(4), NODE_PORT, 30)
+        self.check(f"touch /var/ready in {ready}: all traffic goes there", _tally(seen), set(seen) == {ready})
+        daemon.terminate()
+        daemon.wait()
+
+
+def until(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
+    """Wait until it is so, or for so long; whether it is."""
+    end = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return held
 
 
 def _tally(seen: Counter[str]) -> str:
@@ -220,7 +270,7 @@ def report(console: Console, demo: Demo) -> None:
 def main() -> int:
     """Run the demo; returns the exit status."""
     console = Console(width=None if sys.stdout.isatty() else 120)
-    with tempfile.TemporaryDirectory() as state, progress(console, 10) as say:
+    with tempfile.TemporaryDirectory() as state, progress(console, 12) as say:
         say("a node, three pods and two clients come up in network namespaces")
         with Lab(topology()) as lab:
             demo = Demo(lab, state)
@@ -234,6 +284,8 @@ def main() -> int:
                 ("the load balancer, from outside", demo.load_balancer),
                 ("ping to a ClusterIP", demo.silence),
                 ("sync again", demo.again),
+                ("a pod more, with the variables of the services", demo.environment),
+                ("kproxy run, and readiness", demo.readiness),
             ):
                 say(text)
                 step()
