@@ -21,7 +21,7 @@ from kproxy.daemon.report import Reporter
 from kproxy.daemon.servers import Servers
 from kproxy.daemon.tables import Tables
 from kproxy.kernel.dataplane import Dataplane
-from kproxy.kernel.monitor import TableMonitor, address_changes
+from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.report import plural
@@ -105,22 +105,18 @@ class Daemon:
         to him, though a filter drops it, which makes a first round of 10,000 services a third longer.
         """
         await self._ready.wait()
-        events, ready = asyncio.get_running_loop(), asyncio.Event()
         async with self.loop.idle:
             monitor = TableMonitor(self._netlink.port)
             if self._netlink.generation() != self._generation:
                 self.loop.suspect()
-        events.add_reader(monitor, ready.set)
         try:
             while True:
-                await ready.wait()
-                ready.clear()
+                await readable(monitor)
                 async with self.loop.idle:  # which generations are our own is known after a round
                     touched = monitor.touched(self._is_ours)
                 if touched:
                     self.loop.suspect(touched)
         finally:
-            events.remove_reader(monitor)
             monitor.close()
 
     def _is_ours(self, generation: int) -> bool:

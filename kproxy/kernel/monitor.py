@@ -31,6 +31,8 @@ SO_ATTACH_FILTER = 26
 LOAD_WORD, EQUALS, RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
 PORT_OFFSET = 12  # of nlmsg_pid in a netlink header
 BUFFER = 1 << 20
+AT_ONCE = 200
+"""Datagrams that are read before others have their turn: some 40 ms, should somebody load a large set."""
 SETTLING = 0.1
 """Seconds after the first change of addresses or routes: an interface that comes up has several."""
 
@@ -54,13 +56,16 @@ class TableMonitor:
         self._socket.close()
 
     def touched(self, is_ours: Callable[[int], bool]) -> frozenset[Family]:
-        """The families whose table others changed since the last call; `is_ours` knows generations."""
+        """The families whose table others changed since the last call; `is_ours` knows generations.
+
+        Where very much was told, not all of it is read at once: then there is still something to read.
+        """
         found: set[Family] = set()
-        while True:
+        for _ in range(AT_ONCE):
             try:
                 data = memoryview(self._socket.recv(1 << 18))
             except BlockingIOError:
-                return frozenset(found)
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
@@ -78,6 +83,7 @@ class TableMonitor:
                         found |= self._touched
                     self._touched.clear()
                 position += (length + 3) & ~3
+        return frozenset(found)
 
     def _note(self, content: memoryview) -> None:
         """A message about any object: its first attribute is the name of its table."""
@@ -86,21 +92,28 @@ class TableMonitor:
             self._touched.update(family for family, number in FAMILIES.items() if number == content[0])
 
 
+async def readable(listener: socket.socket | TableMonitor) -> None:
+    """Wait until there is something to read.
+
+    A reader that stays would be called again and again until it is read, which may be much later.
+    """
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listener, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(listener)
+
+
 async def address_changes(changed: Callable[[], None]) -> None:
     """Call `changed` whenever this host's addresses, routes or interfaces may be others; never returns."""
     groups = RTMGRP_LINK | RTMGRP_IPV4_ADDRESS | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ADDRESS | RTMGRP_IPV6_ROUTE
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
     with _listen(socket.NETLINK_ROUTE, groups) as listener:
-        loop.add_reader(listener, ready.set)
-        try:
-            while True:
-                await ready.wait()
-                await asyncio.sleep(SETTLING)
-                ready.clear()
-                _drain(listener)
-                changed()
-        finally:
-            loop.remove_reader(listener)
+        while True:
+            await readable(listener)
+            await asyncio.sleep(SETTLING)
+            _drain(listener)
+            changed()
 
 
 def _drain(listener: socket.socket) -> None:

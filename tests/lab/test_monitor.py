@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import time
 from ipaddress import ip_address
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from kproxy.compile.elements import Desired, compile_frontends
 from kproxy.compile.skeleton import Options
 from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel import monitor as kernel_monitor
 from kproxy.kernel.monitor import TableMonitor, address_changes
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family
@@ -91,3 +93,38 @@ def test_an_address_that_comes_is_noticed() -> None:
         return len(calls)
 
     assert in_fresh_namespace(seen) >= 1
+
+
+def test_waiting_until_addresses_settle_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though there is something to read all the while."""
+    monkeypatch.setattr(kernel_monitor, "SETTLING", 1.0)
+
+    def used() -> float:
+        async def watch() -> float:
+            task = asyncio.create_task(address_changes(lambda: None))
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(os.system, "ip link set lo up")
+            before = time.process_time()
+            await asyncio.sleep(0.5)
+            task.cancel()
+            return time.process_time() - before
+
+        return asyncio.run(watch())
+
+    assert in_fresh_namespace(used) < 0.1
+
+
+def test_what_is_much_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_monitor, "AT_ONCE", 3)
+
+    def parts() -> list[set[Family]]:
+        with Netlink() as netlink:
+            monitor = TableMonitor(netlink.port)
+            lines = "add table ip other\ndelete table ip other\n" * 5
+            for line in [*lines.splitlines(), "add table ip kproxy"]:
+                subprocess.run(["nft", line], check=True)
+            return [set(monitor.touched(lambda _: False)) for _ in range(20)]
+
+    found = in_fresh_namespace(parts)
+    assert found[0] == set()
+    assert found.count({Family.IPV4}) == 1
