@@ -62,6 +62,8 @@ class Tables:
         self._unchecked = set(dataplanes)
         """Families whose table may differ from its copy: a change does not do."""
         self._backoff = {family: Backoff() for family in dataplanes}
+        self._failures: dict[Family, str] = {}
+        """Why those did not work that are to be tried again."""
         self._aside: dict[Family, dict[NamespacedName, Backoff]] = defaultdict(dict)
         self._kept: dict[Family, set[NamespacedName]] = defaultdict(set)
         """Services that were kept in the last check: the table may hold more of them than is wanted."""
@@ -90,28 +92,27 @@ class Tables:
             self._unchecked |= self._dataplanes.keys()
         self._unchecked |= {f for f in self._dataplanes if not all(map(kept, self._kept[f]))}
         reports: list[Report] = []
-        failures: dict[Family, str] = {}
         checked = bool(self._unchecked)
         for family in self._dataplanes:
             if self._backoff[family].due > now:
                 self._unchecked.add(family)
-                failures[family] = "is tried again later"
                 continue
             try:
                 reports += self._apply(family, changes, kept, now)
                 self._backoff[family].succeeded()
+                self._failures.pop(family, None)
             except (KproxyError, OSError, Interrupted) as error:
                 self._unchecked.add(family)
                 self._backoff[family].failed(now)
                 said = error.full if isinstance(error, KproxyError) else str(error)
-                failures[family] = said or type(error).__name__
-                logger.error("%s: %s", family, failures[family])
-        return Round(tuple(reports), failures, checked)
+                self._failures[family] = said or type(error).__name__
+        return Round(tuple(reports), dict(self._failures), checked)
 
     def due(self) -> float | None:
         """When something that failed is to be tried again, on the clock; None: nothing failed."""
-        waiting = [b.due for b in self._backoff.values() if b.due > float("-inf")]
-        waiting += [b.due for aside in self._aside.values() for b in aside.values()]
+        waiting = [self._backoff[family].due for family in self._failures]
+        for family in self._dataplanes.keys() - self._failures.keys():
+            waiting += [backoff.due for backoff in self._aside[family].values()]
         return min(waiting, default=None)
 
     def problems(self) -> list[Problem]:
@@ -130,9 +131,10 @@ class Tables:
     ) -> list[Report]:
         dataplane, aside = self._dataplanes[family], self._aside[family]
         reports: list[Report] = []
+        if aside.keys() & changes.keys():  # whoever it took an address from is to have it no longer
+            self._unchecked.add(family)
         if family not in self._unchecked:
-            deltas = self.intent.deltas(changes, family)
-            batch = merged(delta for name, delta in deltas.items() if name not in aside)
+            batch = merged(self.intent.deltas(changes, family).values())
             try:
                 if batch:
                     reports.append(dataplane.change(batch))

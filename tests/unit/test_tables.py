@@ -12,8 +12,9 @@ from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import FIRST, LONGEST, Backoff
 from kproxy.daemon.tables import Tables
 from kproxy.kernel.report import Report
-from kproxy.model import Family, NamespacedName, Origin
-from kproxy.nft.layout import Place, Target
+from kproxy.model import Family, FrontendKind, NamespacedName, Origin
+from kproxy.nft.elements import frontend_key
+from kproxy.nft.layout import Place, Side, Target
 from kproxy.nft.plan import keep_nothing, owner_of
 from kproxy.problems import HostError, TransactionError
 from kproxy.resolve.claims import Claim
@@ -160,7 +161,7 @@ def test_nothing_is_lost_while_the_kernel_takes_nothing(tables: Tables, kernel: 
     tables.apply(everything())
     kernel.broken = True
     assert tables.apply({NAMES[0]: None}).failures
-    assert tables.apply({NAMES[1]: None}).failures == {Family.IPV4: "is tried again later"}
+    assert tables.apply({NAMES[1]: None}).failures == {Family.IPV4: "The kernel refused a transaction."}
     assert kernel.services() == set(NAMES)
     kernel.broken = False
     now.time += FIRST
@@ -189,6 +190,40 @@ def test_a_change_of_a_service_that_is_kept_is_a_whole_check(tables: Tables, ker
     tables.apply(everything())
     assert tables.apply({NAMES[0]: claim(0, ())}, {NAMES[0]}.__contains__).checked
     assert kernel.calls == ["reconcile", "reconcile"]
+
+
+def test_who_is_set_aside_is_not_due_while_nothing_works(tables: Tables, kernel: Kernel, now: Now) -> None:
+    kernel.refused = {NAMES[0]}
+    tables.apply(everything())
+    kernel.broken = True
+    due = tables.due()
+    assert due is not None
+    for _ in range(100):
+        now.time = due
+        calls = len(kernel.calls)
+        tables.apply({}, suspect=frozenset({Family.IPV4}))
+        assert len(kernel.calls) > calls, "woken for nothing"
+        due = tables.due()
+        assert due is not None
+        assert due > now.time
+    kernel.broken, now.time = False, due
+    assert tables.apply({}).failures == {}
+    assert kernel.services() == set(NAMES[1:])
+
+
+def test_who_is_set_aside_leaves_nobody_where_he_should_be(tables: Tables, kernel: Kernel) -> None:
+    """An address that goes from one service to another that the kernel does not take."""
+    contested = frontend("203.0.113.1:80", ["10.0.0.1:80"], "default/s1", kind=FrontendKind.EXTERNAL_IP)
+    young = Claim(Origin("in.yaml", "2025-01-02T00:00:00Z"), (*claim(1).frontends, contested))
+    tables.apply({NAMES[1]: young, NAMES[2]: claim(2)})
+    kernel.refused = {NAMES[2]}
+    tables.apply({NAMES[2]: claim(2, ())})
+    assert Place(Side.ANYONE, frontend_key(contested.address, contested.protocol, 80)) in kernel.held
+    taken = frontend("203.0.113.1:80", ["10.0.0.2:80"], "default/s2", kind=FrontendKind.EXTERNAL_IP)
+    old = Claim(Origin("in.yaml", "2025-01-01T00:00:00Z"), (*claim(2).frontends, taken))
+    tables.apply({NAMES[2]: old})
+    assert Place(Side.ANYONE, frontend_key(contested.address, contested.protocol, 80)) not in kernel.held
+    assert NAMES[1] in kernel.services()
 
 
 def test_back_off() -> None:
