@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kproxy.model import Address, format_address, parse_address
@@ -46,35 +48,48 @@ def is_local(address: Address) -> bool:
 
 
 class HostAddresses:
-    """This host's addresses, asked of the kernel once, until they are forgotten."""
+    """This host's addresses, asked of the kernel once, until they are forgotten. For several threads."""
 
     def __init__(self) -> None:
-        self._primary: tuple[Address, ...] | None = None
-        self._all: tuple[Address, ...] | None = None
+        self._known: dict[Callable[[], tuple[Address, ...]], tuple[Address, ...]] = {}
 
     def forget(self) -> None:
-        """They may be others now."""
-        self._primary = self._all = None
+        """They may be others now, and what a thread is just being told may be those of before."""
+        self._known = {}
 
     def primary(self) -> tuple[Address, ...]:
         """As `primary_addresses`."""
-        if self._primary is None:
-            self._primary = primary_addresses()
-        return self._primary
+        return self._ask(primary_addresses)
 
     def all(self) -> tuple[Address, ...]:
         """As `all_addresses`."""
-        if self._all is None:
-            self._all = all_addresses()
-        return self._all
+        return self._ask(all_addresses)
+
+    def _ask(self, question: Callable[[], tuple[Address, ...]]) -> tuple[Address, ...]:
+        known = self._known
+        if question not in known:
+            known[question] = question()
+        return known[question]
+
+
+@contextmanager
+def routing() -> Iterator[Any]:
+    """pyroute2's way to addresses and routes; what the kernel refuses in the block is a HostError."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as ip:
+            yield ip
+    except (OSError, NetlinkError) as error:
+        message = f"The kernel's addresses and routes cannot be used: {error.args[-1]}."
+        raise HostError(message) from None
 
 
 def primary_addresses() -> tuple[Address, ...]:
     """One address per family: the default route's source, else the first global one."""
-    from pyroute2 import IPRoute
-
     found: list[Address] = []
-    with IPRoute() as ip:
+    with routing() as ip:
         for family in (socket.AF_INET, socket.AF_INET6):
             address = _primary(ip, family)
             if address is not None:
@@ -84,9 +99,7 @@ def primary_addresses() -> tuple[Address, ...]:
 
 def all_addresses() -> tuple[Address, ...]:
     """Every global address of this host, loopback's and those that kproxy puts there aside."""
-    from pyroute2 import IPRoute
-
-    with IPRoute() as ip:
+    with routing() as ip:
         texts = [text for _, text in _own(ip)]
     return tuple(parse_address(text) for text in texts)
 

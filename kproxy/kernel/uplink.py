@@ -28,7 +28,7 @@ from collections.abc import Collection, Iterable, Iterator, Set
 from functools import partial
 from typing import Any, NamedTuple
 
-from kproxy.kernel.host import ADDRESS_MARK, kernel_since
+from kproxy.kernel.host import ADDRESS_MARK, kernel_since, routing
 from kproxy.model import Address, Family, family_of, format_address, parse_address
 from kproxy.problems import HostError
 
@@ -83,7 +83,7 @@ class Uplink:
 
     def withdraw(self, keep: Set[Address] = frozenset()) -> Shown:
         """Take back every address of ours but these, whatever the interface."""
-        with _routing() as ip:
+        with routing() as ip:
             gone = [held for held in _held(ip) if held.ours and held.address not in keep]
             return _shown(map(partial(_remove, ip), gone))
 
@@ -97,7 +97,7 @@ class Uplink:
             return Shown()
         if not kernel_since(5, 18):
             raise HostError("Load-balancer addresses need Linux 5.18, which can mark whose an address is.")
-        with _routing() as ip:
+        with routing() as ip:
             held = list(_held(ip))
             done = _shown(result for address in _sorted(addresses) for result in self._put(ip, address, held))
         warnings = self.announce(addresses)
@@ -112,14 +112,14 @@ class Uplink:
 
         Returns why it could not be done, in sentences.
         """
-        with _routing() as ip:
+        with routing() as ip:
             mine = [held for held in _held(ip) if held.ours and held.address in addresses]
+            names = {held.interface: socket.if_indextoname(held.interface) for held in mine}
         warnings = []
-        for index in sorted({held.interface for held in mine}):
+        for index, where in sorted(names.items()):
             try:
                 _announce([held.address for held in mine if held.interface == index], index)
             except OSError as error:
-                where = socket.if_indextoname(index)
                 warnings.append(f"addresses on {where} cannot be announced: {error.strerror}")
         return tuple(warnings)
 
@@ -144,12 +144,6 @@ class Uplink:
         if not found:
             raise HostError(f"There is no interface {self.interface}.", "See --load-balancer-interface.")
         return int(found[0])
-
-
-def _routing() -> Any:
-    from pyroute2 import IPRoute
-
-    return IPRoute()
 
 
 def default_interface(ip: Any, family: Family) -> int | None:
