@@ -60,6 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     uplink_options.nodes(arguments)
     if arguments.manifests and arguments.kubeconfig:
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
+    if "-" in (arguments.manifests or ()):
+        raise UsageError("--manifests cannot follow standard input: name files or folders.")
+    if arguments.sync_period < 1:
+        raise UsageError("--sync-period has to be a second at least.")
     options.ranges(arguments)
     if arguments.detect_local_mode != "NodeCIDR":  # which waits for its Node
         options.dataplane_options(arguments, {})

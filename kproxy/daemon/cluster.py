@@ -77,6 +77,9 @@ class Cluster:
         """None: pods and selectors are the cluster's."""
         return []
 
+    def refresh(self) -> None:
+        """Nothing: what the server says is known as soon as it says so."""
+
     def take_triggers(self) -> Collection[str]:
         """When what changed endpoints happened."""
         triggers, self._triggers = self._triggers, []

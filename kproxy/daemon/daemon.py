@@ -1,8 +1,8 @@
 """A daemon put together: the loop, what listens to the kernel, what is told of it, and its end.
 
 Everything runs in one event loop, but for the kernel's thread (loop.py). SIGTERM and SIGINT end it and
-leave the tables as they are, so that traffic goes on and the next one finds them; SIGHUP has
-everything compared anew.
+leave the tables as they are, so that traffic goes on and the next one finds them; a second one does not
+wait until the round that is under way is done. SIGHUP has everything read and compared anew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from kproxy.compile.skeleton import Options
+from kproxy.daemon.backoff import Backoff
 from kproxy.daemon.exposure import Exposure
 from kproxy.daemon.loop import Beside, Loop, Periods, Progress, Source
 from kproxy.daemon.report import Reporter
@@ -29,6 +30,8 @@ from kproxy.model import Family
 
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
+REPAIR_SECONDS = 5.0
+"""From one repair to the next at most, while somebody else changes our tables again and again."""
 STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -49,6 +52,7 @@ class Daemon:
     ) -> None:
         """`heard`: when each source that speaks unasked was last heard (time.monotonic)."""
         self._netlink = netlink
+        self._rehearsal = rehearsal
         self._dataplanes = {
             family: Dataplane(netlink, family, Options(), rehearsal.expected_structure) for family in Family
         }
@@ -68,8 +72,9 @@ class Daemon:
             self._say_ready,
             self._settle_memory,
         ]
-        self._ready = asyncio.Event()
+        self._programmed = asyncio.Event()
         self._generation = 0
+        self._ready = False
 
     async def run(self, addresses_changed: Callable[[], None]) -> None:
         """Until a signal, or something fails that should not."""
@@ -77,20 +82,28 @@ class Daemon:
         stop = asyncio.Event()
         for number in STOP:
             events.add_signal_handler(number, stop.set)
-        events.add_signal_handler(signal.SIGHUP, self.loop.suspect)
 
         def addresses() -> None:
             addresses_changed()
             self.loop.wake()
 
+        def everything() -> None:
+            addresses_changed()
+            self.source.refresh()
+            self.loop.suspect()
+
+        events.add_signal_handler(signal.SIGHUP, everything)
         own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables(), self._watch_problems())
-        work = (*own, address_changes(addresses), self.servers.watchdog())
+        work = (*own, address_changes(addresses), self._rehearsal.watch(), self.servers.watchdog())
         self.servers.open()
         tasks = [asyncio.create_task(job) for job in work]
         ending = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([*tasks, ending], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for number in STOP:
+                events.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_DFL)
             for task in (*tasks, ending):
                 task.cancel()
             await asyncio.gather(*tasks, ending, return_exceptions=True)
@@ -99,12 +112,13 @@ class Daemon:
             await task  # raises what it failed with
 
     async def _watch_tables(self) -> None:
-        """Compare a table as soon as somebody else changes it.
+        """Compare a table as soon as somebody else changes it; ever more seldom if he does it again at once.
 
         Not from the very beginning: while somebody listens, the kernel describes each element to be sent
         to him, though a filter drops it, which makes a first round of 10,000 services a third longer.
         """
-        await self._ready.wait()
+        await self._programmed.wait()
+        events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)
         async with self.loop.idle:
             monitor = TableMonitor(self._netlink.port)
             if self._netlink.generation() != self._generation:
@@ -112,9 +126,13 @@ class Daemon:
         try:
             while True:
                 await readable(monitor)
+                await asyncio.sleep(pace.due - events.time())
                 async with self.loop.idle:  # which generations are our own is known after a round
                     touched = monitor.touched(self._is_ours)
                 if touched:
+                    if events.time() - pace.due > REPAIR_SECONDS:
+                        pace.succeeded()
+                    pace.failed(events.time())
                     self.loop.suspect(touched)
         finally:
             monitor.close()
@@ -136,9 +154,12 @@ class Daemon:
         self.reporter.problems(found)
 
     def _say_ready(self, progress: Progress) -> None:
-        if not self._ready.is_set() and not progress.round.failures:
+        failures = progress.round.failures
+        if not self._programmed.is_set() and len(failures) < len(self._dataplanes):
             self._generation = self._netlink.generation()
-            self._ready.set()
+            self._programmed.set()
+        if not self._ready and not failures:
+            self._ready = True
             logger.info("kproxy runs: %s looked at", plural(len(progress.names), "service"))
 
     def _settle_memory(self, progress: Progress) -> None:

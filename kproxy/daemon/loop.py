@@ -60,6 +60,9 @@ class Source(Protocol):
     def warnings(self) -> list[Problem]:
         """What may not be as it was meant, and leaves nothing out."""
 
+    def refresh(self) -> None:
+        """Somebody asks that everything be read anew, with the next `take`."""
+
     def take_triggers(self) -> Collection[str]:
         """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""
 
@@ -72,6 +75,9 @@ class Beside:
 
     def after(self, done: Round) -> None:
         """The tables have it, those of families aside that failed."""
+
+    def due(self) -> float | None:
+        """When something that failed is to be tried again (time.monotonic); None: nothing did."""
 
 
 class Progress(NamedTuple):
@@ -183,8 +189,8 @@ class Loop:
             await asyncio.sleep(FIRST)  # whatever happens, it is not tried in a hurry
             await self._until(self._backoff.due)
         else:
-            due = self.tables.due()
-            await self._until(check if due is None else min(check, due))
+            dues = (check, self.tables.due(), self._beside.due())
+            await self._until(min(due for due in dues if due is not None))
 
     async def _until(self, when: float | None) -> None:
         try:

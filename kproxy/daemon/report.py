@@ -24,6 +24,8 @@ class Reporter:
         self._limit = None if verbose else LINES
         self._problems: frozenset[Problem] = frozenset()
         self._failures: dict[str, str] = {}
+        self._warnings: set[str] = set()
+        """Since tables were last checked: what is still so is not said again."""
         self.last_errors: deque[Failure] = deque(maxlen=REMEMBERED)
 
     def progress(self, progress: Progress) -> None:
@@ -33,8 +35,10 @@ class Reporter:
             logger.info(line)
         if any(reports):
             logger.info("%s, in %.0f ms", summary(reports), progress.seconds * 1000)
-        for warning in (warning for report in reports for warning in report.warnings):
+        warnings = {warning for report in reports for warning in report.warnings}
+        for warning in sorted(warnings - self._warnings):
             self.error("", warning)
+        self._warnings = warnings | (set() if progress.round.checked else self._warnings)
         failures = {str(family): why for family, why in progress.round.failures.items()}
         for family, why in failures.items():
             if self._failures.get(family) != why:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from kproxy.daemon.checks import HealthCheckPorts, health_handler
@@ -92,7 +93,8 @@ class Servers:
         self.metrics.round(done.reports, done.failures, progress.seconds, done.checked, repairing)
         self.metrics.skipped.set(len(self._source.problems()) + len(self._tables.problems()))
         for trigger in progress.triggers:
-            self.metrics.programmed(time.time() - datetime.fromisoformat(trigger).timestamp())
+            with suppress(ValueError, OverflowError):  # an annotation: whatever somebody wrote there
+                self.metrics.programmed(time.time() - datetime.fromisoformat(trigger).timestamp())
         self._check(progress.names)
         if not self._ready and not done.failures:
             self._ready = True

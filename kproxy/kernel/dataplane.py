@@ -8,6 +8,7 @@ in the order that the plan demands (nft/plan.py), chains first and leftovers las
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
@@ -55,6 +56,8 @@ from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 
 ATTEMPTS = 5
+REMEMBERED = 100
+"""Generations: many more than a round makes."""
 WITH_CHAINS = (*(side.verdicts for side in Side), "affinity-rules")
 """The maps whose verdicts lead to numbered chains."""
 
@@ -91,13 +94,13 @@ class Dataplane:
         self.options = options
         self.applied: Elements = {}
         """A copy of what the table holds, without what packets write."""
-        self.own_generations: set[int] = set()
-        """Those that libnftables made for us; what `netlink` commits is known by its port."""
+        self.own_generations: deque[int] = deque(maxlen=REMEMBERED)
+        """Those that libnftables made for us last; what `netlink` commits is known by its port."""
         self._learn = expect
         self._expected: dict[Shapes, Structure] = {}
         self._numbered: set[str] = set()
         self._absent = False
-        """The kernel knows nothing of this family: there is no table, and nothing is done."""
+        """The kernel knows nothing of this family: there is no table, and nothing is done, until it does."""
 
     def set_options(self, options: Options) -> bool:
         """Take other options; whether they are others. Only a `reconcile` goes on from there."""
@@ -216,7 +219,7 @@ class Dataplane:
         libnftables.run(script)
         after = self.netlink.generation()
         if after == before + 1:
-            self.own_generations.add(after)
+            self.own_generations.append(after)
 
     def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
         """Write what libnftables can; the rules that are left for netlink."""
@@ -268,6 +271,7 @@ class Dataplane:
         needed = shapes(self.applied)
         wanted = self._skeleton(needed)
         repair = compare(structure, self._expect(needed))
+        self._absent = False
         self._numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
         if repair.replace:
             self._replace(wanted)

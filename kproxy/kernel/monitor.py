@@ -92,7 +92,7 @@ class TableMonitor:
             self._touched.update(family for family, number in FAMILIES.items() if number == content[0])
 
 
-async def readable(listener: socket.socket | TableMonitor) -> None:
+async def readable(listener: socket.socket | TableMonitor | int) -> None:
     """Wait until there is something to read.
 
     A reader that stays would be called again and again until it is read, which may be much later.

@@ -15,6 +15,7 @@ import struct
 from contextlib import suppress
 from typing import Any
 
+from kproxy.kernel.monitor import readable
 from kproxy.kernel.structure import Structure, expected_structure
 from kproxy.nft.ruleset import Skeleton
 from kproxy.problems import HostError, KproxyError
@@ -51,12 +52,25 @@ class Rehearsal:
         try:
             _send(self._socket, skeleton)
             result = _receive(self._socket)
-        except (OSError, EOFError) as error:
-            raise HostError(f"kproxy's child process has died: {error}.", "Restart kproxy.") from None
+        except (OSError, EOFError):
+            raise _died() from None
         if isinstance(result, KproxyError):
             raise result
         assert isinstance(result, Structure)
         return result
+
+    async def watch(self) -> None:
+        """HostError when the child has died, which it does not by itself: there cannot be another one."""
+        descriptor = os.pidfd_open(self._child)
+        try:
+            await readable(descriptor)
+        finally:
+            os.close(descriptor)
+        raise _died()
+
+
+def _died() -> HostError:
+    return HostError("kproxy's child process has died.", "Restart kproxy.")
 
 
 def _serve(connection: socket.socket) -> None:

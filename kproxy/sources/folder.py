@@ -32,7 +32,14 @@ async def changes(paths: Iterable[str]) -> AsyncIterator[None]:
     """Yield once at the beginning, and then whenever something may have changed; never ends."""
     wanted = {Path(path) for path in paths}
     while True:
-        with Inotify() as inotify:
+        try:
+            inotify = Inotify()
+        except OSError as error:  # the user has too many (fs.inotify.max_user_instances)
+            logger.debug("changes of files cannot be watched: %s", error.strerror)
+            yield
+            await asyncio.sleep(POLL)
+            continue
+        with inotify:
             complete = _watch(inotify, wanted)
             yield  # with the watch in place: what changes from here on is an event
             await _next(inotify, wanted, SELDOM if complete else POLL)

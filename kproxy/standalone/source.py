@@ -126,6 +126,10 @@ class Manifests:
         """What services and pods do not agree on, and what cannot be probed."""
         return self.settled.warnings if self.settled else []
 
+    def refresh(self) -> None:
+        """Read all files again, those as well that seem to be the same."""
+        self._reader, self._unread = Reader(self._paths), True
+
     def take_triggers(self) -> Collection[str]:
         """None: manifests do not say when something happened."""
         return ()

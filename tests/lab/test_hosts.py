@@ -171,7 +171,11 @@ def test_with_ipv6_its_tables_are_missed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_wanted() -> None:
-    def expect(_: Skeleton) -> structure.Structure:
+    there: list[bool] = []
+
+    def expect(skeleton: Skeleton) -> structure.Structure:
+        if there:
+            return structure.expected_structure(skeleton)
         raise NoFamily("There is no IPv6.")
 
     def work() -> None:
@@ -182,6 +186,10 @@ def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_want
             assert not dataplane.change(Delta(dict(wanted.targets), {}))
             assert dataplane.reconcile(make.desired(family=Family.IPV6)).warnings == ()
             assert dataplane.read() is None
+            there.append(True)
+            dataplane.reconcile(make.desired(family=Family.IPV6))
+            assert dataplane.change(Delta(dict(wanted.targets), {})).added
+            assert dataplane.applied["services"]
 
     in_fresh_namespace(work)
 

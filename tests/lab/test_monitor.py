@@ -12,8 +12,8 @@ import pytest
 
 from kproxy.compile.elements import Desired, compile_frontends
 from kproxy.compile.skeleton import Options
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel import monitor as kernel_monitor
+from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.monitor import TableMonitor, address_changes
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family

@@ -9,7 +9,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kproxy.model import NamespacedName, format_address
+from kproxy.sources import folder
 from kproxy.standalone.ranges import Ranges
 from kproxy.standalone.readiness import Outcome, Result
 from kproxy.standalone.source import Manifests
@@ -118,3 +121,39 @@ def test_what_was_never_read_as_a_whole_may_be_more_in_the_table(tmp_path: Path)
         ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
         ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
     ]
+
+
+def test_files_that_cannot_be_watched_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(folder, "Inotify", too_many)
+    monkeypatch.setattr(folder, "POLL", 0.01)
+
+    async def looks() -> int:
+        count = 0
+        async for _ in folder.changes([str(tmp_path)]):
+            count += 1
+            if count == 3:
+                break
+        return count
+
+    assert asyncio.run(looks()) == 3
+
+
+def test_a_file_is_read_again_if_somebody_asks(tmp_path: Path) -> None:
+    file = tmp_path / "web.json"
+    file.write_text(json.dumps(service("web", clusterIP="10.96.0.10")))
+    store = Store(tmp_path / "state")
+
+    async def taken() -> list[set[NamespacedName]]:
+        ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
+        source = Manifests([str(tmp_path)], store, ranges, lambda _: NODE, Passing())
+        found = [set(await source.take())]
+        file.write_text(json.dumps(service("web", clusterIP="10.96.0.11")))
+        found.append(set(await source.take()))  # nobody said that it changed
+        source.refresh()
+        return [*found, set(await source.take())]
+
+    with store.lock("run"):
+        assert asyncio.run(taken()) == [{name("web")}, set(), {name("web")}]

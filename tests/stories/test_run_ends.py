@@ -1,0 +1,82 @@
+"""`kproxy run` when something is in its way: it goes on, or it ends and says why; it never half lives on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from netns_lab.lab import Lab
+
+from tests.support import Running, eventually, service, slices
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
+    with Running(lab.node("n1"), tmp_path) as running:
+        running.write("web", service(), *slices(lab, ["pod-1"]))
+        eventually(lambda: "default/web" in running.said(), running.said)
+        yield running
+
+
+def child(running: Running) -> int:
+    """The process that knows what the kernel makes of rules."""
+    process = running.process.pid
+    (found,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(found)
+
+
+def test_without_its_child_it_ends(running: Running) -> None:
+    os.kill(child(running), signal.SIGKILL)
+    assert running.process.wait(10) == 1
+    assert running.said().endswith("kproxy: kproxy's child process has died. Restart kproxy.\n")
+    running.start()
+
+
+def test_who_is_told_twice_to_end_does_not_wait(lab: Lab, running: Running) -> None:
+    """A round that hangs, as its child does."""
+    stopped = child(running)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
+        eventually(lambda: "+10.244" in running.said(), running.said)
+        running.process.send_signal(signal.SIGHUP)  # chains that it has not seen yet are to be compared
+        time.sleep(1)
+        running.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.wait(1)
+        assert running.stop(signal.SIGTERM) == -signal.SIGTERM
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
+def test_who_fights_for_a_table_is_answered_ever_more_seldom(running: Running) -> None:
+    """Somebody flushes a chain ten times a second; each repair is one line of the log."""
+    chain = "list chain ip kproxy services"
+    right = running.kproxy.nft(chain)
+    script = "for n in $(seq 60); do nft flush chain ip kproxy services; sleep 0.1; done"
+    running.kproxy.node.run(["sh", "-c", script], check=True)
+    repairs = len(re.findall("rewritten: ip kproxy services", running.said()))
+    assert 2 <= repairs <= 6, running.said()
+    eventually(lambda: running.kproxy.nft(chain) == right, running.said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--manifests", "-"), "--manifests cannot follow standard input"),
+        (("--manifests", ".", "--sync-period", "0"), "--sync-period has to be a second at least"),
+    ],
+)
+def test_what_cannot_be_followed_is_said(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    command = [sys.executable, "-m", "kproxy", "run", "--state-dir", str(tmp_path), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr

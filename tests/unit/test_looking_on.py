@@ -1,0 +1,43 @@
+"""Those who look on at rounds: nothing that somebody else wrote ends them, and nothing is said twice."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from kproxy.daemon.exposure import Exposure
+from kproxy.daemon.loop import Progress
+from kproxy.daemon.report import Reporter
+from kproxy.daemon.servers import Servers
+from kproxy.daemon.tables import Round
+from kproxy.kernel.report import Report
+from kproxy.model import Family
+from tests.unit.test_loop import Recorder, Source
+
+
+@pytest.mark.parametrize(
+    "trigger", ["2026-11-22T10:00:01.123456789Z", "yesterday", "0001-01-01T00:00:00", ""]
+)
+def test_a_trigger_is_whatever_somebody_wrote(trigger: str) -> None:
+    servers = Servers(Exposure(None, None), Source(), Recorder(), dict)
+    servers.progress(Progress(Round((), {}, False), 0.1, (), (trigger,)))
+
+
+def warn(reporter: Reporter, *warnings: str, checked: bool = True) -> None:
+    report = Report(Family.IPV6, (), 0, 0, (), warnings=warnings)
+    reporter.progress(Progress(Round((report,), {}, checked), 0.1, ()))
+
+
+def test_a_warning_that_stays_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    reporter = Reporter()
+    with caplog.at_level(logging.ERROR):
+        warn(reporter, "no IPv6")
+        warn(reporter, checked=False)
+        warn(reporter, "no IPv6", "flows", checked=False)
+        warn(reporter, "flows", checked=False)
+        warn(reporter, "no IPv6")
+        warn(reporter)
+        warn(reporter, "no IPv6")
+    assert caplog.messages == ["no IPv6", "flows", "no IPv6"]
+    assert [failure.message for failure in reporter.last_errors] == caplog.messages
