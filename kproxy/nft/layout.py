@@ -111,11 +111,17 @@ def slot(place: Place, number: int) -> bytes:
     return slot_key(slot_prefix(place.key), place.side.base + number)
 
 
+def slots(place: Place, count: int) -> list[bytes]:
+    """The keys of a place's first slots."""
+    prefix, base = slot_prefix(place.key), place.side.base
+    return [slot_key(prefix, number) for number in range(base, base + count)]
+
+
 def held_slots(applied: Elements, place: Place, protocol: Protocol) -> tuple[bytes | None, ...]:
     """The endpoints of a place, slot by slot, as its verdict makes use of them; None where one is missing."""
     spread = spread_of(applied[place.side.verdicts].get(place.key))
     if spread is None or spread.side is not place.side:
         return ()
     held = applied[endpoints_map(protocol)]
-    values = (held.get(slot(place, number)) for number in range(spread.slots))
+    values = map(held.get, slots(place, spread.slots))
     return tuple(value if isinstance(value, bytes) else None for value in values)

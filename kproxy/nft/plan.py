@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from kproxy.model import Address, Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements, Value, Verdict, frontend_address, frontend_protocol
-from kproxy.nft.layout import Place, Side, Target, endpoints_map, held_slots, slot, spread_of
+from kproxy.nft.layout import Place, Side, Target, endpoints_map, held_slots, slots, spread_of
 from kproxy.nft.transaction import Transaction
 
 
@@ -79,7 +79,7 @@ def _wanted(
 
     A kept hash table stays as it is: which slots another endpoint should have had is not known.
     """
-    if target.endpoints == before:
+    if target.endpoints == before or not before:
         return target.endpoints
     programmed = tuple(endpoint for endpoint in before if endpoint is not None)
     keep = kept(owner_of(target.comment))
@@ -137,12 +137,11 @@ def _plan_place(
         wanted = target.verdict(place.side, len(after))
     result.switch.change(place.side.verdicts, place.key, verdict, wanted)
     name, held = endpoints_map(protocol), applied[endpoints_map(protocol)]
-    for number in range(max(len(before), len(after))):
-        key = slot(place, number)
-        if number < len(after):
-            result.switch.change(name, key, held.get(key), after[number])
-        else:
-            result.sweep.change(name, key, held.get(key), None)
+    keys = slots(place, max(len(before), len(after)))
+    for key, endpoint in zip(keys, after, strict=False):
+        result.switch.change(name, key, held.get(key), endpoint)
+    for key in keys[len(after) :]:
+        result.sweep.change(name, key, held.get(key), None)
     known = tuple(endpoint for endpoint in before if endpoint is not None)
     if verdict == wanted and known == after:
         return None
@@ -208,6 +207,8 @@ def _change_set(
 
 def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[Place]) -> None:
     """Slots that nobody makes use of, before or after: a sync was interrupted, or someone added them."""
+    if not any(applied[endpoints_map(protocol)] for protocol in Protocol):
+        return
     used: dict[str, set[bytes]] = {}
     for protocol in Protocol:
         name = endpoints_map(protocol)
@@ -216,7 +217,7 @@ def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[Place]) -
         verdicts = place.side.verdicts
         spread = spread_of(result.switch.add[verdicts].get(place.key, applied[verdicts].get(place.key)))
         members = used[endpoints_map(frontend_protocol(place.key))]
-        members.update(slot(place, number) for number in range(spread.slots if spread else 0))
+        members.update(slots(place, spread.slots if spread else 0))
     for name, members in used.items():
         for key in applied[name].keys() - members:
             result.sweep.change(name, key, applied[name][key], None)
