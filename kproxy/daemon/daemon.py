@@ -21,7 +21,7 @@ from kproxy.daemon.loop import Beside, Loop, Periods, Progress, Source
 from kproxy.daemon.report import Reporter
 from kproxy.daemon.servers import Servers
 from kproxy.daemon.tables import Tables
-from kproxy.kernel.dataplane import Dataplane
+from kproxy.kernel.dataplane import LARGE, Dataplane
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
@@ -123,6 +123,9 @@ class Daemon:
             monitor = TableMonitor(self._netlink.port)
             if self._netlink.generation() != self._generation:
                 self.loop.suspect()
+        for dataplane in self._dataplanes.values():
+            dataplane.unheard = monitor.deaf
+        self.loop.observers.append(self._look_again)
         try:
             while True:
                 await readable(monitor)
@@ -136,6 +139,12 @@ class Daemon:
                     self.loop.suspect(touched)
         finally:
             monitor.close()
+
+    def _look_again(self, progress: Progress) -> None:
+        """After a round in which nobody listened."""
+        large = any(report.added + report.removed > LARGE for report in progress.round.reports)
+        if large and (doubtful := self.tables.doubtful()):
+            self.loop.suspect(doubtful)
 
     def _is_ours(self, generation: int) -> bool:
         return any(generation in dataplane.own_generations for dataplane in self._dataplanes.values())

@@ -4,8 +4,8 @@
                             (a thread of its own: the kernel may take a second)
 
 Events that come while a round runs are one round together. Nothing is programmed before the source
-knows everything once; the first round compares the tables as a whole, and so does one every sync
-period, whenever the node's own addresses are others, and when somebody else changed a table.
+knows everything once; the first round compares the tables as a whole, and so does one when somebody
+else changed a table. Every sync period it is made sure that nobody did.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Periods(NamedTuple):
     """How often, in seconds."""
 
     check: float
-    """From one comparison of whole tables to the next, at most."""
+    """From one look at whether the tables need comparing to the next, at most."""
     pause: float
     """From one round to the next, at least."""
 
@@ -158,7 +158,8 @@ class Loop:
                 continue
             begun = loop.time()
             if begun - checked >= self._periods.check:
-                self._suspect = EVERYTHING
+                self._suspect |= self.tables.doubtful()
+                checked = begun
             suspect, self._suspect = self._suspect, frozenset()
             try:
                 async with self.idle:

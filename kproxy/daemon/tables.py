@@ -51,6 +51,8 @@ class Table(Protocol):
 
     def change(self, delta: Delta, /) -> Report: ...
 
+    def is_ours_alone(self) -> bool: ...
+
 
 class Tables:
     """What is wanted, and the tables that are to hold it. For one thread at a time."""
@@ -107,6 +109,10 @@ class Tables:
                 said = error.full if isinstance(error, KproxyError) else str(error)
                 self._failures[family] = said or type(error).__name__
         return Round(tuple(reports), dict(self._failures), checked)
+
+    def doubtful(self) -> frozenset[Family]:
+        """Families whose table may have been changed by others since it was last compared. Not in a round."""
+        return frozenset(family for family, table in self._dataplanes.items() if not table.is_ours_alone())
 
     def due(self) -> float | None:
         """When something that failed is to be tried again, on the clock; None: nothing failed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 
 from kproxy.compile.elements import Delta, Desired
@@ -58,6 +59,8 @@ from kproxy.problems import TransactionError
 ATTEMPTS = 5
 REMEMBERED = 100
 """Generations: many more than a round makes."""
+LARGE = 1000
+"""Elements of a transaction that had better not be told to listeners."""
 WITH_CHAINS = (*(side.verdicts for side in Side), "affinity-rules")
 """The maps whose verdicts lead to numbered chains."""
 
@@ -99,6 +102,10 @@ class Dataplane:
         self._learn = expect
         self._expected: dict[Shapes, Structure] = {}
         self._numbered: set[str] = set()
+        self.unheard: Callable[[], AbstractContextManager[object]] = nullcontext
+        """What to be in during a large transaction: see TableMonitor.deaf."""
+        self._others: int | None = None
+        """How many generations were not ours, when the table was read."""
         self._absent = False
         """The kernel knows nothing of this family: there is no table, and nothing is done, until it does."""
 
@@ -124,10 +131,13 @@ class Dataplane:
         wanted = self._skeleton(NO_SHAPES)
         for attempt in range(ATTEMPTS):
             try:
-                before = self.netlink.generation()
+                before, self._others = self.netlink.generation(), None
                 structure = read_structure(self.netlink, wanted)
                 self.applied = {d.name: self._elements(d, structure) for d in wanted.service_sets}
-                if self.netlink.generation() == before or attempt == ATTEMPTS - 1:
+                if self.netlink.generation() == before:
+                    self._others = before - self.netlink.commits
+                    return structure
+                if attempt == ATTEMPTS - 1:
                     return structure
             except (Interrupted, NetlinkError):
                 if attempt == ATTEMPTS - 1:
@@ -150,11 +160,19 @@ class Dataplane:
             raise
         return [(key, value) for key, value in entries if isinstance(value, bytes)]
 
+    def is_ours_alone(self) -> bool:
+        """Whether nobody but us changed any table since this one was read: so it need not be read again.
+
+        Each transaction makes one generation, whoever commits it, and ours are counted.
+        """
+        return self._others == self.netlink.generation() - self.netlink.commits
+
     # --- writing ---
 
     def _commit(self, transaction: Transaction, rules: list[BatchMessage]) -> None:
         try:
-            self.netlink.commit(rules + transaction_messages(self.family, transaction))
+            with self.unheard() if sum(transaction.counts) > LARGE else nullcontext():
+                self.netlink.commit(rules + transaction_messages(self.family, transaction))
         except NetlinkError as error:
             removed, added = transaction.counts
             raise TransactionError(
@@ -220,6 +238,7 @@ class Dataplane:
         after = self.netlink.generation()
         if after == before + 1:
             self.own_generations.append(after)
+            self.netlink.commits += 1
 
     def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
         """Write what libnftables can; the rules that are left for netlink."""

@@ -15,14 +15,14 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from kproxy.kernel.netlink import FAMILIES, NETLINK_NETFILTER, SO_RCVBUFFORCE, SUBSYSTEM, attributes
 from kproxy.model import Family
 from kproxy.nft.ruleset import TABLE
 
-SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
+SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
 NFTABLES_GROUP = 7  # NFNLGRP_NFTABLES
 NEW_GENERATION = SUBSYSTEM << 8 | 15
 RTMGRP_LINK, RTMGRP_IPV4_ADDRESS, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
@@ -54,6 +54,18 @@ class TableMonitor:
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
+
+    @contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Do not listen for the moment; what happens meanwhile is not noticed.
+
+        While anybody on the machine listens, the kernel holds 4 kB for each element of a transaction.
+        """
+        self._socket.setsockopt(SOL_NETLINK, DROP_MEMBERSHIP, NFTABLES_GROUP)
+        try:
+            yield
+        finally:
+            self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
 
     def touched(self, is_ours: Callable[[int], bool]) -> frozenset[Family]:
         """The families whose table others changed since the last call; `is_ours` knows generations.

@@ -260,6 +260,8 @@ class Netlink:
         except OSError as error:
             raise _unusable(error) from None
         self._sequence = 0
+        self.commits = 0
+        """How many transactions of ours the kernel took: each makes a generation."""
 
     @property
     def port(self) -> int:
@@ -393,6 +395,7 @@ class Netlink:
                 break
         if failure:
             raise failure
+        self.commits += 1
         return len(batch)
 
 

@@ -76,6 +76,10 @@ class Recorder(Tables):
     def __init__(self) -> None:
         super().__init__({}, lambda: 0.0)
         self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
+        self.touched = frozenset(Family)
+
+    def doubtful(self) -> frozenset[Family]:
+        return self.touched
 
     def apply(
         self,
@@ -217,6 +221,19 @@ def test_all_is_compared_from_time_to_time() -> None:
                 await asyncio.sleep(0.01)
 
     assert {suspect for _, suspect in run(story, check=0.05).tables.rounds} == {frozenset(Family)}
+
+
+def test_what_nobody_touched_is_not_compared() -> None:
+    async def story(world: World) -> None:
+        world.loop.wake()
+        await world.rounds(1)
+        world.tables.touched = frozenset({Family.IPV6})
+        async with asyncio.timeout(10):
+            while len(world.tables.rounds) < 3:
+                await asyncio.sleep(0.01)
+
+    suspects = [suspect for _, suspect in run(story, check=0.05).tables.rounds[1:]]
+    assert set(suspects) == {frozenset({Family.IPV6})}
 
 
 def test_rounds_keep_their_distance() -> None:

@@ -57,6 +57,9 @@ class Kernel:
                 self.held[place] = target
         return Report(Family.IPV4, (), 0, 0, ())
 
+    def is_ours_alone(self) -> bool:
+        return not self.broken
+
     def _take(self, targets: dict[Place, Target]) -> None:
         if self.broken or self.refused & {owner_of(target.comment) for target in targets.values()}:
             raise TransactionError("The kernel refused a transaction.")
