@@ -26,6 +26,8 @@ CHANGES = 200
 CHECKS = 10
 RATE = 20
 UDP_SERVICES = 100
+SETTLING = 1.0
+"""Seconds from one kind of measurement to the next."""
 PAUSE = 0.02
 """Seconds from a change that is done to the next."""
 
@@ -144,6 +146,8 @@ class _Changes:
         with Listener() as listener:
             self._listener = listener
             self._server.apply(item for each in udp for item in objects(each, "UDP"))
+            listener.when(frontend_bytes(udp[-1].address, NUMBERS["UDP"], PORT))
+            time.sleep(SETTLING)
             self._say("endpoints replaced, one after another")
             replacements = self._one_by_one(self._replacements(tcp, CHANGES))
             self._say("endpoints added and removed, one after another")
@@ -210,7 +214,7 @@ class _Changes:
             back = last.when(True)
         if flush.returncode:
             raise Failed("nft flush ruleset")
-        time.sleep(1)
+        time.sleep(SETTLING)
         return back - gone
 
 
