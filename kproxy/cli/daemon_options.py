@@ -82,8 +82,8 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         type=seconds,
         default=300.0,
-        help="compare the tables as a whole so often, if others changed any (default: 5m); what they do to ours is "
-        "seen at once",
+        help="compare the tables as a whole so often, if others changed any (default: 5m); what they do "
+        "to ours is seen at once",
     )
     group.add_argument(
         "--min-sync-period",
