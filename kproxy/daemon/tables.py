@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from kproxy.compile.elements import SETS, Delta, Desired, merged
@@ -53,6 +53,8 @@ class Table(Protocol):
 
     def is_ours_alone(self) -> bool: ...
 
+    def restore(self) -> Report | None: ...
+
 
 class Tables:
     """What is wanted, and the tables that are to hold it. For one thread at a time."""
@@ -88,12 +90,12 @@ class Tables:
         is `kept`. Never raises for what the kernel says: that is in the round's failures.
         """
         now = self._clock()
+        reports = self._restore(f for f in self._dataplanes if f in suspect - self._unchecked)
         changes = self.intent.change(claims)
         self._unchecked |= suspect
         if any(kept(name) for name in claims):  # what there is of it may be in the table alone
             self._unchecked |= self._dataplanes.keys()
         self._unchecked |= {f for f in self._dataplanes if not all(map(kept, self._kept[f]))}
-        reports: list[Report] = []
         checked = bool(self._unchecked)
         for family in self._dataplanes:
             if self._backoff[family].due > now:
@@ -127,6 +129,16 @@ class Tables:
         message = "the kernel does not take it: what was programmed before stays"
         found = [Problem("", f"Service {name}", "", message) for name in sorted(refused)]
         return self.intent.problems() + found
+
+    def _restore(self, families: Iterable[Family]) -> list[Report]:
+        """First of all, tables that are gone: until there is one, no packet finds its way."""
+        found = []
+        for family in families:
+            try:
+                found.append(self._dataplanes[family].restore())
+            except (KproxyError, OSError, Interrupted) as error:
+                logger.warning("%s: %s The table is checked as a whole.", family, error)
+        return [report for report in found if report is not None]
 
     def _apply(
         self,

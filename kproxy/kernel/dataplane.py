@@ -2,7 +2,8 @@
 
 `reconcile` compares everything and puts right whatever differs, whoever made it so;
 `change` does what an event asks for, at the cost of what the event touched. Both commit
-in the order that the plan demands (nft/plan.py), chains first and leftovers last.
+in the order that the plan demands (nft/plan.py), chains first and leftovers last. `restore` is
+first aid for a table that somebody deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from kproxy.kernel.netlink import (
 )
 from kproxy.kernel.repair import NO_REPAIR, Repair, compare
 from kproxy.kernel.report import Report
-from kproxy.kernel.structure import Structure, expected_structure, read_structure
+from kproxy.kernel.structure import Structure, expected_structure, has_table, read_structure
 from kproxy.model import Address, Family, NamespacedName, Protocol
 from kproxy.nft.elements import RANGES, Elements, Value
 from kproxy.nft.flows import Rule, flow_rules
@@ -263,7 +264,24 @@ class Dataplane:
             if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
                 raise
 
-    # --- the two ways to work ---
+    # --- the ways to work ---
+
+    def restore(self) -> Report | None:
+        """Put back a table that is gone as a whole, as the last commit left it; None: there is one.
+
+        After a `reconcile` or `change` that went well. What is wanted is not worked out, which saves half
+        the time without services; a `reconcile` has to follow, for all that packets did meanwhile.
+        """
+        if self._absent or has_table(self.netlink, self.family):
+            return None
+        wanted = self._skeleton(shapes(self.applied))
+        chains = tuple(chain.name for chain in wanted.chains)
+        sets = tuple(declaration.name for declaration in wanted.sets)
+        rules = self._write_rules(wanted, NO_REPAIR._replace(sets=sets, chains=chains))
+        everything = Transaction()
+        everything.add.update(self.applied)
+        self._commit(everything, rules)
+        return Report(self.family, (), *everything.counts, ("as a whole",))
 
     def reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing) -> Report:
         """Make the table hold `desired`, and its rules be ours; TransactionError if that cannot be done.

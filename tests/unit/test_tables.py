@@ -34,7 +34,7 @@ class Kernel:
     def __init__(self) -> None:
         self.held: dict[Place, Target] = {}
         self.refused: set[NamespacedName] = set()
-        self.broken = False
+        self.broken = self.gone = False
         self.calls: list[str] = []
 
     def set_options(self, options: Options) -> bool:
@@ -59,6 +59,12 @@ class Kernel:
 
     def is_ours_alone(self) -> bool:
         return not self.broken
+
+    def restore(self) -> Report | None:
+        self.calls.append("restore")
+        if self.broken:
+            raise TransactionError("The kernel refused a transaction.")
+        return Report(Family.IPV4, (), 0, 7, ()) if self.gone else None
 
     def _take(self, targets: dict[Place, Target]) -> None:
         if self.broken or self.refused & {owner_of(target.comment) for target in targets.values()}:
@@ -102,7 +108,7 @@ def test_first_everything_then_what_changed(tables: Tables, kernel: Kernel) -> N
     assert not tables.apply({NAMES[0]: claim(0, ())}).checked  # nothing new: nothing is asked of the kernel
     assert kernel.calls == ["reconcile", "change"]
     assert tables.apply({}, suspect=frozenset({Family.IPV4})).checked
-    assert kernel.calls == ["reconcile", "change", "reconcile"]
+    assert kernel.calls == ["reconcile", "change", "restore", "reconcile"]
     assert tables.due() is None
 
 
@@ -227,6 +233,23 @@ def test_who_is_set_aside_leaves_nobody_where_he_should_be(tables: Tables, kerne
     tables.apply({NAMES[2]: old})
     assert Place(Side.ANYONE, frontend_key(contested.address, contested.protocol, 80)) not in kernel.held
     assert NAMES[1] in kernel.services()
+
+
+def test_a_table_that_is_gone_is_restored_before_all_else(tables: Tables, kernel: Kernel, now: Now) -> None:
+    """Unless what it held is not known for sure."""
+    suspect = frozenset({Family.IPV4})
+    tables.apply(everything(), suspect=suspect)
+    kernel.gone = True
+    done = tables.apply({}, suspect=suspect)
+    assert [report.added for report in done.reports] == [7, 0]
+    assert kernel.calls == ["reconcile", "restore", "reconcile"]
+    kernel.broken = True
+    assert tables.apply({}, suspect=suspect).failures
+    kernel.broken = False
+    now.time += FIRST
+    kernel.calls.clear()
+    assert not tables.apply({}, suspect=suspect).failures
+    assert kernel.calls == ["reconcile"]
 
 
 def test_back_off() -> None:
