@@ -60,6 +60,8 @@ class Manifests:
         self._wake: Callable[[], None] = lambda: None
         self._read_before: tuple[list[Document], list[Problem]] | None = None
         self._decoded: Decoded | None = None
+        self._settled_of: Decoded | None = None
+        self._settled_with: tuple[Node, Mapping[NamespacedName, PodReadiness]] | None = None
         self._node = Node("")
         self._prober: Prober | None = None
         self._remembered: dict[Watched, bool] = {}
@@ -96,7 +98,12 @@ class Manifests:
         pods = addressed(probed_on(decoded.state.pods, node.name), node)
         self._prober.watch(pods, decoded.doubt.covers)
         statuses, remembered = self._prober.statuses(), self._prober.remembered()
-        return await asyncio.to_thread(self._settle, decoded, node, statuses, remembered)
+        given = node, statuses
+        if decoded is self._settled_of and given == self._settled_with:
+            return ()  # somebody's routes changed, say
+        changed = await asyncio.to_thread(self._settle, decoded, node, statuses, remembered)
+        self._settled_of, self._settled_with = decoded, given
+        return changed
 
     def names(self) -> Iterable[NamespacedName]:
         """All services."""

@@ -148,22 +148,6 @@ def test_nothing_is_done_before_the_source_knows_everything() -> None:
     assert run(story).source.taken == [{A, B}]
 
 
-def test_a_source_that_is_away_for_long_costs_nothing() -> None:
-    async def story(world: World) -> None:
-        world.source.synced, waits, wait = False, [], world.loop._wait
-
-        async def counted(check: float) -> None:
-            waits.append(check)
-            await wait(check)
-
-        world.loop._wait = counted  # type: ignore[method-assign]
-        world.loop.wake()
-        await asyncio.sleep(0.2)
-        assert len(waits) <= 2
-
-    run(story, check=0.01)
-
-
 def test_what_is_beside_the_tables_is_tried_again_when_it_is_due() -> None:
     async def story(world: World) -> None:
         world.loop.wake()

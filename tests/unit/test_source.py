@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 
-from kproxy.model import NamespacedName, format_address
+from kproxy.decode import Decoded
+from kproxy.model import NamespacedName, Node, format_address
+from kproxy.problems import StateError
 from kproxy.sources import folder
+from kproxy.standalone import control_plane
+from kproxy.standalone import source as standalone_source
+from kproxy.standalone.ledger import Allocations
 from kproxy.standalone.ranges import Ranges
 from kproxy.standalone.readiness import Outcome, Result
 from kproxy.standalone.source import Manifests
@@ -157,3 +162,30 @@ def test_a_file_is_read_again_if_somebody_asks(tmp_path: Path) -> None:
 
     with store.lock("run"):
         assert asyncio.run(taken()) == [{name("web")}, set(), {name("web")}]
+
+
+def test_where_nothing_changed_nothing_is_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "web.json").write_text(json.dumps(service("web", clusterIP="10.96.0.10")))
+    store, nodes, settled = Store(tmp_path / "state"), [NODE, NODE, Node("n2"), Node("n2")], list[Node]()
+    settle = control_plane.settle
+
+    def counted(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> control_plane.Settled:
+        settled.append(node)
+        if len(settled) == 2:
+            raise StateError("full")
+        return settle(decoded, past, ranges, node)
+
+    monkeypatch.setattr(standalone_source, "settle", counted)
+
+    async def take_all() -> None:
+        ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
+        source = Manifests([str(tmp_path)], store, ranges, lambda _: nodes.pop(0), Passing())
+        assert await source.take() == {name("web")}
+        assert not await source.take()
+        with pytest.raises(StateError):
+            await source.take()
+        assert not await source.take()
+
+    with store.lock("run"):
+        asyncio.run(take_all())
+    assert [node.name for node in settled] == ["n1", "n2", "n2"]
