@@ -60,7 +60,7 @@ class Daemon:
         self.tables = Tables(self._dataplanes, time.monotonic)
         self.reporter = reporter
         self.loop = Loop(source, self.tables, options, periods, beside)
-        self.loop.failed.append(lambda error: reporter.error("", str(error)))
+        self.loop.failed.append(reporter.failed)
         self.servers = Servers(exposure, source, self.tables, heard)
         self.loop.woken.append(self.servers.woken)
         self.loop.taken.append(self.servers.taken)

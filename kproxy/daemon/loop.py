@@ -157,12 +157,12 @@ class Loop:
             if not self.source.synced:
                 continue
             begun = loop.time()
-            if begun - checked >= self._periods.check:
-                self._suspect |= self.tables.doubtful()
-                checked = begun
             suspect, self._suspect = self._suspect, frozenset()
             try:
                 async with self.idle:
+                    if begun - checked >= self._periods.check:
+                        suspect |= self.tables.doubtful()
+                        checked = begun
                     names, triggers = await self.source.take(), self.source.take_triggers()
                     for taken in self.taken:
                         taken(len(names))

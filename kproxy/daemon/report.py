@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from kproxy.daemon.loop import Progress
 from kproxy.kernel.report import LINES, lines, summary
-from kproxy.problems import Problem
+from kproxy.problems import KproxyError, Problem
 from kproxy.standalone.snapshot import Failure
 
 logger = logging.getLogger(__name__)
@@ -26,10 +26,20 @@ class Reporter:
         self._failures: dict[str, str] = {}
         self._warnings: set[str] = set()
         """Since tables were last checked: what is still so is not said again."""
+        self._not_taken = ""
         self.last_errors: deque[Failure] = deque(maxlen=REMEMBERED)
+
+    def failed(self, error: KproxyError) -> None:
+        """What changed could not be taken in."""
+        if error.full != self._not_taken:
+            self.error("", error.full)
+        self._not_taken = error.full
 
     def progress(self, progress: Progress) -> None:
         """A round is done."""
+        if self._not_taken:
+            logger.info("changes are taken in again")
+            self._not_taken = ""
         reports = progress.round.reports
         for line in lines(reports, self._limit):
             logger.info(line)

@@ -13,6 +13,7 @@ from kproxy.daemon.servers import Servers
 from kproxy.daemon.tables import Round
 from kproxy.kernel.report import Report
 from kproxy.model import Family
+from kproxy.problems import StateError
 from tests.unit.test_loop import Recorder, Source
 
 
@@ -41,3 +42,14 @@ def test_a_warning_that_stays_is_said_once(caplog: pytest.LogCaptureFixture) -> 
         warn(reporter, "no IPv6")
     assert caplog.messages == ["no IPv6", "flows", "no IPv6"]
     assert [failure.message for failure in reporter.last_errors] == caplog.messages
+
+
+def test_what_cannot_be_taken_in_is_said_once_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    reporter = Reporter()
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        reporter.failed(StateError("The disk is full.", "Make room."))
+    reporter.progress(Progress(Round((), {}, False), 0.1, ()))
+    reporter.failed(StateError("The disk is full.", "Make room."))
+    full = "The disk is full. Make room."
+    assert caplog.messages == [full, "changes are taken in again", full]

@@ -14,7 +14,7 @@ from kproxy.daemon.loop import Beside, Loop, Periods, Progress
 from kproxy.daemon.tables import Round, Tables
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 from kproxy.nft.plan import keep_nothing
-from kproxy.problems import KproxyError, Problem, StateError
+from kproxy.problems import HostError, KproxyError, Problem, StateError
 from kproxy.resolve.claims import Claim
 from tests.unit.make import name
 
@@ -276,6 +276,29 @@ def test_a_source_that_is_away_for_long_is_waited_for() -> None:
                 await asyncio.sleep(0.005)
 
     run(story, check=0.01)
+
+
+def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
+    """Whether somebody else committed anything, every sync period."""
+
+    async def story(world: World) -> None:
+        world.loop.wake()
+        await world.rounds(1)
+        failures: list[KproxyError] = [HostError("The kernel's nftables cannot be used.")]
+        doubtful = world.tables.doubtful
+
+        def refuse() -> frozenset[Family]:
+            if failures:
+                raise failures.pop()
+            return doubtful()
+
+        world.tables.doubtful = refuse  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            while len(world.tables.rounds) < 2:
+                await asyncio.sleep(0.01)
+        assert len(world.errors) == 1
+
+    run(story, check=0.05)
 
 
 def test_what_happens_meanwhile_is_a_reason_to_try_again() -> None:
