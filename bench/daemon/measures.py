@@ -28,6 +28,8 @@ RATE = 20
 UDP_SERVICES = 100
 SETTLING = 1.0
 """Seconds from one kind of measurement to the next."""
+PEACE = 6.0
+"""Seconds from one repair to the next: who makes it necessary again at once is answered later and later."""
 PAUSE = 0.02
 """Seconds from a change that is done to the next."""
 
@@ -214,7 +216,7 @@ class _Changes:
             back = last.when(True)
         if flush.returncode:
             raise Failed("nft flush ruleset")
-        time.sleep(SETTLING)
+        time.sleep(PEACE)
         return back - gone
 
 
