@@ -13,7 +13,9 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from ipaddress import IPv4Address
+from pathlib import Path
 from types import TracebackType
 
 from bench.process import Failed
@@ -39,6 +41,21 @@ PATIENCE = 300.0
 PAUSE = 0.0005
 """Seconds from one question to the next."""
 BUFFER = 16 << 20
+
+
+def listeners() -> int:
+    """How many sockets of this machine, in whatever network namespace, are told of each commit to nftables.
+
+    If there is any, the kernel describes every element of every transaction.
+    """
+    found: set[str] = set()
+    for path in Path("/proc").glob("[0-9]*/net/netlink"):
+        with suppress(OSError):  # it has ended
+            for line in path.read_text().splitlines()[1:]:
+                address, protocol, _, groups, *_ = line.split()
+                if int(protocol) == NETLINK_NETFILTER and int(groups, 16) >> (NFTABLES_GROUP - 1) & 1:
+                    found.add(address)
+    return len(found)
 
 
 def socket_bytes(address: str, port: int) -> bytes:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
-from bench.daemon.kernel import Listener, Probe, frontend_bytes
+from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners
 from bench.daemon.server import NUMBERS, Change, Server, objects, replaced, resized, serving
 from bench.daemon.subject import Subject, running
 from bench.process import Failed, output
@@ -62,6 +62,8 @@ class Figures(Struct, frozen=True):
     services: int
     others: float
     """CPUs that the machine spent on other things just before."""
+    listeners: int
+    """Sockets of others that are told of every commit to nftables: to describe each element takes time."""
     cold: Start
     restart: Start
     replaced: Spread
@@ -87,7 +89,7 @@ def measure(services: int, seconds: float, say: Say) -> Figures:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     say("the API server's double gets its objects")
     with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
-        folder, others = Path(name), _busy(1.0)
+        folder, others, heard = Path(name), _busy(1.0), listeners()
         every = list(samples(services))
         last = Probe(frontend_bytes(every[-1].address, NUMBERS["TCP"], PORT))
         cold: list[Start] = []
@@ -106,7 +108,7 @@ def measure(services: int, seconds: float, say: Say) -> Figures:
             peak, rehearsal = kproxy.peaks()
             peak = max(peak, *(start.peak for start in cold + restart))
         last.close()
-        return Figures(services, others, _middle(cold), _middle(restart), *tail, peak, rehearsal)
+        return Figures(services, others, heard, _middle(cold), _middle(restart), *tail, peak, rehearsal)
 
 
 def _start(kproxy: Subject, last: Probe | None = None) -> Start:

@@ -115,7 +115,7 @@ class Daemon:
         """Compare a table as soon as somebody else changes it; ever more seldom if he does it again at once.
 
         Not from the very beginning: while somebody listens, the kernel describes each element to be sent
-        to him, though a filter drops it, which makes a first round of 10,000 services a third longer.
+        to him, though a filter drops it: the transaction of a first round takes three times as long.
         """
         await self._programmed.wait()
         events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)

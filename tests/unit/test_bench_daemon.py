@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from bench.daemon import measures
-from bench.daemon.kernel import Listener, Probe, frontend_bytes, socket_bytes
+from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners, socket_bytes
 from bench.daemon.measures import Figures, Spread, Start
 from bench.daemon.report import report
 from bench.daemon.server import replaced, resized
@@ -21,6 +21,7 @@ QUICK = Spread(0.001, 0.002, 0.03)
 FIGURES = Figures(
     services=10_000,
     others=0.1,
+    listeners=0,
     cold=Start(1.5, 1.2, 120_000_000),
     restart=Start(1.6, 1.3, 140_000_000),
     replaced=QUICK,
@@ -71,6 +72,7 @@ def test_those_who_look_on_see_elements_come_and_go() -> None:
         output("nft", TABLE)
         assert not probe.has()
         with Listener() as listener:
+            assert listeners() >= 1
             timer = threading.Timer(
                 0.2, output, ("nft", "add element ip kproxy services { 10.96.0.1 . tcp . 80 : goto one }")
             )
