@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -152,12 +153,13 @@ def test_what_is_beside_the_tables_is_tried_again_when_it_is_due() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         await world.rounds(1)
-        due = [asyncio.get_running_loop().time() + 0.1]
+        due_at = asyncio.get_running_loop().time() + 0.5
+        due = [due_at]
         world.loop._beside.due = lambda: due.pop() if due else None  # type: ignore[method-assign]
         world.loop.wake()
         await world.rounds(2)
-        await asyncio.sleep(0.15)
         await world.rounds(3)
+        assert asyncio.get_running_loop().time() > due_at
 
     run(story)
 
@@ -222,14 +224,14 @@ def test_what_nobody_touched_is_not_compared() -> None:
 
 def test_rounds_keep_their_distance() -> None:
     async def story(world: World) -> None:
-        world.loop.wake()
-        await world.rounds(1)
-        world.loop.wake()
-        await asyncio.sleep(0.05)
-        assert len(world.tables.rounds) == 1
-        await world.rounds(2)
+        times: list[float] = []
+        world.loop.observers.append(lambda _: times.append(asyncio.get_running_loop().time()))
+        for number in (1, 2, 3):
+            world.loop.wake()
+            await world.rounds(number)
+        assert min(later - earlier for earlier, later in pairwise(times)) >= 0.2
 
-    run(story, pause=0.3)
+    run(story, pause=0.25)
 
 
 @pytest.mark.parametrize("where", ["source", "options"])
@@ -246,7 +248,9 @@ def test_what_cannot_be_taken_is_taken_later_and_whole(where: str) -> None:
             world.loop._options = partial(options, [StateError("full")])
         begun = asyncio.get_running_loop().time()
         world.loop.wake()
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not world.errors:
+                await asyncio.sleep(0.005)
         assert [str(error) for error in world.errors] == ["full"]
         world.source.error = None
         await world.rounds(1)
