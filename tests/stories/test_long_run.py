@@ -112,6 +112,7 @@ def test_whatever_happens_for_long(
     with following(lab, tmp_path) as told:
         chaos = Chaos(told, SEED, kills)
         found = run(chaos, seconds, 60)
+        (tmp_path / "sizes").write_text("\n".join(map(str, found)))
         warm = found[int(len(found) * WARM_UP) :]
         with capsys.disabled():
             print(
