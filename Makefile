@@ -13,7 +13,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command demo test test-long lint format golden bench bench-daemon bench-traffic fresh clean
+.PHONY: help install install-command demo test test-long test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,8 +30,12 @@ demo: _root install  ## the chapter's services in a lab on this machine, with a 
 test: _root lint  ## lint, then the whole suite (not the long runs); what CI runs
 	$(PYTHON) -m pytest -m "not long"
 
-test-long: _root install  ## the long runs of properties and stories
+test-long: _root install  ## the long runs of properties and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
+
+test-cluster: _root install  ## the stories about clusters, with the API server of KUBECONFIG (docs/cluster.md)
+	@[ -r "$(KUBECONFIG)" ] || { echo "make test-cluster: KUBECONFIG names no file: make test-cluster KUBECONFIG=FILE" >&2; exit 1; }
+	KPROXY_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py
 
 lint: install  ## ruff, its formatter, mypy --strict
 	$(PYTHON) -m ruff check

@@ -1,75 +1,77 @@
-"""`kproxy run` on a cluster's node: the tables follow the API server, and outlive it."""
+"""`kproxy run` on a node of a cluster: the tables follow the API server, the double or a real one."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from netns_lab.lab import Lab
-from netns_lab.probe import Outcome, http_get, many
 
-from tests.apiserver import ApiServer
-from tests.apiserver.kubeconfig import write_kubeconfig
-from tests.apiserver.listener import create_server
-from tests.support import SERVICE_IP, Manifest, Running, eventually, service, slices
+from tests.stories.following import Told, following
+from tests.stories.remote import anywhere, remote
+from tests.support import SERVICE_IP, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
 PODS = ("pod-1", "pod-2", "pod-3")
 
 
-@pytest.fixture
-def api(lab: Lab) -> Iterator[ApiServer]:
-    """An API server beside the node."""
-    outside = lab.client("outside")
-    with ApiServer(
-        host=outside.address(4),
-        listen=lambda host, port: outside.inside(lambda: create_server(host, port)),
-    ) as server:
-        yield server
+def follow(told: Told) -> None:
+    """Objects come, change and go; some while kproxy is away."""
+    lab, running = told.lab, told.running
+    assert told.answering() & set(PODS) == set()
+    told.apply(service(), *slices(lab, PODS))
+    told.right()
+    assert told.answering() == told.answering(6) == set(PODS)
+    told.apply(*slices(lab, ["pod-2"]))
+    told.right()
+    assert told.answering() == {"pod-2"}
+    assert SERVICE_IP[4] in running.view("get", "svc", "-A")
 
-
-@pytest.fixture
-def running(lab: Lab, api: ApiServer, tmp_path: Path) -> Iterator[Running]:
-    kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", api.url, {})
-    with Running(lab.node("n1"), tmp_path, ["--kubeconfig", str(kubeconfig)]) as running:
-        yield running
-
-
-def in_default(*manifests: Manifest) -> list[Manifest]:
-    """As an API server has them: with their namespace."""
-    return [{**made, "metadata": {"namespace": "default", **made["metadata"]}} for made in manifests]
-
-
-def answering(lab: Lab) -> set[str]:
-    client = lab.pod("pod-1")
-    if http_get(client, SERVICE_IP[4], 80, timeout=1).outcome is not Outcome.ANSWERED:
-        return set()
-    return set(many(client, SERVICE_IP[4], 80, 30))
-
-
-def test_the_tables_follow_the_cluster(lab: Lab, api: ApiServer, running: Running) -> None:
-    assert answering(lab) == set()
-    api.apply(*in_default(service(), *slices(lab, PODS)))
-    eventually(lambda: answering(lab) == set(PODS), running.said)
-    api.apply(*in_default(*slices(lab, ["pod-2"])))
-    eventually(lambda: answering(lab) == {"pod-2"}, running.said)
-    assert SERVICE_IP[4] in running.view("get", "svc", "web")
-
-    # The API server is away: what is programmed stays, over a restart as well.
-    api.stop()
     assert running.stop() == 0
-    assert answering(lab) == {"pod-2"}
-    api.resume()
+    assert told.answering() == {"pod-2"}
+    told.apply(*slices(lab, ["pod-3"]))
     running.start()
-    assert answering(lab) == {"pod-2"}
-    api.delete(*in_default(service()))
-    eventually(lambda: answering(lab) == set(), running.said)
+    told.right()
+    assert told.answering() == {"pod-3"}
+    running.stop(signal.SIGKILL)
+    told.delete(service())
+    running.start()
+    told.right()
+    assert told.answering() & set(PODS) == set()
 
 
-def test_what_is_wrong_with_the_server_is_said(lab: Lab, api: ApiServer, running: Running) -> None:
-    api.stop()
-    eventually(lambda: "cannot be reached" in running.said() or "Connect" in running.said(), running.said)
-    api.resume()
-    eventually(lambda: "solved" in running.said(), running.said)
+def test_the_tables_follow_the_cluster(lab: Lab, tmp_path: Path) -> None:
+    with anywhere(lab, tmp_path) as told:
+        follow(told)
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Iterator[Path]:
+    """Of the double as a process of its own, by TLS and a token: as strange to the test as a real server."""
+    file = tmp_path / "admin.conf"
+    command = [sys.executable, "-m", "tests.apiserver", "--tls", str(tmp_path / "pki"), "--token", "secret"]
+    process = subprocess.Popen([*command, "--kubeconfig", str(file)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline().startswith("https://")
+    yield file
+    process.terminate()
+    process.wait(10)
+
+
+def test_the_same_by_http_alone(lab: Lab, tmp_path: Path, kubeconfig: Path) -> None:
+    with remote(lab, tmp_path, kubeconfig) as told:
+        follow(told)
+
+
+def test_what_is_wrong_with_the_server_is_said(lab: Lab, tmp_path: Path) -> None:
+    with following(lab, tmp_path) as told:
+        said = told.running.said
+        told.api.stop()
+        eventually(lambda: "cannot be reached" in said() or "Connect" in said(), said)
+        told.api.resume()
+        eventually(lambda: "solved" in said(), said)
