@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -57,9 +58,17 @@ def run(arguments: argparse.Namespace) -> int:
     from kproxy.cli.run_daemon import run_daemon  # what a daemon needs takes long to import
 
     require_root()
+    _check(arguments)
+    return run_daemon(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """UsageError for what is wrong whatever comes: it is not waited for."""
     uplink_options.nodes(arguments)
     if arguments.manifests and arguments.kubeconfig:
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
+    if not (arguments.manifests or arguments.kubeconfig or "KUBERNETES_SERVICE_HOST" in os.environ):
+        raise UsageError("This is no pod: --manifests or --kubeconfig has to say what to follow.")
     if "-" in (arguments.manifests or ()):
         raise UsageError("--manifests cannot follow standard input: name files or folders.")
     if arguments.sync_period < 1:
@@ -67,4 +76,3 @@ def run(arguments: argparse.Namespace) -> int:
     options.ranges(arguments)
     if arguments.detect_local_mode != "NodeCIDR":  # which waits for its Node
         options.dataplane_options(arguments, {})
-    return run_daemon(arguments)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kproxy.sources.cluster.credentials import Credentials
+from kproxy.sources.cluster.credentials import Credentials, CredentialsError
 from tests.apiserver import ApiServer
 from tests.apiserver.access import Denial
 from tests.apiserver.certificates import Authority
@@ -259,3 +259,22 @@ def test_a_proxy_of_another_kind_is_refused(secure: ApiServer, tmp_path: Path) -
     with Follower(secure, tmp_path, user=user, proxy_url="socks5://127.0.0.1:1", sync=False) as follower:
         follower.wait(follower.messages)
         assert "socks5://127.0.0.1:1 is not one of HTTP" in follower.messages()[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "kubeconfig: No such file or directory"),
+        ("a: [", "kubeconfig: while parsing a flow node"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_read_is_said_in_one_line(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(CredentialsError) as error:
+        Credentials(file).load()
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)

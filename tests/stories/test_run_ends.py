@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,16 +66,3 @@ def test_who_fights_for_a_table_is_answered_ever_more_seldom(running: Running) -
     repairs = len(re.findall("rewritten: ip kproxy services", running.said()))
     assert 2 <= repairs <= 6, running.said()
     eventually(lambda: running.kproxy.nft(chain) == right, running.said)
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (("--manifests", "-"), "--manifests cannot follow standard input"),
-        (("--manifests", ".", "--sync-period", "0"), "--sync-period has to be a second at least"),
-    ],
-)
-def test_what_cannot_be_followed_is_said(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
-    command = [sys.executable, "-m", "kproxy", "run", "--state-dir", str(tmp_path), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr

@@ -235,7 +235,10 @@ def test_cluster_cidrs_that_overlap_are_one(compile_: Compile) -> None:
     [
         ("--manifests x --kubeconfig y", "not from both"),
         ("--manifests x --detect-local-mode BridgeInterface", "needs --pod-bridge-interface"),
-        ("--service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", "overlap"),
+        ("--kubeconfig y --service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", "overlap"),
+        ("", "This is no pod: --manifests or --kubeconfig has to say what to follow."),
+        ("--manifests -", "--manifests cannot follow standard input"),
+        ("--manifests x --sync-period 0", "--sync-period has to be a second at least"),
         ("--manifests x --load-balancer-pool 10.100.0.0/16", "overlap"),
     ],
 )
@@ -245,6 +248,7 @@ def test_a_daemon_does_not_start_by_wrong_use(
     def run_daemon(_: object) -> int:
         raise AssertionError("it starts")
 
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("kproxy.cli.run.require_root", lambda: None)
     monkeypatch.setattr("kproxy.cli.run_daemon.run_daemon", run_daemon)
     assert main(["run", *flags.split()]) == 2

@@ -59,7 +59,7 @@ class Credentials:
             self._read(configuration)
             tls = _context(configuration) if configuration.host.startswith("https:") else False
         except (ConfigException, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-            raise CredentialsError(f"{self._name}: {error}") from None
+            raise CredentialsError(f"{self._name}: {' '.join(str(error).split())}") from None
         proxy = configuration.proxy
         if proxy and should_bypass_proxies(configuration.host, configuration.no_proxy or ""):
             proxy = None
@@ -73,6 +73,10 @@ class Credentials:
             token, authority = self._service_account / "token", self._service_account / "ca.crt"
             InClusterConfigLoader(str(token), str(authority)).load_and_set(configuration)
             return
+        try:
+            self._kubeconfig.read_bytes()  # the library does not say why it finds nothing
+        except OSError as error:
+            raise ConfigException(error.strerror) from None
         with _complaints() as complaints:
             load_kube_config(str(self._kubeconfig), client_configuration=configuration, persist_config=False)
         if complaints and not configuration.api_key:
