@@ -54,8 +54,8 @@ class KernelCounters(Collector):
         """One reading. Two at a time must not be."""
         try:
             self._readings = read_tables(self._connections)
-        except (KproxyError, OSError, Interrupted) as error:
-            logger.warning("the kernel's counters could not be read: %s", error or "the table keeps changing")
+        except (KproxyError, OSError) as error:
+            logger.warning("the kernel's counters could not be read: %s", error)
         yield from self._tables()
         yield from self._counted()
 

@@ -20,7 +20,6 @@ from kproxy.compile.elements import SETS, Delta, Desired, merged
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import Backoff
 from kproxy.daemon.intent import Change, Intent
-from kproxy.kernel.netlink import Interrupted
 from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName
 from kproxy.nft.plan import keep_nothing
@@ -105,11 +104,10 @@ class Tables:
                 reports += self._apply(family, changes, kept, now)
                 self._backoff[family].succeeded()
                 self._failures.pop(family, None)
-            except (KproxyError, OSError, Interrupted) as error:
+            except (KproxyError, OSError) as error:
                 self._unchecked.add(family)
                 self._backoff[family].failed(now)
-                said = error.full if isinstance(error, KproxyError) else str(error)
-                self._failures[family] = said or type(error).__name__
+                self._failures[family] = error.full if isinstance(error, KproxyError) else str(error)
         return Round(tuple(reports), dict(self._failures), checked)
 
     def doubtful(self) -> frozenset[Family]:
@@ -136,7 +134,7 @@ class Tables:
         for family in families:
             try:
                 found.append(self._dataplanes[family].restore())
-            except (KproxyError, OSError, Interrupted) as error:
+            except (KproxyError, OSError) as error:
                 logger.warning("%s: %s The table is checked as a whole.", family, error)
         return [report for report in found if report is not None]
 

@@ -20,7 +20,7 @@ from typing import TypeAlias
 from kproxy.model import Family
 from kproxy.nft.elements import RANGES, Value, Verdict
 from kproxy.nft.ruleset import TABLE, AffinityUpdate
-from kproxy.problems import HostError
+from kproxy.problems import HostError, KproxyError
 
 NETLINK_NETFILTER = 12
 SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
@@ -64,8 +64,11 @@ class NetlinkError(OSError):
     """The kernel refused a message; `errno` is its reason."""
 
 
-class Interrupted(Exception):
+class Interrupted(KproxyError):
     """The ruleset changed while it was being dumped; try again."""
+
+    def __init__(self, message: str = "The kernel's tables changed while they were read.") -> None:
+        super().__init__(message, "Somebody keeps changing them: try again.")
 
 
 # --- packing ---

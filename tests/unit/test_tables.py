@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from kproxy.compile.elements import Delta, Desired
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import FIRST, LONGEST, Backoff
 from kproxy.daemon.tables import Tables
+from kproxy.kernel.netlink import Interrupted
 from kproxy.kernel.report import Report
 from kproxy.model import Family, FrontendKind, NamespacedName, Origin
 from kproxy.nft.elements import frontend_key
@@ -263,21 +265,25 @@ def test_back_off() -> None:
     assert backoff.due == FIRST
 
 
-def test_what_a_host_lacks_is_said_with_what_to_do(
-    tables: Tables, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            HostError("The kernel lacks fib.", "Try: modprobe nft_fib_ipv4."),
+            "The kernel lacks fib. Try: modprobe nft_fib_ipv4.",
+        ),
+        (
+            Interrupted(),
+            "The kernel's tables changed while they were read. Somebody keeps changing them: try again.",
+        ),
+        (OSError(105, "No buffer space available"), "[Errno 105] No buffer space available"),
+    ],
+)
+def test_what_stands_in_the_way_is_said_with_what_to_do(
+    tables: Tables, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    def lack(*_: object) -> Report:
-        raise HostError("The kernel lacks fib.", "Try: modprobe nft_fib_ipv4.")
+    def fail(*_: object) -> Report:
+        raise pickle.loads(pickle.dumps(error))  # it may have come from a child process
 
-    monkeypatch.setattr(kernel, "reconcile", lack)
-    failures = tables.apply(everything()).failures
-    assert failures == {Family.IPV4: "The kernel lacks fib. Try: modprobe nft_fib_ipv4."}
-
-
-def test_who_may_have_more_in_the_table_is_not_changed_without_a_look(kernel: Kernel) -> None:
-    tables = Tables({Family.IPV4: kernel}, Now())
-    tables.apply({NAMES[0]: claim(0)})
-    tables.apply({NAMES[1]: claim(1)}, lambda name: name == NAMES[0])
-    assert kernel.calls == ["reconcile", "change"]
-    tables.apply({NAMES[0]: claim(0, ())}, lambda name: name == NAMES[0])
-    assert kernel.calls == ["reconcile", "change", "reconcile"]
+    monkeypatch.setattr(kernel, "reconcile", fail)
+    assert tables.apply(everything()).failures == {Family.IPV4: said}
