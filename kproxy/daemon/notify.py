@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -28,17 +27,9 @@ class Notifier:
         """What is wanted is programmed: those that are ordered after us may start."""
         self._send("READY=1", f"STATUS={status}")
 
-    def reloading(self) -> None:
-        """The configuration is being read again; `ready` ends it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
     def stopping(self) -> None:
         """On our way out."""
         self._send("STOPPING=1")
-
-    def status(self, text: str) -> None:
-        """One line that `systemctl status` shows."""
-        self._send(f"STATUS={text}")
 
     async def watchdog(self, alive: Callable[[], bool]) -> None:
         """Twice as often as is asked for, say that we are `alive`, as long as we are; until cancelled."""
