@@ -196,7 +196,7 @@ def test_signals(lab: Lab, tmp_path: Path) -> None:
             [*command, "--state-dir", str(told.running.kproxy.state)], capture_output=True, timeout=20
         )
         assert second.returncode != 0
-        assert len(second.stderr.splitlines()) <= 2, second.stderr
+        assert "works on this state" in second.stderr
         assert told.running.stop(signal.SIGTERM) == 0
         assert told.running.kproxy.generation() == generation
         assert told.answering() == {"pod-1"}

@@ -22,7 +22,7 @@ from tests.support import eventually
 
 pytestmark = pytest.mark.lab
 
-SHORT = 12.0
+SHORT = 10.0
 MINUTES = float(os.environ.get("KPROXY_LONG_MINUTES", "30"))
 SEED = int(os.environ.get("KPROXY_LONG_SEED", "0")) or random.randrange(1, 1_000_000)
 QUIET_PATIENCE = 120.0
