@@ -49,7 +49,7 @@ def listeners() -> int:
     If there is any, the kernel describes every element of every transaction.
     """
     found: set[str] = set()
-    for path in Path("/proc").glob("[0-9]*/net/netlink"):
+    for path in Path("/proc").glob("[0-9]*/task/[0-9]*/net/netlink"):
         with suppress(OSError):  # it has ended
             for line in path.read_text().splitlines()[1:]:
                 address, protocol, _, groups, *_ = line.split()
