@@ -3,6 +3,8 @@
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
+# Test processes at the same time: much of the suite waits for packets and timers.
+JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 
 # nft and ip live in sbin, which a plain user's PATH lacks. A virtual
 # environment that sees the distribution's packages would see ~/.local too,
@@ -28,7 +30,7 @@ demo: _root install  ## the chapter's services in a lab on this machine, with a 
 	@$(PYTHON) -m netns_lab.demo
 
 test: _root lint  ## lint, then the whole suite (not the long runs); what CI runs
-	$(PYTHON) -m pytest -m "not long"
+	$(PYTHON) -m pytest -m "not long" -n $(JOBS)
 
 test-long: _root install  ## the long runs of properties and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
