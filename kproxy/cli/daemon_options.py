@@ -15,6 +15,7 @@ from kproxy.daemon.configuration import (
     duration,
 )
 from kproxy.daemon.exposure import Exposure
+from kproxy.daemon.health import MAX_SILENCE_SECONDS
 from kproxy.daemon.socket_address import SocketAddress, parse_socket_address
 from kproxy.problems import Problem, UsageError
 from kproxy.sources.files import parse, read_documents
@@ -46,7 +47,9 @@ def exposure(arguments: argparse.Namespace) -> Exposure:
     healthz = arguments.healthz_bind_address
     if healthz is UNSAID:
         healthz = SocketAddress("127.0.0.1" if arguments.manifests else "0.0.0.0", HEALTHZ_PORT)
-    return Exposure(healthz, arguments.metrics_bind_address, arguments.endpoint_metrics)
+    return Exposure(
+        healthz, arguments.metrics_bind_address, arguments.endpoint_metrics, arguments.max_silence
+    )
 
 
 def add_daemon(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +74,13 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
         type=bind_address,
         default=f"127.0.0.1:{METRICS_PORT}",
         help='where /metrics is served, "" for nowhere (default: %(default)s)',
+    )
+    group.add_argument(
+        "--max-silence",
+        metavar="DURATION",
+        type=seconds,
+        default=MAX_SILENCE_SECONDS,
+        help="/healthz fails when the API server has not been heard for so long, 0s for never (default: 10m)",
     )
     group.add_argument(
         "--endpoint-metrics",

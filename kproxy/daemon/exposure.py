@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kproxy.daemon.health import MAX_SILENCE_SECONDS
 from kproxy.daemon.socket_address import SocketAddress
 
 
 class Exposure(NamedTuple):
-    """Addresses to listen on; None: nowhere."""
+    """Addresses to listen on (None: nowhere), and what is said there."""
 
     healthz: SocketAddress | None
     metrics: SocketAddress | None
     by_endpoint: bool = False
     """Whether connections are counted by endpoint, too."""
+    max_silence: float = MAX_SILENCE_SECONDS
+    """Seconds that a source may be silent before /healthz says so; 0: for ever."""

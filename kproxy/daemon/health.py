@@ -8,8 +8,9 @@ could not be put right, for ten seconds, since that is tried again at once.
 
 - /healthz is for load balancers that choose nodes: it also asks whether the node stays.
 - /livez is for those that would restart us: starting is alive, and so is waiting for an API server.
-- A source that is silent is a warning, and no reason: all nodes would leave their load balancers at the
-  same time, and the services that are programmed work.
+- A source that is silent is a warning at first. Who has heard nothing for ten minutes cannot say that the
+  kernel holds what it should, so /healthz then says that it is not known. It is no reason to restart, and
+  none for health check node ports: what is programmed works, and an API server goes for all nodes at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from kproxy.model import Family, NamespacedName
 PENDING_SECONDS = 60.0
 FAILING_SECONDS = 10.0
 SILENT_SECONDS = 120.0
-"""Without a word from a source; an API server sends a bookmark each minute."""
+"""Without a word from a source, until that is a warning; an API server sends a bookmark each minute."""
+MAX_SILENCE_SECONDS = 600.0
+"""Until it is a reason not to be healthy, if nothing else is said."""
 
 _NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
@@ -52,7 +55,11 @@ class _Pending(NamedTuple):
 class Health:
     """What the loop reports, and what follows. `now` is in seconds, of any clock that does not jump."""
 
-    def __init__(self, families: Iterable[Family] = tuple(Family)) -> None:
+    def __init__(
+        self, families: Iterable[Family] = tuple(Family), max_silence: float = MAX_SILENCE_SECONDS
+    ) -> None:
+        """`max_silence`: seconds; 0: sources may be silent for ever."""
+        self._max_silence = max_silence
         self._applied: dict[Family, float | None] = dict.fromkeys(families)
         self._queued: dict[Family, _Pending] = {}
         self._last_queued: dict[Family, float] = {}
@@ -97,7 +104,7 @@ class Health:
         silent = [
             f"{source}: silent for {seconds:.0f} s"
             for source, seconds in self.silence(now).items()
-            if seconds >= SILENT_SECONDS
+            if seconds >= SILENT_SECONDS and not self._is_too_long(seconds)
         ]
         failing = [
             f"{_NAMES[family]}: {pending.why}"
@@ -110,13 +117,25 @@ class Health:
         """By source, the seconds since it was heard."""
         return {source: now - when for source, when in self._heard.items()}
 
+    def unheard(self, now: float) -> list[str]:
+        """Sources that have been silent for so long that nobody knows what ought to be programmed."""
+        return [
+            f"{source}: silent for {seconds:.0f} s, so that what is programmed may be out of date"
+            for source, seconds in self.silence(now).items()
+            if self._is_too_long(seconds)
+        ]
+
+    def _is_too_long(self, seconds: float) -> bool:
+        return 0 < self._max_silence <= seconds
+
     def is_healthy(self, now: float) -> bool:
         """Whether the kernel holds what it should; what health check node ports ask."""
         return not self.reasons(now)
 
     def healthz(self, now: float, written: Clock) -> Answer:
         """For load balancers: healthy, and the node stays."""
-        return self._answer(self.reasons(now), now, written, {"nodeEligible": self.node_eligible})
+        reasons = self.reasons(now) + self.unheard(now)
+        return self._answer(reasons, now, written, {"nodeEligible": self.node_eligible})
 
     def livez(self, now: float, written: Clock) -> Answer:
         """For those that would restart us: whether we do our work."""

@@ -80,6 +80,9 @@ class Metrics:
             "/healthz": counter("kubeproxy_proxy_healthz", "Answers of /healthz", ("code",)),
             "/livez": counter("kubeproxy_proxy_livez", "Answers of /livez", ("code",)),
         }
+        self._node_changes = counter(
+            "kproxy_node_changes", "Changes of this node's addresses, zone or state: what it serves follows"
+        )
         self._repairs = counter(
             "kproxy_drift_repairs",
             "What somebody else had changed in the tables and was put right",
@@ -131,6 +134,10 @@ class Metrics:
             self._repairs.labels("rules").inc(len(report.rewritten))
             if repairing:
                 self._repairs.labels("elements").inc(report.added + report.removed)
+
+    def node_changed(self) -> None:
+        """This node's addresses, zone or state are others."""
+        self._node_changes.inc()
 
     def programmed(self, seconds: float) -> None:
         """A change of endpoints is in the kernel, so many seconds after its cause."""

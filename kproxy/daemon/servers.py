@@ -20,7 +20,7 @@ from kproxy.daemon.loop import Progress, Source
 from kproxy.daemon.metrics import Metrics
 from kproxy.daemon.notify import Notifier
 from kproxy.daemon.tables import Tables
-from kproxy.model import Family, NamespacedName
+from kproxy.model import Family, NamespacedName, Node
 from kproxy.resolve.health_checks import HealthChecks
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,14 @@ class Servers:
         heard: Callable[[], Mapping[str, float]],
     ) -> None:
         """`heard`: when each source that speaks unasked was last heard (time.monotonic)."""
-        self.health = Health()
+        self.health = Health(max_silence=exposure.max_silence)
         self.metrics = Metrics(self._silence, exposure.by_endpoint)
         self.notifier = Notifier()
         self._source = source
         self._tables = tables
         self._heard = heard
         self._ready = False
+        self._node: Node | None = None
         self._ports = HealthCheckPorts(self.health, logger.warning)
         self._checks = HealthChecks()
         handlers = (
@@ -83,7 +84,11 @@ class Servers:
     def progress(self, progress: Progress) -> None:
         """A round is done."""
         now, done = time.monotonic(), progress.round
-        self.health.node_eligible = not self._source.node().leaving
+        node = self._source.node()
+        self.health.node_eligible = not node.leaving
+        if self._node is not None and node != self._node:
+            self.metrics.node_changed()
+        self._node = node
         for family in Family:
             if family in done.failures:
                 self.health.failed(family, done.failures[family], now)

@@ -111,6 +111,7 @@ def test_node_ports_follow_the_addresses_of_the_node(lab: Lab, tmp_path: Path) -
             told.truth.node_ports = (own,)
             told.right()
         assert told.answering(address=lab.node("n1").address(4), port=30080) == {"pod-1"}
+        assert samples(lab.node("n1"))["kproxy_node_changes_total"] == 4
 
 
 def ip(lab: Lab, *arguments: str) -> None:

@@ -109,6 +109,24 @@ def test_what_is_not_programmed_for_too_long_is_unhealthy(
         assert (body(answer)["reasons"], body(answer)["warnings"]) == (reasons, warnings)
 
 
+@pytest.mark.parametrize(("limit", "now", "status"), [(600, 600, 200), (600, 601, 503), (0, 99999, 200)])
+def test_who_has_heard_nothing_for_long_does_not_say_that_all_is_well(
+    limit: float, now: float, status: int
+) -> None:
+    health = Health(max_silence=limit)
+    for family in (V4, V6):
+        health.applied(family, 0)
+    silent(health)
+    answer = health.healthz(now, written)
+    assert answer.status == status
+    assert bool(body(answer)["reasons"]) is (status == 503)
+    assert bool(body(answer)["warnings"]) is (status == 200)
+    assert health.livez(now, written).status == 200
+    assert health.is_healthy(now)  # what health check node ports ask: what is programmed works
+    health.heard("10.0.0.1:6443", now)
+    assert health.healthz(now, written).status == 200
+
+
 def test_nothing_is_healthy_before_it_is_programmed_and_yet_it_is_alive() -> None:
     health = Health()
     health.queued(V6, 0)
