@@ -124,7 +124,7 @@ def test_where_no_namespace_can_be_made_the_limit_is_named(lab: Lab, kproxy: Kpr
 
 
 def test_ipv6_that_is_turned_off_changes_nothing(lab: Lab, kproxy: Kproxy) -> None:
-    kproxy.node.run(["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"], check=True)
+    kproxy.node.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"], check=True)
     kproxy.sync(service(), *slices(lab, ["pod-1"]))
     assert http_get(kproxy.node, SERVICE_IP[4], 80).pod == "pod-1"
     for family in FAMILIES:

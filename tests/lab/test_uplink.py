@@ -234,7 +234,7 @@ def test_the_preferred_one_of_two_default_routes(nodes: Lab) -> None:
 
 def test_what_the_kernel_refuses_is_said_and_the_rest_goes_on(nodes: Lab) -> None:
     node = nodes.node("n1")
-    node.run(["sysctl", "-q", "-w", "net.ipv6.conf.eth0.disable_ipv6=1"], check=True)
+    node.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6"], check=True)
     shown = show(node, *VIP.values(), interface="eth0")
     assert [str(change) for change in shown.changes] == ["+ address 192.168.77.100 on eth0"]
     assert shown.warnings == ("fd77::100 cannot be put on eth0: Permission denied",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -15,20 +14,7 @@ import yaml
 
 from kproxy.cli import main
 from tests.unit.make import manifest, service
-
-NOBODY = 65534
-
-
-def nobody_can_run() -> bool:
-    """Whether this is root, and another user may read the interpreter and the tree (not in root's home)."""
-    try:
-        command = [sys.executable, "-c", "import kproxy.cli"]
-        return os.geteuid() == 0 and not subprocess.run(command, user=NOBODY, capture_output=True).returncode
-    except PermissionError:
-        return False
-
-
-as_nobody = pytest.mark.skipif(not nobody_can_run(), reason="needs root, and a tree that others can read")
+from tests.unit.nobody import NOBODY, as_nobody
 
 
 @pytest.mark.parametrize(

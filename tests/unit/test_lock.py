@@ -16,12 +16,14 @@ import pytest
 
 from kproxy.problems import StateError
 from kproxy.standalone import lock
+from tests.unit.nobody import as_nobody
 
 HOLD = """
 import sys
 from pathlib import Path
 from kproxy.problems import StateError
 from kproxy.standalone import lock
+from tests.unit.nobody import as_nobody
 try:
     with lock.hold(Path(sys.argv[1]), sys.argv[2]):
         print("mine", flush=True)
@@ -137,7 +139,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 AS_NOBODY = "import os; os.setuid(65534)\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="drops root")
+@as_nobody
 def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir(0o700)

@@ -1,0 +1,23 @@
+"""Tests as a user who is nobody in particular."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+NOBODY = 65534
+
+
+def nobody_can_run() -> bool:
+    """Whether this is root, and another user may read the interpreter and the tree (not in root's home)."""
+    try:
+        command = [sys.executable, "-c", "import kproxy.cli"]
+        return os.geteuid() == 0 and not subprocess.run(command, user=NOBODY, capture_output=True).returncode
+    except PermissionError:
+        return False
+
+
+as_nobody = pytest.mark.skipif(not nobody_can_run(), reason="needs root, and a tree that others can read")
