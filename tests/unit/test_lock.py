@@ -23,7 +23,6 @@ import sys
 from pathlib import Path
 from kproxy.problems import StateError
 from kproxy.standalone import lock
-from tests.unit.nobody import as_nobody
 try:
     with lock.hold(Path(sys.argv[1]), sys.argv[2]):
         print("mine", flush=True)
