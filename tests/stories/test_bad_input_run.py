@@ -171,9 +171,9 @@ def test_what_is_exhausted_and_what_hangs(story: Story) -> None:
         probe = {"exec": {"command": list(command)}, "periodSeconds": period, "failureThreshold": 1}
         return story.pod("pod-2", "other", readinessProbe=probe)
 
-    write("pods", probed("sleep", "60"), story.pod("pod-3", "more"))
-    story.complains("pod/pod-2", "Readiness probe failed: sleep 60: timed out after 1s")
-    assert "  pod-2  Readiness probe failed: sleep 60: timed out" in story.running.view(
+    write("pods", probed("sleep", "5"), story.pod("pod-3", "more"))
+    story.complains("pod/pod-2", "Readiness probe failed: sleep 5: timed out after 1s")
+    assert "  pod-2  Readiness probe failed: sleep 5: timed out" in story.running.view(
         "describe", "svc", "other"
     )
     story.serves(OTHER, "")
