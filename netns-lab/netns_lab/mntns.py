@@ -8,8 +8,10 @@ of network namespaces are not there, as in a container: they would be kept from
 going away.
 """
 
+import errno
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from netns_lab import linux, netns
@@ -24,18 +26,38 @@ def create(path: Path) -> None:
     linux.make_mount_point(path.parent, linux.MS_PRIVATE)
     path.touch(mode=0o444, exist_ok=False)
     try:
-        fd = linux.in_a_thread(_make)
-        try:
-            linux.mount(f"/proc/self/fd/{fd}", path, linux.MS_BIND)
-        finally:
-            os.close(fd)
+        _mount(path)
     except BaseException:
         remove(path)
         raise
 
 
-def _make() -> int:
-    """A descriptor of the namespace that the calling thread has from now on."""
+def _mount(path: Path) -> None:
+    """Make a namespace and mount it.
+
+    The kernel takes only one whose id is higher than that of the namespace that we are in, so that there are
+    no circles. Newer ones (6.18) give each CPU a range of ids: if ours is not the machine's first
+    namespace, as in a container, only some CPUs make higher ones, among them the one that made ours.
+    """
+    refused: OSError | None = None
+    for cpus in (None, *({cpu} for cpu in sorted(os.sched_getaffinity(0)))):
+        fd = linux.in_a_thread(partial(_make, cpus))
+        try:
+            return linux.mount(f"/proc/self/fd/{fd}", path, linux.MS_BIND)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            refused = error
+        finally:
+            os.close(fd)
+    assert refused is not None
+    raise refused
+
+
+def _make(cpus: set[int] | None) -> int:
+    """A descriptor of the namespace that the calling thread has from now on, made on one of these CPUs."""
+    if cpus is not None:
+        os.sched_setaffinity(0, cpus)
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("", Path("/"), linux.MS_SLAVE | linux.MS_REC)
     linux.unmount(netns.RUN)
