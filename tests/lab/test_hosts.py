@@ -35,8 +35,8 @@ from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 
-UNKNOWN = "chain c { type nat hook forward priority 0; }"
-"""What no kernel has."""
+UNKNOWN = "chain c { jump nowhere; }"
+"""What every nft takes, and no kernel: a chain that is not there."""
 HASHED = {"kproxy.io/consistent-hash": "client"}
 
 

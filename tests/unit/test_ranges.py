@@ -54,7 +54,7 @@ WRONG = {
     "192.0.2.9-12": "'12' does not appear to be an IPv4 or IPv6 address",
     "a-b": "'a' does not appear to be an IPv4 or IPv6 address",
     "::ffff:192.0.2.1-::ffff:192.0.2.2": "'::ffff:192.0.2.1' is not a plain IPv4 or IPv6 address",
-    "::ffff:192.0.2.0/120": "it has addresses of ::ffff:0:0/96",
+    "::ffff:192.0.2.0/120": f"it has addresses of {ip_network('::ffff:0:0/96')}",
     "127.0.0.0/30": "'127.0.0.0/30' will not do: it has addresses of 127.0.0.0/8",
     "126.0.0.1-128.0.0.1": "it has addresses of 127.0.0.0/8",
     "0.0.0.0/0": "it has addresses of 0.0.0.0/8",
