@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection
 
 from kproxy.cli import options, uplink_options
 from kproxy.compile.elements import compile_frontends
@@ -15,8 +14,7 @@ from kproxy.kernel.report import LINES, Report, lines, plural, summary
 from kproxy.kernel.uplink import Shown, Uplink
 from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError
-from kproxy.standalone.control_plane import Outcome, resolve
-from kproxy.standalone.ownership import Announced, announced
+from kproxy.standalone.control_plane import announced_by, resolve
 from kproxy.standalone.store import Store
 
 
@@ -87,15 +85,3 @@ def run(arguments: argparse.Namespace) -> int:
     if failures:
         raise failures[0]
     return 1 if outcome.problems or unreachable else 0
-
-
-def announced_by(node: str, nodes: Collection[str], outcome: Outcome) -> Announced:
-    """What this node is to have on its uplink."""
-    return announced(
-        outcome.allocations.pool_addresses(),
-        outcome.services.get,
-        lambda name: outcome.slices.get(name, ()),
-        outcome.kept,
-        nodes,
-        node,
-    )

@@ -91,4 +91,4 @@ class Cluster:
 
     def state(self) -> ClusterState:
         """All that is known, for views."""
-        return ClusterState(dict(self._source.services()), dict(self._source.all_slices()), (), self.nodes())
+        return ClusterState(self._source.services(), self._source.all_slices(), (), self.nodes())

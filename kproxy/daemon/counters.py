@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
+from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict, frontend_protocol, slot_prefix
 from kproxy.nft.layout import DISCARD, Side, spread_of
+from kproxy.nft.plan import owner_of as service_of
 
 SLOT_BYTES = 4
 
@@ -38,9 +39,7 @@ def owner_of(verdict: Value) -> ServicePortName | None:
     """Whose frontend it is, by its comment, `namespace/service:port`; None for somebody else's element."""
     if not isinstance(verdict, Verdict) or "/" not in verdict.comment:
         return None
-    service, _, port = verdict.comment.partition(":")
-    namespace, _, name = service.partition("/")
-    return ServicePortName(NamespacedName(namespace, name), port)
+    return ServicePortName(service_of(verdict.comment), verdict.comment.partition(":")[2])
 
 
 def owners_of(services: Iterable[tuple[bytes, Value]]) -> dict[tuple[Protocol, bytes], ServicePortName]:

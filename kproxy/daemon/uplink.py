@@ -18,7 +18,8 @@ from kproxy.daemon.tables import Round
 from kproxy.kernel.uplink import Shown, Uplink
 from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError
-from kproxy.standalone.ownership import Announced, announced
+from kproxy.standalone.control_plane import announced_by
+from kproxy.standalone.ownership import Announced
 from kproxy.standalone.source import Manifests
 
 logger = logging.getLogger(__name__)
@@ -94,11 +95,4 @@ class UplinkAddresses(Beside):
     def _wanted(self) -> Announced:
         settled = self._source.settled
         assert settled is not None
-        return announced(
-            settled.allocations.pool_addresses(),
-            settled.services.get,
-            lambda name: settled.slices.get(name, ()),
-            settled.kept,
-            self._nodes,
-            self._source.node().name,
-        )
+        return announced_by(self._source.node().name, self._nodes, settled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from kproxy.decode import Decoded
@@ -12,6 +12,7 @@ from kproxy.resolve.frontends import all_frontends
 from kproxy.standalone.allocate import allocate
 from kproxy.standalone.endpoints import all_slices, pod_index
 from kproxy.standalone.ledger import Allocations
+from kproxy.standalone.ownership import Announced, announced
 from kproxy.standalone.ranges import Ranges
 from kproxy.standalone.selection import disagreements
 
@@ -71,4 +72,16 @@ def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> 
         settled.problems + resolved.problems,
         settled.warnings,
         settled.kept,
+    )
+
+
+def announced_by(node: str, nodes: Collection[str], found: Settled | Outcome) -> Announced:
+    """Which addresses of the pool `node`, one of `nodes`, is to have on its uplink."""
+    return announced(
+        found.allocations.pool_addresses(),
+        found.services.get,
+        lambda name: found.slices.get(name, ()),
+        found.kept,
+        nodes,
+        node,
     )

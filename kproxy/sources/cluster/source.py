@@ -63,7 +63,7 @@ class ClusterSource:
         """A service; None: there is none."""
         return self._cache.service(name)
 
-    def services(self) -> Mapping[NamespacedName, Service]:
+    def services(self) -> dict[NamespacedName, Service]:
         """All services, as of now."""
         with self._lock:
             return dict(self._cache.services())
@@ -72,7 +72,7 @@ class ClusterSource:
         """The EndpointSlices of a service, in order of their names."""
         return self._cache.slices(name)
 
-    def all_slices(self) -> Mapping[NamespacedName, tuple[EndpointSlice, ...]]:
+    def all_slices(self) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
         """The same by service, as of now."""
         with self._lock:
             return dict(self._cache.all_slices())
