@@ -159,16 +159,17 @@ class Running:
         if hasattr(self, "process") and self.process.poll() is None:
             self.stop()
 
-    def start(self, wait: bool = True) -> None:
-        """Start it; returns when it has programmed what there is, or at once."""
+    def command(self) -> list[str]:
+        """The command line."""
         source = () if "--kubeconfig" in self.flags else ("--manifests", str(self.manifests))
         command = [sys.executable, "-m", "kproxy", "run", *source]
-        state = ["--state-dir", str(self.kproxy.state)]
+        return [*command, "--state-dir", str(self.kproxy.state), *self.kproxy.flags, *self.flags]
+
+    def start(self, wait: bool = True) -> None:
+        """Start it; returns when it has programmed what there is, or at once."""
         with self.log.open("a") as log:
             begun = self.log.stat().st_size
-            self.process = self.kproxy.node.popen(
-                [*command, *state, *self.kproxy.flags, *self.flags], stderr=log, stdout=log
-            )
+            self.process = self.kproxy.node.popen(self.command(), stderr=log, stdout=log)
 
         def runs() -> bool:
             assert self.process.poll() is None, self.said()

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -97,25 +98,43 @@ def _namespace(name: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
+class Way:
+    """To the server of a kubeconfig: from here as `client`, and from node n1 at the URL `server`."""
+
+    def __init__(self, lab: Lab, kubeconfig: Path) -> None:
+        credentials = Credentials(kubeconfig)
+        endpoint, authorization = credentials.load(), credentials.authorization() or ""
+        parts = urlsplit(endpoint.server)
+        assert parts.hostname
+        self.name = parts.hostname
+        """What its certificate is for."""
+        self.tls = endpoint.tls or None
+        self.client = Client(
+            endpoint.server, token=authorization.removeprefix("Bearer "), context=endpoint.tls or None
+        )
+        self.relay = Relay(lab.node("n1"), self.name, parts.port or (443 if self.tls else 80))
+        self.server = f"{parts.scheme}://127.0.0.1:{self.relay.port}"
+
+    def __enter__(self) -> Way:
+        self.relay.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.__exit__(kind, error, trace)
+        self.relay.__exit__(kind, error, trace)
+
+
 @contextmanager
 def remote(lab: Lab, folder: Path, kubeconfig: Path, flags: Sequence[str] = ()) -> Iterator[Remote]:
     """kproxy run on node n1, of the cluster that a kubeconfig names."""
     truth = Truth(lab.node("n1"))
-    credentials = Credentials(kubeconfig)
-    endpoint, authorization = credentials.load(), credentials.authorization() or ""
-    parts = urlsplit(endpoint.server)
-    assert parts.hostname
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    context = endpoint.tls or None
     try:
-        with (
-            Relay(lab.node("n1"), parts.hostname, port) as relay,
-            Client(endpoint.server, token=authorization.removeprefix("Bearer "), context=context) as client,
-        ):
-            server = f"{parts.scheme}://127.0.0.1:{relay.port}"
-            own = _led_through(kubeconfig, folder / "kubeconfig", server, parts.hostname)
+        with Way(lab, kubeconfig) as way:
+            own = _led_through(kubeconfig, folder / "kubeconfig", way.server, way.name)
             with Running(lab.node("n1"), folder, ["--kubeconfig", str(own), *flags]) as running:
-                told = Remote(lab, client, running, truth)
+                told = Remote(lab, way.client, running, truth)
                 try:
                     yield told
                 finally:

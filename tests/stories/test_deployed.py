@@ -1,0 +1,87 @@
+"""The DaemonSet's container as its manifest has it: it finds its API server, and may do what it has to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.probe import many
+from netns_lab.topology import POD_NETWORK
+
+from tests.apiserver import ApiServer
+from tests.apiserver.certificates import Authority
+from tests.apiserver.kubeconfig import write_in_cluster
+from tests.stories.deployed import Deployed, template, without_config_map, write_config_map
+from tests.stories.following import beside, in_default
+from tests.stories.test_telling import ask
+from tests.support import SERVICE_IP, eventually, service, slices
+
+pytestmark = pytest.mark.lab
+
+PODS = ",".join(POD_NETWORK.values())
+NET_ADMIN = 1 << 12
+
+
+@contextmanager
+def deployed(lab: Lab, folder: Path, told: bool = True) -> Iterator[tuple[ApiServer, Deployed]]:
+    """Beside an API server that takes one token, and whose certificate is of the account's authority.
+
+    Not `told`, it has no kubeconfig and looks for the API server as any pod does.
+    """
+    authority = Authority(folder / "ca")
+    with beside(lab, tls=authority, tokens=["first"]) as api:
+        api.apply(*in_default(service(), *slices(lab, ["pod-1"])))
+        account = folder / "account"
+        environment = write_in_cluster(account, authority.certificate, "first", api.host, api.port)
+        write_config_map(folder / "config", api.url, PODS)
+        running = Deployed(lab.node("n1"), folder, account, folder / "config")
+        if not told:
+            without_config_map(running, PODS, environment)
+        with running:
+            yield api, running
+
+
+def answering(lab: Lab) -> set[str]:
+    return set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 10))
+
+
+def test_a_pod_has_what_it_takes(lab: Lab, tmp_path: Path) -> None:
+    here = lab.node("n1")
+    with deployed(lab, tmp_path) as (_, running):
+        assert answering(lab) == {"pod-1"}
+        for probe in ("livenessProbe", "readinessProbe"):
+            get = running.container[probe]["httpGet"]
+            assert ask(here, f"http://{here.address(4)}:{get['port']}{get['path']}")[0] == 200
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+        )
+        assert (int(status["CapEff"], 16), int(status["CapBnd"], 16)) == (NET_ADMIN, NET_ADMIN)
+        assert status["NoNewPrivs"] == "1"
+        # What others break is put right, which takes a namespace for the expected rules.
+        running.kproxy.nft("flush table ip kproxy")
+        eventually(lambda: running.said().count(" ms\n") == 2, running.said)
+        assert answering(lab) == {"pod-1"}
+        assert "WARNING" not in running.said()
+        assert "ERROR" not in running.said()
+        # It ends in the time that its pod is given, and leaves services as they are.
+        running.process.terminate()
+        assert running.process.wait(template()["terminationGracePeriodSeconds"]) == 0
+    assert answering(lab) == {"pod-1"}
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["kubeconfig", "in-cluster"])
+def test_a_token_is_renewed(lab: Lab, tmp_path: Path, told: bool) -> None:
+    with deployed(lab, tmp_path, told) as (api, running):
+        assert answering(lab) == {"pod-1"}
+        new = tmp_path / "account" / ".token"
+        new.write_text("second")
+        new.rename(tmp_path / "account" / "token")
+        api.access.rotate("second")
+        api.stop()
+        api.resume()
+        api.apply(*in_default(*slices(lab, ["pod-2"])))
+        eventually(lambda: answering(lab) == {"pod-2"}, running.said)
