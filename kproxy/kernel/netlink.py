@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 from kproxy.model import Family
@@ -38,6 +39,7 @@ CHUNK = 60_000
 TOGETHER = 500
 """Messages without a transaction per system call: their answers must fit into the socket's buffer."""
 COUNTER = b"counter\0"
+KEY, DATA, USERDATA, KEY_END = 1, 2, 6, 10  # NFTA_SET_ELEM_*
 ELEMENT_COMMENT = 0  # type of the record in an element's user data
 
 
@@ -107,30 +109,40 @@ def _nft(kind: Message, flags: int, sequence: int, family: Family, body: bytes) 
 def _verdict_value(text: str) -> bytes:
     action, _, chain = text.partition(" ")
     code = {"goto": GOTO, "jump": JUMP}[action]
-    return nested(2, nested(2, be32(1, code), string(2, chain)))  # DATA { VERDICT { CODE, CHAIN } }
+    return nested(DATA, nested(2, be32(1, code), string(2, chain)))  # { VERDICT { CODE, CHAIN } }
 
 
-def _data(kind: int, value: bytes) -> bytes:
-    """An attribute that holds data: kind { VALUE }. Registers are whole words: nothing to pad."""
-    return struct.pack("=HHHH", len(value) + 8, kind | NESTED, len(value) + 4, 1) + value
+@lru_cache
+def _data(kind: int, width: int) -> bytes:
+    """What comes before `width` bytes of data: kind { VALUE }. Registers are whole words: nothing to pad."""
+    return struct.pack("=HHHH", width + 8, kind | NESTED, width + 4, 1)
+
+
+@lru_cache
+def _element(width: int) -> bytes:
+    """What comes before `width` bytes of an element."""
+    return struct.pack("=HH", width + 4, 1 | NESTED)
 
 
 def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Iterator[bytes]:
     """Each element as an attribute, ready to be joined. With `ranges`, a key is a first and a last one."""
     verdicts: dict[str, bytes] = {}
     for key, value in members.items():
-        half = len(key) // 2
-        body = _data(1, key[:half]) + _data(10, key[half:]) if ranges else _data(1, key)  # KEY, KEY_END
+        if ranges:
+            width = len(key) // 2
+            body = _data(KEY, width) + key[:width] + _data(KEY_END, width) + key[width:]
+        else:
+            body = _data(KEY, len(key)) + key
         if isinstance(value, Verdict):
             if value.text not in verdicts:
                 verdicts[value.text] = _verdict_value(value.text)
             body += verdicts[value.text]
             if value.comment:
                 comment = value.comment.encode() + b"\0"
-                body += attribute(6, bytes([ELEMENT_COMMENT, len(comment)]) + comment)  # USERDATA
+                body += attribute(USERDATA, bytes([ELEMENT_COMMENT, len(comment)]) + comment)
         elif value:
-            body += _data(2, value)  # DATA
-        yield struct.pack("=HH", len(body) + 4, 1 | NESTED) + body
+            body += _data(DATA, len(value)) + value
+        yield _element(len(body)) + body
 
 
 def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
@@ -220,16 +232,16 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
     key, last, value, comment = b"", b"", b"", ""
     verdict: str | None = None
     for kind, content in attributes(data):
-        if kind == 1:  # KEY { VALUE }
+        if kind == KEY:  # { VALUE }
             key = bytes(content[4:])
-        elif kind == 2:  # DATA { VALUE | VERDICT }
+        elif kind == DATA:  # { VALUE | VERDICT }
             if struct.unpack_from("=HH", content)[1] & 0x3FFF == 1:
                 value = bytes(content[4:])
             else:
                 verdict = _read_verdict(content[4:])
-        elif kind == 6:
+        elif kind == USERDATA:
             comment = _read_comment(content)
-        elif kind == 10:  # KEY_END { VALUE }
+        elif kind == KEY_END:  # { VALUE }
             last = bytes(content[4:])
     if ranges:
         key += last or key
