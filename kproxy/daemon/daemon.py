@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from kproxy.compile.skeleton import Options
-from kproxy.daemon.backoff import Backoff
+from kproxy.daemon.backoff import FIRST, Backoff
 from kproxy.daemon.exposure import Exposure
 from kproxy.daemon.loop import Beside, Loop, Periods, Progress, Source
 from kproxy.daemon.report import Reporter
@@ -129,7 +129,7 @@ class Daemon:
         try:
             while True:
                 await readable(monitor)
-                await asyncio.sleep(pace.due - events.time())
+                await self._hold_back(pace)
                 async with self.loop.idle:  # which generations are our own is known after a round
                     touched = monitor.touched(self._is_ours)
                 if touched:
@@ -139,6 +139,14 @@ class Daemon:
                     self.loop.suspect(touched)
         finally:
             monitor.close()
+
+    async def _hold_back(self, pace: Backoff) -> None:
+        """Until a repair is due, or a table is gone: then no packet finds its way meanwhile."""
+        while (left := pace.due - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(left, FIRST))
+            async with self.loop.idle:
+                if self.tables.any_gone():
+                    return
 
     def _look_again(self, progress: Progress) -> None:
         """After a round in which nobody listened."""

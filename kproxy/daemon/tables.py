@@ -50,6 +50,8 @@ class Table(Protocol):
 
     def change(self, delta: Delta, /) -> Report: ...
 
+    def is_gone(self) -> bool: ...
+
     def is_ours_alone(self) -> bool: ...
 
     def restore(self) -> Report | None: ...
@@ -114,6 +116,10 @@ class Tables:
         """Families whose table may have been changed by others since it was last compared. Not in a round."""
         return frozenset(family for family, table in self._dataplanes.items() if not table.is_ours_alone())
 
+    def any_gone(self) -> bool:
+        """Whether somebody took a table away. Not in a round."""
+        return any(table.is_gone() for table in self._dataplanes.values())
+
     def due(self) -> float | None:
         """When something that failed is to be tried again, on the clock; None: nothing failed."""
         waiting = [self._backoff[family].due for family in self._failures]
@@ -157,6 +163,7 @@ class Tables:
             except TransactionError as error:
                 logger.warning("%s The table is checked as a whole.", error)
                 self._unchecked.add(family)
+                reports += self._restore([family])
         for name in [name for name, backoff in aside.items() if backoff.due <= now or name in changes]:
             self._try_again(family, name, now)
         if family in self._unchecked:

@@ -161,6 +161,10 @@ class Dataplane:
             raise
         return [(key, value) for key, value in entries if isinstance(value, bytes)]
 
+    def is_gone(self) -> bool:
+        """Whether the table is not there, where it could be."""
+        return not self._absent and not has_table(self.netlink, self.family)
+
     def is_ours_alone(self) -> bool:
         """Whether nobody but us changed any table since this one was read: so it need not be read again.
 
@@ -272,7 +276,7 @@ class Dataplane:
         After a `reconcile` or `change` that went well. What is wanted is not worked out, which saves half
         the time without services; a `reconcile` has to follow, for all that packets did meanwhile.
         """
-        if self._absent or has_table(self.netlink, self.family):
+        if not self.is_gone():
             return None
         wanted = self._skeleton(shapes(self.applied))
         chains = tuple(chain.name for chain in wanted.chains)

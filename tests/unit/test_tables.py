@@ -51,6 +51,8 @@ class Kernel:
 
     def change(self, delta: Delta, /) -> Report:
         self.calls.append("change")
+        if self.gone:
+            raise TransactionError("The kernel refused a transaction: No such file or directory")
         self._take({place: target for place, target in delta.targets.items() if target})
         for place, target in delta.targets.items():
             if target is None:
@@ -59,6 +61,9 @@ class Kernel:
                 self.held[place] = target
         return Report(Family.IPV4, (), 0, 0, ())
 
+    def is_gone(self) -> bool:
+        return self.gone
+
     def is_ours_alone(self) -> bool:
         return not self.broken
 
@@ -66,7 +71,8 @@ class Kernel:
         self.calls.append("restore")
         if self.broken:
             raise TransactionError("The kernel refused a transaction.")
-        return Report(Family.IPV4, (), 0, 7, ()) if self.gone else None
+        was_gone, self.gone = self.gone, False
+        return Report(Family.IPV4, (), 0, 7, ()) if was_gone else None
 
     def _take(self, targets: dict[Place, Target]) -> None:
         if self.broken or self.refused & {owner_of(target.comment) for target in targets.values()}:
@@ -245,6 +251,12 @@ def test_a_table_that_is_gone_is_restored_before_all_else(tables: Tables, kernel
     done = tables.apply({}, suspect=suspect)
     assert [report.added for report in done.reports] == [7, 0]
     assert kernel.calls == ["reconcile", "restore", "reconcile"]
+    kernel.gone = True
+    kernel.calls.clear()
+    assert tables.any_gone()
+    done = tables.apply({NAMES[0]: claim(0, ())})  # before anybody noticed
+    assert [report.added for report in done.reports] == [7, 0]
+    assert kernel.calls == ["change", "restore", "reconcile"]
     kernel.broken = True
     assert tables.apply({}, suspect=suspect).failures
     kernel.broken = False
