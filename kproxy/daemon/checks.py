@@ -16,8 +16,6 @@ from kproxy.daemon.socket_address import SocketAddress
 from kproxy.resolve.health_checks import Served
 
 _HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))
-EVERYWHERE = ("0.0.0.0",)
-"""Both families, as a wildcard does here."""
 
 
 def _response(answer: Answer, *headers: tuple[str, str]) -> Response:
@@ -46,36 +44,26 @@ def health_handler(health: Health, count: Callable[[str, int], None] = lambda pa
 class HealthCheckPorts:
     """Listeners for the services that have a health check node port."""
 
-    def __init__(self, health: Health, warn: Warn, hosts: Sequence[str] = EVERYWHERE) -> None:
+    def __init__(self, health: Health, warn: Warn) -> None:
         self._health = health
         self._warn = warn
-        self._hosts = hosts
-        """Where node ports are served."""
         self._served: Served = {}
         self._servers: dict[tuple[str, int], HttpServer] = {}
 
-    def set(self, served: Served) -> None:
-        """From now on these and no others. A port that stays is not interrupted, whosever it becomes."""
+    def set(self, served: Served, hosts: Sequence[str]) -> None:
+        """From now on these ports on these addresses. What stays is not interrupted, whosever it becomes."""
         self._served = dict(served)
-        self._listen()
-
-    def move(self, hosts: Sequence[str]) -> None:
-        """Listen on these addresses instead; those that stay are not interrupted."""
-        self._hosts = hosts
-        self._listen()
-
-    def close(self) -> None:
-        """End all of them."""
-        self.set({})
-
-    def _listen(self) -> None:
-        wanted = {(host, port) for port in self._served for host in self._hosts}
+        wanted = {(host, port) for port in served for host in hosts}
         for gone in self._servers.keys() - wanted:
             self._servers.pop(gone).close()
         for host, port in sorted(wanted - self._servers.keys()):
             server = HttpServer(SocketAddress(host, port), self._handler(port), self._warn)
             self._servers[host, port] = server
             server.open()
+
+    def close(self) -> None:
+        """End all of them."""
+        self.set({}, ())
 
     def _handler(self, port: int) -> Handler:
         def handle(path: str, method: str) -> Response:

@@ -20,7 +20,7 @@ from kproxy.daemon.loop import Progress, Source
 from kproxy.daemon.metrics import Metrics
 from kproxy.daemon.notify import Notifier
 from kproxy.daemon.tables import Tables
-from kproxy.model import Family, NamespacedName, Node
+from kproxy.model import Family, NamespacedName, Node, format_address
 from kproxy.resolve.health_checks import HealthChecks
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ class Servers:
         now, done = time.monotonic(), progress.round
         node = self._source.node()
         self.health.node_eligible = not node.leaving
-        if self._node is not None and node != self._node:
+        moved = node != self._node
+        if moved and self._node is not None:
             self.metrics.node_changed()
         self._node = node
         for family in Family:
@@ -100,7 +101,9 @@ class Servers:
         for trigger in progress.triggers:
             with suppress(ValueError, OverflowError):  # an annotation: whatever somebody wrote there
                 self.metrics.programmed(time.time() - datetime.fromisoformat(trigger).timestamp())
-        self._check(progress.names)
+        if self._checks_change(progress.names, node) or moved:
+            hosts = [format_address(address) for address in node.node_port_addresses]
+            self._ports.set(self._checks.served(), hosts)
         if not self._ready and not done.failures:
             self._ready = True
             self.notifier.ready("programmed")
@@ -112,15 +115,14 @@ class Servers:
 
     # --- health check node ports ---
 
-    def _check(self, names: Iterable[NamespacedName]) -> None:
-        here, changed = self._source.node().name, False
+    def _checks_change(self, names: Iterable[NamespacedName], node: Node) -> bool:
+        changed = False
         for name in names:
             service = self._source.service(name)
             asked = service is not None and service.wants_health_check
             slices = self._source.slices(name) if asked else ()
-            changed |= self._checks.change(name, service, slices, here)
-        if changed:
-            self._ports.set(self._checks.served())
+            changed |= self._checks.change(name, service, slices, node.name)
+        return changed
 
     # --- how long sources have been silent is known when somebody asks ---
 

@@ -53,6 +53,8 @@ def test_a_load_balancer_is_told_where_endpoints_are(lab: Lab, running: Running)
         "localEndpoints": 2,
         "serviceProxyHealthy": True,
     }
+    # on the addresses that node ports are served on, and no others
+    assert ask(node, "http://127.0.0.1:32100/")[0] == 0
     running.write("web", LOCAL)
     eventually(lambda: ask(outside, url)[0] == 503, running.said)
     running.write("web", service())

@@ -293,14 +293,15 @@ def free_ports(count: int) -> list[int]:
 
 
 WEB, SHOP = NamespacedName("default", "web"), NamespacedName("default", "shop")
+HERE = ("127.0.0.1",)
 
 
 def test_health_check_node_ports_come_go_and_stay() -> None:
     async def main() -> None:
         health = Health()
-        ports = HealthCheckPorts(health, pytest.fail, ["127.0.0.1"])
+        ports = HealthCheckPorts(health, pytest.fail)
         first, second = free_ports(2)
-        ports.set({first: (WEB, 2), second: (SHOP, 0)})
+        ports.set({first: (WEB, 2), second: (SHOP, 0)}, HERE)
 
         async def check(port: int) -> tuple[int, dict[str, str], Any]:
             server = HttpServer(SocketAddress("127.0.0.1", port), echo, pytest.fail)
@@ -318,7 +319,7 @@ def test_health_check_node_ports_come_go_and_stay() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", first)
         writer.write(GET)
         assert b"200" in await reader.readuntil(b"serviceProxyHealthy")
-        ports.set({first: (SHOP, 1)})
+        ports.set({first: (SHOP, 1)}, HERE)
         writer.write(request("/"))  # on the connection that there was
         _, _, rest = (await reader.read()).partition(b"HTTP/1.1 ")
         assert b'"name":"shop"' in rest
@@ -336,14 +337,14 @@ def test_health_check_node_ports_come_go_and_stay() -> None:
 
 def test_health_check_node_ports_move_with_the_nodes_addresses() -> None:
     async def main() -> None:
-        ports = HealthCheckPorts(Health(), pytest.fail, ["127.0.0.1"])
+        ports = HealthCheckPorts(Health(), pytest.fail)
         (port,) = free_ports(1)
-        ports.set({port: (WEB, 1)})
+        ports.set({port: (WEB, 1)}, HERE)
         kept = await asyncio.open_connection("127.0.0.1", port)
-        ports.move(["127.0.0.1", "127.0.0.2"])
+        ports.set({port: (WEB, 1)}, [*HERE, "127.0.0.2"])
         kept[1].write(request("/"))
         assert b"web" in await kept[0].read()
-        ports.move(["127.0.0.2"])
+        ports.set({port: (WEB, 1)}, ["127.0.0.2"])
         await asyncio.sleep(0.01)
         _, writer = await asyncio.open_connection("127.0.0.2", port)
         writer.close()
