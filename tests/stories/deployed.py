@@ -22,20 +22,21 @@ MANIFESTS = Path(__file__).parents[2] / "deploy" / "daemonset.yaml"
 SERVICE_ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its token; /var/run is a link."""
 
-# PLACE FOLDER... -- COMMAND...: places that this machine need not have are made in file systems of the
-# namespace's own, and everything but the last place cannot be written.
+# (PLACE FOLDER ro|rw)... -- COMMAND...: places that this machine need not have are made in file systems of
+# the namespace's own; what is not rw cannot be written, nor can all the rest.
 _ENTER = """
 set -e
 mount -t tmpfs tmpfs /mnt
 number=0
 places=
+writable=" "
 while [ "$1" != -- ]; do
     number=$((number + 1))
     mkdir "/mnt/$number"
     mount --bind "$2" "/mnt/$number"
     places="$places $1"
-    last=$1
-    shift 2
+    [ "$3" = ro ] || writable="$writable$1 "
+    shift 3
 done
 shift
 mount -t tmpfs tmpfs /run
@@ -48,7 +49,8 @@ for place in $places; do
 done
 umount -R /mnt
 for at in $(cut -d " " -f 5 /proc/self/mountinfo); do
-    [ "$at" = "$last" ] || mount -o remount,bind,ro "$at" 2>/dev/null || [ "$at" != / ]
+    case $writable in *" $at "*) continue ;; esac
+    mount -o remount,bind,ro "$at" 2>/dev/null || [ "$at" != / ]
 done
 exec "$@"
 """
@@ -75,9 +77,10 @@ class Deployed(Running):
         (self.container,) = template()["containers"]
         self.environment: dict[str, str] = {}
         """Of the container, beside what the manifest says."""
-        self._given = {"configMap": config_map, "hostPath": self.kproxy.state}
+        self._given = {"configMap": config_map, "hostPath": self.kproxy.state, "emptyDir": folder / "empty"}
         self._account = account
         self.kproxy.state.mkdir()
+        (folder / "empty").mkdir()
 
     def command(self) -> list[str]:
         sources = {
@@ -86,12 +89,13 @@ class Deployed(Running):
             for kind, folder in self._given.items()
             if kind in volume
         }
-        mounts = sorted(self.container["volumeMounts"], key=lambda mount: not mount.get("readOnly", False))
-        assert [bool(mount.get("readOnly")) for mount in mounts] == [True, False]
-        places = {SERVICE_ACCOUNT: self._account, **{at["mountPath"]: sources[at["name"]] for at in mounts}}
+        places = [(SERVICE_ACCOUNT, self._account, "ro")] + [
+            (at["mountPath"], sources[at["name"]], "ro" if at.get("readOnly") else "rw")
+            for at in self.container["volumeMounts"]
+        ]
         return [
             *("unshare", "--mount", "--propagation=private", "sh", "-c", _ENTER, "sh"),
-            *(str(part) for place in places.items() for part in place),
+            *(str(part) for place in places for part in place),
             *("--", "env", *(f"{name}={value}" for name, value in self._variables().items())),
             *self._restricted(),
             *(sys.executable, "-m", "kproxy"),

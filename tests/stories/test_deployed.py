@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +28,9 @@ NET_ADMIN = 1 << 12
 
 
 @contextmanager
-def deployed(lab: Lab, folder: Path, told: bool = True) -> Iterator[tuple[ApiServer, Deployed]]:
+def deployed(
+    lab: Lab, folder: Path, told: bool = True, start: bool = True
+) -> Iterator[tuple[ApiServer, Deployed]]:
     """Beside an API server that takes one token, and whose certificate is of the account's authority.
 
     Not `told`, it has no kubeconfig and looks for the API server as any pod does.
@@ -40,8 +44,12 @@ def deployed(lab: Lab, folder: Path, told: bool = True) -> Iterator[tuple[ApiSer
         running = Deployed(lab.node("n1"), folder, account, folder / "config")
         if not told:
             without_config_map(running, PODS, environment)
-        with running:
+        if start:
+            running.start()
+        try:
             yield api, running
+        finally:
+            running.__exit__()
 
 
 def answering(lab: Lab) -> set[str]:
@@ -71,6 +79,20 @@ def test_a_pod_has_what_it_takes(lab: Lab, tmp_path: Path) -> None:
         running.process.terminate()
         assert running.process.wait(template()["terminationGracePeriodSeconds"]) == 0
     assert answering(lab) == {"pod-1"}
+
+
+def test_a_kubeconfig_may_have_its_certificates_in_it(lab: Lab, tmp_path: Path) -> None:
+    """They are written to files, for which there is a place."""
+    with deployed(lab, tmp_path, start=False) as (_, running):
+        kubeconfig = tmp_path / "config" / "kubeconfig.conf"
+        content = json.loads(kubeconfig.read_text())
+        cluster = content["clusters"][0]["cluster"]
+        del cluster["certificate-authority"]
+        authority = (tmp_path / "account" / "ca.crt").read_bytes()
+        cluster["certificate-authority-data"] = base64.b64encode(authority).decode()
+        kubeconfig.write_text(json.dumps(content))
+        running.start()
+        assert answering(lab) == {"pod-1"}
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["kubeconfig", "in-cluster"])

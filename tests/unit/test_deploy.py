@@ -82,6 +82,11 @@ def test_a_unit_says_when_it_is_ready_and_that_it_lives(unit: Path) -> None:
     assert int(service["WatchdogSec"]) >= 10
 
 
+def test_what_an_api_server_may_stand_on_does_not_wait_for_us(unit: Path) -> None:
+    """A kubelet starts the API server where it is a static pod; without it we do not get ready."""
+    assert "Before" not in Unit(unit)["Unit"]
+
+
 def test_a_unit_may_do_little(unit: Path) -> None:
     service = Unit(unit)["Service"]
     capabilities = set(service["CapabilityBoundingSet"].split())
@@ -178,12 +183,12 @@ def test_a_container_may_do_little() -> None:
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
     writable = [mount["mountPath"] for mount in container()["volumeMounts"] if not mount.get("readOnly")]
-    assert writable == ["/var/lib/kproxy"]
+    assert writable == ["/var/lib/kproxy", "/tmp"]
 
 
 def test_the_image_has_the_distributions_libnftables_and_our_pins() -> None:
     text = (DEPLOY / "Containerfile").read_text()
     assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["debian:13-slim", "base", "base"]
     assert "python3-nftables" in text
-    assert "--constraint /src/requirements.txt" in text
+    assert "PIP_CONSTRAINT=/src/requirements.txt" in text  # --constraint would leave setuptools out
     assert f"kproxy:{kproxy.__version__}" in text

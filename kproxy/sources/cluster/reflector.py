@@ -8,7 +8,10 @@ everything is listed again; what vanished meanwhile is what the list does not ha
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import socket
+import ssl
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from http.client import responses
@@ -104,7 +107,7 @@ class Reflector:
                 self._fail(str(refused))
                 wanted = refused.after
             except (aiohttp.ClientError, OSError, GarbageError, KproxyError) as error:
-                self._fail(str(error) or type(error).__name__)
+                self._fail(_sentence(error))
             await self._pause(wanted)
 
     # Requests
@@ -213,3 +216,16 @@ class Reflector:
         """Wait before the next attempt; nodes that failed together do not come back together."""
         delay, self._delay = self._delay, min(self._delay * 2 or self._pacing.first, self._pacing.longest)
         await asyncio.sleep(max(delay * (1 + random.random()), wanted))
+
+
+def _sentence(error: Exception) -> str:
+    """What failed, without the objects that aiohttp names: the same failure says the same."""
+    cause: Exception
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+    else:
+        return str(error) or type(error).__name__
+    number = 0 if isinstance(cause, ssl.SSLError | socket.gaierror) else getattr(cause, "errno", 0)
+    return f"{error.host}:{error.port}: {os.strerror(number) if number else cause}"
