@@ -122,7 +122,8 @@ def _decode(path: str, content: Any) -> Configuration:
     loaded = msgspec.json.decode(content) if isinstance(content, msgspec.Raw) else content
     if not isinstance(loaded, dict) or loaded.get("kind") != "ConfigMap":
         return decode_configuration(loaded)
-    held = (loaded.get("data") or {}).get(CONFIG_KEY)
+    data = loaded.get("data")
+    held = data.get(CONFIG_KEY) if isinstance(data, dict) else None
     if not isinstance(held, str):
         raise UsageError(f"{path}: the ConfigMap has no data of the key {CONFIG_KEY}.")
     document = next(parse(f"{path}: {CONFIG_KEY}", held.encode()), None)

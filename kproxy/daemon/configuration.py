@@ -66,9 +66,12 @@ def decode_configuration(content: object) -> Configuration:
     fields = {path: value for path, value in _fields(content) if path not in ("apiVersion", "kind")}
     section = _section(fields, found)
     takers = {**_TAKERS, **{f"{section}.{name}": taker for name, taker in _OF_MODE.items()}}
+    sections = {taken.partition(".")[0] for taken in takers if "." in taken}
     for path, value in fields.items():
         if path in takers:
             _take(path, value, takers[path], found)
+        elif path in sections:
+            found.problems.append(f"{path}: Expected `object`, got `{type(value).__name__}`")
         elif value not in _UNSET and path != "mode":
             found.warnings.append(f"{path}: has no effect{_why(path)}")
     if section == "iptables" and not fields.get("nodePortAddresses"):
@@ -81,7 +84,7 @@ def decode_configuration(content: object) -> Configuration:
 
 def _fields(content: Mapping[Any, object], before: str = "") -> Iterator[tuple[str, object]]:
     for name, value in content.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and f"{before}{name}" not in _NO_SECTIONS:
             yield from _fields(value, f"{before}{name}.")
         elif value is not None:
             yield f"{before}{name}", value
@@ -119,6 +122,8 @@ def _take(path: str, value: object, taker: tuple[Any, Any], found: Configuration
 
 
 def _node_name(text: str) -> dict[str, Any]:
+    if not text.strip():
+        raise _Wrong("a name is expected")
     return {"node_name": text.strip().lower()}
 
 
@@ -184,4 +189,9 @@ _OF_MODE: dict[str, tuple[Any, Any]] = {
     "masqueradeAll": (bool, lambda value: {"masquerade_all": value}),
     "syncPeriod": (str, lambda text: {"sync_period": duration(text)} if duration(text) else {}),
     "minSyncPeriod": (str, lambda text: {"min_sync_period": duration(text)} if duration(text) else {}),
+}
+_NO_SECTIONS = {
+    "mode",
+    *_TAKERS,
+    *(f"{mode}.{name}" for mode in ("iptables", "nftables") for name in _OF_MODE),
 }

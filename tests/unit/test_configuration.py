@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,71 @@ def test_what_is_set_and_has_no_effect_is_named(fields: dict[str, Any], warning:
     assert said.startswith(warning)
 
 
+# All that kube-proxy 1.36 knows, each set to something.
+EVERY_FIELD = """
+bindAddress: 192.0.2.7
+bindAddressHardFail: true
+clientConnection: {acceptContentTypes: a, burst: 1, contentType: c, kubeconfig: /kubeconfig, qps: 0.5}
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 15m0s
+conntrack: {maxPerCore: 32768, min: 131072, tcpBeLiberal: true, tcpCloseWaitTimeout: 1h0m0s,
+  tcpEstablishedTimeout: 24h0m0s, udpStreamTimeout: 1s, udpTimeout: 1s}
+detectLocal: {bridgeInterface: cni0, interfaceNamePrefix: veth}
+detectLocalMode: BridgeInterface
+enableProfiling: true
+featureGates: {NFTablesProxyMode: true}
+healthzBindAddress: 0.0.0.0:10256
+hostnameOverride: n1
+iptables: {localhostNodePorts: true, masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: 1s,
+  syncPeriod: 30s}
+ipvs: {excludeCIDRs: [10.0.0.0/8], minSyncPeriod: 1s, scheduler: rr, strictARP: true, syncPeriod: 30s,
+  tcpFinTimeout: 1s, tcpTimeout: 1s, udpTimeout: 1s}
+logging:
+  flushFrequency: 5s
+  format: json
+  options:
+    json: {infoBufferSize: 1Mi, splitStream: true}
+    text: {infoBufferSize: 1Mi, splitStream: true}
+  verbosity: 2
+  vmodule: [{filePattern: proxier, verbosity: 5}]
+metricsBindAddress: 127.0.0.1:10249
+nftables: {masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: 1s, syncPeriod: 30s}
+nodePortAddresses: [primary]
+oomScoreAdj: -999
+portRange: 0-0
+showHiddenMetricsForVersion: "1.35"
+windowsRunAsService: true
+winkernel: {enableDSR: true, forwardHealthCheckVip: true, networkName: a,
+  rootHnsEndpointName: b, sourceVip: c}
+"""
+
+
+def leaves(content: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*before, name))
+        else:
+            yield (*before, name), value
+
+
+def test_every_field_has_an_effect_or_is_named() -> None:
+    effects = {}
+    for path, value in leaves(yaml.safe_load(EVERY_FIELD)):
+        nested: Any = value
+        for name in reversed(path[1:]):
+            nested = {name: nested}
+        found = decode_configuration(given(**{path[0]: nested}))
+        assert found.problems == []
+        (effects[".".join(path)],) = [*found.defaults, *(w.partition(":")[0] for w in found.warnings)]
+    with_effect = {path for path, named in effects.items() if path != named}
+    assert with_effect == {
+        *("bindAddress", "clientConnection.kubeconfig", "clusterCIDR", "detectLocalMode", "hostnameOverride"),
+        *("detectLocal.bridgeInterface", "detectLocal.interfaceNamePrefix", "nodePortAddresses"),
+        *("healthzBindAddress", "metricsBindAddress"),
+        *("nftables.masqueradeAll", "nftables.minSyncPeriod", "nftables.syncPeriod"),
+    }
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
@@ -176,7 +242,14 @@ def test_what_is_set_and_has_no_effect_is_named(fields: dict[str, Any], warning:
         ({"nftables": {"masqueradeAll": "yes"}}, "nftables.masqueradeAll: Expected `bool`, got `str`"),
         ({"nftables": {"syncPeriod": "30"}}, "nftables.syncPeriod: '30' is not a duration"),
         ({"healthzBindAddress": "localhost:1"}, "healthzBindAddress: 'localhost' does not appear"),
+        ({"hostnameOverride": "  "}, "hostnameOverride: a name is expected"),
+        ({"clientConnection": "/kubeconfig"}, "clientConnection: Expected `object`, got `str`"),
+        ({"detectLocal": []}, "detectLocal: Expected `object`, got `list`"),
+        ({"nftables": [{"masqueradeAll": True}]}, "nftables: Expected `object`, got `list`"),
+        ({"nodePortAddresses": {"a": "b"}}, "nodePortAddresses: Expected `array`, got `object`"),
+        ({"clusterCIDR": {"ipv4": "10.0.0.0/8"}}, "clusterCIDR: Expected `str`, got `object`"),
         ({"mode": "userspace"}, "mode: 'userspace' is not one of"),
+        ({"nftables": {"syncPeriod": {"seconds": 5}}}, "nftables.syncPeriod: Expected `str`, got `object`"),
         ({"kind": "KubeletConfiguration"}, "kind: is not a KubeProxyConfiguration"),
     ],
 )
@@ -272,6 +345,7 @@ def test_kubeadms_config_map_is_taken_as_it_is(tmp_path: Path, form: str) -> Non
         ("", "has 0 documents"),
         ("a: 1\n---\nb: 2", "has 2 documents"),
         ("a: [", "not YAML"),
+        ("kind: ConfigMap\ndata: [x]", "no data of the key config.conf"),
         ("kind: ConfigMap\ndata: {other: x}", "no data of the key config.conf"),
         ("kind: ConfigMap\ndata: {config.conf: '['}", "config.conf: config.conf: line 2: not YAML"),
         ("kind: ConfigMap\ndata: {config.conf: ''}", "is not a KubeProxyConfiguration"),
