@@ -203,6 +203,18 @@ def test_without_bookmarks_a_silent_watch_is_opened_again_and_loses_nothing(
         assert lists(api) == 1
 
 
+def test_a_silent_watch_is_no_problem(api: ApiServer, tmp_path: Path) -> None:
+    api.bookmarks = False
+    with Follower(api, tmp_path, QUICK._replace(silence=0.5)) as follower:
+        watching(api)
+        api.faults.add(Delay(0.2), verb="list", times=None)  # the server is asked how far it is
+        said: set[str] = set()
+        while len(api.requests(verb="watch", resource=SERVICES)) < 3:
+            said.update(follower.messages())
+            time.sleep(0.01)
+        assert not said
+
+
 def test_a_bookmark_moves_the_version_to_resume_from(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:

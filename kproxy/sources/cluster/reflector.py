@@ -13,6 +13,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
 from http.client import responses
 from typing import NamedTuple
@@ -43,7 +44,7 @@ class Pacing(NamedTuple):
     watch: tuple[int, int] = (300, 600)
     """How long a watch lasts: at random in between, so that not all nodes come back at once."""
     silence: float = 90.0
-    """A connection that sends nothing for so long is given up; there is a bookmark about every minute."""
+    """A connection that sends nothing for so long is given up; mostly a bookmark comes every minute."""
     first: float = 0.8
     longest: float = 30.0
     """Between attempts: at once after one that went well, then `first`, and twice as long each time."""
@@ -150,7 +151,7 @@ class Reflector:
         self.problem = None
 
     async def _watch(self) -> bool:
-        """Returns when the watch ended as it should; whether it was of any use."""
+        """Returns when the watch ended as it should, or said nothing any more; whether it was of any use."""
         loop, pacing = asyncio.get_running_loop(), self._pacing
         seconds = random.randint(*pacing.watch)
         query = {
@@ -160,20 +161,22 @@ class Reflector:
             "resourceVersion": self._version,
             "timeoutSeconds": str(seconds),
         }
-        self._doubted = True
+        self._doubted, ended = True, False
         begun = loop.time()
         try:
             async with self._connection.get(self._resource.path, query, pacing.silence) as response:
                 await self._answered(response)
                 lines = Lines()
-                async for data in response.content.iter_any():
-                    self.contact = loop.time()
-                    self._take(list(lines.feed(data)))
+                with suppress(TimeoutError):  # where nothing changes, a server may have nothing to say
+                    async for data in response.content.iter_any():
+                        self.contact = loop.time()
+                        self._take(list(lines.feed(data)))
+                    ended = True
         finally:
             lasted = loop.time() - begun
             if lasted >= pacing.healthy and self.contact > begun:
                 self._delay = 0.0
-        self._doubted = lasted < seconds - 5
+        self._doubted = not ended or lasted < seconds - 5
         return lasted >= pacing.healthy
 
     def _take(self, lines: Iterable[bytes]) -> None:
