@@ -35,9 +35,10 @@ test: _root lint  ## lint, then the whole suite (not the long runs); what CI run
 test-long: _root install  ## the long runs of properties and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
 
-test-cluster: _root install  ## the stories about clusters, with the API server of KUBECONFIG (docs/cluster.md)
+test-cluster: _root install  ## what is known of API servers, and the stories about clusters, with that of KUBECONFIG (docs/cluster.md)
 	@[ -r "$(KUBECONFIG)" ] || { echo "make test-cluster: KUBECONFIG names no file: make test-cluster KUBECONFIG=FILE" >&2; exit 1; }
-	KPROXY_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py
+	KPROXY_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py \
+		tests/apiserver/test_lists.py tests/apiserver/test_watches.py tests/apiserver/test_writes.py
 
 lint: install  ## ruff, its formatter, mypy --strict
 	$(PYTHON) -m ruff check

@@ -16,9 +16,11 @@
   control       the same by HTTP, for a server that is a process of its own (`python -m tests.apiserver`)
   certificates, kubeconfig    files that a client is given
   proxy         an HTTP proxy on the way, for a kubeconfig's proxy-url
+  own           a namespace of a test's own, in this server or a real one
   client        a plain client, for tests of this package and for stories that write through HTTP
 
-The semantics are those of kube-apiserver with its watch cache, as "Kubernetes API Concepts" documents them.
+The semantics are those of kube-apiserver with its watch cache. What both do alike is written down in
+test_lists.py, test_watches.py and test_writes.py: these run against a real server, too (`make test-cluster`).
 A real server differs in this, and no test may rest on it:
 
 - Objects are not validated and get no defaults: no ClusterIP is allocated, no targetPort filled in. Only
@@ -27,13 +29,16 @@ A real server differs in this, and no test may rest on it:
 - JSON only: no protobuf, no CBOR, no tables, no metadata-only objects. HTTP/1.1 only: a real server offers
   HTTP/2 to TLS clients that ask for it.
 - PATCH is a JSON merge patch (RFC 7386): no strategic merge, no JSON patch, no server-side apply, no dry run.
-- No deletecollection, and of the subresources only status.
+- No deletecollection, no watch-list, and of the subresources only status.
 - A client certificate of a foreign authority fails the handshake; a real server answers 401.
-- Bookmarks come every minute by default and two seconds before a timeout, as there, but at exact times. Any
-  field can be selected by; a real server has a few for each kind.
+- Bookmarks come every minute by default and two seconds before a timeout, as there, but at exact times. They
+  always know the newest revision. A real server's know it where etcd tells of its progress every few seconds
+  (as kubeadm sets it up); where it does not, there is none before something of the kind has changed.
 - A list that may not be older than a revision of the future is 504 at once, not after three seconds. Get does
   not look at resourceVersion.
 - Revisions count by one for each write; a real etcd also counts leases, events and other resources.
+- History is a window of so many changes. A real server's watch cache remembers for a minute or more, and
+  forgets when it starts again; compacting etcd is nothing to it while it runs.
 - No priority and fairness: 429 comes only on demand.
 """
 

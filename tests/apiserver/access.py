@@ -1,4 +1,8 @@
-"""Who is asking, and whether they may: bearer tokens, client certificates, rules that forbid."""
+"""Who is asking, and whether they may: bearer tokens, client certificates, rules that forbid.
+
+A token that is not taken is 401. Who shows none is anonymous, and where somebody is required that one is
+403, as with a real server.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,9 @@ from typing import NamedTuple
 
 from tests.apiserver.http import Request
 from tests.apiserver.resources import Target
-from tests.apiserver.status import ApiError, unauthorized
+from tests.apiserver.status import forbidden, unauthorized
 
 ANONYMOUS = "system:anonymous"
-PUBLIC = {"/healthz", "/livez", "/readyz", "/version"}
 
 
 class Denial(NamedTuple):
@@ -33,7 +36,7 @@ class Access:
         self.tokens: dict[str, str] = dict.fromkeys(tokens, user)
 
     def user(self, request: Request) -> str:
-        """401 for a token that is not taken, and for nobody where somebody is required."""
+        """401 for a token that is not taken."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if request.common_name:
             return request.common_name
@@ -41,21 +44,12 @@ class Access:
             if token not in self.tokens:
                 raise unauthorized()
             return self.tokens[token]
-        if self.required and request.path not in PUBLIC:
-            raise unauthorized()
         return ANONYMOUS
 
     def check(self, user: str, verb: str, target: Target) -> None:
         """403 if it is denied."""
         resource = target.resource
-        if not any(
+        if (self.required and user == ANONYMOUS) or any(
             denial.verb in ("", verb) and denial.resource in ("", resource.plural) for denial in self.denied
         ):
-            return
-        scope = f'in the namespace "{target.namespace}"' if target.namespace else "at the cluster scope"
-        name = f' "{target.name}"' if target.name else ""
-        message = (
-            f'{resource.plural}{name} is forbidden: User "{user}" cannot {verb} resource '
-            f'"{resource.plural}" in API group "{resource.group}" {scope}'
-        )
-        raise ApiError(403, "Forbidden", message, details={"kind": resource.plural, "group": resource.group})
+            raise forbidden(user, verb, resource, target.namespace, target.name)

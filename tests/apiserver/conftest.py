@@ -1,23 +1,64 @@
-"""A server and a client of it for each test that asks for them."""
+"""A server and a client of it for each test that asks for them: the double, or whichever there is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from kproxy.sources.cluster.credentials import Credentials
 from tests.apiserver import ApiServer
 from tests.apiserver.client import Client
+from tests.apiserver.own import Connect, Own
+
+REAL = "KPROXY_TEST_KUBECONFIG"
+"""The environment's name for the kubeconfig of a real API server (docs/cluster.md)."""
 
 
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
-    """Without TLS, open to everyone."""
+    """The double, without TLS, open to everyone."""
     with ApiServer() as server:
         yield server
 
 
 @pytest.fixture
 def client(api: ApiServer) -> Iterator[Client]:
+    """Of the double."""
     with Client(api.url) as client:
         yield client
+
+
+@pytest.fixture
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Makes clients of the real API server, if one is named, and else of the double."""
+    if kubeconfig := os.environ.get(REAL):
+        credentials = Credentials(Path(kubeconfig))
+        endpoint = credentials.load()
+        token = (credentials.authorization() or "").removeprefix("Bearer ")
+        return lambda: Client(endpoint.server, token=token, context=endpoint.tls or None, timeout=10)
+    api: ApiServer = request.getfixturevalue("api")
+    return lambda: Client(api.url)
+
+
+@pytest.fixture
+def own(connect: Connect) -> Iterator[Own]:
+    """A namespace there."""
+    with Own(connect) as own:
+        yield own
+
+
+@pytest.fixture
+def forget(request: pytest.FixtureRequest, own: Own) -> Callable[[], None]:
+    """Has the server start again, knowing no history."""
+    if os.environ.get(REAL):
+        pytest.skip("needs the API server's process")
+    api: ApiServer = request.getfixturevalue("api")
+
+    def restart() -> None:
+        own.client.connection.close()
+        api.restart()
+
+    return restart

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from tests.apiserver.reads import Match, Query, opened, revision_of
-from tests.apiserver.resources import EMPTY, Manifest, Resource
+from tests.apiserver.resources import EMPTY, Resource
 from tests.apiserver.status import ApiError, invalid
 from tests.apiserver.store import Event
 
@@ -21,7 +21,6 @@ class Settings(Protocol):
 
     bookmark_every: float
     bookmarks: bool
-    watch_list: bool
     expired_as_status: bool
 
 
@@ -49,14 +48,10 @@ def shown(resource: Resource, event: Event, matches: Match | None) -> tuple[str,
     return None
 
 
-def bookmark_line(resource: Resource, revision: int, initial_events_end: bool = False) -> bytes:
+def bookmark_line(resource: Resource, revision: int) -> bytes:
     """A bookmark: an object of the kind in which nothing is set but the resourceVersion."""
-    metadata: Manifest = {"resourceVersion": str(revision), "creationTimestamp": None}
-    if initial_events_end:
-        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return event_line(
-        resource, "BOOKMARK", msgspec.json.encode({"metadata": metadata, **EMPTY.get(resource.kind, {})})
-    )
+    content = {"metadata": {"resourceVersion": str(revision)}, **EMPTY.get(resource.kind, {})}
+    return event_line(resource, "BOOKMARK", msgspec.json.encode(content))
 
 
 class Start(NamedTuple):
@@ -64,30 +59,18 @@ class Start(NamedTuple):
 
     since: int | None
     """None: with all objects that there are."""
-    bookmark_after: bool
-    """The end of the initial objects is marked (watch-list)."""
     newer_than: int
     """Events up to this revision are not sent, which matters if it is in the future."""
 
 
-def start_of(query: Query, settings: Settings, now: int) -> Start:
+def start_of(query: Query, now: int) -> Start:
     """As the newest revision is `now`; 422 for parameters that do not go together."""
-    revision, match = revision_of(query), query.get("resourceVersionMatch", "")
-    initial = {"true": True, "1": True, "false": False, "0": False}.get(query.get("sendInitialEvents", ""))
-    if initial is None and match:
-        raise invalid("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
-    if initial is not None:
-        if not settings.watch_list:
-            raise invalid(
-                "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
-            )
-        if match != "NotOlderThan":
-            raise invalid("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
-    if initial or (initial is None and not revision):
-        return Start(None, bool(initial), 0)
-    revision = revision or now
+    for option in ("resourceVersionMatch", "sendInitialEvents"):
+        if query.get(option):
+            raise invalid(f"{option} is forbidden for watch unless the WatchList feature gate is enabled")
+    revision = revision_of(query)
     # Nobody has written what is in the future: such a watch is silent until the counter is there.
-    return Start(min(revision, now), False, revision)
+    return Start(min(revision, now), revision) if revision else Start(None, 0)
 
 
 def wants_bookmarks(query: Query) -> bool:

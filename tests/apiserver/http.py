@@ -111,7 +111,7 @@ class Connection:
         fields = [("content-type", content_type), *headers]
         if self._gzip and len(body) >= GZIP_FROM:
             body = gzip.compress(body, 1)
-            fields.append(("content-encoding", "gzip"))
+            fields += [("content-encoding", "gzip"), ("vary", "Accept-Encoding")]
         if len(body) < CHUNKED_FROM:
             fields.append(("content-length", str(len(body))))
         await self._head(status, fields)

@@ -1,4 +1,4 @@
-"""Objects for the tests of the server itself; what is in them does not matter to it."""
+"""Objects for the tests of the server itself: the least that a real one takes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,21 @@ def service(
         "kind": "Service",
         "metadata": metadata,
         "spec": {"ports": [{"port": port}]},
+    }
+
+
+def endpoint_slice(
+    name: str = "web-1", namespace: str = "default", labels: dict[str, str] | None = None
+) -> Manifest:
+    """An EndpointSlice of service web."""
+    labels = {"kubernetes.io/service-name": "web", **(labels or {})}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.1.0.1"]}],
+        "ports": [{"port": 8080}],
     }
 
 

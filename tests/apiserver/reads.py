@@ -2,7 +2,7 @@
 
 resourceVersion of a list: unset is the newest state, "0" any (here: the newest), N is not older than N, or
 exactly N with resourceVersionMatch=Exact or a limit. With "0" a limit is not heeded: the answer comes from
-the watch cache. A continue token holds the revision of its first page and the key to go on from.
+the watch cache. A continue token holds the revision of its first page and the key to go on after.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tests.apiserver.resources import Resource, Target
+from tests.apiserver.resources import FIELDS, Resource, Target
 from tests.apiserver.selectors import field_selector, label_selector
 from tests.apiserver.status import ApiError, bad_request, expired, invalid, not_found, too_large
 from tests.apiserver.store import Store, Stored
@@ -37,8 +37,9 @@ def matcher(target: Target, query: Query) -> Match | None:
     """Which objects a list or watch is about; None if all are."""
     labels = label_selector(query.get("labelSelector", ""))
     fields = field_selector(query.get("fieldSelector", ""))
-    if target.name:
-        fields.append(field_selector(f"metadata.name={target.name}")[0])
+    for field in fields:
+        if field.name not in {"metadata.name", "metadata.namespace", *FIELDS.get(target.resource.kind, ())}:
+            raise bad_request(f"field label not supported: {field.name}")
     prefix = f"{target.namespace}/" if target.namespace else ""
     if not (labels or fields or prefix):
         return None
@@ -66,7 +67,7 @@ def revision_of(query: Query) -> int | None:
     """The resourceVersion of a query, None if unset."""
     text = query.get("resourceVersion", "")
     if text and not text.isdecimal():
-        raise invalid(f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: invalid syntax')
+        raise bad_request(f'invalid resource version: resourceVersion: Invalid value: "{text}"')
     return int(text) if text else None
 
 
@@ -82,9 +83,9 @@ class Page(NamedTuple):
 def page_of(store: Store, query: Query) -> Page:
     """400 or 422 for parameters that do not go together, 504 for a revision not yet reached."""
     limit_text, token = query.get("limit", "0"), query.get("continue", "")
-    if not limit_text.isdecimal():
+    if not limit_text.removeprefix("-").isdecimal():
         raise bad_request(f'limit: Invalid value: "{limit_text}"')
-    limit = int(limit_text) or None
+    limit = int(limit_text) if int(limit_text) > 0 else None
     revision, match = revision_of(query), query.get("resourceVersionMatch", "")
     if "sendInitialEvents" in query:
         raise invalid("sendInitialEvents is forbidden for list")
@@ -121,7 +122,7 @@ def list_objects(store: Store, target: Target, query: Query) -> bytes:
             objects, keys = store.collections[resource].at(revision)
         except ApiError:
             if not query.get("continue"):
-                raise
+                raise expired("The resourceVersion for the provided list is too old.") from None
             raise expired(_CONTINUE_TOO_OLD, _write_token(-1, page.start)) from None
         first, last = bisect_left(keys, page.start), len(keys)
         if target.namespace:
@@ -134,7 +135,7 @@ def list_objects(store: Store, target: Target, query: Query) -> bytes:
             first = last
         for index in range(first, last):
             if page.limit is not None and len(bodies) == page.limit:
-                token, remaining = _write_token(revision, keys[index]), last - index
+                token, remaining = _write_token(revision, keys[index - 1] + "\0"), last - index
                 break
             found = objects[keys[index]]
             if matches is None or matches(found):

@@ -25,6 +25,16 @@ class Resource(NamedTuple):
         """The path below which it is."""
         return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
 
+    @property
+    def qualified(self) -> str:
+        """As messages name it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def details(self) -> Manifest:
+        """As the details of a Status name it."""
+        return {"group": self.group, "kind": self.plural} if self.group else {"kind": self.plural}
+
     def key(self, manifest: Manifest) -> str:
         """Where etcd would keep the object: `namespace/name`, or `name`."""
         metadata = manifest["metadata"]
@@ -47,6 +57,17 @@ RESOURCES = (
 BY_KIND = {resource.kind: resource for resource in RESOURCES}
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 HAVE_STATUS = {"Service", "Pod", "Node", "Namespace", "Ingress"}
+MADE_BY_UPDATE = {"Service", "Endpoints"}
+"""An update of what is not there creates it."""
+SHOWN_WHEN_DELETED = {"Service", "Pod", "Namespace"}
+"""The answer to a deletion is the object; that of other kinds only says that it is done."""
+FIELDS = {
+    "Service": {"spec.clusterIP", "spec.type"},
+    "Pod": {"spec.nodeName", "status.phase", "status.podIP"},
+    "Node": {"spec.unschedulable"},
+    "Namespace": {"status.phase"},
+}
+"""What can be selected by, beside metadata.name and metadata.namespace."""
 
 _NODE_INFO = (
     *("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion"),

@@ -49,13 +49,13 @@ class FieldTerm:
         found = _EQUALITY.match(text)
         if not found:
             raise bad_request(f"invalid selector: {text!r}; can't understand {text!r}")
-        self.path = tuple(found["key"].split("."))
+        self.name = found["key"]
         self.value = found["value"]
         self.equal = found["operator"] != "!="
 
     def __call__(self, manifest: object) -> bool:
         """Whether an object matches; a field that it does not have is empty."""
-        for part in self.path:
+        for part in self.name.split("."):
             manifest = manifest.get(part, "") if isinstance(manifest, dict) else ""
         return (str(manifest) == self.value) == self.equal
 

@@ -32,7 +32,7 @@ from tests.apiserver.writes import write
 
 Result = TypeVar("Result")
 Control = Callable[["ApiServer", Connection, Request], Coroutine[Any, Any, None]]
-VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.0", "platform": "linux/amd64"}
+VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "linux/amd64"}
 CONTROL = "/_control/"
 
 
@@ -89,8 +89,6 @@ class ApiServer:
         """Seconds between bookmarks."""
         self.bookmarks = True
         """Whether there are bookmarks, apart from those on demand."""
-        self.watch_list = True
-        """Whether sendInitialEvents is served."""
         self.expired_as_status = False
         """A watch from a forgotten revision is answered by HTTP status 410, instead of an ERROR event."""
         self.watches = Watches(self.store, self)
@@ -262,9 +260,11 @@ def _verb(request: Request, target: Target | None) -> str:
         return request.method.lower()
     if request.method != "GET":
         return _VERBS[request.method]
+    if target.name:
+        return "get"
     if request.query.get("watch", "") in ("true", "1"):
         return "watch"
-    return "get" if target.name else "list"
+    return "list"
 
 
 def _resource(manifest: Manifest) -> Resource:

@@ -30,7 +30,7 @@ class ApiError(Exception):
             "status": "Failure",
             "message": message,
             "reason": reason,
-            **({"details": details} if details else {}),
+            **({"details": details} if details is not None else {}),
             "code": code,
         }
 
@@ -44,18 +44,25 @@ def invalid(message: str) -> ApiError:
     return ApiError(422, "Invalid", message)
 
 
+def forbidden(user: str, verb: str, resource: Resource, namespace: str, name: str) -> ApiError:
+    """What this user may not do."""
+    what = f'{resource.qualified} "{name}"' if name else resource.qualified
+    scope = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    message = (
+        f'{what} is forbidden: User "{user}" cannot {verb} resource '
+        f'"{resource.plural}" in API group "{resource.group}" {scope}'
+    )
+    details = {"name": name, **resource.details} if name else resource.details
+    return ApiError(403, "Forbidden", message, details=details)
+
+
 def unauthorized() -> ApiError:
     return ApiError(401, "Unauthorized", "Unauthorized")
 
 
 def not_found(resource: Resource, name: str) -> ApiError:
-    what = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
-    details = {
-        "name": name,
-        **({"group": resource.group} if resource.group else {}),
-        "kind": resource.plural,
-    }
-    return ApiError(404, "NotFound", f'{what} "{name}" not found', details=details)
+    message = f'{resource.qualified} "{name}" not found'
+    return ApiError(404, "NotFound", message, details={"name": name, **resource.details})
 
 
 def no_such_path() -> ApiError:
@@ -63,16 +70,16 @@ def no_such_path() -> ApiError:
 
 
 def already_exists(resource: Resource, name: str) -> ApiError:
-    details = {"name": name, "kind": resource.plural}
-    return ApiError(409, "AlreadyExists", f'{resource.plural} "{name}" already exists', details=details)
+    message = f'{resource.qualified} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", message, details={"name": name, **resource.details})
 
 
 def conflict(resource: Resource, name: str) -> ApiError:
     message = (
-        f'Operation cannot be fulfilled on {resource.plural} "{name}": the object has been modified; '
+        f'Operation cannot be fulfilled on {resource.qualified} "{name}": the object has been modified; '
         "please apply your changes to the latest version and try again"
     )
-    return ApiError(409, "Conflict", message, details={"name": name, "kind": resource.plural})
+    return ApiError(409, "Conflict", message, details={"name": name, **resource.details})
 
 
 def expired(message: str, continue_: str = "") -> ApiError:
@@ -81,12 +88,12 @@ def expired(message: str, continue_: str = "") -> ApiError:
 
 
 def too_large(revision: int, current: int) -> ApiError:
-    """A list that may not be older than a revision that was never reached."""
+    """A list of a revision that was never reached."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     return ApiError(
         504,
         "Timeout",
-        f"Too large resource version: {revision}, current: {current}",
+        f"Timeout: Too large resource version: {revision}, current: {current}",
         details={"causes": [cause], "retryAfterSeconds": 1},
         retry_after=1,
     )

@@ -178,7 +178,7 @@ class Store:
             return after
 
     def delete(self, resource: Resource, key: str) -> Stored:
-        """Its last state; 404 if it is not there."""
+        """Its last state, at the revision of the deletion; 404 if it is not there."""
         with self.lock:
             collection = self.collections[resource]
             before = collection.objects.get(key)
@@ -186,7 +186,7 @@ class Store:
                 raise not_found(resource, key.rpartition("/")[2])
             self.revision += 1
             self._commit(collection, Event(self.revision, before, None))
-            return before
+            return before.at(self.revision)
 
     def load(self, manifests: Iterable[Manifest]) -> None:
         """Put many objects of any kinds."""

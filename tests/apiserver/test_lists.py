@@ -1,44 +1,55 @@
-"""Get and list: what a path, a selector, a resourceVersion and a limit ask for."""
+"""Get and list: what a path, a selector, a version and a limit ask for. Of the double or a real server."""
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tests.apiserver import ApiServer
-from tests.apiserver.client import Client
-from tests.apiserver.objects import SERVICES, SLICES, node, service
+from tests.apiserver.own import Own, done, revision_of
+
+FUTURE = 1_000_000_000
+EXACT = {"resourceVersionMatch": "Exact"}
 
 
-def test_a_list_has_items_without_kind_and_the_revision_of_the_newest_write(
-    api: ApiServer, client: Client
-) -> None:
-    api.create(service("b"), service("a"), node())
-    answer = client.get(SERVICES)
+def test_a_list_has_items_without_kind_and_a_revision_that_is_not_older_than_they_are(own: Own) -> None:
+    b, a = own.create(own.service("b"), own.service("a"))
+    answer = own.client.get(own.services)
     assert (answer.status, answer.json["kind"], answer.json["apiVersion"]) == (200, "ServiceList", "v1")
     assert answer.names == ["a", "b"]
     assert all("kind" not in item and "apiVersion" not in item for item in answer.json["items"])
-    assert int(answer.revision) == api.store.revision
-    versions = [int(item["metadata"]["resourceVersion"]) for item in answer.json["items"]]
-    assert versions == [api.store.revision - 1, api.store.revision - 2]
+    assert [revision_of(item) for item in answer.json["items"]] == [revision_of(a), revision_of(b)]
+    assert int(answer.revision) >= revision_of(a) > revision_of(b)
 
 
-def test_a_single_object_has_its_kind(api: ApiServer, client: Client) -> None:
-    api.create(service("web", "shop"))
-    answer = client.get("/api/v1/namespaces/shop/services/web")
-    assert (answer.json["kind"], answer.json["apiVersion"]) == ("Service", "v1")
-    assert client.get("/api/v1/namespaces/shop/services/other").status == 404
+def test_a_single_object_has_its_kind(own: Own) -> None:
+    own.create(own.service("web"))
+    found = own.client.get(f"{own.services}/web").json
+    assert (found["kind"], found["apiVersion"]) == ("Service", "v1")
+    answer = own.client.get(f"{own.services}/other")
+    assert (answer.status, answer.json["message"]) == (404, 'services "other" not found')
+    assert answer.json["details"] == {"name": "other", "kind": "services"}
 
 
-def test_the_scope_of_a_list(api: ApiServer, client: Client) -> None:
+def test_what_is_asked_of_a_single_object_is_not_a_watch(own: Own) -> None:
+    own.create(own.service("web"))
+    assert own.client.get(f"{own.services}/web", watch=1).json["kind"] == "Service"
+
+
+def test_the_scope_of_a_list(own: Own) -> None:
     # "a-b" is before "a/" in etcd's order: a prefix must not be taken for a namespace.
-    api.create(service("x", "a"), service("y", "a"), service("z", "a-b"), service("w", "a0"))
-    assert client.get("/api/v1/namespaces/a/services").names == ["x", "y"]
-    assert client.get("/api/v1/namespaces/a-b/services").names == ["z"]
-    assert client.get("/api/v1/namespaces/none/services").names == []
-    assert client.get(SERVICES).names == ["z", "x", "y", "w"]
-    assert client.get(SLICES).names == []
+    with own.beside("-b") as before, own.beside("0") as after:
+        own.create(own.service("x"), own.service("y"))
+        before.create(before.service("z"))
+        after.create(after.service("w"))
+        assert [each.names() for each in (own, before, after)] == [["x", "y"], ["z"], ["w"]]
+        everywhere = own.client.get("/api/v1/services").json["items"]
+        ours = [item for item in everywhere if item["metadata"]["namespace"].startswith(own.namespace)]
+        assert [item["metadata"]["name"] for item in ours] == ["z", "x", "y", "w"]
+    assert own.client.get("/api/v1/namespaces/nowhere-at-all/services").names == []
+    assert own.client.get(own.slices).names == []
 
 
 @pytest.mark.parametrize(
@@ -55,23 +66,24 @@ def test_the_scope_of_a_list(api: ApiServer, client: Client) -> None:
         ("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name", ["a", "b"]),
     ],
 )
-def test_label_selectors(api: ApiServer, client: Client, selector: str, names: list[str]) -> None:
-    api.create(service("a", labels={"app": "x"}), service("b", labels={"app": "y", "tier": "front"}))
-    api.create(service("c", labels={"service.kubernetes.io/headless": ""}))
-    assert client.get(SERVICES, labelSelector=selector).names == names
+def test_label_selectors(own: Own, selector: str, names: list[str]) -> None:
+    own.create(own.service("a", labels={"app": "x"}), own.service("b", labels={"app": "y", "tier": "front"}))
+    own.create(own.service("c", labels={"service.kubernetes.io/headless": ""}))
+    assert own.names(labelSelector=selector) == names
 
 
 @pytest.mark.parametrize(
     ("selector", "names"),
     [
-        ("metadata.name=n1", ["n1"]),
-        ("metadata.name!=n1", ["n2"]),
-        ("spec.unschedulable=true", []),
+        ("metadata.name=a", ["a"]),
+        ("metadata.name!=a", ["b"]),
+        ("metadata.name=a,metadata.namespace=other", []),
+        ("spec.type=NodePort", []),
     ],
 )
-def test_field_selectors(api: ApiServer, client: Client, selector: str, names: list[str]) -> None:
-    api.create(node("n1"), node("n2"))
-    assert client.get("/api/v1/nodes", fieldSelector=selector).names == names
+def test_field_selectors(own: Own, selector: str, names: list[str]) -> None:
+    own.create(own.service("a"), own.service("b"))
+    assert own.names(fieldSelector=selector) == names
 
 
 @pytest.mark.parametrize(
@@ -80,12 +92,14 @@ def test_field_selectors(api: ApiServer, client: Client, selector: str, names: l
         {"labelSelector": "a=b=c"},
         {"labelSelector": "a in b"},
         {"fieldSelector": "metadata.name"},
+        {"fieldSelector": "spec.sessionAffinity=None"},
         {"continue": "rubbish"},
-        {"limit": "-1"},
+        {"limit": "many"},
+        {"resourceVersion": "one"},
     ],
 )
-def test_bad_requests(client: Client, query: dict[str, str]) -> None:
-    answer = client.get(SERVICES, **query)
+def test_bad_requests(own: Own, query: dict[str, str]) -> None:
+    answer = own.client.get(own.services, **query)
     assert (answer.status, answer.json["reason"]) == (400, "BadRequest")
 
 
@@ -95,108 +109,134 @@ def test_bad_requests(client: Client, query: dict[str, str]) -> None:
         {"resourceVersionMatch": "Exact"},
         {"resourceVersionMatch": "Exact", "resourceVersion": "0"},
         {"resourceVersionMatch": "Newest", "resourceVersion": "1"},
-        {"resourceVersion": "one"},
         {"sendInitialEvents": "true"},
     ],
 )
-def test_options_that_contradict_each_other(client: Client, query: dict[str, str]) -> None:
-    assert client.get(SERVICES, **query).status == 422
+def test_options_that_contradict_each_other(own: Own, query: dict[str, str]) -> None:
+    answer = own.client.get(own.services, **query)
+    assert (answer.status, answer.json["reason"]) == (422, "Invalid")
 
 
-def pages(client: Client, limit: int, token: str = "") -> list[dict[str, object]]:
-    """All pages of the list of services."""
+def pages(own: Own, limit: int, token: str) -> list[Any]:
+    """All pages of the list of services from a token on."""
     found = []
-    while True:
-        query = {"limit": limit, **({"continue": token} if token else {})}
-        answer = client.get(SERVICES, **query)
-        assert answer.status == 200, answer.body
-        found.append(answer.json)
-        token = answer.json["metadata"].get("continue", "")
-        if not token:
-            return found
+    while token:
+        query = {"limit": limit, "continue": token}
+        found.append(done(own.client.get(own.services, **query)).json)
+        token = found[-1]["metadata"].get("continue", "")
+    return found
 
 
-def test_pages_show_the_state_of_the_first_one(api: ApiServer, client: Client) -> None:
-    api.create(*(service(f"s{number}") for number in range(7)))
-    first = client.get(SERVICES, limit=3)
+def test_pages_show_the_state_of_the_first_one(own: Own) -> None:
+    own.create(*(own.service(f"s{number}") for number in range(7)))
+    first = own.client.get(own.services, limit=3)
     assert (first.names, first.json["metadata"]["remainingItemCount"]) == (["s0", "s1", "s2"], 4)
-    api.delete(service("s3"))
-    api.create(service("s35"))
-    api.update(service("s5", port=81))
-    rest = pages(client, 3, first.json["metadata"]["continue"])
-    assert [[item["metadata"]["name"] for item in page["items"]] for page in rest] == [  # type: ignore[attr-defined]
+    own.delete(own.service("s3"))
+    own.create(own.service("s35"))
+    own.update(own.service("s5", port=81))
+    rest = pages(own, 3, first.json["metadata"]["continue"])
+    assert [[item["metadata"]["name"] for item in page["items"]] for page in rest] == [
         ["s3", "s4", "s5"],
         ["s6"],
     ]
-    assert rest[0]["items"][2]["spec"]["ports"] == [{"port": 80}]  # type: ignore[index]
-    assert {page["metadata"]["resourceVersion"] for page in rest} == {first.revision}  # type: ignore[index]
-    assert client.get(SERVICES).names == ["s0", "s1", "s2", "s35", "s4", "s5", "s6"]
+    assert rest[0]["items"][2]["spec"]["ports"][0]["port"] == 80
+    assert [page["metadata"].get("remainingItemCount") for page in rest] == [1, None]
+    assert {page["metadata"]["resourceVersion"] for page in rest} == {first.revision}
+    assert own.names() == ["s0", "s1", "s2", "s35", "s4", "s5", "s6"]
 
 
 def test_a_continue_token_expires_and_a_new_one_goes_on_without_consistency(
-    api: ApiServer, client: Client
+    own: Own, forget: Callable[[], None]
 ) -> None:
-    api.create(*(service(f"s{number}") for number in range(4)))
-    token = client.get(SERVICES, limit=2).json["metadata"]["continue"]
-    api.create(service("s25"))
-    api.store.compact()
-    answer = client.get(SERVICES, **{"limit": 2, "continue": token})
+    own.create(*(own.service(f"s{number}") for number in range(4)))
+    token = own.client.get(own.services, limit=2).json["metadata"]["continue"]
+    own.create(own.service("s15"))
+    forget()
+    answer = own.client.get(own.services, **{"limit": 2, "continue": token})
     assert (answer.status, answer.json["reason"]) == (410, "Expired")
+    assert answer.json["message"].startswith("The provided continue parameter is too old")
     token = answer.json["metadata"]["continue"]
-    answer = client.get(SERVICES, **{"continue": token})
-    assert (answer.names, answer.revision) == (["s2", "s25", "s3"], str(api.store.revision))
+    answer = own.client.get(own.services, **{"continue": token})
+    assert (answer.status, answer.names) == (200, ["s15", "s2", "s3"])
+    assert int(answer.revision) >= int(own.revision())
 
 
-def test_with_a_selector_nobody_counts_what_remains(api: ApiServer, client: Client) -> None:
-    api.create(*(service(f"s{number}", labels={"app": "x"}) for number in range(4)))
-    assert "remainingItemCount" not in client.get(SERVICES, limit=2, labelSelector="app").json["metadata"]
+def test_with_a_selector_nobody_counts_what_remains(own: Own) -> None:
+    own.create(*(own.service(f"s{number}", labels={"app": "x"}) for number in range(4)))
+    metadata = own.client.get(own.services, limit=2, labelSelector="app").json["metadata"]
+    assert metadata["continue"]
+    assert "remainingItemCount" not in metadata
 
 
-def test_revisions_of_a_list(api: ApiServer, client: Client) -> None:
-    api.create(service("a"))
-    then = api.store.revision
-    api.create(service("b"))
-    now = api.store.revision
-    exact = {"resourceVersionMatch": "Exact"}
-    assert client.get(SERVICES, resourceVersion=0).names == ["a", "b"]
-    assert client.get(SERVICES, resourceVersion=0, limit=1).names == ["a", "b"]
-    assert client.get(SERVICES, resourceVersion=then).names == ["a", "b"]
-    assert client.get(SERVICES, resourceVersion=then, **exact).names == ["a"]
-    assert client.get(SERVICES, resourceVersion=then, limit=5).names == ["a"]
-    future = client.get(SERVICES, resourceVersion=now + 1)
-    assert (future.status, future.json["reason"]) == (504, "Timeout")
-    api.store.compact()
-    assert client.get(SERVICES, resourceVersion=then, **exact).status == 410
-    assert client.get(SERVICES, resourceVersion=now, **exact).names == ["a", "b"]
+def test_revisions_of_a_list(own: Own) -> None:
+    own.create(own.service("a"))
+    then = own.revision()
+    own.create(own.service("b"))
+    assert own.names(resourceVersion=then) == ["a", "b"]
+    assert own.names(resourceVersion=then, resourceVersionMatch="NotOlderThan") == ["a", "b"]
+    assert own.names(resourceVersion=then, **EXACT) == ["a"]
+    assert own.names(resourceVersion=then, limit=5) == ["a"]
+    assert own.names(resourceVersion=own.revision(), **EXACT) == ["a", "b"]
 
 
-def test_what_is_not_there(client: Client) -> None:
-    for path in ("/api/v1/secrets", "/apis/apps/v1/deployments", "/nonsense", "/api/v1/services/web"):
-        assert client.get(path).status == 404
+def test_a_list_of_any_revision_heeds_no_limit(own: Own) -> None:
+    (a,) = own.create(own.service("a"))
+    own.names(resourceVersion=a["metadata"]["resourceVersion"])  # the cache has it then
+    own.create(own.service("b"))
+    own.names(resourceVersion=own.revision())
+    assert own.names(resourceVersion=0) == ["a", "b"]
+    assert own.names(resourceVersion=0, limit=1) == ["a", "b"]
+    assert own.names(limit=-1) == ["a", "b"]
 
 
-def test_paths_without_resource(client: Client) -> None:
-    assert client.get("/version").json["major"] == "1"
-    assert client.get("/readyz").body == b"ok"
-    assert [group["name"] for group in client.get("/apis").json["groups"]] == [
-        "discovery.k8s.io",
-        "networking.k8s.io",
-    ]
-    names = {resource["name"] for resource in client.get("/api/v1").json["resources"]}
-    assert {"services", "nodes"} <= names
+@pytest.mark.parametrize("query", [{}, EXACT, {"limit": "2"}])
+def test_a_list_of_the_future(own: Own, query: dict[str, str]) -> None:
+    answer = own.client.get(own.services, resourceVersion=FUTURE, **query)
+    assert (answer.status, answer.json["reason"]) == (504, "Timeout")
+    assert "Too large resource version" in answer.json["message"]
 
 
-def test_long_lists_are_chunked_and_compressed_for_those_who_like_it(api: ApiServer, client: Client) -> None:
-    api.load(service(f"s{number}") for number in range(2000))
-    plain = client.get(SERVICES)
-    assert (plain.headers["transfer-encoding"], len(plain.names)) == ("chunked", 2000)
-    client.headers["Accept-Encoding"] = "gzip"
-    compressed = client.get(SERVICES)
-    assert compressed.headers["content-encoding"] == "gzip"
+def test_a_list_of_a_revision_that_is_forgotten(own: Own, forget: Callable[[], None]) -> None:
+    then = own.revision()
+    own.create(own.service("a"))
+    forget()
+    answer = own.client.get(own.services, resourceVersion=then, **EXACT)
+    assert (answer.status, answer.json["reason"]) == (410, "Expired")
+    assert own.names(resourceVersion=own.revision(), **EXACT) == ["a"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nonsense", "/apis/nonsense.k8s.io/v1/nonsense", "/nonsense"])
+def test_what_is_not_there(own: Own, path: str) -> None:
+    assert own.client.get(path).status == 404
+
+
+def test_an_object_without_its_namespace_is_not_there(own: Own) -> None:
+    answer = own.client.get("/api/v1/services/web")
+    assert (answer.status, answer.json["details"]) == (404, {})
+
+
+def test_paths_without_resource(own: Own) -> None:
+    assert own.client.get("/version").json["major"] == "1"
+    assert own.client.get("/readyz").body == b"ok"
+    groups = {group["name"] for group in own.client.get("/apis").json["groups"]}
+    assert {"discovery.k8s.io", "networking.k8s.io"} <= groups
+    resources = {each["name"]: each for each in own.client.get("/api/v1").json["resources"]}
+    assert {"services", "nodes"} <= resources.keys()
+    assert (resources["services"]["kind"], resources["services"]["namespaced"]) == ("Service", True)
+    assert {"create", "delete", "get", "list", "patch", "update", "watch"} <= set(resources["nodes"]["verbs"])
+
+
+def test_long_lists_are_chunked_and_compressed_for_those_who_like_it(own: Own) -> None:
+    made = [own.service(f"s{number}") for number in range(40)]
+    for manifest in made:
+        manifest["metadata"]["annotations"] = {"story": "once upon a time " * 256}
+    own.create(*made)
+    plain = own.client.get(own.services)
+    assert (plain.headers["transfer-encoding"], len(plain.names)) == ("chunked", 40)
+    assert "content-encoding" not in plain.headers
+    own.client.headers["Accept-Encoding"] = "gzip"
+    compressed = own.client.get(own.services)
+    assert (compressed.headers["content-encoding"], compressed.headers["vary"]) == ("gzip", "Accept-Encoding")
     assert gzip.decompress(compressed.body) == plain.body
-
-
-def test_requests_share_a_connection(api: ApiServer, client: Client) -> None:
-    for _ in range(3):
-        client.get(SERVICES)
-    assert [seen.connection for seen in api.log] == [1, 1, 1]
+    few = own.client.get(own.services, limit=5)
+    assert "content-encoding" not in few.headers

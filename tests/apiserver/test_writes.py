@@ -1,80 +1,129 @@
-"""Writes by HTTP, as they are done to a real server."""
+"""Writes by HTTP. Of the double or a real server."""
 
 from __future__ import annotations
 
-from tests.apiserver import ApiServer
-from tests.apiserver.client import Client, path_of
-from tests.apiserver.objects import SERVICES, node, service
+from tests.apiserver.client import path_of
+from tests.apiserver.own import Own, revision_of
+
+CONFLICT = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def test_create(api: ApiServer, client: Client) -> None:
-    answer = client.create(service("web", "shop"))
+def test_create(own: Own) -> None:
+    answer = own.client.create(own.service())
     metadata = answer.json["metadata"]
     assert (answer.status, answer.json["kind"]) == (201, "Service")
-    assert metadata["resourceVersion"] == str(api.store.revision)
+    assert (metadata["namespace"], metadata["resourceVersion"].isdecimal()) == (own.namespace, True)
     assert metadata["uid"]
     assert metadata["creationTimestamp"]
-    answer = client.create(service("web", "shop"))
+    answer = own.client.create(own.service())
     assert (answer.status, answer.json["reason"]) == (409, "AlreadyExists")
+    assert answer.json["message"] == 'services "web" already exists'
+    own.delete(own.service())
 
 
-def test_update_keeps_what_the_server_has_given(client: Client) -> None:
-    before = client.create(service()).json["metadata"]
-    after = client.update(service(port=81)).json
-    assert after["spec"]["ports"] == [{"port": 81}]
-    assert after["metadata"]["uid"] == before["uid"]
-    assert after["metadata"]["resourceVersion"] > before["resourceVersion"]
+def test_update_keeps_what_the_server_has_given(own: Own) -> None:
+    (before,) = own.create(own.service())
+    after = own.update(own.service(port=81))
+    assert after["spec"]["ports"][0]["port"] == 81
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert revision_of(after) > revision_of(before)
 
 
-def test_an_update_of_something_older_is_a_conflict(client: Client) -> None:
-    old = client.create(service()).json
-    client.update(service(port=81))
-    answer = client.update(old)
+def test_an_update_of_something_older_is_a_conflict(own: Own) -> None:
+    (old,) = own.create(own.slice())
+    own.update(own.slice(labels={"a": "1"}))
+    answer = own.client.update(old)
+    assert (answer.status, answer.json["reason"]) == (409, "Conflict")
+    name = "endpointslices.discovery.k8s.io"
+    assert answer.json["message"] == f'Operation cannot be fulfilled on {name} "web-1": {CONFLICT}'
+    assert answer.json["details"] == {
+        "name": "web-1",
+        "group": "discovery.k8s.io",
+        "kind": "endpointslices",
+    }
+
+
+def test_a_patch_of_something_older_is_a_conflict(own: Own) -> None:
+    (old,) = own.create(own.service())
+    own.update(own.service(port=81))
+    answer = own.client.patch(own.service(), {"metadata": {"resourceVersion": str(revision_of(old))}})
     assert (answer.status, answer.json["reason"]) == (409, "Conflict")
 
 
-def test_what_is_not_there_cannot_be_changed(client: Client) -> None:
-    answers = [client.update(service()), client.patch(service(), {}), client.delete(service())]
+def test_what_is_not_there_cannot_be_changed(own: Own) -> None:
+    absent = own.slice()
+    answers = [own.client.update(absent), own.client.patch(absent, {}), own.client.delete(absent)]
     assert [answer.status for answer in answers] == [404, 404, 404]
+    assert answers[0].json["message"] == 'endpointslices.discovery.k8s.io "web-1" not found'
+    assert own.client.patch(own.service(), {}).status == 404
 
 
-def test_merge_patch(client: Client) -> None:
-    client.create(service(labels={"a": "1", "b": "2"}))
-    answer = client.patch(
-        service(), {"metadata": {"labels": {"a": None, "c": "3"}}, "spec": {"type": "NodePort"}}
+def test_an_update_creates_a_service_that_is_not_there(own: Own) -> None:
+    answer = own.client.update(own.service())
+    assert (answer.status, answer.json["kind"]) == (201, "Service")
+    own.delete(own.service())
+
+
+def test_merge_patch(own: Own) -> None:
+    own.create(own.service(labels={"a": "1", "b": "2"}))
+    answer = own.client.patch(
+        own.service(), {"metadata": {"labels": {"a": None, "c": "3"}}, "spec": {"type": "NodePort"}}
     )
     assert answer.json["metadata"]["labels"] == {"b": "2", "c": "3"}
-    assert answer.json["spec"] == {"ports": [{"port": 80}], "type": "NodePort"}
-    assert client.ask("PATCH", path_of(service()), {}).status == 415
+    spec = answer.json["spec"]
+    assert (spec["type"], spec["ports"][0]["port"]) == ("NodePort", 80)
+    assert own.client.ask("PATCH", path_of(own.service()), {}).status == 415
 
 
-def test_status_is_written_by_its_subresource_alone(client: Client) -> None:
-    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
-    created = client.create({**service(), "status": status}).json
-    assert "status" not in created
-    assert "status" not in client.update({**service(port=81), "status": status}).json
-    answer = client.patch(service(), {"status": status, "spec": {"type": "NodePort"}}, "/status").json
-    assert (answer["status"], answer["spec"]) == (status, {"ports": [{"port": 81}]})
-    answer = client.update({**service(), "status": {}}, "/status").json
-    assert (answer["status"], answer["spec"]) == ({}, {"ports": [{"port": 81}]})
+def test_status_is_written_by_its_subresource_alone(own: Own) -> None:
+    status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}
+    balanced = own.service()
+    balanced["spec"]["type"] = "LoadBalancer"
+    (created,) = own.create({**balanced, "status": status})
+    assert "ingress" not in created.get("status", {}).get("loadBalancer", {})
+    balanced["spec"]["ports"][0]["port"] = 81
+    updated = own.update({**balanced, "status": status})
+    assert "ingress" not in updated.get("status", {}).get("loadBalancer", {})
+    patch = {"status": status, "spec": {"sessionAffinity": "ClientIP"}}
+    patched = own.client.patch(balanced, patch, "/status").json
+    assert (patched["status"], patched["spec"]) == (status, updated["spec"])
+    emptied = own.client.update({**updated, "metadata": balanced["metadata"]}, "/status").json
+    assert "ingress" not in emptied.get("status", {}).get("loadBalancer", {})
+    assert emptied["spec"] == updated["spec"]
 
 
-def test_delete(client: Client) -> None:
-    client.create(service())
-    assert client.delete(service()).json["status"] == "Success"
-    assert client.get(SERVICES).names == []
-    assert client.delete(service()).status == 404
+def test_a_deletion_is_answered_with_the_service_or_with_a_status(own: Own) -> None:
+    service, slice_ = own.create(own.service(), own.slice())
+    deleted = own.delete(service)
+    assert (deleted["kind"], deleted["metadata"]["name"]) == ("Service", "web")
+    assert revision_of(deleted) > revision_of(service)
+    status = own.delete(slice_)
+    assert (status["kind"], status["status"]) == ("Status", "Success")
+    assert status["details"] == {
+        "name": "web-1",
+        "group": "discovery.k8s.io",
+        "kind": "endpointslices",
+        "uid": slice_["metadata"]["uid"],
+    }
+    assert own.names() == []
+    assert own.client.delete(service).status == 404
 
 
-def test_what_has_no_namespace(client: Client) -> None:
-    client.create(node("n1"))
-    assert client.get("/api/v1/nodes/n1").json["metadata"].get("namespace") is None
+def test_what_has_no_namespace(own: Own) -> None:
+    found = own.client.get(f"/api/v1/namespaces/{own.namespace}").json
+    assert (found["kind"], found["metadata"].get("namespace")) == ("Namespace", None)
 
 
-def test_rubbish(client: Client) -> None:
-    path = "/api/v1/namespaces/default/services"
-    assert client.ask("POST", path, [1]).status == 400
-    assert client.ask("POST", path, {"metadata": {}}).status == 422
-    assert client.ask("POST", path, service("web", "other")).status == 400
-    assert client.ask("DELETE", path).status == 405
-    assert client.ask("PUT", path_of(service()) + "/scale", service()).status == 404
+def test_rubbish(own: Own) -> None:
+    own.create(own.service())
+    assert own.client.ask("POST", own.services, [1]).status == 400
+    nameless = own.slice("")
+    assert own.client.ask("POST", own.slices, nameless).status == 422
+    elsewhere = {**own.service(), "metadata": {"name": "web", "namespace": "other"}}
+    assert own.client.ask("POST", own.services, elsewhere).status == 400
+    path = path_of(own.service())
+    assert own.client.ask("PUT", path, own.service("other")).status == 400
+    assert own.client.ask("PUT", f"{path}/scale", own.service()).status == 404
+    for method, where in (("PUT", own.services), ("POST", path)):
+        answer = own.client.ask(method, where, own.service())
+        assert (answer.status, answer.json["reason"]) == (405, "MethodNotAllowed")

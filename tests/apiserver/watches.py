@@ -25,9 +25,9 @@ from tests.apiserver.events import (
     wants_bookmarks,
 )
 from tests.apiserver.http import Connection, Cut
-from tests.apiserver.reads import Match, Query, matcher, revision_of
+from tests.apiserver.reads import Match, Query, matcher
 from tests.apiserver.resources import Target
-from tests.apiserver.status import ApiError, expired, too_large
+from tests.apiserver.status import ApiError, expired
 from tests.apiserver.store import Event, Store
 
 
@@ -102,11 +102,8 @@ class Watches:
         """A watch, from its head to its end."""
         watch = Watch(asyncio.get_running_loop(), target, matcher(target, query), query)
         with self.store.lock:
-            revision = self.store.revision
-            start = start_of(query, self.settings, revision)
+            start = start_of(query, self.store.revision)
             try:
-                if start.bookmark_after and (least := revision_of(query) or 0) > revision:
-                    raise too_large(least, revision)
                 events = self.store.subscribe(target.resource, start.since, watch.put)
             except ApiError as error:
                 if self.settings.expired_as_status:
@@ -120,21 +117,13 @@ class Watches:
         closed.add_done_callback(lambda _: watch.wake.set())
         try:
             await connection.begin()
-            await self._initial(connection, watch, events, start, revision)
+            await self._send(connection, watch, events)
             await self._follow(connection, watch, start, closed)
         finally:
             closed.cancel()
             await asyncio.wait((closed,))
             self.store.unsubscribe(target.resource, watch.put)
             self.open.remove(watch)
-
-    async def _initial(
-        self, connection: Connection, watch: Watch, events: list[Event], start: Start, revision: int
-    ) -> None:
-        resource = watch.target.resource
-        await self._send(connection, watch, events)
-        if start.bookmark_after and wants_bookmarks(watch.query):
-            await connection.send(bookmark_line(resource, revision, initial_events_end=True))
 
     async def _follow(
         self, connection: Connection, watch: Watch, start: Start, closed: asyncio.Task[None]

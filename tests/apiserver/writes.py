@@ -6,7 +6,7 @@ import msgspec
 
 from tests.apiserver.http import Request
 from tests.apiserver.reads import opened
-from tests.apiserver.resources import HAVE_STATUS, Manifest, Target
+from tests.apiserver.resources import HAVE_STATUS, MADE_BY_UPDATE, SHOWN_WHEN_DELETED, Manifest, Target
 from tests.apiserver.status import ApiError, bad_request, no_such_path, not_found
 from tests.apiserver.store import Store, Stored
 
@@ -28,24 +28,25 @@ def write(store: Store, target: Target, request: Request) -> tuple[int, bytes]:
                 manifest = _manifest(target, request.body)
                 if manifest["metadata"]["name"] != target.name:
                     raise bad_request("the name of the object does not match the name on the URL")
+                if target.resource.kind in MADE_BY_UPDATE and not _there(store, target):
+                    return 201, _shown(target, store.create(target.resource, manifest))
                 return 200, _shown(target, _replace(store, target, manifest))
             case "PATCH" if target.name:
                 if request.headers.get("content-type", "").partition(";")[0] != MERGE_PATCH:
-                    raise ApiError(415, "UnsupportedMediaType", f"only {MERGE_PATCH} is served here")
+                    raise ApiError(415, "UnsupportedMediaType", f"only {MERGE_PATCH} is served", details={})
                 old = _old(store, target).manifest()
                 return 200, _shown(target, _replace(store, target, merge(old, _json(request.body))))
             case "DELETE" if target.name and not target.subresource:
                 deleted = store.delete(target.resource, target.key)
-                details = {
-                    "name": target.name,
-                    "kind": target.resource.plural,
-                    "uid": deleted.manifest()["metadata"]["uid"],
-                }
+                if target.resource.kind in SHOWN_WHEN_DELETED:
+                    return 200, _shown(target, deleted)
+                uid = deleted.manifest()["metadata"]["uid"]
+                details = {"name": target.name, **target.resource.details, "uid": uid}
                 status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
                 return 200, msgspec.json.encode({**status, "details": details}) + b"\n"
             case _:
                 message = "the server does not allow this method on the requested resource"
-                raise ApiError(405, "MethodNotAllowed", message)
+                raise ApiError(405, "MethodNotAllowed", message, details={})
 
 
 def merge(old: object, patch: object) -> object:
@@ -79,8 +80,12 @@ def _replace(store: Store, target: Target, new: object) -> Stored:
     return store.update(target.resource, new)
 
 
+def _there(store: Store, target: Target) -> Stored | None:
+    return store.collections[target.resource].objects.get(target.key)
+
+
 def _old(store: Store, target: Target) -> Stored:
-    found = store.collections[target.resource].objects.get(target.key)
+    found = _there(store, target)
     if found is None:
         raise not_found(target.resource, target.name)
     return found

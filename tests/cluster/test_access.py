@@ -196,7 +196,7 @@ def test_what_is_forbidden_is_a_problem_until_it_is_allowed(
     secure.access.denied.add(Denial("list", "endpointslices"))
     with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, sync=False) as follower:
         follower.wait(follower.messages)
-        assert "403 Forbidden: endpointslices is forbidden: User" in follower.messages()[0]
+        assert "403 Forbidden: endpointslices.discovery.k8s.io is forbidden: User" in follower.messages()[0]
         assert not follower.source.synced
         secure.access.denied.clear()
         follower.wait(lambda: follower.source.synced)
