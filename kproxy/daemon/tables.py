@@ -114,11 +114,12 @@ class Tables:
 
     def doubtful(self) -> frozenset[Family]:
         """Families whose table may have been changed by others since it was last compared. Not in a round."""
-        return frozenset(family for family, table in self._dataplanes.items() if not table.is_ours_alone())
+        tables = self._dataplanes.items()
+        return frozenset(family for family, table in tables if not _says(table.is_ours_alone))
 
     def any_gone(self) -> bool:
         """Whether somebody took a table away. Not in a round."""
-        return any(table.is_gone() for table in self._dataplanes.values())
+        return any(_says(table.is_gone) for table in self._dataplanes.values())
 
     def due(self) -> float | None:
         """When something that failed is to be tried again, on the clock; None: nothing failed."""
@@ -214,3 +215,11 @@ class Tables:
         else:
             del self._aside[family][name]
             self._unchecked.add(family)  # it may have left more in the table than it has now
+
+
+def _says(question: Callable[[], bool]) -> bool:
+    """Whether the kernel says so; not if it cannot say, as while somebody commits all the time."""
+    try:
+        return question()
+    except (KproxyError, OSError):
+        return False

@@ -18,11 +18,18 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from kproxy.kernel.netlink import FAMILIES, NETLINK_NETFILTER, SO_RCVBUFFORCE, SUBSYSTEM, attributes
+from kproxy.kernel.netlink import (
+    FAMILIES,
+    NETLINK_NETFILTER,
+    SO_RCVBUFFORCE,
+    SOL_NETLINK,
+    SUBSYSTEM,
+    attributes,
+)
 from kproxy.model import Family
 from kproxy.nft.ruleset import TABLE
 
-SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
+ADD_MEMBERSHIP, DROP_MEMBERSHIP = 1, 2
 NFTABLES_GROUP = 7  # NFNLGRP_NFTABLES
 NEW_GENERATION = SUBSYSTEM << 8 | 15
 RTMGRP_LINK, RTMGRP_IPV4_ADDRESS, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40

@@ -31,6 +31,7 @@ REQUEST, ACK, DUMP, CREATE, APPEND = 0x1, 0x4, 0x300, 0x400, 0x800
 DUMP_INTERRUPTED = 0x10
 NESTED = 0x8000
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+SOL_NETLINK, CAP_ACK = 270, 10
 FAMILIES = {Family.IPV4: 2, Family.IPV6: 10}
 GOTO, JUMP = -4, -3
 VERDICTS = {0: "drop", 1: "accept", -5: "return", -1: "continue"}
@@ -271,6 +272,8 @@ class Netlink:
             self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
             self._socket.bind((0, 0))
             self._socket.settimeout(30)
+            # Of a message that is refused only the header comes back: 60 kB of each would fill the buffer.
+            self._socket.setsockopt(SOL_NETLINK, CAP_ACK, 1)
             self._make_room(SO_RCVBUFFORCE, socket.SO_RCVBUF, 4 << 20)
         except OSError as error:
             raise _unusable(error) from None

@@ -266,6 +266,21 @@ def test_a_table_that_is_gone_is_restored_before_all_else(tables: Tables, kernel
     assert kernel.calls == ["reconcile"]
 
 
+@pytest.mark.parametrize("error", [Interrupted(), OSError(105, "No buffer space available")])
+def test_a_kernel_that_cannot_say_leaves_doubt(
+    tables: Tables, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """And ends nothing: these are asked while somebody changes tables again and again."""
+
+    def fail() -> bool:
+        raise error
+
+    monkeypatch.setattr(kernel, "is_gone", fail)
+    monkeypatch.setattr(kernel, "is_ours_alone", fail)
+    assert not tables.any_gone()
+    assert tables.doubtful() == {Family.IPV4}
+
+
 def test_back_off() -> None:
     backoff = Backoff()
     assert backoff.due < 0
