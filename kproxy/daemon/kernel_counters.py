@@ -1,17 +1,15 @@
 """Metrics of what the tables hold and count: read when somebody asks, and only from the kernel.
 
 Whose an element is, the comments of the map `services` say, so nothing is shared with the loop, and this
-can be done in another thread. A dump that somebody's commit interrupted may lack elements, which would
-then count twice: it is read again, and if it never gets whole, the totals stay as they are.
+can be done in another thread. While somebody commits, and that may be the loop, a dump of a map lacks
+elements and has others twice, which the kernel does not say: the ruleset's generation does.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -24,8 +22,6 @@ from kproxy.nft.layout import Side, endpoints_map, spread_of
 from kproxy.problems import KproxyError
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-ATTEMPTS = 5
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 """Values of the label ip_family."""
 
@@ -99,35 +95,38 @@ class KernelCounters(Collector):
             yield endpoints
 
 
+class _Dump(NamedTuple):
+    """The elements of a map, each once."""
+
+    counted: list[Counted]
+    whole: bool
+    """Nobody committed meanwhile."""
+
+
 def read_tables(connections: Connections) -> dict[Family, Reading]:
-    """Take all counters of our tables in. Interrupted: some of them; the rest is for the next time."""
+    """Take all counters of our tables in."""
     owners: dict[tuple[Protocol, bytes], ServicePortName] = {}
     readings: dict[Family, Reading] = {}
+    whole = True
     with Netlink() as netlink:
-
-        def frontends(family: Family, side: Side) -> list[Counted]:
-            return list(map(_frontend, _elements(netlink, family, side.verdicts)))
-
-        def endpoints(family: Family, protocol: Protocol) -> list[Counted]:
-            return list(map(read_counter, _elements(netlink, family, endpoints_map(protocol))))
-
         for family in Family:
             verdicts: dict[Side, list[Value]] = {}
             slots = 0
             for side in Side:
-                counted = _whole(partial(frontends, family, side))
-                connections.take_frontends(family, side, counted)
-                owners.update(owners_of((key, verdict) for key, verdict, _ in counted))
-                verdicts[side] = [verdict for _, verdict, _ in counted]
+                dump = _dump(netlink, family, side.verdicts, _frontend)
+                whole &= dump.whole
+                connections.take_frontends(family, side, *dump)
+                owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
+                verdicts[side] = [verdict for _, verdict, _ in dump.counted]
                 spreads = map(spread_of, verdicts[side])
                 slots += sum(spread.slots for spread in spreads if spread is not None)
             local = no_local(verdicts[Side.ANYONE], verdicts[Side.OUTSIDE])
             readings[family] = Reading(len(verdicts[Side.ANYONE]), slots, local)
         for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
-                counted = _whole(partial(endpoints, family, protocol))
-                connections.take_endpoints(family, protocol, counted, owners)
-    connections.keep(owners)
+                counted, all_there = _dump(netlink, family, endpoints_map(protocol), read_counter)
+                connections.take_endpoints(family, protocol, counted, owners, all_there)
+    connections.keep(owners, whole)
     return readings
 
 
@@ -136,17 +135,16 @@ def _frontend(element: memoryview) -> Counted:
     return key, verdict, read_counter(element)[2]
 
 
-def _whole(read: Callable[[], T]) -> T:
-    """Read until nobody interrupts, or for a while."""
-    for _ in range(ATTEMPTS - 1):
-        with suppress(Interrupted):
-            return read()
-    return read()
-
-
-def _elements(netlink: Netlink, family: Family, name: str) -> Iterator[memoryview]:
+def _dump(netlink: Netlink, family: Family, name: str, read: Callable[[memoryview], Counted]) -> _Dump:
+    """Without a table there is nothing; but it may just be about to be put back."""
+    before, found = netlink.generation(), dict[bytes, Counted]()
     try:
-        yield from netlink.elements(family, name)
+        for element in map(read, netlink.elements(family, name)):
+            found[element[0]] = element
+    except Interrupted:
+        return _Dump(list(found.values()), whole=False)
     except NetlinkError as error:
-        if not is_missing(error):  # without a table there is nothing
+        if not is_missing(error):
             raise
+        return _Dump([], whole=False)
+    return _Dump(list(found.values()), whole=netlink.generation() == before)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+from itertools import count, islice
+
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
-from kproxy.daemon.counters import Connections, NoLocal
-from kproxy.daemon.kernel_counters import Reading, read_tables
+from kproxy.daemon import kernel_counters
+from kproxy.daemon.counters import Connections, Counted, NoLocal
+from kproxy.daemon.kernel_counters import Reading, _frontend, read_tables
+from kproxy.kernel.netlink import Message, Netlink, element_messages
 from kproxy.model import Family as Nft
-from kproxy.model import NamespacedName, ServicePortName, format_socket
+from kproxy.model import NamespacedName, Protocol, ServicePortName, format_socket
+from kproxy.nft.elements import frontend_key
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
+from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 
@@ -110,3 +117,39 @@ def test_what_the_tables_hold_is_read(lab: Lab, kproxy: Kproxy) -> None:
     outside = service(type="LoadBalancer", externalTrafficPolicy="Local")
     kproxy.sync(outside, *elsewhere)
     assert reading(Nft.IPV4).no_local == NoLocal(0, 1)
+
+
+def test_commits_while_the_counters_are_read_count_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's dump lacks elements then, and has others twice."""
+    lasting, passing, each = 10_000, 4_000, 7
+
+    def text(number: int, comment: str) -> str:
+        address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        return f'{address} . tcp . 80 counter packets {each} bytes 0 comment "{comment}" : goto c'
+
+    def read() -> int:
+        elements = [text(n, str(WEB)) for n in range(lasting)]
+        elements += [text(lasting + n, "default/passing") for n in range(passing)]
+        script = "add table ip kproxy; add chain ip kproxy c; add map ip kproxy services "
+        script += "{ type ipv4_addr . inet_proto . inet_service : verdict; counter; }"
+        script += f"; add element ip kproxy services {{ {', '.join(elements)} }}"
+        subprocess.run(["nft", "-f", "-"], input=script.replace("; ", "\n", 2), text=True, check=True)
+        connections, seen = Connections(), count()
+        going = (frontend_key(bytes([10, n >> 16, n >> 8 & 255, n & 255]), Protocol.TCP, 80)
+                 for n in range(lasting, lasting + passing))  # fmt: skip
+
+        def disturbed(element: memoryview) -> Counted:
+            if next(seen) % 500 == 250:
+                gone = dict.fromkeys(islice(going, 20), b"")
+                other.commit(element_messages(Message.DELSETELEM, Nft.IPV4, "services", gone))
+            return _frontend(element)
+
+        monkeypatch.setattr(kernel_counters, "_frontend", disturbed)
+        with Netlink() as other:
+            for _ in range(6):
+                read_tables(connections)
+            monkeypatch.undo()
+            read_tables(connections)
+        return connections.unserved[WEB]
+
+    assert in_fresh_namespace(read) == lasting * each

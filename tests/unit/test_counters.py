@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.compile.elements import compile_frontends
-from kproxy.daemon.counters import Connections, EndpointName, Owners, no_local, owners_of
+from kproxy.daemon.counters import PATIENCE, Connections, EndpointName, Owners, no_local, owners_of
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName, parse_address
 from kproxy.nft.elements import Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
 from kproxy.nft.layout import Side
@@ -125,6 +125,29 @@ def test_a_service_that_goes_is_forgotten() -> None:
     connections = served({(KEY, "lb-1"): 5})
     connections.keep({(TCP, prefix("10.96.0.2")): SHOP})
     assert connections.services == {SHOP: 0}
+
+
+def test_what_a_disturbed_reading_lacks_is_not_counted_twice_and_not_kept_for_ever() -> None:
+    connections = Connections()
+    shop = {(TCP, prefix("10.96.0.2")): SHOP}
+    for count, whole, total in (
+        (5, True, 5),
+        (None, False, 5),
+        (7, True, 7),
+        (None, False, 7),
+        (8, False, 8),
+    ):
+        counted = [] if count is None else [(KEY, Verdict("goto lb-1", str(WEB)), count)]
+        connections.take_frontends(Family.IPV4, Side.ANYONE, counted, whole)
+        connections.keep(OWNERS if counted else shop, whole)
+        assert connections.services[WEB] == total
+    for reading in range(1, PATIENCE + 1):
+        connections.take_frontends(Family.IPV4, Side.ANYONE, [], whole=False)
+        connections.keep(shop, whole=False)
+        assert (WEB in connections.services) is (reading < PATIENCE)
+    connections.take_frontends(Family.IPV4, Side.ANYONE, [(KEY, Verdict("goto lb-1", str(WEB)), 9)])
+    connections.keep(OWNERS)
+    assert connections.services[WEB] == 9  # it was gone for so long that it is another one
 
 
 def test_owners_are_what_the_comments_of_frontends_say() -> None:
