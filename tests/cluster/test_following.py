@@ -238,7 +238,7 @@ def test_a_server_that_is_away_is_waited_for(api: ApiServer, tmp_path: Path) -> 
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.stop()
-        said = f"cluster: cannot follow Services: {api.host}:{api.port}: Connection refused"
+        said = f"cluster: cannot follow Services: cannot connect to {api.host}:{api.port}: Connection refused"
         follower.wait(lambda: len(follower.messages()) == 3 and said in follower.messages())
         assert follower.names() == ["web"]
         assert follower.source.take() == set()
@@ -274,6 +274,56 @@ def test_a_server_whose_versions_go_backwards(api: ApiServer, tmp_path: Path) ->
         watching(api)
         api.create(service("new"))
         follower.touched("new")
+
+
+@pytest.mark.parametrize("last", ["created", "changed", "deleted"])
+def test_a_server_that_was_restored_and_has_counted_past_what_was_seen(
+    api: ApiServer, tmp_path: Path, last: str
+) -> None:
+    """The version is there again, and is of another history."""
+    api.create(service("web"), service("old"))
+    with Follower(api, tmp_path, QUICK._replace(watch=(300, 300))) as follower:
+        follower.sees("old", "web")
+        watching(api)
+        backup = api.store.backup()
+        if last == "created":
+            api.create(service("api"))
+        elif last == "changed":
+            api.update(service("web", 81))
+        else:
+            api.delete(service("old"))
+        follower.wait(lambda: follower.names() != ["old", "web"] or follower.port() == 81)
+        api.stop()
+        api.store.restore(backup)
+        api.store.advance(100)
+        api.resume()
+        follower.wait(lambda: (follower.names(), follower.port()) == (["old", "web"], 80))
+        assert lists(api) == 2
+
+
+def test_looking_back_is_no_list_when_nothing_happened(api: ApiServer, tmp_path: Path) -> None:
+    """One object is asked for, of all; whatever else was written meanwhile."""
+    api.create(service("web"), slice_("web-1"), node("n1"))
+    with Follower(api, tmp_path, QUICK._replace(watch=(300, 300))) as follower:
+        watching(api)
+        api.create(service("api"))
+        follower.sees("api", "web")
+        api.delete(service("api"))
+        follower.sees("web")
+        for _ in range(2):
+            api.watches.reset()
+            api.wait(lambda: not api.watches.open)
+            watching(api)
+        assert [lists(api, kind) for kind in (SERVICES, SLICES, "nodes")] == [1, 1, 1]
+        looked = [
+            seen.path
+            for seen in api.requests(verb="list")
+            if seen.query.get("limit") == "1" and seen.resource != "nodes"
+        ]
+        assert set(looked) == {
+            "/api/v1/namespaces/default/services",
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+        }
 
 
 def test_an_event_of_an_older_version_is_not_believed(api: ApiServer, tmp_path: Path) -> None:

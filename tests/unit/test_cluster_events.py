@@ -15,6 +15,7 @@ from kproxy.sources.cluster.events import (
     SERVICES,
     SLICES,
     UNNAMED,
+    Change,
     GarbageError,
     Lines,
     Resource,
@@ -68,7 +69,7 @@ def test_an_event_has_its_objects_version(type_: str) -> None:
 def test_a_deleted_object_is_its_name_only_however_broken() -> None:
     found = event(SERVICES, "DELETED", api_service("web", 43, ports="nonsense"))
     assert found.version == "43"
-    assert found.change == (SERVICES.kind, name("web"), None, None, "")
+    assert found.change == Change(SERVICES.kind, name("web"), None)
 
 
 def test_a_bookmark_is_a_version() -> None:
@@ -103,7 +104,7 @@ def test_an_object_whose_name_cannot_be_said_is_still_reported(metadata: dict[st
 def test_an_object_whose_metadata_are_wrong_has_a_name_nevertheless() -> None:
     wrong = api_slice("web-1", "web", 9, metadata={"labels": 5})
     assert change(SLICES, "ADDED", wrong).key == name("web-1")
-    assert event(SLICES, "DELETED", wrong)[:2] == ("9", (SLICES.kind, name("web-1"), None, None, ""))
+    assert event(SLICES, "DELETED", wrong)[:2] == ("9", Change(SLICES.kind, name("web-1"), None))
 
 
 def test_a_slice_of_no_service_is_of_no_use() -> None:
@@ -170,3 +171,18 @@ def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(lines.feed(b"12345")) == []
     with pytest.raises(GarbageError):
         list(lines.feed(b"678901"))
+
+
+def test_one_object_alone_is_asked_for_by_its_name() -> None:
+    assert SERVICES.alone(name("web")) == (
+        "/api/v1/namespaces/default/services",
+        {**SERVICES.selector, "fieldSelector": "metadata.name=web"},
+    )
+    assert SLICES.alone(name("web"))[0] == "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    assert NODE.alone(name("n1")) == (NODE.path, NODE.selector)
+
+
+def test_an_object_has_a_version_until_it_is_gone() -> None:
+    assert change(SERVICES, "ADDED", api_service("web", 7)).version == "7"
+    assert change(SERVICES, "MODIFIED", api_service("web", 8, ports="nonsense")).version == "8"
+    assert change(SERVICES, "DELETED", api_service("web", 9)).version == ""

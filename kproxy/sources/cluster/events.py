@@ -35,6 +35,14 @@ class Resource(NamedTuple):
     path: str
     selector: dict[str, str]
 
+    def alone(self, key: NamespacedName) -> tuple[str, dict[str, str]]:
+        """Path and query of a list of one object at most, the one of this name."""
+        if "fieldSelector" in self.selector:
+            return self.path, self.selector
+        group, _, plural = self.path.rpartition("/")
+        path = f"{group}/namespaces/{key.namespace}/{plural}"
+        return path, {**self.selector, "fieldSelector": f"metadata.name={key.name}"}
+
 
 SERVICES = Resource("Service", "v1", "/api/v1/services", {"labelSelector": f"!{PROXY_NAME_LABEL}"})
 SLICES = Resource(
@@ -60,6 +68,8 @@ class Change(NamedTuple):
     undecodable: UndecodableError | None = None
     trigger: str = ""
     """EndpointSlices: when what they follow from happened (RFC 3339), "" if it does not say."""
+    version: str = ""
+    """The resourceVersion of the object as it is now; "" if it is gone."""
 
 
 class Event(NamedTuple):
@@ -81,7 +91,7 @@ def read_page(resource: Resource, body: bytes) -> tuple[wire.ListMeta, list[Chan
         page = msgspec.json.decode(body, type=wire.Page)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GarbageError(f"an answer that is no list: {error}") from None
-    return page.metadata, [_change(resource, item)[0] for item in page.items or ()]
+    return page.metadata, [_change(resource, item) for item in page.items or ()]
 
 
 def read_line(resource: Resource, line: bytes) -> Event:
@@ -98,8 +108,8 @@ def read_line(resource: Resource, line: bytes) -> Event:
             raise GarbageError(f"an event of type {given.type!r}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GarbageError(f"a line that is no event: {error}") from None
-    change, version = _change(resource, given.object)
-    return Event(version, change)
+    change = _change(resource, given.object)
+    return Event(change.version, change)
 
 
 def read_status(body: bytes) -> wire.Status:
@@ -110,21 +120,22 @@ def read_status(body: bytes) -> wire.Status:
         return wire.Status()
 
 
-def _change(resource: Resource, text: Raw) -> tuple[Change, str]:
-    """An object as it is now, and its resourceVersion."""
+def _change(resource: Resource, text: Raw) -> Change:
+    """An object as it is now."""
     kind = resource.kind
     try:
         decoded = decode_object(SOURCE, wire.TypeMeta(kind, resource.api_version), text)
     except UndecodableError as undecodable:
         identity = _identity(text)
-        return Change(kind, _key(identity), None, undecodable), identity.resource_version or ""
+        version = identity.resource_version or ""
+        return Change(kind, _key(identity), None, undecodable, version=version)
     assert decoded is not None  # the kinds of resources are known ones
     metadata, models = decoded
     trigger = (metadata.annotations or {}).get(TRIGGER, "")
     model = models[0] if models else None
     assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode)
     key = model.name if isinstance(model, Service) else object_name(metadata)
-    return Change(kind, key, model, None, trigger), metadata.resource_version or ""
+    return Change(kind, key, model, None, trigger, metadata.resource_version or "")
 
 
 def _identity(text: Raw) -> wire.Identity:

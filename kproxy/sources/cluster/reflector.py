@@ -3,15 +3,15 @@
 An end of a watch is no event: it goes on after the last version that was seen. Only if the server
 does not know that version any more (410), or has never reached it (it was restored from a backup),
 everything is listed again; what vanished meanwhile is what the list does not have.
+
+A restored server may have counted past that version before it is asked: then the version is one of
+another history. What tells them apart is the object that was seen last: it is as it was, or was so then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import socket
-import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
@@ -34,6 +34,7 @@ from kproxy.sources.cluster.events import (
     read_page,
     read_status,
 )
+from kproxy.sources.cluster.failures import sentence
 
 
 class Pacing(NamedTuple):
@@ -50,6 +51,15 @@ class Pacing(NamedTuple):
     """Between attempts: at once after one that went well, then `first`, and twice as long each time."""
     healthy: float = 1.0
     """A watch that lasted so long was of use; what ends sooner is tried again later and later."""
+
+
+class Newest(NamedTuple):
+    """Of all that was seen of a kind, what happened last."""
+
+    revision: int
+    key: NamespacedName
+    version: str
+    """The object's; "" if it is gone."""
 
 
 class LostError(Exception):
@@ -85,6 +95,7 @@ class Reflector:
         self._sink, self._retain = sink, retain
         self._version = ""
         """The last resourceVersion that was seen; "" if everything is to be listed."""
+        self._newest: Newest | None = None
         self._whole = False
         """The next list is asked for without pages: a list by pages took longer than the server remembers."""
         self._doubted = False
@@ -108,7 +119,7 @@ class Reflector:
                 self._fail(str(refused))
                 wanted = refused.after
             except (aiohttp.ClientError, OSError, GarbageError, KproxyError) as error:
-                self._fail(_sentence(error))
+                self._fail(sentence(error))
             await self._pause(wanted)
 
     # Requests
@@ -117,9 +128,12 @@ class Reflector:
         resource = self._resource
         query = {**resource.selector, **({} if self._whole else {"limit": str(self._pacing.page)})}
         keys: set[NamespacedName] = set()
+        self._newest = None
         while True:
-            metadata, changes = read_page(resource, await self._get(query))
-            keys.update(change.key for change in changes)
+            metadata, changes = read_page(resource, await self._get(resource.path, query))
+            for change in changes:
+                keys.add(change.key)
+                self._saw(change, change.version)
             self._sink(changes)
             del changes
             if not metadata.continue_:
@@ -131,14 +145,22 @@ class Reflector:
         self._version, self._whole, self._doubted = metadata.resource_version, False, False
 
     async def _check(self) -> None:
-        """Whether the server is at least as far as we are: if it was restored, a watch would be silent."""
-        metadata, _ = read_page(self._resource, await self._get({**self._resource.selector, "limit": "1"}))
+        """Whether the server's history is the one that was seen: in another one a watch would be silent."""
+        resource, newest = self._resource, self._newest
+        path, query = resource.alone(newest.key) if newest else (resource.path, resource.selector)
+        query = {**query, "limit": "1"}
+        metadata, found = read_page(resource, await self._get(path, query))
         self._advance(metadata.resource_version or "", keep=True)
+        if newest and newest.version not in _versions(found):  # it may have changed since
+            then = {"resourceVersion": self._version, "resourceVersionMatch": "Exact"}
+            _, found = read_page(resource, await self._get(path, {**query, **then}))
+            if newest.version not in _versions(found):
+                raise LostError
         self._doubted = False
 
-    async def _get(self, query: dict[str, str]) -> bytes:
+    async def _get(self, path: str, query: dict[str, str]) -> bytes:
         """The body of an answer that is not a watch."""
-        async with self._connection.get(self._resource.path, query, self._pacing.silence) as response:
+        async with self._connection.get(path, query, self._pacing.silence) as response:
             await self._answered(response)
             return await response.read()
 
@@ -189,6 +211,7 @@ class Reflector:
                     self._refuse(event.status, event.status.code or 500, None)
                 self._advance(event.version)
                 if event.change is not None:
+                    self._saw(event.change, event.version)
                     changes.append(event.change)
         finally:
             self._sink(changes)
@@ -201,6 +224,12 @@ class Reflector:
             raise LostError
         if version and not keep:
             self._version = version
+
+    def _saw(self, change: Change, version: str) -> None:
+        """A change that happened at `version`."""
+        revision = int(version) if version.isdecimal() else 0
+        if change.key.name and revision and (self._newest is None or revision >= self._newest.revision):
+            self._newest = Newest(revision, change.key, change.version)
 
     def _refuse(self, status: wire.Status, code: int, retry_after: str | None) -> None:
         """Raise what an answer that is an error stands for."""
@@ -221,14 +250,6 @@ class Reflector:
         await asyncio.sleep(max(delay * (1 + random.random()), wanted))
 
 
-def _sentence(error: Exception) -> str:
-    """What failed, without the objects that aiohttp names: the same failure says the same."""
-    cause: Exception
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        cause = error.certificate_error
-    elif isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
-    else:
-        return str(error) or type(error).__name__
-    number = 0 if isinstance(cause, ssl.SSLError | socket.gaierror) else getattr(cause, "errno", 0)
-    return f"{error.host}:{error.port}: {os.strerror(number) if number else cause}"
+def _versions(found: Iterable[Change]) -> list[str]:
+    """Of objects; of none, that of one that is gone."""
+    return [change.version for change in found] or [""]

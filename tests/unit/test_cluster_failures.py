@@ -1,0 +1,114 @@
+"""What is said of connections that fail: of real ones, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import aiohttp
+import pytest
+
+from kproxy.sources.cluster.failures import sentence
+
+HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+
+
+def hang_up(client: socket.socket) -> None:
+    """Once the request has come."""
+    client.recv(1 << 16)
+
+
+def reset(client: socket.socket) -> None:
+    client.recv(1 << 16)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def answers(
+    data: bytes, then: Callable[[socket.socket], None] | None = None
+) -> Callable[[socket.socket], None]:
+    def answer(client: socket.socket) -> None:
+        client.recv(1 << 16)
+        client.sendall(data)
+        if then:
+            client.recv(1)  # until the client has read that
+            then(client)
+
+    return answer
+
+
+def silent(client: socket.socket) -> None:
+    while client.recv(1 << 16):
+        pass
+
+
+@contextmanager
+def server(behaves: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port where each connection is treated so, and then closed."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client, suppress(OSError):
+                    behaves(client)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def said(url: str) -> str:
+    """Of what comes of a request."""
+
+    async def ask() -> None:
+        timeout = aiohttp.ClientTimeout(sock_read=0.2)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            await response.read()
+
+    with pytest.raises((aiohttp.ClientError, OSError)) as caught:
+        asyncio.run(ask())
+    return sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "behaves", "expected"),
+    [
+        ("http", hang_up, "the connection was closed before an answer came"),
+        ("http", reset, "Connection reset by peer"),
+        ("http", silent, "nothing came for too long"),
+        ("http", answers(HALF), "the answer broke off"),
+        ("https", reset, "cannot connect to 127.0.0.1:PORT: Connection reset by peer"),
+        ("https", answers(b"plain text"), "cannot connect to 127.0.0.1:PORT: wrong version number"),
+    ],
+)
+def test_a_server_that_fails(scheme: str, behaves: Callable[[socket.socket], None], expected: str) -> None:
+    with server(behaves) as port:
+        assert said(f"{scheme}://127.0.0.1:{port}/") == expected.replace("PORT", str(port))
+
+
+def test_nobody_there() -> None:
+    with server(silent) as port:
+        pass
+    for host in ("127.0.0.1", "[::1]"):
+        assert said(f"http://{host}:{port}/") == f"cannot connect to {host}:{port}: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TimeoutError(), "TimeoutError"),
+        (ValueError("a line that is no event"), "a line that is no event"),
+        (ssl.SSLError(1, "[SSL] odd"), "[SSL] odd"),
+    ],
+)
+def test_what_has_nothing_to_hide_is_told_as_it_is(error: Exception, expected: str) -> None:
+    assert expected in sentence(error)
