@@ -35,10 +35,14 @@ test: _root lint  ## lint, then the whole suite (not the long runs); what CI run
 test-long: _root install  ## the long runs of properties and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
 
-test-cluster: _root install  ## what is known of API servers, and the stories about clusters, with that of KUBECONFIG (docs/cluster.md)
-	@[ -r "$(KUBECONFIG)" ] || { echo "make test-cluster: KUBECONFIG names no file: make test-cluster KUBECONFIG=FILE" >&2; exit 1; }
-	KPROXY_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)) $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py \
-		tests/apiserver/test_lists.py tests/apiserver/test_watches.py tests/apiserver/test_writes.py
+# Of both, KUBEBUILDER_ASSETS is taken: KUBECONFIG may stand in the environment, and name a cluster in use.
+test-cluster: _root install  ## what is said of clusters, held against a real API server: KUBEBUILDER_ASSETS=DIR or KUBECONFIG=FILE
+	@[ -x "$(KUBEBUILDER_ASSETS)/kube-apiserver" -a -x "$(KUBEBUILDER_ASSETS)/etcd" ] || [ -z "$(KUBEBUILDER_ASSETS)" -a -r "$(KUBECONFIG)" ] || { \
+	  echo "make test-cluster: name a folder with kube-apiserver and etcd, or the kubeconfig of a cluster for tests:" \
+	    "make test-cluster KUBEBUILDER_ASSETS=DIR, or KUBECONFIG=FILE (docs/cluster.md)" >&2; exit 1; }
+	$(if $(KUBEBUILDER_ASSETS),KPROXY_TEST_ASSETS=$(abspath $(KUBEBUILDER_ASSETS)),KPROXY_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))) \
+	  $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py \
+	  tests/apiserver/test_lists.py tests/apiserver/test_watches.py tests/apiserver/test_writes.py
 
 lint: install  ## ruff, its formatter, mypy --strict
 	$(PYTHON) -m ruff check

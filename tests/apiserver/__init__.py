@@ -16,6 +16,7 @@
   control       the same by HTTP, for a server that is a process of its own (`python -m tests.apiserver`)
   certificates, kubeconfig    files that a client is given
   proxy         an HTTP proxy on the way, for a kubeconfig's proxy-url
+  relay         a way to any server, for what happens on ways
   own           a namespace of a test's own, in this server or a real one
   client        a plain client, for tests of this package and for stories that write through HTTP
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +11,7 @@ from kproxy.sources.cluster.credentials import Credentials
 from tests.apiserver import ApiServer
 from tests.apiserver.client import Client
 from tests.apiserver.own import Connect, Own
-
-REAL = "KPROXY_TEST_KUBECONFIG"
-"""The environment's name for the kubeconfig of a real API server (docs/cluster.md)."""
+from tests.controlplane import NOT_OURS, Cluster
 
 
 @pytest.fixture
@@ -32,10 +29,10 @@ def client(api: ApiServer) -> Iterator[Client]:
 
 
 @pytest.fixture
-def connect(request: pytest.FixtureRequest) -> Connect:
+def connect(request: pytest.FixtureRequest, cluster: Cluster | None) -> Connect:
     """Makes clients of the real API server, if one is named, and else of the double."""
-    if kubeconfig := os.environ.get(REAL):
-        credentials = Credentials(Path(kubeconfig))
+    if cluster:
+        credentials = Credentials(cluster.kubeconfig)
         endpoint = credentials.load()
         token = (credentials.authorization() or "").removeprefix("Bearer ")
         return lambda: Client(endpoint.server, token=token, context=endpoint.tls or None, timeout=10)
@@ -51,14 +48,14 @@ def own(connect: Connect) -> Iterator[Own]:
 
 
 @pytest.fixture
-def forget(request: pytest.FixtureRequest, own: Own) -> Callable[[], None]:
+def forget(request: pytest.FixtureRequest, cluster: Cluster | None, own: Own) -> Callable[[], None]:
     """Has the server start again, knowing no history."""
-    if os.environ.get(REAL):
-        pytest.skip("needs the API server's process")
-    api: ApiServer = request.getfixturevalue("api")
+    if cluster and not cluster.control_plane:
+        pytest.skip(NOT_OURS)
+    server: Any = cluster.control_plane if cluster else request.getfixturevalue("api")
 
     def restart() -> None:
         own.client.connection.close()
-        api.restart()
+        server.restart()
 
     return restart

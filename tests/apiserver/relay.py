@@ -1,66 +1,211 @@
-"""A port inside a network namespace that leads to a server outside of it, byte by byte."""
+"""The way to a server: a port that leads to it byte by byte, and what can happen on a way.
+
+A relay knows nothing of what it carries. It does to a real server's connections, from outside, what
+hosts, firewalls and cables do: refuse, reset, hang up, hold, tear and slow down.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import struct
 import threading
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import NamedTuple
 
-from netns_lab.lab import Handle
+from tests.apiserver.listener import Listen, create_server
+
+AT_ONCE = struct.pack("ii", 1, 0)
+"""A lingering of no time: who closes then sends a RST."""
+
+
+class Fate(NamedTuple):
+    """What becomes of a connection."""
+
+    remaining: int | None = None
+    """Bytes that the server may send before it is reset."""
+    piece: int = 1 << 16
+    """Bytes that pass at a time, those of the server."""
+    pause: float = 0.0
+    """Seconds after each."""
+
+
+class Link:
+    """One connection: two sockets, and the task that carries bytes between them."""
+
+    def __init__(self, near: socket.socket, fate: Fate) -> None:
+        self.near, self.fate = near, fate
+        self.ends = [near]
+        self.passing = asyncio.Event()
+        self.passing.set()
+
+    def reset(self) -> None:
+        """What ends it now is a RST."""
+        for end in self.ends:
+            with suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+
+    async def carry(self, host: str, port: int) -> None:
+        """Until either side ends; then both do."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            family, kind, protocol, _, address = found[0]
+            far = socket.socket(family, kind, protocol)
+            self.ends.append(far)
+            far.setblocking(False)
+            await loop.sock_connect(far, address)
+            for end in self.ends:
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pumps = [
+                asyncio.create_task(self._pump(self.near, far, Fate())),
+                asyncio.create_task(self._pump(far, self.near, self.fate)),
+            ]
+            try:
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+        except OSError:  # nobody there
+            self.reset()
+        finally:
+            for end in self.ends:
+                end.close()
+
+    async def _pump(self, source: socket.socket, sink: socket.socket, fate: Fate) -> None:
+        loop = asyncio.get_running_loop()
+        remaining = fate.remaining
+        try:
+            while data := await loop.sock_recv(source, fate.piece):
+                await self.passing.wait()
+                await loop.sock_sendall(sink, data[:remaining])
+                if remaining is not None:
+                    remaining -= len(data)
+                    if remaining <= 0:
+                        self.reset()
+                        return
+                if fate.pause:
+                    await asyncio.sleep(fate.pause)
+        except OSError:
+            self.reset()
 
 
 class Relay:
-    """127.0.0.1:`port` of a host of the lab is `host:port` of the machine, from `with` to its end."""
+    """127.0.0.1:`port`, where `listen` opens it, is `host:port` of this machine, from `with` to its end.
 
-    def __init__(self, inside: Handle, host: str, port: int) -> None:
-        self._to = host, port
-        self._listener = inside.inside(lambda: socket.create_server(("127.0.0.1", 0)))
-        self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
+    All methods are for other threads than its own.
+    """
+
+    def __init__(self, host: str, port: int, listen: Listen = create_server) -> None:
+        self._to, self._listen = (host, port), listen
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._links: dict[asyncio.Task[None], Link] = {}
+        self._fates: deque[Fate] = deque()
 
     def __enter__(self) -> Relay:
-        self._start(self._accept)
+        self._thread.start()
+        self.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._links)
+
+    def open(self) -> None:
+        """Take connections, on the same port as ever."""
+        if self._listener is None:
+            self._listener = self._listen("127.0.0.1", self.port)
+            self._listener.setblocking(False)
+            self.port = self._listener.getsockname()[1]
+            self._call(self._begin)
+
+    def close(self) -> None:
+        """Refuse new connections, and reset those that there are."""
+        self.refuse()
         self.cut()
 
+    def refuse(self) -> None:
+        """Refuse new connections; those that there are stay."""
+        self._call(self._refuse)
+
     def cut(self) -> None:
-        """End all connections; new ones are taken."""
-        ends, self._open = self._open, []
-        for end in ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        """Reset all connections."""
+        self._call(self._end, True)
 
-    def _start(self, work: object, *arguments: socket.socket) -> None:
-        assert callable(work)
-        threading.Thread(target=work, args=arguments, daemon=True).start()
+    def hang_up(self) -> None:
+        """End all connections, as if the server had closed them."""
+        self._call(self._end, False)
 
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                near, _ = self._listener.accept()
-                try:
-                    far = socket.create_connection(self._to, timeout=10)
-                except OSError:
-                    near.close()
-                    continue
-                far.settimeout(None)
-                self._open += near, far
-                self._start(self._pump, near, far)
-                self._start(self._pump, far, near)
+    def hold(self) -> None:
+        """Let nothing through on the connections that there are; they stay."""
+        self._call(self._pass, False)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    def release(self) -> None:
+        """Undo `hold`: what was held back comes at once."""
+        self._call(self._pass, True)
+
+    def next(self, fate: Fate, times: int = 1) -> None:
+        """What becomes of the next connections."""
+        self._call(self._fates.extend, [fate] * times)
+
+    # In the thread
+
+    def _call(self, work: Callable[..., object], *arguments: object) -> None:
+        async def called() -> None:
+            done = work(*arguments)
+            if asyncio.iscoroutine(done):
+                await done
+
+        asyncio.run_coroutine_threadsafe(called(), self._loop).result(30)
+
+    def _begin(self) -> None:
+        assert self._listener
+        self._accepting = asyncio.create_task(self._accept(self._listener))
+
+    async def _refuse(self) -> None:
+        if self._listener and self._accepting:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
+            self._listener.close()
+            self._listener = None
+
+    async def _end(self, reset: bool) -> None:
+        tasks = list(self._links.items())
+        for task, link in tasks:
+            if reset:
+                link.reset()
+            task.cancel()
+        await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
+
+    def _pass(self, passing: bool) -> None:
+        for link in self._links.values():
+            if passing:
+                link.passing.set()
+            else:
+                link.passing.clear()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            near, _ = await loop.sock_accept(listener)
+            link = Link(near, self._fates.popleft() if self._fates else Fate())
+            task = loop.create_task(link.carry(*self._to))
+            self._links[task] = link
+            task.add_done_callback(self._links.pop)

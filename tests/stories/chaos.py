@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.apiserver.faults import Answer, Reset, Trickle
 from tests.apiserver.objects import node
-from tests.stories.following import Following
+from tests.stories.doubled import Doubled
 from tests.support import FAMILIES, Manifest, service, slices
 
 SERVICES = 40
@@ -25,9 +25,9 @@ MAPS = ("services", "endpoints-tcp", "hairpin", "cluster-ips", "masquerade-rules
 
 
 class Chaos:
-    """Acts on one `Following`, by one generator of chance."""
+    """Acts on one node that follows the double, by one generator of chance."""
 
-    def __init__(self, following: Following, seed: int, kills: bool = True) -> None:
+    def __init__(self, following: Doubled, seed: int, kills: bool = True) -> None:
         self.following, self.chance, self.kills = following, random.Random(seed), kills
         self.api, self.running = following.api, following.running
         self.done: list[str] = []

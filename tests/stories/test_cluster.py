@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 
-from tests.stories.following import Told, following
-from tests.stories.remote import anywhere, remote
-from tests.support import SERVICE_IP, eventually, service, slices
+from tests.controlplane import Cluster
+from tests.stories.following import Follow, Told
+from tests.stories.remote import remote
+from tests.support import SERVICE_IP, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -45,8 +46,8 @@ def follow(told: Told) -> None:
     assert told.answering() & set(PODS) == set()
 
 
-def test_the_tables_follow_the_cluster(lab: Lab, tmp_path: Path) -> None:
-    with anywhere(lab, tmp_path) as told:
+def test_the_tables_follow_the_cluster(following: Follow) -> None:
+    with following() as told:
         follow(told)
 
 
@@ -64,14 +65,13 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_same_by_http_alone(lab: Lab, tmp_path: Path, kubeconfig: Path) -> None:
-    with remote(lab, tmp_path, kubeconfig) as told:
+    with remote(lab, tmp_path, Cluster(kubeconfig)) as told:
         follow(told)
 
 
-def test_what_is_wrong_with_the_server_is_said(lab: Lab, tmp_path: Path) -> None:
-    with following(lab, tmp_path) as told:
-        said = told.running.said
-        told.api.stop()
-        eventually(lambda: "cannot be reached" in said() or "Connect" in said(), said)
-        told.api.resume()
-        eventually(lambda: "solved" in said(), said)
+def test_what_is_wrong_with_the_server_is_said(following: Follow) -> None:
+    with following() as told:
+        told.way.close()
+        told.says("Connection refused")
+        told.way.open()
+        told.says("solved")

@@ -15,7 +15,7 @@ from netns_lab.lab import Lab
 
 from kproxy.model import parse_address
 from tests.apiserver.objects import node
-from tests.stories.following import following
+from tests.stories.following import Follow
 from tests.stories.test_telling import ask, samples
 from tests.support import SERVICE_IP, Manifest, eventually, service, slices
 
@@ -39,9 +39,9 @@ def hinted(lab: Lab, zones: dict[str, str]) -> list[Manifest]:
     return found
 
 
-def test_the_zone_of_the_node_decides(lab: Lab, tmp_path: Path) -> None:
+def test_the_zone_of_the_node_decides(lab: Lab, following: Follow) -> None:
     pods = hinted(lab, {"pod-1": "a", "pod-2": "b"})
-    with following(lab, tmp_path, service(), *pods, node("n1", {ZONE: "a"})) as told:
+    with following(service(), *pods, node("n1", {ZONE: "a"})) as told:
         told.right()
         assert told.answering() == {"pod-1"}
         for labels, expected in (
@@ -57,16 +57,14 @@ def test_the_zone_of_the_node_decides(lab: Lab, tmp_path: Path) -> None:
         assert told.answering() == {"pod-1", "pod-2"}
 
 
-def test_pod_cidrs_come_later_and_change(lab: Lab, tmp_path: Path) -> None:
+def test_pod_cidrs_come_later_and_change(lab: Lab, following: Follow) -> None:
     """Without them nothing is programmed; when there are some, they are taken at once. A Node that is
     deleted leaves them as they are."""
     own = lab.topology.node("n1")
     flags = ("--detect-local-mode", "NodeCIDR")
     cidrs = f"{own.pod_cidr_v4},{own.pod_cidr_v6}"
     objects = (service(), *slices(lab, ["pod-1"]), node("n1"))
-    with following(
-        lab, tmp_path, *objects, flags=flags, cluster_cidr=False, pod_cidrs=cidrs, start=False
-    ) as told:
+    with following(*objects, flags=flags, cluster_cidr=False, pod_cidrs=cidrs, start=False) as told:
         told.running.start(wait=False)
         eventually(lambda: "podCIDRs" in told.running.said(), told.running.said)
         assert told.answering() != {"pod-1"}
@@ -92,12 +90,10 @@ def seen_as(lab: Lab) -> str:
     return http_get(lab.pod("pod-2"), SERVICE_IP[4], 80, timeout=1).client
 
 
-def test_node_ports_follow_the_addresses_of_the_node(lab: Lab, tmp_path: Path) -> None:
+def test_node_ports_follow_the_addresses_of_the_node(lab: Lab, following: Follow) -> None:
     port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
     flags = ("--nodeport-addresses", "192.168.0.0/16,10.77.0.0/16")
-    with following(
-        lab, tmp_path, service("web", port, type="NodePort"), *slices(lab, ["pod-1"]), flags=flags
-    ) as told:
+    with following(service("web", port, type="NodePort"), *slices(lab, ["pod-1"]), flags=flags) as told:
         own = parse_address(lab.node("n1").address(4))
         told.truth.node_ports = (own,)
         told.right()
@@ -121,7 +117,7 @@ def ip(lab: Lab, *arguments: str) -> None:
 # --- what others ask ---
 
 
-def test_health_checks_follow_the_endpoints(lab: Lab, tmp_path: Path) -> None:
+def test_health_checks_follow_the_endpoints(lab: Lab, following: Follow) -> None:
     local = service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=HEALTH)
     outside, url = lab.client("outside"), f"http://{lab.node('n1').address(4)}:{HEALTH}/"
 
@@ -136,35 +132,35 @@ def test_health_checks_follow_the_endpoints(lab: Lab, tmp_path: Path) -> None:
                 endpoint["nodeName"] = who
         return found
 
-    with following(lab, tmp_path, local, *on("n1")) as told:
+    with following(local, *on("n1")) as told:
         eventually(lambda: answered() == (200, 2), told.running.said)
         told.apply(*on("n2"))
         eventually(lambda: answered() == (503, 0), told.running.said)
         told.apply(*on("n1"))
         eventually(lambda: answered() == (200, 2), told.running.said)
-        told.api.stop()
+        told.way.close()
         assert answered() == (200, 2)
         told.delete(local)
-        told.api.resume()
+        told.way.open()
         eventually(lambda: answered()[0] == 0, told.running.said)
 
 
-def test_it_is_healthy_when_all_is_programmed(lab: Lab, tmp_path: Path) -> None:
+def test_it_is_healthy_when_all_is_programmed(lab: Lab, following: Follow) -> None:
     def statuses() -> list[int]:
         return [ask(lab.node("n1"), f"http://127.0.0.1:10256/{path}")[0] for path in ("healthz", "livez")]
 
-    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"]), start=False) as told:
-        told.api.stop()
+    with following(service(), *slices(lab, ["pod-1"]), start=False) as told:
+        told.way.close()
         told.running.start(wait=False)
         eventually(lambda: statuses() == [503, 200], told.running.said)
-        told.api.resume()
+        told.way.open()
         eventually(lambda: statuses() == [200, 200], told.running.said, patience=40)
-        told.api.stop()
+        told.way.close()
         assert statuses() == [200, 200]
 
 
-def test_what_it_did_is_counted(lab: Lab, tmp_path: Path) -> None:
-    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"])) as told:
+def test_what_it_did_is_counted(lab: Lab, following: Follow) -> None:
+    with following(service(), *slices(lab, ["pod-1"])) as told:
         told.right()
         here = lab.node("n1")
         before = samples(here)
@@ -183,8 +179,8 @@ def test_what_it_did_is_counted(lab: Lab, tmp_path: Path) -> None:
         assert {'kproxy_source_silent_seconds{source="Service"}'} <= samples(here).keys()
 
 
-def test_signals(lab: Lab, tmp_path: Path) -> None:
-    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"])) as told:
+def test_signals(lab: Lab, following: Follow) -> None:
+    with following(service(), *slices(lab, ["pod-1"])) as told:
         told.right()
         full = 'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
         before = samples(lab.node("n1"))[full]
@@ -203,9 +199,9 @@ def test_signals(lab: Lab, tmp_path: Path) -> None:
         assert told.answering() == {"pod-1"}
 
 
-def test_a_configuration_file_of_kubeadm(lab: Lab, tmp_path: Path) -> None:
+def test_a_configuration_file_of_kubeadm(lab: Lab, tmp_path: Path, following: Follow) -> None:
     """The ConfigMap as kubeadm writes it, with the path of a kubeconfig in it."""
-    with following(lab, tmp_path, service(), *slices(lab, ["pod-1"]), start=False) as told:
+    with following(service(), *slices(lab, ["pod-1"]), start=False) as told:
         configuration = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",

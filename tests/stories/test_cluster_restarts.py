@@ -16,7 +16,7 @@ from netns_lab.topology import Family
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family as TableFamily
-from tests.stories.following import Following, following
+from tests.stories.following import Follow, Told
 from tests.stories.test_affinity import remembered
 from tests.stories.test_churn import connecting
 from tests.support import SERVICE_IP, Manifest, eventually, service, slices, sticky
@@ -34,13 +34,13 @@ def objects(lab: Lab) -> list[Manifest]:
     return [service(), *slices(lab, PODS), remembering, *slices(lab, PODS, name="sticky")]
 
 
-def ready(told: Following, times: int) -> None:
+def ready(told: Told, times: int) -> None:
     eventually(lambda: told.running.said().count("kproxy runs") == times, told.running.said)
 
 
-def test_a_restart_is_noticed_by_nobody(lab: Lab, tmp_path: Path) -> None:
+def test_a_restart_is_noticed_by_nobody(lab: Lab, following: Follow) -> None:
     """Nothing is written that is right already; what changed meanwhile is, and nothing else."""
-    with following(lab, tmp_path, *objects(lab)) as told:
+    with following(*objects(lab)) as told:
         told.right()
         (stays,) = many(lab.client("outside"), STICKY_IPS[4], 80, 5)
         entries = remembered(told.running.kproxy, 4, "tcp")
@@ -64,10 +64,10 @@ def test_a_restart_is_noticed_by_nobody(lab: Lab, tmp_path: Path) -> None:
         assert re.search(r"ip: 1 element in, 2 out; ip6: 1 element in, 2 out", told.running.said())
 
 
-def test_killed_at_any_moment_while_things_happen(lab: Lab, tmp_path: Path) -> None:
+def test_killed_at_any_moment_while_things_happen(lab: Lab, following: Follow) -> None:
     chance = random.Random(3)
     with (
-        following(lab, tmp_path, *objects(lab)) as told,
+        following(*objects(lab)) as told,
         connecting(lab.client("outside"), (SERVICE_IP[4], 80), (STICKY_IPS[6], 80)) as seen,
     ):
         told.right()
@@ -76,7 +76,7 @@ def test_killed_at_any_moment_while_things_happen(lab: Lab, tmp_path: Path) -> N
             while time.monotonic() < end:
                 for name in ("web", "sticky"):
                     told.apply(*slices(lab, chance.sample(PODS, chance.randint(1, 3)), name=name))
-                ips: dict[Family, str] = {4: f"10.96.30.{number + 1}", 6: f"fd00:96::30:{number + 1}"}
+                ips: dict[Family, str] = {4: f"10.96.30.{number + 1}", 6: f"fd00:96::{0x3000 + number:x}"}
                 told.apply(service(f"new-{number}", cluster_ips=ips))
                 time.sleep(0.01)
             told.running.stop(signal.SIGKILL)
@@ -97,9 +97,9 @@ OLDER = {
 
 
 @pytest.mark.parametrize("what", [*OLDER, "declarations", "options"])
-def test_an_upgrade_is_noticed_by_nobody(lab: Lab, tmp_path: Path, what: str) -> None:
+def test_an_upgrade_is_noticed_by_nobody(lab: Lab, following: Follow, what: str) -> None:
     """The table is brought up to date under traffic: rules, chains, a declaration of a map, other flags."""
-    with following(lab, tmp_path, *objects(lab)) as told:
+    with following(*objects(lab)) as told:
         told.right()
         with connecting(lab.client("outside"), (SERVICE_IP[4], 80), (SERVICE_IP[6], 80)) as seen:
             told.running.stop()
@@ -120,7 +120,7 @@ def test_an_upgrade_is_noticed_by_nobody(lab: Lab, tmp_path: Path, what: str) ->
         assert set(seen) == set(PODS), seen
 
 
-def older(told: Following, family: TableFamily) -> None:
+def older(told: Told, family: TableFamily) -> None:
     """The table as one would have it that remembers fewer clients: a map's size cannot be changed."""
     listed = told.running.kproxy.nft(f"list table {family} kproxy")
     text = re.sub(r"size \d+", "size 1024", re.sub(r" expires \w+", "", listed))
@@ -134,13 +134,13 @@ def older(told: Following, family: TableFamily) -> None:
 # --- somebody deletes everything ---
 
 
-def test_tables_that_are_deleted_are_back_at_once(lab: Lab, tmp_path: Path) -> None:
+def test_tables_that_are_deleted_are_back_at_once(lab: Lab, following: Follow) -> None:
     """With 300 services beside; two seconds are for slow machines (docs/daemon.md has the numbers)."""
     many_ips: list[dict[Family, str]] = [
-        {4: f"10.96.{40 + n // 250}.{n % 250 + 1}", 6: f"fd00:96::40:{n + 1:x}"} for n in range(300)
+        {4: f"10.96.{40 + n // 250}.{n % 250 + 1}", 6: f"fd00:96::{0x4000 + n:x}"} for n in range(300)
     ]
     others = [service(f"s-{n}", cluster_ips=ips) for n, ips in enumerate(many_ips)]
-    with following(lab, tmp_path, *objects(lab), *others) as told:
+    with following(*objects(lab), *others) as told:
         told.right()
         for damage in ("flush ruleset", "delete table ip kproxy; delete table ip6 kproxy"):
             begun = time.monotonic()
@@ -152,9 +152,9 @@ def test_tables_that_are_deleted_are_back_at_once(lab: Lab, tmp_path: Path) -> N
         assert "! rewritten: ip6 kproxy as a whole" in told.running.said()
 
 
-def test_a_table_that_is_restored_is_what_it_was(lab: Lab, tmp_path: Path) -> None:
+def test_a_table_that_is_restored_is_what_it_was(lab: Lab, following: Follow) -> None:
     """By itself, before anything is compared."""
-    with following(lab, tmp_path, *objects(lab)) as told:
+    with following(*objects(lab)) as told:
         told.right()
         told.running.stop()
 
@@ -174,9 +174,9 @@ def test_a_table_that_is_restored_is_what_it_was(lab: Lab, tmp_path: Path) -> No
         assert told.answering() == told.answering(6) == set(PODS)
 
 
-def test_a_second_life_with_nothing_to_read(lab: Lab, tmp_path: Path) -> None:
+def test_a_second_life_with_nothing_to_read(lab: Lab, tmp_path: Path, following: Follow) -> None:
     """A kubeconfig that is not there yet is waited for, and the tables stay meanwhile."""
-    with following(lab, tmp_path, *objects(lab)) as told:
+    with following(*objects(lab)) as told:
         told.right()
         told.running.stop()
         kubeconfig = tmp_path / "kubeconfig"

@@ -6,7 +6,6 @@ All that it does has to be allowed by the ClusterRole, and without any single ri
 
 from __future__ import annotations
 
-import os
 import ssl
 import uuid
 from collections.abc import Iterator
@@ -19,15 +18,12 @@ from netns_lab.probe import many
 from netns_lab.topology import POD_NETWORK
 
 from tests.apiserver.client import Answer
+from tests.controlplane import Cluster
 from tests.stories.deployed import Deployed, objects, template, without_config_map, write_config_map
-from tests.stories.following import REAL
-from tests.stories.remote import Way
+from tests.stories.remote import Reached
 from tests.support import SERVICE_IP, Manifest, eventually, service, slices
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(REAL not in os.environ, reason="needs a real API server, which has rights to give"),
-]
+pytestmark = pytest.mark.lab
 
 PODS = ",".join(POD_NETWORK.values())
 PLURALS = {
@@ -54,7 +50,7 @@ def path_of(manifest: Manifest) -> str:
 class Account:
     """The manifest's ServiceAccount, ClusterRole and binding by other names, in a namespace of their own."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Reached) -> None:
         self.way = way
         self.namespace = f"kproxy-test-{uuid.uuid4().hex[:8]}"
         self._made: list[Manifest] = []
@@ -122,8 +118,10 @@ class Account:
 
 
 @pytest.fixture
-def account(lab: Lab) -> Iterator[Account]:
-    with Way(lab, Path(os.environ[REAL])) as way:
+def account(cluster: Cluster | None, lab: Lab) -> Iterator[Account]:
+    if not cluster:
+        pytest.skip("needs a real API server, which has rights to give")
+    with Reached(lab, cluster.kubeconfig) as way:
         account = Account(way)
         try:
             yield account

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
-from netns_lab.lab import Lab
 from netns_lab.topology import Family
 
-from tests.stories.following import Following, Told
-from tests.stories.remote import anywhere
+from tests.stories.following import Follow, Told
 from tests.support import FAMILIES, Manifest, service, slices
 
 pytestmark = pytest.mark.lab
@@ -25,8 +21,8 @@ ELSEWHERE = {"service.kubernetes.io/service-proxy-name": "other"}
 
 
 @pytest.fixture
-def told(lab: Lab, tmp_path: Path) -> Iterator[Told]:
-    with anywhere(lab, tmp_path) as told:
+def told(following: Follow) -> Iterator[Told]:
+    with following() as told:
         yield told
 
 
@@ -150,21 +146,16 @@ def test_families_come_and_go(told: Told) -> None:
             assert (told.answering(family) == {"pod-1"}) == (family in families)
 
 
-def together(told: Told) -> AbstractContextManager[None]:
-    """In one piece, where the API server can do that."""
-    return told.api.burst() if isinstance(told, Following) else nullcontext()
-
-
 def test_a_cluster_ip_and_a_node_port_go_to_another_service_at_once(told: Told) -> None:
     mine, theirs = typed("NodePort"), {**typed("NodePort"), "metadata": {"name": "heir"}}
     told.apply(mine, *slices(told.lab, ["pod-1"]), *slices(told.lab, ["pod-2"], name="heir"))
     told.right()
-    with together(told):
+    with told.burst():
         told.delete(mine)
         told.apply(theirs)
     told.right()
     assert served(told, "pod-2") == {"ClusterIP", "NodePort"}
-    with together(told):
+    with told.burst():
         told.delete(theirs)
         told.apply(mine)
     told.right()

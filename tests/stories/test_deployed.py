@@ -17,7 +17,7 @@ from tests.apiserver import ApiServer
 from tests.apiserver.certificates import Authority
 from tests.apiserver.kubeconfig import write_in_cluster
 from tests.stories.deployed import Deployed, template, without_config_map, write_config_map
-from tests.stories.following import beside, in_default
+from tests.stories.doubled import beside, in_default
 from tests.stories.test_telling import ask
 from tests.support import SERVICE_IP, eventually, service, slices
 

@@ -17,7 +17,7 @@ import pytest
 from netns_lab.lab import Lab
 
 from tests.stories.chaos import Chaos
-from tests.stories.following import following
+from tests.stories.doubled import doubled
 from tests.support import eventually
 
 pytestmark = pytest.mark.lab
@@ -96,7 +96,7 @@ def quiet(chaos: Chaos) -> None:
 
 @pytest.mark.parametrize("kills", [True, False])
 def test_whatever_happens(lab: Lab, tmp_path: Path, kills: bool) -> None:
-    with following(lab, tmp_path) as told:
+    with doubled(lab, tmp_path) as told:
         found = run(Chaos(told, 7, kills), SHORT, 25)
         assert found
         assert all(size.zombies == 0 for size in found)
@@ -109,7 +109,7 @@ def test_whatever_happens_for_long(
 ) -> None:
     """A third of the time kproxy is killed now and then; in the rest it lives, and must not grow."""
     seconds = 60 * MINUTES * (1 / 3 if kills else 2 / 3)
-    with following(lab, tmp_path) as told:
+    with doubled(lab, tmp_path) as told:
         chaos = Chaos(told, SEED, kills)
         found = run(chaos, seconds, 60)
         (tmp_path / "sizes").write_text("\n".join(map(str, found)))

@@ -1,0 +1,128 @@
+"""The way to a server, with a server that sends what it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.apiserver.relay import Fate, Relay
+
+BYTES = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    """To an echo, which ends when its client does."""
+    loop = asyncio.new_event_loop()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+        except OSError:
+            pass
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(echo, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    with Relay("127.0.0.1", server.sockets[0].getsockname()[1]) as relay:
+        yield relay
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def connected(relay: Relay) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", relay.port), timeout=5)
+    client.sendall(b"hello")
+    assert received(client, 5) == b"hello"
+    return client
+
+
+def received(client: socket.socket, length: int) -> bytes:
+    """So many bytes, or what comes before the end."""
+    data = b""
+    while len(data) < length and (more := client.recv(length - len(data))):
+        data += more
+    return data
+
+
+def test_bytes_pass_both_ways(relay: Relay) -> None:
+    with connected(relay) as client:
+        client.sendall(BYTES)
+        assert received(client, len(BYTES)) == BYTES
+        assert relay.connections == 1
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+
+
+def test_a_way_that_is_closed_and_opened(relay: Relay) -> None:
+    with connected(relay) as client:
+        relay.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with pytest.raises(ConnectionRefusedError):
+        connected(relay)
+    relay.open()
+    connected(relay).close()
+
+
+def test_connections_that_stay_when_new_ones_are_refused(relay: Relay) -> None:
+    with connected(relay) as client:
+        relay.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            connected(relay)
+        client.sendall(b"still")
+        assert received(client, 5) == b"still"
+
+
+def test_reset_and_hung_up(relay: Relay) -> None:
+    with connected(relay) as client:
+        relay.cut()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with connected(relay) as client:
+        relay.hang_up()
+        assert client.recv(1) == b""
+
+
+def test_what_is_held_comes_when_it_is_released(relay: Relay) -> None:
+    with connected(relay) as client:
+        relay.hold()
+        client.sendall(b"later")
+        client.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.recv(5)
+        connected(relay).close()  # others pass
+        relay.release()
+        client.settimeout(5)
+        assert received(client, 5) == b"later"
+
+
+def test_the_fate_of_connections_to_come(relay: Relay) -> None:
+    relay.next(Fate(remaining=5 + 3), times=2)
+    for _ in range(2):
+        with connected(relay) as client:
+            client.sendall(b"torn off")
+            with pytest.raises(ConnectionResetError):
+                received(client, 8)  # a RST may overtake what came before it
+    relay.next(Fate(piece=2, pause=0.01))
+    with connected(relay) as client:
+        begun = time.monotonic()
+        client.sendall(b"slow" * 5)
+        assert received(client, 20) == b"slow" * 5
+        assert time.monotonic() - begun > 0.08
+    connected(relay).close()
+
+
+def test_a_server_that_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with Relay("127.0.0.1", port) as relay, pytest.raises(ConnectionResetError):
+        connected(relay)

@@ -1,0 +1,40 @@
+"""Which API server a node follows in stories about clusters: the double, or a real one (docs/cluster.md)."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from netns_lab.lab import Lab
+
+from tests.controlplane import NOT_OURS, Cluster
+from tests.stories.doubled import Double, doubled
+from tests.stories.following import Follow
+from tests.stories.remote import remote
+
+
+@pytest.fixture
+def following(cluster: Cluster | None, lab: Lab, tmp_path: Path) -> Follow:
+    """A node that follows whichever it is."""
+    return partial(remote, lab, tmp_path, cluster) if cluster else partial(doubled, lab, tmp_path)
+
+
+@pytest.fixture
+def owning(cluster: Cluster | None, following: Follow) -> Follow:
+    """The same, where the server's process is the test's own: `told.server` is there."""
+    if cluster and not cluster.control_plane:
+        pytest.skip(NOT_OURS)
+    return following
+
+
+@pytest.fixture
+def double(cluster: Cluster | None, lab: Lab, tmp_path: Path) -> Double:
+    """A node that follows the double, whatever else is there."""
+
+    def begin(why: str, *manifests: object, **options: object) -> object:
+        if cluster:
+            pytest.skip(f"only the double does this: {why}")
+        return doubled(lab, tmp_path, *manifests, **options)  # type: ignore[arg-type]
+
+    return begin  # type: ignore[return-value]

@@ -1,0 +1,178 @@
+"""Stories of a node that follows the double of an API server, whose faults are at hand: `told.api`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from netns_lab.lab import Lab
+
+from tests.apiserver import ApiServer
+from tests.apiserver.access import Denial
+from tests.apiserver.faults import Reset, Trickle
+from tests.apiserver.kubeconfig import token_file, write_kubeconfig
+from tests.apiserver.listener import create_server
+from tests.apiserver.resources import RESOURCES
+from tests.apiserver.store import Snapshot
+from tests.stories.following import KINDS, PATIENCE, Server, Told, Way
+from tests.support import Manifest, Running
+from tests.truth import Truth
+
+TOKEN = "one"
+
+
+class DoublesWay(Way):
+    """The double does itself what else would happen on the way."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
+
+    def close(self) -> None:
+        self._api.stop()
+
+    def open(self) -> None:
+        self._api.resume()
+
+    def refuse(self) -> None:
+        self._api.refuse()
+
+    def cut(self) -> None:
+        self._api.watches.reset()
+
+    def hang_up(self) -> None:
+        self._api.stop(reset=False)
+        self._api.resume()
+
+    def hold(self) -> None:
+        self._api.watches.hold()
+
+    def release(self) -> None:
+        self._api.watches.release()
+
+    def tear(self, after: int, times: int) -> None:
+        self._api.faults.add(Reset(after), times=times)
+        self.cut()
+
+    def slow(self, times: int) -> None:
+        self._api.faults.add(Trickle(7, 0.001), times=times)
+        self.cut()
+
+
+class DoublesServer(Server):
+    """Its store is etcd and watch cache."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
+
+    def restart(self) -> None:
+        self._api.restart()
+
+    def compact(self) -> None:
+        self._api.stop()
+        self._api.store.compact()
+        self._api.resume()
+
+    def backup(self) -> Snapshot:
+        return self._api.store.backup()
+
+    def restore(self, backup: Snapshot | None) -> None:
+        self._api.restore(backup)
+
+    def rotate(self, token: str) -> None:
+        self._api.access.rotate(token)
+        self._api.watches.reset()
+
+    def forbid(self) -> None:
+        self._api.access.denied.add(Denial())
+        self._api.watches.reset()
+
+    def allow(self) -> None:
+        self._api.access.denied.clear()
+
+
+class Doubled(Told):
+    """Beside it; its objects are changed without a request."""
+
+    def __init__(self, lab: Lab, api: ApiServer, running: Running, truth: Truth, token: Path) -> None:
+        super().__init__(lab, running, truth)
+        self.api, self.token = api, token
+        self.way = DoublesWay(api)
+
+    @property
+    def server(self) -> Server:
+        return DoublesServer(self.api)
+
+    @property
+    def owned(self) -> bool:
+        return True
+
+    def apply(self, *manifests: Manifest) -> None:
+        """In namespace default unless they say otherwise."""
+        self.api.apply(*in_default(*manifests))
+
+    def delete(self, *manifests: Manifest) -> None:
+        self.api.delete(*in_default(*manifests))
+
+    def objects(self) -> list[Manifest]:
+        with self.api.store.lock:
+            return [
+                {"apiVersion": resource.api_version, "kind": resource.kind, **stored.manifest()}
+                for resource in RESOURCES
+                for stored in self.api.store.collections[resource].objects.values()
+            ]
+
+    def watched(self) -> None:
+        self.api.wait(lambda: all(self.api.watches.of(kind) for kind in KINDS), 2 * PATIENCE)
+
+    def burst(self) -> AbstractContextManager[None]:
+        return self.api.burst()
+
+
+Double = Callable[..., AbstractContextManager[Doubled]]
+"""As `Follow`, of the double; first comes what only it does."""
+
+
+def in_default(*manifests: Manifest) -> list[Manifest]:
+    """As an API server has them: with their namespace."""
+    return [{**made, "metadata": {"namespace": "default", **made["metadata"]}} for made in manifests]
+
+
+def beside(lab: Lab, **options: Any) -> ApiServer:
+    """An API server on the lab's client, not started yet; `options` are ApiServer's."""
+    outside = lab.client("outside")
+    return ApiServer(
+        host=outside.address(4),
+        listen=lambda host, port: outside.inside(lambda: create_server(host, port)),
+        **options,
+    )
+
+
+@contextmanager
+def doubled(
+    lab: Lab,
+    folder: Path,
+    *manifests: Manifest,
+    flags: Sequence[str] = (),
+    start: bool = True,
+    cluster_cidr: bool = True,
+    pod_cidrs: str | None = None,
+) -> Iterator[Doubled]:
+    """kproxy run on node n1, of a double that has these manifests."""
+    truth = Truth(lab.node("n1"), pod_cidrs)
+    token = folder / "token"
+    token.write_text(TOKEN)
+    try:
+        with beside(lab, tokens=(TOKEN,)) as api:
+            api.apply(*in_default(*manifests))
+            kubeconfig = write_kubeconfig(folder / "kubeconfig", api.url, token_file(token))
+            running = Running(lab.node("n1"), folder, ["--kubeconfig", str(kubeconfig), *flags], cluster_cidr)
+            if start:
+                running.start()
+            try:
+                yield Doubled(lab, api, running, truth, token)
+            finally:
+                running.__exit__()
+    finally:
+        truth.close()
