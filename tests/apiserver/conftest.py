@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -49,13 +48,15 @@ def own(connect: Connect) -> Iterator[Own]:
 
 @pytest.fixture
 def forget(request: pytest.FixtureRequest, cluster: Cluster | None, own: Own) -> Callable[[], None]:
-    """Has the server start again, knowing no history."""
+    """Has the server start again, and its etcd know no history."""
     if cluster and not cluster.control_plane:
         pytest.skip(NOT_OURS)
-    server: Any = cluster.control_plane if cluster else request.getfixturevalue("api")
 
-    def restart() -> None:
+    def end() -> None:
         own.client.connection.close()
-        server.restart()
+        if cluster and cluster.control_plane:
+            cluster.control_plane.compact()
+        else:
+            request.getfixturevalue("api").restart()
 
-    return restart
+    return end

@@ -160,6 +160,21 @@ def test_a_watch_that_ends_goes_on_where_it_was(api: ApiServer, tmp_path: Path, 
         assert lists(api) == 1
 
 
+def test_a_connection_that_breaks_is_no_problem_if_the_next_one_does_not(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    with Follower(api, tmp_path) as follower:
+        watching(api)
+        api.faults.add(Delay(0.2), times=None)
+        time.sleep(2 * QUICK.healthy)
+        api.watches.reset()
+        said: set[str] = set()
+        while len(api.requests(verb="watch", resource=SERVICES)) < 2:
+            said.update(follower.messages())
+            time.sleep(0.01)
+        assert not said
+
+
 @pytest.mark.parametrize("after", [0, 100, 1000])
 def test_a_list_that_is_torn_off_is_begun_again(api: ApiServer, tmp_path: Path, after: int) -> None:
     api.create(*(service(f"s{number}") for number in range(5)))

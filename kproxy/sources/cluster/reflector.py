@@ -118,8 +118,11 @@ class Reflector:
             except RefusedError as refused:
                 self._fail(str(refused))
                 wanted = refused.after
-            except (aiohttp.ClientError, OSError, GarbageError, KproxyError) as error:
+            except (GarbageError, KproxyError) as error:
                 self._fail(sentence(error))
+            except (aiohttp.ClientError, OSError) as error:
+                if self._delay:  # else it is tried again at once, and only then known to be a problem
+                    self._fail(sentence(error))
             await self._pause(wanted)
 
     # Requests
