@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from kproxy.cli import options
@@ -15,6 +15,7 @@ from kproxy.kernel.structure import has_table
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address
 from kproxy.nft.ruleset import TABLE
+from kproxy.problems import TransactionError
 from kproxy.standalone.store import Store
 
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         removed += [f"address {format_address(c.address)} on {c.interface}" for c in shown.changes]
         for family in Family:
             if has_table(netlink, family):
-                libnftables.run(f"delete table {family} {TABLE}")
+                remove_table(family)
                 removed.append(f"table {family} {TABLE}")
         if not arguments.keep_state:
             removed += map(str, store.remove())
@@ -53,3 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not removed:
         print("nothing to remove")
     return 1 if shown.warnings else 0
+
+
+def remove_table(family: Family) -> None:
+    """Delete the table, so that a packet that is just passing goes to whose rules are below.
+
+    When a table goes, its maps are empty at once, but its sets are not: a packet in between would find that
+    its service has no such port, and be refused. So no packet is let in any more before.
+    """
+    entries = (f"flush chain {family} {TABLE} {hook}" for hook in ("prerouting", "output"))
+    with suppress(TransactionError):  # a damaged table may have no such chains
+        libnftables.run("\n".join(entries))
+    libnftables.run(f"delete table {family} {TABLE}")

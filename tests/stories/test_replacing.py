@@ -16,6 +16,9 @@ from netns_lab.probe import Reply, http_get, many
 
 from bench.peer import load_script
 from bench.samples import Endpoint, Sample
+from kproxy.cli.cleanup import remove_table
+from kproxy.kernel import libnftables
+from kproxy.model import Family
 from tests.support import SERVICE_IP, Kproxy, service, slices
 
 pytestmark = pytest.mark.lab
@@ -95,3 +98,35 @@ def test_nobody_notices_who_takes_over(lab: Lab, kproxy: Kproxy) -> None:
     assert [(reply.pod, len(reply.body)) for reply in back.downloads] == [("pod-2", SIZE)]
     assert set(back.answers) == {"pod-1", "pod-2"}
     assert "kproxy" not in kproxy.ruleset()
+
+
+def test_whose_rules_are_older_is_there_at_once(lab: Lab, kproxy: Kproxy) -> None:
+    """Back to iptables mode: its tables may be older than kproxy's, and take over when those go. Nobody who
+    connects in that very moment is refused; were it one transaction, one in ten times somebody would be."""
+    load_kube_proxy(lab, kproxy, "pod-1")
+    kproxy.sync(service(families=(4,)), *slices(lab, ["pod-2"])[:1])
+    table = kproxy.nft("list table ip kproxy")
+    answers: Counter[str] = Counter()
+    done = threading.Event()
+
+    def connect() -> None:
+        while not done.is_set():
+            answers.update(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 5))
+
+    def go_and_come() -> None:
+        for _ in range(40):
+            remove_table(Family.IPV4)
+            time.sleep(0.01)
+            libnftables.run(table)
+            time.sleep(0.01)
+
+    clients = [threading.Thread(target=connect) for _ in range(2)]
+    for client in clients:
+        client.start()
+    try:
+        kproxy.node.inside(go_and_come)
+    finally:
+        done.set()
+        for client in clients:
+            client.join()
+    assert set(answers) == {"pod-1", "pod-2"}
