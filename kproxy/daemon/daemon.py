@@ -20,7 +20,7 @@ from kproxy.daemon.exposure import Exposure
 from kproxy.daemon.loop import Beside, Loop, Periods, Progress, Source
 from kproxy.daemon.report import Reporter
 from kproxy.daemon.servers import Servers
-from kproxy.daemon.tables import Tables
+from kproxy.daemon.tables import Edit, Tables
 from kproxy.kernel.dataplane import LARGE, Dataplane
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink import Netlink
@@ -136,7 +136,10 @@ class Daemon:
                     if events.time() - pace.due > REPAIR_SECONDS:
                         pace.succeeded()
                     pace.failed(events.time())
-                    self.loop.suspect(touched)
+                    self.loop.suspect(
+                        frozenset(family for family, keys in touched.items() if keys is None),
+                        [Edit(family, keys) for family, keys in touched.items() if keys is not None],
+                    )
         finally:
             monitor.close()
 

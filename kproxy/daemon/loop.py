@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import FIRST, Backoff
-from kproxy.daemon.tables import Round, Tables
+from kproxy.daemon.tables import Edit, Round, Tables
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 from kproxy.problems import KproxyError, Problem
 from kproxy.resolve.frontends import claim
@@ -130,6 +130,7 @@ class Loop:
         self._periods = periods
         self._awake = asyncio.Event()
         self._suspect = EVERYTHING
+        self._edits: list[Edit] = []
         self._node: Node | None = None
         self._backoff = Backoff()
 
@@ -139,9 +140,10 @@ class Loop:
         for observer in self.woken:
             observer()
 
-    def suspect(self, families: frozenset[Family] = EVERYTHING) -> None:
-        """Somebody may have changed these tables: compare them as a whole, soon."""
+    def suspect(self, families: frozenset[Family] = EVERYTHING, edits: Iterable[Edit] = ()) -> None:
+        """Somebody may have changed these tables: compare them as a whole, soon. Of others, elements only."""
         self._suspect |= families
+        self._edits += edits
         self.wake()
 
     async def run(self) -> None:
@@ -158,6 +160,7 @@ class Loop:
                 continue
             begun = loop.time()
             suspect, self._suspect = self._suspect, frozenset()
+            edits, self._edits = self._edits, []
             try:
                 async with self.idle:
                     if begun - checked >= self._periods.check:
@@ -167,9 +170,10 @@ class Loop:
                     for taken in self.taken:
                         taken(len(names))
                     self.tables.set_options(self._options())
-                    progress = await loop.run_in_executor(thread, self._round, names, suspect)
+                    progress = await loop.run_in_executor(thread, self._round, names, suspect, edits)
             except KproxyError as error:
                 self._suspect |= suspect
+                self._edits[:0] = edits
                 self._node = None  # what was taken is lost: look at everything
                 self._backoff.failed(loop.time())
                 for observer in self.failed:
@@ -201,7 +205,9 @@ class Loop:
             pass
         self._awake.clear()
 
-    def _round(self, names: Collection[NamespacedName], suspect: frozenset[Family]) -> Progress:
+    def _round(
+        self, names: Collection[NamespacedName], suspect: frozenset[Family], edits: list[Edit]
+    ) -> Progress:
         """In the kernel's thread."""
         begun = time.monotonic()
         node = self.source.node()
@@ -212,7 +218,7 @@ class Loop:
             service = self.source.service(name)
             claims[name] = None if service is None else claim(service, self.source.slices(name), node)
         self._beside.before()
-        done = self.tables.apply(claims, self.source.kept, suspect)
+        done = self.tables.apply(claims, self.source.kept, suspect, edits)
         self._beside.after(done)
         self._node = node
         return Progress(done, time.monotonic() - begun, claims.keys())

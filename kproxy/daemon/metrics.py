@@ -132,8 +132,8 @@ class Metrics:
             if report.added or report.removed:
                 self._elements.labels(name).observe(report.added + report.removed)
             self._repairs.labels("rules").inc(len(report.rewritten))
-            if repairing:
-                self._repairs.labels("elements").inc(report.added + report.removed)
+            repaired = report.added + report.removed if repairing else 0
+            self._repairs.labels("elements").inc(len(report.mended) or repaired)
 
     def node_changed(self) -> None:
         """This node's addresses, zone or state are others."""

@@ -22,6 +22,7 @@ from kproxy.daemon.backoff import Backoff
 from kproxy.daemon.intent import Change, Intent
 from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName
+from kproxy.nft.elements import Keys
 from kproxy.nft.plan import keep_nothing
 from kproxy.problems import KproxyError, Problem, TransactionError
 from kproxy.resolve.claims import Claim
@@ -56,6 +57,15 @@ class Table(Protocol):
 
     def restore(self) -> Report | None: ...
 
+    def mend(self, keys: Keys, /) -> Report | None: ...
+
+
+class Edit(NamedTuple):
+    """Somebody else changed elements of a table, and nothing but elements."""
+
+    family: Family
+    keys: Keys
+
 
 class Tables:
     """What is wanted, and the tables that are to hold it. For one thread at a time."""
@@ -84,16 +94,19 @@ class Tables:
         claims: Mapping[NamespacedName, Claim | None],
         kept: Callable[[NamespacedName], bool] = keep_nothing,
         suspect: frozenset[Family] = frozenset(),
+        edits: Iterable[Edit] = (),
     ) -> Round:
         """Take these claims (None: the service goes) and do what is due.
 
-        The tables of `suspect` families are compared as a whole. Nothing is removed of a service that
-        is `kept`. Never raises for what the kernel says: that is in the round's failures.
+        The tables of `suspect` families are compared as a whole, and what `edits` name is put right by
+        itself where that can be done. Nothing is removed of a service that is `kept`. Never raises for
+        what the kernel says: that is in the round's failures.
         """
         now = self._clock()
         reports = self._restore(f for f in self._dataplanes if f in suspect - self._unchecked)
-        changes = self.intent.change(claims)
         self._unchecked |= suspect
+        reports += self._mend(edits)
+        changes = self.intent.change(claims)
         if any(kept(name) for name in claims):  # what there is of it may be in the table alone
             self._unchecked |= self._dataplanes.keys()
         self._unchecked |= {f for f in self._dataplanes if not all(map(kept, self._kept[f]))}
@@ -144,6 +157,22 @@ class Tables:
             except (KproxyError, OSError) as error:
                 logger.warning("%s: %s The table is checked as a whole.", family, error)
         return [report for report in found if report is not None]
+
+    def _mend(self, edits: Iterable[Edit]) -> list[Report]:
+        found = []
+        for family, keys in edits:
+            if family in self._unchecked:
+                continue
+            try:
+                report = self._dataplanes[family].mend(keys)
+            except (KproxyError, OSError) as error:
+                logger.warning("%s: %s The table is checked as a whole.", family, error)
+                report = None
+            if report is None:
+                self._unchecked.add(family)
+            else:
+                found.append(report)
+        return found
 
     def _apply(
         self,

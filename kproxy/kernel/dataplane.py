@@ -3,7 +3,7 @@
 `reconcile` compares everything and puts right whatever differs, whoever made it so;
 `change` does what an event asks for, at the cost of what the event touched. Both commit
 in the order that the plan demands (nft/plan.py), chains first and leftovers last. `restore` is
-first aid for a table that somebody deleted.
+first aid for a table that somebody deleted, `mend` for elements that somebody changed.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from kproxy.kernel.repair import NO_REPAIR, Repair, compare
 from kproxy.kernel.report import Report
 from kproxy.kernel.structure import Structure, expected_structure, has_table, read_structure
 from kproxy.model import Address, Family, NamespacedName, Protocol
-from kproxy.nft.elements import RANGES, Elements, Value
+from kproxy.nft.elements import RANGES, Elements, Field, Keys, Value, frontend_protocol, unpack
 from kproxy.nft.flows import Rule, flow_rules
-from kproxy.nft.layout import NUMBERED, Side, affinity_map
+from kproxy.nft.layout import NUMBERED, Side, affinity_map, endpoints_map
 from kproxy.nft.plan import (
     Plan,
     is_sticky,
@@ -287,6 +287,32 @@ class Dataplane:
         self._commit(everything, rules)
         return Report(self.family, (), *everything.counts, ("as a whole",))
 
+    def mend(self, keys: Keys) -> Report | None:
+        """Make these elements what they were after the last commit; None: that takes a `reconcile`.
+
+        It does for UDP, where flows to wrong endpoints may be under way, and for whatever is no element of
+        a service. TransactionError: nothing of it is done.
+        """
+        declared = {d.name: d for d in self._skeleton(NO_SHAPES).service_sets if d.name != RANGES}
+        if self._absent or not kernel_since(6, 3) or not all(map(declared.__contains__, keys)):
+            return None
+        if sum(map(len, keys.values())) > LARGE or any(_is_udp(declared[name], keys[name]) for name in keys):
+            return None
+        todo = Transaction()
+        for name, touched in keys.items():
+            todo.forget[name] = list(touched)
+            todo.add[name] = {key: self.applied[name][key] for key in touched & self.applied[name].keys()}
+        self._commit(todo, [])
+        for protocol in Protocol if self.applied["affinity-rules"] else ():
+            self._forget(affinity_map(protocol), self._stale_affinity(protocol, set()))
+        mended = [
+            f"{name} {{ {' . '.join(unpack(key, declared[name].key, self.family))} }}"
+            for name, touched in sorted(keys.items())
+            for key in sorted(touched)
+        ]
+        _, added = todo.counts
+        return Report(self.family, (), len(mended) - added, added, (), mended=tuple(mended))
+
     def reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing) -> Report:
         """Make the table hold `desired`, and its rules be ours; TransactionError if that cannot be done.
 
@@ -346,6 +372,13 @@ class Dataplane:
         ended = self._execute(todo, rules, sticky, flow_rules(self.applied, delta.targets, todo))
         self._numbered |= numbered
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
+
+
+def _is_udp(declaration: SetDeclaration, keys: set[bytes]) -> bool:
+    if declaration.name == endpoints_map(Protocol.UDP):
+        return True
+    has_protocol = Field.PROTOCOL in declaration.key
+    return has_protocol and any(frontend_protocol(key) is Protocol.UDP for key in keys)
 
 
 def _counts(todo: Plan) -> tuple[int, int]:

@@ -24,14 +24,19 @@ from kproxy.kernel.netlink import (
     SO_RCVBUFFORCE,
     SOL_NETLINK,
     SUBSYSTEM,
+    Message,
     attributes,
+    read_element,
+    read_string,
 )
 from kproxy.model import Family
+from kproxy.nft.elements import Keys
 from kproxy.nft.ruleset import TABLE
 
 ADD_MEMBERSHIP, DROP_MEMBERSHIP = 1, 2
 NFTABLES_GROUP = 7  # NFNLGRP_NFTABLES
 NEW_GENERATION = SUBSYSTEM << 8 | 15
+ELEMENTS = (SUBSYSTEM << 8 | Message.NEWSETELEM, SUBSYSTEM << 8 | Message.DELSETELEM)
 RTMGRP_LINK, RTMGRP_IPV4_ADDRESS, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 RTMGRP_IPV6_ADDRESS, RTMGRP_IPV6_ROUTE = 0x100, 0x400
 SO_ATTACH_FILTER = 26
@@ -52,7 +57,7 @@ class TableMonitor:
         self._socket = _listen(NETLINK_NETFILTER)
         self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
         _leave_out(self._socket, own_port)
-        self._touched: set[Family] = set()
+        self._touched: dict[Family, Keys | None] = {}
 
     def fileno(self) -> int:
         """For those who wait until there is something to read."""
@@ -74,12 +79,13 @@ class TableMonitor:
         finally:
             self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
 
-    def touched(self, is_ours: Callable[[int], bool]) -> frozenset[Family]:
+    def touched(self, is_ours: Callable[[int], bool]) -> dict[Family, Keys | None]:
         """The families whose table others changed since the last call; `is_ours` knows generations.
 
+        With the elements that came or went, or None: there was more to it, or nobody knows.
         Where very much was told, not all of it is read at once: then there is still something to read.
         """
-        found: set[Family] = set()
+        found: dict[Family, Keys | None] = {}
         for _ in range(AT_ONCE):
             try:
                 data = memoryview(self._socket.recv(1 << 18))
@@ -88,27 +94,45 @@ class TableMonitor:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                found.update(Family)
+                found = dict.fromkeys(Family)
                 continue
             position = 0
             while position < len(data):
                 length, kind = struct.unpack_from("=IH", data, position)
                 content = data[position + 16 : position + length]
                 if kind != NEW_GENERATION:
-                    self._note(content)
+                    self._note(kind, content)
                 elif self._touched:
                     (generation,) = struct.unpack(">I", dict(attributes(content[4:]))[1])
                     if not is_ours(generation):
-                        found |= self._touched
+                        for family, keys in self._touched.items():
+                            _join(found, family, keys)
                     self._touched.clear()
                 position += (length + 3) & ~3
-        return frozenset(found)
+        return found
 
-    def _note(self, content: memoryview) -> None:
+    def _note(self, kind: int, content: memoryview) -> None:
         """A message about any object: its first attribute is the name of its table."""
-        name = dict(attributes(content[4:])).get(1, b"")
-        if bytes(name).rstrip(b"\0").decode(errors="replace") == TABLE:
-            self._touched.update(family for family, number in FAMILIES.items() if number == content[0])
+        fields = dict(attributes(content[4:]))
+        if read_string(fields.get(1, memoryview(b""))) != TABLE:
+            return
+        for family, number in FAMILIES.items():
+            if number == content[0]:
+                _join(self._touched, family, _keys(fields) if kind in ELEMENTS else None)
+
+
+def _keys(fields: dict[int, memoryview]) -> Keys:
+    """The elements of a message: TABLE, SET, ELEMENTS."""
+    return {read_string(fields[2]): {read_element(element)[0] for _, element in attributes(fields[3])}}
+
+
+def _join(found: dict[Family, Keys | None], family: Family, keys: Keys | None) -> None:
+    known = found.setdefault(family, {})
+    if keys is None or known is None:
+        found[family] = None
+        return
+    for name, more in keys.items():
+        known.setdefault(name, set()).update(more)
 
 
 async def readable(listener: socket.socket | TableMonitor | int) -> None:

@@ -210,11 +210,16 @@ def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         position += (length + 3) & ~3
 
 
+def read_string(data: memoryview) -> str:
+    """A NUL-terminated string."""
+    return bytes(data).rstrip(b"\0").decode(errors="replace")
+
+
 def _read_verdict(data: memoryview) -> str:
     fields = dict(attributes(data))
     (code,) = struct.unpack(">i", fields[1])
     if code in (GOTO, JUMP):
-        return f"{'goto' if code == GOTO else 'jump'} {bytes(fields[2]).rstrip(bytes(1)).decode()}"
+        return f"{'goto' if code == GOTO else 'jump'} {read_string(fields[2])}"
     return VERDICTS.get(code, str(code))
 
 
@@ -223,7 +228,7 @@ def _read_comment(data: memoryview) -> str:
     while position + 2 <= len(data):
         kind, length = data[position], data[position + 1]
         if kind == ELEMENT_COMMENT:
-            return bytes(data[position + 2 : position + 2 + length]).rstrip(b"\0").decode(errors="replace")
+            return read_string(data[position + 2 : position + 2 + length])
         position += 2 + length
     return ""
 

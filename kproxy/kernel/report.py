@@ -1,7 +1,7 @@
 """What was done to a table, and how it is said: a line per frontend, a line for all.
 
 Lines begin with `+` for a new frontend, `-` for one that went, `~` for one whose endpoints are others,
-and `!` for a chain or set that was not as it ought to be: options changed, or someone changed it.
+and `!` for a chain, set or element that was not as it ought to be: options changed, or someone changed it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class Report(NamedTuple):
     warnings: tuple[str, ...] = ()
     """What else should have been done and could not: sentences."""
 
+    mended: tuple[str, ...] = ()
+    """Elements that somebody else had changed, as nft writes them; they are among those removed and added."""
+
     def __bool__(self) -> bool:
         return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
 
@@ -42,7 +45,8 @@ class Report(NamedTuple):
 def lines(reports: Sequence[Report], limit: int | None = LINES) -> Iterator[str]:
     """A line for each change, of `limit` changes at most (None: all), and how many there are beyond."""
     for report in reports:
-        yield from (f"! rewritten: {report.family} {TABLE} {name}" for name in report.rewritten)
+        what = (*report.rewritten, *report.mended[:limit])
+        yield from (f"! rewritten: {report.family} {TABLE} {name}" for name in what)
     changes = sorted(
         (change for report in reports for change in report.changes),
         key=lambda change: (change.comment, change.place.side.base, change.place.key),

@@ -42,6 +42,9 @@ Value: TypeAlias = bytes | Verdict
 Elements: TypeAlias = dict[str, dict[bytes, Value]]
 """By set or map: key to value."""
 
+Keys: TypeAlias = dict[str, set[bytes]]
+"""Some of a table's elements, by set or map."""
+
 RANGES = "source-ranges"
 """The set whose elements are ranges: a key is a first key and a last one."""
 

@@ -16,19 +16,28 @@ from kproxy.kernel import monitor as kernel_monitor
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.monitor import TableMonitor, address_changes
 from kproxy.kernel.netlink import Netlink
-from kproxy.model import Family
+from kproxy.model import Family, Protocol, parse_address
+from kproxy.nft.elements import Keys, frontend_key
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 
-FOREIGN = {
-    "flush ruleset": set(Family),
-    "delete table ip kproxy": {Family.IPV4},
-    "flush chain ip6 kproxy services": {Family.IPV6},
-    "delete element ip kproxy cluster-ips { 10.96.0.9 }": {Family.IPV4},
-    "add element ip kproxy cluster-ips { 10.96.0.10 }": {Family.IPV4},
-    "add table ip other; add chain ip other c; delete table ip other": set(),
+NINE, TEN = parse_address("10.96.0.9"), parse_address("10.96.0.10")
+FOREIGN: dict[str, dict[Family, Keys | None]] = {
+    "flush ruleset": {Family.IPV4: None, Family.IPV6: None},
+    "delete table ip kproxy": {Family.IPV4: None},
+    "flush chain ip6 kproxy services": {Family.IPV6: None},
+    "delete element ip kproxy cluster-ips { 10.96.0.9 }": {Family.IPV4: {"cluster-ips": {NINE}}},
+    "flush map ip kproxy services": {
+        Family.IPV4: {"services": {frontend_key(NINE, Protocol.TCP, 80)}},
+    },
+    "add element ip kproxy cluster-ips { 10.96.0.10, 10.96.0.11 }; "
+    "delete element ip kproxy cluster-ips { 10.96.0.9, 10.96.0.11 }": {
+        Family.IPV4: {"cluster-ips": {NINE, TEN, parse_address("10.96.0.11")}},
+    },
+    "add element ip kproxy cluster-ips { 10.96.0.10 }; add chain ip kproxy mine": {Family.IPV4: None},
+    "add table ip other; add chain ip other c; delete table ip other": {},
 }
 
 
@@ -38,7 +47,7 @@ def desired(endpoints: list[str], family: Family) -> Desired:
 
 @pytest.mark.parametrize("script", FOREIGN)
 def test_what_others_do_is_noticed(script: str) -> None:
-    def touched() -> tuple[set[Family], set[Family]]:
+    def touched() -> tuple[dict[Family, Keys | None], dict[Family, Keys | None]]:
         with Netlink() as netlink:
             monitor = TableMonitor(netlink.port)
             dataplanes = {family: Dataplane(netlink, family, Options()) for family in Family}
@@ -49,19 +58,19 @@ def test_what_others_do_is_noticed(script: str) -> None:
             for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):
                 for family, dataplane in dataplanes.items():
                     dataplane.reconcile(desired(ends, family))
-            own = set(monitor.touched(is_ours))
+            own = monitor.touched(is_ours)
             subprocess.run(["nft", script], check=True)
-            return own, set(monitor.touched(is_ours))
+            return own, monitor.touched(is_ours)
 
     own, theirs = in_fresh_namespace(touched)
-    assert own == set()
+    assert own == {}
     assert theirs == FOREIGN[script]
 
 
 def test_what_is_lost_may_have_been_ours() -> None:
     """A buffer that is full: nobody knows what was said."""
 
-    def touched() -> set[Family]:
+    def touched() -> dict[Family, Keys | None]:
         with Netlink() as netlink:
             monitor = TableMonitor(netlink.port)
             many = ", ".join(str(ip_address(n)) for n in range(1 << 24, (1 << 24) + 20_000))
@@ -70,9 +79,9 @@ def test_what_is_lost_may_have_been_ours() -> None:
             for _ in range(3):
                 lines = f"add element ip other s {{ {many} }}\nflush set ip other s\n"
                 subprocess.run(["nft", "-f", "-"], input=lines, text=True, check=True)
-            return set(monitor.touched(lambda _: False))
+            return monitor.touched(lambda _: False)
 
-    assert in_fresh_namespace(touched) == set(Family)
+    assert in_fresh_namespace(touched) == dict.fromkeys(Family)
 
 
 def test_an_address_that_comes_is_noticed() -> None:

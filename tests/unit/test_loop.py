@@ -12,7 +12,7 @@ import pytest
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import FIRST
 from kproxy.daemon.loop import Beside, Loop, Periods, Progress
-from kproxy.daemon.tables import Round, Tables
+from kproxy.daemon.tables import Edit, Round, Tables
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 from kproxy.nft.plan import keep_nothing
 from kproxy.problems import HostError, KproxyError, Problem, StateError
@@ -78,6 +78,7 @@ class Recorder(Tables):
         super().__init__({}, lambda: 0.0)
         self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
         self.touched = frozenset(Family)
+        self.edits: list[Edit] = []
 
     def doubtful(self) -> frozenset[Family]:
         return self.touched
@@ -87,7 +88,9 @@ class Recorder(Tables):
         claims: Collection[NamespacedName] | dict[NamespacedName, Claim | None],
         kept: Callable[[NamespacedName], bool] = keep_nothing,
         suspect: frozenset[Family] = frozenset(),
+        edits: Iterable[Edit] = (),
     ) -> Round:
+        self.edits += edits
         self.rounds.append((set(claims), suspect))
         return Round((), {}, bool(suspect))
 
@@ -199,6 +202,22 @@ def test_a_table_that_was_touched_is_compared() -> None:
     assert run(story).tables.rounds[1] == (set(), frozenset({Family.IPV6}))
 
 
+def test_elements_that_were_touched_are_put_right() -> None:
+    edit = Edit(Family.IPV6, {"services": {b"key"}})
+
+    async def story(world: World) -> None:
+        world.source.error = HostError("not now")
+        world.loop.suspect(frozenset(), [edit])
+        await asyncio.sleep(0.02)
+        world.source.error = None
+        world.loop.wake()
+        await world.rounds(1)
+        world.loop.wake()
+        await world.rounds(2)
+
+    assert run(story).tables.edits == [edit]
+
+
 def test_all_is_compared_from_time_to_time() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
@@ -211,9 +230,9 @@ def test_all_is_compared_from_time_to_time() -> None:
 
 def test_what_nobody_touched_is_not_compared() -> None:
     async def story(world: World) -> None:
+        world.tables.touched = frozenset({Family.IPV6})
         world.loop.wake()
         await world.rounds(1)
-        world.tables.touched = frozenset({Family.IPV6})
         async with asyncio.timeout(10):
             while len(world.tables.rounds) < 3:
                 await asyncio.sleep(0.01)

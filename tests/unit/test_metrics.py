@@ -127,6 +127,9 @@ def test_what_a_mere_comparison_changed_was_a_repair() -> None:
     metrics = Metrics()
     metrics.round([REPORT], [], 0.5, checked=True, repairing=True)
     assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2, '{what="elements"}': 7}
+    mended = Report(Family.IPV4, (), 1, 1, (), mended=("services { 1 }", "services { 2 }"))
+    metrics.round([mended], [], 0.5, checked=False)
+    assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2, '{what="elements"}': 9}
 
 
 def test_answers_are_counted_by_status() -> None:

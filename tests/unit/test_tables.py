@@ -11,11 +11,11 @@ import pytest
 from kproxy.compile.elements import Delta, Desired
 from kproxy.compile.skeleton import Options
 from kproxy.daemon.backoff import FIRST, LONGEST, Backoff
-from kproxy.daemon.tables import Tables
+from kproxy.daemon.tables import Edit, Tables
 from kproxy.kernel.netlink import Interrupted
 from kproxy.kernel.report import Report
 from kproxy.model import Family, FrontendKind, NamespacedName, Origin
-from kproxy.nft.elements import frontend_key
+from kproxy.nft.elements import Keys, frontend_key
 from kproxy.nft.layout import Place, Side, Target
 from kproxy.nft.plan import keep_nothing, owner_of
 from kproxy.problems import HostError, TransactionError
@@ -73,6 +73,12 @@ class Kernel:
             raise TransactionError("The kernel refused a transaction.")
         was_gone, self.gone = self.gone, False
         return Report(Family.IPV4, (), 0, 7, ()) if was_gone else None
+
+    def mend(self, keys: Keys, /) -> Report | None:
+        self.calls.append("mend")
+        if self.broken:
+            raise TransactionError("The kernel refused a transaction.")
+        return Report(Family.IPV4, (), 0, len(keys), (), mended=tuple(keys)) if keys else None
 
     def _take(self, targets: dict[Place, Target]) -> None:
         if self.broken or self.refused & {owner_of(target.comment) for target in targets.values()}:
@@ -279,6 +285,28 @@ def test_a_kernel_that_cannot_say_leaves_doubt(
     monkeypatch.setattr(kernel, "is_ours_alone", fail)
     assert not tables.any_gone()
     assert tables.doubtful() == {Family.IPV4}
+
+
+def test_elements_that_others_changed_are_put_right_by_themselves(tables: Tables, kernel: Kernel) -> None:
+    edit = Edit(Family.IPV4, {"services": {b"key"}})
+    tables.apply(everything(), edits=[edit])  # all is compared anyway
+    done = tables.apply({NAMES[0]: claim(0, ())}, edits=[edit])
+    assert not done.checked
+    assert [report.mended for report in done.reports] == [("services",), ()]
+    assert kernel.calls == ["reconcile", "mend", "change"]
+    assert tables.apply({}, edits=[Edit(Family.IPV4, {})]).checked  # more than it can do
+    kernel.calls.clear()
+    assert not tables.apply({}).checked
+    assert kernel.calls == []
+
+
+def test_elements_that_cannot_be_put_right_are_a_matter_of_a_whole_check(
+    tables: Tables, kernel: Kernel
+) -> None:
+    tables.apply(everything())
+    kernel.broken = True
+    assert tables.apply({}, edits=[Edit(Family.IPV4, {"services": {b"key"}})]).checked
+    assert kernel.calls[:3] == ["reconcile", "mend", "reconcile"]
 
 
 def test_back_off() -> None:
