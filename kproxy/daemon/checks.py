@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from kproxy.daemon.health import Answer, Health, service_answer
 from kproxy.daemon.http_server import NOT_FOUND, Handler, HttpServer, Response, Warn
 from kproxy.daemon.socket_address import SocketAddress
+from kproxy.model import NamespacedName
 from kproxy.resolve.health_checks import Served
 
 _HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))
@@ -44,8 +45,12 @@ def health_handler(health: Health, count: Callable[[str, int], None] = lambda pa
 class HealthCheckPorts:
     """Listeners for the services that have a health check node port."""
 
-    def __init__(self, health: Health, warn: Warn) -> None:
+    def __init__(
+        self, health: Health, warn: Warn, is_refused: Callable[[NamespacedName], bool] = lambda _: False
+    ) -> None:
+        """`is_refused`: whether a service could not be programmed, though all is well else."""
         self._health = health
+        self._is_refused = is_refused
         self._warn = warn
         self._served: Served = {}
         self._servers: dict[tuple[str, int], HttpServer] = {}
@@ -68,7 +73,8 @@ class HealthCheckPorts:
     def _handler(self, port: int) -> Handler:
         def handle(path: str, method: str) -> Response:
             service, local = self._served[port]
-            answer = service_answer(service, local, self._health.is_healthy(time.monotonic()))
+            healthy = self._health.is_healthy(time.monotonic()) and not self._is_refused(service)
+            answer = service_answer(service, local, healthy)
             return _response(answer, ("X-Load-Balancing-Endpoint-Weight", str(local)))
 
         return handle

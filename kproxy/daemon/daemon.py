@@ -61,7 +61,7 @@ class Daemon:
         self.reporter = reporter
         self.loop = Loop(source, self.tables, options, periods, beside)
         self.loop.failed.append(reporter.failed)
-        self.servers = Servers(exposure, source, self.tables, heard)
+        self.servers = Servers(exposure, source, self.tables, heard, periods.pause)
         self.loop.woken.append(self.servers.woken)
         self.loop.taken.append(self.servers.taken)
         self.loop.failed.append(self.servers.failed)

@@ -56,10 +56,14 @@ class Health:
     """What the loop reports, and what follows. `now` is in seconds, of any clock that does not jump."""
 
     def __init__(
-        self, families: Iterable[Family] = tuple(Family), max_silence: float = MAX_SILENCE_SECONDS
+        self,
+        families: Iterable[Family] = tuple(Family),
+        max_silence: float = MAX_SILENCE_SECONDS,
+        pause: float = 0.0,
     ) -> None:
-        """`max_silence`: seconds; 0: sources may be silent for ever."""
+        """`max_silence`: seconds; 0: sources may be silent for ever. `pause`: how long changes may wait."""
         self._max_silence = max_silence
+        self._patience = PENDING_SECONDS + pause
         self._applied: dict[Family, float | None] = dict.fromkeys(families)
         self._queued: dict[Family, _Pending] = {}
         self._last_queued: dict[Family, float] = {}
@@ -72,7 +76,7 @@ class Health:
 
     def queued(self, family: Family, now: float) -> None:
         """There is something to program. The first of several counts."""
-        self._queued.setdefault(family, _Pending(now, PENDING_SECONDS, "a change waits to be programmed"))
+        self._queued.setdefault(family, _Pending(now, self._patience, "a change waits to be programmed"))
         self._last_queued[family] = now
 
     def applied(self, family: Family, now: float, begun: float | None = None) -> None:

@@ -90,6 +90,8 @@ class Progress(NamedTuple):
     """The services that were looked at."""
     triggers: Collection[str] = ()
     """When what changed their endpoints happened (RFC 3339), as far as it is known."""
+    begun: float = 0.0
+    """What had changed before is in (time.monotonic); what came later may wait for the next round."""
 
 
 class Periods(NamedTuple):
@@ -183,7 +185,7 @@ class Loop:
             if progress.round.checked:
                 checked = begun
             for watching in self.observers:
-                watching(progress._replace(triggers=triggers))
+                watching(progress._replace(triggers=triggers, begun=begun))
             await asyncio.sleep(self._periods.pause - (loop.time() - begun))
 
     async def _wait(self, check: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -139,10 +139,11 @@ class Metrics:
         """This node's addresses, zone or state are others."""
         self._node_changes.inc()
 
-    def programmed(self, seconds: float) -> None:
-        """A change of endpoints is in the kernel, so many seconds after its cause."""
-        for name in FAMILY.values():
-            self._latency.labels(name).observe(max(seconds, 0))
+    def programmed(self, seconds: float, failed: Container[Family] = ()) -> None:
+        """A change of endpoints is in the kernel, so many seconds after its cause, where it did not fail."""
+        for family, name in FAMILY.items():
+            if family not in failed:
+                self._latency.labels(name).observe(max(seconds, 0))
 
     def answered(self, path: str, status: int) -> None:
         """What /healthz or /livez answered."""

@@ -35,9 +35,13 @@ class Servers:
         source: Source,
         tables: Tables,
         heard: Callable[[], Mapping[str, float]],
+        pause: float = 0.0,
     ) -> None:
-        """`heard`: when each source that speaks unasked was last heard (time.monotonic)."""
-        self.health = Health(max_silence=exposure.max_silence)
+        """`heard`: when each source that speaks unasked was last heard (time.monotonic).
+
+        `pause`: for how long a change may wait on purpose (s).
+        """
+        self.health = Health(max_silence=exposure.max_silence, pause=pause)
         self.metrics = Metrics(self._silence, exposure.by_endpoint)
         self.notifier = Notifier()
         self._source = source
@@ -45,7 +49,7 @@ class Servers:
         self._heard = heard
         self._ready = False
         self._node: Node | None = None
-        self._ports = HealthCheckPorts(self.health, logger.warning)
+        self._ports = HealthCheckPorts(self.health, logger.warning, tables.is_refused)
         self._checks = HealthChecks()
         handlers = (
             (exposure.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
@@ -94,13 +98,14 @@ class Servers:
             if family in done.failures:
                 self.health.failed(family, done.failures[family], now)
             else:
-                self.health.applied(family, now, now - progress.seconds)
+                self.health.applied(family, now, progress.begun)
         repairing = self._ready and done.checked and not progress.names
         self.metrics.round(done.reports, done.failures, progress.seconds, done.checked, repairing)
         self.metrics.skipped.set(len(self._source.problems()) + len(self._tables.problems()))
         for trigger in progress.triggers:
             with suppress(ValueError, OverflowError):  # an annotation: whatever somebody wrote there
-                self.metrics.programmed(time.time() - datetime.fromisoformat(trigger).timestamp())
+                seconds = time.time() - datetime.fromisoformat(trigger).timestamp()
+                self.metrics.programmed(seconds, done.failures)
         if self._checks_change(progress.names, node) or moved:
             hosts = [format_address(address) for address in node.node_port_addresses]
             self._ports.set(self._checks.served(), hosts)

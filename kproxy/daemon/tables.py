@@ -148,6 +148,10 @@ class Tables:
         found = [Problem("", f"Service {name}", "", message) for name in sorted(refused)]
         return self.intent.problems() + found
 
+    def is_refused(self, service: NamespacedName) -> bool:
+        """Whether the kernel does not take it: it is as it was, or not there. From any thread."""
+        return any(service in aside for aside in tuple(self._aside.values()))
+
     def _restore(self, families: Iterable[Family]) -> list[Report]:
         """First of all, tables that are gone: until there is one, no packet finds its way."""
         found = []
@@ -227,6 +231,8 @@ class Tables:
         try:
             self._dataplanes[family].change(merged(self.intent.whole(name, family) for name in names))
         except TransactionError as error:
+            if self._dataplanes[family].is_gone():  # it was taken away meanwhile, and no service is to blame
+                raise
             if len(names) > 1:
                 for half in (names[: len(names) // 2], names[len(names) // 2 :]):
                     self._try(family, half, now)

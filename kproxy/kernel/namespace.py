@@ -23,6 +23,7 @@ HINTS = {
     "container: a privileged one), or a host that lets everyone make user namespaces.",
     errno.ENOSPC: "The limit is reached: sysctl user.max_net_namespaces, user.max_user_namespaces.",
     errno.EINVAL: "The kernel needs CONFIG_NET_NS.",
+    errno.EAGAIN: "The limit is reached: pids.max of its cgroup, or kernel.pid_max.",
 }
 
 
@@ -38,7 +39,13 @@ def in_fresh_namespace(work: Callable[[], T]) -> T:
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        message = f"No child process can be started to try kproxy's rules: {error.strerror}."
+        raise HostError(message, HINTS[errno.EAGAIN]) from None
     if not child:
         os.close(reader)
         _report(writer, work)

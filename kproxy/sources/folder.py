@@ -48,7 +48,14 @@ async def changes(paths: Iterable[str]) -> AsyncIterator[None]:
 def _watch(inotify: Inotify, paths: set[Path]) -> bool:
     """Watch the folders among `paths`, and those that contain them; whether that is all that matters."""
     complete = True
-    for folder in sorted({*(path for path in paths if path.is_dir()), *(path.parent for path in paths)}):
+    folders = {path.parent for path in paths}
+    for path in paths:
+        try:
+            folders.update({path} if path.is_dir() else ())
+        except OSError as error:  # a network's disk that is away
+            complete = False
+            logger.debug("%s cannot be looked at: %s", path, error.strerror)
+    for folder in sorted(folders):
         try:
             inotify.add_watch(folder, EVENTS)
         except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, skeleton
 from kproxy.kernel import features
 from kproxy.kernel.features import FEATURES, TABLES, Absence, Feature, said
+from kproxy.kernel.namespace import in_fresh_namespace
 from kproxy.model import Balance, Family
 from kproxy.nft.layout import Side, Spread
 from kproxy.problems import HostError, TransactionError
@@ -85,3 +88,13 @@ def test_a_library_that_takes_nothing_at_all_speaks_for_itself(monkeypatch: pyte
     monkeypatch.setattr(features, "missing", lambda *_: [named("tables", in_library=True)])
     error = TransactionError("nft refused a change of the table: Error: no.")
     assert features.explained(skeleton(Family.IPV4, Options(), NO_SHAPES), error) is error
+
+
+def test_a_limit_of_processes_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(HostError, match="No child process") as raised:
+        in_fresh_namespace(lambda: None)
+    assert "pids.max" in raised.value.hint

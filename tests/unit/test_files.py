@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from kproxy.decode import Document, decode
 from kproxy.problems import Problem
 from kproxy.sources.files import parse, read_documents
+from kproxy.sources.folder import changes
 
 
 def parsed(data: bytes | str) -> list[object]:
@@ -180,3 +182,13 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_path_given_twice_is_read_twice(folder: Path) -> None:
     assert len(sources(folder / "b.yaml", folder / "b.yaml")[0]) == 2
+
+
+def test_a_path_that_cannot_be_looked_at_is_waited_for(tmp_path: Path) -> None:
+    """As on a network's disk that is away."""
+
+    async def begin() -> None:
+        async for _ in changes([str(tmp_path / ("x" * 300))]):
+            return
+
+    asyncio.run(begin())

@@ -199,3 +199,12 @@ def test_a_health_check_node_port_counts_local_endpoints(count: int, healthy: bo
         "localEndpoints": count,
         "serviceProxyHealthy": healthy,
     }
+
+
+def test_a_change_that_waits_on_purpose_is_not_late() -> None:
+    health = Health(pause=90)
+    for family in Family:
+        health.applied(family, 0)
+    health.queued(V4, 10)
+    assert health.livez(159, written).status == 200
+    assert health.livez(160, written).status == 503

@@ -299,7 +299,8 @@ HERE = ("127.0.0.1",)
 def test_health_check_node_ports_come_go_and_stay() -> None:
     async def main() -> None:
         health = Health()
-        ports = HealthCheckPorts(health, pytest.fail)
+        refused = set[NamespacedName]()
+        ports = HealthCheckPorts(health, pytest.fail, refused.__contains__)
         first, second = free_ports(2)
         ports.set({first: (WEB, 2), second: (SHOP, 0)}, HERE)
 
@@ -314,6 +315,9 @@ def test_health_check_node_ports_come_go_and_stay() -> None:
         status, headers, body = await check(first)
         assert (status, headers["x-load-balancing-endpoint-weight"]) == (200, "2")
         assert body["service"] == {"namespace": "default", "name": "web"}
+        refused.add(WEB)
+        assert (await check(first))[0] == 503  # the kernel does not take it
+        refused.clear()
         assert (await check(second))[0] == 503
 
         reader, writer = await asyncio.open_connection("127.0.0.1", first)

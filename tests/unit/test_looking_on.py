@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
 from kproxy.daemon.exposure import Exposure
+from kproxy.daemon.health import PENDING_SECONDS
 from kproxy.daemon.loop import Progress
 from kproxy.daemon.report import Reporter
 from kproxy.daemon.servers import Servers
@@ -23,6 +25,27 @@ from tests.unit.test_loop import Recorder, Source
 def test_a_trigger_is_whatever_somebody_wrote(trigger: str) -> None:
     servers = Servers(Exposure(None, None), Source(), Recorder(), dict)
     servers.progress(Progress(Round((), {}, False), 0.1, (), (trigger,)))
+
+
+def test_what_came_while_changes_were_taken_in_still_waits() -> None:
+    servers = Servers(Exposure(None, None), Source(), Recorder(), dict, pause=30)
+    begun = time.monotonic()
+    servers.woken()
+    servers.progress(Progress(Round((), {}, False), 0.0, (), begun=begun))
+    assert servers.health.reasons(begun + PENDING_SECONDS + 29) == []
+    assert len(servers.health.reasons(begun + PENDING_SECONDS + 31)) == len(Family)
+    servers.progress(Progress(Round((), {}, False), 0.0, (), begun=time.monotonic()))
+    assert servers.health.reasons(begun + 1000) == []
+
+
+def test_what_failed_was_not_programmed() -> None:
+    servers = Servers(Exposure(None, None), Source(), Recorder(), dict)
+    failures = {Family.IPV6: "no buffer space"}
+    servers.progress(Progress(Round((), failures, False), 0.1, (), ("2026-11-22T10:00:01Z",)))
+    text = servers.metrics.text().decode()
+    name = "kubeproxy_network_programming_duration_seconds_count"
+    assert f'{name}{{ip_family="IPv4"}} 1.0' in text
+    assert f'{name}{{ip_family="IPv6"}}' not in text
 
 
 def warn(reporter: Reporter, *warnings: str, checked: bool = True) -> None:

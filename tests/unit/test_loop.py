@@ -253,6 +253,23 @@ def test_rounds_keep_their_distance() -> None:
     run(story, pause=0.25)
 
 
+def test_what_changes_while_changes_are_taken_in_is_later_than_the_rounds_begin() -> None:
+    async def story(world: World) -> None:
+        taken, take = list[float](), world.source.take
+
+        async def slowly() -> Collection[NamespacedName]:
+            taken.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.02)
+            return await take()
+
+        world.source.take = slowly  # type: ignore[method-assign]
+        world.loop.wake()
+        await world.rounds(1)
+        assert taken[0] - 0.01 < world.progress[0].begun <= taken[0]
+
+    run(story)
+
+
 @pytest.mark.parametrize("where", ["source", "options"])
 def test_what_cannot_be_taken_is_taken_later_and_whole(where: str) -> None:
     def options(error: list[KproxyError]) -> Options:

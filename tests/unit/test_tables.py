@@ -272,6 +272,27 @@ def test_a_table_that_is_gone_is_restored_before_all_else(tables: Tables, kernel
     assert kernel.calls == ["reconcile"]
 
 
+def test_a_table_that_goes_while_bad_services_are_looked_for_is_nobodys_fault(
+    tables: Tables, kernel: Kernel, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.refused = {NAMES[3]}
+    change = kernel.change
+
+    def flushed(delta: Delta) -> Report:
+        kernel.gone = len(kernel.calls) > 3
+        return change(delta)
+
+    monkeypatch.setattr(kernel, "change", flushed)
+    assert tables.apply(everything()).failures
+    assert not any(map(tables.is_refused, NAMES))
+    monkeypatch.undo()
+    kernel.gone, kernel.held = False, {}
+    now.time += FIRST
+    assert not tables.apply({}).failures
+    assert kernel.services() == {*NAMES} - {NAMES[3]}
+    assert [name for name in NAMES if tables.is_refused(name)] == [NAMES[3]]
+
+
 @pytest.mark.parametrize("error", [Interrupted(), OSError(105, "No buffer space available")])
 def test_a_kernel_that_cannot_say_leaves_doubt(
     tables: Tables, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: Exception
