@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 
 from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners
-from bench.daemon.server import NUMBERS, Change, Server, objects, replaced, resized, serving
+from bench.daemon.server import NUMBERS, Change, Server, objects, replaced, resized
 from bench.daemon.subject import Subject, running
 from bench.process import Failed, output
 from bench.samples import PORT, Sample, samples
@@ -34,6 +34,8 @@ PAUSE = 0.02
 """Seconds from a change that is done to the next."""
 
 Say = Callable[[str], None]
+Serving = Callable[[Path, int], AbstractContextManager[Server]]
+"""An API server with so many services; the folder gets the kubeconfig."""
 
 
 class Start(Struct, frozen=True):
@@ -84,10 +86,10 @@ def spread(taken: Sequence[float], cpu: float) -> Spread:
     return Spread(median(taken), quantiles(taken, n=100, method="inclusive")[98], cpu)
 
 
-def measure(services: int, seconds: float, say: Say) -> Figures:
+def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figures:
     """Everything, in the network namespace that the thread is in."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    say("the API server's double gets its objects")
+    say("the API server gets its objects")
     with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
         folder, others, heard = Path(name), _busy(1.0), listeners()
         every = list(samples(services))

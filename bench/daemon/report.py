@@ -54,10 +54,11 @@ ROWS: tuple[tuple[str, Callable[[Figures], str], str], ...] = (
     ("  listeners", lambda f: str(f.listeners), ""),
 )
 NOTES = (
-    "From the event as the API server's double sends it to the element in the kernel, seen by a listener of "
-    "its own; starts are medians of 3, a flush's repair is the longest of 3. The column of kube-proxy was "
-    "measured elsewhere: with a real API server, on another machine of this kind. Listeners: others that are "
-    "told of each commit to nftables, which makes large ones several times as long."
+    "From the event as the API server's double sends it (or, of a real one, as another client gets it) to "
+    "the element in the kernel, seen by a listener of its own; starts are medians of 3, a flush's repair is "
+    "the longest of 3. The column of kube-proxy was measured elsewhere: with a real API server, on another "
+    "machine of this kind. Listeners: others that are told of each commit to nftables, which makes large "
+    "ones several times as long."
 )
 
 

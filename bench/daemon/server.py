@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -53,19 +53,29 @@ def resized(sample: Sample, number: int) -> Iterator[Change]:
         yield Change(objects(each)[1], shows)
 
 
-class Server:
-    """A client of the control of a server that runs."""
+class Server(Protocol):
+    """An API server that runs."""
+
+    def apply(self, manifests: Iterable[Any], /) -> int:
+        """Put objects; the revision after it."""
+        ...
+
+    def sent_at(self, after: int, /) -> dict[int, float]:
+        """When the events of revisions after this one were sent (time.monotonic), by revision."""
+        ...
+
+
+class Double:
+    """The tests' own, by its control."""
 
     def __init__(self, url: str) -> None:
         self._connection = HTTPConnection(urlsplit(url).netloc)
 
     def apply(self, manifests: Iterable[Any]) -> int:
-        """Put objects; the revision after it."""
         body = msgspec.json.encode({"apply": list(manifests)})
         return int(self._ask("POST", "objects", body)["revision"])
 
     def sent_at(self, after: int) -> dict[int, float]:
-        """When the events of revisions after this one were sent (time.monotonic), by revision."""
         return {revision: when for revision, _, _, when in self._ask("GET", f"sent?after={after}")}
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
@@ -78,7 +88,7 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, services: int) -> Iterator[Server]:
+def serving(folder: Path, services: int) -> Iterator[Double]:
     """A server of so many services; `folder` gets the kubeconfig."""
     command = [sys.executable, "-m", "tests.apiserver", "--services", str(services)]
     command += ["--kubeconfig", str(folder / "kubeconfig")]
@@ -89,6 +99,6 @@ def serving(folder: Path, services: int) -> Iterator[Server]:
             if not url:
                 raise Failed("the API server's double does not start")
             time.sleep(0.2)
-            yield Server(url)
+            yield Double(url)
         finally:
             process.terminate()

@@ -13,7 +13,7 @@ from bench.daemon import measures
 from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners, socket_bytes
 from bench.daemon.measures import Figures, Spread, Start
 from bench.daemon.report import report
-from bench.daemon.server import replaced, resized
+from bench.daemon.server import replaced, resized, serving
 from bench.process import in_fresh_namespace, output
 from bench.samples import samples
 
@@ -94,7 +94,7 @@ def test_those_who_look_on_see_elements_come_and_go() -> None:
 def test_a_short_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"ROUNDS": 1, "CHANGES": 4, "CHECKS": 2, "UDP_SERVICES": 5, "PEACE": 0}.items():
         monkeypatch.setattr(measures, name, value)
-    found = in_fresh_namespace(lambda: measures.measure(20, 0.2, lambda _: None))
+    found = in_fresh_namespace(lambda: measures.measure(serving, 20, 0.2, lambda _: None))
     for changed in (found.replaced, found.resized, found.churn, found.churn_of_udp, found.during_checks):
         assert 0 < changed.median <= changed.p99 < 10
     assert found.cold.cpu > 0.1

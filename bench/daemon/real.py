@@ -1,0 +1,111 @@
+"""A real API server as a process, and changes that are made there.
+
+It cannot say when it sends an event. Another client that watches notes when it gets the same one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.manifests import manifests
+from bench.process import Failed
+from bench.samples import NAMESPACES, samples
+from tests.apiserver.client import Answer, Client
+from tests.controlplane import ControlPlane
+
+WRITERS = 8
+SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
+GIVEN = ("resourceVersion", "uid", "creationTimestamp")
+"""What the server itself says of an object."""
+PATIENCE = 60.0
+
+
+class RealServer:
+    """A client of it; a context manager. One request at a time."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._control_plane = control_plane
+        self._client = control_plane.client()
+        self._lock = threading.Lock()
+        self._newest = 0
+        self._sent: dict[int, float] = {}
+        self._watching = control_plane.client()
+        self._watching.connection.timeout = None
+
+    def __enter__(self) -> RealServer:
+        revision = _done(self._client.get(SLICES, limit=1)).revision
+        response = self._watching.open("GET", SLICES, watch=1, resourceVersion=revision)
+        threading.Thread(target=self._watch, args=(response,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.connection.close()
+
+    def apply(self, manifests: Iterable[Any]) -> int:
+        """Replace objects; the revision after it."""
+        with self._lock:
+            for manifest in manifests:
+                changed = _done(self._client.update(_bare(manifest))).json
+                self._newest = int(changed["metadata"]["resourceVersion"])
+            return self._newest
+
+    def sent_at(self, after: int) -> dict[int, float]:
+        """When events of EndpointSlices of revisions after this one came (time.monotonic), by revision."""
+        end = time.monotonic() + PATIENCE
+        while self._newest not in self._sent:
+            if time.monotonic() > end:
+                raise Failed("the API server does not tell of a change")
+            time.sleep(0.001)
+        return {revision: when for revision, when in self._sent.copy().items() if revision > after}
+
+    def _watch(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            now = time.monotonic()
+            event = msgspec.json.decode(line)
+            self._sent[int(event["object"]["metadata"]["resourceVersion"])] = now
+
+
+def _bare(manifest: Any) -> Any:
+    metadata = {field: value for field, value in manifest["metadata"].items() if field not in GIVEN}
+    return {**manifest, "metadata": metadata}
+
+
+def _done(answer: Answer) -> Answer:
+    if answer.status not in (200, 201):
+        raise Failed(f"the API server: {answer.body.decode(errors='replace')}")
+    return answer
+
+
+@contextmanager
+def serving_really(assets: Path, folder: Path, services: int) -> Iterator[RealServer]:
+    """kube-apiserver and etcd, of `assets`, with so many services; `folder` gets the kubeconfig."""
+    with ControlPlane(assets, folder) as control_plane:
+        (folder / "kubeconfig").write_bytes(control_plane.kubeconfig.read_bytes())
+        _load(control_plane, services)
+        with RealServer(control_plane) as server:
+            yield server
+
+
+def _load(control_plane: ControlPlane, services: int) -> None:
+    local = threading.local()
+
+    def create(manifest: Any) -> None:
+        if not hasattr(local, "client"):
+            local.client = control_plane.client()
+        client: Client = local.client
+        _done(client.create(_bare(manifest)))
+
+    names = (f"team-{number}" for number in range(NAMESPACES))
+    for name in names:
+        create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for _ in pool.map(create, manifests(samples(services))["items"]):
+            pass
