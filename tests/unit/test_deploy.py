@@ -80,6 +80,8 @@ def test_a_unit_says_when_it_is_ready_and_that_it_lives(unit: Path) -> None:
     service = Unit(unit)["Service"]
     assert (service["Type"], service["Restart"], service["NotifyAccess"]) == ("notify", "always", "main")
     assert int(service["WatchdogSec"]) >= 10
+    # By default, systemd gives up for good after five failures in ten seconds.
+    assert Unit(unit)["Unit"]["StartLimitIntervalSec"] == "0"
 
 
 def test_what_an_api_server_may_stand_on_does_not_wait_for_us(unit: Path) -> None:
