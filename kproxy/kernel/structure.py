@@ -24,6 +24,7 @@ from kproxy.problems import HostError, TransactionError
 _TABLE_ATTRIBUTES = {2}  # flags
 _CHAIN_ATTRIBUTES = {4, 5, 7, 10}  # hook, policy, type, flags
 _RULE_ATTRIBUTES = {4}  # expressions
+SET_FLAGS, ANONYMOUS = 3, 1  # NFTA_SET_FLAGS, NFT_SET_ANONYMOUS: one of a rule, it goes with the rule
 _SET_ATTRIBUTES = {3, 4, 5, 6, 7, 9, 11, 17, 18}  # flags, key, data, size, time-out, expressions
 
 
@@ -70,7 +71,9 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
     sets: dict[str, bytes] = {}
     for content in netlink.dump(Message.GETSET, family, string(1, TABLE)):
         fields = list(attributes(content))
-        sets[_text(dict(fields)[2])] = _select(fields, _SET_ATTRIBUTES)
+        found = dict(fields)
+        if not int.from_bytes(found.get(SET_FLAGS, b""), "big") & ANONYMOUS:
+            sets[_text(found[2])] = _select(fields, _SET_ATTRIBUTES)
     rules: dict[str, list[bytes]] = {}
     declarations: dict[str, bytes] = {}
     for content in netlink.dump(Message.GETCHAIN, family):

@@ -127,9 +127,9 @@ def render_repair(
 
 
 def render_removal(family: Family, sets: Iterable[str], chains: Iterable[str]) -> str:
-    """A script that removes chains and sets that nothing refers to any more."""
+    """A script that removes chains and sets that nothing else refers to any more; they may to each other."""
     table, names = f"{family} {TABLE}", sorted(chains)
     lines = [f"flush chain {table} {name}" for name in names]
-    lines += [f"delete chain {table} {name}" for name in names]
     lines += [f"delete set {table} {name}" for name in sorted(sets)]
+    lines += [f"delete chain {table} {name}" for name in names]
     return "\n".join(lines) + "\n"

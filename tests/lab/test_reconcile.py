@@ -70,6 +70,11 @@ DAMAGE = {
     "a foreign set": "add set {t} kproxy evil {{ type mark; }}",
     "a foreign set in use": "add set {t} kproxy evil {{ type mark; }}; "
     "add rule {t} kproxy services meta mark @evil accept",
+    "a foreign map that leads to a foreign chain": "add chain {t} kproxy evil; "
+    "add map {t} kproxy way {{ type mark : verdict; }}; add element {t} kproxy way {{ 7 : goto evil }}",
+    "a set without a name": "add rule {t} kproxy services meta mark {{ 7, 8 }} accept",
+    "a set without a name in a foreign chain": "add chain {t} kproxy evil; "
+    "add rule {t} kproxy evil meta mark vmap {{ 7 : goto services }}",
     "the policy of a chain": "chain {t} kproxy postrouting {{ policy drop; }}",
     "the table sleeps": "table {t} kproxy {{ flags dormant; }}",
     "services were emptied": "flush map {t} kproxy services",
