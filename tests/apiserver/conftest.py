@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -37,6 +38,14 @@ def connect(request: pytest.FixtureRequest, cluster: Cluster | None) -> Connect:
         return lambda: Client(endpoint.server, token=token, context=endpoint.tls or None, timeout=10)
     api: ApiServer = request.getfixturevalue("api")
     return lambda: Client(api.url)
+
+
+@pytest.fixture
+def stranger(request: pytest.FixtureRequest, cluster: Cluster | None) -> Iterator[Client]:
+    """Shows a token that nobody knows, and no certificate."""
+    url = Credentials(cluster.kubeconfig).load().server if cluster else request.getfixturevalue("api").url
+    with Client(url, token="nobody's", context=ssl._create_unverified_context()) as client:
+        yield client
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.apiserver.client import Client
 from tests.apiserver.own import Own, done, revision_of
 
 FUTURE = 1_000_000_000
@@ -213,6 +214,22 @@ def test_what_is_not_there(own: Own, path: str) -> None:
 def test_an_object_without_its_namespace_is_not_there(own: Own) -> None:
     answer = own.client.get("/api/v1/services/web")
     assert (answer.status, answer.json["details"]) == (404, {})
+
+
+@pytest.mark.parametrize("query", [{}, {"watch": "1"}])
+@pytest.mark.parametrize("path", ["/api/v1/services", "/readyz", "/nonsense"])
+def test_a_token_that_nobody_knows(stranger: Client, path: str, query: dict[str, str]) -> None:
+    answer = stranger.get(path, **query)
+    assert answer.status == 401
+    assert answer.json == {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": "Unauthorized",
+        "reason": "Unauthorized",
+        "code": 401,
+    }
 
 
 def test_paths_without_resource(own: Own) -> None:
