@@ -102,6 +102,12 @@ class ControlPlane:
         self.kill()
         self.start()
 
+    def upgrade(self) -> None:
+        """The same, but it is asked to end, and ends its watches."""
+        self._processes["kube-apiserver"].terminate()
+        self._processes["kube-apiserver"].wait(PATIENCE)
+        self.start()
+
     def rotate(self, value: str) -> None:
         """Another token for kproxy; this takes a restart."""
         self.token = value
@@ -132,6 +138,7 @@ class ControlPlane:
             *("--service-cluster-ip-range", SERVICE_CIDRS),
             *("--service-account-issuer", "https://kubernetes.default.svc"),
             *("--service-account-key-file", key, "--service-account-signing-key-file", key),
+            "--shutdown-watch-termination-grace-period=1s",  # without, its end takes a minute
             *("--authorization-mode", "RBAC", "--token-auth-file", str(tokens)),
         )
         self._until("kube-apiserver", self._ready)

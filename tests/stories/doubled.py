@@ -69,6 +69,13 @@ class DoublesServer(Server):
     def restart(self) -> None:
         self._api.restart()
 
+    def upgrade(self) -> None:
+        watches = self._api.watches
+        before = watches.of()
+        watches.end()
+        self._api.wait(lambda: not any(watch in watches.open for watch in before))
+        self._api.restart()
+
     def compact(self) -> None:
         self._api.stop()
         self._api.store.compact()

@@ -78,6 +78,10 @@ class Server(ABC):
         """It is killed, and starts: objects and revision are etcd's, the watch cache begins now."""
 
     @abstractmethod
+    def upgrade(self) -> None:
+        """It ends its watches properly and itself, and another one starts."""
+
+    @abstractmethod
     def compact(self) -> None:
         """While it was away, etcd forgot all history."""
 

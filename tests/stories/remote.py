@@ -77,6 +77,10 @@ class OwnServer(Server):
         self._own.restart()
         self._reconnect()
 
+    def upgrade(self) -> None:
+        self._own.upgrade()
+        self._reconnect()
+
     def compact(self) -> None:
         self._own.compact()
         self._reconnect()

@@ -84,6 +84,10 @@ def restarted(told: Told) -> None:
     told.server.restart()
 
 
+def upgraded(told: Told) -> None:
+    told.server.upgrade()
+
+
 def forgotten_version(told: Told) -> None:
     told.server.compact()
 
@@ -184,7 +188,7 @@ GROUPS: dict[str, tuple[Callable[[Told], None], ...]] = {
     "slow way": (slow, away, refused_while_others_stay, half_open),
 }
 OWN: dict[str, tuple[Callable[[Told], None], ...]] = {
-    "process": (restarted, forgotten_version, restored),
+    "process": (restarted, upgraded, forgotten_version, restored),
     "rights": (forbidden_for_a_while,),
 }
 ONLY_THE_DOUBLE: dict[str, tuple[Callable[[Doubled], None], ...]] = {
