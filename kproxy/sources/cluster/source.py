@@ -7,7 +7,6 @@ loop; what the daemon asks may be asked from another thread.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
@@ -82,11 +81,6 @@ class ClusterSource:
         """The Node, if there is one."""
         return self._cache.node
 
-    @property
-    def node_changed(self) -> bool:
-        """Whether the Node is another since `take` was last called."""
-        return self._cache.node_changed
-
     def in_doubt(self, name: NamespacedName) -> bool:
         """Whether part of it cannot be decoded, and never could: nothing of it may be removed."""
         with self._lock:
@@ -102,10 +96,6 @@ class ClusterSource:
     def last_contact(self) -> Mapping[str, float]:
         """By kind, when something last came from the server (time.monotonic()); -inf for never."""
         return {kind: reflector.contact for kind, reflector in self._reflectors.items()}
-
-    def silent_for(self) -> float:
-        """Seconds since something last came for the kind of which nothing came for longest."""
-        return time.monotonic() - min(self.last_contact.values())
 
     def _apply(self, changes: Iterable[Change]) -> None:
         with self._lock:
