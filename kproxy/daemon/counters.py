@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, ServicePortName
-from kproxy.nft.elements import Value, Verdict, frontend_protocol, slot_prefix
+from kproxy.nft.elements import Value, Verdict, frontend_protocol, is_frontend, slot_prefix
 from kproxy.nft.layout import DISCARD, Side, spread_of
 from kproxy.nft.plan import owner_of as service_of
 
@@ -49,7 +49,7 @@ def owner_of(verdict: Value) -> ServicePortName | None:
 
 def owners_of(services: Iterable[tuple[bytes, Value]]) -> dict[tuple[Protocol, bytes], ServicePortName]:
     """Whose slots are whose, by the elements of the map `services`."""
-    found = ((key, owner_of(verdict)) for key, verdict in services)
+    found = ((key, owner_of(verdict)) for key, verdict in services if is_frontend(key))
     return {(frontend_protocol(key), slot_prefix(key)): owner for key, owner in found if owner is not None}
 
 

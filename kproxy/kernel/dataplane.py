@@ -35,7 +35,7 @@ from kproxy.kernel.repair import NO_REPAIR, Repair, compare
 from kproxy.kernel.report import Report
 from kproxy.kernel.structure import Structure, expected_structure, has_table, read_structure
 from kproxy.model import Address, Family, NamespacedName, Protocol
-from kproxy.nft.elements import RANGES, Elements, Field, Keys, Value, frontend_protocol, unpack
+from kproxy.nft.elements import RANGES, Elements, Field, Keys, Value, frontend_protocol, is_frontend, unpack
 from kproxy.nft.flows import Rule, flow_rules
 from kproxy.nft.layout import NUMBERED, Side, affinity_map, endpoints_map
 from kproxy.nft.plan import (
@@ -290,13 +290,13 @@ class Dataplane:
     def mend(self, keys: Keys) -> Report | None:
         """Make these elements what they were after the last commit; None: that takes a `reconcile`.
 
-        It does for UDP, where flows to wrong endpoints may be under way, and for whatever is no element of
-        a service. TransactionError: nothing of it is done.
+        It does for UDP, where flows to wrong endpoints may be under way, and for whatever can be no element
+        of a service. TransactionError: nothing of it is done.
         """
         declared = {d.name: d for d in self._skeleton(NO_SHAPES).service_sets if d.name != RANGES}
         if self._absent or not kernel_since(6, 3) or not all(map(declared.__contains__, keys)):
             return None
-        if sum(map(len, keys.values())) > LARGE or any(_is_udp(declared[name], keys[name]) for name in keys):
+        if sum(map(len, keys.values())) > LARGE or any(_is_more(declared[name], keys[name]) for name in keys):
             return None
         todo = Transaction()
         for name, touched in keys.items():
@@ -374,11 +374,14 @@ class Dataplane:
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
 
-def _is_udp(declaration: SetDeclaration, keys: set[bytes]) -> bool:
-    if declaration.name == endpoints_map(Protocol.UDP):
+def _is_more(declaration: SetDeclaration, keys: set[bytes]) -> bool:
+    """Whether some are of UDP, or no element that a service can have."""
+    if declaration.name == endpoints_map(Protocol.UDP) or not all(keys):
         return True
     has_protocol = Field.PROTOCOL in declaration.key
-    return has_protocol and any(frontend_protocol(key) is Protocol.UDP for key in keys)
+    return has_protocol and any(
+        not is_frontend(key) or frontend_protocol(key) is Protocol.UDP for key in keys
+    )
 
 
 def _counts(todo: Plan) -> tuple[int, int]:

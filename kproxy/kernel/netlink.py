@@ -40,7 +40,8 @@ CHUNK = 60_000
 TOGETHER = 500
 """Messages without a transaction per system call: their answers must fit into the socket's buffer."""
 COUNTER = b"counter\0"
-KEY, DATA, USERDATA, KEY_END = 1, 2, 6, 10  # NFTA_SET_ELEM_*
+KEY, DATA, FLAGS, USERDATA, KEY_END = 1, 2, 3, 6, 10  # NFTA_SET_ELEM_*
+CATCH_ALL = 2  # NFT_SET_ELEM_CATCHALL
 ELEMENT_COMMENT = 0  # type of the record in an element's user data
 
 
@@ -129,7 +130,9 @@ def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Itera
     """Each element as an attribute, ready to be joined. With `ranges`, a key is a first and a last one."""
     verdicts: dict[str, bytes] = {}
     for key, value in members.items():
-        if ranges:
+        if not key:
+            body = be32(FLAGS, CATCH_ALL)
+        elif ranges:
             width = len(key) // 2
             body = _data(KEY, width) + key[:width] + _data(KEY_END, width) + key[width:]
         else:

@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
 Value: TypeAlias = bytes | Verdict
 """b"" for an element of a set."""
 Elements: TypeAlias = dict[str, dict[bytes, Value]]
-"""By set or map: key to value."""
+"""By set or map: key to value. The key b"" is nft's `*`, all others: we have none, but others may add one."""
 
 Keys: TypeAlias = dict[str, set[bytes]]
 """Some of a table's elements, by set or map."""
@@ -69,6 +69,11 @@ def frontend_key(address: Address, protocol: Protocol, port: int) -> bytes:
 def frontend_protocol(key: bytes) -> Protocol:
     """The protocol of a frontend key."""
     return _NUMBERS[key[-8]]
+
+
+def is_frontend(key: bytes) -> bool:
+    """Whether a key of a verdict map can be one of ours: others may add what they like."""
+    return bool(key) and key[-8] in _NUMBERS
 
 
 def frontend_address(key: bytes) -> Address:

@@ -105,6 +105,6 @@ def _swept(todo: Plan) -> dict[bytes, set[bytes]]:
     """The endpoints in slots that nothing points to, by frontend."""
     found: dict[bytes, set[bytes]] = defaultdict(set)
     for key, endpoint in todo.sweep.remove.get(endpoints_map(Protocol.UDP), {}).items():
-        if isinstance(endpoint, bytes):
+        if key and isinstance(endpoint, bytes):
             found[key[:-4]].add(endpoint)
     return found

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from kproxy.model import Address, Balance, NamespacedName, Protocol
-from kproxy.nft.elements import Elements, Value, Verdict, frontend_address, frontend_protocol
+from kproxy.nft.elements import Elements, Value, Verdict, frontend_address, frontend_protocol, is_frontend
 from kproxy.nft.layout import Place, Side, Target, endpoints_map, held_slots, slots, spread_of
 from kproxy.nft.transaction import Transaction
 
@@ -166,15 +166,20 @@ def plan(
     """
     todo: dict[Place, Target | None] = dict(targets)
     stay: set[Place] = set()
+    foreign: list[Place] = []
     for side in Side:
         for key, verdict in applied[side.verdicts].items():
             place = Place(side, key)
-            if place not in targets:
+            if not is_frontend(key):
+                foreign.append(place)
+            elif place not in targets:
                 if kept(owner_of(_comment(verdict))):
                     stay.add(place)
                 else:
                     todo[place] = None
     result = plan_frontends(applied, todo, kept)
+    for name, key in ((place.side.verdicts, place.key) for place in foreign):
+        result.switch.change(name, key, applied[name][key], None)
     kept_keys = {place.key for place in stay}
     some_kept = bool(stay) or any(kept(owner_of(target.comment)) for target in targets.values())
     for name, members in elements.items():

@@ -75,6 +75,14 @@ DAMAGE = {
     "a set without a name": "add rule {t} kproxy services meta mark {{ 7, 8 }} accept",
     "a set without a name in a foreign chain": "add chain {t} kproxy evil; "
     "add rule {t} kproxy evil meta mark vmap {{ 7 : goto services }}",
+    "elements for all others": "add element {t} kproxy services {{ * : goto discard }}; "
+    "add element {t} kproxy services-from-outside {{ * : drop }}; "
+    "add element {t} kproxy cluster-ips {{ * }}; "
+    "add element {t} kproxy endpoints-tcp {{ * : {ip} . 80 }}; "
+    "add element {t} kproxy endpoints-udp {{ * : {ip} . 80 }}; "
+    "add element {t} kproxy affinity-tcp {{ * : {ip} . 80 }}",
+    "a protocol that services do not have": "add element {t} kproxy services "
+    '{{ {ip} . icmp . 80 comment "a/b" : goto discard }}',
     "the policy of a chain": "chain {t} kproxy postrouting {{ policy drop; }}",
     "the table sleeps": "table {t} kproxy {{ flags dormant; }}",
     "services were emptied": "flush map {t} kproxy services",

@@ -183,3 +183,9 @@ def test_totals_never_fall(readings: list[list[tuple[int, int, int]]]) -> None:
         connections.keep(OWNERS)
         assert sum(connections.endpoints.values()) >= before
         before = sum(connections.endpoints.values())
+
+
+def test_who_is_no_frontend_has_no_owner() -> None:
+    """Others may add elements for all other keys, or of a protocol that no service has."""
+    icmp = KEY[:-8] + bytes([1, 0, 0, 0]) + KEY[-4:]
+    assert owners_of([(b"", Verdict("goto c", "a/b")), (icmp, Verdict("goto c", "a/b"))]) == {}
