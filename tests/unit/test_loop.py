@@ -232,7 +232,6 @@ def test_what_nobody_touched_is_not_compared() -> None:
     async def story(world: World) -> None:
         world.tables.touched = frozenset({Family.IPV6})
         world.loop.wake()
-        await world.rounds(1)
         async with asyncio.timeout(10):
             while len(world.tables.rounds) < 3:
                 await asyncio.sleep(0.01)
@@ -322,8 +321,6 @@ def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
     """Whether somebody else committed anything, every sync period."""
 
     async def story(world: World) -> None:
-        world.loop.wake()
-        await world.rounds(1)
         failures: list[KproxyError] = [HostError("The kernel's nftables cannot be used.")]
         doubtful = world.tables.doubtful
 
@@ -333,6 +330,7 @@ def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
             return doubtful()
 
         world.tables.doubtful = refuse  # type: ignore[method-assign]
+        world.loop.wake()
         async with asyncio.timeout(10):
             while len(world.tables.rounds) < 2:
                 await asyncio.sleep(0.01)
