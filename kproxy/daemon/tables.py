@@ -112,7 +112,8 @@ class Tables:
         self._unchecked |= {f for f in self._dataplanes if not all(map(kept, self._kept[f]))}
         checked = bool(self._unchecked)
         for family in self._dataplanes:
-            if self._backoff[family].due > now:
+            gone = family in suspect and _says(self._dataplanes[family].is_gone)
+            if self._backoff[family].due > now and not gone:  # then no packet finds its way meanwhile
                 self._unchecked.add(family)
                 continue
             try:

@@ -152,13 +152,18 @@ class Dataplane:
         return dict(read_element(element, ranges) for element in self.netlink.elements(self.family, name))
 
     def _affinity(self, protocol: Protocol) -> list[tuple[bytes, bytes]]:
-        try:
-            elements = self.netlink.elements(self.family, affinity_map(protocol))
-            entries = [read_element(element) for element in elements]
-        except NetlinkError as error:
-            if is_missing(error):
-                return []
-            raise
+        """Clients and their endpoints; read again if somebody commits, when a dump may lack some unsaid."""
+        for _ in range(ATTEMPTS):
+            before = self.netlink.generation()
+            try:
+                elements = self.netlink.elements(self.family, affinity_map(protocol))
+                entries = [read_element(element) for element in elements]
+            except NetlinkError as error:
+                if is_missing(error):
+                    return []
+                raise
+            if self.netlink.generation() == before:
+                break
         return [(key, value) for key, value in entries if isinstance(value, bytes)]
 
     def is_gone(self) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from itertools import count, islice
 
 import pytest
 
 from kproxy.compile.elements import Delta, Desired, compile_frontends
 from kproxy.compile.skeleton import Options
+from kproxy.kernel import dataplane
 from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.monitor import TableMonitor
-from kproxy.kernel.netlink import Netlink
-from kproxy.model import Family
+from kproxy.kernel.netlink import Message, Netlink, element_messages, read_element
+from kproxy.model import Family, Protocol
+from kproxy.nft.elements import Value
+from kproxy.nft.layout import affinity_map
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace
 
@@ -66,3 +70,34 @@ def test_who_is_deaf_hears_nothing_and_then_again() -> None:
             return [*heard, set(monitor.touched(table.own_generations.__contains__))]
 
     assert in_fresh_namespace(listen) == [set(), set(), {Family.IPV4}]
+
+
+def test_affinitys_memory_is_read_as_a_whole_whoever_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dump that somebody disturbs lacks clients, and the kernel does not say so."""
+    clients = 20_000
+
+    def remembered() -> int:
+        with Netlink() as netlink, Netlink() as other:
+            table = Dataplane(netlink, Family.IPV4, Options())
+            table.reconcile(desired(["10.0.0.1:80"], Family.IPV4))
+            frontend = bytes([10, 96, 0, 9, 0, 80, 0, 0])
+
+            def entries(first: int, number: int) -> dict[bytes, Value]:
+                keys = (bytes([10]) + n.to_bytes(3, "big") + frontend for n in range(first, first + number))
+                return dict.fromkeys(keys, bytes([10, 0, 0, 1, 0, 80, 0, 0]))
+
+            name = affinity_map(Protocol.TCP)
+            passing = entries(clients, 3000)
+            new = [entries(0, clients), passing]
+            netlink.commit(m for e in new for m in element_messages(Message.NEWSETELEM, Family.IPV4, name, e))
+            gone, seen = iter(passing), count()
+
+            def disturbed(element: memoryview) -> tuple[bytes, Value]:
+                some = dict.fromkeys(islice(gone, 20), b"") if next(seen) % 300 == 150 else {}
+                other.commit(element_messages(Message.DELSETELEM, Family.IPV4, name, some))
+                return read_element(element)
+
+            monkeypatch.setattr(dataplane, "read_element", disturbed)
+            return sum(key in new[0] for key in {key for key, _ in table._affinity(Protocol.TCP)})
+
+    assert in_fresh_namespace(remembered) == clients

@@ -270,6 +270,12 @@ def test_a_table_that_is_gone_is_restored_before_all_else(tables: Tables, kernel
     kernel.calls.clear()
     assert not tables.apply({}, suspect=suspect).failures
     assert kernel.calls == ["reconcile"]
+    kernel.broken = True
+    assert tables.apply({}, suspect=suspect).failures
+    kernel.broken = False
+    assert tables.apply({}, suspect=suspect).failures  # it waits
+    kernel.gone = True
+    assert not tables.apply({}, suspect=suspect).failures
 
 
 def test_a_table_that_goes_while_bad_services_are_looked_for_is_nobodys_fault(
