@@ -183,8 +183,8 @@ def test_revisions_of_a_list(own: Own) -> None:
 def test_a_list_of_any_revision_heeds_no_limit(own: Own) -> None:
     (a,) = own.create(own.service("a"))
     own.names(resourceVersion=a["metadata"]["resourceVersion"])  # the cache has it then
-    own.create(own.service("b"))
-    own.names(resourceVersion=own.revision())
+    (b,) = own.create(own.service("b"))
+    own.names(resourceVersion=b["metadata"]["resourceVersion"])
     assert own.names(resourceVersion=0) == ["a", "b"]
     assert own.names(resourceVersion=0, limit=1) == ["a", "b"]
     assert own.names(limit=-1) == ["a", "b"]
