@@ -73,11 +73,15 @@ class TableMonitor:
 
         While anybody on the machine listens, the kernel holds 4 kB for each element of a transaction.
         """
-        self._socket.setsockopt(SOL_NETLINK, DROP_MEMBERSHIP, NFTABLES_GROUP)
+        self._set(DROP_MEMBERSHIP)
         try:
             yield
         finally:
-            self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
+            self._set(ADD_MEMBERSHIP)
+
+    def _set(self, membership: int) -> None:
+        with suppress(OSError):  # closed: the round that is under way when the daemon ends goes on
+            self._socket.setsockopt(SOL_NETLINK, membership, NFTABLES_GROUP)
 
     def touched(self, is_ours: Callable[[int], bool]) -> dict[Family, Keys | None]:
         """The families whose table others changed since the last call; `is_ours` knows generations.

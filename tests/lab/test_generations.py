@@ -67,7 +67,10 @@ def test_who_is_deaf_hears_nothing_and_then_again() -> None:
                 subprocess.run(["nft", FOREIGN[0]], check=True)
             heard.append(set(monitor.touched(table.own_generations.__contains__)))
             subprocess.run(["nft", FOREIGN[1]], check=True)
-            return [*heard, set(monitor.touched(table.own_generations.__contains__))]
+            heard.append(set(monitor.touched(table.own_generations.__contains__)))
+            monitor.close()
+            with monitor.deaf():  # in a round that is under way when the daemon ends
+                return heard
 
     assert in_fresh_namespace(listen) == [set(), set(), {Family.IPV4}]
 
