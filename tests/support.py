@@ -200,6 +200,12 @@ class Running:
         return str(done.stdout + done.stderr)
 
 
+def child_of(process: int) -> int:
+    """Of a daemon: the process that knows what the kernel makes of rules."""
+    (found,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(found)
+
+
 def eventually(
     holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = 20.0
 ) -> None:

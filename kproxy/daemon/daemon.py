@@ -73,7 +73,6 @@ class Daemon:
             self._settle_memory,
         ]
         self._programmed = asyncio.Event()
-        self._generation = 0
         self._ready = False
 
     async def run(self, addresses_changed: Callable[[], None]) -> None:
@@ -121,8 +120,7 @@ class Daemon:
         events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)
         async with self.loop.idle:
             monitor = TableMonitor(self._netlink.port)
-            if self._netlink.generation() != self._generation:
-                self.loop.suspect()
+            self.loop.suspect(self.tables.doubtful())  # since they were read, at the beginning of the round
         for dataplane in self._dataplanes.values():
             dataplane.unheard = monitor.deaf
         self.loop.observers.append(self._look_again)
@@ -176,7 +174,6 @@ class Daemon:
     def _say_ready(self, progress: Progress) -> None:
         failures = progress.round.failures
         if not self._programmed.is_set() and len(failures) < len(self._dataplanes):
-            self._generation = self._netlink.generation()
             self._programmed.set()
         if not self._ready and not failures:
             self._ready = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from netns_lab.lab import Lab
 from tests.apiserver.faults import Answer, Reset, Trickle
 from tests.stories.doubled import Double, Doubled
 from tests.stories.following import Follow, Told
-from tests.support import FAMILIES, SERVICE_IP, Manifest, eventually, service, slices
+from tests.support import FAMILIES, SERVICE_IP, Manifest, child_of, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -325,6 +327,31 @@ def test_a_server_that_is_away_at_the_start(lab: Lab, following: Follow) -> None
         told.way.open()
         told.right()
         assert told.answering() == {"pod-2"}
+
+
+def test_what_others_do_during_the_first_round_is_put_right(lab: Lab, following: Follow) -> None:
+    """The table has been read, and nobody listens yet: it waits for its child."""
+
+    def waits() -> bool:
+        tasks = Path(f"/proc/{told.running.process.pid}/task").glob("*/wchan")
+        return any("unix_stream_read" in task.read_text() for task in tasks)
+
+    with following(service(), *slices(lab, PODS)) as told:
+        told.right()
+        told.running.stop()
+        told.way.close()
+        told.running.start(wait=False)
+        eventually(lambda: "cannot follow" in told.running.said(), told.running.said)
+        child = child_of(told.running.process.pid)
+        os.kill(child, signal.SIGSTOP)
+        told.way.open()
+        try:
+            eventually(waits, told.running.said)
+            told.running.kproxy.nft("flush map ip kproxy services")
+        finally:
+            os.kill(child, signal.SIGCONT)
+        told.right()
+        assert told.answering() == set(PODS)
 
 
 def test_a_server_of_which_half_is_away_at_the_start(lab: Lab, double: Double) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 
-from tests.support import Running, eventually, service, slices
+from tests.support import Running, child_of, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -26,15 +26,8 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def child(running: Running) -> int:
-    """The process that knows what the kernel makes of rules."""
-    process = running.process.pid
-    (found,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return int(found)
-
-
 def test_without_its_child_it_ends(running: Running) -> None:
-    os.kill(child(running), signal.SIGKILL)
+    os.kill(child_of(running.process.pid), signal.SIGKILL)
     assert running.process.wait(10) == 1
     assert running.said().endswith("kproxy: kproxy's child process has died. Restart kproxy.\n")
     running.start()
@@ -42,7 +35,7 @@ def test_without_its_child_it_ends(running: Running) -> None:
 
 def test_who_is_told_twice_to_end_does_not_wait(lab: Lab, running: Running) -> None:
     """A round that hangs, as its child does."""
-    stopped = child(running)
+    stopped = child_of(running.process.pid)
     os.kill(stopped, signal.SIGSTOP)
     try:
         running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
