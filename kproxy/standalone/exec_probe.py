@@ -54,8 +54,8 @@ class ExecRunner:
     async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Result:
         """Exit status 0 is success; the message is the output. To give it up, cancel it."""
         words = self.words(pod, container, command)
-        try:
-            transport, process = await asyncio.get_running_loop().subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.get_running_loop().subprocess_exec(
                 _Process,
                 *words,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -63,21 +63,33 @@ class ExecRunner:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
+        )
+        try:
+            transport, process = await asyncio.shield(starting)
         except OSError as error:
             return Result(Outcome.FAILURE, f"{words[0]}: {error.strerror}")
+        except asyncio.CancelledError:  # asyncio itself would kill the command, but not what that has started
+            with suppress(OSError):
+                await _end(*await starting)
+            raise
         try:
             await asyncio.wait((process.exited,))  # unlike await, it leaves the future be when cancelled
             await asyncio.wait((process.silent,), timeout=GRACE)
             return _judge(transport.get_returncode() or 0, bytes(process.output))
         finally:
-            if transport.get_returncode() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(transport.get_pid(), signal.SIGKILL)
-                await asyncio.wait((process.exited,), timeout=GRACE)
-            # As long as it runs, transport.close() might reap it, and asyncio's watcher is to do that.
-            closing = transport if transport.get_returncode() is not None else transport.get_pipe_transport(1)
-            if closing:
-                closing.close()
+            await _end(transport, process)
+
+
+async def _end(transport: asyncio.SubprocessTransport, process: _Process) -> None:
+    """Kill the command with its group, if it still runs, and let go of its output."""
+    if transport.get_returncode() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(transport.get_pid(), signal.SIGKILL)
+        await asyncio.wait((process.exited,), timeout=GRACE)
+    # As long as it runs, transport.close() might reap it, and asyncio's watcher is to do that.
+    closing = transport if transport.get_returncode() is not None else transport.get_pipe_transport(1)
+    if closing:
+        closing.close()
 
 
 def _judge(status: int, output: bytes) -> Result:

@@ -89,6 +89,25 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     assert all(gone(pid) for pid in found)
 
 
+def test_a_command_that_is_given_up_at_once_is_killed_with_its_children(tmp_path: Path) -> None:
+    """Before anybody knows that it has started."""
+    pid = tmp_path / "pid"
+
+    async def main() -> None:
+        command = ("sh", "-c", f"sleep 60 & echo $! > {pid}; wait")
+        task = asyncio.create_task(ExecRunner("env").run(name("web-1"), "", command))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        while not pid.exists() or not pid.read_text().strip():
+            time.sleep(0.01)  # nobody else's turn
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert gone(int(pid.read_text()))
+
+
 def test_a_flood_of_output_is_killed_too() -> None:
     result = run("yes", timeout=1)
     assert (result.outcome, result.hung) == (Outcome.FAILURE, True)
