@@ -180,11 +180,13 @@ class Dataplane:
     # --- writing ---
 
     def _commit(self, transaction: Transaction, rules: list[BatchMessage]) -> None:
+        self._send(rules + transaction_messages(self.family, transaction), *transaction.counts)
+
+    def _send(self, messages: list[BatchMessage], removed: int, added: int) -> None:
         try:
-            with self.unheard() if sum(transaction.counts) > LARGE else nullcontext():
-                self.netlink.commit(rules + transaction_messages(self.family, transaction))
+            with self.unheard() if removed + added > LARGE else nullcontext():
+                self.netlink.commit(messages)
         except NetlinkError as error:
-            removed, added = transaction.counts
             raise TransactionError(
                 f"The kernel refused a transaction on table {self.family} {TABLE} "
                 f"({removed} elements out, {added} in): {error.strerror}",
@@ -286,10 +288,12 @@ class Dataplane:
         wanted = self._skeleton(shapes(self.applied))
         chains = tuple(chain.name for chain in wanted.chains)
         sets = tuple(declaration.name for declaration in wanted.sets)
-        rules = self._write_rules(wanted, NO_REPAIR._replace(sets=sets, chains=chains))
         everything = Transaction()
         everything.add.update(self.applied)
-        self._commit(everything, rules)
+        # Packed first: meanwhile the kernel clears the old table away, and lets nobody else commit.
+        packed = transaction_messages(self.family, everything)
+        rules = self._write_rules(wanted, NO_REPAIR._replace(sets=sets, chains=chains))
+        self._send(rules + packed, *everything.counts)
         return Report(self.family, (), *everything.counts, ("as a whole",))
 
     def mend(self, keys: Keys) -> Report | None:
