@@ -17,13 +17,13 @@ from msgspec.structs import replace
 
 from bench.samples import spare
 from kproxy.cli import options
-from kproxy.compile.elements import Delta, compile_frontends
-from kproxy.kernel.dataplane import Dataplane
+from kproxy.controlplane.ledger import NOTHING
+from kproxy.controlplane.settle import resolve
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Endpoint, EndpointSlice, Family, NamespacedName, parse_address
+from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import service_frontends
-from kproxy.standalone.control_plane import resolve
-from kproxy.standalone.ledger import NOTHING
+from kproxy.table.compile import Delta, compile_frontends
 
 CHANGES = 500
 

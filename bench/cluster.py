@@ -16,8 +16,8 @@ import msgspec
 
 from bench.manifests import manifests
 from bench.samples import samples
-from kproxy.sources.cluster.cache import Cache
-from kproxy.sources.cluster.events import SERVICES, SLICES, Resource, read_line, read_page
+from kproxy.sources.cluster.core.cache import Cache
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, Resource, read_line, read_page
 
 PAGE = 500
 

@@ -37,8 +37,8 @@ from kproxy.model import (
     ProbePort,
     TCPSocketAction,
 )
-from kproxy.standalone.exec_probe import ExecRunner
-from kproxy.standalone.prober import Prober
+from kproxy.probes.exec import ExecRunner
+from kproxy.probes.prober import Prober
 
 PERIOD = 10
 FAILING = 100

@@ -491,3 +491,14 @@ class Frontend(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{format_socket(self.address, self.port)}/{self.protocol}"
+
+
+class AddressChange(NamedTuple):
+    """An address that was put on an interface, or taken from it."""
+
+    address: Address
+    interface: str
+    added: bool
+
+    def __str__(self) -> str:
+        return f"{'+' if self.added else '-'} address {format_address(self.address)} on {self.interface}"

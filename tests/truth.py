@@ -12,18 +12,18 @@ from netns_lab.lab import Handle
 from netns_lab.topology import POD_NETWORK
 
 from kproxy.cli.options import networks
-from kproxy.compile.elements import compile_frontends
-from kproxy.compile.skeleton import Options, Shapes, shapes, skeleton
 from kproxy.decode import Document, decode
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.rehearsal import Rehearsal
-from kproxy.kernel.repair import compare
-from kproxy.kernel.structure import Structure
+from kproxy.kernel.skeleton_probe import Rehearsal
 from kproxy.model import Address, ClusterNode, Family, Node, parse_address
-from kproxy.nft.layout import NUMBERED
-from kproxy.nft.plan import plan
+from kproxy.nft.structure import Structure
+from kproxy.reconcile.core.repair import compare
+from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import all_frontends
+from kproxy.table.compile import compile_frontends
+from kproxy.table.layout import NUMBERED
+from kproxy.table.plan import plan
+from kproxy.table.skeleton import Options, Shapes, shapes, skeleton
 from tests.support import SERVICE_CIDRS, Manifest
 
 PODS = networks(",".join(POD_NETWORK.values()))

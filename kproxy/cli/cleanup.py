@@ -16,7 +16,7 @@ from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address
 from kproxy.nft.ruleset import TABLE
 from kproxy.problems import TransactionError
-from kproxy.standalone.store import Store
+from kproxy.state.store import Store
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

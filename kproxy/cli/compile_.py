@@ -6,12 +6,12 @@ import argparse
 import sys
 
 from kproxy.cli import options
-from kproxy.compile.elements import compile_frontends
-from kproxy.compile.skeleton import shapes, skeleton
 from kproxy.model import Family
-from kproxy.nft.plan import place_all
 from kproxy.nft.render import render_replacement
 from kproxy.problems import UsageError
+from kproxy.table.compile import compile_frontends
+from kproxy.table.plan import place_all
+from kproxy.table.skeleton import shapes, skeleton
 
 OLDEST = (1, 0, 6)
 IPV6_AFFINITY = (1, 1, 3)

@@ -7,17 +7,17 @@ from typing import Any
 
 import msgspec
 
-from kproxy.daemon.configuration import (
+from kproxy.observe.core.health import MAX_SILENCE_SECONDS
+from kproxy.observe.exposure import Exposure
+from kproxy.problems import Problem, UsageError
+from kproxy.settings.kubeproxy import (
     HEALTHZ_PORT,
     METRICS_PORT,
     Configuration,
     decode_configuration,
     duration,
 )
-from kproxy.daemon.exposure import Exposure
-from kproxy.daemon.health import MAX_SILENCE_SECONDS
-from kproxy.daemon.socket_address import SocketAddress, parse_socket_address
-from kproxy.problems import Problem, UsageError
+from kproxy.settings.socket_address import SocketAddress, parse_socket_address
 from kproxy.sources.files import parse, read_documents
 
 UNSAID = SocketAddress("", 0)

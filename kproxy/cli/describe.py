@@ -10,9 +10,9 @@ from typing import Any
 
 from kproxy.cli import options
 from kproxy.cli.kinds import add_targets, find, nothing, wanted
-from kproxy.standalone.descriptions import Context, describe_endpoints, describe_service
-from kproxy.standalone.ingress_description import describe_ingress
-from kproxy.standalone.pod_description import describe_pod
+from kproxy.show.describe.ingress import describe_ingress
+from kproxy.show.describe.pod import describe_pod
+from kproxy.show.describe.service import Context, describe_endpoints, describe_service
 
 DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "services": describe_service,

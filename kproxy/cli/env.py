@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 
 from kproxy.cli import options
+from kproxy.controlplane.environment import environment
 from kproxy.model import NamespacedName, Pod
 from kproxy.problems import KproxyError, UsageError
-from kproxy.standalone.environment import environment
 
 
 def as_export(variables: Mapping[str, str]) -> str:

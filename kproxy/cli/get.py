@@ -13,7 +13,7 @@ import yaml
 
 from kproxy.cli import options
 from kproxy.cli.kinds import KINDS, Found, Wanted, add_targets, find, nothing, wanted
-from kproxy.standalone import views
+from kproxy.show import tables as views
 
 OUTPUTS = """-o:
   wide   services: the selector, too; pods: IP and NODE, too; ingresses: the whole address

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from kproxy.model import NamespacedName
 from kproxy.problems import UsageError
-from kproxy.standalone import manifests, views
-from kproxy.standalone.views import Objects
+from kproxy.show import manifests
+from kproxy.show import tables as views
+from kproxy.show.tables import Objects
 
 
 class Kind(NamedTuple):

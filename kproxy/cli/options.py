@@ -10,20 +10,20 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kproxy.compile.skeleton import Options
+from kproxy.controlplane.ranges import Pool, Ranges, parse_pool
+from kproxy.controlplane.settle import resolve
 from kproxy.decode import Decoded, decode
 from kproxy.kernel.host import HostAddresses, host_name
 from kproxy.model import Address, ClusterNode, Network, Node, family_of, network_family, parse_address
 from kproxy.problems import Problem, UsageError
 from kproxy.resolve.frontends import merged
+from kproxy.show.snapshot import Snapshot
 from kproxy.sources.files import read_documents
-from kproxy.standalone.control_plane import resolve
-from kproxy.standalone.ranges import Pool, Ranges, parse_pool
-from kproxy.standalone.snapshot import Snapshot
-from kproxy.standalone.store import Store
+from kproxy.state.store import Store
+from kproxy.table.skeleton import Options
 
 if TYPE_CHECKING:
-    from kproxy.standalone.exec_probe import ExecRunner
+    from kproxy.probes.exec import ExecRunner
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
 DEFAULT_STATE_DIR = Path("/var/lib/kproxy")
@@ -189,7 +189,7 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
 
 def exec_runner(text: str) -> ExecRunner:
     """A name or a template of `--probe-exec`."""
-    from kproxy.standalone.exec_probe import ExecRunner  # asyncio takes long to import
+    from kproxy.probes.exec import ExecRunner  # asyncio takes long to import
 
     try:
         return ExecRunner(text)
@@ -283,7 +283,7 @@ def snapshot(arguments: argparse.Namespace) -> Snapshot:
     --state-dir is read, not changed.
     """
     if arguments.filename is None:
-        from kproxy.standalone.channel import fetch  # with asyncio, which takes long to import
+        from kproxy.control.channel import fetch  # with asyncio, which takes long to import
 
         return fetch(arguments.state_dir)
     decoded = read_input(arguments)

@@ -11,17 +11,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from kproxy.cli import daemon_options, options, uplink_options
-from kproxy.compile.skeleton import Options
+from kproxy.control import channel
 from kproxy.daemon.daemon import Daemon
-from kproxy.daemon.loop import Beside, Periods, Source
-from kproxy.daemon.report import Reporter
+from kproxy.daemon.loop import Beside, Periods
 from kproxy.kernel.host import HostAddresses, host_name
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.rehearsal import Rehearsal
+from kproxy.kernel.skeleton_probe import Rehearsal
 from kproxy.model import ClusterNode, Node
+from kproxy.observe.log import Reporter
 from kproxy.problems import HostError
-from kproxy.standalone import channel, lock
-from kproxy.standalone.snapshot import Snapshot
+from kproxy.show.snapshot import Snapshot
+from kproxy.sources.source import Source
+from kproxy.state import lock
+from kproxy.table.skeleton import Options
 
 
 class _Host:
@@ -76,10 +78,10 @@ def _log(verbose: bool) -> None:
 
 
 async def _follow_manifests(host: _Host) -> None:
-    from kproxy.daemon.uplink import UplinkAddresses
     from kproxy.kernel.uplink import Uplink
-    from kproxy.standalone.source import Manifests
-    from kproxy.standalone.store import Store
+    from kproxy.reconcile.addresses import UplinkAddresses
+    from kproxy.sources.manifests import Manifests
+    from kproxy.state.store import Store
 
     arguments = host.arguments
     source = Manifests(

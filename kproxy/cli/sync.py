@@ -6,16 +6,16 @@ import argparse
 import sys
 
 from kproxy.cli import options, uplink_options
-from kproxy.compile.elements import compile_frontends
-from kproxy.kernel.dataplane import Dataplane
+from kproxy.controlplane.settle import announced_by, resolve
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.report import LINES, Report, lines, plural, summary
 from kproxy.kernel.uplink import Shown, Uplink
 from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError
-from kproxy.standalone.control_plane import announced_by, resolve
-from kproxy.standalone.store import Store
+from kproxy.reconcile.core.report import LINES, Report, lines, plural, summary
+from kproxy.reconcile.dataplane import Dataplane
+from kproxy.state.store import Store
+from kproxy.table.compile import compile_frontends
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

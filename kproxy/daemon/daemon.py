@@ -14,19 +14,20 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
-from kproxy.compile.skeleton import Options
-from kproxy.daemon.backoff import FIRST, Backoff
-from kproxy.daemon.exposure import Exposure
-from kproxy.daemon.loop import Beside, Loop, Periods, Progress, Source
-from kproxy.daemon.report import Reporter
-from kproxy.daemon.servers import Servers
-from kproxy.daemon.tables import Edit, Tables
-from kproxy.kernel.dataplane import LARGE, Dataplane
+from kproxy.daemon.loop import Beside, Loop, Periods, Progress
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.rehearsal import Rehearsal
-from kproxy.kernel.report import plural
+from kproxy.kernel.skeleton_probe import Rehearsal
 from kproxy.model import Family
+from kproxy.observe.exposure import Exposure
+from kproxy.observe.log import Reporter
+from kproxy.observe.servers import Servers
+from kproxy.reconcile.core.backoff import FIRST, Backoff
+from kproxy.reconcile.core.report import plural
+from kproxy.reconcile.dataplane import LARGE, Dataplane
+from kproxy.reconcile.round import Edit, Tables
+from kproxy.sources.source import Source
+from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0

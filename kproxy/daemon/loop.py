@@ -14,57 +14,17 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from kproxy.compile.skeleton import Options
-from kproxy.daemon.backoff import FIRST, Backoff
-from kproxy.daemon.tables import Edit, Round, Tables
-from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
-from kproxy.problems import KproxyError, Problem
+from kproxy.model import Family, NamespacedName, Node
+from kproxy.problems import KproxyError
+from kproxy.reconcile.core.backoff import FIRST, Backoff
+from kproxy.reconcile.round import Edit, Round, Tables
 from kproxy.resolve.frontends import claim
+from kproxy.sources.source import Source
+from kproxy.table.skeleton import Options
 
 EVERYTHING = frozenset(Family)
-
-
-class Source(Protocol):
-    """Where services come from: manifests, or a cluster's API."""
-
-    @property
-    def synced(self) -> bool:
-        """Whether everything has been read once."""
-
-    async def run(self, wake: Callable[[], None]) -> None:
-        """Follow what changes, and `wake` the loop when something did; never returns."""
-
-    async def take(self) -> Collection[NamespacedName]:
-        """The services that changed since the last call; KproxyError: to be tried again later."""
-
-    def names(self) -> Iterable[NamespacedName]:
-        """All services."""
-
-    def service(self, name: NamespacedName) -> Service | None:
-        """A service with its addresses and node ports; None: there is none."""
-
-    def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
-        """Its endpoints."""
-
-    def node(self) -> Node:
-        """This node, as it is now."""
-
-    def kept(self, name: NamespacedName) -> bool:
-        """Whether nothing may be removed of it, since part of it could not be read."""
-
-    def problems(self) -> list[Problem]:
-        """What is wrong with what was read."""
-
-    def warnings(self) -> list[Problem]:
-        """What may not be as it was meant, and leaves nothing out."""
-
-    def refresh(self) -> None:
-        """Somebody asks that everything be read anew, with the next `take`."""
-
-    def take_triggers(self) -> Collection[str]:
-        """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""
 
 
 class Beside:

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
-from kproxy.decode import endpoints, ingress, service, wire
-from kproxy.decode.endpoints import SERVICE_NAME_LABEL
+from kproxy.decode import endpointslices as endpoints
+from kproxy.decode import ingress, service, wire
+from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.fields import FieldError
 from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem

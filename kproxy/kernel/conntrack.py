@@ -1,6 +1,6 @@
 """The kernel's table of connections: which UDP flows are in it, and the end of those that are stale.
 
-nft/flows.py says which ones; here they are found and deleted. Guaranteed, for each family:
+table/flows.py says which ones; here they are found and deleted. Guaranteed, for each family:
 
 - When a sync or a change returns, no entry of the UDP frontends it was about leads to an endpoint
   that is gone, and none of a frontend that has endpoints leads past them. Nothing else is deleted:
@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from kproxy.kernel.netlink import Interrupted, Netlink, attribute, attributes, is_missing, nested
 from kproxy.model import Family, Protocol
-from kproxy.nft.flows import Rule, stale
+from kproxy.table.flows import Rule, stale
 
 GET, DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 TUPLE_ORIG, ZONE, ID, FILTER = 1, 18, 12, 25

@@ -9,8 +9,6 @@ libnftables or the kernel not take the ruleset (or the library abort), nothing h
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kproxy.kernel import libnftables
 from kproxy.kernel.features import explained
 from kproxy.kernel.namespace import Ended, in_fresh_namespace
@@ -18,6 +16,7 @@ from kproxy.kernel.netlink import Message, Netlink, attributes, rule_message, st
 from kproxy.model import Family
 from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
 from kproxy.nft.ruleset import TABLE, Skeleton
+from kproxy.nft.structure import ChainStructure, Structure
 from kproxy.problems import HostError, TransactionError
 
 # Attributes that say what an object is, not which one it is nor what came of it.
@@ -26,23 +25,6 @@ _CHAIN_ATTRIBUTES = {4, 5, 7, 10}  # hook, policy, type, flags
 _RULE_ATTRIBUTES = {4}  # expressions
 SET_FLAGS, ANONYMOUS = 3, 1  # NFTA_SET_FLAGS, NFT_SET_ANONYMOUS: one of a rule, it goes with the rule
 _SET_ATTRIBUTES = {3, 4, 5, 6, 7, 9, 11, 17, 18}  # flags, key, data, size, time-out, expressions
-
-
-class ChainStructure(NamedTuple):
-    """A chain: its declaration, and its rules in order."""
-
-    declaration: bytes
-    rules: tuple[bytes, ...]
-
-
-class Structure(NamedTuple):
-    """A table without the elements that come from services."""
-
-    table: bytes
-    sets: dict[str, bytes]
-    chains: dict[str, ChainStructure]
-    constants: dict[str, frozenset[bytes]]
-    """Elements of the sets that depend on options only, raw."""
 
 
 def _text(data: memoryview) -> str:

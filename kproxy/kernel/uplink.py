@@ -29,7 +29,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from kproxy.kernel.host import ADDRESS_MARK, kernel_since, routing
-from kproxy.model import Address, Family, family_of, format_address, parse_address
+from kproxy.model import Address, AddressChange, Family, family_of, format_address, parse_address
 from kproxy.problems import HostError
 
 SCOPE_HOST = 254
@@ -44,17 +44,6 @@ ALL_NODES = "ff02::1"
 NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER_ADDRESS = 136, 0x20000000, 2
 ROUNDS, PAUSE = 3, 0.1
 """How often an address that is new is announced, and the seconds between: a frame may be lost."""
-
-
-class AddressChange(NamedTuple):
-    """An address that was put on an interface, or taken from it."""
-
-    address: Address
-    interface: str
-    added: bool
-
-    def __str__(self) -> str:
-        return f"{'+' if self.added else '-'} address {format_address(self.address)} on {self.interface}"
 
 
 class Shown(NamedTuple):

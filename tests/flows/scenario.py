@@ -26,17 +26,17 @@ from netns_lab.topology import KUBIA, POD_NETWORK, Client, Family, Topology, lab
 from netns_lab.wire import interface_name
 
 from kproxy.cli import build_parser, options
-from kproxy.compile.elements import Desired, compile_frontends
-from kproxy.compile.skeleton import Options
+from kproxy.controlplane.ledger import NOTHING
+from kproxy.controlplane.settle import resolve
 from kproxy.decode import Document, decode
 from kproxy.model import Address, Protocol, parse_address
 from kproxy.model import Family as TableFamily
 from kproxy.model import Node as ProxyNode
-from kproxy.nft.plan import place_all
-from kproxy.nft.simulator import Packet, Simulator
-from kproxy.standalone.control_plane import resolve
-from kproxy.standalone.ledger import NOTHING
+from kproxy.table.compile import Desired, compile_frontends
+from kproxy.table.plan import place_all
+from kproxy.table.skeleton import Options
 from tests.flows.objects import BOOK, FAMILIES, Manifest, Service, cluster_ip
+from tests.simulator import Packet, Simulator
 
 TABLE_FAMILY = {4: TableFamily.IPV4, 6: TableFamily.IPV6}
 SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"

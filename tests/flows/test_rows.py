@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from netns_lab.topology import Family
 
-from kproxy.nft.simulator import Fate, Simulator
-from kproxy.nft.simulator import Outcome as Simulated
 from tests.flows.objects import FAMILIES
 from tests.flows.scenario import Expected, Row, Scenario, parse_row
 from tests.flows.world import World
+from tests.simulator import Fate, Simulator
+from tests.simulator import Outcome as Simulated
 
 FOLDER = Path(__file__).parent / "scenarios"
 MODULES = [import_module(f"tests.flows.scenarios.{path.stem}") for path in sorted(FOLDER.glob("*.py"))]

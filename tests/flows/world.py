@@ -28,12 +28,12 @@ from netns_lab.topology import Family
 from netns_lab.wire import AF
 
 from kproxy.cli import main
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
 from kproxy.nft.elements import Elements
-from kproxy.nft.simulator import Fate
+from kproxy.reconcile.dataplane import Dataplane
 from tests.flows.objects import BOOK, FAMILIES
 from tests.flows.scenario import TABLE_FAMILY, Row, Scenario
+from tests.simulator import Fate
 
 T = TypeVar("T")
 SILENCE = 0.15

@@ -7,15 +7,15 @@ from itertools import count, islice
 
 import pytest
 
-from kproxy.compile.elements import Delta, Desired, compile_frontends
-from kproxy.compile.skeleton import Options
-from kproxy.kernel import dataplane
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.monitor import TableMonitor
 from kproxy.kernel.netlink import Message, Netlink, element_messages, read_element
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import Value
-from kproxy.nft.layout import affinity_map
+from kproxy.reconcile import dataplane
+from kproxy.reconcile.dataplane import Dataplane
+from kproxy.table.compile import Delta, Desired, compile_frontends
+from kproxy.table.layout import affinity_map
+from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace
 

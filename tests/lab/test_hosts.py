@@ -20,15 +20,16 @@ from netns_lab.lab import Lab
 from netns_lab.probe import http_get
 from pyroute2 import IPRoute
 
-from kproxy.compile.elements import Delta
-from kproxy.compile.skeleton import NO_SHAPES, Options, skeleton
 from kproxy.kernel import features, host, structure, uplink
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.features import FEATURES, TABLES, NoFamily, explained, missing
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family, parse_address
 from kproxy.nft.ruleset import Skeleton
+from kproxy.nft.structure import Structure
 from kproxy.problems import HostError, TransactionError
+from kproxy.reconcile.dataplane import Dataplane
+from kproxy.table.compile import Delta
+from kproxy.table.skeleton import NO_SHAPES, Options, skeleton
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
 from tests.unit import make
 from tests.unit.namespace import in_fresh_namespace
@@ -173,7 +174,7 @@ def test_with_ipv6_its_tables_are_missed(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_wanted() -> None:
     there: list[bool] = []
 
-    def expect(skeleton: Skeleton) -> structure.Structure:
+    def expect(skeleton: Skeleton) -> Structure:
         if there:
             return structure.expected_structure(skeleton)
         raise NoFamily("There is no IPv6.")

@@ -10,13 +10,13 @@ from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
-from kproxy.daemon import kernel_counters
-from kproxy.daemon.counters import Connections, Counted, NoLocal
-from kproxy.daemon.kernel_counters import Reading, _frontend, read_tables
 from kproxy.kernel.netlink import Message, Netlink, element_messages
 from kproxy.model import Family as Nft
 from kproxy.model import NamespacedName, Protocol, ServicePortName, format_socket
 from kproxy.nft.elements import frontend_key
+from kproxy.observe import kernel_counters
+from kproxy.observe.core.counters import Connections, Counted, NoLocal
+from kproxy.observe.kernel_counters import Reading, _frontend, read_tables
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
 from tests.unit.namespace import in_fresh_namespace
 

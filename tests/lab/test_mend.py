@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 
-from kproxy.compile.elements import Desired, compile_frontends
-from kproxy.compile.skeleton import Options
-from kproxy.kernel.dataplane import LARGE, Dataplane
 from kproxy.kernel.monitor import TableMonitor
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.report import Report, lines
 from kproxy.model import Family, Protocol
 from kproxy.problems import TransactionError
+from kproxy.reconcile.core.report import Report, lines
+from kproxy.reconcile.dataplane import LARGE, Dataplane
+from kproxy.table.compile import Desired, compile_frontends
+from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace
 

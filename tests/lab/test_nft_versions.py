@@ -8,14 +8,14 @@ import subprocess
 import pytest
 from netns_lab.lab import Lab
 
-from kproxy.compile.skeleton import Options, Shapes, skeleton
 from kproxy.kernel import libnftables
 from kproxy.kernel.netlink import Netlink, rule_message
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
-from kproxy.nft.layout import Side, Spread
 from kproxy.nft.render import render_table
 from kproxy.nft.ruleset import AffinityUpdate
+from kproxy.table.layout import Side, Spread
+from kproxy.table.skeleton import Options, Shapes, skeleton
 from tests.support import FAMILIES, Kproxy, service, slices, sticky
 
 pytestmark = pytest.mark.lab

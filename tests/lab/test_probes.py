@@ -12,8 +12,8 @@ from netns_lab.lab import Lab
 from netns_lab.topology import Family
 
 from kproxy.model import Pod
-from kproxy.standalone.exec_probe import ExecRunner
-from kproxy.standalone.prober import Prober
+from kproxy.probes.exec import ExecRunner
+from kproxy.probes.prober import Prober
 from tests.unit.make import decoded, manifest, name
 
 pytestmark = pytest.mark.lab

@@ -147,7 +147,7 @@ def test_a_disk_that_is_full_stops_who_has_something_to_save(
 HOLD = """
 import sys
 from pathlib import Path
-from kproxy.standalone.store import Store
+from kproxy.state.store import Store
 with Store(Path(sys.argv[1])).lock(sys.argv[2]):
     print("mine", flush=True)
     sys.stdin.read()

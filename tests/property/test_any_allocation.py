@@ -9,11 +9,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kproxy.controlplane.allocate import Allocated, allocate
+from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
+from kproxy.controlplane.ranges import LOAD_BALANCER, Ranges, parse_pool, spans
 from kproxy.decode import Document, decode
 from kproxy.model import Service, format_address
-from kproxy.standalone.allocate import Allocated, allocate
-from kproxy.standalone.ledger import NOTHING, Allocations, Claim, Resource
-from kproxy.standalone.ranges import LOAD_BALANCER, Ranges, parse_pool, spans
 from tests.unit.make import name, service
 
 SMALL = Ranges(

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from kproxy.decode import Document, Doubt, decode
 from kproxy.decode.fields import FieldError, unicast_address
 from kproxy.model import Node
+from kproxy.show.snapshot import Snapshot, encode
+from kproxy.show.snapshot import decode as snapshot_of
 from kproxy.sources.files import parse
-from kproxy.standalone.snapshot import Snapshot, encode
-from kproxy.standalone.snapshot import decode as snapshot_of
 from tests.unit.make import as_json, manifest, service
 
 scalars = (

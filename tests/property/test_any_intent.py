@@ -8,12 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kproxy.compile.elements import SETS, Desired, merged
-from kproxy.compile.skeleton import Options
-from kproxy.daemon.intent import Intent
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.report import Report
 from kproxy.model import (
     Backends,
     Balance,
@@ -26,9 +21,14 @@ from kproxy.model import (
     ServicePortName,
 )
 from kproxy.nft.elements import Elements
-from kproxy.nft.layout import Side, endpoints_map
-from kproxy.nft.plan import place_all, plan_change
+from kproxy.reconcile.core.intent import Intent
+from kproxy.reconcile.core.report import Report
+from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.claims import Claim
+from kproxy.table.compile import SETS, Desired, merged
+from kproxy.table.layout import Side, endpoints_map
+from kproxy.table.plan import place_all, plan_change
+from kproxy.table.skeleton import Options
 from tests.unit.namespace import in_fresh_namespace
 
 SERVICES = [NamespacedName("default", letter) for letter in "abcd"]

@@ -12,9 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kproxy.compile.elements import Desired, compile_frontends
-from kproxy.compile.skeleton import Options, Shapes, skeleton
-from kproxy.kernel.dataplane import transaction_messages
 from kproxy.kernel.netlink import Netlink, read_element
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, Protocol
@@ -29,10 +26,13 @@ from kproxy.nft.elements import (
     frontend_protocol,
     slot_prefix,
 )
-from kproxy.nft.fake import FakeTable
-from kproxy.nft.layout import Place, Side, Spread, Target, affinity_map, endpoints_map, held_slots, slot
-from kproxy.nft.plan import is_sticky, owner_of, place_all, plan, plan_frontends, stale_affinity
 from kproxy.nft.transaction import Transaction
+from kproxy.reconcile.dataplane import transaction_messages
+from kproxy.table.compile import Desired, compile_frontends
+from kproxy.table.layout import Place, Side, Spread, Target, affinity_map, endpoints_map, held_slots, slot
+from kproxy.table.plan import is_sticky, owner_of, place_all, plan, plan_frontends, stale_affinity
+from kproxy.table.skeleton import Options, Shapes, skeleton
+from tests.fake_table import FakeTable
 from tests.unit.make import everything
 from tests.unit.namespace import in_fresh_namespace
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.model import EndpointSlice, NamespacedName
-from kproxy.sources.cluster.cache import Cache
-from kproxy.sources.cluster.events import SERVICES, SLICES, Change, Resource
+from kproxy.sources.cluster.core.cache import Cache
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, Change, Resource
 from tests.unit.cluster import api_service, api_slice, change
 from tests.unit.make import name
 

@@ -8,8 +8,6 @@ from typing import NamedTuple, TypeAlias, cast
 
 import pytest
 
-from kproxy.compile.skeleton import Options, Shapes, skeleton
-from kproxy.kernel.dataplane import transaction_messages
 from kproxy.kernel.netlink import Message, Netlink, NetlinkError, read_element, string
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
@@ -22,11 +20,13 @@ from kproxy.nft.elements import (
     frontend_key,
     range_key,
 )
-from kproxy.nft.fake import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
-from kproxy.nft.layout import Place, Side, Spread, slot
 from kproxy.nft.ruleset import TABLE, Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
+from kproxy.reconcile.dataplane import transaction_messages
+from kproxy.table.layout import Place, Side, Spread, slot
+from kproxy.table.skeleton import Options, Shapes, skeleton
+from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
 from tests.unit.namespace import in_fresh_namespace
 
 SPREADS = (

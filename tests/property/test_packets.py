@@ -14,9 +14,6 @@ from typing import TypeVar
 
 import pytest
 
-from kproxy.compile.elements import compile_frontends
-from kproxy.compile.skeleton import Options
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink, read_element
 from kproxy.model import (
     Address,
@@ -35,10 +32,13 @@ from kproxy.model import (
     parse_address,
 )
 from kproxy.nft.elements import endpoint_value, frontend_key, slot_prefix
-from kproxy.nft.layout import affinity_map
-from kproxy.nft.simulator import Fate, Outcome, Packet, Simulator
+from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import all_frontends
+from kproxy.table.compile import compile_frontends
+from kproxy.table.layout import affinity_map
+from kproxy.table.skeleton import Options
 from tests.property.tunnels import Entry, Tunnels
+from tests.simulator import Fate, Outcome, Packet, Simulator
 from tests.unit.namespace import in_fresh_namespace
 
 T = TypeVar("T")

@@ -13,9 +13,9 @@ from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family as TableFamily
+from kproxy.reconcile.dataplane import Dataplane
 from tests.stories.following import Follow, Told
 from tests.stories.test_affinity import remembered
 from tests.stories.test_churn import connecting

@@ -15,13 +15,13 @@ import pytest
 from netns_lab.lab import Lab
 from netns_lab.topology import single
 
-from kproxy.compile.skeleton import Options
-from kproxy.kernel.dataplane import Dataplane
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family
 from kproxy.nft.elements import Elements, frontend_protocol
-from kproxy.nft.layout import Place, Side, held_slots
-from kproxy.standalone.store import Store
+from kproxy.reconcile.dataplane import Dataplane
+from kproxy.state.store import Store
+from kproxy.table.layout import Place, Side, held_slots
+from kproxy.table.skeleton import Options
 from tests.support import Kproxy, Manifest
 
 pytestmark = pytest.mark.lab

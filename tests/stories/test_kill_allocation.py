@@ -18,12 +18,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from kproxy.controlplane.allocate import Allocated, allocate
+from kproxy.controlplane.ledger import Allocations
+from kproxy.controlplane.ranges import Ranges, parse_pool
 from kproxy.decode import Document, decode
 from kproxy.model import Service
-from kproxy.standalone.allocate import Allocated, allocate
-from kproxy.standalone.ledger import Allocations
-from kproxy.standalone.ranges import Ranges, parse_pool
-from kproxy.standalone.store import Store
+from kproxy.state.store import Store
 
 KILLS = 200
 SERVICES = 60

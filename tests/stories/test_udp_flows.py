@@ -18,7 +18,7 @@ from kproxy.kernel.netlink import Netlink
 from kproxy.model import Family as TableFamily
 from kproxy.model import parse_address
 from kproxy.nft.elements import endpoint_value
-from kproxy.nft.flows import Rule
+from kproxy.table.flows import Rule
 from tests.connections import Entry, entries, make, talking, until
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kproxy.sources.cluster.events import Change, Event, Resource, read_line
+from kproxy.sources.cluster.core.events import Change, Event, Resource, read_line
 
 LABEL = "kubernetes.io/service-name"
 

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from kproxy.compile.elements import Desired, compile_frontends
+from kproxy.controlplane.ledger import NOTHING, Allocations
+from kproxy.controlplane.ranges import Ranges
+from kproxy.controlplane.settle import Outcome, resolve
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import (
     Backends,
@@ -25,9 +27,7 @@ from kproxy.model import (
 )
 from kproxy.nft.elements import Value
 from kproxy.nft.transaction import Transaction
-from kproxy.standalone.control_plane import Outcome, resolve
-from kproxy.standalone.ledger import NOTHING, Allocations
-from kproxy.standalone.ranges import Ranges
+from kproxy.table.compile import Desired, compile_frontends
 
 NODE = Node("n1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))
 

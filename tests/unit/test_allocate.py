@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from kproxy.controlplane.allocate import allocate
+from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
+from kproxy.controlplane.ranges import Ranges
+from kproxy.controlplane.settle import Outcome
 from kproxy.decode import Document, decode
 from kproxy.model import Service, format_address
-from kproxy.standalone.allocate import allocate
-from kproxy.standalone.control_plane import Outcome
-from kproxy.standalone.ledger import NOTHING, Allocations, Claim, Resource
-from kproxy.standalone.ranges import Ranges
 from tests.unit.make import name, resolved, service
 
 RANGES = Ranges((ip_network("10.96.0.0/16"), ip_network("fd00:96::/112")), (30000, 32767))

@@ -18,14 +18,14 @@ import pytest
 
 import kproxy
 from kproxy.cli import main
+from kproxy.control.channel import SOCKET, fetch, serve
+from kproxy.controlplane.ledger import NOTHING
+from kproxy.controlplane.ranges import Ranges
+from kproxy.controlplane.settle import resolve
 from kproxy.model import NamespacedName, Node
+from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness
 from kproxy.problems import KproxyError, StateError
-from kproxy.standalone.channel import SOCKET, fetch, serve
-from kproxy.standalone.control_plane import resolve
-from kproxy.standalone.ledger import NOTHING
-from kproxy.standalone.ranges import Ranges
-from kproxy.standalone.readiness import ContainerReadiness, Event, PodReadiness
-from kproxy.standalone.snapshot import Failure, Snapshot, decode, encode
+from kproxy.show.snapshot import Failure, Snapshot, decode, encode
 from tests.unit.make import NODE, decoded
 
 OBJECTS = """---
@@ -218,7 +218,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
 def test_another_user(tmp_path: Path) -> None:
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom kproxy.standalone.channel import fetch\n"
+        "import os, sys\nfrom pathlib import Path\nfrom kproxy.control.channel import fetch\n"
         "os.chdir(sys.argv[1])\nos.setuid(65534)\nfetch(Path('.'))"
     )
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kproxy.sources.cluster.cache import Cache
-from kproxy.sources.cluster.events import SERVICES, SLICES, TRIGGER, node_resource
+from kproxy.sources.cluster.core.cache import Cache
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, TRIGGER, node_resource
 from tests.unit.cluster import LABEL, api_node, api_service, api_slice, change
 from tests.unit.make import name
 

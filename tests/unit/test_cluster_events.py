@@ -10,8 +10,8 @@ import pytest
 
 from kproxy.decode import Document, decode
 from kproxy.model import ClusterNode
-from kproxy.sources.cluster import events
-from kproxy.sources.cluster.events import (
+from kproxy.sources.cluster.core import events
+from kproxy.sources.cluster.core.events import (
     SERVICES,
     SLICES,
     UNNAMED,

@@ -13,9 +13,9 @@ import yaml
 
 from kproxy.cli import daemon_options, options
 from kproxy.cli.daemon_options import add_daemon, exposure, read_configuration
-from kproxy.daemon.configuration import decode_configuration, duration
-from kproxy.daemon.socket_address import SocketAddress
 from kproxy.problems import UsageError
+from kproxy.settings.kubeproxy import decode_configuration, duration
+from kproxy.settings.socket_address import SocketAddress
 
 # As `kubeadm init` writes it with a pod network, kubeconfig and all defaults.
 KUBEADM = """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.compile.elements import compile_frontends
-from kproxy.daemon.counters import PATIENCE, Connections, EndpointName, Owners, no_local, owners_of
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName, parse_address
 from kproxy.nft.elements import Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
-from kproxy.nft.layout import Side
+from kproxy.observe.core.counters import PATIENCE, Connections, EndpointName, Owners, no_local, owners_of
+from kproxy.table.compile import compile_frontends
+from kproxy.table.layout import Side
 from tests.unit.make import frontend
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")

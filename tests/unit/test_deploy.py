@@ -18,7 +18,7 @@ import yaml
 import kproxy
 from kproxy.cli import build_parser, options
 from kproxy.cli.daemon_options import add_daemon
-from kproxy.sources.cluster.events import SERVICES, SLICES, node_resource
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, node_resource
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))

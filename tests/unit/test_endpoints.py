@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from kproxy.controlplane.slices import addressed, all_slices, pod_index
 from kproxy.decode import Document, decode
 from kproxy.model import (
     Backends,
@@ -27,7 +28,6 @@ from kproxy.model import (
 )
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 from kproxy.resolve.maglev import SLOTS
-from kproxy.standalone.endpoints import addressed, all_slices, pod_index
 from tests.unit.make import manifest, name, service
 
 

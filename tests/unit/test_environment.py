@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from kproxy.cli import main
+from kproxy.controlplane.allocate import allocate
+from kproxy.controlplane.environment import environment
+from kproxy.controlplane.ledger import NOTHING
+from kproxy.controlplane.ranges import Ranges
 from kproxy.decode import decode
-from kproxy.standalone.allocate import allocate
-from kproxy.standalone.environment import environment
-from kproxy.standalone.ledger import NOTHING
-from kproxy.standalone.ranges import Ranges
 from tests.unit.make import as_json, manifest, service
 
 RANGES = Ranges((), (30000, 32767))

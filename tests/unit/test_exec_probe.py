@@ -12,9 +12,9 @@ import pytest
 
 from kproxy.cli import options
 from kproxy.model import ExecAction, Probe
-from kproxy.standalone.exec_probe import OUTPUT, ExecRunner
-from kproxy.standalone.prober import Prober
-from kproxy.standalone.readiness import Outcome, Result
+from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.probes.exec import OUTPUT, ExecRunner
+from kproxy.probes.prober import Prober
 from tests.unit.make import decoded, manifest, name
 
 HERE = "env POD={pod}"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, skeleton
 from kproxy.kernel import features
 from kproxy.kernel.features import FEATURES, TABLES, Absence, Feature, said
 from kproxy.kernel.namespace import in_fresh_namespace
 from kproxy.model import Balance, Family
-from kproxy.nft.layout import Side, Spread
 from kproxy.problems import HostError, TransactionError
+from kproxy.table.layout import Side, Spread
+from kproxy.table.skeleton import NO_SHAPES, Options, Shapes, skeleton
 
 PAGE = Path(__file__).parents[2] / "docs" / "hosts.md"
 MARK = "<!-- features -->"

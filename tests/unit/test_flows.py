@@ -9,9 +9,9 @@ import pytest
 
 from kproxy.model import Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements, endpoint_value, frontend_key, slot_prefix
-from kproxy.nft.flows import Rule, flow_rules, stale
-from kproxy.nft.layout import Place, Side, Target, endpoints_map
-from kproxy.nft.plan import place_all, plan, plan_frontends
+from kproxy.table.flows import Rule, flow_rules, stale
+from kproxy.table.layout import Place, Side, Target, endpoints_map
+from kproxy.table.plan import place_all, plan, plan_frontends
 
 VIP = bytes([10, 96, 0, 9])
 KEY = frontend_key(VIP, Protocol.UDP, 53)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from kproxy.compile.elements import SETS, compile_frontends
-from kproxy.compile.skeleton import Shapes, shapes
 from kproxy.model import Balance, Family, Frontend, FrontendKind, Node, Protocol, format_socket, parse_address
 from kproxy.nft.elements import RANGES, Verdict, frontend_key, range_key
-from kproxy.nft.layout import Place, Side, Spread
-from kproxy.nft.plan import place_all
 from kproxy.resolve.frontends import merged
+from kproxy.table.compile import SETS, compile_frontends
+from kproxy.table.layout import Place, Side, Spread
+from kproxy.table.plan import place_all
+from kproxy.table.skeleton import Shapes, shapes
 from tests.unit.make import NODE, desired, frontend, manifest, name, resolved, service
 from tests.unit.test_allocate import RANGES as ALLOCATION
 

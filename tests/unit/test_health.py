@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kproxy.daemon.health import Answer, Health, service_answer
 from kproxy.model import Family, NamespacedName
+from kproxy.observe.core.health import Answer, Health, service_answer
 
 V4, V6 = Family.IPV4, Family.IPV6
 LATE = "IPv4: a change waits to be programmed, for 60 s"

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from kproxy.daemon import http_server
-from kproxy.daemon.checks import HealthCheckPorts, health_handler
-from kproxy.daemon.health import Health
-from kproxy.daemon.http_server import HttpServer, Response
-from kproxy.daemon.socket_address import SocketAddress, parse_socket_address
 from kproxy.model import Family, NamespacedName
+from kproxy.observe import http as http_server
+from kproxy.observe.checks import HealthCheckPorts, health_handler
+from kproxy.observe.core.health import Health
+from kproxy.observe.http import HttpServer, Response
+from kproxy.settings.socket_address import SocketAddress, parse_socket_address
 
 GET = b"GET /path?query HTTP/1.1\r\nHost: a\r\n\r\n"
 LOOPBACK = SocketAddress("127.0.0.1", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kproxy.nft.jhash import jhash, slot_of
+from tests.jhash import jhash, slot_of
 
 VALUES = [
     ("", 0x0, 0xDEADBEEF),

@@ -8,7 +8,7 @@ import pytest
 
 from kproxy.model import Balance, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict, endpoint_value, frontend_key
-from kproxy.nft.layout import (
+from kproxy.table.layout import (
     NUMBERED,
     Place,
     Side,
@@ -19,7 +19,7 @@ from kproxy.nft.layout import (
     slot,
     spread_of,
 )
-from kproxy.nft.plan import is_sticky
+from kproxy.table.plan import is_sticky
 
 SPREADS = [Spread(*parts) for parts in product(Side, Balance, (1, 2, 1021))]
 KEY = frontend_key(parse_address("10.96.0.9"), Protocol.TCP, 80)

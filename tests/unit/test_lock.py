@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from kproxy.problems import StateError
-from kproxy.standalone import lock
+from kproxy.state import lock
 from tests.unit.nobody import as_nobody
 
 HOLD = """
 import sys
 from pathlib import Path
 from kproxy.problems import StateError
-from kproxy.standalone import lock
+from kproxy.state import lock
 try:
     with lock.hold(Path(sys.argv[1]), sys.argv[2]):
         print("mine", flush=True)
@@ -109,7 +109,7 @@ def test_the_name_of_a_daemon_that_was_killed_stops_nobody(
             if len(looks) == 3:
                 fcntl.flock(held, fcntl.LOCK_UN)
 
-        monkeypatch.setattr("kproxy.standalone.lock.time.sleep", sleep)
+        monkeypatch.setattr("kproxy.state.lock.time.sleep", sleep)
         with lock.hold(tmp_path, "sync"):
             pass
     assert looks == ["run 77\n", "sync 78\n", "sync 78\n"]

@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from kproxy.daemon.exposure import Exposure
-from kproxy.daemon.health import PENDING_SECONDS
 from kproxy.daemon.loop import Progress
-from kproxy.daemon.report import Reporter
-from kproxy.daemon.servers import Servers
-from kproxy.daemon.tables import Round
-from kproxy.kernel.report import Report
 from kproxy.model import Family
+from kproxy.observe.core.health import PENDING_SECONDS
+from kproxy.observe.exposure import Exposure
+from kproxy.observe.log import Reporter
+from kproxy.observe.servers import Servers
 from kproxy.problems import StateError
+from kproxy.reconcile.core.report import Report
+from kproxy.reconcile.round import Round
 from tests.unit.test_loop import Recorder, Source
 
 

@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import pytest
 
-from kproxy.compile.skeleton import Options
-from kproxy.daemon.backoff import FIRST
 from kproxy.daemon.loop import Beside, Loop, Periods, Progress
-from kproxy.daemon.tables import Edit, Round, Tables
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
-from kproxy.nft.plan import keep_nothing
 from kproxy.problems import HostError, KproxyError, Problem, StateError
+from kproxy.reconcile.core.backoff import FIRST
+from kproxy.reconcile.round import Edit, Round, Tables
 from kproxy.resolve.claims import Claim
+from kproxy.table.plan import keep_nothing
+from kproxy.table.skeleton import Options
 from tests.unit.make import name
 
 A, B = name("a"), name("b")

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from kproxy.daemon import kernel_counters
-from kproxy.daemon.counters import Connections, Counted, NoLocal, Owners
-from kproxy.daemon.http_server import Response
-from kproxy.daemon.kernel_counters import Reading
-from kproxy.daemon.metrics import LATENCY, Metrics
-from kproxy.kernel.report import Report
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Verdict, endpoint_value
-from kproxy.nft.layout import Side
+from kproxy.observe import kernel_counters
+from kproxy.observe.core.counters import Connections, Counted, NoLocal, Owners
+from kproxy.observe.http import Response
+from kproxy.observe.kernel_counters import Reading
+from kproxy.observe.metrics import LATENCY, Metrics
+from kproxy.reconcile.core.report import Report
+from kproxy.table.layout import Side
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
 OWNERS: Owners = {(Protocol.TCP, b"frontend"): WEB}

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from kproxy.model import HTTPGetAction, Pod, Probe, ProbePort, TCPSocketAction, parse_address
-from kproxy.standalone.exec_probe import ExecRunner
-from kproxy.standalone.net_probe import http_url
-from kproxy.standalone.prober import Prober
-from kproxy.standalone.readiness import Outcome, Result
+from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.probes.exec import ExecRunner
+from kproxy.probes.network import http_url
+from kproxy.probes.prober import Prober
 from tests.unit.make import decoded, manifest
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.daemon.notify import Notifier
+from kproxy.observe.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

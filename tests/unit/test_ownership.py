@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kproxy.controlplane.ownership import announced, candidates, owner
 from kproxy.decode import decode
 from kproxy.model import parse_address
-from kproxy.standalone.ownership import announced, candidates, owner
 from tests.unit.make import as_json, manifest, name, service
 
 ADDRESSES = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from kproxy.compile.elements import Desired
 from kproxy.model import Balance, FrontendKind, NamespacedName, Protocol, format_socket
 from kproxy.nft.elements import RANGES, Elements, Value, Verdict, slot_key
-from kproxy.nft.layout import Side, held_slots
-from kproxy.nft.plan import (
+from kproxy.nft.transaction import Transaction
+from kproxy.table.compile import Desired
+from kproxy.table.layout import Side, held_slots
+from kproxy.table.plan import (
     FrontendChange,
     fill_slots,
     keep_nothing,
@@ -20,7 +21,6 @@ from kproxy.nft.plan import (
     plan,
     stale_affinity,
 )
-from kproxy.nft.transaction import Transaction
 from tests.unit.make import desired, everything, frontend, name
 
 AT = "10.96.0.9:80"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from kproxy.standalone.descriptions import Context
-from kproxy.standalone.pod_description import describe_pod
-from kproxy.standalone.readiness import ContainerReadiness, Event, PodReadiness, with_readiness
-from kproxy.standalone.snapshot import Snapshot
+from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness, with_readiness
+from kproxy.show.describe.pod import describe_pod
+from kproxy.show.describe.service import Context
+from kproxy.show.snapshot import Snapshot
 from tests.unit.make import NODE, decoded, manifest, name, service
 
 NOW = 1_000_000.0

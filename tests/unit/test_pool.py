@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from kproxy.controlplane.ledger import NOTHING, Allocations
+from kproxy.controlplane.ranges import Pool, Ranges, parse_pool
+from kproxy.controlplane.settle import Outcome
 from kproxy.model import FrontendKind, Node, format_address, parse_address
-from kproxy.standalone.control_plane import Outcome
-from kproxy.standalone.ledger import NOTHING, Allocations
-from kproxy.standalone.ranges import Pool, Ranges, parse_pool
 from tests.unit.make import name, resolved, service
 
 CIDRS = (ip_network("10.96.0.0/16"), ip_network("fd00:96::/112"))

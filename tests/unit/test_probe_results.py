@@ -18,7 +18,7 @@ from kproxy.model import (
     ProbePort,
     TCPSocketAction,
 )
-from kproxy.standalone.readiness import (
+from kproxy.probes.core.readiness import (
     EVENTS,
     ContainerReadiness,
     Event,

@@ -11,10 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from kproxy.model import Container, ExecAction, NamespacedName, Pod, Probe
-from kproxy.standalone import prober as prober_module
-from kproxy.standalone.exec_probe import ExecRunner
-from kproxy.standalone.prober import Prober
-from kproxy.standalone.readiness import Outcome, Result, identity
+from kproxy.probes import prober as prober_module
+from kproxy.probes.core.readiness import Outcome, Result, identity
+from kproxy.probes.exec import ExecRunner
+from kproxy.probes.prober import Prober
 from tests.unit.make import decoded, manifest, name
 
 UP, DOWN = Result(Outcome.SUCCESS), Result(Outcome.FAILURE, "gone")

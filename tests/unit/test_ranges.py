@@ -8,9 +8,9 @@ import pytest
 
 from kproxy.cli import build_parser
 from kproxy.cli.options import ranges
+from kproxy.controlplane.ranges import Pool, Ranges, parse_pool, spans
 from kproxy.model import Family
 from kproxy.problems import UsageError
-from kproxy.standalone.ranges import Pool, Ranges, parse_pool, spans
 
 
 def pool(*texts: str) -> list[str]:

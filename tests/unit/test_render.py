@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pytest
 
-from kproxy.compile.skeleton import NO_SHAPES, Options, Shapes, skeleton
 from kproxy.model import Balance, Family, Protocol, parse_address
 from kproxy.nft.elements import (
     RANGES,
@@ -18,7 +17,6 @@ from kproxy.nft.elements import (
     slot_key,
     slot_prefix,
 )
-from kproxy.nft.layout import Side, Spread
 from kproxy.nft.render import (
     netlink_rules,
     render_element,
@@ -28,6 +26,8 @@ from kproxy.nft.render import (
     without_affinity_updates,
 )
 from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
+from kproxy.table.layout import Side, Spread
+from kproxy.table.skeleton import NO_SHAPES, Options, Shapes, skeleton
 
 V4, V6 = parse_address("10.96.0.9"), parse_address("fd00::9")
 KEY, KEY6 = frontend_key(V4, Protocol.TCP, 80), frontend_key(V6, Protocol.UDP, 53)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kproxy.daemon.report import Reporter
+from kproxy.controlplane.ranges import Ranges
+from kproxy.observe.log import Reporter
 from kproxy.problems import Problem
-from kproxy.standalone.ranges import Ranges
 from tests.unit.make import manifest, resolved, service
 
 RANGES = Ranges((ip_network("10.96.0.0/24"),), (30000, 32767))

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.model import NamespacedName
 from kproxy.problems import StateError
-from kproxy.standalone import lock
-from kproxy.standalone.ledger import NOTHING, Allocations, Claim, Resource
-from kproxy.standalone.store import DATABASE, VERSION, Store, Watched
+from kproxy.state import lock
+from kproxy.state.store import DATABASE, VERSION, Store, Watched
 
 A, B = Claim(NamespacedName("default", "a"), "ip"), Claim(NamespacedName("default", "b"), "http/tcp")
 IP, IP6, PORT = Resource("ip", 1), Resource("ip6", 2**127 + 1), Resource("tcp", 30001)
@@ -170,8 +170,8 @@ import sys
 from pathlib import Path
 from kproxy.model import NamespacedName
 from kproxy.problems import StateError
-from kproxy.standalone.ledger import Allocations, Claim, Resource
-from kproxy.standalone.store import Store
+from kproxy.controlplane.ledger import Allocations, Claim, Resource
+from kproxy.state.store import Store
 store = Store(Path(sys.argv[1]))
 held = store.load()
 new = {Claim(NamespacedName("n", str(n)), "ip"): Resource("ip", 1000 + n) for n in range(2000)}

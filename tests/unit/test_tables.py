@@ -8,18 +8,18 @@ from itertools import pairwise
 
 import pytest
 
-from kproxy.compile.elements import Delta, Desired
-from kproxy.compile.skeleton import Options
-from kproxy.daemon.backoff import FIRST, LONGEST, Backoff
-from kproxy.daemon.tables import Edit, Tables
 from kproxy.kernel.netlink import Interrupted
-from kproxy.kernel.report import Report
 from kproxy.model import Family, FrontendKind, NamespacedName, Origin
 from kproxy.nft.elements import Keys, frontend_key
-from kproxy.nft.layout import Place, Side, Target
-from kproxy.nft.plan import keep_nothing, owner_of
 from kproxy.problems import HostError, TransactionError
+from kproxy.reconcile.core.backoff import FIRST, LONGEST, Backoff
+from kproxy.reconcile.core.report import Report
+from kproxy.reconcile.round import Edit, Tables
 from kproxy.resolve.claims import Claim
+from kproxy.table.compile import Delta, Desired
+from kproxy.table.layout import Place, Side, Target
+from kproxy.table.plan import keep_nothing, owner_of
+from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 
 NAMES = [NamespacedName("default", f"s{number}") for number in range(8)]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.daemon.backoff import FIRST
-from kproxy.daemon.tables import Round
-from kproxy.daemon.uplink import UplinkAddresses
+from kproxy.controlplane.ranges import Ranges
 from kproxy.kernel.uplink import Shown, Uplink
 from kproxy.model import Address, Family
 from kproxy.problems import HostError
-from kproxy.standalone.ranges import Ranges
-from kproxy.standalone.source import Manifests
-from kproxy.standalone.store import Store
+from kproxy.reconcile.addresses import UplinkAddresses
+from kproxy.reconcile.core.backoff import FIRST
+from kproxy.reconcile.round import Round
+from kproxy.sources.manifests import Manifests
+from kproxy.state.store import Store
 from tests.unit.make import NODE
 from tests.unit.test_source import Passing
 

@@ -15,9 +15,9 @@ import yaml
 
 from kproxy.cli import main
 from kproxy.cli.get import ages
+from kproxy.controlplane.slices import all_slices, pod_index
 from kproxy.model import Family
-from kproxy.standalone import views
-from kproxy.standalone.endpoints import all_slices, pod_index
+from kproxy.show import tables as views
 from tests.unit.make import NODE, decoded, manifest, service
 
 CHAPTER = Path(netns_lab.__file__).parent / "chapter"

@@ -24,7 +24,7 @@ from kproxy.decode import wire
 from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError, Problem
 from kproxy.sources.cluster.connection import Connection
-from kproxy.sources.cluster.events import (
+from kproxy.sources.cluster.core.events import (
     SOURCE,
     Change,
     GarbageError,

@@ -12,10 +12,10 @@ from threading import Lock
 
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
 from kproxy.problems import Problem
-from kproxy.sources.cluster.cache import Cache
 from kproxy.sources.cluster.connection import Connection
+from kproxy.sources.cluster.core.cache import Cache
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, Change, node_resource
 from kproxy.sources.cluster.credentials import Credentials
-from kproxy.sources.cluster.events import SERVICES, SLICES, Change, node_resource
 from kproxy.sources.cluster.reflector import Pacing, Reflector
 
 

@@ -1,0 +1,87 @@
+"""The pure middle of a sync without a cluster: objects -> frontends, by way of selectors and allocation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from kproxy.controlplane.allocate import allocate
+from kproxy.controlplane.ledger import Allocations
+from kproxy.controlplane.ownership import Announced, announced
+from kproxy.controlplane.ranges import Ranges
+from kproxy.controlplane.selection import disagreements
+from kproxy.controlplane.slices import all_slices, pod_index
+from kproxy.decode import Decoded
+from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Service
+from kproxy.problems import Problem
+from kproxy.resolve.frontends import all_frontends
+
+
+class Settled(NamedTuple):
+    """What a cluster's API would say: services with their addresses, and their endpoints."""
+
+    services: dict[NamespacedName, Service]
+    slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
+    allocations: Allocations
+    problems: list[Problem]
+    warnings: list[Problem]
+    """Nothing that would be wrong: what a service and its pods do not agree on."""
+    kept: Callable[[NamespacedName], bool]
+    """Whether nothing may be removed of a service, since part of its input is missing."""
+
+
+class Outcome(NamedTuple):
+    """What is to be programmed, and what was found on the way."""
+
+    services: dict[NamespacedName, Service]
+    slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
+    frontends: list[Frontend]
+    allocations: Allocations
+    """What to save, and (`pool_addresses`) which load-balancer addresses are whose."""
+    problems: list[Problem]
+    warnings: list[Problem]
+    """As of `Settled`."""
+    kept: Callable[[NamespacedName], bool]
+    """As of `Settled`."""
+
+
+def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
+    """Allocate and select; every problem and warning of the input is in the outcome."""
+    doubt, pods = decoded.doubt, pod_index(decoded.state, node)
+    own = (*node.addresses, *node.node_port_addresses)
+    allocated = allocate(decoded.state.services.values(), past, ranges, doubt.covers, own)
+    return Settled(
+        allocated.services,
+        all_slices(decoded.state, pods),
+        allocated.allocations,
+        decoded.problems + allocated.problems,
+        disagreements(decoded.state, pods),
+        lambda service: service in allocated.left_out or doubt.covers(service),
+    )
+
+
+def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Outcome:
+    """`settle`, and what this node makes of it."""
+    settled = settle(decoded, past, ranges, node)
+    resolved = all_frontends(settled.services.values(), settled.slices, node)
+    return Outcome(
+        settled.services,
+        settled.slices,
+        resolved.frontends,
+        settled.allocations,
+        settled.problems + resolved.problems,
+        settled.warnings,
+        settled.kept,
+    )
+
+
+def announced_by(node: str, nodes: Collection[str], found: Settled | Outcome) -> Announced:
+    """Which addresses of the pool `node`, one of `nodes`, is to have on its uplink."""
+    return announced(
+        found.allocations.pool_addresses(),
+        found.services.get,
+        lambda name: found.slices.get(name, ()),
+        found.kept,
+        nodes,
+        node,
+    )

@@ -1,0 +1,1 @@
+"""What others see of a daemon: health, metrics, the log, the service manager."""

@@ -1,0 +1,1 @@
+"""Health and counters, worked out from what the loop reports. Pure."""

@@ -1,0 +1,219 @@
+"""A small HTTP/1.1 server in the daemon's event loop, for health checks and metrics.
+
+It serves a function from path and method to a response. Those who ask are load balancers, kubelets
+and Prometheus; those who can reach the port are more. So a request has little room and little time,
+and when too many connections are open, the one that has been quiet for longest goes. Protocol: h11.
+
+An address that cannot be bound is a warning, and is tried again: another process may leave the port,
+an IPv6 address may still be checked for duplicates. A node without health checks beats one without services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import NamedTuple, TypeAlias
+
+import h11
+
+from kproxy.settings.socket_address import SocketAddress
+
+HEADER_BYTES = 8192
+"""What a request's head may have; nobody who checks health needs a tenth of it."""
+REQUEST_SECONDS = 5.0
+"""From the first byte of a request to the end of its head."""
+RESPONSE_SECONDS = 10.0
+"""For a client to take its response."""
+IDLE_SECONDS = 90.0
+"""Between requests; Prometheus and load balancers ask more often."""
+CONNECTIONS = 256
+RETRY_SECONDS = 5.0
+BACKLOG = 128
+
+
+class Response(NamedTuple):
+    """What is answered."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    """Without Content-Length, Date and Connection, which the server adds or knows."""
+    body: bytes
+
+
+Handler: TypeAlias = Callable[[str, str], Response | Awaitable[Response]]
+"""(path without query, method) -> response, or what comes to be one."""
+Warn: TypeAlias = Callable[[str], None]
+"""Takes a sentence that an operator should read."""
+
+NOT_FOUND = Response(404, (("Content-Type", "text/plain; charset=utf-8"),), b"not found\n")
+
+
+def listening_socket(address: SocketAddress) -> socket.socket:
+    """A socket that listens there, without blocking. OSError."""
+    wildcard = ip_address(address.host).is_unspecified
+    if wildcard and socket.has_ipv6:
+        with suppress(OSError):  # a kernel without IPv6
+            return _listening(socket.AF_INET6, "::", address.port, v6_only=False)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return _listening(family, address.host, address.port, v6_only=True)
+
+
+def _listening(family: socket.AddressFamily, host: str, port: int, v6_only: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class HttpServer:
+    """Listens on one address from `open` to `close`. In the thread of the running event loop."""
+
+    def __init__(self, address: SocketAddress, handler: Handler, warn: Warn) -> None:
+        self.address = address
+        """Once it listens, with the port that it got where 0 was asked for."""
+        self._handler = handler
+        self._warn = warn
+        self._task: asyncio.Task[None] | None = None
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
+
+    def open(self) -> None:
+        """Listen, now if that can be, or as soon as it can. Twice is once."""
+        if self._task is None:
+            bound = self._bind()
+            self._task = asyncio.get_running_loop().create_task(self._serve(bound))
+            if isinstance(bound, socket.socket):
+                self._task.add_done_callback(lambda _: bound.close())  # also if it never came to run
+
+    def close(self) -> None:
+        """Stop listening, and end all connections."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for connection in tuple(self._connections):
+            connection.cancel()
+
+    def _bind(self) -> socket.socket | OSError:
+        try:
+            listener = listening_socket(self.address)
+        except OSError as error:
+            return error
+        self.address = SocketAddress(self.address.host, listener.getsockname()[1])
+        return listener
+
+    async def _serve(self, bound: socket.socket | OSError) -> None:
+        said = ""
+        while isinstance(bound, OSError):
+            reason = bound.strerror or str(bound)
+            if reason != said:
+                said = reason
+                self._warn(f"cannot listen on {self.address}: {reason}; trying again")
+            await asyncio.sleep(RETRY_SECONDS)
+            bound = self._bind()
+        if said:
+            self._warn(f"listening on {self.address} after all")
+        server = await asyncio.start_server(self._accepted, sock=bound, limit=HEADER_BYTES)
+        try:
+            await asyncio.get_running_loop().create_future()  # until it is cancelled
+        finally:
+            server.close()
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._connections) >= CONNECTIONS:
+            quietest = min(self._connections, key=lambda other: self._connections[other].last)
+            del self._connections[quietest]
+            quietest.cancel()
+        connection = self._connections[task] = _Connection(reader, writer, self._handler)
+        try:
+            await connection.run()
+        except (OSError, TimeoutError, h11.ProtocolError, asyncio.CancelledError):
+            writer.transport.abort()  # its own fault, or the end of us: nobody is left who could be told
+        except Exception as error:
+            writer.transport.abort()
+            self._warn(f"a request to {self.address} failed: {error!r}")
+        finally:
+            self._connections.pop(task, None)
+            writer.close()
+
+
+class _Connection:
+    """One client's requests, one after the other."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
+        self.last = asyncio.get_running_loop().time()
+        """When it connected, or took its last response."""
+        self._reader = reader
+        self._writer = writer
+        self._writer.transport.set_write_buffer_limits(0)  # drained: all of it has been taken
+        self._handler = handler
+        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+
+    async def run(self) -> None:
+        """Until the client has enough or does wrong; TimeoutError if it takes too long."""
+        while True:
+            try:
+                request = await self._request()
+            except h11.RemoteProtocolError as error:
+                status = error.error_status_hint
+                await self._answer(
+                    Response(status, (), HTTPStatus(status).phrase.encode() + b"\n"), close=True
+                )
+                return
+            if request is None:
+                return
+            # A body is not read: a connection that brings one ends with the response.
+            whole = isinstance(self._protocol.next_event(), h11.EndOfMessage)
+            response = await self._response(request)
+            await self._answer(response, close=not whole, with_body=request.method != b"HEAD")
+            self.last = asyncio.get_running_loop().time()
+            if self._protocol.our_state is h11.MUST_CLOSE:
+                return
+            self._protocol.start_next_cycle()
+
+    async def _request(self) -> h11.Request | None:
+        """The head of the next request; None if the client has hung up."""
+        clock = asyncio.get_running_loop().time
+        started = bool(self._protocol.trailing_data[0])
+        deadline = clock() + (REQUEST_SECONDS if started else IDLE_SECONDS)
+        while (event := self._protocol.next_event()) is h11.NEED_DATA:
+            async with asyncio.timeout_at(deadline):
+                data = await self._reader.read(HEADER_BYTES)
+            if data and not started:
+                started, deadline = True, clock() + REQUEST_SECONDS
+            self._protocol.receive_data(data)
+        return event if isinstance(event, h11.Request) else None
+
+    async def _response(self, request: h11.Request) -> Response:
+        method, target = request.method.decode(), request.target.decode("latin-1")
+        if method not in ("GET", "HEAD"):
+            return Response(405, (("Allow", "GET, HEAD"),), b"")
+        found = self._handler(target.partition("?")[0], method)
+        return found if isinstance(found, Response) else await found
+
+    async def _answer(self, response: Response, close: bool, with_body: bool = True) -> None:
+        headers = [*response.headers, ("Content-Length", str(len(response.body)))]
+        if close:
+            headers.append(("Connection", "close"))
+        reason = HTTPStatus(response.status).phrase
+        sent = (
+            self._protocol.send(h11.Response(status_code=response.status, headers=headers, reason=reason))
+            or b""
+        )
+        if with_body:
+            sent += self._protocol.send(h11.Data(data=response.body)) or b""
+        sent += self._protocol.send(h11.EndOfMessage()) or b""
+        self._writer.write(sent)
+        async with asyncio.timeout(RESPONSE_SECONDS):
+            await self._writer.drain()

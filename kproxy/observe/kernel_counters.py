@@ -1,0 +1,150 @@
+"""Metrics of what the tables hold and count: read when somebody asks, and only from the kernel.
+
+Whose an element is, the comments of the map `services` say, so nothing is shared with the loop, and this
+can be done in another thread. While somebody commits, and that may be the loop, a dump of a map lacks
+elements and has others twice, which the kernel does not say: the ruleset's generation does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from kproxy.kernel.netlink import Interrupted, Netlink, NetlinkError, is_missing, read_counter, read_element
+from kproxy.model import Family, Protocol, ServicePortName, format_socket
+from kproxy.nft.elements import Value
+from kproxy.observe.core.counters import Connections, Counted, NoLocal, no_local, owners_of
+from kproxy.problems import KproxyError
+from kproxy.table.layout import Side, endpoints_map, spread_of
+
+logger = logging.getLogger(__name__)
+FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+"""Values of the label ip_family."""
+
+
+class Reading(NamedTuple):
+    """What one family's table holds."""
+
+    frontends: int
+    slots: int
+    """Endpoints of all frontends together."""
+    no_local: NoLocal
+
+
+class KernelCounters(Collector):
+    """What the tables hold, and connections by service port; by endpoint, too, if that is asked for."""
+
+    def __init__(self, by_endpoint: bool) -> None:
+        self._connections = Connections(by_endpoint)
+        self._readings: dict[Family, Reading] = {}
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: or the kernel would be read to find the names out."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """One reading. Two at a time must not be."""
+        try:
+            self._readings = read_tables(self._connections)
+        except (KproxyError, OSError) as error:
+            logger.warning("the kernel's counters could not be read: %s", error)
+        yield from self._tables()
+        yield from self._counted()
+
+    def _tables(self) -> Iterator[Metric]:
+        frontends = GaugeMetricFamily("kproxy_frontends", "Frontends in the table", labels=["ip_family"])
+        no_local = GaugeMetricFamily(
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+            "Service ports with a traffic policy Local whose endpoints are all on other nodes",
+            labels=["ip_family", "traffic_policy"],
+        )
+        for family, reading in self._readings.items():
+            frontends.add_metric([FAMILY[family]], reading.frontends)
+            for policy, count in reading.no_local._asdict().items():
+                no_local.add_metric([FAMILY[family], policy], count)
+        slots = sum(reading.slots for reading in self._readings.values())
+        yield frontends
+        yield GaugeMetricFamily("kproxy_endpoint_slots", "Endpoints of all frontends together", slots)
+        yield no_local
+
+    def _counted(self) -> Iterator[Metric]:
+        labels = ["namespace", "service", "port"]
+        led = "New connections that were led to an endpoint"
+        for name, text, totals in (
+            ("kproxy_service_connections", f"{led}, by service port", self._connections.services),
+            (
+                "kproxy_service_connections_unserved",
+                "New connections that met no endpoint, by service port",
+                self._connections.unserved,
+            ),
+        ):
+            family = CounterMetricFamily(name, text, labels=labels)
+            for owner, count in totals.items():
+                family.add_metric([*owner.service, owner.port], count)
+            yield family
+        if self._connections.by_endpoint:
+            labels.append("endpoint")
+            endpoints = CounterMetricFamily("kproxy_endpoint_connections", f"{led}, by it", labels=labels)
+            for (owner, socket), count in self._connections.endpoints.items():
+                endpoint = format_socket(socket[:-4], int.from_bytes(socket[-4:-2], "big"))
+                endpoints.add_metric([*owner.service, owner.port, endpoint], count)
+            yield endpoints
+
+
+class _Dump(NamedTuple):
+    """The elements of a map, each once."""
+
+    counted: list[Counted]
+    whole: bool
+    """Nobody committed meanwhile."""
+
+
+def read_tables(connections: Connections) -> dict[Family, Reading]:
+    """Take all counters of our tables in."""
+    owners: dict[tuple[Protocol, bytes], ServicePortName] = {}
+    readings: dict[Family, Reading] = {}
+    whole = True
+    with Netlink() as netlink:
+        for family in Family:
+            verdicts: dict[Side, list[Value]] = {}
+            slots = 0
+            for side in Side:
+                dump = _dump(netlink, family, side.verdicts, _frontend)
+                whole &= dump.whole
+                connections.take_frontends(family, side, *dump)
+                owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
+                verdicts[side] = [verdict for _, verdict, _ in dump.counted]
+                spreads = map(spread_of, verdicts[side])
+                slots += sum(spread.slots for spread in spreads if spread is not None)
+            local = no_local(verdicts[Side.ANYONE], verdicts[Side.OUTSIDE])
+            readings[family] = Reading(len(verdicts[Side.ANYONE]), slots, local)
+        for family in Family if connections.by_endpoint else ():
+            for protocol in Protocol:
+                counted, all_there = _dump(netlink, family, endpoints_map(protocol), read_counter)
+                connections.take_endpoints(family, protocol, counted, owners, all_there)
+    connections.keep(owners, whole)
+    return readings
+
+
+def _frontend(element: memoryview) -> Counted:
+    key, verdict = read_element(element)
+    return key, verdict, read_counter(element)[2]
+
+
+def _dump(netlink: Netlink, family: Family, name: str, read: Callable[[memoryview], Counted]) -> _Dump:
+    """Without a table there is nothing; but it may just be about to be put back."""
+    before, found = netlink.generation(), dict[bytes, Counted]()
+    try:
+        for element in map(read, netlink.elements(family, name)):
+            found[element[0]] = element
+    except Interrupted:
+        return _Dump(list(found.values()), whole=False)
+    except NetlinkError as error:
+        if not is_missing(error):
+            raise
+        return _Dump([], whole=False)
+    return _Dump(list(found.values()), whole=netlink.generation() == before)

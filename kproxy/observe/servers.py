@@ -1,0 +1,145 @@
+"""What others see of a daemon: /healthz, /livez, /metrics, health check node ports, the service manager.
+
+It looks on at the loop and tells; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+
+from kproxy.daemon.loop import Progress
+from kproxy.model import Family, NamespacedName, Node, format_address
+from kproxy.observe.checks import HealthCheckPorts, health_handler
+from kproxy.observe.core.health import Health
+from kproxy.observe.exposure import Exposure
+from kproxy.observe.http import Handler, HttpServer, Response
+from kproxy.observe.metrics import Metrics
+from kproxy.observe.notify import Notifier
+from kproxy.reconcile.round import Tables
+from kproxy.resolve.health_checks import HealthChecks
+from kproxy.sources.source import Source
+
+logger = logging.getLogger(__name__)
+
+
+class Servers:
+    """From `open` to `close`, in the event loop's thread."""
+
+    def __init__(
+        self,
+        exposure: Exposure,
+        source: Source,
+        tables: Tables,
+        heard: Callable[[], Mapping[str, float]],
+        pause: float = 0.0,
+    ) -> None:
+        """`heard`: when each source that speaks unasked was last heard (time.monotonic).
+
+        `pause`: for how long a change may wait on purpose (s).
+        """
+        self.health = Health(max_silence=exposure.max_silence, pause=pause)
+        self.metrics = Metrics(self._silence, exposure.by_endpoint)
+        self.notifier = Notifier()
+        self._source = source
+        self._tables = tables
+        self._heard = heard
+        self._ready = False
+        self._node: Node | None = None
+        self._ports = HealthCheckPorts(self.health, logger.warning, tables.is_refused)
+        self._checks = HealthChecks()
+        handlers = (
+            (exposure.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
+            (exposure.metrics, self.metrics.handler()),
+        )
+        self._servers = [HttpServer(at, handler, logger.warning) for at, handler in handlers if at]
+
+    def open(self) -> None:
+        """Listen."""
+        for server in self._servers:
+            server.open()
+
+    def close(self) -> None:
+        """Say that it ends, and end it."""
+        self.notifier.stopping()
+        self._ports.close()
+        for server in self._servers:
+            server.close()
+
+    async def watchdog(self) -> None:
+        """Tell the service manager that the loop does its work; never returns."""
+        await self.notifier.watchdog(lambda: self.health.livez(time.monotonic(), str).status == 200)
+        await asyncio.Event().wait()
+
+    # --- what the loop tells ---
+
+    def woken(self) -> None:
+        """Something changed."""
+        for family in Family:
+            self.health.queued(family, time.monotonic())
+
+    def taken(self, services: int) -> None:
+        """So many services are other than they were."""
+        self.metrics.queued(services=services)
+
+    def progress(self, progress: Progress) -> None:
+        """A round is done."""
+        now, done = time.monotonic(), progress.round
+        node = self._source.node()
+        self.health.node_eligible = not node.leaving
+        moved = node != self._node
+        if moved and self._node is not None:
+            self.metrics.node_changed()
+        self._node = node
+        for family in Family:
+            if family in done.failures:
+                self.health.failed(family, done.failures[family], now)
+            else:
+                self.health.applied(family, now, progress.begun)
+        repairing = self._ready and done.checked and not progress.names
+        self.metrics.round(done.reports, done.failures, progress.seconds, done.checked, repairing)
+        self.metrics.skipped.set(len(self._source.problems()) + len(self._tables.problems()))
+        for trigger in progress.triggers:
+            with suppress(ValueError, OverflowError):  # an annotation: whatever somebody wrote there
+                seconds = time.time() - datetime.fromisoformat(trigger).timestamp()
+                self.metrics.programmed(seconds, done.failures)
+        if self._checks_change(progress.names, node) or moved:
+            hosts = [format_address(address) for address in node.node_port_addresses]
+            self._ports.set(self._checks.served(), hosts)
+        if not self._ready and not done.failures:
+            self._ready = True
+            self.notifier.ready("programmed")
+
+    def failed(self, error: Exception) -> None:
+        """What changed could not be taken in."""
+        for family in Family:
+            self.health.failed(family, str(error), time.monotonic())
+
+    # --- health check node ports ---
+
+    def _checks_change(self, names: Iterable[NamespacedName], node: Node) -> bool:
+        changed = False
+        for name in names:
+            service = self._source.service(name)
+            asked = service is not None and service.wants_health_check
+            slices = self._source.slices(name) if asked else ()
+            changed |= self._checks.change(name, service, slices, node.name)
+        return changed
+
+    # --- how long sources have been silent is known when somebody asks ---
+
+    def _silence(self) -> Mapping[str, float]:
+        for source, when in self._heard().items():
+            self.health.heard(source, when)
+        return self.health.silence(time.monotonic())
+
+    def _healthz(self, handler: Handler) -> Handler:
+        def handle(path: str, method: str) -> Response | Awaitable[Response]:
+            self._silence()
+            return handler(path, method)
+
+        return handle

@@ -1,0 +1,1 @@
+"""Readiness probes. `core` decides; the rest opens connections and runs commands."""

@@ -1,0 +1,1 @@
+"""Whether a pod is ready, by the results of its probes. Pure."""

@@ -1,0 +1,106 @@
+"""What the tables are to hold, kept as services change: by service, as frontends.
+
+`change` and `deltas` say what a change of some services is for the elements of each family, at the cost
+of these services alone; `desired` is everything at once. Whatever the order of changes, both say the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from kproxy.model import Family, Frontend, NamespacedName
+from kproxy.problems import Problem
+from kproxy.resolve.claims import Claim, Claims
+from kproxy.table.compile import Delta, Desired, compile_frontends, difference
+
+
+class Change(NamedTuple):
+    """What becomes of a service's frontends."""
+
+    before: tuple[Frontend, ...]
+    after: tuple[Frontend, ...]
+    unwanted: frozenset[bytes]
+    """Hairpin pairs that it gives up, and that no other service has."""
+
+
+class Intent:
+    """The frontends of all services, and how many services have each hairpin pair, which several may have."""
+
+    def __init__(self) -> None:
+        self._claims = Claims()
+        self._pairs: Counter[bytes] = Counter()
+
+    def change(self, wanted: Mapping[NamespacedName, Claim | None]) -> dict[NamespacedName, Change]:
+        """Replace these services (None: it goes); what becomes of each service concerned."""
+        return {
+            name: Change(*shown, self._count(*shown)) for name, shown in self._claims.change(wanted).items()
+        }
+
+    def deltas(self, changes: Mapping[NamespacedName, Change], family: Family) -> dict[NamespacedName, Delta]:
+        """What is to be done in a family, by service. Can be applied in any order, and each alone."""
+        found: dict[NamespacedName, Delta] = {}
+        for name, (before, after, unwanted) in changes.items():
+            delta = difference(compile_frontends(before, family), compile_frontends(after, family))
+            pairs = delta.elements["hairpin"]
+            for pair in [pair for pair, value in pairs.items() if value is None and pair not in unwanted]:
+                del pairs[pair]
+            if delta:
+                found[name] = delta
+        _let_takers_win(found.values())
+        return found
+
+    def whole(self, name: NamespacedName, family: Family) -> Delta:
+        """All that the table is to hold of one service."""
+        return difference(compile_frontends((), family), compile_frontends(self._claims.shown(name), family))
+
+    def desired(self, family: Family, without: Collection[NamespacedName] = ()) -> Desired:
+        """Everything that the table of a family is to hold, those services aside."""
+        frontends = self.frontends()
+        return compile_frontends((f for f in frontends if f.owner.service not in without), family)
+
+    def frontends(self) -> Iterable[Frontend]:
+        """All frontends, in order of the services' names."""
+        return self._claims.everything()
+
+    def problems(self) -> list[Problem]:
+        """Where several services want to be shown."""
+        return self._claims.problems()
+
+    def names(self) -> set[NamespacedName]:
+        """The services that there are."""
+        return self._claims.names()
+
+    def _count(self, before: Iterable[Frontend], after: Iterable[Frontend]) -> frozenset[bytes]:
+        had, has = _pairs(before), _pairs(after)
+        self._pairs.update(has)
+        self._pairs.subtract(had)
+        unwanted = frozenset(pair for pair in had - has if not self._pairs[pair])
+        for pair in unwanted:
+            del self._pairs[pair]
+        return unwanted
+
+
+def _pairs(frontends: Iterable[Frontend]) -> set[bytes]:
+    return {address + address for frontend in frontends for address in frontend.local}
+
+
+def _let_takers_win(deltas: Collection[Delta]) -> None:
+    """What one service gives up and another one takes is only taken: so their order does not matter."""
+    if len(deltas) < 2:
+        return
+    taken = {place for delta in deltas for place, target in delta.targets.items() if target is not None}
+    put = {
+        (name, key)
+        for delta in deltas
+        for name, members in delta.elements.items()
+        for key, value in members.items()
+        if value is not None
+    }
+    for delta in deltas:
+        for place in [place for place, target in delta.targets.items() if target is None and place in taken]:
+            del delta.targets[place]
+        for name, members in delta.elements.items():
+            for key in [key for key, value in members.items() if value is None and (name, key) in put]:
+                del members[key]

@@ -1,0 +1,399 @@
+"""The table of one family in the kernel: read it, make it true, keep a copy of what it holds.
+
+`reconcile` compares everything and puts right whatever differs, whoever made it so;
+`change` does what an event asks for, at the cost of what the event touched. Both commit
+in the order that the plan demands (table/plan.py), chains first and leftovers last. `restore` is
+first aid for a table that somebody deleted, `mend` for elements that somebody changed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from ipaddress import ip_address
+
+from kproxy.kernel import libnftables
+from kproxy.kernel.conntrack import Ended, end_flows
+from kproxy.kernel.features import NoFamily
+from kproxy.kernel.host import is_local, kernel_since
+from kproxy.kernel.netlink import (
+    BatchMessage,
+    Interrupted,
+    Message,
+    Netlink,
+    NetlinkError,
+    element_messages,
+    is_missing,
+    read_element,
+    rule_message,
+)
+from kproxy.kernel.structure import expected_structure, has_table, read_structure
+from kproxy.model import Address, Family, NamespacedName, Protocol
+from kproxy.nft.elements import RANGES, Elements, Field, Keys, Value, frontend_protocol, is_frontend, unpack
+from kproxy.nft.render import (
+    netlink_rules,
+    render_removal,
+    render_repair,
+    render_replacement,
+    without_affinity_updates,
+)
+from kproxy.nft.ruleset import TABLE, SetDeclaration, Skeleton
+from kproxy.nft.structure import Structure
+from kproxy.nft.transaction import Transaction
+from kproxy.problems import TransactionError
+from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
+from kproxy.reconcile.core.report import Report
+from kproxy.table.compile import Delta, Desired
+from kproxy.table.flows import Rule, flow_rules
+from kproxy.table.layout import NUMBERED, Side, affinity_map, endpoints_map
+from kproxy.table.plan import (
+    Plan,
+    is_sticky,
+    keep_nothing,
+    plan,
+    plan_change,
+    stale_affinity,
+)
+from kproxy.table.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
+
+ATTEMPTS = 5
+REMEMBERED = 100
+"""Generations: many more than a round makes."""
+LARGE = 1000
+"""Elements of a transaction that had better not be told to listeners."""
+WITH_CHAINS = (*(side.verdicts for side in Side), "affinity-rules")
+"""The maps whose verdicts lead to numbered chains."""
+
+
+def transaction_messages(family: Family, transaction: Transaction) -> list[BatchMessage]:
+    """A transaction as netlink messages: out, then in."""
+    messages: list[BatchMessage] = []
+    if kernel_since(6, 3):  # it can delete an element that may be gone
+        for name, keys in transaction.forget.items():
+            messages += element_messages(Message.DESTROYSETELEM, family, name, dict.fromkeys(keys, b""))
+    for name, gone in transaction.remove.items():
+        messages += element_messages(Message.DELSETELEM, family, name, dict.fromkeys(gone, b""))
+    for name, new in transaction.add.items():
+        messages += element_messages(Message.NEWSETELEM, family, name, new)
+    return messages
+
+
+class Dataplane:
+    """Our table of one family, in the network namespace that the process is in.
+
+    After an error of `reconcile` only another one goes on from there.
+    """
+
+    def __init__(
+        self,
+        netlink: Netlink,
+        family: Family,
+        options: Options,
+        expect: Callable[[Skeleton], Structure] = expected_structure,
+    ) -> None:
+        """`expect` says what the kernel makes of a skeleton."""
+        self.netlink = netlink
+        self.family = family
+        self.options = options
+        self.applied: Elements = {}
+        """A copy of what the table holds, without what packets write."""
+        self.own_generations: deque[int] = deque(maxlen=REMEMBERED)
+        """Those that libnftables made for us last; what `netlink` commits is known by its port."""
+        self._learn = expect
+        self._expected: dict[Shapes, Structure] = {}
+        self._numbered: set[str] = set()
+        self.unheard: Callable[[], AbstractContextManager[object]] = nullcontext
+        """What to be in during a large transaction: see TableMonitor.deaf."""
+        self._others: int | None = None
+        """How many generations were not ours, when the table was read."""
+        self._absent = False
+        """The kernel knows nothing of this family: there is no table, and nothing is done, until it does."""
+
+    def set_options(self, options: Options) -> bool:
+        """Take other options; whether they are others. Only a `reconcile` goes on from there."""
+        changed, self.options = options != self.options, options
+        if changed:
+            self._expected = {}
+        return changed
+
+    # --- reading ---
+
+    def _skeleton(self, wanted: Shapes) -> Skeleton:
+        return skeleton(self.family, self.options, wanted)
+
+    def _expect(self, wanted: Shapes) -> Structure:
+        if wanted not in self._expected:
+            self._expected = {wanted: self._learn(self._skeleton(wanted))}
+        return self._expected[wanted]
+
+    def read(self) -> Structure | None:
+        """Fill `applied` from the kernel, all of it from one generation of the ruleset; None: no table."""
+        wanted = self._skeleton(NO_SHAPES)
+        for attempt in range(ATTEMPTS):
+            try:
+                before, self._others = self.netlink.generation(), None
+                structure = read_structure(self.netlink, wanted)
+                self.applied = {d.name: self._elements(d, structure) for d in wanted.service_sets}
+                if self.netlink.generation() == before:
+                    self._others = before - self.netlink.commits
+                    return structure
+                if attempt == ATTEMPTS - 1:
+                    return structure
+            except (Interrupted, NetlinkError):
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _elements(self, declaration: SetDeclaration, structure: Structure | None) -> dict[bytes, Value]:
+        if structure is None or declaration.name not in structure.sets:
+            return {}
+        name, ranges = declaration.name, declaration.name == RANGES
+        return dict(read_element(element, ranges) for element in self.netlink.elements(self.family, name))
+
+    def _affinity(self, protocol: Protocol) -> list[tuple[bytes, bytes]]:
+        """Clients and their endpoints; read again if somebody commits, when a dump may lack some unsaid."""
+        for _ in range(ATTEMPTS):
+            before = self.netlink.generation()
+            try:
+                elements = self.netlink.elements(self.family, affinity_map(protocol))
+                entries = [read_element(element) for element in elements]
+            except NetlinkError as error:
+                if is_missing(error):
+                    return []
+                raise
+            if self.netlink.generation() == before:
+                break
+        return [(key, value) for key, value in entries if isinstance(value, bytes)]
+
+    def is_gone(self) -> bool:
+        """Whether the table is not there, where it could be."""
+        return not self._absent and not has_table(self.netlink, self.family)
+
+    def is_ours_alone(self) -> bool:
+        """Whether nobody but us changed any table since this one was read: so it need not be read again.
+
+        Each transaction makes one generation, whoever commits it, and ours are counted.
+        """
+        return self._others == self.netlink.generation() - self.netlink.commits
+
+    # --- writing ---
+
+    def _commit(self, transaction: Transaction, rules: list[BatchMessage]) -> None:
+        self._send(rules + transaction_messages(self.family, transaction), *transaction.counts)
+
+    def _send(self, messages: list[BatchMessage], removed: int, added: int) -> None:
+        try:
+            with self.unheard() if removed + added > LARGE else nullcontext():
+                self.netlink.commit(messages)
+        except NetlinkError as error:
+            raise TransactionError(
+                f"The kernel refused a transaction on table {self.family} {TABLE} "
+                f"({removed} elements out, {added} in): {error.strerror}",
+                error.errno or 0,
+            ) from error
+
+    def _execute(
+        self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[bytes, Rule]
+    ) -> Ended:
+        """Commit a plan that `applied` has been given already.
+
+        Clients are let go of in the very transaction that takes their endpoints away, and once more
+        after it: a packet may have written an entry meanwhile. Then their UDP flows are ended, before
+        the sweep: if it does not come to that, the slots that are left say whose they are.
+        """
+        newly_local = {
+            change.place.key
+            for change in todo.changes
+            if change.place.side is Side.OUTSIDE and change.before is None
+        }
+        for protocol in Protocol if sticky and todo else ():
+            stale = self._stale_affinity(protocol, newly_local)
+            if stale:
+                todo.switch.forget[affinity_map(protocol)] = stale
+        try:
+            self._commit(todo.switch, rules)
+        except TransactionError:
+            todo.sweep.undo_on(self.applied)
+            todo.switch.undo_on(self.applied)
+            raise
+        for protocol in Protocol if sticky else ():
+            stale = self._stale_affinity(protocol, newly_local)
+            self._forget(affinity_map(protocol), stale)
+        ended = end_flows(self.netlink, self.family, flows)
+        try:
+            self._commit(todo.sweep, [])
+        except TransactionError:
+            todo.sweep.undo_on(self.applied)
+            raise
+        return ended
+
+    def _stale_affinity(self, protocol: Protocol, newly_local: set[bytes]) -> list[bytes]:
+        def is_inside(client: Address) -> bool:
+            pods = self.options.pod_cidrs
+            return any(ip_address(client) in network for network in pods) or is_local(client)
+
+        return stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local, is_inside)
+
+    def _forget(self, name: str, keys: list[bytes]) -> None:
+        for key in keys:
+            try:
+                self.netlink.commit(element_messages(Message.DELSETELEM, self.family, name, {key: b""}))
+            except NetlinkError as error:  # it timed out by itself
+                if not is_missing(error):
+                    raise
+
+    def _run(self, script: str) -> None:
+        """Let libnftables commit a script. If somebody else commits in between, who made what is unknown."""
+        before = self.netlink.generation()
+        libnftables.run(script)
+        after = self.netlink.generation()
+        if after == before + 1:
+            self.own_generations.append(after)
+            self.netlink.commits += 1
+
+    def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
+        """Write what libnftables can; the rules that are left for netlink."""
+        if repair.sets or repair.contents or repair.chains:
+            loadable = without_affinity_updates(wanted)
+            self._run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
+        return [rule_message(chain, rule) for chain, rule in netlink_rules(wanted, repair.chains)]
+
+    def _replace(self, wanted: Skeleton) -> None:
+        """A new table in place of one whose declarations are wrong, in one transaction."""
+        self._run(render_replacement(without_affinity_updates(wanted), self.applied))
+        names = [chain.name for chain in wanted.chains]
+        self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(wanted, names)])
+
+    def _remove_extra(self, repair: Repair) -> None:
+        """Chains and sets that nothing refers to any more; what the kernel still holds on to waits."""
+        if not repair.extra_sets and not repair.extra_chains:
+            return
+        try:
+            self._run(render_removal(self.family, repair.extra_sets, repair.extra_chains))
+        except TransactionError:
+            if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
+                raise
+
+    # --- the ways to work ---
+
+    def restore(self) -> Report | None:
+        """Put back a table that is gone as a whole, as the last commit left it; None: there is one.
+
+        After a `reconcile` or `change` that went well. What is wanted is not worked out, which saves half
+        the time without services; a `reconcile` has to follow, for all that packets did meanwhile.
+        """
+        if not self.is_gone():
+            return None
+        wanted = self._skeleton(shapes(self.applied))
+        chains = tuple(chain.name for chain in wanted.chains)
+        sets = tuple(declaration.name for declaration in wanted.sets)
+        everything = Transaction()
+        everything.add.update(self.applied)
+        # Packed first: meanwhile the kernel clears the old table away, and lets nobody else commit.
+        packed = transaction_messages(self.family, everything)
+        rules = self._write_rules(wanted, NO_REPAIR._replace(sets=sets, chains=chains))
+        self._send(rules + packed, *everything.counts)
+        return Report(self.family, (), *everything.counts, ("as a whole",))
+
+    def mend(self, keys: Keys) -> Report | None:
+        """Make these elements what they were after the last commit; None: that takes a `reconcile`.
+
+        It does for UDP, where flows to wrong endpoints may be under way, and for whatever can be no element
+        of a service. TransactionError: nothing of it is done.
+        """
+        declared = {d.name: d for d in self._skeleton(NO_SHAPES).service_sets if d.name != RANGES}
+        if self._absent or not kernel_since(6, 3) or not all(map(declared.__contains__, keys)):
+            return None
+        if sum(map(len, keys.values())) > LARGE or any(_is_more(declared[name], keys[name]) for name in keys):
+            return None
+        todo = Transaction()
+        for name, touched in keys.items():
+            todo.forget[name] = list(touched)
+            todo.add[name] = {key: self.applied[name][key] for key in touched & self.applied[name].keys()}
+        self._commit(todo, [])
+        for protocol in Protocol if self.applied["affinity-rules"] else ():
+            self._forget(affinity_map(protocol), self._stale_affinity(protocol, set()))
+        mended = [
+            f"{name} {{ {' . '.join(unpack(key, declared[name].key, self.family))} }}"
+            for name, touched in sorted(keys.items())
+            for key in sorted(touched)
+        ]
+        _, added = todo.counts
+        return Report(self.family, (), len(mended) - added, added, (), mended=tuple(mended))
+
+    def reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing) -> Report:
+        """Make the table hold `desired`, and its rules be ours; TransactionError if that cannot be done.
+
+        Read, compare, write: if someone else changes our table between, all of it is done again.
+        Of a kernel without IPv6 the report says so, if there would be anything to do.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._reconcile(desired, kept)
+            except NoFamily as error:
+                self.applied, self._absent = {}, True
+                return Report(self.family, (), 0, 0, (), warnings=(str(error),) if desired.targets else ())
+            except TransactionError as error:
+                if attempt == ATTEMPTS - 1 or error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
+                    raise
+        raise AssertionError("unreachable")
+
+    def _reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool]) -> Report:
+        structure = self.read()
+        todo = plan(self.applied, desired.targets, desired.elements, kept)
+        self._apply(todo)
+        flows = flow_rules(self.applied, desired.targets, todo, kept)
+        needed = shapes(self.applied)
+        wanted = self._skeleton(needed)
+        repair = compare(structure, self._expect(needed))
+        self._absent = False
+        self._numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
+        if repair.replace:
+            self._replace(wanted)
+            ended = end_flows(self.netlink, self.family, flows)
+            return Report(self.family, todo.changes, *_counts(todo), ("as a whole",), *ended)
+        ended = self._execute(todo, self._write_rules(wanted, repair), sticky=True, flows=flows)
+        self._remove_extra(repair)
+        return Report(self.family, todo.changes, *_counts(todo), repair.damage, *ended)
+
+    def _apply(self, todo: Plan) -> None:
+        todo.switch.apply_to(self.applied)
+        todo.sweep.apply_to(self.applied)
+
+    def change(self, delta: Delta) -> Report:
+        """Do what an event asks for, on top of a `reconcile`d table; TransactionError: nothing of it is done.
+
+        A numbered chain that is no longer used stays until the next `reconcile`.
+        """
+        if self._absent:
+            return Report(self.family, (), 0, 0, ())
+        todo = plan_change(self.applied, delta.targets, delta.elements)
+        sticky = any(
+            change.before and is_sticky(self.applied[change.place.side.verdicts].get(change.place.key))
+            for change in todo.changes
+        )
+        wanted = self._skeleton(shapes({name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}))
+        numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
+        missing = tuple(numbered - self._numbered)
+        rules = self._write_rules(wanted, NO_REPAIR._replace(chains=missing))
+        self._apply(todo)
+        ended = self._execute(todo, rules, sticky, flow_rules(self.applied, delta.targets, todo))
+        self._numbered |= numbered
+        return Report(self.family, todo.changes, *_counts(todo), (), *ended)
+
+
+def _is_more(declaration: SetDeclaration, keys: set[bytes]) -> bool:
+    """Whether some are of UDP, or no element that a service can have."""
+    if declaration.name == endpoints_map(Protocol.UDP) or not all(keys):
+        return True
+    has_protocol = Field.PROTOCOL in declaration.key
+    return has_protocol and any(
+        not is_frontend(key) or frontend_protocol(key) is Protocol.UDP for key in keys
+    )
+
+
+def _counts(todo: Plan) -> tuple[int, int]:
+    (out, into), (swept, _) = todo.switch.counts, todo.sweep.counts
+    return out + swept, into

@@ -1,0 +1,1 @@
+"""Every flag and configuration field, read once."""

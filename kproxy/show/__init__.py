@@ -1,0 +1,1 @@
+"""Objects as kubectl shows them: tables, manifests, descriptions. Pure."""

@@ -1,0 +1,1 @@
+"""One object at length, as `kubectl describe` shows it. Pure."""

@@ -1,0 +1,302 @@
+"""Objects as they would be written in a manifest: what kproxy reads of them, with what was allocated.
+
+Read again they mean the same. Pure: plain values come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
+from kproxy.decode.service import CONSISTENT_HASH, WEIGHTS
+from kproxy.model import (
+    Container,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    ExecAction,
+    GRPCAction,
+    HTTPGetAction,
+    Ingress,
+    IngressBackend,
+    IngressRule,
+    NamespacedName,
+    Pod,
+    Probe,
+    Service,
+    ServicePort,
+    TCPSocketAction,
+    format_address,
+)
+from kproxy.show.tables import FAMILY_NAMES, EndpointsView, balancer
+
+
+def service_manifest(service: Service) -> dict[str, Any]:
+    """A v1 Service: what kproxy read of it, defaults filled in, with what was allocated."""
+    spec: dict[str, Any] = {"type": service.type}
+    texts = ["None"] if service.headless else [format_address(ip) for ip in service.cluster_ips]
+    if texts:
+        spec |= {"clusterIP": texts[0], "clusterIPs": texts}
+    if service.type == "ExternalName":
+        spec["externalName"] = service.external_name
+    else:
+        spec |= _traffic(service)
+    spec["ports"] = [_port_manifest(port) for port in service.ports]
+    spec["selector"] = dict(sorted(service.selector.items()))
+    status = {"loadBalancer": {"ingress": [_ingress_entry(service, text) for text in balancer(service)]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(
+            service.name, service.origin.created, service.labels, annotations=_annotations(service)
+        ),
+        "spec": _without_nothing(spec),
+        **({"status": status} if balancer(service) else {}),
+    }
+
+
+def _annotations(service: Service) -> dict[str, str]:
+    """Those that kproxy reads."""
+    annotations = {}
+    if service.weights:
+        annotations[WEIGHTS] = ", ".join(f"{name}={weight}" for name, weight in service.weights.items())
+    if service.hashing is not None:
+        annotations[CONSISTENT_HASH] = service.hashing.removeprefix("hash-")
+    return annotations
+
+
+def _traffic(service: Service) -> dict[str, Any]:
+    external = service.type in ("NodePort", "LoadBalancer") or service.external_local
+    spec: dict[str, Any] = {
+        "ipFamilies": [FAMILY_NAMES[family] for family in service.families],
+        "ipFamilyPolicy": service.family_policy,
+        "sessionAffinity": affinity(service),
+        "internalTrafficPolicy": policy(service.internal_local),
+        "externalTrafficPolicy": policy(service.external_local) if external else "",
+        "externalIPs": [format_address(address) for address in service.external_ips],
+        "loadBalancerIP": service.load_balancer_ip,
+        "loadBalancerClass": service.load_balancer_class,
+        "loadBalancerSourceRanges": [str(network) for network in service.source_ranges],
+        "trafficDistribution": service.distribution,
+    }
+    if service.affinity_timeout is not None:
+        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": service.affinity_timeout}}
+    if service.publish_not_ready:
+        spec["publishNotReadyAddresses"] = True
+    if not service.allocate_node_ports:
+        spec["allocateLoadBalancerNodePorts"] = False
+    if service.health_check_node_port:
+        spec["healthCheckNodePort"] = service.health_check_node_port
+    return spec
+
+
+def affinity(service: Service) -> str:
+    """The value of spec.sessionAffinity."""
+    return "None" if service.affinity_timeout is None else "ClientIP"
+
+
+def policy(local: bool) -> str:
+    """The value of a traffic policy."""
+    return "Local" if local else "Cluster"
+
+
+def _ingress_entry(service: Service, text: str) -> dict[str, str]:
+    served = text in map(format_address, service.load_balancer_ips)
+    if served:
+        return {"ip": text, "ipMode": "VIP"}
+    entry = _ingress_address(text)
+    return entry | ({"ipMode": "Proxy"} if "ip" in entry else {})
+
+
+def _ingress_address(text: str) -> dict[str, str]:
+    is_address = ":" in text or text.replace(".", "").isdigit()
+    return {"ip" if is_address else "hostname": text}
+
+
+def _metadata(name: NamespacedName, created: str, labels: dict[str, str], **rest: Any) -> dict[str, Any]:
+    given = {"creationTimestamp": created, "labels": dict(sorted(labels.items())), **rest}
+    return {"name": name.name, "namespace": name.namespace, **_without_nothing(given)}
+
+
+def _without_nothing(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value not in ("", [], {}, None)}
+
+
+def _port_manifest(port: ServicePort) -> dict[str, Any]:
+    return {
+        **({"name": port.name} if port.name else {}),
+        "port": port.port,
+        "protocol": port.protocol.upper(),
+        "targetPort": port.target_port,
+        **({"nodePort": port.node_port} if port.node_port else {}),
+    }
+
+
+def slice_labels(slice_: EndpointSlice) -> dict[str, str]:
+    """Its own, and the one that says whose it is."""
+    return slice_.labels | {SERVICE_NAME_LABEL: slice_.service.name}
+
+
+def slice_manifest(slice_: EndpointSlice) -> dict[str, Any]:
+    """A discovery.k8s.io/v1 EndpointSlice."""
+    name = NamespacedName(slice_.service.namespace, slice_.name)
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": _metadata(name, slice_.origin.created, slice_labels(slice_)),
+        "addressType": FAMILY_NAMES[slice_.family],
+        "ports": _endpoint_ports(slice_.ports),
+        "endpoints": [_endpoint_manifest(endpoint, name.namespace) for endpoint in slice_.endpoints],
+    }
+
+
+def _endpoint_manifest(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "addresses": [format_address(endpoint.address)],
+        "conditions": {
+            "ready": endpoint.ready,
+            "serving": endpoint.serving,
+            "terminating": endpoint.terminating,
+        },
+    }
+    made |= _target(endpoint, namespace)
+    hints = {"forNodes": endpoint.for_nodes, "forZones": endpoint.for_zones}
+    if any(hints.values()):
+        made["hints"] = {key: [{"name": name} for name in names] for key, names in hints.items() if names}
+    return made
+
+
+def _target(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
+    reference = {"kind": "Pod", "name": endpoint.pod, "namespace": namespace} if endpoint.pod else {}
+    return _without_nothing({"nodeName": endpoint.node, "targetRef": reference})
+
+
+def _endpoint_ports(ports: Iterable[EndpointPort]) -> list[dict[str, Any]]:
+    return [{"name": port.name, "port": port.port, "protocol": port.protocol.upper()} for port in ports]
+
+
+def endpoints_manifest(view: EndpointsView) -> dict[str, Any]:
+    """A v1 Endpoints: a subset for each list of ports and family."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": _metadata(view.name, view.created, view.labels),
+        "subsets": [_subset(slice_) for slice_ in view.slices if slice_.endpoints],
+    }
+
+
+def _subset(slice_: EndpointSlice) -> dict[str, Any]:
+    by_readiness = {
+        ready: [
+            {"ip": format_address(endpoint.address), **_target(endpoint, slice_.service.namespace)}
+            for endpoint in slice_.endpoints
+            if endpoint.ready is ready
+        ]
+        for ready in (True, False)
+    }
+    return _without_nothing(
+        {
+            "addresses": by_readiness[True],
+            "notReadyAddresses": by_readiness[False],
+            "ports": _endpoint_ports(slice_.ports),
+        }
+    )
+
+
+def pod_manifest(pod: Pod) -> dict[str, Any]:
+    """A v1 Pod: what services and probes are about, its readiness as kproxy knows it."""
+    addresses = [format_address(address) for address in pod.addresses]
+    spec = {
+        "nodeName": pod.node,
+        "containers": [_container(container) for container in pod.containers],
+        **({"hostNetwork": True} if pod.host_network else {}),
+        **({} if pod.service_links else {"enableServiceLinks": False}),
+    }
+    status = {
+        "phase": pod.phase,
+        "conditions": [{"type": "Ready", "status": str(pod.ready)}],
+        "podIP": addresses[0] if addresses else "",
+        "podIPs": [{"ip": address} for address in addresses],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _metadata(
+            pod.name, pod.origin.created, pod.labels, uid=pod.uid, deletionTimestamp=pod.deleted
+        ),
+        "spec": _without_nothing(spec),
+        "status": _without_nothing(status),
+    }
+
+
+def _container(container: Container) -> dict[str, Any]:
+    ports = [
+        _without_nothing({"name": port.name, "containerPort": port.port, "protocol": port.protocol.upper()})
+        for port in container.ports
+    ]
+    probe = {} if container.probe is None else _probe(container.probe)
+    given = {"name": container.name, "image": container.image, "ports": ports, "readinessProbe": probe}
+    return _without_nothing(given)
+
+
+def _probe(probe: Probe) -> dict[str, Any]:
+    return {
+        **_action(probe),
+        "initialDelaySeconds": probe.initial_delay,
+        "periodSeconds": probe.period,
+        "timeoutSeconds": probe.timeout,
+        "successThreshold": probe.success_threshold,
+        "failureThreshold": probe.failure_threshold,
+    }
+
+
+def _action(probe: Probe) -> dict[str, Any]:
+    match probe.action:
+        case ExecAction(command=command):
+            return {"exec": {"command": list(command)}}
+        case HTTPGetAction() as get:
+            headers = [{"name": name, "value": value} for name, value in get.headers]
+            given = {"path": get.path, "port": get.port.given, "host": get.host, "scheme": get.scheme}
+            return {"httpGet": _without_nothing({**given, "httpHeaders": headers})}
+        case TCPSocketAction(port=port, host=host):
+            return {"tcpSocket": _without_nothing({"port": port.given, "host": host})}
+        case GRPCAction(port=number, service=service):
+            return {"grpc": _without_nothing({"port": number, "service": service})}
+
+
+def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
+    """A networking.k8s.io/v1 Ingress, whatever version it was given in."""
+    default = ingress.default_backend
+    spec = {
+        "ingressClassName": ingress.class_name,
+        "defaultBackend": _backend(default) if default else {},
+        "tls": [
+            _without_nothing({"hosts": list(tls.hosts), "secretName": tls.secret}) for tls in ingress.tls
+        ],
+        "rules": [_rule(rule) for rule in ingress.rules],
+    }
+    entries = [_ingress_address(text) for text in ingress.addresses]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": _metadata(ingress.name, ingress.origin.created, ingress.labels),
+        "spec": _without_nothing(spec),
+        **({"status": {"loadBalancer": {"ingress": entries}}} if entries else {}),
+    }
+
+
+def _rule(rule: IngressRule) -> dict[str, Any]:
+    paths = [
+        {**({"path": p.path} if p.path else {}), "pathType": p.path_type, "backend": _backend(p.backend)}
+        for p in rule.paths
+    ]
+    return _without_nothing({"host": rule.host, "http": {"paths": paths} if paths else {}})
+
+
+def _backend(backend: IngressBackend) -> dict[str, Any]:
+    if backend.resource:
+        kind, _, name = backend.resource.partition("/")
+        return {"resource": _without_nothing({"apiGroup": backend.api_group, "kind": kind, "name": name})}
+    key = "number" if isinstance(backend.port, int) else "name"
+    return {"service": {"name": backend.service, "port": {key: backend.port}}}

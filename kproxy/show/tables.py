@@ -1,0 +1,279 @@
+"""Objects as kubectl shows them: rows of a table.
+
+Columns, cuts ("+ 3 more...") and words ("<none>", "<pending>") are those of kubectl, so that
+what is written about kubectl is true here. What no manifest says is not made up: it is
+<unknown>, or has no line. Pure: an `Age` is given, and text comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from msgspec.structs import replace
+
+from kproxy.controlplane.slices import addressed, all_slices, pod_index
+from kproxy.model import (
+    EndpointSlice,
+    Family,
+    Ingress,
+    NamespacedName,
+    Pod,
+    Service,
+    ServicePort,
+    format_address,
+    format_socket,
+)
+from kproxy.show.snapshot import Snapshot
+
+Age: TypeAlias = Callable[[str], str]
+"""A creationTimestamp ("" if there is none) as the cell of a table."""
+
+NONE = "<none>"
+UNKNOWN = "<unknown>"
+UNSET = "<unset>"
+SHOWN = 3
+"""Endpoints that a cell names."""
+LOAD_BALANCER_WIDTH = 16
+FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+
+
+class EndpointsView(NamedTuple):
+    """What `get endpoints` shows: the slices of one service, as one object."""
+
+    name: NamespacedName
+    slices: tuple[EndpointSlice, ...]
+    created: str
+    labels: dict[str, str]
+
+
+class Objects(NamedTuple):
+    """What can be shown: of each kind, in order of names."""
+
+    services: list[Service]
+    """With the addresses and node ports that are theirs."""
+    endpoints: list[EndpointsView]
+    slices: list[EndpointSlice]
+    pods: list[Pod]
+    ingresses: list[Ingress]
+    given: frozenset[NamespacedName]
+    """Services whose endpoints the input gives, so that selectors do not count."""
+
+
+def objects(given: Snapshot) -> Objects:
+    """All that there is, with what was allocated where something was."""
+    state = given.state
+    known = {**state.services, **given.services}
+    slices = all_slices(state, pod_index(state, given.node))
+    for name in slices.keys() - state.slices.keys():
+        slices[name] = _of_its_families(known[name], slices[name])
+    selecting = {s.name for s in known.values() if s.selector and s.type != "ExternalName"}
+    names = sorted(selecting | slices.keys())
+    every = (slice_ for name in names for slice_ in _named(slices.get(name, ())))
+    return Objects(
+        [known[name] for name in sorted(known)],
+        [_endpoints_view(name, known.get(name), slices.get(name, ())) for name in names],
+        sorted(every, key=lambda slice_: (slice_.service.namespace, slice_.name)),
+        sorted(addressed(state.pods, given.node), key=lambda pod: pod.name),
+        sorted(state.ingresses, key=lambda ingress: ingress.name),
+        frozenset(state.slices),
+    )
+
+
+def _of_its_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
+    """Without those that a cluster would not make; nothing was allocated to a headless service."""
+    families = service.families
+    if not families and service.family_policy in ("", "SingleStack"):
+        families = tuple(slice_.family for slice_ in made[:1])
+    return tuple(slice_ for slice_ in made if not families or slice_.family in families)
+
+
+def _endpoints_view(
+    name: NamespacedName, service: Service | None, slices: tuple[EndpointSlice, ...]
+) -> EndpointsView:
+    """Of the primary family only, as the endpoints controller makes them, unless Endpoints were given.
+
+    It leaves out pods that are terminating, too, unless they count as ready.
+    """
+    primary = service.families[0] if service and service.families else None
+    if primary is None and slices:
+        primary = slices[0].family
+    shown = tuple(
+        replace(slice_, endpoints=tuple(e for e in slice_.endpoints if e.ready or not e.terminating))
+        for slice_ in slices
+        if slice_.legacy or slice_.family is primary
+    )
+    origins = [slice_.origin for slice_ in slices] or ([service.origin] if service else [])
+    own = slices[0] if slices and (slices[0].legacy or service is None) else service
+    return EndpointsView(name, shown, origins[0].created if origins else "", own.labels if own else {})
+
+
+def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
+    """Slices as objects of their own: those of an Endpoints object share its name, and the first is empty."""
+    if not slices or not slices[0].legacy:
+        return list(slices)
+    return [replace(slice_, name=f"{slice_.name}-{index}") for index, slice_ in enumerate(slices[1:])]
+
+
+# --- cells ---
+
+
+def table(rows: Iterable[Sequence[str]], gap: int = 3) -> str:
+    """Lines of columns, each as wide as its widest cell and `gap` blanks."""
+    rows = list(rows)
+    widths = [max(map(len, column)) + gap for column in zip(*rows, strict=True)]
+    lines = ("".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def duration(seconds: int) -> str:
+    """`47s`, `8m48s`, `9h`, `2d`, `97d`: as exact as kubectl is."""
+    if seconds < 0:
+        return "0s" if seconds == -1 else "<invalid>"
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < 120:
+        return f"{seconds}s"
+    if minutes < 10:
+        return _two(minutes, "m", seconds % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if days < 8:
+        return _two(days, "d", hours % 24, "h")
+    if days < 730:
+        return f"{days}d"
+    return _two(days // 365, "y", days % 365 if days < 365 * 8 else 0, "d")
+
+
+def _two(large: int, unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{unit}" + (f"{small}{small_unit}" if small else "")
+
+
+def cut(items: Sequence[str], limit: int = SHOWN) -> str:
+    """The first few, and how many more there are; "" for none."""
+    more = f" + {len(items) - limit} more..." if len(items) > limit else ""
+    return ",".join(items[:limit]) + more
+
+
+def labels(selector: Mapping[str, str]) -> str:
+    """`app=kubia,tier=web`."""
+    return ",".join(f"{key}={value}" for key, value in sorted(selector.items())) or NONE
+
+
+def cluster_ip(service: Service) -> str:
+    """The primary one; `None` of a headless service."""
+    if service.headless:
+        return "None"
+    return format_address(service.cluster_ips[0]) if service.cluster_ips else NONE
+
+
+def balancer(service: Service) -> list[str]:
+    """Addresses and names of its load balancer."""
+    if service.type != "LoadBalancer":
+        return []
+    return sorted({*map(format_address, service.load_balancer_ips), *filter(None, service.ingress)})
+
+
+def shortened(addresses: Iterable[str], wide: bool) -> str:
+    """As much of a list as a cell has room for."""
+    text = ",".join(addresses)
+    return text if wide or len(text) <= LOAD_BALANCER_WIDTH else text[: LOAD_BALANCER_WIDTH - 3] + "..."
+
+
+def _external_ip(service: Service, wide: bool) -> str:
+    if service.type == "ExternalName":
+        return service.external_name or NONE
+    addresses = shortened(balancer(service), wide)
+    found = [*([addresses] if addresses else []), *map(format_address, service.external_ips)]
+    return ",".join(found) or ("<pending>" if service.type == "LoadBalancer" else NONE)
+
+
+def _port(port: ServicePort) -> str:
+    node_port = f":{port.node_port}" if port.node_port else ""
+    return f"{port.port}{node_port}/{port.protocol.upper()}"
+
+
+def sockets(
+    slices: Iterable[EndpointSlice], port: ServicePort | None = None, ready: bool = True
+) -> list[str]:
+    """What is ready, or what is not: `10.0.0.1:8080`, of one port or of all; without ports, addresses."""
+    found: list[str] = []
+    for slice_ in slices:
+        addresses = [endpoint.address for endpoint in slice_.endpoints if endpoint.ready is ready]
+        if not slice_.ports and port is None:
+            found += map(format_address, addresses)
+        for slice_port in slice_.ports:
+            if port is None or (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
+                found += (format_socket(address, slice_port.port) for address in addresses)
+    return found
+
+
+# --- tables ---
+
+
+def service_rows(services: Iterable[Service], age: Age, wide: bool) -> list[list[str]]:
+    """Without the namespace."""
+    rows = [["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", *(["SELECTOR"] if wide else [])]]
+    for service in services:
+        ports = ",".join(map(_port, service.ports)) or NONE
+        row = [service.name.name, service.type, cluster_ip(service), _external_ip(service, wide), ports]
+        rows.append([*row, age(service.origin.created), *([labels(service.selector)] if wide else [])])
+    return rows
+
+
+def endpoints_rows(views: Iterable[EndpointsView], age: Age, wide: bool) -> list[list[str]]:
+    """Wide is no wider, as with kubectl."""
+    rows = [["NAME", "ENDPOINTS", "AGE"]]
+    rows += ([view.name.name, cut(sockets(view.slices)) or NONE, age(view.created)] for view in views)
+    return rows
+
+
+def slice_rows(slices: Iterable[EndpointSlice], age: Age, wide: bool) -> list[list[str]]:
+    """All endpoints, ready or not."""
+    rows = [["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"]]
+    for slice_ in slices:
+        ports = cut([str(port.port) for port in slice_.ports]) or UNSET
+        members = cut([format_address(endpoint.address) for endpoint in slice_.endpoints]) or UNSET
+        row = [slice_.name, FAMILY_NAMES[slice_.family], ports, members, age(slice_.origin.created)]
+        rows.append(row)
+    return rows
+
+
+def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
+    """READY counts containers as probes or the pod's status do; else all or none of them are."""
+    rows = [["NAME", "READY", "STATUS", "RESTARTS", "AGE", *(["IP", "NODE"] if wide else [])]]
+    for pod in pods:
+        row = [
+            pod.name.name,
+            ready_containers(pod),
+            "Terminating" if pod.terminating else pod.phase or UNKNOWN,
+            str(pod.counts.restarts) if pod.counts and pod.counts.restarts is not None else UNKNOWN,
+            age(pod.origin.created),
+        ]
+        if wide:
+            row += [format_address(pod.addresses[0]) if pod.addresses else NONE, pod.node or NONE]
+        rows.append(row)
+    return rows
+
+
+def ready_containers(pod: Pod) -> str:
+    """`0/1`; of a pod whose containers nobody names, whether it is taken for ready."""
+    if pod.counts:
+        return f"{pod.counts.ready}/{pod.counts.total}"
+    total = len(pod.containers)
+    return f"{total if pod.ready else 0}/{total}" if total else str(pod.ready)
+
+
+def ingress_rows(ingresses: Iterable[Ingress], age: Age, wide: bool) -> list[list[str]]:
+    """As of today; older kubectls have no CLASS."""
+    rows = [["NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"]]
+    for ingress in ingresses:
+        hosts = cut([rule.host for rule in ingress.rules if rule.host]) or "*"
+        address = shortened(sorted(set(filter(None, ingress.addresses))), wide)
+        ports = "80, 443" if ingress.tls else "80"
+        row = [ingress.name.name, ingress.class_name or NONE, hosts, address, ports]
+        rows.append([*row, age(ingress.origin.created)])
+    return rows

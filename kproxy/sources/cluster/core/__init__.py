@@ -1,0 +1,1 @@
+"""What the API server sends, and what it last said of each object. Pure."""

@@ -1,0 +1,50 @@
+"""What a source of services is, whatever it reads: manifests, or a cluster's API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+from kproxy.model import EndpointSlice, NamespacedName, Node, Service
+from kproxy.problems import Problem
+
+
+class Source(Protocol):
+    """Where services come from: manifests, or a cluster's API."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything has been read once."""
+
+    async def run(self, wake: Callable[[], None]) -> None:
+        """Follow what changes, and `wake` the loop when something did; never returns."""
+
+    async def take(self) -> Collection[NamespacedName]:
+        """The services that changed since the last call; KproxyError: to be tried again later."""
+
+    def names(self) -> Iterable[NamespacedName]:
+        """All services."""
+
+    def service(self, name: NamespacedName) -> Service | None:
+        """A service with its addresses and node ports; None: there is none."""
+
+    def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
+        """Its endpoints."""
+
+    def node(self) -> Node:
+        """This node, as it is now."""
+
+    def kept(self, name: NamespacedName) -> bool:
+        """Whether nothing may be removed of it, since part of it could not be read."""
+
+    def problems(self) -> list[Problem]:
+        """What is wrong with what was read."""
+
+    def warnings(self) -> list[Problem]:
+        """What may not be as it was meant, and leaves nothing out."""
+
+    def refresh(self) -> None:
+        """Somebody asks that everything be read anew, with the next `take`."""
+
+    def take_triggers(self) -> Collection[str]:
+        """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""

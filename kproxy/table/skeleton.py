@@ -1,0 +1,315 @@
+"""The chains and maps of the table: constant, whichever services there are.
+
+All base chains are of type nat: the kernel runs them for the first packet of a
+connection only. Nothing is marked: masquerading is decided in postrouting from the
+connection's original tuple. docs/packet-path.md walks through it; the quirks of nft
+and of the kernel that shape it are noted where they bite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kproxy.model import Balance, Family, Network, Protocol, network_family
+from kproxy.nft.elements import RANGES, Elements, Field, Value, Verdict
+from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
+from kproxy.table.layout import DISCARD, REFUSE, Side, Spread, affinity_map, endpoints_map, spread_of
+
+AFFINITY_ENTRIES = 262144
+"""Clients times frontends that affinity can hold per protocol and family."""
+JHASH_SEED = 0x6B70726F
+"""The same on every node, so that all hash alike."""
+
+
+class Options(NamedTuple):
+    """What the rules depend on, besides the services."""
+
+    pod_cidrs: tuple[Network, ...] = ()
+    """Where pods are; () if not known."""
+    service_cidrs: tuple[Network, ...] = ()
+    """Where ClusterIPs are, if the operator says so: the rest of it is dropped."""
+    masquerade_all: bool = False
+    stateless_ipv6_affinity: bool = False
+    """For scripts that libnftables before 1.1 can load: IPv6 clients are hashed, not remembered."""
+    pod_interface: str = ""
+    """The interface that pods are behind, `veth*` for all whose names begin so; "": pod CIDRs tell."""
+
+    def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[str, ...]:
+        """Those of `networks` that are of `family`, as nft text."""
+        return tuple(str(network) for network in networks if network_family(network) is family)
+
+    def not_a_pod(self, family: Family) -> str:
+        """The expression that matches packets that no pod sent; "" if pods cannot be told apart."""
+        if self.pod_interface:
+            return f'iifname != "{self.pod_interface}"'
+        return f"{family} saddr != @pod-cidrs" if self.cidrs(self.pod_cidrs, family) else ""
+
+
+class Shapes(NamedTuple):
+    """Which of the numbered chains are needed."""
+
+    spreads: frozenset[Spread]
+    timeouts: frozenset[int]
+    """Affinity timeouts in use, seconds."""
+
+
+NO_SHAPES = Shapes(frozenset(), frozenset())
+
+
+def shapes(elements: Elements) -> Shapes:
+    """The numbered chains that these elements lead to."""
+    spreads = {spread_of(Verdict(text)) for side in Side for text in _texts(elements[side.verdicts])}
+    timeouts = {text.rpartition("-")[2] for text in _texts(elements.get("affinity-rules", {}))}
+    return Shapes(
+        frozenset(spread for spread in spreads if spread is not None),
+        frozenset(int(seconds) for seconds in timeouts if seconds.isdigit()),
+    )
+
+
+def _texts(members: Mapping[bytes, Value]) -> set[str]:
+    return {value.text for value in members.values() if isinstance(value, Verdict)}
+
+
+def skeleton(family: Family, options: Options, needed: Shapes) -> Skeleton:
+    """The table of one family. Equal arguments give equal results."""
+    stateless = options.stateless_ipv6_affinity and family is Family.IPV6
+    return Skeleton(family, _sets(family, options), tuple(_chains(family, options, needed, stateless)))
+
+
+def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
+    address = "ipv4_addr" if family is Family.IPV4 else "ipv6_addr"
+    frontend = f"type {address} . inet_proto . inet_service : verdict"
+    frontend_fields = (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
+    interval = (f"type {address}", "flags interval")
+
+    def verdicts(name: str, about: str, *counter: str) -> SetDeclaration:
+        return SetDeclaration(name, (frontend, *counter), about, frontend_fields, is_map=True)
+
+    return (
+        SetDeclaration(
+            "pod-cidrs",
+            interval,
+            "where pods are (--cluster-cidr, or the node's pod CIDRs)",
+            (Field.ADDRESS,),
+            constant=options.cidrs(options.pod_cidrs, family),
+        ),
+        SetDeclaration(
+            "service-cidrs",
+            interval,
+            "where ClusterIPs are (--service-cidr)",
+            (Field.ADDRESS,),
+            constant=options.cidrs(options.service_cidrs, family),
+        ),
+        SetDeclaration("cluster-ips", (f"type {address}",), "every ClusterIP", (Field.ADDRESS,)),
+        SetDeclaration(
+            "load-balancer-ips",
+            (f"type {address}",),
+            "load-balancer addresses that are given out (--load-balancer-pool)",
+            (Field.ADDRESS,),
+        ),
+        SetDeclaration(
+            "hairpin",
+            (f"type {address} . {address}",),
+            "endpoints that may reach themselves, twice: then they are masqueraded",
+            (Field.ADDRESS, Field.ADDRESS),
+        ),
+        SetDeclaration(
+            "source-restricted",
+            (f"type {address} . inet_proto . inet_service",),
+            "load-balancer frontends that not everyone may use",
+            frontend_fields,
+        ),
+        SetDeclaration(
+            RANGES,
+            (f"type {address} . inet_proto . inet_service . {address}", "flags interval"),
+            "frontend . who may use it (loadBalancerSourceRanges)",
+            (*frontend_fields, Field.ADDRESS),
+        ),
+        verdicts(
+            "services", "frontend -> how many endpoints it has; the counter is of new connections", "counter"
+        ),
+        verdicts(
+            "services-from-outside",
+            "the same with traffic policy Local, for clients that are neither pods nor this node",
+            "counter",
+        ),
+        verdicts(
+            "masquerade-rules", "frontend -> whose source is replaced (ClusterIPs have a rule of their own)"
+        ),
+        verdicts("affinity-rules", "frontend -> how long its clients are remembered"),
+        *(_endpoints_map(family, protocol) for protocol in Protocol),
+        *(_affinity_map(family, protocol) for protocol in Protocol),
+    )
+
+
+def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
+    # `numgen` gets into a concatenation only through typeof (the 2 limits nothing). One map per
+    # protocol: with `th dport` in the value, nft refuses to add rules to it later.
+    key = f"{family} daddr . {protocol} dport . numgen random mod 2"
+    return SetDeclaration(
+        endpoints_map(protocol),
+        (f"typeof {key} : {family} daddr . {protocol} dport", "counter"),
+        "frontend . slot -> endpoint; the counter is of new connections that no affinity led",
+        (Field.ADDRESS, Field.PORT, Field.SLOT),
+        (Field.ADDRESS, Field.PORT),
+        is_map=True,
+    )
+
+
+def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
+    key = f"{family} saddr . {family} daddr . {protocol} dport"
+    return SetDeclaration(
+        affinity_map(protocol),
+        (
+            f"typeof {key} : {family} daddr . {protocol} dport",
+            f"size {AFFINITY_ENTRIES}",
+            "flags dynamic,timeout",
+            "timeout 3h",
+        ),
+        "client . frontend -> the endpoint it last got; written by packets",
+        (Field.ADDRESS, Field.ADDRESS, Field.PORT),
+        (Field.ADDRESS, Field.PORT),
+        is_map=True,
+        dynamic=True,
+    )
+
+
+def _chains(family: Family, options: Options, needed: Shapes, stateless: bool) -> list[Chain]:
+    frontend = f"{family} daddr . meta l4proto . th dport"
+    icmp = "icmp" if family is Family.IPV4 else "icmpv6"
+    check_source = f"{frontend} @source-restricted jump check-source"
+    outside = " ".join(filter(None, (options.not_a_pod(family), "fib saddr type != local")))
+    services = [
+        f"{frontend} vmap @services",
+        f'{family} daddr @cluster-ips meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
+        f'{family} daddr @cluster-ips goto {REFUSE} comment "nor a port that it does not have"',
+        # The reset for a connection of the node to itself passes here, too: it is not new.
+        f"{family} daddr @load-balancer-ips meta l4proto != {icmp} ct state new goto {REFUSE} "
+        'comment "a given address answers ping, but not on ports of the node"',
+    ]
+    if options.cidrs(options.service_cidrs, family):
+        services.append(f'{family} daddr @service-cidrs drop comment "nor an address that no service has"')
+    return [
+        Chain(
+            "prerouting",
+            (check_source, f"{outside} {frontend} vmap @services-from-outside", "goto services"),
+            "packets from elsewhere",
+            "type nat hook prerouting priority dstnat; policy accept;",
+        ),
+        Chain(
+            "output",  # nft does not take the name dstnat here
+            (check_source, "goto services"),
+            "packets of this node itself",
+            "type nat hook output priority -100; policy accept;",
+        ),
+        Chain("services", tuple(services), "is it for a service?"),
+        Chain(
+            "check-source",
+            (f"{frontend} . {family} saddr @source-ranges return", "drop"),
+            "may the client use this load-balancer address?",
+        ),
+        Chain(
+            REFUSE,
+            ("meta l4proto tcp reject with tcp reset", "reject"),
+            "refused at once; a reset is not rate-limited as ICMP errors are",
+        ),
+        Chain(DISCARD, ("drop",), "traffic policy Local, and the endpoints are elsewhere"),
+        *_spreads(family, needed.spreads, stateless),
+        Chain(
+            "input",
+            ("ct status dnat goto remember",),
+            "translated, for an endpoint in the node's own namespace",
+            "type nat hook input priority 100; policy accept;",
+        ),
+        Chain(
+            "postrouting",
+            ("ct status dnat goto translated",),
+            "translated, on its way out",
+            "type nat hook postrouting priority srcnat; policy accept;",
+        ),
+        Chain("translated", _translated(family, options), "remember the client; replace its source?"),
+        Chain("masq-always", ("masquerade fully-random",), "the reply must come back through this node"),
+        Chain(
+            "masq-node",
+            ("fib saddr type local masquerade fully-random",),
+            "traffic policy Local: clients stay as they are, but for this node itself",
+        ),
+        Chain("remember", _by_original_frontend("affinity-rules", family), "has the frontend affinity?"),
+        *(
+            Chain(
+                f"remember-{timeout}",
+                tuple(AffinityUpdate(family, protocol, timeout) for protocol in Protocol),
+                f"affinity for {timeout} seconds",
+            )
+            for timeout in sorted(needed.timeouts)
+        ),
+    ]
+
+
+def _spreads(family: Family, spreads: frozenset[Spread], stateless: bool) -> list[Chain]:
+    """The numbered chains; behind each sticky one stands the one for clients that are not known yet."""
+    needed = spreads | {s._replace(balance=Balance.RANDOM) for s in spreads if s.balance is Balance.STICKY}
+    return [_spread(family, spread, stateless) for spread in sorted(needed, key=_spread_order)]
+
+
+def _spread_order(spread: Spread) -> tuple[int, int, int]:
+    return list(Side).index(spread.side), list(Balance).index(spread.balance), spread.slots
+
+
+def _spread(family: Family, spread: Spread, stateless: bool) -> Chain:
+    side, balance, count = spread
+    many = f"{count} endpoint{'s' if count > 1 else ''}"
+    offset = f" offset {side.base}" if side.base else ""
+    hashed = f"jhash {family} saddr{{}} mod {count} seed {JHASH_SEED:#x}{offset}"
+
+    def by(pick: str) -> tuple[str, ...]:
+        # A miss is a packet between two transactions: dropped, it comes again; let through,
+        # conntrack would keep the connection untranslated.
+        rules = (
+            f"dnat {family} to {family} daddr . {protocol} dport . {pick.replace('PROTOCOL', protocol)} "
+            f"map @{endpoints_map(protocol)}"
+            for protocol in Protocol
+        )
+        return (*rules, "drop")
+
+    match balance:
+        case Balance.RANDOM:
+            rules = by(f"numgen random mod {count}{offset}")
+            about = f"one of {many}, each as likely"
+        case Balance.STICKY if stateless:
+            rules, about = by(hashed.format("")), "the endpoint that the client's address hashes to"
+        case Balance.STICKY:
+            known = (
+                f"dnat {family} to {family} saddr . {family} daddr . {protocol} dport "
+                f"map @{affinity_map(protocol)}"
+                for protocol in Protocol
+            )
+            rules = (*known, f"goto {spread._replace(balance=Balance.RANDOM).chain}")
+            about = f"the client's own endpoint, or any of {many}"
+        case Balance.CLIENT:
+            rules, about = by(hashed.format("")), "by consistent hash of the client's address"
+        case Balance.CLIENT_PORT:
+            rules = by(hashed.format(" . PROTOCOL sport"))
+            about = "by consistent hash of the client's address and port"
+    return Chain(spread.chain, rules, about + (", of those on this node" if side is Side.OUTSIDE else ""))
+
+
+def _by_original_frontend(map_name: str, family: Family) -> tuple[str, ...]:
+    # `ct original proto-dst` has no type before the protocol is known in the same rule: one rule each.
+    return tuple(
+        f"meta l4proto {protocol} ct original {family} daddr . meta l4proto . ct original proto-dst "
+        f"vmap @{map_name}"
+        for protocol in Protocol
+    )
+
+
+def _translated(family: Family, options: Options) -> tuple[str, ...]:
+    rules = ["jump remember", f"{family} saddr . {family} daddr @hairpin masquerade fully-random"]
+    to_cluster_ip = f"ct original {family} daddr @cluster-ips"
+    not_a_pod = options.not_a_pod(family)
+    if options.masquerade_all:
+        rules.append(f"{to_cluster_ip} masquerade fully-random")
+    elif not_a_pod:
+        rules.append(f"{to_cluster_ip} {not_a_pod} masquerade fully-random")
+    return (*rules, *_by_original_frontend("masquerade-rules", family))

@@ -1,0 +1,161 @@
+"""What the table does with the first packet of a connection, computed: packet in, outcome out.
+
+Reads the very elements that the kernel gets, and follows the chains of table/skeleton.py
+check by check: in prerouting or output what is refused, dropped or translated, in
+postrouting whose source is replaced. Chance becomes probabilities; a hash gives the slot
+that the kernel's gives. What packets write, affinity, is handed in and not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from enum import StrEnum
+from fractions import Fraction
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from kproxy.model import Address, Balance, Family, Network, Protocol
+from kproxy.nft.elements import RANGES, Elements, Verdict, frontend_key, pack_port, slot_prefix
+from kproxy.table.layout import REFUSE, Place, Side, Spread, held_slots, spread_of
+from kproxy.table.skeleton import JHASH_SEED, Options
+from tests.jhash import slot_of
+
+
+class Packet(NamedTuple):
+    """The first packet of a connection."""
+
+    source: Address
+    destination: Address
+    protocol: Protocol | None
+    """None: an ICMP echo request, and no ports."""
+    port: int = 0
+    source_port: int = 0
+    interface: str = ""
+    """The one that it arrives on; "": this node itself made it."""
+
+
+class Fate(StrEnum):
+    """What becomes of a packet."""
+
+    TRANSLATED = "translated"
+    REFUSED = "refused"
+    """Answered at once by a TCP reset or ICMP port unreachable."""
+    DROPPED = "dropped"
+    UNTOUCHED = "untouched"
+
+
+class Choice(NamedTuple):
+    """An endpoint that a packet may go to."""
+
+    endpoint: bytes
+    """Packed address . port."""
+    probability: Fraction
+    masqueraded: bool
+
+
+class Outcome(NamedTuple):
+    """What becomes of a packet; with what is missing from 1 in the choices, it is dropped."""
+
+    fate: Fate
+    choices: tuple[Choice, ...] = ()
+    """In order of the endpoints."""
+
+
+class Simulator(NamedTuple):
+    """The table of one family on one node."""
+
+    family: Family
+    elements: Elements
+    """All of them: `place_all`'s, or those that a `Dataplane` has applied."""
+    options: Options
+    local: Set[Address]
+    """The node's own addresses."""
+
+    def first_packet(self, packet: Packet, affinity: Mapping[bytes, bytes] | None = None) -> Outcome:
+        """What becomes of a packet of this family.
+
+        `affinity` are the entries of the packet's protocol: client . address . port to endpoint.
+        """
+        if packet.protocol is None:
+            return self._not_a_frontend(packet)
+        key = frontend_key(packet.destination, packet.protocol, packet.port)
+        if key in self.elements["source-restricted"] and not self._source_allowed(key, packet.source):
+            return Outcome(Fate.DROPPED)
+        outside = packet.interface and not self._is_pod(packet) and packet.source not in self.local
+        for side in (Side.OUTSIDE, Side.ANYONE) if outside else (Side.ANYONE,):
+            if key in self.elements[side.verdicts]:
+                return self._spread(packet, Place(side, key), affinity or {})
+        return self._not_a_frontend(packet)
+
+    def _source_allowed(self, key: bytes, source: Address) -> bool:
+        half = len(key) + len(source)
+        return any(r[:half] <= key + source <= r[half:] for r in self.elements[RANGES])
+
+    def _is_pod(self, packet: Packet) -> bool:
+        """Whether a pod sent it; False also where pods are told by nothing, as the rule is left out then."""
+        if not self.options.pod_interface:
+            return _within(packet.source, self.options.pod_cidrs)
+        prefix = self.options.pod_interface.removesuffix("*")
+        whole = prefix == self.options.pod_interface
+        return packet.interface == prefix if whole else packet.interface.startswith(prefix)
+
+    def _not_a_frontend(self, packet: Packet) -> Outcome:
+        if packet.destination in self.elements["cluster-ips"]:
+            return Outcome(Fate.REFUSED if packet.protocol else Fate.DROPPED)
+        if packet.destination in self.elements["load-balancer-ips"] and packet.protocol:
+            return Outcome(Fate.REFUSED)
+        if _within(packet.destination, self.options.service_cidrs):
+            return Outcome(Fate.DROPPED)
+        return Outcome(Fate.UNTOUCHED)
+
+    def _spread(self, packet: Packet, place: Place, affinity: Mapping[bytes, bytes]) -> Outcome:
+        verdict = self.elements[place.side.verdicts][place.key]
+        spread = spread_of(verdict)
+        if spread is None:
+            refused = isinstance(verdict, Verdict) and verdict.chain == REFUSE
+            return Outcome(Fate.REFUSED if refused else Fate.DROPPED)
+        known = affinity.get(packet.source + slot_prefix(place.key))
+        assert packet.protocol is not None
+        slots = held_slots(self.elements, place, packet.protocol)
+        hashed = self._hash(packet, spread)
+        if hashed is not None:
+            slots = (slots[hashed],)
+        elif known is not None and spread.balance is Balance.STICKY:
+            slots = (known,)
+        share = Fraction(1, len(slots))
+        found = [
+            Choice(endpoint, share * slots.count(endpoint), self._masqueraded(packet, place.key, endpoint))
+            for endpoint in sorted({slot for slot in slots if slot is not None})
+        ]
+        return Outcome(Fate.TRANSLATED, tuple(found)) if found else Outcome(Fate.DROPPED)
+
+    def _hash(self, packet: Packet, spread: Spread) -> int | None:
+        """The slot that the packet hashes to, None if the frontend does not hash."""
+        stateless = self.options.stateless_ipv6_affinity and self.family is Family.IPV6
+        if spread.balance is Balance.CLIENT or (spread.balance is Balance.STICKY and stateless):
+            data = packet.source
+        elif spread.balance is Balance.CLIENT_PORT:
+            data = packet.source + pack_port(packet.source_port)
+        else:
+            return None
+        return slot_of(data, spread.slots, JHASH_SEED)
+
+    def _masqueraded(self, packet: Packet, key: bytes, endpoint: bytes) -> bool:
+        address = endpoint[:-4]
+        if packet.interface and address in self.local:
+            return False  # by way of input, not postrouting
+        if packet.source == address and address + address in self.elements["hairpin"]:
+            return True
+        if packet.destination in self.elements["cluster-ips"] and self._cluster_ip_masquerades(packet):
+            return True
+        rule = self.elements["masquerade-rules"].get(key)
+        chain = rule.chain if isinstance(rule, Verdict) else ""
+        return chain == "masq-always" or (chain == "masq-node" and packet.source in self.local)
+
+    def _cluster_ip_masquerades(self, packet: Packet) -> bool:
+        pods_are_known = bool(self.options.not_a_pod(self.family))
+        return self.options.masquerade_all or (pods_are_known and not self._is_pod(packet))
+
+
+def _within(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(ip_address(address) in network for network in networks)

@@ -1,0 +1,191 @@
+"""Files of manifests as a source: what it says of the pods that it cannot probe."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kproxy.controlplane import settle as control_plane
+from kproxy.controlplane.ledger import Allocations
+from kproxy.controlplane.ranges import Ranges
+from kproxy.decode import Decoded
+from kproxy.model import NamespacedName, Node, format_address
+from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.problems import StateError
+from kproxy.sources import folder
+from kproxy.sources import manifests as manifests_source
+from kproxy.sources.manifests import Manifests
+from kproxy.state.store import Store
+from tests.unit.make import NODE, manifest, name, service
+
+
+class Passing:
+    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Result:
+        return Result(Outcome.SUCCESS)
+
+
+def pod(own: str, action: dict[str, Any], node: str) -> dict[str, Any]:
+    containers = [{"name": "web", "readinessProbe": action}]
+    return manifest("Pod", own, spec={"containers": containers, "nodeName": node})
+
+
+def test_probes_that_are_not_made_are_reported_and_those_of_other_nodes_are_not(tmp_path: Path) -> None:
+    grpc, command = {"grpc": {"port": 9000}}, {"exec": {"command": ["ls"]}}
+    pods = [pod("a", grpc, "n1"), pod("b", grpc, "n2"), pod("c", command, ""), pod("d", command, "n2")]
+    file = tmp_path / "pods.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+    store = Store(tmp_path / "state")
+
+    async def take() -> Manifests:
+        ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
+        source = Manifests([str(file)], store, ranges, lambda _: NODE, Passing())
+        await source.take()
+        return source
+
+    with store.lock("run"):
+        source = asyncio.run(take())
+    problem = "containers[web].readinessProbe.grpc: is not supported: this container counts as ready"
+    assert source.problems() == []
+    assert [str(found) for found in source.warnings()] == [f"{file}: Pod default/a: {problem}"]
+    assert set(source.statuses()) == {name("c")}
+    assert [found.ready for found in source.state.pods] == [True, True, False, True]
+
+
+# --- what cannot be read ---
+
+
+def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[set[str], set[str], bool]]:
+    """A source over a folder, taken after each step: endpoints of `web`, services, if there may be more."""
+    store, folder = Store(tmp_path / "state"), tmp_path / "manifests"
+    folder.mkdir()
+
+    async def play() -> list[tuple[set[str], set[str], bool]]:
+        ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
+        source = Manifests([str(folder)], store, ranges, lambda _: NODE, Passing())
+        found = []
+        for step in steps:
+            for own, text in step.items():
+                (folder / own).write_text(text)
+            source._unread = True
+            await source.take()
+            endpoints = (e for s in source.slices(name("web")) for e in s.endpoints if e.ready)
+            names = {own.name for own in source.names()}
+            found.append(({format_address(e.address) for e in endpoints}, names, source.kept(name("web"))))
+        return found
+
+    with store.lock("run"):
+        return asyncio.run(play())
+
+
+def web_pod(own: str, address: str, ready: bool = True) -> str:
+    status = {"podIP": address, "conditions": [{"type": "Ready", "status": str(ready)}]}
+    return json.dumps(manifest("Pod", own, metadata={"labels": {"app": "web"}}, status=status))
+
+
+WEB, MORE = (json.dumps(service(own, selector={"app": own})) for own in ("web", "more"))
+EMPTY = json.dumps({"apiVersion": "v1", "kind": "List", "items": []})
+ONE, TWO = web_pod("a", "10.0.0.1"), web_pod("b", "10.0.0.2")
+
+
+def test_what_cannot_be_read_goes_not_and_what_can_be_counts(tmp_path: Path) -> None:
+    both = {"10.0.0.1", "10.0.0.2"}
+    assert with_files(
+        tmp_path,
+        [
+            {"web.json": WEB, "a.json": ONE, "b.json": TWO},
+            {"a.json": ONE[:-1]},
+            {"more.json": MORE, "c.json": web_pod("c", "10.0.0.3")},
+            {"b.json": web_pod("b", "10.0.0.2", ready=False)},
+            {"web.json": WEB[:-1]},
+            {"web.json": WEB, "a.json": EMPTY, "b.json": TWO},
+            {"web.json": EMPTY},
+        ],
+    ) == [
+        (both, {"web"}, False),
+        (both, {"web"}, False),
+        ({*both, "10.0.0.3"}, {"web", "more"}, False),
+        ({"10.0.0.1", "10.0.0.3"}, {"web", "more"}, False),
+        ({"10.0.0.1", "10.0.0.3"}, {"web", "more"}, False),
+        ({"10.0.0.2", "10.0.0.3"}, {"web", "more"}, False),
+        (set(), {"more"}, False),
+    ]
+
+
+def test_what_was_never_read_as_a_whole_may_be_more_in_the_table(tmp_path: Path) -> None:
+    assert with_files(
+        tmp_path,
+        [{"web.json": WEB, "a.json": ONE, "b.json": TWO[:-1]}, {"b.json": TWO}, {"b.json": TWO[:-1]}],
+    ) == [
+        ({"10.0.0.1"}, {"web"}, True),
+        ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
+        ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
+    ]
+
+
+def test_files_that_cannot_be_watched_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_many() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(folder, "Inotify", too_many)
+    monkeypatch.setattr(folder, "POLL", 0.01)
+
+    async def looks() -> int:
+        count = 0
+        async for _ in folder.changes([str(tmp_path)]):
+            count += 1
+            if count == 3:
+                break
+        return count
+
+    assert asyncio.run(looks()) == 3
+
+
+def test_a_file_is_read_again_if_somebody_asks(tmp_path: Path) -> None:
+    file = tmp_path / "web.json"
+    file.write_text(json.dumps(service("web", clusterIP="10.96.0.10")))
+    store = Store(tmp_path / "state")
+
+    async def taken() -> list[set[NamespacedName]]:
+        ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
+        source = Manifests([str(tmp_path)], store, ranges, lambda _: NODE, Passing())
+        found = [set(await source.take())]
+        file.write_text(json.dumps(service("web", clusterIP="10.96.0.11")))
+        found.append(set(await source.take()))  # nobody said that it changed
+        source.refresh()
+        return [*found, set(await source.take())]
+
+    with store.lock("run"):
+        assert asyncio.run(taken()) == [{name("web")}, set(), {name("web")}]
+
+
+def test_where_nothing_changed_nothing_is_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "web.json").write_text(json.dumps(service("web", clusterIP="10.96.0.10")))
+    store, nodes, settled = Store(tmp_path / "state"), [NODE, NODE, Node("n2"), Node("n2")], list[Node]()
+    settle = control_plane.settle
+
+    def counted(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> control_plane.Settled:
+        settled.append(node)
+        if len(settled) == 2:
+            raise StateError("full")
+        return settle(decoded, past, ranges, node)
+
+    monkeypatch.setattr(manifests_source, "settle", counted)
+
+    async def take_all() -> None:
+        ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
+        source = Manifests([str(tmp_path)], store, ranges, lambda _: nodes.pop(0), Passing())
+        assert await source.take() == {name("web")}
+        assert not await source.take()
+        with pytest.raises(StateError):
+            await source.take()
+        assert not await source.take()
+
+    with store.lock("run"):
+        asyncio.run(take_all())
+    assert [node.name for node in settled] == ["n1", "n2", "n2"]
