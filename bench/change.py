@@ -32,8 +32,8 @@ def replacements(given: list[EndpointSlice]) -> Iterator[EndpointSlice]:
     """Slices one after another, each with its last endpoint replaced by a new one."""
     for index in range(CHANGES):
         slice_ = given[index * 7919 % len(given)]
-        *kept, last = slice_.endpoints
-        yield replace(slice_, endpoints=(*kept, replace(last, address=parse_address(spare(index)))))
+        *protected, last = slice_.endpoints
+        yield replace(slice_, endpoints=(*protected, replace(last, address=parse_address(spare(index)))))
 
 
 def resizes(given: list[EndpointSlice]) -> Iterator[EndpointSlice]:
@@ -62,7 +62,7 @@ def main() -> None:
         def milliseconds(service: NamespacedName, slice_: EndpointSlice) -> float:
             begin = time.perf_counter()
             frontends = service_frontends(outcome.services[service], (slice_,), node)
-            done = dataplane.change(Delta(dict(compile_frontends(frontends, Family.IPV4).targets), {}))
+            done = dataplane.change(Delta(dict(compile_frontends(frontends, Family.IPV4).specs), {}))
             taken = time.perf_counter() - begin
             if not done:
                 sys.exit(f"{service}: nothing was changed")

@@ -17,7 +17,7 @@ import msgspec
 from bench.manifests import manifests
 from bench.samples import samples
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, Resource, read_line, read_page
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, ApiResource, read_line, read_page
 
 PAGE = 500
 
@@ -59,7 +59,7 @@ def main() -> None:
         )
 
 
-def watch(resource: Resource, watched: list[bytes], cache: Cache) -> float:
+def watch(resource: ApiResource, watched: list[bytes], cache: Cache) -> float:
     """Microseconds of CPU for each line."""
     begun = time.process_time()
     for line in watched:

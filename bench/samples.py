@@ -62,5 +62,5 @@ def spare(index: int) -> str:
 
 def one_changed(given: Sample) -> Sample:
     """The service with its last endpoint replaced by another, on the same node."""
-    *kept, last = given.endpoints
-    return given._replace(endpoints=(*kept, last._replace(address=spare(0))))
+    *protected, last = given.endpoints
+    return given._replace(endpoints=(*protected, last._replace(address=spare(0))))

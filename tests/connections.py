@@ -105,7 +105,7 @@ class Talk:
     """What a client that never pauses has heard."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[float, str]] = []
+        self.last_seen: list[tuple[float, str]] = []
         """When, and from which pod."""
         self.sent = 0
 
@@ -113,14 +113,14 @@ class Talk:
         """Wait until `pod` answers; after how many seconds that was, AssertionError if it took longer."""
         start = time.monotonic()
         while (taken := time.monotonic() - start) < within:
-            if any(when >= start and who == pod for when, who in self.heard[-100:]):
+            if any(when >= start and who == pod for when, who in self.last_seen[-100:]):
                 return taken
             time.sleep(PERIOD)
-        raise AssertionError(f"{pod} did not answer within {within} s; the last were {self.heard[-3:]}")
+        raise AssertionError(f"{pod} did not answer within {within} s; the last were {self.last_seen[-3:]}")
 
     def since(self, start: float) -> set[str]:
         """Who has answered since then."""
-        return {pod for when, pod in self.heard if when >= start}
+        return {pod for when, pod in self.last_seen if when >= start}
 
     def settle(self, seconds: float = 0.1) -> set[str]:
         """Who answers within the next moments."""
@@ -142,7 +142,7 @@ def talking(client: Handle, address: str, port: int) -> Iterator[Talk]:
                 talk.sent += 1
                 while True:
                     pod = json.loads(sock.recv(65536))["pod"]
-                    talk.heard.append((time.monotonic(), pod))
+                    talk.last_seen.append((time.monotonic(), pod))
             except OSError:  # nothing there (yet), refused, dropped
                 continue
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kproxy.model import Address, Balance, Family, Network, Protocol
 from kproxy.nft.elements import RANGES, Elements, Verdict, frontend_key, pack_port, slot_prefix
-from kproxy.table.layout import REFUSE, Place, Side, Spread, held_slots, spread_of
+from kproxy.table.layout import REFUSE, EndpointScope, FrontendSide, SlotChain, held_slots, slot_chain_of
 from kproxy.table.skeleton import JHASH_SEED, Options
 from tests.jhash import slot_of
 
@@ -53,7 +53,7 @@ class Choice(NamedTuple):
     masqueraded: bool
 
 
-class Outcome(NamedTuple):
+class PacketOutcome(NamedTuple):
     """What becomes of a packet; with what is missing from 1 in the choices, it is dropped."""
 
     fate: Fate
@@ -66,12 +66,12 @@ class Simulator(NamedTuple):
 
     family: Family
     elements: Elements
-    """All of them: `place_all`'s, or those that a `Dataplane` has applied."""
+    """All of them: `fill_empty`'s, or those that a `Dataplane` has applied."""
     options: Options
     local: Set[Address]
     """The node's own addresses."""
 
-    def first_packet(self, packet: Packet, affinity: Mapping[bytes, bytes] | None = None) -> Outcome:
+    def first_packet(self, packet: Packet, affinity: Mapping[bytes, bytes] | None = None) -> PacketOutcome:
         """What becomes of a packet of this family.
 
         `affinity` are the entries of the packet's protocol: client . address . port to endpoint.
@@ -80,11 +80,11 @@ class Simulator(NamedTuple):
             return self._not_a_frontend(packet)
         key = frontend_key(packet.destination, packet.protocol, packet.port)
         if key in self.elements["source-restricted"] and not self._source_allowed(key, packet.source):
-            return Outcome(Fate.DROPPED)
+            return PacketOutcome(Fate.DROPPED)
         outside = packet.interface and not self._is_pod(packet) and packet.source not in self.local
-        for side in (Side.OUTSIDE, Side.ANYONE) if outside else (Side.ANYONE,):
-            if key in self.elements[side.verdicts]:
-                return self._spread(packet, Place(side, key), affinity or {})
+        for scope in (EndpointScope.LOCAL, EndpointScope.ALL) if outside else (EndpointScope.ALL,):
+            if key in self.elements[scope.verdicts]:
+                return self._slot_chain(packet, FrontendSide(scope, key), affinity or {})
         return self._not_a_frontend(packet)
 
     def _source_allowed(self, key: bytes, source: Address) -> bool:
@@ -99,46 +99,48 @@ class Simulator(NamedTuple):
         whole = prefix == self.options.pod_interface
         return packet.interface == prefix if whole else packet.interface.startswith(prefix)
 
-    def _not_a_frontend(self, packet: Packet) -> Outcome:
+    def _not_a_frontend(self, packet: Packet) -> PacketOutcome:
         if packet.destination in self.elements["cluster-ips"]:
-            return Outcome(Fate.REFUSED if packet.protocol else Fate.DROPPED)
+            return PacketOutcome(Fate.REFUSED if packet.protocol else Fate.DROPPED)
         if packet.destination in self.elements["load-balancer-ips"] and packet.protocol:
-            return Outcome(Fate.REFUSED)
+            return PacketOutcome(Fate.REFUSED)
         if _within(packet.destination, self.options.service_cidrs):
-            return Outcome(Fate.DROPPED)
-        return Outcome(Fate.UNTOUCHED)
+            return PacketOutcome(Fate.DROPPED)
+        return PacketOutcome(Fate.UNTOUCHED)
 
-    def _spread(self, packet: Packet, place: Place, affinity: Mapping[bytes, bytes]) -> Outcome:
-        verdict = self.elements[place.side.verdicts][place.key]
-        spread = spread_of(verdict)
-        if spread is None:
+    def _slot_chain(
+        self, packet: Packet, side: FrontendSide, affinity: Mapping[bytes, bytes]
+    ) -> PacketOutcome:
+        verdict = self.elements[side.scope.verdicts][side.key]
+        slot_chain = slot_chain_of(verdict)
+        if slot_chain is None:
             refused = isinstance(verdict, Verdict) and verdict.chain == REFUSE
-            return Outcome(Fate.REFUSED if refused else Fate.DROPPED)
-        known = affinity.get(packet.source + slot_prefix(place.key))
+            return PacketOutcome(Fate.REFUSED if refused else Fate.DROPPED)
+        known = affinity.get(packet.source + slot_prefix(side.key))
         assert packet.protocol is not None
-        slots = held_slots(self.elements, place, packet.protocol)
-        hashed = self._hash(packet, spread)
+        slots = held_slots(self.elements, side, packet.protocol)
+        hashed = self._hash(packet, slot_chain)
         if hashed is not None:
             slots = (slots[hashed],)
-        elif known is not None and spread.balance is Balance.STICKY:
+        elif known is not None and slot_chain.balance is Balance.STICKY:
             slots = (known,)
         share = Fraction(1, len(slots))
         found = [
-            Choice(endpoint, share * slots.count(endpoint), self._masqueraded(packet, place.key, endpoint))
+            Choice(endpoint, share * slots.count(endpoint), self._masqueraded(packet, side.key, endpoint))
             for endpoint in sorted({slot for slot in slots if slot is not None})
         ]
-        return Outcome(Fate.TRANSLATED, tuple(found)) if found else Outcome(Fate.DROPPED)
+        return PacketOutcome(Fate.TRANSLATED, tuple(found)) if found else PacketOutcome(Fate.DROPPED)
 
-    def _hash(self, packet: Packet, spread: Spread) -> int | None:
+    def _hash(self, packet: Packet, slot_chain: SlotChain) -> int | None:
         """The slot that the packet hashes to, None if the frontend does not hash."""
         stateless = self.options.stateless_ipv6_affinity and self.family is Family.IPV6
-        if spread.balance is Balance.CLIENT or (spread.balance is Balance.STICKY and stateless):
+        if slot_chain.balance is Balance.CLIENT or (slot_chain.balance is Balance.STICKY and stateless):
             data = packet.source
-        elif spread.balance is Balance.CLIENT_PORT:
+        elif slot_chain.balance is Balance.CLIENT_PORT:
             data = packet.source + pack_port(packet.source_port)
         else:
             return None
-        return slot_of(data, spread.slots, JHASH_SEED)
+        return slot_of(data, slot_chain.slots, JHASH_SEED)
 
     def _masqueraded(self, packet: Packet, key: bytes, endpoint: bytes) -> bool:
         address = endpoint[:-4]

@@ -14,7 +14,7 @@ from netns_lab.topology import POD_NETWORK
 from kproxy.cli.options import networks
 from kproxy.decode import Document, decode
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.skeleton_probe import Rehearsal
+from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import Address, ClusterNode, Family, Node, parse_address
 from kproxy.nft.structure import Structure
 from kproxy.reconcile.core.repair import compare
@@ -23,7 +23,7 @@ from kproxy.resolve.frontends import all_frontends
 from kproxy.table.compile import compile_frontends
 from kproxy.table.layout import NUMBERED
 from kproxy.table.plan import plan
-from kproxy.table.skeleton import Options, Shapes, shapes, skeleton
+from kproxy.table.skeleton import NumberedChains, Options, numbered_chains, skeleton
 from tests.support import SERVICE_CIDRS, Manifest
 
 PODS = networks(",".join(POD_NETWORK.values()))
@@ -39,12 +39,12 @@ class Truth:
         pods = PODS if pod_cidrs is None else networks(pod_cidrs)
         self.options = Options(pods, networks(SERVICE_CIDRS))
         self.node_ports: tuple[Address, ...] = self._addresses
-        self._rehearsal = Rehearsal()
-        self._expected: dict[tuple[Family, Options, Shapes], Structure] = {}
+        self._skeleton_probe = SkeletonProbe()
+        self._expected: dict[tuple[Family, Options, NumberedChains], Structure] = {}
 
     def close(self) -> None:
         """End the child process."""
-        self._rehearsal.close()
+        self._skeleton_probe.close()
 
     def wrong(self, objects: Iterable[Manifest]) -> list[str]:
         """What differs from what these objects ask for; [] if nothing does."""
@@ -54,9 +54,9 @@ class Truth:
         frontends = all_frontends(state.services.values(), state.slices, here).frontends
         found = []
         for family in Family:
-            targets, elements = compile_frontends(frontends, family)
+            specs, elements = compile_frontends(frontends, family)
             dataplane, structure = self._node.inside(lambda family=family: self._read(family))  # type: ignore[misc]
-            todo = plan(dataplane.applied, targets, elements)
+            todo = plan(dataplane.applied, specs, elements)
             found += [f"{family}: {change}" for change in todo.changes]
             found += [
                 f"{family}: {verb} {name}: {len(members)}"
@@ -65,7 +65,7 @@ class Truth:
                 for name, members in what.items()
                 if members
             ]
-            repair = compare(structure, self._expect(family, shapes(dataplane.applied)))
+            repair = compare(structure, self._expect(family, numbered_chains(dataplane.applied)))
             found += [f"{family}: rules: {name}" for name in repair.damage]
             found += [f"{family}: lacks {name}" for name in repair.chains if NUMBERED.fullmatch(name)]
             if repair.replace:
@@ -77,9 +77,9 @@ class Truth:
             dataplane = Dataplane(netlink, family, self.options)
             return dataplane, dataplane.read()
 
-    def _expect(self, family: Family, wanted: Shapes) -> Structure:
+    def _expect(self, family: Family, wanted: NumberedChains) -> Structure:
         key = family, self.options, wanted
         if key not in self._expected:
             rules = skeleton(family, self.options, wanted)
-            self._expected[key] = self._rehearsal.expected_structure(rules)
+            self._expected[key] = self._skeleton_probe.expected_structure(rules)
         return self._expected[key]

@@ -77,7 +77,7 @@ class Figures(Struct, frozen=True):
     """Seconds from an emptied ruleset to the last service's return, the longest."""
     peak: int
     """Bytes, of all this."""
-    rehearsal: int
+    skeleton_probe: int
     """Bytes, of its child."""
 
 
@@ -91,7 +91,7 @@ def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figure
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     say("the API server gets its objects")
     with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
-        folder, others, heard = Path(name), _busy(1.0), listeners()
+        folder, others, last_seen = Path(name), _busy(1.0), listeners()
         every = list(samples(services))
         last = Probe(frontend_bytes(every[-1].address, NUMBERS["TCP"], PORT))
         cold: list[Start] = []
@@ -107,10 +107,12 @@ def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figure
         with running(folder) as kproxy:
             kproxy.ready()
             tail = _Changes(server, kproxy, every, seconds, say).all(last)
-            peak, rehearsal = kproxy.peaks()
+            peak, skeleton_probe = kproxy.peaks()
             peak = max(peak, *(start.peak for start in cold + restart))
         last.close()
-        return Figures(services, others, heard, _middle(cold), _middle(restart), *tail, peak, rehearsal)
+        return Figures(
+            services, others, last_seen, _middle(cold), _middle(restart), *tail, peak, skeleton_probe
+        )
 
 
 def _start(kproxy: Subject, last: Probe | None = None) -> Start:

@@ -49,7 +49,7 @@ ROWS: tuple[tuple[str, Callable[[Figures], str], str], ...] = (
     ("nft flush ruleset, until repaired", lambda f: seconds(f.repair), ""),
     ("peak memory: a start", lambda f: megabytes(f.cold.peak), "201 MB, nft 208 MB"),
     ("peak memory: all of this", lambda f: megabytes(f.peak), "525 MB with nft"),
-    ("its child, which tries the rules", lambda f: megabytes(f.rehearsal), ""),
+    ("its child, which tries the rules", lambda f: megabytes(f.skeleton_probe), ""),
     ("others, just before: CPUs", lambda f: f"{f.others:.1f}", ""),
     ("  listeners", lambda f: str(f.listeners), ""),
 )

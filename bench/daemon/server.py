@@ -40,8 +40,8 @@ def objects(sample: Sample, protocol: str = "TCP") -> list[Any]:
 
 def replaced(sample: Sample, number: int, protocol: str = "TCP") -> Change:
     """Its last endpoint becomes the `number`th that nobody has had."""
-    *kept, last = sample.endpoints
-    sample = sample._replace(endpoints=(*kept, last._replace(address=spare(number))))
+    *protected, last = sample.endpoints
+    sample = sample._replace(endpoints=(*protected, last._replace(address=spare(number))))
     return Change(objects(sample, protocol)[1], socket_bytes(spare(number), TARGET_PORT))
 
 

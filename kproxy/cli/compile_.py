@@ -10,8 +10,8 @@ from kproxy.model import Family
 from kproxy.nft.render import render_replacement
 from kproxy.problems import UsageError
 from kproxy.table.compile import compile_frontends
-from kproxy.table.plan import place_all
-from kproxy.table.skeleton import shapes, skeleton
+from kproxy.table.plan import fill_empty
+from kproxy.table.skeleton import numbered_chains, skeleton
 
 OLDEST = (1, 0, 6)
 IPV6_AFFINITY = (1, 1, 3)
@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         desired = compile_frontends(given.frontends, family)
         if stateless and family is Family.IPV6:
             desired.elements["affinity-rules"].clear()
-        elements = place_all(*desired)
-        sys.stdout.write("\n" + render_replacement(skeleton(family, chosen, shapes(elements)), elements))
+        elements = fill_empty(*desired)
+        sys.stdout.write(
+            "\n" + render_replacement(skeleton(family, chosen, numbered_chains(elements)), elements)
+        )
     return 1 if given.problems else 0

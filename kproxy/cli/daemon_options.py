@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from kproxy.observe.core.health import MAX_SILENCE_SECONDS
-from kproxy.observe.exposure import Exposure
+from kproxy.observe.listen import ListenAddresses
 from kproxy.problems import Problem, UsageError
 from kproxy.settings.kubeproxy import (
     HEALTHZ_PORT,
@@ -42,12 +42,12 @@ def seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def exposure(arguments: argparse.Namespace) -> Exposure:
+def listen(arguments: argparse.Namespace) -> ListenAddresses:
     """Where what is served."""
     healthz = arguments.healthz_bind_address
     if healthz is UNSAID:
         healthz = SocketAddress("127.0.0.1" if arguments.manifests else "0.0.0.0", HEALTHZ_PORT)
-    return Exposure(
+    return ListenAddresses(
         healthz, arguments.metrics_bind_address, arguments.endpoint_metrics, arguments.max_silence
     )
 

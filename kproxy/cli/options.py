@@ -273,7 +273,7 @@ def read_input(arguments: argparse.Namespace) -> Decoded:
     documents, unread = read_documents(arguments.filename)
     decoded = decode(documents)
     if unread:
-        decoded.doubt.everything = True
+        decoded.unreadable.everything = True
     return decoded._replace(problems=unread + decoded.problems)
 
 

@@ -13,10 +13,10 @@ from functools import partial
 from kproxy.cli import daemon_options, options, uplink_options
 from kproxy.control import channel
 from kproxy.daemon.daemon import Daemon
-from kproxy.daemon.loop import Beside, Periods
+from kproxy.daemon.loop import Periods, RoundHooks
 from kproxy.kernel.host import HostAddresses, host_name
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.skeleton_probe import Rehearsal
+from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import ClusterNode, Node
 from kproxy.observe.log import Reporter
 from kproxy.problems import HostError
@@ -29,11 +29,13 @@ from kproxy.table.skeleton import Options
 class _Host:
     """What both kinds have: this node, as the flags and the kernel know it, and the way to the kernel."""
 
-    def __init__(self, arguments: argparse.Namespace, rehearsal: Rehearsal, netlink: Netlink) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, skeleton_probe: SkeletonProbe, netlink: Netlink
+    ) -> None:
         self.arguments = arguments
         self.addresses = HostAddresses()
         self.reporter = Reporter(arguments.verbose)
-        self._rehearsal = rehearsal
+        self._skeleton_probe = skeleton_probe
         self._netlink = netlink
 
     def node(self, nodes: Mapping[str, ClusterNode]) -> Node:
@@ -43,19 +45,19 @@ class _Host:
         self,
         source: Source,
         chosen: Callable[[], Options],
-        beside: Beside,
-        heard: Callable[[], Mapping[str, float]] = dict,
+        beside: RoundHooks,
+        last_seen: Callable[[], Mapping[str, float]] = dict,
     ) -> Daemon:
         return Daemon(
             source,
             self._netlink,
-            self._rehearsal,
+            self._skeleton_probe,
             chosen,
             self.reporter,
             Periods(self.arguments.sync_period, self.arguments.min_sync_period),
-            daemon_options.exposure(self.arguments),
+            daemon_options.listen(self.arguments),
             beside,
-            heard,
+            last_seen,
         )
 
 
@@ -63,8 +65,8 @@ def run_daemon(arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     _log(arguments.verbose)
     work = _follow_manifests if arguments.manifests else _follow_cluster
-    with lock.hold(arguments.state_dir, lock.DAEMON), Rehearsal() as rehearsal, Netlink() as netlink:
-        asyncio.run(work(_Host(arguments, rehearsal, netlink)))
+    with lock.hold(arguments.state_dir, lock.DAEMON), SkeletonProbe() as skeleton_probe, Netlink() as netlink:
+        asyncio.run(work(_Host(arguments, skeleton_probe, netlink)))
     return 0
 
 
@@ -132,7 +134,7 @@ async def _follow_cluster(host: _Host) -> None:
     def chosen() -> Options:
         return options.dataplane_options(arguments, source.with_pods())
 
-    daemon = host.daemon(source, chosen, Beside(), source.heard)
+    daemon = host.daemon(source, chosen, RoundHooks(), source.last_seen)
 
     async def snapshot() -> Snapshot:
         async with daemon.loop.idle:

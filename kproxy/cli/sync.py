@@ -9,7 +9,7 @@ from kproxy.cli import options, uplink_options
 from kproxy.controlplane.settle import announced_by, resolve
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.uplink import Shown, Uplink
+from kproxy.kernel.uplink import AddressReport, Uplink
 from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.report import LINES, Report, lines, plural, summary
@@ -53,17 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
         reports: list[Report] = []
         # An address leaves before its service does, and comes after it: without the service, packets
         # to it would be for this node itself.
-        left = uplink.withdraw(here.kept)
+        left = uplink.withdraw(here.protected)
         with Netlink() as netlink:
             for family in Family:
                 dataplane = Dataplane(netlink, family, chosen)
                 desired = compile_frontends(outcome.frontends, family)
                 try:
-                    reports.append(dataplane.reconcile(desired, outcome.kept))
+                    reports.append(dataplane.reconcile(desired, outcome.protected))
                 except KproxyError as error:  # one family failing does not stop the other
                     failures.append(error)
         served = {report.family for report in reports}
-        came = Shown()
+        came = AddressReport()
         try:
             came = uplink.show([address for address in here.own if family_of(address) in served])
         except KproxyError as error:

@@ -164,13 +164,13 @@ def allocate(
     services: Collection[Service],
     past: Allocations,
     ranges: Ranges,
-    kept: Callable[[NamespacedName], bool],
+    protected: Callable[[NamespacedName], bool],
     in_use: Iterable[Address] = (),
 ) -> Allocated:
     """Give every service its addresses and node ports.
 
     `past` is what was given out before; what services hold that are not in the input stays
-    theirs if `kept` says so. Of several that want the same thing, who holds it keeps it; else the
+    theirs if `protected` says so. Of several that want the same thing, who holds it keeps it; else the
     older one gets it, by creationTimestamp, then by the order of the input. A service that cannot
     have all that it needs is left out and reported, and keeps what it held: if another one was
     given some of that before it came to this, all is worked out again with this known. Only a
@@ -181,7 +181,7 @@ def allocate(
     for claim, resource in past.held.items():
         holdings[claim.service][claim] = resource
     names = {service.name for service in services}
-    absent = [name for name in holdings if name not in names and kept(name)]
+    absent = [name for name in holdings if name not in names and protected(name)]
     queue = sorted((s for s in services if s.wants_cluster_ip), key=lambda s: s.origin.created or "~")
     known: dict[NamespacedName, Problem] = {}
     while True:

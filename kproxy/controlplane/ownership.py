@@ -46,7 +46,7 @@ class Announced(NamedTuple):
     """To be left as they are, since part of what decides it could not be read."""
 
     @property
-    def kept(self) -> frozenset[Address]:
+    def protected(self) -> frozenset[Address]:
         """Those that are not to be taken back."""
         return self.own | self.unsure
 
@@ -55,19 +55,19 @@ def announced(
     given: Mapping[Address, NamespacedName],
     service_of: Callable[[NamespacedName], Service | None],
     slices_of: Callable[[NamespacedName], Iterable[EndpointSlice]],
-    kept: Callable[[NamespacedName], bool],
+    protected: Callable[[NamespacedName], bool],
     nodes: Collection[str],
     node: str,
 ) -> Announced:
     """What of the addresses that were `given` from the pool, and to which service, is for `node` to announce.
 
     A service that another proxy serves is announced by nobody: here nothing would answer for it.
-    `kept` says of which services part of the input is missing.
+    `protected` says of which services part of the input is missing.
     """
     own, unsure = set(), set()
     for address, name in given.items():
         service = service_of(name)
-        if kept(name) and (service is None or service.external_local):
+        if protected(name) and (service is None or service.external_local):
             unsure.add(address)
         elif service is None or service.proxied_elsewhere:
             continue

@@ -26,11 +26,11 @@ class Settled(NamedTuple):
     problems: list[Problem]
     warnings: list[Problem]
     """Nothing that would be wrong: what a service and its pods do not agree on."""
-    kept: Callable[[NamespacedName], bool]
+    protected: Callable[[NamespacedName], bool]
     """Whether nothing may be removed of a service, since part of its input is missing."""
 
 
-class Outcome(NamedTuple):
+class Resolution(NamedTuple):
     """What is to be programmed, and what was found on the way."""
 
     services: dict[NamespacedName, Service]
@@ -41,47 +41,47 @@ class Outcome(NamedTuple):
     problems: list[Problem]
     warnings: list[Problem]
     """As of `Settled`."""
-    kept: Callable[[NamespacedName], bool]
+    protected: Callable[[NamespacedName], bool]
     """As of `Settled`."""
 
 
 def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
     """Allocate and select; every problem and warning of the input is in the outcome."""
-    doubt, pods = decoded.doubt, pod_index(decoded.state, node)
+    unreadable, pods = decoded.unreadable, pod_index(decoded.state, node)
     own = (*node.addresses, *node.node_port_addresses)
-    allocated = allocate(decoded.state.services.values(), past, ranges, doubt.covers, own)
+    allocated = allocate(decoded.state.services.values(), past, ranges, unreadable.covers, own)
     return Settled(
         allocated.services,
         all_slices(decoded.state, pods),
         allocated.allocations,
         decoded.problems + allocated.problems,
         disagreements(decoded.state, pods),
-        lambda service: service in allocated.left_out or doubt.covers(service),
+        lambda service: service in allocated.left_out or unreadable.covers(service),
     )
 
 
-def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Outcome:
+def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Resolution:
     """`settle`, and what this node makes of it."""
     settled = settle(decoded, past, ranges, node)
     resolved = all_frontends(settled.services.values(), settled.slices, node)
-    return Outcome(
+    return Resolution(
         settled.services,
         settled.slices,
         resolved.frontends,
         settled.allocations,
         settled.problems + resolved.problems,
         settled.warnings,
-        settled.kept,
+        settled.protected,
     )
 
 
-def announced_by(node: str, nodes: Collection[str], found: Settled | Outcome) -> Announced:
+def announced_by(node: str, nodes: Collection[str], found: Settled | Resolution) -> Announced:
     """Which addresses of the pool `node`, one of `nodes`, is to have on its uplink."""
     return announced(
         found.allocations.pool_addresses(),
         found.services.get,
         lambda name: found.slices.get(name, ()),
-        found.kept,
+        found.protected,
         nodes,
         node,
     )

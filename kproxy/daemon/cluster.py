@@ -65,9 +65,9 @@ class Cluster:
         """As of the last `take`."""
         return self._node
 
-    def kept(self, name: NamespacedName) -> bool:
+    def protected(self, name: NamespacedName) -> bool:
         """Whether part of it could not be decoded, and never could."""
-        return self._source.in_doubt(name)
+        return self._source.is_protected(name)
 
     def problems(self) -> list[Problem]:
         """What is wrong with the server, and with objects."""
@@ -85,7 +85,7 @@ class Cluster:
         triggers, self._triggers = self._triggers, []
         return triggers
 
-    def heard(self) -> Mapping[str, float]:
+    def last_seen(self) -> Mapping[str, float]:
         """When something last came from the server, by kind (time.monotonic)."""
         return {kind: when for kind, when in self._source.last_contact.items() if when > 0}
 

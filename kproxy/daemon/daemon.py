@@ -14,12 +14,12 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
-from kproxy.daemon.loop import Beside, Loop, Periods, Progress
+from kproxy.daemon.loop import Loop, Periods, Progress, RoundHooks
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink import Netlink
-from kproxy.kernel.skeleton_probe import Rehearsal
+from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import Family
-from kproxy.observe.exposure import Exposure
+from kproxy.observe.listen import ListenAddresses
 from kproxy.observe.log import Reporter
 from kproxy.observe.servers import Servers
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -43,26 +43,27 @@ class Daemon:
         self,
         source: Source,
         netlink: Netlink,
-        rehearsal: Rehearsal,
+        skeleton_probe: SkeletonProbe,
         options: Callable[[], Options],
         reporter: Reporter,
         periods: Periods,
-        exposure: Exposure,
-        beside: Beside,
-        heard: Callable[[], Mapping[str, float]] = dict,
+        listen: ListenAddresses,
+        beside: RoundHooks,
+        last_seen: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        """`heard`: when each source that speaks unasked was last heard (time.monotonic)."""
+        """`last_seen`: when each source that speaks unasked was last heard (time.monotonic)."""
         self._netlink = netlink
-        self._rehearsal = rehearsal
+        self._skeleton_probe = skeleton_probe
         self._dataplanes = {
-            family: Dataplane(netlink, family, Options(), rehearsal.expected_structure) for family in Family
+            family: Dataplane(netlink, family, Options(), skeleton_probe.expected_structure)
+            for family in Family
         }
         self.source = source
         self.tables = Tables(self._dataplanes, time.monotonic)
         self.reporter = reporter
         self.loop = Loop(source, self.tables, options, periods, beside)
         self.loop.failed.append(reporter.failed)
-        self.servers = Servers(exposure, source, self.tables, heard, periods.pause)
+        self.servers = Servers(listen, source, self.tables, last_seen, periods.pause)
         self.loop.woken.append(self.servers.woken)
         self.loop.taken.append(self.servers.taken)
         self.loop.failed.append(self.servers.failed)
@@ -94,7 +95,7 @@ class Daemon:
 
         events.add_signal_handler(signal.SIGHUP, everything)
         own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables(), self._watch_problems())
-        work = (*own, address_changes(addresses), self._rehearsal.watch(), self.servers.watchdog())
+        work = (*own, address_changes(addresses), self._skeleton_probe.watch(), self.servers.watchdog())
         self.servers.open()
         tasks = [asyncio.create_task(job) for job in work]
         ending = asyncio.create_task(stop.wait())
@@ -123,7 +124,7 @@ class Daemon:
             monitor = TableMonitor(self._netlink.port)
             self.loop.suspect(self.tables.doubtful())  # since they were read, at the beginning of the round
         for dataplane in self._dataplanes.values():
-            dataplane.unheard = monitor.deaf
+            dataplane.unheard = monitor.paused
         self.loop.observers.append(self._look_again)
         try:
             while True:

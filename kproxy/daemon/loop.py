@@ -27,7 +27,7 @@ from kproxy.table.skeleton import Options
 EVERYTHING = frozenset(Family)
 
 
-class Beside:
+class RoundHooks:
     """What is to be done before and after the tables change, in the kernel's thread: here nothing."""
 
     def before(self) -> None:
@@ -72,7 +72,7 @@ class Loop:
         tables: Tables,
         options: Callable[[], Options],
         periods: Periods,
-        beside: Beside,
+        beside: RoundHooks,
     ) -> None:
         """`options` is asked before each round; KproxyError: they are not known yet."""
         self.source = source
@@ -180,7 +180,7 @@ class Loop:
             service = self.source.service(name)
             claims[name] = None if service is None else claim(service, self.source.slices(name), node)
         self._beside.before()
-        done = self.tables.apply(claims, self.source.kept, suspect, edits)
+        done = self.tables.apply(claims, self.source.protected, suspect, edits)
         self._beside.after(done)
         self._node = node
         return Progress(done, time.monotonic() - begun, claims.keys())

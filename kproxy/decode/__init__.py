@@ -5,7 +5,7 @@
                      -> ClusterState (here)
 
 An object with anything wrong is left out and reported as a `Problem`; the others are
-not affected. What may be missing because of it is in `Doubt`.
+not affected. What may be missing because of it is in `Unreadable`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from kproxy.decode import wire
 from kproxy.decode.fields import object_name
-from kproxy.decode.objects import Doubt, Object, UndecodableError, convert, decode_object, describe
+from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object, describe
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
 
     state: ClusterState
     problems: list[Problem]
-    doubt: Doubt
+    unreadable: Unreadable
     ignored: Counter[str]
     """Objects of kinds that kproxy has no use for, by kind."""
 
@@ -62,7 +62,7 @@ def decode(documents: Iterable[Document]) -> Decoded:
     decoder = _Decoder()
     for document in documents:
         decoder.add(document)
-    return Decoded(_assemble(decoder.objects), decoder.problems, decoder.doubt, decoder.ignored)
+    return Decoded(_assemble(decoder.objects), decoder.problems, decoder.unreadable, decoder.ignored)
 
 
 class _Decoder:
@@ -71,7 +71,7 @@ class _Decoder:
     def __init__(self) -> None:
         self.objects: list[Object] = []
         self.problems: list[Problem] = []
-        self.doubt = Doubt()
+        self.unreadable = Unreadable()
         self.ignored: Counter[str] = Counter()
         self._seen: dict[tuple[str, NamespacedName], str] = {}
 
@@ -97,14 +97,14 @@ class _Decoder:
 
     def _broken(self, source: str, path: str, message: str) -> None:
         """Note that what objects there are cannot be said."""
-        self.doubt.everything = True
+        self.unreadable.everything = True
         self.problems.append(Problem(source, "", path, message))
 
     def _add_object(self, document: Document, meta: wire.TypeMeta) -> None:
         try:
             decoded = decode_object(document.source, meta, document.content)
         except UndecodableError as undecodable:
-            self.doubt.update(undecodable.doubt)
+            self.unreadable.update(undecodable.unreadable)
             self.problems.append(undecodable.problem)
             return
         kind = meta.kind or ""

@@ -36,7 +36,7 @@ _KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]]
 }
 
 
-class Doubt:
+class Unreadable:
     """What may be missing from the state because part of the input could not be read.
 
     Nothing that is programmed for a service in doubt may be removed: its absence may be an error.
@@ -51,7 +51,7 @@ class Doubt:
         """Whether some of this service may be missing."""
         return self.everything or service in self.services or service.namespace in self.namespaces
 
-    def update(self, other: Doubt) -> None:
+    def update(self, other: Unreadable) -> None:
         """Doubt what `other` does, too."""
         self.services |= other.services
         self.namespaces |= other.namespaces
@@ -80,8 +80,8 @@ class UndecodableError(ValueError):
         super().__init__()
         loaded = msgspec.json.decode(content) if isinstance(content, Raw) else content
         self.problem = Problem(source, _object_name(kind, loaded), *describe(error))
-        self.doubt = Doubt()
-        self.doubt.add(kind, loaded)
+        self.unreadable = Unreadable()
+        self.unreadable.add(kind, loaded)
 
     def __str__(self) -> str:
         return str(self.problem)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from kproxy.kernel.netlink import Interrupted, Netlink, attribute, attributes, is_missing, nested
 from kproxy.model import Family, Protocol
-from kproxy.table.flows import Rule, stale
+from kproxy.table.flows import FlowRule, stale
 
 GET, DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 TUPLE_ORIG, ZONE, ID, FILTER = 1, 18, 12, 25
@@ -39,7 +39,7 @@ FEW_PORTS = 2
 """Lists of one port that together cost less than one of all: a service port has its own and a node port."""
 
 
-class Ended(NamedTuple):
+class EndedFlows(NamedTuple):
     """What came of it."""
 
     flows: int
@@ -48,17 +48,17 @@ class Ended(NamedTuple):
     """Why that may not be all of them, in sentences."""
 
 
-def end_flows(netlink: Netlink, family: Family, rules: Mapping[bytes, Rule]) -> Ended:
+def end_flows(netlink: Netlink, family: Family, rules: Mapping[bytes, FlowRule]) -> EndedFlows:
     """Delete the UDP entries that are stale by these rules. Without rules nothing is asked of the kernel."""
     if not rules:
-        return Ended(0, ())
+        return EndedFlows(0, ())
     try:
         found = list(stale(_udp(netlink, family, rules), rules))
         failures = netlink.each(DELETE, family, [_identity(entry) for entry in found])
     except (OSError, Interrupted) as error:
-        return Ended(0, (_warning(family, error),))
+        return EndedFlows(0, (_warning(family, error),))
     refused = [failure for failure in failures if not is_missing(failure)]  # else it ended by itself
-    return Ended(len(found) - len(failures), tuple(_warning(family, failure) for failure in refused[:1]))
+    return EndedFlows(len(found) - len(failures), tuple(_warning(family, failure) for failure in refused[:1]))
 
 
 def _warning(family: Family, error: Exception) -> str:
@@ -70,7 +70,7 @@ def _warning(family: Family, error: Exception) -> str:
 
 
 def _udp(
-    netlink: Netlink, family: Family, rules: Mapping[bytes, Rule]
+    netlink: Netlink, family: Family, rules: Mapping[bytes, FlowRule]
 ) -> Iterator[tuple[bytes, bytes, memoryview]]:
     """UDP entries, among them all with these destinations: packed address . port, endpoint, attributes."""
     ports = {frontend[-4:-2] for frontend in rules}

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from kproxy.kernel import libnftables
-from kproxy.kernel.namespace import Ended, in_fresh_namespace
+from kproxy.kernel.namespace import ChildDied, in_fresh_namespace
 from kproxy.model import Family
 from kproxy.nft.ruleset import TABLE, Skeleton
 from kproxy.problems import HostError, KproxyError, TransactionError
@@ -177,7 +177,7 @@ def _try(feature: Feature, family: Family) -> Absence | None:
         in_fresh_namespace(partial(libnftables.run, script))
     except TransactionError as error:
         return Absence(feature, in_library=bool(error.transaction) and REFUSED_BY_KERNEL not in str(error))
-    except Ended:
+    except ChildDied:
         return Absence(feature, in_library=True)
     return None
 

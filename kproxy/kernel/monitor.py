@@ -68,7 +68,7 @@ class TableMonitor:
         self._socket.close()
 
     @contextmanager
-    def deaf(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Do not listen for the moment; what happens meanwhile is not noticed.
 
         While anybody on the machine listens, the kernel holds 4 kB for each element of a transaction.

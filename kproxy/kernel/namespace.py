@@ -27,7 +27,7 @@ HINTS = {
 }
 
 
-class Ended(HostError):
+class ChildDied(HostError):
     """The child process died of what it was given to do."""
 
 
@@ -57,7 +57,7 @@ def in_fresh_namespace(work: Callable[[], T]) -> T:
     if not data:
         signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         what = f"was ended by {signal.Signals(signum).name}" if signum else "failed"
-        raise Ended(f"libnftables {what} while it loaded kproxy's rules.", "Is it older than 1.0.6?")
+        raise ChildDied(f"libnftables {what} while it loaded kproxy's rules.", "Is it older than 1.0.6?")
     result = pickle.loads(data)
     if isinstance(result, BaseException):
         raise result

@@ -24,7 +24,7 @@ from kproxy.problems import HostError, KproxyError
 _LENGTH = struct.Struct("=I")
 
 
-class Rehearsal:
+class SkeletonProbe:
     """The child, from construction until `close`. For one thread at a time."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Rehearsal:
         self._socket.close()
         os.waitpid(self._child, 0)
 
-    def __enter__(self) -> Rehearsal:
+    def __enter__(self) -> SkeletonProbe:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kproxy.kernel import libnftables
 from kproxy.kernel.features import explained
-from kproxy.kernel.namespace import Ended, in_fresh_namespace
+from kproxy.kernel.namespace import ChildDied, in_fresh_namespace
 from kproxy.kernel.netlink import Message, Netlink, attributes, rule_message, string
 from kproxy.model import Family
 from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
@@ -98,7 +98,7 @@ def expected_structure(skeleton: Skeleton) -> Structure:
     libnftables.check()
     try:
         return in_fresh_namespace(load)
-    except (Ended, TransactionError) as error:
+    except (ChildDied, TransactionError) as error:
         raise explained(skeleton, error) from None
 
 

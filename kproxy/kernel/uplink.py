@@ -46,7 +46,7 @@ ROUNDS, PAUSE = 3, 0.1
 """How often an address that is new is announced, and the seconds between: a frame may be lost."""
 
 
-class Shown(NamedTuple):
+class AddressReport(NamedTuple):
     """What came of it."""
 
     changes: tuple[AddressChange, ...] = ()
@@ -70,20 +70,20 @@ class Uplink:
         """`interface`: its name; None: that of the default route, for each family."""
         self.interface = interface
 
-    def withdraw(self, keep: Set[Address] = frozenset()) -> Shown:
+    def withdraw(self, keep: Set[Address] = frozenset()) -> AddressReport:
         """Take back every address of ours but these, whatever the interface."""
         with routing() as ip:
             gone = [held for held in _held(ip) if held.ours and held.address not in keep]
             return _shown(map(partial(_remove, ip), gone))
 
-    def show(self, addresses: Collection[Address]) -> Shown:
+    def show(self, addresses: Collection[Address]) -> AddressReport:
         """Put these addresses on the interface, and announce them: each one once, a new one several times.
 
         One that somebody else configured is left as it is, with a warning. Other addresses of ours
         stay. HostError if the interface does not exist or the kernel cannot mark addresses.
         """
         if not addresses:
-            return Shown()
+            return AddressReport()
         if not kernel_since(5, 18):
             raise HostError("Load-balancer addresses need Linux 5.18, which can mark whose an address is.")
         with routing() as ip:
@@ -155,9 +155,9 @@ def _sorted(addresses: Iterable[Address]) -> list[Address]:
     return sorted(addresses, key=lambda address: (len(address), address))
 
 
-def _shown(results: Iterable[AddressChange | str]) -> Shown:
+def _shown(results: Iterable[AddressChange | str]) -> AddressReport:
     results = list(results)
-    return Shown(
+    return AddressReport(
         tuple(result for result in results if isinstance(result, AddressChange)),
         tuple(result for result in results if isinstance(result, str)),
     )

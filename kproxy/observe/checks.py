@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from kproxy.model import NamespacedName
-from kproxy.observe.core.health import Answer, Health, service_answer
+from kproxy.observe.core.health import Health, HealthAnswer, service_answer
 from kproxy.observe.http import NOT_FOUND, Handler, HttpServer, Response, Warn
 from kproxy.resolve.health_checks import Served
 from kproxy.settings.socket_address import SocketAddress
@@ -19,7 +19,7 @@ from kproxy.settings.socket_address import SocketAddress
 _HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))
 
 
-def _response(answer: Answer, *headers: tuple[str, str]) -> Response:
+def _response(answer: HealthAnswer, *headers: tuple[str, str]) -> Response:
     return Response(answer.status, _HEADERS + headers, answer.body)
 
 

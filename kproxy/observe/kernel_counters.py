@@ -19,7 +19,7 @@ from kproxy.model import Family, Protocol, ServicePortName, format_socket
 from kproxy.nft.elements import Value
 from kproxy.observe.core.counters import Connections, Counted, NoLocal, no_local, owners_of
 from kproxy.problems import KproxyError
-from kproxy.table.layout import Side, endpoints_map, spread_of
+from kproxy.table.layout import EndpointScope, endpoints_map, slot_chain_of
 
 logger = logging.getLogger(__name__)
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
@@ -110,18 +110,18 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
     whole = True
     with Netlink() as netlink:
         for family in Family:
-            verdicts: dict[Side, list[Value]] = {}
+            verdicts: dict[EndpointScope, list[Value]] = {}
             slots = 0
-            for side in Side:
-                dump = _dump(netlink, family, side.verdicts, _frontend)
+            for scope in EndpointScope:
+                dump = _dump(netlink, family, scope.verdicts, _frontend)
                 whole &= dump.whole
-                connections.take_frontends(family, side, *dump)
+                connections.take_frontends(family, scope, *dump)
                 owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
-                verdicts[side] = [verdict for _, verdict, _ in dump.counted]
-                spreads = map(spread_of, verdicts[side])
-                slots += sum(spread.slots for spread in spreads if spread is not None)
-            local = no_local(verdicts[Side.ANYONE], verdicts[Side.OUTSIDE])
-            readings[family] = Reading(len(verdicts[Side.ANYONE]), slots, local)
+                verdicts[scope] = [verdict for _, verdict, _ in dump.counted]
+                slot_chains = map(slot_chain_of, verdicts[scope])
+                slots += sum(slot_chain.slots for slot_chain in slot_chains if slot_chain is not None)
+            local = no_local(verdicts[EndpointScope.ALL], verdicts[EndpointScope.LOCAL])
+            readings[family] = Reading(len(verdicts[EndpointScope.ALL]), slots, local)
         for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
                 counted, all_there = _dump(netlink, family, endpoints_map(protocol), read_counter)

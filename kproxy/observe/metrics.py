@@ -133,7 +133,7 @@ class Metrics:
                 self._elements.labels(name).observe(report.added + report.removed)
             self._repairs.labels("rules").inc(len(report.rewritten))
             repaired = report.added + report.removed if repairing else 0
-            self._repairs.labels("elements").inc(len(report.mended) or repaired)
+            self._repairs.labels("elements").inc(len(report.repaired) or repaired)
 
     def node_changed(self) -> None:
         """This node's addresses, zone or state are others."""

@@ -16,8 +16,8 @@ from kproxy.daemon.loop import Progress
 from kproxy.model import Family, NamespacedName, Node, format_address
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
-from kproxy.observe.exposure import Exposure
 from kproxy.observe.http import Handler, HttpServer, Response
+from kproxy.observe.listen import ListenAddresses
 from kproxy.observe.metrics import Metrics
 from kproxy.observe.notify import Notifier
 from kproxy.reconcile.round import Tables
@@ -32,29 +32,29 @@ class Servers:
 
     def __init__(
         self,
-        exposure: Exposure,
+        listen: ListenAddresses,
         source: Source,
         tables: Tables,
-        heard: Callable[[], Mapping[str, float]],
+        last_seen: Callable[[], Mapping[str, float]],
         pause: float = 0.0,
     ) -> None:
-        """`heard`: when each source that speaks unasked was last heard (time.monotonic).
+        """`last_seen`: when each source that speaks unasked was last heard (time.monotonic).
 
         `pause`: for how long a change may wait on purpose (s).
         """
-        self.health = Health(max_silence=exposure.max_silence, pause=pause)
-        self.metrics = Metrics(self._silence, exposure.by_endpoint)
+        self.health = Health(max_silence=listen.max_silence, pause=pause)
+        self.metrics = Metrics(self._silence, listen.by_endpoint)
         self.notifier = Notifier()
         self._source = source
         self._tables = tables
-        self._heard = heard
+        self._last_seen = last_seen
         self._ready = False
         self._node: Node | None = None
         self._ports = HealthCheckPorts(self.health, logger.warning, tables.is_refused)
         self._checks = HealthChecks()
         handlers = (
-            (exposure.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
-            (exposure.metrics, self.metrics.handler()),
+            (listen.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
+            (listen.metrics, self.metrics.handler()),
         )
         self._servers = [HttpServer(at, handler, logger.warning) for at, handler in handlers if at]
 
@@ -133,8 +133,8 @@ class Servers:
     # --- how long sources have been silent is known when somebody asks ---
 
     def _silence(self) -> Mapping[str, float]:
-        for source, when in self._heard().items():
-            self.health.heard(source, when)
+        for source, when in self._last_seen().items():
+            self.health.last_seen(source, when)
         return self.health.silence(time.monotonic())
 
     def _healthz(self, handler: Handler) -> Handler:

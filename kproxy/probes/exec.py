@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kproxy.model import NamespacedName
-from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 
 RUNNERS = {
     "netns": "ip netns exec {pod}",
@@ -51,7 +51,7 @@ class ExecRunner:
         values = {"namespace": pod.namespace, "pod": pod.name, "container": container}
         return [*(PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in self._words), *command]
 
-    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Result:
+    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
         """Exit status 0 is success; the message is the output. To give it up, cancel it."""
         words = self.words(pod, container, command)
         starting = asyncio.ensure_future(
@@ -67,7 +67,7 @@ class ExecRunner:
         try:
             transport, process = await asyncio.shield(starting)
         except OSError as error:
-            return Result(Outcome.FAILURE, f"{words[0]}: {error.strerror}")
+            return ProbeResult(ProbeOutcome.FAILURE, f"{words[0]}: {error.strerror}")
         except asyncio.CancelledError:  # asyncio itself would kill the command, but not what that has started
             with suppress(OSError):
                 await _end(*await starting)
@@ -92,12 +92,12 @@ async def _end(transport: asyncio.SubprocessTransport, process: _Process) -> Non
         closing.close()
 
 
-def _judge(status: int, output: bytes) -> Result:
+def _judge(status: int, output: bytes) -> ProbeResult:
     text = output.decode(errors="replace")
     if status == 0:
-        return Result(Outcome.SUCCESS, text)
+        return ProbeResult(ProbeOutcome.SUCCESS, text)
     ended = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
-    return Result(Outcome.FAILURE, text if text.strip() else ended)
+    return ProbeResult(ProbeOutcome.FAILURE, text if text.strip() else ended)
 
 
 class _Process(asyncio.SubprocessProtocol):

@@ -17,7 +17,7 @@ import h11
 
 from kproxy import __version__
 from kproxy.model import HTTPGetAction, ProbePort, TCPSocketAction
-from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 
 BODY = 10 * 1024
 """Bytes of a body that are waited for."""
@@ -38,7 +38,7 @@ def _unverified() -> ssl.SSLContext:
 TLS = _unverified()
 
 
-class Answer(NamedTuple):
+class HttpReply(NamedTuple):
     """What came back."""
 
     status: int
@@ -46,34 +46,34 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def tcp_socket(action: TCPSocketAction, address: str) -> Result:
+async def tcp_socket(action: TCPSocketAction, address: str) -> ProbeResult:
     """Connect to the pod, or to `action.host`, and hang up."""
     host = action.host or address
     where = socket_name(host, action.port)
     if problem := _no_way(host, action.port):
-        return Result(Outcome.FAILURE, f"{where}: {problem}")
+        return ProbeResult(ProbeOutcome.FAILURE, f"{where}: {problem}")
     try:
         transport, _ = await asyncio.get_running_loop().create_connection(
             asyncio.Protocol, host, action.port.number
         )
     except (OSError, ValueError) as error:  # ValueError: a host that is no name
-        return Result(Outcome.FAILURE, f"{where}: {_reason(error)}")
+        return ProbeResult(ProbeOutcome.FAILURE, f"{where}: {_reason(error)}")
     transport.close()
-    return Result(Outcome.SUCCESS)
+    return ProbeResult(ProbeOutcome.SUCCESS)
 
 
-async def http_get(action: HTTPGetAction, address: str) -> Result:
+async def http_get(action: HTTPGetAction, address: str) -> ProbeResult:
     """Ask the pod, or `action.host`."""
     url = http_url(action, address)
     if problem := _no_way(action.host or address, action.port):
-        return Result(Outcome.FAILURE, f"Get {url}: {problem}")
+        return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {problem}")
     try:
         return await _follow(url, request_headers(action))
     except (OSError, ValueError) as error:
-        return Result(Outcome.FAILURE, f"Get {url}: {_reason(error)}")
+        return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {_reason(error)}")
     except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
         whose = "the answer is not HTTP" if isinstance(error, h11.RemoteProtocolError) else "the request"
-        return Result(Outcome.FAILURE, f"Get {url}: {whose}: {error}")
+        return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {whose}: {error}")
 
 
 def http_url(action: HTTPGetAction, address: str) -> str:
@@ -113,7 +113,7 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-async def _follow(url: str, headers: list[tuple[str, str]]) -> Result:
+async def _follow(url: str, headers: list[tuple[str, str]]) -> ProbeResult:
     first = urlsplit(url)
     for _ in range(REDIRECTS + 1):
         answer = await _ask(url, headers)
@@ -124,23 +124,25 @@ async def _follow(url: str, headers: list[tuple[str, str]]) -> Result:
         if parts.hostname != first.hostname:
             return _judge(answer)
         if parts.scheme not in ("http", "https"):
-            return Result(Outcome.FAILURE, f"Get {url}: redirected to {there}")
+            return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: redirected to {there}")
         if urlsplit(answer.location).netloc:  # a Host of its own was meant for the place that we leave
             headers = [pair for pair in headers if pair[0].lower() != "host"]
         url = there
-    return Result(Outcome.FAILURE, f"Get {url}: stopped after {REDIRECTS} redirects")
+    return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: stopped after {REDIRECTS} redirects")
 
 
-def _judge(answer: Answer) -> Result:
+def _judge(answer: HttpReply) -> ProbeResult:
     if 200 <= answer.status < 300:
-        return Result(Outcome.SUCCESS)
+        return ProbeResult(ProbeOutcome.SUCCESS)
     if 300 <= answer.status < 400:
         where = f" to {answer.location}" if answer.location else ""
-        return Result(Outcome.WARNING, f"HTTP probe was redirected{where} with statuscode: {answer.status}")
-    return Result(Outcome.FAILURE, f"HTTP probe failed with statuscode: {answer.status}")
+        return ProbeResult(
+            ProbeOutcome.WARNING, f"HTTP probe was redirected{where} with statuscode: {answer.status}"
+        )
+    return ProbeResult(ProbeOutcome.FAILURE, f"HTTP probe failed with statuscode: {answer.status}")
 
 
-async def _ask(url: str, headers: list[tuple[str, str]]) -> Answer:
+async def _ask(url: str, headers: list[tuple[str, str]]) -> HttpReply:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     if not any(name.lower() == "host" for name, _ in headers):
@@ -163,7 +165,7 @@ async def _ask(url: str, headers: list[tuple[str, str]]) -> Answer:
         writer.transport.abort()  # nothing is left to say, and nobody to wait for
 
 
-async def _receive(talk: h11.Connection, reader: asyncio.StreamReader) -> Answer:
+async def _receive(talk: h11.Connection, reader: asyncio.StreamReader) -> HttpReply:
     status, location, body = 0, "", b""
     while True:
         event = talk.next_event()
@@ -176,8 +178,8 @@ async def _receive(talk: h11.Connection, reader: asyncio.StreamReader) -> Answer
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) >= BODY:
-                return Answer(status, location, body)
+                return HttpReply(status, location, body)
         elif isinstance(event, h11.EndOfMessage):
-            return Answer(status, location, body)
+            return HttpReply(status, location, body)
         elif isinstance(event, h11.ConnectionClosed):
             raise ConnectionResetError("closed without an answer")

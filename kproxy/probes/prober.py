@@ -26,9 +26,9 @@ from kproxy.model import (
 )
 from kproxy.probes.core.readiness import (
     ContainerReadiness,
-    Outcome,
     PodReadiness,
-    Result,
+    ProbeOutcome,
+    ProbeResult,
     can_be_probed,
     identity,
     observe,
@@ -47,7 +47,7 @@ SOON = 1.0
 class Runner(Protocol):
     """Runs commands in containers; `ExecRunner` is one."""
 
-    def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Awaitable[Result]:
+    def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Awaitable[ProbeResult]:
         """To be cancelled when it takes too long."""
 
 
@@ -71,16 +71,16 @@ class Prober:
         self._free_for_hung = _slots()
 
     def watch(
-        self, pods: Iterable[Pod], in_doubt: Callable[[NamespacedName], bool] = lambda _: False
+        self, pods: Iterable[Pod], is_protected: Callable[[NamespacedName], bool] = lambda _: False
     ) -> None:
-        """Probe these pods from now on, and of those before them only the ones that are `in_doubt`.
+        """Probe these pods from now on, and of those before them only the ones that are `is_protected`.
 
         A pod that is the same as before keeps its state and its pace. One whose manifest cannot be read is
         in doubt: were it forgotten, it would have to become ready anew when the mistake is corrected.
         `statuses` has every change that this makes at once; `changed` is not called for it.
         """
         wanted = {pod.name: pod for pod in pods if any(can_be_probed(pod))}
-        for name in [name for name in self._watched if name not in wanted and not in_doubt(name)]:
+        for name in [name for name in self._watched if name not in wanted and not is_protected(name)]:
             self._forget(name)
         for name, pod in wanted.items():
             watched = self._watched.get(name)
@@ -138,17 +138,17 @@ class Prober:
             due = max(due + interval, loop.time())
             interval = probe.period
 
-    async def _once(self, pod: Pod, container: str, probe: Probe) -> Result:
+    async def _once(self, pod: Pod, container: str, probe: Probe) -> ProbeResult:
         try:
             async with asyncio.timeout(probe.timeout):
                 return await self._act(pod, container, probe)
         except TimeoutError:
             message = f"{_what(pod, probe)}: timed out after {probe.timeout}s"
-            return Result(Outcome.FAILURE, message, hung=True)
+            return ProbeResult(ProbeOutcome.FAILURE, message, hung=True)
         except Exception as error:  # whatever it is: the next probe has to come
-            return Result(Outcome.FAILURE, f"{_what(pod, probe)}: {type(error).__name__}: {error}")
+            return ProbeResult(ProbeOutcome.FAILURE, f"{_what(pod, probe)}: {type(error).__name__}: {error}")
 
-    async def _act(self, pod: Pod, container: str, probe: Probe) -> Result:
+    async def _act(self, pod: Pod, container: str, probe: Probe) -> ProbeResult:
         match probe.action:
             case ExecAction(command=command):
                 return await self._runner.run(pod.name, container, command)
@@ -174,12 +174,12 @@ class _Watched:
         """Say of the pod what follows from its containers."""
         self.readiness = pod_readiness(self.pod, self._containers.values())
 
-    def take(self, container: str, probe: Probe, result: Result) -> bool:
+    def take(self, container: str, probe: Probe, result: ProbeResult) -> bool:
         """Take a result in; whether the pod's readiness is another one now, or has a reason now."""
         before, silent = self.readiness.ready, not self._containers[container].events
         self._containers[container] = observe(self._containers[container], probe, result, time.time())
         self.judge()
-        is_first = silent and result.outcome is Outcome.FAILURE and not before
+        is_first = silent and result.outcome is ProbeOutcome.FAILURE and not before
         return is_first or self.readiness.ready is not before
 
 

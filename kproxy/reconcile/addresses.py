@@ -14,8 +14,8 @@ from threading import Event
 
 from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.settle import announced_by
-from kproxy.daemon.loop import Beside
-from kproxy.kernel.uplink import Shown, Uplink
+from kproxy.daemon.loop import RoundHooks
+from kproxy.kernel.uplink import AddressReport, Uplink
 from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.backoff import Backoff
@@ -25,7 +25,7 @@ from kproxy.sources.manifests import Manifests
 logger = logging.getLogger(__name__)
 
 
-class UplinkAddresses(Beside):
+class UplinkAddresses(RoundHooks):
     """Those of the pool that this node announces."""
 
     def __init__(
@@ -62,7 +62,7 @@ class UplinkAddresses(Beside):
         self._trying = not self._right and self._backoff.due <= time.monotonic()
         self._wrong = []
         if self._trying:
-            self._do(lambda: self._uplink.withdraw(here.kept))
+            self._do(lambda: self._uplink.withdraw(here.protected))
 
     def after(self, done: Round) -> None:
         """Put on the uplink what is served now."""
@@ -72,7 +72,7 @@ class UplinkAddresses(Beside):
             self._do(lambda: self._uplink.show(served))
             self._settle(done)
 
-    def _do(self, work: Callable[[], Shown]) -> None:
+    def _do(self, work: Callable[[], AddressReport]) -> None:
         try:
             shown = work()
         except KproxyError as error:

@@ -3,7 +3,7 @@
 `reconcile` compares everything and puts right whatever differs, whoever made it so;
 `change` does what an event asks for, at the cost of what the event touched. Both commit
 in the order that the plan demands (table/plan.py), chains first and leftovers last. `restore` is
-first aid for a table that somebody deleted, `mend` for elements that somebody changed.
+first aid for a table that somebody deleted, `repair_elements` for elements that somebody changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 
 from kproxy.kernel import libnftables
-from kproxy.kernel.conntrack import Ended, end_flows
+from kproxy.kernel.conntrack import EndedFlows, end_flows
 from kproxy.kernel.features import NoFamily
 from kproxy.kernel.host import is_local, kernel_since
 from kproxy.kernel.netlink import (
@@ -46,24 +46,24 @@ from kproxy.problems import TransactionError
 from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
 from kproxy.reconcile.core.report import Report
 from kproxy.table.compile import Delta, Desired
-from kproxy.table.flows import Rule, flow_rules
-from kproxy.table.layout import NUMBERED, Side, affinity_map, endpoints_map
+from kproxy.table.flows import FlowRule, flow_rules
+from kproxy.table.layout import NUMBERED, EndpointScope, affinity_map, endpoints_map
 from kproxy.table.plan import (
     Plan,
     is_sticky,
-    keep_nothing,
     plan,
     plan_change,
+    protect_nothing,
     stale_affinity,
 )
-from kproxy.table.skeleton import NO_SHAPES, Options, Shapes, shapes, skeleton
+from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, numbered_chains, skeleton
 
 ATTEMPTS = 5
 REMEMBERED = 100
 """Generations: many more than a round makes."""
 LARGE = 1000
 """Elements of a transaction that had better not be told to listeners."""
-WITH_CHAINS = (*(side.verdicts for side in Side), "affinity-rules")
+WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), "affinity-rules")
 """The maps whose verdicts lead to numbered chains."""
 
 
@@ -102,7 +102,7 @@ class Dataplane:
         self.own_generations: deque[int] = deque(maxlen=REMEMBERED)
         """Those that libnftables made for us last; what `netlink` commits is known by its port."""
         self._learn = expect
-        self._expected: dict[Shapes, Structure] = {}
+        self._expected: dict[NumberedChains, Structure] = {}
         self._numbered: set[str] = set()
         self.unheard: Callable[[], AbstractContextManager[object]] = nullcontext
         """What to be in during a large transaction: see TableMonitor.deaf."""
@@ -120,17 +120,17 @@ class Dataplane:
 
     # --- reading ---
 
-    def _skeleton(self, wanted: Shapes) -> Skeleton:
+    def _skeleton(self, wanted: NumberedChains) -> Skeleton:
         return skeleton(self.family, self.options, wanted)
 
-    def _expect(self, wanted: Shapes) -> Structure:
+    def _expect(self, wanted: NumberedChains) -> Structure:
         if wanted not in self._expected:
             self._expected = {wanted: self._learn(self._skeleton(wanted))}
         return self._expected[wanted]
 
     def read(self) -> Structure | None:
         """Fill `applied` from the kernel, all of it from one generation of the ruleset; None: no table."""
-        wanted = self._skeleton(NO_SHAPES)
+        wanted = self._skeleton(NO_NUMBERED_CHAINS)
         for attempt in range(ATTEMPTS):
             try:
                 before, self._others = self.netlink.generation(), None
@@ -195,8 +195,8 @@ class Dataplane:
             ) from error
 
     def _execute(
-        self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[bytes, Rule]
-    ) -> Ended:
+        self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[bytes, FlowRule]
+    ) -> EndedFlows:
         """Commit a plan that `applied` has been given already.
 
         Clients are let go of in the very transaction that takes their endpoints away, and once more
@@ -204,9 +204,9 @@ class Dataplane:
         the sweep: if it does not come to that, the slots that are left say whose they are.
         """
         newly_local = {
-            change.place.key
+            change.side.key
             for change in todo.changes
-            if change.place.side is Side.OUTSIDE and change.before is None
+            if change.side.scope is EndpointScope.LOCAL and change.before is None
         }
         for protocol in Protocol if sticky and todo else ():
             stale = self._stale_affinity(protocol, newly_local)
@@ -286,7 +286,7 @@ class Dataplane:
         """
         if not self.is_gone():
             return None
-        wanted = self._skeleton(shapes(self.applied))
+        wanted = self._skeleton(numbered_chains(self.applied))
         chains = tuple(chain.name for chain in wanted.chains)
         sets = tuple(declaration.name for declaration in wanted.sets)
         everything = Transaction()
@@ -297,13 +297,13 @@ class Dataplane:
         self._send(rules + packed, *everything.counts)
         return Report(self.family, (), *everything.counts, ("as a whole",))
 
-    def mend(self, keys: Keys) -> Report | None:
+    def repair_elements(self, keys: Keys) -> Report | None:
         """Make these elements what they were after the last commit; None: that takes a `reconcile`.
 
         It does for UDP, where flows to wrong endpoints may be under way, and for whatever can be no element
         of a service. TransactionError: nothing of it is done.
         """
-        declared = {d.name: d for d in self._skeleton(NO_SHAPES).service_sets if d.name != RANGES}
+        declared = {d.name: d for d in self._skeleton(NO_NUMBERED_CHAINS).service_sets if d.name != RANGES}
         if self._absent or not kernel_since(6, 3) or not all(map(declared.__contains__, keys)):
             return None
         if sum(map(len, keys.values())) > LARGE or any(_is_more(declared[name], keys[name]) for name in keys):
@@ -315,15 +315,17 @@ class Dataplane:
         self._commit(todo, [])
         for protocol in Protocol if self.applied["affinity-rules"] else ():
             self._forget(affinity_map(protocol), self._stale_affinity(protocol, set()))
-        mended = [
+        repaired = [
             f"{name} {{ {' . '.join(unpack(key, declared[name].key, self.family))} }}"
             for name, touched in sorted(keys.items())
             for key in sorted(touched)
         ]
         _, added = todo.counts
-        return Report(self.family, (), len(mended) - added, added, (), mended=tuple(mended))
+        return Report(self.family, (), len(repaired) - added, added, (), repaired=tuple(repaired))
 
-    def reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing) -> Report:
+    def reconcile(
+        self, desired: Desired, protected: Callable[[NamespacedName], bool] = protect_nothing
+    ) -> Report:
         """Make the table hold `desired`, and its rules be ours; TransactionError if that cannot be done.
 
         Read, compare, write: if someone else changes our table between, all of it is done again.
@@ -331,21 +333,21 @@ class Dataplane:
         """
         for attempt in range(ATTEMPTS):
             try:
-                return self._reconcile(desired, kept)
+                return self._reconcile(desired, protected)
             except NoFamily as error:
                 self.applied, self._absent = {}, True
-                return Report(self.family, (), 0, 0, (), warnings=(str(error),) if desired.targets else ())
+                return Report(self.family, (), 0, 0, (), warnings=(str(error),) if desired.specs else ())
             except TransactionError as error:
                 if attempt == ATTEMPTS - 1 or error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
                     raise
         raise AssertionError("unreachable")
 
-    def _reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool]) -> Report:
+    def _reconcile(self, desired: Desired, protected: Callable[[NamespacedName], bool]) -> Report:
         structure = self.read()
-        todo = plan(self.applied, desired.targets, desired.elements, kept)
+        todo = plan(self.applied, desired.specs, desired.elements, protected)
         self._apply(todo)
-        flows = flow_rules(self.applied, desired.targets, todo, kept)
-        needed = shapes(self.applied)
+        flows = flow_rules(self.applied, desired.specs, todo, protected)
+        needed = numbered_chains(self.applied)
         wanted = self._skeleton(needed)
         repair = compare(structure, self._expect(needed))
         self._absent = False
@@ -369,17 +371,19 @@ class Dataplane:
         """
         if self._absent:
             return Report(self.family, (), 0, 0, ())
-        todo = plan_change(self.applied, delta.targets, delta.elements)
+        todo = plan_change(self.applied, delta.specs, delta.elements)
         sticky = any(
-            change.before and is_sticky(self.applied[change.place.side.verdicts].get(change.place.key))
+            change.before and is_sticky(self.applied[change.side.scope.verdicts].get(change.side.key))
             for change in todo.changes
         )
-        wanted = self._skeleton(shapes({name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}))
+        wanted = self._skeleton(
+            numbered_chains({name: todo.switch.add.get(name, {}) for name in WITH_CHAINS})
+        )
         numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
         missing = tuple(numbered - self._numbered)
         rules = self._write_rules(wanted, NO_REPAIR._replace(chains=missing))
         self._apply(todo)
-        ended = self._execute(todo, rules, sticky, flow_rules(self.applied, delta.targets, todo))
+        ended = self._execute(todo, rules, sticky, flow_rules(self.applied, delta.specs, todo))
         self._numbered |= numbered
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 

@@ -20,11 +20,11 @@ from kproxy.model import Family, NamespacedName
 from kproxy.nft.elements import Keys
 from kproxy.problems import KproxyError, Problem, TransactionError
 from kproxy.reconcile.core.backoff import Backoff
-from kproxy.reconcile.core.intent import Change, Intent
+from kproxy.reconcile.core.intent import Intent, ServiceChange
 from kproxy.reconcile.core.report import Report
-from kproxy.resolve.claims import Claim
+from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import SETS, Delta, Desired, merged
-from kproxy.table.plan import keep_nothing
+from kproxy.table.plan import protect_nothing
 from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Table(Protocol):
     def set_options(self, options: Options) -> bool: ...
 
     def reconcile(
-        self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing, /
+        self, desired: Desired, protected: Callable[[NamespacedName], bool] = protect_nothing, /
     ) -> Report: ...
 
     def change(self, delta: Delta, /) -> Report: ...
@@ -57,7 +57,7 @@ class Table(Protocol):
 
     def restore(self) -> Report | None: ...
 
-    def mend(self, keys: Keys, /) -> Report | None: ...
+    def repair_elements(self, keys: Keys, /) -> Report | None: ...
 
 
 class Edit(NamedTuple):
@@ -79,8 +79,8 @@ class Tables:
         self._backoff = {family: Backoff() for family in dataplanes}
         self._failures: dict[Family, str] = {}
         """Why those did not work that are to be tried again."""
-        self._aside: dict[Family, dict[NamespacedName, Backoff]] = defaultdict(dict)
-        self._kept: dict[Family, set[NamespacedName]] = defaultdict(set)
+        self._quarantined: dict[Family, dict[NamespacedName, Backoff]] = defaultdict(dict)
+        self._protected: dict[Family, set[NamespacedName]] = defaultdict(set)
         """Services that were kept in the last check: the table may hold more of them than is wanted."""
 
     def set_options(self, options: Options) -> None:
@@ -91,25 +91,25 @@ class Tables:
 
     def apply(
         self,
-        claims: Mapping[NamespacedName, Claim | None],
-        kept: Callable[[NamespacedName], bool] = keep_nothing,
+        claims: Mapping[NamespacedName, FrontendClaim | None],
+        protected: Callable[[NamespacedName], bool] = protect_nothing,
         suspect: frozenset[Family] = frozenset(),
         edits: Iterable[Edit] = (),
     ) -> Round:
         """Take these claims (None: the service goes) and do what is due.
 
         The tables of `suspect` families are compared as a whole, and what `edits` name is put right by
-        itself where that can be done. Nothing is removed of a service that is `kept`. Never raises for
+        itself where that can be done. Nothing is removed of a service that is `protected`. Never raises for
         what the kernel says: that is in the round's failures.
         """
         now = self._clock()
         reports = self._restore(f for f in self._dataplanes if f in suspect - self._unchecked)
         self._unchecked |= suspect
-        reports += self._mend(edits)
+        reports += self._repair_elements(edits)
         changes = self.intent.change(claims)
-        if any(kept(name) for name in claims):  # what there is of it may be in the table alone
+        if any(protected(name) for name in claims):  # what there is of it may be in the table alone
             self._unchecked |= self._dataplanes.keys()
-        self._unchecked |= {f for f in self._dataplanes if not all(map(kept, self._kept[f]))}
+        self._unchecked |= {f for f in self._dataplanes if not all(map(protected, self._protected[f]))}
         checked = bool(self._unchecked)
         for family in self._dataplanes:
             gone = family in suspect and _says(self._dataplanes[family].is_gone)
@@ -117,7 +117,7 @@ class Tables:
                 self._unchecked.add(family)
                 continue
             try:
-                reports += self._apply(family, changes, kept, now)
+                reports += self._apply(family, changes, protected, now)
                 self._backoff[family].succeeded()
                 self._failures.pop(family, None)
             except (KproxyError, OSError) as error:
@@ -139,19 +139,19 @@ class Tables:
         """When something that failed is to be tried again, on the clock; None: nothing failed."""
         waiting = [self._backoff[family].due for family in self._failures]
         for family in self._dataplanes.keys() - self._failures.keys():
-            waiting += [backoff.due for backoff in self._aside[family].values()]
+            waiting += [backoff.due for backoff in self._quarantined[family].values()]
         return min(waiting, default=None)
 
     def problems(self) -> list[Problem]:
         """Where several services want to be shown, and services that the kernel does not take."""
-        refused = {name for services in self._aside.values() for name in services}
+        refused = {name for services in self._quarantined.values() for name in services}
         message = "the kernel does not take it: what was programmed before stays"
         found = [Problem("", f"Service {name}", "", message) for name in sorted(refused)]
         return self.intent.problems() + found
 
     def is_refused(self, service: NamespacedName) -> bool:
         """Whether the kernel does not take it: it is as it was, or not there. From any thread."""
-        return any(service in aside for aside in tuple(self._aside.values()))
+        return any(service in quarantined for quarantined in tuple(self._quarantined.values()))
 
     def _restore(self, families: Iterable[Family]) -> list[Report]:
         """First of all, tables that are gone: until there is one, no packet finds its way."""
@@ -163,13 +163,13 @@ class Tables:
                 logger.warning("%s: %s The table is checked as a whole.", family, error)
         return [report for report in found if report is not None]
 
-    def _mend(self, edits: Iterable[Edit]) -> list[Report]:
+    def _repair_elements(self, edits: Iterable[Edit]) -> list[Report]:
         found = []
         for family, keys in edits:
             if family in self._unchecked:
                 continue
             try:
-                report = self._dataplanes[family].mend(keys)
+                report = self._dataplanes[family].repair_elements(keys)
             except (KproxyError, OSError) as error:
                 logger.warning("%s: %s The table is checked as a whole.", family, error)
                 report = None
@@ -182,13 +182,13 @@ class Tables:
     def _apply(
         self,
         family: Family,
-        changes: Mapping[NamespacedName, Change],
-        kept: Callable[[NamespacedName], bool],
+        changes: Mapping[NamespacedName, ServiceChange],
+        protected: Callable[[NamespacedName], bool],
         now: float,
     ) -> list[Report]:
-        dataplane, aside = self._dataplanes[family], self._aside[family]
+        dataplane, quarantined = self._dataplanes[family], self._quarantined[family]
         reports: list[Report] = []
-        if aside.keys() & changes.keys():  # whoever it took an address from is to have it no longer
+        if quarantined.keys() & changes.keys():  # whoever it took an address from is to have it no longer
             self._unchecked.add(family)
         if family not in self._unchecked:
             batch = merged(self.intent.deltas(changes, family).values())
@@ -199,34 +199,38 @@ class Tables:
                 logger.warning("%s The table is checked as a whole.", error)
                 self._unchecked.add(family)
                 reports += self._restore([family])
-        for name in [name for name, backoff in aside.items() if backoff.due <= now or name in changes]:
+        for name in [name for name, backoff in quarantined.items() if backoff.due <= now or name in changes]:
             self._try_again(family, name, now)
         if family in self._unchecked:
-            reports.append(self._check(family, kept, now))
+            reports.append(self._check(family, protected, now))
             self._unchecked.discard(family)
         return reports
 
-    def _check(self, family: Family, kept: Callable[[NamespacedName], bool], now: float) -> Report:
-        dataplane, aside, found = self._dataplanes[family], self._aside[family], set[NamespacedName]()
-        self._kept[family] = found
+    def _check(self, family: Family, protected: Callable[[NamespacedName], bool], now: float) -> Report:
+        dataplane, quarantined, found = (
+            self._dataplanes[family],
+            self._quarantined[family],
+            set[NamespacedName](),
+        )
+        self._protected[family] = found
 
-        def is_kept(service: NamespacedName) -> bool:
-            if kept(service):
+        def is_protected(service: NamespacedName) -> bool:
+            if protected(service):
                 found.add(service)
-            return service in found or service in aside
+            return service in found or service in quarantined
 
         try:
-            return dataplane.reconcile(self.intent.desired(family, aside), is_kept)
+            return dataplane.reconcile(self.intent.desired(family, quarantined), is_protected)
         except TransactionError as error:
             logger.warning("%s Which services that is about is found out.", error)
             self._find_bad_ones(family, now)
-        return dataplane.reconcile(self.intent.desired(family, aside), is_kept)
+        return dataplane.reconcile(self.intent.desired(family, quarantined), is_protected)
 
     def _find_bad_ones(self, family: Family, now: float) -> None:
         """Put right what is no service's, and then services by halves: those that fail alone go aside."""
         nothing = Desired({}, {name: {} for name in SETS})
         self._dataplanes[family].reconcile(nothing, lambda _: True)
-        self._try(family, sorted(self.intent.names() - self._aside[family].keys()), now)
+        self._try(family, sorted(self.intent.names() - self._quarantined[family].keys()), now)
 
     def _try(self, family: Family, names: Sequence[NamespacedName], now: float) -> None:
         try:
@@ -240,16 +244,16 @@ class Tables:
                 return
             for name in names:
                 logger.error("Service %s is set aside: %s", name, error)
-                self._aside[family].setdefault(name, Backoff()).failed(now)
+                self._quarantined[family].setdefault(name, Backoff()).failed(now)
 
     def _try_again(self, family: Family, name: NamespacedName, now: float) -> None:
-        backoff = self._aside[family][name]
+        backoff = self._quarantined[family][name]
         try:
             self._dataplanes[family].change(self.intent.whole(name, family))
         except TransactionError:
             backoff.failed(now)
         else:
-            del self._aside[family][name]
+            del self._quarantined[family][name]
             self._unchecked.add(family)  # it may have left more in the table than it has now
 
 

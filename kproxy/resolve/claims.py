@@ -29,14 +29,14 @@ FIELDS = {
 Socket: TypeAlias = tuple[Address, Protocol, int]
 
 
-class Claim(NamedTuple):
+class FrontendClaim(NamedTuple):
     """Where a service wants to be shown."""
 
     origin: Origin
     frontends: tuple[Frontend, ...]
 
 
-class Shown(NamedTuple):
+class FrontendDiff(NamedTuple):
     """What a change did to the frontends of one service, those aside that it claims in vain."""
 
     before: tuple[Frontend, ...]
@@ -52,12 +52,14 @@ class Claims:
     """All claims, and who gets what."""
 
     def __init__(self) -> None:
-        self._claims: dict[NamespacedName, Claim] = {}
+        self._claims: dict[NamespacedName, FrontendClaim] = {}
         self._claimants: dict[Socket, NamespacedName | set[NamespacedName]] = {}
         """One name, mostly; a set of them where there are several."""
         self._contested: set[Socket] = set()
 
-    def change(self, wanted: Mapping[NamespacedName, Claim | None]) -> dict[NamespacedName, Shown]:
+    def change(
+        self, wanted: Mapping[NamespacedName, FrontendClaim | None]
+    ) -> dict[NamespacedName, FrontendDiff]:
         """Replace these services' claims (None: it goes); what that does to them and to their rivals."""
         changed = {name: claim for name, claim in wanted.items() if self._claims.get(name) != claim}
         concerned = set(changed)
@@ -70,7 +72,7 @@ class Claims:
         for name, claim in changed.items():
             self._replace(name, claim)
         after = {name: self.shown(name) for name in concerned}
-        return {n: Shown(before[n], after[n]) for n in sorted(concerned) if before[n] != after[n]}
+        return {n: FrontendDiff(before[n], after[n]) for n in sorted(concerned) if before[n] != after[n]}
 
     def shown(self, name: NamespacedName) -> tuple[Frontend, ...]:
         """The frontends that a service has."""
@@ -122,7 +124,7 @@ class Claims:
         allocated = any(f.kind in ALLOCATED and socket_of(f) == socket for f in claim.frontends)
         return not allocated, claim.origin.created or "~", name
 
-    def _replace(self, name: NamespacedName, claim: Claim | None) -> None:
+    def _replace(self, name: NamespacedName, claim: FrontendClaim | None) -> None:
         old = self._claims.pop(name, None)
         if claim is not None:
             self._claims[name] = claim

@@ -22,7 +22,7 @@ from kproxy.model import (
     network_family,
 )
 from kproxy.problems import Problem
-from kproxy.resolve.claims import Claim, Claims
+from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 
 
@@ -126,6 +126,6 @@ def all_frontends(
     return Resolved(list(claims.everything()), claims.problems())
 
 
-def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Claim:
+def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> FrontendClaim:
     """Where a service whose addresses and node ports are allocated wants to be shown."""
-    return Claim(service.origin, tuple(service_frontends(service, slices, node)))
+    return FrontendClaim(service.origin, tuple(service_frontends(service, slices, node)))

@@ -96,7 +96,7 @@ class Manifests:
             known = {watched.identity: ready for watched, ready in self._remembered.items()}
             self._prober = Prober(self._runner, self._wake, known)
         pods = addressed(probed_on(decoded.state.pods, node.name), node)
-        self._prober.watch(pods, decoded.doubt.covers)
+        self._prober.watch(pods, decoded.unreadable.covers)
         statuses, remembered = self._prober.statuses(), self._prober.remembered()
         given = node, statuses
         if decoded is self._settled_of and given == self._settled_with:
@@ -121,9 +121,9 @@ class Manifests:
         """As of the last `take`."""
         return self._node
 
-    def kept(self, name: NamespacedName) -> bool:
+    def protected(self, name: NamespacedName) -> bool:
         """Whether part of it cannot be read and never could: there may be more of it in the table."""
-        return self.settled is not None and self.settled.kept(name) and name not in self._whole
+        return self.settled is not None and self.settled.protected(name) and name not in self._whole
 
     def problems(self) -> list[Problem]:
         """What is wrong with the manifests, and what could not be given."""
@@ -152,7 +152,7 @@ class Manifests:
         documents, unread = read = self._reader.read()
         if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
             decoded = decode(documents)
-            decoded.doubt.everything |= bool(unread)
+            decoded.unreadable.everything |= bool(unread)
             self._decoded = decoded._replace(problems=unread + decoded.problems)
             self._read_before = read
         return self._decoded
@@ -196,7 +196,7 @@ class Manifests:
         """Take over what was settled of one service; whether that is something else."""
         before = self._services.get(name), self._slices.get(name, ())
         after = settled.services.get(name), settled.slices.get(name, ())
-        if settled.kept(name):
+        if settled.protected(name):
             after = before if after[0] is None else (after[0], after[1] + _missing(before[1], after[1]))
         elif after[0] is not None:
             self._whole.add(name)

@@ -34,7 +34,7 @@ class Source(Protocol):
     def node(self) -> Node:
         """This node, as it is now."""
 
-    def kept(self, name: NamespacedName) -> bool:
+    def protected(self, name: NamespacedName) -> bool:
         """Whether nothing may be removed of it, since part of it could not be read."""
 
     def problems(self) -> list[Problem]:

@@ -16,7 +16,7 @@ from kproxy.nft.elements import (
     frontend_key,
     range_key,
 )
-from kproxy.table.layout import DISCARD, REFUSE, Place, Side, Target
+from kproxy.table.layout import DISCARD, REFUSE, EndpointScope, FrontendSide, FrontendSpec
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -30,7 +30,7 @@ SETS = (
 class Desired(NamedTuple):
     """What the table of one family is to hold."""
 
-    targets: dict[Place, Target]
+    specs: dict[FrontendSide, FrontendSpec]
     """The elements of the verdict maps and of `endpoints-*`, but for the slots."""
     elements: Elements
     """Those of the other sets and maps."""
@@ -39,16 +39,16 @@ class Desired(NamedTuple):
 class Delta(NamedTuple):
     """What of a table is to be otherwise."""
 
-    targets: dict[Place, Target | None]
+    specs: dict[FrontendSide, FrontendSpec | None]
     """None: it goes."""
     elements: dict[str, dict[bytes, Value | None]]
 
     def __bool__(self) -> bool:
-        return bool(self.targets) or any(self.elements.values())
+        return bool(self.specs) or any(self.elements.values())
 
 
-def _target(frontend: Frontend, behind: Backends) -> Target:
-    return Target(
+def _frontend_spec(frontend: Frontend, behind: Backends) -> FrontendSpec:
+    return FrontendSpec(
         tuple(endpoint_value(*endpoint) for endpoint in behind.endpoints),
         frontend.balance,
         DISCARD if behind.elsewhere else REFUSE,
@@ -59,15 +59,15 @@ def _target(frontend: Frontend, behind: Backends) -> Target:
 
 def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
     """The desired elements of one family; frontends of the other are passed over."""
-    targets: dict[Place, Target] = {}
+    specs: dict[FrontendSide, FrontendSpec] = {}
     elements: Elements = {name: {} for name in SETS}
     for frontend in frontends:
         if family_of(frontend.address) is not family:
             continue
         key = frontend_key(frontend.address, frontend.protocol, frontend.port)
-        targets[Place(Side.ANYONE, key)] = _target(frontend, frontend.backends)
+        specs[FrontendSide(EndpointScope.ALL, key)] = _frontend_spec(frontend, frontend.backends)
         if frontend.from_outside is not None:
-            targets[Place(Side.OUTSIDE, key)] = _target(frontend, frontend.from_outside)
+            specs[FrontendSide(EndpointScope.LOCAL, key)] = _frontend_spec(frontend, frontend.from_outside)
         for address in frontend.local:
             elements["hairpin"][address + address] = b""
         if frontend.affinity_timeout is not None:
@@ -84,13 +84,13 @@ def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
             for network in frontend.source_ranges:
                 first, last = network[0].packed, network[-1].packed
                 elements[RANGES][range_key(key, first, last)] = b""
-    return Desired(targets, elements)
+    return Desired(specs, elements)
 
 
 def difference(before: Desired, after: Desired) -> Delta:
     """What makes a table that holds `before` hold `after`."""
     return Delta(
-        _changed(before.targets, after.targets),
+        _changed(before.specs, after.specs),
         {name: _changed(before.elements[name], after.elements[name]) for name in SETS},
     )
 
@@ -105,7 +105,7 @@ def merged(deltas: Iterable[Delta]) -> Delta:
     """One that does what these do one after another."""
     whole = Delta({}, {})
     for delta in deltas:
-        whole.targets.update(delta.targets)
+        whole.specs.update(delta.specs)
         for name, members in delta.elements.items():
             whole.elements.setdefault(name, {}).update(members)
     return whole

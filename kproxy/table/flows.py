@@ -16,15 +16,15 @@ from typing import NamedTuple, TypeVar
 
 from kproxy.model import NamespacedName, Protocol
 from kproxy.nft.elements import Elements, frontend_protocol, slot_prefix
-from kproxy.table.layout import Place, Side, Target, endpoints_map, held_slots
-from kproxy.table.plan import Plan, keep_nothing, owner_of
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, endpoints_map, held_slots
+from kproxy.table.plan import Plan, owner_of, protect_nothing
 
 Handle = TypeVar("Handle")
 
 UDP = bytes([Protocol.UDP.number, 0, 0, 0])
 
 
-class Rule(NamedTuple):
+class FlowRule(NamedTuple):
     """Which entries of one frontend are stale, by what they were translated to."""
 
     endpoints: frozenset[bytes]
@@ -39,42 +39,44 @@ class Rule(NamedTuple):
 
 def flow_rules(
     applied: Elements,
-    targets: Mapping[Place, Target | None],
+    specs: Mapping[FrontendSide, FrontendSpec | None],
     todo: Plan,
-    kept: Callable[[NamespacedName], bool] = keep_nothing,
-) -> dict[bytes, Rule]:
-    """The rules for the UDP frontends of `targets` and for those that go, by packed address . port.
+    protected: Callable[[NamespacedName], bool] = protect_nothing,
+) -> dict[bytes, FlowRule]:
+    """The rules for the UDP frontends of `specs` and for those that go, by packed address . port.
 
     `applied` is what the table holds when `todo`, the plan for these targets, is done. A frontend
-    whose removal was interrupted is known by the slots that it left. Of a service for which `kept`
+    whose removal was interrupted is known by the slots that it left. Of a service for which `protected`
     says so (part of its input could not be read), no endpoint counts as gone.
     """
     rules = {
-        prefix: Rule(frozenset(endpoints), others=False)
+        prefix: FlowRule(frozenset(endpoints), others=False)
         for prefix, endpoints in _swept(todo).items()
         if not _is_shown(applied, prefix)
     }
     for change in todo.changes:
-        prefix = slot_prefix(change.place.key)
-        if change.after is None and _is_udp(change.place) and not _is_shown(applied, prefix):
-            rules[prefix] = Rule(frozenset([prefix]), others=True)
-    for key, sides in _shown(targets).items():
+        prefix = slot_prefix(change.side.key)
+        if change.after is None and _is_udp(change.side) and not _is_shown(applied, prefix):
+            rules[prefix] = FlowRule(frozenset([prefix]), others=True)
+    for key, scopes in _shown(specs).items():
         prefix = slot_prefix(key)
         held = {
             endpoint
-            for side in Side
-            for endpoint in held_slots(applied, Place(side, key), Protocol.UDP)
+            for scope in EndpointScope
+            for endpoint in held_slots(applied, FrontendSide(scope, key), Protocol.UDP)
             if endpoint is not None
         }
-        if any(kept(owner_of(target.comment)) for target in sides):
-            rules[prefix] = Rule(frozenset([prefix] if held else []), others=False)
+        if any(protected(owner_of(spec.comment)) for spec in scopes):
+            rules[prefix] = FlowRule(frozenset([prefix] if held else []), others=False)
             continue
-        serving = held.union(*(target.serving for target in sides))
-        rules[prefix] = Rule(frozenset(serving if held else serving | {prefix}), others=True)
+        serving = held.union(*(spec.serving for spec in scopes))
+        rules[prefix] = FlowRule(frozenset(serving if held else serving | {prefix}), others=True)
     return rules
 
 
-def stale(entries: Iterable[tuple[bytes, bytes, Handle]], rules: Mapping[bytes, Rule]) -> Iterator[Handle]:
+def stale(
+    entries: Iterable[tuple[bytes, bytes, Handle]], rules: Mapping[bytes, FlowRule]
+) -> Iterator[Handle]:
     """What `entries` (where to, translated to what, what to call it) have that is stale."""
     find = rules.get
     for frontend, endpoint, handle in entries:
@@ -83,21 +85,21 @@ def stale(entries: Iterable[tuple[bytes, bytes, Handle]], rules: Mapping[bytes, 
             yield handle
 
 
-def _is_udp(place: Place) -> bool:
-    return frontend_protocol(place.key) is Protocol.UDP
+def _is_udp(side: FrontendSide) -> bool:
+    return frontend_protocol(side.key) is Protocol.UDP
 
 
 def _is_shown(applied: Elements, prefix: bytes) -> bool:
     key = prefix[:-4] + UDP + prefix[-4:]
-    return any(key in applied[side.verdicts] for side in Side)
+    return any(key in applied[scope.verdicts] for scope in EndpointScope)
 
 
-def _shown(targets: Mapping[Place, Target | None]) -> dict[bytes, list[Target]]:
+def _shown(specs: Mapping[FrontendSide, FrontendSpec | None]) -> dict[bytes, list[FrontendSpec]]:
     """The targets of each UDP frontend that does not go."""
-    found: dict[bytes, list[Target]] = defaultdict(list)
-    for place, target in targets.items():
-        if target is not None and _is_udp(place):
-            found[place.key].append(target)
+    found: dict[bytes, list[FrontendSpec]] = defaultdict(list)
+    for side, spec in specs.items():
+        if spec is not None and _is_udp(side):
+            found[side.key].append(spec)
     return found
 
 

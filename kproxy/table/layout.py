@@ -1,7 +1,7 @@
 """How a frontend lies in the table: a verdict says how many endpoints it has, slots hold them.
 
 A frontend has one list of endpoints, or with traffic policy Local two: one for clients from
-outside, another for pods and the node itself. Each list is a `Side`: a verdict map of its
+outside, another for pods and the node itself. Each list is a `EndpointScope`: a verdict map of its
 own, and in the endpoints maps a range of slots of its own.
 """
 
@@ -19,11 +19,11 @@ REFUSE = "no-endpoints"
 DISCARD = "discard"
 
 
-class Side(Enum):
+class EndpointScope(Enum):
     """Which list of a frontend's endpoints: name of its verdict map, first slot, prefix of its chains."""
 
-    ANYONE = ("services", 0, "")
-    OUTSIDE = ("services-from-outside", 1 << 24, "outside-")
+    ALL = ("services", 0, "")
+    LOCAL = ("services-from-outside", 1 << 24, "outside-")
 
     def __init__(self, verdicts: str, base: int, prefix: str) -> None:
         self.verdicts = verdicts
@@ -31,48 +31,48 @@ class Side(Enum):
         self.prefix = prefix
 
 
-class Spread(NamedTuple):
+class SlotChain(NamedTuple):
     """A chain that spreads connections over so many slots."""
 
-    side: Side
+    scope: EndpointScope
     balance: Balance
     slots: int
 
     @property
     def chain(self) -> str:
         """Its name."""
-        return f"{self.side.prefix}{self.balance}-{self.slots}"
+        return f"{self.scope.prefix}{self.balance}-{self.slots}"
 
 
-_CHAIN = re.compile(rf"({Side.OUTSIDE.prefix})?({'|'.join(Balance)})-(\d+)")
+_CHAIN = re.compile(rf"({EndpointScope.LOCAL.prefix})?({'|'.join(Balance)})-(\d+)")
 NUMBERED = re.compile(rf"{_CHAIN.pattern}|remember-\d+")
 """Chains that come and go with endpoint counts and time-outs."""
 
 
-def spread_of(verdict: Value | None) -> Spread | None:
+def slot_chain_of(verdict: Value | None) -> SlotChain | None:
     """Where a verdict leads, None if not to slots."""
-    return _spread(verdict.text) if isinstance(verdict, Verdict) else None
+    return _slot_chain(verdict.text) if isinstance(verdict, Verdict) else None
 
 
 @lru_cache(maxsize=4096)
-def _spread(text: str) -> Spread | None:
+def _slot_chain(text: str) -> SlotChain | None:
     """There are few different ones, and 10,000 frontends that lead there."""
     found = _CHAIN.fullmatch(text.partition(" ")[2])
     if not found:
         return None
-    side = Side.OUTSIDE if found[1] else Side.ANYONE
-    return Spread(side, Balance(found[2]), int(found[3]))
+    scope = EndpointScope.LOCAL if found[1] else EndpointScope.ALL
+    return SlotChain(scope, Balance(found[2]), int(found[3]))
 
 
-class Place(NamedTuple):
+class FrontendSide(NamedTuple):
     """One list of endpoints of one frontend."""
 
-    side: Side
+    scope: EndpointScope
     key: bytes
     """The frontend's key."""
 
 
-class Target(NamedTuple):
+class FrontendSpec(NamedTuple):
     """What a place is to hold."""
 
     endpoints: tuple[bytes, ...]
@@ -85,9 +85,9 @@ class Target(NamedTuple):
     serving: frozenset[bytes] = frozenset()
     """UDP: endpoints whose flows go on, whether or not new ones go there."""
 
-    def verdict(self, side: Side, count: int) -> Verdict:
+    def verdict(self, scope: EndpointScope, count: int) -> Verdict:
         """What leads to the slots."""
-        chain = Spread(side, self.balance, count).chain if count else self.otherwise
+        chain = SlotChain(scope, self.balance, count).chain if count else self.otherwise
         return Verdict(f"goto {chain}", self.comment)
 
     @property
@@ -106,22 +106,22 @@ def affinity_map(protocol: Protocol) -> str:
     return f"affinity-{protocol}"
 
 
-def slot(place: Place, number: int) -> bytes:
+def slot(side: FrontendSide, number: int) -> bytes:
     """The key of a place's slot in its endpoints map."""
-    return slot_key(slot_prefix(place.key), place.side.base + number)
+    return slot_key(slot_prefix(side.key), side.scope.base + number)
 
 
-def slots(place: Place, count: int) -> list[bytes]:
+def slots(side: FrontendSide, count: int) -> list[bytes]:
     """The keys of a place's first slots."""
-    prefix, base = slot_prefix(place.key), place.side.base
+    prefix, base = slot_prefix(side.key), side.scope.base
     return [slot_key(prefix, number) for number in range(base, base + count)]
 
 
-def held_slots(applied: Elements, place: Place, protocol: Protocol) -> tuple[bytes | None, ...]:
+def held_slots(applied: Elements, side: FrontendSide, protocol: Protocol) -> tuple[bytes | None, ...]:
     """The endpoints of a place, slot by slot, as its verdict makes use of them; None where one is missing."""
-    spread = spread_of(applied[place.side.verdicts].get(place.key))
-    if spread is None or spread.side is not place.side:
+    slot_chain = slot_chain_of(applied[side.scope.verdicts].get(side.key))
+    if slot_chain is None or slot_chain.scope is not side.scope:
         return ()
     held = applied[endpoints_map(protocol)]
-    values = map(held.get, slots(place, spread.slots))
+    values = map(held.get, slots(side, slot_chain.slots))
     return tuple(value if isinstance(value, bytes) else None for value in values)

@@ -18,13 +18,21 @@ from typing import NamedTuple
 from kproxy.model import Address, Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements, Value, Verdict, frontend_address, frontend_protocol, is_frontend
 from kproxy.nft.transaction import Transaction
-from kproxy.table.layout import Place, Side, Target, endpoints_map, held_slots, slots, spread_of
+from kproxy.table.layout import (
+    EndpointScope,
+    FrontendSide,
+    FrontendSpec,
+    endpoints_map,
+    held_slots,
+    slot_chain_of,
+    slots,
+)
 
 
 class FrontendChange(NamedTuple):
     """What happens to one list of endpoints of one frontend, for people."""
 
-    place: Place
+    side: FrontendSide
     comment: str
     before: tuple[bytes, ...] | None
     """Its endpoints by slot; None: it is new."""
@@ -51,7 +59,7 @@ def owner_of(comment: str) -> NamespacedName:
     return NamespacedName(namespace, name)
 
 
-def keep_nothing(_: NamespacedName) -> bool:
+def protect_nothing(_: NamespacedName) -> bool:
     """For inputs that are known to be whole."""
     return False
 
@@ -73,26 +81,26 @@ def _comment(verdict: Value | None) -> str:
 
 
 def _wanted(
-    target: Target, before: Sequence[bytes | None], kept: Callable[[NamespacedName], bool]
+    spec: FrontendSpec, before: Sequence[bytes | None], protected: Callable[[NamespacedName], bool]
 ) -> tuple[bytes, ...]:
     """The endpoints of a target by slot; of a kept service, those programmed as well.
 
     A kept hash table stays as it is: which slots another endpoint should have had is not known.
     """
-    if target.endpoints == before or not before:
-        return target.endpoints
+    if spec.endpoints == before or not before:
+        return spec.endpoints
     programmed = tuple(endpoint for endpoint in before if endpoint is not None)
-    keep = kept(owner_of(target.comment))
-    if target.ordered:
-        return programmed if keep and programmed else target.endpoints
-    gone = set(programmed) - set(target.endpoints) if keep else set()
-    return fill_slots(before, target.endpoints + tuple(sorted(gone)))
+    keep = protected(owner_of(spec.comment))
+    if spec.ordered:
+        return programmed if keep and programmed else spec.endpoints
+    gone = set(programmed) - set(spec.endpoints) if keep else set()
+    return fill_slots(before, spec.endpoints + tuple(sorted(gone)))
 
 
 def plan_frontends(
     applied: Elements,
-    targets: Mapping[Place, Target | None],
-    kept: Callable[[NamespacedName], bool] = keep_nothing,
+    specs: Mapping[FrontendSide, FrontendSpec | None],
+    protected: Callable[[NamespacedName], bool] = protect_nothing,
 ) -> Plan:
     """The plan for these places only; None: it goes.
 
@@ -101,43 +109,43 @@ def plan_frontends(
     result = Plan(Transaction(), Transaction(), ())
     changes = [
         change
-        for place, target in targets.items()
-        if (change := _plan_place(result, applied, place, target, kept)) is not None
+        for side, spec in specs.items()
+        if (change := _plan_side(result, applied, side, spec, protected)) is not None
     ]
     return result._replace(changes=tuple(changes))
 
 
 def plan_change(
     applied: Elements,
-    targets: Mapping[Place, Target | None],
+    specs: Mapping[FrontendSide, FrontendSpec | None],
     elements: Mapping[str, Mapping[bytes, Value | None]],
 ) -> Plan:
     """The plan for these places and for these elements of the other sets and maps; None: it goes."""
-    result = plan_frontends(applied, targets)
+    result = plan_frontends(applied, specs)
     for name, members in elements.items():
         for key, value in members.items():
             result.switch.change(name, key, applied[name].get(key), value)
     return result
 
 
-def _plan_place(
+def _plan_side(
     result: Plan,
     applied: Elements,
-    place: Place,
-    target: Target | None,
-    kept: Callable[[NamespacedName], bool],
+    side: FrontendSide,
+    spec: FrontendSpec | None,
+    protected: Callable[[NamespacedName], bool],
 ) -> FrontendChange | None:
-    protocol = frontend_protocol(place.key)
-    verdict = applied[place.side.verdicts].get(place.key)
-    before = held_slots(applied, place, protocol)
+    protocol = frontend_protocol(side.key)
+    verdict = applied[side.scope.verdicts].get(side.key)
+    before = held_slots(applied, side, protocol)
     after: tuple[bytes, ...] = ()
     wanted = None
-    if target is not None:
-        after = _wanted(target, before, kept)
-        wanted = target.verdict(place.side, len(after))
-    result.switch.change(place.side.verdicts, place.key, verdict, wanted)
+    if spec is not None:
+        after = _wanted(spec, before, protected)
+        wanted = spec.verdict(side.scope, len(after))
+    result.switch.change(side.scope.verdicts, side.key, verdict, wanted)
     name, held = endpoints_map(protocol), applied[endpoints_map(protocol)]
-    keys = slots(place, max(len(before), len(after)))
+    keys = slots(side, max(len(before), len(after)))
     for key, endpoint in zip(keys, after, strict=False):
         result.switch.change(name, key, held.get(key), endpoint)
     for key in keys[len(after) :]:
@@ -146,47 +154,47 @@ def _plan_place(
     if verdict == wanted and known == after:
         return None
     return FrontendChange(
-        place,
-        target.comment if target else _comment(verdict),
+        side,
+        spec.comment if spec else _comment(verdict),
         known if verdict is not None else None,
-        after if target is not None else None,
+        after if spec is not None else None,
     )
 
 
 def plan(
     applied: Elements,
-    targets: Mapping[Place, Target],
+    specs: Mapping[FrontendSide, FrontendSpec],
     elements: Elements,
-    kept: Callable[[NamespacedName], bool] = keep_nothing,
+    protected: Callable[[NamespacedName], bool] = protect_nothing,
 ) -> Plan:
     """The plan that makes a table that holds `applied` hold these targets and other elements.
 
-    Of a service for which `kept` says so (part of its input could not be read), nothing that is
+    Of a service for which `protected` says so (part of its input could not be read), nothing that is
     programmed is removed: neither a frontend nor an endpoint.
     """
-    todo: dict[Place, Target | None] = dict(targets)
-    stay: set[Place] = set()
-    foreign: list[Place] = []
-    for side in Side:
-        for key, verdict in applied[side.verdicts].items():
-            place = Place(side, key)
+    todo: dict[FrontendSide, FrontendSpec | None] = dict(specs)
+    stay: set[FrontendSide] = set()
+    foreign: list[FrontendSide] = []
+    for scope in EndpointScope:
+        for key, verdict in applied[scope.verdicts].items():
+            side = FrontendSide(scope, key)
             if not is_frontend(key):
-                foreign.append(place)
-            elif place not in targets:
-                if kept(owner_of(_comment(verdict))):
-                    stay.add(place)
+                foreign.append(side)
+            elif side not in specs:
+                if protected(owner_of(_comment(verdict))):
+                    stay.add(side)
                 else:
-                    todo[place] = None
-    result = plan_frontends(applied, todo, kept)
-    for name, key in ((place.side.verdicts, place.key) for place in foreign):
+                    todo[side] = None
+    result = plan_frontends(applied, todo, protected)
+    for name, key in ((side.scope.verdicts, side.key) for side in foreign):
         result.switch.change(name, key, applied[name][key], None)
-    kept_keys = {place.key for place in stay}
-    some_kept = bool(stay) or any(kept(owner_of(target.comment)) for target in targets.values())
+    protected_keys = {side.key for side in stay}
+    some_protected = bool(stay) or any(protected(owner_of(spec.comment)) for spec in specs.values())
     for name, members in elements.items():
-        if name == "hairpin" and some_kept:  # it does not tell whose an endpoint is
+        if name == "hairpin" and some_protected:  # it does not tell whose an endpoint is
             members = {**applied[name], **members}
-        _change_set(result.switch, name, applied[name], members, kept_keys)
-    _sweep_strays(result, applied, stay | targets.keys())
+        _change_set(result.switch, name, applied[name], members, protected_keys)
+    _sweep_strays(result, applied, stay | specs.keys())
     return result
 
 
@@ -195,22 +203,22 @@ def _change_set(
     name: str,
     held: Mapping[bytes, Value],
     members: Mapping[bytes, Value],
-    kept_keys: set[bytes],
+    protected_keys: set[bytes],
 ) -> None:
     """Elements of the other sets and maps: those that belong to kept frontends stay."""
     for key, value in members.items():
         switch.change(name, key, held.get(key), value)
-    addresses = {frontend_address(key) for key in kept_keys}
-    width = len(next(iter(kept_keys), b""))
+    addresses = {frontend_address(key) for key in protected_keys}
+    width = len(next(iter(protected_keys), b""))
     for key, value in held.items():
         if key in members:
             continue
-        if kept_keys and (key[:width] in kept_keys or key in addresses):
+        if protected_keys and (key[:width] in protected_keys or key in addresses):
             continue
         switch.change(name, key, value, None)
 
 
-def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[Place]) -> None:
+def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[FrontendSide]) -> None:
     """Slots that nobody makes use of, before or after: a sync was interrupted, or someone added them."""
     if not any(applied[endpoints_map(protocol)] for protocol in Protocol):
         return
@@ -218,29 +226,29 @@ def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[Place]) -
     for protocol in Protocol:
         name = endpoints_map(protocol)
         used[name] = set(result.switch.remove[name]) | set(result.sweep.remove[name])
-    for place in remaining:
-        verdicts = place.side.verdicts
-        spread = spread_of(result.switch.add[verdicts].get(place.key, applied[verdicts].get(place.key)))
-        members = used[endpoints_map(frontend_protocol(place.key))]
-        members.update(slots(place, spread.slots if spread else 0))
+    for side in remaining:
+        verdicts = side.scope.verdicts
+        slot_chain = slot_chain_of(result.switch.add[verdicts].get(side.key, applied[verdicts].get(side.key)))
+        members = used[endpoints_map(frontend_protocol(side.key))]
+        members.update(slots(side, slot_chain.slots if slot_chain else 0))
     for name, members in used.items():
         for key in applied[name].keys() - members:
             result.sweep.change(name, key, applied[name][key], None)
 
 
-def place_all(targets: Mapping[Place, Target], elements: Elements) -> Elements:
+def fill_empty(specs: Mapping[FrontendSide, FrontendSpec], elements: Elements) -> Elements:
     """All elements of a table that has no past: endpoints sit in their slots in order."""
-    empty: Elements = {side.verdicts: {} for side in Side}
+    empty: Elements = {scope.verdicts: {} for scope in EndpointScope}
     empty.update({endpoints_map(protocol): {} for protocol in Protocol})
     empty.update({name: {} for name in elements})
-    plan(empty, targets, elements).switch.apply_to(empty)
+    plan(empty, specs, elements).switch.apply_to(empty)
     return empty
 
 
 def is_sticky(verdict: Value | None) -> bool:
     """Whether a frontend's verdict looks into the affinity maps."""
-    spread = spread_of(verdict)
-    return spread is not None and spread.balance is Balance.STICKY
+    slot_chain = slot_chain_of(verdict)
+    return slot_chain is not None and slot_chain.balance is Balance.STICKY
 
 
 def is_nobody(_: Address) -> bool:
@@ -270,12 +278,12 @@ def stale_affinity(
         service = frontend[:-4] + bytes([protocol.number, 0, 0, 0]) + frontend[-4:]
         outside = service in newly_local and not is_inside(key[:width])
         if (frontend, outside) not in known:
-            sides = (Side.OUTSIDE,) if outside else tuple(Side)
+            scopes = (EndpointScope.LOCAL,) if outside else tuple(EndpointScope)
             known[frontend, outside] = frozenset(
                 endpoint
-                for side in sides
-                if is_sticky(applied[side.verdicts].get(service))
-                for endpoint in held_slots(applied, Place(side, service), protocol)
+                for scope in scopes
+                if is_sticky(applied[scope.verdicts].get(service))
+                for endpoint in held_slots(applied, FrontendSide(scope, service), protocol)
             )
         if endpoint not in known[frontend, outside]:
             stale.append(key)

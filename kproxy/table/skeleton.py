@@ -14,7 +14,15 @@ from typing import NamedTuple
 from kproxy.model import Balance, Family, Network, Protocol, network_family
 from kproxy.nft.elements import RANGES, Elements, Field, Value, Verdict
 from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
-from kproxy.table.layout import DISCARD, REFUSE, Side, Spread, affinity_map, endpoints_map, spread_of
+from kproxy.table.layout import (
+    DISCARD,
+    REFUSE,
+    EndpointScope,
+    SlotChain,
+    affinity_map,
+    endpoints_map,
+    slot_chain_of,
+)
 
 AFFINITY_ENTRIES = 262144
 """Clients times frontends that affinity can hold per protocol and family."""
@@ -46,23 +54,25 @@ class Options(NamedTuple):
         return f"{family} saddr != @pod-cidrs" if self.cidrs(self.pod_cidrs, family) else ""
 
 
-class Shapes(NamedTuple):
+class NumberedChains(NamedTuple):
     """Which of the numbered chains are needed."""
 
-    spreads: frozenset[Spread]
+    slot_chains: frozenset[SlotChain]
     timeouts: frozenset[int]
     """Affinity timeouts in use, seconds."""
 
 
-NO_SHAPES = Shapes(frozenset(), frozenset())
+NO_NUMBERED_CHAINS = NumberedChains(frozenset(), frozenset())
 
 
-def shapes(elements: Elements) -> Shapes:
+def numbered_chains(elements: Elements) -> NumberedChains:
     """The numbered chains that these elements lead to."""
-    spreads = {spread_of(Verdict(text)) for side in Side for text in _texts(elements[side.verdicts])}
+    slot_chains = {
+        slot_chain_of(Verdict(text)) for scope in EndpointScope for text in _texts(elements[scope.verdicts])
+    }
     timeouts = {text.rpartition("-")[2] for text in _texts(elements.get("affinity-rules", {}))}
-    return Shapes(
-        frozenset(spread for spread in spreads if spread is not None),
+    return NumberedChains(
+        frozenset(slot_chain for slot_chain in slot_chains if slot_chain is not None),
         frozenset(int(seconds) for seconds in timeouts if seconds.isdigit()),
     )
 
@@ -71,7 +81,7 @@ def _texts(members: Mapping[bytes, Value]) -> set[str]:
     return {value.text for value in members.values() if isinstance(value, Verdict)}
 
 
-def skeleton(family: Family, options: Options, needed: Shapes) -> Skeleton:
+def skeleton(family: Family, options: Options, needed: NumberedChains) -> Skeleton:
     """The table of one family. Equal arguments give equal results."""
     stateless = options.stateless_ipv6_affinity and family is Family.IPV6
     return Skeleton(family, _sets(family, options), tuple(_chains(family, options, needed, stateless)))
@@ -175,7 +185,7 @@ def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
     )
 
 
-def _chains(family: Family, options: Options, needed: Shapes, stateless: bool) -> list[Chain]:
+def _chains(family: Family, options: Options, needed: NumberedChains, stateless: bool) -> list[Chain]:
     frontend = f"{family} daddr . meta l4proto . th dport"
     icmp = "icmp" if family is Family.IPV4 else "icmpv6"
     check_source = f"{frontend} @source-restricted jump check-source"
@@ -215,7 +225,7 @@ def _chains(family: Family, options: Options, needed: Shapes, stateless: bool) -
             "refused at once; a reset is not rate-limited as ICMP errors are",
         ),
         Chain(DISCARD, ("drop",), "traffic policy Local, and the endpoints are elsewhere"),
-        *_spreads(family, needed.spreads, stateless),
+        *_slot_chains(family, needed.slot_chains, stateless),
         Chain(
             "input",
             ("ct status dnat goto remember",),
@@ -247,20 +257,28 @@ def _chains(family: Family, options: Options, needed: Shapes, stateless: bool) -
     ]
 
 
-def _spreads(family: Family, spreads: frozenset[Spread], stateless: bool) -> list[Chain]:
+def _slot_chains(family: Family, slot_chains: frozenset[SlotChain], stateless: bool) -> list[Chain]:
     """The numbered chains; behind each sticky one stands the one for clients that are not known yet."""
-    needed = spreads | {s._replace(balance=Balance.RANDOM) for s in spreads if s.balance is Balance.STICKY}
-    return [_spread(family, spread, stateless) for spread in sorted(needed, key=_spread_order)]
+    needed = slot_chains | {
+        s._replace(balance=Balance.RANDOM) for s in slot_chains if s.balance is Balance.STICKY
+    }
+    return [
+        _slot_chain(family, slot_chain, stateless) for slot_chain in sorted(needed, key=_slot_chain_order)
+    ]
 
 
-def _spread_order(spread: Spread) -> tuple[int, int, int]:
-    return list(Side).index(spread.side), list(Balance).index(spread.balance), spread.slots
+def _slot_chain_order(slot_chain: SlotChain) -> tuple[int, int, int]:
+    return (
+        list(EndpointScope).index(slot_chain.scope),
+        list(Balance).index(slot_chain.balance),
+        slot_chain.slots,
+    )
 
 
-def _spread(family: Family, spread: Spread, stateless: bool) -> Chain:
-    side, balance, count = spread
+def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain:
+    scope, balance, count = slot_chain
     many = f"{count} endpoint{'s' if count > 1 else ''}"
-    offset = f" offset {side.base}" if side.base else ""
+    offset = f" offset {scope.base}" if scope.base else ""
     hashed = f"jhash {family} saddr{{}} mod {count} seed {JHASH_SEED:#x}{offset}"
 
     def by(pick: str) -> tuple[str, ...]:
@@ -285,14 +303,18 @@ def _spread(family: Family, spread: Spread, stateless: bool) -> Chain:
                 f"map @{affinity_map(protocol)}"
                 for protocol in Protocol
             )
-            rules = (*known, f"goto {spread._replace(balance=Balance.RANDOM).chain}")
+            rules = (*known, f"goto {slot_chain._replace(balance=Balance.RANDOM).chain}")
             about = f"the client's own endpoint, or any of {many}"
         case Balance.CLIENT:
             rules, about = by(hashed.format("")), "by consistent hash of the client's address"
         case Balance.CLIENT_PORT:
             rules = by(hashed.format(" . PROTOCOL sport"))
             about = "by consistent hash of the client's address and port"
-    return Chain(spread.chain, rules, about + (", of those on this node" if side is Side.OUTSIDE else ""))
+    return Chain(
+        slot_chain.chain,
+        rules,
+        about + (", of those on this node" if scope is EndpointScope.LOCAL else ""),
+    )
 
 
 def _by_original_frontend(map_name: str, family: Family) -> tuple[str, ...]:

@@ -473,7 +473,7 @@ def test_an_object_that_cannot_be_decoded_and_its_repair(api: ApiServer, tmp_pat
         assert follower.messages() == [
             "cluster: Service default/web: spec.ports[0].port: 0 is not a port (1-65535)"
         ]
-        assert not follower.source.in_doubt(name("web"))
+        assert not follower.source.is_protected(name("web"))
         api.update(service("web", 82))
         follower.wait(lambda: follower.port("web") == 82)
         assert follower.messages() == []
@@ -483,14 +483,14 @@ def test_an_object_that_could_never_be_decoded_is_in_doubt(api: ApiServer, tmp_p
     api.create(service("web", 0), service("api"), slice_("api-1", "api", "nonsense"))
     with Follower(api, tmp_path) as follower:
         follower.sees("api")
-        assert follower.source.in_doubt(name("web"))
-        assert follower.source.in_doubt(name("api"))
+        assert follower.source.is_protected(name("web"))
+        assert follower.source.is_protected(name("api"))
         watching(api)
         api.update(slice_("api-1", "api", "10.0.0.1"))
         api.delete(service("web", 0))
         follower.touched("api", "web")
-        assert not follower.source.in_doubt(name("web"))
-        assert not follower.source.in_doubt(name("api"))
+        assert not follower.source.is_protected(name("web"))
+        assert not follower.source.is_protected(name("api"))
 
 
 def test_triggers_are_told_of_changes_and_not_of_the_first_list(api: ApiServer, tmp_path: Path) -> None:

@@ -33,14 +33,14 @@ from kproxy.model import Address, Protocol, parse_address
 from kproxy.model import Family as TableFamily
 from kproxy.model import Node as ProxyNode
 from kproxy.table.compile import Desired, compile_frontends
-from kproxy.table.plan import place_all
+from kproxy.table.plan import fill_empty
 from kproxy.table.skeleton import Options
 from tests.flows.objects import BOOK, FAMILIES, Manifest, Service, cluster_ip
 from tests.simulator import Packet, Simulator
 
 TABLE_FAMILY = {4: TableFamily.IPV4, 6: TableFamily.IPV6}
 SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"
-OUTSIDE = Client("outside", v4="192.168.77.200", v6="fd77::200")
+LOCAL = Client("outside", v4="192.168.77.200", v6="fd77::200")
 BLOCKED = Client("blocked", v4="192.168.77.130", v6="fd77::130")
 
 
@@ -53,7 +53,7 @@ def topology(nodes: int = 1, pods: int = 3) -> Topology:
             for n in range(1, nodes + 1)
             for p in range(1, pods + 1)
         ),
-        clients=(OUTSIDE, BLOCKED),
+        clients=(LOCAL, BLOCKED),
     )
 
 
@@ -240,7 +240,7 @@ class Scenario(NamedTuple):
     def simulator(self, node: str, family: Family) -> Simulator:
         """The table on a node."""
         chosen, desired = self.compiled(node)
-        elements = place_all(desired[family].targets, desired[family].elements)
+        elements = fill_empty(desired[family].specs, desired[family].elements)
         local = frozenset(map(parse_address, self.local_addresses(node, family)))
         return Simulator(TABLE_FAMILY[family], elements, chosen, local)
 

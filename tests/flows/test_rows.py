@@ -18,7 +18,7 @@ from tests.flows.objects import FAMILIES
 from tests.flows.scenario import Expected, Row, Scenario, parse_row
 from tests.flows.world import World
 from tests.simulator import Fate, Simulator
-from tests.simulator import Outcome as Simulated
+from tests.simulator import PacketOutcome as Simulated
 
 FOLDER = Path(__file__).parent / "scenarios"
 MODULES = [import_module(f"tests.flows.scenarios.{path.stem}") for path in sorted(FOLDER.glob("*.py"))]

@@ -47,7 +47,7 @@ def test_what_others_commit_leaves_doubt_until_it_is_read(script: str) -> None:
                     table.reconcile(desired(ends, family))
             seen.append(four.is_ours_alone())
             three = desired(["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], Family.IPV4, timeout=None)
-            four.change(Delta(dict(three.targets), {}))
+            four.change(Delta(dict(three.specs), {}))
             seen.append(four.is_ours_alone())
             subprocess.run(["nft", script], check=True)
             seen.append(four.is_ours_alone())
@@ -62,15 +62,15 @@ def test_who_is_deaf_hears_nothing_and_then_again() -> None:
         with Netlink() as netlink:
             monitor, table = TableMonitor(netlink.port), Dataplane(netlink, Family.IPV4, Options())
             table.reconcile(desired(["10.0.0.1:80"], Family.IPV4))
-            heard = [set(monitor.touched(table.own_generations.__contains__))]
-            with monitor.deaf():
+            last_seen = [set(monitor.touched(table.own_generations.__contains__))]
+            with monitor.paused():
                 subprocess.run(["nft", FOREIGN[0]], check=True)
-            heard.append(set(monitor.touched(table.own_generations.__contains__)))
+            last_seen.append(set(monitor.touched(table.own_generations.__contains__)))
             subprocess.run(["nft", FOREIGN[1]], check=True)
-            heard.append(set(monitor.touched(table.own_generations.__contains__)))
+            last_seen.append(set(monitor.touched(table.own_generations.__contains__)))
             monitor.close()
-            with monitor.deaf():  # in a round that is under way when the daemon ends
-                return heard
+            with monitor.paused():  # in a round that is under way when the daemon ends
+                return last_seen
 
     assert in_fresh_namespace(listen) == [set(), set(), {Family.IPV4}]
 

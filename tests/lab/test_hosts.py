@@ -29,7 +29,7 @@ from kproxy.nft.structure import Structure
 from kproxy.problems import HostError, TransactionError
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta
-from kproxy.table.skeleton import NO_SHAPES, Options, skeleton
+from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
 from tests.unit import make
 from tests.unit.namespace import in_fresh_namespace
@@ -155,7 +155,7 @@ def test_the_addresses_of_a_family_that_the_kernel_does_not_have_are_none(
 
 def no_tables(monkeypatch: pytest.MonkeyPatch) -> Skeleton:
     monkeypatch.setattr(features, "TABLES", TABLES._replace(script=UNKNOWN))
-    return skeleton(Family.IPV6, Options(), NO_SHAPES)
+    return skeleton(Family.IPV6, Options(), NO_NUMBERED_CHAINS)
 
 
 def test_without_ipv6_there_is_no_ipv6_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,12 +184,12 @@ def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_want
             dataplane = Dataplane(netlink, Family.IPV6, Options(), expect)
             wanted = make.desired(make.frontend("[fd00:96::1]:80", ["[fd00::1]:80"]), family=Family.IPV6)
             assert dataplane.reconcile(wanted).warnings == ("There is no IPv6.",)
-            assert not dataplane.change(Delta(dict(wanted.targets), {}))
+            assert not dataplane.change(Delta(dict(wanted.specs), {}))
             assert dataplane.reconcile(make.desired(family=Family.IPV6)).warnings == ()
             assert dataplane.read() is None
             there.append(True)
             dataplane.reconcile(make.desired(family=Family.IPV6))
-            assert dataplane.change(Delta(dict(wanted.targets), {})).added
+            assert dataplane.change(Delta(dict(wanted.specs), {})).added
             assert dataplane.applied["services"]
 
     in_fresh_namespace(work)
@@ -212,7 +212,7 @@ def test_the_kernel_and_the_library_are_told_apart(family: Family) -> None:
 
 def test_nothing_is_probed_where_the_rules_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(structure, "explained", None)
-    structure.expected_structure(skeleton(Family.IPV4, Options(), NO_SHAPES))
+    structure.expected_structure(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS))
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.render import render_table
 from kproxy.nft.ruleset import AffinityUpdate
-from kproxy.table.layout import Side, Spread
-from kproxy.table.skeleton import Options, Shapes, skeleton
+from kproxy.table.layout import EndpointScope, SlotChain
+from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.support import FAMILIES, Kproxy, service, slices, sticky
 
 pytestmark = pytest.mark.lab
 
-SPREADS = frozenset(Spread(side, balance, 2) for side in Side for balance in Balance)
-SHAPES = Shapes(SPREADS, frozenset({10, 10800}))
+SPREADS = frozenset(SlotChain(scope, balance, 2) for scope in EndpointScope for balance in Balance)
+SHAPES = NumberedChains(SPREADS, frozenset({10, 10800}))
 UPDATES = len(SHAPES.timeouts) * len(Protocol)
 
 

@@ -162,8 +162,8 @@ def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: l
 def test_cleanup_removes_all_that_is_ours(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
     cleanup = [*kproxy.command("cleanup")[:4], "--state-dir", str(kproxy.state)]
     kproxy.sync(*manifests)
-    kept = kproxy.node.run([*cleanup, "--keep-state"], capture_output=True, check=True).stdout
-    assert kept.splitlines() == ["removed table ip kproxy", "removed table ip6 kproxy"]
+    protected = kproxy.node.run([*cleanup, "--keep-state"], capture_output=True, check=True).stdout
+    assert protected.splitlines() == ["removed table ip kproxy", "removed table ip6 kproxy"]
     assert kproxy.ruleset() == ""
     assert kproxy.state.exists()
     kproxy.node.run(cleanup, check=True)

@@ -14,7 +14,7 @@ from netns_lab.lab import Handle, Lab
 from netns_lab.probe import echo
 from netns_lab.topology import Family, multi
 
-from kproxy.kernel.uplink import Shown, Uplink
+from kproxy.kernel.uplink import AddressReport, Uplink
 from kproxy.model import parse_address
 from kproxy.problems import HostError
 from tests.support import FAMILIES
@@ -44,17 +44,17 @@ def on(handle: Handle, interface: str = "eth0") -> dict[str, dict[str, Any]]:
     return {a["local"]: a for a in link["addr_info"] if not a["local"].startswith("fe80")}
 
 
-def show(handle: Handle, *addresses: str, interface: str | None = None) -> Shown:
+def show(handle: Handle, *addresses: str, interface: str | None = None) -> AddressReport:
     packed = [parse_address(address) for address in addresses]
     return handle.inside(lambda: Uplink(interface).show(packed))
 
 
-def withdraw(handle: Handle, *keep: str) -> Shown:
+def withdraw(handle: Handle, *keep: str) -> AddressReport:
     packed = {parse_address(address) for address in keep}
     return handle.inside(lambda: Uplink().withdraw(packed))
 
 
-def lines(shown: Shown) -> list[str]:
+def lines(shown: AddressReport) -> list[str]:
     assert shown.warnings == ()
     return [str(change) for change in shown.changes]
 

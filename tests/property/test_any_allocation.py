@@ -154,15 +154,19 @@ def test_an_exhausted_range_is_reported(count: int) -> None:
 
 
 @given(st.sets(st.sampled_from(NAMES)), st.sets(st.sampled_from(NAMES)))
-def test_what_absent_services_hold_stays_theirs_if_they_are_kept(present: set[str], kept: set[str]) -> None:
+def test_what_absent_services_hold_stays_theirs_if_they_are_kept(
+    present: set[str], protected: set[str]
+) -> None:
     held = give({own: {"type": "NodePort"} for own in NAMES}).allocations
     result = allocate(
         services({own: {"type": "NodePort"} for own in sorted(present)}),
         held,
         SMALL,
-        lambda s: s.name in kept,
+        lambda s: s.name in protected,
     )
-    assert result.allocations.held == {c: r for c, r in held.held.items() if c.service.name in present | kept}
+    assert result.allocations.held == {
+        c: r for c, r in held.held.items() if c.service.name in present | protected
+    }
 
 
 SPANS = spans(SMALL)

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.decode import Document, Doubt, decode
+from kproxy.decode import Document, decode
 from kproxy.decode.fields import FieldError, unicast_address
+from kproxy.decode.objects import Unreadable
 from kproxy.model import Node
 from kproxy.show.snapshot import Snapshot, encode
 from kproxy.show.snapshot import decode as snapshot_of
@@ -155,7 +156,7 @@ def test_a_bad_object_is_a_problem_and_no_more(contents: list[Any], as_list: boo
     assert all(problem.message for problem in loaded.problems)
     text = decode(as_json(content, "f") for content in whole)
     assert (text.state, text.problems, text.ignored) == (loaded.state, loaded.problems, loaded.ignored)
-    assert vars(text.doubt) == vars(loaded.doubt)
+    assert vars(text.unreadable) == vars(loaded.unreadable)
 
 
 @given(spoiled_any.filter(lambda content: isinstance(content, dict)))
@@ -181,11 +182,11 @@ def test_any_bytes_are_documents_or_problems(data: bytes) -> None:
 @given(spoiled_objects)
 def test_what_is_left_out_is_in_doubt(content: Any) -> None:
     result = decode([Document("f", content)])
-    doubt = result.doubt
+    unreadable = result.unreadable
     if result.problems:
-        assert doubt.everything or doubt.services or doubt.namespaces
+        assert unreadable.everything or unreadable.services or unreadable.namespaces
     else:
-        assert vars(doubt) == vars(Doubt())
+        assert vars(unreadable) == vars(Unreadable())
 
 
 @given(st.lists(spoiled_any, max_size=3))

@@ -24,10 +24,10 @@ from kproxy.nft.elements import Elements
 from kproxy.reconcile.core.intent import Intent
 from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.resolve.claims import Claim
+from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import SETS, Desired, merged
-from kproxy.table.layout import Side, endpoints_map
-from kproxy.table.plan import place_all, plan_change
+from kproxy.table.layout import EndpointScope, endpoints_map
+from kproxy.table.plan import fill_empty, plan_change
 from kproxy.table.skeleton import Options
 from tests.unit.namespace import in_fresh_namespace
 
@@ -65,19 +65,19 @@ def frontends(draw: st.DrawFn, service: NamespacedName) -> Frontend:
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> dict[NamespacedName, Claim | None]:
+def changes(draw: st.DrawFn) -> dict[NamespacedName, FrontendClaim | None]:
     names = draw(st.lists(st.sampled_from(SERVICES), unique=True, min_size=1))
     created = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
-    wanted: dict[NamespacedName, Claim | None] = {}
+    wanted: dict[NamespacedName, FrontendClaim | None] = {}
     for name in names:
         found = {(f.address, f.protocol, f.port): f for f in draw(st.lists(frontends(name), max_size=3))}
-        claim = Claim(Origin("in.yaml", draw(created)), tuple(found.values()))
+        claim = FrontendClaim(Origin("in.yaml", draw(created)), tuple(found.values()))
         wanted[name] = claim if draw(st.booleans()) or found else None
     return wanted
 
 
 def empty() -> Elements:
-    names = [*SETS, *(side.verdicts for side in Side), *map(endpoints_map, Protocol)]
+    names = [*SETS, *(scope.verdicts for scope in EndpointScope), *map(endpoints_map, Protocol)]
     return {name: {} for name in names}
 
 
@@ -87,26 +87,30 @@ def without_slots(elements: Elements) -> Elements:
 
 
 @given(st.lists(changes(), max_size=6), st.booleans())
-def test_changes_add_up_to_the_whole(history: list[dict[NamespacedName, Claim | None]], alone: bool) -> None:
+def test_changes_add_up_to_the_whole(
+    history: list[dict[NamespacedName, FrontendClaim | None]], alone: bool
+) -> None:
     """Applied together or one service at a time, in reverse."""
     intent, held = Intent(), empty()
     for wanted in history:
         deltas = list(intent.deltas(intent.change(wanted), Family.IPV4).values())
         for delta in reversed(deltas) if alone else [merged(deltas)]:
-            todo = plan_change(held, delta.targets, delta.elements)
+            todo = plan_change(held, delta.specs, delta.elements)
             todo.switch.apply_to(held)
             todo.sweep.apply_to(held)
     desired = intent.desired(Family.IPV4)
-    assert without_slots(held) == without_slots(place_all(*desired))
+    assert without_slots(held) == without_slots(fill_empty(*desired))
     for protocol in Protocol:
         name = endpoints_map(protocol)
-        assert len(held[name]) == len(place_all(*desired)[name])
+        assert len(held[name]) == len(fill_empty(*desired)[name])
 
 
 @given(st.lists(changes(), max_size=6))
-def test_the_past_of_an_intent_does_not_matter(history: list[dict[NamespacedName, Claim | None]]) -> None:
+def test_the_past_of_an_intent_does_not_matter(
+    history: list[dict[NamespacedName, FrontendClaim | None]],
+) -> None:
     lived, fresh = Intent(), Intent()
-    final: dict[NamespacedName, Claim | None] = {}
+    final: dict[NamespacedName, FrontendClaim | None] = {}
     for wanted in history:
         lived.change(wanted)
         final |= wanted
@@ -116,20 +120,22 @@ def test_the_past_of_an_intent_does_not_matter(history: list[dict[NamespacedName
 
 
 @given(st.lists(changes(), max_size=4))
-def test_a_service_alone_is_its_part_of_the_whole(history: list[dict[NamespacedName, Claim | None]]) -> None:
+def test_a_service_alone_is_its_part_of_the_whole(
+    history: list[dict[NamespacedName, FrontendClaim | None]],
+) -> None:
     intent = Intent()
     for wanted in history:
         intent.change(wanted)
     parts = merged(intent.whole(name, Family.IPV4) for name in intent.names())
     desired = intent.desired(Family.IPV4)
     elements = {name: parts.elements.get(name, {}) for name in SETS}
-    assert Desired(parts.targets, elements) == desired  # type: ignore[arg-type]
+    assert Desired(parts.specs, elements) == desired  # type: ignore[arg-type]
 
 
 @pytest.mark.lab
 @settings(max_examples=20, deadline=None)
 @given(st.lists(changes(), min_size=1, max_size=5))
-def test_the_kernel_takes_every_change(history: list[dict[NamespacedName, Claim | None]]) -> None:
+def test_the_kernel_takes_every_change(history: list[dict[NamespacedName, FrontendClaim | None]]) -> None:
     """And holds then what the copy of it says, and what a reconciliation finds right."""
 
     def follow() -> tuple[bool, Report]:

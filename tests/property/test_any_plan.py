@@ -29,17 +29,28 @@ from kproxy.nft.elements import (
 from kproxy.nft.transaction import Transaction
 from kproxy.reconcile.dataplane import transaction_messages
 from kproxy.table.compile import Desired, compile_frontends
-from kproxy.table.layout import Place, Side, Spread, Target, affinity_map, endpoints_map, held_slots, slot
-from kproxy.table.plan import is_sticky, owner_of, place_all, plan, plan_frontends, stale_affinity
-from kproxy.table.skeleton import Options, Shapes, skeleton
+from kproxy.table.layout import (
+    EndpointScope,
+    FrontendSide,
+    FrontendSpec,
+    SlotChain,
+    affinity_map,
+    endpoints_map,
+    held_slots,
+    slot,
+)
+from kproxy.table.plan import fill_empty, is_sticky, owner_of, plan, plan_frontends, stale_affinity
+from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import FakeTable
 from tests.unit.make import everything
 from tests.unit.namespace import in_fresh_namespace
 
 MOST = 6
 COUNTS = range(1, 2 * MOST + 1)  # kept endpoints stay beside new ones
-SHAPES = Shapes(
-    frozenset(Spread(side, balance, count) for side in Side for balance in Balance for count in COUNTS),
+SHAPES = NumberedChains(
+    frozenset(
+        SlotChain(scope, balance, count) for scope in EndpointScope for balance in Balance for count in COUNTS
+    ),
     frozenset({60, 10800}),
 )
 OWNERS = [NamespacedName("default", name) for name in ("a", "b", "c")]
@@ -95,52 +106,55 @@ states = st.dictionaries(ids, specs, max_size=5).map(
 
 def holding(desired: Desired) -> FakeTable:
     fake = table()
-    fake.commit(everything(place_all(*desired)))
+    fake.commit(everything(fill_empty(*desired)))
     return fake
 
 
-def places(elements: Elements) -> Iterator[Place]:
+def sides(elements: Elements) -> Iterator[FrontendSide]:
     """Those that have a verdict."""
-    for side in Side:
-        for key, value in elements[side.verdicts].items():
+    for scope in EndpointScope:
+        for key, value in elements[scope.verdicts].items():
             if isinstance(value, Verdict):
-                yield Place(side, key)
+                yield FrontendSide(scope, key)
 
 
-def verdict(elements: Elements, place: Place) -> Verdict:
-    value = elements[place.side.verdicts][place.key]
+def verdict(elements: Elements, side: FrontendSide) -> Verdict:
+    value = elements[side.scope.verdicts][side.key]
     assert isinstance(value, Verdict)
     return value
 
 
-def slots_of(elements: Elements, place: Place) -> tuple[bytes | None, ...]:
-    return held_slots(elements, place, frontend_protocol(place.key))
+def slots_of(elements: Elements, side: FrontendSide) -> tuple[bytes | None, ...]:
+    return held_slots(elements, side, frontend_protocol(side.key))
 
 
-def is_right(target: Target, slots: tuple[bytes | None, ...]) -> bool:
+def is_right(spec: FrontendSpec, slots: tuple[bytes | None, ...]) -> bool:
     """Whether these are its endpoints; a hash wants each in its very slot."""
-    return slots == target.endpoints if target.ordered else Counter(slots) == Counter(target.endpoints)
+    return slots == spec.endpoints if spec.ordered else Counter(slots) == Counter(spec.endpoints)
 
 
 def holds(elements: Elements, desired: Desired) -> bool:
     """Whether these are the elements of `desired` and no others, each endpoint in one of the slots 0..n-1."""
     expected: Elements = {endpoints_map(protocol): {} for protocol in Protocol}
-    expected.update({side.verdicts: {} for side in Side})
-    for place, target in desired.targets.items():
-        slots = slots_of(elements, place)
-        if not is_right(target, slots):
+    expected.update({scope.verdicts: {} for scope in EndpointScope})
+    for side, spec in desired.specs.items():
+        slots = slots_of(elements, side)
+        if not is_right(spec, slots):
             return False
-        members = expected[endpoints_map(frontend_protocol(place.key))]
-        members.update((slot(place, n), value) for n, value in enumerate(slots) if value)
-        expected[place.side.verdicts][place.key] = target.verdict(place.side, len(target.endpoints))
+        members = expected[endpoints_map(frontend_protocol(side.key))]
+        members.update((slot(side, n), value) for n, value in enumerate(slots) if value)
+        expected[side.scope.verdicts][side.key] = spec.verdict(side.scope, len(spec.endpoints))
     held = {name: members for name, members in elements.items() if name not in CLIENTS}
     return held == {**expected, **desired.elements}
 
 
 def leads_somewhere(verdicts: Elements, slots: Elements) -> bool:
     """Whether a packet that took its verdict from one table finds every slot of it in another."""
-    mixed = {**slots, **{side.verdicts: verdicts[side.verdicts] for side in Side}}
-    return all(None not in slots_of(mixed, place) for place in places(verdicts))
+    mixed = {
+        **slots,
+        **{scope.verdicts: verdicts[scope.verdicts] for scope in EndpointScope},
+    }
+    return all(None not in slots_of(mixed, side) for side in sides(verdicts))
 
 
 def copy(elements: Elements) -> Elements:
@@ -194,17 +208,17 @@ def damaged(draw: st.DrawFn) -> Elements:
     for name, members in elements.items():
         for key in draw(st.lists(st.sampled_from(sorted(members)), unique=True)) if members else ():
             del members[key]
-        if name in [side.verdicts for side in Side]:
+        if name in [scope.verdicts for scope in EndpointScope]:
             strange = ("goto lb-3", "jump sticky-2", "drop", "goto outside-lb-2", "goto hash-client-4")
             spoils = st.builds(Verdict, st.sampled_from(strange), st.sampled_from(["", "x"]))
             keys = st.builds(lambda at: frontend_key(address(at[0]), at[1], at[2]), ids)
         elif name.startswith("endpoints-"):
             spoils = st.just(endpoint_value(address(200), 1))
             keys = st.builds(
-                lambda side, at, number: slot(
-                    Place(side, frontend_key(address(at[0]), at[1], at[2])), number
+                lambda scope, at, number: slot(
+                    FrontendSide(scope, frontend_key(address(at[0]), at[1], at[2])), number
                 ),
-                *(st.sampled_from(Side), ids, st.integers(0, MOST + 2)),
+                *(st.sampled_from(EndpointScope), ids, st.integers(0, MOST + 2)),
             )
         else:
             continue
@@ -229,41 +243,41 @@ def element_changes(transaction: Transaction, names: set[str], keys: set[bytes])
 
 @given(states, states)
 def test_a_change_costs_what_it_changes(a: Desired, b: Desired) -> None:
-    elements = place_all(*a)
+    elements = fill_empty(*a)
     todo = plan(elements, *b)
-    for place in a.targets.keys() & b.targets.keys():
-        before, target = a.targets[place], b.targets[place]
-        old, new = Counter(before.endpoints), Counter(target.endpoints)
+    for side in a.specs.keys() & b.specs.keys():
+        before, spec = a.specs[side], b.specs[side]
+        old, new = Counter(before.endpoints), Counter(spec.endpoints)
         gone, come = (old - new).total(), (new - old).total()
-        slots = {slot(place, number) for number in range(MOST)}
+        slots = {slot(side, number) for number in range(MOST)}
         cost = sum(
-            element_changes(part, {endpoints_map(frontend_protocol(place.key))}, slots)
+            element_changes(part, {endpoints_map(frontend_protocol(side.key))}, slots)
             for part in (todo.switch, todo.sweep)
         )
-        if target.ordered:
-            pairs = list(zip_longest(slots_of(elements, place), target.endpoints))
+        if spec.ordered:
+            pairs = list(zip_longest(slots_of(elements, side), spec.endpoints))
             assert cost == sum((x is not None) + (y is not None) for x, y in pairs if x != y)
         else:
             assert cost <= 3 * gone + come
-        same = verdict(elements, place) == target.verdict(place.side, new.total())
-        assert element_changes(todo.switch, {place.side.verdicts}, {place.key}) == (0 if same else 2)
+        same = verdict(elements, side) == spec.verdict(side.scope, new.total())
+        assert element_changes(todo.switch, {side.scope.verdicts}, {side.key}) == (0 if same else 2)
 
 
 @given(states, states)
 def test_an_event_costs_the_same_plan_as_everything(a: Desired, b: Desired) -> None:
     """plan_frontends, told only of what is different, does what plan does."""
-    elements = place_all(*a)
+    elements = fill_empty(*a)
     touched = {
-        place: b.targets.get(place)
-        for place in a.targets.keys() | b.targets.keys()
-        if a.targets.get(place) != b.targets.get(place)
+        side: b.specs.get(side)
+        for side in a.specs.keys() | b.specs.keys()
+        if a.specs.get(side) != b.specs.get(side)
     }
     some, whole = plan_frontends(elements, touched), plan(elements, *b)
-    by_place = {change.place: change for change in some.changes}
-    assert by_place == {change.place: change for change in whole.changes}
+    by_place = {change.side: change for change in some.changes}
+    assert by_place == {change.side: change for change in whole.changes}
     assert len(by_place) == len(some.changes) == len(whole.changes)
     for part in ("switch", "sweep"):
-        for name in (*(side.verdicts for side in Side), *map(endpoints_map, Protocol)):
+        for name in (*(scope.verdicts for scope in EndpointScope), *map(endpoints_map, Protocol)):
             assert getattr(some, part).add[name] == getattr(whole, part).add[name]
             assert getattr(some, part).remove[name] == getattr(whole, part).remove[name]
 
@@ -277,28 +291,28 @@ def keep(elements: Elements, wanted: Desired) -> Elements:
     return fake.elements
 
 
-def kept_places(elements: Elements) -> set[Place]:
-    return {p for p in places(elements) if owner_of(verdict(elements, p).comment) == OWNERS[0]}
+def kept_places(elements: Elements) -> set[FrontendSide]:
+    return {p for p in sides(elements) if owner_of(verdict(elements, p).comment) == OWNERS[0]}
 
 
 @given(states, states)
 def test_what_is_kept_loses_neither_frontend_nor_endpoint(a: Desired, b: Desired) -> None:
-    before, after = place_all(*a), keep(holding(a).elements, b)
+    before, after = fill_empty(*a), keep(holding(a).elements, b)
     assert leads_somewhere(after, after)
-    known = {place.key for place in b.targets}
-    for place in kept_places(before):
-        target = b.targets.get(place)
-        assert set(slots_of(before, place)) <= set(slots_of(after, place))
-        if target is not None and target.ordered:  # others beside them would move every client
-            assert slots_of(after, place) == (slots_of(before, place) or target.endpoints)
-        if place.key not in known:  # it is not in the input at all: all of it stays
+    known = {side.key for side in b.specs}
+    for side in kept_places(before):
+        spec = b.specs.get(side)
+        assert set(slots_of(before, side)) <= set(slots_of(after, side))
+        if spec is not None and spec.ordered:  # others beside them would move every client
+            assert slots_of(after, side) == (slots_of(before, side) or spec.endpoints)
+        if side.key not in known:  # it is not in the input at all: all of it stays
             for name in ("affinity-rules", "masquerade-rules", "source-restricted"):
-                assert after[name].get(place.key) == before[name].get(place.key)
+                assert after[name].get(side.key) == before[name].get(side.key)
             theirs = [
-                {key for key in elements[RANGES] if key.startswith(place.key)} for elements in (before, after)
+                {key for key in elements[RANGES] if key.startswith(side.key)} for elements in (before, after)
             ]
             assert theirs[0] == theirs[1]
-        assert (place.key[:-8] in before["cluster-ips"]) <= (place.key[:-8] in after["cluster-ips"])
+        assert (side.key[:-8] in before["cluster-ips"]) <= (side.key[:-8] in after["cluster-ips"])
     if kept_places(before):
         assert before["hairpin"].keys() <= after["hairpin"].keys()
 
@@ -306,15 +320,15 @@ def test_what_is_kept_loses_neither_frontend_nor_endpoint(a: Desired, b: Desired
 @given(states, states)
 def test_the_rest_is_as_if_nothing_were_kept(a: Desired, b: Desired) -> None:
     after = keep(holding(a).elements, b)
-    kept = kept_places(place_all(*a))
-    for place in set(places(after)) - kept:
-        if owner_of(verdict(after, place).comment) != OWNERS[0]:
-            assert is_right(b.targets[place], slots_of(after, place))
-    assert b.targets.keys() <= set(places(after)) <= b.targets.keys() | kept
-    keys = {place.key for place in kept} | {place.key for place in b.targets}
+    protected = kept_places(fill_empty(*a))
+    for side in set(sides(after)) - protected:
+        if owner_of(verdict(after, side).comment) != OWNERS[0]:
+            assert is_right(b.specs[side], slots_of(after, side))
+    assert b.specs.keys() <= set(sides(after)) <= b.specs.keys() | protected
+    keys = {side.key for side in protected} | {side.key for side in b.specs}
     for name in ("affinity-rules", "masquerade-rules", "source-restricted"):
         assert after[name].keys() <= keys
-        if not kept:
+        if not protected:
             assert after[name] == b.elements[name]
 
 
@@ -322,8 +336,8 @@ def test_the_rest_is_as_if_nothing_were_kept(a: Desired, b: Desired) -> None:
 def test_affinity_is_stale_where_its_endpoint_or_its_frontend_went(
     state: Desired, remembered: list[tuple[FrontendId, int, int]], data: st.DataObject
 ) -> None:
-    elements = place_all(*state)
-    keys = sorted({place.key for place in state.targets})
+    elements = fill_empty(*state)
+    keys = sorted({side.key for side in state.specs})
     newly_local = set(data.draw(st.lists(st.sampled_from(keys)))) if keys else set()
     for protocol in Protocol:
         entries, stale = [], []
@@ -333,24 +347,24 @@ def test_affinity_is_stale_where_its_endpoint_or_its_frontend_went(
                 endpoint_value(address(100 + endpoint), 8080),
             )
             entries.append((address(client) + slot_prefix(key), value))
-            sides = [Side.OUTSIDE] if key in newly_local else list(Side)
-            targets = [state.targets.get(Place(side, key)) for side in sides]
-            if not any(t and t.balance is Balance.STICKY and value in t.endpoints for t in targets):
+            scopes = [EndpointScope.LOCAL] if key in newly_local else list(EndpointScope)
+            specs = [state.specs.get(FrontendSide(scope, key)) for scope in scopes]
+            if not any(t and t.balance is Balance.STICKY and value in t.endpoints for t in specs):
                 stale.append(entries[-1][0])
         assert stale_affinity(entries, protocol, elements, newly_local) == stale
 
 
 @given(states)
 def test_a_table_without_a_past_has_its_endpoints_in_order(state: Desired) -> None:
-    elements = place_all(*state)
+    elements = fill_empty(*state)
     assert holds({**table().elements, **elements}, state)
-    for place, target in state.targets.items():
-        if target.ordered:
-            assert slots_of(elements, place) == target.endpoints
+    for side, spec in state.specs.items():
+        if spec.ordered:
+            assert slots_of(elements, side) == spec.endpoints
         else:
-            assert sorted(e for e in slots_of(elements, place) if e) == sorted(target.endpoints)
-        sticky = target.balance is Balance.STICKY and bool(target.endpoints)
-        assert is_sticky(verdict(elements, place)) == sticky
+            assert sorted(e for e in slots_of(elements, side) if e) == sorted(spec.endpoints)
+        sticky = spec.balance is Balance.STICKY and bool(spec.endpoints)
+        assert is_sticky(verdict(elements, side)) == sticky
 
 
 def listed(netlink: Netlink, name: str) -> dict[bytes, Value]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kproxy.model import EndpointSlice, NamespacedName
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, Change, Resource
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, ApiResource, ObjectChange
 from tests.unit.cluster import api_service, api_slice, change
 from tests.unit.make import name
 
@@ -32,7 +32,7 @@ slices = st.builds(
 )
 
 
-def resource_of(content: dict[str, Any]) -> Resource:
+def resource_of(content: dict[str, Any]) -> ApiResource:
     return SLICES if "addressType" in content else SERVICES
 
 
@@ -40,23 +40,23 @@ class Cluster:
     """What there is, by kind and name, and what of it was ever good and not deleted since."""
 
     def __init__(self) -> None:
-        self.now: dict[str, dict[NamespacedName, Change]] = {"Service": {}, "EndpointSlice": {}}
-        self.good: dict[str, dict[NamespacedName, Change]] = {"Service": {}, "EndpointSlice": {}}
+        self.now: dict[str, dict[NamespacedName, ObjectChange]] = {"Service": {}, "EndpointSlice": {}}
+        self.good: dict[str, dict[NamespacedName, ObjectChange]] = {"Service": {}, "EndpointSlice": {}}
 
-    def put(self, content: dict[str, Any]) -> Change:
+    def put(self, content: dict[str, Any]) -> ObjectChange:
         resource = resource_of(content)
         found = change(resource, "MODIFIED", content)
         self.now[resource.kind][found.key] = found
         return found
 
-    def delete(self, content: dict[str, Any]) -> Change:
+    def delete(self, content: dict[str, Any]) -> ObjectChange:
         resource = resource_of(content)
         found = change(resource, "DELETED", content)
         self.now[resource.kind].pop(found.key, None)
         return found
 
 
-def told(cluster: Cluster, changes: Iterable[Change]) -> None:
+def told(cluster: Cluster, changes: Iterable[ObjectChange]) -> None:
     """Note what a watcher has seen."""
     for seen in changes:
         good = cluster.good[seen.kind]
@@ -102,7 +102,7 @@ steps = st.one_of(
 def test_the_cache_holds_what_is_there_and_says_what_changed(happened: list[tuple[str, Any]]) -> None:
     cluster, cache = Cluster(), Cache()
     missed: set[str] = set()
-    last: dict[str, Change] = {}
+    last: dict[str, ObjectChange] = {}
     before, doubted = held(cache), set[NamespacedName]()
     for what, which in [*happened, ("relist", SERVICES), ("relist", SLICES), ("take", SERVICES)]:
         if what == "relist":
@@ -113,9 +113,9 @@ def test_the_cache_holds_what_is_there_and_says_what_changed(happened: list[tupl
             cache.apply(last[which.kind])
         elif what == "take":
             touched, after = cache.take(), held(cache)
-            freed = {own for own in doubted if not cache.in_doubt(own)}
+            freed = {own for own in doubted if not cache.is_protected(own)}
             assert {own for own in after if after[own] != before[own]} | freed <= touched
-            before, doubted = after, {own for own in touched | doubted if cache.in_doubt(own)}
+            before, doubted = after, {own for own in touched | doubted if cache.is_protected(own)}
         elif what != "again":
             kind = resource_of(which).kind
             found = cluster.put(which) if what.endswith("put") else cluster.delete(which)
@@ -133,14 +133,14 @@ def test_the_cache_holds_what_is_there_and_says_what_changed(happened: list[tupl
     for own in map(name, NAMES):
         lacking = any(
             seen.undecodable is not None
-            and seen.undecodable.doubt.covers(own)
-            and not (seen.undecodable.doubt.services and owner_of(cluster, seen) == own)
+            and seen.undecodable.unreadable.covers(own)
+            and not (seen.undecodable.unreadable.services and owner_of(cluster, seen) == own)
             for seen in wrong
         )
-        assert cache.in_doubt(own) is lacking
+        assert cache.is_protected(own) is lacking
 
 
-def owner_of(cluster: Cluster, seen: Change) -> NamespacedName | None:
+def owner_of(cluster: Cluster, seen: ObjectChange) -> NamespacedName | None:
     """What the last good version of an object is a part of."""
     good = cluster.good[seen.kind].get(seen.key)
     if good is None or seen.kind == "Service":

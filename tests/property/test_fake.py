@@ -24,18 +24,18 @@ from kproxy.nft.ruleset import TABLE, Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from kproxy.reconcile.dataplane import transaction_messages
-from kproxy.table.layout import Place, Side, Spread, slot
-from kproxy.table.skeleton import Options, Shapes, skeleton
+from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain, slot
+from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
 from tests.unit.namespace import in_fresh_namespace
 
 SPREADS = (
-    Spread(Side.ANYONE, Balance.RANDOM, 2),
-    Spread(Side.ANYONE, Balance.STICKY, 1),
-    Spread(Side.OUTSIDE, Balance.STICKY, 1),
-    Spread(Side.OUTSIDE, Balance.CLIENT, 2),
+    SlotChain(EndpointScope.ALL, Balance.RANDOM, 2),
+    SlotChain(EndpointScope.ALL, Balance.STICKY, 1),
+    SlotChain(EndpointScope.LOCAL, Balance.STICKY, 1),
+    SlotChain(EndpointScope.LOCAL, Balance.CLIENT, 2),
 )
-SHAPES = Shapes(frozenset(SPREADS), frozenset({60}))
+SHAPES = NumberedChains(frozenset(SPREADS), frozenset({60}))
 DELCHAIN = cast(Message, 5)  # kproxy leaves that one to libnftables
 
 
@@ -50,8 +50,8 @@ class Names(NamedTuple):
     def key(self, which: str) -> bytes:
         return frontend_key(self.address(which), Protocol.TCP, 80)
 
-    def slot(self, which: str, number: int, side: Side = Side.ANYONE) -> bytes:
-        return slot(Place(side, self.key(which)), number)
+    def slot(self, which: str, number: int, scope: EndpointScope = EndpointScope.ALL) -> bytes:
+        return slot(FrontendSide(scope, self.key(which)), number)
 
     def range(self, which: str, first: int, last: int) -> bytes:
         low = self.address("x")[:-1]
@@ -84,7 +84,7 @@ def lets(
 
 TO_1, TO_2 = Verdict("goto lb-1", "default/web"), Verdict("goto lb-2", "default/web")
 SERVICES, SLOTS, IPS, CLIENTS = "services", "endpoints-tcp", "cluster-ips", "affinity-tcp"
-OUTSIDE, RESTRICTED = "services-from-outside", "source-restricted"
+LOCAL, RESTRICTED = "services-from-outside", "source-restricted"
 TO_OUTSIDE = Verdict("goto outside-sticky-1", "default/web")
 
 # What is done, step by step, and the errno of each step.
@@ -164,20 +164,20 @@ STORIES: dict[str, Callable[[Names], list[tuple[Step, int]]]] = {
         ("services", EBUSY),
     ],
     "two sides of a frontend": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_2), (OUTSIDE, n.key("a"), TO_OUTSIDE)), 0),
-        (lets(*((SLOTS, n.slot("a", 0, side), n.endpoint("a")) for side in Side)), 0),
-        (lets((OUTSIDE, n.key("a"), Verdict("goto outside-lb-2"))), ENOENT),
-        (lets((OUTSIDE, n.key("a"), TO_2)), EEXIST),
+        (lets((SERVICES, n.key("a"), TO_2), (LOCAL, n.key("a"), TO_OUTSIDE)), 0),
+        (lets(*((SLOTS, n.slot("a", 0, scope), n.endpoint("a")) for scope in EndpointScope)), 0),
+        (lets((LOCAL, n.key("a"), Verdict("goto outside-lb-2"))), ENOENT),
+        (lets((LOCAL, n.key("a"), TO_2)), EEXIST),
         (lets(remove=((SERVICES, n.key("a")), (SLOTS, n.slot("a", 0)))), 0),
         (lets(remove=((SLOTS, n.slot("a", 0)),)), ENOENT),
-        (lets(remove=((OUTSIDE, n.key("a")), (SLOTS, n.slot("a", 0, Side.OUTSIDE)))), 0),
+        (lets(remove=((LOCAL, n.key("a")), (SLOTS, n.slot("a", 0, EndpointScope.LOCAL)))), 0),
     ],
     "a chain that one side leads to": lambda n: [
-        (lets((OUTSIDE, n.key("a"), TO_OUTSIDE)), 0),
+        (lets((LOCAL, n.key("a"), TO_OUTSIDE)), 0),
         ("outside-sticky-1", EBUSY),
         ("outside-lb-1", EBUSY),
         ("sticky-1", 0),
-        (lets(remove=((OUTSIDE, n.key("a")),)), 0),
+        (lets(remove=((LOCAL, n.key("a")),)), 0),
         ("outside-sticky-1", 0),
         ("outside-lb-1", 0),
         ("hash-client-2", ENOENT),

@@ -38,7 +38,7 @@ from kproxy.table.compile import compile_frontends
 from kproxy.table.layout import affinity_map
 from kproxy.table.skeleton import Options
 from tests.property.tunnels import Entry, Tunnels
-from tests.simulator import Fate, Outcome, Packet, Simulator
+from tests.simulator import Fate, Packet, PacketOutcome, Simulator
 from tests.unit.namespace import in_fresh_namespace
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ STATES, PACKETS = 2, 125
 """Of each run."""
 RUNS, LONG_RUNS = 8, 200
 PREFIX = {Family.IPV4: "10.0.{}.{}", Family.IPV6: "fd00:10:{}::{}"}
-PODS_HERE, PODS_ELSEWHERE, NODE, CLUSTER_IPS, SHOWN, OUTSIDE = 0, 1, 2, 3, 4, 5
+PODS_HERE, PODS_ELSEWHERE, NODE, CLUSTER_IPS, SHOWN, LOCAL = 0, 1, 2, 3, 4, 5
 """The third part of an address says what it is of."""
 INTERFACES = ("out0", "pod0", "pod1")
 ORIGIN = Origin("test", "")
@@ -111,8 +111,8 @@ class Draw:
         shown = [self.address(SHOWN, 10 * number + i) for i in range(1, 5)]
         ranges = [
             self.host(NODE, 1),
-            self.network(OUTSIDE),
-            self.network(OUTSIDE, 30, 5),
+            self.network(LOCAL),
+            self.network(LOCAL, 30, 5),
             self.network(PODS_HERE),
         ]
         return Service(
@@ -164,7 +164,7 @@ class Draw:
             self.address(PODS_HERE, self.of([1, 2, 3, 4])),
             self.address(PODS_ELSEWHERE, self.of([1, 2])),
         )
-        outside = self.address(OUTSIDE, self.random.randint(1, 20))
+        outside = self.address(LOCAL, self.random.randint(1, 20))
         if not interface:
             source = self.address(NODE, self.of([1, 1, 2]))
         else:
@@ -188,7 +188,7 @@ class Draw:
         return Packet(source, to, protocol, port, source_port, interface)
 
 
-def agrees(outcome: Outcome, packet: Packet, entry: Entry | None, refused: bool) -> bool:
+def agrees(outcome: PacketOutcome, packet: Packet, entry: Entry | None, refused: bool) -> bool:
     """Whether the kernel did what the simulator says."""
     if entry is None:
         return outcome.fate is (Fate.REFUSED if refused else Fate.DROPPED)

@@ -20,7 +20,7 @@ from kproxy.model import Family
 from kproxy.nft.elements import Elements, frontend_protocol
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.state.store import Store
-from kproxy.table.layout import Place, Side, held_slots
+from kproxy.table.layout import EndpointScope, FrontendSide, held_slots
 from kproxy.table.skeleton import Options
 from tests.support import Kproxy, Manifest
 
@@ -75,8 +75,8 @@ def manifests(version: int) -> list[Manifest]:
     return items
 
 
-def slots(held: Elements, place: Place) -> tuple[bytes | None, ...]:
-    return held_slots(held, place, frontend_protocol(place.key))
+def slots(held: Elements, side: FrontendSide) -> tuple[bytes | None, ...]:
+    return held_slots(held, side, frontend_protocol(side.key))
 
 
 def programmed(kproxy: Kproxy, family: Family) -> Any:
@@ -88,9 +88,12 @@ def programmed(kproxy: Kproxy, family: Family) -> Any:
             dataplane.read()
             held = dataplane.applied
             frontends = {
-                Place(side, key): (verdict, sorted(map(str, slots(held, Place(side, key)))))
-                for side in Side
-                for key, verdict in held[side.verdicts].items()
+                FrontendSide(scope, key): (
+                    verdict,
+                    sorted(map(str, slots(held, FrontendSide(scope, key)))),
+                )
+                for scope in EndpointScope
+                for key, verdict in held[scope.verdicts].items()
             }
             others = {
                 name: dict(held[name]) for name in held if not name.startswith(("services", "endpoints"))

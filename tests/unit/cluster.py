@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kproxy.sources.cluster.core.events import Change, Event, Resource, read_line
+from kproxy.sources.cluster.core.events import ApiResource, Event, ObjectChange, read_line
 
 LABEL = "kubernetes.io/service-name"
 
@@ -43,12 +43,12 @@ def line(type_: str, content: Any) -> bytes:
     return msgspec.json.encode({"type": type_, "object": content})
 
 
-def event(resource: Resource, type_: str, content: Any) -> Event:
+def event(resource: ApiResource, type_: str, content: Any) -> Event:
     """A line of a watch, read."""
     return read_line(resource, line(type_, content))
 
 
-def change(resource: Resource, type_: str, content: Any) -> Change:
+def change(resource: ApiResource, type_: str, content: Any) -> ObjectChange:
     """What a line of a watch says of an object."""
     found = event(resource, type_, content).change
     assert found is not None

@@ -11,7 +11,7 @@ import yaml
 
 from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import Outcome, resolve
+from kproxy.controlplane.settle import Resolution, resolve
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import (
     Backends,
@@ -116,7 +116,7 @@ def as_json(content: Any, source: str = "in.json") -> Document:
 
 def resolved(
     objects: Sequence[Any], ranges: Ranges, past: Allocations = NOTHING, node: Node = NODE
-) -> Outcome:
+) -> Resolution:
     """Objects through the pure middle of a sync."""
     return resolve(decode(Document("in.yaml", content) for content in objects), past, ranges, node)
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from kproxy.controlplane.allocate import allocate
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import Outcome
+from kproxy.controlplane.settle import Resolution
 from kproxy.decode import Document, decode
 from kproxy.model import Service, format_address
 from tests.unit.make import name, resolved, service
@@ -34,15 +34,15 @@ def holds(*claims: tuple[str, str, str | int]) -> Allocations:
     return Allocations(made, {})
 
 
-def given(*objects: dict[str, Any], held: Allocations = NOTHING, ranges: Ranges = RANGES) -> Outcome:
+def given(*objects: dict[str, Any], held: Allocations = NOTHING, ranges: Ranges = RANGES) -> Resolution:
     return resolved(objects, ranges, held)
 
 
-def complaints(outcome: Outcome) -> list[tuple[str, str, str]]:
+def complaints(outcome: Resolution) -> list[tuple[str, str, str]]:
     return [(problem.object, problem.field, problem.message) for problem in outcome.problems]
 
 
-def ips(outcome: Outcome, own: str = "web") -> list[str]:
+def ips(outcome: Resolution, own: str = "web") -> list[str]:
     return [format_address(address) for address in outcome.services[name(own)].cluster_ips]
 
 
@@ -87,8 +87,8 @@ def test_what_cannot_be_given(spec: dict[str, Any], ranges: Ranges, field: str, 
     outcome = given(service("bad", **spec), service("good"), ranges=ranges)
     assert complaints(outcome) == [("Service default/bad", field, message)]
     assert list(outcome.services) == [name("good")]
-    assert outcome.kept(name("bad"))
-    assert not outcome.kept(name("good"))
+    assert outcome.protected(name("bad"))
+    assert not outcome.protected(name("good"))
 
 
 def created(own: str, when: str, **spec: Any) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def test_a_held_node_port_is_not_given_away(spec: str, b_first: bool) -> None:
     assert held.held.items() <= outcome.allocations.held.items()
     assert {subject for subject, _, _ in complaints(outcome)} == {"Service default/a", "Service default/b"}
     assert not outcome.services
-    assert (outcome.kept(name("a")), outcome.kept(name("b"))) == (True, True)
+    assert (outcome.protected(name("a")), outcome.protected(name("b"))) == (True, True)
 
 
 @pytest.mark.parametrize("spec", [{}, ASK_PORT], ids=["any", "that one"])
@@ -286,7 +286,7 @@ def test_who_was_refused_because_of_one_that_then_lost_is_served() -> None:
 BALANCED: dict[str, Any] = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
 
 
-def health_check(outcome: Outcome, own: str = "web") -> int:
+def health_check(outcome: Resolution, own: str = "web") -> int:
     return outcome.services[name(own)].health_check_node_port
 
 
@@ -351,7 +351,7 @@ def test_what_a_refused_service_held_for_a_moment_is_free_for_the_next() -> None
 # --- what was released ---
 
 
-def node_port(outcome: Outcome, own: str) -> int:
+def node_port(outcome: Resolution, own: str) -> int:
     return outcome.services[name(own)].ports[0].node_port
 
 

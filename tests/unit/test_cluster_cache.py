@@ -152,7 +152,7 @@ def test_the_last_good_version_stays_in_force() -> None:
         "EndpointSlice default/web-1",
         "Service default/web",
     ]
-    assert not cache.in_doubt(name("web"))
+    assert not cache.is_protected(name("web"))
     put(cache, api_service(), api_slice())
     assert cache.problems() == []
     assert cache.service(name("web")) == good
@@ -164,20 +164,20 @@ def test_without_a_good_version_the_service_is_in_doubt_until_it_has_one(content
     cache = filled()
     put(cache, content)
     assert cache.take() == {name("web")}
-    assert cache.in_doubt(name("web"))
-    assert not cache.in_doubt(name("other"))
+    assert cache.is_protected(name("web"))
+    assert not cache.is_protected(name("other"))
     put(cache, repaired)
-    assert not cache.in_doubt(name("web"))
+    assert not cache.is_protected(name("web"))
     assert cache.take() == {name("web")}
 
 
 def test_doubt_ends_when_the_object_is_gone() -> None:
     cache = filled(api_service(**NO_PORT), api_slice("web-1", "web", 1, "nonsense"))
     delete(cache, api_service(**NO_PORT))
-    assert cache.in_doubt(name("web"))
+    assert cache.is_protected(name("web"))
     assert cache.take() == {name("web")}
     cache.retain("EndpointSlice", set())
-    assert not cache.in_doubt(name("web"))
+    assert not cache.is_protected(name("web"))
     assert cache.take() == {name("web")}
     assert cache.problems() == []
 
@@ -186,10 +186,10 @@ def test_a_wrong_slice_that_moves_puts_its_new_service_in_doubt() -> None:
     cache = filled(api_slice("x-1", "old"))
     put(cache, api_slice("x-1", "new", 2, "nonsense"))
     assert names_of(cache, "old") == ["x-1"]
-    assert cache.in_doubt(name("new"))
+    assert cache.is_protected(name("new"))
     put(cache, api_slice("x-1", "newer", 3, "nonsense"))
     assert cache.take() == {name("new"), name("newer")}
-    assert not cache.in_doubt(name("new"))
+    assert not cache.is_protected(name("new"))
 
 
 def test_a_service_that_was_held_back_by_doubt_is_touched_when_it_ends() -> None:
@@ -198,7 +198,7 @@ def test_a_service_that_was_held_back_by_doubt_is_touched_when_it_ends() -> None
     cache = filled(api_service("web"), wrong)
     delete(cache, api_service("web"))
     assert cache.take() == {name("web")}
-    assert cache.in_doubt(name("web"))
+    assert cache.is_protected(name("web"))
     delete(cache, wrong)
     assert cache.take() == {name("web")}
 
@@ -208,4 +208,4 @@ def test_a_wrong_node_is_a_problem_and_puts_nothing_in_doubt() -> None:
     put(cache, {"metadata": {"name": "n1", "labels": 5}})
     assert len(cache.problems()) == 1
     assert cache.node is not None
-    assert not cache.in_doubt(name("web"))
+    assert not cache.is_protected(name("web"))

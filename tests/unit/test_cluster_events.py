@@ -15,10 +15,10 @@ from kproxy.sources.cluster.core.events import (
     SERVICES,
     SLICES,
     UNNAMED,
-    Change,
+    ApiResource,
     GarbageError,
     Lines,
-    Resource,
+    ObjectChange,
     node_resource,
     read_line,
     read_page,
@@ -54,7 +54,7 @@ def test_the_last_page_says_from_where_to_watch() -> None:
         (NODE, api_node("n1", "here")),
     ],
 )
-def test_an_object_is_what_it_would_be_in_a_manifest(resource: Resource, content: dict[str, Any]) -> None:
+def test_an_object_is_what_it_would_be_in_a_manifest(resource: ApiResource, content: dict[str, Any]) -> None:
     whole = {"apiVersion": resource.api_version, "kind": resource.kind, **content}
     state = decode([Document(events.SOURCE, whole)]).state
     expected: list[Any] = [*state.services.values(), *chain(*state.slices.values()), *state.nodes.values()]
@@ -69,7 +69,7 @@ def test_an_event_has_its_objects_version(type_: str) -> None:
 def test_a_deleted_object_is_its_name_only_however_broken() -> None:
     found = event(SERVICES, "DELETED", api_service("web", 43, ports="nonsense"))
     assert found.version == "43"
-    assert found.change == Change(SERVICES.kind, name("web"), None)
+    assert found.change == ObjectChange(SERVICES.kind, name("web"), None)
 
 
 def test_a_bookmark_is_a_version() -> None:
@@ -90,7 +90,7 @@ def test_an_object_that_is_wrong_is_named_and_the_others_on_the_page_are_not_aff
     assert first.undecodable is not None
     expected = "cluster: Service default/wrong: spec.ports[0].port: 0 is not a port (1-65535)"
     assert str(first.undecodable) == expected
-    assert first.undecodable.doubt.services == {name("wrong")}
+    assert first.undecodable.unreadable.services == {name("wrong")}
     assert second.model is not None
 
 
@@ -104,7 +104,7 @@ def test_an_object_whose_name_cannot_be_said_is_still_reported(metadata: dict[st
 def test_an_object_whose_metadata_are_wrong_has_a_name_nevertheless() -> None:
     wrong = api_slice("web-1", "web", 9, metadata={"labels": 5})
     assert change(SLICES, "ADDED", wrong).key == name("web-1")
-    assert event(SLICES, "DELETED", wrong)[:2] == ("9", Change(SLICES.kind, name("web-1"), None))
+    assert event(SLICES, "DELETED", wrong)[:2] == ("9", ObjectChange(SLICES.kind, name("web-1"), None))
 
 
 def test_a_slice_of_no_service_is_of_no_use() -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kproxy.cli import daemon_options, options
-from kproxy.cli.daemon_options import add_daemon, exposure, read_configuration
+from kproxy.cli.daemon_options import add_daemon, listen, read_configuration
 from kproxy.problems import UsageError
 from kproxy.settings.kubeproxy import decode_configuration, duration
 from kproxy.settings.socket_address import SocketAddress
@@ -316,7 +316,7 @@ def test_without_a_flag_the_addresses_are_kube_proxys_or_nobody_elses() -> None:
     made = parser()
     made.add_argument("--manifests")
     for given, host in (([], "0.0.0.0"), (["--manifests", "here"], "127.0.0.1")):
-        found = exposure(made.parse_args(given))
+        found = listen(made.parse_args(given))
         assert found.healthz == SocketAddress(host, 10256)
         assert found.metrics == SocketAddress("127.0.0.1", 10249)
     with pytest.raises(argparse.ArgumentError, match="is not ADDRESS:PORT"):

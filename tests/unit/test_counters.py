@@ -9,7 +9,7 @@ from kproxy.model import Family, NamespacedName, Protocol, ServicePortName, pars
 from kproxy.nft.elements import Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
 from kproxy.observe.core.counters import PATIENCE, Connections, EndpointName, Owners, no_local, owners_of
 from kproxy.table.compile import compile_frontends
-from kproxy.table.layout import Side
+from kproxy.table.layout import EndpointScope
 from tests.unit.make import frontend
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
@@ -93,14 +93,14 @@ KEY = frontend_key(parse_address("10.96.0.1"), TCP, 80)
 NODE_PORT = frontend_key(parse_address("192.0.2.1"), TCP, 30080)
 
 
-def served(*readings: dict[tuple[bytes, str], int], side: Side = Side.ANYONE) -> Connections:
+def served(*readings: dict[tuple[bytes, str], int], scope: EndpointScope = EndpointScope.ALL) -> Connections:
     """After these readings of a verdict map, each {(key, chain): counted}; all are of WEB."""
     connections = Connections()
     for reading in readings:
         counted = [
             (key, Verdict(f"goto {chain}", str(WEB)), count) for (key, chain), count in reading.items()
         ]
-        connections.take_frontends(Family.IPV4, side, counted)
+        connections.take_frontends(Family.IPV4, scope, counted)
     connections.keep(OWNERS)
     return connections
 
@@ -117,8 +117,8 @@ def test_frontends_of_a_service_port_are_one_total_whatever_becomes_of_them() ->
 def test_connections_that_meet_no_endpoint_are_told_apart() -> None:
     connections = served({(KEY, "lb-1"): 5}, {(KEY, "no-endpoints"): 2}, {(KEY, "lb-1"): 1})
     assert (connections.services[WEB], connections.unserved[WEB]) == (6, 2)
-    assert served({(KEY, "discard"): 3}, side=Side.OUTSIDE).unserved[WEB] == 3
-    assert served({(KEY, "outside-lb-1"): 3}, side=Side.OUTSIDE).services[WEB] == 3
+    assert served({(KEY, "discard"): 3}, scope=EndpointScope.LOCAL).unserved[WEB] == 3
+    assert served({(KEY, "outside-lb-1"): 3}, scope=EndpointScope.LOCAL).services[WEB] == 3
 
 
 def test_a_service_that_goes_is_forgotten() -> None:
@@ -138,14 +138,14 @@ def test_what_a_disturbed_reading_lacks_is_not_counted_twice_and_not_kept_for_ev
         (8, False, 8),
     ):
         counted = [] if count is None else [(KEY, Verdict("goto lb-1", str(WEB)), count)]
-        connections.take_frontends(Family.IPV4, Side.ANYONE, counted, whole)
+        connections.take_frontends(Family.IPV4, EndpointScope.ALL, counted, whole)
         connections.keep(OWNERS if counted else shop, whole)
         assert connections.services[WEB] == total
     for reading in range(1, PATIENCE + 1):
-        connections.take_frontends(Family.IPV4, Side.ANYONE, [], whole=False)
+        connections.take_frontends(Family.IPV4, EndpointScope.ALL, [], whole=False)
         connections.keep(shop, whole=False)
         assert (WEB in connections.services) is (reading < PATIENCE)
-    connections.take_frontends(Family.IPV4, Side.ANYONE, [(KEY, Verdict("goto lb-1", str(WEB)), 9)])
+    connections.take_frontends(Family.IPV4, EndpointScope.ALL, [(KEY, Verdict("goto lb-1", str(WEB)), 9)])
     connections.keep(OWNERS)
     assert connections.services[WEB] == 9  # it was gone for so long that it is another one
 
@@ -155,8 +155,8 @@ def test_owners_are_what_the_comments_of_frontends_say() -> None:
         frontend("10.96.0.1:80", ["10.244.0.1:1"]),
         frontend("10.96.0.1:53", protocol=UDP, owner="a/dns"),
     ]
-    services = compile_frontends(frontends, Family.IPV4).targets
-    elements = [(place.key, target.verdict(place.side, 1)) for place, target in services.items()]
+    services = compile_frontends(frontends, Family.IPV4).specs
+    elements = [(side.key, spec.verdict(side.scope, 1)) for side, spec in services.items()]
     assert owners_of([*elements, (elements[0][0], Verdict("goto lb-1", "somebody else's"))]) == {
         (TCP, prefix("10.96.0.1", 80)): ServicePortName(NamespacedName("default", "web"), ""),
         (UDP, prefix("10.96.0.1", 53)): ServicePortName(NamespacedName("a", "dns"), ""),

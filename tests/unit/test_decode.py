@@ -37,7 +37,7 @@ def one(content: Any) -> Decoded:
     """Decoded from what YAML loads and from JSON text; both must agree."""
     loaded, text = decode([Document("f", content)]), decode([as_json(content, "f")])
     assert (loaded.state, loaded.problems) == (text.state, text.problems)
-    assert vars(loaded.doubt) == vars(text.doubt)
+    assert vars(loaded.unreadable) == vars(text.unreadable)
     return loaded
 
 
@@ -571,8 +571,8 @@ def test_a_service_that_is_wrong(spec: dict[str, Any], field: str, message: str)
     result = one(service(**spec))
     assert result.problems == [("f", "Service default/web", field, message)]
     assert result.state.services == {}
-    assert result.doubt.covers(name("web"))
-    assert not result.doubt.covers(name("other"))
+    assert result.unreadable.covers(name("web"))
+    assert not result.unreadable.covers(name("other"))
 
 
 def subset(**rest: Any) -> dict[str, Any]:
@@ -706,7 +706,7 @@ def test_other_kinds_are_counted_and_passed_over() -> None:
     ]
     result = decode(Document("f", {"apiVersion": version, "kind": kind}) for version, kind in others)
     assert (result.problems, result.ignored) == ([], {"Deployment": 1, "Gateway": 1, "Service": 1})
-    assert not result.doubt.covers(name("web"))
+    assert not result.unreadable.covers(name("web"))
 
 
 def test_of_two_objects_of_one_name_the_first_is_used() -> None:
@@ -746,9 +746,9 @@ DOUBTS: list[tuple[Any, list[str], list[str]]] = [
 
 @pytest.mark.parametrize(("content", "covered", "clear"), DOUBTS)
 def test_doubt(content: Any, covered: list[str], clear: list[str]) -> None:
-    doubt = one(content).doubt
-    assert [doubt.covers(name(text)) for text in covered] == [True] * len(covered)
-    assert [doubt.covers(name(text)) for text in clear] == [False] * len(clear)
+    unreadable = one(content).unreadable
+    assert [unreadable.covers(name(text)) for text in covered] == [True] * len(covered)
+    assert [unreadable.covers(name(text)) for text in clear] == [False] * len(clear)
 
 
 @pytest.mark.parametrize(

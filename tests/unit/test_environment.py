@@ -92,7 +92,7 @@ def variables(*services: dict[str, Any], namespace: str = "default", **spec: Any
     """The environment of a pod of `namespace`, with this spec, beside these services."""
     pod = manifest("Pod", "client", metadata={"namespace": namespace}, spec=spec)
     decoded = decode([as_json(given) for given in (*services, pod)])
-    allocated = allocate(decoded.state.services.values(), NOTHING, RANGES, decoded.doubt.covers)
+    allocated = allocate(decoded.state.services.values(), NOTHING, RANGES, decoded.unreadable.covers)
     assert decoded.problems + allocated.problems == []
     return environment(allocated.services.values(), decoded.state.pods[0])
 

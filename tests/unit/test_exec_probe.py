@@ -12,7 +12,7 @@ import pytest
 
 from kproxy.cli import options
 from kproxy.model import ExecAction, Probe
-from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import OUTPUT, ExecRunner
 from kproxy.probes.prober import Prober
 from tests.unit.make import decoded, manifest, name
@@ -21,31 +21,31 @@ HERE = "env POD={pod}"
 """A template that runs a command on this host."""
 
 
-def run(*command: str, template: str = HERE, timeout: int = 10) -> Result:
+def run(*command: str, template: str = HERE, timeout: int = 10) -> ProbeResult:
     pod = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
     prober = Prober(ExecRunner(template), lambda: None)
     return asyncio.run(prober._once(pod, "c", Probe(ExecAction(command), timeout=timeout)))
 
 
-def shell(script: str, timeout: int = 10) -> Result:
+def shell(script: str, timeout: int = 10) -> ProbeResult:
     return run("sh", "-c", script, timeout=timeout)
 
 
 @pytest.mark.parametrize(
     ("script", "outcome", "message"),
     [
-        ("exit 0", Outcome.SUCCESS, ""),
-        ("echo fine", Outcome.SUCCESS, "fine\n"),
-        ("exit 3", Outcome.FAILURE, "exit status 3"),
-        ("echo out; echo err >&2; exit 1", Outcome.FAILURE, "out\nerr\n"),
-        ("printf '\\377'; exit 1", Outcome.FAILURE, "\ufffd"),
-        ("kill -9 $$", Outcome.FAILURE, "killed by signal 9"),
-        ("echo $POD", Outcome.SUCCESS, "web-1\n"),
-        ("cat", Outcome.SUCCESS, ""),
+        ("exit 0", ProbeOutcome.SUCCESS, ""),
+        ("echo fine", ProbeOutcome.SUCCESS, "fine\n"),
+        ("exit 3", ProbeOutcome.FAILURE, "exit status 3"),
+        ("echo out; echo err >&2; exit 1", ProbeOutcome.FAILURE, "out\nerr\n"),
+        ("printf '\\377'; exit 1", ProbeOutcome.FAILURE, "\ufffd"),
+        ("kill -9 $$", ProbeOutcome.FAILURE, "killed by signal 9"),
+        ("echo $POD", ProbeOutcome.SUCCESS, "web-1\n"),
+        ("cat", ProbeOutcome.SUCCESS, ""),
     ],
 )
-def test_a_command(script: str, outcome: Outcome, message: str) -> None:
-    assert shell(script) == Result(outcome, message)
+def test_a_command(script: str, outcome: ProbeOutcome, message: str) -> None:
+    assert shell(script) == ProbeResult(outcome, message)
 
 
 def test_what_a_manifest_says_is_no_shells_business() -> None:
@@ -56,7 +56,7 @@ def test_what_a_manifest_says_is_no_shells_business() -> None:
 
 def test_output_is_cut() -> None:
     result = shell("head -c 3000000 /dev/zero | tr '\\0' x; exit 1")
-    assert result == Result(Outcome.FAILURE, "x" * OUTPUT)
+    assert result == ProbeResult(ProbeOutcome.FAILURE, "x" * OUTPUT)
 
 
 def alive(pid: int) -> bool:
@@ -81,7 +81,7 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     result = shell(
         f"echo $$ >> {pids}; sleep 60 & echo $! >> {pids}; trap '' TERM; wait; sleep 60", timeout=1
     )
-    assert result.outcome is Outcome.FAILURE
+    assert result.outcome is ProbeOutcome.FAILURE
     assert result.hung
     assert result.message.endswith("timed out after 1s")
     found = [int(line) for line in pids.read_text().split()]
@@ -110,7 +110,7 @@ def test_a_command_that_is_given_up_at_once_is_killed_with_its_children(tmp_path
 
 def test_a_flood_of_output_is_killed_too() -> None:
     result = run("yes", timeout=1)
-    assert (result.outcome, result.hung) == (Outcome.FAILURE, True)
+    assert (result.outcome, result.hung) == (ProbeOutcome.FAILURE, True)
 
 
 def test_what_a_command_leaves_behind_does_not_hold_up_its_result(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_a_command_leaves_behind_does_not_hold_up_its_result(tmp_path: Path
     begin = time.monotonic()
     result = shell(f"echo ready; sleep 60 & echo $! > {pid}", timeout=30)
     try:
-        assert result == Result(Outcome.SUCCESS, "ready\n")
+        assert result == ProbeResult(ProbeOutcome.SUCCESS, "ready\n")
         assert time.monotonic() - begin < 20
     finally:
         os.kill(int(pid.read_text()), 9)
@@ -135,12 +135,12 @@ def test_what_a_command_leaves_behind_does_not_hold_up_its_result(tmp_path: Path
 )
 def test_what_cannot_be_run_is_a_failure(template: str, command: str, message: str) -> None:
     result = run(command, template=template)
-    assert result.outcome is Outcome.FAILURE
+    assert result.outcome is ProbeOutcome.FAILURE
     assert message in result.message
 
 
 def test_an_argument_list_that_is_too_long() -> None:
-    assert run("echo", "x" * 4_000_000) == Result(Outcome.FAILURE, "env: Argument list too long")
+    assert run("echo", "x" * 4_000_000) == ProbeResult(ProbeOutcome.FAILURE, "env: Argument list too long")
 
 
 OWN = "run --in={namespace}/{pod}/{container} '{pod} {pod}' --"

@@ -14,8 +14,8 @@ from kproxy.kernel.features import FEATURES, TABLES, Absence, Feature, said
 from kproxy.kernel.namespace import in_fresh_namespace
 from kproxy.model import Balance, Family
 from kproxy.problems import HostError, TransactionError
-from kproxy.table.layout import Side, Spread
-from kproxy.table.skeleton import NO_SHAPES, Options, Shapes, skeleton
+from kproxy.table.layout import EndpointScope, SlotChain
+from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
 
 PAGE = Path(__file__).parents[2] / "docs" / "hosts.md"
 MARK = "<!-- features -->"
@@ -37,13 +37,18 @@ def test_the_page_shows_the_table() -> None:
 
 
 def test_what_only_some_services_need_is_in_the_rules_only_with_them() -> None:
-    every = frozenset(Spread(side, balance, 2) for side in Side for balance in Balance)
+    every = frozenset(SlotChain(scope, balance, 2) for scope in EndpointScope for balance in Balance)
     for family in Family:
         needed, unneeded = (
             "\n".join(
-                str(rule) for chain in skeleton(family, Options(), shapes).chains for rule in chain.rules
+                str(rule)
+                for chain in skeleton(family, Options(), numbered_chains).chains
+                for rule in chain.rules
             )
-            for shapes in (Shapes(every, frozenset({10})), Shapes(frozenset(), frozenset()))
+            for numbered_chains in (
+                NumberedChains(every, frozenset({10})),
+                NumberedChains(frozenset(), frozenset()),
+            )
         )
         for feature in FEATURES:
             assert feature.mark in needed
@@ -87,7 +92,7 @@ def test_a_library_that_does_not_know_is_to_be_updated() -> None:
 def test_a_library_that_takes_nothing_at_all_speaks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "missing", lambda *_: [named("tables", in_library=True)])
     error = TransactionError("nft refused a change of the table: Error: no.")
-    assert features.explained(skeleton(Family.IPV4, Options(), NO_SHAPES), error) is error
+    assert features.explained(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS), error) is error
 
 
 def test_a_limit_of_processes_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,25 +9,25 @@ import pytest
 
 from kproxy.model import Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements, endpoint_value, frontend_key, slot_prefix
-from kproxy.table.flows import Rule, flow_rules, stale
-from kproxy.table.layout import Place, Side, Target, endpoints_map
-from kproxy.table.plan import place_all, plan, plan_frontends
+from kproxy.table.flows import FlowRule, flow_rules, stale
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, endpoints_map
+from kproxy.table.plan import fill_empty, plan, plan_frontends
 
 VIP = bytes([10, 96, 0, 9])
 KEY = frontend_key(VIP, Protocol.UDP, 53)
 OWN = slot_prefix(KEY)
-HERE, OUTSIDE = Place(Side.ANYONE, KEY), Place(Side.OUTSIDE, KEY)
+HERE, LOCAL = FrontendSide(EndpointScope.ALL, KEY), FrontendSide(EndpointScope.LOCAL, KEY)
 WHERE = {"-": OWN, **{letter: endpoint_value(bytes([10, 0, 0, ord(letter)]), 53) for letter in "abcd"}}
 """What entries were translated to, by a letter; `-`: not at all."""
 
 
-def target(text: str, serving: str = "", kept: bool = False) -> Target:
+def spec(text: str, serving: str = "", protected: bool = False) -> FrontendSpec:
     """Endpoints and those that serve, as letters."""
-    return Target(
+    return FrontendSpec(
         tuple(WHERE[letter] for letter in text),
         Balance.RANDOM,
         "no-endpoints",
-        "default/kept:dns" if kept else "default/web:dns",
+        "default/kept:dns" if protected else "default/web:dns",
         frozenset(WHERE[letter] for letter in serving),
     )
 
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     after: tuple[str | None, str | None]
     stale: str
     serving: str = ""
-    kept: bool = False
+    protected: bool = False
 
 
 ROWS = {
@@ -60,49 +60,49 @@ ROWS = {
     "one less, elsewhere": Row(("abc", "a"), ("ab", "a"), "-cd"),
     "no policy any more": Row(("ab", "a"), ("ab", None), "-cd"),
     "all goes": Row(("ab", "a"), (None, None), "abcd"),
-    "kept, one less": Row(("ab", None), ("a", None), "-", kept=True),
-    "kept, the first endpoint": Row(("", None), ("a", None), "-", kept=True),
-    "kept, no endpoint": Row(("", None), ("", None), "", kept=True),
-    "kept, gone": Row(("ab", None), (None, None), "", kept=True),
+    "kept, one less": Row(("ab", None), ("a", None), "-", protected=True),
+    "kept, the first endpoint": Row(("", None), ("a", None), "-", protected=True),
+    "kept, no endpoint": Row(("", None), ("", None), "", protected=True),
+    "kept, gone": Row(("ab", None), (None, None), "", protected=True),
 }
 
 
-def targets(
-    state: tuple[str | None, str | None], serving: str = "", kept: bool = False
-) -> dict[Place, Target]:
+def specs(
+    state: tuple[str | None, str | None], serving: str = "", protected: bool = False
+) -> dict[FrontendSide, FrontendSpec]:
     return {
-        place: target(text, serving, kept)
-        for place, text in zip((HERE, OUTSIDE), state, strict=True)
+        side: spec(text, serving, protected)
+        for side, text in zip((HERE, LOCAL), state, strict=True)
         if text is not None
     }
 
 
-def is_kept(owner: NamespacedName) -> bool:
+def is_protected(owner: NamespacedName) -> bool:
     return owner.name == "kept"
 
 
-def found(rules: Mapping[bytes, Rule]) -> str:
+def found(rules: Mapping[bytes, FlowRule]) -> str:
     entries = [(OWN, endpoint, letter) for letter, endpoint in WHERE.items()]
     return "".join(sorted(stale(entries, rules)))
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_a_full_sync(row: Row) -> None:
-    applied = place_all(targets(row.before, kept=row.kept), {})
-    wanted = targets(row.after, row.serving, row.kept)
-    todo = plan(applied, wanted, {}, is_kept)
+    applied = fill_empty(specs(row.before, protected=row.protected), {})
+    wanted = specs(row.after, row.serving, row.protected)
+    todo = plan(applied, wanted, {}, is_protected)
     for part in (todo.switch, todo.sweep):
         part.apply_to(applied)
-    assert found(flow_rules(applied, wanted, todo, is_kept)) == row.stale
+    assert found(flow_rules(applied, wanted, todo, is_protected)) == row.stale
 
 
 @pytest.mark.parametrize(
-    "row", [r for r in ROWS.values() if not r.kept], ids=[n for n, r in ROWS.items() if not r.kept]
+    "row", [r for r in ROWS.values() if not r.protected], ids=[n for n, r in ROWS.items() if not r.protected]
 )
 def test_an_event(row: Row) -> None:
-    applied = place_all(targets(row.before), {})
-    wanted: dict[Place, Target | None] = {HERE: None, OUTSIDE: None}
-    wanted.update(targets(row.after, row.serving))
+    applied = fill_empty(specs(row.before), {})
+    wanted: dict[FrontendSide, FrontendSpec | None] = {HERE: None, LOCAL: None}
+    wanted.update(specs(row.after, row.serving))
     todo = plan_frontends(applied, wanted)
     for part in (todo.switch, todo.sweep):
         part.apply_to(applied)
@@ -110,16 +110,16 @@ def test_an_event(row: Row) -> None:
 
 
 def test_an_event_about_one_list_leaves_the_other() -> None:
-    applied = place_all(targets(("ab", "a")), {})
-    todo = plan_frontends(applied, {OUTSIDE: None})
+    applied = fill_empty(specs(("ab", "a")), {})
+    todo = plan_frontends(applied, {LOCAL: None})
     for part in (todo.switch, todo.sweep):
         part.apply_to(applied)
-    assert flow_rules(applied, {OUTSIDE: None}, todo) == {}
+    assert flow_rules(applied, {LOCAL: None}, todo) == {}
 
 
-def interrupted(before: str, wanted: dict[Place, Target]) -> tuple[Elements, str]:
+def interrupted(before: str, wanted: dict[FrontendSide, FrontendSpec]) -> tuple[Elements, str]:
     """What a sync finds that comes after one that was killed behind its switch."""
-    applied = place_all(targets((before, None)), {})
+    applied = fill_empty(specs((before, None)), {})
     plan(applied, wanted, {}).switch.apply_to(applied)
     todo = plan(applied, wanted, {})
     for part in (todo.switch, todo.sweep):
@@ -134,12 +134,12 @@ def test_a_removal_that_was_interrupted_is_known_by_its_slots() -> None:
 
 
 def test_an_endpoint_in_a_leftover_slot_may_be_in_use() -> None:
-    _, gone = interrupted("abc", targets(("bc", None)))
+    _, gone = interrupted("abc", specs(("bc", None)))
     assert gone == "-ad"
 
 
 def test_tcp_has_no_rules() -> None:
-    place = Place(Side.ANYONE, frontend_key(VIP, Protocol.TCP, 53))
-    applied = place_all({place: target("a")}, {})
-    for wanted in ({place: target("b")}, {}):
+    side = FrontendSide(EndpointScope.ALL, frontend_key(VIP, Protocol.TCP, 53))
+    applied = fill_empty({side: spec("a")}, {})
+    for wanted in ({side: spec("b")}, {}):
         assert flow_rules(applied, wanted, plan(applied, wanted, {})) == {}

@@ -8,7 +8,7 @@ import pytest
 
 from kproxy.kernel import uplink
 from kproxy.kernel.host import kernel_since
-from kproxy.kernel.uplink import Shown, Uplink
+from kproxy.kernel.uplink import AddressReport, Uplink
 from kproxy.model import parse_address
 from kproxy.problems import HostError
 
@@ -17,7 +17,7 @@ def test_a_kernel_that_cannot_mark_addresses_gets_none(monkeypatch: pytest.Monke
     monkeypatch.setattr(uplink, "kernel_since", lambda *version: version < (5, 18))
     with pytest.raises(HostError, match=r"Linux 5\.18"):
         Uplink().show([parse_address("192.0.2.1")])
-    assert Uplink().show([]) == Shown()
+    assert Uplink().show([]) == AddressReport()
 
 
 @pytest.mark.parametrize(

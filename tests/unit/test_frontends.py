@@ -13,9 +13,9 @@ from kproxy.model import Balance, Family, Frontend, FrontendKind, Node, Protocol
 from kproxy.nft.elements import RANGES, Verdict, frontend_key, range_key
 from kproxy.resolve.frontends import merged
 from kproxy.table.compile import SETS, compile_frontends
-from kproxy.table.layout import Place, Side, Spread
-from kproxy.table.plan import place_all
-from kproxy.table.skeleton import Shapes, shapes
+from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
+from kproxy.table.plan import fill_empty
+from kproxy.table.skeleton import NumberedChains, numbered_chains
 from tests.unit.make import NODE, desired, frontend, manifest, name, resolved, service
 from tests.unit.test_allocate import RANGES as ALLOCATION
 
@@ -256,7 +256,7 @@ def test_an_address_that_several_services_are_shown_on(
         at = problem[2].partition(" belongs")[0]
         owner = problem[2].rpartition("/")[2]
         assert {f.owner.service.name for f in outcome.frontends if str(f) == at} == {owner}
-    assert not any(outcome.kept(name(own)) for own in everyone)
+    assert not any(outcome.protected(name(own)) for own in everyone)
 
 
 def test_a_loser_is_shown_on_its_other_addresses() -> None:
@@ -335,14 +335,14 @@ def test_every_protocol_has_affinity() -> None:
 
 def test_the_other_family_is_passed_over() -> None:
     both = [frontend(AT, ENDS), frontend("[fd00:96::9]:80", ["[fd00::1]:80"])]
-    assert [len(compile_frontends(both, family).targets) for family in Family] == [1, 1]
+    assert [len(compile_frontends(both, family).specs) for family in Family] == [1, 1]
 
 
 def test_each_list_of_endpoints_has_a_place() -> None:
-    targets = desired(frontend(AT, ENDS, outside=ENDS[:1])).targets
-    assert {place: len(target.endpoints) for place, target in targets.items()} == {
-        Place(Side.ANYONE, KEY): 2,
-        Place(Side.OUTSIDE, KEY): 1,
+    specs = desired(frontend(AT, ENDS, outside=ENDS[:1])).specs
+    assert {side: len(spec.endpoints) for side, spec in specs.items()} == {
+        FrontendSide(EndpointScope.ALL, KEY): 2,
+        FrontendSide(EndpointScope.LOCAL, KEY): 1,
     }
 
 
@@ -350,10 +350,10 @@ def test_each_list_of_endpoints_has_a_place() -> None:
     ("elsewhere", "chain"), [(False, "no-endpoints"), (True, "discard")], ids=["nowhere", "elsewhere"]
 )
 def test_without_endpoints_a_packet_is_refused_or_dropped(elsewhere: bool, chain: str) -> None:
-    targets = desired(frontend(AT, outside=(), elsewhere=elsewhere)).targets
-    assert {place.side: target.verdict(place.side, 0).text for place, target in targets.items()} == {
-        Side.ANYONE: "goto no-endpoints",
-        Side.OUTSIDE: f"goto {chain}",
+    specs = desired(frontend(AT, outside=(), elsewhere=elsewhere)).specs
+    assert {side.scope: spec.verdict(side.scope, 0).text for side, spec in specs.items()} == {
+        EndpointScope.ALL: "goto no-endpoints",
+        EndpointScope.LOCAL: f"goto {chain}",
     }
 
 
@@ -367,17 +367,19 @@ def test_the_chains_that_are_needed() -> None:
         frontend("10.96.0.9:85", ENDS, balance=Balance.CLIENT),
         frontend("10.96.0.9:86", ENDS, balance=Balance.CLIENT_PORT, outside=ENDS),
     )
-    spreads = {
-        Spread(Side.ANYONE, Balance.RANDOM, 2),
-        Spread(Side.ANYONE, Balance.STICKY, 1),
-        Spread(Side.OUTSIDE, Balance.RANDOM, 1),
-        Spread(Side.ANYONE, Balance.CLIENT, 2),
-        Spread(Side.ANYONE, Balance.CLIENT_PORT, 2),
-        Spread(Side.OUTSIDE, Balance.CLIENT_PORT, 2),
+    slot_chains = {
+        SlotChain(EndpointScope.ALL, Balance.RANDOM, 2),
+        SlotChain(EndpointScope.ALL, Balance.STICKY, 1),
+        SlotChain(EndpointScope.LOCAL, Balance.RANDOM, 1),
+        SlotChain(EndpointScope.ALL, Balance.CLIENT, 2),
+        SlotChain(EndpointScope.ALL, Balance.CLIENT_PORT, 2),
+        SlotChain(EndpointScope.LOCAL, Balance.CLIENT_PORT, 2),
     }
-    assert shapes(place_all(*desired(*members))) == Shapes(frozenset(spreads), frozenset({60}))
+    assert numbered_chains(fill_empty(*desired(*members))) == NumberedChains(
+        frozenset(slot_chains), frozenset({60})
+    )
 
 
 def test_a_comment_has_its_limit() -> None:
-    (target,) = desired(frontend(AT, owner="n" * 63 + "/" + "x" * 70)).targets.values()
-    assert target.comment == "n" * 63 + "/" + "x" * 63
+    (spec,) = desired(frontend(AT, owner="n" * 63 + "/" + "x" * 70)).specs.values()
+    assert spec.comment == "n" * 63 + "/" + "x" * 63

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kproxy.model import Family, NamespacedName
-from kproxy.observe.core.health import Answer, Health, service_answer
+from kproxy.observe.core.health import Health, HealthAnswer, service_answer
 
 V4, V6 = Family.IPV4, Family.IPV6
 LATE = "IPv4: a change waits to be programmed, for 60 s"
@@ -26,7 +26,7 @@ def programmed(at: float = 0) -> Health:
     return health
 
 
-def body(answer: Answer) -> dict[str, Any]:
+def body(answer: HealthAnswer) -> dict[str, Any]:
     return dict(json.loads(answer.body))
 
 
@@ -75,7 +75,7 @@ def queued_before(health: Health) -> None:
 
 
 def silent(health: Health) -> None:
-    health.heard("10.0.0.1:6443", 1)
+    health.last_seen("10.0.0.1:6443", 1)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_who_has_heard_nothing_for_long_does_not_say_that_all_is_well(
     assert bool(body(answer)["warnings"]) is (status == 200)
     assert health.livez(now, written).status == 200
     assert health.is_healthy(now)  # what health check node ports ask: what is programmed works
-    health.heard("10.0.0.1:6443", now)
+    health.last_seen("10.0.0.1:6443", now)
     assert health.healthz(now, written).status == 200
 
 

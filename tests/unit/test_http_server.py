@@ -132,11 +132,11 @@ def test_who_is_slow_to_ask_or_to_listen_is_hung_up_on(monkeypatch: pytest.Monke
 
     async def test(server: HttpServer) -> None:
         loop = asyncio.get_running_loop()
-        silent, dripping, deaf = [socket.socket() for _ in range(3)]
-        for client in (silent, dripping, deaf):
+        silent, dripping, paused = [socket.socket() for _ in range(3)]
+        for client in (silent, dripping, paused):
             client.setblocking(False)
             await loop.sock_connect(client, ("127.0.0.1", server.address.port))
-        await loop.sock_sendall(deaf, GET[:-2] + CLOSE)
+        await loop.sock_sendall(paused, GET[:-2] + CLOSE)
         begun = loop.time()
         for byte in b"GET /slowly":
             with suppress(ConnectionError):
@@ -144,8 +144,8 @@ def test_who_is_slow_to_ask_or_to_listen_is_hung_up_on(monkeypatch: pytest.Monke
             await asyncio.sleep(0.05)
         await until(lambda: not server._connections)
         assert loop.time() - begun < 2
-        assert await all_of(deaf) < 16 << 20  # what it had not taken was thrown away
-        for client in (silent, dripping, deaf):
+        assert await all_of(paused) < 16 << 20  # what it had not taken was thrown away
+        for client in (silent, dripping, paused):
             client.close()
 
     assert served(test, large) == []
@@ -344,15 +344,15 @@ def test_health_check_node_ports_move_with_the_nodes_addresses() -> None:
         ports = HealthCheckPorts(Health(), pytest.fail)
         (port,) = free_ports(1)
         ports.set({port: (WEB, 1)}, HERE)
-        kept = await asyncio.open_connection("127.0.0.1", port)
+        protected = await asyncio.open_connection("127.0.0.1", port)
         ports.set({port: (WEB, 1)}, [*HERE, "127.0.0.2"])
-        kept[1].write(request("/"))
-        assert b"web" in await kept[0].read()
+        protected[1].write(request("/"))
+        assert b"web" in await protected[0].read()
         ports.set({port: (WEB, 1)}, ["127.0.0.2"])
         await asyncio.sleep(0.01)
         _, writer = await asyncio.open_connection("127.0.0.2", port)
         writer.close()
-        kept[1].close()
+        protected[1].close()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
         ports.close()

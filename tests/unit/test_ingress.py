@@ -44,7 +44,7 @@ def path(text: str, backend: dict[str, Any], kind: str | None = "Prefix") -> dic
 
 def first(*objects: dict[str, Any]) -> Ingress:
     result = decoded(yaml.safe_dump_all(objects))
-    assert (result.problems, result.doubt.everything) == ([], False)
+    assert (result.problems, result.unreadable.everything) == ([], False)
     return result.state.ingresses[0]
 
 
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_named_and_harms_no_service(given: dict[str, Any], fiel
     own = f"Ingress default/{given['metadata']['name']}"
     assert result.problems == [("in.yaml", own, field, message)]
     assert result.state.ingresses == ()
-    assert not result.doubt.covers(name("web"))
+    assert not result.unreadable.covers(name("web"))
 
 
 # --- commands ---

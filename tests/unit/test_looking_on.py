@@ -10,7 +10,7 @@ import pytest
 from kproxy.daemon.loop import Progress
 from kproxy.model import Family
 from kproxy.observe.core.health import PENDING_SECONDS
-from kproxy.observe.exposure import Exposure
+from kproxy.observe.listen import ListenAddresses
 from kproxy.observe.log import Reporter
 from kproxy.observe.servers import Servers
 from kproxy.problems import StateError
@@ -23,12 +23,12 @@ from tests.unit.test_loop import Recorder, Source
     "trigger", ["2026-11-22T10:00:01.123456789Z", "yesterday", "0001-01-01T00:00:00", ""]
 )
 def test_a_trigger_is_whatever_somebody_wrote(trigger: str) -> None:
-    servers = Servers(Exposure(None, None), Source(), Recorder(), dict)
+    servers = Servers(ListenAddresses(None, None), Source(), Recorder(), dict)
     servers.progress(Progress(Round((), {}, False), 0.1, (), (trigger,)))
 
 
 def test_what_came_while_changes_were_taken_in_still_waits() -> None:
-    servers = Servers(Exposure(None, None), Source(), Recorder(), dict, pause=30)
+    servers = Servers(ListenAddresses(None, None), Source(), Recorder(), dict, pause=30)
     begun = time.monotonic()
     servers.woken()
     servers.progress(Progress(Round((), {}, False), 0.0, (), begun=begun))
@@ -39,7 +39,7 @@ def test_what_came_while_changes_were_taken_in_still_waits() -> None:
 
 
 def test_what_failed_was_not_programmed() -> None:
-    servers = Servers(Exposure(None, None), Source(), Recorder(), dict)
+    servers = Servers(ListenAddresses(None, None), Source(), Recorder(), dict)
     failures = {Family.IPV6: "no buffer space"}
     servers.progress(Progress(Round((), failures, False), 0.1, (), ("2026-11-22T10:00:01Z",)))
     text = servers.metrics.text().decode()

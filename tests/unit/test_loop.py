@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import pytest
 
-from kproxy.daemon.loop import Beside, Loop, Periods, Progress
+from kproxy.daemon.loop import Loop, Periods, Progress, RoundHooks
 from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 from kproxy.problems import HostError, KproxyError, Problem, StateError
 from kproxy.reconcile.core.backoff import FIRST
 from kproxy.reconcile.round import Edit, Round, Tables
-from kproxy.resolve.claims import Claim
-from kproxy.table.plan import keep_nothing
+from kproxy.resolve.claims import FrontendClaim
+from kproxy.table.plan import protect_nothing
 from kproxy.table.skeleton import Options
 from tests.unit.make import name
 
@@ -55,7 +55,7 @@ class Source:
     def node(self) -> Node:
         return self.here
 
-    def kept(self, name: NamespacedName) -> bool:
+    def protected(self, name: NamespacedName) -> bool:
         return False
 
     def problems(self) -> list[Problem]:
@@ -85,8 +85,8 @@ class Recorder(Tables):
 
     def apply(
         self,
-        claims: Collection[NamespacedName] | dict[NamespacedName, Claim | None],
-        kept: Callable[[NamespacedName], bool] = keep_nothing,
+        claims: Collection[NamespacedName] | dict[NamespacedName, FrontendClaim | None],
+        protected: Callable[[NamespacedName], bool] = protect_nothing,
         suspect: frozenset[Family] = frozenset(),
         edits: Iterable[Edit] = (),
     ) -> Round:
@@ -98,7 +98,7 @@ class Recorder(Tables):
 class World:
     def __init__(self, check: float = 60.0, pause: float = 0.0) -> None:
         self.source, self.tables = Source(), Recorder()
-        self.loop = Loop(self.source, self.tables, Options, Periods(check, pause), Beside())
+        self.loop = Loop(self.source, self.tables, Options, Periods(check, pause), RoundHooks())
         self.progress: list[Progress] = []
         self.errors: list[KproxyError] = []
         self.loop.observers.append(self.progress.append)

@@ -16,7 +16,7 @@ from kproxy.controlplane.ledger import Allocations
 from kproxy.controlplane.ranges import Ranges
 from kproxy.decode import Decoded
 from kproxy.model import NamespacedName, Node, format_address
-from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.problems import StateError
 from kproxy.sources import folder
 from kproxy.sources import manifests as manifests_source
@@ -26,8 +26,8 @@ from tests.unit.make import NODE, manifest, name, service
 
 
 class Passing:
-    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Result:
-        return Result(Outcome.SUCCESS)
+    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
+        return ProbeResult(ProbeOutcome.SUCCESS)
 
 
 def pod(own: str, action: dict[str, Any], node: str) -> dict[str, Any]:
@@ -76,7 +76,9 @@ def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[se
             await source.take()
             endpoints = (e for s in source.slices(name("web")) for e in s.endpoints if e.ready)
             names = {own.name for own in source.names()}
-            found.append(({format_address(e.address) for e in endpoints}, names, source.kept(name("web"))))
+            found.append(
+                ({format_address(e.address) for e in endpoints}, names, source.protected(name("web")))
+            )
         return found
 
     with store.lock("run"):

@@ -16,7 +16,7 @@ from kproxy.observe.http import Response
 from kproxy.observe.kernel_counters import Reading
 from kproxy.observe.metrics import LATENCY, Metrics
 from kproxy.reconcile.core.report import Report
-from kproxy.table.layout import Side
+from kproxy.table.layout import EndpointScope
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
 OWNERS: Owners = {(Protocol.TCP, b"frontend"): WEB}
@@ -29,7 +29,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
 
     def read(connections: Connections) -> dict[Family, Reading]:
         frontends = [(key, Verdict("goto lb-1", str(WEB)), count) for key, _, count in elements]
-        connections.take_frontends(Family.IPV4, Side.ANYONE, frontends)
+        connections.take_frontends(Family.IPV4, EndpointScope.ALL, frontends)
         connections.take_endpoints(Family.IPV4, Protocol.TCP, elements, OWNERS)
         connections.keep(OWNERS)
         return {Family.IPV4: Reading(7, 3, NoLocal(1, 2)), Family.IPV6: Reading(0, 2, NoLocal(0, 0))}
@@ -127,8 +127,8 @@ def test_what_a_mere_comparison_changed_was_a_repair() -> None:
     metrics = Metrics()
     metrics.round([REPORT], [], 0.5, checked=True, repairing=True)
     assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2, '{what="elements"}': 7}
-    mended = Report(Family.IPV4, (), 1, 1, (), mended=("services { 1 }", "services { 2 }"))
-    metrics.round([mended], [], 0.5, checked=False)
+    repaired = Report(Family.IPV4, (), 1, 1, (), repaired=("services { 1 }", "services { 2 }"))
+    metrics.round([repaired], [], 0.5, checked=False)
     assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2, '{what="elements"}': 9}
 
 

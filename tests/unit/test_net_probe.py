@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kproxy.model import HTTPGetAction, Pod, Probe, ProbePort, TCPSocketAction, parse_address
-from kproxy.probes.core.readiness import Outcome, Result
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.network import http_url
 from kproxy.probes.prober import Prober
@@ -31,7 +31,7 @@ def pod(address: str = "127.0.0.1") -> Pod:
     )
 
 
-async def once(action: Any, timeout: int = 2, address: str = "127.0.0.1") -> Result:
+async def once(action: Any, timeout: int = 2, address: str = "127.0.0.1") -> ProbeResult:
     """What one probe finds."""
     prober = Prober(ExecRunner("netns"), lambda: None)
     return await prober._once(pod(address), "c", Probe(action, timeout=timeout))
@@ -41,10 +41,12 @@ def at(port: int) -> ProbePort:
     return ProbePort(port, port)
 
 
-def probed(serve: Serve, timeout: int = 2, tls: bool = False, tcp: bool = False, **action: Any) -> Result:
+def probed(
+    serve: Serve, timeout: int = 2, tls: bool = False, tcp: bool = False, **action: Any
+) -> ProbeResult:
     """What a probe finds of a server."""
 
-    async def main() -> Result:
+    async def main() -> ProbeResult:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if tls else None
         if context:
             context.load_cert_chain(CERTIFICATE)
@@ -89,19 +91,23 @@ def status(code: int, *headers: str) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "outcome", "message"),
     [
-        (OK, Outcome.SUCCESS, ""),
-        (status(204), Outcome.SUCCESS, ""),
-        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", Outcome.SUCCESS, ""),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, Outcome.SUCCESS, ""),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Outcome.SUCCESS, ""),
-        (status(304), Outcome.WARNING, "HTTP probe was redirected with statuscode: 304"),
-        (status(302), Outcome.WARNING, "HTTP probe was redirected with statuscode: 302"),
-        (status(400), Outcome.FAILURE, "HTTP probe failed with statuscode: 400"),
-        (status(503), Outcome.FAILURE, "HTTP probe failed with statuscode: 503"),
+        (OK, ProbeOutcome.SUCCESS, ""),
+        (status(204), ProbeOutcome.SUCCESS, ""),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", ProbeOutcome.SUCCESS, ""),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, ProbeOutcome.SUCCESS, ""),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            ProbeOutcome.SUCCESS,
+            "",
+        ),
+        (status(304), ProbeOutcome.WARNING, "HTTP probe was redirected with statuscode: 304"),
+        (status(302), ProbeOutcome.WARNING, "HTTP probe was redirected with statuscode: 302"),
+        (status(400), ProbeOutcome.FAILURE, "HTTP probe failed with statuscode: 400"),
+        (status(503), ProbeOutcome.FAILURE, "HTTP probe failed with statuscode: 503"),
     ],
 )  # fmt: skip
-def test_a_status_decides(answer: bytes, outcome: Outcome, message: str) -> None:
-    assert probed(says(answer)) == Result(outcome, message)
+def test_a_status_decides(answer: bytes, outcome: ProbeOutcome, message: str) -> None:
+    assert probed(says(answer)) == ProbeResult(outcome, message)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_a_status_decides(answer: bytes, outcome: Outcome, message: str) -> None
 )
 def test_garbage_is_a_failure(garbage: bytes) -> None:
     result = probed(says(garbage))
-    assert (result.outcome, result.hung) == (Outcome.FAILURE, False)
+    assert (result.outcome, result.hung) == (ProbeOutcome.FAILURE, False)
     assert result.message.startswith("Get http://127.0.0.1:")
 
 
@@ -130,7 +136,7 @@ def test_garbage_is_a_failure(garbage: bytes) -> None:
 )
 def test_a_server_that_hangs_is_given_up(start: bytes) -> None:
     result = probed(says(start, then=hang), timeout=1)
-    assert (result.outcome, result.hung) == (Outcome.FAILURE, True)
+    assert (result.outcome, result.hung) == (ProbeOutcome.FAILURE, True)
     assert result.message.endswith("/: timed out after 1s")
 
 
@@ -144,7 +150,7 @@ def test_a_body_without_end_is_not_read_to_its_end() -> None:
         except ConnectionError:
             writer.close()
 
-    assert probed(flood, timeout=30).outcome is Outcome.SUCCESS
+    assert probed(flood, timeout=30).outcome is ProbeOutcome.SUCCESS
 
 
 def test_a_slow_answer_counts_if_it_comes_in_time() -> None:
@@ -155,7 +161,7 @@ def test_a_slow_answer_counts_if_it_comes_in_time() -> None:
             await asyncio.sleep(0.002)
         writer.close()
 
-    assert probed(slowly, timeout=30).outcome is Outcome.SUCCESS
+    assert probed(slowly, timeout=30).outcome is ProbeOutcome.SUCCESS
 
 
 # --- requests ---
@@ -170,7 +176,7 @@ def requested(**action: Any) -> tuple[str, list[str]]:
         writer.write(OK)
         writer.close()
 
-    assert probed(serve, **action).outcome is Outcome.SUCCESS
+    assert probed(serve, **action).outcome is ProbeOutcome.SUCCESS
     return got[0], got[1:]
 
 
@@ -230,13 +236,13 @@ def test_a_redirect_within_the_host_is_followed() -> None:
         writer.close()
 
     result = probed(serve, path="/a", headers=(("Host", "x"),))
-    assert result == Result(Outcome.FAILURE, "HTTP probe failed with statuscode: 503")
+    assert result == ProbeResult(ProbeOutcome.FAILURE, "HTTP probe failed with statuscode: 503")
 
 
 def test_a_redirect_to_elsewhere_is_a_warning() -> None:
     result = probed(says(status(301, "Location: https://192.0.2.1/login")))
     expected = "HTTP probe was redirected to https://192.0.2.1/login with statuscode: 301"
-    assert result == Result(Outcome.WARNING, expected)
+    assert result == ProbeResult(ProbeOutcome.WARNING, expected)
 
 
 @pytest.mark.parametrize(
@@ -245,35 +251,35 @@ def test_a_redirect_to_elsewhere_is_a_warning() -> None:
 )
 def test_a_redirect_that_leads_nowhere_is_a_failure(location: str, message: str) -> None:
     result = probed(says(status(302, f"Location: {location}")))
-    assert result.outcome is Outcome.FAILURE
+    assert result.outcome is ProbeOutcome.FAILURE
     assert message in result.message
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://127.0.0.1:x/", "//127.0.0.1:99999/"])
 def test_a_redirect_that_is_no_url_is_a_failure(location: str) -> None:
-    assert probed(says(status(302, f"Location: {location}"))).outcome is Outcome.FAILURE
+    assert probed(says(status(302, f"Location: {location}"))).outcome is ProbeOutcome.FAILURE
 
 
 # --- TLS ---
 
 
 def test_a_certificate_is_not_verified() -> None:
-    assert probed(says(OK), tls=True, scheme="HTTPS") == Result(Outcome.SUCCESS)
-    assert probed(says(status(500)), tls=True, scheme="HTTPS").outcome is Outcome.FAILURE
+    assert probed(says(OK), tls=True, scheme="HTTPS") == ProbeResult(ProbeOutcome.SUCCESS)
+    assert probed(says(status(500)), tls=True, scheme="HTTPS").outcome is ProbeOutcome.FAILURE
 
 
 def test_tls_and_none_do_not_meet() -> None:
     result = probed(says(OK), scheme="HTTPS", timeout=1)
-    assert result.outcome is Outcome.FAILURE
+    assert result.outcome is ProbeOutcome.FAILURE
     result = probed(says(OK), tls=True)
-    assert result.outcome is Outcome.FAILURE
+    assert result.outcome is ProbeOutcome.FAILURE
 
 
 # --- connections ---
 
 
 def test_a_connection_is_enough_for_tcp() -> None:
-    assert probed(says(), tcp=True) == Result(Outcome.SUCCESS)
+    assert probed(says(), tcp=True) == ProbeResult(ProbeOutcome.SUCCESS)
 
 
 @pytest.mark.parametrize("kind", [TCPSocketAction, HTTPGetAction])
@@ -281,7 +287,7 @@ def test_nobody_listens(kind: type) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     result = asyncio.run(once(kind(at(port))))
-    assert result.outcome is Outcome.FAILURE
+    assert result.outcome is ProbeOutcome.FAILURE
     assert result.message.endswith(
         f"127.0.0.1:{port}{'/' if kind is HTTPGetAction else ''}: connection refused"
     )
@@ -290,7 +296,7 @@ def test_nobody_listens(kind: type) -> None:
 @pytest.mark.parametrize("kind", [TCPSocketAction, HTTPGetAction])
 def test_a_port_that_the_container_does_not_have(kind: type) -> None:
     result = asyncio.run(once(kind(ProbePort("web", 0))))
-    assert result.outcome is Outcome.FAILURE
+    assert result.outcome is ProbeOutcome.FAILURE
     assert "127.0.0.1:web" in result.message
     assert result.message.endswith("the container has no port named web")
 
@@ -298,19 +304,19 @@ def test_a_port_that_the_container_does_not_have(kind: type) -> None:
 @pytest.mark.parametrize("kind", [TCPSocketAction, HTTPGetAction])
 @pytest.mark.parametrize("host", ["a" * 100, "-", "no.such.host.invalid"])
 def test_a_host_that_is_none(kind: type, host: str) -> None:
-    assert asyncio.run(once(kind(at(80), host=host), timeout=10)).outcome is Outcome.FAILURE
+    assert asyncio.run(once(kind(at(80), host=host), timeout=10)).outcome is ProbeOutcome.FAILURE
 
 
 def test_another_host_is_asked_if_one_is_given() -> None:
-    assert probed(says(OK), host="localhost").outcome is Outcome.SUCCESS
-    assert probed(says(), tcp=True, host="localhost").outcome is Outcome.SUCCESS
+    assert probed(says(OK), host="localhost").outcome is ProbeOutcome.SUCCESS
+    assert probed(says(), tcp=True, host="localhost").outcome is ProbeOutcome.SUCCESS
 
 
 def test_a_pod_without_address() -> None:
     made = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
     prober = Prober(ExecRunner("netns"), lambda: None)
     result = asyncio.run(prober._once(made, "c", Probe(TCPSocketAction(at(80)))))
-    assert result == Result(Outcome.FAILURE, ":80: the pod has no address")
+    assert result == ProbeResult(ProbeOutcome.FAILURE, ":80: the pod has no address")
 
 
 def test_a_listener_that_does_not_accept_and_is_full_is_given_up() -> None:

@@ -91,7 +91,7 @@ PROXY = "service.kubernetes.io/service-proxy-name"
 
 
 @pytest.mark.parametrize(
-    ("policy", "labels", "there", "kept", "own", "unsure"),
+    ("policy", "labels", "there", "protected", "own", "unsure"),
     [
         pytest.param("Cluster", {}, True, False, OF_N1, set(), id="those that it owns"),
         pytest.param(
@@ -104,7 +104,7 @@ PROXY = "service.kubernetes.io/service-proxy-name"
     ],
 )
 def test_what_a_node_announces(
-    policy: str, labels: dict[str, str], there: bool, kept: bool, own: set[bytes], unsure: set[bytes]
+    policy: str, labels: dict[str, str], there: bool, protected: bool, own: set[bytes], unsure: set[bytes]
 ) -> None:
     objects = [
         manifest(
@@ -116,6 +116,6 @@ def test_what_a_node_announces(
         for service_name in GIVEN.values()
     ]
     services = decode(map(as_json, objects if there else [])).state.services
-    found = announced(GIVEN, services.get, lambda _: (), lambda _: kept, PAIR, "n1")
+    found = announced(GIVEN, services.get, lambda _: (), lambda _: protected, PAIR, "n1")
     assert (set(found.own), set(found.unsure)) == (own, unsure)
-    assert found.kept == own | unsure
+    assert found.protected == own | unsure

@@ -11,14 +11,14 @@ from kproxy.model import Balance, FrontendKind, NamespacedName, Protocol, format
 from kproxy.nft.elements import RANGES, Elements, Value, Verdict, slot_key
 from kproxy.nft.transaction import Transaction
 from kproxy.table.compile import Desired
-from kproxy.table.layout import Side, held_slots
+from kproxy.table.layout import EndpointScope, held_slots
 from kproxy.table.plan import (
     FrontendChange,
+    fill_empty,
     fill_slots,
-    keep_nothing,
     owner_of,
-    place_all,
     plan,
+    protect_nothing,
     stale_affinity,
 )
 from tests.unit.make import desired, everything, frontend, name
@@ -39,14 +39,14 @@ def shown(value: Value) -> str:
 def slot_name(key: bytes) -> str:
     """`2`, or `o2` for one of those from outside."""
     number = int.from_bytes(key[8:], sys.byteorder)
-    return f"o{number - Side.OUTSIDE.base}" if number >= Side.OUTSIDE.base else str(number)
+    return f"o{number - EndpointScope.LOCAL.base}" if number >= EndpointScope.LOCAL.base else str(number)
 
 
 def told(transaction: Transaction) -> list[str]:
     """`-0 a`: slot 0, which held a, goes; `+ goto lb-2`: a verdict comes."""
     lines = []
     for sign, part in (("-", transaction.remove), ("+", transaction.add)):
-        for set_name in (*(side.verdicts for side in Side), SLOTS):
+        for set_name in (*(scope.verdicts for scope in EndpointScope), SLOTS):
             for key, value in sorted(part[set_name].items(), key=lambda item: item[0][::-1]):
                 lines.append(f"{sign}{slot_name(key) if set_name == SLOTS else ''} {shown(value)}")
     return lines
@@ -78,7 +78,7 @@ CHANGES: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
 )
 def test_a_change(before: str | None, after: str | None) -> None:
     held, wanted = (desired(*([] if s is None else [frontend(AT, ends(s))])) for s in (before, after))
-    todo = plan(place_all(*held), *wanted)
+    todo = plan(fill_empty(*held), *wanted)
     assert (told(todo.switch), told(todo.sweep)) == CHANGES[before, after]
 
 
@@ -118,16 +118,16 @@ def lists(state: str | None) -> Desired:
     ("before", "after"), TWO_LISTS, ids=lambda state: "-" if state is None else f"{state!r}"
 )
 def test_a_change_of_one_of_two_lists(before: str | None, after: str | None) -> None:
-    todo = plan(place_all(*lists(before)), *lists(after))
+    todo = plan(fill_empty(*lists(before)), *lists(after))
     assert (told(todo.switch), told(todo.sweep)) == TWO_LISTS[before, after]
 
 
 @pytest.mark.parametrize("balance", [Balance.CLIENT, Balance.CLIENT_PORT])
 def test_in_a_hash_every_endpoint_has_its_very_slot(balance: Balance) -> None:
     held, wanted = (desired(frontend(AT, ends(text), balance=balance)) for text in ("aabb", "bcab"))
-    todo = plan(place_all(*held), *wanted)
+    todo = plan(fill_empty(*held), *wanted)
     assert (told(todo.switch), told(todo.sweep)) == (["-0 a", "-1 a", "-2 b", "+0 b", "+1 c", "+2 a"], [])
-    assert not plan(place_all(*wanted), *wanted)
+    assert not plan(fill_empty(*wanted), *wanted)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_in_a_hash_every_endpoint_has_its_very_slot(balance: Balance) -> None:
 def test_the_hash_of_a_kept_service_stays(before: str, wanted: str, switch: list[str]) -> None:
     """Endpoints beside it would move all clients."""
     held, after = (desired(frontend(AT, ends(text), balance=Balance.CLIENT)) for text in (before, wanted))
-    todo = plan(place_all(*held), *after, kept_all)
+    todo = plan(fill_empty(*held), *after, kept_all)
     assert (told(todo.switch), told(todo.sweep)) == (switch, [])
 
 
@@ -149,7 +149,7 @@ def test_source_ranges_come_and_go_with_their_frontend() -> None:
     restricted = desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8"]))
     freed = desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER))
     for before, after in ((restricted, freed), (freed, restricted)):
-        switch = plan(place_all(*before), *after).switch
+        switch = plan(fill_empty(*before), *after).switch
         changed = switch.remove if before is restricted else switch.add
         assert {name: len(members) for name, members in changed.items() if members} == {
             "source-restricted": 1,
@@ -157,13 +157,13 @@ def test_source_ranges_come_and_go_with_their_frontend() -> None:
         }
 
 
-@pytest.mark.parametrize("kept", [keep_nothing, kept_all])
-def test_source_ranges_of_what_is_kept_stay(kept: Callable[[NamespacedName], bool]) -> None:
-    held = place_all(
+@pytest.mark.parametrize("protected", [protect_nothing, kept_all])
+def test_source_ranges_of_what_is_kept_stay(protected: Callable[[NamespacedName], bool]) -> None:
+    held = fill_empty(
         *desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8"]))
     )
-    gone = plan(held, {}, desired().elements, kept).switch.remove
-    assert bool(gone["source-restricted"]) is bool(gone[RANGES]) is (kept is keep_nothing)
+    gone = plan(held, {}, desired().elements, protected).switch.remove
+    assert bool(gone["source-restricted"]) is bool(gone[RANGES]) is (protected is protect_nothing)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_endpoints_stay_in_their_slots(before: str, wanted: str, slots: str) -> 
 
 
 def test_what_changes_is_told() -> None:
-    held = place_all(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", (), "b")))
+    held = fill_empty(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", (), "b")))
     wanted = desired(frontend(AT, ends("ac"), "a"), frontend("10.96.0.7:80", ends("d"), "c"))
 
     def sockets(values: tuple[bytes, ...] | None) -> list[str] | None:
@@ -201,7 +201,7 @@ def test_what_changes_is_told() -> None:
 
 
 def test_a_change_of_affinity_is_a_change_of_the_verdict() -> None:
-    todo = plan(place_all(*desired(frontend(AT, ends("a")))), *desired(frontend(AT, ends("a"), timeout=60)))
+    todo = plan(fill_empty(*desired(frontend(AT, ends("a")))), *desired(frontend(AT, ends("a"), timeout=60)))
     (key,) = todo.switch.add["services"]
     assert told(todo.switch) == ["- goto lb-1", "+ goto sticky-1"]
     assert todo.switch.add["affinity-rules"] == {key: Verdict("goto remember-60")}
@@ -210,7 +210,7 @@ def test_a_change_of_affinity_is_a_change_of_the_verdict() -> None:
 
 def test_strays_are_swept_and_damage_is_put_right() -> None:
     wanted = desired(frontend(AT, ends("ab")))
-    held = place_all(*wanted)
+    held = fill_empty(*wanted)
     (prefix,) = {key[:8] for key in held[SLOTS]}
     held[SLOTS][slot_key(prefix, 7)] = b"\n\0\0z\0P\0\0"
     del held[SLOTS][slot_key(prefix, 1)]
@@ -220,32 +220,32 @@ def test_strays_are_swept_and_damage_is_put_right() -> None:
 
 def test_a_sync_that_died_before_its_sweep_is_completed() -> None:
     """Slots that nothing pointed to are taken into use again: they may not be swept."""
-    held = place_all(*desired(frontend(AT, ends("abc"))))
+    held = fill_empty(*desired(frontend(AT, ends("abc"))))
     plan(held, *desired(frontend(AT, ends("a")))).switch.apply_to(held)
     todo = plan(held, *desired(frontend(AT, ends("abc"))))
     assert (told(todo.switch), told(todo.sweep)) == (["- goto lb-1", "+ goto lb-3"], [])
 
 
 def test_kept_services_lose_nothing() -> None:
-    held = place_all(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", ends("x"), "b")))
+    held = fill_empty(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", ends("x"), "b")))
     wanted = desired(frontend(AT, ends("bc"), "a"))
     todo = plan(held, *wanted, kept_all)
     assert told(todo.switch) == ["- goto lb-2", "+ goto lb-3", "+2 c"]
     assert not todo.sweep
     for transaction in todo[:2]:
         transaction.apply_to(held)
-    (place,) = wanted.targets
-    assert [chr(e[3]) for e in held_slots(held, place, Protocol.TCP) if e] == ["a", "b", "c"]
+    (side,) = wanted.specs
+    assert [chr(e[3]) for e in held_slots(held, side, Protocol.TCP) if e] == ["a", "b", "c"]
 
 
 def test_kept_endpoints_still_reach_themselves() -> None:
-    held = place_all(*desired(frontend(AT, ends("a"), local=["10.0.0.97"])))
+    held = fill_empty(*desired(frontend(AT, ends("a"), local=["10.0.0.97"])))
     todo = plan(held, *desired(frontend(AT)), kept_all)
     assert not todo
 
 
 def test_what_is_not_kept_goes_whatever_else_is_kept() -> None:
-    held = place_all(
+    held = fill_empty(
         *desired(frontend(AT, ends("a"), "a", timeout=60), frontend("10.96.0.8:80", ends("x"), "b"))
     )
     todo = plan(held, *desired(frontend(AT, ends("a"), "a")), lambda service: service.name == "b")
@@ -290,8 +290,8 @@ def test_who_is_forgotten(
 ) -> None:
     to_outside = None if outside is None else ends(outside)
     state = desired(frontend(AT, ends(anyone), timeout=timeout, outside=to_outside))
-    keys = {place.key for place in state.targets} if newly_local else set()
-    found = stale_affinity(clients("abc"), Protocol.TCP, place_all(*state), keys)
+    keys = {side.key for side in state.specs} if newly_local else set()
+    found = stale_affinity(clients("abc"), Protocol.TCP, fill_empty(*state), keys)
     assert found == [key for key, _ in clients(stale)]
 
 
@@ -301,15 +301,15 @@ def test_who_is_forgotten(
 def test_pods_keep_their_endpoints_when_a_policy_becomes_local(newly_local: bool, stale: str) -> None:
     """Client c is a pod; a is remembered for an endpoint that is here."""
     state = desired(frontend(AT, ends("abc"), timeout=60, outside=ends("a")))
-    keys = {place.key for place in state.targets} if newly_local else set()
+    keys = {side.key for side in state.specs} if newly_local else set()
     is_pod = clients("c")[0][0][:4].__eq__
-    found = stale_affinity(clients("abc"), Protocol.TCP, place_all(*state), keys, is_pod)
+    found = stale_affinity(clients("abc"), Protocol.TCP, fill_empty(*state), keys, is_pod)
     assert found == [key for key, _ in clients(stale)]
 
 
 def test_a_client_of_another_protocol_is_another_one() -> None:
     state = desired(frontend(AT, ends("abc"), timeout=60))
-    assert len(stale_affinity(clients("abc"), Protocol.UDP, place_all(*state), set())) == 3
+    assert len(stale_affinity(clients("abc"), Protocol.UDP, fill_empty(*state), set())) == 3
 
 
 # --- transactions ---
@@ -335,7 +335,7 @@ def test_what_is_to_be_forgotten_is_a_transaction() -> None:
 
 
 def test_everything_fills_an_empty_table() -> None:
-    elements = place_all(*desired(frontend(AT, ends("ab"), name("a").name)))
+    elements = fill_empty(*desired(frontend(AT, ends("ab"), name("a").name)))
     empty: Elements = {set_name: {} for set_name in elements}
     everything(elements).apply_to(empty)
     assert empty == elements

@@ -9,7 +9,7 @@ import pytest
 
 from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import Pool, Ranges, parse_pool
-from kproxy.controlplane.settle import Outcome
+from kproxy.controlplane.settle import Resolution
 from kproxy.model import FrontendKind, Node, format_address, parse_address
 from tests.unit.make import name, resolved, service
 
@@ -36,23 +36,23 @@ ELSEWHERE = Node("n1", (), (parse_address("203.0.113.250"),))
 
 def given(
     *objects: dict[str, Any], text: str = BOTH, past: Allocations = NOTHING, node: Node = ELSEWHERE
-) -> Outcome:
+) -> Resolution:
     return resolved(objects, pool(text), past, node)
 
 
-def lb_ips(outcome: Outcome, own: str = "web") -> list[str]:
+def lb_ips(outcome: Resolution, own: str = "web") -> list[str]:
     return [format_address(address) for address in outcome.services[name(own)].load_balancer_ips]
 
 
-def owners(outcome: Outcome) -> dict[str, str]:
+def owners(outcome: Resolution) -> dict[str, str]:
     return {format_address(a): s.name for a, s in outcome.allocations.pool_addresses().items()}
 
 
-def complaints(outcome: Outcome) -> list[tuple[str, str, str]]:
+def complaints(outcome: Resolution) -> list[tuple[str, str, str]]:
     return [(problem.object, problem.field, problem.message) for problem in outcome.problems]
 
 
-def shown(outcome: Outcome, own: str = "web") -> list[str]:
+def shown(outcome: Resolution, own: str = "web") -> list[str]:
     """Where its load-balancer frontends are."""
     return [
         str(f)
@@ -134,7 +134,7 @@ def test_a_request_that_cannot_be_met(asked: str, message: str, had: bool) -> No
     assert lb_ips(outcome, "other") == ["192.0.2.1"]
     assert outcome.services[name("web")].cluster_ips
     assert outcome.services[name("web")].ports[0].node_port
-    assert not outcome.kept(name("web"))
+    assert not outcome.protected(name("web"))
     assert past.held.items() <= outcome.allocations.held.items()
 
 
@@ -197,7 +197,7 @@ def test_an_exhausted_pool_leaves_the_rest_of_the_service() -> None:
     assert {f.owner.service.name for f in outcome.frontends if f.kind is FrontendKind.CLUSTER_IP} == set(
         "abcd"
     )
-    assert not outcome.kept(name("d"))
+    assert not outcome.protected(name("d"))
 
 
 def test_a_pool_that_is_exhausted_in_one_family() -> None:

@@ -22,9 +22,9 @@ from kproxy.probes.core.readiness import (
     EVENTS,
     ContainerReadiness,
     Event,
-    Outcome,
     PodReadiness,
-    Result,
+    ProbeOutcome,
+    ProbeResult,
     can_be_probed,
     describe_probe,
     identity,
@@ -37,7 +37,7 @@ from kproxy.probes.core.readiness import (
 from tests.unit.make import decoded, manifest, name
 
 LS = ExecAction(("ls", "/var/ready"))
-OUTCOMES = {"+": Outcome.SUCCESS, "w": Outcome.WARNING, "-": Outcome.FAILURE}
+OUTCOMES = {"+": ProbeOutcome.SUCCESS, "w": ProbeOutcome.WARNING, "-": ProbeOutcome.FAILURE}
 
 
 def course(results: Iterable[str], ready: bool = False, /, **thresholds: int) -> str:
@@ -45,7 +45,7 @@ def course(results: Iterable[str], ready: bool = False, /, **thresholds: int) ->
     state, probe = ContainerReadiness("c", ready), Probe(LS, **thresholds)
     shown = ""
     for now, result in enumerate(results):
-        state = observe(state, probe, Result(OUTCOMES[result]), now)
+        state = observe(state, probe, ProbeResult(OUTCOMES[result]), now)
         shown += "r" if state.ready else "."
     return shown
 
@@ -79,11 +79,11 @@ def test_what_was_ready_before_a_restart_stays_so_for_as_many_failures_as_ever()
     assert course("-+", True, success_threshold=3) == "rr"
 
 
-def failure(text: str) -> Result:
-    return Result(Outcome.FAILURE, text)
+def failure(text: str) -> ProbeResult:
+    return ProbeResult(ProbeOutcome.FAILURE, text)
 
 
-def after(*results: Result) -> ContainerReadiness:
+def after(*results: ProbeResult) -> ContainerReadiness:
     """Results ten seconds apart."""
     state = ContainerReadiness("c")
     for index, result in enumerate(results):
@@ -92,12 +92,12 @@ def after(*results: Result) -> ContainerReadiness:
 
 
 def test_the_same_failure_is_one_event() -> None:
-    state = after(failure("gone\n"), Result(Outcome.SUCCESS, "fine"), failure("gone"))
+    state = after(failure("gone\n"), ProbeResult(ProbeOutcome.SUCCESS, "fine"), failure("gone"))
     assert state.events == (Event("Unhealthy", "Readiness probe failed: gone", 2, 1000.0, 1020.0),)
 
 
 def test_another_failure_is_another_event_and_the_last_one_comes_last() -> None:
-    state = after(failure("a"), failure("b"), failure("a"), Result(Outcome.WARNING, "moved"))
+    state = after(failure("a"), failure("b"), failure("a"), ProbeResult(ProbeOutcome.WARNING, "moved"))
     assert [(event.reason, event.message, event.count) for event in state.events] == [
         ("Unhealthy", "Readiness probe failed: b", 1),
         ("Unhealthy", "Readiness probe failed: a", 2),

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from kproxy.model import Container, ExecAction, NamespacedName, Pod, Probe
 from kproxy.probes import prober as prober_module
-from kproxy.probes.core.readiness import Outcome, Result, identity
+from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult, identity
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.prober import Prober
 from tests.unit.make import decoded, manifest, name
 
-UP, DOWN = Result(Outcome.SUCCESS), Result(Outcome.FAILURE, "gone")
+UP, DOWN = ProbeResult(ProbeOutcome.SUCCESS), ProbeResult(ProbeOutcome.FAILURE, "gone")
 PROBE = Probe(ExecAction(("ls",)), period=0, timeout=10)
 """Due again at once: when it ends is up to the test."""
 
@@ -33,11 +33,11 @@ class Answers:
     """Runs no commands: each waits for what the test says."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, asyncio.Future[Result]] = {}
+        self.waiting: dict[str, asyncio.Future[ProbeResult]] = {}
         self.asked: Counter[str] = Counter()
         self.cancelled: Counter[str] = Counter()
 
-    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Result:
+    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
         key = f"{pod.name}/{container}"
         self.asked[key] += 1
         self.waiting[key] = asyncio.get_running_loop().create_future()
@@ -47,7 +47,7 @@ class Answers:
             self.cancelled[key] += 1
             raise
 
-    async def answer(self, *results: Result | Exception, to: str = "web-1/c0") -> None:
+    async def answer(self, *results: ProbeResult | Exception, to: str = "web-1/c0") -> None:
         """Answer the next probes of a container, and wait until the last one was taken in."""
         for result in results:
             await until(lambda: to in self.waiting)

@@ -26,12 +26,12 @@ from kproxy.nft.render import (
     without_affinity_updates,
 )
 from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
-from kproxy.table.layout import Side, Spread
-from kproxy.table.skeleton import NO_SHAPES, Options, Shapes, skeleton
+from kproxy.table.layout import EndpointScope, SlotChain
+from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
 
 V4, V6 = parse_address("10.96.0.9"), parse_address("fd00::9")
 KEY, KEY6 = frontend_key(V4, Protocol.TCP, 80), frontend_key(V6, Protocol.UDP, 53)
-STICKY = Shapes(frozenset({Spread(Side.ANYONE, Balance.STICKY, 2)}), frozenset({60}))
+STICKY = NumberedChains(frozenset({SlotChain(EndpointScope.ALL, Balance.STICKY, 2)}), frozenset({60}))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,10 @@ STICKY = Shapes(frozenset({Spread(Side.ANYONE, Balance.STICKY, 2)}), frozenset({
 )  # fmt: skip
 def test_an_element(set_name: str, key: bytes, value: Value, text: str) -> None:
     family = Family.IPV6 if V6 in key else Family.IPV4
-    assert render_element(skeleton(family, Options(), NO_SHAPES).set(set_name), family, key, value) == text
+    assert (
+        render_element(skeleton(family, Options(), NO_NUMBERED_CHAINS).set(set_name), family, key, value)
+        == text
+    )
 
 
 TINY = Skeleton(
@@ -111,8 +114,8 @@ def test_only_ipv6_affinity_is_left_to_netlink(family: Family, left_out: int) ->
     whole = skeleton(family, Options(), STICKY)
     names = [chain.name for chain in whole.chains]
     assert len(list(netlink_rules(whole, names))) == left_out
-    kept = [rule for chain in without_affinity_updates(whole).chains for rule in chain.rules]
-    assert sum(isinstance(rule, AffinityUpdate) for rule in kept) == 3 - left_out
+    protected = [rule for chain in without_affinity_updates(whole).chains for rule in chain.rules]
+    assert sum(isinstance(rule, AffinityUpdate) for rule in protected) == 3 - left_out
     assert list(netlink_rules(whole, ["remember"])) == []
 
 

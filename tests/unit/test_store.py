@@ -196,12 +196,12 @@ def test_a_file_system_that_takes_nothing(tmp_path: Path, mount: str, message: s
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *command], capture_output=True, text=True, check=True
     )
-    said, kept = done.stdout.splitlines()
+    said, protected = done.stdout.splitlines()
     assert said.startswith(f"{state.path}: ")
     assert message in said
     assert remedy in said
     assert "The running dataplane was left as it is." in said
-    assert kept == "1"
+    assert protected == "1"
 
 
 POD = NamespacedName("default", "web-1")

@@ -15,26 +15,26 @@ from kproxy.problems import HostError, TransactionError
 from kproxy.reconcile.core.backoff import FIRST, LONGEST, Backoff
 from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.round import Edit, Tables
-from kproxy.resolve.claims import Claim
+from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import Delta, Desired
-from kproxy.table.layout import Place, Side, Target
-from kproxy.table.plan import keep_nothing, owner_of
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
+from kproxy.table.plan import owner_of, protect_nothing
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 
 NAMES = [NamespacedName("default", f"s{number}") for number in range(8)]
 
 
-def claim(number: int, endpoints: tuple[str, ...] = ("10.0.0.1:80",)) -> Claim:
+def claim(number: int, endpoints: tuple[str, ...] = ("10.0.0.1:80",)) -> FrontendClaim:
     at = f"10.96.0.{number}:80"
-    return Claim(Origin("in.yaml", ""), (frontend(at, list(endpoints), owner=f"default/s{number}"),))
+    return FrontendClaim(Origin("in.yaml", ""), (frontend(at, list(endpoints), owner=f"default/s{number}"),))
 
 
 class Kernel:
     """A table that takes some services and not others, or nothing at all."""
 
     def __init__(self) -> None:
-        self.held: dict[Place, Target] = {}
+        self.held: dict[FrontendSide, FrontendSpec] = {}
         self.refused: set[NamespacedName] = set()
         self.broken = self.gone = False
         self.calls: list[str] = []
@@ -42,23 +42,25 @@ class Kernel:
     def set_options(self, options: Options) -> bool:
         return False
 
-    def reconcile(self, desired: Desired, kept: Callable[[NamespacedName], bool] = keep_nothing, /) -> Report:
+    def reconcile(
+        self, desired: Desired, protected: Callable[[NamespacedName], bool] = protect_nothing, /
+    ) -> Report:
         self.calls.append("reconcile")
-        self._take(desired.targets)
-        stay = {p: t for p, t in self.held.items() if kept(owner_of(t.comment))}
-        self.held = stay | dict(desired.targets)
+        self._take(desired.specs)
+        stay = {p: t for p, t in self.held.items() if protected(owner_of(t.comment))}
+        self.held = stay | dict(desired.specs)
         return Report(Family.IPV4, (), 0, 0, ())
 
     def change(self, delta: Delta, /) -> Report:
         self.calls.append("change")
         if self.gone:
             raise TransactionError("The kernel refused a transaction: No such file or directory")
-        self._take({place: target for place, target in delta.targets.items() if target})
-        for place, target in delta.targets.items():
-            if target is None:
-                self.held.pop(place, None)
+        self._take({side: spec for side, spec in delta.specs.items() if spec})
+        for side, spec in delta.specs.items():
+            if spec is None:
+                self.held.pop(side, None)
             else:
-                self.held[place] = target
+                self.held[side] = spec
         return Report(Family.IPV4, (), 0, 0, ())
 
     def is_gone(self) -> bool:
@@ -74,18 +76,18 @@ class Kernel:
         was_gone, self.gone = self.gone, False
         return Report(Family.IPV4, (), 0, 7, ()) if was_gone else None
 
-    def mend(self, keys: Keys, /) -> Report | None:
+    def repair_elements(self, keys: Keys, /) -> Report | None:
         self.calls.append("mend")
         if self.broken:
             raise TransactionError("The kernel refused a transaction.")
-        return Report(Family.IPV4, (), 0, len(keys), (), mended=tuple(keys)) if keys else None
+        return Report(Family.IPV4, (), 0, len(keys), (), repaired=tuple(keys)) if keys else None
 
-    def _take(self, targets: dict[Place, Target]) -> None:
-        if self.broken or self.refused & {owner_of(target.comment) for target in targets.values()}:
+    def _take(self, specs: dict[FrontendSide, FrontendSpec]) -> None:
+        if self.broken or self.refused & {owner_of(spec.comment) for spec in specs.values()}:
             raise TransactionError("The kernel refused a transaction.")
 
     def services(self) -> set[NamespacedName]:
-        return {owner_of(target.comment) for target in self.held.values()}
+        return {owner_of(spec.comment) for spec in self.held.values()}
 
 
 class Now:
@@ -111,7 +113,7 @@ def tables(kernel: Kernel, now: Now) -> Tables:
     return Tables({Family.IPV4: kernel}, now)
 
 
-def everything() -> dict[NamespacedName, Claim | None]:
+def everything() -> dict[NamespacedName, FrontendClaim | None]:
     return {name: claim(number) for number, name in enumerate(NAMES)}
 
 
@@ -237,15 +239,21 @@ def test_who_is_set_aside_is_not_due_while_nothing_works(tables: Tables, kernel:
 def test_who_is_set_aside_leaves_nobody_where_he_should_be(tables: Tables, kernel: Kernel) -> None:
     """An address that goes from one service to another that the kernel does not take."""
     contested = frontend("203.0.113.1:80", ["10.0.0.1:80"], "default/s1", kind=FrontendKind.EXTERNAL_IP)
-    young = Claim(Origin("in.yaml", "2025-01-02T00:00:00Z"), (*claim(1).frontends, contested))
+    young = FrontendClaim(Origin("in.yaml", "2025-01-02T00:00:00Z"), (*claim(1).frontends, contested))
     tables.apply({NAMES[1]: young, NAMES[2]: claim(2)})
     kernel.refused = {NAMES[2]}
     tables.apply({NAMES[2]: claim(2, ())})
-    assert Place(Side.ANYONE, frontend_key(contested.address, contested.protocol, 80)) in kernel.held
+    assert (
+        FrontendSide(EndpointScope.ALL, frontend_key(contested.address, contested.protocol, 80))
+        in kernel.held
+    )
     taken = frontend("203.0.113.1:80", ["10.0.0.2:80"], "default/s2", kind=FrontendKind.EXTERNAL_IP)
-    old = Claim(Origin("in.yaml", "2025-01-01T00:00:00Z"), (*claim(2).frontends, taken))
+    old = FrontendClaim(Origin("in.yaml", "2025-01-01T00:00:00Z"), (*claim(2).frontends, taken))
     tables.apply({NAMES[2]: old})
-    assert Place(Side.ANYONE, frontend_key(contested.address, contested.protocol, 80)) not in kernel.held
+    assert (
+        FrontendSide(EndpointScope.ALL, frontend_key(contested.address, contested.protocol, 80))
+        not in kernel.held
+    )
     assert NAMES[1] in kernel.services()
 
 
@@ -319,7 +327,7 @@ def test_elements_that_others_changed_are_put_right_by_themselves(tables: Tables
     tables.apply(everything(), edits=[edit])  # all is compared anyway
     done = tables.apply({NAMES[0]: claim(0, ())}, edits=[edit])
     assert not done.checked
-    assert [report.mended for report in done.reports] == [("services",), ()]
+    assert [report.repaired for report in done.reports] == [("services",), ()]
     assert kernel.calls == ["reconcile", "mend", "change"]
     assert tables.apply({}, edits=[Edit(Family.IPV4, {})]).checked  # more than it can do
     kernel.calls.clear()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kproxy.controlplane.ranges import Ranges
-from kproxy.kernel.uplink import Shown, Uplink
+from kproxy.kernel.uplink import AddressReport, Uplink
 from kproxy.model import Address, Family
 from kproxy.problems import HostError
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -20,7 +20,7 @@ from kproxy.reconcile.round import Round
 from kproxy.sources.manifests import Manifests
 from kproxy.state.store import Store
 from tests.unit.make import NODE
-from tests.unit.test_source import Passing
+from tests.unit.test_manifests_source import Passing
 
 FINE, NO_IPV4 = Round((), {}, False), Round((), {Family.IPV4: "no"}, False)
 
@@ -31,14 +31,14 @@ class Fake(Uplink):
     def __init__(self) -> None:
         super().__init__()
         self.error: HostError | None = None
-        self.withdrawing, self.showing = Shown(), Shown()
+        self.withdrawing, self.showing = AddressReport(), AddressReport()
         self.calls = 0
 
-    def withdraw(self, keep: Set[Address] = frozenset()) -> Shown:
+    def withdraw(self, keep: Set[Address] = frozenset()) -> AddressReport:
         self.calls += 1
         return self.withdrawing
 
-    def show(self, addresses: Collection[Address]) -> Shown:
+    def show(self, addresses: Collection[Address]) -> AddressReport:
         if self.error:
             raise self.error
         return self.showing
@@ -81,7 +81,7 @@ def test_what_is_right_is_left_alone(world: World) -> None:
 
 @pytest.mark.parametrize("where", ["withdraw", "show", "error"])
 def test_what_fails_is_tried_again_ever_more_seldom(world: World, where: str) -> None:
-    wrong = Shown(warnings=("busy",))
+    wrong = AddressReport(warnings=("busy",))
     match where:
         case "withdraw":
             world.uplink.withdrawing = wrong
@@ -95,7 +95,7 @@ def test_what_fails_is_tried_again_ever_more_seldom(world: World, where: str) ->
         assert world.beside.due() == world.now + delay
         world.now, delay = world.now + delay, 2 * delay
     assert world.said == ["busy"]
-    world.uplink.withdrawing = world.uplink.showing = Shown()
+    world.uplink.withdrawing = world.uplink.showing = AddressReport()
     world.uplink.error = None
     assert [world.round() for _ in range(2)] == [True, False]
     assert world.beside.due() is None

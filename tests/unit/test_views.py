@@ -357,14 +357,14 @@ def test_labels_of_an_endpoints_are_its_own(shown: Shown) -> None:
 def test_the_manifests_mean_what_was_read(shown: Shown, form: str) -> None:
     """Read again, they are the same services with what was allocated, and the same slices."""
     before = decoded(yaml.safe_dump_all(CHAPTERS)).state
-    kept = {}
+    protected = {}
     for kind in ("services", "endpointslices"):
         status, out, err = shown(f"get {kind} -o {form}", *CHAPTERS)
         assert (status, err) == (0, "")
         again = decoded(out)
         assert again.problems == []
-        kept[kind] = again.state
-    services, slices = kept["services"].services, kept["endpointslices"].slices
+        protected[kind] = again.state
+    services, slices = protected["services"].services, protected["endpointslices"].slices
     assert services.keys() == before.services.keys()
     for name, found in services.items():
         given = before.services[name]

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict, frontend_protocol, is_frontend, slot_prefix
-from kproxy.table.layout import DISCARD, Side, spread_of
+from kproxy.table.layout import DISCARD, EndpointScope, slot_chain_of
 from kproxy.table.plan import owner_of as service_of
 
 SLOT_BYTES = 4
@@ -111,14 +111,14 @@ class Connections:
         """How many readings lacked each."""
 
     def take_frontends(
-        self, family: Family, side: Side, counted: Iterable[Counted], whole: bool = True
+        self, family: Family, scope: EndpointScope, counted: Iterable[Counted], whole: bool = True
     ) -> None:
         """Add what a verdict map counted since it was last read: all of the map, if it is `whole`."""
         identified = ((e, e[0] + e[1].text.encode()) for e in counted if isinstance(e[1], Verdict))
-        for (_, verdict, _), rise in self._rises.take((family, side), identified, whole):
+        for (_, verdict, _), rise in self._rises.take((family, scope), identified, whole):
             owner = owner_of(verdict)
             if owner is not None:
-                totals = self.unserved if spread_of(verdict) is None else self.services
+                totals = self.unserved if slot_chain_of(verdict) is None else self.services
                 totals[owner] = totals.get(owner, 0) + rise
 
     def take_endpoints(

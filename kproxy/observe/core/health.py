@@ -36,7 +36,7 @@ Clock: TypeAlias = Callable[[float], str]
 """How a moment of `now`'s kind is written, in RFC 3339."""
 
 
-class Answer(NamedTuple):
+class HealthAnswer(NamedTuple):
     """A status and a JSON object."""
 
     status: int
@@ -68,7 +68,7 @@ class Health:
         self._queued: dict[Family, _Pending] = {}
         self._last_queued: dict[Family, float] = {}
         self._failed: dict[Family, _Pending] = {}
-        self._heard: dict[str, float] = {}
+        self._last_seen: dict[str, float] = {}
         self.node_eligible = True
         """Whether the node is to stay; kube-proxy's word for it."""
 
@@ -92,9 +92,9 @@ class Health:
         since = self._failed[family].since if family in self._failed else now
         self._failed[family] = _Pending(since, FAILING_SECONDS, why)
 
-    def heard(self, source: str, now: float) -> None:
+    def last_seen(self, source: str, now: float) -> None:
         """A source said something, be it that nothing changed. Only for sources that speak unasked."""
-        self._heard[source] = now
+        self._last_seen[source] = now
 
     # --- what follows ---
 
@@ -119,7 +119,7 @@ class Health:
 
     def silence(self, now: float) -> dict[str, float]:
         """By source, the seconds since it was heard."""
-        return {source: now - when for source, when in self._heard.items()}
+        return {source: now - when for source, when in self._last_seen.items()}
 
     def unheard(self, now: float) -> list[str]:
         """Sources that have been silent for so long that nobody knows what ought to be programmed."""
@@ -136,12 +136,12 @@ class Health:
         """Whether the kernel holds what it should; what health check node ports ask."""
         return not self.reasons(now)
 
-    def healthz(self, now: float, written: Clock) -> Answer:
+    def healthz(self, now: float, written: Clock) -> HealthAnswer:
         """For load balancers: healthy, and the node stays."""
         reasons = self.reasons(now) + self.unheard(now)
         return self._answer(reasons, now, written, {"nodeEligible": self.node_eligible})
 
-    def livez(self, now: float, written: Clock) -> Answer:
+    def livez(self, now: float, written: Clock) -> HealthAnswer:
         """For those that would restart us: whether we do our work."""
         return self._answer(self._late(now), now, written, {})
 
@@ -154,7 +154,9 @@ class Health:
             if pending.is_late(now) and self._applied.get(family) is not None
         ]
 
-    def _answer(self, reasons: list[str], now: float, written: Clock, extra: Mapping[str, bool]) -> Answer:
+    def _answer(
+        self, reasons: list[str], now: float, written: Clock, extra: Mapping[str, bool]
+    ) -> HealthAnswer:
         """kube-proxy's object with `reasons` and `warnings`. As there, lastUpdated is now if all is well."""
         status = {
             _NAMES[family]: {
@@ -175,14 +177,14 @@ class Health:
             "reasons": reasons,
             "warnings": self.warnings(now),
         }
-        return Answer(200 if well else 503, msgspec.json.encode(body))
+        return HealthAnswer(200 if well else 503, msgspec.json.encode(body))
 
 
-def service_answer(service: NamespacedName, local_endpoints: int, healthy: bool) -> Answer:
+def service_answer(service: NamespacedName, local_endpoints: int, healthy: bool) -> HealthAnswer:
     """What a health check node port says, as kube-proxy does: 200 with a local endpoint, else 503."""
     body = {
         "service": {"namespace": service.namespace, "name": service.name},
         "localEndpoints": local_endpoints,
         "serviceProxyHealthy": healthy,
     }
-    return Answer(200 if local_endpoints and healthy else 503, msgspec.json.encode(body))
+    return HealthAnswer(200 if local_endpoints and healthy else 503, msgspec.json.encode(body))

@@ -39,7 +39,7 @@ MESSAGE = 1024
 NOT_PROBED = "not probed yet"
 
 
-class Outcome(StrEnum):
+class ProbeOutcome(StrEnum):
     """How a probe went."""
 
     SUCCESS = "success"
@@ -48,10 +48,10 @@ class Outcome(StrEnum):
     FAILURE = "failure"
 
 
-class Result(NamedTuple):
+class ProbeResult(NamedTuple):
     """What came of one probe."""
 
-    outcome: Outcome
+    outcome: ProbeOutcome
     message: str = ""
     hung: bool = False
     """It was given up at its timeout."""
@@ -86,12 +86,12 @@ class PodReadiness(Struct, frozen=True):
     containers: tuple[ContainerReadiness, ...]
 
 
-def observe(before: ContainerReadiness, probe: Probe, result: Result, now: float) -> ContainerReadiness:
+def observe(before: ContainerReadiness, probe: Probe, result: ProbeResult, now: float) -> ContainerReadiness:
     """The state after one more result."""
     events = before.events
-    if result.outcome is not Outcome.SUCCESS:
+    if result.outcome is not ProbeOutcome.SUCCESS:
         events = tuple(_with_event(events, result, now))
-    if result.outcome is Outcome.FAILURE:
+    if result.outcome is ProbeOutcome.FAILURE:
         run = min(before.run, 0) - 1
         ready = before.ready and -run < probe.failure_threshold
     else:
@@ -100,8 +100,8 @@ def observe(before: ContainerReadiness, probe: Probe, result: Result, now: float
     return ContainerReadiness(before.name, ready, run, events)
 
 
-def _with_event(events: Iterable[Event], result: Result, now: float) -> list[Event]:
-    failed = result.outcome is Outcome.FAILURE
+def _with_event(events: Iterable[Event], result: ProbeResult, now: float) -> list[Event]:
+    failed = result.outcome is ProbeOutcome.FAILURE
     reason, verb = ("Unhealthy", "failed") if failed else ("ProbeWarning", "warning")
     text = "".join(c if c.isprintable() else " " for c in result.message[: 2 * MESSAGE].strip())
     message = f"Readiness probe {verb}: {text[:MESSAGE]}"

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from kproxy.model import Family, Frontend, NamespacedName
 from kproxy.problems import Problem
-from kproxy.resolve.claims import Claim, Claims
+from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.table.compile import Delta, Desired, compile_frontends, difference
 
 
-class Change(NamedTuple):
+class ServiceChange(NamedTuple):
     """What becomes of a service's frontends."""
 
     before: tuple[Frontend, ...]
@@ -32,13 +32,18 @@ class Intent:
         self._claims = Claims()
         self._pairs: Counter[bytes] = Counter()
 
-    def change(self, wanted: Mapping[NamespacedName, Claim | None]) -> dict[NamespacedName, Change]:
+    def change(
+        self, wanted: Mapping[NamespacedName, FrontendClaim | None]
+    ) -> dict[NamespacedName, ServiceChange]:
         """Replace these services (None: it goes); what becomes of each service concerned."""
         return {
-            name: Change(*shown, self._count(*shown)) for name, shown in self._claims.change(wanted).items()
+            name: ServiceChange(*shown, self._count(*shown))
+            for name, shown in self._claims.change(wanted).items()
         }
 
-    def deltas(self, changes: Mapping[NamespacedName, Change], family: Family) -> dict[NamespacedName, Delta]:
+    def deltas(
+        self, changes: Mapping[NamespacedName, ServiceChange], family: Family
+    ) -> dict[NamespacedName, Delta]:
         """What is to be done in a family, by service. Can be applied in any order, and each alone."""
         found: dict[NamespacedName, Delta] = {}
         for name, (before, after, unwanted) in changes.items():
@@ -90,7 +95,7 @@ def _let_takers_win(deltas: Collection[Delta]) -> None:
     """What one service gives up and another one takes is only taken: so their order does not matter."""
     if len(deltas) < 2:
         return
-    taken = {place for delta in deltas for place, target in delta.targets.items() if target is not None}
+    taken = {place for delta in deltas for place, target in delta.specs.items() if target is not None}
     put = {
         (name, key)
         for delta in deltas
@@ -99,8 +104,8 @@ def _let_takers_win(deltas: Collection[Delta]) -> None:
         if value is not None
     }
     for delta in deltas:
-        for place in [place for place, target in delta.targets.items() if target is None and place in taken]:
-            del delta.targets[place]
+        for place in [place for place, target in delta.specs.items() if target is None and place in taken]:
+            del delta.specs[place]
         for name, members in delta.elements.items():
             for key in [key for key, value in members.items() if value is None and (name, key) in put]:
                 del members[key]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kproxy.model import AddressChange, Family, format_socket
 from kproxy.nft.elements import frontend_address, frontend_protocol
 from kproxy.nft.ruleset import TABLE
-from kproxy.table.layout import Side
+from kproxy.table.layout import EndpointScope
 from kproxy.table.plan import FrontendChange
 
 LINES = 40
@@ -34,7 +34,7 @@ class Report(NamedTuple):
     warnings: tuple[str, ...] = ()
     """What else should have been done and could not: sentences."""
 
-    mended: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
     """Elements that somebody else had changed, as nft writes them; they are among those removed and added."""
 
     def __bool__(self) -> bool:
@@ -44,11 +44,11 @@ class Report(NamedTuple):
 def lines(reports: Sequence[Report], limit: int | None = LINES) -> Iterator[str]:
     """A line for each change, of `limit` changes at most (None: all), and how many there are beyond."""
     for report in reports:
-        what = (*report.rewritten, *report.mended[:limit])
+        what = (*report.rewritten, *report.repaired[:limit])
         yield from (f"! rewritten: {report.family} {TABLE} {name}" for name in what)
     changes = sorted(
         (change for report in reports for change in report.changes),
-        key=lambda change: (change.comment, change.place.side.base, change.place.key),
+        key=lambda change: (change.comment, change.side.scope.base, change.side.key),
     )
     yield from map(describe, changes[:limit])
     if limit is not None and len(changes) > limit:
@@ -76,8 +76,8 @@ def _part(report: Report) -> str:
 
 def describe(change: FrontendChange) -> str:
     """One line for one frontend."""
-    side = " (from outside)" if change.place.side is Side.OUTSIDE else ""
-    name = f"{change.comment or 'unknown'} {_frontend(change.place.key)}{side}"
+    scope = " (from outside)" if change.side.scope is EndpointScope.LOCAL else ""
+    name = f"{change.comment or 'unknown'} {_frontend(change.side.key)}{scope}"
     if change.after is None:
         return f"- {name}"
     if change.before is None:

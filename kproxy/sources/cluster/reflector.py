@@ -26,10 +26,10 @@ from kproxy.problems import KproxyError, Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.events import (
     SOURCE,
-    Change,
+    ApiResource,
     GarbageError,
     Lines,
-    Resource,
+    ObjectChange,
     read_line,
     read_page,
     read_status,
@@ -82,8 +82,8 @@ class Reflector:
     def __init__(
         self,
         connection: Connection,
-        resource: Resource,
-        sink: Callable[[Iterable[Change]], None],
+        resource: ApiResource,
+        sink: Callable[[Iterable[ObjectChange]], None],
         retain: Callable[[str, set[NamespacedName]], None],
         pacing: Pacing,
     ) -> None:
@@ -206,7 +206,7 @@ class Reflector:
 
     def _take(self, lines: Iterable[bytes]) -> None:
         """Lines of a watch that came together. What is before a bad one counts."""
-        changes: list[Change] = []
+        changes: list[ObjectChange] = []
         try:
             for line in lines:
                 event = read_line(self._resource, line)
@@ -228,7 +228,7 @@ class Reflector:
         if version and not keep:
             self._version = version
 
-    def _saw(self, change: Change, version: str) -> None:
+    def _saw(self, change: ObjectChange, version: str) -> None:
         """A change that happened at `version`."""
         revision = int(version) if version.isdecimal() else 0
         if change.key.name and revision and (self._newest is None or revision >= self._newest.revision):
@@ -253,6 +253,6 @@ class Reflector:
         await asyncio.sleep(max(delay * (1 + random.random()), wanted))
 
 
-def _versions(found: Iterable[Change]) -> list[str]:
+def _versions(found: Iterable[ObjectChange]) -> list[str]:
     """Of objects; of none, that of one that is gone."""
     return [change.version for change in found] or [""]

@@ -14,7 +14,7 @@ from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
 from kproxy.problems import Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, Change, node_resource
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, ObjectChange, node_resource
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.reflector import Pacing, Reflector
 
@@ -81,10 +81,10 @@ class ClusterSource:
         """The Node, if there is one."""
         return self._cache.node
 
-    def in_doubt(self, name: NamespacedName) -> bool:
+    def is_protected(self, name: NamespacedName) -> bool:
         """Whether part of it cannot be decoded, and never could: nothing of it may be removed."""
         with self._lock:
-            return self._cache.in_doubt(name)
+            return self._cache.is_protected(name)
 
     def problems(self) -> list[Problem]:
         """What is wrong now: with the server, and with objects."""
@@ -97,7 +97,7 @@ class ClusterSource:
         """By kind, when something last came from the server (time.monotonic()); -inf for never."""
         return {kind: reflector.contact for kind, reflector in self._reflectors.items()}
 
-    def _apply(self, changes: Iterable[Change]) -> None:
+    def _apply(self, changes: Iterable[ObjectChange]) -> None:
         with self._lock:
             for change in changes:
                 self._cache.apply(change)

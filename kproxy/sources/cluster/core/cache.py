@@ -13,10 +13,10 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from kproxy.decode.objects import Doubt, UndecodableError
+from kproxy.decode.objects import UndecodableError, Unreadable
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
 from kproxy.problems import Problem
-from kproxy.sources.cluster.core.events import Change
+from kproxy.sources.cluster.core.events import ObjectChange
 
 
 class Cache:
@@ -31,16 +31,16 @@ class Cache:
         self._members: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
         """The same ones by service, in order of their names."""
         self._undecodable: dict[tuple[str, NamespacedName], UndecodableError] = {}
-        self._doubt: Doubt | None = None
+        self._unreadable: Unreadable | None = None
         """Of all that is undecodable; None until it is asked for."""
         self._held: set[NamespacedName] = set()
         """Services that were taken while in doubt: they are touched again when the doubt ends."""
-        self._doubt_ended = False
+        self._unreadable_ended = False
         """Since the last `take`: what was kept of services that nobody knows any more may go."""
         self._touched: set[NamespacedName] = set()
         self._triggers: dict[NamespacedName, list[str]] = defaultdict(list)
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: ObjectChange) -> None:
         """Take in what the server says of one object."""
         place = change.kind, change.key
         ended = self._undecodable.pop(place, None)
@@ -48,31 +48,31 @@ class Cache:
             self._store(change)
         else:
             self._undecodable[place] = change.undecodable
-            self._touched |= change.undecodable.doubt.services
+            self._touched |= change.undecodable.unreadable.services
         if ended or self._undecodable:
-            self._doubt = None
+            self._unreadable = None
         if ended:
-            freed = {name for name in self._held if not self.in_doubt(name)}
-            self._touched |= ended.doubt.services | freed
+            freed = {name for name in self._held if not self.is_protected(name)}
+            self._touched |= ended.unreadable.services | freed
             self._held -= freed
-            self._doubt_ended = True
+            self._unreadable_ended = True
 
     def retain(self, kind: str, keys: Collection[NamespacedName]) -> None:
         """Of a kind there are only those of these names: what else is known of it is gone."""
         for key in [key for key in self._keys(kind) if key not in keys]:
-            self.apply(Change(kind, key, None))
+            self.apply(ObjectChange(kind, key, None))
 
     @property
     def pending(self) -> bool:
         """Whether `take` has something, the node is another, or a doubt ended."""
-        return bool(self._touched) or self.node_changed or self._doubt_ended
+        return bool(self._touched) or self.node_changed or self._unreadable_ended
 
     def take(self) -> set[NamespacedName]:
         """The services that something happened to since the last call; also settles what `pending` says."""
         touched, self._touched = self._touched, set()
-        self.node_changed = self._doubt_ended = False
+        self.node_changed = self._unreadable_ended = False
         if self._undecodable:
-            self._held |= {name for name in touched if self.in_doubt(name)}
+            self._held |= {name for name in touched if self.is_protected(name)}
         return touched
 
     def take_triggers(self) -> dict[NamespacedName, list[str]]:
@@ -100,17 +100,17 @@ class Cache:
         """What is wrong now, in order of the objects' names."""
         return [self._undecodable[key].problem for key in sorted(self._undecodable)]
 
-    def in_doubt(self, name: NamespacedName) -> bool:
+    def is_protected(self, name: NamespacedName) -> bool:
         """Whether some of this service cannot be decoded and never could: nothing of it may be removed."""
         if not self._undecodable:
             return False
-        if self._doubt is None:
-            self._doubt = Doubt()
+        if self._unreadable is None:
+            self._unreadable = Unreadable()
             for (kind, key), undecodable in self._undecodable.items():
                 good = self._good(kind, key)
-                if kind != "Node" and not (good and undecodable.doubt.services == good):
-                    self._doubt.update(undecodable.doubt)
-        return self._doubt.covers(name)
+                if kind != "Node" and not (good and undecodable.unreadable.services == good):
+                    self._unreadable.update(undecodable.unreadable)
+        return self._unreadable.covers(name)
 
     def _good(self, kind: str, key: NamespacedName) -> set[NamespacedName]:
         """What an object's last good version is a part of."""
@@ -126,7 +126,7 @@ class Cache:
             return undecodable | self._slices.keys()
         return undecodable | ({NamespacedName("default", self.node.name)} if self.node else set())
 
-    def _store(self, change: Change) -> None:
+    def _store(self, change: ObjectChange) -> None:
         key, model = change.key, change.model
         if change.kind == "Service":
             assert model is None or isinstance(model, Service)

@@ -27,7 +27,7 @@ LONGEST_LINE = 32 << 20
 """Bytes; etcd holds objects of up to 1.5 MiB, so that what is longer is no event."""
 
 
-class Resource(NamedTuple):
+class ApiResource(NamedTuple):
     """A kind, where the API serves it, and which of its objects are asked for."""
 
     kind: str
@@ -44,8 +44,8 @@ class Resource(NamedTuple):
         return path, {**self.selector, "fieldSelector": f"metadata.name={key.name}"}
 
 
-SERVICES = Resource("Service", "v1", "/api/v1/services", {"labelSelector": f"!{PROXY_NAME_LABEL}"})
-SLICES = Resource(
+SERVICES = ApiResource("Service", "v1", "/api/v1/services", {"labelSelector": f"!{PROXY_NAME_LABEL}"})
+SLICES = ApiResource(
     "EndpointSlice",
     "discovery.k8s.io/v1",
     "/apis/discovery.k8s.io/v1/endpointslices",
@@ -53,12 +53,12 @@ SLICES = Resource(
 )
 
 
-def node_resource(name: str) -> Resource:
+def node_resource(name: str) -> ApiResource:
     """The Node of one name."""
-    return Resource("Node", "v1", "/api/v1/nodes", {"fieldSelector": f"metadata.name={name}"})
+    return ApiResource("Node", "v1", "/api/v1/nodes", {"fieldSelector": f"metadata.name={name}"})
 
 
-class Change(NamedTuple):
+class ObjectChange(NamedTuple):
     """What the server says of one object."""
 
     kind: str
@@ -77,7 +77,7 @@ class Event(NamedTuple):
 
     version: str
     """The resourceVersion to resume after; "" in a status."""
-    change: Change | None = None
+    change: ObjectChange | None = None
     status: wire.Status | None = None
 
 
@@ -85,7 +85,7 @@ class GarbageError(ValueError):
     """What came is not what the API sends: cut off, or from something else that answers there."""
 
 
-def read_page(resource: Resource, body: bytes) -> tuple[wire.ListMeta, list[Change]]:
+def read_page(resource: ApiResource, body: bytes) -> tuple[wire.ListMeta, list[ObjectChange]]:
     """One page of a list. Raises GarbageError."""
     try:
         page = msgspec.json.decode(body, type=wire.Page)
@@ -94,7 +94,7 @@ def read_page(resource: Resource, body: bytes) -> tuple[wire.ListMeta, list[Chan
     return page.metadata, [_change(resource, item) for item in page.items or ()]
 
 
-def read_line(resource: Resource, line: bytes) -> Event:
+def read_line(resource: ApiResource, line: bytes) -> Event:
     """One line of a watch. Raises GarbageError."""
     try:
         given = msgspec.json.decode(line, type=wire.WatchEvent)
@@ -102,7 +102,7 @@ def read_line(resource: Resource, line: bytes) -> Event:
             return Event("", status=msgspec.json.decode(given.object, type=wire.Status))
         if given.type in ("BOOKMARK", "DELETED"):
             identity = msgspec.json.decode(given.object, type=wire.Identified).metadata
-            gone = Change(resource.kind, _key(identity), None) if given.type == "DELETED" else None
+            gone = ObjectChange(resource.kind, _key(identity), None) if given.type == "DELETED" else None
             return Event(identity.resource_version or "", gone)
         if given.type not in ("ADDED", "MODIFIED"):
             raise GarbageError(f"an event of type {given.type!r}")
@@ -120,7 +120,7 @@ def read_status(body: bytes) -> wire.Status:
         return wire.Status()
 
 
-def _change(resource: Resource, text: Raw) -> Change:
+def _change(resource: ApiResource, text: Raw) -> ObjectChange:
     """An object as it is now."""
     kind = resource.kind
     try:
@@ -128,14 +128,14 @@ def _change(resource: Resource, text: Raw) -> Change:
     except UndecodableError as undecodable:
         identity = _identity(text)
         version = identity.resource_version or ""
-        return Change(kind, _key(identity), None, undecodable, version=version)
+        return ObjectChange(kind, _key(identity), None, undecodable, version=version)
     assert decoded is not None  # the kinds of resources are known ones
     metadata, models = decoded
     trigger = (metadata.annotations or {}).get(TRIGGER, "")
     model = models[0] if models else None
     assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode)
     key = model.name if isinstance(model, Service) else object_name(metadata)
-    return Change(kind, key, model, None, trigger, metadata.resource_version or "")
+    return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "")
 
 
 def _identity(text: Raw) -> wire.Identity:

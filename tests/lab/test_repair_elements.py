@@ -66,7 +66,7 @@ def after(script: str) -> tuple[Report | None, bool]:
         monitor = TableMonitor(netlink.port)
         subprocess.run(["nft", script], check=True)
         keys = monitor.touched(dataplane.own_generations.__contains__)[Family.IPV4]
-        report = dataplane.mend(keys) if keys is not None else None
+        report = dataplane.repair_elements(keys) if keys is not None else None
         return report, not Dataplane(netlink, Family.IPV4, OPTIONS).reconcile(desired())
 
 
@@ -76,7 +76,7 @@ def test_what_is_mended_is_right(script: str) -> None:
     assert right
     assert report is not None
     assert (report.removed, report.added) == MENDED[script]
-    assert len(report.mended) == sum(MENDED[script])
+    assert len(report.repaired) == sum(MENDED[script])
 
 
 @pytest.mark.parametrize("script", NOT_MENDED)
@@ -93,25 +93,27 @@ def test_what_was_mended_is_named() -> None:
 
 
 def test_many_at_once_are_left_to_a_whole_check() -> None:
-    def mend() -> Report | None:
+    def repair_elements() -> Report | None:
         with Netlink() as netlink:
             dataplane = Dataplane(netlink, Family.IPV4, OPTIONS)
             dataplane.reconcile(desired())
-            return dataplane.mend({"cluster-ips": {number.to_bytes(4, "big") for number in range(LARGE + 1)}})
+            return dataplane.repair_elements(
+                {"cluster-ips": {number.to_bytes(4, "big") for number in range(LARGE + 1)}}
+            )
 
-    assert in_fresh_namespace(mend) is None
+    assert in_fresh_namespace(repair_elements) is None
 
 
 def test_a_table_that_is_gone_cannot_be_mended() -> None:
     """Nothing is forgotten of what it held: it can be restored."""
 
-    def mend() -> tuple[bool, bool, bool]:
+    def repair_elements() -> tuple[bool, bool, bool]:
         with Netlink() as netlink:
             dataplane = Dataplane(netlink, Family.IPV4, OPTIONS)
             dataplane.reconcile(desired())
             subprocess.run(["nft", "delete table ip kproxy"], check=True)
             try:
-                dataplane.mend({"cluster-ips": {b"\x0a\x60\x00\x09"}})
+                dataplane.repair_elements({"cluster-ips": {b"\x0a\x60\x00\x09"}})
             except TransactionError:
                 failed = True
             else:
@@ -119,13 +121,13 @@ def test_a_table_that_is_gone_cannot_be_mended() -> None:
             restored = dataplane.restore() is not None
             return failed, restored, not Dataplane(netlink, Family.IPV4, OPTIONS).reconcile(desired())
 
-    assert in_fresh_namespace(mend) == (True, True, True)
+    assert in_fresh_namespace(repair_elements) == (True, True, True)
 
 
 def test_clients_that_were_led_astray_are_let_go_of() -> None:
     """A wrong endpoint was remembered for a client before it was put right."""
 
-    def mend() -> str:
+    def repair_elements() -> str:
         with Netlink() as netlink:
             dataplane = Dataplane(netlink, Family.IPV4, OPTIONS)
             dataplane.reconcile(desired())
@@ -137,8 +139,8 @@ def test_clients_that_were_led_astray_are_let_go_of() -> None:
             )
             subprocess.run(["nft", script], check=True)
             keys = {bytes([10, 96, 0, 9, 0, 80, 0, 0, 0, 0, 0, 0])}
-            assert dataplane.mend({"endpoints-tcp": keys}) is not None
+            assert dataplane.repair_elements({"endpoints-tcp": keys}) is not None
             listing = ["nft", "list", "map", "ip", "kproxy", "affinity-tcp"]
             return subprocess.run(listing, check=True, capture_output=True, text=True).stdout
 
-    assert "192.0.2.66" not in in_fresh_namespace(mend)
+    assert "192.0.2.66" not in in_fresh_namespace(repair_elements)

@@ -8,7 +8,7 @@ from kproxy.observe.core.health import MAX_SILENCE_SECONDS
 from kproxy.settings.socket_address import SocketAddress
 
 
-class Exposure(NamedTuple):
+class ListenAddresses(NamedTuple):
     """Addresses to listen on (None: nowhere), and what is said there."""
 
     healthz: SocketAddress | None
