@@ -47,13 +47,33 @@ class StateError(KproxyError):
     """The state directory cannot be read, written or locked."""
 
 
+class RefusedElement(NamedTuple):
+    """An element that the kernel refused: of which table and set, and the kernel's words, where it has any."""
+
+    family: str
+    """`ip` or `ip6`."""
+    set: str
+    """The set or map; "" if it is unknown."""
+    key: bytes
+    """As in the transaction; b"" if only the set is known."""
+    message: str = ""
+
+
 class TransactionError(KproxyError):
     """The kernel refused a transaction; nothing of it was applied.
 
-    `errno` is the kernel's (0 if libnftables gave only text), `transaction` what was sent, as text.
+    `errno` is the kernel's (0 if libnftables gave only text), `transaction` what was sent, as text, and
+    `refused` the elements that the kernel named.
     """
 
-    def __init__(self, message: str, errno: int = 0, transaction: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        errno: int = 0,
+        transaction: str = "",
+        refused: tuple[RefusedElement, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.errno = errno
         self.transaction = transaction
+        self.refused = refused
