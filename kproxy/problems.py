@@ -48,7 +48,7 @@ class StateError(KproxyError):
 
 
 class RefusedElement(NamedTuple):
-    """An element that the kernel refused: of which table and set, and the kernel's words, where it has any."""
+    """An element that the kernel refused, and the kernel's own message, where it has one."""
 
     family: str
     """`ip` or `ip6`."""
