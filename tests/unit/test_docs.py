@@ -26,6 +26,8 @@ from kproxy.sources.files import read_documents
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+FLAGS = ROOT / "docs" / "flags.md"
+VIEWING = ROOT / "docs" / "viewing.md"
 LAB = ROOT / "netns-lab" / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", LAB, *sorted((ROOT / "docs").glob("*.md"))]
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z-]*")
@@ -95,8 +97,8 @@ def test_commands_have_the_flags_that_the_docs_give_them(page: Path) -> None:
 
 
 def flag_table() -> dict[str, str]:
-    """The README's table of flags: each with the verbs that take it."""
-    (section,) = re.findall(r"^## Flags$(.*?)^## ", README.read_text(), re.MULTILINE | re.DOTALL)
+    """The table of all flags: each with the verbs that take it."""
+    (section,) = re.findall(r"^## All flags$(.*?)^## ", FLAGS.read_text(), re.MULTILINE | re.DOTALL)
     table = {}
     for first, second in re.findall(r"^\| (`-.*?) \| (.*?) \|", section, re.MULTILINE):
         table.update(dict.fromkeys(FLAG.findall(first), second))
@@ -173,7 +175,7 @@ def test_the_rulesets_shown_are_what_is_compiled(services: Path, tmp_path: Path)
 
 
 def test_the_tables_shown_are_those_of_the_tours_objects(services: Path, tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```console\n(\$ kproxy get .*?)^```$", README.read_text(), re.M | re.S)
+    (block,) = re.findall(r"^```console\n(\$ kproxy get .*?)^```$", VIEWING.read_text(), re.M | re.S)
     for typed, expected in re.findall(r"^\$ kproxy (.*)\n((?:[^$].*\n)*)", block, re.M):
         arguments = typed.replace("services/", str(services)).split()
         command = [sys.executable, "-m", "kproxy", *arguments, "--state-dir", str(tmp_path / "state")]
@@ -181,7 +183,7 @@ def test_the_tables_shown_are_those_of_the_tours_objects(services: Path, tmp_pat
 
 
 def test_the_variables_shown_are_those_of_the_tours_pod(services: Path, tmp_path: Path) -> None:
-    (shown,) = re.findall(r"^\$ kproxy env web-1 -f services/\n(.*?)^```$", README.read_text(), re.M | re.S)
+    (shown,) = re.findall(r"^\$ kproxy env web-1 -f services/\n(.*?)^```$", VIEWING.read_text(), re.M | re.S)
     command = [sys.executable, "-m", "kproxy", "env", "web-1", "-f", str(services)]
     command += ["--state-dir", str(tmp_path / "state")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == shown
@@ -242,6 +244,10 @@ WAIT = """
 for n in 1 2; do until curl 10.244.$n.2:8080 >/dev/null 2>&1; do sleep 0.1; done; done
 """
 """The servers need a moment; a person needs longer to write the manifests."""
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 350
 
 
 @pytest.mark.lab
