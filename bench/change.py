@@ -7,7 +7,6 @@ its own, so that nothing else shares its heap; prints the two lists of milliseco
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -16,13 +15,16 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from bench.samples import spare
-from kproxy.cli import options
+from kproxy.cli import settings_from
+from kproxy.control.lookup import read_input
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.settle import resolve
 from kproxy.kernel.netlink import Netlink
 from kproxy.model import Endpoint, EndpointSlice, Family, NamespacedName, parse_address
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import service_frontends
+from kproxy.settings.derived import dataplane_options, ranges
+from kproxy.sources.node import find_node
 from kproxy.table.compile import Delta, compile_frontends
 
 CHANGES = 500
@@ -47,16 +49,13 @@ def resizes(given: list[EndpointSlice]) -> Iterator[EndpointSlice]:
 
 def main() -> None:
     """Takes the flags of `kproxy sync`."""
-    parser = argparse.ArgumentParser()
-    options.add_input(parser)
-    options.add_dataplane(parser)
-    arguments = parser.parse_args()
-    decoded = options.read_input(arguments)
-    node = options.node(arguments, decoded.state.nodes)
-    outcome = resolve(decoded, NOTHING, options.ranges(arguments), node)
+    chosen = settings_from(["sync", *sys.argv[1:]])
+    decoded = read_input(chosen)
+    node = find_node(chosen, decoded.state.nodes)
+    outcome = resolve(decoded, NOTHING, ranges(chosen), node)
     slices = [slice_ for found in decoded.state.slices.values() for slice_ in found]
     with Netlink() as netlink:
-        dataplane = Dataplane(netlink, Family.IPV4, options.dataplane_options(arguments, decoded.state.nodes))
+        dataplane = Dataplane(netlink, Family.IPV4, dataplane_options(chosen, decoded.state.nodes))
         dataplane.reconcile(compile_frontends(outcome.frontends, Family.IPV4))
 
         def milliseconds(service: NamespacedName, slice_: EndpointSlice) -> float:

@@ -37,6 +37,7 @@ from kproxy.model import (
     ProbePort,
     TCPSocketAction,
 )
+from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.prober import Prober
 
@@ -178,7 +179,7 @@ def run(name: str, kind: str, count: int, hanging: int, seconds: float) -> Figur
 
     async def probe(watched: list[Pod], take: Take) -> Figures:
         failed: list[float] = []
-        prober = Prober(ExecRunner("env"), lambda: failed.append(time.monotonic()))
+        prober = Prober(ExecRunner(CommandTemplate("env")), lambda: failed.append(time.monotonic()))
         prober.watch(watched)
         await asyncio.sleep(2.5 * PERIOD)
         ready = sum(status.ready for status in prober.statuses().values())

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from netns_lab.lab import Handle
 from netns_lab.topology import POD_NETWORK
 
-from kproxy.cli.options import networks
 from kproxy.decode import Document, decode
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
@@ -20,6 +19,7 @@ from kproxy.nft.structure import Structure
 from kproxy.reconcile.core.repair import compare
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import all_frontends
+from kproxy.settings.text import networks
 from kproxy.table.compile import compile_frontends
 from kproxy.table.layout import NUMBERED
 from kproxy.table.plan import plan

@@ -9,9 +9,11 @@ import sys
 
 import kproxy
 from kproxy.cli import cleanup, compile_, describe, env, get, run, sync
+from kproxy.cli.options import settings_of
 from kproxy.cli.parser import Parser
 from kproxy.kernel.netlink import NetlinkError
 from kproxy.problems import KproxyError, UsageError
+from kproxy.settings.settings import Settings
 
 EPILOG = """exit status:
   0  all well
@@ -21,7 +23,7 @@ EPILOG = """exit status:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `kproxy`, each verb with a `run` default: (namespace) -> exit status."""
+    """The parser of `kproxy`, each verb with a `run` default: (settings, namespace) -> exit status."""
     parser = Parser(
         prog="kproxy",
         description="Kubernetes Services as an nftables dataplane, from manifests alone.",
@@ -35,6 +37,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def settings_from(argv: list[str]) -> Settings:
+    """The settings that a command line comes to."""
+    return settings_of(build_parser().parse_args(argv))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = build_parser()
@@ -42,10 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     # A command makes many objects and no garbage: collecting costs a fifth of a large sync, half with YAML.
     gc.disable()
     try:
-        if "defaults" in arguments:  # a verb whose flags a file may give
-            arguments.defaults(arguments)
-            arguments = parser.parse_args(argv)
-        status: int = arguments.run(arguments)
+        status: int = arguments.run(settings_of(arguments), arguments)
         sys.stdout.flush()
     except KproxyError as error:
         print(f"kproxy: {error.full}", file=sys.stderr)

@@ -7,7 +7,6 @@ import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from kproxy.cli import options
 from kproxy.kernel import libnftables
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink import Netlink
@@ -16,6 +15,7 @@ from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address
 from kproxy.nft.ruleset import TABLE
 from kproxy.problems import TransactionError
+from kproxy.settings.settings import Settings
 from kproxy.state.store import Store
 
 
@@ -27,15 +27,17 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         description="Take back the load-balancer addresses that were put on this host's interfaces, delete "
         f"the tables `ip {TABLE}` and `ip6 {TABLE}`, and the allocations in --state-dir.",
     )
-    parser.add_argument("--state-dir", metavar="DIR", type=Path, default=options.DEFAULT_STATE_DIR)
-    parser.add_argument("--keep-state", action="store_true", help="leave the allocations for a later sync")
+    parser.add_argument("--state-dir", metavar="DIR", default="/var/lib/kproxy")
+    parser.add_argument(
+        "--keep-state", action="store_true", default=False, help="leave the allocations for a later sync"
+    )
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     require_root()
-    store = Store(arguments.state_dir)
+    store = Store(Path(chosen.state_dir))
     removed: list[str] = []
     lock = store.lock("cleanup") if store.directory.exists() else nullcontext()
     with lock, Netlink() as netlink:

@@ -6,9 +6,13 @@ import argparse
 import sys
 
 from kproxy.cli import options
+from kproxy.control.lookup import look_up
 from kproxy.model import Family
 from kproxy.nft.render import render_replacement
 from kproxy.problems import UsageError
+from kproxy.settings import text
+from kproxy.settings.derived import dataplane_options
+from kproxy.settings.settings import Settings
 from kproxy.table.compile import compile_frontends
 from kproxy.table.plan import fill_empty
 from kproxy.table.skeleton import numbered_chains, skeleton
@@ -16,14 +20,6 @@ from kproxy.table.skeleton import numbered_chains, skeleton
 OLDEST = (1, 0, 6)
 IPV6_AFFINITY = (1, 1, 3)
 """The oldest version known to load the rule that remembers IPv6 clients; 1.0.6 aborts on it."""
-
-
-def version(text: str) -> tuple[int, ...]:
-    """`1.0.6` as numbers."""
-    parts = text.removeprefix("v").split(".")
-    if not all(part.isdigit() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a version such as 1.0.6")
-    return tuple(map(int, parts))
 
 
 def dotted(numbers: tuple[int, ...]) -> str:
@@ -44,23 +40,21 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--nft-version",
         metavar="VERSION",
-        type=version,
+        type=options.of(text.version),
         default=OLDEST,
         help=f"the nft that will load it (default: {dotted(OLDEST)})",
     )
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     if arguments.nft_version < OLDEST:
         raise UsageError(f"kproxy's rules need nft {dotted(OLDEST)} or later.")
-    given = options.snapshot(arguments)
+    given = look_up(chosen)
     options.print_problems(given.problems)
     stateless = arguments.nft_version < IPV6_AFFINITY
-    chosen = options.dataplane_options(arguments, given.state.nodes)._replace(
-        stateless_ipv6_affinity=stateless
-    )
+    rules = dataplane_options(chosen, given.state.nodes)._replace(stateless_ipv6_affinity=stateless)
     print(f"# Written by `kproxy compile` for nft {dotted(arguments.nft_version)} and later.")
     if stateless:
         print(f"# nft before {dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here")
@@ -71,6 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
             desired.elements["affinity-rules"].clear()
         elements = fill_empty(*desired)
         sys.stdout.write(
-            "\n" + render_replacement(skeleton(family, chosen, numbered_chains(elements)), elements)
+            "\n" + render_replacement(skeleton(family, rules, numbered_chains(elements)), elements)
         )
     return 1 if given.problems else 0

@@ -10,6 +10,8 @@ from typing import Any
 
 from kproxy.cli import options
 from kproxy.cli.kinds import add_targets, find, nothing, wanted
+from kproxy.control.lookup import look_up
+from kproxy.settings.settings import Settings
 from kproxy.show.describe.ingress import describe_ingress
 from kproxy.show.describe.pod import describe_pod
 from kproxy.show.describe.service import Context, describe_endpoints, describe_service
@@ -37,10 +39,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     asked = wanted(arguments, DESCRIPTIONS)
-    given = options.snapshot(arguments)
+    given = look_up(chosen)
     context = Context(given, time.time())
     shown: list[str] = []
     missing: list[str] = []

@@ -8,9 +8,11 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 
 from kproxy.cli import options
+from kproxy.control.lookup import look_up
 from kproxy.controlplane.environment import environment
 from kproxy.model import NamespacedName, Pod
 from kproxy.problems import KproxyError, UsageError
+from kproxy.settings.settings import Settings
 
 
 def as_export(variables: Mapping[str, str]) -> str:
@@ -53,7 +55,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "or with -f as manifests say. Allocations under --state-dir are used, not changed.",
     )
     parser.add_argument("pod", metavar="POD", help="the pod's name, or NAMESPACE/NAME")
-    parser.add_argument("-n", "--namespace", metavar="NAME", help="the pod's namespace (default: default)")
+    parser.add_argument(
+        "-n", "--namespace", metavar="NAME", default=None, help="the pod's namespace (default: default)"
+    )
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
@@ -84,10 +88,10 @@ def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
     raise KproxyError(f"there is no Pod {wanted}.", hint)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     wanted = pod_name(arguments.pod, arguments.namespace)
-    given = options.snapshot(arguments)
+    given = look_up(chosen)
     options.print_problems(given.problems)
     variables = environment(given.services.values(), find_pod(given.state.pods, wanted))
     print(FORMATS[arguments.format](variables), end="")

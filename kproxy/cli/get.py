@@ -13,6 +13,8 @@ import yaml
 
 from kproxy.cli import options
 from kproxy.cli.kinds import KINDS, Found, Wanted, add_targets, find, nothing, wanted
+from kproxy.control.lookup import look_up
+from kproxy.settings.settings import Settings
 from kproxy.show import tables as views
 
 OUTPUTS = """-o:
@@ -42,17 +44,24 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     add_targets(parser, KINDS)
     parser.add_argument(
-        "-o", "--output", metavar="FORMAT", choices=("wide", "yaml", "json", "name"), help="see below"
+        "-o",
+        "--output",
+        metavar="FORMAT",
+        choices=("wide", "yaml", "json", "name"),
+        default=None,
+        help="see below",
     )
-    parser.add_argument("--show-labels", action="store_true", help="in the tables' last column")
+    parser.add_argument(
+        "--show-labels", action="store_true", default=False, help="in the tables' last column"
+    )
     options.add_view(parser)
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     asked = wanted(arguments, KINDS)
-    given = options.snapshot(arguments)
+    given = look_up(chosen)
     options.print_problems(given.problems)
     objects = views.objects(given)
     found = [(each, find(objects, each, arguments)) for each in asked]

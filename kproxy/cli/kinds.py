@@ -93,7 +93,9 @@ def add_targets(parser: argparse.ArgumentParser, kinds: Collection[str]) -> None
     parser.add_argument(
         "-n", "--namespace", metavar="NAMESPACE", default="default", help="of the objects (default: default)"
     )
-    parser.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces")
+    parser.add_argument(
+        "-A", "--all-namespaces", action="store_true", default=False, help="of all namespaces"
+    )
 
 
 def wanted(arguments: argparse.Namespace, kinds: Collection[str]) -> list[Wanted]:

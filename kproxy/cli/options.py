@@ -1,89 +1,51 @@
-"""Flags that several verbs share; kube-proxy's names where it has them."""
+"""Flags, and the settings that they come to; kube-proxy's names where it has them."""
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Iterable, Mapping
-from ipaddress import ip_address, ip_network
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from kproxy.controlplane.ranges import Pool, Ranges, parse_pool
-from kproxy.controlplane.settle import resolve
-from kproxy.decode import Decoded, decode
-from kproxy.kernel.host import HostAddresses, host_name
-from kproxy.model import Address, ClusterNode, Network, Node, family_of, network_family, parse_address
-from kproxy.problems import Problem, UsageError
-from kproxy.resolve.frontends import merged
-from kproxy.show.snapshot import Snapshot
-from kproxy.sources.files import read_documents
-from kproxy.state.store import Store
-from kproxy.table.skeleton import Options
-
-if TYPE_CHECKING:
-    from kproxy.probes.exec import ExecRunner
-
-DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
-DEFAULT_STATE_DIR = Path("/var/lib/kproxy")
-INTERFACE = re.compile(r"[\w.:@-]{1,15}")
+from kproxy.kernel.host import host_name
+from kproxy.problems import Problem
+from kproxy.settings import text
+from kproxy.settings.derived import DEFAULT_SERVICE_CIDR
+from kproxy.settings.settings import HEALTHZ_PORT, LocalMode, Settings, settings
 
 
-def _network(text: str) -> Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def of(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A parser of text as argparse takes it."""
+
+    def convert(value: str) -> Any:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
-def networks(text: str) -> tuple[Network, ...]:
-    """`A[,B...]`: CIDRs; what overlaps is one, since nft takes no overlapping intervals."""
-    return tuple(merged(_network(part) for part in text.split(",")))
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings: flags, else the configuration file, else defaults."""
+    flags = {name: value for name, value in vars(arguments).items() if name in Settings.__struct_fields__}
+    for name in ("manifests", "nodes"):
+        if name in flags:
+            flags[name] = tuple(flags[name])
+    if "detect_local_mode" in flags:
+        flags["detect_local_mode"] = LocalMode(flags["detect_local_mode"])
+    file: dict[str, Any] = {}
+    if "config" in flags:
+        from kproxy.sources.configuration import read_configuration
 
-
-def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
-    """`CIDR[,CIDR...]`, or `primary` (None)."""
-    return None if text == "primary" else networks(text)
-
-
-def network_per_family(text: str) -> tuple[Network, ...]:
-    """`A[,B]`: CIDRs, one of each family at most."""
-    values = tuple(_network(part) for part in text.split(","))
-    if len({value.version for value in values}) < len(values):
-        raise argparse.ArgumentTypeError(f"{text}: one CIDR of each family at most")
-    return values
-
-
-def addresses(text: str) -> tuple[Address, ...]:
-    """`IP[,IP6]`: addresses, one of each family at most."""
-    try:
-        values = tuple(parse_address(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if len({len(value) for value in values}) < len(values):
-        raise argparse.ArgumentTypeError(f"{text}: one address of each family at most")
-    return values
-
-
-def address_pool(text: str) -> Pool:
-    """`RANGE[,RANGE...]`, each a CIDR or `FIRST-LAST`; what overlaps is one."""
-    try:
-        return parse_pool(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def port_range(text: str) -> tuple[int, int]:
-    """`FIRST-LAST`: ports, both included."""
-    first, _, last = text.partition("-")
-    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST-LAST within 1-65535")
-    return int(first), int(last)
+        file, warnings = read_configuration(flags["config"])
+        for warning in warnings:
+            print(f"kproxy: {warning}", file=sys.stderr)
+    return settings(flags, file, host_name())
 
 
 def add_view(parser: argparse.ArgumentParser) -> None:
-    """What `snapshot` reads."""
+    """What `look_up` reads."""
     add_input(parser, required=False)
     add_node(parser)
 
@@ -97,6 +59,7 @@ def add_input(parser: argparse.ArgumentParser, required: bool = True) -> None:
     group.add_argument(
         "-f",
         "--filename",
+        dest="manifests",
         metavar="PATH",
         action="append",
         required=required,
@@ -111,48 +74,45 @@ def add_control_plane(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--state-dir",
         metavar="DIR",
-        type=Path,
-        default=DEFAULT_STATE_DIR,
+        type=str,
         help="where allocated addresses and node ports are kept, and where a running kproxy is asked what it "
-        "knows (default: %(default)s)",
+        "knows (default: /var/lib/kproxy)",
     )
     group.add_argument(
         "--service-cidr",
         metavar="CIDR[,CIDR]",
-        type=network_per_family,
+        type=of(text.network_per_family),
         help="where ClusterIPs are allocated, the primary family first; where given, packets to "
         f"addresses in it that no service has are dropped (default: {DEFAULT_SERVICE_CIDR}, not dropped)",
     )
     group.add_argument(
         "--service-node-port-range",
         metavar="FIRST-LAST",
-        type=port_range,
-        default=(30000, 32767),
+        type=of(text.port_range),
         help="where node ports are allocated (default: 30000-32767)",
     )
     group.add_argument(
         "--load-balancer-pool",
         metavar="RANGE[,RANGE...]",
-        type=address_pool,
-        default=Pool((), ""),
+        type=of(text.address_pool),
         help="CIDRs or FIRST-LAST, where addresses of type LoadBalancer are allocated (default: nowhere)",
     )
 
 
 def add_node(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Which node it is; what `node` reads."""
+    """Which node it is; what `find_node` reads."""
     group = parser.add_argument_group("node")
     group.add_argument("--node-name", metavar="NAME", help="this node's name (default: the host's name)")
     group.add_argument(
         "--node-ip",
         metavar="IP[,IP]",
-        type=addresses,
+        type=of(text.addresses),
         help="this node's primary addresses (default: those of its default routes)",
     )
     group.add_argument(
         "--nodeport-addresses",
         metavar="CIDR[,CIDR]",
-        type=nodeport_addresses,
+        type=of(text.nodeport_addresses),
         help="serve node ports on this node's addresses in these ranges (default: primary, the primary ones)",
     )
     return group
@@ -163,15 +123,13 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
     group = add_node(parser)
     group.add_argument(
         "--detect-local-mode",
-        choices=("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"),
-        default="ClusterCIDR",
-        help="how pods are told from other clients (default: %(default)s, where --cluster-cidr is given)",
+        choices=tuple(LocalMode),
+        help="how pods are told from other clients (default: ClusterCIDR, where --cluster-cidr is given)",
     )
     group.add_argument(
         "--cluster-cidr",
         metavar="CIDR[,CIDR]",
-        type=networks,
-        default=(),
+        type=of(text.networks),
         help="where pods are; traffic to ClusterIPs from elsewhere is masqueraded (default: not known)",
     )
     group.add_argument(
@@ -187,117 +145,82 @@ def add_dataplane(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def exec_runner(text: str) -> ExecRunner:
-    """A name or a template of `--probe-exec`."""
-    from kproxy.probes.exec import ExecRunner  # asyncio takes long to import
-
-    try:
-        return ExecRunner(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
 def add_probes(parser: argparse.ArgumentParser) -> None:
     """How readiness probes get into a pod."""
     parser.add_argument_group("readiness probes").add_argument(
         "--probe-exec",
         metavar="HOW",
-        type=exec_runner,
-        default="netns",
+        type=of(text.command_template),
         help="what runs the command of an exec probe in its container: netns (ip netns exec POD), docker, "
         "podman, nerdctl, or a command line of your own with {namespace}, {pod} and {container}; the "
-        "probe's command is added to it (default: %(default)s)",
+        "probe's command is added to it (default: netns)",
     )
 
 
-def node(
-    arguments: argparse.Namespace, nodes: Mapping[str, ClusterNode], host: HostAddresses | None = None
-) -> Node:
-    """The node that the flags, this host and a Node object of its name describe."""
-    name, host = arguments.node_name or host_name(), host or HostAddresses()
-    primary = arguments.node_ip if arguments.node_ip is not None else host.primary()
-    shown = primary
-    if arguments.nodeport_addresses is not None:
-        ranges = arguments.nodeport_addresses
-        shown = tuple(sorted({a for a in (*primary, *host.all()) if _is_in(a, ranges)}))
-    known = nodes.get(name) or ClusterNode(name, "", ())
-    return Node(name, shown, primary, known.zone, known.leaving)
-
-
-def _is_in(address: Address, ranges: tuple[Network, ...]) -> bool:
-    return any(network_family(n) is family_of(address) and ip_address(address) in n for n in ranges)
-
-
-def dataplane_options(arguments: argparse.Namespace, nodes: Mapping[str, ClusterNode]) -> Options:
-    """What the rules depend on."""
-    mode, name = arguments.detect_local_mode, arguments.node_name or host_name()
-    cidrs: tuple[Network, ...] = ()
-    interface = ""
-    if mode == "ClusterCIDR":
-        cidrs = arguments.cluster_cidr
-    elif mode == "NodeCIDR":
-        if name not in nodes or not nodes[name].pod_cidrs:
-            raise UsageError(f"--detect-local-mode {mode} needs a Node {name} with podCIDRs in the input.")
-        cidrs = nodes[name].pod_cidrs
-    elif mode == "BridgeInterface":
-        interface = _required(arguments.pod_bridge_interface, mode, "--pod-bridge-interface")
-    else:
-        interface = _required(arguments.pod_interface_name_prefix, mode, "--pod-interface-name-prefix") + "*"
-    return Options(cidrs, arguments.service_cidr or (), arguments.masquerade_all, pod_interface=interface)
-
-
-def _required(value: str | None, mode: str, flag: str) -> str:
-    if not value or not INTERFACE.fullmatch(value):
-        raise UsageError(f"--detect-local-mode {mode} needs {flag}, the name of an interface.")
-    return value
-
-
-def ranges(arguments: argparse.Namespace) -> Ranges:
-    """Where allocations come from; UsageError if one address would be of two sorts."""
-    cidrs, pool = arguments.service_cidr or (DEFAULT_SERVICE_CIDR,), arguments.load_balancer_pool
-    pods: tuple[Network, ...] = getattr(arguments, "cluster_cidr", ())
-    given = [("--service-cidr", cidr) for cidr in cidrs] + [("--cluster-cidr", cidr) for cidr in pods]
-    for flag, cidr in given:
-        for part in pool.ranges:
-            if part.meets(cidr):
-                raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
-    for cidr in arguments.service_cidr or ():  # a default range that nobody gave is dropped nowhere
-        for own in pods:
-            if own.version == cidr.version and own.overlaps(cidr):
-                raise UsageError(f"--cluster-cidr {own} and --service-cidr {cidr} overlap.")
-    return Ranges(cidrs, arguments.service_node_port_range, pool)
-
-
-def read_input(arguments: argparse.Namespace) -> Decoded:
-    """Read and decode all that -f names; what could not be read is among the problems."""
-    documents, unread = read_documents(arguments.filename)
-    decoded = decode(documents)
-    if unread:
-        decoded.unreadable.everything = True
-    return decoded._replace(problems=unread + decoded.problems)
-
-
-def snapshot(arguments: argparse.Namespace) -> Snapshot:
-    """What is to be shown: the manifests as this node would serve them, else what the kproxy knows that runs.
-
-    --state-dir is read, not changed.
-    """
-    if arguments.filename is None:
-        from kproxy.control.channel import fetch  # with asyncio, which takes long to import
-
-        return fetch(arguments.state_dir)
-    decoded = read_input(arguments)
-    held = Store(arguments.state_dir).load()
-    own = node(arguments, decoded.state.nodes)
-    outcome = resolve(decoded, held, ranges(arguments), own)
-    return Snapshot(
-        decoded.state,
-        outcome.services,
-        outcome.frontends,
-        outcome.problems,
-        own,
-        warnings=tuple(outcome.warnings),
+def add_uplink(parser: argparse.ArgumentParser) -> None:
+    """Where load-balancer addresses go, and which of several nodes has them."""
+    group = parser.add_argument_group("load-balancer addresses")
+    group.add_argument(
+        "--nodes",
+        metavar="NAME[,NAME...]",
+        type=of(text.names),
+        help="the nodes that share --load-balancer-pool: each address is announced by one of them "
+        "(default: this node alone)",
     )
+    group.add_argument(
+        "--load-balancer-interface",
+        metavar="NAME",
+        type=of(text.interface_name),
+        help="where addresses of --load-balancer-pool are put (default: where the default route leads)",
+    )
+
+
+def add_daemon(parser: argparse.ArgumentParser) -> None:
+    """What the daemon says of itself, and where; and the file that has flags' defaults."""
+    group = parser.add_argument_group("daemon")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a KubeProxyConfiguration, or the ConfigMap that holds one; flags that are given win",
+    )
+    group.add_argument(
+        "--healthz-bind-address",
+        metavar="IP:PORT",
+        type=of(text.socket_address),
+        help=f'where /healthz and /livez are served, "" for nowhere (default: 0.0.0.0:{HEALTHZ_PORT}, both '
+        f"families; with --manifests 127.0.0.1:{HEALTHZ_PORT})",
+    )
+    group.add_argument(
+        "--metrics-bind-address",
+        metavar="IP:PORT",
+        type=of(text.socket_address),
+        help='where /metrics is served, "" for nowhere (default: 127.0.0.1:10249)',
+    )
+    group.add_argument(
+        "--max-silence",
+        metavar="DURATION",
+        type=of(text.seconds),
+        help="/healthz fails when the API server has not been heard for so long, 0s for never (default: 10m)",
+    )
+    group.add_argument(
+        "--endpoint-metrics",
+        action="store_true",
+        help="count connections by endpoint, too: a series for each endpoint of each service port",
+    )
+    group.add_argument(
+        "--sync-period",
+        metavar="DURATION",
+        type=of(text.seconds),
+        help="compare the tables as a whole so often, if others changed any (default: 5m); what they do "
+        "to ours is seen at once",
+    )
+    group.add_argument(
+        "--min-sync-period",
+        metavar="DURATION",
+        type=of(text.seconds),
+        help="from one round of changes to the next (default: 0s); those between are one round",
+    )
+    group.add_argument("-v", "--verbose", action="store_true", help="log every change, however many")
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

@@ -14,6 +14,9 @@ class Parser(argparse.ArgumentParser):
 
     _mixing = False
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"argument_default": argparse.SUPPRESS, **options})
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """As argparse's; it is also what that other way of parsing calls in turn."""
         if self._mixing or any(action.nargs == argparse.PARSER for action in self._actions):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from pathlib import Path
 
-from kproxy.cli import daemon_options, options, uplink_options
+from kproxy.cli import options
 from kproxy.kernel.host import require_root
 from kproxy.problems import UsageError
+from kproxy.settings.derived import dataplane_options, pool_nodes, ranges
+from kproxy.settings.settings import LocalMode, Settings
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,46 +33,37 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     group.add_argument(
         "--kubeconfig",
         metavar="FILE",
-        type=Path,
         help="how to reach the API server (default: as a pod of the cluster does)",
     )
     options.add_control_plane(group)
     options.add_probes(parser)
     options.add_dataplane(parser)
-    uplink_options.add_uplink(parser)
-    daemon_options.add_daemon(parser)
+    options.add_uplink(parser)
+    options.add_daemon(parser)
 
-    def defaults(arguments: argparse.Namespace) -> None:
-        """Take over what a configuration file says; flags that are given win when they are parsed again."""
-        if arguments.config:
-            values, warnings = daemon_options.read_configuration(arguments.config)
-            for warning in warnings:
-                print(f"kproxy: {warning}", file=sys.stderr)
-            parser.set_defaults(**values)
-
-    parser.set_defaults(run=run, defaults=defaults)
+    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
-    from kproxy.cli.run_daemon import run_daemon  # what a daemon needs takes long to import
+    from kproxy.daemon.start import run_daemon  # what a daemon needs takes long to import
 
     require_root()
-    _check(arguments)
-    return run_daemon(arguments)
+    _check(chosen)
+    return run_daemon(chosen)
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """UsageError for what is wrong whatever comes: it is not waited for."""
-    uplink_options.nodes(arguments)
-    if arguments.manifests and arguments.kubeconfig:
+def _check(chosen: Settings) -> None:
+    """UsageError for settings that are wrong whatever the source says."""
+    pool_nodes(chosen)
+    if chosen.manifests and chosen.kubeconfig:
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
-    if not (arguments.manifests or arguments.kubeconfig or "KUBERNETES_SERVICE_HOST" in os.environ):
+    if not (chosen.manifests or chosen.kubeconfig or "KUBERNETES_SERVICE_HOST" in os.environ):
         raise UsageError("This is no pod: --manifests or --kubeconfig has to say what to follow.")
-    if "-" in (arguments.manifests or ()):
+    if "-" in chosen.manifests:
         raise UsageError("--manifests cannot follow standard input: name files or folders.")
-    if arguments.sync_period < 1:
+    if chosen.sync_period < 1:
         raise UsageError("--sync-period has to be a second at least.")
-    options.ranges(arguments)
-    if arguments.detect_local_mode != "NodeCIDR":  # which waits for its Node
-        options.dataplane_options(arguments, {})
+    ranges(chosen)
+    if chosen.detect_local_mode is not LocalMode.NODE_CIDR:  # which waits for its Node
+        dataplane_options(chosen, {})

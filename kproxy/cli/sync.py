@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from kproxy.cli import options, uplink_options
+from kproxy.cli import options
+from kproxy.control.lookup import read_input
 from kproxy.controlplane.settle import announced_by, resolve
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink import Netlink
@@ -14,6 +16,9 @@ from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.report import LINES, Report, lines, plural, summary
 from kproxy.reconcile.dataplane import Dataplane
+from kproxy.settings.derived import dataplane_options, pool_nodes, ranges
+from kproxy.settings.settings import Settings
+from kproxy.sources.node import find_node
 from kproxy.state.store import Store
 from kproxy.table.compile import compile_frontends
 
@@ -30,22 +35,22 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     options.add_input(parser)
     options.add_dataplane(parser)
-    uplink_options.add_uplink(parser)
+    options.add_uplink(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="print every change, however many")
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     require_root()
-    nodes, uplink = uplink_options.nodes(arguments), Uplink(arguments.load_balancer_interface)
-    store = Store(arguments.state_dir)
+    nodes, uplink = pool_nodes(chosen), Uplink(chosen.load_balancer_interface or None)
+    store = Store(Path(chosen.state_dir))
     with store.lock("sync"):  # around reading, too: of two syncs, the one that read last is to win
-        decoded = options.read_input(arguments)
-        chosen = options.dataplane_options(arguments, decoded.state.nodes)
+        decoded = read_input(chosen)
+        rules = dataplane_options(chosen, decoded.state.nodes)
         held = store.load()
-        node = options.node(arguments, decoded.state.nodes)
-        outcome = resolve(decoded, held, options.ranges(arguments), node)
+        node = find_node(chosen, decoded.state.nodes)
+        outcome = resolve(decoded, held, ranges(chosen), node)
         options.print_problems((*outcome.problems, *outcome.warnings))
         store.save(held, outcome.allocations)
         here = announced_by(node.name, nodes, outcome)
@@ -56,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         left = uplink.withdraw(here.protected)
         with Netlink() as netlink:
             for family in Family:
-                dataplane = Dataplane(netlink, family, chosen)
+                dataplane = Dataplane(netlink, family, rules)
                 desired = compile_frontends(outcome.frontends, family)
                 try:
                     reports.append(dataplane.reconcile(desired, outcome.protected))
@@ -69,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         except KproxyError as error:
             failures.append(error)
     moved = left.changes + came.changes
-    for line in (*lines(reports, None if arguments.verbose else LINES), *map(str, moved)):
+    for line in (*lines(reports, None if chosen.verbose else LINES), *map(str, moved)):
         print(line)
     unreachable = left.warnings + came.warnings
     for warning in (*(warning for report in reports for warning in report.warnings), *unreachable):

@@ -19,13 +19,13 @@ from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import Family
-from kproxy.observe.listen import ListenAddresses
 from kproxy.observe.log import Reporter
 from kproxy.observe.servers import Servers
 from kproxy.reconcile.core.backoff import FIRST, Backoff
 from kproxy.reconcile.core.report import plural
 from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.reconcile.round import Edit, Tables
+from kproxy.settings.derived import ListenAddresses
 from kproxy.sources.source import Source
 from kproxy.table.skeleton import Options
 

@@ -14,7 +14,7 @@ from kproxy.model import NamespacedName
 from kproxy.observe.core.health import Health, HealthAnswer, service_answer
 from kproxy.observe.http import NOT_FOUND, Handler, HttpServer, Response, Warn
 from kproxy.resolve.health_checks import Served
-from kproxy.settings.socket_address import SocketAddress
+from kproxy.settings.text import SocketAddress
 
 _HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))
 

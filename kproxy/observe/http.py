@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 
 import h11
 
-from kproxy.settings.socket_address import SocketAddress
+from kproxy.settings.text import SocketAddress
 
 HEADER_BYTES = 8192
 """What a request's head may have; nobody who checks health needs a tenth of it."""

@@ -17,11 +17,11 @@ from kproxy.model import Family, NamespacedName, Node, format_address
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
 from kproxy.observe.http import Handler, HttpServer, Response
-from kproxy.observe.listen import ListenAddresses
 from kproxy.observe.metrics import Metrics
 from kproxy.observe.notify import Notifier
 from kproxy.reconcile.round import Tables
 from kproxy.resolve.health_checks import HealthChecks
+from kproxy.settings.derived import ListenAddresses
 from kproxy.sources.source import Source
 
 logger = logging.getLogger(__name__)

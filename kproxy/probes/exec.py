@@ -1,59 +1,36 @@
 """Probes that run a command in a container: exec.
 
-What brings a command into a container is a command itself (`ip netns exec POD`, `docker exec
-POD`), given once as a template. Its words are taken apart before anything is put into them, and
-no shell sees them: what a manifest says is a word, whatever characters it has. A command that
-is given up is killed with all that it has started in its process group.
+A template (core/command.py) says how a command gets into a container. A command that is given
+up is killed with all that it has started in its process group.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
-import shlex
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
 from kproxy.model import NamespacedName
+from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 
-RUNNERS = {
-    "netns": "ip netns exec {pod}",
-    "docker": "docker exec {pod}",
-    "podman": "podman exec {pod}-{container}",
-    "nerdctl": "nerdctl exec {pod}",
-}
-"""Templates that have a name. `podman kube play` names containers so."""
 OUTPUT = 10 * 1024
 """Bytes of output that are kept; the rest is read and forgotten."""
 GRACE = 0.2
 """Seconds for the last output of a command that ended, and for a killed one to be gone."""
-PLACEHOLDER = re.compile(r"\{(\w*)\}")
-KNOWN = ("namespace", "pod", "container")
 
 
 class ExecRunner:
-    """Runs commands in containers, by a template of `RUNNERS` or one of the user's own."""
+    """Runs commands in containers, by a template."""
 
-    def __init__(self, template: str) -> None:
-        """ValueError for a template that is none."""
-        self._words = shlex.split(RUNNERS.get(template, template))
-        if not self._words:
-            raise ValueError("is empty")
-        for name in (name for word in self._words for name in PLACEHOLDER.findall(word)):
-            if name not in KNOWN:
-                raise ValueError(f"{{{name}}} is not one of {', '.join(f'{{{known}}}' for known in KNOWN)}")
-
-    def words(self, pod: NamespacedName, container: str, command: Sequence[str]) -> list[str]:
-        """What is run."""
-        values = {"namespace": pod.namespace, "pod": pod.name, "container": container}
-        return [*(PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in self._words), *command]
+    def __init__(self, template: CommandTemplate) -> None:
+        self._template = template
 
     async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
         """Exit status 0 is success; the message is the output. To give it up, cancel it."""
-        words = self.words(pod, container, command)
+        words = self._template.words(pod, container, command)
         starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
                 _Process,

@@ -1,29 +1,27 @@
-"""kube-proxy's configuration file as the values of our flags.
+"""kube-proxy's configuration file as settings.
 
 A node that runs kube-proxy has a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1); kubeadm keeps
-it in a ConfigMap. What has a meaning here becomes the default of a flag, by the flag's dest in
-argparse; what has none and is set nevertheless is named in a warning, since whoever set it expects something.
-As kubeadm writes every field, one that is null, empty, false or zero is one that is not set.
+it in a ConfigMap. A field that has a meaning here becomes a setting; a flag wins over it. A field that is
+set and has none is named in a warning, since its author expects an effect. kubeadm writes every field, so
+one that is null, empty, false or zero counts as not set.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 import msgspec
 
-from kproxy.settings.socket_address import parse_socket_address
+from kproxy.model import Network
+from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
+from kproxy.settings.text import SocketAddress, addresses, duration, networks, socket_address
 
 API_VERSION, KIND = "kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"
-HEALTHZ_PORT, METRICS_PORT = 10256, 10249
-MODES = ("ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
 
 _UNSET: tuple[object, ...] = ("", "0", "0s", 0, False, [])
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-_QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 # Why a field that is set has no effect; by field, or by the section that it is in.
 _UNUSED = {
@@ -42,12 +40,12 @@ _UNUSED = {
 class Configuration(NamedTuple):
     """What a file says."""
 
-    defaults: dict[str, Any]
-    """By dest, what a flag that is not given is to be: text as on the command line, bool, seconds."""
+    values: dict[str, Any]
+    """By the name of the setting."""
     warnings: list[str]
     """`field: sentence`, of what is set and has no effect."""
     problems: list[str]
-    """`field: sentence`, of what is wrong; with any of these the defaults are not complete."""
+    """`field: sentence`, of what is wrong; with any of these the values are not complete."""
 
 
 class _Wrong(ValueError):
@@ -105,12 +103,12 @@ def _why(path: str) -> str:
     return f": {reason}" if reason else ""
 
 
-def _take(path: str, value: object, taker: tuple[Any, Any], found: Configuration) -> None:
-    expected, read = taker
+def _take(path: str, value: object, taker: _Taker, found: Configuration) -> None:
     try:
-        typed = msgspec.convert(value, expected)
-        if typed:
-            found.defaults.update(read(typed))
+        typed = msgspec.convert(value, taker.type)
+        setting = taker.read(typed) if typed else ...
+        if setting is not ...:
+            found.values[taker.setting] = setting
     except msgspec.ValidationError as error:
         message, _, at = str(error).partition(" - at `$")
         found.problems.append(f"{path}{at.rstrip('`')}: {message}")
@@ -121,74 +119,71 @@ def _take(path: str, value: object, taker: tuple[Any, Any], found: Configuration
 # --- fields: what type each is of, and what it is to which flag ---
 
 
-def _node_name(text: str) -> dict[str, Any]:
+def _node_name(text: str) -> str:
     if not text.strip():
         raise _Wrong("a name is expected")
-    return {"node_name": text.strip().lower()}
+    return text.strip().lower()
 
 
-def _node_ip(text: str) -> dict[str, Any]:
-    return {} if ip_address(text).is_unspecified else {"node_ip": text}
+def _node_ip(text: str) -> object:
+    return ... if ip_address(text).is_unspecified else addresses(text)
 
 
-def _socket_address(text: str, port: int) -> str:
-    """With a port: that of the default, where there is none."""
+def _socket_address(text: str, port: int) -> SocketAddress | None:
+    """`ADDRESS:PORT`, or an address alone, which gets kproxy's default port."""
     try:
-        address = ip_address(text)
+        return SocketAddress(str(ip_address(text)), port)
     except ValueError:
-        parse_socket_address(text)
-        return text
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        return socket_address(text)
 
 
-def _mode(text: str) -> dict[str, Any]:
-    if text not in MODES:
-        raise _Wrong(f"{text!r} is not one of {', '.join(MODES)}")
-    return {"detect_local_mode": text}
+def _mode(text: str) -> LocalMode:
+    if text not in list(LocalMode):
+        raise _Wrong(f"{text!r} is not one of {', '.join(LocalMode)}")
+    return LocalMode(text)
 
 
-def _cluster_cidr(text: str) -> dict[str, Any]:
-    for part in text.split(","):
-        ip_network(part, strict=False)
-    return {"cluster_cidr": ",".join(str(ip_network(part, strict=False)) for part in text.split(","))}
+def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """kube-proxy ignores the host bits of a CIDR."""
+    return networks(",".join(str(ip_network(text, strict=False)) for text in texts))
 
 
-def _nodeport_addresses(entries: list[str]) -> dict[str, Any]:
+def _nodeport_addresses(entries: list[str]) -> tuple[Network, ...] | None:
     keywords = {"all": ["0.0.0.0/0", "::/0"], "localhost": []}
     if "primary" in entries:
         if set(entries) - {"primary", "localhost"}:
             raise _Wrong("primary goes with no other ranges")
-        return {"nodeport_addresses": "primary"}
+        return None
     ranges = [text for entry in entries for text in keywords.get(entry, [entry])]
     if not ranges:
         raise _Wrong("node ports are not served on loopback")
-    return {"nodeport_addresses": ",".join(str(ip_network(text, strict=False)) for text in ranges)}
+    return _networks(ranges)
 
 
-def duration(text: str) -> float:
-    """Seconds of a duration as Go writes it: `1h30m`, `250ms`, `0`. ValueError."""
-    parts = _QUANTITY.findall(text)
-    if text != "0" and (not parts or "".join(number + unit for number, unit in parts) != text):
-        raise _Wrong(f"{text!r} is not a duration, as 30s or 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+class _Taker(NamedTuple):
+    """The setting that a field is, its type in the file, and what reads it (`...`: leave the default)."""
+
+    setting: str
+    type: Any
+    read: Callable[[Any], object]
 
 
-_TAKERS: dict[str, tuple[Any, Any]] = {
-    "clientConnection.kubeconfig": (str, lambda text: {"kubeconfig": text}),
-    "hostnameOverride": (str, _node_name),
-    "bindAddress": (str, _node_ip),
-    "healthzBindAddress": (str, lambda text: {"healthz_bind_address": _socket_address(text, HEALTHZ_PORT)}),
-    "metricsBindAddress": (str, lambda text: {"metrics_bind_address": _socket_address(text, METRICS_PORT)}),
-    "detectLocalMode": (str, _mode),
-    "detectLocal.bridgeInterface": (str, lambda text: {"pod_bridge_interface": text}),
-    "detectLocal.interfaceNamePrefix": (str, lambda text: {"pod_interface_name_prefix": text}),
-    "clusterCIDR": (str, _cluster_cidr),
-    "nodePortAddresses": (list[str], _nodeport_addresses),
+_TAKERS = {
+    "clientConnection.kubeconfig": _Taker("kubeconfig", str, str),
+    "hostnameOverride": _Taker("node_name", str, _node_name),
+    "bindAddress": _Taker("node_ip", str, _node_ip),
+    "healthzBindAddress": _Taker("healthz_bind_address", str, partial(_socket_address, port=HEALTHZ_PORT)),
+    "metricsBindAddress": _Taker("metrics_bind_address", str, partial(_socket_address, port=METRICS_PORT)),
+    "detectLocalMode": _Taker("detect_local_mode", str, _mode),
+    "detectLocal.bridgeInterface": _Taker("pod_bridge_interface", str, str),
+    "detectLocal.interfaceNamePrefix": _Taker("pod_interface_name_prefix", str, str),
+    "clusterCIDR": _Taker("cluster_cidr", str, lambda text: _networks(text.split(","))),
+    "nodePortAddresses": _Taker("nodeport_addresses", list[str], _nodeport_addresses),
 }
-_OF_MODE: dict[str, tuple[Any, Any]] = {
-    "masqueradeAll": (bool, lambda value: {"masquerade_all": value}),
-    "syncPeriod": (str, lambda text: {"sync_period": duration(text)} if duration(text) else {}),
-    "minSyncPeriod": (str, lambda text: {"min_sync_period": duration(text)} if duration(text) else {}),
+_OF_MODE = {
+    "masqueradeAll": _Taker("masquerade_all", bool, bool),
+    "syncPeriod": _Taker("sync_period", str, lambda text: duration(text) or ...),
+    "minSyncPeriod": _Taker("min_sync_period", str, lambda text: duration(text) or ...),
 }
 _NO_SECTIONS = {
     "mode",

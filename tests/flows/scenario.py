@@ -25,13 +25,14 @@ from typing import NamedTuple
 from netns_lab.topology import KUBIA, POD_NETWORK, Client, Family, Topology, lab_node, lab_pod
 from netns_lab.wire import interface_name
 
-from kproxy.cli import build_parser, options
+from kproxy.cli import settings_from
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.settle import resolve
 from kproxy.decode import Document, decode
 from kproxy.model import Address, Protocol, parse_address
 from kproxy.model import Family as TableFamily
 from kproxy.model import Node as ProxyNode
+from kproxy.settings.derived import dataplane_options, ranges
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.plan import fill_empty
 from kproxy.table.skeleton import Options
@@ -222,20 +223,20 @@ class Scenario(NamedTuple):
 
     def compiled(self, node: str) -> tuple[Options, dict[Family, Desired]]:
         """What kproxy on a node puts into its tables."""
-        arguments = build_parser().parse_args(["sync", "-f", "-", *self.arguments(node)])
+        chosen = settings_from(["sync", "-f", "-", *self.arguments(node)])
         decoded = decode([Document("scenario", manifest) for manifest in self.manifests()])
         primary = self.topology.addresses(self.topology.node(node)).values()
         shown = [a for f in FAMILIES for a in self.local_addresses(node, f)]
-        if arguments.nodeport_addresses is None:
+        if chosen.nodeport_addresses is None:
             shown = list(primary)
         else:
-            shown = [a for a in shown if any(ip_address(a) in n for n in arguments.nodeport_addresses)]
+            shown = [a for a in shown if any(ip_address(a) in n for n in chosen.nodeport_addresses)]
         known = decoded.state.nodes.get(node)
         proxy_node = ProxyNode(node, _packed(shown), _packed(primary), known.zone if known else "")
-        outcome = resolve(decoded, NOTHING, options.ranges(arguments), proxy_node)
+        outcome = resolve(decoded, NOTHING, ranges(chosen), proxy_node)
         assert outcome.problems == []
         desired = {f: compile_frontends(outcome.frontends, TABLE_FAMILY[f]) for f in FAMILIES}
-        return options.dataplane_options(arguments, decoded.state.nodes), desired
+        return dataplane_options(chosen, decoded.state.nodes), desired
 
     def simulator(self, node: str, family: Family) -> Simulator:
         """The table on a node."""

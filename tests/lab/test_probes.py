@@ -12,6 +12,7 @@ from netns_lab.lab import Lab
 from netns_lab.topology import Family
 
 from kproxy.model import Pod
+from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.prober import Prober
 from tests.unit.make import decoded, manifest, name
@@ -59,7 +60,7 @@ def probe(lab: Lab, template: str, pods: list[Pod], test: Callable[[Probing], Aw
 
     async def main() -> None:
         flipped = asyncio.Event()
-        prober = Prober(ExecRunner(template), flipped.set)
+        prober = Prober(ExecRunner(CommandTemplate(template)), flipped.set)
         prober.watch(pods)
         try:
             await test(Probing(prober, flipped))

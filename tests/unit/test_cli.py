@@ -236,6 +236,6 @@ def test_a_daemon_does_not_start_by_wrong_use(
 
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("kproxy.cli.run.require_root", lambda: None)
-    monkeypatch.setattr("kproxy.cli.run_daemon.run_daemon", run_daemon)
+    monkeypatch.setattr("kproxy.daemon.start.run_daemon", run_daemon)
     assert main(["run", *flags.split()]) == 2
     assert message in capsys.readouterr().err

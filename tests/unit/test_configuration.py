@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from kproxy.cli import daemon_options, options
-from kproxy.cli.daemon_options import add_daemon, listen, read_configuration
+from kproxy.cli import settings_from
 from kproxy.problems import UsageError
-from kproxy.settings.kubeproxy import decode_configuration, duration
-from kproxy.settings.socket_address import SocketAddress
+from kproxy.settings.derived import listen_addresses
+from kproxy.settings.kubeproxy import decode_configuration
+from kproxy.settings.settings import LocalMode, Origin
+from kproxy.settings.text import SocketAddress, addresses, duration, networks
+from kproxy.sources.configuration import read_configuration
 
 # As `kubeadm init` writes it with a pod network, kubeconfig and all defaults.
 KUBEADM = """
@@ -101,9 +102,9 @@ def given(**fields: Any) -> dict[str, Any]:
 def test_kubeadms_own_sets_what_it_sets_and_nothing_is_to_be_said() -> None:
     found = decode_configuration(yaml.safe_load(KUBEADM))
     assert found.problems == found.warnings == []
-    assert found.defaults == {
+    assert found.values == {
         "kubeconfig": "/var/lib/kube-proxy/kubeconfig.conf",
-        "cluster_cidr": "10.244.0.0/16,fd00:10:244::/56",
+        "cluster_cidr": networks("10.244.0.0/16,fd00:10:244::/56"),
     }
 
 
@@ -112,17 +113,20 @@ def test_kubeadms_own_sets_what_it_sets_and_nothing_is_to_be_said() -> None:
     [
         ({"hostnameOverride": " Node-1 "}, {"node_name": "node-1"}),
         ({"bindAddress": "::"}, {}),
-        ({"bindAddress": "192.0.2.7"}, {"node_ip": "192.0.2.7"}),
-        ({"healthzBindAddress": "[::]:1"}, {"healthz_bind_address": "[::]:1"}),
-        ({"healthzBindAddress": "::1"}, {"healthz_bind_address": "[::1]:10256"}),
-        ({"metricsBindAddress": "0.0.0.0"}, {"metrics_bind_address": "0.0.0.0:10249"}),
-        ({"detectLocalMode": "NodeCIDR"}, {"detect_local_mode": "NodeCIDR"}),
+        ({"bindAddress": "192.0.2.7"}, {"node_ip": addresses("192.0.2.7")}),
+        ({"healthzBindAddress": "[::]:1"}, {"healthz_bind_address": SocketAddress("::", 1)}),
+        ({"healthzBindAddress": "::1"}, {"healthz_bind_address": SocketAddress("::1", 10256)}),
+        ({"metricsBindAddress": "0.0.0.0"}, {"metrics_bind_address": SocketAddress("0.0.0.0", 10249)}),
+        ({"detectLocalMode": "NodeCIDR"}, {"detect_local_mode": LocalMode.NODE_CIDR}),
         ({"detectLocal": {"bridgeInterface": "cni0"}}, {"pod_bridge_interface": "cni0"}),
         ({"detectLocal": {"interfaceNamePrefix": "cali"}}, {"pod_interface_name_prefix": "cali"}),
-        ({"clusterCIDR": "10.244.3.0/16"}, {"cluster_cidr": "10.244.0.0/16"}),  # as Go parses it
-        ({"nodePortAddresses": ["primary"]}, {"nodeport_addresses": "primary"}),
-        ({"nodePortAddresses": ["10.0.0.0/8", "fd00::/8"]}, {"nodeport_addresses": "10.0.0.0/8,fd00::/8"}),
-        ({"nodePortAddresses": ["localhost", "all"]}, {"nodeport_addresses": "0.0.0.0/0,::/0"}),
+        ({"clusterCIDR": "10.244.3.0/16"}, {"cluster_cidr": networks("10.244.0.0/16")}),  # as Go parses it
+        ({"nodePortAddresses": ["primary"]}, {"nodeport_addresses": None}),
+        (
+            {"nodePortAddresses": ["10.0.0.0/8", "fd00::/8"]},
+            {"nodeport_addresses": networks("10.0.0.0/8,fd00::/8")},
+        ),
+        ({"nodePortAddresses": ["localhost", "all"]}, {"nodeport_addresses": networks("0.0.0.0/0,::/0")}),
         (
             {"nftables": {"masqueradeAll": True, "syncPeriod": "1m30s", "minSyncPeriod": "500ms"}},
             {"masquerade_all": True, "sync_period": 90.0, "min_sync_period": 0.5},
@@ -131,13 +135,13 @@ def test_kubeadms_own_sets_what_it_sets_and_nothing_is_to_be_said() -> None:
 )
 def test_a_field_is_the_default_of_a_flag(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
     found = decode_configuration(given(**fields))
-    assert (found.defaults, found.warnings, found.problems) == (defaults, [], [])
+    assert (found.values, found.warnings, found.problems) == (defaults, [], [])
 
 
 @pytest.mark.parametrize("mode", ["", "iptables", "ipvs"])
 def test_a_cluster_of_another_mode_keeps_its_settings_and_is_told(mode: str) -> None:
     found = decode_configuration(given(mode=mode, iptables={"masqueradeAll": True, "masqueradeBit": 14}))
-    assert found.defaults == {"masquerade_all": True}
+    assert found.values == {"masquerade_all": True}
     assert [warning.partition(":")[0] for warning in found.warnings] == [
         "mode",
         "iptables.masqueradeBit",
@@ -159,7 +163,7 @@ def test_a_cluster_of_another_mode_keeps_its_settings_and_is_told(mode: str) -> 
 )
 def test_what_is_set_and_has_no_effect_is_named(fields: dict[str, Any], warning: str) -> None:
     found = decode_configuration(given(**fields))
-    assert (found.defaults, found.problems) == ({}, [])
+    assert (found.values, found.problems) == ({}, [])
     (said,) = found.warnings
     assert said.startswith(warning)
 
@@ -219,7 +223,7 @@ def test_every_field_has_an_effect_or_is_named() -> None:
             nested = {name: nested}
         found = decode_configuration(given(**{path[0]: nested}))
         assert found.problems == []
-        (effects[".".join(path)],) = [*found.defaults, *(w.partition(":")[0] for w in found.warnings)]
+        (effects[".".join(path)],) = [*found.values, *(w.partition(":")[0] for w in found.warnings)]
     with_effect = {path for path, named in effects.items() if path != named}
     assert with_effect == {
         *("bindAddress", "clientConnection.kubeconfig", "clusterCIDR", "detectLocalMode", "hostnameOverride"),
@@ -280,14 +284,7 @@ def test_other_durations_are_refused(text: str) -> None:
 # --- the file, and the flags ---
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(exit_on_error=False)
-    options.add_dataplane(made)
-    add_daemon(made)
-    return made
-
-
-def test_flags_that_are_given_win_over_the_file(tmp_path: Path) -> None:
+def test_flags_win_over_the_file_and_each_value_knows_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "config.conf"
     file.write_text(
         yaml.safe_dump(
@@ -299,28 +296,29 @@ def test_flags_that_are_given_win_over_the_file(tmp_path: Path) -> None:
             )
         )
     )
-    defaults, warnings = read_configuration(str(file))
-    assert warnings == []
-    made = parser()
-    made.set_defaults(**defaults)
-    arguments = made.parse_args(["--healthz-bind-address", "127.0.0.1:7", "--metrics-bind-address", ""])
-    assert arguments.healthz_bind_address == SocketAddress("127.0.0.1", 7)
-    assert arguments.metrics_bind_address is None
-    assert arguments.masquerade_all is True
-    # What the file says has been through the flags' own types.
-    assert arguments.cluster_cidr == options.networks("10.244.0.0/16")
-    assert arguments.nodeport_addresses == options.networks("0.0.0.0/0,::/0")
+    flags = ["--healthz-bind-address", "127.0.0.1:7", "--metrics-bind-address", ""]
+    chosen = settings_from(["run", "--config", str(file), *flags])
+    assert chosen.healthz_bind_address == SocketAddress("127.0.0.1", 7)
+    assert chosen.metrics_bind_address is None
+    assert chosen.masquerade_all is True
+    assert chosen.cluster_cidr == networks("10.244.0.0/16")
+    assert chosen.nodeport_addresses == networks("0.0.0.0/0,::/0")
+    assert chosen.origin("healthz_bind_address") is Origin.FLAG
+    assert chosen.origin("cluster_cidr") is Origin.FILE
+    assert chosen.origin("sync_period") is Origin.DEFAULT
 
 
-def test_without_a_flag_the_addresses_are_kube_proxys_or_nobody_elses() -> None:
-    made = parser()
-    made.add_argument("--manifests")
-    for given, host in (([], "0.0.0.0"), (["--manifests", "here"], "127.0.0.1")):
-        found = listen(made.parse_args(given))
+def test_without_a_flag_the_addresses_are_kube_proxys_or_loopback() -> None:
+    for flags, host in (([], "0.0.0.0"), (["--manifests", "here"], "127.0.0.1")):
+        found = listen_addresses(settings_from(["run", *flags]))
         assert found.healthz == SocketAddress(host, 10256)
         assert found.metrics == SocketAddress("127.0.0.1", 10249)
-    with pytest.raises(argparse.ArgumentError, match="is not ADDRESS:PORT"):
-        parser().parse_args(["--healthz-bind-address", "here"])
+
+
+def test_a_flag_that_is_no_address_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        settings_from(["run", "--healthz-bind-address", "here"])
+    assert "'here' is not ADDRESS:PORT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
@@ -360,5 +358,5 @@ def test_a_file_that_is_wrong_stops_and_is_named(tmp_path: Path, text: str | Non
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=message) as caught:
-        daemon_options.read_configuration(str(file))
+        read_configuration(str(file))
     assert str(file) in str(caught.value)

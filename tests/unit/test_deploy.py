@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 import kproxy
-from kproxy.cli import build_parser, options
-from kproxy.cli.daemon_options import add_daemon
+from kproxy.cli import build_parser
 from kproxy.sources.cluster.core.events import SERVICES, SLICES, node_resource
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -29,15 +28,8 @@ def flags(parser: argparse.ArgumentParser) -> set[str]:
 
 
 def flags_of_run() -> set[str]:
-    """Those of the verb, once it has a configuration file; until then those that it is to have."""
     (verbs,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    run = verbs.choices.get("run")
-    if run is not None and "--config" in flags(run):
-        return flags(run)
-    parser = argparse.ArgumentParser()
-    options.add_dataplane(parser)
-    add_daemon(parser)
-    return flags(parser) | {"--manifests", "--service-cidr"}
+    return flags(verbs.choices["run"])
 
 
 def unknown(words: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import time
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.cli import options
+from kproxy.cli import settings_from
 from kproxy.model import ExecAction, Probe
+from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import OUTPUT, ExecRunner
 from kproxy.probes.prober import Prober
@@ -23,7 +23,7 @@ HERE = "env POD={pod}"
 
 def run(*command: str, template: str = HERE, timeout: int = 10) -> ProbeResult:
     pod = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
-    prober = Prober(ExecRunner(template), lambda: None)
+    prober = Prober(ExecRunner(CommandTemplate(template)), lambda: None)
     return asyncio.run(prober._once(pod, "c", Probe(ExecAction(command), timeout=timeout)))
 
 
@@ -95,7 +95,7 @@ def test_a_command_that_is_given_up_at_once_is_killed_with_its_children(tmp_path
 
     async def main() -> None:
         command = ("sh", "-c", f"sleep 60 & echo $! > {pid}; wait")
-        task = asyncio.create_task(ExecRunner("env").run(name("web-1"), "", command))
+        task = asyncio.create_task(ExecRunner(CommandTemplate("env")).run(name("web-1"), "", command))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         while not pid.exists() or not pid.read_text().strip():
@@ -157,7 +157,11 @@ OWN = "run --in={namespace}/{pod}/{container} '{pod} {pod}' --"
     ],
 )
 def test_templates(template: str, words: list[str]) -> None:
-    assert ExecRunner(template).words(name("shop/web-1"), "c", ["ls", "{pod}"]) == [*words, "ls", "{pod}"]
+    assert CommandTemplate(template).words(name("shop/web-1"), "c", ["ls", "{pod}"]) == [
+        *words,
+        "ls",
+        "{pod}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -165,16 +169,12 @@ def test_templates(template: str, words: list[str]) -> None:
 )
 def test_templates_that_are_none(template: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match=message):
-        ExecRunner(template)
-    parser = argparse.ArgumentParser()
-    options.add_probes(parser)
+        CommandTemplate(template)
     with pytest.raises(SystemExit):
-        parser.parse_args(["--probe-exec", template])
+        settings_from(["run", "--manifests", "x", "--probe-exec", template])
     assert message in capsys.readouterr().err
 
 
 def test_the_default_is_a_namespace() -> None:
-    parser = argparse.ArgumentParser()
-    options.add_probes(parser)
-    runner = parser.parse_args([]).probe_exec
-    assert runner.words(name("web-1"), "c", ["ls"]) == ["ip", "netns", "exec", "web-1", "ls"]
+    chosen = settings_from(["run", "--manifests", "x"])
+    assert chosen.probe_exec.words(name("web-1"), "c", ["ls"]) == ["ip", "netns", "exec", "web-1", "ls"]

@@ -25,7 +25,19 @@ PURE = ("model.py", "problems.py", "decode", "resolve", "nft", "table", "control
 ALLOWED = {
     *("abc", "array", "bisect", "collections", "dataclasses", "enum", "fractions", "functools", "hashlib"),
     *("heapq", "types"),
-    *("ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct", "textwrap", "typing"),
+    *(
+        "ipaddress",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "shlex",
+        "string",
+        "struct",
+        "textwrap",
+        "typing",
+    ),
     *("__future__", "msgspec"),
 }
 # sys is more than that, but how this machine lays out an integer is a constant.

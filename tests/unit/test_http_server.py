@@ -17,7 +17,7 @@ from kproxy.observe import http as http_server
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
 from kproxy.observe.http import HttpServer, Response
-from kproxy.settings.socket_address import SocketAddress, parse_socket_address
+from kproxy.settings.text import SocketAddress, socket_address
 
 GET = b"GET /path?query HTTP/1.1\r\nHost: a\r\n\r\n"
 LOOPBACK = SocketAddress("127.0.0.1", 0)
@@ -234,7 +234,7 @@ def test_what_was_closed_leaves_the_port() -> None:
     ],
 )
 def test_an_address_is_parsed_and_written(text: str, address: SocketAddress | None) -> None:
-    assert parse_socket_address(text) == address
+    assert socket_address(text) == address
     assert address is None or str(address) == text
 
 
@@ -243,7 +243,7 @@ def test_an_address_is_parsed_and_written(text: str, address: SocketAddress | No
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|ADDRESS"):
-        parse_socket_address(text)
+        socket_address(text)
 
 
 # --- what is served ---

@@ -10,12 +10,12 @@ import pytest
 from kproxy.daemon.loop import Progress
 from kproxy.model import Family
 from kproxy.observe.core.health import PENDING_SECONDS
-from kproxy.observe.listen import ListenAddresses
 from kproxy.observe.log import Reporter
 from kproxy.observe.servers import Servers
 from kproxy.problems import StateError
 from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.round import Round
+from kproxy.settings.derived import ListenAddresses
 from tests.unit.test_loop import Recorder, Source
 
 

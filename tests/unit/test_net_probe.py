@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kproxy.model import HTTPGetAction, Pod, Probe, ProbePort, TCPSocketAction, parse_address
+from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.network import http_url
@@ -33,7 +34,7 @@ def pod(address: str = "127.0.0.1") -> Pod:
 
 async def once(action: Any, timeout: int = 2, address: str = "127.0.0.1") -> ProbeResult:
     """What one probe finds."""
-    prober = Prober(ExecRunner("netns"), lambda: None)
+    prober = Prober(ExecRunner(CommandTemplate("netns")), lambda: None)
     return await prober._once(pod(address), "c", Probe(action, timeout=timeout))
 
 
@@ -314,7 +315,7 @@ def test_another_host_is_asked_if_one_is_given() -> None:
 
 def test_a_pod_without_address() -> None:
     made = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
-    prober = Prober(ExecRunner("netns"), lambda: None)
+    prober = Prober(ExecRunner(CommandTemplate("netns")), lambda: None)
     result = asyncio.run(prober._once(made, "c", Probe(TCPSocketAction(at(80)))))
     assert result == ProbeResult(ProbeOutcome.FAILURE, ":80: the pod has no address")
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from kproxy.model import Container, ExecAction, NamespacedName, Pod, Probe
 from kproxy.probes import prober as prober_module
+from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult, identity
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.prober import Prober
@@ -307,7 +308,7 @@ def test_what_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch)
 def test_closing_kills_what_runs(tmp_path: Path) -> None:
     async def main() -> None:
         pid = tmp_path / "pid"
-        prober = Prober(ExecRunner("env"), lambda: None)
+        prober = Prober(ExecRunner(CommandTemplate("env")), lambda: None)
         prober.watch(
             [pod("web-1", Probe(ExecAction(("sh", "-c", f"echo $$ > {pid}; sleep 60")), timeout=60))]
         )

@@ -6,11 +6,11 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from kproxy.cli import build_parser
-from kproxy.cli.options import ranges
+from kproxy.cli import settings_from
 from kproxy.controlplane.ranges import Pool, Ranges, parse_pool, spans
 from kproxy.model import Family
 from kproxy.problems import UsageError
+from kproxy.settings.derived import ranges
 
 
 def pool(*texts: str) -> list[str]:
@@ -68,7 +68,7 @@ WRONG = {
 @pytest.mark.parametrize(("text", "message"), WRONG.items(), ids=repr)
 def test_what_is_no_pool(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        build_parser().parse_args(["sync", "-f", "x", "--load-balancer-pool", text])
+        settings_from(["sync", "-f", "x", "--load-balancer-pool", text])
     assert caught.value.code == 2
     said = capsys.readouterr().err
     assert "argument --load-balancer-pool: " in said
@@ -90,12 +90,12 @@ def test_a_pool_and_the_service_cidr_have_nothing_in_common(
     text: str, cidr: str | None, overlap: tuple[str, str] | None
 ) -> None:
     flags = ["--load-balancer-pool", text, *(("--service-cidr", cidr) if cidr else ())]
-    arguments = build_parser().parse_args(["sync", "-f", "x", *flags])
+    chosen = settings_from(["sync", "-f", "x", *flags])
     if overlap is None:
-        assert ranges(arguments).pool.text == text
+        assert ranges(chosen).pool.text == text
         return
     with pytest.raises(UsageError) as caught:
-        ranges(arguments)
+        ranges(chosen)
     assert str(caught.value) == "--load-balancer-pool {} and --service-cidr {} overlap.".format(*overlap)
 
 
@@ -119,17 +119,17 @@ def test_a_pool_and_the_service_cidr_have_nothing_in_common(
     ],
 )
 def test_an_address_is_of_one_sort(flags: str, message: str) -> None:
-    arguments = build_parser().parse_args(["compile", "-f", "x", *flags.split()])
+    chosen = settings_from(["compile", "-f", "x", *flags.split()])
     if message:
         with pytest.raises(UsageError) as caught:
-            ranges(arguments)
+            ranges(chosen)
         assert str(caught.value) == message
     else:
-        ranges(arguments)
+        ranges(chosen)
 
 
 def test_without_the_flag_there_is_no_pool() -> None:
-    assert ranges(build_parser().parse_args(["sync", "-f", "x"])).pool == Pool((), "")
+    assert ranges(settings_from(["sync", "-f", "x"])).pool == Pool((), "")
 
 
 @pytest.mark.parametrize(

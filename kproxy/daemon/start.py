@@ -1,26 +1,29 @@
-"""The daemons of `kproxy run`: of manifests, and of a cluster. Apart from run.py, as they import much."""
+"""Starts a daemon that follows manifests, or a cluster, as the settings say."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 
-from kproxy.cli import daemon_options, options, uplink_options
 from kproxy.control import channel
 from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods, RoundHooks
-from kproxy.kernel.host import HostAddresses, host_name
+from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import ClusterNode, Node
 from kproxy.observe.log import Reporter
+from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
+from kproxy.settings.derived import dataplane_options, listen_addresses, pool_nodes, ranges
+from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
+from kproxy.sources.node import find_node
 from kproxy.sources.source import Source
 from kproxy.state import lock
 from kproxy.table.skeleton import Options
@@ -29,22 +32,20 @@ from kproxy.table.skeleton import Options
 class _Host:
     """What both kinds have: this node, as the flags and the kernel know it, and the way to the kernel."""
 
-    def __init__(
-        self, arguments: argparse.Namespace, skeleton_probe: SkeletonProbe, netlink: Netlink
-    ) -> None:
-        self.arguments = arguments
+    def __init__(self, chosen: Settings, skeleton_probe: SkeletonProbe, netlink: Netlink) -> None:
+        self.settings = chosen
         self.addresses = HostAddresses()
-        self.reporter = Reporter(arguments.verbose)
+        self.reporter = Reporter(chosen.verbose)
         self._skeleton_probe = skeleton_probe
         self._netlink = netlink
 
     def node(self, nodes: Mapping[str, ClusterNode]) -> Node:
-        return options.node(self.arguments, nodes, self.addresses)
+        return find_node(self.settings, nodes, self.addresses)
 
     def daemon(
         self,
         source: Source,
-        chosen: Callable[[], Options],
+        rules: Callable[[], Options],
         beside: RoundHooks,
         last_seen: Callable[[], Mapping[str, float]] = dict,
     ) -> Daemon:
@@ -52,21 +53,25 @@ class _Host:
             source,
             self._netlink,
             self._skeleton_probe,
-            chosen,
+            rules,
             self.reporter,
-            Periods(self.arguments.sync_period, self.arguments.min_sync_period),
-            daemon_options.listen(self.arguments),
+            Periods(self.settings.sync_period, self.settings.min_sync_period),
+            listen_addresses(self.settings),
             beside,
             last_seen,
         )
 
 
-def run_daemon(arguments: argparse.Namespace) -> int:
+def run_daemon(chosen: Settings) -> int:
     """Returns the exit status."""
-    _log(arguments.verbose)
-    work = _follow_manifests if arguments.manifests else _follow_cluster
-    with lock.hold(arguments.state_dir, lock.DAEMON), SkeletonProbe() as skeleton_probe, Netlink() as netlink:
-        asyncio.run(work(_Host(arguments, skeleton_probe, netlink)))
+    _log(chosen.verbose)
+    work = _follow_manifests if chosen.manifests else _follow_cluster
+    with (
+        lock.hold(Path(chosen.state_dir), lock.DAEMON),
+        SkeletonProbe() as skeleton_probe,
+        Netlink() as netlink,
+    ):
+        asyncio.run(work(_Host(chosen, skeleton_probe, netlink)))
     return 0
 
 
@@ -85,17 +90,17 @@ async def _follow_manifests(host: _Host) -> None:
     from kproxy.sources.manifests import Manifests
     from kproxy.state.store import Store
 
-    arguments = host.arguments
+    chosen = host.settings
     source = Manifests(
-        arguments.manifests,
-        Store(arguments.state_dir),
-        options.ranges(arguments),
+        chosen.manifests,
+        Store(Path(chosen.state_dir)),
+        ranges(chosen),
         lambda state: host.node(state.nodes),
-        arguments.probe_exec,
+        ExecRunner(chosen.probe_exec),
     )
-    uplink, nodes = Uplink(arguments.load_balancer_interface), uplink_options.nodes(arguments)
+    uplink, nodes = Uplink(chosen.load_balancer_interface or None), pool_nodes(chosen)
     beside = UplinkAddresses(uplink, source, nodes, partial(host.reporter.error, ""))
-    daemon = host.daemon(source, lambda: options.dataplane_options(arguments, source.state.nodes), beside)
+    daemon = host.daemon(source, lambda: dataplane_options(chosen, source.state.nodes), beside)
 
     def addresses_changed() -> None:
         host.addresses.forget()
@@ -114,7 +119,7 @@ async def _follow_manifests(host: _Host) -> None:
                 warnings=tuple(source.warnings()),
             )
 
-    await _run(daemon, arguments, snapshot, addresses_changed)
+    await _run(daemon, chosen, snapshot, addresses_changed)
 
 
 async def _follow_cluster(host: _Host) -> None:
@@ -127,14 +132,14 @@ async def _follow_cluster(host: _Host) -> None:
         hint = "Install kproxy[cluster], or follow --manifests."
         raise HostError(f"To follow a cluster, the Python package {error.name} is needed.", hint) from None
 
-    arguments = host.arguments
-    credentials = Credentials(arguments.kubeconfig)
-    source = Cluster(ClusterSource(credentials, arguments.node_name or host_name()), host.node)
+    chosen = host.settings
+    credentials = Credentials(Path(chosen.kubeconfig) if chosen.kubeconfig else None)
+    source = Cluster(ClusterSource(credentials, chosen.node_name), host.node)
 
-    def chosen() -> Options:
-        return options.dataplane_options(arguments, source.with_pods())
+    def rules() -> Options:
+        return dataplane_options(chosen, source.with_pods())
 
-    daemon = host.daemon(source, chosen, RoundHooks(), source.last_seen)
+    daemon = host.daemon(source, rules, RoundHooks(), source.last_seen)
 
     async def snapshot() -> Snapshot:
         async with daemon.loop.idle:
@@ -148,14 +153,14 @@ async def _follow_cluster(host: _Host) -> None:
                 last_errors=tuple(host.reporter.last_errors),
             )
 
-    await _run(daemon, arguments, snapshot, host.addresses.forget)
+    await _run(daemon, chosen, snapshot, host.addresses.forget)
 
 
 async def _run(
     daemon: Daemon,
-    arguments: argparse.Namespace,
+    chosen: Settings,
     snapshot: Callable[[], Awaitable[Snapshot]],
     addresses_changed: Callable[[], None],
 ) -> None:
-    async with channel.serve(arguments.state_dir, snapshot):
+    async with channel.serve(Path(chosen.state_dir), snapshot):
         await daemon.run(addresses_changed)

@@ -1,0 +1,92 @@
+"""What follows from the settings, in the terms of the rooms that use it. UsageError where they conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import NamedTuple
+
+from kproxy.controlplane.ranges import Ranges
+from kproxy.model import ClusterNode, Network
+from kproxy.problems import UsageError
+from kproxy.settings.settings import LocalMode, Origin, Settings
+from kproxy.settings.text import INTERFACE, SocketAddress
+from kproxy.table.skeleton import Options
+
+DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
+
+
+class ListenAddresses(NamedTuple):
+    """Where a daemon serves what (None: nowhere)."""
+
+    healthz: SocketAddress | None
+    metrics: SocketAddress | None
+    by_endpoint: bool = False
+    """Whether connections are counted by endpoint, too."""
+    max_silence: float = 600.0
+    """Seconds without a word from a source until /healthz fails; 0: never."""
+
+
+def listen_addresses(chosen: Settings) -> ListenAddresses:
+    """By default, the health endpoints of a host without a cluster are on loopback only."""
+    healthz = chosen.healthz_bind_address
+    if healthz and chosen.manifests and chosen.origin("healthz_bind_address") is Origin.DEFAULT:
+        healthz = healthz._replace(host="127.0.0.1")
+    return ListenAddresses(healthz, chosen.metrics_bind_address, chosen.endpoint_metrics, chosen.max_silence)
+
+
+def pool_nodes(chosen: Settings) -> tuple[str, ...]:
+    """The names of the nodes that share the pool; UsageError if this node is not among them."""
+    found = chosen.nodes or (chosen.node_name,)
+    if chosen.node_name not in found:
+        message = f"--nodes {','.join(found)} does not have this node, {chosen.node_name}."
+        raise UsageError(message, "See --node-name.")
+    return found
+
+
+def dataplane_options(chosen: Settings, nodes: Mapping[str, ClusterNode]) -> Options:
+    """What the rules depend on. `nodes`: the Node objects that are known, by name."""
+    mode = chosen.detect_local_mode
+    cidrs: tuple[Network, ...] = ()
+    interface = ""
+    match mode:
+        case LocalMode.CLUSTER_CIDR:
+            cidrs = chosen.cluster_cidr
+        case LocalMode.NODE_CIDR:
+            node = nodes.get(chosen.node_name)
+            if node is None or not node.pod_cidrs:
+                raise UsageError(
+                    f"--detect-local-mode {mode} needs a Node {chosen.node_name} with podCIDRs in the input."
+                )
+            cidrs = node.pod_cidrs
+        case LocalMode.BRIDGE_INTERFACE:
+            interface = _interface(chosen.pod_bridge_interface, mode, "--pod-bridge-interface")
+        case LocalMode.INTERFACE_NAME_PREFIX:
+            prefix = chosen.pod_interface_name_prefix
+            interface = _interface(prefix, mode, "--pod-interface-name-prefix") + "*"
+    return Options(cidrs, chosen.service_cidr, chosen.masquerade_all, pod_interface=interface)
+
+
+def _interface(name: str, mode: LocalMode, flag: str) -> str:
+    if not INTERFACE.fullmatch(name):
+        raise UsageError(f"--detect-local-mode {mode} needs {flag}, the name of an interface.")
+    return name
+
+
+def ranges(chosen: Settings) -> Ranges:
+    """Where allocations come from; UsageError if two ranges overlap that must not."""
+    cidrs, pool, pods = (
+        chosen.service_cidr or (DEFAULT_SERVICE_CIDR,),
+        chosen.load_balancer_pool,
+        chosen.cluster_cidr,
+    )
+    flagged = [("--service-cidr", cidr) for cidr in cidrs] + [("--cluster-cidr", cidr) for cidr in pods]
+    for flag, cidr in flagged:
+        for part in pool.ranges:
+            if part.meets(cidr):
+                raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
+    for cidr in chosen.service_cidr:  # the rules drop packets to such a range only where it is set
+        for own in pods:
+            if own.version == cidr.version and own.overlaps(cidr):
+                raise UsageError(f"--cluster-cidr {own} and --service-cidr {cidr} overlap.")
+    return Ranges(cidrs, chosen.service_node_port_range, pool)

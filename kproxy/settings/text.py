@@ -1,0 +1,130 @@
+"""Text of flags and configuration fields -> typed values. Every parser of such text is here.
+
+Each raises ValueError with a sentence that names the text and the form that is expected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple, TypeVar
+
+from kproxy.controlplane.ranges import Pool, parse_pool
+from kproxy.model import Address, Network, parse_address
+from kproxy.probes.core.command import CommandTemplate
+from kproxy.resolve.frontends import merged
+
+T = TypeVar("T")
+INTERFACE = re.compile(r"[\w.:@-]{1,15}")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+_QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+
+
+class SocketAddress(NamedTuple):
+    """An address and a port. A wildcard of either family stands for both, as in kube-proxy."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def socket_address(text: str) -> SocketAddress | None:
+    """`0.0.0.0:10256` or `[::]:10256`; "" means off (None)."""
+    if not text:
+        return None
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]+)", text)
+    if not found or int(found[3]) > 65535:
+        raise ValueError(f"{text!r} is not ADDRESS:PORT, with an IPv6 address in brackets")
+    address = ip_address(found[1] if found[1] is not None else found[2])
+    if (address.version == 6) != (found[1] is not None):
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
+    return SocketAddress(str(address), int(found[3]))
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """`CIDR[,CIDR...]`. Overlapping networks are merged, since nft takes no overlapping intervals."""
+    return tuple(merged(ip_network(part) for part in text.split(",")))
+
+
+def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
+    """`CIDR[,CIDR...]`, or `primary` (None)."""
+    return None if text == "primary" else networks(text)
+
+
+def network_per_family(text: str) -> tuple[Network, ...]:
+    """`CIDR[,CIDR]`: at most one of each family."""
+    return _one_of_each_family(
+        text, [(value, value.version) for value in map(ip_network, text.split(","))], "CIDR"
+    )
+
+
+def addresses(text: str) -> tuple[Address, ...]:
+    """`IP[,IP]`: at most one of each family, packed."""
+    values = [(value, len(value)) for value in map(parse_address, text.split(","))]
+    return _one_of_each_family(text, values, "address")
+
+
+def _one_of_each_family(text: str, values: Sequence[tuple[T, int]], noun: str) -> tuple[T, ...]:
+    if len({family for _, family in values}) < len(values):
+        raise ValueError(f"{text}: one {noun} of each family at most")
+    return tuple(value for value, _ in values)
+
+
+def address_pool(text: str) -> Pool:
+    """`RANGE[,RANGE...]`, each a CIDR or `FIRST-LAST`. Overlapping ranges are merged."""
+    return parse_pool(text)
+
+
+def port_range(text: str) -> tuple[int, int]:
+    """`FIRST-LAST`: ports, both included."""
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
+        raise ValueError(f"{text!r} is not FIRST-LAST within 1-65535")
+    return int(first), int(last)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`NAME[,NAME...]`."""
+    values = tuple(part.strip() for part in text.split(","))
+    if not all(values):
+        raise ValueError(f"{text!r} is not NAME[,NAME...]")
+    return values
+
+
+def interface_name(text: str) -> str:
+    """The name of an interface, which need not exist."""
+    if not INTERFACE.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of an interface")
+    return text
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration as Go writes it: `1h30m`, `250ms`, `0`."""
+    parts = _QUANTITY.findall(text)
+    if text != "0" and (not parts or "".join(number + unit for number, unit in parts) != text):
+        raise ValueError(f"{text!r} is not a duration, as 30s or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def seconds(text: str) -> float:
+    """A duration as Go writes it, or plain seconds."""
+    return float(text) if text.replace(".", "", 1).isdigit() else duration(text)
+
+
+def command_template(text: str) -> CommandTemplate:
+    """A runner's name, or a command line with placeholders (probes/core/command.py)."""
+    try:
+        return CommandTemplate(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
+
+
+def version(text: str) -> tuple[int, ...]:
+    """`1.0.6` as numbers."""
+    parts = text.removeprefix("v").split(".")
+    if not all(part.isdigit() for part in parts):
+        raise ValueError(f"{text!r} is not a version such as 1.0.6")
+    return tuple(map(int, parts))
