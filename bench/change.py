@@ -19,7 +19,7 @@ from kproxy.cli import settings_from
 from kproxy.control.lookup import read_input
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.settle import resolve
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Endpoint, EndpointSlice, Family, NamespacedName, parse_address
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import service_frontends

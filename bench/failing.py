@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.probes import FAILING, PERIOD, Figures, address, processor_of, world
-from kproxy.kernel.netlink import Netlink, NetlinkError, read_element
+from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family, format_address
 
 SERVICES = 20

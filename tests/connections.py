@@ -18,11 +18,34 @@ from typing import NamedTuple
 from netns_lab.lab import Handle
 from pyroute2 import Conntrack
 
-from kproxy.kernel.netlink import CREATE, Netlink, attribute, be32, nested
+from kproxy.kernel.netlink.core.codec import attribute, be32, message_type, nested
+from kproxy.kernel.netlink.core.constants import (
+    CTA_PROTO_DST_PORT,
+    CTA_PROTO_NUM,
+    CTA_TUPLE_ORIG,
+    CTA_TUPLE_PROTO,
+    CTA_ZONE,
+    NFNL_SUBSYS_CTNETLINK,
+    NLM_F_CREATE,
+)
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 
-NEW = 0x100  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
-CONFIRMED, ASSURED, SEEN_REPLY = 1 << 3, 1 << 2, 1 << 1
+# linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h, nf_conntrack_tcp.h
+IPCTNL_MSG_CT_NEW = 0
+CTA_TUPLE_REPLY = 2
+CTA_STATUS = 3
+CTA_PROTOINFO = 4
+CTA_TIMEOUT = 7
+CTA_TUPLE_IP = 1
+CTA_IP_V4_SRC = 1
+CTA_IP_V6_SRC = 3
+CTA_PROTO_SRC_PORT = 2
+CTA_PROTOINFO_TCP = 1
+CTA_PROTOINFO_TCP_STATE = 1
+IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED = 1 << 1, 1 << 2, 1 << 3
+TCP_CONNTRACK_ESTABLISHED = 3
+NEW = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW)
 PERIOD = 0.005
 
 
@@ -58,24 +81,30 @@ def entries(node: Handle) -> set[Entry]:
 
 def _tuple(kind: int, source: tuple[str, int], destination: tuple[str, int], protocol: int) -> bytes:
     version = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
-    first = 3 if version == socket.AF_INET6 else 1  # CTA_IP_V6_SRC, CTA_IP_V4_SRC
+    first = CTA_IP_V6_SRC if version == socket.AF_INET6 else CTA_IP_V4_SRC
     packed = [socket.inet_pton(version, end[0]) for end in (source, destination)]
     ports = [struct.pack(">H", end[1]) for end in (source, destination)]
     return nested(
         kind,
-        nested(1, attribute(first, packed[0]), attribute(first + 1, packed[1])),
-        nested(2, attribute(1, bytes([protocol])), attribute(2, ports[0]), attribute(3, ports[1])),
+        nested(CTA_TUPLE_IP, attribute(first, packed[0]), attribute(first + 1, packed[1])),
+        nested(
+            CTA_TUPLE_PROTO,
+            attribute(CTA_PROTO_NUM, bytes([protocol])),
+            attribute(CTA_PROTO_SRC_PORT, ports[0]),
+            attribute(CTA_PROTO_DST_PORT, ports[1]),
+        ),
     )
 
 
 def _body(entry: Entry) -> bytes:
-    body = _tuple(1, entry.client, entry.to, entry.protocol)
-    body += _tuple(2, entry.answers, entry.client, entry.protocol)
-    body += be32(7, 600) + be32(3, CONFIRMED | ASSURED | SEEN_REPLY)  # time-out, status
+    body = _tuple(CTA_TUPLE_ORIG, entry.client, entry.to, entry.protocol)
+    body += _tuple(CTA_TUPLE_REPLY, entry.answers, entry.client, entry.protocol)
+    body += be32(CTA_TIMEOUT, 600) + be32(CTA_STATUS, IPS_CONFIRMED | IPS_ASSURED | IPS_SEEN_REPLY)
     if entry.protocol == socket.IPPROTO_TCP:
-        body += nested(4, nested(1, attribute(1, bytes([3]))))  # established
+        state = attribute(CTA_PROTOINFO_TCP_STATE, bytes([TCP_CONNTRACK_ESTABLISHED]))
+        body += nested(CTA_PROTOINFO, nested(CTA_PROTOINFO_TCP, state))
     if entry.zone:
-        body += attribute(18, struct.pack(">H", entry.zone))
+        body += attribute(CTA_ZONE, struct.pack(">H", entry.zone))
     return body
 
 
@@ -88,7 +117,7 @@ def make(node: Handle, wanted: Iterable[Entry]) -> None:
     def write() -> None:
         with Netlink() as netlink:
             for family, messages in bodies.items():
-                assert netlink.each(NEW, family, messages, CREATE) == []
+                assert netlink.each(NEW, family, messages, NLM_F_CREATE) == []
 
     node.inside(write)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from netns_lab.lab import Handle, Lab
 from netns_lab.topology import POD_NETWORK, Family
 
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 
 Manifest = dict[str, Any]
 FAMILIES: tuple[Family, ...] = (4, 6)

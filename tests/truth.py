@@ -12,7 +12,7 @@ from netns_lab.lab import Handle
 from netns_lab.topology import POD_NETWORK
 
 from kproxy.decode import Document, decode
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import Address, ClusterNode, Family, Node, parse_address
 from kproxy.nft.structure import Structure

@@ -19,23 +19,41 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.process import Failed
-from kproxy.kernel.netlink import (
-    NETLINK_NETFILTER,
-    NLMSG_ERROR,
-    SO_RCVBUFFORCE,
-    SUBSYSTEM,
-    Message,
+from kproxy.kernel.netlink.core.codec import (
+    NFPROTO,
     attribute,
     attributes,
     message,
+    message_type,
+    messages,
     nested,
-    read_element,
+    read_string,
     string,
 )
+from kproxy.kernel.netlink.core.constants import (
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_NETFILTER,
+    NFGENMSG_LEN,
+    NFNL_SUBSYS_NFTABLES,
+    NFNLGRP_NFTABLES,
+    NFT_MSG_GETSETELEM,
+    NFT_MSG_NEWSETELEM,
+    NFTA_DATA_VALUE,
+    NFTA_LIST_ELEM,
+    NFTA_SET_ELEM_KEY,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE,
+    NLMSG_ERROR,
+    SO_RCVBUFFORCE,
+    SOL_NETLINK,
+)
+from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.model import Family
 from kproxy.nft.ruleset import TABLE
 
-SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP = 270, 1, 7
-AF_INET = 2
+NEW_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM)
+GET_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
 PATIENCE = 300.0
 """Seconds until something is given up."""
 PAUSE = 0.0005
@@ -53,7 +71,7 @@ def listeners() -> int:
         with suppress(OSError):  # it has ended
             for line in path.read_text().splitlines()[1:]:
                 address, protocol, _, groups, *_ = line.split()
-                if int(protocol) == NETLINK_NETFILTER and int(groups, 16) >> (NFTABLES_GROUP - 1) & 1:
+                if int(protocol) == NETLINK_NETFILTER and int(groups, 16) >> (NFNLGRP_NFTABLES - 1) & 1:
                     found.add(address)
     return len(found)
 
@@ -72,9 +90,10 @@ class Probe:
     """Asks whether the map `services` has an element."""
 
     def __init__(self, frontend: bytes) -> None:
-        key = nested(1, attribute(1, frontend))  # KEY { VALUE }
-        body = string(1, TABLE) + string(2, "services") + nested(3, nested(1, key))
-        self._question = message(SUBSYSTEM << 8 | Message.GETSETELEM, 0, 1, AF_INET, body)
+        key = nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, frontend))
+        body = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, "services")
+        body += nested(NFTA_SET_ELEM_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, key))
+        self._question = message(GET_ELEMENTS, 0, 1, NFPROTO[Family.IPV4], body)
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
         )
@@ -115,7 +134,7 @@ class Listener:
         )
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         self._socket.bind((0, 0))
-        self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
         self._socket.settimeout(0.1)
         self._over = False
         self._seen: dict[bytes, float] = {}
@@ -151,19 +170,17 @@ class Listener:
                 data = memoryview(self._socket.recv(1 << 18))
             except TimeoutError:
                 continue
-            now, position = time.monotonic(), 0
+            now = time.monotonic()
             with self._news:
-                while position < len(data):
-                    length, kind = struct.unpack_from("=IH", data, position)
-                    if kind == SUBSYSTEM << 8 | Message.NEWSETELEM:
-                        self._note(data[position + 20 : position + length], now)
-                    position += (length + 3) & ~3
+                for told in messages(data):
+                    if told.kind == NEW_ELEMENTS:
+                        self._note(told.content[NFGENMSG_LEN:], now)
                 self._news.notify_all()
 
     def _note(self, content: memoryview, now: float) -> None:
         fields = dict(attributes(content))
-        name = bytes(fields[2]).rstrip(b"\0").decode()
+        name = read_string(fields[NFTA_SET_ELEM_LIST_SET])
         if name == "services" or name.startswith("endpoints-"):
-            for _, element in attributes(fields[3]):
+            for _, element in attributes(fields[NFTA_SET_ELEM_LIST_ELEMENTS]):
                 key, value = read_element(element)
                 self._seen.setdefault(value if isinstance(value, bytes) else key, now)

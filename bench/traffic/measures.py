@@ -19,7 +19,7 @@ from bench.samples import TARGET_PORT
 from bench.traffic.packets import syns
 from bench.traffic.roads import Lane, Road
 from kproxy.kernel import conntrack
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 
 FIRST_PACKETS, BATCH = 10_000, 100

@@ -11,7 +11,7 @@ import kproxy
 from kproxy.cli import cleanup, compile_, describe, env, get, run, sync
 from kproxy.cli.options import settings_of
 from kproxy.cli.parser import Parser
-from kproxy.kernel.netlink import NetlinkError
+from kproxy.kernel.netlink.socket import NetlinkError
 from kproxy.problems import KproxyError, UsageError
 from kproxy.settings.settings import Settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kproxy.kernel import libnftables
 from kproxy.kernel.host import require_root
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import has_table
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address

@@ -10,7 +10,7 @@ from kproxy.cli import options
 from kproxy.control.lookup import read_input
 from kproxy.controlplane.settle import announced_by, resolve
 from kproxy.kernel.host import require_root
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.uplink import AddressReport, Uplink
 from kproxy.model import Family, family_of
 from kproxy.problems import KproxyError

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from kproxy.daemon.loop import Loop, Periods, Progress, RoundHooks
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import Family
 from kproxy.observe.log import Reporter

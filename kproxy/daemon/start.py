@@ -14,7 +14,7 @@ from kproxy.control import channel
 from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods, RoundHooks
 from kproxy.kernel.host import HostAddresses
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import ClusterNode, Node
 from kproxy.observe.log import Reporter

@@ -27,14 +27,29 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.kernel.netlink import Interrupted, Netlink, attribute, attributes, is_missing, nested
+from kproxy.kernel.netlink.core.codec import attribute, attributes, message_type, nested
+from kproxy.kernel.netlink.core.constants import (
+    CTA_FILTER,
+    CTA_FILTER_F_CTA_PROTO_DST_PORT,
+    CTA_FILTER_F_CTA_PROTO_NUM,
+    CTA_FILTER_ORIG_FLAGS,
+    CTA_FILTER_REPLY_FLAGS,
+    CTA_ID,
+    CTA_PROTO_DST_PORT,
+    CTA_PROTO_NUM,
+    CTA_TUPLE_ORIG,
+    CTA_TUPLE_PROTO,
+    CTA_ZONE,
+    IPCTNL_MSG_CT_DELETE,
+    IPCTNL_MSG_CT_GET,
+    NFNL_SUBSYS_CTNETLINK,
+)
+from kproxy.kernel.netlink.socket import Interrupted, Netlink, is_missing
 from kproxy.model import Family, Protocol
 from kproxy.table.flows import FlowRule, stale
 
-GET, DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
-TUPLE_ORIG, ZONE, ID, FILTER = 1, 18, 12, 25
-TUPLE_PROTO, PROTO_NUMBER, PROTO_DESTINATION = 2, 1, 3
-BY_PROTOCOL, BY_DESTINATION_PORT = 1 << 3, 1 << 5  # CTA_FILTER_F_*
+GET = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET)
+DELETE = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE)
 FEW_PORTS = 2
 """Lists of one port that together cost less than one of all: a service port has its own and a node port."""
 
@@ -89,19 +104,20 @@ def _udp(
 
 
 def _filter(port: bytes | None = None) -> bytes:
-    number = attribute(PROTO_NUMBER, bytes([Protocol.UDP.number]))
-    flags = BY_PROTOCOL
+    number = attribute(CTA_PROTO_NUM, bytes([Protocol.UDP.number]))
+    flags = CTA_FILTER_F_CTA_PROTO_NUM
     if port is not None:
-        number += attribute(PROTO_DESTINATION, port)
-        flags |= BY_DESTINATION_PORT
-    original, reply = (attribute(kind, struct.pack("=I", bits)) for kind, bits in ((1, flags), (2, 0)))
-    return nested(TUPLE_ORIG, nested(TUPLE_PROTO, number)) + nested(FILTER, original, reply)
+        number += attribute(CTA_PROTO_DST_PORT, port)
+        flags |= CTA_FILTER_F_CTA_PROTO_DST_PORT
+    original = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
+    reply = attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", 0))
+    return nested(CTA_TUPLE_ORIG, nested(CTA_TUPLE_PROTO, number)) + nested(CTA_FILTER, original, reply)
 
 
 def _identity(entry: memoryview) -> bytes:
     """What tells the kernel which entry is meant: its original tuple, its zone, its id."""
     return b"".join(
-        attribute(kind, bytes(content)) if kind != TUPLE_ORIG else nested(kind, bytes(content))
+        attribute(kind, bytes(content)) if kind != CTA_TUPLE_ORIG else nested(kind, bytes(content))
         for kind, content in attributes(entry)
-        if kind in (TUPLE_ORIG, ZONE, ID)
+        if kind in (CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID)
     )

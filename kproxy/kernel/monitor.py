@@ -18,30 +18,44 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from kproxy.kernel.netlink import (
-    FAMILIES,
+from kproxy.kernel.netlink.core.codec import NFPROTO, attributes, message_type, messages, read_string
+from kproxy.kernel.netlink.core.constants import (
+    NETLINK_ADD_MEMBERSHIP,
+    NETLINK_DROP_MEMBERSHIP,
     NETLINK_NETFILTER,
+    NFGENMSG_LEN,
+    NFNL_SUBSYS_NFTABLES,
+    NFNLGRP_NFTABLES,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_NEWGEN,
+    NFT_MSG_NEWSETELEM,
+    NFTA_GEN_ID,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET,
+    NFTA_TABLE_NAME,
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_ROUTE,
+    RTMGRP_LINK,
+    SO_ATTACH_FILTER,
     SO_RCVBUFFORCE,
     SOL_NETLINK,
-    SUBSYSTEM,
-    Message,
-    attributes,
-    read_element,
-    read_string,
 )
+from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.model import Family
 from kproxy.nft.elements import Keys
 from kproxy.nft.ruleset import TABLE
 
-ADD_MEMBERSHIP, DROP_MEMBERSHIP = 1, 2
-NFTABLES_GROUP = 7  # NFNLGRP_NFTABLES
-NEW_GENERATION = SUBSYSTEM << 8 | 15
-ELEMENTS = (SUBSYSTEM << 8 | Message.NEWSETELEM, SUBSYSTEM << 8 | Message.DELSETELEM)
-RTMGRP_LINK, RTMGRP_IPV4_ADDRESS, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
-RTMGRP_IPV6_ADDRESS, RTMGRP_IPV6_ROUTE = 0x100, 0x400
-SO_ATTACH_FILTER = 26
-LOAD_WORD, EQUALS, RETURN = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
-PORT_OFFSET = 12  # of nlmsg_pid in a netlink header
+NEW_GENERATION = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN)
+ELEMENTS = tuple(
+    message_type(NFNL_SUBSYS_NFTABLES, kind) for kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM)
+)
+# linux/bpf_common.h
+BPF_LD, BPF_JMP, BPF_RET = 0x00, 0x05, 0x06
+BPF_W, BPF_ABS, BPF_JEQ, BPF_K = 0x00, 0x20, 0x10, 0x00
+PORT_OFFSET = 12
+"""Where nlmsg_pid is in a netlink header."""
 BUFFER = 1 << 20
 AT_ONCE = 200
 """Datagrams that are read before others have their turn: some 40 ms, should somebody load a large set."""
@@ -55,7 +69,7 @@ class TableMonitor:
     def __init__(self, own_port: int) -> None:
         """`own_port`: the netlink port whose commits are ours."""
         self._socket = _listen(NETLINK_NETFILTER)
-        self._socket.setsockopt(SOL_NETLINK, ADD_MEMBERSHIP, NFTABLES_GROUP)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
         _leave_out(self._socket, own_port)
         self._touched: dict[Family, Keys | None] = {}
 
@@ -73,15 +87,15 @@ class TableMonitor:
 
         While anybody on the machine listens, the kernel holds 4 kB for each element of a transaction.
         """
-        self._set(DROP_MEMBERSHIP)
+        self._set(NETLINK_DROP_MEMBERSHIP)
         try:
             yield
         finally:
-            self._set(ADD_MEMBERSHIP)
+            self._set(NETLINK_ADD_MEMBERSHIP)
 
     def _set(self, membership: int) -> None:
         with suppress(OSError):  # closed: the round that is under way when the daemon ends goes on
-            self._socket.setsockopt(SOL_NETLINK, membership, NFTABLES_GROUP)
+            self._socket.setsockopt(SOL_NETLINK, membership, NFNLGRP_NFTABLES)
 
     def touched(self, is_ours: Callable[[int], bool]) -> dict[Family, Keys | None]:
         """The families whose table others changed since the last call; `is_ours` knows generations.
@@ -100,34 +114,32 @@ class TableMonitor:
                     raise
                 found = dict.fromkeys(Family)
                 continue
-            position = 0
-            while position < len(data):
-                length, kind = struct.unpack_from("=IH", data, position)
-                content = data[position + 16 : position + length]
-                if kind != NEW_GENERATION:
-                    self._note(kind, content)
+            for told in messages(data):
+                if told.kind != NEW_GENERATION:
+                    self._note(told.kind, told.content)
                 elif self._touched:
-                    (generation,) = struct.unpack(">I", dict(attributes(content[4:]))[1])
+                    fields = dict(attributes(told.content[NFGENMSG_LEN:]))
+                    (generation,) = struct.unpack(">I", fields[NFTA_GEN_ID])
                     if not is_ours(generation):
                         for family, keys in self._touched.items():
                             _join(found, family, keys)
                     self._touched.clear()
-                position += (length + 3) & ~3
         return found
 
     def _note(self, kind: int, content: memoryview) -> None:
         """A message about any object: its first attribute is the name of its table."""
-        fields = dict(attributes(content[4:]))
-        if read_string(fields.get(1, memoryview(b""))) != TABLE:
+        fields = dict(attributes(content[NFGENMSG_LEN:]))
+        if read_string(fields.get(NFTA_TABLE_NAME, memoryview(b""))) != TABLE:
             return
-        for family, number in FAMILIES.items():
+        for family, number in NFPROTO.items():
             if number == content[0]:
                 _join(self._touched, family, _keys(fields) if kind in ELEMENTS else None)
 
 
 def _keys(fields: dict[int, memoryview]) -> Keys:
     """The elements of a message: TABLE, SET, ELEMENTS."""
-    return {read_string(fields[2]): {read_element(element)[0] for _, element in attributes(fields[3])}}
+    name, elements = fields[NFTA_SET_ELEM_LIST_SET], attributes(fields[NFTA_SET_ELEM_LIST_ELEMENTS])
+    return {read_string(name): {read_element(element)[0] for _, element in elements}}
 
 
 def _join(found: dict[Family, Keys | None], family: Family, keys: Keys | None) -> None:
@@ -154,7 +166,7 @@ async def readable(listener: socket.socket | TableMonitor | int) -> None:
 
 async def address_changes(changed: Callable[[], None]) -> None:
     """Call `changed` whenever this host's addresses, routes or interfaces may be others; never returns."""
-    groups = RTMGRP_LINK | RTMGRP_IPV4_ADDRESS | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ADDRESS | RTMGRP_IPV6_ROUTE
+    groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
     with _listen(socket.NETLINK_ROUTE, groups) as listener:
         while True:
             await readable(listener)
@@ -193,10 +205,10 @@ def _leave_out(listener: socket.socket, port: int) -> None:
     """A filter that takes no message whose header names this port. It loads words in network order."""
     swapped = int.from_bytes(struct.pack("=I", port), "big")
     instructions = (
-        (LOAD_WORD, 0, 0, PORT_OFFSET),
-        (EQUALS, 0, 1, swapped),
-        (RETURN, 0, 0, 0),
-        (RETURN, 0, 0, 0xFFFFFFFF),
+        (BPF_LD | BPF_W | BPF_ABS, 0, 0, PORT_OFFSET),
+        (BPF_JMP | BPF_JEQ | BPF_K, 0, 1, swapped),
+        (BPF_RET | BPF_K, 0, 0, 0),
+        (BPF_RET | BPF_K, 0, 0, 0xFFFFFFFF),
     )
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
     program = _Program(len(instructions), code)

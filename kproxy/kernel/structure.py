@@ -12,7 +12,38 @@ from __future__ import annotations
 from kproxy.kernel import libnftables
 from kproxy.kernel.features import explained
 from kproxy.kernel.namespace import ChildDied, in_fresh_namespace
-from kproxy.kernel.netlink import Message, Netlink, attributes, rule_message, string
+from kproxy.kernel.netlink.core.batch import rule_message
+from kproxy.kernel.netlink.core.codec import attributes, read_string, string
+from kproxy.kernel.netlink.core.constants import (
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETRULE,
+    NFT_MSG_GETSET,
+    NFT_MSG_GETTABLE,
+    NFT_SET_ANONYMOUS,
+    NFTA_CHAIN_FLAGS,
+    NFTA_CHAIN_HOOK,
+    NFTA_CHAIN_NAME,
+    NFTA_CHAIN_POLICY,
+    NFTA_CHAIN_TABLE,
+    NFTA_CHAIN_TYPE,
+    NFTA_RULE_CHAIN,
+    NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_TABLE,
+    NFTA_SET_DATA_LEN,
+    NFTA_SET_DATA_TYPE,
+    NFTA_SET_DESC,
+    NFTA_SET_EXPR,
+    NFTA_SET_EXPRESSIONS,
+    NFTA_SET_FLAGS,
+    NFTA_SET_KEY_LEN,
+    NFTA_SET_KEY_TYPE,
+    NFTA_SET_NAME,
+    NFTA_SET_TABLE,
+    NFTA_SET_TIMEOUT,
+    NFTA_TABLE_FLAGS,
+    NFTA_TABLE_NAME,
+)
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
 from kproxy.nft.ruleset import TABLE, Skeleton
@@ -20,15 +51,14 @@ from kproxy.nft.structure import ChainStructure, Structure
 from kproxy.problems import HostError, TransactionError
 
 # Attributes that say what an object is, not which one it is nor what came of it.
-_TABLE_ATTRIBUTES = {2}  # flags
-_CHAIN_ATTRIBUTES = {4, 5, 7, 10}  # hook, policy, type, flags
-_RULE_ATTRIBUTES = {4}  # expressions
-SET_FLAGS, ANONYMOUS = 3, 1  # NFTA_SET_FLAGS, NFT_SET_ANONYMOUS: one of a rule, it goes with the rule
-_SET_ATTRIBUTES = {3, 4, 5, 6, 7, 9, 11, 17, 18}  # flags, key, data, size, time-out, expressions
-
-
-def _text(data: memoryview) -> str:
-    return bytes(data).rstrip(b"\0").decode()
+_TABLE_ATTRIBUTES = {NFTA_TABLE_FLAGS}
+_CHAIN_ATTRIBUTES = {NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS}
+_RULE_ATTRIBUTES = {NFTA_RULE_EXPRESSIONS}
+_SET_ATTRIBUTES = {
+    *(NFTA_SET_FLAGS, NFTA_SET_DESC, NFTA_SET_TIMEOUT),
+    *(NFTA_SET_KEY_TYPE, NFTA_SET_KEY_LEN, NFTA_SET_DATA_TYPE, NFTA_SET_DATA_LEN),
+    *(NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS),
+}
 
 
 def _select(fields: list[tuple[int, memoryview]], wanted: set[int]) -> bytes:
@@ -37,9 +67,9 @@ def _select(fields: list[tuple[int, memoryview]], wanted: set[int]) -> bytes:
 
 def _read_table(netlink: Netlink, family: Family) -> bytes | None:
     """The declaration of our table; None if there is none."""
-    for content in list(netlink.dump(Message.GETTABLE, family)):
+    for content in list(netlink.dump(NFT_MSG_GETTABLE, family)):
         fields = list(attributes(content))
-        if _text(dict(fields)[1]) == TABLE:
+        if read_string(dict(fields)[NFTA_TABLE_NAME]) == TABLE:
             return _select(fields, _TABLE_ATTRIBUTES)
     return None
 
@@ -51,20 +81,23 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
     if table is None:
         return None
     sets: dict[str, bytes] = {}
-    for content in netlink.dump(Message.GETSET, family, string(1, TABLE)):
+    for content in netlink.dump(NFT_MSG_GETSET, family, string(NFTA_SET_TABLE, TABLE)):
         fields = list(attributes(content))
         found = dict(fields)
-        if not int.from_bytes(found.get(SET_FLAGS, b""), "big") & ANONYMOUS:
-            sets[_text(found[2])] = _select(fields, _SET_ATTRIBUTES)
+        # An anonymous set is part of a rule, and goes with it.
+        if not int.from_bytes(found.get(NFTA_SET_FLAGS, b""), "big") & NFT_SET_ANONYMOUS:
+            sets[read_string(found[NFTA_SET_NAME])] = _select(fields, _SET_ATTRIBUTES)
     rules: dict[str, list[bytes]] = {}
     declarations: dict[str, bytes] = {}
-    for content in netlink.dump(Message.GETCHAIN, family):
+    for content in netlink.dump(NFT_MSG_GETCHAIN, family):
         fields = list(attributes(content))
-        if _text(dict(fields)[1]) == TABLE:
-            declarations[_text(dict(fields)[3])] = _select(fields, _CHAIN_ATTRIBUTES)
-    for content in netlink.dump(Message.GETRULE, family, string(1, TABLE)):
+        found = dict(fields)
+        if read_string(found[NFTA_CHAIN_TABLE]) == TABLE:
+            declarations[read_string(found[NFTA_CHAIN_NAME])] = _select(fields, _CHAIN_ATTRIBUTES)
+    for content in netlink.dump(NFT_MSG_GETRULE, family, string(NFTA_RULE_TABLE, TABLE)):
         fields = list(attributes(content))
-        rules.setdefault(_text(dict(fields)[2]), []).append(_select(fields, _RULE_ATTRIBUTES))
+        chain = read_string(dict(fields)[NFTA_RULE_CHAIN])
+        rules.setdefault(chain, []).append(_select(fields, _RULE_ATTRIBUTES))
     chains = {name: ChainStructure(d, tuple(rules.get(name, ()))) for name, d in declarations.items()}
     constants = {
         declaration.name: frozenset(bytes(element) for element in netlink.elements(family, declaration.name))

@@ -29,19 +29,23 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from kproxy.kernel.host import ADDRESS_MARK, kernel_since, routing
+from kproxy.kernel.netlink.core.constants import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, RT_SCOPE_HOST
 from kproxy.model import Address, AddressChange, Family, family_of, format_address, parse_address
 from kproxy.problems import HostError
 
-SCOPE_HOST = 254
-NODAD, NOPREFIXROUTE = 0x02, 0x200  # IFA_F_*
-FOREVER = 0xFFFFFFFF
+INFINITY_LIFE_TIME = 0xFFFFFFFF  # net/addrconf.h
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
-ETHERNET = 1  # ARPHRD_ETHER
+# linux/if_arp.h, linux/if_ether.h
+ARPHRD_ETHER = 1
+ARPOP_REQUEST, ARPOP_REPLY = 1, 2
 ETH_P_IP, ETH_P_ARP = 0x0800, 0x0806
-ARP_REQUEST, ARP_REPLY = 1, 2
-BROADCAST, NOBODY = b"\xff" * 6, b"\0" * 6
+BROADCAST, UNKNOWN = b"\xff" * 6, b"\0" * 6
+"""Hardware addresses."""
+# net/ndisc.h; the flag is icmp6_override in linux/icmpv6.h
+NDISC_NEIGHBOUR_ADVERTISEMENT = 136
+ND_OPT_TARGET_LL_ADDR = 2
+OVERRIDE = 0x20000000
 ALL_NODES = "ff02::1"
-NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER_ADDRESS = 136, 0x20000000, 2
 ROUNDS, PAUSE = 3, 0.1
 """How often an address that is new is announced, and the seconds between: a frame may be lost."""
 
@@ -170,9 +174,10 @@ def _held(ip: Any) -> Iterator[_Held]:
 
 
 def _add(ip: Any, address: Address, index: int) -> AddressChange | str:
-    options = {"scope": SCOPE_HOST}
+    options = {"scope": RT_SCOPE_HOST}
     if family_of(address) is Family.IPV6:
-        options = {"flags": NODAD | NOPREFIXROUTE, "preferred_lft": 0, "valid_lft": FOREVER}
+        flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE
+        options = {"flags": flags, "preferred_lft": 0, "valid_lft": INFINITY_LIFE_TIME}
     return _change(ip, "add", address, index, proto=ADDRESS_MARK, **options)
 
 
@@ -198,12 +203,12 @@ def _announce(addresses: Collection[Address], index: int) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
         sender.bind((socket.if_indextoname(index), 0))
         *_, kind, hardware = sender.getsockname()
-        if kind != ETHERNET:
+        if kind != ARPHRD_ETHER:
             return
         for address in addresses:
             if family_of(address) is Family.IPV4:
-                sender.send(arp_frame(ARP_REQUEST, hardware, address, NOBODY))
-                sender.send(arp_frame(ARP_REPLY, hardware, address, hardware))
+                sender.send(arp_frame(ARPOP_REQUEST, hardware, address, UNKNOWN))
+                sender.send(arp_frame(ARPOP_REPLY, hardware, address, hardware))
     for address in addresses:
         if family_of(address) is Family.IPV6:
             _advertise(address, hardware, index)
@@ -220,11 +225,11 @@ def _advertise(address: Address, hardware: bytes, index: int) -> None:
 def arp_frame(operation: int, hardware: bytes, address: Address, target: bytes) -> bytes:
     """A broadcast Ethernet frame: `address`, sender and target of it, is at `hardware`."""
     head = struct.pack("!6s6sH", BROADCAST, hardware, ETH_P_ARP)
-    fixed = struct.pack("!HHBBH", ETHERNET, ETH_P_IP, 6, 4, operation)
+    fixed = struct.pack("!HHBBH", ARPHRD_ETHER, ETH_P_IP, 6, 4, operation)
     return head + fixed + hardware + address + target + address
 
 
 def neighbour_advertisement(address: Address, hardware: bytes) -> bytes:
     """An ICMPv6 message; the kernel puts the checksum in."""
-    option = struct.pack("!BB6s", TARGET_LINK_LAYER_ADDRESS, 1, hardware)
-    return struct.pack("!BBHI", NEIGHBOUR_ADVERTISEMENT, 0, 0, OVERRIDE) + address + option
+    option = struct.pack("!BB6s", ND_OPT_TARGET_LL_ADDR, 1, hardware)
+    return struct.pack("!BBHI", NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, OVERRIDE) + address + option

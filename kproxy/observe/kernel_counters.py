@@ -14,7 +14,8 @@ from typing import NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kproxy.kernel.netlink import Interrupted, Netlink, NetlinkError, is_missing, read_counter, read_element
+from kproxy.kernel.netlink.core.elements import read_counter, read_element
+from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.model import Family, Protocol, ServicePortName, format_socket
 from kproxy.nft.elements import Value
 from kproxy.observe.core.counters import Connections, Counted, NoLocal, no_local, owners_of

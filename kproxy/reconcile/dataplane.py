@@ -18,17 +18,14 @@ from kproxy.kernel import libnftables
 from kproxy.kernel.conntrack import EndedFlows, end_flows
 from kproxy.kernel.features import NoFamily
 from kproxy.kernel.host import is_local, kernel_since
-from kproxy.kernel.netlink import (
-    BatchMessage,
-    Interrupted,
-    Message,
-    Netlink,
-    NetlinkError,
-    element_messages,
-    is_missing,
-    read_element,
-    rule_message,
+from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages, rule_message
+from kproxy.kernel.netlink.core.constants import (
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_DESTROYSETELEM,
+    NFT_MSG_NEWSETELEM,
 )
+from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.kernel.structure import expected_structure, has_table, read_structure
 from kproxy.model import Address, Family, NamespacedName, Protocol
 from kproxy.nft.elements import RANGES, Elements, Field, Keys, Value, frontend_protocol, is_frontend, unpack
@@ -72,11 +69,11 @@ def transaction_messages(family: Family, transaction: Transaction) -> list[Batch
     messages: list[BatchMessage] = []
     if kernel_since(6, 3):  # it can delete an element that may be gone
         for name, keys in transaction.forget.items():
-            messages += element_messages(Message.DESTROYSETELEM, family, name, dict.fromkeys(keys, b""))
+            messages += element_messages(NFT_MSG_DESTROYSETELEM, family, name, dict.fromkeys(keys, b""))
     for name, gone in transaction.remove.items():
-        messages += element_messages(Message.DELSETELEM, family, name, dict.fromkeys(gone, b""))
+        messages += element_messages(NFT_MSG_DELSETELEM, family, name, dict.fromkeys(gone, b""))
     for name, new in transaction.add.items():
-        messages += element_messages(Message.NEWSETELEM, family, name, new)
+        messages += element_messages(NFT_MSG_NEWSETELEM, family, name, new)
     return messages
 
 
@@ -239,7 +236,7 @@ class Dataplane:
     def _forget(self, name: str, keys: list[bytes]) -> None:
         for key in keys:
             try:
-                self.netlink.commit(element_messages(Message.DELSETELEM, self.family, name, {key: b""}))
+                self.netlink.commit(element_messages(NFT_MSG_DELSETELEM, self.family, name, {key: b""}))
             except NetlinkError as error:  # it timed out by itself
                 if not is_missing(error):
                     raise

@@ -28,7 +28,7 @@ from netns_lab.topology import Family
 from netns_lab.wire import AF
 
 from kproxy.cli import main
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.nft.elements import Elements
 from kproxy.reconcile.dataplane import Dataplane
 from tests.flows.objects import BOOK, FAMILIES

@@ -8,7 +8,10 @@ from itertools import count, islice
 import pytest
 
 from kproxy.kernel.monitor import TableMonitor
-from kproxy.kernel.netlink import Message, Netlink, element_messages, read_element
+from kproxy.kernel.netlink.core.batch import element_messages
+from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM
+from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import Value
 from kproxy.reconcile import dataplane
@@ -92,12 +95,12 @@ def test_affinitys_memory_is_read_as_a_whole_whoever_commits(monkeypatch: pytest
             name = affinity_map(Protocol.TCP)
             passing = entries(clients, 3000)
             new = [entries(0, clients), passing]
-            netlink.commit(m for e in new for m in element_messages(Message.NEWSETELEM, Family.IPV4, name, e))
+            netlink.commit(m for e in new for m in element_messages(NFT_MSG_NEWSETELEM, Family.IPV4, name, e))
             gone, seen = iter(passing), count()
 
             def disturbed(element: memoryview) -> tuple[bytes, Value]:
                 some = dict.fromkeys(islice(gone, 20), b"") if next(seen) % 300 == 150 else {}
-                other.commit(element_messages(Message.DELSETELEM, Family.IPV4, name, some))
+                other.commit(element_messages(NFT_MSG_DELSETELEM, Family.IPV4, name, some))
                 return read_element(element)
 
             monkeypatch.setattr(dataplane, "read_element", disturbed)

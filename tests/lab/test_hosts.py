@@ -22,7 +22,7 @@ from pyroute2 import IPRoute
 
 from kproxy.kernel import features, host, structure, uplink
 from kproxy.kernel.features import FEATURES, TABLES, NoFamily, explained, missing
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, parse_address
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import Structure

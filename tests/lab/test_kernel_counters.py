@@ -10,7 +10,9 @@ from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
-from kproxy.kernel.netlink import Message, Netlink, element_messages
+from kproxy.kernel.netlink.core.batch import element_messages
+from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as Nft
 from kproxy.model import NamespacedName, Protocol, ServicePortName, format_socket
 from kproxy.nft.elements import frontend_key
@@ -141,7 +143,7 @@ def test_commits_while_the_counters_are_read_count_nothing_twice(monkeypatch: py
         def disturbed(element: memoryview) -> Counted:
             if next(seen) % 500 == 250:
                 gone = dict.fromkeys(islice(going, 20), b"")
-                other.commit(element_messages(Message.DELSETELEM, Nft.IPV4, "services", gone))
+                other.commit(element_messages(NFT_MSG_DELSETELEM, Nft.IPV4, "services", gone))
             return _frontend(element)
 
         monkeypatch.setattr(kernel_counters, "_frontend", disturbed)

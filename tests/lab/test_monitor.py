@@ -12,7 +12,7 @@ import pytest
 
 from kproxy.kernel import monitor as kernel_monitor
 from kproxy.kernel.monitor import TableMonitor, address_changes
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.elements import Keys, frontend_key
 from kproxy.reconcile.dataplane import Dataplane

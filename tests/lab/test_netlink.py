@@ -6,7 +6,9 @@ import errno
 
 import pytest
 
-from kproxy.kernel.netlink import Message, Netlink, NetlinkError, element_messages
+from kproxy.kernel.netlink.core.batch import element_messages
+from kproxy.kernel.netlink.core.constants import NFT_MSG_NEWSETELEM
+from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family
 from kproxy.nft.elements import Verdict
 from tests.unit.namespace import in_fresh_namespace
@@ -19,7 +21,7 @@ def test_a_large_transaction_of_which_everything_is_refused() -> None:
 
     def refused() -> tuple[int | None, int]:
         members = {number.to_bytes(12, "big"): Verdict("goto lb-3", "a/b") for number in range(700)}
-        (one,) = element_messages(Message.NEWSETELEM, Family.IPV4, "services", members)
+        (one,) = element_messages(NFT_MSG_NEWSETELEM, Family.IPV4, "services", members)
         with Netlink() as netlink:
             try:
                 netlink.commit([one] * 300)  # 15 MB; the socket's buffer has room for 8

@@ -9,7 +9,8 @@ import pytest
 from netns_lab.lab import Lab
 
 from kproxy.kernel import libnftables
-from kproxy.kernel.netlink import Netlink, rule_message
+from kproxy.kernel.netlink.core.batch import rule_message
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.render import render_table

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from kproxy.kernel.monitor import TableMonitor
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol
 from kproxy.problems import TransactionError
 from kproxy.reconcile.core.report import Report, lines

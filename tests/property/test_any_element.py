@@ -7,7 +7,8 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.kernel.netlink import attributes, pack_elements, read_element
+from kproxy.kernel.netlink.core.codec import attributes
+from kproxy.kernel.netlink.core.elements import pack_elements, read_element
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import (
     COMMENT_BYTES,

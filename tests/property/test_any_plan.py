@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kproxy.kernel.netlink import Netlink, read_element
+from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, Protocol
 from kproxy.model import ServicePortName as PortName

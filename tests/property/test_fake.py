@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias
 
 import pytest
 
-from kproxy.kernel.netlink import Message, Netlink, NetlinkError, read_element, string
+from kproxy.kernel.netlink.core.batch import BatchMessage
+from kproxy.kernel.netlink.core.codec import string
+from kproxy.kernel.netlink.core.constants import NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE
+from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.elements import (
@@ -36,7 +40,7 @@ SPREADS = (
     SlotChain(EndpointScope.LOCAL, Balance.CLIENT, 2),
 )
 SHAPES = NumberedChains(frozenset(SPREADS), frozenset({60}))
-DELCHAIN = cast(Message, 5)  # kproxy leaves that one to libnftables
+NFT_MSG_DELCHAIN = 5  # libnftables does that for kproxy
 
 
 class Names(NamedTuple):
@@ -251,7 +255,8 @@ def in_kernel(family: Family, steps: list[Step]) -> Outcome:
         load_skeleton(netlink, table(family))
         for step in steps:
             if isinstance(step, str):
-                messages = [(DELCHAIN, 0, family, string(1, TABLE) + string(3, step))]
+                body = string(NFTA_CHAIN_TABLE, TABLE) + string(NFTA_CHAIN_NAME, step)
+                messages = [BatchMessage(NFT_MSG_DELCHAIN, 0, family, body)]
             else:
                 messages = transaction_messages(family, step)
             try:

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import pytest
 
-from kproxy.kernel.netlink import Netlink, read_element
+from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import (
     Address,
     Balance,

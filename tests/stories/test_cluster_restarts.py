@@ -13,7 +13,7 @@ from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as TableFamily
 from kproxy.reconcile.dataplane import Dataplane
 from tests.stories.following import Follow, Told

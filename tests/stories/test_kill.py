@@ -15,7 +15,7 @@ import pytest
 from netns_lab.lab import Lab
 from netns_lab.topology import single
 
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.nft.elements import Elements, frontend_protocol
 from kproxy.reconcile.dataplane import Dataplane

@@ -14,7 +14,7 @@ from netns_lab.probe import udp_ask
 from netns_lab.topology import Family
 
 from kproxy.kernel.conntrack import end_flows
-from kproxy.kernel.netlink import Netlink
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as TableFamily
 from kproxy.model import parse_address
 from kproxy.nft.elements import endpoint_value

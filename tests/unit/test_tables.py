@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from kproxy.kernel.netlink import Interrupted
+from kproxy.kernel.netlink.socket import Interrupted
 from kproxy.model import Family, FrontendKind, NamespacedName, Origin
 from kproxy.nft.elements import Keys, frontend_key
 from kproxy.problems import HostError, TransactionError

@@ -1,0 +1,1 @@
+"""Netlink's bytes: constants, messages, elements, batches. Pure."""

@@ -1,0 +1,220 @@
+"""A batch of nf_tables messages: how it is packed, and what the kernel's answers say about it.
+
+The kernel evaluates every message of a batch, also after one that it refuses, and applies all of them or
+none. It answers each message that it refuses, with the error, and since Linux 5.18 with the place of the
+element in the message. So one attempt can name several elements: the first bad one of each message.
+
+Only the last message asks for an acknowledgement. So an accepted batch has one answer, however large it is.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from kproxy.kernel.netlink.core.codec import (
+    NFPROTO,
+    Message,
+    attributes,
+    header,
+    message_type,
+    nested,
+    padded,
+    read_error,
+    read_string,
+    string,
+)
+from kproxy.kernel.netlink.core.constants import (
+    NFGENMSG_LEN,
+    NFNL_MSG_BATCH_BEGIN,
+    NFNL_MSG_BATCH_END,
+    NFNL_SUBSYS_NFTABLES,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_DESTROYSETELEM,
+    NFT_MSG_NEWRULE,
+    NFT_MSG_NEWSETELEM,
+    NFTA_RULE_CHAIN,
+    NFTA_RULE_TABLE,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE,
+    NLA_HDRLEN,
+    NLM_F_ACK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLMSG_ERROR,
+    NLMSG_HDRLEN,
+)
+from kproxy.kernel.netlink.core.elements import pack_elements, read_element
+from kproxy.kernel.netlink.core.rules import affinity_rule
+from kproxy.model import Family
+from kproxy.nft.elements import RANGES, Value
+from kproxy.nft.ruleset import TABLE, AffinityUpdate
+
+CHUNK = 60_000
+"""Bytes of elements per message: an attribute's length has 16 bits."""
+MAX_REFUSALS = 1000
+"""Refused messages of one batch that are looked at."""
+ELEMENT_MESSAGES = (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM)
+
+
+class BatchMessage(NamedTuple):
+    """One message of a batch."""
+
+    kind: int
+    """NFT_MSG_*."""
+    flags: int
+    """NLM_F_*."""
+    family: Family
+    body: bytes
+    """Its attributes."""
+
+
+class Refusal(NamedTuple):
+    """A message of a batch that the kernel refused."""
+
+    errno: int
+    kind: int
+    """NFT_MSG_*."""
+    family: Family
+    name: str
+    """The set or map; of a rule, its chain; "" for messages about other objects."""
+    key: bytes
+    """The first bad element; b"" if the kernel does not say which it is."""
+    text: str
+    """The kernel's own message, "" if it has none."""
+
+    @property
+    def is_element(self) -> bool:
+        """Whether elements were to be added or removed."""
+        return self.kind in ELEMENT_MESSAGES
+
+
+class Result(NamedTuple):
+    """What the kernel did with a batch."""
+
+    errno: int
+    """0: it applied all of it. Else the first error, and it applied nothing."""
+    refusals: tuple[Refusal, ...]
+    """In the order of the messages; without those that only follow from another one."""
+
+
+class Batch:
+    """The messages of one transaction."""
+
+    def __init__(self, messages: Iterable[BatchMessage], begin: int) -> None:
+        """`begin`: the sequence number of the batch; those of its messages follow."""
+        self.begin = begin
+        self.messages = list(messages)
+        self.end = begin + len(self.messages) + 1
+        """The last sequence number in use."""
+
+    def pack(self) -> bytes:
+        """The batch as one datagram."""
+        last = self.end - 1
+        parts = [_limit(NFNL_MSG_BATCH_BEGIN, self.begin)]
+        for sequence, (kind, flags, family, body) in enumerate(self.messages, self.begin + 1):
+            flags |= NLM_F_ACK if sequence == last else 0
+            type_ = message_type(NFNL_SUBSYS_NFTABLES, kind)
+            parts += (header(type_, flags, sequence, NFPROTO[family], len(body)), body)
+        parts.append(_limit(NFNL_MSG_BATCH_END, self.end))
+        return b"".join(parts)
+
+    def read(self, replies: Iterable[Message]) -> Result:
+        """What all the kernel's answers together say. ENOBUFS: the acknowledgement is missing."""
+        first, acknowledged = 0, False
+        refusals: list[Refusal] = []
+        for reply in replies:
+            if reply.kind != NLMSG_ERROR:
+                continue
+            error = read_error(reply)
+            first = first or error.errno
+            acknowledged |= reply.sequence == self.end - 1
+            if error.errno and self.begin < reply.sequence < self.end and len(refusals) < MAX_REFUSALS:
+                refused = self.messages[reply.sequence - self.begin - 1]
+                refusals.append(_refusal(refused, error.errno, error.offset, error.text))
+        if not first and not acknowledged:
+            first = errno.ENOBUFS
+        return Result(first, tuple(_causes(refusals)))
+
+
+def _limit(kind: int, sequence: int) -> bytes:
+    """The message that begins or ends a batch."""
+    return header(kind, 0, sequence, 0, 0, NFNL_SUBSYS_NFTABLES)
+
+
+def _refusal(refused: BatchMessage, error: int, offset: int | None, text: str) -> Refusal:
+    name, key = "", b""
+    if refused.kind in ELEMENT_MESSAGES:
+        name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_SET_ELEM_LIST_SET])
+        key = _key(refused.body, offset, name == RANGES)
+    elif refused.kind == NFT_MSG_NEWRULE:
+        name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_RULE_CHAIN])
+    return Refusal(error, refused.kind, refused.family, name, key, text)
+
+
+def _key(body: bytes, offset: int | None, ranges: bool) -> bytes:
+    """The key of the element that contains the byte at `offset` of the message; b"": none does.
+
+    The offset counts from the message's header on, as in all kernels that name elements.
+    """
+    position = NLMSG_HDRLEN + NFGENMSG_LEN
+    for kind, content in attributes(memoryview(body)):
+        if kind == NFTA_SET_ELEM_LIST_ELEMENTS and offset is not None:
+            end = position + NLA_HDRLEN
+            if offset < end:
+                return b""
+            for _, element in attributes(content):
+                end += NLA_HDRLEN + padded(len(element))
+                if offset < end:
+                    return read_element(element, ranges)[0]
+        position += NLA_HDRLEN + padded(len(content))
+    return b""
+
+
+def _causes(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
+    """Without those that follow from another one.
+
+    If the kernel refuses to remove one element, it removes none of those behind it in the message. It may
+    then refuse to add elements to the same set, because old ones are still there.
+    """
+    incomplete = set()
+    for refusal in refusals:
+        place = refusal.family, refusal.name
+        if refusal.kind != NFT_MSG_NEWSETELEM:
+            incomplete.add(place)
+        elif place in incomplete:
+            continue
+        yield refusal
+
+
+# --- what kproxy puts into a batch ---
+
+
+def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
+    chunk, size = [], 0
+    for element in elements:
+        chunk.append(element)
+        size += len(element)
+        if size > CHUNK:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield b"".join(chunk)
+
+
+def element_messages(
+    kind: int, family: Family, name: str, members: Mapping[bytes, Value]
+) -> Iterator[BatchMessage]:
+    """The messages that add (NFT_MSG_NEWSETELEM) or remove elements of one set or map."""
+    flags = NLM_F_CREATE if kind == NFT_MSG_NEWSETELEM else 0
+    head = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
+    for chunk in _chunks(pack_elements(members, ranges=name == RANGES)):
+        yield BatchMessage(kind, flags, family, head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, chunk))
+
+
+def rule_message(chain: str, update: AffinityUpdate) -> BatchMessage:
+    """The message that appends an affinity rule to a chain."""
+    body = string(NFTA_RULE_TABLE, TABLE) + string(NFTA_RULE_CHAIN, chain) + affinity_rule(update)
+    return BatchMessage(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, update.family, body)

@@ -1,0 +1,142 @@
+"""Netlink messages and attributes as bytes. linux/netlink.h and linux/netfilter/nfnetlink.h define them.
+
+A message is a header, for netfilter a second header (struct nfgenmsg), and attributes. An attribute is its
+length, its type and its data, padded to four bytes; its data may be attributes again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kproxy.kernel.netlink.core.constants import (
+    NFGENMSG_LEN,
+    NFPROTO_IPV4,
+    NFPROTO_IPV6,
+    NLA_F_NESTED,
+    NLA_HDRLEN,
+    NLA_TYPE_MASK,
+    NLM_F_ACK_TLVS,
+    NLM_F_CAPPED,
+    NLM_F_REQUEST,
+    NLMSG_HDRLEN,
+    NLMSGERR_ATTR_MSG,
+    NLMSGERR_ATTR_OFFS,
+)
+from kproxy.model import Family
+
+NFPROTO = {Family.IPV4: NFPROTO_IPV4, Family.IPV6: NFPROTO_IPV6}
+
+
+class Message(NamedTuple):
+    """A message that the kernel sent."""
+
+    kind: int
+    """NLMSG_ERROR, NLMSG_DONE, or a subsystem and its message (`message_type`)."""
+    flags: int
+    """NLM_F_*."""
+    sequence: int
+    """That of the request that it answers."""
+    content: memoryview
+    """What follows netlink's header."""
+
+
+class ErrorReply(NamedTuple):
+    """What a message of type NLMSG_ERROR says."""
+
+    errno: int
+    """0: the request was accepted."""
+    text: str
+    """The kernel's own message (NLMSGERR_ATTR_MSG), "" if it has none."""
+    offset: int | None
+    """Where in the request the attribute is that it complains of (NLMSGERR_ATTR_OFFS), from the header on."""
+
+
+def padded(length: int) -> int:
+    """`length`, rounded up to four bytes."""
+    return (length + 3) & ~3
+
+
+# --- packing ---
+
+
+def attribute(kind: int, data: bytes) -> bytes:
+    """An attribute, padded to four bytes."""
+    return struct.pack("=HH", len(data) + NLA_HDRLEN, kind) + data + b"\0" * (-len(data) % 4)
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """An attribute made of attributes."""
+    return attribute(kind | NLA_F_NESTED, b"".join(attributes))
+
+
+def string(kind: int, text: str) -> bytes:
+    """A NUL-terminated string."""
+    return attribute(kind, text.encode() + b"\0")
+
+
+def be32(kind: int, number: int) -> bytes:
+    """A 32-bit number in network order."""
+    return attribute(kind, struct.pack(">I", number & 0xFFFFFFFF))
+
+
+def message_type(subsystem: int, kind: int) -> int:
+    """The type of a message of one of netfilter's subsystems (NFNL_SUBSYS_*)."""
+    return subsystem << 8 | kind
+
+
+def header(kind: int, flags: int, sequence: int, family: int, size: int, resource: int = 0) -> bytes:
+    """Netlink's header and nfnetlink's, of a request with `size` bytes of attributes."""
+    length = NLMSG_HDRLEN + NFGENMSG_LEN + size
+    netlink = struct.pack("=IHHII", length, kind, flags | NLM_F_REQUEST, sequence, 0)
+    return netlink + struct.pack(">BBH", family, 0, resource)
+
+
+def message(kind: int, flags: int, sequence: int, family: int, body: bytes) -> bytes:
+    """A request with nfnetlink's header; `body` is its attributes."""
+    return header(kind, flags, sequence, family, len(body)) + body
+
+
+# --- reading ---
+
+
+def messages(data: memoryview) -> Iterator[Message]:
+    """The messages of a datagram."""
+    position = 0
+    while position < len(data):
+        length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", data, position)
+        yield Message(kind, flags, sequence, data[position + NLMSG_HDRLEN : position + length])
+        position += padded(length)
+
+
+def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The attributes in a message's body: type without flags, content."""
+    position = 0
+    while position + NLA_HDRLEN <= len(data):
+        length, kind = struct.unpack_from("=HH", data, position)
+        yield kind & NLA_TYPE_MASK, data[position + NLA_HDRLEN : position + length]
+        position += (length + 3) & ~3
+
+
+def read_string(data: memoryview) -> str:
+    """A NUL-terminated string."""
+    return bytes(data).rstrip(b"\0").decode(errors="replace")
+
+
+def read_error(reply: Message) -> ErrorReply:
+    """Read a message of type NLMSG_ERROR, and the attributes of an extended acknowledgement if it is one.
+
+    It contains the error number and the request that it answers; of that only the header with NLM_F_CAPPED.
+    """
+    code, length = struct.unpack_from("=iI", reply.content)
+    if not reply.flags & NLM_F_ACK_TLVS:
+        return ErrorReply(-code, "", None)
+    request = NLMSG_HDRLEN if reply.flags & NLM_F_CAPPED else padded(length)
+    found = dict(attributes(reply.content[4 + request :]))
+    offset = found.get(NLMSGERR_ATTR_OFFS)
+    return ErrorReply(
+        -code,
+        read_string(found.get(NLMSGERR_ATTR_MSG, memoryview(b""))),
+        None if offset is None else struct.unpack("=I", offset)[0],
+    )

@@ -1,0 +1,185 @@
+"""The numbers of the kernel's netlink interfaces, by the kernel's own names.
+
+Each group names the header that defines it, so that a reader can look the meaning up there. Only what
+kproxy uses is listed.
+"""
+
+from __future__ import annotations
+
+# asm-generic/socket.h
+SO_ATTACH_FILTER = 26
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+
+# linux/socket.h
+SOL_NETLINK = 270
+
+# linux/netlink.h: protocols, socket options
+NETLINK_NETFILTER = 12
+NETLINK_ADD_MEMBERSHIP = 1
+NETLINK_DROP_MEMBERSHIP = 2
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+
+# linux/netlink.h: messages and their flags
+NLMSG_HDRLEN = 16
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
+NLMSGERR_ATTR_MSG = 1
+NLMSGERR_ATTR_OFFS = 2
+
+# linux/netlink.h: attributes
+NLA_HDRLEN = 4
+NLA_F_NESTED = 0x8000
+NLA_TYPE_MASK = 0x3FFF
+
+# linux/netfilter/nfnetlink.h
+NFGENMSG_LEN = 4
+"""The size of struct nfgenmsg, the header that follows netlink's own."""
+NFNL_SUBSYS_CTNETLINK = 1
+NFNL_SUBSYS_NFTABLES = 10
+NFNL_MSG_BATCH_BEGIN = 0x10
+NFNL_MSG_BATCH_END = 0x11
+NFNLGRP_NFTABLES = 7
+
+# linux/netfilter.h
+NFPROTO_IPV4 = 2
+NFPROTO_IPV6 = 10
+NF_DROP = 0
+NF_ACCEPT = 1
+
+# linux/netfilter/nf_tables.h: messages
+NFT_MSG_GETTABLE = 1
+NFT_MSG_GETCHAIN = 4
+NFT_MSG_NEWRULE = 6
+NFT_MSG_GETRULE = 7
+NFT_MSG_GETSET = 10
+NFT_MSG_NEWSETELEM = 12
+NFT_MSG_GETSETELEM = 13
+NFT_MSG_DELSETELEM = 14
+NFT_MSG_NEWGEN = 15
+NFT_MSG_GETGEN = 16
+NFT_MSG_DESTROYSETELEM = 30
+"""Since Linux 6.3."""
+
+# linux/netfilter/nf_tables.h: tables, chains, rules
+NFTA_GEN_ID = 1
+NFTA_TABLE_NAME = 1
+NFTA_TABLE_FLAGS = 2
+NFTA_CHAIN_TABLE = 1
+NFTA_CHAIN_NAME = 3
+NFTA_CHAIN_HOOK = 4
+NFTA_CHAIN_POLICY = 5
+NFTA_CHAIN_TYPE = 7
+NFTA_CHAIN_FLAGS = 10
+NFTA_RULE_TABLE = 1
+NFTA_RULE_CHAIN = 2
+NFTA_RULE_EXPRESSIONS = 4
+
+# linux/netfilter/nf_tables.h: sets, maps and their elements
+NFTA_SET_TABLE = 1
+NFTA_SET_NAME = 2
+NFTA_SET_FLAGS = 3
+NFTA_SET_KEY_TYPE = 4
+NFTA_SET_KEY_LEN = 5
+NFTA_SET_DATA_TYPE = 6
+NFTA_SET_DATA_LEN = 7
+NFTA_SET_DESC = 9
+NFTA_SET_TIMEOUT = 11
+NFTA_SET_EXPR = 17
+NFTA_SET_EXPRESSIONS = 18
+NFT_SET_ANONYMOUS = 0x1
+NFTA_SET_ELEM_LIST_TABLE = 1
+NFTA_SET_ELEM_LIST_SET = 2
+NFTA_SET_ELEM_LIST_ELEMENTS = 3
+NFTA_SET_ELEM_KEY = 1
+NFTA_SET_ELEM_DATA = 2
+NFTA_SET_ELEM_FLAGS = 3
+NFTA_SET_ELEM_USERDATA = 6
+NFTA_SET_ELEM_KEY_END = 10
+NFT_SET_ELEM_CATCHALL = 0x2
+
+# libnftnl/udata.h: the records in an element's user data
+NFTNL_UDATA_SET_ELEM_COMMENT = 0
+
+# linux/netfilter/nf_tables.h: data and verdicts
+NFTA_LIST_ELEM = 1
+NFTA_DATA_VALUE = 1
+NFTA_DATA_VERDICT = 2
+NFTA_VERDICT_CODE = 1
+NFTA_VERDICT_CHAIN = 2
+NFT_CONTINUE = -1
+NFT_JUMP = -3
+NFT_GOTO = -4
+NFT_RETURN = -5
+
+# linux/netfilter/nf_tables.h: expressions
+NFTA_EXPR_NAME = 1
+NFTA_EXPR_DATA = 2
+NFT_REG_1 = 1
+"""The first register of 16 bytes; NFT_REG_2 and so on follow."""
+NFT_REG32_00 = 8
+"""The first register of 4 bytes: the same memory as the start of NFT_REG_1."""
+NFTA_META_DREG = 1
+NFTA_META_KEY = 2
+NFT_META_L4PROTO = 16
+NFTA_CMP_SREG = 1
+NFTA_CMP_OP = 2
+NFTA_CMP_DATA = 3
+NFT_CMP_EQ = 0
+NFTA_CT_DREG = 1
+NFTA_CT_KEY = 2
+NFTA_CT_DIRECTION = 3
+NFT_CT_PROTO_SRC = 11
+NFT_CT_PROTO_DST = 12
+NFT_CT_SRC_IP = 19
+NFT_CT_DST_IP = 20
+NFT_CT_SRC_IP6 = 21
+NFT_CT_DST_IP6 = 22
+NFTA_DYNSET_SET_NAME = 1
+NFTA_DYNSET_OP = 3
+NFTA_DYNSET_SREG_KEY = 4
+NFTA_DYNSET_SREG_DATA = 5
+NFTA_DYNSET_TIMEOUT = 6
+NFT_DYNSET_OP_UPDATE = 1
+
+# linux/netfilter/nf_conntrack_tuple_common.h
+IP_CT_DIR_ORIGINAL = 0
+IP_CT_DIR_REPLY = 1
+
+# linux/netfilter/nfnetlink_conntrack.h
+IPCTNL_MSG_CT_GET = 1
+IPCTNL_MSG_CT_DELETE = 2
+CTA_TUPLE_ORIG = 1
+CTA_ID = 12
+CTA_ZONE = 18
+CTA_FILTER = 25
+CTA_FILTER_ORIG_FLAGS = 1
+CTA_FILTER_REPLY_FLAGS = 2
+CTA_TUPLE_PROTO = 2
+CTA_PROTO_NUM = 1
+CTA_PROTO_DST_PORT = 3
+
+# net/netfilter/nf_internals.h: the bits of CTA_FILTER_ORIG_FLAGS
+CTA_FILTER_F_CTA_PROTO_NUM = 1 << 3
+CTA_FILTER_F_CTA_PROTO_DST_PORT = 1 << 5
+
+# linux/rtnetlink.h
+RTMGRP_LINK = 0x1
+RTMGRP_IPV4_IFADDR = 0x10
+RTMGRP_IPV4_ROUTE = 0x40
+RTMGRP_IPV6_IFADDR = 0x100
+RTMGRP_IPV6_ROUTE = 0x400
+RT_SCOPE_HOST = 254
+
+# linux/if_addr.h
+IFA_F_NODAD = 0x02
+IFA_F_NOPREFIXROUTE = 0x200
