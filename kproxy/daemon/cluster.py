@@ -11,7 +11,7 @@ from kproxy.sources.cluster.source import ClusterSource
 
 
 class Cluster:
-    """A `Source` (loop.py)."""
+    """A `FollowedSource`."""
 
     def __init__(self, source: ClusterSource, find_node: Callable[[Mapping[str, ClusterNode]], Node]) -> None:
         """`find_node` is asked before each round, in a thread: it may ask the kernel."""

@@ -26,7 +26,7 @@ from kproxy.reconcile.core.report import plural
 from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.reconcile.round import Edit, Tables
 from kproxy.settings.derived import ListenAddresses
-from kproxy.sources.source import Source
+from kproxy.sources.source import FollowedSource
 from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Daemon:
 
     def __init__(
         self,
-        source: Source,
+        source: FollowedSource,
         netlink: Netlink,
         skeleton_probe: SkeletonProbe,
         options: Callable[[], Options],

@@ -21,7 +21,7 @@ from kproxy.problems import KproxyError
 from kproxy.reconcile.core.backoff import FIRST, Backoff
 from kproxy.reconcile.round import Edit, Round, Tables
 from kproxy.resolve.frontends import claim
-from kproxy.sources.source import Source
+from kproxy.sources.source import FollowedSource
 from kproxy.table.skeleton import Options
 
 EVERYTHING = frozenset(Family)
@@ -68,7 +68,7 @@ class Loop:
 
     def __init__(
         self,
-        source: Source,
+        source: FollowedSource,
         tables: Tables,
         options: Callable[[], Options],
         periods: Periods,

@@ -24,7 +24,7 @@ from kproxy.settings.derived import dataplane_options, listen_addresses, pool_no
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.node import find_node
-from kproxy.sources.source import Source
+from kproxy.sources.source import FollowedSource
 from kproxy.state import lock
 from kproxy.table.skeleton import Options
 
@@ -44,7 +44,7 @@ class _Host:
 
     def daemon(
         self,
-        source: Source,
+        source: FollowedSource,
         rules: Callable[[], Options],
         beside: RoundHooks,
         last_seen: Callable[[], Mapping[str, float]] = dict,
@@ -87,11 +87,11 @@ def _log(verbose: bool) -> None:
 async def _follow_manifests(host: _Host) -> None:
     from kproxy.kernel.uplink import Uplink
     from kproxy.reconcile.addresses import UplinkAddresses
-    from kproxy.sources.manifests import Manifests
+    from kproxy.sources.followed import FollowedManifests
     from kproxy.state.store import Store
 
     chosen = host.settings
-    source = Manifests(
+    source = FollowedManifests(
         chosen.manifests,
         Store(Path(chosen.state_dir)),
         ranges(chosen),

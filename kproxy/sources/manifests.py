@@ -1,46 +1,29 @@
-"""Files of manifests as the source of a daemon: read, probe, allocate, select; again when something changed.
+"""Files of manifests as a source: read, allocate, select.
 
-It does what an API server, its controllers and a kubelet's probes do between a manifest and an
-EndpointSlice. Files that did not change are not parsed again; all that follows is computed anew and
-compared, which costs as much as there are objects, and is simple. What is allocated is on disk before
-it is programmed. Of a service part of whose input cannot be read nothing goes, and what can be read counts.
+This does what an API server and its controllers do between a manifest and an EndpointSlice. Files that
+did not change are not parsed again; all that follows is computed anew and compared, which costs as much as
+there are objects, and is simple. Allocations are on disk before they are programmed. While part of the input
+of a service cannot be read, nothing of that service is removed, and the readable part is used.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import Settled, settle
-from kproxy.controlplane.slices import addressed
+from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Node, Service
-from kproxy.probes.core.readiness import (
-    NOT_PROBED,
-    PodReadiness,
-    not_probed,
-    probed_on,
-    why_not,
-    with_readiness,
-)
-from kproxy.probes.prober import Prober, Runner
 from kproxy.problems import Problem
 from kproxy.sources.files import Reader
-from kproxy.sources.folder import changes
-from kproxy.state.store import Store, Watched
-
-logger = logging.getLogger(__name__)
+from kproxy.state.store import Store
 
 
 class Manifests:
-    """A `Source` (daemon/loop.py), for who holds the store's lock."""
-
-    synced = True
-    """The first `take` reads everything."""
+    """A `Source`, as of its last `load`. The caller holds the store's lock."""
 
     def __init__(
         self,
@@ -48,62 +31,29 @@ class Manifests:
         store: Store,
         ranges: Ranges,
         find_node: Callable[[ClusterState], Node],
-        runner: Runner,
     ) -> None:
         self._paths = paths
         self._reader = Reader(paths)
         self._store = store
         self._ranges = ranges
         self._find_node = find_node
-        self._runner = runner
-        self._unread = True
-        self._wake: Callable[[], None] = lambda: None
         self._read_before: tuple[list[Document], list[Problem]] | None = None
         self._decoded: Decoded | None = None
-        self._settled_of: Decoded | None = None
-        self._settled_with: tuple[Node, Mapping[NamespacedName, PodReadiness]] | None = None
         self._node = Node("")
-        self._prober: Prober | None = None
-        self._remembered: dict[Watched, bool] = {}
-        self._told: dict[NamespacedName, str] = {}
         self._held = store.load()
         self._services: dict[NamespacedName, Service] = {}
         self._slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
         self._whole: set[NamespacedName] = set()
         """Services that have been read without doubt: what may be missing of them now is in `_slices`."""
         self.state = ClusterState({}, {}, (), {})
-        """What was read, its pods as ready as they were found."""
+        """What was read."""
         self.settled: Settled | None = None
-        """What came of it; None before the first `take`."""
+        """What came of it; None before the first `load`."""
 
-    async def run(self, wake: Callable[[], None]) -> None:
-        """Watch the files and probe the pods; never returns."""
-        self._wake = wake
-        try:
-            async for _ in changes(self._paths):
-                self._unread = True
-                wake()
-        finally:
-            if self._prober is not None:
-                await self._prober.close()
-
-    async def take(self) -> Collection[NamespacedName]:
-        """Read what changed; StateError if what is to be kept could not be."""
-        decoded = await asyncio.to_thread(self._read)
-        node = await asyncio.to_thread(self._find_node, decoded.state)  # pyroute2 wants no loop around it
-        if self._prober is None:
-            self._remembered = await asyncio.to_thread(self._store.readiness)
-            known = {watched.identity: ready for watched, ready in self._remembered.items()}
-            self._prober = Prober(self._runner, self._wake, known)
-        pods = addressed(probed_on(decoded.state.pods, node.name), node)
-        self._prober.watch(pods, decoded.unreadable.covers)
-        statuses, remembered = self._prober.statuses(), self._prober.remembered()
-        given = node, statuses
-        if decoded is self._settled_of and given == self._settled_with:
-            return ()  # somebody's routes changed, say
-        changed = await asyncio.to_thread(self._settle, decoded, node, statuses, remembered)
-        self._settled_of, self._settled_with = decoded, given
-        return changed
+    def load(self) -> Collection[NamespacedName]:
+        """Read, allocate and select; the services that changed. StateError: allocations cannot be saved."""
+        decoded = self._read()
+        return self._settle(decoded, self._find_node(decoded.state))
 
     def names(self) -> Iterable[NamespacedName]:
         """All services."""
@@ -118,7 +68,7 @@ class Manifests:
         return self._slices.get(name, ())
 
     def node(self) -> Node:
-        """As of the last `take`."""
+        """As of the last `load`."""
         return self._node
 
     def protected(self, name: NamespacedName) -> bool:
@@ -130,25 +80,19 @@ class Manifests:
         return self.settled.problems if self.settled else []
 
     def warnings(self) -> list[Problem]:
-        """What services and pods do not agree on, and what cannot be probed."""
+        """What services and pods do not agree on."""
         return self.settled.warnings if self.settled else []
 
-    def refresh(self) -> None:
-        """Read all files again, those as well that seem to be the same."""
-        self._reader, self._unread = Reader(self._paths), True
+    def ignored(self) -> Mapping[str, int]:
+        """How many objects there are of each kind that kproxy does not use."""
+        return self._decoded.ignored if self._decoded else {}
 
-    def take_triggers(self) -> Collection[str]:
-        """None: manifests do not say when something happened."""
-        return ()
-
-    def statuses(self) -> Mapping[NamespacedName, PodReadiness]:
-        """What probes found, by pod."""
-        return self._prober.statuses() if self._prober else {}
+    def announced(self, nodes: Collection[str]) -> Announced:
+        """Which addresses of the pool this node, one of `nodes`, is to have on its uplink. After a `load`."""
+        assert self.settled is not None
+        return announced_by(self._node.name, nodes, self.settled)
 
     def _read(self) -> Decoded:
-        if self._decoded is not None and not self._unread:
-            return self._decoded
-        self._unread = False
         documents, unread = read = self._reader.read()
         if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
             decoded = decode(documents)
@@ -158,39 +102,15 @@ class Manifests:
         return self._decoded
 
     def _settle(
-        self,
-        decoded: Decoded,
-        node: Node,
-        statuses: Mapping[NamespacedName, PodReadiness],
-        remembered: Mapping[tuple[NamespacedName, str], bool],
-    ) -> set[NamespacedName]:
-        self._tell(statuses)
-        state = with_readiness(decoded.state, statuses)
-        settled = settle(decoded._replace(state=state), self._held, self._ranges, node)
-        unprobed = not_probed(pod for pod in state.pods if pod.node in ("", node.name))
-        settled = settled._replace(warnings=settled.warnings + unprobed)
+        self, decoded: Decoded, node: Node, warnings: Sequence[Problem] = ()
+    ) -> Collection[NamespacedName]:
+        settled = settle(decoded, self._held, self._ranges, node)
         self._store.save(self._held, settled.allocations)
         self._held = settled.allocations
-        self._remember({Watched(*key): ready for key, ready in remembered.items()})
-        self.state, self.settled, self._node = state, settled, node
+        self.settled = settled._replace(warnings=[*settled.warnings, *warnings])
+        self.state, self._node = decoded.state, node
         names = settled.services.keys() | self._services.keys()
         return {name for name in names if self._replace(name, settled)}
-
-    def _tell(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
-        """Log who became ready, and who is not, and why, as soon as that is known."""
-        told: dict[NamespacedName, str] = {}
-        for name, found in statuses.items():
-            why = "" if found.ready else why_not(found)
-            told[name] = why if why in ("", NOT_PROBED) else "failing"  # in whatever words, each time others
-            if told[name] != self._told.get(name):
-                logger.info("Pod %s is %s", name, f"not ready: {why}" if why else "ready")
-        self._told = told
-
-    def _remember(self, ready: dict[Watched, bool]) -> None:
-        changed: dict[Watched, bool | None] = dict.fromkeys(self._remembered.keys() - ready.keys())
-        changed.update(item for item in ready.items() if self._remembered.get(item[0]) is not item[1])
-        self._store.remember_readiness(changed)
-        self._remembered = ready
 
     def _replace(self, name: NamespacedName, settled: Settled) -> bool:
         """Take over what was settled of one service; whether that is something else."""

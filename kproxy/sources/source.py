@@ -10,17 +10,7 @@ from kproxy.problems import Problem
 
 
 class Source(Protocol):
-    """Where services come from: manifests, or a cluster's API."""
-
-    @property
-    def synced(self) -> bool:
-        """Whether everything has been read once."""
-
-    async def run(self, wake: Callable[[], None]) -> None:
-        """Follow what changes, and `wake` the loop when something did; never returns."""
-
-    async def take(self) -> Collection[NamespacedName]:
-        """The services that changed since the last call; KproxyError: to be tried again later."""
+    """Services and their endpoints, as of the last time that changes were taken."""
 
     def names(self) -> Iterable[NamespacedName]:
         """All services."""
@@ -32,7 +22,7 @@ class Source(Protocol):
         """Its endpoints."""
 
     def node(self) -> Node:
-        """This node, as it is now."""
+        """This node."""
 
     def protected(self, name: NamespacedName) -> bool:
         """Whether nothing may be removed of it, since part of it could not be read."""
@@ -43,8 +33,22 @@ class Source(Protocol):
     def warnings(self) -> list[Problem]:
         """What may not be as it was meant, and leaves nothing out."""
 
+
+class FollowedSource(Source, Protocol):
+    """A source that notices changes."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything has been read once."""
+
+    async def run(self, wake: Callable[[], None]) -> None:
+        """Follow what changes, and `wake` the loop when something did; never returns."""
+
+    async def take(self) -> Collection[NamespacedName]:
+        """Take in what changed; the services that it concerns. KproxyError: to be tried again later."""
+
     def refresh(self) -> None:
-        """Somebody asks that everything be read anew, with the next `take`."""
+        """Read everything anew with the next `take`."""
 
     def take_triggers(self) -> Collection[str]:
         """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""

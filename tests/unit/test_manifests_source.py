@@ -20,7 +20,7 @@ from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.problems import StateError
 from kproxy.sources import folder
 from kproxy.sources import manifests as manifests_source
-from kproxy.sources.manifests import Manifests
+from kproxy.sources.followed import FollowedManifests
 from kproxy.state.store import Store
 from tests.unit.make import NODE, manifest, name, service
 
@@ -42,9 +42,9 @@ def test_probes_that_are_not_made_are_reported_and_those_of_other_nodes_are_not(
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
     store = Store(tmp_path / "state")
 
-    async def take() -> Manifests:
+    async def take() -> FollowedManifests:
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
-        source = Manifests([str(file)], store, ranges, lambda _: NODE, Passing())
+        source = FollowedManifests([str(file)], store, ranges, lambda _: NODE, Passing())
         await source.take()
         return source
 
@@ -67,7 +67,7 @@ def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[se
 
     async def play() -> list[tuple[set[str], set[str], bool]]:
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
-        source = Manifests([str(folder)], store, ranges, lambda _: NODE, Passing())
+        source = FollowedManifests([str(folder)], store, ranges, lambda _: NODE, Passing())
         found = []
         for step in steps:
             for own, text in step.items():
@@ -155,7 +155,7 @@ def test_a_file_is_read_again_if_somebody_asks(tmp_path: Path) -> None:
 
     async def taken() -> list[set[NamespacedName]]:
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
-        source = Manifests([str(tmp_path)], store, ranges, lambda _: NODE, Passing())
+        source = FollowedManifests([str(tmp_path)], store, ranges, lambda _: NODE, Passing())
         found = [set(await source.take())]
         file.write_text(json.dumps(service("web", clusterIP="10.96.0.11")))
         found.append(set(await source.take()))  # nobody said that it changed
@@ -181,7 +181,7 @@ def test_where_nothing_changed_nothing_is_worked_out(tmp_path: Path, monkeypatch
 
     async def take_all() -> None:
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
-        source = Manifests([str(tmp_path)], store, ranges, lambda _: nodes.pop(0), Passing())
+        source = FollowedManifests([str(tmp_path)], store, ranges, lambda _: nodes.pop(0), Passing())
         assert await source.take() == {name("web")}
         assert not await source.take()
         with pytest.raises(StateError):

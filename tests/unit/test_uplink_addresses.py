@@ -17,7 +17,7 @@ from kproxy.problems import HostError
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST
 from kproxy.reconcile.round import Round
-from kproxy.sources.manifests import Manifests
+from kproxy.sources.followed import FollowedManifests
 from kproxy.state.store import Store
 from tests.unit.make import NODE
 from tests.unit.test_manifests_source import Passing
@@ -48,14 +48,14 @@ class World:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         store = Store(folder / "state")
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
-        source = Manifests([str(folder)], store, ranges, lambda _: NODE, Passing())
+        source = FollowedManifests([str(folder)], store, ranges, lambda _: NODE, Passing())
         with store.lock("run"):
             asyncio.run(self._take(source))
         self.uplink, self.said, self.now = Fake(), list[str](), 100.0
         self.beside = UplinkAddresses(self.uplink, source, [NODE.name], self.said.append)
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    async def _take(self, source: Manifests) -> None:
+    async def _take(self, source: FollowedManifests) -> None:
         await source.take()
 
     def round(self, done: Round = FINE) -> bool:
