@@ -1,14 +1,14 @@
-# The two commands a newcomer needs: `sudo make demo` and `sudo make test`.
-# Each first runs scripts/install, which does nothing when all is in place.
+# The two commands to start with: `sudo make demo` and `sudo make test`.
+# Both first run scripts/install, which does nothing if everything is installed.
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
-# Test processes at the same time: much of the suite waits for packets and timers.
+# Number of parallel test processes. Much of the suite waits for packets and timers.
 JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 
-# nft and ip live in sbin, which a plain user's PATH lacks. A virtual
-# environment that sees the distribution's packages would see ~/.local too,
-# and then what runs would depend on whose home this is.
+# nft and ip are in sbin, which is not in the PATH of ordinary users. A virtual
+# environment that includes the distribution's packages also includes ~/.local,
+# so without PYTHONNOUSERSITE the result would depend on the user.
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
@@ -17,26 +17,26 @@ unexport PYTHONPATH PYTHONHOME
 .DEFAULT_GOAL := help
 .PHONY: help install install-command demo test test-long test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
 
-help:  ## this list
+help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install:  ## Debian's packages that are missing, and .venv with the pinned rest
+install:  ## install missing Debian packages, and create .venv with the pinned Python packages
 	@scripts/install
 
-install-command: _root install  ## kproxy and netns-lab in /usr/local/bin, linked to .venv
+install-command: _root install  ## link kproxy and netns-lab in .venv to /usr/local/bin
 	ln -sfn $(CURDIR)/$(VENV)/bin/kproxy $(CURDIR)/$(VENV)/bin/netns-lab /usr/local/bin/
 
-demo: _root install  ## the chapter's services in a lab on this machine, with a report
+demo: _root install  ## run the example Services in a lab on this machine, and print a report
 	@$(PYTHON) -m netns_lab.demo
 
-test: _root lint  ## lint, then the whole suite (not the long runs); what CI runs
+test: _root lint  ## lint, then all tests except the long ones; CI runs this
 	$(PYTHON) -m pytest -m "not long" -n $(JOBS)
 
-test-long: _root install  ## the long runs of properties and stories (KPROXY_LONG_MINUTES, default 30)
+test-long: _root install  ## the long property tests and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
 
-# Of both, KUBEBUILDER_ASSETS is taken: KUBECONFIG may stand in the environment, and name a cluster in use.
-test-cluster: _root install  ## what is said of clusters, held against a real API server: KUBEBUILDER_ASSETS=DIR or KUBECONFIG=FILE
+# If both are set, KUBEBUILDER_ASSETS is used, because KUBECONFIG in the environment may name a cluster in production.
+test-cluster: _root install  ## run the cluster tests against a real API server: KUBEBUILDER_ASSETS=DIR or KUBECONFIG=FILE
 	@[ -x "$(KUBEBUILDER_ASSETS)/kube-apiserver" -a -x "$(KUBEBUILDER_ASSETS)/etcd" ] || [ -z "$(KUBEBUILDER_ASSETS)" -a -r "$(KUBECONFIG)" ] || { \
 	  echo "make test-cluster: name a folder with kube-apiserver and etcd, or the kubeconfig of a cluster for tests:" \
 	    "make test-cluster KUBEBUILDER_ASSETS=DIR, or KUBECONFIG=FILE (docs/cluster.md)" >&2; exit 1; }
@@ -44,33 +44,33 @@ test-cluster: _root install  ## what is said of clusters, held against a real AP
 	  $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py \
 	  tests/apiserver/test_lists.py tests/apiserver/test_watches.py tests/apiserver/test_writes.py
 
-lint: install  ## ruff, its formatter, mypy --strict
+lint: install  ## ruff check, ruff format --check, mypy --strict
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 
-format: install  ## what ruff can put right by itself
+format: install  ## apply the fixes and the format of ruff
 	$(PYTHON) -m ruff check --fix
 	$(PYTHON) -m ruff format
 
-golden: install  ## rewrite the golden rulesets; read the diff before committing it
+golden: install  ## rewrite the golden rulesets; check the diff before you commit it
 	$(PYTHON) -m pytest tests/golden --rewrite-golden
 
-bench: _root install  ## the tables of docs and README, peers in the same run
+bench: _root install  ## print the tables of docs/comparison.md and docs/performance.md
 	@$(PYTHON) -m bench
 	@$(PYTHON) -m bench.daemon
 
-bench-daemon: _root install  ## the second half of it: kproxy run, following an API server
+bench-daemon: _root install  ## the second half of bench: kproxy run with an API server
 	@$(PYTHON) -m bench.daemon
 
-bench-traffic: _root install  ## what packets pay, with 10 and 10,000 services (some minutes)
+bench-traffic: _root install  ## the cost for packets, with 10 and 10,000 Services (some minutes)
 	@$(PYTHON) -m bench.traffic
 
-fresh: _root  ## both commands on a bare Debian 12 and 13 (debootstrap, some minutes)
+fresh: _root  ## run make test and make demo on a bare Debian 12 and 13 (debootstrap, some minutes)
 	@scripts/fresh
 
-clean:  ## remove .venv and every cache
-	@[ ! -e $(VENV) ] || [ -w $(VENV) ] || { echo "make clean: root made $(VENV): sudo make clean" >&2; exit 1; }
+clean:  ## remove .venv and all caches
+	@[ ! -e $(VENV) ] || [ -w $(VENV) ] || { echo "make clean: $(VENV) belongs to root. Run: sudo make clean" >&2; exit 1; }
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info netns-lab/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
