@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from kproxy.cli import options
-from kproxy.cli.kinds import add_targets, find, nothing, wanted
+from kproxy.cli.kinds import add_targets, namespace, wanted
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
 from kproxy.show.describe.ingress import describe_ingress
 from kproxy.show.describe.pod import describe_pod
 from kproxy.show.describe.service import Context, describe_endpoints, describe_service
+from kproxy.show.kinds import find, nothing
 
 DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "services": describe_service,
@@ -48,7 +49,7 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     missing: list[str] = []
     about: set[str] = set()
     for each in asked:
-        found = find(context.objects, each, arguments)
+        found = find(context.objects, each, namespace(arguments))
         missing += found.missing
         shown += (DESCRIPTIONS[each.plural](item, context) for item in found.items)
         about |= {f"{each.kind.kind} {each.kind.name(item)}" for item in found.items}
@@ -57,5 +58,6 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     for sentence in missing:
         print(f"kproxy: {sentence}", file=sys.stderr)
     if not shown and not missing:
-        print(nothing(" or ".join(each.plural for each in asked), arguments), file=sys.stderr)
+        plurals = " or ".join(each.plural for each in asked)
+        print(nothing(plurals, namespace(arguments)), file=sys.stderr)
     return 1 if given.problems or missing else 0

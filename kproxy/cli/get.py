@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from kproxy.cli import options
-from kproxy.cli.kinds import KINDS, Found, Wanted, add_targets, find, nothing, wanted
+from kproxy.cli.kinds import add_targets, namespace, wanted
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
 from kproxy.show import tables as views
+from kproxy.show.kinds import KINDS, Found, Wanted, find, nothing
 
 OUTPUTS = """-o:
   wide   services: the selector, too; pods: IP and NODE, too; ingresses: the whole address
@@ -64,7 +65,7 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     given = look_up(chosen)
     options.print_problems(given.problems)
     objects = views.objects(given)
-    found = [(each, find(objects, each, arguments)) for each in asked]
+    found = [(each, find(objects, each, namespace(arguments))) for each in asked]
     show(arguments, found)
     missing = [sentence for _, of_kind in found for sentence in of_kind.missing]
     for sentence in missing:
@@ -92,7 +93,8 @@ def show(arguments: argparse.Namespace, found: Sequence[tuple[Wanted, Found]]) -
         tables = [table(arguments, asked, of_kind.items, len(found) > 1) for asked, of_kind in found]
         print("\n".join(filter(None, tables)), end="")
         if not any(of_kind.items or asked.names for asked, of_kind in found):
-            print(nothing(" or ".join(asked.plural for asked, _ in found), arguments), file=sys.stderr)
+            plurals = " or ".join(asked.plural for asked, _ in found)
+            print(nothing(plurals, namespace(arguments)), file=sys.stderr)
 
 
 def table(arguments: argparse.Namespace, asked: Wanted, items: Sequence[Any], several: bool) -> str:
