@@ -9,14 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from netns_lab.lab import Handle, Lab
 from netns_lab.topology import POD_NETWORK, Family
 
 from kproxy.kernel.netlink.socket import Netlink
+from tests import forkserver
 
 Manifest = dict[str, Any]
+Process = forkserver.Forked | subprocess.Popen[Any]
+PATIENCE = 60.0
+"""Seconds until what is awaited counts as missing; more than a busy machine needs."""
 FAMILIES: tuple[Family, ...] = (4, 6)
 SERVICE_IP: dict[Family, str] = {4: "10.96.10.10", 6: "fd00:96::10"}
 """The ClusterIPs of the service that most tests are about."""
@@ -95,21 +99,24 @@ class Kproxy:
             *flags,
         ]
 
+    def arguments(self, verb: str, *flags: str) -> list[str]:
+        """The arguments of a verb that reads manifests from standard input."""
+        return [verb, "-f", "-", "--state-dir", str(self.state), *self.flags, *flags]
+
     def command(self, verb: str, *flags: str) -> list[str]:
-        """The command line of a verb that reads manifests from standard input."""
-        return [
-            *(sys.executable, "-m", "kproxy", verb, "-f", "-"),
-            *("--state-dir", str(self.state)),
-            *self.flags,
-            *flags,
-        ]
+        """The command line of such a verb, for programs that start it."""
+        return [sys.executable, "-m", "kproxy", *self.arguments(verb, *flags)]
 
     def run(
         self, verb: str, *manifests: Manifest, flags: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run a verb on these manifests; whatever comes of it."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-        return self.node.run(self.command(verb, *flags), input=text, capture_output=True)
+        return forkserver.run(self.node, self.arguments(verb, *flags), input=text)
+
+    def cleanup(self, *flags: str) -> subprocess.CompletedProcess[str]:
+        """Run `kproxy cleanup`; whatever comes of it."""
+        return forkserver.run(self.node, ["cleanup", "--state-dir", str(self.state), *flags])
 
     def sync(self, *manifests: Manifest, flags: Sequence[str] = ()) -> str:
         """Sync exactly these manifests, without a complaint; what it printed."""
@@ -159,17 +166,20 @@ class Running:
         if hasattr(self, "process") and self.process.poll() is None:
             self.stop()
 
-    def command(self) -> list[str]:
-        """The command line."""
+    def arguments(self) -> list[str]:
+        """Those of kproxy."""
         source = () if "--kubeconfig" in self.flags else ("--manifests", str(self.manifests))
-        command = [sys.executable, "-m", "kproxy", "run", *source]
-        return [*command, "--state-dir", str(self.kproxy.state), *self.kproxy.flags, *self.flags]
+        return ["run", *source, "--state-dir", str(self.kproxy.state), *self.kproxy.flags, *self.flags]
+
+    def launch(self, log: IO[str]) -> Process:
+        """Start the process, which writes to this file."""
+        return forkserver.popen(self.kproxy.node, self.arguments(), stdout=log, stderr=log)
 
     def start(self, wait: bool = True) -> None:
         """Start it; returns when it has programmed what there is, or at once."""
         with self.log.open("a") as log:
             begun = self.log.stat().st_size
-            self.process = self.kproxy.node.popen(self.command(), stderr=log, stdout=log)
+            self.process = self.launch(log)
 
         def runs() -> bool:
             assert self.process.poll() is None, self.said()
@@ -195,9 +205,8 @@ class Running:
 
     def view(self, *arguments: str) -> str:
         """What another command shows of it."""
-        command = [sys.executable, "-m", "kproxy", *arguments, "--state-dir", str(self.kproxy.state)]
-        done = self.kproxy.node.run(command, capture_output=True)
-        return str(done.stdout + done.stderr)
+        done = forkserver.run(self.kproxy.node, [*arguments, "--state-dir", str(self.kproxy.state)])
+        return done.stdout + done.stderr
 
 
 def child_of(process: int) -> int:
@@ -207,7 +216,7 @@ def child_of(process: int) -> int:
 
 
 def eventually(
-    holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = 20.0
+    holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = PATIENCE
 ) -> None:
     """Wait until it is so; AssertionError if it takes too long."""
     end = time.monotonic() + patience

@@ -19,12 +19,20 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from netns_lab import linux, mntns, netns, processes, registry, wire
 from netns_lab.topology import LAN_GATEWAY, Client, Family, Host, Node, Pod, Topology
 
 Result = TypeVar("Result")
+
+
+class Started(Protocol):
+    """A process that the lab ends."""
+
+    def kill(self) -> None: ...
+
+    def wait(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Handle:
     name: str
     netns: str
     addresses: Mapping[Family, str]
-    started: list[subprocess.Popen[Any]] = field(default_factory=list, repr=False)
+    started: list[Started] = field(default_factory=list, repr=False)
     files: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -123,7 +131,7 @@ class Lab:
         self._name = name
         self._record: registry.Record | None = None
         self._server: Server | None = None
-        self._started: list[subprocess.Popen[Any]] = []
+        self._started: list[Started] = []
 
     def __enter__(self) -> "Lab":
         self.up()

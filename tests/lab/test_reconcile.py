@@ -154,22 +154,20 @@ def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: l
     kproxy.nft("flush chain ip kproxy services")
     kproxy.sync(*manifests)
     kproxy.sync()
-    done = kproxy.node.run([*kproxy.command("cleanup")[:4], "--state-dir", str(kproxy.state)], check=True)
-    assert done.returncode == 0
+    assert kproxy.cleanup().returncode == 0
     assert kproxy.ruleset() == before
 
 
 def test_cleanup_removes_all_that_is_ours(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
-    cleanup = [*kproxy.command("cleanup")[:4], "--state-dir", str(kproxy.state)]
     kproxy.sync(*manifests)
-    protected = kproxy.node.run([*cleanup, "--keep-state"], capture_output=True, check=True).stdout
-    assert protected.splitlines() == ["removed table ip kproxy", "removed table ip6 kproxy"]
+    protected = kproxy.cleanup("--keep-state")
+    assert protected.stdout.splitlines() == ["removed table ip kproxy", "removed table ip6 kproxy"]
     assert kproxy.ruleset() == ""
     assert kproxy.state.exists()
-    kproxy.node.run(cleanup, check=True)
+    assert kproxy.cleanup().returncode == 0
     assert not kproxy.state.exists()
-    again = kproxy.node.run(cleanup, capture_output=True, check=True)
-    assert again.stdout == "nothing to remove\n"
+    again = kproxy.cleanup()
+    assert (again.returncode, again.stdout) == (0, "nothing to remove\n")
 
 
 def test_a_service_that_goes_leaves_nothing(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:

@@ -163,11 +163,7 @@ def test_a_state_that_a_daemon_works_on(lab: Lab, kproxy: Kproxy, web: list[Mani
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == "mine\n"
         start = time.monotonic()
-        if verb == "sync":
-            done = kproxy.run("sync")
-        else:
-            command = [sys.executable, "-m", "kproxy", "cleanup", "--state-dir", str(kproxy.state)]
-            done = kproxy.node.run(command, capture_output=True)
+        done = kproxy.run("sync") if verb == "sync" else kproxy.cleanup()
         assert time.monotonic() - start < 5
         daemon.communicate("")
     assert done.returncode == 1

@@ -7,14 +7,11 @@ the chapter's cluster allocated. Pods 10.0.0.x are on node n1, 10.0.1.x on n2, 1
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from netns_lab.environment import parse
 from netns_lab.lab import Handle, Lab
@@ -22,6 +19,7 @@ from netns_lab.manifests import as_list, pod_manifests
 from netns_lab.probe import Reply, http_get
 from netns_lab.topology import KUBIA, OUTSIDE, Client, Pod, Port, Topology, lab_node
 
+from tests import forkserver
 from tests.support import Manifest
 
 MANIFESTS = Path(__file__).with_name("chapter")
@@ -105,17 +103,15 @@ class Chapter:
         return pods
 
     def _run(self, node: str, pods: list[Manifest], verb: str, *arguments: str) -> str:
-        command = [
-            *(sys.executable, "-m", "kproxy", verb, *arguments, "-f", "-"),
+        line = [
+            *(verb, *arguments, "-f", "-"),
             *(part for file in self.files for part in ("-f", str(MANIFESTS / file))),
             *("--state-dir", str(self.state / node), "--service-cidr", SERVICE_CIDR),
         ]
-        done: subprocess.CompletedProcess[Any] = self.lab.node(node).run(
-            command, input=json.dumps(as_list(pods)), capture_output=True
-        )
+        done = forkserver.run(self.lab.node(node), line, input=json.dumps(as_list(pods)))
         warning = self.warning if verb == "sync" else ""
         assert (done.returncode, done.stderr.partition("Service default/")[2]) == (0, warning), done.stderr
-        return str(done.stdout)
+        return done.stdout
 
 
 @contextmanager

@@ -11,14 +11,15 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from netns_lab.lab import Handle
 
-from tests.support import Manifest, Running
+from tests.support import Manifest, Process, Running
 
-MANIFESTS = Path(__file__).parents[2] / "deploy" / "daemonset.yaml"
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "deploy" / "daemonset.yaml"
 SERVICE_ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its token; /var/run is a link."""
 
@@ -82,7 +83,11 @@ class Deployed(Running):
         self.kproxy.state.mkdir()
         (folder / "empty").mkdir()
 
+    def launch(self, log: IO[str]) -> Process:
+        return self.kproxy.node.popen(self.command(), stdout=log, stderr=log)
+
     def command(self) -> list[str]:
+        """The command line of a container engine's kind, for a shell in namespaces of its own."""
         sources = {
             volume["name"]: folder
             for volume in template()["volumes"]
@@ -93,6 +98,7 @@ class Deployed(Running):
             (at["mountPath"], sources[at["name"]], "ro" if at.get("readOnly") else "rw")
             for at in self.container["volumeMounts"]
         ]
+        places.append((str(ROOT), ROOT, "ro"))  # wherever it is, no volume hides it
         return [
             *("unshare", "--mount", "--propagation=private", "sh", "-c", _ENTER, "sh"),
             *(str(part) for place in places for part in place),

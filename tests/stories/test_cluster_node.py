@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import yaml
 from netns_lab.lab import Lab
 
 from kproxy.model import parse_address
+from tests import forkserver
 from tests.apiserver.objects import node
 from tests.stories.following import Follow
 from tests.stories.test_telling import ask, samples
@@ -188,10 +187,8 @@ def test_signals(lab: Lab, following: Follow) -> None:
         told.running.process.send_signal(signal.SIGHUP)
         eventually(lambda: samples(lab.node("n1"))[full] > before, told.running.said)
         # A second one refuses at once, and takes nothing along.
-        command = [*sys.argv[:0], sys.executable, "-m", "kproxy", "run", *told.running.flags]
-        second = lab.node("n1").run(
-            [*command, "--state-dir", str(told.running.kproxy.state)], capture_output=True, timeout=20
-        )
+        line = ["run", *told.running.flags, "--state-dir", str(told.running.kproxy.state)]
+        second = forkserver.run(lab.node("n1"), line)
         assert second.returncode != 0
         assert "works on this state" in second.stderr
         assert told.running.stop(signal.SIGTERM) == 0
@@ -222,10 +219,10 @@ def test_a_configuration_file_of_kubeadm(lab: Lab, tmp_path: Path, following: Fo
                 {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy"}, "data": data}
             )
         )
-        command = [sys.executable, "-m", "kproxy", "run", "--config", str(config)]
-        more = ["--state-dir", str(tmp_path / "state"), "--service-cidr", "10.96.0.0/16,fd00:96::/112"]
+        line = ["run", "--config", str(config), "--state-dir", str(tmp_path / "state")]
+        line += ["--service-cidr", "10.96.0.0/16,fd00:96::/112"]
         with told.running.log.open("a") as log:
-            process = lab.node("n1").popen([*command, *more], stdout=log, stderr=subprocess.STDOUT)
+            process = forkserver.popen(lab.node("n1"), line, stdout=log, stderr=log)
         try:
             told.right()
             assert told.answering() == {"pod-1"}

@@ -19,6 +19,7 @@ from netns_lab.manifests import pod_manifests
 from netns_lab.probe import Outcome, echo, http_get, many
 from netns_lab.topology import Family, chapter, multi
 
+from tests import forkserver
 from tests.support import FAMILIES, Kproxy, Manifest, Running, changes, eventually, service, slices
 
 pytestmark = pytest.mark.lab
@@ -61,8 +62,9 @@ def web(lab: Lab) -> list[Manifest]:
 
 
 def cleanup(kproxy: Kproxy) -> list[str]:
-    command = [*kproxy.command("cleanup")[:4], "--state-dir", str(kproxy.state)]
-    return str(kproxy.node.run(command, capture_output=True, check=True).stdout).splitlines()
+    done = kproxy.cleanup()
+    assert done.returncode == 0
+    return done.stdout.splitlines()
 
 
 def words(text: str) -> list[str]:
@@ -78,11 +80,11 @@ def test_the_chapters_transcript(tmp_path: Path) -> None:
         kproxy.sync(*manifests)
         outside, kubia = lab.client("outside"), [pod for pod in lab.topology.pods if "kubia" in pod.name]
         # $ kubectl get svc kubia-loadbalancer
-        command = kproxy.command("get", "svc", "kubia-loadbalancer")
-        flags = [flag for flag in command if flag not in ("--node-name", "n1")]
+        got_by = kproxy.arguments("get", "svc", "kubia-loadbalancer")
+        flags = [flag for flag in got_by if flag not in ("--node-name", "n1")]
         del flags[flags.index("--cluster-cidr") : flags.index("--cluster-cidr") + 2]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-        got = kproxy.node.run(flags, input=text, capture_output=True, check=True).stdout
+        got = forkserver.run(kproxy.node, flags, input=text).stdout
         row = dict(zip(*(line.split() for line in got.splitlines()), strict=True))
         assert (row["NAME"], row["TYPE"]) == ("kubia-loadbalancer", "LoadBalancer")
         external = row["EXTERNAL-IP"]
@@ -101,7 +103,7 @@ def test_the_chapters_transcript(tmp_path: Path) -> None:
         # $ kubectl describe svc kubia-loadbalancer
         place = flags.index("get")
         flags[place] = "describe"
-        described = words(kproxy.node.run(flags, input=text, capture_output=True, check=True).stdout)
+        described = words(forkserver.run(kproxy.node, flags, input=text).stdout)
         endpoints = ",".join(sorted(f"{pod.v4}:8080" for pod in kubia))
         for line in (
             "Name: kubia-loadbalancer",

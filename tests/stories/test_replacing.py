@@ -88,10 +88,7 @@ def test_nobody_notices_who_takes_over(lab: Lab, kproxy: Kproxy) -> None:
         # 5. And back: kube-proxy first, then kproxy's tables go.
         load_kube_proxy(lab, kproxy, "pod-1")
         assert answer() == {"pod-1"}
-        assert (
-            kproxy.node.run([*kproxy.command("cleanup")[:4], "--state-dir", str(kproxy.state)]).returncode
-            == 0
-        )
+        assert kproxy.cleanup().returncode == 0
         assert answer() == {"pod-1"}
         assert back._threads[0].is_alive(), "too slow a machine to tell anything"
         back._threads[0].join()
