@@ -1,10 +1,10 @@
-"""What the documentation says is so: its links, flags and manifests, the rulesets it shows, and the tour.
+"""Checks the documentation: links, flags, manifests, the rulesets that it shows, and the tour.
 
-Two marks in the Markdown tell what to check, as comments that no reader sees:
+Two marks in the Markdown select what is checked:
 
-    <!-- compiled -->   the next block is part of what `kproxy compile` prints for the README's manifests
-                        (a line `...` stands for lines left out)
-    $ and other$       in a console block of the tour: typed on the machine, and on another one
+    <!-- compiled -->   the next block is part of the output of `kproxy compile` for the README's manifests
+                        (a line `...` stands for omitted lines)
+    $ and other$        in a console block of the tour: a command on this machine, or on the other one
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ NODE = ["--node-name", "debian", "--node-ip", "192.0.2.10"]
 
 
 def prose(text: str) -> str:
-    """Without what stands in fences."""
+    """The text without fenced blocks."""
     return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def slug(heading: str) -> str:
-    """The anchor that a forge gives a heading."""
+    """The anchor that GitHub and others derive from a heading."""
     return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -117,7 +117,7 @@ def test_the_table_of_flags_is_complete() -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if page != LAB], ids=lambda page: page.name)
 def test_flags_that_the_docs_name_exist(page: Path) -> None:
     known = set().union(*map(flags, parsers().values()))
-    # A flag by itself in running text is ours; those of other commands stand behind the command.
+    # A flag alone in running text is one of kproxy. Flags of other commands follow the command.
     named = {flag for code in re.findall(r"`(--[^`\n]+)`", page.read_text()) for flag in FLAG.findall(code)}
     assert named <= known
 
@@ -126,13 +126,13 @@ def test_flags_that_the_docs_name_exist(page: Path) -> None:
 
 
 def heredocs() -> dict[str, str]:
-    """The files that the README has people write."""
+    """The files that the README creates."""
     return dict(re.findall(r"^cat > (\S+) <<'EOF'\n(.*?)^EOF$", README.read_text(), re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture
 def services(tmp_path: Path) -> Path:
-    """The tour's folder of manifests, as it is at first."""
+    """The tour's folder of manifests in its first state."""
     folder = tmp_path / "services"
     folder.mkdir()
     for name, content in heredocs().items():
@@ -191,7 +191,7 @@ def test_the_variables_shown_are_those_of_the_tours_pod(services: Path, tmp_path
 
 # --- the tour ---
 
-# A machine of one's own, and another one on its network: gone with the first process.
+# A machine and another one in its network. Both disappear with the first process.
 BOX = r"""
 mount -t tmpfs none /run; mkdir /run/netns /run/lock
 mkdir -p /var/lib; mount -t tmpfs none /var/lib
@@ -214,7 +214,7 @@ UNSHARE = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-ch
 
 
 def tour() -> Iterator[tuple[str, str | None]]:
-    """The tour's commands, each with what it prints (None: nobody says)."""
+    """The tour's commands, each with its expected output (None: not shown)."""
     (section,) = re.findall(r"^## Five minutes.*?$(.*?)^## ", README.read_text() + "\n## ", re.M | re.S)
     for language, block in re.findall(r"^```(sh|console)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
         if language == "sh":
@@ -226,13 +226,13 @@ def tour() -> Iterator[tuple[str, str | None]]:
 
 
 def usual(output: str) -> str:
-    """Without what differs from run to run: chance, time, and the order of elements."""
+    """The output without what differs between runs: random choices, times, the order of elements."""
     for pattern, replacement in (
         (r"counter packets \d+ bytes \d+", "counter"),
         (r"expires \w+", "expires"),
         (r"time \d+ms", "time"),
         (r"(curl: \(\d+\)).*", r"\1"),
-        (r"(?m)^ +\d{1,2} I am web", "some I am web"),  # 100 of 100 is no chance
+        (r"(?m)^ +\d{1,2} I am web", "some I am web"),  # but not 100 of 100
         (r"(?m)^I am web-(\d), you are 10\.244\.\1\.1$", "either"),
     ):
         output = re.sub(pattern, replacement, output)
@@ -243,7 +243,7 @@ def usual(output: str) -> str:
 WAIT = """
 for n in 1 2; do until curl 10.244.$n.2:8080 >/dev/null 2>&1; do sleep 0.1; done; done
 """
-"""The servers need a moment; a person needs longer to write the manifests."""
+"""Wait until the servers listen."""
 
 
 def test_the_readme_is_short() -> None:
