@@ -8,6 +8,7 @@ the form in which map keys hold them; `parse_address` and `format_address` conve
 from __future__ import annotations
 
 from abc import ABCMeta
+from collections.abc import Callable
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -90,6 +91,15 @@ class NamespacedName(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+Protects: TypeAlias = Callable[[NamespacedName], bool]
+"""Whether a Service is protected: part of its input could not be read, so nothing of it may be removed."""
+
+
+def protect_nothing(_: NamespacedName) -> bool:
+    """For input that was read completely."""
+    return False
 
 
 class Origin(NamedTuple):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 
 from kproxy.model import Family
-from kproxy.nft.elements import RANGES, Elements, Field, Value, Verdict
+from kproxy.nft.elements import Elements, Field, Value, Verdict, range_ends
 from kproxy.nft.ruleset import Chain, Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
@@ -63,7 +63,8 @@ class FakeTable:
             for key in gone:
                 self._check_key(name, key)
                 members = self._members(after, name)
-                if members.pop(_found(members, key) if name == RANGES else key, None) is None:
+                held = _found(members, key) if self.sets[name].interval_key else key
+                if members.pop(held, None) is None:
                     raise _refusal(ENOENT, f"{name} has no element {key.hex()}")
         for name, new in transaction.add.items():
             for key, value in new.items():
@@ -87,15 +88,18 @@ class FakeTable:
                 raise _refusal(ENOENT, f"no chain {value.chain}")
         elif len(value) != self._width(declaration.value) or (declaration.is_map and not value):
             raise _refusal(EINVAL, f"{value.hex()!r} is no value of {name}")
-        if name == RANGES and key not in members and any(_ends_in(key, other) for other in members):
+        others = () if key in members or not declaration.interval_key else members
+        if any(_ends_in(key, other) for other in others):
             raise _refusal(EEXIST, f"{name} has a part of {key.hex()}")
         held = members.setdefault(key, value)
         if _plain(held) != _plain(value):
             raise _refusal(EEXIST, f"{name} has {key.hex()} with another value")
 
     def _check_key(self, name: str, key: bytes) -> None:
-        keys = 2 if name == RANGES else 1
-        if name in self.sets and len(key) != keys * self._width(self.sets[name].key):
+        if name not in self.sets:
+            return
+        declaration = self.sets[name]
+        if len(key) != (2 if declaration.interval_key else 1) * self._width(declaration.key):
             raise _refusal(EINVAL, f"{key.hex()} is no key of {name}")
 
     def _width(self, fields: Iterable[Field]) -> int:
@@ -109,14 +113,18 @@ def _plain(value: Value) -> Value:
 
 def _found(ranges: Iterable[bytes], key: bytes) -> bytes:
     """The range that the kernel removes: the one that the first end of `key` is in."""
-    half = len(key) // 2
-    return next((held for held in ranges if held[:half] <= key[:half] <= held[half:]), key)
+    first, _ = range_ends(key)
+    return next((held for held in ranges if _is_in(first, held)), key)
 
 
 def _ends_in(new: bytes, held: bytes) -> bool:
     """Whether one end of a range is in another; one around it the kernel takes."""
-    half = len(held) // 2
-    return any(held[:half] <= end <= held[half:] for end in (new[:half], new[half:]))
+    return any(_is_in(end, held) for end in range_ends(new))
+
+
+def _is_in(key: bytes, held: bytes) -> bool:
+    first, last = range_ends(held)
+    return first <= key <= last
 
 
 def _refusal(errno: int, message: str) -> TransactionError:

@@ -12,13 +12,25 @@ from collections.abc import Mapping, Set
 from enum import StrEnum
 from fractions import Fraction
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Address, Balance, Family, Network, Protocol
-from kproxy.nft.elements import RANGES, Elements, Verdict, frontend_key, pack_port, slot_prefix
-from kproxy.table.layout import REFUSE, EndpointScope, FrontendSide, SlotChain, held_slots, slot_chain_of
+from kproxy.nft.elements import Elements, Verdict, range_ends
+from kproxy.table.keys import (
+    AffinityKey,
+    FrontendKey,
+    PackedSocket,
+    frontend_key,
+    frontend_socket,
+    hairpin_key,
+    pack_port,
+    socket_address,
+)
+from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain, held_slots, slot_chain_of
+from kproxy.table.names import ChainName, SetName
 from kproxy.table.skeleton import JHASH_SEED, Options
 from tests.jhash import slot_of
+from tests.keys import affinity_key
 
 
 class Packet(NamedTuple):
@@ -47,10 +59,13 @@ class Fate(StrEnum):
 class Choice(NamedTuple):
     """An endpoint that a packet may go to."""
 
-    endpoint: bytes
-    """Packed address . port."""
+    endpoint: PackedSocket
     probability: Fraction
     masqueraded: bool
+
+
+Affinity: TypeAlias = Mapping[AffinityKey, PackedSocket]
+"""The endpoints that clients last got."""
 
 
 class PacketOutcome(NamedTuple):
@@ -71,15 +86,15 @@ class Simulator(NamedTuple):
     local: Set[Address]
     """The node's own addresses."""
 
-    def first_packet(self, packet: Packet, affinity: Mapping[bytes, bytes] | None = None) -> PacketOutcome:
+    def first_packet(self, packet: Packet, affinity: Affinity | None = None) -> PacketOutcome:
         """What becomes of a packet of this family.
 
-        `affinity` are the entries of the packet's protocol: client . address . port to endpoint.
+        `affinity` are the entries of the packet's protocol.
         """
         if packet.protocol is None:
             return self._not_a_frontend(packet)
         key = frontend_key(packet.destination, packet.protocol, packet.port)
-        if key in self.elements["source-restricted"] and not self._source_allowed(key, packet.source):
+        if key in self.elements[SetName.SOURCE_RESTRICTED] and not self._source_allowed(key, packet.source):
             return PacketOutcome(Fate.DROPPED)
         outside = packet.interface and not self._is_pod(packet) and packet.source not in self.local
         for scope in (EndpointScope.LOCAL, EndpointScope.ALL) if outside else (EndpointScope.ALL,):
@@ -87,9 +102,9 @@ class Simulator(NamedTuple):
                 return self._slot_chain(packet, FrontendSide(scope, key), affinity or {})
         return self._not_a_frontend(packet)
 
-    def _source_allowed(self, key: bytes, source: Address) -> bool:
-        half = len(key) + len(source)
-        return any(r[:half] <= key + source <= r[half:] for r in self.elements[RANGES])
+    def _source_allowed(self, key: FrontendKey, source: Address) -> bool:
+        ranges = map(range_ends, self.elements[SetName.SOURCE_RANGES])
+        return any(first <= key + source <= last for first, last in ranges)
 
     def _is_pod(self, packet: Packet) -> bool:
         """Whether a pod sent it; False also where pods are told by nothing, as the rule is left out then."""
@@ -100,23 +115,21 @@ class Simulator(NamedTuple):
         return packet.interface == prefix if whole else packet.interface.startswith(prefix)
 
     def _not_a_frontend(self, packet: Packet) -> PacketOutcome:
-        if packet.destination in self.elements["cluster-ips"]:
+        if packet.destination in self.elements[SetName.CLUSTER_IPS]:
             return PacketOutcome(Fate.REFUSED if packet.protocol else Fate.DROPPED)
-        if packet.destination in self.elements["load-balancer-ips"] and packet.protocol:
+        if packet.destination in self.elements[SetName.LOAD_BALANCER_IPS] and packet.protocol:
             return PacketOutcome(Fate.REFUSED)
         if _within(packet.destination, self.options.service_cidrs):
             return PacketOutcome(Fate.DROPPED)
         return PacketOutcome(Fate.UNTOUCHED)
 
-    def _slot_chain(
-        self, packet: Packet, side: FrontendSide, affinity: Mapping[bytes, bytes]
-    ) -> PacketOutcome:
+    def _slot_chain(self, packet: Packet, side: FrontendSide, affinity: Affinity) -> PacketOutcome:
         verdict = self.elements[side.scope.verdicts][side.key]
         slot_chain = slot_chain_of(verdict)
         if slot_chain is None:
-            refused = isinstance(verdict, Verdict) and verdict.chain == REFUSE
+            refused = isinstance(verdict, Verdict) and verdict.chain == ChainName.NO_ENDPOINTS
             return PacketOutcome(Fate.REFUSED if refused else Fate.DROPPED)
-        known = affinity.get(packet.source + slot_prefix(side.key))
+        known = affinity.get(affinity_key(packet.source, frontend_socket(side.key)))
         assert packet.protocol is not None
         slots = held_slots(self.elements, side, packet.protocol)
         hashed = self._hash(packet, slot_chain)
@@ -142,17 +155,19 @@ class Simulator(NamedTuple):
             return None
         return slot_of(data, slot_chain.slots, JHASH_SEED)
 
-    def _masqueraded(self, packet: Packet, key: bytes, endpoint: bytes) -> bool:
-        address = endpoint[:-4]
+    def _masqueraded(self, packet: Packet, key: FrontendKey, endpoint: PackedSocket) -> bool:
+        address = socket_address(endpoint)
         if packet.interface and address in self.local:
             return False  # by way of input, not postrouting
-        if packet.source == address and address + address in self.elements["hairpin"]:
+        if packet.source == address and hairpin_key(address) in self.elements[SetName.HAIRPIN]:
             return True
-        if packet.destination in self.elements["cluster-ips"] and self._cluster_ip_masquerades(packet):
+        if packet.destination in self.elements[SetName.CLUSTER_IPS] and self._cluster_ip_masquerades(packet):
             return True
-        rule = self.elements["masquerade-rules"].get(key)
+        rule = self.elements[SetName.MASQUERADE_RULES].get(key)
         chain = rule.chain if isinstance(rule, Verdict) else ""
-        return chain == "masq-always" or (chain == "masq-node" and packet.source in self.local)
+        if chain == ChainName.MASQ_NODE:
+            return packet.source in self.local
+        return chain == ChainName.MASQ_ALWAYS
 
     def _cluster_ip_masquerades(self, packet: Packet) -> bool:
         pods_are_known = bool(self.options.not_a_pod(self.family))

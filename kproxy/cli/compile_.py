@@ -14,6 +14,7 @@ from kproxy.settings import text
 from kproxy.settings.derived import dataplane_options
 from kproxy.settings.settings import Settings
 from kproxy.table.compile import compile_frontends
+from kproxy.table.names import SetName
 from kproxy.table.plan import fill_empty
 from kproxy.table.skeleton import numbered_chains, skeleton
 
@@ -62,7 +63,7 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     for family in Family:
         desired = compile_frontends(given.frontends, family)
         if stateless and family is Family.IPV6:
-            desired.elements["affinity-rules"].clear()
+            desired.elements[SetName.AFFINITY_RULES].clear()
         elements = fill_empty(*desired)
         sys.stdout.write(
             "\n" + render_replacement(skeleton(family, rules, numbered_chains(elements)), elements)

@@ -11,7 +11,7 @@ own, in pool.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from kproxy.controlplane.ledger import Allocations, Claim, Ledger, Resource
 from kproxy.controlplane.pool import add_load_balancer_ips, pool_claims
 from kproxy.controlplane.ranges import Ranges, spans
-from kproxy.model import Address, Family, NamespacedName, Protocol, Service, ServicePort, family_of
+from kproxy.model import Address, Family, NamespacedName, Protects, Protocol, Service, ServicePort, family_of
 from kproxy.problems import Problem
 
 PORTS = frozenset(map(str, Protocol))
@@ -164,7 +164,7 @@ def allocate(
     services: Collection[Service],
     past: Allocations,
     ranges: Ranges,
-    protected: Callable[[NamespacedName], bool],
+    protected: Protects,
     in_use: Iterable[Address] = (),
 ) -> Allocated:
     """Give every service its addresses and node ports.

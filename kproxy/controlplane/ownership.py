@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
-from kproxy.model import Address, EndpointSlice, NamespacedName, Service
+from kproxy.model import Address, EndpointSlice, NamespacedName, Protects, Service
 
 
 def owner(address: Address, nodes: Iterable[str]) -> str:
@@ -55,7 +55,7 @@ def announced(
     given: Mapping[Address, NamespacedName],
     service_of: Callable[[NamespacedName], Service | None],
     slices_of: Callable[[NamespacedName], Iterable[EndpointSlice]],
-    protected: Callable[[NamespacedName], bool],
+    protected: Protects,
     nodes: Collection[str],
     node: str,
 ) -> Announced:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 from kproxy.controlplane.allocate import allocate
@@ -12,7 +12,7 @@ from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.selection import disagreements
 from kproxy.controlplane.slices import all_slices, pod_index
 from kproxy.decode import Decoded
-from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Service
+from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Protects, Service
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
 
@@ -26,7 +26,7 @@ class Settled(NamedTuple):
     problems: list[Problem]
     warnings: list[Problem]
     """Nothing that would be wrong: what a service and its pods do not agree on."""
-    protected: Callable[[NamespacedName], bool]
+    protected: Protects
     """Whether nothing may be removed of a service, since part of its input is missing."""
 
 
@@ -41,7 +41,7 @@ class Resolution(NamedTuple):
     problems: list[Problem]
     warnings: list[Problem]
     """As of `Settled`."""
-    protected: Callable[[NamespacedName], bool]
+    protected: Protects
     """As of `Settled`."""
 
 

@@ -47,6 +47,7 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, is_missing
 from kproxy.model import Family, Protocol
 from kproxy.table.flows import FlowRule, stale
+from kproxy.table.keys import PackedSocket, join_socket, socket_port
 
 GET = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET)
 DELETE = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE)
@@ -63,7 +64,7 @@ class EndedFlows(NamedTuple):
     """Why that may not be all of them, in sentences."""
 
 
-def end_flows(netlink: Netlink, family: Family, rules: Mapping[bytes, FlowRule]) -> EndedFlows:
+def end_flows(netlink: Netlink, family: Family, rules: Mapping[PackedSocket, FlowRule]) -> EndedFlows:
     """Delete the UDP entries that are stale by these rules. Without rules nothing is asked of the kernel."""
     if not rules:
         return EndedFlows(0, ())
@@ -85,10 +86,10 @@ def _warning(family: Family, error: Exception) -> str:
 
 
 def _udp(
-    netlink: Netlink, family: Family, rules: Mapping[bytes, FlowRule]
-) -> Iterator[tuple[bytes, bytes, memoryview]]:
-    """UDP entries, among them all with these destinations: packed address . port, endpoint, attributes."""
-    ports = {frontend[-4:-2] for frontend in rules}
+    netlink: Netlink, family: Family, rules: Mapping[PackedSocket, FlowRule]
+) -> Iterator[tuple[PackedSocket, PackedSocket, memoryview]]:
+    """UDP entries, among them all with these destinations: destination, endpoint, attributes."""
+    ports = {socket_port(frontend) for frontend in rules}
     filters = [_filter(port) for port in sorted(ports)] if len(ports) <= FEW_PORTS else [_filter()]
     width = family.width
     # TUPLE { IP { source, destination }, PROTO { number, source port, destination port } }, and with a
@@ -100,14 +101,14 @@ def _udp(
             length, address, protocol, port = original(entry)
             if protocol == Protocol.UDP.number:
                 source, source_port = reply(entry, (length + 3) & ~3)
-                yield address + port, source + source_port, entry
+                yield join_socket(address, port), join_socket(source, source_port), entry
 
 
-def _filter(port: bytes | None = None) -> bytes:
+def _filter(port: int | None = None) -> bytes:
     number = attribute(CTA_PROTO_NUM, bytes([Protocol.UDP.number]))
     flags = CTA_FILTER_F_CTA_PROTO_NUM
     if port is not None:
-        number += attribute(CTA_PROTO_DST_PORT, port)
+        number += attribute(CTA_PROTO_DST_PORT, port.to_bytes(2, "big"))
         flags |= CTA_FILTER_F_CTA_PROTO_DST_PORT
     original = attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
     reply = attribute(CTA_FILTER_REPLY_FLAGS, struct.pack("=I", 0))

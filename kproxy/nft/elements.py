@@ -11,7 +11,7 @@ import sys
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 
-from kproxy.model import Address, Family, Protocol, format_address
+from kproxy.model import Family, Protocol, format_address
 
 
 class Field(Enum):
@@ -53,52 +53,10 @@ COMMENT_BYTES = 127
 """What nft allows for an element's comment, less its final NUL."""
 
 
-def pack_port(port: int) -> bytes:
-    """A port or service number as a key field."""
-    return port.to_bytes(2, "big") + b"\0\0"
-
-
-_PROTOCOLS = {protocol: bytes([protocol.number, 0, 0, 0]) for protocol in Protocol}
-
-
-def frontend_key(address: Address, protocol: Protocol, port: int) -> bytes:
-    """The key of `services`, `affinity-rules` and `masquerade-rules`: address . protocol . port."""
-    return address + _PROTOCOLS[protocol] + pack_port(port)
-
-
-def frontend_protocol(key: bytes) -> Protocol:
-    """The protocol of a frontend key."""
-    return _NUMBERS[key[-8]]
-
-
-def is_frontend(key: bytes) -> bool:
-    """Whether a key of a verdict map can be one of ours: others may add what they like."""
-    return bool(key) and key[-8] in _NUMBERS
-
-
-def frontend_address(key: bytes) -> Address:
-    """The address of a frontend key."""
-    return key[:-8]
-
-
-def range_key(key: bytes, first: Address, last: Address) -> bytes:
-    """The key of `source-ranges`: a frontend and a range of addresses, as the kernel has it: from, to."""
-    return key + first + key + last
-
-
-def slot_prefix(key: bytes) -> bytes:
-    """What all keys of `endpoints-PROTOCOL` for this frontend begin with: address . port."""
-    return key[:-8] + key[-4:]
-
-
-def slot_key(prefix: bytes, slot: int) -> bytes:
-    """The key of `endpoints-PROTOCOL`: address . port . slot."""
-    return prefix + slot.to_bytes(4, sys.byteorder)
-
-
-def endpoint_value(address: Address, port: int) -> bytes:
-    """The value of `endpoints-PROTOCOL` and `affinity-PROTOCOL`: address . port."""
-    return address + pack_port(port)
+def range_ends(key: bytes) -> tuple[bytes, bytes]:
+    """The first and the last key of a range: it is stored as one after the other."""
+    half = len(key) // 2
+    return key[:half], key[half:]
 
 
 def unpack(packed: bytes, fields: tuple[Field, ...], family: Family) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from kproxy.model import Family
-from kproxy.nft.elements import RANGES, Elements, Value, Verdict, unpack
+from kproxy.nft.elements import Elements, Value, Verdict, range_ends, unpack
 from kproxy.nft.ruleset import TABLE, AffinityUpdate, Chain, SetDeclaration, Skeleton
 
 
 def render_element(declaration: SetDeclaration, family: Family, key: bytes, value: Value) -> str:
     """One element: `10.96.0.10 . tcp . 80 comment "default/kubia" : goto lb-3`."""
-    if declaration.name == RANGES:
+    if declaration.interval_key:
         return _render_range(declaration, family, key)
     text = " . ".join(unpack(key, declaration.key, family))
     if isinstance(value, Verdict):
@@ -26,8 +26,7 @@ def render_element(declaration: SetDeclaration, family: Family, key: bytes, valu
 
 
 def _render_range(declaration: SetDeclaration, family: Family, key: bytes) -> str:
-    half = len(key) // 2
-    first, last = (unpack(part, declaration.key, family) for part in (key[:half], key[half:]))
+    first, last = (unpack(end, declaration.key, family) for end in range_ends(key))
     return " . ".join(a if a == b else f"{a}-{b}" for a, b in zip(first, last, strict=True))
 
 

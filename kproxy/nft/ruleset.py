@@ -26,6 +26,11 @@ class SetDeclaration(NamedTuple):
     dynamic: bool = False
     """Written by packets."""
 
+    @property
+    def interval_key(self) -> bool:
+        """Whether a key is a range of concatenated fields: packed, it is a first key and a last key."""
+        return len(self.key) > 1 and "flags interval" in self.spec
+
 
 class AffinityUpdate(NamedTuple):
     """The rule that remembers a client's endpoint, from the connection's tuples: what really happened.

@@ -16,11 +16,13 @@ from prometheus_client.registry import Collector
 
 from kproxy.kernel.netlink.core.elements import read_counter, read_element
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
-from kproxy.model import Family, Protocol, ServicePortName, format_socket
+from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value
 from kproxy.observe.core.counters import Connections, Counted, NoLocal, no_local, owners_of
 from kproxy.problems import KproxyError
-from kproxy.table.layout import EndpointScope, endpoints_map, slot_chain_of
+from kproxy.table.keys import PackedSocket, format_packed
+from kproxy.table.layout import EndpointScope, slot_chain_of
+from kproxy.table.names import endpoints_map
 
 logger = logging.getLogger(__name__)
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
@@ -91,8 +93,7 @@ class KernelCounters(Collector):
             labels.append("endpoint")
             endpoints = CounterMetricFamily("kproxy_endpoint_connections", f"{led}, by it", labels=labels)
             for (owner, socket), count in self._connections.endpoints.items():
-                endpoint = format_socket(socket[:-4], int.from_bytes(socket[-4:-2], "big"))
-                endpoints.add_metric([*owner.service, owner.port, endpoint], count)
+                endpoints.add_metric([*owner.service, owner.port, format_packed(socket)], count)
             yield endpoints
 
 
@@ -106,7 +107,7 @@ class _Dump(NamedTuple):
 
 def read_tables(connections: Connections) -> dict[Family, Reading]:
     """Take all counters of our tables in."""
-    owners: dict[tuple[Protocol, bytes], ServicePortName] = {}
+    owners: dict[tuple[Protocol, PackedSocket], ServicePortName] = {}
     readings: dict[Family, Reading] = {}
     whole = True
     with Netlink() as netlink:

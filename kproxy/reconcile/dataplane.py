@@ -27,8 +27,8 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.kernel.structure import expected_structure, has_table, read_structure
-from kproxy.model import Address, Family, NamespacedName, Protocol
-from kproxy.nft.elements import RANGES, Elements, Field, Keys, Value, frontend_protocol, is_frontend, unpack
+from kproxy.model import Address, Family, Protects, Protocol, protect_nothing
+from kproxy.nft.elements import Elements, Field, Keys, Value, unpack
 from kproxy.nft.render import (
     netlink_rules,
     render_removal,
@@ -36,7 +36,7 @@ from kproxy.nft.render import (
     render_replacement,
     without_affinity_updates,
 )
-from kproxy.nft.ruleset import TABLE, SetDeclaration, Skeleton
+from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
@@ -44,13 +44,14 @@ from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
 from kproxy.reconcile.core.report import Report
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.flows import FlowRule, flow_rules
-from kproxy.table.layout import NUMBERED, EndpointScope, affinity_map, endpoints_map
+from kproxy.table.keys import AffinityKey, FrontendKey, PackedSocket, frontend_protocol, is_frontend
+from kproxy.table.layout import NUMBERED, EndpointScope
+from kproxy.table.names import TABLE, SetName, affinity_map, endpoints_map
 from kproxy.table.plan import (
     Plan,
     is_sticky,
     plan,
     plan_change,
-    protect_nothing,
     stale_affinity,
 )
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, numbered_chains, skeleton
@@ -60,7 +61,7 @@ REMEMBERED = 100
 """Generations: many more than a round makes."""
 LARGE = 1000
 """Elements of a transaction that had better not be told to listeners."""
-WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), "affinity-rules")
+WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RULES)
 """The maps whose verdicts lead to numbered chains."""
 
 
@@ -146,10 +147,10 @@ class Dataplane:
     def _elements(self, declaration: SetDeclaration, structure: Structure | None) -> dict[bytes, Value]:
         if structure is None or declaration.name not in structure.sets:
             return {}
-        name, ranges = declaration.name, declaration.name == RANGES
-        return dict(read_element(element, ranges) for element in self.netlink.elements(self.family, name))
+        elements = self.netlink.elements(self.family, declaration.name)
+        return dict(read_element(element, declaration.interval_key) for element in elements)
 
-    def _affinity(self, protocol: Protocol) -> list[tuple[bytes, bytes]]:
+    def _affinity(self, protocol: Protocol) -> list[tuple[AffinityKey, PackedSocket]]:
         """Clients and their endpoints; read again if somebody commits, when a dump may lack some unsaid."""
         for _ in range(ATTEMPTS):
             before = self.netlink.generation()
@@ -162,7 +163,8 @@ class Dataplane:
                 raise
             if self.netlink.generation() == before:
                 break
-        return [(key, value) for key, value in entries if isinstance(value, bytes)]
+        found = ((key, value) for key, value in entries if isinstance(value, bytes))
+        return [(AffinityKey(key), PackedSocket(value)) for key, value in found]
 
     def is_gone(self) -> bool:
         """Whether the table is not there, where it could be."""
@@ -192,7 +194,7 @@ class Dataplane:
             ) from error
 
     def _execute(
-        self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[bytes, FlowRule]
+        self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[PackedSocket, FlowRule]
     ) -> EndedFlows:
         """Commit a plan that `applied` has been given already.
 
@@ -208,7 +210,7 @@ class Dataplane:
         for protocol in Protocol if sticky and todo else ():
             stale = self._stale_affinity(protocol, newly_local)
             if stale:
-                todo.switch.forget[affinity_map(protocol)] = stale
+                todo.switch.forget[affinity_map(protocol)] = [*stale]
         try:
             self._commit(todo.switch, rules)
         except TransactionError:
@@ -226,14 +228,14 @@ class Dataplane:
             raise
         return ended
 
-    def _stale_affinity(self, protocol: Protocol, newly_local: set[bytes]) -> list[bytes]:
+    def _stale_affinity(self, protocol: Protocol, newly_local: set[FrontendKey]) -> list[AffinityKey]:
         def is_inside(client: Address) -> bool:
             pods = self.options.pod_cidrs
             return any(ip_address(client) in network for network in pods) or is_local(client)
 
         return stale_affinity(self._affinity(protocol), protocol, self.applied, newly_local, is_inside)
 
-    def _forget(self, name: str, keys: list[bytes]) -> None:
+    def _forget(self, name: SetName, keys: list[AffinityKey]) -> None:
         for key in keys:
             try:
                 self.netlink.commit(element_messages(NFT_MSG_DELSETELEM, self.family, name, {key: b""}))
@@ -300,7 +302,8 @@ class Dataplane:
         It does for UDP, where flows to wrong endpoints may be under way, and for whatever can be no element
         of a service. TransactionError: nothing of it is done.
         """
-        declared = {d.name: d for d in self._skeleton(NO_NUMBERED_CHAINS).service_sets if d.name != RANGES}
+        sets = self._skeleton(NO_NUMBERED_CHAINS).service_sets
+        declared = {d.name: d for d in sets if not d.interval_key}
         if self._absent or not kernel_since(6, 3) or not all(map(declared.__contains__, keys)):
             return None
         if sum(map(len, keys.values())) > LARGE or any(_is_more(declared[name], keys[name]) for name in keys):
@@ -310,7 +313,7 @@ class Dataplane:
             todo.forget[name] = list(touched)
             todo.add[name] = {key: self.applied[name][key] for key in touched & self.applied[name].keys()}
         self._commit(todo, [])
-        for protocol in Protocol if self.applied["affinity-rules"] else ():
+        for protocol in Protocol if self.applied[SetName.AFFINITY_RULES] else ():
             self._forget(affinity_map(protocol), self._stale_affinity(protocol, set()))
         repaired = [
             f"{name} {{ {' . '.join(unpack(key, declared[name].key, self.family))} }}"
@@ -320,9 +323,7 @@ class Dataplane:
         _, added = todo.counts
         return Report(self.family, (), len(repaired) - added, added, (), repaired=tuple(repaired))
 
-    def reconcile(
-        self, desired: Desired, protected: Callable[[NamespacedName], bool] = protect_nothing
-    ) -> Report:
+    def reconcile(self, desired: Desired, protected: Protects = protect_nothing) -> Report:
         """Make the table hold `desired`, and its rules be ours; TransactionError if that cannot be done.
 
         Read, compare, write: if someone else changes our table between, all of it is done again.
@@ -339,7 +340,7 @@ class Dataplane:
                     raise
         raise AssertionError("unreachable")
 
-    def _reconcile(self, desired: Desired, protected: Callable[[NamespacedName], bool]) -> Report:
+    def _reconcile(self, desired: Desired, protected: Protects) -> Report:
         structure = self.read()
         todo = plan(self.applied, desired.specs, desired.elements, protected)
         self._apply(todo)

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from kproxy.model import Family, NamespacedName
+from kproxy.model import Family, NamespacedName, Protects, protect_nothing
 from kproxy.nft.elements import Keys
 from kproxy.problems import KproxyError, Problem, TransactionError
 from kproxy.reconcile.core.backoff import Backoff
@@ -24,7 +24,6 @@ from kproxy.reconcile.core.intent import Intent, ServiceChange
 from kproxy.reconcile.core.report import Report
 from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import SETS, Delta, Desired, merged
-from kproxy.table.plan import protect_nothing
 from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
@@ -45,9 +44,7 @@ class Table(Protocol):
 
     def set_options(self, options: Options) -> bool: ...
 
-    def reconcile(
-        self, desired: Desired, protected: Callable[[NamespacedName], bool] = protect_nothing, /
-    ) -> Report: ...
+    def reconcile(self, desired: Desired, protected: Protects = protect_nothing, /) -> Report: ...
 
     def change(self, delta: Delta, /) -> Report: ...
 
@@ -92,7 +89,7 @@ class Tables:
     def apply(
         self,
         claims: Mapping[NamespacedName, FrontendClaim | None],
-        protected: Callable[[NamespacedName], bool] = protect_nothing,
+        protected: Protects = protect_nothing,
         suspect: frozenset[Family] = frozenset(),
         edits: Iterable[Edit] = (),
     ) -> Round:
@@ -183,7 +180,7 @@ class Tables:
         self,
         family: Family,
         changes: Mapping[NamespacedName, ServiceChange],
-        protected: Callable[[NamespacedName], bool],
+        protected: Protects,
         now: float,
     ) -> list[Report]:
         dataplane, quarantined = self._dataplanes[family], self._quarantined[family]
@@ -206,7 +203,7 @@ class Tables:
             self._unchecked.discard(family)
         return reports
 
-    def _check(self, family: Family, protected: Callable[[NamespacedName], bool], now: float) -> Report:
+    def _check(self, family: Family, protected: Protects, now: float) -> Report:
         dataplane, quarantined, found = (
             self._dataplanes[family],
             self._quarantined[family],

@@ -6,23 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from kproxy.model import Backends, Family, Frontend, FrontendKind, family_of
-from kproxy.nft.elements import (
-    COMMENT_BYTES,
-    RANGES,
-    Elements,
-    Value,
-    Verdict,
-    endpoint_value,
-    frontend_key,
-    range_key,
-)
-from kproxy.table.layout import DISCARD, REFUSE, EndpointScope, FrontendSide, FrontendSpec
+from kproxy.nft.elements import COMMENT_BYTES, Elements, Value, Verdict
+from kproxy.table.keys import frontend_key, hairpin_key, pack_socket, range_key
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
+from kproxy.table.names import ChainName, SetName, remember_chain
 
 K = TypeVar("K")
 V = TypeVar("V")
 SETS = (
-    *("cluster-ips", "load-balancer-ips", "hairpin", "masquerade-rules", "affinity-rules"),
-    *("source-restricted", RANGES),
+    SetName.CLUSTER_IPS,
+    SetName.LOAD_BALANCER_IPS,
+    SetName.HAIRPIN,
+    SetName.MASQUERADE_RULES,
+    SetName.AFFINITY_RULES,
+    SetName.SOURCE_RESTRICTED,
+    SetName.SOURCE_RANGES,
 )
 """The sets and maps that services have elements in, besides the verdict and endpoints maps."""
 
@@ -49,11 +47,11 @@ class Delta(NamedTuple):
 
 def _frontend_spec(frontend: Frontend, behind: Backends) -> FrontendSpec:
     return FrontendSpec(
-        tuple(endpoint_value(*endpoint) for endpoint in behind.endpoints),
+        tuple(pack_socket(*endpoint) for endpoint in behind.endpoints),
         frontend.balance,
-        DISCARD if behind.elsewhere else REFUSE,
+        ChainName.DISCARD if behind.elsewhere else ChainName.NO_ENDPOINTS,
         str(frontend.owner).encode()[:COMMENT_BYTES].decode(errors="ignore"),
-        frozenset(endpoint_value(*endpoint) for endpoint in frontend.serving),
+        frozenset(pack_socket(*endpoint) for endpoint in frontend.serving),
     )
 
 
@@ -69,21 +67,22 @@ def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
         if frontend.from_outside is not None:
             specs[FrontendSide(EndpointScope.LOCAL, key)] = _frontend_spec(frontend, frontend.from_outside)
         for address in frontend.local:
-            elements["hairpin"][address + address] = b""
+            elements[SetName.HAIRPIN][hairpin_key(address)] = b""
         if frontend.affinity_timeout is not None:
-            elements["affinity-rules"][key] = Verdict(f"goto remember-{frontend.affinity_timeout}")
+            remember = remember_chain(frontend.affinity_timeout)
+            elements[SetName.AFFINITY_RULES][key] = Verdict(f"goto {remember}")
         if frontend.kind is FrontendKind.CLUSTER_IP:
-            elements["cluster-ips"][frontend.address] = b""
+            elements[SetName.CLUSTER_IPS][frontend.address] = b""
         else:
-            chain = "masq-always" if frontend.from_outside is None else "masq-node"
-            elements["masquerade-rules"][key] = Verdict(f"goto {chain}")
+            chain = ChainName.MASQ_ALWAYS if frontend.from_outside is None else ChainName.MASQ_NODE
+            elements[SetName.MASQUERADE_RULES][key] = Verdict(f"goto {chain}")
         if frontend.given:
-            elements["load-balancer-ips"][frontend.address] = b""
+            elements[SetName.LOAD_BALANCER_IPS][frontend.address] = b""
         if frontend.source_ranges is not None:
-            elements["source-restricted"][key] = b""
+            elements[SetName.SOURCE_RESTRICTED][key] = b""
             for network in frontend.source_ranges:
                 first, last = network[0].packed, network[-1].packed
-                elements[RANGES][range_key(key, first, last)] = b""
+                elements[SetName.SOURCE_RANGES][range_key(key, first, last)] = b""
     return Desired(specs, elements)
 
 

@@ -13,19 +13,18 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from kproxy.model import Balance, Protocol
-from kproxy.nft.elements import Elements, Value, Verdict, slot_key, slot_prefix
-
-REFUSE = "no-endpoints"
-DISCARD = "discard"
+from kproxy.nft.elements import Elements, Value, Verdict
+from kproxy.table.keys import FrontendKey, PackedSocket, SlotKey, frontend_socket, slot_keys, slot_values
+from kproxy.table.names import REMEMBER_PATTERN, ChainName, SetName, endpoints_map
 
 
 class EndpointScope(Enum):
     """Which list of a frontend's endpoints: name of its verdict map, first slot, prefix of its chains."""
 
-    ALL = ("services", 0, "")
-    LOCAL = ("services-from-outside", 1 << 24, "outside-")
+    ALL = (SetName.SERVICES, 0, "")
+    LOCAL = (SetName.SERVICES_FROM_OUTSIDE, 1 << 24, "outside-")
 
-    def __init__(self, verdicts: str, base: int, prefix: str) -> None:
+    def __init__(self, verdicts: SetName, base: int, prefix: str) -> None:
         self.verdicts = verdicts
         self.base = base
         self.prefix = prefix
@@ -45,7 +44,7 @@ class SlotChain(NamedTuple):
 
 
 _CHAIN = re.compile(rf"({EndpointScope.LOCAL.prefix})?({'|'.join(Balance)})-(\d+)")
-NUMBERED = re.compile(rf"{_CHAIN.pattern}|remember-\d+")
+NUMBERED = re.compile(rf"{_CHAIN.pattern}|{REMEMBER_PATTERN}")
 """Chains that come and go with endpoint counts and time-outs."""
 
 
@@ -68,21 +67,20 @@ class FrontendSide(NamedTuple):
     """One list of endpoints of one frontend."""
 
     scope: EndpointScope
-    key: bytes
-    """The frontend's key."""
+    key: FrontendKey
 
 
 class FrontendSpec(NamedTuple):
-    """What a place is to hold."""
+    """What a frontend side is to contain."""
 
-    endpoints: tuple[bytes, ...]
-    """Packed address . port by slot. The order counts for hashes only; one may occur several times."""
+    endpoints: tuple[PackedSocket, ...]
+    """By slot. The order counts for hashes only; one may occur several times."""
     balance: Balance
-    otherwise: str
+    otherwise: ChainName
     """The chain for when there is no endpoint."""
     comment: str
     """`namespace/service:port`: whose frontend this is."""
-    serving: frozenset[bytes] = frozenset()
+    serving: frozenset[PackedSocket] = frozenset()
     """UDP: endpoints whose flows go on, whether or not new ones go there."""
 
     def verdict(self, scope: EndpointScope, count: int) -> Verdict:
@@ -96,32 +94,16 @@ class FrontendSpec(NamedTuple):
         return self.balance in (Balance.CLIENT, Balance.CLIENT_PORT)
 
 
-def endpoints_map(protocol: Protocol) -> str:
-    """The name of the map from slots to endpoints."""
-    return f"endpoints-{protocol}"
+def slots(side: FrontendSide, count: int) -> list[SlotKey]:
+    """The keys of the first `count` slots of a frontend side, in its endpoints map."""
+    base = side.scope.base
+    return slot_keys(frontend_socket(side.key), range(base, base + count))
 
 
-def affinity_map(protocol: Protocol) -> str:
-    """The name of the map from clients to endpoints."""
-    return f"affinity-{protocol}"
-
-
-def slot(side: FrontendSide, number: int) -> bytes:
-    """The key of a place's slot in its endpoints map."""
-    return slot_key(slot_prefix(side.key), side.scope.base + number)
-
-
-def slots(side: FrontendSide, count: int) -> list[bytes]:
-    """The keys of a place's first slots."""
-    prefix, base = slot_prefix(side.key), side.scope.base
-    return [slot_key(prefix, number) for number in range(base, base + count)]
-
-
-def held_slots(applied: Elements, side: FrontendSide, protocol: Protocol) -> tuple[bytes | None, ...]:
-    """The endpoints of a place, slot by slot, as its verdict makes use of them; None where one is missing."""
+def held_slots(applied: Elements, side: FrontendSide, protocol: Protocol) -> tuple[PackedSocket | None, ...]:
+    """The endpoints in the slots that the verdict of a frontend side uses; None for an empty slot."""
     slot_chain = slot_chain_of(applied[side.scope.verdicts].get(side.key))
     if slot_chain is None or slot_chain.scope is not side.scope:
         return ()
     held = applied[endpoints_map(protocol)]
-    values = map(held.get, slots(side, slot_chain.slots))
-    return tuple(value if isinstance(value, bytes) else None for value in values)
+    return slot_values(map(held.get, slots(side, slot_chain.slots)))

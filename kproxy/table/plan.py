@@ -15,18 +15,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from kproxy.model import Address, Balance, NamespacedName, Protocol
-from kproxy.nft.elements import Elements, Value, Verdict, frontend_address, frontend_protocol, is_frontend
+from kproxy.model import Address, Balance, NamespacedName, Protects, Protocol, protect_nothing
+from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
+from kproxy.table.keys import (
+    AffinityKey,
+    FrontendKey,
+    PackedSocket,
+    RangeKey,
+    frontend_address,
+    frontend_of,
+    frontend_protocol,
+    is_frontend,
+    range_frontend,
+    split_affinity_key,
+)
 from kproxy.table.layout import (
     EndpointScope,
     FrontendSide,
     FrontendSpec,
-    endpoints_map,
     held_slots,
     slot_chain_of,
     slots,
 )
+from kproxy.table.names import SetName, endpoints_map
 
 
 class FrontendChange(NamedTuple):
@@ -34,9 +46,9 @@ class FrontendChange(NamedTuple):
 
     side: FrontendSide
     comment: str
-    before: tuple[bytes, ...] | None
+    before: tuple[PackedSocket, ...] | None
     """Its endpoints by slot; None: it is new."""
-    after: tuple[bytes, ...] | None
+    after: tuple[PackedSocket, ...] | None
     """None: it goes."""
 
 
@@ -59,15 +71,12 @@ def owner_of(comment: str) -> NamespacedName:
     return NamespacedName(namespace, name)
 
 
-def protect_nothing(_: NamespacedName) -> bool:
-    """For inputs that are known to be whole."""
-    return False
-
-
-def fill_slots(before: Sequence[bytes | None], wanted: Sequence[bytes]) -> tuple[bytes, ...]:
+def fill_slots(
+    before: Sequence[PackedSocket | None], wanted: Sequence[PackedSocket]
+) -> tuple[PackedSocket, ...]:
     """Put `wanted` into slots 0..n-1 such that as many as can be stay where `before` has them."""
     missing = Counter(wanted)
-    slots: list[bytes | None] = [None] * len(wanted)
+    slots: list[PackedSocket | None] = [None] * len(wanted)
     for number, endpoint in enumerate(before[: len(wanted)]):
         if endpoint is not None and missing[endpoint]:
             slots[number] = endpoint
@@ -81,8 +90,8 @@ def _comment(verdict: Value | None) -> str:
 
 
 def _wanted(
-    spec: FrontendSpec, before: Sequence[bytes | None], protected: Callable[[NamespacedName], bool]
-) -> tuple[bytes, ...]:
+    spec: FrontendSpec, before: Sequence[PackedSocket | None], protected: Protects
+) -> tuple[PackedSocket, ...]:
     """The endpoints of a target by slot; of a kept service, those programmed as well.
 
     A kept hash table stays as it is: which slots another endpoint should have had is not known.
@@ -100,7 +109,7 @@ def _wanted(
 def plan_frontends(
     applied: Elements,
     specs: Mapping[FrontendSide, FrontendSpec | None],
-    protected: Callable[[NamespacedName], bool] = protect_nothing,
+    protected: Protects = protect_nothing,
 ) -> Plan:
     """The plan for these places only; None: it goes.
 
@@ -133,12 +142,12 @@ def _plan_side(
     applied: Elements,
     side: FrontendSide,
     spec: FrontendSpec | None,
-    protected: Callable[[NamespacedName], bool],
+    protected: Protects,
 ) -> FrontendChange | None:
     protocol = frontend_protocol(side.key)
     verdict = applied[side.scope.verdicts].get(side.key)
     before = held_slots(applied, side, protocol)
-    after: tuple[bytes, ...] = ()
+    after: tuple[PackedSocket, ...] = ()
     wanted = None
     if spec is not None:
         after = _wanted(spec, before, protected)
@@ -165,7 +174,7 @@ def plan(
     applied: Elements,
     specs: Mapping[FrontendSide, FrontendSpec],
     elements: Elements,
-    protected: Callable[[NamespacedName], bool] = protect_nothing,
+    protected: Protects = protect_nothing,
 ) -> Plan:
     """The plan that makes a table that holds `applied` hold these targets and other elements.
 
@@ -174,24 +183,23 @@ def plan(
     """
     todo: dict[FrontendSide, FrontendSpec | None] = dict(specs)
     stay: set[FrontendSide] = set()
-    foreign: list[FrontendSide] = []
+    foreign: list[tuple[SetName, bytes]] = []
     for scope in EndpointScope:
         for key, verdict in applied[scope.verdicts].items():
-            side = FrontendSide(scope, key)
             if not is_frontend(key):
-                foreign.append(side)
-            elif side not in specs:
+                foreign.append((scope.verdicts, key))
+            elif (side := FrontendSide(scope, key)) not in specs:
                 if protected(owner_of(_comment(verdict))):
                     stay.add(side)
                 else:
                     todo[side] = None
     result = plan_frontends(applied, todo, protected)
-    for name, key in ((side.scope.verdicts, side.key) for side in foreign):
-        result.switch.change(name, key, applied[name][key], None)
+    for verdicts, key in foreign:
+        result.switch.change(verdicts, key, applied[verdicts][key], None)
     protected_keys = {side.key for side in stay}
     some_protected = bool(stay) or any(protected(owner_of(spec.comment)) for spec in specs.values())
     for name, members in elements.items():
-        if name == "hairpin" and some_protected:  # it does not tell whose an endpoint is
+        if name == SetName.HAIRPIN and some_protected:  # it does not tell whose an endpoint is
             members = {**applied[name], **members}
         _change_set(result.switch, name, applied[name], members, protected_keys)
     _sweep_strays(result, applied, stay | specs.keys())
@@ -203,26 +211,27 @@ def _change_set(
     name: str,
     held: Mapping[bytes, Value],
     members: Mapping[bytes, Value],
-    protected_keys: set[bytes],
+    protected_keys: set[FrontendKey],
 ) -> None:
-    """Elements of the other sets and maps: those that belong to kept frontends stay."""
+    """Elements of the other sets and maps: those that belong to protected frontends stay."""
     for key, value in members.items():
         switch.change(name, key, held.get(key), value)
-    addresses = {frontend_address(key) for key in protected_keys}
-    width = len(next(iter(protected_keys), b""))
+    stay = protected_keys | {frontend_address(key) for key in protected_keys}
     for key, value in held.items():
-        if key in members:
-            continue
-        if protected_keys and (key[:width] in protected_keys or key in addresses):
-            continue
-        switch.change(name, key, value, None)
+        if key not in members and _owner(name, key) not in stay:
+            switch.change(name, key, value, None)
+
+
+def _owner(name: str, key: bytes) -> bytes:
+    """The frontend or the address that an element of one of the other sets and maps belongs to."""
+    return range_frontend(RangeKey(key)) if name == SetName.SOURCE_RANGES else key
 
 
 def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[FrontendSide]) -> None:
     """Slots that nobody makes use of, before or after: a sync was interrupted, or someone added them."""
     if not any(applied[endpoints_map(protocol)] for protocol in Protocol):
         return
-    used: dict[str, set[bytes]] = {}
+    used: dict[SetName, set[bytes]] = {}
     for protocol in Protocol:
         name = endpoints_map(protocol)
         used[name] = set(result.switch.remove[name]) | set(result.sweep.remove[name])
@@ -257,33 +266,32 @@ def is_nobody(_: Address) -> bool:
 
 
 def stale_affinity(
-    entries: Iterable[tuple[bytes, bytes]],
+    entries: Iterable[tuple[AffinityKey, PackedSocket]],
     protocol: Protocol,
     applied: Elements,
-    newly_local: set[bytes],
+    newly_local: set[FrontendKey],
     is_inside: Callable[[Address], bool] = is_nobody,
-) -> list[bytes]:
+) -> list[AffinityKey]:
     """Keys of affinity entries whose frontend has no affinity, or not that endpoint.
 
-    `entries` are (client . address . port, endpoint), as a dump of `affinity-PROTOCOL` gives them.
+    `entries` are clients of frontends and their endpoints, as a dump of `affinity-PROTOCOL` gives them.
     Any endpoint of the frontend will do, whichever side its client is on, but for `newly_local`
     frontends (their policy just became Local): there it has to be one for outside, unless
     the client `is_inside` (a pod or this node).
     """
-    known: dict[tuple[bytes, bool], frozenset[bytes | None]] = {}
+    known: dict[tuple[FrontendKey, bool], frozenset[PackedSocket | None]] = {}
     stale = []
     for key, endpoint in entries:
-        width = (len(key) - 4) // 2
-        frontend = key[width:]
-        service = frontend[:-4] + bytes([protocol.number, 0, 0, 0]) + frontend[-4:]
-        outside = service in newly_local and not is_inside(key[:width])
+        client, socket = split_affinity_key(key)
+        frontend = frontend_of(socket, protocol)
+        outside = frontend in newly_local and not is_inside(client)
         if (frontend, outside) not in known:
             scopes = (EndpointScope.LOCAL,) if outside else tuple(EndpointScope)
             known[frontend, outside] = frozenset(
                 endpoint
                 for scope in scopes
-                if is_sticky(applied[scope.verdicts].get(service))
-                for endpoint in held_slots(applied, FrontendSide(scope, service), protocol)
+                if is_sticky(applied[scope.verdicts].get(frontend))
+                for endpoint in held_slots(applied, FrontendSide(scope, frontend), protocol)
             )
         if endpoint not in known[frontend, outside]:
             stale.append(key)

@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from kproxy.model import Balance, Family, Network, Protocol, network_family
-from kproxy.nft.elements import RANGES, Elements, Field, Value, Verdict
+from kproxy.nft.elements import Elements, Field, Value, Verdict
 from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
-from kproxy.table.layout import (
-    DISCARD,
-    REFUSE,
-    EndpointScope,
-    SlotChain,
+from kproxy.table.layout import EndpointScope, SlotChain, slot_chain_of
+from kproxy.table.names import (
+    ChainName,
+    SetName,
     affinity_map,
     endpoints_map,
-    slot_chain_of,
+    remember_chain,
+    remember_timeout,
 )
 
 AFFINITY_ENTRIES = 262144
@@ -51,7 +51,7 @@ class Options(NamedTuple):
         """The expression that matches packets that no pod sent; "" if pods cannot be told apart."""
         if self.pod_interface:
             return f'iifname != "{self.pod_interface}"'
-        return f"{family} saddr != @pod-cidrs" if self.cidrs(self.pod_cidrs, family) else ""
+        return f"{family} saddr != @{SetName.POD_CIDRS}" if self.cidrs(self.pod_cidrs, family) else ""
 
 
 class NumberedChains(NamedTuple):
@@ -70,10 +70,11 @@ def numbered_chains(elements: Elements) -> NumberedChains:
     slot_chains = {
         slot_chain_of(Verdict(text)) for scope in EndpointScope for text in _texts(elements[scope.verdicts])
     }
-    timeouts = {text.rpartition("-")[2] for text in _texts(elements.get("affinity-rules", {}))}
+    rules = {Verdict(text) for text in _texts(elements.get(SetName.AFFINITY_RULES, {}))}
+    timeouts = {remember_timeout(verdict.chain) for verdict in rules}
     return NumberedChains(
         frozenset(slot_chain for slot_chain in slot_chains if slot_chain is not None),
-        frozenset(int(seconds) for seconds in timeouts if seconds.isdigit()),
+        frozenset(seconds for seconds in timeouts if seconds is not None),
     )
 
 
@@ -93,61 +94,64 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
     frontend_fields = (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
     interval = (f"type {address}", "flags interval")
 
-    def verdicts(name: str, about: str, *counter: str) -> SetDeclaration:
+    def verdicts(name: SetName, about: str, *counter: str) -> SetDeclaration:
         return SetDeclaration(name, (frontend, *counter), about, frontend_fields, is_map=True)
 
     return (
         SetDeclaration(
-            "pod-cidrs",
+            SetName.POD_CIDRS,
             interval,
             "where pods are (--cluster-cidr, or the node's pod CIDRs)",
             (Field.ADDRESS,),
             constant=options.cidrs(options.pod_cidrs, family),
         ),
         SetDeclaration(
-            "service-cidrs",
+            SetName.SERVICE_CIDRS,
             interval,
             "where ClusterIPs are (--service-cidr)",
             (Field.ADDRESS,),
             constant=options.cidrs(options.service_cidrs, family),
         ),
-        SetDeclaration("cluster-ips", (f"type {address}",), "every ClusterIP", (Field.ADDRESS,)),
+        SetDeclaration(SetName.CLUSTER_IPS, (f"type {address}",), "every ClusterIP", (Field.ADDRESS,)),
         SetDeclaration(
-            "load-balancer-ips",
+            SetName.LOAD_BALANCER_IPS,
             (f"type {address}",),
             "load-balancer addresses that are given out (--load-balancer-pool)",
             (Field.ADDRESS,),
         ),
         SetDeclaration(
-            "hairpin",
+            SetName.HAIRPIN,
             (f"type {address} . {address}",),
             "endpoints that may reach themselves, twice: then they are masqueraded",
             (Field.ADDRESS, Field.ADDRESS),
         ),
         SetDeclaration(
-            "source-restricted",
+            SetName.SOURCE_RESTRICTED,
             (f"type {address} . inet_proto . inet_service",),
             "load-balancer frontends that not everyone may use",
             frontend_fields,
         ),
         SetDeclaration(
-            RANGES,
+            SetName.SOURCE_RANGES,
             (f"type {address} . inet_proto . inet_service . {address}", "flags interval"),
             "frontend . who may use it (loadBalancerSourceRanges)",
             (*frontend_fields, Field.ADDRESS),
         ),
         verdicts(
-            "services", "frontend -> how many endpoints it has; the counter is of new connections", "counter"
+            SetName.SERVICES,
+            "frontend -> how many endpoints it has; the counter is of new connections",
+            "counter",
         ),
         verdicts(
-            "services-from-outside",
+            SetName.SERVICES_FROM_OUTSIDE,
             "the same with traffic policy Local, for clients that are neither pods nor this node",
             "counter",
         ),
         verdicts(
-            "masquerade-rules", "frontend -> whose source is replaced (ClusterIPs have a rule of their own)"
+            SetName.MASQUERADE_RULES,
+            "frontend -> whose source is replaced (ClusterIPs have a rule of their own)",
         ),
-        verdicts("affinity-rules", "frontend -> how long its clients are remembered"),
+        verdicts(SetName.AFFINITY_RULES, "frontend -> how long its clients are remembered"),
         *(_endpoints_map(family, protocol) for protocol in Protocol),
         *(_affinity_map(family, protocol) for protocol in Protocol),
     )
@@ -188,67 +192,86 @@ def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
 def _chains(family: Family, options: Options, needed: NumberedChains, stateless: bool) -> list[Chain]:
     frontend = f"{family} daddr . meta l4proto . th dport"
     icmp = "icmp" if family is Family.IPV4 else "icmpv6"
-    check_source = f"{frontend} @source-restricted jump check-source"
+    check_source = f"{frontend} @{SetName.SOURCE_RESTRICTED} jump {ChainName.CHECK_SOURCE}"
     outside = " ".join(filter(None, (options.not_a_pod(family), "fib saddr type != local")))
+    cluster_ip, given_ip = (f"{family} daddr @{s}" for s in (SetName.CLUSTER_IPS, SetName.LOAD_BALANCER_IPS))
+    refuse = f"goto {ChainName.NO_ENDPOINTS}"
     services = [
-        f"{frontend} vmap @services",
-        f'{family} daddr @cluster-ips meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
-        f'{family} daddr @cluster-ips goto {REFUSE} comment "nor a port that it does not have"',
+        f"{frontend} vmap @{SetName.SERVICES}",
+        f'{cluster_ip} meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
+        f'{cluster_ip} {refuse} comment "nor a port that it does not have"',
         # The reset for a connection of the node to itself passes here, too: it is not new.
-        f"{family} daddr @load-balancer-ips meta l4proto != {icmp} ct state new goto {REFUSE} "
+        f"{given_ip} meta l4proto != {icmp} ct state new {refuse} "
         'comment "a given address answers ping, but not on ports of the node"',
     ]
     if options.cidrs(options.service_cidrs, family):
-        services.append(f'{family} daddr @service-cidrs drop comment "nor an address that no service has"')
+        others = f"{family} daddr @{SetName.SERVICE_CIDRS}"
+        services.append(f'{others} drop comment "nor an address that no service has"')
     return [
         Chain(
-            "prerouting",
-            (check_source, f"{outside} {frontend} vmap @services-from-outside", "goto services"),
+            ChainName.PREROUTING,
+            (
+                check_source,
+                f"{outside} {frontend} vmap @{SetName.SERVICES_FROM_OUTSIDE}",
+                f"goto {ChainName.SERVICES}",
+            ),
             "packets from elsewhere",
             "type nat hook prerouting priority dstnat; policy accept;",
         ),
         Chain(
-            "output",  # nft does not take the name dstnat here
-            (check_source, "goto services"),
+            ChainName.OUTPUT,  # nft does not take the name dstnat here
+            (check_source, f"goto {ChainName.SERVICES}"),
             "packets of this node itself",
             "type nat hook output priority -100; policy accept;",
         ),
-        Chain("services", tuple(services), "is it for a service?"),
+        Chain(ChainName.SERVICES, tuple(services), "is it for a service?"),
         Chain(
-            "check-source",
-            (f"{frontend} . {family} saddr @source-ranges return", "drop"),
+            ChainName.CHECK_SOURCE,
+            (f"{frontend} . {family} saddr @{SetName.SOURCE_RANGES} return", "drop"),
             "may the client use this load-balancer address?",
         ),
         Chain(
-            REFUSE,
+            ChainName.NO_ENDPOINTS,
             ("meta l4proto tcp reject with tcp reset", "reject"),
             "refused at once; a reset is not rate-limited as ICMP errors are",
         ),
-        Chain(DISCARD, ("drop",), "traffic policy Local, and the endpoints are elsewhere"),
+        Chain(ChainName.DISCARD, ("drop",), "traffic policy Local, and the endpoints are elsewhere"),
         *_slot_chains(family, needed.slot_chains, stateless),
         Chain(
-            "input",
-            ("ct status dnat goto remember",),
+            ChainName.INPUT,
+            (f"ct status dnat goto {ChainName.REMEMBER}",),
             "translated, for an endpoint in the node's own namespace",
             "type nat hook input priority 100; policy accept;",
         ),
         Chain(
-            "postrouting",
-            ("ct status dnat goto translated",),
+            ChainName.POSTROUTING,
+            (f"ct status dnat goto {ChainName.TRANSLATED}",),
             "translated, on its way out",
             "type nat hook postrouting priority srcnat; policy accept;",
         ),
-        Chain("translated", _translated(family, options), "remember the client; replace its source?"),
-        Chain("masq-always", ("masquerade fully-random",), "the reply must come back through this node"),
         Chain(
-            "masq-node",
+            ChainName.TRANSLATED,
+            _translated(family, options),
+            "remember the client; replace its source?",
+        ),
+        Chain(
+            ChainName.MASQ_ALWAYS,
+            ("masquerade fully-random",),
+            "the reply must come back through this node",
+        ),
+        Chain(
+            ChainName.MASQ_NODE,
             ("fib saddr type local masquerade fully-random",),
             "traffic policy Local: clients stay as they are, but for this node itself",
         ),
-        Chain("remember", _by_original_frontend("affinity-rules", family), "has the frontend affinity?"),
+        Chain(
+            ChainName.REMEMBER,
+            _by_original_frontend(SetName.AFFINITY_RULES, family),
+            "has the frontend affinity?",
+        ),
         *(
             Chain(
-                f"remember-{timeout}",
+                remember_chain(timeout),
                 tuple(AffinityUpdate(family, protocol, timeout) for protocol in Protocol),
                 f"affinity for {timeout} seconds",
             )
@@ -317,7 +340,7 @@ def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain
     )
 
 
-def _by_original_frontend(map_name: str, family: Family) -> tuple[str, ...]:
+def _by_original_frontend(map_name: SetName, family: Family) -> tuple[str, ...]:
     # `ct original proto-dst` has no type before the protocol is known in the same rule: one rule each.
     return tuple(
         f"meta l4proto {protocol} ct original {family} daddr . meta l4proto . ct original proto-dst "
@@ -327,11 +350,14 @@ def _by_original_frontend(map_name: str, family: Family) -> tuple[str, ...]:
 
 
 def _translated(family: Family, options: Options) -> tuple[str, ...]:
-    rules = ["jump remember", f"{family} saddr . {family} daddr @hairpin masquerade fully-random"]
-    to_cluster_ip = f"ct original {family} daddr @cluster-ips"
+    rules = [
+        f"jump {ChainName.REMEMBER}",
+        f"{family} saddr . {family} daddr @{SetName.HAIRPIN} masquerade fully-random",
+    ]
+    to_cluster_ip = f"ct original {family} daddr @{SetName.CLUSTER_IPS}"
     not_a_pod = options.not_a_pod(family)
     if options.masquerade_all:
         rules.append(f"{to_cluster_ip} masquerade fully-random")
     elif not_a_pod:
         rules.append(f"{to_cluster_ip} {not_a_pod} masquerade fully-random")
-    return (*rules, *_by_original_frontend("masquerade-rules", family))
+    return (*rules, *_by_original_frontend(SetName.MASQUERADE_RULES, family))

@@ -14,11 +14,13 @@ from kproxy.kernel.netlink.core.batch import element_messages
 from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as Nft
-from kproxy.model import NamespacedName, Protocol, ServicePortName, format_socket
-from kproxy.nft.elements import frontend_key
+from kproxy.model import NamespacedName, Protocol, ServicePortName
+from kproxy.nft.elements import Value
 from kproxy.observe import kernel_counters
 from kproxy.observe.core.counters import Connections, Counted, NoLocal
 from kproxy.observe.kernel_counters import Reading, _frontend, read_tables
+from kproxy.table.keys import format_packed, frontend_key
+from kproxy.table.names import SetName
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
 from tests.unit.namespace import in_fresh_namespace
 
@@ -41,10 +43,7 @@ class Counting:
 
     def of_endpoints(self) -> dict[str, int]:
         """What its endpoints have had, as of the last reading."""
-        return {
-            format_socket(socket[:-4], int.from_bytes(socket[-4:-2], "big")): count
-            for (_, socket), count in self.connections.endpoints.items()
-        }
+        return {format_packed(socket): count for (_, socket), count in self.connections.endpoints.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -142,8 +141,8 @@ def test_commits_while_the_counters_are_read_count_nothing_twice(monkeypatch: py
 
         def disturbed(element: memoryview) -> Counted:
             if next(seen) % 500 == 250:
-                gone = dict.fromkeys(islice(going, 20), b"")
-                other.commit(element_messages(NFT_MSG_DELSETELEM, Nft.IPV4, "services", gone))
+                gone: dict[bytes, Value] = dict.fromkeys(islice(going, 20), b"")
+                other.commit(element_messages(NFT_MSG_DELSETELEM, Nft.IPV4, SetName.SERVICES, gone))
             return _frontend(element)
 
         monkeypatch.setattr(kernel_counters, "_frontend", disturbed)

@@ -14,9 +14,10 @@ from kproxy.kernel import monitor as kernel_monitor
 from kproxy.kernel.monitor import TableMonitor, address_changes
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol, parse_address
-from kproxy.nft.elements import Keys, frontend_key
+from kproxy.nft.elements import Keys
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Desired, compile_frontends
+from kproxy.table.keys import frontend_key
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace

@@ -10,19 +10,9 @@ from hypothesis import strategies as st
 from kproxy.kernel.netlink.core.codec import attributes
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element
 from kproxy.model import Family, Protocol
-from kproxy.nft.elements import (
-    COMMENT_BYTES,
-    Field,
-    Value,
-    Verdict,
-    endpoint_value,
-    frontend_address,
-    frontend_key,
-    frontend_protocol,
-    slot_key,
-    slot_prefix,
-    unpack,
-)
+from kproxy.nft.elements import COMMENT_BYTES, Field, Value, Verdict, unpack
+from kproxy.table.keys import frontend_address, frontend_key, frontend_protocol, frontend_socket, pack_socket
+from tests.keys import slot_key
 
 words = st.integers(1, 10).flatmap(lambda count: st.binary(min_size=4 * count, max_size=4 * count))
 comments = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=COMMENT_BYTES // 4)
@@ -47,7 +37,7 @@ def test_keys_are_read_as_nft_writes_them(address: bytes, protocol: Protocol, po
     text = str(ip_address(address))
     assert unpack(key, (Field.ADDRESS, Field.PROTOCOL, Field.PORT), family) == (text, protocol, str(port))
     assert (frontend_address(key), frontend_protocol(key)) == (address, protocol)
-    slotted = slot_key(slot_prefix(key), slot)
+    slotted = slot_key(frontend_socket(key), slot)
     assert unpack(slotted, (Field.ADDRESS, Field.PORT, Field.SLOT), family) == (text, str(port), str(slot))
-    value = endpoint_value(address, port)
+    value = pack_socket(address, port)
     assert unpack(value, (Field.ADDRESS, Field.PORT), family) == (text, str(port))

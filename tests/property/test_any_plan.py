@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_network
 from itertools import zip_longest
 from typing import TypeAlias
@@ -17,32 +17,24 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, Protocol
 from kproxy.model import ServicePortName as PortName
-from kproxy.nft.elements import (
-    RANGES,
-    Elements,
-    Value,
-    Verdict,
-    endpoint_value,
-    frontend_key,
-    frontend_protocol,
-    slot_prefix,
-)
+from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
 from kproxy.reconcile.dataplane import transaction_messages
 from kproxy.table.compile import Desired, compile_frontends
-from kproxy.table.layout import (
-    EndpointScope,
-    FrontendSide,
-    FrontendSpec,
-    SlotChain,
-    affinity_map,
-    endpoints_map,
-    held_slots,
-    slot,
+from kproxy.table.keys import (
+    frontend_address,
+    frontend_key,
+    frontend_protocol,
+    frontend_socket,
+    is_frontend,
+    pack_socket,
 )
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, SlotChain, held_slots
+from kproxy.table.names import SetName, affinity_map, endpoints_map
 from kproxy.table.plan import fill_empty, is_sticky, owner_of, plan, plan_frontends, stale_affinity
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import FakeTable
+from tests.keys import affinity_key, slot
 from tests.unit.make import everything
 from tests.unit.namespace import in_fresh_namespace
 
@@ -57,6 +49,7 @@ SHAPES = NumberedChains(
 OWNERS = [NamespacedName("default", name) for name in ("a", "b", "c")]
 RANGE = ip_network("192.0.2.0/24")
 CLIENTS = {affinity_map(protocol) for protocol in Protocol}
+OF_FRONTENDS = (SetName.AFFINITY_RULES, SetName.MASQUERADE_RULES, SetName.SOURCE_RESTRICTED)
 FrontendId: TypeAlias = tuple[int, Protocol, int]
 Spec: TypeAlias = tuple[list[int], list[int] | None, bool, Balance, int, bool]
 """Endpoints, those for outside, whether there are some elsewhere, balance, time-out, restricted."""
@@ -115,7 +108,7 @@ def sides(elements: Elements) -> Iterator[FrontendSide]:
     """Those that have a verdict."""
     for scope in EndpointScope:
         for key, value in elements[scope.verdicts].items():
-            if isinstance(value, Verdict):
+            if isinstance(value, Verdict) and is_frontend(key):
                 yield FrontendSide(scope, key)
 
 
@@ -146,15 +139,14 @@ def holds(elements: Elements, desired: Desired) -> bool:
         members.update((slot(side, n), value) for n, value in enumerate(slots) if value)
         expected[side.scope.verdicts][side.key] = spec.verdict(side.scope, len(spec.endpoints))
     held = {name: members for name, members in elements.items() if name not in CLIENTS}
-    return held == {**expected, **desired.elements}
+    expected.update(desired.elements)
+    return held == expected
 
 
 def leads_somewhere(verdicts: Elements, slots: Elements) -> bool:
     """Whether a packet that took its verdict from one table finds every slot of it in another."""
-    mixed = {
-        **slots,
-        **{scope.verdicts: verdicts[scope.verdicts] for scope in EndpointScope},
-    }
+    mixed = dict(slots)
+    mixed.update({scope.verdicts: verdicts[scope.verdicts] for scope in EndpointScope})
     return all(None not in slots_of(mixed, side) for side in sides(verdicts))
 
 
@@ -206,6 +198,7 @@ def damaged(draw: st.DrawFn) -> Elements:
     """A table that somebody has been at: elements gone, added and changed."""
     elements = holding(draw(states)).elements
     spoils: st.SearchStrategy[Value]
+    keys: st.SearchStrategy[bytes]
     for name, members in elements.items():
         for key in draw(st.lists(st.sampled_from(sorted(members)), unique=True)) if members else ():
             del members[key]
@@ -214,7 +207,7 @@ def damaged(draw: st.DrawFn) -> Elements:
             spoils = st.builds(Verdict, st.sampled_from(strange), st.sampled_from(["", "x"]))
             keys = st.builds(lambda at: frontend_key(address(at[0]), at[1], at[2]), ids)
         elif name.startswith("endpoints-"):
-            spoils = st.just(endpoint_value(address(200), 1))
+            spoils = st.just(pack_socket(address(200), 1))
             keys = st.builds(
                 lambda scope, at, number: slot(
                     FrontendSide(scope, frontend_key(address(at[0]), at[1], at[2])), number
@@ -236,7 +229,7 @@ def test_a_plan_repairs_whatever_it_finds(elements: Elements, wanted: Desired) -
     assert holds(fake.elements, wanted)
 
 
-def element_changes(transaction: Transaction, names: set[str], keys: set[bytes]) -> int:
+def element_changes(transaction: Transaction, names: Collection[str], keys: Collection[bytes]) -> int:
     return sum(
         key in keys for part in (transaction.remove, transaction.add) for name in names for key in part[name]
     )
@@ -307,15 +300,17 @@ def test_what_is_kept_loses_neither_frontend_nor_endpoint(a: Desired, b: Desired
         if spec is not None and spec.ordered:  # others beside them would move every client
             assert slots_of(after, side) == (slots_of(before, side) or spec.endpoints)
         if side.key not in known:  # it is not in the input at all: all of it stays
-            for name in ("affinity-rules", "masquerade-rules", "source-restricted"):
+            for name in OF_FRONTENDS:
                 assert after[name].get(side.key) == before[name].get(side.key)
             theirs = [
-                {key for key in elements[RANGES] if key.startswith(side.key)} for elements in (before, after)
+                {key for key in elements[SetName.SOURCE_RANGES] if key.startswith(side.key)}
+                for elements in (before, after)
             ]
             assert theirs[0] == theirs[1]
-        assert (side.key[:-8] in before["cluster-ips"]) <= (side.key[:-8] in after["cluster-ips"])
+        own = frontend_address(side.key)
+        assert (own in before[SetName.CLUSTER_IPS]) <= (own in after[SetName.CLUSTER_IPS])
     if kept_places(before):
-        assert before["hairpin"].keys() <= after["hairpin"].keys()
+        assert before[SetName.HAIRPIN].keys() <= after[SetName.HAIRPIN].keys()
 
 
 @given(states, states)
@@ -327,7 +322,7 @@ def test_the_rest_is_as_if_nothing_were_kept(a: Desired, b: Desired) -> None:
             assert is_right(b.specs[side], slots_of(after, side))
     assert b.specs.keys() <= set(sides(after)) <= b.specs.keys() | protected
     keys = {side.key for side in protected} | {side.key for side in b.specs}
-    for name in ("affinity-rules", "masquerade-rules", "source-restricted"):
+    for name in OF_FRONTENDS:
         assert after[name].keys() <= keys
         if not protected:
             assert after[name] == b.elements[name]
@@ -345,9 +340,9 @@ def test_affinity_is_stale_where_its_endpoint_or_its_frontend_went(
         for (where, _, port), endpoint, client in remembered:
             key, value = (
                 frontend_key(address(where), protocol, port),
-                endpoint_value(address(100 + endpoint), 8080),
+                pack_socket(address(100 + endpoint), 8080),
             )
-            entries.append((address(client) + slot_prefix(key), value))
+            entries.append((affinity_key(address(client), frontend_socket(key)), value))
             scopes = [EndpointScope.LOCAL] if key in newly_local else list(EndpointScope)
             specs = [state.specs.get(FrontendSide(scope, key)) for scope in scopes]
             if not any(t and t.balance is Balance.STICKY and value in t.endpoints for t in specs):
@@ -369,7 +364,8 @@ def test_a_table_without_a_past_has_its_endpoints_in_order(state: Desired) -> No
 
 
 def listed(netlink: Netlink, name: str) -> dict[bytes, Value]:
-    return dict(read_element(element, name == RANGES) for element in netlink.elements(Family.IPV4, name))
+    is_range = name == SetName.SOURCE_RANGES
+    return dict(read_element(element, is_range) for element in netlink.elements(Family.IPV4, name))
 
 
 @pytest.mark.lab

@@ -15,22 +15,17 @@ from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
-from kproxy.nft.elements import (
-    RANGES,
-    Elements,
-    Value,
-    Verdict,
-    endpoint_value,
-    frontend_key,
-    range_key,
-)
+from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.ruleset import TABLE, Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from kproxy.reconcile.dataplane import transaction_messages
-from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain, slot
+from kproxy.table.keys import FrontendKey, frontend_key, frontend_socket, pack_socket, range_key
+from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
+from kproxy.table.names import SetName
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
+from tests.keys import affinity_key, slot
 from tests.unit.namespace import in_fresh_namespace
 
 SPREADS = (
@@ -51,7 +46,7 @@ class Names(NamedTuple):
     def address(self, which: str) -> bytes:
         return bytes([10, *[0] * (self.family.width - 2), ord(which)])
 
-    def key(self, which: str) -> bytes:
+    def key(self, which: str) -> FrontendKey:
         return frontend_key(self.address(which), Protocol.TCP, 80)
 
     def slot(self, which: str, number: int, scope: EndpointScope = EndpointScope.ALL) -> bytes:
@@ -62,10 +57,10 @@ class Names(NamedTuple):
         return range_key(self.key(which), low + bytes([first]), low + bytes([last]))
 
     def endpoint(self, which: str) -> bytes:
-        return endpoint_value(self.address(which), 8080)
+        return pack_socket(self.address(which), 8080)
 
     def client(self, which: str) -> bytes:
-        return self.address("x") + self.slot(which, 0)[:-4]
+        return affinity_key(self.address("x"), frontend_socket(self.key(which)))
 
 
 Change: TypeAlias = tuple[str, bytes, Value]
@@ -87,8 +82,9 @@ def lets(
 
 
 TO_1, TO_2 = Verdict("goto lb-1", "default/web"), Verdict("goto lb-2", "default/web")
-SERVICES, SLOTS, IPS, CLIENTS = "services", "endpoints-tcp", "cluster-ips", "affinity-tcp"
-LOCAL, RESTRICTED = "services-from-outside", "source-restricted"
+SERVICES, SLOTS, IPS = SetName.SERVICES, SetName.ENDPOINTS_TCP, SetName.CLUSTER_IPS
+CLIENTS, LOCAL = SetName.AFFINITY_TCP, SetName.SERVICES_FROM_OUTSIDE
+RESTRICTED, RANGES = SetName.SOURCE_RESTRICTED, SetName.SOURCE_RANGES
 TO_OUTSIDE = Verdict("goto outside-sticky-1", "default/web")
 
 # What is done, step by step, and the errno of each step.

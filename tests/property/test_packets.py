@@ -32,12 +32,13 @@ from kproxy.model import (
     ServicePort,
     parse_address,
 )
-from kproxy.nft.elements import endpoint_value, frontend_key, slot_prefix
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import all_frontends
 from kproxy.table.compile import compile_frontends
-from kproxy.table.layout import affinity_map
+from kproxy.table.keys import AffinityKey, PackedSocket, frontend_key, frontend_socket, pack_socket
+from kproxy.table.names import SetName, affinity_map
 from kproxy.table.skeleton import Options
+from tests.keys import affinity_key
 from tests.property.tunnels import Entry, Tunnels
 from tests.simulator import Fate, Packet, PacketOutcome, Simulator
 from tests.unit.namespace import in_fresh_namespace
@@ -195,7 +196,7 @@ def agrees(outcome: PacketOutcome, packet: Packet, entry: Entry | None, refused:
         return outcome.fate is (Fate.REFUSED if refused else Fate.DROPPED)
     ports = (packet.source_port, packet.port) if packet.protocol else (0, 0)
     masqueraded = entry.client != (packet.source, ports[0])
-    if entry.endpoint == endpoint_value(packet.destination, ports[1]) and outcome.fate is Fate.UNTOUCHED:
+    if entry.endpoint == pack_socket(packet.destination, ports[1]) and outcome.fate is Fate.UNTOUCHED:
         return not masqueraded
     return (entry.endpoint, masqueraded) in {(c.endpoint, c.masqueraded) for c in outcome.choices}
 
@@ -234,14 +235,14 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
                     )
                 if packet.protocol and entry and outcome.fate is Fate.TRANSLATED:
                     key = frontend_key(packet.destination, packet.protocol, packet.port)
-                    if key in dataplane.applied["affinity-rules"]:
-                        known[packet.source + slot_prefix(key)] = entry.endpoint
+                    if key in dataplane.applied[SetName.AFFINITY_RULES]:
+                        known[affinity_key(packet.source, frontend_socket(key))] = entry.endpoint
     return complaints, fates
 
 
-def _affinity(netlink: Netlink, family: Family, protocol: Protocol) -> dict[bytes, bytes]:
+def _affinity(netlink: Netlink, family: Family, protocol: Protocol) -> dict[AffinityKey, PackedSocket]:
     elements = map(read_element, netlink.elements(family, affinity_map(protocol)))
-    return {key: value for key, value in elements if isinstance(value, bytes)}
+    return {AffinityKey(key): PackedSocket(value) for key, value in elements if isinstance(value, bytes)}
 
 
 @pytest.mark.lab

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kproxy.model import Address, Protocol, parse_address
-from kproxy.nft.elements import endpoint_value
+from kproxy.table.keys import PackedSocket, pack_socket
 from tests.simulator import Packet
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
@@ -52,7 +52,7 @@ table inet observe {
 class Entry(NamedTuple):
     """What conntrack has of a packet."""
 
-    endpoint: bytes
+    endpoint: PackedSocket
     """Who is to answer: packed address . port."""
     client: tuple[Address, int]
     """To whom."""
@@ -115,9 +115,9 @@ def _entry(line: str) -> tuple[tuple[str, int], Entry]:
     protocol, fields = line.split()[2], re.findall(r"\b(src|dst|sport|dport|id)=(\S+)", line)
     if protocol.startswith("icmp"):
         (_, source), _, (_, number), (_, by), _, _ = fields
-        return ("ping", int(number)), Entry(endpoint_value(parse_address(by), 0), (parse_address(source), 0))
+        return ("ping", int(number)), Entry(pack_socket(parse_address(by), 0), (parse_address(source), 0))
     _, _, (_, sport), _, (_, by), (_, to), (_, from_port), (_, to_port) = fields
-    endpoint = endpoint_value(parse_address(by), int(from_port))
+    endpoint = pack_socket(parse_address(by), int(from_port))
     return (protocol, int(sport)), Entry(endpoint, (parse_address(to), int(to_port)))
 
 

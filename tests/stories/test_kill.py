@@ -17,9 +17,10 @@ from netns_lab.topology import single
 
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
-from kproxy.nft.elements import Elements, frontend_protocol
+from kproxy.nft.elements import Elements
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.state.store import Store
+from kproxy.table.keys import PackedSocket, frontend_protocol, is_frontend
 from kproxy.table.layout import EndpointScope, FrontendSide, held_slots
 from kproxy.table.skeleton import Options
 from tests.support import Kproxy, Manifest
@@ -75,7 +76,7 @@ def manifests(version: int) -> list[Manifest]:
     return items
 
 
-def slots(held: Elements, side: FrontendSide) -> tuple[bytes | None, ...]:
+def slots(held: Elements, side: FrontendSide) -> tuple[PackedSocket | None, ...]:
     return held_slots(held, side, frontend_protocol(side.key))
 
 
@@ -94,6 +95,7 @@ def programmed(kproxy: Kproxy, family: Family) -> Any:
                 )
                 for scope in EndpointScope
                 for key, verdict in held[scope.verdicts].items()
+                if is_frontend(key)
             }
             others = {
                 name: dict(held[name]) for name in held if not name.startswith(("services", "endpoints"))

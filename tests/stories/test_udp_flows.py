@@ -17,8 +17,8 @@ from kproxy.kernel.conntrack import end_flows
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as TableFamily
 from kproxy.model import parse_address
-from kproxy.nft.elements import endpoint_value
 from kproxy.table.flows import FlowRule
+from kproxy.table.keys import PackedSocket, pack_socket
 from tests.connections import Entry, entries, make, talking, until
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
 
@@ -235,7 +235,9 @@ def test_a_kernel_without_a_list_of_connections_is_a_warning(
 
     def ask() -> tuple[int, tuple[str, ...]]:
         with Netlink() as netlink:
-            return end_flows(netlink, TableFamily.IPV4, {bytes(8): FlowRule(frozenset(), others=True)})
+            return end_flows(
+                netlink, TableFamily.IPV4, {PackedSocket(bytes(8)): FlowRule(frozenset(), others=True)}
+            )
 
     ended, (warning,) = lab.node("n1").inside(ask)
     assert ended == 0
@@ -261,8 +263,8 @@ def test_a_hundred_thousand_flows(lab: Lab, kproxy: Kproxy) -> None:
     )
 
     def one_frontend() -> tuple[float, int]:
-        rule = FlowRule(frozenset([endpoint_value(parse_address(pod[0]), pod[1])]), others=True)
-        frontend = endpoint_value(parse_address(SERVICE_IP[4]), 53)
+        rule = FlowRule(frozenset([pack_socket(parse_address(pod[0]), pod[1])]), others=True)
+        frontend = pack_socket(parse_address(SERVICE_IP[4]), 53)
         with Netlink() as netlink:
             begin = time.monotonic()
             ended = end_flows(netlink, TableFamily.IPV4, {frontend: rule})

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName, parse_address
-from kproxy.nft.elements import Verdict, endpoint_value, frontend_key, slot_key, slot_prefix
+from kproxy.nft.elements import Verdict
 from kproxy.observe.core.counters import PATIENCE, Connections, EndpointName, Owners, no_local, owners_of
 from kproxy.table.compile import compile_frontends
+from kproxy.table.keys import PackedSocket, frontend_key, frontend_socket, pack_socket
 from kproxy.table.layout import EndpointScope
+from tests.keys import slot_key
 from tests.unit.make import frontend
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
@@ -17,12 +19,12 @@ SHOP = ServicePortName(NamespacedName("default", "shop"), "")
 TCP, UDP = Protocol.TCP, Protocol.UDP
 
 
-def prefix(address: str, port: int = 80, protocol: Protocol = TCP) -> bytes:
-    return slot_prefix(frontend_key(parse_address(address), protocol, port))
+def prefix(address: str, port: int = 80, protocol: Protocol = TCP) -> PackedSocket:
+    return frontend_socket(frontend_key(parse_address(address), protocol, port))
 
 
-def endpoint(number: int) -> bytes:
-    return endpoint_value(bytes([10, 244, 0, number]), 8080)
+def endpoint(number: int) -> PackedSocket:
+    return pack_socket(bytes([10, 244, 0, number]), 8080)
 
 
 OWNERS: Owners = {
@@ -34,7 +36,7 @@ OWNERS: Owners = {
 A = prefix("10.96.0.1")
 
 
-def taken(*readings: dict[tuple[bytes, int, int], int]) -> dict[EndpointName, int]:
+def taken(*readings: dict[tuple[PackedSocket, int, int], int]) -> dict[EndpointName, int]:
     """After these readings, each {(prefix, slot, endpoint): counted}."""
     connections = Connections(by_endpoint=True)
     for reading in readings:

@@ -8,16 +8,18 @@ from typing import NamedTuple
 import pytest
 
 from kproxy.model import Balance, NamespacedName, Protocol
-from kproxy.nft.elements import Elements, endpoint_value, frontend_key, slot_prefix
+from kproxy.nft.elements import Elements
 from kproxy.table.flows import FlowRule, flow_rules, stale
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, endpoints_map
+from kproxy.table.keys import PackedSocket, frontend_key, frontend_socket, pack_socket
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
+from kproxy.table.names import ChainName, endpoints_map
 from kproxy.table.plan import fill_empty, plan, plan_frontends
 
 VIP = bytes([10, 96, 0, 9])
 KEY = frontend_key(VIP, Protocol.UDP, 53)
-OWN = slot_prefix(KEY)
+OWN = frontend_socket(KEY)
 HERE, LOCAL = FrontendSide(EndpointScope.ALL, KEY), FrontendSide(EndpointScope.LOCAL, KEY)
-WHERE = {"-": OWN, **{letter: endpoint_value(bytes([10, 0, 0, ord(letter)]), 53) for letter in "abcd"}}
+WHERE = {"-": OWN, **{letter: pack_socket(bytes([10, 0, 0, ord(letter)]), 53) for letter in "abcd"}}
 """What entries were translated to, by a letter; `-`: not at all."""
 
 
@@ -26,7 +28,7 @@ def spec(text: str, serving: str = "", protected: bool = False) -> FrontendSpec:
     return FrontendSpec(
         tuple(WHERE[letter] for letter in text),
         Balance.RANDOM,
-        "no-endpoints",
+        ChainName.NO_ENDPOINTS,
         "default/kept:dns" if protected else "default/web:dns",
         frozenset(WHERE[letter] for letter in serving),
     )
@@ -81,7 +83,7 @@ def is_protected(owner: NamespacedName) -> bool:
     return owner.name == "kept"
 
 
-def found(rules: Mapping[bytes, FlowRule]) -> str:
+def found(rules: Mapping[PackedSocket, FlowRule]) -> str:
     entries = [(OWN, endpoint, letter) for letter, endpoint in WHERE.items()]
     return "".join(sorted(stale(entries, rules)))
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from kproxy.model import Balance, Family, Frontend, FrontendKind, Node, Protocol, format_socket, parse_address
-from kproxy.nft.elements import RANGES, Verdict, frontend_key, range_key
+from kproxy.nft.elements import Verdict
 from kproxy.resolve.frontends import merged
 from kproxy.table.compile import SETS, compile_frontends
+from kproxy.table.keys import frontend_key, range_key
 from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
+from kproxy.table.names import SetName
 from kproxy.table.plan import fill_empty
 from kproxy.table.skeleton import NumberedChains, numbered_chains
 from tests.unit.make import NODE, desired, frontend, manifest, name, resolved, service
@@ -278,33 +280,33 @@ ONE_IP = parse_address("10.0.0.1")
 @pytest.mark.parametrize(
     ("given", "elements"),
     [
-        pytest.param(frontend(AT, ENDS), {"cluster-ips": {KEY[:4]: b""}}, id="a ClusterIP"),
+        pytest.param(frontend(AT, ENDS), {SetName.CLUSTER_IPS: {KEY[:4]: b""}}, id="a ClusterIP"),
         pytest.param(
             frontend(AT, ENDS, timeout=60),
-            {"cluster-ips": {KEY[:4]: b""}, "affinity-rules": {KEY: Verdict("goto remember-60")}},
+            {SetName.CLUSTER_IPS: {KEY[:4]: b""}, SetName.AFFINITY_RULES: {KEY: Verdict("goto remember-60")}},
             id="affinity",
         ),
         pytest.param(
             frontend(AT, ENDS, kind=FrontendKind.NODE_PORT),
-            {"masquerade-rules": {KEY: Verdict("goto masq-always")}},
+            {SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-always")}},
             id="a node port",
         ),
         pytest.param(
             frontend(AT, ENDS, kind=FrontendKind.NODE_PORT, outside=()),
-            {"masquerade-rules": {KEY: Verdict("goto masq-node")}},
+            {SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-node")}},
             id="a node port with policy Local",
         ),
         pytest.param(
             frontend(AT, ENDS, local=["10.0.0.1"]),
-            {"cluster-ips": {KEY[:4]: b""}, "hairpin": {ONE_IP + ONE_IP: b""}},
+            {SetName.CLUSTER_IPS: {KEY[:4]: b""}, SetName.HAIRPIN: {ONE_IP + ONE_IP: b""}},
             id="a local endpoint",
         ),
         pytest.param(
             frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8", "192.0.2.1/32"]),
             {
-                "masquerade-rules": {KEY: Verdict("goto masq-always")},
-                "source-restricted": {KEY: b""},
-                RANGES: {
+                SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-always")},
+                SetName.SOURCE_RESTRICTED: {KEY: b""},
+                SetName.SOURCE_RANGES: {
                     range_key(KEY, bytes([10, 0, 0, 0]), bytes([10, 255, 255, 255])): b"",
                     range_key(KEY, bytes([192, 0, 2, 1]), bytes([192, 0, 2, 1])): b"",
                 },
@@ -313,24 +315,31 @@ ONE_IP = parse_address("10.0.0.1")
         ),
         pytest.param(
             frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, ranges=[]),
-            {"masquerade-rules": {KEY: Verdict("goto masq-always")}, "source-restricted": {KEY: b""}},
+            {
+                SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-always")},
+                SetName.SOURCE_RESTRICTED: {KEY: b""},
+            },
             id="nobody may",
         ),
         pytest.param(
             frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, given=True),
-            {"masquerade-rules": {KEY: Verdict("goto masq-always")}, "load-balancer-ips": {KEY[:4]: b""}},
+            {
+                SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-always")},
+                SetName.LOAD_BALANCER_IPS: {KEY[:4]: b""},
+            },
             id="a load-balancer address that was given out",
         ),
     ],
 )
 def test_the_elements_of_a_frontend(given: Frontend, elements: dict[str, Any]) -> None:
-    assert desired(given).elements == {**{name: {} for name in SETS}, **elements}
+    expected: dict[str, Any] = {name: {} for name in SETS}
+    assert desired(given).elements == expected | elements
 
 
 def test_every_protocol_has_affinity() -> None:
     members = [frontend(AT, ENDS, protocol=protocol, timeout=60) for protocol in Protocol]
     keys = {frontend_key(KEY[:4], protocol, 80) for protocol in Protocol}
-    assert desired(*members).elements["affinity-rules"].keys() == keys
+    assert desired(*members).elements[SetName.AFFINITY_RULES].keys() == keys
 
 
 def test_the_other_family_is_passed_over() -> None:

@@ -7,19 +7,20 @@ from itertools import product
 import pytest
 
 from kproxy.model import Balance, Protocol, parse_address
-from kproxy.nft.elements import Elements, Verdict, endpoint_value, frontend_key
+from kproxy.nft.elements import Elements, Verdict
+from kproxy.table.keys import frontend_key, pack_socket
 from kproxy.table.layout import (
     NUMBERED,
     EndpointScope,
     FrontendSide,
     FrontendSpec,
     SlotChain,
-    endpoints_map,
     held_slots,
-    slot,
     slot_chain_of,
 )
+from kproxy.table.names import ChainName, endpoints_map
 from kproxy.table.plan import is_sticky
+from tests.keys import slot
 
 SPREADS = [SlotChain(*parts) for parts in product(EndpointScope, Balance, (1, 2, 1021))]
 KEY = frontend_key(parse_address("10.96.0.9"), Protocol.TCP, 80)
@@ -71,8 +72,8 @@ def test_the_others_stay(chain: str) -> None:
 @pytest.mark.parametrize(
     ("scope", "balance", "count", "text"),
     [
-        (EndpointScope.ALL, Balance.RANDOM, 0, "goto otherwise"),
-        (EndpointScope.LOCAL, Balance.STICKY, 0, "goto otherwise"),
+        (EndpointScope.ALL, Balance.RANDOM, 0, "goto discard"),
+        (EndpointScope.LOCAL, Balance.STICKY, 0, "goto discard"),
         (EndpointScope.ALL, Balance.RANDOM, 3, "goto lb-3"),
         (EndpointScope.ALL, Balance.STICKY, 3, "goto sticky-3"),
         (EndpointScope.LOCAL, Balance.STICKY, 3, "goto outside-sticky-3"),
@@ -83,7 +84,7 @@ def test_the_others_stay(chain: str) -> None:
 def test_verdicts_say_how_many_slots_they_use(
     scope: EndpointScope, balance: Balance, count: int, text: str
 ) -> None:
-    verdict = FrontendSpec((), balance, "otherwise", "a/b").verdict(scope, count)
+    verdict = FrontendSpec((), balance, ChainName.DISCARD, "a/b").verdict(scope, count)
     assert verdict == Verdict(text, "a/b")
     slot_chain = slot_chain_of(verdict)
     assert (slot_chain.slots if slot_chain else 0) == count
@@ -95,7 +96,7 @@ def test_the_sides_of_a_frontend_share_no_slot() -> None:
     assert len({slot(FrontendSide(scope, KEY), number) for scope in EndpointScope for number in numbers}) == 8
 
 
-ENDPOINTS = [endpoint_value(bytes([10, 0, 0, n]), 8080) for n in range(3)]
+ENDPOINTS = [pack_socket(bytes([10, 0, 0, n]), 8080) for n in range(3)]
 
 
 @pytest.mark.parametrize("scope", EndpointScope)

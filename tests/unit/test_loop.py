@@ -10,12 +10,11 @@ from itertools import pairwise
 import pytest
 
 from kproxy.daemon.loop import Loop, Periods, Progress, RoundHooks
-from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
+from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service, protect_nothing
 from kproxy.problems import HostError, KproxyError, Problem, StateError
 from kproxy.reconcile.core.backoff import FIRST
 from kproxy.reconcile.round import Edit, Round, Tables
 from kproxy.resolve.claims import FrontendClaim
-from kproxy.table.plan import protect_nothing
 from kproxy.table.skeleton import Options
 from tests.unit.make import name
 

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 import pytest
 
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
-from kproxy.nft.elements import Verdict, endpoint_value
+from kproxy.nft.elements import Verdict
 from kproxy.observe import kernel_counters
 from kproxy.observe.core.counters import Connections, Counted, NoLocal, Owners
 from kproxy.observe.http import Response
 from kproxy.observe.kernel_counters import Reading
 from kproxy.observe.metrics import LATENCY, Metrics
 from kproxy.reconcile.core.report import Report
+from kproxy.table.keys import PackedSocket, pack_socket
 from kproxy.table.layout import EndpointScope
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
-OWNERS: Owners = {(Protocol.TCP, b"frontend"): WEB}
+OWNERS: Owners = {(Protocol.TCP, PackedSocket(b"frontend")): WEB}
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +155,7 @@ def test_the_process_is_shown() -> None:
 def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
     counted: list[Counted],
 ) -> None:
-    value = endpoint_value(bytes([10, 244, 0, 1]), 8080)
+    value = pack_socket(bytes([10, 244, 0, 1]), 8080)
     labels = 'namespace="default",port="http",service="web"'
     metrics, both = Metrics(), Metrics(by_endpoint=True)
     assert samples(metrics)[f"kproxy_service_connections_total{{{labels}}}"] == 0  # zero is said

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import pytest
 
-from kproxy.model import Balance, FrontendKind, NamespacedName, Protocol, format_socket
-from kproxy.nft.elements import RANGES, Elements, Value, Verdict, slot_key
+from kproxy.model import (
+    Address,
+    Balance,
+    FrontendKind,
+    NamespacedName,
+    Protects,
+    Protocol,
+    protect_nothing,
+)
+from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
 from kproxy.table.compile import Desired
+from kproxy.table.keys import AffinityKey, PackedSocket, format_packed, pack_socket
 from kproxy.table.layout import EndpointScope, held_slots
-from kproxy.table.plan import (
-    FrontendChange,
-    fill_empty,
-    fill_slots,
-    owner_of,
-    plan,
-    protect_nothing,
-    stale_affinity,
-)
-from tests.unit.make import desired, everything, frontend, name
+from kproxy.table.names import SetName
+from kproxy.table.plan import FrontendChange, fill_empty, fill_slots, owner_of, plan, stale_affinity
+from tests.keys import affinity_key, slot
+from tests.unit.make import desired, everything, frontend, name, socket
 
 AT = "10.96.0.9:80"
-SLOTS = "endpoints-tcp"
+SLOTS = SetName.ENDPOINTS_TCP
 
 
 def ends(text: str) -> list[str]:
@@ -152,18 +154,22 @@ def test_source_ranges_come_and_go_with_their_frontend() -> None:
         switch = plan(fill_empty(*before), *after).switch
         changed = switch.remove if before is restricted else switch.add
         assert {name: len(members) for name, members in changed.items() if members} == {
-            "source-restricted": 1,
-            RANGES: 1,
+            SetName.SOURCE_RESTRICTED: 1,
+            SetName.SOURCE_RANGES: 1,
         }
 
 
 @pytest.mark.parametrize("protected", [protect_nothing, kept_all])
-def test_source_ranges_of_what_is_kept_stay(protected: Callable[[NamespacedName], bool]) -> None:
+def test_source_ranges_of_what_is_kept_stay(protected: Protects) -> None:
     held = fill_empty(
         *desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8"]))
     )
     gone = plan(held, {}, desired().elements, protected).switch.remove
-    assert bool(gone["source-restricted"]) is bool(gone[RANGES]) is (protected is protect_nothing)
+    assert (
+        bool(gone[SetName.SOURCE_RESTRICTED])
+        is bool(gone[SetName.SOURCE_RANGES])
+        is (protected is protect_nothing)
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,39 +187,39 @@ def test_source_ranges_of_what_is_kept_stay(protected: Callable[[NamespacedName]
     ],
 )
 def test_endpoints_stay_in_their_slots(before: str, wanted: str, slots: str) -> None:
-    held = [None if letter == "." else letter.encode() for letter in before]
-    assert b"".join(fill_slots(held, [letter.encode() for letter in wanted])).decode() == slots
+    held = [None if letter == "." else PackedSocket(letter.encode()) for letter in before]
+    assert b"".join(fill_slots(held, [PackedSocket(letter.encode()) for letter in wanted])).decode() == slots
 
 
 def test_what_changes_is_told() -> None:
     held = fill_empty(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", (), "b")))
     wanted = desired(frontend(AT, ends("ac"), "a"), frontend("10.96.0.7:80", ends("d"), "c"))
 
-    def sockets(values: tuple[bytes, ...] | None) -> list[str] | None:
-        return values and [format_socket(v[:4], int.from_bytes(v[4:6], "big")) for v in values]  # type: ignore[return-value]
+    def sockets(values: tuple[PackedSocket, ...] | None) -> list[str] | None:
+        return None if values is None else [format_packed(value) for value in values]
 
     changes = {c.comment: (sockets(c.before), sockets(c.after)) for c in plan(held, *wanted).changes}
     assert changes == {
         "default/a": (ends("ab"), ends("ac")),
-        "default/b": ((), None),
+        "default/b": ([], None),
         "default/c": (None, ends("d")),
     }
 
 
 def test_a_change_of_affinity_is_a_change_of_the_verdict() -> None:
     todo = plan(fill_empty(*desired(frontend(AT, ends("a")))), *desired(frontend(AT, ends("a"), timeout=60)))
-    (key,) = todo.switch.add["services"]
+    (key,) = todo.switch.add[SetName.SERVICES]
     assert told(todo.switch) == ["- goto lb-1", "+ goto sticky-1"]
-    assert todo.switch.add["affinity-rules"] == {key: Verdict("goto remember-60")}
+    assert todo.switch.add[SetName.AFFINITY_RULES] == {key: Verdict("goto remember-60")}
     assert [type(change) for change in todo.changes] == [FrontendChange]
 
 
 def test_strays_are_swept_and_damage_is_put_right() -> None:
     wanted = desired(frontend(AT, ends("ab")))
     held = fill_empty(*wanted)
-    (prefix,) = {key[:8] for key in held[SLOTS]}
-    held[SLOTS][slot_key(prefix, 7)] = b"\n\0\0z\0P\0\0"
-    del held[SLOTS][slot_key(prefix, 1)]
+    (side,) = wanted.specs
+    held[SLOTS][slot(side, 7)] = pack_socket(bytes([10, 0, 0, ord("z")]), 80)
+    del held[SLOTS][slot(side, 1)]
     todo = plan(held, *wanted)
     assert (told(todo.switch), told(todo.sweep)) == (["+1 b"], ["-7 z"])
 
@@ -249,7 +255,7 @@ def test_what_is_not_kept_goes_whatever_else_is_kept() -> None:
         *desired(frontend(AT, ends("a"), "a", timeout=60), frontend("10.96.0.8:80", ends("x"), "b"))
     )
     todo = plan(held, *desired(frontend(AT, ends("a"), "a")), lambda service: service.name == "b")
-    assert todo.switch.remove["affinity-rules"]
+    assert todo.switch.remove[SetName.AFFINITY_RULES]
 
 
 @pytest.mark.parametrize(
@@ -263,13 +269,16 @@ def test_whose_an_element_is(comment: str, owner: str) -> None:
 # --- affinity ---
 
 
-def clients(text: str) -> list[tuple[bytes, bytes]]:
+def client(letter: str) -> Address:
+    return bytes([10, 0, 1, ord(letter)])
+
+
+def clients(text: str) -> list[tuple[AffinityKey, PackedSocket]]:
     """`abc`: a client each, remembered as that endpoint's."""
-    address, _, port = AT.partition(":")
-    frontend_part = bytes(map(int, address.split("."))) + int(port).to_bytes(2, "big") + b"\0\0"
+    own = pack_socket(*socket(AT))
     return [
-        (b"\n\0\1" + letter.encode() + frontend_part, b"\n\0\0" + letter.encode() + b"\0P\0\0")
-        for letter in text
+        (affinity_key(client(letter), own), pack_socket(*socket(end)))
+        for letter, end in zip(text, ends(text), strict=True)
     ]
 
 
@@ -302,7 +311,7 @@ def test_pods_keep_their_endpoints_when_a_policy_becomes_local(newly_local: bool
     """Client c is a pod; a is remembered for an endpoint that is here."""
     state = desired(frontend(AT, ends("abc"), timeout=60, outside=ends("a")))
     keys = {side.key for side in state.specs} if newly_local else set()
-    is_pod = clients("c")[0][0][:4].__eq__
+    is_pod = client("c").__eq__
     found = stale_affinity(clients("abc"), Protocol.TCP, fill_empty(*state), keys, is_pod)
     assert found == [key for key, _ in clients(stale)]
 

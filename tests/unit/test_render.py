@@ -7,16 +7,7 @@ from __future__ import annotations
 import pytest
 
 from kproxy.model import Balance, Family, Protocol, parse_address
-from kproxy.nft.elements import (
-    RANGES,
-    Value,
-    Verdict,
-    endpoint_value,
-    frontend_key,
-    range_key,
-    slot_key,
-    slot_prefix,
-)
+from kproxy.nft.elements import RANGES, Value, Verdict
 from kproxy.nft.render import (
     netlink_rules,
     render_element,
@@ -26,8 +17,10 @@ from kproxy.nft.render import (
     without_affinity_updates,
 )
 from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
+from kproxy.table.keys import frontend_key, frontend_socket, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
+from tests.keys import slot_key
 
 V4, V6 = parse_address("10.96.0.9"), parse_address("fd00::9")
 KEY, KEY6 = frontend_key(V4, Protocol.TCP, 80), frontend_key(V6, Protocol.UDP, 53)
@@ -43,7 +36,7 @@ STICKY = NumberedChains(frozenset({SlotChain(EndpointScope.ALL, Balance.STICKY, 
         ("services", KEY, Verdict("goto lb-3"), "10.96.0.9 . tcp . 80 : goto lb-3"),
         ("services", KEY6, Verdict("goto lb-3", "a/b"), 'fd00::9 . udp . 53 comment "a/b" : goto lb-3'),
         ("services-from-outside", KEY, Verdict("goto outside-lb-3"), "10.96.0.9 . tcp . 80 : goto outside-lb-3"),
-        ("endpoints-tcp", slot_key(slot_prefix(KEY), 2), endpoint_value(V4, 8080), "10.96.0.9 . 80 . 2 : 10.96.0.9 . 8080"),
+        ("endpoints-tcp", slot_key(frontend_socket(KEY), 2), pack_socket(V4, 8080), "10.96.0.9 . 80 . 2 : 10.96.0.9 . 8080"),
         ("source-restricted", KEY, b"", "10.96.0.9 . tcp . 80"),
         (RANGES, range_key(KEY, parse_address("10.0.0.0"), parse_address("10.0.0.255")), b"", "10.96.0.9 . tcp . 80 . 10.0.0.0-10.0.0.255"),
         (RANGES, range_key(KEY6, V6, V6), b"", "fd00::9 . udp . 53 . fd00::9"),

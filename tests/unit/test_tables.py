@@ -9,16 +9,17 @@ from itertools import pairwise
 import pytest
 
 from kproxy.kernel.netlink.socket import Interrupted
-from kproxy.model import Family, FrontendKind, NamespacedName, Origin
-from kproxy.nft.elements import Keys, frontend_key
+from kproxy.model import Family, FrontendKind, NamespacedName, Origin, protect_nothing
+from kproxy.nft.elements import Keys
 from kproxy.problems import HostError, TransactionError
 from kproxy.reconcile.core.backoff import FIRST, LONGEST, Backoff
 from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.round import Edit, Tables
 from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import Delta, Desired
+from kproxy.table.keys import frontend_key
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
-from kproxy.table.plan import owner_of, protect_nothing
+from kproxy.table.plan import owner_of
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 

@@ -18,26 +18,33 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, ServicePortName
-from kproxy.nft.elements import Value, Verdict, frontend_protocol, is_frontend, slot_prefix
-from kproxy.table.layout import DISCARD, EndpointScope, slot_chain_of
+from kproxy.nft.elements import Value, Verdict
+from kproxy.table.keys import (
+    PackedSocket,
+    SlotKey,
+    frontend_protocol,
+    frontend_socket,
+    is_frontend,
+    slot_frontend,
+)
+from kproxy.table.layout import EndpointScope, slot_chain_of
+from kproxy.table.names import ChainName
 from kproxy.table.plan import owner_of as service_of
 
-SLOT_BYTES = 4
 PATIENCE = 10
 """Readings in a row that lack something, none of them whole, after which it is gone."""
 
 Counted: TypeAlias = tuple[bytes, Value, int]
 """Key and value of an element, and what it has counted."""
-Owners: TypeAlias = Mapping[tuple[Protocol, bytes], ServicePortName]
-"""Whose slots those are whose keys begin so."""
+Owners: TypeAlias = Mapping[tuple[Protocol, PackedSocket], ServicePortName]
+"""The service port of each frontend."""
 
 
 class EndpointName(NamedTuple):
     """An endpoint of a service port."""
 
     owner: ServicePortName
-    socket: bytes
-    """Its address and port, as in a map."""
+    socket: PackedSocket
 
 
 def owner_of(verdict: Value) -> ServicePortName | None:
@@ -47,10 +54,10 @@ def owner_of(verdict: Value) -> ServicePortName | None:
     return ServicePortName(service_of(verdict.comment), verdict.comment.partition(":")[2])
 
 
-def owners_of(services: Iterable[tuple[bytes, Value]]) -> dict[tuple[Protocol, bytes], ServicePortName]:
-    """Whose slots are whose, by the elements of the map `services`."""
+def owners_of(services: Iterable[tuple[bytes, Value]]) -> Owners:
+    """The service port of each frontend, from the elements of the map `services`."""
     found = ((key, owner_of(verdict)) for key, verdict in services if is_frontend(key))
-    return {(frontend_protocol(key), slot_prefix(key)): owner for key, owner in found if owner is not None}
+    return {(frontend_protocol(key), frontend_socket(key)): owner for key, owner in found if owner}
 
 
 class NoLocal(NamedTuple):
@@ -64,7 +71,7 @@ def no_local(services: Iterable[Value], from_outside: Iterable[Value]) -> NoLoca
     """By the verdicts of ClusterIPs, and of external frontends as clients from outside have them."""
 
     def discarded(verdicts: Iterable[Value]) -> int:
-        return len({v.comment for v in verdicts if isinstance(v, Verdict) and v.chain == DISCARD})
+        return len({v.comment for v in verdicts if isinstance(v, Verdict) and v.chain == ChainName.DISCARD})
 
     return NoLocal(discarded(services), discarded(from_outside))
 
@@ -132,9 +139,9 @@ class Connections:
         """Add what an endpoints map counted since it was last read: all of the map, if it is `whole`."""
         identified = ((e, e[0] + e[1]) for e in counted if isinstance(e[1], bytes))
         for (key, value, _), rise in self._rises.take((family, protocol), identified, whole):
-            owner = owners.get((protocol, key[:-SLOT_BYTES]))
+            owner = owners.get((protocol, slot_frontend(SlotKey(key))))
             if owner is not None and isinstance(value, bytes):
-                name = EndpointName(owner, value)
+                name = EndpointName(owner, PackedSocket(value))
                 self.endpoints[name] = self.endpoints.get(name, 0) + rise
 
     def keep(self, owners: Owners, whole: bool = True) -> None:

@@ -14,6 +14,8 @@ from kproxy.model import Family, Frontend, NamespacedName
 from kproxy.problems import Problem
 from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.table.compile import Delta, Desired, compile_frontends, difference
+from kproxy.table.keys import HairpinKey, hairpin_key
+from kproxy.table.names import SetName
 
 
 class ServiceChange(NamedTuple):
@@ -21,7 +23,7 @@ class ServiceChange(NamedTuple):
 
     before: tuple[Frontend, ...]
     after: tuple[Frontend, ...]
-    unwanted: frozenset[bytes]
+    unwanted: frozenset[HairpinKey]
     """Hairpin pairs that it gives up, and that no other service has."""
 
 
@@ -30,7 +32,7 @@ class Intent:
 
     def __init__(self) -> None:
         self._claims = Claims()
-        self._pairs: Counter[bytes] = Counter()
+        self._pairs: Counter[HairpinKey] = Counter()
 
     def change(
         self, wanted: Mapping[NamespacedName, FrontendClaim | None]
@@ -48,7 +50,7 @@ class Intent:
         found: dict[NamespacedName, Delta] = {}
         for name, (before, after, unwanted) in changes.items():
             delta = difference(compile_frontends(before, family), compile_frontends(after, family))
-            pairs = delta.elements["hairpin"]
+            pairs = delta.elements[SetName.HAIRPIN]
             for pair in [pair for pair, value in pairs.items() if value is None and pair not in unwanted]:
                 del pairs[pair]
             if delta:
@@ -77,7 +79,7 @@ class Intent:
         """The services that there are."""
         return self._claims.names()
 
-    def _count(self, before: Iterable[Frontend], after: Iterable[Frontend]) -> frozenset[bytes]:
+    def _count(self, before: Iterable[Frontend], after: Iterable[Frontend]) -> frozenset[HairpinKey]:
         had, has = _pairs(before), _pairs(after)
         self._pairs.update(has)
         self._pairs.subtract(had)
@@ -87,8 +89,8 @@ class Intent:
         return unwanted
 
 
-def _pairs(frontends: Iterable[Frontend]) -> set[bytes]:
-    return {address + address for frontend in frontends for address in frontend.local}
+def _pairs(frontends: Iterable[Frontend]) -> set[HairpinKey]:
+    return {hairpin_key(address) for frontend in frontends for address in frontend.local}
 
 
 def _let_takers_win(deltas: Collection[Delta]) -> None:

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kproxy.model import AddressChange, Family, format_socket
-from kproxy.nft.elements import frontend_address, frontend_protocol
-from kproxy.nft.ruleset import TABLE
+from kproxy.model import AddressChange, Family
+from kproxy.table.keys import PackedSocket, format_frontend, format_packed
 from kproxy.table.layout import EndpointScope
+from kproxy.table.names import TABLE
 from kproxy.table.plan import FrontendChange
 
 LINES = 40
@@ -77,30 +77,22 @@ def _part(report: Report) -> str:
 def describe(change: FrontendChange) -> str:
     """One line for one frontend."""
     scope = " (from outside)" if change.side.scope is EndpointScope.LOCAL else ""
-    name = f"{change.comment or 'unknown'} {_frontend(change.side.key)}{scope}"
+    name = f"{change.comment or 'unknown'} {format_frontend(change.side.key)}{scope}"
     if change.after is None:
         return f"- {name}"
     if change.before is None:
         return f"+ {name} -> {_endpoints(change.after)}"
     gone = sorted(set(change.before) - set(change.after))
     new = sorted(set(change.after) - set(change.before))
-    moves = [f"-{_endpoint(value)}" for value in gone] + [f"+{_endpoint(value)}" for value in new]
+    moves = [f"-{format_packed(socket)}" for socket in gone]
+    moves += [f"+{format_packed(socket)}" for socket in new]
     if not moves and Counter(change.before) != Counter(change.after):
         moves = ["other weights"]
     detail = f" ({' '.join(moves)})" if moves else ""
     return f"~ {name} -> {_endpoints(change.after)}{detail}"
 
 
-def _frontend(key: bytes) -> str:
-    port = int.from_bytes(key[-4:-2], "big")
-    return f"{format_socket(frontend_address(key), port)}/{frontend_protocol(key)}"
-
-
-def _endpoint(value: bytes) -> str:
-    return format_socket(value[:-4], int.from_bytes(value[-4:-2], "big"))
-
-
-def _endpoints(values: tuple[bytes, ...]) -> str:
-    if not values:
+def _endpoints(sockets: tuple[PackedSocket, ...]) -> str:
+    if not sockets:
         return "no endpoints"
-    return plural(len(set(values)), "endpoint")
+    return plural(len(set(sockets)), "endpoint")

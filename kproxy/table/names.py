@@ -1,0 +1,80 @@
+"""The names of kproxy's table, and of the sets, maps and chains in it.
+
+Users see these names in `nft list ruleset`, and a running kproxy recognizes a table of an earlier version by
+them. The names of slot chains (`lb-3`) are in layout.py, as they depend on how slots are arranged.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from kproxy.model import Protocol
+
+TABLE = "kproxy"
+
+
+class SetName(StrEnum):
+    """A set or map. skeleton.py declares each, and says what it contains."""
+
+    POD_CIDRS = "pod-cidrs"
+    SERVICE_CIDRS = "service-cidrs"
+    CLUSTER_IPS = "cluster-ips"
+    LOAD_BALANCER_IPS = "load-balancer-ips"
+    HAIRPIN = "hairpin"
+    SOURCE_RESTRICTED = "source-restricted"
+    SOURCE_RANGES = "source-ranges"
+    SERVICES = "services"
+    SERVICES_FROM_OUTSIDE = "services-from-outside"
+    MASQUERADE_RULES = "masquerade-rules"
+    AFFINITY_RULES = "affinity-rules"
+    ENDPOINTS_TCP = "endpoints-tcp"
+    ENDPOINTS_UDP = "endpoints-udp"
+    ENDPOINTS_SCTP = "endpoints-sctp"
+    AFFINITY_TCP = "affinity-tcp"
+    AFFINITY_UDP = "affinity-udp"
+    AFFINITY_SCTP = "affinity-sctp"
+
+
+class ChainName(StrEnum):
+    """A chain that is always there."""
+
+    PREROUTING = "prerouting"
+    OUTPUT = "output"
+    INPUT = "input"
+    POSTROUTING = "postrouting"
+    SERVICES = "services"
+    CHECK_SOURCE = "check-source"
+    NO_ENDPOINTS = "no-endpoints"
+    DISCARD = "discard"
+    TRANSLATED = "translated"
+    MASQ_ALWAYS = "masq-always"
+    MASQ_NODE = "masq-node"
+    REMEMBER = "remember"
+
+
+_ENDPOINTS = {protocol: SetName(f"endpoints-{protocol}") for protocol in Protocol}
+_AFFINITY = {protocol: SetName(f"affinity-{protocol}") for protocol in Protocol}
+_REMEMBER_PREFIX = f"{ChainName.REMEMBER}-"
+REMEMBER_PATTERN = rf"{_REMEMBER_PREFIX}\d+"
+"""Matches the names that `remember_chain` returns."""
+
+
+def endpoints_map(protocol: Protocol) -> SetName:
+    """The name of the map from slots to endpoints."""
+    return _ENDPOINTS[protocol]
+
+
+def affinity_map(protocol: Protocol) -> SetName:
+    """The name of the map from clients to endpoints."""
+    return _AFFINITY[protocol]
+
+
+def remember_chain(timeout: int) -> str:
+    """The name of the chain that remembers clients for `timeout` seconds."""
+    return f"{_REMEMBER_PREFIX}{timeout}"
+
+
+def remember_timeout(chain: str) -> int | None:
+    """The seconds in the name of such a chain; None for the name of another chain."""
+    seconds = chain.removeprefix(_REMEMBER_PREFIX)
+    return int(seconds) if seconds != chain and seconds.isdigit() else None
