@@ -20,6 +20,8 @@ from bench.probes import FAILING, PERIOD, Figures, address, processor_of, world
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family, format_address
+from kproxy.table.keys import PackedSocket, socket_address
+from kproxy.table.names import SetName
 
 SERVICES = 20
 NETWORK = 10
@@ -57,8 +59,8 @@ def manifests(count: int, port: int) -> list[dict[str, Any]]:
 def endpoints(netlink: Netlink) -> set[bytes]:
     """The addresses that connections are led to."""
     try:
-        elements = map(read_element, netlink.elements(Family.IPV4, "endpoints-tcp"))
-        return {value[:4] for _, value in elements if isinstance(value, bytes)}
+        elements = map(read_element, netlink.elements(Family.IPV4, SetName.ENDPOINTS_TCP))
+        return {socket_address(PackedSocket(value)) for _, value in elements if isinstance(value, bytes)}
     except NetlinkError:  # no table yet
         return set()
 

@@ -14,7 +14,6 @@ import struct
 import threading
 import time
 from contextlib import suppress
-from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 
@@ -49,11 +48,14 @@ from kproxy.kernel.netlink.core.constants import (
     SOL_NETLINK,
 )
 from kproxy.kernel.netlink.core.elements import read_element
-from kproxy.model import Family
+from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.ruleset import TABLE
+from kproxy.table.keys import frontend_key, pack_socket
+from kproxy.table.names import SetName, endpoints_map
 
 NEW_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM)
 GET_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
+ENDPOINTS = [endpoints_map(protocol) for protocol in Protocol]
 PATIENCE = 300.0
 """Seconds until something is given up."""
 PAUSE = 0.0005
@@ -78,12 +80,12 @@ def listeners() -> int:
 
 def socket_bytes(address: str, port: int) -> bytes:
     """An endpoint as the kernel has it: address . port."""
-    return IPv4Address(address).packed + port.to_bytes(2, "big") + b"\0\0"
+    return pack_socket(parse_address(address), port)
 
 
-def frontend_bytes(address: str, protocol: int, port: int) -> bytes:
-    """A frontend as the kernel has it: address . protocol . port."""
-    return IPv4Address(address).packed + bytes([protocol, 0, 0, 0]) + port.to_bytes(2, "big") + b"\0\0"
+def frontend_bytes(address: str, protocol: str, port: int) -> bytes:
+    """A frontend as the kernel has it: address . protocol . port. `protocol` is as in a Service, `TCP`."""
+    return frontend_key(parse_address(address), Protocol(protocol.lower()), port)
 
 
 class Probe:
@@ -91,7 +93,7 @@ class Probe:
 
     def __init__(self, frontend: bytes) -> None:
         key = nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, frontend))
-        body = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, "services")
+        body = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, SetName.SERVICES)
         body += nested(NFTA_SET_ELEM_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, key))
         self._question = message(GET_ELEMENTS, 0, 1, NFPROTO[Family.IPV4], body)
         self._socket = socket.socket(
@@ -180,7 +182,7 @@ class Listener:
     def _note(self, content: memoryview, now: float) -> None:
         fields = dict(attributes(content))
         name = read_string(fields[NFTA_SET_ELEM_LIST_SET])
-        if name == "services" or name.startswith("endpoints-"):
+        if name == SetName.SERVICES or name in ENDPOINTS:
             for _, element in attributes(fields[NFTA_SET_ELEM_LIST_ELEMENTS]):
                 key, value = read_element(element)
                 self._seen.setdefault(value if isinstance(value, bytes) else key, now)

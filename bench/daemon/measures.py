@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 
 from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners
-from bench.daemon.server import NUMBERS, Change, Server, objects, replaced, resized
+from bench.daemon.server import Change, Server, objects, replaced, resized
 from bench.daemon.subject import Subject, running
 from bench.process import Failed, output
 from bench.samples import PORT, Sample, samples
@@ -93,7 +93,7 @@ def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figure
     with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
         folder, others, last_seen = Path(name), _busy(1.0), listeners()
         every = list(samples(services))
-        last = Probe(frontend_bytes(every[-1].address, NUMBERS["TCP"], PORT))
+        last = Probe(frontend_bytes(every[-1].address, "TCP", PORT))
         cold: list[Start] = []
         restart: list[Start] = []
         for _ in range(ROUNDS):
@@ -154,7 +154,7 @@ class _Changes:
         with Listener() as listener:
             self._listener = listener
             self._server.apply(item for each in udp for item in objects(each, "UDP"))
-            listener.when(frontend_bytes(udp[-1].address, NUMBERS["UDP"], PORT))
+            listener.when(frontend_bytes(udp[-1].address, "UDP", PORT))
             time.sleep(SETTLING)
             self._say("endpoints replaced, one after another")
             replacements = self._one_by_one(self._replacements(tcp, CHANGES))

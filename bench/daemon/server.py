@@ -19,8 +19,6 @@ from bench.manifests import manifests
 from bench.process import Failed
 from bench.samples import PORT, TARGET_PORT, Endpoint, Sample, spare
 
-NUMBERS = {"TCP": 6, "UDP": 17}
-
 
 class Change(NamedTuple):
     """An EndpointSlice to be put in place of the one before."""
@@ -47,7 +45,7 @@ def replaced(sample: Sample, number: int, protocol: str = "TCP") -> Change:
 
 def resized(sample: Sample, number: int) -> Iterator[Change]:
     """It gets one endpoint more, and then is as it was."""
-    shows = frontend_bytes(sample.address, NUMBERS["TCP"], PORT)
+    shows = frontend_bytes(sample.address, "TCP", PORT)
     more = sample._replace(endpoints=(*sample.endpoints, Endpoint(spare(number), "node-0")))
     for each in (more, sample):
         yield Change(objects(each)[1], shows)

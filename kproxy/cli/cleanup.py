@@ -13,10 +13,10 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import has_table
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address
-from kproxy.nft.ruleset import TABLE
 from kproxy.problems import TransactionError
 from kproxy.settings.settings import Settings
 from kproxy.state.store import Store
+from kproxy.table.names import TABLE, ChainName
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,7 +64,8 @@ def remove_table(family: Family) -> None:
     When a table goes, its maps are empty at once, but its sets are not: a packet in between would find that
     its service has no such port, and be refused. So no packet is let in any more before.
     """
-    entries = (f"flush chain {family} {TABLE} {hook}" for hook in ("prerouting", "output"))
+    chains = (ChainName.PREROUTING, ChainName.OUTPUT)
+    entries = (f"flush chain {family} {TABLE} {chain}" for chain in chains)
     with suppress(TransactionError):  # a damaged table may have no such chains
         libnftables.run("\n".join(entries))
     libnftables.run(f"delete table {family} {TABLE}")

@@ -1,7 +1,7 @@
 """The names of kproxy's table, and of the sets, maps and chains in it.
 
-Users see these names in `nft list ruleset`, and a running kproxy recognizes a table of an earlier version by
-them. The names of slot chains (`lb-3`) are in layout.py, as they depend on how slots are arranged.
+Users see these names in `nft list ruleset`, and kproxy finds the elements of an earlier run by them. The
+names of slot chains (`lb-3`) are in layout.py, as they depend on how slots are arranged.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from kproxy.nft.structure import Structure
 from kproxy.problems import HostError, TransactionError
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta
+from kproxy.table.names import SetName
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
 from tests.unit import make
@@ -190,7 +191,7 @@ def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_want
             there.append(True)
             dataplane.reconcile(make.desired(family=Family.IPV6))
             assert dataplane.change(Delta(dict(wanted.specs), {})).added
-            assert dataplane.applied["services"]
+            assert dataplane.applied[SetName.SERVICES]
 
     in_fresh_namespace(work)
 

@@ -18,6 +18,7 @@ from kproxy.nft.elements import Keys
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.keys import frontend_key
+from kproxy.table.names import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace
@@ -29,13 +30,13 @@ FOREIGN: dict[str, dict[Family, Keys | None]] = {
     "flush ruleset": {Family.IPV4: None, Family.IPV6: None},
     "delete table ip kproxy": {Family.IPV4: None},
     "flush chain ip6 kproxy services": {Family.IPV6: None},
-    "delete element ip kproxy cluster-ips { 10.96.0.9 }": {Family.IPV4: {"cluster-ips": {NINE}}},
+    "delete element ip kproxy cluster-ips { 10.96.0.9 }": {Family.IPV4: {SetName.CLUSTER_IPS: {NINE}}},
     "flush map ip kproxy services": {
-        Family.IPV4: {"services": {frontend_key(NINE, Protocol.TCP, 80)}},
+        Family.IPV4: {SetName.SERVICES: {frontend_key(NINE, Protocol.TCP, 80)}},
     },
     "add element ip kproxy cluster-ips { 10.96.0.10, 10.96.0.11 }; "
     "delete element ip kproxy cluster-ips { 10.96.0.9, 10.96.0.11 }": {
-        Family.IPV4: {"cluster-ips": {NINE, TEN, parse_address("10.96.0.11")}},
+        Family.IPV4: {SetName.CLUSTER_IPS: {NINE, TEN, parse_address("10.96.0.11")}},
     },
     "add element ip kproxy cluster-ips { 10.96.0.10 }; add chain ip kproxy mine": {Family.IPV4: None},
     "add table ip other; add chain ip other c; delete table ip other": {},

@@ -13,6 +13,7 @@ from kproxy.problems import TransactionError
 from kproxy.reconcile.core.report import Report, lines
 from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.table.compile import Desired, compile_frontends
+from kproxy.table.names import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace
@@ -98,7 +99,7 @@ def test_many_at_once_are_left_to_a_whole_check() -> None:
             dataplane = Dataplane(netlink, Family.IPV4, OPTIONS)
             dataplane.reconcile(desired())
             return dataplane.repair_elements(
-                {"cluster-ips": {number.to_bytes(4, "big") for number in range(LARGE + 1)}}
+                {SetName.CLUSTER_IPS: {number.to_bytes(4, "big") for number in range(LARGE + 1)}}
             )
 
     assert in_fresh_namespace(repair_elements) is None
@@ -113,7 +114,7 @@ def test_a_table_that_is_gone_cannot_be_mended() -> None:
             dataplane.reconcile(desired())
             subprocess.run(["nft", "delete table ip kproxy"], check=True)
             try:
-                dataplane.repair_elements({"cluster-ips": {b"\x0a\x60\x00\x09"}})
+                dataplane.repair_elements({SetName.CLUSTER_IPS: {b"\x0a\x60\x00\x09"}})
             except TransactionError:
                 failed = True
             else:
@@ -139,7 +140,7 @@ def test_clients_that_were_led_astray_are_let_go_of() -> None:
             )
             subprocess.run(["nft", script], check=True)
             keys = {bytes([10, 96, 0, 9, 0, 80, 0, 0, 0, 0, 0, 0])}
-            assert dataplane.repair_elements({"endpoints-tcp": keys}) is not None
+            assert dataplane.repair_elements({SetName.ENDPOINTS_TCP: keys}) is not None
             listing = ["nft", "list", "map", "ip", "kproxy", "affinity-tcp"]
             return subprocess.run(listing, check=True, capture_output=True, text=True).stdout
 

@@ -10,9 +10,23 @@ from hypothesis import strategies as st
 from kproxy.kernel.netlink.core.codec import attributes
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element
 from kproxy.model import Family, Protocol
-from kproxy.nft.elements import COMMENT_BYTES, Field, Value, Verdict, unpack
-from kproxy.table.keys import frontend_address, frontend_key, frontend_protocol, frontend_socket, pack_socket
-from tests.keys import slot_key
+from kproxy.nft.elements import COMMENT_BYTES, Field, Value, Verdict, range_ends, unpack
+from kproxy.table.keys import (
+    frontend_address,
+    frontend_key,
+    frontend_of,
+    frontend_protocol,
+    frontend_socket,
+    is_frontend,
+    pack_socket,
+    range_frontend,
+    range_key,
+    slot_frontend,
+    socket_address,
+    socket_port,
+    split_affinity_key,
+)
+from tests.keys import affinity_key, slot_key
 
 words = st.integers(1, 10).flatmap(lambda count: st.binary(min_size=4 * count, max_size=4 * count))
 comments = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=COMMENT_BYTES // 4)
@@ -41,3 +55,18 @@ def test_keys_are_read_as_nft_writes_them(address: bytes, protocol: Protocol, po
     assert unpack(slotted, (Field.ADDRESS, Field.PORT, Field.SLOT), family) == (text, str(port), str(slot))
     value = pack_socket(address, port)
     assert unpack(value, (Field.ADDRESS, Field.PORT), family) == (text, str(port))
+
+
+@given(addresses, protocols, ports, st.integers(0, 2**32 - 1))
+def test_what_is_packed_into_a_key_is_read_from_it(
+    address: bytes, protocol: Protocol, port: int, slot: int
+) -> None:
+    key, socket = frontend_key(address, protocol, port), pack_socket(address, port)
+    first, last, client = (bytes([byte]) * len(address) for byte in (1, 254, 9))
+    assert is_frontend(key)
+    assert (frontend_socket(key), frontend_of(socket, protocol)) == (socket, key)
+    assert (socket_address(socket), socket_port(socket)) == (address, port)
+    assert slot_frontend(slot_key(socket, slot)) == socket
+    assert split_affinity_key(affinity_key(client, socket)) == (client, socket)
+    ranged = range_key(key, first, last)
+    assert (range_frontend(ranged), range_ends(ranged)) == (key, (key + first, key + last))

@@ -84,7 +84,8 @@ def empty() -> Elements:
 
 def without_slots(elements: Elements) -> Elements:
     """Which endpoint sits where depends on the past."""
-    return {name: members for name, members in elements.items() if not name.startswith("endpoints-")}
+    slots = [endpoints_map(protocol) for protocol in Protocol]
+    return {name: members for name, members in elements.items() if name not in slots}
 
 
 @given(st.lists(changes(), max_size=6), st.booleans())

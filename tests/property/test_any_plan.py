@@ -22,11 +22,11 @@ from kproxy.nft.transaction import Transaction
 from kproxy.reconcile.dataplane import transaction_messages
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.keys import (
+    FrontendKey,
     frontend_address,
     frontend_key,
     frontend_protocol,
     frontend_socket,
-    is_frontend,
     pack_socket,
 )
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, SlotChain, held_slots
@@ -49,6 +49,7 @@ SHAPES = NumberedChains(
 OWNERS = [NamespacedName("default", name) for name in ("a", "b", "c")]
 RANGE = ip_network("192.0.2.0/24")
 CLIENTS = {affinity_map(protocol) for protocol in Protocol}
+SLOTS = {endpoints_map(protocol) for protocol in Protocol}
 OF_FRONTENDS = (SetName.AFFINITY_RULES, SetName.MASQUERADE_RULES, SetName.SOURCE_RESTRICTED)
 FrontendId: TypeAlias = tuple[int, Protocol, int]
 Spec: TypeAlias = tuple[list[int], list[int] | None, bool, Balance, int, bool]
@@ -108,8 +109,8 @@ def sides(elements: Elements) -> Iterator[FrontendSide]:
     """Those that have a verdict."""
     for scope in EndpointScope:
         for key, value in elements[scope.verdicts].items():
-            if isinstance(value, Verdict) and is_frontend(key):
-                yield FrontendSide(scope, key)
+            if isinstance(value, Verdict):
+                yield FrontendSide(scope, FrontendKey(key))
 
 
 def verdict(elements: Elements, side: FrontendSide) -> Verdict:
@@ -206,7 +207,7 @@ def damaged(draw: st.DrawFn) -> Elements:
             strange = ("goto lb-3", "jump sticky-2", "drop", "goto outside-lb-2", "goto hash-client-4")
             spoils = st.builds(Verdict, st.sampled_from(strange), st.sampled_from(["", "x"]))
             keys = st.builds(lambda at: frontend_key(address(at[0]), at[1], at[2]), ids)
-        elif name.startswith("endpoints-"):
+        elif name in SLOTS:
             spoils = st.just(pack_socket(address(200), 1))
             keys = st.builds(
                 lambda scope, at, number: slot(

@@ -20,7 +20,8 @@ from kproxy.model import Family
 from kproxy.nft.elements import Elements
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.state.store import Store
-from kproxy.table.keys import PackedSocket, frontend_protocol, is_frontend
+from kproxy.table.compile import SETS
+from kproxy.table.keys import FrontendKey, PackedSocket, frontend_protocol
 from kproxy.table.layout import EndpointScope, FrontendSide, held_slots
 from kproxy.table.skeleton import Options
 from tests.support import Kproxy, Manifest
@@ -89,18 +90,12 @@ def programmed(kproxy: Kproxy, family: Family) -> Any:
             dataplane.read()
             held = dataplane.applied
             frontends = {
-                FrontendSide(scope, key): (
-                    verdict,
-                    sorted(map(str, slots(held, FrontendSide(scope, key)))),
-                )
+                side: (verdict, sorted(map(str, slots(held, side))))
                 for scope in EndpointScope
                 for key, verdict in held[scope.verdicts].items()
-                if is_frontend(key)
+                for side in [FrontendSide(scope, FrontendKey(key))]
             }
-            others = {
-                name: dict(held[name]) for name in held if not name.startswith(("services", "endpoints"))
-            }
-            return frontends, others
+            return frontends, {name: dict(held[name]) for name in SETS}
 
     return kproxy.node.inside(read)
 

@@ -64,7 +64,7 @@ table ip kproxy {
 
 @pytest.mark.lab
 def test_those_who_look_on_see_elements_come_and_go() -> None:
-    frontend, endpoint = frontend_bytes("10.96.0.1", 6, 80), socket_bytes("10.0.0.1", 8080)
+    frontend, endpoint = frontend_bytes("10.96.0.1", "TCP", 80), socket_bytes("10.0.0.1", 8080)
 
     def look_on() -> None:
         probe = Probe(frontend)

@@ -15,6 +15,7 @@ from kproxy.problems import HostError, KproxyError, Problem, StateError
 from kproxy.reconcile.core.backoff import FIRST
 from kproxy.reconcile.round import Edit, Round, Tables
 from kproxy.resolve.claims import FrontendClaim
+from kproxy.table.names import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import name
 
@@ -202,7 +203,7 @@ def test_a_table_that_was_touched_is_compared() -> None:
 
 
 def test_elements_that_were_touched_are_put_right() -> None:
-    edit = Edit(Family.IPV6, {"services": {b"key"}})
+    edit = Edit(Family.IPV6, {SetName.SERVICES: {b"key"}})
 
     async def story(world: World) -> None:
         world.source.error = HostError("not now")

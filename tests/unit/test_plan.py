@@ -339,7 +339,7 @@ def test_a_transaction_counts_and_applies() -> None:
 
 def test_what_is_to_be_forgotten_is_a_transaction() -> None:
     transaction = Transaction()
-    transaction.forget["affinity-tcp"] = [b"x"]
+    transaction.forget[SetName.AFFINITY_TCP] = [b"x"]
     assert transaction
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from kproxy.model import Balance, Family, Protocol, parse_address
-from kproxy.nft.elements import RANGES, Value, Verdict
+from kproxy.nft.elements import Value, Verdict
 from kproxy.nft.render import (
     netlink_rules,
     render_element,
@@ -17,8 +17,9 @@ from kproxy.nft.render import (
     without_affinity_updates,
 )
 from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
-from kproxy.table.keys import frontend_key, frontend_socket, pack_socket, range_key
+from kproxy.table.keys import frontend_key, frontend_socket, hairpin_key, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, SlotChain
+from kproxy.table.names import SetName
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
 from tests.keys import slot_key
 
@@ -30,19 +31,19 @@ STICKY = NumberedChains(frozenset({SlotChain(EndpointScope.ALL, Balance.STICKY, 
 @pytest.mark.parametrize(
     ("set_name", "key", "value", "text"),
     [
-        ("cluster-ips", V4, b"", "10.96.0.9"),
-        ("cluster-ips", V6, b"", "fd00::9"),
-        ("hairpin", V4 + V4, b"", "10.96.0.9 . 10.96.0.9"),
-        ("services", KEY, Verdict("goto lb-3"), "10.96.0.9 . tcp . 80 : goto lb-3"),
-        ("services", KEY6, Verdict("goto lb-3", "a/b"), 'fd00::9 . udp . 53 comment "a/b" : goto lb-3'),
-        ("services-from-outside", KEY, Verdict("goto outside-lb-3"), "10.96.0.9 . tcp . 80 : goto outside-lb-3"),
-        ("endpoints-tcp", slot_key(frontend_socket(KEY), 2), pack_socket(V4, 8080), "10.96.0.9 . 80 . 2 : 10.96.0.9 . 8080"),
-        ("source-restricted", KEY, b"", "10.96.0.9 . tcp . 80"),
-        (RANGES, range_key(KEY, parse_address("10.0.0.0"), parse_address("10.0.0.255")), b"", "10.96.0.9 . tcp . 80 . 10.0.0.0-10.0.0.255"),
-        (RANGES, range_key(KEY6, V6, V6), b"", "fd00::9 . udp . 53 . fd00::9"),
+        (SetName.CLUSTER_IPS, V4, b"", "10.96.0.9"),
+        (SetName.CLUSTER_IPS, V6, b"", "fd00::9"),
+        (SetName.HAIRPIN, hairpin_key(V4), b"", "10.96.0.9 . 10.96.0.9"),
+        (SetName.SERVICES, KEY, Verdict("goto lb-3"), "10.96.0.9 . tcp . 80 : goto lb-3"),
+        (SetName.SERVICES, KEY6, Verdict("goto lb-3", "a/b"), 'fd00::9 . udp . 53 comment "a/b" : goto lb-3'),
+        (SetName.SERVICES_FROM_OUTSIDE, KEY, Verdict("goto outside-lb-3"), "10.96.0.9 . tcp . 80 : goto outside-lb-3"),
+        (SetName.ENDPOINTS_TCP, slot_key(frontend_socket(KEY), 2), pack_socket(V4, 8080), "10.96.0.9 . 80 . 2 : 10.96.0.9 . 8080"),
+        (SetName.SOURCE_RESTRICTED, KEY, b"", "10.96.0.9 . tcp . 80"),
+        (SetName.SOURCE_RANGES, range_key(KEY, parse_address("10.0.0.0"), parse_address("10.0.0.255")), b"", "10.96.0.9 . tcp . 80 . 10.0.0.0-10.0.0.255"),
+        (SetName.SOURCE_RANGES, range_key(KEY6, V6, V6), b"", "fd00::9 . udp . 53 . fd00::9"),
     ],
 )  # fmt: skip
-def test_an_element(set_name: str, key: bytes, value: Value, text: str) -> None:
+def test_an_element(set_name: SetName, key: bytes, value: Value, text: str) -> None:
     family = Family.IPV6 if V6 in key else Family.IPV4
     assert (
         render_element(skeleton(family, Options(), NO_NUMBERED_CHAINS).set(set_name), family, key, value)

@@ -19,6 +19,7 @@ from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.keys import frontend_key
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
+from kproxy.table.names import SetName
 from kproxy.table.plan import owner_of
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
@@ -324,7 +325,7 @@ def test_a_kernel_that_cannot_say_leaves_doubt(
 
 
 def test_elements_that_others_changed_are_put_right_by_themselves(tables: Tables, kernel: Kernel) -> None:
-    edit = Edit(Family.IPV4, {"services": {b"key"}})
+    edit = Edit(Family.IPV4, {SetName.SERVICES: {b"key"}})
     tables.apply(everything(), edits=[edit])  # all is compared anyway
     done = tables.apply({NAMES[0]: claim(0, ())}, edits=[edit])
     assert not done.checked
@@ -341,7 +342,7 @@ def test_elements_that_cannot_be_put_right_are_a_matter_of_a_whole_check(
 ) -> None:
     tables.apply(everything())
     kernel.broken = True
-    assert tables.apply({}, edits=[Edit(Family.IPV4, {"services": {b"key"}})]).checked
+    assert tables.apply({}, edits=[Edit(Family.IPV4, {SetName.SERVICES: {b"key"}})]).checked
     assert kernel.calls[:3] == ["reconcile", "mend", "reconcile"]
 
 

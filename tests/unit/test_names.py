@@ -1,0 +1,42 @@
+"""Names of the table: every set and chain has one, and the numbers in them are read back."""
+
+from __future__ import annotations
+
+import pytest
+
+from kproxy.model import Family, Protocol
+from kproxy.table.names import (
+    ChainName,
+    SetName,
+    affinity_map,
+    endpoints_map,
+    remember_chain,
+    remember_timeout,
+)
+from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
+
+
+@pytest.mark.parametrize("family", Family)
+def test_every_set_and_every_chain_has_a_name(family: Family) -> None:
+    table = skeleton(family, Options(), NO_NUMBERED_CHAINS)
+    assert sorted(declaration.name for declaration in table.sets) == sorted(SetName)
+    assert sorted(chain.name for chain in table.chains) == sorted(ChainName)
+
+
+def test_maps_are_named_by_protocol() -> None:
+    assert [endpoints_map(protocol) for protocol in Protocol] == [
+        *(SetName.ENDPOINTS_TCP, SetName.ENDPOINTS_UDP, SetName.ENDPOINTS_SCTP)
+    ]
+    assert [affinity_map(protocol) for protocol in Protocol] == [
+        *(SetName.AFFINITY_TCP, SetName.AFFINITY_UDP, SetName.AFFINITY_SCTP)
+    ]
+
+
+@pytest.mark.parametrize("timeout", [1, 60, 86400])
+def test_a_chain_names_its_timeout(timeout: int) -> None:
+    assert remember_timeout(remember_chain(timeout)) == timeout
+
+
+@pytest.mark.parametrize("chain", ["", "remember", "remember-", "remember-x", "lb-3", "60"])
+def test_other_chains_have_no_timeout(chain: str) -> None:
+    assert remember_timeout(chain) is None
