@@ -1,0 +1,108 @@
+"""Label selectors as kubectl reads them: `app=web,tier!=cache,zone in (a, b),!old`. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kproxy.problems import UsageError
+
+_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_KEY = re.compile(rf"(?:[a-z0-9](?:[-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_NAME}")
+_VALUE = re.compile(rf"(?:{_NAME})?")
+_BETWEEN = re.compile(r",(?![^()]*\))")
+_REQUIREMENT = re.compile(
+    r"""\s*(?:
+        (?P<key>[^\s!=<>(),]+)\s*
+        (?:(?P<compared>==?|!=|<|>)\s*(?P<value>[^\s!=<>(),]*)
+          |(?P<set>(?<=\s)(?:in|notin))\s*\((?P<values>[^()]*)\))?
+       |!\s*(?P<absent>[^\s!=<>(),]+)
+    )\s*""",
+    re.VERBOSE,
+)
+_NUMBER = re.compile(r"-?\d{1,19}")
+
+
+class Requirement(NamedTuple):
+    """What a selector says of one label."""
+
+    key: str
+    operator: str
+    """`in`, `notin`, `exists`, `absent`, `<` or `>`."""
+    values: frozenset[str] = frozenset()
+    """Of `<` and `>`, one number."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether it holds for these labels; `notin` also holds where the label is absent."""
+        value = labels.get(self.key)
+        match self.operator:
+            case "exists":
+                return value is not None
+            case "absent":
+                return value is None
+            case "in":
+                return value in self.values
+            case "notin":
+                return value not in self.values
+            case _:
+                return value is not None and self._compares(value)
+
+    def _compares(self, value: str) -> bool:
+        (limit,) = self.values
+        if not _NUMBER.fullmatch(value):
+            return False
+        return int(value) > int(limit) if self.operator == ">" else int(value) < int(limit)
+
+
+class Selector(NamedTuple):
+    """All of its requirements have to hold; without any, it selects everything."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether it selects an object with these labels."""
+        return all(requirement.matches(labels) for requirement in self.requirements)
+
+
+def parse_selector(text: str) -> Selector:
+    """UsageError if it is not a selector; it names the part that is wrong."""
+    if not text.strip():
+        return Selector()
+    return Selector(tuple(_requirement(part) for part in _BETWEEN.split(text)))
+
+
+def _requirement(text: str) -> Requirement:
+    found = _REQUIREMENT.fullmatch(text)
+    if not found:
+        forms = "KEY, !KEY, KEY=VALUE, KEY!=VALUE, KEY in (VALUE, ...) or KEY notin (VALUE, ...)"
+        raise UsageError(f"--selector: {text.strip()!r} is not {forms}.")
+    if found["absent"]:
+        return Requirement(_key(found["absent"]), "absent")
+    key, compared = _key(found["key"]), found["compared"]
+    if found["set"]:
+        return Requirement(key, found["set"], frozenset(map(_value, found["values"].split(","))))
+    if not compared:
+        return Requirement(key, "exists")
+    if compared in "<>":
+        return Requirement(key, compared, frozenset((_number(found["value"]),)))
+    return Requirement(key, "notin" if compared == "!=" else "in", frozenset((_value(found["value"]),)))
+
+
+def _key(text: str) -> str:
+    if not _KEY.fullmatch(text):
+        raise UsageError(f"--selector: {text!r} is not the key of a label.")
+    return text
+
+
+def _value(text: str) -> str:
+    text = text.strip()
+    if not _VALUE.fullmatch(text):
+        raise UsageError(f"--selector: {text!r} is not the value of a label.")
+    return text
+
+
+def _number(text: str) -> str:
+    if not _NUMBER.fullmatch(text):
+        raise UsageError(f"--selector: {text!r} is not a number.")
+    return text
