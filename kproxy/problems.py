@@ -57,6 +57,8 @@ class RefusedElement(NamedTuple):
     key: bytes
     """As in the transaction; b"" if only the set is known."""
     message: str = ""
+    owner: str = ""
+    """`namespace/service:port` of the frontend that it belongs to; "" if unknown."""
 
 
 class TransactionError(KproxyError):

@@ -40,6 +40,7 @@ from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
+from kproxy.reconcile.core.refusals import describe, refused_elements
 from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
 from kproxy.reconcile.core.report import Report
 from kproxy.table.compile import Delta, Desired
@@ -180,18 +181,26 @@ class Dataplane:
     # --- writing ---
 
     def _commit(self, transaction: Transaction, rules: list[BatchMessage]) -> None:
-        self._send(rules + transaction_messages(self.family, transaction), *transaction.counts)
+        self._send(rules + transaction_messages(self.family, transaction), transaction)
 
-    def _send(self, messages: list[BatchMessage], removed: int, added: int) -> None:
+    def _send(self, messages: list[BatchMessage], transaction: Transaction) -> None:
         try:
-            with self.unheard() if removed + added > LARGE else nullcontext():
+            with self.unheard() if sum(transaction.counts) > LARGE else nullcontext():
                 self.netlink.commit(messages)
         except NetlinkError as error:
-            raise TransactionError(
-                f"The kernel refused a transaction on table {self.family} {TABLE} "
-                f"({removed} elements out, {added} in): {error.strerror}",
-                error.errno or 0,
-            ) from error
+            raise self._refused(error, transaction) from error
+
+    def _refused(self, error: NetlinkError, transaction: Transaction) -> TransactionError:
+        """The error that names what was refused. `applied` contains the transaction already."""
+        owners = self.applied, transaction.remove
+        removed, added = transaction.counts
+        named = describe(self._skeleton(NO_NUMBERED_CHAINS), error.refusals, *owners)
+        return TransactionError(
+            f"The kernel refused a transaction on table {self.family} {TABLE} "
+            f"({removed} elements out, {added} in): {error.strerror}{named and f': {named}'}.",
+            error.errno or 0,
+            refused=refused_elements(error.refusals, *owners),
+        )
 
     def _execute(
         self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[PackedSocket, FlowRule]
@@ -293,7 +302,7 @@ class Dataplane:
         # Packed first: meanwhile the kernel clears the old table away, and lets nobody else commit.
         packed = transaction_messages(self.family, everything)
         rules = self._write_rules(wanted, NO_REPAIR._replace(sets=sets, chains=chains))
-        self._send(rules + packed, *everything.counts)
+        self._send(rules + packed, everything)
         return Report(self.family, (), *everything.counts, ("as a whole",))
 
     def repair_elements(self, keys: Keys) -> Report | None:

@@ -1,0 +1,99 @@
+"""What the kernel refused of a transaction, by map, key and service.
+
+Netlink knows the map and the key. Whose an element is, the comments of the verdict maps say: most elements
+belong to a frontend, and the frontend's verdict names its service port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from kproxy.kernel.netlink.core.batch import Refusal
+from kproxy.model import Protocol
+from kproxy.nft.elements import Elements, Value, Verdict
+from kproxy.nft.render import render_element
+from kproxy.nft.ruleset import Skeleton
+from kproxy.problems import RefusedElement
+from kproxy.table.keys import (
+    AffinityKey,
+    FrontendKey,
+    RangeKey,
+    SlotKey,
+    frontend_address,
+    frontend_of,
+    is_frontend,
+    range_frontend,
+    slot_frontend,
+    split_affinity_key,
+)
+from kproxy.table.layout import EndpointScope
+from kproxy.table.names import SetName, affinity_map, endpoints_map
+
+ADDRESSES = (SetName.CLUSTER_IPS, SetName.LOAD_BALANCER_IPS)
+"""Sets whose keys are the addresses of frontends."""
+NAMED = 3
+"""Refusals that the text of an error names; its data has all of them."""
+
+
+def refused_elements(refusals: Iterable[Refusal], *tables: Elements) -> tuple[RefusedElement, ...]:
+    """The elements among what was refused. `tables` hold the verdicts that say whose they are."""
+    return tuple(
+        RefusedElement(str(refusal.family), refusal.name, refusal.key, refusal.text, _owner(refusal, tables))
+        for refusal in refusals
+        if refusal.is_element
+    )
+
+
+def describe(skeleton: Skeleton, refusals: Sequence[Refusal], *tables: Elements) -> str:
+    """The first of them as text: `services { 10.96.0.10 . tcp . 80 } of default/web:http and 2 more`."""
+    text = ", ".join(_describe(skeleton, refusal, tables) for refusal in refusals[:NAMED])
+    return f"{text} and {len(refusals) - NAMED} more" if len(refusals) > NAMED else text
+
+
+def _describe(skeleton: Skeleton, refusal: Refusal, tables: Iterable[Elements]) -> str:
+    if not refusal.is_element:
+        return f"a rule in {refusal.name}"
+    key, owner = _render_key(skeleton, refusal), _owner(refusal, tables)
+    return refusal.name + (f" {{ {key} }}" if key else "") + (f" of {owner}" if owner else "")
+
+
+def _render_key(skeleton: Skeleton, refusal: Refusal) -> str:
+    """The key as nft writes it; as hexadecimal digits if it has not the form of the set's keys."""
+    if not refusal.key:
+        return ""
+    try:
+        return render_element(skeleton.set(refusal.name), skeleton.family, refusal.key, b"")
+    except (KeyError, ValueError):
+        return refusal.key.hex()
+
+
+def _owner(refusal: Refusal, tables: Iterable[Elements]) -> str:
+    """`namespace/service:port`, of the first of these tables that knows it; "" if none does."""
+    for elements in tables if refusal.key else ():
+        for scope in EndpointScope:
+            verdicts = elements.get(scope.verdicts, {})
+            verdict = verdicts.get(_frontend(refusal, verdicts))
+            if isinstance(verdict, Verdict) and verdict.comment:
+                return verdict.comment
+    return ""
+
+
+def _frontend(refusal: Refusal, verdicts: Mapping[bytes, Value]) -> bytes:
+    """The frontend that an element belongs to; its own key if the set is one by frontend."""
+    name, key = refusal.name, refusal.key
+    if name == SetName.SOURCE_RANGES:
+        return range_frontend(RangeKey(key))
+    if name in ADDRESSES:
+        return _with_address(key, verdicts)
+    for protocol in Protocol:
+        if name == endpoints_map(protocol):
+            return frontend_of(slot_frontend(SlotKey(key)), protocol)
+        if name == affinity_map(protocol):
+            return frontend_of(split_affinity_key(AffinityKey(key))[1], protocol)
+    return key
+
+
+def _with_address(address: bytes, verdicts: Iterable[bytes]) -> bytes:
+    """One of the frontends with this address."""
+    found = (FrontendKey(key) for key in verdicts if is_frontend(key) and frontend_address(key) == address)
+    return next(found, FrontendKey(b""))
