@@ -366,7 +366,8 @@ def test_back_off() -> None:
         ),
         (
             Interrupted(),
-            "The kernel's tables changed while they were read. Somebody keeps changing them: try again.",
+            "The kernel's tables changed while they were read. "
+            "Another program keeps changing them: try again.",
         ),
         (OSError(105, "No buffer space available"), "[Errno 105] No buffer space available"),
     ],

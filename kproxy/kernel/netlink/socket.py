@@ -1,4 +1,4 @@
-"""The socket to netfilter: dumps, batches, and messages that stand each for itself."""
+"""The socket to netfilter: dumps, batches, and single messages."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ from kproxy.problems import HostError, KproxyError
 TIMEOUT = 30
 """Seconds that the kernel has to answer."""
 DATAGRAM = 1 << 18
-"""Bytes that are read at once; the kernel's datagrams are shorter."""
+"""Bytes per read; the kernel's datagrams are shorter."""
 TOGETHER = 500
-"""Messages without a transaction per system call: their answers must fit into the socket's buffer."""
+"""Single messages per system call: all their answers must fit into the socket's buffer."""
 
 
 class NetlinkError(OSError):
-    """The kernel refused a message, or a batch; `errno` is its reason, `refusals` the batch's messages."""
+    """The kernel refused a message or a batch: `errno` says why, `refusals` which messages of the batch."""
 
     def __init__(self, number: int, refusals: tuple[Refusal, ...] = ()) -> None:
         super().__init__(number, os.strerror(number))
@@ -61,10 +61,10 @@ class NetlinkError(OSError):
 
 
 class Interrupted(KproxyError):
-    """The ruleset changed while it was being dumped; try again."""
+    """The ruleset changed during a dump, which may be incomplete: try again."""
 
     def __init__(self, message: str = "The kernel's tables changed while they were read.") -> None:
-        super().__init__(message, "Somebody keeps changing them: try again.")
+        super().__init__(message, "Another program keeps changing them: try again.")
 
 
 class Netlink:
@@ -76,20 +76,21 @@ class Netlink:
             self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
             self._socket.bind((0, 0))
             self._socket.settimeout(TIMEOUT)
-            # Of a message that is refused only the header comes back: 60 kB of each would fill the buffer.
+            # The kernel returns only the header of a message that it refuses. Else it would return 60 kB of
+            # each, and fill the buffer.
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
-            # And which part of it was refused. That makes the answer no larger in the buffer: 832 bytes.
+            # It also says which attribute it refuses. An answer takes 832 bytes of the buffer either way.
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
             self._make_room(SO_RCVBUFFORCE, socket.SO_RCVBUF, 4 << 20)
         except OSError as error:
             raise _unusable(error) from None
         self._sequence = 0
         self.commits = 0
-        """How many transactions of ours the kernel took: each makes a generation."""
+        """Batches that the kernel accepted from this socket: each makes a generation of the ruleset."""
 
     @property
     def port(self) -> int:
-        """What the kernel calls this socket: whose commits are this one's."""
+        """The kernel's number for this socket; notifications of a commit carry it."""
         port: int = self._socket.getsockname()[0]
         return port
 
@@ -104,7 +105,7 @@ class Netlink:
         self.close()
 
     def _make_room(self, force: int, ask: int, size: int) -> None:
-        """Beyond the system's limit, where we may: not in a user namespace of our own (namespace.py)."""
+        """Enlarge a buffer, beyond the system's limit if allowed: not in a user namespace (namespace.py)."""
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, force, size)
         except PermissionError:
@@ -115,17 +116,17 @@ class Netlink:
         return self._sequence
 
     def _replies(self, sequence: int) -> Iterator[Message]:
-        """The messages that answer, as they come."""
+        """The answers to the requests from this sequence number on, as they arrive."""
         while True:
             for reply in messages(memoryview(self._socket.recv(DATAGRAM))):
                 if reply.sequence >= sequence:
                     yield reply
 
     def _answers(self, sequence: int) -> Iterator[Message]:
-        """All answers to a batch that was sent; the kernel queues them before `send` returns.
+        """All answers to a batch; the kernel queues them before `send` returns.
 
-        If the buffer was too small for all of them, the first ones are there. It has to be emptied then: the
-        kernel delivers nothing more before that.
+        If the buffer is too small, the kernel drops the later ones, and all further messages until the buffer
+        is empty.
         """
         self._socket.settimeout(0)
         try:
@@ -141,11 +142,14 @@ class Netlink:
             self._socket.settimeout(TIMEOUT)
 
     def dump(self, kind: int, family: Family, body: bytes = b"") -> Iterator[memoryview]:
-        """The attributes of every object; NetlinkError (ENOENT: no such table or set), Interrupted."""
+        """The attributes of each nf_tables object; `kind` is an NFT_MSG_GET*.
+
+        NetlinkError (ENOENT: no such table or set), Interrupted.
+        """
         return self.listing(message_type(NFNL_SUBSYS_NFTABLES, kind), family, body)
 
     def listing(self, kind: int, family: Family, body: bytes) -> Iterator[memoryview]:
-        """What a message of any of netfilter's subsystems lists; errors as of `dump`."""
+        """The same for any of netfilter's subsystems; `kind` is a `message_type`."""
         sequence = self._next()
         self._socket.send(message(kind, NLM_F_DUMP, sequence, NFPROTO[family], body))
         interrupted = False
@@ -161,7 +165,7 @@ class Netlink:
             raise Interrupted
 
     def generation(self) -> int:
-        """The number of the ruleset's generation; every commit by anyone makes it another."""
+        """The number of the ruleset's generation; each commit by any program increases it."""
         sequence, family = self._next(), NFPROTO[Family.IPV4]
         kind = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN)
         self._socket.send(message(kind, 0, sequence, family, b""))
@@ -175,7 +179,7 @@ class Netlink:
         return int(number)
 
     def each(self, kind: int, family: Family, bodies: Sequence[bytes], flags: int = 0) -> list[NetlinkError]:
-        """Send messages that stand each for itself; why those were refused that were."""
+        """Send single messages; the errors of those that the kernel refuses."""
         failures: list[NetlinkError] = []
         for start in range(0, len(bodies), TOGETHER):
             begin, parts = self._sequence + 1, []
@@ -195,7 +199,7 @@ class Netlink:
         return failures
 
     def elements(self, family: Family, name: str) -> Iterator[memoryview]:
-        """The elements of a set or map of our table, raw."""
+        """The packed elements of a set or map of kproxy's table."""
         wanted = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
         for content in self.dump(NFT_MSG_GETSETELEM, family, wanted):
             for kind, elements in attributes(content):
@@ -204,7 +208,7 @@ class Netlink:
                         yield element
 
     def commit(self, contents: Iterable[BatchMessage]) -> int:
-        """Send a batch: all of it is applied or nothing. Its size in bytes, 0 if empty; NetlinkError."""
+        """Send a batch; the kernel applies all of it, or nothing (NetlinkError). Its size in bytes."""
         batch = Batch(contents, self._sequence + 1)
         if not batch.messages:
             return 0
@@ -213,7 +217,7 @@ class Netlink:
         self._make_room(SO_SNDBUFFORCE, socket.SO_SNDBUF, max(2 * len(packed), 1 << 17))
         try:
             self._socket.send(packed)
-        except OSError as error:  # larger than the buffer may be
+        except OSError as error:  # larger than the buffer can be
             raise NetlinkError(error.errno or errno.EMSGSIZE) from None
         result = batch.read(self._answers(batch.begin))
         if result.errno:
@@ -230,7 +234,7 @@ def _unusable(error: OSError) -> HostError:
 
 
 def _check(reply: Message) -> None:
-    """Raise for an error message; an acknowledgement has the error 0."""
+    """Raise NetlinkError unless the answer is an acknowledgement."""
     number = read_error(reply).errno
     if number:
         raise NetlinkError(number)

@@ -53,18 +53,18 @@ def _verdict_value(text: str) -> bytes:
 
 @lru_cache
 def _data(kind: int, width: int) -> bytes:
-    """What comes before `width` bytes of data: kind { VALUE }. Registers are whole words: nothing to pad."""
+    """The headers of `width` bytes of data: kind { VALUE }. Keys and values are multiples of four bytes."""
     return struct.pack("=HHHH", width + 8, kind | NLA_F_NESTED, width + 4, NFTA_DATA_VALUE)
 
 
 @lru_cache
 def _element(width: int) -> bytes:
-    """What comes before `width` bytes of an element."""
+    """The header of an element of `width` bytes."""
     return struct.pack("=HH", width + 4, NFTA_LIST_ELEM | NLA_F_NESTED)
 
 
 def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Iterator[bytes]:
-    """Each element as an attribute, ready to be joined. With `ranges`, a key is a first and a last one."""
+    """Each element as an attribute, ready to be joined. With `ranges`, a key is a first and a last key."""
     verdicts: dict[str, bytes] = {}
     for key, value in members.items():
         if not key:
@@ -93,7 +93,7 @@ def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Itera
 
 @lru_cache
 def _read_verdict(data: bytes) -> str:
-    """There are few different ones, and 10,000 elements that have them."""
+    """As text. There are few different ones, and 10,000 elements that have them."""
     fields = dict(attributes(memoryview(data)))
     (code,) = struct.unpack(">i", fields[NFTA_VERDICT_CODE])
     for action, number in CALLS.items():
@@ -113,7 +113,7 @@ def _read_comment(data: memoryview) -> str:
 
 
 def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
-    """Key and value of one element of a dump. Counters and time-outs are passed over."""
+    """The key and value of an element, without its counter and timeout."""
     key, last, value, comment = b"", b"", b"", ""
     verdict: str | None = None
     for kind, content in attributes(data):
@@ -134,10 +134,10 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
 
 
 def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:
-    """Key, value and counted packets (0 without a counter) of one element of a map that counts.
+    """Key, value and counted packets (0 without a counter) of an element of a map with counters.
 
-    By position, as 100,000 of them are read for one scrape: KEY { VALUE }, DATA { VALUE }, and
-    EXPR { NAME "counter", DATA { BYTES, PACKETS } }, in this order since counters can be in elements.
+    Read by position, since a scrape reads 100,000 of them: KEY { VALUE }, DATA { VALUE }, and
+    EXPR { NAME "counter", DATA { BYTES, PACKETS } }, in this order in all kernels with counters in elements.
     """
     key_end = 4 + int.from_bytes(element[4:6], sys.byteorder)
     value_end = key_end + 4 + int.from_bytes(element[key_end + 4 : key_end + 6], sys.byteorder)
