@@ -16,8 +16,9 @@ from typing import NamedTuple
 from kproxy.kernel import libnftables
 from kproxy.kernel.namespace import ChildDied, in_fresh_namespace
 from kproxy.model import Family
-from kproxy.nft.ruleset import TABLE, Skeleton
+from kproxy.nft.ruleset import Skeleton
 from kproxy.problems import HostError, KproxyError, TransactionError
+from kproxy.table.names import TABLE
 
 REFUSED_BY_KERNEL = "Could not process rule"
 """What libnftables says if it was not itself that did not understand."""

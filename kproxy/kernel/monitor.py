@@ -45,7 +45,7 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.model import Family
 from kproxy.nft.elements import Keys
-from kproxy.nft.ruleset import TABLE
+from kproxy.table.names import TABLE
 
 NEW_GENERATION = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN)
 ELEMENTS = tuple(

@@ -46,9 +46,10 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
-from kproxy.nft.ruleset import TABLE, Skeleton
+from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import ChainStructure, Structure
 from kproxy.problems import HostError, TransactionError
+from kproxy.table.names import TABLE
 
 # Attributes that say what an object is, not which one it is nor what came of it.
 _TABLE_ATTRIBUTES = {NFTA_TABLE_FLAGS}

@@ -45,9 +45,6 @@ Elements: TypeAlias = dict[str, dict[bytes, Value]]
 Keys: TypeAlias = dict[str, set[bytes]]
 """Some of a table's elements, by set or map."""
 
-RANGES = "source-ranges"
-"""The set whose elements are ranges: a key is a first key and a last one."""
-
 _NUMBERS = {protocol.number: protocol for protocol in Protocol}
 COMMENT_BYTES = 127
 """What nft allows for an element's comment, less its final NUL."""

@@ -41,8 +41,8 @@ from kproxy.kernel.netlink.core.constants import (
     SOL_NETLINK,
 )
 from kproxy.model import Family
-from kproxy.nft.ruleset import TABLE
 from kproxy.problems import HostError, KproxyError
+from kproxy.table.names import TABLE
 
 TIMEOUT = 30
 """Seconds that the kernel has to answer."""

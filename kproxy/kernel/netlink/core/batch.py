@@ -49,8 +49,9 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element
 from kproxy.kernel.netlink.core.rules import affinity_rule
 from kproxy.model import Family
-from kproxy.nft.elements import RANGES, Value
-from kproxy.nft.ruleset import TABLE, AffinityUpdate
+from kproxy.nft.elements import Value
+from kproxy.nft.ruleset import AffinityUpdate
+from kproxy.table.names import TABLE, SetName
 
 CHUNK = 60_000
 """Bytes of elements per message: an attribute's length has 16 bits."""
@@ -148,7 +149,7 @@ def _refusal(refused: BatchMessage, error: int, offset: int | None, text: str) -
     name, key = "", b""
     if refused.kind in ELEMENT_MESSAGES:
         name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_SET_ELEM_LIST_SET])
-        key = _key(refused.body, offset, name == RANGES)
+        key = _key(refused.body, offset, name == SetName.SOURCE_RANGES)
     elif refused.kind == NFT_MSG_NEWRULE:
         name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_RULE_CHAIN])
     return Refusal(error, refused.kind, refused.family, name, key, text)
@@ -210,7 +211,7 @@ def element_messages(
     """The messages that add (NFT_MSG_NEWSETELEM) or remove elements of one set or map."""
     flags = NLM_F_CREATE if kind == NFT_MSG_NEWSETELEM else 0
     head = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
-    for chunk in _chunks(pack_elements(members, ranges=name == RANGES)):
+    for chunk in _chunks(pack_elements(members, ranges=name == SetName.SOURCE_RANGES)):
         yield BatchMessage(kind, flags, family, head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, chunk))
 
 
