@@ -1,8 +1,8 @@
-"""The objects that the pipeline passes on, in Kubernetes' terms.
+"""The objects of the pipeline, in Kubernetes' terms.
 
-Frozen msgspec structs: as small and as fast to make as Python allows, which counts
-at 100,000 services. Addresses are packed bytes in network order (4 or 16 of them),
-the form in which map keys hold them; `parse_address` and `format_address` convert.
+They are frozen msgspec structs: small and fast to create, which matters with 100,000
+Services. An address is 4 or 16 packed bytes in network order, as in the keys of nftables
+maps. `parse_address` and `format_address` convert between text and packed bytes.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from msgspec import Struct
 Address: TypeAlias = bytes
 if TYPE_CHECKING:
     Network: TypeAlias = IPv4Network | IPv6Network
-else:  # a class of both: msgspec takes no union of two types that it does not know itself
+else:  # an abstract base class of both: msgspec rejects a union of two types that are unknown to it
     Network = ABCMeta("Network", (), {})
     Network.register(IPv4Network)
     Network.register(IPv6Network)
 
 
 class Family(StrEnum):
-    """An address family, by the name of its nft table family."""
+    """An address family. The value is nft's name for it."""
 
     IPV4 = "ip"
     IPV6 = "ip6"
 
     @property
     def width(self) -> int:
-        """Bytes in an address."""
+        """The length of an address in bytes."""
         return 4 if self is Family.IPV4 else 16
 
 
 class Protocol(StrEnum):
-    """A transport protocol that a service port can have, by nft's name."""
+    """A transport protocol of a service port. The value is nft's name for it."""
 
     TCP = "tcp"
     UDP = "udp"
@@ -50,7 +50,7 @@ class Protocol(StrEnum):
 
 
 def parse_ip(text: str) -> IPv4Address | IPv6Address:
-    """An address; ValueError if it is none. IPv4-mapped IPv6 and zone ids are refused."""
+    """Parse an address. Raises ValueError, also for IPv4-mapped IPv6 addresses and zone ids."""
     address = ip_address(text)
     if isinstance(address, IPv6Address) and (address.ipv4_mapped or address.scope_id):
         raise ValueError(f"{text!r} is not a plain IPv4 or IPv6 address")
@@ -58,7 +58,7 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address:
 
 
 def parse_address(text: str) -> Address:
-    """Pack an address, as `parse_ip` takes it."""
+    """Parse and pack an address. Raises ValueError, as `parse_ip` does."""
     return parse_ip(text).packed
 
 
@@ -78,7 +78,7 @@ def network_family(network: Network) -> Family:
 
 
 def format_socket(address: Address, port: int) -> str:
-    """`10.0.0.1:80` or `[fd00::1]:80`."""
+    """Return `10.0.0.1:80` or `[fd00::1]:80`."""
     text = format_address(address)
     return f"{text}:{port}" if len(address) == 4 else f"[{text}]:{port}"
 
@@ -103,37 +103,37 @@ def protect_nothing(_: NamespacedName) -> bool:
 
 
 class Origin(NamedTuple):
-    """Where an object came from, for messages, and where it stands among others of its name."""
+    """Where an object was read, and when it was created."""
 
     source: str
-    """File name, or what stands for it."""
+    """The file, or another name of the source; used in messages."""
     created: str
-    """metadata.creationTimestamp (RFC 3339, so that text order is time order), "" if absent."""
+    """metadata.creationTimestamp, "" if absent. In RFC 3339 text order is time order."""
 
 
 class Balance(StrEnum):
-    """How a frontend chooses among its endpoints; the name of its chains."""
+    """How a frontend chooses an endpoint. The value is the prefix of its slot chains."""
 
     RANDOM = "lb"
     STICKY = "sticky"
-    """The endpoint that the client last got, or any."""
+    """ClientIP affinity: the endpoint of the client's last connection, else a random one."""
     CLIENT = "hash-client"
-    """By consistent hash of the client's address."""
+    """Consistent hash of the client's address."""
     CLIENT_PORT = "hash-client-port"
-    """By consistent hash of the client's address and port."""
+    """Consistent hash of the client's address and port."""
 
 
 class ServicePort(Struct, frozen=True, gc=False):
     """One entry of spec.ports."""
 
     name: str
-    """ "" if the service has one unnamed port."""
+    """ "" if the Service's only port has no name."""
     protocol: Protocol
     port: int
     target_port: int | str
     """A number, or the name of a container port."""
     node_port: int
-    """0: none asked for."""
+    """0 if not requested."""
 
 
 class Service(Struct, frozen=True, gc=False):
@@ -146,7 +146,7 @@ class Service(Struct, frozen=True, gc=False):
     ports: tuple[ServicePort, ...]
     selector: dict[str, str]
     cluster_ips: tuple[Address, ...]
-    """As asked for or allocated, the primary one first; () while none is."""
+    """The requested or allocated addresses, primary first; () before allocation."""
     headless: bool
     families: tuple[Family, ...]
     """spec.ipFamilies, () if absent."""
@@ -161,49 +161,48 @@ class Service(Struct, frozen=True, gc=False):
     """externalTrafficPolicy: Local."""
     external_ips: tuple[Address, ...] = ()
     load_balancer_ips: tuple[Address, ...] = ()
-    """Of status.loadBalancer.ingress, those that the node serves (ipMode VIP)."""
+    """Addresses in status.loadBalancer.ingress that the node serves (ipMode VIP)."""
     pool_ips: tuple[Address, ...] = ()
-    """Of these, those that are kproxy's to give, and belong to it."""
+    """The load_balancer_ips that kproxy allocated to this Service from --load-balancer-pool."""
     source_ranges: tuple[Network, ...] = ()
-    """Who may use the load-balancer addresses; () for everyone."""
+    """spec.loadBalancerSourceRanges: clients that may use the load-balancer addresses; () for all."""
     allocate_node_ports: bool = True
     distribution: str = ""
     """spec.trafficDistribution: PreferSameZone, PreferSameNode, "" if absent."""
     proxied_elsewhere: bool = False
-    """It has the label service-proxy-name: another proxy serves it."""
+    """The label service.kubernetes.io/service-proxy-name is set: another proxy serves it."""
     hashing: Balance | None = None
-    """Consistent hashing, where an annotation asks for it."""
+    """CLIENT or CLIENT_PORT if the annotation kproxy.io/consistent-hash requests it."""
     weights: dict[str, int] = {}
-    """Slots of an endpoint, by its address or its pod's name; 1 if not named."""
+    """The weight of an endpoint by its address or the name of its pod; others have weight 1."""
     external_name: str = ""
-    """What an ExternalName service is a name for."""
     ingress: tuple[str, ...] = ()
-    """Of status.loadBalancer.ingress, all addresses and host names, as they are given."""
+    """Every address and host name in status.loadBalancer.ingress, as text."""
     labels: dict[str, str] = {}
     health_check_node_port: int = 0
-    """Asked for or allocated; 0 while none is, or where none belongs to it."""
+    """The requested or allocated port; 0 before allocation, or if the Service needs none."""
     load_balancer_ip: str = ""
-    """As it is given: what it means is for whoever gives out such addresses to say."""
+    """spec.loadBalancerIP as text, not checked: only the allocator of such addresses interprets it."""
     load_balancer_class: str = ""
 
     @property
     def wants_cluster_ip(self) -> bool:
-        """Whether a ClusterIP belongs to it: neither headless nor ExternalName."""
+        """Whether it has a ClusterIP: it is neither headless nor of type ExternalName."""
         return not self.headless and self.type != "ExternalName"
 
     @property
     def wants_health_check(self) -> bool:
-        """Whether a node port belongs to it on which load balancers ask if this node has endpoints."""
+        """Whether it has a health check node port: load balancers ask it for endpoints on this node."""
         return self.type == "LoadBalancer" and self.external_local
 
     @property
     def wants_node_ports(self) -> bool:
-        """Whether its ports get node ports by themselves."""
+        """Whether every port gets a node port, requested or not."""
         return self.type == "NodePort" or (self.type == "LoadBalancer" and self.allocate_node_ports)
 
 
 class EndpointPort(NamedTuple):
-    """A port of a slice; `name` matches the service port's name."""
+    """A port of a slice or of a container. In a slice, `name` is the name of the service port."""
 
     name: str
     protocol: Protocol
@@ -211,24 +210,27 @@ class EndpointPort(NamedTuple):
 
 
 class Endpoint(Struct, frozen=True, gc=False):
-    """One address behind a service."""
+    """One address that serves a Service."""
 
     address: Address
     ready: bool = True
     serving: bool = True
     terminating: bool = False
     node: str = ""
-    """The node it runs on, "" if unknown."""
+    """Its node, "" if unknown."""
     pod: str = ""
-    """The name of the pod that it is, "" if unknown."""
+    """Its pod, "" if unknown."""
     for_nodes: tuple[str, ...] = ()
-    """Hints: nodes that should use it."""
+    """hints.forNodes: the nodes that should use it."""
     for_zones: tuple[str, ...] = ()
-    """Hints: zones that should use it."""
+    """hints.forZones: the zones that should use it."""
 
 
 class EndpointSlice(Struct, frozen=True, gc=False):
-    """An EndpointSlice, or the part of an Endpoints object or of a selector's pods that has one port list."""
+    """Endpoints of one Service with one port list.
+
+    It is an EndpointSlice, or made from a legacy Endpoints object or from the pods that a selector matches.
+    """
 
     service: NamespacedName
     origin: Origin
@@ -237,164 +239,164 @@ class EndpointSlice(Struct, frozen=True, gc=False):
     ports: tuple[EndpointPort, ...]
     endpoints: tuple[Endpoint, ...]
     legacy: bool = False
-    """Made from an Endpoints object."""
+    """Made from a legacy Endpoints object."""
     headless: bool = False
-    """It has the label headless: for who asks for addresses, not for frontends."""
+    """The label service.kubernetes.io/headless is set: frontends do not use this slice."""
     labels: dict[str, str] = {}
 
 
 class ExecAction(Struct, frozen=True, tag="exec"):
-    """A command in the container: exit status 0 is success."""
+    """A command in the container. Exit status 0 is success."""
 
     command: tuple[str, ...]
 
 
 class ProbePort(NamedTuple):
-    """Where a probe connects to."""
+    """The port that a probe connects to."""
 
-    given: int | str
-    """A number, or the name of a port of the container."""
+    name_or_number: int | str
+    """As in the manifest: a number, or the name of a container port."""
     number: int
-    """0: the container has no port of that name."""
+    """0 if the container has no port of that name."""
 
 
 class HTTPGetAction(Struct, frozen=True, tag="httpGet"):
-    """A request: any status from 200 to 399 is success."""
+    """A GET request. A status from 200 to 399 is success."""
 
     port: ProbePort
     path: str = "/"
     host: str = ""
-    """ "": the pod's address."""
+    """ "" stands for the pod's address."""
     scheme: str = "HTTP"
     """HTTP or HTTPS."""
     headers: tuple[tuple[str, str], ...] = ()
 
 
 class TCPSocketAction(Struct, frozen=True, tag="tcpSocket"):
-    """A connection: that it opens is success."""
+    """A TCP connection. It is a success if the connection is established."""
 
     port: ProbePort
     host: str = ""
-    """ "": the pod's address."""
+    """ "" stands for the pod's address."""
 
 
 class GRPCAction(Struct, frozen=True, tag="grpc"):
-    """A call of gRPC's health service; kproxy does not make it."""
+    """A call of the gRPC health service. kproxy does not support it."""
 
     port: int
     service: str = ""
 
 
 class Probe(Struct, frozen=True):
-    """A readinessProbe, with defaults filled in; times in seconds."""
+    """A readinessProbe, with defaults filled in. Times are in seconds."""
 
     action: ExecAction | HTTPGetAction | TCPSocketAction | GRPCAction
     initial_delay: int = 0
     period: int = 10
     timeout: int = 1
     success_threshold: int = 1
-    """So many successes in a row make a container ready,"""
+    """The number of consecutive successes that make a container ready."""
     failure_threshold: int = 3
-    """and so many failures not ready."""
+    """The number of consecutive failures that make a container not ready."""
 
 
 class Container(Struct, frozen=True):
-    """A container of a pod, or an init container that goes on (a sidecar)."""
+    """A container or a sidecar (an init container with `restartPolicy: Always`) of a pod."""
 
     name: str
     image: str = ""
     ports: tuple[EndpointPort, ...] = ()
     probe: Probe | None = None
-    """Its readinessProbe."""
+    """The readinessProbe."""
 
 
 class ContainerCounts(NamedTuple):
-    """The containers of a pod, counted: as status.containerStatuses says, or as probes found them."""
+    """Numbers of containers of a pod, from status.containerStatuses or from the results of probes."""
 
     ready: int
     total: int
     restarts: int | None
-    """None: not known."""
+    """None if unknown."""
 
 
 class Pod(Struct, frozen=True):
-    """A Pod, as far as services care: its labels, addresses, readiness and named ports."""
+    """The part of a Pod that kproxy reads."""
 
     name: NamespacedName
     origin: Origin
     labels: dict[str, str]
     addresses: tuple[Address, ...]
     ports: tuple[EndpointPort, ...]
-    """Container ports that have a name."""
+    """The named ports of all containers."""
     ready: bool
     deleted: str
     """metadata.deletionTimestamp, "" if absent."""
     node: str
     host_network: bool = False
-    """It has its node's addresses, and none of its own."""
+    """hostNetwork: it has the addresses of its node."""
     service_links: bool = True
-    """enableServiceLinks: whether its environment names the services of its namespace."""
+    """enableServiceLinks: its environment contains the Services of its namespace."""
     phase: str = ""
     """status.phase, "" if absent."""
     counts: ContainerCounts | None = None
-    """None if neither the manifest nor a probe says."""
+    """None if neither the manifest nor a probe provides them."""
     containers: tuple[Container, ...] = ()
     gates_open: bool = True
-    """Whether the conditions of its readiness gates are all True."""
+    """Whether the conditions of all readiness gates are True."""
     uid: str = ""
     """metadata.uid, "" if absent."""
 
     @property
     def terminating(self) -> bool:
-        """Whether it is about to end."""
+        """Whether metadata.deletionTimestamp is set."""
         return bool(self.deleted)
 
     @property
     def probes(self) -> tuple[tuple[str, Probe], ...]:
-        """Its readiness probes, by the name of the container."""
+        """Each container that has a readiness probe, by name, and the probe."""
         return tuple((each.name, each.probe) for each in self.containers if each.probe)
 
 
 class IngressBackend(NamedTuple):
-    """Where a request goes."""
+    """The Service or resource that serves a request."""
 
     service: str
-    """ "" if it is another resource."""
+    """ "" if the backend is a resource."""
     port: int | str
-    """The number or the name of a port of the service."""
+    """The number or the name of a port of the Service."""
     resource: str = ""
-    """`StorageBucket/static`, "" if it is a service."""
+    """KIND/NAME, for example `StorageBucket/static`; "" if the backend is a Service."""
     api_group: str = ""
-    """Of the resource."""
+    """The API group of the resource."""
 
     def __str__(self) -> str:
         return self.resource or f"{self.service}:{self.port}"
 
 
 class IngressPath(NamedTuple):
-    """Requests for what begins so, or is called so, and where they go."""
+    """A path, how to match it, and its backend."""
 
     path: str
     path_type: str
-    """Exact, Prefix or ImplementationSpecific; with the last one, the path may be ""."""
+    """Exact, Prefix or ImplementationSpecific. Only with the last one the path may be ""."""
     backend: IngressBackend
 
 
 class IngressRule(NamedTuple):
-    """What is for one host."""
+    """The paths of one host."""
 
     host: str
-    """May begin with `*.`; "": all hosts."""
+    """May begin with `*.`; "" for all hosts."""
     paths: tuple[IngressPath, ...]
-    """(): all goes to the default backend."""
+    """() if all requests go to the default backend."""
 
 
 class IngressTLS(NamedTuple):
-    """The certificate for some hosts."""
+    """The certificate of some hosts."""
 
     hosts: tuple[str, ...]
     secret: str
-    """The name of a Secret, "" if not said."""
+    """The name of a Secret, "" if absent."""
 
 
 class Ingress(Struct, frozen=True):
@@ -403,53 +405,53 @@ class Ingress(Struct, frozen=True):
     name: NamespacedName
     origin: Origin
     class_name: str
-    """spec.ingressClassName, or what the older annotation says, "" if neither does."""
+    """spec.ingressClassName, else the annotation kubernetes.io/ingress.class, "" if both are absent."""
     rules: tuple[IngressRule, ...]
     default_backend: IngressBackend | None
-    """For requests that no rule is for."""
+    """Serves requests that match no rule."""
     tls: tuple[IngressTLS, ...] = ()
     addresses: tuple[str, ...] = ()
-    """Of status.loadBalancer.ingress: addresses or names."""
+    """Addresses and host names in status.loadBalancer.ingress."""
     labels: dict[str, str] = {}
 
 
 class ClusterNode(NamedTuple):
-    """A Node v1, as far as services care."""
+    """The part of a Node v1 that kproxy reads."""
 
     name: str
     zone: str
     """Label topology.kubernetes.io/zone, "" if absent."""
     pod_cidrs: tuple[Network, ...]
     leaving: bool = False
-    """It is being deleted, or the cluster autoscaler is about to. A cordoned node stays."""
+    """It is being deleted, or the cluster autoscaler marked it for deletion. Cordoned nodes do not count."""
 
 
 class ClusterState(Struct, frozen=True):
-    """Everything that was read, by kind and by what it belongs to."""
+    """Every object that was read."""
 
     services: dict[NamespacedName, Service]
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
-    """By service: slices given as such, or else made from its Endpoints."""
+    """By Service: its EndpointSlices; if it has none, slices made from its Endpoints object."""
     pods: tuple[Pod, ...]
     nodes: dict[str, ClusterNode]
     ingresses: tuple[Ingress, ...] = ()
 
 
 class Node(Struct, frozen=True):
-    """The node that the dataplane is for."""
+    """The node on which kproxy programs the dataplane."""
 
     name: str
     node_port_addresses: tuple[Address, ...] = ()
-    """Addresses on which node ports are served."""
+    """The addresses on which it serves node ports."""
     addresses: tuple[Address, ...] = ()
-    """Its primary ones, at most one of each family."""
+    """Its primary addresses, at most one of each family."""
     zone: str = ""
     leaving: bool = False
-    """It is to go: load balancers should turn to others."""
+    """It is about to be deleted: load balancers should use other nodes."""
 
 
 class ServicePortName(NamedTuple):
-    """The identity of one port of a service."""
+    """The identity of one port of a Service."""
 
     service: NamespacedName
     port: str
@@ -459,7 +461,7 @@ class ServicePortName(NamedTuple):
 
 
 class FrontendKind(StrEnum):
-    """Why a frontend exists; decides its masquerading."""
+    """Which field of the Service requires a frontend. Masquerading depends on it."""
 
     CLUSTER_IP = "ClusterIP"
     NODE_PORT = "NodePort"
@@ -468,16 +470,16 @@ class FrontendKind(StrEnum):
 
 
 class Backends(NamedTuple):
-    """What connections are spread over."""
+    """The endpoints among which one side of a frontend distributes connections."""
 
     endpoints: tuple[tuple[Address, int], ...]
-    """(address, port) by slot: sorted, one that weighs more several times; or a hash's table."""
+    """(address, port) by slot: sorted, repeated according to weight; or a consistent hash table."""
     elsewhere: bool = False
-    """With no endpoint: whether other nodes have some, so that the packet is dropped, not refused."""
+    """Whether any node has an endpoint. If `endpoints` is empty: drop packets instead of rejecting them."""
 
 
 class Frontend(Struct, frozen=True):
-    """An (address, protocol, port) that is translated to one of its backends: all that the kernel knows."""
+    """An (address, protocol, port) that the kernel translates to one of its backends."""
 
     owner: ServicePortName
     kind: FrontendKind
@@ -486,25 +488,25 @@ class Frontend(Struct, frozen=True):
     port: int
     backends: Backends
     from_outside: Backends | None
-    """Those for clients that are neither pods nor this node, where they get others (policy Local)."""
+    """Backends for clients that are neither pods nor this node, if these differ (policy Local)."""
     local: tuple[Address, ...]
-    """Addresses of endpoints that may reach themselves through this node (hairpin)."""
+    """Addresses of endpoints that may connect to themselves through this node (hairpin)."""
     balance: Balance
     affinity_timeout: int | None
     """Seconds; None without ClientIP affinity."""
     source_ranges: tuple[Network, ...] | None = None
-    """Who may use it; None: everyone."""
+    """The clients that may use it; None for all."""
     serving: tuple[tuple[Address, int], ...] = ()
-    """UDP: (address, port) of every endpoint that serves, used or not: the flows that it has go on."""
-    given: bool = False
-    """A load-balancer address that kproxy gave: no port of it is anybody else's."""
+    """UDP: (address, port) of every serving endpoint, selected or not. Its existing flows continue."""
+    from_pool: bool = False
+    """Allocated from --load-balancer-pool, and not an address of this node: kproxy owns all its ports."""
 
     def __str__(self) -> str:
         return f"{format_socket(self.address, self.port)}/{self.protocol}"
 
 
 class AddressChange(NamedTuple):
-    """An address that was put on an interface, or taken from it."""
+    """An address that was added to an interface or removed from it."""
 
     address: Address
     interface: str

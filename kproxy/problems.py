@@ -1,8 +1,8 @@
-"""What can go wrong, in terms of what the user can do about it.
+"""Problems and errors, described by what the user can do about them.
 
-A `Problem` is about one object of the input: it is reported, that object is left
-out and everything else goes on. A `KproxyError` stops the command: nothing of what
-the kernel holds was changed by it, save what was committed before.
+A `Problem` concerns one object of the input: kproxy reports it, ignores that object and
+continues with the others. A `KproxyError` ends the command; transactions that were
+committed before remain in effect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Problem(NamedTuple):
-    """One thing wrong with the input, named by file, object and field (any of which may be "")."""
+    """An error in the input: file, object and field (each may be ""), and a message."""
 
     source: str
     object: str
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
 
 
 class KproxyError(Exception):
-    """A sentence that says what is wrong, and `hint`: what to do about it."""
+    """A sentence that describes the error, and `hint`: what to do about it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -31,41 +31,41 @@ class KproxyError(Exception):
 
     @property
     def full(self) -> str:
-        """Both."""
+        """The sentence and the hint."""
         return f"{self} {self.hint}".rstrip()
 
 
 class UsageError(KproxyError):
-    """The command line asks for something that cannot be (exit status 2)."""
+    """The command line is invalid (exit status 2)."""
 
 
 class HostError(KproxyError):
-    """This host or this user cannot do it: not root, no nftables in the kernel, no libnftables."""
+    """The host or the user lacks something: root privileges, nftables in the kernel, libnftables."""
 
 
 class StateError(KproxyError):
-    """The state directory cannot be read, written or locked."""
+    """kproxy cannot read, write or lock the state directory."""
 
 
 class RefusedElement(NamedTuple):
-    """An element that the kernel refused, and the kernel's own message, where it has one."""
+    """An element that the kernel refused, and the kernel's message, if there is one."""
 
     family: str
     """`ip` or `ip6`."""
     set: str
-    """The set or map; "" if it is unknown."""
+    """The set or map; "" if unknown."""
     key: bytes
-    """As in the transaction; b"" if only the set is known."""
+    """The key as in the transaction; b"" if only the set is known."""
     message: str = ""
     owner: str = ""
     """`namespace/service:port` of the frontend that it belongs to; "" if unknown."""
 
 
 class TransactionError(KproxyError):
-    """The kernel refused a transaction; nothing of it was applied.
+    """The kernel refused a transaction and applied nothing of it.
 
-    `errno` is the kernel's (0 if libnftables gave only text), `transaction` what was sent, as text, and
-    `refused` the elements that the kernel named.
+    `errno` is the kernel's error number (0 if libnftables returned only text), `transaction` the
+    transaction as text, and `refused` the elements that the kernel named.
     """
 
     def __init__(

@@ -83,8 +83,9 @@ def http_url(action: HTTPGetAction, address: str) -> str:
 
 
 def socket_name(host: str, port: ProbePort) -> str:
-    """`10.0.0.1:8080`, `[fd00::1]:8080`; with the port's name if that is all there is."""
-    return f"[{host}]:{port.number or port.given}" if ":" in host else f"{host}:{port.number or port.given}"
+    """Return `10.0.0.1:8080` or `[fd00::1]:8080`, with the port's name if its number is unknown."""
+    suffix = port.number or port.name_or_number
+    return f"[{host}]:{suffix}" if ":" in host else f"{host}:{suffix}"
 
 
 def request_headers(action: HTTPGetAction) -> list[tuple[str, str]]:
@@ -101,7 +102,7 @@ def request_headers(action: HTTPGetAction) -> list[tuple[str, str]]:
 def _no_way(host: str, port: ProbePort) -> str:
     """Why there is nothing to connect to; "" if there is."""
     if not port.number:
-        return f"the container has no port named {port.given}"
+        return f"the container has no port named {port.name_or_number}"
     return "" if host else "the pod has no address"
 
 

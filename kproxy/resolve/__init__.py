@@ -1,1 +1,1 @@
-"""Which endpoints a service port has, and on which frontends it is shown. Pure."""
+"""Services and EndpointSlices -> frontends with their endpoints. Pure."""

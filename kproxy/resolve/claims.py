@@ -1,12 +1,12 @@
-"""Which service is shown where, as services come, change and go.
+"""Which Service owns each frontend, as Services are added, changed and removed.
 
-ClusterIPs and node ports belong to one service: they are allocated. External and load-balancer
-addresses are whatever manifests say, so several services may want to be shown on one address and
-port. There it is that of who has it allocated, else of the oldest service (creationTimestamp), else
-of the one whose name is first; the others are shown everywhere else, and this is a problem of theirs.
+ClusterIPs and node ports are allocated, so each belongs to one Service. External and load-balancer
+addresses are copied from manifests, so several Services can claim the same address and port. The
+owner is then the Service to which it is allocated, else the oldest one (creationTimestamp), else the
+first by name. Each other Service keeps its remaining frontends and gets a `Problem`.
 
-An answer depends on what is claimed now alone, not on what came first. A change costs as much as
-the services that claim the same addresses have frontends.
+The result depends only on the present claims, not on their order. The cost of a change is
+proportional to the number of frontends of the Services that claim the same addresses.
 """
 
 from __future__ import annotations
@@ -24,58 +24,61 @@ FIELDS = {
     FrontendKind.EXTERNAL_IP: "spec.externalIPs",
     FrontendKind.LOAD_BALANCER: "status.loadBalancer.ingress",
 }
-"""Which field of a service shows it there."""
+"""The field of the Service that requires a frontend of this kind."""
 
 Socket: TypeAlias = tuple[Address, Protocol, int]
 
 
 class FrontendClaim(NamedTuple):
-    """Where a service wants to be shown."""
+    """The frontends that a Service requires."""
 
     origin: Origin
     frontends: tuple[Frontend, ...]
 
 
 class FrontendDiff(NamedTuple):
-    """What a change did to the frontends of one service, those aside that it claims in vain."""
+    """The frontends that a Service owns, before and after a change."""
 
     before: tuple[Frontend, ...]
     after: tuple[Frontend, ...]
 
 
 def socket_of(frontend: Frontend) -> Socket:
-    """What only one service can have."""
+    """Return the part of a frontend that only one Service can own."""
     return frontend.address, frontend.protocol, frontend.port
 
 
 class Claims:
-    """All claims, and who gets what."""
+    """The claims of all Services, and the owner of each frontend."""
 
     def __init__(self) -> None:
         self._claims: dict[NamespacedName, FrontendClaim] = {}
         self._claimants: dict[Socket, NamespacedName | set[NamespacedName]] = {}
-        """One name, mostly; a set of them where there are several."""
+        """Usually one name; a set if several Services claim the socket."""
         self._contested: set[Socket] = set()
 
     def change(
-        self, wanted: Mapping[NamespacedName, FrontendClaim | None]
+        self, claims: Mapping[NamespacedName, FrontendClaim | None]
     ) -> dict[NamespacedName, FrontendDiff]:
-        """Replace these services' claims (None: it goes); what that does to them and to their rivals."""
-        changed = {name: claim for name, claim in wanted.items() if self._claims.get(name) != claim}
-        concerned = set(changed)
+        """Replace the claims of these Services; None removes a claim.
+
+        Returns the Services whose frontends changed, rivals included, in order of their names.
+        """
+        changed = {name: claim for name, claim in claims.items() if self._claims.get(name) != claim}
+        affected = set(changed)
         for name, claim in changed.items():
-            for some in (claim, self._claims.get(name)):
-                for frontend in some.frontends if some else ():
+            for version in (claim, self._claims.get(name)):
+                for frontend in version.frontends if version else ():
                     if self._claimants.get(socket_of(frontend), name) != name:
-                        concerned.update(self._claiming(socket_of(frontend)))
-        before = {name: self.shown(name) for name in concerned}
+                        affected.update(self._claimants_of(socket_of(frontend)))
+        before = {name: self.frontends(name) for name in affected}
         for name, claim in changed.items():
             self._replace(name, claim)
-        after = {name: self.shown(name) for name in concerned}
-        return {n: FrontendDiff(before[n], after[n]) for n in sorted(concerned) if before[n] != after[n]}
+        after = {name: self.frontends(name) for name in affected}
+        return {n: FrontendDiff(before[n], after[n]) for n in sorted(affected) if before[n] != after[n]}
 
-    def shown(self, name: NamespacedName) -> tuple[Frontend, ...]:
-        """The frontends that a service has."""
+    def frontends(self, name: NamespacedName) -> tuple[Frontend, ...]:
+        """Return the frontends that a Service owns."""
         claim = self._claims.get(name)
         if claim is None:
             return ()
@@ -87,20 +90,20 @@ class Claims:
         return tuple(frontend for frontend in claim.frontends if socket_of(frontend) not in lost)
 
     def names(self) -> set[NamespacedName]:
-        """All services that claim something, or that there are at all."""
+        """Return all Services that have a claim, even an empty one."""
         return set(self._claims)
 
-    def everything(self) -> Iterable[Frontend]:
-        """All frontends that are shown, in order of the services' names."""
+    def all_frontends(self) -> Iterable[Frontend]:
+        """Yield every frontend that has an owner, in order of the Services' names."""
         for name in sorted(self._claims):
-            yield from self.shown(name)
+            yield from self.frontends(name)
 
     def problems(self) -> list[Problem]:
-        """Who is not shown where it wants to be: one for each service and field, in order."""
+        """Return one problem for each Service and field that lost a frontend, sorted."""
         found: dict[tuple[NamespacedName, str], Problem] = {}
         for socket in sorted(self._contested):
             owner = self._owner(socket)
-            for name in self._claiming(socket) - {owner}:
+            for name in self._claimants_of(socket) - {owner}:
                 claim = self._claims[name]
                 lost = next(frontend for frontend in claim.frontends if socket_of(frontend) == socket)
                 field = FIELDS[lost.kind]
@@ -109,7 +112,7 @@ class Claims:
                 found.setdefault((name, field), problem)
         return [found[key] for key in sorted(found)]
 
-    def _claiming(self, socket: Socket) -> set[NamespacedName]:
+    def _claimants_of(self, socket: Socket) -> set[NamespacedName]:
         found = self._claimants.get(socket, set())
         return found if isinstance(found, set) else {found}
 
@@ -131,9 +134,9 @@ class Claims:
         before = {socket_of(frontend) for frontend in old.frontends} if old else set()
         after = {socket_of(frontend) for frontend in claim.frontends} if claim else set()
         for socket in before - after:
-            self._set_claimants(socket, self._claiming(socket) - {name})
+            self._set_claimants(socket, self._claimants_of(socket) - {name})
         for socket in after - before:
-            self._set_claimants(socket, self._claiming(socket) | {name})
+            self._set_claimants(socket, self._claimants_of(socket) | {name})
 
     def _set_claimants(self, socket: Socket, names: set[NamespacedName]) -> None:
         self._contested.discard(socket)

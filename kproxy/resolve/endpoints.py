@@ -1,4 +1,4 @@
-"""What connections to a service port are spread over, in one family, as seen from one node."""
+"""The endpoints among which one node distributes the connections to a service port, per family."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from kproxy.resolve.topology import Candidate, categorize
 
 
 class Choices(NamedTuple):
-    """The lists of endpoints that a service port's frontends choose from."""
+    """The endpoint lists of one service port, in one family."""
 
     internal: Backends
-    """For its ClusterIPs."""
+    """For ClusterIPs."""
     cluster: Backends
-    """For external frontends: for pods and this node, and with policy Cluster for everyone."""
+    """For external frontends: for pods and this node; with externalTrafficPolicy Cluster for all clients."""
     outside: Backends | None
-    """For external frontends with policy Local: for everyone else."""
+    """For external frontends with externalTrafficPolicy Local: for all other clients. None with Cluster."""
     local: tuple[Address, ...]
-    """Addresses from which a packet to themselves may come: those that are, or may be (their node is
-    not known), on this node. With policy Local, all: pods of other nodes get the cluster-wide list here."""
+    """Endpoints that may connect to themselves through this node (hairpin): those on this node, and those
+    whose node is unknown. With policy Local all endpoints, since this node serves the cluster-wide list
+    to pods of other nodes, too."""
     serving: tuple[tuple[Address, int], ...]
-    """UDP: every endpoint that serves, whoever may use it, terminating or not."""
+    """UDP: every serving endpoint, selected or not, terminating or not."""
 
 
 def balance_of(service: Service) -> Balance:
-    """How a service chooses among its endpoints."""
+    """Return how the frontends of a Service choose an endpoint."""
     if service.hashing is not None:
         return service.hashing
     return Balance.RANDOM if service.affinity_timeout is None else Balance.STICKY
@@ -55,7 +56,7 @@ def _candidates(port: ServicePort, slices: Iterable[EndpointSlice], family: Fami
     ]
 
 
-def _spread(service: Service, chosen: Sequence[Candidate], any_at_all: bool) -> Backends:
+def _backends(service: Service, chosen: Sequence[Candidate], elsewhere: bool) -> Backends:
     sockets = {(endpoint.address, port): endpoint for endpoint, port in chosen}
     if service.weights:
         weighted = [
@@ -66,8 +67,8 @@ def _spread(service: Service, chosen: Sequence[Candidate], any_at_all: bool) -> 
     else:
         weighted = sorted(sockets)
     if service.hashing is not None:
-        return Backends(maglev.table(weighted), any_at_all)
-    return Backends(tuple(weighted), any_at_all)
+        return Backends(maglev.table(weighted), elsewhere)
+    return Backends(tuple(weighted), elsewhere)
 
 
 def _weight(service: Service, pod: str, address: Address) -> int:
@@ -81,21 +82,21 @@ def _serving(candidates: Iterable[Candidate]) -> tuple[tuple[Address, int], ...]
 def choices(
     service: Service, port: ServicePort, slices: Iterable[EndpointSlice], family: Family, node: Node
 ) -> Choices:
-    """The endpoints of `port`, by who asks."""
+    """Return the endpoint lists of `port` in one family, as `node` uses them."""
     candidates = _candidates(port, slices, family)
     found = categorize(candidates, node)
-    cluster = _spread(service, found.cluster, found.any)
+    cluster = _backends(service, found.cluster, found.has_any)
     local = cluster
     if service.internal_local or service.external_local:
-        local = _spread(service, found.local, found.any)
-    reachable = {endpoint.address: endpoint.node for endpoint, _ in (*found.cluster, *found.local)}
-    loops = {
-        address for address, where in reachable.items() if service.external_local or where in ("", node.name)
+        local = _backends(service, found.local, found.has_any)
+    nodes = {endpoint.address: endpoint.node for endpoint, _ in (*found.cluster, *found.local)}
+    hairpin = {
+        address for address, where in nodes.items() if service.external_local or where in ("", node.name)
     }
     return Choices(
         internal=local if service.internal_local else cluster,
         cluster=cluster,
         outside=local if service.external_local else None,
-        local=tuple(sorted(loops)),
+        local=tuple(sorted(hairpin)),
         serving=_serving(candidates) if port.protocol is Protocol.UDP else (),
     )

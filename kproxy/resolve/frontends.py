@@ -1,4 +1,4 @@
-"""On which (address, protocol, port) a service is shown, and with which endpoints."""
+"""Services and their endpoints -> frontends."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 
 
-def _shown(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
-    """The addresses on which a service is shown, of the families that it has."""
+def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
+    """Yield the addresses on which a Service is reachable, in the families of its ClusterIPs."""
     families = {family_of(address) for address in service.cluster_ips}
     for kind, addresses in (
         (FrontendKind.CLUSTER_IP, service.cluster_ips),
@@ -41,11 +41,11 @@ def _shown(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address
 
 
 def source_ranges(service: Service, address: Address, node: Node) -> tuple[Network, ...] | None:
-    """Who may use a load-balancer address: no two ranges overlap. None: everyone.
+    """Return the clients that may use a load-balancer address, as disjoint ranges; None for all clients.
 
-    Where this node may, the load-balancer addresses count as allowed, too: the node's own packets
-    carry one as their source if it is one of the node's. Without a range of the address's family
-    everyone may, as with kube-proxy.
+    As in kube-proxy, all clients may use an address for whose family there is no range. If the ranges
+    contain this node, the Service's load-balancer addresses are added: packets of the node itself have
+    such an address as source if it is configured on the node.
     """
     family = family_of(address)
     ranges = [network for network in service.source_ranges if network_family(network) is family]
@@ -56,34 +56,34 @@ def source_ranges(service: Service, address: Address, node: Node) -> tuple[Netwo
 
 
 def merged(ranges: Iterable[Network]) -> Iterator[Network]:
-    """The same addresses in ranges of which no two overlap, which the kernel would refuse."""
+    """Yield disjoint ranges with the same addresses. The kernel refuses overlapping intervals."""
     ranges = list(ranges)
     yield from collapse_addresses(network for network in ranges if isinstance(network, IPv4Network))
     yield from collapse_addresses(network for network in ranges if isinstance(network, IPv6Network))
 
 
 def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Iterator[Frontend]:
-    """Every frontend of a service whose addresses and node ports are allocated.
+    """Yield every frontend of a Service whose addresses and node ports are allocated.
 
-    A headless or ExternalName service has none, and neither has one that another proxy serves.
+    Headless and ExternalName Services have none, nor have Services that another proxy serves.
     """
     if not service.wants_cluster_ip or service.proxied_elsewhere:
         return
     slices = tuple(slices)
-    shown = list(_shown(service, node))
+    addresses = list(_addresses(service, node))
     for port in service.ports:
-        known: dict[Family, Choices] = {}
-        for kind, address in shown:
+        by_family: dict[Family, Choices] = {}
+        for kind, address in addresses:
             family = family_of(address)
             if kind is FrontendKind.NODE_PORT and not port.node_port:
                 continue
-            if family not in known:
-                known[family] = choices(service, port, slices, family, node)
-            yield _frontend(service, port, kind, address, known[family], node)
+            if family not in by_family:
+                by_family[family] = choices(service, port, slices, family, node)
+            yield _frontend(service, port, kind, address, by_family[family], node)
 
 
-def _is_given(service: Service, address: Address, node: Node) -> bool:
-    """Whether it is an address of kproxy's; not if it is the node's own, whose other ports are in use."""
+def _is_from_pool(service: Service, address: Address, node: Node) -> bool:
+    """False for an address of the node itself, even if it is in the pool: the node uses its other ports."""
     return address in service.pool_ips and address not in (*node.addresses, *node.node_port_addresses)
 
 
@@ -103,29 +103,29 @@ def _frontend(
         balance=balance_of(service),
         affinity_timeout=service.affinity_timeout,
         source_ranges=source_ranges(service, address, node) if kind is FrontendKind.LOAD_BALANCER else None,
-        given=kind is FrontendKind.LOAD_BALANCER and _is_given(service, address, node),
+        from_pool=kind is FrontendKind.LOAD_BALANCER and _is_from_pool(service, address, node),
         serving=chosen.serving,
     )
 
 
 class Resolved(NamedTuple):
-    """What all services come to."""
+    """The frontends of all Services."""
 
     frontends: list[Frontend]
-    """In order of the services' names."""
+    """In order of the Services' names."""
     problems: list[Problem]
-    """Where several want to be shown."""
+    """One for each Service and field that lost a frontend to another Service."""
 
 
 def all_frontends(
     services: Iterable[Service], slices: Mapping[NamespacedName, tuple[EndpointSlice, ...]], node: Node
 ) -> Resolved:
-    """The frontends of all services; resolve/claims.py says who gets what several want."""
+    """Return the frontends of all Services. claims.py decides between Services that claim the same one."""
     claims = Claims()
     claims.change({s.name: claim(s, slices.get(s.name, ()), node) for s in services})
-    return Resolved(list(claims.everything()), claims.problems())
+    return Resolved(list(claims.all_frontends()), claims.problems())
 
 
 def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> FrontendClaim:
-    """Where a service whose addresses and node ports are allocated wants to be shown."""
+    """Return the claim of a Service whose addresses and node ports are allocated."""
     return FrontendClaim(service.origin, tuple(service_frontends(service, slices, node)))

@@ -1,4 +1,4 @@
-"""What health check node ports say: whose each is, and how many endpoints it has on this node."""
+"""Health check node ports: the Service of each port, and the number of its endpoints on this node."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TypeAlias
 from kproxy.model import Address, EndpointSlice, Family, NamespacedName, Service
 
 Served: TypeAlias = dict[int, tuple[NamespacedName, int]]
-"""By health check node port: whose it is, and the ready endpoints that the service has on this node."""
+"""By health check node port: the Service, and the number of its ready endpoints on this node."""
 
 
 def local_ready(slices: Iterable[EndpointSlice], node: str) -> int:
-    """Ready endpoints on the node, each once however many ports it has.
+    """Count the ready endpoints on `node`, each once even if it has several ports.
 
-    Those that only serve while they terminate do not count, so that load balancers turn away in time. Of
-    two families the one with more counts: a pod of a dual-stack service has an address in each.
+    Endpoints that only serve while they terminate do not count, so that load balancers stop sending
+    connections in time. A pod of a dual-stack Service has an address in each family; the family with
+    more ready endpoints counts.
     """
     found: dict[Family, set[Address]] = {}
     for slice_ in slices:
@@ -25,7 +26,7 @@ def local_ready(slices: Iterable[EndpointSlice], node: str) -> int:
 
 
 class HealthChecks:
-    """The health check node ports of all services, kept as services change."""
+    """The health check node ports of all Services. `change` keeps them up to date."""
 
     def __init__(self) -> None:
         self._ports: dict[NamespacedName, tuple[int, int]] = {}
@@ -33,13 +34,19 @@ class HealthChecks:
     def change(
         self, name: NamespacedName, service: Service | None, slices: Iterable[EndpointSlice], node: str
     ) -> bool:
-        """A service, its endpoints or the node are others (None: it went). Whether anything follows."""
+        """Take the new state of a Service, its slices and its node; `service` is None if it was removed.
+
+        Returns whether `served` changed.
+        """
         before = self._ports.pop(name, None)
         if service is not None and service.wants_health_check and service.health_check_node_port:
             self._ports[name] = (service.health_check_node_port, local_ready(slices, node))
         return self._ports.get(name) != before
 
     def served(self) -> Served:
-        """Of two services with the same port, which allocation prevents, the first by name has it."""
+        """Return all ports. If two Services have the same one, the first by name gets it.
+
+        Allocation prevents that.
+        """
         ordered = sorted(self._ports.items(), reverse=True)
         return {port: (name, count) for name, (port, count) in ordered}

@@ -1,9 +1,9 @@
 """Consistent hashing: which endpoint each slot of a hash table belongs to (Maglev, NSDI 2016, section 3.4).
 
-Every endpoint has a permutation of the slots, from its own name alone, and the endpoints
-take turns in claiming the next free slot of theirs. So all nodes come to the same table,
-every endpoint gets almost the same share, and when one goes, few slots of the others
-change hands. docs/decisions.md has the measured figure.
+Every endpoint has a permutation of the slots, which depends only on its address and port. The
+endpoints take turns, and each takes the next free slot of its permutation. So all nodes compute
+the same table, every endpoint gets almost the same number of slots, and if an endpoint is removed,
+few slots of the others change. docs/decisions.md has the measured figure.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from hashlib import blake2b
 from kproxy.model import Address
 
 SLOTS = 1021
-"""A prime, so that every step visits all slots; a hundred endpoints have ten each."""
+"""A prime number, so that every step size visits all slots. With 100 endpoints each has about 10."""
 
 Socket = tuple[Address, int]
 
 
 def _permutation(endpoint: Socket, turn: int) -> tuple[int, int]:
-    """Where an endpoint begins, and by how many slots it goes on."""
+    """Return the first slot of the permutation and its step size."""
     address, port = endpoint
     name = address + port.to_bytes(2, "big") + turn.to_bytes(2, "big")
     digest = blake2b(name, digest_size=16).digest()
@@ -30,9 +30,10 @@ def _permutation(endpoint: Socket, turn: int) -> tuple[int, int]:
 
 
 def table(endpoints: Sequence[Socket]) -> tuple[Socket, ...]:
-    """The endpoint of each slot; one given several times (a weight) takes as many turns. () for none.
+    """Return the endpoint of each slot, or () if there are no endpoints.
 
-    More turns than slots are scaled down, so that everyone gets one.
+    An endpoint that occurs several times (its weight) takes that many turns. If there are more turns
+    than slots, the numbers are scaled down, but each endpoint takes at least one.
     """
     if not endpoints:
         return ()
@@ -42,17 +43,17 @@ def table(endpoints: Sequence[Socket]) -> tuple[Socket, ...]:
         for endpoint, weight in weights.items()
         for turn in range(max(weight * SLOTS // total, 1))
     )
-    places = [_permutation(endpoint, turn) for turn, endpoint in turns]
-    next_of = [start for start, _ in places]
+    permutations = [_permutation(endpoint, turn) for turn, endpoint in turns]
+    next_slots = [start for start, _ in permutations]
     slots: list[Socket | None] = [None] * SLOTS
     filled = 0
     while True:
-        for index, (_, step) in enumerate(places):
-            slot = next_of[index]
+        for index, (_, step) in enumerate(permutations):
+            slot = next_slots[index]
             while slots[slot] is not None:
                 slot = (slot + step) % SLOTS
             slots[slot] = turns[index][1]
-            next_of[index] = (slot + step) % SLOTS
+            next_slots[index] = (slot + step) % SLOTS
             filled += 1
             if filled == SLOTS:
                 return tuple(endpoint for endpoint in slots if endpoint is not None)

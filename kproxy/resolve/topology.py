@@ -1,4 +1,7 @@
-"""Which of a service port's endpoints a node uses: readiness, hints, locality (CategorizeEndpoints)."""
+"""Which endpoints of a service port a node uses: readiness, hints, locality.
+
+It corresponds to kube-proxy's CategorizeEndpoints.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +11,44 @@ from typing import NamedTuple, TypeAlias
 from kproxy.model import Endpoint, Node
 
 Candidate: TypeAlias = tuple[Endpoint, int]
-"""An endpoint and its port."""
+"""An endpoint, and the number of its port."""
 
 
 class Categorized(NamedTuple):
-    """The two lists that policies choose between, and whether anything serves at all."""
+    """The endpoint lists for the traffic policies Cluster and Local."""
 
     cluster: Sequence[Candidate]
     local: Sequence[Candidate]
-    """Those on this node; hints do not count for them."""
-    any: bool
-    """Whether some endpoint, wherever it is, could serve."""
+    """The endpoints on this node, regardless of hints."""
+    has_any: bool
+    """Whether any node has a usable endpoint."""
 
 
-def serving(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-    """The ready ones; if none is, those that still serve while they terminate."""
+def usable(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Return the ready endpoints; if there are none, those that serve while they terminate."""
     ready = [pair for pair in candidates if pair[0].ready]
     return ready or [pair for pair in candidates if pair[0].serving and pair[0].terminating]
 
 
-def _hinted(ready: Sequence[Candidate], meant: Callable[[Endpoint], Sequence[str]], here: str) -> bool:
-    """Whether every ready endpoint has such a hint, and one of them names this place."""
-    hints = [meant(endpoint) for endpoint, _ in ready]
-    return bool(here) and all(hints) and any(here in names for names in hints)
+def _use_hints(ready: Sequence[Candidate], hints_of: Callable[[Endpoint], Sequence[str]], own: str) -> bool:
+    """Whether every ready endpoint has a hint, and at least one hint is `own`, this node or its zone."""
+    hints = [hints_of(endpoint) for endpoint, _ in ready]
+    return bool(own) and all(hints) and any(own in names for names in hints)
 
 
-def closest(candidates: Sequence[Candidate], node: Node) -> Sequence[Candidate]:
-    """What hints leave of the candidates: those for this node, or for its zone, or all of them."""
+def _hinted(candidates: Sequence[Candidate], node: Node) -> Sequence[Candidate]:
+    """Return the endpoints that have a hint for this node, else for its zone, else all endpoints."""
     ready = [pair for pair in candidates if pair[0].ready]
-    if _hinted(ready, lambda endpoint: endpoint.for_nodes, node.name):
+    if _use_hints(ready, lambda endpoint: endpoint.for_nodes, node.name):
         return [pair for pair in candidates if node.name in pair[0].for_nodes]
-    if _hinted(ready, lambda endpoint: endpoint.for_zones, node.zone):
+    if _use_hints(ready, lambda endpoint: endpoint.for_zones, node.zone):
         return [pair for pair in candidates if node.zone in pair[0].for_zones]
     return candidates
 
 
 def categorize(candidates: Sequence[Candidate], node: Node) -> Categorized:
-    """Sort a service port's endpoints of one family."""
-    near = [pair for pair in closest(candidates, node) if pair[0].ready]
-    cluster = near or serving(candidates)
-    local = serving([pair for pair in candidates if pair[0].node == node.name])
-    return Categorized(cluster, local, any=bool(cluster or local))
+    """Select the endpoints that `node` uses, from those of one service port in one family."""
+    near = [pair for pair in _hinted(candidates, node) if pair[0].ready]
+    cluster = near or usable(candidates)
+    local = usable([pair for pair in candidates if pair[0].node == node.name])
+    return Categorized(cluster, local, has_any=bool(cluster or local))

@@ -257,10 +257,11 @@ def _action(probe: Probe) -> dict[str, Any]:
             return {"exec": {"command": list(command)}}
         case HTTPGetAction() as get:
             headers = [{"name": name, "value": value} for name, value in get.headers]
-            given = {"path": get.path, "port": get.port.given, "host": get.host, "scheme": get.scheme}
-            return {"httpGet": _without_nothing({**given, "httpHeaders": headers})}
+            port = get.port.name_or_number
+            fields = {"path": get.path, "port": port, "host": get.host, "scheme": get.scheme}
+            return {"httpGet": _without_nothing({**fields, "httpHeaders": headers})}
         case TCPSocketAction(port=port, host=host):
-            return {"tcpSocket": _without_nothing({"port": port.given, "host": host})}
+            return {"tcpSocket": _without_nothing({"port": port.name_or_number, "host": host})}
         case GRPCAction(port=number, service=service):
             return {"grpc": _without_nothing({"port": number, "service": service})}
 

@@ -76,7 +76,7 @@ def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
         else:
             chain = ChainName.MASQ_ALWAYS if frontend.from_outside is None else ChainName.MASQ_NODE
             elements[SetName.MASQUERADE_RULES][key] = Verdict(f"goto {chain}")
-        if frontend.given:
+        if frontend.from_pool:
             elements[SetName.LOAD_BALANCER_IPS][frontend.address] = b""
         if frontend.source_ranges is not None:
             elements[SetName.SOURCE_RESTRICTED][key] = b""

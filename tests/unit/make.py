@@ -61,7 +61,7 @@ def frontend(
     balance: Balance | None = None,
     ranges: Iterable[str] | None = None,
     elsewhere: bool = False,
-    given: bool = False,
+    from_pool: bool = False,
 ) -> Frontend:
     """A frontend; sockets as text. `elsewhere` is of the last of its lists."""
     address, port = socket(at)
@@ -78,7 +78,7 @@ def frontend(
         balance=balance or sticky,
         affinity_timeout=timeout,
         source_ranges=None if ranges is None else tuple(ip_network(text) for text in ranges),
-        given=given,
+        from_pool=from_pool,
     )
 
 

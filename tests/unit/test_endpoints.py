@@ -1,4 +1,4 @@
-"""Which endpoints a service port has: by selector from pods, or from slices."""
+"""The endpoints of a service port: from pods by selector, or from slices."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -55,7 +55,7 @@ TWO = [pod("a", "10.0.0.1"), pod("b", "10.0.0.2")]
 
 
 def served(*objects: dict[str, Any], family: Family = Family.IPV4, **spec: Any) -> list[str]:
-    """Sockets behind the first port of service `web`, once selectors are resolved."""
+    """The endpoints of the first port of Service `web`, once selectors are resolved."""
     selected = service(**{"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}], **spec})
     result = decode(Document("f", content) for content in (selected, *objects))
     assert result.problems == []
@@ -84,9 +84,9 @@ UDP_PORT = {"containers": [{"ports": [{"name": "http", "containerPort": 9090, "p
     ("objects", "spec", "expected"),
     [
         pytest.param(TWO, {}, ["10.0.0.1:8080", "10.0.0.2:8080"], id="by label"),
-        pytest.param([*TWO, pod("c", "10.0.0.3", app="x")], {}, ["10.0.0.1:8080", "10.0.0.2:8080"], id="others are not"),
+        pytest.param([*TWO, pod("c", "10.0.0.3", app="x")], {}, ["10.0.0.1:8080", "10.0.0.2:8080"], id="other labels"),
         pytest.param(TWO, {"selector": {"app": "web", "own": "b"}}, ["10.0.0.2:8080"], id="every label counts"),
-        pytest.param(TWO, {"selector": {"app": "nobody"}}, [], id="nobody"),
+        pytest.param(TWO, {"selector": {"app": "other"}}, [], id="no match"),
         pytest.param(TWO, {"selector": {}}, [], id="no selector selects nothing"),
         pytest.param([pod("a", "10.0.0.1", namespace="other")], {}, [], id="another namespace"),
         pytest.param(TWO, {"ports": [{"port": 80}]}, ["10.0.0.1:80", "10.0.0.2:80"], id="target port absent"),
@@ -101,10 +101,10 @@ UDP_PORT = {"containers": [{"ports": [{"name": "http", "containerPort": 9090, "p
         pytest.param([pod("b", "10.0.0.2", **GONE)], {}, ["10.0.0.2:8080"], id="only terminating ones serve"),
         pytest.param([pod("b", "10.0.0.2", False, **GONE)], {}, [], id="terminating and not serving"),
         pytest.param([manifest("Pod", "p", metadata={"labels": {"app": "web"}})], {}, [], id="no address yet"),
-        pytest.param([*TWO, slice_of("10.0.0.9")], {}, ["10.0.0.9:1"], id="a given slice wins"),
-        pytest.param([*TWO, endpoints_of("10.0.0.9")], {}, ["10.0.0.9:2"], id="given Endpoints win"),
-        pytest.param([slice_of("10.0.0.9"), endpoints_of("10.0.0.8")], {}, ["10.0.0.9:1"], id="slices win over Endpoints"),
-        pytest.param([*TWO, slice_of("")], {}, [], id="a given slice without endpoints wins"),
+        pytest.param([*TWO, slice_of("10.0.0.9")], {}, ["10.0.0.9:1"], id="an EndpointSlice replaces the pods"),
+        pytest.param([*TWO, endpoints_of("10.0.0.9")], {}, ["10.0.0.9:2"], id="Endpoints replace the pods"),
+        pytest.param([slice_of("10.0.0.9"), endpoints_of("10.0.0.8")], {}, ["10.0.0.9:1"], id="slices replace Endpoints"),
+        pytest.param([*TWO, slice_of("")], {}, [], id="an EndpointSlice without endpoints replaces the pods"),
         pytest.param([slice_of("10.0.0.9", ports=[{"name": "x", "port": 1}])], {}, [], id="a port of another name"),
         pytest.param([slice_of("10.0.0.9", ports=[{"port": 1, "protocol": "UDP"}])], {}, [], id="of another protocol"),
     ],
@@ -120,35 +120,35 @@ def host_pod(node: str = "", **status: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("own", "expected"),
     [
-        pytest.param(host_pod(), ["192.0.2.1:80"], id="of no node is of this node"),
-        pytest.param(host_pod("n1"), ["192.0.2.1:80"], id="of this node"),
-        pytest.param(host_pod("n2"), [], id="of another node"),
-        pytest.param(host_pod("n2", hostIP="192.0.2.2"), ["192.0.2.2:80"], id="of another node that is known"),
-        pytest.param(host_pod("n1", hostIPs=[{"ip": "192.0.2.3"}]), ["192.0.2.3:80"], id="what is given wins"),
+        pytest.param(host_pod(), ["192.0.2.1:80"], id="no nodeName: this node"),
+        pytest.param(host_pod("n1"), ["192.0.2.1:80"], id="this node"),
+        pytest.param(host_pod("n2"), [], id="another node"),
+        pytest.param(host_pod("n2", hostIP="192.0.2.2"), ["192.0.2.2:80"], id="another node with an address"),
+        pytest.param(host_pod("n1", hostIPs=[{"ip": "192.0.2.3"}]), ["192.0.2.3:80"], id="hostIPs first"),
         pytest.param(host_pod("n1", podIP="192.0.2.4", hostIP="192.0.2.3"), ["192.0.2.4:80"], id="podIP first"),
-        pytest.param({**host_pod(), "spec": {}}, [], id="not of the host's network"),
+        pytest.param({**host_pod(), "spec": {}}, [], id="hostNetwork is false"),
     ],
 )  # fmt: skip
-def test_a_pod_of_the_hosts_network(given: dict[str, Any], expected: list[str]) -> None:
-    assert served(given, ports=[{"port": 80}]) == expected
+def test_addresses_of_a_host_network_pod(own: dict[str, Any], expected: list[str]) -> None:
+    assert served(own, ports=[{"port": 80}]) == expected
 
 
-def test_a_pod_of_the_hosts_network_is_on_this_node() -> None:
+def test_a_host_network_pod_without_node_name_is_on_this_node() -> None:
     pods = decode([Document("f", host_pod())]).state.pods
     assert [(pod.node, pod.addresses) for pod in addressed(pods, NODE)] == [("n1", NODE.addresses)]
     assert served(host_pod(), family=Family.IPV6, ports=[{"port": 80}]) == ["[2001:db8::1]:80"]
 
 
-def test_given_endpoints_without_addresses_win() -> None:
+def test_an_endpoints_object_without_addresses_replaces_the_pods() -> None:
     assert served(*TWO, manifest("Endpoints", "web")) == []
 
 
 @pytest.mark.parametrize(
     ("family", "expected"), [(Family.IPV4, ["10.0.0.1:8080"]), (Family.IPV6, ["[fd00::1]:8080"])]
 )
-def test_each_family_has_its_own(family: Family, expected: list[str]) -> None:
+def test_each_family_has_its_own_endpoints(family: Family, expected: list[str]) -> None:
     assert served(pod("a", ["10.0.0.1", "fd00::1"]), family=family) == expected
 
 
@@ -157,8 +157,8 @@ def test_an_external_name_selects_nothing() -> None:
     assert all_slices(result.state, pod_index(result.state, NODE)) == {}
 
 
-def test_endpoints_are_sorted_and_each_is_there_once() -> None:
-    """Two slices may overlap while a controller moves endpoints; who is ready in one is ready."""
+def test_endpoints_are_sorted_and_unique() -> None:
+    """Two slices may overlap while a controller moves endpoints. Ready in one of them is ready."""
     ips = [parse_address(f"10.0.0.{n}") for n in range(4)]
     slices = [
         EndpointSlice(
@@ -172,10 +172,10 @@ def test_endpoints_are_sorted_and_each_is_there_once() -> None:
     ]
     found = choices(plain(), PORT, slices, Family.IPV4, Node("n1"))
     assert found.internal.endpoints == ((ips[1], 80), (ips[1], 81), (ips[2], 81), (ips[3], 80))
-    assert found.local == (ips[2], ips[3]), "those of this node, and those of whom nobody knows"
+    assert found.local == (ips[2], ips[3]), "those on this node, and those whose node is unknown"
 
 
-# --- who gets which ---
+# --- policies ---
 
 PORT = ServicePort("", Protocol.TCP, 80, 80, 0)
 HERE, THERE, NOWHERE = {"node": "n1"}, {"node": "n2"}, {"node": ""}
@@ -189,7 +189,7 @@ def plain(**spec: Any) -> Service:
 
 
 def chosen(spec: dict[str, Any], *members: dict[str, Any], protocol: Protocol = Protocol.TCP) -> Choices:
-    """The choices of a service whose endpoints, a and on, are these."""
+    """The choices of a Service with these endpoints, named a, b, c and so on."""
     endpoints = tuple(Endpoint(bytes([10, 0, 0, 97 + n]), **rest) for n, rest in enumerate(members))
     ports = (EndpointPort("", protocol, 80),)
     slice_ = EndpointSlice(name("web"), Origin("f", ""), "x", Family.IPV4, ports, endpoints)
@@ -197,7 +197,7 @@ def chosen(spec: dict[str, Any], *members: dict[str, Any], protocol: Protocol = 
 
 
 def letters(behind: Backends | None) -> str | None:
-    """`ab`: a and b; `!`: none here, some elsewhere."""
+    """`ab`: a and b; `!`: none on this node, some on others."""
     if behind is None:
         return None
     return "".join(chr(address[3]) for address, _ in behind.endpoints) or "!" * behind.elsewhere
@@ -217,7 +217,7 @@ MIXED = (HERE, THERE, NOWHERE)
         pytest.param(LOCAL_LOCAL, MIXED, "a", "abc", "a", id="both"),
         pytest.param(EXTERNAL, (THERE,), "a", "a", "!", id="external, all elsewhere"),
         pytest.param(INTERNAL, (THERE,), "!", "a", None, id="internal, all elsewhere"),
-        pytest.param(LOCAL_LOCAL, (NOWHERE,), "!", "a", "!", id="not known where"),
+        pytest.param(LOCAL_LOCAL, (NOWHERE,), "!", "a", "!", id="node unknown"),
         pytest.param(LOCAL_LOCAL, (), "", "", "", id="none at all"),
         pytest.param(LOCAL_LOCAL, ({**HERE, **STARTS}, {**THERE, **STARTS}), "", "", "", id="none that serves"),
         pytest.param(EXTERNAL, ({**HERE, **DRAINS}, THERE), "b", "b", "a", id="draining here, ready there"),
@@ -225,7 +225,7 @@ MIXED = (HERE, THERE, NOWHERE)
         pytest.param(EXTERNAL, ({**THERE, **DRAINS},), "a", "a", "!", id="draining there"),
     ],
 )  # fmt: skip
-def test_who_gets_which(
+def test_endpoints_by_traffic_policy(
     spec: dict[str, Any],
     members: tuple[dict[str, Any], ...],
     internal: str,
@@ -236,12 +236,12 @@ def test_who_gets_which(
     assert tuple(map(letters, (found.internal, found.cluster, found.outside))) == (internal, cluster, outside)
 
 
-def test_endpoints_of_both_lists_may_reach_themselves() -> None:
+def test_endpoints_of_both_lists_are_hairpin_addresses() -> None:
     a, c = b"\n\0\0a", b"\n\0\0c"
     assert chosen(INTERNAL, {**HERE, **DRAINS}, THERE, NOWHERE).local == (a, c)
 
 
-def test_with_external_policy_local_endpoints_elsewhere_may_reach_themselves_too() -> None:
+def test_with_external_policy_local_endpoints_of_other_nodes_are_hairpin_addresses() -> None:
     a, b, c = b"\n\0\0a", b"\n\0\0b", b"\n\0\0c"
     assert chosen(EXTERNAL, {**HERE, **DRAINS}, THERE, NOWHERE).local == (a, b, c)
 
@@ -250,7 +250,7 @@ def test_with_external_policy_local_endpoints_elsewhere_may_reach_themselves_too
     ("protocol", "serving"),
     [(Protocol.TCP, ""), (Protocol.SCTP, ""), (Protocol.UDP, "abd")],
 )
-def test_of_udp_it_is_known_who_serves_used_or_not(protocol: Protocol, serving: str) -> None:
+def test_udp_has_all_serving_endpoints(protocol: Protocol, serving: str) -> None:
     members = (HERE, {**THERE, **DRAINS}, {**STARTS, "serving": False}, {**HERE, **STARTS})
     found = chosen({}, *members, protocol=protocol)
     assert "".join(chr(address[3]) for address, _ in found.serving) == serving
@@ -284,11 +284,11 @@ def weighted(selecting: Service) -> Choices:
         ("10.0.0.97=2, 10.0.0.99=2", "aabcc"),
         ("web-1=1,web-2=2,10.0.0.99=3", "abbccc"),
         ("web-1=2,10.0.0.97=5", "aabc"),
-        ("nobody=9", "abc"),
+        ("other=9", "abc"),
     ],
-    ids=["none", "a pod", "addresses", "all", "a pod's name counts first", "somebody else"],
+    ids=["none", "a pod", "addresses", "all", "a pod's name counts first", "no such endpoint"],
 )
-def test_who_weighs_more_has_more_slots(weights: str, expected: str) -> None:
+def test_an_endpoint_has_as_many_slots_as_its_weight(weights: str, expected: str) -> None:
     assert letters(weighted(annotated("weights", weights)).cluster) == expected
 
 
@@ -297,7 +297,7 @@ def test_weights_count_in_every_list() -> None:
     assert list(map(letters, (found.internal, found.cluster, found.outside))) == ["aaa", "aaabc", "aaa"]
 
 
-def test_a_consistent_hash_has_a_table_of_its_own_for_every_list() -> None:
+def test_consistent_hashing_has_one_table_for_each_list() -> None:
     found = weighted(annotated("consistent-hash", "client", **EXTERNAL))
     assert found.outside is not None
     assert [len(behind.endpoints) for behind in (found.cluster, found.outside)] == [SLOTS, SLOTS]
@@ -314,5 +314,5 @@ def test_a_consistent_hash_has_a_table_of_its_own_for_every_list() -> None:
         (annotated("consistent-hash", "client-port"), Balance.CLIENT_PORT),
     ],
 )
-def test_how_a_service_chooses(selecting: Service, balance: Balance) -> None:
+def test_balance_of_a_service(selecting: Service, balance: Balance) -> None:
     assert balance_of(selecting) is balance

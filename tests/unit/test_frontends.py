@@ -1,4 +1,4 @@
-"""On which (address, protocol, port) a service is shown, and what comes of it in the maps."""
+"""The frontends of Services, and their elements in sets and maps."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -77,7 +77,7 @@ def shown(spec: dict[str, Any], node: Node = NODE, status: dict[str, Any] | None
         pytest.param({"type": "ExternalName"}, [], id="an external name"),
     ],
 )  # fmt: skip
-def test_where_a_service_is_shown(spec: dict[str, Any], expected: list[str]) -> None:
+def test_frontends_of_a_service(spec: dict[str, Any], expected: list[str]) -> None:
     assert shown(spec) == expected
 
 
@@ -89,7 +89,7 @@ def test_where_a_service_is_shown(spec: dict[str, Any], expected: list[str]) -> 
         pytest.param({**FIXED, **NODE_PORT}, ["192.0.2.1:30123/tcp NodePort"], id="the status of another type"),
         pytest.param({**FIXED, **EXTERNAL}, ["198.51.100.7:80/tcp ExternalIP"], id="external IPs"),
         pytest.param({**DUAL, **EXTERNAL}, ["198.51.100.7:80/tcp ExternalIP", "[2001:db8:1::7]:80/tcp ExternalIP"], id="external IPs of both families"),
-        pytest.param({**FIXED, "externalIPs": ["198.51.100.7"] * 2}, ["198.51.100.7:80/tcp ExternalIP"], id="given twice"),
+        pytest.param({**FIXED, "externalIPs": ["198.51.100.7"] * 2}, ["198.51.100.7:80/tcp ExternalIP"], id="a duplicate"),
         pytest.param({"clusterIP": "None", **EXTERNAL}, [], id="external IPs of a headless service"),
         pytest.param(
             {**FIXED, **NODE_PORT, **EXTERNAL, "type": "LoadBalancer", "ports": [{"name": "a", "port": 80, "nodePort": 30123}, {"name": "b", "port": 81, "nodePort": 30124}]},
@@ -101,11 +101,11 @@ def test_where_a_service_is_shown(spec: dict[str, Any], expected: list[str]) -> 
         ),
     ],
 )  # fmt: skip
-def test_where_it_is_shown_besides_its_cluster_ips(spec: dict[str, Any], expected: list[str]) -> None:
+def test_external_frontends(spec: dict[str, Any], expected: list[str]) -> None:
     assert [text for text in shown(spec, status=VIPS) if not text.endswith("ClusterIP")] == expected
 
 
-def test_a_service_of_another_proxy_is_not_shown() -> None:
+def test_a_service_of_another_proxy_has_no_frontends() -> None:
     assert frontends(FIXED, labels={"service.kubernetes.io/service-proxy-name": "other"}) == []
 
 
@@ -114,11 +114,11 @@ OWN = Node("n1", addresses=NODE.node_port_addresses)
 
 
 @pytest.mark.parametrize(
-    ("given", "v4", "v6"),
+    ("source_ranges", "v4", "v6"),
     [
         pytest.param(None, None, None, id="none"),
         pytest.param([], None, None, id="an empty list"),
-        pytest.param(["203.0.113.0/25"], ["203.0.113.0/25"], None, id="everyone of the other family"),
+        pytest.param(["203.0.113.0/25"], ["203.0.113.0/25"], None, id="no range of the other family"),
         pytest.param(["fd00::/8"], None, ["fd00::/8"], id="IPv6"),
         pytest.param(["203.0.113.0/25", " fd00::/8 "], ["203.0.113.0/25"], ["fd00::/8"], id="of both"),
         pytest.param(["203.0.113.9/25", "203.0.113.0/24"], ["203.0.113.0/24"], None, id="one within another"),
@@ -130,10 +130,16 @@ OWN = Node("n1", addresses=NODE.node_port_addresses)
         pytest.param(["192.0.2.2/32"], ["192.0.2.2/32"], None, id="another node"),
     ],
 )  # fmt: skip
-def test_who_may_use_a_load_balancer(
-    given: list[str] | None, v4: list[str] | None, v6: list[str] | None
+def test_source_ranges_of_a_load_balancer(
+    source_ranges: list[str] | None, v4: list[str] | None, v6: list[str] | None
 ) -> None:
-    spec = {**DUAL, **NODE_PORT, **EXTERNAL, "type": "LoadBalancer", "loadBalancerSourceRanges": given}
+    spec = {
+        **DUAL,
+        **NODE_PORT,
+        **EXTERNAL,
+        "type": "LoadBalancer",
+        "loadBalancerSourceRanges": source_ranges,
+    }
     found = {str(f): f.source_ranges for f in frontends(spec, OWN, VIPS) if f.source_ranges is not None}
     expected = {"198.51.100.1:80/tcp": v4, "[2001:db8:1::1]:80/tcp": v6}
     assert {at: [str(network) for network in ranges] for at, ranges in found.items()} == {
@@ -141,7 +147,7 @@ def test_who_may_use_a_load_balancer(
     }
 
 
-def test_where_this_node_may_all_of_the_load_balancers_addresses_may() -> None:
+def test_ranges_with_this_node_include_all_load_balancer_addresses() -> None:
     status = {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}, {"ip": "198.51.100.9"}]}}
     spec = {**FIXED, **BALANCED, "loadBalancerSourceRanges": ["192.0.2.1/32"]}
     found = [f.source_ranges for f in frontends(spec, OWN, status) if f.kind is FrontendKind.LOAD_BALANCER]
@@ -150,7 +156,7 @@ def test_where_this_node_may_all_of_the_load_balancers_addresses_may() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("text", "expected"),
     [
         ("", ""),
         ("10.0.0.0/8 10.1.0.0/16", "10.0.0.0/8"),
@@ -159,8 +165,8 @@ def test_where_this_node_may_all_of_the_load_balancers_addresses_may() -> None:
         ("10.0.0.0/8 10.0.0.0/8", "10.0.0.0/8"),
     ],
 )
-def test_ranges_do_not_overlap(given: str, expected: str) -> None:
-    assert " ".join(map(str, merged(map(ip_network, given.split())))) == expected
+def test_merged_ranges_do_not_overlap(text: str, expected: str) -> None:
+    assert " ".join(map(str, merged(map(ip_network, text.split())))) == expected
 
 
 LOCAL = {"externalTrafficPolicy": "Local"}
@@ -174,7 +180,7 @@ LOCAL = {"externalTrafficPolicy": "Local"}
         pytest.param(LOCAL, ["ExternalIP", "LoadBalancer", "NodePort"], id="external"),
     ],
 )
-def test_who_comes_from_outside_gets_a_list_of_its_own(
+def test_external_policy_local_has_a_list_for_clients_from_outside(
     policies: dict[str, str], with_two_lists: list[str]
 ) -> None:
     spec = {**FIXED, **NODE_PORT, **EXTERNAL, **policies, "type": "LoadBalancer"}
@@ -186,7 +192,7 @@ def test_a_node_without_addresses_has_no_node_ports() -> None:
     assert shown({**FIXED, **NODE_PORT}, Node("n1")) == ["10.96.0.9:80/tcp ClusterIP"]
 
 
-def test_services_come_in_order_of_their_names_and_ports_have_endpoints_of_their_own() -> None:
+def test_frontends_are_in_order_of_names_and_each_port_has_its_own_endpoints() -> None:
     ports = [{"name": "http", "port": 80}, {"name": "tls", "port": 443}]
     slices = manifest(
         "EndpointSlice",
@@ -204,7 +210,7 @@ def test_services_come_in_order_of_their_names_and_ports_have_endpoints_of_their
     assert found == [("default/a", []), ("default/b:http", []), ("default/b:tls", ["10.0.0.1:8443"])]
 
 
-# --- contested ones ---
+# --- several Services claim one frontend ---
 
 
 def contender(own: str, created: str | None = None, **spec: Any) -> dict[str, Any]:
@@ -222,16 +228,16 @@ BALANCER: dict[str, Any] = {"type": "LoadBalancer", "externalIPs": [], "allocate
     ("objects", "problem"),
     [
         pytest.param([contender("a"), contender("b")], ("b", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/a"), id="the first by name"),
-        pytest.param([contender("b"), contender("a")], ("b", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/a"), id="whatever the order"),
-        pytest.param([contender("a", "2026-01-02"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="the older"),
-        pytest.param([contender("a"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="one that has an age"),
+        pytest.param([contender("b"), contender("a")], ("b", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/a"), id="in any order"),
+        pytest.param([contender("a", "2026-01-02"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="the older one"),
+        pytest.param([contender("a"), contender("b", "2026-01-01")], ("a", "spec.externalIPs", "198.51.100.7:80/tcp belongs to Service default/b"), id="one with a timestamp"),
         pytest.param([contender("a"), contender("b", **UDP)], None, id="another protocol"),
         pytest.param([contender("a"), contender("b", ports=[{"port": 81}])], None, id="another port"),
         pytest.param([contender("a"), contender("b", externalIPs=["198.51.100.8"])], None, id="another address"),
         pytest.param(
             [contender("a", externalIPs=["10.96.0.98"]), contender("b")],
             ("a", "spec.externalIPs", "10.96.0.98:80/tcp belongs to Service default/b"),
-            id="the ClusterIP of one that comes later",
+            id="the ClusterIP of a later Service",
         ),
         pytest.param(
             [contender("a", externalIPs=["192.0.2.1"], ports=[{"port": 30080}]), contender("b", externalIPs=[], type="NodePort", ports=[{"port": 1, "nodePort": 30080}])],
@@ -243,10 +249,10 @@ BALANCER: dict[str, Any] = {"type": "LoadBalancer", "externalIPs": [], "allocate
             ("b", "status.loadBalancer.ingress", "198.51.100.7:80/tcp belongs to Service default/a"),
             id="a load balancer's address",
         ),
-        pytest.param([contender("a", externalIPs=["198.51.100.7", "10.96.0.97"])], None, id="its own"),
+        pytest.param([contender("a", externalIPs=["198.51.100.7", "10.96.0.97"])], None, id="its own ClusterIP"),
     ],
 )  # fmt: skip
-def test_an_address_that_several_services_are_shown_on(
+def test_an_address_that_several_services_claim(
     objects: list[dict[str, Any]], problem: tuple[str, str, str] | None
 ) -> None:
     outcome = resolved(objects, ALLOCATION)
@@ -261,8 +267,8 @@ def test_an_address_that_several_services_are_shown_on(
     assert not any(outcome.protected(name(own)) for own in everyone)
 
 
-def test_a_loser_is_shown_on_its_other_addresses() -> None:
-    """b loses one address to a, and keeps the other one, which c would have as well."""
+def test_a_service_keeps_its_other_addresses() -> None:
+    """b loses one address to a, and keeps the other one, which c claims, too."""
     b = contender("b", externalIPs=["198.51.100.7", "198.51.100.8"])
     outcome = resolved([contender("a"), b, contender("c", externalIPs=["198.51.100.8"])], ALLOCATION)
     assert [problem.object for problem in outcome.problems] == ["Service default/b", "Service default/c"]
@@ -278,7 +284,7 @@ ONE_IP = parse_address("10.0.0.1")
 
 
 @pytest.mark.parametrize(
-    ("given", "elements"),
+    ("own", "elements"),
     [
         pytest.param(frontend(AT, ENDS), {SetName.CLUSTER_IPS: {KEY[:4]: b""}}, id="a ClusterIP"),
         pytest.param(
@@ -319,21 +325,21 @@ ONE_IP = parse_address("10.0.0.1")
                 SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-always")},
                 SetName.SOURCE_RESTRICTED: {KEY: b""},
             },
-            id="nobody may",
+            id="no source allowed",
         ),
         pytest.param(
-            frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, given=True),
+            frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, from_pool=True),
             {
                 SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-always")},
                 SetName.LOAD_BALANCER_IPS: {KEY[:4]: b""},
             },
-            id="a load-balancer address that was given out",
+            id="a load-balancer address from the pool",
         ),
     ],
 )
-def test_the_elements_of_a_frontend(given: Frontend, elements: dict[str, Any]) -> None:
+def test_elements_of_a_frontend(own: Frontend, elements: dict[str, Any]) -> None:
     expected: dict[str, Any] = {name: {} for name in SETS}
-    assert desired(given).elements == expected | elements
+    assert desired(own).elements == expected | elements
 
 
 def test_every_protocol_has_affinity() -> None:
@@ -342,12 +348,12 @@ def test_every_protocol_has_affinity() -> None:
     assert desired(*members).elements[SetName.AFFINITY_RULES].keys() == keys
 
 
-def test_the_other_family_is_passed_over() -> None:
+def test_frontends_of_the_other_family_are_ignored() -> None:
     both = [frontend(AT, ENDS), frontend("[fd00:96::9]:80", ["[fd00::1]:80"])]
     assert [len(compile_frontends(both, family).specs) for family in Family] == [1, 1]
 
 
-def test_each_list_of_endpoints_has_a_place() -> None:
+def test_each_list_of_endpoints_has_a_frontend_side() -> None:
     specs = desired(frontend(AT, ENDS, outside=ENDS[:1])).specs
     assert {side: len(spec.endpoints) for side, spec in specs.items()} == {
         FrontendSide(EndpointScope.ALL, KEY): 2,
@@ -356,9 +362,11 @@ def test_each_list_of_endpoints_has_a_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("elsewhere", "chain"), [(False, "no-endpoints"), (True, "discard")], ids=["nowhere", "elsewhere"]
+    ("elsewhere", "chain"),
+    [(False, "no-endpoints"), (True, "discard")],
+    ids=["no endpoints", "endpoints on other nodes"],
 )
-def test_without_endpoints_a_packet_is_refused_or_dropped(elsewhere: bool, chain: str) -> None:
+def test_without_endpoints_a_packet_is_rejected_or_dropped(elsewhere: bool, chain: str) -> None:
     specs = desired(frontend(AT, outside=(), elsewhere=elsewhere)).specs
     assert {side.scope: spec.verdict(side.scope, 0).text for side, spec in specs.items()} == {
         EndpointScope.ALL: "goto no-endpoints",
@@ -366,7 +374,7 @@ def test_without_endpoints_a_packet_is_refused_or_dropped(elsewhere: bool, chain
     }
 
 
-def test_the_chains_that_are_needed() -> None:
+def test_numbered_chains_of_frontends() -> None:
     members = (
         frontend(AT, ENDS),
         frontend("10.96.0.9:81", ENDS[:1], timeout=60),
@@ -389,6 +397,6 @@ def test_the_chains_that_are_needed() -> None:
     )
 
 
-def test_a_comment_has_its_limit() -> None:
+def test_comments_are_truncated() -> None:
     (spec,) = desired(frontend(AT, owner="n" * 63 + "/" + "x" * 70)).specs.values()
     assert spec.comment == "n" * 63 + "/" + "x" * 63

@@ -1,4 +1,4 @@
-"""Which health check node ports there are, and how many endpoints each counts."""
+"""Health check node ports, and the number of ready endpoints on this node."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ONE, TWO = ("10.244.0.1", READY, "n1"), ("10.244.0.2", READY, "n1")
         ([slice_([ONE]), slice_([("fd00::1", READY, "n1"), ("fd00::2", READY, "n1")], "IPv6")], 2),
     ],
 )
-def test_ready_endpoints_of_this_node_count_once(manifests: list[dict[str, Any]], count: int) -> None:
+def test_ready_endpoints_on_this_node_count_once(manifests: list[dict[str, Any]], count: int) -> None:
     assert local_ready(slices(*manifests), "n1") == count
 
 
@@ -77,7 +77,7 @@ def change(checks: HealthChecks, manifest: dict[str, Any] | None, *found: dict[s
     return checks.change(service.name if service else name("web"), service, slices(*found), "n1")
 
 
-def test_a_port_comes_changes_and_goes_with_its_service() -> None:
+def test_ports_follow_their_services() -> None:
     checks = HealthChecks()
     assert change(checks, balancer(), slice_([ONE]))
     assert checks.served() == {32000: (name("web"), 1)}
@@ -90,10 +90,10 @@ def test_a_port_comes_changes_and_goes_with_its_service() -> None:
     assert checks.served() == {32001: (name("shop"), 0)}
 
 
-def test_only_load_balancers_of_policy_local_have_one() -> None:
+def test_only_load_balancers_with_policy_local_have_a_port() -> None:
     checks = HealthChecks()
     for own in (service_manifest(), service_manifest(type="LoadBalancer")):
         assert not change(checks, own, slice_([ONE]))
     assert change(checks, balancer(), slice_([ONE]))
-    assert change(checks, service_manifest(), slice_([ONE]))  # its policy is another now
+    assert change(checks, service_manifest(), slice_([ONE]))  # its type changed
     assert checks.served() == {}

@@ -1,4 +1,4 @@
-"""The table of a consistent hash: fair, the same everywhere, and little moves when endpoints do."""
+"""The table of a consistent hash is fair, is the same on all nodes, and changes little with the endpoints."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def moved(before: Sequence[Socket], after: Sequence[Socket]) -> int:
     return sum(old != new for old, new in zip(before, after, strict=True))
 
 
-def test_without_endpoints_there_is_none() -> None:
+def test_without_endpoints_the_table_is_empty() -> None:
     assert table([]) == ()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 50, 100])
-def test_every_endpoint_has_its_share(count: int) -> None:
+def test_slots_are_distributed_evenly(count: int) -> None:
     shares = Counter(table(sockets(count)))
     assert shares.keys() == set(sockets(count))
     assert max(shares.values()) - min(shares.values()) <= 1
 
 
-def test_with_more_endpoints_than_slots_every_slot_has_one() -> None:
+def test_with_more_endpoints_than_slots_each_slot_has_a_different_endpoint() -> None:
     assert set(Counter(table(sockets(SLOTS + 100))).values()) == {1}
 
 
 @pytest.mark.parametrize(("count", "most"), [(2, 0.501), (10, 0.126), (50, 0.069)])
-def test_little_moves_when_one_goes(count: int, most: float) -> None:
-    """On average over who goes, as a share of all slots; what cannot stay is 1/N."""
+def test_removing_an_endpoint_changes_few_slots(count: int, most: float) -> None:
+    """`most` is the share of all slots that change, averaged over the removed endpoint. At least 1/N must."""
     whole = table(sockets(count))
     moves = [moved(whole, table([s for s in sockets(count) if s != gone])) for gone in sockets(count)]
     assert min(moves) >= SLOTS // count
@@ -49,7 +49,7 @@ def test_little_moves_when_one_goes(count: int, most: float) -> None:
 
 
 @pytest.mark.parametrize("count", [10, 50])
-def test_what_moves_comes_back(count: int) -> None:
+def test_the_table_does_not_depend_on_the_past(count: int) -> None:
     whole = table(sockets(count))
     assert table([*sockets(count)[1:], socket(0)]) == whole
 
@@ -60,7 +60,7 @@ def test_the_order_does_not_matter(members: list[Socket]) -> None:
 
 
 @pytest.mark.parametrize("weights", [(1, 1), (2, 1), (3, 2, 1), (100, 1), (10, 10, 20)])
-def test_weights_are_shares(weights: tuple[int, ...]) -> None:
+def test_slots_are_proportional_to_weights(weights: tuple[int, ...]) -> None:
     members = [socket(number) for number, weight in enumerate(weights) for _ in range(weight)]
     shares = Counter(table(members))
     for number, weight in enumerate(weights):
@@ -72,7 +72,7 @@ def test_weights_are_shares(weights: tuple[int, ...]) -> None:
     [((100, 100), (0, 1)), ((11, 100), (10, 1)), ((10, 100), (10, 50)), ((300, 100), (1, 1))],
 )
 def test_weights_beyond_the_number_of_slots(heavy: tuple[int, int], light: tuple[int, int]) -> None:
-    """(how many, of which weight): nobody goes without, and shares are about what they ought to be."""
+    """(number, weight) of endpoints: each gets a slot, and the shares remain about proportional."""
     weights = [heavy[1]] * heavy[0] + [light[1]] * light[0]
     shares = Counter(table([socket(n) for n, weight in enumerate(weights) for _ in range(weight)]))
     for number, weight in enumerate(weights):
@@ -80,17 +80,17 @@ def test_weights_beyond_the_number_of_slots(heavy: tuple[int, int], light: tuple
         assert abs(shares[socket(number)] - SLOTS * weight / sum(weights)) <= 2
 
 
-def test_little_moves_when_a_weight_grows() -> None:
+def test_a_higher_weight_changes_few_slots() -> None:
     whole = table(sockets(10))
     assert moved(whole, table([*sockets(10), socket(0)])) <= 0.15 * SLOTS
 
 
-def test_ports_are_endpoints_of_their_own() -> None:
+def test_two_ports_of_an_address_are_two_endpoints() -> None:
     address, port = socket(0)
     assert len(set(table([(address, port), (address, port + 1)]))) == 2
 
 
-def test_all_nodes_come_to_the_same_table() -> None:
-    """Those of another version, too: if this changes, an upgrade moves every client."""
+def test_the_table_is_the_same_on_all_nodes() -> None:
+    """And in all versions: if this test has to change, an upgrade moves clients to other endpoints."""
     begin = [3, 0, 3, 4, 3, 1, 0, 2, 2, 1, 4, 0, 1, 2, 2, 1, 0, 4, 1, 2]
     assert [address[3] for address, _ in table(sockets(5))[: len(begin)]] == begin

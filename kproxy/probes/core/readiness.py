@@ -186,8 +186,8 @@ def _describe_action(probe: Probe) -> str:
             return f"exec [{' '.join(command)}]"
         case HTTPGetAction(port=port, path=path, host=host, scheme=scheme):
             host = f"[{host}]" if ":" in host else host
-            return f"http-get {scheme.lower()}://{host}:{port.given}/{path.removeprefix('/')}"
+            return f"http-get {scheme.lower()}://{host}:{port.name_or_number}/{path.removeprefix('/')}"
         case TCPSocketAction(port=port, host=host):
-            return f"tcp-socket {host}:{port.given}"
+            return f"tcp-socket {host}:{port.name_or_number}"
         case GRPCAction(port=number, service=service):
             return f"grpc <pod>:{number} {service}"

@@ -60,7 +60,8 @@ class Intent:
 
     def whole(self, name: NamespacedName, family: Family) -> Delta:
         """All that the table is to hold of one service."""
-        return difference(compile_frontends((), family), compile_frontends(self._claims.shown(name), family))
+        own = self._claims.frontends(name)
+        return difference(compile_frontends((), family), compile_frontends(own, family))
 
     def desired(self, family: Family, without: Collection[NamespacedName] = ()) -> Desired:
         """Everything that the table of a family is to hold, those services aside."""
@@ -69,7 +70,7 @@ class Intent:
 
     def frontends(self) -> Iterable[Frontend]:
         """All frontends, in order of the services' names."""
-        return self._claims.everything()
+        return self._claims.all_frontends()
 
     def problems(self) -> list[Problem]:
         """Where several services want to be shown."""
