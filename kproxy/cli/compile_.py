@@ -55,7 +55,7 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     given = look_up(chosen)
     options.print_problems(given.problems)
     stateless = arguments.nft_version < IPV6_AFFINITY
-    rules = dataplane_options(chosen, given.state.nodes)._replace(stateless_ipv6_affinity=stateless)
+    rules = dataplane_options(chosen, given.inventory.nodes)._replace(stateless_ipv6_affinity=stateless)
     print(f"# Written by `kproxy compile` for nft {dotted(arguments.nft_version)} and later.")
     if stateless:
         print(f"# nft before {dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here")

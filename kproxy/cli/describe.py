@@ -12,10 +12,13 @@ from kproxy.cli import options
 from kproxy.cli.kinds import add_targets, namespace, wanted
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
+from kproxy.show.complaints import complaints
+from kproxy.show.describe.context import Context
+from kproxy.show.describe.endpoints import describe_endpoints
 from kproxy.show.describe.ingress import describe_ingress
 from kproxy.show.describe.pod import describe_pod
-from kproxy.show.describe.service import Context, describe_endpoints, describe_service
-from kproxy.show.kinds import find, nothing
+from kproxy.show.describe.service import describe_service
+from kproxy.show.kinds import find, followed, nothing
 
 DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "services": describe_service,
@@ -44,6 +47,7 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     asked = wanted(arguments, DESCRIPTIONS)
     given = look_up(chosen)
+    asked, unfollowed = followed(asked, given)
     context = Context(given, time.time())
     shown: list[str] = []
     missing: list[str] = []
@@ -53,11 +57,13 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
         missing += found.missing
         shown += (DESCRIPTIONS[each.plural](item, context) for item in found.items)
         about |= {f"{each.kind.kind} {each.kind.name(item)}" for item in found.items}
-    options.print_problems(problem for problem in given.problems if problem.object not in about)
+    options.print_problems(complaints(given, about))
     print("\n\n".join(shown), end="")
     for sentence in missing:
         print(f"kproxy: {sentence}", file=sys.stderr)
-    if not shown and not missing:
+    for sentence in unfollowed:
+        print(sentence, file=sys.stderr)
+    if not shown and not missing and asked:
         plurals = " or ".join(each.plural for each in asked)
         print(nothing(plurals, namespace(arguments)), file=sys.stderr)
-    return 1 if given.problems or missing else 0
+    return 1 if given.problems or unfollowed or missing else 0

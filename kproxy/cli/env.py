@@ -13,6 +13,7 @@ from kproxy.controlplane.environment import environment
 from kproxy.model import NamespacedName, Pod
 from kproxy.problems import KproxyError, UsageError
 from kproxy.settings.settings import Settings
+from kproxy.show.complaints import complaints
 
 
 def as_export(variables: Mapping[str, str]) -> str:
@@ -92,7 +93,9 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     wanted = pod_name(arguments.pod, arguments.namespace)
     given = look_up(chosen)
-    options.print_problems(given.problems)
-    variables = environment(given.services.values(), find_pod(given.state.pods, wanted))
+    options.print_problems(complaints(given))
+    if "Pod" not in given.inventory.followed:
+        raise KproxyError("kproxy does not follow Pods.", f"Ask kubectl: kubectl exec {wanted.name} -- env")
+    variables = environment(given.inventory.services.values(), find_pod(given.inventory.pods, wanted))
     print(FORMATS[arguments.format](variables), end="")
     return 1 if given.problems else 0

@@ -16,7 +16,8 @@ from kproxy.cli.kinds import add_targets, namespace, wanted
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
 from kproxy.show import tables as views
-from kproxy.show.kinds import KINDS, Found, Wanted, find, nothing
+from kproxy.show.complaints import complaints
+from kproxy.show.kinds import KINDS, Found, Wanted, find, followed, nothing
 
 OUTPUTS = """-o:
   wide   services: the selector, too; pods: IP and NODE, too; ingresses: the whole address
@@ -63,14 +64,18 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
     """Returns the exit status."""
     asked = wanted(arguments, KINDS)
     given = look_up(chosen)
-    options.print_problems(given.problems)
+    options.print_problems(complaints(given))
+    asked, unfollowed = followed(asked, given)
     objects = views.objects(given)
     found = [(each, find(objects, each, namespace(arguments))) for each in asked]
-    show(arguments, found)
+    if found:
+        show(arguments, found)
+    for sentence in unfollowed:
+        print(sentence, file=sys.stderr)
     missing = [sentence for _, of_kind in found for sentence in of_kind.missing]
     for sentence in missing:
         print(f"kproxy: {sentence}", file=sys.stderr)
-    return 1 if given.problems or missing else 0
+    return 1 if given.problems or unfollowed or missing else 0
 
 
 def show(arguments: argparse.Namespace, found: Sequence[tuple[Wanted, Found]]) -> None:

@@ -223,7 +223,7 @@ def add_daemon(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-v", "--verbose", action="store_true", help="log every change, however many")
 
 
-def print_problems(problems: Iterable[Problem]) -> None:
+def print_problems(problems: Iterable[Problem | str]) -> None:
     """Say on standard error what was left out and why, or what may not be as it was meant."""
     for problem in problems:
         print(f"kproxy: {problem}", file=sys.stderr)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kproxy.controlplane.settle import resolve
+from kproxy.control.snapshot import take_snapshot
+from kproxy.controlplane.ledger import Allocations
 from kproxy.decode import Decoded, decode
+from kproxy.resolve.frontends import all_frontends
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.files import read_documents
+from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
 from kproxy.state.store import Store
+
+
+class _Unchanged(Store):
+    """A state directory that is read and not written."""
+
+    def save(self, before: Allocations, after: Allocations) -> None:
+        """Do nothing."""
 
 
 def read_input(chosen: Settings) -> Decoded:
     """Read and decode all manifests; what could not be read is among the problems."""
     documents, unread = read_documents(chosen.manifests)
     decoded = decode(documents)
-    if unread:
-        decoded.unreadable.everything = True
+    decoded.unreadable.everything += unread
     return decoded._replace(problems=unread + decoded.problems)
 
 
@@ -32,10 +41,9 @@ def look_up(chosen: Settings) -> Snapshot:
         from kproxy.control.channel import fetch  # with asyncio, which takes long to import
 
         return fetch(Path(chosen.state_dir))
-    decoded = read_input(chosen)
-    held = Store(Path(chosen.state_dir)).load()
-    own = find_node(chosen, decoded.state.nodes)
-    found = resolve(decoded, held, ranges(chosen), own)
-    return Snapshot(
-        decoded.state, found.services, found.frontends, found.problems, own, warnings=tuple(found.warnings)
-    )
+    store = _Unchanged(Path(chosen.state_dir))
+    source = Manifests(chosen.manifests, store, ranges(chosen), lambda state: find_node(chosen, state.nodes))
+    source.load()
+    inventory = source.inventory()
+    resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())
+    return take_snapshot(source, resolved.frontends, resolved.problems)

@@ -32,7 +32,8 @@ class Allocated(NamedTuple):
     services: dict[NamespacedName, Service]
     allocations: Allocations
     problems: list[Problem]
-    left_out: set[NamespacedName]
+    left_out: dict[NamespacedName, Problem]
+    """Services that cannot have all that they need, and why."""
 
 
 class _Refused(Exception):
@@ -199,7 +200,7 @@ def allocate(
             break
         known.update(robbed)
     problems = [*refused.values(), *add_load_balancer_ips(ledger, queue, done, in_use)]
-    return Allocated(done, ledger.allocations(), problems, set(refused))
+    return Allocated(done, ledger.allocations(), problems, refused)
 
 
 def _restore(ledger: Ledger, holding: Mapping[Claim, Resource]) -> None:

@@ -10,8 +10,8 @@ from kproxy.controlplane.ledger import Allocations
 from kproxy.controlplane.ownership import Announced, announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.selection import disagreements
-from kproxy.controlplane.slices import all_slices, pod_index
-from kproxy.decode import Decoded
+from kproxy.controlplane.slices import all_slices, of_its_families, pod_index
+from kproxy.decode import Decoded, Unreadable
 from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Protects, Service
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
@@ -26,8 +26,18 @@ class Settled(NamedTuple):
     problems: list[Problem]
     warnings: list[Problem]
     """Nothing that would be wrong: what a service and its pods do not agree on."""
-    protected: Protects
-    """Whether nothing may be removed of a service, since part of its input is missing."""
+    left_out: dict[NamespacedName, Problem]
+    """Services that cannot have all that they need, and why."""
+    unreadable: Unreadable
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether any service is protected."""
+        return bool(self.left_out or self.unreadable)
+
+    def protected(self, service: NamespacedName) -> bool:
+        """Whether nothing may be removed of a service, since part of its input is missing."""
+        return service in self.left_out or self.unreadable.covers(service)
 
 
 class Resolution(NamedTuple):
@@ -50,13 +60,18 @@ def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> S
     unreadable, pods = decoded.unreadable, pod_index(decoded.state, node)
     own = (*node.addresses, *node.node_port_addresses)
     allocated = allocate(decoded.state.services.values(), past, ranges, unreadable.covers, own)
+    known = {**decoded.state.services, **allocated.services}
+    slices = all_slices(decoded.state, pods)
+    for name in slices.keys() - decoded.state.slices.keys():
+        slices[name] = of_its_families(known[name], slices[name])
     return Settled(
         allocated.services,
-        all_slices(decoded.state, pods),
+        slices,
         allocated.allocations,
         decoded.problems + allocated.problems,
         disagreements(decoded.state, pods),
-        lambda service: service in allocated.left_out or unreadable.covers(service),
+        allocated.left_out,
+        unreadable,
     )
 
 

@@ -125,6 +125,16 @@ def pod_index(state: ClusterState, node: Node) -> PodIndex:
     return PodIndex(addressed(state.pods, node))
 
 
+def of_its_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
+    """Without those that a cluster would not make; no families are allocated to a headless service."""
+    families = service.families
+    if not families and service.family_policy in ("", "SingleStack"):
+        families = tuple(slice_.family for slice_ in made[:1])
+    if not families or all(slice_.family in families for slice_ in made):
+        return made
+    return tuple(slice_ for slice_ in made if slice_.family in families)
+
+
 def all_slices(state: ClusterState, pods: PodIndex) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
     """The slices of every service: those given, else those that its selector makes."""
     slices = dict(state.slices)

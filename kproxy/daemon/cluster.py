@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
+from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.cluster.source import ClusterSource
+from kproxy.sources.core.inventory import Inventory
 
 
 class Cluster:
@@ -89,6 +90,12 @@ class Cluster:
         """When something last came from the server, by kind (time.monotonic)."""
         return {kind: when for kind, when in self._source.last_contact.items() if when > 0}
 
-    def state(self) -> ClusterState:
-        """All that is known, for views."""
-        return ClusterState(self._source.services(), self._source.all_slices(), (), self.nodes())
+    def inventory(self) -> Inventory:
+        """As of now."""
+        return Inventory(
+            self._source.services(),
+            self._source.all_slices(),
+            nodes=self.nodes(),
+            followed=frozenset({"Service", "Endpoints", "EndpointSlice", "Node"}),
+            headless=False,
+        )

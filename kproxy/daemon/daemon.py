@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
+from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.loop import Loop, Periods, Progress, RoundHooks
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
@@ -26,6 +27,7 @@ from kproxy.reconcile.core.report import plural
 from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.reconcile.round import Edit, Tables
 from kproxy.settings.derived import ListenAddresses
+from kproxy.show.snapshot import Snapshot
 from kproxy.sources.source import FollowedSource
 from kproxy.table.skeleton import Options
 
@@ -111,6 +113,13 @@ class Daemon:
             self.servers.close()
         for task in done - {ending}:
             await task  # raises what it failed with
+
+    async def snapshot(self) -> Snapshot:
+        """What the commands show of it, as of the end of a round."""
+        async with self.loop.idle:
+            tables = self.tables
+            frontends = tables.intent.frontends()
+            return take_snapshot(self.source, frontends, tables.problems(), self.reporter.last_errors)
 
     async def _watch_tables(self) -> None:
         """Compare a table as soon as somebody else changes it; ever more seldom if he does it again at once.

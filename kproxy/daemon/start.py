@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
 from kproxy.settings.derived import dataplane_options, listen_addresses, pool_nodes, ranges
 from kproxy.settings.settings import Settings
-from kproxy.show.snapshot import Snapshot
 from kproxy.sources.node import find_node
 from kproxy.sources.source import FollowedSource
 from kproxy.state import lock
@@ -106,20 +105,7 @@ async def _follow_manifests(host: _Host) -> None:
         host.addresses.forget()
         beside.forget()
 
-    async def snapshot() -> Snapshot:
-        async with daemon.loop.idle:  # between two rounds
-            return Snapshot(
-                source.state,
-                source.settled.services if source.settled else {},
-                list(daemon.tables.intent.frontends()),
-                source.problems() + daemon.tables.problems(),
-                source.node(),
-                readiness=dict(source.statuses()),
-                last_errors=tuple(host.reporter.last_errors),
-                warnings=tuple(source.warnings()),
-            )
-
-    await _run(daemon, chosen, snapshot, addresses_changed)
+    await _run(daemon, chosen, addresses_changed)
 
 
 async def _follow_cluster(host: _Host) -> None:
@@ -141,26 +127,9 @@ async def _follow_cluster(host: _Host) -> None:
 
     daemon = host.daemon(source, rules, RoundHooks(), source.last_seen)
 
-    async def snapshot() -> Snapshot:
-        async with daemon.loop.idle:
-            state = source.state()
-            return Snapshot(
-                state,
-                state.services,
-                list(daemon.tables.intent.frontends()),
-                source.problems() + daemon.tables.problems(),
-                source.node(),
-                last_errors=tuple(host.reporter.last_errors),
-            )
-
-    await _run(daemon, chosen, snapshot, host.addresses.forget)
+    await _run(daemon, chosen, host.addresses.forget)
 
 
-async def _run(
-    daemon: Daemon,
-    chosen: Settings,
-    snapshot: Callable[[], Awaitable[Snapshot]],
-    addresses_changed: Callable[[], None],
-) -> None:
-    async with channel.serve(Path(chosen.state_dir), snapshot):
+async def _run(daemon: Daemon, chosen: Settings, addresses_changed: Callable[[], None]) -> None:
+    async with channel.serve(Path(chosen.state_dir), daemon.snapshot):
         await daemon.run(addresses_changed)

@@ -23,7 +23,7 @@ from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert,
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
-__all__ = ["Decoded", "Document", "Doubt", "decode"]
+__all__ = ["Decoded", "Document", "Unreadable", "decode"]
 
 
 class Document(NamedTuple):
@@ -96,9 +96,10 @@ class _Decoder:
             self._broken(document.source, *describe(error))
 
     def _broken(self, source: str, path: str, message: str) -> None:
-        """Note that what objects there are cannot be said."""
-        self.unreadable.everything = True
-        self.problems.append(Problem(source, "", path, message))
+        """Report a document whose objects cannot be told."""
+        problem = Problem(source, "", path, message)
+        self.unreadable.everything.append(problem)
+        self.problems.append(problem)
 
     def _add_object(self, document: Document, meta: wire.TypeMeta) -> None:
         try:

@@ -37,28 +37,38 @@ _KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]]
 
 
 class Unreadable:
-    """What may be missing from the state because part of the input could not be read.
+    """What may be missing from the state because part of the input could not be read, and which part.
 
     Nothing that is programmed for a service in doubt may be removed: its absence may be an error.
     """
 
     def __init__(self) -> None:
-        self.services: set[NamespacedName] = set()
-        self.namespaces: set[str] = set()
-        self.everything = False
+        self.services: dict[NamespacedName, list[Problem]] = {}
+        self.namespaces: dict[str, list[Problem]] = {}
+        self.everything: list[Problem] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.services or self.namespaces or self.everything)
 
     def covers(self, service: NamespacedName) -> bool:
         """Whether some of this service may be missing."""
-        return self.everything or service in self.services or service.namespace in self.namespaces
+        return bool(self.everything) or service in self.services or service.namespace in self.namespaces
+
+    def causes(self, service: NamespacedName) -> list[Problem]:
+        """What could not be read and may be a part of this service; [] if it is not covered."""
+        of_namespace = self.namespaces.get(service.namespace, [])
+        return [*self.services.get(service, ()), *of_namespace, *self.everything]
 
     def update(self, other: Unreadable) -> None:
-        """Doubt what `other` does, too."""
-        self.services |= other.services
-        self.namespaces |= other.namespaces
-        self.everything |= other.everything
+        """Add what `other` covers."""
+        for name, causes in other.services.items():
+            self.services.setdefault(name, []).extend(causes)
+        for namespace, causes in other.namespaces.items():
+            self.namespaces.setdefault(namespace, []).extend(causes)
+        self.everything += other.everything
 
-    def add(self, kind: str, content: Any) -> None:
-        """Note that the object `content` was left out; nothing is programmed for an Ingress."""
+    def add(self, kind: str, content: Any, cause: Problem) -> None:
+        """Add what the object `content` may have been a part of; nothing is programmed for an Ingress."""
         if kind == "Ingress":
             return
         namespace = _lookup(content, "metadata", "namespace") or "default"
@@ -66,11 +76,11 @@ class Unreadable:
         if kind == "EndpointSlice":
             name = _lookup(content, "metadata", "labels", SERVICE_NAME_LABEL)
         if not isinstance(namespace, str) or kind not in ("Service", "Endpoints", "EndpointSlice", "Pod"):
-            self.everything = True
+            self.everything.append(cause)
         elif kind == "Pod" or not isinstance(name, str):
-            self.namespaces.add(namespace)
+            self.namespaces.setdefault(namespace, []).append(cause)
         else:
-            self.services.add(NamespacedName(namespace, name))
+            self.services.setdefault(NamespacedName(namespace, name), []).append(cause)
 
 
 class UndecodableError(ValueError):
@@ -81,7 +91,7 @@ class UndecodableError(ValueError):
         loaded = msgspec.json.decode(content) if isinstance(content, Raw) else content
         self.problem = Problem(source, _object_name(kind, loaded), *describe(error))
         self.unreadable = Unreadable()
-        self.unreadable.add(kind, loaded)
+        self.unreadable.add(kind, loaded, self.problem)
 
     def __str__(self) -> str:
         return str(self.problem)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from kproxy.model import NamespacedName
 from kproxy.problems import UsageError
 from kproxy.show import manifests, tables
+from kproxy.show.snapshot import Snapshot
 from kproxy.show.tables import Age, Objects
 
 
@@ -114,6 +115,14 @@ def _plural(text: str, kinds: Collection[str]) -> str:
     if text.lower() not in names:
         raise UsageError(f"{text!r} is not one of {', '.join(sorted(names, key=list(names).index))}.")
     return names[text.lower()]
+
+
+def followed(asked: Iterable[Wanted], snapshot: Snapshot) -> tuple[list[Wanted], list[str]]:
+    """Those whose kind the source of the snapshot reads, and a sentence for each of the others."""
+    kinds = snapshot.inventory.followed
+    others = [each for each in asked if each.kind.kind not in kinds]
+    sentences = [f"kproxy does not follow {each.plural.capitalize()}; ask kubectl" for each in others]
+    return [each for each in asked if each.kind.kind in kinds], sentences
 
 
 class Found(NamedTuple):

@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Struct
 
 from kproxy import __version__
-from kproxy.model import ClusterState, Frontend, NamespacedName, Network, Node, Service
-from kproxy.probes.core.readiness import PodReadiness
+from kproxy.model import Frontend, Network, Node
 from kproxy.problems import KproxyError, Problem
+from kproxy.sources.core.inventory import Inventory
 
 _GREETING = b"kproxy "
 
@@ -35,17 +35,12 @@ class Failure(NamedTuple):
 class Snapshot(Struct, frozen=True):
     """Everything that can be shown, of one moment."""
 
-    state: ClusterState
-    """Its pods as ready as their probes found them."""
-    services: dict[NamespacedName, Service]
-    """With the addresses and node ports that are theirs."""
+    inventory: Inventory
     frontends: list[Frontend]
     """As this node shows them."""
     problems: list[Problem]
     """Of the input, and of what was made of it."""
     node: Node
-    readiness: dict[NamespacedName, PodReadiness] | None = None
-    """Of pods that are probed here; None where no kproxy runs that could."""
     last_errors: tuple[Failure, ...] = ()
     """What is programmed may be older than the rest because of these."""
     warnings: tuple[Problem, ...] = ()

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from kproxy.controlplane.slices import addressed, all_slices, pod_index
+from kproxy.controlplane.slices import selects
 from kproxy.model import (
     EndpointSlice,
     Family,
@@ -25,6 +25,7 @@ from kproxy.model import (
     format_socket,
 )
 from kproxy.show.snapshot import Snapshot
+from kproxy.sources.core.inventory import Inventory
 
 Age: TypeAlias = Callable[[str], str]
 """A creationTimestamp ("" if there is none) as the cell of a table."""
@@ -32,6 +33,7 @@ Age: TypeAlias = Callable[[str], str]
 NONE = "<none>"
 UNKNOWN = "<unknown>"
 UNSET = "<unset>"
+UNFOLLOWED = "endpoints not followed (headless)"
 SHOWN = 3
 """Endpoints that a cell names."""
 LOAD_BALANCER_WIDTH = 16
@@ -45,6 +47,8 @@ class EndpointsView(NamedTuple):
     slices: tuple[EndpointSlice, ...]
     created: str
     labels: dict[str, str]
+    followed: bool = True
+    """Whether kproxy reads its endpoints: in a cluster not those of a headless service."""
 
 
 class Objects(NamedTuple):
@@ -56,45 +60,36 @@ class Objects(NamedTuple):
     slices: list[EndpointSlice]
     pods: list[Pod]
     ingresses: list[Ingress]
-    given: frozenset[NamespacedName]
-    """Services whose endpoints the input gives, so that selectors do not count."""
 
 
-def objects(given: Snapshot) -> Objects:
-    """All that there is, with what was allocated where something was."""
-    state = given.state
-    known = {**state.services, **given.services}
-    slices = all_slices(state, pod_index(state, given.node))
-    for name in slices.keys() - state.slices.keys():
-        slices[name] = _of_its_families(known[name], slices[name])
-    selecting = {s.name for s in known.values() if s.selector and s.type != "ExternalName"}
-    names = sorted(selecting | slices.keys())
+def objects(snapshot: Snapshot) -> Objects:
+    """All that there is, as it is held."""
+    inventory = snapshot.inventory
+    known = {**inventory.left_out, **inventory.services}
+    slices = inventory.slices
+    named = {name for name, service in known.items() if selects(service) or not follows(inventory, service)}
+    names = sorted(named | slices.keys())
     every = (slice_ for name in names for slice_ in _named(slices.get(name, ())))
     return Objects(
         [known[name] for name in sorted(known)],
-        [_endpoints_view(name, known.get(name), slices.get(name, ())) for name in names],
+        [_endpoints_view(inventory, name, known.get(name)) for name in names],
         sorted(every, key=lambda slice_: (slice_.service.namespace, slice_.name)),
-        sorted(addressed(state.pods, given.node), key=lambda pod: pod.name),
-        sorted(state.ingresses, key=lambda ingress: ingress.name),
-        frozenset(state.slices),
+        sorted(inventory.pods, key=lambda pod: pod.name),
+        sorted(inventory.ingresses, key=lambda ingress: ingress.name),
     )
 
 
-def _of_its_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
-    """Without those that a cluster would not make; nothing was allocated to a headless service."""
-    families = service.families
-    if not families and service.family_policy in ("", "SingleStack"):
-        families = tuple(slice_.family for slice_ in made[:1])
-    return tuple(slice_ for slice_ in made if not families or slice_.family in families)
+def follows(inventory: Inventory, service: Service) -> bool:
+    """Whether the endpoints of a service are read: none that there may be are missing."""
+    return inventory.headless or not service.headless
 
 
-def _endpoints_view(
-    name: NamespacedName, service: Service | None, slices: tuple[EndpointSlice, ...]
-) -> EndpointsView:
-    """Of the primary family only, as the endpoints controller makes them, unless Endpoints were given.
+def _endpoints_view(inventory: Inventory, name: NamespacedName, service: Service | None) -> EndpointsView:
+    """Of the primary family only, as the endpoints controller makes them, unless the input has Endpoints.
 
     It leaves out pods that are terminating, too, unless they count as ready.
     """
+    slices = inventory.slices.get(name, ())
     primary = service.families[0] if service and service.families else None
     if primary is None and slices:
         primary = slices[0].family
@@ -105,14 +100,21 @@ def _endpoints_view(
     )
     origins = [slice_.origin for slice_ in slices] or ([service.origin] if service else [])
     own = slices[0] if slices and (slices[0].legacy or service is None) else service
-    return EndpointsView(name, shown, origins[0].created if origins else "", own.labels if own else {})
+    return EndpointsView(
+        name,
+        shown,
+        origins[0].created if origins else "",
+        own.labels if own else {},
+        followed=service is None or follows(inventory, service),
+    )
 
 
 def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
-    """Slices as objects of their own: those of an Endpoints object share its name, and the first is empty."""
+    """Slices as objects of their own: those of an Endpoints object share its name; empty ones are none."""
     if not slices or not slices[0].legacy:
         return list(slices)
-    return [replace(slice_, name=f"{slice_.name}-{index}") for index, slice_ in enumerate(slices[1:])]
+    shown = (slice_ for slice_ in slices if slice_.endpoints)
+    return [replace(slice_, name=f"{slice_.name}-{index}") for index, slice_ in enumerate(shown)]
 
 
 # --- cells ---
@@ -227,8 +229,12 @@ def service_rows(services: Iterable[Service], age: Age, wide: bool) -> list[list
 def endpoints_rows(views: Iterable[EndpointsView], age: Age, wide: bool) -> list[list[str]]:
     """Wide is no wider, as with kubectl."""
     rows = [["NAME", "ENDPOINTS", "AGE"]]
-    rows += ([view.name.name, cut(sockets(view.slices)) or NONE, age(view.created)] for view in views)
+    rows += ([view.name.name, _endpoints(view), age(view.created)] for view in views)
     return rows
+
+
+def _endpoints(view: EndpointsView) -> str:
+    return cut(sockets(view.slices)) or (NONE if view.followed else UNFOLLOWED)
 
 
 def slice_rows(slices: Iterable[EndpointSlice], age: Age, wide: bool) -> list[list[str]]:

@@ -10,6 +10,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.slices import addressed
 from kproxy.decode import Decoded
@@ -23,6 +25,7 @@ from kproxy.probes.core.readiness import (
     with_readiness,
 )
 from kproxy.probes.prober import Prober, Runner
+from kproxy.sources.core.inventory import Inventory
 from kproxy.sources.files import Reader
 from kproxy.sources.folder import changes
 from kproxy.sources.manifests import Manifests
@@ -91,6 +94,10 @@ class FollowedManifests(Manifests):
     def take_triggers(self) -> Collection[str]:
         """None: manifests do not say when something happened."""
         return ()
+
+    def inventory(self) -> Inventory:
+        """As of the last `take`, with what the probes have found since."""
+        return replace(super().inventory(), readiness=dict(self.statuses()))
 
     def statuses(self) -> Mapping[NamespacedName, PodReadiness]:
         """What probes found, by pod."""

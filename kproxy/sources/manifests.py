@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from msgspec.structs import replace
-
+from kproxy.controlplane.hold import InUse, changed, hold
 from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
+from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.files import Reader
 from kproxy.state.store import Store
 
@@ -41,10 +41,7 @@ class Manifests:
         self._decoded: Decoded | None = None
         self._node = Node("")
         self._held = store.load()
-        self._services: dict[NamespacedName, Service] = {}
-        self._slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
-        self._whole: set[NamespacedName] = set()
-        """Services that have been read without doubt: what may be missing of them now is in `_slices`."""
+        self._in_use = InUse({}, {})
         self.state = ClusterState({}, {}, (), {})
         """What was read."""
         self.settled: Settled | None = None
@@ -57,15 +54,15 @@ class Manifests:
 
     def names(self) -> Iterable[NamespacedName]:
         """All services."""
-        return list(self._services)
+        return list(self._in_use.services)
 
     def service(self, name: NamespacedName) -> Service | None:
         """With its addresses and node ports."""
-        return self._services.get(name)
+        return self._in_use.services.get(name)
 
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
         """Those given, else those of its selector."""
-        return self._slices.get(name, ())
+        return self._in_use.slices.get(name, ())
 
     def node(self) -> Node:
         """As of the last `load`."""
@@ -73,7 +70,8 @@ class Manifests:
 
     def protected(self, name: NamespacedName) -> bool:
         """Whether part of it cannot be read and never could: there may be more of it in the table."""
-        return self.settled is not None and self.settled.protected(name) and name not in self._whole
+        settled = self.settled
+        return settled is not None and settled.protected(name) and name not in self._in_use.complete
 
     def problems(self) -> list[Problem]:
         """What is wrong with the manifests, and what could not be given."""
@@ -82,6 +80,10 @@ class Manifests:
     def warnings(self) -> list[Problem]:
         """What services and pods do not agree on."""
         return self.settled.warnings if self.settled else []
+
+    def inventory(self) -> Inventory:
+        """As of the last `load`."""
+        return manifest_inventory(self.state, self._in_use, self._node)
 
     def ignored(self) -> Mapping[str, int]:
         """How many objects there are of each kind that kproxy does not use."""
@@ -96,7 +98,7 @@ class Manifests:
         documents, unread = read = self._reader.read()
         if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
             decoded = decode(documents)
-            decoded.unreadable.everything |= bool(unread)
+            decoded.unreadable.everything += unread
             self._decoded = decoded._replace(problems=unread + decoded.problems)
             self._read_before = read
         return self._decoded
@@ -109,32 +111,8 @@ class Manifests:
         self._held = settled.allocations
         self.settled = settled._replace(warnings=[*settled.warnings, *warnings])
         self.state, self._node = decoded.state, node
-        names = settled.services.keys() | self._services.keys()
-        return {name for name in names if self._replace(name, settled)}
-
-    def _replace(self, name: NamespacedName, settled: Settled) -> bool:
-        """Take over what was settled of one service; whether that is something else."""
-        before = self._services.get(name), self._slices.get(name, ())
-        after = settled.services.get(name), settled.slices.get(name, ())
-        if settled.protected(name):
-            after = before if after[0] is None else (after[0], after[1] + _missing(before[1], after[1]))
-        elif after[0] is not None:
-            self._whole.add(name)
-        if after[0] is not None:
-            self._services[name], self._slices[name] = after[0], after[1]
-        elif before[0] is not None:
-            del self._services[name], self._slices[name]
-            self._whole.discard(name)
-        return before[0] != after[0] or (after[0] is not None and before[1] != after[1])
-
-
-def _missing(
-    before: tuple[EndpointSlice, ...], after: tuple[EndpointSlice, ...]
-) -> tuple[EndpointSlice, ...]:
-    """What `before` has and `after` says nothing of, not even that it is not ready."""
-    known = {endpoint.address for slice_ in after for endpoint in slice_.endpoints}
-    left = (replace(s, endpoints=tuple(e for e in s.endpoints if e.address not in known)) for s in before)
-    return tuple(slice_ for slice_ in left if slice_.endpoints)
+        before, self._in_use = self._in_use, hold(self._in_use, settled)
+        return changed(before, self._in_use)
 
 
 def _same(one: tuple[list[Document], list[Problem]], other: tuple[list[Document], list[Problem]]) -> bool:

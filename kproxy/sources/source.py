@@ -7,6 +7,7 @@ from typing import Protocol
 
 from kproxy.model import EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
+from kproxy.sources.core.inventory import Inventory
 
 
 class Source(Protocol):
@@ -32,6 +33,9 @@ class Source(Protocol):
 
     def warnings(self) -> list[Problem]:
         """What may not be as it was meant, and leaves nothing out."""
+
+    def inventory(self) -> Inventory:
+        """Everything that can be shown. Between two rounds; the value does not change later."""
 
 
 class FollowedSource(Source, Protocol):

@@ -76,7 +76,7 @@ def test_nobody_gets_what_another_has(specs: dict[str, Any]) -> None:
     given_out = [resource for service in result.services.values() for resource in resources(service)]
     assert len(given_out) == len(set(given_out))
     assert sorted(result.allocations.held.values()) == sorted(given_out)
-    assert result.services.keys() | result.left_out == {name(own) for own in specs}
+    assert result.services.keys() | result.left_out.keys() == {name(own) for own in specs}
     lacking = [problem for problem in result.problems if problem.field in NOT_NEEDED]
     assert len(result.problems) == len(result.left_out) + len(lacking)
 

@@ -10,12 +10,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kproxy.controlplane.hold import InUse
 from kproxy.decode import Document, decode
 from kproxy.decode.fields import FieldError, unicast_address
 from kproxy.decode.objects import Unreadable
 from kproxy.model import Node
 from kproxy.show.snapshot import Snapshot, encode
 from kproxy.show.snapshot import decode as snapshot_of
+from kproxy.sources.core.inventory import manifest_inventory
 from kproxy.sources.files import parse
 from tests.unit.make import as_json, manifest, service
 
@@ -192,7 +194,9 @@ def test_what_is_left_out_is_in_doubt(content: Any) -> None:
 @given(st.lists(spoiled_any, max_size=3))
 def test_what_is_decoded_survives_the_way_to_a_command(contents: list[Any]) -> None:
     found = decode(Document("f", content) for content in contents)
-    snapshot = Snapshot(found.state, found.state.services, [], found.problems, Node("n1"))
+    state = found.state
+    inventory = manifest_inventory(state, InUse(state.services, state.slices), Node("n1"))
+    snapshot = Snapshot(inventory, [], found.problems, Node("n1"))
     assert snapshot_of(encode(snapshot)) == snapshot
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import yaml
 
+from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import Resolution, resolve
+from kproxy.controlplane.settle import Resolution, resolve, settle
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import (
     Backends,
@@ -27,8 +28,10 @@ from kproxy.model import (
 )
 from kproxy.nft.elements import Value
 from kproxy.nft.transaction import Transaction
+from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.table.compile import Desired, compile_frontends
 
+RANGES = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
 NODE = Node("n1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))
 
 
@@ -95,6 +98,11 @@ def documents(text: str, source: str = "in.yaml") -> list[Document]:
 def decoded(text: str) -> Decoded:
     """A YAML text, decoded."""
     return decode(documents(text))
+
+
+def inventory_of(given: Decoded, ranges: Ranges = RANGES, node: Node = NODE) -> Inventory:
+    """What a source that has just read this holds."""
+    return manifest_inventory(given.state, hold(InUse({}, {}), settle(given, NOTHING, ranges, node)), node)
 
 
 def manifest(kind: str, own_name: str | None = "web", /, **rest: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 import kproxy
 from kproxy.cli import main
@@ -22,11 +23,12 @@ from kproxy.control.channel import SOCKET, fetch, serve
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import resolve
-from kproxy.model import NamespacedName, Node
+from kproxy.model import Node
 from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness
 from kproxy.problems import KproxyError, StateError
 from kproxy.show.snapshot import Failure, Snapshot, decode, encode
-from tests.unit.make import NODE, decoded
+from kproxy.sources.core.inventory import Inventory
+from tests.unit.make import NODE, decoded, inventory_of, name
 
 OBJECTS = """---
 {apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {podCIDRs: [10.244.0.0/24, "fd00::/64"]}}
@@ -79,16 +81,15 @@ def snapshot(services: int = 0) -> Snapshot:
     )
     found = decoded(OBJECTS + more)
     outcome = resolve(found, NOTHING, RANGES, NODE)
+    inventory = inventory_of(found, RANGES)
     failure = Failure("2026-01-05T09:31:00Z", "Service default/web", "no such device")
     event = Event("Unhealthy", "Readiness probe failed: 500", 3, 1.0, 2.5)
     container = ContainerReadiness("main", run=-3, events=(event,))
     return Snapshot(
-        found.state,
-        outcome.services,
+        replace(inventory, readiness={name("a"): PodReadiness(False, (container,))}),
         outcome.frontends,
         outcome.problems,
         NODE,
-        readiness={NamespacedName("default", "a"): PodReadiness(False, (container,))},
         last_errors=(failure,),
     )
 
@@ -114,10 +115,13 @@ def serving(
 
 def test_every_kind_of_value_survives() -> None:
     given = snapshot()
+    services = given.inventory.services
+    given = replace(given, inventory=replace(given.inventory, held={name("web"): "x"}, left_out=services))
     assert given.frontends
     assert given.problems
-    assert given.state.nodes
-    assert given.state.ingresses
+    assert given.inventory.nodes
+    assert given.inventory.ingresses
+    assert given.inventory.unselected
     assert decode(encode(given)) == given
 
 
@@ -128,7 +132,7 @@ def test_a_client_gets_what_the_server_knows(tmp_path: Path) -> None:
 
 
 def test_each_client_gets_what_is_known_then(tmp_path: Path) -> None:
-    moments = iter([Snapshot(snapshot().state, {}, [], [], Node(name)) for name in ("first", "second")])
+    moments = iter([Snapshot(Inventory({}, {}), [], [], Node(own)) for own in ("first", "second")])
 
     def names() -> list[str]:
         return [fetch(tmp_path).node.name for _ in range(2)]

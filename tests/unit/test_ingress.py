@@ -44,7 +44,7 @@ def path(text: str, backend: dict[str, Any], kind: str | None = "Prefix") -> dic
 
 def first(*objects: dict[str, Any]) -> Ingress:
     result = decoded(yaml.safe_dump_all(objects))
-    assert (result.problems, result.unreadable.everything) == ([], False)
+    assert (result.problems, result.unreadable.everything) == ([], [])
     return result.state.ingresses[0]
 
 

@@ -15,6 +15,7 @@ from kproxy.problems import HostError, KproxyError, Problem, StateError
 from kproxy.reconcile.core.backoff import FIRST
 from kproxy.reconcile.round import Edit, Round, Tables
 from kproxy.resolve.claims import FrontendClaim
+from kproxy.sources.core.inventory import Inventory
 from kproxy.table.names import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import name
@@ -63,6 +64,9 @@ class Source:
 
     def warnings(self) -> list[Problem]:
         return []
+
+    def inventory(self) -> Inventory:
+        return Inventory({}, {})
 
     def refresh(self) -> None:
         pass

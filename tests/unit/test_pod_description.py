@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness, with_readiness
+from kproxy.show.describe.context import Context
 from kproxy.show.describe.pod import describe_pod
-from kproxy.show.describe.service import Context
 from kproxy.show.snapshot import Snapshot
-from tests.unit.make import NODE, decoded, manifest, name, service
+from tests.unit.make import NODE, decoded, inventory_of, manifest, name, service
 
 NOW = 1_000_000.0
 LS = {"exec": {"command": ["ls", "/var/ready"]}}
@@ -31,9 +32,9 @@ def described(*objects: dict[str, Any], found: PodReadiness | None = None, probi
     """The pod among these objects, on a node that probes or where no kproxy runs."""
     result = decoded("\n---\n".join(map(json.dumps, objects)))
     statuses = {name("kubia-m7xnj"): found} if found else {}
-    state = with_readiness(result.state, statuses)
-    given = Snapshot(state, {}, [], result.problems, NODE, statuses if probing else None)
-    context = Context(given, NOW)
+    result = result._replace(state=with_readiness(result.state, statuses))
+    inventory = replace(inventory_of(result), readiness=statuses if probing else None)
+    context = Context(Snapshot(inventory, [], result.problems, NODE), NOW)
     (own,) = context.objects.pods
     return describe_pod(own, context)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kproxy.model import Ingress, IngressBackend, NamespacedName, Service, ServicePort
-from kproxy.show.describe.service import Context, heading, section
+from kproxy.show.describe.context import Context, heading, section
 from kproxy.show.tables import NONE, cut, sockets, table
 
 

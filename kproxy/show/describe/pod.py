@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, Service, format_address, format_socket
+from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, format_address, format_socket
 from kproxy.probes.core.readiness import Event, PodReadiness, can_be_probed, describe_probe
-from kproxy.show.describe.service import Context, heading, indented, section
+from kproxy.show.describe.context import Context, heading, indented, section
 from kproxy.show.tables import NONE, UNKNOWN, cut, duration, table
 
 SHOWN = 10
@@ -19,7 +19,7 @@ FROM = "kproxy"
 
 def describe_pod(pod: Pod, context: Context) -> str:
     """With the services that select it, and why it is not in one of them."""
-    found = (context.given.readiness or {}).get(pod.name)
+    found = (context.inventory.readiness or {}).get(pod.name)
     addresses = [format_address(address) for address in pod.addresses]
     lines = [
         *heading(pod.name, pod.labels),
@@ -61,22 +61,16 @@ def _ready(container: Container, pod: Pod, found: PodReadiness | None) -> str:
 
 
 def _services(pod: Pod, context: Context) -> Iterator[tuple[str, str]]:
-    objects = context.objects
-    for service in objects.services:
+    for service in context.objects.services:
         if service.name.namespace != pod.name.namespace:
             continue
         slices = context.slices(service.name)
         sockets = [socket for slice_ in slices for socket in _sockets(pod, slice_, service.headless)]
-        selected = service.name not in objects.given and _selects(service, pod)
+        selected = context.counts_selector(service) and service.selector.items() <= pod.labels.items()
         if usable := [text for text, ready in sockets if ready]:
             yield service.name.name, cut(usable, SHOWN)
         elif sockets or selected:
             yield service.name.name, f"not in it: {_why_not(pod)}"
-
-
-def _selects(service: Service, pod: Pod) -> bool:
-    wanted = service.selector
-    return bool(wanted) and service.type != "ExternalName" and wanted.items() <= pod.labels.items()
 
 
 def _sockets(pod: Pod, slice_: EndpointSlice, headless: bool) -> Iterator[tuple[str, bool]]:
@@ -101,10 +95,10 @@ def _events(pod: Pod, found: PodReadiness | None, context: Context) -> str:
     """As kubectl shows them; or who has not probed it."""
     if not any(can_be_probed(pod)):
         return ""
-    if context.given.readiness is None:
+    if context.inventory.readiness is None:
         return "not probed: no kproxy run\n"
     if found is None:
-        return f"not probed by node {context.given.node.name}: the pod is on node {pod.node or NONE}\n"
+        return f"not probed by node {context.snapshot.node.name}: the pod is on node {pod.node or NONE}\n"
     events = sorted((event for each in found.containers for event in each.events), key=lambda e: e.last)
     if not events:
         return ""

@@ -48,12 +48,12 @@ class Cache:
             self._store(change)
         else:
             self._undecodable[place] = change.undecodable
-            self._touched |= change.undecodable.unreadable.services
+            self._touched.update(change.undecodable.unreadable.services)
         if ended or self._undecodable:
             self._unreadable = None
         if ended:
             freed = {name for name in self._held if not self.is_protected(name)}
-            self._touched |= ended.unreadable.services | freed
+            self._touched |= ended.unreadable.services.keys() | freed
             self._held -= freed
             self._unreadable_ended = True
 
@@ -108,7 +108,7 @@ class Cache:
             self._unreadable = Unreadable()
             for (kind, key), undecodable in self._undecodable.items():
                 good = self._good(kind, key)
-                if kind != "Node" and not (good and undecodable.unreadable.services == good):
+                if kind != "Node" and not (good and undecodable.unreadable.services.keys() == good):
                     self._unreadable.update(undecodable.unreadable)
         return self._unreadable.covers(name)
 

@@ -1,0 +1,33 @@
+"""What a command prints on standard error beside objects: problems, and what is held. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+
+from kproxy.model import NamespacedName
+from kproxy.show.snapshot import Snapshot
+
+NAMED = 3
+"""Services that a sentence names."""
+
+
+def complaints(snapshot: Snapshot, described: Collection[str] = ()) -> Iterator[str]:
+    """Sentences, without those that the descriptions of `described` (`Service default/web`) contain."""
+    yield from (str(problem) for problem in snapshot.problems if problem.object not in described)
+    held = snapshot.inventory.held.items()
+    yield from held_sentences({name: why for name, why in held if not _is_described(name, described)})
+
+
+def _is_described(service: NamespacedName, described: Collection[str]) -> bool:
+    return any(f"{kind} {service}" in described for kind in ("Service", "Endpoints"))
+
+
+def held_sentences(held: Mapping[NamespacedName, str]) -> Iterator[str]:
+    """`held: web.yaml cannot be read (Service default/a, default/b)`: one for each reason."""
+    services: dict[str, list[NamespacedName]] = defaultdict(list)
+    for name, reason in sorted(held.items()):
+        services[reason].append(name)
+    for reason, names in services.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield f"held: {reason} (Service {', '.join(map(str, names[:NAMED]))}{more})"

@@ -1,0 +1,1 @@
+"""What a source knows, as one value. Pure."""
