@@ -9,7 +9,7 @@ tables may hold more of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from itertools import count
+from itertools import chain, count
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -77,7 +77,7 @@ def _merged(now: Sequence[EndpointSlice], missing: Iterable[EndpointSlice]) -> t
                 merged[index] = replace(slice_, endpoints=_ordered(slice_.endpoints + extra.endpoints))
                 break
         else:
-            merged.append(replace(extra, name=_free_name(extra.name, {slice_.name for slice_ in merged})))
+            merged.append(extra if extra.legacy else _renamed(extra, {slice_.name for slice_ in merged}))
     return tuple(merged)
 
 
@@ -91,8 +91,10 @@ def _ordered(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
     return tuple(sorted(endpoints, key=lambda endpoint: (endpoint.pod, endpoint.address)))
 
 
-def _free_name(name: str, taken: Set[str]) -> str:
-    return next(each for each in (name, *(f"{name}-{n}" for n in count(1))) if each not in taken)
+def _renamed(slice_: EndpointSlice, taken: Set[str]) -> EndpointSlice:
+    """With a name that no other slice of the service has."""
+    names = chain([slice_.name], (f"{slice_.name}-{number}" for number in count(1)))
+    return replace(slice_, name=next(name for name in names if name not in taken))
 
 
 def _reason(settled: Settled, service: Service) -> str:

@@ -111,10 +111,9 @@ def _endpoints_view(inventory: Inventory, name: NamespacedName, service: Service
 
 def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
     """Slices as objects of their own: those of an Endpoints object share its name; empty ones are none."""
-    if not slices or not slices[0].legacy:
-        return list(slices)
-    shown = (slice_ for slice_ in slices if slice_.endpoints)
-    return [replace(slice_, name=f"{slice_.name}-{index}") for index, slice_ in enumerate(shown)]
+    shown = (slice_ for slice_ in slices if slice_.endpoints or not slice_.legacy)
+    numbered = enumerate(shown)
+    return [replace(each, name=f"{each.name}-{index}") if each.legacy else each for index, each in numbered]
 
 
 # --- cells ---
