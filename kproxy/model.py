@@ -184,6 +184,8 @@ class Service(Struct, frozen=True, gc=False):
     load_balancer_ip: str = ""
     """spec.loadBalancerIP as text, not checked: only the allocator of such addresses interprets it."""
     load_balancer_class: str = ""
+    annotations: dict[str, str] = {}
+    """Those of the manifest, without kubectl's copy of it; {} for objects of a cluster."""
 
     @property
     def wants_cluster_ip(self) -> bool:
@@ -243,6 +245,7 @@ class EndpointSlice(Struct, frozen=True, gc=False):
     headless: bool = False
     """The label service.kubernetes.io/headless is set: frontends do not use this slice."""
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
 
 
 class ExecAction(Struct, frozen=True, tag="exec"):
@@ -345,6 +348,7 @@ class Pod(Struct, frozen=True):
     """Whether the conditions of all readiness gates are True."""
     uid: str = ""
     """metadata.uid, "" if absent."""
+    annotations: dict[str, str] = {}
 
     @property
     def terminating(self) -> bool:
@@ -413,17 +417,57 @@ class Ingress(Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     """Addresses and host names in status.loadBalancer.ingress."""
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
 
 
-class ClusterNode(NamedTuple):
-    """The part of a Node v1 that kproxy reads."""
+class Taint(NamedTuple):
+    """What keeps pods away from a node."""
+
+    key: str
+    value: str
+    effect: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
+
+
+class NodeInfo(NamedTuple):
+    """Of status.nodeInfo, what is shown; "" where it is absent."""
+
+    kubelet: str = ""
+    os_image: str = ""
+    kernel: str = ""
+    container_runtime: str = ""
+
+
+TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
+"""The cluster autoscaler marks a node with it before it removes the node."""
+
+
+class ClusterNode(Struct, frozen=True):
+    """The part of a Node v1 that kproxy reads, and what it shows of a Node."""
 
     name: str
     zone: str
     """Label topology.kubernetes.io/zone, "" if absent."""
     pod_cidrs: tuple[Network, ...]
-    leaving: bool = False
-    """It is being deleted, or the cluster autoscaler marked it for deletion. Cordoned nodes do not count."""
+    origin: Origin = Origin("", "")
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    addresses: tuple[tuple[str, str], ...] = ()
+    """Of status.addresses: type (InternalIP, ExternalIP, Hostname, ...) and address, as text."""
+    ready: str = ""
+    """The status of its condition Ready: True, False, Unknown, "" if absent."""
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+    deleted: str = ""
+    """metadata.deletionTimestamp, "" if absent."""
+    info: NodeInfo = NodeInfo()
+
+    @property
+    def leaving(self) -> bool:
+        """It is being deleted, or the cluster autoscaler marked it for deletion. Cordoned nodes do not count."""
+        return bool(self.deleted) or any(taint.key == TO_BE_DELETED_TAINT for taint in self.taints)
 
 
 class ClusterState(Struct, frozen=True):

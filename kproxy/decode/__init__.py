@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from kproxy.decode import wire
 from kproxy.decode.fields import object_name
@@ -44,6 +45,8 @@ class Decoded(NamedTuple):
 
 
 NO_TYPE = wire.TypeMeta()
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""kubectl's copy of the manifest: as large as the object, and not shown by kubectl itself."""
 
 
 def _items(content: Any) -> list[Any]:
@@ -119,7 +122,14 @@ class _Decoder:
             self.problems.append(Problem(document.source, f"{kind} {key[1]}", "metadata.name", message))
             return
         self._seen[key] = document.source
-        self.objects += found
+        self.objects += _annotated(metadata, found)
+
+
+def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
+    """With the annotations that are shown; a cluster's objects are kept without them, which saves memory."""
+    given = metadata.annotations or {}
+    shown = {key: value for key, value in given.items() if key != LAST_APPLIED}
+    return [replace(each, annotations=shown) for each in found] if shown else found
 
 
 def _assemble(found: Iterable[Object]) -> ClusterState:

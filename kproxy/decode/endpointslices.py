@@ -1,16 +1,14 @@
-"""EndpointSlice, Endpoints, Pod and Node -> model; the containers of a pod are in containers.py."""
+"""EndpointSlice, Endpoints and Pod -> model; the containers of a pod are in containers.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_network
 
 from kproxy.decode import wire
 from kproxy.decode.containers import containers
 from kproxy.decode.fields import (
     FAMILIES,
     FieldError,
-    checked,
     object_name,
     origin,
     port_number,
@@ -20,7 +18,6 @@ from kproxy.decode.fields import (
 )
 from kproxy.model import (
     Address,
-    ClusterNode,
     ContainerCounts,
     Endpoint,
     EndpointPort,
@@ -33,9 +30,6 @@ from kproxy.model import (
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
-TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
-"""What the cluster autoscaler marks a node with before it removes it."""
-ZONE_LABEL = "topology.kubernetes.io/zone"
 NO_CONDITIONS = wire.EndpointConditions()
 NO_HINTS = wire.EndpointHints()
 
@@ -148,7 +142,7 @@ def _counts(statuses: list[wire.ContainerStatus] | None) -> ContainerCounts | No
     return ContainerCounts(ready, len(statuses), sum(status.restart_count or 0 for status in statuses))
 
 
-def _gates_open(gates: Iterable[wire.ReadinessGate], conditions: Iterable[wire.PodCondition]) -> bool:
+def _gates_open(gates: Iterable[wire.ReadinessGate], conditions: Iterable[wire.Condition]) -> bool:
     return {gate.condition_type for gate in gates} <= {c.type for c in conditions if c.status == "True"}
 
 
@@ -187,20 +181,3 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
         uid=given.metadata.uid or "",
     )
     return [pod]
-
-
-def node(_: str, given: wire.Node) -> list[ClusterNode]:
-    """A Node v1: its zone, where its pods are, and whether it is to stay."""
-    spec = given.spec or wire.NodeSpec()
-    texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(spec.pod_cidrs or [])]
-    if spec.pod_cidr and not texts:
-        texts = [("spec.podCIDR", spec.pod_cidr)]
-    return [
-        ClusterNode(
-            object_name(given.metadata).name,
-            (given.metadata.labels or {}).get(ZONE_LABEL, ""),
-            tuple(checked(path, ip_network, text) for path, text in texts),
-            given.metadata.deletion_timestamp is not None
-            or any(taint.key == TO_BE_DELETED_TAINT for taint in spec.taints or ()),
-        )
-    ]

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from kproxy.decode import endpointslices as endpoints
-from kproxy.decode import ingress, service, wire
+from kproxy.decode import ingress, node, service, wire
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.fields import FieldError
 from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service
@@ -28,7 +28,7 @@ _KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]]
     ("v1", "Service"): (wire.Service, service.service),
     ("v1", "Endpoints"): (wire.Endpoints, endpoints.endpoints),
     ("v1", "Pod"): (wire.Pod, endpoints.pod),
-    ("v1", "Node"): (wire.Node, endpoints.node),
+    ("v1", "Node"): (wire.Node, node.node),
     ("discovery.k8s.io/v1", "EndpointSlice"): (wire.EndpointSlice, endpoints.endpoint_slice),
     ("networking.k8s.io/v1", "Ingress"): (wire.Ingress, ingress.ingress_v1),
     ("networking.k8s.io/v1beta1", "Ingress"): (wire.Ingress, ingress.ingress_beta),

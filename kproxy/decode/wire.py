@@ -217,7 +217,7 @@ class IP(Wire):
     ip: str
 
 
-class PodCondition(Wire):
+class Condition(Wire):
     type: str
     status: str
 
@@ -233,7 +233,7 @@ class PodStatus(Wire):
     pod_ips: list[IP] | None = field(default=None, name="podIPs")
     host_ip: str | None = field(default=None, name="hostIP")
     host_ips: list[IP] | None = field(default=None, name="hostIPs")
-    conditions: list[PodCondition] | None = None
+    conditions: list[Condition] | None = None
     container_statuses: list[ContainerStatus] | None = None
 
 
@@ -245,17 +245,39 @@ class Pod(Wire):
 
 class Taint(Wire):
     key: str | None = None
+    value: str | None = None
+    effect: str | None = None
 
 
 class NodeSpec(Wire):
     pod_cidr: str | None = field(default=None, name="podCIDR")
     pod_cidrs: list[str] | None = field(default=None, name="podCIDRs")
     taints: list[Taint] | None = None
+    unschedulable: bool | None = None
+
+
+class NodeAddress(Wire):
+    type: str
+    address: str
+
+
+class NodeInfo(Wire):
+    kubelet_version: str | None = None
+    os_image: str | None = None
+    kernel_version: str | None = None
+    container_runtime_version: str | None = None
+
+
+class NodeStatus(Wire):
+    addresses: list[NodeAddress] | None = None
+    conditions: list[Condition] | None = None
+    node_info: NodeInfo | None = None
 
 
 class Node(Wire):
     metadata: Metadata
     spec: NodeSpec | None = None
+    status: NodeStatus | None = None
 
 
 class IngressPort(Wire):

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
+from kproxy.decode.ingress import CLASS_ANNOTATION
 from kproxy.decode.service import CONSISTENT_HASH, WEIGHTS
 from kproxy.model import (
+    ClusterNode,
     Container,
     Endpoint,
     EndpointPort,
@@ -49,7 +51,7 @@ def service_manifest(service: Service) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(
-            service.name, service.origin.created, service.labels, annotations=_annotations(service)
+            service.name, service.origin.created, service.labels, _annotations(service) | service.annotations
         ),
         "spec": _without_nothing(spec),
         **({"status": status} if balancer(service) else {}),
@@ -57,8 +59,8 @@ def service_manifest(service: Service) -> dict[str, Any]:
 
 
 def _annotations(service: Service) -> dict[str, str]:
-    """Those that kproxy reads."""
-    annotations = {}
+    """Those that kproxy reads, which are known of a cluster's services, too."""
+    annotations: dict[str, str] = {}
     if service.weights:
         annotations[WEIGHTS] = ", ".join(f"{name}={weight}" for name, weight in service.weights.items())
     if service.hashing is not None:
@@ -114,9 +116,17 @@ def _ingress_address(text: str) -> dict[str, str]:
     return {"ip" if is_address else "hostname": text}
 
 
-def _metadata(name: NamespacedName, created: str, labels: dict[str, str], **rest: Any) -> dict[str, Any]:
-    given = {"creationTimestamp": created, "labels": dict(sorted(labels.items())), **rest}
-    return {"name": name.name, "namespace": name.namespace, **_without_nothing(given)}
+def _metadata(
+    name: NamespacedName, created: str, labels: dict[str, str], annotations: dict[str, str], **rest: Any
+) -> dict[str, Any]:
+    given = {
+        "namespace": name.namespace,
+        "creationTimestamp": created,
+        "labels": dict(sorted(labels.items())),
+        "annotations": dict(sorted(annotations.items())),
+        **rest,
+    }
+    return {"name": name.name, **_without_nothing(given)}
 
 
 def _without_nothing(given: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +154,7 @@ def slice_manifest(slice_: EndpointSlice) -> dict[str, Any]:
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": _metadata(name, slice_.origin.created, slice_labels(slice_)),
+        "metadata": _metadata(name, slice_.origin.created, slice_labels(slice_), slice_.annotations),
         "addressType": FAMILY_NAMES[slice_.family],
         "ports": _endpoint_ports(slice_.ports),
         "endpoints": [_endpoint_manifest(endpoint, name.namespace) for endpoint in slice_.endpoints],
@@ -181,7 +191,7 @@ def endpoints_manifest(view: EndpointsView) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": _metadata(view.name, view.created, view.labels),
+        "metadata": _metadata(view.name, view.created, view.labels, view.annotations),
         "subsets": [_subset(slice_) for slice_ in view.slices if slice_.endpoints],
     }
 
@@ -223,7 +233,12 @@ def pod_manifest(pod: Pod) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _metadata(
-            pod.name, pod.origin.created, pod.labels, uid=pod.uid, deletionTimestamp=pod.deleted
+            pod.name,
+            pod.origin.created,
+            pod.labels,
+            pod.annotations,
+            uid=pod.uid,
+            deletionTimestamp=pod.deleted,
         ),
         "spec": _without_nothing(spec),
         "status": _without_nothing(status),
@@ -278,10 +293,11 @@ def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
         "rules": [_rule(rule) for rule in ingress.rules],
     }
     entries = [_ingress_address(text) for text in ingress.addresses]
+    annotations = {key: text for key, text in ingress.annotations.items() if key != CLASS_ANNOTATION}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
-        "metadata": _metadata(ingress.name, ingress.origin.created, ingress.labels),
+        "metadata": _metadata(ingress.name, ingress.origin.created, ingress.labels, annotations),
         "spec": _without_nothing(spec),
         **({"status": {"loadBalancer": {"ingress": entries}}} if entries else {}),
     }
@@ -301,3 +317,36 @@ def _backend(backend: IngressBackend) -> dict[str, Any]:
         return {"resource": _without_nothing({"apiGroup": backend.api_group, "kind": kind, "name": name})}
     key = "number" if isinstance(backend.port, int) else "name"
     return {"service": {"name": backend.service, "port": {key: backend.port}}}
+
+
+def node_manifest(node: ClusterNode) -> dict[str, Any]:
+    """A v1 Node: its addresses, its pod CIDRs, and whether pods can be placed on it."""
+    cidrs = [str(network) for network in node.pod_cidrs]
+    taints = [taint._asdict() for taint in node.taints]
+    spec = {
+        "podCIDR": cidrs[0] if cidrs else "",
+        "podCIDRs": cidrs,
+        "taints": [_without_nothing(taint) for taint in taints],
+        **({"unschedulable": True} if node.unschedulable else {}),
+    }
+    info = {
+        "kubeletVersion": node.info.kubelet,
+        "osImage": node.info.os_image,
+        "kernelVersion": node.info.kernel,
+        "containerRuntimeVersion": node.info.container_runtime,
+    }
+    status = {
+        "addresses": [{"type": kind, "address": address} for kind, address in node.addresses],
+        "conditions": [{"type": "Ready", "status": node.ready}] if node.ready else [],
+        "nodeInfo": _without_nothing(info),
+    }
+    name = NamespacedName("", node.name)
+    found = {"spec": _without_nothing(spec), "status": _without_nothing(status)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": _metadata(
+            name, node.origin.created, node.labels, node.annotations, deletionTimestamp=node.deleted
+        ),
+        **_without_nothing(found),
+    }

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from kproxy.decode import Document, decode
-from kproxy.model import ClusterNode
+from kproxy.model import ClusterNode, EndpointSlice
 from kproxy.sources.cluster.core import events
 from kproxy.sources.cluster.core.events import (
     SERVICES,
@@ -121,7 +121,16 @@ def test_a_slice_says_what_triggered_it() -> None:
 
 def test_the_node_is_asked_for_by_name() -> None:
     assert NODE.selector == {"fieldSelector": "metadata.name=n1"}
-    assert change(NODE, "ADDED", api_node("n1", "here")).model == ClusterNode("n1", "here", ())
+    model = change(NODE, "ADDED", api_node("n1", "here")).model
+    assert isinstance(model, ClusterNode)
+    assert (model.name, model.zone) == ("n1", "here")
+
+
+def test_annotations_are_not_kept() -> None:
+    metadata = {"annotations": {"note": "x"}}
+    model = change(SLICES, "ADDED", api_slice("web-1", "web", 1, metadata=metadata)).model
+    assert isinstance(model, EndpointSlice)
+    assert model.annotations == {}
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,15 @@ from kproxy.model import (
     Family,
     GRPCAction,
     HTTPGetAction,
+    NodeInfo,
+    Origin,
     Pod,
     Probe,
     ProbePort,
     Protocol,
     Service,
     ServicePort,
+    Taint,
     TCPSocketAction,
     format_address,
     parse_address,
@@ -292,7 +295,51 @@ def test_a_node(rest: dict[str, Any], node: tuple[str, tuple[str, ...]]) -> None
     result = one(manifest("Node", "n1", **rest))
     assert result.problems == []
     zone, cidrs = node
-    assert result.state.nodes == {"n1": ClusterNode("n1", zone, tuple(map(ip_network, cidrs)))}
+    (found,) = result.state.nodes.values()
+    assert (found.name, found.zone, found.pod_cidrs) == ("n1", zone, tuple(map(ip_network, cidrs)))
+
+
+def test_what_is_shown_of_a_node() -> None:
+    taint = {"key": "dedicated", "value": "db", "effect": "NoSchedule"}
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "n1"}],
+        "conditions": [{"type": "DiskPressure", "status": "False"}, {"type": "Ready", "status": "Unknown"}],
+        "nodeInfo": {"kubeletVersion": "v1.31.0", "osImage": "Debian", "kernelVersion": "6.1"},
+    }
+    metadata = {"labels": {"a": "b"}, "creationTimestamp": "2026-01-05T09:30:00Z"}
+    spec = {"unschedulable": True, "taints": [taint]}
+    (found,) = one(manifest("Node", "n1", metadata=metadata, spec=spec, status=status)).state.nodes.values()
+    assert found == ClusterNode(
+        "n1",
+        "",
+        (),
+        Origin("f", "2026-01-05T09:30:00Z"),
+        labels={"a": "b"},
+        addresses=(("InternalIP", "192.0.2.1"), ("Hostname", "n1")),
+        ready="Unknown",
+        unschedulable=True,
+        taints=(Taint("dedicated", "db", "NoSchedule"),),
+        info=NodeInfo("v1.31.0", "Debian", "6.1"),
+    )
+    assert [str(each) for each in found.taints] == ["dedicated=db:NoSchedule"]
+
+
+@pytest.mark.parametrize("kind", ["Service", "Pod", "EndpointSlice", "Endpoints", "Ingress", "Node"])
+def test_annotations_are_kept_without_kubectls_copy(kind: str) -> None:
+    annotations = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "note": "x"}
+    needed: dict[str, dict[str, Any]] = {
+        "Service": {"spec": {"ports": [{"port": 80}]}},
+        "EndpointSlice": {"addressType": "IPv4"},
+        "Ingress": {"spec": {"defaultBackend": {"resource": {"kind": "A", "name": "b"}}}},
+    }
+    labels = {"kubernetes.io/service-name": "web"}
+    given = manifest(kind, metadata={"annotations": annotations, "labels": labels}, **needed.get(kind, {}))
+    given["apiVersion"] = "networking.k8s.io/v1" if kind == "Ingress" else given["apiVersion"]
+    state = one(given).state
+    slices = [slice_ for of in state.slices.values() for slice_ in of]
+    objects: list[Any] = [*state.services.values(), *slices, *state.pods, *state.ingresses]
+    objects += state.nodes.values()
+    assert [each.annotations for each in objects] == [{"note": "x"}]
 
 
 @pytest.mark.parametrize(
