@@ -466,7 +466,7 @@ class ClusterNode(Struct, frozen=True):
 
     @property
     def leaving(self) -> bool:
-        """It is being deleted, or the cluster autoscaler marked it for deletion. Cordoned nodes do not count."""
+        """It is being deleted, or the cluster autoscaler marked it. Cordoned nodes do not count."""
         return bool(self.deleted) or any(taint.key == TO_BE_DELETED_TAINT for taint in self.taints)
 
 

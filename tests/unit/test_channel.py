@@ -9,9 +9,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from ipaddress import ip_network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -19,7 +21,7 @@ from msgspec.structs import replace
 
 import kproxy
 from kproxy.cli import main
-from kproxy.control.channel import SOCKET, fetch, serve
+from kproxy.control.channel import SOCKET, Revision, fetch, serve, watch
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import resolve
@@ -102,12 +104,12 @@ def soon(given: Callable[[], Snapshot]) -> Callable[[], Awaitable[Snapshot]]:
 
 
 def serving(
-    folder: Path, given: Callable[[], Snapshot], asked: Callable[[], object], **rest: float
+    folder: Path, given: Callable[[], Snapshot], asked: Callable[[], object], patience: float = 30.0
 ) -> object:
     """What a function, run in a thread, returns while a server answers."""
 
     async def run() -> object:
-        async with serve(folder, soon(given), **rest):
+        async with serve(folder, soon(given), patience=patience):
             return await asyncio.to_thread(asked)
 
     return asyncio.run(run())
@@ -206,6 +208,129 @@ def test_the_end_does_not_wait_for_clients(tmp_path: Path) -> None:
         start = time.monotonic()
         serving(tmp_path, lambda: given, hang)
         assert time.monotonic() - start < 10  # PATIENCE is 30 s
+
+
+class Changing:
+    """A state that changes as the test says, while it is served; another thread watches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.revision = Revision()
+        self.asked = 0
+
+    async def snapshot(self) -> Snapshot:
+        self.asked += 1
+        return Snapshot(snapshot().state, {}, [], [], Node(str(self.revision.number)))
+
+    def serving(self, patience: float = 30.0) -> AbstractAsyncContextManager[None]:
+        return serve(self.folder, self.snapshot, self.revision, patience)
+
+    async def next(self, watcher: Iterator[Snapshot]) -> str:
+        return (await asyncio.to_thread(next, watcher)).node.name
+
+    async def waits(self) -> None:
+        """Until a watcher waits for a change."""
+        while not self.revision.waiting:
+            await asyncio.sleep(0)
+
+
+def test_a_watcher_gets_what_is_known_and_then_each_change(tmp_path: Path) -> None:
+    state = Changing(tmp_path)
+
+    async def run() -> None:
+        async with state.serving():
+            watcher = watch(tmp_path, pause=0.0)
+            assert await state.next(watcher) == "0"
+            pending = asyncio.create_task(state.next(watcher))
+            await state.waits()
+            state.revision.set(0)  # the same one: no change
+            assert await asyncio.to_thread(lambda: fetch(tmp_path).node.name) == "0"
+            assert not pending.done()
+            state.revision.set(1)
+            assert await pending == "1"
+            state.revision.set(2)  # while the watcher does something else: several changes are one
+            state.revision.set(3)
+            assert await state.next(watcher) == "3"
+            assert state.asked == 4
+
+    asyncio.run(run())
+
+
+def test_a_watcher_that_goes_is_forgotten(tmp_path: Path) -> None:
+    state = Changing(tmp_path)
+
+    async def run() -> None:
+        async with state.serving():
+            before = len(asyncio.all_tasks())
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(tmp_path / SOCKET))
+                client.sendall(b"next\n")
+                await state.waits()
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0)
+            assert not state.revision.waiting
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("asked", [b"more\n", b"n" * 100_000, b"next", b"next\nnext\n"])
+def test_a_client_that_asks_for_something_else_is_left(asked: bytes, tmp_path: Path) -> None:
+    state = Changing(tmp_path)
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / SOCKET))
+            client.sendall(asked)
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(20)
+            with suppress(ConnectionResetError):  # the kernel's word for what was not read
+                while client.recv(65536):
+                    pass
+        return asked
+
+    async def run() -> None:
+        async with state.serving():
+            assert await asyncio.to_thread(ask) == asked
+            assert state.asked == 1
+
+    asyncio.run(run())
+
+
+def test_a_watcher_is_told_of_the_end(tmp_path: Path) -> None:
+    state = Changing(tmp_path)
+
+    async def run() -> None:
+        async with state.serving():
+            waiting, working = watch(tmp_path, pause=0.0), watch(tmp_path, pause=0.0)
+            for watcher in (waiting, working):
+                assert await state.next(watcher) == "0"
+            pending = asyncio.create_task(state.next(waiting))
+            await state.waits()
+        for ended in (pending, state.next(working)):
+            with pytest.raises(KproxyError, match=r"^kproxy run has ended\.$"):
+                await ended
+
+    asyncio.run(run())
+
+
+def test_a_watcher_pauses_the_longer_the_more_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, pauses = Changing(tmp_path), list[float]()
+    now = iter([10.0, 10.1, 20.0, 22.0, 30.0])
+    monkeypatch.setattr(
+        "kproxy.control.channel.time", SimpleNamespace(monotonic=lambda: next(now), sleep=pauses.append)
+    )
+
+    async def run() -> None:
+        async with state.serving():
+            watcher = watch(tmp_path)
+            for number in range(3):
+                assert await state.next(watcher) == str(number)
+                state.revision.set(number + 1)
+
+    asyncio.run(run())
+    assert pauses == [1.0, 10.0]
 
 
 def test_without_a_server(tmp_path: Path) -> None:
