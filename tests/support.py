@@ -219,10 +219,11 @@ def eventually(
     holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = PATIENCE
 ) -> None:
     """Wait until it is so; AssertionError if it takes too long."""
-    end = time.monotonic() + patience
+    end, pause = time.monotonic() + patience, 0.001
     while not holds():
         assert time.monotonic() < end, explain()
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 Change = Literal["+", "-", "~", "!"]

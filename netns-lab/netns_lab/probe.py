@@ -65,6 +65,46 @@ def http_get(
     return handle.inside(partial(_http, address, port, timeout, source_port, path))
 
 
+class Download:
+    """A GET whose answer the caller reads piece by piece, so that it lasts as long as the caller wants.
+
+    The answer has ``size`` bytes, more than the buffers on its way take: the server cannot finish
+    before the caller reads. A context manager; errors of the network are raised.
+    """
+
+    BUFFER = 64 * 1024
+
+    def __init__(
+        self, handle: Handle, address: str, port: int, size: int = 16 << 20, timeout: float = 30
+    ) -> None:
+        self._path = f"/stream?bytes={size}"
+        self._to = address, port
+        self._socket = handle.inside(partial(_socket, address, socket.SOCK_STREAM, timeout, None))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.BUFFER)
+        self._answer = bytearray()
+
+    def __enter__(self) -> "Download":
+        self._socket.connect(self._to)
+        self._socket.sendall(_request(*self._to, self._path))
+        self.read(self.BUFFER)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def read(self, size: int) -> None:
+        """Read so many bytes more, or to the end."""
+        wanted = len(self._answer) + size
+        while len(self._answer) < wanted and (piece := self._socket.recv(self.BUFFER)):
+            self._answer += piece
+
+    def rest(self) -> Reply:
+        """Read to the end; the whole reply."""
+        while piece := self._socket.recv(1 << 20):
+            self._answer += piece
+        return _read(bytes(self._answer))
+
+
 def many(
     handle: Handle, address: str, port: int, n: int, concurrency: int = 16, timeout: float = 5
 ) -> Counter[str]:
@@ -110,21 +150,25 @@ def _socket(address: str, kind: int, timeout: float, source_port: int | None) ->
 
 
 def _http(address: str, port: int, timeout: float, source_port: int | None = None, path: str = "/") -> Reply:
-    host = f"[{address}]" if ":" in address else address
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    request = _request(address, port, path)
     with _socket(address, socket.SOCK_STREAM, timeout, source_port) as sock:
         try:
             sock.connect((address, port))
         except OSError as error:
             return Reply(_outcome(error))
         try:
-            sock.sendall(request.encode())
+            sock.sendall(request)
             answer = b"".join(iter(partial(sock.recv, 65536), b""))
         except ConnectionError:
             return Reply(Outcome.RESET)
         except OSError as error:
             return Reply(_outcome(error))
     return _read(answer)
+
+
+def _request(address: str, port: int, path: str) -> bytes:
+    host = f"[{address}]" if ":" in address else address
+    return f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
 
 
 def _read(answer: bytes) -> Reply:

@@ -7,53 +7,52 @@ here is in the kernel: who translates a new connection while both are there, and
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from netns_lab.lab import Lab
-from netns_lab.probe import Reply, http_get, many
+from netns_lab.probe import Download, many
 
 from bench.peer import load_script
 from bench.samples import Endpoint, Sample
 from kproxy.cli.cleanup import remove_table
 from kproxy.kernel import libnftables
 from kproxy.model import Family
-from tests.support import SERVICE_IP, Kproxy, service, slices
+from tests.support import SERVICE_IP, Kproxy, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
-SIZE, RATE = 800_000, 200_000
+SIZE = 16 << 20
+"""Bytes of a download, more than the buffers on its way take."""
 
 
-class Clients:
-    """A download that goes on all the time, and clients that connect one after the other."""
+@contextmanager
+def connecting(lab: Lab, clients: int = 1) -> Iterator[Counter[str]]:
+    """Clients that connect one after the other, from the first answer on; how often each pod answered."""
+    answers: Counter[str] = Counter()
+    done = threading.Event()
 
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.downloads: list[Reply] = []
-        self.answers: Counter[str] = Counter()
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=call) for call in (self._download, self._connect)]
+    def connect() -> None:
+        while not done.is_set():
+            answers.update(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 5))
 
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        time.sleep(0.3)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
+    threads = [threading.Thread(target=connect) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: bool(answers))
+        yield answers
+    finally:
+        done.set()
+        for thread in threads:
             thread.join()
 
-    def _download(self) -> None:
-        path = f"/stream?bytes={SIZE}&rate={RATE}"
-        self.downloads.append(http_get(self.lab.client("outside"), SERVICE_IP[4], 80, path=path))
 
-    def _connect(self) -> None:
-        while not self._done.is_set():
-            self.answers += many(self.lab.pod("pod-3"), SERVICE_IP[4], 80, 5)
+def downloading(lab: Lab) -> Download:
+    """A download that lasts until the client reads to its end."""
+    return Download(lab.client("outside"), SERVICE_IP[4], 80, SIZE)
 
 
 def load_kube_proxy(lab: Lab, kproxy: Kproxy, pod: str) -> None:
@@ -71,29 +70,27 @@ def test_nobody_notices_who_takes_over(lab: Lab, kproxy: Kproxy) -> None:
     # 1. kube-proxy serves; it knows another endpoint than kproxy will, so that one can tell.
     load_kube_proxy(lab, kproxy, "pod-1")
     assert answer() == {"pod-1"}
-    with Clients(lab) as there:
+    with downloading(lab) as download, connecting(lab) as answers:
         # 2. kproxy comes beside it: the newer table is asked first.
         of_kproxy()
         assert answer() == {"pod-2"}
         # 3. kube-proxy's rules go.
         kproxy.nft("delete table ip kube-proxy")
         assert answer() == {"pod-2"}
-        assert there._threads[0].is_alive(), "too slow a machine to tell anything"
-        there._threads[0].join()
+        reply = download.rest()
     # 4. The download that kube-proxy began is complete, and no client was refused or left waiting.
-    assert [(reply.pod, len(reply.body)) for reply in there.downloads] == [("pod-1", SIZE)]
-    assert set(there.answers) == {"pod-1", "pod-2"}
+    assert (reply.pod, len(reply.body)) == ("pod-1", SIZE)
+    assert set(answers) == {"pod-1", "pod-2"}
 
-    with Clients(lab) as back:
+    with downloading(lab) as download, connecting(lab) as answers:
         # 5. And back: kube-proxy first, then kproxy's tables go.
         load_kube_proxy(lab, kproxy, "pod-1")
         assert answer() == {"pod-1"}
         assert kproxy.cleanup().returncode == 0
         assert answer() == {"pod-1"}
-        assert back._threads[0].is_alive(), "too slow a machine to tell anything"
-        back._threads[0].join()
-    assert [(reply.pod, len(reply.body)) for reply in back.downloads] == [("pod-2", SIZE)]
-    assert set(back.answers) == {"pod-1", "pod-2"}
+        reply = download.rest()
+    assert (reply.pod, len(reply.body)) == ("pod-2", SIZE)
+    assert set(answers) == {"pod-1", "pod-2"}
     assert "kproxy" not in kproxy.ruleset()
 
 
@@ -103,27 +100,19 @@ def test_whose_rules_are_older_is_there_at_once(lab: Lab, kproxy: Kproxy) -> Non
     load_kube_proxy(lab, kproxy, "pod-1")
     kproxy.sync(service(families=(4,)), *slices(lab, ["pod-2"])[:1])
     table = kproxy.nft("list table ip kproxy")
-    answers: Counter[str] = Counter()
-    done = threading.Event()
 
-    def connect() -> None:
-        while not done.is_set():
-            answers.update(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 5))
+    with connecting(lab, clients=2) as answers:
 
-    def go_and_come() -> None:
-        for _ in range(40):
-            remove_table(Family.IPV4)
-            time.sleep(0.01)
-            libnftables.run(table)
-            time.sleep(0.01)
+        def answered_by(pod: str) -> None:
+            before = answers[pod]
+            eventually(lambda: answers[pod] > before)
 
-    clients = [threading.Thread(target=connect) for _ in range(2)]
-    for client in clients:
-        client.start()
-    try:
+        def go_and_come() -> None:
+            for _ in range(40):
+                remove_table(Family.IPV4)
+                answered_by("pod-1")
+                libnftables.run(table)
+                answered_by("pod-2")
+
         kproxy.node.inside(go_and_come)
-    finally:
-        done.set()
-        for client in clients:
-            client.join()
     assert set(answers) == {"pod-1", "pod-2"}
