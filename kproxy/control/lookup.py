@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from kproxy.control.snapshot import take_snapshot
@@ -42,7 +43,7 @@ def look_up(chosen: Settings) -> Snapshot:
 
         return fetch(Path(chosen.state_dir))
     store = _Unchanged(Path(chosen.state_dir))
-    source = Manifests(chosen.manifests, store, ranges(chosen), lambda state: find_node(chosen, state.nodes))
+    source = Manifests(chosen.manifests, store, ranges(chosen), partial(find_node, chosen))
     source.load()
     inventory = source.inventory()
     resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())

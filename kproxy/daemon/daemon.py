@@ -11,21 +11,22 @@ import asyncio
 import gc
 import logging
 import signal
-import time
 from collections.abc import Callable, Mapping
 
 from kproxy.control.snapshot import take_snapshot
-from kproxy.daemon.loop import Loop, Periods, Progress, RoundHooks
+from kproxy.daemon.loop import Loop, Periods
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import Family
 from kproxy.observe.log import Reporter
 from kproxy.observe.servers import Servers
+from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST, Backoff
-from kproxy.reconcile.core.report import plural
+from kproxy.reconcile.core.report import RoundReport, plural
 from kproxy.reconcile.dataplane import LARGE, Dataplane
-from kproxy.reconcile.round import Edit, Tables
+from kproxy.reconcile.observer import RoundObserver
+from kproxy.reconcile.reconciler import Edit, Reconciler
 from kproxy.settings.derived import ListenAddresses
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.source import FollowedSource
@@ -38,7 +39,7 @@ REPAIR_SECONDS = 5.0
 STOP = (signal.SIGTERM, signal.SIGINT)
 
 
-class Daemon:
+class Daemon(RoundObserver):
     """One node's tables, kept true. Made before there are threads; `run` returns when it is told to stop."""
 
     def __init__(
@@ -50,7 +51,7 @@ class Daemon:
         reporter: Reporter,
         periods: Periods,
         listen: ListenAddresses,
-        beside: RoundHooks,
+        addresses: UplinkAddresses | None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """`last_seen`: when each source that speaks unasked was last heard (time.monotonic)."""
@@ -61,23 +62,12 @@ class Daemon:
             for family in Family
         }
         self.source = source
-        self.tables = Tables(self._dataplanes, time.monotonic)
+        self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
         self.reporter = reporter
-        self.loop = Loop(source, self.tables, options, periods, beside)
-        self.loop.failed.append(reporter.failed)
-        self.servers = Servers(listen, source, self.tables, last_seen, periods.pause)
-        self.loop.woken.append(self.servers.woken)
-        self.loop.taken.append(self.servers.taken)
-        self.loop.failed.append(self.servers.failed)
-        self.loop.observers += [
-            self.servers.progress,
-            self.reporter.progress,
-            lambda _: self._tell_problems(),
-            self._say_ready,
-            self._settle_memory,
-        ]
+        self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause)
+        self.loop = Loop(source, self.reconciler, periods, (self.servers, reporter, self))
         self._programmed = asyncio.Event()
-        self._ready = False
+        self._ready = self._watching = False
 
     async def run(self, addresses_changed: Callable[[], None]) -> None:
         """Until a signal, or something fails that should not."""
@@ -117,9 +107,8 @@ class Daemon:
     async def snapshot(self) -> Snapshot:
         """What the commands show of it, as of the end of a round."""
         async with self.loop.idle:
-            tables = self.tables
-            frontends = tables.intent.frontends()
-            return take_snapshot(self.source, frontends, tables.problems(), self.reporter.last_errors)
+            frontends, problems = self.reconciler.intent.frontends(), self.reconciler.problems()
+            return take_snapshot(self.source, frontends, problems, self.reporter.last_errors)
 
     async def _watch_tables(self) -> None:
         """Compare a table as soon as somebody else changes it; ever more seldom if he does it again at once.
@@ -131,10 +120,10 @@ class Daemon:
         events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)
         async with self.loop.idle:
             monitor = TableMonitor(self._netlink.port)
-            self.loop.suspect(self.tables.doubtful())  # since they were read, at the beginning of the round
+            self.loop.suspect(self.reconciler.doubtful())  # changed since the round read them
         for dataplane in self._dataplanes.values():
             dataplane.unheard = monitor.paused
-        self.loop.observers.append(self._look_again)
+        self._watching = True
         try:
             while True:
                 await readable(monitor)
@@ -157,14 +146,8 @@ class Daemon:
         while (left := pace.due - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(min(left, FIRST))
             async with self.loop.idle:
-                if self.tables.any_gone():
+                if self.reconciler.any_gone():
                     return
-
-    def _look_again(self, progress: Progress) -> None:
-        """After a round in which nobody listened."""
-        large = any(report.added + report.removed > LARGE for report in progress.round.reports)
-        if large and (doubtful := self.tables.doubtful()):
-            self.loop.suspect(doubtful)
 
     def _is_ours(self, generation: int) -> bool:
         return any(generation in dataplane.own_generations for dataplane in self._dataplanes.values())
@@ -179,19 +162,34 @@ class Daemon:
                 self._tell_problems()
 
     def _tell_problems(self) -> None:
-        found = self.source.problems() + self.source.warnings() + self.tables.problems()
+        found = self.source.problems() + self.source.warnings() + self.reconciler.problems()
         self.reporter.problems(found)
 
-    def _say_ready(self, progress: Progress) -> None:
-        failures = progress.round.failures
-        if not self._programmed.is_set() and len(failures) < len(self._dataplanes):
-            self._programmed.set()
-        if not self._ready and not failures:
-            self._ready = True
-            logger.info("kproxy runs: %s looked at", plural(len(progress.names), "service"))
+    # --- after each round ---
 
-    def _settle_memory(self, progress: Progress) -> None:
-        """What a first round made stays: no collection need look at it, then or later."""
-        if not gc.isenabled():
-            gc.freeze()
-            gc.enable()
+    def round_done(self, done: RoundReport) -> None:
+        """Log problems, and that kproxy is ready; look again at what was not watched."""
+        self._tell_problems()
+        self._say_ready(done)
+        self._look_again(done)
+        _settle_memory()
+
+    def _say_ready(self, done: RoundReport) -> None:
+        if not self._programmed.is_set() and len(done.failures) < len(self._dataplanes):
+            self._programmed.set()
+        if not self._ready and not done.failures:
+            self._ready = True
+            logger.info("kproxy runs: %s looked at", plural(len(done.names), "service"))
+
+    def _look_again(self, done: RoundReport) -> None:
+        """After a round during which the monitor was paused."""
+        large = self._watching and any(report.added + report.removed > LARGE for report in done.reports)
+        if large and (doubtful := self.reconciler.doubtful()):
+            self.loop.suspect(doubtful)
+
+
+def _settle_memory() -> None:
+    """What a first round made stays: no collection need look at it, then or later."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -1,64 +1,36 @@
-"""The loop: one task that knows what is wanted and what the kernel holds, and makes them agree.
+"""The loop: waits for changes, and makes one round of the reconciler after another.
 
-    source -- wake --> take what changed --> claims --> Tables.apply --> observers
+    source -- wake --> take what changed --> Reconciler.round --> observers
                             (a thread of its own: the kernel may take a second)
 
 Events that come while a round runs are one round together. Nothing is programmed before the source
-knows everything once; the first round compares the tables as a whole, and so does one when somebody
-else changed a table. Every sync period it is made sure that nobody did.
+knows everything once; the first round compares the tables as a whole, and so does one when another
+program changed a table. Every sync period the loop checks whether that happened.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from kproxy.model import Family, NamespacedName, Node
+from kproxy.model import Family
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.backoff import FIRST, Backoff
-from kproxy.reconcile.round import Edit, Round, Tables
-from kproxy.resolve.frontends import claim
+from kproxy.reconcile.core.report import RoundReport
+from kproxy.reconcile.observer import RoundObserver
+from kproxy.reconcile.reconciler import Edit, Reconciler
 from kproxy.sources.source import FollowedSource
-from kproxy.table.skeleton import Options
 
 EVERYTHING = frozenset(Family)
-
-
-class RoundHooks:
-    """What is to be done before and after the tables change, in the kernel's thread: here nothing."""
-
-    def before(self) -> None:
-        """The source has what is wanted now; the tables do not have it yet."""
-
-    def after(self, done: Round) -> None:
-        """The tables have it, those of families aside that failed."""
-
-    def due(self) -> float | None:
-        """When something that failed is to be tried again (time.monotonic); None: nothing did."""
-
-
-class Progress(NamedTuple):
-    """What a round came to, for those who look on."""
-
-    round: Round
-    seconds: float
-    """How long it took, once it was known what had changed."""
-    names: Collection[NamespacedName]
-    """The services that were looked at."""
-    triggers: Collection[str] = ()
-    """When what changed their endpoints happened (RFC 3339), as far as it is known."""
-    begun: float = 0.0
-    """What had changed before is in (time.monotonic); what came later may wait for the next round."""
 
 
 class Periods(NamedTuple):
     """How often, in seconds."""
 
     check: float
-    """From one look at whether the tables need comparing to the next, at most."""
+    """From one check whether the tables need comparing to the next, at most."""
     pause: float
     """From one round to the next, at least."""
 
@@ -69,41 +41,29 @@ class Loop:
     def __init__(
         self,
         source: FollowedSource,
-        tables: Tables,
-        options: Callable[[], Options],
+        reconciler: Reconciler,
         periods: Periods,
-        beside: RoundHooks,
+        observers: Sequence[RoundObserver] = (),
     ) -> None:
-        """`options` is asked before each round; KproxyError: they are not known yet."""
         self.source = source
-        self.tables = tables
-        self.observers: list[Callable[[Progress], None]] = []
-        """Called after each round, in the event loop."""
-        self.woken: list[Callable[[], None]] = []
-        """Called when something may have changed."""
-        self.taken: list[Callable[[int], None]] = []
-        """Called before a round, with the number of services that changed."""
-        self.failed: list[Callable[[KproxyError], None]] = []
-        """Called when what changed could not be taken in."""
+        self.reconciler = reconciler
         self.idle = asyncio.Lock()
         """Held while a round is under way."""
-        self._options = options
-        self._beside = beside
+        self._observers = observers
         self._periods = periods
         self._awake = asyncio.Event()
         self._suspect = EVERYTHING
         self._edits: list[Edit] = []
-        self._node: Node | None = None
         self._backoff = Backoff()
 
     def wake(self) -> None:
-        """Something changed: look soon."""
+        """Something changed: make a round soon."""
         self._awake.set()
-        for observer in self.woken:
-            observer()
+        for observer in self._observers:
+            observer.change_noticed()
 
     def suspect(self, families: frozenset[Family] = EVERYTHING, edits: Iterable[Edit] = ()) -> None:
-        """Somebody may have changed these tables: compare them as a whole, soon. Of others, elements only."""
+        """Other programs may have changed these tables: compare them soon. Of other tables, `edits` only."""
         self._suspect |= families
         self._edits += edits
         self.wake()
@@ -121,43 +81,51 @@ class Loop:
             if not self.source.synced:
                 continue
             begun = loop.time()
-            suspect, self._suspect = self._suspect, frozenset()
-            edits, self._edits = self._edits, []
+            check = begun - checked >= self._periods.check
             try:
                 async with self.idle:
-                    if begun - checked >= self._periods.check:
-                        suspect |= self.tables.doubtful()
-                        checked = begun
-                    names, triggers = await self.source.take(), self.source.take_triggers()
-                    for taken in self.taken:
-                        taken(len(names))
-                    self.tables.set_options(self._options())
-                    progress = await loop.run_in_executor(thread, self._round, names, suspect, edits)
+                    done = await self._round(thread, check)
             except KproxyError as error:
-                self._suspect |= suspect
-                self._edits[:0] = edits
-                self._node = None  # what was taken is lost: look at everything
                 self._backoff.failed(loop.time())
-                for observer in self.failed:
-                    observer(error)
+                for observer in self._observers:
+                    observer.round_failed(error)
                 continue
             self._backoff.succeeded()
-            if progress.round.checked:
+            if check or done.compared:
                 checked = begun
-            for watching in self.observers:
-                watching(progress._replace(triggers=triggers, begun=begun))
+            for observer in self._observers:
+                observer.round_done(done._replace(begun=begun))
             await asyncio.sleep(self._periods.pause - (loop.time() - begun))
 
+    async def _round(self, thread: ThreadPoolExecutor, check: bool) -> RoundReport:
+        """Take what changed, and reconcile it in the kernel's thread."""
+        suspect, self._suspect = self._suspect, frozenset()
+        edits, self._edits = self._edits, []
+        try:
+            if check:
+                suspect |= self.reconciler.doubtful()
+            names, triggers = await self.source.take(), self.source.take_triggers()
+            for observer in self._observers:
+                observer.round_started(len(names))
+            run = asyncio.get_running_loop().run_in_executor
+            done = await run(thread, self.reconciler.round, names, suspect, edits)
+        except KproxyError:
+            self._suspect |= suspect
+            self._edits[:0] = edits
+            self.reconciler.changes_lost()
+            raise
+        return done._replace(triggers=triggers)
+
     async def _wait(self, check: float) -> None:
-        """Until somebody wakes the loop, something is to be tried again, or a check is due."""
+        """Until the loop is woken, something is to be tried again, or a check is due."""
         if not self.source.synced:
             await self._until(None)
         elif self._backoff.due > asyncio.get_running_loop().time():
-            await asyncio.sleep(FIRST)  # whatever happens, it is not tried in a hurry
+            await asyncio.sleep(FIRST)  # whatever happens, not sooner
             await self._until(self._backoff.due)
         else:
-            dues = (check, self.tables.due(), self._beside.due())
-            await self._until(min(due for due in dues if due is not None))
+            due = self.reconciler.due()
+            await self._until(check if due is None else min(check, due))
 
     async def _until(self, when: float | None) -> None:
         try:
@@ -166,21 +134,3 @@ class Loop:
         except TimeoutError:
             pass
         self._awake.clear()
-
-    def _round(
-        self, names: Collection[NamespacedName], suspect: frozenset[Family], edits: list[Edit]
-    ) -> Progress:
-        """In the kernel's thread."""
-        begun = time.monotonic()
-        node = self.source.node()
-        if node != self._node:
-            names = {*names, *self.source.names(), *self.tables.intent.names()}
-        claims = {}
-        for name in names:
-            service = self.source.service(name)
-            claims[name] = None if service is None else claim(service, self.source.slices(name), node)
-        self._beside.before()
-        done = self.tables.apply(claims, self.source.protected, suspect, edits)
-        self._beside.after(done)
-        self._node = node
-        return Progress(done, time.monotonic() - begun, claims.keys())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kproxy.control import channel
 from kproxy.daemon.daemon import Daemon
-from kproxy.daemon.loop import Periods, RoundHooks
+from kproxy.daemon.loop import Periods
 from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
@@ -20,6 +20,7 @@ from kproxy.model import ClusterNode, Node
 from kproxy.observe.log import Reporter
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
+from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.settings.derived import dataplane_options, listen_addresses, pool_nodes, ranges
 from kproxy.settings.settings import Settings
 from kproxy.sources.node import find_node
@@ -45,7 +46,7 @@ class _Host:
         self,
         source: FollowedSource,
         rules: Callable[[], Options],
-        beside: RoundHooks,
+        addresses: UplinkAddresses | None = None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
     ) -> Daemon:
         return Daemon(
@@ -56,7 +57,7 @@ class _Host:
             self.reporter,
             Periods(self.settings.sync_period, self.settings.min_sync_period),
             listen_addresses(self.settings),
-            beside,
+            addresses,
             last_seen,
         )
 
@@ -85,7 +86,6 @@ def _log(verbose: bool) -> None:
 
 async def _follow_manifests(host: _Host) -> None:
     from kproxy.kernel.uplink import Uplink
-    from kproxy.reconcile.addresses import UplinkAddresses
     from kproxy.sources.followed import FollowedManifests
     from kproxy.state.store import Store
 
@@ -94,16 +94,16 @@ async def _follow_manifests(host: _Host) -> None:
         chosen.manifests,
         Store(Path(chosen.state_dir)),
         ranges(chosen),
-        lambda state: host.node(state.nodes),
+        host.node,
         ExecRunner(chosen.probe_exec),
     )
     uplink, nodes = Uplink(chosen.load_balancer_interface or None), pool_nodes(chosen)
-    beside = UplinkAddresses(uplink, source, nodes, partial(host.reporter.error, ""))
-    daemon = host.daemon(source, lambda: dataplane_options(chosen, source.state.nodes), beside)
+    addresses = UplinkAddresses(uplink, partial(source.announced, nodes))
+    daemon = host.daemon(source, lambda: dataplane_options(chosen, source.state.nodes), addresses)
 
     def addresses_changed() -> None:
         host.addresses.forget()
-        beside.forget()
+        addresses.forget()
 
     await _run(daemon, chosen, addresses_changed)
 
@@ -125,7 +125,7 @@ async def _follow_cluster(host: _Host) -> None:
     def rules() -> Options:
         return dataplane_options(chosen, source.with_pods())
 
-    daemon = host.daemon(source, rules, RoundHooks(), source.last_seen)
+    daemon = host.daemon(source, rules, last_seen=source.last_seen)
 
     await _run(daemon, chosen, host.addresses.forget)
 

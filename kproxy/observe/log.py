@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
 
-from kproxy.daemon.loop import Progress
 from kproxy.problems import KproxyError, Problem
-from kproxy.reconcile.core.report import LINES, lines, summary
+from kproxy.reconcile.core.report import LINES, RoundReport, lines, summary
+from kproxy.reconcile.observer import RoundObserver
 from kproxy.show.snapshot import Failure
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ REMEMBERED = 50
 """Errors that can be asked for."""
 
 
-class Reporter:
+class Reporter(RoundObserver):
     """Logs what changes: frontends as sync prints them, problems when they come and when they go."""
 
     def __init__(self, verbose: bool = False) -> None:
@@ -26,30 +26,37 @@ class Reporter:
         self._failures: dict[str, str] = {}
         self._warnings: set[str] = set()
         """Since tables were last checked: what is still so is not said again."""
+        self._unreachable: tuple[str, ...] = ()
         self._not_taken = ""
         self.last_errors: deque[Failure] = deque(maxlen=REMEMBERED)
 
-    def failed(self, error: KproxyError) -> None:
-        """What changed could not be taken in."""
+    def round_failed(self, error: KproxyError) -> None:
+        """Log why changes could not be taken in, once."""
         if error.full != self._not_taken:
             self.error("", error.full)
         self._not_taken = error.full
 
-    def progress(self, progress: Progress) -> None:
-        """A round is done."""
+    def round_done(self, done: RoundReport) -> None:
+        """Log what the round did, and what failed or works again since the last one."""
         if self._not_taken:
             logger.info("changes are taken in again")
             self._not_taken = ""
-        reports = progress.round.reports
-        for line in lines(reports, self._limit):
+        for line in lines(done, self._limit):
             logger.info(line)
-        if any(reports):
-            logger.info("%s, in %.0f ms", summary(reports), progress.seconds * 1000)
-        warnings = {warning for report in reports for warning in report.warnings}
-        for warning in sorted(warnings - self._warnings):
+        if done.changed:
+            logger.info("%s, in %.0f ms", summary(done), done.seconds * 1000)
+        self._log_warnings(done)
+        self._log_failures({str(family): why for family, why in done.failures.items()})
+
+    def _log_warnings(self, done: RoundReport) -> None:
+        for warning in sorted(set(done.warnings) - self._warnings):
             self.error("", warning)
-        self._warnings = warnings | (set() if progress.round.checked else self._warnings)
-        failures = {str(family): why for family, why in progress.round.failures.items()}
+        self._warnings = set(done.warnings) | (set() if done.compared else self._warnings)
+        for message in (m for m in done.unreachable if m not in self._unreachable):
+            self.error("", message)
+        self._unreachable = done.unreachable
+
+    def _log_failures(self, failures: dict[str, str]) -> None:
         for family, why in failures.items():
             if self._failures.get(family) != why:
                 self.error("", f"table {family}: {why}")

@@ -12,14 +12,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from kproxy.daemon.loop import Progress
 from kproxy.model import Family, NamespacedName, Node, format_address
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
 from kproxy.observe.http import Handler, HttpServer, Response
 from kproxy.observe.metrics import Metrics
 from kproxy.observe.notify import Notifier
-from kproxy.reconcile.round import Tables
+from kproxy.problems import KproxyError
+from kproxy.reconcile.core.report import RoundReport
+from kproxy.reconcile.observer import RoundObserver
+from kproxy.reconcile.reconciler import Reconciler
 from kproxy.resolve.health_checks import HealthChecks
 from kproxy.settings.derived import ListenAddresses
 from kproxy.sources.source import Source
@@ -27,14 +29,14 @@ from kproxy.sources.source import Source
 logger = logging.getLogger(__name__)
 
 
-class Servers:
+class Servers(RoundObserver):
     """From `open` to `close`, in the event loop's thread."""
 
     def __init__(
         self,
         listen: ListenAddresses,
         source: Source,
-        tables: Tables,
+        reconciler: Reconciler,
         last_seen: Callable[[], Mapping[str, float]],
         pause: float = 0.0,
     ) -> None:
@@ -46,11 +48,11 @@ class Servers:
         self.metrics = Metrics(self._silence, listen.by_endpoint)
         self.notifier = Notifier()
         self._source = source
-        self._tables = tables
+        self._reconciler = reconciler
         self._last_seen = last_seen
         self._ready = False
         self._node: Node | None = None
-        self._ports = HealthCheckPorts(self.health, logger.warning, tables.is_refused)
+        self._ports = HealthCheckPorts(self.health, logger.warning, reconciler.is_quarantined)
         self._checks = HealthChecks()
         handlers = (
             (listen.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
@@ -77,47 +79,53 @@ class Servers:
 
     # --- what the loop tells ---
 
-    def woken(self) -> None:
-        """Something changed."""
+    def change_noticed(self) -> None:
+        """A change waits from now on."""
         for family in Family:
             self.health.queued(family, time.monotonic())
 
-    def taken(self, services: int) -> None:
-        """So many services are other than they were."""
+    def round_started(self, services: int) -> None:
+        """Count the changes of services."""
         self.metrics.queued(services=services)
 
-    def progress(self, progress: Progress) -> None:
-        """A round is done."""
-        now, done = time.monotonic(), progress.round
+    def round_done(self, done: RoundReport) -> None:
+        """Take over what the round did: into health, metrics, health check node ports and systemd's state."""
         node = self._source.node()
-        self.health.node_eligible = not node.leaving
-        moved = node != self._node
-        if moved and self._node is not None:
-            self.metrics.node_changed()
+        moved, is_first = node != self._node, self._node is None
         self._node = node
-        for family in Family:
-            if family in done.failures:
-                self.health.failed(family, done.failures[family], now)
-            else:
-                self.health.applied(family, now, progress.begun)
-        repairing = self._ready and done.checked and not progress.names
-        self.metrics.round(done.reports, done.failures, progress.seconds, done.checked, repairing)
-        self.metrics.skipped.set(len(self._source.problems()) + len(self._tables.problems()))
-        for trigger in progress.triggers:
-            with suppress(ValueError, OverflowError):  # an annotation: whatever somebody wrote there
-                seconds = time.time() - datetime.fromisoformat(trigger).timestamp()
-                self.metrics.programmed(seconds, done.failures)
-        if self._checks_change(progress.names, node) or moved:
+        self._tell_health(done, node)
+        self._count(done)
+        if moved and not is_first:
+            self.metrics.node_changed()
+        if self._checks_change(done.names, node) or moved:
             hosts = [format_address(address) for address in node.node_port_addresses]
             self._ports.set(self._checks.served(), hosts)
         if not self._ready and not done.failures:
             self._ready = True
             self.notifier.ready("programmed")
 
-    def failed(self, error: Exception) -> None:
-        """What changed could not be taken in."""
+    def round_failed(self, error: KproxyError) -> None:
+        """Changes could not be taken in."""
         for family in Family:
             self.health.failed(family, str(error), time.monotonic())
+
+    def _tell_health(self, done: RoundReport, node: Node) -> None:
+        now = time.monotonic()
+        self.health.node_eligible = not node.leaving
+        for family in Family:
+            if family in done.failures:
+                self.health.failed(family, done.failures[family], now)
+            else:
+                self.health.applied(family, now, done.begun)
+
+    def _count(self, done: RoundReport) -> None:
+        repairing = self._ready and done.compared and not done.names
+        self.metrics.round(done.reports, done.failures, done.seconds, done.compared, repairing)
+        self.metrics.skipped.set(len(self._source.problems()) + len(self._reconciler.problems()))
+        for trigger in done.triggers:
+            with suppress(ValueError, OverflowError):  # an annotation can be any text
+                seconds = time.time() - datetime.fromisoformat(trigger).timestamp()
+                self.metrics.programmed(seconds, done.failures)
 
     # --- health check node ports ---
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.slices import addressed
 from kproxy.decode import Decoded
-from kproxy.model import ClusterState, NamespacedName, Node
+from kproxy.model import ClusterNode, NamespacedName, Node
 from kproxy.probes.core.readiness import (
     NOT_PROBED,
     PodReadiness,
@@ -45,7 +45,7 @@ class FollowedManifests(Manifests):
         paths: Sequence[str],
         store: Store,
         ranges: Ranges,
-        find_node: Callable[[ClusterState], Node],
+        find_node: Callable[[Mapping[str, ClusterNode]], Node],
         runner: Runner,
     ) -> None:
         """`runner` runs the commands of exec probes."""
@@ -73,7 +73,7 @@ class FollowedManifests(Manifests):
     async def take(self) -> Collection[NamespacedName]:
         """Read what changed; StateError: allocations or readiness cannot be saved."""
         decoded = await asyncio.to_thread(self._read_changes)
-        node = await asyncio.to_thread(self._find_node, decoded.state)  # pyroute2 wants no loop around it
+        node = await asyncio.to_thread(self._find_node, decoded.state.nodes)  # pyroute2 wants no loop
         if self._prober is None:
             self._remembered = await asyncio.to_thread(self._store.readiness)
             known = {watched.identity: ready for watched, ready in self._remembered.items()}

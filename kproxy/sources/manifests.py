@@ -15,7 +15,7 @@ from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.decode import Decoded, Document, decode
-from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Node, Service
+from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.files import Reader
@@ -30,7 +30,7 @@ class Manifests:
         paths: Sequence[str],
         store: Store,
         ranges: Ranges,
-        find_node: Callable[[ClusterState], Node],
+        find_node: Callable[[Mapping[str, ClusterNode]], Node],
     ) -> None:
         self._paths = paths
         self._reader = Reader(paths)
@@ -50,7 +50,7 @@ class Manifests:
     def load(self) -> Collection[NamespacedName]:
         """Read, allocate and select; the services that changed. StateError: allocations cannot be saved."""
         decoded = self._read()
-        return self._settle(decoded, self._find_node(decoded.state))
+        return self._settle(decoded, self._find_node(decoded.state.nodes))
 
     def names(self) -> Iterable[NamespacedName]:
         """All services."""

@@ -10,7 +10,7 @@ from kproxy.kernel.monitor import TableMonitor
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol
 from kproxy.problems import TransactionError
-from kproxy.reconcile.core.report import Report, lines
+from kproxy.reconcile.core.report import Report, RoundReport, lines
 from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.names import SetName
@@ -90,7 +90,9 @@ def test_what_was_mended_is_named() -> None:
         lambda: after("delete element ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 1 }")
     )
     assert report is not None
-    assert list(lines([report])) == ["! rewritten: ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 1 }"]
+    assert list(lines(RoundReport((report,)))) == [
+        "! rewritten: ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 1 }"
+    ]
 
 
 def test_many_at_once_are_left_to_a_whole_check() -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
 from itertools import pairwise
 
 import pytest
 
-from kproxy.daemon.loop import Loop, Periods, Progress, RoundHooks
-from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service, protect_nothing
+from kproxy.daemon.loop import Loop, Periods
+from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 from kproxy.problems import HostError, KproxyError, Problem, StateError
 from kproxy.reconcile.core.backoff import FIRST
-from kproxy.reconcile.round import Edit, Round, Tables
-from kproxy.resolve.claims import FrontendClaim
+from kproxy.reconcile.core.report import RoundReport
+from kproxy.reconcile.observer import RoundObserver
+from kproxy.reconcile.reconciler import Edit, Reconciler
 from kproxy.sources.core.inventory import Inventory
 from kproxy.table.names import SetName
 from kproxy.table.skeleton import Options
@@ -75,46 +75,70 @@ class Source:
         return ()
 
 
-class Recorder(Tables):
-    """Tables that only write down what they were given."""
+class Recorder(Reconciler):
+    """A reconciler that only writes down what it is asked to do."""
 
-    def __init__(self) -> None:
-        super().__init__({}, lambda: 0.0)
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, {}, Options)
         self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
         self.touched = frozenset(Family)
         self.edits: list[Edit] = []
+        self.dues: list[float] = []
+        self.error: KproxyError | None = None
+        self.lost = 0
+
+    def round(
+        self,
+        names: Collection[NamespacedName],
+        suspect: Collection[Family] = (),
+        edits: Iterable[Edit] = (),
+    ) -> RoundReport:
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        self.edits += edits
+        self.rounds.append((set(names), frozenset(suspect)))
+        return RoundReport((), compared=bool(suspect), names=names)
+
+    def changes_lost(self) -> None:
+        self.lost += 1
+
+    def due(self) -> float | None:
+        return self.dues.pop() if self.dues else None
 
     def doubtful(self) -> frozenset[Family]:
         return self.touched
 
-    def apply(
-        self,
-        claims: Collection[NamespacedName] | dict[NamespacedName, FrontendClaim | None],
-        protected: Callable[[NamespacedName], bool] = protect_nothing,
-        suspect: frozenset[Family] = frozenset(),
-        edits: Iterable[Edit] = (),
-    ) -> Round:
-        self.edits += edits
-        self.rounds.append((set(claims), suspect))
-        return Round((), {}, bool(suspect))
+
+class Observer(RoundObserver):
+    """Notes what it is told, and when."""
+
+    def __init__(self) -> None:
+        self.done: list[RoundReport] = []
+        self.times: list[float] = []
+        self.errors: list[KproxyError] = []
+
+    def round_done(self, done: RoundReport) -> None:
+        self.done.append(done)
+        self.times.append(asyncio.get_running_loop().time())
+
+    def round_failed(self, error: KproxyError) -> None:
+        self.errors.append(error)
 
 
 class World:
     def __init__(self, check: float = 60.0, pause: float = 0.0) -> None:
-        self.source, self.tables = Source(), Recorder()
-        self.loop = Loop(self.source, self.tables, Options, Periods(check, pause), RoundHooks())
-        self.progress: list[Progress] = []
-        self.errors: list[KproxyError] = []
-        self.loop.observers.append(self.progress.append)
-        self.loop.failed.append(self.errors.append)
+        self.source, self.observer = Source(), Observer()
+        self.reconciler = Recorder(self.source)
+        self.loop = Loop(self.source, self.reconciler, Periods(check, pause), [self.observer])
 
     async def rounds(self, number: int) -> None:
         """Wait until there have been so many, and a moment more."""
         async with asyncio.timeout(10):
-            while len(self.tables.rounds) < number:
+            while len(self.reconciler.rounds) < number:
                 await asyncio.sleep(0.005)
         await asyncio.sleep(0.02)
-        assert len(self.tables.rounds) == number
+        assert len(self.reconciler.rounds) == number
 
 
 def run(story: Callable[[World], object], **periods: float) -> World:
@@ -140,7 +164,7 @@ def test_first_everything_is_compared_then_what_changed() -> None:
         world.loop.wake()
         await world.rounds(2)
 
-    assert run(story).tables.rounds == [({A, B}, frozenset(Family)), ({A}, frozenset())]
+    assert run(story).reconciler.rounds == [({A, B}, frozenset(Family)), ({A}, frozenset())]
 
 
 def test_nothing_is_done_before_the_source_knows_everything() -> None:
@@ -148,7 +172,7 @@ def test_nothing_is_done_before_the_source_knows_everything() -> None:
         world.source.synced = False
         world.loop.wake()
         await asyncio.sleep(0.05)
-        assert world.tables.rounds == []
+        assert world.reconciler.rounds == []
         world.source.synced = True
         world.loop.wake()
         await world.rounds(1)
@@ -156,13 +180,12 @@ def test_nothing_is_done_before_the_source_knows_everything() -> None:
     assert run(story).source.taken == [{A, B}]
 
 
-def test_what_is_beside_the_tables_is_tried_again_when_it_is_due() -> None:
+def test_what_failed_is_tried_again_when_it_is_due() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         await world.rounds(1)
         due_at = asyncio.get_running_loop().time() + 0.5
-        due = [due_at]
-        world.loop._beside.due = lambda: due.pop() if due else None  # type: ignore[method-assign]
+        world.reconciler.dues = [due_at]
         world.loop.wake()
         await world.rounds(2)
         await world.rounds(3)
@@ -180,20 +203,7 @@ def test_events_that_come_together_are_one_round() -> None:
             world.loop.wake()
         await world.rounds(2)
 
-    assert run(story).tables.rounds[1] == ({A, B}, frozenset())
-
-
-def test_another_node_is_another_everything() -> None:
-    async def story(world: World) -> None:
-        world.loop.wake()
-        await world.rounds(1)
-        world.source.here = Node("n1", zone="z")
-        world.loop.wake()
-        await world.rounds(2)
-        world.loop.wake()
-        await world.rounds(3)
-
-    assert [names for names, _ in run(story).tables.rounds] == [{A, B}, {A, B}, set()]
+    assert run(story).reconciler.rounds[1] == ({A, B}, frozenset())
 
 
 def test_a_table_that_was_touched_is_compared() -> None:
@@ -203,7 +213,7 @@ def test_a_table_that_was_touched_is_compared() -> None:
         world.loop.suspect(frozenset({Family.IPV6}))
         await world.rounds(2)
 
-    assert run(story).tables.rounds[1] == (set(), frozenset({Family.IPV6}))
+    assert run(story).reconciler.rounds[1] == (set(), frozenset({Family.IPV6}))
 
 
 def test_elements_that_were_touched_are_put_right() -> None:
@@ -219,39 +229,37 @@ def test_elements_that_were_touched_are_put_right() -> None:
         world.loop.wake()
         await world.rounds(2)
 
-    assert run(story).tables.edits == [edit]
+    assert run(story).reconciler.edits == [edit]
 
 
 def test_all_is_compared_from_time_to_time() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         async with asyncio.timeout(10):
-            while len(world.tables.rounds) < 3:
+            while len(world.reconciler.rounds) < 3:
                 await asyncio.sleep(0.01)
 
-    assert {suspect for _, suspect in run(story, check=0.05).tables.rounds} == {frozenset(Family)}
+    assert {suspect for _, suspect in run(story, check=0.05).reconciler.rounds} == {frozenset(Family)}
 
 
 def test_what_nobody_touched_is_not_compared() -> None:
     async def story(world: World) -> None:
-        world.tables.touched = frozenset({Family.IPV6})
+        world.reconciler.touched = frozenset({Family.IPV6})
         world.loop.wake()
         async with asyncio.timeout(10):
-            while len(world.tables.rounds) < 3:
+            while len(world.reconciler.rounds) < 3:
                 await asyncio.sleep(0.01)
 
-    suspects = [suspect for _, suspect in run(story, check=0.05).tables.rounds[1:]]
+    suspects = [suspect for _, suspect in run(story, check=0.05).reconciler.rounds[1:]]
     assert set(suspects) == {frozenset({Family.IPV6})}
 
 
 def test_rounds_keep_their_distance() -> None:
     async def story(world: World) -> None:
-        times: list[float] = []
-        world.loop.observers.append(lambda _: times.append(asyncio.get_running_loop().time()))
         for number in (1, 2, 3):
             world.loop.wake()
             await world.rounds(number)
-        assert min(later - earlier for earlier, later in pairwise(times)) >= 0.2
+        assert min(later - earlier for earlier, later in pairwise(world.observer.times)) >= 0.2
 
     run(story, pause=0.25)
 
@@ -268,34 +276,28 @@ def test_what_changes_while_changes_are_taken_in_is_later_than_the_rounds_begin(
         world.source.take = slowly  # type: ignore[method-assign]
         world.loop.wake()
         await world.rounds(1)
-        assert taken[0] - 0.01 < world.progress[0].begun <= taken[0]
+        assert taken[0] - 0.01 < world.observer.done[0].begun <= taken[0]
 
     run(story)
 
 
-@pytest.mark.parametrize("where", ["source", "options"])
+@pytest.mark.parametrize("where", ["source", "reconciler"])
 def test_what_cannot_be_taken_is_taken_later_and_whole(where: str) -> None:
-    def options(error: list[KproxyError]) -> Options:
-        if error:
-            raise error.pop()
-        return Options()
-
     async def story(world: World) -> None:
-        if where == "source":
-            world.source.error = StateError("full")
-        else:
-            world.loop._options = partial(options, [StateError("full")])
+        place = world.source if where == "source" else world.reconciler
+        place.error = StateError("full")
         begun = asyncio.get_running_loop().time()
         world.loop.wake()
         async with asyncio.timeout(10):
-            while not world.errors:
+            while not world.observer.errors:
                 await asyncio.sleep(0.005)
-        assert [str(error) for error in world.errors] == ["full"]
-        world.source.error = None
+        assert [str(error) for error in world.observer.errors] == ["full"]
+        place.error = None
         await world.rounds(1)
         assert asyncio.get_running_loop().time() - begun >= FIRST
+        assert world.reconciler.lost == 1
 
-    assert run(story).tables.rounds == [({A, B}, frozenset(Family))]
+    assert run(story).reconciler.rounds == [(set(), frozenset(Family))]
 
 
 def test_a_source_that_is_away_for_long_is_waited_for() -> None:
@@ -315,7 +317,7 @@ def test_a_source_that_is_away_for_long_is_waited_for() -> None:
         world.source.synced = True
         world.loop.wake()
         async with asyncio.timeout(10):
-            while not world.tables.rounds:
+            while not world.reconciler.rounds:
                 await asyncio.sleep(0.005)
 
     run(story, check=0.01)
@@ -326,19 +328,19 @@ def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
 
     async def story(world: World) -> None:
         failures: list[KproxyError] = [HostError("The kernel's nftables cannot be used.")]
-        doubtful = world.tables.doubtful
+        doubtful = world.reconciler.doubtful
 
         def refuse() -> frozenset[Family]:
             if failures:
                 raise failures.pop()
             return doubtful()
 
-        world.tables.doubtful = refuse  # type: ignore[method-assign]
+        world.reconciler.doubtful = refuse  # type: ignore[method-assign]
         world.loop.wake()
         async with asyncio.timeout(10):
-            while len(world.tables.rounds) < 2:
+            while len(world.reconciler.rounds) < 2:
                 await asyncio.sleep(0.01)
-        assert len(world.errors) == 1
+        assert len(world.observer.errors) == 1
 
     run(story, check=0.05)
 
@@ -350,7 +352,7 @@ def test_what_happens_meanwhile_is_a_reason_to_try_again() -> None:
         world.source.error = StateError("full")
         world.loop.wake()
         async with asyncio.timeout(10):
-            while len(world.errors) < 3:
+            while len(world.observer.errors) < 3:
                 await asyncio.sleep(0.01)
         world.source.error = None
         begun = asyncio.get_running_loop().time()

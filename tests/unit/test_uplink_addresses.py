@@ -1,10 +1,10 @@
-"""Load-balancer addresses beside the tables: what fails is tried again, not in every round, and said once."""
+"""Load-balancer addresses on the uplink: what fails is tried again, but not in every round."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Collection, Set
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -16,13 +16,9 @@ from kproxy.model import Address, Family
 from kproxy.problems import HostError
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST
-from kproxy.reconcile.round import Round
-from kproxy.sources.followed import FollowedManifests
+from kproxy.sources.manifests import Manifests
 from kproxy.state.store import Store
 from tests.unit.make import NODE
-from tests.unit.test_manifests_source import Passing
-
-FINE, NO_IPV4 = Round((), {}, False), Round((), {Family.IPV4: "no"}, False)
 
 
 class Fake(Uplink):
@@ -48,21 +44,18 @@ class World:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         store = Store(folder / "state")
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
-        source = FollowedManifests([str(folder)], store, ranges, lambda _: NODE, Passing())
+        source = Manifests([str(folder)], store, ranges, lambda _: NODE)
         with store.lock("run"):
-            asyncio.run(self._take(source))
-        self.uplink, self.said, self.now = Fake(), list[str](), 100.0
-        self.beside = UplinkAddresses(self.uplink, source, [NODE.name], self.said.append)
+            source.load()
+        self.uplink, self.now = Fake(), 100.0
+        self.addresses = UplinkAddresses(self.uplink, partial(source.announced, [NODE.name]))
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    async def _take(self, source: FollowedManifests) -> None:
-        await source.take()
-
-    def round(self, done: Round = FINE) -> bool:
+    def round(self, failed: Collection[Family] = ()) -> bool:
         """One round; whether the kernel was asked."""
         before = self.uplink.calls
-        self.beside.before()
-        self.beside.after(done)
+        self.addresses.withdraw()
+        self.addresses.show(failed)
         return self.uplink.calls > before
 
 
@@ -72,10 +65,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_what_is_right_is_left_alone(world: World) -> None:
-    assert world.beside.due() is None
+    assert world.addresses.due() is None
     assert [world.round() for _ in range(3)] == [True, False, False]
-    assert world.beside.due() is None
-    world.beside.forget()
+    assert world.addresses.due() is None
+    world.addresses.forget()
     assert [world.round() for _ in range(3)] == [True, False, False]
 
 
@@ -92,26 +85,38 @@ def test_what_fails_is_tried_again_ever_more_seldom(world: World, where: str) ->
     delay = FIRST
     for _ in range(3):
         assert [world.round() for _ in range(3)] == [True, False, False]
-        assert world.beside.due() == world.now + delay
+        assert world.addresses.due() == world.now + delay
         world.now, delay = world.now + delay, 2 * delay
-    assert world.said == ["busy"]
+        assert world.addresses.wrong == ("busy",)
     world.uplink.withdrawing = world.uplink.showing = AddressReport()
     world.uplink.error = None
     assert [world.round() for _ in range(2)] == [True, False]
-    assert world.beside.due() is None
+    assert world.addresses.due() is None
+    assert world.addresses.wrong == ()
+
+
+def test_what_was_not_taken_back_is_tried_again_whatever_a_family_does(world: World) -> None:
+    world.uplink.withdrawing = AddressReport(warnings=("busy",))
+    assert world.round()
+    assert not world.round({Family.IPV4})  # only its addresses are another matter now
+    assert not world.round()
+    world.uplink.withdrawing = AddressReport()
+    world.now += 4 * FIRST
+    assert world.round()
+    assert world.addresses.due() is None
 
 
 def test_interfaces_that_changed_are_a_reason_to_try_at_once(world: World) -> None:
     world.uplink.error = HostError("There is no interface eth7.")
     assert [world.round() for _ in range(2)] == [True, False]
     world.uplink.error = None
-    world.beside.forget()
+    world.addresses.forget()
     assert world.round()
-    assert world.beside.due() is None
+    assert world.addresses.due() is None
 
 
 def test_a_family_that_comes_back_gets_its_addresses(world: World) -> None:
-    world.round(NO_IPV4)
-    assert world.beside.due() is not None
-    world.round(FINE)
-    assert world.beside.due() is None
+    world.round({Family.IPV4})
+    assert world.addresses.due() is not None
+    world.round()
+    assert world.addresses.due() is None

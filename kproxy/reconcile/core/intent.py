@@ -7,15 +7,25 @@ of these services alone; `desired` is everything at once. Whatever the order of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.model import Family, Frontend, NamespacedName
-from kproxy.problems import Problem
+from kproxy.model import Family, Frontend, NamespacedName, Protocol
+from kproxy.problems import Problem, RefusedElement
 from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.table.compile import Delta, Desired, compile_frontends, difference
-from kproxy.table.keys import HairpinKey, hairpin_key
-from kproxy.table.names import SetName
+from kproxy.table.keys import (
+    HairpinKey,
+    SlotKey,
+    frontend_protocol,
+    frontend_socket,
+    hairpin_key,
+    slot_frontend,
+)
+from kproxy.table.names import SetName, endpoints_map
+from kproxy.table.plan import owner_of
+
+ENDPOINTS = frozenset(map(endpoints_map, Protocol))
 
 
 class ServiceChange(NamedTuple):
@@ -33,15 +43,22 @@ class Intent:
     def __init__(self) -> None:
         self._claims = Claims()
         self._pairs: Counter[HairpinKey] = Counter()
+        self._services = self._frontends = 0
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """How many services have frontends, and how many frontends there are."""
+        return self._services, self._frontends
 
     def change(
         self, wanted: Mapping[NamespacedName, FrontendClaim | None]
     ) -> dict[NamespacedName, ServiceChange]:
         """Replace these services (None: it goes); what becomes of each service concerned."""
-        return {
-            name: ServiceChange(*shown, self._count(*shown))
-            for name, shown in self._claims.change(wanted).items()
-        }
+        changes = self._claims.change(wanted)
+        for before, after in changes.values():
+            self._services += bool(after) - bool(before)
+            self._frontends += len(after) - len(before)
+        return {name: ServiceChange(*shown, self._count(*shown)) for name, shown in changes.items()}
 
     def deltas(
         self, changes: Mapping[NamespacedName, ServiceChange], family: Family
@@ -72,6 +89,19 @@ class Intent:
         """All frontends, in order of the services' names."""
         return self._claims.all_frontends()
 
+    def has_frontends(self, name: NamespacedName) -> bool:
+        """Whether a service has any."""
+        return bool(self._claims.frontends(name))
+
+    def owners(self, elements: Collection[RefusedElement], family: Family) -> set[NamespacedName]:
+        """The services that these elements belong to. Several may share an address or a hairpin pair."""
+        places = {_place(element) for element in elements}
+        if not places:
+            return set()
+        said = {owner_of(element.owner) for element in elements if element.owner}
+        found = {name for name in self.names() if not places.isdisjoint(_places(self.whole(name, family)))}
+        return found | (said & self.names())
+
     def problems(self) -> list[Problem]:
         """Where several services want to be shown."""
         return self._claims.problems()
@@ -88,6 +118,20 @@ class Intent:
         for pair in unwanted:
             del self._pairs[pair]
         return unwanted
+
+
+def _place(element: RefusedElement) -> tuple[str, bytes]:
+    """A set and a key in it; of a slot, the frontend's socket instead, which its slots have in common."""
+    is_slot = element.set in ENDPOINTS
+    return element.set, slot_frontend(SlotKey(element.key)) if is_slot else element.key
+
+
+def _places(delta: Delta) -> Iterator[tuple[str, bytes]]:
+    """Where a service has elements, as `_place` says it."""
+    for scope, key in delta.specs:
+        yield scope.verdicts, key
+        yield endpoints_map(frontend_protocol(key)), frontend_socket(key)
+    yield from ((name, key) for name, members in delta.elements.items() for key in members)
 
 
 def _pairs(frontends: Iterable[Frontend]) -> set[HairpinKey]:

@@ -1,4 +1,4 @@
-"""What was done to a table, and how it is said: a line per frontend, a line for all.
+"""What a round did, and how `sync` prints and `run` logs it: a line per frontend, a line for all.
 
 Lines begin with `+` for a new frontend, `-` for one that went, `~` for one whose endpoints are others,
 and `!` for a chain, set or element that was not as it ought to be: options changed, or someone changed it.
@@ -7,10 +7,11 @@ and `!` for a chain, set or element that was not as it ought to be: options chan
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from kproxy.model import AddressChange, Family
+from kproxy.model import AddressChange, Family, NamespacedName
 from kproxy.table.keys import PackedSocket, format_frontend, format_packed
 from kproxy.table.layout import EndpointScope
 from kproxy.table.names import TABLE
@@ -21,7 +22,7 @@ LINES = 40
 
 
 class Report(NamedTuple):
-    """What a reconciliation did."""
+    """What was done to the table of one family."""
 
     family: Family
     changes: tuple[FrontendChange, ...]
@@ -41,18 +42,70 @@ class Report(NamedTuple):
         return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
 
 
-def lines(reports: Sequence[Report], limit: int | None = LINES) -> Iterator[str]:
+class Totals(NamedTuple):
+    """How many services a round leaves in which state."""
+
+    services: int = 0
+    """Those that have frontends."""
+    frontends: int = 0
+    held: int = 0
+    """Services that stay in a table, since they are protected, though nothing is known of them."""
+    quarantined: int = 0
+    """Services of which the kernel refused elements."""
+
+    def __str__(self) -> str:
+        held = f", {self.held} held" if self.held else ""
+        rejected = f", {self.quarantined} rejected" if self.quarantined else ""
+        return f"{plural(self.services, 'service')}, {plural(self.frontends, 'frontend')}{held}{rejected}"
+
+
+class RoundReport(NamedTuple):
+    """What one round did, and what it could not do."""
+
+    reports: tuple[Report, ...]
+    """Of the tables, in the order in which it was done."""
+    failures: Mapping[Family, str] = MappingProxyType({})
+    """Families whose table is not as desired, and why: sentences."""
+    compared: bool = False
+    """Whether a table was read and compared as a whole."""
+    names: Collection[NamespacedName] = ()
+    """The services that were looked at."""
+    totals: Totals = Totals()
+    moved: tuple[AddressChange, ...] = ()
+    """Load-balancer addresses that were put on the uplink or taken from it."""
+    unreachable: tuple[str, ...] = ()
+    """What is wrong with load-balancer addresses: sentences."""
+    seconds: float = 0.0
+    """How long it took, once it was known what had changed."""
+    triggers: Collection[str] = ()
+    """When what changed endpoints happened (RFC 3339), as far as it is known."""
+    begun: float = 0.0
+    """What had changed before is in (time.monotonic); what came later may wait for the next round."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether it did anything."""
+        return any(self.reports) or bool(self.moved)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What else should have been done to the tables and could not: sentences."""
+        return tuple(warning for report in self.reports for warning in report.warnings)
+
+
+def lines(done: RoundReport, limit: int | None = LINES) -> Iterator[str]:
     """A line for each change, of `limit` changes at most (None: all), and how many there are beyond."""
-    for report in reports:
+    for report in done.reports:
         what = (*report.rewritten, *report.repaired[:limit])
         yield from (f"! rewritten: {report.family} {TABLE} {name}" for name in what)
     changes = sorted(
-        (change for report in reports for change in report.changes),
+        (change for report in done.reports for change in report.changes),
         key=lambda change: (change.comment, change.side.scope.base, change.side.key),
     )
     yield from map(describe, changes[:limit])
     if limit is not None and len(changes) > limit:
         yield f"... and {len(changes) - limit} more (-v shows them)"
+    yield from map(str, done.moved)
 
 
 def plural(count: int, noun: str) -> str:
@@ -60,13 +113,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def summary(reports: Iterable[Report], moved: Sequence[AddressChange] = ()) -> str:
-    """How much was changed, in the kernel's terms."""
-    parts = [_part(report) for report in reports if report]
-    if moved:
-        came = sum(change.added for change in moved)
-        parts.append(f"uplink: {came} address{'' if came == 1 else 'es'} in, {len(moved) - came} out")
-    return "; ".join(parts) if parts else "nothing to change"
+def summary(done: RoundReport) -> str:
+    """What there is now, and how much was changed, in the kernel's terms."""
+    parts = [_part(report) for report in done.reports if report]
+    if done.moved:
+        came = sum(change.added for change in done.moved)
+        parts.append(f"uplink: {came} address{'' if came == 1 else 'es'} in, {len(done.moved) - came} out")
+    return f"{done.totals}: {'; '.join(parts) or 'nothing to change'}"
 
 
 def _part(report: Report) -> str:

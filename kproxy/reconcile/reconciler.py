@@ -1,0 +1,147 @@
+"""The reconciler: brings the kernel to what a source says, one round at a time. `sync` and `run` share it.
+
+    names of services -> claims -> intent -> each family's table -> RoundReport
+                                     uplink addresses before and after the tables
+
+A load-balancer address leaves the uplink before its service leaves the tables, and comes after it. Without
+its service, packets to the address would be for this node itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from kproxy.model import Family, NamespacedName, Node
+from kproxy.nft.elements import Keys
+from kproxy.problems import Problem
+from kproxy.reconcile.addresses import UplinkAddresses
+from kproxy.reconcile.core.intent import Intent
+from kproxy.reconcile.core.report import Report, RoundReport, Totals
+from kproxy.reconcile.family import FamilyTable, Table
+from kproxy.resolve.claims import FrontendClaim
+from kproxy.resolve.frontends import claim
+from kproxy.sources.source import Source
+from kproxy.table.skeleton import Options
+
+REJECTED = "rejected by the kernel; the previous configuration remains active"
+
+
+class Edit(NamedTuple):
+    """Another program changed elements of a table, and nothing but elements."""
+
+    family: Family
+    keys: Keys
+
+
+class Reconciler:
+    """What is desired, and what is to become so. For one thread at a time."""
+
+    def __init__(
+        self,
+        source: Source,
+        dataplanes: Mapping[Family, Table],
+        options: Callable[[], Options],
+        addresses: UplinkAddresses | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`options` is asked in each round. `addresses`: None if no load-balancer addresses are announced."""
+        self.intent = Intent()
+        self._source = source
+        self._tables = {f: FamilyTable(f, dataplane, self.intent) for f, dataplane in dataplanes.items()}
+        self._options = options
+        self._addresses = addresses
+        self._clock = clock
+        self._node: Node | None = None
+
+    def round(
+        self,
+        names: Collection[NamespacedName],
+        suspect: Collection[Family] = (),
+        edits: Iterable[Edit] = (),
+    ) -> RoundReport:
+        """Program these services as the source has them now, all services if the node changed.
+
+        The tables of `suspect` families are compared as a whole; elements that `edits` name are repaired.
+        What the kernel refuses is in the report, and is tried again in a round after `due`. KproxyError, with
+        nothing done: the options are not known yet.
+        """
+        begun = self._clock()
+        options, node = self._options(), self._source.node()
+        if node != self._node:
+            names = {*names, *self._source.names(), *self.intent.names()}
+        claims = {name: self._claim(name, node) for name in names}
+        for table in self._tables.values():
+            table.set_options(options)
+        moved = self._addresses.withdraw() if self._addresses else ()
+        reports = self._program(claims, suspect, edits)
+        failures = {table.family: table.failure for table in self._tables.values() if table.failure}
+        moved += self._addresses.show(failures.keys()) if self._addresses else ()
+        self._node = node
+        return RoundReport(
+            tuple(reports),
+            failures,
+            any(table.compared for table in self._tables.values()),
+            claims.keys(),
+            self._totals(),
+            moved,
+            self._addresses.wrong if self._addresses else (),
+            self._clock() - begun,
+        )
+
+    def changes_lost(self) -> None:
+        """Changes were taken from the source for a round that failed: the next one looks at all services."""
+        self._node = None
+
+    def due(self) -> float | None:
+        """When something that failed is to be tried again, on the clock; None: nothing failed."""
+        waiting = [when for table in self._tables.values() for when in table.due()]
+        addresses = self._addresses.due() if self._addresses else None
+        return min(waiting if addresses is None else [*waiting, addresses], default=None)
+
+    def doubtful(self) -> frozenset[Family]:
+        """Families whose table may have been changed by others since it was compared. Not in a round."""
+        return frozenset(table.family for table in self._tables.values() if table.is_doubtful())
+
+    def any_gone(self) -> bool:
+        """Whether another program deleted a table. Not in a round."""
+        return any(table.is_gone() for table in self._tables.values())
+
+    def problems(self) -> list[Problem]:
+        """Several services that claim one address and port, and services that the kernel rejected."""
+        refused = [Problem("", f"Service {name}", "", REJECTED) for name in sorted(self._quarantined())]
+        return self.intent.problems() + refused
+
+    def is_quarantined(self, service: NamespacedName) -> bool:
+        """Whether the kernel rejected a service, so that it is as it was, or not there. From any thread."""
+        return any(service in table.quarantined for table in self._tables.values())
+
+    def _claim(self, name: NamespacedName, node: Node) -> FrontendClaim | None:
+        service = self._source.service(name)
+        return None if service is None else claim(service, self._source.slices(name), node)
+
+    def _program(
+        self,
+        claims: Mapping[NamespacedName, FrontendClaim | None],
+        suspect: Collection[Family],
+        edits: Iterable[Edit],
+    ) -> list[Report]:
+        reports: list[Report] = []
+        for table in (self._tables[family] for family in self._tables if family in suspect):
+            reports += table.suspect()
+        for family, keys in edits:
+            reports += self._tables[family].repair(keys)
+        changes, protected, now = self.intent.change(claims), self._source.protected, self._clock()
+        compare = any(map(protected, claims))  # what there is of such a service may be in the table only
+        for table in self._tables.values():
+            reports += table.update(changes, protected, now, compare)
+        return reports
+
+    def _quarantined(self) -> set[NamespacedName]:
+        return {name for table in self._tables.values() for name in table.quarantined}
+
+    def _totals(self) -> Totals:
+        protected = {name for table in self._tables.values() for name in table.protected}
+        held = sum(not self.intent.has_frontends(name) for name in protected)
+        return Totals(*self.intent.totals, held, len(self._quarantined()))
