@@ -24,7 +24,7 @@ Files = dict[str, Any]
 
 
 def read(files: Files) -> Decoded:
-    found = []
+    found: list[Any] = []
     for own, content in files.items():
         text = content if isinstance(content, str) else json.dumps(content)
         found += parse(own, text.encode())
