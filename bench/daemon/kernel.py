@@ -49,9 +49,8 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.model import Family, Protocol, parse_address
-from kproxy.nft.ruleset import TABLE
 from kproxy.table.keys import frontend_key, pack_socket
-from kproxy.table.names import SetName, endpoints_map
+from kproxy.table.names import TABLE, SetName, endpoints_map
 
 NEW_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM)
 GET_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)

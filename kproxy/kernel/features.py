@@ -146,7 +146,7 @@ FEATURES = (
         "map m { type mark : mark; size 9; flags dynamic,timeout; timeout 3h; }\n"
         + _rule("update @m { meta mark timeout 9s : meta mark }"),
         only_for="services with `sessionAffinity: ClientIP`",
-        mark="update @affinity",
+        mark="update @",
     ),
 )
 

@@ -45,7 +45,7 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
-from kproxy.nft.render import netlink_rules, render_repair, without_affinity_updates
+from kproxy.nft.render import netlink_rules, render_repair, without_map_updates
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import ChainStructure, Structure
 from kproxy.problems import HostError, TransactionError
@@ -111,7 +111,7 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
 def load_skeleton(netlink: Netlink, skeleton: Skeleton) -> None:
     """Put the whole skeleton in where there is no table yet."""
     every_set, every_chain = [d.name for d in skeleton.sets], [c.name for c in skeleton.chains]
-    libnftables.run(render_repair(without_affinity_updates(skeleton), every_set, (), every_chain))
+    libnftables.run(render_repair(without_map_updates(skeleton), every_set, (), every_chain))
     netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(skeleton, every_chain)])
 
 

@@ -1,1 +1,1 @@
-"""nft's nouns and verbs: tables, chains, sets, elements, transactions, the plan. Pure."""
+"""nft's nouns and verbs: tables, chains, sets, elements, transactions. For any table. Pure."""

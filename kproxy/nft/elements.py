@@ -1,8 +1,7 @@
 """Elements of sets and maps, in the form the kernel keeps: packed keys and values.
 
-A key is its fields one after another, each padded to four bytes (a kernel register),
-in network order save the slot, which `numgen` yields in host order. So comparing what
-is wanted with what a dump returned is comparing bytes, and writing is copying them.
+A key is its fields one after another, each padded to four bytes (a kernel register). Addresses, protocols and
+ports are in network order; a number is in host order, as `numgen` and `jhash` yield it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ class Field(Enum):
     ADDRESS = "address"
     PROTOCOL = "protocol"
     PORT = "port"
-    SLOT = "slot"
+    NUMBER = "number"
 
 
 class Verdict(NamedTuple):
@@ -29,7 +28,7 @@ class Verdict(NamedTuple):
     text: str
     """As nft writes it: `goto lb-3`."""
     comment: str = ""
-    """The element's comment: which service port it is for."""
+    """The element's comment."""
 
     @property
     def chain(self) -> str:
@@ -40,7 +39,7 @@ class Verdict(NamedTuple):
 Value: TypeAlias = bytes | Verdict
 """b"" for an element of a set."""
 Elements: TypeAlias = dict[str, dict[bytes, Value]]
-"""By set or map: key to value. The key b"" is nft's `*`, all others: we have none, but others may add one."""
+"""By set or map: key to value. The key b"" is nft's `*`: all keys that have no element."""
 
 Keys: TypeAlias = dict[str, set[bytes]]
 """Some of a table's elements, by set or map."""
@@ -70,7 +69,7 @@ def unpack(packed: bytes, fields: tuple[Field, ...], family: Family) -> tuple[st
                 texts.append(str(_NUMBERS.get(part[0], part[0])))
             case Field.PORT:
                 texts.append(str(int.from_bytes(part[:2], "big")))
-            case Field.SLOT:
+            case Field.NUMBER:
                 texts.append(str(int.from_bytes(part, sys.byteorder)))
     if position != len(packed):
         raise ValueError(f"{packed.hex()} is not {' . '.join(kind.value for kind in fields)}")

@@ -1,4 +1,4 @@
-"""nft text: for people (`kproxy compile`), and for libnftables.
+"""nft text: for people, and for libnftables.
 
 Everything rendered here loads with nft 1.0.6 and later, and so does what nft lists of it.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from kproxy.model import Family
 from kproxy.nft.elements import Elements, Value, Verdict, range_ends, unpack
-from kproxy.nft.ruleset import TABLE, AffinityUpdate, Chain, SetDeclaration, Skeleton
+from kproxy.nft.ruleset import Chain, MapUpdate, SetDeclaration, Skeleton
 
 
 def render_element(declaration: SetDeclaration, family: Family, key: bytes, value: Value) -> str:
@@ -56,7 +56,7 @@ def _chain(chain: Chain) -> Iterator[str]:
 
 def render_table(skeleton: Skeleton, elements: Mapping[str, Mapping[bytes, Value]]) -> str:
     """The whole table, with its elements inside the declarations, in order of their keys."""
-    lines = [f"table {skeleton.family} {TABLE} {{"]
+    lines = [f"table {skeleton.family} {skeleton.table} {{"]
     for declaration in skeleton.sets:
         members: Iterable[str] = declaration.constant or ()
         if declaration.constant is None:
@@ -73,29 +73,29 @@ def render_table(skeleton: Skeleton, elements: Mapping[str, Mapping[bytes, Value
 
 def render_replacement(skeleton: Skeleton, elements: Elements) -> str:
     """A script that puts the table in, in place of any table of that name, as one transaction."""
-    table = f"table {skeleton.family} {TABLE}"
+    table = f"table {skeleton.family} {skeleton.table}"
     return f"add {table}\ndelete {table}\n{render_table(skeleton, elements)}"
 
 
-def without_affinity_updates(skeleton: Skeleton) -> Skeleton:
-    """The skeleton as every libnftables can load it: IPv6 affinity rules are left to netlink."""
+def without_map_updates(skeleton: Skeleton) -> Skeleton:
+    """The skeleton as every libnftables can load it: updates of IPv6 maps are left to netlink."""
     if skeleton.family is Family.IPV4:
         return skeleton
     return skeleton._replace(
         chains=tuple(
-            chain._replace(rules=tuple(rule for rule in chain.rules if not isinstance(rule, AffinityUpdate)))
+            chain._replace(rules=tuple(rule for rule in chain.rules if not isinstance(rule, MapUpdate)))
             for chain in skeleton.chains
         )
     )
 
 
-def netlink_rules(skeleton: Skeleton, chains: Iterable[str]) -> Iterator[tuple[str, AffinityUpdate]]:
-    """The rules of `chains` that `without_affinity_updates` leaves out."""
+def netlink_rules(skeleton: Skeleton, chains: Iterable[str]) -> Iterator[tuple[str, MapUpdate]]:
+    """The rules of `chains` that `without_map_updates` leaves out."""
     if skeleton.family is Family.IPV6:
         wanted = set(chains)
         for chain in skeleton.chains:
             for rule in chain.rules:
-                if chain.name in wanted and isinstance(rule, AffinityUpdate):
+                if chain.name in wanted and isinstance(rule, MapUpdate):
                     yield chain.name, rule
 
 
@@ -106,7 +106,7 @@ def render_repair(
 
     One transaction: a chain goes from its old rules to its new ones with no moment between.
     """
-    table, wanted_sets, wanted = f"{skeleton.family} {TABLE}", set(sets), set(chains)
+    table, wanted_sets, wanted = f"{skeleton.family} {skeleton.table}", set(sets), set(chains)
     lines = [f"add table {table}"]
     for declaration in skeleton.sets:
         if declaration.name in wanted_sets:
@@ -125,10 +125,10 @@ def render_repair(
     return "\n".join(lines) + "\n"
 
 
-def render_removal(family: Family, sets: Iterable[str], chains: Iterable[str]) -> str:
+def render_removal(family: Family, table: str, sets: Iterable[str], chains: Iterable[str]) -> str:
     """A script that removes chains and sets that nothing else refers to any more; they may to each other."""
-    table, names = f"{family} {TABLE}", sorted(chains)
-    lines = [f"flush chain {table} {name}" for name in names]
-    lines += [f"delete set {table} {name}" for name in sorted(sets)]
-    lines += [f"delete chain {table} {name}" for name in names]
+    own, names = f"{family} {table}", sorted(chains)
+    lines = [f"flush chain {own} {name}" for name in names]
+    lines += [f"delete set {own} {name}" for name in sorted(sets)]
+    lines += [f"delete chain {own} {name}" for name in names]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""A table as the kernel lists it, without the elements of services, in the kernel's own bytes."""
+"""A table as the kernel lists it, in the kernel's own bytes, without the elements that transactions write."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class ChainStructure(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """A table without the elements that come from services."""
+    """A table without the elements that transactions write."""
 
     table: bytes
     sets: dict[str, bytes]
     chains: dict[str, ChainStructure]
     constants: dict[str, frozenset[bytes]]
-    """Elements of the sets that depend on options only, raw."""
+    """The elements of the sets that have the same ones always."""

@@ -32,7 +32,7 @@ class Transaction:
             self.add[name][key] = after
 
     def apply_to(self, elements: Elements) -> None:
-        """Do to `elements` what the kernel does, for those who keep a copy; see fake.py for its refusals."""
+        """Do to `elements` what the kernel does, to keep a copy. The kernel may refuse what is done here."""
         for name, gone in self.remove.items():
             for key in gone:
                 del elements[name][key]

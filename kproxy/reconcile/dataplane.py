@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 
@@ -34,7 +34,7 @@ from kproxy.nft.render import (
     render_removal,
     render_repair,
     render_replacement,
-    without_affinity_updates,
+    without_map_updates,
 )
 from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure
@@ -55,7 +55,14 @@ from kproxy.table.plan import (
     plan_change,
     stale_affinity,
 )
-from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, numbered_chains, skeleton
+from kproxy.table.skeleton import (
+    INTERVAL_KEYS,
+    NO_NUMBERED_CHAINS,
+    NumberedChains,
+    Options,
+    numbered_chains,
+    skeleton,
+)
 
 ATTEMPTS = 5
 REMEMBERED = 100
@@ -68,15 +75,19 @@ WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RU
 
 def transaction_messages(family: Family, transaction: Transaction) -> list[BatchMessage]:
     """A transaction as netlink messages: out, then in."""
-    messages: list[BatchMessage] = []
+
+    def messages(kind: int, name: str, members: Mapping[bytes, Value]) -> Iterator[BatchMessage]:
+        return element_messages(kind, family, name, members, name in INTERVAL_KEYS)
+
+    found: list[BatchMessage] = []
     if kernel_since(6, 3):  # it can delete an element that may be gone
         for name, keys in transaction.forget.items():
-            messages += element_messages(NFT_MSG_DESTROYSETELEM, family, name, dict.fromkeys(keys, b""))
+            found += messages(NFT_MSG_DESTROYSETELEM, name, dict.fromkeys(keys, b""))
     for name, gone in transaction.remove.items():
-        messages += element_messages(NFT_MSG_DELSETELEM, family, name, dict.fromkeys(gone, b""))
+        found += messages(NFT_MSG_DELSETELEM, name, dict.fromkeys(gone, b""))
     for name, new in transaction.add.items():
-        messages += element_messages(NFT_MSG_NEWSETELEM, family, name, new)
-    return messages
+        found += messages(NFT_MSG_NEWSETELEM, name, new)
+    return found
 
 
 class Dataplane:
@@ -134,7 +145,7 @@ class Dataplane:
             try:
                 before, self._others = self.netlink.generation(), None
                 structure = read_structure(self.netlink, wanted)
-                self.applied = {d.name: self._elements(d, structure) for d in wanted.service_sets}
+                self.applied = {d.name: self._elements(d, structure) for d in wanted.written_sets}
                 if self.netlink.generation() == before:
                     self._others = before - self.netlink.commits
                     return structure
@@ -264,13 +275,13 @@ class Dataplane:
     def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
         """Write what libnftables can; the rules that are left for netlink."""
         if repair.sets or repair.contents or repair.chains:
-            loadable = without_affinity_updates(wanted)
+            loadable = without_map_updates(wanted)
             self._run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
         return [rule_message(chain, rule) for chain, rule in netlink_rules(wanted, repair.chains)]
 
     def _replace(self, wanted: Skeleton) -> None:
         """A new table in place of one whose declarations are wrong, in one transaction."""
-        self._run(render_replacement(without_affinity_updates(wanted), self.applied))
+        self._run(render_replacement(without_map_updates(wanted), self.applied))
         names = [chain.name for chain in wanted.chains]
         self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(wanted, names)])
 
@@ -279,7 +290,7 @@ class Dataplane:
         if not repair.extra_sets and not repair.extra_chains:
             return
         try:
-            self._run(render_removal(self.family, repair.extra_sets, repair.extra_chains))
+            self._run(render_removal(self.family, TABLE, repair.extra_sets, repair.extra_chains))
         except TransactionError:
             if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
                 raise
@@ -311,7 +322,7 @@ class Dataplane:
         It does for UDP, where flows to wrong endpoints may be under way, and for whatever can be no element
         of a service. TransactionError: nothing of it is done.
         """
-        sets = self._skeleton(NO_NUMBERED_CHAINS).service_sets
+        sets = self._skeleton(NO_NUMBERED_CHAINS).written_sets
         declared = {d.name: d for d in sets if not d.interval_key}
         if self._absent or not kernel_since(6, 3) or not all(map(declared.__contains__, keys)):
             return None

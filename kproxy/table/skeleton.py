@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from kproxy.model import Balance, Family, Network, Protocol, network_family
 from kproxy.nft.elements import Elements, Field, Value, Verdict
-from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
+from kproxy.nft.ruleset import Chain, MapUpdate, SetDeclaration, Skeleton, TupleField
 from kproxy.table.layout import EndpointScope, SlotChain, slot_chain_of
 from kproxy.table.names import (
+    TABLE,
     ChainName,
     SetName,
     affinity_map,
@@ -85,7 +86,8 @@ def _texts(members: Mapping[bytes, Value]) -> set[str]:
 def skeleton(family: Family, options: Options, needed: NumberedChains) -> Skeleton:
     """The table of one family. Equal arguments give equal results."""
     stateless = options.stateless_ipv6_affinity and family is Family.IPV6
-    return Skeleton(family, _sets(family, options), tuple(_chains(family, options, needed, stateless)))
+    chains = tuple(_chains(family, options, needed, stateless))
+    return Skeleton(family, TABLE, _sets(family, options), chains)
 
 
 def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
@@ -165,7 +167,7 @@ def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
         endpoints_map(protocol),
         (f"typeof {key} : {family} daddr . {protocol} dport", "counter"),
         "frontend . slot -> endpoint; the counter is of new connections that no affinity led",
-        (Field.ADDRESS, Field.PORT, Field.SLOT),
+        (Field.ADDRESS, Field.PORT, Field.NUMBER),
         (Field.ADDRESS, Field.PORT),
         is_map=True,
     )
@@ -272,12 +274,24 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
         *(
             Chain(
                 remember_chain(timeout),
-                tuple(AffinityUpdate(family, protocol, timeout) for protocol in Protocol),
+                tuple(_affinity_update(family, protocol, timeout) for protocol in Protocol),
                 f"affinity for {timeout} seconds",
             )
             for timeout in sorted(needed.timeouts)
         ),
     ]
+
+
+def _affinity_update(family: Family, protocol: Protocol, timeout: int) -> MapUpdate:
+    """The rule that remembers a client's endpoint, from the connection's tuples: what really happened."""
+    return MapUpdate(
+        family,
+        protocol,
+        affinity_map(protocol),
+        (TupleField.ORIGINAL_SADDR, TupleField.ORIGINAL_DADDR, TupleField.ORIGINAL_PROTO_DST),
+        (TupleField.REPLY_SADDR, TupleField.REPLY_PROTO_SRC),
+        timeout,
+    )
 
 
 def _slot_chains(family: Family, slot_chains: frozenset[SlotChain], stateless: bool) -> list[Chain]:
@@ -361,3 +375,9 @@ def _translated(family: Family, options: Options) -> tuple[str, ...]:
     elif not_a_pod:
         rules.append(f"{to_cluster_ip} {not_a_pod} masquerade fully-random")
     return (*rules, *_by_original_frontend(SetName.MASQUERADE_RULES, family))
+
+
+INTERVAL_KEYS = frozenset(
+    declaration.name for declaration in _sets(Family.IPV4, Options()) if declaration.interval_key
+)
+"""The names of the sets whose keys are ranges, in both families."""

@@ -32,7 +32,7 @@ from kproxy.nft.elements import Value, Verdict
 from kproxy.table.keys import FrontendKey, frontend_key, frontend_socket, pack_socket, range_key, slot_keys
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.names import TABLE, SetName
-from kproxy.table.skeleton import NumberedChains, Options, skeleton
+from kproxy.table.skeleton import INTERVAL_KEYS, NumberedChains, Options, skeleton
 from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
@@ -90,11 +90,12 @@ class Refused(NamedTuple):
 
 
 def add(name: str, members: dict[bytes, Value], family: Family = Family.IPV4) -> Iterable[BatchMessage]:
-    return element_messages(NFT_MSG_NEWSETELEM, family, name, members)
+    return element_messages(NFT_MSG_NEWSETELEM, family, name, members, name in INTERVAL_KEYS)
 
 
 def remove(name: str, *keys: bytes, family: Family = Family.IPV4) -> Iterable[BatchMessage]:
-    return element_messages(NFT_MSG_DELSETELEM, family, name, dict.fromkeys(keys, b""))
+    members: dict[bytes, Value] = dict.fromkeys(keys, b"")
+    return element_messages(NFT_MSG_DELSETELEM, family, name, members, name in INTERVAL_KEYS)
 
 
 class Table:

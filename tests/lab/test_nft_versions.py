@@ -14,7 +14,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.render import render_table
-from kproxy.nft.ruleset import AffinityUpdate
+from kproxy.nft.ruleset import MapUpdate
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.support import FAMILIES, Kproxy, service, slices, sticky
@@ -41,7 +41,7 @@ needs_ipv6_update = pytest.mark.skipif(
 @pytest.mark.parametrize("family", [Family.IPV4, pytest.param(Family.IPV6, marks=needs_ipv6_update)])
 def test_the_rule_packed_here_reads_as_the_one_that_libnftables_makes(lab: Lab, family: Family) -> None:
     wanted = skeleton(family, Options(), SHAPES)
-    updates = [(c.name, rule) for c in wanted.chains for rule in c.rules if isinstance(rule, AffinityUpdate)]
+    updates = [(c.name, rule) for c in wanted.chains for rule in c.rules if isinstance(rule, MapUpdate)]
     assert len(updates) == UPDATES
 
     def listed(by_netlink: bool) -> str:

@@ -52,7 +52,7 @@ def test_keys_are_read_as_nft_writes_them(address: bytes, protocol: Protocol, po
     assert unpack(key, (Field.ADDRESS, Field.PROTOCOL, Field.PORT), family) == (text, protocol, str(port))
     assert (frontend_address(key), frontend_protocol(key)) == (address, protocol)
     slotted = slot_key(frontend_socket(key), slot)
-    assert unpack(slotted, (Field.ADDRESS, Field.PORT, Field.SLOT), family) == (text, str(port), str(slot))
+    assert unpack(slotted, (Field.ADDRESS, Field.PORT, Field.NUMBER), family) == (text, str(port), str(slot))
     value = pack_socket(address, port)
     assert unpack(value, (Field.ADDRESS, Field.PORT), family) == (text, str(port))
 

@@ -16,13 +16,13 @@ from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.elements import Elements, Value, Verdict
-from kproxy.nft.ruleset import TABLE, Skeleton
+from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from kproxy.reconcile.dataplane import transaction_messages
 from kproxy.table.keys import FrontendKey, frontend_key, frontend_socket, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
-from kproxy.table.names import SetName
+from kproxy.table.names import TABLE, SetName
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
 from tests.keys import affinity_key, slot

@@ -103,8 +103,8 @@ def batch(*contents: BatchMessage) -> Batch:
     return Batch(contents, BEGIN)
 
 
-def add(name: str, members: dict[bytes, Value]) -> BatchMessage:
-    (message,) = element_messages(NFT_MSG_NEWSETELEM, Family.IPV4, name, members)
+def add(name: str, members: dict[bytes, Value], ranges: bool = False) -> BatchMessage:
+    (message,) = element_messages(NFT_MSG_NEWSETELEM, Family.IPV4, name, members, ranges)
     return message
 
 
@@ -216,7 +216,7 @@ def test_what_the_answers_to_a_batch_say(row: Row) -> None:
 
 def test_a_range_is_named_by_both_its_ends() -> None:
     key = A + bytes([10, 9, 0, 0]) + A + bytes([10, 9, 0, 255])
-    content = add("source-ranges", {key: b""})
+    content = add("source-ranges", {key: b""}, ranges=True)
     answer = reply(BEGIN + 1, errno.EEXIST, element_offset(content, 0), "overlaps")
     assert batch(content).read([answer]).refusals == (
         Refusal(errno.EEXIST, NFT_MSG_NEWSETELEM, Family.IPV4, "source-ranges", key, "overlaps"),

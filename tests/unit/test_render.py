@@ -14,9 +14,9 @@ from kproxy.nft.render import (
     render_removal,
     render_repair,
     render_replacement,
-    without_affinity_updates,
+    without_map_updates,
 )
-from kproxy.nft.ruleset import AffinityUpdate, Chain, SetDeclaration, Skeleton
+from kproxy.nft.ruleset import Chain, MapUpdate, SetDeclaration, Skeleton
 from kproxy.table.keys import frontend_key, frontend_socket, hairpin_key, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.names import SetName
@@ -53,6 +53,7 @@ def test_an_element(set_name: SetName, key: bytes, value: Value, text: str) -> N
 
 TINY = Skeleton(
     Family.IPV4,
+    "mine",
     (
         SetDeclaration("pods", ("type ipv4_addr", "flags interval"), "where", constant=("10.0.0.0/8",)),
         SetDeclaration("ips", ("type ipv4_addr",), "which"),
@@ -67,8 +68,8 @@ TINY = Skeleton(
 
 def test_a_replacement_is_a_whole_table() -> None:
     assert render_replacement(TINY, {}) == (
-        "add table ip kproxy\ndelete table ip kproxy\n"
-        "table ip kproxy {\n"
+        "add table ip mine\ndelete table ip mine\n"
+        "table ip mine {\n"
         "\t# where\n\tset pods {\n\t\ttype ipv4_addr\n\t\tflags interval\n"
         "\t\telements = {\n\t\t\t10.0.0.0/8,\n\t\t}\n\t}\n\n"
         "\t# which\n\tset ips {\n\t\ttype ipv4_addr\n\t}\n\n"
@@ -83,23 +84,23 @@ def test_a_replacement_is_a_whole_table() -> None:
     ("sets", "contents", "chains", "lines"),
     [
         ((), (), (), []),
-        (("ips",), (), (), ["add set ip kproxy ips { type ipv4_addr; }"]),
-        (("to",), (), (), ["add map ip kproxy to { type ipv4_addr : verdict; }"]),
-        (("pods",), (), (), ["add set ip kproxy pods { type ipv4_addr; flags interval; }", "add element ip kproxy pods { 10.0.0.0/8 }"]),
-        ((), ("pods",), (), ["flush set ip kproxy pods", "add element ip kproxy pods { 10.0.0.0/8 }"]),
-        ((), (), ("a",), ["add chain ip kproxy a { type nat hook input priority 1; }", "flush chain ip kproxy a", "add rule ip kproxy a accept"]),
-        ((), (), ("b",), ["add chain ip kproxy b", "flush chain ip kproxy b", "add rule ip kproxy b drop", "add rule ip kproxy b accept"]),
+        (("ips",), (), (), ["add set ip mine ips { type ipv4_addr; }"]),
+        (("to",), (), (), ["add map ip mine to { type ipv4_addr : verdict; }"]),
+        (("pods",), (), (), ["add set ip mine pods { type ipv4_addr; flags interval; }", "add element ip mine pods { 10.0.0.0/8 }"]),
+        ((), ("pods",), (), ["flush set ip mine pods", "add element ip mine pods { 10.0.0.0/8 }"]),
+        ((), (), ("a",), ["add chain ip mine a { type nat hook input priority 1; }", "flush chain ip mine a", "add rule ip mine a accept"]),
+        ((), (), ("b",), ["add chain ip mine b", "flush chain ip mine b", "add rule ip mine b drop", "add rule ip mine b accept"]),
     ],
 )  # fmt: skip
 def test_a_repair(sets: list[str], contents: list[str], chains: list[str], lines: list[str]) -> None:
-    assert render_repair(TINY, sets, contents, chains).splitlines() == ["add table ip kproxy", *lines]
+    assert render_repair(TINY, sets, contents, chains).splitlines() == ["add table ip mine", *lines]
 
 
 def test_a_removal_empties_chains_before_it_deletes_them() -> None:
-    assert render_removal(Family.IPV6, ["s"], ["b", "a"]).splitlines() == [
-        *("flush chain ip6 kproxy a", "flush chain ip6 kproxy b"),
-        "delete set ip6 kproxy s",  # it may lead to the chains
-        *("delete chain ip6 kproxy a", "delete chain ip6 kproxy b"),
+    assert render_removal(Family.IPV6, "mine", ["s"], ["b", "a"]).splitlines() == [
+        *("flush chain ip6 mine a", "flush chain ip6 mine b"),
+        "delete set ip6 mine s",  # it may lead to the chains
+        *("delete chain ip6 mine a", "delete chain ip6 mine b"),
     ]
 
 
@@ -108,8 +109,8 @@ def test_only_ipv6_affinity_is_left_to_netlink(family: Family, left_out: int) ->
     whole = skeleton(family, Options(), STICKY)
     names = [chain.name for chain in whole.chains]
     assert len(list(netlink_rules(whole, names))) == left_out
-    protected = [rule for chain in without_affinity_updates(whole).chains for rule in chain.rules]
-    assert sum(isinstance(rule, AffinityUpdate) for rule in protected) == 3 - left_out
+    protected = [rule for chain in without_map_updates(whole).chains for rule in chain.rules]
+    assert sum(isinstance(rule, MapUpdate) for rule in protected) == 3 - left_out
     assert list(netlink_rules(whole, ["remember"])) == []
 
 

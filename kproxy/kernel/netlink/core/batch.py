@@ -47,11 +47,11 @@ from kproxy.kernel.netlink.core.constants import (
     NLMSG_HDRLEN,
 )
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element
-from kproxy.kernel.netlink.core.rules import affinity_rule
+from kproxy.kernel.netlink.core.rules import map_update
 from kproxy.model import Family
 from kproxy.nft.elements import Value
-from kproxy.nft.ruleset import AffinityUpdate
-from kproxy.table.names import TABLE, SetName
+from kproxy.nft.ruleset import MapUpdate
+from kproxy.table.names import TABLE
 
 CHUNK = 60_000
 """Bytes of elements per message: an attribute's length has 16 bits."""
@@ -149,13 +149,13 @@ def _refusal(refused: BatchMessage, error: int, offset: int | None, text: str) -
     name, key = "", b""
     if refused.kind in ELEMENT_MESSAGES:
         name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_SET_ELEM_LIST_SET])
-        key = _key(refused.body, offset, name == SetName.SOURCE_RANGES)
+        key = _key(refused.body, offset)
     elif refused.kind == NFT_MSG_NEWRULE:
         name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_RULE_CHAIN])
     return Refusal(error, refused.kind, refused.family, name, key, text)
 
 
-def _key(body: bytes, offset: int | None, ranges: bool) -> bytes:
+def _key(body: bytes, offset: int | None) -> bytes:
     """The key of the element that contains the byte at `offset` of the message; b"": none does.
 
     The offset counts from the message's header on, as in all kernels that name elements.
@@ -169,7 +169,7 @@ def _key(body: bytes, offset: int | None, ranges: bool) -> bytes:
             for _, element in attributes(content):
                 end += NLA_HDRLEN + padded(len(element))
                 if offset < end:
-                    return read_element(element, ranges)[0]
+                    return read_element(element)[0]
         position += NLA_HDRLEN + padded(len(content))
     return b""
 
@@ -206,16 +206,19 @@ def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def element_messages(
-    kind: int, family: Family, name: str, members: Mapping[bytes, Value]
+    kind: int, family: Family, name: str, members: Mapping[bytes, Value], ranges: bool = False
 ) -> Iterator[BatchMessage]:
-    """The messages that add (NFT_MSG_NEWSETELEM) or remove elements of one set or map."""
+    """The messages that add (NFT_MSG_NEWSETELEM) or remove elements of one set or map.
+
+    With `ranges`, a key is a first and a last one.
+    """
     flags = NLM_F_CREATE if kind == NFT_MSG_NEWSETELEM else 0
     head = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
-    for chunk in _chunks(pack_elements(members, ranges=name == SetName.SOURCE_RANGES)):
+    for chunk in _chunks(pack_elements(members, ranges)):
         yield BatchMessage(kind, flags, family, head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, chunk))
 
 
-def rule_message(chain: str, update: AffinityUpdate) -> BatchMessage:
-    """The message that appends an affinity rule to a chain."""
-    body = string(NFTA_RULE_TABLE, TABLE) + string(NFTA_RULE_CHAIN, chain) + affinity_rule(update)
+def rule_message(chain: str, update: MapUpdate) -> BatchMessage:
+    """The message that appends a map update to a chain."""
+    body = string(NFTA_RULE_TABLE, TABLE) + string(NFTA_RULE_CHAIN, chain) + map_update(update)
     return BatchMessage(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, update.family, body)

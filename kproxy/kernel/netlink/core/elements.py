@@ -113,7 +113,11 @@ def _read_comment(data: memoryview) -> str:
 
 
 def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
-    """The key and value of an element, without its counter and timeout."""
+    """The key and value of an element, without its counter and timeout.
+
+    The key of a range is its first key and its last one. With `ranges`, an element without a last key is
+    a range of one key.
+    """
     key, last, value, comment = b"", b"", b"", ""
     verdict: str | None = None
     for kind, content in attributes(data):
@@ -128,7 +132,7 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
             comment = _read_comment(content)
         elif kind == NFTA_SET_ELEM_KEY_END:  # { VALUE }
             last = bytes(content[4:])
-    if ranges:
+    if ranges or last:
         key += last or key
     return key, (value if verdict is None else Verdict(verdict, comment))
 

@@ -1,11 +1,12 @@
-"""The one rule that kproxy packs itself, expression by expression; libnftables loads all others.
+"""The one kind of rule that is packed here, expression by expression; libnftables loads all others.
 
-libnftables before 1.1 aborts on the IPv6 form of the affinity rule, which the kernel accepts.
+libnftables before 1.1 aborts on an update of a map with IPv6 addresses, which the kernel accepts.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 from kproxy.kernel.netlink.core.codec import attribute, be32, nested, string
 from kproxy.kernel.netlink.core.constants import (
@@ -42,7 +43,18 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_RULE_EXPRESSIONS,
 )
 from kproxy.model import Family
-from kproxy.nft.ruleset import AffinityUpdate
+from kproxy.nft.ruleset import MapUpdate, TupleField
+
+DIRECTIONS = {"original": IP_CT_DIR_ORIGINAL, "reply": IP_CT_DIR_REPLY}
+KEYS = {
+    (Family.IPV4, "saddr"): NFT_CT_SRC_IP,
+    (Family.IPV4, "daddr"): NFT_CT_DST_IP,
+    (Family.IPV6, "saddr"): NFT_CT_SRC_IP6,
+    (Family.IPV6, "daddr"): NFT_CT_DST_IP6,
+    **{(family, "proto-src"): NFT_CT_PROTO_SRC for family in Family},
+    **{(family, "proto-dst"): NFT_CT_PROTO_DST for family in Family},
+}
+"""NFT_CT_*, by family and nft's name of the field."""
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:
@@ -68,30 +80,29 @@ def _register(word: int) -> int:
     return word // 4 + NFT_REG_1 if word % 4 == 0 else word + NFT_REG32_00
 
 
-def affinity_rule(update: AffinityUpdate) -> bytes:
-    """The expressions of an affinity rule; nft lists it as it lists libnftables' own.
+def _load(fields: Iterable[TupleField], word: int, family: Family) -> tuple[list[bytes], int]:
+    """The expressions that load the fields into consecutive words; the first word behind them."""
+    expressions = []
+    for field in fields:
+        key, direction = KEYS[family, field.field], DIRECTIONS[field.direction]
+        expressions.append(_conntrack(_register(word), key, direction))
+        word += field.width(family) // 4
+    return expressions, word
+
+
+def map_update(update: MapUpdate) -> bytes:
+    """The expressions of a map update; nft lists it as it lists libnftables' own.
 
     The map's key is put together in consecutive words (of four bytes), its value right behind it.
     """
-    words = update.family.width // 4
-    source, destination = NFT_CT_SRC_IP, NFT_CT_DST_IP
-    if update.family is Family.IPV6:
-        source, destination = NFT_CT_SRC_IP6, NFT_CT_DST_IP6
-    key, value = _register(0), _register(2 * words + 1)
-    return nested(
-        NFTA_RULE_EXPRESSIONS,
-        *_protocol(update.protocol.number),
-        _conntrack(key, source, IP_CT_DIR_ORIGINAL),
-        _conntrack(_register(words), destination, IP_CT_DIR_ORIGINAL),
-        _conntrack(_register(2 * words), NFT_CT_PROTO_DST, IP_CT_DIR_ORIGINAL),
-        _conntrack(value, source, IP_CT_DIR_REPLY),
-        _conntrack(_register(3 * words + 1), NFT_CT_PROTO_SRC, IP_CT_DIR_REPLY),
-        _expression(
-            "dynset",
-            string(NFTA_DYNSET_SET_NAME, f"affinity-{update.protocol}"),
-            be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE),
-            be32(NFTA_DYNSET_SREG_KEY, key),
-            be32(NFTA_DYNSET_SREG_DATA, value),
-            attribute(NFTA_DYNSET_TIMEOUT, struct.pack(">Q", update.timeout * 1000)),
-        ),
+    key, behind = _load(update.key, 0, update.family)
+    value, _ = _load(update.value, behind, update.family)
+    write = _expression(
+        "dynset",
+        string(NFTA_DYNSET_SET_NAME, update.map),
+        be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE),
+        be32(NFTA_DYNSET_SREG_KEY, _register(0)),
+        be32(NFTA_DYNSET_SREG_DATA, _register(behind)),
+        attribute(NFTA_DYNSET_TIMEOUT, struct.pack(">Q", update.timeout * 1000)),
     )
+    return nested(NFTA_RULE_EXPRESSIONS, *_protocol(update.protocol.number), *key, *value, write)
