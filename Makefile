@@ -3,8 +3,8 @@
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
-# Number of parallel test processes. Much of the suite waits for packets and timers.
-JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
+# Number of parallel test processes: two per CPU, because much of the suite waits for packets and timers.
+JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 8 : 2 * n)))
 
 # nft and ip are in sbin, which is not in the PATH of ordinary users. A virtual
 # environment that includes the distribution's packages also includes ~/.local,
@@ -30,7 +30,7 @@ demo: _root install  ## run the example Services in a lab on this machine, and p
 	@$(PYTHON) -m netns_lab.demo
 
 test: _root lint  ## lint, then all tests except the long ones; CI runs this
-	$(PYTHON) -m pytest -m "not long" -n $(JOBS)
+	$(PYTHON) -m pytest -m "not long" -n $(JOBS) --dist worksteal
 
 test-long: _root install  ## the long property tests and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
