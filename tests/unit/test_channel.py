@@ -220,7 +220,7 @@ class Changing:
 
     async def snapshot(self) -> Snapshot:
         self.asked += 1
-        return Snapshot(snapshot().state, {}, [], [], Node(str(self.revision.number)))
+        return replace(snapshot(), node=Node(str(self.revision.number)))
 
     def serving(self, patience: float = 30.0) -> AbstractAsyncContextManager[None]:
         return serve(self.folder, self.snapshot, self.revision, patience)
@@ -230,8 +230,9 @@ class Changing:
 
     async def waits(self) -> None:
         """Until a watcher waits for a change."""
-        while not self.revision.waiting:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            while not self.revision.waiting:
+                await asyncio.sleep(0)
 
 
 def test_a_watcher_gets_what_is_known_and_then_each_change(tmp_path: Path) -> None:
@@ -266,8 +267,9 @@ def test_a_watcher_that_goes_is_forgotten(tmp_path: Path) -> None:
                 client.connect(str(tmp_path / SOCKET))
                 client.sendall(b"next\n")
                 await state.waits()
-            while len(asyncio.all_tasks()) > before:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(20):
+                while len(asyncio.all_tasks()) > before:
+                    await asyncio.sleep(0)
             assert not state.revision.waiting
 
     asyncio.run(run())
