@@ -39,6 +39,10 @@ class UsageError(KproxyError):
     """The command line is invalid (exit status 2)."""
 
 
+class CommandLineError(UsageError):
+    """The command line cannot be parsed. It is shown with the usage of the verb."""
+
+
 class HostError(KproxyError):
     """The host or the user lacks something: root privileges, nftables in the kernel, libnftables."""
 

@@ -1,63 +1,92 @@
-"""The command line: one module per verb, each with `add_parser` and a function that runs it."""
+"""The command line: one module per verb, each with a function `run` that returns the exit status.
+
+Only parsing, printing and exit statuses are here. The verbs and their flags are tables in `settings/`.
+A verb's module is imported when the verb is run, so that `kproxy version` does not wait for netlink.
+"""
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import kproxy
-from kproxy.cli import cleanup, compile_, describe, env, get, run, sync
-from kproxy.cli.options import settings_of
-from kproxy.cli.parser import Parser
-from kproxy.kernel.netlink.socket import NetlinkError
-from kproxy.problems import KproxyError, UsageError
-from kproxy.settings.settings import Settings
+from click.exceptions import Exit
 
-EPILOG = """exit status:
-  0  all well
-  1  something was left out, or could not be done
-  2  wrong use
-"""
+from kproxy.cli.output import flush, warn
+from kproxy.cli.parser import PROGRAM, Call, parse
+from kproxy.problems import CommandLineError, KproxyError, UsageError
+from kproxy.settings.verbs import VERBS, Verb, usage
 
+if TYPE_CHECKING:
+    from kproxy.settings.settings import Settings
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `kproxy`, each verb with a `run` default: (settings, namespace) -> exit status."""
-    parser = Parser(
-        prog="kproxy",
-        description="Kubernetes Services as an nftables dataplane, from manifests alone.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"kproxy {kproxy.__version__}")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for verb in (sync, run, compile_, get, describe, env, cleanup):
-        verb.add_parser(verbs)
-    return parser
-
-
-def settings_from(argv: list[str]) -> Settings:
-    """The settings that a command line comes to."""
-    return settings_of(build_parser().parse_args(argv))
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
     # A command makes many objects and no garbage: collecting costs a fifth of a large sync, half with YAML.
     gc.disable()
+    words = sys.argv[1:] if argv is None else argv
     try:
-        status: int = arguments.run(settings_of(arguments), arguments)
-        sys.stdout.flush()
+        status = _run(words)
+        flush()
     except KproxyError as error:
-        print(f"kproxy: {error.full}", file=sys.stderr)
+        warn(error.full)
+        if isinstance(error, CommandLineError):
+            _show_usage(VERBS.get(words[0]) if words else None)
         return 2 if isinstance(error, UsageError) else 1
-    except NetlinkError as error:
-        print(f"kproxy: netlink: {error.strerror}", file=sys.stderr)
+    except OSError as error:
+        warn(f"{type(error).__name__}: {error}")
         return 1
-    except BrokenPipeError:  # `kproxy compile | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return status
+
+
+def _show_usage(verb: Verb | None) -> None:
+    print("\n".join(usage(verb)), file=sys.stderr)
+    print(f"See '{PROGRAM}{f' {verb.name}' if verb else ''} --help'.", file=sys.stderr)
+
+
+def _run(argv: list[str]) -> int:
+    if instruction := os.environ.get("_KPROXY_COMPLETE"):
+        from kproxy.cli.completion import complete
+
+        return complete(instruction)
+    try:
+        call = parse(argv)
+    except Exit as ended:  # click has printed help or the version
+        return ended.exit_code
+    return _run_verb(call)
+
+
+def _run_verb(call: Call) -> int:
+    module = import_module(f"kproxy.cli.{call.verb.module}")
+    arguments = (_settings(call.flags), call.operands) if call.verb.takes_flags else (call.operands,)
+    status: int = module.run(*arguments)
+    return status
+
+
+def settings_from(argv: list[str]) -> Settings:
+    """The settings that a command line comes to; UsageError if it cannot be read."""
+    return _settings(parse(argv).flags)
+
+
+def _settings(flags: Mapping[str, Any]) -> Settings:
+    """Flags, else the configuration file, else defaults."""
+    from kproxy.kernel.host import host_name
+    from kproxy.settings.settings import settings
+
+    file: dict[str, Any] = {}
+    if "config" in flags:
+        from kproxy.sources.configuration import read_configuration
+
+        file, warnings = read_configuration(flags["config"])
+        for warning in warnings:
+            warn(warning)
+    return settings(flags, file, host_name())

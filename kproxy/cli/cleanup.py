@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+from kproxy.cli.output import warn, write
 from kproxy.kernel import libnftables
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink.socket import Netlink
@@ -19,22 +19,7 @@ from kproxy.state.store import Store
 from kproxy.table.names import TABLE, ChainName
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb."""
-    parser = verbs.add_parser(
-        "cleanup",
-        help="remove kproxy's tables and its state",
-        description="Take back the load-balancer addresses that were put on this host's interfaces, delete "
-        f"the tables `ip {TABLE}` and `ip6 {TABLE}`, and the allocations in --state-dir.",
-    )
-    parser.add_argument("--state-dir", metavar="DIR", default="/var/lib/kproxy")
-    parser.add_argument(
-        "--keep-state", action="store_true", default=False, help="leave the allocations for a later sync"
-    )
-    parser.set_defaults(run=run)
-
-
-def run(chosen: Settings, arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     require_root()
     store = Store(Path(chosen.state_dir))
@@ -47,14 +32,11 @@ def run(chosen: Settings, arguments: argparse.Namespace) -> int:
             if has_table(netlink, family):
                 remove_table(family)
                 removed.append(f"table {family} {TABLE}")
-        if not arguments.keep_state:
+        if not chosen.keep_state:
             removed += map(str, store.remove())
-    for name in removed:
-        print(f"removed {name}")
+    write("".join(f"removed {name}\n" for name in removed) or "nothing to remove\n")
     for warning in shown.warnings:
-        print(f"kproxy: {warning}", file=sys.stderr)
-    if not removed:
-        print("nothing to remove")
+        warn(warning)
     return 1 if shown.warnings else 0
 
 

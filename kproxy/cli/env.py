@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from kproxy.cli import options
+from kproxy.cli.output import print_problems, write
 from kproxy.control.lookup import look_up
 from kproxy.controlplane.environment import environment
 from kproxy.model import NamespacedName, Pod
 from kproxy.problems import KproxyError, UsageError
-from kproxy.settings.settings import Settings
+from kproxy.settings.settings import Origin, Settings
 from kproxy.show.complaints import complaints
 
 
@@ -46,35 +45,12 @@ FORMATS: dict[str, Callable[[Mapping[str, str]], str]] = {
 }
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb."""
-    parser = verbs.add_parser(
-        "env",
-        help="print the environment variables that a pod has for services",
-        description="Print the environment variables that a kubelet gives a pod for the services of its "
-        "namespace, and for the service kubernetes of namespace default: as the running kproxy knows them, "
-        "or with -f as manifests say. Allocations under --state-dir are used, not changed.",
-    )
-    parser.add_argument("pod", metavar="POD", help="the pod's name, or NAMESPACE/NAME")
-    parser.add_argument(
-        "-n", "--namespace", metavar="NAME", default=None, help="the pod's namespace (default: default)"
-    )
-    parser.add_argument(
-        "--format",
-        choices=tuple(FORMATS),
-        default="export",
-        help="for a shell, for `docker run --env-file`, or as a JSON object (default: %(default)s)",
-    )
-    options.add_view(parser)
-    parser.set_defaults(run=run)
-
-
-def pod_name(text: str, namespace: str | None) -> NamespacedName:
+def pod_name(text: str, chosen: Settings) -> NamespacedName:
     """The pod that is asked for."""
     own, slash, name = text.rpartition("/")
-    if slash and namespace not in (None, own):
-        raise UsageError(f"{text} is not in the namespace that -n says, {namespace}.")
-    return NamespacedName(own or namespace or "default", name)
+    if slash and own != chosen.namespace and chosen.origin("namespace") is Origin.FLAG:
+        raise UsageError(f"{text} is not in the namespace that -n says, {chosen.namespace}.")
+    return NamespacedName(own or chosen.namespace, name)
 
 
 def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
@@ -89,13 +65,13 @@ def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
     raise KproxyError(f"there is no Pod {wanted}.", hint)
 
 
-def run(chosen: Settings, arguments: argparse.Namespace) -> int:
+def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
-    wanted = pod_name(arguments.pod, arguments.namespace)
+    wanted = pod_name(operands[0], chosen)
     given = look_up(chosen)
-    options.print_problems(complaints(given))
+    print_problems(complaints(given))
     if "Pod" not in given.inventory.followed:
         raise KproxyError("kproxy does not follow Pods.", f"Ask kubectl: kubectl exec {wanted.name} -- env")
     variables = environment(given.inventory.services.values(), find_pod(given.inventory.pods, wanted))
-    print(FORMATS[arguments.format](variables), end="")
+    write(FORMATS[chosen.format](variables))
     return 1 if given.problems else 0

@@ -1,28 +1,201 @@
-"""An argument parser that takes flags anywhere, as kubectl does: `get svc -n shop web -o yaml`."""
+"""The command line, parsed by click, from the tables of `settings/`.
+
+click's commands are made when a verb is looked up, so that a verb pays only for its own flags. No module of
+a verb is imported here: parsing a command line comes to a `Call`, and `main` runs it.
+"""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+from kproxy.cli.help import help_of
+from kproxy.cli.output import write
+from kproxy.problems import CommandLineError
+from kproxy.settings.verbs import VERBS, Operand, Verb
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from kproxy.settings.flags import Flag
+
+PROGRAM = "kproxy"
 
 
-class Parser(argparse.ArgumentParser):
-    """Positional arguments may stand on both sides of a flag.
+class Call(NamedTuple):
+    """What a command line asks for."""
 
-    argparse can do that (`parse_intermixed_args`), but does not where a parser is that of a sub-command.
-    """
+    verb: Verb
+    flags: Mapping[str, Any]
+    """Of the flags on the command line: field of Settings -> value."""
+    operands: tuple[str, ...]
 
-    _mixing = False
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"argument_default": argparse.SUPPRESS, **options})
+def parse(argv: Sequence[str]) -> Call:
+    """CommandLineError if it cannot be read; click's Exit after it has printed help."""
+    try:
+        with program().make_context(PROGRAM, list(argv)) as context:
+            call = context.command.invoke(context)
+            assert isinstance(call, Call)
+            return call
+    except click.UsageError as error:
+        raise CommandLineError(sentence(error)) from None
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """As argparse's; it is also what that other way of parsing calls in turn."""
-        if self._mixing or any(action.nargs == argparse.PARSER for action in self._actions):
-            return super().parse_known_args(args, namespace)
-        self._mixing = True
+
+def sentence(error: click.UsageError) -> str:
+    """click's error in kproxy's words."""
+    from kproxy.settings.text import did_you_mean
+
+    match error:
+        case click.NoSuchOption():
+            known = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
+            return f"Unknown flag {error.option_name}.{did_you_mean(error.option_name, known)}"
+        case click.exceptions.NoSuchCommand():
+            return f"Unknown verb {error.command_name}.{did_you_mean(error.command_name, VERBS)}"
+        case click.exceptions.NoArgsIsHelpError():
+            return "Missing VERB."
+        case click.MissingParameter(param=click.Option() as flag):
+            return f"Missing flag {' or '.join(flag.opts)}."
+        case click.MissingParameter(param=click.Argument() as operand):
+            return f"Missing {operand.metavar}."
+        case click.BadParameter(param=click.Option() as flag):
+            return f"{flag.opts[-1]}: {error.message}."
+        case click.BadParameter(param=click.Argument() as operand):
+            return f"{operand.metavar}: {error.message}"
+        case click.BadOptionUsage() if "does not take" in error.message:
+            return f"{error.option_name} does not take a value."
+        case click.BadOptionUsage():
+            return f"{error.option_name} needs a value."
+        case _:
+            return f"{error.format_message().rstrip('.')}."
+
+
+class _Typed(click.ParamType[Any, str]):
+    """A type of click that a flag's parser of text makes."""
+
+    name = "text"
+
+    def __init__(self, flag: Flag) -> None:
+        self.flag = flag
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The typed value; click's error with the parser's sentence."""
+        choices = self.flag.choices
         try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._mixing = False
+            if choices and value not in choices:
+                raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
+            return self.flag.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Choices, or paths."""
+        from click.shell_completion import CompletionItem
+
+        if self.flag.path:
+            return [CompletionItem(incomplete, type=self.flag.path)]
+        return _items(self.flag.choices, incomplete)
+
+
+def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem[str]]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def _help_option(verb: Verb | None) -> click.Option:
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            write(help_of(verb) + "\n")
+            ctx.exit()
+
+    names = ["-h", "--help"]
+    return click.Option(
+        names, is_flag=True, expose_value=False, is_eager=True, callback=show, help="Show this help."
+    )
+
+
+class _Program(click.Group):
+    """kproxy itself; its verbs are made when they are looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb as a command of click."""
+        verb = VERBS.get(cmd_name)
+        return _command(verb) if verb else None
+
+
+def program() -> click.Group:
+    """kproxy as click's group of verbs; invoking it gives the Call."""
+    version = click.Option(
+        ["--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_version,
+        help="Print the version.",
+    )
+    return _Program(PROGRAM, params=[version, _help_option(None)], add_help_option=False)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from kproxy.cli.version import run
+
+        ctx.exit(run(()))
+
+
+def _command(verb: Verb) -> click.Command:
+    """A command of click whose invocation gives the Call."""
+
+    @click.pass_context
+    def call(context: click.Context, /, operands: str | tuple[str, ...] | None = None, **flags: Any) -> Call:
+        typed = {
+            name: value
+            for name, value in flags.items()
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        }
+        words = (operands,) if isinstance(operands, str) else operands
+        return Call(verb, typed, words or ())
+
+    params: list[click.Parameter] = [_argument(verb.operand)] if verb.operand else []
+    if verb.takes_flags:
+        from kproxy.settings.flags import flags_of
+
+        params += (_option(flag, verb) for flag in flags_of(verb.name))
+    params.append(_help_option(verb))
+    return click.Command(
+        verb.name, params=params, callback=call, add_help_option=False, short_help=verb.summary
+    )
+
+
+def _argument(operand: Operand) -> click.Argument:
+    return click.Argument(
+        ["operands"],
+        metavar=operand.metavar,
+        required=operand.required,
+        nargs=-1 if operand.several else 1,
+        type=click.Choice(operand.choices) if operand.choices else str,
+    )
+
+
+def _option(flag: Flag, verb: Verb) -> click.Option:
+    names = [flag.field, *flag.spellings]
+    if not flag.metavar:
+        return click.Option(names, is_flag=True, help=flag.help)
+    return click.Option(
+        names,
+        type=_Typed(flag),
+        multiple=flag.repeated,
+        required=verb.name in flag.required_by.split(),
+        metavar=flag.metavar,
+        help=flag.help,
+    )

@@ -90,3 +90,19 @@ def ranges(chosen: Settings) -> Ranges:
             if own.version == cidr.version and own.overlaps(cidr):
                 raise UsageError(f"--cluster-cidr {own} and --service-cidr {cidr} overlap.")
     return Ranges(cidrs, chosen.service_node_port_range, pool)
+
+
+def check_daemon(chosen: Settings, in_pod: bool) -> None:
+    """UsageError for settings of `run` that are wrong whatever its source says."""
+    pool_nodes(chosen)
+    if chosen.manifests and chosen.kubeconfig:
+        raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
+    if not (chosen.manifests or chosen.kubeconfig or in_pod):
+        raise UsageError("Not running in a pod: give --manifests or --kubeconfig.")
+    if "-" in chosen.manifests:
+        raise UsageError("--manifests cannot follow standard input: name files or folders.")
+    if chosen.sync_period < 1:
+        raise UsageError("--sync-period has to be at least 1s.")
+    ranges(chosen)
+    if chosen.detect_local_mode is not LocalMode.NODE_CIDR:  # which waits for its Node
+        dataplane_options(chosen, {})

@@ -15,7 +15,7 @@ from msgspec import Struct
 from kproxy.controlplane.ranges import Pool
 from kproxy.model import Address, Network
 from kproxy.probes.core.command import CommandTemplate
-from kproxy.settings.text import SocketAddress
+from kproxy.settings.text import OLDEST_NFT, SocketAddress
 
 HEALTHZ_PORT, METRICS_PORT = 10256, 10249
 """kube-proxy's."""
@@ -39,7 +39,7 @@ class LocalMode(StrEnum):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Named as the flags are, with `_` for `-`. Durations in seconds."""
+    """A field for each flag of `flags.py`, and `origins`. Durations in seconds."""
 
     node_name: str
     """In lower case; by default the host's name."""
@@ -76,6 +76,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     sync_period: float = 300.0
     min_sync_period: float = 0.0
     verbose: bool = False
+    namespace: str = "default"
+    all_namespaces: bool = False
+    output: str = ""
+    """"": a table."""
+    show_labels: bool = False
+    format: str = "export"
+    nft_version: tuple[int, ...] = OLDEST_NFT
+    keep_state: bool = False
     origins: Mapping[str, Origin] = {}
     """Of the fields that were set; the others have their default."""
 

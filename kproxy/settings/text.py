@@ -6,7 +6,7 @@ Each raises ValueError with a sentence that names the text and the form that is 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
@@ -17,6 +17,8 @@ from kproxy.resolve.frontends import merged
 
 T = TypeVar("T")
 INTERFACE = re.compile(r"[\w.:@-]{1,15}")
+OLDEST_NFT = (1, 0, 6)
+"""The oldest version of nft that loads kproxy's rules."""
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
@@ -122,9 +124,20 @@ def command_template(text: str) -> CommandTemplate:
         raise ValueError(f"{text!r}: {error}") from None
 
 
-def version(text: str) -> tuple[int, ...]:
-    """`1.0.6` as numbers."""
+def nft_version(text: str) -> tuple[int, ...]:
+    """`1.0.6` as numbers; not older than `OLDEST_NFT`."""
     parts = text.removeprefix("v").split(".")
     if not all(part.isdigit() for part in parts):
         raise ValueError(f"{text!r} is not a version such as 1.0.6")
-    return tuple(map(int, parts))
+    found = tuple(map(int, parts))
+    if found < OLDEST_NFT:
+        raise ValueError(f"{text} is too old: kproxy's rules need nft 1.0.6 or later")
+    return found
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """` Did you mean X?` with the known word that is most similar to `text`, or "" if none is."""
+    from difflib import get_close_matches  # takes long to import
+
+    close = get_close_matches(text, list(known), 1, cutoff=0.65)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -10,7 +10,8 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from kproxy.model import NamespacedName
-from kproxy.problems import UsageError
+from kproxy.problems import CommandLineError
+from kproxy.settings.text import did_you_mean
 from kproxy.show import manifests, tables
 from kproxy.show.snapshot import Snapshot
 from kproxy.show.tables import Age, Objects
@@ -86,7 +87,7 @@ class Wanted(NamedTuple):
 def parse_targets(
     targets: Sequence[str], kinds: Collection[str], namespace: str | None = "default"
 ) -> list[Wanted]:
-    """The objects that the words of a command line ask for, each kind once; UsageError if it is unclear.
+    """The objects that the words of a command line ask for, each kind once; CommandLineError if unclear.
 
     `kinds`: the plurals of those that are allowed. `namespace` None: the objects of all namespaces.
     """
@@ -97,12 +98,12 @@ def parse_targets(
         for target in targets:
             kind, slash, name = target.partition("/")
             if not slash or not name or "/" in name:
-                raise UsageError(f"{target!r} is not KIND/NAME, as the others are.")
+                raise CommandLineError(f"{target!r} is not KIND/NAME, as the others are.")
             names.setdefault(_plural(kind, kinds), []).append(name)
     else:
         names = {_plural(kind, kinds): rest for kind in first.split(",")}
     if namespace is None and any(names.values()):
-        raise UsageError("A name belongs to one namespace: give NAME or --all-namespaces.")
+        raise CommandLineError("A name belongs to one namespace: give NAME or --all-namespaces.")
     return [Wanted(kind, tuple(dict.fromkeys(own))) for kind, own in names.items()]
 
 
@@ -113,7 +114,9 @@ def _plural(text: str, kinds: Collection[str]) -> str:
         for name in (plural, *KINDS[plural].aliases, KINDS[plural].singular, KINDS[plural].kind.lower())
     }
     if text.lower() not in names:
-        raise UsageError(f"{text!r} is not one of {', '.join(sorted(names, key=list(names).index))}.")
+        known = ", ".join(f"{plural} ({KINDS[plural].aliases[-1]})" for plural in kinds)
+        hint = did_you_mean(text.lower(), names) or f" A KIND is {known}."
+        raise CommandLineError(f"Unknown kind {text}.{hint}")
     return names[text.lower()]
 
 

@@ -1,9 +1,11 @@
-"""The commands as they are typed: wrong use, what they print, how they end."""
+"""The commands as they are typed: usage errors, what they print, how they end."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,58 +14,110 @@ from typing import Any
 import pytest
 import yaml
 
+import kproxy
 from kproxy.cli import main
+from kproxy.cli.parser import parse
+from kproxy.settings.flags import flags_of
+from kproxy.settings.verbs import VERBS, usage
 from tests.unit.make import manifest, service
 from tests.unit.nobody import NOBODY, as_nobody
 
+# The verb whose usage is shown, and the sentence; "..." for any text in it.
+USAGE_ERRORS = {
+    "": ("", "Missing VERB."),
+    "proxy": ("", "Unknown verb proxy."),
+    "snyc": ("", "Unknown verb snyc. Did you mean sync?"),
+    "--verison": ("", "Unknown flag --verison. Did you mean --version?"),
+    "sync": ("sync", "Missing flag -f or --filename or --manifests."),
+    "sync -f x y": ("sync", "Got unexpected extra argument (y)."),
+    "sync -f x --node-nam n": ("sync", "Unknown flag --node-nam. Did you mean --node-name?"),
+    "sync -f x --node n": ("sync", "Unknown flag --node. Did you mean --nodes?"),
+    "sync -f x -manifests y": ("sync", "Unknown flag -m."),
+    "compile -f": ("compile", "-f needs a value."),
+    "compile -f x --masquerade-all=yes": ("compile", "--masquerade-all does not take a value."),
+    "compile -f x --service-cidr 10.0.0.1/8": ("compile", "--service-cidr: 10.0.0.1/8 has host bits set."),
+    "compile -f x --service-cidr 10.0.0.0/8,10.1.0.0/16": ("compile", "...one CIDR of each family at most."),
+    "compile -f x --cluster-cidr pods": (
+        "compile",
+        "...'pods' does not appear to be...",
+    ),
+    "compile -f x --node-ip 1.2.3": ("compile", "...'1.2.3' does not appear to be an IPv4 or IPv6 address."),
+    "compile -f x --node-ip 1.2.3.4,1.2.3.5": ("compile", "...one address of each family at most."),
+    "compile -f x --service-node-port-range 2-1": ("compile", "...'2-1' is not FIRST-LAST within 1-65535."),
+    "compile -f x --service-node-port-range 0-9": ("compile", "...'0-9' is not FIRST-LAST within 1-65535."),
+    "compile -f x --service-node-port-range 80": ("compile", "...'80' is not FIRST-LAST within 1-65535."),
+    "compile -f x --nft-version new": ("compile", "--nft-version: 'new' is not a version such as 1.0.6."),
+    "compile -f x --nft-version 1.0.5": (
+        "compile",
+        "--nft-version: 1.0.5 is too old: kproxy's rules need nft 1.0.6 or later.",
+    ),
+    "run --detect-local-mode Cluster": (
+        "run",
+        "...'Cluster' is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.",
+    ),
+    "run --healthz-bind-address here": (
+        "run",
+        "...'here' is not ADDRESS:PORT, with an IPv6 address in brackets.",
+    ),
+    "env -f x": ("env", "Missing POD."),
+    "env a b -f x": ("env", "Got unexpected extra argument (b)."),
+    "env a -f x --format yaml": ("env", "--format: 'yaml' is not one of export, docker, json."),
+    "get": ("get", "Missing KIND."),
+    "get svc -o tall": ("get", "--output: 'tall' is not one of wide, name, yaml, json."),
+    "get servics": ("get", "Unknown kind servics. Did you mean services?"),
+    "get svc/web ep/web pod": ("get", "'pod' is not KIND/NAME, as the others are."),
+    "describe jobs": (
+        "describe",
+        "Unknown kind jobs. A KIND is services (svc), endpoints (ep), pods (po), ingresses (ing).",
+    ),
+    "cleanup -f x": ("cleanup", "Unknown flag -f."),
+    "version --short": ("version", "Unknown flag --short."),
+    "help gett": ("help", "Unknown verb gett. Did you mean get?"),
+    "completion tcsh": ("completion", "SHELL: 'tcsh' is not one of 'bash', 'zsh', 'fish'."),
+}
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("", "the following arguments are required: COMMAND"),
-        ("proxy", "invalid choice: 'proxy'"),
-        ("sync", "the following arguments are required: -f/--filename"),
-        ("compile -f", "expected one argument"),
-        ("compile -f x y", "unrecognized arguments: y"),
-        ("compile -f x --service-cidr 10.0.0.1/8", "has host bits set"),
-        ("compile -f x --service-cidr 10.0.0.0/8,10.1.0.0/16", "one CIDR of each family at most"),
-        ("compile -f x --cluster-cidr pods", "does not appear to be an IPv4 or IPv6 network"),
-        ("compile -f x --node-ip 1.2.3", "does not appear to be an IPv4 or IPv6 address"),
-        ("compile -f x --node-ip 1.2.3.4,1.2.3.5", "one address of each family at most"),
-        ("compile -f x --service-node-port-range 2-1", "is not FIRST-LAST within 1-65535"),
-        ("compile -f x --service-node-port-range 0-9", "is not FIRST-LAST within 1-65535"),
-        ("compile -f x --service-node-port-range 80", "is not FIRST-LAST within 1-65535"),
-        ("compile -f x --nft-version new", "is not a version such as 1.0.6"),
-        ("env -f x", "the following arguments are required: POD"),
-        ("env a -f x --format yaml", "invalid choice: 'yaml'"),
-        ("cleanup -f x", "unrecognized arguments: -f x"),
-    ],
-)
-def test_wrong_use(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments.split())
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+
+@pytest.mark.parametrize(("arguments", "verb", "message"), [(k, *v) for k, v in USAGE_ERRORS.items()])
+def test_usage_errors(arguments: str, verb: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    first, *rest = err.splitlines()
+    assert re.fullmatch("kproxy: " + ".*".join(map(re.escape, message.split("..."))), first), first
+    command = f"kproxy {verb}".rstrip()
+    assert rest == [*usage(VERBS.get(verb)), f"See '{command} --help'."]
+    assert out == ""
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "--help",
-        "sync --help",
-        "compile --help",
-        "env --help",
-        "get --help",
-        "describe --help",
-        "cleanup --help",
-        "--version",
-    ],
-)
-def test_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments.split())
-    assert ended.value.code == 0
-    assert "kproxy" in capsys.readouterr().out
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_is_one_page_of_80_columns(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = []
+    for arguments in ([verb, "--help"], [verb, "-h"], ["help", verb]):
+        assert main([word for word in arguments if word]) == 0
+        pages.append(capsys.readouterr())
+    assert pages == pages[:1] * 3
+    out, err = pages[0]
+    assert err == ""
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.startswith(f"Usage: kproxy {verb}")
+    for flag in flags_of(verb):
+        assert f"\n  {flag.names}" in out
+
+
+def test_every_command_of_an_example_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in VERBS.values():
+        assert 2 <= len(verb.examples) <= 3
+        for _, command in verb.examples:
+            words = shlex.split(re.sub(r"^eval \"\$\((.*)\)\"$", r"\1", command))
+            end = next((place for place, word in enumerate(words) if word in ("|", ">")), None)
+            assert words[0] == "kproxy"
+            if words[1:] != ["--version"]:
+                assert parse(words[1:end]).verb.name == words[1] == verb.name
+
+
+@pytest.mark.parametrize("arguments", ["version", "--version"])
+def test_version(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([arguments]) == 0
+    assert capsys.readouterr() == (f"kproxy {kproxy.__version__}\n", "")
 
 
 class Compile:
@@ -159,14 +213,6 @@ def test_the_version_of_nft(compile_: Compile, flags: str, status: int, present:
     assert absent not in out
 
 
-def test_an_nft_that_is_too_old(compile_: Compile) -> None:
-    assert compile_(service(), flags="--nft-version 1.0.5") == (
-        2,
-        "",
-        "kproxy: kproxy's rules need nft 1.0.6 or later.\n",
-    )
-
-
 def run(*arguments: str, user: int | None = None, text: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kproxy", *arguments]
     return subprocess.run(command, input=text, capture_output=True, text=True, user=user, check=False)
@@ -197,7 +243,7 @@ def test_the_rest_does(arguments: list[str], tmp_path: Path) -> None:
     assert done.stderr == "kproxy: kproxy has to be root to change the kernel's tables. Run it with sudo.\n"
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_reader_that_goes_away_is_a_sentence() -> None:
     flags = ["-f", "-", "--state-dir", "/nonexistent", "--node-ip", "192.0.2.1"]
     command = [sys.executable, "-m", "kproxy", "compile", *flags]
     pipe = subprocess.PIPE
@@ -206,7 +252,18 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         process.stdout = None
         _, err = process.communicate(json.dumps(service()).encode())
-    assert (process.returncode, err) == (1, b"")
+    assert (process.returncode, err) == (1, b"kproxy: Cannot write to standard output: Broken pipe.\n")
+
+
+@pytest.mark.parametrize("arguments", ["version", "help", "get --help", "get svc -f -"])
+def test_a_full_disk_is_a_sentence(arguments: str) -> None:
+    command = [sys.executable, "-m", "kproxy", *arguments.split()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, input=json.dumps(service()), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    message = "kproxy: Cannot write to standard output: No space left on device.\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 def test_cluster_cidrs_that_overlap_are_one(compile_: Compile) -> None:
@@ -222,13 +279,13 @@ def test_cluster_cidrs_that_overlap_are_one(compile_: Compile) -> None:
         ("--manifests x --kubeconfig y", "not from both"),
         ("--manifests x --detect-local-mode BridgeInterface", "needs --pod-bridge-interface"),
         ("--kubeconfig y --service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", "overlap"),
-        ("", "This is no pod: --manifests or --kubeconfig has to say what to follow."),
+        ("", "Not running in a pod: give --manifests or --kubeconfig."),
         ("--manifests -", "--manifests cannot follow standard input"),
-        ("--manifests x --sync-period 0", "--sync-period has to be a second at least"),
+        ("--manifests x --sync-period 0", "--sync-period has to be at least 1s"),
         ("--manifests x --load-balancer-pool 10.100.0.0/16", "overlap"),
     ],
 )
-def test_a_daemon_does_not_start_by_wrong_use(
+def test_a_daemon_does_not_start_with_a_usage_error(
     flags: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run_daemon(_: object) -> int:
@@ -236,6 +293,6 @@ def test_a_daemon_does_not_start_by_wrong_use(
 
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("kproxy.cli.run.require_root", lambda: None)
-    monkeypatch.setattr("kproxy.daemon.start.run_daemon", run_daemon)
+    monkeypatch.setattr("kproxy.cli.run.run_daemon", run_daemon)
     assert main(["run", *flags.split()]) == 2
     assert message in capsys.readouterr().err

@@ -315,12 +315,6 @@ def test_without_a_flag_the_addresses_are_kube_proxys_or_loopback() -> None:
         assert found.metrics == SocketAddress("127.0.0.1", 10249)
 
 
-def test_a_flag_that_is_no_address_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        settings_from(["run", "--healthz-bind-address", "here"])
-    assert "'here' is not ADDRESS:PORT" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("form", ["yaml", "json"])
 def test_kubeadms_config_map_is_taken_as_it_is(tmp_path: Path, form: str) -> None:
     config_map = {

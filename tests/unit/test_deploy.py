@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 import shutil
@@ -16,25 +15,16 @@ import pytest
 import yaml
 
 import kproxy
-from kproxy.cli import build_parser
+from kproxy.settings.flags import flags_of
 from kproxy.sources.cluster.core.events import SERVICES, SLICES, node_resource
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
 
 
-def flags(parser: argparse.ArgumentParser) -> set[str]:
-    return {flag for action in parser._actions for flag in action.option_strings}
-
-
-def flags_of_run() -> set[str]:
-    (verbs,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return flags(verbs.choices["run"])
-
-
 def unknown(words: list[str]) -> list[str]:
     """Flags among words that `kproxy run` does not have."""
-    known = flags_of_run()
+    known = {spelling for flag in flags_of("run") for spelling in flag.spellings}
     return [
         flag for flag in (word.partition("=")[0] for word in words if word[0] == "-") if flag not in known
     ]

@@ -9,7 +9,6 @@ Two marks in the Markdown select what is checked:
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -20,13 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.cli import build_parser
 from kproxy.decode import decode
+from kproxy.settings.flags import flags_of
+from kproxy.settings.verbs import VERBS
 from kproxy.sources.files import read_documents
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-FLAGS = ROOT / "docs" / "flags.md"
 VIEWING = ROOT / "docs" / "viewing.md"
 LAB = ROOT / "netns-lab" / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", LAB, *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,15 +67,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 # --- flags ---
 
 
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    """kproxy's parser and those of its verbs, by what is typed."""
-    top = build_parser()
-    (verbs,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    return {"kproxy": top, **{f"kproxy {name}": parser for name, parser in verbs.choices.items()}}
-
-
-def flags(parser: argparse.ArgumentParser) -> set[str]:
-    return {flag for action in parser._actions for flag in action.option_strings}
+HELP = {"-h", "--help"}
+FLAGS_OF = {
+    name: HELP | {spelling for flag in flags_of(name) for spelling in flag.spellings} for name in VERBS
+}
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:
@@ -88,35 +82,16 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_have_the_flags_that_the_docs_give_them(page: Path) -> None:
-    known = parsers()
     wrong = []
     for verb, arguments in commands(page.read_text()):
-        if f"kproxy {verb}" in known:
-            wrong += [(verb, f) for f in set(FLAG.findall(arguments)) - flags(known[f"kproxy {verb}"])]
+        if verb in VERBS:
+            wrong += [(verb, flag) for flag in set(FLAG.findall(arguments)) - FLAGS_OF[verb]]
     assert wrong == []
-
-
-def flag_table() -> dict[str, str]:
-    """The table of all flags: each with the verbs that take it."""
-    (section,) = re.findall(r"^## All flags$(.*?)^## ", FLAGS.read_text(), re.MULTILINE | re.DOTALL)
-    table = {}
-    for first, second in re.findall(r"^\| (`-.*?) \| (.*?) \|", section, re.MULTILINE):
-        table.update(dict.fromkeys(FLAG.findall(first), second))
-    return table
-
-
-def test_the_table_of_flags_is_complete() -> None:
-    expected: dict[str, set[str]] = {}
-    for name, parser in parsers().items():
-        for flag in flags(parser) - {"-h", "--help", "--version"}:
-            expected.setdefault(flag, set()).add(name.removeprefix("kproxy "))
-    table = {flag: set(re.findall(r"\w+", verbs)) for flag, verbs in flag_table().items()}
-    assert table == expected
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != LAB], ids=lambda page: page.name)
 def test_flags_that_the_docs_name_exist(page: Path) -> None:
-    known = set().union(*map(flags, parsers().values()))
+    known = {"--version"}.union(*FLAGS_OF.values())
     # A flag alone in running text is one of kproxy. Flags of other commands follow the command.
     named = {flag for code in re.findall(r"`(--[^`\n]+)`", page.read_text()) for flag in FLAG.findall(code)}
     assert named <= known

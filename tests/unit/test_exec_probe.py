@@ -15,6 +15,7 @@ from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import OUTPUT, ExecRunner
 from kproxy.probes.prober import Prober
+from kproxy.problems import UsageError
 from tests.unit.make import decoded, manifest, name
 
 HERE = "env POD={pod}"
@@ -167,12 +168,11 @@ def test_templates(template: str, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("template", "message"), [("", "is empty"), ("'a", "No closing quotation"), ("a {pods}", "{pods}")]
 )
-def test_templates_that_are_none(template: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_templates_that_are_none(template: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CommandTemplate(template)
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match=message):
         settings_from(["run", "--manifests", "x", "--probe-exec", template])
-    assert message in capsys.readouterr().err
 
 
 def test_the_default_is_a_namespace() -> None:

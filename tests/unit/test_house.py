@@ -29,6 +29,7 @@ ALLOWED = {
         "bisect",
         "collections",
         "dataclasses",
+        "difflib",
         "enum",
         "errno",
         "fractions",

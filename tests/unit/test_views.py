@@ -259,6 +259,11 @@ def test_what_is_no_time_has_no_age() -> None:
 
 # --- which objects, and how it ends ---
 
+USAGE_OF_GET = """\
+Usage: kproxy get [FLAGS] KIND[,KIND...] [NAME...]
+       kproxy get [FLAGS] KIND/NAME...
+See 'kproxy get --help'.
+"""
 TWO = [
     service("a", clusterIP="10.66.0.3", metadata={}) | {"metadata": {"name": "a", "namespace": "one"}},
     service("b", clusterIP="10.66.0.4"),
@@ -275,7 +280,7 @@ TWO = [
         ("get svc c -o yaml", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
         ("get svc -n none", 0, "", "No services found in namespace none.\n"),
         ("get pods -A", 0, "", "No pods found.\n"),
-        ("get svc a -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n"),
+        ("get svc a -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n" + USAGE_OF_GET),
         ("get svc -n one a -o name", 0, "service/a\n", ""),
         ("get -n one svc -o name a", 0, "service/a\n", ""),
         ("get svc/b -o name", 0, "service/b\n", ""),
@@ -283,11 +288,11 @@ TWO = [
         ("get svc,ep b -o name", 1, "service/b\n", "kproxy: endpoints 'b' not found in namespace default.\n"),
         ("get Service b b -o name", 0, "service/b\n", ""),
         ("get po,ep", 0, "", "No pods or endpoints found in namespace default.\n"),
-        ("get svc/b ep", 2, "", "kproxy: 'ep' is not KIND/NAME, as the others are.\n"),
-        ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, as the others are.\n"),
-        ("get svc/b -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n"),
-        ("get deployments", 2, "", "kproxy: 'deployments' is not one of services, svc, service, endpoints, ep, pods, po, pod, endpointslices, endpointslice, endpointslice.discovery.k8s.io, ingresses, ingress, ing, ingress.networking.k8s.io.\n"),
-        ("describe endpointslices", 2, "", "kproxy: 'endpointslices' is not one of services, svc, service, endpoints, ep, pods, po, pod, ingresses, ingress, ing, ingress.networking.k8s.io.\n"),
+        ("get svc/b ep", 2, "", "kproxy: 'ep' is not KIND/NAME, as the others are.\n" + USAGE_OF_GET),
+        ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, as the others are.\n" + USAGE_OF_GET),
+        ("get svc/b -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n" + USAGE_OF_GET),
+        ("get ingres", 2, "", "kproxy: Unknown kind ingres. Did you mean ingress?\n" + USAGE_OF_GET),
+        ("get deployments", 2, "", "kproxy: Unknown kind deployments. A KIND is services (svc), endpoints (ep), pods (po), endpointslices (endpointslice), ingresses (ing).\n" + USAGE_OF_GET),
         ("describe ing", 0, "", "No ingresses found in namespace default.\n"),
         ("describe svc c", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
     ],

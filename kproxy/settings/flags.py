@@ -1,0 +1,324 @@
+"""Every flag, declared once: parsing, help, man pages, completion and docs/flags.md are made from this table.
+
+A flag has kube-proxy's name where kube-proxy has the same flag. Texts are as in `verbs.py`. The typed
+defaults are those of `Settings`; a default that starts with a backtick is the text of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from kproxy.settings import text
+from kproxy.settings.settings import LocalMode
+
+
+class Group(StrEnum):
+    """The headings of the help, in its order."""
+
+    INPUT = "Input"
+    SELECTION = "Selection"
+    OUTPUT = "Output"
+    STATE = "Allocations"
+    NODE = "Node"
+    DATAPLANE = "Dataplane"
+    LOAD_BALANCER = "Load balancer"
+    PROBES = "Readiness probes"
+    DAEMON = "Daemon"
+
+
+class Flag(NamedTuple):
+    """One flag; its field of Settings is its last name, with `_` for `-`."""
+
+    names: str
+    """As `-f, --filename`; then what stands for its value, unless it is a switch."""
+    verbs: str
+    """Those that take it, with spaces."""
+    group: Group
+    help: str
+    parse: Callable[[str], Any] = str
+    """Text to value; ValueError with a sentence. Of a switch, not used."""
+    default: str = ""
+    """In words, or as it would be typed, in backticks."""
+    choices: tuple[str, ...] = ()
+    """The only values, if there are such."""
+    repeated: bool = False
+    """Whether it may be repeated; its field is a tuple of all its values."""
+    required_by: str = ""
+    """Verbs that need it."""
+    path: str = ""
+    """`file` or `dir`, if its value is the path of one."""
+    see: str = ""
+    """The page and heading of docs/ with more."""
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Its names, short ones first."""
+        return tuple(word for word in self.names.replace(",", "").split() if word.startswith("-"))
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value; "" for a switch."""
+        last = self.names.split()[-1]
+        return "" if last.startswith("-") else last
+
+    @property
+    def field(self) -> str:
+        """Its field of Settings."""
+        return self.spellings[-1].strip("-").replace("-", "_")
+
+
+INPUT = "sync run compile get describe env"
+RULES = "sync run compile"
+
+FLAGS = (
+    Flag(
+        "-f, --filename, --manifests PATH",
+        INPUT,
+        Group.INPUT,
+        "A file or a folder of YAML or JSON manifests, or `-` for standard input. May be repeated. In a "
+        "folder, kproxy reads the files `*.yaml`, `*.yml` and `*.json`, but no sub-folders.",
+        repeated=True,
+        required_by="sync compile",
+        path="file",
+    ),
+    Flag(
+        "--kubeconfig FILE",
+        "run",
+        Group.INPUT,
+        "Without `-f`: how to reach the API server.",
+        default="the service account of the pod that kproxy runs in",
+        path="file",
+    ),
+    Flag(
+        "--config FILE",
+        "run",
+        Group.INPUT,
+        "A KubeProxyConfiguration, or the ConfigMap that contains one. It sets the defaults of flags.",
+        path="file",
+        see="configuration.md",
+    ),
+    Flag(
+        "-n, --namespace NAME",
+        "get describe env",
+        Group.SELECTION,
+        "The namespace of the objects to show, or of the pod. For env, `NAMESPACE/POD` means the same.",
+        default="`default`",
+    ),
+    Flag(
+        "-A, --all-namespaces",
+        "get describe",
+        Group.SELECTION,
+        "Show the objects of all namespaces, with a column for the namespace.",
+    ),
+    Flag(
+        "-o, --output FORMAT",
+        "get",
+        Group.OUTPUT,
+        "`wide` adds columns; `name` prints `service/web`; `yaml` and `json` print the objects as kproxy "
+        "uses them: the fields that it reads, with defaults and allocations.",
+        default="a table",
+        choices=("wide", "name", "yaml", "json"),
+    ),
+    Flag("--show-labels", "get", Group.OUTPUT, "Show labels as the last column."),
+    Flag(
+        "--format FORMAT",
+        "env",
+        Group.OUTPUT,
+        "`export` for a shell, `docker` for lines `NAME=value`, `json` for a JSON object.",
+        default="`export`",
+        choices=("export", "docker", "json"),
+    ),
+    Flag(
+        "--nft-version VERSION",
+        "compile",
+        Group.OUTPUT,
+        "The version of nft that will load the script. The oldest that can is the default.",
+        text.nft_version,
+        default="`1.0.6`",
+    ),
+    Flag(
+        "-v, --verbose",
+        "sync run",
+        Group.OUTPUT,
+        "Print every change. Without it, kproxy prints the first 40.",
+    ),
+    Flag(
+        "--state-dir DIR",
+        f"{INPUT} cleanup",
+        Group.STATE,
+        "The folder for allocated addresses and node ports, and for the socket of the running kproxy.",
+        default="`/var/lib/kproxy`",
+        path="dir",
+    ),
+    Flag(
+        "--keep-state",
+        "cleanup",
+        Group.STATE,
+        "Remove the tables, but keep the allocations for a later sync.",
+    ),
+    Flag(
+        "--service-cidr CIDR[,CIDR]",
+        INPUT,
+        Group.STATE,
+        "The ranges from which ClusterIPs are allocated, the primary family first. If the flag is set, "
+        "kproxy also drops packets to addresses in the ranges that no Service has.",
+        text.network_per_family,
+        default="10.96.0.0/12, without dropping",
+    ),
+    Flag(
+        "--service-node-port-range FIRST-LAST",
+        INPUT,
+        Group.STATE,
+        "The range from which node ports are allocated.",
+        text.port_range,
+        default="`30000-32767`",
+    ),
+    Flag(
+        "--node-name NAME",
+        INPUT,
+        Group.NODE,
+        "This node's name. It decides which endpoints are local, and which Node of the input is this one.",
+        default="the host name",
+    ),
+    Flag(
+        "--node-ip IP[,IP]",
+        INPUT,
+        Group.NODE,
+        "This node's primary addresses, one per family.",
+        text.addresses,
+        default="the addresses of the default routes",
+    ),
+    Flag(
+        "--nodeport-addresses CIDR[,CIDR]",
+        INPUT,
+        Group.NODE,
+        "Serve node ports on those of this node's addresses that are in these ranges; `primary` means "
+        "`--node-ip`. Loopback addresses are never used.",
+        text.nodeport_addresses,
+        default="`primary`",
+    ),
+    Flag(
+        "--detect-local-mode MODE",
+        RULES,
+        Group.DATAPLANE,
+        "How kproxy recognizes pods: `ClusterCIDR`, `NodeCIDR`, `BridgeInterface` or `InterfaceNamePrefix`.",
+        LocalMode,
+        default="`ClusterCIDR`",
+        choices=tuple(LocalMode),
+        see="#how-kproxy-recognizes-pods",
+    ),
+    Flag(
+        "--cluster-cidr CIDR[,CIDR]",
+        RULES,
+        Group.DATAPLANE,
+        "For mode `ClusterCIDR`: the ranges of pod addresses.",
+        text.networks,
+        default="unknown",
+    ),
+    Flag(
+        "--pod-bridge-interface NAME",
+        RULES,
+        Group.DATAPLANE,
+        "For mode `BridgeInterface`: the bridge to which this node's pods are connected.",
+    ),
+    Flag(
+        "--pod-interface-name-prefix PREFIX",
+        RULES,
+        Group.DATAPLANE,
+        "For mode `InterfaceNamePrefix`: the prefix of the names of the pods' interfaces.",
+    ),
+    Flag(
+        "--masquerade-all",
+        RULES,
+        Group.DATAPLANE,
+        "Masquerade all connections to ClusterIPs, including those from pods.",
+    ),
+    Flag(
+        "--load-balancer-pool RANGE[,RANGE...]",
+        INPUT,
+        Group.LOAD_BALANCER,
+        "The ranges from which Services of type LoadBalancer get an address if their status has none: CIDRs "
+        "or `FIRST-LAST`, of either family.",
+        text.address_pool,
+        default="no ranges",
+    ),
+    Flag(
+        "--nodes NAME[,NAME...]",
+        "sync run",
+        Group.LOAD_BALANCER,
+        "The nodes that share `--load-balancer-pool`. One of them announces each address.",
+        text.names,
+        default="this node only",
+        see="services.md#where-such-an-address-is",
+    ),
+    Flag(
+        "--load-balancer-interface NAME",
+        "sync run",
+        Group.LOAD_BALANCER,
+        "The interface that gets the addresses of the pool.",
+        text.interface_name,
+        default="for each family, the interface of the default route",
+    ),
+    Flag(
+        "--probe-exec HOW",
+        "run",
+        Group.PROBES,
+        "How to run the command of an exec probe in its container: `netns` (`ip netns exec POD`), `docker`, "
+        "`podman`, `nerdctl`, or your own command line with `{namespace}`, `{pod}` and `{container}`.",
+        text.command_template,
+        default="`netns`",
+    ),
+    Flag(
+        "--healthz-bind-address IP:PORT",
+        "run",
+        Group.DAEMON,
+        'Where to serve `/healthz` and `/livez`; `""` for nowhere.',
+        text.socket_address,
+        default="`0.0.0.0:10256`; with `-f`, `127.0.0.1:10256`",
+    ),
+    Flag(
+        "--metrics-bind-address IP:PORT",
+        "run",
+        Group.DAEMON,
+        'Where to serve `/metrics`; `""` for nowhere.',
+        text.socket_address,
+        default="`127.0.0.1:10249`",
+    ),
+    Flag(
+        "--max-silence DURATION",
+        "run",
+        Group.DAEMON,
+        "`/healthz` fails if the API server has sent nothing for this time; `0s` means never.",
+        text.seconds,
+        default="`10m`",
+    ),
+    Flag("--endpoint-metrics", "run", Group.DAEMON, "Also count connections per endpoint."),
+    Flag(
+        "--sync-period DURATION",
+        "run",
+        Group.DAEMON,
+        "The interval between full comparisons of the tables. A comparison is skipped if no other program "
+        "has committed anything to nftables since the last one. Changes that other programs make to kproxy's "
+        "tables are noticed immediately.",
+        text.seconds,
+        default="`5m`",
+    ),
+    Flag(
+        "--min-sync-period DURATION",
+        "run",
+        Group.DAEMON,
+        "The minimum time from one round to the next.",
+        text.seconds,
+        default="`0s`",
+    ),
+)
+
+
+def flags_of(verb: str) -> list[Flag]:
+    """The flags that a verb takes, by the order of their groups."""
+    order = list(Group)
+    return sorted(
+        (flag for flag in FLAGS if verb in flag.verbs.split()), key=lambda flag: order.index(flag.group)
+    )

@@ -1,0 +1,225 @@
+"""The verbs of the command line, as data: the help, the man pages and the completion are made from it.
+
+Texts are plain sentences. What is typed or printed literally stands in backticks, which the
+help drops and the man pages print in bold.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Operand(NamedTuple):
+    """What follows a verb besides flags."""
+
+    metavar: str
+    required: bool = True
+    several: bool = False
+    choices: tuple[str, ...] = ()
+    """The only values, if there are such."""
+
+
+class Verb(NamedTuple):
+    """One verb; `cli/` has a module for each."""
+
+    name: str
+    summary: str
+    """For lists of verbs: no full stop."""
+    description: tuple[str, ...]
+    """Paragraphs."""
+    examples: tuple[tuple[str, str], ...]
+    """What a command does, and the command."""
+    usages: tuple[str, ...] = ("",)
+    """What may follow `kproxy VERB [FLAGS]`, one line for each form."""
+    operand: Operand | None = None
+    takes_flags: bool = True
+    """Whether it has flags of `flags.py`; if not, it runs without settings."""
+
+    @property
+    def module(self) -> str:
+        """The module of `cli/` that runs it: `compile` is a function of Python."""
+        return "compile_" if self.name == "compile" else self.name
+
+
+KINDS = "A KIND is `services` (`svc`), `endpoints` (`ep`), `pods` (`po`), {}`ingresses` (`ing`)."
+TARGETS = ("KIND[,KIND...] [NAME...]", "KIND/NAME...")
+LOOKS = (
+    "Without `-f`, the objects are those of the running kproxy, and of the flags for allocations, node and "
+    "load balancer only `--state-dir` has an effect. With `-f`, they are those of manifests; allocations in "
+    "`--state-dir` are used, but not changed."
+)
+
+_VERBS = (
+    Verb(
+        "sync",
+        "program the Services into the kernel, and print what changed",
+        (
+            "Make the nftables tables of kproxy hold exactly the Services of the manifests. Elements that "
+            "are already right stay untouched. An object that is wrong is reported and left out; what was "
+            "programmed for it before stays.",
+            "sync needs root, nf_tables in the kernel, and libnftables. If one of them is missing, the error "
+            "names it.",
+        ),
+        (
+            ("Program the Services of a folder:", "kproxy sync -f services/"),
+            ("Print every change:", "kproxy sync -v -f web.yaml -f pods.yaml"),
+            (
+                "Masquerade what does not come from a pod:",
+                "kproxy sync -f services/ --cluster-cidr 10.244.0.0/16",
+            ),
+        ),
+        usages=("-f PATH...",),
+    ),
+    Verb(
+        "run",
+        "keep the Services programmed while they change, until SIGTERM",
+        (
+            "Program the Services, and keep them programmed while the input changes. With `-f`, the input is "
+            "a file or a folder, and kproxy also allocates addresses and carries out readiness probes, as "
+            "sync does. Without `-f`, it is the API of a cluster, and kproxy replaces kube-proxy.",
+            "Changes that other programs make to kproxy's tables are reverted. SIGTERM and Ctrl-C end kproxy "
+            "and leave the tables as they are. SIGHUP starts a full comparison.",
+        ),
+        (
+            ("Follow a folder of manifests:", "kproxy run -f /etc/kproxy/manifests"),
+            ("Follow a cluster:", "kproxy run --kubeconfig /etc/kproxy/kubeconfig"),
+            ("Take over from kube-proxy:", "kproxy run --config /var/lib/kube-proxy/config.conf"),
+        ),
+    ),
+    Verb(
+        "compile",
+        "print the ruleset as an nft script",
+        (
+            "Print the complete ruleset as one script that `nft -f` loads, in place of kproxy's tables that "
+            "it finds. Equal input gives equal bytes. Allocations in `--state-dir` are used, but not "
+            "changed. compile needs no root.",
+        ),
+        (
+            ("Load the ruleset with nft:", "kproxy compile -f services/ | nft -f -"),
+            ("For a recent nft:", "kproxy compile -f services/ --nft-version 1.1.3"),
+        ),
+        usages=("-f PATH...",),
+    ),
+    Verb(
+        "get",
+        "list Services, endpoints, pods, EndpointSlices or Ingresses",
+        (
+            "List objects as kubectl does, with the addresses, node ports and endpoints that they have. "
+            + LOOKS,
+            KINDS.format("`endpointslices`, "),
+            "`-o yaml` and `-o json` print the fields that kproxy reads, with defaults and allocations "
+            "filled in. AGE comes from creationTimestamp. READY of a pod counts containers, as probes found "
+            "them or as the status says. What no manifest says is `<unknown>`.",
+        ),
+        (
+            ("What the running kproxy serves:", "kproxy get svc,ep"),
+            ("One Service of a folder of manifests:", "kproxy get svc web -f services/ -o yaml"),
+            ("The pods of all namespaces:", "kproxy get pods -A -o wide"),
+        ),
+        usages=TARGETS,
+        operand=Operand("KIND", several=True),
+    ),
+    Verb(
+        "describe",
+        "show Services, endpoints, pods or Ingresses in detail",
+        (
+            "Show a Service as kubectl does, then its frontends on this node with the endpoints of each, and "
+            "its problems. Show its endpoints, a pod with the results of its readiness probes and its "
+            "Services, or an Ingress. " + LOOKS,
+            KINDS.format(""),
+        ),
+        (
+            ("One Service:", "kproxy describe svc web"),
+            ("A pod and the Services that it is in:", "kproxy describe pod/web-1 -n shop"),
+            ("From manifests:", "kproxy describe svc web -f services/"),
+        ),
+        usages=TARGETS,
+        operand=Operand("KIND", several=True),
+    ),
+    Verb(
+        "env",
+        "print the environment variables that a pod has for Services",
+        (
+            "Print the environment variables that a kubelet gives to a pod: for the Services of its "
+            "namespace, and for the Service kubernetes of namespace default. " + LOOKS,
+        ),
+        (
+            ("Set them in this shell:", 'eval "$(kproxy env web-1)"'),
+            ("For a container of Docker:", "kproxy env shop/web-1 --format docker > web-1.env"),
+        ),
+        usages=("POD", "NAMESPACE/POD"),
+        operand=Operand("POD"),
+    ),
+    Verb(
+        "cleanup",
+        "remove kproxy's tables, addresses and state from this host",
+        (
+            "Remove the load-balancer addresses that kproxy added to this host's interfaces, the tables "
+            "`ip kproxy` and `ip6 kproxy`, and the allocations in `--state-dir`. Nothing else is changed.",
+        ),
+        (
+            ("Remove everything:", "kproxy cleanup"),
+            ("Keep the allocated addresses for a later sync:", "kproxy cleanup --keep-state"),
+        ),
+    ),
+    Verb(
+        "help",
+        "show this help, or the help of a verb",
+        ("Show the verbs of kproxy, or the flags and examples of one verb, as `kproxy VERB --help` does.",),
+        (("The verbs:", "kproxy help"), ("The flags of get:", "kproxy help get")),
+        usages=("[VERB]",),
+        operand=Operand("VERB", required=False),
+        takes_flags=False,
+    ),
+    Verb(
+        "version",
+        "print the version",
+        ("Print the version of kproxy.",),
+        (("This kproxy:", "kproxy version"), ("The same:", "kproxy --version")),
+        takes_flags=False,
+    ),
+    Verb(
+        "completion",
+        "print the script that completes commands in a shell",
+        (
+            "Print a script that makes bash, zsh or fish complete verbs, flags, kinds, choices and the names "
+            "of the running kproxy's objects.",
+        ),
+        (
+            ("In this bash:", 'eval "$(kproxy completion bash)"'),
+            ("In every zsh, in ~/.zshrc:", 'eval "$(kproxy completion zsh)"'),
+            (
+                "In every fish:",
+                "kproxy completion fish > ~/.config/fish/completions/kproxy.fish",
+            ),
+        ),
+        usages=("SHELL",),
+        operand=Operand("SHELL", choices=("bash", "zsh", "fish")),
+        takes_flags=False,
+    ),
+)
+
+VERBS = {verb.name: verb for verb in _VERBS}
+"""By name, in the order of the help."""
+
+SUMMARY = "Kubernetes Services as an nftables dataplane, from manifests or from a cluster."
+STATUSES = (
+    (0, "everything was done"),
+    (1, "something was left out or failed"),
+    (2, "usage error"),
+    (130, "interrupted (Ctrl-C)"),
+)
+"""Exit statuses and what they mean."""
+
+
+def usage(verb: Verb | None) -> list[str]:
+    """The usage of a verb, or of kproxy itself: one line for each form."""
+    return [f"{'       ' if number else 'Usage: '}{form}" for number, form in enumerate(forms(verb))]
+
+
+def forms(verb: Verb | None) -> list[str]:
+    """What may be typed: `kproxy VERB [FLAGS] ...`."""
+    if verb is None:
+        return ["kproxy VERB [FLAGS]"]
+    start = f"kproxy {verb.name}" + (" [FLAGS]" if verb.takes_flags else "")
+    return [f"{start} {form}".rstrip() for form in verb.usages]
