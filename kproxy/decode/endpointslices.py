@@ -1,4 +1,4 @@
-"""EndpointSlice, Endpoints and Pod -> model; the containers of a pod are in containers.py."""
+"""EndpointSlice, Endpoints and Pod -> model. containers.py decodes the containers of a Pod."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ NO_HINTS = wire.EndpointHints()
 
 
 def _endpoint_ports(path: str, entries: list[wire.EndpointPort] | None) -> tuple[EndpointPort, ...]:
-    """Ports that have a number; one without (a headless service's) serves nothing here."""
+    """Decode the ports that have a number. A port of a headless Service may have none; it is ignored."""
     return share(
         tuple(
             EndpointPort(
-                given.name or "",
-                protocol(f"{path}[{index}].protocol", given.protocol),
-                port_number(f"{path}[{index}].port", given.port),
+                entry.name or "",
+                protocol(f"{path}[{index}].protocol", entry.protocol),
+                port_number(f"{path}[{index}].port", entry.port),
             )
-            for index, given in enumerate(entries or [])
-            if given.port is not None
+            for index, entry in enumerate(entries or [])
+            if entry.port is not None
         )
     )
 
@@ -57,45 +57,45 @@ def _hints(entries: list[wire.Hint] | None) -> tuple[str, ...]:
     return share(tuple(hint.name for hint in entries)) if entries else ()
 
 
-def _endpoint(path: str, family: Family, given: wire.Endpoint) -> Endpoint:
-    if not given.addresses:
+def _endpoint(path: str, family: Family, entry: wire.Endpoint) -> Endpoint:
+    if not entry.addresses:
         raise FieldError(f"{path}.addresses", "is empty")
-    address = unicast_address(f"{path}.addresses[0]", given.addresses[0])
+    address = unicast_address(f"{path}.addresses[0]", entry.addresses[0])
     if family_of(address) is not family:
-        raise FieldError(f"{path}.addresses[0]", f"{given.addresses[0]} is not of the slice's family")
-    conditions = given.conditions or NO_CONDITIONS
-    hints = given.hints or NO_HINTS
+        raise FieldError(f"{path}.addresses[0]", f"{entry.addresses[0]} is not of the slice's addressType")
+    conditions = entry.conditions or NO_CONDITIONS
+    hints = entry.hints or NO_HINTS
     ready = conditions.ready is not False
     return Endpoint(
         address,
         ready=ready,
         serving=ready if conditions.serving is None else conditions.serving,
         terminating=conditions.terminating is True,
-        node=share(given.node_name or ""),
-        pod=_pod_name(given.target_ref),
+        node=share(entry.node_name or ""),
+        pod=_pod_name(entry.target_ref),
         for_nodes=_hints(hints.for_nodes),
         for_zones=_hints(hints.for_zones),
     )
 
 
-def endpoint_slice(source: str, given: wire.EndpointSlice) -> list[EndpointSlice]:
-    """An EndpointSlice of discovery.k8s.io/v1; none if it belongs to no service."""
-    name = object_name(given.metadata)
-    labels = given.metadata.labels or {}
-    if given.address_type not in (*FAMILIES, "FQDN"):
-        raise FieldError("addressType", f"{given.address_type!r} is not one of IPv4, IPv6, FQDN")
-    if SERVICE_NAME_LABEL not in labels or given.address_type == "FQDN":
+def endpoint_slice(source: str, obj: wire.EndpointSlice) -> list[EndpointSlice]:
+    """Decode an EndpointSlice of discovery.k8s.io/v1. [] if it has no Service or no addresses (FQDN)."""
+    name = object_name(obj.metadata)
+    labels = obj.metadata.labels or {}
+    if obj.address_type not in (*FAMILIES, "FQDN"):
+        raise FieldError("addressType", f"{obj.address_type!r} is not one of IPv4, IPv6, FQDN")
+    if SERVICE_NAME_LABEL not in labels or obj.address_type == "FQDN":
         return []
-    family = FAMILIES[given.address_type]
+    family = FAMILIES[obj.address_type]
     slice_ = EndpointSlice(
         service=NamespacedName(name.namespace, labels[SERVICE_NAME_LABEL]),
-        origin=origin(source, given.metadata),
+        origin=origin(source, obj.metadata),
         name=name.name,
         family=family,
-        ports=_endpoint_ports("ports", given.ports),
+        ports=_endpoint_ports("ports", obj.ports),
         endpoints=tuple(
             _endpoint(f"endpoints[{index}]", family, endpoint)
-            for index, endpoint in enumerate(given.endpoints or [])
+            for index, endpoint in enumerate(obj.endpoints or [])
         ),
         headless=HEADLESS_LABEL in labels,
         labels=labels,
@@ -108,21 +108,21 @@ def _subset_endpoints(path: str, subset: wire.EndpointSubset) -> Iterator[Endpoi
         ("addresses", subset.addresses, True),
         ("notReadyAddresses", subset.not_ready_addresses, False),
     ):
-        for index, given in enumerate(entries or []):
-            address = unicast_address(f"{path}.{key}[{index}].ip", given.ip)
-            yield Endpoint(address, ready, ready, False, given.node_name or "", _pod_name(given.target_ref))
+        for index, entry in enumerate(entries or []):
+            address = unicast_address(f"{path}.{key}[{index}].ip", entry.ip)
+            yield Endpoint(address, ready, ready, False, entry.node_name or "", _pod_name(entry.target_ref))
 
 
-def endpoints(source: str, given: wire.Endpoints) -> list[EndpointSlice]:
-    """A legacy Endpoints as the slices that Kubernetes would mirror it to: one per subset and family.
+def endpoints(source: str, obj: wire.Endpoints) -> list[EndpointSlice]:
+    """Decode a legacy Endpoints object to slices as Kubernetes mirrors it: one per subset and family.
 
-    The first one is empty, and says that endpoints were given even if there are none.
+    The first slice is empty, so that an Endpoints object without addresses has a slice, too.
     """
-    name = object_name(given.metadata)
-    place = origin(source, given.metadata)
-    labels = given.metadata.labels or {}
+    name = object_name(obj.metadata)
+    place = origin(source, obj.metadata)
+    labels = obj.metadata.labels or {}
     slices = [EndpointSlice(name, place, name.name, Family.IPV4, (), (), legacy=True, labels=labels)]
-    for index, subset in enumerate(given.subsets or []):
+    for index, subset in enumerate(obj.subsets or []):
         path = f"subsets[{index}]"
         ports = _endpoint_ports(f"{path}.ports", subset.ports)
         endpoints = tuple(_subset_endpoints(path, subset))
@@ -152,10 +152,13 @@ def _addresses(path: str, single: str | None, several: list[wire.IP] | None) -> 
     return tuple(dict.fromkeys(unicast_address(path, text) for path, text in texts))
 
 
-def pod(source: str, given: wire.Pod) -> list[Pod]:
-    """A Pod without any Ready condition (a manifest written by hand) counts as ready, until it is probed."""
-    name = object_name(given.metadata)
-    spec, status = given.spec or wire.PodSpec(), given.status or wire.PodStatus()
+def pod(source: str, obj: wire.Pod) -> list[Pod]:
+    """Decode a Pod; [] if it has ended.
+
+    A Pod without a Ready condition (a manifest written by hand) is ready until it is probed.
+    """
+    name = object_name(obj.metadata)
+    spec, status = obj.spec or wire.PodSpec(), obj.status or wire.PodStatus()
     if status.phase in ("Succeeded", "Failed"):
         return []
     host_network = spec.host_network is True
@@ -165,12 +168,12 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
     members = containers(spec)
     pod = Pod(
         name=name,
-        origin=origin(source, given.metadata),
-        labels=given.metadata.labels or {},
+        origin=origin(source, obj.metadata),
+        labels=obj.metadata.labels or {},
         addresses=addresses,
         ports=tuple(port for container in members for port in container.ports if port.name),
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
-        deleted=given.metadata.deletion_timestamp or "",
+        deleted=obj.metadata.deletion_timestamp or "",
         node=spec.node_name or "",
         host_network=host_network,
         service_links=spec.enable_service_links is not False,
@@ -178,6 +181,6 @@ def pod(source: str, given: wire.Pod) -> list[Pod]:
         counts=_counts(status.container_statuses),
         containers=members,
         gates_open=_gates_open(spec.readiness_gates or (), status.conditions or ()),
-        uid=given.metadata.uid or "",
+        uid=obj.metadata.uid or "",
     )
     return [pod]

@@ -1,4 +1,4 @@
-"""What fields of several kinds have in common: names, ports, protocols, and how a wrong one is named."""
+"""Checks of fields that several kinds have: names, ports, protocols, addresses."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-"""What the API server takes for a name (DNS-1123)."""
+"""Names that the API server accepts (RFC 1123, DNS subdomain)."""
+SUBDOMAIN_RULE = "lower-case letters, digits, - and ., with a letter or digit first and last"
+LABEL_RULE = "at most 63 lower-case letters, digits and -, with a letter or digit first and last"
 FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 
 
 DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})")
 NOT_UNICAST = frozenset((0, 127, 169, *range(224, 240)))
-"""First bytes of IPv4 addresses at which a closer look is needed."""
+"""First bytes of IPv4 addresses that may be loopback, link-local, multicast or unspecified."""
 
 
 class FieldError(ValueError):
-    """A field whose type is right and whose value is not."""
+    """A field has the right type, but an invalid value. `path` names the field."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
@@ -32,7 +34,7 @@ class FieldError(ValueError):
 
 
 def checked(path: str, check: Callable[[str], T], text: str) -> T:
-    """What `check` makes of a text; its ValueError as that of the field."""
+    """Return `check(text)`. Its ValueError becomes a FieldError."""
     try:
         return check(text)
     except ValueError as error:
@@ -40,14 +42,14 @@ def checked(path: str, check: Callable[[str], T], text: str) -> T:
 
 
 def port_number(path: str, number: int) -> int:
-    """A port that packets can have."""
+    """Check a port number."""
     if not 1 <= number <= 65535:
         raise FieldError(path, f"{number} is not a port (1-65535)")
     return number
 
 
 def protocol(path: str, text: str | None) -> Protocol:
-    """A protocol that a service port can have; TCP if absent."""
+    """Parse the protocol of a service port. The default is TCP."""
     try:
         return Protocol[text or "TCP"]
     except KeyError:
@@ -55,18 +57,19 @@ def protocol(path: str, text: str | None) -> Protocol:
 
 
 def object_name(metadata: wire.Metadata) -> NamespacedName:
-    """The object's identity; namespace default if absent."""
+    """Return the object's identity. The default namespace is `default`."""
     if not metadata.name:
         raise FieldError("metadata.name", "is missing")
     name = NamespacedName(share(metadata.namespace or "default"), metadata.name)
     for path, text, limit in (("metadata.namespace", name.namespace, 63), ("metadata.name", name.name, 253)):
         if not SUBDOMAIN.fullmatch(text) or len(text) > limit:
-            raise FieldError(path, f"{text!r} is not a name: lower-case letters, digits, - and .")
+            message = f"{text!r} is not a DNS name: at most {limit} {SUBDOMAIN_RULE}"
+            raise FieldError(path, message)
     return name
 
 
 def origin(source: str, metadata: wire.Metadata) -> Origin:
-    """Where it came from."""
+    """Return the file and the creation time of an object."""
     return Origin(source, share(metadata.creation_timestamp or ""))
 
 
@@ -76,22 +79,23 @@ def _shared(value: Hashable) -> Hashable:
 
 
 def share(value: H) -> H:
-    """An equal value that others hold as well, if there is one: many objects say the same."""
+    """Return an equal value that is already in memory, if there is one. Many objects have equal values."""
     return _shared(value)  # type: ignore[return-value]
 
 
 def unicast_address(path: str, text: str) -> Address:
-    """An address that packets of any host can be sent to; the API server refuses the others, too."""
+    """Pack an address. As in the API server, special addresses are not allowed."""
     if packed := _plain(text):
         return packed
     ip = checked(path, parse_ip, text)
-    if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast:
-        raise FieldError(path, f"{text} will not do: it is loopback, link-local, multicast or unspecified")
+    for kind in ("loopback", "link_local", "multicast", "unspecified"):
+        if getattr(ip, f"is_{kind}"):
+            raise FieldError(path, f"{text} is not allowed: {kind.replace('_', '-')} address")
     return ip.packed
 
 
 def _plain(text: str) -> Address | None:
-    """Most addresses, ten times as fast as `ipaddress` does it; None: look closer."""
+    """Pack most IPv4 addresses, ten times as fast as `ipaddress` does. None for other texts."""
     found = DOTTED.fullmatch(text)
     if not found:
         return None

@@ -1,6 +1,6 @@
-"""Ingress -> model, of all API versions: they differ in how a backend is written and what may be missing.
+"""Ingress of all API versions -> model. The versions differ in the form of a backend and in defaults.
 
-What is refused is what the API server refuses, so that a rule that is here can be followed.
+It refuses what the API server refuses, so every decoded rule can be applied.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from kproxy.decode import wire
-from kproxy.decode.fields import SUBDOMAIN, FieldError, object_name, origin, port_number
+from kproxy.decode.fields import SUBDOMAIN, SUBDOMAIN_RULE, FieldError, object_name, origin, port_number
 from kproxy.model import Ingress, IngressBackend, IngressPath, IngressRule, IngressTLS
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -21,32 +21,32 @@ PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 Backend = Callable[[str, wire.IngressBackend], IngressBackend]
 
 
-def ingress_v1(source: str, given: wire.Ingress) -> list[Ingress]:
-    """An Ingress of networking.k8s.io/v1."""
-    return [_ingress(source, given, "spec.defaultBackend", given.spec.default_backend, _backend, "")]
+def ingress_v1(source: str, obj: wire.Ingress) -> list[Ingress]:
+    """Decode an Ingress of networking.k8s.io/v1."""
+    return [_ingress(source, obj, "spec.defaultBackend", obj.spec.default_backend, _backend, "")]
 
 
-def ingress_beta(source: str, given: wire.Ingress) -> list[Ingress]:
-    """An Ingress of networking.k8s.io/v1beta1 or extensions/v1beta1, where a path needs no type."""
-    first = PATH_TYPES[-1]
-    return [_ingress(source, given, "spec.backend", given.spec.backend, _backend_beta, first)]
+def ingress_beta(source: str, obj: wire.Ingress) -> list[Ingress]:
+    """Decode an Ingress of networking.k8s.io/v1beta1 or extensions/v1beta1. Its pathType is optional."""
+    default_type = PATH_TYPES[-1]
+    return [_ingress(source, obj, "spec.backend", obj.spec.backend, _backend_beta, default_type)]
 
 
 def _ingress(
     source: str,
-    given: wire.Ingress,
+    obj: wire.Ingress,
     default_path: str,
     default: wire.IngressBackend | None,
     backend: Backend,
     path_type: str,
 ) -> Ingress:
-    spec, annotations = given.spec, given.metadata.annotations or {}
+    spec, annotations = obj.spec, obj.metadata.annotations or {}
     if not spec.rules and default is None:
-        raise FieldError("spec.rules", f"is missing, and so is {default_path}: one is needed")
-    entries = (given.status and given.status.load_balancer and given.status.load_balancer.ingress) or []
+        raise FieldError("spec.rules", f"is missing: either spec.rules or {default_path} is required")
+    entries = (obj.status and obj.status.load_balancer and obj.status.load_balancer.ingress) or []
     return Ingress(
-        name=object_name(given.metadata),
-        origin=origin(source, given.metadata),
+        name=object_name(obj.metadata),
+        origin=origin(source, obj.metadata),
         class_name=spec.ingress_class_name or annotations.get(CLASS_ANNOTATION, ""),
         rules=tuple(
             _rule(f"spec.rules[{index}]", rule, backend, path_type)
@@ -55,16 +55,16 @@ def _ingress(
         default_backend=None if default is None else backend(default_path, default),
         tls=tuple(_tls(f"spec.tls[{index}]", tls) for index, tls in enumerate(spec.tls or [])),
         addresses=tuple(entry.ip or entry.hostname or "" for entry in entries),
-        labels=given.metadata.labels or {},
+        labels=obj.metadata.labels or {},
     )
 
 
-def _rule(path: str, given: wire.IngressRule, backend: Backend, path_type: str) -> IngressRule:
-    paths = given.http.paths if given.http else None
-    if given.http and not paths:
+def _rule(path: str, rule: wire.IngressRule, backend: Backend, path_type: str) -> IngressRule:
+    paths = rule.http.paths if rule.http else None
+    if rule.http and not paths:
         raise FieldError(f"{path}.http.paths", "is missing")
     return IngressRule(
-        _host(f"{path}.host", given.host or ""),
+        _host(f"{path}.host", rule.host or ""),
         tuple(
             _path(f"{path}.http.paths[{index}]", entry, backend, path_type)
             for index, entry in enumerate(paths or [])
@@ -73,7 +73,7 @@ def _rule(path: str, given: wire.IngressRule, backend: Backend, path_type: str) 
 
 
 def _host(path: str, text: str) -> str:
-    """A name, or one whose first label is `*`; no address."""
+    """Check a DNS name, whose first label may be `*`."""
     if not text:
         return ""
     try:
@@ -81,46 +81,46 @@ def _host(path: str, text: str) -> str:
     except ValueError:
         pass
     else:
-        raise FieldError(path, f"{text} is an address: an Ingress needs a name")
+        raise FieldError(path, f"{text} is an IP address: must be a DNS name")
     rest = text.removeprefix("*.")
     if not SUBDOMAIN.fullmatch(rest) or len(text) > 253:
-        raise FieldError(path, f"{text!r} is not a name of a host: lower-case letters, digits, - and .")
+        raise FieldError(path, f"{text!r} is not a host name: at most 253 {SUBDOMAIN_RULE}")
     return text
 
 
-def _path(path: str, given: wire.IngressPath, backend: Backend, default_type: str) -> IngressPath:
-    text, kind = given.path or "", given.path_type or default_type
+def _path(path: str, entry: wire.IngressPath, backend: Backend, default_type: str) -> IngressPath:
+    text, kind = entry.path or "", entry.path_type or default_type
     if not kind:
         raise FieldError(f"{path}.pathType", "is missing")
     if kind not in PATH_TYPES:
         raise FieldError(f"{path}.pathType", f"{kind!r} is not one of {', '.join(PATH_TYPES)}")
     specific = kind == PATH_TYPES[-1]
     if not text.startswith("/") and not (specific and not text):
-        raise FieldError(f"{path}.path", f"{text!r} does not begin with /")
+        raise FieldError(f"{path}.path", f"{text!r} must begin with /")
     if not specific and (wrong := NOT_IN_PATHS.search(text)):
-        raise FieldError(f"{path}.path", f"{text!r} has {wrong[0]!r} in it")
-    return IngressPath(text, kind, backend(f"{path}.backend", given.backend))
+        raise FieldError(f"{path}.path", f"{text!r} must not contain {wrong[0]!r}")
+    return IngressPath(text, kind, backend(f"{path}.backend", entry.backend))
 
 
-def _backend(path: str, given: wire.IngressBackend) -> IngressBackend:
-    if (given.service is None) is (given.resource is None):
-        raise FieldError(path, "needs service or resource, and not both")
-    if given.resource is not None:
-        return _resource(f"{path}.resource", given.resource)
-    assert given.service is not None
-    name = _service_name(f"{path}.service.name", given.service.name)
-    port = given.service.port or wire.IngressPort()
+def _backend(path: str, backend: wire.IngressBackend) -> IngressBackend:
+    if (backend.service is None) is (backend.resource is None):
+        raise FieldError(path, "must have exactly one of service, resource")
+    if backend.resource is not None:
+        return _resource(f"{path}.resource", backend.resource)
+    assert backend.service is not None
+    name = _service_name(f"{path}.service.name", backend.service.name)
+    port = backend.service.port or wire.IngressPort()
     if (port.name is None) is (port.number is None):
-        raise FieldError(f"{path}.service.port", "needs name or number, and not both")
+        raise FieldError(f"{path}.service.port", "must have exactly one of name, number")
     if port.number is not None:
         return IngressBackend(name, port_number(f"{path}.service.port.number", port.number))
     return IngressBackend(name, _port_name(f"{path}.service.port.name", port.name or ""))
 
 
-def _backend_beta(path: str, given: wire.IngressBackend) -> IngressBackend:
-    if given.resource is not None and given.service_name is None:
-        return _resource(f"{path}.resource", given.resource)
-    name, port = _service_name(f"{path}.serviceName", given.service_name), given.service_port
+def _backend_beta(path: str, backend: wire.IngressBackend) -> IngressBackend:
+    if backend.resource is not None and backend.service_name is None:
+        return _resource(f"{path}.resource", backend.resource)
+    name, port = _service_name(f"{path}.serviceName", backend.service_name), backend.service_port
     if port is None:
         raise FieldError(f"{path}.servicePort", "is missing")
     if isinstance(port, int):
@@ -128,27 +128,27 @@ def _backend_beta(path: str, given: wire.IngressBackend) -> IngressBackend:
     return IngressBackend(name, _port_name(f"{path}.servicePort", port))
 
 
-def _resource(path: str, given: wire.ObjectReference) -> IngressBackend:
-    for key, text in (("kind", given.kind), ("name", given.name)):
+def _resource(path: str, reference: wire.ObjectReference) -> IngressBackend:
+    for key, text in (("kind", reference.kind), ("name", reference.name)):
         if not text:
             raise FieldError(f"{path}.{key}", "is missing")
-    return IngressBackend("", 0, f"{given.kind}/{given.name}", given.api_group or "")
+    return IngressBackend("", 0, f"{reference.kind}/{reference.name}", reference.api_group or "")
 
 
 def _service_name(path: str, text: str | None) -> str:
     if not text:
         raise FieldError(path, "is missing")
     if not SUBDOMAIN.fullmatch(text):
-        raise FieldError(path, f"{text!r} is not a Service's name")
+        raise FieldError(path, f"{text!r} is not a valid Service name")
     return text
 
 
 def _port_name(path: str, text: str) -> str:
     if not PORT_NAME.fullmatch(text) or len(text) > 15:
-        raise FieldError(path, f"{text!r} is neither a number nor a port's name")
+        raise FieldError(path, f"{text!r} is neither a port number nor a valid port name")
     return text
 
 
-def _tls(path: str, given: wire.IngressTLS) -> IngressTLS:
-    hosts = tuple(_host(f"{path}.hosts[{index}]", host) for index, host in enumerate(given.hosts or []))
-    return IngressTLS(hosts, given.secret_name or "")
+def _tls(path: str, tls: wire.IngressTLS) -> IngressTLS:
+    hosts = tuple(_host(f"{path}.hosts[{index}]", host) for index, host in enumerate(tls.hosts or []))
+    return IngressTLS(hosts, tls.secret_name or "")

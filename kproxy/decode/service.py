@@ -9,6 +9,7 @@ from typing import Any
 from kproxy.decode import wire
 from kproxy.decode.fields import (
     FAMILIES,
+    LABEL_RULE,
     FieldError,
     checked,
     object_name,
@@ -18,7 +19,16 @@ from kproxy.decode.fields import (
     share,
     unicast_address,
 )
-from kproxy.model import Address, Balance, Family, Network, Service, ServicePort, family_of
+from kproxy.model import (
+    Address,
+    Balance,
+    Family,
+    Network,
+    Service,
+    ServicePort,
+    family_of,
+    format_address,
+)
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 WEIGHTS = "kproxy.io/weights"
@@ -35,22 +45,22 @@ POLICIES = ("Cluster", "Local")
 JSON_TYPES = {dict: "object", list: "array", type(None): "null"}
 
 
-def _service_port(path: str, given: wire.ServicePort, alone: bool) -> ServicePort:
-    if not given.name and not alone:
-        raise FieldError(f"{path}.name", "is required where a service has several ports")
-    target = given.target_port
+def _service_port(path: str, entry: wire.ServicePort, alone: bool) -> ServicePort:
+    if not entry.name and not alone:
+        raise FieldError(f"{path}.name", "is required for each port of a Service with several ports")
+    target = entry.target_port
     if isinstance(target, int):
         target = port_number(f"{path}.targetPort", target) if target else None
     elif target and (target.isdigit() or not LABEL.fullmatch(target)):
-        raise FieldError(f"{path}.targetPort", f"{target!r} is neither a number nor a port's name")
-    if given.name and not LABEL.fullmatch(given.name):
-        raise FieldError(f"{path}.name", f"{given.name!r} is not a name: lower-case letters, digits and -")
+        raise FieldError(f"{path}.targetPort", f"{target!r} is neither a port number nor a valid port name")
+    if entry.name and not LABEL.fullmatch(entry.name):
+        raise FieldError(f"{path}.name", f"{entry.name!r} is not a DNS label: {LABEL_RULE}")
     return ServicePort(
-        name=given.name or "",
-        protocol=protocol(f"{path}.protocol", given.protocol),
-        port=port_number(f"{path}.port", given.port),
-        target_port=target or given.port,
-        node_port=port_number(f"{path}.nodePort", given.node_port) if given.node_port else 0,
+        name=entry.name or "",
+        protocol=protocol(f"{path}.protocol", entry.protocol),
+        port=port_number(f"{path}.port", entry.port),
+        target_port=target or entry.port,
+        node_port=port_number(f"{path}.nodePort", entry.node_port) if entry.node_port else 0,
     )
 
 
@@ -59,15 +69,15 @@ def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort,
     if required and not entries:
         raise FieldError("spec.ports", "is missing")
     ports: list[ServicePort] = []
-    for index, given in enumerate(entries):
-        port = _service_port(f"spec.ports[{index}]", given, len(entries) == 1)
+    for index, entry in enumerate(entries):
+        port = _service_port(f"spec.ports[{index}]", entry, len(entries) == 1)
         for earlier in ports:
             if earlier.name == port.name:
-                raise FieldError(f"spec.ports[{index}].name", f"{port.name!r} is given twice")
+                raise FieldError(f"spec.ports[{index}].name", f"{port.name!r} is a duplicate")
             if earlier.node_port and (earlier.node_port, earlier.protocol) == (port.node_port, port.protocol):
-                raise FieldError(f"spec.ports[{index}].nodePort", f"{port.node_port} is given twice")
+                raise FieldError(f"spec.ports[{index}].nodePort", f"{port.node_port} is a duplicate")
             if (earlier.port, earlier.protocol) == (port.port, port.protocol):
-                raise FieldError(f"spec.ports[{index}].port", f"{port.port}/{port.protocol} is given twice")
+                raise FieldError(f"spec.ports[{index}].port", f"{port.port}/{port.protocol} is a duplicate")
         ports.append(port)
     return share(tuple(ports))
 
@@ -75,24 +85,29 @@ def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort,
 def _cluster_ips(spec: wire.ServiceSpec) -> tuple[Address, ...]:
     texts = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     if spec.cluster_ip and spec.cluster_ips and spec.cluster_ips[0] != spec.cluster_ip:
-        raise FieldError("spec.clusterIPs[0]", f"differs from spec.clusterIP {spec.cluster_ip}")
+        message = f"{spec.cluster_ips[0]} differs from spec.clusterIP {spec.cluster_ip}"
+        raise FieldError("spec.clusterIPs[0]", message)
     plural = "spec.clusterIPs[{}]" if spec.cluster_ips else "spec.clusterIP"
     addresses = tuple(unicast_address(plural.format(i), text) for i, text in enumerate(texts))
     if len({family_of(address) for address in addresses}) < len(addresses):
-        raise FieldError("spec.clusterIPs", "has two addresses of one family")
+        raise FieldError("spec.clusterIPs", "contains two addresses of the same family")
     return addresses
 
 
 def _families(spec: wire.ServiceSpec, cluster_ips: tuple[Address, ...]) -> tuple[Family, ...]:
     families = []
     for index, text in enumerate(spec.ip_families or []):
-        if text not in FAMILIES or FAMILIES[text] in families:
-            raise FieldError(f"spec.ipFamilies[{index}]", f"{text!r} is not one of IPv4, IPv6, each once")
+        if text not in FAMILIES:
+            raise FieldError(f"spec.ipFamilies[{index}]", f"{text!r} is not one of IPv4, IPv6")
+        if FAMILIES[text] in families:
+            raise FieldError(f"spec.ipFamilies[{index}]", f"{text!r} is a duplicate")
         families.append(FAMILIES[text])
     for index, address in enumerate(cluster_ips):
         if index < len(families) and families[index] is not family_of(address):
             name = f"spec.clusterIPs[{index}]" if spec.cluster_ips else "spec.clusterIP"
-            raise FieldError(name, f"is of the wrong family: spec.ipFamilies[{index}] is {spec.ip_families}")
+            expected = "IPv4" if families[index] is Family.IPV4 else "IPv6"
+            message = f"{format_address(address)} is not {expected}, as spec.ipFamilies[{index}] requires"
+            raise FieldError(name, message)
     return share(tuple(families))
 
 
@@ -106,12 +121,12 @@ def _affinity_timeout(spec: wire.ServiceSpec) -> int | None:
         return DEFAULT_AFFINITY_SECONDS
     if not 1 <= client_ip.timeout_seconds <= 86400:
         path = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
-        raise FieldError(path, f"{client_ip.timeout_seconds} is not in 1-86400")
+        raise FieldError(path, f"{client_ip.timeout_seconds} is not in the range 1-86400")
     return client_ip.timeout_seconds
 
 
 def _choice(path: str, text: str | None, choices: tuple[str, ...]) -> str:
-    """One of `choices`, the first if absent."""
+    """Check that the text is one of `choices`. The default is the first one."""
     if text not in (None, "", *choices):
         raise FieldError(path, f"{text!r} is not one of {', '.join(choices)}")
     return text or choices[0]
@@ -122,7 +137,7 @@ def _addresses(path: str, texts: list[str] | None) -> tuple[Address, ...]:
 
 
 def _source_ranges(texts: list[str] | None) -> tuple[Network, ...]:
-    """CIDRs; bits behind the prefix count for nothing, as in Kubernetes."""
+    """Parse CIDRs. Bits after the prefix are ignored, as in Kubernetes."""
     path = "spec.loadBalancerSourceRanges"
     return tuple(
         checked(f"{path}[{index}]", lambda text: ip_network(text.strip(), strict=False), text)
@@ -130,16 +145,16 @@ def _source_ranges(texts: list[str] | None) -> tuple[Network, ...]:
     )
 
 
-def _selector(given: dict[str, Any]) -> dict[str, str]:
-    """A plain map of labels. Many write a Deployment's form of it, so this has a message of its own."""
+def _selector(selector: dict[str, Any]) -> dict[str, str]:
+    """Check a map of labels. A Deployment's form of a selector is a common mistake, with its own message."""
     path = "spec.selector"
-    for key, value in given.items():
+    for key, value in selector.items():
         if key in ("matchLabels", "matchExpressions") and not isinstance(value, str):
-            raise FieldError(path, f"a Service's selector is a plain map of labels; {key} is a Deployment's")
+            raise FieldError(path, f"a Service's selector is a map of labels and cannot contain {key}")
         if not isinstance(value, str):
             kind = JSON_TYPES.get(type(value), type(value).__name__)
             raise FieldError(f"{path}[{key}]", f"expected str, got {kind}")
-    return given
+    return selector
 
 
 def _ingress(status: wire.ObjectStatus | None) -> list[wire.LoadBalancerIngress]:
@@ -147,7 +162,7 @@ def _ingress(status: wire.ObjectStatus | None) -> list[wire.LoadBalancerIngress]
 
 
 def _load_balancer_ips(entries: list[wire.LoadBalancerIngress]) -> tuple[Address, ...]:
-    """Ingress addresses that the node serves; those of mode Proxy are somebody else's."""
+    """Return the ingress addresses that the node serves. A load balancer serves those of ipMode Proxy."""
     return tuple(
         unicast_address(f"status.loadBalancer.ingress[{index}].ip", entry.ip)
         for index, entry in enumerate(entries)
@@ -156,14 +171,14 @@ def _load_balancer_ips(entries: list[wire.LoadBalancerIngress]) -> tuple[Address
 
 
 def _health_check_node_port(spec: wire.ServiceSpec, kind: str, external_local: bool) -> int:
-    """What is left over from when it was of another type or policy does not count, as with nodePort."""
+    """Return the port; 0 for other types and policies, where it is left over from an earlier version."""
     number = spec.health_check_node_port
     port = port_number("spec.healthCheckNodePort", number) if number else 0
     return port if kind == "LoadBalancer" and external_local else 0
 
 
 def _weights(annotations: dict[str, str]) -> dict[str, int]:
-    """`pod-a=3, 10.0.0.7=2`: slots of an endpoint, by its pod's name or its address."""
+    """Parse `pod-a=3, 10.0.0.7=2`: the weight of an endpoint, by the name of its pod or its address."""
     if WEIGHTS not in annotations:
         return NO_WEIGHTS
     path, weights = f"metadata.annotations[{WEIGHTS}]", {}
@@ -172,9 +187,8 @@ def _weights(annotations: dict[str, str]) -> dict[str, int]:
             continue
         found = WEIGHT.fullmatch(entry)
         if not found or not 1 <= int(found[2]) <= MAX_WEIGHT:
-            raise FieldError(
-                path, f"{entry.strip()!r} is not ENDPOINT=WEIGHT with a weight in 1-{MAX_WEIGHT}"
-            )
+            message = f"{entry.strip()!r} is not ENDPOINT=WEIGHT with a weight from 1 to {MAX_WEIGHT}"
+            raise FieldError(path, message)
         weights[found[1]] = int(found[2])
     return weights
 
@@ -186,32 +200,32 @@ def _hashing(annotations: dict[str, str], affinity_timeout: int | None) -> Balan
     if text not in HASHES:
         raise FieldError(path, f"{text!r} is not one of {', '.join(HASHES)}")
     if affinity_timeout is not None:
-        raise FieldError(path, "does not go with spec.sessionAffinity ClientIP")
+        raise FieldError(path, "cannot be combined with spec.sessionAffinity: ClientIP")
     return HASHES[text]
 
 
-def service(source: str, given: wire.Service) -> list[Service]:
-    """A Service v1."""
-    spec = given.spec
-    labels, annotations = given.metadata.labels or {}, given.metadata.annotations or {}
+def service(source: str, obj: wire.Service) -> list[Service]:
+    """Decode a Service v1."""
+    spec = obj.spec
+    labels, annotations = obj.metadata.labels or {}, obj.metadata.annotations or {}
     kind = _choice("spec.type", spec.type, SERVICE_TYPES)
-    name = object_name(given.metadata)
+    name = object_name(obj.metadata)
     if not LABEL.fullmatch(name.name):
-        raise FieldError("metadata.name", f"{name.name!r} is not a Service's name: it has to be a DNS label")
+        raise FieldError("metadata.name", f"{name.name!r} is not a DNS label: {LABEL_RULE}")
     headless = spec.cluster_ip == "None" or spec.cluster_ips == ["None"]
     if headless and kind != "ClusterIP":
-        raise FieldError("spec.clusterIP", f"None does not go with type {kind}")
+        raise FieldError("spec.clusterIP", f"None is not allowed for type {kind}")
     if spec.ip_family_policy:
         _choice("spec.ipFamilyPolicy", spec.ip_family_policy, FAMILY_POLICIES)
     cluster_ips = () if headless or kind == "ExternalName" else _cluster_ips(spec)
     timeout = _affinity_timeout(spec)
     internal = _choice("spec.internalTrafficPolicy", spec.internal_traffic_policy, POLICIES)
     external = _choice("spec.externalTrafficPolicy", spec.external_traffic_policy, POLICIES)
-    ingress = _ingress(given.status) if kind == "LoadBalancer" else []
+    ingress = _ingress(obj.status) if kind == "LoadBalancer" else []
     return [
         Service(
             name=name,
-            origin=origin(source, given.metadata),
+            origin=origin(source, obj.metadata),
             type=kind,
             ports=_service_ports(spec, required=kind != "ExternalName" and not headless),
             selector=_selector(spec.selector or {}),

@@ -1,7 +1,7 @@
-"""The wire: objects as the API writes them, the fields that kproxy reads.
+"""Objects in the form of the Kubernetes API, with the fields that kproxy reads.
 
-msgspec decodes JSON bytes straight into these and names the field whose type is wrong.
-None stands for "absent" and for "null"; what a value means is said in service.py and endpoints.py.
+msgspec decodes JSON bytes directly into these types and names a field whose type is wrong.
+None stands for "absent" and for "null". The other modules of this folder interpret the values.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import Meta, Raw, Struct, field
 
 Int32: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-"""A number that is no more than shown: what no API server takes would not fit into a message."""
+"""A number that kproxy only displays. The API server has the same limit, and msgpack has one, too."""
 
 
 class Wire(Struct, rename="camel"):
-    """Fields named as in Python; camelCase outside."""
+    """A type with snake_case fields in Python and camelCase fields in JSON."""
 
 
 class Metadata(Wire):
@@ -337,12 +337,14 @@ class TypeMeta(Wire):
 
 
 class RawList(Struct):
-    """A List as JSON text: its items stay text until their kind is known."""
+    """A List from JSON text. Its items stay undecoded until their kind is known."""
 
     items: list[Raw] | None = None
 
 
 class LoadedList(Struct):
+    """A List from YAML."""
+
     items: list[Any] | None = None
 
 
@@ -352,14 +354,14 @@ class ListMeta(Wire):
 
 
 class Page(Wire):
-    """One answer to a list request; its items stay text until each is decoded for itself."""
+    """One page of a list response. Its items stay undecoded, so that each can fail alone."""
 
     metadata: ListMeta
     items: list[Raw] | None = None
 
 
 class WatchEvent(Wire):
-    """One line of a watch."""
+    """One line of a watch response."""
 
     type: str
     object: Raw
@@ -372,7 +374,7 @@ class Identity(Wire):
 
 
 class Identified(Wire):
-    """An object of which only the identity matters: one that went or is wrong, or a bookmark."""
+    """An object of which only the identity matters: deleted, undecodable, or a bookmark."""
 
     metadata: Identity
 
@@ -382,7 +384,7 @@ class StatusDetails(Wire):
 
 
 class Status(Wire):
-    """What the API server answers instead of what was asked for."""
+    """The API server's error response."""
 
     code: int | None = None
     reason: str | None = None

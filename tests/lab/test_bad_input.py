@@ -45,9 +45,24 @@ def broken(manifest: Manifest, *path: str | int, value: object) -> Manifest:
 BREAKAGE = {
     "a wrong type": (0, ("spec", "ports", 0, "port"), "80", "spec.ports[0].port: expected int, got str"),
     "out of range": (0, ("spec", "ports", 0, "port"), 70000, "spec.ports[0].port: 70000 is not a port"),
-    "another family": (0, ("spec", "clusterIPs", 0), "fd00:96::99", "spec.clusterIPs[0]: differs from"),
-    "out of its range": (0, ("spec", "clusterIPs"), ["172.16.0.1"], "spec.clusterIPs[0]: differs from"),
-    "a slice": (1, ("endpoints", 0, "addresses", 0), "::1", "endpoints[0].addresses[0]: ::1 will not do"),
+    "another family": (
+        0,
+        ("spec", "clusterIPs", 0),
+        "fd00:96::99",
+        "spec.clusterIPs[0]: fd00:96::99 differs from",
+    ),
+    "out of its range": (
+        0,
+        ("spec", "clusterIPs"),
+        ["172.16.0.1"],
+        "spec.clusterIPs[0]: 172.16.0.1 differs from",
+    ),
+    "a slice": (
+        1,
+        ("endpoints", 0, "addresses", 0),
+        "::1",
+        "endpoints[0].addresses[0]: ::1 is not allowed: loopback address",
+    ),
     "a slice's type": (1, ("endpoints",), "none", "endpoints: expected array, got str"),
 }
 

@@ -1,4 +1,4 @@
-"""Ingresses: all API versions mean the same, wrong ones are named, and what get and describe show of them."""
+"""Ingresses: decoding of all API versions, problems of invalid ones, and the output of get and describe."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -74,7 +74,7 @@ spec:
 
 
 @pytest.mark.parametrize("version", [OLD, OLDEST])
-def test_the_chapters(version: str) -> None:
+def test_an_ingress_v1beta1(version: str) -> None:
     (found,) = decoded(CHAPTER.replace(OLDEST, version)).state.ingresses
     specific = "ImplementationSpecific"
     assert (found.name, found.class_name, found.default_backend) == (name("kubia"), "", None)
@@ -90,7 +90,7 @@ def test_the_chapters(version: str) -> None:
     )
 
 
-def test_todays() -> None:
+def test_an_ingress_v1() -> None:
     found = first(
         ingress(
             metadata={"labels": {"a": "1"}, "creationTimestamp": "2020-07-20T23:30:33Z"},
@@ -114,7 +114,7 @@ def test_todays() -> None:
     assert found.rules[2].paths[0].backend == IngressBackend("", 0, "Bucket/b", "k.example.com")
 
 
-def test_the_class_of_an_older_one_is_an_annotation() -> None:
+def test_the_class_of_an_ingress_v1beta1_is_an_annotation() -> None:
     old = ingress(
         OLD,
         metadata={"annotations": {"kubernetes.io/ingress.class": "gce"}},
@@ -127,39 +127,39 @@ WEB = to("web", 80)
 
 
 @pytest.mark.parametrize(
-    ("given", "field", "message"),
+    ("obj", "field", "message"),
     [
-        (ingress(), "spec.rules", "is missing, and so is spec.defaultBackend: one is needed"),
-        (ingress(OLDEST), "spec.rules", "is missing, and so is spec.backend: one is needed"),
+        (ingress(), "spec.rules", "is missing: either spec.rules or spec.defaultBackend is required"),
+        (ingress(OLDEST), "spec.rules", "is missing: either spec.rules or spec.backend is required"),
         (ingress(rules=[rule("x.org", path("/", WEB, None))]), "spec.rules[0].http.paths[0].pathType", "is missing"),
         (ingress(rules=[rule("x.org", path("/", WEB, "Regex"))]), "spec.rules[0].http.paths[0].pathType", "'Regex' is not one of Exact, Prefix, ImplementationSpecific"),
-        (ingress(rules=[rule("x.org", path("a", WEB))]), "spec.rules[0].http.paths[0].path", "'a' does not begin with /"),
-        (ingress(rules=[rule("x.org", path("", WEB))]), "spec.rules[0].http.paths[0].path", "'' does not begin with /"),
-        (ingress(rules=[rule("x.org", path("/a/../b", WEB))]), "spec.rules[0].http.paths[0].path", "'/a/../b' has '/../' in it"),
-        (ingress(rules=[rule("x.org", path("/a%2Fb", WEB, "Exact"))]), "spec.rules[0].http.paths[0].path", "'/a%2Fb' has '%2F' in it"),
+        (ingress(rules=[rule("x.org", path("a", WEB))]), "spec.rules[0].http.paths[0].path", "'a' must begin with /"),
+        (ingress(rules=[rule("x.org", path("", WEB))]), "spec.rules[0].http.paths[0].path", "'' must begin with /"),
+        (ingress(rules=[rule("x.org", path("/a/../b", WEB))]), "spec.rules[0].http.paths[0].path", "'/a/../b' must not contain '/../'"),
+        (ingress(rules=[rule("x.org", path("/a%2Fb", WEB, "Exact"))]), "spec.rules[0].http.paths[0].path", "'/a%2Fb' must not contain '%2F'"),
         (ingress(rules=[{"http": {}}]), "spec.rules[0].http.paths", "is missing"),
-        (ingress(rules=[rule("192.0.2.1", path("/", WEB))]), "spec.rules[0].host", "192.0.2.1 is an address: an Ingress needs a name"),
-        (ingress(rules=[rule("a.*.org", path("/", WEB))]), "spec.rules[0].host", "'a.*.org' is not a name of a host: lower-case letters, digits, - and ."),
-        (ingress(rules=[rule("*", path("/", WEB))]), "spec.rules[0].host", "'*' is not a name of a host: lower-case letters, digits, - and ."),
+        (ingress(rules=[rule("192.0.2.1", path("/", WEB))]), "spec.rules[0].host", "192.0.2.1 is an IP address: must be a DNS name"),
+        (ingress(rules=[rule("a.*.org", path("/", WEB))]), "spec.rules[0].host", "'a.*.org' is not a host name: at most 253 lower-case letters, digits, - and ., with a letter or digit first and last"),
+        (ingress(rules=[rule("*", path("/", WEB))]), "spec.rules[0].host", "'*' is not a host name: at most 253 lower-case letters, digits, - and ., with a letter or digit first and last"),
         (ingress(rules=[rule("x.org", {"path": "/", "pathType": "Prefix"})]), "spec.rules[0].http.paths[0].backend", "is missing"),
-        (ingress(defaultBackend={}), "spec.defaultBackend", "needs service or resource, and not both"),
+        (ingress(defaultBackend={}), "spec.defaultBackend", "must have exactly one of service, resource"),
         (ingress(defaultBackend={"service": {"port": {"number": 80}}}), "spec.defaultBackend.service.name", "is missing"),
-        (ingress(defaultBackend={"service": {"name": "web"}}), "spec.defaultBackend.service.port", "needs name or number, and not both"),
-        (ingress(defaultBackend={"service": {"name": "web", "port": {"name": "a", "number": 1}}}), "spec.defaultBackend.service.port", "needs name or number, and not both"),
+        (ingress(defaultBackend={"service": {"name": "web"}}), "spec.defaultBackend.service.port", "must have exactly one of name, number"),
+        (ingress(defaultBackend={"service": {"name": "web", "port": {"name": "a", "number": 1}}}), "spec.defaultBackend.service.port", "must have exactly one of name, number"),
         (ingress(defaultBackend=to("web", 0)), "spec.defaultBackend.service.port.number", "0 is not a port (1-65535)"),
-        (ingress(defaultBackend=to("web", "80")), "spec.defaultBackend.service.port.name", "'80' is neither a number nor a port's name"),
-        (ingress(defaultBackend=to("Web", 80)), "spec.defaultBackend.service.name", "'Web' is not a Service's name"),
+        (ingress(defaultBackend=to("web", "80")), "spec.defaultBackend.service.port.name", "'80' is neither a port number nor a valid port name"),
+        (ingress(defaultBackend=to("Web", 80)), "spec.defaultBackend.service.name", "'Web' is not a valid Service name"),
         (ingress(defaultBackend={"resource": {"kind": "Bucket"}}), "spec.defaultBackend.resource.name", "is missing"),
         (ingress(OLD, backend={"servicePort": 80}), "spec.backend.serviceName", "is missing"),
         (ingress(OLD, backend={"serviceName": "web"}), "spec.backend.servicePort", "is missing"),
-        (ingress(defaultBackend=WEB, tls=[{"hosts": ["192.0.2.1"]}]), "spec.tls[0].hosts[0]", "192.0.2.1 is an address: an Ingress needs a name"),
+        (ingress(defaultBackend=WEB, tls=[{"hosts": ["192.0.2.1"]}]), "spec.tls[0].hosts[0]", "192.0.2.1 is an IP address: must be a DNS name"),
         (ingress(rules=80), "spec.rules", "expected array, got int"),
-        (ingress(own="Kubia", defaultBackend=WEB), "metadata.name", "'Kubia' is not a name: lower-case letters, digits, - and ."),
+        (ingress(own="Kubia", defaultBackend=WEB), "metadata.name", "'Kubia' is not a DNS name: at most 253 lower-case letters, digits, - and ., with a letter or digit first and last"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_and_harms_no_service(given: dict[str, Any], field: str, message: str) -> None:
-    result = decoded(yaml.safe_dump(given))
-    own = f"Ingress default/{given['metadata']['name']}"
+def test_an_invalid_ingress_protects_no_service(obj: dict[str, Any], field: str, message: str) -> None:
+    result = decoded(yaml.safe_dump(obj))
+    own = f"Ingress default/{obj['metadata']['name']}"
     assert result.problems == [("in.yaml", own, field, message)]
     assert result.state.ingresses == ()
     assert not result.unreadable.covers(name("web"))
@@ -192,7 +192,7 @@ AT = {"loadBalancer": {"ingress": [{"ip": "203.0.113.10"}, {"hostname": "lb.exam
 
 
 @pytest.mark.parametrize(
-    ("given", "flags", "row"),
+    ("obj", "flags", "row"),
     [
         (yaml.safe_load(CHAPTER), "", "kubia <none> kubia.example.com 80, 443 <unknown>"),
         (ingress(rules=RULES[:1], ingressClassName="nginx"), "", "kubia nginx a.org 80 <unknown>"),
@@ -203,8 +203,8 @@ AT = {"loadBalancer": {"ingress": [{"ip": "203.0.113.10"}, {"hostname": "lb.exam
         (ingress(defaultBackend=WEB, metadata={"labels": {"a": "1"}}), "--show-labels", "kubia <none> * 80 <unknown> a=1"),
     ],
 )  # fmt: skip
-def test_get(shown: Any, given: dict[str, Any], flags: str, row: str) -> None:
-    status, out, err = shown(f"get ing {flags}", given)
+def test_get(shown: Any, obj: dict[str, Any], flags: str, row: str) -> None:
+    status, out, err = shown(f"get ing {flags}", obj)
     assert (status, err) == (0, "")
     heading = "NAME CLASS HOSTS ADDRESS PORTS AGE" + (" LABELS" if "labels" in flags else "")
     assert [line.split() for line in out.splitlines()] == [heading.split(), row.split()]
@@ -232,9 +232,9 @@ POD = manifest("Pod", "a", metadata={"labels": {"app": "kubia"}}, status={"podIP
 NODE_PORT = service("kubia-nodeport", selector={"app": "kubia"}, ports=[{"port": 80, "targetPort": 8080}])
 
 
-def test_the_chapters_description(shown: Any) -> None:
-    given = [yaml.safe_load(CHAPTER), NODE_PORT, POD]
-    assert shown("describe ingress kubia", *given) == (0, DESCRIPTION.lstrip("\n"), "")
+def test_describe(shown: Any) -> None:
+    objects = [yaml.safe_load(CHAPTER), NODE_PORT, POD]
+    assert shown("describe ingress kubia", *objects) == (0, DESCRIPTION.lstrip("\n"), "")
 
 
 @pytest.mark.parametrize(
@@ -245,14 +245,14 @@ def test_the_chapters_description(shown: Any) -> None:
         ({"resource": {"kind": "Bucket", "name": "b"}}, "Bucket/b", "default backend: Bucket/b is no Service"),
     ],
 )  # fmt: skip
-def test_a_default_backend(shown: Any, backend: dict[str, Any], shown_as: str, problem: str) -> None:
+def test_describe_a_default_backend(shown: Any, backend: dict[str, Any], shown_as: str, problem: str) -> None:
     out = shown("describe ing", ingress(defaultBackend=backend), NODE_PORT, POD)[1]
     assert f"Default backend:  {shown_as}\n" in out
     assert out.endswith(f"Rules:\n  <none>\nProblems:\n  {problem}\n")
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
-def test_the_manifests_mean_what_was_read(shown: Any, form: str) -> None:
+def test_printed_manifests_decode_to_the_same_ingresses(shown: Any, form: str) -> None:
     every = [
         yaml.safe_load(CHAPTER),
         ingress(own="a", defaultBackend=WEB, status=AT, ingressClassName="x", metadata={"labels": {"a": "1"}}),
