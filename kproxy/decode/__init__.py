@@ -1,11 +1,11 @@
-"""Kubernetes objects -> model. The only place that knows camelCase and API versions.
+"""Kubernetes objects -> model. No other folder knows camelCase names and API versions.
 
     documents (here) -> objects.py: one object -> wire.py: types -> service.py, endpoints.py,
                         ingress.py: values
                      -> ClusterState (here)
 
-An object with anything wrong is left out and reported as a `Problem`; the others are
-not affected. What may be missing because of it is in `Unreadable`.
+An invalid object is ignored and reported as a `Problem`. It does not affect the others.
+`Unreadable` lists the Services of which a part may be missing for this reason.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ __all__ = ["Decoded", "Document", "Unreadable", "decode"]
 
 
 class Document(NamedTuple):
-    """One top-level object of the input: JSON text (`Raw`), or a value as YAML loads it."""
+    """One top-level object of the input: JSON text (`Raw`), or a value loaded from YAML."""
 
     source: str
     content: Any
 
 
 class Decoded(NamedTuple):
-    """What came of a set of documents."""
+    """The result of decoding documents."""
 
     state: ClusterState
     problems: list[Problem]
     unreadable: Unreadable
     ignored: Counter[str]
-    """Objects of kinds that kproxy has no use for, by kind."""
+    """The number of objects of each kind that kproxy does not use."""
 
 
 NO_TYPE = wire.TypeMeta()
@@ -61,7 +61,7 @@ def _item_type(meta: wire.TypeMeta) -> wire.TypeMeta:
 
 
 def decode(documents: Iterable[Document]) -> Decoded:
-    """Decode every object that can be; equal input in equal order gives equal output."""
+    """Decode all valid objects. Equal input in equal order gives equal output."""
     decoder = _Decoder()
     for document in documents:
         decoder.add(document)
@@ -69,7 +69,7 @@ def decode(documents: Iterable[Document]) -> Decoded:
 
 
 class _Decoder:
-    """Takes documents one by one and sorts what comes of them."""
+    """Decodes documents one by one and collects the results."""
 
     def __init__(self) -> None:
         self.objects: list[Object] = []
@@ -79,14 +79,14 @@ class _Decoder:
         self._seen: dict[tuple[str, NamespacedName], str] = {}
 
     def add(self, document: Document) -> None:
-        """Take an object, or the items of a List; a List without end (a YAML alias) is a problem."""
+        """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
         try:
             self._add(document, NO_TYPE)
         except RecursionError:
-            self._broken(document.source, "", "is too deep, or part of itself")
+            self._broken(document.source, "", "is nested too deeply or contains itself")
 
     def _add(self, document: Document, inherited: wire.TypeMeta) -> None:
-        """To any depth. Items of a typed list (ServiceList) may leave out kind and apiVersion."""
+        """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""
         try:
             own = convert(document.content, wire.TypeMeta)
             meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
@@ -99,7 +99,7 @@ class _Decoder:
             self._broken(document.source, *describe(error))
 
     def _broken(self, source: str, path: str, message: str) -> None:
-        """Report a document whose objects cannot be told."""
+        """Report a document whose objects are unknown."""
         problem = Problem(source, "", path, message)
         self.unreadable.everything.append(problem)
         self.problems.append(problem)
@@ -118,7 +118,7 @@ class _Decoder:
         metadata, found = decoded
         key = (kind, object_name(metadata))
         if key in self._seen:
-            message = f"is given twice; the one in {self._seen[key]} is used"
+            message = f"is a duplicate; the object in {self._seen[key]} is used"
             self.problems.append(Problem(document.source, f"{kind} {key[1]}", "metadata.name", message))
             return
         self._seen[key] = document.source
@@ -133,9 +133,9 @@ def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
 
 
 def _assemble(found: Iterable[Object]) -> ClusterState:
-    """Sort objects to what they belong to. Of one service, EndpointSlices win over its legacy Endpoints."""
+    """Sort objects by kind. If a Service has EndpointSlices, its legacy Endpoints object is ignored."""
     services: dict[NamespacedName, Service] = {}
-    given: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
+    current: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
     legacy: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
     pods: list[Pod] = []
     nodes: dict[str, ClusterNode] = {}
@@ -145,12 +145,12 @@ def _assemble(found: Iterable[Object]) -> ClusterState:
             case Service():
                 services[item.name] = item
             case EndpointSlice():
-                (legacy if item.legacy else given)[item.service].append(item)
+                (legacy if item.legacy else current)[item.service].append(item)
             case Pod():
                 pods.append(item)
             case ClusterNode():
                 nodes[item.name] = item
             case Ingress():
                 ingresses.append(item)
-    slices = {name: tuple(members) for name, members in {**legacy, **given}.items()}
+    slices = {name: tuple(members) for name, members in {**legacy, **current}.items()}
     return ClusterState(services, slices, tuple(pods), nodes, tuple(ingresses))

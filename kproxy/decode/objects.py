@@ -1,7 +1,7 @@
-"""One object of a known kind -> model, or what is wrong with it.
+"""One object of a known kind -> model, or a problem.
 
-Manifests and the API server's answers go through `decode_object`: an object means the
-same, and is complained of in the same words, wherever it was read.
+Manifests and the API server's responses both go through `decode_object`, so an object has
+the same meaning and the same problems wherever it was read.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]]
 
 
 class Unreadable:
-    """What may be missing from the state because part of the input could not be read, and which part.
+    """The Services of which a part may be missing, because some input could not be read, and that input.
 
-    Nothing that is programmed for a service in doubt may be removed: its absence may be an error.
+    These Services are protected: kproxy removes nothing that it has programmed for them, because the
+    absence of an object may be due to the error.
     """
 
     def __init__(self) -> None:
@@ -51,11 +52,11 @@ class Unreadable:
         return bool(self.services or self.namespaces or self.everything)
 
     def covers(self, service: NamespacedName) -> bool:
-        """Whether some of this service may be missing."""
+        """Whether a part of this Service may be missing."""
         return bool(self.everything) or service in self.services or service.namespace in self.namespaces
 
     def causes(self, service: NamespacedName) -> list[Problem]:
-        """What could not be read and may be a part of this service; [] if it is not covered."""
+        """Return the problems that may concern this Service; [] if it is not covered."""
         of_namespace = self.namespaces.get(service.namespace, [])
         return [*self.services.get(service, ()), *of_namespace, *self.everything]
 
@@ -68,7 +69,7 @@ class Unreadable:
         self.everything += other.everything
 
     def add(self, kind: str, content: Any, cause: Problem) -> None:
-        """Add what the object `content` may have been a part of; nothing is programmed for an Ingress."""
+        """Add the Services to which the unreadable object `content` may belong; none for an Ingress."""
         if kind == "Ingress":
             return
         namespace = _lookup(content, "metadata", "namespace") or "default"
@@ -84,7 +85,7 @@ class Unreadable:
 
 
 class UndecodableError(ValueError):
-    """An object that something is wrong with: what it is, and of what it would have been a part."""
+    """An invalid object: the problem, and the Services to which the object may belong."""
 
     def __init__(self, source: str, kind: str, content: Any, error: Exception) -> None:
         super().__init__()
@@ -100,9 +101,9 @@ class UndecodableError(ValueError):
 def decode_object(
     source: str, meta: wire.TypeMeta, content: Any
 ) -> tuple[wire.Metadata, list[Object]] | None:
-    """The object's metadata, and what it is to kproxy; None if kproxy has no use for its kind.
+    """Return the metadata of an object and its form in the model; None if kproxy does not use its kind.
 
-    `content` is JSON text (`Raw`), or a value as YAML loads it. Raises UndecodableError.
+    `content` is JSON text (`Raw`), or a value loaded from YAML. Raises UndecodableError.
     """
     if not meta.kind or not meta.api_version:
         missing = "kind" if not meta.kind else "apiVersion"
@@ -112,21 +113,21 @@ def decode_object(
         return None
     wire_type, to_model = known
     try:
-        given = convert(content, wire_type)
-        return given.metadata, to_model(source, given)
+        obj = convert(content, wire_type)
+        return obj.metadata, to_model(source, obj)
     except (msgspec.ValidationError, FieldError) as error:
         raise UndecodableError(source, meta.kind, content, error) from None
 
 
 def convert(content: Any, kind: type[T]) -> T:
-    """JSON text or a loaded value as a type of `wire`."""
+    """Convert JSON text or a loaded value to a type of `wire`. Raises msgspec.DecodeError."""
     if isinstance(content, Raw):
         return msgspec.json.decode(content, type=kind)
     return msgspec.convert(content, kind)
 
 
 def describe(error: Exception) -> tuple[str, str]:
-    """Field and message of a decoding error. msgspec's read: Expected `int`, got `str` - at `$.spec.port`."""
+    """Return field and message of an error. msgspec's form: Expected `int`, got `str` - at `$.spec.port`."""
     if isinstance(error, FieldError):
         return error.path, str(error)
     message, _, place = str(error).partition(" - at ")
@@ -143,7 +144,7 @@ def _lookup(content: Any, *path: str) -> Any:
 
 
 def _object_name(kind: str, content: Any) -> str:
-    """`Service default/kubia`, from an object whose types cannot be relied on."""
+    """Return for example `Service default/kubia`, for an object whose fields may have wrong types."""
     namespace = _lookup(content, "metadata", "namespace") or "default"
     name = _lookup(content, "metadata", "name")
     return f"{kind} {namespace}/{name}" if name else f"{kind} (no name)"

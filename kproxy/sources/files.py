@@ -1,9 +1,9 @@
-"""Read manifests from files, folders and standard input, the way kubectl does.
+"""Read manifests from files, folders and standard input, as kubectl does.
 
-A file is YAML or JSON. YAML documents are separated by lines that start with `---`
-and are parsed one by one, so that a broken one does not take its neighbours along;
-JSON texts may follow one another. A folder stands for the .yaml, .yml and .json files
-in it, in order of their names (hidden ones and sub-folders are left alone).
+A file is YAML or JSON. YAML documents are separated by lines that start with `---`. Each is
+parsed alone, so an invalid document does not affect the others. A file may contain several
+JSON texts. A folder stands for the .yaml, .yml and .json files in it, in order of their names;
+hidden files and subfolders are ignored.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from kproxy.problems import Problem
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SETTLED = 10**9
-"""Nanoseconds after which a file that was read would show by its time stamps that it changed."""
+"""Nanoseconds since the last change after which every further change gives a file new timestamps."""
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
-DEEPEST = 5000
-"""Levels of a YAML document. libyaml's composer has no limit, and some 20,000 of them end the process."""
-_FAR_IN = re.compile(rf"^[ \t?:-]{{{DEEPEST // 5}}}", re.MULTILINE)
+MAX_DEPTH = 5000
+"""Levels of a YAML document. libyaml's composer has no limit: about 20,000 levels crash the process."""
+_DEEP_INDENTATION = re.compile(rf"^[ \t?:-]{{{MAX_DEPTH // 5}}}", re.MULTILINE)
 _DIRECTIVES = re.compile(r"(\s*%.*\n|\s*#.*\n|\s+)*")
 
 
 class _Loader(yaml.CSafeLoader):
-    """libyaml's loader; timestamps stay text, as the Kubernetes API has them."""
+    """libyaml's loader, but timestamps remain text, as in the Kubernetes API."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -44,25 +44,25 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class Reader:
-    """Reads the same paths ("-" is standard input) once or again and again.
+    """Reads the same paths ("-" is standard input) once or repeatedly.
 
-    A file is parsed again if it is not the one that it was, by its time stamps: what was changed less
-    than a second before it was read may have been changed once more since, within one tick of a clock.
+    A file is parsed again only if its timestamps, size or inode changed, or if it was changed less than
+    a second before it was read: a second change within one tick of the clock has the same timestamps.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = list(paths)
-        self._known: dict[Path, tuple[tuple[int, ...], list[Document | Problem]]] = {}
+        self._cache: dict[Path, tuple[tuple[int, ...], list[Document | Problem]]] = {}
 
     def read(self) -> tuple[list[Document], list[Problem]]:
-        """All documents, and what could not be read or parsed."""
-        known, self._known = self._known, {}
-        found = [item for path in self._paths for item in self._read(path, known)]
+        """Return all documents, and a problem for each file or document that cannot be read or parsed."""
+        cache, self._cache = self._cache, {}
+        found = [item for path in self._paths for item in self._read(path, cache)]
         documents = [item for item in found if isinstance(item, Document)]
         return documents, [item for item in found if isinstance(item, Problem)]
 
     def _read(
-        self, path: str, known: Mapping[Path, tuple[tuple[int, ...], list[Document | Problem]]]
+        self, path: str, cache: Mapping[Path, tuple[tuple[int, ...], list[Document | Problem]]]
     ) -> Iterator[Document | Problem]:
         if path == "-":
             yield from parse("standard input", sys.stdin.buffer.read())
@@ -83,11 +83,11 @@ class Reader:
                     status.st_mtime_ns,
                     status.st_ctime_ns,
                 )
-                if file in known and known[file][0] == signature:
-                    found = known[file][1]
+                if file in cache and cache[file][0] == signature:
+                    found = cache[file][1]
                 else:
                     found = list(parse(str(file), file.read_bytes()))
-                self._known[file] = (signature if is_settled else (), found)
+                self._cache[file] = (signature if is_settled else (), found)
             except OSError as error:
                 found = [Problem(str(file), "", "", error.strerror or str(error))]
             yield from found
@@ -103,17 +103,17 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """Or a link that leads nowhere, or in a circle: what it was meant to be is not known."""
+    """Whether it is a file, or a broken symbolic link, whose type is unknown."""
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def read_documents(paths: Iterable[str]) -> tuple[list[Document], list[Problem]]:
-    """All documents of `paths` ("-" is standard input), and what could not be read or parsed."""
+    """Read `paths` once, as `Reader` does."""
     return Reader(paths).read()
 
 
 def parse(source: str, data: bytes) -> Iterator[Document | Problem]:
-    """The documents of one file's content."""
+    """Parse the content of one file."""
     if data.lstrip()[:1] == b"{":
         yield from _parse_json(source, data)
         return
@@ -134,7 +134,7 @@ def parse(source: str, data: bytes) -> Iterator[Document | Problem]:
 def _parse_yaml(source: str, text: str, lines_before: int) -> Iterator[Document | Problem]:
     try:
         if _is_too_deep(text):
-            yield Problem(source, "", "", "not YAML that can be read: it is too deep")
+            yield Problem(source, "", "", f"YAML is nested too deeply: more than {MAX_DEPTH} levels")
             return
         content: Any = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -142,7 +142,7 @@ def _parse_yaml(source: str, text: str, lines_before: int) -> Iterator[Document 
         line = f"line {mark.line + 1 + lines_before}: " if mark else ""
         yield Problem(source, "", "", f"{line}not YAML: {error.problem or error.context}")
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
-        # PyYAML's constructors let through what a scalar's text makes of Python's.
+        # PyYAML's constructors do not convert errors of Python's own parsers (int, float) to YAMLError.
         yield Problem(source, "", "", f"not YAML: {error}")
     else:
         if content is not None:
@@ -150,24 +150,27 @@ def _parse_yaml(source: str, text: str, lines_before: int) -> Iterator[Document 
 
 
 def _is_too_deep(text: str) -> bool:
-    """Counted only where it may be: a level has a bracket, or is further in, two at most in a column."""
+    """Count the levels of a document, but only if it has many brackets or is indented far.
+
+    Each level has a bracket or is indented further; at most two levels start in the same column.
+    """
     brackets = text.count("[") + text.count("{") - text.count("[]") - text.count("{}")
-    if brackets < DEEPEST // 2 and not _FAR_IN.search(text):
+    if brackets < MAX_DEPTH // 2 and not _DEEP_INDENTATION.search(text):
         return False
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             return True
     return False
 
 
 def _parse_json(source: str, data: bytes) -> Iterator[Document | Problem]:
-    """One JSON text, kept as text for the decoder; or several in a row."""
+    """Parse one JSON text, which stays text for the decoder, or several in sequence."""
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
     except RecursionError:
-        yield Problem(source, "", "", "not JSON that can be read: it is too deep")
+        yield Problem(source, "", "", "JSON is nested too deeply")
         return
     except msgspec.DecodeError as error:
         if "trailing characters" not in str(error):

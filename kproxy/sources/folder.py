@@ -1,9 +1,9 @@
-"""Wait until files of manifests have changed, by the kernel's own notifications (inotify).
+"""Wait until manifests change, through the kernel's notifications (inotify).
 
-Whoever changes files does it in several steps: an editor writes a file of another name and renames
-it, a ConfigMap switches a symbolic link, `cp` writes a dozen files one by one. So a change is reported
-when it has been quiet for a moment. Which files count is not asked here: a change too many costs a
-look at time stamps.
+A change usually consists of several steps: an editor writes a file under another name and renames
+it, a ConfigMap volume replaces a symbolic link, `cp` writes files one by one. So a change is
+reported when there have been no events for a moment. Events of files that are not manifests are
+reported, too; the reader then finds that no timestamp changed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from asyncinotify import Event, Inotify, Mask
 logger = logging.getLogger(__name__)
 
 QUIET, LONGEST = 0.05, 1.0
-"""Seconds: without an event, a change is complete; at the latest it is reported after so long."""
+"""Seconds without events after which a change is complete, and the maximum delay of its report."""
 POLL, SELDOM = 2.0, 60.0
-"""Seconds between looks at what cannot be watched, and at what can: a network's disk tells no events."""
+"""Seconds between reports without events: if a path cannot be watched, and if all can.
+
+The latter is needed because network file systems send no events for changes on other hosts.
+"""
 EVENTS = (
     Mask.CREATE | Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE
     | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ATTRIB | Mask.ONLYDIR
@@ -29,46 +32,46 @@ EVENTS = (
 
 
 async def changes(paths: Iterable[str]) -> AsyncIterator[None]:
-    """Yield once at the beginning, and then whenever something may have changed; never ends."""
+    """Yield once at the beginning, and then whenever something may have changed. Never ends."""
     wanted = {Path(path) for path in paths}
     while True:
         try:
             inotify = Inotify()
-        except OSError as error:  # the user has too many (fs.inotify.max_user_instances)
-            logger.debug("changes of files cannot be watched: %s", error.strerror)
+        except OSError as error:  # the limit fs.inotify.max_user_instances is reached
+            logger.debug("cannot watch files for changes, polling instead: %s", error.strerror)
             yield
             await asyncio.sleep(POLL)
             continue
         with inotify:
             complete = _watch(inotify, wanted)
-            yield  # with the watch in place: what changes from here on is an event
+            yield  # after the watches are set up, so that no change from here on is missed
             await _next(inotify, wanted, SELDOM if complete else POLL)
 
 
 def _watch(inotify: Inotify, paths: set[Path]) -> bool:
-    """Watch the folders among `paths`, and those that contain them; whether that is all that matters."""
+    """Watch the folders among `paths` and their parent folders. Returns whether all could be watched."""
     complete = True
     folders = {path.parent for path in paths}
     for path in paths:
         try:
             folders.update({path} if path.is_dir() else ())
-        except OSError as error:  # a network's disk that is away
+        except OSError as error:  # for example a network file system that is unreachable
             complete = False
-            logger.debug("%s cannot be looked at: %s", path, error.strerror)
+            logger.debug("cannot access %s: %s", path, error.strerror)
     for folder in sorted(folders):
         try:
             inotify.add_watch(folder, EVENTS)
         except OSError as error:
             complete = False
-            logger.debug("%s cannot be watched: %s", folder, error.strerror)
+            logger.debug("cannot watch %s: %s", folder, error.strerror)
     return complete
 
 
-async def _next(inotify: Inotify, paths: set[Path], patience: float) -> None:
-    """Wait for an event, `patience` seconds at most, and then until it is quiet."""
+async def _next(inotify: Inotify, paths: set[Path], timeout: float) -> None:
+    """Wait for an event, at most `timeout` seconds, and then until there are no more events."""
     clock = asyncio.get_running_loop().time
     with suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             while not _concerns(await inotify.get(), paths):
                 pass
         latest = clock() + LONGEST
@@ -77,6 +80,6 @@ async def _next(inotify: Inotify, paths: set[Path], patience: float) -> None:
 
 
 def _concerns(event: Event, paths: set[Path]) -> bool:
-    """Whether an event is about one of `paths`, or in one; of their neighbours there are events, too."""
+    """Whether an event concerns one of `paths` or a file in it. Other files in the parent folder do not."""
     folder = event.watch.path if event.watch else None
     return folder is None or folder in paths or event.path in paths or event.name is None

@@ -233,7 +233,7 @@ def test_files_that_cannot_be_read(story: Story) -> None:
     again = json.dumps(story.other(selector={"app": "more"}))
     (folder / "z.json").write_text(again)
     story.complains(
-        "svc/other", f"Service default/other: metadata.name: is given twice; the one in {other} is used"
+        "svc/other", f"Service default/other: metadata.name: is a duplicate; the object in {other} is used"
     )
     story.serves(OTHER, "pod-2")
     other.unlink()

@@ -763,7 +763,7 @@ def test_of_two_objects_with_one_name_the_first_is_used() -> None:
     first, second = service("web", clusterIP="10.96.0.1"), service("web", clusterIP="10.96.0.2")
     result = decode([Document("a.yaml", first), Document("b.yaml", second)])
     assert result.state.services[name("web")].cluster_ips == (parse_address("10.96.0.1"),)
-    message = "is given twice; the one in a.yaml is used"
+    message = "is a duplicate; the object in a.yaml is used"
     assert result.problems == [("b.yaml", "Service default/web", "metadata.name", message)]
 
 

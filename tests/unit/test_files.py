@@ -1,4 +1,4 @@
-"""Bytes -> documents: files, folders, standard input; what is broken does not take its neighbours along."""
+"""Bytes -> documents: files, folders, standard input. An invalid document does not affect the others."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -20,7 +20,7 @@ from kproxy.sources.folder import changes
 
 
 def parsed(data: bytes | str) -> list[object]:
-    """Contents of documents (JSON text as bytes), and the text of problems."""
+    """The contents of documents, and the text of problems."""
     found: list[object] = []
     for item in parse("f", data.encode() if isinstance(data, str) else data):
         if isinstance(item, Problem):
@@ -65,20 +65,20 @@ A, B = {"a": 1}, {"b": 2}
         (b"a: \xff", ["f: is not UTF-8 (byte 3)"]),
     ],
 )  # fmt: skip
-def test_what_a_file_holds(data: bytes | str, found: list[object]) -> None:
+def test_documents_of_a_file(data: bytes | str, found: list[object]) -> None:
     assert parsed(data) == found
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param("a: 0b_", id="a binary number of no digits"),
-        pytest.param("a: !!int x", id="a tag that does not fit"),
-        pytest.param("a: !!timestamp x", id="a timestamp that is none"),
+        pytest.param("a: 0b_", id="a binary number without digits"),
+        pytest.param("a: !!int x", id="a tag of another type"),
+        pytest.param("a: !!timestamp x", id="an invalid timestamp"),
         pytest.param("a: " + "1" * 5000, id="5,000 digits"),
         pytest.param("[" * 1_000_000, id="flow style 1,000,000 deep"),
         pytest.param("a: {" * 100_000, id="mappings 100,000 deep"),
-        pytest.param("- " * 100_000, id="lists in a line 100,000 deep"),
+        pytest.param("- " * 100_000, id="lists in one line 100,000 deep"),
         pytest.param("? " * 100_000, id="keys 100,000 deep"),
         pytest.param(
             "".join(f"{' ' * n}a:\n{' ' * n}- b:\n" for n in range(6000)), id="indentation 6,000 deep"
@@ -86,7 +86,7 @@ def test_what_a_file_holds(data: bytes | str, found: list[object]) -> None:
         pytest.param('{"a":' * 100_000 + "1" + "}" * 100_000, id="JSON 100,000 deep"),
     ],
 )
-def test_what_trips_the_parsers(data: str) -> None:
+def test_documents_that_break_the_parsers_are_problems(data: str) -> None:
     assert [
         item for item in parsed("b: 2\n---\n" + data if data[0] != "{" else data) if isinstance(item, str)
     ]
@@ -98,6 +98,9 @@ SERVICE = (
 )
 
 
+RECURSIVE = "is nested too deeply or contains itself"
+
+
 def deep(lists: int) -> str:
     return LIST * lists + SERVICE + "]}" * lists
 
@@ -106,26 +109,26 @@ def deep(lists: int) -> str:
     ("text", "services", "message"),
     [
         pytest.param(deep(100), 1, None, id="JSON lists 100 deep"),
-        pytest.param(deep(100_000), 0, "it is too deep", id="JSON lists 100,000 deep"),
+        pytest.param(deep(100_000), 0, "JSON is nested too deeply", id="JSON lists 100,000 deep"),
         pytest.param(f"--- {deep(100)}", 1, None, id="lists 100 deep"),
-        pytest.param(f"--- {deep(5000)}", 0, "it is too deep", id="lists 5,000 deep"),
-        pytest.param(f"--- &a {LIST}*a]}}", 0, "is too deep, or part of itself", id="a list in itself"),
-        pytest.param(f"--- &a {LIST}*a, *a]}}", 0, "is too deep, or part of itself", id="twice"),
-        pytest.param(f"--- &a {LIST}{{x: *a}}, {SERVICE}]}}", 1, "is missing", id="no item of itself"),
+        pytest.param(f"--- {deep(5000)}", 0, "more than 5000 levels", id="lists 5,000 deep"),
+        pytest.param(f"--- &a {LIST}*a]}}", 0, RECURSIVE, id="a list that contains itself"),
+        pytest.param(f"--- &a {LIST}*a, *a]}}", 0, RECURSIVE, id="a list that contains itself twice"),
+        pytest.param(f"--- &a {LIST}{{x: *a}}, {SERVICE}]}}", 1, "is missing", id="a cycle outside of items"),
     ],
 )
-def test_lists_in_lists(text: str, services: int, message: str | None) -> None:
+def test_nested_lists(text: str, services: int, message: str | None) -> None:
     found = list(parse("f", text.encode()))
     result = decode(item for item in found if isinstance(item, Document))
     problems = [*(item for item in found if isinstance(item, Problem)), *result.problems]
     assert len(result.state.services) == services
-    said = [str(problem).rpartition(": ")[2] for problem in problems]
-    assert said == ([] if message is None else [message])
+    messages = [str(problem).rpartition(": ")[2] for problem in problems]
+    assert messages == ([] if message is None else [message])
 
 
 @pytest.mark.parametrize("depth", [300, 500, 700, 900, 1100])
-def test_at_the_limit_a_list_is_read_or_a_problem(depth: int) -> None:
-    """How deep Python goes depends on who calls: never a traceback."""
+def test_a_list_at_the_recursion_limit_is_read_or_a_problem(depth: int) -> None:
+    """The limit depends on the depth of the caller's stack. There must never be a traceback."""
     (document,) = parse("f", f"--- {deep(depth)}".encode())
     assert isinstance(document, Document)
     result = decode([document])
@@ -137,10 +140,10 @@ def test_at_the_limit_a_list_is_read_or_a_problem(depth: int) -> None:
     [
         pytest.param("--- {a: 1}", [A], id="content on the separator's line"),
         pytest.param("%YAML 1.1\n---\na: 1", [A], id="a directive"),
-        pytest.param('{"a": 1}\n---\n{"b": 2}', [A, B], id="JSON documents, separated as YAML ones"),
+        pytest.param('{"a": 1}\n---\n{"b": 2}', [A, B], id="JSON documents, separated as in YAML"),
     ],
 )
-def test_what_kubectl_reads(data: str, found: list[object]) -> None:
+def test_forms_that_kubectl_reads(data: str, found: list[object]) -> None:
     assert parsed(data) == found
 
 
@@ -158,15 +161,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_is_its_manifests_in_order_of_their_names(folder: Path) -> None:
+def test_a_folder_stands_for_its_manifests_in_order_of_names(folder: Path) -> None:
     assert sources(folder) == ([str(folder / name) for name in ("a.yml", "b.yaml", "c.json")], [])
 
 
-def test_a_file_that_is_named_is_read_whatever_its_name(folder: Path) -> None:
+def test_a_named_file_may_have_any_suffix(folder: Path) -> None:
     assert sources(folder / "README.md", folder / ".hidden.yaml")[1] == []
 
 
-def test_what_is_missing_is_a_problem_and_the_rest_is_read(folder: Path) -> None:
+def test_a_missing_file_is_a_problem_and_the_others_are_read(folder: Path) -> None:
     missing = str(folder / "nothing.yaml")
     (folder / "dead.yaml").symlink_to("nowhere")
     found, problems = sources(missing, folder, folder / "dead.yaml")
@@ -180,12 +183,12 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_documents(["-"]) == ([Document("standard input", A), Document("standard input", B)], [])
 
 
-def test_a_path_given_twice_is_read_twice(folder: Path) -> None:
+def test_a_repeated_path_is_read_twice(folder: Path) -> None:
     assert len(sources(folder / "b.yaml", folder / "b.yaml")[0]) == 2
 
 
-def test_a_path_that_cannot_be_looked_at_is_waited_for(tmp_path: Path) -> None:
-    """As on a network's disk that is away."""
+def test_a_path_that_cannot_be_accessed_is_polled(tmp_path: Path) -> None:
+    """For example on a network file system that is unreachable."""
 
     async def begin() -> None:
         async for _ in changes([str(tmp_path / ("x" * 300))]):
