@@ -421,7 +421,7 @@ class Ingress(Struct, frozen=True):
 
 
 class Taint(NamedTuple):
-    """What keeps pods away from a node."""
+    """A taint of a node, which keeps pods away from it."""
 
     key: str
     value: str
@@ -432,7 +432,7 @@ class Taint(NamedTuple):
 
 
 class NodeInfo(NamedTuple):
-    """Of status.nodeInfo, what is shown; "" where it is absent."""
+    """The fields of status.nodeInfo that kproxy shows; "" if absent."""
 
     kubelet: str = ""
     os_image: str = ""
@@ -441,11 +441,11 @@ class NodeInfo(NamedTuple):
 
 
 TO_BE_DELETED_TAINT = "ToBeDeletedByClusterAutoscaler"
-"""The cluster autoscaler marks a node with it before it removes the node."""
+"""The cluster autoscaler adds this taint to a node before it deletes the node."""
 
 
 class ClusterNode(Struct, frozen=True):
-    """The part of a Node v1 that kproxy reads, and what it shows of a Node."""
+    """The part of a Node v1 that kproxy uses or shows."""
 
     name: str
     zone: str
@@ -455,9 +455,9 @@ class ClusterNode(Struct, frozen=True):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     addresses: tuple[tuple[str, str], ...] = ()
-    """Of status.addresses: type (InternalIP, ExternalIP, Hostname, ...) and address, as text."""
+    """status.addresses: type (InternalIP, ExternalIP, Hostname, ...) and address, both as text."""
     ready: str = ""
-    """The status of its condition Ready: True, False, Unknown, "" if absent."""
+    """The status of the condition Ready: True, False, Unknown; "" if absent."""
     unschedulable: bool = False
     taints: tuple[Taint, ...] = ()
     deleted: str = ""
@@ -466,7 +466,7 @@ class ClusterNode(Struct, frozen=True):
 
     @property
     def leaving(self) -> bool:
-        """It is being deleted, or the cluster autoscaler marked it. Cordoned nodes do not count."""
+        """Whether it is being deleted or the cluster autoscaler marked it. A cordoned node is not leaving."""
         return bool(self.deleted) or any(taint.key == TO_BE_DELETED_TAINT for taint in self.taints)
 
 

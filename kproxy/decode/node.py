@@ -11,38 +11,38 @@ from kproxy.model import ClusterNode, NodeInfo, Taint
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
-def node(source: str, given: wire.Node) -> list[ClusterNode]:
-    """A Node v1: its zone, where its pods are, whether it is to stay, and what is shown of it."""
-    spec, status = given.spec or wire.NodeSpec(), given.status or wire.NodeStatus()
-    labels = given.metadata.labels or {}
+def node(source: str, obj: wire.Node) -> list[ClusterNode]:
+    """Decode a Node v1: the fields that kproxy uses, and those that `get nodes` shows."""
+    spec, status = obj.spec or wire.NodeSpec(), obj.status or wire.NodeStatus()
+    labels = obj.metadata.labels or {}
     texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(spec.pod_cidrs or [])]
     if spec.pod_cidr and not texts:
         texts = [("spec.podCIDR", spec.pod_cidr)]
     return [
         ClusterNode(
-            object_name(given.metadata).name,
+            object_name(obj.metadata).name,
             labels.get(ZONE_LABEL, ""),
             tuple(checked(path, ip_network, text) for path, text in texts),
-            origin(source, given.metadata),
+            origin(source, obj.metadata),
             labels=labels,
             addresses=tuple((entry.type, entry.address) for entry in status.addresses or ()),
             ready=next((each.status for each in status.conditions or () if each.type == "Ready"), ""),
             unschedulable=spec.unschedulable is True,
             taints=tuple(map(_taint, spec.taints or ())),
-            deleted=given.metadata.deletion_timestamp or "",
+            deleted=obj.metadata.deletion_timestamp or "",
             info=_info(status.node_info or wire.NodeInfo()),
         )
     ]
 
 
-def _taint(given: wire.Taint) -> Taint:
-    return Taint(given.key or "", given.value or "", given.effect or "")
+def _taint(taint: wire.Taint) -> Taint:
+    return Taint(taint.key or "", taint.value or "", taint.effect or "")
 
 
-def _info(given: wire.NodeInfo) -> NodeInfo:
+def _info(info: wire.NodeInfo) -> NodeInfo:
     return NodeInfo(
-        given.kubelet_version or "",
-        given.os_image or "",
-        given.kernel_version or "",
-        given.container_runtime_version or "",
+        info.kubelet_version or "",
+        info.os_image or "",
+        info.kernel_version or "",
+        info.container_runtime_version or "",
     )
