@@ -144,7 +144,7 @@ def find(objects: Objects, asked: Wanted, namespace: str | None) -> Found:
         return Found([item for item in every if namespace in (None, own.name(item).namespace)], [])
     known = {own.name(item): item for item in every}
     names = [NamespacedName(namespace, name) for name in asked.names]
-    missing = [_not_found(asked.plural, name, known) for name in names if name not in known]
+    missing = [_not_found(objects, asked, name, known) for name in names if name not in known]
     return Found([known[name] for name in names if name in known], missing)
 
 
@@ -154,7 +154,9 @@ def nothing(plural: str, namespace: str | None) -> str:
     return f"No {plural} found{where}."
 
 
-def _not_found(plural: str, name: NamespacedName, known: Iterable[NamespacedName]) -> str:
+def _not_found(objects: Objects, asked: Wanted, name: NamespacedName, known: Iterable[NamespacedName]) -> str:
     elsewhere = ", ".join(sorted(other.namespace for other in known if other.name == name.name))
     hint = f" There is one in {elsewhere}: see -n." if elsewhere else ""
-    return f"{plural} {name.name!r} not found in namespace {name.namespace}.{hint}"
+    if asked.kind.kind == "Pod" and (services := objects.services_of(name)):
+        hint = f" It is an endpoint of Service {', '.join(services)}."
+    return f"{asked.plural} {name.name!r} not found in namespace {name.namespace}.{hint}"

@@ -61,6 +61,17 @@ class Objects(NamedTuple):
     pods: list[Pod]
     ingresses: list[Ingress]
 
+    def services_of(self, pod: NamespacedName) -> list[str]:
+        """The names of the services that a pod is an endpoint of, though it may not be among the pods."""
+        return sorted(
+            {
+                slice_.service.name
+                for slice_ in self.slices
+                if slice_.service.namespace == pod.namespace
+                and any(endpoint.pod == pod.name for endpoint in slice_.endpoints)
+            }
+        )
+
 
 def objects(snapshot: Snapshot) -> Objects:
     """All that there is, as it is held."""

@@ -1,0 +1,127 @@
+"""Files that cannot be read beside a running kproxy: the views show what is programmed, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.manifests import pod_manifests
+from netns_lab.probe import many
+
+from tests.support import SERVICE_IP, Manifest, Running, eventually, service
+
+pytestmark = pytest.mark.lab
+
+
+class View(NamedTuple):
+    """What a command printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Story:
+    """Service `web` with pod-1 and pod-2, each object in a file of its own."""
+
+    def __init__(self, lab: Lab, running: Running) -> None:
+        self.lab = lab
+        self.running = running
+        pods = {pod["metadata"]["name"]: pod for pod in pod_manifests(lab.topology)}
+        self.objects: dict[str, Manifest] = {"web": service(families=(4,), selector={"app": "web"})}
+        for own in ("pod-1", "pod-2"):
+            self.objects[own] = pods[own] | {"metadata": {"name": own, "labels": {"app": "web"}}}
+        self.sockets = [f"{lab.pod(own).address(4)}:8080" for own in ("pod-1", "pod-2")]
+        for own in self.objects:
+            self.restore(own)
+        self.serves("pod-1", "pod-2")
+
+    def file(self, own: str) -> Path:
+        return self.running.manifests / f"{own}.json"
+
+    def restore(self, own: str) -> None:
+        self.running.write(own, self.objects[own])
+
+    def spoil(self, own: str) -> None:
+        """Wait until kproxy has tried to read the file."""
+        said = self.running.said().count("not JSON")
+        self.file(own).write_text("{")
+        eventually(lambda: self.running.said().count("not JSON") > said, self.running.said)
+
+    def serves(self, *pods: str) -> None:
+        def answers() -> bool:
+            return set(many(self.lab.client("outside"), SERVICE_IP[4], 80, 20)) == set(pods)
+
+        eventually(answers, self.running.said)
+
+    def asks(self, *command: str) -> View:
+        flags = ["--state-dir", str(self.running.kproxy.state)]
+        done = self.running.kproxy.node.run(
+            [sys.executable, "-m", "kproxy", *command, *flags], capture_output=True
+        )
+        return View(done.returncode, str(done.stdout), str(done.stderr))
+
+
+@pytest.fixture
+def story(lab: Lab, tmp_path: Path) -> Iterator[Story]:
+    with Running(lab.node("n1"), tmp_path) as running:
+        yield Story(lab, running)
+
+
+def lines(view: View) -> list[str]:
+    """The lines of a table or description, with one blank between cells."""
+    return [" ".join(line.split()) for line in view.out.splitlines()]
+
+
+def test_a_pod_that_cannot_be_read_is_shown_as_the_endpoint_that_it_is(story: Story) -> None:
+    whole = story.asks("describe", "svc", "web")
+    assert whole.status == 0
+    story.spoil("pod-2")
+    story.serves("pod-1", "pod-2")
+    held = f"held: {story.file('pod-2')} cannot be read"
+
+    description = story.asks("describe", "svc", "web")
+    assert description.out == whole.out.replace("Problems:\n  <none>", f"Problems:\n  {held}")
+    assert f"Endpoints: {','.join(story.sockets)}" in lines(description)
+    assert f"{story.file('pod-2')}: not JSON" in description.err
+
+    endpoints = story.asks("get", "endpoints", "web")
+    assert lines(endpoints)[1].split()[1] == ",".join(story.sockets)
+    assert f"kproxy: {held} (Service default/web)\n" in endpoints.err
+    pods = story.asks("get", "pods", "-o", "name")
+    assert pods.out == "pod/pod-1\n"
+    missing = story.asks("get", "pod", "pod-2")
+    assert "pods 'pod-2' not found in namespace default. It is an endpoint of Service web." in missing.err
+    assert {view.status for view in (description, endpoints, pods, missing)} == {1}
+
+    story.restore("pod-2")
+    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.said)
+
+
+def test_a_service_that_cannot_be_read_is_shown_as_it_is_served(story: Story) -> None:
+    whole = story.asks("get", "svc,ep,endpointslices")
+    environment = story.asks("env", "pod-1")
+    assert {whole.status, environment.status} == {0}
+    story.spoil("web")
+    story.serves("pod-1", "pod-2")
+    held = f"held: {story.file('web')} cannot be read"
+
+    listed = story.asks("get", "svc,ep,endpointslices")
+    assert listed.out == whole.out
+    assert f"kproxy: {held} (Service default/web)\n" in listed.err
+    description = story.asks("describe", "svc", "web")
+    assert held in lines(description)
+    assert f"{SERVICE_IP[4]}:80/tcp ClusterIP {','.join(story.sockets)}" in lines(description)
+    assert story.asks("describe", "pod", "pod-1").out.count(f"web  {story.sockets[0]}") == 1
+    variables = story.asks("env", "pod-1")
+    assert variables.out == environment.out
+    assert {view.status for view in (listed, description, variables)} == {1}
+
+    story.restore("web")
+    eventually(lambda: story.asks("get", "svc,ep,endpointslices") == whole, story.running.said)
+    story.file("web").unlink()
+    eventually(lambda: not story.asks("get", "svc").out, story.running.said)
