@@ -7,7 +7,11 @@ committed before remain in effect.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+NAMED = 3
+"""Unreadable objects and files that a sentence names."""
 
 
 class Problem(NamedTuple):
@@ -20,6 +24,14 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return ": ".join(part for part in self if part)
+
+
+def unreadable_sentence(causes: Iterable[Problem]) -> str:
+    """`a.yaml: Pod default/a, b.yaml and 2 more cannot be read`."""
+    places = dict.fromkeys(": ".join(filter(None, (cause.source, cause.object))) for cause in causes)
+    named = list(places)[:NAMED]
+    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+    return f"{', '.join(named)}{more} cannot be read"
 
 
 class KproxyError(Exception):

@@ -16,10 +16,7 @@ from msgspec.structs import replace
 
 from kproxy.controlplane.settle import Settled
 from kproxy.model import Endpoint, EndpointSlice, NamespacedName, Service
-from kproxy.problems import Problem
-
-NAMED = 3
-"""Unreadable objects and files that a sentence names."""
+from kproxy.problems import unreadable_sentence
 
 
 class InUse(Struct, frozen=True):
@@ -104,11 +101,3 @@ def _reason(settled: Settled, service: Service) -> str:
         refusal = settled.left_out[service.name]
         return f"{refusal.field}: {refusal.message}"
     return unreadable_sentence([each for each in causes if each.source == service.origin.source] or causes)
-
-
-def unreadable_sentence(causes: Iterable[Problem]) -> str:
-    """`a.yaml: Pod default/a, b.yaml and 2 more cannot be read`."""
-    places = dict.fromkeys(": ".join(filter(None, (cause.source, cause.object))) for cause in causes)
-    named = list(places)[:NAMED]
-    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
-    return f"{', '.join(named)}{more} cannot be read"

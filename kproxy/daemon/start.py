@@ -109,18 +109,16 @@ async def _follow_manifests(host: _Host) -> None:
 
 
 async def _follow_cluster(host: _Host) -> None:
-    from kproxy.daemon.cluster import Cluster
-
     try:
         from kproxy.sources.cluster.credentials import Credentials
-        from kproxy.sources.cluster.source import ClusterSource
+        from kproxy.sources.cluster.source import Cluster
     except ModuleNotFoundError as error:
         hint = "Install kproxy[cluster], or follow --manifests."
         raise HostError(f"To follow a cluster, the Python package {error.name} is needed.", hint) from None
 
     chosen = host.settings
     credentials = Credentials(Path(chosen.kubeconfig) if chosen.kubeconfig else None)
-    source = Cluster(ClusterSource(credentials, chosen.node_name), host.node)
+    source = Cluster(credentials, chosen.node_name, host.node)
 
     def rules() -> Options:
         return dataplane_options(chosen, source.with_pods())

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from kproxy.model import NamespacedName
+from kproxy.model import NamespacedName, Node
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.reflector import Pacing
-from kproxy.sources.cluster.source import ClusterSource
+from kproxy.sources.cluster.source import Cluster
 from tests.apiserver import ApiServer
 from tests.apiserver.kubeconfig import User, write_kubeconfig
 from tests.unit.make import name
@@ -64,7 +64,7 @@ class Follower:
                 folder / "kubeconfig", cluster.pop("url", api.url), user or {}, **cluster
             )
             credentials = Credentials(config)
-        self.source = ClusterSource(credentials, "n1", pacing)
+        self.source = Cluster(credentials, "n1", lambda _: Node("n1"), pacing)
         self.woken = threading.Event()
         self._sync = sync
         self._loop = asyncio.new_event_loop()
@@ -74,7 +74,7 @@ class Follower:
         self._thread.start()
         if self._sync:
             self.wait(lambda: self.source.synced)
-            self.source.take()
+            self.take()
         return self
 
     def __exit__(
@@ -104,12 +104,16 @@ class Follower:
             time.sleep(0.002)
         return result
 
+    def take(self) -> set[NamespacedName]:
+        """The services that the source says have changed."""
+        return set(asyncio.run_coroutine_threadsafe(self.source.take(), self._loop).result(5))
+
     def touched(self, *names: str) -> None:
         """Wait until these services have been touched, and no others have."""
         wanted, found = set(map(name, names)), set[NamespacedName]()
 
         def complete() -> bool:
-            found.update(self.source.take())
+            found.update(self.take())
             return wanted <= found
 
         self.wait(complete)
@@ -117,7 +121,7 @@ class Follower:
 
     def names(self) -> list[str]:
         """The services that there are."""
-        return sorted(own.name for own in self.source.services())
+        return sorted(own.name for own in self.source.names())
 
     def sees(self, *names: str) -> None:
         """Wait until there are these services and no others."""

@@ -39,11 +39,10 @@ def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -
     with Follower(api, tmp_path, sync=False) as follower:
         follower.wait(lambda: follower.source.synced)
         assert follower.woken.is_set()
-        assert follower.source.take() == {name("web")}
+        assert follower.take() == {name("web")}
         assert [member.name for member in follower.source.slices(name("web"))] == ["web-1"]
-        assert follower.source.node is not None
-        here = follower.source.node
-        assert here.zone == "here"
+        here = follower.source.nodes()
+        assert here["n1"].zone == "here"
         follower.woken.clear()
         watching(api)
         api.create(service("api"), slice_("api-1", "api"))
@@ -56,7 +55,7 @@ def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -
         follower.touched("api")
         follower.sees("web")
         api.update(node("n1", {"topology.kubernetes.io/zone": "there"}))
-        follower.wait(lambda: follower.source.node != here)
+        follower.wait(lambda: follower.source.nodes() != here)
         assert follower.messages() == []
 
 
@@ -66,7 +65,7 @@ def test_only_what_is_proxied_here_is_asked_for(api: ApiServer, tmp_path: Path) 
     api.create(slice_("web-1"), slice_("head-1", "head", labels={"service.kubernetes.io/headless": ""}))
     with Follower(api, tmp_path) as follower:
         follower.sees("web")
-        assert list(follower.source.all_slices()) == [name("web")]
+        assert list(follower.source.inventory().slices) == [name("web")]
         watching(api)
         api.update(service("web", metadata={"labels": elsewhere}))  # it leaves the selector
         follower.touched("web")
@@ -80,14 +79,14 @@ def test_nothing_is_given_away_before_everything_was_listed(api: ApiServer, tmp_
         follower.wait(lambda: follower.names() == ["web"])
         watching(api, SERVICES)
         assert not follower.source.synced
-        assert follower.source.take() == set()
+        assert follower.take() == set()
         assert not follower.woken.is_set()
         assert follower.wait(follower.messages) == [
             "cluster: cannot follow EndpointSlices: 503 ServiceUnavailable: injected by the test"
         ]
         api.faults.remove(fault)
         follower.wait(lambda: follower.source.synced)
-        assert follower.source.take() == {name("web")}
+        assert follower.take() == {name("web")}
         assert follower.messages() == []
 
 
@@ -204,7 +203,7 @@ def test_bookmarks_keep_a_silent_watch_alive(api: ApiServer, tmp_path: Path) -> 
             api.update(node("n2", {"beat": str(beat)}))  # a bookmark says what version it is elsewhere
             time.sleep(0.05)
         assert len(api.requests(verb="watch")) == 3
-        assert time.monotonic() - min(follower.source.last_contact.values()) < 0.3
+        assert time.monotonic() - min(follower.source.last_seen().values()) < 0.3
 
 
 def test_without_bookmarks_a_silent_watch_is_opened_again_and_loses_nothing(
@@ -257,7 +256,7 @@ def test_a_server_that_is_away_is_waited_for(api: ApiServer, tmp_path: Path) -> 
         said = f"cluster: cannot follow Services: cannot connect to {api.host}:{api.port}: Connection refused"
         follower.wait(lambda: len(follower.messages()) == 3 and said in follower.messages())
         assert follower.names() == ["web"]
-        assert follower.source.take() == set()
+        assert follower.take() == set()
         api.create(service("new"))
         api.resume()
         follower.touched("new")
@@ -352,7 +351,7 @@ def test_an_event_of_an_older_version_is_not_believed(api: ApiServer, tmp_path: 
         api.watches.repeat(SERVICES, "default/web")
         api.wait(lambda: lists(api) == 2)
         watching(api)
-        assert follower.source.take() == set()
+        assert follower.take() == set()
 
 
 def test_an_event_that_comes_twice_is_one(api: ApiServer, tmp_path: Path) -> None:
@@ -473,24 +472,26 @@ def test_an_object_that_cannot_be_decoded_and_its_repair(api: ApiServer, tmp_pat
         assert follower.messages() == [
             "cluster: Service default/web: spec.ports[0].port: 0 is not a port (1-65535)"
         ]
-        assert not follower.source.is_protected(name("web"))
+        assert not follower.source.protected(name("web"))
+        held = {name("web"): "cluster: Service default/web cannot be read"}
+        assert follower.source.inventory().held == held
         api.update(service("web", 82))
         follower.wait(lambda: follower.port("web") == 82)
-        assert follower.messages() == []
+        assert (follower.messages(), follower.source.inventory().held) == ([], {})
 
 
 def test_an_object_that_could_never_be_decoded_is_in_doubt(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web", 0), service("api"), slice_("api-1", "api", "nonsense"))
     with Follower(api, tmp_path) as follower:
         follower.sees("api")
-        assert follower.source.is_protected(name("web"))
-        assert follower.source.is_protected(name("api"))
+        assert follower.source.protected(name("web"))
+        assert follower.source.protected(name("api"))
         watching(api)
         api.update(slice_("api-1", "api", "10.0.0.1"))
         api.delete(service("web", 0))
         follower.touched("api", "web")
-        assert not follower.source.is_protected(name("web"))
-        assert not follower.source.is_protected(name("api"))
+        assert not follower.source.protected(name("web"))
+        assert not follower.source.protected(name("api"))
 
 
 def test_triggers_are_told_of_changes_and_not_of_the_first_list(api: ApiServer, tmp_path: Path) -> None:
@@ -500,8 +501,8 @@ def test_triggers_are_told_of_changes_and_not_of_the_first_list(api: ApiServer, 
 
     api.create(service("web"), triggered("10.0.0.1", "2026-11-22T10:00:00Z"))
     with Follower(api, tmp_path) as follower:
-        assert follower.source.take_triggers() == {}
+        assert follower.source.take_triggers() == []
         watching(api)
         api.update(triggered("10.0.0.2", "2026-11-22T10:00:05Z"))
         follower.touched("web")
-        assert follower.source.take_triggers() == {name("web"): ["2026-11-22T10:00:05Z"]}
+        assert follower.source.take_triggers() == ["2026-11-22T10:00:05Z"]

@@ -146,6 +146,27 @@ def test_families_come_and_go(told: Told) -> None:
             assert (told.answering(family) == {"pod-1"}) == (family in families)
 
 
+def test_the_views_say_what_is_not_followed(told: Told) -> None:
+    headless = service("db", clusterIP="None", clusterIPs=["None"])
+    hidden = [labelled(one, **HEADLESS) for one in slices(told.lab, ["pod-2"], name="db")]
+    told.apply(service(), *slices(told.lab, ["pod-1"]), headless, *hidden)
+    told.right()
+    unknown = "endpoints not followed (headless)"
+
+    def view(*command: str) -> list[str]:
+        return [" ".join(line.split()) for line in told.running.view(*command).splitlines()]
+
+    assert view("get", "pods") == view("get", "po", "-A") == ["kproxy does not follow Pods; ask kubectl"]
+    assert view("describe", "pod", "pod-1") == ["kproxy does not follow Pods; ask kubectl"]
+    assert view("get", "ing") == ["kproxy does not follow Ingresses; ask kubectl"]
+    listed = view("get", "svc,pods", "-o", "name")
+    assert {"service/web", "service/db", "kproxy does not follow Pods; ask kubectl"} <= set(listed)
+    assert any(line.startswith(f"db {unknown} ") for line in view("get", "endpoints"))
+    assert f"Endpoints: {unknown}" in view("describe", "svc", "db")
+    assert unknown in view("describe", "ep", "db")
+    assert f"Endpoints: {told.lab.pod('pod-1').address(4)}:8080" in "\n".join(view("describe", "svc", "web"))
+
+
 def test_a_cluster_ip_and_a_node_port_go_to_another_service_at_once(told: Told) -> None:
     mine, theirs = typed("NodePort"), {**typed("NodePort"), "metadata": {"name": "heir"}}
     told.apply(mine, *slices(told.lab, ["pod-1"]), *slices(told.lab, ["pod-2"], name="heir"))

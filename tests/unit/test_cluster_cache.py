@@ -136,8 +136,8 @@ def test_triggers_are_of_slices_that_changed() -> None:
     first, second = ({"annotations": {TRIGGER: f"2026-11-22T10:00:0{n}Z"}} for n in (1, 2))
     put(cache, api_slice(metadata=first))
     put(cache, api_slice(metadata=second))  # the same endpoints
-    assert cache.take_triggers() == {name("web"): ["2026-11-22T10:00:01Z"]}
-    assert cache.take_triggers() == {}
+    assert cache.take_triggers() == ["2026-11-22T10:00:01Z"]
+    assert cache.take_triggers() == []
 
 
 # --- objects that cannot be decoded ---
@@ -153,8 +153,10 @@ def test_the_last_good_version_stays_in_force() -> None:
         "Service default/web",
     ]
     assert not cache.is_protected(name("web"))
+    objects = "cluster: EndpointSlice default/web-1, cluster: Service default/web"
+    assert cache.held() == {name("web"): f"{objects} cannot be read"}
     put(cache, api_service(), api_slice())
-    assert cache.problems() == []
+    assert (cache.problems(), cache.held()) == ([], {})
     assert cache.service(name("web")) == good
 
 
@@ -166,6 +168,7 @@ def test_without_a_good_version_the_service_is_in_doubt_until_it_has_one(content
     assert cache.take() == {name("web")}
     assert cache.is_protected(name("web"))
     assert not cache.is_protected(name("other"))
+    assert cache.held() == {}
     put(cache, repaired)
     assert not cache.is_protected(name("web"))
     assert cache.take() == {name("web")}

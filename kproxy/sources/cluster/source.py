@@ -1,31 +1,43 @@
-"""The cluster as the daemon's source: three reflectors, one cache.
+"""A cluster as a source: three reflectors fill one cache, and the loop asks it.
 
-Nothing is given away before every kind has been listed once. The reflectors run in the event
-loop; what the daemon asks may be asked from another thread.
+Nothing is taken before every kind has been listed once. The reflectors change the cache in the event loop.
+A round asks from another thread, so that every change holds a lock, and so does every question that
+reads more than one entry.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Lock
 
-from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
+from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import SERVICES, SLICES, ObjectChange, node_resource
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.reflector import Pacing, Reflector
+from kproxy.sources.core.inventory import Inventory
 
 
-class ClusterSource:
-    """Services, EndpointSlices and the Node of one name, as the API server has them."""
+class Cluster:
+    """A `FollowedSource`: Services, EndpointSlices and the Node of one name, as the API server has them."""
 
-    def __init__(self, credentials: Credentials, node_name: str, pacing: Pacing | None = None) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        node_name: str,
+        find_node: Callable[[Mapping[str, ClusterNode]], Node],
+        pacing: Pacing | None = None,
+    ) -> None:
+        """`find_node` is asked before each round, in a thread: it may ask the kernel."""
         self._cache = Cache()
         self._lock = Lock()
         self._connection = Connection(credentials)
+        self._find_node = find_node
+        self._node = Node("")
+        self._with_pods: dict[str, ClusterNode] = {}
         self._wake: Callable[[], None] = lambda: None
         resources = (SERVICES, SLICES, node_resource(node_name))
         self._unlisted = {resource.kind for resource in resources}
@@ -45,44 +57,51 @@ class ClusterSource:
 
     @property
     def synced(self) -> bool:
-        """Whether everything has been listed once."""
+        """Whether every kind has been listed once."""
         return not self._unlisted
 
-    def take(self) -> set[NamespacedName]:
-        """The services that something happened to since the last call; none until all is synced."""
+    async def take(self) -> Collection[NamespacedName]:
+        """The services that changed since the last call; none until all is synced."""
+        nodes = self.nodes()
+        if any(node.pod_cidrs for node in nodes.values()):
+            self._with_pods = nodes
+        self._node = await asyncio.to_thread(self._find_node, nodes)
         with self._lock:
-            return self._cache.take() if self.synced else set()
+            return self._cache.take() if self.synced else ()
 
-    def take_triggers(self) -> dict[NamespacedName, list[str]]:
-        """By service, when what changed its endpoints happened (RFC 3339), since the last call."""
+    def take_triggers(self) -> Collection[str]:
+        """When what changed endpoints since the last call happened (RFC 3339); none until all is synced."""
         with self._lock:
-            return self._cache.take_triggers() if self.synced else {}
+            return self._cache.take_triggers() if self.synced else ()
+
+    def names(self) -> Iterable[NamespacedName]:
+        """All services."""
+        with self._lock:
+            return list(self._cache.services())
 
     def service(self, name: NamespacedName) -> Service | None:
         """A service; None: there is none."""
         return self._cache.service(name)
 
-    def services(self) -> dict[NamespacedName, Service]:
-        """All services, as of now."""
-        with self._lock:
-            return dict(self._cache.services())
-
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
         """The EndpointSlices of a service, in order of their names."""
         return self._cache.slices(name)
 
-    def all_slices(self) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
-        """The same by service, as of now."""
-        with self._lock:
-            return dict(self._cache.all_slices())
+    def node(self) -> Node:
+        """As of the last `take`."""
+        return self._node
 
-    @property
-    def node(self) -> ClusterNode | None:
-        """The Node, if there is one."""
-        return self._cache.node
+    def nodes(self) -> dict[str, ClusterNode]:
+        """This node's object, if there is one, by its name."""
+        node = self._cache.node
+        return {} if node is None else {node.name: node}
 
-    def is_protected(self, name: NamespacedName) -> bool:
-        """Whether part of it cannot be decoded, and never could: nothing of it may be removed."""
+    def with_pods(self) -> dict[str, ClusterNode]:
+        """The same as it was when it last had pod CIDRs: a Node that is deleted takes no pods along."""
+        return self._with_pods
+
+    def protected(self, name: NamespacedName) -> bool:
+        """Whether part of it cannot be decoded, and never could."""
         with self._lock:
             return self._cache.is_protected(name)
 
@@ -92,10 +111,29 @@ class ClusterSource:
         with self._lock:
             return unreachable + self._cache.problems()
 
-    @property
-    def last_contact(self) -> Mapping[str, float]:
-        """By kind, when something last came from the server (time.monotonic()); -inf for never."""
-        return {kind: reflector.contact for kind, reflector in self._reflectors.items()}
+    def warnings(self) -> list[Problem]:
+        """None: pods and selectors are the cluster's."""
+        return []
+
+    def inventory(self) -> Inventory:
+        """As of now. Pods, Ingresses and the slices of headless services are not followed."""
+        with self._lock:
+            return Inventory(
+                dict(self._cache.services()),
+                dict(self._cache.all_slices()),
+                nodes=self.nodes(),
+                held=self._cache.held(),
+                followed=frozenset({"Endpoints", *self._reflectors}),
+                headless=False,
+            )
+
+    def refresh(self) -> None:
+        """Nothing: what the server says is known as soon as it says so."""
+
+    def last_seen(self) -> Mapping[str, float]:
+        """When something last came from the server, by kind (time.monotonic); without those never heard."""
+        contacts = {kind: reflector.contact for kind, reflector in self._reflectors.items()}
+        return {kind: when for kind, when in contacts.items() if when > 0}
 
     def _apply(self, changes: Iterable[ObjectChange]) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from kproxy.decode.objects import UndecodableError, Unreadable
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
-from kproxy.problems import Problem
+from kproxy.problems import Problem, unreadable_sentence
 from kproxy.sources.cluster.core.events import ObjectChange
 
 
@@ -33,12 +33,12 @@ class Cache:
         self._undecodable: dict[tuple[str, NamespacedName], UndecodableError] = {}
         self._unreadable: Unreadable | None = None
         """Of all that is undecodable; None until it is asked for."""
-        self._held: set[NamespacedName] = set()
+        self._uncertain: set[NamespacedName] = set()
         """Services that were taken while in doubt: they are touched again when the doubt ends."""
         self._unreadable_ended = False
         """Since the last `take`: what was kept of services that nobody knows any more may go."""
         self._touched: set[NamespacedName] = set()
-        self._triggers: dict[NamespacedName, list[str]] = defaultdict(list)
+        self._triggers: list[str] = []
 
     def apply(self, change: ObjectChange) -> None:
         """Take in what the server says of one object."""
@@ -52,9 +52,9 @@ class Cache:
         if ended or self._undecodable:
             self._unreadable = None
         if ended:
-            freed = {name for name in self._held if not self.is_protected(name)}
+            freed = {name for name in self._uncertain if not self.is_protected(name)}
             self._touched |= ended.unreadable.services.keys() | freed
-            self._held -= freed
+            self._uncertain -= freed
             self._unreadable_ended = True
 
     def retain(self, kind: str, keys: Collection[NamespacedName]) -> None:
@@ -72,13 +72,13 @@ class Cache:
         touched, self._touched = self._touched, set()
         self.node_changed = self._unreadable_ended = False
         if self._undecodable:
-            self._held |= {name for name in touched if self.is_protected(name)}
+            self._uncertain |= {name for name in touched if self.is_protected(name)}
         return touched
 
-    def take_triggers(self) -> dict[NamespacedName, list[str]]:
-        """By service, when what changed its endpoints happened (RFC 3339), since the last call."""
-        triggers, self._triggers = self._triggers, defaultdict(list)
-        return dict(triggers)
+    def take_triggers(self) -> list[str]:
+        """When what changed endpoints since the last call happened (RFC 3339)."""
+        triggers, self._triggers = self._triggers, []
+        return triggers
 
     def service(self, name: NamespacedName) -> Service | None:
         """The Service of this name."""
@@ -99,6 +99,14 @@ class Cache:
     def problems(self) -> list[Problem]:
         """What is wrong now, in order of the objects' names."""
         return [self._undecodable[key].problem for key in sorted(self._undecodable)]
+
+    def held(self) -> dict[NamespacedName, str]:
+        """Services of which the last good version of an object is in force, and why."""
+        causes: dict[NamespacedName, list[Problem]] = defaultdict(list)
+        for (kind, key), undecodable in sorted(self._undecodable.items(), key=lambda item: item[0]):
+            for service in self._good(kind, key):
+                causes[service].append(undecodable.problem)
+        return {service: unreadable_sentence(found) for service, found in causes.items()}
 
     def is_protected(self, name: NamespacedName) -> bool:
         """Whether some of this service cannot be decoded and never could: nothing of it may be removed."""
@@ -155,7 +163,7 @@ class Cache:
             self._replace_member(after.service, after.name, after)
             self._slices[key] = after
             if trigger:
-                self._triggers[after.service].append(trigger)
+                self._triggers.append(trigger)
 
     def _replace_member(self, service: NamespacedName, name: str, after: EndpointSlice | None) -> None:
         members = [member for member in self._members.get(service, ()) if member.name != name]
