@@ -148,9 +148,9 @@ class FamilyTable:
             self._uncertain = True
         reports = [] if self._uncertain else self._change(changes)
         for name in [n for n, backoff in self.quarantined.items() if backoff.due <= now or n in changes]:
-            self._try_again(name, now)
+            reports += self._try_again(name, now)
         if self._uncertain:
-            reports.append(self._compare(protected, now))
+            reports += self._compare(protected, now)
             self._uncertain = False
         return reports
 
@@ -163,7 +163,7 @@ class FamilyTable:
             self._uncertain = True
             return self._restore()
 
-    def _compare(self, protected: Protects, now: float) -> Report:
+    def _compare(self, protected: Protects, now: float) -> list[Report]:
         self.compared, self.protected = True, set()
 
         def is_protected(service: NamespacedName) -> bool:
@@ -177,12 +177,11 @@ class FamilyTable:
 
         for _ in range(NAMED_ATTEMPTS):
             try:
-                return reconcile()
+                return [reconcile()]
             except TransactionError as error:
                 if not self._quarantine_named(error, now):
                     break
-        self._find_refused(now)
-        return reconcile()
+        return [*self._find_refused(now), reconcile()]
 
     def _restore(self) -> list[Report]:
         """Write back a table that is gone: without it, packets find no service."""
@@ -202,34 +201,35 @@ class FamilyTable:
             self._quarantine(name, error, now)
         return bool(named)
 
-    def _find_refused(self, now: float) -> None:
+    def _find_refused(self, now: float) -> list[Report]:
         """Repair what belongs to no service, then find the refused services by bisection."""
         logger.warning("table %s: the refused services are searched for by bisection.", self.family)
         nothing = Desired({}, {name: {} for name in SETS})
-        self._dataplane.reconcile(nothing, lambda _: True)
-        self._try(sorted(self._intent.names() - self.quarantined.keys()), now)
+        repaired = self._dataplane.reconcile(nothing, lambda _: True)
+        return [repaired, *self._try(sorted(self._intent.names() - self.quarantined.keys()), now)]
 
-    def _try(self, names: Sequence[NamespacedName], now: float) -> None:
+    def _try(self, names: Sequence[NamespacedName], now: float) -> list[Report]:
         try:
-            self._dataplane.change(merged(self._intent.whole(name, self.family) for name in names))
+            return [self._dataplane.change(merged(self._intent.whole(name, self.family) for name in names))]
         except TransactionError as error:
             if self._dataplane.is_gone():  # it was deleted meanwhile, and no service is to blame
                 raise
             if len(names) > 1:
-                for half in (names[: len(names) // 2], names[len(names) // 2 :]):
-                    self._try(half, now)
-                return
+                middle = len(names) // 2
+                return [*self._try(names[:middle], now), *self._try(names[middle:], now)]
             for name in names:
                 self._quarantine(name, error, now)
+            return []
 
-    def _try_again(self, name: NamespacedName, now: float) -> None:
+    def _try_again(self, name: NamespacedName, now: float) -> list[Report]:
         try:
-            self._dataplane.change(self._intent.whole(name, self.family))
+            report = self._dataplane.change(self._intent.whole(name, self.family))
         except TransactionError:
             self.quarantined[name].failed(now)
-        else:
-            del self.quarantined[name]
-            self._uncertain = True  # the table may hold more of the service than it has now
+            return []
+        del self.quarantined[name]
+        self._uncertain = True  # the table may hold more of the service than it has now
+        return [report]
 
     def _quarantine(self, name: NamespacedName, error: TransactionError, now: float) -> None:
         logger.error("Service %s is quarantined: %s", name, error)
