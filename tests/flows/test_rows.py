@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from netns_lab.topology import Family
 
+from kproxy.table.keys import socket_address, socket_port
 from tests.flows.objects import FAMILIES
 from tests.flows.scenario import Expected, Row, Scenario, parse_row
 from tests.flows.world import World
@@ -84,8 +85,8 @@ def chosen(scenario: Scenario, family: Family, outcome: Simulated) -> list[tuple
     return [
         (
             Expected(
-                names[choice.endpoint[:-4]],
-                int.from_bytes(choice.endpoint[-4:-2], "big"),
+                names[socket_address(choice.endpoint)],
+                socket_port(choice.endpoint),
                 1,
                 choice.masqueraded,
             ),
