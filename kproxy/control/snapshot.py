@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
-from kproxy.model import Frontend
+from msgspec.structs import replace
+
+from kproxy.model import Address, Backends, Frontend, Protocol
 from kproxy.problems import Problem
-from kproxy.show.snapshot import Failure, Snapshot
+from kproxy.show.snapshot import Failure, HeldFrontend, Snapshot
 from kproxy.sources.source import Source
+from kproxy.table.keys import (
+    frontend_address,
+    frontend_protocol,
+    frontend_socket,
+    socket_address,
+    socket_port,
+)
+from kproxy.table.layout import EndpointScope
+from kproxy.table.programmed import ProgrammedSide
+
+OUTDATED = "the tables are not up to date"
 
 
 def take_snapshot(
@@ -15,13 +28,56 @@ def take_snapshot(
     frontends: Iterable[Frontend],
     problems: Iterable[Problem],
     last_errors: Iterable[Failure] = (),
+    programmed: Collection[ProgrammedSide] = (),
 ) -> Snapshot:
-    """What the source holds, and what was made of it. `problems`: those that are not the source's own."""
+    """What the source holds, and what was made of it.
+
+    `problems` are those that are not the source's own. `programmed` is what the tables contain of
+    protected services.
+    """
+    frontends, inventory = list(frontends), source.inventory()
+    held = list(_held_frontends(frontends, programmed))
+    reasons = {each.service: source.why_protected(each.service) or OUTDATED for each in held}
     return Snapshot(
-        source.inventory(),
-        list(frontends),
+        replace(inventory, held={**inventory.held, **reasons}) if reasons else inventory,
+        frontends,
         [*source.problems(), *problems],
         source.node(),
         tuple(last_errors),
         tuple(source.warnings()),
+        held,
+    )
+
+
+def _held_frontends(
+    frontends: Iterable[Frontend], programmed: Collection[ProgrammedSide]
+) -> Iterator[HeldFrontend]:
+    """Those of which the tables contain more than `frontends` have."""
+    services = {each.service for each in programmed}
+    known = {_key(each): each for each in frontends if services and each.owner.service in services}
+    for each in programmed:
+        held = _held_frontend(each)
+        frontend = known.get(_key(held))
+        side = None if frontend is None else _side(frontend, held.from_outside)
+        if side is None or not set(held.endpoints) <= set(side.endpoints):
+            yield held
+
+
+def _side(frontend: Frontend, from_outside: bool) -> Backends | None:
+    return frontend.from_outside if from_outside else frontend.backends
+
+
+def _key(frontend: Frontend | HeldFrontend) -> tuple[Address, Protocol, int]:
+    return frontend.address, frontend.protocol, frontend.port
+
+
+def _held_frontend(programmed: ProgrammedSide) -> HeldFrontend:
+    scope, key = programmed.side
+    return HeldFrontend(
+        programmed.service,
+        frontend_address(key),
+        frontend_protocol(key),
+        socket_port(frontend_socket(key)),
+        scope is EndpointScope.LOCAL,
+        tuple(sorted((socket_address(each), socket_port(each)) for each in programmed.endpoints)),
     )

@@ -43,7 +43,7 @@ def hold(before: InUse, settled: Settled) -> InUse:
             slices[name] = _merged(slices.get(name, ()), missing)
         else:
             continue
-        held[name] = _reason(settled, services[name])
+        held[name] = why_held(settled, name, services[name].origin.source)
     complete = {name for name in services if name in before.complete or not settled.protected(name)}
     return InUse(services, slices, held, complete)
 
@@ -94,10 +94,12 @@ def _renamed(slice_: EndpointSlice, taken: Set[str]) -> EndpointSlice:
     return replace(slice_, name=next(name for name in names if name not in taken))
 
 
-def _reason(settled: Settled, service: Service) -> str:
-    """`services/web.yaml cannot be read`, or why it cannot have what it asks for."""
-    causes = settled.unreadable.causes(service.name)
-    if not causes:
-        refusal = settled.left_out[service.name]
-        return f"{refusal.field}: {refusal.message}"
-    return unreadable_sentence([each for each in causes if each.source == service.origin.source] or causes)
+def why_held(settled: Settled, name: NamespacedName, source: str = "") -> str:
+    """`services/web.yaml cannot be read`, or why it cannot have what it asks for; "" if it is not protected.
+
+    If `source`, the file that it was in, is among several that cannot be read, only that is named.
+    """
+    if causes := settled.unreadable.causes(name):
+        return unreadable_sentence([cause for cause in causes if cause.source == source] or causes)
+    refusal = settled.left_out.get(name)
+    return f"{refusal.field}: {refusal.message}" if refusal else ""

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.loop import Loop, Periods
@@ -30,6 +30,7 @@ from kproxy.reconcile.reconciler import Edit, Reconciler
 from kproxy.settings.derived import ListenAddresses
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.source import FollowedSource
+from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,14 @@ class Daemon(RoundObserver):
         """What the commands show of it, as of the end of a round."""
         async with self.loop.idle:
             frontends, problems = self.reconciler.intent.frontends(), self.reconciler.problems()
-            return take_snapshot(self.source, frontends, problems, self.reporter.last_errors)
+            programmed = list(self._programmed_sides())
+            return take_snapshot(self.source, frontends, problems, self.reporter.last_errors, programmed)
+
+    def _programmed_sides(self) -> Iterator[ProgrammedSide]:
+        """What the tables contain of protected services."""
+        if protected := self.reconciler.protected():
+            for dataplane in self._dataplanes.values():
+                yield from programmed_sides(dataplane.applied, protected)
 
     async def _watch_tables(self) -> None:
         """Compare a table as soon as somebody else changes it; ever more seldom if he does it again at once.

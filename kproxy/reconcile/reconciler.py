@@ -138,10 +138,13 @@ class Reconciler:
             reports += table.update(changes, protected, now, compare)
         return reports
 
+    def protected(self) -> set[NamespacedName]:
+        """Services of which the tables may contain more than is desired, since they are protected."""
+        return {name for table in self._tables.values() for name in table.protected}
+
     def _quarantined(self) -> set[NamespacedName]:
         return {name for table in self._tables.values() for name in table.quarantined}
 
     def _totals(self) -> Totals:
-        protected = {name for table in self._tables.values() for name in table.protected}
-        held = sum(not self.intent.has_frontends(name) for name in protected)
+        held = sum(not self.intent.has_frontends(name) for name in self.protected())
         return Totals(*self.intent.totals, held, len(self._quarantined()))

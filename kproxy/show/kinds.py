@@ -157,6 +157,8 @@ def nothing(plural: str, namespace: str | None) -> str:
 def _not_found(objects: Objects, asked: Wanted, name: NamespacedName, known: Iterable[NamespacedName]) -> str:
     elsewhere = ", ".join(sorted(other.namespace for other in known if other.name == name.name))
     hint = f" There is one in {elsewhere}: see -n." if elsewhere else ""
-    if asked.kind.kind == "Pod" and (services := objects.services_of(name)):
+    if asked.kind.kind in ("Service", "Endpoints") and name in objects.programmed:
+        hint = f" {objects.programmed[name]}"
+    elif asked.kind.kind == "Pod" and (services := objects.services_of(name)):
         hint = f" It is an endpoint of Service {', '.join(services)}."
     return f"{asked.plural} {name.name!r} not found in namespace {name.namespace}.{hint}"

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from kproxy import __version__
-from kproxy.model import Frontend, Network, Node
+from kproxy.model import Address, Frontend, NamespacedName, Network, Node, Protocol, format_socket
 from kproxy.problems import KproxyError, Problem
 from kproxy.sources.core.inventory import Inventory
 
@@ -32,6 +32,21 @@ class Failure(NamedTuple):
     message: str
 
 
+class HeldFrontend(NamedTuple):
+    """One side of a frontend that a table contains, with endpoints of which kproxy knows nothing else."""
+
+    service: NamespacedName
+    address: Address
+    protocol: Protocol
+    port: int
+    from_outside: bool
+    """For clients that are neither pods nor this node, where these have endpoints of their own."""
+    endpoints: tuple[tuple[Address, int], ...]
+
+    def __str__(self) -> str:
+        return f"{format_socket(self.address, self.port)}/{self.protocol}"
+
+
 class Snapshot(Struct, frozen=True):
     """Everything that can be shown, of one moment."""
 
@@ -45,6 +60,8 @@ class Snapshot(Struct, frozen=True):
     """What is programmed may be older than the rest because of these."""
     warnings: tuple[Problem, ...] = ()
     """What may not be as it was meant, and leaves nothing out."""
+    held_frontends: list[HeldFrontend] = []
+    """Of services that could not be read since kproxy started: what the tables contain beyond `frontends`."""
 
 
 def _plain(value: Any) -> str:

@@ -7,7 +7,8 @@ what is written about kubectl is true here. What no manifest says is not made up
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
@@ -60,6 +61,8 @@ class Objects(NamedTuple):
     slices: list[EndpointSlice]
     pods: list[Pod]
     ingresses: list[Ingress]
+    programmed: dict[NamespacedName, str]
+    """Services of which there is nothing but frontends in the tables: a sentence about these."""
 
     def services_of(self, pod: NamespacedName) -> list[str]:
         """The names of the services that a pod is an endpoint of, though it may not be among the pods."""
@@ -87,7 +90,18 @@ def objects(snapshot: Snapshot) -> Objects:
         sorted(every, key=lambda slice_: (slice_.service.namespace, slice_.name)),
         sorted(inventory.pods, key=lambda pod: pod.name),
         sorted(inventory.ingresses, key=lambda ingress: ingress.name),
+        _only_programmed(snapshot, known.keys()),
     )
+
+
+def _only_programmed(snapshot: Snapshot, known: Set[NamespacedName]) -> dict[NamespacedName, str]:
+    sides: dict[NamespacedName, list[str]] = defaultdict(list)
+    for frontend in snapshot.held_frontends:
+        if frontend.service not in known:
+            endpoints = cut([format_socket(*endpoint) for endpoint in frontend.endpoints]) or "no endpoint"
+            sides[frontend.service].append(f"{frontend} -> {endpoints}")
+    why = snapshot.inventory.held
+    return {name: f"It is programmed ({cut(each)}) and held: {why[name]}." for name, each in sides.items()}
 
 
 def follows(inventory: Inventory, service: Service) -> bool:

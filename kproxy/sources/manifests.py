@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from kproxy.controlplane.hold import InUse, changed, hold
+from kproxy.controlplane.hold import InUse, changed, hold, why_held
 from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
@@ -72,6 +72,10 @@ class Manifests:
         """Whether part of it cannot be read and never could: there may be more of it in the table."""
         settled = self.settled
         return settled is not None and settled.protected(name) and name not in self._in_use.complete
+
+    def why_protected(self, name: NamespacedName) -> str:
+        """`services/web.yaml cannot be read`, or why it cannot have what it asks for."""
+        return "" if self.settled is None else why_held(self.settled, name)
 
     def problems(self) -> list[Problem]:
         """What is wrong with the manifests, and what could not be given."""

@@ -28,6 +28,9 @@ class Source(Protocol):
     def protected(self, name: NamespacedName) -> bool:
         """Whether nothing may be removed of it, since part of it could not be read."""
 
+    def why_protected(self, name: NamespacedName) -> str:
+        """What could not be read of a protected service, as a sentence without a full stop; "" of others."""
+
     def problems(self) -> list[Problem]:
         """What is wrong with what was read."""
 

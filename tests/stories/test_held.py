@@ -102,6 +102,33 @@ def test_a_pod_that_cannot_be_read_is_shown_as_the_endpoint_that_it_is(story: St
     eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.said)
 
 
+def test_what_was_not_read_since_kproxy_started_is_shown_as_the_tables_have_it(story: Story) -> None:
+    whole = story.asks("describe", "svc", "web")
+    story.spoil("web")
+    story.spoil("pod-2")
+    story.running.stop()
+    story.running.start()
+    story.serves("pod-1", "pod-2")
+    frontend, sockets = f"{SERVICE_IP[4]}:80/tcp", ",".join(story.sockets)
+
+    unknown = f"held: {story.file('pod-2')}, {story.file('web')} cannot be read"
+    assert f"kproxy: {unknown} (Service default/web)\n" in story.asks("get", "svc").err
+    missing = story.asks("describe", "svc", "web")
+    sentence = f"not found in namespace default. It is programmed ({frontend} -> {sockets}) and {unknown}."
+    assert (missing.status, missing.out, sentence in missing.err) == (1, "", True)
+
+    story.restore("web")
+    held = f"held: {story.file('pod-2')} cannot be read"
+    eventually(lambda: held in lines(story.asks("describe", "svc", "web")), story.running.said)
+    known = lines(story.asks("describe", "svc", "web"))
+    assert f"{frontend} ClusterIP {story.sockets[0]}" in known
+    assert known[known.index("Held Frontends:") + 1] == f"{frontend} {sockets}"
+    story.serves("pod-1", "pod-2")
+
+    story.restore("pod-2")
+    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.said)
+
+
 def test_a_service_that_cannot_be_read_is_shown_as_it_is_served(story: Story) -> None:
     whole = story.asks("get", "svc,ep,endpointslices")
     environment = story.asks("env", "pod-1")

@@ -65,6 +65,9 @@ class Source:
     def warnings(self) -> list[Problem]:
         return []
 
+    def why_protected(self, name: NamespacedName) -> str:
+        return ""
+
     def inventory(self) -> Inventory:
         return Inventory({}, {})
 

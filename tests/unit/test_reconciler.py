@@ -81,6 +81,9 @@ class Given:
     def protected(self, name: NamespacedName) -> bool:
         return name in self.unreadable
 
+    def why_protected(self, name: NamespacedName) -> str:
+        return "cannot be read" if self.protected(name) else ""
+
     def problems(self) -> list[Problem]:
         return []
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from kproxy.controlplane.slices import PodIndex, selects
 from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service
-from kproxy.show.snapshot import Snapshot
+from kproxy.show.snapshot import HeldFrontend, Snapshot
 from kproxy.show.tables import NONE, UNFOLLOWED, follows, labels, objects
 
 T = TypeVar("T")
@@ -33,6 +33,10 @@ class Context:
     def frontends(self, service: NamespacedName) -> list[Frontend]:
         """Those of a service on this node."""
         return self._frontends.get(service, [])
+
+    def held_frontends(self, service: NamespacedName) -> list[HeldFrontend]:
+        """Those of a service that only the tables contain."""
+        return [each for each in self.snapshot.held_frontends if each.service == service]
 
     def slices(self, service: NamespacedName) -> list[EndpointSlice]:
         """Those of a service."""

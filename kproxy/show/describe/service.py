@@ -12,6 +12,7 @@ from kproxy.model import Backends, Frontend, Service, format_address, format_soc
 from kproxy.probes.core.readiness import why_not
 from kproxy.show.describe.context import Context, heading, section
 from kproxy.show.manifests import affinity, policy
+from kproxy.show.snapshot import HeldFrontend
 from kproxy.show.tables import FAMILY_NAMES, NONE, UNSET, balancer, cluster_ip, cut, labels, sockets, table
 
 SHOWN = 10
@@ -22,11 +23,13 @@ def describe_service(service: Service, context: Context) -> str:
     """With its frontends on this node."""
     lines = [*_identity(service), *_ports(service, context), *_policies(service)]
     mine = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
+    held = [_held(frontend) for frontend in context.held_frontends(service.name)]
     waiting = table(_unready(service, context), gap=2)
     failed = table(context.failures("Service", service.name), gap=2)
     return (
         table(lines, gap=2)
         + section("Frontends", table(mine, gap=2))
+        + (section("Held Frontends", table(held, gap=2)) if held else "")
         + (section("Pods Not Ready", waiting) if waiting else "")
         + section("Problems", context.problems("Service", service.name))
         + (section("Last Errors", failed) if failed else "")
@@ -85,6 +88,11 @@ def _frontend(frontend: Frontend) -> Iterator[tuple[str, str, str]]:
     yield str(frontend), frontend.kind, leads_to(frontend.backends, hashed)
     if frontend.from_outside is not None:
         yield str(frontend), "from outside", leads_to(frontend.from_outside, hashed)
+
+
+def _held(frontend: HeldFrontend) -> tuple[str, str]:
+    side = " from outside" if frontend.from_outside else ""
+    return f"{frontend}{side}", cut([format_socket(*each) for each in frontend.endpoints], SHOWN) or NONE
 
 
 def leads_to(backends: Backends, hashed: bool = False) -> str:

@@ -105,6 +105,11 @@ class Cluster:
         with self._lock:
             return self._cache.is_protected(name)
 
+    def why_protected(self, name: NamespacedName) -> str:
+        """`cluster: Service default/web cannot be read`."""
+        with self._lock:
+            return self._cache.why_protected(name)
+
     def problems(self) -> list[Problem]:
         """What is wrong now: with the server, and with objects."""
         unreachable = [r.problem for r in self._reflectors.values() if r.problem is not None]

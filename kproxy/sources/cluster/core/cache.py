@@ -110,15 +110,21 @@ class Cache:
 
     def is_protected(self, name: NamespacedName) -> bool:
         """Whether some of this service cannot be decoded and never could: nothing of it may be removed."""
-        if not self._undecodable:
-            return False
+        return bool(self._undecodable) and self._never_readable().covers(name)
+
+    def why_protected(self, name: NamespacedName) -> str:
+        """What of it cannot be decoded and never could, as a sentence; "" if nothing."""
+        causes = self._never_readable().causes(name)
+        return unreadable_sentence(causes) if causes else ""
+
+    def _never_readable(self) -> Unreadable:
         if self._unreadable is None:
             self._unreadable = Unreadable()
             for (kind, key), undecodable in self._undecodable.items():
                 good = self._good(kind, key)
                 if kind != "Node" and not (good and undecodable.unreadable.services.keys() == good):
                     self._unreadable.update(undecodable.unreadable)
-        return self._unreadable.covers(name)
+        return self._unreadable
 
     def _good(self, kind: str, key: NamespacedName) -> set[NamespacedName]:
         """What an object's last good version is a part of."""

@@ -1,0 +1,71 @@
+"""What the tables contain of protected services, and what of it a snapshot calls held."""
+
+from __future__ import annotations
+
+import pytest
+
+from kproxy.control.snapshot import OUTDATED, take_snapshot
+from kproxy.model import Family, Frontend, NamespacedName
+from kproxy.show.snapshot import HeldFrontend
+from kproxy.table.compile import compile_frontends
+from kproxy.table.plan import fill_empty
+from kproxy.table.programmed import ProgrammedSide, programmed_sides
+from tests.unit.make import frontend, name, socket
+from tests.unit.test_reconciler import Given
+
+AT = "10.96.0.10:80"
+
+
+def sides(*frontends: Frontend, of: str = "web") -> list[ProgrammedSide]:
+    """A table is filled with these frontends: what it contains of a service."""
+    applied = fill_empty(*compile_frontends(frontends, Family.IPV4))
+    return list(programmed_sides(applied, {name(of)}))
+
+
+def held(at: str, *endpoints: str, owner: str = "web", outside: bool = False) -> HeldFrontend:
+    address, port = socket(at)
+    made = frontend(at)
+    return HeldFrontend(name(owner), address, made.protocol, port, outside, tuple(map(socket, endpoints)))
+
+
+ONE, TWO, EMPTY = (
+    frontend(AT, ["10.0.0.1:8080"]),
+    frontend(AT, ["10.0.0.1:8080", "10.0.0.2:8080"]),
+    frontend(AT),
+)
+LOCAL = frontend(AT, ["10.0.0.1:8080"], outside=["10.0.0.2:8080"])
+HIDDEN = frontend(AT, ["10.0.0.1:8080"], outside=[])
+
+
+@pytest.mark.parametrize(
+    ("programmed", "known", "expected"),
+    [
+        ([ONE], [], [held(AT, "10.0.0.1:8080")]),
+        ([EMPTY], [], [held(AT)]),
+        ([EMPTY], [EMPTY], []),
+        ([ONE], [ONE], []),
+        ([ONE], [TWO], []),
+        ([TWO], [ONE], [held(AT, "10.0.0.1:8080", "10.0.0.2:8080")]),
+        ([LOCAL], [LOCAL], []),
+        ([LOCAL], [HIDDEN], [held(AT, "10.0.0.2:8080", outside=True)]),
+        ([LOCAL], [ONE], [held(AT, "10.0.0.2:8080", outside=True)]),
+        ([frontend(AT, ["10.0.0.1:8080"], owner="other")], [], []),
+    ],
+)  # fmt: skip
+def test_a_snapshot_says_what_only_the_tables_contain(
+    programmed: list[Frontend], known: list[Frontend], expected: list[HeldFrontend]
+) -> None:
+    source = Given()
+    source.unreadable = {name("web")}
+    found = take_snapshot(source, known, [], programmed=sides(*programmed))
+    assert found.held_frontends == expected
+    assert found.inventory.held == ({name("web"): "cannot be read"} if expected else {})
+
+
+def test_what_is_not_protected_any_more_is_said_to_be_outdated() -> None:
+    found = take_snapshot(Given(), [], [], programmed=sides(ONE))
+    assert found.inventory.held == {NamespacedName("default", "web"): OUTDATED}
+
+
+def test_a_table_that_is_not_there_contains_nothing() -> None:
+    assert list(programmed_sides({}, {name("web")})) == []
