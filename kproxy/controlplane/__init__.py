@@ -1,1 +1,1 @@
-"""What an API server, its controllers and a kubelet do, for a host that has none. Pure."""
+"""The work of an API server, its controllers and a kubelet, for a host without a cluster. Pure."""

@@ -1,11 +1,12 @@
-"""ClusterIPs, node ports and load-balancer addresses, as a cluster hands them out.
+"""Allocate ClusterIPs, node ports and load-balancer addresses, as a cluster does.
 
-What a service asks for explicitly wins and is checked against its range; what it was
-given before stays; the rest is allocated, at a place that its name determines, so that
-a lost state or another host comes to the same answer unless names collide. The lower
-end of a range is left to explicit requests while the upper has room, as in Kubernetes.
-Pure: `Allocations` in, `Allocations` out. Load-balancer addresses have rules of their
-own, in pool.py.
+A value that a Service requests has priority; it must be in the configured range. A value that
+was allocated before stays. Other values are allocated, starting at a number that depends on the
+Service's name: after a loss of the state, and on other hosts, the result is the same unless
+names collide. As in Kubernetes, the lower part of a range is reserved for requests as long as
+the upper part has free values. pool.py allocates load-balancer addresses, by rules of its own.
+
+Pure: takes `Allocations` and returns new ones.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from kproxy.model import Address, Family, NamespacedName, Protects, Protocol, Se
 from kproxy.problems import Problem
 
 PORTS = frozenset(map(str, Protocol))
-"""Spans of ports."""
+"""The names of the spans of ports."""
 
 
 class Allocated(NamedTuple):
-    """Services with every address and node port that they ought to have, and who holds what now."""
+    """Services with all their addresses and node ports, and the new allocations."""
 
     services: dict[NamespacedName, Service]
     allocations: Allocations
     problems: list[Problem]
-    left_out: dict[NamespacedName, Problem]
-    """Services that cannot have all that they need, and why."""
+    refused: dict[NamespacedName, Problem]
+    """Services that are not in `services`, because they cannot get all that they need, and why."""
 
 
 class _Refused(Exception):
@@ -43,15 +44,15 @@ class _Refused(Exception):
 
 
 def service_families(service: Service, available: tuple[Family, ...]) -> tuple[Family, ...]:
-    """The families that a service gets ClusterIPs of, the primary one first."""
-    given = tuple(family_of(address) for address in service.cluster_ips)
-    families = tuple(dict.fromkeys(service.families + given)) or available[:1]
+    """Return the families of a Service's ClusterIPs, the primary one first."""
+    requested = tuple(family_of(address) for address in service.cluster_ips)
+    families = tuple(dict.fromkeys(service.families + requested)) or available[:1]
     if service.family_policy == "SingleStack":
         return families[:1]
     if service.family_policy in ("PreferDualStack", "RequireDualStack"):
         families += tuple(family for family in available if family not in families)
     if service.family_policy == "RequireDualStack" and len(families) < 2:
-        raise _Refused("spec.ipFamilyPolicy", "RequireDualStack needs --service-cidr of both families")
+        raise _Refused("spec.ipFamilyPolicy", "RequireDualStack requires a --service-cidr of each family")
     return families
 
 
@@ -60,17 +61,17 @@ def _port_claim(service: Service, port: ServicePort) -> Claim:
 
 
 def _health_check_claim(service: Service) -> Claim:
-    """No port has such a name: they are lower-case."""
+    """Return the claim. It does not collide with a port's claim, since names of ports are lower-case."""
     return Claim(service.name, "healthCheckNodePort/tcp")
 
 
 def _has_node_port(service: Service, port: ServicePort) -> bool:
-    """Whether a port is shown on the nodes: a number that a manifest gives counts, whatever is allocated."""
+    """Whether a port has a node port. A load balancer's requested one counts even without allocation."""
     return service.wants_node_ports or (service.type == "LoadBalancer" and port.node_port != 0)
 
 
 def _node_port_claims(service: Service) -> dict[str, Claim]:
-    """Its claims to node ports, by the ports' names."""
+    """Return the claims of a Service to node ports, by the names of the ports."""
     return {port.name: _port_claim(service, port) for port in service.ports if _has_node_port(service, port)}
 
 
@@ -78,8 +79,8 @@ def _health_check(service: Service) -> list[Claim]:
     return [_health_check_claim(service)] if service.wants_health_check else []
 
 
-def _asked(service: Service) -> Iterator[tuple[Claim, Resource]]:
-    """What the manifest asks for."""
+def _requests(service: Service) -> Iterator[tuple[Claim, Resource]]:
+    """Yield the values that the manifest requests."""
     for address in service.cluster_ips:
         family = family_of(address)
         yield Claim(service.name, family), Resource(family, int.from_bytes(address, "big"))
@@ -91,33 +92,36 @@ def _asked(service: Service) -> Iterator[tuple[Claim, Resource]]:
 
 
 def _reserve_held(ledger: Ledger, service: Service, held: Mapping[Claim, Resource]) -> None:
-    """Take what it had before, where the manifest asks for nothing else and the range still allows it.
+    """Reserve what a Service held before, if it requests no other value and the range contains it.
 
-    Node ports that it does not need any more are free at once, for whoever comes before it, too.
+    Node ports that the Service no longer needs are free immediately, also for Services before it.
     """
-    asked, ports = dict(_asked(service)), {*_node_port_claims(service).values(), *_health_check(service)}
+    requested, ports = (
+        dict(_requests(service)),
+        {*_node_port_claims(service).values(), *_health_check(service)},
+    )
     for claim, resource in held.items():
         if ledger.span_name(claim) in PORTS and claim not in ports:
             continue
-        if asked.get(claim, resource) == resource and ledger.allows(claim, resource):
+        if requested.get(claim, resource) == resource and ledger.allows(claim, resource):
             ledger.take(claim, resource)
 
 
 def _grant(ledger: Ledger, service: Service) -> Service:
-    """Give it what it asks for, or refuse."""
-    for claim, resource in _asked(service):
+    """Take the values that a Service requests. Raises _Refused."""
+    for claim, resource in _requests(service):
         if not ledger.allows(claim, resource):
             flag = ledger.spans[ledger.span_name(claim)].flag
             raise _Refused(_field(service, claim), f"{resource} is not in {flag}")
         if not ledger.take(claim, resource):
             owner = ledger.owners[resource].service
-            whose = "another port" if owner == service.name else f"Service {owner}"
-            raise _Refused(_field(service, claim), f"{resource} belongs to {whose}")
+            holder = "another port" if owner == service.name else f"Service {owner}"
+            raise _Refused(_field(service, claim), f"{resource} belongs to {holder}")
     return service
 
 
 def _field(service: Service, claim: Claim) -> str:
-    """Where a manifest asks for it."""
+    """Return the field of the manifest for a claim."""
     if claim == _health_check_claim(service):
         return "spec.healthCheckNodePort"
     for index, address in enumerate(service.cluster_ips):
@@ -134,7 +138,7 @@ def _with_node_port(port: ServicePort, number: int) -> ServicePort:
 
 
 def _complete(ledger: Ledger, service: Service) -> Service:
-    """The service with its ClusterIPs and node ports."""
+    """Return the Service with all its ClusterIPs and node ports. Raises _Refused."""
     families = service_families(service, ledger.families)
     ips = [Claim(service.name, family) for family in families]
     ports, health_check = _node_port_claims(service), _health_check(service)
@@ -146,9 +150,10 @@ def _complete(ledger: Ledger, service: Service) -> Service:
             continue
         name = ledger.span_name(claim)
         if name not in ledger.spans:
-            raise _Refused("spec.ipFamilies", f"there is no --service-cidr of family {claim.what}")
+            version = "IPv4" if claim.what == Family.IPV4 else "IPv6"
+            raise _Refused("spec.ipFamilies", f"there is no {version} --service-cidr")
         if ledger.allocate(claim) is None:
-            raise _Refused(_field(service, claim), f"nothing is free in {ledger.spans[name].flag}")
+            raise _Refused(_field(service, claim), f"{ledger.spans[name].flag} is full")
     return msgspec.structs.replace(
         service,
         families=families,
@@ -168,15 +173,17 @@ def allocate(
     protected: Protects,
     in_use: Iterable[Address] = (),
 ) -> Allocated:
-    """Give every service its addresses and node ports.
+    """Allocate the addresses and node ports of all Services.
 
-    `past` is what was given out before; what services hold that are not in the input stays
-    theirs if `protected` says so. Of several that want the same thing, who holds it keeps it; else the
-    older one gets it, by creationTimestamp, then by the order of the input. A service that cannot
-    have all that it needs is left out and reported, and keeps what it held: if another one was
-    given some of that before it came to this, all is worked out again with this known. Only a
-    load-balancer address is not needed: a service that cannot have one is reported, and served
-    without, or with the one that it had. None that is `in_use` is given to whoever does not ask for it.
+    `past` are the previous allocations. A Service that is not in the input keeps its values if it is
+    `protected`. If several Services claim the same value, its holder keeps it; otherwise it goes to the
+    oldest one (creationTimestamp), then to the first of the input.
+
+    A Service that cannot get all that it needs is refused: it is reported and keeps what it held. If
+    another Service was allocated some of that before the refusal, allocation starts again with the
+    refusal known. A load-balancer address is optional: a Service that cannot get it is reported, but
+    remains in the result, with its previous address if it had one. An address that is `in_use` by
+    something else is allocated only on request.
     """
     holdings: dict[NamespacedName, dict[Claim, Resource]] = defaultdict(dict)
     for claim, resource in past.held.items():
@@ -184,21 +191,21 @@ def allocate(
     names = {service.name for service in services}
     absent = [name for name in holdings if name not in names and protected(name)]
     queue = sorted((s for s in services if s.wants_cluster_ip), key=lambda s: s.origin.created or "~")
-    known: dict[NamespacedName, Problem] = {}
+    early: dict[NamespacedName, Problem] = {}  # refusals whose holdings have to be reserved first
     while True:
         ledger = Ledger(spans(ranges), past)
-        for name in (*absent, *known):
+        for name in (*absent, *early):
             _restore(ledger, holdings.get(name, {}))
-        done = {service.name: service for service in services if service.name not in known}
-        refused = {**known, **_attempt(ledger, queue, holdings, done)}
-        robbed = {
+        done = {service.name: service for service in services if service.name not in early}
+        refused = {**early, **_attempt(ledger, queue, holdings, done)}
+        deprived = {
             name: problem
             for name, problem in refused.items()
-            if name not in known and not holdings.get(name, {}).items() <= ledger.claims[name].items()
+            if name not in early and not holdings.get(name, {}).items() <= ledger.claims[name].items()
         }
-        if not robbed:
+        if not deprived:
             break
-        known.update(robbed)
+        early.update(deprived)
     problems = [*refused.values(), *add_load_balancer_ips(ledger, queue, done, in_use)]
     return Allocated(done, ledger.allocations(), problems, refused)
 
@@ -214,7 +221,7 @@ def _attempt(
     holdings: Mapping[NamespacedName, Mapping[Claim, Resource]],
     done: dict[NamespacedName, Service],
 ) -> dict[NamespacedName, Problem]:
-    """Complete those services of `done` that are in `queue`, in its order; who is refused, and why."""
+    """Complete the Services of `queue` that are in `done`. Returns those that are refused, and why."""
     refused: dict[NamespacedName, Problem] = {}
     for service in queue:
         if service.name in done and service.name in holdings:

@@ -1,15 +1,15 @@
-"""Services -> environment variables of a pod, as a kubelet gives them to its containers.
+"""Services -> environment variables of a pod, as a kubelet sets them for its containers.
 
-A container finds in its environment every service that its namespace has when it starts,
-and `kubernetes` of namespace `default`, which the pod's own namespace may have another one
-of. A service without ClusterIP has no variables. Each of the others has them in two forms:
+The environment of a container contains the Services that exist in its namespace when it starts,
+and `default/kubernetes`, unless the namespace has a Service of this name. A Service without
+ClusterIP has no variables. Each of the others has two sets of variables:
 
-    NAME_SERVICE_HOST, NAME_SERVICE_PORT, NAME_SERVICE_PORT_PORTNAME         Kubernetes' own
-    NAME_PORT, NAME_PORT_80_TCP, NAME_PORT_80_TCP_{ADDR,PORT,PROTO}          as Docker's links had
+    NAME_SERVICE_HOST, NAME_SERVICE_PORT, NAME_SERVICE_PORT_PORTNAME         defined by Kubernetes
+    NAME_PORT, NAME_PORT_80_TCP, NAME_PORT_80_TCP_{ADDR,PORT,PROTO}          compatible with Docker links
 
-Only the primary ClusterIP occurs. Names are upper case, with `_` for `-`. Two services may mean
-the same variable, as `web` and `web-service` do by WEB_SERVICE_PORT: a kubelet lets chance decide,
-here it is that of the service whose name is last in order.
+They contain the primary ClusterIP only. Names are upper case, with `_` for `-`. Two Services may
+set the same variable: `web` and `web-service` both set WEB_SERVICE_PORT. In a kubelet the result
+is random. Here the Service whose name is last in order sets it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator
 from kproxy.model import NamespacedName, Pod, Service, format_address, format_socket
 
 API_SERVER = NamespacedName("default", "kubernetes")
-"""The service that every pod is told of."""
+"""The Service that the environment of every pod contains."""
 
 
 def visible_services(services: Iterable[Service], pod: Pod) -> list[Service]:
-    """The services that the pod's environment names, in order of their names.
+    """Return the Services that the pod's environment contains, in order of their names.
 
-    With `enableServiceLinks: false` that is only the API server's.
+    With `enableServiceLinks: false` this is only the API server's Service.
     """
     seen: dict[str, Service] = {}
     for service in services:
@@ -38,15 +38,12 @@ def visible_services(services: Iterable[Service], pod: Pod) -> list[Service]:
 
 
 def variable_name(text: str) -> str:
-    """The name of a service or of a port, as it occurs in names of variables.
-
-    Kubernetes' names of services have no dots; those that kproxy takes may.
-    """
+    """Convert the name of a Service or port to its form in variable names."""
     return text.upper().replace("-", "_").replace(".", "_")
 
 
 def _variables(service: Service) -> Iterator[tuple[str, str]]:
-    """Name and value; `service` has a ClusterIP and thus a port."""
+    """Yield names and values. `service` has a ClusterIP, and so at least one port."""
     name, address = variable_name(service.name.name), service.cluster_ips[0]
     first, host = service.ports[0], format_address(address)
     yield f"{name}_SERVICE_HOST", host
@@ -63,9 +60,9 @@ def _variables(service: Service) -> Iterator[tuple[str, str]]:
 
 
 def environment(services: Iterable[Service], pod: Pod) -> dict[str, str]:
-    """The variables of a pod: by service, and of one service by name.
+    """Return the variables of a pod, sorted by Service, then by name.
 
-    `services` have been given their ClusterIPs; headless ones and ExternalNames have none.
+    ClusterIPs must be allocated already. Headless and ExternalName Services have no variables.
     """
     return {
         name: value

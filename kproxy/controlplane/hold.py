@@ -1,9 +1,9 @@
-"""What stays in use although it can no longer be read: services, and endpoints of services.
+"""Services and endpoints that remain in use although they can no longer be read.
 
-A service that cannot be read any more, or that cannot have what it asks for now, stays as it was. Of a
-service that can be read, an endpoint stays about which the input says nothing any more while a part of
-the input that may say something cannot be read. What never was completely read is not known here: the
-tables may hold more of it.
+A Service that can no longer be read, or that is refused what it requests, stays as it was. If a
+Service can be read, but a part of the input that may concern it cannot, endpoints that no longer
+occur in the input stay. A Service that was never read completely may have more elements in the
+tables than are known here.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from kproxy.problems import unreadable_sentence
 
 
 class InUse(Struct, frozen=True):
-    """Services and their slices as the tables are made from them: what was settled, and what is held."""
+    """The Services and slices from which the tables are made: settled ones and held ones."""
 
     services: dict[NamespacedName, Service] = {}
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
     held: dict[NamespacedName, str] = {}
     """Services of which something is held, and why."""
     complete: Set[NamespacedName] = frozenset()
-    """Services of which everything could be read once."""
+    """Services that were read completely at least once."""
 
 
 def hold(before: InUse, settled: Settled) -> InUse:
-    """What is in use after `before`, now that this was settled. Neither is changed."""
-    if not settled.in_doubt:
+    """Return what is in use after `before` and the new input `settled`. Changes neither."""
+    if not settled.has_protected:
         return InUse(settled.services, settled.slices, {}, settled.services.keys())
     services, slices, held = dict(settled.services), dict(settled.slices), dict[NamespacedName, str]()
     for name in filter(settled.protected, before.services):
-        was = before.slices.get(name, ())
+        earlier = before.slices.get(name, ())
         if name not in services:
-            services[name], slices[name] = before.services[name], was
-        elif missing := _missing(was, slices.get(name, ())):
+            services[name], slices[name] = before.services[name], earlier
+        elif missing := _missing(earlier, slices.get(name, ())):
             slices[name] = _merged(slices.get(name, ()), missing)
         else:
             continue
@@ -49,7 +49,7 @@ def hold(before: InUse, settled: Settled) -> InUse:
 
 
 def changed(before: InUse, after: InUse) -> set[NamespacedName]:
-    """The services that are not the same in both."""
+    """Return the Services that differ, or whose slices differ."""
     return {
         name
         for name in before.services.keys() | after.services.keys()
@@ -58,15 +58,15 @@ def changed(before: InUse, after: InUse) -> set[NamespacedName]:
     }
 
 
-def _missing(was: Iterable[EndpointSlice], now: Iterable[EndpointSlice]) -> list[EndpointSlice]:
-    """Of `was`, the endpoints of which `now` says nothing, not even that they are not ready."""
+def _missing(earlier: Iterable[EndpointSlice], now: Iterable[EndpointSlice]) -> list[EndpointSlice]:
+    """Return the earlier endpoints that do not occur in `now`, not even as endpoints that are not ready."""
     known = {endpoint.address for slice_ in now for endpoint in slice_.endpoints}
-    left = (replace(s, endpoints=tuple(e for e in s.endpoints if e.address not in known)) for s in was)
+    left = (replace(s, endpoints=tuple(e for e in s.endpoints if e.address not in known)) for s in earlier)
     return [slice_ for slice_ in left if slice_.endpoints]
 
 
 def _merged(now: Sequence[EndpointSlice], missing: Iterable[EndpointSlice]) -> tuple[EndpointSlice, ...]:
-    """Both. What is missing joins a slice of its family and ports, else it stays in a slice of its own."""
+    """Add missing endpoints to a slice with the same family and ports, or else their slice as a whole."""
     merged = list(now)
     for extra in missing:
         for index, slice_ in enumerate(merged):
@@ -79,27 +79,27 @@ def _merged(now: Sequence[EndpointSlice], missing: Iterable[EndpointSlice]) -> t
 
 
 def _kind(slice_: EndpointSlice) -> tuple[object, ...]:
-    """What two slices of a service have in common that could be one."""
+    """Return the fields in which two slices must be equal to be merged."""
     return slice_.family, slice_.ports, slice_.headless, slice_.legacy
 
 
 def _ordered(endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    """As a selector orders them."""
+    """Sort endpoints in the order of slices that are made from a selector."""
     return tuple(sorted(endpoints, key=lambda endpoint: (endpoint.pod, endpoint.address)))
 
 
 def _renamed(slice_: EndpointSlice, taken: Set[str]) -> EndpointSlice:
-    """With a name that no other slice of the service has."""
+    """Return the slice with a name that no other slice of the Service has."""
     names = chain([slice_.name], (f"{slice_.name}-{number}" for number in count(1)))
     return replace(slice_, name=next(name for name in names if name not in taken))
 
 
 def why_held(settled: Settled, name: NamespacedName, source: str = "") -> str:
-    """`services/web.yaml cannot be read`, or why it cannot have what it asks for; "" if it is not protected.
+    """Return why a Service is protected, for example `services/web.yaml cannot be read`; "" if it is not.
 
-    If `source`, the file that it was in, is among several that cannot be read, only that is named.
+    `source` is the file of the Service. If it is among several unreadable files, only this one is named.
     """
     if causes := settled.unreadable.causes(name):
         return unreadable_sentence([cause for cause in causes if cause.source == source] or causes)
-    refusal = settled.left_out.get(name)
+    refusal = settled.refused.get(name)
     return f"{refusal.field}: {refusal.message}" if refusal else ""

@@ -1,10 +1,10 @@
-"""Which of several nodes announces an address, worked out by each of them alone.
+"""Which of several nodes announces an address. Each node computes it alone.
 
-The nodes share a pool and read the same manifests, but not a disk, a clock or a leader. So
-the owner is a function of the address and of the nodes' names: rendezvous hashing, where each
-name has a score for the address and the highest wins. A node more or less moves only the
-addresses that it gets or had. That no node looks whether another is alive is the price:
-docs/decisions.md weighs it.
+The nodes have the same pool and the same manifests, but no common disk, clock or leader. So the
+owner is a function of the address and the names of the nodes: rendezvous hashing. Each name has a
+score for the address, and the highest score wins. If a node is added or removed, only the addresses
+move that it gets or had. The disadvantage: no node checks whether another one is alive
+(docs/decisions.md discusses it).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kproxy.model import Address, EndpointSlice, NamespacedName, Protects, Servi
 
 
 def owner(address: Address, nodes: Iterable[str]) -> str:
-    """The node that announces an address: the same one whatever the order of `nodes`, which is not empty."""
+    """Return the node that announces an address. The order of `nodes` does not matter; it is not empty."""
     return max(nodes, key=lambda node: (_score(address, node), node))
 
 
@@ -25,11 +25,11 @@ def _score(address: Address, node: str) -> bytes:
     return blake2b(address, key=blake2b(node.encode()).digest(), digest_size=8).digest()
 
 
-def candidates(service: Service, slices: Iterable[EndpointSlice], nodes: Collection[str]) -> set[str]:
-    """Those of `nodes` that may announce a service's addresses.
+def eligible_nodes(service: Service, slices: Iterable[EndpointSlice], nodes: Collection[str]) -> set[str]:
+    """Return those of `nodes` that may announce the addresses of a Service.
 
-    All of them; with externalTrafficPolicy Local those that have an endpoint of it, if any has.
-    Whether it is ready does not count: it changes often, and nodes hear of it at different times.
+    With externalTrafficPolicy Local these are the nodes with an endpoint, if there are any. Otherwise all
+    nodes. Readiness does not count: it changes often, and the nodes learn of it at different times.
     """
     if not service.external_local:
         return set(nodes)
@@ -38,39 +38,38 @@ def candidates(service: Service, slices: Iterable[EndpointSlice], nodes: Collect
 
 
 class Announced(NamedTuple):
-    """Which addresses of the pool this node is to have on its uplink."""
+    """The addresses of the pool for the uplink of this node."""
 
     own: frozenset[Address]
-    """To be put there, and announced."""
-    unsure: frozenset[Address]
-    """To be left as they are, since part of what decides it could not be read."""
+    """Addresses to add to the uplink and to announce."""
+    undecided: frozenset[Address]
+    """Addresses to leave unchanged, because part of the input for the decision could not be read."""
 
     @property
     def protected(self) -> frozenset[Address]:
-        """Those that are not to be taken back."""
-        return self.own | self.unsure
+        """The addresses that must not be removed from the uplink."""
+        return self.own | self.undecided
 
 
 def announced(
-    given: Mapping[Address, NamespacedName],
+    pool_addresses: Mapping[Address, NamespacedName],
     service_of: Callable[[NamespacedName], Service | None],
     slices_of: Callable[[NamespacedName], Iterable[EndpointSlice]],
     protected: Protects,
     nodes: Collection[str],
     node: str,
 ) -> Announced:
-    """What of the addresses that were `given` from the pool, and to which service, is for `node` to announce.
+    """Return which of the allocated `pool_addresses` (address -> Service) `node` announces.
 
-    A service that another proxy serves is announced by nobody: here nothing would answer for it.
-    `protected` says of which services part of the input is missing.
+    No node announces the addresses of a Service that another proxy serves: kproxy does not serve it.
     """
-    own, unsure = set(), set()
-    for address, name in given.items():
+    own, undecided = set(), set()
+    for address, name in pool_addresses.items():
         service = service_of(name)
         if protected(name) and (service is None or service.external_local):
-            unsure.add(address)
+            undecided.add(address)
         elif service is None or service.proxied_elsewhere:
             continue
-        elif owner(address, candidates(service, slices_of(name), nodes)) == node:
+        elif owner(address, eligible_nodes(service, slices_of(name), nodes)) == node:
             own.add(address)
-    return Announced(frozenset(own), frozenset(unsure))
+    return Announced(frozenset(own), frozenset(undecided))

@@ -1,9 +1,9 @@
-"""Load-balancer addresses out of --load-balancer-pool, for services whose status names none.
+"""Allocate addresses of --load-balancer-pool to Services whose status contains none.
 
-In a cluster a controller does this, and a service that gets no address is served all
-the same. So here: what cannot be given is a problem, and the service goes on without
-it, or with the address that it had. An address of the pool that a status names already
-belongs to that service, if it is free; in any case it is not given to another.
+In a cluster a controller does this, and a Service without such an address is served anyway. So it
+is here: a failed allocation is a problem, and the Service keeps its previous address or has none.
+If the status of a Service contains an address of the pool, this address is allocated to it if it
+is free; no other Service gets it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from kproxy.model import Address, Family, NamespacedName, Service, family_of, pa
 from kproxy.problems import Problem
 
 CLASS = "kproxy.io/load-balancer"
-"""spec.loadBalancerClass of services that are ours; those without a class are, too."""
+"""The spec.loadBalancerClass of Services that use the pool. Services without a class use it, too."""
 ADDRESS, STATUS = "spec.loadBalancerIP", "status.loadBalancer"
 
 
-def is_ours(service: Service) -> bool:
-    """Whether its load-balancer addresses are given out here."""
+def uses_pool(service: Service) -> bool:
+    """Whether kproxy allocates the load-balancer addresses of a Service."""
     return service.type == "LoadBalancer" and service.load_balancer_class in ("", CLASS)
 
 
 def pool_claims(service: Service, families: Iterable[Family], ledger: Ledger) -> list[Claim]:
-    """Its claims to addresses of the pool, one of each family that both have."""
-    if not is_ours(service):
+    """Return the claims of a Service to addresses of the pool: one for each family that both have."""
+    if not uses_pool(service):
         return []
     return [Claim(service.name, LOAD_BALANCER + f) for f in families if LOAD_BALANCER + f in ledger.spans]
 
@@ -40,54 +40,59 @@ def add_load_balancer_ips(
     done: dict[NamespacedName, Service],
     in_use: Iterable[Address],
 ) -> list[Problem]:
-    """Give load-balancer addresses to those of `done` that are in `queue`; what could not be given, and why.
+    """Add load-balancer addresses to the Services of `queue` that are in `done`. Returns the problems.
 
-    What they had is in the ledger. Who asks for a certain address goes first, then the others, in
-    the order of `queue`; what is `in_use` by something else is given to those only who ask for it.
+    The ledger contains their previous addresses. Requested addresses are allocated first, then the
+    others in the order of `queue`. An address that is `in_use` by something else is allocated only on
+    request.
     """
     flag = next((span.flag for name, span in ledger.spans.items() if name.startswith(LOAD_BALANCER)), "")
     if not flag:
         return []
-    ours = [done[s.name] for s in queue if s.name in done and is_ours(s)]
-    asked: dict[Claim, Resource] = {}
-    unfit: dict[NamespacedName, str] = {}
-    for service in ours:
+    services = [done[s.name] for s in queue if s.name in done and uses_pool(s)]
+    requested: dict[Claim, Resource] = {}
+    invalid: dict[NamespacedName, str] = {}
+    for service in services:
         try:
-            asked.update(_named(ledger, service) if service.ingress else _asked(ledger, service, flag))
+            requested.update(
+                _status_requests(ledger, service)
+                if service.ingress
+                else _spec_requests(ledger, service, flag)
+            )
         except ValueError as error:
-            unfit[service.name] = str(error)
-    _move(ledger, asked)
-    shown = {_resource(address) for service in done.values() for address in _shown(service)}
-    shown.update(map(_resource, in_use))
+            invalid[service.name] = str(error)
+    _move(ledger, requested)
+    excluded = {_resource(address) for service in done.values() for address in _manifest_addresses(service)}
+    excluded.update(map(_resource, in_use))
     problems = []
-    for service in ours:
+    for service in services:
         claims = pool_claims(service, service.families, ledger)
         if service.ingress:
             for claim in claims:
-                if ledger.of(claim) != asked.get(claim):
+                if ledger.held_by(claim) != requested.get(claim):
                     ledger.drop(claim)
-            done[service.name] = msgspec.structs.replace(service, pool_ips=_had(ledger, claims))
+            done[service.name] = msgspec.structs.replace(service, pool_ips=_held(ledger, claims))
             continue
-        field, message = ADDRESS, unfit.get(service.name) or _taken(ledger, claims, asked)
+        field, message = ADDRESS, invalid.get(service.name) or _conflict(ledger, claims, requested)
         if not message:
-            field, message = STATUS, _fill(ledger, claims, shown, flag)
+            field, message = STATUS, _allocate_missing(ledger, claims, excluded, flag)
         if message:
             problems.append(Problem(service.origin.source, f"Service {service.name}", field, message))
-        had = _had(ledger, claims)
-        done[service.name] = msgspec.structs.replace(service, load_balancer_ips=had, pool_ips=had)
+        held = _held(ledger, claims)
+        done[service.name] = msgspec.structs.replace(service, load_balancer_ips=held, pool_ips=held)
     return problems
 
 
-def _had(ledger: Ledger, claims: Iterable[Claim]) -> tuple[Address, ...]:
-    return tuple(resource.address for claim in claims if (resource := ledger.of(claim)))
+def _held(ledger: Ledger, claims: Iterable[Claim]) -> tuple[Address, ...]:
+    return tuple(resource.address for claim in claims if (resource := ledger.held_by(claim)))
 
 
 def _resource(address: Address) -> Resource:
     return Resource(family_of(address), int.from_bytes(address, "big"))
 
 
-def _shown(service: Service) -> Iterator[Address]:
-    """Addresses that a manifest shows a service on, whoever gave them."""
+def _manifest_addresses(service: Service) -> Iterator[Address]:
+    """Yield the external IPs and the load-balancer addresses in the manifest of a Service."""
     yield from service.external_ips
     for text in service.ingress:
         try:
@@ -96,8 +101,8 @@ def _shown(service: Service) -> Iterator[Address]:
             continue
 
 
-def _asked(ledger: Ledger, service: Service, flag: str) -> Iterator[tuple[Claim, Resource]]:
-    """What spec.loadBalancerIP asks for; ValueError if it is not to be had, whoever else asks."""
+def _spec_requests(ledger: Ledger, service: Service, flag: str) -> Iterator[tuple[Claim, Resource]]:
+    """Yield the address that spec.loadBalancerIP requests. Raises ValueError if the request is invalid."""
     if not service.load_balancer_ip:
         return
     resource = _resource(parse_address(service.load_balancer_ip))
@@ -105,53 +110,53 @@ def _asked(ledger: Ledger, service: Service, flag: str) -> Iterator[tuple[Claim,
     if claim.what not in ledger.spans or not ledger.allows(claim, resource):
         raise ValueError(f"{resource} is not in {flag}")
     if resource.kind not in service.families:
-        raise ValueError(f"{resource} is of a family that the service does not have")
+        raise ValueError(f"{resource} is not of an address family of the Service")
     yield claim, resource
 
 
-def _named(ledger: Ledger, service: Service) -> dict[Claim, Resource]:
-    """The first address of each family of the pool that the status names, if the node is to serve it."""
-    named: dict[Claim, Resource] = {}
+def _status_requests(ledger: Ledger, service: Service) -> dict[Claim, Resource]:
+    """Return, for each family, the first address of the pool in the status that the node serves."""
+    requests: dict[Claim, Resource] = {}
     claims = pool_claims(service, service.families, ledger)
     for resource in map(_resource, service.load_balancer_ips):
         claim = Claim(service.name, LOAD_BALANCER + resource.kind)
         if claim in claims and ledger.allows(claim, resource):
-            named.setdefault(claim, resource)
-    return named
+            requests.setdefault(claim, resource)
+    return requests
 
 
-def _move(ledger: Ledger, asked: Mapping[Claim, Resource]) -> None:
-    """Give each claim what it asks for. Where that cannot be, it keeps what it has: none of that is taken."""
+def _move(ledger: Ledger, requested: Mapping[Claim, Resource]) -> None:
+    """Give each claim the resource that it requests. If that fails, the claim keeps what it holds."""
     staying: set[Claim] = set()
     while True:
-        before = {claim: ledger.of(claim) for claim in asked if claim not in staying}
+        before = {claim: ledger.held_by(claim) for claim in requested if claim not in staying}
         for claim in before:
             ledger.drop(claim)
-        lost = {claim for claim in before if not ledger.take(claim, asked[claim])}
-        if not lost:
+        failed = {claim for claim in before if not ledger.take(claim, requested[claim])}
+        if not failed:
             return
         for claim in before:
             ledger.drop(claim)
         for claim, resource in before.items():
             if resource:
                 ledger.take(claim, resource)
-        staying |= lost
+        staying |= failed
 
 
-def _taken(ledger: Ledger, claims: Iterable[Claim], asked: Mapping[Claim, Resource]) -> str:
-    """Who has what was asked for; "" if all is well."""
+def _conflict(ledger: Ledger, claims: Iterable[Claim], requested: Mapping[Claim, Resource]) -> str:
+    """Return a message if another Service holds a requested address, else ""."""
     for claim in claims:
-        resource = asked.get(claim)
-        if resource and ledger.of(claim) != resource:
+        resource = requested.get(claim)
+        if resource and ledger.held_by(claim) != resource:
             return f"{resource} belongs to Service {ledger.owners[resource].service}"
     return ""
 
 
-def _fill(ledger: Ledger, claims: Iterable[Claim], but: Set[Resource], flag: str) -> str:
-    """Allocate what is not there yet; why that cannot be, "" if all is well."""
+def _allocate_missing(ledger: Ledger, claims: Iterable[Claim], excluded: Set[Resource], flag: str) -> str:
+    """Allocate an address to each claim that holds none. Returns a message if that fails, else ""."""
     claims = list(claims)
     if not claims:
-        return f"there is no address of the service's families in {flag}"
-    lacking = [claim for claim in claims if not (ledger.of(claim) or ledger.allocate(claim, but))]
-    names = " and no ".join("IPv4" if c.what.endswith("/ip") else "IPv6" for c in lacking)
-    return f"no {names} address is free in {flag}" if lacking else ""
+        return f"{flag} has no address of the Service's families"
+    missing = [claim for claim in claims if not (ledger.held_by(claim) or ledger.allocate(claim, excluded))]
+    names = " and no ".join("IPv4" if c.what.endswith("/ip") else "IPv6" for c in missing)
+    return f"no {names} address is free in {flag}" if missing else ""

@@ -1,7 +1,7 @@
-"""Where addresses and ports that are given out come from.
+"""The ranges from which addresses and ports are allocated.
 
-A `Span` is the numbers of one sort, with the flag that names them. Pure arithmetic; who
-has what is in ledger.py.
+A `Span` contains the numbers of one kind, and the flag that sets them. ledger.py knows
+which of them are allocated. Pure arithmetic.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ NOT_UNICAST = tuple(
         *("::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
     )
 )
-"""What no address of a pool can be in: `this network`, loopback, link-local, multicast, reserved."""
+"""A pool must not contain these: `this network`, loopback, link-local, multicast, reserved addresses."""
 
 
 class AddressRange(NamedTuple):
-    """Addresses of one family, first and last included."""
+    """Addresses of one family, from `first` to `last` inclusive."""
 
     family: Family
     first: int
@@ -34,49 +34,49 @@ class AddressRange(NamedTuple):
         kind = IPv4Address if self.family is Family.IPV4 else IPv6Address
         return f"{kind(self.first)}-{kind(self.last)}"
 
-    def meets(self, network: Network) -> bool:
-        """Whether a network has any of these addresses."""
+    def overlaps(self, network: Network) -> bool:
+        """Whether a network contains any of these addresses."""
         low, high = int(network.network_address), int(network.broadcast_address)
         return network_family(network) is self.family and self.first <= high and low <= self.last
 
 
 class Pool(NamedTuple):
-    """Load-balancer addresses: ranges of which no two have an address in common."""
+    """Load-balancer addresses, as disjoint ranges."""
 
     ranges: tuple[AddressRange, ...]
     text: str
-    """As it was given."""
+    """The value of the flag."""
 
 
 class Ranges(NamedTuple):
-    """Where allocations come from."""
+    """The configured ranges."""
 
     service_cidrs: tuple[Network, ...]
     """One or two, of different families; the first is the primary one."""
     node_ports: tuple[int, int]
-    """First and last, both included."""
+    """First and last, both inclusive."""
     pool: Pool = Pool((), "")
 
 
 class Span(NamedTuple):
-    """Numbers that are given out: in ascending intervals, the first `static` of them last."""
+    """Numbers that can be allocated: ascending intervals, whose first `static` numbers are used last."""
 
     intervals: tuple[tuple[int, int], ...]
     static: int
     flag: str
-    """The flag that says so, with its value."""
+    """The flag with its value, for messages."""
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """The amount of numbers."""
         return sum(last - first + 1 for first, last in self.intervals)
 
     def has(self, value: int) -> bool:
-        """Whether a number is one of them."""
+        """Whether it contains a number."""
         return any(first <= value <= last for first, last in self.intervals)
 
-    def places(self, name: str) -> Iterator[int]:
-        """Every number once: first those above the static band, starting where `name` hashes to."""
+    def values_from(self, name: str) -> Iterator[int]:
+        """Yield every number once: those above the static band from the hash of `name` on, then the band."""
         start = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
         total = self.size
         for low, size in ((self.static, total - self.static), (0, self.static)):
@@ -92,13 +92,13 @@ class Span(NamedTuple):
 
 
 LOAD_BALANCER = "loadBalancer/"
-"""Before a family's name: the span of load-balancer addresses."""
+"""The prefix of a family in the name of a span of load-balancer addresses."""
 
 
 def spans(ranges: Ranges) -> dict[str, Span]:
-    """By name: a family for ClusterIPs, a protocol for node ports, `loadBalancer/ip` and `.../ip6`.
+    """Return the spans by name: FAMILY (ClusterIPs), PROTOCOL (node ports), loadBalancer/FAMILY.
 
-    The families of ClusterIPs come first, the primary one before the other.
+    The spans of ClusterIPs come first, the primary family before the other.
     """
     found = {str(network_family(network)): _service_span(network) for network in ranges.service_cidrs}
     low, high = ranges.node_ports
@@ -121,10 +121,10 @@ def _service_span(network: Network) -> Span:
 
 
 def parse_pool(text: str) -> Pool:
-    """`RANGE[,RANGE...]`: each a CIDR, FIRST-LAST, or one address; ValueError if it is not that.
+    """Parse `RANGE[,RANGE...]`; each RANGE is a CIDR, FIRST-LAST or one address. Raises ValueError.
 
-    Ranges that overlap or touch become one. Of a CIDR its hosts count: not the network's and the
-    broadcast address of IPv4, nor the subnet-router address of IPv6, where it is longer than two.
+    Ranges that overlap or touch are merged. Of a CIDR with more than two addresses only the hosts count:
+    not the network and broadcast addresses of IPv4, nor the subnet-router address of IPv6.
     """
     return Pool(tuple(_merged(map(_range, text.split(",")))), text)
 
@@ -144,19 +144,19 @@ def _range(text: str) -> AddressRange:
         high_edge = int(network.broadcast_address) - (edges and network.version == 4)
         found = AddressRange(network_family(network), low_edge, high_edge)
     for network in NOT_UNICAST:
-        if found.meets(network):
-            raise ValueError(f"{text.strip()!r} will not do: it has addresses of {network}")
+        if found.overlaps(network):
+            raise ValueError(f"{text.strip()!r} is not allowed: it contains addresses of {network}")
     return found
 
 
 def _merged(ranges: Iterable[AddressRange]) -> Iterator[AddressRange]:
-    waiting: AddressRange | None = None
-    for one in sorted(ranges):
-        if waiting and one.family is waiting.family and one.first <= waiting.last + 1:
-            waiting = waiting._replace(last=max(waiting.last, one.last))
+    current: AddressRange | None = None
+    for following in sorted(ranges):
+        if current and following.family is current.family and following.first <= current.last + 1:
+            current = current._replace(last=max(current.last, following.last))
             continue
-        if waiting:
-            yield waiting
-        waiting = one
-    if waiting:
-        yield waiting
+        if current:
+            yield current
+        current = following
+    if current:
+        yield current

@@ -1,7 +1,7 @@
-"""Why a service has fewer endpoints than its author thinks: where it and the pods do not agree.
+"""Warnings about Services that do not match their pods or endpoints.
 
-None of this is an error. A service may well be there before its pods, and it is served with the
-endpoints that it has; but a selector or a port with a wrong letter looks just the same. Pure.
+They are not errors: a Service may exist before its pods, and kproxy serves it with the endpoints
+that it has. But a misspelled selector or port name looks the same. Pure.
 """
 
 from __future__ import annotations
@@ -13,48 +13,48 @@ from kproxy.model import ClusterState, EndpointSlice, Pod, Service
 from kproxy.problems import Problem
 
 NAMED = 3
-"""Pods that a sentence names."""
+"""The maximum number of pods that a message names."""
 
 
-def disagreements(state: ClusterState, pods: PodIndex) -> list[Problem]:
-    """Of all services, in order of their names: with the endpoints that are given, else with their pods."""
+def mismatches(state: ClusterState, pods: PodIndex) -> list[Problem]:
+    """Compare each Service with its slices, or else with its pods. Sorted by the Services' names."""
     found = []
     for name, service in sorted(state.services.items()):
         if name in state.slices:
-            sentences = _with_slices(service, state.slices[name])
+            warnings = _slice_mismatches(service, state.slices[name])
         elif selects(service):
-            sentences = _with_pods(service, pods.select(name.namespace, service.selector))
+            warnings = _pod_mismatches(service, pods.select(name.namespace, service.selector))
         else:
             continue
         origin = service.origin.source
-        found += [Problem(origin, f"Service {name}", field, message) for field, message in sentences]
+        found += [Problem(origin, f"Service {name}", field, message) for field, message in warnings]
     return found
 
 
-def _with_slices(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[tuple[str, str]]:
-    """Ports go by their names; a port that has none goes by that."""
+def _slice_mismatches(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[tuple[str, str]]:
+    """Yield ports of the Service that no slice has. They match by name; the name may be empty."""
     named = {port.name for slice_ in slices if slice_.endpoints for port in slice_.ports}
     if not named or service.headless or service.type == "ExternalName":
         return
     for index, port in enumerate(service.ports):
         if port.name not in named:
-            theirs = ", ".join(name or "one without a name" for name in sorted(named))
-            what = f"called {port.name}" if port.name else "without a name"
-            yield f"spec.ports[{index}].name", f"its endpoints have no port {what}, but {theirs}"
+            existing = ", ".join(name or "an unnamed port" for name in sorted(named))
+            what = f"no port named {port.name}" if port.name else "no unnamed port"
+            yield f"spec.ports[{index}].name", f"its endpoints have {what}, only {existing}"
 
 
-def _with_pods(service: Service, pods: Sequence[Pod]) -> Iterator[tuple[str, str]]:
+def _pod_mismatches(service: Service, pods: Sequence[Pod]) -> Iterator[tuple[str, str]]:
     if not pods:
-        wanted = ",".join(f"{key}={value}" for key, value in sorted(service.selector.items()))
-        yield "spec.selector", f"no pod of namespace {service.name.namespace} has the labels {wanted}"
+        labels = ",".join(f"{key}={value}" for key, value in sorted(service.selector.items()))
+        yield "spec.selector", f"no pod in namespace {service.name.namespace} has the labels {labels}"
     for index, port in enumerate(service.ports):
         if isinstance(port.target_port, int):
-            continue  # is there, whatever the pod says
-        if lacking := [pod for pod in pods if not _has(service, pod, port.name)]:
-            message = f"there is no container port {port.target_port}/{port.protocol} in {_names(lacking)}"
+            continue  # a pod need not declare a port to serve it
+        if without := [pod for pod in pods if not _has(service, pod, port.name)]:
+            message = f"no container port {port.target_port}/{port.protocol} in {_names(without)}"
             yield f"spec.ports[{index}].targetPort", message
-    if addressless := [pod for pod in pods if not pod.addresses]:
-        yield "spec.selector", f"there is no address (status.podIPs) in {_names(addressless)}"
+    if without := [pod for pod in pods if not pod.addresses]:
+        yield "spec.selector", f"no address (status.podIPs) in {_names(without)}"
 
 
 def _has(service: Service, pod: Pod, name: str) -> bool:

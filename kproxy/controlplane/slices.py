@@ -1,8 +1,8 @@
-"""Selectors -> EndpointSlices, as the endpoint slice controller makes them.
+"""Selectors -> EndpointSlices, as the EndpointSlice controller makes them.
 
-A service with a selector gets slices from the pods of its namespace whose labels
-match, unless slices or Endpoints for it were given: what is given wins. Pods whose
-ports resolve to other numbers go to other slices, as in Kubernetes.
+A Service with a selector gets slices from the matching pods of its namespace, unless the
+input contains EndpointSlices or Endpoints for it. As in Kubernetes, pods whose ports
+resolve to different numbers are in different slices.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREFER_ZONE = ("PreferSameZone", "PreferClose")
 
 
 class PodIndex:
-    """Pods by namespace and label, so that a selector costs as much as it matches."""
+    """Pods by namespace and label. The cost of a selector depends on the pods that it matches only."""
 
     def __init__(self, pods: Iterable[Pod]) -> None:
         self._by_label: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
@@ -40,7 +40,7 @@ class PodIndex:
                 self._by_label[pod.name.namespace, key, value].append(pod)
 
     def select(self, namespace: str, selector: dict[str, str]) -> list[Pod]:
-        """The pods that carry every label of `selector`, which is not empty."""
+        """Return the pods that have every label of `selector`, which is not empty."""
         candidates = min(
             (self._by_label.get((namespace, key, value), []) for key, value in selector.items()), key=len
         )
@@ -48,12 +48,12 @@ class PodIndex:
 
 
 def selects(service: Service) -> bool:
-    """Whether its selector counts, where no endpoints are given."""
+    """Whether a Service without slices gets them from its selector."""
     return bool(service.selector) and service.type != "ExternalName"
 
 
 def resolve_ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
-    """The service's ports as this pod has them; a port name that the pod lacks is left out."""
+    """Return the Service's ports with this pod's numbers. Named target ports that it lacks are omitted."""
     resolved = []
     for port in service.ports:
         target = port.target_port
@@ -83,9 +83,9 @@ def _endpoint(service: Service, pod: Pod, address: bytes, nodes: Mapping[str, Cl
 def make_slices(
     service: Service, pods: Iterable[Pod], nodes: Mapping[str, ClusterNode]
 ) -> tuple[EndpointSlice, ...]:
-    """One slice per family and distinct port list, its endpoints in order of pod names.
+    """Return one slice per family and distinct port list, with endpoints in order of pod names.
 
-    spec.trafficDistribution becomes hints: for the pod's own node, for its zone.
+    spec.trafficDistribution becomes hints for the pod's node and zone.
     """
     groups: dict[tuple[Family, tuple[EndpointPort, ...]], list[Endpoint]] = defaultdict(list)
     for pod in sorted(pods, key=lambda pod: pod.name):
@@ -107,10 +107,10 @@ def make_slices(
     )
 
 
-def addressed(pods: Iterable[Pod], node: Node) -> list[Pod]:
-    """The pods; those of this node's own network that have no address get this node's.
+def with_host_addresses(pods: Iterable[Pod], node: Node) -> list[Pod]:
+    """Return the pods. Host-network pods of this node without addresses get those of the node.
 
-    A kubelet would have written it into their status. One that names no node runs here.
+    A kubelet would write them to their status. A host-network pod without nodeName runs on this node.
     """
     return [
         replace(pod, addresses=node.addresses, node=node.name)
@@ -121,12 +121,15 @@ def addressed(pods: Iterable[Pod], node: Node) -> list[Pod]:
 
 
 def pod_index(state: ClusterState, node: Node) -> PodIndex:
-    """The pods of all namespaces, as `node` sees them."""
-    return PodIndex(addressed(state.pods, node))
+    """Index the pods of all namespaces. `node` provides the addresses of its host-network pods."""
+    return PodIndex(with_host_addresses(state.pods, node))
 
 
-def of_its_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
-    """Without those that a cluster would not make; no families are allocated to a headless service."""
+def of_service_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
+    """Return the slices of the Service's families, as a cluster makes them.
+
+    A headless Service has no allocated families. If it is single-stack, its first slice decides.
+    """
     families = service.families
     if not families and service.family_policy in ("", "SingleStack"):
         families = tuple(slice_.family for slice_ in made[:1])
@@ -136,7 +139,7 @@ def of_its_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple[
 
 
 def all_slices(state: ClusterState, pods: PodIndex) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
-    """The slices of every service: those given, else those that its selector makes."""
+    """Return the slices of every Service: those of the input, else those that its selector makes."""
     slices = dict(state.slices)
     if not state.pods:
         return slices

@@ -83,7 +83,7 @@ def ranges(chosen: Settings) -> Ranges:
     flagged = [("--service-cidr", cidr) for cidr in cidrs] + [("--cluster-cidr", cidr) for cidr in pods]
     for flag, cidr in flagged:
         for part in pool.ranges:
-            if part.meets(cidr):
+            if part.overlaps(cidr):
                 raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
     for cidr in chosen.service_cidr:  # the rules drop packets to such a range only where it is set
         for own in pods:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec.structs import replace
 
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.slices import addressed
+from kproxy.controlplane.slices import with_host_addresses
 from kproxy.decode import Decoded
 from kproxy.model import ClusterNode, NamespacedName, Node
 from kproxy.probes.core.readiness import (
@@ -78,7 +78,7 @@ class FollowedManifests(Manifests):
             self._remembered = await asyncio.to_thread(self._store.readiness)
             known = {watched.identity: ready for watched, ready in self._remembered.items()}
             self._prober = Prober(self._runner, self._wake, known)
-        pods = addressed(probed_on(decoded.state.pods, node.name), node)
+        pods = with_host_addresses(probed_on(decoded.state.pods, node.name), node)
         self._prober.watch(pods, decoded.unreadable.covers)
         statuses, remembered = self._prober.statuses(), self._prober.remembered()
         if decoded is self._settled_of and (node, statuses) == self._settled_with:

@@ -117,7 +117,7 @@ def test_one_port_number_with_two_protocols_is_two_frontends(
     both = service("web", {**ECHO, "port": 80}, HTTP)
     endpoints = slices(lab, ["pod-1"], {"http": 8080})
     done = kproxy.run("sync", both, *endpoints)
-    assert (done.returncode, "its endpoints have no port called echo" in done.stderr) == (0, True)
+    assert (done.returncode, "its endpoints have no port named echo" in done.stderr) == (0, True)
     assert http_get(lab.pod("pod-2"), SERVICE_IP[family], 80).pod == "pod-1"
     assert udp_ask(lab.pod("pod-2"), SERVICE_IP[family], 80).outcome is Outcome.REFUSED
 

@@ -93,7 +93,7 @@ def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
     write = story.running.write
 
     write("other", story.other(selector={"app": "othr"}))
-    problem = "Service default/other: spec.selector: no pod of namespace default has the labels app=othr"
+    problem = "Service default/other: spec.selector: no pod in namespace default has the labels app=othr"
     story.complains("svc/other", problem)
     story.serves(OTHER, "")
     write("other", story.other())
@@ -101,9 +101,7 @@ def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
     story.serves(OTHER, "pod-2")
 
     write("other", story.other(ports=[{"port": 80, "targetPort": "web"}]))
-    problem = (
-        "Service default/other: spec.ports[0].targetPort: there is no container port web/tcp in Pod pod-2"
-    )
+    problem = "Service default/other: spec.ports[0].targetPort: no container port web/tcp in Pod pod-2"
     story.complains("svc/other", problem)
     write("pods", story.pod("pod-2", "other", ports=[{"name": "web", "containerPort": 8080}]))
     story.logs(f"solved: {story.folder}/other.json: {problem}")
@@ -127,7 +125,7 @@ def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
     moved["metadata"]["namespace"] = "elsewhere"
     write("other", moved)
     story.logs(
-        "Service elsewhere/other: spec.selector: no pod of namespace elsewhere has the labels app=other"
+        "Service elsewhere/other: spec.selector: no pod in namespace elsewhere has the labels app=other"
     )
     story.serves(OTHER, "")
     pod = story.pod("pod-2", "other")
@@ -145,7 +143,7 @@ def test_what_is_exhausted_and_what_hangs(story: Story) -> None:
     write("other", story.other(type="NodePort"))
     story.serves(story.lab.node("n1").address(4), "pod-2", 30000)
     write("more", story.service("more", "10.96.10.30", "more", type="NodePort"))
-    problem = "spec.ports[0].nodePort: nothing is free in --service-node-port-range 30000-30000"
+    problem = "spec.ports[0].nodePort: --service-node-port-range 30000-30000 is full"
     story.complains("svc/more", f"Service default/more: {problem}")
     write("other", story.other())
     story.logs("solved: ")

@@ -66,7 +66,7 @@ def test_4_a_pod_that_the_selector_does_not_find_is_no_endpoint(tmp_path: Path) 
     with chapter(cluster(CLIENT, PODS[0], lost[1], nodes=1), tmp_path, "kubia-svc-nodeport.yaml") as of:
         assert endpoints(of.get("endpoints", "kubia-nodeport")) == {"10.0.0.7:8080"}
         assert many(of.lab.client("outside"), NODE, 30123, 30) == {"kubia-qsrhr": 30}
-    problem = "spec.selector: no pod of namespace default has the labels app=kubia"
+    problem = "spec.selector: no pod in namespace default has the labels app=kubia"
     warning = f"kubia-nodeport: {problem}\n"
     with chapter(cluster(CLIENT, *lost, nodes=1), tmp_path, "kubia-svc-nodeport.yaml", warning=warning) as of:
         assert endpoints(of.get("endpoints", "kubia-nodeport")) == {"<none>"}
@@ -99,7 +99,7 @@ def test_7_the_pod_serves_another_port_than_the_service_leads_to(tmp_path: Path)
 def test_7_the_pod_has_no_port_of_the_name(tmp_path: Path) -> None:
     """Where the target is a name, it is no endpoint at all, and `describe` says which name is missing."""
     nameless = kubia("kubia-m7xnj", "10.0.0.4", ports=(replace(KUBIA[0], name="http"), KUBIA[1]))
-    problem = "spec.ports[0].targetPort: there is no container port http-default/tcp in Pod kubia-m7xnj"
+    problem = "spec.ports[0].targetPort: no container port http-default/tcp in Pod kubia-m7xnj"
     warning = f"kubia: {problem}\n"
     with chapter(cluster(CLIENT, nameless, nodes=1), tmp_path, "kubia-svc.yaml", warning=warning) as of:
         assert endpoints(of.get("endpoints")) == {"10.0.0.4:8090"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kproxy.controlplane.slices import addressed, all_slices, pod_index
+from kproxy.controlplane.slices import all_slices, pod_index, with_host_addresses
 from kproxy.decode import Document, decode
 from kproxy.model import (
     Backends,
@@ -137,7 +137,7 @@ def test_addresses_of_a_host_network_pod(own: dict[str, Any], expected: list[str
 
 def test_a_host_network_pod_without_node_name_is_on_this_node() -> None:
     pods = decode([Document("f", host_pod())]).state.pods
-    assert [(pod.node, pod.addresses) for pod in addressed(pods, NODE)] == [("n1", NODE.addresses)]
+    assert [(pod.node, pod.addresses) for pod in with_host_addresses(pods, NODE)] == [("n1", NODE.addresses)]
     assert served(host_pod(), family=Family.IPV6, ports=[{"port": 80}]) == ["[2001:db8::1]:80"]
 
 

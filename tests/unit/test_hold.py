@@ -1,4 +1,4 @@
-"""What stays in use while it cannot be read, and which reason is shown for it."""
+"""Services and endpoints that remain in use while they cannot be read, and the reason shown for it."""
 
 # ruff: noqa: E501  (a step of a story is a line)
 
@@ -46,11 +46,11 @@ def endpoints(*addresses: str) -> dict[str, Any]:
 
 
 class Step(NamedTuple):
-    """Files that change, and what is in use then."""
+    """Files that change, and what is in use afterwards."""
 
     files: Files
     slices: list[tuple[str, set[str]]]
-    """Of `web`, without empty ones: name and addresses."""
+    """The slices of `web` that are not empty: name and addresses."""
     held: dict[str, str] = {}  # noqa: RUF012
 
 
@@ -71,7 +71,7 @@ STORIES: dict[str, Sequence[Step]] = {
         Step({"b": pod("b", "10.0.0.9")}, [("web-0", {"10.0.0.1", "10.0.0.2", "10.0.0.9"})], {"web": "a cannot be read"}),
         Step({"a": ""}, [("web-0", {"10.0.0.9"})]),
     ],
-    "an endpoint that is known not to be ready": [
+    "an endpoint that is not ready": [
         Step({"web": WEB, "a": ONE}, [("web-0", {"10.0.0.1"})]),
         Step({"a": pod("a", "10.0.0.1", ready=False), "x": BROKEN}, [("web-0", {"10.0.0.1"})]),
     ],
@@ -84,32 +84,32 @@ STORIES: dict[str, Sequence[Step]] = {
         Step({"web": service(), "ep": endpoints("10.0.0.1", "fd00::1")}, [("web", {"10.0.0.1"}), ("web", {"fd00::1"})]),
         Step({"ep": BROKEN}, [("web", {"10.0.0.1"}), ("web", {"fd00::1"})], {"web": "ep cannot be read"}),
     ],
-    "an object that is wrong": [
+    "an invalid object": [
         Step({"web": WEB, "a": ONE}, [("web-0", {"10.0.0.1"})]),
         Step({"web": service(ports=[{"port": 0}])}, [("web-0", {"10.0.0.1"})], {"web": "web: Service default/web cannot be read"}),
         Step({"web": WEB, "a": manifest("Pod", "a", status={"podIP": 1})}, [("web-0", {"10.0.0.1"})], {"web": "a: Pod default/a cannot be read"}),
     ],
-    "of many files": [
+    "many files": [
         Step({"web": WEB, "a": ONE}, [("web-0", {"10.0.0.1"})]),
         Step({"a": "", "q": BROKEN, "r": BROKEN, "s": BROKEN, "t": BROKEN}, [("web-0", {"10.0.0.1"})], {"web": "q, r, s and 1 more cannot be read"}),
         Step({"web": BROKEN}, [("web-0", {"10.0.0.1"})], {"web": "web cannot be read"}),
     ],
-    "a service that cannot have what it asks for": [
+    "a refused service": [
         Step({"web": WEB, "a": ONE}, [("web-0", {"10.0.0.1"})]),
         Step({"web": service(clusterIP="172.16.0.1")}, [("web-0", {"10.0.0.1"})], {"web": "spec.clusterIP: 172.16.0.1 is not in --service-cidr 10.96.0.0/16"}),
     ],
-    "a service that never was read": [Step({"a": ONE, "web": BROKEN}, [])],
+    "a service that was never read": [Step({"a": ONE, "web": BROKEN}, [])],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", STORIES.values(), ids=STORIES)
-def test_what_is_held(steps: Sequence[Step]) -> None:
+def test_held_services_and_endpoints(steps: Sequence[Step]) -> None:
     files: Files = {}
     in_use, past = InUse({}, {}), NOTHING
     for step in steps:
         files.update(step.files)
-        given = read({own: content for own, content in files.items() if content})
-        settled = settle(given, past, RANGES, NODE)
+        decoded = read({own: content for own, content in files.items() if content})
+        settled = settle(decoded, past, RANGES, NODE)
         in_use, past = hold(in_use, settled), settled.allocations
         assert in_use.held == {name(own): why for own, why in step.held.items()}
         slices = in_use.slices.get(name("web"), ())
@@ -118,7 +118,7 @@ def test_what_is_held(steps: Sequence[Step]) -> None:
         assert hold(in_use, settled) == in_use
 
 
-def test_what_has_changed() -> None:
+def test_changed() -> None:
     first = hold(InUse({}, {}), settle(read({"web": WEB, "a": ONE}), NOTHING, RANGES, NODE))
     assert changed(InUse({}, {}), first) == {name("web")}
     assert changed(first, first) == set()
@@ -128,7 +128,7 @@ def test_what_has_changed() -> None:
     assert (changed(first, none), none.services) == ({name("web")}, {})
 
 
-def test_what_never_was_read_completely() -> None:
+def test_a_service_is_complete_once_it_was_read_completely() -> None:
     half = hold(InUse({}, {}), settle(read({"web": WEB, "a": BROKEN}), NOTHING, RANGES, NODE))
     assert (set(half.services), set(half.complete)) == ({name("web")}, set())
     whole = hold(half, settle(read({"web": WEB, "a": ONE}), NOTHING, RANGES, NODE))

@@ -1,4 +1,4 @@
-"""What may be given out: pools as they are written, and every number of a span once."""
+"""Ranges for allocation: parsing of pools, and the numbers of a span."""
 
 from __future__ import annotations
 
@@ -54,24 +54,24 @@ WRONG = {
     "192.0.2.9-12": "'12' does not appear to be an IPv4 or IPv6 address",
     "a-b": "'a' does not appear to be an IPv4 or IPv6 address",
     "::ffff:192.0.2.1-::ffff:192.0.2.2": "'::ffff:192.0.2.1' is not a plain IPv4 or IPv6 address",
-    "::ffff:192.0.2.0/120": f"it has addresses of {ip_network('::ffff:0:0/96')}",
-    "127.0.0.0/30": "'127.0.0.0/30' will not do: it has addresses of 127.0.0.0/8",
-    "126.0.0.1-128.0.0.1": "it has addresses of 127.0.0.0/8",
-    "0.0.0.0/0": "it has addresses of 0.0.0.0/8",
-    "239.0.0.0/24": "it has addresses of 224.0.0.0/3",
-    "169.254.1.0/24": "it has addresses of 169.254.0.0/16",
-    "fe80::/64": "it has addresses of fe80::/10",
-    "ff02::/64": "it has addresses of ff00::/8",
+    "::ffff:192.0.2.0/120": f"it contains addresses of {ip_network('::ffff:0:0/96')}",
+    "127.0.0.0/30": "'127.0.0.0/30' is not allowed: it contains addresses of 127.0.0.0/8",
+    "126.0.0.1-128.0.0.1": "it contains addresses of 127.0.0.0/8",
+    "0.0.0.0/0": "it contains addresses of 0.0.0.0/8",
+    "239.0.0.0/24": "it contains addresses of 224.0.0.0/3",
+    "169.254.1.0/24": "it contains addresses of 169.254.0.0/16",
+    "fe80::/64": "it contains addresses of fe80::/10",
+    "ff02::/64": "it contains addresses of ff00::/8",
 }
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG.items(), ids=repr)
-def test_what_is_no_pool(text: str, message: str) -> None:
+def test_an_invalid_pool(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         settings_from(["sync", "-f", "x", "--load-balancer-pool", text])
-    said = str(caught.value)
-    assert said.startswith("--load-balancer-pool: ")
-    assert message in said
+    text = str(caught.value)
+    assert text.startswith("--load-balancer-pool: ")
+    assert message in text
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_is_no_pool(text: str, message: str) -> None:
         ("fd00::/64", "10.96.0.0/12", None),
     ],
 )
-def test_a_pool_and_the_service_cidr_have_nothing_in_common(
+def test_a_pool_must_not_overlap_the_service_cidr(
     text: str, cidr: str | None, overlap: tuple[str, str] | None
 ) -> None:
     flags = ["--load-balancer-pool", text, *(("--service-cidr", cidr) if cidr else ())]
@@ -117,7 +117,7 @@ def test_a_pool_and_the_service_cidr_have_nothing_in_common(
         ("--service-cidr 10.96.0.0/16 --cluster-cidr 10.244.0.0/16,fd00::/48", ""),
     ],
 )
-def test_an_address_is_of_one_sort(flags: str, message: str) -> None:
+def test_cidrs_and_the_pool_must_not_overlap(flags: str, message: str) -> None:
     chosen = settings_from(["compile", "-f", "x", *flags.split()])
     if message:
         with pytest.raises(UsageError) as caught:
@@ -139,15 +139,15 @@ def test_without_the_flag_there_is_no_pool() -> None:
         ("2001:db8::/124,2001:db8::1:0/124,192.0.2.0/24", "loadBalancer/ip6"),
     ],
 )
-def test_every_number_of_a_span_once(text: str, name: str) -> None:
-    given = parse_pool(text)
-    span = spans(Ranges((), (30000, 32767), given))[name]
+def test_a_span_yields_every_number_once(text: str, name: str) -> None:
+    own_pool = parse_pool(text)
+    span = spans(Ranges((), (30000, 32767), own_pool))[name]
     family = Family(name.rpartition("/")[2])
-    numbers = [n for r in given.ranges if r.family is family for n in range(r.first, r.last + 1)]
+    numbers = [n for r in own_pool.ranges if r.family is family for n in range(r.first, r.last + 1)]
     for own in "abcdef":
-        places = list(span.places(own))
-        assert sorted(places) == numbers
-        assert all(map(span.has, places))
+        values = list(span.values_from(own))
+        assert sorted(values) == numbers
+        assert all(map(span.has, values))
     assert span.size == len(numbers)
     assert not span.has(numbers[0] - 1)
     assert not span.has(numbers[-1] + 1)
@@ -155,6 +155,6 @@ def test_every_number_of_a_span_once(text: str, name: str) -> None:
 
 def test_the_static_band_comes_last() -> None:
     span = spans(Ranges((ip_network("10.96.0.0/24"),), (1, 1)))["ip"]
-    places = [str(ip_address(value)) for value in span.places("a")]
-    assert sorted(places[-16:], key=ip_address) == [f"10.96.0.{n}" for n in range(1, 17)]
-    assert len(set(places)) == len(places) == 254
+    values = [str(ip_address(value)) for value in span.values_from("a")]
+    assert sorted(values[-16:], key=ip_address) == [f"10.96.0.{n}" for n in range(1, 17)]
+    assert len(set(values)) == len(values) == 254

@@ -1,4 +1,4 @@
-"""Where a service and its pods do not agree: what is said of it, and that it is no error."""
+"""Warnings about Services that do not match their pods or endpoints."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def to(*targets: int | str, **rest: Any) -> dict[str, Any]:
     return service(**WEB, ports=ports)
 
 
-def given(*names: str | None) -> dict[str, Any]:
-    """Endpoints with ports of these names."""
+def endpoints(*names: str | None) -> dict[str, Any]:
+    """An Endpoints object with ports of these names."""
     ports = [{"port": 8080, **({"name": own} if own else {})} for own in names]
     return manifest("Endpoints", subsets=[{"addresses": [{"ip": "10.0.0.1"}], "ports": ports}])
 
@@ -40,7 +40,7 @@ def named(*names: str | None) -> dict[str, Any]:
     return service(ports=[{"port": 80 + n, **({"name": own} if own else {})} for n, own in enumerate(names)])
 
 
-NO_POD = "spec.selector: no pod of namespace default has the labels app=web"
+NO_POD = "spec.selector: no pod in namespace default has the labels app=web"
 
 
 @pytest.mark.parametrize(
@@ -56,39 +56,39 @@ NO_POD = "spec.selector: no pod of namespace default has the labels app=web"
         ([to("http", 9), pod()], []),
         (
             [to("http", "web"), pod()],
-            ["spec.ports[1].targetPort: there is no container port web/tcp in Pod web-1"],
+            ["spec.ports[1].targetPort: no container port web/tcp in Pod web-1"],
         ),
         (
             [to("http", protocol="UDP"), pod()],
-            ["spec.ports[0].targetPort: there is no container port http/udp in Pod web-1"],
+            ["spec.ports[0].targetPort: no container port http/udp in Pod web-1"],
         ),
         (
             [to("http"), *(pod(f"w{n}", name="web") for n in range(5))],
-            ["spec.ports[0].targetPort: there is no container port http/tcp in Pod w0, w1, w2 and 2 more"],
+            ["spec.ports[0].targetPort: no container port http/tcp in Pod w0, w1, w2 and 2 more"],
         ),
         (
             [service(**WEB), pod("a", ""), pod("b")],
-            ["spec.selector: there is no address (status.podIPs) in Pod a"],
+            ["spec.selector: no address (status.podIPs) in Pod a"],
         ),
-        ([service(**WEB), given(None)], []),
-        ([named("http"), given("http", "more")], []),
+        ([service(**WEB), endpoints(None)], []),
+        ([named("http"), endpoints("http", "more")], []),
         (
-            [named("http"), given(None)],
-            ["spec.ports[0].name: its endpoints have no port called http, but one without a name"],
-        ),
-        (
-            [named(None), given("web")],
-            ["spec.ports[0].name: its endpoints have no port without a name, but web"],
+            [named("http"), endpoints(None)],
+            ["spec.ports[0].name: its endpoints have no port named http, only an unnamed port"],
         ),
         (
-            [named("a", "b"), given("a", "c")],
-            ["spec.ports[1].name: its endpoints have no port called b, but a, c"],
+            [named(None), endpoints("web")],
+            ["spec.ports[0].name: its endpoints have no unnamed port, only web"],
+        ),
+        (
+            [named("a", "b"), endpoints("a", "c")],
+            ["spec.ports[1].name: its endpoints have no port named b, only a, c"],
         ),
         ([named("a"), manifest("Endpoints", subsets=[])], []),
-        ([given("web")], []),
+        ([endpoints("web")], []),
     ],
 )
-def test_what_does_not_agree_is_a_warning(objects: list[Any], expected: list[str]) -> None:
+def test_a_mismatch_is_a_warning(objects: list[Any], expected: list[str]) -> None:
     outcome = resolved(objects, RANGES)
     assert outcome.problems == []
     assert [str(w) for w in outcome.warnings] == [
@@ -96,7 +96,7 @@ def test_what_does_not_agree_is_a_warning(objects: list[Any], expected: list[str
     ]
 
 
-def test_they_are_in_order_of_the_services() -> None:
+def test_warnings_are_in_order_of_the_services() -> None:
     warnings = resolved([service(name, **WEB) for name in "cab"], RANGES).warnings
     assert [warning.object for warning in warnings] == [f"Service default/{name}" for name in "abc"]
 

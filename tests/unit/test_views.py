@@ -684,9 +684,9 @@ HASH: dict[str, Any] = {
     ("objects", "line"),
     [
         ([service(**SELECTING)], "  10.66.0.2:80/tcp  ClusterIP  refused: no endpoint"),
-        ([service(**SELECTING)], "  {source}: spec.selector: no pod of namespace default has the labels app=kubia"),
-        ([service(**SELECTING), pod("a")], "  {source}: spec.selector: there is no address (status.podIPs) in Pod a"),
-        ([service(**SELECTING, ports=[{"port": 80, "targetPort": "web"}]), pod("a", "10.0.0.1")], "  {source}: spec.ports[0].targetPort: there is no container port web/tcp in Pod a"),
+        ([service(**SELECTING)], "  {source}: spec.selector: no pod in namespace default has the labels app=kubia"),
+        ([service(**SELECTING), pod("a")], "  {source}: spec.selector: no address (status.podIPs) in Pod a"),
+        ([service(**SELECTING, ports=[{"port": 80, "targetPort": "web"}]), pod("a", "10.0.0.1")], "  {source}: spec.ports[0].targetPort: no container port web/tcp in Pod a"),
         ([service(**SELECTING), manifest("Endpoints", subsets=[])], "  <none>"),
         ([service(**SELECTING), pod("a", "10.0.0.1", metadata=GONE)], "  a  terminating"),
         ([service(**LOCAL), pod("a", "10.0.0.1")], "  192.0.2.1:30080/tcp  from outside  dropped: no endpoint on this node"),

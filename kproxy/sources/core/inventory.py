@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kproxy.controlplane.hold import InUse
-from kproxy.controlplane.slices import addressed
+from kproxy.controlplane.slices import with_host_addresses
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Node, Pod, Service
 from kproxy.probes.core.readiness import PodReadiness
 
@@ -47,7 +47,7 @@ def manifest_inventory(state: ClusterState, in_use: InUse, node: Node) -> Invent
     return Inventory(
         in_use.services,
         in_use.slices,
-        tuple(addressed(state.pods, node)),
+        tuple(with_host_addresses(state.pods, node)),
         state.ingresses,
         state.nodes,
         in_use.held,
