@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 NAMED = 3
-"""Unreadable objects and files that a sentence names."""
+"""The maximum number of unreadable objects and files that a message names."""
 
 
 class Problem(NamedTuple):
@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 
 def unreadable_sentence(causes: Iterable[Problem]) -> str:
-    """`a.yaml: Pod default/a, b.yaml and 2 more cannot be read`."""
+    """Return for example `a.yaml: Pod default/a, b.yaml and 2 more cannot be read`."""
     places = dict.fromkeys(": ".join(filter(None, (cause.source, cause.object))) for cause in causes)
     named = list(places)[:NAMED]
     more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""

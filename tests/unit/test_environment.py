@@ -1,4 +1,4 @@
-"""The variables of a pod: which services, which names and values; and the command that prints them."""
+"""The environment variables of a pod, and the command that prints them."""
 
 from __future__ import annotations
 
@@ -78,20 +78,20 @@ KUBERNETES_PORT=tcp://10.66.0.1:443
 KUBERNETES_PORT_443_TCP_PROTO=tcp
 KUBERNETES_PORT_443_TCP_PORT=443
 """
-"""The chapter's transcript, as `env` prints it in the pod: in no order."""
+"""The output of `env` in a pod of a real cluster, unsorted."""
 
 
 def of(own: str, ip: str, *ports: dict[str, Any], namespace: str = "default", **spec: Any) -> dict[str, Any]:
-    """A Service with this ClusterIP; without ports, one of port 80."""
-    given = service(own, clusterIP=ip, **({"ports": list(ports)} if ports else {}), **spec)
-    given["metadata"]["namespace"] = namespace
-    return given
+    """A Service with this ClusterIP. The default is one port 80."""
+    made = service(own, clusterIP=ip, **({"ports": list(ports)} if ports else {}), **spec)
+    made["metadata"]["namespace"] = namespace
+    return made
 
 
 def variables(*services: dict[str, Any], namespace: str = "default", **spec: Any) -> dict[str, str]:
-    """The environment of a pod of `namespace`, with this spec, beside these services."""
+    """The environment of a pod in `namespace`, with this spec, if these Services exist."""
     pod = manifest("Pod", "client", metadata={"namespace": namespace}, spec=spec)
-    decoded = decode([as_json(given) for given in (*services, pod)])
+    decoded = decode([as_json(obj) for obj in (*services, pod)])
     allocated = allocate(decoded.state.services.values(), NOTHING, RANGES, decoded.unreadable.covers)
     assert decoded.problems + allocated.problems == []
     return environment(allocated.services.values(), decoded.state.pods[0])
@@ -109,18 +109,18 @@ WEB_80 = {
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("obj", "expected"),
     [
         pytest.param(of("web", "10.0.0.1"), WEB_80, id="one port, without a name"),
         pytest.param(
             of("web", "10.0.0.1", {"name": "http-alt", "port": 80, "nodePort": 30080}, type="NodePort"),
             {**WEB_80, "WEB_SERVICE_PORT_HTTP_ALT": "80"},
-            id="a port with a name; node ports do not matter",
+            id="a named port; node ports are ignored",
         ),
         pytest.param(
             of("web", "10.0.0.1", externalIPs=["192.0.2.9"]),
             WEB_80,
-            id="nor do external addresses",
+            id="external addresses are ignored",
         ),
         pytest.param(
             of("kube-dns", "fd00::a", {"name": "dns", "port": 53, "protocol": "UDP"}),
@@ -152,19 +152,19 @@ WEB_80 = {
                 "WEB_SERVICE_PORT_A": "80",
                 "WEB_SERVICE_PORT_Z": "80",
             },
-            id="the port that is first in the manifest is the service's",
+            id="the first port of the manifest is the port of the service",
         ),
         pytest.param(
             of("web", "10.0.0.1", clusterIPs=["10.0.0.1", "fd00::1"], ipFamilyPolicy="RequireDualStack"),
             WEB_80,
-            id="of two families, the primary one",
+            id="dual stack: the primary family",
         ),
         pytest.param(of("web", "None"), {}, id="headless"),
         pytest.param(service(type="ExternalName", externalName="example.org"), {}, id="ExternalName"),
     ],
 )
-def test_the_variables_of_a_service(given: dict[str, Any], expected: dict[str, str]) -> None:
-    found = variables(given)
+def test_variables_of_a_service(obj: dict[str, Any], expected: dict[str, str]) -> None:
+    found = variables(obj)
     assert found == expected
     assert list(found) == sorted(found)
 
@@ -177,13 +177,19 @@ WEB = of("web", "10.0.0.1")
     ("services", "pod", "hosts"),
     [
         pytest.param([WEB, API, of("db", "10.0.0.2")], {}, ["db", "kubernetes", "web"], id="by name"),
-        pytest.param([WEB, API], {"namespace": "other"}, ["kubernetes"], id="not of other namespaces"),
-        pytest.param([WEB, API], {"enableServiceLinks": False}, ["kubernetes"], id="not wanted"),
-        pytest.param([WEB, API], {"enableServiceLinks": True}, ["kubernetes", "web"], id="wanted"),
-        pytest.param([WEB], {"enableServiceLinks": False}, [], id="no API server"),
+        pytest.param([WEB, API], {"namespace": "other"}, ["kubernetes"], id="other namespaces are ignored"),
+        pytest.param(
+            [WEB, API], {"enableServiceLinks": False}, ["kubernetes"], id="enableServiceLinks: false"
+        ),
+        pytest.param(
+            [WEB, API], {"enableServiceLinks": True}, ["kubernetes", "web"], id="enableServiceLinks: true"
+        ),
+        pytest.param([WEB], {"enableServiceLinks": False}, [], id="enableServiceLinks: false, no API server"),
     ],
 )
-def test_which_services(services: list[dict[str, Any]], pod: dict[str, Any], hosts: list[str]) -> None:
+def test_services_in_the_environment(
+    services: list[dict[str, Any]], pod: dict[str, Any], hosts: list[str]
+) -> None:
     found = [name for name in variables(*services, **pod) if name.endswith("_SERVICE_HOST")]
     assert found == [f"{host.upper()}_SERVICE_HOST" for host in hosts]
 
@@ -194,25 +200,30 @@ OWN = of("kubernetes", "10.0.0.3", namespace="other")
 @pytest.mark.parametrize(
     ("services", "pod", "host"),
     [
-        pytest.param([API, OWN], {"namespace": "other"}, "10.0.0.3", id="the namespace's own wins"),
-        pytest.param([OWN, API], {"namespace": "other"}, "10.0.0.3", id="in any order"),
-        pytest.param([OWN, API], {}, "10.0.0.254", id="elsewhere it does not"),
         pytest.param(
-            [OWN, API], {"namespace": "other", "enableServiceLinks": False}, "10.0.0.254", id="nor unwanted"
+            [API, OWN], {"namespace": "other"}, "10.0.0.3", id="the namespace's own Service has priority"
+        ),
+        pytest.param([OWN, API], {"namespace": "other"}, "10.0.0.3", id="in any order"),
+        pytest.param([OWN, API], {}, "10.0.0.254", id="not in another namespace"),
+        pytest.param(
+            [OWN, API],
+            {"namespace": "other", "enableServiceLinks": False},
+            "10.0.0.254",
+            id="not with enableServiceLinks: false",
         ),
         pytest.param(
             [API, of("kubernetes", "None", namespace="other")],
             {"namespace": "other"},
             "10.0.0.254",
-            id="nor headless",
+            id="not if it is headless",
         ),
     ],
 )
-def test_which_kubernetes(services: list[dict[str, Any]], pod: dict[str, Any], host: str) -> None:
+def test_which_service_kubernetes(services: list[dict[str, Any]], pod: dict[str, Any], host: str) -> None:
     assert variables(*services, **pod)["KUBERNETES_SERVICE_HOST"] == host
 
 
-def test_of_two_that_mean_the_same_variable_the_last_by_name_has_it() -> None:
+def test_of_two_services_with_the_same_variable_the_last_by_name_sets_it() -> None:
     services = [WEB, of("web-service", "10.0.0.2")]
     expected = variables(*services)
     assert expected["WEB_SERVICE_PORT"] == "tcp://10.0.0.2:80"
@@ -223,7 +234,7 @@ def test_of_two_that_mean_the_same_variable_the_last_by_name_has_it() -> None:
 
 
 class Env:
-    """`kproxy env` in this process, of a file with this text."""
+    """Runs `kproxy env` in this process on a file with this text."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.file = folder / "in.yaml"
@@ -231,7 +242,7 @@ class Env:
         self.capsys = capsys
 
     def __call__(self, text: str, arguments: str) -> tuple[int, str, str]:
-        """Exit status, output, errors."""
+        """Return exit status, output and errors."""
         self.file.write_text(text)
         status = main(["env", *arguments.split(), "-f", str(self.file), "--state-dir", str(self.state)])
         out, err = self.capsys.readouterr()
@@ -246,7 +257,7 @@ def env(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Env:
 CHAPTER = "kubia-zhg6k --service-cidr 10.66.0.0/16"
 
 
-def test_the_chapters_transcript(env: Env) -> None:
+def test_the_output_equals_that_of_a_real_cluster(env: Env) -> None:
     status, out, err = env(KUBIA, f"{CHAPTER} --format docker")
     assert (status, err) == (0, "")
     assert sorted(out.split()) == sorted(KUBIA_VARIABLES.split())
@@ -256,7 +267,7 @@ def test_the_chapters_transcript(env: Env) -> None:
     ]
 
 
-def test_a_shell_and_json_read_the_same(env: Env) -> None:
+def test_the_shell_and_json_formats_agree(env: Env) -> None:
     expected = dict(line.split("=", 1) for line in KUBIA_VARIABLES.split())
     script = env(KUBIA, CHAPTER)[1]
     assert "export KUBIA_SERVICE_HOST='10.66.13.240'\n" in script
@@ -265,13 +276,13 @@ def test_a_shell_and_json_read_the_same(env: Env) -> None:
     assert json.loads(env(KUBIA, f"{CHAPTER} --format json")[1]) == expected
 
 
-def test_what_a_shell_cannot_name_is_not_exported(env: Env) -> None:
+def test_names_that_a_shell_refuses_are_not_exported(env: Env) -> None:
     text = yaml.safe_dump_all([service("1st", clusterIP="10.96.0.1"), manifest("Pod", "client")])
     assert env(text, "client") == (0, "", "")
     assert "1ST_SERVICE_HOST=10.96.0.1\n" in env(text, "client --format docker")[1]
 
 
-def test_addresses_that_are_allocated_are_those_of_a_sync_and_nothing_is_kept(env: Env) -> None:
+def test_addresses_are_allocated_as_in_a_sync_but_not_saved(env: Env) -> None:
     text = yaml.safe_dump_all([service(), manifest("Pod", "client")])
     status, out, err = env(text, "client")
     assert (status, err) == (0, "")
@@ -297,7 +308,7 @@ PODS = [manifest("Pod", "a"), manifest("Pod", "b", metadata={"namespace": "other
         ("c", 1, "there is no Pod default/c."),
     ],
 )
-def test_which_pod(env: Env, arguments: str, status: int, message: str) -> None:
+def test_errors_in_the_choice_of_a_pod(env: Env, arguments: str, status: int, message: str) -> None:
     assert env(yaml.safe_dump_all(PODS), arguments) == (
         status,
         "",
@@ -305,7 +316,7 @@ def test_which_pod(env: Env, arguments: str, status: int, message: str) -> None:
     )
 
 
-def test_what_is_wrong_is_said_and_the_rest_is_printed(env: Env) -> None:
+def test_problems_are_reported_and_the_rest_is_printed(env: Env) -> None:
     broken = [service("bad", ports=[{"port": 0}]), service("out", clusterIP="10.1.0.1")]
     text = yaml.safe_dump_all([*broken, service(clusterIP="10.96.0.1"), *PODS])
     status, out, err = env(text, "a --service-cidr 10.96.0.0/16 --format docker")
