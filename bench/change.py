@@ -16,14 +16,15 @@ from msgspec.structs import replace
 
 from bench.samples import spare
 from kproxy.cli import settings_from
-from kproxy.control.lookup import read_input
 from kproxy.controlplane.ledger import NOTHING
-from kproxy.controlplane.settle import resolve
+from kproxy.controlplane.settle import settle
+from kproxy.decode import decode
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Endpoint, EndpointSlice, Family, NamespacedName, parse_address
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.resolve.frontends import service_frontends
+from kproxy.resolve.frontends import all_frontends, service_frontends
 from kproxy.settings.derived import dataplane_options, ranges
+from kproxy.sources.files import read_documents
 from kproxy.sources.node import find_node
 from kproxy.table.compile import Delta, compile_frontends
 
@@ -50,17 +51,18 @@ def resizes(given: list[EndpointSlice]) -> Iterator[EndpointSlice]:
 def main() -> None:
     """Takes the flags of `kproxy sync`."""
     chosen = settings_from(["sync", *sys.argv[1:]])
-    decoded = read_input(chosen)
+    decoded = decode(read_documents(chosen.manifests)[0])
     node = find_node(chosen, decoded.state.nodes)
-    outcome = resolve(decoded, NOTHING, ranges(chosen), node)
+    settled = settle(decoded, NOTHING, ranges(chosen), node)
+    frontends = all_frontends(settled.services.values(), settled.slices, node).frontends
     slices = [slice_ for found in decoded.state.slices.values() for slice_ in found]
     with Netlink() as netlink:
         dataplane = Dataplane(netlink, Family.IPV4, dataplane_options(chosen, decoded.state.nodes))
-        dataplane.reconcile(compile_frontends(outcome.frontends, Family.IPV4))
+        dataplane.reconcile(compile_frontends(frontends, Family.IPV4))
 
         def milliseconds(service: NamespacedName, slice_: EndpointSlice) -> float:
             begin = time.perf_counter()
-            frontends = service_frontends(outcome.services[service], (slice_,), node)
+            frontends = service_frontends(settled.services[service], (slice_,), node)
             done = dataplane.change(Delta(dict(compile_frontends(frontends, Family.IPV4).specs), {}))
             taken = time.perf_counter() - begin
             if not done:

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from kproxy.control.snapshot import take_snapshot
 from kproxy.controlplane.ledger import Allocations
-from kproxy.decode import Decoded, decode
 from kproxy.resolve.frontends import all_frontends
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
-from kproxy.sources.files import read_documents
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
 from kproxy.state.store import Store
@@ -23,14 +21,6 @@ class _Unchanged(Store):
 
     def save(self, before: Allocations, after: Allocations) -> None:
         """Do nothing."""
-
-
-def read_input(chosen: Settings) -> Decoded:
-    """Read and decode all manifests; what could not be read is among the problems."""
-    documents, unread = read_documents(chosen.manifests)
-    decoded = decode(documents)
-    decoded.unreadable.everything += unread
-    return decoded._replace(problems=unread + decoded.problems)
 
 
 def look_up(chosen: Settings) -> Snapshot:

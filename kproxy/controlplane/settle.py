@@ -12,9 +12,8 @@ from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.selection import mismatches
 from kproxy.controlplane.slices import all_slices, of_service_families, pod_index
 from kproxy.decode import Decoded, Unreadable
-from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Protects, Service
+from kproxy.model import EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
-from kproxy.resolve.frontends import all_frontends
 
 
 class Settled(NamedTuple):
@@ -40,21 +39,6 @@ class Settled(NamedTuple):
         return service in self.refused or self.unreadable.covers(service)
 
 
-class Resolution(NamedTuple):
-    """The frontends to program, and everything from which they follow."""
-
-    services: dict[NamespacedName, Service]
-    slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
-    frontends: list[Frontend]
-    allocations: Allocations
-    """To be saved. `pool_addresses` returns the load-balancer addresses and their Services."""
-    problems: list[Problem]
-    warnings: list[Problem]
-    """As in `Settled`."""
-    protected: Protects
-    """As in `Settled`."""
-
-
 def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
     """Allocate addresses and ports, and make slices. The result contains all problems and warnings."""
     unreadable, pods = decoded.unreadable, pod_index(decoded.state, node)
@@ -75,22 +59,7 @@ def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> S
     )
 
 
-def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Resolution:
-    """Return the result of `settle` with the frontends on this node."""
-    settled = settle(decoded, past, ranges, node)
-    resolved = all_frontends(settled.services.values(), settled.slices, node)
-    return Resolution(
-        settled.services,
-        settled.slices,
-        resolved.frontends,
-        settled.allocations,
-        settled.problems + resolved.problems,
-        settled.warnings,
-        settled.protected,
-    )
-
-
-def announced_by(node: str, nodes: Collection[str], found: Settled | Resolution) -> Announced:
+def announced_by(node: str, nodes: Collection[str], found: Settled) -> Announced:
     """Return the addresses of the pool for the uplink of `node`, which is one of `nodes`."""
     return announced(
         found.allocations.pool_addresses(),

@@ -27,7 +27,6 @@ from netns_lab.wire import interface_name
 
 from kproxy.cli import settings_from
 from kproxy.controlplane.ledger import NOTHING
-from kproxy.controlplane.settle import resolve
 from kproxy.decode import Document, decode
 from kproxy.model import Address, Protocol, parse_address
 from kproxy.model import Family as TableFamily
@@ -37,6 +36,7 @@ from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.plan import fill_empty
 from kproxy.table.skeleton import Options
 from tests.flows.objects import BOOK, FAMILIES, Manifest, Service, cluster_ip
+from tests.resolution import resolve
 from tests.simulator import Packet, Simulator
 
 TABLE_FAMILY = {4: TableFamily.IPV4, 6: TableFamily.IPV6}

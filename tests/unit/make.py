@@ -12,7 +12,7 @@ import yaml
 from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import Resolution, resolve, settle
+from kproxy.controlplane.settle import settle
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import (
     Backends,
@@ -30,6 +30,7 @@ from kproxy.nft.elements import Value
 from kproxy.nft.transaction import Transaction
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.table.compile import Desired, compile_frontends
+from tests.resolution import Resolution, resolve
 
 RANGES = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
 NODE = Node("n1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))

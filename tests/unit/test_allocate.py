@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from kproxy.controlplane.allocate import allocate
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import Resolution
 from kproxy.decode import Document, decode
 from kproxy.model import Service, format_address
+from tests.resolution import Resolution
 from tests.unit.make import name, resolved, service
 
 RANGES = Ranges((ip_network("10.96.0.0/16"), ip_network("fd00:96::/112")), (30000, 32767))

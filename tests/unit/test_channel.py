@@ -24,12 +24,12 @@ from kproxy.cli import main
 from kproxy.control.channel import SOCKET, Revision, fetch, serve, watch
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import resolve
 from kproxy.model import Node
 from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness
 from kproxy.problems import KproxyError, StateError
 from kproxy.show.snapshot import Failure, Snapshot, decode, encode
 from kproxy.sources.core.inventory import Inventory
+from tests.resolution import resolve
 from tests.unit.make import NODE, decoded, inventory_of, name
 
 OBJECTS = """---

@@ -9,8 +9,8 @@ import pytest
 
 from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import Pool, Ranges, parse_pool
-from kproxy.controlplane.settle import Resolution
 from kproxy.model import FrontendKind, Node, format_address, parse_address
+from tests.resolution import Resolution
 from tests.unit.make import name, resolved, service
 
 CIDRS = (ip_network("10.96.0.0/16"), ip_network("fd00:96::/112"))

@@ -1,0 +1,43 @@
+"""Objects -> frontends in one step, as tests want them: settled, and what one node makes of that."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kproxy.controlplane.ledger import Allocations
+from kproxy.controlplane.ranges import Ranges
+from kproxy.controlplane.settle import settle
+from kproxy.decode import Decoded
+from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Protects, Service
+from kproxy.problems import Problem
+from kproxy.resolve.frontends import all_frontends
+
+
+class Resolution(NamedTuple):
+    """The frontends to program, and everything from which they follow."""
+
+    services: dict[NamespacedName, Service]
+    slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
+    frontends: list[Frontend]
+    allocations: Allocations
+    """To be saved. `pool_addresses` returns the load-balancer addresses and their Services."""
+    problems: list[Problem]
+    warnings: list[Problem]
+    """As in `Settled`."""
+    protected: Protects
+    """As in `Settled`."""
+
+
+def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Resolution:
+    """Return the result of `settle` with the frontends on this node."""
+    settled = settle(decoded, past, ranges, node)
+    resolved = all_frontends(settled.services.values(), settled.slices, node)
+    return Resolution(
+        settled.services,
+        settled.slices,
+        resolved.frontends,
+        settled.allocations,
+        settled.problems + resolved.problems,
+        settled.warnings,
+        settled.protected,
+    )
