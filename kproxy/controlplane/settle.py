@@ -1,4 +1,4 @@
-"""Objects of manifests -> Services with addresses and endpoints -> frontends. Pure."""
+"""Objects of manifests -> Services with addresses, and their EndpointSlices. Pure."""
 
 from __future__ import annotations
 
