@@ -12,7 +12,7 @@ from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
 from kproxy.show.complaints import complaints
 from kproxy.show.describe.context import Context
-from kproxy.show.describe.endpoints import describe_endpoints
+from kproxy.show.describe.endpoints import describe_endpoints, describe_slice
 from kproxy.show.describe.ingress import describe_ingress
 from kproxy.show.describe.pod import describe_pod
 from kproxy.show.describe.service import describe_service
@@ -22,6 +22,7 @@ DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "services": describe_service,
     "endpoints": describe_endpoints,
     "pods": describe_pod,
+    "endpointslices": describe_slice,
     "ingresses": describe_ingress,
 }
 

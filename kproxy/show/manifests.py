@@ -191,7 +191,7 @@ def endpoints_manifest(view: EndpointsView) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": _metadata(view.name, view.created, view.labels, {}),
+        "metadata": _metadata(view.name, view.created, view.labels, view.annotations),
         "subsets": [_subset(slice_) for slice_ in view.slices if slice_.endpoints],
     }
 

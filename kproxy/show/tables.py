@@ -8,13 +8,15 @@ what is written about kubectl is true here. What no manifest says is not made up
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
 from kproxy.controlplane.slices import selects
 from kproxy.model import (
+    Address,
+    ClusterNode,
     EndpointSlice,
     Family,
     Ingress,
@@ -38,6 +40,7 @@ UNFOLLOWED = "endpoints not followed (headless)"
 SHOWN = 3
 """Endpoints that a cell names."""
 LOAD_BALANCER_WIDTH = 16
+ROLE_PREFIX, ROLE_LABEL = "node-role.kubernetes.io/", "kubernetes.io/role"
 FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
@@ -48,6 +51,7 @@ class EndpointsView(NamedTuple):
     slices: tuple[EndpointSlice, ...]
     created: str
     labels: dict[str, str]
+    annotations: dict[str, str]
     followed: bool = True
     """Whether kproxy reads its endpoints: in a cluster not those of a headless service."""
 
@@ -61,6 +65,7 @@ class Objects(NamedTuple):
     slices: list[EndpointSlice]
     pods: list[Pod]
     ingresses: list[Ingress]
+    nodes: list[ClusterNode]
     programmed: dict[NamespacedName, str]
     """Services of which there is nothing but frontends in the tables: a sentence about these."""
 
@@ -90,6 +95,7 @@ def objects(snapshot: Snapshot) -> Objects:
         sorted(every, key=lambda slice_: (slice_.service.namespace, slice_.name)),
         sorted(inventory.pods, key=lambda pod: pod.name),
         sorted(inventory.ingresses, key=lambda ingress: ingress.name),
+        [inventory.nodes[name] for name in sorted(inventory.nodes)],
         _only_programmed(snapshot, known.keys()),
     )
 
@@ -118,11 +124,7 @@ def _endpoints_view(inventory: Inventory, name: NamespacedName, service: Service
     primary = service.families[0] if service and service.families else None
     if primary is None and slices:
         primary = slices[0].family
-    shown = tuple(
-        replace(slice_, endpoints=tuple(e for e in slice_.endpoints if e.ready or not e.terminating))
-        for slice_ in slices
-        if slice_.legacy or slice_.family is primary
-    )
+    shown = _subsets(slice_ for slice_ in slices if slice_.legacy or slice_.family is primary)
     origins = [slice_.origin for slice_ in slices] or ([service.origin] if service else [])
     own = slices[0] if slices and (slices[0].legacy or service is None) else service
     return EndpointsView(
@@ -130,8 +132,23 @@ def _endpoints_view(inventory: Inventory, name: NamespacedName, service: Service
         shown,
         origins[0].created if origins else "",
         own.labels if own else {},
+        slices[0].annotations if slices and slices[0].legacy else {},
         followed=service is None or follows(inventory, service),
     )
+
+
+def _subsets(slices: Iterable[EndpointSlice]) -> tuple[EndpointSlice, ...]:
+    """One for each list of ports, in order of addresses; those of an Endpoints object as they are."""
+    by_ports: dict[tuple[object, ...], EndpointSlice] = {}
+    for slice_ in slices:
+        endpoints = tuple(e for e in slice_.endpoints if e.ready or not e.terminating)
+        key = (len(by_ports),) if slice_.legacy else slice_.ports
+        if earlier := by_ports.get(key):
+            endpoints += earlier.endpoints
+        if not slice_.legacy:
+            endpoints = tuple(sorted(endpoints, key=lambda endpoint: endpoint.address))
+        by_ports[key] = replace(earlier or slice_, endpoints=endpoints)
+    return tuple(by_ports.values())
 
 
 def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
@@ -223,18 +240,26 @@ def _port(port: ServicePort) -> str:
 
 
 def sockets(
-    slices: Iterable[EndpointSlice], port: ServicePort | None = None, ready: bool = True
+    slices: Sequence[EndpointSlice], port: ServicePort | None = None, ready: bool = True
 ) -> list[str]:
-    """What is ready, or what is not: `10.0.0.1:8080`, of one port or of all; without ports, addresses."""
-    found: list[str] = []
-    for slice_ in slices:
-        addresses = [endpoint.address for endpoint in slice_.endpoints if endpoint.ready is ready]
-        if not slice_.ports and port is None:
-            found += map(format_address, addresses)
-        for slice_port in slice_.ports:
-            if port is None or (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
-                found += (format_socket(address, slice_port.port) for address in addresses)
-    return found
+    """What is ready, or what is not: `10.0.0.1:8080`, of one port or of all; without ports, addresses.
+
+    Those of one port are in order of addresses, unless an Endpoints object has another order.
+    """
+    found = [at for slice_ in slices for at in _sockets(slice_, port, ready)]
+    if port is not None and not any(slice_.legacy for slice_ in slices):
+        found.sort(key=lambda at: (len(at[0]), at))
+    return [format_socket(*at) if at[1] else format_address(at[0]) for at in found]
+
+
+def _sockets(slice_: EndpointSlice, port: ServicePort | None, ready: bool) -> Iterator[tuple[Address, int]]:
+    """Address and port, which is 0 if the slice has no port."""
+    addresses = [endpoint.address for endpoint in slice_.endpoints if endpoint.ready is ready]
+    if not slice_.ports and port is None:
+        yield from ((address, 0) for address in addresses)
+    for slice_port in slice_.ports:
+        if port is None or (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
+            yield from ((address, slice_port.port) for address in addresses)
 
 
 # --- tables ---
@@ -307,3 +332,35 @@ def ingress_rows(ingresses: Iterable[Ingress], age: Age, wide: bool) -> list[lis
         row = [ingress.name.name, ingress.class_name or NONE, hosts, address, ports]
         rows.append([*row, age(ingress.origin.created)])
     return rows
+
+
+def node_rows(nodes: Iterable[ClusterNode], age: Age, wide: bool) -> list[list[str]]:
+    """VERSION is the kubelet's."""
+    rows = [["NAME", "STATUS", "ROLES", "AGE", "VERSION"]]
+    if wide:
+        rows[0] += ["INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"]
+    for node in nodes:
+        info = node.info
+        row = [node.name, node_status(node), roles(node), age(node.origin.created), info.kubelet or UNKNOWN]
+        if wide:
+            row += [_node_address(node, "InternalIP"), _node_address(node, "ExternalIP")]
+            row += [text or UNKNOWN for text in (info.os_image, info.kernel, info.container_runtime)]
+        rows.append(row)
+    return rows
+
+
+def node_status(node: ClusterNode) -> str:
+    """`Ready`, `NotReady` or `Unknown` by its condition Ready, and whether it is cordoned."""
+    status = {"True": "Ready", "": "Unknown"}.get(node.ready, "NotReady")
+    return f"{status},SchedulingDisabled" if node.unschedulable else status
+
+
+def roles(node: ClusterNode) -> str:
+    """Of its labels `node-role.kubernetes.io/ROLE` and `kubernetes.io/role`."""
+    found = {key.removeprefix(ROLE_PREFIX) for key in node.labels if key.startswith(ROLE_PREFIX)}
+    found |= {text for key, text in node.labels.items() if key == ROLE_LABEL}
+    return ",".join(sorted(filter(None, found))) or NONE
+
+
+def _node_address(node: ClusterNode, kind: str) -> str:
+    return next((address for of, address in node.addresses if of == kind), NONE)

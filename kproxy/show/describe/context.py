@@ -9,8 +9,10 @@ from typing import TypeVar
 from kproxy.controlplane.slices import PodIndex, selects
 from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service
 from kproxy.show.snapshot import HeldFrontend, Snapshot
-from kproxy.show.tables import NONE, UNFOLLOWED, follows, labels, objects
+from kproxy.show.tables import NONE, UNFOLLOWED, follows, objects
 
+WIDTH = 140
+"""Of an annotation, as in kubectl."""
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -83,8 +85,37 @@ def section(title: str, content: str | list[str]) -> str:
 def heading(name: NamespacedName, own: dict[str, str]) -> Iterator[tuple[str, str]]:
     """What every object begins with."""
     yield "Name:", name.name
-    yield "Namespace:", name.namespace
-    yield "Labels:", labels(own)
+    if name.namespace:
+        yield "Namespace:", name.namespace
+    yield from multiline("Labels:", [f"{key}={text}" for key, text in sorted(own.items())])
+
+
+def annotation_lines(own: dict[str, str], context: Context) -> Iterator[tuple[str, str]]:
+    """As kubectl shows them; nothing for objects of a cluster, of which they are not kept."""
+    if context.inventory.annotated:
+        yield from multiline("Annotations:", _annotations(own))
+
+
+def multiline(title: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """A line for each text, the first one with the title; if there are none, that."""
+    for text in list(texts) or [NONE]:
+        yield title, text
+        title = ""
+
+
+def _annotations(own: dict[str, str]) -> Iterator[str]:
+    """A long text, and one of several lines, begins below its key, and is cut."""
+    for key, text in sorted(own.items()):
+        text = text.removesuffix("\n")
+        if len(key) + len(text) + 2 <= WIDTH and "\n" not in text:
+            yield f"{key}: {text}"
+        else:
+            yield f"{key}:"
+            yield from (f"  {_cut(line)}" for line in text.split("\n"))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH - 2 else f"{line[: WIDTH - 5]}..."
 
 
 def indented(text: str, by: int) -> str:

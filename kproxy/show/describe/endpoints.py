@@ -1,10 +1,11 @@
-"""The endpoints of a service at length, as `kubectl describe endpoints` shows them. Pure."""
+"""Endpoints and EndpointSlices at length, as `kubectl describe` shows them. Pure."""
 
 from __future__ import annotations
 
-from kproxy.model import EndpointSlice, format_address
-from kproxy.show.describe.context import Context, heading, indented, section
-from kproxy.show.tables import NONE, UNFOLLOWED, UNSET, EndpointsView, table
+from kproxy.model import Endpoint, EndpointSlice, NamespacedName, format_address
+from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
+from kproxy.show.manifests import slice_labels
+from kproxy.show.tables import FAMILY_NAMES, NONE, UNFOLLOWED, UNSET, EndpointsView, table
 
 PORTS = (("Name", "Port", "Protocol"), ("----", "----", "--------"))
 
@@ -14,7 +15,8 @@ def describe_endpoints(view: EndpointsView, context: Context) -> str:
     subsets = "".join(_subset(slice_) for slice_ in view.slices if slice_.endpoints)
     if not view.followed and not subsets:
         subsets = f"  {UNFOLLOWED}\n"
-    text = table(heading(view.name, view.labels), gap=2) + "Subsets:\n" + subsets
+    lines = [*heading(view.name, view.labels), *annotation_lines(view.annotations, context)]
+    text = table(lines, gap=2) + "Subsets:\n" + subsets
     return text + section("Problems", context.problems("Endpoints", view.name))
 
 
@@ -24,6 +26,45 @@ def _subset(slice_: EndpointSlice) -> str:
         for ready in (True, False)
     }
     lines = [("Addresses:", by_readiness[True]), ("NotReadyAddresses:", by_readiness[False])]
+    return indented(table(lines, gap=2), 2) + "  Ports:\n" + _ports(slice_, 4) + "\n"
+
+
+def _ports(slice_: EndpointSlice, indent: int) -> str:
     ports = [(port.name or UNSET, str(port.port), port.protocol.upper()) for port in slice_.ports]
-    ports_table = indented(table([*PORTS, *ports], gap=2), 4)
-    return indented(table(lines, gap=2), 2) + "  Ports:\n" + ports_table + "\n"
+    return indented(table([*PORTS, *ports], gap=2), indent)
+
+
+def describe_slice(slice_: EndpointSlice, context: Context) -> str:
+    """With its endpoints, each as far as kproxy reads it."""
+    name = NamespacedName(slice_.service.namespace, slice_.name)
+    lines = [
+        *heading(name, slice_labels(slice_)),
+        *annotation_lines(slice_.annotations, context),
+        ("AddressType:", FAMILY_NAMES[slice_.family]),
+    ]
+    ports = "Ports:\n" + _ports(slice_, 2) if slice_.ports else f"Ports: {UNSET}\n"
+    members = "".join(_endpoint(endpoint) for endpoint in slice_.endpoints)
+    endpoints = "Endpoints:\n" + members if members else f"Endpoints: {NONE}\n"
+    problems = section("Problems", context.problems("EndpointSlice", name))
+    return table(lines, gap=2) + ports + endpoints + problems
+
+
+def _endpoint(endpoint: Endpoint) -> str:
+    """Serving and terminating are shown where they are not what readiness says."""
+    conditions = [("Ready:", _word(endpoint.ready))]
+    if endpoint.terminating or endpoint.serving is not endpoint.ready:
+        conditions += [("Serving:", _word(endpoint.serving)), ("Terminating:", _word(endpoint.terminating))]
+    hints = {"ForNodes:": endpoint.for_nodes, "ForZones:": endpoint.for_zones}
+    lines = [
+        ("- Addresses:", format_address(endpoint.address)),
+        ("  Conditions:", ""),
+        *((f"    {title}", word) for title, word in conditions),
+        *([("  TargetRef:", f"Pod/{endpoint.pod}")] if endpoint.pod else []),
+        ("  NodeName:", endpoint.node or UNSET),
+        *((f"  {title}", ",".join(names)) for title, names in hints.items() if names),
+    ]
+    return indented(table(lines, gap=2), 2)
+
+
+def _word(value: bool) -> str:
+    return str(value).lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kproxy.model import Ingress, IngressBackend, NamespacedName, Service, ServicePort
-from kproxy.show.describe.context import Context, heading, section
+from kproxy.show.describe.context import Context, annotation_lines, heading, section
 from kproxy.show.tables import NONE, cut, sockets, table
 
 
@@ -27,6 +27,7 @@ def describe_ingress(ingress: Ingress, context: Context) -> str:
         rows.append((rule.host or "*", "", ""))
         rows += (("", path.path, _backend(ingress, path.backend, context)) for path in rule.paths)
     text += section("Rules", table(rows if ingress.rules else [], gap=2))
+    text += table(annotation_lines(ingress.annotations, context), gap=2)
     found = [*context.problems("Ingress", ingress.name), *_broken_backends(ingress, context)]
     return text + section("Problems", found)
 

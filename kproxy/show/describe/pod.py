@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, format_address, format_socket
 from kproxy.probes.core.readiness import Event, PodReadiness, can_be_probed, describe_probe
-from kproxy.show.describe.context import Context, heading, indented, section
+from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
 from kproxy.show.tables import NONE, UNKNOWN, cut, duration, table
 
 SHOWN = 10
@@ -23,6 +23,7 @@ def describe_pod(pod: Pod, context: Context) -> str:
     addresses = [format_address(address) for address in pod.addresses]
     lines = [
         *heading(pod.name, pod.labels),
+        *annotation_lines(pod.annotations, context),
         ("Node:", pod.node or NONE),
         ("Status:", "Terminating" if pod.terminating else pod.phase or UNKNOWN),
         ("IP:", addresses[0] if addresses else NONE),

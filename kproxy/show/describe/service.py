@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from kproxy.model import Backends, Frontend, Service, format_address, format_socket
 from kproxy.probes.core.readiness import why_not
-from kproxy.show.describe.context import Context, heading, section
+from kproxy.show.describe.context import Context, annotation_lines, heading, section
 from kproxy.show.manifests import affinity, policy
 from kproxy.show.snapshot import HeldFrontend
 from kproxy.show.tables import FAMILY_NAMES, NONE, UNSET, balancer, cluster_ip, cut, labels, sockets, table
@@ -21,7 +21,7 @@ SHOWN = 10
 
 def describe_service(service: Service, context: Context) -> str:
     """With its frontends on this node."""
-    lines = [*_identity(service), *_ports(service, context), *_policies(service)]
+    lines = [*_identity(service, context), *_ports(service, context), *_policies(service)]
     mine = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
     held = [_held(frontend) for frontend in context.held_frontends(service.name)]
     waiting = table(_unready(service, context), gap=2)
@@ -36,9 +36,10 @@ def describe_service(service: Service, context: Context) -> str:
     )
 
 
-def _identity(service: Service) -> Iterator[tuple[str, str]]:
+def _identity(service: Service, context: Context) -> Iterator[tuple[str, str]]:
     addresses = ["None"] if service.headless else [format_address(ip) for ip in service.cluster_ips]
     yield from heading(service.name, service.labels)
+    yield from annotation_lines(service.annotations, context)
     yield "Selector:", labels(service.selector)
     yield "Type:", service.type
     if service.family_policy or service.wants_cluster_ip:

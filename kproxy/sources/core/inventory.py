@@ -40,6 +40,8 @@ class Inventory(Struct, frozen=True):
     """The kinds that the source reads."""
     headless: bool = True
     """Whether it reads the endpoints of headless services."""
+    annotated: bool = True
+    """Whether it keeps the annotations of objects."""
 
 
 def manifest_inventory(state: ClusterState, in_use: InUse, node: Node) -> Inventory:
