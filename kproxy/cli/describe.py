@@ -14,9 +14,10 @@ from kproxy.show.complaints import complaints
 from kproxy.show.describe.context import Context
 from kproxy.show.describe.endpoints import describe_endpoints, describe_slice
 from kproxy.show.describe.ingress import describe_ingress
+from kproxy.show.describe.node import describe_node
 from kproxy.show.describe.pod import describe_pod
 from kproxy.show.describe.service import describe_service
-from kproxy.show.kinds import find, followed, nothing, parse_targets
+from kproxy.show.query import parse_query
 
 DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "services": describe_service,
@@ -24,30 +25,27 @@ DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "pods": describe_pod,
     "endpointslices": describe_slice,
     "ingresses": describe_ingress,
+    "nodes": describe_node,
 }
 
 
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     namespace = None if chosen.all_namespaces else chosen.namespace
-    asked = parse_targets(operands, DESCRIPTIONS, namespace)
-    given = look_up(chosen)
-    asked, unfollowed = followed(asked, given)
-    context = Context(given, time.time())
-    shown: list[str] = []
-    missing: list[str] = []
-    about: set[str] = set()
-    for each in asked:
-        found = find(context.objects, each, namespace)
-        missing += found.missing
-        shown += (DESCRIPTIONS[each.plural](item, context) for item in found.items)
-        about |= {f"{each.kind.kind} {each.kind.name(item)}" for item in found.items}
-    print_problems(complaints(given, about))
-    write("\n\n".join(shown))
+    query = parse_query(operands, DESCRIPTIONS, namespace, chosen.selector)
+    snapshot = look_up(chosen)
+    query, unfollowed = query.followed(snapshot)
+    context = Context(snapshot, time.time())
+    found = query.find(context.objects)
+    described = [(each.asked, item) for each in found for item in each.items]
+    about = {f"{asked.kind.kind} {asked.kind.name(item)}" for asked, item in described}
+    print_problems(complaints(snapshot, about))
+    write("\n\n".join(DESCRIPTIONS[asked.plural](item, context) for asked, item in described))
+    missing = [sentence for each in found for sentence in each.missing]
     for sentence in missing:
         warn(sentence)
-    for sentence in unfollowed:
+    for sentence in (*unfollowed, *query.notes(snapshot)):
         print(sentence, file=sys.stderr)
-    if not shown and not missing and asked:
-        print(nothing(" or ".join(each.plural for each in asked), namespace), file=sys.stderr)
-    return 1 if given.problems or unfollowed or missing else 0
+    if found and not described and not missing:
+        print(query.nothing, file=sys.stderr)
+    return 1 if snapshot.problems or unfollowed or missing else 0

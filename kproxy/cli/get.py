@@ -1,103 +1,105 @@
-"""`kproxy get`: objects in kubectl's tables. Changes nothing, and needs root only to ask a running kproxy."""
+"""`kproxy get`: objects in kubectl's forms. Changes nothing, and needs root only to ask a running kproxy."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from kproxy.cli.output import print_problems, warn, write
+from kproxy.cli.output import flush, print_problems, warn, write
 from kproxy.control.lookup import look_up
+from kproxy.problems import CommandLineError
 from kproxy.settings.settings import Settings
-from kproxy.show import tables as views
+from kproxy.show.changes import Changes
 from kproxy.show.complaints import complaints
-from kproxy.show.kinds import KINDS, Found, Wanted, find, followed, nothing, parse_targets
+from kproxy.show.forms import Form, Style, form_of
+from kproxy.show.kinds import KINDS
+from kproxy.show.query import Query, parse_query
+from kproxy.show.snapshot import Snapshot
+from kproxy.show.tables import UNKNOWN, Age, duration, objects
 
 
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     namespace = None if chosen.all_namespaces else chosen.namespace
-    asked = parse_targets(operands, KINDS, namespace)
-    given = look_up(chosen)
-    print_problems(complaints(given))
-    asked, unfollowed = followed(asked, given)
-    objects = views.objects(given)
-    found = [(each, find(objects, each, namespace)) for each in asked]
+    query = parse_query(operands, KINDS, namespace, chosen.selector, chosen.sort_by)
+    style = Style(not chosen.no_headers, chosen.show_labels, chosen.all_namespaces)
+    form = form_of(chosen.output, style, _yaml)
+    if chosen.watch:
+        return _watch(chosen, query, form)
+    return _get(look_up(chosen), query, form, chosen.output in ("", "wide"))
+
+
+def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool) -> int:
+    print_problems(complaints(snapshot))
+    query, unfollowed = query.followed(snapshot)
+    found = query.find(objects(snapshot))
     if found:
-        _print(chosen, found, namespace)
-    for sentence in unfollowed:
+        write(form.all(found, ages(datetime.now(UTC))))
+    if found and is_table and not any(each.asked.names or each.items for each in found):
+        print(query.nothing, file=sys.stderr)
+    missing = [sentence for each in found for sentence in each.missing]
+    _tell(snapshot, query, unfollowed, missing)
+    return 1 if snapshot.problems or unfollowed or missing else 0
+
+
+def _tell(snapshot: Snapshot, query: Query, unfollowed: Sequence[str], missing: Sequence[str]) -> None:
+    for sentence in (*unfollowed, *query.notes(snapshot)):
         print(sentence, file=sys.stderr)
-    missing = [sentence for _, of_kind in found for sentence in of_kind.missing]
     for sentence in missing:
         warn(sentence)
-    return 1 if given.problems or unfollowed or missing else 0
 
 
-def _print(chosen: Settings, found: Sequence[tuple[Wanted, Found]], namespace: str | None) -> None:
-    write(show(chosen, found))
-    if chosen.output in ("", "wide") and not any(asked.names or of_kind.items for asked, of_kind in found):
-        print(nothing(" or ".join(asked.plural for asked, _ in found), namespace), file=sys.stderr)
+def _watch(chosen: Settings, query: Query, form: Form) -> int:
+    """Until Ctrl-C, which is the usual end."""
+    if chosen.manifests:
+        raise CommandLineError("--watch shows the running kproxy, and does not go with -f.")
+    if len(query.asked) > 1:
+        raise CommandLineError("--watch shows one kind.")
+    from kproxy.control.channel import watch  # with asyncio, which takes long to import
+
+    (asked,) = query.asked
+    changes = None
+    try:
+        for snapshot in watch(Path(chosen.state_dir)):
+            found = query.find(objects(snapshot))[0]
+            if changes is None:
+                changes = Changes(asked.kind)
+                if status := _begin(snapshot, query, found.missing):
+                    return status
+            write(form.changed(asked.kind, changes.of(found.items), ages(datetime.now(UTC))))
+            flush()
+    except KeyboardInterrupt:
+        pass
+    return 0
 
 
-def show(chosen: Settings, found: Sequence[tuple[Wanted, Found]]) -> str:
-    """The objects in the form that was asked for."""
-    match chosen.output:
-        case "yaml" | "json":
-            return _documents(chosen.output, found)
-        case "name":
-            return "".join(
-                f"{asked.kind.singular}/{asked.kind.name(item).name}\n"
-                for asked, of_kind in found
-                for item in of_kind.items
-            )
-        case _:
-            tables = (table(chosen, asked, of_kind.items, len(found) > 1) for asked, of_kind in found)
-            return "\n".join(filter(None, tables))
+def _begin(snapshot: Snapshot, query: Query, missing: Sequence[str]) -> int:
+    """What is said once; an exit status if there is nothing to watch."""
+    print_problems(complaints(snapshot))
+    _, unfollowed = query.followed(snapshot)
+    _tell(snapshot, query, unfollowed, missing)
+    return 1 if unfollowed or missing else 0
 
 
-def _documents(form: str, found: Sequence[tuple[Wanted, Found]]) -> str:
-    """One object if one was named, else a List; "" if all that were named are missing."""
-    made = [asked.kind.manifest(item) for asked, of_kind in found for item in of_kind.items]
-    named = sum(len(asked.names) for asked, _ in found)
-    if named and not made:
-        return ""
-    whole = made[0] if named == 1 else {"apiVersion": "v1", "kind": "List", "items": made}
-    if form == "json":
-        return json.dumps(whole, indent=4) + "\n"
-    import yaml
+def _yaml(value: Any) -> str:
+    import yaml  # takes long to import
 
-    return yaml.safe_dump(whole, sort_keys=False)
+    return str(yaml.safe_dump(value, sort_keys=False))
 
 
-def table(chosen: Settings, asked: Wanted, items: Sequence[Any], several: bool) -> str:
-    """A table of one kind, "" for none; if it is one of several, names have the kind before them."""
-    if not items:
-        return ""
-    kind = asked.kind
-    heading, *rows = kind.rows(items, ages(datetime.now(UTC)), chosen.output == "wide")
-    if several:
-        rows = [[f"{kind.singular}/{row[0]}", *row[1:]] for row in rows]
-    if chosen.all_namespaces:
-        heading = ["NAMESPACE", *heading]
-        rows = [[kind.name(item).namespace, *row] for item, row in zip(items, rows, strict=True)]
-    if chosen.show_labels:
-        heading = [*heading, "LABELS"]
-        rows = [[*row, views.labels(kind.labels(item))] for item, row in zip(items, rows, strict=True)]
-    return views.table([heading, *rows])
-
-
-def ages(now: datetime) -> views.Age:
+def ages(now: datetime) -> Age:
     """How old something is at `now`."""
 
     def age(created: str) -> str:
         try:
             then = datetime.fromisoformat(created)
         except ValueError:
-            return views.UNKNOWN
+            return UNKNOWN
         if then.tzinfo is None:
             then = then.replace(tzinfo=UTC)
-        return views.duration(int((now - then).total_seconds()))
+        return duration(int((now - then).total_seconds()))
 
     return age

@@ -94,12 +94,12 @@ class _Typed(click.ParamType[Any, str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
-        """Choices, or paths."""
+        """Choices, suggestions, or paths."""
         from click.shell_completion import CompletionItem
 
         if self.flag.path:
             return [CompletionItem(incomplete, type=self.flag.path)]
-        return _items(self.flag.choices, incomplete)
+        return _items(self.flag.choices or self.flag.suggestions, incomplete)
 
 
 def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem[str]]:

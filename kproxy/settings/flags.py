@@ -43,6 +43,8 @@ class Flag(NamedTuple):
     """In words, or as it would be typed, in backticks."""
     choices: tuple[str, ...] = ()
     """The only values, if there are such."""
+    suggestions: tuple[str, ...] = ()
+    """What completion offers where other values are possible, too."""
     repeated: bool = False
     """Whether it may be repeated; its field is a tuple of all its values."""
     required_by: str = ""
@@ -113,15 +115,39 @@ FLAGS = (
         "Show the objects of all namespaces, with a column for the namespace.",
     ),
     Flag(
+        "-l, --selector SELECTOR",
+        "get describe",
+        Group.SELECTION,
+        "Show the objects whose labels match all of: `KEY=VALUE`, `KEY!=VALUE`, `KEY in (VALUE,...)`, "
+        "`KEY notin (VALUE,...)`, `KEY`, `!KEY`, separated by commas.",
+    ),
+    Flag(
         "-o, --output FORMAT",
         "get",
         Group.OUTPUT,
         "`wide` adds columns; `name` prints `service/web`; `yaml` and `json` print the objects as kproxy "
-        "uses them: the fields that it reads, with defaults and allocations.",
+        "uses them: the fields that it reads, with defaults and allocations. `jsonpath=TEMPLATE` and "
+        "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath.",
+        text.output_format,
         default="a table",
-        choices=("wide", "name", "yaml", "json"),
+        suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),
+        see="viewing.md#output-formats",
     ),
+    Flag("--no-headers", "get", Group.OUTPUT, "Show tables without the line of headings."),
     Flag("--show-labels", "get", Group.OUTPUT, "Show labels as the last column."),
+    Flag(
+        "--sort-by JSONPATH",
+        "get",
+        Group.OUTPUT,
+        "Sort by a field, for example `.metadata.creationTimestamp`.",
+        default="by name",
+    ),
+    Flag(
+        "-w, --watch",
+        "get",
+        Group.OUTPUT,
+        "Show the objects of the running kproxy, and then each one that changes, until Ctrl-C.",
+    ),
     Flag(
         "--format FORMAT",
         "env",

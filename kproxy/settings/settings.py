@@ -78,9 +78,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     verbose: bool = False
     namespace: str = "default"
     all_namespaces: bool = False
+    selector: str = ""
+    sort_by: str = ""
+    """A JSONPath; "": by name."""
     output: str = ""
     """"": a table."""
+    no_headers: bool = False
     show_labels: bool = False
+    watch: bool = False
     format: str = "export"
     nft_version: tuple[int, ...] = OLDEST_NFT
     keep_state: bool = False

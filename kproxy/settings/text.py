@@ -19,6 +19,8 @@ T = TypeVar("T")
 INTERFACE = re.compile(r"[\w.:@-]{1,15}")
 OLDEST_NFT = (1, 0, 6)
 """The oldest version of nft that loads kproxy's rules."""
+OUTPUTS = ("wide", "name", "yaml", "json")
+OUTPUTS_WITH_ARGUMENT = {"jsonpath": "TEMPLATE", "custom-columns": "COLUMNS"}
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
@@ -133,6 +135,19 @@ def nft_version(text: str) -> tuple[int, ...]:
     if found < OLDEST_NFT:
         raise ValueError(f"{text} is too old: kproxy's rules need nft 1.0.6 or later")
     return found
+
+
+def output_format(text: str) -> str:
+    """A form of `-o`, without the `=` that may stand before it as in `-o=wide`."""
+    text = text.removeprefix("=")
+    name, _, argument = text.partition("=")
+    if name in OUTPUTS_WITH_ARGUMENT:
+        if not argument:
+            raise ValueError(f"{name} needs a value: {name}={OUTPUTS_WITH_ARGUMENT[name]}")
+    elif text not in OUTPUTS:
+        known = ", ".join((*OUTPUTS, *(f"{each}={value}" for each, value in OUTPUTS_WITH_ARGUMENT.items())))
+        raise ValueError(f"{text!r} is not one of {known}")
+    return text
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:

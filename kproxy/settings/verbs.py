@@ -41,7 +41,10 @@ class Verb(NamedTuple):
         return "compile_" if self.name == "compile" else self.name
 
 
-KINDS = "A KIND is `services` (`svc`), `endpoints` (`ep`), `pods` (`po`), {}`ingresses` (`ing`)."
+KINDS = (
+    "A KIND is `services` (`svc`), `endpoints` (`ep`), `pods` (`po`), `endpointslices`, `ingresses` (`ing`), "
+    "`nodes` (`no`), or `all` for pods and services."
+)
 TARGETS = ("KIND[,KIND...] [NAME...]", "KIND/NAME...")
 LOOKS = (
     "Without `-f`, the objects are those of the running kproxy, and of the flags for allocations, node and "
@@ -102,11 +105,11 @@ _VERBS = (
     ),
     Verb(
         "get",
-        "list Services, endpoints, pods, EndpointSlices or Ingresses",
+        "list Services, endpoints, pods and other objects",
         (
             "List objects as kubectl does, with the addresses, node ports and endpoints that they have. "
             + LOOKS,
-            KINDS.format("`endpointslices`, "),
+            KINDS,
             "`-o yaml` and `-o json` print the fields that kproxy reads, with defaults and allocations "
             "filled in. AGE comes from creationTimestamp. READY of a pod counts containers, as probes found "
             "them or as the status says. What no manifest says is `<unknown>`.",
@@ -114,19 +117,19 @@ _VERBS = (
         (
             ("What the running kproxy serves:", "kproxy get svc,ep"),
             ("One Service of a folder of manifests:", "kproxy get svc web -f services/ -o yaml"),
-            ("The pods of all namespaces:", "kproxy get pods -A -o wide"),
+            ("Pods of all namespaces with a label, as they change:", "kproxy get pods -A -l app=web -w"),
         ),
         usages=TARGETS,
         operand=Operand("KIND", several=True),
     ),
     Verb(
         "describe",
-        "show Services, endpoints, pods or Ingresses in detail",
+        "show Services, endpoints, pods and other objects in detail",
         (
             "Show a Service as kubectl does, then its frontends on this node with the endpoints of each, and "
             "its problems. Show its endpoints, a pod with the results of its readiness probes and its "
-            "Services, or an Ingress. " + LOOKS,
-            KINDS.format(""),
+            "Services, an EndpointSlice, an Ingress or a Node. " + LOOKS,
+            KINDS,
         ),
         (
             ("One Service:", "kproxy describe svc web"),

@@ -33,7 +33,7 @@ def parse_columns(text: str) -> tuple[Column, ...]:
 def _column(text: str) -> Column:
     heading, colon, path = text.partition(":")
     if not colon:
-        raise UsageError(f"-o custom-columns: {text!r} is not HEADING:JSONPATH.")
+        raise UsageError(f"-o custom-columns: {text!r} is not HEADER:PATH.")
     return Column(heading, Expression(path))
 
 

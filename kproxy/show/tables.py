@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import zip_longest
 from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
@@ -161,12 +162,18 @@ def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
 # --- cells ---
 
 
-def table(rows: Iterable[Sequence[str]], gap: int = 3) -> str:
-    """Lines of columns, each as wide as its widest cell and `gap` blanks."""
+def table(rows: Iterable[Sequence[str]], gap: int = 3, least: Sequence[int] = ()) -> str:
+    """Lines of columns, each as wide as its widest cell, or as `least`, and `gap` blanks."""
     rows = list(rows)
-    widths = [max(map(len, column)) + gap for column in zip(*rows, strict=True)]
-    lines = ("".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    padded = [width + gap for width in widths(rows, least)]
+    lines = ("".join(map(str.ljust, row, padded)).rstrip() for row in rows)
     return "".join(f"{line}\n" for line in lines)
+
+
+def widths(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[int]:
+    """Of the columns: those of the widest cells, but not below `least`."""
+    found = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [max(pair) for pair in zip_longest(found, least, fillvalue=0)]
 
 
 def duration(seconds: int) -> str:

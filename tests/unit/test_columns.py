@@ -40,8 +40,8 @@ def test_cells(text: str, headings: str, first: str, second: str) -> None:
     ("text", "message"),
     [
         ("", "-o custom-columns= needs columns, such as NAME:.metadata.name,IP:.status.podIP."),
-        ("NAME", "-o custom-columns: 'NAME' is not HEADING:JSONPATH."),
-        ("NAME:.a,", "-o custom-columns: '' is not HEADING:JSONPATH."),
+        ("NAME", "-o custom-columns: 'NAME' is not HEADER:PATH."),
+        ("NAME:.a,", "-o custom-columns: '' is not HEADER:PATH."),
         ("NAME:", "JSONPath '' is not one path, such as .metadata.name."),
         ("NAME:.a[", "JSONPath '.a[', character 4: expected an index, a slice or a quoted key."),
     ],

@@ -225,6 +225,7 @@ Rules:
   kubia.example.com
                      /kubia  kubia-nodeport:80 (10.0.1.23:8080)
                      /foo    bar:http (<error: services "bar" not found>)
+Annotations:  <none>
 Problems:
   kubia.example.com/foo: there is no Service default/bar
 """
@@ -248,7 +249,7 @@ def test_describe(shown: Any) -> None:
 def test_describe_a_default_backend(shown: Any, backend: dict[str, Any], shown_as: str, problem: str) -> None:
     out = shown("describe ing", ingress(defaultBackend=backend), NODE_PORT, POD)[1]
     assert f"Default backend:  {shown_as}\n" in out
-    assert out.endswith(f"Rules:\n  <none>\nProblems:\n  {problem}\n")
+    assert out.endswith(f"Rules:\n  <none>\nAnnotations:  <none>\nProblems:\n  {problem}\n")
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])

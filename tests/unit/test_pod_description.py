@@ -44,13 +44,14 @@ def failing(*events: Event) -> PodReadiness:
 
 
 WHOLE = f"""\
-Name:       kubia-m7xnj
-Namespace:  default
-Labels:     app=kubia
-Node:       n1
-Status:     Running
-IP:         10.0.0.1
-IPs:        10.0.0.1
+Name:         kubia-m7xnj
+Namespace:    default
+Labels:       app=kubia
+Annotations:  <none>
+Node:         n1
+Status:       Running
+IP:           10.0.0.1
+IPs:          10.0.0.1
 Containers:
   kubia:
     Image:      kubia:v0.4
@@ -176,7 +177,7 @@ def test_a_pod_that_terminates() -> None:
     given = pod()
     given["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     text = described(given, selecting())
-    assert "Status:     Terminating\n" in text
+    assert "Status:       Terminating\n" in text
     assert section(text, "Services") == ["kubia  not in it: terminating, used where no other is ready"]
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class Shown:
         path = self.folder / "in.json"
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
         status = main(
-            [*command.split(), "-f", str(path), "--state-dir", str(self.folder / "state"), *FLAGS, *node]
+            [*shlex.split(command), "-f", str(path), "--state-dir", str(self.folder / "state"), *FLAGS, *node]
         )
         out, err = self.capsys.readouterr()
         assert not (self.folder / "state").exists()
@@ -292,7 +293,7 @@ TWO = [
         ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, as the others are.\n" + USAGE_OF_GET),
         ("get svc/b -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n" + USAGE_OF_GET),
         ("get ingres", 2, "", "kproxy: Unknown kind ingres. Did you mean ingress?\n" + USAGE_OF_GET),
-        ("get deployments", 2, "", "kproxy: Unknown kind deployments. A KIND is services (svc), endpoints (ep), pods (po), endpointslices (endpointslice), ingresses (ing).\n" + USAGE_OF_GET),
+        ("get deployments", 2, "", "kproxy: Unknown kind deployments. A KIND is services (svc), endpoints (ep), pods (po), endpointslices (endpointslice), ingresses (ing), nodes (no).\n" + USAGE_OF_GET),
         ("describe ing", 0, "", "No ingresses found in namespace default.\n"),
         ("describe svc c", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
     ],
@@ -541,6 +542,7 @@ SVC_KUBIA = """
 Name:                     kubia
 Namespace:                default
 Labels:                   <none>
+Annotations:              <none>
 Selector:                 app=kubia
 Type:                     ClusterIP
 IP Family Policy:         SingleStack
@@ -569,6 +571,7 @@ SVC_BALANCER = """
 Name:                     kubia-loadbalancer
 Namespace:                default
 Labels:                   <none>
+Annotations:              <none>
 Selector:                 app=kubia
 Type:                     LoadBalancer
 IP Family Policy:         SingleStack
@@ -597,6 +600,7 @@ SVC_HEADLESS = """
 Name:                     kubia-headless
 Namespace:                default
 Labels:                   <none>
+Annotations:              <none>
 Selector:                 app=kubia
 Type:                     ClusterIP
 IP Families:              <none>
@@ -619,6 +623,7 @@ SVC_NAME = """
 Name:              external-service-externalname
 Namespace:         default
 Labels:            <none>
+Annotations:       <none>
 Selector:          <none>
 Type:              ExternalName
 IP Families:       <none>
@@ -635,9 +640,10 @@ Problems:
   <none>
 """
 EP_KUBIA = """
-Name:       kubia
-Namespace:  default
-Labels:     <none>
+Name:         kubia
+Namespace:    default
+Labels:       <none>
+Annotations:  <none>
 Subsets:
   Addresses:          10.0.1.23,10.0.2.13,10.0.2.14
   NotReadyAddresses:  10.0.2.15

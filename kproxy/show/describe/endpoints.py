@@ -56,14 +56,13 @@ def _endpoint(endpoint: Endpoint) -> str:
         conditions += [("Serving:", _word(endpoint.serving)), ("Terminating:", _word(endpoint.terminating))]
     hints = {"ForNodes:": endpoint.for_nodes, "ForZones:": endpoint.for_zones}
     lines = [
-        ("- Addresses:", format_address(endpoint.address)),
-        ("  Conditions:", ""),
-        *((f"    {title}", word) for title, word in conditions),
-        *([("  TargetRef:", f"Pod/{endpoint.pod}")] if endpoint.pod else []),
-        ("  NodeName:", endpoint.node or UNSET),
-        *((f"  {title}", ",".join(names)) for title, names in hints.items() if names),
+        *((f"  {title}", word) for title, word in conditions),
+        *([("TargetRef:", f"Pod/{endpoint.pod}")] if endpoint.pod else []),
+        ("NodeName:", endpoint.node or UNSET),
+        *((title, ",".join(names)) for title, names in hints.items() if names),
     ]
-    return indented(table(lines, gap=2), 2)
+    first = f"  - Addresses:  {format_address(endpoint.address)}\n    Conditions:\n"
+    return first + indented(table(lines, gap=2), 4)
 
 
 def _word(value: bool) -> str:

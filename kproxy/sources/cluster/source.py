@@ -130,6 +130,7 @@ class Cluster:
                 held=self._cache.held(),
                 followed=frozenset({"Endpoints", *self._reflectors}),
                 headless=False,
+                all_nodes=False,
                 annotated=False,
             )
 

@@ -40,6 +40,8 @@ class Inventory(Struct, frozen=True):
     """The kinds that the source reads."""
     headless: bool = True
     """Whether it reads the endpoints of headless services."""
+    all_nodes: bool = True
+    """Whether it reads all Nodes, or only that of its own node."""
     annotated: bool = True
     """Whether it keeps the annotations of objects."""
 

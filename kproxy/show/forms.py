@@ -1,0 +1,167 @@
+"""The forms of `-o`: tables, names, JSON, YAML, JSONPath templates and tables of one's own columns.
+
+A form shows everything that was found at once, or objects one after the other as they change (`--watch`).
+Then a table has its headings once, and its columns stay as wide as they were. Pure: the caller writes the
+text, and lends what makes YAML.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from kproxy.show.columns import Column, column_rows, parse_columns
+from kproxy.show.jsonpath import Template
+from kproxy.show.kinds import Kind
+from kproxy.show.query import Found
+from kproxy.show.tables import Age, labels, table, widths
+
+Dump = Callable[[Any], str]
+"""A value as text."""
+
+
+class Style(NamedTuple):
+    """How a table looks."""
+
+    headings: bool = True
+    labels: bool = False
+    """A column for the labels."""
+    namespaces: bool = False
+    """A column for the namespace."""
+
+
+class Form(Protocol):
+    """How objects are shown."""
+
+    def all(self, found: Sequence[Found], age: Age) -> str:
+        """Everything that was found."""
+
+    def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
+        """Objects that are shown after others; all of one kind."""
+
+
+def form_of(output: str, style: Style, dump_yaml: Dump) -> Form:
+    """The form that `-o` names, as `settings.text.output_format` accepts it; UsageError if it is wrong."""
+    name, _, argument = output.partition("=")
+    match name:
+        case "yaml":
+            return Documents(dump_yaml, "---\n")
+        case "json":
+            return Documents(lambda value: json.dumps(value, indent=4) + "\n")
+        case "jsonpath":
+            return Documents(Template(argument).render)
+        case "custom-columns":
+            return CustomColumns(parse_columns(argument), style)
+        case "name":
+            return Names()
+        case _:
+            return Table(name == "wide", style)
+
+
+class _Lines:
+    """Lines of columns that never become narrower."""
+
+    def __init__(self, headings: bool, least: int = 0) -> None:
+        self._headings = headings
+        self._least = least
+        self._widths: list[int] = []
+
+    def add(self, rows: Sequence[Sequence[str]]) -> str:
+        """More lines; the first of `rows` is the headings, and is shown only once."""
+        shown = rows[0 if self._headings else 1 :]
+        self._headings = False
+        self._widths = widths(shown, self._widths or [self._least] * len(rows[0]))
+        return table(shown, least=self._widths)
+
+
+class Table:
+    """kubectl's tables."""
+
+    def __init__(self, wide: bool, style: Style) -> None:
+        self._wide = wide
+        self._style = style
+        self._lines = _Lines(style.headings)
+
+    def all(self, found: Sequence[Found], age: Age) -> str:
+        """A table for each kind that has objects; of several kinds, names have the kind before them."""
+        made = (
+            _Lines(self._style.headings).add(self._rows(each.asked.kind, each.items, age, len(found) > 1))
+            for each in found
+            if each.items
+        )
+        return "\n".join(made)
+
+    def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
+        """More rows."""
+        return self._lines.add(self._rows(kind, items, age, False)) if items else ""
+
+    def _rows(self, kind: Kind, items: Sequence[Any], age: Age, several: bool) -> list[list[str]]:
+        heading, *rows = kind.rows(items, age, self._wide)
+        if several:
+            rows = [[f"{kind.singular}/{row[0]}", *row[1:]] for row in rows]
+        if self._style.namespaces and kind.namespaced:
+            heading = ["NAMESPACE", *heading]
+            rows = [[kind.name(item).namespace, *row] for item, row in zip(items, rows, strict=True)]
+        if self._style.labels:
+            heading = [*heading, "LABELS"]
+            rows = [[*row, labels(kind.labels(item))] for item, row in zip(items, rows, strict=True)]
+        return [heading, *rows]
+
+
+class CustomColumns:
+    """One table for all kinds."""
+
+    def __init__(self, columns: Sequence[Column], style: Style) -> None:
+        self._columns = columns
+        self._lines = _Lines(style.headings, least=3)
+
+    def all(self, found: Sequence[Found], age: Age) -> str:
+        """The headings even if there is no object, as in kubectl."""
+        return self._lines.add(column_rows(self._columns, _manifests(found)))
+
+    def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
+        """More rows."""
+        return self._lines.add(column_rows(self._columns, map(kind.manifest, items)))
+
+
+class Names:
+    """`service/web`, one line each."""
+
+    def all(self, found: Sequence[Found], age: Age) -> str:
+        """Of all kinds."""
+        return "".join(self.changed(each.asked.kind, each.items, age) for each in found)
+
+    def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
+        """More lines."""
+        return "".join(f"{kind.singular}/{kind.name(item).name}\n" for item in items)
+
+
+class Documents:
+    """Manifests, or what a template makes of them: one object if one was named, else a List."""
+
+    def __init__(self, dump: Dump, separator: str = "") -> None:
+        self._dump = dump
+        self._separator = separator
+        self._begun = False
+
+    def all(self, found: Sequence[Found], age: Age) -> str:
+        """ "" if all objects that were named are missing."""
+        made = list(_manifests(found))
+        named = sum(len(each.asked.names) for each in found)
+        if named and not made:
+            return ""
+        return self._dump(made[0] if named == 1 else {"apiVersion": "v1", "kind": "List", "items": made})
+
+    def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
+        """Each object for itself."""
+        return "".join(map(self._next, map(kind.manifest, items)))
+
+    def _next(self, manifest: Any) -> str:
+        separator = self._separator if self._begun else ""
+        self._begun = True
+        return separator + self._dump(manifest)
+
+
+def _manifests(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
+    return (each.asked.kind.manifest(item) for each in found for item in each.items)
