@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -150,9 +151,10 @@ def test_the_rulesets_shown_are_what_is_compiled(services: Path, tmp_path: Path)
 
 
 def test_the_tables_shown_are_those_of_the_tours_objects(services: Path, tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```console\n(\$ kproxy get .*?)^```$", VIEWING.read_text(), re.M | re.S)
-    for typed, expected in re.findall(r"^\$ kproxy (.*)\n((?:[^$].*\n)*)", block, re.M):
-        arguments = typed.replace("services/", str(services)).split()
+    blocks = re.findall(r"^```console\n(\$ kproxy get .*?)^```$", VIEWING.read_text(), re.M | re.S)
+    assert len(blocks) > 1
+    for typed, expected in re.findall(r"^\$ kproxy (.*)\n((?:[^$].*\n)*)", "".join(blocks), re.M):
+        arguments = shlex.split(typed.replace("services/", str(services)))
         command = [sys.executable, "-m", "kproxy", *arguments, "--state-dir", str(tmp_path / "state")]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == expected
 
