@@ -71,7 +71,8 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
     given = look_up(chosen)
     print_problems(complaints(given))
     if "Pod" not in given.inventory.followed:
-        raise KproxyError("kproxy does not follow Pods.", f"Ask kubectl: kubectl exec {wanted.name} -- env")
+        ask = f"Ask kubectl: kubectl exec -n {wanted.namespace} {wanted.name} -- env"
+        raise KproxyError(f"Pod {wanted} is not known: kproxy does not follow Pods.", ask)
     variables = environment(given.inventory.services.values(), find_pod(given.inventory.pods, wanted))
     write(FORMATS[chosen.format](variables))
     return 1 if given.problems else 0
