@@ -31,7 +31,9 @@ from kproxy.model import (
     TCPSocketAction,
     format_address,
 )
-from kproxy.show.tables import FAMILY_NAMES, EndpointsView, balancer
+from kproxy.show.tables import FAMILY_NAMES, UNFOLLOWED, EndpointsView, balancer
+
+UNFOLLOWED_ANNOTATION = "kproxy.io/endpoints"
 
 
 def service_manifest(service: Service) -> dict[str, Any]:
@@ -187,11 +189,12 @@ def _endpoint_ports(ports: Iterable[EndpointPort]) -> list[dict[str, Any]]:
 
 
 def endpoints_manifest(view: EndpointsView) -> dict[str, Any]:
-    """A v1 Endpoints: a subset for each list of ports and family."""
+    """A v1 Endpoints: a subset for each list of ports and family; an annotation if these are not followed."""
+    unknown = {} if view.followed or view.slices else {UNFOLLOWED_ANNOTATION: UNFOLLOWED}
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": _metadata(view.name, view.created, view.labels, view.annotations),
+        "metadata": _metadata(view.name, view.created, view.labels, view.annotations | unknown),
         "subsets": [_subset(slice_) for slice_ in view.slices if slice_.endpoints],
     }
 

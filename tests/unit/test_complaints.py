@@ -92,9 +92,10 @@ def test_what_is_not_followed_is_said(
     [
         ("describe svc db", f"Endpoints:                {UNKNOWN}"),
         ("describe ep db", f"  {UNKNOWN}"),
+        ("get ep db -o yaml", f"    kproxy.io/endpoints: {UNKNOWN}"),
     ],
 )
-def test_a_description_says_what_is_not_followed(
+def test_an_object_says_what_is_not_followed(
     command: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert asked(command, tmp_path) == 0
