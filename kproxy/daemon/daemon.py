@@ -13,6 +13,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping
 
+from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.loop import Loop, Periods
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
@@ -67,6 +68,8 @@ class Daemon(RoundObserver):
         self.reporter = reporter
         self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause)
         self.loop = Loop(source, self.reconciler, periods, (self.servers, reporter, self))
+        self.revision = Revision()
+        """Of what `snapshot` contains, as of the last round."""
         self._programmed = asyncio.Event()
         self._ready = self._watching = False
 
@@ -180,6 +183,7 @@ class Daemon(RoundObserver):
         self._tell_problems()
         self._say_ready(done)
         self._look_again(done)
+        self.revision.set(self.source.revision)
         _settle_memory()
 
     def _say_ready(self, done: RoundReport) -> None:

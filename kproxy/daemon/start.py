@@ -129,5 +129,5 @@ async def _follow_cluster(host: _Host) -> None:
 
 
 async def _run(daemon: Daemon, chosen: Settings, addresses_changed: Callable[[], None]) -> None:
-    async with channel.serve(Path(chosen.state_dir), daemon.snapshot):
+    async with channel.serve(Path(chosen.state_dir), daemon.snapshot, daemon.revision):
         await daemon.run(addresses_changed)

@@ -39,6 +39,7 @@ class FollowedManifests(Manifests):
 
     synced = True
     """The first `take` reads everything."""
+    revision = 0
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class FollowedManifests(Manifests):
             return ()  # somebody's routes changed, say
         changed = await asyncio.to_thread(self._settle_probed, decoded, node, statuses, remembered)
         self._settled_of, self._settled_with = decoded, (node, statuses)
+        self.revision += 1
         return changed
 
     def refresh(self) -> None:

@@ -48,6 +48,10 @@ class FollowedSource(Source, Protocol):
     def synced(self) -> bool:
         """Whether everything has been read once."""
 
+    @property
+    def revision(self) -> int:
+        """Another number after each `take` that changed the inventory."""
+
     async def run(self, wake: Callable[[], None]) -> None:
         """Follow what changes, and `wake` the loop when something did; never returns."""
 

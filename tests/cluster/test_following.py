@@ -54,8 +54,13 @@ def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -
         api.delete(service("api"))
         follower.touched("api")
         follower.sees("web")
+        before = follower.source.revision
+        assert follower.take() == set()
+        assert follower.source.revision == before
         api.update(node("n1", {"topology.kubernetes.io/zone": "there"}))
         follower.wait(lambda: follower.source.nodes() != here)
+        assert follower.take() == set()
+        assert follower.source.revision == before + 1
         assert follower.messages() == []
 
 

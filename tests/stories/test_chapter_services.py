@@ -16,7 +16,7 @@ from tests.stories.chapter import KUBIA_IP, PODS, chapter, cluster, differences,
 
 pytestmark = pytest.mark.lab
 
-NOT_OURS = ["Annotations: <none>", "Events: <none>"]
+NOT_OURS = ["Events: <none>"]
 
 GET_KUBIA = """
 NAME         TYPE        CLUSTER-IP     EXTERNAL-IP   PORT(S)         AGE

@@ -164,7 +164,10 @@ def test_the_views_say_what_is_not_followed(told: Told) -> None:
     assert any(line.startswith(f"db {unknown} ") for line in view("get", "endpoints"))
     assert f"Endpoints: {unknown}" in view("describe", "svc", "db")
     assert unknown in view("describe", "ep", "db")
-    assert f"Endpoints: {told.lab.pod('pod-1').address(4)}:8080" in "\n".join(view("describe", "svc", "web"))
+    web = view("describe", "svc", "web")
+    assert f"Endpoints: {told.lab.pod('pod-1').address(4)}:8080" in "\n".join(web)
+    assert not any(line.startswith("Annotations:") for line in web)
+    assert "kproxy follows only the Node of this node; ask kubectl for the others" in view("get", "nodes")
 
 
 def test_a_cluster_ip_and_a_node_port_go_to_another_service_at_once(told: Told) -> None:

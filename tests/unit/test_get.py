@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,21 @@ def run(shown: Shown, command: str, *objects: dict[str, Any]) -> tuple[int, str,
 
 CHAPTER_NODES = """get nodes -o jsonpath='{.items[*].status.addresses[?(@.type=="ExternalIP")].address}'"""
 CHAPTER_PODS = 'get pods -o jsonpath="{range .items[*]}{.metadata.name}--{.status.podIP} {end}"'
+
+
+@pytest.mark.parametrize(
+    ("line", "out"),
+    [
+        (f"kubectl {CHAPTER_NODES} | tr ' ' '\\n'", "35.234.11.33\n35.234.27.130"),
+        (f"kubectl {CHAPTER_PODS} | tr ' ' '\\n'", "db--10.0.1.8\nweb-10--10.0.1.9\nweb-9--10.0.1.10\n"),
+    ],
+)
+def test_the_chapters_lines_in_a_shell(line: str, out: str, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": OBJECTS}))
+    program = f'{sys.executable} -m kproxy "$@" -f in.json --service-cidr 10.66.0.0/16 --state-dir state'
+    script = f"kubectl() {{ {program}; }}\n{line}\n"
+    done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (out, "")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ A, B = name("a"), name("b")
 class Source:
     """Services by their ClusterIP's last number; None would be one that went."""
 
+    revision = 0
+
     def __init__(self) -> None:
         self.synced = True
         self.touched: set[NamespacedName] = {A, B}

@@ -183,10 +183,13 @@ def test_where_nothing_changed_nothing_is_worked_out(tmp_path: Path, monkeypatch
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
         source = FollowedManifests([str(tmp_path)], store, ranges, lambda _: nodes.pop(0), Passing())
         assert await source.take() == {name("web")}
+        assert source.revision == 1
         assert not await source.take()
+        assert source.revision == 1
         with pytest.raises(StateError):
             await source.take()
         assert not await source.take()
+        assert source.revision == 2  # another node: what is shown may be different
 
     with store.lock("run"):
         asyncio.run(take_all())

@@ -32,6 +32,7 @@ class Cluster:
         pacing: Pacing | None = None,
     ) -> None:
         """`find_node` is asked before each round, in a thread: it may ask the kernel."""
+        self.revision = 0
         self._cache = Cache()
         self._lock = Lock()
         self._connection = Connection(credentials)
@@ -67,7 +68,10 @@ class Cluster:
             self._with_pods = nodes
         self._node = await asyncio.to_thread(self._find_node, nodes)
         with self._lock:
-            return self._cache.take() if self.synced else ()
+            if not self.synced:
+                return ()
+            self.revision += self._cache.pending
+            return self._cache.take()
 
     def take_triggers(self) -> Collection[str]:
         """When what changed endpoints since the last call happened (RFC 3339); none until all is synced."""
