@@ -1,1 +1,1 @@
-"""Readiness probes. `core` decides; the rest opens connections and runs commands."""
+"""Readiness probes. `core` contains the rules; the other modules open connections and run commands."""

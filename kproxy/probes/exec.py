@@ -1,7 +1,7 @@
-"""Probes that run a command in a container: exec.
+"""Probes that run a command in a container (exec).
 
-A template (core/command.py) says how a command gets into a container. A command that is given
-up is killed with all that it has started in its process group.
+A template (core/command.py) defines how to run a command in a container. A command that is
+cancelled is killed together with its process group.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 
 OUTPUT = 10 * 1024
-"""Bytes of output that are kept; the rest is read and forgotten."""
+"""Maximum bytes of output in a result. The rest is read and discarded."""
 GRACE = 0.2
-"""Seconds for the last output of a command that ended, and for a killed one to be gone."""
+"""Seconds to wait for the last output of a command that ended, and for the end of a killed command."""
 
 
 class ExecRunner:
-    """Runs commands in containers, by a template."""
+    """Runs commands in containers, with a command template."""
 
     def __init__(self, template: CommandTemplate) -> None:
         self._template = template
 
     async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
-        """Exit status 0 is success; the message is the output. To give it up, cancel it."""
+        """Run a command. Exit status 0 is success; the message is the output. May be cancelled."""
         words = self._template.words(pod, container, command)
         starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
@@ -45,25 +45,25 @@ class ExecRunner:
             transport, process = await asyncio.shield(starting)
         except OSError as error:
             return ProbeResult(ProbeOutcome.FAILURE, f"{words[0]}: {error.strerror}")
-        except asyncio.CancelledError:  # asyncio itself would kill the command, but not what that has started
+        except asyncio.CancelledError:  # asyncio itself would kill the command, but not its child processes
             with suppress(OSError):
                 await _end(*await starting)
             raise
         try:
-            await asyncio.wait((process.exited,))  # unlike await, it leaves the future be when cancelled
-            await asyncio.wait((process.silent,), timeout=GRACE)
+            await asyncio.wait((process.exited,))  # unlike `await`, this does not cancel the future
+            await asyncio.wait((process.output_ended,), timeout=GRACE)
             return _judge(transport.get_returncode() or 0, bytes(process.output))
         finally:
             await _end(transport, process)
 
 
 async def _end(transport: asyncio.SubprocessTransport, process: _Process) -> None:
-    """Kill the command with its group, if it still runs, and let go of its output."""
+    """Kill the command with its process group if it still runs, and close the pipe of its output."""
     if transport.get_returncode() is None:
         with suppress(ProcessLookupError):
             os.killpg(transport.get_pid(), signal.SIGKILL)
         await asyncio.wait((process.exited,), timeout=GRACE)
-    # As long as it runs, transport.close() might reap it, and asyncio's watcher is to do that.
+    # While the process runs, transport.close() might reap it, which is the task of asyncio's watcher.
     closing = transport if transport.get_returncode() is not None else transport.get_pipe_transport(1)
     if closing:
         closing.close()
@@ -78,24 +78,24 @@ def _judge(status: int, output: bytes) -> ProbeResult:
 
 
 class _Process(asyncio.SubprocessProtocol):
-    """Collects output, and tells the end of the process from the end of its output.
+    """Collects output. The end of the process and the end of its output are separate events.
 
-    What the process has left behind may keep the pipe open for as long as it likes.
+    Child processes that outlive the process may keep the pipe open.
     """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.output = bytearray()
         self.exited: asyncio.Future[None] = loop.create_future()
-        self.silent: asyncio.Future[None] = loop.create_future()
+        self.output_ended: asyncio.Future[None] = loop.create_future()
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         assert isinstance(data, bytes)
         self.output += data[: OUTPUT - len(self.output)]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if not self.silent.done():
-            self.silent.set_result(None)
+        if not self.output_ended.done():
+            self.output_ended.set_result(None)
 
     def process_exited(self) -> None:
         if not self.exited.done():

@@ -1,8 +1,8 @@
-"""Probes that open a connection, from this node to the pod: httpGet and tcpSocket.
+"""Probes that open a connection from this node to the pod: httpGet and tcpSocket.
 
-What counts is what counts for the kubelet: a status from 200 to 399 is success, a certificate
-is not verified, a redirect is followed as long as it stays with its host. Every connection
-is a new one. Deadlines are the caller's: these coroutines may be cancelled at any point.
+The rules are the kubelet's: a status from 200 to 399 is success, certificates are not verified,
+redirects are followed only within the same host, and every probe opens a new connection. The
+caller enforces the timeout: these coroutines may be cancelled at any point.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kproxy.model import HTTPGetAction, ProbePort, TCPSocketAction
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 
 BODY = 10 * 1024
-"""Bytes of a body that are waited for."""
+"""Maximum bytes of a body to read."""
 HEAD = 256 * 1024
-"""Bytes of a head that are taken."""
+"""Maximum bytes of the status line and headers."""
 REDIRECTS = 10
 MOVED = (301, 302, 303, 307, 308)
 URL_CHARACTERS = "%/?:@!$&'()*+,;=~-._"
@@ -39,7 +39,7 @@ TLS = _unverified()
 
 
 class HttpReply(NamedTuple):
-    """What came back."""
+    """The part of a response that decides a probe."""
 
     status: int
     location: str
@@ -47,37 +47,37 @@ class HttpReply(NamedTuple):
 
 
 async def tcp_socket(action: TCPSocketAction, address: str) -> ProbeResult:
-    """Connect to the pod, or to `action.host`, and hang up."""
+    """Connect to the pod, or to `action.host`, and close the connection."""
     host = action.host or address
-    where = socket_name(host, action.port)
-    if problem := _no_way(host, action.port):
-        return ProbeResult(ProbeOutcome.FAILURE, f"{where}: {problem}")
+    name = socket_name(host, action.port)
+    if problem := _no_destination(host, action.port):
+        return ProbeResult(ProbeOutcome.FAILURE, f"{name}: {problem}")
     try:
         transport, _ = await asyncio.get_running_loop().create_connection(
             asyncio.Protocol, host, action.port.number
         )
-    except (OSError, ValueError) as error:  # ValueError: a host that is no name
-        return ProbeResult(ProbeOutcome.FAILURE, f"{where}: {_reason(error)}")
+    except (OSError, ValueError) as error:  # ValueError: an invalid host name
+        return ProbeResult(ProbeOutcome.FAILURE, f"{name}: {_reason(error)}")
     transport.close()
     return ProbeResult(ProbeOutcome.SUCCESS)
 
 
 async def http_get(action: HTTPGetAction, address: str) -> ProbeResult:
-    """Ask the pod, or `action.host`."""
+    """Send a GET request to the pod, or to `action.host`."""
     url = http_url(action, address)
-    if problem := _no_way(action.host or address, action.port):
+    if problem := _no_destination(action.host or address, action.port):
         return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {problem}")
     try:
         return await _follow(url, request_headers(action))
     except (OSError, ValueError) as error:
         return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {_reason(error)}")
     except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
-        whose = "the answer is not HTTP" if isinstance(error, h11.RemoteProtocolError) else "the request"
-        return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {whose}: {error}")
+        side = "invalid response" if isinstance(error, h11.RemoteProtocolError) else "invalid request"
+        return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: {side}: {error}")
 
 
 def http_url(action: HTTPGetAction, address: str) -> str:
-    """What is asked for; in the path, what a URL cannot have is escaped."""
+    """Return the URL of a probe. Characters of the path that a URL cannot contain are escaped."""
     path = quote(action.path.partition("#")[0].removeprefix("/"), safe=URL_CHARACTERS)
     return f"{action.scheme.lower()}://{socket_name(action.host or address, action.port)}/{path}"
 
@@ -89,18 +89,18 @@ def socket_name(host: str, port: ProbePort) -> str:
 
 
 def request_headers(action: HTTPGetAction) -> list[tuple[str, str]]:
-    """The headers given; User-Agent and Accept where they are not, and no Accept where it is empty."""
-    given = {name.lower(): value for name, value in action.headers}
+    """Return the action's headers, and defaults for User-Agent and Accept. An empty Accept is omitted."""
+    names = {name.lower() for name, _ in action.headers}
     headers = [pair for pair in action.headers if pair[0].lower() != "accept" or pair[1]]
-    if "user-agent" not in given:
+    if "user-agent" not in names:
         headers.append(("User-Agent", f"kproxy-probe/{__version__}"))
-    if "accept" not in given:
+    if "accept" not in names:
         headers.append(("Accept", "*/*"))
     return [*headers, ("Connection", "close")]
 
 
-def _no_way(host: str, port: ProbePort) -> str:
-    """Why there is nothing to connect to; "" if there is."""
+def _no_destination(host: str, port: ProbePort) -> str:
+    """Return why there is no address or port to connect to, else ""."""
     if not port.number:
         return f"the container has no port named {port.name_or_number}"
     return "" if host else "the pod has no address"
@@ -117,61 +117,61 @@ def _reason(error: Exception) -> str:
 async def _follow(url: str, headers: list[tuple[str, str]]) -> ProbeResult:
     first = urlsplit(url)
     for _ in range(REDIRECTS + 1):
-        answer = await _ask(url, headers)
-        if answer.status not in MOVED or not answer.location:
-            return _judge(answer)
-        there = urljoin(url, answer.location)
-        parts = urlsplit(there)
+        reply = await _request(url, headers)
+        if reply.status not in MOVED or not reply.location:
+            return _judge(reply)
+        target = urljoin(url, reply.location)
+        parts = urlsplit(target)
         if parts.hostname != first.hostname:
-            return _judge(answer)
+            return _judge(reply)
         if parts.scheme not in ("http", "https"):
-            return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: redirected to {there}")
-        if urlsplit(answer.location).netloc:  # a Host of its own was meant for the place that we leave
+            return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: redirected to {target}")
+        if urlsplit(reply.location).netloc:  # a Host header of the probe is valid for the first URL only
             headers = [pair for pair in headers if pair[0].lower() != "host"]
-        url = there
+        url = target
     return ProbeResult(ProbeOutcome.FAILURE, f"Get {url}: stopped after {REDIRECTS} redirects")
 
 
-def _judge(answer: HttpReply) -> ProbeResult:
-    if 200 <= answer.status < 300:
+def _judge(reply: HttpReply) -> ProbeResult:
+    if 200 <= reply.status < 300:
         return ProbeResult(ProbeOutcome.SUCCESS)
-    if 300 <= answer.status < 400:
-        where = f" to {answer.location}" if answer.location else ""
+    if 300 <= reply.status < 400:
+        where = f" to {reply.location}" if reply.location else ""
         return ProbeResult(
-            ProbeOutcome.WARNING, f"HTTP probe was redirected{where} with statuscode: {answer.status}"
+            ProbeOutcome.WARNING, f"HTTP probe was redirected{where} with statuscode: {reply.status}"
         )
-    return ProbeResult(ProbeOutcome.FAILURE, f"HTTP probe failed with statuscode: {answer.status}")
+    return ProbeResult(ProbeOutcome.FAILURE, f"HTTP probe failed with statuscode: {reply.status}")
 
 
-async def _ask(url: str, headers: list[tuple[str, str]]) -> HttpReply:
+async def _request(url: str, headers: list[tuple[str, str]]) -> HttpReply:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     if not any(name.lower() == "host" for name, _ in headers):
         headers = [("Host", parts.netloc), *headers]
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    talk = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD)
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD)
     request = h11.Request(
         method="GET",
         target=target.encode(),
         headers=[(name.encode(), value.encode()) for name, value in headers],
     )
-    message = (talk.send(request) or b"") + (talk.send(h11.EndOfMessage()) or b"")
+    message = (connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b"")
     reader, writer = await asyncio.open_connection(
         parts.hostname, parts.port or (443 if secure else 80), ssl=TLS if secure else None
     )
     try:
         writer.write(message)
-        return await _receive(talk, reader)
+        return await _receive(connection, reader)
     finally:
-        writer.transport.abort()  # nothing is left to say, and nobody to wait for
+        writer.transport.abort()  # close without waiting for the server
 
 
-async def _receive(talk: h11.Connection, reader: asyncio.StreamReader) -> HttpReply:
+async def _receive(connection: h11.Connection, reader: asyncio.StreamReader) -> HttpReply:
     status, location, body = 0, "", b""
     while True:
-        event = talk.next_event()
+        event = connection.next_event()
         if event is h11.NEED_DATA:
-            talk.receive_data(await reader.read(65536))
+            connection.receive_data(await reader.read(65536))
         elif isinstance(event, h11.Response):
             status = event.status_code
             found = [value for name, value in event.headers if name == b"location"]
@@ -183,4 +183,4 @@ async def _receive(talk: h11.Connection, reader: asyncio.StreamReader) -> HttpRe
         elif isinstance(event, h11.EndOfMessage):
             return HttpReply(status, location, body)
         elif isinstance(event, h11.ConnectionClosed):
-            raise ConnectionResetError("closed without an answer")
+            raise ConnectionResetError("connection closed without a response")

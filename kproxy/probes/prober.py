@@ -1,9 +1,9 @@
-"""Carries out readiness probes, on and on: who is probed is told by `watch`, what came of it by `statuses`.
+"""Runs readiness probes periodically. `watch` sets the pods; `statuses` returns their readiness.
 
-A task for each probe sleeps, probes and sleeps; what a result means is decided in
-readiness.py. So that a thousand probes are no burst, each has a moment of its own in its
-period. So that nothing that hangs can hold up the others, probes at the same time are limited,
-and those that hung the last time are counted apart from those that did not.
+A task for each probe sleeps, probes and sleeps again; core/readiness.py interprets the results.
+Each probe has a random offset within its period, so that many probes do not run at the same
+moment. The number of simultaneous probes is limited. Probes that timed out the last time have
+a limit of their own, so that they do not delay the others.
 """
 
 from __future__ import annotations
@@ -29,111 +29,111 @@ from kproxy.probes.core.readiness import (
     PodReadiness,
     ProbeOutcome,
     ProbeResult,
-    can_be_probed,
     identity,
     observe,
     pod_readiness,
+    supported_probes,
 )
 from kproxy.probes.network import http_get, http_url, socket_name, tcp_socket
 
 CONNECTIONS = 256
-"""Connections at the same time."""
+"""Maximum number of simultaneous connections."""
 PROCESSES = 32
-"""Commands at the same time."""
-SOON = 1.0
-"""Seconds over which the first probes of pods that nobody knows are spread."""
+"""Maximum number of simultaneous commands."""
+FIRST_PROBES = 1.0
+"""Seconds over which the first probes of pods are distributed that are not known to be ready."""
 
 
 class Runner(Protocol):
     """Runs commands in containers; `ExecRunner` is one."""
 
     def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Awaitable[ProbeResult]:
-        """To be cancelled when it takes too long."""
+        """Run a command. The caller cancels it at the timeout."""
 
 
 class Prober:
-    """Lives in one event loop, from the first `watch` to `close`."""
+    """Probes pods in one event loop, from the first `watch` to `close`."""
 
     def __init__(
-        self, exec_runner: Runner, changed: Callable[[], None], known: Mapping[str, bool] | None = None
+        self, exec_runner: Runner, changed: Callable[[], None], earlier: Mapping[str, bool] | None = None
     ) -> None:
-        """`changed` is called in the loop whenever a pod becomes ready or stops being so, and when it is
-        known for the first time why one is not.
+        """`changed` is called in the loop when a pod becomes ready or not ready, and at its first failure.
 
-        `known` is what `remembered` returned in an earlier run: a pod of the same identity begins with it.
+        `earlier` is the readiness of pods by identity, from `results` of an earlier run. Such a pod starts
+        with it.
         """
         self._runner = exec_runner
         self._changed = changed
-        self._known = dict(known or {})
-        self._watched: dict[NamespacedName, _Watched] = {}
+        self._earlier = dict(earlier or {})
+        self._watched: dict[NamespacedName, _WatchedPod] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._free = _slots()
-        self._free_for_hung = _slots()
+        self._slots = _new_slots()
+        self._slots_after_timeout = _new_slots()
 
     def watch(
         self, pods: Iterable[Pod], is_protected: Callable[[NamespacedName], bool] = lambda _: False
     ) -> None:
-        """Probe these pods from now on, and of those before them only the ones that are `is_protected`.
+        """Probe these pods from now on, and those of the earlier ones that are protected.
 
-        A pod that is the same as before keeps its state and its pace. One whose manifest cannot be read is
-        in doubt: were it forgotten, it would have to become ready anew when the mistake is corrected.
-        `statuses` has every change that this makes at once; `changed` is not called for it.
+        A pod with the same identity keeps its state and its timing. A pod whose manifest cannot be read is
+        protected; otherwise it would have to become ready again after the manifest is corrected.
+        `statuses` contains the changes immediately; `changed` is not called for them.
         """
-        wanted = {pod.name: pod for pod in pods if any(can_be_probed(pod))}
+        wanted = {pod.name: pod for pod in pods if any(supported_probes(pod))}
         for name in [name for name in self._watched if name not in wanted and not is_protected(name)]:
-            self._forget(name)
+            self._stop(name)
         for name, pod in wanted.items():
             watched = self._watched.get(name)
             if watched is not None and (watched.pod == pod or watched.identity == identity(pod)):
                 watched.pod = pod
-                watched.judge()
+                watched.update()
             else:
-                self._forget(name)
-                self._begin(pod)
+                self._stop(name)
+                self._start(pod)
 
     def statuses(self) -> dict[NamespacedName, PodReadiness]:
-        """Of every pod that is watched."""
+        """Return the readiness of all watched pods."""
         return {name: watched.readiness for name, watched in self._watched.items()}
 
-    def remembered(self) -> dict[tuple[NamespacedName, str], bool]:
-        """Whether each pod is ready, by name and identity: what to keep for the next run."""
+    def results(self) -> dict[tuple[NamespacedName, str], bool]:
+        """Return whether each pod is ready, by name and identity, to be saved for the next run."""
         return {(name, watched.identity): watched.readiness.ready for name, watched in self._watched.items()}
 
     async def close(self) -> None:
-        """End all probes; what was started is killed."""
+        """End all probes, and kill their commands."""
         for name in list(self._watched):
-            self._forget(name)
+            self._stop(name)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, pod: Pod) -> None:
+    def _start(self, pod: Pod) -> None:
         own = identity(pod)
-        known = self._known.pop(own, None)
-        watched = self._watched[pod.name] = _Watched(pod, own, ready=known is True)
-        for container, probe in can_be_probed(pod):
-            delay = _first(probe, known)
+        earlier = self._earlier.pop(own, None)
+        watched = self._watched[pod.name] = _WatchedPod(pod, own, ready=earlier is True)
+        for container, probe in supported_probes(pod):
+            delay = _first_delay(probe, earlier)
             task = asyncio.create_task(self._repeat(watched, container, probe, delay))
             watched.tasks.append(task)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _forget(self, name: NamespacedName) -> None:
+    def _stop(self, name: NamespacedName) -> None:
         if watched := self._watched.pop(name, None):
             for task in watched.tasks:
                 task.cancel()
 
-    async def _repeat(self, watched: _Watched, container: str, probe: Probe, delay: float) -> None:
+    async def _repeat(self, watched: _WatchedPod, container: str, probe: Probe, delay: float) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time() + delay
-        # Pods that came together part at their second probe.
+        # The second probe is at a random time, so that pods that were created together are probed apart.
         interval = probe.period * (0.5 + random.random())
-        hung = False
+        timed_out = False
         while True:
             await asyncio.sleep(due - loop.time())
-            slots = self._free_for_hung if hung else self._free
+            slots = self._slots_after_timeout if timed_out else self._slots
             async with slots[type(probe.action)]:
                 result = await self._once(watched.pod, container, probe)
-            hung = result.hung
-            if watched.take(container, probe, result):
+            timed_out = result.timed_out
+            if watched.add(container, probe, result):
                 self._changed()
             due = max(due + interval, loop.time())
             interval = probe.period
@@ -143,10 +143,12 @@ class Prober:
             async with asyncio.timeout(probe.timeout):
                 return await self._act(pod, container, probe)
         except TimeoutError:
-            message = f"{_what(pod, probe)}: timed out after {probe.timeout}s"
-            return ProbeResult(ProbeOutcome.FAILURE, message, hung=True)
-        except Exception as error:  # whatever it is: the next probe has to come
-            return ProbeResult(ProbeOutcome.FAILURE, f"{_what(pod, probe)}: {type(error).__name__}: {error}")
+            message = f"{_target(pod, probe)}: timed out after {probe.timeout}s"
+            return ProbeResult(ProbeOutcome.FAILURE, message, timed_out=True)
+        except Exception as error:  # an unexpected error must not end the task
+            return ProbeResult(
+                ProbeOutcome.FAILURE, f"{_target(pod, probe)}: {type(error).__name__}: {error}"
+            )
 
     async def _act(self, pod: Pod, container: str, probe: Probe) -> ProbeResult:
         match probe.action:
@@ -160,30 +162,30 @@ class Prober:
                 raise NotImplementedError("gRPC")
 
 
-class _Watched:
-    """A pod, what is known of its containers, and the tasks that find it out."""
+class _WatchedPod:
+    """A pod, the readiness of its containers, and the tasks that probe it."""
 
     def __init__(self, pod: Pod, own: str, ready: bool) -> None:
         self.pod = pod
         self.identity = own
         self.tasks: list[asyncio.Task[None]] = []
-        self._containers = {name: ContainerReadiness(name, ready) for name, _ in can_be_probed(pod)}
-        self.judge()
+        self._containers = {name: ContainerReadiness(name, ready) for name, _ in supported_probes(pod)}
+        self.update()
 
-    def judge(self) -> None:
-        """Say of the pod what follows from its containers."""
+    def update(self) -> None:
+        """Set the readiness of the pod from that of its containers."""
         self.readiness = pod_readiness(self.pod, self._containers.values())
 
-    def take(self, container: str, probe: Probe, result: ProbeResult) -> bool:
-        """Take a result in; whether the pod's readiness is another one now, or has a reason now."""
-        before, silent = self.readiness.ready, not self._containers[container].events
+    def add(self, container: str, probe: Probe, result: ProbeResult) -> bool:
+        """Add a result. Returns whether the pod's readiness changed, or this is its first failure."""
+        before, no_events = self.readiness.ready, not self._containers[container].events
         self._containers[container] = observe(self._containers[container], probe, result, time.time())
-        self.judge()
-        is_first = silent and result.outcome is ProbeOutcome.FAILURE and not before
+        self.update()
+        is_first = no_events and result.outcome is ProbeOutcome.FAILURE and not before
         return is_first or self.readiness.ready is not before
 
 
-def _slots() -> dict[type, asyncio.Semaphore]:
+def _new_slots() -> dict[type, asyncio.Semaphore]:
     connections = asyncio.Semaphore(CONNECTIONS)
     return {
         ExecAction: asyncio.Semaphore(PROCESSES),
@@ -192,20 +194,23 @@ def _slots() -> dict[type, asyncio.Semaphore]:
     }
 
 
-def _first(probe: Probe, known: bool | None) -> float:
-    """Seconds until the first probe. Nobody waits for that of a pod which is known to be ready."""
-    if known:
+def _first_delay(probe: Probe, earlier: bool | None) -> float:
+    """Return the seconds until the first probe. `earlier` is the pod's readiness in an earlier run.
+
+    The first probe of a pod that was ready is not urgent: it takes place at any time of its period.
+    """
+    if earlier:
         return probe.period * random.random()
-    delay = probe.initial_delay if known is None else 0
-    return delay + SOON * random.random()
+    delay = probe.initial_delay if earlier is None else 0
+    return delay + FIRST_PROBES * random.random()
 
 
 def _address(pod: Pod) -> str:
-    """Its primary one, as the kubelet; a pod of the host's network has its node's."""
+    """Return the pod's primary address, as the kubelet uses it; "" if it has none."""
     return format_address(pod.addresses[0]) if pod.addresses else ""
 
 
-def _what(pod: Pod, probe: Probe) -> str:
+def _target(pod: Pod, probe: Probe) -> str:
     match probe.action:
         case ExecAction(command=command):
             return " ".join(command)

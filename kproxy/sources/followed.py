@@ -19,9 +19,9 @@ from kproxy.model import ClusterNode, NamespacedName, Node
 from kproxy.probes.core.readiness import (
     NOT_PROBED,
     PodReadiness,
-    not_probed,
+    not_ready_reason,
     probed_on,
-    why_not,
+    unsupported_probes,
     with_readiness,
 )
 from kproxy.probes.prober import Prober, Runner
@@ -29,7 +29,7 @@ from kproxy.sources.core.inventory import Inventory
 from kproxy.sources.files import Reader
 from kproxy.sources.folder import changes
 from kproxy.sources.manifests import Manifests
-from kproxy.state.store import Store, Watched
+from kproxy.state.store import PodIdentity, Store
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class FollowedManifests(Manifests):
         self._settled_of: Decoded | None = None
         self._settled_with: tuple[Node, Mapping[NamespacedName, PodReadiness]] | None = None
         self._prober: Prober | None = None
-        self._remembered: dict[Watched, bool] = {}
+        self._remembered: dict[PodIdentity, bool] = {}
         self._told: dict[NamespacedName, str] = {}
 
     async def run(self, wake: Callable[[], None]) -> None:
@@ -81,7 +81,7 @@ class FollowedManifests(Manifests):
             self._prober = Prober(self._runner, self._wake, known)
         pods = with_host_addresses(probed_on(decoded.state.pods, node.name), node)
         self._prober.watch(pods, decoded.unreadable.covers)
-        statuses, remembered = self._prober.statuses(), self._prober.remembered()
+        statuses, remembered = self._prober.statuses(), self._prober.results()
         if decoded is self._settled_of and (node, statuses) == self._settled_with:
             return ()  # somebody's routes changed, say
         changed = await asyncio.to_thread(self._settle_probed, decoded, node, statuses, remembered)
@@ -120,22 +120,22 @@ class FollowedManifests(Manifests):
     ) -> Collection[NamespacedName]:
         self._tell(statuses)
         state = with_readiness(decoded.state, statuses)
-        unprobed = not_probed(pod for pod in state.pods if pod.node in ("", node.name))
-        self._remember({Watched(*key): ready for key, ready in remembered.items()})
+        unprobed = unsupported_probes(pod for pod in state.pods if pod.node in ("", node.name))
+        self._remember({PodIdentity(*key): ready for key, ready in remembered.items()})
         return self._settle(decoded._replace(state=state), node, unprobed)
 
     def _tell(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
         """Log which pods became ready, and which are not, and why, as soon as that is known."""
         told: dict[NamespacedName, str] = {}
         for name, found in statuses.items():
-            why = "" if found.ready else why_not(found)
+            why = "" if found.ready else not_ready_reason(found)
             told[name] = why if why in ("", NOT_PROBED) else "failing"  # in whatever words, each time others
             if told[name] != self._told.get(name):
                 logger.info("Pod %s is %s", name, f"not ready: {why}" if why else "ready")
         self._told = told
 
-    def _remember(self, ready: dict[Watched, bool]) -> None:
-        changed: dict[Watched, bool | None] = dict.fromkeys(self._remembered.keys() - ready.keys())
+    def _remember(self, ready: dict[PodIdentity, bool]) -> None:
+        changed: dict[PodIdentity, bool | None] = dict.fromkeys(self._remembered.keys() - ready.keys())
         changed.update(item for item in ready.items() if self._remembered.get(item[0]) is not item[1])
-        self._store.remember_readiness(changed)
+        self._store.save_readiness(changed)
         self._remembered = ready

@@ -1,1 +1,1 @@
-"""What outlives a process: the state directory, and its lock."""
+"""The state directory, which outlives kproxy's processes, and its lock."""

@@ -1,8 +1,8 @@
-"""One process at a time works on a state directory; the lock file says which.
+"""The lock of a state directory, which only one process at a time may use.
 
-The lock is the kernel's (flock), so it ends with its process. What is written in the
-file only names the holder, for people and for who finds it held: a verb that ends by
-itself is waited for, `kproxy run` is not.
+It is a lock of the kernel (flock), so it ends with its process. The content of the file only
+names the holder: verb and process id. A process that finds the lock held waits for a verb that
+ends by itself, but not for `kproxy run`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from kproxy.problems import StateError
 
 FILE = "lock"
 DAEMON = "run"
-"""The verb that holds it for as long as it lives."""
-LOOK_EVERY = 0.05
-"""Seconds between two looks at a lock that another process holds."""
-WRITABLE = "kproxy has to be able to read and write there, or --state-dir has to name another place."
+"""The verb that holds the lock until it is stopped."""
+RETRY_INTERVAL = 0.05
+"""Seconds between two attempts to get a lock that another process holds."""
+WRITABLE = "kproxy needs read and write access to it. --state-dir selects another directory."
 
 
 def state_error(path: Path, message: str, remedy: str = WRITABLE) -> StateError:
-    """What is wrong with which file, and what to do about it."""
-    return StateError(f"{path}: {message}.", f"{remedy} The running dataplane was left as it is.")
+    """Return an error that names the file, the error and the remedy."""
+    return StateError(f"{path}: {message}.", f"{remedy} The rules in the kernel are unchanged.")
 
 
 @contextmanager
 def hold(directory: Path, verb: str) -> Iterator[None]:
-    """Hold the lock of a state directory, which is made if there is none.
+    """Hold the lock of a state directory, which is created if it does not exist.
 
-    StateError at once where a daemon holds it, or where there can be no lock.
+    Raises StateError immediately if `kproxy run` holds the lock, or if the file cannot be locked.
     """
     path = directory / FILE
     file = _acquire(path)
@@ -46,24 +46,25 @@ def hold(directory: Path, verb: str) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int:
-    """The descriptor that holds the lock of the file that is at `path` now."""
+    """Return a descriptor that holds the lock of the file that exists at `path` now."""
     seen = ""
     while True:
         file = _open(path)
-        if _take(file) and path.exists() and path.stat().st_ino == os.fstat(file).st_ino:
+        if _try_lock(file) and path.exists() and path.stat().st_ino == os.fstat(file).st_ino:
             return file
         holder = os.pread(file, 64, 0).decode("ascii", "replace").strip()
         os.close(file)
         verb, _, process = holder.partition(" ")
-        # Two looks have to agree: a daemon that was killed left its name to the next holder.
+        # Two attempts must find the same holder: until the next holder signs, the file may still contain
+        # the name of a daemon that was killed.
         if verb == DAEMON and holder == seen:
-            message = f"`kproxy {DAEMON}`, process {process}, works on this state"
-            raise state_error(path, message, "Stop that one first.")
+            message = f"in use by `kproxy {DAEMON}` (process {process})"
+            raise state_error(path, message, "Stop that process first.")
         seen = holder
-        time.sleep(LOOK_EVERY)
+        time.sleep(RETRY_INTERVAL)
 
 
-def _take(file: int) -> bool:
+def _try_lock(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -80,7 +81,7 @@ def _open(path: Path) -> int:
 
 
 def _sign(file: int, holder: str) -> None:
-    """Name the holder, in place. No error if it cannot: a full disk need not stop who writes nothing else."""
+    """Write the holder's name. Errors are ignored: on a full disk, a verb may have nothing else to write."""
     with suppress(OSError):
         os.pwrite(file, holder.encode(), 0)
         os.ftruncate(file, len(holder))

@@ -1,9 +1,8 @@
-"""What outlives a process: SQLite under --state-dir, one transaction per change.
+"""The saved state: an SQLite database under --state-dir, with one transaction per change.
 
-Two things are kept: who was given which address and node port (and what was released),
-and which pods were ready when they were last looked at. Effects live here; what to allocate is decided in
-controlplane/allocate.py, what is ready by those who look. One process at a time works on
-a state directory (state/lock.py); those that only read need no lock.
+It contains the allocated and released addresses and node ports (controlplane/allocate.py), and
+which pods were ready at their last probe (probes/prober.py). Only one process at a time writes to
+a state directory (lock.py); processes that only read need no lock.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 VERSION = 1
-"""PRAGMA user_version; 0 is from before there was one. A newer one is refused, missing tables are made."""
+"""PRAGMA user_version; 0 in the oldest databases. A newer version is refused. Missing tables are created."""
 _TABLES = {
     "allocations": """
     namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
     kind TEXT NOT NULL, value TEXT NOT NULL,  -- text: an IPv6 address does not fit SQLite's integers
     PRIMARY KEY (namespace, service, what), UNIQUE (kind, value)""",
     "released": """
-    place INTEGER PRIMARY KEY AUTOINCREMENT,  -- what was released longest ago has the lowest
+    place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of release
     namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
     kind TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (kind, value)""",
     "readiness": """
@@ -37,22 +36,24 @@ _TABLES = {
     PRIMARY KEY (namespace, pod, identity)""",
 }
 DATABASE = "allocations.sqlite"
-DAMAGED = "It is damaged. Restore it from a backup, or move it away: addresses are then allocated anew."
+DAMAGED = (
+    "The file is damaged. Restore it from a backup, or move it away; then addresses are allocated again."
+)
 _REMEDIES = {
     sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_NOTADB: DAMAGED,
-    sqlite3.SQLITE_FULL: "Make room there, or choose another --state-dir.",
-    sqlite3.SQLITE_IOERR: "Look after the disk that it is on, or choose another --state-dir.",
-    sqlite3.SQLITE_BUSY: "Another process has been writing to it for long.",
+    sqlite3.SQLITE_FULL: "Free space on that disk, or select another --state-dir.",
+    sqlite3.SQLITE_IOERR: "Check that disk, or select another --state-dir.",
+    sqlite3.SQLITE_BUSY: "Another process has locked the file for too long.",
 }
 
 
-class Watched(NamedTuple):
-    """What readiness is remembered of."""
+class PodIdentity(NamedTuple):
+    """The key of a saved readiness."""
 
     pod: NamespacedName
     identity: str
-    """What tells it from another pod of that name, or from another part of it; only compared."""
+    """Distinguishes it from other pods of this name. An opaque text."""
 
 
 def _claim(namespace: str, service: str, what: str) -> Claim:
@@ -60,7 +61,7 @@ def _claim(namespace: str, service: str, what: str) -> Claim:
 
 
 def _difference(before: Mapping[K, V], after: Mapping[K, V]) -> tuple[list[tuple[K, V]], list[tuple[K, V]]]:
-    """What is gone or has another value, and what is new or has another value."""
+    """Return the entries of `before` that `after` lacks or changes, and those that it adds or changes."""
     return (
         [(key, value) for key, value in before.items() if after.get(key) != value],
         [(key, value) for key, value in after.items() if before.get(key) != value],
@@ -68,7 +69,7 @@ def _difference(before: Mapping[K, V], after: Mapping[K, V]) -> tuple[list[tuple
 
 
 class Store:
-    """The state directory. Every error becomes a StateError that names the file."""
+    """The state directory. Its methods raise StateError, which names the file."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -76,69 +77,69 @@ class Store:
 
     @contextmanager
     def lock(self, verb: str) -> Iterator[None]:
-        """Hold the state directory, as `verb`; makes it.
+        """Create and lock the state directory for `verb`.
 
-        Waits for a verb that ends by itself. StateError at once where `kproxy run` holds it.
+        Waits for a verb that ends by itself. Raises StateError immediately if `kproxy run` holds the lock.
         """
         with lock.hold(self.directory, verb):
             yield
 
     def load(self) -> Allocations:
-        """What was given out, and what was released; nothing if there is no state yet."""
-        with self._rows("allocations", "released ORDER BY place") as (given, released):
-            held = {_claim(*row[:3]): Resource(row[3], int(row[4])) for row in given}
+        """Return the allocations, which are empty if there is no state yet."""
+        with self._rows("allocations", "released ORDER BY place") as (allocated, released):
+            held = {_claim(*row[:3]): Resource(row[3], int(row[4])) for row in allocated}
             if len(set(held.values())) < len(held):
-                raise ValueError("something was given out twice")
+                raise ValueError("an address or port is allocated twice")
             return Allocations(held, {Resource(row[4], int(row[5])): _claim(*row[1:4]) for row in released})
 
     def save(self, before: Allocations, after: Allocations) -> None:
-        """Replace `before` by `after`, all or nothing, on disk when this returns."""
-        gone, new = _difference(before.held, after.held)
-        taken, released = _difference(before.released, after.released)
-        if not (gone or new or taken or released):
+        """Replace `before` by `after` in one transaction, which is on disk when this returns."""
+        held_removed, held_added = _difference(before.held, after.held)
+        released_removed, released_added = _difference(before.released, after.released)
+        if not (held_removed or held_added or released_removed or released_added):
             return
         columns = "namespace, service, what, kind, value"
         with self._change() as database:
-            for table, lost, won in (
-                ("allocations", gone, new),
-                ("released", [(c, r) for r, c in taken], [(c, r) for r, c in released]),
+            for table, removed, added in (
+                ("allocations", held_removed, held_added),
+                ("released", [(c, r) for r, c in released_removed], [(c, r) for r, c in released_added]),
             ):
                 database.executemany(
                     f"DELETE FROM {table} WHERE kind = ? AND value = ?",
-                    ((resource.kind, str(resource.value)) for _, resource in lost),
+                    ((resource.kind, str(resource.value)) for _, resource in removed),
                 )
                 database.executemany(
                     f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",
-                    ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in won),
+                    ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in added),
                 )
 
-    def readiness(self) -> dict[Watched, bool]:
-        """What `remember_readiness` was told; {} if there is no state yet."""
+    def readiness(self) -> dict[PodIdentity, bool]:
+        """Return the saved readiness of pods; {} if there is no state yet."""
         with self._rows("readiness") as (rows,):
             return {
-                Watched(NamespacedName(namespace, pod), identity): bool(ready)
+                PodIdentity(NamespacedName(namespace, pod), identity): bool(ready)
                 for namespace, pod, identity, ready in rows
             }
 
-    def remember_readiness(self, changed: Mapping[Watched, bool | None]) -> None:
-        """Add these to what is remembered, None forgets; all or nothing, on disk when this returns."""
-        gone = [watched for watched, ready in changed.items() if ready is None]
+    def save_readiness(self, changed: Mapping[PodIdentity, bool | None]) -> None:
+        """Save these values; None deletes one. It is one transaction, on disk when this returns."""
+        deleted = [key for key, ready in changed.items() if ready is None]
         if not changed:
             return
         with self._change() as database:
             database.executemany(
                 "DELETE FROM readiness WHERE namespace = ? AND pod = ? AND identity = ?",
-                ((*watched.pod, watched.identity) for watched in gone),
+                ((*key.pod, key.identity) for key in deleted),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO readiness VALUES (?, ?, ?, ?)",
-                ((*w.pod, w.identity, ready) for w, ready in changed.items() if ready is not None),
+                ((*key.pod, key.identity, ready) for key, ready in changed.items() if ready is not None),
             )
 
     def remove(self) -> list[Path]:
-        """Delete every file of ours, and the directory if that leaves it empty; what was deleted.
+        """Delete kproxy's files, and the directory if it is empty then. Returns the deleted files.
 
-        For who holds the lock; who waits for it finds its file gone and makes another.
+        The caller holds the lock. A process that waits for the lock creates a new lock file.
         """
         names = [DATABASE, f"{DATABASE}-journal", lock.FILE]
         removed = [path for name in names if (path := self.directory / name).exists()]
@@ -153,17 +154,17 @@ class Store:
 
     @contextmanager
     def _rows(self, *tables: str) -> Iterator[list[list[tuple[Any, ...]]]]:
-        """All rows of each table, as of one moment; none where it was not made yet."""
+        """Read all rows of each table in one transaction. A table that does not exist yet has none."""
         with self._errors():
             if not self.path.exists():
                 yield [[] for _ in tables]
                 return
-            # "rw": a change that was killed is rolled back first, where the file can be written.
+            # "rw", so that SQLite first rolls back a change that was interrupted by a kill.
             with self._connect("rw") as database, database:
                 database.execute("BEGIN")
-                known = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+                names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
                 yield [
-                    database.execute(f"SELECT * FROM {table}").fetchall() if table.split()[0] in known else []
+                    database.execute(f"SELECT * FROM {table}").fetchall() if table.split()[0] in names else []
                     for table in tables
                 ]
 
@@ -184,8 +185,8 @@ class Store:
             if version > VERSION:
                 raise lock.state_error(
                     self.path,
-                    f"has schema {version}, of a newer kproxy; this one knows {VERSION}",
-                    "Use that one, or another --state-dir.",
+                    f"has schema version {version}, of a newer kproxy; this kproxy supports up to {VERSION}",
+                    "Use the newer kproxy, or select another --state-dir.",
                 )
             yield database
 

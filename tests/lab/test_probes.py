@@ -1,4 +1,4 @@
-"""Readiness probes of pods that have a network and files of their own, made from their node."""
+"""Readiness probes from a node to pods with their own network and files."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def pod(lab: Lab, own: str, action: dict[str, Any], family: Family = 4) -> Pod:
 
 
 class Probing:
-    """A prober on the node, while it runs."""
+    """A prober on the node, and waits for its changes."""
 
-    def __init__(self, prober: Prober, flipped: asyncio.Event) -> None:
+    def __init__(self, prober: Prober, changed: asyncio.Event) -> None:
         self.prober = prober
-        self._flipped = flipped
+        self._changed = changed
 
     async def until(self, own: str, ready: bool) -> None:
-        """Wait for the call that says that something changed, until this is what changed."""
+        """Wait until the readiness of a pod is `ready`."""
         async with asyncio.timeout(20):
             while self.prober.statuses()[name(own)].ready is not ready:
-                await self._flipped.wait()
-                self._flipped.clear()
+                await self._changed.wait()
+                self._changed.clear()
 
     async def message(self, own: str) -> str:
-        """The last thing said of a pod; waits for the first one."""
+        """Wait for an event of a pod. Returns the last message."""
         async with asyncio.timeout(20):
             while not (events := self.prober.statuses()[name(own)].containers[0].events):
                 await asyncio.sleep(0.01)
@@ -56,14 +56,14 @@ class Probing:
 
 
 def probe(lab: Lab, template: str, pods: list[Pod], test: Callable[[Probing], Awaitable[None]]) -> None:
-    """Probe these pods from node n1 as long as `test` takes."""
+    """Probe these pods from node n1 while `test` runs."""
 
     async def main() -> None:
-        flipped = asyncio.Event()
-        prober = Prober(ExecRunner(CommandTemplate(template)), flipped.set)
+        changed = asyncio.Event()
+        prober = Prober(ExecRunner(CommandTemplate(template)), changed.set)
         prober.watch(pods)
         try:
-            await test(Probing(prober, flipped))
+            await test(Probing(prober, changed))
         finally:
             await prober.close()
 
@@ -93,7 +93,7 @@ def test_a_command_runs_in_the_network_of_its_pod(lab: Lab) -> None:
     probe(lab, f"ip netns exec {prefix}{{pod}}", pods, test)
 
 
-def test_a_file_makes_the_chapters_pod_ready(lab: Lab) -> None:
+def test_a_file_makes_a_pod_ready(lab: Lab) -> None:
     own = lab.topology.pods[0].name
     handle = lab.pod(own)
     assert handle.files

@@ -1,4 +1,4 @@
-"""A state directory that cannot be used, or that another uses: it is said, and the dataplane is as it was."""
+"""A state directory that is broken or in use: kproxy reports it and does not change the dataplane."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import SERVICE_IP, Kproxy, Manifest, changes, service, slices
 
 pytestmark = pytest.mark.lab
 
-UNTOUCHED = "The running dataplane was left as it is."
+UNTOUCHED = "The rules in the kernel are unchanged."
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def web(lab: Lab) -> list[Manifest]:
 
 
 def synced(kproxy: Kproxy, *manifests: Manifest) -> int:
-    """After a sync of these manifests: the generation of the ruleset."""
+    """Sync these manifests. Returns the generation of the ruleset."""
     kproxy.sync(*manifests)
     return kproxy.generation()
 
@@ -50,7 +50,11 @@ def renumber(database: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "damaged": (damage, "malformed", "move it away"),
     "another file": (replace, "file is not a database", "move it away"),
-    "of a newer kproxy": (renumber, "has schema 99, of a newer kproxy; this one knows", "Use that one"),
+    "of a newer kproxy": (
+        renumber,
+        "has schema version 99, of a newer kproxy; this kproxy supports up to",
+        "Use the newer kproxy",
+    ),
 }
 
 
@@ -79,8 +83,8 @@ def test_a_database_that_cannot_be_read(
     assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 20)) == {"pod-1", "pod-2"}
 
 
-def test_what_the_sentence_says_helps(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
-    """With the damaged file moved away, everything that follows from names and manifests comes back."""
+def test_the_remedy_in_the_message_helps(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
+    """After the damaged file is moved away, names and manifests determine the same allocations."""
     automatic = service("automatic", type="NodePort")
     for key in ("clusterIP", "clusterIPs"):
         del automatic["spec"][key]
@@ -108,21 +112,21 @@ def sync_in_mounts(kproxy: Kproxy, script: str, *manifests: Manifest) -> subproc
     return kproxy.node.run(command, input=text, capture_output=True)
 
 
-def test_a_directory_that_is_read_only(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
+def test_a_read_only_directory(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
     before = synced(kproxy, *web)
     done = sync_in_mounts(
         kproxy, READ_ONLY, *web, service("other", cluster_ips={4: "10.96.10.20"}, families=[4])
     )
     assert done.returncode == 1
     assert done.stderr.startswith(
-        f"kproxy: {kproxy.state}/lock: Read-only file system. kproxy has to be able to"
+        f"kproxy: {kproxy.state}/lock: Read-only file system. kproxy needs read and write access"
     )
     assert "--state-dir" in done.stderr
     assert UNTOUCHED in done.stderr
     assert kproxy.generation() == before
 
 
-def test_a_disk_that_is_full_stops_who_has_something_to_save(
+def test_a_full_disk_fails_a_sync_only_if_it_has_to_save(
     lab: Lab, kproxy: Kproxy, web: list[Manifest]
 ) -> None:
     before = synced(kproxy, *web)
@@ -135,7 +139,7 @@ def test_a_disk_that_is_full_stops_who_has_something_to_save(
     assert done.returncode == 1
     assert done.stderr == (
         f"kproxy: {kproxy.state}/allocations.sqlite: database or disk is full. "
-        f"Make room there, or choose another --state-dir. {UNTOUCHED}\n"
+        f"Free space on that disk, or select another --state-dir. {UNTOUCHED}\n"
     )
     assert kproxy.generation() == before
     fewer = [web[0], *slices(lab, ["pod-1"])]
@@ -155,7 +159,9 @@ with Store(Path(sys.argv[1])).lock(sys.argv[2]):
 
 
 @pytest.mark.parametrize("verb", ["sync", "cleanup"])
-def test_a_state_that_a_daemon_works_on(lab: Lab, kproxy: Kproxy, web: list[Manifest], verb: str) -> None:
+def test_a_state_directory_that_a_daemon_uses(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], verb: str
+) -> None:
     before = synced(kproxy, *web)
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", HOLD, str(kproxy.state), "run"]
@@ -168,20 +174,18 @@ def test_a_state_that_a_daemon_works_on(lab: Lab, kproxy: Kproxy, web: list[Mani
         daemon.communicate("")
     assert done.returncode == 1
     assert done.stderr == (
-        f"kproxy: {kproxy.state}/lock: `kproxy run`, process {daemon.pid}, works on this state. "
-        f"Stop that one first. {UNTOUCHED}\n"
+        f"kproxy: {kproxy.state}/lock: in use by `kproxy run` (process {daemon.pid}). "
+        f"Stop that process first. {UNTOUCHED}\n"
     )
     assert kproxy.generation() == before
     assert len(changes(kproxy.sync(), "-")) == 2
 
 
-def test_an_address_of_the_pool_is_served_and_an_exhausted_pool_leaves_the_rest(
-    lab: Lab, kproxy: Kproxy
-) -> None:
+def test_with_an_exhausted_pool_services_are_served_without_an_address(lab: Lab, kproxy: Kproxy) -> None:
     pool = "--load-balancer-pool", "198.51.100.7,2001:db8:100::7"
     web = [service(type="LoadBalancer"), *slices(lab, ["pod-1"])]
-    said = kproxy.sync(*web, flags=pool)
-    assert "+ default/web 198.51.100.7:80/tcp -> 1 endpoint" in said
+    output = kproxy.sync(*web, flags=pool)
+    assert "+ default/web 198.51.100.7:80/tcp -> 1 endpoint" in output
     for address in ("198.51.100.7", "2001:db8:100::7"):
         assert http_get(lab.pod("pod-3"), address, 80).pod == "pod-1"
     late: Manifest = service("late", type="LoadBalancer")

@@ -190,7 +190,7 @@ def test_signals(lab: Lab, following: Follow) -> None:
         line = ["run", *told.running.flags, "--state-dir", str(told.running.kproxy.state)]
         second = forkserver.run(lab.node("n1"), line)
         assert second.returncode != 0
-        assert "works on this state" in second.stderr
+        assert "in use by `kproxy run`" in second.stderr
         assert told.running.stop(signal.SIGTERM) == 0
         assert told.running.kproxy.generation() == generation
         assert told.answering() == {"pod-1"}

@@ -115,7 +115,7 @@ def test_views_are_of_what_runs(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, PODS))
     eventually(lambda: answering(lab) == set(PODS), running.said)
     assert SERVICE_IP[4] in running.view("get", "svc", "web")
-    assert "works on this state" in running.kproxy.run("sync").stderr
+    assert "in use by `kproxy run`" in running.kproxy.run("sync").stderr
 
 
 def test_a_folder_that_goes_takes_nothing_along(lab: Lab, running: Running) -> None:

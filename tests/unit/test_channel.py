@@ -86,7 +86,7 @@ def snapshot(services: int = 0) -> Snapshot:
     inventory = inventory_of(found, RANGES)
     failure = Failure("2026-01-05T09:31:00Z", "Service default/web", "no such device")
     event = Event("Unhealthy", "Readiness probe failed: 500", 3, 1.0, 2.5)
-    container = ContainerReadiness("main", run=-3, events=(event,))
+    container = ContainerReadiness("main", streak=-3, events=(event,))
     return Snapshot(
         replace(inventory, readiness={name("a"): PodReadiness(False, (container,))}),
         outcome.frontends,

@@ -1,4 +1,4 @@
-"""exec probes, with commands of this host in place of a container's."""
+"""exec probes, with commands on this host instead of in a container."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def test_a_command(script: str, outcome: ProbeOutcome, message: str) -> None:
     assert shell(script) == ProbeResult(outcome, message)
 
 
-def test_what_a_manifest_says_is_no_shells_business() -> None:
+def test_no_shell_interprets_the_command() -> None:
     words = ["$(id)", "; rm -rf /", "{pod}", "a b", "'", "*", ""]
     result = run("printf", "%s|", *words)
     assert result.message == "".join(f"{word}|" for word in words)
 
 
-def test_output_is_cut() -> None:
+def test_output_is_truncated() -> None:
     result = shell("head -c 3000000 /dev/zero | tr '\\0' x; exit 1")
     assert result == ProbeResult(ProbeOutcome.FAILURE, "x" * OUTPUT)
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process, and it is not only waiting to be reaped."""
+    """Whether the process exists and is not a zombie."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -70,28 +70,28 @@ def alive(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether it goes within a moment."""
+    """Whether the process ends within 5 seconds."""
     end = time.monotonic() + 5
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.01)
     return not alive(pid)
 
 
-def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+def test_a_command_that_times_out_is_killed_with_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     result = shell(
         f"echo $$ >> {pids}; sleep 60 & echo $! >> {pids}; trap '' TERM; wait; sleep 60", timeout=1
     )
     assert result.outcome is ProbeOutcome.FAILURE
-    assert result.hung
+    assert result.timed_out
     assert result.message.endswith("timed out after 1s")
     found = [int(line) for line in pids.read_text().split()]
     assert len(found) == 2
     assert all(gone(pid) for pid in found)
 
 
-def test_a_command_that_is_given_up_at_once_is_killed_with_its_children(tmp_path: Path) -> None:
-    """Before anybody knows that it has started."""
+def test_a_command_that_is_cancelled_while_it_starts_is_killed_with_its_children(tmp_path: Path) -> None:
+    """It is cancelled before asyncio reports that it has started."""
     pid = tmp_path / "pid"
 
     async def main() -> None:
@@ -100,7 +100,7 @@ def test_a_command_that_is_given_up_at_once_is_killed_with_its_children(tmp_path
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         while not pid.exists() or not pid.read_text().strip():
-            time.sleep(0.01)  # nobody else's turn
+            time.sleep(0.01)  # block the event loop, so that it cannot report the start
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -109,12 +109,12 @@ def test_a_command_that_is_given_up_at_once_is_killed_with_its_children(tmp_path
     assert gone(int(pid.read_text()))
 
 
-def test_a_flood_of_output_is_killed_too() -> None:
+def test_a_command_with_endless_output_is_killed() -> None:
     result = run("yes", timeout=1)
-    assert (result.outcome, result.hung) == (ProbeOutcome.FAILURE, True)
+    assert (result.outcome, result.timed_out) == (ProbeOutcome.FAILURE, True)
 
 
-def test_what_a_command_leaves_behind_does_not_hold_up_its_result(tmp_path: Path) -> None:
+def test_a_child_that_outlives_the_command_does_not_delay_the_result(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     begin = time.monotonic()
     result = shell(f"echo ready; sleep 60 & echo $! > {pid}", timeout=30)
@@ -134,7 +134,7 @@ def test_what_a_command_leaves_behind_does_not_hold_up_its_result(tmp_path: Path
         ("netns", "true", "web-1"),
     ],
 )
-def test_what_cannot_be_run_is_a_failure(template: str, command: str, message: str) -> None:
+def test_a_command_that_cannot_be_started_is_a_failure(template: str, command: str, message: str) -> None:
     result = run(command, template=template)
     assert result.outcome is ProbeOutcome.FAILURE
     assert message in result.message
@@ -168,13 +168,13 @@ def test_templates(template: str, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("template", "message"), [("", "is empty"), ("'a", "No closing quotation"), ("a {pods}", "{pods}")]
 )
-def test_templates_that_are_none(template: str, message: str) -> None:
+def test_invalid_templates(template: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CommandTemplate(template)
     with pytest.raises(UsageError, match=message):
         settings_from(["run", "--manifests", "x", "--probe-exec", template])
 
 
-def test_the_default_is_a_namespace() -> None:
+def test_the_default_template_is_netns() -> None:
     chosen = settings_from(["run", "--manifests", "x"])
     assert chosen.probe_exec.words(name("web-1"), "c", ["ls"]) == ["ip", "netns", "exec", "web-1", "ls"]

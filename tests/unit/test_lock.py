@@ -1,4 +1,4 @@
-"""The lock of a state directory: who waits, who is told at once, and what a killed process leaves."""
+"""The lock of a state directory: waiting, immediate errors, and killed holders."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ except StateError as error:
 
 @contextmanager
 def process(folder: Path, verb: str = "sync") -> Iterator[subprocess.Popen[str]]:
-    """One that asks for the lock, and holds it until its input ends."""
+    """A process that takes the lock, and holds it until its input ends."""
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", HOLD, str(folder), verb]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as asking:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
         try:
-            yield asking
+            yield child
         finally:
-            asking.kill()
+            child.kill()
 
 
-def says(asking: subprocess.Popen[str]) -> str:
-    assert asking.stdout is not None
-    return asking.stdout.readline()
+def says(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline()
 
 
 @pytest.mark.parametrize("second", ["sync", "run", "cleanup"])
-def test_a_verb_that_ends_by_itself_is_waited_for(tmp_path: Path, second: str) -> None:
+def test_a_process_waits_for_a_verb_that_ends_by_itself(tmp_path: Path, second: str) -> None:
     with process(tmp_path) as holder:
         assert says(holder) == "mine\n"
         with process(tmp_path, second) as waiting:
@@ -61,24 +61,24 @@ def test_a_verb_that_ends_by_itself_is_waited_for(tmp_path: Path, second: str) -
 
 
 @pytest.mark.parametrize("second", ["sync", "run", "cleanup"])
-def test_a_daemon_is_not_waited_for(tmp_path: Path, second: str) -> None:
+def test_a_process_does_not_wait_for_a_daemon(tmp_path: Path, second: str) -> None:
     with process(tmp_path, "run") as daemon:
         assert says(daemon) == "mine\n"
         start = time.monotonic()
         with pytest.raises(StateError) as caught, lock.hold(tmp_path, second):
             pass
         assert time.monotonic() - start < 1
-    assert str(caught.value) == (f"{tmp_path}/lock: `kproxy run`, process {daemon.pid}, works on this state.")
-    assert caught.value.hint == "Stop that one first. The running dataplane was left as it is."
+    assert str(caught.value) == (f"{tmp_path}/lock: in use by `kproxy run` (process {daemon.pid}).")
+    assert caught.value.hint == "Stop that process first. The rules in the kernel are unchanged."
 
 
-def test_a_daemon_that_starts_while_a_sync_waits_is_not_waited_for_either(tmp_path: Path) -> None:
+def test_a_waiting_process_does_not_wait_for_a_daemon_either(tmp_path: Path) -> None:
     with process(tmp_path) as holder:
         assert says(holder) == "mine\n"
         with process(tmp_path) as waiting:
             file = tmp_path / "lock"
             file.write_text("run 77\n")  # as if the next one to get the lock were a daemon
-            assert "process 77, works on this state" in says(waiting)
+            assert "in use by `kproxy run` (process 77)" in says(waiting)
 
 
 @pytest.mark.parametrize("verb", ["sync", "run"])
@@ -93,29 +93,27 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, verb: str) -> None:
     assert (tmp_path / "lock").read_text() == ""
 
 
-def test_the_name_of_a_daemon_that_was_killed_stops_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between taking the lock and signing it, a holder goes by the name of the one before."""
+def test_the_name_of_a_killed_daemon_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a new holder has signed, the file contains the name of the previous one."""
     path = tmp_path / "lock"
     path.write_text("run 77\n")
-    looks = []
+    attempts = []
     with path.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
 
         def sleep(seconds: float) -> None:
-            looks.append(path.read_text())
+            attempts.append(path.read_text())
             path.write_text("sync 78\n")
-            if len(looks) == 3:
+            if len(attempts) == 3:
                 fcntl.flock(held, fcntl.LOCK_UN)
 
         monkeypatch.setattr("kproxy.state.lock.time.sleep", sleep)
         with lock.hold(tmp_path, "sync"):
             pass
-    assert looks == ["run 77\n", "sync 78\n", "sync 78\n"]
+    assert attempts == ["run 77\n", "sync 78\n", "sync 78\n"]
 
 
-def test_a_lock_file_that_was_removed_is_made_anew(tmp_path: Path) -> None:
+def test_a_removed_lock_file_is_created_again(tmp_path: Path) -> None:
     with process(tmp_path) as holder:
         assert says(holder) == "mine\n"
         with process(tmp_path) as waiting:
@@ -126,7 +124,7 @@ def test_a_lock_file_that_was_removed_is_made_anew(tmp_path: Path) -> None:
             assert (tmp_path / "lock").read_text() == f"sync {waiting.pid}\n"
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(StateError, match=r"file/x/lock: (Not a directory|File exists)"),
@@ -139,18 +137,20 @@ AS_NOBODY = "import os; os.setuid(65534)\n"
 
 
 @as_nobody
-def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+def test_a_directory_of_another_user(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir(0o700)
     command = [sys.executable, "-c", AS_NOBODY + HOLD, str(folder), "sync"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Permission denied. kproxy has to be able to read and write there" in done.stdout
+    assert "Permission denied. kproxy needs read and write access to it" in done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
-def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
+def test_a_read_only_directory(tmp_path: Path) -> None:
     script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
     command = [sys.executable, "-c", HOLD, str(tmp_path), "sync"]
     mounted = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), *command]
     done = subprocess.run(mounted, input="", capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"{tmp_path}/lock: Read-only file system. kproxy has to be able to")
+    assert done.stdout.startswith(
+        f"{tmp_path}/lock: Read-only file system. kproxy needs read and write access"
+    )

@@ -50,7 +50,7 @@ def test_probes_that_are_not_made_are_reported_and_those_of_other_nodes_are_not(
 
     with store.lock("run"):
         source = asyncio.run(take())
-    problem = "containers[web].readinessProbe.grpc: is not supported: this container counts as ready"
+    problem = "containers[web].readinessProbe.grpc: is not supported; the container counts as ready"
     assert source.problems() == []
     assert [str(found) for found in source.warnings()] == [f"{file}: Pod default/a: {problem}"]
     assert set(source.statuses()) == {name("c")}

@@ -1,4 +1,4 @@
-"""httpGet and tcpSocket probes, against servers of every kind on this host's loopback."""
+"""httpGet and tcpSocket probes of servers on this host's loopback interface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.make import decoded, manifest
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CERTIFICATE = Path(__file__).with_name("certificate.pem")
-"""Of another host, signed by itself, and expired."""
+"""A certificate of another host, self-signed and expired."""
 
 
 def pod(address: str = "127.0.0.1") -> Pod:
@@ -33,7 +33,7 @@ def pod(address: str = "127.0.0.1") -> Pod:
 
 
 async def once(action: Any, timeout: int = 2, address: str = "127.0.0.1") -> ProbeResult:
-    """What one probe finds."""
+    """Run one probe."""
     prober = Prober(ExecRunner(CommandTemplate("netns")), lambda: None)
     return await prober._once(pod(address), "c", Probe(action, timeout=timeout))
 
@@ -45,7 +45,7 @@ def at(port: int) -> ProbePort:
 def probed(
     serve: Serve, timeout: int = 2, tls: bool = False, tcp: bool = False, **action: Any
 ) -> ProbeResult:
-    """What a probe finds of a server."""
+    """Run one probe of a server."""
 
     async def main() -> ProbeResult:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if tls else None
@@ -55,14 +55,14 @@ def probed(
         port = at(server.sockets[0].getsockname()[1])
         probe = TCPSocketAction(port, **action) if tcp else HTTPGetAction(port, **action)
         result = await once(probe, timeout)
-        server.close()  # and do not wait for those who hang
+        server.close()  # without waiting for connections that hang
         return result
 
     return asyncio.run(main())
 
 
-def says(*answers: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Serve:
-    """A server that reads a request, and says one thing after the other."""
+def responds(*answers: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Serve:
+    """A server that reads a request and sends these parts of a response."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -107,8 +107,8 @@ def status(code: int, *headers: str) -> bytes:
         (status(503), ProbeOutcome.FAILURE, "HTTP probe failed with statuscode: 503"),
     ],
 )  # fmt: skip
-def test_a_status_decides(answer: bytes, outcome: ProbeOutcome, message: str) -> None:
-    assert probed(says(answer)) == ProbeResult(outcome, message)
+def test_outcome_by_status(answer: bytes, outcome: ProbeOutcome, message: str) -> None:
+    assert probed(responds(answer)) == ProbeResult(outcome, message)
 
 
 @pytest.mark.parametrize(
@@ -126,22 +126,22 @@ def test_a_status_decides(answer: bytes, outcome: ProbeOutcome, message: str) ->
     ],
     ids=range(9),
 )
-def test_garbage_is_a_failure(garbage: bytes) -> None:
-    result = probed(says(garbage))
-    assert (result.outcome, result.hung) == (ProbeOutcome.FAILURE, False)
+def test_an_invalid_response_is_a_failure(garbage: bytes) -> None:
+    result = probed(responds(garbage))
+    assert (result.outcome, result.timed_out) == (ProbeOutcome.FAILURE, False)
     assert result.message.startswith("Get http://127.0.0.1:")
 
 
 @pytest.mark.parametrize(
     "start", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"]
 )
-def test_a_server_that_hangs_is_given_up(start: bytes) -> None:
-    result = probed(says(start, then=hang), timeout=1)
-    assert (result.outcome, result.hung) == (ProbeOutcome.FAILURE, True)
+def test_a_server_that_hangs_times_out(start: bytes) -> None:
+    result = probed(responds(start, then=hang), timeout=1)
+    assert (result.outcome, result.timed_out) == (ProbeOutcome.FAILURE, True)
     assert result.message.endswith("/: timed out after 1s")
 
 
-def test_a_body_without_end_is_not_read_to_its_end() -> None:
+def test_an_endless_body_is_not_read_completely() -> None:
     async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         try:
@@ -154,7 +154,7 @@ def test_a_body_without_end_is_not_read_to_its_end() -> None:
     assert probed(flood, timeout=30).outcome is ProbeOutcome.SUCCESS
 
 
-def test_a_slow_answer_counts_if_it_comes_in_time() -> None:
+def test_a_slow_response_within_the_timeout_is_a_success() -> None:
     async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         for byte in OK:
@@ -169,7 +169,7 @@ def test_a_slow_answer_counts_if_it_comes_in_time() -> None:
 
 
 def requested(**action: Any) -> tuple[str, list[str]]:
-    """The request's first line and its headers, as a server gets them."""
+    """The request line and the headers that a server receives."""
     got: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -181,7 +181,7 @@ def requested(**action: Any) -> tuple[str, list[str]]:
     return got[0], got[1:]
 
 
-def test_a_request_says_who_it_is() -> None:
+def test_default_headers() -> None:
     line, headers = requested(path="/ready")
     assert line == "GET /ready HTTP/1.1"
     host, *rest = headers
@@ -190,7 +190,7 @@ def test_a_request_says_who_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seen", "unseen"),
+    ("headers", "present", "absent"),
     [
         ((("Host", "web.example"),), "Host: web.example", "127.0.0.1"),
         ((("user-agent", "me"),), "user-agent: me", "kproxy"),
@@ -200,10 +200,10 @@ def test_a_request_says_who_it_is() -> None:
         ((("X", "grün"),), "X: grün", "?"),
     ],
 )
-def test_headers_are_those_given(given: Any, seen: str, unseen: str) -> None:
-    _, headers = requested(headers=given)
-    assert seen in "|".join(headers)
-    assert unseen not in "|".join(headers)
+def test_headers_of_the_probe(headers: Any, present: str, absent: str) -> None:
+    _, received = requested(headers=headers)
+    assert present in "|".join(received)
+    assert absent not in "|".join(received)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +240,8 @@ def test_a_redirect_within_the_host_is_followed() -> None:
     assert result == ProbeResult(ProbeOutcome.FAILURE, "HTTP probe failed with statuscode: 503")
 
 
-def test_a_redirect_to_elsewhere_is_a_warning() -> None:
-    result = probed(says(status(301, "Location: https://192.0.2.1/login")))
+def test_a_redirect_to_another_host_is_a_warning() -> None:
+    result = probed(responds(status(301, "Location: https://192.0.2.1/login")))
     expected = "HTTP probe was redirected to https://192.0.2.1/login with statuscode: 301"
     assert result == ProbeResult(ProbeOutcome.WARNING, expected)
 
@@ -250,43 +250,43 @@ def test_a_redirect_to_elsewhere_is_a_warning() -> None:
     ("location", "message"),
     [("/", "stopped after 10 redirects"), ("ftp://127.0.0.1/", "redirected to ftp://")],
 )
-def test_a_redirect_that_leads_nowhere_is_a_failure(location: str, message: str) -> None:
-    result = probed(says(status(302, f"Location: {location}")))
+def test_a_redirect_that_cannot_be_followed_is_a_failure(location: str, message: str) -> None:
+    result = probed(responds(status(302, f"Location: {location}")))
     assert result.outcome is ProbeOutcome.FAILURE
     assert message in result.message
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://127.0.0.1:x/", "//127.0.0.1:99999/"])
-def test_a_redirect_that_is_no_url_is_a_failure(location: str) -> None:
-    assert probed(says(status(302, f"Location: {location}"))).outcome is ProbeOutcome.FAILURE
+def test_a_redirect_to_an_invalid_url_is_a_failure(location: str) -> None:
+    assert probed(responds(status(302, f"Location: {location}"))).outcome is ProbeOutcome.FAILURE
 
 
 # --- TLS ---
 
 
 def test_a_certificate_is_not_verified() -> None:
-    assert probed(says(OK), tls=True, scheme="HTTPS") == ProbeResult(ProbeOutcome.SUCCESS)
-    assert probed(says(status(500)), tls=True, scheme="HTTPS").outcome is ProbeOutcome.FAILURE
+    assert probed(responds(OK), tls=True, scheme="HTTPS") == ProbeResult(ProbeOutcome.SUCCESS)
+    assert probed(responds(status(500)), tls=True, scheme="HTTPS").outcome is ProbeOutcome.FAILURE
 
 
-def test_tls_and_none_do_not_meet() -> None:
-    result = probed(says(OK), scheme="HTTPS", timeout=1)
+def test_tls_with_a_plain_server_and_vice_versa() -> None:
+    result = probed(responds(OK), scheme="HTTPS", timeout=1)
     assert result.outcome is ProbeOutcome.FAILURE
-    result = probed(says(OK), tls=True)
+    result = probed(responds(OK), tls=True)
     assert result.outcome is ProbeOutcome.FAILURE
 
 
 # --- connections ---
 
 
-def test_a_connection_is_enough_for_tcp() -> None:
-    assert probed(says(), tcp=True) == ProbeResult(ProbeOutcome.SUCCESS)
+def test_a_tcp_probe_only_needs_a_connection() -> None:
+    assert probed(responds(), tcp=True) == ProbeResult(ProbeOutcome.SUCCESS)
 
 
 @pytest.mark.parametrize("kind", [TCPSocketAction, HTTPGetAction])
-def test_nobody_listens(kind: type) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_port_without_a_listener(kind: type) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     result = asyncio.run(once(kind(at(port))))
     assert result.outcome is ProbeOutcome.FAILURE
     assert result.message.endswith(
@@ -304,13 +304,13 @@ def test_a_port_that_the_container_does_not_have(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", [TCPSocketAction, HTTPGetAction])
 @pytest.mark.parametrize("host", ["a" * 100, "-", "no.such.host.invalid"])
-def test_a_host_that_is_none(kind: type, host: str) -> None:
+def test_an_invalid_host(kind: type, host: str) -> None:
     assert asyncio.run(once(kind(at(80), host=host), timeout=10)).outcome is ProbeOutcome.FAILURE
 
 
-def test_another_host_is_asked_if_one_is_given() -> None:
-    assert probed(says(OK), host="localhost").outcome is ProbeOutcome.SUCCESS
-    assert probed(says(), tcp=True, host="localhost").outcome is ProbeOutcome.SUCCESS
+def test_the_host_of_the_probe_replaces_the_address_of_the_pod() -> None:
+    assert probed(responds(OK), host="localhost").outcome is ProbeOutcome.SUCCESS
+    assert probed(responds(), tcp=True, host="localhost").outcome is ProbeOutcome.SUCCESS
 
 
 def test_a_pod_without_address() -> None:
@@ -320,7 +320,7 @@ def test_a_pod_without_address() -> None:
     assert result == ProbeResult(ProbeOutcome.FAILURE, ":80: the pod has no address")
 
 
-def test_a_listener_that_does_not_accept_and_is_full_is_given_up() -> None:
+def test_a_listener_with_a_full_backlog_times_out() -> None:
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -328,5 +328,5 @@ def test_a_listener_that_does_not_accept_and_is_full_is_given_up() -> None:
             client.setblocking(False)
             client.connect_ex(full.getsockname())
         result = asyncio.run(once(TCPSocketAction(at(full.getsockname()[1])), timeout=1))
-    assert result.hung
+    assert result.timed_out
     assert result.message.endswith(": timed out after 1s")

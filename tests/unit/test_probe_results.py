@@ -1,4 +1,4 @@
-"""What results of probes make of a container and of a pod."""
+"""The readiness of containers and pods, from results of probes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from kproxy.probes.core.readiness import (
     PodReadiness,
     ProbeOutcome,
     ProbeResult,
-    can_be_probed,
     describe_probe,
     identity,
-    not_probed,
     observe,
     pod_readiness,
     probed_on,
+    supported_probes,
+    unsupported_probes,
     with_readiness,
 )
 from tests.unit.make import decoded, manifest, name
@@ -41,17 +41,17 @@ OUTCOMES = {"+": ProbeOutcome.SUCCESS, "w": ProbeOutcome.WARNING, "-": ProbeOutc
 
 
 def course(results: Iterable[str], ready: bool = False, /, **thresholds: int) -> str:
-    """The readiness after each result: `r` or `.`."""
+    """The readiness after each result: `r` or `.` (not ready)."""
     state, probe = ContainerReadiness("c", ready), Probe(LS, **thresholds)
-    shown = ""
+    states = ""
     for now, result in enumerate(results):
         state = observe(state, probe, ProbeResult(OUTCOMES[result]), now)
-        shown += "r" if state.ready else "."
-    return shown
+        states += "r" if state.ready else "."
+    return states
 
 
 @pytest.mark.parametrize(
-    ("results", "shown", "thresholds"),
+    ("results", "states", "thresholds"),
     [
         ("+", "r", {}),
         ("-", ".", {}),
@@ -70,11 +70,11 @@ def course(results: Iterable[str], ready: bool = False, /, **thresholds: int) ->
         ("+++-+-+++", "..r.....r", {"success_threshold": 3, "failure_threshold": 1}),
     ],
 )
-def test_a_row_of_results(results: str, shown: str, thresholds: dict[str, int]) -> None:
-    assert course(results, **thresholds) == shown
+def test_readiness_after_each_result(results: str, states: str, thresholds: dict[str, int]) -> None:
+    assert course(results, **thresholds) == states
 
 
-def test_what_was_ready_before_a_restart_stays_so_for_as_many_failures_as_ever() -> None:
+def test_a_container_that_was_ready_before_a_restart() -> None:
     assert course("---", True) == "rr."
     assert course("-+", True, success_threshold=3) == "rr"
 
@@ -84,7 +84,7 @@ def failure(text: str) -> ProbeResult:
 
 
 def after(*results: ProbeResult) -> ContainerReadiness:
-    """Results ten seconds apart."""
+    """The state after these results, ten seconds apart."""
     state = ContainerReadiness("c")
     for index, result in enumerate(results):
         state = observe(state, Probe(LS), result, 1000.0 + 10 * index)
@@ -96,7 +96,7 @@ def test_the_same_failure_is_one_event() -> None:
     assert state.events == (Event("Unhealthy", "Readiness probe failed: gone", 2, 1000.0, 1020.0),)
 
 
-def test_another_failure_is_another_event_and_the_last_one_comes_last() -> None:
+def test_events_are_in_order_of_their_last_occurrence() -> None:
     state = after(failure("a"), failure("b"), failure("a"), ProbeResult(ProbeOutcome.WARNING, "moved"))
     assert [(event.reason, event.message, event.count) for event in state.events] == [
         ("Unhealthy", "Readiness probe failed: b", 1),
@@ -105,10 +105,10 @@ def test_another_failure_is_another_event_and_the_last_one_comes_last() -> None:
     ]
 
 
-def test_events_and_their_messages_are_bounded() -> None:
+def test_events_and_messages_are_limited() -> None:
     state = after(*(failure(f"{index} " + "x" * 100_000) for index in range(50)))
     assert len(state.events) == EVENTS
-    assert state.run == -50
+    assert state.streak == -50
     assert sum(len(event.message) for event in state.events) < 5000
 
 
@@ -116,7 +116,7 @@ def test_events_and_their_messages_are_bounded() -> None:
 
 
 def pod(own: str = "web-1", *probes: dict[str, Any], status: Any = None, **rest: Any) -> Pod:
-    """A Pod with a container c0 without probe, and c1, c2... with these."""
+    """A Pod with a container c0 without a probe, and c1, c2... with these probes."""
     containers = [{"name": "c0"}] + [
         {"name": f"c{index}", "readinessProbe": probe} for index, probe in enumerate(probes, 1)
     ]
@@ -151,7 +151,7 @@ def test_a_pod_is_ready_if_all_its_containers_are(
     assert pod_readiness(made, containers) == PodReadiness(ready, tuple(containers))
 
 
-def test_readiness_replaces_what_the_manifest_says() -> None:
+def test_readiness_replaces_that_of_the_manifest() -> None:
     text = """
 {apiVersion: v1, kind: Pod, metadata: {name: probed}, spec: {containers: [{name: a}, {name: b}]}}
 ---
@@ -165,15 +165,15 @@ def test_readiness_replaces_what_the_manifest_says() -> None:
     assert with_readiness(state, {}) is state
 
 
-def test_restarts_are_those_of_the_manifest() -> None:
-    given = pod("p", EXEC, status={"containerStatuses": [{"ready": True, "restartCount": 4}]})
+def test_restarts_are_taken_from_the_manifest() -> None:
+    own = pod("p", EXEC, status={"containerStatuses": [{"ready": True, "restartCount": 4}]})
     state = decoded("").state
-    state = msgspec.structs.replace(state, pods=(given,))
-    (found,) = with_readiness(state, {given.name: PodReadiness(True, (UP,))}).pods
+    state = msgspec.structs.replace(state, pods=(own,))
+    (found,) = with_readiness(state, {own.name: PodReadiness(True, (UP,))}).pods
     assert found.counts == (2, 2, 4)
 
 
-def test_what_is_probed_on_a_node() -> None:
+def test_which_pods_a_node_probes() -> None:
     pods = [
         pod("here", EXEC, spec={"nodeName": "n1"}),
         pod("anywhere", EXEC),
@@ -183,10 +183,10 @@ def test_what_is_probed_on_a_node() -> None:
         pod("both", GRPC, EXEC),
     ]
     assert [found.name.name for found in probed_on(pods, "n1")] == ["here", "anywhere", "both"]
-    assert [own for own, _ in can_be_probed(pods[-1])] == ["c2"]
-    assert [str(problem) for problem in not_probed(pods)] == [
+    assert [own for own, _ in supported_probes(pods[-1])] == ["c2"]
+    assert [str(problem) for problem in unsupported_probes(pods)] == [
         f"in.yaml: Pod default/{own}: containers[c1].readinessProbe.grpc: "
-        "is not supported: this container counts as ready"
+        "is not supported; the container counts as ready"
         for own in ("grpc", "both")
     ]
 
@@ -205,16 +205,16 @@ OTHER: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("rest", SAME)
-def test_a_pod_that_is_the_same(rest: dict[str, Any]) -> None:
+def test_changes_that_keep_the_identity(rest: dict[str, Any]) -> None:
     assert identity(pod("p", EXEC, **rest)) == identity(pod("p", EXEC))
 
 
 @pytest.mark.parametrize("rest", OTHER)
-def test_a_pod_that_is_another(rest: dict[str, Any]) -> None:
+def test_changes_of_the_identity(rest: dict[str, Any]) -> None:
     assert identity(pod("p", EXEC, **rest)) != identity(pod("p", EXEC))
 
 
-def test_another_probe_makes_another_pod() -> None:
+def test_another_probe_changes_the_identity() -> None:
     probes: list[dict[str, Any]] = [
         EXEC,
         {**EXEC, "periodSeconds": 9},
@@ -226,7 +226,7 @@ def test_another_probe_makes_another_pod() -> None:
     assert identity(pod("q", EXEC)) != identity(pod("p", EXEC))
 
 
-def test_readiness_travels() -> None:
+def test_readiness_can_be_encoded_and_decoded() -> None:
     state = {name("x/y"): PodReadiness(False, (after(failure("a"), failure("b")),))}
     sent = msgspec.msgpack.encode([(*key, value) for key, value in state.items()])
     got = msgspec.msgpack.decode(sent, type=list[tuple[str, str, PodReadiness]])
@@ -249,10 +249,10 @@ def test_readiness_travels() -> None:
         (GRPCAction(9000, "s"), "grpc <pod>:9000 s"),
     ],
 )
-def test_a_probe_as_kubectl_writes_it(action: Any, text: str) -> None:
+def test_probes_are_formatted_as_in_kubectl(action: Any, text: str) -> None:
     assert describe_probe(Probe(action)) == f"{text} delay=0s timeout=1s period=10s #success=1 #failure=3"
 
 
-def test_the_numbers_of_a_probe() -> None:
+def test_format_of_the_numbers_of_a_probe() -> None:
     text = describe_probe(Probe(LS, 1, 2, 3, 4, 5))
     assert text == "exec [ls /var/ready] delay=1s timeout=3s period=2s #success=4 #failure=5"

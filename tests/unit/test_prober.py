@@ -1,4 +1,4 @@
-"""Who is probed, when, and who is told: the prober, with commands that tests answer."""
+"""The prober: which pods it probes and when, with commands whose results the tests set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.make import decoded, manifest, name
 
 UP, DOWN = ProbeResult(ProbeOutcome.SUCCESS), ProbeResult(ProbeOutcome.FAILURE, "gone")
 PROBE = Probe(ExecAction(("ls",)), period=0, timeout=10)
-"""Due again at once: when it ends is up to the test."""
+"""Due again immediately. The test decides when a probe ends."""
 
 
 def pod(own: str = "web-1", *probes: Probe) -> Pod:
@@ -30,17 +30,17 @@ def pod(own: str = "web-1", *probes: Probe) -> Pod:
     return replace(made, containers=containers)
 
 
-class Answers:
-    """Runs no commands: each waits for what the test says."""
+class Runner:
+    """A runner whose commands end when the test sets their result."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, asyncio.Future[ProbeResult]] = {}
-        self.asked: Counter[str] = Counter()
+        self.started: Counter[str] = Counter()
         self.cancelled: Counter[str] = Counter()
 
     async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
         key = f"{pod.name}/{container}"
-        self.asked[key] += 1
+        self.started[key] += 1
         self.waiting[key] = asyncio.get_running_loop().create_future()
         try:
             return await self.waiting[key]
@@ -49,16 +49,16 @@ class Answers:
             raise
 
     async def answer(self, *results: ProbeResult | Exception, to: str = "web-1/c0") -> None:
-        """Answer the next probes of a container, and wait until the last one was taken in."""
+        """End the next probes of a container, and wait until the last result was processed."""
         for result in results:
             await until(lambda: to in self.waiting)
-            before = self.asked[to]
+            before = self.started[to]
             future = self.waiting.pop(to)
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:
                 future.set_result(result)
-            await until(lambda before=before: self.asked[to] > before)  # type: ignore[misc]
+            await until(lambda before=before: self.started[to] > before)  # type: ignore[misc]
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -68,12 +68,12 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 class World:
-    """A prober, its answers, and how often it called `changed`."""
+    """A prober, its runner, and the number of calls of `changed`."""
 
-    def __init__(self, known: dict[str, bool] | None = None) -> None:
-        self.answers = Answers()
+    def __init__(self, earlier: dict[str, bool] | None = None) -> None:
+        self.answers = Runner()
         self.changes = 0
-        self.prober = Prober(self.answers, self._changed, known)
+        self.prober = Prober(self.answers, self._changed, earlier)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -82,9 +82,9 @@ class World:
         return self.prober.statuses()[name(own)].ready
 
 
-def play(test: Callable[[World], Awaitable[None]], known: dict[str, bool] | None = None) -> None:
+def play(test: Callable[[World], Awaitable[None]], earlier: dict[str, bool] | None = None) -> None:
     async def main() -> None:
-        world = World(known)
+        world = World(earlier)
         await test(world)
         await world.prober.close()
         assert len(asyncio.all_tasks()) == 1
@@ -95,15 +95,15 @@ def play(test: Callable[[World], Awaitable[None]], known: dict[str, bool] | None
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prober_module, "SOON", 0)
+    monkeypatch.setattr(prober_module, "FIRST_PROBES", 0)
 
 
-def test_a_pod_becomes_ready_and_stops_being_so() -> None:
+def test_a_pod_becomes_ready_and_not_ready() -> None:
     async def test(world: World) -> None:
         world.prober.watch([pod()])
         assert not world.ready()
         await world.answers.answer(DOWN, DOWN, DOWN, DOWN)
-        assert (world.ready(), world.changes) == (False, 1)  # why it is not, once
+        assert (world.ready(), world.changes) == (False, 1)  # the first failure
         await world.answers.answer(UP)
         assert (world.ready(), world.changes) == (True, 2)
         await world.answers.answer(UP, DOWN, DOWN, UP, DOWN, DOWN)
@@ -135,12 +135,12 @@ def test_watching_the_same_pods_again_changes_nothing() -> None:
     async def test(world: World) -> None:
         world.prober.watch([pod()])
         await world.answers.answer(UP)
-        before, asked = world.prober.statuses(), world.answers.asked.total()
+        before, started = world.prober.statuses(), world.answers.started.total()
         for _ in range(3):
             world.prober.watch([pod()])
             world.prober.watch([replace(pod(), labels={"new": "label"}, ready=False)])
             await asyncio.sleep(0)
-        assert (world.prober.statuses(), world.answers.asked.total()) == (before, asked)
+        assert (world.prober.statuses(), world.answers.started.total()) == (before, started)
         assert world.answers.cancelled.total() == 0
         await world.answers.answer(DOWN, DOWN, DOWN)
         assert not world.ready()
@@ -156,21 +156,21 @@ def test_watching_the_same_pods_again_changes_nothing() -> None:
         replace(pod(), uid="2"),
     ],
 )
-def test_another_pod_of_the_name_begins_anew(other: Pod) -> None:
+def test_another_pod_of_this_name_starts_as_not_ready(other: Pod) -> None:
     async def test(world: World) -> None:
         world.prober.watch([pod()])
         await world.answers.answer(UP)
         world.prober.watch([other])
         assert not world.ready()
         await until(lambda: world.answers.cancelled["web-1/c0"] == 1)
-        await until(lambda: world.answers.asked["web-1/c0"] == 3)
+        await until(lambda: world.answers.started["web-1/c0"] == 3)
         await world.answers.answer(UP)
         assert world.ready()
 
     play(test)
 
 
-def test_pods_that_go_are_forgotten() -> None:
+def test_removed_pods_are_no_longer_probed() -> None:
     async def test(world: World) -> None:
         world.prober.watch([pod(), pod("web-2")])
         await world.answers.answer(UP)
@@ -184,7 +184,7 @@ def test_pods_that_go_are_forgotten() -> None:
     play(test)
 
 
-def test_pods_in_doubt_are_not_forgotten() -> None:
+def test_protected_pods_are_still_probed() -> None:
     async def test(world: World) -> None:
         world.prober.watch([pod(), pod("web-2")])
         await world.answers.answer(UP)
@@ -197,7 +197,7 @@ def test_pods_in_doubt_are_not_forgotten() -> None:
     play(test)
 
 
-def test_a_gate_that_opens_makes_a_pod_ready_at_once() -> None:
+def test_an_open_readiness_gate_makes_a_pod_ready_immediately() -> None:
     async def test(world: World) -> None:
         world.prober.watch([replace(pod(), gates_open=False)])
         await world.answers.answer(UP)
@@ -208,11 +208,11 @@ def test_a_gate_that_opens_makes_a_pod_ready_at_once() -> None:
     play(test)
 
 
-def test_what_was_remembered_counts_until_probes_say_otherwise() -> None:
+def test_readiness_of_an_earlier_run_counts_until_probes_change_it() -> None:
     async def first(world: World) -> None:
         world.prober.watch([pod(), pod("web-2")])
         await world.answers.answer(UP)
-        remembered.update(world.prober.remembered())
+        results.update(world.prober.results())
 
     async def second(world: World) -> None:
         world.prober.watch([pod(), pod("web-2"), replace(pod("web-3"), uid="3")])
@@ -225,19 +225,19 @@ def test_what_was_remembered_counts_until_probes_say_otherwise() -> None:
         world.prober.watch([pod()])
         assert not world.ready()
 
-    remembered: dict[tuple[NamespacedName, str], bool] = {}
+    results: dict[tuple[NamespacedName, str], bool] = {}
     play(first)
-    assert remembered == {(name(own), identity(pod(own))): own == "web-1" for own in ("web-1", "web-2")}
-    play(second, {own: ready for (_, own), ready in remembered.items()} | {identity(pod("web-3")): True})
+    assert results == {(name(own), identity(pod(own))): own == "web-1" for own in ("web-1", "web-2")}
+    play(second, {own: ready for (_, own), ready in results.items()} | {identity(pod("web-3")): True})
 
 
-def test_the_initial_delay_is_waited_for_but_not_after_a_restart() -> None:
+def test_the_initial_delay_does_not_apply_after_a_restart() -> None:
     late = pod("web-1", Probe(ExecAction(("ls",)), initial_delay=3600, period=0))
 
     async def test(world: World) -> None:
         world.prober.watch([late, pod("web-2")])
         await world.answers.answer(UP, UP, to="web-2/c0")
-        assert world.answers.asked["web-1/c0"] == 0
+        assert world.answers.started["web-1/c0"] == 0
 
     async def after(world: World) -> None:
         world.prober.watch([late])
@@ -247,18 +247,18 @@ def test_the_initial_delay_is_waited_for_but_not_after_a_restart() -> None:
     play(after, {identity(late): False})
 
 
-@pytest.mark.parametrize(("known", "earliest", "latest"), [(None, 30, 31), (False, 0, 1), (True, 0, 20)])
-def test_when_the_first_probe_is_due(
-    monkeypatch: pytest.MonkeyPatch, known: bool | None, earliest: float, latest: float
+@pytest.mark.parametrize(("earlier", "earliest", "latest"), [(None, 30, 31), (False, 0, 1), (True, 0, 20)])
+def test_delay_of_the_first_probe(
+    monkeypatch: pytest.MonkeyPatch, earlier: bool | None, earliest: float, latest: float
 ) -> None:
-    monkeypatch.setattr(prober_module, "SOON", 1)
+    monkeypatch.setattr(prober_module, "FIRST_PROBES", 1)
     probe = Probe(ExecAction(("ls",)), initial_delay=30, period=20)
-    delays = [prober_module._first(probe, known) for _ in range(1000)]
+    delays = [prober_module._first_delay(probe, earlier) for _ in range(1000)]
     assert earliest <= min(delays) < max(delays) < latest
     assert max(delays) - min(delays) > (latest - earliest) * 0.9
 
 
-def test_whatever_a_probe_raises_is_a_failure_and_the_next_one_comes() -> None:
+def test_an_unexpected_error_is_a_failure_and_probing_continues() -> None:
     async def test(world: World) -> None:
         world.prober.watch([pod()])
         await world.answers.answer(RuntimeError("no"), UP)
@@ -271,22 +271,22 @@ def test_whatever_a_probe_raises_is_a_failure_and_the_next_one_comes() -> None:
     play(test)
 
 
-def test_no_more_than_so_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simultaneous_probes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prober_module, "PROCESSES", 3)
 
     async def test(world: World) -> None:
         world.prober.watch([pod(f"web-{n}") for n in range(10)])
         await until(lambda: len(world.answers.waiting) == 3)
         await asyncio.sleep(0.05)
-        assert world.answers.asked.total() == 3
+        assert world.answers.started.total() == 3
         for own in list(world.answers.waiting):
             world.answers.waiting.pop(own).set_result(UP)
-        await until(lambda: world.answers.asked.total() == 6)
+        await until(lambda: world.answers.started.total() == 6)
 
     play(test)
 
 
-def test_what_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_that_time_out_do_not_delay_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prober_module, "PROCESSES", 2)
     hanging = Probe(ExecAction(("sleep",)), period=0, timeout=1)
 
@@ -294,7 +294,7 @@ def test_what_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch)
         hung = [pod(f"hung-{n}", hanging) for n in range(4)]
         world.prober.watch(hung)
         await until(lambda: world.answers.cancelled.total() >= 4)
-        # All have hung once: from now on they have their own two slots.
+        # All have timed out once. From now on they share two slots of their own.
         world.prober.watch([*hung, pod()])
         before = world.answers.cancelled.total()
         await world.answers.answer(*[UP] * 20)
@@ -305,7 +305,7 @@ def test_what_hangs_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch)
     play(test)
 
 
-def test_closing_kills_what_runs(tmp_path: Path) -> None:
+def test_closing_kills_running_commands(tmp_path: Path) -> None:
     async def main() -> None:
         pid = tmp_path / "pid"
         prober = Prober(ExecRunner(CommandTemplate("env")), lambda: None)

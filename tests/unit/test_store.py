@@ -1,7 +1,4 @@
-"""The state directory: it holds what was saved, says what is wrong with it, and survives what it must.
-
-Its lock is the subject of test_lock.py.
-"""
+"""The state directory: saving, loading, errors and recovery. test_lock.py tests its lock."""
 
 from __future__ import annotations
 
@@ -20,13 +17,13 @@ from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.model import NamespacedName
 from kproxy.problems import StateError
 from kproxy.state import lock
-from kproxy.state.store import DATABASE, VERSION, Store, Watched
+from kproxy.state.store import DATABASE, VERSION, PodIdentity, Store
 
 A, B = Claim(NamespacedName("default", "a"), "ip"), Claim(NamespacedName("default", "b"), "http/tcp")
 IP, IP6, PORT = Resource("ip", 1), Resource("ip6", 2**127 + 1), Resource("tcp", 30001)
 
 
-def given(held: dict[Claim, Resource], released: dict[Resource, Claim] | None = None) -> Allocations:
+def allocations(held: dict[Claim, Resource], released: dict[Resource, Claim] | None = None) -> Allocations:
     return Allocations(held, released or {})
 
 
@@ -46,10 +43,10 @@ def store(tmp_path: Path) -> Store:
     ],
     ids=["nothing", "one", "a large number", "changes", "a swap"],
 )
-def test_what_is_saved_is_loaded(store: Store, history: list[dict[Claim, Resource]]) -> None:
+def test_saved_allocations_are_loaded(store: Store, history: list[dict[Claim, Resource]]) -> None:
     before = NOTHING
     for held in history:
-        after = given(held)
+        after = allocations(held)
         store.save(before, after)
         assert Store(store.directory).load() == after
         before = after
@@ -64,49 +61,51 @@ def test_what_is_saved_is_loaded(store: Store, history: list[dict[Claim, Resourc
         [{IP: A}, {IP: B}, {}],
     ],
 )
-def test_what_was_released_is_loaded_in_its_order(store: Store, history: list[dict[Resource, Claim]]) -> None:
+def test_released_resources_are_loaded_in_order_of_release(
+    store: Store, history: list[dict[Resource, Claim]]
+) -> None:
     before = NOTHING
     for released in history:
-        store.save(before, before := given({}, released))
+        store.save(before, before := allocations({}, released))
         loaded = Store(store.directory).load()
         assert list(loaded.released.items()) == list(released.items())
         assert loaded.held == {}
 
 
-def test_without_state_there_is_nothing(tmp_path: Path) -> None:
+def test_without_state_there_are_no_allocations(tmp_path: Path) -> None:
     assert Store(tmp_path / "nothing").load() == NOTHING
     assert not (tmp_path / "nothing").exists()
 
 
-def test_what_does_not_change_is_not_written(store: Store) -> None:
+def test_nothing_is_written_without_a_change(store: Store) -> None:
     store.save(NOTHING, NOTHING)
     assert not store.path.exists()
-    store.save(NOTHING, given({A: IP}))
+    store.save(NOTHING, allocations({A: IP}))
     written = store.path.stat().st_mtime_ns
-    store.save(given({A: IP}), given({A: IP}))
+    store.save(allocations({A: IP}), allocations({A: IP}))
     assert store.path.stat().st_mtime_ns == written
 
 
 def test_a_failed_save_changes_nothing(store: Store) -> None:
-    store.save(NOTHING, given({A: IP}))
+    store.save(NOTHING, allocations({A: IP}))
     with pytest.raises(StateError):
-        store.save(NOTHING, given({B: PORT, A: IP6}))  # A is there already
-    assert store.load() == given({A: IP})
+        store.save(NOTHING, allocations({B: PORT, A: IP6}))  # A has a row already
+    assert store.load() == allocations({A: IP})
 
 
 @pytest.mark.parametrize(
     "content", [b"nonsense" * 200, b"SQLite format 3\0" + b"\xff" * 4080], ids=["text", "damaged"]
 )
-def test_a_damaged_database_says_which_file(store: Store, content: bytes) -> None:
+def test_the_error_of_a_damaged_database_names_the_file(store: Store, content: bytes) -> None:
     store.path.write_bytes(content)
-    for act in (store.load, lambda: store.save(NOTHING, given({A: IP}))):
+    for act in (store.load, lambda: store.save(NOTHING, allocations({A: IP}))):
         with pytest.raises(StateError, match=re.escape(str(store.path))) as caught:
             act()
         assert "move it away" in caught.value.hint
 
 
-def test_a_value_that_is_no_number(store: Store) -> None:
-    store.save(NOTHING, given({A: IP}))
+def test_a_value_that_is_not_a_number(store: Store) -> None:
+    store.save(NOTHING, allocations({A: IP}))
     subprocess.run(
         [sys.executable, "-c", SQL, str(store.path), "UPDATE allocations SET value = 'x'"], check=True
     )
@@ -121,19 +120,19 @@ with sqlite3.connect(sys.argv[1]) as database:
 """
 
 
-def test_a_database_of_a_newer_kproxy_is_left_alone(store: Store) -> None:
-    store.save(NOTHING, given({A: IP}))
+def test_a_database_of_a_newer_kproxy_is_not_changed(store: Store) -> None:
+    store.save(NOTHING, allocations({A: IP}))
     newer = VERSION + 1
     subprocess.run([sys.executable, "-c", SQL, str(store.path), f"PRAGMA user_version = {newer}"], check=True)
     before = store.path.read_bytes()
     acts = (
         store.load,
         store.readiness,
-        lambda: store.save(NOTHING, given({B: PORT})),
+        lambda: store.save(NOTHING, allocations({B: PORT})),
         lambda: remember(store, READY),
     )
     for act in acts:
-        with pytest.raises(StateError, match=f"{DATABASE}: has schema {newer}, of a newer kproxy"):
+        with pytest.raises(StateError, match=f"{DATABASE}: has schema version {newer}, of a newer kproxy"):
             act()
     assert store.path.read_bytes() == before
 
@@ -147,22 +146,22 @@ CREATE TABLE allocations (
 """
 
 
-def test_a_database_from_before_there_were_versions_is_taken_over(store: Store) -> None:
+def test_a_database_without_a_version_is_upgraded(store: Store) -> None:
     for sql in (FIRST_SCHEMA, "INSERT INTO allocations VALUES ('default', 'a', 'ip', 'ip', '1')"):
         subprocess.run([sys.executable, "-c", SQL, str(store.path), sql], check=True)
-    assert (store.load(), store.readiness()) == (given({A: IP}), {})
+    assert (store.load(), store.readiness()) == (allocations({A: IP}), {})
     remember(store, READY)
-    store.save(given({A: IP}), given({A: IP, B: PORT}))
-    assert (store.load(), store.readiness()) == (given({A: IP, B: PORT}), READY)
+    store.save(allocations({A: IP}), allocations({A: IP, B: PORT}))
+    assert (store.load(), store.readiness()) == (allocations({A: IP, B: PORT}), READY)
 
 
-# What root meets, too: file systems that do not take what is written, in a mount namespace of their own.
+# File systems on which root cannot write either, in a mount namespace.
 FILE_SYSTEMS = {
     "read-only": ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "readonly database", "--state-dir"),
     "full": (
         "mount -t tmpfs -o size=64k none {0} && cp -a {1}/. {0} && dd status=none if=/dev/zero of={0}/x || :",
         "disk is full",
-        "Make room there",
+        "Free space on that disk",
     ),
 }
 SAVE = """
@@ -186,61 +185,62 @@ print(len(held.held))
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
 @pytest.mark.parametrize(("mount", "message", "remedy"), FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
-def test_a_file_system_that_takes_nothing(tmp_path: Path, mount: str, message: str, remedy: str) -> None:
+def test_a_file_system_that_cannot_be_written(tmp_path: Path, mount: str, message: str, remedy: str) -> None:
     state, copy = Store(tmp_path / "state"), tmp_path / "copy"
     with state.lock("sync"):
-        state.save(NOTHING, given({A: IP}))
+        state.save(NOTHING, allocations({A: IP}))
     shutil.copytree(state.directory, copy)
     script = mount.format(state.directory, copy) + ' && exec "$@"'
     command = [sys.executable, "-c", SAVE, str(state.directory)]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, "sh", *command], capture_output=True, text=True, check=True
     )
-    said, protected = done.stdout.splitlines()
-    assert said.startswith(f"{state.path}: ")
-    assert message in said
-    assert remedy in said
-    assert "The running dataplane was left as it is." in said
-    assert protected == "1"
+    error, count = done.stdout.splitlines()
+    assert error.startswith(f"{state.path}: ")
+    assert message in error
+    assert remedy in error
+    assert "The rules in the kernel are unchanged." in error
+    assert count == "1"
 
 
 POD = NamespacedName("default", "web-1")
-READY: dict[Watched, bool | None] = {Watched(POD, "uid-1"): True, Watched(POD, "uid-1/side"): False}
+UID_1, SIDE, X = PodIdentity(POD, "uid-1"), PodIdentity(POD, "uid-1/side"), PodIdentity(POD, "x")
+READY: dict[PodIdentity, bool | None] = {UID_1: True, SIDE: False}
 
 
-def remember(store: Store, changed: Mapping[Watched, bool | None]) -> None:
-    store.remember_readiness(changed)
+def remember(store: Store, changed: Mapping[PodIdentity, bool | None]) -> None:
+    store.save_readiness(changed)
 
 
-def test_readiness_is_remembered(store: Store) -> None:
+def test_saved_readiness_is_loaded(store: Store) -> None:
     assert store.readiness() == {}
     remember(store, {})
     assert not store.path.exists()
     remember(store, READY)
     assert Store(store.directory).readiness() == READY
-    remember(store, {Watched(POD, "uid-1"): False, Watched(POD, "uid-1/side"): None, Watched(POD, "x"): None})
-    assert store.readiness() == {Watched(POD, "uid-1"): False}
+    remember(store, {UID_1: False, SIDE: None, X: None})
+    assert store.readiness() == {UID_1: False}
 
 
-def test_readiness_and_allocations_leave_each_other_alone(store: Store) -> None:
-    store.save(NOTHING, given({A: IP}))
+def test_readiness_and_allocations_are_independent(store: Store) -> None:
+    store.save(NOTHING, allocations({A: IP}))
     remember(store, READY)
-    store.save(given({A: IP}), NOTHING)
+    store.save(allocations({A: IP}), NOTHING)
     assert (store.load(), store.readiness()) == (NOTHING, READY)
 
 
-def test_removal_takes_what_is_ours_and_the_folder_if_it_is_empty_then(tmp_path: Path) -> None:
+def test_removal_deletes_own_files_and_an_empty_directory(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     with store.lock("sync"):
-        store.save(NOTHING, given({A: IP}))
+        store.save(NOTHING, allocations({A: IP}))
     assert store.remove() == [store.path, store.directory / lock.FILE]
     assert not store.directory.exists()
     assert store.remove() == []
 
 
-def test_removal_leaves_what_is_not_ours(store: Store) -> None:
+def test_removal_keeps_other_files(store: Store) -> None:
     (store.directory / "other").touch()
-    store.save(NOTHING, given({A: IP}))
+    store.save(NOTHING, allocations({A: IP}))
     store.remove()
     assert [path.name for path in store.directory.iterdir()] == ["other"]
 
@@ -260,20 +260,20 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill_in_a_transaction(store: Store) -> None:
-    """What a process killed between writing pages and committing leaves: a hot journal."""
+    """Leave a hot journal: kill a process after it has written pages and before it commits."""
     done = subprocess.run([sys.executable, "-c", KILLED, str(store.path)])
     assert done.returncode == -signal.SIGKILL
     assert (store.directory / f"{DATABASE}-journal").stat().st_size
 
 
-def test_a_save_that_was_killed_is_undone_by_the_next_load(store: Store) -> None:
-    store.save(NOTHING, given({A: IP}))
+def test_an_interrupted_save_is_rolled_back_by_the_next_load(store: Store) -> None:
+    store.save(NOTHING, allocations({A: IP}))
     kill_in_a_transaction(store)
-    assert store.load() == given({A: IP})
+    assert store.load() == allocations({A: IP})
 
 
-def test_a_database_that_says_something_twice_is_damaged(store: Store) -> None:
-    store.save(NOTHING, given({A: IP}))
+def test_a_database_with_a_duplicate_is_damaged(store: Store) -> None:
+    store.save(NOTHING, allocations({A: IP}))
     for sql in (
         "CREATE TABLE other AS SELECT * FROM allocations",
         "INSERT INTO other SELECT namespace, 'b', what, kind, value FROM allocations",
@@ -281,10 +281,10 @@ def test_a_database_that_says_something_twice_is_damaged(store: Store) -> None:
         "ALTER TABLE other RENAME TO allocations",
     ):
         subprocess.run([sys.executable, "-c", SQL, str(store.path), sql], check=True)
-    with pytest.raises(StateError, match="something was given out twice"):
+    with pytest.raises(StateError, match="an address or port is allocated twice"):
         store.load()
 
 
-def test_an_empty_database_is_no_state(store: Store) -> None:
+def test_an_empty_database_has_no_allocations(store: Store) -> None:
     store.path.touch()
     assert store.load() == NOTHING

@@ -1,7 +1,7 @@
-"""How a command gets into a container: a command line with placeholders for the container.
+"""Templates for running a command in a container: a command line with placeholders.
 
-The template is split into words before values are put in, and no shell reads the result: a value from
-a manifest stays one word, whatever characters it has.
+The template is split into words before the placeholders are replaced, and no shell interprets the
+result. So a value from a manifest remains one word, whatever characters it contains.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ RUNNERS = {
     "podman": "podman exec {pod}-{container}",
     "nerdctl": "nerdctl exec {pod}",
 }
-"""Templates that have a name. `podman kube play` names containers so."""
+"""Named templates. `podman kube play` names its containers POD-CONTAINER."""
 PLACEHOLDER = re.compile(r"\{(\w*)\}")
 KNOWN = ("namespace", "pod", "container")
 
 
 class CommandTemplate:
-    """A template of `RUNNERS`, or one of the user's own."""
+    """A named template of `RUNNERS`, or a command line with placeholders."""
 
     def __init__(self, text: str) -> None:
-        """ValueError if the text is empty or has an unknown placeholder."""
+        """Raises ValueError if the text is empty or contains an unknown placeholder."""
         self.text = text
         self._words = shlex.split(RUNNERS.get(text, text))
         if not self._words:
@@ -37,6 +37,6 @@ class CommandTemplate:
                 raise ValueError(f"{{{name}}} is not one of {', '.join(f'{{{known}}}' for known in KNOWN)}")
 
     def words(self, pod: NamespacedName, container: str, command: Sequence[str]) -> list[str]:
-        """The command line that runs `command` in a container."""
+        """Return the command line that runs `command` in a container."""
         values = {"namespace": pod.namespace, "pod": pod.name, "container": container}
         return [*(PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in self._words), *command]

@@ -1,10 +1,9 @@
-"""Whether pods are ready, by what their readiness probes found: the kubelet's rules, without a kubelet.
+"""The readiness of pods, from the results of their probes, by the kubelet's rules.
 
-A container with a probe begins as not ready, and changes its mind after so many results in a
-row as its thresholds say. A pod is ready while all its containers are, and the conditions
-of its readiness gates are True; what its manifest says of Ready does not count. Pure:
-results and the time come in (prober.py has both), a state comes out, and a state is plain
-enough to be written down and to be shown.
+A container with a probe starts as not ready. Its readiness changes after as many consecutive
+results as its thresholds require. A pod is ready if all its containers are ready and the
+conditions of all its readiness gates are True. The condition Ready in its manifest does not
+count. Pure: prober.py provides the results and the time.
 """
 
 from __future__ import annotations
@@ -32,33 +31,32 @@ from kproxy.model import (
 from kproxy.problems import Problem
 
 EVENTS = 4
-"""Events that are kept of a container, the last ones."""
+"""The maximum number of events of a container; the last ones are kept."""
 MESSAGE = 1024
-"""Characters of a message that are kept, as of an event in Kubernetes."""
+"""The maximum number of characters of a message, as in an event of Kubernetes."""
 
 NOT_PROBED = "not probed yet"
 
 
 class ProbeOutcome(StrEnum):
-    """How a probe went."""
+    """The outcome of a probe."""
 
     SUCCESS = "success"
     WARNING = "warning"
-    """A success that is to be spoken of."""
+    """A success with an event."""
     FAILURE = "failure"
 
 
 class ProbeResult(NamedTuple):
-    """What came of one probe."""
+    """The result of one probe."""
 
     outcome: ProbeOutcome
     message: str = ""
-    hung: bool = False
-    """It was given up at its timeout."""
+    timed_out: bool = False
 
 
 class Event(Struct, frozen=True):
-    """The same message, as often as it came; times in seconds of the Unix epoch."""
+    """A message and how often it occurred. Times are seconds of the Unix epoch."""
 
     reason: str
     """Unhealthy or ProbeWarning."""
@@ -69,35 +67,35 @@ class Event(Struct, frozen=True):
 
 
 class ContainerReadiness(Struct, frozen=True):
-    """What is known of one container with a probe."""
+    """The readiness of one container with a probe."""
 
     name: str
     ready: bool = False
-    run: int = 0
-    """How many probes in a row ended alike: passed, or, as a negative number, failed."""
+    streak: int = 0
+    """The number of consecutive successes; negative: of consecutive failures."""
     events: tuple[Event, ...] = ()
-    """The one that came last is last."""
+    """In order of their last occurrence."""
 
 
 class PodReadiness(Struct, frozen=True):
-    """What is known of one pod: its containers that have a probe, and what that makes of the pod."""
+    """The readiness of one pod, and of its containers that have a probe."""
 
     ready: bool
     containers: tuple[ContainerReadiness, ...]
 
 
 def observe(before: ContainerReadiness, probe: Probe, result: ProbeResult, now: float) -> ContainerReadiness:
-    """The state after one more result."""
+    """Return the state after one more result at the time `now`."""
     events = before.events
     if result.outcome is not ProbeOutcome.SUCCESS:
         events = tuple(_with_event(events, result, now))
     if result.outcome is ProbeOutcome.FAILURE:
-        run = min(before.run, 0) - 1
-        ready = before.ready and -run < probe.failure_threshold
+        streak = min(before.streak, 0) - 1
+        ready = before.ready and -streak < probe.failure_threshold
     else:
-        run = max(before.run, 0) + 1
-        ready = before.ready or run >= probe.success_threshold
-    return ContainerReadiness(before.name, ready, run, events)
+        streak = max(before.streak, 0) + 1
+        ready = before.ready or streak >= probe.success_threshold
+    return ContainerReadiness(before.name, ready, streak, events)
 
 
 def _with_event(events: Iterable[Event], result: ProbeResult, now: float) -> list[Event]:
@@ -112,38 +110,38 @@ def _with_event(events: Iterable[Event], result: ProbeResult, now: float) -> lis
 
 
 def pod_readiness(pod: Pod, containers: Iterable[ContainerReadiness]) -> PodReadiness:
-    """What `containers`, all those of the pod that can be probed, make of it."""
+    """Return the readiness of a pod. `containers` are all its containers with a supported probe."""
     members = tuple(containers)
     return PodReadiness(pod.gates_open and all(member.ready for member in members), members)
 
 
-def why_not(found: PodReadiness) -> str:
-    """Why a pod is not ready: what its probes said last."""
+def not_ready_reason(found: PodReadiness) -> str:
+    """Return why a pod is not ready: the last messages of its probes."""
     waiting = [c for c in found.containers if not c.ready]
     if not waiting:
         return "a readiness gate is not True"
-    said = dict.fromkeys(c.events[-1].message for c in waiting if c.events)
-    return "; ".join(said) or NOT_PROBED
+    messages = dict.fromkeys(c.events[-1].message for c in waiting if c.events)
+    return "; ".join(messages) or NOT_PROBED
 
 
-def can_be_probed(pod: Pod) -> Iterator[tuple[str, Probe]]:
-    """Its probes but those by gRPC: these containers count as if they had none."""
+def supported_probes(pod: Pod) -> Iterator[tuple[str, Probe]]:
+    """Yield the containers and their probes, except for gRPC probes, which kproxy does not support."""
     return ((name, probe) for name, probe in pod.probes if not isinstance(probe.action, GRPCAction))
 
 
 def probed_on(pods: Iterable[Pod], node: str) -> list[Pod]:
-    """The pods that this node probes: its own, and those of which nobody says where they are."""
-    return [pod for pod in pods if pod.node in ("", node) and any(can_be_probed(pod))]
+    """Return the pods that this node probes: those with its name as nodeName, or without nodeName."""
+    return [pod for pod in pods if pod.node in ("", node) and any(supported_probes(pod))]
 
 
-def not_probed(pods: Iterable[Pod]) -> list[Problem]:
-    """The probes that kproxy cannot make, in order of the pods."""
+def unsupported_probes(pods: Iterable[Pod]) -> list[Problem]:
+    """Return a problem for each gRPC probe, in order of the pods."""
     return [
         Problem(
             pod.origin.source,
             f"Pod {pod.name}",
             f"containers[{name}].readinessProbe.grpc",
-            "is not supported: this container counts as ready",
+            "is not supported; the container counts as ready",
         )
         for pod in pods
         for name, probe in pod.probes
@@ -152,19 +150,19 @@ def not_probed(pods: Iterable[Pod]) -> list[Problem]:
 
 
 def identity(pod: Pod) -> str:
-    """Equal for two pods if what is known of one holds for the other: the same pod, probed alike."""
+    """Return a text that is equal for two versions of a pod if earlier results remain valid."""
     parts = (pod.name, pod.uid, pod.origin.created, pod.addresses, pod.probes)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 def with_readiness(state: ClusterState, statuses: Mapping[NamespacedName, PodReadiness]) -> ClusterState:
-    """The state, its pods as ready as `statuses` says; pods that are not in it stay as they are."""
+    """Return the state with the readiness of `statuses`. Pods that are not in it do not change."""
     if not statuses:
         return state
-    return replace(state, pods=tuple(_as_found(pod, statuses.get(pod.name)) for pod in state.pods))
+    return replace(state, pods=tuple(_with_status(pod, statuses.get(pod.name)) for pod in state.pods))
 
 
-def _as_found(pod: Pod, found: PodReadiness | None) -> Pod:
+def _with_status(pod: Pod, found: PodReadiness | None) -> Pod:
     if found is None:
         return pod
     waiting = sum(not container.ready for container in found.containers)
@@ -174,7 +172,10 @@ def _as_found(pod: Pod, found: PodReadiness | None) -> Pod:
 
 
 def describe_probe(probe: Probe) -> str:
-    """As kubectl writes it: `exec [ls /var/ready] delay=0s timeout=1s period=10s #success=1 #failure=3`."""
+    """Format a probe as kubectl does.
+
+    For example: `exec [ls /var/ready] delay=0s timeout=1s period=10s #success=1 #failure=3`.
+    """
     numbers = f"delay={probe.initial_delay}s timeout={probe.timeout}s period={probe.period}s"
     thresholds = f"#success={probe.success_threshold} #failure={probe.failure_threshold}"
     return f"{_describe_action(probe)} {numbers} {thresholds}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, format_address, format_socket
-from kproxy.probes.core.readiness import Event, PodReadiness, can_be_probed, describe_probe
+from kproxy.probes.core.readiness import Event, PodReadiness, describe_probe, supported_probes
 from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
 from kproxy.show.tables import NONE, UNKNOWN, cut, duration, table
 
@@ -94,7 +94,7 @@ def _why_not(pod: Pod) -> str:
 
 def _events(pod: Pod, found: PodReadiness | None, context: Context) -> str:
     """As kubectl shows them; or who has not probed it."""
-    if not any(can_be_probed(pod)):
+    if not any(supported_probes(pod)):
         return ""
     if context.inventory.readiness is None:
         return "not probed: no kproxy run\n"

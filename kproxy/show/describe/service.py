@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from kproxy.model import Backends, Frontend, Service, format_address, format_socket
-from kproxy.probes.core.readiness import why_not
+from kproxy.probes.core.readiness import not_ready_reason
 from kproxy.show.describe.context import Context, annotation_lines, heading, section
 from kproxy.show.manifests import affinity, policy
 from kproxy.show.snapshot import HeldFrontend
@@ -114,4 +114,4 @@ def _unready(service: Service, context: Context) -> Iterator[tuple[str, str]]:
         if pod.terminating:
             yield pod.name.name, "terminating"
         elif not pod.ready:
-            yield pod.name.name, why_not(found) if found else "its condition Ready is not True"
+            yield pod.name.name, not_ready_reason(found) if found else "its condition Ready is not True"
