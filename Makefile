@@ -11,7 +11,7 @@ JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 8 : 2 * n)))
 # so without PYTHONNOUSERSITE the result would depend on the user.
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONNOUSERSITE := 1
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help

@@ -94,7 +94,7 @@ class Server:
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "netns_lab.serve", lab],
+                [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # without site: it needs this package only
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 cwd="/",
