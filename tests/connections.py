@@ -47,6 +47,10 @@ IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED = 1 << 1, 1 << 2, 1 << 3
 TCP_CONNTRACK_ESTABLISHED = 3
 NEW = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW)
 PERIOD = 0.005
+"""Seconds between two datagrams of a client that never pauses."""
+SOME = 20
+"""Datagrams after which a client is where it stays."""
+PATIENCE = 60.0
 
 
 class Entry(NamedTuple):
@@ -122,7 +126,7 @@ def make(node: Handle, wanted: Iterable[Entry]) -> None:
     node.inside(write)
 
 
-def until(so: Callable[[], bool], within: float = 5) -> None:
+def until(so: Callable[[], bool], within: float = PATIENCE) -> None:
     """Wait for something to become true; AssertionError if it does not."""
     end = time.monotonic() + within
     while not so():
@@ -131,31 +135,33 @@ def until(so: Callable[[], bool], within: float = 5) -> None:
 
 
 class Talk:
-    """What a client that never pauses has heard."""
+    """What a client that never pauses has heard. It numbers its datagrams, so answers know their question."""
 
     def __init__(self) -> None:
-        self.last_seen: list[tuple[float, str]] = []
-        """When, and from which pod."""
+        self.answers: list[tuple[int, str]] = []
+        """To which datagram, and from which pod."""
         self.sent = 0
 
-    def move(self, pod: str, within: float) -> float:
-        """Wait until `pod` answers; after how many seconds that was, AssertionError if it took longer."""
-        start = time.monotonic()
-        while (taken := time.monotonic() - start) < within:
-            if any(when >= start and who == pod for when, who in self.last_seen[-100:]):
-                return taken
-            time.sleep(PERIOD)
-        raise AssertionError(f"{pod} did not answer within {within} s; the last were {self.last_seen[-3:]}")
+    def move(self, pod: str) -> None:
+        """Wait until `pod` answers a datagram that is sent from now on."""
+        start = self.sent
+        until(lambda: pod in self.since(start))
 
-    def since(self, start: float) -> set[str]:
-        """Who has answered since then."""
-        return {pod for when, pod in self.last_seen if when >= start}
+    def since(self, start: int) -> set[str]:
+        """Who has answered datagrams from number `start` on."""
+        return {pod for number, pod in self.answers if number >= start}
 
-    def settle(self, seconds: float = 0.1) -> set[str]:
-        """Who answers within the next moments."""
-        start = time.monotonic()
-        time.sleep(seconds)
-        return self.since(start + 3 * PERIOD)
+    def settled(self) -> set[str]:
+        """Who answers the datagrams that are sent from now on, and there are answers."""
+        start = self.sent
+        until(lambda: sum(number >= start for number, _ in self.answers) >= SOME)
+        return self.since(start)
+
+    def silence(self) -> bool:
+        """Whether all that is sent from now on stays unanswered for a while."""
+        start = self.sent
+        until(lambda: self.sent >= start + SOME)
+        return not self.since(start)
 
 
 @contextmanager
@@ -167,11 +173,11 @@ def talking(client: Handle, address: str, port: int) -> Iterator[Talk]:
     def run(sock: socket.socket) -> None:
         while not stop.wait(PERIOD):
             try:
-                sock.send(b"still here")
                 talk.sent += 1
+                sock.send(str(talk.sent - 1).encode())
                 while True:
-                    pod = json.loads(sock.recv(65536))["pod"]
-                    talk.last_seen.append((time.monotonic(), pod))
+                    answer = json.loads(sock.recv(65536))
+                    talk.answers.append((int(answer["echo"]), answer["pod"]))
             except OSError:  # nothing there (yet), refused, dropped
                 continue
 

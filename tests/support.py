@@ -191,7 +191,7 @@ class Running:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; its exit status."""
         self.process.send_signal(number)
-        return int(self.process.wait(30))
+        return int(self.process.wait(PATIENCE))
 
     def write(self, name: str, *manifests: Manifest) -> None:
         """Put a file into the folder, or another one in its place, all at once."""

@@ -94,7 +94,7 @@ class Server:
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # without site: it needs this package only
+                [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # it needs no site-packages
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 cwd="/",

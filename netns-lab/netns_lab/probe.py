@@ -57,7 +57,7 @@ def http_get(
     handle: Handle,
     address: str,
     port: int,
-    timeout: float = 2,
+    timeout: float = 10,
     source_port: int | None = None,
     path: str = "/",
 ) -> Reply:
@@ -106,7 +106,7 @@ class Download:
 
 
 def many(
-    handle: Handle, address: str, port: int, n: int, concurrency: int = 16, timeout: float = 5
+    handle: Handle, address: str, port: int, n: int, concurrency: int = 16, timeout: float = 10
 ) -> Counter[str]:
     """GET ``n`` times, ``concurrency`` at once: how often each pod answered, or what else came of it."""
     with ThreadPoolExecutor(concurrency, initializer=partial(netns.enter, handle.netns)) as pool:
@@ -119,14 +119,14 @@ def udp_ask(
     address: str,
     port: int,
     payload: str = "",
-    timeout: float = 2,
+    timeout: float = 10,
     source_port: int | None = None,
 ) -> Reply:
     """Send a datagram and wait for the echo, the reply's body. Only answers from ``address`` count."""
     return handle.inside(partial(_udp, address, port, payload, timeout, source_port))
 
 
-def echo(handle: Handle, address: str, timeout: float = 1) -> bool:
+def echo(handle: Handle, address: str, timeout: float = 10) -> bool:
     """Whether ``address`` answers an ICMP echo request."""
     return handle.inside(partial(_ping, address, timeout))
 

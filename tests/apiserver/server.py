@@ -197,7 +197,7 @@ class ApiServer:
             seen for seen in list(self.log) if verb in ("", seen.verb) and resource in ("", seen.resource)
         ]
 
-    def wait(self, condition: Callable[[], Result], seconds: float = 5) -> Result:
+    def wait(self, condition: Callable[[], Result], seconds: float = 60) -> Result:
         """Wait until `condition()` is true, and give it; AssertionError if it does not become so."""
         deadline = time.monotonic() + seconds
         while not (result := condition()):

@@ -106,8 +106,9 @@ def test_a_watch_reset(api: ApiServer, client: Client) -> None:
 
 
 def test_a_watch_held_back_and_released(api: ApiServer) -> None:
-    with Client(api.url, timeout=0.2) as client, client.watch(SERVICES, "1") as events:
+    with Client(api.url) as client, client.watch(SERVICES, "1") as events:
         api.wait(lambda: api.watches.of("services"))
+        client.connection.sock.settimeout(0.2)
         api.watches.hold("services")
         api.create(service("a"))
         with pytest.raises(TimeoutError):

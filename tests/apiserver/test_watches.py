@@ -114,7 +114,7 @@ def test_a_watch_ends_at_its_timeout(own: Own) -> None:
     begin = time.monotonic()
     with own.watch_services("0", timeoutSeconds=1) as events:
         assert list(events) == []
-    assert 0.9 < time.monotonic() - begin < 3
+    assert time.monotonic() - begin > 0.9
 
 
 def test_the_connection_of_a_watch_that_ended_can_be_used_again(own: Own) -> None:

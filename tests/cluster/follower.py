@@ -81,7 +81,7 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(5)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def _follow(self) -> None:
@@ -95,7 +95,7 @@ class Follower:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
-    def wait(self, condition: Callable[[], Result], seconds: float = 5) -> Result:
+    def wait(self, condition: Callable[[], Result], seconds: float = 60) -> Result:
         """Until `condition()` is true; gives it."""
         deadline = time.monotonic() + seconds
         while not (result := condition()):
@@ -106,7 +106,7 @@ class Follower:
 
     def take(self) -> set[NamespacedName]:
         """The services that the source says have changed."""
-        return set(asyncio.run_coroutine_threadsafe(self.source.take(), self._loop).result(5))
+        return set(asyncio.run_coroutine_threadsafe(self.source.take(), self._loop).result(60))
 
     def touched(self, *names: str) -> None:
         """Wait until these services have been touched, and no others have."""

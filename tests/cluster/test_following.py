@@ -202,13 +202,14 @@ def test_a_connection_that_is_half_open_is_given_up(api: ApiServer, tmp_path: Pa
 def test_bookmarks_keep_a_silent_watch_alive(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), node("n2"))
     api.bookmark_every = 0.05
-    with Follower(api, tmp_path, QUICK._replace(silence=0.3)) as follower:
+    silence = 1.0
+    with Follower(api, tmp_path, QUICK._replace(silence=silence)) as follower:
         watching(api)
-        for beat in range(12):
+        for beat in range(30):
             api.update(node("n2", {"beat": str(beat)}))  # a bookmark says what version it is elsewhere
-            time.sleep(0.05)
+            time.sleep(silence / 20)
         assert len(api.requests(verb="watch")) == 3
-        assert time.monotonic() - min(follower.source.last_seen().values()) < 0.3
+        assert time.monotonic() - min(follower.source.last_seen().values()) < silence
 
 
 def test_without_bookmarks_a_silent_watch_is_opened_again_and_loses_nothing(
@@ -241,8 +242,9 @@ def test_a_bookmark_moves_the_version_to_resume_from(api: ApiServer, tmp_path: P
         watching(api)
         api.create(slice_("other-1", "other"))  # the revision goes on without the services
         follower.touched("other")
+        before = time.monotonic()
         api.watches.bookmark(SERVICES)
-        time.sleep(0.05)
+        follower.wait(lambda: min(follower.source.last_seen().values()) > before)
         api.store.compact()
         api.watches.reset(SERVICES)
         api.wait(lambda: len(api.requests(verb="watch", resource=SERVICES)) == 2)
@@ -450,11 +452,13 @@ def test_attempts_become_rare(api: ApiServer, tmp_path: Path) -> None:
     pacing = Pacing(first=0.02, longest=0.16, healthy=1)
     api.faults.add(Answer(500), verb="list", resource=SERVICES, times=None)
     with Follower(api, tmp_path, pacing, sync=False) as follower:
-        follower.wait(lambda: len(api.requests(verb="list", resource=SERVICES)) >= 8)
+        follower.wait(lambda: len(api.requests(verb="list", resource=SERVICES)) >= 14)
         times = [seen.time for seen in api.requests(verb="list", resource=SERVICES)]
         pauses = [after - before for before, after in pairwise(times)]
-        for pause, least in zip(pauses, (0, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16), strict=False):
-            assert least <= pause < 2 * least + 0.15
+        for pause, least in zip(pauses, (0, 0.02, 0.04, 0.08, *[0.16] * 9), strict=False):
+            assert least <= pause
+        # A busy machine lengthens some of them, not all: they stay at the longest.
+        assert min(pauses[5:]) < 2 * 0.16 + 0.15
 
 
 def test_watches_that_end_at_once_are_not_opened_in_a_frenzy(api: ApiServer, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ from tests.simulator import Fate
 T = TypeVar("T")
 SILENCE = 0.15
 """Seconds after which no answer counts as none; conntrack has the last word."""
+PATIENCE = 10.0
+"""Seconds until an answer that a row expects has to be there."""
 TRIES = 120
 SCTP = 132
 IP_RECVERR, IPV6_RECVERR = 11, 25
@@ -126,7 +128,9 @@ class World:
     def _http(self, row: Row, family: Family, source_port: int) -> Seen:
         to = self.scenario.address(row.destination, family)
         with self._server(row, family):
-            reply = http_get(self._sender(row), to, row.port, SILENCE if row.silent else 2, source_port)
+            reply = http_get(
+                self._sender(row), to, row.port, SILENCE if row.silent else PATIENCE, source_port
+            )
         return self._judge(row, family, source_port, reply)
 
     def _server(self, row: Row, family: Family) -> AbstractContextManager[object]:
@@ -142,7 +146,7 @@ class World:
 
     def _udp(self, row: Row, family: Family, source_port: int) -> Seen:
         to = self.scenario.address(row.destination, family)
-        timeout = SILENCE if row.silent else 2
+        timeout = SILENCE if row.silent else PATIENCE
         reply = udp_ask(self._sender(row), to, row.port, timeout=timeout, source_port=source_port)
         return self._judge(row, family, source_port, reply)
 
@@ -201,7 +205,7 @@ class World:
                 (socket.IPPROTO_IP, IP_RECVERR) if family == 4 else (socket.IPPROTO_IPV6, IPV6_RECVERR)
             )
             sender.setsockopt(level, name, 1)
-            sender.settimeout(SILENCE)
+            sender.settimeout(SILENCE if row.silent else PATIENCE)
             try:
                 sender.connect((to, 0))
                 with suppress(PermissionError):  # dropped by the host's own output hook
@@ -221,7 +225,7 @@ class World:
 
     def _arrived(self, family: Family, tag: int) -> tuple[str, str, int, int]:
         """The pod that the INIT with this tag came to, from where (address and port), and to which port."""
-        end = time.monotonic() + 2
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             for pod, of, listener in self._sniffers:
                 while of == family and (packet := _receive(listener)):

@@ -42,14 +42,14 @@ class Probing:
 
     async def until(self, own: str, ready: bool) -> None:
         """Wait until the readiness of a pod is `ready`."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.prober.statuses()[name(own)].ready is not ready:
                 await self._changed.wait()
                 self._changed.clear()
 
     async def message(self, own: str) -> str:
         """Wait for an event of a pod. Returns the last message."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (events := self.prober.statuses()[name(own)].containers[0].events):
                 await asyncio.sleep(0.01)
         return events[-1].message

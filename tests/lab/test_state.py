@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,9 +167,7 @@ def test_a_state_directory_that_a_daemon_uses(
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as daemon:
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == "mine\n"
-        start = time.monotonic()
         done = kproxy.run("sync") if verb == "sync" else kproxy.cleanup()
-        assert time.monotonic() - start < 5
         daemon.communicate("")
     assert done.returncode == 1
     assert done.stderr == (

@@ -49,7 +49,7 @@ def test_a_daemon_has_a_process_of_its_own(lab: Lab, tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             running.process.wait(0.01)
         running.process.kill()
-        assert running.process.wait(10) == -signal.SIGKILL
+        assert running.process.wait(60) == -signal.SIGKILL
         assert other.process.poll() is None
         assert other.stop() == 0
 
@@ -58,4 +58,4 @@ def test_the_lab_ends_it(lab: Lab, tmp_path: Path) -> None:
     with Lab(lab.topology) as mine:
         running = Running(mine.node("n1"), tmp_path)
         running.start()
-    assert running.process.wait(10) == -signal.SIGKILL
+    assert running.process.wait(60) == -signal.SIGKILL

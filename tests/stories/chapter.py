@@ -87,13 +87,13 @@ class Chapter:
         """What `kproxy describe` prints on the first node."""
         return self._run("n1", self._pods(), "describe", *what, "--node-name", "n1")
 
-    def curl(self, host: Handle, address: str, port: int) -> str:
+    def curl(self, host: Handle, address: str, port: int, timeout: float = 10) -> str:
         """What is answered; or what else comes of it, as the outcome's name."""
-        reply = self.ask(host, address, port)
+        reply = self.ask(host, address, port, timeout)
         return reply.body.rstrip("\n") or str(reply.outcome)
 
-    def ask(self, host: Handle, address: str, port: int) -> Reply:
-        return http_get(host, address, port, timeout=0.5)
+    def ask(self, host: Handle, address: str, port: int, timeout: float = 10) -> Reply:
+        return http_get(host, address, port, timeout)
 
     def _pods(self) -> list[Manifest]:
         pods = pod_manifests(self.lab.topology)

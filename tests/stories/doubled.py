@@ -132,7 +132,7 @@ class Doubled(Told):
 
     def watched(self) -> None:
         # After failures in a row each is tried again within a minute, and may fail once more.
-        self.api.wait(lambda: all(self.api.watches.of(kind) for kind in KINDS), 4 * PATIENCE)
+        self.api.wait(lambda: all(self.api.watches.of(kind) for kind in KINDS), PATIENCE)
 
     def burst(self) -> AbstractContextManager[None]:
         return self.api.burst()

@@ -25,7 +25,7 @@ from netns_lab.topology import Family
 from tests.support import SERVICE_IP, Manifest, Running, eventually
 from tests.truth import Truth
 
-PATIENCE = 40.0
+PATIENCE = 120.0
 """Seconds until the tables have to be right: an API server that was away is asked again after a while."""
 KINDS = ("services", "endpointslices", "nodes")
 
@@ -156,7 +156,7 @@ class Told(ABC):
 
         eventually(holds, self._explain, patience)
 
-    def says(self, text: str, times: int = 1, patience: float = 20.0) -> None:
+    def says(self, text: str, times: int = 1, patience: float = PATIENCE) -> None:
         """Wait until kproxy has said something so many times."""
         eventually(lambda: self.running.said().count(text) >= times, self.running.said, patience)
 

@@ -61,7 +61,7 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     assert process.stdout.readline().startswith("https://")
     yield file
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 def test_the_same_by_http_alone(lab: Lab, tmp_path: Path, kubeconfig: Path) -> None:

@@ -68,7 +68,7 @@ def test_pod_cidrs_come_later_and_change(lab: Lab, following: Follow) -> None:
         eventually(lambda: "podCIDRs" in told.running.said(), told.running.said)
         assert told.answering() != {"pod-1"}
         told.apply(with_pods(*cidrs.split(",")))
-        told.right(patience=8)
+        told.right()
         assert seen_as(told.lab) == lab.pod("pod-2").address(4)
         told.delete(node("n1"))
         told.apply(*slices(lab, ["pod-3"]))
@@ -153,7 +153,7 @@ def test_it_is_healthy_when_all_is_programmed(lab: Lab, following: Follow) -> No
         told.running.start(wait=False)
         eventually(lambda: statuses() == [503, 200], told.running.said)
         told.way.open()
-        eventually(lambda: statuses() == [200, 200], told.running.said, patience=40)
+        eventually(lambda: statuses() == [200, 200], told.running.said)
         told.way.close()
         assert statuses() == [200, 200]
 
@@ -229,4 +229,4 @@ def test_a_configuration_file_of_kubeadm(lab: Lab, tmp_path: Path, following: Fo
             assert ask(lab.node("n1"), "http://127.0.0.1:10300/healthz")[0] == 200
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0

@@ -119,7 +119,7 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
             inputs.append(path)
             start = time.monotonic()
             kproxy.sync(*manifests(version))
-            duration = time.monotonic() - start
+            window = time.monotonic() - start
             states.append({family: programmed(kproxy, family) for family in Family})
         always = {c: r for c, r in allocations(kproxy).items() if int(c.service.name[4:]) % 3 == 2}
         outcomes = []
@@ -128,7 +128,7 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
             command = kproxy.command("sync")
             command[command.index("-")] = str(inputs[version])
             process = kproxy.node.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            time.sleep(chance.uniform(0, 1.1 * duration))
+            time.sleep(chance.uniform(0, window))
             process.send_signal(signal.SIGKILL)
             status = process.wait()
             assert status in (0, -signal.SIGKILL), process.stderr
@@ -136,6 +136,7 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
                 held = programmed(kproxy, family)
                 assert held in (states[0][family], states[1][family]), f"attempt {attempt}, {family}"
                 outcomes.append(held == states[version][family])
+            window *= 0.9 if all(outcomes[-2:]) else 1.1  # however busy the machine is, half of them complete
             held_now = allocations(kproxy)
             assert always.items() <= held_now.items()
             if attempt % 5 == 4:

@@ -89,7 +89,7 @@ def test_what_others_do_to_the_tables_is_put_right(lab: Lab, running: Running, d
     eventually(lambda: answering(lab) == set(PODS), running.said)
     right = content(running)
     running.kproxy.nft(damage)
-    eventually(lambda: content(running) == right, running.said, patience=5)
+    eventually(lambda: content(running) == right, running.said)
     assert answering(lab) == set(PODS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -188,7 +189,9 @@ def test_a_client_that_hangs_is_dropped_and_harms_nobody(tmp_path: Path) -> None
             client.connect(str(tmp_path / SOCKET))
             client.recv(1)
             meanwhile = fetch(tmp_path)
-            time.sleep(1)
+            hung_up = select.poll()
+            hung_up.register(client, select.POLLRDHUP)
+            assert hung_up.poll(60_000)
             client.settimeout(20)
             return meanwhile, sum(len(part) for part in iter(lambda: client.recv(65536), b""))
 

@@ -61,7 +61,7 @@ class Runner:
             await until(lambda before=before: self.started[to] > before)  # type: ignore[misc]
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.001)
