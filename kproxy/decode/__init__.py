@@ -19,7 +19,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from kproxy.decode import wire
-from kproxy.decode.fields import object_name
+from kproxy.decode.fields import object_name, share
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object, describe
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
@@ -127,9 +127,11 @@ class _Decoder:
 
 def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
     """With the annotations that are shown; a cluster's objects are kept without them, which saves memory."""
-    given = metadata.annotations or {}
-    shown = {key: value for key, value in given.items() if key != LAST_APPLIED}
-    return [replace(each, annotations=shown) for each in found] if shown else found
+    if not metadata.annotations:
+        return found
+    shown = {key: metadata.annotations[key] for key in sorted(metadata.annotations) if key != LAST_APPLIED}
+    text = share(msgspec.json.encode(shown).decode()) if shown else ""
+    return [replace(each, annotations=text) for each in found] if shown else found
 
 
 def _assemble(found: Iterable[Object]) -> ClusterState:

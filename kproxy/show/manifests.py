@@ -5,6 +5,7 @@ Read again they mean the same. Pure: plain values come back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,7 @@ from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.ingress import CLASS_ANNOTATION
 from kproxy.decode.service import CONSISTENT_HASH, WEIGHTS
 from kproxy.model import (
+    Annotations,
     ClusterNode,
     Container,
     Endpoint,
@@ -53,7 +55,10 @@ def service_manifest(service: Service) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(
-            service.name, service.origin.created, service.labels, _annotations(service) | service.annotations
+            service.name,
+            service.origin.created,
+            service.labels,
+            _annotations(service),
         ),
         "spec": _without_nothing(spec),
         **({"status": status} if balancer(service) else {}),
@@ -61,13 +66,20 @@ def service_manifest(service: Service) -> dict[str, Any]:
 
 
 def _annotations(service: Service) -> dict[str, str]:
-    """Those that kproxy reads, which are known of a cluster's services, too."""
-    annotations: dict[str, str] = {}
+    """Those of the manifest, and those that kproxy reads: these are known of a cluster's services, too."""
+    annotations = annotations_of(service.annotations)
     if service.weights:
-        annotations[WEIGHTS] = ", ".join(f"{name}={weight}" for name, weight in service.weights.items())
+        text = ", ".join(f"{name}={weight}" for name, weight in service.weights.items())
+        annotations.setdefault(WEIGHTS, text)
     if service.hashing is not None:
-        annotations[CONSISTENT_HASH] = service.hashing.removeprefix("hash-")
+        annotations.setdefault(CONSISTENT_HASH, service.hashing.removeprefix("hash-"))
     return annotations
+
+
+def annotations_of(text: Annotations) -> dict[str, str]:
+    """The annotations of an object, by key."""
+    found: dict[str, str] = json.loads(text) if text else {}
+    return found
 
 
 def _traffic(service: Service) -> dict[str, Any]:
@@ -156,7 +168,9 @@ def slice_manifest(slice_: EndpointSlice) -> dict[str, Any]:
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": _metadata(name, slice_.origin.created, slice_labels(slice_), slice_.annotations),
+        "metadata": _metadata(
+            name, slice_.origin.created, slice_labels(slice_), annotations_of(slice_.annotations)
+        ),
         "addressType": FAMILY_NAMES[slice_.family],
         "ports": _endpoint_ports(slice_.ports),
         "endpoints": [_endpoint_manifest(endpoint, name.namespace) for endpoint in slice_.endpoints],
@@ -194,7 +208,9 @@ def endpoints_manifest(view: EndpointsView) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": _metadata(view.name, view.created, view.labels, view.annotations | unknown),
+        "metadata": _metadata(
+            view.name, view.created, view.labels, annotations_of(view.annotations) | unknown
+        ),
         "subsets": [_subset(slice_) for slice_ in view.slices if slice_.endpoints],
     }
 
@@ -239,7 +255,7 @@ def pod_manifest(pod: Pod) -> dict[str, Any]:
             pod.name,
             pod.origin.created,
             pod.labels,
-            pod.annotations,
+            annotations_of(pod.annotations),
             uid=pod.uid,
             deletionTimestamp=pod.deleted,
         ),
@@ -296,7 +312,8 @@ def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
         "rules": [_rule(rule) for rule in ingress.rules],
     }
     entries = [_ingress_address(text) for text in ingress.addresses]
-    annotations = {key: text for key, text in ingress.annotations.items() if key != CLASS_ANNOTATION}
+    annotations = annotations_of(ingress.annotations)
+    annotations.pop(CLASS_ANNOTATION, None)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
@@ -349,7 +366,11 @@ def node_manifest(node: ClusterNode) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": _metadata(
-            name, node.origin.created, node.labels, node.annotations, deletionTimestamp=node.deleted
+            name,
+            node.origin.created,
+            node.labels,
+            annotations_of(node.annotations),
+            deletionTimestamp=node.deleted,
         ),
         **_without_nothing(found),
     }

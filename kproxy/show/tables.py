@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from kproxy.controlplane.slices import selects
 from kproxy.model import (
     Address,
+    Annotations,
     ClusterNode,
     EndpointSlice,
     Family,
@@ -52,7 +53,7 @@ class EndpointsView(NamedTuple):
     slices: tuple[EndpointSlice, ...]
     created: str
     labels: dict[str, str]
-    annotations: dict[str, str]
+    annotations: Annotations
     followed: bool = True
     """Whether kproxy reads its endpoints: in a cluster not those of a headless service."""
 
@@ -133,7 +134,7 @@ def _endpoints_view(inventory: Inventory, name: NamespacedName, service: Service
         shown,
         origins[0].created if origins else "",
         own.labels if own else {},
-        slices[0].annotations if slices and slices[0].legacy else {},
+        slices[0].annotations if slices and slices[0].legacy else "",
         followed=service is None or follows(inventory, service),
     )
 

@@ -339,7 +339,7 @@ def test_annotations_are_kept_without_kubectls_copy(kind: str) -> None:
     slices = [slice_ for of in state.slices.values() for slice_ in of]
     objects: list[Any] = [*state.services.values(), *slices, *state.pods, *state.ingresses]
     objects += state.nodes.values()
-    assert [each.annotations for each in objects] == [{"note": "x"}]
+    assert [each.annotations for each in objects] == ['{"note":"x"}']
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeVar
 
 from kproxy.controlplane.slices import PodIndex, selects
-from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service
+from kproxy.model import Annotations, EndpointSlice, Frontend, NamespacedName, Pod, Service
+from kproxy.show.manifests import annotations_of
 from kproxy.show.snapshot import HeldFrontend, Snapshot
 from kproxy.show.tables import NONE, UNFOLLOWED, follows, objects
 
@@ -90,7 +91,7 @@ def heading(name: NamespacedName, own: dict[str, str]) -> Iterator[tuple[str, st
     yield from multiline("Labels:", [f"{key}={text}" for key, text in sorted(own.items())])
 
 
-def annotation_lines(own: dict[str, str], context: Context) -> Iterator[tuple[str, str]]:
+def annotation_lines(own: Annotations, context: Context) -> Iterator[tuple[str, str]]:
     """As kubectl shows them; nothing for objects of a cluster, of which they are not kept."""
     if context.inventory.annotated:
         yield from multiline("Annotations:", _annotations(own))
@@ -103,9 +104,9 @@ def multiline(title: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
         title = ""
 
 
-def _annotations(own: dict[str, str]) -> Iterator[str]:
+def _annotations(own: Annotations) -> Iterator[str]:
     """A long text, and one of several lines, begins below its key, and is cut."""
-    for key, text in sorted(own.items()):
+    for key, text in annotations_of(own).items():
         text = text.removesuffix("\n")
         if len(key) + len(text) + 2 <= WIDTH and "\n" not in text:
             yield f"{key}: {text}"
