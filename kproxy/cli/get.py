@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ def _watch(chosen: Settings, query: Query, form: Form) -> int:
         raise CommandLineError("--watch shows one kind.")
     from kproxy.control.channel import watch  # with asyncio, which takes long to import
 
+    gc.enable()  # unlike other commands, this one does not end soon
     (asked,) = query.asked
     changes = None
     try:
