@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,24 +62,27 @@ def _watch(chosen: Settings, query: Query, form: Form) -> int:
     from kproxy.control.channel import watch  # with asyncio, which takes long to import
 
     gc.enable()  # unlike other commands, this one does not end soon
-    (asked,) = query.asked
-    changes = None
     try:
-        for snapshot in watch(Path(chosen.state_dir)):
-            found = query.find(objects(snapshot))[0]
-            if changes is None:
-                changes = Changes(asked.kind)
-                if status := _begin(snapshot, query, found.missing):
-                    return status
-            write(form.changed(asked.kind, changes.of(found.items), ages(datetime.now(UTC))))
-            flush()
+        return _show_changes(watch(Path(chosen.state_dir)), query, form)
     except KeyboardInterrupt:
-        pass
+        return 0
+
+
+def _show_changes(snapshots: Iterator[Snapshot], query: Query, form: Form) -> int:
+    kind = query.asked[0].kind
+    first, changes = True, Changes(kind)
+    for snapshot in snapshots:
+        (found,) = query.find(objects(snapshot))
+        if first and (status := _begin(snapshot, query, found.missing)):
+            return status
+        first = False
+        write(form.changed(kind, changes.of(found.items), ages(datetime.now(UTC))))
+        flush()
     return 0
 
 
 def _begin(snapshot: Snapshot, query: Query, missing: Sequence[str]) -> int:
-    """What is said once; an exit status if there is nothing to watch."""
+    """Print what is printed once; an exit status if there is nothing to watch."""
     print_problems(complaints(snapshot))
     _, unfollowed = query.followed(snapshot)
     _tell(snapshot, query, unfollowed, missing)

@@ -2,8 +2,8 @@
 
 A client that connects is sent one snapshot. A client that watches then sends the line `next`, and is sent
 another snapshot as soon as the state has another revision than the last one that it was sent; and so on. So a
-watcher sets its own pace, waits without asking, and misses nothing but what was undone meanwhile. A client
-that ends its side of the connection is sent nothing more.
+watcher sets its own pace and does not poll. Of several changes between two snapshots it sees the result. A
+client that ends its side of the connection is sent nothing more.
 
 The socket is in the state directory, for its owner only. Linux lets a socket's path have 107 bytes; the
 directory is therefore named by a descriptor, whatever its path.

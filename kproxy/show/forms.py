@@ -2,7 +2,7 @@
 
 A form shows everything that was found at once, or objects one after the other as they change (`--watch`).
 Then a table has its headings once, and its columns stay as wide as they were. Pure: the caller writes the
-text, and lends what makes YAML.
+text, and passes the function that dumps YAML.
 """
 
 from __future__ import annotations

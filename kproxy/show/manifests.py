@@ -341,36 +341,40 @@ def _backend(backend: IngressBackend) -> dict[str, Any]:
 
 def node_manifest(node: ClusterNode) -> dict[str, Any]:
     """A v1 Node: its addresses, its pod CIDRs, and whether pods can be placed on it."""
+    parts = {"spec": _without_nothing(_node_spec(node)), "status": _without_nothing(_node_status(node))}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": _metadata(
+            NamespacedName("", node.name),
+            node.origin.created,
+            node.labels,
+            annotations_of(node.annotations),
+            deletionTimestamp=node.deleted,
+        ),
+        **_without_nothing(parts),
+    }
+
+
+def _node_spec(node: ClusterNode) -> dict[str, Any]:
     cidrs = [str(network) for network in node.pod_cidrs]
-    taints = [taint._asdict() for taint in node.taints]
-    spec = {
+    return {
         "podCIDR": cidrs[0] if cidrs else "",
         "podCIDRs": cidrs,
-        "taints": [_without_nothing(taint) for taint in taints],
+        "taints": [_without_nothing(taint._asdict()) for taint in node.taints],
         **({"unschedulable": True} if node.unschedulable else {}),
     }
+
+
+def _node_status(node: ClusterNode) -> dict[str, Any]:
     info = {
         "kubeletVersion": node.info.kubelet,
         "osImage": node.info.os_image,
         "kernelVersion": node.info.kernel,
         "containerRuntimeVersion": node.info.container_runtime,
     }
-    status = {
+    return {
         "addresses": [{"type": kind, "address": address} for kind, address in node.addresses],
         "conditions": [{"type": "Ready", "status": node.ready}] if node.ready else [],
         "nodeInfo": _without_nothing(info),
-    }
-    name = NamespacedName("", node.name)
-    found = {"spec": _without_nothing(spec), "status": _without_nothing(status)}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": _metadata(
-            name,
-            node.origin.created,
-            node.labels,
-            annotations_of(node.annotations),
-            deletionTimestamp=node.deleted,
-        ),
-        **_without_nothing(found),
     }
