@@ -140,7 +140,7 @@ class Daemon(RoundObserver):
                 await readable(monitor)
                 await self._hold_back(pace)
                 async with self.loop.idle:  # which generations are our own is known after a round
-                    touched = monitor.touched(self._is_ours)
+                    touched = monitor.foreign_changes(self._is_ours)
                 if touched:
                     if events.time() - pace.due > REPAIR_SECONDS:
                         pace.succeeded()

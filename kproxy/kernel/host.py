@@ -1,6 +1,7 @@
-"""This host's name and primary addresses, for where no flag says them.
+"""This host's name, addresses and kernel version.
 
-pyroute2 takes a third of a sync's time to import, so it is imported where it is used.
+Name and primary addresses are the defaults of flags. The import of pyroute2 takes a third of a
+sync's time, so it is imported only where it is used.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from kproxy.problems import HostError
 
 GLOBAL_SCOPE = 0
 ADDRESS_MARK = 107
-"""IFA_PROTO of the addresses that kproxy puts on the uplink (uplink.py); the kernel's own are 1 to 3."""
+"""IFA_PROTO of the addresses that kproxy adds to the uplink (uplink.py). The kernel itself uses 1 to 3."""
 
 
 def host_name() -> str:
-    """This host's name, in lower case as Kubernetes names nodes."""
+    """Return this host's name in lower case, as Kubernetes names nodes."""
     return socket.gethostname().strip().lower()
 
 
 def require_root() -> None:
-    """HostError unless the process may change the kernel's tables."""
+    """Raise HostError unless the process runs as root."""
     if os.geteuid() != 0:
-        raise HostError("kproxy has to be root to change the kernel's tables.", "Run it with sudo.")
+        raise HostError("kproxy must run as root to change the kernel's tables.", "Run it with sudo.")
 
 
 def kernel_since(*version: int) -> bool:
-    """Whether the running kernel has this version (major, minor) or a later one."""
+    """Whether the running kernel has this version (major, minor) or a later one. False if unknown."""
     release = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return release is not None and (int(release[1]), int(release[2])) >= version
 
 
 def is_local(address: Address) -> bool:
-    """Whether it is one of this host's: the kernel lets a socket have it."""
+    """Whether it is an address of this host: a socket can be bound to it."""
     with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((format_address(address), 0))
@@ -48,33 +49,33 @@ def is_local(address: Address) -> bool:
 
 
 class HostAddresses:
-    """This host's addresses, asked of the kernel once, until they are forgotten. For several threads."""
+    """A cache of this host's addresses. It may be used by several threads."""
 
     def __init__(self) -> None:
-        self._known: dict[Callable[[], tuple[Address, ...]], tuple[Address, ...]] = {}
+        self._cache: dict[Callable[[], tuple[Address, ...]], tuple[Address, ...]] = {}
 
     def forget(self) -> None:
-        """They may be others now, and what a thread is just being told may be those of before."""
-        self._known = {}
+        """Drop the cache, because addresses may have changed. The result of a running query is not cached."""
+        self._cache = {}
 
     def primary(self) -> tuple[Address, ...]:
-        """As `primary_addresses`."""
-        return self._ask(primary_addresses)
+        """Return the result of `primary_addresses`."""
+        return self._cached(primary_addresses)
 
     def all(self) -> tuple[Address, ...]:
-        """As `all_addresses`."""
-        return self._ask(all_addresses)
+        """Return the result of `all_addresses`."""
+        return self._cached(all_addresses)
 
-    def _ask(self, question: Callable[[], tuple[Address, ...]]) -> tuple[Address, ...]:
-        known = self._known
-        if question not in known:
-            known[question] = question()
-        return known[question]
+    def _cached(self, query: Callable[[], tuple[Address, ...]]) -> tuple[Address, ...]:
+        cache = self._cache
+        if query not in cache:
+            cache[query] = query()
+        return cache[query]
 
 
 @contextmanager
 def routing() -> Iterator[Any]:
-    """pyroute2's way to addresses and routes; what the kernel refuses in the block is a HostError."""
+    """Yield pyroute2's IPRoute. Errors of the kernel in the block become HostError."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -82,12 +83,12 @@ def routing() -> Iterator[Any]:
         with IPRoute() as ip:
             yield ip
     except (OSError, NetlinkError) as error:
-        message = f"The kernel's addresses and routes cannot be used: {error.args[-1]}."
+        message = f"Cannot access the kernel's addresses and routes: {error.args[-1]}."
         raise HostError(message) from None
 
 
 def primary_addresses() -> tuple[Address, ...]:
-    """One address per family: the default route's source, else the first global one."""
+    """Return one address per family: the source of the default route, else the first global address."""
     found: list[Address] = []
     with routing() as ip:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -98,14 +99,17 @@ def primary_addresses() -> tuple[Address, ...]:
 
 
 def all_addresses() -> tuple[Address, ...]:
-    """Every global address of this host, loopback's and those that kproxy puts there aside."""
+    """Return every global address of this host, except for loopback's and those that kproxy added."""
     with routing() as ip:
         texts = [text for _, text in _own(ip)]
     return tuple(parse_address(text) for text in texts)
 
 
 def _own(ip: Any, **family: int) -> list[tuple[int, str]]:
-    """Interface and address of each. Asked for a family that it does not have, the kernel lists all."""
+    """Return interface and address of each address of the host itself.
+
+    The families are compared here, because a kernel without the requested family returns all addresses.
+    """
     loopback = set(ip.link_lookup(ifname="lo"))
     return [
         (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))

@@ -1,6 +1,6 @@
-"""libnftables through the distribution's Python binding: rules and declarations, as text.
+"""libnftables through the distribution's Python binding, with rules and declarations as text.
 
-Its JSON form has no word for map updates, so text it is.
+Its JSON format cannot express updates of maps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ INSTALL = "On Debian: apt install nftables python3-nftables"
 
 def _context() -> Any:
     try:
-        import nftables  # the binding opens the library when it is imported or made
+        import nftables  # opens the library at the import, or at Nftables()
     except ImportError:
         raise HostError("The Python binding of libnftables is missing.", INSTALL) from None
     try:
@@ -24,17 +24,17 @@ def _context() -> Any:
 
 
 def check() -> None:
-    """HostError if the binding or the library is missing."""
+    """Raise HostError if the binding or the library is missing."""
     _context()
 
 
 def run(script: str) -> str:
-    """Run an nft script as one transaction in the thread's network namespace; what it printed.
+    """Run an nft script as one transaction in the thread's network namespace. Returns its output.
 
-    TransactionError carries nft's messages and the script; nothing of it was applied then.
+    Raises TransactionError with nft's message and the script; nothing is applied in this case.
     """
     code, output, errors = _context().cmd(script)
     if code:
         first = errors.strip().splitlines()[0] if errors.strip() else f"exit code {code}"
-        raise TransactionError(f"nft refused a change of the table: {first}", transaction=script)
+        raise TransactionError(f"nft rejected a change of the table: {first}", transaction=script)
     return str(output)

@@ -1,10 +1,10 @@
-"""The kernel's own notifications: somebody changed our tables, or this host's addresses.
+"""Notifications of the kernel: another program changed kproxy's tables, or this host's addresses changed.
 
-Every commit to nftables is told to those who listen, object by object, and ends with the number of
-the generation that it made. Our own commits are left out by a filter in the kernel (by the socket
-they come from), else a first sync of 10,000 services would be told to ourselves; those that
-libnftables makes on a socket of its own are known by their generation. Lost notifications (the
-socket's buffer was full) count as a change of everything. Layout and numbers: linux/netlink.h,
+The kernel sends a message for each object of a commit to nftables, and at the end one with the new
+generation. A filter in the kernel drops the messages of kproxy's own commits by their netlink port;
+otherwise kproxy would receive its own first sync of 10,000 Services. Commits of libnftables use
+another socket; kproxy recognizes them by their generation. If messages are lost because the socket's
+buffer is full, everything counts as changed. Layout and numbers: linux/netlink.h,
 linux/netfilter/nfnetlink.h, linux/rtnetlink.h, linux/filter.h.
 """
 
@@ -55,37 +55,38 @@ ELEMENTS = tuple(
 BPF_LD, BPF_JMP, BPF_RET = 0x00, 0x05, 0x06
 BPF_W, BPF_ABS, BPF_JEQ, BPF_K = 0x00, 0x20, 0x10, 0x00
 PORT_OFFSET = 12
-"""Where nlmsg_pid is in a netlink header."""
+"""The offset of nlmsg_pid in a netlink header."""
 BUFFER = 1 << 20
-AT_ONCE = 200
-"""Datagrams that are read before others have their turn: some 40 ms, should somebody load a large set."""
+MAX_DATAGRAMS = 200
+"""Datagrams to read in one call. It takes about 40 ms if another program loads a large set."""
 SETTLING = 0.1
-"""Seconds after the first change of addresses or routes: an interface that comes up has several."""
+"""Seconds to wait after the first change of addresses or routes: others follow if an interface comes up."""
 
 
 class TableMonitor:
-    """Listens for changes of our tables by others, in the network namespace the process is in."""
+    """Receives changes that other programs make to kproxy's tables, in the process's network namespace."""
 
     def __init__(self, own_port: int) -> None:
-        """`own_port`: the netlink port whose commits are ours."""
+        """`own_port` is the netlink port of kproxy's own commits."""
         self._socket = _listen(NETLINK_NETFILTER)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
-        _leave_out(self._socket, own_port)
-        self._touched: dict[Family, Keys | None] = {}
+        _ignore_port(self._socket, own_port)
+        self._pending: dict[Family, Keys | None] = {}
+        """Changes of a commit whose generation has not been read yet."""
 
     def fileno(self) -> int:
-        """For those who wait until there is something to read."""
+        """Return the descriptor, to wait for messages."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Close the socket."""
         self._socket.close()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not listen for the moment; what happens meanwhile is not noticed.
+        """Leave the multicast group in this block. Changes in the meantime are not noticed.
 
-        While anybody on the machine listens, the kernel holds 4 kB for each element of a transaction.
+        While any process on the machine listens, the kernel needs 4 kB for each element of a transaction.
         """
         self._set(NETLINK_DROP_MEMBERSHIP)
         try:
@@ -94,17 +95,18 @@ class TableMonitor:
             self._set(NETLINK_ADD_MEMBERSHIP)
 
     def _set(self, membership: int) -> None:
-        with suppress(OSError):  # closed: the round that is under way when the daemon ends goes on
+        with suppress(OSError):  # the socket is closed if the daemon ends during a round
             self._socket.setsockopt(SOL_NETLINK, membership, NFNLGRP_NFTABLES)
 
-    def touched(self, is_ours: Callable[[int], bool]) -> dict[Family, Keys | None]:
-        """The families whose table others changed since the last call; `is_ours` knows generations.
+    def foreign_changes(self, is_ours: Callable[[int], bool]) -> dict[Family, Keys | None]:
+        """Return the families whose table other programs changed since the last call.
 
-        With the elements that came or went, or None: there was more to it, or nobody knows.
-        Where very much was told, not all of it is read at once: then there is still something to read.
+        The value is the keys of added and deleted elements; None if anything else changed, or if messages
+        were lost. `is_ours` decides whether a generation is kproxy's own. If there are very many messages,
+        some remain to be read by the next call; the descriptor is readable then.
         """
         found: dict[Family, Keys | None] = {}
-        for _ in range(AT_ONCE):
+        for _ in range(MAX_DATAGRAMS):
             try:
                 data = memoryview(self._socket.recv(1 << 18))
             except BlockingIOError:
@@ -114,47 +116,47 @@ class TableMonitor:
                     raise
                 found = dict.fromkeys(Family)
                 continue
-            for told in messages(data):
-                if told.kind != NEW_GENERATION:
-                    self._note(told.kind, told.content)
-                elif self._touched:
-                    fields = dict(attributes(told.content[NFGENMSG_LEN:]))
+            for message in messages(data):
+                if message.kind != NEW_GENERATION:
+                    self._add(message.kind, message.content)
+                elif self._pending:
+                    fields = dict(attributes(message.content[NFGENMSG_LEN:]))
                     (generation,) = struct.unpack(">I", fields[NFTA_GEN_ID])
                     if not is_ours(generation):
-                        for family, keys in self._touched.items():
-                            _join(found, family, keys)
-                    self._touched.clear()
+                        for family, keys in self._pending.items():
+                            _merge(found, family, keys)
+                    self._pending.clear()
         return found
 
-    def _note(self, kind: int, content: memoryview) -> None:
-        """A message about any object: its first attribute is the name of its table."""
+    def _add(self, kind: int, content: memoryview) -> None:
+        """Add a message about an object to the pending changes. Its first attribute names the table."""
         fields = dict(attributes(content[NFGENMSG_LEN:]))
         if read_string(fields.get(NFTA_TABLE_NAME, memoryview(b""))) != TABLE:
             return
         for family, number in NFPROTO.items():
             if number == content[0]:
-                _join(self._touched, family, _keys(fields) if kind in ELEMENTS else None)
+                _merge(self._pending, family, _keys(fields) if kind in ELEMENTS else None)
 
 
 def _keys(fields: dict[int, memoryview]) -> Keys:
-    """The elements of a message: TABLE, SET, ELEMENTS."""
+    """Return the keys of a message about elements."""
     name, elements = fields[NFTA_SET_ELEM_LIST_SET], attributes(fields[NFTA_SET_ELEM_LIST_ELEMENTS])
     return {read_string(name): {read_element(element)[0] for _, element in elements}}
 
 
-def _join(found: dict[Family, Keys | None], family: Family, keys: Keys | None) -> None:
-    known = found.setdefault(family, {})
-    if keys is None or known is None:
+def _merge(found: dict[Family, Keys | None], family: Family, keys: Keys | None) -> None:
+    merged = found.setdefault(family, {})
+    if keys is None or merged is None:
         found[family] = None
         return
     for name, more in keys.items():
-        known.setdefault(name, set()).update(more)
+        merged.setdefault(name, set()).update(more)
 
 
 async def readable(listener: socket.socket | TableMonitor | int) -> None:
-    """Wait until there is something to read.
+    """Wait until a descriptor is readable.
 
-    A reader that stays would be called again and again until it is read, which may be much later.
+    The reader is removed afterwards; otherwise the loop would call it continuously until data is read.
     """
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(listener, ready.set)
@@ -165,7 +167,7 @@ async def readable(listener: socket.socket | TableMonitor | int) -> None:
 
 
 async def address_changes(changed: Callable[[], None]) -> None:
-    """Call `changed` whenever this host's addresses, routes or interfaces may be others; never returns."""
+    """Call `changed` whenever this host's addresses, routes or interfaces may have changed. Never returns."""
     groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
     with _listen(socket.NETLINK_ROUTE, groups) as listener:
         while True:
@@ -176,7 +178,7 @@ async def address_changes(changed: Callable[[], None]) -> None:
 
 
 def _drain(listener: socket.socket) -> None:
-    """Read all there is; what was lost (ENOBUFS) is as good as read."""
+    """Read and discard all messages. Lost messages (ENOBUFS) do not matter."""
     while True:
         try:
             listener.recv(1 << 16)
@@ -201,8 +203,8 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
 
 
-def _leave_out(listener: socket.socket, port: int) -> None:
-    """A filter that takes no message whose header names this port. It loads words in network order."""
+def _ignore_port(listener: socket.socket, port: int) -> None:
+    """Attach a filter that drops messages with this port. BPF loads words in network order."""
     swapped = int.from_bytes(struct.pack("=I", port), "big")
     instructions = (
         (BPF_LD | BPF_W | BPF_ABS, 0, 0, PORT_OFFSET),

@@ -1,6 +1,7 @@
-"""Work in a network namespace that lives as long as it takes: a child process, and nothing to clean up.
+"""Run a function in a child process with a new network namespace, which ends with the process.
 
-What the child breaks is not ours, and what it cannot take (libnftables may abort) ends only the child.
+The function cannot change the network of this process. If it crashes (libnftables may abort), only
+the child process ends.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from kproxy.problems import HostError, KproxyError, TransactionError
 T = TypeVar("T")
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
 HINTS = {
-    errno.EPERM: "kproxy tries its rules in a namespace of its own first. That takes CAP_SYS_ADMIN (in a "
-    "container: a privileged one), or a host that lets everyone make user namespaces.",
-    errno.ENOSPC: "The limit is reached: sysctl user.max_net_namespaces, user.max_user_namespaces.",
+    errno.EPERM: "kproxy first loads its rules into a new network namespace. This requires CAP_SYS_ADMIN (in "
+    "a container: a privileged container), or a host on which every user can create user namespaces.",
+    errno.ENOSPC: "A limit is reached: sysctl user.max_net_namespaces or user.max_user_namespaces.",
     errno.EINVAL: "The kernel needs CONFIG_NET_NS.",
-    errno.EAGAIN: "The limit is reached: pids.max of its cgroup, or kernel.pid_max.",
+    errno.EAGAIN: "A limit is reached: pids.max of the cgroup, or sysctl kernel.pid_max.",
 }
 
 
 class ChildDied(HostError):
-    """The child process died of what it was given to do."""
+    """The child process crashed while it ran the function."""
 
 
 def in_fresh_namespace(work: Callable[[], T]) -> T:
-    """Run `work` in a child process with a network namespace of its own; its result or its error.
+    """Run `work` in a child process with a new network namespace. Returns its result, or raises its error.
 
-    HostError: no such namespace can be made. An OSError of `work` comes as TransactionError (no errno:
-    it says nothing about the table in place).
+    Raises HostError if no such namespace can be created. An OSError of `work` becomes a TransactionError
+    without errno, since it does not concern the table in use.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -44,7 +45,7 @@ def in_fresh_namespace(work: Callable[[], T]) -> T:
     except OSError as error:
         os.close(reader)
         os.close(writer)
-        message = f"No child process can be started to try kproxy's rules: {error.strerror}."
+        message = f"Cannot start a child process to test kproxy's rules: {error.strerror}."
         raise HostError(message, HINTS[errno.EAGAIN]) from None
     if not child:
         os.close(reader)
@@ -56,8 +57,9 @@ def in_fresh_namespace(work: Callable[[], T]) -> T:
     _, status = os.waitpid(child, 0)
     if not data:
         signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        what = f"was ended by {signal.Signals(signum).name}" if signum else "failed"
-        raise ChildDied(f"libnftables {what} while it loaded kproxy's rules.", "Is it older than 1.0.6?")
+        what = f"was killed by {signal.Signals(signum).name}" if signum else "failed"
+        message = f"libnftables {what} while it loaded kproxy's rules."
+        raise ChildDied(message, "kproxy needs libnftables 1.0.6 or later.")
     result = pickle.loads(data)
     if isinstance(result, BaseException):
         raise result
@@ -67,7 +69,7 @@ def in_fresh_namespace(work: Callable[[], T]) -> T:
 def _report(writer: int, work: Callable[[], T]) -> None:
     result: T | BaseException
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an aborting library says why on its own account
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hide the messages of a library that aborts
         _unshare_network()
         result = work()
     except KproxyError as error:
@@ -83,5 +85,5 @@ def _unshare_network() -> None:
     if libc.unshare(CLONE_NEWNET) and libc.unshare(CLONE_NEWUSER | CLONE_NEWNET):
         number = ctypes.get_errno()
         raise HostError(
-            f"A network namespace cannot be made: {os.strerror(number)}.", HINTS.get(number, "Run as root.")
+            f"Cannot create a network namespace: {os.strerror(number)}.", HINTS.get(number, "Run as root.")
         )

@@ -1,8 +1,8 @@
-"""A child process that learns for a daemon what the kernel makes of a skeleton.
+"""A child process in which `kproxy run` calls `expected_structure`.
 
-`expected_structure` forks, and a process with threads had better not: the child would get whatever
-lock another thread was holding. So a daemon forks once, before it has threads, and this child, which
-has none, does the forking. It ends when its socket does, that is with the daemon, however that ends.
+`expected_structure` forks. A process with threads must not fork, because the child would inherit
+locks that other threads hold. So `kproxy run` forks once, before it starts threads, and this child
+without threads forks when needed. It ends when its socket is closed, so also if the daemon crashes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LENGTH = struct.Struct("=I")
 
 
 class SkeletonProbe:
-    """The child, from construction until `close`. For one thread at a time."""
+    """The child process, from construction until `close`. Only one thread at a time may use it."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
@@ -49,7 +49,7 @@ class SkeletonProbe:
         self.close()
 
     def expected_structure(self, skeleton: Skeleton) -> Structure:
-        """As structure.expected_structure."""
+        """Return the result of structure.expected_structure, or raise its error."""
         try:
             _send(self._socket, skeleton)
             result = _receive(self._socket)
@@ -61,7 +61,7 @@ class SkeletonProbe:
         return result
 
     async def watch(self) -> None:
-        """HostError when the child has died, which it does not by itself: there cannot be another one."""
+        """Wait until the child has died, which it never does by itself. Then raises HostError."""
         descriptor = os.pidfd_open(self._child)
         try:
             await readable(descriptor)
@@ -75,8 +75,9 @@ def _died() -> HostError:
 
 
 def _serve(connection: socket.socket) -> None:
+    # A terminal signals the whole process group, but only the daemon ends this child.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a terminal tells the whole group; the daemon decides
+        signal.signal(number, signal.SIG_IGN)
     while True:
         skeleton = _receive(connection)
         try:

@@ -10,7 +10,7 @@ libnftables or the kernel not take the ruleset (or the library abort), nothing h
 from __future__ import annotations
 
 from kproxy.kernel import libnftables
-from kproxy.kernel.features import explained
+from kproxy.kernel.features import explain
 from kproxy.kernel.namespace import ChildDied, in_fresh_namespace
 from kproxy.kernel.netlink.core.batch import rule_message
 from kproxy.kernel.netlink.core.codec import attributes, read_string, string
@@ -118,7 +118,7 @@ def load_skeleton(netlink: Netlink, skeleton: Skeleton) -> None:
 def expected_structure(skeleton: Skeleton) -> Structure:
     """What the kernel makes of `skeleton`.
 
-    If this host cannot load it, an error that names what is missing (`features.explained`).
+    If this host cannot load it, an error that names what is missing (`features.explain`).
     """
 
     def load() -> Structure:
@@ -133,7 +133,7 @@ def expected_structure(skeleton: Skeleton) -> Structure:
     try:
         return in_fresh_namespace(load)
     except (ChildDied, TransactionError) as error:
-        raise explained(skeleton, error) from None
+        raise explain(skeleton, error) from None
 
 
 def has_table(netlink: Netlink, family: Family) -> bool:

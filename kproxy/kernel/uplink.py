@@ -1,21 +1,22 @@
-"""Load-balancer addresses on this node's uplink: put there, announced, and taken back.
+"""Load-balancer addresses on this node's uplink: add, announce and withdraw them.
 
-An address of ours is a /32 or /128 on the interface that leads to the network. The kernel then
-answers ARP, neighbour solicitations and ping for it by itself. What is ours is marked in the kernel
-(IFA_PROTO, 5.18 and later), so no file has to remember it, and what a killed process left is known
-to the next one. An address that somebody else configured is never touched.
+kproxy adds a /32 or /128 to the interface that leads to the network. Then the kernel itself answers
+ARP, neighbour solicitations and ping for it. kproxy marks its addresses in the kernel (IFA_PROTO,
+Linux 5.18 and later). So it needs no file to recognize them, even after a process was killed. It
+never changes an address that another program configured.
 
-No connection of the node's own may start from such an address, since it can be elsewhere a moment
-later. So the IPv4 ones have scope host: the kernel takes no source of a scope that is narrower than
-the route's. With scope link, one was chosen where the default route has no gateway, and with scope
-global where it came first (6.18). The IPv6 ones are deprecated, which does the same. They are usable
-at once, without duplicate address detection: the owner is decided elsewhere, and the probe would
-meet a node that has not yet let go.
+The node must not use such an address as a source, because it may move to another node at any time.
+So the IPv4 addresses have scope host: the kernel does not select a source whose scope is narrower
+than that of the route. (With scope link, Linux 6.18 selected one if the default route has no gateway,
+and with scope global if it is the first address.) The IPv6 addresses are deprecated, with the same
+effect. They are usable immediately, without duplicate address detection: the owner is decided
+elsewhere, and the detection would find a node that has not withdrawn the address yet.
 
-Announcing is what makes neighbours that know the address learn its new place: a gratuitous ARP,
-in both of its forms since there are hosts that take only one, and an unsolicited neighbour
-advertisement that overrides. Linux counts a reply as gratuitous only if its target is its sender.
-pyroute2 takes a third of a sync's time to import, so it is imported where it is used.
+An announcement updates neighbours that know the address: a gratuitous ARP, both as request and as
+reply, since some hosts accept only one of them, and an unsolicited neighbour advertisement with the
+override flag. Linux treats a reply as gratuitous only if its target is its sender.
+
+The import of pyroute2 takes a third of a sync's time, so it is imported only where it is used.
 """
 
 from __future__ import annotations
@@ -40,59 +41,62 @@ ARPHRD_ETHER = 1
 ARPOP_REQUEST, ARPOP_REPLY = 1, 2
 ETH_P_IP, ETH_P_ARP = 0x0800, 0x0806
 BROADCAST, UNKNOWN = b"\xff" * 6, b"\0" * 6
-"""Hardware addresses."""
+"""MAC addresses."""
 # net/ndisc.h; the flag is icmp6_override in linux/icmpv6.h
 NDISC_NEIGHBOUR_ADVERTISEMENT = 136
 ND_OPT_TARGET_LL_ADDR = 2
 OVERRIDE = 0x20000000
 ALL_NODES = "ff02::1"
 ROUNDS, PAUSE = 3, 0.1
-"""How often an address that is new is announced, and the seconds between: a frame may be lost."""
+"""How often a new address is announced, and the seconds between. Frames may be lost."""
 
 
 class AddressReport(NamedTuple):
-    """What came of it."""
+    """The changes of addresses, and warnings about failed ones."""
 
     changes: tuple[AddressChange, ...] = ()
     warnings: tuple[str, ...] = ()
-    """What could not be done: sentences."""
+    """Messages."""
 
 
-class _Held(NamedTuple):
-    """An address on one of this host's interfaces."""
+class _HostAddress(NamedTuple):
+    """An address on an interface of this host."""
 
     address: Address
     interface: int
-    """Its number."""
+    """The index of the interface."""
     ours: bool
+    """Whether kproxy added it."""
 
 
 class Uplink:
-    """The interface by which others reach this node, in the network namespace that the process is in."""
+    """The interface through which other hosts reach this node, in the process's network namespace."""
 
     def __init__(self, interface: str | None = None) -> None:
-        """`interface`: its name; None: that of the default route, for each family."""
+        """`interface` is its name; None for the interface of the default route of each family."""
         self.interface = interface
 
     def withdraw(self, keep: Set[Address] = frozenset()) -> AddressReport:
-        """Take back every address of ours but these, whatever the interface."""
+        """Remove all addresses that kproxy added, on any interface, except for those in `keep`."""
         with routing() as ip:
-            gone = [held for held in _held(ip) if held.ours and held.address not in keep]
-            return _shown(map(partial(_remove, ip), gone))
+            removed = [one for one in _host_addresses(ip) if one.ours and one.address not in keep]
+            return _report(map(partial(_remove, ip), removed))
 
-    def show(self, addresses: Collection[Address]) -> AddressReport:
-        """Put these addresses on the interface, and announce them: each one once, a new one several times.
+    def add(self, addresses: Collection[Address]) -> AddressReport:
+        """Add these addresses to the interface and announce them: new ones several times, others once.
 
-        One that somebody else configured is left as it is, with a warning. Other addresses of ours
-        stay. HostError if the interface does not exist or the kernel cannot mark addresses.
+        An address that another program configured is not changed; it causes a warning. Raises HostError if
+        the interface does not exist or the kernel cannot mark addresses.
         """
         if not addresses:
             return AddressReport()
         if not kernel_since(5, 18):
-            raise HostError("Load-balancer addresses need Linux 5.18, which can mark whose an address is.")
+            raise HostError("Load-balancer addresses require Linux 5.18 or later, to mark them (IFA_PROTO).")
         with routing() as ip:
-            held = list(_held(ip))
-            done = _shown(result for address in _sorted(addresses) for result in self._put(ip, address, held))
+            present = list(_host_addresses(ip))
+            done = _report(
+                result for address in _sorted(addresses) for result in self._ensure(ip, address, present)
+            )
         warnings = self.announce(addresses)
         new = [change.address for change in done.changes if change.added]
         for _ in range(ROUNDS - 1 if new else 0):
@@ -101,36 +105,36 @@ class Uplink:
         return done._replace(warnings=done.warnings + warnings)
 
     def announce(self, addresses: Collection[Address]) -> tuple[str, ...]:
-        """Tell all neighbours, once, that those of `addresses` that are here and ours are here.
-
-        Returns why it could not be done, in sentences.
-        """
+        """Announce once those of `addresses` that kproxy has added. Returns warnings."""
         with routing() as ip:
-            mine = [held for held in _held(ip) if held.ours and held.address in addresses]
-            names = {held.interface: socket.if_indextoname(held.interface) for held in mine}
+            mine = [one for one in _host_addresses(ip) if one.ours and one.address in addresses]
+            names = {one.interface: socket.if_indextoname(one.interface) for one in mine}
         warnings = []
-        for index, where in sorted(names.items()):
+        for index, name in sorted(names.items()):
             try:
-                _announce([held.address for held in mine if held.interface == index], index)
+                _announce([one.address for one in mine if one.interface == index], index)
             except OSError as error:
-                warnings.append(f"addresses on {where} cannot be announced: {error.strerror}")
+                warnings.append(f"addresses on {name} cannot be announced: {error.strerror}")
         return tuple(warnings)
 
-    def _put(self, ip: Any, address: Address, held: Collection[_Held]) -> Iterator[AddressChange | str]:
-        text, places = format_address(address), [place for place in held if place.address == address]
-        if any(not place.ours for place in places):
-            yield f"{text} is configured here by somebody else: it is left as it is, and not announced"
+    def _ensure(
+        self, ip: Any, address: Address, present: Collection[_HostAddress]
+    ) -> Iterator[AddressChange | str]:
+        """Add a missing address, and remove it from other interfaces. Yields changes and warnings."""
+        text, same = format_address(address), [one for one in present if one.address == address]
+        if any(not one.ours for one in same):
+            yield f"{text} is already configured by another program: not changed and not announced"
             return
         index = self._index(ip, family_of(address))
         if index is None:
-            yield f"{text} is put nowhere: no default route says where; --load-balancer-interface can"
+            yield f"{text} cannot be added: there is no default route; use --load-balancer-interface"
             return
-        if all(place.interface != index for place in places):
+        if all(one.interface != index for one in same):
             yield _add(ip, address, index)
-        yield from (_remove(ip, place) for place in places if place.interface != index)
+        yield from (_remove(ip, one) for one in same if one.interface != index)
 
     def _index(self, ip: Any, family: Family) -> int | None:
-        """The number of the interface for one family; None without a default route."""
+        """Return the index of the interface for one family; None without a default route."""
         if self.interface is None:
             return default_interface(ip, family)
         found = ip.link_lookup(ifname=self.interface)
@@ -140,9 +144,9 @@ class Uplink:
 
 
 def default_interface(ip: Any, family: Family) -> int | None:
-    """The number of the interface that the default route, of several the preferred one, leads to.
+    """Return the index of the interface of the default route; of several routes, the preferred one.
 
-    Asked for the routes of a family that it does not have, the kernel lists all.
+    The families are compared here, because a kernel without the requested family returns all routes.
     """
     found = []
     for route in ip.get_default_routes(family=AF[family]):
@@ -159,7 +163,7 @@ def _sorted(addresses: Iterable[Address]) -> list[Address]:
     return sorted(addresses, key=lambda address: (len(address), address))
 
 
-def _shown(results: Iterable[AddressChange | str]) -> AddressReport:
+def _report(results: Iterable[AddressChange | str]) -> AddressReport:
     results = list(results)
     return AddressReport(
         tuple(result for result in results if isinstance(result, AddressChange)),
@@ -167,10 +171,11 @@ def _shown(results: Iterable[AddressChange | str]) -> AddressReport:
     )
 
 
-def _held(ip: Any) -> Iterator[_Held]:
+def _host_addresses(ip: Any) -> Iterator[_HostAddress]:
     for message in ip.get_addr():
         text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        yield _Held(parse_address(text), message["index"], message.get_attr("IFA_PROTO") == ADDRESS_MARK)
+        ours = message.get_attr("IFA_PROTO") == ADDRESS_MARK
+        yield _HostAddress(parse_address(text), message["index"], ours)
 
 
 def _add(ip: Any, address: Address, index: int) -> AddressChange | str:
@@ -181,8 +186,8 @@ def _add(ip: Any, address: Address, index: int) -> AddressChange | str:
     return _change(ip, "add", address, index, proto=ADDRESS_MARK, **options)
 
 
-def _remove(ip: Any, held: _Held) -> AddressChange | str:
-    return _change(ip, "del", held.address, held.interface)
+def _remove(ip: Any, one: _HostAddress) -> AddressChange | str:
+    return _change(ip, "del", one.address, one.interface)
 
 
 def _change(ip: Any, what: str, address: Address, index: int, **options: int) -> AddressChange | str:
@@ -192,14 +197,14 @@ def _change(ip: Any, what: str, address: Address, index: int, **options: int) ->
     try:
         ip.addr(what, index=index, address=text, prefixlen=8 * len(address), **options)
     except NetlinkError as error:
-        action = "put on" if what == "add" else "taken from"
+        action = "added to" if what == "add" else "removed from"
         return f"{text} cannot be {action} {interface}: {os.strerror(error.code)}"
     return AddressChange(address, interface, what == "add")
 
 
 def _announce(addresses: Collection[Address], index: int) -> None:
-    """One round of frames; none where neighbours have no hardware addresses to learn."""
-    # One socket for all of them: to close one of this kind takes the kernel 15 ms.
+    """Send one announcement of each address. None is sent on interfaces without MAC addresses."""
+    # One socket for all addresses: closing a packet socket takes the kernel 15 ms.
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
         sender.bind((socket.if_indextoname(index), 0))
         *_, kind, hardware = sender.getsockname()
@@ -217,19 +222,19 @@ def _announce(addresses: Collection[Address], index: int) -> None:
 def _advertise(address: Address, hardware: bytes, index: int) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sender:
         sender.bind((format_address(address), 0))
-        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)  # else it is not believed
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)  # receivers require it
         sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
         sender.sendto(neighbour_advertisement(address, hardware), (ALL_NODES, 0, 0, index))
 
 
 def arp_frame(operation: int, hardware: bytes, address: Address, target: bytes) -> bytes:
-    """A broadcast Ethernet frame: `address`, sender and target of it, is at `hardware`."""
+    """Return a broadcast Ethernet frame that says that `address` has the MAC address `hardware`."""
     head = struct.pack("!6s6sH", BROADCAST, hardware, ETH_P_ARP)
     fixed = struct.pack("!HHBBH", ARPHRD_ETHER, ETH_P_IP, 6, 4, operation)
     return head + fixed + hardware + address + target + address
 
 
 def neighbour_advertisement(address: Address, hardware: bytes) -> bytes:
-    """An ICMPv6 message; the kernel puts the checksum in."""
+    """Return an ICMPv6 message without checksum, which the kernel fills in."""
     option = struct.pack("!BB6s", ND_OPT_TARGET_LL_ADDR, 1, hardware)
     return struct.pack("!BBHI", NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, OVERRIDE) + address + option

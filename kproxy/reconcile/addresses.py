@@ -64,7 +64,7 @@ class UplinkAddresses:
         if not self._trying and self._failed == set(failed):
             return ()
         served = [address for address in self._here.own if family_of(address) not in failed]
-        changes, self._not_shown = _attempt(lambda: self._uplink.show(served))
+        changes, self._not_shown = _attempt(lambda: self._uplink.add(served))
         self._failed = set(failed)
         self._right = not self.wrong and not failed
         if not self._right:

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 
 from kproxy.kernel import libnftables
 from kproxy.kernel.conntrack import EndedFlows, end_flows
-from kproxy.kernel.features import NoFamily
+from kproxy.kernel.features import UnsupportedFamily
 from kproxy.kernel.host import is_local, kernel_since
 from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages, rule_message
 from kproxy.kernel.netlink.core.constants import (
@@ -352,7 +352,7 @@ class Dataplane:
         for attempt in range(ATTEMPTS):
             try:
                 return self._reconcile(desired, protected)
-            except NoFamily as error:
+            except UnsupportedFamily as error:
                 self.applied, self._absent = {}, True
                 return Report(self.family, (), 0, 0, (), warnings=(str(error),) if desired.specs else ())
             except TransactionError as error:

@@ -1,4 +1,4 @@
-"""Bad input is named, the good goes in, and nothing that is programmed is lost."""
+"""Invalid input is reported, valid input is programmed, and existing rules stay."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_of_two_that_claim_one_address_the_older_keeps_it(
     assert set(many(lab.pod("pod-1"), SERVICE_IP[4], 80, 5)) == {"pod-3"}
 
 
-def test_of_two_that_claim_one_node_port_the_older_keeps_it(
+def test_the_older_of_two_services_gets_a_node_port(
     lab: Lab, kproxy: Kproxy, web: list[Manifest], other: list[Manifest]
 ) -> None:
     port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
@@ -143,13 +143,13 @@ def test_allocated_addresses_and_ports_stay(lab: Lab, kproxy: Kproxy, web: list[
     assert len(first) == 8  # two services, two families, ClusterIP and node port
     assert len({line.split()[2] for line in first}) == 8
     assert "nothing to change" in kproxy.sync(allocated("b"), allocated("a"))
-    kproxy.run("cleanup")  # wrong use: no -f there
+    kproxy.run("cleanup")  # a usage error: cleanup has no -f
     kproxy.nft("flush ruleset")
     again = changes(kproxy.sync(allocated("c"), allocated("b"), allocated("a")), "+")
     assert set(first) < set(again)
 
 
-def test_root_without_the_capability_is_told_so(lab: Lab, kproxy: Kproxy) -> None:
+def test_the_error_without_the_capability(lab: Lab, kproxy: Kproxy) -> None:
     drop = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"]
     done = lab.node("n1").run(["setpriv", *drop, *kproxy.command("sync")], input="", capture_output=True)
     assert done.returncode == 1
@@ -164,11 +164,11 @@ HOSTS = {
     ),
     "the library aborts": (
         "import os\nclass Nftables:\n    def cmd(self, script): os.abort()",
-        "libnftables was ended by SIGABRT while it loaded kproxy's rules.",
+        "libnftables was killed by SIGABRT while it loaded kproxy's rules.",
     ),
     "the library is too old": (
         "class Nftables:\n    def cmd(self, script): return 1, '', 'Error: syntax error, unexpected update'",
-        "nft refused a change of the table: Error: syntax error, unexpected update",
+        "nft rejected a change of the table: Error: syntax error, unexpected update",
     ),
 }
 
@@ -176,7 +176,7 @@ HOSTS = {
 def sync_with_binding(
     kproxy: Kproxy, folder: Path, module: str, *manifests: Manifest
 ) -> subprocess.CompletedProcess[str]:
-    """Sync with a module that is called nftables in front of the real one."""
+    """Sync with a module named nftables before the real one in the path."""
     (folder / "nftables.py").write_text(module)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
@@ -184,7 +184,7 @@ def sync_with_binding(
     return kproxy.node.run(kproxy.command("sync"), input=text, capture_output=True, env=environment)
 
 
-def test_one_family_that_fails_does_not_stop_the_other(
+def test_an_error_in_one_family_does_not_affect_the_other(
     lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path
 ) -> None:
     real, package = nftables.__file__, str(Path(nftables.__file__).parent)
@@ -205,15 +205,15 @@ class Nftables(real.Nftables):
     assert http_get(lab.pod("pod-3"), SERVICE_IP[6], 80).outcome is Outcome.ANSWERED
 
 
-@pytest.mark.parametrize(("module", "sentence"), HOSTS.values(), ids=HOSTS)
-def test_a_host_that_cannot_is_said_in_a_sentence(
-    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path, module: str, sentence: str
+@pytest.mark.parametrize(("module", "message"), HOSTS.values(), ids=HOSTS)
+def test_an_unusable_library_is_an_error_without_a_traceback(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path, module: str, message: str
 ) -> None:
-    """A module of that name in front of the real one stands for a host's libnftables."""
+    """A module named nftables simulates the library."""
     kproxy.sync(*web)
     before = kproxy.generation()
     done = sync_with_binding(kproxy, tmp_path, module)
     assert done.returncode == 1
-    assert sentence in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert kproxy.generation() == before

@@ -1,4 +1,4 @@
-"""What privileges a sync takes: root's name, CAP_NET_ADMIN, and CAP_NET_RAW to announce addresses."""
+"""The privileges of a sync: root, CAP_NET_ADMIN, and CAP_NET_RAW to announce addresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 
 def sync(kproxy: Kproxy, capabilities: str, *manifests: Manifest) -> subprocess.CompletedProcess[str]:
-    """Sync with these capabilities and no way to get others."""
+    """Sync with these capabilities only."""
     drop = ["setpriv", "--no-new-privs", "--bounding-set", capabilities, "--inh-caps", capabilities]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     return kproxy.node.run([*drop, *kproxy.command("sync")], input=text, capture_output=True)
@@ -27,18 +27,18 @@ def test_net_admin_is_enough(lab: Lab, kproxy: Kproxy) -> None:
         done = sync(kproxy, "-all,+net_admin", service(**sticky()), *slices(lab, pods))
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith(first)
-    # Exactly what root with everything would have written.
+    # A sync with all capabilities makes no difference.
     assert "nothing to change" in kproxy.sync(service(**sticky()), *slices(lab, many[1:]))
 
 
-def test_without_it_a_sentence_says_so(lab: Lab, kproxy: Kproxy) -> None:
+def test_the_error_without_net_admin(lab: Lab, kproxy: Kproxy) -> None:
     done = sync(kproxy, "-all", service(), *slices(lab, ["pod-1"]))
     assert done.returncode == 1
     assert "It needs CAP_NET_ADMIN" in done.stderr
 
 
-def test_announcing_takes_net_raw(lab: Lab, kproxy: Kproxy) -> None:
-    """Without it, a load-balancer address is there and answers, and neighbours are not told."""
+def test_announcing_needs_net_raw(lab: Lab, kproxy: Kproxy) -> None:
+    """Without it, a load-balancer address is added and answers, but it is not announced."""
     pooled = Kproxy(kproxy.node, kproxy.state, flags=["--load-balancer-pool", "192.168.77.100"])
     manifests = [service(type="LoadBalancer", families=[4]), *slices(lab, ["pod-1"])]
     done = sync(pooled, "-all,+net_admin", *manifests)

@@ -65,12 +65,12 @@ def test_who_is_deaf_hears_nothing_and_then_again() -> None:
         with Netlink() as netlink:
             monitor, table = TableMonitor(netlink.port), Dataplane(netlink, Family.IPV4, Options())
             table.reconcile(desired(["10.0.0.1:80"], Family.IPV4))
-            last_seen = [set(monitor.touched(table.own_generations.__contains__))]
+            last_seen = [set(monitor.foreign_changes(table.own_generations.__contains__))]
             with monitor.paused():
                 subprocess.run(["nft", FOREIGN[0]], check=True)
-            last_seen.append(set(monitor.touched(table.own_generations.__contains__)))
+            last_seen.append(set(monitor.foreign_changes(table.own_generations.__contains__)))
             subprocess.run(["nft", FOREIGN[1]], check=True)
-            last_seen.append(set(monitor.touched(table.own_generations.__contains__)))
+            last_seen.append(set(monitor.foreign_changes(table.own_generations.__contains__)))
             monitor.close()
             with monitor.paused():  # in a round that is under way when the daemon ends
                 return last_seen

@@ -1,4 +1,4 @@
-"""A Pod of the host's network is an endpoint at its node's address, though its manifest has none."""
+"""A host-network Pod without an address in its manifest is an endpoint with the address of its node."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ AGENT = Pod("agent", "n1", labels={"app": "web"}, ports=(Port("http", 9090),), h
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("node", ["n1", ""], ids=["on this node", "on no node"])
-def test_it_serves_whoever_asks(lab: Lab, kproxy: Kproxy, family: Family, node: str) -> None:
+@pytest.mark.parametrize("node", ["n1", ""], ids=["on this node", "without nodeName"])
+def test_a_host_network_pod_serves_all_clients(lab: Lab, kproxy: Kproxy, family: Family, node: str) -> None:
     lab.add_pod(AGENT)
     (agent,) = (pod for pod in pod_manifests(lab.topology) if pod["metadata"]["name"] == "agent")
     agent["spec"]["nodeName"] = node

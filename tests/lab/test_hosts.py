@@ -1,7 +1,7 @@
-"""Hosts that lack something: what kproxy says then, and that what was programmed stays.
+"""Hosts that lack a feature: kproxy's messages, and that the programmed tables stay.
 
-A kernel without an expression is made of this one: a copy of libnftables and libnftnl in which the
-expression has another name asks the kernel for what it does not have, and is refused as it would be.
+A kernel without an expression is simulated: in a copy of libnftables and libnftnl the expression has
+another name, so that the kernel rejects it as an unknown expression.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from netns_lab.probe import http_get
 from pyroute2 import IPRoute
 
 from kproxy.kernel import features, host, structure, uplink
-from kproxy.kernel.features import FEATURES, TABLES, NoFamily, explained, missing
+from kproxy.kernel.features import FEATURES, TABLES, UnsupportedFamily, explain, missing_features
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, parse_address
 from kproxy.nft.ruleset import Skeleton
@@ -38,12 +38,12 @@ from tests.unit.namespace import in_fresh_namespace
 pytestmark = pytest.mark.lab
 
 UNKNOWN = "chain c { jump nowhere; }"
-"""What every nft takes, and no kernel: a chain that is not there."""
+"""A script that every nft accepts and every kernel rejects: it jumps to a chain that does not exist."""
 HASHED = {"kproxy.io/consistent-hash": "client"}
 
 
-def maimed(word: str, folder: Path) -> dict[str, str]:
-    """An environment in which libnftables calls an expression by a name that no kernel knows."""
+def without_expression(word: str, folder: Path) -> dict[str, str]:
+    """An environment in which libnftables uses a name for an expression that no kernel knows."""
     ctypes.CDLL("libnftables.so.1")
     mapped = Path("/proc/self/maps").read_text()
     for path in sorted(set(re.findall(r"/\S+/(?:libnftables|libnftnl)\.so\S*", mapped))):
@@ -62,7 +62,7 @@ def sync(
     environment: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
 ) -> tuple[int, str]:
-    """Exit status, and what was said on standard error."""
+    """Run a sync. Returns the exit status and the content of standard error."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     done = kproxy.node.run(
         [*prefix, *kproxy.command("sync")],
@@ -74,7 +74,7 @@ def sync(
 
 
 @pytest.mark.parametrize(
-    ("word", "says"),
+    ("word", "messages"),
     [
         ("numgen", ["lacks numgen (choosing an endpoint at random)", "modprobe nft_numgen"]),
         ("fib", ["lacks fib (", "CONFIG_NFT_FIB_IPV4", "modprobe nft_fib_ipv4", "modprobe nft_fib_ipv6"]),
@@ -82,50 +82,50 @@ def sync(
         ("counter", ["lacks counters in maps (", "Linux 5.7 or later"]),
     ],
 )
-def test_a_missing_expression_is_named_and_nothing_is_changed(
-    lab: Lab, kproxy: Kproxy, tmp_path: Path, word: str, says: list[str]
+def test_an_error_names_the_missing_expression_and_nothing_changes(
+    lab: Lab, kproxy: Kproxy, tmp_path: Path, word: str, messages: list[str]
 ) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-1"]))
     before = kproxy.ruleset()
-    status, said = sync(
-        kproxy, service(), *slices(lab, ["pod-1", "pod-2"]), environment=maimed(word, tmp_path)
+    status, errors = sync(
+        kproxy, service(), *slices(lab, ["pod-1", "pod-2"]), environment=without_expression(word, tmp_path)
     )
     assert status == 1
-    assert [part for part in says if part not in said] == []
-    assert said.count(" lacks ") == len(Family), said
+    assert [part for part in messages if part not in errors] == []
+    assert errors.count(" lacks ") == len(Family), errors
     assert kproxy.ruleset() == before
 
 
 def test_without_jhash_only_consistent_hashing_is_missing(lab: Lab, kproxy: Kproxy, tmp_path: Path) -> None:
-    environment = maimed("hash", tmp_path)
+    environment = without_expression("hash", tmp_path)
     plain, members = service(), slices(lab, ["pod-1", "pod-2"])
     assert sync(kproxy, plain, *members, environment=environment) == (0, "")
     before = kproxy.ruleset()
     hashed = {**plain, "metadata": {**plain["metadata"], "annotations": HASHED}}
-    status, said = sync(kproxy, hashed, *members, environment=environment)
+    status, errors = sync(kproxy, hashed, *members, environment=environment)
     assert (status, kproxy.ruleset()) == (1, before)
-    assert "lacks jhash" in said
-    assert "Only services with the annotation kproxy.io/consistent-hash need it" in said
+    assert "lacks jhash" in errors
+    assert "Only Services with the annotation kproxy.io/consistent-hash need it" in errors
 
 
-def test_a_host_without_libnftables_is_told_what_to_install(lab: Lab, kproxy: Kproxy, tmp_path: Path) -> None:
+def test_without_libnftables_the_error_names_the_packages(lab: Lab, kproxy: Kproxy, tmp_path: Path) -> None:
     (tmp_path / "libnftables.so.1").write_bytes(b"")
-    status, said = sync(kproxy, service(), environment={"LD_LIBRARY_PATH": str(tmp_path)})
+    status, errors = sync(kproxy, service(), environment={"LD_LIBRARY_PATH": str(tmp_path)})
     assert status == 1
-    assert "libnftables cannot be used" in said
-    assert "apt install nftables" in said
+    assert "libnftables cannot be used" in errors
+    assert "apt install nftables" in errors
 
 
-def test_where_no_namespace_can_be_made_the_limit_is_named(lab: Lab, kproxy: Kproxy) -> None:
-    no_more = 'echo 0 > /proc/sys/user/max_net_namespaces && exec "$@"'
-    inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", no_more, "sh"]
-    status, said = sync(kproxy, service(), prefix=inside)
+def test_the_error_names_the_limit_of_namespaces(lab: Lab, kproxy: Kproxy) -> None:
+    limit = 'echo 0 > /proc/sys/user/max_net_namespaces && exec "$@"'
+    inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", limit, "sh"]
+    status, errors = sync(kproxy, service(), prefix=inside)
     assert status == 1
-    assert "A network namespace cannot be made" in said
-    assert "user.max_net_namespaces" in said
+    assert "Cannot create a network namespace" in errors
+    assert "user.max_net_namespaces" in errors
 
 
-def test_ipv6_that_is_turned_off_changes_nothing(lab: Lab, kproxy: Kproxy) -> None:
+def test_disabled_ipv6_changes_nothing(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.node.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"], check=True)
     kproxy.sync(service(), *slices(lab, ["pod-1"]))
     assert http_get(kproxy.node, SERVICE_IP[4], 80).pod == "pod-1"
@@ -133,15 +133,13 @@ def test_ipv6_that_is_turned_off_changes_nothing(lab: Lab, kproxy: Kproxy) -> No
         assert SERVICE_IP[family] in kproxy.ruleset()
 
 
-# --- a kernel without IPv6, by what can be imitated of it ---
+# --- a kernel without IPv6, partly simulated ---
 
 
-NO_FAMILY = 12  # DECnet, which Linux has had no more since 6.1
+NO_FAMILY = 12  # DECnet, which was removed from Linux in 6.1
 
 
-def test_the_addresses_of_a_family_that_the_kernel_does_not_have_are_none(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unsupported_family_has_no_addresses(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     node = lab.node("n1")
     monkeypatch.setattr(socket, "AF_INET6", NO_FAMILY)
     monkeypatch.setitem(uplink.AF, Family.IPV6, socket.AF_INET6)
@@ -162,23 +160,23 @@ def no_tables(monkeypatch: pytest.MonkeyPatch) -> Skeleton:
 def test_without_ipv6_there_is_no_ipv6_table(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = no_tables(monkeypatch)
     monkeypatch.setattr(socket, "AF_INET6", NO_FAMILY)
-    assert isinstance(explained(wanted, TransactionError("no")), NoFamily)
+    assert isinstance(explain(wanted, TransactionError("no")), UnsupportedFamily)
 
 
-def test_with_ipv6_its_tables_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = explained(no_tables(monkeypatch), TransactionError("no"))
+def test_with_ipv6_missing_tables_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = explain(no_tables(monkeypatch), TransactionError("no"))
     assert type(error) is HostError
     assert "the kernel lacks tables (everything)" in str(error)
     assert "CONFIG_NF_TABLES_IPV6" in error.hint
 
 
-def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_wanted() -> None:
-    there: list[bool] = []
+def test_an_unsupported_family_is_left_out_with_a_warning() -> None:
+    supported: list[bool] = []
 
     def expect(skeleton: Skeleton) -> Structure:
-        if there:
+        if supported:
             return structure.expected_structure(skeleton)
-        raise NoFamily("There is no IPv6.")
+        raise UnsupportedFamily("There is no IPv6.")
 
     def work() -> None:
         with Netlink() as netlink:
@@ -188,7 +186,7 @@ def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_want
             assert not dataplane.change(Delta(dict(wanted.specs), {}))
             assert dataplane.reconcile(make.desired(family=Family.IPV6)).warnings == ()
             assert dataplane.read() is None
-            there.append(True)
+            supported.append(True)
             dataplane.reconcile(make.desired(family=Family.IPV6))
             assert dataplane.change(Delta(dict(wanted.specs), {})).added
             assert dataplane.applied[SetName.SERVICES]
@@ -196,31 +194,31 @@ def test_a_family_that_is_not_there_is_left_out_with_a_sentence_where_it_is_want
     in_fresh_namespace(work)
 
 
-# --- the probes themselves ---
+# --- the tests of features ---
 
 
 @pytest.mark.parametrize("family", Family)
-def test_this_host_has_all(family: Family) -> None:
-    assert missing(family) == []
+def test_this_host_has_all_features(family: Family) -> None:
+    assert missing_features(family) == []
 
 
 @pytest.mark.parametrize("family", Family)
-def test_the_kernel_and_the_library_are_told_apart(family: Family) -> None:
+def test_missing_features_of_the_kernel_and_of_the_library(family: Family) -> None:
     kernel, library = (TABLES._replace(script=script) for script in (UNKNOWN, "chain c { no such thing; }"))
-    found = missing(family, [*FEATURES, kernel, library])
-    assert [(absence.feature, absence.in_library) for absence in found] == [(kernel, False), (library, True)]
+    found = missing_features(family, [*FEATURES, kernel, library])
+    assert [(one.feature, one.in_library) for one in found] == [(kernel, False), (library, True)]
 
 
-def test_nothing_is_probed_where_the_rules_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structure, "explained", None)
+def test_features_are_not_tried_if_the_rules_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure, "explain", None)
     structure.expected_structure(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS))
 
 
 @pytest.mark.parametrize(
-    ("number", "says"), [(errno.EPERM, "CAP_NET_ADMIN"), (errno.EPROTONOSUPPORT, "modprobe nf_tables")]
+    ("number", "hint"), [(errno.EPERM, "CAP_NET_ADMIN"), (errno.EPROTONOSUPPORT, "modprobe nf_tables")]
 )
-def test_a_socket_that_is_refused_is_explained(
-    monkeypatch: pytest.MonkeyPatch, number: int, says: str
+def test_the_hint_of_a_refused_netlink_socket(
+    monkeypatch: pytest.MonkeyPatch, number: int, hint: str
 ) -> None:
     def refuse(*_: object) -> socket.socket:
         raise OSError(number, os.strerror(number))
@@ -228,4 +226,4 @@ def test_a_socket_that_is_refused_is_explained(
     monkeypatch.setattr(socket, "socket", refuse)
     with pytest.raises(HostError) as caught:
         Netlink()
-    assert says in caught.value.hint
+    assert hint in caught.value.hint

@@ -1,4 +1,4 @@
-"""Others' changes of our tables are noticed, our own are not; and so are changes of addresses."""
+"""The monitor reports changes by other programs and changes of addresses, but not kproxy's own changes."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def desired(endpoints: list[str], family: Family) -> Desired:
 
 
 @pytest.mark.parametrize("script", FOREIGN)
-def test_what_others_do_is_noticed(script: str) -> None:
-    def touched() -> tuple[dict[Family, Keys | None], dict[Family, Keys | None]]:
+def test_foreign_changes_are_reported(script: str) -> None:
+    def changes() -> tuple[dict[Family, Keys | None], dict[Family, Keys | None]]:
         with Netlink() as netlink:
             monitor = TableMonitor(netlink.port)
             dataplanes = {family: Dataplane(netlink, family, Options()) for family in Family}
@@ -60,19 +60,19 @@ def test_what_others_do_is_noticed(script: str) -> None:
             for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):
                 for family, dataplane in dataplanes.items():
                     dataplane.reconcile(desired(ends, family))
-            own = monitor.touched(is_ours)
+            own = monitor.foreign_changes(is_ours)
             subprocess.run(["nft", script], check=True)
-            return own, monitor.touched(is_ours)
+            return own, monitor.foreign_changes(is_ours)
 
-    own, theirs = in_fresh_namespace(touched)
+    own, theirs = in_fresh_namespace(changes)
     assert own == {}
     assert theirs == FOREIGN[script]
 
 
-def test_what_is_lost_may_have_been_ours() -> None:
-    """A buffer that is full: nobody knows what was said."""
+def test_lost_messages_count_as_a_change_of_everything() -> None:
+    """The buffer of the socket is full."""
 
-    def touched() -> dict[Family, Keys | None]:
+    def changes() -> dict[Family, Keys | None]:
         with Netlink() as netlink:
             monitor = TableMonitor(netlink.port)
             many = ", ".join(str(ip_address(n)) for n in range(1 << 24, (1 << 24) + 20_000))
@@ -81,12 +81,12 @@ def test_what_is_lost_may_have_been_ours() -> None:
             for _ in range(3):
                 lines = f"add element ip other s {{ {many} }}\nflush set ip other s\n"
                 subprocess.run(["nft", "-f", "-"], input=lines, text=True, check=True)
-            return monitor.touched(lambda _: False)
+            return monitor.foreign_changes(lambda _: False)
 
-    assert in_fresh_namespace(touched) == dict.fromkeys(Family)
+    assert in_fresh_namespace(changes) == dict.fromkeys(Family)
 
 
-def test_an_address_that_comes_is_noticed() -> None:
+def test_a_new_address_is_reported() -> None:
     def seen() -> int:
         calls = []
 
@@ -106,8 +106,8 @@ def test_an_address_that_comes_is_noticed() -> None:
     assert in_fresh_namespace(seen) >= 1
 
 
-def test_waiting_until_addresses_settle_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though there is something to read all the while."""
+def test_waiting_until_addresses_settle_uses_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although the socket is readable during the wait."""
     monkeypatch.setattr(kernel_monitor, "SETTLING", 1.0)
 
     def used() -> float:
@@ -125,8 +125,8 @@ def test_waiting_until_addresses_settle_takes_no_time(monkeypatch: pytest.Monkey
     assert in_fresh_namespace(used) < 0.1
 
 
-def test_what_is_much_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_monitor, "AT_ONCE", 3)
+def test_many_messages_are_read_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_monitor, "MAX_DATAGRAMS", 3)
 
     def parts() -> list[set[Family]]:
         with Netlink() as netlink:
@@ -134,7 +134,7 @@ def test_what_is_much_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
             lines = "add table ip other\ndelete table ip other\n" * 5
             for line in [*lines.splitlines(), "add table ip kproxy"]:
                 subprocess.run(["nft", line], check=True)
-            return [set(monitor.touched(lambda _: False)) for _ in range(20)]
+            return [set(monitor.foreign_changes(lambda _: False)) for _ in range(20)]
 
     found = in_fresh_namespace(parts)
     assert found[0] == set()

@@ -1,4 +1,4 @@
-"""Addresses on the uplink: neighbours find them, nothing starts from them, and others' stay as they are."""
+"""Addresses on the uplink: neighbours reach them, the node does not use them, foreign ones stay."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def ip(handle: Handle, *words: str) -> str:
 
 
 def on(handle: Handle, interface: str = "eth0") -> dict[str, dict[str, Any]]:
-    """The addresses of an interface, link-local ones aside, as `ip` lists them."""
+    """The addresses of an interface as `ip` lists them, without link-local ones."""
     (link,) = json.loads(ip(handle, "-j", "address", "show", "dev", interface))
     return {a["local"]: a for a in link["addr_info"] if not a["local"].startswith("fe80")}
 
 
-def show(handle: Handle, *addresses: str, interface: str | None = None) -> AddressReport:
+def add(handle: Handle, *addresses: str, interface: str | None = None) -> AddressReport:
     packed = [parse_address(address) for address in addresses]
-    return handle.inside(lambda: Uplink(interface).show(packed))
+    return handle.inside(lambda: Uplink(interface).add(packed))
 
 
 def withdraw(handle: Handle, *keep: str) -> AddressReport:
@@ -54,21 +54,21 @@ def withdraw(handle: Handle, *keep: str) -> AddressReport:
     return handle.inside(lambda: Uplink().withdraw(packed))
 
 
-def lines(shown: AddressReport) -> list[str]:
-    assert shown.warnings == ()
-    return [str(change) for change in shown.changes]
+def lines(report: AddressReport) -> list[str]:
+    assert report.warnings == ()
+    return [str(change) for change in report.changes]
 
 
-def test_put_answering_and_taken_back(nodes: Lab) -> None:
+def test_added_addresses_answer_until_they_are_withdrawn(nodes: Lab) -> None:
     node, client = nodes.node("n1"), nodes.client("outside")
     before = on(node)
-    assert lines(show(node, *VIP.values())) == [
+    assert lines(add(node, *VIP.values())) == [
         "+ address 192.168.77.100 on eth0",
         "+ address fd77::100 on eth0",
     ]
     assert all(echo(client, address) for address in VIP.values())
     assert on(node).keys() - before.keys() == set(VIP.values())
-    assert lines(show(node, *VIP.values())) == []
+    assert lines(add(node, *VIP.values())) == []
     assert lines(withdraw(node, VIP[6])) == ["- address 192.168.77.100 on eth0"]
     assert not echo(client, VIP[4], timeout=0.3)
     assert echo(client, VIP[6])
@@ -78,11 +78,11 @@ def test_put_answering_and_taken_back(nodes: Lab) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("via", ["gateway", "no gateway"])
-def test_nothing_starts_from_an_address(nodes: Lab, family: Family, via: str) -> None:
-    """Also where it was there before the interface's own address, or the route has no gateway."""
+def test_the_node_does_not_use_an_address_as_source(nodes: Lab, family: Family, via: str) -> None:
+    """Even if it was added before the interface's own address, or if the route has no gateway."""
     node = nodes.node("n1")
     own = node.address(family)
-    show(node, VIP[family])
+    add(node, VIP[family])
     ip(node, f"-{family}", "address", "del", f"{own}/{24 if family == 4 else 64}", "dev", "eth0")
     nodad = ["nodad"] if family == 6 else []
     ip(node, f"-{family}", "address", "add", f"{own}/{24 if family == 4 else 64}", "dev", "eth0", *nodad)
@@ -96,12 +96,12 @@ def test_nothing_starts_from_an_address(nodes: Lab, family: Family, via: str) ->
 class Frame(NamedTuple):
     source: bytes
     content: bytes
-    """What follows the Ethernet header."""
+    """The content after the Ethernet header."""
 
 
 @contextmanager
-def frames(handle: Handle, kind: int, wanted: Callable[[bytes], bool]) -> Iterator[list[Frame]]:
-    """Those that come in by eth0 meanwhile, of an EtherType."""
+def frames(handle: Handle, kind: int, matches: Callable[[bytes], bool]) -> Iterator[list[Frame]]:
+    """Collect the frames of one EtherType that arrive on eth0 during the block."""
     found: list[Frame] = []
     with handle.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind)) as sniffer:
         sniffer.bind(("eth0", kind))
@@ -116,7 +116,7 @@ def frames(handle: Handle, kind: int, wanted: Callable[[bytes], bool]) -> Iterat
                     if done.is_set():
                         return
                     continue
-                if wanted(frame[14:]):
+                if matches(frame[14:]):
                     found.append(Frame(frame[6:12], frame[14:]))
 
         thread = threading.Thread(target=listen)
@@ -137,27 +137,27 @@ def test_gratuitous_arp_in_both_forms(nodes: Lab) -> None:
     node, client = nodes.node("n1"), nodes.client("outside")
     mac, vip = hardware(node), parse_address(VIP[4])
     with frames(client, 0x0806, lambda arp: arp[14:18] == vip) as found:
-        show(node, VIP[4])
+        add(node, VIP[4])
     request = bytes.fromhex("0001 0800 06 04 0001") + mac + vip + bytes(6) + vip
     reply = bytes.fromhex("0001 0800 06 04 0002") + mac + vip + mac + vip
     assert [frame.content[:28] for frame in found] == [request, reply] * 3
     assert {frame.source for frame in found} == {mac}
     with frames(client, 0x0806, lambda arp: arp[14:18] == vip) as again:
-        show(node, VIP[4])
-    assert [frame.content[:28] for frame in again] == [request, reply], "one that is there already: once"
+        add(node, VIP[4])
+    assert [frame.content[:28] for frame in again] == [request, reply], "an existing address: once"
 
 
 def test_unsolicited_neighbour_advertisements(nodes: Lab) -> None:
     node, client = nodes.node("n1"), nodes.client("outside")
     mac, vip = hardware(node), parse_address(VIP[6])
     with frames(client, 0x86DD, lambda packet: packet[40] == 136 and packet[48:64] == vip) as found:
-        show(node, VIP[6])
+        add(node, VIP[6])
     assert len(found) == 3
     for frame in found:
-        assert frame.content[7] == 255, "the hop limit that proves a neighbour"
+        assert frame.content[7] == 255, "hop limit that receivers require"
         assert frame.content[8:24] == vip
         assert frame.content[24:40] == parse_address("ff02::1")
-        assert frame.content[44:48] == bytes([0x20, 0, 0, 0]), "override, and neither router nor solicited"
+        assert frame.content[44:48] == bytes([0x20, 0, 0, 0]), "override flag, but not router or solicited"
         assert frame.content[64:72] == bytes([2, 1]) + mac
 
 
@@ -167,28 +167,28 @@ def neighbour(handle: Handle, address: str) -> bytes:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_client_follows_to_the_new_owner_at_once(nodes: Lab, family: Family) -> None:
-    """Its entry for the address was confirmed a moment ago: nothing but an announcement would change it."""
+def test_a_client_uses_the_new_owner_immediately(nodes: Lab, family: Family) -> None:
+    """Its neighbour entry was just confirmed, so that only an announcement changes it."""
     one, two, client = nodes.node("n1"), nodes.node("n2"), nodes.client("outside")
-    show(one, VIP[family])
+    add(one, VIP[family])
     assert echo(client, VIP[family])
     assert neighbour(client, VIP[family]) == hardware(one)
     withdraw(one)
     assert neighbour(client, VIP[family]) == hardware(one)
-    show(two, VIP[family])
+    add(two, VIP[family])
     assert neighbour(client, VIP[family]) == hardware(two)
     assert echo(client, VIP[family])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_address_of_somebody_else_stays(nodes: Lab, family: Family) -> None:
+def test_an_address_of_another_program_stays(nodes: Lab, family: Family) -> None:
     node = nodes.node("n1")
     nodad = ["nodad"] if family == 6 else []
     ip(node, "address", "add", f"{VIP[family]}/{26 if family == 4 else 64}", "dev", "eth0", *nodad)
     before = on(node)
-    shown = show(node, VIP[family])
-    assert shown.changes == ()
-    assert "configured here by somebody else" in shown.warnings[0]
+    report = add(node, VIP[family])
+    assert report.changes == ()
+    assert "already configured by another program" in report.warnings[0]
     assert withdraw(node).changes == ()
     assert on(node) == before
 
@@ -198,8 +198,8 @@ def test_a_named_interface(nodes: Lab) -> None:
     ip(node, "link", "add", "second", "type", "veth", "peer", "name", "end")
     ip(node, "link", "set", "end", "up")
     ip(node, "link", "set", "second", "up")
-    show(node, *VIP.values())
-    assert lines(show(node, *VIP.values(), interface="second")) == [
+    add(node, *VIP.values())
+    assert lines(add(node, *VIP.values(), interface="second")) == [
         "+ address 192.168.77.100 on second",
         "- address 192.168.77.100 on eth0",
         "+ address fd77::100 on second",
@@ -208,16 +208,16 @@ def test_a_named_interface(nodes: Lab) -> None:
     assert on(node, "second").keys() == set(VIP.values())
     assert not on(node).keys() & set(VIP.values())
     with pytest.raises(HostError, match="There is no interface nonsense"):
-        show(node, VIP[4], interface="nonsense")
+        add(node, VIP[4], interface="nonsense")
 
 
-def test_without_a_default_route_it_is_said(nodes: Lab) -> None:
+def test_without_a_default_route_there_is_a_warning(nodes: Lab) -> None:
     node = nodes.node("n1")
     ip(node, "route", "del", "default")
-    shown = show(node, *VIP.values())
-    assert [str(change) for change in shown.changes] == ["+ address fd77::100 on eth0"]
-    assert shown.warnings == (
-        "192.168.77.100 is put nowhere: no default route says where; --load-balancer-interface can",
+    report = add(node, *VIP.values())
+    assert [str(change) for change in report.changes] == ["+ address fd77::100 on eth0"]
+    assert report.warnings == (
+        "192.168.77.100 cannot be added: there is no default route; use --load-balancer-interface",
     )
 
 
@@ -229,12 +229,12 @@ def test_the_preferred_one_of_two_default_routes(nodes: Lab) -> None:
     ip(node, "route", "replace", "default", "via", "192.168.77.1", "metric", "200")
     ip(node, "route", "del", "default", "metric", "0")
     ip(node, "route", "add", "default", "dev", "second", "metric", "100")
-    assert lines(show(node, VIP[4])) == ["+ address 192.168.77.100 on second"]
+    assert lines(add(node, VIP[4])) == ["+ address 192.168.77.100 on second"]
 
 
-def test_what_the_kernel_refuses_is_said_and_the_rest_goes_on(nodes: Lab) -> None:
+def test_an_error_of_the_kernel_is_a_warning_and_other_addresses_are_added(nodes: Lab) -> None:
     node = nodes.node("n1")
     node.run(["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6"], check=True)
-    shown = show(node, *VIP.values(), interface="eth0")
-    assert [str(change) for change in shown.changes] == ["+ address 192.168.77.100 on eth0"]
-    assert shown.warnings == ("fd77::100 cannot be put on eth0: Permission denied",)
+    report = add(node, *VIP.values(), interface="eth0")
+    assert [str(change) for change in report.changes] == ["+ address 192.168.77.100 on eth0"]
+    assert report.warnings == ("fd77::100 cannot be added to eth0: Permission denied",)

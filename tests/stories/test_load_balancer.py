@@ -248,7 +248,7 @@ def test_somebody_elses_address_is_left_alone(lab: Lab, one: Kproxy, web: list[M
     one.node.run(["ip", "address", "add", f"{VIP[4]}/24", "dev", "eth0"], check=True)
     done = one.run("sync", *web)
     assert done.returncode == 1
-    assert f"kproxy: {VIP[4]} is configured here by somebody else" in done.stderr
+    assert f"kproxy: {VIP[4]} is already configured by another program" in done.stderr
     assert addresses(one.node) == set(VIP.values())
     # It is served all the same; when the service goes, it stays, and only ours is taken back.
     assert set(many(lab.client("outside"), VIP[4], 80, 30)) == {"pod-1", "pod-2"}

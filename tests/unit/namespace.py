@@ -1,4 +1,4 @@
-"""Work in a network namespace that lives as long as it takes: a child process, and nothing to clean up."""
+"""Run a function in a child process with a new network namespace, which ends with the process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CLONE_NEWNET = 0x40000000
 
 
 def in_fresh_namespace(work: Callable[[], T]) -> T:
-    """The result of `work`, run by a child process alone in a namespace; AssertionError if it fails."""
+    """Return the result of `work`. Raises AssertionError if it fails."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         os.close(reader)
-        _answer(writer, work)
+        _report(writer, work)
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
@@ -31,13 +31,13 @@ def in_fresh_namespace(work: Callable[[], T]) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def _answer(writer: int, work: Callable[[], T]) -> None:
+def _report(writer: int, work: Callable[[], T]) -> None:
     result, failure = None, ""
     try:
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "unshare")
         result = work()
-    except BaseException:  # an error of any kind is the answer
+    except BaseException:  # reported to the parent process
         failure = traceback.format_exc()
     with os.fdopen(writer, "wb") as pipe:
         pickle.dump((result, failure), pipe)

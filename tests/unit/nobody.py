@@ -1,4 +1,4 @@
-"""Tests as a user who is nobody in particular."""
+"""Tests that run as the user `nobody`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOBODY = 65534
 
 
 def nobody_can_run() -> bool:
-    """Whether this is root, and another user may read the interpreter and the tree (not in root's home)."""
+    """Whether this process is root, and other users can read the interpreter and the source tree."""
     try:
         command = [sys.executable, "-c", "import kproxy.cli"]
         return os.geteuid() == 0 and not subprocess.run(command, user=NOBODY, capture_output=True).returncode

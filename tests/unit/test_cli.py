@@ -251,7 +251,7 @@ def test_looking_needs_no_root(verb: str) -> None:
 def test_the_rest_does(arguments: list[str], tmp_path: Path) -> None:
     done = run(*arguments, "--state-dir", str(tmp_path / "state"), user=NOBODY)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "kproxy: kproxy has to be root to change the kernel's tables. Run it with sudo.\n"
+    assert done.stderr == "kproxy: kproxy must run as root to change the kernel's tables. Run it with sudo.\n"
 
 
 def test_a_reader_that_goes_away_is_a_sentence() -> None:

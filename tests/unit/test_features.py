@@ -1,4 +1,4 @@
-"""The table of features in docs/hosts.md is the one that is probed."""
+"""The features of a host: the table in docs/hosts.md, and the errors for missing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kproxy.kernel import features
-from kproxy.kernel.features import FEATURES, TABLES, Absence, Feature, said
+from kproxy.kernel.features import FEATURES, TABLES, Feature, MissingFeature, missing_features_error
 from kproxy.kernel.namespace import in_fresh_namespace
 from kproxy.model import Balance, Family
 from kproxy.problems import HostError, TransactionError
@@ -30,13 +30,13 @@ def row(feature: Feature) -> str:
     return f"| {' | '.join(cells)} | {feature.only_for or 'all'} |\n"
 
 
-def test_the_page_shows_the_table() -> None:
+def test_the_page_contains_the_table() -> None:
     shown = re.search(rf"^{MARK}\n\n((?:\|.*\n)*)", PAGE.read_text(), re.MULTILINE)
     assert shown
     assert shown[1] == HEAD + "".join(map(row, (TABLES, *FEATURES)))
 
 
-def test_what_only_some_services_need_is_in_the_rules_only_with_them() -> None:
+def test_optional_features_are_in_the_rules_only_if_needed() -> None:
     every = frozenset(SlotChain(scope, balance, 2) for scope in EndpointScope for balance in Balance)
     for family in Family:
         needed, unneeded = (
@@ -55,51 +55,53 @@ def test_what_only_some_services_need_is_in_the_rules_only_with_them() -> None:
             assert not feature.mark or feature.mark not in unneeded
 
 
-def named(name: str, in_library: bool = False) -> Absence:
+def named(name: str, in_library: bool = False) -> MissingFeature:
     (feature,) = (feature for feature in (TABLES, *FEATURES) if feature.name == name)
-    return Absence(feature, in_library)
+    return MissingFeature(feature, in_library)
 
 
 @pytest.mark.parametrize(
-    ("absent", "kind", "says"),
+    ("missing", "kind", "part"),
     [
         (
             ["`jhash`"],
             TransactionError,
-            "Only services with the annotation kproxy.io/consistent-hash need it",
+            "Only Services with the annotation kproxy.io/consistent-hash need it",
         ),
-        (["`jhash`", "`update`"], TransactionError, "hash and services with sessionAffinity: ClientIP need"),
+        (["`jhash`", "`update`"], TransactionError, "hash and Services with sessionAffinity: ClientIP need"),
         (["`jhash`", "`fib`"], HostError, "Try: modprobe nft_fib_ipv6 nft_hash"),
         (["`fib`"], HostError, "The kernel needs CONFIG_NFT_FIB_IPV6. "),
         (["`reject` in prerouting"], HostError, "CONFIG_NFT_REJECT_IPV6 and Linux 5.9 or later."),
-        (["intervals in one of several fields", "counters in maps"], HostError, "and Linux 5.7 or later."),
+        (["intervals in concatenated keys", "counters in maps"], HostError, "and Linux 5.7 or later."),
     ],
 )
-def test_what_is_missing_is_said_with_what_needs_it(absent: list[str], kind: type, says: str) -> None:
-    names = [feature.name for feature in FEATURES if feature.name in absent]
-    error = said(Family.IPV6, [named(name) for name in names])
+def test_the_error_names_missing_features_and_their_users(missing: list[str], kind: type, part: str) -> None:
+    names = [feature.name for feature in FEATURES if feature.name in missing]
+    error = missing_features_error(Family.IPV6, [named(name) for name in names])
     assert type(error) is kind
-    assert says in f"{error} {error.hint}"
+    assert part in f"{error} {error.hint}"
 
 
-def test_a_library_that_does_not_know_is_to_be_updated() -> None:
-    error = said(Family.IPV4, [named("counters in maps", in_library=True)])
-    assert str(error).endswith("libnftables lacks counters in maps (counting new connections by endpoint).")
+def test_a_feature_that_the_library_lacks() -> None:
+    error = missing_features_error(Family.IPV4, [named("counters in maps", in_library=True)])
+    assert str(error).endswith(
+        "libnftables lacks counters in maps (counting new connections of each endpoint)."
+    )
     assert error.hint.startswith("Update nftables (1.0.6 or later).")
     assert "modprobe" not in error.hint
 
 
-def test_a_library_that_takes_nothing_at_all_speaks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "missing", lambda *_: [named("tables", in_library=True)])
-    error = TransactionError("nft refused a change of the table: Error: no.")
-    assert features.explained(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS), error) is error
+def test_if_the_library_rejects_tables_its_own_error_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "missing_features", lambda *_: [named("tables", in_library=True)])
+    error = TransactionError("nft rejected a change of the table: Error: no.")
+    assert features.explain(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS), error) is error
 
 
-def test_a_limit_of_processes_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_limit_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def fork() -> int:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", fork)
-    with pytest.raises(HostError, match="No child process") as raised:
+    with pytest.raises(HostError, match="Cannot start a child process") as raised:
         in_fresh_namespace(lambda: None)
     assert "pids.max" in raised.value.hint

@@ -1,4 +1,4 @@
-"""What of the uplink needs no network."""
+"""Load-balancer addresses and the version of the kernel."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from kproxy.model import parse_address
 from kproxy.problems import HostError
 
 
-def test_a_kernel_that_cannot_mark_addresses_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_cannot_mark_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uplink, "kernel_since", lambda *version: version < (5, 18))
     with pytest.raises(HostError, match=r"Linux 5\.18"):
-        Uplink().show([parse_address("192.0.2.1")])
-    assert Uplink().show([]) == AddressReport()
+        Uplink().add([parse_address("192.0.2.1")])
+    assert Uplink().add([]) == AddressReport()
 
 
 @pytest.mark.parametrize(
     ("release", "expected"),
     [("5.17.99", False), ("5.18.0-rc1", True), ("6.1.0-18-amd64", True), ("4.19.0", False), ("odd", False)],
 )
-def test_since_which_version(monkeypatch: pytest.MonkeyPatch, release: str, expected: bool) -> None:
+def test_kernel_since(monkeypatch: pytest.MonkeyPatch, release: str, expected: bool) -> None:
     class Uname:
         pass
 

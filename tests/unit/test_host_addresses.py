@@ -1,4 +1,4 @@
-"""This host's addresses: asked once, and what is forgotten while it is asked is asked again."""
+"""The cache of this host's addresses."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from kproxy.problems import HostError
 OLD, NEW = (parse_address("192.0.2.1"),), (parse_address("192.0.2.2"),)
 
 
-def test_what_changes_while_it_is_asked_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    addresses, asked = HostAddresses(), list[int]()
+def test_an_address_that_changes_during_a_query_is_queried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses, queries = HostAddresses(), list[int]()
 
-    def ask() -> tuple[Address, ...]:
-        asked.append(1)
-        if len(asked) == 1:
+    def query() -> tuple[Address, ...]:
+        queries.append(1)
+        if len(queries) == 1:
             addresses.forget()  # from another thread
             return OLD
         return NEW
 
-    monkeypatch.setattr(host, "primary_addresses", ask)
+    monkeypatch.setattr(host, "primary_addresses", query)
     assert [addresses.primary() for _ in range(3)] == [OLD, NEW, NEW]
-    assert len(asked) == 2
+    assert len(queries) == 2
 
 
-def test_what_the_kernel_refuses_is_said() -> None:
+def test_an_error_of_the_kernel() -> None:
     with pytest.raises(HostError, match="No such device"), routing():
         raise OSError(19, "No such device")

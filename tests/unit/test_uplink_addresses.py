@@ -34,7 +34,7 @@ class Fake(Uplink):
         self.calls += 1
         return self.withdrawing
 
-    def show(self, addresses: Collection[Address]) -> AddressReport:
+    def add(self, addresses: Collection[Address]) -> AddressReport:
         if self.error:
             raise self.error
         return self.showing
