@@ -215,6 +215,13 @@ def child_of(process: int) -> int:
     return int(found)
 
 
+def waits_for_child(process: int) -> bool:
+    """Whether a thread of the daemon waits for an answer of that process."""
+    return any(
+        "unix_stream_read" in task.read_text() for task in Path(f"/proc/{process}/task").glob("*/wchan")
+    )
+
+
 def eventually(
     holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = PATIENCE
 ) -> None:

@@ -15,7 +15,16 @@ from netns_lab.lab import Lab
 from tests.apiserver.faults import Answer, Reset, Trickle
 from tests.stories.doubled import Double, Doubled
 from tests.stories.following import Follow, Told
-from tests.support import FAMILIES, SERVICE_IP, Manifest, child_of, eventually, service, slices
+from tests.support import (
+    FAMILIES,
+    SERVICE_IP,
+    Manifest,
+    child_of,
+    eventually,
+    service,
+    slices,
+    waits_for_child,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -331,11 +340,6 @@ def test_a_server_that_is_away_at_the_start(lab: Lab, following: Follow) -> None
 
 def test_what_others_do_during_the_first_round_is_put_right(lab: Lab, following: Follow) -> None:
     """The table has been read, and nobody listens yet: it waits for its child."""
-
-    def waits() -> bool:
-        tasks = Path(f"/proc/{told.running.process.pid}/task").glob("*/wchan")
-        return any("unix_stream_read" in task.read_text() for task in tasks)
-
     with following(service(), *slices(lab, PODS)) as told:
         told.right()
         told.running.stop()
@@ -346,7 +350,7 @@ def test_what_others_do_during_the_first_round_is_put_right(lab: Lab, following:
         os.kill(child, signal.SIGSTOP)
         told.way.open()
         try:
-            eventually(waits, told.running.said)
+            eventually(lambda: waits_for_child(told.running.process.pid), told.running.said)
             told.running.kproxy.nft("flush map ip kproxy services")
         finally:
             os.kill(child, signal.SIGCONT)
