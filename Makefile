@@ -6,6 +6,9 @@ PYTHON := $(VENV)/bin/python
 # Number of parallel test processes: two per CPU, because much of the suite waits for packets and timers.
 JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 8 : 2 * n)))
 
+# The tests that need neither root nor the kernel's nftables.
+UNIT   := tests/unit tests/golden tests/property -m "not lab and not long" -n $(JOBS) --dist worksteal
+
 # nft and ip are in sbin, which is not in the PATH of ordinary users. A virtual
 # environment that includes the distribution's packages also includes ~/.local,
 # so without PYTHONNOUSERSITE the result would depend on the user.
@@ -15,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command demo test test-long test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
+.PHONY: help install install-command demo test unit coverage test-long test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +34,13 @@ demo: _root install  ## run the example Services in a lab on this machine, and p
 
 test: _root lint  ## lint, then all tests except the long ones; CI runs this
 	$(PYTHON) -m pytest -m "not long" -n $(JOBS) --dist worksteal
+
+unit: install  ## the tests that need no root; they take less than a minute
+	$(PYTHON) -m pytest $(UNIT)
+
+coverage: install  ## branch coverage of the tests that need no root; fails if a pure room has less than 90%
+	$(PYTHON) -m pytest $(UNIT) --cov --cov-report=
+	@$(PYTHON) -m tests.coverage_rooms
 
 test-long: _root install  ## the long property tests and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
@@ -71,7 +81,7 @@ fresh: _root  ## run make test and make demo on a bare Debian 12 and 13 (deboots
 
 clean:  ## remove .venv and all caches
 	@[ ! -e $(VENV) ] || [ -w $(VENV) ] || { echo "make clean: $(VENV) belongs to root. Run: sudo make clean" >&2; exit 1; }
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info netns-lab/*.egg-info
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info netns-lab/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: _root

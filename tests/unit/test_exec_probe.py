@@ -134,13 +134,17 @@ def test_a_child_that_outlives_the_command_does_not_delay_the_result(tmp_path: P
         ("netns", "true", "web-1"),
     ],
 )
-def test_a_command_that_cannot_be_started_is_a_failure(template: str, command: str, message: str) -> None:
+def test_a_command_that_cannot_be_started_is_a_failure(
+    template: str, command: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.defpath)  # with folders that every user can read
     result = run(command, template=template)
     assert result.outcome is ProbeOutcome.FAILURE
     assert message in result.message
 
 
-def test_an_argument_list_that_is_too_long() -> None:
+def test_an_argument_list_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.defpath)
     assert run("echo", "x" * 4_000_000) == ProbeResult(ProbeOutcome.FAILURE, "env: Argument list too long")
 
 

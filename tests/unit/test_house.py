@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,9 @@ ALLOWED = {
 ALLOWED_OF_SYS = {"byteorder"}
 EFFECTS_WITHOUT_IMPORT = {"open", "print", "input", "breakpoint", "exec", "eval", "__import__"}
 
-GENERATED = re.compile(r"^(\.git|\.venv|\.vagrant|\.hypothesis|__pycache__|build|\..*_cache|.*\.egg-info)$")
+GENERATED = re.compile(
+    r"^(\.git|\.venv|\.coverage.*|\.vagrant|\.hypothesis|__pycache__|build|\..*_cache|.*\.egg-info)$"
+)
 # A folder of somebody's machine, at the start of an absolute path. Written so that it does not match itself.
 OWN_PATH = re.compile(r"(?:(?<=file://)|(?<![\w.~$}>)/*-]))/(?:work/|(?:home|Users)/\w)")
 
@@ -120,6 +123,14 @@ def lab_imports(source: str) -> list[str]:
     return [f"line {line}: imports {name}" for line, name in names if name.split(".")[0] == "netns_lab"]
 
 
+def body_lines(source: str) -> Iterator[int]:
+    """Of each function in `source`: its lines below the signature, without the docstring."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+            yield (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
 def own_paths(text: str) -> list[str]:
     lines = enumerate(text.splitlines(), 1)
     return [f"line {number}: {line.strip()}" for number, line in lines if OWN_PATH.search(line)]
@@ -157,6 +168,14 @@ def test_kproxy_does_not_know_the_lab(file: Path) -> None:
 @pytest.mark.parametrize("file", MODULES, ids=name_of)
 def test_every_module_says_why_it_exists(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text()))
+
+
+def test_functions_are_short() -> None:
+    """Half of them have at most 7 lines, nine of ten at most 20."""
+    sizes = sorted(size for file in MODULES for size in body_lines(file.read_text()))
+    assert len(sizes) > 1000
+    assert statistics.median(sizes) <= 7
+    assert statistics.quantiles(sizes, n=10)[-1] <= 20
 
 
 def test_no_file_names_a_path_of_a_developers_machine() -> None:
@@ -228,6 +247,19 @@ def test_an_impurity_is_found(source: str, complaint: str) -> None:
 )
 def test_pure_code_passes(source: str) -> None:
     assert list(impurities(source, "kproxy.nft")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("def f(): return 1", [1]),
+        ('def f():\n    """Why."""\n', [0]),
+        ('async def f(\n    a,\n):\n    """Why."""\n\n    await a\n    # and\n    return a', [3]),
+        ("class C:\n    def f(self):\n        def g():\n            pass\n\n        g()", [4, 1]),
+    ],
+)
+def test_the_lines_of_functions_are_counted(source: str, lines: list[int]) -> None:
+    assert list(body_lines(source)) == lines
 
 
 @pytest.mark.parametrize("source", ["import netns_lab", "import netns_lab.lab", "from netns_lab import lab"])

@@ -90,7 +90,7 @@ def test_ci_types_what_people_type() -> None:
 def test_the_forge_does_on_both_debians() -> None:
     job = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]["test"]
     assert job["strategy"]["matrix"]["debian"] == ["bookworm", "trixie"]
-    assert job["steps"][-1]["run"] == "sudo make test"
+    assert job["steps"][-1]["run"] == "sudo make test coverage"
 
 
 def test_the_vm_is_provisioned_by_the_script_that_make_fresh_proves() -> None:

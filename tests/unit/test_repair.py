@@ -1,0 +1,87 @@
+"""What a table needs so that it is as expected, as rows: what was done to it, and what has to be written."""
+
+from __future__ import annotations
+
+import pytest
+
+from kproxy.nft.structure import ChainStructure, Structure
+from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
+
+EXPECTED = Structure(
+    table=b"flags",
+    sets={"services": b"a map", "cluster-ips": b"a set"},
+    chains={
+        "services": ChainStructure(b"hook", (b"jump", b"accept")),
+        "lb-3": ChainStructure(b"", (b"numgen",)),
+    },
+    constants={"local-addresses": frozenset({b"127.0.0.0/8"})},
+)
+CHANGED_RULES = ChainStructure(b"hook", (b"accept",))
+CHANGED_HOOK = ChainStructure(b"another hook", (b"jump", b"accept"))
+
+
+def without(name: str) -> Structure:
+    """The expected table without the set or chain of this name."""
+    return EXPECTED._replace(
+        sets={key: value for key, value in EXPECTED.sets.items() if key != name},
+        chains={key: value for key, value in EXPECTED.chains.items() if key != name},
+    )
+
+
+def with_chain(name: str, chain: ChainStructure) -> Structure:
+    return EXPECTED._replace(chains={**EXPECTED.chains, name: chain})
+
+
+ROWS: dict[str, tuple[Structure | None, Repair]] = {
+    "nothing": (EXPECTED, NO_REPAIR),
+    "there is no table": (
+        None,
+        NO_REPAIR._replace(sets=("services", "cluster-ips"), chains=("services", "lb-3")),
+    ),
+    "a set is missing": (
+        without("cluster-ips"),
+        NO_REPAIR._replace(sets=("cluster-ips",), damage=("cluster-ips",)),
+    ),
+    "a set is declared otherwise": (
+        EXPECTED._replace(sets={**EXPECTED.sets, "services": b"another map"}),
+        NO_REPAIR._replace(replace=True),
+    ),
+    "a set too many": (
+        EXPECTED._replace(sets={**EXPECTED.sets, "theirs": b"a set"}),
+        NO_REPAIR._replace(extra_sets=("theirs",), damage=("theirs",)),
+    ),
+    "other constant elements": (
+        EXPECTED._replace(constants={"local-addresses": frozenset()}),
+        NO_REPAIR._replace(contents=("local-addresses",), damage=("local-addresses",)),
+    ),
+    "a rule is missing": (
+        with_chain("services", CHANGED_RULES),
+        NO_REPAIR._replace(chains=("services",), damage=("services",)),
+    ),
+    "another hook": (
+        with_chain("services", CHANGED_HOOK),
+        NO_REPAIR._replace(chains=("services",), damage=("services",), replace=True),
+    ),
+    "a numbered chain that is not needed any more is no damage": (
+        with_chain("lb-4", ChainStructure(b"", (b"numgen",))),
+        NO_REPAIR._replace(extra_chains=("lb-4",)),
+    ),
+    "a numbered chain that is new is no damage": (without("lb-3"), NO_REPAIR._replace(chains=("lb-3",))),
+    "a numbered chain that is there with other rules is damage": (
+        with_chain("lb-3", ChainStructure(b"", ())),
+        NO_REPAIR._replace(chains=("lb-3",), damage=("lb-3",)),
+    ),
+    "another chain too many": (
+        with_chain("theirs", ChainStructure(b"", ())),
+        NO_REPAIR._replace(extra_chains=("theirs",), damage=("theirs",)),
+    ),
+    "other flags of the table": (
+        EXPECTED._replace(table=b"dormant"),
+        NO_REPAIR._replace(replace=True),
+    ),
+}
+
+
+@pytest.mark.parametrize(("actual", "repair"), ROWS.values(), ids=ROWS.keys())
+def test_what_has_to_be_written(actual: Structure | None, repair: Repair) -> None:
+    assert compare(actual, EXPECTED) == repair
