@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 VIEWING = ROOT / "docs" / "viewing.md"
 LAB = ROOT / "netns-lab" / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md", LAB, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", LAB, *sorted((ROOT / "docs").glob("*.md"))]
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z-]*")
 NODE = ["--node-name", "debian", "--node-ip", "192.0.2.10"]
 
