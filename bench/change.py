@@ -57,7 +57,7 @@ def main() -> None:
     frontends = all_frontends(settled.services.values(), settled.slices, node).frontends
     slices = [slice_ for found in decoded.state.slices.values() for slice_ in found]
     with Netlink() as netlink:
-        dataplane = Dataplane(netlink, Family.IPV4, dataplane_options(chosen, decoded.state.nodes))
+        dataplane = Dataplane(netlink, Family.IPV4, dataplane_options(chosen, node))
         dataplane.reconcile(compile_frontends(frontends, Family.IPV4))
 
         def milliseconds(service: NamespacedName, slice_: EndpointSlice) -> float:

@@ -494,6 +494,8 @@ class Node(Struct, frozen=True):
     zone: str = ""
     leaving: bool = False
     """It is about to be deleted: load balancers should use other nodes."""
+    pod_cidrs: tuple[Network, ...] = ()
+    """The addresses of its pods, from its Node object; () if unknown."""
 
 
 class ServicePortName(NamedTuple):

@@ -29,7 +29,7 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
     given = look_up(chosen)
     print_problems(given.problems)
     stateless = chosen.nft_version < IPV6_AFFINITY
-    rules = dataplane_options(chosen, given.inventory.nodes)._replace(stateless_ipv6_affinity=stateless)
+    rules = dataplane_options(chosen, given.node)._replace(stateless_ipv6_affinity=stateless)
     write(heading(chosen.nft_version, stateless))
     for family in Family:
         desired = compile_frontends(given.frontends, family)

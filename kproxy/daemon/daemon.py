@@ -19,7 +19,7 @@ from kproxy.daemon.loop import Loop, Periods
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
-from kproxy.model import Family
+from kproxy.model import Family, Node
 from kproxy.observe.log import Reporter
 from kproxy.observe.servers import Servers
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -49,7 +49,7 @@ class Daemon(RoundObserver):
         source: FollowedSource,
         netlink: Netlink,
         skeleton_probe: SkeletonProbe,
-        options: Callable[[], Options],
+        options: Callable[[Node], Options],
         reporter: Reporter,
         periods: Periods,
         listen: ListenAddresses,
@@ -82,10 +82,12 @@ class Daemon(RoundObserver):
 
         def addresses() -> None:
             addresses_changed()
+            self.source.host_changed()
             self.loop.wake()
 
         def everything() -> None:
             addresses_changed()
+            self.source.host_changed()
             self.source.refresh()
             self.loop.suspect()
 

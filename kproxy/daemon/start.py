@@ -26,7 +26,6 @@ from kproxy.settings.settings import Settings
 from kproxy.sources.node import find_node
 from kproxy.sources.source import FollowedSource
 from kproxy.state import lock
-from kproxy.table.skeleton import Options
 
 
 class _Host:
@@ -45,7 +44,6 @@ class _Host:
     def daemon(
         self,
         source: FollowedSource,
-        rules: Callable[[], Options],
         addresses: UplinkAddresses | None = None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
     ) -> Daemon:
@@ -53,7 +51,7 @@ class _Host:
             source,
             self._netlink,
             self._skeleton_probe,
-            rules,
+            partial(dataplane_options, self.settings),
             self.reporter,
             Periods(self.settings.sync_period, self.settings.min_sync_period),
             listen_addresses(self.settings),
@@ -99,7 +97,7 @@ async def _follow_manifests(host: _Host) -> None:
     )
     uplink, nodes = Uplink(chosen.load_balancer_interface or None), pool_nodes(chosen)
     addresses = UplinkAddresses(uplink, partial(source.announced, nodes))
-    daemon = host.daemon(source, lambda: dataplane_options(chosen, source.state.nodes), addresses)
+    daemon = host.daemon(source, addresses)
 
     def addresses_changed() -> None:
         host.addresses.forget()
@@ -119,12 +117,7 @@ async def _follow_cluster(host: _Host) -> None:
     chosen = host.settings
     credentials = Credentials(Path(chosen.kubeconfig) if chosen.kubeconfig else None)
     source = Cluster(credentials, chosen.node_name, host.node)
-
-    def rules() -> Options:
-        return dataplane_options(chosen, source.with_pods())
-
-    daemon = host.daemon(source, rules, last_seen=source.last_seen)
-
+    daemon = host.daemon(source, last_seen=source.last_seen)
     await _run(daemon, chosen, host.addresses.forget)
 
 

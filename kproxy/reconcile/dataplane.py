@@ -28,7 +28,7 @@ from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.kernel.structure import expected_structure, has_table, read_structure
 from kproxy.model import Address, Family, Protects, Protocol, protect_nothing
-from kproxy.nft.elements import Elements, Field, Keys, Value, unpack
+from kproxy.nft.elements import Elements, Field, Keys, Value, Verdict, unpack
 from kproxy.nft.render import (
     netlink_rules,
     render_removal,
@@ -80,7 +80,7 @@ def transaction_messages(family: Family, transaction: Transaction) -> list[Batch
         return element_messages(kind, family, name, members, name in INTERVAL_KEYS)
 
     found: list[BatchMessage] = []
-    if kernel_since(6, 3):  # it can delete an element that may be gone
+    if transaction.forget and kernel_since(6, 3):  # it can delete an element that may be gone
         for name, keys in transaction.forget.items():
             found += messages(NFT_MSG_DESTROYSETELEM, name, dict.fromkeys(keys, b""))
     for name, gone in transaction.remove.items():
@@ -113,7 +113,8 @@ class Dataplane:
         """Those that libnftables made for us last; what `netlink` commits is known by its port."""
         self._learn = expect
         self._expected: dict[NumberedChains, Structure] = {}
-        self._numbered: set[str] = set()
+        self._chains: set[str] = set()
+        """The chains of the table: a change that leads to no other one need not look at the skeleton."""
         self.unheard: Callable[[], AbstractContextManager[object]] = nullcontext
         """What to be in during a large transaction: see TableMonitor.deaf."""
         self._others: int | None = None
@@ -369,7 +370,7 @@ class Dataplane:
         wanted = self._skeleton(needed)
         repair = compare(structure, self._expect(needed))
         self._absent = False
-        self._numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
+        self._chains = {chain.name for chain in wanted.chains}
         if repair.replace:
             self._replace(wanted)
             ended = end_flows(self.netlink, self.family, flows)
@@ -394,16 +395,26 @@ class Dataplane:
             change.before and is_sticky(self.applied[change.side.scope.verdicts].get(change.side.key))
             for change in todo.changes
         )
-        wanted = self._skeleton(
-            numbered_chains({name: todo.switch.add.get(name, {}) for name in WITH_CHAINS})
-        )
-        numbered = {chain.name for chain in wanted.chains if NUMBERED.fullmatch(chain.name)}
-        missing = tuple(numbered - self._numbered)
-        rules = self._write_rules(wanted, NO_REPAIR._replace(chains=missing))
+        chains, rules = self._write_missing_chains(todo)
         self._apply(todo)
         ended = self._execute(todo, rules, sticky, flow_rules(self.applied, delta.specs, todo))
-        self._numbered |= numbered
+        self._chains |= chains
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
+
+    def _write_missing_chains(self, todo: Plan) -> tuple[set[str], list[BatchMessage]]:
+        """Write the chains that a plan leads to and the table lacks: their names, and rules that are left."""
+        verdicts: Elements = {name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}
+        if self._chains.issuperset(_led_to(verdicts)):
+            return set(), []
+        wanted = self._skeleton(numbered_chains(verdicts))
+        missing = {chain.name for chain in wanted.chains} - self._chains
+        return missing, self._write_rules(wanted, NO_REPAIR._replace(chains=tuple(missing)))
+
+
+def _led_to(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
+    """The chains that these verdicts name."""
+    every = (verdict for members in verdicts.values() for verdict in members.values())
+    return (verdict.chain for verdict in every if isinstance(verdict, Verdict))
 
 
 def _is_more(declaration: SetDeclaration, keys: set[bytes]) -> bool:

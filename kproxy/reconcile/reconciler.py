@@ -42,11 +42,11 @@ class Reconciler:
         self,
         source: Source,
         dataplanes: Mapping[Family, Table],
-        options: Callable[[], Options],
+        options: Callable[[Node], Options],
         addresses: UplinkAddresses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`options` is asked in each round. `addresses`: None if no load-balancer addresses are announced."""
+        """`options`: those of the rules on a node. `addresses`: None if none are announced."""
         self.intent = Intent()
         self._source = source
         self._tables = {f: FamilyTable(f, dataplane, self.intent) for f, dataplane in dataplanes.items()}
@@ -68,12 +68,11 @@ class Reconciler:
         nothing done: the options are not known yet.
         """
         begun = self._clock()
-        options, node = self._options(), self._source.node()
+        node = self._source.node()
         if node != self._node:
+            self._set_options(self._options(node))
             names = {*names, *self._source.names(), *self.intent.names()}
         claims = {name: self._claim(name, node) for name in names}
-        for table in self._tables.values():
-            table.set_options(options)
         moved = self._addresses.withdraw() if self._addresses else ()
         reports = self._program(claims, suspect, edits)
         failures = {table.family: table.failure for table in self._tables.values() if table.failure}
@@ -116,6 +115,10 @@ class Reconciler:
     def is_quarantined(self, service: NamespacedName) -> bool:
         """Whether the kernel rejected a service, so that it is as it was, or not there. From any thread."""
         return any(service in table.quarantined for table in self._tables.values())
+
+    def _set_options(self, options: Options) -> None:
+        for table in self._tables.values():
+            table.set_options(options)
 
     def _claim(self, name: NamespacedName, node: Node) -> FrontendClaim | None:
         service = self._source.service(name)

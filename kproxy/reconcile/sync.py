@@ -67,7 +67,7 @@ def sync(chosen: Settings, tell: Callable[[Iterable[Problem]], None]) -> SyncRes
             reconciler = Reconciler(
                 source,
                 {family: Dataplane(netlink, family, Options()) for family in Family},
-                lambda: dataplane_options(chosen, source.state.nodes),
+                partial(dataplane_options, chosen),
                 UplinkAddresses(uplink, partial(source.announced, nodes)),
             )
             report = reconciler.round(tuple(source.names()))

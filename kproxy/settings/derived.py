@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import NamedTuple
 
 from kproxy.controlplane.ranges import Ranges
-from kproxy.model import ClusterNode, Network
+from kproxy.model import Network, Node
 from kproxy.problems import UsageError
 from kproxy.settings.settings import LocalMode, Origin, Settings
 from kproxy.settings.text import INTERFACE, SocketAddress
@@ -44,8 +43,8 @@ def pool_nodes(chosen: Settings) -> tuple[str, ...]:
     return found
 
 
-def dataplane_options(chosen: Settings, nodes: Mapping[str, ClusterNode]) -> Options:
-    """What the rules depend on. `nodes`: the Node objects that are known, by name."""
+def dataplane_options(chosen: Settings, node: Node) -> Options:
+    """What the rules depend on. UsageError: `node` lacks what the settings need of it."""
     mode = chosen.detect_local_mode
     cidrs: tuple[Network, ...] = ()
     interface = ""
@@ -53,10 +52,9 @@ def dataplane_options(chosen: Settings, nodes: Mapping[str, ClusterNode]) -> Opt
         case LocalMode.CLUSTER_CIDR:
             cidrs = chosen.cluster_cidr
         case LocalMode.NODE_CIDR:
-            node = nodes.get(chosen.node_name)
-            if node is None or not node.pod_cidrs:
+            if not node.pod_cidrs:
                 raise UsageError(
-                    f"--detect-local-mode {mode} needs a Node {chosen.node_name} with podCIDRs in the input."
+                    f"--detect-local-mode {mode} needs a Node {node.name} with podCIDRs in the input."
                 )
             cidrs = node.pod_cidrs
         case LocalMode.BRIDGE_INTERFACE:
@@ -105,4 +103,4 @@ def check_daemon(chosen: Settings, in_pod: bool) -> None:
         raise UsageError("--sync-period has to be at least 1s.")
     ranges(chosen)
     if chosen.detect_local_mode is not LocalMode.NODE_CIDR:  # which waits for its Node
-        dataplane_options(chosen, {})
+        dataplane_options(chosen, Node(chosen.node_name))

@@ -89,6 +89,9 @@ class FollowedManifests(Manifests):
         self.revision += 1
         return changed
 
+    def host_changed(self) -> None:
+        """Nothing: each `take` finds the node anew."""
+
     def refresh(self) -> None:
         """Read all files again, those as well that seem to be the same."""
         self._reader, self._unread = Reader(self._paths), True

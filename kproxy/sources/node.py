@@ -19,7 +19,7 @@ def find_node(chosen: Settings, nodes: Mapping[str, ClusterNode], host: HostAddr
         ranges = chosen.nodeport_addresses
         serving = tuple(sorted({a for a in (*primary, *host.all()) if _is_in(a, ranges)}))
     known = nodes.get(chosen.node_name) or ClusterNode(chosen.node_name, "", ())
-    return Node(chosen.node_name, serving, primary, known.zone, known.leaving)
+    return Node(chosen.node_name, serving, primary, known.zone, known.leaving, known.pod_cidrs)
 
 
 def _is_in(address: Address, ranges: tuple[Network, ...]) -> bool:

@@ -58,6 +58,9 @@ class FollowedSource(Source, Protocol):
     async def take(self) -> Collection[NamespacedName]:
         """Take in what changed; the services that it concerns. KproxyError: to be tried again later."""
 
+    def host_changed(self) -> None:
+        """This host's addresses or routes may have changed: find the node anew with the next `take`."""
+
     def refresh(self) -> None:
         """Read everything anew with the next `take`."""
 

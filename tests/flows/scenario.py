@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from netns_lab.topology import KUBIA, POD_NETWORK, Client, Family, Topology, lab_node, lab_pod
 from netns_lab.wire import interface_name
 
@@ -232,11 +233,13 @@ class Scenario(NamedTuple):
         else:
             shown = [a for a in shown if any(ip_address(a) in n for n in chosen.nodeport_addresses)]
         known = decoded.state.nodes.get(node)
-        proxy_node = ProxyNode(node, _packed(shown), _packed(primary), known.zone if known else "")
+        proxy_node = ProxyNode(node, _packed(shown), _packed(primary))
+        if known:
+            proxy_node = replace(proxy_node, zone=known.zone, pod_cidrs=known.pod_cidrs)
         outcome = resolve(decoded, NOTHING, ranges(chosen), proxy_node)
         assert outcome.problems == []
         desired = {f: compile_frontends(outcome.frontends, TABLE_FAMILY[f]) for f in FAMILIES}
-        return dataplane_options(chosen, decoded.state.nodes), desired
+        return dataplane_options(chosen, proxy_node), desired
 
     def simulator(self, node: str, family: Family) -> Simulator:
         """The table on a node."""

@@ -73,6 +73,9 @@ class Source:
     def inventory(self) -> Inventory:
         return Inventory({}, {})
 
+    def host_changed(self) -> None:
+        pass
+
     def refresh(self) -> None:
         pass
 
@@ -84,7 +87,7 @@ class Recorder(Reconciler):
     """A reconciler that only writes down what it is asked to do."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__(source, {}, Options)
+        super().__init__(source, {}, lambda _: Options())
         self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
         self.touched = frozenset(Family)
         self.edits: list[Edit] = []

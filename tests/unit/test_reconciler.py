@@ -180,7 +180,7 @@ class World:
         dataplanes = {Family.IPV4: self.kernel}
         self.reconciler = Reconciler(self.source, dataplanes, self._options, clock=self.now)
 
-    def _options(self) -> Options:
+    def _options(self, node: Node) -> Options:
         if self.options:
             raise self.options.pop()
         return Options()

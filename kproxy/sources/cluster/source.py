@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Lock
 
+from msgspec.structs import replace
+
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.cluster.connection import Connection
@@ -31,14 +33,15 @@ class Cluster:
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
         pacing: Pacing | None = None,
     ) -> None:
-        """`find_node` is asked before each round, in a thread: it may ask the kernel."""
+        """`find_node` is asked in a thread, since it may ask the kernel, when the node may have changed."""
         self.revision = 0
         self._cache = Cache()
         self._lock = Lock()
         self._connection = Connection(credentials)
         self._find_node = find_node
         self._node = Node("")
-        self._with_pods: dict[str, ClusterNode] = {}
+        self._node_of: tuple[ClusterNode | None, int] | None = None
+        self._host_changes = 0
         self._wake: Callable[[], None] = lambda: None
         resources = (SERVICES, SLICES, node_resource(node_name))
         self._unlisted = {resource.kind for resource in resources}
@@ -63,10 +66,12 @@ class Cluster:
 
     async def take(self) -> Collection[NamespacedName]:
         """The services that changed since the last call; none until all is synced."""
-        nodes = self.nodes()
-        if any(node.pod_cidrs for node in nodes.values()):
-            self._with_pods = nodes
-        self._node = await asyncio.to_thread(self._find_node, nodes)
+        now = self._cache.node, self._host_changes
+        if now != self._node_of:
+            node = await asyncio.to_thread(self._find_node, self.nodes())
+            # A Node that is deleted does not take its pods along.
+            self._node = replace(node, pod_cidrs=node.pod_cidrs or self._node.pod_cidrs)
+            self._node_of = now
         with self._lock:
             if not self.synced:
                 return ()
@@ -99,10 +104,6 @@ class Cluster:
         """This node's object, if there is one, by its name."""
         node = self._cache.node
         return {} if node is None else {node.name: node}
-
-    def with_pods(self) -> dict[str, ClusterNode]:
-        """The same as it was when it last had pod CIDRs: a Node that is deleted takes no pods along."""
-        return self._with_pods
 
     def protected(self, name: NamespacedName) -> bool:
         """Whether part of it cannot be decoded, and never could."""
@@ -137,6 +138,10 @@ class Cluster:
                 all_nodes=False,
                 annotated=False,
             )
+
+    def host_changed(self) -> None:
+        """Find the node anew with the next `take`."""
+        self._host_changes += 1
 
     def refresh(self) -> None:
         """Nothing: what the server says is known as soon as it says so."""
