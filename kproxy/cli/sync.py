@@ -14,7 +14,9 @@ from kproxy.settings.settings import Settings
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     logging.basicConfig(format="kproxy: %(message)s")
-    done = sync(chosen, print_problems)
+    with sync(chosen) as manifests:
+        print_problems(manifests.problems)
+        done = manifests.program()
     write("".join(f"{line}\n" for line in done.lines(None if chosen.verbose else LINES)))
     for complaint in done.complaints:
         warn(complaint)

@@ -5,7 +5,8 @@ The state directory is locked before the manifests are read: of two syncs, the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,10 +32,12 @@ class SyncResult(NamedTuple):
     """What a sync did, and what it could not do."""
 
     report: RoundReport
-    complete: bool
-    """Whether nothing was left out and everything could be done."""
+    problems: list[Problem]
+    """What the round found: conflicts between services, and services that the kernel rejected."""
     ignored: Mapping[str, int]
     """Objects of kinds that kproxy does not use, by kind."""
+    complete: bool
+    """Whether nothing was left out and everything could be done."""
 
     def lines(self, limit: int | None) -> Iterator[str]:
         """What was done: a line for each change, of `limit` at most (None: all), and the summary."""
@@ -47,31 +50,47 @@ class SyncResult(NamedTuple):
     def complaints(self) -> list[str]:
         """What could not be done: sentences."""
         failures = [f"table {family}: {why}" for family, why in self.report.failures.items()]
-        return [*self.report.warnings, *self.report.unreachable, *failures]
+        return [*map(str, self.problems), *self.report.warnings, *self.report.unreachable, *failures]
 
 
-def sync(chosen: Settings, tell: Callable[[Iterable[Problem]], None]) -> SyncResult:
-    """Program the manifests of these settings. KproxyError: nothing was programmed.
+class Sync:
+    """Manifests that were read, and that `program` programs."""
 
-    `tell` is called with what is wrong with the manifests, or may be, as soon as that is known, and again
-    after the round with what was wrong there.
-    """
+    def __init__(self, chosen: Settings, source: Manifests) -> None:
+        self._settings = chosen
+        self._source = source
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What is wrong with the manifests, or may be."""
+        return [*self._source.problems(), *self._source.warnings()]
+
+    def program(self) -> SyncResult:
+        """Make one round. KproxyError: nothing was programmed."""
+        with Netlink() as netlink:
+            reconciler = Reconciler(
+                self._source,
+                {family: Dataplane(netlink, family, Options()) for family in Family},
+                partial(dataplane_options, self._settings),
+                self._addresses(),
+            )
+            report = reconciler.round(tuple(self._source.names()))
+        found = reconciler.problems()
+        complete = not (self._source.problems() or found or report.failures or report.unreachable)
+        return SyncResult(report, found, self._source.ignored(), complete)
+
+    def _addresses(self) -> UplinkAddresses:
+        uplink = Uplink(self._settings.load_balancer_interface or None)
+        return UplinkAddresses(uplink, partial(self._source.announced, pool_nodes(self._settings)))
+
+
+@contextmanager
+def sync(chosen: Settings) -> Iterator[Sync]:
+    """Read the manifests of these settings, allocate and select. The state directory is locked meanwhile."""
     require_root()
-    nodes, store = pool_nodes(chosen), Store(Path(chosen.state_dir))
-    uplink = Uplink(chosen.load_balancer_interface or None)
+    pool_nodes(chosen)  # UsageError before anything is saved
+    store = Store(Path(chosen.state_dir))
     with store.lock("sync"):
         source = Manifests(chosen.manifests, store, ranges(chosen), partial(find_node, chosen))
         source.load()
-        tell([*source.problems(), *source.warnings()])
-        with Netlink() as netlink:
-            reconciler = Reconciler(
-                source,
-                {family: Dataplane(netlink, family, Options()) for family in Family},
-                partial(dataplane_options, chosen),
-                UplinkAddresses(uplink, partial(source.announced, nodes)),
-            )
-            report = reconciler.round(tuple(source.names()))
-        tell(reconciler.problems())
-    problems = source.problems() + reconciler.problems()
-    complete = not (problems or report.failures or report.unreachable)
-    return SyncResult(report, complete, source.ignored())
+        yield Sync(chosen, source)
