@@ -17,7 +17,7 @@ from msgspec import Struct
 
 Address: TypeAlias = bytes
 Annotations: TypeAlias = str
-"""A JSON object, "" for none. Only views read it, and as text it needs a third of the memory of a dict."""
+"""A JSON object as text, "" if empty. The text needs a third of the memory of a dict; only views parse it."""
 if TYPE_CHECKING:
     Network: TypeAlias = IPv4Network | IPv6Network
 else:  # an abstract base class of both: msgspec rejects a union of two types that are unknown to it

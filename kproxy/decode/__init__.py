@@ -126,7 +126,7 @@ class _Decoder:
 
 
 def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
-    """With the annotations that are shown; a cluster's objects are kept without them, which saves memory."""
+    """Add the annotations, for views. Objects of a cluster do not pass here, which saves memory."""
     if not metadata.annotations:
         return found
     shown = {key: metadata.annotations[key] for key in sorted(metadata.annotations) if key != LAST_APPLIED}

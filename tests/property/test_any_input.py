@@ -1,4 +1,4 @@
-"""Whatever the input, decoding ends well: objects, or problems that say where they are."""
+"""Any input decodes to objects, or to problems that name file, object and field."""
 
 from __future__ import annotations
 
@@ -116,19 +116,19 @@ INGRESS: dict[str, Any] = {
     },
     "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.2"}, {"hostname": "example.org"}]}},
 }
-"""Nothing is programmed for it, so that nothing is in doubt without it."""
+"""kproxy programs nothing for an Ingress, so an unreadable one protects no Service."""
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every path in a value, its own first."""
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every path in a value, the value's own first."""
     members = (
         value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     )
-    return [path, *(place for key, inner in members for place in places(inner, (*path, key)))]
+    return [path, *(each for key, inner in members for each in paths(inner, (*path, key)))]
 
 
 def spoiled(value: Any, path: tuple[Any, ...], other: Any) -> Any:
-    """`value` with something else at `path`."""
+    """`value` with `other` at `path`."""
     if not path:
         return other
     changed = dict(value) if isinstance(value, dict) else list(value)
@@ -137,9 +137,9 @@ def spoiled(value: Any, path: tuple[Any, ...], other: Any) -> Any:
 
 
 def spoiled_of(objects: list[dict[str, Any]]) -> st.SearchStrategy[Any]:
-    """One of them, with anything in one place."""
+    """One of the objects, with any value at one path."""
     return st.sampled_from(objects).flatmap(
-        lambda whole: st.builds(spoiled, st.just(whole), st.sampled_from(places(whole)), anything)
+        lambda whole: st.builds(spoiled, st.just(whole), st.sampled_from(paths(whole)), anything)
     )
 
 
@@ -149,7 +149,7 @@ GOOD = service("good")
 
 
 @given(st.lists(spoiled_any | anything, max_size=3), st.booleans())
-def test_a_bad_object_is_a_problem_and_no_more(contents: list[Any], as_list: bool) -> None:
+def test_an_invalid_object_does_not_affect_the_others(contents: list[Any], as_list: bool) -> None:
     items = [*contents, GOOD]
     whole = [{"apiVersion": "v1", "kind": "List", "items": items}] if as_list else items
     loaded = decode(Document("f", content) for content in whole)
@@ -182,7 +182,7 @@ def test_any_bytes_are_documents_or_problems(data: bytes) -> None:
 
 
 @given(spoiled_objects)
-def test_what_is_left_out_is_in_doubt(content: Any) -> None:
+def test_an_unreadable_object_protects_services(content: Any) -> None:
     result = decode([Document("f", content)])
     unreadable = result.unreadable
     if result.problems:
@@ -192,7 +192,7 @@ def test_what_is_left_out_is_in_doubt(content: Any) -> None:
 
 
 @given(st.lists(spoiled_any, max_size=3))
-def test_what_is_decoded_survives_the_way_to_a_command(contents: list[Any]) -> None:
+def test_decoded_objects_survive_the_encoding_of_a_snapshot(contents: list[Any]) -> None:
     found = decode(Document("f", content) for content in contents)
     state = found.state
     inventory = manifest_inventory(state, InUse(state.services, state.slices), Node("n1"))
@@ -200,8 +200,8 @@ def test_what_is_decoded_survives_the_way_to_a_command(contents: list[Any]) -> N
     assert snapshot_of(encode(snapshot)) == snapshot
 
 
-def test_the_places_of_a_value() -> None:
-    assert places({"a": [1]}) == [(), ("a",), ("a", 0)]
+def test_paths_of_a_value() -> None:
+    assert paths({"a": [1]}) == [(), ("a",), ("a", 0)]
     assert spoiled({"a": [1]}, ("a", 0), 2) == {"a": [2]}
 
 
@@ -211,7 +211,7 @@ dotted = st.lists(
 
 
 @given(dotted.map(".".join) | st.ip_addresses().map(str) | st.text(max_size=12))
-def test_an_address_is_read_as_ipaddress_reads_it(text: str) -> None:
+def test_addresses_are_parsed_as_by_ipaddress(text: str) -> None:
     try:
         found = ip_address(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Model objects as short calls: everything that a test does not say has a plain default."""
+"""Short calls that make model objects. All parameters have plain defaults."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ NODE = Node("n1", (parse_address("192.0.2.1"), parse_address("2001:db8::1")))
 
 
 def name(text: str) -> NamespacedName:
-    """`web` or `namespace/web`."""
+    """Parse `web` or `namespace/web`."""
     namespace, _, own = text.rpartition("/")
     return NamespacedName(namespace or "default", own)
 
 
 def socket(text: str) -> tuple[bytes, int]:
-    """`10.0.0.1:80` or `[fd00::1]:80`."""
+    """Parse `10.0.0.1:80` or `[fd00::1]:80`."""
     address, _, port = text.rpartition(":")
     return parse_address(address.strip("[]")), int(port)
 
 
 def backends(sockets: Iterable[str], elsewhere: bool = False) -> Backends:
-    """A list of endpoints; sockets as text."""
+    """Endpoints from sockets as text."""
     return Backends(tuple(socket(text) for text in sockets), elsewhere)
 
 

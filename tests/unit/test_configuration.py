@@ -337,8 +337,8 @@ def test_kubeadms_config_map_is_taken_as_it_is(tmp_path: Path, form: str) -> Non
         ("", "has 0 documents"),
         ("a: 1\n---\nb: 2", "has 2 documents"),
         ("a: [", "not YAML"),
-        ("kind: ConfigMap\ndata: [x]", "no data of the key config.conf"),
-        ("kind: ConfigMap\ndata: {other: x}", "no data of the key config.conf"),
+        ("kind: ConfigMap\ndata: [x]", "the ConfigMap has no key config.conf"),
+        ("kind: ConfigMap\ndata: {other: x}", "the ConfigMap has no key config.conf"),
         ("kind: ConfigMap\ndata: {config.conf: '['}", "config.conf: config.conf: line 2: not YAML"),
         ("kind: ConfigMap\ndata: {config.conf: ''}", "is not a KubeProxyConfiguration"),
         (

@@ -1,1 +1,1 @@
-"""What a source knows, as one value. Pure."""
+"""The objects of a source as one value. Pure."""

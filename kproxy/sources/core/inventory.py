@@ -1,7 +1,7 @@
-"""Everything that a source holds at one moment: what `get`, `describe` and `env` show, and nothing else.
+"""All objects of a source at one moment, as `get`, `describe` and `env` show them.
 
-The services and slices are those that the tables are made from. Whoever shows them does not select
-endpoints or allocate addresses again: beside a file that cannot be read the outcome would be another one.
+The Services and slices are those from which the tables are made. The views do not select endpoints
+or allocate addresses again: if a file is unreadable, the result would differ from what is programmed.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ class Inventory(Struct, frozen=True):
     """The objects of a source, by kind."""
 
     services: dict[NamespacedName, Service]
-    """With the addresses and node ports that are theirs."""
+    """With their allocated addresses and node ports."""
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
-    """By service, which need not exist."""
+    """By Service, which may not exist."""
     pods: tuple[Pod, ...] = ()
-    """As ready as their probes found them."""
+    """With the readiness that their probes found."""
     ingresses: tuple[Ingress, ...] = ()
     nodes: dict[str, ClusterNode] = {}
     """By name."""
     held: dict[NamespacedName, str] = {}
-    """Services of which something is in use although it cannot be read any more, and why."""
+    """Services of which something is in use although it can no longer be read, and why."""
     left_out: dict[NamespacedName, Service] = {}
-    """Services that cannot have all that they need, as in their manifests: nothing of them is in use."""
+    """Refused Services, as in their manifests. Nothing of them is in use."""
     unselected: frozenset[NamespacedName] = frozenset()
-    """Services whose endpoints the input lists, so that their selectors do not count."""
+    """Services that have slices in the input, so that their selectors are not used."""
     readiness: dict[NamespacedName, PodReadiness] | None = None
-    """Of the pods that are probed here; None where no kproxy runs."""
+    """The readiness of the pods that this kproxy probes; None without a running kproxy."""
     followed: frozenset[str] = KINDS
     """The kinds that the source reads."""
     headless: bool = True
-    """Whether it reads the endpoints of headless services."""
+    """Whether it reads the endpoints of headless Services."""
     all_nodes: bool = True
-    """Whether it reads all Nodes, or only that of its own node."""
+    """Whether it reads all Nodes, not only the one on which it runs."""
     annotated: bool = True
     """Whether it keeps the annotations of objects."""
 
 
 def manifest_inventory(state: ClusterState, in_use: InUse, node: Node) -> Inventory:
-    """What manifests amount to on `node`. `state`: what was read, with what the probes found."""
+    """Return the inventory of manifests on `node`. `state` contains the readiness that probes found."""
     return Inventory(
         in_use.services,
         in_use.slices,
