@@ -1,1 +1,1 @@
-"""Every flag and configuration field, read once."""
+"""Flags and configuration fields, read once into typed settings."""

@@ -1,4 +1,7 @@
-"""What follows from the settings, in the terms of the rooms that use it. UsageError where they conflict."""
+"""Values derived from the settings, in the types of the folders that use them.
+
+The functions raise UsageError if settings conflict.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
 
 
 class ListenAddresses(NamedTuple):
-    """Where a daemon serves what (None: nowhere)."""
+    """The addresses on which `kproxy run` serves health and metrics; None if it does not serve them."""
 
     healthz: SocketAddress | None
     metrics: SocketAddress | None
     by_endpoint: bool = False
-    """Whether connections are counted by endpoint, too."""
+    """Whether the metrics also count connections per endpoint."""
     max_silence: float = 600.0
-    """Seconds without a word from a source until /healthz fails; 0: never."""
+    """Seconds without a message from the source until /healthz fails; 0 for no limit."""
 
 
 def listen_addresses(chosen: Settings) -> ListenAddresses:
-    """By default, the health endpoints of a host without a cluster are on loopback only."""
+    """Return the addresses. By default, a host without a cluster serves health on loopback only."""
     healthz = chosen.healthz_bind_address
     if healthz and chosen.manifests and chosen.origin("healthz_bind_address") is Origin.DEFAULT:
         healthz = healthz._replace(host="127.0.0.1")
@@ -35,10 +38,10 @@ def listen_addresses(chosen: Settings) -> ListenAddresses:
 
 
 def pool_nodes(chosen: Settings) -> tuple[str, ...]:
-    """The names of the nodes that share the pool; UsageError if this node is not among them."""
+    """Return the names of the nodes that share the pool. Raises UsageError if they lack this node."""
     found = chosen.nodes or (chosen.node_name,)
     if chosen.node_name not in found:
-        message = f"--nodes {','.join(found)} does not have this node, {chosen.node_name}."
+        message = f"--nodes {','.join(found)} does not contain this node, {chosen.node_name}."
         raise UsageError(message, "See --node-name.")
     return found
 
@@ -72,7 +75,7 @@ def _interface(name: str, mode: LocalMode, flag: str) -> str:
 
 
 def ranges(chosen: Settings) -> Ranges:
-    """Where allocations come from; UsageError if two ranges overlap that must not."""
+    """Return the ranges for allocations. Raises UsageError if ranges overlap."""
     cidrs, pool, pods = (
         chosen.service_cidr or (DEFAULT_SERVICE_CIDR,),
         chosen.load_balancer_pool,
@@ -83,7 +86,7 @@ def ranges(chosen: Settings) -> Ranges:
         for part in pool.ranges:
             if part.overlaps(cidr):
                 raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
-    for cidr in chosen.service_cidr:  # the rules drop packets to such a range only where it is set
+    for cidr in chosen.service_cidr:  # not the default one: the rules only drop packets to a configured range
         for own in pods:
             if own.version == cidr.version and own.overlaps(cidr):
                 raise UsageError(f"--cluster-cidr {own} and --service-cidr {cidr} overlap.")
@@ -91,7 +94,7 @@ def ranges(chosen: Settings) -> Ranges:
 
 
 def check_daemon(chosen: Settings, in_pod: bool) -> None:
-    """UsageError for settings of `run` that are wrong whatever its source says."""
+    """Raise UsageError for invalid settings of `run`, as far as they do not depend on the source."""
     pool_nodes(chosen)
     if chosen.manifests and chosen.kubeconfig:
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
@@ -100,7 +103,7 @@ def check_daemon(chosen: Settings, in_pod: bool) -> None:
     if "-" in chosen.manifests:
         raise UsageError("--manifests cannot follow standard input: name files or folders.")
     if chosen.sync_period < 1:
-        raise UsageError("--sync-period has to be at least 1s.")
+        raise UsageError("--sync-period must be at least 1s.")
     ranges(chosen)
-    if chosen.detect_local_mode is not LocalMode.NODE_CIDR:  # which waits for its Node
+    if chosen.detect_local_mode is not LocalMode.NODE_CIDR:  # this mode needs the Node from the source
         dataplane_options(chosen, Node(chosen.node_name))

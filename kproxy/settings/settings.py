@@ -1,7 +1,7 @@
-"""The settings of one run: a field for each flag, with where its value came from.
+"""The settings of a command: a field for each flag, and the origin of its value.
 
-Made once, from the command line and a configuration file, and passed down. Nothing below the
-command line reads a flag. Paths are text, so that this stays pure.
+They are made once from the command line and a configuration file, and passed on. No other module
+reads flags. Paths are text, so that this module is pure.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from kproxy.probes.core.command import CommandTemplate
 from kproxy.settings.text import OLDEST_NFT, SocketAddress
 
 HEALTHZ_PORT, METRICS_PORT = 10256, 10249
-"""kube-proxy's."""
+"""The same defaults as in kube-proxy."""
 
 
 class Origin(StrEnum):
-    """Where a value came from. A flag wins over the configuration file."""
+    """The origin of a value. A flag overrides the configuration file."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -30,7 +30,7 @@ class Origin(StrEnum):
 
 
 class LocalMode(StrEnum):
-    """How pods are told from other clients (--detect-local-mode)."""
+    """How kproxy distinguishes pods from other clients (--detect-local-mode)."""
 
     CLUSTER_CIDR = "ClusterCIDR"
     NODE_CIDR = "NodeCIDR"
@@ -39,39 +39,39 @@ class LocalMode(StrEnum):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """A field for each flag of `flags.py`, and `origins`. Durations in seconds."""
+    """A field for each flag of `flags.py`, and `origins`. Durations are in seconds."""
 
     node_name: str
-    """In lower case; by default the host's name."""
+    """In lower case. The default is the host's name."""
     manifests: tuple[str, ...] = ()
-    """Files and folders; `-` is standard input. (): the running kproxy, or a cluster."""
+    """Files and folders; `-` is standard input. () for the running kproxy, or a cluster."""
     kubeconfig: str = ""
-    """"": as a pod of the cluster does."""
+    """ "" for the credentials of a pod."""
     state_dir: str = "/var/lib/kproxy"
     service_cidr: tuple[Network, ...] = ()
-    """The primary family first; (): not set."""
+    """The primary family first; () if not set."""
     service_node_port_range: tuple[int, int] = (30000, 32767)
     load_balancer_pool: Pool = Pool((), "")
     probe_exec: CommandTemplate = CommandTemplate("netns")
     node_ip: tuple[Address, ...] | None = None
-    """None: those of the default routes."""
+    """None for the addresses of the default routes."""
     nodeport_addresses: tuple[Network, ...] | None = None
-    """None: the node's primary addresses."""
+    """None for the node's primary addresses."""
     detect_local_mode: LocalMode = LocalMode.CLUSTER_CIDR
     cluster_cidr: tuple[Network, ...] = ()
     pod_bridge_interface: str = ""
     pod_interface_name_prefix: str = ""
     masquerade_all: bool = False
     nodes: tuple[str, ...] = ()
-    """The nodes that share the pool; (): this one alone."""
+    """The nodes that share the pool; () for this node only."""
     load_balancer_interface: str = ""
-    """"": where the default route leads."""
+    """ "" for the interface of the default route."""
     config: str = ""
     healthz_bind_address: SocketAddress | None = SocketAddress("0.0.0.0", HEALTHZ_PORT)
-    """None: not served."""
+    """None if not served; metrics_bind_address likewise."""
     metrics_bind_address: SocketAddress | None = SocketAddress("127.0.0.1", METRICS_PORT)
     max_silence: float = 600.0
-    """0: for ever."""
+    """0 for no limit."""
     endpoint_metrics: bool = False
     sync_period: float = 300.0
     min_sync_period: float = 0.0
@@ -80,9 +80,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     all_namespaces: bool = False
     selector: str = ""
     sort_by: str = ""
-    """A JSONPath; "": by name."""
+    """A JSONPath; "" to sort by name."""
     output: str = ""
-    """"": a table."""
+    """ "" for a table."""
     no_headers: bool = False
     show_labels: bool = False
     watch: bool = False
@@ -90,14 +90,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     nft_version: tuple[int, ...] = OLDEST_NFT
     keep_state: bool = False
     origins: Mapping[str, Origin] = {}
-    """Of the fields that were set; the others have their default."""
+    """The origins of the fields that were set. The others have their default."""
 
     def origin(self, field: str) -> Origin:
-        """Where the value of a field came from."""
+        """Return the origin of a field's value."""
         return self.origins.get(field, Origin.DEFAULT)
 
 
 def settings(flags: Mapping[str, Any], file: Mapping[str, Any], host_name: str) -> Settings:
-    """The settings that a command line and a configuration file (values by field) come to."""
+    """Make settings from the flags and the configuration file, both as values by field."""
     origins = {**dict.fromkeys(file, Origin.FILE), **dict.fromkeys(flags, Origin.FLAG)}
     return Settings(**{"node_name": host_name, **file, **flags, "origins": origins})

@@ -1,6 +1,6 @@
-"""Text of flags and configuration fields -> typed values. Every parser of such text is here.
+"""Text of flags and configuration fields -> typed values.
 
-Each raises ValueError with a sentence that names the text and the form that is expected.
+Each parser raises ValueError with a message that contains the text and the expected form.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SocketAddress(NamedTuple):
 
 
 def socket_address(text: str) -> SocketAddress | None:
-    """`0.0.0.0:10256` or `[::]:10256`; "" means off (None)."""
+    """Parse `0.0.0.0:10256` or `[::]:10256`; None for ""."""
     if not text:
         return None
     found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]+)", text)
@@ -44,46 +44,46 @@ def socket_address(text: str) -> SocketAddress | None:
         raise ValueError(f"{text!r} is not ADDRESS:PORT, with an IPv6 address in brackets")
     address = ip_address(found[1] if found[1] is not None else found[2])
     if (address.version == 6) != (found[1] is not None):
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, an IPv4 address does not")
+        raise ValueError(f"{text!r}: an IPv6 address must be in brackets, and an IPv4 address must not")
     return SocketAddress(str(address), int(found[3]))
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """`CIDR[,CIDR...]`. Overlapping networks are merged, since nft takes no overlapping intervals."""
+    """Parse `CIDR[,CIDR...]`. Overlapping networks are merged, since nft refuses overlapping intervals."""
     return tuple(merged(ip_network(part) for part in text.split(",")))
 
 
 def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
-    """`CIDR[,CIDR...]`, or `primary` (None)."""
+    """Parse `CIDR[,CIDR...]`; None for `primary`."""
     return None if text == "primary" else networks(text)
 
 
 def network_per_family(text: str) -> tuple[Network, ...]:
-    """`CIDR[,CIDR]`: at most one of each family."""
+    """Parse `CIDR[,CIDR]`: at most one of each family."""
     return _one_of_each_family(
         text, [(value, value.version) for value in map(ip_network, text.split(","))], "CIDR"
     )
 
 
 def addresses(text: str) -> tuple[Address, ...]:
-    """`IP[,IP]`: at most one of each family, packed."""
+    """Parse `IP[,IP]`: at most one of each family."""
     values = [(value, len(value)) for value in map(parse_address, text.split(","))]
     return _one_of_each_family(text, values, "address")
 
 
 def _one_of_each_family(text: str, values: Sequence[tuple[T, int]], noun: str) -> tuple[T, ...]:
     if len({family for _, family in values}) < len(values):
-        raise ValueError(f"{text}: one {noun} of each family at most")
+        raise ValueError(f"{text}: at most one {noun} of each family is allowed")
     return tuple(value for value, _ in values)
 
 
 def address_pool(text: str) -> Pool:
-    """`RANGE[,RANGE...]`, each a CIDR or `FIRST-LAST`. Overlapping ranges are merged."""
+    """Parse `RANGE[,RANGE...]`, each a CIDR or `FIRST-LAST`. Overlapping ranges are merged."""
     return parse_pool(text)
 
 
 def port_range(text: str) -> tuple[int, int]:
-    """`FIRST-LAST`: ports, both included."""
+    """Parse `FIRST-LAST`: ports, both inclusive."""
     first, _, last = text.partition("-")
     if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 65535):
         raise ValueError(f"{text!r} is not FIRST-LAST within 1-65535")
@@ -91,7 +91,7 @@ def port_range(text: str) -> tuple[int, int]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """`NAME[,NAME...]`."""
+    """Parse `NAME[,NAME...]`."""
     values = tuple(part.strip() for part in text.split(","))
     if not all(values):
         raise ValueError(f"{text!r} is not NAME[,NAME...]")
@@ -99,27 +99,27 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def interface_name(text: str) -> str:
-    """The name of an interface, which need not exist."""
+    """Check the name of an interface, which need not exist."""
     if not INTERFACE.fullmatch(text):
-        raise ValueError(f"{text!r} is not the name of an interface")
+        raise ValueError(f"{text!r} is not a valid interface name")
     return text
 
 
 def duration(text: str) -> float:
-    """Seconds of a duration as Go writes it: `1h30m`, `250ms`, `0`."""
+    """Parse a duration in Go's format (`1h30m`, `250ms`, `0`). Returns seconds."""
     parts = _QUANTITY.findall(text)
     if text != "0" and (not parts or "".join(number + unit for number, unit in parts) != text):
-        raise ValueError(f"{text!r} is not a duration, as 30s or 1m30s")
+        raise ValueError(f"{text!r} is not a duration such as 30s or 1m30s")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def seconds(text: str) -> float:
-    """A duration as Go writes it, or plain seconds."""
+    """Parse a duration in Go's format, or a number of seconds."""
     return float(text) if text.replace(".", "", 1).isdigit() else duration(text)
 
 
 def command_template(text: str) -> CommandTemplate:
-    """A runner's name, or a command line with placeholders (probes/core/command.py)."""
+    """Parse the name of a runner, or a command line with placeholders (probes/core/command.py)."""
     try:
         return CommandTemplate(text)
     except ValueError as error:
@@ -127,7 +127,7 @@ def command_template(text: str) -> CommandTemplate:
 
 
 def nft_version(text: str) -> tuple[int, ...]:
-    """`1.0.6` as numbers; not older than `OLDEST_NFT`."""
+    """Parse a version such as `1.0.6`. It must not be older than `OLDEST_NFT`."""
     parts = text.removeprefix("v").split(".")
     if not all(part.isdigit() for part in parts):
         raise ValueError(f"{text!r} is not a version such as 1.0.6")
@@ -138,7 +138,7 @@ def nft_version(text: str) -> tuple[int, ...]:
 
 
 def output_format(text: str) -> str:
-    """A form of `-o`, without the `=` that may stand before it as in `-o=wide`."""
+    """Check a value of `-o`. A leading `=` is removed, as in `-o=wide`."""
     text = text.removeprefix("=")
     name, _, argument = text.partition("=")
     if name in OUTPUTS_WITH_ARGUMENT:
@@ -151,8 +151,8 @@ def output_format(text: str) -> str:
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """` Did you mean X?` with the known word that is most similar to `text`, or "" if none is."""
-    from difflib import get_close_matches  # takes long to import
+    """Return ` Did you mean X?` with the most similar known word, or "" if none is similar."""
+    from difflib import get_close_matches  # its import is slow
 
     close = get_close_matches(text, list(known), 1, cutoff=0.65)
     return f" Did you mean {close[0]}?" if close else ""

@@ -270,7 +270,7 @@ def test_what_cannot_be_read_loses_nothing(lab: Lab, one: Kproxy, web: list[Mani
 def test_a_node_that_is_none_of_the_nodes(one: Kproxy) -> None:
     done = one.run("sync", flags=["--nodes", "n2,n3"])
     assert done.returncode == 2
-    assert "--nodes n2,n3 does not have this node, n1." in done.stderr
+    assert "--nodes n2,n3 does not contain this node, n1." in done.stderr
 
 
 def kill_at_the_first_address(kproxy: Kproxy, *manifests: Manifest) -> None:

@@ -36,13 +36,19 @@ USAGE_ERRORS = {
     "compile -f": ("compile", "-f needs a value."),
     "compile -f x --masquerade-all=yes": ("compile", "--masquerade-all does not take a value."),
     "compile -f x --service-cidr 10.0.0.1/8": ("compile", "--service-cidr: 10.0.0.1/8 has host bits set."),
-    "compile -f x --service-cidr 10.0.0.0/8,10.1.0.0/16": ("compile", "...one CIDR of each family at most."),
+    "compile -f x --service-cidr 10.0.0.0/8,10.1.0.0/16": (
+        "compile",
+        "...at most one CIDR of each family is allowed.",
+    ),
     "compile -f x --cluster-cidr pods": (
         "compile",
         "...'pods' does not appear to be...",
     ),
     "compile -f x --node-ip 1.2.3": ("compile", "...'1.2.3' does not appear to be an IPv4 or IPv6 address."),
-    "compile -f x --node-ip 1.2.3.4,1.2.3.5": ("compile", "...one address of each family at most."),
+    "compile -f x --node-ip 1.2.3.4,1.2.3.5": (
+        "compile",
+        "...at most one address of each family is allowed.",
+    ),
     "compile -f x --service-node-port-range 2-1": ("compile", "...'2-1' is not FIRST-LAST within 1-65535."),
     "compile -f x --service-node-port-range 0-9": ("compile", "...'0-9' is not FIRST-LAST within 1-65535."),
     "compile -f x --service-node-port-range 80": ("compile", "...'80' is not FIRST-LAST within 1-65535."),
@@ -292,7 +298,7 @@ def test_cluster_cidrs_that_overlap_are_one(compile_: Compile) -> None:
         ("--kubeconfig y --service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", "overlap"),
         ("", "Not running in a pod: give --manifests or --kubeconfig."),
         ("--manifests -", "--manifests cannot follow standard input"),
-        ("--manifests x --sync-period 0", "--sync-period has to be at least 1s"),
+        ("--manifests x --sync-period 0", "--sync-period must be at least 1s"),
         ("--manifests x --load-balancer-pool 10.100.0.0/16", "overlap"),
     ],
 )

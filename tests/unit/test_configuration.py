@@ -1,4 +1,4 @@
-"""kube-proxy's configuration file -> defaults of flags, warnings, and what is wrong by field."""
+"""kube-proxy's configuration file -> settings, warnings, and problems by field."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ winkernel:
 """
 
 
-def given(**fields: Any) -> dict[str, Any]:
+def configuration(**fields: Any) -> dict[str, Any]:
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
@@ -99,7 +99,7 @@ def given(**fields: Any) -> dict[str, Any]:
     }
 
 
-def test_kubeadms_own_sets_what_it_sets_and_nothing_is_to_be_said() -> None:
+def test_the_configuration_of_kubeadm_causes_no_warnings() -> None:
     found = decode_configuration(yaml.safe_load(KUBEADM))
     assert found.problems == found.warnings == []
     assert found.values == {
@@ -133,14 +133,16 @@ def test_kubeadms_own_sets_what_it_sets_and_nothing_is_to_be_said() -> None:
         ),
     ],
 )
-def test_a_field_is_the_default_of_a_flag(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
-    found = decode_configuration(given(**fields))
+def test_fields_become_settings(fields: dict[str, Any], defaults: dict[str, Any]) -> None:
+    found = decode_configuration(configuration(**fields))
     assert (found.values, found.warnings, found.problems) == (defaults, [], [])
 
 
 @pytest.mark.parametrize("mode", ["", "iptables", "ipvs"])
-def test_a_cluster_of_another_mode_keeps_its_settings_and_is_told(mode: str) -> None:
-    found = decode_configuration(given(mode=mode, iptables={"masqueradeAll": True, "masqueradeBit": 14}))
+def test_settings_of_another_mode_apply_with_a_warning(mode: str) -> None:
+    found = decode_configuration(
+        configuration(mode=mode, iptables={"masqueradeAll": True, "masqueradeBit": 14})
+    )
     assert found.values == {"masquerade_all": True}
     assert [warning.partition(":")[0] for warning in found.warnings] == [
         "mode",
@@ -152,20 +154,26 @@ def test_a_cluster_of_another_mode_keeps_its_settings_and_is_told(mode: str) -> 
 @pytest.mark.parametrize(
     ("fields", "warning"),
     [
-        ({"conntrack": {"maxPerCore": 1}}, "conntrack.maxPerCore: has no effect: the kernel's settings"),
-        ({"clientConnection": {"qps": 5}}, "clientConnection.qps: has no effect: only its kubeconfig"),
+        (
+            {"conntrack": {"maxPerCore": 1}},
+            "conntrack.maxPerCore: has no effect: kproxy does not change the kernel's",
+        ),
+        (
+            {"clientConnection": {"qps": 5}},
+            "clientConnection.qps: has no effect: kproxy uses its kubeconfig only",
+        ),
         ({"featureGates": {"Any": True}}, "featureGates.Any: has no effect"),
-        ({"ipvs": {"scheduler": "rr"}}, "ipvs.scheduler: has no effect: there is no ipvs mode"),
+        ({"ipvs": {"scheduler": "rr"}}, "ipvs.scheduler: has no effect: kproxy has no ipvs mode"),
         ({"iptables": {"masqueradeAll": True}}, "iptables.masqueradeAll: has no effect"),
-        ({"bindAddressHardFail": True}, "bindAddressHardFail: has no effect: an address"),
-        ({"clusterCidr": "10.0.0.0/8"}, "clusterCidr: has no effect"),  # a slip of the pen is seen
+        ({"bindAddressHardFail": True}, "bindAddressHardFail: has no effect: kproxy always retries"),
+        ({"clusterCidr": "10.0.0.0/8"}, "clusterCidr: has no effect"),  # a misspelled field
     ],
 )
-def test_what_is_set_and_has_no_effect_is_named(fields: dict[str, Any], warning: str) -> None:
-    found = decode_configuration(given(**fields))
+def test_a_field_without_effect_causes_a_warning(fields: dict[str, Any], warning: str) -> None:
+    found = decode_configuration(configuration(**fields))
     assert (found.values, found.problems) == ({}, [])
-    (said,) = found.warnings
-    assert said.startswith(warning)
+    (text,) = found.warnings
+    assert text.startswith(warning)
 
 
 # All that kube-proxy 1.36 knows, each set to something.
@@ -215,13 +223,13 @@ def leaves(content: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tu
             yield (*before, name), value
 
 
-def test_every_field_has_an_effect_or_is_named() -> None:
+def test_every_field_has_an_effect_or_causes_a_warning() -> None:
     effects = {}
     for path, value in leaves(yaml.safe_load(EVERY_FIELD)):
         nested: Any = value
         for name in reversed(path[1:]):
             nested = {name: nested}
-        found = decode_configuration(given(**{path[0]: nested}))
+        found = decode_configuration(configuration(**{path[0]: nested}))
         assert found.problems == []
         (effects[".".join(path)],) = [*found.values, *(w.partition(":")[0] for w in found.warnings)]
     with_effect = {path for path, named in effects.items() if path != named}
@@ -240,13 +248,16 @@ def test_every_field_has_an_effect_or_is_named() -> None:
         ({"clusterCIDR": "10.0.0.0/8,x"}, "clusterCIDR: 'x' does not appear to be"),
         ({"nodePortAddresses": "primary"}, "nodePortAddresses: Expected `array`, got `str`"),
         ({"nodePortAddresses": ["primary", 1]}, "nodePortAddresses[1]: Expected `str`, got `int`"),
-        ({"nodePortAddresses": ["primary", "10.0.0.0/8"]}, "nodePortAddresses: primary goes with no"),
-        ({"nodePortAddresses": ["localhost"]}, "nodePortAddresses: node ports are not served"),
+        (
+            {"nodePortAddresses": ["primary", "10.0.0.0/8"]},
+            "nodePortAddresses: primary cannot be combined with",
+        ),
+        ({"nodePortAddresses": ["localhost"]}, "nodePortAddresses: kproxy does not serve node ports"),
         ({"detectLocalMode": "nodecidr"}, "detectLocalMode: 'nodecidr' is not one of"),
         ({"nftables": {"masqueradeAll": "yes"}}, "nftables.masqueradeAll: Expected `bool`, got `str`"),
         ({"nftables": {"syncPeriod": "30"}}, "nftables.syncPeriod: '30' is not a duration"),
         ({"healthzBindAddress": "localhost:1"}, "healthzBindAddress: 'localhost' does not appear"),
-        ({"hostnameOverride": "  "}, "hostnameOverride: a name is expected"),
+        ({"hostnameOverride": "  "}, "hostnameOverride: expected a name"),
         ({"clientConnection": "/kubeconfig"}, "clientConnection: Expected `object`, got `str`"),
         ({"detectLocal": []}, "detectLocal: Expected `object`, got `list`"),
         ({"nftables": [{"masqueradeAll": True}]}, "nftables: Expected `object`, got `list`"),
@@ -257,13 +268,13 @@ def test_every_field_has_an_effect_or_is_named() -> None:
         ({"kind": "KubeletConfiguration"}, "kind: is not a KubeProxyConfiguration"),
     ],
 )
-def test_what_is_wrong_is_named_by_field(fields: dict[str, Any], problem: str) -> None:
-    (said,) = decode_configuration(given(**fields)).problems
-    assert said.startswith(problem)
+def test_problems_name_the_field(fields: dict[str, Any], problem: str) -> None:
+    (found,) = decode_configuration(configuration(**fields)).problems
+    assert found.startswith(problem)
 
 
 @pytest.mark.parametrize("content", [None, [], "text", 1])
-def test_what_is_no_object_is_no_configuration(content: object) -> None:
+def test_content_that_is_not_an_object(content: object) -> None:
     assert decode_configuration(content).problems
 
 
@@ -271,12 +282,12 @@ def test_what_is_no_object_is_no_configuration(content: object) -> None:
     ("text", "seconds"),
     [("0", 0), ("0s", 0), ("2h22m", 8520), ("1.5s", 1.5), ("250ms", 0.25), ("15µs", 15e-6)],
 )
-def test_a_duration_is_as_go_writes_it(text: str, seconds: float) -> None:
+def test_durations_in_the_format_of_go(text: str, seconds: float) -> None:
     assert duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "-1s", "1 s", "1s2", "1d"])
-def test_other_durations_are_refused(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         duration(text)
 
@@ -284,11 +295,11 @@ def test_other_durations_are_refused(text: str) -> None:
 # --- the file, and the flags ---
 
 
-def test_flags_win_over_the_file_and_each_value_knows_its_origin(tmp_path: Path) -> None:
+def test_flags_override_the_file_and_each_value_has_an_origin(tmp_path: Path) -> None:
     file = tmp_path / "config.conf"
     file.write_text(
         yaml.safe_dump(
-            given(
+            configuration(
                 clusterCIDR="10.244.0.0/16",
                 nodePortAddresses=["all"],
                 healthzBindAddress="[::]:5",
@@ -308,7 +319,7 @@ def test_flags_win_over_the_file_and_each_value_knows_its_origin(tmp_path: Path)
     assert chosen.origin("sync_period") is Origin.DEFAULT
 
 
-def test_without_a_flag_the_addresses_are_kube_proxys_or_loopback() -> None:
+def test_default_addresses_are_those_of_kube_proxy_or_loopback() -> None:
     for flags, host in (([], "0.0.0.0"), (["--manifests", "here"], "127.0.0.1")):
         found = listen_addresses(settings_from(["run", *flags]))
         assert found.healthz == SocketAddress(host, 10256)
@@ -316,7 +327,7 @@ def test_without_a_flag_the_addresses_are_kube_proxys_or_loopback() -> None:
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
-def test_kubeadms_config_map_is_taken_as_it_is(tmp_path: Path, form: str) -> None:
+def test_the_config_map_of_kubeadm_can_be_read(tmp_path: Path, form: str) -> None:
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -334,20 +345,20 @@ def test_kubeadms_config_map_is_taken_as_it_is(tmp_path: Path, form: str) -> Non
     ("text", "message"),
     [
         (None, "No such file"),
-        ("", "has 0 documents"),
-        ("a: 1\n---\nb: 2", "has 2 documents"),
+        ("", "contains 0 documents"),
+        ("a: 1\n---\nb: 2", "contains 2 documents"),
         ("a: [", "not YAML"),
         ("kind: ConfigMap\ndata: [x]", "the ConfigMap has no key config.conf"),
         ("kind: ConfigMap\ndata: {other: x}", "the ConfigMap has no key config.conf"),
         ("kind: ConfigMap\ndata: {config.conf: '['}", "config.conf: config.conf: line 2: not YAML"),
         ("kind: ConfigMap\ndata: {config.conf: ''}", "is not a KubeProxyConfiguration"),
         (
-            yaml.safe_dump(given(clusterCIDR=1, detectLocalMode=2)),
+            yaml.safe_dump(configuration(clusterCIDR=1, detectLocalMode=2)),
             "clusterCIDR: Expected .*; detectLocalMode: ",
         ),
     ],
 )
-def test_a_file_that_is_wrong_stops_and_is_named(tmp_path: Path, text: str | None, message: str) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path, text: str | None, message: str) -> None:
     file = tmp_path / "config.conf"
     if text is not None:
         file.write_text(text)
