@@ -1,7 +1,7 @@
-"""Files of manifests as the source of a daemon: they are followed, and the pods in them are probed.
+"""Files of manifests as the source of `kproxy run`, which follows changes and probes pods.
 
-`Manifests` reads and settles them. Added here: notice when files change, run the readiness probes of this
-node's pods as a kubelet does, and read again only when a file changed.
+`Manifests` reads and settles the files. This module notices changes of files, reads them again only
+then, and runs the readiness probes of this node's pods, as a kubelet does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class FollowedManifests(Manifests):
-    """A `FollowedSource`. In `state`, pods are as ready as their probes found them."""
+    """A `FollowedSource`. In `state`, pods have the readiness that their probes found."""
 
     synced = True
     """The first `take` reads everything."""
@@ -57,11 +57,11 @@ class FollowedManifests(Manifests):
         self._settled_of: Decoded | None = None
         self._settled_with: tuple[Node, Mapping[NamespacedName, PodReadiness]] | None = None
         self._prober: Prober | None = None
-        self._remembered: dict[PodIdentity, bool] = {}
-        self._told: dict[NamespacedName, str] = {}
+        self._saved: dict[PodIdentity, bool] = {}
+        self._logged: dict[NamespacedName, str] = {}
 
     async def run(self, wake: Callable[[], None]) -> None:
-        """Watch the files and probe the pods; never returns."""
+        """Watch the files and probe the pods. Never returns."""
         self._wake = wake
         try:
             async for _ in changes(self._paths):
@@ -72,40 +72,42 @@ class FollowedManifests(Manifests):
                 await self._prober.close()
 
     async def take(self) -> Collection[NamespacedName]:
-        """Read what changed; StateError: allocations or readiness cannot be saved."""
+        """Read changed files. Raises StateError if allocations or readiness cannot be saved."""
         decoded = await asyncio.to_thread(self._read_changes)
-        node = await asyncio.to_thread(self._find_node, decoded.state.nodes)  # pyroute2 wants no loop
+        node = await asyncio.to_thread(
+            self._find_node, decoded.state.nodes
+        )  # pyroute2 cannot run inside a loop
         if self._prober is None:
-            self._remembered = await asyncio.to_thread(self._store.readiness)
-            known = {watched.identity: ready for watched, ready in self._remembered.items()}
-            self._prober = Prober(self._runner, self._wake, known)
+            self._saved = await asyncio.to_thread(self._store.readiness)
+            earlier = {key.identity: ready for key, ready in self._saved.items()}
+            self._prober = Prober(self._runner, self._wake, earlier)
         pods = with_host_addresses(probed_on(decoded.state.pods, node.name), node)
         self._prober.watch(pods, decoded.unreadable.covers)
-        statuses, remembered = self._prober.statuses(), self._prober.results()
+        statuses, results = self._prober.statuses(), self._prober.results()
         if decoded is self._settled_of and (node, statuses) == self._settled_with:
-            return ()  # somebody's routes changed, say
-        changed = await asyncio.to_thread(self._settle_probed, decoded, node, statuses, remembered)
+            return ()  # for example if a route changed that does not matter
+        changed = await asyncio.to_thread(self._settle_probed, decoded, node, statuses, results)
         self._settled_of, self._settled_with = decoded, (node, statuses)
         self.revision += 1
         return changed
 
     def host_changed(self) -> None:
-        """Nothing: each `take` finds the node anew."""
+        """Do nothing: each `take` determines the node."""
 
     def refresh(self) -> None:
-        """Read all files again, those as well that seem to be the same."""
+        """Read all files again, even those whose timestamps did not change."""
         self._reader, self._unread = Reader(self._paths), True
 
     def take_triggers(self) -> Collection[str]:
-        """None: manifests do not say when something happened."""
+        """Return (): manifests contain no times of events."""
         return ()
 
     def inventory(self) -> Inventory:
-        """As of the last `take`, with what the probes have found since."""
+        """Return the inventory of the last `take`, with the present readiness of pods."""
         return replace(super().inventory(), readiness=dict(self.statuses()))
 
     def statuses(self) -> Mapping[NamespacedName, PodReadiness]:
-        """What probes found, by pod."""
+        """Return the readiness of the probed pods."""
         return self._prober.statuses() if self._prober else {}
 
     def _read_changes(self) -> Decoded:
@@ -119,26 +121,27 @@ class FollowedManifests(Manifests):
         decoded: Decoded,
         node: Node,
         statuses: Mapping[NamespacedName, PodReadiness],
-        remembered: Mapping[tuple[NamespacedName, str], bool],
+        results: Mapping[tuple[NamespacedName, str], bool],
     ) -> Collection[NamespacedName]:
-        self._tell(statuses)
+        self._log(statuses)
         state = with_readiness(decoded.state, statuses)
-        unprobed = unsupported_probes(pod for pod in state.pods if pod.node in ("", node.name))
-        self._remember({PodIdentity(*key): ready for key, ready in remembered.items()})
-        return self._settle(decoded._replace(state=state), node, unprobed)
+        unsupported = unsupported_probes(pod for pod in state.pods if pod.node in ("", node.name))
+        self._save({PodIdentity(*key): ready for key, ready in results.items()})
+        return self._settle(decoded._replace(state=state), node, unsupported)
 
-    def _tell(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
-        """Log which pods became ready, and which are not, and why, as soon as that is known."""
-        told: dict[NamespacedName, str] = {}
+    def _log(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
+        """Log which pods became ready or not ready, and why."""
+        logged: dict[NamespacedName, str] = {}
         for name, found in statuses.items():
             why = "" if found.ready else not_ready_reason(found)
-            told[name] = why if why in ("", NOT_PROBED) else "failing"  # in whatever words, each time others
-            if told[name] != self._told.get(name):
+            # The text of a failure may be different each time. Only its begin and end are logged.
+            logged[name] = why if why in ("", NOT_PROBED) else "failing"
+            if logged[name] != self._logged.get(name):
                 logger.info("Pod %s is %s", name, f"not ready: {why}" if why else "ready")
-        self._told = told
+        self._logged = logged
 
-    def _remember(self, ready: dict[PodIdentity, bool]) -> None:
-        changed: dict[PodIdentity, bool | None] = dict.fromkeys(self._remembered.keys() - ready.keys())
-        changed.update(item for item in ready.items() if self._remembered.get(item[0]) is not item[1])
+    def _save(self, ready: dict[PodIdentity, bool]) -> None:
+        changed: dict[PodIdentity, bool | None] = dict.fromkeys(self._saved.keys() - ready.keys())
+        changed.update(item for item in ready.items() if self._saved.get(item[0]) is not item[1])
         self._store.save_readiness(changed)
-        self._remembered = ready
+        self._saved = ready

@@ -1,4 +1,4 @@
-"""The node that kproxy runs on: by settings, else as the kernel and its Node object have it."""
+"""The node on which kproxy runs, from the settings, the kernel and its Node object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kproxy.settings.settings import Settings
 
 
 def find_node(chosen: Settings, nodes: Mapping[str, ClusterNode], host: HostAddresses | None = None) -> Node:
-    """This node. `nodes`: the Node objects that are known, by name; `host` keeps what the kernel said."""
+    """Return this node. `nodes` are the known Node objects by name. `host` caches the kernel's addresses."""
     host = host or HostAddresses()
     primary = chosen.node_ip if chosen.node_ip is not None else host.primary()
     serving = primary

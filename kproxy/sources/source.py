@@ -1,4 +1,4 @@
-"""What a source of services is, whatever it reads: manifests, or a cluster's API."""
+"""The interface of sources, which read manifests or a cluster's API."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from kproxy.sources.core.inventory import Inventory
 
 
 class Source(Protocol):
-    """Services and their endpoints, as of the last time that changes were taken."""
+    """Services and their endpoints, as of the last read or `take`."""
 
     def names(self) -> Iterable[NamespacedName]:
-        """All services."""
+        """Return the names of all Services."""
 
     def service(self, name: NamespacedName) -> Service | None:
-        """A service with its addresses and node ports; None: there is none."""
+        """Return a Service with its addresses and node ports; None if there is no such Service."""
 
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
-        """Its endpoints."""
+        """Return the slices of a Service."""
 
     def node(self) -> Node:
-        """This node."""
+        """Return this node."""
 
     def protected(self, name: NamespacedName) -> bool:
-        """Whether nothing may be removed of it, since part of it could not be read."""
+        """Whether nothing of a Service may be removed, because part of its input could not be read."""
 
     def why_protected(self, name: NamespacedName) -> str:
-        """What could not be read of a protected service, as a sentence without a full stop; "" of others."""
+        """Return why a Service is protected, as a sentence without full stop; "" if it is not."""
 
     def problems(self) -> list[Problem]:
-        """What is wrong with what was read."""
+        """Return the errors in the input."""
 
     def warnings(self) -> list[Problem]:
-        """What may not be as it was meant, and leaves nothing out."""
+        """Return possible mistakes in the input, which have no consequences."""
 
     def inventory(self) -> Inventory:
-        """Everything that can be shown. Between two rounds; the value does not change later."""
+        """Return all objects, for views. To be called between two rounds; the value does not change later."""
 
 
 class FollowedSource(Source, Protocol):
@@ -50,19 +50,19 @@ class FollowedSource(Source, Protocol):
 
     @property
     def revision(self) -> int:
-        """Another number after each `take` that changed the inventory."""
+        """A number that is different after each `take` that changed the inventory."""
 
     async def run(self, wake: Callable[[], None]) -> None:
-        """Follow what changes, and `wake` the loop when something did; never returns."""
+        """Follow the input, and call `wake` after each change. Never returns."""
 
     async def take(self) -> Collection[NamespacedName]:
-        """Take in what changed; the services that it concerns. KproxyError: to be tried again later."""
+        """Apply the changes. Returns the Services that changed. Raises KproxyError; then try again later."""
 
     def host_changed(self) -> None:
-        """This host's addresses or routes may have changed: find the node anew with the next `take`."""
+        """Determine the node again in the next `take`, because this host's addresses may have changed."""
 
     def refresh(self) -> None:
-        """Read everything anew with the next `take`."""
+        """Read the whole input again in the next `take`."""
 
     def take_triggers(self) -> Collection[str]:
-        """When what changed endpoints since the last call happened (RFC 3339), as far as it is known."""
+        """Return the known times (RFC 3339) of events that changed endpoints since the last call."""
