@@ -1,8 +1,8 @@
-"""A daemon put together: the loop, what listens to the kernel, what is told of it, and its end.
+"""The daemon: the loop, the monitors of the kernel, the observers, and signals.
 
-Everything runs in one event loop, but for the kernel's thread (loop.py). SIGTERM and SIGINT end it and
-leave the tables as they are, so that traffic goes on and the next one finds them; a second one does not
-wait until the round that is under way is done. SIGHUP has everything read and compared anew.
+Everything runs in one event loop, except for rounds (loop.py). SIGTERM and SIGINT end the daemon and leave
+the tables as they are, so that traffic continues and the next start finds them. A second signal does not
+wait for the current round. SIGHUP reads and compares everything again.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from kproxy.table.skeleton import Options
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 REPAIR_SECONDS = 5.0
-"""From one repair to the next at most, while somebody else changes our tables again and again."""
+"""From one repair to the next at most, while another program changes the tables again and again."""
 STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class Daemon(RoundObserver):
-    """One node's tables, kept true. Made before there are threads; `run` returns when it is told to stop."""
+    """Keeps one node's tables up to date. Made before there are threads; `run` returns after a signal."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Daemon(RoundObserver):
         addresses: UplinkAddresses | None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        """`last_seen`: when each source that speaks unasked was last heard (time.monotonic)."""
+        """`last_seen`: when each connection of the source last received something (time.monotonic)."""
         self._netlink = netlink
         self._skeleton_probe = skeleton_probe
         self._dataplanes = {
@@ -74,7 +74,7 @@ class Daemon(RoundObserver):
         self._ready = self._watching = False
 
     async def run(self, addresses_changed: Callable[[], None]) -> None:
-        """Until a signal, or something fails that should not."""
+        """Until a signal, or an error that cannot be handled."""
         events = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in STOP:
@@ -124,10 +124,10 @@ class Daemon(RoundObserver):
                 yield from programmed_sides(dataplane.applied, protected)
 
     async def _watch_tables(self) -> None:
-        """Compare a table as soon as somebody else changes it; ever more seldom if he does it again at once.
+        """Compare a table when another program changed it; with backoff if that happens again and again.
 
-        Not from the very beginning: while somebody listens, the kernel describes each element to be sent
-        to him, though a filter drops it: the transaction of a first round takes three times as long.
+        Not during the first round: while a monitor listens, the kernel makes a message of each element, even
+        if a filter drops it, and the transaction takes three times as long.
         """
         await self._programmed.wait()
         events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)
@@ -155,7 +155,7 @@ class Daemon(RoundObserver):
             monitor.close()
 
     async def _hold_back(self, pace: Backoff) -> None:
-        """Until a repair is due, or a table is gone: then no packet finds its way meanwhile."""
+        """Until a repair is due, or a table is gone: without it, packets find no service."""
         while (left := pace.due - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(min(left, FIRST))
             async with self.loop.idle:
@@ -166,11 +166,11 @@ class Daemon(RoundObserver):
         return any(generation in dataplane.own_generations for dataplane in self._dataplanes.values())
 
     async def _watch_problems(self) -> None:
-        """Tell what is wrong with the source while it brings about no round: a server that is away."""
+        """Log problems of the source that cause no round, such as a server that does not answer."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if not self.source.synced:
-                gc.collect(1)  # nothing else does before the first round, and a server may be away for days
+                gc.collect(1)  # nothing else does so before the first round, which may come days later
             async with self.loop.idle:
                 self._tell_problems()
 
@@ -203,7 +203,7 @@ class Daemon(RoundObserver):
 
 
 def _settle_memory() -> None:
-    """What a first round made stays: no collection need look at it, then or later."""
+    """Exclude what the first round made from garbage collection, since it stays."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

@@ -1,14 +1,13 @@
-"""The table of one family in the kernel: read it, make it true, keep a copy of what it holds.
+"""The table of one family in the kernel: read it, bring it to the desired state, keep a copy of its elements.
 
-`reconcile` compares everything and puts right whatever differs, whoever made it so;
-`change` does what an event asks for, at the cost of what the event touched. Both commit
-in the order that the plan demands (table/plan.py), chains first and leftovers last. `restore` is
-first aid for a table that somebody deleted, `repair_elements` for elements that somebody changed.
+`reconcile` compares the whole table and repairs every difference. `change` carries out the change of some
+services, and costs what that change touches. Both commit in the order that the plan requires
+(table/plan.py): chains first, chains that are no longer used last. If another program deleted the table,
+`restore` writes it back; if another program changed elements, `repair_elements` does.
 """
 
 from __future__ import annotations
 
-import errno
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -40,7 +39,7 @@ from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
-from kproxy.reconcile.core.refusals import describe, refused_elements
+from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
 from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
 from kproxy.reconcile.core.report import Report
 from kproxy.table.compile import Delta, Desired
@@ -91,9 +90,9 @@ def transaction_messages(family: Family, transaction: Transaction) -> list[Batch
 
 
 class Dataplane:
-    """Our table of one family, in the network namespace that the process is in.
+    """kproxy's table of one family, in the network namespace of the process.
 
-    After an error of `reconcile` only another one goes on from there.
+    After an error of `reconcile`, the next call must be `reconcile` again.
     """
 
     def __init__(
@@ -103,27 +102,27 @@ class Dataplane:
         options: Options,
         expect: Callable[[Skeleton], Structure] = expected_structure,
     ) -> None:
-        """`expect` says what the kernel makes of a skeleton."""
+        """`expect` returns the structure that the kernel makes of a skeleton."""
         self.netlink = netlink
         self.family = family
         self.options = options
         self.applied: Elements = {}
-        """A copy of what the table holds, without what packets write."""
+        """A copy of the table's elements, without those that packets write."""
         self.own_generations: deque[int] = deque(maxlen=REMEMBERED)
-        """Those that libnftables made for us last; what `netlink` commits is known by its port."""
+        """The last ones that libnftables committed here. Commits of `netlink` are known by its port."""
         self._learn = expect
         self._expected: dict[NumberedChains, Structure] = {}
         self._chains: set[str] = set()
         """The chains of the table: a change that leads to no other one need not look at the skeleton."""
         self.unheard: Callable[[], AbstractContextManager[object]] = nullcontext
-        """What to be in during a large transaction: see TableMonitor.deaf."""
+        """The context for a large transaction: see TableMonitor.paused."""
         self._others: int | None = None
-        """How many generations were not ours, when the table was read."""
+        """How many generations other programs had committed when the table was read."""
         self._absent = False
-        """The kernel knows nothing of this family: there is no table, and nothing is done, until it does."""
+        """The kernel does not support this family, so there is no table."""
 
     def set_options(self, options: Options) -> bool:
-        """Take other options; whether they are others. Only a `reconcile` goes on from there."""
+        """Use these options; whether they differ from those before. If so, a `reconcile` must follow."""
         changed, self.options = options != self.options, options
         if changed:
             self._expected = {}
@@ -140,7 +139,7 @@ class Dataplane:
         return self._expected[wanted]
 
     def read(self) -> Structure | None:
-        """Fill `applied` from the kernel, all of it from one generation of the ruleset; None: no table."""
+        """Fill `applied` from one generation of the kernel's ruleset. None: there is no table."""
         wanted = self._skeleton(NO_NUMBERED_CHAINS)
         for attempt in range(ATTEMPTS):
             try:
@@ -164,7 +163,7 @@ class Dataplane:
         return dict(read_element(element, declaration.interval_key) for element in elements)
 
     def _affinity(self, protocol: Protocol) -> list[tuple[AffinityKey, PackedSocket]]:
-        """Clients and their endpoints; read again if somebody commits, when a dump may lack some unsaid."""
+        """Clients and their endpoints. Read again after a commit meanwhile, when a dump may be incomplete."""
         for _ in range(ATTEMPTS):
             before = self.netlink.generation()
             try:
@@ -180,13 +179,13 @@ class Dataplane:
         return [(AffinityKey(key), PackedSocket(value)) for key, value in found]
 
     def is_gone(self) -> bool:
-        """Whether the table is not there, where it could be."""
+        """Whether there is no table, although the kernel supports the family."""
         return not self._absent and not has_table(self.netlink, self.family)
 
     def is_ours_alone(self) -> bool:
-        """Whether nobody but us changed any table since this one was read: so it need not be read again.
+        """Whether no other program changed any table since this one was read.
 
-        Each transaction makes one generation, whoever commits it, and ours are counted.
+        Each committed transaction makes one generation, and kproxy counts its own.
         """
         return self._others == self.netlink.generation() - self.netlink.commits
 
@@ -203,7 +202,7 @@ class Dataplane:
             raise self._refused(error, transaction) from error
 
     def _refused(self, error: NetlinkError, transaction: Transaction) -> TransactionError:
-        """The error that names what was refused. `applied` contains the transaction already."""
+        """The error that names the refused elements. `applied` contains the transaction already."""
         owners = self.applied, transaction.remove
         removed, added = transaction.counts
         named = describe(self._skeleton(NO_NUMBERED_CHAINS), error.refusals, *owners)
@@ -217,11 +216,12 @@ class Dataplane:
     def _execute(
         self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[PackedSocket, FlowRule]
     ) -> EndedFlows:
-        """Commit a plan that `applied` has been given already.
+        """Commit a plan that `applied` contains already.
 
-        Clients are let go of in the very transaction that takes their endpoints away, and once more
-        after it: a packet may have written an entry meanwhile. Then their UDP flows are ended, before
-        the sweep: if it does not come to that, the slots that are left say whose they are.
+        The transaction that removes endpoints also removes their clients' affinity entries. They are removed
+        once more after it, since a packet may have written one meanwhile. Then UDP flows to removed endpoints
+        are ended. The sweep comes last: if kproxy is killed before it, the remaining slots tell the next
+        comparison which flows to end.
         """
         newly_local = {
             change.side.key
@@ -260,12 +260,12 @@ class Dataplane:
         for key in keys:
             try:
                 self.netlink.commit(element_messages(NFT_MSG_DELSETELEM, self.family, name, {key: b""}))
-            except NetlinkError as error:  # it timed out by itself
+            except NetlinkError as error:  # it has timed out
                 if not is_missing(error):
                     raise
 
     def _run(self, script: str) -> None:
-        """Let libnftables commit a script. If somebody else commits in between, who made what is unknown."""
+        """Let libnftables commit a script, and count its generation if no other program committed meanwhile."""
         before = self.netlink.generation()
         libnftables.run(script)
         after = self.netlink.generation()
@@ -274,20 +274,20 @@ class Dataplane:
             self.netlink.commits += 1
 
     def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
-        """Write what libnftables can; the rules that are left for netlink."""
+        """Write what libnftables can write; return the rules that netlink has to write."""
         if repair.sets or repair.contents or repair.chains:
             loadable = without_map_updates(wanted)
             self._run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
         return [rule_message(chain, rule) for chain, rule in netlink_rules(wanted, repair.chains)]
 
     def _replace(self, wanted: Skeleton) -> None:
-        """A new table in place of one whose declarations are wrong, in one transaction."""
+        """Replace a table that has wrong declarations by a new one, in one transaction."""
         self._run(render_replacement(without_map_updates(wanted), self.applied))
         names = [chain.name for chain in wanted.chains]
         self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(wanted, names)])
 
     def _remove_extra(self, repair: Repair) -> None:
-        """Chains and sets that nothing refers to any more; what the kernel still holds on to waits."""
+        """Remove chains and sets that are not expected. Numbered chains that are still in use stay."""
         if not repair.extra_sets and not repair.extra_chains:
             return
         try:
@@ -299,10 +299,10 @@ class Dataplane:
     # --- the ways to work ---
 
     def restore(self) -> Report | None:
-        """Put back a table that is gone as a whole, as the last commit left it; None: there is one.
+        """Write back a table that was deleted, as the last commit left it. None: it was not deleted.
 
-        After a `reconcile` or `change` that went well. What is wanted is not worked out, which saves half
-        the time without services; a `reconcile` has to follow, for all that packets did meanwhile.
+        Only after a `reconcile` or `change` that succeeded. It does not compute what is desired, which halves
+        the time without services. A `reconcile` must follow, since packets passed meanwhile.
         """
         if not self.is_gone():
             return None
@@ -311,17 +311,17 @@ class Dataplane:
         sets = tuple(declaration.name for declaration in wanted.sets)
         everything = Transaction()
         everything.add.update(self.applied)
-        # Packed first: meanwhile the kernel clears the old table away, and lets nobody else commit.
+        # Packed first: meanwhile the kernel removes the old table, which delays every commit.
         packed = transaction_messages(self.family, everything)
         rules = self._write_rules(wanted, NO_REPAIR._replace(sets=sets, chains=chains))
         self._send(rules + packed, everything)
         return Report(self.family, (), *everything.counts, ("as a whole",))
 
     def repair_elements(self, keys: Keys) -> Report | None:
-        """Make these elements what they were after the last commit; None: that takes a `reconcile`.
+        """Make these elements what they were after the last commit. None: only a `reconcile` can do it.
 
-        It does for UDP, where flows to wrong endpoints may be under way, and for whatever can be no element
-        of a service. TransactionError: nothing of it is done.
+        That is so for UDP, where flows to wrong endpoints may exist, for elements that cannot be a service's,
+        and for many elements. TransactionError: nothing was done.
         """
         sets = self._skeleton(NO_NUMBERED_CHAINS).written_sets
         declared = {d.name: d for d in sets if not d.interval_key}
@@ -345,10 +345,10 @@ class Dataplane:
         return Report(self.family, (), len(repaired) - added, added, (), repaired=tuple(repaired))
 
     def reconcile(self, desired: Desired, protected: Protects = protect_nothing) -> Report:
-        """Make the table hold `desired`, and its rules be ours; TransactionError if that cannot be done.
+        """Make the table contain `desired` and kproxy's rules; TransactionError if the kernel refuses it.
 
-        Read, compare, write: if someone else changes our table between, all of it is done again.
-        Of a kernel without IPv6 the report says so, if there would be anything to do.
+        Read, compare, write. If another program changes the table meanwhile, all three are done again.
+        If the kernel lacks IPv6 and there is something to do, the report has a warning.
         """
         for attempt in range(ATTEMPTS):
             try:
@@ -357,7 +357,7 @@ class Dataplane:
                 self.applied, self._absent = {}, True
                 return Report(self.family, (), 0, 0, (), warnings=(str(error),) if desired.specs else ())
             except TransactionError as error:
-                if attempt == ATTEMPTS - 1 or error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
+                if attempt == ATTEMPTS - 1 or not may_be_race(error):
                     raise
         raise AssertionError("unreachable")
 
@@ -384,7 +384,7 @@ class Dataplane:
         todo.sweep.apply_to(self.applied)
 
     def change(self, delta: Delta) -> Report:
-        """Do what an event asks for, on top of a `reconcile`d table; TransactionError: nothing of it is done.
+        """Carry out a change, after a `reconcile`. TransactionError: nothing was done.
 
         A numbered chain that is no longer used stays until the next `reconcile`.
         """

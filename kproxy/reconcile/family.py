@@ -20,6 +20,7 @@ from kproxy.nft.elements import Keys
 from kproxy.problems import KproxyError, TransactionError
 from kproxy.reconcile.core.backoff import Backoff
 from kproxy.reconcile.core.intent import Intent, ServiceChange
+from kproxy.reconcile.core.refusals import may_be_race
 from kproxy.reconcile.core.report import Report
 from kproxy.table.compile import SETS, Delta, Desired, merged
 from kproxy.table.skeleton import Options
@@ -31,7 +32,7 @@ NAMED_ATTEMPTS = 8
 
 
 class Table(Protocol):
-    """What is needed of a Dataplane; its docstrings say what it does."""
+    """The part of Dataplane that is used here; its docstrings are the contract."""
 
     def set_options(self, options: Options) -> bool: ...
 
@@ -196,6 +197,8 @@ class FamilyTable:
 
     def _quarantine_named(self, error: TransactionError, now: float) -> bool:
         """Quarantine the services whose elements the kernel named; whether there are any."""
+        if may_be_race(error):
+            return False
         named = self._intent.owners(error.refused, self.family) - self.quarantined.keys()
         for name in sorted(named):
             self._quarantine(name, error, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
@@ -102,6 +103,7 @@ class Kernel:
         self.refused: set[NamespacedName] = set()
         self.names: Callable[[FrontendSide], tuple[RefusedElement, ...]] = lambda _: ()
         """How it names the first element that it refuses."""
+        self.errno = errno.EINVAL
         self.broken = self.gone = False
         self.calls: list[str] = []
 
@@ -151,7 +153,8 @@ class Kernel:
             raise TransactionError("The kernel refused a transaction.")
         for side, spec in specs.items():
             if owner_of(spec.comment) in self.refused:
-                raise TransactionError("The kernel refused a transaction.", refused=self.names(side))
+                named = self.names(side)
+                raise TransactionError("The kernel refused a transaction.", self.errno, refused=named)
 
     def services(self) -> set[NamespacedName]:
         return {owner_of(spec.comment) for spec in self.held.values()}
@@ -322,6 +325,18 @@ def test_where_the_named_element_is_of_no_service_the_bad_ones_are_searched_for(
     kernel.refused, kernel.names = {NAMES[2]}, lambda _: (named,)
     assert world.round().failures == {}
     assert kernel.services() == {*NAMES} - kernel.refused
+
+
+def test_an_element_that_another_program_added_or_removed_blames_no_service(
+    world: World, kernel: Kernel
+) -> None:
+    kernel.refused, kernel.names, kernel.errno = {NAMES[2]}, the_innocent, errno.EEXIST
+    assert world.round().failures == {}
+    assert kernel.services() == {*NAMES} - kernel.refused
+
+
+def the_innocent(side: FrontendSide) -> tuple[RefusedElement, ...]:
+    return the_verdict(side._replace(key=key_of(1)))
 
 
 def test_a_kernel_that_names_the_wrong_services_is_not_asked_for_ever(

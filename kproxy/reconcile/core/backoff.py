@@ -1,4 +1,4 @@
-"""When to try again what failed: at once it makes no sense, and for ever later neither."""
+"""When to try again what failed: exponential backoff with an upper bound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ FIRST, LONGEST = 0.5, 30.0
 
 
 class Backoff:
-    """Due at once, until something fails; then after half a second, and twice as long each time. Pure."""
+    """Due immediately until something fails; then after half a second, and each time after twice as long."""
 
     def __init__(self, longest: float = LONGEST) -> None:
         self._longest = longest
@@ -16,10 +16,10 @@ class Backoff:
         """When to try again, on the clock of `now`."""
 
     def failed(self, now: float) -> None:
-        """It was tried, and failed."""
+        """An attempt failed."""
         self._delay = min(2 * self._delay or FIRST, self._longest)
         self.due = now + self._delay
 
     def succeeded(self) -> None:
-        """It was tried, and went well."""
+        """An attempt succeeded."""
         self._delay, self.due = 0.0, float("-inf")

@@ -1,7 +1,7 @@
-"""What the tables are to hold, kept as services change: by service, as frontends.
+"""What the tables are to contain, by service, as frontends.
 
-`change` and `deltas` say what a change of some services is for the elements of each family, at the cost
-of these services alone; `desired` is everything at once. Whatever the order of changes, both say the same.
+`change` and `deltas` compute what a change of some services means for the elements of a family, at the cost
+of these services only. `desired` is the whole. The sum of all changes is the whole, in any order of changes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ENDPOINTS = frozenset(map(endpoints_map, Protocol))
 
 
 class ServiceChange(NamedTuple):
-    """What becomes of a service's frontends."""
+    """The frontends of a service before and after a change."""
 
     before: tuple[Frontend, ...]
     after: tuple[Frontend, ...]
     unwanted: frozenset[HairpinKey]
-    """Hairpin pairs that it gives up, and that no other service has."""
+    """Hairpin keys that it no longer has, and that no other service has."""
 
 
 class Intent:
@@ -53,7 +53,7 @@ class Intent:
     def change(
         self, wanted: Mapping[NamespacedName, FrontendClaim | None]
     ) -> dict[NamespacedName, ServiceChange]:
-        """Replace these services (None: it goes); what becomes of each service concerned."""
+        """Replace the claims of these services (None: remove it); the change of each affected service."""
         changes = self._claims.change(wanted)
         for before, after in changes.values():
             self._services += bool(after) - bool(before)
@@ -63,7 +63,7 @@ class Intent:
     def deltas(
         self, changes: Mapping[NamespacedName, ServiceChange], family: Family
     ) -> dict[NamespacedName, Delta]:
-        """What is to be done in a family, by service. Can be applied in any order, and each alone."""
+        """The changes of a family's elements, by service. They can be applied in any order, or alone."""
         found: dict[NamespacedName, Delta] = {}
         for name, (before, after, unwanted) in changes.items():
             delta = difference(compile_frontends(before, family), compile_frontends(after, family))
@@ -76,12 +76,12 @@ class Intent:
         return found
 
     def whole(self, name: NamespacedName, family: Family) -> Delta:
-        """All that the table is to hold of one service."""
+        """Everything that the table is to contain of one service."""
         own = self._claims.frontends(name)
         return difference(compile_frontends((), family), compile_frontends(own, family))
 
     def desired(self, family: Family, without: Collection[NamespacedName] = ()) -> Desired:
-        """Everything that the table of a family is to hold, those services aside."""
+        """Everything that the table of a family is to contain, except for the services in `without`."""
         frontends = self.frontends()
         return compile_frontends((f for f in frontends if f.owner.service not in without), family)
 
@@ -103,11 +103,11 @@ class Intent:
         return found | (said & self.names())
 
     def problems(self) -> list[Problem]:
-        """Where several services want to be shown."""
+        """Addresses and ports that several services claim."""
         return self._claims.problems()
 
     def names(self) -> set[NamespacedName]:
-        """The services that there are."""
+        """All services."""
         return self._claims.names()
 
     def _count(self, before: Iterable[Frontend], after: Iterable[Frontend]) -> frozenset[HairpinKey]:
@@ -139,7 +139,7 @@ def _pairs(frontends: Iterable[Frontend]) -> set[HairpinKey]:
 
 
 def _let_takers_win(deltas: Collection[Delta]) -> None:
-    """What one service gives up and another one takes is only taken: so their order does not matter."""
+    """If one delta removes what another adds, drop the removal: so their order does not matter."""
     if len(deltas) < 2:
         return
     taken = {place for delta in deltas for place, target in delta.specs.items() if target is not None}

@@ -6,6 +6,7 @@ belong to a frontend, and the frontend's verdict names its service port.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 
 from kproxy.kernel.netlink.core.batch import Refusal
@@ -13,7 +14,7 @@ from kproxy.model import Protocol
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.render import render_element
 from kproxy.nft.ruleset import Skeleton
-from kproxy.problems import RefusedElement
+from kproxy.problems import RefusedElement, TransactionError
 from kproxy.table.keys import (
     AffinityKey,
     FrontendKey,
@@ -33,6 +34,11 @@ ADDRESSES = (SetName.CLUSTER_IPS, SetName.LOAD_BALANCER_IPS)
 """Sets whose keys are the addresses of frontends."""
 NAMED = 3
 """Refusals that the text of an error names; its data has all of them."""
+
+
+def may_be_race(error: TransactionError) -> bool:
+    """Whether another program may have changed the table since it was read: then no element is to blame."""
+    return error.errno in (errno.ENOENT, errno.EEXIST, errno.EBUSY)
 
 
 def refused_elements(refusals: Iterable[Refusal], *tables: Elements) -> tuple[RefusedElement, ...]:

@@ -1,4 +1,4 @@
-"""The difference between the table that is and the one that ought to be, elements of services aside."""
+"""The difference between the structure of a table and the expected one, without elements of services."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kproxy.table.layout import NUMBERED
 
 
 class Repair(NamedTuple):
-    """What of the skeleton has to be written."""
+    """The parts of the skeleton that have to be written or removed."""
 
     sets: tuple[str, ...]
     contents: tuple[str, ...]
@@ -17,16 +17,16 @@ class Repair(NamedTuple):
     extra_sets: tuple[str, ...]
     extra_chains: tuple[str, ...]
     replace: bool
-    """A declaration is wrong: only a new table helps."""
+    """A declaration is wrong, so the whole table has to be replaced."""
     damage: tuple[str, ...]
-    """What somebody must have changed: numbered chains come and go with endpoint counts."""
+    """What another program must have changed. Numbered chains that came or went are not among it."""
 
 
 NO_REPAIR = Repair((), (), (), (), (), replace=False, damage=())
 
 
 def compare(actual: Structure | None, expected: Structure) -> Repair:
-    """What has to be written so that the table is as `expected`; None: there is no table yet."""
+    """What has to be done so that the table is as `expected`. `actual`: None if there is no table yet."""
     if actual is None:
         return Repair(tuple(expected.sets), (), tuple(expected.chains), (), (), replace=False, damage=())
     sets = [name for name in expected.sets if name not in actual.sets]

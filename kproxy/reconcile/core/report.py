@@ -36,7 +36,7 @@ class Report(NamedTuple):
     """What else should have been done and could not: sentences."""
 
     repaired: tuple[str, ...] = ()
-    """Elements that somebody else had changed, as nft writes them; they are among those removed and added."""
+    """Elements that another program had changed, in nft's syntax; `removed` and `added` count them, too."""
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
