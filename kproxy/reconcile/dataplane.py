@@ -265,7 +265,7 @@ class Dataplane:
                     raise
 
     def _run(self, script: str) -> None:
-        """Let libnftables commit a script, and count its generation if no other program committed meanwhile."""
+        """Let libnftables commit a script, and count its generation if it was the only commit meanwhile."""
         before = self.netlink.generation()
         libnftables.run(script)
         after = self.netlink.generation()
