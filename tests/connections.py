@@ -1,6 +1,6 @@
-"""The kernel's table of connections, as tests see and fill it, and clients that never pause.
+"""Reads and creates conntrack entries for tests, and runs clients that send without pause.
 
-It is read by pyroute2, so that kproxy's own reader is not checked against itself.
+pyroute2 reads the entries, so that kproxy's reader is not tested against itself.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PATIENCE = 60.0
 
 
 class Entry(NamedTuple):
-    """A connection: the client's packets, and where the answers come from."""
+    """A connection: client, destination, and the source of the answers."""
 
     client: tuple[str, int]
     to: tuple[str, int]
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
 
 
 def entries(node: Handle) -> set[Entry]:
-    """Every UDP and TCP entry in a node's table."""
+    """Return all UDP and TCP entries of a node."""
 
     def read() -> set[Entry]:
         with Conntrack(nfgen_family=socket.AF_UNSPEC) as table:
@@ -113,7 +113,7 @@ def _body(entry: Entry) -> bytes:
 
 
 def make(node: Handle, wanted: Iterable[Entry]) -> None:
-    """Put entries into a node's table, as if there had been such packets."""
+    """Create entries on a node, as packets would."""
     bodies: dict[Family, list[bytes]] = {Family.IPV4: [], Family.IPV6: []}
     for entry in wanted:
         bodies[Family.IPV6 if ":" in entry.to[0] else Family.IPV4].append(_body(entry))
@@ -126,20 +126,20 @@ def make(node: Handle, wanted: Iterable[Entry]) -> None:
     node.inside(write)
 
 
-def until(so: Callable[[], bool], within: float = PATIENCE) -> None:
-    """Wait for something to become true; AssertionError if it does not."""
+def until(condition: Callable[[], bool], within: float = PATIENCE) -> None:
+    """Wait until a condition is true. Raises AssertionError after `within` seconds."""
     end = time.monotonic() + within
-    while not so():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(PERIOD)
 
 
 class Talk:
-    """What a client that never pauses has heard. It numbers its datagrams, so answers know their question."""
+    """A client that sends numbered datagrams without pause, and the answers, which repeat the number."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, str]] = []
-        """To which datagram, and from which pod."""
+        """The number of the datagram, and the pod that answered."""
         self.sent = 0
 
     def move(self, pod: str) -> None:
@@ -148,17 +148,17 @@ class Talk:
         until(lambda: pod in self.since(start))
 
     def since(self, start: int) -> set[str]:
-        """Who has answered datagrams from number `start` on."""
+        """Return the pods that answered datagrams from number `start` on."""
         return {pod for number, pod in self.answers if number >= start}
 
     def settled(self) -> set[str]:
-        """Who answers the datagrams that are sent from now on, and there are answers."""
+        """Wait for answers to datagrams that are sent from now on. Returns the pods that answered."""
         start = self.sent
         until(lambda: sum(number >= start for number, _ in self.answers) >= SOME)
         return self.since(start)
 
     def silence(self) -> bool:
-        """Whether all that is sent from now on stays unanswered for a while."""
+        """Whether several datagrams that are sent from now on remain unanswered."""
         start = self.sent
         until(lambda: self.sent >= start + SOME)
         return not self.since(start)
@@ -166,7 +166,7 @@ class Talk:
 
 @contextmanager
 def talking(client: Handle, address: str, port: int) -> Iterator[Talk]:
-    """One UDP socket that sends a datagram every few milliseconds, answered or not."""
+    """Send a datagram from one UDP socket every few milliseconds, whether or not it is answered."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
     talk, stop = Talk(), threading.Event()
 
@@ -178,7 +178,7 @@ def talking(client: Handle, address: str, port: int) -> Iterator[Talk]:
                 while True:
                     answer = json.loads(sock.recv(65536))
                     talk.answers.append((int(answer["echo"]), answer["pod"]))
-            except OSError:  # nothing there (yet), refused, dropped
+            except OSError:  # no answer yet, or refused
                 continue
 
     with client.socket(kind, socket.SOCK_DGRAM) as sock:

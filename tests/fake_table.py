@@ -1,9 +1,8 @@
-"""A table that behaves as the kernel's does, without a kernel: for tests of whatever drives one.
+"""A table that behaves like the kernel's, without a kernel.
 
-It holds chains, sets and elements, applies a transaction whole or not at all, and refuses
-what the kernel refuses, with the kernel's error number. That it does so is itself tested:
-tests/property/test_fake.py tells the same stories to it and to the kernel (6.18).
-Left out: sizes, time-outs, loops of chains, and what packets do.
+It contains chains, sets and elements, applies a transaction completely or not at all, and refuses what the
+kernel refuses, with the kernel's error number. tests/property/test_fake.py verifies this: it runs the same
+stories on the fake and on the kernel (6.18). Not covered: sizes, timeouts, loops of chains, and packets.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _CALL = re.compile(r"\b(?:goto|jump) ([\w-]+)")
 
 
 class FakeTable:
-    """One table. `elements` is what it holds: those of services, and those that packets would write."""
+    """One table. `elements` includes those that packets would write."""
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.family: Family = skeleton.family
@@ -31,15 +30,15 @@ class FakeTable:
         self.chains: dict[str, Chain] = {}
         self.elements: Elements = {name: {} for name in self.sets}
         self.commits = 0
-        """Transactions applied so far; the kernel's generation grows as it does."""
+        """The number of applied transactions. The kernel's generation grows in the same way."""
         self.add_chains(skeleton.chains)
 
     def add_chains(self, chains: Iterable[Chain]) -> None:
-        """Write chains; one that is there gets these rules in place of its own."""
+        """Write chains. The rules of an existing chain are replaced."""
         self.chains.update((chain.name, chain) for chain in chains)
 
     def delete_chain(self, name: str) -> None:
-        """Delete a chain with its rules: ENOENT: there is none; EBUSY: something leads to it."""
+        """Delete a chain. Errors: ENOENT if it does not exist, EBUSY if a rule or an element leads to it."""
         if name not in self.chains:
             raise _refusal(ENOENT, f"no chain {name}")
         others = (rule for chain in self.chains.values() if chain.name != name for rule in chain.rules)
@@ -50,24 +49,24 @@ class FakeTable:
         del self.chains[name]
 
     def commit(self, transaction: Transaction) -> None:
-        """Apply all of it, or raise TransactionError with the errno of the first thing refused.
+        """Apply a transaction completely, or raise TransactionError with the errno of the first refusal.
 
-        An element that is there with an equal value may be added again: nothing changes, its
-        comment included. Adding it with another value is EEXIST, unless it is removed first.
+        Adding an existing element with an equal value changes nothing, not even its comment. Adding it with
+        another value is EEXIST, unless it is removed first.
         """
         after = {name: dict(members) for name, members in self.elements.items()}
         for name, keys in transaction.forget.items():
             for key in keys:
                 self._members(after, name).pop(key, None)
-        for name, gone in transaction.remove.items():
-            for key in gone:
+        for name, removed in transaction.remove.items():
+            for key in removed:
                 self._check_key(name, key)
                 members = self._members(after, name)
                 held = _found(members, key) if self.sets[name].interval_key else key
                 if members.pop(held, None) is None:
                     raise _refusal(ENOENT, f"{name} has no element {key.hex()}")
-        for name, new in transaction.add.items():
-            for key, value in new.items():
+        for name, added in transaction.add.items():
+            for key, value in added.items():
                 self._add(after, name, key, value)
         self.elements = after
         self.commits += 1
@@ -87,7 +86,7 @@ class FakeTable:
             if value.chain and value.chain not in self.chains:
                 raise _refusal(ENOENT, f"no chain {value.chain}")
         elif len(value) != self._width(declaration.value) or (declaration.is_map and not value):
-            raise _refusal(EINVAL, f"{value.hex()!r} is no value of {name}")
+            raise _refusal(EINVAL, f"{value.hex()!r} is not a value of {name}")
         others = () if key in members or not declaration.interval_key else members
         if any(_ends_in(key, other) for other in others):
             raise _refusal(EEXIST, f"{name} has a part of {key.hex()}")
@@ -100,25 +99,25 @@ class FakeTable:
             return
         declaration = self.sets[name]
         if len(key) != (2 if declaration.interval_key else 1) * self._width(declaration.key):
-            raise _refusal(EINVAL, f"{key.hex()} is no key of {name}")
+            raise _refusal(EINVAL, f"{key.hex()} is not a key of {name}")
 
     def _width(self, fields: Iterable[Field]) -> int:
         return sum(self.family.width if field is Field.ADDRESS else 4 for field in fields)
 
 
 def _plain(value: Value) -> Value:
-    """What the kernel compares: a comment is none of its business."""
+    """Return the value without the comment, which the kernel does not compare."""
     return value._replace(comment="") if isinstance(value, Verdict) else value
 
 
 def _found(ranges: Iterable[bytes], key: bytes) -> bytes:
-    """The range that the kernel removes: the one that the first end of `key` is in."""
+    """Return the range that the kernel removes: the one that contains the first end of `key`."""
     first, _ = range_ends(key)
     return next((held for held in ranges if _is_in(first, held)), key)
 
 
 def _ends_in(new: bytes, held: bytes) -> bool:
-    """Whether one end of a range is in another; one around it the kernel takes."""
+    """Whether one end of a range is in another. The kernel accepts a range that encloses another."""
     return any(_is_in(end, held) for end in range_ends(new))
 
 

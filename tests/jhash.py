@@ -1,4 +1,4 @@
-"""Linux's jhash (include/linux/jhash.h, Bob Jenkins' lookup3): where `jhash` in a rule leads to."""
+"""Linux's jhash (include/linux/jhash.h, Bob Jenkins' lookup3), as `jhash` in a rule computes it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _BLOCK = 12
 
 
 def slot_of(data: bytes, slots: int, seed: int) -> int:
-    """What `jhash DATA mod SLOTS seed SEED` gives, DATA as registers hold it."""
+    """Return the result of `jhash DATA mod SLOTS seed SEED`, with DATA as in the kernel's registers."""
     return jhash(data, seed) * slots >> 32
 
 
 def jhash(data: bytes, seed: int) -> int:
-    """The 32 bits that `data` hashes to."""
+    """Return the hash of `data`: 32 bits."""
     a = b = c = (0xDEADBEEF + len(data) + seed) & _MASK
     while len(data) > _BLOCK:
         a, b, c = _mix(*_add((a, b, c), data[:_BLOCK], sys.byteorder))

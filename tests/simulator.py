@@ -1,9 +1,9 @@
-"""What the table does with the first packet of a connection, computed: packet in, outcome out.
+"""Computes what the table does with the first packet of a connection.
 
-Reads the very elements that the kernel gets, and follows the chains of table/skeleton.py
-check by check: in prerouting or output what is refused, dropped or translated, in
-postrouting whose source is replaced. Chance becomes probabilities; a hash gives the slot
-that the kernel's gives. What packets write, affinity, is handed in and not kept.
+It reads the elements that the kernel gets, and follows the chains of table/skeleton.py step by step:
+prerouting or output refuse, drop or translate a packet, and postrouting may replace its source. A random
+choice becomes probabilities. A hash selects the same slot as in the kernel. Affinity entries, which packets
+write, are an argument, and are not changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kproxy.table.keys import (
     pack_port,
     socket_address,
 )
-from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain, held_slots, slot_chain_of
+from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain, slot_chain_of, slot_endpoints
 from kproxy.table.names import ChainName, SetName
 from kproxy.table.skeleton import JHASH_SEED, Options
 from tests.jhash import slot_of
@@ -39,19 +39,19 @@ class Packet(NamedTuple):
     source: Address
     destination: Address
     protocol: Protocol | None
-    """None: an ICMP echo request, and no ports."""
+    """None: an ICMP echo request, without ports."""
     port: int = 0
     source_port: int = 0
     interface: str = ""
-    """The one that it arrives on; "": this node itself made it."""
+    """The interface that it arrives on; "": this node sends it."""
 
 
 class Fate(StrEnum):
-    """What becomes of a packet."""
+    """What the table does with a packet."""
 
     TRANSLATED = "translated"
     REFUSED = "refused"
-    """Answered at once by a TCP reset or ICMP port unreachable."""
+    """Answered by a TCP reset or ICMP port unreachable."""
     DROPPED = "dropped"
     UNTOUCHED = "untouched"
 
@@ -65,15 +65,18 @@ class Choice(NamedTuple):
 
 
 Affinity: TypeAlias = Mapping[AffinityKey, PackedSocket]
-"""The endpoints that clients last got."""
+"""Affinity entries."""
 
 
 class PacketOutcome(NamedTuple):
-    """What becomes of a packet; with what is missing from 1 in the choices, it is dropped."""
+    """What the table does with a packet.
+
+    If the probabilities of the choices add up to less than 1, the rest is the probability of a drop.
+    """
 
     fate: Fate
     choices: tuple[Choice, ...] = ()
-    """In order of the endpoints."""
+    """Sorted by endpoint."""
 
 
 class Simulator(NamedTuple):
@@ -81,16 +84,13 @@ class Simulator(NamedTuple):
 
     family: Family
     elements: Elements
-    """All of them: `fill_empty`'s, or those that a `Dataplane` has applied."""
+    """All elements: those of `initial_elements`, or those that a `Dataplane` has applied."""
     options: Options
     local: Set[Address]
-    """The node's own addresses."""
+    """The node's addresses."""
 
     def first_packet(self, packet: Packet, affinity: Affinity | None = None) -> PacketOutcome:
-        """What becomes of a packet of this family.
-
-        `affinity` are the entries of the packet's protocol.
-        """
+        """Return the outcome for a packet of this family. `affinity` has the entries of its protocol."""
         if packet.protocol is None:
             return self._not_a_frontend(packet)
         key = frontend_key(packet.destination, packet.protocol, packet.port)
@@ -107,7 +107,7 @@ class Simulator(NamedTuple):
         return any(first <= key + source <= last for first, last in ranges)
 
     def _is_pod(self, packet: Packet) -> bool:
-        """Whether a pod sent it; False also where pods are told by nothing, as the rule is left out then."""
+        """Whether a pod sent it. False if pods cannot be recognized, because the rule does not exist then."""
         if not self.options.pod_interface:
             return _within(packet.source, self.options.pod_cidrs)
         prefix = self.options.pod_interface.removesuffix("*")
@@ -129,14 +129,14 @@ class Simulator(NamedTuple):
         if slot_chain is None:
             refused = isinstance(verdict, Verdict) and verdict.chain == ChainName.NO_ENDPOINTS
             return PacketOutcome(Fate.REFUSED if refused else Fate.DROPPED)
-        known = affinity.get(affinity_key(packet.source, frontend_socket(side.key)))
+        remembered = affinity.get(affinity_key(packet.source, frontend_socket(side.key)))
         assert packet.protocol is not None
-        slots = held_slots(self.elements, side, packet.protocol)
+        slots = slot_endpoints(self.elements, side, packet.protocol)
         hashed = self._hash(packet, slot_chain)
         if hashed is not None:
             slots = (slots[hashed],)
-        elif known is not None and slot_chain.balance is Balance.STICKY:
-            slots = (known,)
+        elif remembered is not None and slot_chain.balance is Balance.STICKY:
+            slots = (remembered,)
         share = Fraction(1, len(slots))
         found = [
             Choice(endpoint, share * slots.count(endpoint), self._masqueraded(packet, side.key, endpoint))
@@ -145,7 +145,7 @@ class Simulator(NamedTuple):
         return PacketOutcome(Fate.TRANSLATED, tuple(found)) if found else PacketOutcome(Fate.DROPPED)
 
     def _hash(self, packet: Packet, slot_chain: SlotChain) -> int | None:
-        """The slot that the packet hashes to, None if the frontend does not hash."""
+        """Return the slot that the packet hashes to; None if the frontend does not use a hash."""
         stateless = self.options.stateless_ipv6_affinity and self.family is Family.IPV6
         if slot_chain.balance is Balance.CLIENT or (slot_chain.balance is Balance.STICKY and stateless):
             data = packet.source
@@ -158,7 +158,7 @@ class Simulator(NamedTuple):
     def _masqueraded(self, packet: Packet, key: FrontendKey, endpoint: PackedSocket) -> bool:
         address = socket_address(endpoint)
         if packet.interface and address in self.local:
-            return False  # by way of input, not postrouting
+            return False  # it passes input, not postrouting
         if packet.source == address and hairpin_key(address) in self.elements[SetName.HAIRPIN]:
             return True
         if packet.destination in self.elements[SetName.CLUSTER_IPS] and self._cluster_ip_masquerades(packet):

@@ -1,7 +1,7 @@
-"""What the tables of a node ought to hold, worked out from a cluster's objects at once, and whether they do.
+"""Computes from a cluster's objects what the tables of a node must contain, and compares them.
 
-kproxy run arrives at its tables change by change. Here nothing is remembered: all objects are decoded,
-resolved and compiled as `kproxy compile` does it, and compared with what the kernel lists over netlink.
+`kproxy run` changes its tables step by step. Here all objects are decoded, resolved and compiled at once, as
+`kproxy compile` does it, and the result is compared with the elements that the kernel lists over netlink.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PODS = networks(",".join(POD_NETWORK.values()))
 
 
 class Truth:
-    """Of one node; made before there are threads, since it forks (rehearsal.py)."""
+    """Compares the tables of one node. Created before threads start, since it forks (skeleton_probe.py)."""
 
     def __init__(self, node: Handle, pod_cidrs: str | None = None) -> None:
-        """`pod_cidrs`: None for all pods', as `Kproxy` is told."""
+        """`pod_cidrs`: None for the networks of all pods, as `Kproxy` has them."""
         self._node = node
         self._addresses: tuple[Address, ...] = tuple(parse_address(a) for a in node.addresses.values())
         pods = PODS if pod_cidrs is None else networks(pod_cidrs)
@@ -47,11 +47,11 @@ class Truth:
         self._skeleton_probe.close()
 
     def wrong(self, objects: Iterable[Manifest]) -> list[str]:
-        """What differs from what these objects ask for; [] if nothing does."""
+        """Return the differences between the tables and these objects; [] if there are none."""
         state = decode(Document("truth", one) for one in objects).state
-        known = state.nodes.get(self._node.name) or ClusterNode(self._node.name, "", ())
-        here = Node(known.name, self.node_ports, self._addresses, known.zone, known.leaving)
-        frontends = all_frontends(state.services.values(), state.slices, here).frontends
+        found_node = state.nodes.get(self._node.name) or ClusterNode(self._node.name, "", ())
+        node = Node(found_node.name, self.node_ports, self._addresses, found_node.zone, found_node.leaving)
+        frontends = all_frontends(state.services.values(), state.slices, node).frontends
         found = []
         for family in Family:
             specs, elements = compile_frontends(frontends, family)
@@ -77,9 +77,9 @@ class Truth:
             dataplane = Dataplane(netlink, family, self.options)
             return dataplane, dataplane.read()
 
-    def _expect(self, family: Family, wanted: NumberedChains) -> Structure:
-        key = family, self.options, wanted
+    def _expect(self, family: Family, chains: NumberedChains) -> Structure:
+        key = family, self.options, chains
         if key not in self._expected:
-            rules = skeleton(family, self.options, wanted)
+            rules = skeleton(family, self.options, chains)
             self._expected[key] = self._skeleton_probe.expected_structure(rules)
         return self._expected[key]

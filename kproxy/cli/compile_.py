@@ -12,7 +12,7 @@ from kproxy.settings.derived import dataplane_options
 from kproxy.settings.settings import Settings
 from kproxy.table.compile import compile_frontends
 from kproxy.table.names import SetName
-from kproxy.table.plan import fill_empty
+from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import numbered_chains, skeleton
 
 IPV6_AFFINITY = (1, 1, 3)
@@ -35,7 +35,7 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
         desired = compile_frontends(given.frontends, family)
         if stateless and family is Family.IPV6:
             desired.elements[SetName.AFFINITY_RULES].clear()
-        elements = fill_empty(*desired)
+        elements = initial_elements(*desired)
         write("\n" + render_replacement(skeleton(family, rules, numbered_chains(elements)), elements))
     return 1 if given.problems else 0
 

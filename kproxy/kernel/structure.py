@@ -1,10 +1,10 @@
-"""What a table consists of besides its elements, in the kernel's own bytes, and what it ought to.
+"""Reads the structure of a table: its declarations and rules, in the kernel's bytes.
 
-`delete map` or `replace rule` by someone else leaves traces that no text comparison finds
-across nft versions. So the rules that ought to be there are loaded once into a network
-namespace that lives as long as it takes, in a child process, and what the kernel made of
-them is what the table in place is compared with. The child also shields us: should
-libnftables or the kernel not take the ruleset (or the library abort), nothing here is harmed.
+Another program may change the structure, for example with `delete map` or `replace rule`. The text that nft
+lists differs between its versions, so comparing text would not find such changes reliably. Therefore kproxy
+loads the expected rules once into a temporary network namespace, in a child process, and reads how the kernel
+stores them. The table in use is compared with that. The child process is also a protection: if the kernel or
+libnftables rejects the ruleset, or if the library aborts, kproxy itself continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from kproxy.nft.structure import ChainStructure, Structure
 from kproxy.problems import HostError, TransactionError
 from kproxy.table.names import TABLE
 
-# Attributes that say what an object is, not which one it is nor what came of it.
+# The attributes that define an object. Names, handles and counters are excluded.
 _TABLE_ATTRIBUTES = {NFTA_TABLE_FLAGS}
 _CHAIN_ATTRIBUTES = {NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS}
 _RULE_ATTRIBUTES = {NFTA_RULE_EXPRESSIONS}
@@ -62,12 +62,12 @@ _SET_ATTRIBUTES = {
 }
 
 
-def _select(fields: list[tuple[int, memoryview]], wanted: set[int]) -> bytes:
-    return b"".join(bytes([kind]) + bytes(data) for kind, data in fields if kind in wanted)
+def _select(fields: list[tuple[int, memoryview]], kinds: set[int]) -> bytes:
+    return b"".join(bytes([kind]) + bytes(data) for kind, data in fields if kind in kinds)
 
 
 def _read_table(netlink: Netlink, family: Family) -> bytes | None:
-    """The declaration of our table; None if there is none."""
+    """Return the declaration of kproxy's table; None if the table does not exist."""
     for content in list(netlink.dump(NFT_MSG_GETTABLE, family)):
         fields = list(attributes(content))
         if read_string(dict(fields)[NFTA_TABLE_NAME]) == TABLE:
@@ -76,7 +76,7 @@ def _read_table(netlink: Netlink, family: Family) -> bytes | None:
 
 
 def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
-    """What the table in the kernel consists of; None if there is none."""
+    """Return the structure of kproxy's table in the kernel; None if the table does not exist."""
     family = skeleton.family
     table = _read_table(netlink, family)
     if table is None:
@@ -85,7 +85,7 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
     for content in netlink.dump(NFT_MSG_GETSET, family, string(NFTA_SET_TABLE, TABLE)):
         fields = list(attributes(content))
         found = dict(fields)
-        # An anonymous set is part of a rule, and goes with it.
+        # An anonymous set belongs to a rule, and the kernel deletes it with the rule.
         if not int.from_bytes(found.get(NFTA_SET_FLAGS, b""), "big") & NFT_SET_ANONYMOUS:
             sets[read_string(found[NFTA_SET_NAME])] = _select(fields, _SET_ATTRIBUTES)
     rules: dict[str, list[bytes]] = {}
@@ -109,16 +109,16 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
 
 
 def load_skeleton(netlink: Netlink, skeleton: Skeleton) -> None:
-    """Put the whole skeleton in where there is no table yet."""
+    """Load the complete skeleton. The table must not exist."""
     every_set, every_chain = [d.name for d in skeleton.sets], [c.name for c in skeleton.chains]
     libnftables.run(render_repair(without_map_updates(skeleton), every_set, (), every_chain))
     netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(skeleton, every_chain)])
 
 
 def expected_structure(skeleton: Skeleton) -> Structure:
-    """What the kernel makes of `skeleton`.
+    """Return the structure that the kernel has after loading `skeleton`.
 
-    If this host cannot load it, an error that names what is missing (`features.explain`).
+    If this host cannot load it, the error names what is missing (`features.explain`).
     """
 
     def load() -> Structure:
@@ -126,7 +126,7 @@ def expected_structure(skeleton: Skeleton) -> Structure:
             load_skeleton(netlink, skeleton)
             structure = read_structure(netlink, skeleton)
         if structure is None:
-            raise HostError("The kernel took the ruleset but does not list it.")
+            raise HostError("The kernel accepted the ruleset, but does not list it.")
         return structure
 
     libnftables.check()
@@ -137,5 +137,5 @@ def expected_structure(skeleton: Skeleton) -> Structure:
 
 
 def has_table(netlink: Netlink, family: Family) -> bool:
-    """Whether our table is in the kernel."""
+    """Whether kproxy's table exists in the kernel."""
     return _read_table(netlink, family) is not None

@@ -1,1 +1,1 @@
-"""nft's nouns and verbs: tables, chains, sets, elements, transactions. For any table. Pure."""
+"""nftables' vocabulary: tables, chains, sets, elements, transactions. Independent of kproxy's table. Pure."""

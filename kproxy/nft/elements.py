@@ -1,7 +1,7 @@
-"""Elements of sets and maps, in the form the kernel keeps: packed keys and values.
+"""Elements of sets and maps, in the kernel's form: packed keys and values.
 
-A key is its fields one after another, each padded to four bytes (a kernel register). Addresses, protocols and
-ports are in network order; a number is in host order, as `numgen` and `jhash` yield it.
+A key consists of fields. Each is padded to a multiple of four bytes (a kernel register). Addresses, protocols
+and ports are in network order. A number is in host order, as `numgen` and `jhash` return it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Verdict(NamedTuple):
     """The value of an element of a verdict map."""
 
     text: str
-    """As nft writes it: `goto lb-3`."""
+    """The verdict as nft writes it: `goto lb-3`."""
     comment: str = ""
     """The element's comment."""
 
     @property
     def chain(self) -> str:
-        """The chain that it leads to, "" if none."""
+        """The chain that the verdict leads to; "" if it leads to none."""
         return self.text.partition(" ")[2]
 
 
@@ -46,17 +46,17 @@ Keys: TypeAlias = dict[str, set[bytes]]
 
 _NUMBERS = {protocol.number: protocol for protocol in Protocol}
 COMMENT_BYTES = 127
-"""What nft allows for an element's comment, less its final NUL."""
+"""The maximum length of an element's comment in nft, without the final NUL."""
 
 
 def range_ends(key: bytes) -> tuple[bytes, bytes]:
-    """The first and the last key of a range: it is stored as one after the other."""
+    """Split the key of a range into its first and its last key."""
     half = len(key) // 2
     return key[:half], key[half:]
 
 
 def unpack(packed: bytes, fields: tuple[Field, ...], family: Family) -> tuple[str, ...]:
-    """The fields of a key or value as nft writes them; ValueError if the length is another."""
+    """Return the fields of a key or value as nft writes them. Raises ValueError if the length is wrong."""
     texts, position = [], 0
     for kind in fields:
         width = family.width if kind is Field.ADDRESS else 4

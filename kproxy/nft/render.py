@@ -1,6 +1,6 @@
-"""nft text: for people, and for libnftables.
+"""Renders tables, elements and repairs as nft scripts.
 
-Everything rendered here loads with nft 1.0.6 and later, and so does what nft lists of it.
+nft 1.0.6 and later load every script. They also load what `nft list` prints after that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kproxy.nft.ruleset import Chain, MapUpdate, SetDeclaration, Skeleton
 
 
 def render_element(declaration: SetDeclaration, family: Family, key: bytes, value: Value) -> str:
-    """One element: `10.96.0.10 . tcp . 80 comment "default/kubia" : goto lb-3`."""
+    """Return an element as text: `10.96.0.10 . tcp . 80 comment "default/kubia" : goto lb-3`."""
     if declaration.interval_key:
         return _render_range(declaration, family, key)
     text = " . ".join(unpack(key, declaration.key, family))
@@ -55,7 +55,7 @@ def _chain(chain: Chain) -> Iterator[str]:
 
 
 def render_table(skeleton: Skeleton, elements: Mapping[str, Mapping[bytes, Value]]) -> str:
-    """The whole table, with its elements inside the declarations, in order of their keys."""
+    """Return the complete table. The elements are inside the declarations, sorted by key."""
     lines = [f"table {skeleton.family} {skeleton.table} {{"]
     for declaration in skeleton.sets:
         members: Iterable[str] = declaration.constant or ()
@@ -72,13 +72,16 @@ def render_table(skeleton: Skeleton, elements: Mapping[str, Mapping[bytes, Value
 
 
 def render_replacement(skeleton: Skeleton, elements: Elements) -> str:
-    """A script that puts the table in, in place of any table of that name, as one transaction."""
+    """Return a script that creates the table, or replaces an existing one, in one transaction."""
     table = f"table {skeleton.family} {skeleton.table}"
     return f"add {table}\ndelete {table}\n{render_table(skeleton, elements)}"
 
 
 def without_map_updates(skeleton: Skeleton) -> Skeleton:
-    """The skeleton as every libnftables can load it: updates of IPv6 maps are left to netlink."""
+    """Return the skeleton without updates of IPv6 maps, which libnftables before 1.1 cannot load.
+
+    `netlink_rules` returns the omitted rules.
+    """
     if skeleton.family is Family.IPV4:
         return skeleton
     return skeleton._replace(
@@ -90,33 +93,33 @@ def without_map_updates(skeleton: Skeleton) -> Skeleton:
 
 
 def netlink_rules(skeleton: Skeleton, chains: Iterable[str]) -> Iterator[tuple[str, MapUpdate]]:
-    """The rules of `chains` that `without_map_updates` leaves out."""
+    """Return the rules of `chains` that `without_map_updates` omits: name of the chain, and rule."""
     if skeleton.family is Family.IPV6:
-        wanted = set(chains)
+        names = set(chains)
         for chain in skeleton.chains:
             for rule in chain.rules:
-                if chain.name in wanted and isinstance(rule, MapUpdate):
+                if chain.name in names and isinstance(rule, MapUpdate):
                     yield chain.name, rule
 
 
 def render_repair(
     skeleton: Skeleton, sets: Iterable[str], contents: Iterable[str], chains: Iterable[str]
 ) -> str:
-    """A script that declares missing `sets`, refills constant sets (`contents`) and (re)writes `chains`.
+    """Return a script that declares `sets`, refills the constant sets `contents`, and rewrites `chains`.
 
-    One transaction: a chain goes from its old rules to its new ones with no moment between.
+    It is one transaction, so there is no moment at which a chain has no rules.
     """
-    table, wanted_sets, wanted = f"{skeleton.family} {skeleton.table}", set(sets), set(chains)
+    table, new_sets, new_chains = f"{skeleton.family} {skeleton.table}", set(sets), set(chains)
     lines = [f"add table {table}"]
     for declaration in skeleton.sets:
-        if declaration.name in wanted_sets:
+        if declaration.name in new_sets:
             kind, spec = "map" if declaration.is_map else "set", "; ".join(declaration.spec)
             lines.append(f"add {kind} {table} {declaration.name} {{ {spec}; }}")
         elif declaration.name in contents:
             lines.append(f"flush set {table} {declaration.name}")
-        if declaration.constant and (declaration.name in wanted_sets or declaration.name in contents):
+        if declaration.constant and (declaration.name in new_sets or declaration.name in contents):
             lines.append(f"add element {table} {declaration.name} {{ {', '.join(declaration.constant)} }}")
-    written = [chain for chain in skeleton.chains if chain.name in wanted]
+    written = [chain for chain in skeleton.chains if chain.name in new_chains]
     for chain in written:
         lines.append(f"add chain {table} {chain.name}" + (f" {{ {chain.hook} }}" if chain.hook else ""))
         lines.append(f"flush chain {table} {chain.name}")
@@ -126,9 +129,9 @@ def render_repair(
 
 
 def render_removal(family: Family, table: str, sets: Iterable[str], chains: Iterable[str]) -> str:
-    """A script that removes chains and sets that nothing else refers to any more; they may to each other."""
-    own, names = f"{family} {table}", sorted(chains)
-    lines = [f"flush chain {own} {name}" for name in names]
-    lines += [f"delete set {own} {name}" for name in sorted(sets)]
-    lines += [f"delete chain {own} {name}" for name in names]
+    """Return a script that deletes chains and sets, to which nothing but each other refers."""
+    qualified, names = f"{family} {table}", sorted(chains)
+    lines = [f"flush chain {qualified} {name}" for name in names]
+    lines += [f"delete set {qualified} {name}" for name in sorted(sets)]
+    lines += [f"delete chain {qualified} {name}" for name in names]
     return "\n".join(lines) + "\n"

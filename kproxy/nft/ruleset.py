@@ -1,4 +1,4 @@
-"""A table as data: sets, maps and chains, as declared; what is in the maps is apart (elements.py)."""
+"""A table as data: the declarations of its sets and maps, and its chains. elements.py has the elements."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ class SetDeclaration(NamedTuple):
     spec: tuple[str, ...]
     """nft statements: `type ...`, `flags ...`."""
     about: str
+    """A comment for scripts."""
     key: tuple[Field, ...] = ()
     value: tuple[Field, ...] = ()
-    """Fields of a data map's values."""
+    """The fields of a value; () for a set and for a verdict map."""
     is_map: bool = False
     constant: tuple[str, ...] | None = None
-    """The elements of a set that has the same ones always, as nft text; None: transactions write them."""
+    """The elements of a constant set, as nft text; None: transactions or packets write the elements."""
     dynamic: bool = False
-    """Written by packets."""
+    """Whether rules add elements, when they evaluate packets."""
 
     @property
     def interval_key(self) -> bool:
-        """Whether a key is a range of concatenated fields: packed, it is a first key and a last key."""
+        """Whether a key is a range of concatenated fields. It is packed as a first key and a last key."""
         return len(self.key) > 1 and "flags interval" in self.spec
 
 
 class TupleField(Enum):
-    """A field of a connection's tuples in conntrack: the tuple's direction, and the field by nft's name."""
+    """A field of a connection's tuples in conntrack: the tuple's direction, and nft's name of the field."""
 
     ORIGINAL_SADDR = ("original", "saddr")
     ORIGINAL_DADDR = ("original", "daddr")
@@ -46,23 +47,23 @@ class TupleField(Enum):
 
     @property
     def is_address(self) -> bool:
-        """Whether it is an address, and not a port."""
+        """Whether the field is an address. Otherwise it is a port."""
         return self.field in ("saddr", "daddr")
 
     def width(self, family: Family) -> int:
-        """Bytes in a packed key or value."""
+        """Return the number of bytes in a packed key or value."""
         return family.width if self.is_address else 4
 
     def expression(self, family: Family) -> str:
-        """As nft writes it: `ct original ip saddr`, `ct reply proto-src`."""
+        """Return nft's expression: `ct original ip saddr`, `ct reply proto-src`."""
         return f"ct {self.direction} {f'{family} ' if self.is_address else ''}{self.field}"
 
 
 class MapUpdate(NamedTuple):
-    """A rule that writes an element into a map: the key and the value come from the connection's tuples.
+    """A rule that adds or updates an element of a map. Key and value come from the connection's tuples.
 
-    A type of its own because libnftables before 1.1 aborts on the IPv6 form (a map's key and value
-    pass 16 bytes), which the kernel takes: that one has to be sent by netlink.
+    It has its own type because the IPv6 form must be sent over netlink. The kernel accepts it, but
+    libnftables before 1.1 aborts, because key and value are longer than 16 bytes.
     """
 
     family: Family
@@ -86,25 +87,27 @@ Rule = str | MapUpdate
 
 
 class Chain(NamedTuple):
-    """A chain; `hook` is the statement that makes it a base chain, "" for the others."""
+    """A chain and its rules."""
 
     name: str
     rules: tuple[Rule, ...]
     about: str
+    """A comment for scripts."""
     hook: str = ""
+    """The statement that makes it a base chain; "" for other chains."""
 
 
 class Skeleton(NamedTuple):
-    """A table without the elements that transactions and packets write."""
+    """The declaration of a table: its sets, maps and chains, without elements that are written later."""
 
     family: Family
     table: str
-    """Its name."""
+    """The name of the table."""
     sets: tuple[SetDeclaration, ...]
     chains: tuple[Chain, ...]
 
     def set(self, name: str) -> SetDeclaration:
-        """The declaration of that name; KeyError if there is none."""
+        """Return the declaration of a set or map. Raises KeyError if there is none with this name."""
         for declaration in self.sets:
             if declaration.name == name:
                 return declaration

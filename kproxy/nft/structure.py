@@ -1,4 +1,4 @@
-"""A table as the kernel lists it, in the kernel's own bytes, without the elements that transactions write."""
+"""The structure of a table as the kernel lists it, in the kernel's bytes: declarations and rules."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 
 class ChainStructure(NamedTuple):
-    """A chain: its declaration, and its rules in order."""
+    """The declaration of a chain, and its rules in order."""
 
     declaration: bytes
     rules: tuple[bytes, ...]
 
 
 class Structure(NamedTuple):
-    """A table without the elements that transactions write."""
+    """A table without the elements that transactions or packets write."""
 
     table: bytes
     sets: dict[str, bytes]
     chains: dict[str, ChainStructure]
     constants: dict[str, frozenset[bytes]]
-    """The elements of the sets that have the same ones always."""
+    """The elements of the constant sets."""

@@ -1,4 +1,4 @@
-"""A transaction: elements out, then elements in; the kernel applies all of it or nothing."""
+"""A transaction: elements to remove, then elements to add. The kernel applies all of it or nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from kproxy.nft.elements import Elements, Value
 
 
 class Transaction:
-    """Elements to remove and to add, by set or map. A key in both gets a new value.
+    """Elements to remove and to add, by set or map. If a key is in both, its value changes.
 
-    `forget` names elements that packets wrote and that may be gone by now: those missing are passed
-    over, where removing what is not there fails the transaction.
+    `forget` contains keys of elements that packets wrote. They are removed, too, but it is no error if they
+    no longer exist. In `remove`, a missing element makes the transaction fail.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Transaction:
         return any((*self.remove.values(), *self.add.values(), *self.forget.values()))
 
     def change(self, name: str, key: bytes, before: Value | None, after: Value | None) -> None:
-        """Make the value of `key` go from `before` to `after`; None: no such element."""
+        """Change the value of `key` from `before` to `after`. None stands for no element."""
         if before == after:
             return
         if before is not None:
@@ -32,22 +32,22 @@ class Transaction:
             self.add[name][key] = after
 
     def apply_to(self, elements: Elements) -> None:
-        """Do to `elements` what the kernel does, to keep a copy. The kernel may refuse what is done here."""
-        for name, gone in self.remove.items():
-            for key in gone:
+        """Apply the transaction to a copy of the table's elements. The kernel may still refuse it."""
+        for name, removed in self.remove.items():
+            for key in removed:
                 del elements[name][key]
-        for name, new in self.add.items():
-            elements.setdefault(name, {}).update(new)
+        for name, added in self.add.items():
+            elements.setdefault(name, {}).update(added)
 
     def undo_on(self, elements: Elements) -> None:
-        """Take back what `apply_to` did to `elements`."""
-        for name, new in self.add.items():
-            for key in new:
+        """Undo what `apply_to` did to `elements`."""
+        for name, added in self.add.items():
+            for key in added:
                 del elements[name][key]
-        for name, gone in self.remove.items():
-            elements[name].update(gone)
+        for name, removed in self.remove.items():
+            elements[name].update(removed)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Elements removed and added."""
+        """The numbers of removed and added elements."""
         return sum(map(len, self.remove.values())), sum(map(len, self.add.values()))

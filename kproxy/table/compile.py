@@ -1,4 +1,8 @@
-"""Frontends -> elements. What depends on the past (which endpoint sits in which slot) is left to the plan."""
+"""Compiles frontends to the desired elements of a table.
+
+The assignment of endpoints to slots is not decided here: it depends on what is applied, so it is part of
+the plan.
+"""
 
 from __future__ import annotations
 
@@ -22,41 +26,42 @@ SETS = (
     SetName.SOURCE_RESTRICTED,
     SetName.SOURCE_RANGES,
 )
-"""The sets and maps that services have elements in, besides the verdict and endpoints maps."""
+"""The sets and maps with elements of services, other than the verdict maps and the endpoints maps."""
 
 
 class Desired(NamedTuple):
-    """What the table of one family is to hold."""
+    """What the table of one family is to contain."""
 
     specs: dict[FrontendSide, FrontendSpec]
-    """The elements of the verdict maps and of `endpoints-*`, but for the slots."""
+    """The content of the verdict maps and of `endpoints-*`. The plan assigns the slots."""
     elements: Elements
-    """Those of the other sets and maps."""
+    """The elements of the sets and maps in `SETS`."""
 
 
 class Delta(NamedTuple):
-    """What of a table is to be otherwise."""
+    """A change of what a table is to contain."""
 
     specs: dict[FrontendSide, FrontendSpec | None]
-    """None: it goes."""
+    """New or changed specs; None: the frontend side is removed."""
     elements: dict[str, dict[bytes, Value | None]]
+    """New or changed elements by set or map; None: the element is removed."""
 
     def __bool__(self) -> bool:
         return bool(self.specs) or any(self.elements.values())
 
 
-def _frontend_spec(frontend: Frontend, behind: Backends) -> FrontendSpec:
+def _frontend_spec(frontend: Frontend, backends: Backends) -> FrontendSpec:
     return FrontendSpec(
-        tuple(pack_socket(*endpoint) for endpoint in behind.endpoints),
+        tuple(pack_socket(*endpoint) for endpoint in backends.endpoints),
         frontend.balance,
-        ChainName.DISCARD if behind.elsewhere else ChainName.NO_ENDPOINTS,
+        ChainName.DISCARD if backends.elsewhere else ChainName.NO_ENDPOINTS,
         str(frontend.owner).encode()[:COMMENT_BYTES].decode(errors="ignore"),
         frozenset(pack_socket(*endpoint) for endpoint in frontend.serving),
     )
 
 
 def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
-    """The desired elements of one family; frontends of the other are passed over."""
+    """Return what the table of one family is to contain. Frontends of the other family are ignored."""
     specs: dict[FrontendSide, FrontendSpec] = {}
     elements: Elements = {name: {} for name in SETS}
     for frontend in frontends:
@@ -87,7 +92,7 @@ def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
 
 
 def difference(before: Desired, after: Desired) -> Delta:
-    """What makes a table that holds `before` hold `after`."""
+    """Return the change from `before` to `after`."""
     return Delta(
         _changed(before.specs, after.specs),
         {name: _changed(before.elements[name], after.elements[name]) for name in SETS},
@@ -101,10 +106,10 @@ def _changed(before: Mapping[K, V], after: Mapping[K, V]) -> dict[K, V | None]:
 
 
 def merged(deltas: Iterable[Delta]) -> Delta:
-    """One that does what these do one after another."""
-    whole = Delta({}, {})
+    """Combine deltas. A later delta takes precedence."""
+    combined = Delta({}, {})
     for delta in deltas:
-        whole.specs.update(delta.specs)
+        combined.specs.update(delta.specs)
         for name, members in delta.elements.items():
-            whole.elements.setdefault(name, {}).update(members)
-    return whole
+            combined.elements.setdefault(name, {}).update(members)
+    return combined

@@ -1,11 +1,12 @@
-"""Which UDP flows that exist may not go on: the rules that entries of the connection table are held against.
+"""Rules that decide which conntrack entries of UDP flows are stale and must be deleted.
 
-The kernel decides where a connection goes by its first packet; later ones follow its entry. TCP
-ends by itself, but a UDP client that never pauses would be led to a dead pod for ever, or, if it
-began before there was an endpoint, nowhere. So a frontend's entries to endpoints that do not serve
-any more are stale, and once it has an endpoint, so are those that were never translated. One that
-serves, though it is not used for new connections (it is terminating, or hints name others), keeps
-the flows that it has. Nothing but UDP is looked at, and no address that is not a frontend's.
+The kernel translates the first packet of a connection; later packets follow its conntrack entry. A TCP
+connection to a dead pod ends by itself. But the entry of a UDP flow stays as long as the client keeps
+sending, so its packets go to a dead pod, or, if the flow began when there was no endpoint, nowhere.
+Therefore the entries of a frontend that lead to endpoints that no longer serve are stale. Untranslated
+entries are stale as soon as the frontend has an endpoint. An endpoint that serves but gets no new
+connections (it is terminating, or the topology hints exclude it) keeps its flows. Entries of other
+protocols and of addresses that are not a frontend's are never stale.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kproxy.table.keys import (
     frontend_socket,
     slot_frontend,
 )
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, held_slots
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, slot_endpoints
 from kproxy.table.names import endpoints_map
 from kproxy.table.plan import Plan, owner_of
 
@@ -33,16 +34,16 @@ Handle = TypeVar("Handle")
 
 
 class FlowRule(NamedTuple):
-    """Which entries of one frontend are stale, by what they were translated to."""
+    """Decides which entries of one frontend are stale, by the endpoint that they lead to."""
 
     endpoints: frozenset[PackedSocket]
-    """The frontend's own address and port stands for entries that were not translated."""
-    others: bool
-    """False: entries to `endpoints` are stale; True: entries to any other are."""
+    """The frontend's own address and port stands for untranslated entries."""
+    keep_listed: bool
+    """True: all entries except those to `endpoints` are stale. False: entries to `endpoints` are stale."""
 
     def is_stale(self, endpoint: PackedSocket) -> bool:
-        """Whether an entry that leads there must go."""
-        return (endpoint in self.endpoints) is not self.others
+        """Whether an entry that leads to `endpoint` is stale."""
+        return (endpoint in self.endpoints) is not self.keep_listed
 
 
 def flow_rules(
@@ -51,41 +52,41 @@ def flow_rules(
     todo: Plan,
     protected: Protects = protect_nothing,
 ) -> dict[PackedSocket, FlowRule]:
-    """The rules for the UDP frontends of `specs` and for those that go, by address and port.
+    """Return the rules for the UDP frontends of `specs` and for removed ones, by address and port.
 
-    `applied` is what the table holds when `todo`, the plan for these targets, is done. A frontend
-    whose removal was interrupted is known by the slots that it left. Of a service for which `protected`
-    says so (part of its input could not be read), no endpoint counts as gone.
+    `applied` contains the elements after `todo`, the plan for `specs`, was committed. A frontend whose
+    removal was interrupted is recognized by its leftover slots. The endpoints of a protected service
+    (part of its input cannot be read) are never stale.
     """
     rules = {
-        own: FlowRule(frozenset(endpoints), others=False)
-        for own, endpoints in _swept(todo).items()
-        if not _is_shown(applied, own)
+        socket: FlowRule(frozenset(endpoints), keep_listed=False)
+        for socket, endpoints in _swept_endpoints(todo).items()
+        if not _is_programmed(applied, socket)
     }
     for change in todo.changes:
-        own = frontend_socket(change.side.key)
-        if change.after is None and _is_udp(change.side) and not _is_shown(applied, own):
-            rules[own] = FlowRule(frozenset([own]), others=True)
-    for key, scopes in _shown(specs).items():
-        own = frontend_socket(key)
-        held = {
+        socket = frontend_socket(change.side.key)
+        if change.after is None and _is_udp(change.side) and not _is_programmed(applied, socket):
+            rules[socket] = FlowRule(frozenset([socket]), keep_listed=True)
+    for key, frontend_specs in _udp_specs(specs).items():
+        socket = frontend_socket(key)
+        programmed = {
             endpoint
             for scope in EndpointScope
-            for endpoint in held_slots(applied, FrontendSide(scope, key), Protocol.UDP)
+            for endpoint in slot_endpoints(applied, FrontendSide(scope, key), Protocol.UDP)
             if endpoint is not None
         }
-        if any(protected(owner_of(spec.comment)) for spec in scopes):
-            rules[own] = FlowRule(frozenset([own] if held else []), others=False)
+        if any(protected(owner_of(spec.comment)) for spec in frontend_specs):
+            rules[socket] = FlowRule(frozenset([socket] if programmed else []), keep_listed=False)
             continue
-        serving = held.union(*(spec.serving for spec in scopes))
-        rules[own] = FlowRule(frozenset(serving if held else serving | {own}), others=True)
+        serving = programmed.union(*(spec.serving for spec in frontend_specs))
+        rules[socket] = FlowRule(frozenset(serving if programmed else serving | {socket}), keep_listed=True)
     return rules
 
 
-def stale(
+def stale_entries(
     entries: Iterable[tuple[PackedSocket, PackedSocket, Handle]], rules: Mapping[PackedSocket, FlowRule]
 ) -> Iterator[Handle]:
-    """What `entries` (where to, translated to what, what to call it) have that is stale."""
+    """Return the handles of the stale entries. An entry is: frontend, endpoint, handle."""
     find = rules.get
     for frontend, endpoint, handle in entries:
         rule = find(frontend)
@@ -97,13 +98,13 @@ def _is_udp(side: FrontendSide) -> bool:
     return frontend_protocol(side.key) is Protocol.UDP
 
 
-def _is_shown(applied: Elements, socket: PackedSocket) -> bool:
+def _is_programmed(applied: Elements, socket: PackedSocket) -> bool:
     key = frontend_of(socket, Protocol.UDP)
     return any(key in applied[scope.verdicts] for scope in EndpointScope)
 
 
-def _shown(specs: Mapping[FrontendSide, FrontendSpec | None]) -> dict[FrontendKey, list[FrontendSpec]]:
-    """The targets of each UDP frontend that does not go."""
+def _udp_specs(specs: Mapping[FrontendSide, FrontendSpec | None]) -> dict[FrontendKey, list[FrontendSpec]]:
+    """Return the specs of each UDP frontend that is not removed."""
     found: dict[FrontendKey, list[FrontendSpec]] = defaultdict(list)
     for side, spec in specs.items():
         if spec is not None and _is_udp(side):
@@ -111,8 +112,8 @@ def _shown(specs: Mapping[FrontendSide, FrontendSpec | None]) -> dict[FrontendKe
     return found
 
 
-def _swept(todo: Plan) -> dict[PackedSocket, set[PackedSocket]]:
-    """The endpoints in slots that nothing points to, by frontend."""
+def _swept_endpoints(todo: Plan) -> dict[PackedSocket, set[PackedSocket]]:
+    """Return the endpoints in the slots that the sweep removes, by frontend."""
     found: dict[PackedSocket, set[PackedSocket]] = defaultdict(set)
     for key, endpoint in todo.sweep.remove.get(endpoints_map(Protocol.UDP), {}).items():
         if key and isinstance(endpoint, bytes):

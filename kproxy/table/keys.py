@@ -24,7 +24,7 @@ PackedSocket = NewType("PackedSocket", bytes)
 SlotKey = NewType("SlotKey", bytes)
 """address . port . slot: a frontend's slot, in `endpoints-PROTOCOL`."""
 AffinityKey = NewType("AffinityKey", bytes)
-"""client . address . port: a client of a frontend, in `affinity-PROTOCOL`."""
+"""client . address . port: a client and a frontend, in `affinity-PROTOCOL`."""
 RangeKey = NewType("RangeKey", bytes)
 """frontend . first address . frontend . last address: one range of clients, in `source-ranges`."""
 HairpinKey = NewType("HairpinKey", bytes)
@@ -35,7 +35,7 @@ _NUMBERS = {protocol.number: protocol for protocol in Protocol}
 
 
 def pack_port(port: int) -> bytes:
-    """A port as a field."""
+    """Pack a port as a field."""
     return port.to_bytes(2, "big") + b"\0\0"
 
 
@@ -78,12 +78,12 @@ def format_frontend(key: FrontendKey) -> str:
 
 
 def pack_socket(address: Address, port: int) -> PackedSocket:
-    """An address and a port."""
+    """Pack an address and a port."""
     return PackedSocket(address + pack_port(port))
 
 
 def join_socket(address: Address, port: bytes) -> PackedSocket:
-    """An address and a port that is a field already."""
+    """Pack an address and a port that is already packed."""
     return PackedSocket(address + port)
 
 

@@ -1,8 +1,8 @@
-"""How a frontend lies in the table: a verdict says how many endpoints it has, slots hold them.
+"""How a frontend is stored in the table: a verdict selects the number of endpoints, and slots contain them.
 
-A frontend has one list of endpoints, or with traffic policy Local two: one for clients from
-outside, another for pods and the node itself. Each list is a `EndpointScope`: a verdict map of its
-own, and in the endpoints maps a range of slots of its own.
+A frontend has one list of endpoints, or two with externalTrafficPolicy: Local: one for clients from
+outside, the other for pods and the node itself. Each `EndpointScope` has its own verdict map, and its own
+range of slots in the endpoints maps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kproxy.table.names import REMEMBER_PATTERN, ChainName, SetName, endpoints_m
 
 
 class EndpointScope(Enum):
-    """Which list of a frontend's endpoints: name of its verdict map, first slot, prefix of its chains."""
+    """Which of a frontend's lists of endpoints. Value: verdict map, first slot, prefix of chain names."""
 
     ALL = (SetName.SERVICES, 0, "")
     LOCAL = (SetName.SERVICES_FROM_OUTSIDE, 1 << 24, "outside-")
@@ -31,7 +31,7 @@ class EndpointScope(Enum):
 
 
 class SlotChain(NamedTuple):
-    """A chain that spreads connections over so many slots."""
+    """A chain that distributes connections over a number of slots."""
 
     scope: EndpointScope
     balance: Balance
@@ -39,23 +39,23 @@ class SlotChain(NamedTuple):
 
     @property
     def chain(self) -> str:
-        """Its name."""
+        """The chain's name."""
         return f"{self.scope.prefix}{self.balance}-{self.slots}"
 
 
 _CHAIN = re.compile(rf"({EndpointScope.LOCAL.prefix})?({'|'.join(Balance)})-(\d+)")
 NUMBERED = re.compile(rf"{_CHAIN.pattern}|{REMEMBER_PATTERN}")
-"""Chains that come and go with endpoint counts and time-outs."""
+"""Matches the names of numbered chains, which exist only while an element leads to them."""
 
 
 def slot_chain_of(verdict: Value | None) -> SlotChain | None:
-    """Where a verdict leads, None if not to slots."""
+    """Return the slot chain that a verdict leads to; None if it leads to another chain or to none."""
     return _slot_chain(verdict.text) if isinstance(verdict, Verdict) else None
 
 
 @lru_cache(maxsize=4096)
 def _slot_chain(text: str) -> SlotChain | None:
-    """There are few different ones, and 10,000 frontends that lead there."""
+    """Cached, because 10,000 frontends share a few verdicts."""
     found = _CHAIN.fullmatch(text.partition(" ")[2])
     if not found:
         return None
@@ -74,36 +74,38 @@ class FrontendSpec(NamedTuple):
     """What a frontend side is to contain."""
 
     endpoints: tuple[PackedSocket, ...]
-    """By slot. The order counts for hashes only; one may occur several times."""
+    """By slot. An endpoint may occur several times. The order matters only for hashes."""
     balance: Balance
     otherwise: ChainName
-    """The chain for when there is no endpoint."""
+    """The chain to use if there is no endpoint."""
     comment: str
-    """`namespace/service:port`: whose frontend this is."""
+    """The owner of the frontend: `namespace/service:port`."""
     serving: frozenset[PackedSocket] = frozenset()
-    """UDP: endpoints whose flows go on, whether or not new ones go there."""
+    """UDP: endpoints that keep their flows, whether or not they get new ones."""
 
     def verdict(self, scope: EndpointScope, count: int) -> Verdict:
-        """What leads to the slots."""
+        """Return the verdict that leads to `count` slots."""
         chain = SlotChain(scope, self.balance, count).chain if count else self.otherwise
         return Verdict(f"goto {chain}", self.comment)
 
     @property
     def ordered(self) -> bool:
-        """Whether each endpoint has to be in its very slot, so that all nodes choose alike."""
+        """Whether the order of slots matters: with a hash, all nodes must choose the same endpoint."""
         return self.balance in (Balance.CLIENT, Balance.CLIENT_PORT)
 
 
 def slots(side: FrontendSide, count: int) -> list[SlotKey]:
-    """The keys of the first `count` slots of a frontend side, in its endpoints map."""
+    """Return the keys of the first `count` slots of a frontend side, in its endpoints map."""
     base = side.scope.base
     return slot_keys(frontend_socket(side.key), range(base, base + count))
 
 
-def held_slots(applied: Elements, side: FrontendSide, protocol: Protocol) -> tuple[PackedSocket | None, ...]:
-    """The endpoints in the slots that the verdict of a frontend side uses; None for an empty slot."""
+def slot_endpoints(
+    applied: Elements, side: FrontendSide, protocol: Protocol
+) -> tuple[PackedSocket | None, ...]:
+    """Return the endpoints in the slots that the verdict of a frontend side uses; None: an empty slot."""
     slot_chain = slot_chain_of(applied[side.scope.verdicts].get(side.key))
     if slot_chain is None or slot_chain.scope is not side.scope:
         return ()
-    held = applied[endpoints_map(protocol)]
-    return slot_values(map(held.get, slots(side, slot_chain.slots)))
+    endpoints = applied[endpoints_map(protocol)]
+    return slot_values(map(endpoints.get, slots(side, slot_chain.slots)))

@@ -36,7 +36,7 @@ class SetName(StrEnum):
 
 
 class ChainName(StrEnum):
-    """A chain that is always there."""
+    """A chain that always exists. skeleton.py has its rules."""
 
     PREROUTING = "prerouting"
     OUTPUT = "output"
@@ -75,6 +75,6 @@ def remember_chain(timeout: int) -> str:
 
 
 def remember_timeout(chain: str) -> int | None:
-    """The seconds in the name of such a chain; None for the name of another chain."""
+    """Return the seconds in a name that `remember_chain` returned; None for other names."""
     seconds = chain.removeprefix(_REMEMBER_PREFIX)
     return int(seconds) if seconds != chain and seconds.isdigit() else None

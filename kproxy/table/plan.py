@@ -1,12 +1,12 @@
-"""The difference between what the table holds and what it ought to hold, as transactions.
+"""Makes the plan: the difference between the applied and the desired elements, as two transactions.
 
-The only place that knows the past. Endpoints keep their slots; a hole is filled by a new
-endpoint or by one from beyond the new end, so that a change costs as many elements as
-endpoints changed, and those of a client that another endpoint serves stay where they are.
+This is the only code that depends on what was programmed before. Endpoints keep their slots. A freed slot
+is filled with a new endpoint, or with an endpoint from a slot beyond the new number of slots. So the number
+of changed elements depends only on the number of changed endpoints.
 
-Two transactions: a packet that is being evaluated while the first one commits may have
-taken `goto lb-3` from before and look for slot 2 after; so slots that nothing points to
-any more go in the second.
+There are two transactions because a packet may be evaluated while the first one commits: it followed
+`goto lb-3` before the commit, and looks up slot 2 after it. So the slots that no verdict leads to any more
+are removed in the second one.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ from kproxy.table.layout import (
     EndpointScope,
     FrontendSide,
     FrontendSpec,
-    held_slots,
     slot_chain_of,
+    slot_endpoints,
     slots,
 )
 from kproxy.table.names import SetName, endpoints_map
 
 
 class FrontendChange(NamedTuple):
-    """What happens to one list of endpoints of one frontend, for people."""
+    """The change of one frontend side, for messages."""
 
     side: FrontendSide
     comment: str
     before: tuple[PackedSocket, ...] | None
-    """Its endpoints by slot; None: it is new."""
+    """Its endpoints by slot; None: the frontend side is new."""
     after: tuple[PackedSocket, ...] | None
-    """None: it goes."""
+    """None: the frontend side is removed."""
 
 
 class Plan(NamedTuple):
-    """What to do, in this order; all of it empty if there is nothing to do."""
+    """The transactions to commit, in this order. Both are empty if there is nothing to do."""
 
     switch: Transaction
-    """Everything that decides where packets go."""
+    """All changes except the sweep."""
     sweep: Transaction
-    """Slots that nothing points to any more."""
+    """Removes the slots that no verdict leads to any more."""
     changes: tuple[FrontendChange, ...]
 
     def __bool__(self) -> bool:
@@ -66,18 +66,18 @@ class Plan(NamedTuple):
 
 
 def owner_of(comment: str) -> NamespacedName:
-    """The service that an element of a verdict map says it is for."""
+    """Return the service that the comment of an element of a verdict map names."""
     namespace, _, name = comment.partition(":")[0].partition("/")
     return NamespacedName(namespace, name)
 
 
 def fill_slots(
-    before: Sequence[PackedSocket | None], wanted: Sequence[PackedSocket]
+    before: Sequence[PackedSocket | None], desired: Sequence[PackedSocket]
 ) -> tuple[PackedSocket, ...]:
-    """Put `wanted` into slots 0..n-1 such that as many as can be stay where `before` has them."""
-    missing = Counter(wanted)
-    slots: list[PackedSocket | None] = [None] * len(wanted)
-    for number, endpoint in enumerate(before[: len(wanted)]):
+    """Assign `desired` to slots 0..n-1. As many endpoints as possible keep their slot in `before`."""
+    missing = Counter(desired)
+    slots: list[PackedSocket | None] = [None] * len(desired)
+    for number, endpoint in enumerate(before[: len(desired)]):
         if endpoint is not None and missing[endpoint]:
             slots[number] = endpoint
             missing[endpoint] -= 1
@@ -89,12 +89,13 @@ def _comment(verdict: Value | None) -> str:
     return verdict.comment if isinstance(verdict, Verdict) else ""
 
 
-def _wanted(
+def _assign_slots(
     spec: FrontendSpec, before: Sequence[PackedSocket | None], protected: Protects
 ) -> tuple[PackedSocket, ...]:
-    """The endpoints of a target by slot; of a kept service, those programmed as well.
+    """Return the endpoints of a frontend side by slot. Those that a protected service has stay.
 
-    A kept hash table stays as it is: which slots another endpoint should have had is not known.
+    The hash table of a protected service stays unchanged, because the slots of the endpoints that cannot be
+    read are unknown.
     """
     if spec.endpoints == before or not before:
         return spec.endpoints
@@ -111,9 +112,10 @@ def plan_frontends(
     specs: Mapping[FrontendSide, FrontendSpec | None],
     protected: Protects = protect_nothing,
 ) -> Plan:
-    """The plan for these places only; None: it goes.
+    """Return the plan for these frontend sides only. A side whose spec is None is removed.
 
-    `applied` is what the table holds, and is not changed. Costs as much as these places have endpoints.
+    `applied` contains the elements of the table, and is not changed. Takes time in proportion to the
+    endpoints of these sides.
     """
     result = Plan(Transaction(), Transaction(), ())
     changes = [
@@ -129,7 +131,7 @@ def plan_change(
     specs: Mapping[FrontendSide, FrontendSpec | None],
     elements: Mapping[str, Mapping[bytes, Value | None]],
 ) -> Plan:
-    """The plan for these places and for these elements of the other sets and maps; None: it goes."""
+    """Return the plan for these frontend sides and elements of other sets and maps. None: it is removed."""
     result = plan_frontends(applied, specs)
     for name, members in elements.items():
         for key, value in members.items():
@@ -146,26 +148,26 @@ def _plan_side(
 ) -> FrontendChange | None:
     protocol = frontend_protocol(side.key)
     verdict = applied[side.scope.verdicts].get(side.key)
-    before = held_slots(applied, side, protocol)
+    before = slot_endpoints(applied, side, protocol)
     after: tuple[PackedSocket, ...] = ()
-    wanted = None
+    new_verdict = None
     if spec is not None:
-        after = _wanted(spec, before, protected)
-        wanted = spec.verdict(side.scope, len(after))
-    result.switch.change(side.scope.verdicts, side.key, verdict, wanted)
-    name, held = endpoints_map(protocol), applied[endpoints_map(protocol)]
+        after = _assign_slots(spec, before, protected)
+        new_verdict = spec.verdict(side.scope, len(after))
+    result.switch.change(side.scope.verdicts, side.key, verdict, new_verdict)
+    name, endpoints = endpoints_map(protocol), applied[endpoints_map(protocol)]
     keys = slots(side, max(len(before), len(after)))
     for key, endpoint in zip(keys, after, strict=False):
-        result.switch.change(name, key, held.get(key), endpoint)
+        result.switch.change(name, key, endpoints.get(key), endpoint)
     for key in keys[len(after) :]:
-        result.sweep.change(name, key, held.get(key), None)
-    known = tuple(endpoint for endpoint in before if endpoint is not None)
-    if verdict == wanted and known == after:
+        result.sweep.change(name, key, endpoints.get(key), None)
+    programmed = tuple(endpoint for endpoint in before if endpoint is not None)
+    if verdict == new_verdict and programmed == after:
         return None
     return FrontendChange(
         side,
         spec.comment if spec else _comment(verdict),
-        known if verdict is not None else None,
+        programmed if verdict is not None else None,
         after if spec is not None else None,
     )
 
@@ -176,10 +178,10 @@ def plan(
     elements: Elements,
     protected: Protects = protect_nothing,
 ) -> Plan:
-    """The plan that makes a table that holds `applied` hold these targets and other elements.
+    """Return the plan that makes a table with the elements `applied` contain exactly `specs` and `elements`.
 
-    Of a service for which `protected` says so (part of its input could not be read), nothing that is
-    programmed is removed: neither a frontend nor an endpoint.
+    Of a protected service (part of its input cannot be read), the plan removes nothing: neither a frontend
+    nor an endpoint.
     """
     todo: dict[FrontendSide, FrontendSpec | None] = dict(specs)
     stay: set[FrontendSide] = set()
@@ -199,7 +201,7 @@ def plan(
     protected_keys = {side.key for side in stay}
     some_protected = bool(stay) or any(protected(owner_of(spec.comment)) for spec in specs.values())
     for name, members in elements.items():
-        if name == SetName.HAIRPIN and some_protected:  # it does not tell whose an endpoint is
+        if name == SetName.HAIRPIN and some_protected:  # its elements do not name their service
             members = {**applied[name], **members}
         _change_set(result.switch, name, applied[name], members, protected_keys)
     _sweep_strays(result, applied, stay | specs.keys())
@@ -209,26 +211,26 @@ def plan(
 def _change_set(
     switch: Transaction,
     name: str,
-    held: Mapping[bytes, Value],
-    members: Mapping[bytes, Value],
+    before: Mapping[bytes, Value],
+    after: Mapping[bytes, Value],
     protected_keys: set[FrontendKey],
 ) -> None:
-    """Elements of the other sets and maps: those that belong to protected frontends stay."""
-    for key, value in members.items():
-        switch.change(name, key, held.get(key), value)
+    """Plan the elements of another set or map. Elements of protected frontends are not removed."""
+    for key, value in after.items():
+        switch.change(name, key, before.get(key), value)
     stay = protected_keys | {frontend_address(key) for key in protected_keys}
-    for key, value in held.items():
-        if key not in members and _owner(name, key) not in stay:
+    for key, value in before.items():
+        if key not in after and _owner(name, key) not in stay:
             switch.change(name, key, value, None)
 
 
 def _owner(name: str, key: bytes) -> bytes:
-    """The frontend or the address that an element of one of the other sets and maps belongs to."""
+    """Return the frontend or the address that an element of a set or map in `compile.SETS` belongs to."""
     return range_frontend(RangeKey(key)) if name == SetName.SOURCE_RANGES else key
 
 
 def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[FrontendSide]) -> None:
-    """Slots that nobody makes use of, before or after: a sync was interrupted, or someone added them."""
+    """Sweep slots that no verdict leads to: an interrupted round or another program left them."""
     if not any(applied[endpoints_map(protocol)] for protocol in Protocol):
         return
     used: dict[SetName, set[bytes]] = {}
@@ -245,8 +247,8 @@ def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[FrontendS
             result.sweep.change(name, key, applied[name][key], None)
 
 
-def fill_empty(specs: Mapping[FrontendSide, FrontendSpec], elements: Elements) -> Elements:
-    """All elements of a table that has no past: endpoints sit in their slots in order."""
+def initial_elements(specs: Mapping[FrontendSide, FrontendSpec], elements: Elements) -> Elements:
+    """Return all elements of a table that was empty before. Endpoints are in their slots in order."""
     empty: Elements = {scope.verdicts: {} for scope in EndpointScope}
     empty.update({endpoints_map(protocol): {} for protocol in Protocol})
     empty.update({name: {} for name in elements})
@@ -255,13 +257,13 @@ def fill_empty(specs: Mapping[FrontendSide, FrontendSpec], elements: Elements) -
 
 
 def is_sticky(verdict: Value | None) -> bool:
-    """Whether a frontend's verdict looks into the affinity maps."""
+    """Whether the chain that a frontend's verdict leads to uses the affinity maps."""
     slot_chain = slot_chain_of(verdict)
     return slot_chain is not None and slot_chain.balance is Balance.STICKY
 
 
-def is_nobody(_: Address) -> bool:
-    """For where clients cannot be told apart."""
+def never_inside(_: Address) -> bool:
+    """Return False: for configurations in which pods cannot be recognized."""
     return False
 
 
@@ -270,29 +272,28 @@ def stale_affinity(
     protocol: Protocol,
     applied: Elements,
     newly_local: set[FrontendKey],
-    is_inside: Callable[[Address], bool] = is_nobody,
+    is_inside: Callable[[Address], bool] = never_inside,
 ) -> list[AffinityKey]:
-    """Keys of affinity entries whose frontend has no affinity, or not that endpoint.
+    """Return the keys of stale affinity entries: their frontend has no affinity, or not their endpoint.
 
-    `entries` are clients of frontends and their endpoints, as a dump of `affinity-PROTOCOL` gives them.
-    Any endpoint of the frontend will do, whichever side its client is on, but for `newly_local`
-    frontends (their policy just became Local): there it has to be one for outside, unless
-    the client `is_inside` (a pod or this node).
+    `entries` are the entries of `affinity-PROTOCOL`: key and endpoint. Any endpoint of the frontend is valid,
+    in either scope. For `newly_local` frontends (their externalTrafficPolicy has just become Local), only an
+    endpoint of scope LOCAL is valid, unless the client `is_inside` (a pod or this node).
     """
-    known: dict[tuple[FrontendKey, bool], frozenset[PackedSocket | None]] = {}
+    valid: dict[tuple[FrontendKey, bool], frozenset[PackedSocket | None]] = {}
     stale = []
     for key, endpoint in entries:
         client, socket = split_affinity_key(key)
         frontend = frontend_of(socket, protocol)
-        outside = frontend in newly_local and not is_inside(client)
-        if (frontend, outside) not in known:
-            scopes = (EndpointScope.LOCAL,) if outside else tuple(EndpointScope)
-            known[frontend, outside] = frozenset(
+        only_local = frontend in newly_local and not is_inside(client)
+        if (frontend, only_local) not in valid:
+            scopes = (EndpointScope.LOCAL,) if only_local else tuple(EndpointScope)
+            valid[frontend, only_local] = frozenset(
                 endpoint
                 for scope in scopes
                 if is_sticky(applied[scope.verdicts].get(frontend))
-                for endpoint in held_slots(applied, FrontendSide(scope, frontend), protocol)
+                for endpoint in slot_endpoints(applied, FrontendSide(scope, frontend), protocol)
             )
-        if endpoint not in known[frontend, outside]:
+        if endpoint not in valid[frontend, only_local]:
             stale.append(key)
     return stale

@@ -1,4 +1,4 @@
-"""The frontends of some services as a table contains them, whatever is desired."""
+"""Finds the frontends that a table contains for services, independently of what is desired."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 from kproxy.model import NamespacedName
 from kproxy.nft.elements import Elements, Verdict
 from kproxy.table.keys import PackedSocket, frontend_protocol, is_frontend
-from kproxy.table.layout import EndpointScope, FrontendSide, held_slots
+from kproxy.table.layout import EndpointScope, FrontendSide, slot_endpoints
 from kproxy.table.plan import owner_of
 
 
 class ProgrammedSide(NamedTuple):
-    """One side of a frontend, and its endpoints."""
+    """A frontend side in a table, and its endpoints."""
 
     service: NamespacedName
     side: FrontendSide
@@ -21,12 +21,12 @@ class ProgrammedSide(NamedTuple):
 
 
 def programmed_sides(applied: Elements, services: Collection[NamespacedName]) -> Iterator[ProgrammedSide]:
-    """The frontend sides of these services. Costs as much as the table has frontends."""
+    """Return the frontend sides of `services` in the table. Takes time in proportion to its frontends."""
     for scope in EndpointScope:
         for key, verdict in applied.get(scope.verdicts, {}).items():
             if not is_frontend(key) or not isinstance(verdict, Verdict):
                 continue
             service, side = owner_of(verdict.comment), FrontendSide(scope, key)
             if service in services:
-                found = held_slots(applied, side, frontend_protocol(key))
+                found = slot_endpoints(applied, side, frontend_protocol(key))
                 yield ProgrammedSide(service, side, frozenset(filter(None, found)))

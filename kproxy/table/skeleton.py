@@ -1,9 +1,9 @@
-"""The chains and maps of the table: constant, whichever services there are.
+"""The skeleton: the chains, sets and maps of the table, which do not depend on the services.
 
-All base chains are of type nat: the kernel runs them for the first packet of a
-connection only. Nothing is marked: masquerading is decided in postrouting from the
-connection's original tuple. docs/packet-path.md walks through it; the quirks of nft
-and of the kernel that shape it are noted where they bite.
+All base chains have the type nat, so the kernel runs them only for the first packet of a connection.
+No packet is marked: postrouting decides about masquerading by the connection's original tuple.
+docs/packet-path.md explains the rules. Comments here explain rules that are shaped by a limitation of nft
+or of the kernel.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ from kproxy.table.names import (
 )
 
 AFFINITY_ENTRIES = 262144
-"""Clients times frontends that affinity can hold per protocol and family."""
+"""The size of an affinity map: entries (clients times frontends) per protocol and family."""
 JHASH_SEED = 0x6B70726F
-"""The same on every node, so that all hash alike."""
+"""The seed of the hashes. It is the same on every node, so that all nodes choose the same endpoint."""
 
 
 class Options(NamedTuple):
-    """What the rules depend on, besides the services."""
+    """The settings that the rules depend on."""
 
     pod_cidrs: tuple[Network, ...] = ()
-    """Where pods are; () if not known."""
+    """The networks of pods; () if unknown."""
     service_cidrs: tuple[Network, ...] = ()
-    """Where ClusterIPs are, if the operator says so: the rest of it is dropped."""
+    """The networks of ClusterIPs, if configured. Packets to their other addresses are dropped."""
     masquerade_all: bool = False
     stateless_ipv6_affinity: bool = False
-    """For scripts that libnftables before 1.1 can load: IPv6 clients are hashed, not remembered."""
+    """Use a hash instead of entries for affinity of IPv6 clients: for scripts for nft before 1.1."""
     pod_interface: str = ""
-    """The interface that pods are behind, `veth*` for all whose names begin so; "": pod CIDRs tell."""
+    """The interface of pods, or a pattern such as `veth*`; "": pods are recognized by `pod_cidrs`."""
 
     def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[str, ...]:
-        """Those of `networks` that are of `family`, as nft text."""
+        """Return the networks of one family, as nft text."""
         return tuple(str(network) for network in networks if network_family(network) is family)
 
     def not_a_pod(self, family: Family) -> str:
-        """The expression that matches packets that no pod sent; "" if pods cannot be told apart."""
+        """Return the expression that matches packets not sent by a pod; "" if pods cannot be recognized."""
         if self.pod_interface:
             return f'iifname != "{self.pod_interface}"'
         return f"{family} saddr != @{SetName.POD_CIDRS}" if self.cidrs(self.pod_cidrs, family) else ""
 
 
 class NumberedChains(NamedTuple):
-    """Which of the numbered chains are needed."""
+    """A selection of the numbered chains."""
 
     slot_chains: frozenset[SlotChain]
     timeouts: frozenset[int]
-    """Affinity timeouts in use, seconds."""
+    """The affinity timeouts of the `remember-SECONDS` chains, in seconds."""
 
 
 NO_NUMBERED_CHAINS = NumberedChains(frozenset(), frozenset())
 
 
 def numbered_chains(elements: Elements) -> NumberedChains:
-    """The numbered chains that these elements lead to."""
+    """Return the numbered chains that `elements` lead to."""
     slot_chains = {
         slot_chain_of(Verdict(text)) for scope in EndpointScope for text in _texts(elements[scope.verdicts])
     }
@@ -84,7 +84,7 @@ def _texts(members: Mapping[bytes, Value]) -> set[str]:
 
 
 def skeleton(family: Family, options: Options, needed: NumberedChains) -> Skeleton:
-    """The table of one family. Equal arguments give equal results."""
+    """Return the table of one family. Equal arguments give equal results."""
     stateless = options.stateless_ipv6_affinity and family is Family.IPV6
     chains = tuple(_chains(family, options, needed, stateless))
     return Skeleton(family, TABLE, _sets(family, options), chains)
@@ -160,8 +160,8 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
 
 
 def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
-    # `numgen` gets into a concatenation only through typeof (the 2 limits nothing). One map per
-    # protocol: with `th dport` in the value, nft refuses to add rules to it later.
+    # Only `typeof` allows `numgen` in a concatenation; the number after `mod` does not limit the keys. There
+    # is one map per protocol because with `th dport` in the value, nft refuses to add rules to the map later.
     key = f"{family} daddr . {protocol} dport . numgen random mod 2"
     return SetDeclaration(
         endpoints_map(protocol),
@@ -196,19 +196,20 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
     icmp = "icmp" if family is Family.IPV4 else "icmpv6"
     check_source = f"{frontend} @{SetName.SOURCE_RESTRICTED} jump {ChainName.CHECK_SOURCE}"
     outside = " ".join(filter(None, (options.not_a_pod(family), "fib saddr type != local")))
-    cluster_ip, given_ip = (f"{family} daddr @{s}" for s in (SetName.CLUSTER_IPS, SetName.LOAD_BALANCER_IPS))
+    cluster_ip = f"{family} daddr @{SetName.CLUSTER_IPS}"
+    load_balancer_ip = f"{family} daddr @{SetName.LOAD_BALANCER_IPS}"
     refuse = f"goto {ChainName.NO_ENDPOINTS}"
     services = [
         f"{frontend} vmap @{SetName.SERVICES}",
         f'{cluster_ip} meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
         f'{cluster_ip} {refuse} comment "nor a port that it does not have"',
-        # The reset for a connection of the node to itself passes here, too: it is not new.
-        f"{given_ip} meta l4proto != {icmp} ct state new {refuse} "
+        # `ct state new` excludes the reset for a connection of the node to itself, which passes here, too.
+        f"{load_balancer_ip} meta l4proto != {icmp} ct state new {refuse} "
         'comment "a given address answers ping, but not on ports of the node"',
     ]
     if options.cidrs(options.service_cidrs, family):
-        others = f"{family} daddr @{SetName.SERVICE_CIDRS}"
-        services.append(f'{others} drop comment "nor an address that no service has"')
+        unassigned = f"{family} daddr @{SetName.SERVICE_CIDRS}"
+        services.append(f'{unassigned} drop comment "nor an address that no service has"')
     return [
         Chain(
             ChainName.PREROUTING,
@@ -221,7 +222,7 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
             "type nat hook prerouting priority dstnat; policy accept;",
         ),
         Chain(
-            ChainName.OUTPUT,  # nft does not take the name dstnat here
+            ChainName.OUTPUT,  # nft does not accept `priority dstnat` for this hook
             (check_source, f"goto {ChainName.SERVICES}"),
             "packets of this node itself",
             "type nat hook output priority -100; policy accept;",
@@ -283,7 +284,7 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
 
 
 def _affinity_update(family: Family, protocol: Protocol, timeout: int) -> MapUpdate:
-    """The rule that remembers a client's endpoint, from the connection's tuples: what really happened."""
+    """Return the rule that stores a client's endpoint, as the connection's tuples contain it."""
     return MapUpdate(
         family,
         protocol,
@@ -295,7 +296,7 @@ def _affinity_update(family: Family, protocol: Protocol, timeout: int) -> MapUpd
 
 
 def _slot_chains(family: Family, slot_chains: frozenset[SlotChain], stateless: bool) -> list[Chain]:
-    """The numbered chains; behind each sticky one stands the one for clients that are not known yet."""
+    """Return the slot chains. A sticky chain leads to a random one for clients without an affinity entry."""
     needed = slot_chains | {
         s._replace(balance=Balance.RANDOM) for s in slot_chains if s.balance is Balance.STICKY
     }
@@ -319,8 +320,8 @@ def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain
     hashed = f"jhash {family} saddr{{}} mod {count} seed {JHASH_SEED:#x}{offset}"
 
     def by(pick: str) -> tuple[str, ...]:
-        # A miss is a packet between two transactions: dropped, it comes again; let through,
-        # conntrack would keep the connection untranslated.
+        # A lookup fails only for a packet between two transactions. It is dropped, so that the client sends
+        # it again. If it passed, conntrack would keep the connection untranslated.
         rules = (
             f"dnat {family} to {family} daddr . {protocol} dport . {pick.replace('PROTOCOL', protocol)} "
             f"map @{endpoints_map(protocol)}"
@@ -335,12 +336,12 @@ def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain
         case Balance.STICKY if stateless:
             rules, about = by(hashed.format("")), "the endpoint that the client's address hashes to"
         case Balance.STICKY:
-            known = (
+            by_entry = (
                 f"dnat {family} to {family} saddr . {family} daddr . {protocol} dport "
                 f"map @{affinity_map(protocol)}"
                 for protocol in Protocol
             )
-            rules = (*known, f"goto {slot_chain._replace(balance=Balance.RANDOM).chain}")
+            rules = (*by_entry, f"goto {slot_chain._replace(balance=Balance.RANDOM).chain}")
             about = f"the client's own endpoint, or any of {many}"
         case Balance.CLIENT:
             rules, about = by(hashed.format("")), "by consistent hash of the client's address"
@@ -355,7 +356,7 @@ def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain
 
 
 def _by_original_frontend(map_name: SetName, family: Family) -> tuple[str, ...]:
-    # `ct original proto-dst` has no type before the protocol is known in the same rule: one rule each.
+    # `ct original proto-dst` has no type unless the same rule matches the protocol. So each has its own rule.
     return tuple(
         f"meta l4proto {protocol} ct original {family} daddr . meta l4proto . ct original proto-dst "
         f"vmap @{map_name}"
@@ -380,4 +381,4 @@ def _translated(family: Family, options: Options) -> tuple[str, ...]:
 INTERVAL_KEYS = frozenset(
     declaration.name for declaration in _sets(Family.IPV4, Options()) if declaration.interval_key
 )
-"""The names of the sets whose keys are ranges, in both families."""
+"""The names of the sets whose keys are ranges. They are the same in both families."""

@@ -34,7 +34,7 @@ from kproxy.model import Family as TableFamily
 from kproxy.model import Node as ProxyNode
 from kproxy.settings.derived import dataplane_options, ranges
 from kproxy.table.compile import Desired, compile_frontends
-from kproxy.table.plan import fill_empty
+from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import Options
 from tests.flows.objects import BOOK, FAMILIES, Manifest, Service, cluster_ip
 from tests.resolution import resolve
@@ -244,7 +244,7 @@ class Scenario(NamedTuple):
     def simulator(self, node: str, family: Family) -> Simulator:
         """The table on a node."""
         chosen, desired = self.compiled(node)
-        elements = fill_empty(desired[family].specs, desired[family].elements)
+        elements = initial_elements(desired[family].specs, desired[family].elements)
         local = frozenset(map(parse_address, self.local_addresses(node, family)))
         return Simulator(TABLE_FAMILY[family], elements, chosen, local)
 

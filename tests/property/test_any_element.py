@@ -1,4 +1,4 @@
-"""Packed elements: what is written is what is read, and what nft shows is what was packed."""
+"""Packed elements and keys can be read again, and are rendered as nft writes them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ports = st.integers(1, 65535)
 
 
 @given(st.dictionaries(words, values, max_size=5))
-def test_what_is_packed_is_read(members: dict[bytes, Value]) -> None:
+def test_packed_elements_can_be_read(members: dict[bytes, Value]) -> None:
     packed = memoryview(b"".join(pack_elements(members)))
     assert dict(read_element(element) for _, element in attributes(packed)) == members
 
@@ -58,9 +58,7 @@ def test_keys_are_read_as_nft_writes_them(address: bytes, protocol: Protocol, po
 
 
 @given(addresses, protocols, ports, st.integers(0, 2**32 - 1))
-def test_what_is_packed_into_a_key_is_read_from_it(
-    address: bytes, protocol: Protocol, port: int, slot: int
-) -> None:
+def test_the_parts_of_a_key_can_be_read(address: bytes, protocol: Protocol, port: int, slot: int) -> None:
     key, socket = frontend_key(address, protocol, port), pack_socket(address, port)
     first, last, client = (bytes([byte]) * len(address) for byte in (1, 254, 9))
     assert is_frontend(key)

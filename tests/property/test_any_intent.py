@@ -28,7 +28,7 @@ from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import SETS, Desired, merged
 from kproxy.table.layout import EndpointScope
 from kproxy.table.names import endpoints_map
-from kproxy.table.plan import fill_empty, plan_change
+from kproxy.table.plan import initial_elements, plan_change
 from kproxy.table.skeleton import Options
 from tests.unit.namespace import in_fresh_namespace
 
@@ -101,10 +101,10 @@ def test_changes_add_up_to_the_whole(
             todo.switch.apply_to(held)
             todo.sweep.apply_to(held)
     desired = intent.desired(Family.IPV4)
-    assert without_slots(held) == without_slots(fill_empty(*desired))
+    assert without_slots(held) == without_slots(initial_elements(*desired))
     for protocol in Protocol:
         name = endpoints_map(protocol)
-        assert len(held[name]) == len(fill_empty(*desired)[name])
+        assert len(held[name]) == len(initial_elements(*desired)[name])
 
 
 @given(st.lists(changes(), max_size=6))

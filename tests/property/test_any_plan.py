@@ -1,4 +1,4 @@
-"""A plan leads from any table to any other, with no moment in between that a packet could fall into."""
+"""A plan changes any table into any other, and at every moment each verdict leads to existing slots."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from kproxy.table.keys import (
     frontend_socket,
     pack_socket,
 )
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, SlotChain, held_slots
+from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, SlotChain, slot_endpoints
 from kproxy.table.names import SetName, affinity_map, endpoints_map
-from kproxy.table.plan import fill_empty, is_sticky, owner_of, plan, plan_frontends, stale_affinity
+from kproxy.table.plan import initial_elements, is_sticky, owner_of, plan, plan_frontends, stale_affinity
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import FakeTable
 from tests.keys import affinity_key, slot
@@ -39,8 +39,8 @@ from tests.unit.make import everything
 from tests.unit.namespace import in_fresh_namespace
 
 MOST = 6
-COUNTS = range(1, 2 * MOST + 1)  # kept endpoints stay beside new ones
-SHAPES = NumberedChains(
+COUNTS = range(1, 2 * MOST + 1)  # a protected service has its programmed endpoints and the new ones
+CHAINS = NumberedChains(
     frozenset(
         SlotChain(scope, balance, count) for scope in EndpointScope for balance in Balance for count in COUNTS
     ),
@@ -53,7 +53,7 @@ SLOTS = {endpoints_map(protocol) for protocol in Protocol}
 OF_FRONTENDS = (SetName.AFFINITY_RULES, SetName.MASQUERADE_RULES, SetName.SOURCE_RESTRICTED)
 FrontendId: TypeAlias = tuple[int, Protocol, int]
 Spec: TypeAlias = tuple[list[int], list[int] | None, bool, Balance, int, bool]
-"""Endpoints, those for outside, whether there are some elsewhere, balance, time-out, restricted."""
+"""Endpoints, endpoints in scope LOCAL, whether other nodes have endpoints, balance, timeout, restricted."""
 
 
 def address(number: int) -> bytes:
@@ -61,7 +61,7 @@ def address(number: int) -> bytes:
 
 
 def table() -> FakeTable:
-    return FakeTable(skeleton(Family.IPV4, Options(), SHAPES))
+    return FakeTable(skeleton(Family.IPV4, Options(), CHAINS))
 
 
 def backends(endpoints: list[int], elsewhere: bool) -> Backends:
@@ -101,12 +101,12 @@ states = st.dictionaries(ids, specs, max_size=5).map(
 
 def holding(desired: Desired) -> FakeTable:
     fake = table()
-    fake.commit(everything(fill_empty(*desired)))
+    fake.commit(everything(initial_elements(*desired)))
     return fake
 
 
 def sides(elements: Elements) -> Iterator[FrontendSide]:
-    """Those that have a verdict."""
+    """Return the frontend sides that have a verdict."""
     for scope in EndpointScope:
         for key, value in elements[scope.verdicts].items():
             if isinstance(value, Verdict):
@@ -120,16 +120,16 @@ def verdict(elements: Elements, side: FrontendSide) -> Verdict:
 
 
 def slots_of(elements: Elements, side: FrontendSide) -> tuple[bytes | None, ...]:
-    return held_slots(elements, side, frontend_protocol(side.key))
+    return slot_endpoints(elements, side, frontend_protocol(side.key))
 
 
 def is_right(spec: FrontendSpec, slots: tuple[bytes | None, ...]) -> bool:
-    """Whether these are its endpoints; a hash wants each in its very slot."""
+    """Whether the slots contain the endpoints of `spec`: in this order for a hash, otherwise in any order."""
     return slots == spec.endpoints if spec.ordered else Counter(slots) == Counter(spec.endpoints)
 
 
 def holds(elements: Elements, desired: Desired) -> bool:
-    """Whether these are the elements of `desired` and no others, each endpoint in one of the slots 0..n-1."""
+    """Whether `elements` are exactly those of `desired`, with the endpoints in slots 0..n-1."""
     expected: Elements = {endpoints_map(protocol): {} for protocol in Protocol}
     expected.update({scope.verdicts: {} for scope in EndpointScope})
     for side, spec in desired.specs.items():
@@ -145,7 +145,7 @@ def holds(elements: Elements, desired: Desired) -> bool:
 
 
 def leads_somewhere(verdicts: Elements, slots: Elements) -> bool:
-    """Whether a packet that took its verdict from one table finds every slot of it in another."""
+    """Whether `slots` contains every slot that a packet may look up after a verdict of `verdicts`."""
     mixed = dict(slots)
     mixed.update({scope.verdicts: verdicts[scope.verdicts] for scope in EndpointScope})
     return all(None not in slots_of(mixed, side) for side in sides(verdicts))
@@ -156,7 +156,7 @@ def copy(elements: Elements) -> Elements:
 
 
 @given(st.lists(states, min_size=2, max_size=4))
-def test_a_plan_leads_from_any_state_to_any_other(history: list[Desired]) -> None:
+def test_a_plan_changes_any_state_into_any_other(history: list[Desired]) -> None:
     fake = holding(history[0])
     for wanted in history[1:]:
         todo = plan(fake.elements, *wanted)
@@ -172,7 +172,7 @@ def test_a_plan_leads_from_any_state_to_any_other(history: list[Desired]) -> Non
 
 
 @given(states)
-def test_what_is_right_is_left_alone(state: Desired) -> None:
+def test_the_plan_of_an_unchanged_state_is_empty(state: Desired) -> None:
     todo = plan(holding(state).elements, *state)
     assert (bool(todo), todo.changes) == (False, ())
 
@@ -186,7 +186,7 @@ def test_the_input_of_a_plan_is_not_changed(a: Desired, b: Desired) -> None:
 
 
 @given(states, states, states)
-def test_an_interrupted_sync_is_completed_by_the_next(a: Desired, b: Desired, c: Desired) -> None:
+def test_a_round_completes_an_interrupted_one(a: Desired, b: Desired, c: Desired) -> None:
     fake = holding(a)
     fake.commit(plan(fake.elements, *b).switch)  # killed here
     for transaction in plan(fake.elements, *c)[:2]:
@@ -196,19 +196,19 @@ def test_an_interrupted_sync_is_completed_by_the_next(a: Desired, b: Desired, c:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> Elements:
-    """A table that somebody has been at: elements gone, added and changed."""
+    """A table in which another program has removed, added and changed elements."""
     elements = holding(draw(states)).elements
-    spoils: st.SearchStrategy[Value]
+    foreign: st.SearchStrategy[Value]
     keys: st.SearchStrategy[bytes]
     for name, members in elements.items():
         for key in draw(st.lists(st.sampled_from(sorted(members)), unique=True)) if members else ():
             del members[key]
         if name in [scope.verdicts for scope in EndpointScope]:
-            strange = ("goto lb-3", "jump sticky-2", "drop", "goto outside-lb-2", "goto hash-client-4")
-            spoils = st.builds(Verdict, st.sampled_from(strange), st.sampled_from(["", "x"]))
+            texts = ("goto lb-3", "jump sticky-2", "drop", "goto outside-lb-2", "goto hash-client-4")
+            foreign = st.builds(Verdict, st.sampled_from(texts), st.sampled_from(["", "x"]))
             keys = st.builds(lambda at: frontend_key(address(at[0]), at[1], at[2]), ids)
         elif name in SLOTS:
-            spoils = st.just(pack_socket(address(200), 1))
+            foreign = st.just(pack_socket(address(200), 1))
             keys = st.builds(
                 lambda scope, at, number: slot(
                     FrontendSide(scope, frontend_key(address(at[0]), at[1], at[2])), number
@@ -217,12 +217,12 @@ def damaged(draw: st.DrawFn) -> Elements:
             )
         else:
             continue
-        members.update(draw(st.dictionaries(keys, spoils, max_size=3)))
+        members.update(draw(st.dictionaries(keys, foreign, max_size=3)))
     return elements
 
 
 @given(damaged(), states)
-def test_a_plan_repairs_whatever_it_finds(elements: Elements, wanted: Desired) -> None:
+def test_a_plan_repairs_any_damage(elements: Elements, wanted: Desired) -> None:
     fake = table()
     fake.elements = elements
     for transaction in plan(elements, *wanted)[:2]:
@@ -237,13 +237,13 @@ def element_changes(transaction: Transaction, names: Collection[str], keys: Coll
 
 
 @given(states, states)
-def test_a_change_costs_what_it_changes(a: Desired, b: Desired) -> None:
-    elements = fill_empty(*a)
+def test_the_size_of_a_plan_depends_on_the_changed_endpoints(a: Desired, b: Desired) -> None:
+    elements = initial_elements(*a)
     todo = plan(elements, *b)
     for side in a.specs.keys() & b.specs.keys():
         before, spec = a.specs[side], b.specs[side]
         old, new = Counter(before.endpoints), Counter(spec.endpoints)
-        gone, come = (old - new).total(), (new - old).total()
+        removed, added = (old - new).total(), (new - old).total()
         slots = {slot(side, number) for number in range(MOST)}
         cost = sum(
             element_changes(part, {endpoints_map(frontend_protocol(side.key))}, slots)
@@ -253,32 +253,32 @@ def test_a_change_costs_what_it_changes(a: Desired, b: Desired) -> None:
             pairs = list(zip_longest(slots_of(elements, side), spec.endpoints))
             assert cost == sum((x is not None) + (y is not None) for x, y in pairs if x != y)
         else:
-            assert cost <= 3 * gone + come
+            assert cost <= 3 * removed + added
         same = verdict(elements, side) == spec.verdict(side.scope, new.total())
         assert element_changes(todo.switch, {side.scope.verdicts}, {side.key}) == (0 if same else 2)
 
 
 @given(states, states)
-def test_an_event_costs_the_same_plan_as_everything(a: Desired, b: Desired) -> None:
-    """plan_frontends, told only of what is different, does what plan does."""
-    elements = fill_empty(*a)
+def test_the_plan_of_changed_frontends_equals_the_full_plan(a: Desired, b: Desired) -> None:
+    """`plan_frontends` with the differences returns the same plan as `plan` with everything."""
+    elements = initial_elements(*a)
     touched = {
         side: b.specs.get(side)
         for side in a.specs.keys() | b.specs.keys()
         if a.specs.get(side) != b.specs.get(side)
     }
     some, whole = plan_frontends(elements, touched), plan(elements, *b)
-    by_place = {change.side: change for change in some.changes}
-    assert by_place == {change.side: change for change in whole.changes}
-    assert len(by_place) == len(some.changes) == len(whole.changes)
+    by_side = {change.side: change for change in some.changes}
+    assert by_side == {change.side: change for change in whole.changes}
+    assert len(by_side) == len(some.changes) == len(whole.changes)
     for part in ("switch", "sweep"):
         for name in (*(scope.verdicts for scope in EndpointScope), *map(endpoints_map, Protocol)):
             assert getattr(some, part).add[name] == getattr(whole, part).add[name]
             assert getattr(some, part).remove[name] == getattr(whole, part).remove[name]
 
 
-def keep(elements: Elements, wanted: Desired) -> Elements:
-    """What the table holds after a plan for which the first owner's input is in doubt."""
+def commit_protecting_the_first(elements: Elements, wanted: Desired) -> Elements:
+    """Return the elements after a plan that protects the first owner."""
     fake = table()
     fake.elements = elements
     for transaction in plan(elements, *wanted, lambda owner: owner == OWNERS[0])[:2]:
@@ -286,38 +286,38 @@ def keep(elements: Elements, wanted: Desired) -> Elements:
     return fake.elements
 
 
-def kept_places(elements: Elements) -> set[FrontendSide]:
+def protected_sides(elements: Elements) -> set[FrontendSide]:
     return {p for p in sides(elements) if owner_of(verdict(elements, p).comment) == OWNERS[0]}
 
 
 @given(states, states)
-def test_what_is_kept_loses_neither_frontend_nor_endpoint(a: Desired, b: Desired) -> None:
-    before, after = fill_empty(*a), keep(holding(a).elements, b)
+def test_a_protected_service_loses_neither_frontend_nor_endpoint(a: Desired, b: Desired) -> None:
+    before, after = initial_elements(*a), commit_protecting_the_first(holding(a).elements, b)
     assert leads_somewhere(after, after)
-    known = {side.key for side in b.specs}
-    for side in kept_places(before):
+    keys = {side.key for side in b.specs}
+    for side in protected_sides(before):
         spec = b.specs.get(side)
         assert set(slots_of(before, side)) <= set(slots_of(after, side))
-        if spec is not None and spec.ordered:  # others beside them would move every client
+        if spec is not None and spec.ordered:  # additional endpoints would move every client
             assert slots_of(after, side) == (slots_of(before, side) or spec.endpoints)
-        if side.key not in known:  # it is not in the input at all: all of it stays
+        if side.key not in keys:  # the input does not contain it: all its elements stay
             for name in OF_FRONTENDS:
                 assert after[name].get(side.key) == before[name].get(side.key)
-            theirs = [
+            ranges = [
                 {key for key in elements[SetName.SOURCE_RANGES] if key.startswith(side.key)}
                 for elements in (before, after)
             ]
-            assert theirs[0] == theirs[1]
-        own = frontend_address(side.key)
-        assert (own in before[SetName.CLUSTER_IPS]) <= (own in after[SetName.CLUSTER_IPS])
-    if kept_places(before):
+            assert ranges[0] == ranges[1]
+        at = frontend_address(side.key)
+        assert (at in before[SetName.CLUSTER_IPS]) <= (at in after[SetName.CLUSTER_IPS])
+    if protected_sides(before):
         assert before[SetName.HAIRPIN].keys() <= after[SetName.HAIRPIN].keys()
 
 
 @given(states, states)
-def test_the_rest_is_as_if_nothing_were_kept(a: Desired, b: Desired) -> None:
-    after = keep(holding(a).elements, b)
-    protected = kept_places(fill_empty(*a))
+def test_a_protected_service_does_not_affect_others(a: Desired, b: Desired) -> None:
+    after = commit_protecting_the_first(holding(a).elements, b)
+    protected = protected_sides(initial_elements(*a))
     for side in set(sides(after)) - protected:
         if owner_of(verdict(after, side).comment) != OWNERS[0]:
             assert is_right(b.specs[side], slots_of(after, side))
@@ -330,10 +330,10 @@ def test_the_rest_is_as_if_nothing_were_kept(a: Desired, b: Desired) -> None:
 
 
 @given(states, st.lists(st.tuples(ids, st.integers(0, MOST + 1), st.integers(1, 9)), max_size=8), st.data())
-def test_affinity_is_stale_where_its_endpoint_or_its_frontend_went(
+def test_affinity_is_stale_without_its_endpoint_or_frontend(
     state: Desired, remembered: list[tuple[FrontendId, int, int]], data: st.DataObject
 ) -> None:
-    elements = fill_empty(*state)
+    elements = initial_elements(*state)
     keys = sorted({side.key for side in state.specs})
     newly_local = set(data.draw(st.lists(st.sampled_from(keys)))) if keys else set()
     for protocol in Protocol:
@@ -352,8 +352,8 @@ def test_affinity_is_stale_where_its_endpoint_or_its_frontend_went(
 
 
 @given(states)
-def test_a_table_without_a_past_has_its_endpoints_in_order(state: Desired) -> None:
-    elements = fill_empty(*state)
+def test_initial_elements_have_the_endpoints_in_order(state: Desired) -> None:
+    elements = initial_elements(*state)
     assert holds({**table().elements, **elements}, state)
     for side, spec in state.specs.items():
         if spec.ordered:
@@ -372,11 +372,11 @@ def listed(netlink: Netlink, name: str) -> dict[bytes, Value]:
 @pytest.mark.lab
 @settings(max_examples=4, deadline=None)
 @given(st.lists(states, min_size=8, max_size=8))
-def test_the_kernel_takes_every_plan(history: list[Desired]) -> None:
+def test_the_kernel_accepts_every_plan(history: list[Desired]) -> None:
     def follow() -> list[Elements]:
         held, seen = holding(history[0]).elements, []
         with Netlink() as netlink:
-            load_skeleton(netlink, skeleton(Family.IPV4, Options(), SHAPES))
+            load_skeleton(netlink, skeleton(Family.IPV4, Options(), CHAINS))
             if initial := transaction_messages(Family.IPV4, everything(held)):
                 netlink.commit(initial)
             for wanted in history[1:]:

@@ -1,4 +1,4 @@
-"""The fake table against the kernel: the same stories, the same outcome."""
+"""The fake table and the kernel have the same outcome for the same stories."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
 from tests.keys import affinity_key, slot
 from tests.unit.namespace import in_fresh_namespace
 
-SPREADS = (
+SLOT_CHAINS = (
     SlotChain(EndpointScope.ALL, Balance.RANDOM, 2),
     SlotChain(EndpointScope.ALL, Balance.STICKY, 1),
     SlotChain(EndpointScope.LOCAL, Balance.STICKY, 1),
     SlotChain(EndpointScope.LOCAL, Balance.CLIENT, 2),
 )
-SHAPES = NumberedChains(frozenset(SPREADS), frozenset({60}))
-NFT_MSG_DELCHAIN = 5  # libnftables does that for kproxy
+CHAINS = NumberedChains(frozenset(SLOT_CHAINS), frozenset({60}))
+NFT_MSG_DELCHAIN = 5  # kproxy itself deletes chains with libnftables
 
 
 class Names(NamedTuple):
-    """Keys and values of one family: a, b, c are three frontends, addresses, endpoints."""
+    """Keys and values of one family. The letters a, b, c name frontends, addresses and endpoints."""
 
     family: Family
 
@@ -68,7 +68,7 @@ Step: TypeAlias = Transaction | str
 """A transaction, or the name of a chain to delete."""
 
 
-def lets(
+def change(
     *add: Change, remove: tuple[tuple[str, bytes], ...] = (), forget: tuple[tuple[str, bytes], ...] = ()
 ) -> Transaction:
     transaction = Transaction()
@@ -87,75 +87,77 @@ CLIENTS, LOCAL = SetName.AFFINITY_TCP, SetName.SERVICES_FROM_OUTSIDE
 RESTRICTED, RANGES = SetName.SOURCE_RESTRICTED, SetName.SOURCE_RANGES
 TO_OUTSIDE = Verdict("goto outside-sticky-1", "default/web")
 
-# What is done, step by step, and the errno of each step.
+# The steps of each story, and the errno of each step.
 STORIES: dict[str, Callable[[Names], list[tuple[Step, int]]]] = {
-    "elements come and go": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_1), (SLOTS, n.slot("a", 0), n.endpoint("b"))), 0),
-        (lets(remove=((SERVICES, n.key("a")), (SLOTS, n.slot("a", 0)))), 0),
+    "elements are added and removed": lambda n: [
+        (change((SERVICES, n.key("a"), TO_1), (SLOTS, n.slot("a", 0), n.endpoint("b"))), 0),
+        (change(remove=((SERVICES, n.key("a")), (SLOTS, n.slot("a", 0)))), 0),
     ],
     "an equal element again": lambda n: [
-        (lets((IPS, n.address("a"), b""), (SLOTS, n.slot("a", 0), n.endpoint("b"))), 0),
-        (lets((IPS, n.address("a"), b""), (SLOTS, n.slot("a", 0), n.endpoint("b"))), 0),
+        (change((IPS, n.address("a"), b""), (SLOTS, n.slot("a", 0), n.endpoint("b"))), 0),
+        (change((IPS, n.address("a"), b""), (SLOTS, n.slot("a", 0), n.endpoint("b"))), 0),
     ],
-    "a comment does not make another element": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_1)), 0),
-        (lets((SERVICES, n.key("a"), TO_1._replace(comment="other"))), 0),
+    "an equal element with another comment": lambda n: [
+        (change((SERVICES, n.key("a"), TO_1)), 0),
+        (change((SERVICES, n.key("a"), TO_1._replace(comment="other"))), 0),
     ],
     "another verdict": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_1)), 0),
-        (lets((SERVICES, n.key("a"), TO_2)), EEXIST),
+        (change((SERVICES, n.key("a"), TO_1)), 0),
+        (change((SERVICES, n.key("a"), TO_2)), EEXIST),
     ],
     "another endpoint": lambda n: [
-        (lets((SLOTS, n.slot("a", 0), n.endpoint("a"))), 0),
-        (lets((SLOTS, n.slot("a", 0), n.endpoint("b"))), EEXIST),
+        (change((SLOTS, n.slot("a", 0), n.endpoint("a"))), 0),
+        (change((SLOTS, n.slot("a", 0), n.endpoint("b"))), EEXIST),
     ],
-    "out and in with another value": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_1), (SLOTS, n.slot("a", 0), n.endpoint("a"))), 0),
+    "removed and added with another value": lambda n: [
+        (change((SERVICES, n.key("a"), TO_1), (SLOTS, n.slot("a", 0), n.endpoint("a"))), 0),
         (
-            lets(
+            change(
                 *((SERVICES, n.key("a"), TO_2), (SLOTS, n.slot("a", 0), n.endpoint("b"))),
                 remove=((SERVICES, n.key("a")), (SLOTS, n.slot("a", 0))),
             ),
             0,
         ),
     ],
-    "out and in with the same value": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_1)), 0),
-        (lets((SERVICES, n.key("a"), TO_1._replace(comment="new")), remove=((SERVICES, n.key("a")),)), 0),
+    "removed and added with the same value": lambda n: [
+        (change((SERVICES, n.key("a"), TO_1)), 0),
+        (change((SERVICES, n.key("a"), TO_1._replace(comment="new")), remove=((SERVICES, n.key("a")),)), 0),
     ],
-    "removing what is not there": lambda n: [(lets(remove=((IPS, n.address("a")),)), ENOENT)],
+    "removing a missing element": lambda n: [(change(remove=((IPS, n.address("a")),)), ENOENT)],
     "all or nothing": lambda n: [
-        (lets((IPS, n.address("a"), b"")), 0),
-        (lets((IPS, n.address("b"), b""), remove=((IPS, n.address("a")), (SERVICES, n.key("a")))), ENOENT),
-        (lets((IPS, n.address("b"), b""), (SERVICES, n.key("a"), Verdict("goto lb-9"))), ENOENT),
+        (change((IPS, n.address("a"), b"")), 0),
+        (change((IPS, n.address("b"), b""), remove=((IPS, n.address("a")), (SERVICES, n.key("a")))), ENOENT),
+        (change((IPS, n.address("b"), b""), (SERVICES, n.key("a"), Verdict("goto lb-9"))), ENOENT),
     ],
-    "a verdict to no chain": lambda n: [(lets((SERVICES, n.key("a"), Verdict("goto lb-9"))), ENOENT)],
-    "no such set": lambda n: [
-        (lets(("nothing", n.key("a"), b"")), ENOENT),
-        (lets(remove=(("nothing", n.key("a")),)), ENOENT),
-        (lets(forget=(("nothing", n.key("a")),)), ENOENT),
+    "a verdict to a missing chain": lambda n: [
+        (change((SERVICES, n.key("a"), Verdict("goto lb-9"))), ENOENT)
+    ],
+    "a missing set": lambda n: [
+        (change(("nothing", n.key("a"), b"")), ENOENT),
+        (change(remove=(("nothing", n.key("a")),)), ENOENT),
+        (change(forget=(("nothing", n.key("a")),)), ENOENT),
     ],
     "a key of another length": lambda n: [
-        (lets((IPS, n.key("a"), b"")), EINVAL),
-        (lets(remove=((IPS, n.key("a")),)), EINVAL),
+        (change((IPS, n.key("a"), b"")), EINVAL),
+        (change(remove=((IPS, n.key("a")),)), EINVAL),
     ],
     "values that do not fit": lambda n: [
-        (lets((IPS, n.address("a"), n.endpoint("a"))), EINVAL),
-        (lets((SLOTS, n.slot("a", 0), b"")), EINVAL),
-        (lets((SLOTS, n.slot("a", 0), n.address("a"))), EINVAL),
-        (lets((SLOTS, n.slot("a", 0), TO_1)), EINVAL),
-        (lets((SERVICES, n.key("a"), b"")), EINVAL),
-        (lets((SERVICES, n.key("a"), n.endpoint("a"))), EINVAL),
+        (change((IPS, n.address("a"), n.endpoint("a"))), EINVAL),
+        (change((SLOTS, n.slot("a", 0), b"")), EINVAL),
+        (change((SLOTS, n.slot("a", 0), n.address("a"))), EINVAL),
+        (change((SLOTS, n.slot("a", 0), TO_1)), EINVAL),
+        (change((SERVICES, n.key("a"), b"")), EINVAL),
+        (change((SERVICES, n.key("a"), n.endpoint("a"))), EINVAL),
     ],
     "a chain that elements lead to": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_2), (SERVICES, n.key("b"), TO_2)), 0),
+        (change((SERVICES, n.key("a"), TO_2), (SERVICES, n.key("b"), TO_2)), 0),
         ("lb-2", EBUSY),
-        (lets(remove=((SERVICES, n.key("a")),)), 0),
+        (change(remove=((SERVICES, n.key("a")),)), 0),
         ("lb-2", EBUSY),
-        (lets(remove=((SERVICES, n.key("b")),)), 0),
+        (change(remove=((SERVICES, n.key("b")),)), 0),
         ("lb-2", 0),
         ("lb-2", ENOENT),
-        (lets((SERVICES, n.key("a"), TO_2)), ENOENT),
+        (change((SERVICES, n.key("a"), TO_2)), ENOENT),
     ],
     "a chain that a rule leads to": lambda n: [
         ("lb-1", EBUSY),
@@ -164,20 +166,20 @@ STORIES: dict[str, Callable[[Names], list[tuple[Step, int]]]] = {
         ("services", EBUSY),
     ],
     "two sides of a frontend": lambda n: [
-        (lets((SERVICES, n.key("a"), TO_2), (LOCAL, n.key("a"), TO_OUTSIDE)), 0),
-        (lets(*((SLOTS, n.slot("a", 0, scope), n.endpoint("a")) for scope in EndpointScope)), 0),
-        (lets((LOCAL, n.key("a"), Verdict("goto outside-lb-2"))), ENOENT),
-        (lets((LOCAL, n.key("a"), TO_2)), EEXIST),
-        (lets(remove=((SERVICES, n.key("a")), (SLOTS, n.slot("a", 0)))), 0),
-        (lets(remove=((SLOTS, n.slot("a", 0)),)), ENOENT),
-        (lets(remove=((LOCAL, n.key("a")), (SLOTS, n.slot("a", 0, EndpointScope.LOCAL)))), 0),
+        (change((SERVICES, n.key("a"), TO_2), (LOCAL, n.key("a"), TO_OUTSIDE)), 0),
+        (change(*((SLOTS, n.slot("a", 0, scope), n.endpoint("a")) for scope in EndpointScope)), 0),
+        (change((LOCAL, n.key("a"), Verdict("goto outside-lb-2"))), ENOENT),
+        (change((LOCAL, n.key("a"), TO_2)), EEXIST),
+        (change(remove=((SERVICES, n.key("a")), (SLOTS, n.slot("a", 0)))), 0),
+        (change(remove=((SLOTS, n.slot("a", 0)),)), ENOENT),
+        (change(remove=((LOCAL, n.key("a")), (SLOTS, n.slot("a", 0, EndpointScope.LOCAL)))), 0),
     ],
     "a chain that one side leads to": lambda n: [
-        (lets((LOCAL, n.key("a"), TO_OUTSIDE)), 0),
+        (change((LOCAL, n.key("a"), TO_OUTSIDE)), 0),
         ("outside-sticky-1", EBUSY),
         ("outside-lb-1", EBUSY),
         ("sticky-1", 0),
-        (lets(remove=((LOCAL, n.key("a")),)), 0),
+        (change(remove=((LOCAL, n.key("a")),)), 0),
         ("outside-sticky-1", 0),
         ("outside-lb-1", 0),
         ("hash-client-2", ENOENT),
@@ -186,43 +188,43 @@ STORIES: dict[str, Callable[[Names], list[tuple[Step, int]]]] = {
         ("discard", 0),
     ],
     "ranges": lambda n: [
-        (lets((RESTRICTED, n.key("a"), b""), (RANGES, n.range("a", 0, 127), b"")), 0),
-        (lets((RANGES, n.range("a", 0, 127), b"")), 0),
-        (lets((RANGES, n.range("a", 128, 255), b""), (RANGES, n.range("b", 0, 127), b"")), 0),
-        (lets(remove=((RANGES, n.range("a", 0, 127)), (RESTRICTED, n.key("a")))), 0),
-        (lets(remove=((RANGES, n.range("a", 0, 127)),)), ENOENT),
+        (change((RESTRICTED, n.key("a"), b""), (RANGES, n.range("a", 0, 127), b"")), 0),
+        (change((RANGES, n.range("a", 0, 127), b"")), 0),
+        (change((RANGES, n.range("a", 128, 255), b""), (RANGES, n.range("b", 0, 127), b"")), 0),
+        (change(remove=((RANGES, n.range("a", 0, 127)), (RESTRICTED, n.key("a")))), 0),
+        (change(remove=((RANGES, n.range("a", 0, 127)),)), ENOENT),
     ],
-    "ranges that overlap: not if the new one has both ends outside": lambda n: [
-        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
-        (lets((RANGES, n.range("a", 100, 200), b"")), EEXIST),
-        (lets((RANGES, n.range("a", 0, 64), b"")), EEXIST),
-        (lets((RANGES, n.range("a", 65, 66), b"")), EEXIST),
-        (lets((RANGES, n.range("a", 64, 64), b"")), EEXIST),
-        (lets((RANGES, n.range("a", 64, 128), b"")), EEXIST),
-        (lets((RANGES, n.range("a", 0, 255), b"")), 0),
+    "ranges that overlap are refused, except one that encloses another": lambda n: [
+        (change((RANGES, n.range("a", 64, 127), b"")), 0),
+        (change((RANGES, n.range("a", 100, 200), b"")), EEXIST),
+        (change((RANGES, n.range("a", 0, 64), b"")), EEXIST),
+        (change((RANGES, n.range("a", 65, 66), b"")), EEXIST),
+        (change((RANGES, n.range("a", 64, 64), b"")), EEXIST),
+        (change((RANGES, n.range("a", 64, 128), b"")), EEXIST),
+        (change((RANGES, n.range("a", 0, 255), b"")), 0),
     ],
     "a range in place of another": lambda n: [
-        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
-        (lets((RANGES, n.range("a", 64, 255), b""), remove=((RANGES, n.range("a", 64, 127)),)), 0),
-        (lets((RANGES, n.range("a", 0, 95), b""), remove=((RANGES, n.range("a", 64, 255)),)), 0),
-        (lets((RANGES, n.range("a", 0, 95), b""), remove=((RANGES, n.range("a", 0, 95)),)), 0),
+        (change((RANGES, n.range("a", 64, 127), b"")), 0),
+        (change((RANGES, n.range("a", 64, 255), b""), remove=((RANGES, n.range("a", 64, 127)),)), 0),
+        (change((RANGES, n.range("a", 0, 95), b""), remove=((RANGES, n.range("a", 64, 255)),)), 0),
+        (change((RANGES, n.range("a", 0, 95), b""), remove=((RANGES, n.range("a", 0, 95)),)), 0),
     ],
-    "removing a range: its first address says which": lambda n: [
-        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
-        (lets(remove=((RANGES, n.range("a", 0, 64)),)), ENOENT),
-        (lets(remove=((RANGES, n.range("a", 0, 200)),)), ENOENT),
-        (lets(remove=((RANGES, n.range("a", 65, 66)),)), 0),
-        (lets(remove=((RANGES, n.range("a", 64, 127)),)), ENOENT),
-        (lets((RANGES, n.range("a", 64, 127), b"")), 0),
-        (lets(remove=((RANGES, n.range("a", 64, 127)), (RANGES, n.range("b", 64, 127)))), ENOENT),
+    "removing a range: its first address identifies it": lambda n: [
+        (change((RANGES, n.range("a", 64, 127), b"")), 0),
+        (change(remove=((RANGES, n.range("a", 0, 64)),)), ENOENT),
+        (change(remove=((RANGES, n.range("a", 0, 200)),)), ENOENT),
+        (change(remove=((RANGES, n.range("a", 65, 66)),)), 0),
+        (change(remove=((RANGES, n.range("a", 64, 127)),)), ENOENT),
+        (change((RANGES, n.range("a", 64, 127), b"")), 0),
+        (change(remove=((RANGES, n.range("a", 64, 127)), (RANGES, n.range("b", 64, 127)))), ENOENT),
     ],
-    "what is no range": lambda n: [
-        (lets((RANGES, n.key("a"), b"")), EINVAL),
-        (lets(remove=((RANGES, n.key("a")),)), EINVAL),
+    "keys that are not ranges": lambda n: [
+        (change((RANGES, n.key("a"), b"")), EINVAL),
+        (change(remove=((RANGES, n.key("a")),)), EINVAL),
     ],
-    "packets' elements are forgotten, there or not": lambda n: [
-        (lets((CLIENTS, n.client("a"), n.endpoint("a")), (CLIENTS, n.client("b"), n.endpoint("a"))), 0),
-        (lets(forget=((CLIENTS, n.client("a")), (CLIENTS, n.client("c")))), 0),
+    "forgetting elements that exist or not": lambda n: [
+        (change((CLIENTS, n.client("a"), n.endpoint("a")), (CLIENTS, n.client("b"), n.endpoint("a"))), 0),
+        (change(forget=((CLIENTS, n.client("a")), (CLIENTS, n.client("c")))), 0),
     ],
 }
 
@@ -230,7 +232,7 @@ Outcome: TypeAlias = tuple[list[int], Elements]
 
 
 def table(family: Family) -> Skeleton:
-    return skeleton(family, Options(), SHAPES)
+    return skeleton(family, Options(), CHAINS)
 
 
 def on_fake(family: Family, steps: list[Step]) -> Outcome:
@@ -270,7 +272,7 @@ def held(netlink: Netlink, family: Family, name: str) -> dict[bytes, Value]:
 
 @pytest.mark.parametrize("family", Family)
 @pytest.mark.parametrize("story", STORIES)
-def test_the_fake_refuses_what_the_story_says(story: str, family: Family) -> None:
+def test_the_fake_refuses_the_expected_steps(story: str, family: Family) -> None:
     steps, expected = zip(*STORIES[story](Names(family)), strict=True)
     assert on_fake(family, list(steps))[0] == list(expected)
 
@@ -283,15 +285,15 @@ def test_the_kernel_and_the_fake_agree(family: Family) -> None:
         assert in_fresh_namespace(partial(in_kernel, family, steps)) == on_fake(family, steps), story
 
 
-def test_an_error_says_what_was_refused() -> None:
+def test_an_error_names_what_was_refused() -> None:
     n = Names(Family.IPV4)
     with pytest.raises(TransactionError, match="no chain lb-9"):
-        FakeTable(table(Family.IPV4)).commit(lets((SERVICES, n.key("a"), Verdict("goto lb-9"))))
+        FakeTable(table(Family.IPV4)).commit(change((SERVICES, n.key("a"), Verdict("goto lb-9"))))
 
 
-def test_a_refusal_is_no_commit() -> None:
+def test_a_refused_transaction_does_not_count_as_a_commit() -> None:
     n, fake = Names(Family.IPV4), FakeTable(table(Family.IPV4))
-    fake.commit(lets((IPS, n.address("a"), b"")))
+    fake.commit(change((IPS, n.address("a"), b"")))
     with pytest.raises(TransactionError):
-        fake.commit(lets(remove=((IPS, n.address("b")),)))
+        fake.commit(change(remove=((IPS, n.address("b")),)))
     assert fake.commits == 1

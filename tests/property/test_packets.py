@@ -1,7 +1,7 @@
-"""Random services, policies, flags and packets: the simulator and the kernel agree.
+"""The simulator and the kernel agree for random services, policies, flags and packets.
 
-Each run is a node that is synced to a few random states one after the other, with packets to each.
-Everything follows from the run's seed, which a failure shows.
+Each run programs several random states on one node, one after the other, and sends packets in each. The seed
+of the run determines everything. A failure shows it.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from tests.unit.namespace import in_fresh_namespace
 
 T = TypeVar("T")
 STATES, PACKETS = 2, 125
-"""Of each run."""
+"""The states of a run, and the packets of a state."""
 RUNS, LONG_RUNS = 8, 200
 PREFIX = {Family.IPV4: "10.0.{}.{}", Family.IPV6: "fd00:10:{}::{}"}
 PODS_HERE, PODS_ELSEWHERE, NODE, CLUSTER_IPS, SHOWN, LOCAL = 0, 1, 2, 3, 4, 5
-"""The third part of an address says what it is of."""
+"""The third part of an address: what it is the address of."""
 INTERFACES = ("out0", "pod0", "pod1")
 ORIGIN = Origin("test", "")
 
@@ -62,16 +62,16 @@ class Draw:
         self.family = self.of(Family)
 
     def of(self, values: Iterable[T]) -> T:
-        """One of them."""
+        """Return a random one of `values`."""
         return self.random.choice(list(values))
 
     def some(self, values: Iterable[T], least: int = 0, most: int = 4) -> list[T]:
-        """A few of them, each once."""
+        """Return a random selection of `values`, each at most once."""
         values = list(values)
         return self.random.sample(values, min(len(values), self.random.randint(least, most)))
 
     def chance(self, share: float) -> bool:
-        """True in that share of all cases."""
+        """Return True with the probability `share`."""
         return self.random.random() < share
 
     def address(self, kind: int, number: int) -> Address:
@@ -191,7 +191,7 @@ class Draw:
 
 
 def agrees(outcome: PacketOutcome, packet: Packet, entry: Entry | None, refused: bool) -> bool:
-    """Whether the kernel did what the simulator says."""
+    """Whether the kernel did what the simulator computed."""
     if entry is None:
         return outcome.fate is (Fate.REFUSED if refused else Fate.DROPPED)
     ports = (packet.source_port, packet.port) if packet.protocol else (0, 0)
@@ -202,7 +202,7 @@ def agrees(outcome: PacketOutcome, packet: Packet, entry: Entry | None, refused:
 
 
 def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
-    """Where simulator and kernel disagree, and how often what came of it."""
+    """Return the disagreements of simulator and kernel, and the number of packets with each fate."""
     draw = Draw(seed)
     own = [draw.address(NODE, 1), draw.address(NODE, 2)]
     anywhere = "0.0.0.0/0" if draw.family is Family.IPV4 else "::/0"
@@ -216,8 +216,8 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
         for state in range(STATES):
             services = [draw.service(number) for number in range(draw.random.randint(1, 6))]
             slices = {service.name: draw.slices(service) for service in services}
-            shown = all_frontends(services, slices, draw.node())
-            dataplane.reconcile(compile_frontends(shown.frontends, draw.family))
+            resolved = all_frontends(services, slices, draw.node())
+            dataplane.reconcile(compile_frontends(resolved.frontends, draw.family))
             simulator = Simulator(draw.family, dataplane.applied, options, frozenset(own))
             affinity = {protocol: _affinity(netlink, draw.family, protocol) for protocol in Protocol}
             first = 20000 + state * PACKETS
@@ -225,8 +225,8 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
             refusals = [tunnels.send(packet) for packet in packets]
             entries = tunnels.connections()
             for packet, refused in zip(packets, refusals, strict=True):
-                known = affinity[packet.protocol] if packet.protocol else {}
-                outcome = simulator.first_packet(packet, known)
+                remembered = affinity[packet.protocol] if packet.protocol else {}
+                outcome = simulator.first_packet(packet, remembered)
                 entry = entries.get((packet.protocol or "ping", packet.source_port))
                 fates[outcome.fate] += 1
                 if not agrees(outcome, packet, entry, refused):
@@ -236,7 +236,7 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
                 if packet.protocol and entry and outcome.fate is Fate.TRANSLATED:
                     key = frontend_key(packet.destination, packet.protocol, packet.port)
                     if key in dataplane.applied[SetName.AFFINITY_RULES]:
-                        known[affinity_key(packet.source, frontend_socket(key))] = entry.endpoint
+                        remembered[affinity_key(packet.source, frontend_socket(key))] = entry.endpoint
     return complaints, fates
 
 

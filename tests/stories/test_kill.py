@@ -22,7 +22,7 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.state.store import Store
 from kproxy.table.compile import SETS
 from kproxy.table.keys import FrontendKey, PackedSocket, frontend_protocol
-from kproxy.table.layout import EndpointScope, FrontendSide, held_slots
+from kproxy.table.layout import EndpointScope, FrontendSide, slot_endpoints
 from kproxy.table.skeleton import Options
 from tests.support import Kproxy, Manifest
 
@@ -78,7 +78,7 @@ def manifests(version: int) -> list[Manifest]:
 
 
 def slots(held: Elements, side: FrontendSide) -> tuple[PackedSocket | None, ...]:
-    return held_slots(held, side, frontend_protocol(side.key))
+    return slot_endpoints(held, side, frontend_protocol(side.key))
 
 
 def programmed(kproxy: Kproxy, family: Family) -> Any:

@@ -1,4 +1,4 @@
-"""UDP clients that never pause are led to endpoints that are there; everyone else is left alone."""
+"""Flows of UDP clients that send without pause move to existing endpoints; other flows stay unchanged."""
 
 from __future__ import annotations
 
@@ -40,50 +40,50 @@ def web() -> Manifest:
 
 
 @pytest.mark.parametrize(("family", "through"), [(4, "the node port"), (6, "the ClusterIP")])
-def test_a_client_that_never_pauses_moves_to_the_new_pod(
+def test_a_client_that_sends_without_pause_moves_to_the_new_pod(
     lab: Lab, kproxy: Kproxy, family: Family, through: str
 ) -> None:
-    # 1. One endpoint; a client talks to it.
+    # 1. There is one endpoint, and a client sends to it.
     kproxy.sync(web(), *echo(lab, ["pod-1"]))
     client, address, port = lab.pod("pod-3"), SERVICE_IP[family], 53
     if through == "the node port":
         client, address, port = lab.client("outside"), lab.node("n1").address(family), 30053
     with talking(client, address, port) as talk:
         talk.move("pod-1")
-        # 2. Another one takes its place. The first one would answer still.
+        # 2. Another endpoint replaces it. The first one would still answer.
         assert re.search(r"\d UDP flows? ended", kproxy.sync(web(), *echo(lab, ["pod-2"])))
         talk.move("pod-2")
         assert talk.settled() == {"pod-2"}
-        # 3. And back, though the first one is dead by then.
+        # 3. The first endpoint replaces the second, which has stopped.
         lab.stop_pod("pod-2")
         kproxy.sync(web(), *echo(lab, ["pod-1"]))
         talk.move("pod-1")
-        # 4. More endpoints move nobody.
+        # 4. An additional endpoint does not move the client.
         kproxy.sync(web(), *echo(lab, ["pod-1", "pod-3"]))
         assert talk.settled() == {"pod-1"}
-        # 5. The service goes: nobody answers.
+        # 5. The service is removed: no pod answers.
         kproxy.sync()
         assert talk.silence()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_client_that_was_there_before_the_first_endpoint(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+def test_a_client_that_began_before_the_first_endpoint(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     node, address = lab.node("n1"), SERVICE_IP[family]
-    # 1. The client begins before there is a service: its packets get into the table untranslated.
+    # 1. A client begins before the service exists: its conntrack entry is untranslated.
     table = "ip" if family == 4 else "ip6"
     kproxy.nft(f"table {table} other {{ chain c {{ type filter hook forward priority 0; ct state new; }}; }}")
     with talking(lab.pod("pod-3"), address, 53) as early:
         until(lambda: any(entry.to == (address, 53) for entry in entries(node)))
-        # 2. The service comes, with no endpoint. Another client begins, and is refused.
+        # 2. The service is added, without endpoints. Another client begins, and is refused.
         kproxy.sync(web())
         assert any(entry.answers == (address, 53) for entry in entries(node))
         with talking(lab.client("outside"), node.address(family), 30053) as late:
             assert (early.silence(), late.silence()) == (True, True)
-            # 3. The first endpoint comes, and serves them both.
+            # 3. The first endpoint is added, and serves both clients.
             kproxy.sync(web(), *echo(lab, ["pod-1"]))
             for talk in (early, late):
                 talk.move("pod-1")
-            # 4. It goes: refused again. It comes again: served again.
+            # 4. It is removed: both are refused. An endpoint is added: both are served.
             kproxy.sync(web())
             assert (early.silence(), late.silence()) == (True, True)
             kproxy.sync(web(), *echo(lab, ["pod-2"]))
@@ -110,68 +110,68 @@ def test_a_pod_that_terminates_keeps_its_flows_while_it_serves(
     ports = iter(range(20000, 30000))
 
     def new() -> set[str]:
-        """Who answers clients that were not there before: each has a port of its own."""
+        """Return the pods that answer new clients. Each client has a new source port."""
         client, address = lab.pod("pod-3"), SERVICE_IP[family]
         return {udp_ask(client, address, 53, source_port=next(ports)).pod for _ in range(30)}
 
-    # 1. A client talks to the only endpoint.
+    # 1. A client sends to the only endpoint.
     kproxy.sync(web(), *state(pod_1="ready"))
     with talking(lab.pod("pod-3"), SERVICE_IP[family], 53) as talk:
         talk.move("pod-1")
-        # 2. The pod begins to terminate; another one is ready. New clients go there; who talks, goes on.
+        # 2. The pod begins to terminate, and another is ready. New clients go there; the old flow stays.
         kproxy.sync(web(), *state(pod_1="draining", pod_2="ready"))
         assert new() == {"pod-2"}
         assert talk.settled() == {"pod-1"}
-        # 3. Nothing is ready any more: those that still serve are used again.
+        # 3. No pod is ready: those that still serve are used again.
         kproxy.sync(web(), *state(pod_1="draining", pod_2="draining"))
         assert new() == {"pod-1", "pod-2"}
-        # 4. One is ready again: only that.
+        # 4. One pod is ready again: new clients go only there.
         kproxy.sync(web(), *state(pod_1="draining", pod_2="ready"))
         assert new() == {"pod-2"}
         assert talk.settled() == {"pod-1"}
-        # 5. The pod serves no more: nothing changes for new clients, but its own moves.
+        # 5. The first pod no longer serves: its flow moves. Nothing changes for new clients.
         assert re.search(r"\d UDP flows? ended", kproxy.sync(web(), *state(pod_1="down", pod_2="ready")))
         talk.move("pod-2")
 
 
-def test_those_entries_and_no_others(lab: Lab, kproxy: Kproxy) -> None:
-    """Every kind of entry that is near a stale one, in both families; which ones a sync deletes."""
+def test_only_stale_entries_are_deleted(lab: Lab, kproxy: Kproxy) -> None:
+    """Creates every kind of entry that resembles a stale one, in both families."""
     node = lab.node("n1")
     other = service("other", ECHO, cluster_ips=OTHER_IP)
     kproxy.sync(web(), *echo(lab, ["pod-1", "pod-2"]), other, *echo(lab, ["pod-1"], "other"))
-    stale, fine = set(), set()
+    stale, valid = set(), set()
     for family in FAMILIES:
         pod, stays, client = (lab.pod(f"pod-{n}").address(family) for n in (1, 2, 3))
         own, outside, here = SERVICE_IP[family], lab.client("outside").address(family), node.address(family)
-        gone, left = (pod, 5353), (stays, 5353)
+        removed, left = (pod, 5353), (stays, 5353)
         stale |= {
-            Entry((client, 4001), (own, 53), gone),
-            Entry((outside, 4002), (here, 30053), gone),
-            Entry((client, 4003), (own, 53), gone, zone=7),
-            Entry((client, 4004), (own, 53), (own, 53)),  # not translated, while there is an endpoint
+            Entry((client, 4001), (own, 53), removed),
+            Entry((outside, 4002), (here, 30053), removed),
+            Entry((client, 4003), (own, 53), removed, zone=7),
+            Entry((client, 4004), (own, 53), (own, 53)),  # untranslated, although there is an endpoint
             Entry((client, 4005), (own, 53), (stays, 5354)),  # an old target port
             Entry((client, 4006), (own, 53), (ELSEWHERE[family], 5353)),  # removed by a sync that was killed
         }
-        fine |= {
+        valid |= {
             Entry((client, 4011), (own, 53), left),
             Entry((client, 4012), (own, 53), left, zone=7),
             Entry((outside, 4013), (here, 30053), left),
-            Entry((client, 4014), (own, 53), gone, protocol=socket.IPPROTO_TCP),
-            Entry((client, 4015), (own, 54), gone),  # another port of the same address
-            Entry((client, 4016), (OTHER_IP[family], 53), gone),  # another service, which still has the pod
-            Entry((client, 4017), gone, gone),  # the pod itself, without a service
+            Entry((client, 4014), (own, 53), removed, protocol=socket.IPPROTO_TCP),
+            Entry((client, 4015), (own, 54), removed),  # another port of the same address
+            Entry((client, 4016), (OTHER_IP[family], 53), removed),  # another service, which has the pod
+            Entry((client, 4017), removed, removed),  # the pod itself, without a service
             Entry((client, 4018), (ELSEWHERE[family], 53), (ELSEWHERE[family], 53)),  # DNS on the internet
             Entry((client, 4019), (outside, 30053), (outside, 30053)),  # a node port's number elsewhere
-            Entry((client, 4020), (ELSEWHERE[family], 30053), gone),
+            Entry((client, 4020), (ELSEWHERE[family], 30053), removed),
             Entry((own, 53), (client, 4021), (client, 4021)),  # from a frontend, not to it
         }
-    make(node, stale | fine)
-    assert entries(node) == stale | fine
+    make(node, stale | valid)
+    assert entries(node) == stale | valid
 
     output = kproxy.sync(web(), *echo(lab, ["pod-2"]), other, *echo(lab, ["pod-1"], "other"))
-    assert entries(node) == fine
+    assert entries(node) == valid
     assert output.count("6 UDP flows ended") == len(FAMILIES)
-    # Without a change nothing is deleted, nor with a change that is none of UDP's.
+    # Without a change, and with a change of a TCP service, nothing is deleted.
     output = kproxy.sync(web(), *echo(lab, ["pod-2"]), other, *echo(lab, ["pod-1"], "other"))
     assert "nothing to change" in output
     kproxy.sync(
@@ -181,12 +181,12 @@ def test_those_entries_and_no_others(lab: Lab, kproxy: Kproxy) -> None:
             *slices(lab, ["pod-3"], name="tcp"),
         ),
     )
-    assert entries(node) == fine
+    assert entries(node) == valid
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_real_flows_of_others_go_on(lab: Lab, kproxy: Kproxy, family: Family) -> None:
-    """The same with packets: clients of four kinds talk while a service of theirs or of others changes."""
+def test_other_flows_stay(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    """The same with packets: several kinds of clients send while one of the services changes."""
     other, outside = service("other", ECHO, cluster_ips=OTHER_IP), lab.client("outside")
     rest = (other, *echo(lab, ["pod-1"], "other"))
     kproxy.sync(web(), *echo(lab, ["pod-1"]), *rest)
@@ -208,41 +208,41 @@ def test_real_flows_of_others_go_on(lab: Lab, kproxy: Kproxy, family: Family) ->
         assert (stays.settled(), direct.settled()) == ({"pod-1"}, {"pod-1"})
 
 
-def test_what_a_killed_sync_left_behind_is_found_by_the_next(lab: Lab, kproxy: Kproxy) -> None:
+def test_a_sync_completes_a_killed_one(lab: Lab, kproxy: Kproxy) -> None:
     node, pod = lab.node("n1"), lab.pod("pod-1").address(4)
     kproxy.sync(web(), *echo(lab, ["pod-1"]))
-    # 1. Killed when the endpoint was replaced, but its flows not ended yet.
+    # 1. As if it had been killed after the endpoint was replaced, and before stale entries were deleted.
     kproxy.sync(web(), *echo(lab, ["pod-2"]))
     left = Entry((lab.pod("pod-3").address(4), 4001), (SERVICE_IP[4], 53), (pod, 5353))
     make(node, [left])
     assert "1 UDP flow ended" in kproxy.sync(web(), *echo(lab, ["pod-2"]))
     assert entries(node) == set()
-    # 2. Killed when the service was removed: only slots are left, which nothing points to.
+    # 2. As if it had been killed after the service was removed, and before its slots were swept.
     kproxy.sync(web(), *echo(lab, ["pod-1"]))
     make(node, [left, left._replace(client=("10.244.1.99", 9), answers=("10.244.1.98", 5353))])
     kproxy.nft(f"delete element ip kproxy services {{ {SERVICE_IP[4]} . udp . 53 }}")
     assert "1 UDP flow ended" in kproxy.sync()
-    assert [entry.answers[0] for entry in entries(node)] == ["10.244.1.98"]  # none of ours
+    assert [entry.answers[0] for entry in entries(node)] == ["10.244.1.98"]  # not an endpoint of kproxy
 
 
-def test_a_kernel_without_a_list_of_connections_is_a_warning(
+def test_a_kernel_that_cannot_list_conntrack_entries_causes_a_warning(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kproxy.kernel.conntrack.GET", 0x1FF)  # a message that no kernel knows
+    monkeypatch.setattr("kproxy.kernel.conntrack.GET", 0x1FF)  # a message type that no kernel has
 
     def ask() -> tuple[int, tuple[str, ...]]:
         with Netlink() as netlink:
             return end_flows(
-                netlink, TableFamily.IPV4, {PackedSocket(bytes(8)): FlowRule(frozenset(), others=True)}
+                netlink, TableFamily.IPV4, {PackedSocket(bytes(8)): FlowRule(frozenset(), keep_listed=True)}
             )
 
     ended, (warning,) = lab.node("n1").inside(ask)
     assert ended == 0
-    assert "could not be ended: Invalid argument" in warning
+    assert "Cannot delete the conntrack entries of stale UDP flows (ip): Invalid argument" in warning
 
 
 def test_a_hundred_thousand_flows(lab: Lab, kproxy: Kproxy) -> None:
-    """A service with 5,000 flows among 100,000 changes its endpoint; a full sync and one port's list."""
+    """A service with 5,000 of 100,000 flows changes its endpoint. Measures a full sync and one port."""
     node, pod = lab.node("n1"), (lab.pod("pod-1").address(4), 5353)
     limit = int(Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
     count = min(MANY, limit * 3 // 4)
@@ -260,7 +260,7 @@ def test_a_hundred_thousand_flows(lab: Lab, kproxy: Kproxy) -> None:
     )
 
     def one_frontend() -> tuple[float, int]:
-        rule = FlowRule(frozenset([pack_socket(parse_address(pod[0]), pod[1])]), others=True)
+        rule = FlowRule(frozenset([pack_socket(parse_address(pod[0]), pod[1])]), keep_listed=True)
         frontend = pack_socket(parse_address(SERVICE_IP[4]), 53)
         with Netlink() as netlink:
             begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Which entries of a UDP frontend are stale, for every way in which its endpoints can change."""
+"""Which conntrack entries of a UDP frontend are stale, for every kind of change of its endpoints."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import pytest
 
 from kproxy.model import Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements
-from kproxy.table.flows import FlowRule, flow_rules, stale
+from kproxy.table.flows import FlowRule, flow_rules, stale_entries
 from kproxy.table.keys import PackedSocket, frontend_key, frontend_socket, pack_socket
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
 from kproxy.table.names import ChainName, endpoints_map
-from kproxy.table.plan import fill_empty, plan, plan_frontends
+from kproxy.table.plan import initial_elements, plan, plan_frontends
 
 VIP = bytes([10, 96, 0, 9])
 KEY = frontend_key(VIP, Protocol.UDP, 53)
-OWN = frontend_socket(KEY)
-HERE, LOCAL = FrontendSide(EndpointScope.ALL, KEY), FrontendSide(EndpointScope.LOCAL, KEY)
-WHERE = {"-": OWN, **{letter: pack_socket(bytes([10, 0, 0, ord(letter)]), 53) for letter in "abcd"}}
-"""What entries were translated to, by a letter; `-`: not at all."""
+FRONTEND = frontend_socket(KEY)
+ALL, LOCAL = FrontendSide(EndpointScope.ALL, KEY), FrontendSide(EndpointScope.LOCAL, KEY)
+SOCKETS = {"-": FRONTEND, **{letter: pack_socket(bytes([10, 0, 0, ord(letter)]), 53) for letter in "abcd"}}
+"""The endpoints of entries, by a letter; `-`: not translated."""
 
 
 def spec(text: str, serving: str = "", protected: bool = False) -> FrontendSpec:
     """Endpoints and those that serve, as letters."""
     return FrontendSpec(
-        tuple(WHERE[letter] for letter in text),
+        tuple(SOCKETS[letter] for letter in text),
         Balance.RANDOM,
         ChainName.NO_ENDPOINTS,
-        "default/kept:dns" if protected else "default/web:dns",
-        frozenset(WHERE[letter] for letter in serving),
+        "default/protected:dns" if protected else "default/web:dns",
+        frozenset(SOCKETS[letter] for letter in serving),
     )
 
 
 class Row(NamedTuple):
-    """A frontend before and after, each with its list for pods and for outside; None: there is none."""
+    """A frontend before and after, each with its endpoints in scope ALL and LOCAL; None: no such side."""
 
     before: tuple[str | None, str | None]
     after: tuple[str | None, str | None]
@@ -48,24 +48,24 @@ ROWS = {
     "the first endpoint": Row(("", None), ("a", None), "-bcd"),
     "a new frontend": Row((None, None), ("a", None), "-bcd"),
     "a new frontend with no endpoint": Row((None, None), ("", None), "abcd"),
-    "nothing changes": Row(("ab", None), ("ab", None), "-cd"),
-    "one more": Row(("a", None), ("ab", None), "-cd"),
-    "one less": Row(("ab", None), ("a", None), "-bcd"),
-    "one less, which serves": Row(("ab", None), ("a", None), "-cd", serving="ab"),
-    "another one": Row(("a", None), ("b", None), "-acd"),
-    "the last one goes": Row(("a", None), ("", None), "abcd"),
-    "the last one goes, but serves": Row(("a", None), ("", None), "bcd", serving="a"),
-    "the frontend goes": Row(("a", None), (None, None), "abcd"),
-    "the frontend goes, it had no endpoint": Row(("", None), (None, None), "abcd"),
+    "no change": Row(("ab", None), ("ab", None), "-cd"),
+    "an endpoint is added": Row(("a", None), ("ab", None), "-cd"),
+    "an endpoint is removed": Row(("ab", None), ("a", None), "-bcd"),
+    "an endpoint is removed, but serves": Row(("ab", None), ("a", None), "-cd", serving="ab"),
+    "an endpoint is replaced": Row(("a", None), ("b", None), "-acd"),
+    "the last endpoint is removed": Row(("a", None), ("", None), "abcd"),
+    "the last endpoint is removed, but serves": Row(("a", None), ("", None), "bcd", serving="a"),
+    "the frontend is removed": Row(("a", None), (None, None), "abcd"),
+    "a frontend without endpoints is removed": Row(("", None), (None, None), "abcd"),
     "policy Local": Row(("ab", None), ("ab", "a"), "-cd"),
-    "no endpoint here": Row(("ab", "a"), ("ab", ""), "-cd"),
-    "one less, elsewhere": Row(("abc", "a"), ("ab", "a"), "-cd"),
-    "no policy any more": Row(("ab", "a"), ("ab", None), "-cd"),
-    "all goes": Row(("ab", "a"), (None, None), "abcd"),
-    "kept, one less": Row(("ab", None), ("a", None), "-", protected=True),
-    "kept, the first endpoint": Row(("", None), ("a", None), "-", protected=True),
-    "kept, no endpoint": Row(("", None), ("", None), "", protected=True),
-    "kept, gone": Row(("ab", None), (None, None), "", protected=True),
+    "policy Local, the last local endpoint is removed": Row(("ab", "a"), ("ab", ""), "-cd"),
+    "policy Local, an endpoint elsewhere is removed": Row(("abc", "a"), ("ab", "a"), "-cd"),
+    "policy Cluster again": Row(("ab", "a"), ("ab", None), "-cd"),
+    "both sides are removed": Row(("ab", "a"), (None, None), "abcd"),
+    "protected, an endpoint is removed": Row(("ab", None), ("a", None), "-", protected=True),
+    "protected, the first endpoint": Row(("", None), ("a", None), "-", protected=True),
+    "protected, no endpoint": Row(("", None), ("", None), "", protected=True),
+    "protected, the frontend is removed": Row(("ab", None), (None, None), "", protected=True),
 }
 
 
@@ -74,45 +74,45 @@ def specs(
 ) -> dict[FrontendSide, FrontendSpec]:
     return {
         side: spec(text, serving, protected)
-        for side, text in zip((HERE, LOCAL), state, strict=True)
+        for side, text in zip((ALL, LOCAL), state, strict=True)
         if text is not None
     }
 
 
 def is_protected(owner: NamespacedName) -> bool:
-    return owner.name == "kept"
+    return owner.name == "protected"
 
 
-def found(rules: Mapping[PackedSocket, FlowRule]) -> str:
-    entries = [(OWN, endpoint, letter) for letter, endpoint in WHERE.items()]
-    return "".join(sorted(stale(entries, rules)))
+def stale_letters(rules: Mapping[PackedSocket, FlowRule]) -> str:
+    entries = [(FRONTEND, endpoint, letter) for letter, endpoint in SOCKETS.items()]
+    return "".join(sorted(stale_entries(entries, rules)))
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_a_full_sync(row: Row) -> None:
-    applied = fill_empty(specs(row.before, protected=row.protected), {})
+def test_a_full_comparison(row: Row) -> None:
+    applied = initial_elements(specs(row.before, protected=row.protected), {})
     wanted = specs(row.after, row.serving, row.protected)
     todo = plan(applied, wanted, {}, is_protected)
     for part in (todo.switch, todo.sweep):
         part.apply_to(applied)
-    assert found(flow_rules(applied, wanted, todo, is_protected)) == row.stale
+    assert stale_letters(flow_rules(applied, wanted, todo, is_protected)) == row.stale
 
 
 @pytest.mark.parametrize(
     "row", [r for r in ROWS.values() if not r.protected], ids=[n for n, r in ROWS.items() if not r.protected]
 )
 def test_an_event(row: Row) -> None:
-    applied = fill_empty(specs(row.before), {})
-    wanted: dict[FrontendSide, FrontendSpec | None] = {HERE: None, LOCAL: None}
+    applied = initial_elements(specs(row.before), {})
+    wanted: dict[FrontendSide, FrontendSpec | None] = {ALL: None, LOCAL: None}
     wanted.update(specs(row.after, row.serving))
     todo = plan_frontends(applied, wanted)
     for part in (todo.switch, todo.sweep):
         part.apply_to(applied)
-    assert found(flow_rules(applied, wanted, todo)) == row.stale
+    assert stale_letters(flow_rules(applied, wanted, todo)) == row.stale
 
 
-def test_an_event_about_one_list_leaves_the_other() -> None:
-    applied = fill_empty(specs(("ab", "a")), {})
+def test_the_removal_of_one_side_makes_no_entry_stale() -> None:
+    applied = initial_elements(specs(("ab", "a")), {})
     todo = plan_frontends(applied, {LOCAL: None})
     for part in (todo.switch, todo.sweep):
         part.apply_to(applied)
@@ -120,28 +120,28 @@ def test_an_event_about_one_list_leaves_the_other() -> None:
 
 
 def interrupted(before: str, wanted: dict[FrontendSide, FrontendSpec]) -> tuple[Elements, str]:
-    """What a sync finds that comes after one that was killed behind its switch."""
-    applied = fill_empty(specs((before, None)), {})
+    """Return the elements, and the stale entries, of a round after one that was killed before its sweep."""
+    applied = initial_elements(specs((before, None)), {})
     plan(applied, wanted, {}).switch.apply_to(applied)
     todo = plan(applied, wanted, {})
     for part in (todo.switch, todo.sweep):
         part.apply_to(applied)
-    return applied, found(flow_rules(applied, wanted, todo))
+    return applied, stale_letters(flow_rules(applied, wanted, todo))
 
 
-def test_a_removal_that_was_interrupted_is_known_by_its_slots() -> None:
-    applied, gone = interrupted("ab", {})
-    assert gone == "ab"
+def test_an_interrupted_removal_is_recognized_by_its_slots() -> None:
+    applied, letters = interrupted("ab", {})
+    assert letters == "ab"
     assert not applied[endpoints_map(Protocol.UDP)]
 
 
 def test_an_endpoint_in_a_leftover_slot_may_be_in_use() -> None:
-    _, gone = interrupted("abc", specs(("bc", None)))
-    assert gone == "-ad"
+    _, letters = interrupted("abc", specs(("bc", None)))
+    assert letters == "-ad"
 
 
 def test_tcp_has_no_rules() -> None:
     side = FrontendSide(EndpointScope.ALL, frontend_key(VIP, Protocol.TCP, 53))
-    applied = fill_empty({side: spec("a")}, {})
+    applied = initial_elements({side: spec("a")}, {})
     for wanted in ({side: spec("b")}, {}):
         assert flow_rules(applied, wanted, plan(applied, wanted, {})) == {}

@@ -16,7 +16,7 @@ from kproxy.table.compile import SETS, compile_frontends
 from kproxy.table.keys import frontend_key, range_key
 from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
 from kproxy.table.names import SetName
-from kproxy.table.plan import fill_empty
+from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import NumberedChains, numbered_chains
 from tests.unit.make import NODE, desired, frontend, manifest, name, resolved, service
 from tests.unit.test_allocate import RANGES as ALLOCATION
@@ -392,7 +392,7 @@ def test_numbered_chains_of_frontends() -> None:
         SlotChain(EndpointScope.ALL, Balance.CLIENT_PORT, 2),
         SlotChain(EndpointScope.LOCAL, Balance.CLIENT_PORT, 2),
     }
-    assert numbered_chains(fill_empty(*desired(*members))) == NumberedChains(
+    assert numbered_chains(initial_elements(*desired(*members))) == NumberedChains(
         frozenset(slot_chains), frozenset({60})
     )
 

@@ -25,7 +25,7 @@ def test_jhash(data: str, seed: int, value: int) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 3, 1021])
-def test_slots_are_shared_out_evenly(slots: int) -> None:
+def test_slots_are_distributed_evenly(slots: int) -> None:
     found = [slot_of(number.to_bytes(4, "big"), slots, 0x6B70726F) for number in range(20 * slots)]
     assert set(found) <= set(range(slots))
     assert max(found.count(slot) for slot in range(slots)) < 60

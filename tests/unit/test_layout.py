@@ -1,4 +1,4 @@
-"""Names and keys: what a verdict's chain says is what was put into it, and no two places share a slot."""
+"""Names of slot chains can be parsed, and no two frontend sides share a slot."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from kproxy.table.layout import (
     FrontendSide,
     FrontendSpec,
     SlotChain,
-    held_slots,
     slot_chain_of,
+    slot_endpoints,
 )
 from kproxy.table.names import ChainName, endpoints_map
 from kproxy.table.plan import is_sticky
 from tests.keys import slot
 
-SPREADS = [SlotChain(*parts) for parts in product(EndpointScope, Balance, (1, 2, 1021))]
+SLOT_CHAINS = [SlotChain(*parts) for parts in product(EndpointScope, Balance, (1, 2, 1021))]
 KEY = frontend_key(parse_address("10.96.0.9"), Protocol.TCP, 80)
 
 
-@pytest.mark.parametrize("slot_chain", SPREADS, ids=lambda slot_chain: str(slot_chain.chain))
-def test_a_chain_says_where_it_leads(slot_chain: SlotChain) -> None:
+@pytest.mark.parametrize("slot_chain", SLOT_CHAINS, ids=lambda slot_chain: str(slot_chain.chain))
+def test_the_name_of_a_slot_chain_can_be_parsed(slot_chain: SlotChain) -> None:
     assert slot_chain_of(Verdict(f"goto {slot_chain.chain}", "a/b:c")) == slot_chain
     assert NUMBERED.fullmatch(slot_chain.chain)
     assert is_sticky(Verdict(f"goto {slot_chain.chain}")) is (slot_chain.balance is Balance.STICKY)
 
 
-def test_chains_have_names_of_their_own() -> None:
-    assert len({slot_chain.chain for slot_chain in SPREADS}) == len(SPREADS)
+def test_slot_chains_have_different_names() -> None:
+    assert len({slot_chain.chain for slot_chain in SLOT_CHAINS}) == len(SLOT_CHAINS)
     assert [SlotChain(scope, Balance.RANDOM, 3).chain for scope in EndpointScope] == [
         "lb-3",
         "outside-lb-3",
@@ -55,17 +55,17 @@ def test_other_verdicts_lead_to_no_slots(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\n\0\0\1\0P\0\0"])
-def test_what_is_no_verdict_leads_to_no_slots(value: bytes | None) -> None:
+def test_other_values_lead_to_no_slots(value: bytes | None) -> None:
     assert slot_chain_of(value) is None
 
 
 @pytest.mark.parametrize("chain", ["remember-60", "remember-86400"])
-def test_chains_of_timeouts_come_and_go_too(chain: str) -> None:
+def test_chains_of_timeouts_are_numbered(chain: str) -> None:
     assert NUMBERED.fullmatch(chain)
 
 
 @pytest.mark.parametrize("chain", ["remember", "remember-x", "services", "masq-always", "output"])
-def test_the_others_stay(chain: str) -> None:
+def test_other_chains_are_not_numbered(chain: str) -> None:
     assert not NUMBERED.fullmatch(chain)
 
 
@@ -81,7 +81,7 @@ def test_the_others_stay(chain: str) -> None:
         (EndpointScope.LOCAL, Balance.CLIENT_PORT, 1021, "goto outside-hash-client-port-1021"),
     ],
 )
-def test_verdicts_say_how_many_slots_they_use(
+def test_a_verdict_contains_the_number_of_slots(
     scope: EndpointScope, balance: Balance, count: int, text: str
 ) -> None:
     verdict = FrontendSpec((), balance, ChainName.DISCARD, "a/b").verdict(scope, count)
@@ -110,7 +110,7 @@ ENDPOINTS = [pack_socket(bytes([10, 0, 0, n]), 8080) for n in range(3)]
         ("no-endpoints", (), ()),
     ],
 )
-def test_what_a_place_holds(
+def test_endpoints_of_a_frontend_side(
     scope: EndpointScope, chain: str, missing: tuple[int, ...], expected: tuple[int | None, ...]
 ) -> None:
     side, other = (FrontendSide(s, KEY) for s in (scope, *(set(EndpointScope) - {scope})))
@@ -118,14 +118,14 @@ def test_what_a_place_holds(
     applied: Elements = {s.verdicts: {} for s in EndpointScope}
     applied[name] = {slot(side, n): value for n, value in enumerate(ENDPOINTS) if n not in missing}
     applied[scope.verdicts][KEY] = Verdict(f"goto {scope.prefix if chain != 'no-endpoints' else ''}{chain}")
-    held = tuple(None if n is None else ENDPOINTS[n] for n in expected)
-    assert held_slots(applied, side, Protocol.TCP) == held
-    assert held_slots(applied, other, Protocol.TCP) == ()
+    endpoints = tuple(None if n is None else ENDPOINTS[n] for n in expected)
+    assert slot_endpoints(applied, side, Protocol.TCP) == endpoints
+    assert slot_endpoints(applied, other, Protocol.TCP) == ()
 
 
-def test_a_verdict_to_the_other_side_holds_nothing() -> None:
-    """Nobody but a stranger writes it; what it leads to is not this place's."""
+def test_a_verdict_to_slots_of_the_other_side_has_no_endpoints() -> None:
+    """Only another program writes such a verdict. The slots that it leads to belong to the other side."""
     applied: Elements = {s.verdicts: {} for s in EndpointScope}
     applied[endpoints_map(Protocol.TCP)] = {slot(FrontendSide(EndpointScope.ALL, KEY), 0): ENDPOINTS[0]}
     applied[EndpointScope.LOCAL.verdicts][KEY] = Verdict("goto lb-1")
-    assert held_slots(applied, FrontendSide(EndpointScope.LOCAL, KEY), Protocol.TCP) == ()
+    assert slot_endpoints(applied, FrontendSide(EndpointScope.LOCAL, KEY), Protocol.TCP) == ()

@@ -1,4 +1,4 @@
-"""Names of the table: every set and chain has one, and the numbers in them are read back."""
+"""Names in the table: every set and every chain has one, and the numbers in them can be parsed."""
 
 from __future__ import annotations
 

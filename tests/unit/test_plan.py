@@ -1,4 +1,4 @@
-"""The plan by example: what a change costs, and in which transaction it goes."""
+"""The plan by example: which elements each transaction of a change contains."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
 from kproxy.table.compile import Desired
 from kproxy.table.keys import AffinityKey, PackedSocket, format_packed, pack_socket
-from kproxy.table.layout import EndpointScope, held_slots
+from kproxy.table.layout import EndpointScope, slot_endpoints
 from kproxy.table.names import SetName
-from kproxy.table.plan import FrontendChange, fill_empty, fill_slots, owner_of, plan, stale_affinity
+from kproxy.table.plan import FrontendChange, fill_slots, initial_elements, owner_of, plan, stale_affinity
 from tests.keys import affinity_key, slot
 from tests.unit.make import desired, everything, frontend, name, socket
 
@@ -30,35 +30,35 @@ SLOTS = SetName.ENDPOINTS_TCP
 
 
 def ends(text: str) -> list[str]:
-    """`abc`: three endpoints."""
+    """Return endpoints: `abc` gives three."""
     return [f"10.0.0.{ord(letter)}:80" for letter in text]
 
 
-def shown(value: Value) -> str:
+def value_text(value: Value) -> str:
     return value.text if isinstance(value, Verdict) else chr(value[3])
 
 
 def slot_name(key: bytes) -> str:
-    """`2`, or `o2` for one of those from outside."""
+    """Return `2`, or `o2` for a slot of scope LOCAL."""
     number = int.from_bytes(key[8:], sys.byteorder)
     return f"o{number - EndpointScope.LOCAL.base}" if number >= EndpointScope.LOCAL.base else str(number)
 
 
-def told(transaction: Transaction) -> list[str]:
-    """`-0 a`: slot 0, which held a, goes; `+ goto lb-2`: a verdict comes."""
+def lines_of(transaction: Transaction) -> list[str]:
+    """Return for example `-0 a` (slot 0 with endpoint a is removed) or `+ goto lb-2` (a verdict is added)."""
     lines = []
     for sign, part in (("-", transaction.remove), ("+", transaction.add)):
         for set_name in (*(scope.verdicts for scope in EndpointScope), SLOTS):
             for key, value in sorted(part[set_name].items(), key=lambda item: item[0][::-1]):
-                lines.append(f"{sign}{slot_name(key) if set_name == SLOTS else ''} {shown(value)}")
+                lines.append(f"{sign}{slot_name(key) if set_name == SLOTS else ''} {value_text(value)}")
     return lines
 
 
-def kept_all(_: NamespacedName) -> bool:
+def protect_all(_: NamespacedName) -> bool:
     return True
 
 
-# before -> after: the switch, the sweep.
+# Endpoints before and after (None: no frontend): the switch, the sweep.
 CHANGES: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
     (None, ""): (["+ goto no-endpoints"], []),
     (None, "ab"): (["+ goto lb-2", "+0 a", "+1 b"], []),
@@ -80,11 +80,11 @@ CHANGES: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
 )
 def test_a_change(before: str | None, after: str | None) -> None:
     held, wanted = (desired(*([] if s is None else [frontend(AT, ends(s))])) for s in (before, after))
-    todo = plan(fill_empty(*held), *wanted)
-    assert (told(todo.switch), told(todo.sweep)) == CHANGES[before, after]
+    todo = plan(initial_elements(*held), *wanted)
+    assert (lines_of(todo.switch), lines_of(todo.sweep)) == CHANGES[before, after]
 
 
-# The same for one that has two lists, `all|outside`; `!`: there are some elsewhere.
+# The same for a frontend with two lists, `ALL|LOCAL`; `!`: there are endpoints on other nodes.
 TWO_LISTS: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
     (None, "ab|a"): (["+ goto lb-2", "+ goto outside-lb-1", "+0 a", "+1 b", "+o0 a"], []),
     ("ab|a", None): (["- goto lb-2", "- goto outside-lb-1"], ["-0 a", "-1 b", "-o0 a"]),
@@ -104,11 +104,11 @@ TWO_LISTS: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
 def lists(state: str | None) -> Desired:
     if state is None:
         return desired()
-    anyone, two, outside = state.partition("|")
+    everywhere, two, outside = state.partition("|")
     return desired(
         frontend(
             AT,
-            ends(anyone.strip("!")),
+            ends(everywhere.strip("!")),
             outside=ends(outside.strip("!")) if two else None,
             kind=FrontendKind.NODE_PORT,
             elsewhere="!" in state,
@@ -120,16 +120,19 @@ def lists(state: str | None) -> Desired:
     ("before", "after"), TWO_LISTS, ids=lambda state: "-" if state is None else f"{state!r}"
 )
 def test_a_change_of_one_of_two_lists(before: str | None, after: str | None) -> None:
-    todo = plan(fill_empty(*lists(before)), *lists(after))
-    assert (told(todo.switch), told(todo.sweep)) == TWO_LISTS[before, after]
+    todo = plan(initial_elements(*lists(before)), *lists(after))
+    assert (lines_of(todo.switch), lines_of(todo.sweep)) == TWO_LISTS[before, after]
 
 
 @pytest.mark.parametrize("balance", [Balance.CLIENT, Balance.CLIENT_PORT])
-def test_in_a_hash_every_endpoint_has_its_very_slot(balance: Balance) -> None:
+def test_in_a_hash_the_order_of_endpoints_is_exact(balance: Balance) -> None:
     held, wanted = (desired(frontend(AT, ends(text), balance=balance)) for text in ("aabb", "bcab"))
-    todo = plan(fill_empty(*held), *wanted)
-    assert (told(todo.switch), told(todo.sweep)) == (["-0 a", "-1 a", "-2 b", "+0 b", "+1 c", "+2 a"], [])
-    assert not plan(fill_empty(*wanted), *wanted)
+    todo = plan(initial_elements(*held), *wanted)
+    assert (lines_of(todo.switch), lines_of(todo.sweep)) == (
+        ["-0 a", "-1 a", "-2 b", "+0 b", "+1 c", "+2 a"],
+        [],
+    )
+    assert not plan(initial_elements(*wanted), *wanted)
 
 
 @pytest.mark.parametrize(
@@ -140,18 +143,18 @@ def test_in_a_hash_every_endpoint_has_its_very_slot(balance: Balance) -> None:
         ("", "cc", ["- goto no-endpoints", "+ goto hash-client-2", "+0 c", "+1 c"]),
     ],
 )
-def test_the_hash_of_a_kept_service_stays(before: str, wanted: str, switch: list[str]) -> None:
-    """Endpoints beside it would move all clients."""
+def test_the_hash_of_a_protected_service_stays(before: str, wanted: str, switch: list[str]) -> None:
+    """Additional endpoints would move all clients."""
     held, after = (desired(frontend(AT, ends(text), balance=Balance.CLIENT)) for text in (before, wanted))
-    todo = plan(fill_empty(*held), *after, kept_all)
-    assert (told(todo.switch), told(todo.sweep)) == (switch, [])
+    todo = plan(initial_elements(*held), *after, protect_all)
+    assert (lines_of(todo.switch), lines_of(todo.sweep)) == (switch, [])
 
 
-def test_source_ranges_come_and_go_with_their_frontend() -> None:
+def test_source_ranges_are_added_and_removed() -> None:
     restricted = desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8"]))
-    freed = desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER))
-    for before, after in ((restricted, freed), (freed, restricted)):
-        switch = plan(fill_empty(*before), *after).switch
+    open_to_all = desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER))
+    for before, after in ((restricted, open_to_all), (open_to_all, restricted)):
+        switch = plan(initial_elements(*before), *after).switch
         changed = switch.remove if before is restricted else switch.add
         assert {name: len(members) for name, members in changed.items() if members} == {
             SetName.SOURCE_RESTRICTED: 1,
@@ -159,9 +162,9 @@ def test_source_ranges_come_and_go_with_their_frontend() -> None:
         }
 
 
-@pytest.mark.parametrize("protected", [protect_nothing, kept_all])
-def test_source_ranges_of_what_is_kept_stay(protected: Protects) -> None:
-    held = fill_empty(
+@pytest.mark.parametrize("protected", [protect_nothing, protect_all])
+def test_source_ranges_of_a_protected_service_stay(protected: Protects) -> None:
+    held = initial_elements(
         *desired(frontend(AT, ends("a"), kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8"]))
     )
     gone = plan(held, {}, desired().elements, protected).switch.remove
@@ -191,8 +194,8 @@ def test_endpoints_stay_in_their_slots(before: str, wanted: str, slots: str) -> 
     assert b"".join(fill_slots(held, [PackedSocket(letter.encode()) for letter in wanted])).decode() == slots
 
 
-def test_what_changes_is_told() -> None:
-    held = fill_empty(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", (), "b")))
+def test_a_plan_lists_the_changes_of_frontends() -> None:
+    held = initial_elements(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", (), "b")))
     wanted = desired(frontend(AT, ends("ac"), "a"), frontend("10.96.0.7:80", ends("d"), "c"))
 
     def sockets(values: tuple[PackedSocket, ...] | None) -> list[str] | None:
@@ -207,51 +210,53 @@ def test_what_changes_is_told() -> None:
 
 
 def test_a_change_of_affinity_is_a_change_of_the_verdict() -> None:
-    todo = plan(fill_empty(*desired(frontend(AT, ends("a")))), *desired(frontend(AT, ends("a"), timeout=60)))
+    todo = plan(
+        initial_elements(*desired(frontend(AT, ends("a")))), *desired(frontend(AT, ends("a"), timeout=60))
+    )
     (key,) = todo.switch.add[SetName.SERVICES]
-    assert told(todo.switch) == ["- goto lb-1", "+ goto sticky-1"]
+    assert lines_of(todo.switch) == ["- goto lb-1", "+ goto sticky-1"]
     assert todo.switch.add[SetName.AFFINITY_RULES] == {key: Verdict("goto remember-60")}
     assert [type(change) for change in todo.changes] == [FrontendChange]
 
 
-def test_strays_are_swept_and_damage_is_put_right() -> None:
+def test_unused_slots_are_swept_and_missing_ones_are_added() -> None:
     wanted = desired(frontend(AT, ends("ab")))
-    held = fill_empty(*wanted)
+    held = initial_elements(*wanted)
     (side,) = wanted.specs
     held[SLOTS][slot(side, 7)] = pack_socket(bytes([10, 0, 0, ord("z")]), 80)
     del held[SLOTS][slot(side, 1)]
     todo = plan(held, *wanted)
-    assert (told(todo.switch), told(todo.sweep)) == (["+1 b"], ["-7 z"])
+    assert (lines_of(todo.switch), lines_of(todo.sweep)) == (["+1 b"], ["-7 z"])
 
 
-def test_a_sync_that_died_before_its_sweep_is_completed() -> None:
-    """Slots that nothing pointed to are taken into use again: they may not be swept."""
-    held = fill_empty(*desired(frontend(AT, ends("abc"))))
+def test_slots_left_by_an_interrupted_round_are_used_again() -> None:
+    """The verdict leads to them again, so they must not be swept."""
+    held = initial_elements(*desired(frontend(AT, ends("abc"))))
     plan(held, *desired(frontend(AT, ends("a")))).switch.apply_to(held)
     todo = plan(held, *desired(frontend(AT, ends("abc"))))
-    assert (told(todo.switch), told(todo.sweep)) == (["- goto lb-1", "+ goto lb-3"], [])
+    assert (lines_of(todo.switch), lines_of(todo.sweep)) == (["- goto lb-1", "+ goto lb-3"], [])
 
 
-def test_kept_services_lose_nothing() -> None:
-    held = fill_empty(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", ends("x"), "b")))
+def test_a_protected_service_keeps_its_endpoints() -> None:
+    held = initial_elements(*desired(frontend(AT, ends("ab"), "a"), frontend("10.96.0.8:80", ends("x"), "b")))
     wanted = desired(frontend(AT, ends("bc"), "a"))
-    todo = plan(held, *wanted, kept_all)
-    assert told(todo.switch) == ["- goto lb-2", "+ goto lb-3", "+2 c"]
+    todo = plan(held, *wanted, protect_all)
+    assert lines_of(todo.switch) == ["- goto lb-2", "+ goto lb-3", "+2 c"]
     assert not todo.sweep
     for transaction in todo[:2]:
         transaction.apply_to(held)
     (side,) = wanted.specs
-    assert [chr(e[3]) for e in held_slots(held, side, Protocol.TCP) if e] == ["a", "b", "c"]
+    assert [chr(e[3]) for e in slot_endpoints(held, side, Protocol.TCP) if e] == ["a", "b", "c"]
 
 
-def test_kept_endpoints_still_reach_themselves() -> None:
-    held = fill_empty(*desired(frontend(AT, ends("a"), local=["10.0.0.97"])))
-    todo = plan(held, *desired(frontend(AT)), kept_all)
+def test_endpoints_of_a_protected_service_keep_their_hairpin_elements() -> None:
+    held = initial_elements(*desired(frontend(AT, ends("a"), local=["10.0.0.97"])))
+    todo = plan(held, *desired(frontend(AT)), protect_all)
     assert not todo
 
 
-def test_what_is_not_kept_goes_whatever_else_is_kept() -> None:
-    held = fill_empty(
+def test_elements_of_a_service_are_removed_although_another_is_protected() -> None:
+    held = initial_elements(
         *desired(frontend(AT, ends("a"), "a", timeout=60), frontend("10.96.0.8:80", ends("x"), "b"))
     )
     todo = plan(held, *desired(frontend(AT, ends("a"), "a")), lambda service: service.name == "b")
@@ -260,9 +265,9 @@ def test_what_is_not_kept_goes_whatever_else_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("comment", "owner"),
-    [("default/web", "default/web"), ("a/b:http", "a/b"), ("someone's", "someone's/"), ("", "/")],
+    [("default/web", "default/web"), ("a/b:http", "a/b"), ("foreign", "foreign/"), ("", "/")],
 )
-def test_whose_an_element_is(comment: str, owner: str) -> None:
+def test_a_comment_names_the_owner(comment: str, owner: str) -> None:
     assert str(owner_of(comment)) == owner
 
 
@@ -274,51 +279,51 @@ def client(letter: str) -> Address:
 
 
 def clients(text: str) -> list[tuple[AffinityKey, PackedSocket]]:
-    """`abc`: a client each, remembered as that endpoint's."""
-    own = pack_socket(*socket(AT))
+    """Return the affinity entries of clients and endpoints with the same letters."""
+    at = pack_socket(*socket(AT))
     return [
-        (affinity_key(client(letter), own), pack_socket(*socket(end)))
+        (affinity_key(client(letter), at), pack_socket(*socket(end)))
         for letter, end in zip(text, ends(text), strict=True)
     ]
 
 
 @pytest.mark.parametrize(
-    ("anyone", "outside", "timeout", "newly_local", "stale"),
+    ("everywhere", "outside", "timeout", "newly_local", "stale"),
     [
-        pytest.param("ab", None, 60, False, "c", id="one that went"),
-        pytest.param("ab", None, None, False, "abc", id="no affinity any more"),
-        pytest.param("abc", "a", 60, False, "", id="one for pods stays"),
-        pytest.param("bc", "a", 60, False, "", id="one for outside stays"),
-        pytest.param("abc", "a", 60, True, "bc", id="policy Local from now on"),
-        pytest.param("abc", "", 60, True, "abc", id="policy Local, and none is here"),
-        pytest.param("", None, 60, False, "abc", id="none"),
+        pytest.param("ab", None, 60, False, "c", id="an endpoint was removed"),
+        pytest.param("ab", None, None, False, "abc", id="affinity was disabled"),
+        pytest.param("abc", "a", 60, False, "", id="an endpoint in ALL only"),
+        pytest.param("bc", "a", 60, False, "", id="an endpoint in LOCAL only"),
+        pytest.param("abc", "a", 60, True, "bc", id="policy Local is new"),
+        pytest.param("abc", "", 60, True, "abc", id="policy Local is new, no local endpoint"),
+        pytest.param("", None, 60, False, "abc", id="no endpoint"),
     ],
 )
-def test_who_is_forgotten(
-    anyone: str, outside: str | None, timeout: int | None, newly_local: bool, stale: str
+def test_stale_affinity_entries(
+    everywhere: str, outside: str | None, timeout: int | None, newly_local: bool, stale: str
 ) -> None:
     to_outside = None if outside is None else ends(outside)
-    state = desired(frontend(AT, ends(anyone), timeout=timeout, outside=to_outside))
+    state = desired(frontend(AT, ends(everywhere), timeout=timeout, outside=to_outside))
     keys = {side.key for side in state.specs} if newly_local else set()
-    found = stale_affinity(clients("abc"), Protocol.TCP, fill_empty(*state), keys)
+    found = stale_affinity(clients("abc"), Protocol.TCP, initial_elements(*state), keys)
     assert found == [key for key, _ in clients(stale)]
 
 
 @pytest.mark.parametrize(
-    ("newly_local", "stale"), [(True, "b"), (False, "")], ids=["newly Local", "as before"]
+    ("newly_local", "stale"), [(True, "b"), (False, "")], ids=["newly Local", "unchanged"]
 )
 def test_pods_keep_their_endpoints_when_a_policy_becomes_local(newly_local: bool, stale: str) -> None:
-    """Client c is a pod; a is remembered for an endpoint that is here."""
+    """Client c is a pod. Client a has an endpoint on this node."""
     state = desired(frontend(AT, ends("abc"), timeout=60, outside=ends("a")))
     keys = {side.key for side in state.specs} if newly_local else set()
     is_pod = client("c").__eq__
-    found = stale_affinity(clients("abc"), Protocol.TCP, fill_empty(*state), keys, is_pod)
+    found = stale_affinity(clients("abc"), Protocol.TCP, initial_elements(*state), keys, is_pod)
     assert found == [key for key, _ in clients(stale)]
 
 
-def test_a_client_of_another_protocol_is_another_one() -> None:
+def test_affinity_entries_belong_to_one_protocol() -> None:
     state = desired(frontend(AT, ends("abc"), timeout=60))
-    assert len(stale_affinity(clients("abc"), Protocol.UDP, fill_empty(*state), set())) == 3
+    assert len(stale_affinity(clients("abc"), Protocol.UDP, initial_elements(*state), set())) == 3
 
 
 # --- transactions ---
@@ -337,14 +342,14 @@ def test_a_transaction_counts_and_applies() -> None:
     assert (elements, transaction.counts) == ({"s": {b"a": b"2", b"b": b"3"}}, (2, 2))
 
 
-def test_what_is_to_be_forgotten_is_a_transaction() -> None:
+def test_a_transaction_that_only_forgets_is_not_empty() -> None:
     transaction = Transaction()
     transaction.forget[SetName.AFFINITY_TCP] = [b"x"]
     assert transaction
 
 
-def test_everything_fills_an_empty_table() -> None:
-    elements = fill_empty(*desired(frontend(AT, ends("ab"), name("a").name)))
+def test_initial_elements_can_be_added_to_an_empty_table() -> None:
+    elements = initial_elements(*desired(frontend(AT, ends("ab"), name("a").name)))
     empty: Elements = {set_name: {} for set_name in elements}
     everything(elements).apply_to(empty)
     assert empty == elements

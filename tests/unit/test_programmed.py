@@ -1,4 +1,4 @@
-"""What the tables contain of protected services, and what of it a snapshot calls held."""
+"""The frontends that tables contain of protected services, and which of them a snapshot marks as held."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kproxy.control.snapshot import OUTDATED, take_snapshot
 from kproxy.model import Family, Frontend, NamespacedName
 from kproxy.show.snapshot import HeldFrontend
 from kproxy.table.compile import compile_frontends
-from kproxy.table.plan import fill_empty
+from kproxy.table.plan import initial_elements
 from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from tests.unit.make import frontend, name, socket
 from tests.unit.test_reconciler import Given
@@ -17,8 +17,8 @@ AT = "10.96.0.10:80"
 
 
 def sides(*frontends: Frontend, of: str = "web") -> list[ProgrammedSide]:
-    """A table is filled with these frontends: what it contains of a service."""
-    applied = fill_empty(*compile_frontends(frontends, Family.IPV4))
+    """Return the frontend sides of a service in a table with these frontends."""
+    applied = initial_elements(*compile_frontends(frontends, Family.IPV4))
     return list(programmed_sides(applied, {name(of)}))
 
 
@@ -52,7 +52,7 @@ HIDDEN = frontend(AT, ["10.0.0.1:8080"], outside=[])
         ([frontend(AT, ["10.0.0.1:8080"], owner="other")], [], []),
     ],
 )  # fmt: skip
-def test_a_snapshot_says_what_only_the_tables_contain(
+def test_a_snapshot_contains_what_only_the_tables_contain(
     programmed: list[Frontend], known: list[Frontend], expected: list[HeldFrontend]
 ) -> None:
     source = Given()
@@ -62,10 +62,10 @@ def test_a_snapshot_says_what_only_the_tables_contain(
     assert found.inventory.held == ({name("web"): "cannot be read"} if expected else {})
 
 
-def test_what_is_not_protected_any_more_is_said_to_be_outdated() -> None:
+def test_frontends_of_an_unprotected_service_are_outdated() -> None:
     found = take_snapshot(Given(), [], [], programmed=sides(ONE))
     assert found.inventory.held == {NamespacedName("default", "web"): OUTDATED}
 
 
-def test_a_table_that_is_not_there_contains_nothing() -> None:
+def test_a_missing_table_contains_nothing() -> None:
     assert list(programmed_sides({}, {name("web")})) == []

@@ -1,4 +1,4 @@
-"""nft text, piece by piece; whole scripts are in tests/golden."""
+"""Rendering as nft text: elements, tables and repairs. tests/golden has complete scripts."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -99,22 +99,22 @@ def test_a_repair(sets: list[str], contents: list[str], chains: list[str], lines
 def test_a_removal_empties_chains_before_it_deletes_them() -> None:
     assert render_removal(Family.IPV6, "mine", ["s"], ["b", "a"]).splitlines() == [
         *("flush chain ip6 mine a", "flush chain ip6 mine b"),
-        "delete set ip6 mine s",  # it may lead to the chains
+        "delete set ip6 mine s",  # its elements may lead to the chains
         *("delete chain ip6 mine a", "delete chain ip6 mine b"),
     ]
 
 
 @pytest.mark.parametrize(("family", "left_out"), [(Family.IPV4, 0), (Family.IPV6, 3)])
-def test_only_ipv6_affinity_is_left_to_netlink(family: Family, left_out: int) -> None:
+def test_only_ipv6_affinity_needs_netlink(family: Family, left_out: int) -> None:
     whole = skeleton(family, Options(), STICKY)
     names = [chain.name for chain in whole.chains]
     assert len(list(netlink_rules(whole, names))) == left_out
-    protected = [rule for chain in without_map_updates(whole).chains for rule in chain.rules]
-    assert sum(isinstance(rule, MapUpdate) for rule in protected) == 3 - left_out
+    remaining = [rule for chain in without_map_updates(whole).chains for rule in chain.rules]
+    assert sum(isinstance(rule, MapUpdate) for rule in remaining) == 3 - left_out
     assert list(netlink_rules(whole, ["remember"])) == []
 
 
-def test_stateless_affinity_asks_no_memory() -> None:
+def test_stateless_affinity_uses_no_entries() -> None:
     options = Options(stateless_ipv6_affinity=True)
     chains = {chain.name: chain.rules for chain in skeleton(Family.IPV6, options, STICKY).chains}
     assert "jhash ip6 saddr mod 2 " in str(chains["sticky-2"])
