@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command demo test unit coverage test-long test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
+.PHONY: help install install-command man demo test unit coverage test-long test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,8 +26,14 @@ help:  ## print this list
 install:  ## install missing Debian packages, and create .venv with the pinned Python packages
 	@scripts/install
 
-install-command: _root install  ## link kproxy and netns-lab in .venv to /usr/local/bin
+install-command: _root install  ## kproxy and netns-lab in /usr/local/bin, with man pages and completion for bash
 	ln -sfn $(CURDIR)/$(VENV)/bin/kproxy $(CURDIR)/$(VENV)/bin/netns-lab /usr/local/bin/
+	$(PYTHON) -m kproxy.cli.man /usr/local/share/man/man1
+	mkdir -p /usr/local/share/bash-completion/completions
+	$(VENV)/bin/kproxy completion bash > /usr/local/share/bash-completion/completions/kproxy
+
+man: install  ## the man pages in build/man: man -l build/man/kproxy.1
+	$(PYTHON) -m kproxy.cli.man build/man
 
 demo: _root install  ## run the example Services in a lab on this machine, and print a report
 	@$(PYTHON) -m netns_lab.demo

@@ -64,7 +64,7 @@ def sentence(error: click.UsageError) -> str:
         case click.BadParameter(param=click.Option() as flag):
             return f"{flag.opts[-1]}: {error.message}."
         case click.BadParameter(param=click.Argument() as operand):
-            return f"{operand.metavar}: {error.message}"
+            return f"{operand.metavar}: {error.message}."
         case click.BadOptionUsage() if "does not take" in error.message:
             return f"{error.option_name} does not take a value."
         case click.BadOptionUsage():
@@ -94,12 +94,43 @@ class _Typed(click.ParamType[Any, str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
-        """Choices, suggestions, or paths."""
+        """Choices, suggestions, paths, or namespaces."""
         from click.shell_completion import CompletionItem
 
-        if self.flag.path:
-            return [CompletionItem(incomplete, type=self.flag.path)]
-        return _items(self.flag.choices or self.flag.suggestions, incomplete)
+        from kproxy.cli.completion import namespaces
+
+        match self.flag.completes:
+            case "file" | "dir" as path:
+                return [CompletionItem(incomplete, type=path)]
+            case "namespace":
+                return _items(namespaces(ctx.params), incomplete)
+            case _:
+                return _items(self.flag.choices or self.flag.suggestions, incomplete)
+
+
+class _Operand(click.ParamType[str, str]):
+    """A word that is no flag."""
+
+    name = "text"
+
+    def __init__(self, verb: Verb, operand: Operand) -> None:
+        self.verb = verb
+        self.choices = operand.choices
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word; click's error if it is none of the choices."""
+        if self.choices and value not in self.choices:
+            self.fail(f"{value!r} is not one of {', '.join(self.choices)}", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """What the verb takes there."""
+        from kproxy.cli.completion import operands
+
+        before = ctx.params.get("operands") or ()
+        return _items(operands(self.verb.name, ctx.params, before, incomplete), incomplete)
 
 
 def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem[str]]:
@@ -166,7 +197,7 @@ def _command(verb: Verb) -> click.Command:
         words = (operands,) if isinstance(operands, str) else operands
         return Call(verb, typed, words or ())
 
-    params: list[click.Parameter] = [_argument(verb.operand)] if verb.operand else []
+    params: list[click.Parameter] = [_argument(verb, verb.operand)] if verb.operand else []
     if verb.takes_flags:
         from kproxy.settings.flags import flags_of
 
@@ -177,25 +208,25 @@ def _command(verb: Verb) -> click.Command:
     )
 
 
-def _argument(operand: Operand) -> click.Argument:
+def _argument(verb: Verb, operand: Operand) -> click.Argument:
     return click.Argument(
         ["operands"],
         metavar=operand.metavar,
         required=operand.required,
         nargs=-1 if operand.several else 1,
-        type=click.Choice(operand.choices) if operand.choices else str,
+        type=_Operand(verb, operand),
     )
 
 
 def _option(flag: Flag, verb: Verb) -> click.Option:
-    names = [flag.field, *flag.spellings]
+    names, help_ = [flag.field, *flag.spellings], flag.help.replace("`", "").partition(". ")[0]
     if not flag.metavar:
-        return click.Option(names, is_flag=True, help=flag.help)
+        return click.Option(names, is_flag=True, help=help_)
     return click.Option(
         names,
         type=_Typed(flag),
         multiple=flag.repeated,
         required=verb.name in flag.required_by.split(),
         metavar=flag.metavar,
-        help=flag.help,
+        help=help_,
     )

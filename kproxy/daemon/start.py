@@ -62,7 +62,7 @@ class _Host:
 
 def run_daemon(chosen: Settings) -> int:
     """Returns the exit status."""
-    _log(chosen.verbose)
+    configure_log(chosen.verbose)
     work = _follow_manifests if chosen.manifests else _follow_cluster
     with (
         lock.hold(Path(chosen.state_dir), lock.DAEMON),
@@ -73,13 +73,14 @@ def run_daemon(chosen: Settings) -> int:
     return 0
 
 
-def _log(verbose: bool) -> None:
+def configure_log(verbose: bool) -> None:
+    """Log to standard error. `verbose` adds kproxy's own debug messages; libraries log only warnings."""
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbose else logging.INFO)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("kproxy").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 async def _follow_manifests(host: _Host) -> None:

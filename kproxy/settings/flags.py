@@ -49,8 +49,8 @@ class Flag(NamedTuple):
     """Whether it may be repeated; its field is a tuple of all its values."""
     required_by: str = ""
     """Verbs that need it."""
-    path: str = ""
-    """`file` or `dir`, if its value is the path of one."""
+    completes: str = ""
+    """What a shell completes its value with, besides choices: `file`, `dir` or `namespace`."""
     see: str = ""
     """The page and heading of docs/ with more."""
 
@@ -83,7 +83,7 @@ FLAGS = (
         "folder, kproxy reads the files `*.yaml`, `*.yml` and `*.json`, but no sub-folders.",
         repeated=True,
         required_by="sync compile",
-        path="file",
+        completes="file",
     ),
     Flag(
         "--kubeconfig FILE",
@@ -91,14 +91,14 @@ FLAGS = (
         Group.INPUT,
         "Without `-f`: how to reach the API server.",
         default="the service account of the pod that kproxy runs in",
-        path="file",
+        completes="file",
     ),
     Flag(
         "--config FILE",
         "run",
         Group.INPUT,
         "A KubeProxyConfiguration, or the ConfigMap that contains one. It sets the defaults of flags.",
-        path="file",
+        completes="file",
         see="configuration.md",
     ),
     Flag(
@@ -107,6 +107,7 @@ FLAGS = (
         Group.SELECTION,
         "The namespace of the objects to show, or of the pod. For env, `NAMESPACE/POD` means the same.",
         default="`default`",
+        completes="namespace",
     ),
     Flag(
         "-A, --all-namespaces",
@@ -176,7 +177,7 @@ FLAGS = (
         Group.STATE,
         "The folder for allocated addresses and node ports, and for the socket of the running kproxy.",
         default="`/var/lib/kproxy`",
-        path="dir",
+        completes="dir",
     ),
     Flag(
         "--keep-state",

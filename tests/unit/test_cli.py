@@ -90,7 +90,7 @@ USAGE_ERRORS = {
     "cleanup -f x": ("cleanup", "Unknown flag -f."),
     "version --short": ("version", "Unknown flag --short."),
     "help gett": ("help", "Unknown verb gett. Did you mean get?"),
-    "completion tcsh": ("completion", "SHELL: 'tcsh' is not one of 'bash', 'zsh', 'fish'."),
+    "completion tcsh": ("completion", "SHELL: 'tcsh' is not one of bash, zsh, fish."),
 }
 
 
