@@ -68,7 +68,7 @@ BREAKAGE = {
 
 
 @pytest.mark.parametrize("case", BREAKAGE.values(), ids=BREAKAGE)
-def test_a_broken_object_is_named_and_what_it_had_stays(
+def test_the_rules_of_an_invalid_object_stay(
     lab: Lab,
     kproxy: Kproxy,
     web: list[Manifest],
@@ -83,15 +83,15 @@ def test_a_broken_object_is_named_and_what_it_had_stays(
     assert f"standard input: {bad[index]['kind']} default/{bad[index]['metadata']['name']}: {message}" in (
         done.stderr
     )
-    assert len(changes(done.stdout, "+")) == 2  # the good one went in
+    assert len(changes(done.stdout, "+")) == 2  # the valid one
     assert http_get(lab.pod("pod-1"), OTHER_IP[4], 80).pod == "pod-3"
     for address in SERVICE_IP.values():
         assert set(many(lab.pod("pod-3"), address, 80, 20)) == {"pod-1", "pod-2"}
-    kproxy.sync(*other)  # with sound input that does not have it, it goes
+    kproxy.sync(*other)  # removed by valid input without it
     assert http_get(lab.pod("pod-1"), SERVICE_IP[4], 80, timeout=0.3).outcome is Outcome.TIMEOUT
 
 
-def test_a_file_that_cannot_be_read_removes_nothing(
+def test_an_unreadable_file_removes_nothing(
     lab: Lab, kproxy: Kproxy, web: list[Manifest], other: list[Manifest], tmp_path: Path
 ) -> None:
     kproxy.sync(*web)
@@ -104,9 +104,7 @@ def test_a_file_that_cannot_be_read_removes_nothing(
     assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 80).outcome is Outcome.ANSWERED
 
 
-def test_of_two_that_claim_one_address_the_older_keeps_it(
-    lab: Lab, kproxy: Kproxy, web: list[Manifest]
-) -> None:
+def test_the_older_of_two_services_gets_an_address(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
     kproxy.sync(*web)
     rival = [service("a-rival"), *slices(lab, ["pod-3"], name="a-rival")]
     done = kproxy.run("sync", *rival, *web)
@@ -114,7 +112,7 @@ def test_of_two_that_claim_one_address_the_older_keeps_it(
     message = f"Service default/a-rival: spec.clusterIP: {SERVICE_IP[4]} belongs to Service default/web"
     assert message in done.stderr
     assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 20)) == {"pod-1", "pod-2"}
-    kproxy.sync(*rival)  # the older one went
+    kproxy.sync(*rival)  # the older one was removed
     assert set(many(lab.pod("pod-1"), SERVICE_IP[4], 80, 5)) == {"pod-3"}
 
 

@@ -1,4 +1,4 @@
-"""A daemon is given what is wrong, one mistake after another: each is named, and the rest goes on."""
+"""kproxy run with one error in the input after another: each is reported, and other Services are served."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support import SERVICE_IP, Manifest, Running, eventually, service
 pytestmark = pytest.mark.lab
 
 STEADY = SERVICE_IP[4]
-"""Served by pod-1 whatever happens."""
+"""An address that pod-1 serves during the whole story."""
 OTHER = "10.96.10.20"
 VIP = "192.168.77.100"
 FLAGS = ["--service-node-port-range", "30000-30000", "--load-balancer-pool", VIP]
 
 
 class Story:
-    """A daemon, its log as far as it was not yet looked at, and mistakes to make."""
+    """A running kproxy, the unread part of its log, and input with errors."""
 
     def __init__(self, lab: Lab, running: Running) -> None:
         self.lab = lab
@@ -52,16 +52,16 @@ class Story:
         return pod
 
     def said(self) -> str:
-        """What was logged since the last thing that was expected."""
+        """The log since the last expected message."""
         return self.running.said()[self._read :]
 
     def logs(self, text: str) -> None:
-        """Wait until this is logged."""
+        """Wait until a text is logged."""
         eventually(lambda: text in self.said(), self.running.said)
         self._read += self.said().index(text) + len(text)
 
     def complains(self, about: str, text: str) -> None:
-        """It is logged and described, and who has no part in it is served."""
+        """Check that a problem is logged and described, and that the other Service is served."""
         self.logs(text)
         assert http_get(self.lab.client("outside"), STEADY, 80).pod == "pod-1"
         kind, _, name = about.partition("/")
@@ -70,7 +70,7 @@ class Story:
         assert sentence in shown, shown
 
     def serves(self, address: str, pod: str, port: int = 80) -> None:
-        """Wait until this pod, or nobody, answers there."""
+        """Wait until this pod answers, or no pod for an empty name."""
         client = self.lab.client("outside")
 
         def answers() -> bool:
@@ -89,7 +89,7 @@ def story(lab: Lab, tmp_path: Path) -> Iterator[Story]:
         yield Story(lab, running)
 
 
-def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
+def test_invalid_services_and_services_without_endpoints(story: Story) -> None:
     write = story.running.write
 
     write("other", story.other(selector={"app": "othr"}))
@@ -107,7 +107,7 @@ def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
     story.logs(f"solved: {story.folder}/other.json: {problem}")
     story.serves(OTHER, "pod-2")
 
-    # What it had stays, as long as it cannot have what it wants.
+    # A refused Service keeps its previous rules.
     write("other", story.service("other", STEADY, "other"))
     story.complains(
         "svc/other", f"Service default/other: spec.clusterIP: {STEADY} belongs to Service default/web"
@@ -120,7 +120,7 @@ def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
     story.logs("Service default/other: spec.ports[0].port: 70000 is not a port (1-65535)")
     story.serves(OTHER, "pod-2")
 
-    # It moves to another namespace, its pods do not; its address goes along.
+    # The Service moves to another namespace with its address, but without its pods.
     moved = story.other()
     moved["metadata"]["namespace"] = "elsewhere"
     write("other", moved)
@@ -136,10 +136,10 @@ def test_services_that_cannot_be_or_lead_nowhere(story: Story) -> None:
     story.serves(STEADY, "pod-1")
 
 
-def test_what_is_exhausted_and_what_hangs(story: Story) -> None:
+def test_exhausted_ranges_and_hanging_probes(story: Story) -> None:
     write = story.running.write
 
-    # One node port, and two services that want one.
+    # One node port, and two Services that need one.
     write("other", story.other(type="NodePort"))
     story.serves(story.lab.node("n1").address(4), "pod-2", 30000)
     write("more", story.service("more", "10.96.10.30", "more", type="NodePort"))
@@ -149,7 +149,7 @@ def test_what_is_exhausted_and_what_hangs(story: Story) -> None:
     story.logs("solved: ")
     story.serves(story.lab.node("n1").address(4), "pod-3", 30000)
 
-    # The same with load-balancer addresses, without which a service is served all the same.
+    # The same with load-balancer addresses. A Service is served without one, too.
     write("other", story.other(type="LoadBalancer", allocateLoadBalancerNodePorts=False))
     story.serves(VIP, "pod-2")
     more = story.service(
@@ -192,7 +192,7 @@ def test_files_that_cannot_be_read(story: Story) -> None:
     other = folder / "other.json"
     whole = other.read_text()
 
-    # Whatever is in a file or is one: nothing goes, and what is sound is taken up.
+    # Unreadable files of all kinds: nothing is removed, and valid files are programmed.
     (folder / "loop.yaml").symlink_to("loop.yaml")
     story.logs("loop.yaml: Too many levels of symbolic links")
     (folder / "nowhere.yaml").symlink_to("no-such-file")
@@ -217,7 +217,7 @@ def test_files_that_cannot_be_read(story: Story) -> None:
         lambda: http_get(story.lab.client("outside"), OTHER, 80, timeout=0.2).outcome is Outcome.TIMEOUT
     )
 
-    # A file is written by halves.
+    # A file is written in two parts.
     with other.open("w") as file:
         file.write(whole[: len(whole) // 2])
         file.flush()
@@ -227,7 +227,7 @@ def test_files_that_cannot_be_read(story: Story) -> None:
     story.logs("solved: ")
     story.serves(OTHER, "pod-2")
 
-    # One object in two files: the first file has it, until it goes.
+    # One object in two files: the first file is used until it is deleted.
     again = json.dumps(story.other(selector={"app": "more"}))
     (folder / "z.json").write_text(again)
     story.complains(
@@ -238,7 +238,7 @@ def test_files_that_cannot_be_read(story: Story) -> None:
     story.logs("solved: ")
     story.serves(OTHER, "pod-3")
 
-    # Whatever the clock says of a file, what is in it counts: of the same length, as old, as new.
+    # Changes are noticed even with the same length and with old, future or equal timestamps.
     last = folder / "z.json"
     for stamp in (0, 2**32, last.stat().st_mtime):
         for app, pod in (("othr", ""), ("more", "pod-3")):

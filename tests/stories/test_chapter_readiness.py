@@ -1,4 +1,4 @@
-"""The book chapter's readiness: a pod is in its service as long as `ls /var/ready` succeeds in it."""
+"""The readiness probe of the book chapter: a pod is ready while `ls /var/ready` succeeds in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
-    """With the chapter's node port service, and pods that have the probe."""
+    """kproxy with the chapter's NodePort Service and pods with the probe."""
     runner = f"nsenter --net=/run/netns/nl-{lab.id}-{{pod}} --mount=/run/netns-lab/{lab.id}/{{pod}}"
     flags = ["--probe-exec", runner, "--cluster-cidr", POD_CIDR, "--service-cidr", "10.66.0.0/16"]
     running = Running(lab.node("n1"), tmp_path, flags)
@@ -47,14 +47,14 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
 
 
 def answering(lab: Lab) -> Counter[str]:
-    """Who answers at the node port, of 20 connections."""
+    """The pods that answer 20 connections to the node port."""
     client, node = lab.client("outside"), lab.node("n1").address(4)
     if http_get(client, node, 30123, timeout=1).outcome is not Outcome.ANSWERED:
         return Counter()
     return many(client, node, 30123, 20)
 
 
-def test_all_traffic_goes_to_the_pod_that_is_ready(lab: Lab, running: Running) -> None:
+def test_all_traffic_goes_to_the_ready_pod(lab: Lab, running: Running) -> None:
     node = lab.node("n1").address(4)
     assert http_get(lab.client("outside"), node, 30123).outcome is Outcome.REFUSED
     eventually(lambda: running.view("get", "pods").count("0/1") == 3, running.said)
@@ -64,7 +64,7 @@ def test_all_traffic_goes_to_the_pod_that_is_ready(lab: Lab, running: Running) -
     eventually(lambda: answering(lab) == {"kubia-wpk4k": 20}, running.said)
     eventually(lambda: running.view("get", "pods").count("1/1") == 1, running.said)
 
-    # A restart takes nobody out, and forgets nobody who was in.
+    # A restart does not change the readiness of any pod.
     assert running.stop() == 0
     running.start()
     assert answering(lab) == {"kubia-wpk4k": 20}

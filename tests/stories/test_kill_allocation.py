@@ -1,8 +1,8 @@
-"""`kill -9` while addresses are given out and saved, 200 times: nothing is lost, doubled or changed.
+"""`kill -9` during allocation and saving, 200 times: no allocation is lost, duplicated or changed.
 
-What is killed is a child that does what a sync does up to the point where the kernel comes in: lock,
-decode, load, allocate, save. So it can be done often; test_kill.py kills whole syncs, fewer of them.
-This file is run as a program, too: it forks those children, being small and without threads.
+The test kills a child process that runs the steps of a sync before it accesses the kernel: lock, decode,
+load, allocate, save. These are fast, so there can be many runs; test_kill.py kills fewer, complete syncs.
+This file is also a program, which forks these children: it is small and has no threads.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ RANGES = Ranges(
 
 
 def manifest(number: int, step: int) -> dict[str, Any]:
-    """A service: one in four asks for all that it gets, and one in five is of another type in each step."""
+    """A Service. One in four requests all its values, and one in five has another type in each step."""
     kind = ("ClusterIP", "NodePort", "LoadBalancer")[(number + (step if number % 5 == 0 else 0)) % 3]
     port: dict[str, Any] = {"port": 80}
     spec: dict[str, Any] = {"type": kind, "ports": [port], "ipFamilyPolicy": "RequireDualStack"}
     if kind == "LoadBalancer":
         spec["externalTrafficPolicy"] = "Local" if number % 2 else "Cluster"
-    if number % 4 == 0:  # at the lower end of each range, where nothing is allocated
+    if number % 4 == 0:  # in the part of each range that is reserved for requests
         low = number // 4
         spec["clusterIPs"] = [f"10.96.0.{1 + low}", f"fd00:96::{1 + low:x}"]
         port["nodePort"] = 30000 + low
@@ -53,7 +53,7 @@ def manifest(number: int, step: int) -> dict[str, Any]:
 
 
 def services(step: int) -> list[Service]:
-    """About two thirds of all, others in each step."""
+    """About two thirds of all Services, different ones in each step."""
     chance = random.Random(step)
     numbers = [number for number in range(SERVICES) if chance.random() < 0.65]
     decoded = decode(Document("step.yaml", manifest(number, step)) for number in numbers)
@@ -61,20 +61,20 @@ def services(step: int) -> list[Service]:
     return list(decoded.state.services.values())
 
 
-def given(step: int, past: Allocations) -> Allocated:
+def allocated(step: int, past: Allocations) -> Allocated:
     return allocate(services(step), past, RANGES, lambda _: False)
 
 
 def sync(folder: Path, step: int) -> None:
-    """What a sync does before it turns to the kernel."""
+    """Run the steps of a sync before it accesses the kernel."""
     store = Store(folder)
     with store.lock("sync"):
         past = store.load()
-        store.save(past, given(step, past).allocations)
+        store.save(past, allocated(step, past).allocations)
 
 
 def fork_and_kill(folder: Path, step: int, delay: float) -> tuple[bool, float]:
-    """Whether a child that does step `step` was killed, this long after it began; and how long it ran."""
+    """Fork a child that runs a step; kill it after `delay`. Returns whether it was killed, and its time."""
     ready, begun = os.pipe()
     child = os.fork()
     if child == 0:
@@ -99,7 +99,7 @@ def fork_and_kill(folder: Path, step: int, delay: float) -> tuple[bool, float]:
 
 
 class Forker:
-    """The program that this file is, as a process."""
+    """This file as a process."""
 
     def __init__(self, folder: Path) -> None:
         pipe = subprocess.PIPE
@@ -107,7 +107,7 @@ class Forker:
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
     def do(self, step: int, delay: float = -1) -> tuple[bool, float]:
-        """As `fork_and_kill`; without a delay nothing is killed."""
+        """Call `fork_and_kill` in the process. Without a delay nothing is killed."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(step, delay, file=self.process.stdin, flush=True)
@@ -119,14 +119,14 @@ class Forker:
 
 
 def check(folder: Path, before: Allocations, step: int) -> Allocations:
-    """What is on disk after step `step` on `before` was killed: all of it or nothing, and all sound."""
+    """Check that a killed step was saved completely or not at all. Returns the saved allocations."""
     after = Store(folder).load()
     with sqlite3.connect(folder / "allocations.sqlite") as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert len(set(after.held.values())) == len(after.held)
     assert not set(after.held.values()) & set(after.released)
     present = {service.name for service in services(step)}
-    needed = given(step, before).allocations.held.keys()
+    needed = allocated(step, before).allocations.held.keys()
     for claim, resource in before.held.items():
         if claim.service in present and claim in needed:
             assert after.held[claim] == resource
@@ -134,7 +134,7 @@ def check(folder: Path, before: Allocations, step: int) -> Allocations:
 
 
 def test_kill_at_random_moments(tmp_path: Path) -> None:
-    """The moments are spread over a time that adapts, so that three in ten come after the save."""
+    """The range of delays adapts, so that three in ten kills come after the save."""
     chance, step = random.Random(11), 0
     forker = Forker(tmp_path)
     try:
@@ -143,8 +143,8 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         before = Store(tmp_path).load()
         while killed < KILLS:
             step += 1
-            expected = given(step, before)
-            # The pool has no end that is left to requests: what is asked for there may be somebody's.
+            expected = allocated(step, before)
+            # No part of the pool is reserved for requests: a requested address may be allocated already.
             assert {problem.field for problem in expected.problems} <= {"spec.loadBalancerIP"}
             was_killed, _ = forker.do(step, chance.uniform(0, window))
             killed += was_killed
@@ -158,13 +158,13 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         assert saved > KILLS // 10
         assert journals > 0
         forker.do(step + 1)
-        assert Store(tmp_path).load() == given(step + 1, before).allocations
+        assert Store(tmp_path).load() == allocated(step + 1, before).allocations
     finally:
         forker.close()
 
 
 def main(folder: Path) -> None:
-    """Do what the lines of standard input say."""
+    """Run the commands from standard input."""
     for line in sys.stdin:
         step, delay = line.split()
         print(*fork_and_kill(folder, int(step), float(delay)), flush=True)

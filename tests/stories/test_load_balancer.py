@@ -1,4 +1,4 @@
-"""Load-balancer addresses out of a pool: clients outside find them, on one node at a time."""
+"""Load-balancer addresses from a pool: external clients reach each on one node at a time."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ WEB = service(type="LoadBalancer")
 
 
 def addresses(node: Handle) -> set[str]:
-    """Those of the pool that its eth0 has."""
+    """The addresses of the pool on eth0 of a node."""
     text = node.run(["ip", "-j", "address", "show", "dev", "eth0"], capture_output=True, check=True).stdout
     return {entry["local"] for entry in json.loads(text)[0]["addr_info"]} & set(VIP.values())
 
 
 def nodes_of(lab: Lab, tmp_path: Path, *flags: str) -> list[Kproxy]:
-    """kproxy on each node, with allocations of its own."""
+    """kproxy on each node, each with its own state directory."""
     handles = [lab.node(node.name) for node in lab.topology.nodes]
     return [Kproxy(handle, tmp_path / handle.name, flags=[*POOL, *flags]) for handle in handles]
 
@@ -71,7 +71,7 @@ def words(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
-def test_the_chapters_transcript(tmp_path: Path) -> None:
+def test_the_chapters_commands(tmp_path: Path) -> None:
     with Lab(chapter()) as lab:
         pool = "192.168.77.100-192.168.77.119"
         kproxy = Kproxy(lab.node("n1"), tmp_path / "state", flags=["--load-balancer-pool", pool])
@@ -98,7 +98,7 @@ def test_the_chapters_transcript(tmp_path: Path) -> None:
         assert set(seen) == {pod.name for pod in kubia}
         reply = http_get(outside, external, 80)
         assert (reply.status, reply.body.strip()) == (200, f"You've hit {reply.pod} on default mux")
-        # The node port that was allocated leads there, too.
+        # The allocated node port leads to the pods, too.
         assert http_get(outside, lab.node("n1").address(4), int(found[1])).outcome is Outcome.ANSWERED
         # $ kubectl describe svc kubia-loadbalancer
         place = flags.index("get")
@@ -121,9 +121,9 @@ def test_the_chapters_transcript(tmp_path: Path) -> None:
             assert line in described, described
 
 
-def test_it_comes_is_served_and_goes(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
+def test_addresses_follow_their_service(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
     client = lab.client("outside")
-    # 1. A service: its addresses are put on the uplink, answer ping, and lead to its pods.
+    # 1. A new Service: its addresses are added to the uplink, answer ping, and lead to its pods.
     output = one.sync(*web)
     assert [line for line in changes(output, "+") if " on " in line] == [
         "+ address 192.168.77.100 on eth0",
@@ -135,9 +135,9 @@ def test_it_comes_is_served_and_goes(lab: Lab, one: Kproxy, web: list[Manifest])
         assert set(many(client, VIP[family], 80, 30)) == {"pod-1", "pod-2"}
         assert set(many(lab.pod("pod-3"), VIP[family], 80, 30)) == {"pod-1", "pod-2"}
         assert set(many(one.node, VIP[family], 80, 30)) == {"pod-1", "pod-2"}
-    # 2. Nothing changes: nothing is done.
+    # 2. A sync without changes.
     assert "nothing to change" in one.sync(*web)
-    # 3. The service goes: so do they. No answer, not even a refusal of the node.
+    # 3. The Service is removed with its addresses. There is no answer, and no reject by the node.
     output = one.sync()
     assert [line for line in changes(output, "-") if " on " in line] == [
         "- address 192.168.77.100 on eth0",
@@ -151,10 +151,10 @@ def test_it_comes_is_served_and_goes(lab: Lab, one: Kproxy, web: list[Manifest])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_nodes_own_ports_are_not_the_addresss(
+def test_ports_of_the_node_are_not_reachable_on_the_address(
     lab: Lab, one: Kproxy, web: list[Manifest], family: Family
 ) -> None:
-    """What listens on all of the node's addresses is not reached by one of the pool."""
+    """A program that listens on all addresses of the node is not reachable on an address of the pool."""
     one.sync(*web)
     with one.node.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_STREAM) as ssh:
         ssh.bind(("", 22))
@@ -166,7 +166,7 @@ def test_the_nodes_own_ports_are_not_the_addresss(
             assert http_get(who, VIP[family], 22).outcome is Outcome.REFUSED, who.name
 
 
-def test_it_is_no_address_for_node_ports(one: Kproxy, web: list[Manifest]) -> None:
+def test_node_ports_are_not_served_on_the_address(one: Kproxy, web: list[Manifest]) -> None:
     ranges = ["--nodeport-addresses", "192.168.77.0/24,fd77::/64"]
     one.sync(*web, flags=ranges)
     assert "nothing to change" in one.sync(*web, flags=ranges)
@@ -174,7 +174,7 @@ def test_it_is_no_address_for_node_ports(one: Kproxy, web: list[Manifest]) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pods_see_the_nodes_own_address(lab: Lab, one: Kproxy, web: list[Manifest], family: Family) -> None:
-    """Masquerading takes none of the pool, though the interface had it before its own address."""
+    """Masquerading does not use an address of the pool, even if it is the first one of the interface."""
     one.sync(*web)
     own = one.node.address(family)
     where = [f"{own}/{24 if family == 4 else 64}", "dev", "eth0", *(["nodad"] if family == 6 else [])]
@@ -183,13 +183,13 @@ def test_pods_see_the_nodes_own_address(lab: Lab, one: Kproxy, web: list[Manifes
     assert http_get(lab.client("outside"), VIP[family], 80).client == own
 
 
-def test_one_of_two_nodes_has_it_and_it_moves(two: tuple[Lab, list[Kproxy]]) -> None:
+def test_one_of_two_nodes_has_an_address_and_it_moves(two: tuple[Lab, list[Kproxy]]) -> None:
     lab, (n1, n2) = two
     client = lab.client("outside")
     manifests = [WEB, *slices(lab, ["n1-pod-1", "n2-pod-1"])]
 
     def sync(nodes: str) -> dict[str, str]:
-        """Who has each of the addresses."""
+        """Sync both nodes. Returns the node of each address."""
         for kproxy in (n1, n2):
             if kproxy.node.name in nodes.split(","):
                 kproxy.sync(*manifests, flags=["--nodes", nodes])
@@ -197,27 +197,29 @@ def test_one_of_two_nodes_has_it_and_it_moves(two: tuple[Lab, list[Kproxy]]) -> 
         assert sorted(address for address, _ in shown) == sorted(VIP.values()), "each on one node"
         return dict(shown)
 
-    # 1. Each node knows by itself which one it is.
+    # 1. Each node decides alone.
     first = sync("n1,n2")
     for address in VIP.values():
         assert echo(client, address)
         assert set(many(client, address, 80, 30)) == {"n1-pod-1", "n2-pod-1"}
-    # 2. The other node alone: it comes there, and the client, which knew the first one, goes there at once.
-    (loser,) = [k for k in (n1, n2) if k.node.name == first[VIP[4]]]
-    (heir,) = [k for k in (n1, n2) if k is not loser]
-    cleanup(loser)
-    assert set(sync(heir.node.name).values()) == {heir.node.name}
+    # 2. Only the other node: the address moves, and the client follows immediately.
+    (first_owner,) = [k for k in (n1, n2) if k.node.name == first[VIP[4]]]
+    (other,) = [k for k in (n1, n2) if k is not first_owner]
+    cleanup(first_owner)
+    assert set(sync(other.node.name).values()) == {other.node.name}
     assert echo(client, VIP[4])
     assert set(many(client, VIP[4], 80, 30)) == {"n1-pod-1", "n2-pod-1"}
-    # 3. Both again: as it was.
-    for kproxy in (heir, loser):
+    # 3. Both nodes again: the address moves back.
+    for kproxy in (other, first_owner):
         kproxy.sync(*manifests)
     assert sync("n1,n2") == first
     assert echo(client, VIP[4])
 
 
 @pytest.mark.parametrize("where", ["n1", "n2"])
-def test_with_policy_local_it_is_where_an_endpoint_is(two: tuple[Lab, list[Kproxy]], where: str) -> None:
+def test_with_policy_local_a_node_with_an_endpoint_has_the_address(
+    two: tuple[Lab, list[Kproxy]], where: str
+) -> None:
     lab, nodes = two
     local = service(type="LoadBalancer", externalTrafficPolicy="Local")
     manifests = [local, *slices(lab, [f"{where}-pod-1"])]
@@ -229,7 +231,7 @@ def test_with_policy_local_it_is_where_an_endpoint_is(two: tuple[Lab, list[Kprox
         assert (reply.pod, reply.client) == (f"{where}-pod-1", lab.client("outside").address(family))
 
 
-def test_cleanup_takes_it_back(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
+def test_cleanup_removes_the_addresses(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
     one.sync(*web)
     assert cleanup(one)[:2] == ["removed address 192.168.77.100 on eth0", "removed address fd77::100 on eth0"]
     assert addresses(one.node) == set()
@@ -237,20 +239,20 @@ def test_cleanup_takes_it_back(lab: Lab, one: Kproxy, web: list[Manifest]) -> No
     assert cleanup(one) == ["nothing to remove"]
 
 
-def test_without_the_pool_it_is_taken_back(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
+def test_without_the_pool_the_addresses_are_removed(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
     one.sync(*web)
     without = Kproxy(one.node, one.state)
     assert len([line for line in changes(without.sync(*web), "-") if " on eth0" in line]) == 2
     assert addresses(one.node) == set()
 
 
-def test_somebody_elses_address_is_left_alone(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
+def test_an_address_of_another_program_is_not_changed(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
     one.node.run(["ip", "address", "add", f"{VIP[4]}/24", "dev", "eth0"], check=True)
     done = one.run("sync", *web)
     assert done.returncode == 1
     assert f"kproxy: {VIP[4]} is already configured by another program" in done.stderr
     assert addresses(one.node) == set(VIP.values())
-    # It is served all the same; when the service goes, it stays, and only ours is taken back.
+    # It is served anyway. When the Service is removed, the address stays; only kproxy's own is removed.
     assert set(many(lab.client("outside"), VIP[4], 80, 30)) == {"pod-1", "pod-2"}
     one.sync()
     assert addresses(one.node) == {VIP[4]}
@@ -258,7 +260,7 @@ def test_somebody_elses_address_is_left_alone(lab: Lab, one: Kproxy, web: list[M
     assert addresses(one.node) == {VIP[4]}
 
 
-def test_what_cannot_be_read_loses_nothing(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
+def test_an_unreadable_service_keeps_its_addresses(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
     one.sync(*web)
     broken = {**WEB, "spec": {**WEB["spec"], "ports": [{"port": 800000}]}}
     done = one.run("sync", broken, *web[1:])
@@ -267,19 +269,19 @@ def test_what_cannot_be_read_loses_nothing(lab: Lab, one: Kproxy, web: list[Mani
     assert set(many(lab.client("outside"), VIP[4], 80, 30)) == {"pod-1", "pod-2"}
 
 
-def test_a_node_that_is_none_of_the_nodes(one: Kproxy) -> None:
+def test_the_error_if_nodes_lack_this_node(one: Kproxy) -> None:
     done = one.run("sync", flags=["--nodes", "n2,n3"])
     assert done.returncode == 2
     assert "--nodes n2,n3 does not contain this node, n1." in done.stderr
 
 
 def kill_at_the_first_address(kproxy: Kproxy, *manifests: Manifest) -> None:
-    """Run a sync until the kernel says that an IPv4 address came or went."""
+    """Run a sync, and kill it when the kernel reports a new or removed IPv4 address."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     with kproxy.node.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as listener:
         listener.bind((0, RTMGRP_IPV4_ADDRESS))
         listener.settimeout(30)
-        # The slower one of the two, so that it does not get far between being told on and being killed.
+        # A low priority, so that it does not get far before it is killed.
         command = ["nice", "-n", "19", *kproxy.command("sync")]
         process: subprocess.Popen[Any] = kproxy.node.popen(command, stdin=subprocess.PIPE)
         assert process.stdin
@@ -290,16 +292,16 @@ def kill_at_the_first_address(kproxy: Kproxy, *manifests: Manifest) -> None:
         assert process.wait() == -signal.SIGKILL
 
 
-def test_a_sync_that_is_killed_between(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
-    """An address comes after its service and leaves before it; what is left undone, the next sync does."""
+def test_a_sync_that_is_killed_between_its_steps(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
+    """An address is added after its Service, and removed before it. The next sync completes the change."""
     client = lab.client("outside")
-    # 1. Killed when it has put the first address there: its service is there.
+    # 1. Killed after it has added the first address: its Service is programmed.
     kill_at_the_first_address(one, *web)
     assert VIP[4] in addresses(one.node)
     assert set(many(client, VIP[4], 80, 30)) == {"pod-1", "pod-2"}
     one.sync(*web)
     assert addresses(one.node) == set(VIP.values())
-    # 2. Killed when it has taken the first one back: its service is still there.
+    # 2. Killed after it has removed the first address: its Service is still programmed.
     kill_at_the_first_address(one)
     assert VIP[4] not in addresses(one.node)
     for family in FAMILIES:
@@ -309,8 +311,10 @@ def test_a_sync_that_is_killed_between(lab: Lab, one: Kproxy, web: list[Manifest
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_daemon_keeps_the_addresses(lab: Lab, tmp_path: Path, web: list[Manifest], family: Family) -> None:
-    """With the service they come and go, and are put back where somebody takes them away."""
+def test_a_running_kproxy_maintains_the_addresses(
+    lab: Lab, tmp_path: Path, web: list[Manifest], family: Family
+) -> None:
+    """Addresses follow their Service, and are restored if another program removes them."""
     node, outside = lab.node("n1"), lab.client("outside")
 
     def served() -> bool:

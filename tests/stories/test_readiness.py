@@ -1,4 +1,4 @@
-"""A daemon that probes: who is ready is served, whatever happens to its manifest and to kproxy meanwhile."""
+"""kproxy run with probes: ready pods stay in service during errors in manifests and restarts of kproxy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
 
 
 def served_by(lab: Lab) -> str:
-    """Who answers, or how it fails."""
+    """The pod that answers, or the failure."""
     reply = http_get(lab.client("outside"), SERVICE_IP[4], 80, timeout=1)
     return reply.pod if reply.outcome is Outcome.ANSWERED else reply.outcome.name
 
@@ -48,7 +48,7 @@ def serves(lab: Lab, running: Running, who: str) -> None:
 
 
 def always(lab: Lab, running: Running, who: str, until: Callable[[], bool]) -> None:
-    """It is `who` that serves, each time one asks, until something holds, and once more."""
+    """Check that `who` answers every request until a condition holds, and once more."""
 
     def holds() -> bool:
         assert served_by(lab) == who, running.said()
@@ -58,7 +58,7 @@ def always(lab: Lab, running: Running, who: str, until: Callable[[], bool]) -> N
     assert served_by(lab) == who
 
 
-def test_a_kill_takes_nobody_out_of_service_and_another_probe_does(lab: Lab, running: Running) -> None:
+def test_pods_stay_ready_after_a_kill_but_not_with_another_probe(lab: Lab, running: Running) -> None:
     running.write("pod-1", pod(lab, "pod-1", HTTP))
     serves(lab, running, "pod-1")
     late = pod(lab, "pod-1", {**HTTP, "initialDelaySeconds": 3600})
@@ -69,9 +69,7 @@ def test_a_kill_takes_nobody_out_of_service_and_another_probe_does(lab: Lab, run
     serves(lab, running, "REFUSED")
 
 
-def test_a_mistake_in_a_manifest_and_its_correction_take_nobody_out_of_service(
-    lab: Lab, running: Running
-) -> None:
+def test_a_pod_stays_ready_while_its_manifest_is_invalid(lab: Lab, running: Running) -> None:
     good = pod(lab, "pod-1", HTTP)
     running.write("pod-1", good)
     serves(lab, running, "pod-1")
@@ -85,7 +83,7 @@ def test_a_mistake_in_a_manifest_and_its_correction_take_nobody_out_of_service(
     assert running.said().count("Pod default/pod-1 is") == before
 
 
-def test_a_pod_that_stops_answering_is_left_for_another_one(lab: Lab, running: Running) -> None:
+def test_a_pod_that_stops_answering_is_removed_until_it_answers_again(lab: Lab, running: Running) -> None:
     for own in PODS:
         running.write(own, pod(lab, own, {**HTTP, "periodSeconds": 1, "failureThreshold": 2}))
     eventually(lambda: running.said().count("is ready") == 2, running.said)

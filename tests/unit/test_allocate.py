@@ -24,7 +24,7 @@ PORT = {"port": 80}
 
 
 def holds(*claims: tuple[str, str, str | int]) -> Allocations:
-    """(service, what, address or number)."""
+    """Allocations from (service, what, address or number)."""
     made = {}
     for own, what, value in claims:
         kind = what if what in ("ip", "ip6") else what.rpartition("/")[2]

@@ -37,7 +37,7 @@ from tests.unit.make import as_json, manifest, name, service
 
 
 def one(content: Any) -> Decoded:
-    """Decoded from what YAML loads and from JSON text; both must agree."""
+    """Decode an object from YAML and from JSON, and check that the results agree."""
     loaded, text = decode([Document("f", content)]), decode([as_json(content, "f")])
     assert (loaded.state, loaded.problems) == (text.state, text.problems)
     assert vars(loaded.unreadable) == vars(text.unreadable)
@@ -299,7 +299,7 @@ def test_a_node(rest: dict[str, Any], node: tuple[str, tuple[str, ...]]) -> None
     assert (found.name, found.zone, found.pod_cidrs) == ("n1", zone, tuple(map(ip_network, cidrs)))
 
 
-def test_what_is_shown_of_a_node() -> None:
+def test_fields_of_a_node_for_views() -> None:
     taint = {"key": "dedicated", "value": "db", "effect": "NoSchedule"}
     status = {
         "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "n1"}],
@@ -325,7 +325,7 @@ def test_what_is_shown_of_a_node() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Service", "Pod", "EndpointSlice", "Endpoints", "Ingress", "Node"])
-def test_annotations_are_kept_without_kubectls_copy(kind: str) -> None:
+def test_annotations_without_kubectls_last_applied_configuration(kind: str) -> None:
     annotations = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "note": "x"}
     needed: dict[str, dict[str, Any]] = {
         "Service": {"spec": {"ports": [{"port": 80}]}},

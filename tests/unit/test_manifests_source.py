@@ -1,4 +1,4 @@
-"""Files of manifests as a source: what it says of the pods that it cannot probe."""
+"""Files of manifests as a source: unsupported probes, unreadable files, and reading only when needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pod(own: str, action: dict[str, Any], node: str) -> dict[str, Any]:
     return manifest("Pod", own, spec={"containers": containers, "nodeName": node})
 
 
-def test_probes_that_are_not_made_are_reported_and_those_of_other_nodes_are_not(tmp_path: Path) -> None:
+def test_unsupported_probes_of_this_node_are_reported(tmp_path: Path) -> None:
     grpc, command = {"grpc": {"port": 9000}}, {"exec": {"command": ["ls"]}}
     pods = [pod("a", grpc, "n1"), pod("b", grpc, "n2"), pod("c", command, ""), pod("d", command, "n2")]
     file = tmp_path / "pods.json"
@@ -57,11 +57,11 @@ def test_probes_that_are_not_made_are_reported_and_those_of_other_nodes_are_not(
     assert [found.ready for found in source.state.pods] == [True, True, False, True]
 
 
-# --- what cannot be read ---
+# --- unreadable files ---
 
 
 def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[set[str], set[str], bool]]:
-    """A source over a folder, taken after each step: endpoints of `web`, services, if there may be more."""
+    """Take a folder after each step: endpoints of `web`, Services, whether the tables may contain more."""
     store, folder = Store(tmp_path / "state"), tmp_path / "manifests"
     folder.mkdir()
 
@@ -95,7 +95,7 @@ EMPTY = json.dumps({"apiVersion": "v1", "kind": "List", "items": []})
 ONE, TWO = web_pod("a", "10.0.0.1"), web_pod("b", "10.0.0.2")
 
 
-def test_what_cannot_be_read_goes_not_and_what_can_be_counts(tmp_path: Path) -> None:
+def test_unreadable_objects_stay_and_readable_changes_apply(tmp_path: Path) -> None:
     both = {"10.0.0.1", "10.0.0.2"}
     assert with_files(
         tmp_path,
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_goes_not_and_what_can_be_counts(tmp_path: Path) -> 
     ]
 
 
-def test_what_was_never_read_as_a_whole_may_be_more_in_the_table(tmp_path: Path) -> None:
+def test_a_service_that_was_never_read_completely_may_have_more_elements(tmp_path: Path) -> None:
     assert with_files(
         tmp_path,
         [{"web.json": WEB, "a.json": ONE, "b.json": TWO[:-1]}, {"b.json": TWO}, {"b.json": TWO[:-1]}],
@@ -130,7 +130,7 @@ def test_what_was_never_read_as_a_whole_may_be_more_in_the_table(tmp_path: Path)
     ]
 
 
-def test_files_that_cannot_be_watched_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_cannot_be_watched_are_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def too_many() -> None:
         raise OSError(24, "Too many open files")
 
@@ -148,7 +148,7 @@ def test_files_that_cannot_be_watched_are_looked_at(tmp_path: Path, monkeypatch:
     assert asyncio.run(looks()) == 3
 
 
-def test_a_file_is_read_again_if_somebody_asks(tmp_path: Path) -> None:
+def test_refresh_reads_a_file_again(tmp_path: Path) -> None:
     file = tmp_path / "web.json"
     file.write_text(json.dumps(service("web", clusterIP="10.96.0.10")))
     store = Store(tmp_path / "state")
@@ -158,7 +158,7 @@ def test_a_file_is_read_again_if_somebody_asks(tmp_path: Path) -> None:
         source = FollowedManifests([str(tmp_path)], store, ranges, lambda _: NODE, Passing())
         found = [set(await source.take())]
         file.write_text(json.dumps(service("web", clusterIP="10.96.0.11")))
-        found.append(set(await source.take()))  # nobody said that it changed
+        found.append(set(await source.take()))  # without a notification
         source.refresh()
         return [*found, set(await source.take())]
 
@@ -166,7 +166,7 @@ def test_a_file_is_read_again_if_somebody_asks(tmp_path: Path) -> None:
         assert asyncio.run(taken()) == [{name("web")}, set(), {name("web")}]
 
 
-def test_where_nothing_changed_nothing_is_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_without_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "web.json").write_text(json.dumps(service("web", clusterIP="10.96.0.10")))
     store, nodes, settled = Store(tmp_path / "state"), [NODE, NODE, Node("n2"), Node("n2")], list[Node]()
     settle = control_plane.settle
@@ -189,7 +189,7 @@ def test_where_nothing_changed_nothing_is_worked_out(tmp_path: Path, monkeypatch
         with pytest.raises(StateError):
             await source.take()
         assert not await source.take()
-        assert source.revision == 2  # another node: what is shown may be different
+        assert source.revision == 2  # another node: the inventory may be different
 
     with store.lock("run"):
         asyncio.run(take_all())

@@ -101,16 +101,16 @@ def test_warnings_are_in_order_of_the_services() -> None:
     assert [warning.object for warning in warnings] == [f"Service default/{name}" for name in "abc"]
 
 
-# --- how a daemon says it ---
+# --- the log of `kproxy run` ---
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     lines = [(record.levelno, record.getMessage()) for record in caplog.records]
     caplog.clear()
     return lines
 
 
-def test_a_problem_is_said_when_it_comes_when_it_is_another_and_when_it_goes(
+def test_a_problem_is_logged_when_it_appears_changes_and_is_solved(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -121,12 +121,12 @@ def test_a_problem_is_said_when_it_comes_when_it_is_another_and_when_it_goes(
         Problem("f", "a", "y", "1"),
     )
     reporter.problems([first])
-    assert said(caplog) == [(logging.WARNING, "f: a: x: 1")]
+    assert logged(caplog) == [(logging.WARNING, "f: a: x: 1")]
     reporter.problems([first, other])
-    assert said(caplog) == [(logging.WARNING, "f: a: y: 1")]
+    assert logged(caplog) == [(logging.WARNING, "f: a: y: 1")]
     reporter.problems([second, other])
-    assert said(caplog) == [(logging.WARNING, "f: a: x: 2")]
+    assert logged(caplog) == [(logging.WARNING, "f: a: x: 2")]
     reporter.problems([second])
-    assert said(caplog) == [(logging.INFO, "solved: f: a: y: 1")]
+    assert logged(caplog) == [(logging.INFO, "solved: f: a: y: 1")]
     reporter.problems([])
-    assert said(caplog) == [(logging.INFO, "solved: f: a: x: 2")]
+    assert logged(caplog) == [(logging.INFO, "solved: f: a: x: 2")]

@@ -1,4 +1,4 @@
-"""Load-balancer addresses on the uplink: what fails is tried again, but not in every round."""
+"""Load-balancer addresses on the uplink: failed changes are repeated, but not in every round."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.make import NODE
 
 
 class Fake(Uplink):
-    """An uplink that says what it is told to say."""
+    """An uplink whose reports the test sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class World:
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
     def round(self, failed: Collection[Family] = ()) -> bool:
-        """One round; whether the kernel was asked."""
+        """Run one round. Returns whether the uplink was called."""
         before = self.uplink.calls
         self.addresses.withdraw()
         self.addresses.show(failed)
@@ -64,7 +64,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path, monkeypatch)
 
 
-def test_what_is_right_is_left_alone(world: World) -> None:
+def test_correct_addresses_are_not_checked_again(world: World) -> None:
     assert world.addresses.due() is None
     assert [world.round() for _ in range(3)] == [True, False, False]
     assert world.addresses.due() is None
@@ -73,7 +73,7 @@ def test_what_is_right_is_left_alone(world: World) -> None:
 
 
 @pytest.mark.parametrize("where", ["withdraw", "show", "error"])
-def test_what_fails_is_tried_again_ever_more_seldom(world: World, where: str) -> None:
+def test_failed_changes_are_repeated_with_backoff(world: World, where: str) -> None:
     wrong = AddressReport(warnings=("busy",))
     match where:
         case "withdraw":
@@ -95,10 +95,10 @@ def test_what_fails_is_tried_again_ever_more_seldom(world: World, where: str) ->
     assert world.addresses.wrong == ()
 
 
-def test_what_was_not_taken_back_is_tried_again_whatever_a_family_does(world: World) -> None:
+def test_a_failed_removal_is_repeated_regardless_of_families(world: World) -> None:
     world.uplink.withdrawing = AddressReport(warnings=("busy",))
     assert world.round()
-    assert not world.round({Family.IPV4})  # only its addresses are another matter now
+    assert not world.round({Family.IPV4})  # only the addresses of this family change
     assert not world.round()
     world.uplink.withdrawing = AddressReport()
     world.now += 4 * FIRST
@@ -106,7 +106,7 @@ def test_what_was_not_taken_back_is_tried_again_whatever_a_family_does(world: Wo
     assert world.addresses.due() is None
 
 
-def test_interfaces_that_changed_are_a_reason_to_try_at_once(world: World) -> None:
+def test_changed_interfaces_cause_an_immediate_attempt(world: World) -> None:
     world.uplink.error = HostError("There is no interface eth7.")
     assert [world.round() for _ in range(2)] == [True, False]
     world.uplink.error = None
@@ -115,7 +115,7 @@ def test_interfaces_that_changed_are_a_reason_to_try_at_once(world: World) -> No
     assert world.addresses.due() is None
 
 
-def test_a_family_that_comes_back_gets_its_addresses(world: World) -> None:
+def test_a_family_that_recovers_gets_its_addresses(world: World) -> None:
     world.round({Family.IPV4})
     assert world.addresses.due() is not None
     world.round()
