@@ -8,13 +8,14 @@ whatever a pod sends, to its neighbour on the node too, is routed by the node
 and meets its hooks.
 
 Sysctls come before the links that inherit them. Duplicate address detection is
-off: addresses are usable at once. ICMP errors are not rate-limited: a test's
-tenth refusal arrives like the first. Redirects are off: a client goes on
-sending through the node it was told to.
+off: addresses are usable as soon as the function that adds them returns. ICMP
+errors are not rate-limited: a test's tenth refusal arrives like the first.
+Redirects are off: a client goes on sending through the node it was told to.
 """
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -33,7 +34,9 @@ LAN_BITS: dict[Family, int] = {4: 24, 6: 64}
 AF: dict[Family, socket.AddressFamily] = {4: socket.AF_INET, 6: socket.AF_INET6}
 IFA_F_NODAD = 0x02
 RT_SCOPE_LINK = 253
+RTN_LOCAL = 2
 NUD_PERMANENT = 0x80
+PATIENCE = 10.0
 
 Addresses = Mapping[Family, str]
 
@@ -94,6 +97,7 @@ def make_lan(namespace: str, families: tuple[Family, ...]) -> None:
         for family in families:
             _add_address(ip, index, LAN_GATEWAY[family], LAN_BITS[family])
             _add_route(ip, family, ANYWHERE[family], type="blackhole")
+            _wait_until_usable(ip, family, LAN_GATEWAY[family])
 
     _netlink(namespace, work)
 
@@ -115,6 +119,7 @@ def join_lan(namespace: str, lan: str, host: str, addresses: Addresses, default_
                 _add_address(ip, index, address, HOST_BITS[family])
                 _add_link_route(ip, family, LAN[family], index)
             _add_route(ip, family, ANYWHERE[family], gateway=default_via[family])
+            _wait_until_usable(ip, family, address)
 
     _netlink(lan, at_lan)
     _netlink(namespace, at_host)
@@ -165,6 +170,7 @@ def join_pod(node: str, pod: str, name: str, addresses: Addresses) -> None:
             if family == 4:
                 _add_link_route(ip, family, f"{gateway}/32", index)
             _add_route(ip, family, ANYWHERE[family], gateway=gateway, oif=index)
+            _wait_until_usable(ip, family, address)
 
     _netlink(node, at_node)
     _netlink(pod, at_pod)
@@ -199,6 +205,15 @@ def _up(ip: IPRoute, name: str) -> int:
 
 def _add_address(ip: IPRoute, index: int, address: str, bits: int) -> None:
     ip.addr("add", index=index, address=address, prefixlen=bits, flags=IFA_F_NODAD if ":" in address else 0)
+
+
+def _wait_until_usable(ip: IPRoute, family: Family, address: str) -> None:
+    """Wait for the local route of an IPv6 address, which the kernel adds in a worker of its own, later."""
+    end = time.monotonic() + PATIENCE
+    while family == 6 and ip.route("get", family=AF[family], dst=address)[0]["type"] != RTN_LOCAL:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{address} has no local route")
+        time.sleep(0.001)
 
 
 def _add_link_route(ip: IPRoute, family: Family, destination: str, index: int) -> None:

@@ -6,10 +6,9 @@ import json
 import re
 import signal
 import socket
-import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import netns_lab
 import pytest
@@ -27,7 +26,6 @@ pytestmark = pytest.mark.lab
 CHAPTER = Path(netns_lab.__file__).parent / "chapter"
 VIP: dict[Family, str] = {4: "192.168.77.100", 6: "fd77::100"}
 POOL = ["--load-balancer-pool", ",".join(VIP.values())]
-RTMGRP_IPV4_ADDRESS = 0x10
 WEB = service(type="LoadBalancer")
 
 
@@ -275,21 +273,27 @@ def test_the_error_if_nodes_lack_this_node(one: Kproxy) -> None:
     assert "--nodes n2,n3 does not contain this node, n1." in done.stderr
 
 
+KILLED = """
+import os, signal, sys
+from kproxy.cli import main
+from kproxy.kernel import uplink
+
+change = uplink._change
+
+def change_and_die(*arguments, **options):
+    change(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+uplink._change = change_and_die
+sys.exit(main())
+"""
+
+
 def kill_at_the_first_address(kproxy: Kproxy, *manifests: Manifest) -> None:
-    """Run a sync, and kill it when the kernel reports a new or removed IPv4 address."""
+    """Run a sync that is killed when it has added or removed one address; IPv4 comes first."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    with kproxy.node.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as listener:
-        listener.bind((0, RTMGRP_IPV4_ADDRESS))
-        listener.settimeout(30)
-        # A low priority, so that it does not get far before it is killed.
-        command = ["nice", "-n", "19", *kproxy.command("sync")]
-        process: subprocess.Popen[Any] = kproxy.node.popen(command, stdin=subprocess.PIPE)
-        assert process.stdin
-        process.stdin.write(text)
-        process.stdin.close()
-        listener.recv(65536)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    command = [sys.executable, "-c", KILLED, *kproxy.arguments("sync")]
+    assert kproxy.node.run(command, input=text, capture_output=True).returncode == -signal.SIGKILL
 
 
 def test_a_sync_that_is_killed_between_its_steps(lab: Lab, one: Kproxy, web: list[Manifest]) -> None:
