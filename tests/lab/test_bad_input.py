@@ -151,7 +151,7 @@ def test_the_error_without_the_capability(lab: Lab, kproxy: Kproxy) -> None:
     drop = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"]
     done = lab.node("n1").run(["setpriv", *drop, *kproxy.command("sync")], input="", capture_output=True)
     assert done.returncode == 1
-    assert "It needs CAP_NET_ADMIN" in done.stderr
+    assert "kproxy needs CAP_NET_ADMIN" in done.stderr
 
 
 HOSTS = {

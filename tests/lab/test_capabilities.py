@@ -34,7 +34,7 @@ def test_net_admin_is_enough(lab: Lab, kproxy: Kproxy) -> None:
 def test_the_error_without_net_admin(lab: Lab, kproxy: Kproxy) -> None:
     done = sync(kproxy, "-all", service(), *slices(lab, ["pod-1"]))
     assert done.returncode == 1
-    assert "It needs CAP_NET_ADMIN" in done.stderr
+    assert "kproxy needs CAP_NET_ADMIN" in done.stderr
 
 
 def test_announcing_needs_net_raw(lab: Lab, kproxy: Kproxy) -> None:

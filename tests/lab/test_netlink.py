@@ -1,4 +1,4 @@
-"""The socket to netfilter stays usable, whatever the kernel answers, and says which elements were refused."""
+"""The socket to netfilter remains usable after any answer, and names the refused elements."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ pytestmark = pytest.mark.lab
 CHAINS = NumberedChains(frozenset({SlotChain(EndpointScope.ALL, Balance.RANDOM, 1)}), frozenset({60}))
 SERVED = Verdict("goto lb-1", "default/web:http")
 UNSERVED = Verdict("goto lb-9", "default/web:http")
-"""There is no such chain."""
+"""This chain does not exist."""
 
 
-def test_a_large_transaction_of_which_everything_is_refused() -> None:
-    """Another program may have removed the table: then each message has an answer."""
+def test_a_large_transaction_in_which_every_message_is_refused() -> None:
+    """If another program removed the table, the kernel answers each message."""
 
     def refused() -> tuple[int | None, int]:
         members = {number.to_bytes(12, "big"): Verdict("goto lb-3", "a/b") for number in range(700)}
@@ -54,13 +54,13 @@ def test_a_large_transaction_of_which_everything_is_refused() -> None:
                 netlink.commit([one] * 300)  # 15 MB; the socket's buffer has room for 8
             except NetlinkError as error:
                 return error.errno, netlink.generation()
-        raise AssertionError("it was taken")
+        raise AssertionError("the kernel accepted it")
 
     assert in_fresh_namespace(refused) == (errno.ENOENT, 1)
 
 
 def test_more_answers_than_the_buffer_holds() -> None:
-    """The first ones name elements, the others are lost; the next transaction is accepted all the same."""
+    """The first answers name elements, and the others are lost. The next transaction is still accepted."""
 
     def refused() -> tuple[int | None, list[bytes], int]:
         keys = [number.to_bytes(4, "big") for number in range(500)]
@@ -80,13 +80,13 @@ def test_more_answers_than_the_buffer_holds() -> None:
 
 
 class Refused(NamedTuple):
-    """What is in the table, what is sent then, and what the kernel refuses of it."""
+    """The content of the table, the messages that are sent then, and what the kernel refuses of them."""
 
     before: Iterable[BatchMessage]
     sent: Iterable[BatchMessage]
     errno: int
     named: list[tuple[str, bytes]]
-    """Set (of a rule: chain) and key, b"" if only the set is known."""
+    """Set (for a rule: chain) and key; b"" if only the set is known."""
 
 
 def add(name: str, members: dict[bytes, Value], family: Family = Family.IPV4) -> Iterable[BatchMessage]:
@@ -123,7 +123,7 @@ class Table:
         return range_key(self.frontend(last), self.address(begin), self.address(end))
 
     def rule(self, chain: str, expression: str) -> BatchMessage:
-        """A rule of one expression, without attributes."""
+        """Return a rule with one expression, without attributes."""
         packed = nested(NFTA_LIST_ELEM, string(NFTA_EXPR_NAME, expression))
         body = string(NFTA_RULE_TABLE, TABLE) + string(NFTA_RULE_CHAIN, chain)
         body += nested(NFTA_RULE_EXPRESSIONS, packed)
@@ -155,7 +155,7 @@ REFUSED: dict[str, Callable[[Table], Refused]] = {
         errno.EEXIST,
         [(SetName.SOURCE_RANGES, t.range(1, 100, 200))],
     ),
-    "removal of what is missing": lambda t: Refused(
+    "removal of a missing element": lambda t: Refused(
         t.add(SetName.SERVICES, {t.a: SERVED}),
         t.remove(SetName.SERVICES, t.a, t.b),
         errno.ENOENT,
@@ -250,7 +250,7 @@ def test_a_refusal_names_the_elements(family: Family) -> None:
 
 
 def outcome(netlink: Netlink, family: Family, row: Refused) -> tuple[int | None, list[tuple[str, bytes]]]:
-    """Errno and what is named, in a table of its own."""
+    """Return errno and the named elements. Uses a new table."""
     load_skeleton(netlink, skeleton(family, Options(), CHAINS))
     try:
         kind = "ipv4_addr" if family is Family.IPV4 else "ipv6_addr"

@@ -337,7 +337,7 @@ def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
     """Whether somebody else committed anything, every sync period."""
 
     async def story(world: World) -> None:
-        failures: list[KproxyError] = [HostError("The kernel's nftables cannot be used.")]
+        failures: list[KproxyError] = [HostError("Cannot use nftables in the kernel.")]
         doubtful = world.reconciler.doubtful
 
         def refuse() -> frozenset[Family]:

@@ -1,4 +1,4 @@
-"""Netlink's bytes: attributes, messages, what the kernel's answers to a batch say."""
+"""Packing and reading netlink messages, and evaluating the kernel's answers to a batch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_attribute_of_attributes() -> None:
 
 
 def raw(kind: int, flags: int, sequence: int, content: bytes) -> bytes:
-    """A message of the kernel's, padded."""
+    """Return a message of the kernel, padded."""
     head = struct.pack("=IHHII", NLMSG_HDRLEN + len(content), kind, flags, sequence, 0)
     return head + content + b"\0" * (-len(content) % 4)
 
@@ -78,7 +78,7 @@ def test_a_datagram_of_several_messages() -> None:
 def reply(
     sequence: int, code: int, offset: int | None = None, text: str = "", request: bytes = b""
 ) -> Message:
-    """An answer as the kernel sends it; `request`: what it returns of the message without NETLINK_CAP_ACK."""
+    """Return an answer of the kernel. `request` is the content that it returns without NETLINK_CAP_ACK."""
     flags = 0 if request else NLM_F_CAPPED
     content = struct.pack("=i", -code) + raw(0, 0, sequence, request)
     if text:
@@ -119,7 +119,7 @@ def rule(chain: str) -> BatchMessage:
 
 
 def element_offset(content: BatchMessage, number: int) -> int:
-    """Where the element of this number begins in a message."""
+    """Return the offset of an element in a message."""
     position = NLMSG_HDRLEN + 4
     for kind, data in attributes(memoryview(content.body)):
         if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
@@ -129,7 +129,7 @@ def element_offset(content: BatchMessage, number: int) -> int:
     raise AssertionError("no elements")
 
 
-def test_only_the_last_message_of_a_batch_asks_for_an_answer() -> None:
+def test_only_the_last_message_of_a_batch_requests_an_acknowledgement() -> None:
     packed = batch(remove("services", A), add("services", {A: TO}), rule("remember-60")).pack()
     found = list(messages(memoryview(packed)))
     assert [message.sequence for message in found] == [BEGIN, BEGIN + 1, BEGIN + 2, BEGIN + 3, BEGIN + 4]
@@ -140,7 +140,7 @@ def test_only_the_last_message_of_a_batch_asks_for_an_answer() -> None:
 
 
 class Row(NamedTuple):
-    """What the kernel answers to a batch, and what that says."""
+    """The kernel's answers to a batch, and the expected result."""
 
     contents: list[BatchMessage]
     replies: list[Message]
@@ -198,7 +198,7 @@ ROWS = {
         errno.ENOENT,
         [("services", A), ("hairpin", B)],
     ),
-    "more than are looked at": Row(
+    "more than MAX_REFUSALS": Row(
         [remove("services", A)] * (MAX_REFUSALS + 5),
         [reply(BEGIN + 1 + number, errno.ENOENT) for number in range(MAX_REFUSALS + 5)],
         errno.ENOENT,
@@ -208,13 +208,13 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-def test_what_the_answers_to_a_batch_say(row: Row) -> None:
+def test_answers_to_a_batch_are_evaluated(row: Row) -> None:
     result = batch(*row.contents).read(row.replies)
     assert result.errno == row.errno
     assert [(refusal.name, refusal.key) for refusal in result.refusals] == row.refused
 
 
-def test_a_range_is_named_by_both_its_ends() -> None:
+def test_a_refused_range_is_named_by_both_ends() -> None:
     key = A + bytes([10, 9, 0, 0]) + A + bytes([10, 9, 0, 255])
     content = add("source-ranges", {key: b""}, ranges=True)
     answer = reply(BEGIN + 1, errno.EEXIST, element_offset(content, 0), "overlaps")

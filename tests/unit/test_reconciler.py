@@ -489,7 +489,7 @@ def test_a_kernel_that_cannot_answer_leaves_a_table_doubtful(
         (
             Interrupted(),
             "The kernel's tables changed while they were read. "
-            "Another program keeps changing them: try again.",
+            "Another program changes them at the same time. Try again.",
         ),
         (OSError(105, "No buffer space available"), "[Errno 105] No buffer space available"),
     ],

@@ -45,15 +45,15 @@ from kproxy.problems import HostError, KproxyError
 from kproxy.table.names import TABLE
 
 TIMEOUT = 30
-"""Seconds that the kernel has to answer."""
+"""The maximum time in seconds to wait for an answer of the kernel."""
 DATAGRAM = 1 << 18
-"""Bytes per read; the kernel's datagrams are shorter."""
-TOGETHER = 500
-"""Single messages per system call: all their answers must fit into the socket's buffer."""
+"""The number of bytes to read at once. The kernel's datagrams are shorter."""
+MESSAGES_PER_SEND = 500
+"""Single messages per system call. All their answers must fit into the socket's buffer."""
 
 
 class NetlinkError(OSError):
-    """The kernel refused a message or a batch: `errno` says why, `refusals` which messages of the batch."""
+    """The kernel refused a message or a batch. `refusals` are the refused messages of a batch."""
 
     def __init__(self, number: int, refusals: tuple[Refusal, ...] = ()) -> None:
         super().__init__(number, os.strerror(number))
@@ -61,14 +61,14 @@ class NetlinkError(OSError):
 
 
 class Interrupted(KproxyError):
-    """The ruleset changed during a dump, which may be incomplete: try again."""
+    """The ruleset changed during a dump, so the dump may be incomplete."""
 
     def __init__(self, message: str = "The kernel's tables changed while they were read.") -> None:
-        super().__init__(message, "Another program keeps changing them: try again.")
+        super().__init__(message, "Another program changes them at the same time. Try again.")
 
 
 class Netlink:
-    """A socket to netfilter in the network namespace that the thread is in."""
+    """A socket to netfilter, in the network namespace of the thread that creates it."""
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
@@ -76,21 +76,21 @@ class Netlink:
             self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
             self._socket.bind((0, 0))
             self._socket.settimeout(TIMEOUT)
-            # The kernel returns only the header of a message that it refuses. Else it would return 60 kB of
-            # each, and fill the buffer.
+            # Of a refused message, the kernel returns only the header. Without this option it would return
+            # the whole message of up to 60 kB, and fill the buffer.
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
-            # It also says which attribute it refuses. An answer takes 832 bytes of the buffer either way.
+            # The answer also names the refused attribute. It takes 832 bytes of the buffer in either case.
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
-            self._make_room(SO_RCVBUFFORCE, socket.SO_RCVBUF, 4 << 20)
+            self._enlarge_buffer(SO_RCVBUFFORCE, socket.SO_RCVBUF, 4 << 20)
         except OSError as error:
             raise _unusable(error) from None
         self._sequence = 0
         self.commits = 0
-        """Batches that the kernel accepted from this socket: each makes a generation of the ruleset."""
+        """The number of batches that the kernel accepted from this socket. Each creates a generation."""
 
     @property
     def port(self) -> int:
-        """The kernel's number for this socket; notifications of a commit carry it."""
+        """The kernel's number of this socket. Notifications of its commits contain it."""
         port: int = self._socket.getsockname()[0]
         return port
 
@@ -104,29 +104,28 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _make_room(self, force: int, ask: int, size: int) -> None:
-        """Enlarge a buffer, beyond the system's limit if allowed: not in a user namespace (namespace.py)."""
+    def _enlarge_buffer(self, force_option: int, option: int, size: int) -> None:
+        """Set the size of a buffer. In a user namespace (namespace.py), the system's limit applies."""
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, force, size)
+            self._socket.setsockopt(socket.SOL_SOCKET, force_option, size)
         except PermissionError:
-            self._socket.setsockopt(socket.SOL_SOCKET, ask, size)
+            self._socket.setsockopt(socket.SOL_SOCKET, option, size)
 
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
 
     def _replies(self, sequence: int) -> Iterator[Message]:
-        """The answers to the requests from this sequence number on, as they arrive."""
+        """Return the answers to requests with this sequence number or a later one, as they arrive."""
         while True:
             for reply in messages(memoryview(self._socket.recv(DATAGRAM))):
                 if reply.sequence >= sequence:
                     yield reply
 
     def _answers(self, sequence: int) -> Iterator[Message]:
-        """All answers to a batch; the kernel queues them before `send` returns.
+        """Return all answers to a batch. The kernel has queued them when `send` returns.
 
-        If the buffer is too small, the kernel drops the later ones, and all further messages until the buffer
-        is empty.
+        If the buffer is full, the kernel drops further answers until the buffer is empty.
         """
         self._socket.settimeout(0)
         try:
@@ -142,14 +141,14 @@ class Netlink:
             self._socket.settimeout(TIMEOUT)
 
     def dump(self, kind: int, family: Family, body: bytes = b"") -> Iterator[memoryview]:
-        """The attributes of each nf_tables object; `kind` is an NFT_MSG_GET*.
+        """Return the attributes of each nf_tables object. `kind` is an NFT_MSG_GET*.
 
-        NetlinkError (ENOENT: no such table or set), Interrupted.
+        Raises NetlinkError (ENOENT if there is no such table or set) and Interrupted.
         """
         return self.listing(message_type(NFNL_SUBSYS_NFTABLES, kind), family, body)
 
     def listing(self, kind: int, family: Family, body: bytes) -> Iterator[memoryview]:
-        """The same for any of netfilter's subsystems; `kind` is a `message_type`."""
+        """Dump the objects of any subsystem of netfilter. `kind` is a `message_type`. Errors as of `dump`."""
         sequence = self._next()
         self._socket.send(message(kind, NLM_F_DUMP, sequence, NFPROTO[family], body))
         interrupted = False
@@ -165,7 +164,7 @@ class Netlink:
             raise Interrupted
 
     def generation(self) -> int:
-        """The number of the ruleset's generation; each commit by any program increases it."""
+        """Return the number of the ruleset's generation. Each commit by any program increases it."""
         sequence, family = self._next(), NFPROTO[Family.IPV4]
         kind = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN)
         self._socket.send(message(kind, 0, sequence, family, b""))
@@ -179,11 +178,11 @@ class Netlink:
         return int(number)
 
     def each(self, kind: int, family: Family, bodies: Sequence[bytes], flags: int = 0) -> list[NetlinkError]:
-        """Send single messages; the errors of those that the kernel refuses."""
+        """Send independent messages. Returns the errors of those that the kernel refuses."""
         failures: list[NetlinkError] = []
-        for start in range(0, len(bodies), TOGETHER):
+        for start in range(0, len(bodies), MESSAGES_PER_SEND):
             begin, parts = self._sequence + 1, []
-            for body in bodies[start : start + TOGETHER]:
+            for body in bodies[start : start + MESSAGES_PER_SEND]:
                 parts.append(message(kind, flags, self._next(), NFPROTO[family], body))
             parts[-1] = message(kind, flags | NLM_F_ACK, self._sequence, NFPROTO[family], body)
             self._socket.send(b"".join(parts))
@@ -199,25 +198,28 @@ class Netlink:
         return failures
 
     def elements(self, family: Family, name: str) -> Iterator[memoryview]:
-        """The packed elements of a set or map of kproxy's table."""
-        wanted = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
-        for content in self.dump(NFT_MSG_GETSETELEM, family, wanted):
+        """Return the packed elements of a set or map of kproxy's table."""
+        body = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
+        for content in self.dump(NFT_MSG_GETSETELEM, family, body):
             for kind, elements in attributes(content):
                 if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
                     for _, element in attributes(elements):
                         yield element
 
     def commit(self, contents: Iterable[BatchMessage]) -> int:
-        """Send a batch; the kernel applies all of it, or nothing (NetlinkError). Its size in bytes."""
+        """Send a batch, which the kernel applies completely or not at all. Returns its size in bytes.
+
+        Raises NetlinkError if the kernel refuses it.
+        """
         batch = Batch(contents, self._sequence + 1)
         if not batch.messages:
             return 0
         self._sequence = batch.end
         packed = batch.pack()
-        self._make_room(SO_SNDBUFFORCE, socket.SO_SNDBUF, max(2 * len(packed), 1 << 17))
+        self._enlarge_buffer(SO_SNDBUFFORCE, socket.SO_SNDBUF, max(2 * len(packed), 1 << 17))
         try:
             self._socket.send(packed)
-        except OSError as error:  # larger than the buffer can be
+        except OSError as error:  # the batch exceeds the maximum size of the buffer
             raise NetlinkError(error.errno or errno.EMSGSIZE) from None
         result = batch.read(self._answers(batch.begin))
         if result.errno:
@@ -227,19 +229,19 @@ class Netlink:
 
 
 def _unusable(error: OSError) -> HostError:
-    text = f"The kernel's nftables cannot be used: {error.strerror}."
+    text = f"Cannot use nftables in the kernel: {error.strerror}."
     if error.errno in (errno.EPERM, errno.EACCES):
-        return HostError(text, "It needs CAP_NET_ADMIN, which root may lack in a container.")
-    return HostError(text, "It needs nf_tables in the kernel (modprobe nf_tables).")
+        return HostError(text, "kproxy needs CAP_NET_ADMIN, which root may lack in a container.")
+    return HostError(text, "kproxy needs nf_tables in the kernel (modprobe nf_tables).")
 
 
 def _check(reply: Message) -> None:
-    """Raise NetlinkError unless the answer is an acknowledgement."""
+    """Raise NetlinkError if the answer is not an acknowledgement."""
     number = read_error(reply).errno
     if number:
         raise NetlinkError(number)
 
 
 def is_missing(error: OSError) -> bool:
-    """Whether the kernel says that there is no such table, set or element."""
+    """Whether the error says that a table, set or element does not exist."""
     return error.errno == errno.ENOENT

@@ -1,10 +1,10 @@
-"""A batch of nf_tables messages: how it is packed, and what the kernel's answers say about it.
+"""Packs batches of nf_tables messages, and reads the kernel's answers to them.
 
-The kernel evaluates every message of a batch, also after one that it refuses, and applies all of them or
-none. It answers each message that it refuses, with the error, and since Linux 5.18 with the place of the
-element in the message. So one attempt can name several elements: the first bad one of each message.
+The kernel applies all messages of a batch or none. It evaluates every message, even after it has refused one.
+To each refused message it answers with the error, and since Linux 5.18 with the offset of the refused
+element. So one attempt can name several elements: the first refused element of each message.
 
-Only the last message asks for an acknowledgement. So an accepted batch has one answer, however large it is.
+Only the last message requests an acknowledgement. So an accepted batch has one answer, however large it is.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ from kproxy.nft.ruleset import MapUpdate
 from kproxy.table.names import TABLE
 
 CHUNK = 60_000
-"""Bytes of elements per message: an attribute's length has 16 bits."""
+"""The maximum number of bytes of elements per message. An attribute's length has 16 bits."""
 MAX_REFUSALS = 1000
-"""Refused messages of one batch that are looked at."""
+"""The maximum number of refusals to evaluate per batch."""
 ELEMENT_MESSAGES = (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM)
 
 
@@ -69,7 +69,7 @@ class BatchMessage(NamedTuple):
     """NLM_F_*."""
     family: Family
     body: bytes
-    """Its attributes."""
+    """The attributes."""
 
 
 class Refusal(NamedTuple):
@@ -80,39 +80,39 @@ class Refusal(NamedTuple):
     """NFT_MSG_*."""
     family: Family
     name: str
-    """The set or map; of a rule, its chain; "" for messages about other objects."""
+    """The set or map; for a rule, its chain; "" for messages about other objects."""
     key: bytes
-    """The first bad element; b"" if the kernel does not say which it is."""
+    """The key of the first refused element; b"" if the kernel does not name it."""
     text: str
-    """The kernel's own message, "" if it has none."""
+    """The kernel's error message; "" if there is none."""
 
     @property
     def is_element(self) -> bool:
-        """Whether elements were to be added or removed."""
+        """Whether the message adds or removes elements."""
         return self.kind in ELEMENT_MESSAGES
 
 
 class Result(NamedTuple):
-    """What the kernel did with a batch."""
+    """The result of a batch."""
 
     errno: int
-    """0: it applied all of it. Else the first error, and it applied nothing."""
+    """0: the kernel applied the batch. Otherwise the first error; the kernel applied nothing."""
     refusals: tuple[Refusal, ...]
-    """In the order of the messages; without those that only follow from another one."""
+    """The refused messages in their order, without those that are only a consequence of another refusal."""
 
 
 class Batch:
     """The messages of one transaction."""
 
     def __init__(self, messages: Iterable[BatchMessage], begin: int) -> None:
-        """`begin`: the sequence number of the batch; those of its messages follow."""
+        """`begin` is the first sequence number of the batch. Its messages have the following ones."""
         self.begin = begin
         self.messages = list(messages)
         self.end = begin + len(self.messages) + 1
-        """The last sequence number in use."""
+        """The last sequence number of the batch."""
 
     def pack(self) -> bytes:
-        """The batch as one datagram."""
+        """Return the batch as one datagram."""
         last = self.end - 1
         parts = [_limit(NFNL_MSG_BATCH_BEGIN, self.begin)]
         for sequence, (kind, flags, family, body) in enumerate(self.messages, self.begin + 1):
@@ -123,7 +123,7 @@ class Batch:
         return b"".join(parts)
 
     def read(self, replies: Iterable[Message]) -> Result:
-        """What all the kernel's answers together say. ENOBUFS: the acknowledgement is missing."""
+        """Evaluate all answers of the kernel. ENOBUFS means that the acknowledgement is missing."""
         first, acknowledged = 0, False
         refusals: list[Refusal] = []
         for reply in replies:
@@ -141,7 +141,7 @@ class Batch:
 
 
 def _limit(kind: int, sequence: int) -> bytes:
-    """The message that begins or ends a batch."""
+    """Return the message that begins or ends a batch."""
     return header(kind, 0, sequence, 0, 0, NFNL_SUBSYS_NFTABLES)
 
 
@@ -156,9 +156,9 @@ def _refusal(refused: BatchMessage, error: int, offset: int | None, text: str) -
 
 
 def _key(body: bytes, offset: int | None) -> bytes:
-    """The key of the element that contains the byte at `offset` of the message; b"": none does.
+    """Return the key of the element at `offset` of the message; b"" if no element is there.
 
-    The offset counts from the message's header on, as in all kernels that name elements.
+    The offset counts from the message's header, as in all kernels that name elements.
     """
     position = NLMSG_HDRLEN + NFGENMSG_LEN
     for kind, content in attributes(memoryview(body)):
@@ -175,22 +175,22 @@ def _key(body: bytes, offset: int | None) -> bytes:
 
 
 def _causes(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
-    """Without those that follow from another one.
+    """Omit refusals that are only a consequence of another one.
 
-    If the kernel refuses to remove one element, it removes none of those behind it in the message. It may
-    then refuse to add elements to the same set, because old ones are still there.
+    If the kernel refuses to remove an element, it does not remove the elements after it in the same message.
+    It may then refuse to add elements to this set, because the old ones still exist.
     """
     incomplete = set()
     for refusal in refusals:
-        place = refusal.family, refusal.name
+        changed_set = refusal.family, refusal.name
         if refusal.kind != NFT_MSG_NEWSETELEM:
-            incomplete.add(place)
-        elif place in incomplete:
+            incomplete.add(changed_set)
+        elif changed_set in incomplete:
             continue
         yield refusal
 
 
-# --- what kproxy puts into a batch ---
+# --- the messages of kproxy's batches ---
 
 
 def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
@@ -208,9 +208,9 @@ def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
 def element_messages(
     kind: int, family: Family, name: str, members: Mapping[bytes, Value], ranges: bool = False
 ) -> Iterator[BatchMessage]:
-    """The messages that add (NFT_MSG_NEWSETELEM) or remove elements of one set or map.
+    """Return the messages that add (NFT_MSG_NEWSETELEM) or remove elements of one set or map.
 
-    With `ranges`, a key is a first and a last one.
+    With `ranges`, a key consists of a first and a last key.
     """
     flags = NLM_F_CREATE if kind == NFT_MSG_NEWSETELEM else 0
     head = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
@@ -219,6 +219,6 @@ def element_messages(
 
 
 def rule_message(chain: str, update: MapUpdate) -> BatchMessage:
-    """The message that appends a map update to a chain."""
+    """Return the message that appends a map update to a chain."""
     body = string(NFTA_RULE_TABLE, TABLE) + string(NFTA_RULE_CHAIN, chain) + map_update(update)
     return BatchMessage(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, update.family, body)

@@ -1,7 +1,7 @@
-"""Netlink messages and attributes as bytes. linux/netlink.h and linux/netfilter/nfnetlink.h define them.
+"""Packs and reads netlink messages. linux/netlink.h and linux/netfilter/nfnetlink.h define the format.
 
-A message is a header, for netfilter a second header (struct nfgenmsg), and attributes. An attribute is its
-length, its type and its data, padded to four bytes; its data may be attributes again.
+A message consists of a header, for netfilter a second header (struct nfgenmsg), and attributes. An attribute
+consists of its length, its type and its data, padded to four bytes. Its data may be attributes again.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.model import Family
 
 _unpack_attribute = struct.Struct("=HH").unpack_from
-"""Length and type of an attribute. Compiled: a dump has attributes by the hundred thousand."""
+"""Unpacks length and type of an attribute. Compiled, since a dump has hundreds of thousands of them."""
 NFPROTO = {Family.IPV4: NFPROTO_IPV4, Family.IPV6: NFPROTO_IPV6}
 
 
 class Message(NamedTuple):
-    """A message that the kernel sent."""
+    """A message from the kernel."""
 
     kind: int
     """NLMSG_ERROR, NLMSG_DONE, or a subsystem and its message (`message_type`)."""
     flags: int
     """NLM_F_*."""
     sequence: int
-    """That of the request that it answers."""
+    """The sequence number of the request that it answers."""
     content: memoryview
-    """What follows netlink's header."""
+    """The bytes after netlink's header."""
 
 
 class ErrorReply(NamedTuple):
-    """What a message of type NLMSG_ERROR says."""
+    """The content of a message of type NLMSG_ERROR."""
 
     errno: int
     """0: the request was accepted."""
     text: str
-    """The kernel's own message (NLMSGERR_ATTR_MSG), "" if it has none."""
+    """The kernel's error message (NLMSGERR_ATTR_MSG); "" if there is none."""
     offset: int | None
-    """Where in the request the attribute is that it complains of (NLMSGERR_ATTR_OFFS), from the header on."""
+    """The offset of the refused attribute in the request (NLMSGERR_ATTR_OFFS), counted from its header."""
 
 
 def padded(length: int) -> int:
-    """`length`, rounded up to four bytes."""
+    """Round `length` up to a multiple of four."""
     return (length + 3) & ~3
 
 
@@ -64,39 +64,39 @@ def padded(length: int) -> int:
 
 
 def attribute(kind: int, data: bytes) -> bytes:
-    """An attribute, padded to four bytes."""
+    """Pack an attribute, padded to four bytes."""
     return struct.pack("=HH", len(data) + NLA_HDRLEN, kind) + data + b"\0" * (-len(data) % 4)
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:
-    """An attribute made of attributes."""
+    """Pack an attribute that contains attributes."""
     return attribute(kind | NLA_F_NESTED, b"".join(attributes))
 
 
 def string(kind: int, text: str) -> bytes:
-    """A NUL-terminated string."""
+    """Pack a NUL-terminated string."""
     return attribute(kind, text.encode() + b"\0")
 
 
 def be32(kind: int, number: int) -> bytes:
-    """A 32-bit number in network order."""
+    """Pack a 32-bit number in network order."""
     return attribute(kind, struct.pack(">I", number & 0xFFFFFFFF))
 
 
 def message_type(subsystem: int, kind: int) -> int:
-    """The type of a message of one of netfilter's subsystems (NFNL_SUBSYS_*)."""
+    """Return the type of a message of a subsystem of netfilter (NFNL_SUBSYS_*)."""
     return subsystem << 8 | kind
 
 
 def header(kind: int, flags: int, sequence: int, family: int, size: int, resource: int = 0) -> bytes:
-    """Netlink's header and nfnetlink's, of a request with `size` bytes of attributes."""
+    """Pack the headers of netlink and nfnetlink for a request with `size` bytes of attributes."""
     length = NLMSG_HDRLEN + NFGENMSG_LEN + size
     netlink = struct.pack("=IHHII", length, kind, flags | NLM_F_REQUEST, sequence, 0)
     return netlink + struct.pack(">BBH", family, 0, resource)
 
 
 def message(kind: int, flags: int, sequence: int, family: int, body: bytes) -> bytes:
-    """A request with nfnetlink's header; `body` is its attributes."""
+    """Pack a request: the headers, and `body`, which contains the attributes."""
     return header(kind, flags, sequence, family, len(body)) + body
 
 
@@ -104,7 +104,7 @@ def message(kind: int, flags: int, sequence: int, family: int, body: bytes) -> b
 
 
 def messages(data: memoryview) -> Iterator[Message]:
-    """The messages of a datagram."""
+    """Return the messages of a datagram."""
     position = 0
     while position < len(data):
         length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", data, position)
@@ -113,7 +113,7 @@ def messages(data: memoryview) -> Iterator[Message]:
 
 
 def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The attributes in a message's body: type without flags, content."""
+    """Return the attributes in a message's body: type without flags, and content."""
     position = 0
     while position + NLA_HDRLEN <= len(data):
         length, kind = _unpack_attribute(data, position)
@@ -122,14 +122,15 @@ def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def read_string(data: memoryview) -> str:
-    """A NUL-terminated string."""
+    """Read a NUL-terminated string."""
     return bytes(data).rstrip(b"\0").decode(errors="replace")
 
 
 def read_error(reply: Message) -> ErrorReply:
-    """Read a message of type NLMSG_ERROR, and the attributes of an extended acknowledgement if it is one.
+    """Read a message of type NLMSG_ERROR, including the attributes of an extended acknowledgement.
 
-    It contains the error number and the request that it answers; of that only the header with NLM_F_CAPPED.
+    The message contains the error number, and the request that it answers. With NLM_F_CAPPED, it contains
+    only the header of the request.
     """
     code, length = struct.unpack_from("=iI", reply.content)
     if not reply.flags & NLM_F_ACK_TLVS:

@@ -1,7 +1,6 @@
-"""The numbers of the kernel's netlink interfaces, by the kernel's own names.
+"""The constants of the kernel's netlink interfaces, with the kernel's names.
 
-Each group names the header that defines it, so that a reader can look the meaning up there. Only what
-kproxy uses is listed.
+A comment above each group names the header file that defines it. Only constants that kproxy uses are listed.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ NLA_TYPE_MASK = 0x3FFF
 
 # linux/netfilter/nfnetlink.h
 NFGENMSG_LEN = 4
-"""The size of struct nfgenmsg, the header that follows netlink's own."""
+"""The size of struct nfgenmsg, the header after netlink's."""
 NFNL_SUBSYS_CTNETLINK = 1
 NFNL_SUBSYS_NFTABLES = 10
 NFNL_MSG_BATCH_BEGIN = 0x10
@@ -127,7 +126,7 @@ NFTA_EXPR_DATA = 2
 NFT_REG_1 = 1
 """The first register of 16 bytes; NFT_REG_2 and so on follow."""
 NFT_REG32_00 = 8
-"""The first register of 4 bytes: the same memory as the start of NFT_REG_1."""
+"""The first register of 4 bytes. It is the beginning of NFT_REG_1."""
 NFTA_META_DREG = 1
 NFTA_META_KEY = 2
 NFT_META_L4PROTO = 16

@@ -1,7 +1,7 @@
-"""Elements of sets and maps as the kernel packs them. linux/netfilter/nf_tables.h defines the layout.
+"""Packs and reads elements of sets and maps. linux/netfilter/nf_tables.h defines the layout.
 
-Written for elements by the ten thousand: an element is packed by joining a few byte strings, and counters
-are read by position.
+The code is optimized for tens of thousands of elements: it packs an element by joining a few byte strings,
+and reads counters by position.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ def _verdict_value(text: str) -> bytes:
 
 @lru_cache
 def _data(kind: int, width: int) -> bytes:
-    """The headers of `width` bytes of data: kind { VALUE }. Keys and values are multiples of four bytes."""
+    """Return the headers of `width` bytes of data: kind { VALUE }. `width` is a multiple of four."""
     return struct.pack("=HHHH", width + 8, kind | NLA_F_NESTED, width + 4, NFTA_DATA_VALUE)
 
 
 @lru_cache
 def _element(width: int) -> bytes:
-    """The header of an element of `width` bytes."""
+    """Return the header of an element of `width` bytes."""
     return struct.pack("=HH", width + 4, NFTA_LIST_ELEM | NLA_F_NESTED)
 
 
 def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Iterator[bytes]:
-    """Each element as an attribute, ready to be joined. With `ranges`, a key is a first and a last key."""
+    """Pack each element as an attribute. With `ranges`, a key consists of a first and a last key."""
     verdicts: dict[str, bytes] = {}
     for key, value in members.items():
         if not key:
@@ -93,7 +93,7 @@ def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Itera
 
 @lru_cache
 def _read_verdict(data: bytes) -> str:
-    """As text. There are few different ones, and 10,000 elements that have them."""
+    """Return a verdict as text. Cached, because 10,000 elements share a few verdicts."""
     fields = dict(attributes(memoryview(data)))
     (code,) = struct.unpack(">i", fields[NFTA_VERDICT_CODE])
     for action, number in CALLS.items():
@@ -113,9 +113,9 @@ def _read_comment(data: memoryview) -> str:
 
 
 def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
-    """The key and value of an element, without its counter and timeout.
+    """Return the key and value of an element, without its counter and timeout.
 
-    The key of a range is its first key and its last one. With `ranges`, an element without a last key is
+    The key of a range consists of its first and its last key. With `ranges`, an element without a last key is
     a range of one key.
     """
     key, last, value, comment = b"", b"", b"", ""
@@ -138,10 +138,10 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
 
 
 def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:
-    """Key, value and counted packets (0 without a counter) of an element of a map with counters.
+    """Return key, value and number of packets (0 without a counter) of an element of a map with counters.
 
-    Read by position, since a scrape reads 100,000 of them: KEY { VALUE }, DATA { VALUE }, and
-    EXPR { NAME "counter", DATA { BYTES, PACKETS } }, in this order in all kernels with counters in elements.
+    The fields are read by position, because a scrape reads 100,000 elements: KEY { VALUE }, DATA { VALUE },
+    EXPR { NAME "counter", DATA { BYTES, PACKETS } }. All kernels with counters in elements use this order.
     """
     key_end = 4 + int.from_bytes(element[4:6], sys.byteorder)
     value_end = key_end + 4 + int.from_bytes(element[key_end + 4 : key_end + 6], sys.byteorder)

@@ -1,6 +1,6 @@
-"""The one kind of rule that is packed here, expression by expression; libnftables loads all others.
+"""Packs the rules that update a map. libnftables loads all other rules.
 
-libnftables before 1.1 aborts on an update of a map with IPv6 addresses, which the kernel accepts.
+libnftables before 1.1 aborts on an update of a map with IPv6 addresses, although the kernel accepts it.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def _expression(name: str, *attributes: bytes) -> bytes:
 
 
 def _conntrack(register: int, key: int, direction: int) -> bytes:
-    way = attribute(NFTA_CT_DIRECTION, bytes([direction]))
-    return _expression("ct", be32(NFTA_CT_DREG, register), be32(NFTA_CT_KEY, key), way)
+    packed_direction = attribute(NFTA_CT_DIRECTION, bytes([direction]))
+    return _expression("ct", be32(NFTA_CT_DREG, register), be32(NFTA_CT_KEY, key), packed_direction)
 
 
 def _protocol(number: int) -> tuple[bytes, bytes]:
-    """Compare the protocol with `number`."""
+    """Return the expressions that compare the protocol with `number`."""
     data = nested(NFTA_CMP_DATA, attribute(NFTA_DATA_VALUE, bytes([number])))
     return (
         _expression("meta", be32(NFTA_META_KEY, NFT_META_L4PROTO), be32(NFTA_META_DREG, NFT_REG_1)),
@@ -76,12 +76,12 @@ def _protocol(number: int) -> tuple[bytes, bytes]:
 
 
 def _register(word: int) -> int:
-    """The register that begins at the `word`-th group of four bytes."""
+    """Return the register that begins at this word (of four bytes)."""
     return word // 4 + NFT_REG_1 if word % 4 == 0 else word + NFT_REG32_00
 
 
 def _load(fields: Iterable[TupleField], word: int, family: Family) -> tuple[list[bytes], int]:
-    """The expressions that load the fields into consecutive words; the first word behind them."""
+    """Return the expressions that load the fields into consecutive words, and the first word after them."""
     expressions = []
     for field in fields:
         key, direction = KEYS[family, field.field], DIRECTIONS[field.direction]
@@ -91,18 +91,19 @@ def _load(fields: Iterable[TupleField], word: int, family: Family) -> tuple[list
 
 
 def map_update(update: MapUpdate) -> bytes:
-    """The expressions of a map update; nft lists it as it lists libnftables' own.
+    """Return the expressions of a map update. They are the same as those that libnftables creates.
 
-    The map's key is put together in consecutive words (of four bytes), its value right behind it.
+    They load the key of the map into consecutive words (of four bytes), and the value into the following
+    words.
     """
-    key, behind = _load(update.key, 0, update.family)
-    value, _ = _load(update.value, behind, update.family)
+    key, value_word = _load(update.key, 0, update.family)
+    value, _ = _load(update.value, value_word, update.family)
     write = _expression(
         "dynset",
         string(NFTA_DYNSET_SET_NAME, update.map),
         be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE),
         be32(NFTA_DYNSET_SREG_KEY, _register(0)),
-        be32(NFTA_DYNSET_SREG_DATA, _register(behind)),
+        be32(NFTA_DYNSET_SREG_DATA, _register(value_word)),
         attribute(NFTA_DYNSET_TIMEOUT, struct.pack(">Q", update.timeout * 1000)),
     )
     return nested(NFTA_RULE_EXPRESSIONS, *_protocol(update.protocol.number), *key, *value, write)
