@@ -408,7 +408,11 @@ class Dataplane:
             return set(), []
         wanted = self._skeleton(numbered_chains(verdicts))
         missing = {chain.name for chain in wanted.chains} - self._chains
-        return missing, self._write_rules(wanted, NO_REPAIR._replace(chains=tuple(missing)))
+        try:
+            return missing, self._write_rules(wanted, NO_REPAIR._replace(chains=tuple(missing)))
+        except TransactionError:
+            self._learn(wanted)  # raises an error that names what this host lacks, if that is the reason
+            raise
 
 
 def _led_to(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
