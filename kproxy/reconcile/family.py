@@ -166,11 +166,13 @@ class FamilyTable:
 
     def _compare(self, protected: Protects, now: float) -> list[Report]:
         self.compared, self.protected = True, set()
+        found, quarantined = self.protected, self.quarantined
 
         def is_protected(service: NamespacedName) -> bool:
-            if protected(service):
-                self.protected.add(service)
-            return service in self.protected or service in self.quarantined
+            if service not in found and not protected(service):
+                return service in quarantined
+            found.add(service)
+            return True
 
         def reconcile() -> Report:
             desired = self._intent.desired(self.family, self.quarantined)
