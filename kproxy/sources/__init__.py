@@ -1,1 +1,1 @@
-"""Where Kubernetes objects come from. Effects: files are read here and nowhere else in the pipeline."""
+"""Sources of Kubernetes objects: manifests and the API of a cluster. They read files and use the network."""

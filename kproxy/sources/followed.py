@@ -74,9 +74,8 @@ class FollowedManifests(Manifests):
     async def take(self) -> Collection[NamespacedName]:
         """Read changed files. Raises StateError if allocations or readiness cannot be saved."""
         decoded = await asyncio.to_thread(self._read_changes)
-        node = await asyncio.to_thread(
-            self._find_node, decoded.state.nodes
-        )  # pyroute2 cannot run inside a loop
+        # In a thread, since pyroute2 cannot run inside an event loop.
+        node = await asyncio.to_thread(self._find_node, decoded.state.nodes)
         if self._prober is None:
             self._saved = await asyncio.to_thread(self._store.readiness)
             earlier = {key.identity: ready for key, ready in self._saved.items()}

@@ -1,9 +1,10 @@
-"""Files of manifests as a source: read, allocate, select.
+"""Files of manifests as a source. They are read and settled.
 
-This does what an API server and its controllers do between a manifest and an EndpointSlice. Files that
-did not change are not parsed again; all that follows is computed anew and compared, which costs as much as
-there are objects, and is simple. Allocations are on disk before they are programmed. While part of the input
-of a service cannot be read, nothing of that service is removed, and the readable part is used.
+Settling does what an API server and its controllers do between a manifest and an EndpointSlice. Unchanged
+files are not parsed again. Everything after parsing is computed again from all objects, and compared with the
+previous result. That is simple, and takes time in proportion to the number of objects. Allocations are on
+disk before they are programmed. If part of the input of a service cannot be read, nothing of the service is
+removed, and the readable part is used.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kproxy.state.store import Store
 
 
 class Manifests:
-    """A `Source`, as of its last `load`. The caller holds the store's lock."""
+    """A `Source`. Its content is that of the last `load`. The caller must hold the store's lock."""
 
     def __init__(
         self,
@@ -43,67 +44,70 @@ class Manifests:
         self._held = store.load()
         self._in_use = InUse({}, {})
         self.state = ClusterState({}, {}, (), {})
-        """What was read."""
+        """The objects of the manifests."""
         self.settled: Settled | None = None
-        """What came of it; None before the first `load`."""
+        """The result of settling them; None before the first `load`."""
 
     def load(self) -> Collection[NamespacedName]:
-        """Read, allocate and select; the services that changed. StateError: allocations cannot be saved."""
+        """Read and settle the manifests. Returns the services that changed.
+
+        Raises StateError if allocations cannot be saved.
+        """
         decoded = self._read()
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
     def names(self) -> Iterable[NamespacedName]:
-        """All services."""
+        """Return the names of all services."""
         return list(self._in_use.services)
 
     def service(self, name: NamespacedName) -> Service | None:
-        """With its addresses and node ports."""
+        """Return a service with its addresses and node ports; None if it does not exist."""
         return self._in_use.services.get(name)
 
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
-        """Those given, else those of its selector."""
+        """Return the slices of a service: those in the manifests, otherwise those made from its selector."""
         return self._in_use.slices.get(name, ())
 
     def node(self) -> Node:
-        """As of the last `load`."""
+        """Return this node."""
         return self._node
 
     def protected(self, name: NamespacedName) -> bool:
-        """Whether part of it cannot be read and never could: there may be more of it in the table."""
+        """Whether part of a service cannot be read, and never could. The table may contain more of it."""
         settled = self.settled
         return settled is not None and settled.protected(name) and name not in self._in_use.complete
 
     def why_protected(self, name: NamespacedName) -> str:
-        """`services/web.yaml cannot be read`, or why it cannot have what it asks for."""
+        """Return `services/web.yaml cannot be read`, or why the service cannot have what it requests."""
         return "" if self.settled is None else why_held(self.settled, name)
 
     def problems(self) -> list[Problem]:
-        """What is wrong with the manifests, and what could not be given."""
+        """Return the errors in the manifests, and the requests that cannot be satisfied."""
         return self.settled.problems if self.settled else []
 
     def warnings(self) -> list[Problem]:
-        """What services and pods do not agree on."""
+        """Return the contradictions between services and pods."""
         return self.settled.warnings if self.settled else []
 
     def inventory(self) -> Inventory:
-        """As of the last `load`."""
+        """Return all objects."""
         return manifest_inventory(self.state, self._in_use, self._node)
 
     def ignored(self) -> Mapping[str, int]:
-        """How many objects there are of each kind that kproxy does not use."""
+        """Return the number of objects of each kind that kproxy does not use."""
         return self._decoded.ignored if self._decoded else {}
 
     def announced(self, nodes: Collection[str]) -> Announced:
-        """Which addresses of the pool this node, one of `nodes`, is to have on its uplink. After a `load`."""
+        """Return the pool's addresses that this node, one of `nodes`, adds to its uplink. Needs a `load`."""
         assert self.settled is not None
         return announced_by(self._node.name, nodes, self.settled)
 
     def _read(self) -> Decoded:
-        documents, unread = read = self._reader.read()
+        documents, problems = read = self._reader.read()
         if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
             decoded = decode(documents)
-            decoded.unreadable.everything += unread
-            self._decoded = decoded._replace(problems=unread + decoded.problems)
+            decoded.unreadable.everything += problems
+            self._decoded = decoded._replace(problems=problems + decoded.problems)
             self._read_before = read
         return self._decoded
 
@@ -120,6 +124,6 @@ class Manifests:
 
 
 def _same(one: tuple[list[Document], list[Problem]], other: tuple[list[Document], list[Problem]]) -> bool:
-    """Whether they are the very same documents, as of files that were not parsed again."""
+    """Whether both have identical documents, because no file was parsed again, and equal problems."""
     pairs = list(zip(one[0], other[0], strict=False))
     return len(one[0]) == len(other[0]) and one[1] == other[1] and all(a is b for a, b in pairs)

@@ -1,4 +1,4 @@
-"""A server for each test that asks for one."""
+"""The fixture of an API server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.apiserver import ApiServer
 
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
-    """Without TLS, open to everyone."""
+    """A server without TLS and authentication."""
     with ApiServer() as server:
         yield server

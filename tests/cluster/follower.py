@@ -1,4 +1,4 @@
-"""A cluster source in a thread of its own, and what tests ask of it."""
+"""Runs a cluster source in a separate thread for tests."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.apiserver.kubeconfig import User, write_kubeconfig
 from tests.unit.make import name
 
 Result = TypeVar("Result")
-QUICK = Pacing(page=2, silence=5.0, first=0.02, longest=0.1, healthy=0.05)
-"""As in earnest, but for those who wait."""
+QUICK = Pacing(page=2, idle_timeout=5.0, first_delay=0.02, max_delay=0.1, min_watch=0.05)
+"""The pacing of kproxy with shorter times."""
 
 
 def service(own_name: str = "web", /, port: int = 80, **rest: Any) -> dict[str, Any]:
-    """A Service as `ApiServer.create` takes it."""
+    """Return a Service for `ApiServer.create`."""
     metadata = {"name": own_name, "namespace": "default", **rest.pop("metadata", {})}
     spec = {"clusterIP": "10.96.0.1", "ports": [{"port": port}]}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
@@ -33,7 +33,7 @@ def service(own_name: str = "web", /, port: int = 80, **rest: Any) -> dict[str, 
 def slice_(
     own_name: str = "web-1", of: str = "web", address: str = "10.0.0.1", **metadata: Any
 ) -> dict[str, Any]:
-    """An EndpointSlice of one endpoint, likewise."""
+    """Return an EndpointSlice with one endpoint for `ApiServer.create`."""
     labels = {"kubernetes.io/service-name": of, **metadata.pop("labels", {})}
     return {
         "apiVersion": "discovery.k8s.io/v1",
@@ -96,7 +96,7 @@ class Follower:
         self._loop.close()
 
     def wait(self, condition: Callable[[], Result], seconds: float = 60) -> Result:
-        """Until `condition()` is true; gives it."""
+        """Wait until `condition()` is true, and return its value."""
         deadline = time.monotonic() + seconds
         while not (result := condition()):
             assert self._thread.is_alive(), "the source has ended"
@@ -105,11 +105,11 @@ class Follower:
         return result
 
     def take(self) -> set[NamespacedName]:
-        """The services that the source says have changed."""
+        """Return the services that changed, as the source's `take` returns them."""
         return set(asyncio.run_coroutine_threadsafe(self.source.take(), self._loop).result(60))
 
-    def touched(self, *names: str) -> None:
-        """Wait until these services have been touched, and no others have."""
+    def changed(self, *names: str) -> None:
+        """Wait until these services have changed. Fails if others have."""
         wanted, found = set(map(name, names)), set[NamespacedName]()
 
         def complete() -> bool:
@@ -120,18 +120,18 @@ class Follower:
         assert found == wanted
 
     def names(self) -> list[str]:
-        """The services that there are."""
+        """Return the names of all services."""
         return sorted(own.name for own in self.source.names())
 
     def sees(self, *names: str) -> None:
-        """Wait until there are these services and no others."""
+        """Wait until exactly these services exist."""
         self.wait(lambda: self.names() == sorted(names))
 
     def port(self, own: str = "web") -> int:
-        """The port of a service, 0 if it is not there."""
+        """Return the port of a service; 0 if it does not exist."""
         found = self.source.service(name(own))
         return found.ports[0].port if found else 0
 
     def messages(self) -> list[str]:
-        """What is wrong now."""
+        """Return the present problems as text."""
         return [str(problem) for problem in self.source.problems()]

@@ -1,4 +1,4 @@
-"""An HTTP proxy that tunnels (CONNECT) and forwards, and remembers what it was asked for."""
+"""An HTTP proxy that tunnels (CONNECT) and forwards, and records the requests."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from types import TracebackType
 
 
 class Proxy:
-    """Listens on loopback; `asked` has the first line of each request."""
+    """Listens on loopback. `requests` contains the first line of each request."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -37,7 +37,7 @@ class Proxy:
         while b"\r\n\r\n" not in head:
             head += client.recv(65536)
         line = head.split(b"\r\n")[0].decode()
-        self.asked.append(line)
+        self.requests.append(line)
         host, _, port = line.split()[1].rpartition(":")
         server = socket.create_connection((host, int(port)))
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")

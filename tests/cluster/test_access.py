@@ -1,4 +1,4 @@
-"""Where the server is and who we are to it: kubeconfigs, pods, proxies, and credentials that change."""
+"""Access to the API server: kubeconfigs, service accounts, proxies, and credentials that change."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def secure(authority: Authority) -> Iterator[ApiServer]:
-    """With TLS; the token `first` is known."""
+    """A server with TLS that accepts the token `first`."""
     with ApiServer(tls=authority, tokens=["first"]) as server:
         server.create(service("web"))
         yield server
 
 
 def reconnect(api: ApiServer) -> None:
-    """End all connections, so that requests are made anew."""
+    """End all connections, so that the client sends new requests."""
     api.wait(lambda: len(api.watches.of()) == 3)
     api.stop()
     api.resume()
@@ -71,7 +71,7 @@ def test_a_client_certificate(secure: ApiServer, tmp_path: Path, authority: Auth
         follower.sees("web")
 
 
-def test_a_server_of_another_authority_is_not_trusted_unless_told_so(
+def test_a_server_of_another_authority_is_trusted_only_with_insecure_skip_tls_verify(
     secure: ApiServer, tmp_path: Path
 ) -> None:
     other = Authority(tmp_path / "other", "other-ca")
@@ -101,7 +101,7 @@ def test_a_token_file_that_changes(secure: ApiServer, tmp_path: Path, authority:
         secure.access.rotate("second")
         reconnect(secure)
         secure.create(service("new"))
-        follower.touched("new")
+        follower.changed("new")
         assert secure.requests()[-1].authorization == "Bearer second"
 
 
@@ -118,11 +118,11 @@ def test_a_pod_whose_token_is_rotated(
         secure.access.rotate("second")
         reconnect(secure)
         secure.create(service("new"))
-        follower.touched("new")
+        follower.changed("new")
 
 
 @pytest.mark.parametrize("expires", [None, datetime.now(UTC) + timedelta(days=1)])
-def test_a_plugin_is_asked_again_when_the_server_knows_its_token_no_more(
+def test_a_plugin_runs_again_when_the_server_rejects_its_token(
     secure: ApiServer, tmp_path: Path, authority: Authority, expires: datetime | None
 ) -> None:
     user = exec_plugin(tmp_path, "first", expires=rfc3339(expires) if expires else None)
@@ -132,14 +132,14 @@ def test_a_plugin_is_asked_again_when_the_server_knows_its_token_no_more(
         secure.access.rotate("second")
         reconnect(secure)
         secure.create(service("new"))
-        follower.touched("new")
+        follower.changed("new")
         assert calls(tmp_path) == 2
 
 
-def test_a_plugin_is_asked_again_when_its_token_expires(
+def test_a_plugin_runs_again_when_its_token_expires(
     secure: ApiServer, tmp_path: Path, authority: Authority
 ) -> None:
-    soon = datetime.now(UTC) + timedelta(minutes=2)  # which the library takes for now
+    soon = datetime.now(UTC) + timedelta(minutes=2)  # the library renews tokens that expire this soon
     user = exec_plugin(tmp_path, "first", expires=rfc3339(soon))
     with Follower(secure, tmp_path, user=user, ca=authority.certificate):
         assert calls(tmp_path) > 1
@@ -154,7 +154,7 @@ def calls(folder: Path) -> int:
     return len((folder / "calls").read_text().splitlines())
 
 
-def test_a_plugin_that_gives_a_certificate(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
+def test_a_plugin_that_returns_a_certificate(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
     pair = authority.client("by-plugin")
     status = {"clientCertificateData": pair.certificate.read_text(), "clientKeyData": pair.key.read_text()}
     version = "client.authentication.k8s.io/v1"
@@ -165,7 +165,7 @@ def test_a_plugin_that_gives_a_certificate(secure: ApiServer, tmp_path: Path, au
         follower.sees("web")
 
 
-def test_a_plugin_that_fails_says_why(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
+def test_the_error_of_a_plugin_is_reported(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
     user = exec_plugin(tmp_path, "first")
     script = Path(user["exec"]["command"])
     good = script.read_text()
@@ -178,7 +178,7 @@ def test_a_plugin_that_fails_says_why(secure: ApiServer, tmp_path: Path, authori
         follower.wait(lambda: follower.source.synced)
 
 
-def test_credentials_that_nobody_knows_are_a_problem_until_they_are_known(
+def test_rejected_credentials_are_a_problem_until_they_are_accepted(
     secure: ApiServer, tmp_path: Path, authority: Authority
 ) -> None:
     secure.access.rotate("other")
@@ -190,7 +190,7 @@ def test_credentials_that_nobody_knows_are_a_problem_until_they_are_known(
         follower.wait(lambda: follower.messages() == [])
 
 
-def test_what_is_forbidden_is_a_problem_until_it_is_allowed(
+def test_a_forbidden_request_is_a_problem_until_it_is_allowed(
     secure: ApiServer, tmp_path: Path, authority: Authority
 ) -> None:
     secure.access.denied.add(Denial("list", "endpointslices"))
@@ -202,7 +202,7 @@ def test_what_is_forbidden_is_a_problem_until_it_is_allowed(
         follower.wait(lambda: follower.source.synced)
 
 
-def test_files_that_are_not_there_yet_are_waited_for(
+def test_a_missing_kubeconfig_is_a_problem_until_it_exists(
     secure: ApiServer, tmp_path: Path, authority: Authority
 ) -> None:
     config = tmp_path / "kubeconfig"
@@ -216,7 +216,7 @@ def test_files_that_are_not_there_yet_are_waited_for(
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "clusters: 5", "\tno: yaml", "current-context: x"])
-def test_a_kubeconfig_that_is_none_is_a_problem(secure: ApiServer, tmp_path: Path, content: str) -> None:
+def test_an_invalid_kubeconfig_is_a_problem(secure: ApiServer, tmp_path: Path, content: str) -> None:
     config = tmp_path / "config"
     config.write_text(content)
     with Follower(secure, tmp_path, credentials=Credentials(config), sync=False) as follower:
@@ -224,7 +224,7 @@ def test_a_kubeconfig_that_is_none_is_a_problem(secure: ApiServer, tmp_path: Pat
         assert str(config) in follower.messages()[0]
 
 
-def test_a_proxy_that_the_kubeconfig_names(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
+def test_a_proxy_of_the_kubeconfig(secure: ApiServer, tmp_path: Path, authority: Authority) -> None:
     with Proxy() as proxy:
         arguments: dict[str, Any] = {
             "user": token("first"),
@@ -233,11 +233,11 @@ def test_a_proxy_that_the_kubeconfig_names(secure: ApiServer, tmp_path: Path, au
         }
         with Follower(secure, tmp_path, **arguments) as follower:
             follower.sees("web")
-        assert set(proxy.asked) == {f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1"}
+        assert set(proxy.requests) == {f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1"}
 
 
 @pytest.mark.parametrize(("variable", "used"), [("HTTPS_PROXY", True), ("NO_PROXY", False)])
-def test_a_proxy_that_the_environment_names(
+def test_a_proxy_of_the_environment(
     secure: ApiServer,
     tmp_path: Path,
     authority: Authority,
@@ -251,30 +251,31 @@ def test_a_proxy_that_the_environment_names(
             monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate) as follower:
             follower.sees("web")
-        assert bool(proxy.asked) is used
+        assert bool(proxy.requests) is used
 
 
 def test_a_proxy_of_another_kind_is_refused(secure: ApiServer, tmp_path: Path) -> None:
     user: User = token("first")
     with Follower(secure, tmp_path, user=user, proxy_url="socks5://127.0.0.1:1", sync=False) as follower:
         follower.wait(follower.messages)
-        assert "socks5://127.0.0.1:1 is not one of HTTP" in follower.messages()[0]
+        message = "proxy socks5://127.0.0.1:1 is not supported; expected an http:// URL"
+        assert message in follower.messages()[0]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (None, "kubeconfig: No such file or directory"),
         ("a: [", "kubeconfig: while parsing a flow node"),
     ],
 )
-def test_a_kubeconfig_that_cannot_be_read_is_said_in_one_line(
-    tmp_path: Path, content: str | None, said: str
+def test_the_error_of_an_unreadable_kubeconfig_is_one_line(
+    tmp_path: Path, content: str | None, expected: str
 ) -> None:
     file = tmp_path / "kubeconfig"
     if content is not None:
         file.write_text(content)
     with pytest.raises(CredentialsError) as error:
         Credentials(file).load()
-    assert said in str(error.value)
+    assert expected in str(error.value)
     assert "\n" not in str(error.value)

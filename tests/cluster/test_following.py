@@ -1,4 +1,4 @@
-"""Lists and watches: what there is and what changes, and all that can disturb following them."""
+"""Following an API server with lists and watches, also when connections and servers fail."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SERVICES, SLICES = "services", "endpointslices"
 
 
 def watching(api: ApiServer, *resources: str) -> None:
-    """Wait until these are watched."""
+    """Wait until these resources are watched."""
     api.wait(lambda: all(api.watches.of(resource) for resource in resources or (SERVICES, SLICES, "nodes")))
 
 
 def lists(api: ApiServer, resource: str = SERVICES) -> int:
-    """How often it was listed from the beginning; looking how far the server is does not count."""
+    """Return how often a resource was listed completely. Checks of the server's history do not count."""
     return sum(
         "continue" not in seen.query and seen.query.get("limit") != "1"
         for seen in api.requests(verb="list", resource=resource)
@@ -46,13 +46,13 @@ def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -
         follower.woken.clear()
         watching(api)
         api.create(service("api"), slice_("api-1", "api"))
-        follower.touched("api")
+        follower.changed("api")
         assert follower.woken.is_set()
         api.update(service("api", 81))
-        follower.touched("api")
+        follower.changed("api")
         assert follower.port("api") == 81
         api.delete(service("api"))
-        follower.touched("api")
+        follower.changed("api")
         follower.sees("web")
         before = follower.source.revision
         assert follower.take() == set()
@@ -64,20 +64,20 @@ def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -
         assert follower.messages() == []
 
 
-def test_only_what_is_proxied_here_is_asked_for(api: ApiServer, tmp_path: Path) -> None:
-    elsewhere = {"service.kubernetes.io/service-proxy-name": "other"}
-    api.create(service("web"), service("theirs", metadata={"labels": elsewhere}))
+def test_objects_of_another_proxy_are_not_requested(api: ApiServer, tmp_path: Path) -> None:
+    other_proxy = {"service.kubernetes.io/service-proxy-name": "other"}
+    api.create(service("web"), service("other", metadata={"labels": other_proxy}))
     api.create(slice_("web-1"), slice_("head-1", "head", labels={"service.kubernetes.io/headless": ""}))
     with Follower(api, tmp_path) as follower:
         follower.sees("web")
         assert list(follower.source.inventory().slices) == [name("web")]
         watching(api)
-        api.update(service("web", metadata={"labels": elsewhere}))  # it leaves the selector
-        follower.touched("web")
+        api.update(service("web", metadata={"labels": other_proxy}))  # the selector no longer matches
+        follower.changed("web")
         follower.sees()
 
 
-def test_nothing_is_given_away_before_everything_was_listed(api: ApiServer, tmp_path: Path) -> None:
+def test_take_returns_nothing_before_all_kinds_were_listed(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), slice_())
     fault = api.faults.add(Answer(503), verb="list", resource=SLICES, times=None)
     with Follower(api, tmp_path, sync=False) as follower:
@@ -105,7 +105,9 @@ def test_a_long_list_comes_in_pages(api: ApiServer, tmp_path: Path) -> None:
         assert ["continue" in page.query for page in pages] == [False, True, True, True]
 
 
-def test_a_list_that_outlives_its_history_is_begun_again_in_one_piece(api: ApiServer, tmp_path: Path) -> None:
+def test_a_list_whose_version_expires_is_requested_again_without_pages(
+    api: ApiServer, tmp_path: Path
+) -> None:
     names = [f"s{number}" for number in range(5)]
     api.create(*map(service, names))
     delay = api.faults.add(Delay(0.2), verb="list", resource=SERVICES, times=2)
@@ -121,7 +123,7 @@ def test_a_list_that_outlives_its_history_is_begun_again_in_one_piece(api: ApiSe
 
 
 @pytest.mark.parametrize("as_status", [False, True])
-def test_a_watch_from_a_forgotten_version_is_a_new_list(
+def test_a_watch_from_an_expired_version_causes_a_new_list(
     api: ApiServer, tmp_path: Path, as_status: bool
 ) -> None:
     api.expired_as_status = as_status
@@ -133,14 +135,14 @@ def test_a_watch_from_a_forgotten_version_is_a_new_list(
         api.create(service("new"))
         api.store.compact()
         api.resume()
-        follower.touched("gone", "new")
+        follower.changed("gone", "new")
         follower.sees("web", "new")
         assert lists(api) == 2
         watching(api)
         follower.wait(lambda: follower.messages() == [])
 
 
-def test_a_watch_that_expires_while_it_is_open_is_a_new_list(api: ApiServer, tmp_path: Path) -> None:
+def test_a_watch_that_expires_while_it_is_open_causes_a_new_list(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
@@ -148,11 +150,11 @@ def test_a_watch_that_expires_while_it_is_open_is_a_new_list(api: ApiServer, tmp
         api.wait(lambda: lists(api) == 2)
         watching(api)
         api.create(service("new"))
-        follower.touched("new")
+        follower.changed("new")
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
-def test_a_watch_that_ends_goes_on_where_it_was(api: ApiServer, tmp_path: Path, how: str) -> None:
+def test_a_watch_that_ends_is_resumed(api: ApiServer, tmp_path: Path, how: str) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         for port in range(81, 84):
@@ -165,75 +167,73 @@ def test_a_watch_that_ends_goes_on_where_it_was(api: ApiServer, tmp_path: Path, 
         assert lists(api) == 1
 
 
-def test_a_connection_that_breaks_is_no_problem_if_the_next_one_does_not(
-    api: ApiServer, tmp_path: Path
-) -> None:
+def test_a_broken_connection_is_no_problem_if_the_next_one_works(api: ApiServer, tmp_path: Path) -> None:
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.faults.add(Delay(0.2), times=None)
-        time.sleep(2 * QUICK.healthy)
+        time.sleep(2 * QUICK.min_watch)
         api.watches.reset()
-        said: set[str] = set()
+        messages: set[str] = set()
         while len(api.requests(verb="watch", resource=SERVICES)) < 2:
-            said.update(follower.messages())
+            messages.update(follower.messages())
             time.sleep(0.01)
-        assert not said
+        assert not messages
 
 
 @pytest.mark.parametrize("after", [0, 100, 1000])
-def test_a_list_that_is_torn_off_is_begun_again(api: ApiServer, tmp_path: Path, after: int) -> None:
+def test_an_interrupted_list_is_requested_again(api: ApiServer, tmp_path: Path, after: int) -> None:
     api.create(*(service(f"s{number}") for number in range(5)))
     api.faults.add(Reset(after), verb="list", resource=SERVICES, times=2)
     with Follower(api, tmp_path) as follower:
         assert len(follower.names()) == 5
 
 
-def test_a_connection_that_is_half_open_is_given_up(api: ApiServer, tmp_path: Path) -> None:
+def test_a_half_open_connection_is_closed(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
-    with Follower(api, tmp_path, QUICK._replace(silence=0.2)) as follower:
+    with Follower(api, tmp_path, QUICK._replace(idle_timeout=0.2)) as follower:
         watching(api)
         api.watches.hold()
         api.update(service("web", 81))
-        follower.touched("web")
+        follower.changed("web")
         assert follower.port() == 81
         assert lists(api) == 1
 
 
-def test_bookmarks_keep_a_silent_watch_alive(api: ApiServer, tmp_path: Path) -> None:
+def test_bookmarks_keep_an_idle_watch_open(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), node("n2"))
     api.bookmark_every = 0.05
     silence = 1.0
-    with Follower(api, tmp_path, QUICK._replace(silence=silence)) as follower:
+    with Follower(api, tmp_path, QUICK._replace(idle_timeout=silence)) as follower:
         watching(api)
         for beat in range(30):
-            api.update(node("n2", {"beat": str(beat)}))  # a bookmark says what version it is elsewhere
+            api.update(node("n2", {"beat": str(beat)}))  # so that bookmarks contain new versions
             time.sleep(silence / 20)
         assert len(api.requests(verb="watch")) == 3
         assert time.monotonic() - min(follower.source.last_seen().values()) < silence
 
 
-def test_without_bookmarks_a_silent_watch_is_opened_again_and_loses_nothing(
+def test_without_bookmarks_an_idle_watch_is_opened_again_and_misses_nothing(
     api: ApiServer, tmp_path: Path
 ) -> None:
     api.bookmarks = False
     api.create(service("web"))
-    with Follower(api, tmp_path, QUICK._replace(silence=0.1)) as follower:
+    with Follower(api, tmp_path, QUICK._replace(idle_timeout=0.1)) as follower:
         api.wait(lambda: len(api.requests(verb="watch", resource=SERVICES)) >= 3)
         api.update(service("web", 81))
-        follower.touched("web")
+        follower.changed("web")
         assert lists(api) == 1
 
 
-def test_a_silent_watch_is_no_problem(api: ApiServer, tmp_path: Path) -> None:
+def test_an_idle_watch_is_no_problem(api: ApiServer, tmp_path: Path) -> None:
     api.bookmarks = False
-    with Follower(api, tmp_path, QUICK._replace(silence=0.5)) as follower:
+    with Follower(api, tmp_path, QUICK._replace(idle_timeout=0.5)) as follower:
         watching(api)
-        api.faults.add(Delay(0.2), verb="list", times=None)  # the server is asked how far it is
-        said: set[str] = set()
+        api.faults.add(Delay(0.2), verb="list", times=None)  # delays the checks of the server's history
+        messages: set[str] = set()
         while len(api.requests(verb="watch", resource=SERVICES)) < 3:
-            said.update(follower.messages())
+            messages.update(follower.messages())
             time.sleep(0.01)
-        assert not said
+        assert not messages
 
 
 def test_a_bookmark_moves_the_version_to_resume_from(api: ApiServer, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_bookmark_moves_the_version_to_resume_from(api: ApiServer, tmp_path: P
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.create(slice_("other-1", "other"))  # the revision goes on without the services
-        follower.touched("other")
+        follower.changed("other")
         before = time.monotonic()
         api.watches.bookmark(SERVICES)
         follower.wait(lambda: min(follower.source.last_seen().values()) > before)
@@ -255,34 +255,36 @@ def test_a_bookmark_moves_the_version_to_resume_from(api: ApiServer, tmp_path: P
         assert lists(api) == 1
 
 
-def test_a_server_that_is_away_is_waited_for(api: ApiServer, tmp_path: Path) -> None:
+def test_a_server_that_stops_and_continues(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), slice_())
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.stop()
-        said = f"cluster: cannot follow Services: cannot connect to {api.host}:{api.port}: Connection refused"
-        follower.wait(lambda: len(follower.messages()) == 3 and said in follower.messages())
+        message = (
+            f"cluster: cannot follow Services: cannot connect to {api.host}:{api.port}: Connection refused"
+        )
+        follower.wait(lambda: len(follower.messages()) == 3 and message in follower.messages())
         assert follower.names() == ["web"]
         assert follower.take() == set()
         api.create(service("new"))
         api.resume()
-        follower.touched("new")
+        follower.changed("new")
         follower.wait(lambda: follower.messages() == [])
         assert lists(api) == 1
 
 
-def test_a_server_that_starts_anew_without_history(api: ApiServer, tmp_path: Path) -> None:
+def test_a_server_that_restarts_without_history(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), service("gone"))
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.stop()
         api.delete(service("gone"))
         api.restart()
-        follower.touched("gone")
+        follower.changed("gone")
         follower.sees("web")
 
 
-def test_a_server_whose_versions_go_backwards(api: ApiServer, tmp_path: Path) -> None:
+def test_a_server_restored_from_a_backup(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     backup = api.store.backup()
     api.create(service("lost"))
@@ -290,19 +292,19 @@ def test_a_server_whose_versions_go_backwards(api: ApiServer, tmp_path: Path) ->
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.restore(backup)
-        follower.touched("web", "lost")
+        follower.changed("web", "lost")
         follower.sees("web")
         assert follower.port() == 80
         watching(api)
         api.create(service("new"))
-        follower.touched("new")
+        follower.changed("new")
 
 
 @pytest.mark.parametrize("last", ["created", "changed", "deleted"])
-def test_a_server_that_was_restored_and_has_counted_past_what_was_seen(
+def test_a_restored_server_that_has_passed_the_version_seen_before(
     api: ApiServer, tmp_path: Path, last: str
 ) -> None:
-    """The version is there again, and is of another history."""
+    """The version exists again, but belongs to another history."""
     api.create(service("web"), service("old"))
     with Follower(api, tmp_path, QUICK._replace(watch=(300, 300))) as follower:
         follower.sees("old", "web")
@@ -323,8 +325,8 @@ def test_a_server_that_was_restored_and_has_counted_past_what_was_seen(
         assert lists(api) == 2
 
 
-def test_looking_back_is_no_list_when_nothing_happened(api: ApiServer, tmp_path: Path) -> None:
-    """One object is asked for, of all; whatever else was written meanwhile."""
+def test_a_check_of_the_history_requests_one_object(api: ApiServer, tmp_path: Path) -> None:
+    """Nothing is listed again if the history is the same."""
     api.create(service("web"), slice_("web-1"), node("n1"))
     with Follower(api, tmp_path, QUICK._replace(watch=(300, 300))) as follower:
         watching(api)
@@ -337,39 +339,39 @@ def test_looking_back_is_no_list_when_nothing_happened(api: ApiServer, tmp_path:
             api.wait(lambda: not api.watches.open)
             watching(api)
         assert [lists(api, kind) for kind in (SERVICES, SLICES, "nodes")] == [1, 1, 1]
-        looked = [
+        checks = [
             seen.path
             for seen in api.requests(verb="list")
             if seen.query.get("limit") == "1" and seen.resource != "nodes"
         ]
-        assert set(looked) == {
+        assert set(checks) == {
             "/api/v1/namespaces/default/services",
             "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
         }
 
 
-def test_an_event_of_an_older_version_is_not_believed(api: ApiServer, tmp_path: Path) -> None:
+def test_an_event_with_an_older_version_causes_a_new_list(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     api.create(service("other"))
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.update(service("other", 81))
-        follower.touched("other")
+        follower.changed("other")
         api.watches.repeat(SERVICES, "default/web")
         api.wait(lambda: lists(api) == 2)
         watching(api)
         assert follower.take() == set()
 
 
-def test_an_event_that_comes_twice_is_one(api: ApiServer, tmp_path: Path) -> None:
+def test_a_repeated_event_has_no_effect(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.update(service("web", 81))
-        follower.touched("web")
+        follower.changed("web")
         api.watches.repeat(SERVICES, "default/web")
         api.create(service("new"))
-        follower.touched("new")
+        follower.changed("new")
         assert lists(api) == 1
 
 
@@ -382,7 +384,7 @@ def test_an_event_that_comes_twice_is_one(api: ApiServer, tmp_path: Path) -> Non
         b"\xff\n",
     ],
 )
-def test_garbage_in_a_watch_is_left_behind(api: ApiServer, tmp_path: Path, data: bytes) -> None:
+def test_a_watch_is_resumed_after_an_invalid_line(api: ApiServer, tmp_path: Path, data: bytes) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
@@ -394,24 +396,24 @@ def test_garbage_in_a_watch_is_left_behind(api: ApiServer, tmp_path: Path, data:
         assert (lists(api), len(api.requests(verb="watch", resource=SERVICES))) == (1, 2)
 
 
-def test_a_line_that_is_cut_off_at_the_end_is_seen_whole_later(api: ApiServer, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_received_again(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.watches.inject(b'{"type":"MODIFIED","object":{"meta', SERVICES)
         api.watches.end(SERVICES)
         api.update(service("web", 81))
-        follower.touched("web")
+        follower.changed("web")
         assert lists(api) == 1
 
 
-def test_a_watch_in_little_pieces(api: ApiServer, tmp_path: Path) -> None:
+def test_a_watch_in_small_pieces(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     api.faults.add(Trickle(7, 0.0005), verb="watch", resource=SERVICES)
     with Follower(api, tmp_path) as follower:
         watching(api)
         api.update(service("web", 81))
-        follower.touched("web")
+        follower.changed("web")
 
 
 def test_an_error_in_a_watch_that_is_not_410(api: ApiServer, tmp_path: Path) -> None:
@@ -422,12 +424,12 @@ def test_an_error_in_a_watch_that_is_not_410(api: ApiServer, tmp_path: Path) -> 
         watching(api)
         api.watches.error(error, SERVICES)
         api.update(service("web", 81))
-        follower.touched("web")
+        follower.changed("web")
         assert lists(api) == 1
 
 
 @pytest.mark.parametrize("verb", ["list", "watch"])
-def test_an_answer_that_says_too_many_requests_is_heeded(api: ApiServer, tmp_path: Path, verb: str) -> None:
+def test_retry_after_is_respected(api: ApiServer, tmp_path: Path, verb: str) -> None:
     api.create(service("web"))
     api.faults.add(Answer(429, retry_after=1), verb=verb, resource=SERVICES)
     with Follower(api, tmp_path, sync=False) as follower:
@@ -440,16 +442,18 @@ def test_an_answer_that_says_too_many_requests_is_heeded(api: ApiServer, tmp_pat
 
 @pytest.mark.parametrize("answer", [Answer(500), Answer(502, text="<html>bad gateway</html>"), Silence()])
 @pytest.mark.parametrize("verb", ["list", "watch"])
-def test_an_answer_that_is_none(api: ApiServer, tmp_path: Path, verb: str, answer: Answer | Silence) -> None:
+def test_failed_requests_are_repeated(
+    api: ApiServer, tmp_path: Path, verb: str, answer: Answer | Silence
+) -> None:
     api.create(service("web"))
     api.faults.add(answer, verb=verb, resource=SERVICES, times=2)
-    with Follower(api, tmp_path, QUICK._replace(silence=0.1)) as follower:
+    with Follower(api, tmp_path, QUICK._replace(idle_timeout=0.1)) as follower:
         watching(api, SERVICES)
         follower.sees("web")
 
 
-def test_attempts_become_rare(api: ApiServer, tmp_path: Path) -> None:
-    pacing = Pacing(first=0.02, longest=0.16, healthy=1)
+def test_the_delay_between_attempts_grows(api: ApiServer, tmp_path: Path) -> None:
+    pacing = Pacing(first_delay=0.02, max_delay=0.16, min_watch=1)
     api.faults.add(Answer(500), verb="list", resource=SERVICES, times=None)
     with Follower(api, tmp_path, pacing, sync=False) as follower:
         follower.wait(lambda: len(api.requests(verb="list", resource=SERVICES)) >= 14)
@@ -457,12 +461,12 @@ def test_attempts_become_rare(api: ApiServer, tmp_path: Path) -> None:
         pauses = [after - before for before, after in pairwise(times)]
         for pause, least in zip(pauses, (0, 0.02, 0.04, 0.08, *[0.16] * 9), strict=False):
             assert least <= pause
-        # A busy machine lengthens some of them, not all: they stay at the longest.
+        # The delay does not exceed its bound. A busy machine lengthens some pauses, but not all.
         assert min(pauses[5:]) < 2 * 0.16 + 0.15
 
 
-def test_watches_that_end_at_once_are_not_opened_in_a_frenzy(api: ApiServer, tmp_path: Path) -> None:
-    pacing = Pacing(first=0.05, longest=0.2, healthy=1)
+def test_watches_that_end_immediately_are_delayed(api: ApiServer, tmp_path: Path) -> None:
+    pacing = Pacing(first_delay=0.05, max_delay=0.2, min_watch=1)
     api.create(service("web"))
     api.faults.add(Reset(), verb="watch", resource=SERVICES, times=None)
     with Follower(api, tmp_path, pacing):
@@ -470,7 +474,7 @@ def test_watches_that_end_at_once_are_not_opened_in_a_frenzy(api: ApiServer, tmp
         assert len(api.requests(verb="watch", resource=SERVICES)) <= 12
 
 
-def test_an_object_that_cannot_be_decoded_and_its_repair(api: ApiServer, tmp_path: Path) -> None:
+def test_an_invalid_object_keeps_its_last_valid_version(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), service("api"))
     with Follower(api, tmp_path) as follower:
         watching(api)
@@ -489,7 +493,7 @@ def test_an_object_that_cannot_be_decoded_and_its_repair(api: ApiServer, tmp_pat
         assert (follower.messages(), follower.source.inventory().held) == ([], {})
 
 
-def test_an_object_that_could_never_be_decoded_is_in_doubt(api: ApiServer, tmp_path: Path) -> None:
+def test_an_object_without_a_valid_version_protects_its_service(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web", 0), service("api"), slice_("api-1", "api", "nonsense"))
     with Follower(api, tmp_path) as follower:
         follower.sees("api")
@@ -498,12 +502,12 @@ def test_an_object_that_could_never_be_decoded_is_in_doubt(api: ApiServer, tmp_p
         watching(api)
         api.update(slice_("api-1", "api", "10.0.0.1"))
         api.delete(service("web", 0))
-        follower.touched("api", "web")
+        follower.changed("api", "web")
         assert not follower.source.protected(name("web"))
         assert not follower.source.protected(name("api"))
 
 
-def test_triggers_are_told_of_changes_and_not_of_the_first_list(api: ApiServer, tmp_path: Path) -> None:
+def test_changes_have_triggers_but_the_first_list_has_none(api: ApiServer, tmp_path: Path) -> None:
     def triggered(address: str, when: str) -> dict[str, object]:
         annotations = {"endpoints.kubernetes.io/last-change-trigger-time": when}
         return slice_("web-1", "web", address, annotations=annotations)
@@ -513,5 +517,5 @@ def test_triggers_are_told_of_changes_and_not_of_the_first_list(api: ApiServer, 
         assert follower.source.take_triggers() == []
         watching(api)
         api.update(triggered("10.0.0.2", "2026-11-22T10:00:05Z"))
-        follower.touched("web")
+        follower.changed("web")
         assert follower.source.take_triggers() == ["2026-11-22T10:00:05Z"]

@@ -1,7 +1,7 @@
-"""Whatever a cluster does, in whatever way it is told: the cache holds what is there and says what changed.
+"""For any changes of a cluster, the cache contains the present objects, and returns the changed services.
 
-A made-up cluster changes at random. A list says what there is; a watch says each change, some of
-them twice, and each kind in its own time.
+A simulated cluster changes at random. Lists contain its present objects. Watches send each change, some of
+them twice. The order of changes of different kinds is random.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def resource_of(content: dict[str, Any]) -> ApiResource:
 
 
 class Cluster:
-    """What there is, by kind and name, and what of it was ever good and not deleted since."""
+    """The present objects by kind and name, and their last valid versions."""
 
     def __init__(self) -> None:
         self.now: dict[str, dict[NamespacedName, ObjectChange]] = {"Service": {}, "EndpointSlice": {}}
-        self.good: dict[str, dict[NamespacedName, ObjectChange]] = {"Service": {}, "EndpointSlice": {}}
+        self.valid: dict[str, dict[NamespacedName, ObjectChange]] = {"Service": {}, "EndpointSlice": {}}
 
     def put(self, content: dict[str, Any]) -> ObjectChange:
         resource = resource_of(content)
@@ -56,37 +56,37 @@ class Cluster:
         return found
 
 
-def told(cluster: Cluster, changes: Iterable[ObjectChange]) -> None:
-    """Note what a watcher has seen."""
+def record(cluster: Cluster, changes: Iterable[ObjectChange]) -> None:
+    """Record the valid versions that the cache has got."""
     for seen in changes:
-        good = cluster.good[seen.kind]
+        valid = cluster.valid[seen.kind]
         if seen.undecodable is None:
-            good.pop(seen.key, None)
+            valid.pop(seen.key, None)
             if seen.model is not None:
-                good[seen.key] = seen
+                valid[seen.key] = seen
 
 
 def relist(cluster: Cluster, cache: Cache, kind: str) -> None:
     for seen in cluster.now[kind].values():
         cache.apply(seen)
     cache.retain(kind, cluster.now[kind].keys())
-    good = cluster.good[kind]
-    told(cluster, cluster.now[kind].values())
-    for key in [key for key in good if key not in cluster.now[kind]]:
-        del good[key]
+    valid = cluster.valid[kind]
+    record(cluster, cluster.now[kind].values())
+    for key in [key for key in valid if key not in cluster.now[kind]]:
+        del valid[key]
 
 
 def expected(cluster: Cluster) -> dict[NamespacedName, tuple[Any, list[Any]]]:
-    """Of every service: itself, its slices, by what is good."""
+    """Return each service with its slices, in their last valid versions."""
     found: dict[NamespacedName, tuple[Any, list[Any]]] = {}
     for own in map(name, NAMES):
-        service = cluster.good["Service"].get(own)
-        members = [seen.model for _, seen in sorted(cluster.good["EndpointSlice"].items())]
+        service = cluster.valid["Service"].get(own)
+        members = [seen.model for _, seen in sorted(cluster.valid["EndpointSlice"].items())]
         found[own] = (service and service.model, [m for m in members if m is not None and m.service == own])  # type: ignore[union-attr]
     return found
 
 
-def held(cache: Cache) -> dict[NamespacedName, tuple[Any, list[Any]]]:
+def content(cache: Cache) -> dict[NamespacedName, tuple[Any, list[Any]]]:
     return {own: (cache.service(own), list(cache.slices(own))) for own in map(name, NAMES)}
 
 
@@ -99,11 +99,13 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, min_size=10, max_size=40))
-def test_the_cache_holds_what_is_there_and_says_what_changed(happened: list[tuple[str, Any]]) -> None:
+def test_the_cache_contains_the_objects_and_returns_the_changed_services(
+    happened: list[tuple[str, Any]],
+) -> None:
     cluster, cache = Cluster(), Cache()
     missed: set[str] = set()
     last: dict[str, ObjectChange] = {}
-    before, doubted = held(cache), set[NamespacedName]()
+    before, protected = content(cache), set[NamespacedName]()
     for what, which in [*happened, ("relist", SERVICES), ("relist", SLICES), ("take", SERVICES)]:
         if what == "relist":
             relist(cluster, cache, which.kind)
@@ -112,40 +114,40 @@ def test_the_cache_holds_what_is_there_and_says_what_changed(happened: list[tupl
         elif what == "again" and which.kind in last:
             cache.apply(last[which.kind])
         elif what == "take":
-            touched, after = cache.take(), held(cache)
-            freed = {own for own in doubted if not cache.is_protected(own)}
-            assert {own for own in after if after[own] != before[own]} | freed <= touched
-            before, doubted = after, {own for own in touched | doubted if cache.is_protected(own)}
+            changed, after = cache.take(), content(cache)
+            unprotected = {own for own in protected if not cache.is_protected(own)}
+            assert {own for own in after if after[own] != before[own]} | unprotected <= changed
+            before, protected = after, {own for own in changed | protected if cache.is_protected(own)}
         elif what != "again":
             kind = resource_of(which).kind
             found = cluster.put(which) if what.endswith("put") else cluster.delete(which)
             if what.startswith("missed"):
-                missed.add(kind)  # the connection is lost: nothing more of this kind until a relist
+                missed.add(kind)  # the connection is lost: no changes of this kind until a new list
             if kind not in missed:
                 cache.apply(found)
-                told(cluster, [found])
+                record(cluster, [found])
                 last[kind] = found
-    assert held(cache) == expected(cluster)
-    wrong = [seen for kind in cluster.now.values() for seen in kind.values() if seen.undecodable]
+    assert content(cache) == expected(cluster)
+    invalid = [seen for kind in cluster.now.values() for seen in kind.values() if seen.undecodable]
     assert cache.problems() == [
-        seen.undecodable.problem for seen in sorted(wrong, key=lambda s: s[:2]) if seen.undecodable
+        seen.undecodable.problem for seen in sorted(invalid, key=lambda s: s[:2]) if seen.undecodable
     ]
     for own in map(name, NAMES):
-        lacking = any(
+        is_protected = any(
             seen.undecodable is not None
             and seen.undecodable.unreadable.covers(own)
             and not (seen.undecodable.unreadable.services and owner_of(cluster, seen) == own)
-            for seen in wrong
+            for seen in invalid
         )
-        assert cache.is_protected(own) is lacking
+        assert cache.is_protected(own) is is_protected
 
 
 def owner_of(cluster: Cluster, seen: ObjectChange) -> NamespacedName | None:
-    """What the last good version of an object is a part of."""
-    good = cluster.good[seen.kind].get(seen.key)
-    if good is None or seen.kind == "Service":
-        return good and seen.key
-    return good.model.service if isinstance(good.model, EndpointSlice) else None
+    """Return the service to which the last valid version of an object belongs."""
+    valid = cluster.valid[seen.kind].get(seen.key)
+    if valid is None or seen.kind == "Service":
+        return valid and seen.key
+    return valid.model.service if isinstance(valid.model, EndpointSlice) else None
 
 
 @given(st.lists(st.one_of(services, slices), max_size=20), st.randoms())
@@ -158,6 +160,6 @@ def test_the_order_of_objects_does_not_matter(contents: list[dict[str, Any]], ra
     random.shuffle(found)
     for seen in found:
         other.apply(seen)
-    assert held(one) == held(other)
+    assert content(one) == content(other)
     assert one.take() == other.take()
     assert one.problems() == other.problems()

@@ -1,4 +1,4 @@
-"""What an API server sends, as short calls."""
+"""Short functions that make what an API server sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABEL = "kubernetes.io/service-name"
 
 
 def api_service(own_name: str = "web", version: int = 1, /, **spec: Any) -> dict[str, Any]:
-    """A Service as the API has it."""
+    """Return a Service as the API sends it."""
     metadata = {"name": own_name, "namespace": "default", "resourceVersion": str(version)}
     return {"metadata": metadata, "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}], **spec}}
 
@@ -20,7 +20,7 @@ def api_service(own_name: str = "web", version: int = 1, /, **spec: Any) -> dict
 def api_slice(
     own_name: str = "web-1", of: str | int | None = "web", version: int = 1, /, *addresses: str, **rest: Any
 ) -> dict[str, Any]:
-    """An EndpointSlice of a service as the API has it; None: of no service."""
+    """Return an EndpointSlice as the API sends it. `of` is its service; None: it has none."""
     metadata = {
         "name": own_name,
         "namespace": "default",
@@ -33,23 +33,23 @@ def api_slice(
 
 
 def api_node(own_name: str = "n1", zone: str = "", version: int = 1, /) -> dict[str, Any]:
-    """A Node as the API has it."""
+    """Return a Node as the API sends it."""
     labels = {"topology.kubernetes.io/zone": zone} if zone else {}
     return {"metadata": {"name": own_name, "resourceVersion": str(version), "labels": labels}}
 
 
 def line(type_: str, content: Any) -> bytes:
-    """A line of a watch, without its end."""
+    """Return a line of a watch, without the newline."""
     return msgspec.json.encode({"type": type_, "object": content})
 
 
 def event(resource: ApiResource, type_: str, content: Any) -> Event:
-    """A line of a watch, read."""
+    """Return a line of a watch, decoded."""
     return read_line(resource, line(type_, content))
 
 
 def change(resource: ApiResource, type_: str, content: Any) -> ObjectChange:
-    """What a line of a watch says of an object."""
+    """Return the change that a line of a watch contains."""
     found = event(resource, type_, content).change
     assert found is not None
     return found

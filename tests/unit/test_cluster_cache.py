@@ -1,4 +1,4 @@
-"""What is kept of a cluster, which services a change touches, and what is in doubt."""
+"""The cache of a cluster: its content, the services that a change concerns, and protected services."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def delete(cache: Cache, *contents: dict[str, Any]) -> None:
 
 
 def filled(*contents: dict[str, Any]) -> Cache:
-    """A cache that holds these, all taken."""
+    """Return a cache with these objects, after `take`."""
     cache = Cache()
     put(cache, *contents)
     cache.take()
@@ -45,7 +45,7 @@ def test_nothing_is_pending_at_first() -> None:
     assert (cache.service(name("web")), cache.slices(name("web")), cache.node) == (None, (), None)
 
 
-def test_a_service_and_its_slices_touch_it() -> None:
+def test_a_service_changes_with_its_slices() -> None:
     cache = Cache()
     put(cache, api_service())
     assert cache.pending
@@ -57,7 +57,7 @@ def test_a_service_and_its_slices_touch_it() -> None:
     assert list(cache.services()) == list(cache.all_slices()) == [name("web")]
 
 
-def test_a_doubt_that_ends_is_something_though_it_touches_nothing() -> None:
+def test_the_end_of_a_protection_is_pending_although_no_service_changed() -> None:
     nameless = api_slice("web-1")
     del nameless["metadata"]["labels"]
     nameless["endpoints"] = 7
@@ -69,19 +69,19 @@ def test_a_doubt_that_ends_is_something_though_it_touches_nothing() -> None:
     assert not cache.pending
 
 
-def test_slices_may_come_before_their_service() -> None:
+def test_slices_may_arrive_before_their_service() -> None:
     cache = filled(api_slice())
     assert names_of(cache, "web") == ["web-1"]
     assert cache.service(name("web")) is None
 
 
-def test_what_is_as_it_was_touches_nothing() -> None:
+def test_an_equal_object_changes_nothing() -> None:
     cache = filled(api_service("web", 1), api_slice("web-1", "web", 1), api_node("n1", "here"))
     put(cache, api_service("web", 2), api_slice("web-1", "web", 2), api_node("n1", "here", 2))
     assert not cache.pending
 
 
-def test_a_slice_that_moves_touches_both_services() -> None:
+def test_a_slice_that_moves_changes_both_services() -> None:
     cache = filled(api_slice("x-1", "old"))
     put(cache, api_slice("x-1", "new"))
     assert cache.take() == {name("old"), name("new")}
@@ -91,14 +91,14 @@ def test_a_slice_that_moves_touches_both_services() -> None:
 @pytest.mark.parametrize(
     "content", [api_slice("web-1", None), api_slice(metadata={"labels": {}}), api_slice(addressType="FQDN")]
 )
-def test_a_slice_that_is_of_no_use_any_more_is_gone(content: dict[str, Any]) -> None:
+def test_a_slice_that_kproxy_no_longer_uses_is_removed(content: dict[str, Any]) -> None:
     cache = filled(api_slice())
     put(cache, content)
     assert cache.take() == {name("web")}
     assert not cache.all_slices()
 
 
-def test_deleted_objects_are_gone_and_may_be_so_twice() -> None:
+def test_objects_may_be_deleted_twice() -> None:
     cache = filled(api_service(), api_slice(), api_node())
     delete(cache, api_service(), api_slice(), api_node())
     assert cache.take() == {name("web")}
@@ -107,7 +107,7 @@ def test_deleted_objects_are_gone_and_may_be_so_twice() -> None:
     assert not cache.pending
 
 
-def test_a_relist_takes_away_what_vanished_meanwhile_of_its_kind() -> None:
+def test_a_list_removes_objects_of_its_kind_that_it_does_not_contain() -> None:
     cache = filled(api_service("a"), api_service("b"), api_slice("a-1", "a"))
     cache.retain("Service", {name("b")})
     assert cache.take() == {name("a")}
@@ -116,7 +116,7 @@ def test_a_relist_takes_away_what_vanished_meanwhile_of_its_kind() -> None:
     assert cache.take() == {name("a")}
 
 
-def test_the_node() -> None:
+def test_changes_of_the_node() -> None:
     cache = Cache()
     put(cache, api_node("n1", "here"))
     assert cache.pending
@@ -131,7 +131,7 @@ def test_the_node() -> None:
     assert (cache.node, cache.node_changed) == (None, True)
 
 
-def test_triggers_are_of_slices_that_changed() -> None:
+def test_only_changed_slices_have_triggers() -> None:
     cache = Cache()
     first, second = ({"annotations": {TRIGGER: f"2026-11-22T10:00:0{n}Z"}} for n in (1, 2))
     put(cache, api_slice(metadata=first))
@@ -143,11 +143,11 @@ def test_triggers_are_of_slices_that_changed() -> None:
 # --- objects that cannot be decoded ---
 
 
-def test_the_last_good_version_stays_in_force() -> None:
+def test_the_last_valid_version_stays_in_use() -> None:
     cache = filled(api_service(), api_slice())
-    good = cache.service(name("web"))
+    valid = cache.service(name("web"))
     put(cache, api_service(**NO_PORT), api_slice("web-1", "web", 2, "nonsense"))
-    assert (cache.service(name("web")), names_of(cache, "web")) == (good, ["web-1"])
+    assert (cache.service(name("web")), names_of(cache, "web")) == (valid, ["web-1"])
     assert [problem.object for problem in cache.problems()] == [
         "EndpointSlice default/web-1",
         "Service default/web",
@@ -157,11 +157,11 @@ def test_the_last_good_version_stays_in_force() -> None:
     assert cache.held() == {name("web"): f"{objects} cannot be read"}
     put(cache, api_service(), api_slice())
     assert (cache.problems(), cache.held()) == ([], {})
-    assert cache.service(name("web")) == good
+    assert cache.service(name("web")) == valid
 
 
 @pytest.mark.parametrize("content", [api_service(**NO_PORT), api_slice("web-1", "web", 2, "nonsense")])
-def test_without_a_good_version_the_service_is_in_doubt_until_it_has_one(content: dict[str, Any]) -> None:
+def test_a_service_without_a_valid_version_is_protected(content: dict[str, Any]) -> None:
     repaired = api_slice() if "addressType" in content else api_service()
     cache = filled()
     put(cache, content)
@@ -174,7 +174,7 @@ def test_without_a_good_version_the_service_is_in_doubt_until_it_has_one(content
     assert cache.take() == {name("web")}
 
 
-def test_doubt_ends_when_the_object_is_gone() -> None:
+def test_protection_ends_when_the_object_is_deleted() -> None:
     cache = filled(api_service(**NO_PORT), api_slice("web-1", "web", 1, "nonsense"))
     delete(cache, api_service(**NO_PORT))
     assert cache.is_protected(name("web"))
@@ -185,7 +185,7 @@ def test_doubt_ends_when_the_object_is_gone() -> None:
     assert cache.problems() == []
 
 
-def test_a_wrong_slice_that_moves_puts_its_new_service_in_doubt() -> None:
+def test_an_invalid_slice_that_moves_protects_its_new_service() -> None:
     cache = filled(api_slice("x-1", "old"))
     put(cache, api_slice("x-1", "new", 2, "nonsense"))
     assert names_of(cache, "old") == ["x-1"]
@@ -195,8 +195,8 @@ def test_a_wrong_slice_that_moves_puts_its_new_service_in_doubt() -> None:
     assert not cache.is_protected(name("new"))
 
 
-def test_a_service_that_was_held_back_by_doubt_is_touched_when_it_ends() -> None:
-    """A slice that does not even say of what it is: all of its namespace is in doubt."""
+def test_a_deleted_service_changes_again_when_its_protection_ends() -> None:
+    """The invalid slice does not name a service, so all services of its namespace are protected."""
     wrong = api_slice("x-1", metadata={"labels": {LABEL: 5}})
     cache = filled(api_service("web"), wrong)
     delete(cache, api_service("web"))
@@ -206,7 +206,7 @@ def test_a_service_that_was_held_back_by_doubt_is_touched_when_it_ends() -> None
     assert cache.take() == {name("web")}
 
 
-def test_a_wrong_node_is_a_problem_and_puts_nothing_in_doubt() -> None:
+def test_an_invalid_node_is_a_problem_and_protects_nothing() -> None:
     cache = filled(api_node("n1", "here"))
     put(cache, {"metadata": {"name": "n1", "labels": 5}})
     assert len(cache.problems()) == 1

@@ -1,4 +1,4 @@
-"""Pages and lines of the API server -> changes."""
+"""Decoding of list pages and watch lines to changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kproxy.sources.cluster.core.events import (
     SLICES,
     UNNAMED,
     ApiResource,
-    GarbageError,
+    InvalidResponseError,
     Lines,
     ObjectChange,
     node_resource,
@@ -34,14 +34,14 @@ def page(*items: Any, **metadata: Any) -> bytes:
     return msgspec.json.encode({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items})
 
 
-def test_a_page_gives_each_object_and_where_to_go_on() -> None:
+def test_a_page_has_objects_and_a_continue_token() -> None:
     metadata, changes = read_page(SERVICES, page(api_service("a"), api_service("b"), **{"continue": "token"}))
     assert metadata.continue_ == "token"
     assert [change.key for change in changes] == [name("a"), name("b")]
     assert all(change.model is not None for change in changes)
 
 
-def test_the_last_page_says_from_where_to_watch() -> None:
+def test_the_last_page_has_a_resource_version() -> None:
     metadata, changes = read_page(SERVICES, page(resourceVersion="17"))
     assert (metadata.continue_, metadata.resource_version, changes) == (None, "17", [])
 
@@ -54,7 +54,7 @@ def test_the_last_page_says_from_where_to_watch() -> None:
         (NODE, api_node("n1", "here")),
     ],
 )
-def test_an_object_is_what_it_would_be_in_a_manifest(resource: ApiResource, content: dict[str, Any]) -> None:
+def test_an_object_is_decoded_as_in_a_manifest(resource: ApiResource, content: dict[str, Any]) -> None:
     whole = {"apiVersion": resource.api_version, "kind": resource.kind, **content}
     state = decode([Document(events.SOURCE, whole)]).state
     expected: list[Any] = [*state.services.values(), *chain(*state.slices.values()), *state.nodes.values()]
@@ -66,60 +66,60 @@ def test_an_event_has_its_objects_version(type_: str) -> None:
     assert event(SERVICES, type_, api_service("web", 42)).version == "42"
 
 
-def test_a_deleted_object_is_its_name_only_however_broken() -> None:
+def test_of_a_deleted_object_only_the_name_is_decoded() -> None:
     found = event(SERVICES, "DELETED", api_service("web", 43, ports="nonsense"))
     assert found.version == "43"
     assert found.change == ObjectChange(SERVICES.kind, name("web"), None)
 
 
-def test_a_bookmark_is_a_version() -> None:
+def test_a_bookmark_has_only_a_version() -> None:
     found = event(SERVICES, "BOOKMARK", {"kind": "Service", "metadata": {"resourceVersion": "44"}})
     assert found == ("44", None, None)
 
 
-def test_an_error_is_a_status() -> None:
+def test_an_error_has_a_status() -> None:
     found = event(SERVICES, "ERROR", {"kind": "Status", "code": 410, "reason": "Expired"})
     assert found.status is not None
     assert (found.status.code, found.status.reason) == (410, "Expired")
 
 
-def test_an_object_that_is_wrong_is_named_and_the_others_on_the_page_are_not_affected() -> None:
-    wrong = api_service("wrong", ports=[{"port": 0}])
-    _, (first, second) = read_page(SERVICES, page(wrong, api_service("right")))
-    assert first.key == name("wrong")
+def test_an_invalid_object_does_not_affect_others_on_the_page() -> None:
+    invalid = api_service("invalid", ports=[{"port": 0}])
+    _, (first, second) = read_page(SERVICES, page(invalid, api_service("valid")))
+    assert first.key == name("invalid")
     assert first.undecodable is not None
-    expected = "cluster: Service default/wrong: spec.ports[0].port: 0 is not a port (1-65535)"
+    expected = "cluster: Service default/invalid: spec.ports[0].port: 0 is not a port (1-65535)"
     assert str(first.undecodable) == expected
-    assert first.undecodable.unreadable.services.keys() == {name("wrong")}
+    assert first.undecodable.unreadable.services.keys() == {name("invalid")}
     assert second.model is not None
 
 
 @pytest.mark.parametrize("metadata", [{}, {"name": 1}, {"name": ""}])
-def test_an_object_whose_name_cannot_be_said_is_still_reported(metadata: dict[str, Any]) -> None:
+def test_an_object_without_a_valid_name_is_reported(metadata: dict[str, Any]) -> None:
     found = change(SERVICES, "ADDED", {"metadata": metadata, "spec": {}})
     assert found.key == UNNAMED
     assert found.undecodable is not None
 
 
-def test_an_object_whose_metadata_are_wrong_has_a_name_nevertheless() -> None:
-    wrong = api_slice("web-1", "web", 9, metadata={"labels": 5})
-    assert change(SLICES, "ADDED", wrong).key == name("web-1")
-    assert event(SLICES, "DELETED", wrong)[:2] == ("9", ObjectChange(SLICES.kind, name("web-1"), None))
+def test_an_object_with_invalid_metadata_has_a_name() -> None:
+    invalid = api_slice("web-1", "web", 9, metadata={"labels": 5})
+    assert change(SLICES, "ADDED", invalid).key == name("web-1")
+    assert event(SLICES, "DELETED", invalid)[:2] == ("9", ObjectChange(SLICES.kind, name("web-1"), None))
 
 
-def test_a_slice_of_no_service_is_of_no_use() -> None:
+def test_a_slice_without_a_service_is_not_used() -> None:
     found = change(SLICES, "ADDED", api_slice("loose", None))
     assert (found.key, found.model, found.undecodable) == (name("loose"), None, None)
 
 
-def test_a_slice_says_what_triggered_it() -> None:
+def test_a_slice_has_the_time_of_its_trigger() -> None:
     when = "2026-11-22T10:00:00Z"
     metadata = {"annotations": {events.TRIGGER: when}}
     assert change(SLICES, "ADDED", api_slice("web-1", "web", 1, metadata=metadata)).trigger == when
     assert change(SLICES, "ADDED", api_slice()).trigger == ""
 
 
-def test_the_node_is_asked_for_by_name() -> None:
+def test_the_node_is_requested_by_name() -> None:
     assert NODE.selector == {"fieldSelector": "metadata.name=n1"}
     model = change(NODE, "ADDED", api_node("n1", "here")).model
     assert isinstance(model, ClusterNode)
@@ -149,24 +149,24 @@ def test_annotations_are_not_kept() -> None:
         line("ERROR", "no"),
     ],
 )
-def test_a_line_that_is_no_event_is_garbage(text: bytes) -> None:
-    with pytest.raises(GarbageError):
+def test_a_line_that_is_not_an_event_is_an_error(text: bytes) -> None:
+    with pytest.raises(InvalidResponseError):
         read_line(SERVICES, text)
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", page(api_service())[:-2], b"\xff", b"[" * 100_000])
-def test_an_answer_that_is_no_list_is_garbage(text: bytes) -> None:
-    with pytest.raises(GarbageError):
+def test_a_response_that_is_not_a_list_is_an_error(text: bytes) -> None:
+    with pytest.raises(InvalidResponseError):
         read_page(SERVICES, text)
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b"\xff", b"[" * 100_000])
-def test_a_status_that_is_none_says_nothing(text: bytes) -> None:
+def test_an_invalid_status_is_read_as_an_empty_one(text: bytes) -> None:
     assert read_status(text).code is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_lines_are_put_together_however_they_arrive(size: int) -> None:
+def test_lines_are_assembled_from_pieces_of_any_size(size: int) -> None:
     text = b"first\n\nsecond\nthird, which is longer\nno end"
     lines = Lines()
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
@@ -174,24 +174,24 @@ def test_lines_are_put_together_however_they_arrive(size: int) -> None:
     assert found == [b"first", b"second", b"third, which is longer"]
 
 
-def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "LONGEST_LINE", 10)
+def test_a_line_that_is_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MAX_LINE", 10)
     lines = Lines()
     assert list(lines.feed(b"12345")) == []
-    with pytest.raises(GarbageError):
+    with pytest.raises(InvalidResponseError):
         list(lines.feed(b"678901"))
 
 
-def test_one_object_alone_is_asked_for_by_its_name() -> None:
-    assert SERVICES.alone(name("web")) == (
+def test_a_single_object_is_requested_by_name() -> None:
+    assert SERVICES.single(name("web")) == (
         "/api/v1/namespaces/default/services",
         {**SERVICES.selector, "fieldSelector": "metadata.name=web"},
     )
-    assert SLICES.alone(name("web"))[0] == "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
-    assert NODE.alone(name("n1")) == (NODE.path, NODE.selector)
+    assert SLICES.single(name("web"))[0] == "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    assert NODE.single(name("n1")) == (NODE.path, NODE.selector)
 
 
-def test_an_object_has_a_version_until_it_is_gone() -> None:
+def test_an_object_has_a_version_until_it_is_deleted() -> None:
     assert change(SERVICES, "ADDED", api_service("web", 7)).version == "7"
     assert change(SERVICES, "MODIFIED", api_service("web", 8, ports="nonsense")).version == "8"
     assert change(SERVICES, "DELETED", api_service("web", 9)).version == ""

@@ -1,4 +1,4 @@
-"""What is said of connections that fail: of real ones, on loopback."""
+"""Descriptions of connection errors, from real connections on loopback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
 
 
 def hang_up(client: socket.socket) -> None:
-    """Once the request has come."""
+    """Close the connection after the request."""
     client.recv(1 << 16)
 
 
@@ -48,7 +48,7 @@ def silent(client: socket.socket) -> None:
 
 @contextmanager
 def server(behaves: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port where each connection is treated so, and then closed."""
+    """Return a port of a server that calls `behaves` for each connection, and then closes it."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -66,8 +66,8 @@ def server(behaves: Callable[[socket.socket], None]) -> Iterator[int]:
     thread.join()
 
 
-def said(url: str) -> str:
-    """Of what comes of a request."""
+def error_of(url: str) -> str:
+    """Return the description of the error of a request."""
 
     async def ask() -> None:
         timeout = aiohttp.ClientTimeout(sock_read=0.2)
@@ -82,33 +82,33 @@ def said(url: str) -> str:
 @pytest.mark.parametrize(
     ("scheme", "behaves", "expected"),
     [
-        ("http", hang_up, "the connection was closed before an answer came"),
+        ("http", hang_up, "the server closed the connection without a response"),
         ("http", reset, "Connection reset by peer"),
-        ("http", silent, "nothing came for too long"),
-        ("http", answers(HALF), "the answer broke off"),
+        ("http", silent, "timeout while waiting for data"),
+        ("http", answers(HALF), "the response is incomplete"),
         ("https", reset, "cannot connect to 127.0.0.1:PORT: Connection reset by peer"),
         ("https", answers(b"plain text"), "cannot connect to 127.0.0.1:PORT: wrong version number"),
     ],
 )
 def test_a_server_that_fails(scheme: str, behaves: Callable[[socket.socket], None], expected: str) -> None:
     with server(behaves) as port:
-        assert said(f"{scheme}://127.0.0.1:{port}/") == expected.replace("PORT", str(port))
+        assert error_of(f"{scheme}://127.0.0.1:{port}/") == expected.replace("PORT", str(port))
 
 
-def test_nobody_there() -> None:
+def test_no_server() -> None:
     with server(silent) as port:
         pass
     for host in ("127.0.0.1", "[::1]"):
-        assert said(f"http://{host}:{port}/") == f"cannot connect to {host}:{port}: Connection refused"
+        assert error_of(f"http://{host}:{port}/") == f"cannot connect to {host}:{port}: Connection refused"
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (TimeoutError(), "TimeoutError"),
-        (ValueError("a line that is no event"), "a line that is no event"),
+        (ValueError("invalid watch event"), "invalid watch event"),
         (ssl.SSLError(1, "[SSL] odd"), "[SSL] odd"),
     ],
 )
-def test_what_has_nothing_to_hide_is_told_as_it_is(error: Exception, expected: str) -> None:
+def test_other_errors_are_described_by_their_text(error: Exception, expected: str) -> None:
     assert expected in sentence(error)

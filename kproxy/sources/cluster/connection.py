@@ -1,8 +1,8 @@
-"""Requests to the API server: bytes, as they come.
+"""Sends requests to the API server.
 
-Credentials are read anew when the server does not know them any more (401) or TLS fails: then
-files have been rotated, or a plugin gives others. A connection whose other end is gone without a
-word is noticed by TCP (keepalive, and a limit for unacknowledged data), or by silence.
+If the server rejects the credentials (401) or TLS fails, the credentials are loaded again: files may have
+been rotated, or a plugin may return new ones. TCP detects a connection whose other end has disappeared (by
+keepalive, and by a limit for unacknowledged data). Otherwise the idle timeout ends it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEADERS = {
 }
 CONNECT_TIMEOUT = 10.0
 READ_BUFFER = 1 << 20
-"""Bytes that may wait to be read; a page of a list is about as long."""
+"""The size of the read buffer in bytes: about one page of a list."""
 KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -36,7 +36,7 @@ KEEPALIVE = (
 
 
 class Connection:
-    """A client of one API server; use it with `async with`."""
+    """A client of one API server. Use it with `async with`."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -61,29 +61,29 @@ class Connection:
 
     @asynccontextmanager
     async def get(
-        self, path: str, query: Mapping[str, str], silence: float
+        self, path: str, query: Mapping[str, str], idle_timeout: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a request, whatever its status; `silence` is how long it may send nothing (s).
+        """Return the response to a request, whatever its status. `idle_timeout` limits pauses in it (s).
 
-        Raises aiohttp.ClientError, OSError (TimeoutError among them) and CredentialsError.
+        Raises aiohttp.ClientError, OSError (including TimeoutError) and CredentialsError.
         """
         used = await self._load(stale=None)
-        response = await self._request(used, path, query, silence)
+        response = await self._request(used, path, query, idle_timeout)
         if response.status == 401:
             response.release()
-            response = await self._request(await self._load(stale=used), path, query, silence)
+            response = await self._request(await self._load(stale=used), path, query, idle_timeout)
         async with response:
             yield response
 
     async def _load(self, stale: Endpoint | None) -> Endpoint:
-        """Credentials that are not the stale ones; of several that find them stale, one reads them."""
+        """Return credentials other than the stale ones. If several requests need new ones, one loads them."""
         async with self._loading:
             if self._endpoint is None or self._endpoint is stale:
                 self._endpoint = await asyncio.to_thread(self._credentials.load)
             return self._endpoint
 
     async def _request(
-        self, endpoint: Endpoint, path: str, query: Mapping[str, str], silence: float
+        self, endpoint: Endpoint, path: str, query: Mapping[str, str], idle_timeout: float
     ) -> aiohttp.ClientResponse:
         assert self._session is not None
         async with self._loading:
@@ -97,7 +97,9 @@ class Connection:
                 server_hostname=endpoint.server_name,
                 proxy=endpoint.proxy,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout
+                ),
             )
         except aiohttp.ClientSSLError:
             if self._endpoint is endpoint:

@@ -1,7 +1,8 @@
-"""Where the API server is, and who we are to it: a kubeconfig, or what a pod is given.
+"""Reads the address of the API server and the credentials, from a kubeconfig or from a pod's service account.
 
-The kubernetes client library reads both, runs credential plugins and renews what expires. Nothing
-else of it is used: its objects cost more than all the rest (docs/dependencies.md).
+The kubernetes client library reads both, runs credential plugins, and renews what expires. kproxy uses
+nothing else of the library, because its objects need more CPU time than everything else
+(docs/dependencies.md).
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ class Endpoint(NamedTuple):
     """How to reach the API server."""
 
     server: str
-    """A URL without slash at its end."""
+    """A URL without a slash at its end."""
     tls: ssl.SSLContext | bool
     server_name: str | None
-    """The name in its certificate, if that is not the one in the URL."""
+    """The name in the server's certificate, if it differs from the URL."""
     proxy: str | None
     """The URL of an HTTP proxy."""
 
 
 class Credentials:
-    """Of a kubeconfig, or without one of the pod that this runs in.
+    """The credentials of a kubeconfig, or without one, of the pod in which kproxy runs.
 
-    `load` and `authorization` read files and may run a credential plugin: not in an event loop.
+    `load` and `authorization` read files and may run a credential plugin. Do not call them in an event loop.
     """
 
     def __init__(self, kubeconfig: Path | None, service_account: Path = SERVICE_ACCOUNT) -> None:
@@ -53,7 +54,7 @@ class Credentials:
         self._configuration = Configuration()
 
     def load(self) -> Endpoint:
-        """Read everything anew. Raises CredentialsError."""
+        """Read everything again. Raises CredentialsError."""
         configuration = Configuration()
         try:
             self._read(configuration)
@@ -64,7 +65,7 @@ class Credentials:
         if proxy and should_bypass_proxies(configuration.host, configuration.no_proxy or ""):
             proxy = None
         if proxy and not proxy.startswith("http://"):
-            raise CredentialsError(f"{self._name}: the proxy {proxy} is not one of HTTP")
+            raise CredentialsError(f"{self._name}: proxy {proxy} is not supported; expected an http:// URL")
         self._configuration = configuration
         return Endpoint(configuration.host.rstrip("/"), tls, configuration.tls_server_name, proxy)
 
@@ -74,16 +75,19 @@ class Credentials:
             InClusterConfigLoader(str(token), str(authority)).load_and_set(configuration)
             return
         try:
-            self._kubeconfig.read_bytes()  # the library does not say why it finds nothing
+            self._kubeconfig.read_bytes()  # the library's error does not contain the reason
         except OSError as error:
             raise ConfigException(error.strerror) from None
-        with _complaints() as complaints:
+        with _logged_errors() as errors:
             load_kube_config(str(self._kubeconfig), client_configuration=configuration, persist_config=False)
-        if complaints and not configuration.api_key:
-            raise ConfigException("; ".join(complaints))
+        if errors and not configuration.api_key:
+            raise ConfigException("; ".join(errors))
 
     def authorization(self) -> str | None:
-        """The header's value, renewed if it is about to expire; None for none. Raises CredentialsError."""
+        """Return the value of the Authorization header; None for no header. Raises CredentialsError.
+
+        Renews a token that is about to expire.
+        """
         try:
             key = self._configuration.get_api_key_with_prefix("BearerToken")
         except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
@@ -97,7 +101,7 @@ class Credentials:
 
 def _context(configuration: Configuration) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-    # Since 3.13 Python insists on extensions that certificates of many clusters do not have.
+    # Python 3.13 and later require extensions that the certificates of many clusters do not have.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not configuration.verify_ssl:
         context.check_hostname = False
@@ -108,23 +112,23 @@ def _context(configuration: Configuration) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    """Instead of a question on the terminal."""
+    """Fail, because OpenSSL would otherwise prompt for a password on the terminal."""
     raise ValueError("the client key is encrypted")
 
 
 @contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """What this thread logs as an error: the library goes on without credentials when a plugin fails."""
-    complaints: list[str] = []
+def _logged_errors() -> Iterator[list[str]]:
+    """Collect the errors that this thread logs. If a plugin fails, the library only logs it and continues."""
+    errors: list[str] = []
 
-    class Listener(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.thread == threading.get_ident():
-                complaints.append(record.getMessage())
+                errors.append(record.getMessage())
 
-    listener = Listener(logging.ERROR)
-    logging.getLogger().addHandler(listener)
+    collector = Collector(logging.ERROR)
+    logging.getLogger().addHandler(collector)
     try:
-        yield complaints
+        yield errors
     finally:
-        logging.getLogger().removeHandler(listener)
+        logging.getLogger().removeHandler(collector)

@@ -1,4 +1,4 @@
-"""What went wrong with a connection, in a sentence: exceptions of aiohttp show their insides."""
+"""Describes errors of connections as sentences. The texts of aiohttp's exceptions contain internals."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import aiohttp
 
 
 def sentence(error: BaseException) -> str:
-    """What to tell of an error that ended a request; never empty."""
+    """Return the description of an error that ended a request. It is never empty."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return f"cannot connect to {_place(error)}: {_reason(error.certificate_error)}"
+            return f"cannot connect to {_server(error)}: {_reason(error.certificate_error)}"
         case aiohttp.ClientConnectorError():
-            return f"cannot connect to {_place(error)}: {_reason(error.os_error)}"
+            return f"cannot connect to {_server(error)}: {_reason(error.os_error)}"
         case aiohttp.ServerDisconnectedError():
-            return "the connection was closed before an answer came"
+            return "the server closed the connection without a response"
         case aiohttp.ClientPayloadError() if isinstance(error.__cause__, OSError):
-            return f"the answer broke off: {_reason(error.__cause__)}"
+            return f"the response is incomplete: {_reason(error.__cause__)}"
         case aiohttp.ClientPayloadError():
-            return "the answer broke off"
+            return "the response is incomplete"
         case aiohttp.ConnectionTimeoutError():
-            return "no connection came about in time"
+            return "timeout while connecting"
         case aiohttp.SocketTimeoutError():
-            return "nothing came for too long"
+            return "timeout while waiting for data"
         case aiohttp.ClientOSError():
             return _reason(error)
         case _:
             return str(error) or type(error).__name__
 
 
-def _place(error: aiohttp.ClientConnectorError) -> str:
+def _server(error: aiohttp.ClientConnectorError) -> str:
     host = f"[{error.host}]" if ":" in error.host else error.host
     return f"{host}:{error.port}"
 
 
 def _reason(error: Exception) -> str:
-    """In the system's words, where it has some."""
+    """Return the system's text for an error, if it has one."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
@@ -46,6 +46,6 @@ def _reason(error: Exception) -> str:
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number)
-    if isinstance(error, ConnectionResetError):  # asyncio's, while TLS connects, has no number
+    if isinstance(error, ConnectionResetError):  # during the TLS handshake, asyncio raises it without errno
         return os.strerror(ECONNRESET)
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,11 +1,12 @@
-"""One kind of object, followed: listed once, watched from there, listed again when the thread is lost.
+"""Follows one kind of object: lists it once, watches it from there, and lists it again if necessary.
 
-An end of a watch is no event: it goes on after the last version that was seen. Only if the server
-does not know that version any more (410), or has never reached it (it was restored from a backup),
-everything is listed again; what vanished meanwhile is what the list does not have.
+A watch that ends is resumed after the last resourceVersion that was seen. A new list is necessary only if the
+server no longer has that version (410), or has never reached it, because it was restored from a backup.
+Objects that the new list does not contain were deleted in between.
 
-A restored server may have counted past that version before it is asked: then the version is one of
-another history. What tells them apart is the object that was seen last: it is as it was, or was so then.
+A restored server may have passed that version again before kproxy reconnects. Then the version belongs to a
+different history. To detect this, kproxy compares the object that it saw change last: in the same history, it
+still has the version that was seen, or had it at that resourceVersion.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.events import (
     SOURCE,
     ApiResource,
-    GarbageError,
+    InvalidResponseError,
     Lines,
     ObjectChange,
     read_line,
@@ -38,46 +39,47 @@ from kproxy.sources.cluster.failures import sentence
 
 
 class Pacing(NamedTuple):
-    """How often and how long; seconds."""
+    """Sizes and times of requests. Times are in seconds."""
 
     page: int = 500
-    """Objects in one answer to a list request."""
+    """The maximum number of objects per response to a list request."""
     watch: tuple[int, int] = (300, 600)
-    """How long a watch lasts: at random in between, so that not all nodes come back at once."""
-    silence: float = 90.0
-    """A connection that sends nothing for so long is given up; mostly a bookmark comes every minute."""
-    first: float = 0.8
-    longest: float = 30.0
-    """Between attempts: at once after one that went well, then `first`, and twice as long each time."""
-    healthy: float = 1.0
-    """A watch that lasted so long was of use; what ends sooner is tried again later and later."""
+    """The limits of the duration of a watch. It is random, so that nodes do not reconnect all at once."""
+    idle_timeout: float = 90.0
+    """A connection that receives no data for this time is closed. Usually a bookmark comes every minute."""
+    first_delay: float = 0.8
+    """The delay after the second failure in a row. The first retry is immediate; later delays double."""
+    max_delay: float = 30.0
+    """The upper bound of the delay between attempts."""
+    min_watch: float = 1.0
+    """A watch that lasts at least this time resets the delay. A shorter one counts as a failure."""
 
 
-class Newest(NamedTuple):
-    """Of all that was seen of a kind, what happened last."""
+class LatestChange(NamedTuple):
+    """The most recent change of a kind that was seen."""
 
     revision: int
     key: NamespacedName
     version: str
-    """The object's; "" if it is gone."""
+    """The resourceVersion of the object; "" if it was deleted."""
 
 
-class LostError(Exception):
-    """Everything has to be listed again."""
+class HistoryLostError(Exception):
+    """The server's history does not continue the one that was seen. Everything must be listed again."""
 
 
-class RefusedError(Exception):
-    """The server answered with an error; `after` is when it wants to be asked again (s)."""
+class StatusError(Exception):
+    """The server responded with an error. `retry_after` is the delay in seconds that it requests, or 0."""
 
     def __init__(self, status: wire.Status, code: int, retry_after: str | None) -> None:
         name = status.reason or responses.get(code, "")
         super().__init__(": ".join(filter(None, (f"{code} {name}".strip(), status.message))))
-        wanted = status.details.retry_after_seconds if status.details else None
-        self.after = float(retry_after if retry_after and retry_after.isdecimal() else wanted or 0)
+        in_body = status.details.retry_after_seconds if status.details else None
+        self.retry_after = float(retry_after if retry_after and retry_after.isdecimal() else in_body or 0)
 
 
 class Reflector:
-    """Follows a kind for ever. `sink` takes changes, `retain` the names of all there are."""
+    """Follows a kind. Calls `sink` with changes, and `retain` with all names after each complete list."""
 
     def __init__(
         self,
@@ -88,95 +90,98 @@ class Reflector:
         pacing: Pacing,
     ) -> None:
         self.problem: Problem | None = None
-        """Why the server cannot be followed now."""
+        """The present problem of the connection; None if there is none."""
         self.contact = float("-inf")
-        """When something last came from it (time.monotonic())."""
+        """The time of the last data from the server (time.monotonic())."""
         self._connection, self._resource, self._pacing = connection, resource, pacing
         self._sink, self._retain = sink, retain
         self._version = ""
-        """The last resourceVersion that was seen; "" if everything is to be listed."""
-        self._newest: Newest | None = None
-        self._whole = False
-        """The next list is asked for without pages: a list by pages took longer than the server remembers."""
-        self._doubted = False
-        """The last watch ended before its time: whether the server is as far as we are is to be seen."""
+        """The last resourceVersion that was seen; "" if everything must be listed."""
+        self._latest: LatestChange | None = None
+        self._unpaged = False
+        """Request the next list without pages, because the server forgot the version of a list in pages."""
+        self._must_check = False
+        """The last watch ended early, so the server may have been restored: check its history."""
         self._delay = 0.0
 
     async def run(self) -> None:
         """List and watch, until cancelled."""
         while True:
-            wanted = 0.0
+            retry_after = 0.0
             try:
-                if self._version and self._doubted:
+                if self._version and self._must_check:
                     await self._check()
                 if not self._version:
                     await self._list()
                 if await self._watch():
                     continue
-            except LostError:
+            except HistoryLostError:
                 self._version = ""
-            except RefusedError as refused:
-                self._fail(str(refused))
-                wanted = refused.after
-            except (GarbageError, KproxyError) as error:
+            except StatusError as error:
+                self._fail(str(error))
+                retry_after = error.retry_after
+            except (InvalidResponseError, KproxyError) as error:
                 self._fail(sentence(error))
             except (aiohttp.ClientError, OSError) as error:
-                if self._delay:  # else it is tried again at once, and only then known to be a problem
+                if self._delay:  # the first retry is immediate; only if it fails, too, this is a problem
                     self._fail(sentence(error))
-            await self._pause(wanted)
+            await self._pause(retry_after)
 
     # Requests
 
     async def _list(self) -> None:
         resource = self._resource
-        query = {**resource.selector, **({} if self._whole else {"limit": str(self._pacing.page)})}
+        query = {**resource.selector, **({} if self._unpaged else {"limit": str(self._pacing.page)})}
         keys: set[NamespacedName] = set()
-        self._newest = None
+        self._latest = None
         while True:
             metadata, changes = read_page(resource, await self._get(resource.path, query))
             for change in changes:
                 keys.add(change.key)
-                self._saw(change, change.version)
+                self._record(change, change.version)
             self._sink(changes)
             del changes
             if not metadata.continue_:
                 break
             query["continue"] = metadata.continue_
         if not metadata.resource_version:
-            raise GarbageError("a list without resourceVersion")
+            raise InvalidResponseError("the list has no resourceVersion")
         self._retain(resource.kind, keys)
-        self._version, self._whole, self._doubted = metadata.resource_version, False, False
+        self._version, self._unpaged, self._must_check = metadata.resource_version, False, False
 
     async def _check(self) -> None:
-        """Whether the server's history is the one that was seen: in another one a watch would be silent."""
-        resource, newest = self._resource, self._newest
-        path, query = resource.alone(newest.key) if newest else (resource.path, resource.selector)
+        """Raise HistoryLostError if the server's history is not the one that was seen.
+
+        A watch that continues in another history would miss changes.
+        """
+        resource, latest = self._resource, self._latest
+        path, query = resource.single(latest.key) if latest else (resource.path, resource.selector)
         query = {**query, "limit": "1"}
         metadata, found = read_page(resource, await self._get(path, query))
-        self._advance(metadata.resource_version or "", keep=True)
-        if newest and newest.version not in _versions(found):  # it may have changed since
-            then = {"resourceVersion": self._version, "resourceVersionMatch": "Exact"}
-            _, found = read_page(resource, await self._get(path, {**query, **then}))
-            if newest.version not in _versions(found):
-                raise LostError
-        self._doubted = False
+        self._require_progress(metadata.resource_version or "")
+        if latest and latest.version not in _versions(found):  # it may have changed since
+            earlier = {"resourceVersion": self._version, "resourceVersionMatch": "Exact"}
+            _, found = read_page(resource, await self._get(path, {**query, **earlier}))
+            if latest.version not in _versions(found):
+                raise HistoryLostError
+        self._must_check = False
 
     async def _get(self, path: str, query: dict[str, str]) -> bytes:
-        """The body of an answer that is not a watch."""
-        async with self._connection.get(path, query, self._pacing.silence) as response:
-            await self._answered(response)
+        """Return the body of a response. Not for watches."""
+        async with self._connection.get(path, query, self._pacing.idle_timeout) as response:
+            await self._check_status(response)
             return await response.read()
 
-    async def _answered(self, response: aiohttp.ClientResponse) -> None:
-        """Raises if the answer is an error."""
+    async def _check_status(self, response: aiohttp.ClientResponse) -> None:
+        """Raise HistoryLostError or StatusError if the response is an error."""
         if response.status != HTTPStatus.OK:
             status = read_status(await response.read())
-            self._refuse(status, response.status, response.headers.get("Retry-After"))
+            self._raise_for(status, response.status, response.headers.get("Retry-After"))
         self.contact = asyncio.get_running_loop().time()
         self.problem = None
 
     async def _watch(self) -> bool:
-        """Returns when the watch ended as it should, or said nothing any more; whether it was of any use."""
+        """Watch until the server or the idle timeout ends it. Returns whether it lasted `min_watch`."""
         loop, pacing = asyncio.get_running_loop(), self._pacing
         seconds = random.randint(*pacing.watch)
         query = {
@@ -186,73 +191,73 @@ class Reflector:
             "resourceVersion": self._version,
             "timeoutSeconds": str(seconds),
         }
-        self._doubted, ended = True, False
+        self._must_check, ended = True, False
         begun = loop.time()
         try:
-            async with self._connection.get(self._resource.path, query, pacing.silence) as response:
-                await self._answered(response)
+            async with self._connection.get(self._resource.path, query, pacing.idle_timeout) as response:
+                await self._check_status(response)
                 lines = Lines()
-                with suppress(TimeoutError):  # where nothing changes, a server may have nothing to say
+                with suppress(TimeoutError):  # without bookmarks, a server sends nothing if nothing changes
                     async for data in response.content.iter_any():
                         self.contact = loop.time()
-                        self._take(list(lines.feed(data)))
+                        self._apply(list(lines.feed(data)))
                     ended = True
         finally:
             lasted = loop.time() - begun
-            if lasted >= pacing.healthy and self.contact > begun:
+            if lasted >= pacing.min_watch and self.contact > begun:
                 self._delay = 0.0
-        self._doubted = not ended or lasted < seconds - 5
-        return lasted >= pacing.healthy
+        self._must_check = not ended or lasted < seconds - 5
+        return lasted >= pacing.min_watch
 
-    def _take(self, lines: Iterable[bytes]) -> None:
-        """Lines of a watch that came together. What is before a bad one counts."""
+    def _apply(self, lines: Iterable[bytes]) -> None:
+        """Apply lines of a watch. If one is invalid, the lines before it are applied."""
         changes: list[ObjectChange] = []
         try:
             for line in lines:
                 event = read_line(self._resource, line)
                 if event.status is not None:
-                    self._refuse(event.status, event.status.code or 500, None)
-                self._advance(event.version)
+                    self._raise_for(event.status, event.status.code or 500, None)
+                self._require_progress(event.version)
+                self._version = event.version or self._version
                 if event.change is not None:
-                    self._saw(event.change, event.version)
+                    self._record(event.change, event.version)
                     changes.append(event.change)
         finally:
             self._sink(changes)
 
-    # What is known of the thread
+    # The server's history
 
-    def _advance(self, version: str, keep: bool = False) -> None:
-        """Go on after `version`. Backwards there is no way: then it is another history."""
+    def _require_progress(self, version: str) -> None:
+        """Raise HistoryLostError if `version` is before the last one: then the history is another one."""
         if version.isdecimal() and self._version.isdecimal() and int(version) < int(self._version):
-            raise LostError
-        if version and not keep:
-            self._version = version
+            raise HistoryLostError
 
-    def _saw(self, change: ObjectChange, version: str) -> None:
-        """A change that happened at `version`."""
+    def _record(self, change: ObjectChange, version: str) -> None:
+        """Record a change that happened at `version`, if it is the latest one."""
         revision = int(version) if version.isdecimal() else 0
-        if change.key.name and revision and (self._newest is None or revision >= self._newest.revision):
-            self._newest = Newest(revision, change.key, change.version)
+        if change.key.name and revision and (self._latest is None or revision >= self._latest.revision):
+            self._latest = LatestChange(revision, change.key, change.version)
 
-    def _refuse(self, status: wire.Status, code: int, retry_after: str | None) -> None:
-        """Raise what an answer that is an error stands for."""
+    def _raise_for(self, status: wire.Status, code: int, retry_after: str | None) -> None:
+        """Raise HistoryLostError or StatusError for an error response."""
         too_large = "Too large resource version" in (status.message or "")
         if code == HTTPStatus.GONE or status.code == HTTPStatus.GONE or too_large:
-            self._whole = not self._version
-            raise LostError
-        raise RefusedError(status, code, retry_after)
+            self._unpaged = not self._version
+            raise HistoryLostError
+        raise StatusError(status, code, retry_after)
 
     # Pauses
 
     def _fail(self, message: str) -> None:
         self.problem = Problem(SOURCE, "", "", f"cannot follow {self._resource.kind}s: {message}")
 
-    async def _pause(self, wanted: float) -> None:
-        """Wait before the next attempt; nodes that failed together do not come back together."""
-        delay, self._delay = self._delay, min(self._delay * 2 or self._pacing.first, self._pacing.longest)
-        await asyncio.sleep(max(delay * (1 + random.random()), wanted))
+    async def _pause(self, retry_after: float) -> None:
+        """Wait before the next attempt. The delay is random, so that nodes do not reconnect all at once."""
+        pacing = self._pacing
+        delay, self._delay = self._delay, min(self._delay * 2 or pacing.first_delay, pacing.max_delay)
+        await asyncio.sleep(max(delay * (1 + random.random()), retry_after))
 
 
 def _versions(found: Iterable[ObjectChange]) -> list[str]:
-    """Of objects; of none, that of one that is gone."""
+    """Return the resourceVersions of objects; [""] if there are none, as for a deleted object."""
     return [change.version for change in found] or [""]

@@ -1,7 +1,7 @@
-"""A cluster as a source: three reflectors fill one cache, and the loop asks it.
+"""A cluster as a source: three reflectors fill one cache, from which the loop reads.
 
-Nothing is taken before every kind has been listed once. The reflectors change the cache in the event loop.
-A round asks from another thread, so that every change holds a lock, and so does every question that
+`take` returns nothing before every kind has been listed once. The reflectors change the cache in the event
+loop, but a round reads it in another thread. Therefore a lock protects each change, and each method that
 reads more than one entry.
 """
 
@@ -24,7 +24,7 @@ from kproxy.sources.core.inventory import Inventory
 
 
 class Cluster:
-    """A `FollowedSource`: Services, EndpointSlices and the Node of one name, as the API server has them."""
+    """A `FollowedSource`: Services, EndpointSlices and one Node of an API server."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Cluster:
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
         pacing: Pacing | None = None,
     ) -> None:
-        """`find_node` is asked in a thread, since it may ask the kernel, when the node may have changed."""
+        """`find_node` is called in a thread, whenever the node may have changed. It may query the kernel."""
         self.revision = 0
         self._cache = Cache()
         self._lock = Lock()
@@ -53,7 +53,7 @@ class Cluster:
         }
 
     async def run(self, wake: Callable[[], None]) -> None:
-        """Follow the API server until cancelled; `wake` is called when `take` has something."""
+        """Follow the API server until cancelled. Calls `wake` when `take` has changes."""
         self._wake = wake
         async with self._connection, asyncio.TaskGroup() as tasks:
             for reflector in self._reflectors.values():
@@ -65,11 +65,11 @@ class Cluster:
         return not self._unlisted
 
     async def take(self) -> Collection[NamespacedName]:
-        """The services that changed since the last call; none until all is synced."""
+        """Return the services that changed since the last call; () until `synced`."""
         now = self._cache.node, self._host_changes
         if now != self._node_of:
             node = await asyncio.to_thread(self._find_node, self.nodes())
-            # A Node that is deleted does not take its pods along.
+            # The pods of a deleted Node may still run, so its pod CIDRs stay.
             self._node = replace(node, pod_cidrs=node.pod_cidrs or self._node.pod_cidrs)
             self._node_of = now
         with self._lock:
@@ -79,54 +79,54 @@ class Cluster:
             return self._cache.take()
 
     def take_triggers(self) -> Collection[str]:
-        """When what changed endpoints since the last call happened (RFC 3339); none until all is synced."""
+        """Return the known times (RFC 3339) of events that changed endpoints since the last call."""
         with self._lock:
             return self._cache.take_triggers() if self.synced else ()
 
     def names(self) -> Iterable[NamespacedName]:
-        """All services."""
+        """Return the names of all services."""
         with self._lock:
             return list(self._cache.services())
 
     def service(self, name: NamespacedName) -> Service | None:
-        """A service; None: there is none."""
+        """Return a service; None if it does not exist."""
         return self._cache.service(name)
 
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
-        """The EndpointSlices of a service, in order of their names."""
+        """Return the EndpointSlices of a service, sorted by name."""
         return self._cache.slices(name)
 
     def node(self) -> Node:
-        """As of the last `take`."""
+        """Return this node, as of the last `take`."""
         return self._node
 
     def nodes(self) -> dict[str, ClusterNode]:
-        """This node's object, if there is one, by its name."""
+        """Return the Node object of this node by its name; {} if it does not exist."""
         node = self._cache.node
         return {} if node is None else {node.name: node}
 
     def protected(self, name: NamespacedName) -> bool:
-        """Whether part of it cannot be decoded, and never could."""
+        """Whether part of a service cannot be decoded, and never could."""
         with self._lock:
             return self._cache.is_protected(name)
 
     def why_protected(self, name: NamespacedName) -> str:
-        """`cluster: Service default/web cannot be read`."""
+        """Return for example `cluster: Service default/web cannot be read`."""
         with self._lock:
             return self._cache.why_protected(name)
 
     def problems(self) -> list[Problem]:
-        """What is wrong now: with the server, and with objects."""
+        """Return the present problems of the connections and of objects."""
         unreachable = [r.problem for r in self._reflectors.values() if r.problem is not None]
         with self._lock:
             return unreachable + self._cache.problems()
 
     def warnings(self) -> list[Problem]:
-        """None: pods and selectors are the cluster's."""
+        """Return []: the cluster's controllers check pods and selectors."""
         return []
 
     def inventory(self) -> Inventory:
-        """As of now. Pods, Ingresses and the slices of headless services are not followed."""
+        """Return the present objects. Pods, Ingresses and slices of headless services are not followed."""
         with self._lock:
             return Inventory(
                 dict(self._cache.services()),
@@ -140,14 +140,14 @@ class Cluster:
             )
 
     def host_changed(self) -> None:
-        """Find the node anew with the next `take`."""
+        """Determine the node again in the next `take`."""
         self._host_changes += 1
 
     def refresh(self) -> None:
-        """Nothing: what the server says is known as soon as it says so."""
+        """Do nothing: the server sends every change."""
 
     def last_seen(self) -> Mapping[str, float]:
-        """When something last came from the server, by kind (time.monotonic); without those never heard."""
+        """Return when data last came from the server (time.monotonic), for each kind that received any."""
         contacts = {kind: reflector.contact for kind, reflector in self._reflectors.items()}
         return {kind: when for kind, when in contacts.items() if when > 0}
 
@@ -158,13 +158,13 @@ class Cluster:
         self._notify()
 
     def _retain(self, kind: str, keys: set[NamespacedName]) -> None:
-        """A list is complete."""
+        """Complete a list."""
         with self._lock:
             self._cache.retain(kind, keys)
             if kind in self._unlisted:
                 self._unlisted.remove(kind)
                 if self.synced:
-                    self._cache.take_triggers()  # those of a first list are of changes long ago
+                    self._cache.take_triggers()  # the times in a first list are long past
                     self._wake()
         self._notify()
 

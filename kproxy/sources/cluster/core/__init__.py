@@ -1,1 +1,1 @@
-"""What the API server sends, and what it last said of each object. Pure."""
+"""Decoding of what the API server sends, and the cache of its objects. Pure."""

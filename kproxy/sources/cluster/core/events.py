@@ -1,7 +1,7 @@
-"""What the API server sends -> changes of single objects.
+"""Decodes the pages of a list and the lines of a watch to changes of single objects.
 
-A page of a list and a line of a watch are decoded object by object, from the bytes that came
-to the model, so that one that is wrong costs only itself and nothing is held twice.
+Each object is decoded separately, directly from bytes to the model. So an invalid object does not affect
+others, and no intermediate form needs memory.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from kproxy.decode.service import PROXY_NAME_LABEL
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
 
 SOURCE = "cluster"
-"""What stands for a file's name in origins and problems."""
+"""The name that origins and problems contain instead of a file's name."""
 TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 UNNAMED = NamespacedName("", "")
-LONGEST_LINE = 32 << 20
-"""Bytes; etcd holds objects of up to 1.5 MiB, so that what is longer is no event."""
+MAX_LINE = 32 << 20
+"""The maximum length of a watch event in bytes. etcd's objects have at most 1.5 MiB."""
 
 
 class ApiResource(NamedTuple):
-    """A kind, where the API serves it, and which of its objects are asked for."""
+    """A kind of the API, its path, and the selector of the requested objects."""
 
     kind: str
     api_version: str
     path: str
     selector: dict[str, str]
 
-    def alone(self, key: NamespacedName) -> tuple[str, dict[str, str]]:
-        """Path and query of a list of one object at most, the one of this name."""
+    def single(self, key: NamespacedName) -> tuple[str, dict[str, str]]:
+        """Return path and query of a list that contains only the object of this name."""
         if "fieldSelector" in self.selector:
             return self.path, self.selector
         group, _, plural = self.path.rpartition("/")
@@ -54,26 +54,26 @@ SLICES = ApiResource(
 
 
 def node_resource(name: str) -> ApiResource:
-    """The Node of one name."""
+    """Return the resource that contains only the Node of this name."""
     return ApiResource("Node", "v1", "/api/v1/nodes", {"fieldSelector": f"metadata.name={name}"})
 
 
 class ObjectChange(NamedTuple):
-    """What the server says of one object."""
+    """The present state of one object, as the server sends it."""
 
     kind: str
     key: NamespacedName
     model: Service | EndpointSlice | ClusterNode | None
-    """None: it is gone, of no use to kproxy, or cannot be decoded."""
+    """None: it was deleted, kproxy does not use it, or it cannot be decoded."""
     undecodable: UndecodableError | None = None
     trigger: str = ""
-    """EndpointSlices: when what they follow from happened (RFC 3339), "" if it does not say."""
+    """Of an EndpointSlice: the time of the event that caused the change (RFC 3339); "" if unknown."""
     version: str = ""
-    """The resourceVersion of the object as it is now; "" if it is gone."""
+    """The object's resourceVersion; "" if it was deleted."""
 
 
 class Event(NamedTuple):
-    """One line of a watch: a change, or a bookmark, or an end with a status."""
+    """One line of a watch: a change, a bookmark, or a status that ends the watch."""
 
     version: str
     """The resourceVersion to resume after; "" in a status."""
@@ -81,39 +81,39 @@ class Event(NamedTuple):
     status: wire.Status | None = None
 
 
-class GarbageError(ValueError):
-    """What came is not what the API sends: cut off, or from something else that answers there."""
+class InvalidResponseError(ValueError):
+    """The response is incomplete, or not from a Kubernetes API server."""
 
 
 def read_page(resource: ApiResource, body: bytes) -> tuple[wire.ListMeta, list[ObjectChange]]:
-    """One page of a list. Raises GarbageError."""
+    """Decode a page of a list. Raises InvalidResponseError."""
     try:
         page = msgspec.json.decode(body, type=wire.Page)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise GarbageError(f"an answer that is no list: {error}") from None
+        raise InvalidResponseError(f"the response is not a list: {error}") from None
     return page.metadata, [_change(resource, item) for item in page.items or ()]
 
 
 def read_line(resource: ApiResource, line: bytes) -> Event:
-    """One line of a watch. Raises GarbageError."""
+    """Decode a line of a watch. Raises InvalidResponseError."""
     try:
-        given = msgspec.json.decode(line, type=wire.WatchEvent)
-        if given.type == "ERROR":
-            return Event("", status=msgspec.json.decode(given.object, type=wire.Status))
-        if given.type in ("BOOKMARK", "DELETED"):
-            identity = msgspec.json.decode(given.object, type=wire.Identified).metadata
-            gone = ObjectChange(resource.kind, _key(identity), None) if given.type == "DELETED" else None
-            return Event(identity.resource_version or "", gone)
-        if given.type not in ("ADDED", "MODIFIED"):
-            raise GarbageError(f"an event of type {given.type!r}")
+        event = msgspec.json.decode(line, type=wire.WatchEvent)
+        if event.type == "ERROR":
+            return Event("", status=msgspec.json.decode(event.object, type=wire.Status))
+        if event.type in ("BOOKMARK", "DELETED"):
+            identity = msgspec.json.decode(event.object, type=wire.Identified).metadata
+            deletion = ObjectChange(resource.kind, _key(identity), None) if event.type == "DELETED" else None
+            return Event(identity.resource_version or "", deletion)
+        if event.type not in ("ADDED", "MODIFIED"):
+            raise InvalidResponseError(f"unknown type of watch event: {event.type!r}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise GarbageError(f"a line that is no event: {error}") from None
-    change = _change(resource, given.object)
+        raise InvalidResponseError(f"invalid watch event: {error}") from None
+    change = _change(resource, event.object)
     return Event(change.version, change)
 
 
 def read_status(body: bytes) -> wire.Status:
-    """What an answer other than 200 says; nothing, if it is not the API server's."""
+    """Decode the body of an error response. Returns an empty status if it is not one of the API server."""
     try:
         return msgspec.json.decode(body, type=wire.Status)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -121,7 +121,7 @@ def read_status(body: bytes) -> wire.Status:
 
 
 def _change(resource: ApiResource, text: Raw) -> ObjectChange:
-    """An object as it is now."""
+    """Decode an object."""
     kind = resource.kind
     try:
         decoded = decode_object(SOURCE, wire.TypeMeta(kind, resource.api_version), text)
@@ -129,7 +129,7 @@ def _change(resource: ApiResource, text: Raw) -> ObjectChange:
         identity = _identity(text)
         version = identity.resource_version or ""
         return ObjectChange(kind, _key(identity), None, undecodable, version=version)
-    assert decoded is not None  # the kinds of resources are known ones
+    assert decoded is not None  # `decode_object` knows the kinds of all resources
     metadata, models = decoded
     trigger = (metadata.annotations or {}).get(TRIGGER, "")
     model = models[0] if models else None
@@ -146,22 +146,22 @@ def _identity(text: Raw) -> wire.Identity:
 
 
 def _key(identity: wire.Identity) -> NamespacedName:
-    """The name of an object that may be wrong in any way, UNNAMED if it has none."""
+    """Return the name of an object that may be invalid; UNNAMED if it has no name."""
     return NamespacedName(identity.namespace or "default", identity.name) if identity.name else UNNAMED
 
 
 class Lines:
-    """Bytes as they arrive -> lines; what is behind the last line end waits for the rest."""
+    """Splits received bytes into lines. An incomplete line at the end waits for its rest."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines that `data` completes, without empty ones. Raises GarbageError."""
+        """Return the lines that `data` completes, without empty ones. Raises InvalidResponseError."""
         self._rest += data
         if b"\n" in data:
             *lines, rest = bytes(self._rest).split(b"\n")
             self._rest = bytearray(rest)
             yield from (line for line in lines if line.strip())
-        if len(self._rest) > LONGEST_LINE:
-            raise GarbageError(f"a line of more than {LONGEST_LINE} bytes")
+        if len(self._rest) > MAX_LINE:
+            raise InvalidResponseError(f"watch event longer than {MAX_LINE} bytes")
