@@ -16,6 +16,8 @@ class OutputError(KproxyError):
 
 def write(text: str) -> None:
     """Text on standard output, as it is; OutputError if nothing can be written there."""
+    if sys.stdout is None:  # closed by the shell: >&-
+        raise OutputError("Standard output is closed.")
     try:
         sys.stdout.write(text)
     except OSError as error:
@@ -24,6 +26,8 @@ def write(text: str) -> None:
 
 def flush() -> None:
     """All that was written is out; OutputError if it cannot be."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except OSError as error:

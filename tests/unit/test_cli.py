@@ -260,29 +260,6 @@ def test_the_rest_does(arguments: list[str], tmp_path: Path) -> None:
     assert done.stderr == "kproxy: kproxy must run as root to change the kernel's tables. Run it with sudo.\n"
 
 
-def test_a_reader_that_goes_away_is_a_sentence() -> None:
-    flags = ["-f", "-", "--state-dir", "/nonexistent", "--node-ip", "192.0.2.1"]
-    command = [sys.executable, "-m", "kproxy", "compile", *flags]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        process.stdout = None
-        _, err = process.communicate(json.dumps(service()).encode())
-    assert (process.returncode, err) == (1, b"kproxy: Cannot write to standard output: Broken pipe.\n")
-
-
-@pytest.mark.parametrize("arguments", ["version", "help", "get --help", "get svc -f -"])
-def test_a_full_disk_is_a_sentence(arguments: str) -> None:
-    command = [sys.executable, "-m", "kproxy", *arguments.split()]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command, input=json.dumps(service()), stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    message = "kproxy: Cannot write to standard output: No space left on device.\n"
-    assert (done.returncode, done.stderr) == (1, message)
-
-
 def test_cluster_cidrs_that_overlap_are_one(compile_: Compile) -> None:
     """nft takes no overlapping intervals."""
     status, out, err = compile_(service(), flags="--cluster-cidr 10.0.0.0/8,10.1.0.0/16,fd00:1::/48")

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from tests.unit.make import service
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,3 +39,52 @@ for name in ("pyroute2", "asyncio", "kubernetes.client", "kproxy.reconcile.round
         "DEBUG debug of kproxy.reconcile.round",
         "WARNING warning of kproxy.reconcile.round",
     ]
+
+
+def test_an_interrupted_command_ends_without_a_traceback(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "services.yaml")
+    command = [sys.executable, "-m", "kproxy", "get", "svc", "-f", str(tmp_path / "services.yaml")]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process,
+        (tmp_path / "services.yaml").open("w"),  # returns when kproxy opens it
+    ):
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "")
+
+
+def full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def closed_pipe() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("arguments", ["version", "get --help", "get svc -f - --state-dir /nonexistent"])
+@pytest.mark.parametrize(
+    ("shell", "output", "sentence"),
+    [
+        ('exec "$@"', full_disk, "Cannot write to standard output: No space left on device."),
+        ('exec "$@"', closed_pipe, "Cannot write to standard output: Broken pipe."),
+        ('exec "$@" >&-', full_disk, "Standard output is closed."),
+    ],
+)
+def test_an_output_that_fails_is_a_sentence(
+    arguments: str, shell: str, output: Callable[[], int], sentence: str
+) -> None:
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "kproxy", *arguments.split()]
+    descriptor = output()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        input=json.dumps(service()),
+        stdout=descriptor,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(descriptor)
+    assert (done.returncode, done.stderr) == (1, f"kproxy: {sentence}\n")
