@@ -1,22 +1,18 @@
-"""This host's name, addresses and kernel version.
-
-Name and primary addresses are the defaults of flags. The import of pyroute2 takes a third of a
-sync's time, so it is imported only where it is used.
-"""
+"""This host's name, addresses and kernel version. Name and primary addresses are the defaults of flags."""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from kproxy.model import Address, format_address, parse_address
+from kproxy.kernel.netlink.core.constants import RT_SCOPE_UNIVERSE
+from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress
+from kproxy.kernel.netlink.route import default_routes, host_addresses
+from kproxy.model import Address, format_address
 from kproxy.problems import HostError
 
-GLOBAL_SCOPE = 0
 ADDRESS_MARK = 107
 """IFA_PROTO of the addresses that kproxy adds to the uplink (uplink.py). The kernel itself uses 1 to 3."""
 
@@ -73,63 +69,33 @@ class HostAddresses:
         return cache[query]
 
 
-@contextmanager
-def routing() -> Iterator[Any]:
-    """Yield pyroute2's IPRoute. Errors of the kernel in the block become HostError."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with IPRoute() as ip:
-            yield ip
-    except (OSError, NetlinkError) as error:
-        message = f"Cannot access the kernel's addresses and routes: {error.args[-1]}."
-        raise HostError(message) from None
-
-
 def primary_addresses() -> tuple[Address, ...]:
     """Return one address per family: the source of the default route, else the first global address."""
-    found: list[Address] = []
-    with routing() as ip:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            address = _primary(ip, family)
-            if address is not None:
-                found.append(parse_address(address))
-    return tuple(found)
+    own, routes = _own(), default_routes()
+    found = (_primary(own, routes, family) for family in (socket.AF_INET, socket.AF_INET6))
+    return tuple(address for address in found if address is not None)
 
 
 def all_addresses() -> tuple[Address, ...]:
     """Return every global address of this host, except for loopback's and those that kproxy added."""
-    with routing() as ip:
-        texts = [text for _, text in _own(ip)]
-    return tuple(parse_address(text) for text in texts)
+    return tuple(one.address for one in _own())
 
 
-def _own(ip: Any, **family: int) -> list[tuple[int, str]]:
-    """Return interface and address of each address of the host itself.
-
-    The families are compared here, because a kernel without the requested family returns all addresses.
-    """
-    loopback = set(ip.link_lookup(ifname="lo"))
+def _own() -> list[HostAddress]:
+    loopback = {index for index, name in socket.if_nameindex() if name == "lo"}
     return [
-        (message["index"], message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
-        for message in ip.get_addr(scope=GLOBAL_SCOPE, **family)
-        if message["index"] not in loopback
-        and message.get_attr("IFA_PROTO") != ADDRESS_MARK
-        and message["family"] == family.get("family", message["family"])
+        one
+        for one in host_addresses()
+        if one.scope == RT_SCOPE_UNIVERSE and one.interface not in loopback and one.protocol != ADDRESS_MARK
     ]
 
 
-def _primary(ip: Any, family: int) -> str | None:
-    uplinks = [
-        (route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_OIF"))
-        for route in ip.get_default_routes(family=family)
-        if route["family"] == family
-    ]
-    for source, _ in uplinks:
-        if source:
-            return str(source)
-    addresses = _own(ip, family=family)
-    preferred = {interface for _, interface in uplinks}
-    addresses.sort(key=lambda entry: entry[0] not in preferred)
-    return str(addresses[0][1]) if addresses else None
+def _primary(own: Sequence[HostAddress], routes: Sequence[DefaultRoute], family: int) -> Address | None:
+    uplinks = [route for route in routes if route.family == family]
+    for route in uplinks:
+        if route.source:
+            return route.source
+    addresses = [one for one in own if one.family == family]
+    preferred = {route.interface for route in uplinks}
+    addresses.sort(key=lambda one: one.interface not in preferred)
+    return addresses[0].address if addresses else None

@@ -16,7 +16,7 @@ An announcement updates neighbours that know the address: a gratuitous ARP, both
 reply, since some hosts accept only one of them, and an unsolicited neighbour advertisement with the
 override flag. Linux treats a reply as gratuitous only if its target is its sender.
 
-The import of pyroute2 takes a third of a sync's time, so it is imported only where it is used.
+The import of pyroute2 takes a third of a sync's time, so it is imported only to change addresses.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ import socket
 import struct
 import time
 from collections.abc import Collection, Iterable, Iterator, Set
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kproxy.kernel.host import ADDRESS_MARK, kernel_since, routing
+from kproxy.kernel.host import ADDRESS_MARK, kernel_since
 from kproxy.kernel.netlink.core.constants import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, RT_SCOPE_HOST
-from kproxy.model import Address, AddressChange, Family, family_of, format_address, parse_address
+from kproxy.kernel.netlink.core.route import HostAddress
+from kproxy.kernel.netlink.route import default_routes, host_addresses
+from kproxy.model import Address, AddressChange, Family, family_of, format_address
 from kproxy.problems import HostError
 
 INFINITY_LIFE_TIME = 0xFFFFFFFF  # net/addrconf.h
@@ -59,16 +60,6 @@ class AddressReport(NamedTuple):
     """Messages."""
 
 
-class _HostAddress(NamedTuple):
-    """An address on an interface of this host."""
-
-    address: Address
-    interface: int
-    """The index of the interface."""
-    ours: bool
-    """Whether kproxy added it."""
-
-
 class Uplink:
     """The interface through which other hosts reach this node, in the process's network namespace."""
 
@@ -78,9 +69,8 @@ class Uplink:
 
     def withdraw(self, keep: Set[Address] = frozenset()) -> AddressReport:
         """Remove all addresses that kproxy added, on any interface, except for those in `keep`."""
-        with routing() as ip:
-            removed = [one for one in _host_addresses(ip) if one.ours and one.address not in keep]
-            return _report(map(partial(_remove, ip), removed))
+        removed = [one for one in _own_addresses() if one.address not in keep]
+        return _report(map(_remove, removed))
 
     def add(self, addresses: Collection[Address]) -> AddressReport:
         """Add these addresses to the interface and announce them: new ones several times, others once.
@@ -92,11 +82,8 @@ class Uplink:
             return AddressReport()
         if not kernel_since(5, 18):
             raise HostError("Load-balancer addresses require Linux 5.18 or later, to mark them (IFA_PROTO).")
-        with routing() as ip:
-            present = list(_host_addresses(ip))
-            done = _report(
-                result for address in _sorted(addresses) for result in self._ensure(ip, address, present)
-            )
+        present = host_addresses()
+        done = _report(result for address in _sorted(addresses) for result in self._ensure(address, present))
         warnings = self.announce(addresses)
         new = [change.address for change in done.changes if change.added]
         for _ in range(ROUNDS - 1 if new else 0):
@@ -106,9 +93,8 @@ class Uplink:
 
     def announce(self, addresses: Collection[Address]) -> tuple[str, ...]:
         """Announce once those of `addresses` that kproxy has added. Returns warnings."""
-        with routing() as ip:
-            mine = [one for one in _host_addresses(ip) if one.ours and one.address in addresses]
-            names = {one.interface: socket.if_indextoname(one.interface) for one in mine}
+        mine = [one for one in _own_addresses() if one.address in addresses]
+        names = {one.interface: _name(one.interface) for one in mine}
         warnings = []
         for index, name in sorted(names.items()):
             try:
@@ -117,45 +103,35 @@ class Uplink:
                 warnings.append(f"addresses on {name} cannot be announced: {error.strerror}")
         return tuple(warnings)
 
-    def _ensure(
-        self, ip: Any, address: Address, present: Collection[_HostAddress]
-    ) -> Iterator[AddressChange | str]:
+    def _ensure(self, address: Address, present: Collection[HostAddress]) -> Iterator[AddressChange | str]:
         """Add a missing address, and remove it from other interfaces. Yields changes and warnings."""
         text, same = format_address(address), [one for one in present if one.address == address]
-        if any(not one.ours for one in same):
+        if any(one.protocol != ADDRESS_MARK for one in same):
             yield f"{text} is already configured by another program: not changed and not announced"
             return
-        index = self._index(ip, family_of(address))
+        index = self._index(family_of(address))
         if index is None:
             yield f"{text} cannot be added: there is no default route; use --load-balancer-interface"
             return
         if all(one.interface != index for one in same):
-            yield _add(ip, address, index)
-        yield from (_remove(ip, one) for one in same if one.interface != index)
+            yield _add(address, index)
+        yield from (_remove(one) for one in same if one.interface != index)
 
-    def _index(self, ip: Any, family: Family) -> int | None:
+    def _index(self, family: Family) -> int | None:
         """Return the index of the interface for one family; None without a default route."""
         if self.interface is None:
-            return default_interface(ip, family)
-        found = ip.link_lookup(ifname=self.interface)
-        if not found:
-            raise HostError(f"There is no interface {self.interface}.", "See --load-balancer-interface.")
-        return int(found[0])
+            return default_interface(family)
+        try:
+            return socket.if_nametoindex(self.interface)
+        except OSError:
+            message = f"There is no interface {self.interface}."
+            raise HostError(message, "See --load-balancer-interface.") from None
 
 
-def default_interface(ip: Any, family: Family) -> int | None:
-    """Return the index of the interface of the default route; of several routes, the preferred one.
-
-    The families are compared here, because a kernel without the requested family returns all routes.
-    """
-    found = []
-    for route in ip.get_default_routes(family=AF[family]):
-        if route["family"] != AF[family]:
-            continue
-        hops = [hop["oif"] for hop in route.get_attr("RTA_MULTIPATH") or ()]
-        index = route.get_attr("RTA_OIF") or (hops[0] if hops else None)
-        if index:
-            found.append((route.get_attr("RTA_PRIORITY") or 0, index))
+def default_interface(family: Family) -> int | None:
+    """Return the index of the interface of the default route; of several routes, the preferred one."""
+    routes = (route for route in default_routes() if route.family == AF[family])
+    found = [(route.priority, route.interface) for route in routes if route.interface]
     return min(found)[1] if found else None
 
 
@@ -171,34 +147,43 @@ def _report(results: Iterable[AddressChange | str]) -> AddressReport:
     )
 
 
-def _host_addresses(ip: Any) -> Iterator[_HostAddress]:
-    for message in ip.get_addr():
-        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        ours = message.get_attr("IFA_PROTO") == ADDRESS_MARK
-        yield _HostAddress(parse_address(text), message["index"], ours)
+def _own_addresses() -> list[HostAddress]:
+    """Those that kproxy added."""
+    return [one for one in host_addresses() if one.protocol == ADDRESS_MARK]
 
 
-def _add(ip: Any, address: Address, index: int) -> AddressChange | str:
+def _name(interface: int) -> str:
+    try:
+        return socket.if_indextoname(interface)
+    except OSError as error:
+        raise HostError(f"An interface of this host has been removed: {error.strerror}.") from None
+
+
+def _add(address: Address, index: int) -> AddressChange | str:
     options = {"scope": RT_SCOPE_HOST}
     if family_of(address) is Family.IPV6:
         flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE
         options = {"flags": flags, "preferred_lft": 0, "valid_lft": INFINITY_LIFE_TIME}
-    return _change(ip, "add", address, index, proto=ADDRESS_MARK, **options)
+    return _change("add", address, index, proto=ADDRESS_MARK, **options)
 
 
-def _remove(ip: Any, one: _HostAddress) -> AddressChange | str:
-    return _change(ip, "del", one.address, one.interface)
+def _remove(one: HostAddress) -> AddressChange | str:
+    return _change("del", one.address, one.interface)
 
 
-def _change(ip: Any, what: str, address: Address, index: int, **options: int) -> AddressChange | str:
+def _change(what: str, address: Address, index: int, **options: int) -> AddressChange | str:
+    from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    text, interface = format_address(address), socket.if_indextoname(index)
+    text, interface = format_address(address), _name(index)
     try:
-        ip.addr(what, index=index, address=text, prefixlen=8 * len(address), **options)
+        with IPRoute() as ip:
+            ip.addr(what, index=index, address=text, prefixlen=8 * len(address), **options)
     except NetlinkError as error:
         action = "added to" if what == "add" else "removed from"
         return f"{text} cannot be {action} {interface}: {os.strerror(error.code)}"
+    except OSError as error:
+        raise HostError(f"Cannot change the kernel's addresses: {error.strerror}.") from None
     return AddressChange(address, interface, what == "add")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kproxy.kernel import host
-from kproxy.kernel.host import HostAddresses, routing
+from kproxy.kernel.host import HostAddresses, primary_addresses
+from kproxy.kernel.netlink import route
 from kproxy.model import Address, parse_address
 from kproxy.problems import HostError
 
@@ -27,6 +28,18 @@ def test_an_address_that_changes_during_a_query_is_queried_again(monkeypatch: py
     assert len(queries) == 2
 
 
-def test_an_error_of_the_kernel() -> None:
-    with pytest.raises(HostError, match="No such device"), routing():
+def test_an_error_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(kind: int, family: int) -> tuple[list[memoryview], bool]:
         raise OSError(19, "No such device")
+
+    monkeypatch.setattr(route, "_read", read)
+    with pytest.raises(HostError, match="No such device"):
+        primary_addresses()
+
+
+def test_a_list_that_changes_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RTM_GETADDR: twice it changes, then it is complete."""
+    answers = [([memoryview(bytes(8))], False), ([], False), ([], True)]
+    monkeypatch.setattr(route, "_read", lambda kind, family: answers.pop(0))
+    assert route.host_addresses() == []
+    assert answers == []

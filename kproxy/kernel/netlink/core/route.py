@@ -1,0 +1,104 @@
+"""Addresses and default routes, as rtnetlink lists them (linux/rtnetlink.h, linux/if_addr.h).
+
+A message is a fixed structure (struct ifaddrmsg, struct rtmsg) and attributes. Lists are all that is here:
+what changes addresses is left to pyroute2, whose import takes longer than the rest of a small command.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from kproxy.kernel.netlink.core.codec import attributes
+from kproxy.kernel.netlink.core.constants import (
+    IFA_ADDRESS,
+    IFA_LOCAL,
+    IFA_PROTO,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_HDRLEN,
+    RTA_DST,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_PREFSRC,
+    RTA_PRIORITY,
+)
+from kproxy.model import Address
+
+_IFADDRMSG = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_RTNEXTHOP = struct.Struct("=HBBi")
+
+
+class HostAddress(NamedTuple):
+    """An address on an interface of this host."""
+
+    family: int
+    """AF_*."""
+    address: Address
+    interface: int
+    """The index of the interface."""
+    scope: int
+    """RT_SCOPE_*; 0 is global."""
+    protocol: int
+    """IFA_PROTO, which marks who added it; 0 if nothing does."""
+
+
+class DefaultRoute(NamedTuple):
+    """A default route of any table."""
+
+    family: int
+    """AF_*."""
+    source: Address | None
+    """The preferred source address."""
+    interface: int | None
+    """The index of the interface; of several hops, the first one's."""
+    priority: int
+    """The lowest is preferred."""
+
+
+def list_request(kind: int, family: int) -> bytes:
+    """A request for a list; `kind` is an RTM_GET*, `family` an AF_* (0: all).
+
+    The kernel takes a struct rtgenmsg, which is the family alone, for every kind.
+    """
+    length = NLMSG_HDRLEN + 1
+    return struct.pack("=IHHIIB3x", length, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0, family)
+
+
+def read_address(content: memoryview) -> HostAddress | None:
+    """A message of kind RTM_NEWADDR; None if it has no address."""
+    family, _, _, scope, interface = _IFADDRMSG.unpack_from(content)
+    found = dict(attributes(content[_IFADDRMSG.size :]))
+    address = found.get(IFA_LOCAL, found.get(IFA_ADDRESS))
+    mark = found.get(IFA_PROTO, b"\0")[0]
+    return None if address is None else HostAddress(family, bytes(address), interface, scope, mark)
+
+
+def read_default_route(content: memoryview) -> DefaultRoute | None:
+    """A message of kind RTM_NEWROUTE; None if it is not a default route."""
+    family, *_ = _RTMSG.unpack_from(content)
+    found = dict(attributes(content[_RTMSG.size :]))
+    if RTA_DST in found:
+        return None
+    source, priority = found.get(RTA_PREFSRC), found.get(RTA_PRIORITY)
+    return DefaultRoute(
+        family,
+        None if source is None else bytes(source),
+        next(_interfaces(found), None),
+        0 if priority is None else _u32(priority),
+    )
+
+
+def _interfaces(found: Mapping[int, memoryview]) -> Iterator[int]:
+    if RTA_OIF in found:
+        yield _u32(found[RTA_OIF])
+    if RTA_MULTIPATH in found:
+        _, _, _, interface = _RTNEXTHOP.unpack_from(found[RTA_MULTIPATH])
+        yield interface
+
+
+def _u32(data: memoryview) -> int:
+    return int.from_bytes(data, sys.byteorder)

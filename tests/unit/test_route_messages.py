@@ -1,0 +1,106 @@
+"""What kproxy reads in rtnetlink's messages, and what of it becomes an address of the node."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+
+from kproxy.kernel import host
+from kproxy.kernel.host import ADDRESS_MARK, all_addresses, primary_addresses
+from kproxy.kernel.netlink.core.codec import attribute
+from kproxy.kernel.netlink.core.route import (
+    DefaultRoute,
+    HostAddress,
+    list_request,
+    read_address,
+    read_default_route,
+)
+from kproxy.model import parse_address
+
+IP, IP6 = parse_address("192.0.2.1"), parse_address("2001:db8::1")
+PEER = parse_address("192.0.2.9")
+INET, INET6 = socket.AF_INET, socket.AF_INET6
+
+
+def number(value: int) -> bytes:
+    return struct.pack("=I", value)
+
+
+def hop(interface: int) -> bytes:
+    return struct.pack("=HBBi", 8, 0, 0, interface)
+
+
+ADDRESSES = {
+    "IPv4": ({1: IP, 2: IP}, HostAddress(INET, IP, 3, 0, 0)),
+    "IPv4 with a peer": ({1: PEER, 2: IP}, HostAddress(INET, IP, 3, 0, 0)),
+    "IPv6, marked": ({1: IP6, 11: b"\x6b"}, HostAddress(INET6, IP6, 3, 0, ADDRESS_MARK)),
+    "without an address": ({3: b"eth0\0"}, None),
+}
+
+
+@pytest.mark.parametrize(("contents", "expected"), ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address(contents: dict[int, bytes], expected: HostAddress | None) -> None:
+    packed = b"".join(attribute(kind, data) for kind, data in contents.items())
+    family = expected.family if expected else INET
+    assert read_address(memoryview(struct.pack("=BBBBI", family, 24, 0, 0, 3) + packed)) == expected
+
+
+ROUTES = {
+    "a gateway": ({4: number(3), 5: PEER, 6: number(100)}, DefaultRoute(INET, None, 3, 100)),
+    "a source": ({4: number(3), 7: IP}, DefaultRoute(INET, IP, 3, 0)),
+    "several hops": ({9: hop(5) + hop(3)}, DefaultRoute(INET, None, 5, 0)),
+    "no interface": ({6: number(1)}, DefaultRoute(INET, None, None, 1)),
+    "a destination": ({1: PEER, 4: number(3)}, None),
+}
+
+
+@pytest.mark.parametrize(("contents", "expected"), ROUTES.values(), ids=ROUTES)
+def test_a_default_route(contents: dict[int, bytes], expected: DefaultRoute | None) -> None:
+    packed = b"".join(attribute(kind, data) for kind, data in contents.items())
+    header = struct.pack("=BBBBBBBBI", INET, 0, 0, 0, 254, 3, 0, 1, 0)
+    assert read_default_route(memoryview(header + packed)) == expected
+
+
+def test_a_request() -> None:
+    length, kind, flags, _, port, family = struct.unpack("=IHHIIB3x", list_request(26, INET6))
+    assert (length, kind, flags, port, family) == (17, 26, 0x301, 0, INET6)
+
+
+A, B, C = (parse_address(f"192.0.2.{number}") for number in (1, 2, 3))
+LOOPBACK = 1
+
+
+def on(address: bytes, interface: int) -> HostAddress:
+    return HostAddress(INET if len(address) == 4 else INET6, address, interface, 0, 0)
+
+
+NODES = {
+    "the preferred source": ([(A, 2)], [DefaultRoute(INET, C, 2, 0)], (C,)),
+    "an address of the uplink": ([(A, 2), (B, 3)], [DefaultRoute(INET, None, 3, 0)], (B,)),
+    "without a route, the first address": ([(A, 2), (B, 3)], [], (A,)),
+    "one for each family": ([(A, 2), (IP6, 2), (B, 2)], [], (A, IP6)),
+    "the route of the other family": ([(A, 2), (B, 3)], [DefaultRoute(INET6, None, 3, 0)], (A,)),
+    "loopback's is none": ([(A, LOOPBACK), (B, 2)], [], (B,)),
+    "none": ([], [DefaultRoute(INET, None, 2, 0)], ()),
+}
+
+
+@pytest.mark.parametrize(("own", "routes", "expected"), NODES.values(), ids=NODES)
+def test_the_primary_addresses(
+    own: list[tuple[bytes, int]],
+    routes: list[DefaultRoute],
+    expected: tuple[bytes, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(LOOPBACK, "lo"), (2, "eth0"), (3, "eth1")])
+    monkeypatch.setattr(host, "host_addresses", lambda: [on(*one) for one in own])
+    monkeypatch.setattr(host, "default_routes", lambda: routes)
+    assert primary_addresses() == expected
+
+
+def test_all_addresses_are_global_and_not_kproxys(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [on(A, 2), on(B, 2)._replace(scope=253), on(C, 2)._replace(protocol=ADDRESS_MARK)]
+    monkeypatch.setattr(host, "host_addresses", lambda: every)
+    assert all_addresses() == (A,)
