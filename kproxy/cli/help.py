@@ -17,10 +17,10 @@ COLUMN = 24
 
 def run(operands: Sequence[str]) -> int:
     """Returns the exit status."""
-    from kproxy.settings.text import did_you_mean
-
     for name in operands:
         if name not in VERBS:
+            from kproxy.settings.text import did_you_mean
+
             raise CommandLineError(f"Unknown verb {name}.{did_you_mean(name, VERBS)}")
     write(help_of(VERBS[operands[0]] if operands else None) + "\n")
     return 0

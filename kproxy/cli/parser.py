@@ -6,6 +6,7 @@ a verb is imported here: parsing a command line comes to a `Call`, and `main` ru
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from kproxy.settings.flags import Flag
 
 PROGRAM = "kproxy"
+SWITCHES = "kproxy.switches"
+"""Where a context has the switches with a value: field of Settings -> bool."""
 
 
 class Call(NamedTuple):
@@ -151,6 +154,38 @@ def _help_option(verb: Verb | None) -> click.Option:
     )
 
 
+class _Command(click.Command):
+    """A verb that knows two spellings of Go's flags: `--masquerade-all=false` and `-n=shop`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the switches with a value out of the words, and leave the rest to click."""
+        names = {name: param for param in self.params for name in param.opts if _is_switch(param)}
+        rest: list[str] = []
+        for place, word in enumerate(args):
+            name, equals, value = word.partition("=")
+            if word == "--":
+                rest += args[place:]
+                break
+            if equals and name in names:
+                ctx.meta.setdefault(SWITCHES, {})[names[name].name] = _switch(name, value, ctx)
+            else:
+                rest += [name, value] if equals and re.fullmatch("-[a-zA-Z]", name) else [word]
+        return super().parse_args(ctx, rest)
+
+
+def _is_switch(param: click.Parameter) -> bool:
+    return isinstance(param, click.Option) and param.is_flag and param.expose_value
+
+
+def _switch(name: str, value: str, ctx: click.Context) -> bool:
+    from kproxy.settings.text import switch
+
+    try:
+        return switch(value)
+    except ValueError as error:
+        raise click.UsageError(f"{name}: {error}", ctx) from None
+
+
 class _Program(click.Group):
     """kproxy itself; its verbs are made when they are looked up."""
 
@@ -194,6 +229,7 @@ def _command(verb: Verb) -> click.Command:
             for name, value in flags.items()
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         }
+        typed |= context.meta.get(SWITCHES, {})
         words = (operands,) if isinstance(operands, str) else operands
         return Call(verb, typed, words or ())
 
@@ -203,9 +239,7 @@ def _command(verb: Verb) -> click.Command:
 
         params += (_option(flag, verb) for flag in flags_of(verb.name))
     params.append(_help_option(verb))
-    return click.Command(
-        verb.name, params=params, callback=call, add_help_option=False, short_help=verb.summary
-    )
+    return _Command(verb.name, params=params, callback=call, add_help_option=False, short_help=verb.summary)
 
 
 def _argument(verb: Verb, operand: Operand) -> click.Argument:

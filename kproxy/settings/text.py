@@ -98,6 +98,15 @@ def names(text: str) -> tuple[str, ...]:
     return values
 
 
+def switch(text: str) -> bool:
+    """`true` or `false`, and Go's other spellings of them."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise ValueError(f"{text!r} is not true or false")
+
+
 def interface_name(text: str) -> str:
     """Check the name of an interface, which need not exist."""
     if not INTERFACE.fullmatch(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -15,9 +16,10 @@ import pytest
 import yaml
 
 import kproxy
-from kproxy.cli import main
+from kproxy.cli import main, settings_from
 from kproxy.cli.parser import parse
 from kproxy.settings.flags import flags_of
+from kproxy.settings.settings import LocalMode, Origin
 from kproxy.settings.verbs import VERBS, usage
 from tests.unit.make import manifest, service
 from tests.unit.nobody import NOBODY, as_nobody
@@ -34,7 +36,7 @@ USAGE_ERRORS = {
     "sync -f x --node n": ("sync", "Unknown flag --node. Did you mean --nodes?"),
     "sync -f x -manifests y": ("sync", "Unknown flag -m."),
     "compile -f": ("compile", "-f needs a value."),
-    "compile -f x --masquerade-all=yes": ("compile", "--masquerade-all does not take a value."),
+    "compile -f x --masquerade-all=yes": ("compile", "--masquerade-all: 'yes' is not true or false."),
     "compile -f x --service-cidr 10.0.0.1/8": ("compile", "--service-cidr: 10.0.0.1/8 has host bits set."),
     "compile -f x --service-cidr 10.0.0.0/8,10.1.0.0/16": (
         "compile",
@@ -129,6 +131,52 @@ def test_every_command_of_an_example_is_one(capsys: pytest.CaptureFixture[str]) 
             assert words[0] == "kproxy"
             if words[1:] != ["--version"]:
                 assert parse(words[1:end]).verb.name == words[1] == verb.name
+
+
+FLAGS = {
+    "-f a -f b --filename c --manifests=d": {"manifests": ("a", "b", "c", "d")},
+    "-fa": {"manifests": ("a",)},
+    "-f a --node-name=N1 --node-name n2": {"node_name": "n2"},
+    "-f a --masquerade-all": {"masquerade_all": True},
+    "-f a --masquerade-all=true -v": {"masquerade_all": True, "verbose": True},
+    "-f a --masquerade-all=false": {"masquerade_all": False},
+    "-f a --detect-local-mode NodeCIDR": {"detect_local_mode": LocalMode.NODE_CIDR},
+    "-f=a -v=true": {"manifests": ("a",), "verbose": True},
+}
+
+
+@pytest.mark.parametrize(("arguments", "expected"), FLAGS.items(), ids=FLAGS)
+def test_the_spellings_of_a_flag(arguments: str, expected: dict[str, object]) -> None:
+    chosen = settings_from(["sync", *arguments.split()])
+    assert {field: getattr(chosen, field) for field in expected} == expected
+    assert chosen.origins == {"manifests": Origin.FLAG} | dict.fromkeys(expected, Origin.FLAG)
+
+
+def test_a_switch_that_is_off_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("""
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+nftables: {masqueradeAll: true}
+""")
+    command = ["run", "--config", str(file)]
+    assert settings_from(command).masquerade_all
+    assert not settings_from([*command, "--masquerade-all=false"]).masquerade_all
+
+
+WORDS = (("svc",), ("web",), ("-n", "shop"), ("--output=yaml",), ("--watch",))
+
+
+@pytest.mark.parametrize("words", list(itertools.permutations(WORDS)))
+def test_flags_may_stand_anywhere(words: tuple[tuple[str, ...], ...]) -> None:
+    call = parse(["get", *itertools.chain(*words)])
+    assert call.flags == {"namespace": "shop", "output": "yaml", "watch": True}
+    assert set(call.operands) == {"svc", "web"}
+
+
+def test_all_after_two_dashes_are_operands() -> None:
+    assert parse(["get", "svc", "--", "-o", "--watch=true"]).operands == ("svc", "-o", "--watch=true")
 
 
 @pytest.mark.parametrize("arguments", ["version", "--version"])

@@ -17,10 +17,10 @@ from tests.unit.make import service
 ROOT = Path(__file__).parents[2]
 
 
-def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A Python that has imported nothing of kproxy's."""
+def python(code: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run code in a Python that has imported nothing of kproxy; `text` is its standard input."""
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False)
 
 
 def test_a_verbose_log_is_kproxys_own() -> None:
@@ -88,3 +88,36 @@ def test_an_output_that_fails_is_a_sentence(
     )
     os.close(descriptor)
     assert (done.returncode, done.stderr) == (1, f"kproxy: {sentence}\n")
+
+
+LARGE = {"asyncio", "pyroute2", "nftables", "kubernetes", "aiohttp", "prometheus_client", "h11"}
+TABLES_ONLY = LARGE | {"msgspec", "yaml", "sqlite3", "logging", "kproxy.settings.flags"}
+FROM_FILES = "--state-dir /nonexistent --node-name n1 -f -"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        ("version", TABLES_ONLY),
+        ("--version", TABLES_ONLY),
+        ("--help", TABLES_ONLY),
+        ("help", TABLES_ONLY),
+        ("completion --help", TABLES_ONLY),
+        ("get --help", LARGE | {"yaml", "kproxy.cli.get"}),
+        ("run --help", LARGE | {"yaml", "kproxy.cli.run"}),
+        (f"get svc {FROM_FILES}", LARGE),
+        (f"describe svc {FROM_FILES}", LARGE),
+        (f"compile {FROM_FILES}", LARGE),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(arguments: str, absent: set[str]) -> None:
+    code = """
+import sys
+from kproxy.cli import main
+status = main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(status)
+"""
+    done = python(code, *arguments.split(), text=json.dumps(service()))
+    assert done.returncode == 0, done.stderr
+    assert absent.intersection(done.stderr.split()) == set()

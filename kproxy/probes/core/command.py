@@ -24,7 +24,7 @@ KNOWN = ("namespace", "pod", "container")
 
 
 class CommandTemplate:
-    """A named template of `RUNNERS`, or a command line with placeholders."""
+    """A named template of `RUNNERS`, or a command line with placeholders. Equal texts are equal templates."""
 
     def __init__(self, text: str) -> None:
         """Raises ValueError if the text is empty or contains an unknown placeholder."""
@@ -35,6 +35,12 @@ class CommandTemplate:
         for name in (name for word in self._words for name in PLACEHOLDER.findall(word)):
             if name not in KNOWN:
                 raise ValueError(f"{{{name}}} is not one of {', '.join(f'{{{known}}}' for known in KNOWN)}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CommandTemplate) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     def words(self, pod: NamespacedName, container: str, command: Sequence[str]) -> list[str]:
         """Return the command line that runs `command` in a container."""
