@@ -210,7 +210,7 @@ def test_the_end_does_not_wait_for_clients(tmp_path: Path) -> None:
 
         start = time.monotonic()
         serving(tmp_path, lambda: given, hang)
-        assert time.monotonic() - start < 10  # PATIENCE is 30 s
+        assert time.monotonic() - start < 25  # PATIENCE is 30 s
 
 
 class Changing:
