@@ -6,7 +6,6 @@ import json
 import random
 import signal
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from kproxy.table.compile import SETS
 from kproxy.table.keys import FrontendKey, PackedSocket, frontend_protocol
 from kproxy.table.layout import EndpointScope, FrontendSide, slot_endpoints
 from kproxy.table.skeleton import Options
+from tests import forkserver
 from tests.support import Kproxy, Manifest
 
 pytestmark = pytest.mark.lab
@@ -125,13 +125,14 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         outcomes = []
         for attempt in range(KILLS):
             version = attempt % 2
-            command = kproxy.command("sync")
-            command[command.index("-")] = str(inputs[version])
-            process = kproxy.node.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            time.sleep(chance.uniform(0, window))
-            process.send_signal(signal.SIGKILL)
-            status = process.wait()
-            assert status in (0, -signal.SIGKILL), process.stderr
+            line = kproxy.arguments("sync")
+            line[line.index("-")] = str(inputs[version])
+            with (tmp_path / "said").open("w") as said:
+                process = forkserver.popen(kproxy.node, line, stdout=said, stderr=said)
+                time.sleep(chance.uniform(0, window))
+                process.kill()
+                status = process.wait()
+            assert status in (0, -signal.SIGKILL), (tmp_path / "said").read_text()
             for family in Family:
                 held = programmed(kproxy, family)
                 assert held in (states[0][family], states[1][family]), f"attempt {attempt}, {family}"
