@@ -1,4 +1,4 @@
-"""A lab and a kproxy for each test that asks for them, and a real API server, if one is named."""
+"""Fixtures: a lab and kproxy for each test, and a real API server if the environment names one."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from tests.controlplane import Cluster, ControlPlane
 from tests.support import Kproxy
 
 KUBECONFIG = "KPROXY_TEST_KUBECONFIG"
-"""The environment's name for the kubeconfig of a cluster that is there (docs/cluster.md)."""
+"""Environment variable with the kubeconfig of an existing cluster (docs/cluster.md)."""
 ASSETS = "KPROXY_TEST_ASSETS"
-"""And for the folder with kube-apiserver and etcd, of which one is made for the tests."""
+"""Environment variable with the folder of kube-apiserver and etcd. The tests then start a cluster."""
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """One node with three pods, and a client outside."""
+    """One node with three pods, and an external client."""
     with Lab(single(3)) as lab:
         yield lab
 
 
 @pytest.fixture
 def kproxy(lab: Lab, tmp_path: Path) -> Kproxy:
-    """kproxy on the lab's node, told where pods and services are."""
+    """kproxy on the lab's node, with the flags for its pod and Service networks."""
     return Kproxy(lab.node("n1"), tmp_path / "state")
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster | None]:
-    """The real API server that is to be tried, if one is named."""
+    """The real API server to test with, or None if the environment names none."""
     if assets := os.environ.get(ASSETS):
         with ControlPlane(Path(assets), tmp_path_factory.mktemp("control-plane")) as control_plane:
             yield Cluster(control_plane.kubeconfig, control_plane)

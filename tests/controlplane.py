@@ -1,8 +1,8 @@
-"""etcd and kube-apiserver as processes of the tests' own: on loopback, and gone with the tests.
+"""etcd and kube-apiserver as processes of the tests: they listen on loopback and end with the tests.
 
-Their binaries are looked for where `KUBEBUILDER_ASSETS` says, as controller-runtime's envtest does.
-There is no controller and no node: what is in the cluster is what a story writes. kproxy is a user that
-may do what deploy/daemonset.yaml says, and nothing else.
+`KUBEBUILDER_ASSETS` names the folder with the binaries, as for envtest of controller-runtime.
+There is no controller and no node: the cluster contains what a story writes. kproxy has the rights in
+deploy/daemonset.yaml and no others.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ DAEMONSET = Path(__file__).parents[1] / "deploy" / "daemonset.yaml"
 ADMIN = "admin"
 USER = "system:serviceaccount:kube-system:kproxy"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-NOT_OURS = "needs the API server's process: make test-cluster KUBEBUILDER_ASSETS=DIR"
-"""Why something is skipped in a cluster that was there before."""
+NEEDS_PROCESS = "needs the API server's process: make test-cluster KUBEBUILDER_ASSETS=DIR"
+"""Why a test is skipped in a cluster that the tests did not start."""
 PATIENCE = 60.0
-"""Seconds for a start: two or three, on a machine with nothing else to do."""
+"""Seconds for a start. An idle machine needs two or three."""
 QUORUM_KEY = base64.b64encode(b"compact_rev_key").decode()
 
 
 class Cluster(NamedTuple):
-    """A real API server: one that is there, or one of the tests' own."""
+    """A real API server: an existing one, or one that the tests started."""
 
     kubeconfig: Path
-    """Of a user who may write what tests write."""
+    """Of a user who may write the objects of the tests."""
     control_plane: ControlPlane | None = None
 
 
 class ControlPlane:
-    """Both processes, from `with` to its end; their data is in `folder`."""
+    """Both processes, until the end of the `with` block. Their data is in `folder`."""
 
     def __init__(self, assets: Path, folder: Path) -> None:
         self._assets, self._folder = assets, folder
         self._etcd_port, self._peer_port, self.port = _free_ports(3)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.kubeconfig = folder / "admin.conf"
-        """Who may do everything."""
+        """Of a user with all rights."""
         self.token = "kproxy"
-        """What kproxy shows."""
+        """kproxy's token."""
 
     def __enter__(self) -> ControlPlane:
         key = str(self._folder / "sa.key")
@@ -74,12 +74,12 @@ class ControlPlane:
         self.close()
 
     def close(self) -> None:
-        """Kill what runs. What is in memory is lost, as in a crash."""
+        """Kill the running processes. Data in memory is lost, as in a crash."""
         self._kill("kube-apiserver")
         self._kill("etcd")
 
     def user(self, folder: Path) -> tuple[Path, Path]:
-        """kproxy's kubeconfig, written to `folder`, and the file with its token."""
+        """Write kproxy's kubeconfig to `folder`. Returns its path and that of the file with the token."""
         file = folder / "token"
         file.write_text(self.token)
         ca = self._folder / "certificates" / "apiserver.crt"
@@ -88,28 +88,28 @@ class ControlPlane:
     # The processes
 
     def start(self) -> None:
-        """What does not run yet; returns when it serves and kproxy may use it."""
+        """Start the missing processes. Returns when the API server is ready and kproxy has its rights."""
         if "etcd" not in self._processes:
             self._start_etcd()
         self._start_apiserver()
 
     def kill(self) -> None:
-        """kube-apiserver alone, at once."""
+        """Kill kube-apiserver only."""
         self._kill("kube-apiserver")
 
     def restart(self) -> None:
-        """kube-apiserver alone."""
+        """Kill and start kube-apiserver only."""
         self.kill()
         self.start()
 
     def upgrade(self) -> None:
-        """The same, but it is asked to end, and ends its watches."""
+        """Stop kube-apiserver, which ends its watches, and start it again."""
         self._processes["kube-apiserver"].terminate()
         self._processes["kube-apiserver"].wait(PATIENCE)
         self.start()
 
     def rotate(self, value: str) -> None:
-        """Another token for kproxy; this takes a restart."""
+        """Give kproxy another token. This needs a restart."""
         self.token = value
         self.restart()
 
@@ -138,7 +138,7 @@ class ControlPlane:
             *("--service-cluster-ip-range", SERVICE_CIDRS),
             *("--service-account-issuer", "https://kubernetes.default.svc"),
             *("--service-account-key-file", key, "--service-account-signing-key-file", key),
-            "--shutdown-watch-termination-grace-period=1s",  # without, its end takes a minute
+            "--shutdown-watch-termination-grace-period=1s",  # the default delays the exit by a minute
             *("--authorization-mode", "RBAC", "--token-auth-file", str(tokens)),
         )
         self._until("kube-apiserver", self._ready)
@@ -149,7 +149,7 @@ class ControlPlane:
 
     def _spawn(self, name: str, *arguments: str) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:
-            # With the tests' process its own ends, too, however that ended.
+            # The kernel kills the process when the tests' process ends, for any reason.
             command = ["setpriv", "--pdeathsig", "KILL", str(self._assets / name), *arguments]
             self._processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -177,12 +177,12 @@ class ControlPlane:
         return f"https://127.0.0.1:{self.port}"
 
     def client(self) -> Client:
-        """A client that may do everything."""
+        """Return a client with all rights."""
         ca = self._folder / "certificates" / "apiserver.crt"
         return Client(self._url, token=ADMIN, context=ssl.create_default_context(cafile=str(ca)))
 
     def allow(self) -> bool:
-        """Let kproxy do what deploy/daemonset.yaml says; whether that is done."""
+        """Grant kproxy the rights in deploy/daemonset.yaml. Returns whether it has them."""
         done = []
         with self.client() as client, DAEMONSET.open() as file:
             for manifest in yaml.safe_load_all(file):
@@ -192,22 +192,22 @@ class ControlPlane:
         return len(done) == 2 and all(done)
 
     def forbid(self) -> None:
-        """It may do nothing any more."""
+        """Remove all of kproxy's rights."""
         with self.client() as client:
             answer = client.ask("DELETE", f"{RBAC}/clusterrolebindings/kproxy")
             assert answer.status == 200, answer.body
 
     def compact(self) -> None:
-        """etcd forgets all history, and kube-apiserver starts again."""
+        """Compact etcd, so that it has no history, and restart kube-apiserver."""
         self.kill()
         revision = self._etcd("kv/range", key=QUORUM_KEY)["header"]["revision"]
         self._etcd("kv/compaction", revision=revision, physical=True)
         self.start()
 
     def backup(self, to: Path) -> Path:
-        """etcd's data as they are now, copied to a folder that is not there yet."""
+        """Copy etcd's present data to a folder that does not exist yet."""
         etcd = self._processes["etcd"]
-        etcd.send_signal(signal.SIGSTOP)  # what a copy finds then is what a crash would leave
+        etcd.send_signal(signal.SIGSTOP)  # the copy then equals the state after a crash
         os.waitid(os.P_PID, etcd.pid, os.WSTOPPED | os.WNOWAIT)
         try:
             return shutil.copytree(self._folder / "etcd", to)
@@ -215,7 +215,7 @@ class ControlPlane:
             etcd.send_signal(signal.SIGCONT)
 
     def restore(self, backup: Path | None) -> None:
-        """Begin with the data of a backup, or with none."""
+        """Restart with the data of a backup, or with none."""
         self.close()
         shutil.rmtree(self._folder / "etcd")
         if backup:

@@ -1,8 +1,8 @@
-"""How much of each room of kproxy/ the tests cover: lines and branches, from the data of `pytest --cov`.
+"""Shows the coverage of each room of kproxy/: lines and branches, from the data of `pytest --cov`.
 
 `make coverage` prints it. The pure rooms need no kernel and no root, so tests that need neither must cover
-at least 90% of each; it fails below that. The other rooms are printed only: most of what tests them runs
-kproxy in processes of its own, which are not measured.
+at least 90% of each. If not, the program fails. The other rooms are only printed: most of their tests run
+kproxy in separate processes, which are not measured.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from coverage import Coverage
 from tests.unit.test_house import ROOT, is_pure
 
 LEAST = 90.0
-"""Percent of each pure room."""
+"""The minimum for a pure room, in percent."""
 
 
 class Room(NamedTuple):
-    """A folder of kproxy/, or the `core` in it."""
+    """A folder of kproxy/, or the folder `core` in it."""
 
     name: str
     pure: bool
 
 
 def room_of(file: Path) -> Room:
-    """The room of a module: its folder below kproxy/, or the `core` in it; a file beside them is its own."""
+    """Return the room of a module. A module directly in kproxy/ is a room by itself."""
     below = file.relative_to(ROOT / "kproxy").parts
     depth = below.index("core") + 1 if "core" in below else 1
     return Room("/".join(below[:depth]), is_pure(file))
 
 
 def covered(summaries: dict[Path, dict[str, int]]) -> dict[Room, float]:
-    """Percent of lines and branches together, by room."""
+    """Return the covered percentage of lines and branches together, by room."""
     done: Counter[Room] = Counter()
     total: Counter[Room] = Counter()
     for file, of in summaries.items():
@@ -47,7 +47,7 @@ def covered(summaries: dict[Path, dict[str, int]]) -> dict[Room, float]:
 
 
 def read() -> dict[Path, dict[str, int]]:
-    """What was measured, by file."""
+    """Return the measured data, by file."""
     data = Coverage()
     data.load()
     with tempfile.NamedTemporaryFile() as file:
@@ -57,7 +57,7 @@ def read() -> dict[Path, dict[str, int]]:
 
 
 def main() -> int:
-    """Print a line for each room; 1 if a pure one has too little."""
+    """Print a line for each room. Returns 1 if a pure room has less than the minimum."""
     by_room = covered(read())
     for room, percent in by_room.items():
         print(f"{percent:6.1f}%  {room.name}{' (pure)' if room.pure else ''}")

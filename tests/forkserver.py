@@ -1,12 +1,12 @@
-"""Processes of kproxy without the start of Python: a fork server that has imported kproxy forks each one.
+"""Starts processes of kproxy without the start of Python: a server that has imported kproxy forks each one.
 
-The suite starts kproxy more than a thousand times. Python's start and the imports cost 0.2 s of CPU each
-time, most of what such a process costs. Here one process per test process imports kproxy once and forks.
-What is forked is a process of its own, in the network namespace of its node, with its own standard
-streams, environment, signals and exit status; it runs `kproxy.cli.main`.
+The suite starts kproxy more than a thousand times. The start of Python and the imports cost 0.2 s of CPU
+each time, most of the time of such a process. Instead, each test process has one fork server, which imports
+kproxy once. A forked process is in the network namespace of its node, with its own standard streams,
+environment, signals and exit status. It runs `kproxy.cli.main`.
 
 The fork server forks twice: the first child waits for the second, which is kproxy, and reports its exit
-status. So the server itself only forks, and each process is reaped.
+status. So the server itself never waits, and each process is reaped.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from netns_lab.lab import Handle
 ROOT = Path(__file__).parents[1]
 SERVER = sys.executable, "-m", "tests.forkserver"
 LIMIT = 1 << 20
-"""Bytes of a request: arguments and environment."""
+"""The maximum size of a request in bytes: arguments and environment."""
 PATIENCE = 60.0
-"""Seconds until a command that has not ended counts as stuck."""
+"""Seconds until a command counts as stuck."""
 
 
 class Forked:
-    """A kproxy that runs, with the methods of `subprocess.Popen` that tests use."""
+    """A running kproxy, with the methods of `subprocess.Popen` that tests use."""
 
     def __init__(self, arguments: Sequence[str], status: socket.socket) -> None:
         self.args = ["kproxy", *arguments]
@@ -55,13 +55,13 @@ class Forked:
         self.wait()
 
     def poll(self) -> int | None:
-        """The exit status (negative: the signal), or None while it runs."""
+        """Return the exit status (the negative signal number if killed), or None while it runs."""
         with suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the exit status; TimeoutExpired if the process does not end in time."""
+        """Wait for the exit status. Raises TimeoutExpired if the process does not end in time."""
         if self.returncode is None:
             self._status.settimeout(timeout)
             try:
@@ -73,7 +73,7 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -95,9 +95,9 @@ def popen(
     stdout: IO[Any],
     stderr: IO[Any],
 ) -> Forked:
-    """Start `kproxy ARGUMENTS` on a node, with these files as its standard streams; the lab ends it.
+    """Start `kproxy ARGUMENTS` on a node with these standard streams. The lab ends the process.
 
-    Without `stdin` it has nothing to read.
+    Without `stdin`, standard input is empty.
     """
     request = {
         "netns": node.netns,
@@ -116,7 +116,7 @@ def popen(
 
 
 def run(node: Handle, arguments: Sequence[str], *, input: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `kproxy ARGUMENTS` on a node to its end: exit status and what it wrote."""
+    """Run `kproxy ARGUMENTS` on a node until it ends. Returns its exit status and output."""
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         stdin.write(input.encode())
         stdin.seek(0)
@@ -136,7 +136,7 @@ def _written(file: IO[bytes]) -> str:
 
 @cache
 def _server() -> socket.socket:
-    """The fork server of this process; it ends when this socket closes, at the latest with this process."""
+    """Return the fork server of this process. It ends when this socket closes or this process ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LIMIT)
     with theirs:
@@ -154,13 +154,13 @@ def _server() -> socket.socket:
 
 
 def serve(requests: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request. None in the server, at the end of the socket; in a child, its request."""
+    """Fork for each request. Returns the request in a child; None in the server, when the socket closes."""
     while True:
         data, fds, *_ = socket.recv_fds(requests, LIMIT, 4)
         if not data:
             return None
         if not os.fork():
-            requests.detach()  # descriptor 0, which becomes standard input
+            requests.detach()  # descriptor 0, which becomes kproxy's standard input
             if not (child := os.fork()):
                 _set_streams(fds)
                 request: dict[str, Any] = json.loads(data)
@@ -179,14 +179,14 @@ def _reap() -> None:
 
 
 def _report(child: int, fds: list[int]) -> None:
-    """Tell the child's pid, wait for it, tell its exit status."""
+    """Report the child's pid, wait for the child, and report its exit status."""
     *streams, status = fds
     for fd in streams:
         os.close(fd)
     with socket.socket(fileno=status) as report:
         socket.send_fds(report, [str(child).encode()], [os.pidfd_open(child)])
         _, ended = os.waitpid(child, 0)
-        with suppress(BrokenPipeError):  # the test process has gone
+        with suppress(BrokenPipeError):  # the test process has ended
             report.send(str(os.waitstatus_to_exitcode(ended)).encode())
     os._exit(0)
 
@@ -198,7 +198,7 @@ def _set_streams(fds: list[int]) -> None:
 
 
 def become(request: dict[str, Any]) -> int:
-    """Be kproxy where the request says; the exit status."""
+    """Run kproxy as the request says. Returns the exit status."""
     from kproxy.cli import main
 
     netns.enter(request["netns"])
@@ -214,8 +214,8 @@ def become(request: dict[str, Any]) -> int:
 def leave(work: Callable[[], int]) -> NoReturn:
     """End this process with the status that `work` returns or raises.
 
-    As a process of `multiprocessing` ends: threads, exit handlers and streams are served. To take every
-    module apart would cost more than the rest.
+    Like a process of `multiprocessing`, it joins threads, runs exit handlers and flushes streams. It does not
+    deallocate all modules, which would cost more than everything else.
     """
     status: object = 1
     try:
@@ -232,7 +232,7 @@ def leave(work: Callable[[], int]) -> NoReturn:
 
 
 def import_all() -> None:
-    """Import every module of kproxy, and what each needs."""
+    """Import every module of kproxy and its dependencies."""
     import gc
     import pkgutil
     from importlib import import_module

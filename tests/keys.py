@@ -1,4 +1,4 @@
-"""Keys that only tests pack: single slots, and those that packets write."""
+"""Packs keys that only tests need: of single slots, and of entries that packets write."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from kproxy.table.layout import FrontendSide
 
 
 def slot_key(frontend: PackedSocket, number: int) -> SlotKey:
-    """The key of a slot of a frontend."""
+    """Return the key of a slot of a frontend."""
     (key,) = slot_keys(frontend, [number])
     return key
 
 
 def slot(side: FrontendSide, number: int) -> SlotKey:
-    """The key of a slot of a frontend side."""
+    """Return the key of a slot of a frontend side."""
     return slot_key(frontend_socket(side.key), side.scope.base + number)
 
 
 def affinity_key(client: Address, frontend: PackedSocket) -> AffinityKey:
-    """The key of a client of a frontend."""
+    """Return the key of a client of a frontend in an affinity map."""
     return AffinityKey(client + frontend)

@@ -1,9 +1,9 @@
 """kproxy with a kernel that refuses some Services: `python -m tests.refusing FILE VERB FLAG...`.
 
-FILE names, one a line, the addresses whose frontends are refused; without the file there are none. Their
-elements of maps are sent without a value, which the kernel does not accept. So the refusal, its error and the
-name of the element are the kernel's own. With KPROXY_TEST_UNNAMED in the environment, names are dropped from
-its answer, as of a kernel that has none.
+FILE contains addresses, one per line. The frontends with these addresses are refused; without the file, none
+are. The program sends their map elements without a value, which the kernel does not accept. So the refusal,
+its error and the name of the element come from the kernel. With KPROXY_TEST_UNNAMED in the environment, the
+names are removed from the kernel's answer, as if the kernel did not report them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAPS = (SetName.SERVICES, SetName.ENDPOINTS_TCP)
 
 
 def spoiled(message: BatchMessage, addresses: tuple[bytes, ...]) -> BatchMessage:
-    """The message; if it adds elements of frontends with these addresses, those without their values."""
+    """Return the message. Elements of frontends with these addresses lose their values."""
     fields = {kind: bytes(content) for kind, content in attributes(memoryview(message.body))}
     name = fields.get(NFTA_SET_ELEM_LIST_SET, b"").rstrip(b"\0").decode()
     if message.kind != NFT_MSG_NEWSETELEM or name not in MAPS:
@@ -46,7 +46,7 @@ def spoiled(message: BatchMessage, addresses: tuple[bytes, ...]) -> BatchMessage
 
 
 def main(file: Path, arguments: list[str], named: bool) -> int:
-    """Run kproxy; its exit status."""
+    """Run kproxy. Returns its exit status."""
     commit, read = Netlink.commit, Batch.read
 
     def spoil(netlink: Netlink, contents: Iterable[BatchMessage]) -> int:

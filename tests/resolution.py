@@ -1,4 +1,4 @@
-"""Objects -> frontends in one step, as tests want them: settled, and what one node makes of that."""
+"""Computes frontends from objects in one step: settles them, and resolves them for one node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kproxy.resolve.frontends import all_frontends
 
 
 class Resolution(NamedTuple):
-    """The frontends to program, and everything from which they follow."""
+    """The frontends to program, and the data that they are computed from."""
 
     services: dict[NamespacedName, Service]
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]

@@ -1,4 +1,4 @@
-"""What tests share: manifests as short calls, and kproxy run on a node of the lab."""
+"""Shared by tests: functions that make manifests, and kproxy on a node of the lab."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests import forkserver
 Manifest = dict[str, Any]
 Process = forkserver.Forked | subprocess.Popen[Any]
 PATIENCE = 60.0
-"""Seconds until what is awaited counts as missing; more than a busy machine needs."""
+"""Seconds until an awaited event counts as missing; more than a busy machine needs."""
 FAMILIES: tuple[Family, ...] = (4, 6)
 SERVICE_IP: dict[Family, str] = {4: "10.96.10.10", 6: "fd00:96::10"}
-"""The ClusterIPs of the service that most tests are about."""
+"""The ClusterIPs of the Service in most tests."""
 SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"
 
 
@@ -34,7 +34,7 @@ def service(
     cluster_ips: dict[Family, str] | None = None,
     **spec: Any,
 ) -> Manifest:
-    """A Service in namespace default; without ports, one of port 80 to 8080."""
+    """A Service in the namespace default. By default its port is 80 and its target port 8080."""
     ips = [(cluster_ips or SERVICE_IP)[family] for family in families]
     return {
         "apiVersion": "v1",
@@ -52,7 +52,7 @@ def service(
 
 
 def sticky(timeout: int = 10800) -> Manifest:
-    """The part of a spec that asks for ClientIP affinity."""
+    """The part of a spec that requests ClientIP affinity."""
     return {
         "sessionAffinity": "ClientIP",
         "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": timeout}},
@@ -62,7 +62,7 @@ def sticky(timeout: int = 10800) -> Manifest:
 def slices(
     lab: Lab, pods: Iterable[str], port: int | dict[str, int] = 8080, name: str = "web", protocol: str = "TCP"
 ) -> list[Manifest]:
-    """EndpointSlices of service `name`, one per family, with these pods of the lab."""
+    """EndpointSlices of a Service, one per family, with these pods of the lab."""
     members, ports = list(pods), port if isinstance(port, dict) else {"": port}
     return [
         {
@@ -85,7 +85,7 @@ def slices(
 
 
 class Kproxy:
-    """kproxy on one node, with a state directory of its own."""
+    """kproxy on one node, with its own state directory."""
 
     def __init__(
         self, node: Handle, state: Path, cluster_cidr: bool = True, flags: Sequence[str] = ()
@@ -100,41 +100,41 @@ class Kproxy:
         ]
 
     def arguments(self, verb: str, *flags: str) -> list[str]:
-        """The arguments of a verb that reads manifests from standard input."""
+        """Return the arguments for a verb that reads manifests from standard input."""
         return [verb, "-f", "-", "--state-dir", str(self.state), *self.flags, *flags]
 
     def command(self, verb: str, *flags: str) -> list[str]:
-        """The command line of such a verb, for programs that start it."""
+        """Return such a command line, for programs that start it."""
         return [sys.executable, "-m", "kproxy", *self.arguments(verb, *flags)]
 
     def run(
         self, verb: str, *manifests: Manifest, flags: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run a verb on these manifests; whatever comes of it."""
+        """Run a verb on these manifests. The result may be a failure."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
         return forkserver.run(self.node, self.arguments(verb, *flags), input=text)
 
     def cleanup(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        """Run `kproxy cleanup`; whatever comes of it."""
+        """Run `kproxy cleanup`. The result may be a failure."""
         return forkserver.run(self.node, ["cleanup", "--state-dir", str(self.state), *flags])
 
     def sync(self, *manifests: Manifest, flags: Sequence[str] = ()) -> str:
-        """Sync exactly these manifests, without a complaint; what it printed."""
+        """Sync exactly these manifests, without problems or warnings. Returns the output."""
         done = self.run("sync", *manifests, flags=flags)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return done.stdout
 
     def nft(self, script: str) -> str:
-        """Run an nft script on the node; what it printed."""
+        """Run an nft script on the node. Returns the output."""
         done = self.node.run(["nft", "-f", "-"], input=script, capture_output=True, check=True)
         return str(done.stdout)
 
     def ruleset(self) -> str:
-        """All tables, without what packets write: counters and affinity."""
+        """Return all tables, without the elements that packets write: counters and affinity."""
         return self.nft("list ruleset")
 
     def generation(self) -> int:
-        """The number of the ruleset's generation: any commit by anyone makes it another."""
+        """Return the generation of the ruleset. Every commit of any program changes it."""
 
         def ask() -> int:
             with Netlink() as netlink:
@@ -144,9 +144,9 @@ class Kproxy:
 
 
 class Running:
-    """`kproxy run` on a node, as a context manager, and the folder of manifests that it follows.
+    """`kproxy run` on a node, as a context manager, with the folder of manifests that it follows.
 
-    With `--kubeconfig` among the flags it follows an API server instead.
+    With `--kubeconfig` among the flags, it follows an API server instead.
     """
 
     def __init__(
@@ -167,56 +167,56 @@ class Running:
             self.stop()
 
     def arguments(self) -> list[str]:
-        """Those of kproxy."""
+        """Return the arguments of kproxy."""
         source = () if "--kubeconfig" in self.flags else ("--manifests", str(self.manifests))
         return ["run", *source, "--state-dir", str(self.kproxy.state), *self.kproxy.flags, *self.flags]
 
     def launch(self, log: IO[str]) -> Process:
-        """Start the process, which writes to this file."""
+        """Start the process, with its output in this file."""
         return forkserver.popen(self.kproxy.node, self.arguments(), stdout=log, stderr=log)
 
     def start(self, wait: bool = True) -> None:
-        """Start it; returns when it has programmed what there is, or at once."""
+        """Start kproxy. With `wait`, return when it has programmed the present objects."""
         with self.log.open("a") as log:
             begun = self.log.stat().st_size
             self.process = self.launch(log)
 
         def runs() -> bool:
-            assert self.process.poll() is None, self.said()
+            assert self.process.poll() is None, self.logged()
             return "kproxy runs" in self.log.read_text()[begun:]
 
         if wait:
-            eventually(runs, self.said)
+            eventually(runs, self.logged)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it; its exit status."""
+        """Stop kproxy with a signal. Returns its exit status."""
         self.process.send_signal(number)
         return int(self.process.wait(PATIENCE))
 
     def write(self, name: str, *manifests: Manifest) -> None:
-        """Put a file into the folder, or another one in its place, all at once."""
+        """Write a file into the folder, or replace it atomically."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
         (self.manifests / f".{name}").write_text(text)
         (self.manifests / f".{name}").rename(self.manifests / f"{name}.json")
 
-    def said(self) -> str:
-        """What it logged."""
+    def logged(self) -> str:
+        """Return the log."""
         return self.log.read_text()
 
     def view(self, *arguments: str) -> str:
-        """What another command shows of it."""
+        """Return the output of another command that asks the running kproxy."""
         done = forkserver.run(self.kproxy.node, [*arguments, "--state-dir", str(self.kproxy.state)])
         return done.stdout + done.stderr
 
 
 def child_of(process: int) -> int:
-    """Of a daemon: the process that knows what the kernel makes of rules."""
+    """Return the child process of a daemon, which asks the kernel how it stores rules."""
     (found,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return int(found)
 
 
 def waits_for_child(process: int) -> bool:
-    """Whether a thread of the daemon waits for an answer of that process."""
+    """Whether a thread of the daemon waits for an answer from this process."""
     return any(
         "unix_stream_read" in task.read_text() for task in Path(f"/proc/{process}/task").glob("*/wchan")
     )
@@ -225,7 +225,7 @@ def waits_for_child(process: int) -> bool:
 def eventually(
     holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = PATIENCE
 ) -> None:
-    """Wait until it is so; AssertionError if it takes too long."""
+    """Wait until a condition is true. Raises AssertionError after `patience` seconds."""
     end, pause = time.monotonic() + patience, 0.001
     while not holds():
         assert time.monotonic() < end, explain()
@@ -237,5 +237,5 @@ Change = Literal["+", "-", "~", "!"]
 
 
 def changes(output: str, kind: Change) -> list[str]:
-    """The lines of a sync's output that begin with `kind`."""
+    """Return the lines of a sync's output that begin with `kind`."""
     return [line for line in output.splitlines() if line.startswith(f"{kind} ")]

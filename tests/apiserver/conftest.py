@@ -11,7 +11,7 @@ from kproxy.sources.cluster.credentials import Credentials
 from tests.apiserver import ApiServer
 from tests.apiserver.client import Client
 from tests.apiserver.own import Connect, Own
-from tests.controlplane import NOT_OURS, Cluster
+from tests.controlplane import NEEDS_PROCESS, Cluster
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def own(connect: Connect) -> Iterator[Own]:
 def forget(request: pytest.FixtureRequest, cluster: Cluster | None, own: Own) -> Callable[[], None]:
     """Has the server start again, and its etcd know no history."""
     if cluster and not cluster.control_plane:
-        pytest.skip(NOT_OURS)
+        pytest.skip(NEEDS_PROCESS)
 
     def end() -> None:
         own.client.connection.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 
-from tests.controlplane import NOT_OURS, Cluster
+from tests.controlplane import NEEDS_PROCESS, Cluster
 from tests.stories.doubled import Double, doubled
 from tests.stories.following import Follow
 from tests.stories.remote import remote
@@ -24,7 +24,7 @@ def following(cluster: Cluster | None, lab: Lab, tmp_path: Path) -> Follow:
 def owning(cluster: Cluster | None, following: Follow) -> Follow:
     """The same, where the server's process is the test's own: `told.server` is there."""
     if cluster and not cluster.control_plane:
-        pytest.skip(NOT_OURS)
+        pytest.skip(NEEDS_PROCESS)
     return following
 
 

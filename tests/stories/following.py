@@ -158,10 +158,10 @@ class Told(ABC):
 
     def says(self, text: str, times: int = 1, patience: float = PATIENCE) -> None:
         """Wait until kproxy has said something so many times."""
-        eventually(lambda: self.running.said().count(text) >= times, self.running.said, patience)
+        eventually(lambda: self.running.logged().count(text) >= times, self.running.logged, patience)
 
     def _explain(self) -> str:
-        return "\n".join([*self._wrong[:20], "", *self.running.said().splitlines()[-40:]])
+        return "\n".join([*self._wrong[:20], "", *self.running.logged().splitlines()[-40:]])
 
     def answering(self, family: Family = 4, address: str = "", port: int = 80) -> set[str]:
         """The pods that answer at an address (by default the service's), or what else comes of asking."""

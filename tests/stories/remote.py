@@ -152,7 +152,7 @@ class Remote(Told):
 
     def watched(self) -> None:
         """As far as the relay can tell: each watch has a connection."""
-        eventually(lambda: self._relay.connections >= len(KINDS), self.running.said, 2 * PATIENCE)
+        eventually(lambda: self._relay.connections >= len(KINDS), self.running.logged, 2 * PATIENCE)
 
     def clean(self) -> None:
         """Delete all that was made; without controllers, a namespace's end would leave it."""

@@ -51,14 +51,14 @@ class Story:
         pod["spec"]["containers"][0].update(container)
         return pod
 
-    def said(self) -> str:
+    def logged(self) -> str:
         """The log since the last expected message."""
-        return self.running.said()[self._read :]
+        return self.running.logged()[self._read :]
 
     def logs(self, text: str) -> None:
         """Wait until a text is logged."""
-        eventually(lambda: text in self.said(), self.running.said)
-        self._read += self.said().index(text) + len(text)
+        eventually(lambda: text in self.logged(), self.running.logged)
+        self._read += self.logged().index(text) + len(text)
 
     def complains(self, about: str, text: str) -> None:
         """Check that a problem is logged and described, and that the other Service is served."""
@@ -77,7 +77,7 @@ class Story:
             reply = http_get(client, address, port, timeout=0.5)
             return reply.pod == pod if pod else reply.outcome is Outcome.REFUSED
 
-        eventually(answers, self.running.said)
+        eventually(answers, self.running.logged)
 
 
 @pytest.fixture

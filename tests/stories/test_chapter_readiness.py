@@ -57,12 +57,12 @@ def answering(lab: Lab) -> Counter[str]:
 def test_all_traffic_goes_to_the_ready_pod(lab: Lab, running: Running) -> None:
     node = lab.node("n1").address(4)
     assert http_get(lab.client("outside"), node, 30123).outcome is Outcome.REFUSED
-    eventually(lambda: running.view("get", "pods").count("0/1") == 3, running.said)
+    eventually(lambda: running.view("get", "pods").count("0/1") == 3, running.logged)
 
     ready = lab.pod("kubia-wpk4k")
     ready.run(["touch", "/var/ready"], check=True)
-    eventually(lambda: answering(lab) == {"kubia-wpk4k": 20}, running.said)
-    eventually(lambda: running.view("get", "pods").count("1/1") == 1, running.said)
+    eventually(lambda: answering(lab) == {"kubia-wpk4k": 20}, running.logged)
+    eventually(lambda: running.view("get", "pods").count("1/1") == 1, running.logged)
 
     # A restart does not change the readiness of any pod.
     assert running.stop() == 0
@@ -70,11 +70,11 @@ def test_all_traffic_goes_to_the_ready_pod(lab: Lab, running: Running) -> None:
     assert answering(lab) == {"kubia-wpk4k": 20}
 
     event = "Readiness probe failed: ls: cannot access '/var/ready': No such file or directory"
-    eventually(lambda: event in running.view("describe", "pod", "kubia-m7xnj"), running.said)
+    eventually(lambda: event in running.view("describe", "pod", "kubia-m7xnj"), running.logged)
     assert event not in running.view("describe", "pod", "kubia-wpk4k")
 
     ready.run(["rm", "/var/ready"], check=True)
-    eventually(lambda: answering(lab) == {}, running.said)
+    eventually(lambda: answering(lab) == {}, running.logged)
     for pod in PODS:
         lab.pod(pod.name).run(["touch", "/var/ready"], check=True)
-    eventually(lambda: set(answering(lab)) == {pod.name for pod in PODS}, running.said)
+    eventually(lambda: set(answering(lab)) == {pod.name for pod in PODS}, running.logged)

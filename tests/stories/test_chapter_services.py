@@ -16,7 +16,7 @@ from tests.stories.chapter import KUBIA_IP, PODS, chapter, cluster, differences,
 
 pytestmark = pytest.mark.lab
 
-NOT_OURS = ["Events: <none>"]
+KPROXY_DIFFERS = ["Events: <none>"]
 
 GET_KUBIA = """
 NAME         TYPE        CLUSTER-IP     EXTERNAL-IP   PORT(S)         AGE
@@ -83,9 +83,9 @@ def test_kubia_has_two_ports_and_keeps_its_clients(tmp_path: Path) -> None:
         assert echo(client, "10.0.1.23")
         assert [echo(client, KUBIA_IP, timeout=0.1) for _ in range(8)] == [False] * 8
         # 5. Its endpoints.
-        assert differences(DESCRIBE_KUBIA, of.describe("svc", "kubia")) == NOT_OURS
+        assert differences(DESCRIBE_KUBIA, of.describe("svc", "kubia")) == KPROXY_DIFFERS
         assert without_age(of.get("endpoints", "kubia")) == without_age(GET_ENDPOINTS)
-        assert differences(DESCRIBE_ENDPOINTS, of.describe("endpoints", "kubia")) == NOT_OURS
+        assert differences(DESCRIBE_ENDPOINTS, of.describe("endpoints", "kubia")) == KPROXY_DIFFERS
 
 
 KUBIA_VARIABLES = """
@@ -206,7 +206,7 @@ def test_a_headless_service_has_endpoints_and_no_address(tmp_path: Path) -> None
         # 1. It is listed, and one pod is ready.
         of.files.append("kubia-svc-headless.yaml")
         assert without_age(of.get("service")) == without_age(GET_ALL)
-        assert differences(DESCRIBE_HEADLESS, of.describe("service", "kubia-headless")) == NOT_OURS
+        assert differences(DESCRIBE_HEADLESS, of.describe("service", "kubia-headless")) == KPROXY_DIFFERS
         # 2. The kernel has nothing of it.
         assert of.sync().endswith(": nothing to change\n")
         # 3. Another pod is ready; one that is not is no endpoint, but where the service publishes all.

@@ -111,7 +111,7 @@ def restored(told: Told) -> None:
 
 
 def forbidden_for_a_while(told: Told) -> None:
-    said = told.running.said().count("403")
+    said = told.running.logged().count("403")
     told.server.forbid()
     told.way.cut()
     told.says("403", said + 1)
@@ -240,7 +240,7 @@ def try_all(told: AnyTold, faults: Sequence[Callable[[AnyTold], None]]) -> None:
             assert told.answering(FAMILIES[number % 2]) == {pod}
         except AssertionError as error:
             raise AssertionError(f"after {fault.__name__}: {error}") from None
-    assert "Traceback" not in told.running.said()
+    assert "Traceback" not in told.running.logged()
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -268,7 +268,7 @@ def test_an_older_event_that_comes_again_undoes_nothing(lab: Lab, owning: Follow
         told.way.hold()
         told.apply(*slices(lab, ["pod-2"]))
         told.way.release()
-        eventually(lambda: told.answering() == {"pod-2"}, told.running.said)
+        eventually(lambda: told.answering() == {"pod-2"}, told.running.logged)
         old = told.server.backup()
         told.apply(*slices(lab, ["pod-3"]))
         told.right()
@@ -298,9 +298,9 @@ def test_an_object_that_cannot_be_decoded_and_its_repair(lab: Lab, double: Doubl
         told.right()
         told.apply(bad, other(1))
         told.delete(other(0))
-        eventually(lambda: "0 is not a port" in told.running.said(), told.running.said)
+        eventually(lambda: "0 is not a port" in told.running.logged(), told.running.logged)
         told.apply(*slices(lab, PODS[1:2]))  # its endpoints are still followed
-        eventually(lambda: told.answering() == {"pod-2"}, told.running.said)
+        eventually(lambda: told.answering() == {"pod-2"}, told.running.logged)
         # A new kproxy never saw it whole: nothing is taken from it.
         told.running.stop()
         told.running.start()
@@ -325,7 +325,7 @@ def test_a_server_that_is_away_at_the_start(lab: Lab, following: Follow) -> None
         told.way.close()
         before = told.running.kproxy.generation()
         told.running.start(wait=False)
-        eventually(lambda: "cannot follow" in told.running.said(), told.running.said)
+        eventually(lambda: "cannot follow" in told.running.logged(), told.running.logged)
         used = cpu_seconds(told.running.process.pid)
         time.sleep(1.5)  # more than a sync period
         assert cpu_seconds(told.running.process.pid) - used < 0.5
@@ -345,12 +345,12 @@ def test_what_others_do_during_the_first_round_is_put_right(lab: Lab, following:
         told.running.stop()
         told.way.close()
         told.running.start(wait=False)
-        eventually(lambda: "cannot follow" in told.running.said(), told.running.said)
+        eventually(lambda: "cannot follow" in told.running.logged(), told.running.logged)
         child = child_of(told.running.process.pid)
         os.kill(child, signal.SIGSTOP)
         told.way.open()
         try:
-            eventually(lambda: waits_for_child(told.running.process.pid), told.running.said)
+            eventually(lambda: waits_for_child(told.running.process.pid), told.running.logged)
             told.running.kproxy.nft("flush map ip kproxy services")
         finally:
             os.kill(child, signal.SIGCONT)
@@ -364,7 +364,7 @@ def test_a_server_of_which_half_is_away_at_the_start(lab: Lab, double: Double) -
         told.running.stop()
         fault = told.api.faults.add(Answer(503), verb="list", resource="endpointslices", times=None)
         told.running.start(wait=False)
-        eventually(lambda: "cannot follow EndpointSlices" in told.running.said(), told.running.said)
+        eventually(lambda: "cannot follow EndpointSlices" in told.running.logged(), told.running.logged)
         assert told.answering() == set(PODS)
         told.api.faults.remove(fault)
         told.right()
@@ -380,7 +380,7 @@ def test_a_server_that_is_away_never_empties_the_tables(lab: Lab, following: Fol
         told.way.close()
         told.delete(*many[1:])
         told.running.kproxy.nft("flush ruleset")  # put right from what was known
-        eventually(lambda: not told.truth.wrong(programmed), told.running.said)
+        eventually(lambda: not told.truth.wrong(programmed), told.running.logged)
         assert told.answering() == set(PODS)
         if told.owned:
             told.server.compact()

@@ -65,7 +65,7 @@ def test_pod_cidrs_come_later_and_change(lab: Lab, following: Follow) -> None:
     objects = (service(), *slices(lab, ["pod-1"]), node("n1"))
     with following(*objects, flags=flags, cluster_cidr=False, pod_cidrs=cidrs, start=False) as told:
         told.running.start(wait=False)
-        eventually(lambda: "podCIDRs" in told.running.said(), told.running.said)
+        eventually(lambda: "podCIDRs" in told.running.logged(), told.running.logged)
         assert told.answering() != {"pod-1"}
         told.apply(with_pods(*cidrs.split(",")))
         told.right()
@@ -79,7 +79,7 @@ def test_pod_cidrs_come_later_and_change(lab: Lab, following: Follow) -> None:
         told.right()
         # Others: what pods there send is masqueraded now.
         told.apply(with_pods("10.250.0.0/16", "fd00:250::/64"))
-        eventually(lambda: seen_as(told.lab) == lab.node("n1").address(4), told.running.said)
+        eventually(lambda: seen_as(told.lab) == lab.node("n1").address(4), told.running.logged)
 
 
 def seen_as(lab: Lab) -> str:
@@ -132,16 +132,16 @@ def test_health_checks_follow_the_endpoints(lab: Lab, following: Follow) -> None
         return found
 
     with following(local, *on("n1")) as told:
-        eventually(lambda: answered() == (200, 2), told.running.said)
+        eventually(lambda: answered() == (200, 2), told.running.logged)
         told.apply(*on("n2"))
-        eventually(lambda: answered() == (503, 0), told.running.said)
+        eventually(lambda: answered() == (503, 0), told.running.logged)
         told.apply(*on("n1"))
-        eventually(lambda: answered() == (200, 2), told.running.said)
+        eventually(lambda: answered() == (200, 2), told.running.logged)
         told.way.close()
         assert answered() == (200, 2)
         told.delete(local)
         told.way.open()
-        eventually(lambda: answered()[0] == 0, told.running.said)
+        eventually(lambda: answered()[0] == 0, told.running.logged)
 
 
 def test_it_is_healthy_when_all_is_programmed(lab: Lab, following: Follow) -> None:
@@ -151,9 +151,9 @@ def test_it_is_healthy_when_all_is_programmed(lab: Lab, following: Follow) -> No
     with following(service(), *slices(lab, ["pod-1"]), start=False) as told:
         told.way.close()
         told.running.start(wait=False)
-        eventually(lambda: statuses() == [503, 200], told.running.said)
+        eventually(lambda: statuses() == [503, 200], told.running.logged)
         told.way.open()
-        eventually(lambda: statuses() == [200, 200], told.running.said)
+        eventually(lambda: statuses() == [200, 200], told.running.logged)
         told.way.close()
         assert statuses() == [200, 200]
 
@@ -174,7 +174,7 @@ def test_what_it_did_is_counted(lab: Lab, following: Follow) -> None:
         told.running.kproxy.nft("flush ruleset")
         told.right()
         drift = 'kproxy_drift_repairs_total{what="elements"}'
-        eventually(lambda: samples(here)[drift] >= before[drift] + 8, told.running.said)
+        eventually(lambda: samples(here)[drift] >= before[drift] + 8, told.running.logged)
         assert {'kproxy_source_silent_seconds{source="Service"}'} <= samples(here).keys()
 
 
@@ -185,7 +185,7 @@ def test_signals(lab: Lab, following: Follow) -> None:
         before = samples(lab.node("n1"))[full]
         generation = told.running.kproxy.generation()
         told.running.process.send_signal(signal.SIGHUP)
-        eventually(lambda: samples(lab.node("n1"))[full] > before, told.running.said)
+        eventually(lambda: samples(lab.node("n1"))[full] > before, told.running.logged)
         # A second one refuses at once, and takes nothing along.
         line = ["run", *told.running.flags, "--state-dir", str(told.running.kproxy.state)]
         second = forkserver.run(lab.node("n1"), line)

@@ -35,7 +35,7 @@ def objects(lab: Lab) -> list[Manifest]:
 
 
 def ready(told: Told, times: int) -> None:
-    eventually(lambda: told.running.said().count("kproxy runs") == times, told.running.said)
+    eventually(lambda: told.running.logged().count("kproxy runs") == times, told.running.logged)
 
 
 def test_a_restart_is_noticed_by_nobody(lab: Lab, following: Follow) -> None:
@@ -61,7 +61,7 @@ def test_a_restart_is_noticed_by_nobody(lab: Lab, following: Follow) -> None:
         assert set(many(lab.client("outside"), STICKY_IPS[4], 80, 5)) == {stays}
         assert remembered(told.running.kproxy, 4, "tcp") == entries
         # One endpoint less: its slot goes, and a verdict is another. (The other service has it as well.)
-        assert re.search(r"ip: 1 element in, 2 out; ip6: 1 element in, 2 out", told.running.said())
+        assert re.search(r"ip: 1 element in, 2 out; ip6: 1 element in, 2 out", told.running.logged())
 
 
 def test_killed_at_any_moment_while_things_happen(lab: Lab, following: Follow) -> None:
@@ -144,9 +144,9 @@ def test_tables_that_are_deleted_are_back_at_once(lab: Lab, following: Follow) -
         told.right()
         for damage in ("flush ruleset", "delete table ip kproxy; delete table ip6 kproxy"):
             told.running.kproxy.nft(damage)
-            eventually(lambda: told.answering(6) == set(PODS), told.running.said)
+            eventually(lambda: told.answering(6) == set(PODS), told.running.logged)
             told.right()
-        assert "! rewritten: ip6 kproxy as a whole" in told.running.said()
+        assert "! rewritten: ip6 kproxy as a whole" in told.running.logged()
 
 
 def test_a_table_that_is_restored_is_what_it_was(lab: Lab, following: Follow) -> None:
@@ -180,7 +180,7 @@ def test_a_second_life_with_nothing_to_read(lab: Lab, tmp_path: Path, following:
         text = kubeconfig.read_text()
         kubeconfig.unlink()
         told.running.start(wait=False)
-        eventually(lambda: "cannot follow" in told.running.said(), told.running.said)
+        eventually(lambda: "cannot follow" in told.running.logged(), told.running.logged)
         assert told.answering() == set(PODS)
         kubeconfig.write_text(text)
         told.apply(*slices(lab, ["pod-2"]))

@@ -189,7 +189,7 @@ def without(resource: str, verb: str) -> list[Manifest]:
 def test_the_role_has_all_it_needs_and_no_more(lab: Lab, account: Account, running: Deployed) -> None:
     running.start()
     assert answering(lab) == {"pod-1"}
-    assert "WARNING" not in running.said()
+    assert "WARNING" not in running.logged()
     running.stop()
     name = f"system:serviceaccount:{account.namespace}:kproxy"
     for resource, verb in rights():
@@ -197,7 +197,7 @@ def test_the_role_has_all_it_needs_and_no_more(lab: Lab, account: Account, runni
         running.log.write_text("")
         running.start(wait=False)
         refused = f'User "{name}" cannot {verb} resource "{resource}"'
-        eventually(lambda refused=refused: refused in running.said(), running.said)  # type: ignore[misc]
+        eventually(lambda refused=refused: refused in running.logged(), running.logged)  # type: ignore[misc]
         running.stop()
 
 
@@ -222,5 +222,5 @@ def test_a_token_ends_and_another_one_is_there(
     eventually(lambda: account.refused(first), patience=20)
     account.way.relay.cut()
     account.change(slices(lab, ["pod-2"])[0])
-    eventually(lambda: answering(lab) == {"pod-2"}, running.said)
-    assert "WARNING" not in running.said()
+    eventually(lambda: answering(lab) == {"pod-2"}, running.logged)
+    assert "WARNING" not in running.logged()

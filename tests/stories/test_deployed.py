@@ -71,10 +71,10 @@ def test_a_pod_has_what_it_takes(lab: Lab, tmp_path: Path) -> None:
         assert status["NoNewPrivs"] == "1"
         # What others break is put right, which takes a namespace for the expected rules.
         running.kproxy.nft("flush table ip kproxy")
-        eventually(lambda: running.said().count(" ms\n") == 2, running.said)
+        eventually(lambda: running.logged().count(" ms\n") == 2, running.logged)
         assert answering(lab) == {"pod-1"}
-        assert "WARNING" not in running.said()
-        assert "ERROR" not in running.said()
+        assert "WARNING" not in running.logged()
+        assert "ERROR" not in running.logged()
         # It ends in the time that its pod is given, and leaves services as they are.
         running.process.terminate()
         assert running.process.wait(template()["terminationGracePeriodSeconds"]) == 0
@@ -106,4 +106,4 @@ def test_a_token_is_renewed(lab: Lab, tmp_path: Path, told: bool) -> None:
         api.stop()
         api.resume()
         api.apply(*in_default(*slices(lab, ["pod-2"])))
-        eventually(lambda: answering(lab) == {"pod-2"}, running.said)
+        eventually(lambda: answering(lab) == {"pod-2"}, running.logged)

@@ -48,15 +48,15 @@ class Story:
 
     def spoil(self, own: str) -> None:
         """Wait until kproxy has tried to read the file."""
-        said = self.running.said().count("not JSON")
+        said = self.running.logged().count("not JSON")
         self.file(own).write_text("{")
-        eventually(lambda: self.running.said().count("not JSON") > said, self.running.said)
+        eventually(lambda: self.running.logged().count("not JSON") > said, self.running.logged)
 
     def serves(self, *pods: str) -> None:
         def answers() -> bool:
             return set(many(self.lab.client("outside"), SERVICE_IP[4], 80, 20)) == set(pods)
 
-        eventually(answers, self.running.said)
+        eventually(answers, self.running.logged)
 
     def asks(self, *command: str) -> View:
         flags = ["--state-dir", str(self.running.kproxy.state)]
@@ -99,7 +99,7 @@ def test_a_pod_that_cannot_be_read_is_shown_as_the_endpoint_that_it_is(story: St
     assert {view.status for view in (description, endpoints, pods, missing)} == {1}
 
     story.restore("pod-2")
-    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.said)
+    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.logged)
 
 
 def test_what_was_not_read_since_kproxy_started_is_shown_as_the_tables_have_it(story: Story) -> None:
@@ -119,14 +119,14 @@ def test_what_was_not_read_since_kproxy_started_is_shown_as_the_tables_have_it(s
 
     story.restore("web")
     held = f"held: {story.file('pod-2')} cannot be read"
-    eventually(lambda: held in lines(story.asks("describe", "svc", "web")), story.running.said)
+    eventually(lambda: held in lines(story.asks("describe", "svc", "web")), story.running.logged)
     known = lines(story.asks("describe", "svc", "web"))
     assert f"{frontend} ClusterIP {story.sockets[0]}" in known
     assert known[known.index("Held Frontends:") + 1] == f"{frontend} {sockets}"
     story.serves("pod-1", "pod-2")
 
     story.restore("pod-2")
-    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.said)
+    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.logged)
 
 
 def test_a_service_that_cannot_be_read_is_shown_as_it_is_served(story: Story) -> None:
@@ -149,6 +149,6 @@ def test_a_service_that_cannot_be_read_is_shown_as_it_is_served(story: Story) ->
     assert {view.status for view in (listed, description, variables)} == {1}
 
     story.restore("web")
-    eventually(lambda: story.asks("get", "svc,ep,endpointslices") == whole, story.running.said)
+    eventually(lambda: story.asks("get", "svc,ep,endpointslices") == whole, story.running.logged)
     story.file("web").unlink()
-    eventually(lambda: not story.asks("get", "svc").out, story.running.said)
+    eventually(lambda: not story.asks("get", "svc").out, story.running.logged)

@@ -328,11 +328,11 @@ def test_a_running_kproxy_maintains_the_addresses(
     with Running(node, tmp_path, POOL) as running:
         assert addresses(node) == set()
         running.write("web", *web)
-        eventually(lambda: addresses(node) == set(VIP.values()) and served(), running.said)
+        eventually(lambda: addresses(node) == set(VIP.values()) and served(), running.logged)
         node.run(["ip", "address", "del", VIP[family], "dev", "eth0"], check=True)
-        eventually(lambda: addresses(node) == set(VIP.values()) and served(), running.said)
+        eventually(lambda: addresses(node) == set(VIP.values()) and served(), running.logged)
         assert running.stop() == 0
         assert served()
         running.start()
         running.write("web")
-        eventually(lambda: addresses(node) == set(), running.said)
+        eventually(lambda: addresses(node) == set(), running.logged)

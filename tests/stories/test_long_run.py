@@ -104,7 +104,7 @@ def quiet(chaos: Chaos) -> None:
             for family in (4, 6):
                 assert following.answering(family) == set(chaos.web)
         assert chaos.running.process.poll() is None
-        assert "Traceback" not in chaos.running.said()
+        assert "Traceback" not in chaos.running.logged()
     except AssertionError as error:
         raise AssertionError(f"after {chaos.done[-60:]}: {error}") from None
 

@@ -44,17 +44,17 @@ def served_by(lab: Lab) -> str:
 
 
 def serves(lab: Lab, running: Running, who: str) -> None:
-    eventually(lambda: served_by(lab) == who, running.said)
+    eventually(lambda: served_by(lab) == who, running.logged)
 
 
 def always(lab: Lab, running: Running, who: str, until: Callable[[], bool]) -> None:
     """Check that `who` answers every request until a condition holds, and once more."""
 
     def holds() -> bool:
-        assert served_by(lab) == who, running.said()
+        assert served_by(lab) == who, running.logged()
         return until()
 
-    eventually(holds, running.said)
+    eventually(holds, running.logged)
     assert served_by(lab) == who
 
 
@@ -76,18 +76,18 @@ def test_a_pod_stays_ready_while_its_manifest_is_invalid(lab: Lab, running: Runn
     bad = pod(lab, "pod-1", {**HTTP, "periodSeconds": -1})
     running.write("pod-1", bad)
     field = "spec.containers[0].readinessProbe.periodSeconds"
-    always(lab, running, "pod-1", lambda: field in running.said())
-    before = running.said().count("Pod default/pod-1 is")
+    always(lab, running, "pod-1", lambda: field in running.logged())
+    before = running.logged().count("Pod default/pod-1 is")
     running.write("pod-1", good)
-    always(lab, running, "pod-1", lambda: "solved: " in running.said())
-    assert running.said().count("Pod default/pod-1 is") == before
+    always(lab, running, "pod-1", lambda: "solved: " in running.logged())
+    assert running.logged().count("Pod default/pod-1 is") == before
 
 
 def test_a_pod_that_stops_answering_is_removed_until_it_answers_again(lab: Lab, running: Running) -> None:
     for own in PODS:
         running.write(own, pod(lab, own, {**HTTP, "periodSeconds": 1, "failureThreshold": 2}))
-    eventually(lambda: running.said().count("is ready") == 2, running.said)
+    eventually(lambda: running.logged().count("is ready") == 2, running.logged)
     lab.stop_pod("pod-2")
-    eventually(lambda: {served_by(lab) for _ in range(20)} == {"pod-1"}, running.said)
+    eventually(lambda: {served_by(lab) for _ in range(20)} == {"pod-1"}, running.logged)
     lab.start_pod("pod-2")
-    eventually(lambda: served_by(lab) == "pod-2", running.said)
+    eventually(lambda: served_by(lab) == "pod-2", running.logged)

@@ -114,12 +114,12 @@ def test_a_daemon_programs_all_others_and_tries_again(
     refused.file.write_text(SERVICE_IP[4])
     refused.write("all", *manifests(lab, "pod-1"))
     with refused as running:
-        eventually(lambda: REJECTED in running.said(), running.said)
-        assert "3 services, 4 frontends, 1 rejected: " in running.said()
+        eventually(lambda: REJECTED in running.logged(), running.logged)
+        assert "3 services, 4 frontends, 1 rejected: " in running.logged()
         assert others_are_served(lab)
         assert http_get(client, SERVICE_IP[6], 80).pod == "pod-1"
         assert http_get(client, SERVICE_IP[4], 80, timeout=0.3).outcome is not Outcome.ANSWERED
         assert REJECTED.partition(": ")[2] in running.view("describe", "svc", "web")
         refused.file.unlink()
-        eventually(lambda: f"solved: {REJECTED}" in running.said(), running.said)
+        eventually(lambda: f"solved: {REJECTED}" in running.logged(), running.logged)
         assert http_get(client, SERVICE_IP[4], 80).pod == "pod-1"

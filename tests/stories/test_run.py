@@ -48,29 +48,29 @@ def test_a_folder_is_followed(lab: Lab, running: Running) -> None:
     """Files come, are edited in an editor's ways, are broken and mended, and go."""
     assert answering(lab) == set()
     running.write("web", service(), *slices(lab, ["pod-1"]))
-    eventually(lambda: answering(lab) == {"pod-1"}, running.said)
+    eventually(lambda: answering(lab) == {"pod-1"}, running.logged)
 
     whole = running.manifests / "web.json"
     text = whole.read_text()
     (running.manifests / ".web.json.swp").write_text("swap")
     whole.rename(running.manifests / "web.json~")
     whole.write_text(text.replace(lab.pod("pod-1").address(4), lab.pod("pod-2").address(4)))
-    eventually(lambda: answering(lab) == {"pod-2"}, running.said)
+    eventually(lambda: answering(lab) == {"pod-2"}, running.logged)
 
     whole.write_text(text[: len(text) // 2])
-    eventually(lambda: "not JSON" in running.said(), running.said)
+    eventually(lambda: "not JSON" in running.logged(), running.logged)
     assert answering(lab) == {"pod-2"}
     whole.write_text(text)
-    eventually(lambda: answering(lab) == {"pod-1"}, running.said)
-    eventually(lambda: "solved: " in running.said(), running.said)
+    eventually(lambda: answering(lab) == {"pod-1"}, running.logged)
+    eventually(lambda: "solved: " in running.logged(), running.logged)
 
     whole.unlink()
-    eventually(lambda: answering(lab) == set(), running.said)
+    eventually(lambda: answering(lab) == set(), running.logged)
 
 
 def test_it_ends_and_the_tables_stay(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, PODS))
-    eventually(lambda: answering(lab) == set(PODS), running.said)
+    eventually(lambda: answering(lab) == set(PODS), running.logged)
     for number in (signal.SIGTERM, signal.SIGINT):
         assert running.stop(number) == 0
         assert answering(lab) == set(PODS)
@@ -86,10 +86,10 @@ def test_it_ends_and_the_tables_stay(lab: Lab, running: Running) -> None:
 )
 def test_what_others_do_to_the_tables_is_put_right(lab: Lab, running: Running, damage: str) -> None:
     running.write("web", service(), *slices(lab, PODS))
-    eventually(lambda: answering(lab) == set(PODS), running.said)
+    eventually(lambda: answering(lab) == set(PODS), running.logged)
     right = content(running)
     running.kproxy.nft(damage)
-    eventually(lambda: content(running) == right, running.said)
+    eventually(lambda: content(running) == right, running.logged)
     assert answering(lab) == set(PODS)
 
 
@@ -100,30 +100,30 @@ def test_affinity_of_a_service_that_comes_later(lab: Lab, running: Running, fami
     for timeout in (600, 900):
         running.write("web", service(**sticky(timeout)), *slices(lab, PODS[:2]))
         chain = f"remember-{timeout}"
-        eventually(partial(has_chain, running, chain), running.said)
+        eventually(partial(has_chain, running, chain), running.logged)
     (first,) = many(client, SERVICE_IP[family], 80, 20, concurrency=1)
     running.write("web", service(**sticky(900)), *slices(lab, PODS))
-    eventually(lambda: "3 endpoints" in running.said(), running.said)
+    eventually(lambda: "3 endpoints" in running.logged(), running.logged)
     assert set(many(client, SERVICE_IP[family], 80, 20, concurrency=1)) == {first}
     running.write("web", service(**sticky(900)), *slices(lab, [pod for pod in PODS if pod != first]))
-    eventually(lambda: set(many(client, SERVICE_IP[family], 80, 9, concurrency=1)) != {first}, running.said)
-    assert "ERROR" not in running.said()
-    assert "WARNING" not in running.said()
+    eventually(lambda: set(many(client, SERVICE_IP[family], 80, 9, concurrency=1)) != {first}, running.logged)
+    assert "ERROR" not in running.logged()
+    assert "WARNING" not in running.logged()
 
 
 def test_views_are_of_what_runs(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, PODS))
-    eventually(lambda: answering(lab) == set(PODS), running.said)
+    eventually(lambda: answering(lab) == set(PODS), running.logged)
     assert SERVICE_IP[4] in running.view("get", "svc", "web")
     assert "in use by `kproxy run`" in running.kproxy.run("sync").stderr
 
 
 def test_a_folder_that_goes_takes_nothing_along(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, ["pod-1"]))
-    eventually(lambda: answering(lab) == {"pod-1"}, running.said)
+    eventually(lambda: answering(lab) == {"pod-1"}, running.logged)
     shutil.move(running.manifests, running.manifests.with_name("elsewhere"))
-    eventually(lambda: "No such file" in running.said(), running.said)
+    eventually(lambda: "No such file" in running.logged(), running.logged)
     assert answering(lab) == {"pod-1"}
     running.manifests.mkdir()
     running.write("web", service(), *slices(lab, ["pod-2"]))
-    eventually(lambda: answering(lab) == {"pod-2"}, running.said)
+    eventually(lambda: answering(lab) == {"pod-2"}, running.logged)

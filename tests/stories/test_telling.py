@@ -47,7 +47,7 @@ def test_a_load_balancer_is_told_where_endpoints_are(lab: Lab, running: Running)
     url = f"http://{node.address(4)}:32100/healthz"
     assert ask(outside, url)[0] == 0  # there is no such service
     running.write("web", LOCAL, *slices(lab, ["pod-1", "pod-2"])[:1])
-    eventually(lambda: ask(outside, url)[0] == 200, running.said)
+    eventually(lambda: ask(outside, url)[0] == 200, running.logged)
     assert json.loads(ask(outside, url)[1]) == {
         "service": {"namespace": "default", "name": "web"},
         "localEndpoints": 2,
@@ -56,16 +56,16 @@ def test_a_load_balancer_is_told_where_endpoints_are(lab: Lab, running: Running)
     # on the addresses that node ports are served on, and no others
     assert ask(node, "http://127.0.0.1:32100/")[0] == 0
     running.write("web", LOCAL)
-    eventually(lambda: ask(outside, url)[0] == 503, running.said)
+    eventually(lambda: ask(outside, url)[0] == 503, running.logged)
     running.write("web", service())
-    eventually(lambda: ask(outside, url)[0] == 0, running.said)
+    eventually(lambda: ask(outside, url)[0] == 0, running.logged)
 
 
 def test_health_and_metrics_are_of_what_runs(lab: Lab, running: Running) -> None:
     node = lab.node("n1")
     web = '{namespace="default",port="",service="web"}'
     running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
-    eventually(lambda: f"kproxy_service_connections_total{web}" in samples(node), running.said)
+    eventually(lambda: f"kproxy_service_connections_total{web}" in samples(node), running.logged)
     for path in ("healthz", "livez"):
         status, body = ask(node, f"http://127.0.0.1:10256/{path}")
         assert (status, json.loads(body)["reasons"]) == (200, [])
@@ -77,7 +77,7 @@ def test_health_and_metrics_are_of_what_runs(lab: Lab, running: Running) -> None
     assert found['kproxy_drift_repairs_total{what="elements"}'] == 0
 
     running.kproxy.nft("flush map ip kproxy services")
-    eventually(lambda: samples(node)['kproxy_drift_repairs_total{what="elements"}'] > 0, running.said)
+    eventually(lambda: samples(node)['kproxy_drift_repairs_total{what="elements"}'] > 0, running.logged)
     many(lab.pod("pod-3"), SERVICE_IP[4], 80, 3)
     later, whole = samples(node), 'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
     assert later[f"kproxy_service_connections_total{web}"] == 15
@@ -90,9 +90,9 @@ def test_a_node_that_is_to_go_says_so_to_load_balancers_only(lab: Lab, running: 
 
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
     running.write("web", service(), *slices(lab, ["pod-1"]), node)
-    eventually(lambda: statuses() == [200, 200], running.said)
+    eventually(lambda: statuses() == [200, 200], running.logged)
     taint = {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}
     running.write("web", service(), *slices(lab, ["pod-1"]), {**node, "spec": {"taints": [taint]}})
-    eventually(lambda: statuses() == [503, 200], running.said)
+    eventually(lambda: statuses() == [503, 200], running.logged)
     running.write("web", service(), *slices(lab, ["pod-1"]), node)
-    eventually(lambda: statuses() == [200, 200], running.said)
+    eventually(lambda: statuses() == [200, 200], running.logged)

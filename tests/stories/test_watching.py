@@ -69,7 +69,7 @@ def test_a_pod_becomes_ready_and_its_row_appears(lab: Lab, running: Running, tmp
     lab.stop_pod("pod-1")
     running.write("web", service(selector={"app": "web"}))
     running.write("pod-1", pod(lab, "pod-1"))
-    eventually(lambda: "pod-1 is not ready" in running.said(), running.said)
+    eventually(lambda: "pod-1 is not ready" in running.logged(), running.logged)
     pods = Watching(running, tmp_path, "pods")
     template = "-o=jsonpath={.metadata.name}: {.subsets[*].addresses[*].ip}{'\\n'}"
     endpoints = Watching(running, tmp_path, "endpoints", template)
