@@ -1,7 +1,7 @@
-"""Manifests as short calls: services, the endpoints behind them, nodes.
+"""Functions that make manifests: Services with their endpoints, nodes and pods.
 
-Addresses go by name: a service's ClusterIPs follow from its place in the scenario, the rest of
-the address book is `BOOK`. Endpoints are pods of the lab.
+Addresses have names. The ClusterIPs of a Service follow from its position in the scenario; all other
+addresses are in `BOOK`. Endpoints are pods of the lab.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ BOOK: dict[str, dict[Family, str]] = {
     "loopback": {4: "127.0.0.1", 6: "::1"},
     "free": {4: "10.96.200.1", 6: "fd00:96::c801"},
 }
-"""`alt` is a second address of node n1, `free` one of the service CIDR that no service has."""
+"""`alt` is a second address of node n1. No Service has the address `free` of the service CIDR."""
 
 
 def cluster_ip(index: int, family: Family) -> str:
-    """The ClusterIP of a scenario's service of that number."""
+    """Return the ClusterIP of the Service at this position in a scenario."""
     return f"10.96.10.{10 + index}" if family == 4 else f"fd00:96::{10 + index}"
 
 
 def port(name: str, number: int, target: int | str, protocol: str = "TCP", node: int = 0) -> Manifest:
-    """An entry of spec.ports."""
+    """Return an entry of spec.ports."""
     shown = {"nodePort": node} if node else {}
     return {"name": name, "port": number, "targetPort": target, "protocol": protocol, **shown}
 
@@ -46,56 +46,56 @@ ALL_NODE = (HTTP_NODE, DNS_NODE, SCTP_NODE)
 
 
 class Member(NamedTuple):
-    """An endpoint: a pod, and what its slice says of it."""
+    """An endpoint: a pod, and its properties in an EndpointSlice."""
 
     pod: str
     conditions: Mapping[str, bool] = MappingProxyType({})
     hints: Mapping[str, list[dict[str, str]]] = MappingProxyType({})
     node: str | None = None
-    """Another nodeName than the pod's; "": none at all."""
+    """The nodeName in the slice; None: the pod's node, "": no nodeName."""
 
 
 def draining(pod: str) -> Member:
-    """Terminating, and serving still."""
+    """A terminating endpoint that still serves."""
     return Member(pod, {"ready": False, "serving": True, "terminating": True})
 
 
 def dead(pod: str) -> Member:
-    """Terminating, and not serving any more."""
+    """A terminating endpoint that does not serve any more."""
     return Member(pod, {"ready": False, "serving": False, "terminating": True})
 
 
 def unready(pod: str) -> Member:
-    """Not ready, though nobody terminates it."""
+    """An endpoint that is not ready and not terminating."""
     return Member(pod, {"ready": False, "serving": False, "terminating": False})
 
 
 def remote(pod: str) -> Member:
-    """On another node, as its slice has it."""
+    """An endpoint on another node, according to its slice."""
     return Member(pod, node="elsewhere")
 
 
 def hinted(pod: str, nodes: Sequence[str] = (), zones: Sequence[str] = (), ready: bool = True) -> Member:
-    """With hints."""
+    """An endpoint with hints."""
     hints = {"forNodes": [{"name": name} for name in nodes], "forZones": [{"name": name} for name in zones]}
     return Member(pod, {"ready": ready}, {kind: names for kind, names in hints.items() if names})
 
 
 class Service(NamedTuple):
-    """A Service and its slices."""
+    """A Service and its EndpointSlices."""
 
     name: str
     members: tuple[str | Member, ...]
-    """Endpoints; a plain name is a ready one."""
+    """The endpoints. A name without properties is a ready endpoint."""
     ports: tuple[Manifest, ...]
     spec: dict[str, Any]
     metadata: dict[str, Any]
     vips: tuple[tuple[str, str], ...]
-    """Load-balancer addresses, by name, and their ipMode ("" for none)."""
+    """The names of load-balancer addresses with their ipMode ("" for none)."""
     families: tuple[Family, ...]
 
     def manifests(self, index: int, topology: Topology) -> list[Manifest]:
-        """The objects, as the service of that number of a scenario."""
+        """Return the objects of the Service at position `index` in a scenario."""
         spec = {"type": "LoadBalancer" if self.vips else "ClusterIP", **self.spec, "ports": list(self.ports)}
         if spec["type"] != "ExternalName":
             spec.setdefault("ipFamilies", [f"IPv{family}" for family in self.families])
@@ -158,9 +158,9 @@ def service(
     labels: dict[str, str] | None = None,
     **spec: Any,
 ) -> Service:
-    """A service on 80/tcp or `ports`, behind it the `members`.
+    """Return a Service on 80/tcp or `ports`, with the endpoints `members`.
 
-    A VIP is written `vip`, or with its ipMode `vip Proxy`; externalIPs are names of the book.
+    A VIP is written `vip`, or `vip Proxy` with its ipMode. externalIPs are names in `BOOK`.
     """
     shown = tuple((vip.partition(" ")[0], vip.partition(" ")[2]) for vip in vips)
     metadata = {"annotations": annotations or {}, "labels": labels or {}}
@@ -168,7 +168,7 @@ def service(
 
 
 def node(name: str, topology: Topology, zone: str = "") -> Manifest:
-    """A Node of the lab, in a zone."""
+    """Return a Node of the lab, in a zone."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -180,7 +180,7 @@ def node(name: str, topology: Topology, zone: str = "") -> Manifest:
 def pods(
     topology: Topology, *names: str, ready: bool = True, families: Iterable[Family] = FAMILIES
 ) -> list[Manifest]:
-    """Pods for selectors `app: web`, whose slices kproxy makes itself."""
+    """Return pods with `app: web`. kproxy makes the EndpointSlices of Services that select them."""
     return [
         {
             "apiVersion": "v1",

@@ -1,18 +1,18 @@
-"""A scenario: a cluster, and what becomes of packets in it, a line per packet.
+"""A scenario: a cluster, and one line for each packet with its expected result.
 
-    FROM     PROTOCOL  TO        WHAT BECOMES OF IT
-    pod-3    tcp       web:80 -> pod-1 pod-2            one of these; the client's address is kept
-    outside  udp       n1:30053 -> pod-1 pod-2 masq     and it is replaced
-    pod-1    tcp       web:80 -> pod-1/masq pod-2:8090  replaced for one of them; the port there
+    FROM     PROTOCOL  TO        RESULT
+    pod-3    tcp       web:80 -> pod-1 pod-2            one of these endpoints; the source address stays
+    outside  udp       n1:30053 -> pod-1 pod-2 masq     the source address is replaced (masqueraded)
+    pod-1    tcp       web:80 -> pod-1/masq pod-2:8090  masqueraded for one of them; the endpoint's port
     n1       tcp       web:80 -> pod-1*3 pod-2          three times as often
-    pod-1    tcp       web:80 -> hash pod-1 pod-2       always the same one of these
-    pod-1    sctp      web:81 -> refused                at once
-    pod-1    ping      web -> dropped                   silence
-    outside  tcp       vip:81 -> untouched              the table has no opinion of it
+    pod-1    tcp       web:80 -> hash pod-1 pod-2       one of these, always the same for a client
+    pod-1    sctp      web:81 -> refused                answered with a reset or port unreachable
+    pod-1    ping      web -> dropped                   no answer
+    outside  tcp       vip:81 -> untouched              no rule of the table applies
 
-TO is a service (its ClusterIP), a node, a pod or a name of the book (objects.py). A line counts
-for both families unless it ends in `(4)` or `(6)`. What stands behind `#` is a remark: where
-it names a test of kube-proxy, docs/kube-proxy-flows.md lists it.
+TO is a Service (its ClusterIP), a node, a pod or a name in `BOOK` (objects.py). A line applies to both
+families unless it ends in `(4)` or `(6)`. Text after `#` is a comment. If it names a test of kube-proxy,
+docs/kube-proxy-flows.md lists that test.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BLOCKED = Client("blocked", v4="192.168.77.130", v6="fd77::130")
 
 
 def topology(nodes: int = 1, pods: int = 3) -> Topology:
-    """One node with pods `pod-1` on; of several, each with pods `n1-pod-1` on. Two clients outside."""
+    """One node with `pod-1`, `pod-2`..., or several nodes with `n1-pod-1`...; two external clients."""
     return Topology(
         nodes=tuple(lab_node(number) for number in range(1, nodes + 1)),
         pods=tuple(
@@ -64,17 +64,17 @@ TWO = topology(nodes=2, pods=2)
 
 
 class Expected(NamedTuple):
-    """An endpoint that a row names."""
+    """An endpoint in a row."""
 
     pod: str
     port: int | None
-    """None: not looked at."""
+    """None: any port."""
     weight: int
     masqueraded: bool
 
 
 class Row(NamedTuple):
-    """A packet and what is to become of it."""
+    """A packet and its expected result."""
 
     source: str
     protocol: str
@@ -101,7 +101,7 @@ _ENDPOINT = re.compile(r"(?P<pod>[-\w]+)(:(?P<port>\d+))?(\*(?P<weight>\d+))?(?P
 
 
 def parse_row(line: str) -> Row:
-    """A row; ValueError if it is none."""
+    """Parse a row. Raises ValueError if it is not valid."""
     text = " ".join(line.partition("#")[0].split())
     found = _ROW.fullmatch(text)
     if not found:
@@ -118,7 +118,7 @@ def parse_row(line: str) -> Row:
     for word in words:
         named = _ENDPOINT.fullmatch(word)
         if not named:
-            raise ValueError(f"{word!r} is no endpoint in {text!r}")
+            raise ValueError(f"{word!r} is not an endpoint in {text!r}")
         number = int(named["port"]) if named["port"] else None
         masked = masqueraded or bool(named["masq"])
         endpoints.append(Expected(named["pod"], number, int(named["weight"] or 1), masked))
@@ -143,20 +143,20 @@ class Scenario(NamedTuple):
     flags: str = ""
     topology: Topology = ONE
     others: Sequence[Manifest] = ()
-    """Nodes and pods, where they matter."""
+    """Nodes and pods, where they have an effect."""
     cluster_cidr: bool = True
     service_cidr: str = SERVICE_CIDRS
     nodes: tuple[str, ...] = ("n1",)
-    """Where kproxy runs."""
+    """The nodes that run kproxy."""
     local: tuple[str, ...] = ()
-    """Names of the book that n1 has as addresses, too."""
+    """Names in `BOOK` of additional addresses of n1."""
 
     def parsed(self) -> Iterator[Row]:
-        """Its rows."""
+        """Return the rows."""
         return (parse_row(line) for line in self.rows.splitlines() if line.partition("#")[0].strip())
 
     def manifests(self) -> list[Manifest]:
-        """All objects."""
+        """Return all objects."""
         numbered = enumerate(self.services)
         return [
             *(m for index, service in numbered for m in service.manifests(index, self.topology)),
@@ -164,7 +164,7 @@ class Scenario(NamedTuple):
         ]
 
     def arguments(self, name: str) -> list[str]:
-        """The flags of kproxy on a node."""
+        """Return the flags of kproxy on a node."""
         own = self.topology.addresses(self.topology.node(name)).values()
         return [
             *("--node-name", name, "--node-ip", ",".join(own)),
@@ -174,7 +174,7 @@ class Scenario(NamedTuple):
         ]
 
     def address(self, name: str, family: Family) -> str:
-        """The address that a row means."""
+        """Return the address that a name in a row stands for."""
         for index, service in enumerate(self.services):
             if service.name == name:
                 return cluster_ip(index, family)
@@ -183,25 +183,25 @@ class Scenario(NamedTuple):
         )
 
     def packed(self, name: str, family: Family) -> Address:
-        """The same, packed."""
+        """Return the same address, packed."""
         return parse_address(self.address(name, family))
 
     def local_addresses(self, node: str, family: Family) -> list[str]:
-        """A node's addresses, the primary one first."""
+        """Return a node's addresses, the primary one first."""
         primary = self.topology.addresses(self.topology.node(node))[family]
         return [primary, *(BOOK[name][family] for name in (self.local if node == "n1" else ()))]
 
-    # --- the packet's way ---
+    # --- the path of the packet ---
 
     def source_address(self, row: Row, family: Family) -> str:
-        """The sender's: for a node that asks itself, the very address that it asks."""
+        """Return the sender's address. A node that sends to itself uses the destination as source."""
         to = self.address(row.destination, family)
         if self._is_node(row.source) and to in self.local_addresses(row.source, family):
             return to
         return self.address(row.source, family)
 
     def path(self, row: Row, family: Family) -> list[tuple[str, str]]:
-        """The nodes with kproxy that an untranslated packet meets, and by which interface."""
+        """Return the nodes with kproxy that an untranslated packet passes, and where it arrives on each."""
         where, interface = row.source, ""
         hosts = self.topology
         if row.source in {pod.name for pod in hosts.pods}:
@@ -220,10 +220,10 @@ class Scenario(NamedTuple):
     def _is_node(self, name: str) -> bool:
         return name in {node.name for node in self.topology.nodes}
 
-    # --- the simulator's side ---
+    # --- for the simulator ---
 
     def compiled(self, node: str) -> tuple[Options, dict[Family, Desired]]:
-        """What kproxy on a node puts into its tables."""
+        """Return the rules' options and the desired elements on a node."""
         chosen = settings_from(["sync", "-f", "-", *self.arguments(node)])
         decoded = decode([Document("scenario", manifest) for manifest in self.manifests()])
         primary = self.topology.addresses(self.topology.node(node)).values()
@@ -242,14 +242,14 @@ class Scenario(NamedTuple):
         return dataplane_options(chosen, proxy_node), desired
 
     def simulator(self, node: str, family: Family) -> Simulator:
-        """The table on a node."""
+        """Return a simulator of the table on a node."""
         chosen, desired = self.compiled(node)
         elements = initial_elements(desired[family].specs, desired[family].elements)
         local = frozenset(map(parse_address, self.local_addresses(node, family)))
         return Simulator(TABLE_FAMILY[family], elements, chosen, local)
 
     def packet(self, row: Row, family: Family, interface: str, source_port: int = 0) -> Packet:
-        """A row's packet, as it arrives at a node."""
+        """Return the packet of a row as it arrives at a node."""
         return Packet(
             source=parse_address(self.source_address(row, family)),
             destination=self.packed(row.destination, family),

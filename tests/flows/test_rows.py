@@ -1,4 +1,4 @@
-"""Every row of every scenario, twice: in the simulator, and as packets through a kernel."""
+"""Tests each row of each scenario twice: in the simulator, and with packets through a kernel."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Enter = Callable[[str], World]
 
 @pytest.fixture(scope="module")
 def enter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enter]:
-    """The lab of a scenario, up until another one is asked for."""
+    """Return the lab of a scenario. It stays until a test needs another one."""
     worlds: dict[str, World] = {}
 
     def close() -> None:
@@ -50,14 +50,14 @@ def enter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enter]:
         if name not in worlds:
             close()
             worlds[name] = World(SCENARIOS[name], tmp_path_factory.mktemp("flows"))
-            holds_what_the_simulator_reads(worlds[name])
+            check_simulator_elements(worlds[name])
         return worlds[name]
 
     yield of
     close()
 
 
-def holds_what_the_simulator_reads(world: World) -> None:
+def check_simulator_elements(world: World) -> None:
     for node, family in product(world.scenario.nodes, FAMILIES):
         assert world.elements(node, family) == simulator(world.scenario.name, node, family).elements
 
@@ -68,7 +68,7 @@ def simulator(name: str, node: str, family: Family) -> Simulator:
 
 
 def simulate(scenario: Scenario, row: Row, family: Family, source_port: int = 0) -> Simulated:
-    """What the simulators of the nodes on the packet's way say."""
+    """Return the result of the simulators on the packet's path."""
     outcome = Simulated(Fate.UNTOUCHED)
     for node, interface in scenario.path(row, family):
         outcome = simulator(scenario.name, node, family).first_packet(
@@ -80,7 +80,7 @@ def simulate(scenario: Scenario, row: Row, family: Family, source_port: int = 0)
 
 
 def chosen(scenario: Scenario, family: Family, outcome: Simulated) -> list[tuple[Expected, Fraction]]:
-    """The simulator's choices, as rows name endpoints."""
+    """Return the simulator's choices in the form of a row's endpoints."""
     names = {scenario.packed(pod.name, family): pod.name for pod in scenario.topology.pods}
     return [
         (
@@ -96,8 +96,8 @@ def chosen(scenario: Scenario, family: Family, outcome: Simulated) -> list[tuple
     ]
 
 
-def is_named(found: Expected, row: Row) -> Expected | None:
-    """The row's endpoint that this one is."""
+def named_in(found: Expected, row: Row) -> Expected | None:
+    """Return the endpoint of the row that equals this one, if there is one."""
     for expected in row.endpoints:
         same = (expected.pod, expected.masqueraded) == (found.pod, found.masqueraded)
         if same and expected.port in (None, found.port):
@@ -112,7 +112,7 @@ def test_in_the_simulator(name: str, row: Row, family: Family) -> None:
         outcome = simulate(scenario, row, family, source_port)
         found = chosen(scenario, family, outcome)
         assert outcome.fate == row.fate
-        shares = {is_named(one, row): share for one, share in found}
+        shares = {named_in(one, row): share for one, share in found}
         if row.hashed:
             assert list(shares.values()) == [1]
             assert None not in shares
@@ -132,7 +132,7 @@ def test_in_the_kernel(enter: Enter, name: str, row: Row, family: Family) -> Non
     for count, seen in enumerate(world.packets(row, family), 1):
         assert seen.fate is Fate.TRANSLATED, seen
         one = Expected(seen.pod, seen.port, 1, seen.masqueraded)
-        found[is_named(one, row)] += 1
+        found[named_in(one, row)] += 1
         if row.hashed:
             simulated = chosen(
                 world.scenario, family, simulate(world.scenario, row, family, seen.source_port)
@@ -144,20 +144,20 @@ def test_in_the_kernel(enter: Enter, name: str, row: Row, family: Family) -> Non
     assert set(found) == set(row.endpoints)
 
 
-def test_the_tests_of_kube_proxy_that_rows_name_are_in_the_docs() -> None:
+def test_the_docs_list_the_kube_proxy_tests_in_rows() -> None:
     named = {name for s in SCENARIOS.values() for name in re.findall(r"# .*?(Test\w+)", s.rows)}
     listed = set(re.findall(r"`(Test\w+)`", DOCS.read_text()))
     assert len(named) > 10
     assert named <= listed
 
 
-def test_there_are_many_rows() -> None:
+def test_rows_are_found() -> None:
     assert len(ROWS) >= LEAST
 
 
 @pytest.mark.parametrize(
     "line", ["pod-1 tcp web:80 pod-2", "pod-1 http web:80 -> pod-2", "pod-1 tcp web:80 -> pod 2!", ""]
 )
-def test_what_is_no_row_is_refused(line: str) -> None:
-    with pytest.raises(ValueError, match=r"not a row|no endpoint"):
+def test_an_invalid_row_is_an_error(line: str) -> None:
+    with pytest.raises(ValueError, match=r"not a row|not an endpoint"):
         parse_row(line)

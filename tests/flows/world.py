@@ -1,8 +1,8 @@
-"""A scenario in a lab: kproxy synced on its nodes, real packets, and what is seen to become of them.
+"""A scenario in a lab: kproxy sync on its nodes, real packets, and their observed results.
 
-HTTP and UDP are asked of the lab's pods, SCTP is crafted and looked for in the pods. Whether a packet that
-nobody answers was dropped, refused or left alone is read in the node's conntrack: it keeps
-no entry of what a hook dropped or refused.
+The pods of the lab answer HTTP and UDP. SCTP packets are made by hand and captured in the pods. If a packet
+gets no answer, the conntrack table of the node shows whether it was dropped, refused or untouched: a packet
+that a hook dropped or refused has no entry.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from tests.simulator import Fate
 
 T = TypeVar("T")
 SILENCE = 0.15
-"""Seconds after which no answer counts as none; conntrack has the last word."""
+"""Seconds to wait where no answer is expected. The conntrack table then decides."""
 PATIENCE = 10.0
-"""Seconds until an answer that a row expects has to be there."""
+"""Seconds to wait for an expected answer."""
 TRIES = 120
 SCTP = 132
 IP_RECVERR, IPV6_RECVERR = 11, 25
 
 
 class Seen(NamedTuple):
-    """What became of one packet."""
+    """The observed result of one packet."""
 
     fate: Fate
     source_port: int
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
 
 
 class World:
-    """A lab in which a scenario is; up between construction and `close`."""
+    """The lab of a scenario. It exists from construction to `close`."""
 
     def __init__(self, scenario: Scenario, directory: Path) -> None:
         self.scenario = scenario
@@ -82,7 +82,7 @@ class World:
             raise
 
     def close(self) -> None:
-        """Take it down."""
+        """Remove the lab."""
         self._stack.close()
 
     def _sync(self, node: str, directory: Path) -> None:
@@ -93,11 +93,11 @@ class World:
         command = ["sync", *where, *self.scenario.arguments(node)]
         with redirect_stdout(StringIO()):
             status = self.lab.node(node).inside(partial(main, command))
-        gc.enable()  # a command of its own does without
+        gc.enable()  # main() disables it, for short processes
         assert status == 0
 
     def elements(self, node: str, family: Family) -> Elements:
-        """What the kernel holds."""
+        """Return the elements in the kernel."""
 
         def read() -> Elements:
             with Netlink() as netlink:
@@ -110,7 +110,7 @@ class World:
     # --- packets ---
 
     def packets(self, row: Row, family: Family) -> Iterator[Seen]:
-        """What becomes of one packet of the row after the other."""
+        """Send packets of a row, one after the other; yield the result of each."""
         send = {"tcp": self._http, "udp": self._udp, "sctp": self._sctp, "ping": self._ping}[row.protocol]
         return (send(row, family, next(self._ports)) for _ in range(TRIES))
 
@@ -134,7 +134,7 @@ class World:
         return self._judge(row, family, source_port, reply)
 
     def _server(self, row: Row, family: Family) -> AbstractContextManager[object]:
-        """For a packet that is to be left alone: someone who answers, else conntrack forgets it at once."""
+        """Listen where an untouched packet arrives. Without an answer, conntrack forgets it immediately."""
         to = self.scenario.address(row.destination, family)
         for node in self.scenario.topology.nodes:
             if row.fate == "untouched" and to in self.scenario.local_addresses(node.name, family):
@@ -169,7 +169,7 @@ class World:
     # --- conntrack ---
 
     def _translated(self, row: Row, family: Family, source_port: int | None) -> bool | None:
-        """Whether conntrack has the packet as translated; None: not at all."""
+        """Whether conntrack has a translated entry for the packet; None if it has no entry."""
         entries = [
             self.lab.node(node).inside(partial(self._entry, row, family, source_port))
             for node, _ in self.scenario.path(row, family)
@@ -208,7 +208,7 @@ class World:
             sender.settimeout(SILENCE if row.silent else PATIENCE)
             try:
                 sender.connect((to, 0))
-                with suppress(PermissionError):  # dropped by the host's own output hook
+                with suppress(PermissionError):  # dropped in the sender's own output hook
                     sender.send(init_chunk(source_port, row.port))
                 if row.fate != "translated":
                     sender.recv(65536)
@@ -224,7 +224,7 @@ class World:
         return Seen(Fate.TRANSLATED, source_port, pod, port, masqueraded)
 
     def _arrived(self, family: Family, tag: int) -> tuple[str, str, int, int]:
-        """The pod that the INIT with this tag came to, from where (address and port), and to which port."""
+        """Return the pod that received the INIT with this tag, its source address and port, and its port."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             for pod, of, listener in self._sniffers:
@@ -246,7 +246,7 @@ def _receive(listener: socket.socket) -> tuple[bytes, str] | None:
 
 
 def init_chunk(source_port: int, port: int) -> bytes:
-    """An SCTP INIT whose tag is its source port."""
+    """Return an SCTP INIT. Its tag equals its source port."""
     from netns_lab.probe import quiet_scapy
 
     quiet_scapy()

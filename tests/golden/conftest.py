@@ -1,4 +1,4 @@
-"""`--rewrite-golden`: what is compiled now is right; read the diff before committing it."""
+"""`--rewrite-golden`: write the present output to the golden files. Check the diff before you commit it."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden/*.nft anew")
+    parser.addoption("--rewrite-golden", action="store_true", help="rewrite tests/golden/*.nft")

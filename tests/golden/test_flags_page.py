@@ -1,4 +1,4 @@
-"""The table in docs/flags.md is what the table of flags says. `make golden` rewrites it."""
+"""The table in docs/flags.md equals the flags in the code. `make golden` rewrites it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whole scripts: CASE.yaml, and what `kproxy compile` prints for it, byte by byte.
+"""Golden scripts: `kproxy compile` prints exactly CASE.nft for CASE.yaml.
 
-A case begins with lines `# compile FLAGS`: one script each, CASE.nft, or CASE-VERSION.nft where
+A case begins with lines `# compile FLAGS`. Each line stands for one script: CASE.nft, or CASE-VERSION.nft if
 a flag names an nft version. `make golden` rewrites them.
 """
 
@@ -59,7 +59,7 @@ def test_script(case: Case, capsys: pytest.CaptureFixture[str], pytestconfig: py
     assert out == expected, "".join(difflib.unified_diff(expected.splitlines(True), out.splitlines(True)))
 
 
-def test_no_script_is_left_of_a_case_that_went() -> None:
+def test_each_script_belongs_to_a_case() -> None:
     assert {case.script for case in CASES} == set(HERE.glob("*.nft"))
 
 
@@ -71,7 +71,7 @@ def nft(script: str) -> str:
 
 @pytest.mark.lab
 @pytest.mark.parametrize("case", LOADABLE, ids=str)
-def test_it_loads_twice_and_what_nft_lists_of_it_loads_again(case: Case) -> None:
+def test_a_script_and_its_listing_load_again(case: Case) -> None:
     script = case.script.read_text()
 
     def load(*scripts: str) -> str:

@@ -1,4 +1,4 @@
-"""Each point of the dataplane, by packets through a kernel, in both families."""
+"""Each property of the dataplane, tested with packets through a kernel in both families."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HTTP = {"name": "http", "port": 80, "targetPort": 8080}
 
 
 def one_by_one(client: Handle, address: str, port: int, n: int) -> Counter[str]:
-    """Which pods answered connections that followed each other: of several at once, none is the first."""
+    """Count the pods that answer sequential connections. With parallel ones, several would be the first."""
     return many(client, address, port, n, concurrency=1)
 
 
@@ -41,7 +41,7 @@ def test_cluster_ip_reaches_every_endpoint_from_a_pod_and_from_the_node(
         assert set(many(client, SERVICE_IP[family], 80, 60)) == set(PODS)
 
 
-def test_a_pod_keeps_its_address_and_others_are_masqueraded(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+def test_clients_that_are_not_pods_are_masqueraded(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-2"]))
     pod, outside = lab.pod("pod-1"), lab.client("outside")
     assert http_get(pod, SERVICE_IP[family], 80).client == pod.address(family)
@@ -49,7 +49,7 @@ def test_a_pod_keeps_its_address_and_others_are_masqueraded(lab: Lab, kproxy: Kp
     assert seen not in ("", outside.address(family))
 
 
-def test_without_a_cluster_cidr_nobody_is_masqueraded(lab: Lab, tmp_path: Path, family: Family) -> None:
+def test_without_a_cluster_cidr_no_client_is_masqueraded(lab: Lab, tmp_path: Path, family: Family) -> None:
     kproxy = Kproxy(lab.node("n1"), tmp_path / "state", cluster_cidr=False)
     kproxy.sync(service(), *slices(lab, ["pod-2"]))
     for client in (lab.pod("pod-1"), lab.client("outside")):
@@ -80,9 +80,7 @@ def test_node_port_answers_from_outside_and_is_masqueraded(lab: Lab, kproxy: Kpr
     assert http_get(outside, node.address(family), 30124).outcome is Outcome.REFUSED
 
 
-def test_node_ports_are_served_on_the_addresses_that_the_flag_names(
-    lab: Lab, kproxy: Kproxy, family: Family
-) -> None:
+def test_node_ports_are_open_on_the_addresses_in_the_flag(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
     node, outside = lab.node("n1"), lab.client("outside")
     flags = ["--nodeport-addresses", "10.0.0.0/8,fd00::/16"]
@@ -124,13 +122,13 @@ def test_one_port_number_with_two_protocols_is_two_frontends(
 
 
 def retransmits() -> int:
-    """How many TCP segments were sent again here."""
+    """Return the number of TCP segments that this network namespace retransmitted."""
     lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
     names, values = (line.split() for line in lines if line.startswith("Tcp:"))
     return int(values[names.index("RetransSegs")])
 
 
-def test_where_nothing_serves_connections_are_refused_at_once(
+def test_without_endpoints_connections_are_refused_immediately(
     lab: Lab, kproxy: Kproxy, family: Family
 ) -> None:
     node_port = {**HTTP, "nodePort": 30123}
@@ -151,7 +149,7 @@ def test_a_cluster_ip_does_not_answer_ping(lab: Lab, kproxy: Kproxy, family: Fam
     lan = ["ip", "-n", f"nl-{lab.id}-lan", "address", "add"]
     subprocess.run([*lan, SERVICE_IP[family], "dev", "lo", *(["nodad"] if family == 6 else [])], check=True)
     clients = (lab.node("n1"), lab.client("outside"))
-    for client in clients:  # somebody else would answer
+    for client in clients:  # without kproxy, the host on the LAN answers
         assert echo(client, SERVICE_IP[family])
     kproxy.sync(service(), *slices(lab, PODS))
     for client in (*clients, lab.pod("pod-1")):
@@ -160,7 +158,7 @@ def test_a_cluster_ip_does_not_answer_ping(lab: Lab, kproxy: Kproxy, family: Fam
     assert echo(lab.client("outside"), lab.node("n1").address(family))
 
 
-def test_addresses_that_no_service_has_are_silent(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+def test_unused_service_addresses_do_not_answer(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     kproxy.sync(service(), *slices(lab, PODS))
     other = {4: "10.96.10.11", 6: "fd00:96::11"}[family]
     assert http_get(lab.pod("pod-1"), other, 80, timeout=0.3).outcome is Outcome.TIMEOUT
@@ -188,19 +186,19 @@ class TestAffinity:
         }
         assert all(len(pods) == 1 for pods in answers.values()), answers
 
-    def test_udp_clients_stay_too(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    def test_a_udp_client_stays_with_its_endpoint(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
         kproxy.sync(service("web", ECHO, **sticky()), *udp_slices(lab))
         pods = {udp_ask(lab.pod("pod-1"), SERVICE_IP[family], 53).pod for _ in range(30)}
         assert len(pods) == 1
 
-    def test_scaling_up_moves_nobody(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    def test_a_new_endpoint_moves_no_clients(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
         client = lab.pod("pod-1")
         kproxy.sync(service("web", **sticky()), *slices(lab, ["pod-2"]))
         assert set(one_by_one(client, SERVICE_IP[family], 80, 5)) == {"pod-2"}
         kproxy.sync(service("web", **sticky()), *slices(lab, PODS))
         assert set(one_by_one(client, SERVICE_IP[family], 80, 30)) == {"pod-2"}
 
-    def test_removing_an_endpoint_moves_its_own_clients_only(
+    def test_removing_an_endpoint_moves_only_its_clients(
         self, lab: Lab, kproxy: Kproxy, family: Family
     ) -> None:
         clients = [lab.pod(name) for name in PODS] + [lab.client("outside"), lab.node("n1")]
@@ -216,7 +214,7 @@ class TestAffinity:
             if before[client.name] != gone:
                 assert after == {before[client.name]}
 
-    def test_an_endpoint_that_comes_back_does_not_get_its_old_clients(
+    def test_a_returning_endpoint_does_not_get_its_old_clients(
         self, lab: Lab, kproxy: Kproxy, family: Family
     ) -> None:
         client = lab.client("outside")
@@ -227,25 +225,25 @@ class TestAffinity:
         kproxy.sync(service("web", **sticky()), *slices(lab, ["pod-1", "pod-2"]))
         assert set(one_by_one(client, SERVICE_IP[family], 80, 20)) == {"pod-2"}
 
-    def test_it_ends_with_its_timeout(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    def test_affinity_ends_with_its_timeout(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
         kproxy.sync(service("web", **sticky(timeout=1)), *slices(lab, PODS))
         get = partial(http_get, lab.client("outside"), SERVICE_IP[family], 80)
         first = get().pod
         assert {get().pod for _ in range(20)} == {first}
         seen = set()
-        for _ in range(12):  # to stay by chance: 1 in 3^12
+        for _ in range(12):  # the probability of the same pod each time is 1 in 3^12
             time.sleep(1.1)
             seen.add(get().pod)
             if seen != {first}:
                 return
-        pytest.fail(f"the client was still with {first} long after the timeout")
+        pytest.fail(f"the client stayed with {first} long after the timeout")
 
-    def test_each_connection_renews_it(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
+    def test_each_connection_renews_affinity(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
         kproxy.sync(service("web", **sticky(timeout=100)), *slices(lab, PODS))
         table = "ip" if family == 4 else "ip6"
 
         def left() -> float:
-            """Seconds until the kernel forgets the client."""
+            """Seconds until the entry of the client expires."""
             (found,) = re.findall(r"expires (\w+)", kproxy.nft(f"list map {table} kproxy affinity-tcp"))
             units = {"m": 60, "s": 1, "ms": 0.001}
             return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([a-z]+)", found))
@@ -263,7 +261,7 @@ class TestAffinity:
         endpoints = slices(lab, PODS, {f"p{n}": 8080 for n in range(12)})
         kproxy.sync(service("web", *ports, **sticky()), *endpoints)
         pods = [http_get(lab.pod("pod-1"), SERVICE_IP[family], 80 + n).pod for n in range(12)]
-        assert len(set(pods)) > 1  # all alike by chance: 1 in 3^11
+        assert len(set(pods)) > 1  # the probability of equal pods is 1 in 3^11
 
 
 def test_a_connection_outlives_the_removal_of_its_endpoint(lab: Lab, kproxy: Kproxy, family: Family) -> None:

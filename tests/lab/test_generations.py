@@ -1,4 +1,4 @@
-"""Whether a table need be compared again is known by counting generations, without reading it."""
+"""Generation numbers tell whether another program changed a table, without reading the table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FOREIGN = (
     "flush ruleset",
     "add table ip other",
 )
-"""The last one is not about our table, but who would know without reading it."""
+"""The last one changes another table. The generation number alone does not tell."""
 
 
 def desired(ends: list[str], family: Family, timeout: int | None = 60) -> Desired:
@@ -39,13 +39,13 @@ def desired(ends: list[str], family: Family, timeout: int | None = 60) -> Desire
 
 
 @pytest.mark.parametrize("script", FOREIGN)
-def test_what_others_commit_leaves_doubt_until_it_is_read(script: str) -> None:
+def test_after_a_foreign_commit_the_table_is_read(script: str) -> None:
     def look() -> list[bool]:
         with Netlink() as netlink:
             tables = {family: Dataplane(netlink, family, Options()) for family in Family}
             four = tables[Family.IPV4]
             seen = [four.is_ours_alone()]
-            for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):  # the second one makes chains
+            for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):  # the second one adds chains
                 for family, table in tables.items():
                     table.reconcile(desired(ends, family))
             seen.append(four.is_ours_alone())
@@ -60,7 +60,7 @@ def test_what_others_commit_leaves_doubt_until_it_is_read(script: str) -> None:
     assert in_fresh_namespace(look) == [False, True, True, False, True, False]
 
 
-def test_who_is_deaf_hears_nothing_and_then_again() -> None:
+def test_a_paused_monitor_reports_nothing() -> None:
     def listen() -> list[set[Family]]:
         with Netlink() as netlink:
             monitor, table = TableMonitor(netlink.port), Dataplane(netlink, Family.IPV4, Options())
@@ -72,14 +72,14 @@ def test_who_is_deaf_hears_nothing_and_then_again() -> None:
             subprocess.run(["nft", FOREIGN[1]], check=True)
             last_seen.append(set(monitor.foreign_changes(table.own_generations.__contains__)))
             monitor.close()
-            with monitor.paused():  # in a round that is under way when the daemon ends
+            with monitor.paused():  # as in a round that runs while the daemon ends
                 return last_seen
 
     assert in_fresh_namespace(listen) == [set(), set(), {Family.IPV4}]
 
 
-def test_affinitys_memory_is_read_as_a_whole_whoever_commits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dump that somebody disturbs lacks clients, and the kernel does not say so."""
+def test_affinity_maps_are_read_completely_during_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """During commits, a dump lacks some entries, and the kernel does not report it."""
     clients = 20_000
 
     def remembered() -> int:

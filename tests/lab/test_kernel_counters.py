@@ -1,4 +1,4 @@
-"""Connections are counted by a real kernel, and totals only rise, whatever becomes of elements."""
+"""Counting connections with a real kernel: totals never fall, whatever happens to the elements."""
 
 from __future__ import annotations
 
@@ -30,38 +30,36 @@ WEB = ServicePortName(NamespacedName("default", "web"), "")
 
 
 class Counting:
-    """Readings on the lab's node."""
+    """Reads the counters of the lab's node."""
 
     def __init__(self, kproxy: Kproxy) -> None:
         self.kproxy = kproxy
         self.connections = Connections(by_endpoint=True)
 
     def total(self) -> int:
-        """What the service has had so far."""
+        """Read the counters. Returns the number of connections to the Service."""
         self.kproxy.node.inside(lambda: read_tables(self.connections))
         return self.connections.services[WEB]
 
     def of_endpoints(self) -> dict[str, int]:
-        """What its endpoints have had, as of the last reading."""
+        """Return the connections of each endpoint, as of the last reading."""
         return {format_packed(socket): count for (_, socket), count in self.connections.endpoints.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_totals_are_of_all_connections_and_go_on_when_elements_are_written_anew(
-    lab: Lab, kproxy: Kproxy, family: Family
-) -> None:
+def test_totals_continue_after_elements_are_rewritten(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     counting, client = Counting(kproxy), lab.pod("pod-1")
     kproxy.sync(service(), *slices(lab, ["pod-1", "pod-2", "pod-3"]))
     assert counting.total() == 0
     got = many(client, SERVICE_IP[family], 80, 30)
     assert counting.total() == 30
-    assert counting.total() == 30  # nothing new, nothing added
+    assert counting.total() == 30  # no new connections
     by_pod = {lab.pod(pod).address(family): count for pod, count in got.items()}
     assert {
         address.rpartition(":")[0].strip("[]"): n for address, n in counting.of_endpoints().items()
     } == by_pod
 
-    kproxy.sync(service(), *slices(lab, ["pod-2"]))  # slots move, counters start anew
+    kproxy.sync(service(), *slices(lab, ["pod-2"]))  # slots move, and their counters restart at 0
     assert counting.total() == 30
     many(client, SERVICE_IP[family], 80, 5)
     assert counting.total() == 35
@@ -72,7 +70,7 @@ def test_totals_are_of_all_connections_and_go_on_when_elements_are_written_anew(
     assert counting.total() == 37
 
 
-def test_both_families_and_node_ports_are_one_total(lab: Lab, kproxy: Kproxy) -> None:
+def test_a_total_includes_both_families_and_node_ports(lab: Lab, kproxy: Kproxy) -> None:
     node_port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
     kproxy.sync(service("web", node_port, type="NodePort"), *slices(lab, ["pod-1"]))
     counting, outside = Counting(kproxy), lab.client("outside")
@@ -83,9 +81,7 @@ def test_both_families_and_node_ports_are_one_total(lab: Lab, kproxy: Kproxy) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_clients_that_are_remembered_count_and_so_do_those_that_meet_nobody(
-    lab: Lab, kproxy: Kproxy, family: Family
-) -> None:
+def test_sticky_and_unserved_connections_are_counted(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     counting, client = Counting(kproxy), lab.pod("pod-1")
     kproxy.sync(service(**sticky()), *slices(lab, ["pod-1", "pod-2"]))
     many(client, SERVICE_IP[family], 80, 10, concurrency=1)
@@ -102,7 +98,7 @@ def test_without_tables_there_is_nothing_to_count(lab: Lab) -> None:
     assert connections.services == {}
 
 
-def test_what_the_tables_hold_is_read(lab: Lab, kproxy: Kproxy) -> None:
+def test_the_numbers_of_frontends_and_endpoints_are_read(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.sync(service(internalTrafficPolicy="Local"), *slices(lab, ["pod-1"]))
     connections = Connections()
 
@@ -120,8 +116,8 @@ def test_what_the_tables_hold_is_read(lab: Lab, kproxy: Kproxy) -> None:
     assert reading(Nft.IPV4).no_local == NoLocal(0, 1)
 
 
-def test_commits_while_the_counters_are_read_count_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel's dump lacks elements then, and has others twice."""
+def test_concurrent_commits_do_not_affect_totals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """During a commit, the kernel's dump lacks some elements and contains others twice."""
     lasting, passing, each = 10_000, 4_000, 7
 
     def text(number: int, comment: str) -> str:

@@ -54,19 +54,19 @@ def test_foreign_changes_are_reported(script: str) -> None:
             monitor = TableMonitor(netlink.port)
             dataplanes = {family: Dataplane(netlink, family, Options()) for family in Family}
 
-            def is_ours(generation: int) -> bool:
+            def is_own(generation: int) -> bool:
                 return any(generation in dataplane.own_generations for dataplane in dataplanes.values())
 
             for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):
                 for family, dataplane in dataplanes.items():
                     dataplane.reconcile(desired(ends, family))
-            own = monitor.foreign_changes(is_ours)
+            own = monitor.foreign_changes(is_own)
             subprocess.run(["nft", script], check=True)
-            return own, monitor.foreign_changes(is_ours)
+            return own, monitor.foreign_changes(is_own)
 
-    own, theirs = in_fresh_namespace(changes)
+    own, foreign = in_fresh_namespace(changes)
     assert own == {}
-    assert theirs == FOREIGN[script]
+    assert foreign == FOREIGN[script]
 
 
 def test_lost_messages_count_as_a_change_of_everything() -> None:

@@ -1,4 +1,4 @@
-"""What depends on the installed nft: the rule that its older versions cannot load."""
+"""Depends on the version of nft: a rule that older versions cannot load."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.support import FAMILIES, Kproxy, service, slices, sticky
 
 pytestmark = pytest.mark.lab
 
-SPREADS = frozenset(SlotChain(scope, balance, 2) for scope in EndpointScope for balance in Balance)
-SHAPES = NumberedChains(SPREADS, frozenset({10, 10800}))
-UPDATES = len(SHAPES.timeouts) * len(Protocol)
+SLOT_CHAINS = frozenset(SlotChain(scope, balance, 2) for scope in EndpointScope for balance in Balance)
+CHAINS = NumberedChains(SLOT_CHAINS, frozenset({10, 10800}))
+UPDATES = len(CHAINS.timeouts) * len(Protocol)
 
 
 def nft_version() -> tuple[int, ...]:
-    said = subprocess.run(["nft", "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
-    assert found, said
+    text = subprocess.run(["nft", "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", text)
+    assert found, text
     return tuple(map(int, found.groups()))
 
 
@@ -39,8 +39,8 @@ needs_ipv6_update = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("family", [Family.IPV4, pytest.param(Family.IPV6, marks=needs_ipv6_update)])
-def test_the_rule_packed_here_reads_as_the_one_that_libnftables_makes(lab: Lab, family: Family) -> None:
-    wanted = skeleton(family, Options(), SHAPES)
+def test_kproxys_encoding_of_the_rule_equals_libnftables(lab: Lab, family: Family) -> None:
+    wanted = skeleton(family, Options(), CHAINS)
     updates = [(c.name, rule) for c in wanted.chains for rule in c.rules if isinstance(rule, MapUpdate)]
     assert len(updates) == UPDATES
 
@@ -58,7 +58,7 @@ def test_the_rule_packed_here_reads_as_the_one_that_libnftables_makes(lab: Lab, 
 
 
 @needs_ipv6_update
-def test_ipv6_affinity_as_listed_loads_again(lab: Lab, kproxy: Kproxy) -> None:
+def test_the_listing_of_ipv6_affinity_loads_again(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.sync(service("web", **sticky()), *slices(lab, ["pod-1", "pod-2"]))
     saved = kproxy.nft("list ruleset")
     empty = lab.client("outside")
@@ -66,11 +66,11 @@ def test_ipv6_affinity_as_listed_loads_again(lab: Lab, kproxy: Kproxy) -> None:
     assert empty.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout == saved
 
 
-def test_a_whole_skeleton_loads_where_compile_for_the_oldest_does(lab: Lab) -> None:
+def test_a_skeleton_loads_with_every_supported_nft(lab: Lab) -> None:
     def load() -> None:
         with Netlink() as netlink:
             for family in Family:
-                load_skeleton(netlink, skeleton(family, Options(), SHAPES))
+                load_skeleton(netlink, skeleton(family, Options(), CHAINS))
 
     lab.node("n1").inside(load)
     listed = lab.node("n1").run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout

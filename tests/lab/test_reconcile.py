@@ -1,4 +1,4 @@
-"""A sync makes the table true, whatever it was, and touches nothing else."""
+"""After a sync, the tables are correct whatever they contained before, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES = ("ip", "ip6")
 
 
 def listing(kproxy: Kproxy, what: str = "ruleset") -> str:
-    """What nft lists, without counters and what packets wrote, in an order that does not depend on hashes."""
+    """Return nft's listing, sorted, without counters and without elements that packets wrote."""
     text = re.sub(r" counter packets \d+ bytes \d+", "", kproxy.nft(f"list {what}"))
     text = re.sub(r"(?<=elements = )\{[^}]*\}", lambda m: str(sorted(re.split(r",\s+", m[0][2:-2]))), text)
     return re.sub(r"(map affinity-\w+ \{[^}]*?)\s+elements = .*", r"\1", text)
@@ -31,7 +31,7 @@ def manifests(lab: Lab) -> list[Manifest]:
     return [web, *slices(lab, PODS, {"http": 8080}), other, *slices(lab, ["pod-1"], name="other")]
 
 
-def serves(lab: Lab) -> None:
+def check_service(lab: Lab) -> None:
     for family in FAMILIES:
         assert http_get(lab.pod("pod-1"), SERVICE_IP[family], 80).pod in PODS
         assert http_get(lab.client("outside"), lab.node("n1").address(family), 30123).pod in PODS
@@ -42,12 +42,12 @@ def test_a_second_sync_changes_nothing(lab: Lab, kproxy: Kproxy, manifests: list
     before = kproxy.generation()
     assert "nothing to change" in kproxy.sync(*manifests)
     assert kproxy.generation() == before
-    serves(lab)  # affinity entries, written by packets, are no difference
+    check_service(lab)  # packets write affinity entries, which are not a difference
     assert "nothing to change" in kproxy.sync(*manifests)
     assert kproxy.generation() == before
 
 
-def test_what_nft_lists_loads_again(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+def test_the_listing_loads_again(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
     kproxy.sync(*manifests)
     http_get(lab.pod("pod-1"), SERVICE_IP[4], 80)
     saved = kproxy.nft("list table ip kproxy")
@@ -58,44 +58,44 @@ def test_what_nft_lists_loads_again(lab: Lab, kproxy: Kproxy, manifests: list[Ma
 
 
 DAMAGE = {
-    "the ruleset was flushed": "flush ruleset",
-    "one table is gone": "delete table {t} kproxy",
-    "a chain was emptied": "flush chain {t} kproxy services",
-    "a numbered chain was emptied": "flush chain {t} kproxy lb-3",
-    "affinity is not remembered": "flush chain {t} kproxy remember-10800",
-    "a rule was added": "insert rule {t} kproxy services accept",
-    "a rule was added at the end": "add rule {t} kproxy translated accept",
-    "a foreign chain": "add chain {t} kproxy lb-99; add chain {t} kproxy x; add rule {t} kproxy x accept",
-    "a foreign base chain": "add chain {t} kproxy x {{ type filter hook forward priority 0; policy drop; }}",
-    "a foreign set": "add set {t} kproxy evil {{ type mark; }}",
-    "a foreign set in use": "add set {t} kproxy evil {{ type mark; }}; "
+    "flushed ruleset": "flush ruleset",
+    "missing table": "delete table {t} kproxy",
+    "empty chain": "flush chain {t} kproxy services",
+    "empty numbered chain": "flush chain {t} kproxy lb-3",
+    "empty chain that remembers clients": "flush chain {t} kproxy remember-10800",
+    "added rule": "insert rule {t} kproxy services accept",
+    "rule added at the end": "add rule {t} kproxy translated accept",
+    "foreign chain": "add chain {t} kproxy lb-99; add chain {t} kproxy x; add rule {t} kproxy x accept",
+    "foreign base chain": "add chain {t} kproxy x {{ type filter hook forward priority 0; policy drop; }}",
+    "foreign set": "add set {t} kproxy evil {{ type mark; }}",
+    "foreign set that a rule uses": "add set {t} kproxy evil {{ type mark; }}; "
     "add rule {t} kproxy services meta mark @evil accept",
-    "a foreign map that leads to a foreign chain": "add chain {t} kproxy evil; "
+    "foreign map that leads to a foreign chain": "add chain {t} kproxy evil; "
     "add map {t} kproxy way {{ type mark : verdict; }}; add element {t} kproxy way {{ 7 : goto evil }}",
-    "a set without a name": "add rule {t} kproxy services meta mark {{ 7, 8 }} accept",
-    "a set without a name in a foreign chain": "add chain {t} kproxy evil; "
+    "anonymous set": "add rule {t} kproxy services meta mark {{ 7, 8 }} accept",
+    "anonymous set in a foreign chain": "add chain {t} kproxy evil; "
     "add rule {t} kproxy evil meta mark vmap {{ 7 : goto services }}",
-    "elements for all others": "add element {t} kproxy services {{ * : goto discard }}; "
+    "catch-all elements": "add element {t} kproxy services {{ * : goto discard }}; "
     "add element {t} kproxy services-from-outside {{ * : drop }}; "
     "add element {t} kproxy cluster-ips {{ * }}; "
     "add element {t} kproxy endpoints-tcp {{ * : {ip} . 80 }}; "
     "add element {t} kproxy endpoints-udp {{ * : {ip} . 80 }}; "
     "add element {t} kproxy affinity-tcp {{ * : {ip} . 80 }}",
-    "a protocol that services do not have": "add element {t} kproxy services "
+    "element with a protocol that Services do not have": "add element {t} kproxy services "
     '{{ {ip} . icmp . 80 comment "a/b" : goto discard }}',
-    "the policy of a chain": "chain {t} kproxy postrouting {{ policy drop; }}",
-    "the table sleeps": "table {t} kproxy {{ flags dormant; }}",
-    "services were emptied": "flush map {t} kproxy services",
-    "ClusterIPs were emptied": "flush set {t} kproxy cluster-ips",
-    "pod CIDRs were emptied": "flush set {t} kproxy pod-cidrs",
-    "endpoints were emptied": "flush map {t} kproxy endpoints-tcp",
-    "another verdict": "flush map {t} kproxy services; "
+    "policy of a chain": "chain {t} kproxy postrouting {{ policy drop; }}",
+    "dormant table": "table {t} kproxy {{ flags dormant; }}",
+    "no services": "flush map {t} kproxy services",
+    "no ClusterIPs": "flush set {t} kproxy cluster-ips",
+    "no pod CIDRs": "flush set {t} kproxy pod-cidrs",
+    "no endpoints": "flush map {t} kproxy endpoints-tcp",
+    "other verdicts": "flush map {t} kproxy services; "
     "add element {t} kproxy services {{ {ip} . tcp . 80 : drop, {ip} . udp . 80 : goto lb-1 }}",
-    "a verdict to a foreign chain": "add chain {t} kproxy evil; add rule {t} kproxy evil accept; "
+    "verdict to a foreign chain": "add chain {t} kproxy evil; add rule {t} kproxy evil accept; "
     "add element {t} kproxy services {{ {ip} . tcp . 99 : goto evil }}",
-    "another map": "flush chain {t} kproxy sticky-3; flush chain {t} kproxy remember-10800; "
+    "set instead of a map": "flush chain {t} kproxy sticky-3; flush chain {t} kproxy remember-10800; "
     "delete map {t} kproxy affinity-tcp; add set {t} kproxy affinity-tcp {{ type mark; }}",
-    "another hook": "flush chain {t} kproxy postrouting; delete chain {t} kproxy postrouting; "
+    "other hook priority": "flush chain {t} kproxy postrouting; delete chain {t} kproxy postrouting; "
     "add chain {t} kproxy postrouting {{ type nat hook postrouting priority 7; }}",
 }
 
@@ -112,11 +112,11 @@ def test_damage_is_repaired(lab: Lab, kproxy: Kproxy, manifests: list[Manifest],
     assert listing(kproxy) != good
     kproxy.sync(*manifests)
     assert listing(kproxy) == good
-    serves(lab)
+    check_service(lab)
     assert "nothing to change" in kproxy.sync(*manifests)
 
 
-def test_a_rule_that_was_replaced_is_put_back(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+def test_a_replaced_rule_is_repaired(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
     kproxy.sync(*manifests)
     good = listing(kproxy)
     listed = kproxy.node.run(
@@ -132,8 +132,8 @@ def test_a_rule_that_was_replaced_is_put_back(lab: Lab, kproxy: Kproxy, manifest
     assert listing(kproxy) == good
 
 
-def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
-    theirs = """
+def test_foreign_tables_are_not_changed(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+    foreign = """
         table inet theirs {
             set s { type ipv4_addr; elements = { 10.0.0.1 }; }
             chain c {
@@ -148,7 +148,7 @@ def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: l
             chain c { type filter hook input priority 0; policy accept; }
         }
     """
-    kproxy.nft(theirs)
+    kproxy.nft(foreign)
     before = kproxy.ruleset()
     kproxy.sync(*manifests)
     kproxy.nft("flush chain ip kproxy services")
@@ -158,10 +158,10 @@ def test_tables_of_others_are_not_touched(lab: Lab, kproxy: Kproxy, manifests: l
     assert kproxy.ruleset() == before
 
 
-def test_cleanup_removes_all_that_is_ours(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+def test_cleanup_removes_everything_of_kproxy(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
     kproxy.sync(*manifests)
-    protected = kproxy.cleanup("--keep-state")
-    assert protected.stdout.splitlines() == ["removed table ip kproxy", "removed table ip6 kproxy"]
+    done = kproxy.cleanup("--keep-state")
+    assert done.stdout.splitlines() == ["removed table ip kproxy", "removed table ip6 kproxy"]
     assert kproxy.ruleset() == ""
     assert kproxy.state.exists()
     assert kproxy.cleanup().returncode == 0
@@ -170,17 +170,17 @@ def test_cleanup_removes_all_that_is_ours(lab: Lab, kproxy: Kproxy, manifests: l
     assert (again.returncode, again.stdout) == (0, "nothing to remove\n")
 
 
-def test_a_service_that_goes_leaves_nothing(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+def test_a_removed_service_leaves_nothing_behind(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
     kproxy.sync(*manifests[3:])
     one = listing(kproxy)
     kproxy.sync(*manifests)
-    serves(lab)
+    check_service(lab)
     assert len(changes(kproxy.sync(*manifests[3:]), "-")) == 4
     assert listing(kproxy) == one
-    assert "10.96.10.10" not in kproxy.ruleset()  # nor in the affinity maps
+    assert "10.96.10.10" not in kproxy.ruleset()  # not even in the affinity maps
 
 
-def test_options_that_change_are_carried_out(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
+def test_changed_options_are_applied(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
     kproxy.sync(*manifests)
     plain = listing(kproxy)
     kproxy.sync(*manifests, flags=["--masquerade-all", "--cluster-cidr", "10.1.0.0/16,10.3.0.0/16"])
@@ -192,13 +192,13 @@ def test_options_that_change_are_carried_out(lab: Lab, kproxy: Kproxy, manifests
 
 
 def test_endpoints_keep_their_slots(lab: Lab, kproxy: Kproxy) -> None:
-    """A change costs as many elements as endpoints changed."""
+    """A change writes as many elements as endpoints changed."""
     kproxy.sync(service(), *slices(lab, PODS))
     output = kproxy.sync(service(), *slices(lab, ["pod-2", "pod-3"]))
     assert [line.partition(" -> ")[2] for line in changes(output, "~")] == [
         f"2 endpoints (-{lab.pod('pod-1').address(4)}:8080)",
         f"2 endpoints (-[{lab.pod('pod-1').address(6)}]:8080)",
     ]
-    # The verdict, the hole and what fills it, the hairpin entry.
+    # The verdict, the freed slot and the endpoint that moves into it, the hairpin entry.
     assert "ip: 2 elements in, 4 out" in output
     assert set(many(lab.pod("pod-1"), SERVICE_IP[4], 80, 30)) == {"pod-2", "pod-3"}

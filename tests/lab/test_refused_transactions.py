@@ -1,4 +1,4 @@
-"""Another program changed the table, and the kernel refuses a transaction: what the error names."""
+"""The kernel refuses a transaction because another program changed the table: the contents of the error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RANGE = range_key(KEY, parse_address("192.0.2.0"), parse_address("192.0.2.255"))
 
 
 class Row(NamedTuple):
-    """Frontends that come one after another, and what another program does before the last ones."""
+    """Successive frontends, and a change by another program before the last ones."""
 
     before: list[list[Frontend]]
     script: str
@@ -41,11 +41,11 @@ class Row(NamedTuple):
     refused: list[tuple[SetName, bytes, str]]
     """Set, key and owner."""
     text: str
-    """How the error's message ends."""
+    """The end of the error message."""
 
 
 ROWS = {
-    "a chain is gone": Row(
+    "a missing chain": Row(
         [[WEB([A]), OTHER], [OTHER]],
         "delete chain ip kproxy lb-1",
         [WEB([A]), OTHER],
@@ -53,7 +53,7 @@ ROWS = {
         [(SetName.SERVICES, KEY, "default/web")],
         "No such file or directory: services { 10.96.0.9 . tcp . 80 } of default/web.",
     ),
-    "an element is there with another value": Row(
+    "an element with another value": Row(
         [[OTHER]],
         "add element ip kproxy services { 10.96.0.9 . tcp . 80 : drop }",
         [WEB([A, B]), OTHER],
@@ -61,7 +61,7 @@ ROWS = {
         [(SetName.SERVICES, KEY, "default/web")],
         "File exists: services { 10.96.0.9 . tcp . 80 } of default/web.",
     ),
-    "a range overlaps": Row(
+    "an overlapping range": Row(
         [[WEB([A, B]), OTHER]],
         "add element ip kproxy source-ranges { 10.96.0.9 . tcp . 80 . 192.0.2.200-192.0.3.0 }",
         [WEB([A, B], ranges=["192.0.2.0/24"]), OTHER],
@@ -69,7 +69,7 @@ ROWS = {
         [(SetName.SOURCE_RANGES, RANGE, "default/web")],
         "source-ranges { 10.96.0.9 . tcp . 80 . 192.0.2.0-192.0.2.255 } of default/web.",
     ),
-    "elements are gone": Row(
+    "missing elements": Row(
         [[WEB([A, B]), OTHER]],
         "delete element ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 0 }; "
         "delete element ip kproxy services { 10.96.0.9 . tcp . 80 }; ",
@@ -79,7 +79,7 @@ ROWS = {
         "services { 10.96.0.9 . tcp . 80 } of default/web, "
         "endpoints-tcp { 10.96.0.9 . 80 . 0 } of default/web.",
     ),
-    "an element is gone that is to be removed with its frontend": Row(
+    "a missing element of a removed frontend": Row(
         [[WEB([A, B]), OTHER]],
         "delete element ip kproxy cluster-ips { 10.96.0.9 }",
         [OTHER],
@@ -87,7 +87,7 @@ ROWS = {
         [(SetName.CLUSTER_IPS, parse_address("10.96.0.9"), "default/web")],
         "cluster-ips { 10.96.0.9 } of default/web.",
     ),
-    "the table is gone": Row(
+    "a missing table": Row(
         [[OTHER]],
         "delete table ip kproxy",
         [WEB([A, B]), OTHER],
@@ -110,7 +110,7 @@ def test_the_error_of_a_refused_transaction(row: Row) -> None:
 
 
 def outcome(row: Row) -> tuple[TransactionError, bool]:
-    """The error, and whether the table is as it should be after a `reconcile`."""
+    """Return the error, and whether the table is correct after a `reconcile`."""
     with Netlink() as netlink:
         dataplane = Dataplane(netlink, Family.IPV4, Options())
         held = desired()

@@ -1,4 +1,4 @@
-"""Elements that others changed are put right one by one, without reading the table."""
+"""Repair of single elements that other programs changed, without reading the table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.unit.namespace import in_fresh_namespace
 pytestmark = pytest.mark.lab
 
 ENDS = ["10.0.0.1:8080", "10.0.0.2:8080"]
-MENDED = {
+REPAIRED = {
     "delete element ip kproxy cluster-ips { 10.96.0.9 }": (0, 1),
     "add element ip kproxy cluster-ips { 10.96.0.77 }": (1, 0),
     "add element ip kproxy cluster-ips { 10.96.0.77 }; delete element ip kproxy cluster-ips { 10.96.0.9 }": (
@@ -33,7 +33,7 @@ MENDED = {
     "delete element ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 0 }; "
     "add element ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 0 : 192.0.2.66 . 666 }": (0, 1),
 }
-NOT_MENDED = (
+NOT_REPAIRED = (
     "flush chain ip kproxy services",
     "delete element ip kproxy endpoints-udp { 10.96.0.9 . 53 . 0 }",
     "delete element ip kproxy services { 10.96.0.9 . udp . 53 }",
@@ -60,7 +60,7 @@ def desired() -> Desired:
 
 
 def after(script: str) -> tuple[Report | None, bool]:
-    """What is mended after an nft script, and whether the table is right then; in a namespace of its own."""
+    """Run an nft script on a table. Returns the report of the repair, and whether the table is correct."""
     with Netlink() as netlink:
         dataplane = Dataplane(netlink, Family.IPV4, OPTIONS)
         dataplane.reconcile(desired())
@@ -71,21 +71,21 @@ def after(script: str) -> tuple[Report | None, bool]:
         return report, not Dataplane(netlink, Family.IPV4, OPTIONS).reconcile(desired())
 
 
-@pytest.mark.parametrize("script", MENDED)
-def test_what_is_mended_is_right(script: str) -> None:
+@pytest.mark.parametrize("script", REPAIRED)
+def test_a_repair_makes_the_table_correct(script: str) -> None:
     report, right = in_fresh_namespace(lambda: after(script))
     assert right
     assert report is not None
-    assert (report.removed, report.added) == MENDED[script]
-    assert len(report.repaired) == sum(MENDED[script])
+    assert (report.removed, report.added) == REPAIRED[script]
+    assert len(report.repaired) == sum(REPAIRED[script])
 
 
-@pytest.mark.parametrize("script", NOT_MENDED)
-def test_what_takes_more_is_left_to_a_whole_check(script: str) -> None:
+@pytest.mark.parametrize("script", NOT_REPAIRED)
+def test_other_changes_need_a_full_comparison(script: str) -> None:
     assert in_fresh_namespace(lambda: after(script))[0] is None
 
 
-def test_what_was_mended_is_named() -> None:
+def test_repaired_elements_are_reported() -> None:
     report, _ = in_fresh_namespace(
         lambda: after("delete element ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 1 }")
     )
@@ -95,7 +95,7 @@ def test_what_was_mended_is_named() -> None:
     ]
 
 
-def test_many_at_once_are_left_to_a_whole_check() -> None:
+def test_many_elements_need_a_full_comparison() -> None:
     def repair_elements() -> Report | None:
         with Netlink() as netlink:
             dataplane = Dataplane(netlink, Family.IPV4, OPTIONS)
@@ -107,8 +107,8 @@ def test_many_at_once_are_left_to_a_whole_check() -> None:
     assert in_fresh_namespace(repair_elements) is None
 
 
-def test_a_table_that_is_gone_cannot_be_mended() -> None:
-    """Nothing is forgotten of what it held: it can be restored."""
+def test_elements_of_a_missing_table_cannot_be_repaired() -> None:
+    """The failed repair keeps the record of the table's content, so that the table can be restored."""
 
     def repair_elements() -> tuple[bool, bool, bool]:
         with Netlink() as netlink:
@@ -127,8 +127,8 @@ def test_a_table_that_is_gone_cannot_be_mended() -> None:
     assert in_fresh_namespace(repair_elements) == (True, True, True)
 
 
-def test_clients_that_were_led_astray_are_let_go_of() -> None:
-    """A wrong endpoint was remembered for a client before it was put right."""
+def test_affinity_entries_for_a_wrong_endpoint_are_removed() -> None:
+    """A client was assigned to a wrong endpoint before the repair."""
 
     def repair_elements() -> str:
         with Netlink() as netlink:

@@ -131,7 +131,7 @@ def test_a_full_disk_fails_a_sync_only_if_it_has_to_save(
     before = synced(kproxy, *web)
     shutil.copytree(kproxy.state, f"{kproxy.state}.copy")
     many_more = []
-    for number in range(200):  # more than what is free in the pages that the database has
+    for number in range(200):  # more than fits in the free pages of the database
         more = service(f"more-{number}", families=[4], cluster_ips={4: f"10.96.20.{number + 1}"})
         many_more.append(more)
     done = sync_in_mounts(kproxy, FULL, *web, *many_more)

@@ -1,4 +1,4 @@
-"""ClusterIPs: who reaches what, whose address is replaced, and what is refused or dropped."""
+"""ClusterIPs: which clients reach which endpoints, masquerading, refused and dropped packets."""
 
 from tests.flows.objects import DNS, HTTP, port, service
 from tests.flows.scenario import Scenario
@@ -59,7 +59,7 @@ SCENARIOS = [
         """,
     ),
     Scenario(
-        "ClusterIP, nobody knows where pods and services are",
+        "ClusterIP without --cluster-cidr and --service-cidr",
         [service("web", "pod-1", "pod-2", ports=(HTTP, DNS))],
         """
         pod-3    tcp  web:80  -> pod-1 pod-2

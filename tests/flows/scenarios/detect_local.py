@@ -1,4 +1,4 @@
-"""How pods are told from other clients, and what depends on it."""
+"""How kproxy recognizes pods, and the rules that depend on it."""
 
 from tests.flows.objects import HTTP_NODE, node, port, remote, service
 from tests.flows.scenario import TWO, Scenario
@@ -92,7 +92,7 @@ SCENARIOS = [
         flags="--detect-local-mode NodeCIDR",
     ),
     Scenario(
-        "NodeCIDR of a node that others come to",
+        "NodeCIDR with clients from other nodes",
         ON_TWO,
         """
         n2-pod-1 tcp  n1:30080 -> n1-pod-1 masq

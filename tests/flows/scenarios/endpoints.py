@@ -1,4 +1,4 @@
-"""Readiness, termination, hints, selectors, weights, hashes, families; and services that are not served."""
+"""Readiness, termination, hints, selectors, weights, hashing, families, and Services that are not served."""
 
 from typing import Any
 
@@ -28,12 +28,12 @@ ELSEWHERE = "elsewhere"
 
 
 def elsewhere(member: Member) -> Member:
-    """The same, on another node."""
+    """The same endpoint on another node."""
     return member._replace(node=ELSEWHERE)
 
 
 def terminating(policy: str, rows: str) -> Scenario:
-    """kube-proxy's four stages of a rollout, as four services."""
+    """kube-proxy's four stages of a rollout, as four Services."""
     spec: dict[str, Any] = {"externalTrafficPolicy": policy}
     local = Member._replace if policy == "Local" else elsewhere
     return Scenario(
@@ -54,12 +54,12 @@ def terminating(policy: str, rows: str) -> Scenario:
 
 
 def every(*zones: str) -> list[Member]:
-    """pod-1 on, each with a hint for its zone."""
+    """Endpoints pod-1, pod-2 and so on, each with a hint for one zone."""
     return [hinted(f"pod-{n}", zones=[zone]) for n, zone in enumerate(zones, 1)]
 
 
 def in_zone(zone: str) -> list[Manifest]:
-    """The node, in a zone."""
+    """The manifest of the node in a zone."""
     return [node("n1", FOUR, zone)]
 
 
@@ -170,7 +170,7 @@ SCENARIOS = [
         others=in_zone("a"),
     ),
     Scenario(
-        "hints: zones, of a node whose zone is not known",
+        "hints: zones, on a node without a zone",
         [service("fleet", *every("a", "b"))],
         "pod-3 tcp fleet:80 -> pod-1 pod-2                 # TestCategorizeEndpoints",
     ),
@@ -231,16 +231,16 @@ SCENARIOS = [
         topology=FOUR,
     ),
     Scenario(
-        "services that are not served",
+        "Services that are not served",
         [
-            service("theirs", "pod-1", ports=(HTTP_NODE,), vips=("vip",), externalIPs=["external"],
+            service("foreign", "pod-1", ports=(HTTP_NODE,), vips=("vip",), externalIPs=["external"],
                     labels={"service.kubernetes.io/service-proxy-name": "other"}),
             service("headless", "pod-1", clusterIPs=["None"]),
             service("name", type="ExternalName", externalName="example.com"),
             service("web", "pod-1"),
         ],
         """
-        pod-3    tcp  theirs:80   -> dropped
+        pod-3    tcp  foreign:80  -> dropped
         outside  tcp  vip:80      -> untouched
         outside  tcp  external:80 -> untouched
         outside  tcp  n1:30080    -> untouched

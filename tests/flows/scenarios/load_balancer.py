@@ -1,4 +1,4 @@
-"""Load-balancer addresses and external IPs: who may use them, and whose address is replaced."""
+"""Load-balancer addresses and external IPs: allowed sources, and masquerading."""
 
 from tests.flows.objects import ALL_NODE, HTTP, HTTP_NODE, service
 from tests.flows.scenario import Scenario
@@ -8,7 +8,7 @@ CLIENT = ["192.168.77.200/32", "fd77::200/128"]
 
 SCENARIOS = [
     Scenario(
-        "LoadBalancer with source ranges that have the node in them",
+        "LoadBalancer with source ranges that include the node",
         [service("web", "pod-1", ports=ALL_NODE, vips=("vip", "vip-2"), loadBalancerSourceRanges=RANGES)],
         """
         pod-3    tcp  web:80    -> pod-1              # TestLoadBalancer
@@ -32,7 +32,7 @@ SCENARIOS = [
         """,
     ),
     Scenario(
-        "LoadBalancer whose addresses are the node's own, too",
+        "LoadBalancer whose addresses are also on the node",
         [service("web", "pod-1", ports=(HTTP_NODE,), vips=("vip", "vip-2"), loadBalancerSourceRanges=RANGES)],
         """
         n1       tcp  vip:80    -> pod-1 masq         # TestLoadBalancer: from the address itself
@@ -43,7 +43,7 @@ SCENARIOS = [
         local=("vip", "vip-2"),
     ),
     Scenario(
-        "LoadBalancer with source ranges that have only a client in them",
+        "LoadBalancer with a source range that is one client",
         [
             service("web", "pod-1", vips=("vip",), loadBalancerSourceRanges=CLIENT),
             service("empty", vips=("vip-2",), loadBalancerSourceRanges=CLIENT),
@@ -69,7 +69,7 @@ SCENARIOS = [
         """,
     ),
     Scenario(
-        "LoadBalancer with an address of the pool, and one that is not of it",
+        "LoadBalancer with an address in the pool and one outside the pool",
         [service("web", "pod-1", vips=("vip",)), service("other", "pod-2", vips=("vip-2",))],
         """
         outside  tcp  vip:80   -> pod-1 masq
@@ -91,7 +91,7 @@ SCENARIOS = [
             service("web", "pod-1", vips=("vip VIP", "vip-2 Proxy")),
             service("bare", "pod-1", ports=(HTTP,), vips=("external",), allocateLoadBalancerNodePorts=False),
             service(
-                "given", "pod-2", ports=(HTTP_NODE,), type="LoadBalancer", allocateLoadBalancerNodePorts=False
+                "open", "pod-2", ports=(HTTP_NODE,), type="LoadBalancer", allocateLoadBalancerNodePorts=False
             ),
         ],
         """
@@ -125,7 +125,7 @@ SCENARIOS = [
         """,
     ),
     Scenario(
-        "nothing behind it",
+        "no endpoints",
         [service("web", ports=ALL_NODE, vips=("vip",), externalIPs=["external"])],
         """
         pod-3    tcp  web:80      -> refused          # TestNoEndpointsReject

@@ -1,4 +1,4 @@
-"""Node ports: on which addresses, and from where."""
+"""Node ports: the addresses on which they are open, and the clients that reach them."""
 
 from tests.flows.objects import ALL_NODE, HTTP_NODE, port, service
 from tests.flows.scenario import TWO, Scenario
@@ -41,7 +41,7 @@ SCENARIOS = [
         local=("alt",),
     ),
     Scenario(
-        "NodePort, --nodeport-addresses without the primary one",
+        "NodePort, --nodeport-addresses without the primary address",
         [WEB],
         """
         outside  tcp  n1:30080   -> untouched

@@ -1,4 +1,4 @@
-"""Traffic policies: Cluster and Local, inside and outside, and who goes around them."""
+"""Traffic policies Cluster and Local, internal and external, and the clients that they do not affect."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ MASQUERADE = """
 
 
 def external(policy: str, **columns: str) -> Scenario:
-    """kube-proxy's service with a local and a remote endpoint, by its external policy."""
+    """kube-proxy's Service with a local and a remote endpoint, for one external policy."""
     web = service(
         "web",
         remote("pod-1"),
@@ -71,7 +71,7 @@ def external(policy: str, **columns: str) -> Scenario:
 
 
 def masquerade(name: str, flags: str, cluster_cidr: bool, **columns: str) -> Scenario:
-    """kube-proxy's three services, one of each policy, by what is masqueraded."""
+    """kube-proxy's three Services, one for each policy, with one set of masquerading flags."""
     members = ("pod-1", remote("pod-2"))
     return Scenario(
         f"masquerading, {name}",
@@ -92,11 +92,11 @@ SCENARIOS = [
     external("Cluster", here="pod-1 pod-2", replaced="masq", each="/masq"),
     external("Local", here="pod-2", replaced="", each=""),
     masquerade("by cluster CIDR", "", True, pod="", other="masq", short=BOTH),
-    masquerade("pods not known", "", False, pod="", other="", short=HERE),
+    masquerade("pods unknown", "", False, pod="", other="", short=HERE),
     masquerade("all", "--masquerade-all", True, pod="masq", other="masq", short=BOTH),
-    masquerade("all, pods not known", "--masquerade-all", False, pod="masq", other="masq", short=HERE),
+    masquerade("all, pods unknown", "--masquerade-all", False, pod="masq", other="masq", short=HERE),
     Scenario(
-        "externalTrafficPolicy Local, endpoints elsewhere",
+        "externalTrafficPolicy Local, all endpoints on other nodes",
         [service("web", remote("pod-1"), ports=ALL_NODE, vips=("vip",), externalIPs=["external"], **LOCAL)],
         """
         outside  tcp  vip:80      -> dropped              # TestOverallNFTablesRules
@@ -154,7 +154,7 @@ SCENARIOS = [
         n1       tcp  n1:30080  -> n1-pod-1 masq
         n2-pod-2 tcp  web:80    -> n1-pod-1
         n1       tcp  n2:30080  -> dropped
-        n1-pod-1 tcp  n2:30080  -> n1-pod-1 masq    # to itself, by way of the other node
+        n1-pod-1 tcp  n2:30080  -> n1-pod-1 masq    # to itself, through the other node
         n2-pod-1 udp  n1:30053  -> n1-pod-1
         """,
         topology=TWO,
