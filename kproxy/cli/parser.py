@@ -7,7 +7,7 @@ a verb is imported here: parsing a command line comes to a `Call`, and `main` ru
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from kproxy.settings.flags import Flag
+    from kproxy.settings.kubeproxy_flags import KubeProxyFlag
 
 PROGRAM = "kproxy"
 SWITCHES = "kproxy.switches"
 """Where a context has the switches with a value: field of Settings -> bool."""
+CLEANUP = "--cleanup"
+"""kube-proxy's flag, which is a verb of kproxy."""
+VERBOSITY = "--v"
+"""klog's flag. It can be told from kproxy's switch `-v` by its number only."""
 
 
 class Call(NamedTuple):
@@ -35,6 +40,10 @@ class Call(NamedTuple):
     flags: Mapping[str, Any]
     """Of the flags on the command line: field of Settings -> value."""
     operands: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """A line for each flag of kube-proxy that has no effect."""
+    ends: bool = False
+    """Whether there is nothing to do but to print them."""
 
 
 def parse(argv: Sequence[str]) -> Call:
@@ -111,6 +120,23 @@ class _Typed(click.ParamType[Any, str]):
                 return _items(self.flag.choices or self.flag.suggestions, incomplete)
 
 
+class _KubeProxyText(click.ParamType[str, str]):
+    """The value of one of kube-proxy's flags, which stays text; an invalid one is an error."""
+
+    name = "text"
+
+    def __init__(self, flag: KubeProxyFlag) -> None:
+        self.flag = flag
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value; click's error with the flag's sentence."""
+        try:
+            self.flag.effect(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
 class _Operand(click.ParamType[str, str]):
     """A word that is no flag."""
 
@@ -155,11 +181,13 @@ def _help_option(verb: Verb | None) -> click.Option:
 
 
 class _Command(click.Command):
-    """A verb that knows two spellings of Go's flags: `--masquerade-all=false` and `-n=shop`."""
+    """A verb that knows Go's spellings of flags: `--masquerade-all=false`, `-n=shop`, `-v=2`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the switches with a value out of the words, and leave the rest to click."""
         names = {name: param for param in self.params for name in param.opts if _is_switch(param)}
+        if any(VERBOSITY in param.opts for param in self.params):
+            args = list(_with_verbosity(args))
         rest: list[str] = []
         for place, word in enumerate(args):
             name, equals, value = word.partition("=")
@@ -171,6 +199,20 @@ class _Command(click.Command):
             else:
                 rest += [name, value] if equals and re.fullmatch("-[a-zA-Z]", name) else [word]
         return super().parse_args(ctx, rest)
+
+
+def _with_verbosity(words: Sequence[str]) -> Iterator[str]:
+    """`-v=2`, `-v2` and `-v 2` as `--v=2`, which klog has; `-v` alone stays."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "-v" and rest and rest[0].isdigit():
+            yield f"{VERBOSITY}={rest.pop(0)}"
+        elif word == "--":
+            yield from (word, *rest)
+            return
+        else:
+            yield re.sub(r"^-v=?(\d+)$", rf"{VERBOSITY}=\1", word)
 
 
 def _is_switch(param: click.Parameter) -> bool:
@@ -201,15 +243,20 @@ class _Program(click.Group):
 
 def program() -> click.Group:
     """kproxy as click's group of verbs; invoking it gives the Call."""
-    version = click.Option(
+    params = [_version_option(), _help_option(None)]
+    return _Program(PROGRAM, params=params, add_help_option=False)
+
+
+def _version_option(hidden: bool = False) -> click.Option:
+    return click.Option(
         ["--version"],
         is_flag=True,
         expose_value=False,
         is_eager=True,
         callback=_version,
+        hidden=hidden,
         help="Print the version.",
     )
-    return _Program(PROGRAM, params=[version, _help_option(None)], add_help_option=False)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -231,15 +278,33 @@ def _command(verb: Verb) -> click.Command:
         }
         typed |= context.meta.get(SWITCHES, {})
         words = (operands,) if isinstance(operands, str) else operands
-        return Call(verb, typed, words or ())
+        found = Call(verb, typed, words or ())
+        return _in_place_of_kube_proxy(found) if verb.replaces_kube_proxy else found
 
     params: list[click.Parameter] = [_argument(verb, verb.operand)] if verb.operand else []
     if verb.takes_flags:
         from kproxy.settings.flags import flags_of
 
         params += (_option(flag, verb) for flag in flags_of(verb.name))
+    if verb.replaces_kube_proxy:
+        from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
+
+        params += [*map(_kube_proxy_option, KUBE_PROXY_FLAGS), _version_option(hidden=True)]
     params.append(_help_option(verb))
     return _Command(verb.name, params=params, callback=call, add_help_option=False, short_help=verb.summary)
+
+
+def _in_place_of_kube_proxy(call: Call) -> Call:
+    """The call with the effects of kube-proxy's flags in place of these."""
+    from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS, effects
+
+    flags = dict(call.flags)
+    found = [(flag, flags.pop(flag.param)) for flag in KUBE_PROXY_FLAGS if flag.param in flags]
+    if (CLEANUP, True) in ((flag.name, value) for flag, value in found):
+        return Call(VERBS["cleanup"], {name: flags[name] for name in ("state_dir",) if name in flags}, ())
+    values, warnings = effects(found)
+    ends = any(flag.ends and value is not False for flag, value in found)
+    return call._replace(flags=values | flags, warnings=tuple(warnings), ends=ends)
 
 
 def _argument(verb: Verb, operand: Operand) -> click.Argument:
@@ -264,3 +329,9 @@ def _option(flag: Flag, verb: Verb) -> click.Option:
         metavar=flag.metavar,
         help=help_,
     )
+
+
+def _kube_proxy_option(flag: KubeProxyFlag) -> click.Option:
+    if not flag.metavar:
+        return click.Option([flag.param, flag.name], is_flag=True, hidden=True)
+    return click.Option([flag.param, flag.name], type=_KubeProxyText(flag), hidden=True)

@@ -49,13 +49,13 @@ def socket_address(text: str) -> SocketAddress | None:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Parse `CIDR[,CIDR...]`. Overlapping networks are merged, since nft refuses overlapping intervals."""
-    return tuple(merged(ip_network(part) for part in text.split(",")))
+    """Parse `CIDR[,CIDR...]`; () for "". Networks that overlap are merged: nft refuses such intervals."""
+    return () if not text else tuple(merged(ip_network(part) for part in text.split(",")))
 
 
 def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
-    """Parse `CIDR[,CIDR...]`; None for `primary`."""
-    return None if text == "primary" else networks(text)
+    """Parse `CIDR[,CIDR...]`; None for `primary` or ""."""
+    return None if text in ("", "primary") else networks(text)
 
 
 def network_per_family(text: str) -> tuple[Network, ...]:

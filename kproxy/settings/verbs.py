@@ -34,6 +34,8 @@ class Verb(NamedTuple):
     operand: Operand | None = None
     takes_flags: bool = True
     """Whether it has flags of `flags.py`; if not, it runs without settings."""
+    replaces_kube_proxy: bool = False
+    """Whether it also takes kube-proxy's flags (`kubeproxy_flags.py`)."""
 
     @property
     def module(self) -> str:
@@ -82,12 +84,15 @@ _VERBS = (
             "sync does. Without `-f`, it is the API of a cluster, and kproxy replaces kube-proxy.",
             "Changes that other programs make to kproxy's tables are reverted. SIGTERM and Ctrl-C end kproxy "
             "and leave the tables as they are. SIGHUP starts a full comparison.",
+            "run also takes all other flags of kube-proxy 1.36, such as `--hostname-override` and `--v=2`. "
+            "If one has no effect in kproxy, a line says why.",
         ),
         (
             ("Follow a folder of manifests:", "kproxy run -f /etc/kproxy/manifests"),
             ("Follow a cluster:", "kproxy run --kubeconfig /etc/kproxy/kubeconfig"),
             ("Take over from kube-proxy:", "kproxy run --config /var/lib/kube-proxy/config.conf"),
         ),
+        replaces_kube_proxy=True,
     ),
     Verb(
         "compile",

@@ -22,6 +22,7 @@ import pytest
 
 from kproxy.decode import decode
 from kproxy.settings.flags import flags_of
+from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
 from kproxy.settings.verbs import VERBS
 from kproxy.sources.files import read_documents
 
@@ -72,6 +73,7 @@ HELP = {"-h", "--help"}
 FLAGS_OF = {
     name: HELP | {spelling for flag in flags_of(name) for spelling in flag.spellings} for name in VERBS
 }
+FLAGS_OF["run"] |= {flag.name for flag in KUBE_PROXY_FLAGS}
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ import pytest
 
 from kproxy.cli.parser import program
 from kproxy.settings.flags import FLAGS, Flag, Group, flags_of
+from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
 from kproxy.settings.settings import Settings
 from kproxy.settings.verbs import VERBS
 
@@ -48,4 +49,7 @@ def test_clicks_options_are_those_of_the_table(verb: str) -> None:
     command = group.get_command(click.Context(group), verb)
     assert command is not None
     options = {name for param in command.params if isinstance(param, click.Option) for name in param.opts}
-    assert options == {"-h", "--help"}.union(*(flag.spellings for flag in flags_of(verb)))
+    own = {"-h", "--help"}.union(*(flag.spellings for flag in flags_of(verb)))
+    kube_proxys = {"--version", *(flag.name for flag in KUBE_PROXY_FLAGS)} if verb == "run" else set()
+    assert options == own | kube_proxys
+    assert not own & kube_proxys

@@ -1,0 +1,194 @@
+"""The flags of kube-proxy 1.36 that kproxy itself does not have: `run` takes each of them.
+
+A DaemonSet or a unit that started kube-proxy can so start kproxy with the same flags. A flag with a
+meaning for kproxy sets a field of Settings; kproxy's own flag for that field overrides it. Any other flag
+causes one line that says why it has no effect. Flags of klog that left kube-proxy before 1.36 are taken,
+too. docs/replacing-kube-proxy.md lists all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+
+from kproxy.settings.text import SocketAddress, addresses, duration
+
+Effect = Mapping[str, Any]
+"""Values by field of Settings."""
+VERBOSE = 4
+"""The level of `--v` from which kproxy prints all it can; kubeadm's DaemonSet has 2."""
+
+
+class KubeProxyFlag(NamedTuple):
+    """One flag of kube-proxy."""
+
+    name: str
+    """With its dashes."""
+    metavar: str
+    """What stands for its value; "" for a switch."""
+    meaning: str
+    """What it does here, or why it has no effect, as part of a sentence."""
+    read: Callable[[str], Effect | None] | None = None
+    """Text to effect, or None if that value has none; ValueError with a sentence."""
+    ends: bool = False
+    """Whether the command ends with the line, since kube-proxy would end, too."""
+
+    @property
+    def param(self) -> str:
+        """Its name as an identifier."""
+        return self.name.strip("-").replace("-", "_")
+
+    def effect(self, value: str | bool) -> tuple[Effect, str]:
+        """What a value sets, and the line that it causes, or ""."""
+        if value is False:
+            return {}, ""
+        found = self.read(str(value)) if self.read else None
+        return (found, "") if found is not None else ({}, f"{self.name} has no effect: {self.meaning}.")
+
+
+def _node_name(text: str) -> Effect:
+    return {"node_name": text.strip().lower()} if text.strip() else {}
+
+
+def _node_ip(text: str) -> Effect:
+    return {"node_ip": addresses(text)} if text and not ip_address(text).is_unspecified else {}
+
+
+def _mode(text: str) -> Effect | None:
+    if text not in ("", "nftables", "iptables", "ipvs"):
+        raise ValueError(f"{text!r} is not one of nftables, iptables, ipvs")
+    return {} if text == "nftables" else None
+
+
+def _verbosity(text: str) -> Effect:
+    if not re.fullmatch(r"-?\d+", text):
+        raise ValueError(f"{text!r} is not a number")
+    return {"verbose": True} if int(text) >= VERBOSE else {}
+
+
+def _period(field: str, text: str) -> Effect:
+    seconds = duration(text)
+    return {field: seconds} if seconds or field == "min_sync_period" else {}
+
+
+def _port(field: str, host: str, text: str) -> Effect:
+    if not text.isdigit() or int(text) > 65535:
+        raise ValueError(f"{text!r} is not a port")
+    return {field: SocketAddress(host, int(text)) if int(text) else None}
+
+
+def _no_file(text: str) -> None:
+    raise ValueError("kproxy does not write its configuration to a file")
+
+
+_NO_IPTABLES, _NO_IPVS = "kproxy has no iptables mode", "kproxy has no ipvs mode"
+_NO_LOG_FILES = "kproxy logs to standard error only"
+_LOG_FORMAT = "the format of kproxy's log is fixed"
+_OWN_CLIENT = "kproxy has its own client for the API server"
+_CONNTRACK = "kproxy does not change the kernel's connection tracking settings"
+
+KUBE_PROXY_FLAGS = (
+    KubeProxyFlag("--bind-address", "IP", "sets `--node-ip`, unless it is `0.0.0.0` or `::`", _node_ip),
+    KubeProxyFlag("--bind-address-hard-fail", "", "kproxy always retries to bind an address"),
+    KubeProxyFlag("--cleanup", "", "does what `kproxy cleanup` does"),
+    KubeProxyFlag("--config-sync-period", "DURATION", "kproxy watches objects and does not list them again"),
+    KubeProxyFlag("--conntrack-max-per-core", "N", _CONNTRACK),
+    KubeProxyFlag("--conntrack-min", "N", _CONNTRACK),
+    KubeProxyFlag("--conntrack-tcp-be-liberal", "", _CONNTRACK),
+    KubeProxyFlag("--conntrack-tcp-timeout-close-wait", "DURATION", _CONNTRACK),
+    KubeProxyFlag("--conntrack-tcp-timeout-established", "DURATION", _CONNTRACK),
+    KubeProxyFlag("--conntrack-udp-timeout", "DURATION", _CONNTRACK),
+    KubeProxyFlag("--conntrack-udp-timeout-stream", "DURATION", _CONNTRACK),
+    KubeProxyFlag("--feature-gates", "GATE=BOOL,...", "kproxy has no feature gates"),
+    KubeProxyFlag(
+        "--healthz-port",
+        "PORT",
+        "sets the port of `--healthz-bind-address`",
+        partial(_port, "healthz_bind_address", "0.0.0.0"),
+    ),
+    KubeProxyFlag("--hostname-override", "NAME", "sets `--node-name`", _node_name),
+    KubeProxyFlag("--init-only", "", "kproxy needs no separate initialization", ends=True),
+    KubeProxyFlag("--iptables-localhost-nodeports", "", "node ports do not work on loopback addresses"),
+    KubeProxyFlag("--iptables-masquerade-bit", "N", "kproxy does not use packet marks"),
+    KubeProxyFlag(
+        "--iptables-min-sync-period",
+        "DURATION",
+        "sets `--min-sync-period`",
+        partial(_period, "min_sync_period"),
+    ),
+    KubeProxyFlag(
+        "--iptables-sync-period", "DURATION", "sets `--sync-period`", partial(_period, "sync_period")
+    ),
+    *(
+        KubeProxyFlag(f"--ipvs-{name}", metavar, _NO_IPVS)
+        for name, metavar in (
+            ("exclude-cidrs", "CIDR,..."),
+            ("min-sync-period", "DURATION"),
+            ("scheduler", "NAME"),
+            ("strict-arp", ""),
+            ("sync-period", "DURATION"),
+            ("tcp-timeout", "DURATION"),
+            ("tcpfin-timeout", "DURATION"),
+            ("udp-timeout", "DURATION"),
+        )
+    ),
+    KubeProxyFlag("--kube-api-burst", "N", _OWN_CLIENT),
+    KubeProxyFlag("--kube-api-content-type", "TYPE", _OWN_CLIENT),
+    KubeProxyFlag("--kube-api-qps", "N", _OWN_CLIENT),
+    KubeProxyFlag("--master", "URL", "the kubeconfig or the pod's environment has the API server's address"),
+    KubeProxyFlag(
+        "--metrics-port",
+        "PORT",
+        "sets the port of `--metrics-bind-address`",
+        partial(_port, "metrics_bind_address", "127.0.0.1"),
+    ),
+    KubeProxyFlag("--oom-score-adj", "N", "set it in the systemd unit or the DaemonSet"),
+    KubeProxyFlag("--profiling", "", "kproxy does not serve profiles"),
+    KubeProxyFlag("--proxy-mode", "MODE", "kproxy only has nftables mode", _mode),
+    KubeProxyFlag("--show-hidden-metrics-for-version", "VERSION", "kproxy has no hidden metrics"),
+    KubeProxyFlag("--write-config-to", "FILE", "an error: kproxy does not write such a file", _no_file),
+    # Logging: -v is kproxy's own, but with a number it is kube-proxy's.
+    KubeProxyFlag("--v", "N", f"from level {VERBOSE}, sets `--verbose`. `-v=N` is the same", _verbosity),
+    KubeProxyFlag("--vmodule", "PATTERN=N,...", "kproxy's log has one level for all modules"),
+    *(
+        KubeProxyFlag(f"--{name}", metavar, _LOG_FORMAT)
+        for name, metavar in (
+            ("log-flush-frequency", "DURATION"),
+            ("log-json-info-buffer-size", "QUANTITY"),
+            ("log-json-split-stream", ""),
+            ("log-text-info-buffer-size", "QUANTITY"),
+            ("log-text-split-stream", ""),
+            ("logging-format", "FORMAT"),
+            ("add-dir-header", ""),
+            ("log-backtrace-at", "FILE:N"),
+            ("skip-headers", ""),
+        )
+    ),
+    *(
+        KubeProxyFlag(f"--{name}", metavar, _NO_LOG_FILES)
+        for name, metavar in (
+            ("alsologtostderr", ""),
+            ("log-dir", "DIR"),
+            ("log-file", "FILE"),
+            ("log-file-max-size", "N"),
+            ("logtostderr", ""),
+            ("one-output", ""),
+            ("skip-log-headers", ""),
+            ("stderrthreshold", "SEVERITY"),
+        )
+    ),
+)
+
+
+def effects(found: Iterable[tuple[KubeProxyFlag, str | bool]]) -> tuple[dict[str, Any], list[str]]:
+    """What flags with their values set, by field of Settings, and the lines that they cause."""
+    values: dict[str, Any] = {}
+    lines: list[str] = []
+    for flag, value in found:
+        effect, line = flag.effect(value)
+        values |= effect
+        lines += [line] if line else []
+    return values, lines
