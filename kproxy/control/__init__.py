@@ -1,1 +1,1 @@
-"""The socket of a running kproxy, by which commands ask what it holds."""
+"""The control socket, over which a running kproxy sends its state to commands."""

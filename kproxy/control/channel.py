@@ -1,12 +1,12 @@
-"""The way from a running kproxy to the commands that show what it knows: a Unix socket.
+"""The control socket: a Unix socket over which a running kproxy sends snapshots to commands.
 
-A client that connects is sent one snapshot. A client that watches then sends the line `next`, and is sent
-another snapshot as soon as the state has another revision than the last one that it was sent; and so on. So a
-watcher sets its own pace and does not poll. Of several changes between two snapshots it sees the result. A
-client that ends its side of the connection is sent nothing more.
+A client that connects gets one snapshot. A client that watches then sends the line `next`. It gets another
+snapshot as soon as the state has a different revision than in the last one; and so on. So a watcher sets its
+own pace and does not poll. If several changes happen between two snapshots, it sees only the result. The
+server stops when the client ends its side of the connection.
 
-The socket is in the state directory, for its owner only. Linux lets a socket's path have 107 bytes; the
-directory is therefore named by a descriptor, whatever its path.
+The socket is in the state directory, and only its owner can use it. Linux limits the path of a socket to 107
+bytes. So that the directory may have a longer path, a descriptor stands for it.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from kproxy.problems import KproxyError, StateError
 from kproxy.show.snapshot import Snapshot, decode, encode
 
 SOCKET = "kproxy.sock"
-PATIENCE = 30.0
-"""Seconds in which a client has to take a snapshot, and for which it waits for a part of one."""
+TIMEOUT = 30.0
+"""Seconds: the limit for a client to receive a snapshot, and for its wait for data."""
 CHUNK = 256 * 1024
 NEXT = b"next\n"
-PAUSE = 1.0
-"""Seconds between two snapshots of a watcher, at least."""
-SHARE = 5
-"""A watcher waits so many times as long as a snapshot took: a large state is asked for less often."""
+MIN_PAUSE = 1.0
+"""The minimum number of seconds between two snapshots of a watcher."""
+PAUSE_FACTOR = 5
+"""A watcher pauses at least this many times as long as a snapshot took, so large ones are sent less often."""
 
 
 class Revision:
-    """The number of changes of the state so far; watchers wait for the next one."""
+    """The number of changes of the state so far. Watchers wait for the next change."""
 
     def __init__(self) -> None:
         self.number = 0
         self.waiting = 0
-        """How many wait."""
+        """The number of waiting watchers."""
         self._changed = asyncio.Event()
 
     def set(self, number: int) -> None:
-        """The state has this revision now."""
+        """Set the present revision, and wake the watchers if it is a new one."""
         if number != self.number:
             self.number = number
             self._changed.set()
             self._changed = asyncio.Event()
 
-    async def leaves(self, number: int) -> None:
-        """Wait until it is another one."""
+    async def wait_for_other(self, number: int) -> None:
+        """Wait until the revision is not `number`."""
         self.waiting += 1
         try:
             while self.number == number:
@@ -62,8 +62,8 @@ class Revision:
             self.waiting -= 1
 
 
-class _Place:
-    """The socket's file, by a short path while this is open."""
+class _SocketPath:
+    """A short path of the socket, which is valid while this object is open."""
 
     def __init__(self, directory: Path) -> None:
         self._descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
@@ -76,8 +76,8 @@ class _Place:
         os.close(self._descriptor)
 
 
-def _answers(path: Path) -> bool:
-    """Whether somebody listens there."""
+def _is_in_use(path: Path) -> bool:
+    """Whether a process listens on the socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -87,42 +87,42 @@ def _answers(path: Path) -> bool:
 
 
 def _listen(path: Path) -> socket.socket:
-    """A socket there, in place of one that nobody listens at any more."""
-    if _answers(path):
-        raise OSError(errno.EADDRINUSE, "another kproxy run answers there")
+    """Return a socket that listens at `path`. It replaces one that a process left behind."""
+    if _is_in_use(path):
+        raise OSError(errno.EADDRINUSE, "in use by another `kproxy run`")
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
-    os.fchmod(listener.fileno(), 0o600)  # bind gives the file this mode: nobody gets in before
+    os.fchmod(listener.fileno(), 0o600)  # before `bind`, which creates the file with this mode
     listener.bind(str(path))
     return listener
 
 
 class _Server:
-    """Sends what `snapshot` returns to each client."""
+    """Sends snapshots to clients."""
 
     def __init__(
-        self, snapshot: Callable[[], Awaitable[Snapshot]], revision: Revision, patience: float
+        self, snapshot: Callable[[], Awaitable[Snapshot]], revision: Revision, timeout: float
     ) -> None:
         self._snapshot = snapshot
         self._revision = revision
-        self._patience = patience
+        self._timeout = timeout
         self._clients: set[asyncio.Task[None] | None] = set()
         self._sending = 0
-        self._made: tuple[Snapshot, bytes] | None = None
+        self._encoded: tuple[Snapshot, bytes] | None = None
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client; nothing that it does or fails to do affects the others."""
+        """Serve one client. Its errors do not affect other clients."""
         self._clients.add(task := asyncio.current_task())
         try:
             while True:
                 sent = self._revision.number
                 await self._send(writer)
-                if not await self._wants_another(reader, sent):
+                if not await self._wait_for_next(reader, sent):
                     break
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 writer.close()
                 await writer.wait_closed()
-        except (OSError, asyncio.CancelledError):  # gone, too slow (TimeoutError is one), or the end
+        except (OSError, asyncio.CancelledError):  # disconnected, too slow (TimeoutError), or the server ends
             pass
         finally:
             writer.transport.abort()
@@ -131,7 +131,7 @@ class _Server:
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         self._sending += 1
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 message = memoryview(await self._message())
                 for start in range(0, len(message), CHUNK):
                     writer.write(message[start : start + CHUNK])
@@ -139,22 +139,22 @@ class _Server:
         finally:
             self._sending -= 1
             if not self._sending:
-                self._made = None  # no other client is sent it: let go of the memory
+                self._encoded = None  # frees the memory, because no other client needs this snapshot now
 
     async def _message(self) -> bytes:
-        now = await self._snapshot()
-        if self._made is None or self._made[0] is not now:
-            self._made = now, encode(now)
-        return self._made[1]
+        snapshot = await self._snapshot()
+        if self._encoded is None or self._encoded[0] is not snapshot:
+            self._encoded = snapshot, encode(snapshot)
+        return self._encoded[1]
 
-    async def _wants_another(self, reader: asyncio.StreamReader, sent: int) -> bool:
-        """Wait for the client to ask, and for another revision; False if the client ends first."""
+    async def _wait_for_next(self, reader: asyncio.StreamReader, sent: int) -> bool:
+        """Wait for the line `next`, then for another revision. Returns False if the client ends first."""
         try:
             if await reader.readline() != NEXT:
                 return False
-        except ValueError:  # a line without end
+        except ValueError:  # the line is too long
             return False
-        changed = asyncio.create_task(self._revision.leaves(sent))
+        changed = asyncio.create_task(self._revision.wait_for_other(sent))
         ended = asyncio.create_task(reader.read(1))
         try:
             await asyncio.wait((changed, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -164,9 +164,9 @@ class _Server:
             ended.cancel()
             await asyncio.gather(changed, ended, return_exceptions=True)
 
-    def drop_all(self) -> None:
-        """Let no client wait any longer, nor one that comes yet."""
-        self._patience = 0.0
+    def disconnect_all(self) -> None:
+        """Disconnect all clients, also those that connect from now on."""
+        self._timeout = 0.0
         for task in filter(None, self._clients):
             task.cancel()
 
@@ -176,75 +176,75 @@ async def serve(
     directory: Path,
     snapshot: Callable[[], Awaitable[Snapshot]],
     revision: Revision | None = None,
-    patience: float = PATIENCE,
+    timeout: float = TIMEOUT,
 ) -> AsyncIterator[None]:
-    """Answer in `directory`, which exists, until the block ends; StateError if that cannot be.
+    """Serve clients in `directory`, which must exist, until the block ends. Raises StateError.
 
-    `snapshot` is awaited in the event loop, once for each client; while clients wait for the same
-    object, it is encoded once. Those that do not read are dropped after `patience` seconds. Without a
-    `revision`, watchers see no change.
+    `snapshot` is awaited in the event loop, once for each client. A snapshot object that several clients get
+    at the same time is encoded once. Clients that do not read are disconnected after `timeout` seconds.
+    Without a `revision`, watchers see no change.
     """
     try:
-        place = _Place(directory)
+        socket_path = _SocketPath(directory)
     except OSError as error:
-        raise _no_server(directory, error) from None
-    with place as path:
+        raise _state_error(directory, error) from None
+    with socket_path as path:
         try:
             listener = _listen(path)
         except OSError as error:
-            raise _no_server(directory, error) from None
-        own = path.stat().st_ino
-        clients = _Server(snapshot, revision or Revision(), patience)
+            raise _state_error(directory, error) from None
+        inode = path.stat().st_ino
+        clients = _Server(snapshot, revision or Revision(), timeout)
         server = await asyncio.start_unix_server(clients.answer, sock=listener)
         try:
             yield
         finally:
             server.close()
-            clients.drop_all()
+            clients.disconnect_all()
             await server.wait_closed()
-            if path.exists() and path.stat().st_ino == own:
+            if path.exists() and path.stat().st_ino == inode:
                 path.unlink(missing_ok=True)
 
 
-def _no_server(directory: Path, error: OSError) -> StateError:
-    return StateError(f"{directory / SOCKET}: {error.strerror}", "See --state-dir.")
+def _state_error(directory: Path, error: OSError) -> StateError:
+    return StateError(f"{directory / SOCKET}: {error.strerror}.", "--state-dir selects another directory.")
 
 
-def fetch(directory: Path, patience: float = PATIENCE) -> Snapshot:
-    """The snapshot of the kproxy that runs with this state directory; a KproxyError that says why not."""
-    with _connected(directory, patience) as connection:
+def fetch(directory: Path, timeout: float = TIMEOUT) -> Snapshot:
+    """Return the snapshot of the kproxy that runs with this state directory. Raises KproxyError."""
+    with _connected(directory, timeout) as connection:
         connection.shutdown(socket.SHUT_WR)
         with connection.makefile("rb") as file:
             message = file.read()
     return decode(message)
 
 
-def watch(directory: Path, patience: float = PATIENCE, pause: float = PAUSE) -> Iterator[Snapshot]:
-    """The snapshot, and then another one after each change. KproxyError as `fetch`, or when kproxy ends.
+def watch(directory: Path, timeout: float = TIMEOUT, pause: float = MIN_PAUSE) -> Iterator[Snapshot]:
+    """Return a snapshot, and then another one after each change, at least `pause` seconds after the last one.
 
-    `pause`: seconds from one to the next, at least.
+    Raises KproxyError as `fetch` does, and when kproxy ends.
     """
-    with _connected(directory, patience) as connection, connection.makefile("rb") as file:
+    with _connected(directory, timeout) as connection, connection.makefile("rb") as file:
         begun = time.monotonic()
         message = _message(file)
         while True:
             yield decode(message)
-            time.sleep(max(pause, SHARE * (time.monotonic() - begun)))
-            _ask_again(connection)
+            time.sleep(max(pause, PAUSE_FACTOR * (time.monotonic() - begun)))
+            _request_next(connection)
             begun = time.monotonic()
             if not (message := _message(file)):
                 raise KproxyError("kproxy run has ended.")
 
 
-def _ask_again(connection: socket.socket) -> None:
-    """Return when there is an answer, or the other side has ended."""
+def _request_next(connection: socket.socket) -> None:
+    """Request the next snapshot, and wait until it arrives or the server ends."""
     with suppress(BrokenPipeError):
         connection.sendall(NEXT)
     select([connection], [], [])
 
 
 def _message(file: BinaryIO) -> bytes:
-    """One message: its first line says how many bytes follow. b"" at the end."""
+    """Read a message, whose first line contains the number of bytes that follow. b"" at the end."""
     line = file.readline()
     words = line.split()
     length = int(words[-1]) if words and words[-1].isdigit() else 0
@@ -252,20 +252,20 @@ def _message(file: BinaryIO) -> bytes:
 
 
 @contextmanager
-def _connected(directory: Path, patience: float) -> Iterator[socket.socket]:
-    """A connection to the socket; whatever fails on it is a KproxyError."""
+def _connected(directory: Path, timeout: float) -> Iterator[socket.socket]:
+    """Return a connection to the socket. Errors of the connection are raised as KproxyError."""
     path = directory / SOCKET
     try:
-        with _Place(directory) as short, socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(patience)
+        with _SocketPath(directory) as short, socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
             connection.connect(str(short))
             yield connection
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         raise KproxyError(
-            f"no -f given, and no kproxy run answers at {path}.",
-            "Name manifests with -f, or the --state-dir of the kproxy that runs.",
+            f"cannot connect to a running kproxy at {path}.",
+            "Give manifests with -f, or the --state-dir of the running kproxy.",
         ) from None
     except PermissionError:
-        raise KproxyError(f"{path} is not for this user.", "Run it with sudo.") from None
+        raise KproxyError(f"{path}: Permission denied.", "Run the command with sudo.") from None
     except OSError as error:
-        raise KproxyError(f"{path}: {error.strerror or error}.", "See what kproxy run logs.") from None
+        raise KproxyError(f"{path}: {error.strerror or error}.", "See the log of kproxy run.") from None

@@ -1,4 +1,4 @@
-"""What the commands that show something show: the running kproxy's snapshot, or that of manifests."""
+"""Finds the snapshot for commands: that of the running kproxy, or one of manifests."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from kproxy.sources.node import find_node
 from kproxy.state.store import Store
 
 
-class _Unchanged(Store):
-    """A state directory that is read and not written."""
+class _ReadOnlyStore(Store):
+    """A state directory that is only read."""
 
     def save(self, before: Allocations, after: Allocations) -> None:
         """Do nothing."""
 
 
-def look_up(chosen: Settings) -> Snapshot:
-    """The manifests as this node would serve them; without manifests, what the running kproxy holds.
+def look_up(settings: Settings) -> Snapshot:
+    """Return the snapshot of the running kproxy. With manifests, return that of what this node would serve.
 
-    The state directory is read, not changed.
+    The state directory is read, but not changed.
     """
-    if not chosen.manifests:
-        from kproxy.control.channel import fetch  # with asyncio, which takes long to import
+    if not settings.manifests:
+        from kproxy.control.channel import fetch  # not at the top, because importing asyncio takes long
 
-        return fetch(Path(chosen.state_dir))
-    store = _Unchanged(Path(chosen.state_dir))
-    source = Manifests(chosen.manifests, store, ranges(chosen), partial(find_node, chosen))
+        return fetch(Path(settings.state_dir))
+    store = _ReadOnlyStore(Path(settings.state_dir))
+    source = Manifests(settings.manifests, store, ranges(settings), partial(find_node, settings))
     source.load()
     inventory = source.inventory()
     resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())

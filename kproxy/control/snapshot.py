@@ -1,4 +1,4 @@
-"""The snapshot of a source, whether a kproxy that runs follows it or a command has read it just now."""
+"""Takes the snapshot of a source, for a running kproxy and for commands that read manifests."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from kproxy.table.layout import EndpointScope
 from kproxy.table.programmed import ProgrammedSide
 
 OUTDATED = "the tables are not up to date"
+"""Why frontends of services that are not protected are held."""
 
 
 def take_snapshot(
@@ -30,10 +31,10 @@ def take_snapshot(
     last_errors: Iterable[Failure] = (),
     programmed: Collection[ProgrammedSide] = (),
 ) -> Snapshot:
-    """What the source holds, and what was made of it.
+    """Return the snapshot of a source and of the frontends that were made from it.
 
-    `problems` are those that are not the source's own. `programmed` is what the tables contain of
-    protected services.
+    `problems` are added to those of the source. `programmed` is what the tables contain of protected
+    services.
     """
     frontends, inventory = list(frontends), source.inventory()
     held = list(_held_frontends(frontends, programmed))
@@ -52,12 +53,12 @@ def take_snapshot(
 def _held_frontends(
     frontends: Iterable[Frontend], programmed: Collection[ProgrammedSide]
 ) -> Iterator[HeldFrontend]:
-    """Those of which the tables contain more than `frontends` have."""
+    """Return the programmed sides that `frontends` do not contain, or only with fewer endpoints."""
     services = {each.service for each in programmed}
-    known = {_key(each): each for each in frontends if services and each.owner.service in services}
+    by_key = {_key(each): each for each in frontends if services and each.owner.service in services}
     for each in programmed:
         held = _held_frontend(each)
-        frontend = known.get(_key(held))
+        frontend = by_key.get(_key(held))
         side = None if frontend is None else _side(frontend, held.from_outside)
         if side is None or not set(held.endpoints) <= set(side.endpoints):
             yield held

@@ -1,1 +1,1 @@
-"""What others see of a daemon: health, metrics, the log, the service manager."""
+"""Reports on the rounds of `kproxy run`: health, metrics, the log, and systemd."""

@@ -1,7 +1,7 @@
-"""The daemon's HTTP: /healthz and /livez on one address, and a listener per health check node port.
+"""Serves /healthz and /livez on one address, and each health check node port.
 
-A load balancer asks each node on a service's health check node port whether it has an endpoint of the
-service, and leads clients of a service with externalTrafficPolicy Local only to those that have.
+For a service with externalTrafficPolicy: Local, a load balancer sends requests to the service's health check
+node port on each node. It sends clients only to the nodes that respond that they have an endpoint.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _response(answer: HealthAnswer, *headers: tuple[str, str]) -> Response:
 
 
 def health_handler(health: Health, count: Callable[[str, int], None] = lambda path, status: None) -> Handler:
-    """Serves /healthz and /livez; `count` is told what was answered to which of them."""
+    """Return the handler of /healthz and /livez. It calls `count` with path and status of each response."""
     answers = {"/healthz": health.healthz, "/livez": health.livez}
 
     def handle(path: str, method: str) -> Response:
@@ -32,10 +32,10 @@ def health_handler(health: Health, count: Callable[[str, int], None] = lambda pa
             return NOT_FOUND
         now, wall = time.monotonic(), datetime.now(UTC)
 
-        def written(moment: float) -> str:
+        def rfc3339(moment: float) -> str:
             return (wall - timedelta(seconds=now - moment)).isoformat().replace("+00:00", "Z")
 
-        answer = answers[path](now, written)
+        answer = answers[path](now, rfc3339)
         count(path, answer.status)
         return _response(answer)
 
@@ -43,12 +43,12 @@ def health_handler(health: Health, count: Callable[[str, int], None] = lambda pa
 
 
 class HealthCheckPorts:
-    """Listeners for the services that have a health check node port."""
+    """The servers of health check node ports."""
 
     def __init__(
         self, health: Health, warn: Warn, is_refused: Callable[[NamespacedName], bool] = lambda _: False
     ) -> None:
-        """`is_refused`: whether a service could not be programmed, though all is well else."""
+        """`is_refused` returns whether the kernel refused a service."""
         self._health = health
         self._is_refused = is_refused
         self._warn = warn
@@ -56,18 +56,21 @@ class HealthCheckPorts:
         self._servers: dict[tuple[str, int], HttpServer] = {}
 
     def set(self, served: Served, hosts: Sequence[str]) -> None:
-        """From now on these ports on these addresses. What stays is not interrupted, whosever it becomes."""
+        """Serve exactly these ports on these addresses.
+
+        A port that was served before is not interrupted, even if it belongs to another service now.
+        """
         self._served = dict(served)
-        wanted = {(host, port) for port in served for host in hosts}
-        for gone in self._servers.keys() - wanted:
-            self._servers.pop(gone).close()
-        for host, port in sorted(wanted - self._servers.keys()):
+        desired = {(host, port) for port in served for host in hosts}
+        for removed in self._servers.keys() - desired:
+            self._servers.pop(removed).close()
+        for host, port in sorted(desired - self._servers.keys()):
             server = HttpServer(SocketAddress(host, port), self._handler(port), self._warn)
             self._servers[host, port] = server
             server.open()
 
     def close(self) -> None:
-        """End all of them."""
+        """Stop all servers."""
         self.set({}, ())
 
     def _handler(self, port: int) -> Handler:

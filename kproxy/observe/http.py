@@ -1,11 +1,12 @@
 """A small HTTP/1.1 server in the daemon's event loop, for health checks and metrics.
 
-It serves a function from path and method to a response. Those who ask are load balancers, kubelets
-and Prometheus; those who can reach the port are more. So a request has little room and little time,
-and when too many connections are open, the one that has been quiet for longest goes. Protocol: h11.
+It serves a function from path and method to a response. The clients are load balancers, kubelets and
+Prometheus, but untrusted clients may reach the port, too. So the size and the time of a request are limited.
+If there are too many connections, the one that has been idle longest is closed. h11 implements the protocol.
 
-An address that cannot be bound is a warning, and is tried again: another process may leave the port,
-an IPv6 address may still be checked for duplicates. A node without health checks beats one without services.
+An address that cannot be bound causes a warning, and is tried again: another process may release the port, or
+duplicate detection of an IPv6 address may still be running. kproxy continues meanwhile, because programming
+services has priority over health checks.
 """
 
 from __future__ import annotations
@@ -23,40 +24,40 @@ import h11
 from kproxy.settings.text import SocketAddress
 
 HEADER_BYTES = 8192
-"""What a request's head may have; nobody who checks health needs a tenth of it."""
+"""The maximum size of the head of a request. Health checks need less than a tenth of it."""
 REQUEST_SECONDS = 5.0
-"""From the first byte of a request to the end of its head."""
+"""The maximum time from the first byte of a request to the end of its head."""
 RESPONSE_SECONDS = 10.0
-"""For a client to take its response."""
+"""The maximum time for a client to receive the response."""
 IDLE_SECONDS = 90.0
-"""Between requests; Prometheus and load balancers ask more often."""
+"""The maximum time between requests. Prometheus and load balancers send them more often."""
 CONNECTIONS = 256
 RETRY_SECONDS = 5.0
 BACKLOG = 128
 
 
 class Response(NamedTuple):
-    """What is answered."""
+    """An HTTP response."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
-    """Without Content-Length, Date and Connection, which the server adds or knows."""
+    """Without Content-Length and Connection, which the server adds."""
     body: bytes
 
 
 Handler: TypeAlias = Callable[[str, str], Response | Awaitable[Response]]
-"""(path without query, method) -> response, or what comes to be one."""
+"""Takes the path without query, and the method. Returns a response or an awaitable."""
 Warn: TypeAlias = Callable[[str], None]
-"""Takes a sentence that an operator should read."""
+"""Takes a warning for the operator."""
 
 NOT_FOUND = Response(404, (("Content-Type", "text/plain; charset=utf-8"),), b"not found\n")
 
 
 def listening_socket(address: SocketAddress) -> socket.socket:
-    """A socket that listens there, without blocking. OSError."""
+    """Return a non-blocking socket that listens on `address`. Raises OSError."""
     wildcard = ip_address(address.host).is_unspecified
     if wildcard and socket.has_ipv6:
-        with suppress(OSError):  # a kernel without IPv6
+        with suppress(OSError):  # the kernel has no IPv6
             return _listening(socket.AF_INET6, "::", address.port, v6_only=False)
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     return _listening(family, address.host, address.port, v6_only=True)
@@ -77,23 +78,23 @@ def _listening(family: socket.AddressFamily, host: str, port: int, v6_only: bool
 
 
 class HttpServer:
-    """Listens on one address from `open` to `close`. In the thread of the running event loop."""
+    """Listens on one address from `open` to `close`. Use it in the thread of the running event loop."""
 
     def __init__(self, address: SocketAddress, handler: Handler, warn: Warn) -> None:
         self.address = address
-        """Once it listens, with the port that it got where 0 was asked for."""
+        """The address. When it listens, port 0 is replaced by the real port."""
         self._handler = handler
         self._warn = warn
         self._task: asyncio.Task[None] | None = None
         self._connections: dict[asyncio.Task[None], _Connection] = {}
 
     def open(self) -> None:
-        """Listen, now if that can be, or as soon as it can. Twice is once."""
+        """Listen, immediately or as soon as the address can be bound. Does nothing if it is open already."""
         if self._task is None:
             bound = self._bind()
             self._task = asyncio.get_running_loop().create_task(self._serve(bound))
             if isinstance(bound, socket.socket):
-                self._task.add_done_callback(lambda _: bound.close())  # also if it never came to run
+                self._task.add_done_callback(lambda _: bound.close())  # also if the task never ran
 
     def close(self) -> None:
         """Stop listening, and end all connections."""
@@ -112,19 +113,19 @@ class HttpServer:
         return listener
 
     async def _serve(self, bound: socket.socket | OSError) -> None:
-        said = ""
+        warned_of = ""
         while isinstance(bound, OSError):
             reason = bound.strerror or str(bound)
-            if reason != said:
-                said = reason
-                self._warn(f"cannot listen on {self.address}: {reason}; trying again")
+            if reason != warned_of:
+                warned_of = reason
+                self._warn(f"cannot listen on {self.address}: {reason}; retrying every {RETRY_SECONDS:g} s")
             await asyncio.sleep(RETRY_SECONDS)
             bound = self._bind()
-        if said:
-            self._warn(f"listening on {self.address} after all")
+        if warned_of:
+            self._warn(f"now listening on {self.address}")
         server = await asyncio.start_server(self._accepted, sock=bound, limit=HEADER_BYTES)
         try:
-            await asyncio.get_running_loop().create_future()  # until it is cancelled
+            await asyncio.get_running_loop().create_future()  # until this task is cancelled
         finally:
             server.close()
 
@@ -132,14 +133,14 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         if len(self._connections) >= CONNECTIONS:
-            quietest = min(self._connections, key=lambda other: self._connections[other].last)
-            del self._connections[quietest]
-            quietest.cancel()
+            idle_longest = min(self._connections, key=lambda other: self._connections[other].last)
+            del self._connections[idle_longest]
+            idle_longest.cancel()
         connection = self._connections[task] = _Connection(reader, writer, self._handler)
         try:
             await connection.run()
         except (OSError, TimeoutError, h11.ProtocolError, asyncio.CancelledError):
-            writer.transport.abort()  # its own fault, or the end of us: nobody is left who could be told
+            writer.transport.abort()  # an error of the client, or this server was closed
         except Exception as error:
             writer.transport.abort()
             self._warn(f"a request to {self.address} failed: {error!r}")
@@ -153,15 +154,15 @@ class _Connection:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
         self.last = asyncio.get_running_loop().time()
-        """When it connected, or took its last response."""
+        """The time when the client connected or received its last response."""
         self._reader = reader
         self._writer = writer
-        self._writer.transport.set_write_buffer_limits(0)  # drained: all of it has been taken
+        self._writer.transport.set_write_buffer_limits(0)  # so that `drain` waits until everything was sent
         self._handler = handler
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
 
     async def run(self) -> None:
-        """Until the client has enough or does wrong; TimeoutError if it takes too long."""
+        """Serve requests until the client disconnects or sends an invalid one. Raises TimeoutError."""
         while True:
             try:
                 request = await self._request()
@@ -173,17 +174,17 @@ class _Connection:
                 return
             if request is None:
                 return
-            # A body is not read: a connection that brings one ends with the response.
-            whole = isinstance(self._protocol.next_event(), h11.EndOfMessage)
+            # A body is not read. If there is one, the connection is closed after the response.
+            complete = isinstance(self._protocol.next_event(), h11.EndOfMessage)
             response = await self._response(request)
-            await self._answer(response, close=not whole, with_body=request.method != b"HEAD")
+            await self._answer(response, close=not complete, with_body=request.method != b"HEAD")
             self.last = asyncio.get_running_loop().time()
             if self._protocol.our_state is h11.MUST_CLOSE:
                 return
             self._protocol.start_next_cycle()
 
     async def _request(self) -> h11.Request | None:
-        """The head of the next request; None if the client has hung up."""
+        """Return the head of the next request; None if the client has closed the connection."""
         clock = asyncio.get_running_loop().time
         started = bool(self._protocol.trailing_data[0])
         deadline = clock() + (REQUEST_SECONDS if started else IDLE_SECONDS)

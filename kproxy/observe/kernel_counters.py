@@ -1,8 +1,8 @@
-"""Metrics of what the tables hold and count: read when somebody asks, and only from the kernel.
+"""Metrics from the tables in the kernel: their size and their counters. They are read at each scrape.
 
-Whose an element is, the comments of the map `services` say, so nothing is shared with the loop, and this
-can be done in another thread. While somebody commits, and that may be the loop, a dump of a map lacks
-elements and has others twice, which the kernel does not say: the ruleset's generation does.
+The comments of the map `services` name the owner of each element. So this code shares nothing with the loop,
+and runs in another thread. While a program commits (also kproxy itself), a dump of a map may lack elements
+and contain others twice, without an error. A changed generation reveals that.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
 class Reading(NamedTuple):
-    """What one family's table holds."""
+    """The size of one family's table."""
 
     frontends: int
     slots: int
-    """Endpoints of all frontends together."""
+    """The number of endpoints of all frontends."""
     no_local: NoLocal
 
 
 class KernelCounters(Collector):
-    """What the tables hold, and connections by service port; by endpoint, too, if that is asked for."""
+    """The size of the tables, and connections by service port, optionally also by endpoint."""
 
     def __init__(self, by_endpoint: bool) -> None:
         self._connections = Connections(by_endpoint)
         self._readings: dict[Family, Reading] = {}
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: or the kernel would be read to find the names out."""
+        """Return nothing. Otherwise the registry would call `collect` to determine the names."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """One reading. Two at a time must not be."""
+        """Read the tables, and return the metrics. Must not run twice at the same time."""
         try:
             self._readings = read_tables(self._connections)
         except (KproxyError, OSError) as error:
-            logger.warning("the kernel's counters could not be read: %s", error)
+            logger.warning("cannot read the kernel's counters: %s", error)
         yield from self._tables()
         yield from self._counted()
 
@@ -62,7 +62,7 @@ class KernelCounters(Collector):
         frontends = GaugeMetricFamily("kproxy_frontends", "Frontends in the table", labels=["ip_family"])
         no_local = GaugeMetricFamily(
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-            "Service ports with a traffic policy Local whose endpoints are all on other nodes",
+            "Service ports with traffic policy Local whose endpoints are all on other nodes",
             labels=["ip_family", "traffic_policy"],
         )
         for family, reading in self._readings.items():
@@ -71,17 +71,17 @@ class KernelCounters(Collector):
                 no_local.add_metric([FAMILY[family], policy], count)
         slots = sum(reading.slots for reading in self._readings.values())
         yield frontends
-        yield GaugeMetricFamily("kproxy_endpoint_slots", "Endpoints of all frontends together", slots)
+        yield GaugeMetricFamily("kproxy_endpoint_slots", "Endpoints of all frontends", slots)
         yield no_local
 
     def _counted(self) -> Iterator[Metric]:
         labels = ["namespace", "service", "port"]
-        led = "New connections that were led to an endpoint"
+        served = "New connections that were sent to an endpoint"
         for name, text, totals in (
-            ("kproxy_service_connections", f"{led}, by service port", self._connections.services),
+            ("kproxy_service_connections", f"{served}, by service port", self._connections.services),
             (
                 "kproxy_service_connections_unserved",
-                "New connections that met no endpoint, by service port",
+                "New connections without an endpoint, by service port",
                 self._connections.unserved,
             ),
         ):
@@ -91,32 +91,33 @@ class KernelCounters(Collector):
             yield family
         if self._connections.by_endpoint:
             labels.append("endpoint")
-            endpoints = CounterMetricFamily("kproxy_endpoint_connections", f"{led}, by it", labels=labels)
+            text = f"{served}, by endpoint"
+            endpoints = CounterMetricFamily("kproxy_endpoint_connections", text, labels=labels)
             for (owner, socket), count in self._connections.endpoints.items():
                 endpoints.add_metric([*owner.service, owner.port, format_packed(socket)], count)
             yield endpoints
 
 
 class _Dump(NamedTuple):
-    """The elements of a map, each once."""
+    """The elements of a map, without duplicates."""
 
     counted: list[Counted]
-    whole: bool
-    """Nobody committed meanwhile."""
+    complete: bool
+    """No program committed during the dump."""
 
 
 def read_tables(connections: Connections) -> dict[Family, Reading]:
-    """Take all counters of our tables in."""
+    """Add all counters of kproxy's tables to `connections`, and return the size of the tables."""
     owners: dict[tuple[Protocol, PackedSocket], ServicePortName] = {}
     readings: dict[Family, Reading] = {}
-    whole = True
+    complete = True
     with Netlink() as netlink:
         for family in Family:
             verdicts: dict[EndpointScope, list[Value]] = {}
             slots = 0
             for scope in EndpointScope:
                 dump = _dump(netlink, family, scope.verdicts, _frontend)
-                whole &= dump.whole
+                complete &= dump.complete
                 connections.take_frontends(family, scope, *dump)
                 owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
                 verdicts[scope] = [verdict for _, verdict, _ in dump.counted]
@@ -126,9 +127,9 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
             readings[family] = Reading(len(verdicts[EndpointScope.ALL]), slots, local)
         for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
-                counted, all_there = _dump(netlink, family, endpoints_map(protocol), read_counter)
-                connections.take_endpoints(family, protocol, counted, owners, all_there)
-    connections.keep(owners, whole)
+                counted, dump_complete = _dump(netlink, family, endpoints_map(protocol), read_counter)
+                connections.take_endpoints(family, protocol, counted, owners, dump_complete)
+    connections.retain(owners, complete)
     return readings
 
 
@@ -138,15 +139,15 @@ def _frontend(element: memoryview) -> Counted:
 
 
 def _dump(netlink: Netlink, family: Family, name: str, read: Callable[[memoryview], Counted]) -> _Dump:
-    """Without a table there is nothing; but it may just be about to be put back."""
+    """Dump a map. A missing table counts as incomplete, because kproxy may be about to restore it."""
     before, found = netlink.generation(), dict[bytes, Counted]()
     try:
         for element in map(read, netlink.elements(family, name)):
             found[element[0]] = element
     except Interrupted:
-        return _Dump(list(found.values()), whole=False)
+        return _Dump(list(found.values()), complete=False)
     except NetlinkError as error:
         if not is_missing(error):
             raise
-        return _Dump([], whole=False)
-    return _Dump(list(found.values()), whole=netlink.generation() == before)
+        return _Dump([], complete=False)
+    return _Dump(list(found.values()), complete=netlink.generation() == before)

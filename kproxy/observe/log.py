@@ -1,4 +1,4 @@
-"""What a daemon says of its work: in its log, and to those who ask what went wrong last."""
+"""Writes the log of `kproxy run`, and keeps the last errors for `kproxy describe`."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from kproxy.reconcile.observer import RoundObserver
 from kproxy.show.snapshot import Failure
 
 logger = logging.getLogger(__name__)
-REMEMBERED = 50
-"""Errors that can be asked for."""
+LAST_ERRORS = 50
+"""The number of errors to keep."""
 
 
 class Reporter(RoundObserver):
-    """Logs what changes: frontends as sync prints them, problems when they come and when they go."""
+    """Logs changes of frontends in the form that sync prints, and problems when they appear and disappear."""
 
     def __init__(self, verbose: bool = False) -> None:
         self._limit = None if verbose else LINES
         self._problems: frozenset[Problem] = frozenset()
         self._failures: dict[str, str] = {}
         self._warnings: set[str] = set()
-        """Since tables were last checked: what is still so is not said again."""
+        """Warnings since the last full comparison. They are not logged again."""
         self._unreachable: tuple[str, ...] = ()
-        self._not_taken = ""
-        self.last_errors: deque[Failure] = deque(maxlen=REMEMBERED)
+        self._round_error = ""
+        self.last_errors: deque[Failure] = deque(maxlen=LAST_ERRORS)
 
     def round_failed(self, error: KproxyError) -> None:
-        """Log why changes could not be taken in, once."""
-        if error.full != self._not_taken:
+        """Log why a round could not begin, once for each reason."""
+        if error.full != self._round_error:
             self.error("", error.full)
-        self._not_taken = error.full
+        self._round_error = error.full
 
     def round_done(self, done: RoundReport) -> None:
-        """Log what the round did, and what failed or works again since the last one."""
-        if self._not_taken:
-            logger.info("changes are taken in again")
-            self._not_taken = ""
+        """Log what the round did, and what failed or recovered since the last one."""
+        if self._round_error:
+            logger.info("recovered: changes are applied again")
+            self._round_error = ""
         for line in lines(done, self._limit):
             logger.info(line)
         if done.changed:
@@ -61,21 +61,21 @@ class Reporter(RoundObserver):
             if self._failures.get(family) != why:
                 self.error("", f"table {family}: {why}")
         for family in self._failures.keys() - failures.keys():
-            logger.info("table %s is right again", family)
+            logger.info("table %s: recovered", family)
         self._failures = failures
 
     def problems(self, problems: Collection[Problem]) -> None:
-        """What is wrong with the input now, or may be. One that is about the same as before is not solved."""
+        """Log new problems of the input, and solved ones. A problem whose message changed is not solved."""
         for problem in (problem for problem in problems if problem not in self._problems):
             logger.warning(problem)
-        about = {problem._replace(message="") for problem in problems}
+        fields = {problem._replace(message="") for problem in problems}
         for problem in sorted(self._problems.difference(problems)):
-            if problem._replace(message="") not in about:
+            if problem._replace(message="") not in fields:
                 logger.info("solved: %s", problem)
         self._problems = frozenset(problems)
 
-    def error(self, about: str, message: str) -> None:
-        """Something could not be done."""
-        logger.error("%s", f"{about}: {message}" if about else message)
+    def error(self, subject: str, message: str) -> None:
+        """Log an error, and keep it in `last_errors`. `subject` is the object that it is about, or ""."""
+        logger.error("%s", f"{subject}: {message}" if subject else message)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        self.last_errors.append(Failure(now, about, message))
+        self.last_errors.append(Failure(now, subject, message))

@@ -1,8 +1,8 @@
-"""What /metrics shows: kube-proxy's metrics where the meaning is the same, and our own.
+"""Serves /metrics: kube-proxy's metrics if they have the same meaning, and kproxy's own.
 
-Names, labels and buckets of kubeproxy_* are kube-proxy 1.36's, so that dashboards and alerts go on; where
-it counts what is not done here (iptables, cleanups) there is no such metric. The loop reports what
-happens; what the kernel counts is read when somebody asks, in a thread of its own with a socket of its own.
+Names, labels and buckets of kubeproxy_* are those of kube-proxy 1.36, so that dashboards and alerts continue
+to work. Metrics of things that kproxy does not do (iptables, cleanups) do not exist. The loop reports the
+rounds. The kernel's counters are read at each scrape, in a separate thread with a separate socket.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ELEMENTS = tuple(4**n for n in range(10))
 
 
 class Metrics:
-    """A registry of its own, and what the loop reports to it. In one thread."""
+    """A registry with all metrics. The methods that report rounds must be called in one thread."""
 
     def __init__(self, silence: Callable[[], Mapping[str, float]] = dict, by_endpoint: bool = False) -> None:
-        """`silence`: how long each source has been. `by_endpoint`: a series for each endpoint, too."""
+        """`silence` returns the seconds since each source sent data. `by_endpoint` adds more series."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
@@ -52,57 +52,64 @@ class Metrics:
             return Gauge(name, text, labels, registry=self.registry)
 
         sync = "kubeproxy_sync_proxy_rules"
-        self._duration = histogram(f"{sync}_duration_seconds", "A round of transactions", DURATION)
+        self._duration = histogram(f"{sync}_duration_seconds", "Duration of a round", DURATION)
         self._full = histogram(
             "kubeproxy_sync_full_proxy_rules_duration_seconds",
-            "A round that compared the whole table",
+            "Duration of a round that compared the whole table",
             DURATION,
         )
         self._partial = histogram(
-            "kubeproxy_sync_partial_proxy_rules_duration_seconds", "A round of changes only", DURATION
+            "kubeproxy_sync_partial_proxy_rules_duration_seconds",
+            "Duration of a round that only applied changes",
+            DURATION,
         )
         self._latency = histogram(
             "kubeproxy_network_programming_duration_seconds",
-            "From the change of a pod or service until it was programmed",
+            "Time from the change of a pod or Service until it was programmed",
             LATENCY,
         )
-        self._applied = gauge(f"{sync}_last_timestamp_seconds", "When a round last succeeded", by_family)
-        self._queued = gauge(f"{sync}_last_queued_timestamp_seconds", "When a change last came", by_family)
-        self._failures = counter(f"{sync}_nftables_sync_failures", "Rounds that failed", by_family)
-        self._changes = counter(f"{sync}_service_changes", "Services that changed, or their endpoints")
-        self._pending = gauge(f"{sync}_service_changes_pending", "Changed services that wait")
+        self._applied = gauge(
+            f"{sync}_last_timestamp_seconds", "Time of the last successful round", by_family
+        )
+        self._queued = gauge(f"{sync}_last_queued_timestamp_seconds", "Time of the last change", by_family)
+        self._failures = counter(f"{sync}_nftables_sync_failures", "Failed rounds", by_family)
+        self._changes = counter(
+            f"{sync}_service_changes", "Services that changed, or whose endpoints changed"
+        )
+        self._pending = gauge(f"{sync}_service_changes_pending", "Changed Services that wait for a round")
         self._ended = counter(
             "kubeproxy_conntrack_reconciler_deleted_entries",
-            "UDP flows that were ended, since they led to where nothing serves them",
+            "Deleted conntrack entries of stale UDP flows",
             by_family,
         )
         self._answers = {
-            "/healthz": counter("kubeproxy_proxy_healthz", "Answers of /healthz", ("code",)),
-            "/livez": counter("kubeproxy_proxy_livez", "Answers of /livez", ("code",)),
+            "/healthz": counter("kubeproxy_proxy_healthz", "Responses of /healthz", ("code",)),
+            "/livez": counter("kubeproxy_proxy_livez", "Responses of /livez", ("code",)),
         }
         self._node_changes = counter(
-            "kproxy_node_changes", "Changes of this node's addresses, zone or state: what it serves follows"
+            "kproxy_node_changes",
+            "Changes of this node's addresses, zone or state, after which all Services were resolved again",
         )
         self._repairs = counter(
             "kproxy_drift_repairs",
-            "What somebody else had changed in the tables and was put right",
+            "Repaired changes of other programs to the tables",
             ("what",),
         )
         self._elements = histogram(
-            "kproxy_transaction_elements", "Elements in and out, of rounds that changed any", ELEMENTS
+            "kproxy_transaction_elements", "Added and removed elements of rounds that changed any", ELEMENTS
         )
-        self.skipped = gauge("kproxy_skipped_objects", "Objects that are left out, since they are wrong")
+        self.skipped = gauge("kproxy_skipped_objects", "Invalid objects that were left out")
         gauge("kproxy_build_info", "Always 1", ("version",)).labels(kproxy.__version__).set(1)
-        for family in FAMILY.values():  # zero is shown, too: a rate needs a first value
+        for family in FAMILY.values():  # creates series with the value 0, because a rate needs a first value
             for each in (self._failures, self._ended):
                 each.labels(family)
         for what in ("elements", "rules"):
             self._repairs.labels(what)
 
-    # --- what the loop reports ---
+    # --- reports of the loop ---
 
     def queued(self, services: int) -> None:
-        """So many services changed, or their endpoints, and wait for a round."""
+        """Count services that changed, or whose endpoints changed, and that wait for a round."""
         self._changes.inc(services)
         self._pending.inc(services)
         for family in FAMILY.values():
@@ -113,14 +120,14 @@ class Metrics:
         reports: Iterable[Report],
         failed: Iterable[Family],
         seconds: float,
-        checked: bool,
+        compared: bool,
         repairing: bool = False,
     ) -> None:
-        """A round ended. `repairing`: nothing was asked for but to compare, so what it did was to repair."""
+        """Count a round. `compared`: it compared whole tables. `repairing`: its changes are all repairs."""
         failures = set(failed)
         self._pending.set(0)
         for family, name in FAMILY.items():
-            for durations in (self._duration, self._full if checked else self._partial):
+            for durations in (self._duration, self._full if compared else self._partial):
                 durations.labels(name).observe(seconds)
             if family in failures:
                 self._failures.labels(name).inc()
@@ -136,27 +143,27 @@ class Metrics:
             self._repairs.labels("elements").inc(len(report.repaired) or repaired)
 
     def node_changed(self) -> None:
-        """This node's addresses, zone or state are others."""
+        """Count a change of this node's addresses, zone or state."""
         self._node_changes.inc()
 
     def programmed(self, seconds: float, failed: Container[Family] = ()) -> None:
-        """A change of endpoints is in the kernel, so many seconds after its cause, where it did not fail."""
+        """Record the time from the cause of an endpoint change until it was programmed."""
         for family, name in FAMILY.items():
             if family not in failed:
                 self._latency.labels(name).observe(max(seconds, 0))
 
     def answered(self, path: str, status: int) -> None:
-        """What /healthz or /livez answered."""
+        """Count a response of /healthz or /livez."""
         self._answers[path].labels(str(status)).inc()
 
-    # --- what is served ---
+    # --- the HTTP handler ---
 
     def handler(self) -> Handler:
-        """Serves /metrics, and /proxyMode as kube-proxy does. Counters are read in a thread."""
+        """Return the handler of /metrics and of kube-proxy's /proxyMode. It reads counters in a thread."""
         reading = asyncio.Lock()
 
         async def metrics() -> Response:
-            async with reading:  # two at a time would each find half of what was counted
+            async with reading:  # `KernelCounters.collect` must not run twice at the same time
                 text = await asyncio.to_thread(self.text)
             return Response(200, (("Content-Type", prometheus_client.CONTENT_TYPE_LATEST),), text)
 
@@ -170,19 +177,19 @@ class Metrics:
         return handle
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return prometheus_client.generate_latest(self.registry)
 
 
 class _Silence(Collector):
-    """For how long sources have been silent, at the time of asking."""
+    """The seconds since each source sent data, at the time of the scrape."""
 
     def __init__(self, silence: Callable[[], Mapping[str, float]]) -> None:
         self._silence = silence
 
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
-            "kproxy_source_silent_seconds", "Since a source was heard", labels=("source",)
+            "kproxy_source_silent_seconds", "Time since the source last sent data", labels=("source",)
         )
         for source, seconds in self._silence().items():
             family.add_metric([source], seconds)

@@ -1,6 +1,6 @@
-"""What systemd wants to know of a service of Type=notify: datagrams to the socket in NOTIFY_SOCKET.
+"""Notifies systemd of the state of a service of Type=notify, by datagrams to the socket in NOTIFY_SOCKET.
 
-Where nobody set that variable nothing is sent, so the daemon says all of it always.
+If the variable is not set, nothing is sent.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from contextlib import suppress
 
 
 class Notifier:
-    """Tells the service manager how far we are; never raises, never waits."""
+    """Notifies the service manager. Its methods never raise errors, and only `watchdog` waits."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         name = environment.get("NOTIFY_SOCKET", "")
-        self._address = f"\0{name[1:]}" if name.startswith("@") else name  # @: abstract
-        ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        microseconds = environment.get("WATCHDOG_USEC", "") if ours else ""
+        self._address = f"\0{name[1:]}" if name.startswith("@") else name  # `@` marks an abstract socket
+        for_this_process = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        microseconds = environment.get("WATCHDOG_USEC", "") if for_this_process else ""
         self.watchdog_seconds = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
-        """How long we may be silent; 0: nobody watches."""
+        """The maximum time between keep-alive notifications; 0: the watchdog is off."""
 
     def ready(self, status: str) -> None:
-        """What is wanted is programmed: those that are ordered after us may start."""
+        """Notify that all services are programmed, so that units ordered after kproxy can start."""
         self._send("READY=1", f"STATUS={status}")
 
     def stopping(self) -> None:
-        """On our way out."""
+        """Notify that kproxy is shutting down."""
         self._send("STOPPING=1")
 
     async def watchdog(self, alive: Callable[[], bool]) -> None:
-        """Twice as often as is asked for, say that we are `alive`, as long as we are; until cancelled."""
+        """Send keep-alive notifications at twice the required rate while `alive()`, until cancelled."""
         while self._address and self.watchdog_seconds:
             if alive():
                 self._send("WATCHDOG=1")

@@ -1,7 +1,4 @@
-"""What others see of a daemon: /healthz, /livez, /metrics, health check node ports, the service manager.
-
-It looks on at the loop and tells; nothing here decides anything.
-"""
+"""Observes the loop, and updates /healthz, /livez, /metrics, health check node ports and systemd's state."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Servers(RoundObserver):
-    """From `open` to `close`, in the event loop's thread."""
+    """The servers, which run from `open` to `close`. Use them in the event loop's thread."""
 
     def __init__(
         self,
@@ -40,9 +37,9 @@ class Servers(RoundObserver):
         last_seen: Callable[[], Mapping[str, float]],
         pause: float = 0.0,
     ) -> None:
-        """`last_seen`: when each source that speaks unasked was last heard (time.monotonic).
+        """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
-        `pause`: for how long a change may wait on purpose (s).
+        `pause` is the time in seconds that a change may wait on purpose.
         """
         self.health = Health(max_silence=listen.max_silence, pause=pause)
         self.metrics = Metrics(self._silence, listen.by_endpoint)
@@ -61,26 +58,26 @@ class Servers(RoundObserver):
         self._servers = [HttpServer(at, handler, logger.warning) for at, handler in handlers if at]
 
     def open(self) -> None:
-        """Listen."""
+        """Start the servers."""
         for server in self._servers:
             server.open()
 
     def close(self) -> None:
-        """Say that it ends, and end it."""
+        """Notify systemd, and stop the servers."""
         self.notifier.stopping()
         self._ports.close()
         for server in self._servers:
             server.close()
 
     async def watchdog(self) -> None:
-        """Tell the service manager that the loop does its work; never returns."""
+        """Send keep-alive notifications to systemd while the loop works. Never returns."""
         await self.notifier.watchdog(lambda: self.health.livez(time.monotonic(), str).status == 200)
         await asyncio.Event().wait()
 
-    # --- what the loop tells ---
+    # --- the methods of an observer ---
 
     def change_noticed(self) -> None:
-        """A change waits from now on."""
+        """Record that a change waits."""
         for family in Family:
             self.health.queued(family, time.monotonic())
 
@@ -89,15 +86,15 @@ class Servers(RoundObserver):
         self.metrics.queued(services=services)
 
     def round_done(self, done: RoundReport) -> None:
-        """Take over what the round did: into health, metrics, health check node ports and systemd's state."""
+        """Update health, metrics, health check node ports and systemd's state."""
         node = self._source.node()
-        moved, is_first = node != self._node, self._node is None
+        node_changed, is_first = node != self._node, self._node is None
         self._node = node
-        self._tell_health(done, node)
+        self._update_health(done, node)
         self._count(done)
-        if moved and not is_first:
+        if node_changed and not is_first:
             self.metrics.node_changed()
-        if self._checks_change(done.names, node) or moved:
+        if self._update_checks(done.names, node) or node_changed:
             hosts = [format_address(address) for address in node.node_port_addresses]
             self._ports.set(self._checks.served(), hosts)
         if not self._ready and not done.failures:
@@ -105,11 +102,11 @@ class Servers(RoundObserver):
             self.notifier.ready("programmed")
 
     def round_failed(self, error: KproxyError) -> None:
-        """Changes could not be taken in."""
+        """Record the failure for both families."""
         for family in Family:
             self.health.failed(family, str(error), time.monotonic())
 
-    def _tell_health(self, done: RoundReport, node: Node) -> None:
+    def _update_health(self, done: RoundReport, node: Node) -> None:
         now = time.monotonic()
         self.health.node_eligible = not node.leaving
         for family in Family:
@@ -123,26 +120,27 @@ class Servers(RoundObserver):
         self.metrics.round(done.reports, done.failures, done.seconds, done.compared, repairing)
         self.metrics.skipped.set(len(self._source.problems()) + len(self._reconciler.problems()))
         for trigger in done.triggers:
-            with suppress(ValueError, OverflowError):  # an annotation can be any text
+            with suppress(ValueError, OverflowError):  # the annotation may contain any text
                 seconds = time.time() - datetime.fromisoformat(trigger).timestamp()
                 self.metrics.programmed(seconds, done.failures)
 
     # --- health check node ports ---
 
-    def _checks_change(self, names: Iterable[NamespacedName], node: Node) -> bool:
+    def _update_checks(self, names: Iterable[NamespacedName], node: Node) -> bool:
+        """Return whether the health check node ports changed."""
         changed = False
         for name in names:
             service = self._source.service(name)
-            asked = service is not None and service.wants_health_check
-            slices = self._source.slices(name) if asked else ()
+            has_check = service is not None and service.wants_health_check
+            slices = self._source.slices(name) if has_check else ()
             changed |= self._checks.change(name, service, slices, node.name)
         return changed
 
-    # --- how long sources have been silent is known when somebody asks ---
+    # --- the silence of sources, computed for each request ---
 
     def _silence(self) -> Mapping[str, float]:
         for source, when in self._last_seen().items():
-            self.health.last_seen(source, when)
+            self.health.received(source, when)
         return self.health.silence(time.monotonic())
 
     def _healthz(self, handler: Handler) -> Handler:

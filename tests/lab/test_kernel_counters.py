@@ -92,7 +92,7 @@ def test_sticky_and_unserved_connections_are_counted(lab: Lab, kproxy: Kproxy, f
     assert counting.connections.unserved[WEB] == 4
 
 
-def test_without_tables_there_is_nothing_to_count(lab: Lab) -> None:
+def test_without_tables_there_are_no_totals(lab: Lab) -> None:
     connections = Connections()
     lab.node("n1").inside(lambda: read_tables(connections))
     assert connections.services == {}

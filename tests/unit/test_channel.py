@@ -1,4 +1,4 @@
-"""A snapshot over a real socket: to commands that are slow, late, or of another version."""
+"""Snapshots over a real control socket, also for slow clients, and clients of another version."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ RANGES = Ranges((ip_network("10.96.0.0/12"), ip_network("fd00:96::/112")), (3000
 
 
 def snapshot(services: int = 0) -> Snapshot:
-    """What comes of OBJECTS, and of as many plain services."""
+    """Return the snapshot of OBJECTS, and of a number of additional services."""
     more = "".join(
         f"---\n{{kind: Service, apiVersion: v1, metadata: {{name: s-{i}}}, spec: {{ports: [port: 80]}}}}\n"
         for i in range(services)
@@ -97,53 +97,53 @@ def snapshot(services: int = 0) -> Snapshot:
     )
 
 
-def soon(given: Callable[[], Snapshot]) -> Callable[[], Awaitable[Snapshot]]:
+def as_coroutine(take: Callable[[], Snapshot]) -> Callable[[], Awaitable[Snapshot]]:
     async def answer() -> Snapshot:
-        return given()
+        return take()
 
     return answer
 
 
 def serving(
-    folder: Path, given: Callable[[], Snapshot], asked: Callable[[], object], patience: float = 30.0
+    folder: Path, take: Callable[[], Snapshot], client: Callable[[], object], timeout: float = 30.0
 ) -> object:
-    """What a function, run in a thread, returns while a server answers."""
+    """Run `client` in a thread while a server sends snapshots. Returns its result."""
 
     async def run() -> object:
-        async with serve(folder, soon(given), patience=patience):
-            return await asyncio.to_thread(asked)
+        async with serve(folder, as_coroutine(take), timeout=timeout):
+            return await asyncio.to_thread(client)
 
     return asyncio.run(run())
 
 
-def test_every_kind_of_value_survives() -> None:
-    given = snapshot()
-    services = given.inventory.services
-    given = replace(given, inventory=replace(given.inventory, held={name("web"): "x"}, left_out=services))
-    assert given.frontends
-    assert given.problems
-    assert given.inventory.nodes
-    assert given.inventory.ingresses
-    assert given.inventory.unselected
-    assert decode(encode(given)) == given
+def test_a_snapshot_can_be_encoded_and_decoded() -> None:
+    taken = snapshot()
+    services = taken.inventory.services
+    taken = replace(taken, inventory=replace(taken.inventory, held={name("web"): "x"}, left_out=services))
+    assert taken.frontends
+    assert taken.problems
+    assert taken.inventory.nodes
+    assert taken.inventory.ingresses
+    assert taken.inventory.unselected
+    assert decode(encode(taken)) == taken
 
 
-def test_a_client_gets_what_the_server_knows(tmp_path: Path) -> None:
-    given = snapshot(services=2000)  # more than a socket's buffer holds
-    assert len(encode(given)) > 1_000_000
-    assert serving(tmp_path, lambda: given, lambda: fetch(tmp_path)) == given
+def test_a_client_gets_the_snapshot(tmp_path: Path) -> None:
+    taken = snapshot(services=2000)  # more than fits into a socket's buffer
+    assert len(encode(taken)) > 1_000_000
+    assert serving(tmp_path, lambda: taken, lambda: fetch(tmp_path)) == taken
 
 
-def test_each_client_gets_what_is_known_then(tmp_path: Path) -> None:
-    moments = iter([Snapshot(Inventory({}, {}), [], [], Node(own)) for own in ("first", "second")])
+def test_each_client_gets_the_present_snapshot(tmp_path: Path) -> None:
+    snapshots = iter([Snapshot(Inventory({}, {}), [], [], Node(own)) for own in ("first", "second")])
 
     def names() -> list[str]:
         return [fetch(tmp_path).node.name for _ in range(2)]
 
-    assert serving(tmp_path, lambda: next(moments), names) == ["first", "second"]
+    assert serving(tmp_path, lambda: next(snapshots), names) == ["first", "second"]
 
 
-def test_the_socket_is_its_owners_only_and_goes_with_the_server(tmp_path: Path) -> None:
+def test_the_socket_has_mode_0600_and_is_removed_at_the_end(tmp_path: Path) -> None:
     mode = serving(tmp_path, snapshot, lambda: (tmp_path / SOCKET).stat().st_mode)
     assert isinstance(mode, int)
     assert stat.S_ISSOCK(mode)
@@ -151,7 +151,7 @@ def test_the_socket_is_its_owners_only_and_goes_with_the_server(tmp_path: Path) 
     assert not (tmp_path / SOCKET).exists()
 
 
-def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
+def test_a_path_that_exceeds_the_limit_for_sockets(tmp_path: Path) -> None:
     folder = tmp_path.joinpath(*["deep" * 10] * 5)
     folder.mkdir(parents=True)
     assert len(os.fsencode(folder)) > 107
@@ -159,30 +159,30 @@ def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_socket_that_a_crash_left_is_replaced(tmp_path: Path) -> None:
+def test_a_leftover_socket_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / SOCKET))
     assert (tmp_path / SOCKET).exists()
-    with pytest.raises(KproxyError, match="no kproxy run answers"):
+    with pytest.raises(KproxyError, match="cannot connect to a running kproxy"):
         fetch(tmp_path)
     assert serving(tmp_path, snapshot, lambda: fetch(tmp_path)) == snapshot()
 
 
 def test_two_servers_do_not_share_a_directory(tmp_path: Path) -> None:
     async def run() -> None:
-        async with serve(tmp_path, soon(snapshot)):
-            with pytest.raises(StateError, match="another kproxy run"):
-                async with serve(tmp_path, soon(snapshot)):
+        async with serve(tmp_path, as_coroutine(snapshot)):
+            with pytest.raises(StateError, match="in use by another `kproxy run`"):
+                async with serve(tmp_path, as_coroutine(snapshot)):
                     pass
             assert await asyncio.to_thread(fetch, tmp_path) == snapshot()
 
     asyncio.run(run())
 
 
-def test_a_client_that_hangs_is_dropped_and_harms_nobody(tmp_path: Path) -> None:
-    given = snapshot(services=2000)
+def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
+    large = snapshot(services=2000)
     later = snapshot()
-    moments = iter([given, later])
+    snapshots = iter([large, later])
 
     def hang() -> tuple[Snapshot, int]:
         with socket.socket(socket.AF_UNIX) as client:
@@ -195,13 +195,13 @@ def test_a_client_that_hangs_is_dropped_and_harms_nobody(tmp_path: Path) -> None
             client.settimeout(20)
             return meanwhile, sum(len(part) for part in iter(lambda: client.recv(65536), b""))
 
-    meanwhile, got = cast(tuple[Snapshot, int], serving(tmp_path, lambda: next(moments), hang, patience=0.5))
+    meanwhile, got = cast(tuple[Snapshot, int], serving(tmp_path, lambda: next(snapshots), hang, timeout=0.5))
     assert meanwhile == later
-    assert got < len(encode(given)) - 1
+    assert got < len(encode(large)) - 1
 
 
-def test_the_end_does_not_wait_for_clients(tmp_path: Path) -> None:
-    given = snapshot(services=2000)
+def test_the_server_ends_without_waiting_for_clients(tmp_path: Path) -> None:
+    large = snapshot(services=2000)
     with socket.socket(socket.AF_UNIX) as client:
 
         def hang() -> None:
@@ -209,12 +209,12 @@ def test_the_end_does_not_wait_for_clients(tmp_path: Path) -> None:
             client.recv(1)
 
         start = time.monotonic()
-        serving(tmp_path, lambda: given, hang)
-        assert time.monotonic() - start < 25  # PATIENCE is 30 s
+        serving(tmp_path, lambda: large, hang)
+        assert time.monotonic() - start < 25  # TIMEOUT is 30 s
 
 
 class Changing:
-    """A state that changes as the test says, while it is served; another thread watches."""
+    """A state that a test changes while it is served, and while another thread watches it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -225,20 +225,20 @@ class Changing:
         self.asked += 1
         return replace(snapshot(), node=Node(str(self.revision.number)))
 
-    def serving(self, patience: float = 30.0) -> AbstractAsyncContextManager[None]:
-        return serve(self.folder, self.snapshot, self.revision, patience)
+    def serving(self, timeout: float = 30.0) -> AbstractAsyncContextManager[None]:
+        return serve(self.folder, self.snapshot, self.revision, timeout)
 
     async def next(self, watcher: Iterator[Snapshot]) -> str:
         return (await asyncio.to_thread(next, watcher)).node.name
 
     async def waits(self) -> None:
-        """Until a watcher waits for a change."""
+        """Wait until a watcher waits for a change."""
         async with asyncio.timeout(20):
             while not self.revision.waiting:
                 await asyncio.sleep(0)
 
 
-def test_a_watcher_gets_what_is_known_and_then_each_change(tmp_path: Path) -> None:
+def test_a_watcher_gets_a_snapshot_after_each_change(tmp_path: Path) -> None:
     state = Changing(tmp_path)
 
     async def run() -> None:
@@ -247,12 +247,12 @@ def test_a_watcher_gets_what_is_known_and_then_each_change(tmp_path: Path) -> No
             assert await state.next(watcher) == "0"
             pending = asyncio.create_task(state.next(watcher))
             await state.waits()
-            state.revision.set(0)  # the same one: no change
+            state.revision.set(0)  # an equal revision is no change
             assert await asyncio.to_thread(lambda: fetch(tmp_path).node.name) == "0"
             assert not pending.done()
             state.revision.set(1)
             assert await pending == "1"
-            state.revision.set(2)  # while the watcher does something else: several changes are one
+            state.revision.set(2)  # the watcher gets one snapshot for both changes
             state.revision.set(3)
             assert await state.next(watcher) == "3"
             assert state.asked == 4
@@ -260,7 +260,7 @@ def test_a_watcher_gets_what_is_known_and_then_each_change(tmp_path: Path) -> No
     asyncio.run(run())
 
 
-def test_a_watcher_that_goes_is_forgotten(tmp_path: Path) -> None:
+def test_the_task_of_a_watcher_ends_when_it_disconnects(tmp_path: Path) -> None:
     state = Changing(tmp_path)
 
     async def run() -> None:
@@ -279,7 +279,7 @@ def test_a_watcher_that_goes_is_forgotten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("asked", [b"more\n", b"n" * 100_000, b"next", b"next\nnext\n"])
-def test_a_client_that_asks_for_something_else_is_left(asked: bytes, tmp_path: Path) -> None:
+def test_a_client_that_sends_anything_else_is_disconnected(asked: bytes, tmp_path: Path) -> None:
     state = Changing(tmp_path)
 
     def ask() -> bytes:
@@ -288,7 +288,7 @@ def test_a_client_that_asks_for_something_else_is_left(asked: bytes, tmp_path: P
             client.sendall(asked)
             client.shutdown(socket.SHUT_WR)
             client.settimeout(20)
-            with suppress(ConnectionResetError):  # the kernel's word for what was not read
+            with suppress(ConnectionResetError):  # the server closed the connection before it read everything
                 while client.recv(65536):
                     pass
         return asked
@@ -301,7 +301,7 @@ def test_a_client_that_asks_for_something_else_is_left(asked: bytes, tmp_path: P
     asyncio.run(run())
 
 
-def test_a_watcher_is_told_of_the_end(tmp_path: Path) -> None:
+def test_a_watcher_gets_an_error_when_kproxy_ends(tmp_path: Path) -> None:
     state = Changing(tmp_path)
 
     async def run() -> None:
@@ -318,7 +318,7 @@ def test_a_watcher_is_told_of_the_end(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_watcher_pauses_the_longer_the_more_there_is(
+def test_a_watcher_pauses_longer_for_a_larger_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, pauses = Changing(tmp_path), list[float]()
@@ -340,16 +340,16 @@ def test_a_watcher_pauses_the_longer_the_more_there_is(
 
 def test_without_a_server(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(KproxyError, match=f"no -f given, and no kproxy run answers at {folder}/{SOCKET}"):
+        with pytest.raises(KproxyError, match=f"cannot connect to a running kproxy at {folder}/{SOCKET}"):
             fetch(folder)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_state_directory(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="No such file"):
         serving(tmp_path / "absent", snapshot, lambda: None)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change the user")
 def test_another_user(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom kproxy.control.channel import fetch\n"
@@ -360,7 +360,7 @@ def test_another_user(tmp_path: Path) -> None:
         command = [sys.executable, "-c", script, str(tmp_path)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
-    assert "KproxyError: kproxy.sock is not for this user" in str(serving(tmp_path, snapshot, ask))
+    assert "KproxyError: kproxy.sock: Permission denied" in str(serving(tmp_path, snapshot, ask))
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_another_user(tmp_path: Path) -> None:
     ],
     ids=["version", "cut", "nothing", "cut greeting", "other fields"],
 )
-def test_messages_that_cannot_be_read(change: Callable[[bytes], bytes], complaint: str) -> None:
+def test_messages_that_cannot_be_decoded(change: Callable[[bytes], bytes], complaint: str) -> None:
     with pytest.raises(KproxyError, match=complaint):
         decode(change(encode(snapshot())))
 
@@ -386,14 +386,14 @@ COMMANDS = ["get svc", "get pods -o wide", "get endpointslices -o yaml", "descri
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_without_manifests_a_command_shows_what_the_running_kproxy_knows(
+def test_without_manifests_a_command_shows_the_running_kproxy(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same as with them, and what went wrong last."""
-    given = snapshot()
+    """The output is the same as with manifests, except for the last errors."""
+    taken = snapshot()
     state = ["--state-dir", str(tmp_path)]
 
-    assert serving(tmp_path, lambda: given, lambda: main([*command.split(), *state])) == 1
+    assert serving(tmp_path, lambda: taken, lambda: main([*command.split(), *state])) == 1
     live, complaint = capsys.readouterr()
     assert "Service default/wrong: spec.ports[0].port: 0 is not a port" in complaint
 
@@ -415,4 +415,4 @@ def test_without_manifests_and_without_a_running_kproxy(
     assert main([*command.split(), "--state-dir", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("kproxy: no -f given, and no kproxy run answers at ")
+    assert err.startswith("kproxy: cannot connect to a running kproxy at ")

@@ -28,7 +28,7 @@ def state(*manifests: dict[str, Any]) -> ClusterState:
 def slice_(
     endpoints: list[tuple[str, dict[str, bool], str]], family: str = "IPv4", number: int = 1
 ) -> dict[str, Any]:
-    """Endpoints as (address, conditions, node)."""
+    """Return a slice. `endpoints` contains (address, conditions, node)."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

@@ -1,4 +1,4 @@
-"""The daemon's HTTP server, and its listeners, over real sockets of this host's loopback."""
+"""The daemon's HTTP server and health check node ports, over real sockets on loopback."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 async def ask(server: HttpServer, *requests: bytes, host: str = "127.0.0.1") -> str:
-    """All that comes back until the server hangs up."""
+    """Return everything that the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection(host, server.address.port)
     for request in requests:
         writer.write(request)
@@ -50,7 +50,7 @@ async def ask(server: HttpServer, *requests: bytes, host: str = "127.0.0.1") -> 
 
 
 async def all_of(client: socket.socket) -> int:
-    """How many bytes still come."""
+    """Return the number of bytes that can be received until the connection is closed."""
     count = 0
     with suppress(ConnectionError):
         while data := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
@@ -59,7 +59,7 @@ async def all_of(client: socket.socket) -> int:
 
 
 def served(test: Callable[[HttpServer], Awaitable[None]], handler: http_server.Handler = echo) -> list[str]:
-    """Run a test against a server; its warnings."""
+    """Run a test against a server. Returns the server's warnings."""
     warnings: list[str] = []
 
     async def main() -> None:
@@ -78,7 +78,7 @@ CLOSE = b"Connection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize("handler", [echo, slowly])
-def test_requests_of_one_connection_are_answered_in_turn(handler: http_server.Handler) -> None:
+def test_requests_of_one_connection_are_answered_in_order(handler: http_server.Handler) -> None:
     async def test(server: HttpServer) -> None:
         answer = await ask(server, GET + GET, b"HEAD /b HTTP/1.1\r\nHost: a\r\n" + CLOSE)
         parts = answer.split("HTTP/1.1 200")[1:]
@@ -93,7 +93,7 @@ def test_requests_of_one_connection_are_answered_in_turn(handler: http_server.Ha
     ("request_", "status"),
     [
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n" + CLOSE, 405),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 200),  # the body is not waited for
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 200),  # the body is not read
         (b"GET / HTTP/1.0\r\n\r\n", 200),
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
@@ -107,7 +107,7 @@ def test_a_request_gets_its_status_and_the_connection_ends(request_: bytes, stat
     assert served(test) == []
 
 
-def test_a_handler_that_fails_is_a_warning_and_the_server_goes_on() -> None:
+def test_a_handler_that_fails_causes_a_warning_and_the_server_continues() -> None:
     def handler(path: str, method: str) -> Response:
         if path == "/bad":
             raise ValueError("oops")
@@ -122,7 +122,7 @@ def test_a_handler_that_fails_is_a_warning_and_the_server_goes_on() -> None:
     assert "ValueError('oops')" in warning
 
 
-def test_who_is_slow_to_ask_or_to_listen_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_are_slow_to_send_or_to_read_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.4)
     monkeypatch.setattr(http_server, "RESPONSE_SECONDS", 0.2)
@@ -142,21 +142,21 @@ def test_who_is_slow_to_ask_or_to_listen_is_hung_up_on(monkeypatch: pytest.Monke
                 await loop.sock_sendall(dripping, bytes([byte]))
             await asyncio.sleep(0.05)
         await until(lambda: not server._connections)
-        assert await all_of(paused) < 16 << 20  # what it had not taken was thrown away
+        assert await all_of(paused) < 16 << 20  # the rest of the response was discarded
         for client in (silent, dripping, paused):
             client.close()
 
     assert served(test, large) == []
 
 
-def test_when_too_many_are_connected_the_quietest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_there_are_too_many_connections_the_idlest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "CONNECTIONS", 3)
 
     async def test(server: HttpServer) -> None:
         idle = [await asyncio.open_connection("127.0.0.1", server.address.port) for _ in range(3)]
         await until(lambda: len(server._connections) == 3)
         reader, writer = idle[0]
-        writer.write(GET)  # the first to come is the last to have done something
+        writer.write(GET)  # the first connection is the last one that was active
         await reader.readuntil(b"GET /path")
         assert "GET /path" in await ask(server, GET[:-2] + CLOSE)
         assert await idle[1][0].read() == b""
@@ -168,7 +168,7 @@ def test_when_too_many_are_connected_the_quietest_goes(monkeypatch: pytest.Monke
     assert served(test) == []
 
 
-def test_a_taken_port_is_a_warning_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_causes_a_warning_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "RETRY_SECONDS", 0.05)
     warnings: list[str] = []
 
@@ -186,13 +186,13 @@ def test_a_taken_port_is_a_warning_and_tried_again(monkeypatch: pytest.MonkeyPat
         server.close()
 
     asyncio.run(main())
-    first, second = warnings  # once for each reason, however often it is tried
-    assert "Address already in use; trying again" in first
-    assert "after all" in second
+    first, second = warnings  # one for each reason, however often it is tried
+    assert "Address already in use; retrying every 0.05 s" in first
+    assert second.startswith("now listening on 127.0.0.1:")
 
 
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
-def test_a_wildcard_is_of_both_families(wildcard: str) -> None:
+def test_a_wildcard_stands_for_both_families(wildcard: str) -> None:
     async def main() -> None:
         server = HttpServer(SocketAddress(wildcard, 0), echo, pytest.fail)
         server.open()
@@ -203,7 +203,7 @@ def test_a_wildcard_is_of_both_families(wildcard: str) -> None:
     asyncio.run(main())
 
 
-def test_what_was_closed_leaves_the_port() -> None:
+def test_close_releases_the_port() -> None:
     async def main() -> None:
         server = HttpServer(LOOPBACK, echo, pytest.fail)
         server.open()
@@ -214,7 +214,7 @@ def test_what_was_closed_leaves_the_port() -> None:
         writer.close()
         again = HttpServer(server.address, echo, pytest.fail)
         again.open()
-        again.close()  # before it ran at all
+        again.close()  # before its task ran
         await asyncio.sleep(0.01)
         with pytest.raises(ConnectionRefusedError):
             await ask(again, GET)
@@ -239,12 +239,12 @@ def test_an_address_is_parsed_and_written(text: str, address: SocketAddress | No
 @pytest.mark.parametrize(
     "text", ["10256", ":10256", "host:1", "0.0.0.0", "::1:80", "[1.2.3.4]:80", "1.2.3.4:65536", "1.2.3.4:-1"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|ADDRESS"):
         socket_address(text)
 
 
-# --- what is served ---
+# --- responses ---
 
 
 def parsed(answer: str) -> tuple[int, dict[str, str], Any]:
@@ -294,7 +294,7 @@ WEB, SHOP = NamespacedName("default", "web"), NamespacedName("default", "shop")
 HERE = ("127.0.0.1",)
 
 
-def test_health_check_node_ports_come_go_and_stay() -> None:
+def test_health_check_node_ports_are_added_changed_and_removed() -> None:
     async def main() -> None:
         health = Health()
         refused = set[NamespacedName]()
@@ -314,7 +314,7 @@ def test_health_check_node_ports_come_go_and_stay() -> None:
         assert (status, headers["x-load-balancing-endpoint-weight"]) == (200, "2")
         assert body["service"] == {"namespace": "default", "name": "web"}
         refused.add(WEB)
-        assert (await check(first))[0] == 503  # the kernel does not take it
+        assert (await check(first))[0] == 503  # the kernel refused the service
         refused.clear()
         assert (await check(second))[0] == 503
 
@@ -322,7 +322,7 @@ def test_health_check_node_ports_come_go_and_stay() -> None:
         writer.write(GET)
         assert b"200" in await reader.readuntil(b"serviceProxyHealthy")
         ports.set({first: (SHOP, 1)}, HERE)
-        writer.write(request("/"))  # on the connection that there was
+        writer.write(request("/"))  # on the same connection
         _, _, rest = (await reader.read()).partition(b"HTTP/1.1 ")
         assert b'"name":"shop"' in rest
         writer.close()
@@ -342,15 +342,15 @@ def test_health_check_node_ports_move_with_the_nodes_addresses() -> None:
         ports = HealthCheckPorts(Health(), pytest.fail)
         (port,) = free_ports(1)
         ports.set({port: (WEB, 1)}, HERE)
-        protected = await asyncio.open_connection("127.0.0.1", port)
+        reader, first_writer = await asyncio.open_connection("127.0.0.1", port)
         ports.set({port: (WEB, 1)}, [*HERE, "127.0.0.2"])
-        protected[1].write(request("/"))
-        assert b"web" in await protected[0].read()
+        first_writer.write(request("/"))
+        assert b"web" in await reader.read()
         ports.set({port: (WEB, 1)}, ["127.0.0.2"])
         await asyncio.sleep(0.01)
         _, writer = await asyncio.open_connection("127.0.0.2", port)
         writer.close()
-        protected[1].close()
+        first_writer.close()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
         ports.close()

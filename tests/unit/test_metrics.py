@@ -1,4 +1,4 @@
-"""What /metrics shows after what the loop reported."""
+"""The metrics, for reports of the loop and counters of the kernel."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OWNERS: Owners = {(Protocol.TCP, PackedSocket(b"frontend")): WEB}
 
 @pytest.fixture(autouse=True)
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
-    """What the kernel's elements have counted, instead of the kernel."""
+    """Elements with counters, which stand for the kernel's."""
     elements: list[Counted] = []
 
     def read(connections: Connections) -> dict[Family, Reading]:
         frontends = [(key, Verdict("goto lb-1", str(WEB)), count) for key, _, count in elements]
         connections.take_frontends(Family.IPV4, EndpointScope.ALL, frontends)
         connections.take_endpoints(Family.IPV4, Protocol.TCP, elements, OWNERS)
-        connections.keep(OWNERS)
+        connections.retain(OWNERS)
         return {Family.IPV4: Reading(7, 3, NoLocal(1, 2)), Family.IPV6: Reading(0, 2, NoLocal(0, 0))}
 
     monkeypatch.setattr(kernel_counters, "read_tables", read)
@@ -40,7 +40,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
-    """`name{labels}` -> value."""
+    """Return all values by `name{labels}`."""
     lines = metrics.text().decode().splitlines()
     return {
         line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")
@@ -53,8 +53,8 @@ def some(metrics: Metrics, prefix: str) -> dict[str, float]:
     }
 
 
-# From kube-proxy 1.36: every metric of its nftables mode whose meaning is the same here.
-KUBE_PROXYS = {
+# The metrics of kube-proxy 1.36 in nftables mode that have the same meaning in kproxy.
+KUBE_PROXY_METRICS = {
     "kubeproxy_conntrack_reconciler_deleted_entries_total": "counter",
     "kubeproxy_network_programming_duration_seconds": "histogram",
     "kubeproxy_proxy_healthz_total": "counter",
@@ -71,14 +71,14 @@ KUBE_PROXYS = {
 }
 
 
-def test_kube_proxys_metrics_have_its_names_and_types() -> None:
+def test_kube_proxy_metrics_have_its_names_and_types() -> None:
     text = Metrics().text().decode()
     types = dict(re.findall(r"^# TYPE (kubeproxy_\w+) (\w+)$", text, re.MULTILINE))
-    assert types == KUBE_PROXYS
+    assert types == KUBE_PROXY_METRICS
     assert "_created" not in text
 
 
-def test_buckets_are_kube_proxys() -> None:
+def test_buckets_are_those_of_kube_proxy() -> None:
     metrics = Metrics()
     metrics.programmed(1)
     text = metrics.text().decode()
@@ -88,7 +88,7 @@ def test_buckets_are_kube_proxys() -> None:
 
     assert len(LATENCY) == 80
     assert buckets("kubeproxy_network_programming_duration_seconds")[:3] == ["0.25", "0.5", "1.0"]
-    metrics.round([], [], 0.1, checked=True)
+    metrics.round([], [], 0.1, compared=True)
     text = metrics.text().decode()
     duration = buckets("kubeproxy_sync_proxy_rules_duration_seconds")
     assert (len(duration), duration[0], duration[-2]) == (16, "0.001", "16.384")
@@ -97,15 +97,15 @@ def test_buckets_are_kube_proxys() -> None:
 REPORT = Report(Family.IPV6, (), removed=3, added=4, rewritten=("services", "lb-2"), ended=5)
 
 
-def test_a_round_is_of_both_families_and_its_reports_of_theirs() -> None:
+def test_a_round_counts_for_both_families_and_a_report_for_one() -> None:
     metrics = Metrics()
     metrics.queued(services=2)
     sync = "kubeproxy_sync_proxy_rules_"
     before = samples(metrics)
     assert before[f"{sync}service_changes_pending"] == 2
     assert before[f'{sync}last_queued_timestamp_seconds{{ip_family="IPv4"}}'] > 1e9
-    metrics.round([REPORT], [Family.IPV4], 0.5, checked=False)
-    metrics.round([], [], 0.5, checked=True)
+    metrics.round([REPORT], [Family.IPV4], 0.5, compared=False)
+    metrics.round([], [], 0.5, compared=True)
     after = samples(metrics)
     assert (after[f"{sync}service_changes_pending"], after[f"{sync}service_changes_total"]) == (0, 2)
     assert after[f'{sync}duration_seconds_count{{ip_family="IPv4"}}'] == 2
@@ -118,22 +118,22 @@ def test_a_round_is_of_both_families_and_its_reports_of_theirs() -> None:
     assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2}
 
 
-def test_a_family_that_failed_was_not_synced() -> None:
+def test_a_failed_family_has_no_time_of_success() -> None:
     metrics = Metrics()
-    metrics.round([], [Family.IPV4], 0.5, checked=False)
+    metrics.round([], [Family.IPV4], 0.5, compared=False)
     assert list(some(metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds")) == ['{ip_family="IPv6"}']
 
 
-def test_what_a_mere_comparison_changed_was_a_repair() -> None:
+def test_changes_of_a_comparison_count_as_repairs() -> None:
     metrics = Metrics()
-    metrics.round([REPORT], [], 0.5, checked=True, repairing=True)
+    metrics.round([REPORT], [], 0.5, compared=True, repairing=True)
     assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2, '{what="elements"}': 7}
     repaired = Report(Family.IPV4, (), 1, 1, (), repaired=("services { 1 }", "services { 2 }"))
-    metrics.round([repaired], [], 0.5, checked=False)
+    metrics.round([repaired], [], 0.5, compared=False)
     assert some(metrics, "kproxy_drift_repairs_total") == {'{what="rules"}': 2, '{what="elements"}': 9}
 
 
-def test_answers_are_counted_by_status() -> None:
+def test_responses_are_counted_by_status() -> None:
     metrics = Metrics()
     for path, status in (("/healthz", 200), ("/healthz", 503), ("/livez", 200), ("/healthz", 503)):
         metrics.answered(path, status)
@@ -141,24 +141,24 @@ def test_answers_are_counted_by_status() -> None:
     assert some(metrics, "kubeproxy_proxy_livez_total") == {'{code="200"}': 1}
 
 
-def test_the_silence_of_sources_is_that_of_the_moment() -> None:
+def test_the_silence_of_sources_is_computed_at_the_scrape() -> None:
     silence: Mapping[str, float] = {"services": 3.5}
     assert some(Metrics(lambda: silence), "kproxy_source_silent_seconds") == {'{source="services"}': 3.5}
 
 
-def test_the_process_is_shown() -> None:
+def test_metrics_of_the_process_exist() -> None:
     found = samples(Metrics())
     assert found["process_resident_memory_bytes"] > 1e6
     assert 'kproxy_build_info{version="' in "".join(found)
 
 
-def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
+def test_connections_are_counted_by_service_port_and_optionally_by_endpoint(
     counted: list[Counted],
 ) -> None:
     value = pack_socket(bytes([10, 244, 0, 1]), 8080)
     labels = 'namespace="default",port="http",service="web"'
     metrics, both = Metrics(), Metrics(by_endpoint=True)
-    assert samples(metrics)[f"kproxy_service_connections_total{{{labels}}}"] == 0  # zero is said
+    assert samples(metrics)[f"kproxy_service_connections_total{{{labels}}}"] == 0  # also without connections
     counted.append((b"frontend\0\0\0\0", value, 5))
     assert some(metrics, "kproxy_service_connections_total") == {f"{{{labels}}}": 5}
     assert samples(metrics)[f"kproxy_service_connections_unserved_total{{{labels}}}"] == 0
@@ -167,7 +167,7 @@ def test_connections_are_of_service_ports_and_only_if_asked_for_of_endpoints(
     assert some(both, "kproxy_endpoint_connections_total") == {of_endpoint: 5}
 
 
-def test_what_the_tables_hold_is_shown() -> None:
+def test_the_size_of_the_tables_is_a_metric() -> None:
     metrics = Metrics()
     assert some(metrics, "kproxy_frontends") == {'{ip_family="IPv4"}': 7}
     assert samples(metrics)["kproxy_endpoint_slots"] == 5
@@ -177,7 +177,7 @@ def test_what_the_tables_hold_is_shown() -> None:
     }
 
 
-def test_a_kernel_that_cannot_be_read_costs_nothing_else(
+def test_if_the_kernel_cannot_be_read_other_metrics_exist(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(connections: Connections) -> dict[Family, Reading]:

@@ -1,4 +1,4 @@
-"""What a service manager is sent, over real sockets."""
+"""Notifications of a service manager, over real sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kproxy.observe.notify import Notifier
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
-    """A service manager's socket, and what NOTIFY_SOCKET says."""
+    """A service manager's socket, and the value of NOTIFY_SOCKET."""
     name = str(tmp_path / "notify") if request.param == "path" else f"@kproxy-test-{uuid.uuid4()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(name.replace("@", "\0", 1))
@@ -26,7 +26,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
         yield listener, name
 
 
-def test_what_is_said_arrives(manager: tuple[socket.socket, str]) -> None:
+def test_notifications_arrive(manager: tuple[socket.socket, str]) -> None:
     listener, name = manager
     notifier = Notifier({"NOTIFY_SOCKET": name})
     notifier.ready("2 services\nand more")
@@ -35,7 +35,7 @@ def test_what_is_said_arrives(manager: tuple[socket.socket, str]) -> None:
     assert listener.recv(999) == b"STOPPING=1"
 
 
-def test_the_watchdog_is_fed_while_alive(manager: tuple[socket.socket, str]) -> None:
+def test_keep_alive_notifications_stop_when_the_loop_hangs(manager: tuple[socket.socket, str]) -> None:
     listener, name = manager
     notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "100000"})
     alive = True
@@ -70,12 +70,12 @@ def test_the_watchdog_is_fed_while_alive(manager: tuple[socket.socket, str]) -> 
         ({"WATCHDOG_USEC": "soon"}, 0),
     ],
 )
-def test_who_is_watched(environment: dict[str, str], seconds: float) -> None:
+def test_the_watchdog_is_configured_by_the_environment(environment: dict[str, str], seconds: float) -> None:
     assert Notifier(environment).watchdog_seconds == seconds
 
 
 @pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": "/nowhere/at/all"}])
-def test_without_a_manager_nothing_happens(environment: dict[str, str]) -> None:
+def test_without_a_manager_nothing_is_sent(environment: dict[str, str]) -> None:
     notifier = Notifier({**environment})
     notifier.ready("fine")
     notifier.stopping()

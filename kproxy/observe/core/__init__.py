@@ -1,1 +1,1 @@
-"""Health and counters, worked out from what the loop reports. Pure."""
+"""Computes health and counters from the reports of rounds. Pure."""

@@ -1,15 +1,15 @@
-"""Connections by service port and by endpoint, made from counters that start anew.
+"""Computes totals of connections by service port and by endpoint, from the counters of elements.
 
-Elements count new connections in the kernel: those of the map `services` (and of its sibling for clients
-from outside) by frontend, those of `endpoints-PROTOCOL` by endpoint. An element that is written anew
-counts from zero, and one that goes takes its count along. So what is added up are differences, from one
-reading to the next, of an element that is the same: totals only rise. What an element counted after its
-last reading is lost with it.
+Elements count new connections in the kernel: those of the maps `services` and `services-from-outside` by
+frontend, those of `endpoints-PROTOCOL` by endpoint. A rewritten element counts from zero, and the count of a
+removed element is lost. Therefore the differences between two readings of the same element are added up, and
+totals only increase. What an element counted between its last reading and its removal is lost.
 
-While anybody commits, a dump may lack elements that are there. Such a reading is not `whole`: what it
-lacks is remembered until the next one that is, since it would else be counted once more from zero.
+While a program commits, a dump may lack existing elements. Such a reading is not `complete`. The counts of
+the elements that it lacks are kept until the next complete reading. Otherwise they would be counted again
+from zero.
 
-By endpoint, connections of a client whom session affinity remembers are not counted: another map leads it.
+By endpoint, connections of clients with an affinity entry are not counted, because another map serves them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from kproxy.table.keys import (
 )
 from kproxy.table.layout import EndpointScope, slot_chain_of
 from kproxy.table.names import ChainName
-from kproxy.table.plan import owner_of as service_of
+from kproxy.table.plan import owner_of
 
-PATIENCE = 10
-"""Readings in a row that lack something, none of them whole, after which it is gone."""
+MAX_INCOMPLETE = 10
+"""The number of incomplete readings in a row without an element after which it counts as removed."""
 
 Counted: TypeAlias = tuple[bytes, Value, int]
-"""Key and value of an element, and what it has counted."""
+"""Key, value and counter of an element."""
 Owners: TypeAlias = Mapping[tuple[Protocol, PackedSocket], ServicePortName]
 """The service port of each frontend."""
 
@@ -47,28 +47,28 @@ class EndpointName(NamedTuple):
     socket: PackedSocket
 
 
-def owner_of(verdict: Value) -> ServicePortName | None:
-    """Whose frontend it is, by its comment, `namespace/service:port`; None for somebody else's element."""
+def service_port_of(verdict: Value) -> ServicePortName | None:
+    """Return the service port that the comment `namespace/service:port` names; None for foreign elements."""
     if not isinstance(verdict, Verdict) or "/" not in verdict.comment:
         return None
-    return ServicePortName(service_of(verdict.comment), verdict.comment.partition(":")[2])
+    return ServicePortName(owner_of(verdict.comment), verdict.comment.partition(":")[2])
 
 
 def owners_of(services: Iterable[tuple[bytes, Value]]) -> Owners:
-    """The service port of each frontend, from the elements of the map `services`."""
-    found = ((key, owner_of(verdict)) for key, verdict in services if is_frontend(key))
+    """Return the service port of each frontend, from the elements of the map `services`."""
+    found = ((key, service_port_of(verdict)) for key, verdict in services if is_frontend(key))
     return {(frontend_protocol(key), frontend_socket(key)): owner for key, owner in found if owner}
 
 
 class NoLocal(NamedTuple):
-    """How many service ports have endpoints, by a policy Local none of them on this node."""
+    """The numbers of service ports with policy Local whose endpoints are all on other nodes."""
 
     internal: int
     external: int
 
 
 def no_local(services: Iterable[Value], from_outside: Iterable[Value]) -> NoLocal:
-    """By the verdicts of ClusterIPs, and of external frontends as clients from outside have them."""
+    """Count the service ports by the verdicts of the maps `services` and `services-from-outside`."""
 
     def discarded(verdicts: Iterable[Value]) -> int:
         return len({v.comment for v in verdicts if isinstance(v, Verdict) and v.chain == ChainName.DISCARD})
@@ -76,57 +76,60 @@ def no_local(services: Iterable[Value], from_outside: Iterable[Value]) -> NoLoca
     return NoLocal(discarded(services), discarded(from_outside))
 
 
-class _Rises:
-    """What counters rose by between two readings."""
+class _Increases:
+    """Computes the increase of counters between two readings."""
 
     def __init__(self) -> None:
-        self._seen: dict[Hashable, dict[bytes, int]] = {}
-        self._missed: dict[Hashable, dict[bytes, tuple[int, int]]] = {}
-        """Counts of what may be there though the last reading lacked it, and how many readings did."""
+        self._last: dict[Hashable, dict[bytes, int]] = {}
+        self._missing: dict[Hashable, dict[bytes, tuple[int, int]]] = {}
+        """Elements that incomplete readings lacked: their last count, and the number of these readings."""
 
     def take(
-        self, where: Hashable, counted: Iterable[tuple[Counted, bytes]], whole: bool
+        self, map_id: Hashable, counted: Iterable[tuple[Counted, bytes]], complete: bool
     ) -> Iterator[tuple[Counted, int]]:
-        """Of all elements of one place, with what tells each from others: what rose, and by how much."""
-        seen, missed, now = self._seen.get(where, {}), self._missed.get(where, {}), dict[bytes, int]()
-        before = {identity: count for identity, (count, _) in missed.items()} | seen
-        new: list[tuple[Counted, int]] = []
+        """Return the elements of a map whose counters increased, and by how much.
+
+        `counted` contains all elements, each with bytes that identify it.
+        """
+        last, missing, now = self._last.get(map_id, {}), self._missing.get(map_id, {}), dict[bytes, int]()
+        before = {identity: count for identity, (count, _) in missing.items()} | last
+        increased: list[tuple[Counted, int]] = []
         for element, identity in counted:
             count = now[identity] = element[2]
-            if rise := count - before.get(identity, 0):
-                new.append((element, rise if rise > 0 else count))
-        lacking = {} if whole else before.keys() - now.keys()
-        ages = {identity: missed[identity][1] + 1 if identity in missed else 1 for identity in lacking}
-        self._missed[where] = {one: (before[one], age) for one, age in ages.items() if age < PATIENCE}
-        self._seen[where] = now
-        yield from new
+            if increase := count - before.get(identity, 0):
+                increased.append((element, increase if increase > 0 else count))
+        lacking = {} if complete else before.keys() - now.keys()
+        ages = {identity: missing[identity][1] + 1 if identity in missing else 1 for identity in lacking}
+        self._missing[map_id] = {one: (before[one], age) for one, age in ages.items() if age < MAX_INCOMPLETE}
+        self._last[map_id] = now
+        yield from increased
 
 
 class Connections:
-    """Totals since the maps were made, or since a service was: one that goes is forgotten."""
+    """Totals since the maps were created. The totals of a removed service are forgotten."""
 
     def __init__(self, by_endpoint: bool = False) -> None:
         self.services: dict[ServicePortName, int] = {}
-        """Connections that were led to an endpoint,"""
+        """Connections that were sent to an endpoint."""
         self.unserved: dict[ServicePortName, int] = {}
-        """and those that met none: refused, or with a policy Local dropped."""
+        """Connections without an endpoint: refused, or dropped by policy Local."""
         self.endpoints: dict[EndpointName, int] = {}
         """Empty unless `by_endpoint`."""
         self.by_endpoint = by_endpoint
-        self._rises = _Rises()
+        self._increases = _Increases()
         self._names: dict[ServicePortName, int] = {}
-        """How many readings lacked each."""
+        """All service ports, with the number of incomplete readings that lacked them."""
 
     def take_frontends(
-        self, family: Family, scope: EndpointScope, counted: Iterable[Counted], whole: bool = True
+        self, family: Family, scope: EndpointScope, counted: Iterable[Counted], complete: bool = True
     ) -> None:
-        """Add what a verdict map counted since it was last read: all of the map, if it is `whole`."""
+        """Add a reading of a verdict map."""
         identified = ((e, e[0] + e[1].text.encode()) for e in counted if isinstance(e[1], Verdict))
-        for (_, verdict, _), rise in self._rises.take((family, scope), identified, whole):
-            owner = owner_of(verdict)
+        for (_, verdict, _), increase in self._increases.take((family, scope), identified, complete):
+            owner = service_port_of(verdict)
             if owner is not None:
                 totals = self.unserved if slot_chain_of(verdict) is None else self.services
-                totals[owner] = totals.get(owner, 0) + rise
+                totals[owner] = totals.get(owner, 0) + increase
 
     def take_endpoints(
         self,
@@ -134,19 +137,21 @@ class Connections:
         protocol: Protocol,
         counted: Iterable[Counted],
         owners: Owners,
-        whole: bool = True,
+        complete: bool = True,
     ) -> None:
-        """Add what an endpoints map counted since it was last read: all of the map, if it is `whole`."""
+        """Add a reading of an endpoints map."""
         identified = ((e, e[0] + e[1]) for e in counted if isinstance(e[1], bytes))
-        for (key, value, _), rise in self._rises.take((family, protocol), identified, whole):
+        for (key, value, _), increase in self._increases.take((family, protocol), identified, complete):
             owner = owners.get((protocol, slot_frontend(SlotKey(key))))
             if owner is not None and isinstance(value, bytes):
                 name = EndpointName(owner, PackedSocket(value))
-                self.endpoints[name] = self.endpoints.get(name, 0) + rise
+                self.endpoints[name] = self.endpoints.get(name, 0) + increase
 
-    def keep(self, owners: Owners, whole: bool = True) -> None:
-        """Forget all but these and, where they are not `whole`, those of before. Unused ones have zero."""
-        lacking = {} if whole else {n: age + 1 for n, age in self._names.items() if age + 1 < PATIENCE}
+    def retain(self, owners: Owners, complete: bool = True) -> None:
+        """Forget the totals of all other service ports, if the reading is complete. New ones start at 0."""
+        lacking = (
+            {} if complete else {n: age + 1 for n, age in self._names.items() if age + 1 < MAX_INCOMPLETE}
+        )
         self._names = lacking | dict.fromkeys(owners.values(), 0)
         names = sorted(self._names)
         self.services = {name: self.services.get(name, 0) for name in names}

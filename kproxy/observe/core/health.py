@@ -1,16 +1,17 @@
-"""How the daemon is: what /healthz, /livez and health check node ports say. The clock is passed in.
+"""Computes the responses of /healthz, /livez and health check node ports. The caller passes the time.
 
-Healthy means programmed. kube-proxy is healthy from its start, before the kernel holds a single
-service; here nothing is healthy before every family has been applied once. From then on the measure is
-kube-proxy's: what is to be programmed and is not, for too long. A change may wait for a minute
-(kube-proxy: twice its syncPeriod of 30 s); what was tried and failed, or was found to differ and
-could not be put right, for ten seconds, since that is tried again at once.
+Healthy means programmed. kube-proxy is healthy from its start, before the kernel has any service. kproxy is
+not healthy before every family has been programmed once. After that, it is unhealthy under the same condition
+as kube-proxy: something has not been programmed for too long. A change may wait for 60 seconds (in
+kube-proxy: twice the syncPeriod of 30 s). A failed attempt or repair may persist for 10 seconds, since it is
+repeated immediately.
 
-- /healthz is for load balancers that choose nodes: it also asks whether the node stays.
-- /livez is for those that would restart us: starting is alive, and so is waiting for an API server.
-- A source that is silent is a warning at first. Who has heard nothing for ten minutes cannot say that the
-  kernel holds what it should, so /healthz then says that it is not known. It is no reason to restart, and
-  none for health check node ports: what is programmed works, and an API server goes for all nodes at once.
+- /healthz is for load balancers that choose nodes. It also fails if the node is being removed.
+- /livez is for programs that restart kproxy. It succeeds while kproxy starts, and while it waits for an API
+  server.
+- A source that sends nothing causes a warning at first. After ten minutes, kproxy does not know what should
+  be programmed, so /healthz fails. /livez and health check node ports do not fail: the programmed services
+  still work, and an API server that is away is away for all nodes.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from kproxy.model import Family, NamespacedName
 PENDING_SECONDS = 60.0
 FAILING_SECONDS = 10.0
 SILENT_SECONDS = 120.0
-"""Without a word from a source, until that is a warning; an API server sends a bookmark each minute."""
+"""The time without data from a source until a warning. API servers send a bookmark each minute."""
 MAX_SILENCE_SECONDS = 600.0
-"""Until it is a reason not to be healthy, if nothing else is said."""
+"""The default time without data from a source after which /healthz fails."""
 
 _NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 _NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
 
-Clock: TypeAlias = Callable[[float], str]
-"""How a moment of `now`'s kind is written, in RFC 3339."""
+FormatTime: TypeAlias = Callable[[float], str]
+"""Formats a time of the same clock as `now`, in RFC 3339."""
 
 
 class HealthAnswer(NamedTuple):
-    """A status and a JSON object."""
+    """A response: status and JSON object."""
 
     status: int
     body: bytes
@@ -53,7 +54,7 @@ class _Pending(NamedTuple):
 
 
 class Health:
-    """What the loop reports, and what follows. `now` is in seconds, of any clock that does not jump."""
+    """The health of the daemon. `now` is in seconds, of any monotonic clock."""
 
     def __init__(
         self,
@@ -61,26 +62,29 @@ class Health:
         max_silence: float = MAX_SILENCE_SECONDS,
         pause: float = 0.0,
     ) -> None:
-        """`max_silence`: seconds; 0: sources may be silent for ever. `pause`: how long changes may wait."""
+        """`max_silence`: the maximum time without data from a source (s); 0: no limit.
+
+        `pause`: the time that changes may wait on purpose (s).
+        """
         self._max_silence = max_silence
-        self._patience = PENDING_SECONDS + pause
+        self._max_pending = PENDING_SECONDS + pause
         self._applied: dict[Family, float | None] = dict.fromkeys(families)
         self._queued: dict[Family, _Pending] = {}
         self._last_queued: dict[Family, float] = {}
         self._failed: dict[Family, _Pending] = {}
-        self._last_seen: dict[str, float] = {}
+        self._received: dict[str, float] = {}
         self.node_eligible = True
-        """Whether the node is to stay; kube-proxy's word for it."""
+        """Whether load balancers should use the node, which is not being removed. kube-proxy's term."""
 
-    # --- what the loop reports ---
+    # --- reports of the loop ---
 
     def queued(self, family: Family, now: float) -> None:
-        """There is something to program. The first of several counts."""
-        self._queued.setdefault(family, _Pending(now, self._patience, "a change waits to be programmed"))
+        """Record that a change waits. Of several waiting changes, the first one determines the time."""
+        self._queued.setdefault(family, _Pending(now, self._max_pending, "a change is not programmed yet"))
         self._last_queued[family] = now
 
     def applied(self, family: Family, now: float, begun: float | None = None) -> None:
-        """All that was queued until `begun` (None: until now) is in the kernel, and it is what was wanted."""
+        """Record that all changes queued until `begun` (None: until now) are programmed."""
         self._applied[family] = now
         self._failed.pop(family, None)
         queued = self._queued.pop(family, None)
@@ -88,25 +92,25 @@ class Health:
             self._queued[family] = queued._replace(since=max(queued.since, begun))
 
     def failed(self, family: Family, why: str, now: float) -> None:
-        """The kernel refused, or differs from what is wanted. The first counts, the last is said."""
+        """Record a failure. The first failure in a row determines the time, the last one the message."""
         since = self._failed[family].since if family in self._failed else now
         self._failed[family] = _Pending(since, FAILING_SECONDS, why)
 
-    def last_seen(self, source: str, now: float) -> None:
-        """A source said something, be it that nothing changed. Only for sources that speak unasked."""
-        self._last_seen[source] = now
+    def received(self, source: str, now: float) -> None:
+        """Record data from a source that regularly sends some, even if it is only a bookmark."""
+        self._received[source] = now
 
-    # --- what follows ---
+    # --- results ---
 
     def reasons(self, now: float) -> list[str]:
-        """Why what is in the kernel cannot be relied on; [] when healthy."""
+        """Return the reasons why kproxy is unhealthy, except silent sources; [] if it is healthy."""
         found = [f"{_NAMES[f]}: not programmed yet" for f, when in self._applied.items() if when is None]
         return found + self._late(now)
 
     def warnings(self, now: float) -> list[str]:
-        """What is not right and yet no reason."""
+        """Return conditions that do not make kproxy unhealthy yet."""
         silent = [
-            f"{source}: silent for {seconds:.0f} s"
+            f"{source}: no data received for {seconds:.0f} s"
             for source, seconds in self.silence(now).items()
             if seconds >= SILENT_SECONDS and not self._is_too_long(seconds)
         ]
@@ -118,13 +122,13 @@ class Health:
         return failing + silent
 
     def silence(self, now: float) -> dict[str, float]:
-        """By source, the seconds since it was heard."""
-        return {source: now - when for source, when in self._last_seen.items()}
+        """Return the seconds since each source last sent data."""
+        return {source: now - when for source, when in self._received.items()}
 
-    def unheard(self, now: float) -> list[str]:
-        """Sources that have been silent for so long that nobody knows what ought to be programmed."""
+    def silent_sources(self, now: float) -> list[str]:
+        """Return a reason for each source that has sent nothing for too long."""
         return [
-            f"{source}: silent for {seconds:.0f} s, so that what is programmed may be out of date"
+            f"{source}: no data received for {seconds:.0f} s; what is programmed may be out of date"
             for source, seconds in self.silence(now).items()
             if self._is_too_long(seconds)
         ]
@@ -133,34 +137,37 @@ class Health:
         return 0 < self._max_silence <= seconds
 
     def is_healthy(self, now: float) -> bool:
-        """Whether the kernel holds what it should; what health check node ports ask."""
+        """Whether the tables contain what they should, as health check node ports need to know it."""
         return not self.reasons(now)
 
-    def healthz(self, now: float, written: Clock) -> HealthAnswer:
-        """For load balancers: healthy, and the node stays."""
-        reasons = self.reasons(now) + self.unheard(now)
-        return self._answer(reasons, now, written, {"nodeEligible": self.node_eligible})
+    def healthz(self, now: float, format_time: FormatTime) -> HealthAnswer:
+        """Return the response of /healthz: kproxy is healthy, and the node stays."""
+        reasons = self.reasons(now) + self.silent_sources(now)
+        return self._answer(reasons, now, format_time, {"nodeEligible": self.node_eligible})
 
-    def livez(self, now: float, written: Clock) -> HealthAnswer:
-        """For those that would restart us: whether we do our work."""
-        return self._answer(self._late(now), now, written, {})
+    def livez(self, now: float, format_time: FormatTime) -> HealthAnswer:
+        """Return the response of /livez: kproxy works, or it starts."""
+        return self._answer(self._late(now), now, format_time, {})
 
     def _late(self, now: float) -> list[str]:
-        """What has not been programmed for too long, of families that have been programmed."""
+        """Return what has not been programmed for too long, for families that were programmed before."""
         return [
-            f"{_NAMES[family]}: {pending.why}, for {now - pending.since:.0f} s"
+            f"{_NAMES[family]}: {pending.why} (for {now - pending.since:.0f} s)"
             for reports in (self._queued, self._failed)
             for family, pending in reports.items()
             if pending.is_late(now) and self._applied.get(family) is not None
         ]
 
     def _answer(
-        self, reasons: list[str], now: float, written: Clock, extra: Mapping[str, bool]
+        self, reasons: list[str], now: float, format_time: FormatTime, extra: Mapping[str, bool]
     ) -> HealthAnswer:
-        """kube-proxy's object with `reasons` and `warnings`. As there, lastUpdated is now if all is well."""
+        """Return kube-proxy's object, with `reasons` and `warnings`.
+
+        As in kube-proxy, `lastUpdated` is `now` if everything is healthy.
+        """
         status = {
             _NAMES[family]: {
-                "lastUpdated": _NEVER if when is None else written(when),
+                "lastUpdated": _NEVER if when is None else format_time(when),
                 "healthy": not any(reason.startswith(f"{_NAMES[family]}:") for reason in reasons),
             }
             for family, when in self._applied.items()
@@ -169,8 +176,8 @@ class Health:
         applied = [when for when in self._applied.values() if when is not None]
         last = now if well else max(applied, default=None)
         body: dict[str, Any] = {
-            "lastUpdated": _NEVER if last is None else written(last),
-            "currentTime": written(now),
+            "lastUpdated": _NEVER if last is None else format_time(last),
+            "currentTime": format_time(now),
             **extra,
             "healthy": not reasons,
             "status": status,
@@ -181,7 +188,7 @@ class Health:
 
 
 def service_answer(service: NamespacedName, local_endpoints: int, healthy: bool) -> HealthAnswer:
-    """What a health check node port says, as kube-proxy does: 200 with a local endpoint, else 503."""
+    """Return the response of a health check node port, as kube-proxy: 200 with a local endpoint, else 503."""
     body = {
         "service": {"namespace": service.namespace, "name": service.name},
         "localEndpoints": local_endpoints,

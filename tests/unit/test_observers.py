@@ -1,4 +1,4 @@
-"""Those who look on at rounds: nothing that somebody else wrote ends them, and nothing is said twice."""
+"""The observers of rounds accept any input, and the log has no repetitions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.unit.test_loop import Recorder, Source
 @pytest.mark.parametrize(
     "trigger", ["2026-11-22T10:00:01.123456789Z", "yesterday", "0001-01-01T00:00:00", ""]
 )
-def test_a_trigger_is_whatever_somebody_wrote(trigger: str) -> None:
+def test_a_trigger_may_be_any_text(trigger: str) -> None:
     servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()), dict)
     servers.round_done(RoundReport((), triggers=(trigger,)))
 
 
-def test_what_came_while_changes_were_taken_in_still_waits() -> None:
+def test_a_change_during_a_round_waits_for_the_next_one() -> None:
     servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()), dict, pause=30)
     begun = time.monotonic()
     servers.change_noticed()
@@ -36,7 +36,7 @@ def test_what_came_while_changes_were_taken_in_still_waits() -> None:
     assert servers.health.reasons(begun + 1000) == []
 
 
-def test_what_failed_was_not_programmed() -> None:
+def test_a_failed_family_has_no_programming_latency() -> None:
     servers = Servers(ListenAddresses(None, None), Source(), Recorder(Source()), dict)
     failures = {Family.IPV6: "no buffer space"}
     servers.round_done(RoundReport((), failures, triggers=("2026-11-22T10:00:01Z",)))
@@ -51,7 +51,7 @@ def warn(reporter: Reporter, *warnings: str, compared: bool = True) -> None:
     reporter.round_done(RoundReport((report,), compared=compared))
 
 
-def test_a_warning_that_stays_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_that_persists_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     reporter = Reporter()
     with caplog.at_level(logging.ERROR):
         warn(reporter, "no IPv6")
@@ -65,7 +65,7 @@ def test_a_warning_that_stays_is_said_once(caplog: pytest.LogCaptureFixture) -> 
     assert [failure.message for failure in reporter.last_errors] == caplog.messages
 
 
-def test_what_cannot_be_taken_in_is_said_once_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_error_of_a_round_is_logged_once_with_its_hint(caplog: pytest.LogCaptureFixture) -> None:
     reporter = Reporter()
     caplog.set_level(logging.INFO)
     for _ in range(3):
@@ -73,7 +73,7 @@ def test_what_cannot_be_taken_in_is_said_once_with_what_to_do(caplog: pytest.Log
     reporter.round_done(RoundReport(()))
     reporter.round_failed(StateError("The disk is full.", "Make room."))
     full = "The disk is full. Make room."
-    assert caplog.messages == [full, "changes are taken in again", full]
+    assert caplog.messages == [full, "recovered: changes are applied again", full]
 
 
 def test_addresses_are_logged_as_sync_prints_them(
