@@ -96,7 +96,7 @@ def ranges(chosen: Settings) -> Ranges:
 def check_daemon(chosen: Settings, in_pod: bool) -> None:
     """Raise UsageError for invalid settings of `run`, as far as they do not depend on the source."""
     pool_nodes(chosen)
-    if chosen.manifests and chosen.kubeconfig:
+    if chosen.manifests and chosen.origin("kubeconfig") is Origin.FLAG:  # a configuration file may name one
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
     if not (chosen.manifests or chosen.kubeconfig or in_pod):
         raise UsageError("Not running in a pod: give --manifests or --kubeconfig.")

@@ -2,8 +2,10 @@
 
 A node that runs kube-proxy has a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), which kubeadm
 stores in a ConfigMap. A field with a meaning for kproxy becomes a setting; a flag overrides it. A field
-that is set and has no effect causes a warning. kubeadm writes every field, so a field that is null, empty,
-false or zero counts as not set.
+that is set and has no effect causes a warning. Tools write every field, so a field that is null, empty,
+false or zero counts as not set, and so does one with kube-proxy's default. A field that kube-proxy does not
+have is invalid if its name is similar to that of a field, and else causes a warning: newer versions may
+have it.
 """
 
 from __future__ import annotations
@@ -16,25 +18,80 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kproxy.model import Network
+from kproxy.settings.kubeproxy_flags import VERBOSE
 from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
-from kproxy.settings.text import SocketAddress, addresses, duration, networks, socket_address
+from kproxy.settings.text import SocketAddress, addresses, did_you_mean, duration, networks, socket_address
 
 API_VERSION, KIND = "kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"
 
-_UNSET: tuple[object, ...] = ("", "0", "0s", 0, False, [])
+_UNSET: tuple[object, ...] = ("", "0", "0s", 0, False, [], {})
 
-# Why a field that is set has no effect, by field or by section.
+
+class _Unused(NamedTuple):
+    """A field of kube-proxy without an effect."""
+
+    why: str
+    default: object = None
+    """kube-proxy's; None if that counts as not set."""
+
+
+_CLIENT = "kproxy uses its kubeconfig only"
+_IPTABLES, _IPVS = "kproxy has no iptables mode", "kproxy has no ipvs mode"
+_CONNTRACK = "kproxy does not change the kernel's connection tracking settings"
+_LOG = "the format of kproxy's log is fixed"
+_LINUX = "kproxy runs on Linux only"
+_OLD = "kube-proxy 1.36 does not have it"
+
 _UNUSED = {
-    "bindAddressHardFail": "kproxy always retries to bind an address",
-    "clientConnection": "kproxy uses its kubeconfig only",
-    "conntrack": "kproxy does not change the kernel's connection tracking settings",
-    "configSyncPeriod": "kproxy watches objects and does not list them again",
-    "iptables": "kproxy has no iptables mode",
-    "ipvs": "kproxy has no ipvs mode",
-    "nftables.masqueradeBit": "kproxy does not use packet marks",
-    "oomScoreAdj": "set it in the systemd unit or the DaemonSet",
-    "winkernel": "kproxy runs on Linux only",
+    "bindAddressHardFail": _Unused("kproxy always retries to bind an address"),
+    "clientConnection.acceptContentTypes": _Unused(_CLIENT),
+    "clientConnection.burst": _Unused(_CLIENT, 10),
+    "clientConnection.contentType": _Unused(_CLIENT, "application/vnd.kubernetes.protobuf"),
+    "clientConnection.qps": _Unused(_CLIENT, 5),
+    "configSyncPeriod": _Unused("kproxy watches objects and does not list them again", "15m0s"),
+    "conntrack.maxPerCore": _Unused(_CONNTRACK, 32768),
+    "conntrack.min": _Unused(_CONNTRACK, 131072),
+    "conntrack.tcpBeLiberal": _Unused(_CONNTRACK),
+    "conntrack.tcpCloseWaitTimeout": _Unused(_CONNTRACK, "1h0m0s"),
+    "conntrack.tcpEstablishedTimeout": _Unused(_CONNTRACK, "24h0m0s"),
+    "conntrack.udpStreamTimeout": _Unused(_CONNTRACK),
+    "conntrack.udpTimeout": _Unused(_CONNTRACK),
+    "enableProfiling": _Unused("kproxy does not serve profiles"),
+    "featureGates": _Unused("kproxy has no feature gates"),
+    "iptables.localhostNodePorts": _Unused("node ports do not work on loopback addresses", True),
+    "iptables.masqueradeBit": _Unused("kproxy does not use packet marks", 14),
+    "ipvs.excludeCIDRs": _Unused(_IPVS),
+    "ipvs.minSyncPeriod": _Unused(_IPVS, "1s"),
+    "ipvs.scheduler": _Unused(_IPVS),
+    "ipvs.strictARP": _Unused(_IPVS),
+    "ipvs.syncPeriod": _Unused(_IPVS, "30s"),
+    "ipvs.tcpFinTimeout": _Unused(_IPVS),
+    "ipvs.tcpTimeout": _Unused(_IPVS),
+    "ipvs.udpTimeout": _Unused(_IPVS),
+    "logging.flushFrequency": _Unused(_LOG, "5s"),
+    "logging.format": _Unused(_LOG, "text"),
+    "logging.options.json.infoBufferSize": _Unused(_LOG),
+    "logging.options.json.splitStream": _Unused(_LOG),
+    "logging.options.text.infoBufferSize": _Unused(_LOG),
+    "logging.options.text.splitStream": _Unused(_LOG),
+    "logging.vmodule": _Unused("kproxy's log has one level for all modules"),
+    "nftables.masqueradeBit": _Unused("kproxy does not use packet marks", 14),
+    "oomScoreAdj": _Unused("set it in the systemd unit or the DaemonSet", -999),
+    "portRange": _Unused("kproxy has no userspace mode"),
+    "showHiddenMetricsForVersion": _Unused("kproxy has no hidden metrics"),
+    "windowsRunAsService": _Unused(_LINUX),
+    "winkernel.enableDSR": _Unused(_LINUX, True),
+    "winkernel.forwardHealthCheckVip": _Unused(_LINUX),
+    "winkernel.networkName": _Unused(_LINUX),
+    "winkernel.rootHnsEndpointName": _Unused(_LINUX),
+    "winkernel.sourceVip": _Unused(_LINUX),
+    # of older versions
+    "conntrack.max": _Unused(_OLD),
+    "resourceContainer": _Unused(_OLD, "/kube-proxy"),
+    "udpIdleTimeout": _Unused(_OLD, "250ms"),
 }
+_OF_OTHER_MODES = {"masqueradeAll": False, "minSyncPeriod": "1s", "syncPeriod": "30s"}
+"""Defaults of fields that have an effect only in the section of the configured mode."""
 
 
 class Configuration(NamedTuple):
@@ -64,25 +121,34 @@ def decode_configuration(content: object) -> Configuration:
     fields = {path: value for path, value in _fields(content) if path not in ("apiVersion", "kind")}
     section = _section(fields, found)
     readers = {**_FIELDS, **{f"{section}.{name}": field for name, field in _OF_MODE.items()}}
-    sections = {name.partition(".")[0] for name in readers if "." in name}
     for path, value in fields.items():
         if path in readers:
             _take(path, value, readers[path], found)
-        elif path in sections:
+        elif path in _SECTIONS:
             found.problems.append(f"{path}: Expected `object`, got `{type(value).__name__}`")
+        elif path not in _KNOWN:
+            _take_unknown(path, found)
         elif value not in _UNSET and path != "mode":
-            found.warnings.append(f"{path}: has no effect{_why(path)}")
-    if section == "iptables" and not fields.get("nodePortAddresses"):
-        message = (
-            "not set: iptables mode serves node ports on all addresses, kproxy on the primary addresses only"
-        )
-        found.warnings.append(f"nodePortAddresses: {message}")
+            unused = _UNUSED.get(path) or _of_other_mode(path)
+            if not _equal(value, unused.default):
+                found.warnings.append(f"{path}: has no effect: {unused.why}")
+    ranges = found.values.get("nodeport_addresses")
+    if ranges is not None and all(each.is_loopback for each in ranges):
+        found.warnings.append("nodePortAddresses: no node ports: kproxy does not serve them on loopback")
     return found
+
+
+def _equal(value: object, default: object) -> bool:
+    """Whether they are equal, or durations of equal length."""
+    try:
+        return value == default or duration(str(value)) == duration(str(default))
+    except ValueError:
+        return False
 
 
 def _fields(content: Mapping[Any, object], before: str = "") -> Iterator[tuple[str, object]]:
     for name, value in content.items():
-        if isinstance(value, dict) and f"{before}{name}" not in _NO_SECTIONS:
+        if isinstance(value, dict) and f"{before}{name}" not in _KNOWN:
             yield from _fields(value, f"{before}{name}.")
         elif value is not None:
             yield f"{before}{name}", value
@@ -94,13 +160,31 @@ def _section(fields: Mapping[str, object], found: Configuration) -> str:
     if mode not in ("", "iptables", "ipvs", "nftables"):
         found.problems.append(f"mode: {mode!r} is not one of iptables, ipvs, nftables")
     if mode != "nftables":
-        found.warnings.append(f"mode: {mode or 'iptables'} has no effect: kproxy only has nftables mode")
+        message = f"mode: {mode or 'iptables'} has no effect: kproxy only has nftables mode"
+        if not fields.get("nodePortAddresses"):
+            message += ", and node ports are on the primary addresses only (nodePortAddresses is not set)"
+        found.warnings.append(message)
     return "nftables" if mode == "nftables" else "iptables"
 
 
-def _why(path: str) -> str:
-    reason = _UNUSED.get(path) or _UNUSED.get(path.partition(".")[0])
-    return f": {reason}" if reason else ""
+def _of_other_mode(path: str) -> _Unused:
+    section, _, name = path.partition(".")
+    why = _IPTABLES if section == "iptables" else "the configured mode is not nftables"
+    return _Unused(why, _OF_OTHER_MODES[name])
+
+
+def _take_unknown(path: str, found: Configuration) -> None:
+    """A misspelled field is invalid; others may be of a newer kube-proxy."""
+    section = ""
+    for name in path.split("."):
+        siblings = {known[len(section) :].partition(".")[0] for known in _KNOWN if known.startswith(section)}
+        if name not in siblings:
+            break
+        section += f"{name}."
+    if nearest := did_you_mean(name, siblings):
+        found.problems.append(f"{section}{name}: is not a field of kube-proxy.{nearest}")
+    else:
+        found.warnings.append(f"{path}: has no effect: {_OLD}")
 
 
 def _take(path: str, value: object, field: _Field, found: Configuration) -> None:
@@ -154,10 +238,7 @@ def _nodeport_addresses(entries: list[str]) -> tuple[Network, ...] | None:
         if set(entries) - {"primary", "localhost"}:
             raise _Invalid("primary cannot be combined with other ranges")
         return None
-    ranges = [text for entry in entries for text in keywords.get(entry, [entry])]
-    if not ranges:
-        raise _Invalid("kproxy does not serve node ports on loopback")
-    return _networks(ranges)
+    return _networks(text for entry in entries for text in keywords.get(entry, [entry]))
 
 
 class _Field(NamedTuple):
@@ -181,14 +262,17 @@ _FIELDS = {
     "detectLocal.interfaceNamePrefix": _Field("pod_interface_name_prefix", str, str),
     "clusterCIDR": _Field("cluster_cidr", str, lambda text: _networks(text.split(","))),
     "nodePortAddresses": _Field("nodeport_addresses", list[str], _nodeport_addresses),
+    "logging.verbosity": _Field("verbose", int, lambda level: level >= VERBOSE or ...),
 }
 _OF_MODE = {
     "masqueradeAll": _Field("masquerade_all", bool, bool),
     "syncPeriod": _Field("sync_period", str, lambda text: duration(text) or ...),
     "minSyncPeriod": _Field("min_sync_period", str, lambda text: duration(text) or ...),
 }
-_NO_SECTIONS = {
-    "mode",
-    *_FIELDS,
+_KNOWN = {
+    *("apiVersion", "kind", "mode"),
+    *(*_FIELDS, *_UNUSED),
     *(f"{mode}.{name}" for mode in ("iptables", "nftables") for name in _OF_MODE),
 }
+"""All fields of kube-proxy, those of older versions included."""
+_SECTIONS = {path[:at] for path in _KNOWN for at, letter in enumerate(path) if letter == "."}

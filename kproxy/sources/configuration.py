@@ -1,17 +1,19 @@
-"""Read a KubeProxyConfiguration from a file, also from a file with kubeadm's ConfigMap."""
+"""Read a KubeProxyConfiguration from a file, in each form in which clusters keep one.
+
+The file may have other documents, as the one that `kubeadm init` reads does. A ConfigMap may have the
+configuration under any key: tools name it differently. `kubectl get -o yaml` writes a List.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from kproxy.problems import Problem, UsageError
-from kproxy.settings.kubeproxy import Configuration, decode_configuration
+from kproxy.settings.kubeproxy import KIND, decode_configuration
 from kproxy.sources.files import parse, read_documents
-
-CONFIG_KEY = "config.conf"
-"""The key of the configuration in kubeadm's ConfigMap kube-system/kube-proxy."""
 
 
 def read_configuration(path: str) -> tuple[dict[str, Any], list[str]]:
@@ -19,23 +21,47 @@ def read_configuration(path: str) -> tuple[dict[str, Any], list[str]]:
     documents, problems = read_documents([path])
     if problems:
         raise UsageError(str(problems[0]))
-    if len(documents) != 1:
-        raise UsageError(f"{path}: contains {len(documents)} documents; expected one KubeProxyConfiguration.")
-    found = _decode(path, documents[0].content)
+    loaded = [
+        msgspec.json.decode(document.content)
+        if isinstance(document.content, msgspec.Raw)
+        else document.content
+        for document in documents
+    ]
+    configurations = [found for content in loaded for found in _configurations(path, content)]
+    if len(configurations) != 1:
+        raise UsageError(f"{path}: contains {len(configurations) or 'no'} {KIND}{_kinds(loaded)}.")
+    found = decode_configuration(configurations[0])
     if found.problems:
         raise UsageError(f"{path}: {'; '.join(found.problems)}")
     return found.values, [f"{path}: {warning}" for warning in found.warnings]
 
 
-def _decode(path: str, content: Any) -> Configuration:
-    loaded = msgspec.json.decode(content) if isinstance(content, msgspec.Raw) else content
-    if not isinstance(loaded, dict) or loaded.get("kind") != "ConfigMap":
-        return decode_configuration(loaded)
-    data = loaded.get("data")
-    text = data.get(CONFIG_KEY) if isinstance(data, dict) else None
-    if not isinstance(text, str):
-        raise UsageError(f"{path}: the ConfigMap has no key {CONFIG_KEY}.")
-    document = next(parse(f"{path}: {CONFIG_KEY}", text.encode()), None)
-    if isinstance(document, Problem):
-        raise UsageError(str(document))
-    return decode_configuration(document.content if document else None)
+def _configurations(path: str, content: Any) -> Iterator[dict[str, Any]]:
+    """Every configuration in a document: itself, its items, or the values of a ConfigMap."""
+    if not isinstance(content, dict):
+        return
+    kind = str(content.get("kind"))
+    if kind == KIND:
+        yield content
+    elif kind.endswith("List") and isinstance(content.get("items"), list):
+        for item in content["items"]:
+            yield from _configurations(path, item)
+    elif kind == "ConfigMap" and isinstance(content.get("data"), dict):
+        for key, text in content["data"].items():
+            yield from _in_text(f"{path}: {key}", text)
+
+
+def _in_text(source: str, text: object) -> Iterator[dict[str, Any]]:
+    if not isinstance(text, str) or KIND not in text:
+        return
+    for document in parse(source, text.encode()):
+        if isinstance(document, Problem):
+            raise UsageError(str(document))
+        content = document.content
+        loaded = msgspec.json.decode(content) if isinstance(content, msgspec.Raw) else content
+        yield from _configurations(source, loaded)
+
+
+def _kinds(contents: list[Any]) -> str:
+    kinds = {str(content.get("kind")) for content in contents if isinstance(content, dict)} - {"None", KIND}
+    return f", only {', '.join(sorted(kinds))}" if kinds else ""

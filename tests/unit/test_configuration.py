@@ -12,7 +12,7 @@ import yaml
 
 from kproxy.cli import settings_from
 from kproxy.problems import UsageError
-from kproxy.settings.derived import listen_addresses
+from kproxy.settings.derived import check_daemon, listen_addresses
 from kproxy.settings.kubeproxy import decode_configuration
 from kproxy.settings.settings import LocalMode, Origin
 from kproxy.settings.text import SocketAddress, addresses, duration, networks
@@ -141,32 +141,43 @@ def test_fields_become_settings(fields: dict[str, Any], defaults: dict[str, Any]
 @pytest.mark.parametrize("mode", ["", "iptables", "ipvs"])
 def test_settings_of_another_mode_apply_with_a_warning(mode: str) -> None:
     found = decode_configuration(
-        configuration(mode=mode, iptables={"masqueradeAll": True, "masqueradeBit": 14})
+        configuration(mode=mode, iptables={"masqueradeAll": True, "masqueradeBit": 15})
     )
     assert found.values == {"masquerade_all": True}
-    assert [warning.partition(":")[0] for warning in found.warnings] == [
-        "mode",
-        "iptables.masqueradeBit",
-        "nodePortAddresses",
-    ]
+    first, second = found.warnings
+    assert first.startswith(
+        f"mode: {mode or 'iptables'} has no effect: kproxy only has nftables mode, and node"
+    )
+    assert second.startswith("iptables.masqueradeBit: has no effect: kproxy does not use packet marks")
 
 
 @pytest.mark.parametrize(
     ("fields", "warning"),
     [
         (
-            {"conntrack": {"maxPerCore": 1}},
-            "conntrack.maxPerCore: has no effect: kproxy does not change the kernel's",
+            {"clientConnection": {"qps": 50}},
+            "clientConnection.qps: has no effect: kproxy uses its kubeconfig",
+        ),
+        ({"featureGates": {"Any": True}}, "featureGates: has no effect: kproxy has no feature gates"),
+        ({"ipvs": {"scheduler": "rr"}}, "ipvs.scheduler: has no effect: kproxy has no ipvs mode"),
+        (
+            {"iptables": {"masqueradeAll": True}},
+            "iptables.masqueradeAll: has no effect: kproxy has no iptables",
         ),
         (
-            {"clientConnection": {"qps": 5}},
-            "clientConnection.qps: has no effect: kproxy uses its kubeconfig only",
+            {"iptables": {"syncPeriod": "1m"}},
+            "iptables.syncPeriod: has no effect: kproxy has no iptables mode",
         ),
-        ({"featureGates": {"Any": True}}, "featureGates.Any: has no effect"),
-        ({"ipvs": {"scheduler": "rr"}}, "ipvs.scheduler: has no effect: kproxy has no ipvs mode"),
-        ({"iptables": {"masqueradeAll": True}}, "iptables.masqueradeAll: has no effect"),
         ({"bindAddressHardFail": True}, "bindAddressHardFail: has no effect: kproxy always retries"),
-        ({"clusterCidr": "10.0.0.0/8"}, "clusterCidr: has no effect"),  # a misspelled field
+        ({"udpIdleTimeout": "1s"}, "udpIdleTimeout: has no effect: kube-proxy 1.36 does not have it"),
+        (
+            {"ipvs": {"masqueradeAll": True}},
+            "ipvs.masqueradeAll: has no effect: kube-proxy 1.36 does not have",
+        ),
+        (
+            {"entirelyNew": {"deep": {"a": 1}}},
+            "entirelyNew.deep.a: has no effect: kube-proxy 1.36 does not have",
+        ),
     ],
 )
 def test_a_field_without_effect_causes_a_warning(fields: dict[str, Any], warning: str) -> None:
@@ -176,43 +187,126 @@ def test_a_field_without_effect_causes_a_warning(fields: dict[str, Any], warning
     assert text.startswith(warning)
 
 
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (
+            {"clusterCidr": "10.0.0.0/8"},
+            "clusterCidr: is not a field of kube-proxy. Did you mean clusterCIDR?",
+        ),
+        (
+            {"conntrack": {"maxPerCores": 1}},
+            "conntrack.maxPerCores: is not a field of kube-proxy. Did you mean maxPerCore?",
+        ),
+        (
+            {"clientConection": {"kubeconfig": "/x"}},
+            "clientConection: is not a field of kube-proxy. Did you mean clientConnection?",
+        ),
+        (
+            {"logging": {"options": {"jason": {"splitStream": True}}}},
+            "logging.options.jason: is not a field of kube-proxy. Did you mean json?",
+        ),
+    ],
+)
+def test_a_misspelled_field_is_invalid(fields: dict[str, Any], problem: str) -> None:
+    assert decode_configuration(configuration(**fields)).problems == [problem]
+
+
+@pytest.mark.parametrize("ranges", [["127.0.0.0/8"], ["localhost"], ["127.0.0.0/8", "::1/128"]])
+def test_node_ports_on_loopback_only_are_none(ranges: list[str]) -> None:
+    found = decode_configuration(configuration(nodePortAddresses=ranges))
+    assert found.problems == []
+    assert found.warnings == ["nodePortAddresses: no node ports: kproxy does not serve them on loopback"]
+    assert all(each.is_loopback for each in found.values["nodeport_addresses"])
+
+
+# As `kube-proxy --write-config-to FILE` writes it.
+WRITTEN = """
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection: {acceptContentTypes: "", burst: 10, contentType: application/vnd.kubernetes.protobuf,
+  kubeconfig: "", qps: 5}
+clusterCIDR: ""
+configSyncPeriod: 15m0s
+conntrack: {maxPerCore: 32768, min: 131072, tcpBeLiberal: false, tcpCloseWaitTimeout: 1h0m0s,
+  tcpEstablishedTimeout: 24h0m0s, udpStreamTimeout: 0s, udpTimeout: 0s}
+detectLocal: {bridgeInterface: "", interfaceNamePrefix: ""}
+detectLocalMode: ""
+enableProfiling: false
+healthzBindAddress: 0.0.0.0:10256
+hostnameOverride: ""
+iptables: {localhostNodePorts: true, masqueradeAll: false, masqueradeBit: 14, minSyncPeriod: 1s,
+  syncPeriod: 30s}
+ipvs: {excludeCIDRs: null, minSyncPeriod: 0s, scheduler: "", strictARP: false, syncPeriod: 30s,
+  tcpFinTimeout: 0s, tcpTimeout: 0s, udpTimeout: 0s}
+kind: KubeProxyConfiguration
+logging:
+  flushFrequency: 5s
+  format: text
+  options: {json: {infoBufferSize: "0"}, text: {infoBufferSize: "0"}}
+  verbosity: 0
+metricsBindAddress: 127.0.0.1:10249
+mode: ""
+nftables: {masqueradeAll: false, masqueradeBit: 14, minSyncPeriod: 1s, syncPeriod: 30s}
+nodePortAddresses: null
+oomScoreAdj: -999
+portRange: ""
+showHiddenMetricsForVersion: ""
+windowsRunAsService: false
+winkernel: {enableDSR: true, forwardHealthCheckVip: false, networkName: "", rootHnsEndpointName: "",
+  sourceVip: ""}
+"""
+
+
+@pytest.mark.parametrize(("mode", "warnings"), [("", 1), ("nftables", 0)])
+def test_kube_proxys_defaults_cause_at_most_one_warning(mode: str, warnings: int) -> None:
+    found = decode_configuration(yaml.safe_load(WRITTEN) | {"mode": mode})
+    assert found.problems == []
+    assert len(found.warnings) == warnings
+
+
 # All that kube-proxy 1.36 knows, each set to something.
 EVERY_FIELD = """
 bindAddress: 192.0.2.7
 bindAddressHardFail: true
 clientConnection: {acceptContentTypes: a, burst: 1, contentType: c, kubeconfig: /kubeconfig, qps: 0.5}
 clusterCIDR: 10.244.0.0/16
-configSyncPeriod: 15m0s
-conntrack: {maxPerCore: 32768, min: 131072, tcpBeLiberal: true, tcpCloseWaitTimeout: 1h0m0s,
-  tcpEstablishedTimeout: 24h0m0s, udpStreamTimeout: 1s, udpTimeout: 1s}
+configSyncPeriod: 5m0s
+conntrack: {maxPerCore: 1, min: 1, tcpBeLiberal: true, tcpCloseWaitTimeout: 1m0s,
+  tcpEstablishedTimeout: 1h0m0s, udpStreamTimeout: 1s, udpTimeout: 1s}
 detectLocal: {bridgeInterface: cni0, interfaceNamePrefix: veth}
 detectLocalMode: BridgeInterface
 enableProfiling: true
 featureGates: {NFTablesProxyMode: true}
 healthzBindAddress: 0.0.0.0:10256
 hostnameOverride: n1
-iptables: {localhostNodePorts: true, masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: 1s,
-  syncPeriod: 30s}
-ipvs: {excludeCIDRs: [10.0.0.0/8], minSyncPeriod: 1s, scheduler: rr, strictARP: true, syncPeriod: 30s,
+iptables: {localhostNodePorts: true, masqueradeAll: true, masqueradeBit: 15, minSyncPeriod: 2s,
+  syncPeriod: 20s}
+ipvs: {excludeCIDRs: [10.0.0.0/8], minSyncPeriod: 2s, scheduler: rr, strictARP: true, syncPeriod: 20s,
   tcpFinTimeout: 1s, tcpTimeout: 1s, udpTimeout: 1s}
 logging:
-  flushFrequency: 5s
+  flushFrequency: 1s
   format: json
   options:
     json: {infoBufferSize: 1Mi, splitStream: true}
     text: {infoBufferSize: 1Mi, splitStream: true}
-  verbosity: 2
+  verbosity: 4
   vmodule: [{filePattern: proxier, verbosity: 5}]
 metricsBindAddress: 127.0.0.1:10249
-nftables: {masqueradeAll: true, masqueradeBit: 14, minSyncPeriod: 1s, syncPeriod: 30s}
+nftables: {masqueradeAll: true, masqueradeBit: 15, minSyncPeriod: 2s, syncPeriod: 20s}
 nodePortAddresses: [primary]
-oomScoreAdj: -999
+oomScoreAdj: -998
 portRange: 0-0
 showHiddenMetricsForVersion: "1.35"
 windowsRunAsService: true
 winkernel: {enableDSR: true, forwardHealthCheckVip: true, networkName: a,
   rootHnsEndpointName: b, sourceVip: c}
 """
+
+
+SAME_AS_DEFAULT = {("winkernel", "enableDSR"), ("iptables", "localhostNodePorts")}
+"""Switches that are on by default, and that off count as not set."""
 
 
 def leaves(content: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -226,17 +320,19 @@ def leaves(content: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tu
 def test_every_field_has_an_effect_or_causes_a_warning() -> None:
     effects = {}
     for path, value in leaves(yaml.safe_load(EVERY_FIELD)):
+        if path in SAME_AS_DEFAULT:
+            continue
         nested: Any = value
         for name in reversed(path[1:]):
             nested = {name: nested}
         found = decode_configuration(configuration(**{path[0]: nested}))
         assert found.problems == []
         (effects[".".join(path)],) = [*found.values, *(w.partition(":")[0] for w in found.warnings)]
-    with_effect = {path for path, named in effects.items() if path != named}
+    with_effect = {path for path, named in effects.items() if not path.startswith(named)}
     assert with_effect == {
         *("bindAddress", "clientConnection.kubeconfig", "clusterCIDR", "detectLocalMode", "hostnameOverride"),
         *("detectLocal.bridgeInterface", "detectLocal.interfaceNamePrefix", "nodePortAddresses"),
-        *("healthzBindAddress", "metricsBindAddress"),
+        *("healthzBindAddress", "metricsBindAddress", "logging.verbosity"),
         *("nftables.masqueradeAll", "nftables.minSyncPeriod", "nftables.syncPeriod"),
     }
 
@@ -252,7 +348,6 @@ def test_every_field_has_an_effect_or_causes_a_warning() -> None:
             {"nodePortAddresses": ["primary", "10.0.0.0/8"]},
             "nodePortAddresses: primary cannot be combined with",
         ),
-        ({"nodePortAddresses": ["localhost"]}, "nodePortAddresses: kproxy does not serve node ports"),
         ({"detectLocalMode": "nodecidr"}, "detectLocalMode: 'nodecidr' is not one of"),
         ({"nftables": {"masqueradeAll": "yes"}}, "nftables.masqueradeAll: Expected `bool`, got `str`"),
         ({"nftables": {"syncPeriod": "30"}}, "nftables.syncPeriod: '30' is not a duration"),
@@ -326,32 +421,64 @@ def test_default_addresses_are_those_of_kube_proxy_or_loopback() -> None:
         assert found.metrics == SocketAddress("127.0.0.1", 10249)
 
 
-@pytest.mark.parametrize("form", ["yaml", "json"])
-def test_the_config_map_of_kubeadm_can_be_read(tmp_path: Path, form: str) -> None:
-    config_map = {
+def config_map(key: str = "config.conf", text: str = KUBEADM) -> dict[str, Any]:
+    return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
-        "data": {"config.conf": KUBEADM, "kubeconfig.conf": "apiVersion: v1\nkind: Config\n"},
+        "data": {"kubeconfig.conf": "apiVersion: v1\nkind: Config\n", key: text},
     }
+
+
+CLUSTER = "apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\n---\n"
+FORMS = {
+    "ConfigMap of kubeadm": yaml.safe_dump(config_map()),
+    "ConfigMap with another key": yaml.safe_dump(config_map("config")),
+    "ConfigMap in JSON": json.dumps(config_map()),
+    "JSON in a ConfigMap": yaml.safe_dump(config_map(text=json.dumps(yaml.safe_load(KUBEADM)))),
+    "several documents": CLUSTER + KUBEADM,
+    "several documents in a ConfigMap": yaml.safe_dump(config_map(text=CLUSTER + KUBEADM)),
+    "List": yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [{"kind": "Pod"}, config_map()]}),
+    "ConfigMapList": json.dumps({"apiVersion": "v1", "kind": "ConfigMapList", "items": [config_map()]}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_the_file(tmp_path: Path, form: str) -> None:
     file = tmp_path / "file"
-    file.write_text(yaml.safe_dump(config_map) if form == "yaml" else json.dumps(config_map))
+    file.write_text(FORMS[form])
     defaults, warnings = read_configuration(str(file))
     assert warnings == []
     assert defaults["kubeconfig"] == "/var/lib/kube-proxy/kubeconfig.conf"
+
+
+def test_manifests_win_over_the_kubeconfig_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text(KUBEADM)
+    check_daemon(settings_from(["run", "--config", str(file), "-f", "here"]), in_pod=False)
+    with pytest.raises(UsageError, match="not from both"):
+        check_daemon(settings_from(["run", "--kubeconfig", "/x", "-f", "here"]), in_pod=False)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "No such file"),
-        ("", "contains 0 documents"),
-        ("a: 1\n---\nb: 2", "contains 2 documents"),
+        ("", "contains no KubeProxyConfiguration"),
+        ("kind: A\n---\nkind: B", "contains no KubeProxyConfiguration, only A, B"),
+        (f"{KUBEADM}---{KUBEADM}", "contains 2 KubeProxyConfiguration"),
         ("a: [", "not YAML"),
-        ("kind: ConfigMap\ndata: [x]", "the ConfigMap has no key config.conf"),
-        ("kind: ConfigMap\ndata: {other: x}", "the ConfigMap has no key config.conf"),
-        ("kind: ConfigMap\ndata: {config.conf: '['}", "config.conf: config.conf: line 2: not YAML"),
-        ("kind: ConfigMap\ndata: {config.conf: ''}", "is not a KubeProxyConfiguration"),
+        ("- a", "contains no KubeProxyConfiguration"),
+        ("kind: ConfigMap\ndata: [x]", "contains no KubeProxyConfiguration, only ConfigMap"),
+        ("kind: ConfigMap\ndata: {other: x}", "contains no KubeProxyConfiguration, only ConfigMap"),
+        (
+            "kind: ConfigMap\ndata: {config.conf: '[ # KubeProxyConfiguration'}",
+            "config.conf: config.conf: line 2: not YAML",
+        ),
+        (
+            "kind: KubeProxyConfiguration\napiVersion: v1",
+            "kind: is not a KubeProxyConfiguration of kubeproxy",
+        ),
         (
             yaml.safe_dump(configuration(clusterCIDR=1, detectLocalMode=2)),
             "clusterCIDR: Expected .*; detectLocalMode: ",
