@@ -1,7 +1,7 @@
-"""What can happen to a node and its cluster, at random: objects, the API server, kproxy, the tables.
+"""Random events on a node and its cluster: objects, the API server, kproxy, the tables.
 
-Each act is small and may come at any time after any other. `Chaos.calm` takes back what would keep
-kproxy from ever being right: a server that is away, faults to come, objects that cannot be decoded.
+Each event is small and may follow any other. `Chaos.calm` reverts what prevents correct tables: an
+unreachable server, pending faults, objects that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.apiserver.faults import Answer, Reset, Trickle
 from tests.apiserver.objects import node
-from tests.stories.doubled import Doubled
+from tests.stories.doubled import DoubleStory
 from tests.support import FAMILIES, Manifest, service, slices
 
 SERVICES = 40
@@ -25,19 +25,19 @@ MAPS = ("services", "endpoints-tcp", "hairpin", "cluster-ips", "masquerade-rules
 
 
 class Chaos:
-    """Acts on one node that follows the double, by one generator of chance."""
+    """Causes events on one node that follows the double. All choices come from one random generator."""
 
-    def __init__(self, following: Doubled, seed: int, kills: bool = True) -> None:
+    def __init__(self, following: DoubleStory, seed: int, kills: bool = True) -> None:
         self.following, self.chance, self.kills = following, random.Random(seed), kills
         self.api, self.running = following.api, following.running
         self.done: list[str] = []
-        """The acts, in order."""
+        """The events, in order."""
         self.web: list[str] = []
-        """The pods behind the service that packets are sent to."""
+        """The endpoints of the Service that packets are sent to."""
         self._broken: set[int] = set()
         self._backup: Any = None
         self._broken_then: set[int] = set()
-        """Of the backup."""
+        """The broken objects in the backup."""
         self._acts: list[tuple[int, Callable[[], None]]] = [
             (30, self.change_service),
             (30, self.change_slices),
@@ -54,20 +54,20 @@ class Chaos:
             (2, self.flush),
             (4, self.take_elements),
             (3, self.add_elements),
-            (4, self.others),
-            (1, self.hang_up),
+            (4, self.foreign_tables),
+            (1, self.sighup),
             (1 if kills else 0, self.kill),
         ]
 
     def act(self) -> None:
-        """One of them."""
+        """Cause one event."""
         weights, acts = zip(*self._acts, strict=True)
         (act,) = self.chance.choices(acts, weights)
         self.done.append(act.__name__)
         act()
 
     def calm(self) -> None:
-        """From here kproxy has to become right."""
+        """Remove everything that prevents correct tables."""
         self.api.faults.clear()
         self.api.resume()
         self.api.watches.release()
@@ -91,7 +91,7 @@ class Chaos:
             self.api.delete(chosen)
 
     def move_slice(self) -> None:
-        """A slice belongs to another service."""
+        """Assign a slice to another Service."""
         (made, *_) = self._slices(self._any())
         made["metadata"]["labels"]["kubernetes.io/service-name"] = f"svc-{self._any()}"
         self._put(made)
@@ -109,7 +109,7 @@ class Chaos:
         self.api.apply(node("n1", {"topology.kubernetes.io/zone": self.chance.choice(("a", "b", ""))}))
 
     def break_object(self) -> None:
-        """An object that cannot be decoded, for a while."""
+        """Make an object undecodable, until `calm`."""
         number = self._any()
         made = self.chance.choice([self._service(number), *self._slices(number)])
         if made["kind"] == "Service":
@@ -159,8 +159,8 @@ class Chaos:
         ips = {4: f"10.96.1.{number + 1}", 6: f"fd00:96::1:{number + 1:x}"}
         made = service(f"svc-{number}", *ports, families=families, cluster_ips=ips, **spec)  # type: ignore[arg-type]
         if kind == "LoadBalancer":
-            given = [{"ip": f"203.0.113.{number + 1}"}, {"ip": f"2001:db8:9::{number + 1:x}"}]
-            made["status"] = {"loadBalancer": {"ingress": given}}
+            ingress = [{"ip": f"203.0.113.{number + 1}"}, {"ip": f"2001:db8:9::{number + 1:x}"}]
+            made["status"] = {"loadBalancer": {"ingress": ingress}}
         if kind == "elsewhere":
             made["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "other"}
         if kind == "headless":
@@ -226,7 +226,7 @@ class Chaos:
             getattr(self.api.watches, how)(kind)
 
     def server_goes(self) -> None:
-        """For a moment, in which things happen; with its history or without."""
+        """Make the server unreachable for a moment in which objects change, with or without compaction."""
         self.api.stop()
         for _ in range(10):
             self.chance.choice((self.change_service, self.change_slices, self.delete_service))()
@@ -236,10 +236,10 @@ class Chaos:
         self.api.resume()
 
     def restore(self) -> None:
-        """etcd is as it was some time ago.
+        """Restore an earlier content of etcd.
 
-        kproxy sees that by the revision, before others' writes have counted it on to where it was: that
-        nobody could see.
+        kproxy detects this by the lower revision. If other clients raise the revision to its old value before
+        kproxy reads it, kproxy cannot detect it. So the function waits until kproxy watches again.
         """
         if self._backup is not None:
             self.api.faults.clear()
@@ -270,13 +270,13 @@ class Chaos:
                     f"add element ip kproxy cluster-ips {{ 10.96.200.{last} }}",
                     f"add element ip kproxy endpoints-tcp {{ 10.96.1.{last} . 80 . 900 : 10.9.9.9 . 1 }}",
                     "add rule ip6 kproxy services counter accept",
-                    "add chain ip kproxy theirs",
+                    "add chain ip kproxy foreign",
                 )
             )
         )
 
-    def others(self) -> None:
-        """Tables that are not ours come and go."""
+    def foreign_tables(self) -> None:
+        """Create and delete a table that does not belong to kproxy."""
         self._nft("add table ip other; add set ip other s { type ipv4_addr; }; delete table ip other")
 
     def _one(self, family: str) -> str:
@@ -284,12 +284,12 @@ class Chaos:
         return f"delete element {family} kproxy cluster-ips {{ {address} }}"
 
     def _nft(self, script: str) -> None:
-        """It may fail: what it is about need not be there."""
+        """Run a script. It may fail, because its object may not exist."""
         self.running.kproxy.node.run(["nft", script], capture_output=True)
 
     # --- kproxy ---
 
-    def hang_up(self) -> None:
+    def sighup(self) -> None:
         if self.running.process.poll() is None:
             self.running.process.send_signal(signal.SIGHUP)
 

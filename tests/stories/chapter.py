@@ -1,7 +1,7 @@
-"""The book chapter's cluster in a lab: its nodes and pods with their addresses, and its manifests.
+"""The cluster of the book chapter in a lab: nodes and pods with their addresses, and the manifests.
 
-The manifests are in the folder of that name, as the chapter prints them, with the ClusterIPs that
-the chapter's cluster allocated. Pods 10.0.0.x are on node n1, 10.0.1.x on n2, 10.0.2.x on n3.
+The folder `chapter` has the manifests as the chapter prints them, with the ClusterIPs that its cluster
+allocated. Pods 10.0.0.x are on node n1, 10.0.1.x on n2, 10.0.2.x on n3.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KUBIA_IP = "10.66.13.240"
 def kubia(
     name: str, address: str, app: str = "kubia", ports: tuple[Port, ...] = KUBIA, localhost_only: bool = False
 ) -> Pod:
-    """A kubia pod, on the node of its address."""
+    """Return a kubia pod, on the node of its address."""
     node = int(address.split(".")[2]) + 1
     return Pod(name, f"n{node}", v4=address, labels={"app": app}, ports=ports, localhost_only=localhost_only)
 
@@ -41,11 +41,11 @@ PODS = (
     kubia("kubia-7sd67", "10.0.2.13"),
     kubia("kubia-zhg6k", "10.0.2.14"),
 )
-"""Those of the chapter's first half."""
+"""The pods in the first half of the chapter."""
 
 
 def cluster(*pods: Pod, nodes: int = 3, clients: tuple[Client, ...] = (OUTSIDE,)) -> Topology:
-    """The nodes, these pods, and clients outside; IPv4 alone, as the chapter's."""
+    """Return a topology of nodes, these pods and external clients. IPv4 only, as in the chapter."""
     return Topology(
         nodes=tuple(replace(lab_node(n), pod_cidr_v4=f"10.0.{n - 1}.0/24") for n in range(1, nodes + 1)),
         pods=pods,
@@ -55,7 +55,7 @@ def cluster(*pods: Pod, nodes: int = 3, clients: tuple[Client, ...] = (OUTSIDE,)
 
 
 class Chapter:
-    """kproxy on the cluster's nodes, with some of the chapter's files and the lab's pods."""
+    """kproxy on the nodes of the cluster, with some of the chapter's files and the lab's pods."""
 
     def __init__(self, lab: Lab, state: Path, files: Sequence[str]) -> None:
         self.lab = lab
@@ -63,15 +63,15 @@ class Chapter:
         self.files = list(files)
         self.unready: Sequence[str] = ()
         self.warning = ""
-        """What a sync is to say on standard error."""
+        """The expected message of a sync on standard error."""
 
     def start(self, pod: Pod) -> Handle:
-        """Start a pod as a kubelet does: with the variables of the services that there are."""
+        """Start a pod as a kubelet does: with the variables of the existing Services."""
         pods = pod_manifests(self.lab.topology.with_pod(pod))
         return self.lab.add_pod(pod, parse(self._run("n1", pods, "env", pod.name, "--format", "docker")))
 
     def sync(self) -> str:
-        """Program every node; what kproxy said on the first one."""
+        """Program every node. Returns kproxy's output on the first one."""
 
         def sync(node: str) -> str:
             return self._run(node, self._pods(), "sync", "--node-name", node, "--cluster-cidr", POD_CIDR)
@@ -80,15 +80,15 @@ class Chapter:
             return next(pool.map(sync, [node.name for node in self.lab.topology.nodes]))
 
     def get(self, *what: str) -> str:
-        """What `kproxy get` prints."""
+        """Return the output of `kproxy get`."""
         return self._run("n1", self._pods(), "get", *what)
 
     def describe(self, *what: str) -> str:
-        """What `kproxy describe` prints on the first node."""
+        """Return the output of `kproxy describe` on the first node."""
         return self._run("n1", self._pods(), "describe", *what, "--node-name", "n1")
 
     def curl(self, host: Handle, address: str, port: int, timeout: float = 10) -> str:
-        """What is answered; or what else comes of it, as the outcome's name."""
+        """Return the answer, or the name of the outcome if there is none."""
         reply = self.ask(host, address, port, timeout)
         return reply.body.rstrip("\n") or str(reply.outcome)
 
@@ -118,9 +118,9 @@ class Chapter:
 def chapter(
     topology: Topology, state: Path, *files: str, unready: Sequence[str] = (), warning: str = ""
 ) -> Iterator[Chapter]:
-    """The cluster, up, its nodes programmed with these files of the chapter, all pods but these ready.
+    """Start the cluster, with the nodes programmed from these files of the chapter.
 
-    `warning` is what each sync is to say, after `Service default/`.
+    All pods but `unready` are ready. `warning` is the expected message of each sync after `Service default/`.
     """
     with Lab(topology) as lab:
         of = Chapter(lab, state, files)
@@ -130,25 +130,25 @@ def chapter(
 
 
 def without_age(table: str) -> list[list[str]]:
-    """The rows of a table of `get`, without the last column: files do not know when they were applied."""
+    """Return the rows of a table of `get` without the column AGE, because files have no age."""
     return [line.split()[:-1] for line in table.splitlines() if line]
 
 
 def endpoints(table: str) -> set[str]:
-    """What a table of `get endpoints` with one row and no more than it shows has there."""
+    """Return the endpoints in a table of `get endpoints` that has one row and is not abbreviated."""
     _, (_, sockets) = without_age(table)
     return set(sockets.split(","))
 
 
-def told(text: str) -> list[str]:
-    """The lines of what `describe` says, whatever its columns' widths."""
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a description, with single blanks between columns."""
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
 def differences(transcript: str, shown: str) -> list[str]:
-    """Lines of the chapter's transcript that are not shown, or shown elsewhere in the order."""
-    missing, rest = [], told(shown)
-    for line in told(transcript):
+    """Return the lines of the chapter's transcript that are not shown, or not in the same order."""
+    missing, rest = [], lines_of(shown)
+    for line in lines_of(transcript):
         if line in rest:
             rest = rest[rest.index(line) + 1 :]
         else:

@@ -1,4 +1,4 @@
-"""Which API server a node follows in stories about clusters: the double, or a real one (docs/cluster.md)."""
+"""Selects the API server that a node follows in stories: the double, or a real one (docs/cluster.md)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.stories.remote import remote
 
 @pytest.fixture
 def following(cluster: Cluster | None, lab: Lab, tmp_path: Path) -> Follow:
-    """A node that follows whichever it is."""
+    """A node that follows the double, or the real API server if there is one."""
     return partial(remote, lab, tmp_path, cluster) if cluster else partial(doubled, lab, tmp_path)
 
 
 @pytest.fixture
 def owning(cluster: Cluster | None, following: Follow) -> Follow:
-    """The same, where the server's process is the test's own: `told.server` is there."""
+    """The same, only if the test controls the server's process: `story.server` is available."""
     if cluster and not cluster.control_plane:
         pytest.skip(NEEDS_PROCESS)
     return following
@@ -30,11 +30,11 @@ def owning(cluster: Cluster | None, following: Follow) -> Follow:
 
 @pytest.fixture
 def double(cluster: Cluster | None, lab: Lab, tmp_path: Path) -> Double:
-    """A node that follows the double, whatever else is there."""
+    """A node that follows the double, even if there is a real API server."""
 
     def begin(why: str, *manifests: object, **options: object) -> object:
         if cluster:
-            pytest.skip(f"only the double does this: {why}")
+            pytest.skip(f"only the double {why}")
         return doubled(lab, tmp_path, *manifests, **options)  # type: ignore[arg-type]
 
     return begin  # type: ignore[return-value]

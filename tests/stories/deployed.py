@@ -1,8 +1,8 @@
 """kproxy as deploy/daemonset.yaml runs it, without a container engine.
 
-What of a container decides whether kproxy can work in it is taken from the manifest: the command line,
-the environment, the volumes, a root that cannot be written, capabilities. The process has all that in a
-mount namespace of its own; its files are this machine's, not the image's.
+It takes from the manifest what matters for kproxy: the command line, the environment, the volumes, a
+read-only root file system, and the capabilities. The process gets these in a new mount namespace; the files
+are this machine's, not the image's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tests.support import Manifest, Process, Running
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "deploy" / "daemonset.yaml"
 SERVICE_ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
-"""Where a pod finds its token; /var/run is a link."""
+"""Where a pod finds its token; /var/run is a symbolic link."""
 
-# (PLACE FOLDER ro|rw)... -- COMMAND...: places that this machine need not have are made in file systems of
-# the namespace's own; what is not rw cannot be written, nor can all the rest.
+# (PLACE FOLDER ro|rw)... -- COMMAND...: creates the places, which may not exist on this machine, in file
+# systems of the namespace. Everything but the places with rw is read-only.
 _ENTER = """
 set -e
 mount -t tmpfs tmpfs /mnt
@@ -58,27 +58,27 @@ exec "$@"
 
 
 def objects() -> dict[str, Manifest]:
-    """What is in the manifest, by kind."""
+    """Return the objects in the manifest, by kind."""
     return {found["kind"]: found for found in yaml.safe_load_all(MANIFESTS.read_text())}
 
 
 def template() -> Manifest:
-    """The pods' spec."""
+    """Return the spec of the pods."""
     return dict(objects()["DaemonSet"]["spec"]["template"]["spec"])
 
 
 class Deployed(Running):
     """The DaemonSet's container on a node.
 
-    `account` has a token and ca.crt, `config_map` the files of that volume.
+    `account` contains a token and ca.crt; `config_map` contains the files of that volume.
     """
 
     def __init__(self, node: Handle, folder: Path, account: Path, config_map: Path) -> None:
         super().__init__(node, folder)
         (self.container,) = template()["containers"]
         self.environment: dict[str, str] = {}
-        """Of the container, beside what the manifest says."""
-        self._given = {"configMap": config_map, "hostPath": self.kproxy.state, "emptyDir": folder / "empty"}
+        """Variables of the container in addition to those in the manifest."""
+        self._volumes = {"configMap": config_map, "hostPath": self.kproxy.state, "emptyDir": folder / "empty"}
         self._account = account
         self.kproxy.state.mkdir()
         (folder / "empty").mkdir()
@@ -87,18 +87,18 @@ class Deployed(Running):
         return self.kproxy.node.popen(self.command(), stdout=log, stderr=log)
 
     def command(self) -> list[str]:
-        """The command line of a container engine's kind, for a shell in namespaces of its own."""
+        """Return the command line that a container engine would run, in new namespaces."""
         sources = {
             volume["name"]: folder
             for volume in template()["volumes"]
-            for kind, folder in self._given.items()
+            for kind, folder in self._volumes.items()
             if kind in volume
         }
         places = [(SERVICE_ACCOUNT, self._account, "ro")] + [
             (at["mountPath"], sources[at["name"]], "ro" if at.get("readOnly") else "rw")
             for at in self.container["volumeMounts"]
         ]
-        places.append((str(ROOT), ROOT, "ro"))  # wherever it is, no volume hides it
+        places.append((str(ROOT), ROOT, "ro"))  # so that no volume hides it
         return [
             *("unshare", "--mount", "--propagation=private", "sh", "-c", _ENTER, "sh"),
             *(str(part) for place in places for part in place),
@@ -122,15 +122,15 @@ class Deployed(Running):
 
 
 def without_config_map(running: Deployed, cluster_cidr: str, environment: Mapping[str, str]) -> None:
-    """As a pod that is told nothing finds its cluster: by the environment that every container has."""
+    """Configure nothing: a pod then finds the cluster by the environment variables of every container."""
     running.container["args"] = ["run", "--node-name=$(NODE_NAME)", f"--cluster-cidr={cluster_cidr}"]
     running.environment = dict(environment)
 
 
 def write_config_map(folder: Path, server: str, cluster_cidr: str, name: str = "") -> None:
-    """The two files of kubeadm's ConfigMap kube-system/kube-proxy, as they are mounted.
+    """Write the two files of kubeadm's ConfigMap kube-system/kube-proxy, as they are mounted.
 
-    `name`: what the server's certificate is for, if that is not its address.
+    `name`: the name in the server's certificate, if it differs from the address.
     """
     account = "/var/run/secrets/kubernetes.io/serviceaccount"
     cluster = {"certificate-authority": f"{account}/ca.crt", "server": server}

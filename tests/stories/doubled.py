@@ -1,4 +1,4 @@
-"""Stories of a node that follows the double of an API server, whose faults are at hand: `told.api`."""
+"""Stories of a node that follows the double of an API server. `story.api` can cause its faults."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.apiserver.kubeconfig import token_file, write_kubeconfig
 from tests.apiserver.listener import create_server
 from tests.apiserver.resources import RESOURCES
 from tests.apiserver.store import Snapshot
-from tests.stories.following import KINDS, PATIENCE, Server, Told, Way
+from tests.stories.following import KINDS, PATIENCE, ClusterStory, Network, Server
 from tests.support import Manifest, Running
 from tests.truth import Truth
 
 TOKEN = "one"
 
 
-class DoublesWay(Way):
-    """The double does itself what else would happen on the way."""
+class DoubleNetwork(Network):
+    """The double itself simulates network faults."""
 
     def __init__(self, api: ApiServer) -> None:
         self._api = api
@@ -60,8 +60,8 @@ class DoublesWay(Way):
         self.cut()
 
 
-class DoublesServer(Server):
-    """Its store is etcd and watch cache."""
+class DoubleServer(Server):
+    """The double's store simulates etcd and the watch cache."""
 
     def __init__(self, api: ApiServer) -> None:
         self._api = api
@@ -99,24 +99,24 @@ class DoublesServer(Server):
         self._api.access.denied.clear()
 
 
-class Doubled(Told):
-    """Beside it; its objects are changed without a request."""
+class DoubleStory(ClusterStory):
+    """A story with the double. It changes the double's objects directly, without requests."""
 
     def __init__(self, lab: Lab, api: ApiServer, running: Running, truth: Truth, token: Path) -> None:
         super().__init__(lab, running, truth)
         self.api, self.token = api, token
-        self.way = DoublesWay(api)
+        self.network = DoubleNetwork(api)
 
     @property
     def server(self) -> Server:
-        return DoublesServer(self.api)
+        return DoubleServer(self.api)
 
     @property
     def owned(self) -> bool:
         return True
 
     def apply(self, *manifests: Manifest) -> None:
-        """In namespace default unless they say otherwise."""
+        """Create or replace objects. The default namespace is `default`."""
         self.api.apply(*in_default(*manifests))
 
     def delete(self, *manifests: Manifest) -> None:
@@ -131,24 +131,24 @@ class Doubled(Told):
             ]
 
     def watched(self) -> None:
-        # After failures in a row each is tried again within a minute, and may fail once more.
+        # After repeated failures, each kind is tried again within a minute, and may fail once more.
         self.api.wait(lambda: all(self.api.watches.of(kind) for kind in KINDS), PATIENCE)
 
     def burst(self) -> AbstractContextManager[None]:
         return self.api.burst()
 
 
-Double = Callable[..., AbstractContextManager[Doubled]]
-"""As `Follow`, of the double; first comes what only it does."""
+Double = Callable[..., AbstractContextManager[DoubleStory]]
+"""As `Follow`, but with the double in every case. The first argument says why the story needs the double."""
 
 
 def in_default(*manifests: Manifest) -> list[Manifest]:
-    """As an API server has them: with their namespace."""
+    """Add the namespace `default` to manifests without a namespace, as an API server does."""
     return [{**made, "metadata": {"namespace": "default", **made["metadata"]}} for made in manifests]
 
 
-def beside(lab: Lab, **options: Any) -> ApiServer:
-    """An API server on the lab's client, not started yet; `options` are ApiServer's."""
+def external_api(lab: Lab, **options: Any) -> ApiServer:
+    """Return an API server on the lab's client, not started yet. `options` are those of ApiServer."""
     outside = lab.client("outside")
     return ApiServer(
         host=outside.address(4),
@@ -166,20 +166,20 @@ def doubled(
     start: bool = True,
     cluster_cidr: bool = True,
     pod_cidrs: str | None = None,
-) -> Iterator[Doubled]:
-    """kproxy run on node n1, of a double that has these manifests."""
+) -> Iterator[DoubleStory]:
+    """Run kproxy on node n1, following a double that has these manifests."""
     truth = Truth(lab.node("n1"), pod_cidrs)
     token = folder / "token"
     token.write_text(TOKEN)
     try:
-        with beside(lab, tokens=(TOKEN,)) as api:
+        with external_api(lab, tokens=(TOKEN,)) as api:
             api.apply(*in_default(*manifests))
             kubeconfig = write_kubeconfig(folder / "kubeconfig", api.url, token_file(token))
             running = Running(lab.node("n1"), folder, ["--kubeconfig", str(kubeconfig), *flags], cluster_cidr)
             if start:
                 running.start()
             try:
-                yield Doubled(lab, api, running, truth, token)
+                yield DoubleStory(lab, api, running, truth, token)
             finally:
                 running.__exit__()
     finally:

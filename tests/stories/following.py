@@ -1,13 +1,13 @@
-"""A node that follows an API server, the double or a real one: what stories about clusters say and ask.
+"""Stories of a node that follows an API server, either the double or a real one.
 
-told.apply(service(), *slices(...))    to the API server
-told.way.cut()                         what happens between it and the node
-told.server.restart()                  what happens to it
-told.right()                           the tables are as its objects ask for, sooner or later
-told.answering()                       which pods answer a client of the service
+story.apply(service(), *slices(...))    change objects in the API server
+story.network.cut()                     cause a fault of the network between it and the node
+story.server.restart()                  cause a fault of the server
+story.converges()                       wait until the tables match the server's objects
+story.answering()                       the pods that answer a client of the Service
 
-`told` comes from a fixture (conftest.py): `following` for a story that needs no more than a way to a
-server, `owning` for one that does something to the server's process, `double` for what only the double does.
+A fixture (conftest.py) provides `story`: `following` if the story only needs a network to a server, `owning`
+if it also controls the server's process, `double` if it needs the double.
 """
 
 from __future__ import annotations
@@ -26,92 +26,92 @@ from tests.support import SERVICE_IP, Manifest, Running, eventually
 from tests.truth import Truth
 
 PATIENCE = 120.0
-"""Seconds until the tables have to be right: an API server that was away is asked again after a while."""
+"""Seconds until the tables must be correct. kproxy retries an unreachable API server after a delay."""
 KINDS = ("services", "endpointslices", "nodes")
 
 
-class Way(ABC):
-    """What can happen between a node and its API server, which knows nothing of it."""
+class Network(ABC):
+    """Faults of the network between a node and its API server."""
 
     @abstractmethod
     def close(self) -> None:
-        """The server is away: connections are reset, new ones are refused."""
+        """Make the server unreachable: connections are reset, and new ones are refused."""
 
     @abstractmethod
     def open(self) -> None:
-        """It is there again."""
+        """Make the server reachable again."""
 
     @abstractmethod
     def refuse(self) -> None:
-        """New connections are refused until `open`; those that there are stay."""
+        """Refuse new connections until `open`. Existing connections stay."""
 
     @abstractmethod
     def cut(self) -> None:
-        """Connections are reset; new ones are taken."""
+        """Reset all connections. New ones are accepted."""
 
     @abstractmethod
     def hang_up(self) -> None:
-        """Connections are closed without a word, in the middle of what was said; new ones are taken."""
+        """Close all connections in the middle of an answer. New ones are accepted."""
 
     @abstractmethod
     def hold(self) -> None:
-        """Half open: connections stay, and nothing comes any more."""
+        """Deliver nothing any more. Connections stay open (half-open)."""
 
     @abstractmethod
     def release(self) -> None:
-        """What was held comes."""
+        """Deliver what was held."""
 
     @abstractmethod
     def tear(self, after: int, times: int) -> None:
-        """Connections are reset, and so are the next answers, after so many bytes."""
+        """Reset all connections, and the next `times` answers after `after` bytes."""
 
     @abstractmethod
     def slow(self, times: int) -> None:
-        """Connections are reset, and the next answers come in little pieces."""
+        """Reset all connections, and send the next `times` answers in small pieces."""
 
 
 class Server(ABC):
-    """What can happen to an API server and its etcd."""
+    """Faults of an API server and its etcd."""
 
     @abstractmethod
     def restart(self) -> None:
-        """It is killed, and starts: objects and revision are etcd's, the watch cache begins now."""
+        """Kill and start the server. Objects and revision stay in etcd; the watch cache is new."""
 
     @abstractmethod
     def upgrade(self) -> None:
-        """It ends its watches properly and itself, and another one starts."""
+        """Stop the server, which ends its watches, and start another one."""
 
     @abstractmethod
     def compact(self) -> None:
-        """While it was away, etcd forgot all history."""
+        """Compact etcd while the server is down, so that etcd has no history."""
 
     @abstractmethod
     def backup(self) -> Any:
-        """What etcd has now, for `restore`."""
+        """Return a copy of etcd's content, for `restore`."""
 
     @abstractmethod
     def restore(self, backup: Any) -> None:
-        """etcd becomes what it was: objects and revision go back. None: it is empty."""
+        """Restore etcd's content with its revision. None: make it empty."""
 
     @abstractmethod
     def rotate(self, token: str) -> None:
-        """Only this token is good for the node from now on; open watches end."""
+        """Accept only this token from now on. Open watches end."""
 
     @abstractmethod
     def forbid(self) -> None:
-        """What the node asks for is forbidden (403) until `allow`."""
+        """Answer the node's requests with 403 until `allow`."""
 
     @abstractmethod
     def allow(self) -> None:
-        """Undo it."""
+        """End the effect of `forbid`."""
 
 
-class Told(ABC):
-    """kproxy on node n1, and what its tables ought to be by what an API server says."""
+class ClusterStory(ABC):
+    """kproxy on node n1, an API server, and the content that the tables must have."""
 
-    way: Way
+    network: Network
     token: Path
-    """The file that kproxy has its token from, where tokens are asked for."""
+    """The file with kproxy's token, if the server requires tokens."""
 
     def __init__(self, lab: Lab, running: Running, truth: Truth) -> None:
         self.lab, self.running, self.truth = lab, running, truth
@@ -119,12 +119,12 @@ class Told(ABC):
 
     @property
     def server(self) -> Server:
-        """Only where `owned`."""
-        raise AssertionError("the server's process is not the test's")
+        """The server. Only if `owned`."""
+        raise AssertionError("the test does not control the server's process")
 
     @property
     def owned(self) -> bool:
-        """Whether something can be done to the `server`."""
+        """Whether the test controls the server's process."""
         return False
 
     @abstractmethod
@@ -133,22 +133,22 @@ class Told(ABC):
 
     @abstractmethod
     def delete(self, *manifests: Manifest) -> None:
-        """Delete what has the names of these."""
+        """Delete objects with the names of these."""
 
     @abstractmethod
     def objects(self) -> list[Manifest]:
-        """All that the API server has, of the kinds that a node follows."""
+        """Return all objects in the API server of the kinds that a node follows."""
 
     @abstractmethod
     def watched(self) -> None:
         """Wait until every kind is watched."""
 
     def burst(self) -> AbstractContextManager[None]:
-        """What is written inside comes in one piece, where the API server can do that."""
+        """Send the changes in the block as one piece, if the server can."""
         return nullcontext()
 
-    def right(self, patience: float = PATIENCE) -> None:
-        """Wait until the tables are as the API server's objects ask for; AssertionError with what differs."""
+    def converges(self, patience: float = PATIENCE) -> None:
+        """Wait until the tables match the server's objects. Raises AssertionError with the differences."""
 
         def holds() -> bool:
             self._wrong = self.truth.wrong(self.objects())
@@ -156,15 +156,15 @@ class Told(ABC):
 
         eventually(holds, self._explain, patience)
 
-    def says(self, text: str, times: int = 1, patience: float = PATIENCE) -> None:
-        """Wait until kproxy has said something so many times."""
+    def logs(self, text: str, times: int = 1, patience: float = PATIENCE) -> None:
+        """Wait until kproxy has logged a text so many times."""
         eventually(lambda: self.running.logged().count(text) >= times, self.running.logged, patience)
 
     def _explain(self) -> str:
         return "\n".join([*self._wrong[:20], "", *self.running.logged().splitlines()[-40:]])
 
     def answering(self, family: Family = 4, address: str = "", port: int = 80) -> set[str]:
-        """The pods that answer at an address (by default the service's), or what else comes of asking."""
+        """Return the pods that answer at an address (default: the Service's), or the failure."""
         client, address = self.lab.client("outside"), address or SERVICE_IP[family]
         first = http_get(client, address, port, timeout=1)
         if first.outcome is not Outcome.ANSWERED:
@@ -172,6 +172,6 @@ class Told(ABC):
         return set(many(client, address, port, 20))
 
 
-Follow = Callable[..., AbstractContextManager[Told]]
-"""kproxy run on node n1, of an API server that has the manifests that are given. Options: `flags`,
-`start` (or wait with that), `cluster_cidr`, `pod_cidrs`."""
+Follow = Callable[..., AbstractContextManager[ClusterStory]]
+"""Run kproxy on node n1, following an API server that has the manifests in the arguments. Options: `flags`,
+`start` (False: do not start kproxy), `cluster_cidr`, `pod_cidrs`."""

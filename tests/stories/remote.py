@@ -1,8 +1,8 @@
 """Stories of a node that follows a real API server.
 
-The lab's node reaches it through a relay, so that nothing of this machine's network changes. What is done
-there is done by plain HTTP, in a namespace of its own that goes afterwards. What it needs is in
-docs/cluster.md.
+The lab's node reaches the server through a relay, so the network of this machine does not change. The tests
+change objects with plain HTTP, in a separate namespace, and delete them afterwards. docs/cluster.md lists
+the requirements.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from tests.apiserver.listener import create_server
 from tests.apiserver.relay import Fate, Relay
 from tests.apiserver.resources import BY_KIND
 from tests.controlplane import Cluster, ControlPlane
-from tests.stories.following import KINDS, PATIENCE, Server, Told, Way
+from tests.stories.following import KINDS, PATIENCE, ClusterStory, Network, Server
 from tests.support import Manifest, Running, eventually
 from tests.truth import Truth
 
 FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
 
-class RelaysWay(Way):
-    """The relay is the way."""
+class RelayNetwork(Network):
+    """The relay simulates network faults."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
@@ -67,8 +67,8 @@ class RelaysWay(Way):
         self.cut()
 
 
-class OwnServer(Server):
-    """The tests' own processes; `reconnect` is called when they were started again."""
+class ProcessServer(Server):
+    """Processes of the tests. `reconnect` is called after each restart."""
 
     def __init__(self, control_plane: ControlPlane, folder: Path, reconnect: Callable[[], None]) -> None:
         self._own, self._folder, self._reconnect = control_plane, folder, reconnect
@@ -103,14 +103,14 @@ class OwnServer(Server):
         assert self._own.allow()
 
 
-class Remote(Told):
-    """What is asked of an API server by HTTP, in a namespace of its own."""
+class RemoteStory(ClusterStory):
+    """A story that changes objects with HTTP requests to an API server, in a separate namespace."""
 
-    def __init__(self, lab: Lab, reached: Reached, running: Running, truth: Truth) -> None:
+    def __init__(self, lab: Lab, relayed: RelayedServer, running: Running, truth: Truth) -> None:
         super().__init__(lab, running, truth)
-        self.way = RelaysWay(reached.relay)
-        self.own: OwnServer | None = None
-        self._client, self._relay = reached.client, reached.relay
+        self.network = RelayNetwork(relayed.relay)
+        self.own: ProcessServer | None = None
+        self._client, self._relay = relayed.client, relayed.relay
         self._nodes: dict[str, Manifest] = {}
         self.namespace = f"kproxy-test-{uuid.uuid4().hex[:8]}"
 
@@ -123,7 +123,7 @@ class Remote(Told):
         return self.own is not None
 
     def apply(self, *manifests: Manifest) -> None:
-        """Create or replace; what cannot be changed in place is made anew. A status is written apart."""
+        """Create or replace objects, or recreate them if a field is immutable. A status is written apart."""
         for manifest in map(self._mine, manifests):
             if manifest["kind"] == "Node":
                 self._nodes[path_of(manifest)] = manifest
@@ -135,12 +135,12 @@ class Remote(Told):
                 self._done(self._client.update(whole, "/status"))
 
     def delete(self, *manifests: Manifest) -> None:
-        """What has the names of these."""
+        """Delete objects with the names of these."""
         for manifest in map(self._mine, manifests):
             self._done(self._client.delete(manifest))
 
     def objects(self) -> list[Manifest]:
-        """All of the kinds that a node follows, of whatever namespace."""
+        """Return all objects of the kinds that a node follows, in all namespaces."""
         found = []
         for kind in ("Service", "EndpointSlice", "Node"):
             resource = BY_KIND[kind]
@@ -151,12 +151,12 @@ class Remote(Told):
         return found
 
     def watched(self) -> None:
-        """As far as the relay can tell: each watch has a connection."""
+        """Wait until there is one connection for each watch; the relay knows no more."""
         eventually(lambda: self._relay.connections >= len(KINDS), self.running.logged, 2 * PATIENCE)
 
     def clean(self) -> None:
-        """Delete all that was made; without controllers, a namespace's end would leave it."""
-        self._client.connection.close()  # whatever state it is in
+        """Delete the created objects. Without controllers, deletion of the namespace would keep them."""
+        self._client.connection.close()  # in any state
         own = [made for made in self.objects() if made["metadata"].get("namespace") == self.namespace]
         for manifest in (*own, *self._nodes.values()):
             self._client.delete(manifest)
@@ -171,14 +171,14 @@ class Remote(Told):
         answer = self._client.create(manifest)
         if answer.status != 404:
             return answer
-        self._done(self._client.create(_namespace(self.namespace)))  # the first, or it was lost
+        self._done(self._client.create(_namespace(self.namespace)))  # it does not exist yet, or was lost
         return self._client.create(manifest)
 
     def _update(self, manifest: Manifest, found: Answer) -> Answer:
         there = self._done(found).json
         metadata = {**manifest["metadata"], "resourceVersion": there["metadata"]["resourceVersion"]}
         answer = self._client.update({**manifest, "metadata": metadata})
-        if answer.status == 422:  # a field that may not change
+        if answer.status == 422:  # an immutable field
             self._done(self._client.delete(manifest))
             answer = self._client.create(manifest)
         return answer
@@ -192,8 +192,8 @@ def _namespace(name: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-class Reached:
-    """The server of a kubeconfig: from here by `client`, and from node n1 at the URL `server`."""
+class RelayedServer:
+    """The server of a kubeconfig. Tests reach it with `client`, and node n1 at `url`."""
 
     def __init__(self, lab: Lab, kubeconfig: Path) -> None:
         credentials, node = Credentials(kubeconfig), lab.node("n1")
@@ -201,7 +201,7 @@ class Reached:
         parts = urlsplit(endpoint.server)
         assert parts.hostname
         self.name = parts.hostname
-        """What its certificate is for."""
+        """The name in the server's certificate."""
         self.tls = endpoint.tls or None
         self.client = Client(
             endpoint.server, token=authorization.removeprefix("Bearer "), context=endpoint.tls or None
@@ -214,10 +214,10 @@ class Reached:
         self._scheme = parts.scheme
 
     @property
-    def server(self) -> str:
+    def url(self) -> str:
         return f"{self._scheme}://127.0.0.1:{self.relay.port}"
 
-    def __enter__(self) -> Reached:
+    def __enter__(self) -> RelayedServer:
         self.relay.__enter__()
         return self
 
@@ -238,32 +238,32 @@ def remote(
     start: bool = True,
     cluster_cidr: bool = True,
     pod_cidrs: str | None = None,
-) -> Iterator[Remote]:
-    """kproxy run on node n1, of a real cluster that has these manifests."""
+) -> Iterator[RemoteStory]:
+    """Run kproxy on node n1, following a real cluster that has these manifests."""
     node, own = lab.node("n1"), cluster.control_plane
     truth = Truth(node, pod_cidrs)
     try:
-        with Reached(lab, cluster.kubeconfig) as reached:
-            given, token = own.user(folder) if own else (cluster.kubeconfig, None)
-            kubeconfig = _led_through(given, folder / "kubeconfig", reached.server, reached.name)
+        with RelayedServer(lab, cluster.kubeconfig) as relayed:
+            original, token = own.user(folder) if own else (cluster.kubeconfig, None)
+            kubeconfig = _redirected(original, folder / "kubeconfig", relayed.url, relayed.name)
             running = Running(node, folder, ["--kubeconfig", str(kubeconfig), *flags], cluster_cidr)
-            told = Remote(lab, reached, running, truth)
+            story = RemoteStory(lab, relayed, running, truth)
             if own and token:
-                told.own, told.token = OwnServer(own, folder, reached.client.connection.close), token
+                story.own, story.token = ProcessServer(own, folder, relayed.client.connection.close), token
             try:
-                told.apply(*manifests)
+                story.apply(*manifests)
                 if start:
                     running.start()
-                yield told
+                yield story
             finally:
                 running.__exit__()
-                told.clean()
+                story.clean()
     finally:
         truth.close()
 
 
-def _led_through(kubeconfig: Path, copy: Path, server: str, name: str) -> Path:
-    """The kubeconfig with another address of the server, whose certificate is still for `name`."""
+def _redirected(kubeconfig: Path, copy: Path, server: str, name: str) -> Path:
+    """Copy a kubeconfig with another URL of the server, whose certificate is still checked for `name`."""
     content: dict[str, Any] = yaml.safe_load(kubeconfig.read_text())
     for entry in content["clusters"]:
         entry["cluster"] = {"tls-server-name": name, **entry["cluster"], "server": server}

@@ -1,4 +1,4 @@
-"""Whom clients stay with while endpoints, policies and other clients come and go."""
+"""Session affinity while endpoints, policies and other clients change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PODS = ("pod-1", "pod-2", "pod-3")
 
 
 def web(lab: Lab, pods: Iterable[str], **spec: Any) -> list[Manifest]:
-    """A sticky service of a TCP and a UDP port, with these pods."""
+    """A sticky Service with a TCP and a UDP port, with these pods."""
     found = slices(lab, pods, {"http": 8080})
     for slice_ in found:
         slice_["ports"].append({"name": "echo", "port": 5353, "protocol": "UDP"})
@@ -32,7 +32,7 @@ def web(lab: Lab, pods: Iterable[str], **spec: Any) -> list[Manifest]:
 
 
 def remembered(kproxy: Kproxy, family: Family, protocol: str) -> dict[str, str]:
-    """Client -> endpoint, as the kernel has it."""
+    """Return the entries of an affinity map in the kernel, as client -> endpoint."""
     table = "ip" if family == 4 else "ip6"
     listed = kproxy.nft(f"list map {table} kproxy affinity-{protocol}")
     return dict(
@@ -41,14 +41,14 @@ def remembered(kproxy: Kproxy, family: Family, protocol: str) -> dict[str, str]:
 
 
 def stays_with(client: Handle, address: str, port: int) -> str:
-    """The one pod that answers a client over and over, one connection after another."""
+    """Return the one pod that answers a client on several sequential connections."""
     (pod,) = many(client, address, port, 15, concurrency=1)
     return pod
 
 
 @contextmanager
-def hammering(clients: Iterable[Handle], family: Family) -> Iterator[None]:
-    """Each client opens connections and sends datagrams from new ports, one after another."""
+def sending(clients: Iterable[Handle], family: Family) -> Iterator[None]:
+    """Clients open connections and send datagrams from new ports without pause."""
     stop = threading.Event()
 
     def connect(client: Handle) -> None:
@@ -71,73 +71,71 @@ def hammering(clients: Iterable[Handle], family: Family) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_entries_of_a_removed_endpoint_are_gone_and_those_written_meanwhile(
-    lab: Lab, kproxy: Kproxy, family: Family
-) -> None:
+def test_all_entries_of_a_removed_endpoint_are_deleted(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     clients = [lab.client("outside"), lab.pod("pod-3"), lab.node("n1")]
     kproxy.sync(*web(lab, ["pod-1"]))
-    with hammering(clients, family):
-        for gone, left in [("pod-1", "pod-2"), ("pod-2", "pod-1")] * 2:
+    with sending(clients, family):
+        for removed, left in [("pod-1", "pod-2"), ("pod-2", "pod-1")] * 2:
             kproxy.sync(*web(lab, [left]))
             for protocol in ("tcp", "udp"):
                 endpoints = set(remembered(kproxy, family, protocol).values())
-                assert lab.pod(gone).address(family) not in endpoints, protocol
+                assert lab.pod(removed).address(family) not in endpoints, protocol
             assert {udp_ask(client, SERVICE_IP[family], 53).pod for client in clients} == {left}
     assert len(remembered(kproxy, family, "tcp")) == len(remembered(kproxy, family, "udp")) == len(clients)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_removing_one_of_three_moves_its_own_clients_only(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+def test_removing_an_endpoint_moves_only_its_clients(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     clients = [*(lab.pod(name) for name in PODS), lab.client("outside"), lab.node("n1")]
 
-    def places() -> list[str]:
+    def pods_of_clients() -> list[str]:
         return [udp_ask(client, SERVICE_IP[family], 53).pod for client in clients]
 
-    # 1. Five clients of a UDP port, each with a pod of its own.
+    # 1. Five clients of a UDP port. Each stays with one pod.
     kproxy.sync(*web(lab, PODS[:2]))
-    first = places()
-    assert places() == first
-    # 2. A third pod moves nobody.
+    first = pods_of_clients()
+    assert pods_of_clients() == first
+    # 2. A third pod moves no client.
     kproxy.sync(*web(lab, PODS))
-    assert [places() for _ in range(3)] == [first] * 3
-    # 3. One that has clients goes: they move, and stay where they got to; the others stay.
-    gone = first[3]
-    kproxy.sync(*web(lab, [name for name in PODS if name != gone]))
-    second = places()
-    assert gone not in second
-    assert [new for new, old in zip(second, first, strict=True) if old != gone] == [
-        old for old in first if old != gone
+    assert [pods_of_clients() for _ in range(3)] == [first] * 3
+    # 3. A pod with clients is removed: its clients move to other pods and stay there. Other clients stay.
+    removed = first[3]
+    kproxy.sync(*web(lab, [name for name in PODS if name != removed]))
+    second = pods_of_clients()
+    assert removed not in second
+    assert [new for new, old in zip(second, first, strict=True) if old != removed] == [
+        old for old in first if old != removed
     ]
-    assert places() == second
-    # 4. It comes back: nobody goes back to it.
+    assert pods_of_clients() == second
+    # 4. The pod is added again: no client returns to it.
     kproxy.sync(*web(lab, PODS))
-    assert [places() for _ in range(3)] == [second] * 3
+    assert [pods_of_clients() for _ in range(3)] == [second] * 3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_policy_local_moves_clients_from_outside_to_local_endpoints(tmp_path: Path, family: Family) -> None:
+def test_policy_local_moves_external_clients_to_local_endpoints(tmp_path: Path, family: Family) -> None:
     with Lab(multi(2, 2)) as lab:
         kproxy = Kproxy(lab.node("n1"), tmp_path / "state")
         here, there = ["n1-pod-1", "n1-pod-2"], ["n2-pod-1", "n2-pod-2"]
         outside, node = lab.client("outside"), lab.node("n1")
         at, port = node.address(family), 30080
         inside = [node, lab.pod("n1-pod-1"), lab.pod("n1-pod-2")]
-        # 1. Only the other node has endpoints: every client is remembered with one of those.
+        # 1. Only the other node has endpoints: every client is assigned to one of these.
         kproxy.sync(*web(lab, there))
         before = {client.name: stays_with(client, at, port) for client in (outside, *inside)}
         assert set(before.values()) <= set(there)
-        # 2. This node gets endpoints, too: nobody moves.
+        # 2. This node gets endpoints: no client moves.
         kproxy.sync(*web(lab, here + there))
         for client in (outside, *inside):
             assert stays_with(client, at, port) == before[client.name]
-        # 3. The policy becomes Local: clients from outside move here.
+        # 3. The policy becomes Local: external clients move to this node.
         kproxy.sync(*web(lab, here + there, externalTrafficPolicy="Local"))
         moved = stays_with(outside, at, port)
         assert moved in here
-        # 4. The node and its pods may use any endpoint still: they stay.
+        # 4. The node and its pods may still use any endpoint: they stay.
         after = {client.name: stays_with(client, at, port) for client in inside}
         assert after == {client.name: before[client.name] for client in inside}
-        # 5. Back to Cluster: everyone stays.
+        # 5. The policy becomes Cluster: all clients stay.
         kproxy.sync(*web(lab, here + there))
         assert stays_with(outside, at, port) == moved
         for client in inside:

@@ -60,7 +60,7 @@ class Story:
         eventually(lambda: text in self.logged(), self.running.logged)
         self._read += self.logged().index(text) + len(text)
 
-    def complains(self, about: str, text: str) -> None:
+    def reports(self, about: str, text: str) -> None:
         """Check that a problem is logged and described, and that the other Service is served."""
         self.logs(text)
         assert http_get(self.lab.client("outside"), STEADY, 80).pod == "pod-1"
@@ -94,7 +94,7 @@ def test_invalid_services_and_services_without_endpoints(story: Story) -> None:
 
     write("other", story.other(selector={"app": "othr"}))
     problem = "Service default/other: spec.selector: no pod in namespace default has the labels app=othr"
-    story.complains("svc/other", problem)
+    story.reports("svc/other", problem)
     story.serves(OTHER, "")
     write("other", story.other())
     story.logs(f"solved: {story.folder}/other.json: {problem}")
@@ -102,19 +102,19 @@ def test_invalid_services_and_services_without_endpoints(story: Story) -> None:
 
     write("other", story.other(ports=[{"port": 80, "targetPort": "web"}]))
     problem = "Service default/other: spec.ports[0].targetPort: no container port web/tcp in Pod pod-2"
-    story.complains("svc/other", problem)
+    story.reports("svc/other", problem)
     write("pods", story.pod("pod-2", "other", ports=[{"name": "web", "containerPort": 8080}]))
     story.logs(f"solved: {story.folder}/other.json: {problem}")
     story.serves(OTHER, "pod-2")
 
     # A refused Service keeps its previous rules.
     write("other", story.service("other", STEADY, "other"))
-    story.complains(
+    story.reports(
         "svc/other", f"Service default/other: spec.clusterIP: {STEADY} belongs to Service default/web"
     )
     story.serves(OTHER, "pod-2")
     write("other", story.service("other", "172.16.0.1", "other"))
-    story.complains("svc/other", "Service default/other: spec.clusterIP: 172.16.0.1 is not in --service-cidr")
+    story.reports("svc/other", "Service default/other: spec.clusterIP: 172.16.0.1 is not in --service-cidr")
     story.serves(OTHER, "pod-2")
     write("other", story.other(ports=[{"port": 70000}]))
     story.logs("Service default/other: spec.ports[0].port: 70000 is not a port (1-65535)")
@@ -144,7 +144,7 @@ def test_exhausted_ranges_and_hanging_probes(story: Story) -> None:
     story.serves(story.lab.node("n1").address(4), "pod-2", 30000)
     write("more", story.service("more", "10.96.10.30", "more", type="NodePort"))
     problem = "spec.ports[0].nodePort: --service-node-port-range 30000-30000 is full"
-    story.complains("svc/more", f"Service default/more: {problem}")
+    story.reports("svc/more", f"Service default/more: {problem}")
     write("other", story.other())
     story.logs("solved: ")
     story.serves(story.lab.node("n1").address(4), "pod-3", 30000)
@@ -159,7 +159,7 @@ def test_exhausted_ranges_and_hanging_probes(story: Story) -> None:
     problem = (
         f"Service default/more: status.loadBalancer: no IPv4 address is free in --load-balancer-pool {VIP}"
     )
-    story.complains("svc/more", problem)
+    story.reports("svc/more", problem)
     story.serves("10.96.10.30", "pod-3")
     write("other", story.other())
     story.logs("solved: ")
@@ -170,7 +170,7 @@ def test_exhausted_ranges_and_hanging_probes(story: Story) -> None:
         return story.pod("pod-2", "other", readinessProbe=probe)
 
     write("pods", probed("sleep", "5"), story.pod("pod-3", "more"))
-    story.complains("pod/pod-2", "Readiness probe failed: sleep 5: timed out after 1s")
+    story.reports("pod/pod-2", "Readiness probe failed: sleep 5: timed out after 1s")
     assert "  pod-2  Readiness probe failed: sleep 5: timed out" in story.running.view(
         "describe", "svc", "other"
     )
@@ -230,7 +230,7 @@ def test_files_that_cannot_be_read(story: Story) -> None:
     # One object in two files: the first file is used until it is deleted.
     again = json.dumps(story.other(selector={"app": "more"}))
     (folder / "z.json").write_text(again)
-    story.complains(
+    story.reports(
         "svc/other", f"Service default/other: metadata.name: is a duplicate; the object in {other} is used"
     )
     story.serves(OTHER, "pod-2")

@@ -1,4 +1,4 @@
-"""Connections are spread evenly: a chi-square test that a slight skew does not pass."""
+"""Connections are distributed evenly: a chi-square test that also detects a small skew."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 CONNECTIONS = 3000
 LIMIT = 23.03
-"""Chi-square with two degrees of freedom exceeds it by chance once in 100,000 times."""
+"""Chi-square with two degrees of freedom exceeds this by chance once in 100,000 tests."""
 
 
 def chi_square(seen: Counter[str]) -> float:
@@ -25,13 +25,13 @@ def chi_square(seen: Counter[str]) -> float:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_endpoint_gets_its_share(lab: Lab, kproxy: Kproxy, family: Family) -> None:
+def test_all_endpoints_get_equal_shares(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-1", "pod-2", "pod-3"]))
     seen = many(lab.client("outside"), SERVICE_IP[family], 80, CONNECTIONS)
     assert chi_square(seen) < LIMIT, seen
 
 
-def test_the_measure_notices_a_skew_of_four_to_three(lab: Lab, kproxy: Kproxy) -> None:
+def test_a_skew_of_four_to_three_is_detected(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-1", "pod-2", "pod-3"]))
     pods = [lab.pod(f"pod-{n}").address(4) for n in (1, 1, 1, 1, 2, 2, 2, 3, 3, 3)]
     slots = ", ".join(f"{SERVICE_IP[4]} . 80 . {n} : {pod} . 8080" for n, pod in enumerate(pods))
@@ -47,7 +47,7 @@ def test_the_measure_notices_a_skew_of_four_to_three(lab: Lab, kproxy: Kproxy) -
     assert chi_square(seen) > LIMIT, seen
 
 
-def test_the_kernels_counters_say_the_same(lab: Lab, kproxy: Kproxy) -> None:
+def test_the_kernels_counters_agree(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-1", "pod-2", "pod-3"]))
     seen = many(lab.client("outside"), SERVICE_IP[4], 80, 200)
     listed = kproxy.nft("list map ip kproxy endpoints-tcp")

@@ -1,7 +1,7 @@
-"""The book chapter's services, asked from inside the cluster: kubia, its variables, external hosts, headless.
+"""The Services of the book chapter, from inside the cluster: kubia, its variables, external hosts, headless.
 
-The transcripts are the chapter's, of a cluster of 2020. Three lines of each `describe` are not ours:
-labels and annotations, which kproxy does not read, and events, of which it keeps none.
+The transcripts are the chapter's, from a cluster of 2020. kproxy's `describe` differs from each in one line:
+it keeps no events.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.stories.chapter import KUBIA_IP, PODS, chapter, cluster, differences,
 
 pytestmark = pytest.mark.lab
 
-KPROXY_DIFFERS = ["Events: <none>"]
+MISSING = ["Events: <none>"]
 
 GET_KUBIA = """
 NAME         TYPE        CLUSTER-IP     EXTERNAL-IP   PORT(S)         AGE
@@ -67,25 +67,25 @@ Events:  <none>
 """
 
 
-def test_kubia_has_two_ports_and_keeps_its_clients(tmp_path: Path) -> None:
+def test_kubia_has_two_ports_and_sticky_clients(tmp_path: Path) -> None:
     with chapter(cluster(*PODS), tmp_path, "kubia-svc.yaml") as of:
         names = [pod.name for pod in PODS]
-        # 1. The service has its ClusterIP.
+        # 1. The Service has its ClusterIP.
         assert without_age(of.get("svc")) == without_age(GET_KUBIA)
-        # 2. A pod reaches both ports, which lead to the pods' ports of these names.
+        # 2. A pod reaches both ports, which lead to the pods' ports with these names.
         client = of.lab.pod("kubia-zhg6k")
         assert of.curl(client, KUBIA_IP, 80) in [f"You've hit {name} on default mux" for name in names]
         assert of.curl(client, KUBIA_IP, 90) in [f"You've hit {name} on mux1" for name in names]
-        # 3. Each client stays with one pod, on whatever node they are.
+        # 3. Each client stays with one pod, on any node.
         for name in names:
             assert len(many(of.lab.pod(name), KUBIA_IP, 80, 20)) == 1
-        # 4. The ClusterIP is virtual: 8 packets transmitted, 0 received. A pod's address is not.
+        # 4. A ClusterIP is virtual: 8 packets transmitted, 0 received. A pod's address answers.
         assert echo(client, "10.0.1.23")
         assert [echo(client, KUBIA_IP, timeout=0.1) for _ in range(8)] == [False] * 8
         # 5. Its endpoints.
-        assert differences(DESCRIBE_KUBIA, of.describe("svc", "kubia")) == KPROXY_DIFFERS
+        assert differences(DESCRIBE_KUBIA, of.describe("svc", "kubia")) == MISSING
         assert without_age(of.get("endpoints", "kubia")) == without_age(GET_ENDPOINTS)
-        assert differences(DESCRIBE_ENDPOINTS, of.describe("endpoints", "kubia")) == KPROXY_DIFFERS
+        assert differences(DESCRIBE_ENDPOINTS, of.describe("endpoints", "kubia")) == MISSING
 
 
 KUBIA_VARIABLES = """
@@ -115,8 +115,8 @@ KUBERNETES_PORT_443_TCP_PORT=443
 """
 
 
-def test_a_pod_has_the_variables_of_the_services_that_were_there_before_it(tmp_path: Path) -> None:
-    """The variables are those of the chapter, all of them and no others."""
+def test_a_pod_has_the_variables_of_the_services_that_existed_at_its_start(tmp_path: Path) -> None:
+    """The variables are exactly those in the chapter."""
     with chapter(cluster(), tmp_path, "kubernetes.yaml") as of:
         before = of.start(PODS[0])
         of.files.append("kubia-svc.yaml")
@@ -129,14 +129,14 @@ def test_a_pod_has_the_variables_of_the_services_that_were_there_before_it(tmp_p
 
         assert env(before.name) == set(KUBERNETES_VARIABLES.split())
         assert env(after.name) == set(KUBERNETES_VARIABLES.split() + KUBIA_VARIABLES.split())
-        # by their help alone the pod finds the service
+        # With the variables alone, the pod finds the Service.
         line = ["sh", "-c", "echo $KUBIA_SERVICE_HOST $KUBIA_SERVICE_PORT_HTTP_MUX1"]
         host, port = after.run(line, capture_output=True, check=True).stdout.split()
         assert of.curl(after, host, int(port)).endswith(" on mux1")
 
 
 def test_an_external_service_leads_out_of_the_cluster(tmp_path: Path) -> None:
-    """Two hosts on the internet answer, as the chapter's did, that they are to be asked by https."""
+    """Two hosts on the internet answer with a redirect to https, as in the chapter."""
     web = (Port("http", 80, to_https=True),)
     hosts = [
         Client("github-1", v4="13.250.94.254", v6="", via="n3", ports=web),
@@ -145,9 +145,9 @@ def test_an_external_service_leads_out_of_the_cluster(tmp_path: Path) -> None:
     topology = cluster(*PODS, clients=(OUTSIDE, *hosts))
     with chapter(topology, tmp_path, "external-service.yaml") as of:
         client, address = of.lab.pod("kubia-zhg6k"), "10.66.10.171"
-        # 1. Without a selector and without Endpoints it leads nowhere.
+        # 1. Without a selector and Endpoints, connections are refused.
         assert of.curl(client, address, 80) == "refused"
-        # 2. The Endpoints of its name say where: both hosts, and the client keeps the service's address.
+        # 2. With Endpoints of its name, it leads to both hosts. The client still uses the Service's address.
         of.files.append("external-service-endpoints.yaml")
         of.sync()
         reply = of.ask(client, address, 80)
@@ -155,7 +155,7 @@ def test_an_external_service_leads_out_of_the_cluster(tmp_path: Path) -> None:
         assert set(many(client, address, 80, 40)) == {"github-1", "github-2"}
         shown = of.describe("svc", "external-service")
         assert differences("Endpoints: 13.250.94.254:80,13.229.188.59:80", shown) == []
-        # 3. An ExternalName is a matter of DNS alone: it has no address here, and nothing in the kernel.
+        # 3. An ExternalName exists only in DNS: it has no address, and nothing is programmed.
         of.files.append("external-service-externalname.yaml")
         assert without_age(of.get("svc")) == [
             ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)"],
@@ -203,18 +203,18 @@ def test_a_headless_service_has_endpoints_and_no_address(tmp_path: Path) -> None
         *("kubernetes.yaml", "kubia-svc.yaml", "kubia-svc-loadbalancer.yaml", "kubia-svc-nodeport.yaml"),
     )
     with chapter(cluster(*pods), tmp_path, *others, unready=["kubia-m7xnj", "kubia-qsrhr"]) as of:
-        # 1. It is listed, and one pod is ready.
+        # 1. It is listed. One pod is ready.
         of.files.append("kubia-svc-headless.yaml")
         assert without_age(of.get("service")) == without_age(GET_ALL)
-        assert differences(DESCRIBE_HEADLESS, of.describe("service", "kubia-headless")) == KPROXY_DIFFERS
-        # 2. The kernel has nothing of it.
+        assert differences(DESCRIBE_HEADLESS, of.describe("service", "kubia-headless")) == MISSING
+        # 2. Nothing is programmed.
         assert of.sync().endswith(": nothing to change\n")
-        # 3. Another pod is ready; one that is not is no endpoint, but where the service publishes all.
+        # 3. Another pod is ready. The third is an endpoint only if the Service publishes not-ready addresses.
         of.unready = ["kubia-m7xnj"]
         assert endpoints(of.get("endpoints", "kubia-headless")) == {"10.0.0.8:8080", "10.0.2.5:8080"}
         of.files[-1] = "kubia-svc-headless-all.yaml"
-        everyone = {"10.0.0.8:8080", "10.0.2.4:8080", "10.0.2.5:8080"}
-        assert endpoints(of.get("endpoints", "kubia-headless")) == everyone
+        all_sockets = {"10.0.0.8:8080", "10.0.2.4:8080", "10.0.2.5:8080"}
+        assert endpoints(of.get("endpoints", "kubia-headless")) == all_sockets
 
 
 GET_NODEPORT = """
@@ -225,13 +225,13 @@ kubia-nodeport   NodePort   10.66.5.6    <none>        80:30123/TCP   9m39s
 
 def test_a_node_port_is_open_on_every_node(tmp_path: Path) -> None:
     with chapter(cluster(*PODS), tmp_path, "kubia-svc-nodeport.yaml") as of:
-        everyone = {pod.name for pod in PODS}
+        all_pods = {pod.name for pod in PODS}
         assert without_age(of.get("svc", "kubia-nodeport")) == without_age(GET_NODEPORT)
-        # 1. From outside by each node, the first of which has no pod, to all pods.
+        # 1. From outside through each node, to all pods. The first node has no pod.
         for node in of.lab.topology.nodes:
             assert of.curl(of.lab.client("outside"), node.v4, 30123).endswith(" on default mux")
-            assert set(many(of.lab.client("outside"), node.v4, 30123, 60)) == everyone
+            assert set(many(of.lab.client("outside"), node.v4, 30123, 60)) == all_pods
             assert of.curl(of.lab.client("outside"), node.v4, 80) == "refused"
-        # 2. From a pod by the ClusterIP.
+        # 2. From a pod through the ClusterIP.
         assert of.curl(of.lab.pod("kubia-zhg6k"), "10.66.5.6", 80).endswith(" on default mux")
-        assert set(many(of.lab.pod("kubia-zhg6k"), "10.66.5.6", 80, 60)) == everyone
+        assert set(many(of.lab.pod("kubia-zhg6k"), "10.66.5.6", 80, 60)) == all_pods

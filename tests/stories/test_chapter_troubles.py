@@ -1,7 +1,7 @@
-"""Why a service does not answer: the book chapter's list, each cause with what tells it.
+"""Why a Service does not answer: the book chapter's list, and what shows each cause.
 
-The fifth item, a name that does not resolve, is missing: kproxy answers no DNS, and its services are
-reached by their addresses.
+The fifth item, a name that does not resolve, is missing: kproxy does not answer DNS, and clients use the
+addresses of Services.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from netns_lab.probe import echo, many
 from netns_lab.topology import KUBIA, OUTSIDE, Client, Port
 
-from tests.stories.chapter import KUBIA_IP, chapter, cluster, differences, endpoints, kubia, told
+from tests.stories.chapter import KUBIA_IP, chapter, cluster, differences, endpoints, kubia, lines_of
 
 pytestmark = pytest.mark.lab
 
@@ -22,19 +22,19 @@ PODS = (kubia("kubia-qsrhr", "10.0.0.7"), kubia("kubia-wpk4k", "10.0.0.8"))
 NODE = "192.168.77.11"
 
 
-def test_1_a_cluster_ip_is_not_for_clients_outside(tmp_path: Path) -> None:
-    """No network but the cluster's knows where a ClusterIP is; the node port is for the others."""
-    stranger = Client("stranger", v4="192.168.77.201", v6="", via="lan")
-    topology = cluster(CLIENT, *PODS, nodes=1, clients=(OUTSIDE, stranger))
+def test_1_a_cluster_ip_is_not_reachable_from_outside(tmp_path: Path) -> None:
+    """Only the cluster's network has a route to a ClusterIP. External clients use the node port."""
+    client = Client("client", v4="192.168.77.201", v6="", via="lan")
+    topology = cluster(CLIENT, *PODS, nodes=1, clients=(OUTSIDE, client))
     with chapter(topology, tmp_path, "kubia-svc.yaml", "kubia-svc-nodeport.yaml") as of:
-        outside = of.lab.client("stranger")
+        outside = of.lab.client("client")
         assert {of.curl(outside, address, 80, 0.5) for address in (KUBIA_IP, "10.66.5.6")} == {"timeout"}
         assert of.curl(outside, NODE, 30123).startswith("You've hit kubia-")
         assert of.curl(of.lab.pod("dnsutils"), KUBIA_IP, 80).startswith("You've hit kubia-")
 
 
-def test_2_ping_tells_nothing(tmp_path: Path) -> None:
-    """Six packets and no answer, of a service that works; and the same of one that has no endpoint."""
+def test_2_a_ping_has_no_answer(tmp_path: Path) -> None:
+    """Six packets without an answer, from a Service that works and from one without endpoints."""
     with chapter(cluster(CLIENT, *PODS, nodes=1), tmp_path, "kubernetes.yaml", "kubia-svc.yaml") as of:
         client = of.lab.pod("dnsutils")
         for address in (KUBIA_IP, "10.66.0.1"):
@@ -43,7 +43,7 @@ def test_2_ping_tells_nothing(tmp_path: Path) -> None:
         assert of.curl(client, "10.66.0.1", 443) == "refused"
 
 
-def test_3_a_pod_that_is_not_ready_is_no_part_of_the_service(tmp_path: Path) -> None:
+def test_3_a_pod_that_is_not_ready_is_not_an_endpoint(tmp_path: Path) -> None:
     with chapter(cluster(CLIENT, *PODS, nodes=1), tmp_path, "kubia-svc-nodeport.yaml") as of:
         outside = of.lab.client("outside")
         of.unready = ["kubia-qsrhr"]
@@ -61,7 +61,7 @@ def test_3_a_pod_that_is_not_ready_is_no_part_of_the_service(tmp_path: Path) -> 
         assert of.get("pods").count(" 0/1 ") == 2
 
 
-def test_4_a_pod_that_the_selector_does_not_find_is_no_endpoint(tmp_path: Path) -> None:
+def test_4_a_pod_that_the_selector_does_not_match_is_not_an_endpoint(tmp_path: Path) -> None:
     lost = [replace(pod, labels={"app": "kubla"}) for pod in PODS]
     with chapter(cluster(CLIENT, PODS[0], lost[1], nodes=1), tmp_path, "kubia-svc-nodeport.yaml") as of:
         assert endpoints(of.get("endpoints", "kubia-nodeport")) == {"10.0.0.7:8080"}
@@ -70,7 +70,8 @@ def test_4_a_pod_that_the_selector_does_not_find_is_no_endpoint(tmp_path: Path) 
     warning = f"kubia-nodeport: {problem}\n"
     with chapter(cluster(CLIENT, *lost, nodes=1), tmp_path, "kubia-svc-nodeport.yaml", warning=warning) as of:
         assert endpoints(of.get("endpoints", "kubia-nodeport")) == {"<none>"}
-        assert told(of.describe("svc", "kubia-nodeport"))[-1].endswith(f"kubia-svc-nodeport.yaml: {problem}")
+        shown = lines_of(of.describe("svc", "kubia-nodeport"))
+        assert shown[-1].endswith(f"kubia-svc-nodeport.yaml: {problem}")
         assert of.curl(of.lab.client("outside"), NODE, 30123) == "refused"
 
 
@@ -85,7 +86,7 @@ def test_6_the_target_port_is_not_the_services_port(tmp_path: Path) -> None:
         assert of.curl(of.lab.client("outside"), NODE, 30123).startswith("You've hit kubia-")
 
 
-def test_7_the_pod_serves_another_port_than_the_service_leads_to(tmp_path: Path) -> None:
+def test_7_the_pod_listens_on_another_port_than_the_target_port(tmp_path: Path) -> None:
     """The endpoints look right: it takes the pod's own address to see that nothing is there."""
     elsewhere = kubia("kubia-m7xnj", "10.0.0.4", ports=(Port("http", 8081, text="on default mux"),))
     with chapter(cluster(CLIENT, elsewhere, nodes=1), tmp_path, "kubia-svc-nodeport.yaml") as of:
@@ -96,19 +97,19 @@ def test_7_the_pod_serves_another_port_than_the_service_leads_to(tmp_path: Path)
         assert of.curl(client, "10.0.0.4", 8081) == "You've hit kubia-m7xnj on default mux"
 
 
-def test_7_the_pod_has_no_port_of_the_name(tmp_path: Path) -> None:
+def test_7_the_pod_has_no_port_with_the_name(tmp_path: Path) -> None:
     """Where the target is a name, it is no endpoint at all, and `describe` says which name is missing."""
     nameless = kubia("kubia-m7xnj", "10.0.0.4", ports=(replace(KUBIA[0], name="http"), KUBIA[1]))
     problem = "spec.ports[0].targetPort: no container port http-default/tcp in Pod kubia-m7xnj"
     warning = f"kubia: {problem}\n"
     with chapter(cluster(CLIENT, nameless, nodes=1), tmp_path, "kubia-svc.yaml", warning=warning) as of:
         assert endpoints(of.get("endpoints")) == {"10.0.0.4:8090"}
-        assert told(of.describe("svc", "kubia"))[-1].endswith(f"kubia-svc.yaml: {problem}")
+        assert lines_of(of.describe("svc", "kubia"))[-1].endswith(f"kubia-svc.yaml: {problem}")
         assert of.curl(of.lab.pod("dnsutils"), KUBIA_IP, 80) == "refused"
         assert of.curl(of.lab.pod("dnsutils"), KUBIA_IP, 90) == "You've hit kubia-m7xnj on mux1"
 
 
-def test_8_a_server_on_localhost_is_heard_in_its_pod_only(tmp_path: Path) -> None:
+def test_8_a_server_on_localhost_answers_only_in_its_pod(tmp_path: Path) -> None:
     """Everything looks right; but the pod answers itself alone, and not even by its own address."""
     alone = kubia("kubia-m7xnj", "10.0.0.4", localhost_only=True)
     with chapter(cluster(CLIENT, alone, nodes=1), tmp_path, "kubia-svc-nodeport.yaml") as of:

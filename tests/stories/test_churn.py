@@ -1,4 +1,4 @@
-"""Endpoints come, go and change places while clients connect without pause: no connection fails."""
+"""Clients connect without pause while endpoints are added, removed and reordered: no connection fails."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support import SERVICE_IP, Kproxy, service, slices, sticky
 pytestmark = pytest.mark.lab
 
 PACE = 0.002
-"""Seconds that each client waits between connections: enough of them meet each sync, and leave it CPU."""
+"""Seconds between two connections of a client: some fall into each sync, and the syncs still get CPU time."""
 
 
 @contextmanager
 def connecting(client: Handle, *targets: tuple[str, int]) -> Iterator[Counter[str]]:
-    """A thread per target opens connections one after another; how often each pod answered, or what else."""
+    """Open connections, one thread for each target. Yields the answers of each pod, and the failures."""
     seen: Counter[str] = Counter()
     stop = threading.Event()
 
@@ -48,7 +48,7 @@ def test_syncs_break_no_connection(tmp_path_factory: pytest.TempPathFactory, syn
     pods = [f"pod-{n}" for n in range(1, 7)]
     with Lab(single(len(pods))) as lab:
         node = lab.node("n1")
-        addresses = ["--node-ip", f"{node.address(4)},{node.address(6)}"]  # saves each sync looking them up
+        addresses = ["--node-ip", f"{node.address(4)},{node.address(6)}"]  # each sync is faster with it
         kproxy = Kproxy(node, tmp_path_factory.mktemp("state"), flags=addresses)
         node_port = {"port": 80, "targetPort": 8080, "nodePort": 30123}
         plain = service("web", node_port, type="NodePort")

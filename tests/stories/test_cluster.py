@@ -1,4 +1,4 @@
-"""`kproxy run` on a node of a cluster: the tables follow the API server, the double or a real one."""
+"""`kproxy run` on a node of a cluster: the tables follow the API server, a double or a real one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from netns_lab.lab import Lab
 
 from tests.controlplane import Cluster
-from tests.stories.following import Follow, Told
+from tests.stories.following import ClusterStory, Follow
 from tests.stories.remote import remote
 from tests.support import SERVICE_IP, service, slices
 
@@ -21,39 +21,39 @@ pytestmark = pytest.mark.lab
 PODS = ("pod-1", "pod-2", "pod-3")
 
 
-def follow(told: Told) -> None:
-    """Objects come, change and go; some while kproxy is away."""
-    lab, running = told.lab, told.running
-    assert told.answering() & set(PODS) == set()
-    told.apply(service(), *slices(lab, PODS))
-    told.right()
-    assert told.answering() == told.answering(6) == set(PODS)
-    told.apply(*slices(lab, ["pod-2"]))
-    told.right()
-    assert told.answering() == {"pod-2"}
+def follow(story: ClusterStory) -> None:
+    """Add, change and delete objects, some of them while kproxy does not run."""
+    lab, running = story.lab, story.running
+    assert story.answering() & set(PODS) == set()
+    story.apply(service(), *slices(lab, PODS))
+    story.converges()
+    assert story.answering() == story.answering(6) == set(PODS)
+    story.apply(*slices(lab, ["pod-2"]))
+    story.converges()
+    assert story.answering() == {"pod-2"}
     assert SERVICE_IP[4] in running.view("get", "svc", "-A")
 
     assert running.stop() == 0
-    assert told.answering() == {"pod-2"}
-    told.apply(*slices(lab, ["pod-3"]))
+    assert story.answering() == {"pod-2"}
+    story.apply(*slices(lab, ["pod-3"]))
     running.start()
-    told.right()
-    assert told.answering() == {"pod-3"}
+    story.converges()
+    assert story.answering() == {"pod-3"}
     running.stop(signal.SIGKILL)
-    told.delete(service())
+    story.delete(service())
     running.start()
-    told.right()
-    assert told.answering() & set(PODS) == set()
+    story.converges()
+    assert story.answering() & set(PODS) == set()
 
 
 def test_the_tables_follow_the_cluster(following: Follow) -> None:
-    with following() as told:
-        follow(told)
+    with following() as story:
+        follow(story)
 
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
-    """Of the double as a process of its own, by TLS and a token: as strange to the test as a real server."""
+    """The kubeconfig of the double as a separate process, with TLS and a token, like a real server."""
     file = tmp_path / "admin.conf"
     command = [sys.executable, "-m", "tests.apiserver", "--tls", str(tmp_path / "pki"), "--token", "secret"]
     process = subprocess.Popen([*command, "--kubeconfig", str(file)], stdout=subprocess.PIPE, text=True)
@@ -64,14 +64,14 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     process.wait(60)
 
 
-def test_the_same_by_http_alone(lab: Lab, tmp_path: Path, kubeconfig: Path) -> None:
-    with remote(lab, tmp_path, Cluster(kubeconfig)) as told:
-        follow(told)
+def test_the_tables_follow_a_separate_server(lab: Lab, tmp_path: Path, kubeconfig: Path) -> None:
+    with remote(lab, tmp_path, Cluster(kubeconfig)) as story:
+        follow(story)
 
 
-def test_what_is_wrong_with_the_server_is_said(following: Follow) -> None:
-    with following() as told:
-        told.way.close()
-        told.says("Connection refused")
-        told.way.open()
-        told.says("solved")
+def test_an_unreachable_server_is_logged(following: Follow) -> None:
+    with following() as story:
+        story.network.close()
+        story.logs("Connection refused")
+        story.network.open()
+        story.logs("solved")

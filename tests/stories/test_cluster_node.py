@@ -1,4 +1,4 @@
-"""The node in its cluster: its Node object, its addresses, and what others ask of it."""
+"""A node of a cluster: its Node object, its addresses, health checks, metrics and signals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ HEALTH = 32100
 
 
 def with_pods(*cidrs: str) -> Manifest:
-    """The Node with pod CIDRs."""
+    """The Node with these pod CIDRs."""
     return {**node("n1"), "spec": {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)}}
 
 
 def hinted(lab: Lab, zones: dict[str, str]) -> list[Manifest]:
-    """Slices of pods, each for clients of one zone."""
+    """Return EndpointSlices of pods, each pod with a hint for one zone."""
     found = slices(lab, list(zones))
     for one in found:
         for endpoint, zone in zip(one["endpoints"], zones.values(), strict=True):
@@ -38,52 +38,51 @@ def hinted(lab: Lab, zones: dict[str, str]) -> list[Manifest]:
     return found
 
 
-def test_the_zone_of_the_node_decides(lab: Lab, following: Follow) -> None:
+def test_endpoints_depend_on_the_zone_of_the_node(lab: Lab, following: Follow) -> None:
     pods = hinted(lab, {"pod-1": "a", "pod-2": "b"})
-    with following(service(), *pods, node("n1", {ZONE: "a"})) as told:
-        told.right()
-        assert told.answering() == {"pod-1"}
+    with following(service(), *pods, node("n1", {ZONE: "a"})) as story:
+        story.converges()
+        assert story.answering() == {"pod-1"}
         for labels, expected in (
             ({ZONE: "b"}, {"pod-2"}),
             ({}, {"pod-1", "pod-2"}),
             ({ZONE: "a"}, {"pod-1"}),
         ):
-            told.apply(node("n1", labels))
-            told.right()
-            assert told.answering() == expected
-        told.delete(node("n1"))
-        told.right()
-        assert told.answering() == {"pod-1", "pod-2"}
+            story.apply(node("n1", labels))
+            story.converges()
+            assert story.answering() == expected
+        story.delete(node("n1"))
+        story.converges()
+        assert story.answering() == {"pod-1", "pod-2"}
 
 
-def test_pod_cidrs_come_later_and_change(lab: Lab, following: Follow) -> None:
-    """Without them nothing is programmed; when there are some, they are taken at once. A Node that is
-    deleted leaves them as they are."""
+def test_pod_cidrs_are_added_and_changed(lab: Lab, following: Follow) -> None:
+    """Nothing is programmed without pod CIDRs. They apply when the Node gets them, and outlive the Node."""
     own = lab.topology.node("n1")
     flags = ("--detect-local-mode", "NodeCIDR")
     cidrs = f"{own.pod_cidr_v4},{own.pod_cidr_v6}"
     objects = (service(), *slices(lab, ["pod-1"]), node("n1"))
-    with following(*objects, flags=flags, cluster_cidr=False, pod_cidrs=cidrs, start=False) as told:
-        told.running.start(wait=False)
-        eventually(lambda: "podCIDRs" in told.running.logged(), told.running.logged)
-        assert told.answering() != {"pod-1"}
-        told.apply(with_pods(*cidrs.split(",")))
-        told.right()
-        assert seen_as(told.lab) == lab.pod("pod-2").address(4)
-        told.delete(node("n1"))
-        told.apply(*slices(lab, ["pod-3"]))
-        told.right()
-        assert told.answering() == {"pod-3"}
-        told.apply(node("n1"))
-        told.apply(*slices(lab, ["pod-1"]))
-        told.right()
-        # Others: what pods there send is masqueraded now.
-        told.apply(with_pods("10.250.0.0/16", "fd00:250::/64"))
-        eventually(lambda: seen_as(told.lab) == lab.node("n1").address(4), told.running.logged)
+    with following(*objects, flags=flags, cluster_cidr=False, pod_cidrs=cidrs, start=False) as story:
+        story.running.start(wait=False)
+        eventually(lambda: "podCIDRs" in story.running.logged(), story.running.logged)
+        assert story.answering() != {"pod-1"}
+        story.apply(with_pods(*cidrs.split(",")))
+        story.converges()
+        assert seen_as(story.lab) == lab.pod("pod-2").address(4)
+        story.delete(node("n1"))
+        story.apply(*slices(lab, ["pod-3"]))
+        story.converges()
+        assert story.answering() == {"pod-3"}
+        story.apply(node("n1"))
+        story.apply(*slices(lab, ["pod-1"]))
+        story.converges()
+        # With other pod CIDRs, traffic from the pods is masqueraded.
+        story.apply(with_pods("10.250.0.0/16", "fd00:250::/64"))
+        eventually(lambda: seen_as(story.lab) == lab.node("n1").address(4), story.running.logged)
 
 
 def seen_as(lab: Lab) -> str:
-    """The address that pod-1 sees when pod-2 asks the service for it."""
+    """Return the source address that pod-1 sees when pod-2 connects to the Service."""
     from netns_lab.probe import http_get
 
     return http_get(lab.pod("pod-2"), SERVICE_IP[4], 80, timeout=1).client
@@ -92,20 +91,20 @@ def seen_as(lab: Lab) -> str:
 def test_node_ports_follow_the_addresses_of_the_node(lab: Lab, following: Follow) -> None:
     port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
     flags = ("--nodeport-addresses", "192.168.0.0/16,10.77.0.0/16")
-    with following(service("web", port, type="NodePort"), *slices(lab, ["pod-1"]), flags=flags) as told:
+    with following(service("web", port, type="NodePort"), *slices(lab, ["pod-1"]), flags=flags) as story:
         own = parse_address(lab.node("n1").address(4))
-        told.truth.node_ports = (own,)
-        told.right()
+        story.truth.node_ports = (own,)
+        story.converges()
         for address in ("10.77.0.9", "192.168.77.99"):
-            assert told.answering(address=address, port=30080) != {"pod-1"}
+            assert story.answering(address=address, port=30080) != {"pod-1"}
             ip(lab, "addr", "add", f"{address}/32", "dev", "eth0")
-            told.truth.node_ports = tuple(sorted((own, parse_address(address))))
-            told.right()
-            assert told.answering(address=address, port=30080) == {"pod-1"}
+            story.truth.node_ports = tuple(sorted((own, parse_address(address))))
+            story.converges()
+            assert story.answering(address=address, port=30080) == {"pod-1"}
             ip(lab, "addr", "del", f"{address}/32", "dev", "eth0")
-            told.truth.node_ports = (own,)
-            told.right()
-        assert told.answering(address=lab.node("n1").address(4), port=30080) == {"pod-1"}
+            story.truth.node_ports = (own,)
+            story.converges()
+        assert story.answering(address=lab.node("n1").address(4), port=30080) == {"pod-1"}
         assert samples(lab.node("n1"))["kproxy_node_changes_total"] == 4
 
 
@@ -113,7 +112,7 @@ def ip(lab: Lab, *arguments: str) -> None:
     lab.node("n1").run(["ip", *arguments], check=True)
 
 
-# --- what others ask ---
+# --- health checks, metrics, signals ---
 
 
 def test_health_checks_follow_the_endpoints(lab: Lab, following: Follow) -> None:
@@ -131,79 +130,79 @@ def test_health_checks_follow_the_endpoints(lab: Lab, following: Follow) -> None
                 endpoint["nodeName"] = who
         return found
 
-    with following(local, *on("n1")) as told:
-        eventually(lambda: answered() == (200, 2), told.running.logged)
-        told.apply(*on("n2"))
-        eventually(lambda: answered() == (503, 0), told.running.logged)
-        told.apply(*on("n1"))
-        eventually(lambda: answered() == (200, 2), told.running.logged)
-        told.way.close()
+    with following(local, *on("n1")) as story:
+        eventually(lambda: answered() == (200, 2), story.running.logged)
+        story.apply(*on("n2"))
+        eventually(lambda: answered() == (503, 0), story.running.logged)
+        story.apply(*on("n1"))
+        eventually(lambda: answered() == (200, 2), story.running.logged)
+        story.network.close()
         assert answered() == (200, 2)
-        told.delete(local)
-        told.way.open()
-        eventually(lambda: answered()[0] == 0, told.running.logged)
+        story.delete(local)
+        story.network.open()
+        eventually(lambda: answered()[0] == 0, story.running.logged)
 
 
-def test_it_is_healthy_when_all_is_programmed(lab: Lab, following: Follow) -> None:
+def test_kproxy_is_healthy_when_everything_is_programmed(lab: Lab, following: Follow) -> None:
     def statuses() -> list[int]:
         return [ask(lab.node("n1"), f"http://127.0.0.1:10256/{path}")[0] for path in ("healthz", "livez")]
 
-    with following(service(), *slices(lab, ["pod-1"]), start=False) as told:
-        told.way.close()
-        told.running.start(wait=False)
-        eventually(lambda: statuses() == [503, 200], told.running.logged)
-        told.way.open()
-        eventually(lambda: statuses() == [200, 200], told.running.logged)
-        told.way.close()
+    with following(service(), *slices(lab, ["pod-1"]), start=False) as story:
+        story.network.close()
+        story.running.start(wait=False)
+        eventually(lambda: statuses() == [503, 200], story.running.logged)
+        story.network.open()
+        eventually(lambda: statuses() == [200, 200], story.running.logged)
+        story.network.close()
         assert statuses() == [200, 200]
 
 
-def test_what_it_did_is_counted(lab: Lab, following: Follow) -> None:
-    with following(service(), *slices(lab, ["pod-1"])) as told:
-        told.right()
+def test_changes_and_repairs_are_counted(lab: Lab, following: Follow) -> None:
+    with following(service(), *slices(lab, ["pod-1"])) as story:
+        story.converges()
         here = lab.node("n1")
         before = samples(here)
-        told.apply(*slices(lab, ["pod-2"]))
-        told.right()
+        story.apply(*slices(lab, ["pod-2"]))
+        story.converges()
         eventually(
             lambda: (
                 samples(here)["kubeproxy_sync_proxy_rules_service_changes_total"]
                 > before["kubeproxy_sync_proxy_rules_service_changes_total"]
             )
         )
-        told.running.kproxy.nft("flush ruleset")
-        told.right()
+        story.running.kproxy.nft("flush ruleset")
+        story.converges()
         drift = 'kproxy_drift_repairs_total{what="elements"}'
-        eventually(lambda: samples(here)[drift] >= before[drift] + 8, told.running.logged)
+        eventually(lambda: samples(here)[drift] >= before[drift] + 8, story.running.logged)
         assert {'kproxy_source_silent_seconds{source="Service"}'} <= samples(here).keys()
 
 
-def test_signals(lab: Lab, following: Follow) -> None:
-    with following(service(), *slices(lab, ["pod-1"])) as told:
-        told.right()
+def test_sighup_and_a_second_process(lab: Lab, following: Follow) -> None:
+    with following(service(), *slices(lab, ["pod-1"])) as story:
+        story.converges()
         full = 'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
         before = samples(lab.node("n1"))[full]
-        generation = told.running.kproxy.generation()
-        told.running.process.send_signal(signal.SIGHUP)
-        eventually(lambda: samples(lab.node("n1"))[full] > before, told.running.logged)
-        # A second one refuses at once, and takes nothing along.
-        line = ["run", *told.running.flags, "--state-dir", str(told.running.kproxy.state)]
+        generation = story.running.kproxy.generation()
+        story.running.process.send_signal(signal.SIGHUP)
+        eventually(lambda: samples(lab.node("n1"))[full] > before, story.running.logged)
+        # A second process is refused and changes nothing.
+        line = ["run", *story.running.flags, "--state-dir", str(story.running.kproxy.state)]
         second = forkserver.run(lab.node("n1"), line)
         assert second.returncode != 0
         assert "in use by `kproxy run`" in second.stderr
-        assert told.running.stop(signal.SIGTERM) == 0
-        assert told.running.kproxy.generation() == generation
-        assert told.answering() == {"pod-1"}
+        assert story.running.stop(signal.SIGTERM) == 0
+        assert story.running.kproxy.generation() == generation
+        assert story.answering() == {"pod-1"}
 
 
 def test_a_configuration_file_of_kubeadm(lab: Lab, tmp_path: Path, following: Follow) -> None:
-    """The ConfigMap as kubeadm writes it, with the path of a kubeconfig in it."""
-    with following(service(), *slices(lab, ["pod-1"]), start=False) as told:
+    """A ConfigMap as kubeadm writes it, which contains the path of a kubeconfig."""
+    with following(service(), *slices(lab, ["pod-1"]), start=False) as story:
         configuration = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
             "bindAddress": "0.0.0.0",
-            "clientConnection": {"acceptContentTypes": "", "burst": 0, "kubeconfig": told.running.flags[1]},
+            "clientConnection": {"acceptContentTypes": "", "burst": 0, "kubeconfig": story.running.flags[1]},
             "clusterCIDR": "10.244.0.0/16,fd00:10:244::/48",
             "configSyncPeriod": "0s",
             "conntrack": {"maxPerCore": None, "min": None},
@@ -221,11 +220,11 @@ def test_a_configuration_file_of_kubeadm(lab: Lab, tmp_path: Path, following: Fo
         )
         line = ["run", "--config", str(config), "--state-dir", str(tmp_path / "state")]
         line += ["--service-cidr", "10.96.0.0/16,fd00:96::/112"]
-        with told.running.log.open("a") as log:
+        with story.running.log.open("a") as log:
             process = forkserver.popen(lab.node("n1"), line, stdout=log, stderr=log)
         try:
-            told.right()
-            assert told.answering() == {"pod-1"}
+            story.converges()
+            assert story.answering() == {"pod-1"}
             assert ask(lab.node("n1"), "http://127.0.0.1:10300/healthz")[0] == 200
         finally:
             process.terminate()

@@ -1,7 +1,7 @@
-"""What deploy/daemonset.yaml asks of a cluster, and whether one gives it: with a real API server only.
+"""The rights in deploy/daemonset.yaml, tested with a real API server only.
 
-kproxy runs in the DaemonSet's container as its ServiceAccount, with a token such as a kubelet asks for.
-All that it does has to be allowed by the ClusterRole, and without any single right it has to say so.
+kproxy runs in the DaemonSet's container as its ServiceAccount, with a token like a kubelet's. The ClusterRole
+must allow everything that kproxy does. If any right is missing, kproxy must report it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from netns_lab.topology import POD_NETWORK
 from tests.apiserver.client import Answer
 from tests.controlplane import Cluster
 from tests.stories.deployed import Deployed, objects, template, without_config_map, write_config_map
-from tests.stories.remote import Reached
+from tests.stories.remote import RelayedServer
 from tests.support import SERVICE_IP, Manifest, eventually, service, slices
 
 pytestmark = pytest.mark.lab
@@ -41,17 +41,17 @@ STRICT = {"fieldValidation": "Strict"}
 
 
 def path_of(manifest: Manifest) -> str:
-    """Of the collection that it belongs to."""
+    """Return the path of the collection of an object."""
     version, namespace = manifest["apiVersion"], manifest["metadata"].get("namespace")
     below = f"/namespaces/{namespace}" if namespace else ""
     return f"/{'apis' if '/' in version else 'api'}/{version}{below}/{PLURALS[manifest['kind']]}"
 
 
 class Account:
-    """The manifest's ServiceAccount, ClusterRole and binding by other names, in a namespace of their own."""
+    """The manifest's ServiceAccount, ClusterRole and binding with other names, in a separate namespace."""
 
-    def __init__(self, way: Reached) -> None:
-        self.way = way
+    def __init__(self, server: RelayedServer) -> None:
+        self.server = server
         self.namespace = f"kproxy-test-{uuid.uuid4().hex[:8]}"
         self._made: list[Manifest] = []
         found = objects()
@@ -78,14 +78,14 @@ class Account:
 
     def clean(self) -> None:
         for made in reversed(self._made):
-            self.way.client.ask("DELETE", f"{path_of(made)}/{made['metadata']['name']}")
+            self.server.client.ask("DELETE", f"{path_of(made)}/{made['metadata']['name']}")
 
     def allow(self, rules: list[Manifest]) -> None:
-        """The role allows this from now on."""
+        """Replace the rules of the role."""
         self._ask("PUT", f"{path_of(self.role)}/{self.namespace}", {**self.role, "rules": rules})
 
     def token(self, name: str) -> str:
-        """One that is bound to a Secret of this name, as a kubelet's is to a pod: it ends with it."""
+        """Return a token bound to a Secret of this name. Like a kubelet's bound to a pod, it ends with it."""
         secret = self.within({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
         self.make(secret)
         bound = {"apiVersion": "v1", "kind": "Secret", "name": name}
@@ -95,23 +95,23 @@ class Account:
         return str(answer.json["status"]["token"])
 
     def change(self, manifest: Manifest) -> None:
-        """Write over it."""
+        """Replace an object."""
         mine = self.within(manifest)
         path = f"{path_of(mine)}/{mine['metadata']['name']}"
         there = self._ask("GET", path).json["metadata"]["resourceVersion"]
         self._ask("PUT", path, {**mine, "metadata": {**mine["metadata"], "resourceVersion": there}})
 
     def refused(self, token: str) -> bool:
-        """Whether the server does not know it any more."""
-        headers = {**self.way.client.headers, "Authorization": f"Bearer {token}"}
-        connection = self.way.client.connection
+        """Whether the server does not accept a token any more."""
+        headers = {**self.server.client.headers, "Authorization": f"Bearer {token}"}
+        connection = self.server.client.connection
         connection.request("GET", "/api/v1/services?limit=1", headers=headers)
         with connection.getresponse() as response:
             response.read()
             return response.status == 401
 
     def _ask(self, method: str, path: str, body: Any = None, **query: str) -> Answer:
-        answer = self.way.client.ask(method, path, body, **query)
+        answer = self.server.client.ask(method, path, body, **query)
         assert answer.status in (200, 201, 202), answer.body.decode()
         assert "warning" not in answer.headers
         return answer
@@ -120,9 +120,9 @@ class Account:
 @pytest.fixture
 def account(cluster: Cluster | None, lab: Lab) -> Iterator[Account]:
     if not cluster:
-        pytest.skip("needs a real API server, which has rights to give")
-    with Reached(lab, cluster.kubeconfig) as way:
-        account = Account(way)
+        pytest.skip("needs a real API server with RBAC")
+    with RelayedServer(lab, cluster.kubeconfig) as server:
+        account = Account(server)
         try:
             yield account
         finally:
@@ -131,16 +131,16 @@ def account(cluster: Cluster | None, lab: Lab) -> Iterator[Account]:
 
 @pytest.fixture
 def running(lab: Lab, tmp_path: Path, account: Account) -> Iterator[Deployed]:
-    """The container beside it, not started; of the cluster's objects, a service and its slices are ours."""
+    """The container, not started. The cluster contains a Service and its slices for the test."""
     for manifest in (service(), *slices(lab, ["pod-1"])):
         account.make(account.within(manifest))
     folder = tmp_path / "account"
     folder.mkdir()
     (folder / "token").write_text(account.token("first"))
-    assert isinstance(account.way.tls, ssl.SSLContext), "a server without TLS has no accounts"
-    authorities = account.way.tls.get_ca_certs(binary_form=True)
+    assert isinstance(account.server.tls, ssl.SSLContext), "a server without TLS has no accounts"
+    authorities = account.server.tls.get_ca_certs(binary_form=True)
     (folder / "ca.crt").write_text("".join(map(ssl.DER_cert_to_PEM_cert, authorities)))
-    write_config_map(tmp_path / "config", account.way.server, PODS, account.way.name)
+    write_config_map(tmp_path / "config", account.server.url, PODS, account.server.name)
     running = Deployed(lab.node("n1"), tmp_path, folder, tmp_path / "config")
     try:
         yield running
@@ -152,9 +152,9 @@ def answering(lab: Lab) -> set[str]:
     return set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 10))
 
 
-def test_a_server_takes_the_manifest_as_it_is(account: Account) -> None:
-    """All of it strictly, and a pod of the DaemonSet, of which a controller would only find out later."""
-    client = account.way.client
+def test_the_server_accepts_the_manifest(account: Account) -> None:
+    """Strict validation of all objects, and of a pod of the DaemonSet, which a controller would create."""
+    client = account.server.client
     for manifest in objects().values():
         answer = client.ask(
             "PATCH",
@@ -172,13 +172,13 @@ def test_a_server_takes_the_manifest_as_it_is(account: Account) -> None:
 
 
 def rights() -> list[tuple[str, str]]:
-    """Each that the role gives: (resource, verb)."""
+    """Return each right of the role as (resource, verb)."""
     rules = objects()["ClusterRole"]["rules"]
     return [(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]]
 
 
 def without(resource: str, verb: str) -> list[Manifest]:
-    """The role's rules, each for one resource, without one right."""
+    """Return the role's rules, one for each resource, without one right."""
     return [
         {**rule, "resources": [each], "verbs": [v for v in rule["verbs"] if (each, v) != (resource, verb)]}
         for rule in objects()["ClusterRole"]["rules"]
@@ -186,7 +186,7 @@ def without(resource: str, verb: str) -> list[Manifest]:
     ]
 
 
-def test_the_role_has_all_it_needs_and_no_more(lab: Lab, account: Account, running: Deployed) -> None:
+def test_the_role_has_exactly_the_needed_rights(lab: Lab, account: Account, running: Deployed) -> None:
     running.start()
     assert answering(lab) == {"pod-1"}
     assert "WARNING" not in running.logged()
@@ -201,15 +201,15 @@ def test_the_role_has_all_it_needs_and_no_more(lab: Lab, account: Account, runni
         running.stop()
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["kubeconfig", "in-cluster"])
-def test_a_token_ends_and_another_one_is_there(
-    lab: Lab, tmp_path: Path, account: Account, running: Deployed, told: bool
+@pytest.mark.parametrize("configured", [True, False], ids=["kubeconfig", "in-cluster"])
+def test_a_new_token_is_used_when_the_old_one_ends(
+    lab: Lab, tmp_path: Path, account: Account, running: Deployed, configured: bool
 ) -> None:
-    if not told:
-        if account.way.name != "127.0.0.1":
-            pytest.skip("in a cluster, the server's certificate has to be for the relay's address")
-        port = str(account.way.relay.port)
-        environment = {"KUBERNETES_SERVICE_HOST": account.way.name, "KUBERNETES_SERVICE_PORT": port}
+    if not configured:
+        if account.server.name != "127.0.0.1":
+            pytest.skip("in a cluster, the server's certificate must be valid for the relay's address")
+        port = str(account.server.relay.port)
+        environment = {"KUBERNETES_SERVICE_HOST": account.server.name, "KUBERNETES_SERVICE_PORT": port}
         without_config_map(running, PODS, environment)
     running.start()
     assert answering(lab) == {"pod-1"}
@@ -218,9 +218,9 @@ def test_a_token_ends_and_another_one_is_there(
     new.write_text(account.token("second"))
     new.rename(tmp_path / "account" / "token")
     account.delete(account.within({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "first"}}))
-    # A server believes for ten seconds what it has seen of a token.
+    # A server caches its decision about a token for ten seconds.
     eventually(lambda: account.refused(first), patience=20)
-    account.way.relay.cut()
+    account.server.relay.cut()
     account.change(slices(lab, ["pod-2"])[0])
     eventually(lambda: answering(lab) == {"pod-2"}, running.logged)
     assert "WARNING" not in running.logged()

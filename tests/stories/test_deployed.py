@@ -1,4 +1,4 @@
-"""The DaemonSet's container as its manifest has it: it finds its API server, and may do what it has to."""
+"""The DaemonSet's container, as in its manifest: kproxy finds its API server and has the needed rights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.apiserver import ApiServer
 from tests.apiserver.certificates import Authority
 from tests.apiserver.kubeconfig import write_in_cluster
 from tests.stories.deployed import Deployed, template, without_config_map, write_config_map
-from tests.stories.doubled import beside, in_default
+from tests.stories.doubled import external_api, in_default
 from tests.stories.test_telling import ask
 from tests.support import SERVICE_IP, eventually, service, slices
 
@@ -29,20 +29,20 @@ NET_ADMIN = 1 << 12
 
 @contextmanager
 def deployed(
-    lab: Lab, folder: Path, told: bool = True, start: bool = True
+    lab: Lab, folder: Path, configured: bool = True, start: bool = True
 ) -> Iterator[tuple[ApiServer, Deployed]]:
-    """Beside an API server that takes one token, and whose certificate is of the account's authority.
+    """Start the container, and an API server that accepts one token. The account's CA signs its certificate.
 
-    Not `told`, it has no kubeconfig and looks for the API server as any pod does.
+    If it is not `configured`, it has no kubeconfig and finds the API server in the way of any pod.
     """
     authority = Authority(folder / "ca")
-    with beside(lab, tls=authority, tokens=["first"]) as api:
+    with external_api(lab, tls=authority, tokens=["first"]) as api:
         api.apply(*in_default(service(), *slices(lab, ["pod-1"])))
         account = folder / "account"
         environment = write_in_cluster(account, authority.certificate, "first", api.host, api.port)
         write_config_map(folder / "config", api.url, PODS)
         running = Deployed(lab.node("n1"), folder, account, folder / "config")
-        if not told:
+        if not configured:
             without_config_map(running, PODS, environment)
         if start:
             running.start()
@@ -56,7 +56,7 @@ def answering(lab: Lab) -> set[str]:
     return set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 10))
 
 
-def test_a_pod_has_what_it_takes(lab: Lab, tmp_path: Path) -> None:
+def test_the_pod_has_the_needed_rights(lab: Lab, tmp_path: Path) -> None:
     here = lab.node("n1")
     with deployed(lab, tmp_path) as (_, running):
         assert answering(lab) == {"pod-1"}
@@ -69,20 +69,20 @@ def test_a_pod_has_what_it_takes(lab: Lab, tmp_path: Path) -> None:
         )
         assert (int(status["CapEff"], 16), int(status["CapBnd"], 16)) == (NET_ADMIN, NET_ADMIN)
         assert status["NoNewPrivs"] == "1"
-        # What others break is put right, which takes a namespace for the expected rules.
+        # Repairs still work: they need a network namespace to determine the expected rules.
         running.kproxy.nft("flush table ip kproxy")
         eventually(lambda: running.logged().count(" ms\n") == 2, running.logged)
         assert answering(lab) == {"pod-1"}
         assert "WARNING" not in running.logged()
         assert "ERROR" not in running.logged()
-        # It ends in the time that its pod is given, and leaves services as they are.
+        # It ends within the grace period of its pod, and Services stay.
         running.process.terminate()
         assert running.process.wait(template()["terminationGracePeriodSeconds"]) == 0
     assert answering(lab) == {"pod-1"}
 
 
 def test_a_kubeconfig_may_have_its_certificates_in_it(lab: Lab, tmp_path: Path) -> None:
-    """They are written to files, for which there is a place."""
+    """kproxy writes them to files. The container has a writable place for them."""
     with deployed(lab, tmp_path, start=False) as (_, running):
         kubeconfig = tmp_path / "config" / "kubeconfig.conf"
         content = json.loads(kubeconfig.read_text())
@@ -95,9 +95,9 @@ def test_a_kubeconfig_may_have_its_certificates_in_it(lab: Lab, tmp_path: Path) 
         assert answering(lab) == {"pod-1"}
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["kubeconfig", "in-cluster"])
-def test_a_token_is_renewed(lab: Lab, tmp_path: Path, told: bool) -> None:
-    with deployed(lab, tmp_path, told) as (api, running):
+@pytest.mark.parametrize("configured", [True, False], ids=["kubeconfig", "in-cluster"])
+def test_a_token_is_renewed(lab: Lab, tmp_path: Path, configured: bool) -> None:
+    with deployed(lab, tmp_path, configured) as (api, running):
         assert answering(lab) == {"pod-1"}
         new = tmp_path / "account" / ".token"
         new.write_text("second")

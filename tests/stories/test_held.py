@@ -1,4 +1,4 @@
-"""Files that cannot be read beside a running kproxy: the views show what is programmed, and why."""
+"""Unreadable files while kproxy runs: the views show what is programmed, and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.lab
 
 
 class View(NamedTuple):
-    """What a command printed."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -26,7 +26,7 @@ class View(NamedTuple):
 
 
 class Story:
-    """Service `web` with pod-1 and pod-2, each object in a file of its own."""
+    """Service `web` with pod-1 and pod-2. Each object has a separate file."""
 
     def __init__(self, lab: Lab, running: Running) -> None:
         self.lab = lab
@@ -47,10 +47,10 @@ class Story:
         self.running.write(own, self.objects[own])
 
     def spoil(self, own: str) -> None:
-        """Wait until kproxy has tried to read the file."""
-        said = self.running.logged().count("not JSON")
+        """Make a file invalid. Returns when kproxy has tried to read it."""
+        errors = self.running.logged().count("not JSON")
         self.file(own).write_text("{")
-        eventually(lambda: self.running.logged().count("not JSON") > said, self.running.logged)
+        eventually(lambda: self.running.logged().count("not JSON") > errors, self.running.logged)
 
     def serves(self, *pods: str) -> None:
         def answers() -> bool:
@@ -58,7 +58,7 @@ class Story:
 
         eventually(answers, self.running.logged)
 
-    def asks(self, *command: str) -> View:
+    def view(self, *command: str) -> View:
         flags = ["--state-dir", str(self.running.kproxy.state)]
         done = self.running.kproxy.node.run(
             [sys.executable, "-m", "kproxy", *command, *flags], capture_output=True
@@ -73,37 +73,37 @@ def story(lab: Lab, tmp_path: Path) -> Iterator[Story]:
 
 
 def lines(view: View) -> list[str]:
-    """The lines of a table or description, with one blank between cells."""
+    """Return the lines of a table or description, with single blanks between cells."""
     return [" ".join(line.split()) for line in view.out.splitlines()]
 
 
-def test_a_pod_that_cannot_be_read_is_shown_as_the_endpoint_that_it_is(story: Story) -> None:
-    whole = story.asks("describe", "svc", "web")
+def test_an_unreadable_pod_is_shown_as_an_endpoint(story: Story) -> None:
+    whole = story.view("describe", "svc", "web")
     assert whole.status == 0
     story.spoil("pod-2")
     story.serves("pod-1", "pod-2")
     held = f"held: {story.file('pod-2')} cannot be read"
 
-    description = story.asks("describe", "svc", "web")
+    description = story.view("describe", "svc", "web")
     assert description.out == whole.out.replace("Problems:\n  <none>", f"Problems:\n  {held}")
     assert f"Endpoints: {','.join(story.sockets)}" in lines(description)
     assert f"{story.file('pod-2')}: not JSON" in description.err
 
-    endpoints = story.asks("get", "endpoints", "web")
+    endpoints = story.view("get", "endpoints", "web")
     assert lines(endpoints)[1].split()[1] == ",".join(story.sockets)
     assert f"kproxy: {held} (Service default/web)\n" in endpoints.err
-    pods = story.asks("get", "pods", "-o", "name")
+    pods = story.view("get", "pods", "-o", "name")
     assert pods.out == "pod/pod-1\n"
-    missing = story.asks("get", "pod", "pod-2")
+    missing = story.view("get", "pod", "pod-2")
     assert "pods 'pod-2' not found in namespace default. It is an endpoint of Service web." in missing.err
     assert {view.status for view in (description, endpoints, pods, missing)} == {1}
 
     story.restore("pod-2")
-    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.logged)
+    eventually(lambda: story.view("describe", "svc", "web") == whole, story.running.logged)
 
 
-def test_what_was_not_read_since_kproxy_started_is_shown_as_the_tables_have_it(story: Story) -> None:
-    whole = story.asks("describe", "svc", "web")
+def test_objects_unreadable_since_the_start_are_shown_from_the_tables(story: Story) -> None:
+    whole = story.view("describe", "svc", "web")
     story.spoil("web")
     story.spoil("pod-2")
     story.running.stop()
@@ -112,43 +112,43 @@ def test_what_was_not_read_since_kproxy_started_is_shown_as_the_tables_have_it(s
     frontend, sockets = f"{SERVICE_IP[4]}:80/tcp", ",".join(story.sockets)
 
     unknown = f"held: {story.file('pod-2')}, {story.file('web')} cannot be read"
-    assert f"kproxy: {unknown} (Service default/web)\n" in story.asks("get", "svc").err
-    missing = story.asks("describe", "svc", "web")
+    assert f"kproxy: {unknown} (Service default/web)\n" in story.view("get", "svc").err
+    missing = story.view("describe", "svc", "web")
     sentence = f"not found in namespace default. It is programmed ({frontend} -> {sockets}) and {unknown}."
     assert (missing.status, missing.out, sentence in missing.err) == (1, "", True)
 
     story.restore("web")
     held = f"held: {story.file('pod-2')} cannot be read"
-    eventually(lambda: held in lines(story.asks("describe", "svc", "web")), story.running.logged)
-    known = lines(story.asks("describe", "svc", "web"))
+    eventually(lambda: held in lines(story.view("describe", "svc", "web")), story.running.logged)
+    known = lines(story.view("describe", "svc", "web"))
     assert f"{frontend} ClusterIP {story.sockets[0]}" in known
     assert known[known.index("Held Frontends:") + 1] == f"{frontend} {sockets}"
     story.serves("pod-1", "pod-2")
 
     story.restore("pod-2")
-    eventually(lambda: story.asks("describe", "svc", "web") == whole, story.running.logged)
+    eventually(lambda: story.view("describe", "svc", "web") == whole, story.running.logged)
 
 
-def test_a_service_that_cannot_be_read_is_shown_as_it_is_served(story: Story) -> None:
-    whole = story.asks("get", "svc,ep,endpointslices")
-    environment = story.asks("env", "pod-1")
+def test_an_unreadable_service_is_shown_as_programmed(story: Story) -> None:
+    whole = story.view("get", "svc,ep,endpointslices")
+    environment = story.view("env", "pod-1")
     assert {whole.status, environment.status} == {0}
     story.spoil("web")
     story.serves("pod-1", "pod-2")
     held = f"held: {story.file('web')} cannot be read"
 
-    listed = story.asks("get", "svc,ep,endpointslices")
+    listed = story.view("get", "svc,ep,endpointslices")
     assert listed.out == whole.out
     assert f"kproxy: {held} (Service default/web)\n" in listed.err
-    description = story.asks("describe", "svc", "web")
+    description = story.view("describe", "svc", "web")
     assert held in lines(description)
     assert f"{SERVICE_IP[4]}:80/tcp ClusterIP {','.join(story.sockets)}" in lines(description)
-    assert story.asks("describe", "pod", "pod-1").out.count(f"web  {story.sockets[0]}") == 1
-    variables = story.asks("env", "pod-1")
+    assert story.view("describe", "pod", "pod-1").out.count(f"web  {story.sockets[0]}") == 1
+    variables = story.view("env", "pod-1")
     assert variables.out == environment.out
     assert {view.status for view in (listed, description, variables)} == {1}
 
     story.restore("web")
-    eventually(lambda: story.asks("get", "svc,ep,endpointslices") == whole, story.running.logged)
+    eventually(lambda: story.view("get", "svc,ep,endpointslices") == whole, story.running.logged)
     story.file("web").unlink()
-    eventually(lambda: not story.asks("get", "svc").out, story.running.logged)
+    eventually(lambda: not story.view("get", "svc").out, story.running.logged)

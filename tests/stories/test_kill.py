@@ -1,4 +1,4 @@
-"""`kill -9` of a sync at any moment leaves the old state or the new one, and the next sync completes."""
+"""`kill -9` of a sync at any moment leaves the old or the new state, and the next sync completes it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ POOL = "--load-balancer-pool", "198.51.100.0/24,2001:db8:100::/120"
 
 
 def manifests(version: int) -> list[Manifest]:
-    """Services with all that can be allocated; every third only in one of two versions."""
+    """Services with all kinds of allocations. Every third one is only in one of two versions."""
     items: list[Manifest] = []
     for number in range(SERVICES):
         if number % 3 == version % 2:
             continue
         name, low = f"svc-{number}", number // 11
-        asked = {"clusterIPs": [f"10.96.0.{low + 1}", f"fd00:96::{low + 1:x}"]} if number % 11 == 0 else {}
+        wanted = {"clusterIPs": [f"10.96.0.{low + 1}", f"fd00:96::{low + 1:x}"]} if number % 11 == 0 else {}
         items.append(
             {
                 "apiVersion": "v1",
@@ -49,8 +49,8 @@ def manifests(version: int) -> list[Manifest]:
                 "spec": {
                     "type": "LoadBalancer" if number % 4 == 0 else "NodePort",
                     "ipFamilyPolicy": "RequireDualStack",
-                    "ports": [{"port": 80, **({"nodePort": 30000 + low} if asked else {})}],
-                    **asked,
+                    "ports": [{"port": 80, **({"nodePort": 30000 + low} if wanted else {})}],
+                    **wanted,
                     "sessionAffinity": "ClientIP" if number % 5 == 0 else "None",
                     "externalTrafficPolicy": "Local" if number % 7 == 0 else "Cluster",
                 },
@@ -82,7 +82,7 @@ def slots(held: Elements, side: FrontendSide) -> tuple[PackedSocket | None, ...]
 
 
 def programmed(kproxy: Kproxy, family: Family) -> Any:
-    """What packets of one family meet: frontends with their endpoints, and the other sets."""
+    """Return what decides about packets of one family: frontends with endpoints, and the other sets."""
 
     def read() -> Any:
         with Netlink() as netlink:
@@ -137,10 +137,10 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
                 held = programmed(kproxy, family)
                 assert held in (states[0][family], states[1][family]), f"attempt {attempt}, {family}"
                 outcomes.append(held == states[version][family])
-            window *= 0.9 if all(outcomes[-2:]) else 1.1  # however busy the machine is, half of them complete
+            window *= 0.9 if all(outcomes[-2:]) else 1.1  # so that half complete, even on a busy machine
             held_now = allocations(kproxy)
             assert always.items() <= held_now.items()
             if attempt % 5 == 4:
                 kproxy.sync(*manifests(version))
                 assert {family: programmed(kproxy, family) for family in Family} == states[version]
-        assert len(set(outcomes)) == 2, "every kill came too early or too late to tell anything"
+        assert len(set(outcomes)) == 2, "all kills came too early or all came too late"

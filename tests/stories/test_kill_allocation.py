@@ -154,7 +154,7 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
             saved += after != before
             window *= 1.1 if after == before else 0.8
             before = after
-        print(f"{step} runs, {killed} killed, {saved} saved, {journals} in the midst of saving")
+        print(f"{step} runs, {killed} killed, {saved} saved, {journals} killed during a save")
         assert saved > KILLS // 10
         assert journals > 0
         forker.do(step + 1)

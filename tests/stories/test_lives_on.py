@@ -1,4 +1,4 @@
-"""What is under way is not cut off: TCP outlives its endpoint, terminating pods serve to the end."""
+"""Existing connections continue: TCP outlives its endpoint, and terminating pods serve until they end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slice
 pytestmark = pytest.mark.lab
 
 SIZE = 16 << 20
-"""Bytes of a download, more than the buffers on its way take."""
+"""Size of a download in bytes; more than all buffers on the path hold."""
 SOME = 100_000
 
 
@@ -21,21 +21,21 @@ def test_a_download_outlives_its_endpoint_and_its_service(lab: Lab, kproxy: Kpro
     # 1. A download begins. It lasts until the client reads to its end.
     kproxy.sync(service(), *slices(lab, ["pod-1"]))
     with Download(lab.client("outside"), SERVICE_IP[family], 80, SIZE) as download:
-        # 2. Its endpoint is replaced; new connections go to the other one, and data still arrive.
+        # 2. Its endpoint is replaced. New connections go to the new one, and data still arrive.
         kproxy.sync(service(), *slices(lab, ["pod-2"]))
         assert set(many(lab.client("outside"), SERVICE_IP[family], 80, 10)) == {"pod-2"}
         download.read(SOME)
-        # 3. The service goes altogether.
+        # 3. The Service is removed.
         kproxy.sync()
         download.read(SOME)
-        # 4. The download is complete all the same.
+        # 4. The download completes.
         reply = download.rest()
     assert (reply.pod, len(reply.body)) == ("pod-1", SIZE)
 
 
-def test_terminating_pods_are_used_only_while_nothing_is_ready(lab: Lab, kproxy: Kproxy) -> None:
+def test_terminating_pods_are_used_only_if_no_pod_is_ready(lab: Lab, kproxy: Kproxy) -> None:
     def sync(**pods: str) -> None:
-        """How each pod is: ready, draining (serves, terminates), or down (terminates)."""
+        """Sync with pods that are ready, draining (terminating and serving) or down (terminating)."""
         found: list[Manifest] = slices(lab, [name.replace("_", "-") for name in pods])
         for slice_ in found:
             for endpoint, how in zip(slice_["endpoints"], pods.values(), strict=True):
@@ -52,18 +52,18 @@ def test_terminating_pods_are_used_only_while_nothing_is_ready(lab: Lab, kproxy:
     # 1. Two pods are ready.
     sync(pod_1="ready", pod_2="ready")
     assert answer() == {"pod-1", "pod-2"}
-    # 2. One begins to terminate: no new connection for it, though it serves.
+    # 2. One begins to terminate: it still serves, but gets no new connections.
     sync(pod_1="draining", pod_2="ready")
     assert answer() == {"pod-2"}
-    # 3. The other one, too: nothing is ready, so both are used.
+    # 3. The other one begins to terminate: no pod is ready, so both are used.
     sync(pod_1="draining", pod_2="draining")
     assert answer() == {"pod-1", "pod-2"}
-    # 4. One serves no more.
+    # 4. One stops serving.
     sync(pod_1="down", pod_2="draining")
     assert answer() == {"pod-2"}
-    # 5. A new pod is ready: only that.
+    # 5. A new pod is ready: only that one is used.
     sync(pod_1="down", pod_2="draining", pod_3="ready")
     assert answer() == {"pod-3"}
-    # 6. Nothing is left that serves.
+    # 6. No pod serves.
     sync(pod_1="down", pod_2="down")
     assert answer() == {"refused"}

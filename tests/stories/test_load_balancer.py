@@ -160,8 +160,8 @@ def test_ports_of_the_node_are_not_reachable_on_the_address(
         client = lab.client("outside")
         with client.socket(ssh.family, socket.SOCK_STREAM) as probe:
             probe.connect((one.node.address(family), 22))
-        for who in (client, lab.pod("pod-3"), one.node):
-            assert http_get(who, VIP[family], 22).outcome is Outcome.REFUSED, who.name
+        for asking in (client, lab.pod("pod-3"), one.node):
+            assert http_get(asking, VIP[family], 22).outcome is Outcome.REFUSED, asking.name
 
 
 def test_node_ports_are_not_served_on_the_address(one: Kproxy, web: list[Manifest]) -> None:

@@ -1,7 +1,7 @@
-"""Everything that can happen, at random, for a while: at every quiet point the tables are right.
+"""Random events of all kinds: each time the events pause, the tables become correct.
 
-Half a minute in the suite; `make test-long` runs it for KPROXY_LONG_MINUTES (default 30), and then also
-watches what a leak would show: memory, file descriptors, children.
+It takes half a minute in the suite. `make test-long` runs it for KPROXY_LONG_MINUTES (default 30), and then
+also checks for leaks: memory, file descriptors, child processes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ MINUTES = float(os.environ.get("KPROXY_LONG_MINUTES", "30"))
 SEED = int(os.environ.get("KPROXY_LONG_SEED", "0")) or random.randrange(1, 1_000_000)
 QUIET_PATIENCE = 120.0
 WARM_UP = 0.2
-"""Of the time: what memory was used until then is what it takes."""
+"""Part of the time in which memory may still grow; the use after it is normal."""
 LISTEN = "0A"  # TCP_LISTEN, as /proc/net/tcp has it
 BAND = 8 << 10
-"""KiB that memory may grow after that."""
+"""KiB that memory may grow after the warm-up."""
 
 
 class Size(NamedTuple):
-    """What a process has."""
+    """The resources of a process."""
 
     memory: int
-    """KiB in memory that it shares with nobody's file."""
+    """Anonymous memory in KiB, which is not shared with any file."""
     files: int
-    """But for sockets that listen: services with health check node ports come and go."""
+    """Without listening sockets: Services with health check node ports are added and removed."""
     children: int
     zombies: int
 
 
 def size(pid: int) -> Size:
-    """Of a process that runs."""
+    """Return the resources of a running process."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     children = [
         fields[0]
@@ -62,13 +62,13 @@ def size(pid: int) -> Size:
 
 
 def _files(pid: int) -> list[str]:
-    """What it has open, but for sockets that listen."""
+    """Return the open files, without listening sockets."""
     tables = "".join(Path(f"/proc/{pid}/net/{name}").read_text() for name in ("tcp", "tcp6"))
     rows = map(str.split, tables.splitlines())
     listening = {f"socket:[{row[9]}]" for row in rows if row[3] == LISTEN}
     found = []
     for file in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed just now
+        with suppress(FileNotFoundError):  # closed meanwhile
             found.append(str(file.readlink()))
     return [target for target in found if target not in listening]
 
@@ -81,7 +81,7 @@ def _stat(path: Path) -> list[str]:
 
 
 def run(chaos: Chaos, seconds: float, acts: int) -> list[Size]:
-    """Acts and quiet points in turn; what kproxy has at each of them."""
+    """Alternate between events and pauses. Returns the size of kproxy at each pause."""
     found: list[Size] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -89,17 +89,17 @@ def run(chaos: Chaos, seconds: float, acts: int) -> list[Size]:
             chaos.act()
             if chaos.chance.random() < 0.5:
                 time.sleep(chaos.chance.uniform(0, 0.05))
-        quiet(chaos)
+        pause(chaos)
         found.append(size(chaos.running.process.pid))
     return found
 
 
-def quiet(chaos: Chaos) -> None:
-    """Nothing happens any more: soon all is right, to the packet."""
+def pause(chaos: Chaos) -> None:
+    """Stop the events. The tables become correct, which is also tested with packets."""
     chaos.calm()
     following = chaos.following
     try:
-        following.right(QUIET_PATIENCE)
+        following.converges(QUIET_PATIENCE)
         if chaos.web:
             for family in (4, 6):
                 assert following.answering(family) == set(chaos.web)
@@ -110,29 +110,27 @@ def quiet(chaos: Chaos) -> None:
 
 
 @pytest.mark.parametrize("kills", [True, False])
-def test_whatever_happens(lab: Lab, tmp_path: Path, kills: bool) -> None:
-    with doubled(lab, tmp_path) as told:
-        found = run(Chaos(told, 7, kills), SHORT, 25)
+def test_random_events(lab: Lab, tmp_path: Path, kills: bool) -> None:
+    with doubled(lab, tmp_path) as story:
+        found = run(Chaos(story, 7, kills), SHORT, 25)
         assert found
         assert all(size.zombies == 0 for size in found)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kills", [True, False], ids=["kills", "lives"])
-def test_whatever_happens_for_long(
+def test_random_events_for_a_long_time(
     lab: Lab, tmp_path: Path, kills: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A third of the time kproxy is killed now and then; in the rest it lives, and must not grow."""
+    """For a third of the time, kproxy is killed sometimes. For the rest it runs, and must not grow."""
     seconds = 60 * MINUTES * (1 / 3 if kills else 2 / 3)
-    with doubled(lab, tmp_path) as told:
-        chaos = Chaos(told, SEED, kills)
+    with doubled(lab, tmp_path) as story:
+        chaos = Chaos(story, SEED, kills)
         found = run(chaos, seconds, 60)
         (tmp_path / "sizes").write_text("\n".join(map(str, found)))
         warm = found[int(len(found) * WARM_UP) :]
         with capsys.disabled():
-            print(
-                f"\nseed {SEED}: {len(chaos.done)} acts, {len(found)} quiet points; {warm[0]} ... {warm[-1]}"
-            )
+            print(f"\nseed {SEED}: {len(chaos.done)} events, {len(found)} pauses; {warm[0]} ... {warm[-1]}")
         assert all(size.zombies == 0 for size in found)
         if not kills:
             assert max(size.files for size in warm) <= warm[0].files + 8
@@ -140,5 +138,5 @@ def test_whatever_happens_for_long(
             third = len(warm) // 3
             late = min(size.memory for size in warm[-third:])
             assert late <= max(size.memory for size in warm[:third]) + BAND, warm
-        assert told.running.stop(signal.SIGTERM) == 0
-        eventually(lambda: not told.truth.wrong(told.objects()))
+        assert story.running.stop(signal.SIGTERM) == 0
+        eventually(lambda: not story.truth.wrong(story.objects()))

@@ -43,19 +43,19 @@ def served_by(lab: Lab) -> str:
     return reply.pod if reply.outcome is Outcome.ANSWERED else reply.outcome.name
 
 
-def serves(lab: Lab, running: Running, who: str) -> None:
-    eventually(lambda: served_by(lab) == who, running.logged)
+def serves(lab: Lab, running: Running, expected: str) -> None:
+    eventually(lambda: served_by(lab) == expected, running.logged)
 
 
-def always(lab: Lab, running: Running, who: str, until: Callable[[], bool]) -> None:
-    """Check that `who` answers every request until a condition holds, and once more."""
+def always(lab: Lab, running: Running, expected: str, until: Callable[[], bool]) -> None:
+    """Check that `expected` answers every request until a condition holds, and once more."""
 
     def holds() -> bool:
-        assert served_by(lab) == who, running.logged()
+        assert served_by(lab) == expected, running.logged()
         return until()
 
     eventually(holds, running.logged)
-    assert served_by(lab) == who
+    assert served_by(lab) == expected
 
 
 def test_pods_stay_ready_after_a_kill_but_not_with_another_probe(lab: Lab, running: Running) -> None:

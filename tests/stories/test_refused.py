@@ -1,4 +1,4 @@
-"""The kernel refuses one Service: `sync` and `run` program all others, name it, and leave what it had."""
+"""The kernel refuses one Service: `sync` and `run` program all others, report it, and keep its rules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.lab
 REJECTED = "Service default/web: rejected by the kernel; the previous configuration remains active"
 OTHERS = {"a": ("10.96.10.21", "pod-2"), "z": ("10.96.10.22", "pod-3")}
 NAMING = pytest.mark.parametrize(
-    "environment", [{}, {"KPROXY_TEST_UNNAMED": "1"}], ids=["the kernel names it", "it does not"]
+    "environment", [{}, {"KPROXY_TEST_UNNAMED": "1"}], ids=["the kernel names it", "without names"]
 )
 
 
@@ -44,7 +44,7 @@ def options(environment: dict[str, str]) -> dict[str, Any]:
 
 
 def manifests(lab: Lab, pod: str) -> list[Manifest]:
-    """`web` with one pod, of both families; and two services of IPv4 that lead elsewhere."""
+    """Service `web` with one pod in both families, and two IPv4 Services with other pods."""
     found = [service(), *slices(lab, [pod])]
     for name, (address, other) in OTHERS.items():
         found.append(service(name, families=(4,), cluster_ips={4: address}))
@@ -52,7 +52,7 @@ def manifests(lab: Lab, pod: str) -> list[Manifest]:
     return found
 
 
-def others_are_served(lab: Lab) -> bool:
+def other_services_answer(lab: Lab) -> bool:
     client = lab.client("outside")
     return all(http_get(client, address, 80, timeout=0.5).pod == pod for address, pod in OTHERS.values())
 
@@ -68,7 +68,7 @@ def test_a_sync_programs_all_others(
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests(lab, pod)})
         return kproxy.node.run(command, input=text, capture_output=True, **options(environment))
 
-    # 1. The kernel refuses its IPv4 frontend: that is all that is missing.
+    # 1. The kernel refuses the IPv4 frontend of `web`. Everything else is programmed.
     file.write_text(SERVICE_IP[4])
     done = sync("pod-1")
     assert done.returncode == 1, done.stderr
@@ -76,11 +76,11 @@ def test_a_sync_programs_all_others(
     assert ("bisection" in done.stderr) is bool(environment)
     assert "3 services, 4 frontends, 1 rejected: " in done.stdout
     assert len(changes(done.stdout, "+")) == 3
-    assert others_are_served(lab)
+    assert other_services_answer(lab)
     assert http_get(client, SERVICE_IP[6], 80).pod == "pod-1"
     assert http_get(client, SERVICE_IP[4], 80, timeout=0.3).outcome is not Outcome.ANSWERED
 
-    # 2. It accepts everything, and then refuses a change: the endpoint from before stays.
+    # 2. The kernel accepts everything, and then refuses a change: the previous endpoint stays.
     file.unlink()
     done = sync("pod-1")
     assert (done.returncode, done.stderr) == (0, "")
@@ -94,7 +94,7 @@ def test_a_sync_programs_all_others(
 
 
 class Refused(Running):
-    """`kproxy run` on a kernel that refuses what a file says."""
+    """`kproxy run` on a kernel that refuses the addresses in a file."""
 
     def __init__(self, lab: Lab, folder: Path, environment: dict[str, str]) -> None:
         super().__init__(lab.node("n1"), folder)
@@ -107,7 +107,7 @@ class Refused(Running):
 
 
 @NAMING
-def test_a_daemon_programs_all_others_and_tries_again(
+def test_a_daemon_programs_all_others_and_retries(
     lab: Lab, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     client, refused = lab.client("outside"), Refused(lab, tmp_path, environment)
@@ -116,7 +116,7 @@ def test_a_daemon_programs_all_others_and_tries_again(
     with refused as running:
         eventually(lambda: REJECTED in running.logged(), running.logged)
         assert "3 services, 4 frontends, 1 rejected: " in running.logged()
-        assert others_are_served(lab)
+        assert other_services_answer(lab)
         assert http_get(client, SERVICE_IP[6], 80).pod == "pod-1"
         assert http_get(client, SERVICE_IP[4], 80, timeout=0.3).outcome is not Outcome.ANSWERED
         assert REJECTED.partition(": ")[2] in running.view("describe", "svc", "web")

@@ -1,7 +1,7 @@
-"""A live node goes from kube-proxy to kproxy and back, as docs/replacing-kube-proxy.md has it.
+"""A node changes from kube-proxy to kproxy and back without failures, as docs/replacing-kube-proxy.md says.
 
-kube-proxy is played by a ruleset of its nftables mode's shape, the benchmark's peer, since what matters
-here is in the kernel: who translates a new connection while both are there, and what becomes of old ones.
+The benchmark's peer, a ruleset like that of kube-proxy's nftables mode, plays kube-proxy. The kernel decides
+the important points: which table translates a new connection, and what happens to existing ones.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.support import SERVICE_IP, Kproxy, eventually, service, slices
 pytestmark = pytest.mark.lab
 
 SIZE = 16 << 20
-"""Bytes of a download, more than the buffers on its way take."""
+"""Size of a download in bytes; more than all buffers on the path hold."""
 
 
 @contextmanager
 def connecting(lab: Lab, clients: int = 1) -> Iterator[Counter[str]]:
-    """Clients that connect one after the other, from the first answer on; how often each pod answered."""
+    """Clients connect without pause. Starts after the first answer. Yields the answers of each pod."""
     answers: Counter[str] = Counter()
     done = threading.Event()
 
@@ -51,7 +51,7 @@ def connecting(lab: Lab, clients: int = 1) -> Iterator[Counter[str]]:
 
 
 def downloading(lab: Lab) -> Download:
-    """A download that lasts until the client reads to its end."""
+    """Return a download that lasts until the client reads to its end."""
     return Download(lab.client("outside"), SERVICE_IP[4], 80, SIZE)
 
 
@@ -60,30 +60,30 @@ def load_kube_proxy(lab: Lab, kproxy: Kproxy, pod: str) -> None:
     kproxy.nft(load_script([sample]))
 
 
-def test_nobody_notices_who_takes_over(lab: Lab, kproxy: Kproxy) -> None:
+def test_no_connection_fails_during_a_replacement(lab: Lab, kproxy: Kproxy) -> None:
     def answer() -> set[str]:
         return set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 10))
 
     def of_kproxy() -> str:
         return kproxy.sync(service(families=(4,)), *slices(lab, ["pod-2"])[:1])
 
-    # 1. kube-proxy serves; it knows another endpoint than kproxy will, so that one can tell.
+    # 1. kube-proxy serves, with another endpoint than kproxy, which shows whose rules apply.
     load_kube_proxy(lab, kproxy, "pod-1")
     assert answer() == {"pod-1"}
     with downloading(lab) as download, connecting(lab) as answers:
-        # 2. kproxy comes beside it: the newer table is asked first.
+        # 2. kproxy is added: the newer table applies first.
         of_kproxy()
         assert answer() == {"pod-2"}
-        # 3. kube-proxy's rules go.
+        # 3. kube-proxy's rules are removed.
         kproxy.nft("delete table ip kube-proxy")
         assert answer() == {"pod-2"}
         reply = download.rest()
-    # 4. The download that kube-proxy began is complete, and no client was refused or left waiting.
+    # 4. The download that began with kube-proxy is complete. No connection was refused or timed out.
     assert (reply.pod, len(reply.body)) == ("pod-1", SIZE)
     assert set(answers) == {"pod-1", "pod-2"}
 
     with downloading(lab) as download, connecting(lab) as answers:
-        # 5. And back: kube-proxy first, then kproxy's tables go.
+        # 5. Back: kube-proxy's rules are added, then kproxy's tables are removed.
         load_kube_proxy(lab, kproxy, "pod-1")
         assert answer() == {"pod-1"}
         assert kproxy.cleanup().returncode == 0
@@ -94,9 +94,11 @@ def test_nobody_notices_who_takes_over(lab: Lab, kproxy: Kproxy) -> None:
     assert "kproxy" not in kproxy.ruleset()
 
 
-def test_whose_rules_are_older_is_there_at_once(lab: Lab, kproxy: Kproxy) -> None:
-    """Back to iptables mode: its tables may be older than kproxy's, and take over when those go. Nobody who
-    connects in that very moment is refused; were it one transaction, one in ten times somebody would be."""
+def test_older_rules_apply_when_kproxys_table_is_removed(lab: Lab, kproxy: Kproxy) -> None:
+    """Back to iptables mode, whose tables may be older than kproxy's: they apply when kproxy's are removed.
+
+    No connection is refused at that moment. With a single transaction, one would be in one of ten runs.
+    """
     load_kube_proxy(lab, kproxy, "pod-1")
     kproxy.sync(service(families=(4,)), *slices(lab, ["pod-2"])[:1])
     table = kproxy.nft("list table ip kproxy")

@@ -1,4 +1,4 @@
-"""`kproxy run --manifests`: the tables follow the folder, the pods and whatever else happens."""
+"""`kproxy run --manifests`: the tables follow the folder, the pods, and changes by other programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answering(lab: Lab) -> set[str]:
 
 
 def content(running: Running) -> list[str]:
-    """What the tables hold, in whatever order, and without counters."""
+    """Return the content of the tables, sorted and without counters."""
     lines = re.sub(r"counter packets \d+ bytes \d+", "", running.kproxy.ruleset()).splitlines()
     return sorted(line.strip().rstrip(",") for line in lines if "expires" not in line)
 
@@ -45,7 +45,7 @@ def has_chain(running: Running, name: str) -> bool:
 
 
 def test_a_folder_is_followed(lab: Lab, running: Running) -> None:
-    """Files come, are edited in an editor's ways, are broken and mended, and go."""
+    """Files are created, edited, made invalid, corrected and deleted."""
     assert answering(lab) == set()
     running.write("web", service(), *slices(lab, ["pod-1"]))
     eventually(lambda: answering(lab) == {"pod-1"}, running.logged)
@@ -68,7 +68,7 @@ def test_a_folder_is_followed(lab: Lab, running: Running) -> None:
     eventually(lambda: answering(lab) == set(), running.logged)
 
 
-def test_it_ends_and_the_tables_stay(lab: Lab, running: Running) -> None:
+def test_the_tables_stay_when_kproxy_ends(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, PODS))
     eventually(lambda: answering(lab) == set(PODS), running.logged)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -84,7 +84,7 @@ def test_it_ends_and_the_tables_stay(lab: Lab, running: Running) -> None:
 @pytest.mark.parametrize(
     "damage", ["flush ruleset", "delete table ip kproxy", "flush chain ip kproxy services"]
 )
-def test_what_others_do_to_the_tables_is_put_right(lab: Lab, running: Running, damage: str) -> None:
+def test_changes_by_other_programs_are_reverted(lab: Lab, running: Running, damage: str) -> None:
     running.write("web", service(), *slices(lab, PODS))
     eventually(lambda: answering(lab) == set(PODS), running.logged)
     right = content(running)
@@ -94,8 +94,8 @@ def test_what_others_do_to_the_tables_is_put_right(lab: Lab, running: Running, d
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_affinity_of_a_service_that_comes_later(lab: Lab, running: Running, family: Family) -> None:
-    """Its chain is one that the table did not have; a client stays where it is when an endpoint comes."""
+def test_affinity_of_a_service_that_is_added_later(lab: Lab, running: Running, family: Family) -> None:
+    """The Service needs a chain that the table does not have. A client stays when an endpoint is added."""
     client = lab.client("outside")
     for timeout in (600, 900):
         running.write("web", service(**sticky(timeout)), *slices(lab, PODS[:2]))
@@ -111,14 +111,14 @@ def test_affinity_of_a_service_that_comes_later(lab: Lab, running: Running, fami
     assert "WARNING" not in running.logged()
 
 
-def test_views_are_of_what_runs(lab: Lab, running: Running) -> None:
+def test_the_views_show_the_running_kproxy(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, PODS))
     eventually(lambda: answering(lab) == set(PODS), running.logged)
     assert SERVICE_IP[4] in running.view("get", "svc", "web")
     assert "in use by `kproxy run`" in running.kproxy.run("sync").stderr
 
 
-def test_a_folder_that_goes_takes_nothing_along(lab: Lab, running: Running) -> None:
+def test_a_removed_folder_removes_nothing(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, ["pod-1"]))
     eventually(lambda: answering(lab) == {"pod-1"}, running.logged)
     shutil.move(running.manifests, running.manifests.with_name("elsewhere"))

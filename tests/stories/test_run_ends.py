@@ -1,4 +1,4 @@
-"""`kproxy run` when something is in its way: it goes on, or it ends and says why; it never half lives on."""
+"""`kproxy run` with obstacles: it continues, or it ends and reports why. It never stays half alive."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def test_without_its_child_it_ends(running: Running) -> None:
+def test_kproxy_ends_if_its_child_dies(running: Running) -> None:
     os.kill(child_of(running.process.pid), signal.SIGKILL)
     assert running.process.wait(PATIENCE) == 1
     assert running.logged().endswith("kproxy: kproxy's child process has died. Restart kproxy.\n")
     running.start()
 
 
-def test_who_is_told_twice_to_end_does_not_wait(lab: Lab, running: Running) -> None:
-    """A round that hangs, as its child does."""
+def test_a_second_sigterm_ends_kproxy_immediately(lab: Lab, running: Running) -> None:
+    """The round hangs, because the child process is stopped."""
     stopped = child_of(running.process.pid)
     os.kill(stopped, signal.SIGSTOP)
     try:
         running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
         eventually(lambda: "+10.244" in running.logged(), running.logged)
-        running.process.send_signal(signal.SIGHUP)  # chains that it has not seen yet are to be compared
+        running.process.send_signal(signal.SIGHUP)  # kproxy compares chains that it has not read yet
         eventually(lambda: waits_for_child(running.process.pid), running.logged)
         running.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -49,8 +49,8 @@ def test_who_is_told_twice_to_end_does_not_wait(lab: Lab, running: Running) -> N
         os.kill(stopped, signal.SIGCONT)
 
 
-def test_who_fights_for_a_table_is_answered_ever_more_seldom(running: Running) -> None:
-    """A program flushes a chain again and again. Each repair is one line of the log, after twice the time."""
+def test_repeated_damage_is_repaired_with_increasing_delays(running: Running) -> None:
+    """Another program flushes a chain repeatedly. The delay before a repair doubles; each is logged once."""
 
     def listed() -> str:
         command = ["nft", "list", "chain", "ip", "kproxy", "services"]
@@ -63,6 +63,6 @@ def test_who_fights_for_a_table_is_answered_ever_more_seldom(running: Running) -
     right, begun = listed(), time.monotonic()
     eventually(lambda: repaired(5), running.logged)
     assert time.monotonic() - begun >= 0.5 + 1 + 2 + 4
-    # A table that is gone as a whole does not wait: the next repair would be due in eight seconds.
+    # A deleted table is restored without the delay. The next repair would be due in eight seconds.
     running.kproxy.nft("delete table ip kproxy")
     eventually(lambda: listed() == right, running.logged, patience=6)

@@ -1,4 +1,4 @@
-"""What a running kproxy tells those who ask: load balancers, kubelets, Prometheus."""
+"""What a running kproxy reports to load balancers, kubelets and Prometheus."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
 
 
 def ask(who: Handle, url: str) -> tuple[int, str]:
-    """Status and body; 0 if nobody answers."""
+    """Return status and body, or 0 and an error message if there is no answer."""
     done = who.run([sys.executable, "-c", ASK, url], capture_output=True)
     status, _, body = str(done.stdout).partition(" ")
     return (int(status), body) if done.returncode == 0 else (0, str(done.stderr).splitlines()[-1])
 
 
 def samples(node: Handle) -> dict[str, float]:
-    """`name{labels}` -> value."""
+    """Return the samples as `name{labels}` -> value."""
     status, text = ask(node, "http://127.0.0.1:10249/metrics")
     assert status == 200
     lines = (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")
     return {name: float(value) for name, _, value in lines}
 
 
-def test_a_load_balancer_is_told_where_endpoints_are(lab: Lab, running: Running) -> None:
+def test_a_health_check_node_port_reports_local_endpoints(lab: Lab, running: Running) -> None:
     node, outside = lab.node("n1"), lab.client("outside")
     url = f"http://{node.address(4)}:32100/healthz"
-    assert ask(outside, url)[0] == 0  # there is no such service
+    assert ask(outside, url)[0] == 0  # the Service does not exist yet
     running.write("web", LOCAL, *slices(lab, ["pod-1", "pod-2"])[:1])
     eventually(lambda: ask(outside, url)[0] == 200, running.logged)
     assert json.loads(ask(outside, url)[1]) == {
@@ -53,7 +53,7 @@ def test_a_load_balancer_is_told_where_endpoints_are(lab: Lab, running: Running)
         "localEndpoints": 2,
         "serviceProxyHealthy": True,
     }
-    # on the addresses that node ports are served on, and no others
+    # It is open only on the addresses on which node ports are open.
     assert ask(node, "http://127.0.0.1:32100/")[0] == 0
     running.write("web", LOCAL)
     eventually(lambda: ask(outside, url)[0] == 503, running.logged)
@@ -61,7 +61,7 @@ def test_a_load_balancer_is_told_where_endpoints_are(lab: Lab, running: Running)
     eventually(lambda: ask(outside, url)[0] == 0, running.logged)
 
 
-def test_health_and_metrics_are_of_what_runs(lab: Lab, running: Running) -> None:
+def test_health_and_metrics_of_a_running_kproxy(lab: Lab, running: Running) -> None:
     node = lab.node("n1")
     web = '{namespace="default",port="",service="web"}'
     running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
@@ -81,10 +81,10 @@ def test_health_and_metrics_are_of_what_runs(lab: Lab, running: Running) -> None
     many(lab.pod("pod-3"), SERVICE_IP[4], 80, 3)
     later, whole = samples(node), 'kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"}'
     assert later[f"kproxy_service_connections_total{web}"] == 15
-    assert later[whole] == found[whole]  # that was put right by itself
+    assert later[whole] == found[whole]  # repaired without a full comparison
 
 
-def test_a_node_that_is_to_go_says_so_to_load_balancers_only(lab: Lab, running: Running) -> None:
+def test_a_node_that_is_leaving_is_unhealthy_for_load_balancers_only(lab: Lab, running: Running) -> None:
     def statuses() -> list[int]:
         return [ask(lab.node("n1"), f"http://127.0.0.1:10256/{path}")[0] for path in ("healthz", "livez")]
 

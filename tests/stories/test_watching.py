@@ -1,4 +1,4 @@
-"""`kproxy get --watch` beside a running kproxy: rows appear as objects change, and Ctrl-C ends it."""
+"""`kproxy get --watch` with a running kproxy: rows appear when objects change, and Ctrl-C ends it."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Watching:
             self.process = forkserver.popen(running.kproxy.node, command, stdout=file, stderr=file)
 
     def rows(self) -> list[str]:
-        """What it printed, with one blank between cells."""
+        """Return the printed lines, with single blanks between cells."""
         return [" ".join(line.split()) for line in self.output.read_text().splitlines()]
 
     def shows(self, *rows: str) -> None:
-        """Wait until it has printed exactly these lines."""
+        """Wait until exactly these lines are printed."""
         eventually(lambda: len(self.rows()) >= len(rows), self.output.read_text)
         assert self.rows() == list(rows)
 
     def end(self) -> int:
-        """Ctrl-C; the exit status."""
+        """Press Ctrl-C. Returns the exit status."""
         self.process.send_signal(signal.SIGINT)
         return int(self.process.wait(30))
 
