@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    # A command makes many objects and no garbage: collecting costs a fifth of a large sync, half with YAML.
+    # A command leaves almost no garbage. Collection would take a fifth of a large sync, half with YAML.
     gc.disable()
     words = sys.argv[1:] if argv is None else argv
     try:

@@ -82,7 +82,7 @@ def _show_changes(snapshots: Iterator[Snapshot], query: Query, form: Form) -> in
 
 
 def _begin(snapshot: Snapshot, query: Query, missing: Sequence[str]) -> int:
-    """Print what is printed once; an exit status if there is nothing to watch."""
+    """Print warnings and what was not found. The exit status if nothing can be watched, else 0."""
     print_problems(complaints(snapshot))
     _, unfollowed = query.followed(snapshot)
     _tell(snapshot, query, unfollowed, missing)

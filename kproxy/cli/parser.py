@@ -242,7 +242,7 @@ class _Program(click.Group):
 
 
 def program() -> click.Group:
-    """kproxy as click's group of verbs; invoking it gives the Call."""
+    """The click group of kproxy's verbs. Invoking it returns the parsed command line, a Call."""
     params = [_version_option(), _help_option(None)]
     return _Program(PROGRAM, params=params, add_help_option=False)
 

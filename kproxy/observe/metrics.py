@@ -28,7 +28,7 @@ ELEMENTS = tuple(4**n for n in range(10))
 
 
 class Metrics:
-    """A registry with all metrics. The methods that report rounds must be called in one thread."""
+    """All metrics, in a registry. Not thread-safe: record rounds always from the same thread."""
 
     def __init__(self, silence: Callable[[], Mapping[str, float]] = dict, by_endpoint: bool = False) -> None:
         """`silence` returns the seconds since each source sent data. `by_endpoint` adds more series."""

@@ -139,7 +139,10 @@ class Dataplane:
         return self._expected[wanted]
 
     def read(self) -> Structure | None:
-        """Fill `applied` from one generation of the kernel's ruleset. None: there is no table."""
+        """Fill `applied` from the kernel; None: there is no table.
+
+        Read again if the ruleset changed meanwhile, ATTEMPTS times at most.
+        """
         wanted = self._skeleton(NO_NUMBERED_CHAINS)
         for attempt in range(ATTEMPTS):
             try:

@@ -126,7 +126,7 @@ class FamilyTable:
     # --- questions ---
 
     def due(self) -> Iterable[float]:
-        """When something that failed is to be tried again; nothing if nothing failed."""
+        """The times at which to retry what failed; empty if nothing failed."""
         return [self._backoff.due] if self.failure else [each.due for each in self.quarantined.values()]
 
     def is_gone(self) -> bool:

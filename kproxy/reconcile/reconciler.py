@@ -36,7 +36,7 @@ class Edit(NamedTuple):
 
 
 class Reconciler:
-    """What is desired, and what is to become so. For one thread at a time."""
+    """Brings the kernel's tables, and the uplink's addresses, to what a source says. Not thread-safe."""
 
     def __init__(
         self,

@@ -105,7 +105,7 @@ FLAGS = (
         "-n, --namespace NAME",
         "get describe env",
         Group.SELECTION,
-        "The namespace of the objects to show, or of the pod. For env, `NAMESPACE/POD` means the same.",
+        "The namespace of the objects.",
         default="`default`",
         completes="namespace",
     ),
@@ -147,7 +147,7 @@ FLAGS = (
         "-w, --watch",
         "get",
         Group.OUTPUT,
-        "Show the objects of the running kproxy, and then each one that changes, until Ctrl-C.",
+        "Show the objects, and then each one that changes, until Ctrl-C. Not together with `-f`.",
     ),
     Flag(
         "--format FORMAT",
@@ -169,7 +169,7 @@ FLAGS = (
         "-v, --verbose",
         "sync run",
         Group.OUTPUT,
-        "Print every change. Without it, kproxy prints the first 40.",
+        "Print every change of a round. Without it, kproxy prints the first 40 of each round.",
     ),
     Flag(
         "--state-dir DIR",
@@ -189,10 +189,10 @@ FLAGS = (
         "--service-cidr CIDR[,CIDR]",
         INPUT,
         Group.STATE,
-        "The ranges from which ClusterIPs are allocated, the primary family first. If the flag is set, "
-        "kproxy also drops packets to addresses in the ranges that no Service has.",
+        "The ranges from which ClusterIPs are allocated. In a dual-stack network, the default family of "
+        "Services is first. If the flag is set, sync and run also drop packets to unused addresses of the ranges.",
         text.network_per_family,
-        default="10.96.0.0/12, without dropping",
+        default="10.96.0.0/12, and no packet is dropped",
     ),
     Flag(
         "--service-node-port-range FIRST-LAST",
@@ -221,8 +221,8 @@ FLAGS = (
         "--nodeport-addresses CIDR[,CIDR]",
         INPUT,
         Group.NODE,
-        "Serve node ports on those of this node's addresses that are in these ranges; `primary` means "
-        "`--node-ip`. Loopback addresses are never used.",
+        "The ranges of this node's addresses on which node ports are served. `primary` means `--node-ip`. "
+        "Loopback addresses are never used.",
         text.nodeport_addresses,
         default="`primary`",
     ),
@@ -242,7 +242,7 @@ FLAGS = (
         Group.DATAPLANE,
         "For mode `ClusterCIDR`: the ranges of pod addresses.",
         text.networks,
-        default="unknown",
+        default="no ranges; kproxy then recognizes no pods",
     ),
     Flag(
         "--pod-bridge-interface NAME",
@@ -301,7 +301,7 @@ FLAGS = (
         "--healthz-bind-address IP:PORT",
         "run",
         Group.DAEMON,
-        'Where to serve `/healthz` and `/livez`; `""` for nowhere.',
+        "Where to serve `/healthz` and `/livez`. An empty value turns them off.",
         text.socket_address,
         default="`0.0.0.0:10256`; with `-f`, `127.0.0.1:10256`",
     ),
@@ -309,7 +309,7 @@ FLAGS = (
         "--metrics-bind-address IP:PORT",
         "run",
         Group.DAEMON,
-        'Where to serve `/metrics`; `""` for nowhere.',
+        "Where to serve `/metrics`. An empty value turns it off.",
         text.socket_address,
         default="`127.0.0.1:10249`",
     ),
@@ -317,7 +317,7 @@ FLAGS = (
         "--max-silence DURATION",
         "run",
         Group.DAEMON,
-        "`/healthz` fails if the API server has sent nothing for this time; `0s` means never.",
+        "`/healthz` fails if the API server has sent nothing for this time. `0s` turns this check off.",
         text.seconds,
         default="`10m`",
     ),

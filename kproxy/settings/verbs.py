@@ -49,9 +49,9 @@ KINDS = (
 )
 TARGETS = ("KIND[,KIND...] [NAME...]", "KIND/NAME...")
 LOOKS = (
-    "Without `-f`, the objects are those of the running kproxy, and of the flags for allocations, node and "
-    "load balancer only `--state-dir` has an effect. With `-f`, they are those of manifests; allocations in "
-    "`--state-dir` are used, but not changed."
+    "Without `-f`, kproxy shows what the running kproxy holds, and ignores the flags for allocations, node "
+    "and load balancer, except `--state-dir`. With `-f`, it reads manifests. It uses the allocations in "
+    "`--state-dir`, but does not change them."
 )
 
 _VERBS = (
@@ -81,11 +81,12 @@ _VERBS = (
         (
             "Program the Services, and keep them programmed while the input changes. With `-f`, the input is "
             "a file or a folder, and kproxy also allocates addresses and carries out readiness probes, as "
-            "sync does. Without `-f`, it is the API of a cluster, and kproxy replaces kube-proxy.",
+            "sync does. Without `-f`, kproxy follows the API of a cluster, in place of kube-proxy.",
             "Changes that other programs make to kproxy's tables are reverted. SIGTERM and Ctrl-C end kproxy "
-            "and leave the tables as they are. SIGHUP starts a full comparison.",
+            "and leave the tables as they are. SIGHUP reads the input again, and checks and repairs "
+            "the tables.",
             "run also takes all other flags of kube-proxy 1.36, such as `--hostname-override` and `--v=2`. "
-            "If one has no effect in kproxy, a line says why.",
+            "If a flag has no effect in kproxy, a warning says why.",
         ),
         (
             ("Follow a folder of manifests:", "kproxy run -f /etc/kproxy/manifests"),
@@ -116,8 +117,9 @@ _VERBS = (
             + LOOKS,
             KINDS,
             "`-o yaml` and `-o json` print the fields that kproxy reads, with defaults and allocations "
-            "filled in. AGE comes from creationTimestamp. READY of a pod counts containers, as probes found "
-            "them or as the status says. What no manifest says is `<unknown>`.",
+            "filled in. AGE comes from creationTimestamp. READY counts the ready containers of a pod: by "
+            "the results of its probes, or by its status if it has no probes. `<unknown>` means that the "
+            "manifest does not contain the value.",
         ),
         (
             ("What the running kproxy serves:", "kproxy get svc,ep"),
@@ -131,9 +133,9 @@ _VERBS = (
         "describe",
         "show Services, endpoints, pods and other objects in detail",
         (
-            "Show a Service as kubectl does, then its frontends on this node with the endpoints of each, and "
-            "its problems. Show its endpoints, a pod with the results of its readiness probes and its "
-            "Services, an EndpointSlice, an Ingress or a Node. " + LOOKS,
+            "Show objects in detail. For a Service: what kubectl shows, then each address and port on which "
+            "this node serves it, with its endpoints, and its problems. For a pod: also the results of its "
+            "readiness probes and its Services. " + LOOKS,
             KINDS,
         ),
         (

@@ -103,7 +103,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is a file, or a broken symbolic link, whose type is unknown."""
+    """Whether it is a file. A broken symbolic link counts as one: its target may have been one."""
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 

@@ -113,7 +113,7 @@ def slot_frontend(key: SlotKey) -> PackedSocket:
 
 
 def slot_values(values: Iterable[Value | None]) -> tuple[PackedSocket | None, ...]:
-    """The endpoints in an endpoints map's values; None for a value that is missing."""
+    """The endpoint in each value of an endpoints map, None where a value is missing."""
     found = tuple(value if isinstance(value, bytes) else None for value in values)
     return cast("tuple[PackedSocket | None, ...]", found)
 
@@ -125,7 +125,7 @@ def split_affinity_key(key: AffinityKey) -> tuple[Address, PackedSocket]:
 
 
 def range_key(frontend: FrontendKey, first: Address, last: Address) -> RangeKey:
-    """The key of a range of clients; the kernel stores its first and its last element."""
+    """The key of a range of client addresses at a frontend: frontend . first, then frontend . last."""
     return RangeKey(frontend + first + frontend + last)
 
 

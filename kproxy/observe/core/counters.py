@@ -61,7 +61,7 @@ def owners_of(services: Iterable[tuple[bytes, Value]]) -> Owners:
 
 
 class NoLocal(NamedTuple):
-    """The numbers of service ports with policy Local whose endpoints are all on other nodes."""
+    """How many service ports have policy Local, but endpoints on other nodes only."""
 
     internal: int
     external: int

@@ -228,7 +228,7 @@ class Reflector:
     # The server's history
 
     def _require_progress(self, version: str) -> None:
-        """Raise HistoryLostError if `version` is before the last one: then the history is another one."""
+        """Raise HistoryLostError if `version` is lower than the last one: the history was replaced."""
         if version.isdecimal() and self._version.isdecimal() and int(version) < int(self._version):
             raise HistoryLostError
 
