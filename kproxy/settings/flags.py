@@ -190,7 +190,8 @@ FLAGS = (
         INPUT,
         Group.STATE,
         "The ranges from which ClusterIPs are allocated. In a dual-stack network, the default family of "
-        "Services is first. If the flag is set, sync and run also drop packets to unused addresses of the ranges.",
+        "Services is first. If the flag is set, sync and run also drop packets to unused addresses of "
+        "the ranges.",
         text.network_per_family,
         default="10.96.0.0/12, and no packet is dropped",
     ),
