@@ -21,6 +21,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import Family, Node
 from kproxy.observe.log import Reporter
+from kproxy.observe.metrics import Requests
 from kproxy.observe.servers import Servers
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -55,8 +56,12 @@ class Daemon(RoundObserver):
         listen: ListenAddresses,
         addresses: UplinkAddresses | None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
+        requests: Callable[[], Requests] = dict,
     ) -> None:
-        """`last_seen`: when each connection of the source last received something (time.monotonic)."""
+        """`last_seen`: when each connection of the source last received something (time.monotonic).
+
+        `requests`: how many requests it sent to an API server.
+        """
         self._netlink = netlink
         self._skeleton_probe = skeleton_probe
         self._dataplanes = {
@@ -66,7 +71,7 @@ class Daemon(RoundObserver):
         self.source = source
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
         self.reporter = reporter
-        self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause)
+        self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests)
         self.loop = Loop(source, self.reconciler, periods, (self.servers, reporter, self))
         self.revision = Revision()
         """Of what `snapshot` contains, as of the last round."""

@@ -18,6 +18,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.model import ClusterNode, Node
 from kproxy.observe.log import Reporter
+from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -46,6 +47,7 @@ class _Host:
         source: FollowedSource,
         addresses: UplinkAddresses | None = None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
+        requests: Callable[[], Requests] = dict,
     ) -> Daemon:
         return Daemon(
             source,
@@ -57,6 +59,7 @@ class _Host:
             listen_addresses(self.settings),
             addresses,
             last_seen,
+            requests,
         )
 
 
@@ -118,7 +121,7 @@ async def _follow_cluster(host: _Host) -> None:
     chosen = host.settings
     credentials = Credentials(Path(chosen.kubeconfig) if chosen.kubeconfig else None)
     source = Cluster(credentials, chosen.node_name, host.node)
-    daemon = host.daemon(source, last_seen=source.last_seen)
+    daemon = host.daemon(source, last_seen=source.last_seen, requests=source.requests)
     await _run(daemon, chosen, host.addresses.forget)
 
 

@@ -8,7 +8,7 @@ and contain others twice, without an error. A changed generation reveals that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from kproxy.kernel.netlink.core.elements import read_counter, read_element
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.model import Family, Protocol, ServicePortName
-from kproxy.nft.elements import Value
+from kproxy.nft.elements import Value, Verdict
 from kproxy.observe.core.counters import Connections, Counted, NoLocal, no_local, owners_of
 from kproxy.problems import KproxyError
 from kproxy.table.keys import PackedSocket, format_packed
@@ -42,7 +42,7 @@ class KernelCounters(Collector):
     """The size of the tables, and connections by service port, optionally also by endpoint."""
 
     def __init__(self, by_endpoint: bool) -> None:
-        self._connections = Connections(by_endpoint)
+        self.connections = Connections(by_endpoint)
         self._readings: dict[Family, Reading] = {}
 
     def describe(self) -> Iterator[Metric]:
@@ -52,7 +52,7 @@ class KernelCounters(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read the tables, and return the metrics. Must not run twice at the same time."""
         try:
-            self._readings = read_tables(self._connections)
+            self._readings = read_tables(self.connections)
         except (KproxyError, OSError) as error:
             logger.warning("cannot read the kernel's counters: %s", error)
         yield from self._tables()
@@ -78,22 +78,22 @@ class KernelCounters(Collector):
         labels = ["namespace", "service", "port"]
         served = "New connections that were sent to an endpoint"
         for name, text, totals in (
-            ("kproxy_service_connections", f"{served}, by service port", self._connections.services),
+            ("kproxy_service_connections", f"{served}, by service port", self.connections.services),
             (
                 "kproxy_service_connections_unserved",
                 "New connections without an endpoint, by service port",
-                self._connections.unserved,
+                self.connections.unserved,
             ),
         ):
             family = CounterMetricFamily(name, text, labels=labels)
             for owner, count in totals.items():
                 family.add_metric([*owner.service, owner.port], count)
             yield family
-        if self._connections.by_endpoint:
+        if self.connections.by_endpoint:
             labels.append("endpoint")
             text = f"{served}, by endpoint"
             endpoints = CounterMetricFamily("kproxy_endpoint_connections", text, labels=labels)
-            for (owner, socket), count in self._connections.endpoints.items():
+            for (owner, socket), count in self.connections.endpoints.items():
                 endpoints.add_metric([*owner.service, owner.port, format_packed(socket)], count)
             yield endpoints
 
@@ -116,7 +116,7 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
             verdicts: dict[EndpointScope, list[Value]] = {}
             slots = 0
             for scope in EndpointScope:
-                dump = _dump(netlink, family, scope.verdicts, _frontend)
+                dump = _named(_dump(netlink, family, scope.verdicts, _frontend), connections.full_names)
                 complete &= dump.complete
                 connections.take_frontends(family, scope, *dump)
                 owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
@@ -131,6 +131,19 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
                 connections.take_endpoints(family, protocol, counted, owners, dump_complete)
     connections.retain(owners, complete)
     return readings
+
+
+def _named(dump: _Dump, names: Mapping[bytes, ServicePortName]) -> _Dump:
+    """Put full names in place of comments that were cut off."""
+    if not names:
+        return dump
+    counted = [
+        (key, value._replace(comment=str(names[key])), count)
+        if key in names and isinstance(value, Verdict)
+        else (key, value, count)
+        for key, value, count in dump.counted
+    ]
+    return _Dump(counted, dump.complete)
 
 
 def _frontend(element: memoryview) -> Counted:

@@ -8,36 +8,49 @@ rounds. The kernel's counters are read at each scrape, in a separate thread with
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import TypeAlias
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import kproxy
-from kproxy.model import Family
+from kproxy.model import Family, ServicePortName
 from kproxy.observe.http import NOT_FOUND, Handler, Response
 from kproxy.observe.kernel_counters import FAMILY, KernelCounters
 from kproxy.reconcile.core.report import Report
 
+TEXT = ("Content-Type", "text/plain; charset=utf-8")
 DURATION = tuple(0.001 * 2**n for n in range(15))
 LATENCY = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 ELEMENTS = tuple(4**n for n in range(10))
+Requests: TypeAlias = Mapping[tuple[str, str, str], int]
+"""Requests to API servers, by status code (`<error>` without a response), host and method."""
 
 
 class Metrics:
     """All metrics, in a registry. Not thread-safe: record rounds always from the same thread."""
 
-    def __init__(self, silence: Callable[[], Mapping[str, float]] = dict, by_endpoint: bool = False) -> None:
+    def __init__(
+        self,
+        silence: Callable[[], Mapping[str, float]] = dict,
+        by_endpoint: bool = False,
+        requests: Callable[[], Requests] = dict,
+    ) -> None:
         """`silence` returns the seconds since each source sent data. `by_endpoint` adds more series."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
         prometheus_client.PlatformCollector(registry=self.registry)
         self.registry.register(_Silence(silence))
-        self.registry.register(KernelCounters(by_endpoint))
+        self.registry.register(_Requests(requests))
+        self._kernel = KernelCounters(by_endpoint)
+        self.registry.register(self._kernel)
         by_family = ("ip_family",)
 
         def histogram(
@@ -100,6 +113,8 @@ class Metrics:
         )
         self.skipped = gauge("kproxy_skipped_objects", "Invalid objects that were left out")
         gauge("kproxy_build_info", "Always 1", ("version",)).labels(kproxy.__version__).set(1)
+        build = _build_info()
+        gauge("kubernetes_build_info", "Always 1", build.keys()).labels(*build.values()).set(1)
         for family in FAMILY.values():  # creates series with the value 0, because a rate needs a first value
             for each in (self._failures, self._ended):
                 each.labels(family)
@@ -156,11 +171,23 @@ class Metrics:
         """Count a response of /healthz or /livez."""
         self._answers[path].labels(str(status)).inc()
 
+    def set_full_names(self, names: Iterable[Mapping[bytes, ServicePortName]]) -> None:
+        """Set the owners of frontends whose comments in the kernel are too short for them, by key."""
+        self._kernel.connections.full_names = dict(chain.from_iterable(map(Mapping.items, names)))
+
     # --- the HTTP handler ---
 
-    def handler(self) -> Handler:
-        """Return the handler of /metrics and of kube-proxy's /proxyMode. It reads counters in a thread."""
+    def handler(self, configz: str = "{}") -> Handler:
+        """Return the handler of /metrics, and of kube-proxy's /proxyMode, /healthz and /configz.
+
+        It reads counters in a thread. `configz` is the settings as JSON.
+        """
         reading = asyncio.Lock()
+        pages = {
+            "/proxyMode": Response(200, (TEXT,), b"nftables"),
+            "/healthz": Response(200, (TEXT, ("X-Content-Type-Options", "nosniff")), b"ok"),
+            "/configz": Response(200, (("Content-Type", "application/json"),), configz.encode()),
+        }
 
         async def metrics() -> Response:
             async with reading:  # `KernelCounters.collect` must not run twice at the same time
@@ -170,15 +197,43 @@ class Metrics:
         def handle(path: str, method: str) -> Response | asyncio.Future[Response]:
             if path == "/metrics":
                 return asyncio.ensure_future(metrics())
-            if path == "/proxyMode":
-                return Response(200, (("Content-Type", "text/plain; charset=utf-8"),), b"nftables")
-            return NOT_FOUND
+            return pages.get(path, NOT_FOUND)
 
         return handle
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return prometheus_client.generate_latest(self.registry)
+
+
+def _build_info() -> dict[str, str]:
+    """kube-proxy's labels of kubernetes_build_info, with kproxy's version."""
+    major, minor, *_ = kproxy.__version__.split(".")
+    return {
+        "build_date": "",
+        "compiler": platform.python_implementation(),
+        "git_commit": "",
+        "git_tree_state": "",
+        "git_version": f"v{kproxy.__version__}",
+        "go_version": "",
+        "major": major,
+        "minor": minor,
+        "platform": f"linux/{platform.machine()}",
+    }
+
+
+class _Requests(Collector):
+    """The requests to API servers, as client-go counts them."""
+
+    def __init__(self, requests: Callable[[], Requests]) -> None:
+        self._requests = requests
+
+    def collect(self) -> Iterator[Metric]:
+        text = "HTTP requests to the API server, by status code, host and method"
+        family = CounterMetricFamily("rest_client_requests", text, labels=("code", "host", "method"))
+        for labels, count in self._requests().items():
+            family.add_metric(labels, count)
+        yield family
 
 
 class _Silence(Collector):

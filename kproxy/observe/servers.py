@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
-from kproxy.model import Family, NamespacedName, Node, format_address
+from kproxy.model import Family, NamespacedName, Node, ServicePortName, format_address
+from kproxy.nft.elements import COMMENT_BYTES
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
 from kproxy.observe.http import Handler, HttpServer, Response
-from kproxy.observe.metrics import Metrics
+from kproxy.observe.metrics import Metrics, Requests
 from kproxy.observe.notify import Notifier
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.report import RoundReport
@@ -22,7 +23,10 @@ from kproxy.reconcile.reconciler import Reconciler
 from kproxy.resolve.health_checks import HealthChecks
 from kproxy.settings.derived import ListenAddresses
 from kproxy.sources.source import Source
+from kproxy.table.keys import frontend_key
 
+LONGEST_PORT = 1 + 63
+"""The length of a port's name in a comment, with the colon before it."""
 logger = logging.getLogger(__name__)
 
 
@@ -36,13 +40,15 @@ class Servers(RoundObserver):
         reconciler: Reconciler,
         last_seen: Callable[[], Mapping[str, float]],
         pause: float = 0.0,
+        requests: Callable[[], Requests] = dict,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
-        `pause` is the time in seconds that a change may wait on purpose.
+        `pause` is the time in seconds that a change may wait on purpose. `requests` returns how many requests
+        the source sent to an API server.
         """
         self.health = Health(max_silence=listen.max_silence, pause=pause)
-        self.metrics = Metrics(self._silence, listen.by_endpoint)
+        self.metrics = Metrics(self._silence, listen.by_endpoint, requests)
         self.notifier = Notifier()
         self._source = source
         self._reconciler = reconciler
@@ -51,9 +57,10 @@ class Servers(RoundObserver):
         self._node: Node | None = None
         self._ports = HealthCheckPorts(self.health, logger.warning, reconciler.is_quarantined)
         self._checks = HealthChecks()
+        self._long_names: dict[NamespacedName, dict[bytes, ServicePortName]] = {}
         handlers = (
             (listen.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
-            (listen.metrics, self.metrics.handler()),
+            (listen.metrics, self.metrics.handler(listen.configz)),
         )
         self._servers = [HttpServer(at, handler, logger.warning) for at, handler in handlers if at]
 
@@ -92,6 +99,7 @@ class Servers(RoundObserver):
         self._node = node
         self._update_health(done, node)
         self._count(done)
+        self._update_long_names(done.names)
         if node_changed and not is_first:
             self.metrics.node_changed()
         if self._update_checks(done.names, node) or node_changed:
@@ -123,6 +131,19 @@ class Servers(RoundObserver):
             with suppress(ValueError, OverflowError):  # the annotation may contain any text
                 seconds = time.time() - datetime.fromisoformat(trigger).timestamp()
                 self.metrics.programmed(seconds, done.failures)
+
+    def _update_long_names(self, names: Iterable[NamespacedName]) -> None:
+        """Tell the metrics which ports the kernel's comments do not name completely."""
+        changed = False
+        for name in names:
+            if len(str(name)) + LONGEST_PORT > COMMENT_BYTES:
+                frontends = self._reconciler.intent.frontends_of(name)
+                self._long_names[name] = {
+                    frontend_key(each.address, each.protocol, each.port): each.owner for each in frontends
+                }
+                changed = True
+        if changed:
+            self.metrics.set_full_names(self._long_names.values())
 
     # --- health check node ports ---
 

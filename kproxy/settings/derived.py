@@ -5,12 +5,15 @@ The functions raise UsageError if settings conflict.
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from kproxy.controlplane.ranges import Ranges
-from kproxy.model import Network, Node
+from kproxy.controlplane.ranges import Pool, Ranges
+from kproxy.model import Network, Node, format_address
+from kproxy.probes.core.command import CommandTemplate
 from kproxy.problems import UsageError
+from kproxy.settings.flags import flags_of
 from kproxy.settings.settings import LocalMode, Origin, Settings
 from kproxy.settings.text import INTERFACE, SocketAddress
 from kproxy.table.skeleton import Options
@@ -27,6 +30,8 @@ class ListenAddresses(NamedTuple):
     """Whether the metrics also count connections per endpoint."""
     max_silence: float = 600.0
     """Seconds without a message from the source until /healthz fails; 0 for no limit."""
+    configz: str = "{}"
+    """What /configz on the address of the metrics shows."""
 
 
 def listen_addresses(chosen: Settings) -> ListenAddresses:
@@ -34,7 +39,32 @@ def listen_addresses(chosen: Settings) -> ListenAddresses:
     healthz = chosen.healthz_bind_address
     if healthz and chosen.manifests and chosen.origin("healthz_bind_address") is Origin.DEFAULT:
         healthz = healthz._replace(host="127.0.0.1")
-    return ListenAddresses(healthz, chosen.metrics_bind_address, chosen.endpoint_metrics, chosen.max_silence)
+    return ListenAddresses(
+        healthz, chosen.metrics_bind_address, chosen.endpoint_metrics, chosen.max_silence, configz(chosen)
+    )
+
+
+def configz(chosen: Settings) -> str:
+    """Return the settings of `run` as a JSON object, by the names of its flags."""
+    values = {flag.name: _plain(getattr(chosen, flag.field)) for flag in flags_of("run")}
+    return json.dumps({"kproxy": values}, sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    """Return a setting as JSON has it; addresses and ranges as they are typed."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case bytes():
+            return format_address(value)
+        case Pool() | CommandTemplate():
+            return value.text
+        case SocketAddress():
+            return str(value)
+        case tuple():
+            return [_plain(each) for each in value]
+        case _:
+            return str(value)
 
 
 def pool_nodes(chosen: Settings) -> tuple[str, ...]:

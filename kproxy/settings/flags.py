@@ -66,9 +66,14 @@ class Flag(NamedTuple):
         return "" if last.startswith("-") else last
 
     @property
+    def name(self) -> str:
+        """Its last name, without dashes."""
+        return self.spellings[-1].strip("-")
+
+    @property
     def field(self) -> str:
         """Its field of Settings."""
-        return self.spellings[-1].strip("-").replace("-", "_")
+        return self.name.replace("-", "_")
 
 
 INPUT = "sync run compile get describe env"

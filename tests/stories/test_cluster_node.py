@@ -174,7 +174,15 @@ def test_changes_and_repairs_are_counted(lab: Lab, following: Follow) -> None:
         story.converges()
         drift = 'kproxy_drift_repairs_total{what="elements"}'
         eventually(lambda: samples(here)[drift] >= before[drift] + 8, story.running.logged)
-        assert {'kproxy_source_silent_seconds{source="Service"}'} <= samples(here).keys()
+        found = samples(here)
+        assert {'kproxy_source_silent_seconds{source="Service"}'} <= found.keys()
+        asked = {
+            name: count for name, count in found.items() if name.startswith("rest_client_requests_total")
+        }
+        assert sum(n for name, n in asked.items() if 'code="200"' in name and 'method="GET"' in name) >= 6
+        assert ask(here, "http://127.0.0.1:10249/healthz") == (200, "ok\n")
+        status, settings = ask(here, "http://127.0.0.1:10249/configz")
+        assert (status, json.loads(settings)["kproxy"]["node-name"]) == (200, "n1")
 
 
 def test_sighup_and_a_second_process(lab: Lab, following: Follow) -> None:

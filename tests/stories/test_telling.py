@@ -84,6 +84,30 @@ def test_health_and_metrics_of_a_running_kproxy(lab: Lab, running: Running) -> N
     assert later[whole] == found[whole]  # repaired without a full comparison
 
 
+def test_ports_with_long_names_have_series_of_their_own(lab: Lab, running: Running) -> None:
+    """A comment in the kernel has 127 bytes: such a namespace and name fill it."""
+    node, name = lab.node("n1"), "s" * 63
+    place = {"name": name, "namespace": "n" * 63}
+    ports = {"p" * 61 + "-a": 80, "p" * 61 + "-b": 81}
+    listed = [{"name": port, "port": number, "targetPort": 8080} for port, number in ports.items()]
+    pods = slices(lab, ["pod-1"], dict.fromkeys(ports, 8080), name)
+    objects = [{**service(name, *listed), "metadata": place}]
+    objects += [{**one, "metadata": {**one["metadata"], "namespace": "n" * 63}} for one in pods]
+    running.write("web", *objects)
+
+    def series(port: str) -> str:
+        labels = f'namespace="{"n" * 63}",port="{port}",service="{name}"'
+        return f"kproxy_service_connections_total{{{labels}}}"
+
+    first, second = map(series, ports)
+    eventually(lambda: samples(node).keys() >= {first, second}, running.logged)
+    many(lab.pod("pod-3"), SERVICE_IP[4], 80, 3)
+    many(lab.pod("pod-3"), SERVICE_IP[4], 81, 5)
+    found = samples(node)
+    assert (found[first], found[second]) == (3, 5)
+    assert sum(name.startswith("kproxy_service_connections_total") for name in found) == 2
+
+
 def test_a_node_that_is_leaving_is_unhealthy_for_load_balancers_only(lab: Lab, running: Running) -> None:
     def statuses() -> list[int]:
         return [ask(lab.node("n1"), f"http://127.0.0.1:10256/{path}")[0] for path in ("healthz", "livez")]

@@ -12,7 +12,8 @@ import yaml
 
 from kproxy.cli import settings_from
 from kproxy.problems import UsageError
-from kproxy.settings.derived import check_daemon, listen_addresses
+from kproxy.settings.derived import check_daemon, configz, listen_addresses
+from kproxy.settings.flags import flags_of
 from kproxy.settings.kubeproxy import decode_configuration
 from kproxy.settings.settings import LocalMode, Origin
 from kproxy.settings.text import SocketAddress, addresses, duration, networks
@@ -492,3 +493,23 @@ def test_an_invalid_file_is_an_error(tmp_path: Path, text: str | None, message: 
     with pytest.raises(UsageError, match=message) as caught:
         read_configuration(str(file))
     assert str(file) in str(caught.value)
+
+
+def test_configz_shows_the_settings_of_run() -> None:
+    flags = ["--node-ip", "192.0.2.7,2001:db8::7", "--cluster-cidr", "10.244.0.0/16", "--sync-period", "1m"]
+    found = json.loads(configz(settings_from(["run", "--node-name", "n1", *flags])))["kproxy"]
+    assert found.keys() == {flag.name for flag in flags_of("run")}
+    expected = {
+        "node-name": "n1",
+        "node-ip": ["192.0.2.7", "2001:db8::7"],
+        "cluster-cidr": ["10.244.0.0/16"],
+        "sync-period": 60.0,
+        "masquerade-all": False,
+        "metrics-bind-address": "127.0.0.1:10249",
+        "nodeport-addresses": None,
+        "probe-exec": "netns",
+        "load-balancer-pool": "",
+        "service-node-port-range": [30000, 32767],
+        "detect-local-mode": "ClusterCIDR",
+    }
+    assert {name: found[name] for name in expected} == expected

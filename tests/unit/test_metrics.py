@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 
 import pytest
 
+import kproxy
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Verdict
 from kproxy.observe import kernel_counters
@@ -189,7 +191,7 @@ def test_if_the_kernel_cannot_be_read_other_metrics_exist(
 
 
 def test_metrics_and_the_mode_are_served() -> None:
-    handler = Metrics().handler()
+    handler = Metrics().handler('{"kproxy": {}}')
 
     async def ask(path: str) -> Response:
         answer = handler(path, "GET")
@@ -200,6 +202,26 @@ def test_metrics_and_the_mode_are_served() -> None:
         assert all(b"kubeproxy_" in answer.body for answer in several)
         assert dict(several[0].headers)["Content-Type"].startswith("text/plain; version=")
         assert (await ask("/proxyMode")).body == b"nftables"
+        assert ((await ask("/healthz")).status, (await ask("/healthz")).body) == (200, b"ok")
+        assert json.loads((await ask("/configz")).body) == {"kproxy": {}}
         assert (await ask("/")).status == 404
 
     asyncio.run(main())
+
+
+def test_the_build_has_kube_proxys_labels() -> None:
+    (name,) = some(Metrics(), "kubernetes_build_info")
+    assert re.findall(r"(\w+)=", name) == [
+        *("build_date", "compiler", "git_commit", "git_tree_state", "git_version", "go_version"),
+        *("major", "minor", "platform"),
+    ]
+    assert f'git_version="v{kproxy.__version__}"' in name
+
+
+def test_requests_to_an_api_server_have_client_gos_labels() -> None:
+    requests = {("200", "192.0.2.1:6443", "GET"): 3, ("<error>", "192.0.2.1:6443", "GET"): 1}
+    assert some(Metrics(requests=lambda: requests), "rest_client_requests_total") == {
+        '{code="200",host="192.0.2.1:6443",method="GET"}': 3,
+        '{code="<error>",host="192.0.2.1:6443",method="GET"}': 1,
+    }
+    assert "# TYPE rest_client_requests_total counter" in Metrics().text().decode()

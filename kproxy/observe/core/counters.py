@@ -116,6 +116,8 @@ class Connections:
         self.endpoints: dict[EndpointName, int] = {}
         """Empty unless `by_endpoint`."""
         self.by_endpoint = by_endpoint
+        self.full_names: Mapping[bytes, ServicePortName] = {}
+        """Owners of the frontends whose comment is too short for the name of the owner, by key."""
         self._increases = _Increases()
         self._names: dict[ServicePortName, int] = {}
         """All service ports, with the number of incomplete readings that lacked them."""

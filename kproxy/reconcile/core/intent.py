@@ -89,6 +89,10 @@ class Intent:
         """All frontends, in order of the services' names."""
         return self._claims.all_frontends()
 
+    def frontends_of(self, name: NamespacedName) -> tuple[Frontend, ...]:
+        """The frontends of a service."""
+        return tuple(self._claims.frontends(name))
+
     def has_frontends(self, name: NamespacedName) -> bool:
         """Whether a service has any."""
         return bool(self._claims.frontends(name))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -39,6 +41,8 @@ class Connection:
     """A client of one API server. Use it with `async with`."""
 
     def __init__(self, credentials: Credentials) -> None:
+        self.requests: Counter[tuple[str, str, str]] = Counter()
+        """By status code (`<error>` without a response), host and method."""
         self._credentials = credentials
         self._endpoint: Endpoint | None = None
         self._loading = asyncio.Lock()
@@ -88,8 +92,9 @@ class Connection:
         assert self._session is not None
         async with self._loading:
             authorization = await asyncio.to_thread(self._credentials.authorization)
+        code, host = "<error>", urlsplit(endpoint.server).netloc
         try:
-            return await self._session.get(
+            response = await self._session.get(
                 endpoint.server + path,
                 params=query,
                 headers={"Authorization": authorization} if authorization else {},
@@ -101,10 +106,14 @@ class Connection:
                     total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout
                 ),
             )
+            code = str(response.status)
         except aiohttp.ClientSSLError:
             if self._endpoint is endpoint:
                 self._endpoint = None
             raise
+        finally:
+            self.requests[code, host, "GET"] += 1
+        return response
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:

@@ -146,6 +146,10 @@ class Cluster:
     def refresh(self) -> None:
         """Do nothing: the server sends every change."""
 
+    def requests(self) -> Mapping[tuple[str, str, str], int]:
+        """Return the number of requests by status code, host and method. It may be called in any thread."""
+        return dict(self._connection.requests)
+
     def last_seen(self) -> Mapping[str, float]:
         """Return when data last came from the server (time.monotonic), for each kind that received any."""
         contacts = {kind: reflector.contact for kind, reflector in self._reflectors.items()}
