@@ -64,6 +64,13 @@ def parse_address(text: str) -> Address:
     return parse_ip(text).packed
 
 
+def _address_or_none(text: str) -> Address | None:
+    try:
+        return parse_address(text)
+    except ValueError:
+        return None
+
+
 def format_address(address: Address) -> str:
     """The canonical text of a packed address."""
     return str(IPv4Address(address) if len(address) == 4 else IPv6Address(address))
@@ -465,6 +472,15 @@ class ClusterNode(Struct, frozen=True):
     deleted: str = ""
     """metadata.deletionTimestamp, "" if absent."""
     info: NodeInfo = NodeInfo()
+
+    @property
+    def internal_ips(self) -> tuple[Address, ...]:
+        """The first InternalIP of each family in status.addresses. Entries without an address are skipped."""
+        found: dict[Family, Address] = {}
+        for kind, text in self.addresses:
+            if kind == "InternalIP" and (address := _address_or_none(text)):
+                found.setdefault(family_of(address), address)
+        return tuple(found[family] for family in Family if family in found)
 
     @property
     def leaving(self) -> bool:

@@ -7,11 +7,11 @@ committed before remain in effect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 NAMED = 3
-"""The maximum number of unreadable objects and files that a message names."""
+"""The maximum number of objects, files or nodes that a message names."""
 
 
 class Problem(NamedTuple):
@@ -29,9 +29,13 @@ class Problem(NamedTuple):
 def unreadable_sentence(causes: Iterable[Problem]) -> str:
     """Return for example `a.yaml: Pod default/a, b.yaml and 2 more cannot be read`."""
     places = dict.fromkeys(": ".join(filter(None, (cause.source, cause.object))) for cause in causes)
-    named = list(places)[:NAMED]
-    more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
-    return f"{', '.join(named)}{more} cannot be read"
+    return f"{enumeration(places)} cannot be read"
+
+
+def enumeration(names: Collection[str]) -> str:
+    """Return for example `a, b, c and 2 more`."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(list(names)[:NAMED])}{more}"
 
 
 class KproxyError(Exception):

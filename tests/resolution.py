@@ -23,7 +23,7 @@ class Resolution(NamedTuple):
     """To be saved. `pool_addresses` returns the load-balancer addresses and their Services."""
     problems: list[Problem]
     warnings: list[Problem]
-    """As in `Settled`."""
+    """As in `Settled` and `Resolved`."""
     protected: Protects
     """As in `Settled`."""
 
@@ -38,6 +38,6 @@ def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> 
         resolved.frontends,
         settled.allocations,
         settled.problems + resolved.problems,
-        settled.warnings,
+        settled.warnings + resolved.warnings,
         settled.protected,
     )

@@ -37,4 +37,4 @@ def look_up(settings: Settings) -> Snapshot:
     source.load()
     inventory = source.inventory()
     resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())
-    return take_snapshot(source, resolved.frontends, resolved.problems)
+    return take_snapshot(source, resolved.frontends, resolved.problems, warnings=resolved.warnings)

@@ -30,11 +30,12 @@ def take_snapshot(
     problems: Iterable[Problem],
     last_errors: Iterable[Failure] = (),
     programmed: Collection[ProgrammedSide] = (),
+    warnings: Iterable[Problem] = (),
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
-    `problems` are added to those of the source. `programmed` is what the tables contain of protected
-    services.
+    `problems` and `warnings` are added to those of the source. `programmed` is what the tables contain of
+    protected services.
     """
     frontends, inventory = list(frontends), source.inventory()
     held = list(_held_frontends(frontends, programmed))
@@ -45,7 +46,7 @@ def take_snapshot(
         [*source.problems(), *problems],
         source.node(),
         tuple(last_errors),
-        tuple(source.warnings()),
+        (*source.warnings(), *warnings),
         held,
     )
 

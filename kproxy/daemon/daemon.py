@@ -23,6 +23,7 @@ from kproxy.model import Family, Node
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.servers import Servers
+from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST, Backoff
 from kproxy.reconcile.core.report import RoundReport, plural
@@ -118,9 +119,14 @@ class Daemon(RoundObserver):
     async def snapshot(self) -> Snapshot:
         """What the commands show of it, as of the end of a round."""
         async with self.loop.idle:
-            frontends, problems = self.reconciler.intent.frontends(), self.reconciler.problems()
-            programmed = list(self._programmed_sides())
-            return take_snapshot(self.source, frontends, problems, self.reporter.last_errors, programmed)
+            return take_snapshot(
+                self.source,
+                self.reconciler.intent.frontends(),
+                self.reconciler.problems(),
+                self.reporter.last_errors,
+                list(self._programmed_sides()),
+                self.reconciler.warnings(),
+            )
 
     def _programmed_sides(self) -> Iterator[ProgrammedSide]:
         """What the tables contain of protected services."""
@@ -180,7 +186,9 @@ class Daemon(RoundObserver):
                 self._tell_problems()
 
     def _tell_problems(self) -> None:
-        found = self.source.problems() + self.source.warnings() + self.reconciler.problems()
+        found: list[Problem] = []
+        for each in (self.source, self.reconciler):
+            found += each.problems() + each.warnings()
         self.reporter.problems(found)
 
     # --- after each round ---

@@ -70,7 +70,11 @@ class HostAddresses:
 
 
 def primary_addresses() -> tuple[Address, ...]:
-    """Return one address per family: the source of the default route, else the first global address."""
+    """Return one address per family: the source of the default route, else the first global address.
+
+    Addresses of the default route's interface precede others, and stable addresses precede those that may
+    move or expire. An address that is added later does not replace the first one.
+    """
     own, routes = _own(), default_routes()
     found = (_primary(own, routes, family) for family in (socket.AF_INET, socket.AF_INET6))
     return tuple(address for address in found if address is not None)
@@ -96,6 +100,8 @@ def _primary(own: Sequence[HostAddress], routes: Sequence[DefaultRoute], family:
         if route.source:
             return route.source
     addresses = [one for one in own if one.family == family]
+    if family == socket.AF_INET6:  # the kernel lists those of an interface in reverse order of their addition
+        addresses.reverse()
     preferred = {route.interface for route in uplinks}
-    addresses.sort(key=lambda one: one.interface not in preferred)
+    addresses.sort(key=lambda one: (one.interface not in preferred, not one.stable, one.interface))
     return addresses[0].address if addresses else None

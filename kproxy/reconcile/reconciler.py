@@ -112,6 +112,10 @@ class Reconciler:
         refused = [Problem("", f"Service {name}", "", REJECTED) for name in sorted(self._quarantined())]
         return self.intent.problems() + refused
 
+    def warnings(self) -> list[Problem]:
+        """Services that drop packets because of a traffic policy Local."""
+        return self.intent.warnings()
+
     def is_quarantined(self, service: NamespacedName) -> bool:
         """Whether the kernel rejected a service, so that it is as it was, or not there. From any thread."""
         return any(service in table.quarantined for table in self._tables.values())

@@ -29,11 +29,13 @@ from kproxy.table.skeleton import Options
 
 
 class SyncResult(NamedTuple):
-    """What a sync did, and what it could not do."""
+    """What a sync did, what it could not do, and what may be a mistake."""
 
     report: RoundReport
     problems: list[Problem]
     """What the round found: conflicts between services, and services that the kernel rejected."""
+    warnings: list[Problem]
+    """Services that drop packets because of a traffic policy Local."""
     ignored: Mapping[str, int]
     """Objects of kinds that kproxy does not use, by kind."""
     complete: bool
@@ -48,9 +50,10 @@ class SyncResult(NamedTuple):
 
     @property
     def complaints(self) -> list[str]:
-        """What could not be done: sentences."""
+        """What could not be done, and warnings: sentences."""
         failures = [f"table {family}: {why}" for family, why in self.report.failures.items()]
-        return [*map(str, self.problems), *self.report.warnings, *self.report.unreachable, *failures]
+        found = map(str, (*self.problems, *self.warnings))
+        return [*found, *self.report.warnings, *self.report.unreachable, *failures]
 
 
 class Sync:
@@ -77,7 +80,7 @@ class Sync:
             report = reconciler.round(tuple(self._source.names()))
         found = reconciler.problems()
         complete = not (self._source.problems() or found or report.failures or report.unreachable)
-        return SyncResult(report, found, self._source.ignored(), complete)
+        return SyncResult(report, found, reconciler.warnings(), self._source.ignored(), complete)
 
     def _addresses(self) -> UplinkAddresses:
         uplink = Uplink(self._settings.load_balancer_interface or None)

@@ -34,6 +34,8 @@ class FrontendClaim(NamedTuple):
 
     origin: Origin
     frontends: tuple[Frontend, ...]
+    warnings: tuple[Problem, ...] = ()
+    """What may be a mistake in the Service, and leaves out nothing."""
 
 
 class FrontendDiff(NamedTuple):
@@ -56,6 +58,8 @@ class Claims:
         self._claimants: dict[Socket, NamespacedName | set[NamespacedName]] = {}
         """Usually one name; a set if several Services claim the socket."""
         self._contested: set[Socket] = set()
+        self._warned: set[NamespacedName] = set()
+        """The Services whose claims have warnings."""
 
     def change(
         self, claims: Mapping[NamespacedName, FrontendClaim | None]
@@ -112,6 +116,10 @@ class Claims:
                 found.setdefault((name, field), problem)
         return [found[key] for key in sorted(found)]
 
+    def warnings(self) -> list[Problem]:
+        """Return the warnings of all claims, in order of the Services' names."""
+        return [warning for name in sorted(self._warned) for warning in self._claims[name].warnings]
+
     def _claimants_of(self, socket: Socket) -> set[NamespacedName]:
         found = self._claimants.get(socket, set())
         return found if isinstance(found, set) else {found}
@@ -129,8 +137,11 @@ class Claims:
 
     def _replace(self, name: NamespacedName, claim: FrontendClaim | None) -> None:
         old = self._claims.pop(name, None)
+        self._warned.discard(name)
         if claim is not None:
             self._claims[name] = claim
+            if claim.warnings:
+                self._warned.add(name)
         before = {socket_of(frontend) for frontend in old.frontends} if old else set()
         after = {socket_of(frontend) for frontend in claim.frontends} if claim else set()
         for socket in before - after:

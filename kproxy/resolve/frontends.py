@@ -21,7 +21,7 @@ from kproxy.model import (
     family_of,
     network_family,
 )
-from kproxy.problems import Problem
+from kproxy.problems import Problem, enumeration
 from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 
@@ -115,6 +115,8 @@ class Resolved(NamedTuple):
     """In order of the Services' names."""
     problems: list[Problem]
     """One for each Service and field that lost a frontend to another Service."""
+    warnings: list[Problem]
+    """One for each Service and traffic policy that drops packets on this node."""
 
 
 def all_frontends(
@@ -123,9 +125,40 @@ def all_frontends(
     """Return the frontends of all Services. claims.py decides between Services that claim the same one."""
     claims = Claims()
     claims.change({s.name: claim(s, slices.get(s.name, ()), node) for s in services})
-    return Resolved(list(claims.all_frontends()), claims.problems())
+    return Resolved(list(claims.all_frontends()), claims.problems(), claims.warnings())
 
 
 def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> FrontendClaim:
     """Return the claim of a Service whose addresses and node ports are allocated."""
-    return FrontendClaim(service.origin, tuple(service_frontends(service, slices, node)))
+    slices = tuple(slices)
+    frontends = tuple(service_frontends(service, slices, node))
+    return FrontendClaim(service.origin, frontends, tuple(_dropping(service, frontends, slices, node)))
+
+
+def _dropping(
+    service: Service, frontends: Iterable[Frontend], slices: Iterable[EndpointSlice], node: Node
+) -> Iterator[Problem]:
+    """Yield a warning for each traffic policy Local because of which `node` drops packets."""
+    if not (service.internal_local or service.external_local):
+        return
+    policies = {
+        ("spec.internalTrafficPolicy", "to the ClusterIP")
+        if side is frontend.backends
+        else ("spec.externalTrafficPolicy", "from outside")
+        for frontend in frontends
+        for side in (frontend.backends, frontend.from_outside)
+        if side is not None and side.elsewhere and not side.endpoints
+    }
+    for field, which in sorted(policies):
+        message = f"no endpoint is on this node, {node.name}: packets {which} are dropped; {places(slices)}"
+        yield Problem(service.origin.source, f"Service {service.name}", field, message)
+
+
+def places(slices: Iterable[EndpointSlice]) -> str:
+    """Return the nodes of the serving endpoints, as a clause."""
+    nodes = {endpoint.node for slice_ in slices for endpoint in slice_.endpoints if endpoint.serving}
+    known = sorted(nodes - {""})
+    if not known:
+        return "the nodes of its endpoints are unknown (no nodeName)"
+    unknown = ", some on unknown nodes (no nodeName)" if "" in nodes else ""
+    return f"its endpoints are on {enumeration(known)}{unknown}"

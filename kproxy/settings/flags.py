@@ -213,6 +213,7 @@ FLAGS = (
         INPUT,
         Group.NODE,
         "This node's name. It decides which endpoints are local, and which Node of the input is this one.",
+        text.node_name,
         default="the host name",
     ),
     Flag(
@@ -221,7 +222,7 @@ FLAGS = (
         Group.NODE,
         "This node's primary addresses, one per family.",
         text.addresses,
-        default="the addresses of the default routes",
+        default="the InternalIPs of its Node, else the addresses of the default routes",
     ),
     Flag(
         "--nodeport-addresses CIDR[,CIDR]",
@@ -282,7 +283,7 @@ FLAGS = (
         "sync run",
         Group.LOAD_BALANCER,
         "The nodes that share `--load-balancer-pool`. One of them announces each address.",
-        text.names,
+        text.node_names,
         default="this node only",
         see="services.md#where-such-an-address-is",
     ),

@@ -54,7 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     load_balancer_pool: Pool = Pool((), "")
     probe_exec: CommandTemplate = CommandTemplate("netns")
     node_ip: tuple[Address, ...] | None = None
-    """None for the addresses of the default routes."""
+    """None for the InternalIPs of the Node, else the addresses of the default routes."""
     nodeport_addresses: tuple[Network, ...] | None = None
     """None for the node's primary addresses."""
     detect_local_mode: LocalMode = LocalMode.CLUSTER_CIDR

@@ -90,9 +90,16 @@ def port_range(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Parse `NAME[,NAME...]`."""
-    values = tuple(part.strip() for part in text.split(","))
+def node_name(text: str) -> str:
+    """Parse the name of a node: in lower case, as Kubernetes names nodes."""
+    if not text.strip():
+        raise ValueError(f"{text!r} is not a name")
+    return text.strip().lower()
+
+
+def node_names(text: str) -> tuple[str, ...]:
+    """Parse `NAME[,NAME...]`, as names of nodes."""
+    values = tuple(part.strip().lower() for part in text.split(","))
     if not all(values):
         raise ValueError(f"{text!r} is not NAME[,NAME...]")
     return values

@@ -20,6 +20,7 @@ from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedNam
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.files import Reader
+from kproxy.sources.node import unknown_node
 from kproxy.state.store import Store
 
 
@@ -86,8 +87,10 @@ class Manifests:
         return self.settled.problems if self.settled else []
 
     def warnings(self) -> list[Problem]:
-        """Return the contradictions between services and pods."""
-        return self.settled.warnings if self.settled else []
+        """Return the contradictions between services and pods, and whether the Nodes lack this node."""
+        nodes, name = self.state.nodes, self._node.name
+        unknown = [unknown_node("", name, nodes)] if nodes and name not in nodes else []
+        return unknown + (self.settled.warnings if self.settled else [])
 
     def inventory(self) -> Inventory:
         """Return all objects."""

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
 from kproxy.kernel.host import HostAddresses
-from kproxy.model import Address, ClusterNode, Network, Node, family_of, network_family
+from kproxy.model import Address, ClusterNode, Family, Network, Node, family_of, network_family
+from kproxy.problems import Problem, enumeration
 from kproxy.settings.settings import Settings
 
 
 def find_node(chosen: Settings, nodes: Mapping[str, ClusterNode], host: HostAddresses | None = None) -> Node:
     """Return this node. `nodes` are the known Node objects by name. `host` caches the kernel's addresses."""
     host = host or HostAddresses()
-    primary = chosen.node_ip if chosen.node_ip is not None else host.primary()
+    known = nodes.get(chosen.node_name) or ClusterNode(chosen.node_name, "", ())
+    primary = chosen.node_ip if chosen.node_ip is not None else _primary(known, host)
     serving = primary
     if chosen.nodeport_addresses is not None:
         ranges = chosen.nodeport_addresses
         serving = tuple(sorted({a for a in (*primary, *host.all()) if _is_in(a, ranges)}))
-    known = nodes.get(chosen.node_name) or ClusterNode(chosen.node_name, "", ())
     return Node(chosen.node_name, serving, primary, known.zone, known.leaving, known.pod_cidrs)
+
+
+def unknown_node(source: str, name: str, others: Iterable[str] = ()) -> Problem:
+    """Return the warning that no Node has this node's name. `others`: the names of the Nodes, if known."""
+    names = sorted(others)
+    known = f", only {enumeration(names)}" if names else ""
+    message = f"there is no Node of this name{known}: which endpoints are local is unclear; see --node-name"
+    return Problem(source, f"Node {name}", "", message)
+
+
+def _primary(known: ClusterNode, host: HostAddresses) -> tuple[Address, ...]:
+    """Return the addresses of the Node object, and the host's for families in which it has none."""
+    own = {family_of(address): address for address in known.internal_ips}
+    if len(own) < len(Family):
+        own = {family_of(address): address for address in host.primary()} | own
+    return tuple(own[family] for family in Family if family in own)
 
 
 def _is_in(address: Address, ranges: tuple[Network, ...]) -> bool:

@@ -15,6 +15,7 @@ from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get, many
 from netns_lab.topology import Family
 
+from tests.apiserver.objects import node
 from tests.support import SERVICE_IP, Kproxy, Manifest, changes, service, slices
 
 pytestmark = pytest.mark.lab
@@ -215,3 +216,19 @@ def test_an_unusable_library_is_an_error_without_a_traceback(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert kproxy.generation() == before
+
+
+def test_a_sync_warns_about_policy_local_and_an_unknown_node(lab: Lab, kproxy: Kproxy) -> None:
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
+    web = service("web", port, type="NodePort", externalTrafficPolicy="Local")
+    done = kproxy.run(
+        "sync", web, *slices(lab, ["pod-1"]), node("n1"), node("n3"), flags=["--node-name", "n2"]
+    )
+    assert done.returncode == 0
+    assert "kproxy: Node n2: there is no Node of this name, only n1, n3: " in done.stderr
+    assert (
+        "no endpoint is on this node, n2: packets from outside are dropped; its endpoints are on n1\n"
+        in done.stderr
+    )
+    assert done.stderr.count("\n") == 2
+    kproxy.sync(web, *slices(lab, ["pod-1"]), flags=["--node-name", "N1"])

@@ -132,6 +132,26 @@ def test_disabled_ipv6_changes_nothing(lab: Lab, kproxy: Kproxy) -> None:
         assert SERVICE_IP[family] in kproxy.ruleset()
 
 
+VIPS = {
+    "a /128": ["fd77::aa/128"],
+    "a deprecated one": ["fd77::ab/64", "preferred_lft", "0"],
+    "a /128 that is deprecated": ["fd77::ac/128", "preferred_lft", "0"],
+    "a temporary one": ["fd77::ad/64", "valid_lft", "600", "preferred_lft", "300"],
+    "one of the same kind": ["fd77::ae/64"],
+    "an IPv4 /32": ["192.168.77.99/32"],
+    "another one of an IPv4 network": ["192.168.77.98/24"],
+}
+
+
+def test_an_added_address_does_not_replace_the_primary_one(lab: Lab) -> None:
+    node = lab.node("n1")
+    own = tuple(parse_address(node.address(family)) for family in FAMILIES)
+    for what, words in VIPS.items():
+        nodad = ["nodad"] if ":" in words[0] else []
+        node.run(["ip", "addr", "add", *words, "dev", "eth0", *nodad], check=True)
+        assert node.inside(host.primary_addresses) == own, what
+
+
 # --- a kernel without IPv6, partly simulated ---
 
 

@@ -109,10 +109,12 @@ def test_the_numbers_of_frontends_and_endpoints_are_read(lab: Lab, kproxy: Kprox
     elsewhere = slices(lab, ["pod-1"])
     for found in elsewhere:
         found["endpoints"][0]["nodeName"] = "n2"
-    kproxy.sync(service(internalTrafficPolicy="Local"), *elsewhere)
+    done = kproxy.run("sync", service(internalTrafficPolicy="Local"), *elsewhere)
+    assert done.returncode == 0, done.stderr
     assert reading(Nft.IPV4) == Reading(1, 0, NoLocal(1, 0))
     outside = service(type="LoadBalancer", externalTrafficPolicy="Local")
-    kproxy.sync(outside, *elsewhere)
+    done = kproxy.run("sync", outside, *elsewhere)
+    assert done.returncode == 0, done.stderr
     assert reading(Nft.IPV4).no_local == NoLocal(0, 1)
 
 

@@ -14,6 +14,7 @@ from netns_lab.lab import Lab
 from kproxy.model import parse_address
 from tests import forkserver
 from tests.apiserver.objects import node
+from tests.stories.doubled import Double
 from tests.stories.following import Follow
 from tests.stories.test_telling import ask, samples
 from tests.support import SERVICE_IP, Manifest, eventually, service, slices
@@ -106,6 +107,43 @@ def test_node_ports_follow_the_addresses_of_the_node(lab: Lab, following: Follow
             story.converges()
         assert story.answering(address=lab.node("n1").address(4), port=30080) == {"pod-1"}
         assert samples(lab.node("n1"))["kproxy_node_changes_total"] == 4
+
+
+SECOND = "10.50.0.11"
+
+
+def test_node_ports_are_on_the_internal_ip_of_the_node(lab: Lab, double: Double) -> None:
+    """On a second interface. The address is that of the uplink while no Node has another one."""
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
+    addressed = {**node("n1"), "status": {"addresses": [{"type": "InternalIP", "address": SECOND}]}}
+    uplink = lab.node("n1").address(4)
+    ip(lab, "link", "add", "mgmt0", "type", "bridge")
+    ip(lab, "addr", "add", f"{SECOND}/24", "dev", "mgmt0")
+    ip(lab, "link", "set", "mgmt0", "up")
+    objects = (service("web", port, type="NodePort"), *slices(lab, ["pod-1"]), addressed)
+    with double("status.addresses", *objects) as story:
+        eventually(lambda: story.answering(address=SECOND, port=30080) == {"pod-1"}, story.running.logged)
+        assert story.answering(address=uplink, port=30080) != {"pod-1"}
+        story.delete(addressed)
+        story.logs("WARNING cluster: Node n1: there is no Node of this name")
+        eventually(lambda: story.answering(address=uplink, port=30080) == {"pod-1"}, story.running.logged)
+        assert story.answering(address=SECOND, port=30080) != {"pod-1"}
+        story.apply(node("n1"))
+        story.logs("solved: cluster: Node n1")
+
+
+def test_policy_local_names_the_nodes_of_the_endpoints(lab: Lab, double: Double) -> None:
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
+    web = service("web", port, type="NodePort", externalTrafficPolicy="Local")
+    elsewhere = slices(lab, ["pod-1"])
+    for one in elsewhere:
+        one["endpoints"][0]["nodeName"] = "n2"
+    warning = "no endpoint is on this node, n1: packets from outside are dropped; its endpoints are on n2"
+    with double("nodes of endpoints", web, *elsewhere, node("n1")) as story:
+        story.logs(f"WARNING cluster: Service default/web: spec.externalTrafficPolicy: {warning}")
+        assert warning in story.running.view("describe", "svc", "web")
+        story.apply(*slices(lab, ["pod-1"]))
+        story.logs("solved: cluster: Service default/web: spec.externalTrafficPolicy")
 
 
 def ip(lab: Lab, *arguments: str) -> None:

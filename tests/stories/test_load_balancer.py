@@ -222,7 +222,9 @@ def test_with_policy_local_a_node_with_an_endpoint_has_the_address(
     local = service(type="LoadBalancer", externalTrafficPolicy="Local")
     manifests = [local, *slices(lab, [f"{where}-pod-1"])]
     for kproxy in nodes:
-        kproxy.sync(*manifests)
+        done = kproxy.run("sync", *manifests)
+        assert done.returncode == 0, done.stderr
+        assert ("no endpoint is on this node" in done.stderr) == (kproxy.node.name != where)
     assert {k.node.name: addresses(k.node) for k in nodes if addresses(k.node)} == {where: set(VIP.values())}
     for family in FAMILIES:
         reply = http_get(lab.client("outside"), VIP[family], 80)

@@ -136,7 +136,8 @@ def test_every_command_of_an_example_is_one(capsys: pytest.CaptureFixture[str]) 
 FLAGS = {
     "-f a -f b --filename c --manifests=d": {"manifests": ("a", "b", "c", "d")},
     "-fa": {"manifests": ("a",)},
-    "-f a --node-name=N1 --node-name n2": {"node_name": "n2"},
+    "-f a --node-name=n1 --node-name N2.Example": {"node_name": "n2.example"},
+    "-f a --nodes N1,n2": {"nodes": ("n1", "n2")},
     "-f a --masquerade-all": {"masquerade_all": True},
     "-f a --masquerade-all=true -v": {"masquerade_all": True, "verbose": True},
     "-f a --masquerade-all=false": {"masquerade_all": False},

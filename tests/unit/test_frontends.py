@@ -23,7 +23,7 @@ from tests.unit.test_allocate import RANGES as ALLOCATION
 
 DUAL = {"clusterIPs": ["10.96.0.9", "fd00:96::9"], "ipFamilyPolicy": "PreferDualStack"}
 FIXED = {"clusterIP": "10.96.0.9"}
-NODE_PORT = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30123}]}
+NODE_PORT: dict[str, Any] = {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30123}]}
 
 
 VIPS = {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}, {"ip": "2001:db8:1::1"}]}}
@@ -169,7 +169,7 @@ def test_merged_ranges_do_not_overlap(text: str, expected: str) -> None:
     assert " ".join(map(str, merged(map(ip_network, text.split())))) == expected
 
 
-LOCAL = {"externalTrafficPolicy": "Local"}
+LOCAL: dict[str, Any] = {"externalTrafficPolicy": "Local"}
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,59 @@ def test_external_policy_local_has_a_list_for_clients_from_outside(
     spec = {**FIXED, **NODE_PORT, **EXTERNAL, **policies, "type": "LoadBalancer"}
     found = frontends(spec, status=VIPS)
     assert [f.kind for f in found if f.from_outside is not None] == with_two_lists
+
+
+INSIDE: dict[str, Any] = {"internalTrafficPolicy": "Local"}
+OUT = "spec.externalTrafficPolicy: no endpoint is on this node, n1: packets from outside are dropped;"
+IN = "spec.internalTrafficPolicy: no endpoint is on this node, n1: packets to the ClusterIP are dropped;"
+DROPS: dict[str, tuple[dict[str, Any], list[str | None], list[str]]] = {
+    "policy Cluster": ({}, ["n2"], []),
+    "an endpoint here": (LOCAL, ["n1", "n2"], []),
+    "no endpoint at all": ({**LOCAL, **INSIDE}, [], []),
+    "from outside": (
+        LOCAL,
+        ["n3", "n2"],
+        [f"{OUT} its endpoints are on n2, n3"],
+    ),
+    "from inside": (INSIDE, ["n2"], [f"{IN} its endpoints are on n2"]),
+    "both": (
+        {**LOCAL, **INSIDE},
+        ["n5", "n4", "n3", "n2"],
+        [
+            f"{OUT} its endpoints are on n2, n3, n4 and 1 more",
+            f"{IN} its endpoints are on n2, n3, n4 and 1 more",
+        ],
+    ),
+    "unknown nodes": (
+        LOCAL,
+        [None],
+        [f"{OUT} the nodes of its endpoints are unknown (no nodeName)"],
+    ),
+    "some unknown": (
+        LOCAL,
+        [None, "n2"],
+        [f"{OUT} its endpoints are on n2, some on unknown nodes (no nodeName)"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("policies", "nodes", "expected"), DROPS.values(), ids=DROPS)
+def test_a_policy_that_drops_packets_is_a_warning(
+    policies: dict[str, Any], nodes: list[str | None], expected: list[str]
+) -> None:
+    slices = manifest(
+        "EndpointSlice",
+        "web-x",
+        metadata={"labels": {"kubernetes.io/service-name": "web"}},
+        addressType="IPv4",
+        ports=[{"name": "", "port": 8080}],
+        endpoints=[{"addresses": [f"10.0.0.{n}"], "nodeName": node} for n, node in enumerate(nodes, 1)],
+    )
+    outcome = resolved([service(**FIXED, **NODE_PORT, **policies), slices], ALLOCATION, node=NODE)
+    assert outcome.problems == []
+    assert [str(w) for w in outcome.warnings] == [
+        f"in.yaml: Service default/web: {text}" for text in expected
+    ]
 
 
 def test_a_node_without_addresses_has_no_node_ports() -> None:

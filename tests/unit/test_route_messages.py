@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,24 @@ ADDRESSES = {
     "IPv6, marked": ({1: IP6, 11: b"\x6b"}, HostAddress(INET6, IP6, 3, 0, ADDRESS_MARK)),
     "without an address": ({3: b"eth0\0"}, None),
 }
+STABLE = {
+    "permanent": (IP6, 64, 0x80, True),
+    "temporary": (IP6, 64, 0x01, False),
+    "deprecated": (IP6, 64, 0xA0, False),
+    "duplicate": (IP6, 64, 0x88, False),
+    "not yet checked for duplicates": (IP6, 64, 0xC0, True),
+    "a /128": (IP6, 128, 0x80, False),
+    "a /32": (IP, 32, 0x80, False),
+    "the second of an IPv4 network": (IP, 24, 0x81, False),
+}
+
+
+@pytest.mark.parametrize(("address", "prefix", "flags", "stable"), STABLE.values(), ids=STABLE)
+def test_a_stable_address(address: bytes, prefix: int, flags: int, stable: bool) -> None:
+    header = struct.pack("=BBBBI", INET if len(address) == 4 else INET6, prefix, flags, 0, 3)
+    found = read_address(memoryview(header + attribute(1, address)))
+    assert found is not None
+    assert found.stable is stable
 
 
 @pytest.mark.parametrize(("contents", "expected"), ADDRESSES.values(), ids=ADDRESSES)
@@ -69,11 +88,12 @@ def test_a_request() -> None:
 
 
 A, B, C = (parse_address(f"192.0.2.{number}") for number in (1, 2, 3))
+NEW6 = parse_address("2001:db8::9")
 LOOPBACK = 1
 
 
-def on(address: bytes, interface: int) -> HostAddress:
-    return HostAddress(INET if len(address) == 4 else INET6, address, interface, 0, 0)
+def on(address: bytes, interface: int, stable: bool = True) -> HostAddress:
+    return HostAddress(INET if len(address) == 4 else INET6, address, interface, 0, 0, stable)
 
 
 NODES = {
@@ -82,6 +102,11 @@ NODES = {
     "without a route, the first address": ([(A, 2), (B, 3)], [], (A,)),
     "one for each family": ([(A, 2), (IP6, 2), (B, 2)], [], (A, IP6)),
     "the route of the other family": ([(A, 2), (B, 3)], [DefaultRoute(INET6, None, 3, 0)], (A,)),
+    "IPv6: the first one, which the kernel lists last": ([(NEW6, 2), (IP6, 2)], [], (IP6,)),
+    "IPv6: of the first interface": ([(IP6, 2), (NEW6, 3)], [], (IP6,)),
+    "a stable one": ([(A, 2, False), (IP6, 2), (B, 2), (NEW6, 2, False)], [], (B, IP6)),
+    "one that is not stable, if it is the only one": ([(A, 2, False)], [], (A,)),
+    "one of the uplink, though not stable": ([(A, 2), (B, 3, False)], [DefaultRoute(INET, None, 3, 0)], (B,)),
     "loopback's is none": ([(A, LOOPBACK), (B, 2)], [], (B,)),
     "none": ([], [DefaultRoute(INET, None, 2, 0)], ()),
 }
@@ -89,7 +114,7 @@ NODES = {
 
 @pytest.mark.parametrize(("own", "routes", "expected"), NODES.values(), ids=NODES)
 def test_the_primary_addresses(
-    own: list[tuple[bytes, int]],
+    own: list[tuple[Any, ...]],
     routes: list[DefaultRoute],
     expected: tuple[bytes, ...],
     monkeypatch: pytest.MonkeyPatch,

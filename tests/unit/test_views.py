@@ -697,6 +697,7 @@ HASH: dict[str, Any] = {
         ([service(**SELECTING), pod("a", "10.0.0.1", metadata=GONE)], "  a  terminating"),
         ([service(**LOCAL), pod("a", "10.0.0.1")], "  192.0.2.1:30080/tcp  from outside  dropped: no endpoint on this node"),
         ([service(**LOCAL), pod("a", "10.0.0.1")], "  192.0.2.1:30080/tcp  NodePort      10.0.0.1:80"),
+        ([service(**LOCAL), pod("a", "10.0.0.1")], "  {source}: spec.externalTrafficPolicy: no endpoint is on this node, n1: packets from outside are dropped; its endpoints are on node-a"),
         ([service(**SELECTING) | manifest("Service", **WEIGHTS), pod("a", "10.0.0.1"), pod("b", "10.0.0.2")], "  10.66.0.2:80/tcp  ClusterIP  10.0.0.1:80 x2,10.0.0.2:80"),
         ([service(**SELECTING) | manifest("Service", **HASH), pod("a", "10.0.0.1"), pod("b", "10.0.0.2")], "  10.66.0.2:80/tcp  ClusterIP  10.0.0.1:80,10.0.0.2:80"),
         ([service(**SELECTING, externalIPs=["198.51.100.7"])], "External IPs:             198.51.100.7"),

@@ -110,6 +110,10 @@ class Intent:
         """Addresses and ports that several services claim."""
         return self._claims.problems()
 
+    def warnings(self) -> list[Problem]:
+        """Services that drop packets because of a traffic policy Local."""
+        return self._claims.warnings()
+
     def names(self) -> set[NamespacedName]:
         """All services."""
         return self._claims.names()

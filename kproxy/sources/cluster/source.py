@@ -17,10 +17,11 @@ from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Node, Servi
 from kproxy.problems import Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, ObjectChange, node_resource
+from kproxy.sources.cluster.core.events import SERVICES, SLICES, SOURCE, ObjectChange, node_resource
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.reflector import Pacing, Reflector
 from kproxy.sources.core.inventory import Inventory
+from kproxy.sources.node import unknown_node
 
 
 class Cluster:
@@ -38,6 +39,7 @@ class Cluster:
         self._cache = Cache()
         self._lock = Lock()
         self._connection = Connection(credentials)
+        self._node_name = node_name
         self._find_node = find_node
         self._node = Node("")
         self._node_of: tuple[ClusterNode | None, int] | None = None
@@ -122,8 +124,10 @@ class Cluster:
             return unreachable + self._cache.problems()
 
     def warnings(self) -> list[Problem]:
-        """Return []: the cluster's controllers check pods and selectors."""
-        return []
+        """Return a warning if this node has no Node. The cluster's controllers check pods and selectors."""
+        if not self.synced or self._cache.has_node:
+            return []
+        return [unknown_node(SOURCE, self._node_name)]
 
     def inventory(self) -> Inventory:
         """Return the present objects. Pods, Ingresses and slices of headless services are not followed."""

@@ -14,6 +14,9 @@ from typing import NamedTuple
 from kproxy.kernel.netlink.core.codec import attributes
 from kproxy.kernel.netlink.core.constants import (
     IFA_ADDRESS,
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_TEMPORARY,
     IFA_LOCAL,
     IFA_PROTO,
     NLM_F_DUMP,
@@ -30,6 +33,7 @@ from kproxy.model import Address
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTNEXTHOP = struct.Struct("=HBBi")
+_UNSTABLE = IFA_F_TEMPORARY | IFA_F_DEPRECATED | IFA_F_DADFAILED
 
 
 class HostAddress(NamedTuple):
@@ -44,6 +48,9 @@ class HostAddress(NamedTuple):
     """RT_SCOPE_*; 0 is global."""
     protocol: int
     """IFA_PROTO, which marks who added it; 0 if nothing does."""
+    stable: bool = True
+    """False for a temporary or deprecated address, one that failed duplicate address detection, a secondary
+    IPv4 address, and an address alone, without its network (/32, /128)."""
 
 
 class DefaultRoute(NamedTuple):
@@ -70,11 +77,14 @@ def list_request(kind: int, family: int) -> bytes:
 
 def read_address(content: memoryview) -> HostAddress | None:
     """A message of kind RTM_NEWADDR; None if it has no address."""
-    family, _, _, scope, interface = _IFADDRMSG.unpack_from(content)
+    family, prefix_length, flags, scope, interface = _IFADDRMSG.unpack_from(content)
     found = dict(attributes(content[_IFADDRMSG.size :]))
     address = found.get(IFA_LOCAL, found.get(IFA_ADDRESS))
     mark = found.get(IFA_PROTO, b"\0")[0]
-    return None if address is None else HostAddress(family, bytes(address), interface, scope, mark)
+    if address is None:
+        return None
+    stable = not flags & _UNSTABLE and prefix_length < 8 * len(address)
+    return HostAddress(family, bytes(address), interface, scope, mark, stable)
 
 
 def read_default_route(content: memoryview) -> DefaultRoute | None:

@@ -40,6 +40,11 @@ class Cache:
         self._changed: set[NamespacedName] = set()
         self._triggers: list[str] = []
 
+    @property
+    def has_node(self) -> bool:
+        """Whether the Node exists, even if it cannot be decoded."""
+        return bool(self._keys("Node"))
+
     def apply(self, change: ObjectChange) -> None:
         """Apply the present state of one object."""
         place = change.kind, change.key
