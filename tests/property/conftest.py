@@ -1,4 +1,4 @@
-"""How hard the properties are tried: enough to find what is wrong, few enough to be run all the time."""
+"""Sets the number of examples: enough to find errors, and few enough to run always."""
 
 from __future__ import annotations
 

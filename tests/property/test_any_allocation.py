@@ -121,13 +121,13 @@ def test_allocations_stay(first: dict[str, Any], more: dict[str, Any]) -> None:
 def test_refused_services_keep_their_allocations(first: dict[str, Any], then: dict[str, Any]) -> None:
     held = allocated(first).allocations
     result = allocated({**first, **then}, held)
-    theirs = {claim: resource for claim, resource in held.held.items() if claim.service in result.refused}
-    assert theirs.items() <= result.allocations.held.items()
+    refused = {claim: resource for claim, resource in held.held.items() if claim.service in result.refused}
+    assert refused.items() <= result.allocations.held.items()
     assert len(set(result.allocations.held.values())) == len(result.allocations.held)
 
 
 @given(inputs, st.randoms(use_true_random=False))
-def test_the_order_decides_only_between_services_of_one_age(specs: dict[str, Any], random: Any) -> None:
+def test_the_order_matters_only_for_services_of_equal_age(specs: dict[str, Any], random: Any) -> None:
     """If all creation timestamps differ, the order of the input does not matter."""
     aged = [
         msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""What a daemon wants the tables to hold is the same whichever way it came to be."""
+"""The desired content of the tables does not depend on the order of changes that led to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ENDPOINTS = [(bytes([10, 0, 0, n]), 80) for n in range(1, 4)]
 
 @st.composite
 def frontends(draw: st.DrawFn, service: NamespacedName) -> Frontend:
-    """Of few addresses, so that services get in each other's way."""
+    """Few addresses are used, so that Services conflict."""
     kind = draw(st.sampled_from([FrontendKind.EXTERNAL_IP, FrontendKind.CLUSTER_IP]))
     own = SERVICES.index(service)
     address = (
@@ -83,16 +83,16 @@ def empty() -> Elements:
 
 
 def without_slots(elements: Elements) -> Elements:
-    """Which endpoint sits where depends on the past."""
+    """Leave out the slots: their order depends on earlier changes."""
     slots = [endpoints_map(protocol) for protocol in Protocol]
     return {name: members for name, members in elements.items() if name not in slots}
 
 
 @given(st.lists(changes(), max_size=6), st.booleans())
-def test_changes_add_up_to_the_whole(
+def test_changes_add_up_to_the_full_content(
     history: list[dict[NamespacedName, FrontendClaim | None]], alone: bool
 ) -> None:
-    """Applied together or one service at a time, in reverse."""
+    """They are applied together, or for one Service after the other in reverse order."""
     intent, held = Intent(), empty()
     for wanted in history:
         deltas = list(intent.deltas(intent.change(wanted), Family.IPV4).values())
@@ -108,21 +108,21 @@ def test_changes_add_up_to_the_whole(
 
 
 @given(st.lists(changes(), max_size=6))
-def test_the_past_of_an_intent_does_not_matter(
+def test_the_history_of_an_intent_does_not_matter(
     history: list[dict[NamespacedName, FrontendClaim | None]],
 ) -> None:
-    lived, fresh = Intent(), Intent()
+    grown, fresh = Intent(), Intent()
     final: dict[NamespacedName, FrontendClaim | None] = {}
     for wanted in history:
-        lived.change(wanted)
+        grown.change(wanted)
         final |= wanted
     fresh.change({name: final[name] for name in sorted(final, reverse=True)})
-    assert lived.desired(Family.IPV4) == fresh.desired(Family.IPV4)
-    assert lived.problems() == fresh.problems()
+    assert grown.desired(Family.IPV4) == fresh.desired(Family.IPV4)
+    assert grown.problems() == fresh.problems()
 
 
 @given(st.lists(changes(), max_size=4))
-def test_a_service_alone_is_its_part_of_the_whole(
+def test_the_parts_of_all_services_are_the_full_content(
     history: list[dict[NamespacedName, FrontendClaim | None]],
 ) -> None:
     intent = Intent()
@@ -137,8 +137,8 @@ def test_a_service_alone_is_its_part_of_the_whole(
 @pytest.mark.lab
 @settings(max_examples=20, deadline=None)
 @given(st.lists(changes(), min_size=1, max_size=5))
-def test_the_kernel_takes_every_change(history: list[dict[NamespacedName, FrontendClaim | None]]) -> None:
-    """And holds then what the copy of it says, and what a reconciliation finds right."""
+def test_the_kernel_accepts_every_change(history: list[dict[NamespacedName, FrontendClaim | None]]) -> None:
+    """Afterwards the copy equals the table, and a full comparison finds no difference."""
 
     def follow() -> tuple[bool, Report]:
         with Netlink() as netlink:

@@ -1,4 +1,4 @@
-"""Whatever template, columns or selector a user writes: text comes out, or a sentence that says why not."""
+"""Any template, column or selector produces text, or an error message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(ma
 
 
 def outcome(use: Callable[[], Any]) -> Any:
-    """What it returns; None if it says what is wrong. Anything else fails the test."""
+    """Return the result, or None after an error with a message. Any other exception fails the test."""
     try:
         return use()
     except KproxyError:

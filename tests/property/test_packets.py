@@ -208,7 +208,7 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
     anywhere = "0.0.0.0/0" if draw.family is Family.IPV4 else "::/0"
     routes = {anywhere: "out0", str(draw.host(PODS_HERE, 1)): "pod0", str(draw.network(PODS_HERE)): "pod1"}
     tunnels = Tunnels(INTERFACES, own, routes)
-    complaints: list[str] = []
+    disagreements: list[str] = []
     fates = dict.fromkeys(Fate, 0)
     options = draw.options()
     with Netlink() as netlink:
@@ -230,14 +230,14 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
                 entry = entries.get((packet.protocol or "ping", packet.source_port))
                 fates[outcome.fate] += 1
                 if not agrees(outcome, packet, entry, refused):
-                    complaints.append(
+                    disagreements.append(
                         f"seed {seed}, state {state}: {packet} {outcome} {entry} {refused=} {options}"
                     )
                 if packet.protocol and entry and outcome.fate is Fate.TRANSLATED:
                     key = frontend_key(packet.destination, packet.protocol, packet.port)
                     if key in dataplane.applied[SetName.AFFINITY_RULES]:
                         remembered[affinity_key(packet.source, frontend_socket(key))] = entry.endpoint
-    return complaints, fates
+    return disagreements, fates
 
 
 def _affinity(netlink: Netlink, family: Family, protocol: Protocol) -> dict[AffinityKey, PackedSocket]:
@@ -248,8 +248,8 @@ def _affinity(netlink: Netlink, family: Family, protocol: Protocol) -> dict[Affi
 @pytest.mark.lab
 @pytest.mark.parametrize("seed", range(RUNS))
 def test_simulator_and_kernel_agree(seed: int) -> None:
-    complaints, fates = in_fresh_namespace(partial(run, seed))
-    assert complaints == []
+    disagreements, fates = in_fresh_namespace(partial(run, seed))
+    assert disagreements == []
     assert sum(fates.values()) == STATES * PACKETS
 
 
@@ -258,7 +258,7 @@ def test_simulator_and_kernel_agree(seed: int) -> None:
 def test_simulator_and_kernel_agree_on_many_packets() -> None:
     packets = 0
     for seed in range(RUNS, RUNS + LONG_RUNS):
-        complaints, fates = in_fresh_namespace(partial(run, seed))
-        assert complaints == []
+        disagreements, fates = in_fresh_namespace(partial(run, seed))
+        assert disagreements == []
         packets += sum(fates.values())
     assert packets >= 50_000

@@ -1,8 +1,8 @@
-"""A node in a namespace whose interfaces are tunnels that the test holds: packets in by write, out by read.
+"""A node in a network namespace whose interfaces are tunnels: the test writes and reads packets.
 
-The cheapest way to many packets of any kind: no other host, no sockets, no waiting. What became
-of a packet stands in conntrack (which has no entry of what a hook dropped or refused), and
-refusals come out of the tunnels.
+This is a fast way to send many packets of any kind: no other host, no sockets, no waiting. conntrack shows
+what happened to a packet (it has no entry of a packet that a hook dropped or refused), and refusals arrive in
+the tunnels.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ SYSCTLS = {
     "net/ipv6/conf/all/accept_dad": 0,
     "net/ipv6/conf/default/accept_dad": 0,
     "net/ipv6/icmp/ratelimit": 0,
-    "net/ipv6/icmp/ratemask": 0,  # of all types only this one is limited
+    "net/ipv6/icmp/ratemask": 0,  # rate-limits no type
 }
-UNCHECKED = "net/netfilter/nf_conntrack_checksum"  # there once connections are tracked
-# A reset by the node itself, of a port where nobody listens, would make conntrack forget the connection.
+UNCHECKED = "net/netfilter/nf_conntrack_checksum"  # exists when connections are tracked
+# A reset by the node itself, from a port without a listener, would delete the connection in conntrack.
 OBSERVE = """
 table inet observe {
 	chain resets { type filter hook output priority raw; tcp flags & rst == rst notrack; }
@@ -50,21 +50,21 @@ table inet observe {
 
 
 class Entry(NamedTuple):
-    """What conntrack has of a packet."""
+    """The conntrack entry of a packet."""
 
     endpoint: PackedSocket
-    """Who is to answer: packed address . port."""
+    """The source of the expected answers, as packed address . port."""
     client: tuple[Address, int]
-    """To whom."""
+    """The destination of the expected answers."""
 
 
 class Tunnels:
-    """The node that the calling process is, alone in a network namespace."""
+    """Makes the calling process a node. The process must be alone in a network namespace."""
 
     def __init__(
         self, interfaces: Iterable[str], addresses: Iterable[Address], routes: dict[str, str]
     ) -> None:
-        """`addresses` are the node's own; `routes` say which destination is behind which interface."""
+        """`addresses` are the node's own. `routes` maps destinations to interfaces."""
         _write_sysctls(SYSCTLS)
         self._files = {name: _open_tunnel(name) for name in interfaces}
         uplink = next(iter(self._files))
@@ -87,12 +87,12 @@ class Tunnels:
         self._own[16].setsockopt(socket.IPPROTO_IPV6, IPV6_HDRINCL, 1)
 
     def send(self, packet: Packet) -> bool:
-        """Send a packet, whose source port no other has; whether it was refused."""
+        """Send a packet with a unique source port. Returns whether it was refused."""
         data = packet_bytes(packet)
         if packet.interface:
             os.write(self._files[packet.interface], data)
         else:
-            with suppress(PermissionError):  # dropped in output
+            with suppress(PermissionError):  # dropped in the output hook
                 self._own[len(packet.source)].sendto(data, (str(ip_address(packet.destination)), 0))
         refused = [refused_port(answer) for answer in self._answers()]
         return packet.source_port in refused
@@ -107,7 +107,7 @@ class Tunnels:
                     yield os.read(file, 2048)
 
     def connections(self) -> dict[tuple[str, int], Entry]:
-        """What conntrack has, by protocol and source port (for a ping, its id)."""
+        """Return the conntrack entries by protocol and source port (for a ping, its id)."""
         return dict(map(_entry, Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines()))
 
 
@@ -136,7 +136,7 @@ def _open_tunnel(name: str) -> int:
 
 
 def packet_bytes(packet: Packet) -> bytes:
-    """The packet as it is on the wire; SCTP without its checksum."""
+    """Return the bytes of a packet; SCTP without a checksum."""
     v4 = len(packet.source) == 4
     ports = struct.pack(">HH", packet.source_port, packet.port)
     match packet.protocol:
@@ -165,7 +165,7 @@ def packet_bytes(packet: Packet) -> bytes:
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum."""
+    """Return the Internet checksum."""
     total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -173,7 +173,7 @@ def checksum(data: bytes) -> int:
 
 
 def refused_port(data: bytes) -> int:
-    """The source port of what this refuses, by a reset or ICMP port unreachable; 0 if it does not."""
+    """Return the source port of the packet that a reset or ICMP port unreachable refuses; 0 if none."""
     number, body = _payload(data)
     if number == 6 and body[13] & 0x04:
         return int.from_bytes(body[2:4], "big")
@@ -184,5 +184,5 @@ def refused_port(data: bytes) -> int:
 
 
 def _payload(data: bytes) -> tuple[int, bytes]:
-    """Protocol number and what follows the IP header."""
+    """Return the protocol number, and the bytes after the IP header."""
     return (data[9], data[20:]) if data[0] >> 4 == 4 else (data[6], data[40:])
