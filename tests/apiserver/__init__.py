@@ -1,28 +1,28 @@
-"""A test double of the Kubernetes API server: what clients of list and watch meet.
+"""A test double of the Kubernetes API server, for clients that list and watch.
 
-  resources     which kinds there are, and what a path names
+  resources     the kinds, and the meaning of paths
   selectors     label and field selectors
-  status        errors, as the Status objects of the API
-  store         objects, one counter of revisions, a window of history: what etcd and the watch cache are
-  reads         get and list: what a resourceVersion, a limit and a continue token ask for
-  events        the lines of a watch, and where it begins
-  watches       watches that are open
+  status        errors, as Status objects of the API
+  store         objects, a revision counter, a window of history: simulates etcd and the watch cache
+  reads         get and list, with resourceVersion, limit and continue token
+  events        the lines of a watch, and its start
+  watches       open watches
   writes        create, update, patch, delete
-  http          a connection, by h11
-  faults        what goes wrong on demand
-  access        who may do what: bearer tokens, client certificates
+  http          a connection, with h11
+  faults        faults on demand
+  access        authentication and authorization: bearer tokens, client certificates, denials
   listener      the thread, the port and its connections
-  server        all of it, with the methods that tests call
-  control       the same by HTTP, for a server that is a process of its own (`python -m tests.apiserver`)
-  certificates, kubeconfig    files that a client is given
-  proxy         an HTTP proxy on the way, for a kubeconfig's proxy-url
-  relay         a way to any server, for what happens on ways
-  own           a namespace of a test's own, in this server or a real one
+  server        the whole server, with the methods that tests call
+  control       the same methods through HTTP, for a separate process (`python -m tests.apiserver`)
+  certificates, kubeconfig    files for clients
+  proxy         an HTTP proxy between client and server, for a kubeconfig's proxy-url
+  relay         a TCP relay to any server, which causes network faults
+  own           a separate namespace for a test, in this server or a real one
   client        a plain client, for tests of this package and for stories that write through HTTP
 
-The semantics are those of kube-apiserver with its watch cache. What both do alike is written down in
-test_lists.py, test_watches.py and test_writes.py: these run against a real server, too (`make test-cluster`).
-A real server differs in this, and no test may rest on it:
+The semantics are those of kube-apiserver with its watch cache. test_lists.py, test_watches.py and
+test_writes.py contain the common behaviour: they also run against a real server (`make test-cluster`). A real
+server differs in the following. No test may depend on these points:
 
 - Objects are not validated and get no defaults: no ClusterIP is allocated, no targetPort filled in. Only
   metadata (uid, creationTimestamp, resourceVersion) is completed; there are no managedFields, generations,
@@ -31,16 +31,17 @@ A real server differs in this, and no test may rest on it:
   HTTP/2 to TLS clients that ask for it.
 - PATCH is a JSON merge patch (RFC 7386): no strategic merge, no JSON patch, no server-side apply, no dry run.
 - No deletecollection, no watch-list, and of the subresources only status.
-- A client certificate of a foreign authority fails the handshake; a real server answers 401.
-- Bookmarks come every minute by default and two seconds before a timeout, as there, but at exact times. They
-  always know the newest revision. A real server's know it where etcd tells of its progress every few seconds
-  (as kubeadm sets it up); where it does not, there is none before something of the kind has changed.
-- A list that may not be older than a revision of the future is 504 at once, not after three seconds. Get does
-  not look at resourceVersion.
-- Revisions count by one for each write; a real etcd also counts leases, events and other resources.
-- History is a window of so many changes. A real server's watch cache remembers for a minute or more, and
-  forgets when it starts again; compacting etcd is nothing to it while it runs.
-- No priority and fairness: 429 comes only on demand.
+- A client certificate of an unknown authority fails the handshake; a real server answers 401.
+- As in a real server, bookmarks are sent every minute by default and two seconds before a timeout, but here
+  at exact times. They always contain the newest revision. A real server knows the newest revision if etcd
+  reports its progress every few seconds (kubeadm configures this). Without these reports, it sends no
+  bookmark before an object of the kind has changed.
+- A list with a future resourceVersion is 504 immediately, not after three seconds. Get ignores
+  resourceVersion.
+- Revisions grow by one for each write; a real etcd also counts leases, events and other resources.
+- History is a window of a fixed number of changes. A real server's watch cache keeps a minute or more, and
+  loses it with a restart; compaction of etcd does not affect it.
+- No priority and fairness: 429 is sent only on demand.
 """
 
 from tests.apiserver.server import ApiServer as ApiServer

@@ -1,6 +1,6 @@
-"""`python -m tests.apiserver`: the server as a process of its own; the first line is its address.
+"""`python -m tests.apiserver`: the server as a separate process, which prints its address first.
 
-It ends with SIGTERM or SIGINT. What it is to do meanwhile it is told by HTTP: see `control`.
+SIGTERM and SIGINT stop it. HTTP requests control it: see `control`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tests.apiserver.resources import BY_KIND, Manifest
 
 
 def services(count: int, endpoints: int) -> Iterator[Manifest]:
-    """The Services and EndpointSlices of `make bench`, one after another."""
+    """Yield the Services and EndpointSlices of `make bench`."""
     for sample in samples(count, endpoints):
         yield from manifests([sample])["items"]
 
 
 def read(file: Path) -> Iterator[Manifest]:
-    """The objects of a YAML or JSON file, those of Lists, too; only of kinds that are served."""
+    """Yield the objects of a YAML or JSON file, including those in Lists; only of the supported kinds."""
     with file.open() as stream:
         for document in yaml.load_all(stream, yaml.CSafeLoader):
             items = document["items"] if document and document["kind"] == "List" else [document]
@@ -40,12 +40,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.apiserver", description=__doc__)
     parser.add_argument("--objects", metavar="FILE", type=Path, action="append", default=[])
     parser.add_argument("--services", metavar="N", type=int, default=0)
-    parser.add_argument("--endpoints", metavar="N", type=int, default=ENDPOINTS, help="behind each service")
+    parser.add_argument("--endpoints", metavar="N", type=int, default=ENDPOINTS, help="of each Service")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any that is free")
-    parser.add_argument("--tls", metavar="FOLDER", type=Path, help="https; certificates are written there")
-    parser.add_argument("--token", action="append", default=[], help="only who has one is served")
-    parser.add_argument("--kubeconfig", metavar="FILE", type=Path, help="write one")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--tls", metavar="FOLDER", type=Path, help="use https; write certificates there")
+    parser.add_argument("--token", action="append", default=[], help="require one of these tokens")
+    parser.add_argument("--kubeconfig", metavar="FILE", type=Path, help="write a kubeconfig")
     arguments = parser.parse_args()
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})

@@ -1,7 +1,7 @@
-"""Who is asking, and whether they may: bearer tokens, client certificates, rules that forbid.
+"""Authentication and authorization: bearer tokens, client certificates, denials.
 
-A token that is not taken is 401. Who shows none is anonymous, and where somebody is required that one is
-403, as with a real server.
+An unknown token is 401. A client without credentials is anonymous; if the server requires credentials, it
+gets 403, as from a real server.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ ANONYMOUS = "system:anonymous"
 
 
 class Denial(NamedTuple):
-    """A verb on a resource that nobody may use; "" stands for all."""
+    """A verb on a resource that is denied to all users; "" stands for all verbs or resources."""
 
     verb: str = ""
     resource: str = ""
 
 
 class Access:
-    """Change `tokens` (token -> user) and `denied` at any time; without `required`, anyone may come."""
+    """Tests change `tokens` (token -> user) and `denied` at any time; `required`: refuse anonymous users."""
 
     def __init__(self, required: bool, tokens: Iterable[str] = ()) -> None:
         self.required = required
@@ -32,11 +32,11 @@ class Access:
         self.denied: set[Denial] = set()
 
     def rotate(self, *tokens: str, user: str = "system:serviceaccount:kube-system:kproxy") -> None:
-        """From now on only these tokens are taken."""
+        """Accept only these tokens from now on."""
         self.tokens: dict[str, str] = dict.fromkeys(tokens, user)
 
     def user(self, request: Request) -> str:
-        """401 for a token that is not taken."""
+        """Return the user of a request; 401 for an unknown token."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if request.common_name:
             return request.common_name
@@ -47,7 +47,7 @@ class Access:
         return ANONYMOUS
 
     def check(self, user: str, verb: str, target: Target) -> None:
-        """403 if it is denied."""
+        """Raise 403 if a request is denied."""
         resource = target.resource
         if (self.required and user == ANONYMOUS) or any(
             denial.verb in ("", verb) and denial.resource in ("", resource.plural) for denial in self.denied

@@ -1,4 +1,4 @@
-"""A throw-away certificate authority, by the openssl command."""
+"""A temporary certificate authority, made with the openssl command."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """What those who trust it are given."""
+        """The certificate for those who trust this authority."""
         return self.pair.certificate
 
     def server(self, *names: str, file: str = "server") -> KeyPair:
-        """A certificate for a server with these DNS names and addresses."""
+        """Issue a certificate for a server with these DNS names and addresses."""
         pair = KeyPair(self.folder / f"{file}.crt", self.folder / f"{file}.key")
         alternatives = ",".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names)
         _issue(
@@ -44,7 +44,7 @@ class Authority:
         return pair
 
     def client(self, name: str = "system:kube-proxy", groups: Sequence[str] = ("system:nodes",)) -> KeyPair:
-        """A certificate for a user (CN) of groups (O)."""
+        """Issue a certificate for a user (CN) in groups (O)."""
         file = name.replace(":", "-").replace("/", "-")
         pair = KeyPair(self.folder / f"{file}.crt", self.folder / f"{file}.key")
         subject = "".join(f"/O={group}" for group in groups) + f"/CN={name}"

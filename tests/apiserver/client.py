@@ -1,6 +1,6 @@
-"""A client that asks plainly and shows everything: status, headers, lines as they come.
+"""A simple HTTP client that gives access to everything: status, headers, each line as it arrives.
 
-It knows nothing of the test double, so what is done with it can be done with a real server.
+It does not depend on the test double, so it can also be used with a real server.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.apiserver.resources import BY_KIND, Manifest
 
 
 class Answer(NamedTuple):
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     headers: dict[str, str]
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Of the items of a list."""
+        """The names of the items of a list."""
         return [item["metadata"]["name"] for item in self.json["items"]]
 
     @property
@@ -64,7 +64,7 @@ class Client:
         content_type: str = "application/json",
         **query: Any,
     ) -> http.client.HTTPResponse:
-        """Send a request, and give the answer as it comes."""
+        """Send a request. Returns the response, whose body is not read yet."""
         target = f"{quote(path)}?{urlencode(query)}" if query else path
         headers = {**self.headers, **({"Content-Type": content_type} if body is not None else {})}
         content = json.dumps(body) if body is not None else None
@@ -72,7 +72,7 @@ class Client:
         return self.connection.getresponse()
 
     def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
-        """A request and its whole answer."""
+        """Send a request. Returns the complete answer."""
         response = self.open(method, path, body, **options)
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, response.read())
@@ -83,7 +83,7 @@ class Client:
 
     @contextmanager
     def watch(self, path: str, revision: str = "", **query: Any) -> Iterator[Iterator[Any]]:
-        """The events of a watch as they come; StopIteration at its proper end."""
+        """Yield the events of a watch as they arrive. The iterator ends when the server ends the watch."""
         version = {"resourceVersion": revision} if revision else {}
         response = self.open("GET", path, watch="1", **version, **query)
         assert response.status == 200, response.read()
@@ -110,7 +110,7 @@ class Client:
 
 
 def collection(manifest: Manifest) -> str:
-    """The path of the collection that an object is in."""
+    """Return the path of the collection that contains an object."""
     resource = BY_KIND[manifest["kind"]]
     namespace = manifest["metadata"].get("namespace", "default")
     below = f"/namespaces/{namespace}" if resource.namespaced else ""
@@ -118,5 +118,5 @@ def collection(manifest: Manifest) -> str:
 
 
 def path_of(manifest: Manifest) -> str:
-    """The path of an object."""
+    """Return the path of an object."""
     return f"{collection(manifest)}/{manifest['metadata']['name']}"

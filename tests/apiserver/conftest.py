@@ -1,4 +1,4 @@
-"""A server and a client of it for each test that asks for them: the double, or whichever there is."""
+"""A server and clients for each test: the double, or the real API server that the environment names."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.controlplane import NEEDS_PROCESS, Cluster
 
 @pytest.fixture
 def api() -> Iterator[ApiServer]:
-    """The double, without TLS, open to everyone."""
+    """The double, without TLS and without authentication."""
     with ApiServer() as server:
         yield server
 
 
 @pytest.fixture
 def client(api: ApiServer) -> Iterator[Client]:
-    """Of the double."""
+    """A client of the double."""
     with Client(api.url) as client:
         yield client
 
 
 @pytest.fixture
 def connect(request: pytest.FixtureRequest, cluster: Cluster | None) -> Connect:
-    """Makes clients of the real API server, if one is named, and else of the double."""
+    """Return a function that makes clients of the real API server, or of the double if there is none."""
     if cluster:
         credentials = Credentials(cluster.kubeconfig)
         endpoint = credentials.load()
@@ -41,23 +41,23 @@ def connect(request: pytest.FixtureRequest, cluster: Cluster | None) -> Connect:
 
 
 @pytest.fixture
-def stranger(request: pytest.FixtureRequest, cluster: Cluster | None) -> Iterator[Client]:
-    """Shows a token that nobody knows, and no certificate."""
+def unknown_client(request: pytest.FixtureRequest, cluster: Cluster | None) -> Iterator[Client]:
+    """A client with an unknown token and no certificate."""
     url = Credentials(cluster.kubeconfig).load().server if cluster else request.getfixturevalue("api").url
-    with Client(url, token="nobody's", context=ssl._create_unverified_context()) as client:
+    with Client(url, token="unknown", context=ssl._create_unverified_context()) as client:
         yield client
 
 
 @pytest.fixture
 def own(connect: Connect) -> Iterator[Own]:
-    """A namespace there."""
+    """A namespace in that server."""
     with Own(connect) as own:
         yield own
 
 
 @pytest.fixture
 def forget(request: pytest.FixtureRequest, cluster: Cluster | None, own: Own) -> Callable[[], None]:
-    """Has the server start again, and its etcd know no history."""
+    """Return a function that restarts the server with an etcd that has no history."""
     if cluster and not cluster.control_plane:
         pytest.skip(NEEDS_PROCESS)
 

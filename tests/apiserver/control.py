@@ -1,16 +1,16 @@
-"""The methods of `ApiServer` by HTTP, for a server that is a process of its own.
+"""The methods of `ApiServer` through HTTP, for a server in a separate process.
 
-POST /_control/objects   {"apply": [...], "delete": [...]}: all in one burst; gives `revision` and `time`
+POST /_control/objects   {"apply": [...], "delete": [...]}: all in one burst; returns `revision` and `time`
 POST /_control/fault     {"effect": {"type": "answer", "code": 500}, "verb": "list", "times": 3}; see `faults`
-POST /_control/clear     no faults are to come any more
+POST /_control/clear     remove all faults
 POST /_control/watches   {"do": "reset", "resource": "services"}; see `Order`
-POST /_control/server    {"do": "restart"}; see `ServerOrder`: after the answer, and this connection ends, too
-POST /_control/tokens    ["one", "two"]: from now on, only these
+POST /_control/server    {"do": "restart"}; see `ServerOrder`: done after the answer; ends this connection
+POST /_control/tokens    ["one", "two"]: accept only these from now on
 GET  /_control/sent      ?after=REVISION: events sent on watches, [revision, type, key, time]
-GET  /_control/log       requests, as `server.Seen`
-GET  /_control/state     `revision`, and the open watches of each resource
+GET  /_control/log       requests, as `server.LoggedRequest`
+GET  /_control/state     `revision`, and the number of open watches of each resource
 
-Times are of the monotonic clock, which all processes of a machine share.
+Times are of the monotonic clock, which is the same in all processes of a machine.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from tests.apiserver.status import ApiError, no_such_path
 
 
 class Changes(Struct):
-    """Objects to put, and objects to delete (kind and names count)."""
+    """Objects to create or replace, and objects to delete (only kind and names matter)."""
 
     apply: list[Manifest] = []
     delete: list[Manifest] = []
 
 
 class Order(Struct):
-    """What is to happen to open watches."""
+    """An action on open watches."""
 
     do: Literal["end", "reset", "hold", "release", "bookmark", "expire", "inject"]
     resource: str = ""
     data: str = ""
-    """What `inject` sends."""
+    """The bytes that `inject` sends."""
 
 
 class ServerOrder(Struct):
-    """What is to happen to the server; `down` is how many seconds it does not listen."""
+    """An action on the server. It does not listen for `down` seconds."""
 
     do: Literal["restart", "compact", "lose"]
     down: float = 0
@@ -102,7 +102,7 @@ def _do(api: ApiServer, request: Request) -> Any:
 
 
 def _later(api: ApiServer, order: ServerOrder) -> None:
-    """Outside of the loop, which the methods of the server wait for."""
+    """Act outside the event loop, because the methods of the server wait for the loop."""
 
     def work() -> None:
         if order.do == "compact":

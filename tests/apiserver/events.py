@@ -1,4 +1,4 @@
-"""What a watch says, line by line, and where it begins and ends: pure but for the length of a watch."""
+"""The lines of a watch, its start and its end. Pure, except for the random length of a watch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.apiserver.status import ApiError, invalid
 from tests.apiserver.store import Event
 
 MIN_TIMEOUT = 1800.0
-"""Seconds that a watch without timeoutSeconds lasts at least; at most twice that."""
+"""The minimum duration of a watch without timeoutSeconds, in seconds; the maximum is twice that."""
 
 
 class Settings(Protocol):
-    """How the server treats watches; see `server.ApiServer`."""
+    """How the server handles watches; see `server.ApiServer`."""
 
     bookmark_every: float
     bookmarks: bool
@@ -25,17 +25,17 @@ class Settings(Protocol):
 
 
 def event_line(resource: Resource, kind: str, body: bytes) -> bytes:
-    """One line of a stream."""
+    """Return a line of a stream."""
     return b'{"type":"%s","object":%s}\n' % (kind.encode(), opened(resource, body))
 
 
 def status_line(error: ApiError) -> bytes:
-    """An ERROR event."""
+    """Return an ERROR event."""
     return msgspec.json.encode({"type": "ERROR", "object": error.status}) + b"\n"
 
 
 def shown(resource: Resource, event: Event, matches: Match | None) -> tuple[str, bytes] | None:
-    """What a watch shows of a change: (type, line), or None. An object that stops matching is DELETED."""
+    """Return (type, line) of a change in a watch, or None. An object that no longer matches is DELETED."""
     before = event.before is not None and (matches is None or matches(event.before))
     after = event.after is not None and (matches is None or matches(event.after))
     if after:
@@ -49,42 +49,42 @@ def shown(resource: Resource, event: Event, matches: Match | None) -> tuple[str,
 
 
 def bookmark_line(resource: Resource, revision: int) -> bytes:
-    """A bookmark: an object of the kind in which nothing is set but the resourceVersion."""
+    """Return a bookmark: an object of the kind with nothing but the resourceVersion set."""
     content = {"metadata": {"resourceVersion": str(revision)}, **EMPTY.get(resource.kind, {})}
     return event_line(resource, "BOOKMARK", msgspec.json.encode(content))
 
 
 class Start(NamedTuple):
-    """Where a watch begins."""
+    """The start of a watch."""
 
     since: int | None
-    """None: with all objects that there are."""
+    """None: start with all existing objects."""
     newer_than: int
-    """Events up to this revision are not sent, which matters if it is in the future."""
+    """Events up to this revision are not sent. This matters if it is in the future."""
 
 
 def start_of(query: Query, now: int) -> Start:
-    """As the newest revision is `now`; 422 for parameters that do not go together."""
+    """Return the start of a watch at revision `now`; 422 for parameters that exclude each other."""
     for option in ("resourceVersionMatch", "sendInitialEvents"):
         if query.get(option):
             raise invalid(f"{option} is forbidden for watch unless the WatchList feature gate is enabled")
     revision = revision_of(query)
-    # Nobody has written what is in the future: such a watch is silent until the counter is there.
+    # A watch from a future revision sends nothing until the counter has passed it.
     return Start(min(revision, now), revision) if revision else Start(None, 0)
 
 
 def wants_bookmarks(query: Query) -> bool:
-    """Whether the client has asked for them."""
+    """Whether the client requests bookmarks."""
     return query.get("allowWatchBookmarks", "") in ("true", "1")
 
 
 def seconds_of(query: Query) -> float:
-    """How long a watch is to last."""
+    """Return the duration of a watch in seconds."""
     text = query.get("timeoutSeconds", "")
     return float(text) if text.isdecimal() and text != "0" else MIN_TIMEOUT * (1 + random.random())
 
 
 def next_bookmark(now: float, deadline: float, every: float) -> float:
-    """Every so often, and two seconds before the end."""
+    """Return the time of the next bookmark: after `every` seconds, or two seconds before the end."""
     before_end = deadline - 2
     return min(now + every, before_end) if before_end > now else now + every

@@ -1,7 +1,7 @@
-"""What goes wrong with a request, on demand.
+"""Faults of requests, on demand.
 
-A fault applies to the next `times` requests that it matches (None: to all, until it is taken away), and then
-is spent. What can happen to a watch that is already open is in `watches`, to the whole server in `server`.
+A fault applies to the next `times` requests that match it (None: to all, until it is removed). Faults of open
+watches are in `watches`, and faults of the whole server in `server`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REASONS = {
 
 
 class Answer(Struct, frozen=True, tag="answer"):
-    """This status, with a Status object, or with `text`, as a proxy on the way might answer."""
+    """Answer with this status and a Status object, or with `text`, as a proxy might answer."""
 
     code: int
     retry_after: int | None = None
@@ -38,23 +38,23 @@ class Answer(Struct, frozen=True, tag="answer"):
 
 
 class Delay(Struct, frozen=True, tag="delay"):
-    """The answer comes later."""
+    """Delay the answer."""
 
     seconds: float
 
 
 class Reset(Struct, frozen=True, tag="reset"):
-    """RST after so many bytes of the answer: a list or a line of a watch that is torn off."""
+    """Send a RST after so many bytes of the answer, which cuts off a list or a line of a watch."""
 
     after: int = 0
 
 
 class Silence(Struct, frozen=True, tag="silence"):
-    """The request is taken, and nothing ever comes; the connection stays."""
+    """Accept the request and never answer. The connection stays open."""
 
 
 class Trickle(Struct, frozen=True, tag="trickle"):
-    """The answer comes in little pieces."""
+    """Send the answer in small pieces."""
 
     size: int = 1
     seconds: float = 0.01
@@ -64,7 +64,7 @@ Effect: TypeAlias = Answer | Delay | Reset | Silence | Trickle
 
 
 class Fault(Struct):
-    """An effect, and the requests that it hits; "" matches all."""
+    """An effect, and the requests that it applies to; "" matches all."""
 
     effect: Effect
     verb: str = ""
@@ -78,14 +78,14 @@ class Fault(Struct):
 
 
 class Faults:
-    """Those that are to come. May be used from any thread."""
+    """The pending faults. May be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
 
     def add(self, effect: Effect, *, verb: str = "", resource: str = "", times: int | None = 1) -> Fault:
-        """From now on; what is given back can be `remove`d."""
+        """Add a fault. Returns it, for `remove`."""
         fault = Fault(effect, verb, resource, times)
         self.append(fault)
         return fault
@@ -95,7 +95,7 @@ class Faults:
             self._faults.append(fault)
 
     def remove(self, fault: Fault) -> None:
-        """Take it away; nothing happens if it is spent."""
+        """Remove a fault, if it is still pending."""
         with self._lock:
             self._faults = [other for other in self._faults if other is not fault]
 
@@ -104,7 +104,7 @@ class Faults:
             self._faults.clear()
 
     def take(self, verb: str, resource: str) -> list[Effect]:
-        """The effects on a request: of all faults that match, up to the first that answers it."""
+        """Return the effects on a request: of all matching faults, up to the first that answers it."""
         effects: list[Effect] = []
         with self._lock:
             for fault in list(self._faults):
@@ -120,8 +120,8 @@ class Faults:
         return effects
 
 
-async def suffer(connection: Connection, effects: list[Effect]) -> bool:
-    """Let effects come over a connection; whether the request is answered by that."""
+async def apply(connection: Connection, effects: list[Effect]) -> bool:
+    """Apply effects to a connection. Returns whether one of them has answered the request."""
     for effect in effects:
         match effect:
             case Delay(seconds=seconds):

@@ -1,6 +1,6 @@
-"""Connections: HTTP/1.1 by h11, on asyncio's streams.
+"""Connections: HTTP/1.1 with h11, on asyncio's streams.
 
-All bytes of an answer pass through `Connection.emit`, where faults can slow them down or cut them off.
+All bytes of an answer pass through `Connection.emit`, where faults delay them or cut them off.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ import msgspec
 PIECE = 256 * 1024
 CHUNKED_FROM = 2048
 GZIP_FROM = 128 * 1024
-"""A real server compresses what is longer than this, for those who accept gzip."""
+"""A real server compresses longer answers for clients that accept gzip."""
 
 
 Headers = Sequence[tuple[str, str]]
 
 
 class Request(NamedTuple):
-    """A request, read whole."""
+    """A complete request."""
 
     method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
-    """By names in lower case."""
+    """With names in lower case."""
     body: bytes
     common_name: str
-    """Of the client's certificate, "" without one."""
+    """The common name in the client's certificate, "" without one."""
 
 
 class Cut(Exception):
-    """The connection is to end here and now."""
+    """The connection must be reset immediately."""
 
 
 class Connection:
-    """One client, and the answers to its requests."""
+    """A connection of one client, and the answers to its requests."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int = 0) -> None:
         self.reader, self.writer, self.number = reader, writer, number
         self.http = h11.Connection(h11.SERVER)
         self.remaining: int | None = None
-        """Bytes that may still be sent before the connection is reset."""
+        """The number of bytes that may still be sent before the connection is reset."""
         self.pace: tuple[int, float] | None = None
-        """Bytes at a time, and seconds between them."""
+        """The size of a piece in bytes, and the pause after it in seconds."""
         self._gzip = False
 
     async def request(self) -> Request | None:
-        """The next request; None if the client has closed, or speaks something else."""
+        """Return the next request; None if the client has closed, or does not speak HTTP."""
         body: list[bytes] = []
         head: h11.Request | None = None
         while True:
@@ -94,8 +94,8 @@ class Connection:
             _common_name(self.writer.get_extra_info("ssl_object")),
         )
 
-    async def gone(self) -> None:
-        """Returns when the client has closed or broken the connection."""
+    async def closed(self) -> None:
+        """Return when the client has closed or reset the connection."""
         try:
             while data := await self.reader.read(PIECE):
                 self.http.receive_data(data)
@@ -107,7 +107,7 @@ class Connection:
     async def answer(
         self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()
     ) -> None:
-        """A whole answer. A long one is chunked, as a real server's is."""
+        """Send a complete answer. Like a real server, send a long one in chunks."""
         fields = [("content-type", content_type), *headers]
         if self._gzip and len(body) >= GZIP_FROM:
             body = gzip.compress(body, 1)
@@ -120,22 +120,22 @@ class Connection:
         await self.end()
 
     async def json(self, status: int, content: object, headers: Headers = ()) -> None:
-        """A whole answer, of something that is to be JSON."""
+        """Send a complete answer with a JSON body."""
         await self.answer(status, msgspec.json.encode(content) + b"\n", headers=headers)
 
     async def begin(self, status: int = 200) -> None:
-        """The head of a stream."""
+        """Send the head of a stream."""
         await self._head(status, [("content-type", "application/json")])
 
     async def _head(self, status: int, headers: Headers) -> None:
         await self._send(h11.Response(status_code=status, headers=list(headers), reason=reason(status)))
 
     async def send(self, data: bytes) -> None:
-        """A piece of a stream."""
+        """Send a part of a stream."""
         await self._send(h11.Data(data=data))
 
     async def end(self) -> None:
-        """The end of an answer."""
+        """Send the end of an answer."""
         await self._send(h11.EndOfMessage())
 
     async def _send(self, event: h11.Event) -> None:
@@ -144,7 +144,7 @@ class Connection:
             await self.emit(b"".join(parts))
 
     async def emit(self, data: bytes) -> None:
-        """Bytes to the client, as faults let them."""
+        """Send bytes to the client, subject to faults."""
         cut = self.remaining is not None and len(data) >= self.remaining
         if self.remaining is not None:
             data = data[: self.remaining]
@@ -162,10 +162,10 @@ class Connection:
             raise Cut
 
     def reset(self) -> None:
-        """End it with a RST."""
+        """End the connection with a RST."""
         try:
             raw = self.writer.get_extra_info("socket")
-        except AttributeError:  # so says a TLS transport that is closed already (Python 3.11)
+        except AttributeError:  # raised by a closed TLS transport (Python 3.11)
             return
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -173,7 +173,7 @@ class Connection:
 
 
 def reason(status: int) -> str:
-    """The phrase that goes with a status code, "" for one that nobody has defined."""
+    """Return the reason phrase of a status code, "" for an undefined one."""
     return HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
 
 
@@ -189,7 +189,7 @@ async def serve(connection: Connection, handle: Handle) -> None:
                 break
             connection.http.start_next_cycle()
     except Cut:
-        await asyncio.sleep(0.01)  # so that what was sent before arrives: a RST overtakes it
+        await asyncio.sleep(0.01)  # a RST would overtake the bytes that were sent before
         connection.reset()
     except (OSError, ssl.SSLError, h11.LocalProtocolError):
         pass
@@ -198,7 +198,7 @@ async def serve(connection: Connection, handle: Handle) -> None:
 
 
 def _common_name(tls: ssl.SSLObject | None) -> str:
-    """The subject's CN of the client's certificate, "" if there is none."""
+    """Return the common name in the client's certificate, "" without one."""
     certificate: dict[str, Any] = (tls.getpeercert() if tls else None) or {}
     subject = dict(pair for part in certificate.get("subject", ()) for pair in part)
     return str(subject.get("commonName", ""))

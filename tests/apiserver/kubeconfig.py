@@ -1,4 +1,4 @@
-"""The files by which a client finds the server: kubeconfigs, and what a pod is given."""
+"""The files with which a client finds the server: kubeconfigs, and the files of a service account."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def token(value: str) -> User:
 
 
 def token_file(path: Path) -> User:
-    """A user whose token is read from a file, again and again."""
+    """A user whose token is read from a file, which may change."""
     return {"tokenFile": str(path)}
 
 
 def client_certificate(pair: KeyPair, *, inline: bool = False) -> User:
-    """A user with a client certificate, by file name or as data."""
+    """A user with a client certificate, as file names or as data."""
     if inline:
         return {"client-certificate-data": _data(pair.certificate), "client-key-data": _data(pair.key)}
     return {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}
 
 
 def exec_plugin(folder: Path, value: str, *, expires: str | None = None) -> User:
-    """A user whose credentials a command prints.
+    """A user whose credentials are the output of a command.
 
-    The command gives what `folder/token` holds, now `value`, and writes a line to `folder/calls` each time.
+    The command prints the token in `folder/token`, which is `value` now, and adds a line to `folder/calls`.
     """
     (folder / "token").write_text(value)
     credential: dict[str, Any] = {
@@ -68,7 +68,7 @@ def write_kubeconfig(
     insecure: bool = False,
     server_name: str = "",
 ) -> Path:
-    """A kubeconfig with one context, as JSON (which is YAML); `path`."""
+    """Write a kubeconfig with one context, as JSON (which is YAML). Returns `path`."""
     cluster: dict[str, Any] = {"server": url}
     if ca:
         cluster |= {"certificate-authority-data": _data(ca)} if inline else {"certificate-authority": str(ca)}
@@ -91,7 +91,7 @@ def write_kubeconfig(
 
 
 def write_in_cluster(folder: Path, ca: Path, value: str, host: str, port: int) -> dict[str, str]:
-    """What a pod finds in /var/run/secrets/kubernetes.io/serviceaccount, and its environment."""
+    """Write the files of a service account. Returns the environment variables of a pod."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "token").write_text(value)
     (folder / "ca.crt").write_bytes(ca.read_bytes())

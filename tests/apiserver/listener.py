@@ -1,4 +1,4 @@
-"""Where the server listens: a thread with an event loop, a port that stays the same, and its connections."""
+"""The listener: a thread with an event loop, a port that stays the same, and the connections."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Listen = Callable[[str, int], socket.socket]
 
 
 def create_server(host: str, port: int) -> socket.socket:
-    """A listening socket of this namespace."""
+    """Return a listening socket in this network namespace."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=128)
 
 
 def server_context(authority: Authority, host: str) -> ssl.SSLContext:
-    """A new certificate for `host`, and trust in the clients of its authority."""
+    """Return a context with a new certificate for `host`. It trusts client certificates of the authority."""
     pair = authority.server(host, "localhost", "kubernetes.default.svc")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
@@ -34,7 +34,7 @@ def server_context(authority: Authority, host: str) -> ssl.SSLContext:
 
 
 class Listener:
-    """Hands the requests of all connections to `handle`; its methods are for other threads than its own."""
+    """Passes the requests of all connections to `handle`. Its methods must be called from other threads."""
 
     def __init__(
         self, host: str, port: int, listen: Listen, context: ssl.SSLContext | None, handle: Handle
@@ -47,10 +47,10 @@ class Listener:
         self._accepting: asyncio.Task[None] | None = None
         self._accepted = 0
         self._connections: dict[asyncio.Task[None], Connection | None] = {}
-        """None: not yet through the TLS handshake."""
+        """None: before the end of the TLS handshake."""
 
     def start(self) -> None:
-        """Returns when it listens; `port` is known then."""
+        """Start to listen; `port` is known afterwards."""
         self._thread.start()
         self.resume()
 
@@ -63,7 +63,7 @@ class Listener:
         self._loop.close()
 
     def stop(self, *, reset: bool) -> None:
-        """Refuse new connections, and end those that there are."""
+        """Refuse new connections, and end the existing ones."""
         self._call(self._stop(reset))
 
     def refuse(self) -> None:
@@ -105,13 +105,13 @@ class Listener:
         await asyncio.gather(*(task for task, _ in connections), return_exceptions=True)
 
     async def _accept(self, listener: socket.socket) -> None:
-        # Not asyncio.start_server: a connection that it accepts while it closes stays open, and unanswered.
+        # Not asyncio.start_server: a connection that it accepts while it closes stays open without an answer.
         loop = asyncio.get_running_loop()
         while True:
             raw, _ = await loop.sock_accept(listener)
             raw.setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # as Go does; a page costs 40 ms without
+            )  # as Go does; without it, a page takes 40 ms more
             self._accepted += 1
             task = loop.create_task(self._connection(raw, self._accepted))
             self._connections[task] = None
@@ -123,7 +123,7 @@ class Listener:
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, raw, ssl=self._context)
-        except OSError:  # ssl.SSLError, too
+        except OSError:  # includes ssl.SSLError
             raw.close()
             return
         connection = Connection(reader, asyncio.StreamWriter(transport, protocol, reader, loop), number)

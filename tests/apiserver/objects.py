@@ -1,4 +1,4 @@
-"""Objects for the tests of the server itself: the least that a real one takes."""
+"""Objects for the tests of the server, with the fields that a real one requires."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def service(
 def endpoint_slice(
     name: str = "web-1", namespace: str = "default", labels: dict[str, str] | None = None
 ) -> Manifest:
-    """An EndpointSlice of service web."""
+    """An EndpointSlice of the Service web."""
     labels = {"kubernetes.io/service-name": "web", **(labels or {})}
     return {
         "apiVersion": "discovery.k8s.io/v1",

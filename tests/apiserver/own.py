@@ -1,8 +1,7 @@
-"""A namespace of a test's own, in whichever API server there is: what is done here is done to the double
-and to a real one, and both have to do the same.
+"""A separate namespace for a test, in the double or a real API server. Both must behave equally.
 
-Revisions only grow: a real server counts what others write, too. Objects are ones that it takes, and it
-fills in what they leave out.
+Revisions only grow; in a real server, they also count the writes of other clients. A real server accepts the
+objects, and fills in missing fields.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Connect = Callable[[], Client]
 
 
 class Own:
-    """The namespace; a context manager, which leaves nothing behind."""
+    """The namespace, as a context manager, which deletes it and its objects at the end."""
 
     def __init__(self, connect: Connect, name: str = "") -> None:
         self.namespace = name or f"kproxy-test-{uuid.uuid4().hex[:8]}"
@@ -44,11 +43,11 @@ class Own:
     def _itself(self) -> Manifest:
         return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
 
-    def beside(self, suffix: str) -> Own:
-        """Another one, whose name begins as this one's."""
+    def sibling(self, suffix: str) -> Own:
+        """Return another namespace, whose name begins with the name of this one."""
         return Own(self._connect, self.namespace + suffix)
 
-    # Objects of it
+    # Objects in the namespace
 
     def service(self, name: str = "web", port: int = 80, labels: dict[str, str] | None = None) -> Manifest:
         return objects.service(name, self.namespace, port, labels)
@@ -56,7 +55,7 @@ class Own:
     def slice(self, name: str = "web-1", labels: dict[str, str] | None = None) -> Manifest:
         return objects.endpoint_slice(name, self.namespace, labels)
 
-    # Writes that succeed; each gives the object as it is then
+    # Writes that must succeed; each returns the object afterwards
 
     def create(self, *manifests: Manifest) -> list[Any]:
         self._made |= {(each["kind"], each["metadata"]["name"]): each for each in manifests}
@@ -71,16 +70,16 @@ class Own:
     # Reads
 
     def names(self, **query: Any) -> list[str]:
-        """Of the services that a list has."""
+        """Return the names of the Services in a list."""
         return done(self.client.get(self.services, **query)).names
 
     def revision(self) -> str:
-        """Of now, as a list of services has it."""
+        """Return the present revision, according to a list of Services."""
         return done(self.client.get(self.services)).revision
 
     @contextmanager
     def watch(self, path: str, revision: str = "", **query: Any) -> Iterator[Iterator[Any]]:
-        """The events of a watch, by a connection of its own; they come within ten seconds or never."""
+        """Yield the events of a watch on a new connection. An event must arrive within ten seconds."""
         with self._connect() as client, client.watch(path, revision, **query) as events:
             yield events
 
@@ -89,11 +88,11 @@ class Own:
 
 
 def done(answer: Answer) -> Answer:
-    """It is not an error."""
+    """Return the answer, which must not be an error."""
     assert answer.status in (200, 201), answer.body.decode(errors="replace")
     return answer
 
 
 def revision_of(manifest: Any) -> int:
-    """The resourceVersion of an object."""
+    """Return the resourceVersion of an object."""
     return int(manifest["metadata"]["resourceVersion"])

@@ -1,4 +1,4 @@
-"""An HTTP proxy on the way to the server, for a kubeconfig's proxy-url: CONNECT, and nothing else."""
+"""An HTTP proxy between client and server, for a kubeconfig's proxy-url. It supports only CONNECT."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Proxy:
 
     def __init__(self) -> None:
         self.connected: list[str] = []
-        """Where clients wanted to: `host:port`."""
+        """The destinations of the clients: `host:port`."""
         self.credentials: list[str] = []
-        """The Proxy-Authorization that came with each, "" without."""
+        """The Proxy-Authorization header of each request, "" without one."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
 
@@ -69,7 +69,7 @@ class Proxy:
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
-    """Until either side ends; then both do."""
+    """Copy until one side ends. Then end both."""
     with suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)

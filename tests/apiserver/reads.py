@@ -1,8 +1,8 @@
-"""Get and list: which objects, as of when, and how many at a time.
+"""Get and list: the objects, their revision, and the size of a page.
 
-resourceVersion of a list: unset is the newest state, "0" any (here: the newest), N is not older than N, or
-exactly N with resourceVersionMatch=Exact or a limit. With "0" a limit is not heeded: the answer comes from
-the watch cache. A continue token holds the revision of its first page and the key to go on after.
+The resourceVersion of a list: unset means the newest state, "0" any state (here: the newest), N not older
+than N, or exactly N with resourceVersionMatch=Exact or a limit. With "0" a limit is ignored, because the
+answer comes from the watch cache. A continue token contains the revision of the first page and the next key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Match = Callable[[Stored], bool]
 
 
 def opened(resource: Resource, body: bytes) -> bytes:
-    """An object as it stands alone: with its kind."""
+    """Return the JSON of an object with its kind, as outside a list."""
     return b'{"kind":"%s","apiVersion":"%s",%s' % (
         resource.kind.encode(),
         resource.api_version.encode(),
@@ -34,7 +34,7 @@ def opened(resource: Resource, body: bytes) -> bytes:
 
 
 def matcher(target: Target, query: Query) -> Match | None:
-    """Which objects a list or watch is about; None if all are."""
+    """Return a function that selects the objects of a list or watch; None for all objects."""
     labels = label_selector(query.get("labelSelector", ""))
     fields = field_selector(query.get("fieldSelector", ""))
     for field in fields:
@@ -56,7 +56,7 @@ def matcher(target: Target, query: Query) -> Match | None:
 
 
 def get(store: Store, target: Target) -> bytes:
-    """One object; 404 if it is not there."""
+    """Return the JSON of an object; 404 if it does not exist."""
     found = store.collections[target.resource].objects.get(target.key)
     if found is None:
         raise not_found(target.resource, target.name)
@@ -64,7 +64,7 @@ def get(store: Store, target: Target) -> bytes:
 
 
 def revision_of(query: Query) -> int | None:
-    """The resourceVersion of a query, None if unset."""
+    """Return the resourceVersion of a query, None if unset."""
     text = query.get("resourceVersion", "")
     if text and not text.isdecimal():
         raise bad_request(f'invalid resource version: resourceVersion: Invalid value: "{text}"')
@@ -72,16 +72,16 @@ def revision_of(query: Query) -> int | None:
 
 
 class Page(NamedTuple):
-    """What a list asks for."""
+    """The part of a collection that a list requests."""
 
     revision: int | None
-    """As of when; None for the newest state."""
+    """None: the newest state."""
     start: str
     limit: int | None
 
 
 def page_of(store: Store, query: Query) -> Page:
-    """400 or 422 for parameters that do not go together, 504 for a revision not yet reached."""
+    """Parse a query; 400 or 422 for parameters that exclude each other, 504 for a future revision."""
     limit_text, token = query.get("limit", "0"), query.get("continue", "")
     if not limit_text.removeprefix("-").isdecimal():
         raise bad_request(f'limit: Invalid value: "{limit_text}"')
@@ -111,7 +111,7 @@ def page_of(store: Store, query: Query) -> Page:
 
 
 def list_objects(store: Store, target: Target, query: Query) -> bytes:
-    """A list, or a page of one; 410 if its revision is forgotten."""
+    """Return the JSON of a list or a page; 410 if its revision is compacted."""
     matches = matcher(target, query)
     selective = "labelSelector" in query or "fieldSelector" in query
     resource = target.resource
@@ -154,8 +154,8 @@ def list_objects(store: Store, target: Target, query: Query) -> bytes:
 
 
 _CONTINUE_TOO_OLD = (
-    "The provided continue parameter is too old to display a consistent list result: begin again, "
-    "or go on with the continue token of this answer, whose list is that of now"
+    "The provided continue parameter is too old to display a consistent list result: restart the list, "
+    "or use the continue token of this answer, which continues at the present revision"
 )
 
 

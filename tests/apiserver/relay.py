@@ -1,7 +1,7 @@
-"""The way to a server: a port that leads to it byte by byte, and what can happen on a way.
+"""A TCP relay to a server, which causes network faults.
 
-A relay knows nothing of what it carries. It does to a real server's connections, from outside, what
-hosts, firewalls and cables do: refuse, reset, hang up, hold, tear and slow down.
+A relay does not interpret the bytes. It does to the connections what hosts, firewalls and cables do: refuse,
+reset, close, hold, cut off and slow down.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import NamedTuple
 
 from tests.apiserver.listener import Listen, create_server
 
-AT_ONCE = struct.pack("ii", 1, 0)
-"""A lingering of no time: who closes then sends a RST."""
+NO_LINGER = struct.pack("ii", 1, 0)
+"""The linger option with a time of 0: closing the socket sends a RST."""
 
 
 class Fate(NamedTuple):
-    """What becomes of a connection."""
+    """The fault of a connection."""
 
     remaining: int | None = None
-    """Bytes that the server may send before it is reset."""
+    """The number of bytes from the server before the connection is reset."""
     piece: int = 1 << 16
-    """Bytes that pass at a time, those of the server."""
+    """The size of a piece from the server, in bytes."""
     pause: float = 0.0
-    """Seconds after each."""
+    """The pause after each piece, in seconds."""
 
 
 class Link:
-    """One connection: two sockets, and the task that carries bytes between them."""
+    """One connection: two sockets, and the task that copies bytes between them."""
 
     def __init__(self, near: socket.socket, fate: Fate) -> None:
         self.near, self.fate = near, fate
@@ -43,13 +43,13 @@ class Link:
         self.passing.set()
 
     def reset(self) -> None:
-        """What ends it now is a RST."""
+        """Make the end of this connection a RST."""
         for end in self.ends:
             with suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
 
     async def carry(self, host: str, port: int) -> None:
-        """Until either side ends; then both do."""
+        """Copy bytes until one side ends. Then end both."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -70,7 +70,7 @@ class Link:
                 for pump in pumps:
                     pump.cancel()
                 await asyncio.gather(*pumps, return_exceptions=True)
-        except OSError:  # nobody there
+        except OSError:  # no server
             self.reset()
         finally:
             for end in self.ends:
@@ -95,9 +95,9 @@ class Link:
 
 
 class Relay:
-    """127.0.0.1:`port`, where `listen` opens it, is `host:port` of this machine, from `with` to its end.
+    """A relay from 127.0.0.1:`port`, which `listen` opens, to `host:port`. A context manager.
 
-    All methods are for other threads than its own.
+    All methods must be called from other threads than the relay's.
     """
 
     def __init__(self, host: str, port: int, listen: Listen = create_server) -> None:
@@ -125,11 +125,11 @@ class Relay:
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """The number of connections."""
         return len(self._links)
 
     def open(self) -> None:
-        """Take connections, on the same port as ever."""
+        """Accept connections, on the same port as before."""
         if self._listener is None:
             self._listener = self._listen("127.0.0.1", self.port)
             self._listener.setblocking(False)
@@ -137,12 +137,12 @@ class Relay:
             self._call(self._begin)
 
     def close(self) -> None:
-        """Refuse new connections, and reset those that there are."""
+        """Refuse new connections, and reset the existing ones."""
         self.refuse()
         self.cut()
 
     def refuse(self) -> None:
-        """Refuse new connections; those that there are stay."""
+        """Refuse new connections. The existing ones stay."""
         self._call(self._refuse)
 
     def cut(self) -> None:
@@ -150,22 +150,22 @@ class Relay:
         self._call(self._end, True)
 
     def hang_up(self) -> None:
-        """End all connections, as if the server had closed them."""
+        """Close all connections, as if the server had closed them."""
         self._call(self._end, False)
 
     def hold(self) -> None:
-        """Let nothing through on the connections that there are; they stay."""
+        """Deliver nothing more on the existing connections. They stay open."""
         self._call(self._pass, False)
 
     def release(self) -> None:
-        """Undo `hold`: what was held back comes at once."""
+        """End `hold`, and deliver the held bytes."""
         self._call(self._pass, True)
 
     def next(self, fate: Fate, times: int = 1) -> None:
-        """What becomes of the next connections."""
+        """Set the fault of the next connections."""
         self._call(self._fates.extend, [fate] * times)
 
-    # In the thread
+    # In the relay's thread
 
     def _call(self, work: Callable[..., object], *arguments: object) -> None:
         async def called() -> None:

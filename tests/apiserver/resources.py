@@ -1,4 +1,4 @@
-"""The resources that are served, and what a path names."""
+"""The supported resources, and the meaning of paths."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Resource(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """The path below which it is."""
+        """The path of the API group, above its resources."""
         return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
 
     @property
     def qualified(self) -> str:
-        """As messages name it."""
+        """The name in messages."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
     def details(self) -> Manifest:
-        """As the details of a Status name it."""
+        """The name in the details of a Status."""
         return {"group": self.group, "kind": self.plural} if self.group else {"kind": self.plural}
 
     def key(self, manifest: Manifest) -> str:
-        """Where etcd would keep the object: `namespace/name`, or `name`."""
+        """Return the key of an object in etcd: `namespace/name`, or `name`."""
         metadata = manifest["metadata"]
         return self.key_of(metadata.get("namespace", "default"), metadata["name"])
 
@@ -58,16 +58,16 @@ BY_KIND = {resource.kind: resource for resource in RESOURCES}
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
 HAVE_STATUS = {"Service", "Pod", "Node", "Namespace", "Ingress"}
 MADE_BY_UPDATE = {"Service", "Endpoints"}
-"""An update of what is not there creates it."""
+"""Kinds that an update creates if the object does not exist."""
 SHOWN_WHEN_DELETED = {"Service", "Pod", "Namespace"}
-"""The answer to a deletion is the object; that of other kinds only says that it is done."""
+"""A deletion of these kinds is answered with the object; of other kinds, with a Status."""
 FIELDS = {
     "Service": {"spec.clusterIP", "spec.type"},
     "Pod": {"spec.nodeName", "status.phase", "status.podIP"},
     "Node": {"spec.unschedulable"},
     "Namespace": {"status.phase"},
 }
-"""What can be selected by, beside metadata.name and metadata.namespace."""
+"""The selectable fields, in addition to metadata.name and metadata.namespace."""
 
 _NODE_INFO = (
     *("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion"),
@@ -87,11 +87,11 @@ EMPTY: dict[str, Manifest] = {
     "EndpointSlice": {"addressType": "", "endpoints": None, "ports": None},
     "Ingress": {"spec": {}, "status": {"loadBalancer": {}}},
 }
-"""What an object of a kind shows where nothing is set: fields that Go's API types always encode."""
+"""The fields of an empty object of a kind: Go's API types always encode them."""
 
 
 class Target(NamedTuple):
-    """What a path names: a collection without `name`, one of all namespaces without `namespace`."""
+    """The target of a path: a collection without `name`, in all namespaces without `namespace`."""
 
     resource: Resource
     namespace: str = ""
@@ -104,7 +104,7 @@ class Target(NamedTuple):
 
 
 def target_of(path: str) -> Target | None:
-    """What the path of a request names, None if nothing that is served."""
+    """Return the target of a path, None if the path is not supported."""
     for resource in RESOURCES:
         if not path.startswith(resource.prefix + "/"):
             continue
@@ -121,7 +121,7 @@ def target_of(path: str) -> Target | None:
 
 
 def discovery(path: str) -> Manifest | None:
-    """The discovery document at this path, if there is one."""
+    """Return the discovery document at this path, if there is one."""
     groups = sorted({resource.group for resource in RESOURCES} - {""})
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}

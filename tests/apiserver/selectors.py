@@ -1,4 +1,4 @@
-"""Label and field selectors, as they stand in a query."""
+"""Label and field selectors of queries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Predicate = Callable[[Labels], bool]
 _SET = re.compile(r"^(?P<key>\S+)\s+(?P<operator>in|notin)\s*\((?P<values>[^()]*)\)$")
 _EQUALITY = re.compile(r"^(?P<key>[^\s=!]+)\s*(?P<operator>==|=|!=)\s*(?P<value>[^\s=!]*)$")
 _EXISTENCE = re.compile(r"^(?P<absent>!?)\s*(?P<key>[^\s=!()]+)$")
-# Commas outside of parentheses.
+# Commas outside parentheses.
 _COMMA = re.compile(r",(?![^()]*\))")
 
 
 def label_selector(text: str) -> Predicate | None:
-    """Whether labels match, None if everything does; 400 for what is no selector."""
+    """Return a function that matches labels, None for an empty selector; 400 for an invalid one."""
     requirements = [_requirement(part.strip()) for part in _COMMA.split(text)] if text.strip() else []
     if not requirements:
         return None
@@ -54,12 +54,12 @@ class FieldTerm:
         self.equal = found["operator"] != "!="
 
     def __call__(self, manifest: object) -> bool:
-        """Whether an object matches; a field that it does not have is empty."""
+        """Whether an object matches. A missing field counts as empty."""
         for part in self.name.split("."):
             manifest = manifest.get(part, "") if isinstance(manifest, dict) else ""
         return (str(manifest) == self.value) == self.equal
 
 
 def field_selector(text: str) -> list[FieldTerm]:
-    """The terms, all of which must match; 400 for what is no selector."""
+    """Return the terms, all of which must match; 400 for an invalid selector."""
     return [FieldTerm(part.strip()) for part in text.split(",")] if text.strip() else []

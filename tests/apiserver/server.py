@@ -1,4 +1,4 @@
-"""The server, and what tests do with it.
+"""The server, with the methods that tests call.
 
     with ApiServer() as api:
         api.create(service())
@@ -6,7 +6,7 @@
         api.wait(lambda: api.requests(verb="watch", resource="services"))
         api.watches.reset("services")
 
-All methods may be called from any thread but the server's own.
+All methods may be called from any thread except the server's own.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "li
 CONTROL = "/_control/"
 
 
-class Seen(NamedTuple):
-    """A request, as the log has it."""
+class LoggedRequest(NamedTuple):
+    """A request, as an entry of the log."""
 
     time: float
     """time.monotonic()"""
@@ -46,11 +46,11 @@ class Seen(NamedTuple):
     query: dict[str, str]
     headers: dict[str, str]
     verb: str
-    """get, list, watch, create, update, patch, delete; of other paths the method in lower case."""
+    """get, list, watch, create, update, patch, delete; for other paths the method in lower case."""
     resource: str
-    """Plural, "" for paths that are no resource."""
+    """The plural; "" for paths without a resource."""
     connection: int
-    """Counts connections: requests of one number came over the same."""
+    """The number of the connection. Requests with equal numbers used the same connection."""
 
     @property
     def user_agent(self) -> str:
@@ -62,9 +62,9 @@ class Seen(NamedTuple):
 
 
 class ApiServer:
-    """A server on `host`; give `tls` for https, `tokens` or `required` for authentication.
+    """A server on `host`. It uses https with `tls`, and authentication with `tokens` or `required`.
 
-    `listen` makes the listening socket: for one in a namespace of the lab, pass
+    `listen` makes the listening socket. In a namespace of the lab it is
     `lambda host, port: node.inside(lambda: create_server(host, port))`.
     """
 
@@ -88,16 +88,16 @@ class ApiServer:
         self.bookmark_every = 60.0
         """Seconds between bookmarks."""
         self.bookmarks = True
-        """Whether there are bookmarks, apart from those on demand."""
+        """Whether bookmarks are sent without `watches.bookmark`."""
         self.expired_as_status = False
-        """A watch from a forgotten revision is answered by HTTP status 410, instead of an ERROR event."""
+        """Whether a watch from a compacted revision gets HTTP status 410 instead of an ERROR event."""
         self.watches = Watches(self.store, self)
-        self.log: list[Seen] = []
+        self.log: list[LoggedRequest] = []
         self._control = control
         context = server_context(tls, host) if tls else None
         self._listener = Listener(host, port, listen, context, self._handle)
 
-    # Life
+    # Start and stop
 
     def __enter__(self) -> ApiServer:
         self.start()
@@ -109,7 +109,7 @@ class ApiServer:
         self.close()
 
     def start(self) -> None:
-        """Returns when it listens; `url` is known then."""
+        """Start to listen; `url` is known afterwards."""
         self._listener.start()
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class ApiServer:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     def stop(self, *, reset: bool = True) -> None:
-        """Refuse new connections, and end those that there are (with a RST, or properly)."""
+        """Refuse new connections, and end the existing ones (with a RST, or properly)."""
         self._listener.stop(reset=reset)
 
     def resume(self) -> None:
@@ -134,20 +134,20 @@ class ApiServer:
         self._listener.resume()
 
     def refuse(self) -> None:
-        """Refuse new connections; those that there are stay, until `resume`."""
+        """Refuse new connections until `resume`. The existing ones stay."""
         self._listener.refuse()
 
     def restart(self) -> None:
-        """As a restarted kube-apiserver: objects and revision are etcd's, the watch cache begins now.
+        """Restart like kube-apiserver: objects and revision stay in etcd, and the watch cache is new.
 
-        Everything older is 410 then. After `stop` and `resume` alone, the history is still there.
+        Every older revision is 410 then. After `stop` and `resume` alone, the history is still there.
         """
         self.stop()
         self.store.compact()
         self.resume()
 
     def restore(self, snapshot: Snapshot | None = None) -> None:
-        """As after etcd was restored from a `store.backup()`, or lost: the revision goes backwards."""
+        """Restore etcd from `store.backup()`, or make it empty. The revision becomes lower."""
         self.stop()
         self.store.restore(snapshot)
         self.resume()
@@ -155,57 +155,57 @@ class ApiServer:
     # Objects
 
     def create(self, *manifests: Manifest) -> None:
-        """409 for what is there."""
+        """Create objects; 409 if one exists."""
         for manifest in manifests:
             self.store.create(_resource(manifest), manifest)
 
     def update(self, *manifests: Manifest) -> None:
-        """404 for what is not there."""
+        """Update objects; 404 if one does not exist."""
         for manifest in manifests:
             self.store.update(_resource(manifest), manifest)
 
     def apply(self, *manifests: Manifest) -> None:
-        """Create or replace."""
+        """Create or replace objects."""
         for manifest in manifests:
             self.store.put(_resource(manifest), manifest)
 
     def delete(self, *manifests: Manifest) -> None:
-        """What has the names of these; 404 for what is not there."""
+        """Delete objects with the names of these; 404 if one does not exist."""
         for manifest in manifests:
             resource = _resource(manifest)
             self.store.delete(resource, resource.key(manifest))
 
     def load(self, manifests: Iterable[Manifest]) -> None:
-        """Apply many."""
+        """Create or replace many objects."""
         self.store.load(manifests)
 
     def get(self, kind: str, name: str, namespace: str = "default") -> Manifest:
-        """An object as it is now."""
+        """Return an object as it is now."""
         resource = BY_KIND[kind]
         found: Stored = self.store.collections[resource].objects[resource.key_of(namespace, name)]
         return {"kind": kind, "apiVersion": resource.api_version, **found.manifest()}
 
     def burst(self) -> AbstractContextManager[None]:
-        """Watches get what is written inside in one piece."""
+        """Send the changes in the block to watches in one piece."""
         return self.store.burst()
 
     # The log
 
-    def requests(self, *, verb: str = "", resource: str = "") -> list[Seen]:
-        """Requests that were made, in order."""
+    def requests(self, *, verb: str = "", resource: str = "") -> list[LoggedRequest]:
+        """Return the requests so far, in order."""
         return [
             seen for seen in list(self.log) if verb in ("", seen.verb) and resource in ("", seen.resource)
         ]
 
     def wait(self, condition: Callable[[], Result], seconds: float = 60) -> Result:
-        """Wait until `condition()` is true, and give it; AssertionError if it does not become so."""
+        """Wait until `condition()` is true. Returns its value. Raises AssertionError after `seconds`."""
         deadline = time.monotonic() + seconds
         while not (result := condition()):
             assert time.monotonic() < deadline, f"not within {seconds} s; requests: {self.log}"
             time.sleep(0.005)
         return result
 
-    # Inside
+    # Requests
 
     async def _handle(self, connection: Connection, request: Request) -> None:
         if self._control and request.path.startswith(CONTROL):
@@ -214,9 +214,9 @@ class ApiServer:
         target = target_of(request.path)
         verb = _verb(request, target)
         plural = target.resource.plural if target else ""
-        self.log.append(Seen(time.monotonic(), *request[:4], verb, plural, connection.number))
+        self.log.append(LoggedRequest(time.monotonic(), *request[:4], verb, plural, connection.number))
         try:
-            if await faults.suffer(connection, self.faults.take(verb, plural)):
+            if await faults.apply(connection, self.faults.take(verb, plural)):
                 return
             user = self.access.user(request)
             if target is None:

@@ -1,4 +1,4 @@
-"""Errors as the API gives them: an HTTP status with a Status object."""
+"""Errors of the API: an HTTP status with a Status object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.apiserver.resources import Manifest, Resource
 
 
 class ApiError(Exception):
-    """A request that failed; `status` is the body of the answer."""
+    """A failed request. `status` is the body of the answer."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ def bad_request(message: str) -> ApiError:
 
 
 def invalid(message: str) -> ApiError:
-    """Options that contradict each other."""
+    """Options that exclude each other."""
     return ApiError(422, "Invalid", message)
 
 
 def forbidden(user: str, verb: str, resource: Resource, namespace: str, name: str) -> ApiError:
-    """What this user may not do."""
+    """An action that the user has no right to."""
     what = f'{resource.qualified} "{name}"' if name else resource.qualified
     scope = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
     message = (
@@ -83,12 +83,12 @@ def conflict(resource: Resource, name: str) -> ApiError:
 
 
 def expired(message: str, continue_: str = "") -> ApiError:
-    """What was asked for is no longer in the history."""
+    """A revision that is no longer in the history."""
     return ApiError(410, "Expired", message, continue_=continue_)
 
 
 def too_large(revision: int, current: int) -> ApiError:
-    """A list of a revision that was never reached."""
+    """A list at a revision that does not exist yet."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     return ApiError(
         504,

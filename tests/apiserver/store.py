@@ -1,9 +1,9 @@
-"""Objects, one counter of revisions for all of them, and a window of history.
+"""Objects, one revision counter for all of them, and a window of history.
 
-Every write counts the revision on by one and becomes the resourceVersion of its object, as in etcd; a write
-that changes nothing is none. An object is kept as the JSON that a list has of it, without kind and
-apiVersion, so that a list is joined and not encoded. Of each resource the last changes are kept: what came
-before `floor` is compacted, and asking for it is 410 Expired. All methods may be called from any thread.
+As in etcd, every write increments the revision, which becomes the resourceVersion of the object. A write
+without a change is ignored. An object is stored as its JSON in a list, without kind and apiVersion, so that
+a list is joined and not encoded. Each resource keeps its last changes. Changes up to the revision `floor` are
+compacted: a request for them is 410 Expired. All methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Stored(NamedTuple):
         return content
 
     def at(self, revision: int) -> Stored:
-        """The same with another resourceVersion: what a DELETED event shows."""
+        """Return a copy with another resourceVersion, for a DELETED event."""
         content = self.manifest()
         content["metadata"]["resourceVersion"] = str(revision)
         return self._replace(revision=revision, body=_encode(content))
 
 
 class Event(NamedTuple):
-    """A change: before is None for a creation, after is None for a deletion."""
+    """A change. `before` is None for a creation; `after` is None for a deletion."""
 
     revision: int
     before: Stored | None
@@ -70,21 +70,21 @@ class Collection:
         self.objects: dict[str, Stored] = {}
         self.events: list[Event] = []
         self.floor = 0
-        """The revision up to which changes are forgotten."""
+        """Changes up to this revision are compacted."""
         self.watchers: list[Deliver] = []
         self._keys: list[str] = []
         self._sorted = True
 
     @property
     def keys(self) -> list[str]:
-        """In etcd's order."""
+        """The keys in etcd's order."""
         if not self._sorted:
             self._keys.sort()
             self._sorted = True
         return self._keys
 
     def change(self, event: Event, capacity: int) -> None:
-        """Make a change to the objects, and remember it."""
+        """Apply a change to the objects, and record it."""
         if event.after is None:
             del self.objects[event.key]
             del self.keys[bisect_left(self.keys, event.key)]
@@ -99,18 +99,18 @@ class Collection:
             del self.events[:-capacity]
 
     def deliver(self, events: Sequence[Event]) -> None:
-        """Tell all watchers."""
+        """Send events to all watchers."""
         for deliver in self.watchers:
             deliver(events)
 
     def since(self, revision: int) -> list[Event]:
-        """Changes after a revision; 410 if some of them are forgotten."""
+        """Return the changes after a revision; 410 if some of them are compacted."""
         if revision < self.floor:
             raise expired(f"too old resource version: {revision} ({self.floor})")
         return self.events[bisect_right(self.events, revision, key=lambda event: event.revision) :]
 
     def at(self, revision: int) -> tuple[Mapping[str, Stored], list[str]]:
-        """Objects and sorted keys as they were at a revision; 410 if that is forgotten."""
+        """Return the objects and sorted keys at a revision; 410 if it is compacted."""
         later = self.since(revision)
         if not later:
             return self.objects, self.keys
@@ -131,7 +131,7 @@ class Snapshot(NamedTuple):
 
 
 class Store:
-    """All collections; `capacity` changes of each resource are kept."""
+    """All collections. Each keeps its last `capacity` changes."""
 
     def __init__(self, capacity: int = 10_000) -> None:
         self.capacity = capacity
@@ -143,14 +143,14 @@ class Store:
     # Writes
 
     def create(self, resource: Resource, manifest: Manifest) -> Stored:
-        """409 if it is there."""
+        """Create an object; 409 if it exists."""
         with self.lock:
             if resource.key(manifest) in self.collections[resource].objects:
                 raise already_exists(resource, manifest["metadata"]["name"])
             return self.put(resource, manifest)
 
     def update(self, resource: Resource, manifest: Manifest) -> Stored:
-        """404 if it is not there, 409 if it names another resourceVersion than it has."""
+        """Update an object; 404 if it does not exist, 409 if the resourceVersion in it is another one."""
         with self.lock:
             metadata = manifest["metadata"]
             before = self.collections[resource].objects.get(resource.key(manifest))
@@ -161,7 +161,7 @@ class Store:
             return self.put(resource, manifest)
 
     def put(self, resource: Resource, manifest: Manifest) -> Stored:
-        """Create or replace, whatever was there."""
+        """Create or replace an object."""
         with self.lock:
             collection = self.collections[resource]
             key = resource.key(manifest)
@@ -178,7 +178,7 @@ class Store:
             return after
 
     def delete(self, resource: Resource, key: str) -> Stored:
-        """Its last state, at the revision of the deletion; 404 if it is not there."""
+        """Delete an object; 404 if it does not exist. Returns its state at the revision of the deletion."""
         with self.lock:
             collection = self.collections[resource]
             before = collection.objects.get(key)
@@ -189,14 +189,14 @@ class Store:
             return before.at(self.revision)
 
     def load(self, manifests: Iterable[Manifest]) -> None:
-        """Put many objects of any kinds."""
+        """Create or replace many objects of any kinds."""
         with self.lock:
             for manifest in manifests:
                 self.put(BY_KIND[manifest["kind"]], manifest)
 
     @contextmanager
     def burst(self) -> Iterator[None]:
-        """Watchers see what is written inside only at its end, all at once; the server waits."""
+        """Send the changes in the block to watchers in one piece at its end. The server waits meanwhile."""
         with self.lock:
             assert self._held is None, "bursts do not nest"
             self._held = []
@@ -217,7 +217,7 @@ class Store:
     # History
 
     def subscribe(self, resource: Resource, since: int | None, deliver: Deliver) -> list[Event]:
-        """Changes after `since`, or all objects as creations if it is None; those to come are delivered."""
+        """Subscribe to changes. Returns those after `since`, or all objects as creations if it is None."""
         with self.lock:
             collection = self.collections[resource]
             if since is None:
@@ -235,26 +235,26 @@ class Store:
             self.collections[resource].watchers.remove(deliver)
 
     def compact(self) -> None:
-        """Forget all history: every older resourceVersion is 410 now."""
+        """Remove all history: every older resourceVersion is 410 now."""
         with self.lock:
             for collection in self.collections.values():
                 collection.events.clear()
                 collection.floor = self.revision
 
     def advance(self, by: int = 1) -> int:
-        """Count the revision on, as writes to other resources do."""
+        """Increase the revision, as writes to other resources do."""
         with self.lock:
             self.revision += by
             return self.revision
 
     def backup(self) -> Snapshot:
-        """What `restore` takes."""
+        """Return a copy, for `restore`."""
         with self.lock:
             objects = {resource: dict(found.objects) for resource, found in self.collections.items()}
             return Snapshot(self.revision, objects)
 
     def restore(self, snapshot: Snapshot | None) -> None:
-        """Objects and counter of a backup, or of an empty etcd; without history or events, watchers stay."""
+        """Restore objects and revision of a backup, or of an empty etcd, without history. Watchers stay."""
         with self.lock:
             revision, objects = snapshot or Snapshot(1, {resource: {} for resource in RESOURCES})
             self.revision = revision
@@ -268,7 +268,7 @@ class Store:
 
 
 def _complete(resource: Resource, manifest: Manifest, before: Stored | None, revision: int) -> Manifest:
-    """A copy with the metadata that the server sets, without kind and apiVersion."""
+    """Return a copy with the metadata that the server sets, without kind and apiVersion."""
     old = before.manifest()["metadata"] if before else {}
     metadata = {
         "name": manifest["metadata"]["name"],

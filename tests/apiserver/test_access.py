@@ -1,4 +1,4 @@
-"""Who may come in: tokens, client certificates, denials; and the files that a client is given."""
+"""Tokens, client certificates and denials; and the files for clients."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_tls_with_token_and_with_certificate(authority: Authority) -> None:
             assert '"system:node:n1"' in client.get("/api/v1/nodes").json["message"]
 
 
-def test_nobody_trusts_a_foreign_authority(authority: Authority, tmp_path: Path) -> None:
+def test_an_unknown_authority_is_not_trusted(authority: Authority, tmp_path: Path) -> None:
     foreign = Authority(tmp_path, "foreign-ca")
     with ApiServer(tls=authority) as api:
         with (
@@ -93,7 +93,7 @@ def test_a_watch_over_tls_ends_by_reset(authority: Authority) -> None:
         api.create(service())
         assert next(events)["type"] == "ADDED"
         api.watches.reset()
-        # Not by `next`: the ssl module takes a RST for the end of the stream.
+        # Not with `next`: the ssl module treats a RST as the end of the stream.
         raw = client.connection.sock
         assert raw
         assert select.select([raw], [], [], 5)[0]
@@ -127,7 +127,7 @@ def test_an_exec_plugin_prints_a_credential(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text() == "call\n"
 
 
-def test_what_a_pod_is_given(authority: Authority, tmp_path: Path) -> None:
+def test_the_files_and_variables_of_a_pod(authority: Authority, tmp_path: Path) -> None:
     with ApiServer(tls=authority, tokens=["one"]) as api:
         environment = kubeconfig.write_in_cluster(
             tmp_path / "serviceaccount", authority.certificate, "one", api.host, api.port
@@ -139,7 +139,7 @@ def test_what_a_pod_is_given(authority: Authority, tmp_path: Path) -> None:
             assert client.get(SERVICES).status == 200
 
 
-def test_a_proxy_on_the_way(authority: Authority) -> None:
+def test_a_proxy(authority: Authority) -> None:
     with ApiServer(tls=authority, tokens=["one"]) as api, Proxy() as proxy:
         with Client(proxy.url) as client:
             assert client.get(SERVICES).status == 405

@@ -1,6 +1,6 @@
-"""What the double alone does: a history of chosen length, bookmarks at chosen times, bursts; and a log.
+"""The features that only the double has: a history of fixed length, bookmarks on demand, bursts, and a log.
 
-What it does as a real server does is in test_lists.py, test_watches.py and test_writes.py.
+Its behaviour as a server is tested in test_lists.py, test_watches.py and test_writes.py.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def test_requests_share_a_connection(api: ApiServer, client: Client) -> None:
     assert [seen.connection for seen in api.log] == [1, 1, 1]
 
 
-def test_each_write_counts_the_revision_on_by_one(api: ApiServer, client: Client) -> None:
+def test_each_write_increments_the_revision(api: ApiServer, client: Client) -> None:
     api.create(service("b"), service("a"))
     assert int(client.get(SERVICES).revision) == api.store.revision == 3
 
 
-def test_what_is_forgotten_may_be_a_status(api: ApiServer, client: Client) -> None:
+def test_a_compacted_revision_may_be_a_status(api: ApiServer, client: Client) -> None:
     api.expired_as_status = True
     revision = client.get(SERVICES).revision
     api.create(service("b"))
@@ -62,7 +62,7 @@ def test_bookmarks(api: ApiServer, client: Client) -> None:
         assert event["object"]["kind"] == "Service"
 
 
-def test_bookmarks_come_only_to_those_who_want_them(api: ApiServer, client: Client) -> None:
+def test_bookmarks_are_sent_only_on_request(api: ApiServer, client: Client) -> None:
     api.bookmark_every = 0.02
     with client.watch(SERVICES, client.get(SERVICES).revision) as events:
         api.store.advance()
@@ -72,7 +72,7 @@ def test_bookmarks_come_only_to_those_who_want_them(api: ApiServer, client: Clie
         assert next(events)["type"] == "ADDED"
 
 
-def test_a_watch_from_the_future_is_silent_until_then(api: ApiServer, client: Client) -> None:
+def test_a_watch_from_the_future_is_silent_until_its_revision(api: ApiServer, client: Client) -> None:
     api.bookmark_every = 0.02
     revision = api.store.revision
     with client.watch(SERVICES, str(revision + 2), **BOOKMARKS) as events:
@@ -83,7 +83,7 @@ def test_a_watch_from_the_future_is_silent_until_then(api: ApiServer, client: Cl
         assert summary(next(events)) == ("ADDED", "c", revision + 3)
 
 
-def test_a_burst_comes_at_once(api: ApiServer, client: Client) -> None:
+def test_a_burst_arrives_in_one_piece(api: ApiServer, client: Client) -> None:
     with client.watch(SERVICES) as events:
         api.wait(lambda: api.watches.of("services"))
         with api.burst():
@@ -92,7 +92,7 @@ def test_a_burst_comes_at_once(api: ApiServer, client: Client) -> None:
     assert len({sent.time for sent in api.watches.sent}) == 1
 
 
-def test_a_client_that_goes_leaves_nothing(api: ApiServer, client: Client) -> None:
+def test_a_closed_watch_leaves_nothing(api: ApiServer, client: Client) -> None:
     with client.watch(SERVICES):
         api.wait(lambda: api.watches.of("services"))
     api.wait(lambda: not api.watches.of("services"))
@@ -100,7 +100,7 @@ def test_a_client_that_goes_leaves_nothing(api: ApiServer, client: Client) -> No
 
 
 def test_list_and_watch_agree_while_many_write(api: ApiServer) -> None:
-    """Whenever a client lists, what it has watched since its first list is what the list says."""
+    """Whenever a client lists, the list equals its first list with the watched changes."""
     stop = threading.Event()
 
     def write(writer: int) -> None:
@@ -139,7 +139,7 @@ def compare(api: ApiServer) -> None:
                 while revision < int(listed.revision):
                     event = next(events)
                     kind, name, now = summary(event)
-                    assert now == revision + 1, "an event is missing, or there twice"
+                    assert now == revision + 1, "an event is missing, or arrived twice"
                     revision = now
                     assert (kind == "ADDED") == (name not in state)
                     if kind == "DELETED":

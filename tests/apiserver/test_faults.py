@@ -1,4 +1,4 @@
-"""What goes wrong on demand, seen from the client's end."""
+"""Faults on demand, from the client's point of view."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tests.apiserver.objects import SERVICES, SLICES, service
 from tests.apiserver.status import ApiError
 
 
-def test_an_answer_for_so_many_requests(api: ApiServer, client: Client) -> None:
+def test_an_error_for_a_number_of_requests(api: ApiServer, client: Client) -> None:
     api.faults.add(Answer(500), times=2)
     assert [client.get(SERVICES).status for _ in range(3)] == [500, 500, 200]
 
 
-def test_too_many_requests_say_when_to_come_again(api: ApiServer, client: Client) -> None:
+def test_too_many_requests_with_retry_after(api: ApiServer, client: Client) -> None:
     api.faults.add(Answer(429, retry_after=3))
     answer = client.get(SERVICES)
     assert (answer.status, answer.headers["retry-after"]) == (429, "3")
     assert answer.json["reason"] == "TooManyRequests"
 
 
-def test_an_answer_that_is_not_of_the_api(api: ApiServer, client: Client) -> None:
+def test_an_answer_of_a_proxy(api: ApiServer, client: Client) -> None:
     api.faults.add(Answer(502, text="<h1>Bad Gateway</h1>"))
     answer = client.get(SERVICES)
     assert (answer.status, answer.headers["content-type"]) == (502, "text/html")
     assert answer.body == b"<h1>Bad Gateway</h1>"
 
 
-def test_a_fault_is_for_a_verb_and_a_resource(api: ApiServer, client: Client) -> None:
+def test_a_fault_applies_to_a_verb_and_a_resource(api: ApiServer, client: Client) -> None:
     fault = api.faults.add(Answer(503), verb="watch", resource="services", times=None)
     assert client.get(SERVICES).status == 200
     assert client.get(SLICES, watch=1, timeoutSeconds=1).status == 200
@@ -58,7 +58,7 @@ def test_a_connection_reset_before_the_answer(api: ApiServer, client: Client) ->
         client.get(SERVICES)
 
 
-def test_a_list_torn_off(api: ApiServer, client: Client) -> None:
+def test_a_list_that_is_cut_off(api: ApiServer, client: Client) -> None:
     api.load(service(f"s{number}") for number in range(2000))
     api.faults.add(Reset(after=10_000))
     with pytest.raises((ConnectionResetError, IncompleteRead)):
@@ -147,7 +147,7 @@ def test_a_line_that_is_not_json(api: ApiServer, client: Client) -> None:
             next(events)
 
 
-def test_a_line_torn_off(api: ApiServer, client: Client) -> None:
+def test_a_line_that_is_cut_off(api: ApiServer, client: Client) -> None:
     response = client.open("GET", SERVICES, watch=1)
     api.wait(lambda: api.watches.of("services"))
     api.watches.inject(b'{"type":"ADDED","obj')
@@ -163,7 +163,7 @@ def test_an_event_twice(api: ApiServer, client: Client) -> None:
         assert [line(next(events)) for _ in range(2)] == [("ADDED", "a"), ("MODIFIED", "a")]
 
 
-def test_an_object_of_wrong_types_is_served_as_it_is(api: ApiServer, client: Client) -> None:
+def test_an_object_of_wrong_types_is_served_unchanged(api: ApiServer, client: Client) -> None:
     odd = {"kind": "Service", "metadata": {"name": "odd"}, "spec": {"ports": "many"}}
     with client.watch(SERVICES) as events:
         api.wait(lambda: api.watches.of("services"))
@@ -183,7 +183,7 @@ def refused(api: ApiServer) -> bool:
     return False
 
 
-def test_refusing_connections_while_old_ones_stay(api: ApiServer, client: Client) -> None:
+def test_new_connections_are_refused_and_existing_ones_stay(api: ApiServer, client: Client) -> None:
     assert client.get(SERVICES).status == 200
     api.refuse()
     assert refused(api)
@@ -192,7 +192,7 @@ def test_refusing_connections_while_old_ones_stay(api: ApiServer, client: Client
     assert not refused(api)
 
 
-def test_stopping_breaks_all_and_the_port_stays_the_same(api: ApiServer, client: Client) -> None:
+def test_stop_ends_all_connections_and_the_port_stays(api: ApiServer, client: Client) -> None:
     api.create(service("a"))
     port = api.port
     with client.watch(SERVICES, "1") as events:
@@ -207,7 +207,7 @@ def test_stopping_breaks_all_and_the_port_stays_the_same(api: ApiServer, client:
         assert line(next(events)) == ("ADDED", "a")
 
 
-def test_a_restarted_server_knows_objects_and_revision_but_no_history(api: ApiServer, client: Client) -> None:
+def test_a_restarted_server_has_objects_and_revision_but_no_history(api: ApiServer, client: Client) -> None:
     api.create(service("a"), service("b"))
     revision = api.store.revision
     api.restart()
@@ -217,7 +217,7 @@ def test_a_restarted_server_knows_objects_and_revision_but_no_history(api: ApiSe
         assert next(events)["object"]["code"] == 410
 
 
-def test_a_restored_server_goes_backwards(api: ApiServer, client: Client) -> None:
+def test_a_restored_server_has_a_lower_revision(api: ApiServer, client: Client) -> None:
     api.create(service("a"))
     backup = api.store.backup()
     api.create(service("b"))
@@ -231,7 +231,7 @@ def test_a_restored_server_goes_backwards(api: ApiServer, client: Client) -> Non
     with client.watch(SERVICES, str(seen)) as events:
         api.wait(lambda: api.watches.of("services"))
         api.create(service("c"), service("d"), service("e"))
-        assert line(next(events)) == ("ADDED", "e"), "what it has written again is not seen"
+        assert line(next(events)) == ("ADDED", "e"), "writes up to the old revision are not sent"
     with Client(api.url) as other, other.watch(SERVICES, str(backup.revision - 1)) as events:
         assert next(events)["object"]["code"] == 410
 

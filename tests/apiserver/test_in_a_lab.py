@@ -1,4 +1,4 @@
-"""The server in a network namespace of the lab, for clients that are there."""
+"""The server in a network namespace of the lab, for clients in the lab."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lab
 LIST = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
 
 
-def test_a_server_on_a_node_is_reached_from_a_client_outside(lab: Lab) -> None:
+def test_an_external_client_reaches_a_server_on_a_node(lab: Lab) -> None:
     node, client = lab.node("n1"), lab.client("outside")
     for family in (4, 6):
         host = node.address(family)

@@ -1,4 +1,4 @@
-"""Get and list: what a path, a selector, a version and a limit ask for. Of the double or a real server."""
+"""Get and list: paths, selectors, versions and limits. For the double or a real server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FUTURE = 1_000_000_000
 EXACT = {"resourceVersionMatch": "Exact"}
 
 
-def test_a_list_has_items_without_kind_and_a_revision_that_is_not_older_than_they_are(own: Own) -> None:
+def test_a_list_has_a_revision_and_items_without_kind(own: Own) -> None:
     b, a = own.create(own.service("b"), own.service("a"))
     answer = own.client.get(own.services)
     assert (answer.status, answer.json["kind"], answer.json["apiVersion"]) == (200, "ServiceList", "v1")
@@ -34,21 +34,21 @@ def test_a_single_object_has_its_kind(own: Own) -> None:
     assert answer.json["details"] == {"name": "other", "kind": "services"}
 
 
-def test_what_is_asked_of_a_single_object_is_not_a_watch(own: Own) -> None:
+def test_a_get_of_one_object_is_not_a_watch(own: Own) -> None:
     own.create(own.service("web"))
     assert own.client.get(f"{own.services}/web", watch=1).json["kind"] == "Service"
 
 
 def test_the_scope_of_a_list(own: Own) -> None:
-    # "a-b" is before "a/" in etcd's order: a prefix must not be taken for a namespace.
-    with own.beside("-b") as before, own.beside("0") as after:
+    # "a-b" is before "a/" in etcd's order: a prefix of a namespace's name is not that namespace.
+    with own.sibling("-b") as before, own.sibling("0") as after:
         own.create(own.service("x"), own.service("y"))
         before.create(before.service("z"))
         after.create(after.service("w"))
         assert [each.names() for each in (own, before, after)] == [["x", "y"], ["z"], ["w"]]
         everywhere = own.client.get("/api/v1/services").json["items"]
-        ours = [item for item in everywhere if item["metadata"]["namespace"].startswith(own.namespace)]
-        assert [item["metadata"]["name"] for item in ours] == ["z", "x", "y", "w"]
+        in_these = [item for item in everywhere if item["metadata"]["namespace"].startswith(own.namespace)]
+        assert [item["metadata"]["name"] for item in in_these] == ["z", "x", "y", "w"]
     assert own.client.get("/api/v1/namespaces/nowhere-at-all/services").names == []
     assert own.client.get(own.slices).names == []
 
@@ -113,13 +113,13 @@ def test_bad_requests(own: Own, query: dict[str, str]) -> None:
         {"sendInitialEvents": "true"},
     ],
 )
-def test_options_that_contradict_each_other(own: Own, query: dict[str, str]) -> None:
+def test_options_that_exclude_each_other(own: Own, query: dict[str, str]) -> None:
     answer = own.client.get(own.services, **query)
     assert (answer.status, answer.json["reason"]) == (422, "Invalid")
 
 
 def pages(own: Own, limit: int, token: str) -> list[Any]:
-    """All pages of the list of services from a token on."""
+    """Return all pages of a list of Services, starting with a continue token."""
     found = []
     while token:
         query = {"limit": limit, "continue": token}
@@ -146,7 +146,7 @@ def test_pages_show_the_state_of_the_first_one(own: Own) -> None:
     assert own.names() == ["s0", "s1", "s2", "s35", "s4", "s5", "s6"]
 
 
-def test_a_continue_token_expires_and_a_new_one_goes_on_without_consistency(
+def test_an_expired_continue_token_is_replaced_by_an_inconsistent_one(
     own: Own, forget: Callable[[], None]
 ) -> None:
     own.create(*(own.service(f"s{number}") for number in range(4)))
@@ -162,7 +162,7 @@ def test_a_continue_token_expires_and_a_new_one_goes_on_without_consistency(
     assert int(answer.revision) >= int(own.revision())
 
 
-def test_with_a_selector_nobody_counts_what_remains(own: Own) -> None:
+def test_with_a_selector_there_is_no_remaining_item_count(own: Own) -> None:
     own.create(*(own.service(f"s{number}", labels={"app": "x"}) for number in range(4)))
     metadata = own.client.get(own.services, limit=2, labelSelector="app").json["metadata"]
     assert metadata["continue"]
@@ -180,9 +180,9 @@ def test_revisions_of_a_list(own: Own) -> None:
     assert own.names(resourceVersion=own.revision(), **EXACT) == ["a", "b"]
 
 
-def test_a_list_of_any_revision_heeds_no_limit(own: Own) -> None:
+def test_a_list_of_any_revision_ignores_the_limit(own: Own) -> None:
     (a,) = own.create(own.service("a"))
-    own.names(resourceVersion=a["metadata"]["resourceVersion"])  # the cache has it then
+    own.names(resourceVersion=a["metadata"]["resourceVersion"])  # now the cache has it
     (b,) = own.create(own.service("b"))
     own.names(resourceVersion=b["metadata"]["resourceVersion"])
     assert own.names(resourceVersion=0) == ["a", "b"]
@@ -191,13 +191,13 @@ def test_a_list_of_any_revision_heeds_no_limit(own: Own) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, EXACT, {"limit": "2"}])
-def test_a_list_of_the_future(own: Own, query: dict[str, str]) -> None:
+def test_a_list_at_a_future_revision(own: Own, query: dict[str, str]) -> None:
     answer = own.client.get(own.services, resourceVersion=FUTURE, **query)
     assert (answer.status, answer.json["reason"]) == (504, "Timeout")
     assert "Too large resource version" in answer.json["message"]
 
 
-def test_a_list_of_a_revision_that_is_forgotten(own: Own, forget: Callable[[], None]) -> None:
+def test_a_list_at_a_compacted_revision(own: Own, forget: Callable[[], None]) -> None:
     then = own.revision()
     own.create(own.service("a"))
     forget()
@@ -207,19 +207,19 @@ def test_a_list_of_a_revision_that_is_forgotten(own: Own, forget: Callable[[], N
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nonsense", "/apis/nonsense.k8s.io/v1/nonsense", "/nonsense"])
-def test_what_is_not_there(own: Own, path: str) -> None:
+def test_unknown_paths(own: Own, path: str) -> None:
     assert own.client.get(path).status == 404
 
 
-def test_an_object_without_its_namespace_is_not_there(own: Own) -> None:
+def test_a_path_to_an_object_needs_its_namespace(own: Own) -> None:
     answer = own.client.get("/api/v1/services/web")
     assert (answer.status, answer.json["details"]) == (404, {})
 
 
 @pytest.mark.parametrize("query", [{}, {"watch": "1"}])
 @pytest.mark.parametrize("path", ["/api/v1/services", "/readyz", "/nonsense"])
-def test_a_token_that_nobody_knows(stranger: Client, path: str, query: dict[str, str]) -> None:
-    answer = stranger.get(path, **query)
+def test_an_unknown_token(unknown_client: Client, path: str, query: dict[str, str]) -> None:
+    answer = unknown_client.get(path, **query)
     assert answer.status == 401
     assert answer.json == {
         "kind": "Status",
@@ -243,7 +243,7 @@ def test_paths_without_resource(own: Own) -> None:
     assert {"create", "delete", "get", "list", "patch", "update", "watch"} <= set(resources["nodes"]["verbs"])
 
 
-def test_long_lists_are_chunked_and_compressed_for_those_who_like_it(own: Own) -> None:
+def test_long_lists_are_chunked_and_compressed_on_request(own: Own) -> None:
     made = [own.service(f"s{number}") for number in range(40)]
     for manifest in made:
         manifest["metadata"]["annotations"] = {"story": "once upon a time " * 256}

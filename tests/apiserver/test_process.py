@@ -1,4 +1,4 @@
-"""The server as a process of its own, told what to do by HTTP."""
+"""The server as a separate process, controlled through HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.apiserver.objects import SERVICES, SLICES, service
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """A server with four services, one of them from a file."""
+    """A server with four Services, one of them from a file."""
     file = tmp_path / "objects.json"
     file.write_text(json.dumps({"kind": "List", "items": [service("web")]}))
     command = [sys.executable, "-m", "tests.apiserver", "--services", "3", "--endpoints", "2"]
@@ -29,7 +29,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     assert process.wait(60) == 0
 
 
-def test_a_process_of_its_own(url: str) -> None:
+def test_a_separate_process(url: str) -> None:
     with Client(url) as client, Client(url) as operator:
         assert client.get(SERVICES).names == ["web", "service-0", "service-1", "service-2"]
         assert [len(item["endpoints"]) for item in client.get(SLICES).json["items"]] == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""The way to a server, with a server that sends what it is sent."""
+"""The relay, with an echo server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BYTES = bytes(range(256)) * 40
 
 @pytest.fixture
 def relay() -> Iterator[Relay]:
-    """To an echo, which ends when its client does."""
+    """A relay to an echo server. The server ends a connection when the client does."""
     loop = asyncio.new_event_loop()
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,7 +46,7 @@ def connected(relay: Relay) -> socket.socket:
 
 
 def received(client: socket.socket, length: int) -> bytes:
-    """So many bytes, or what comes before the end."""
+    """Receive so many bytes, or fewer if the connection ends."""
     data = b""
     while len(data) < length and (more := client.recv(length - len(data))):
         data += more
@@ -62,7 +62,7 @@ def test_bytes_pass_both_ways(relay: Relay) -> None:
         assert client.recv(1) == b""
 
 
-def test_a_way_that_is_closed_and_opened(relay: Relay) -> None:
+def test_a_closed_relay_can_be_opened_again(relay: Relay) -> None:
     with connected(relay) as client:
         relay.close()
         with pytest.raises(ConnectionResetError):
@@ -73,7 +73,7 @@ def test_a_way_that_is_closed_and_opened(relay: Relay) -> None:
     connected(relay).close()
 
 
-def test_connections_that_stay_when_new_ones_are_refused(relay: Relay) -> None:
+def test_existing_connections_stay_when_new_ones_are_refused(relay: Relay) -> None:
     with connected(relay) as client:
         relay.refuse()
         with pytest.raises(ConnectionRefusedError):
@@ -82,7 +82,7 @@ def test_connections_that_stay_when_new_ones_are_refused(relay: Relay) -> None:
         assert received(client, 5) == b"still"
 
 
-def test_reset_and_hung_up(relay: Relay) -> None:
+def test_reset_and_close(relay: Relay) -> None:
     with connected(relay) as client:
         relay.cut()
         with pytest.raises(ConnectionResetError):
@@ -92,26 +92,26 @@ def test_reset_and_hung_up(relay: Relay) -> None:
         assert client.recv(1) == b""
 
 
-def test_what_is_held_comes_when_it_is_released(relay: Relay) -> None:
+def test_held_bytes_arrive_after_the_release(relay: Relay) -> None:
     with connected(relay) as client:
         relay.hold()
         client.sendall(b"later")
         client.settimeout(0.1)
         with pytest.raises(TimeoutError):
             client.recv(5)
-        connected(relay).close()  # others pass
+        connected(relay).close()  # other connections are not held
         relay.release()
         client.settimeout(5)
         assert received(client, 5) == b"later"
 
 
-def test_the_fate_of_connections_to_come(relay: Relay) -> None:
+def test_faults_of_the_next_connections(relay: Relay) -> None:
     relay.next(Fate(remaining=5 + 3), times=2)
     for _ in range(2):
         with connected(relay) as client:
             client.sendall(b"torn off")
             with pytest.raises(ConnectionResetError):
-                received(client, 8)  # a RST may overtake what came before it
+                received(client, 8)  # a RST may overtake the bytes before it
     relay.next(Fate(piece=2, pause=0.01))
     with connected(relay) as client:
         begun = time.monotonic()
@@ -121,8 +121,8 @@ def test_the_fate_of_connections_to_come(relay: Relay) -> None:
     connected(relay).close()
 
 
-def test_a_server_that_is_not_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+def test_a_missing_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
     with Relay("127.0.0.1", port) as relay, pytest.raises(ConnectionResetError):
         connected(relay)

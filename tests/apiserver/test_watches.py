@@ -1,4 +1,4 @@
-"""Watches: what is shown of changes, and from when on. Of the double or a real server."""
+"""Watches: their events, and their start. For the double or a real server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def port(event: Any) -> Any:
     return event["object"]["spec"]["ports"][0]["port"]
 
 
-def test_a_watch_goes_on_where_a_list_ends(own: Own) -> None:
+def test_a_watch_continues_after_a_list(own: Own) -> None:
     own.create(own.service("a"))
     revision = own.revision()
     (created,) = own.create(own.service("b"))
@@ -41,7 +41,7 @@ def test_a_watch_goes_on_where_a_list_ends(own: Own) -> None:
         assert port(event) == 81
 
 
-def test_a_write_that_changes_nothing_is_no_event(own: Own) -> None:
+def test_a_write_without_a_change_sends_no_event(own: Own) -> None:
     (created,) = own.create(own.service("a"))
     with own.watch_services(own.revision()) as events:
         assert revision_of(own.update(created)) == revision_of(created)
@@ -50,9 +50,9 @@ def test_a_write_that_changes_nothing_is_no_event(own: Own) -> None:
 
 
 @pytest.mark.parametrize("revision", ["", "0"])
-def test_a_watch_from_nowhere_begins_with_all_objects(own: Own, revision: str) -> None:
+def test_a_watch_without_a_revision_begins_with_all_objects(own: Own, revision: str) -> None:
     b, a = own.create(own.service("b"), own.service("a"))
-    own.names(resourceVersion=a["metadata"]["resourceVersion"])  # the cache has it then
+    own.names(resourceVersion=a["metadata"]["resourceVersion"])  # now the cache has it
     with own.watch_services(revision) as events:
         assert summary(next(events)) == ("ADDED", "a", revision_of(a))
         assert summary(next(events)) == ("ADDED", "b", revision_of(b))
@@ -60,7 +60,7 @@ def test_a_watch_from_nowhere_begins_with_all_objects(own: Own, revision: str) -
         assert summary(next(events)) == ("DELETED", "a", revision_of(deleted))
 
 
-def test_an_object_that_leaves_the_selector_is_deleted_as_it_was(own: Own) -> None:
+def test_an_object_that_no_longer_matches_is_deleted_in_its_old_form(own: Own) -> None:
     own.create(own.service("a", labels={"app": "x"}), own.service("b"))
     with own.watch_services(own.revision(), labelSelector="app=x") as events:
         own.update(own.service("b", port=81))
@@ -72,7 +72,7 @@ def test_an_object_that_leaves_the_selector_is_deleted_as_it_was(own: Own) -> No
         assert summary(next(events))[:2] == ("ADDED", "b")
 
 
-def test_an_object_that_comes_to_have_a_label_that_is_not_wanted(own: Own) -> None:
+def test_an_object_that_gets_an_excluded_label_is_deleted(own: Own) -> None:
     own.create(own.service())
     label = "service.kubernetes.io/service-proxy-name"
     with own.watch_services(own.revision(), labelSelector=f"!{label}") as events:
@@ -84,7 +84,7 @@ def test_an_object_that_comes_to_have_a_label_that_is_not_wanted(own: Own) -> No
 
 
 def test_a_watch_of_a_namespace_and_of_one_object(own: Own) -> None:
-    with own.beside("-b") as other:
+    with own.sibling("-b") as other:
         revision = own.revision()
         other.create(other.service("web"))
         own.create(own.service("api"), own.service("web"))
@@ -94,7 +94,7 @@ def test_a_watch_of_a_namespace_and_of_one_object(own: Own) -> None:
             assert event["object"]["metadata"]["namespace"] == own.namespace
 
 
-def test_what_is_forgotten_is_gone(own: Own, forget: Callable[[], None]) -> None:
+def test_a_watch_from_a_compacted_revision(own: Own, forget: Callable[[], None]) -> None:
     own.create(own.slice("a"))
     revision = own.revision()
     own.create(own.slice("b"))
@@ -117,14 +117,14 @@ def test_a_watch_ends_at_its_timeout(own: Own) -> None:
     assert time.monotonic() - begin > 0.9
 
 
-def test_the_connection_of_a_watch_that_ended_can_be_used_again(own: Own) -> None:
+def test_the_connection_of_an_ended_watch_can_be_reused(own: Own) -> None:
     assert own.client.get(own.services, watch=1, resourceVersion=0, timeoutSeconds=1).status == 200
     used = own.client.connection.sock
     assert own.client.get(own.services).status == 200
     assert own.client.connection.sock is used is not None
 
 
-def test_a_bookmark_comes_before_the_end_and_shows_what_is_always_encoded(own: Own) -> None:
+def test_a_bookmark_before_the_end_with_the_fields_of_an_empty_object(own: Own) -> None:
     with own.watch(own.slices, own.revision(), timeoutSeconds=3, **BOOKMARKS) as events:
         (created,) = own.create(own.slice())
         assert next(events)["type"] == "ADDED"
@@ -149,6 +149,6 @@ def test_a_watch_from_the_future_is_silent(own: Own) -> None:
         assert list(events) == []
 
 
-def test_what_a_watch_does_not_take(own: Own) -> None:
+def test_invalid_watches(own: Own) -> None:
     assert own.client.get(own.services, watch=1, labelSelector="a=b=c").status == 400
     assert own.client.get(own.services, watch=1, resourceVersionMatch="NotOlderThan").status == 422

@@ -1,4 +1,4 @@
-"""Writes by HTTP. Of the double or a real server."""
+"""Writes through HTTP. For the double or a real server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_create(own: Own) -> None:
     own.delete(own.service())
 
 
-def test_update_keeps_what_the_server_has_given(own: Own) -> None:
+def test_an_update_keeps_the_uid(own: Own) -> None:
     (before,) = own.create(own.service())
     after = own.update(own.service(port=81))
     assert after["spec"]["ports"][0]["port"] == 81
@@ -29,7 +29,7 @@ def test_update_keeps_what_the_server_has_given(own: Own) -> None:
     assert revision_of(after) > revision_of(before)
 
 
-def test_an_update_of_something_older_is_a_conflict(own: Own) -> None:
+def test_an_update_of_an_old_revision_is_a_conflict(own: Own) -> None:
     (old,) = own.create(own.slice())
     own.update(own.slice(labels={"a": "1"}))
     answer = own.client.update(old)
@@ -43,14 +43,14 @@ def test_an_update_of_something_older_is_a_conflict(own: Own) -> None:
     }
 
 
-def test_a_patch_of_something_older_is_a_conflict(own: Own) -> None:
+def test_a_patch_of_an_old_revision_is_a_conflict(own: Own) -> None:
     (old,) = own.create(own.service())
     own.update(own.service(port=81))
     answer = own.client.patch(own.service(), {"metadata": {"resourceVersion": str(revision_of(old))}})
     assert (answer.status, answer.json["reason"]) == (409, "Conflict")
 
 
-def test_what_is_not_there_cannot_be_changed(own: Own) -> None:
+def test_a_missing_object_cannot_be_changed(own: Own) -> None:
     absent = own.slice()
     answers = [own.client.update(absent), own.client.patch(absent, {}), own.client.delete(absent)]
     assert [answer.status for answer in answers] == [404, 404, 404]
@@ -58,7 +58,7 @@ def test_what_is_not_there_cannot_be_changed(own: Own) -> None:
     assert own.client.patch(own.service(), {}).status == 404
 
 
-def test_an_update_creates_a_service_that_is_not_there(own: Own) -> None:
+def test_an_update_creates_a_missing_service(own: Own) -> None:
     answer = own.client.update(own.service())
     assert (answer.status, answer.json["kind"]) == (201, "Service")
     own.delete(own.service())
@@ -75,7 +75,7 @@ def test_merge_patch(own: Own) -> None:
     assert own.client.ask("PATCH", path_of(own.service()), {}).status == 415
 
 
-def test_status_is_written_by_its_subresource_alone(own: Own) -> None:
+def test_status_is_written_only_through_its_subresource(own: Own) -> None:
     status = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}}
     balanced = own.service()
     balanced["spec"]["type"] = "LoadBalancer"
@@ -92,7 +92,7 @@ def test_status_is_written_by_its_subresource_alone(own: Own) -> None:
     assert emptied["spec"] == updated["spec"]
 
 
-def test_a_deletion_is_answered_with_the_service_or_with_a_status(own: Own) -> None:
+def test_a_deletion_returns_the_service_or_a_status(own: Own) -> None:
     service, slice_ = own.create(own.service(), own.slice())
     deleted = own.delete(service)
     assert (deleted["kind"], deleted["metadata"]["name"]) == ("Service", "web")
@@ -109,12 +109,12 @@ def test_a_deletion_is_answered_with_the_service_or_with_a_status(own: Own) -> N
     assert own.client.delete(service).status == 404
 
 
-def test_what_has_no_namespace(own: Own) -> None:
+def test_an_object_without_namespace(own: Own) -> None:
     found = own.client.get(f"/api/v1/namespaces/{own.namespace}").json
     assert (found["kind"], found["metadata"].get("namespace")) == ("Namespace", None)
 
 
-def test_rubbish(own: Own) -> None:
+def test_invalid_requests(own: Own) -> None:
     own.create(own.service())
     assert own.client.ask("POST", own.services, [1]).status == 400
     nameless = own.slice("")

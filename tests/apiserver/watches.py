@@ -1,6 +1,6 @@
-"""Watches: streams of events, each an own line of JSON, and what can happen to them while they are open.
+"""Watches: streams of events, one JSON object per line, and actions on open watches.
 
-What a watch is to send stands in its queue, in order: changes from the store, and what tests put between.
+The queue of a watch contains what it will send, in order: changes from the store, and items from tests.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from tests.apiserver.store import Event, Store
 
 
 class Line(NamedTuple):
-    """Bytes to send as they are."""
+    """Bytes to send unchanged."""
 
     data: bytes
 
 
 class End(NamedTuple):
-    """The stream ends: properly, or with a RST."""
+    """The end of the stream, properly or with a RST."""
 
     reset: bool = False
 
 
 class BookmarkNow(NamedTuple):
-    """A bookmark, whether it is time or not."""
+    """A bookmark outside the schedule."""
 
 
 Item = Event | Line | End | BookmarkNow
@@ -57,7 +57,7 @@ class Sent(NamedTuple):
     kind: str
     key: str
     time: float
-    """time.monotonic() just before its bytes were given to the socket."""
+    """time.monotonic() just before the bytes were sent."""
 
 
 class Watch:
@@ -68,19 +68,19 @@ class Watch:
     ) -> None:
         self.target, self.matches, self.query = target, matches, query
         self.held = False
-        """Nothing is sent while this is set: the connection is half open."""
+        """While this is true, nothing is sent: the connection is half open."""
         self.queue: deque[Item] = deque()
         self.wake = asyncio.Event()
         self._loop = loop
         self._woken = False
 
     def put(self, items: Sequence[Item]) -> None:
-        """All at once, from any thread."""
+        """Add items together. May be called from any thread."""
         self.queue.extend(items)
-        self.prod()
+        self.notify()
 
-    def prod(self) -> None:
-        """Look again."""
+    def notify(self) -> None:
+        """Wake the task of the watch."""
         if not self._woken:
             self._woken = True
             self._loop.call_soon_threadsafe(self._wake)
@@ -91,7 +91,7 @@ class Watch:
 
 
 class Watches:
-    """All that are open."""
+    """All open watches."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
@@ -99,7 +99,7 @@ class Watches:
         self.sent: deque[Sent] = deque(maxlen=100_000)
 
     async def serve(self, connection: Connection, target: Target, query: Query) -> None:
-        """A watch, from its head to its end."""
+        """Send a watch, from its head to its end."""
         watch = Watch(asyncio.get_running_loop(), target, matcher(target, query), query)
         with self.store.lock:
             start = start_of(query, self.store.revision)
@@ -113,7 +113,7 @@ class Watches:
                 await connection.end()
                 return
             self.open.append(watch)
-        closed = asyncio.create_task(connection.gone())
+        closed = asyncio.create_task(connection.closed())
         closed.add_done_callback(lambda _: watch.wake.set())
         try:
             await connection.begin()
@@ -154,7 +154,7 @@ class Watches:
                 raise ConnectionResetError("the client has closed the watch")
 
     async def _items(self, connection: Connection, watch: Watch, items: list[Item], newer_than: int) -> bool:
-        """Send what was queued; False when that ended the stream."""
+        """Send queued items. Returns False if one ended the stream."""
         events: list[Event] = []
         for item in items:
             if isinstance(item, Event):
@@ -188,7 +188,7 @@ class Watches:
             await connection.send(b"".join(lines))
 
     async def _bookmark(self, connection: Connection, watch: Watch, least: int) -> None:
-        """None while changes are queued: the bookmark says that there are none up to its revision."""
+        """Send a bookmark, unless changes are queued: it would say that there are none up to its revision."""
         with self.store.lock:
             if any(isinstance(item, Event) for item in watch.queue):
                 return
@@ -196,32 +196,32 @@ class Watches:
         if revision >= least and wants_bookmarks(watch.query):
             await connection.send(bookmark_line(watch.target.resource, revision))
 
-    # What tests do to open watches, from any thread; `resource` is a plural, "" for all.
+    # Actions of tests on open watches, from any thread; `resource` is a plural, "" for all.
 
     def of(self, resource: str = "") -> list[Watch]:
-        """The open watches of a resource."""
+        """Return the open watches of a resource."""
         return [watch for watch in list(self.open) if resource in ("", watch.target.resource.plural)]
 
     def inject(self, data: bytes, resource: str = "") -> None:
-        """Send bytes: garbage, a part of a line, an event that never was."""
+        """Send bytes: garbage, a part of a line, or an invented event."""
         self._all(resource, Line(data))
 
     def error(self, error: ApiError, resource: str = "") -> None:
-        """Send an ERROR event, and end the stream as a real server then does."""
+        """Send an ERROR event, and end the stream as a real server does."""
         self._all(resource, Line(status_line(error)), End())
 
     def expire(self, resource: str = "") -> None:
-        """410, as a server says it in the middle of a watch."""
+        """Send 410, as a server may do during a watch."""
         self.error(expired("The resourceVersion for the provided watch is too old."), resource)
 
     def repeat(self, resource: str, key: str) -> None:
-        """Send the last state of an object once more."""
+        """Send the last state of an object again."""
         for watch in self.of(resource):
             found = self.store.collections[watch.target.resource].objects[key]
             watch.put([Line(event_line(watch.target.resource, "MODIFIED", found.body))])
 
     def bookmark(self, resource: str = "") -> None:
-        """A bookmark now."""
+        """Send a bookmark now."""
         self._all(resource, BookmarkNow())
 
     def end(self, resource: str = "") -> None:
@@ -233,15 +233,15 @@ class Watches:
         self._all(resource, End(reset=True))
 
     def hold(self, resource: str = "") -> None:
-        """Send nothing more; the connections stay."""
+        """Send nothing more. The connections stay open."""
         for watch in self.of(resource):
             watch.held = True
 
     def release(self, resource: str = "") -> None:
-        """Undo `hold`: what was held back comes at once."""
+        """End `hold`, and send the held items."""
         for watch in self.of(resource):
             watch.held = False
-            watch.prod()
+            watch.notify()
 
     def _all(self, resource: str, *items: Item) -> None:
         for watch in self.of(resource):

@@ -1,4 +1,4 @@
-"""Create, update, patch, delete, as HTTP requests do them."""
+"""Create, update, patch and delete as HTTP requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MERGE_PATCH = "application/merge-patch+json"
 
 
 def write(store: Store, target: Target, request: Request) -> tuple[int, bytes]:
-    """Do it: the status and body of the answer."""
+    """Execute a request. Returns the status and the body of the answer."""
     if target.subresource and (target.subresource != "status" or target.resource.kind not in HAVE_STATUS):
         raise no_such_path()
     with store.lock:
@@ -50,7 +50,7 @@ def write(store: Store, target: Target, request: Request) -> tuple[int, bytes]:
 
 
 def merge(old: object, patch: object) -> object:
-    """RFC 7386."""
+    """Merge a patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return patch
     result = dict(old) if isinstance(old, dict) else {}
@@ -63,7 +63,7 @@ def merge(old: object, patch: object) -> object:
 
 
 def _replace(store: Store, target: Target, new: object) -> Stored:
-    """Update; the status only by its subresource, and by that nothing else."""
+    """Update an object: the status only through its subresource, which changes nothing else."""
     if not isinstance(new, dict):
         raise bad_request("an object is expected")
     if target.resource.kind in HAVE_STATUS:
