@@ -69,7 +69,7 @@ class Download:
     """A GET whose answer the caller reads piece by piece, so that it lasts as long as the caller wants.
 
     The answer has ``size`` bytes, more than the buffers on its way take: the server cannot finish
-    before the caller reads. A context manager; errors of the network are raised.
+    before the caller reads. A context manager. Until the answer has begun, errors are raised.
     """
 
     BUFFER = 64 * 1024
@@ -93,15 +93,18 @@ class Download:
         self._socket.close()
 
     def read(self, size: int) -> None:
-        """Read so many bytes more, or to the end."""
+        """Read so many bytes more, or to the end. ConnectionError if the connection breaks."""
         wanted = len(self._answer) + size
         while len(self._answer) < wanted and (piece := self._socket.recv(self.BUFFER)):
             self._answer += piece
 
     def rest(self) -> Reply:
-        """Read to the end; the whole reply."""
-        while piece := self._socket.recv(1 << 20):
-            self._answer += piece
+        """Read to the end; the whole reply. Its outcome is RESET if the connection broke."""
+        try:
+            while piece := self._socket.recv(1 << 20):
+                self._answer += piece
+        except ConnectionError:
+            return Reply(Outcome.RESET)
         return _read(bytes(self._answer))
 
 

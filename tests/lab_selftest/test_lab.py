@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import pytest
 from netns_lab import netns, processes, registry
 from netns_lab.lab import Handle, Lab
-from netns_lab.probe import Outcome, echo, http_get, many, udp_ask
+from netns_lab.probe import Download, Outcome, echo, http_get, many, udp_ask
 from netns_lab.topology import LOCALHOST, Client, Family, Pod, Port, chapter, lab_pod, multi, single
 
 pytestmark = pytest.mark.lab
@@ -223,10 +222,9 @@ def test_pods_come_and_go() -> None:
 
 
 def test_a_stopped_pod_breaks_its_connections() -> None:
-    with Lab(single(1)) as lab:
-        Timer(0.2, lab.stop_pod, ["pod-1"]).start()
-        path = "/stream?bytes=100000&rate=1000"
-        assert http_get(lab.node("n1"), lab.pod("pod-1").address(4), 8080, path=path).outcome is Outcome.RESET
+    with Lab(single(1)) as lab, Download(lab.node("n1"), lab.pod("pod-1").address(4), 8080) as download:
+        lab.stop_pod("pod-1")
+        assert download.rest().outcome is Outcome.RESET
 
 
 def test_a_pod_of_the_hosts_network() -> None:
