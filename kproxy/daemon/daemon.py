@@ -144,9 +144,9 @@ class Daemon(RoundObserver):
         events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)
         async with self.loop.idle:
             monitor = TableMonitor(self._netlink.port)
-            self.loop.suspect(self.reconciler.doubtful())  # changed since the round read them
+            self.loop.suspect(self.reconciler.possibly_changed())  # changed since the round read them
         for dataplane in self._dataplanes.values():
-            dataplane.unheard = monitor.paused
+            dataplane.pause_monitor = monitor.paused
         self._watching = True
         try:
             while True:
@@ -211,8 +211,8 @@ class Daemon(RoundObserver):
     def _look_again(self, done: RoundReport) -> None:
         """After a round during which the monitor was paused."""
         large = self._watching and any(report.added + report.removed > LARGE for report in done.reports)
-        if large and (doubtful := self.reconciler.doubtful()):
-            self.loop.suspect(doubtful)
+        if large and (possibly_changed := self.reconciler.possibly_changed()):
+            self.loop.suspect(possibly_changed)
 
 
 def _settle_memory() -> None:

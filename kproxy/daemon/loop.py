@@ -103,7 +103,7 @@ class Loop:
         edits, self._edits = self._edits, []
         try:
             if check:
-                suspect |= self.reconciler.doubtful()
+                suspect |= self.reconciler.possibly_changed()
             names, triggers = await self.source.take(), self.source.take_triggers()
             for observer in self._observers:
                 observer.round_started(len(names))

@@ -105,7 +105,7 @@ async def _follow_manifests(host: _Host) -> None:
 
     def addresses_changed() -> None:
         host.addresses.forget()
-        addresses.forget()
+        addresses.invalidate()
 
     await _run(daemon, chosen, addresses_changed)
 

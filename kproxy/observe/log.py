@@ -26,7 +26,7 @@ class Reporter(RoundObserver):
         self._failures: dict[str, str] = {}
         self._warnings: set[str] = set()
         """Warnings since the last full comparison. They are not logged again."""
-        self._unreachable: tuple[str, ...] = ()
+        self._address_failures: tuple[str, ...] = ()
         self._round_error = ""
         self.last_errors: deque[Failure] = deque(maxlen=LAST_ERRORS)
 
@@ -52,9 +52,9 @@ class Reporter(RoundObserver):
         for warning in sorted(set(done.warnings) - self._warnings):
             self.error("", warning)
         self._warnings = set(done.warnings) | (set() if done.compared else self._warnings)
-        for message in (m for m in done.unreachable if m not in self._unreachable):
+        for message in (m for m in done.address_failures if m not in self._address_failures):
             self.error("", message)
-        self._unreachable = done.unreachable
+        self._address_failures = done.address_failures
 
     def _log_failures(self, failures: dict[str, str]) -> None:
         for family, why in failures.items():

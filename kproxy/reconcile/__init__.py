@@ -1,1 +1,1 @@
-"""Makes the kernel hold what is wanted; `sync` does it once, `run` again and again."""
+"""Brings the kernel to the desired state, in rounds: one for `sync`, and a loop of them for `run`."""

@@ -1,7 +1,7 @@
-"""Load-balancer addresses on the uplink: which are to be there, and what failed.
+"""Adds load-balancer addresses to the uplink and removes them.
 
-The kernel is asked only when the wanted addresses changed, or interfaces did. What failed is tried again
-later, with exponential backoff. reconciler.py decides when each step is done.
+The kernel is queried only if the desired addresses or the interfaces changed. Failed changes are tried again
+later, with exponential backoff. reconciler.py calls the steps in the right order.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ from kproxy.reconcile.core.backoff import Backoff
 class UplinkAddresses:
     """The addresses of the pool that this node announces."""
 
-    def __init__(self, uplink: Uplink, wanted: Callable[[], Announced]) -> None:
-        """`wanted` says which ones, in each round."""
+    def __init__(self, uplink: Uplink, find_desired: Callable[[], Announced]) -> None:
+        """`find_desired` returns the desired addresses. It is called in each round."""
         self._uplink = uplink
-        self._wanted = wanted
-        self._here: Announced | None = None
-        self._right = False
+        self._find_desired = find_desired
+        self._desired: Announced | None = None
+        self._done = False
         self._trying = False
         self._backoff = Backoff()
         self._failed: set[Family] = set()
-        self._not_withdrawn: tuple[str, ...] = ()
-        self._not_shown: tuple[str, ...] = ()
+        self._failed_removals: tuple[str, ...] = ()
+        self._failed_additions: tuple[str, ...] = ()
         self._stale = Event()
 
     @property
-    def wrong(self) -> tuple[str, ...]:
-        """What could not be done: sentences."""
-        return self._not_withdrawn + self._not_shown
+    def failures(self) -> tuple[str, ...]:
+        """Sentences that describe the failed changes."""
+        return self._failed_removals + self._failed_additions
 
-    def forget(self) -> None:
-        """Interfaces or addresses may have changed. From any thread."""
+    def invalidate(self) -> None:
+        """Check the uplink in the next round, since interfaces or addresses may have changed. Thread-safe."""
         self._stale.set()
 
     def due(self) -> float | None:
-        """When what failed is to be tried again (time.monotonic); None: nothing failed."""
-        return None if self._right or self._here is None else self._backoff.due
+        """Return the time of the next attempt (time.monotonic); None if nothing failed."""
+        return None if self._done or self._desired is None else self._backoff.due
 
     def withdraw(self) -> tuple[AddressChange, ...]:
-        """Take back addresses that are no longer wanted; to be called before the tables change."""
-        here = self._wanted()
-        if here != self._here or self._stale.is_set():
+        """Remove addresses that are no longer desired. To be called before the tables change."""
+        desired = self._find_desired()
+        if desired != self._desired or self._stale.is_set():
             self._stale.clear()
-            self._here, self._right, self._backoff = here, False, Backoff()
-        self._trying = not self._right and self._backoff.due <= time.monotonic()
+            self._desired, self._done, self._backoff = desired, False, Backoff()
+        self._trying = not self._done and self._backoff.due <= time.monotonic()
         if not self._trying:
             return ()
-        changes, self._not_withdrawn = _attempt(lambda: self._uplink.withdraw(here.protected))
+        changes, self._failed_removals = _attempt(lambda: self._uplink.withdraw(desired.protected))
         return changes
 
-    def show(self, failed: Collection[Family]) -> tuple[AddressChange, ...]:
-        """Put the wanted addresses there, except those of `failed` families; after the tables changed."""
-        assert self._here is not None
+    def announce(self, failed: Collection[Family]) -> tuple[AddressChange, ...]:
+        """Add the desired addresses, except those of `failed` families. Call it after the tables change."""
+        assert self._desired is not None
         if not self._trying and self._failed == set(failed):
             return ()
-        served = [address for address in self._here.own if family_of(address) not in failed]
-        changes, self._not_shown = _attempt(lambda: self._uplink.add(served))
+        served = [address for address in self._desired.own if family_of(address) not in failed]
+        changes, self._failed_additions = _attempt(lambda: self._uplink.add(served))
         self._failed = set(failed)
-        self._right = not self.wrong and not failed
-        if not self._right:
+        self._done = not self.failures and not failed
+        if not self._done:
             self._backoff.failed(time.monotonic())
         return changes
 

@@ -1,9 +1,9 @@
-"""The table of one family in the kernel: read it, bring it to the desired state, keep a copy of its elements.
+"""The table of one family in the kernel, and a copy of its elements.
 
-`reconcile` compares the whole table and repairs every difference. `change` carries out the change of some
-services, and costs what that change touches. Both commit in the order that the plan requires
-(table/plan.py): chains first, chains that are no longer used last. If another program deleted the table,
-`restore` writes it back; if another program changed elements, `repair_elements` does.
+`reconcile` compares the whole table and repairs every difference. `change` applies the change of some
+services, and takes time in proportion to that change. Both commit in the order that the plan requires
+(table/plan.py): new chains first, and unused chains last. If another program deleted the table, `restore`
+writes it back. If another program changed elements, `repair_elements` writes them back.
 """
 
 from __future__ import annotations
@@ -64,28 +64,28 @@ from kproxy.table.skeleton import (
 )
 
 ATTEMPTS = 5
-REMEMBERED = 100
-"""Generations: many more than a round makes."""
+MAX_GENERATIONS = 100
+"""The number of own generations to keep: many more than a round creates."""
 LARGE = 1000
-"""Elements of a transaction that had better not be told to listeners."""
+"""The number of elements from which a transaction is large, so that monitors should not receive it."""
 WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RULES)
 """The maps whose verdicts lead to numbered chains."""
 
 
 def transaction_messages(family: Family, transaction: Transaction) -> list[BatchMessage]:
-    """A transaction as netlink messages: out, then in."""
+    """Return the netlink messages of a transaction: removals, then additions."""
 
     def messages(kind: int, name: str, members: Mapping[bytes, Value]) -> Iterator[BatchMessage]:
         return element_messages(kind, family, name, members, name in INTERVAL_KEYS)
 
     found: list[BatchMessage] = []
-    if transaction.forget and kernel_since(6, 3):  # it can delete an element that may be gone
+    if transaction.forget and kernel_since(6, 3):  # NFT_MSG_DESTROYSETELEM: a missing element is no error
         for name, keys in transaction.forget.items():
             found += messages(NFT_MSG_DESTROYSETELEM, name, dict.fromkeys(keys, b""))
-    for name, gone in transaction.remove.items():
-        found += messages(NFT_MSG_DELSETELEM, name, dict.fromkeys(gone, b""))
-    for name, new in transaction.add.items():
-        found += messages(NFT_MSG_NEWSETELEM, name, new)
+    for name, removed in transaction.remove.items():
+        found += messages(NFT_MSG_DELSETELEM, name, dict.fromkeys(removed, b""))
+    for name, added in transaction.add.items():
+        found += messages(NFT_MSG_NEWSETELEM, name, added)
     return found
 
 
@@ -102,27 +102,27 @@ class Dataplane:
         options: Options,
         expect: Callable[[Skeleton], Structure] = expected_structure,
     ) -> None:
-        """`expect` returns the structure that the kernel makes of a skeleton."""
+        """`expect` returns the structure that the kernel has after loading a skeleton."""
         self.netlink = netlink
         self.family = family
         self.options = options
         self.applied: Elements = {}
         """A copy of the table's elements, without those that packets write."""
-        self.own_generations: deque[int] = deque(maxlen=REMEMBERED)
-        """The last ones that libnftables committed here. Commits of `netlink` are known by its port."""
-        self._learn = expect
+        self.own_generations: deque[int] = deque(maxlen=MAX_GENERATIONS)
+        """The last generations committed by libnftables. Commits of `netlink` are recognized by its port."""
+        self._find_structure = expect
         self._expected: dict[NumberedChains, Structure] = {}
         self._chains: set[str] = set()
-        """The chains of the table: a change that leads to no other one need not look at the skeleton."""
-        self.unheard: Callable[[], AbstractContextManager[object]] = nullcontext
-        """The context for a large transaction: see TableMonitor.paused."""
-        self._others: int | None = None
-        """How many generations other programs had committed when the table was read."""
+        """The chains of the table. A change that only leads to these does not need the skeleton."""
+        self.pause_monitor: Callable[[], AbstractContextManager[object]] = nullcontext
+        """The context for large transactions: TableMonitor.paused."""
+        self._foreign_commits: int | None = None
+        """The number of generations that other programs had committed when the table was read."""
         self._absent = False
         """The kernel does not support this family, so there is no table."""
 
     def set_options(self, options: Options) -> bool:
-        """Use these options; whether they differ from those before. If so, a `reconcile` must follow."""
+        """Set the options. Returns whether they changed; then `reconcile` must be called."""
         changed, self.options = options != self.options, options
         if changed:
             self._expected = {}
@@ -130,27 +130,27 @@ class Dataplane:
 
     # --- reading ---
 
-    def _skeleton(self, wanted: NumberedChains) -> Skeleton:
-        return skeleton(self.family, self.options, wanted)
+    def _skeleton(self, chains: NumberedChains) -> Skeleton:
+        return skeleton(self.family, self.options, chains)
 
-    def _expect(self, wanted: NumberedChains) -> Structure:
-        if wanted not in self._expected:
-            self._expected = {wanted: self._learn(self._skeleton(wanted))}
-        return self._expected[wanted]
+    def _expect(self, chains: NumberedChains) -> Structure:
+        if chains not in self._expected:
+            self._expected = {chains: self._find_structure(self._skeleton(chains))}
+        return self._expected[chains]
 
     def read(self) -> Structure | None:
-        """Fill `applied` from the kernel; None: there is no table.
+        """Read the table into `applied`. Returns its structure; None if it does not exist.
 
-        Read again if the ruleset changed meanwhile, ATTEMPTS times at most.
+        Repeated if the ruleset changes during the reading, but not more than ATTEMPTS times in total.
         """
-        wanted = self._skeleton(NO_NUMBERED_CHAINS)
+        rules = self._skeleton(NO_NUMBERED_CHAINS)
         for attempt in range(ATTEMPTS):
             try:
-                before, self._others = self.netlink.generation(), None
-                structure = read_structure(self.netlink, wanted)
-                self.applied = {d.name: self._elements(d, structure) for d in wanted.written_sets}
+                before, self._foreign_commits = self.netlink.generation(), None
+                structure = read_structure(self.netlink, rules)
+                self.applied = {d.name: self._elements(d, structure) for d in rules.written_sets}
                 if self.netlink.generation() == before:
-                    self._others = before - self.netlink.commits
+                    self._foreign_commits = before - self.netlink.commits
                     return structure
                 if attempt == ATTEMPTS - 1:
                     return structure
@@ -166,7 +166,7 @@ class Dataplane:
         return dict(read_element(element, declaration.interval_key) for element in elements)
 
     def _affinity(self, protocol: Protocol) -> list[tuple[AffinityKey, PackedSocket]]:
-        """Clients and their endpoints. Read again after a commit meanwhile, when a dump may be incomplete."""
+        """Return the affinity entries: key and endpoint. Repeated if a program commits during the dump."""
         for _ in range(ATTEMPTS):
             before = self.netlink.generation()
             try:
@@ -182,15 +182,15 @@ class Dataplane:
         return [(AffinityKey(key), PackedSocket(value)) for key, value in found]
 
     def is_gone(self) -> bool:
-        """Whether there is no table, although the kernel supports the family."""
+        """Whether the table does not exist, although the kernel supports the family."""
         return not self._absent and not has_table(self.netlink, self.family)
 
-    def is_ours_alone(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether no other program changed any table since this one was read.
 
-        Each committed transaction makes one generation, and kproxy counts its own.
+        Each committed transaction creates one generation, and kproxy counts its own.
         """
-        return self._others == self.netlink.generation() - self.netlink.commits
+        return self._foreign_commits == self.netlink.generation() - self.netlink.commits
 
     # --- writing ---
 
@@ -199,19 +199,19 @@ class Dataplane:
 
     def _send(self, messages: list[BatchMessage], transaction: Transaction) -> None:
         try:
-            with self.unheard() if sum(transaction.counts) > LARGE else nullcontext():
+            with self.pause_monitor() if sum(transaction.counts) > LARGE else nullcontext():
                 self.netlink.commit(messages)
         except NetlinkError as error:
             raise self._refused(error, transaction) from error
 
     def _refused(self, error: NetlinkError, transaction: Transaction) -> TransactionError:
-        """The error that names the refused elements. `applied` contains the transaction already."""
+        """Return the error that names the refused elements. `applied` already contains the transaction."""
         owners = self.applied, transaction.remove
         removed, added = transaction.counts
         named = describe(self._skeleton(NO_NUMBERED_CHAINS), error.refusals, *owners)
         return TransactionError(
             f"The kernel refused a transaction on table {self.family} {TABLE} "
-            f"({removed} elements out, {added} in): {error.strerror}{named and f': {named}'}.",
+            f"({removed} elements to remove, {added} to add): {error.strerror}{named and f': {named}'}.",
             error.errno or 0,
             refused=refused_elements(error.refusals, *owners),
         )
@@ -219,12 +219,12 @@ class Dataplane:
     def _execute(
         self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[PackedSocket, FlowRule]
     ) -> EndedFlows:
-        """Commit a plan that `applied` contains already.
+        """Commit a plan that `applied` already contains.
 
-        The transaction that removes endpoints also removes their clients' affinity entries. They are removed
-        once more after it, since a packet may have written one meanwhile. Then UDP flows to removed endpoints
-        are ended. The sweep comes last: if kproxy is killed before it, the remaining slots tell the next
-        comparison which flows to end.
+        The transaction that removes endpoints also removes their clients' affinity entries. These are removed
+        once more after it, because a packet may have written one in between. Then UDP flows to removed
+        endpoints are ended. The sweep comes last: if kproxy is killed before it, the remaining slots show the
+        next comparison which flows to end.
         """
         newly_local = {
             change.side.key
@@ -263,12 +263,12 @@ class Dataplane:
         for key in keys:
             try:
                 self.netlink.commit(element_messages(NFT_MSG_DELSETELEM, self.family, name, {key: b""}))
-            except NetlinkError as error:  # it has timed out
-                if not is_missing(error):
+            except NetlinkError as error:
+                if not is_missing(error):  # a missing entry has timed out
                     raise
 
     def _run(self, script: str) -> None:
-        """Let libnftables commit a script, and count its generation if it was the only commit meanwhile."""
+        """Commit a script with libnftables, and count its generation if no other program committed."""
         before = self.netlink.generation()
         libnftables.run(script)
         after = self.netlink.generation()
@@ -276,21 +276,21 @@ class Dataplane:
             self.own_generations.append(after)
             self.netlink.commits += 1
 
-    def _write_rules(self, wanted: Skeleton, repair: Repair) -> list[BatchMessage]:
-        """Write what libnftables can write; return the rules that netlink has to write."""
+    def _write_rules(self, rules: Skeleton, repair: Repair) -> list[BatchMessage]:
+        """Write what libnftables can write. Returns the rules that must be sent over netlink."""
         if repair.sets or repair.contents or repair.chains:
-            loadable = without_map_updates(wanted)
+            loadable = without_map_updates(rules)
             self._run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
-        return [rule_message(chain, rule) for chain, rule in netlink_rules(wanted, repair.chains)]
+        return [rule_message(chain, rule) for chain, rule in netlink_rules(rules, repair.chains)]
 
-    def _replace(self, wanted: Skeleton) -> None:
-        """Replace a table that has wrong declarations by a new one, in one transaction."""
-        self._run(render_replacement(without_map_updates(wanted), self.applied))
-        names = [chain.name for chain in wanted.chains]
-        self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(wanted, names)])
+    def _replace(self, rules: Skeleton) -> None:
+        """Replace a table with wrong declarations by a new one, in one transaction."""
+        self._run(render_replacement(without_map_updates(rules), self.applied))
+        names = [chain.name for chain in rules.chains]
+        self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(rules, names)])
 
     def _remove_extra(self, repair: Repair) -> None:
-        """Remove chains and sets that are not expected. Numbered chains that are still in use stay."""
+        """Remove chains and sets that are not expected. Numbered chains that are in use stay."""
         if not repair.extra_sets and not repair.extra_chains:
             return
         try:
@@ -299,59 +299,62 @@ class Dataplane:
             if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
                 raise
 
-    # --- the ways to work ---
+    # --- operations ---
 
     def restore(self) -> Report | None:
-        """Write back a table that was deleted, as the last commit left it. None: it was not deleted.
+        """Write back a deleted table, as the last commit left it. Returns None if it was not deleted.
 
-        Only after a `reconcile` or `change` that succeeded. It does not compute what is desired, which halves
-        the time without services. A `reconcile` must follow, since packets passed meanwhile.
+        May be called only after a successful `reconcile` or `change`. It does not compute the desired state,
+        which halves the time without services. `reconcile` must be called after it, because packets passed in
+        between.
         """
         if not self.is_gone():
             return None
-        wanted = self._skeleton(numbered_chains(self.applied))
-        chains = tuple(chain.name for chain in wanted.chains)
-        sets = tuple(declaration.name for declaration in wanted.sets)
+        rules = self._skeleton(numbered_chains(self.applied))
+        chains = tuple(chain.name for chain in rules.chains)
+        sets = tuple(declaration.name for declaration in rules.sets)
         everything = Transaction()
         everything.add.update(self.applied)
-        # Packed first: meanwhile the kernel removes the old table, which delays every commit.
+        # Packed before the first commit: at this time the kernel removes the old table, which delays commits.
         packed = transaction_messages(self.family, everything)
-        rules = self._write_rules(wanted, NO_REPAIR._replace(sets=sets, chains=chains))
-        self._send(rules + packed, everything)
+        netlink_messages = self._write_rules(rules, NO_REPAIR._replace(sets=sets, chains=chains))
+        self._send(netlink_messages + packed, everything)
         return Report(self.family, (), *everything.counts, ("as a whole",))
 
     def repair_elements(self, keys: Keys) -> Report | None:
-        """Make these elements what they were after the last commit. None: only a `reconcile` can do it.
+        """Write elements back, as the last commit left them. Returns None if only `reconcile` can do it.
 
-        That is so for UDP, where flows to wrong endpoints may exist, for elements that cannot be a service's,
-        and for many elements. TransactionError: nothing was done.
+        That is the case for UDP, because flows to wrong endpoints may exist, for elements that a service
+        cannot have, and for many elements. If TransactionError is raised, nothing changed.
         """
         sets = self._skeleton(NO_NUMBERED_CHAINS).written_sets
         declared = {d.name: d for d in sets if not d.interval_key}
         if self._absent or not kernel_since(6, 3) or not all(map(declared.__contains__, keys)):
             return None
-        if sum(map(len, keys.values())) > LARGE or any(_is_more(declared[name], keys[name]) for name in keys):
+        too_many = sum(map(len, keys.values())) > LARGE
+        if too_many or any(_needs_comparison(declared[name], keys[name]) for name in keys):
             return None
         todo = Transaction()
-        for name, touched in keys.items():
-            todo.forget[name] = list(touched)
-            todo.add[name] = {key: self.applied[name][key] for key in touched & self.applied[name].keys()}
+        for name, changed in keys.items():
+            todo.forget[name] = list(changed)
+            todo.add[name] = {key: self.applied[name][key] for key in changed & self.applied[name].keys()}
         self._commit(todo, [])
         for protocol in Protocol if self.applied[SetName.AFFINITY_RULES] else ():
             self._forget(affinity_map(protocol), self._stale_affinity(protocol, set()))
         repaired = [
             f"{name} {{ {' . '.join(unpack(key, declared[name].key, self.family))} }}"
-            for name, touched in sorted(keys.items())
-            for key in sorted(touched)
+            for name, changed in sorted(keys.items())
+            for key in sorted(changed)
         ]
         _, added = todo.counts
         return Report(self.family, (), len(repaired) - added, added, (), repaired=tuple(repaired))
 
     def reconcile(self, desired: Desired, protected: Protects = protect_nothing) -> Report:
-        """Make the table contain `desired` and kproxy's rules; TransactionError if the kernel refuses it.
+        """Read and compare the table, and make it contain exactly `desired` and kproxy's rules.
 
-        Read, compare, write. If another program changes the table meanwhile, all three are done again.
-        If the kernel lacks IPv6 and there is something to do, the report has a warning.
+        If another program changes the table at the same time, everything is repeated. If the kernel lacks
+        IPv6 and there are IPv6 frontends, the report has a warning. Raises TransactionError if the kernel
+        refuses it.
         """
         for attempt in range(ATTEMPTS):
             try:
@@ -370,15 +373,15 @@ class Dataplane:
         self._apply(todo)
         flows = flow_rules(self.applied, desired.specs, todo, protected)
         needed = numbered_chains(self.applied)
-        wanted = self._skeleton(needed)
+        rules = self._skeleton(needed)
         repair = compare(structure, self._expect(needed))
         self._absent = False
-        self._chains = {chain.name for chain in wanted.chains}
+        self._chains = {chain.name for chain in rules.chains}
         if repair.replace:
-            self._replace(wanted)
+            self._replace(rules)
             ended = end_flows(self.netlink, self.family, flows)
             return Report(self.family, todo.changes, *_counts(todo), ("as a whole",), *ended)
-        ended = self._execute(todo, self._write_rules(wanted, repair), sticky=True, flows=flows)
+        ended = self._execute(todo, self._write_rules(rules, repair), sticky=True, flows=flows)
         self._remove_extra(repair)
         return Report(self.family, todo.changes, *_counts(todo), repair.damage, *ended)
 
@@ -387,7 +390,7 @@ class Dataplane:
         todo.sweep.apply_to(self.applied)
 
     def change(self, delta: Delta) -> Report:
-        """Carry out a change, after a `reconcile`. TransactionError: nothing was done.
+        """Apply a change, after a successful `reconcile`. If TransactionError is raised, nothing changed.
 
         A numbered chain that is no longer used stays until the next `reconcile`.
         """
@@ -405,27 +408,32 @@ class Dataplane:
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
     def _write_missing_chains(self, todo: Plan) -> tuple[set[str], list[BatchMessage]]:
-        """Write the chains that a plan leads to and the table lacks: their names, and rules that are left."""
+        """Write the missing chains to which a plan leads.
+
+        Returns their names, and the rules that must be sent over netlink.
+        """
         verdicts: Elements = {name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}
-        if self._chains.issuperset(_led_to(verdicts)):
+        if self._chains.issuperset(_chains_of(verdicts)):
             return set(), []
-        wanted = self._skeleton(numbered_chains(verdicts))
-        missing = {chain.name for chain in wanted.chains} - self._chains
+        rules = self._skeleton(numbered_chains(verdicts))
+        missing = {chain.name for chain in rules.chains} - self._chains
         try:
-            return missing, self._write_rules(wanted, NO_REPAIR._replace(chains=tuple(missing)))
+            return missing, self._write_rules(rules, NO_REPAIR._replace(chains=tuple(missing)))
         except TransactionError:
-            self._learn(wanted)  # raises an error that names what this host lacks, if that is the reason
+            self._find_structure(
+                rules
+            )  # raises an error that names what this host lacks, if that is the reason
             raise
 
 
-def _led_to(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
-    """The chains that these verdicts name."""
+def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
+    """Return the chains to which these verdicts lead."""
     every = (verdict for members in verdicts.values() for verdict in members.values())
     return (verdict.chain for verdict in every if isinstance(verdict, Verdict))
 
 
-def _is_more(declaration: SetDeclaration, keys: set[bytes]) -> bool:
-    """Whether some are of UDP, or no element that a service can have."""
+def _needs_comparison(declaration: SetDeclaration, keys: set[bytes]) -> bool:
+    """Whether some keys belong to UDP frontends, or to elements that a service cannot have."""
     if declaration.name == endpoints_map(Protocol.UDP) or not all(keys):
         return True
     has_protocol = Field.PROTOCOL in declaration.key
@@ -435,5 +443,5 @@ def _is_more(declaration: SetDeclaration, keys: set[bytes]) -> bool:
 
 
 def _counts(todo: Plan) -> tuple[int, int]:
-    (out, into), (swept, _) = todo.switch.counts, todo.sweep.counts
-    return out + swept, into
+    (removed, added), (swept, _) = todo.switch.counts, todo.sweep.counts
+    return removed + swept, added

@@ -1,12 +1,13 @@
-"""The table of one family, brought to what is desired, whatever fails on the way.
+"""Brings the table of one family to the desired state, and handles failures.
 
-A change of some services costs what it touches. If the kernel refuses it, or another program changed the
-table, the whole table is compared. If the kernel refuses that as well, the services whose elements it refused
-are quarantined: what was programmed for them stays, and all others are served. What failed is tried again
-later, with exponential backoff.
+A change of some services takes time in proportion to what changes. If the kernel refuses it, or if another
+program changed the table, the whole table is compared. If the kernel refuses that, too, the services whose
+elements it refused are quarantined: what was programmed for them stays, and all other services are served.
+Failed attempts are repeated later, with exponential backoff.
 
-A protected service, part of whose input cannot be read, concerns whole comparisons only: they leave in the
-table what is not desired, and the one after the service can be read again removes it.
+A service is protected if part of its input cannot be read. That matters only in whole comparisons: they do
+not remove what the table contains of the service. The first comparison after the service can be read again
+does.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from kproxy.table.skeleton import Options
 logger = logging.getLogger(__name__)
 
 NAMED_ATTEMPTS = 8
-"""Whole comparisons in one update in which the kernel may name further services that it refuses."""
+"""The maximum number of whole comparisons in one update in which the kernel names refused services."""
 
 
 class Table(Protocol):
-    """The part of Dataplane that is used here; its docstrings are the contract."""
+    """The methods of Dataplane that this module calls. Its docstrings are the contract."""
 
     def set_options(self, options: Options) -> bool: ...
 
@@ -42,7 +43,7 @@ class Table(Protocol):
 
     def is_gone(self) -> bool: ...
 
-    def is_ours_alone(self) -> bool: ...
+    def is_unchanged(self) -> bool: ...
 
     def restore(self) -> Report | None: ...
 
@@ -50,47 +51,47 @@ class Table(Protocol):
 
 
 class FamilyTable:
-    """One family's table, and what the kernel refused of it. For one thread at a time."""
+    """One family's table, and the services that the kernel refused. For one thread at a time."""
 
     def __init__(self, family: Family, dataplane: Table, intent: Intent) -> None:
         self.family = family
         self.failure = ""
-        """Why the table is not as desired: a sentence; "" if it is."""
+        """A sentence that explains why the table is not as desired; "" if it is."""
         self.quarantined: dict[NamespacedName, Backoff] = {}
-        """Services whose elements the kernel refused, and when each is tried again."""
+        """The services whose elements the kernel refused, and the time of their next attempt."""
         self.protected: set[NamespacedName] = set()
-        """Services that were protected in the last whole comparison: the table may hold more of them."""
+        """The services protected in the last whole comparison, which did not remove their elements."""
         self.compared = False
         """Whether the last `update` read and compared the whole table."""
         self._dataplane = dataplane
         self._intent = intent
         self._backoff = Backoff()
-        self._uncertain = True
-        """The table may differ from its copy: the next update compares all of it."""
+        self._must_compare = True
+        """The table may differ from its copy, so the next update compares all of it."""
         self._suspected = False
 
     # --- before an update ---
 
     def set_options(self, options: Options) -> None:
-        """Take the options of the rules, for the next update and those after it."""
-        self._uncertain |= self._dataplane.set_options(options)
+        """Set the options of the rules for the following updates."""
+        self._must_compare |= self._dataplane.set_options(options)
 
     def suspect(self) -> list[Report]:
-        """Have the next update compare the whole table. If the table is gone, restore it immediately."""
-        reports = [] if self._uncertain else self._restore()
-        self._uncertain = self._suspected = True
+        """Compare the whole table in the next update. If the table was deleted, restore it immediately."""
+        reports = [] if self._must_compare else self._restore()
+        self._must_compare = self._suspected = True
         return reports
 
     def repair(self, keys: Keys) -> list[Report]:
-        """Repair elements that another program changed; if they alone cannot be, suspect the table."""
-        if self._uncertain:
+        """Repair elements that another program changed. If that fails, the next update compares the table."""
+        if self._must_compare:
             return []
         try:
             report = self._dataplane.repair_elements(keys)
         except (KproxyError, OSError) as error:
             self._warn(error)
             report = None
-        self._uncertain = report is None
+        self._must_compare = report is None
         return [] if report is None else [report]
 
     # --- the update ---
@@ -104,18 +105,19 @@ class FamilyTable:
     ) -> list[Report]:
         """Bring the table to the intent, of which `changes` are new. `compare`: compare the whole table.
 
-        Never raises for what the kernel says: `failure` tells it, and `due` when to try again.
+        Errors of the kernel are not raised. They are in `failure`, and `due` returns the time of the next
+        attempt.
         """
-        self._uncertain |= compare or not all(map(protected, self.protected))
+        self._must_compare |= compare or not all(map(protected, self.protected))
         gone = self._suspected and self.is_gone()
         self.compared = self._suspected = False
-        if self._backoff.due > now and not gone:  # without a table, packets find no service meanwhile
-            self._uncertain = True
+        if self._backoff.due > now and not gone:  # a deleted table is restored immediately
+            self._must_compare = True
             return []
         try:
             reports = self._update(changes, protected, now)
         except (KproxyError, OSError) as error:
-            self._uncertain = True
+            self._must_compare = True
             self._backoff.failed(now)
             self.failure = error.full if isinstance(error, KproxyError) else str(error)
             return []
@@ -123,19 +125,19 @@ class FamilyTable:
         self.failure = ""
         return reports
 
-    # --- questions ---
+    # --- queries ---
 
     def due(self) -> Iterable[float]:
-        """The times at which to retry what failed; empty if nothing failed."""
+        """Return the times of the next attempts of what failed; nothing if nothing failed."""
         return [self._backoff.due] if self.failure else [each.due for each in self.quarantined.values()]
 
     def is_gone(self) -> bool:
-        """Whether another program deleted the table. Not during an update."""
-        return _says(self._dataplane.is_gone)
+        """Whether another program deleted the table. Not to be called during an update."""
+        return _query(self._dataplane.is_gone)
 
-    def is_doubtful(self) -> bool:
-        """Whether other programs may have changed the table since it was last compared."""
-        return not _says(self._dataplane.is_ours_alone)
+    def may_have_changed(self) -> bool:
+        """Whether another program may have changed the table since it was last compared."""
+        return not _query(self._dataplane.is_unchanged)
 
     # --- steps of an update ---
 
@@ -145,14 +147,16 @@ class FamilyTable:
         protected: Protects,
         now: float,
     ) -> list[Report]:
-        if self.quarantined.keys() & changes.keys():  # a service that loses an address to it must lose it
-            self._uncertain = True
-        reports = [] if self._uncertain else self._change(changes)
+        if (
+            self.quarantined.keys() & changes.keys()
+        ):  # also removes addresses that they take from other services
+            self._must_compare = True
+        reports = [] if self._must_compare else self._change(changes)
         for name in [n for n, backoff in self.quarantined.items() if backoff.due <= now or n in changes]:
             reports += self._try_again(name, now)
-        if self._uncertain:
+        if self._must_compare:
             reports += self._compare(protected, now)
-            self._uncertain = False
+            self._must_compare = False
         return reports
 
     def _change(self, changes: Mapping[NamespacedName, ServiceChange]) -> list[Report]:
@@ -161,7 +165,7 @@ class FamilyTable:
             return [self._dataplane.change(batch)] if batch else []
         except TransactionError as error:
             self._warn(error)
-            self._uncertain = True
+            self._must_compare = True
             return self._restore()
 
     def _compare(self, protected: Protects, now: float) -> list[Report]:
@@ -187,7 +191,7 @@ class FamilyTable:
         return [*self._find_refused(now), reconcile()]
 
     def _restore(self) -> list[Report]:
-        """Write back a table that is gone: without it, packets find no service."""
+        """Restore a deleted table. Without it, no service is served."""
         try:
             report = self._dataplane.restore()
         except (KproxyError, OSError) as error:
@@ -198,7 +202,7 @@ class FamilyTable:
     # --- services that the kernel refuses ---
 
     def _quarantine_named(self, error: TransactionError, now: float) -> bool:
-        """Quarantine the services whose elements the kernel named; whether there are any."""
+        """Quarantine the services whose elements the kernel named. Returns whether there are any."""
         if may_be_race(error):
             return False
         named = self._intent.owners(error.refused, self.family) - self.quarantined.keys()
@@ -208,7 +212,7 @@ class FamilyTable:
 
     def _find_refused(self, now: float) -> list[Report]:
         """Repair what belongs to no service, then find the refused services by bisection."""
-        logger.warning("table %s: the refused services are searched for by bisection.", self.family)
+        logger.warning("table %s: searching for the refused services by bisection", self.family)
         nothing = Desired({}, {name: {} for name in SETS})
         repaired = self._dataplane.reconcile(nothing, lambda _: True)
         return [repaired, *self._try(sorted(self._intent.names() - self.quarantined.keys()), now)]
@@ -217,7 +221,7 @@ class FamilyTable:
         try:
             return [self._dataplane.change(merged(self._intent.whole(name, self.family) for name in names))]
         except TransactionError as error:
-            if self._dataplane.is_gone():  # it was deleted meanwhile, and no service is to blame
+            if self._dataplane.is_gone():  # another program deleted it, so no service caused the error
                 raise
             if len(names) > 1:
                 middle = len(names) // 2
@@ -233,7 +237,7 @@ class FamilyTable:
             self.quarantined[name].failed(now)
             return []
         del self.quarantined[name]
-        self._uncertain = True  # the table may hold more of the service than it has now
+        self._must_compare = True  # the table may contain more of the service than is desired
         return [report]
 
     def _quarantine(self, name: NamespacedName, error: TransactionError, now: float) -> None:
@@ -241,12 +245,12 @@ class FamilyTable:
         self.quarantined.setdefault(name, Backoff()).failed(now)
 
     def _warn(self, error: Exception) -> None:
-        logger.warning("table %s: %s The whole table is compared.", self.family, error)
+        logger.warning("table %s: %s Comparing the whole table.", self.family, error)
 
 
-def _says(question: Callable[[], bool]) -> bool:
-    """Whether the kernel says so; not if it cannot say, as while another program commits all the time."""
+def _query(kernel_state: Callable[[], bool]) -> bool:
+    """Query the kernel. Returns False if the query fails, for example because programs keep committing."""
     try:
-        return question()
+        return kernel_state()
     except (KproxyError, OSError):
         return False

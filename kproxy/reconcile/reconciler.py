@@ -1,10 +1,10 @@
-"""The reconciler: brings the kernel to what a source says, one round at a time. `sync` and `run` share it.
+"""The reconciler brings the kernel to the state of a source, one round at a time. `sync` and `run` share it.
 
     names of services -> claims -> intent -> each family's table -> RoundReport
                                      uplink addresses before and after the tables
 
-A load-balancer address leaves the uplink before its service leaves the tables, and comes after it. Without
-its service, packets to the address would be for this node itself.
+A load-balancer address is removed from the uplink before its service is removed from the tables, and added
+after its service is added. Without the service, this node itself would receive packets to the address.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REJECTED = "rejected by the kernel; the previous configuration remains active"
 
 
 class Edit(NamedTuple):
-    """Another program changed elements of a table, and nothing but elements."""
+    """Elements of a table that another program changed. It changed nothing else."""
 
     family: Family
     keys: Keys
@@ -46,7 +46,7 @@ class Reconciler:
         addresses: UplinkAddresses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`options`: those of the rules on a node. `addresses`: None if none are announced."""
+        """`options` returns the options of the rules for a node. Without `addresses`, none are announced."""
         self.intent = Intent()
         self._source = source
         self._tables = {f: FamilyTable(f, dataplane, self.intent) for f, dataplane in dataplanes.items()}
@@ -61,11 +61,11 @@ class Reconciler:
         suspect: Collection[Family] = (),
         edits: Iterable[Edit] = (),
     ) -> RoundReport:
-        """Program these services as the source has them now, all services if the node changed.
+        """Program these services as the source has them now; all services if the node changed.
 
-        The tables of `suspect` families are compared as a whole; elements that `edits` name are repaired.
-        What the kernel refuses is in the report, and is tried again in a round after `due`. KproxyError, with
-        nothing done: the options are not known yet.
+        The whole tables of `suspect` families are compared. The elements that `edits` name are repaired. What
+        the kernel refuses is in the report, and is tried again in a round after `due`. If the options are not
+        known yet, KproxyError is raised, and nothing changes.
         """
         begun = self._clock()
         node = self._source.node()
@@ -73,10 +73,10 @@ class Reconciler:
             self._set_options(self._options(node))
             names = {*names, *self._source.names(), *self.intent.names()}
         claims = {name: self._claim(name, node) for name in names}
-        moved = self._addresses.withdraw() if self._addresses else ()
+        address_changes = self._addresses.withdraw() if self._addresses else ()
         reports = self._program(claims, suspect, edits)
         failures = {table.family: table.failure for table in self._tables.values() if table.failure}
-        moved += self._addresses.show(failures.keys()) if self._addresses else ()
+        address_changes += self._addresses.announce(failures.keys()) if self._addresses else ()
         self._node = node
         return RoundReport(
             tuple(reports),
@@ -84,31 +84,31 @@ class Reconciler:
             any(table.compared for table in self._tables.values()),
             claims.keys(),
             self._totals(),
-            moved,
-            self._addresses.wrong if self._addresses else (),
+            address_changes,
+            self._addresses.failures if self._addresses else (),
             self._clock() - begun,
         )
 
     def changes_lost(self) -> None:
-        """Changes were taken from the source for a round that failed: the next one looks at all services."""
+        """Program all services in the next round, since a failed round has taken changes from the source."""
         self._node = None
 
     def due(self) -> float | None:
-        """When something that failed is to be tried again, on the clock; None: nothing failed."""
+        """Return the time of the next attempt of something that failed; None if nothing failed."""
         waiting = [when for table in self._tables.values() for when in table.due()]
         addresses = self._addresses.due() if self._addresses else None
         return min(waiting if addresses is None else [*waiting, addresses], default=None)
 
-    def doubtful(self) -> frozenset[Family]:
-        """Families whose table may have been changed by others since it was compared. Not in a round."""
-        return frozenset(table.family for table in self._tables.values() if table.is_doubtful())
+    def possibly_changed(self) -> frozenset[Family]:
+        """Return the families whose table another program may have changed. Not to be called in a round."""
+        return frozenset(table.family for table in self._tables.values() if table.may_have_changed())
 
     def any_gone(self) -> bool:
-        """Whether another program deleted a table. Not in a round."""
+        """Whether another program deleted a table. Not to be called in a round."""
         return any(table.is_gone() for table in self._tables.values())
 
     def problems(self) -> list[Problem]:
-        """Several services that claim one address and port, and services that the kernel rejected."""
+        """Return conflicts between services, and services that the kernel rejected."""
         refused = [Problem("", f"Service {name}", "", REJECTED) for name in sorted(self._quarantined())]
         return self.intent.problems() + refused
 
@@ -117,7 +117,7 @@ class Reconciler:
         return self.intent.warnings()
 
     def is_quarantined(self, service: NamespacedName) -> bool:
-        """Whether the kernel rejected a service, so that it is as it was, or not there. From any thread."""
+        """Whether the kernel rejected a service. Thread-safe."""
         return any(service in table.quarantined for table in self._tables.values())
 
     def _set_options(self, options: Options) -> None:
@@ -146,7 +146,7 @@ class Reconciler:
         return reports
 
     def protected(self) -> set[NamespacedName]:
-        """Services of which the tables may contain more than is desired, since they are protected."""
+        """Return the protected services, of which the tables may contain more than is desired."""
         return {name for table in self._tables.values() for name in table.protected}
 
     def _quarantined(self) -> set[NamespacedName]:

@@ -53,7 +53,7 @@ class SyncResult(NamedTuple):
         """What could not be done, and warnings: sentences."""
         failures = [f"table {family}: {why}" for family, why in self.report.failures.items()]
         found = map(str, (*self.problems, *self.warnings))
-        return [*found, *self.report.warnings, *self.report.unreachable, *failures]
+        return [*found, *self.report.warnings, *self.report.address_failures, *failures]
 
 
 class Sync:
@@ -79,7 +79,7 @@ class Sync:
             )
             report = reconciler.round(tuple(self._source.names()))
         found = reconciler.problems()
-        complete = not (self._source.problems() or found or report.failures or report.unreachable)
+        complete = not (self._source.problems() or found or report.failures or report.address_failures)
         return SyncResult(report, found, reconciler.warnings(), self._source.ignored(), complete)
 
     def _addresses(self) -> UplinkAddresses:

@@ -44,18 +44,18 @@ def test_after_a_foreign_commit_the_table_is_read(script: str) -> None:
         with Netlink() as netlink:
             tables = {family: Dataplane(netlink, family, Options()) for family in Family}
             four = tables[Family.IPV4]
-            seen = [four.is_ours_alone()]
+            seen = [four.is_unchanged()]
             for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):  # the second one adds chains
                 for family, table in tables.items():
                     table.reconcile(desired(ends, family))
-            seen.append(four.is_ours_alone())
+            seen.append(four.is_unchanged())
             three = desired(["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"], Family.IPV4, timeout=None)
             four.change(Delta(dict(three.specs), {}))
-            seen.append(four.is_ours_alone())
+            seen.append(four.is_unchanged())
             subprocess.run(["nft", script], check=True)
-            seen.append(four.is_ours_alone())
+            seen.append(four.is_unchanged())
             four.reconcile(three)
-            return [*seen, four.is_ours_alone(), tables[Family.IPV6].is_ours_alone()]
+            return [*seen, four.is_unchanged(), tables[Family.IPV6].is_unchanged()]
 
     assert in_fresh_namespace(look) == [False, True, True, False, True, False]
 

@@ -114,7 +114,7 @@ class Recorder(Reconciler):
     def due(self) -> float | None:
         return self.dues.pop() if self.dues else None
 
-    def doubtful(self) -> frozenset[Family]:
+    def possibly_changed(self) -> frozenset[Family]:
         return self.touched
 
 
@@ -338,14 +338,14 @@ def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
 
     async def story(world: World) -> None:
         failures: list[KproxyError] = [HostError("Cannot use nftables in the kernel.")]
-        doubtful = world.reconciler.doubtful
+        possibly_changed = world.reconciler.possibly_changed
 
         def refuse() -> frozenset[Family]:
             if failures:
                 raise failures.pop()
-            return doubtful()
+            return possibly_changed()
 
-        world.reconciler.doubtful = refuse  # type: ignore[method-assign]
+        world.reconciler.possibly_changed = refuse  # type: ignore[method-assign]
         world.loop.wake()
         async with asyncio.timeout(60):
             while len(world.reconciler.rounds) < 2:

@@ -82,13 +82,13 @@ def test_addresses_are_logged_as_sync_prints_them(
     reporter = Reporter()
     caplog.set_level(logging.INFO)
     moved = (AddressChange(parse_address("192.0.2.7"), "eth0", added=True),)
-    reporter.round_done(RoundReport((), moved=moved, unreachable=("busy",)))
-    reporter.round_done(RoundReport((), unreachable=("busy",)))
+    reporter.round_done(RoundReport((), address_changes=moved, address_failures=("busy",)))
+    reporter.round_done(RoundReport((), address_failures=("busy",)))
     reporter.round_done(RoundReport(()))
-    reporter.round_done(RoundReport((), unreachable=("busy",)))
+    reporter.round_done(RoundReport((), address_failures=("busy",)))
     assert caplog.messages == [
         "+ address 192.0.2.7 on eth0",
-        "0 services, 0 frontends: uplink: 1 address in, 0 out, in 0 ms",
+        "0 services, 0 frontends: uplink: 1 address added, 0 removed, in 0 ms",
         "busy",
         "busy",
     ]

@@ -11,7 +11,7 @@ from kproxy.table.compile import compile_frontends
 from kproxy.table.plan import initial_elements
 from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from tests.unit.make import frontend, name, socket
-from tests.unit.test_reconciler import Given
+from tests.unit.test_reconciler import FakeSource
 
 AT = "10.96.0.10:80"
 
@@ -55,7 +55,7 @@ HIDDEN = frontend(AT, ["10.0.0.1:8080"], outside=[])
 def test_a_snapshot_contains_what_only_the_tables_contain(
     programmed: list[Frontend], known: list[Frontend], expected: list[HeldFrontend]
 ) -> None:
-    source = Given()
+    source = FakeSource()
     source.unreadable = {name("web")}
     found = take_snapshot(source, known, [], programmed=sides(*programmed))
     assert found.held_frontends == expected
@@ -63,7 +63,7 @@ def test_a_snapshot_contains_what_only_the_tables_contain(
 
 
 def test_frontends_of_an_unprotected_service_are_outdated() -> None:
-    found = take_snapshot(Given(), [], [], programmed=sides(ONE))
+    found = take_snapshot(FakeSource(), [], [], programmed=sides(ONE))
     assert found.inventory.held == {NamespacedName("default", "web"): OUTDATED}
 
 

@@ -1,4 +1,4 @@
-"""What a round does: which services it programs, and what it does when the kernel refuses some or all."""
+"""Rounds: the services that they program, and what happens if the kernel refuses some services or all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kproxy.model import (
 )
 from kproxy.nft.elements import Keys
 from kproxy.problems import HostError, KproxyError, Problem, RefusedElement, TransactionError
-from kproxy.reconcile.core.backoff import FIRST, LONGEST, Backoff
+from kproxy.reconcile.core.backoff import FIRST, MAX_DELAY, Backoff
 from kproxy.reconcile.core.report import Report, RoundReport, Totals, lines, summary
 from kproxy.reconcile.family import NAMED_ATTEMPTS
 from kproxy.reconcile.reconciler import Edit, Reconciler
@@ -41,18 +41,18 @@ NAMES = [NamespacedName("default", f"s{number}") for number in range(8)]
 IPV4 = frozenset({Family.IPV4})
 
 
-class Given:
-    """A source of what it was given last."""
+class FakeSource:
+    """A source whose content tests set."""
 
     def __init__(self) -> None:
         self.services: dict[NamespacedName, tuple[Service, tuple[EndpointSlice, ...]]] = {}
         self.unreadable: Collection[NamespacedName] = set()
-        self.here = NODE
+        self.this_node = NODE
 
     def put(
         self, number: int, endpoints: Iterable[str] = ("10.0.0.1",), created: str = "", **spec: Any
     ) -> None:
-        """A service with these endpoints on port 80; its ClusterIP ends with its number."""
+        """Add a service with these endpoints on port 80. Its ClusterIP ends with its number."""
         own, ports = NAMES[number], [{"port": 80, "protocol": "TCP"}]
         made = service(own.name, clusterIP=f"10.96.0.{number}", **spec)
         made["metadata"]["creationTimestamp"] = created or None
@@ -77,7 +77,7 @@ class Given:
         return self.services[name][1]
 
     def node(self) -> Node:
-        return self.here
+        return self.this_node
 
     def protected(self, name: NamespacedName) -> bool:
         return name in self.unreadable
@@ -96,13 +96,13 @@ class Given:
 
 
 class Kernel:
-    """A table that takes some services and refuses others, or everything."""
+    """A table that accepts some services and refuses others, or refuses everything."""
 
     def __init__(self) -> None:
-        self.held: dict[FrontendSide, FrontendSpec] = {}
+        self.specs: dict[FrontendSide, FrontendSpec] = {}
         self.refused: set[NamespacedName] = set()
         self.names: Callable[[FrontendSide], tuple[RefusedElement, ...]] = lambda _: ()
-        """How it names the first element that it refuses."""
+        """Returns the names of the refused elements of a frontend side."""
         self.errno = errno.EINVAL
         self.broken = self.gone = False
         self.calls: list[str] = []
@@ -113,8 +113,8 @@ class Kernel:
     def reconcile(self, desired: Desired, protected: Protects = protect_nothing, /) -> Report:
         self.calls.append("reconcile")
         self._take(desired.specs)
-        stay = {p: t for p, t in self.held.items() if protected(owner_of(t.comment))}
-        self.held = stay | dict(desired.specs)
+        stay = {p: t for p, t in self.specs.items() if protected(owner_of(t.comment))}
+        self.specs = stay | dict(desired.specs)
         return Report(Family.IPV4, (), 0, 0, ())
 
     def change(self, delta: Delta, /) -> Report:
@@ -124,15 +124,15 @@ class Kernel:
         self._take({side: spec for side, spec in delta.specs.items() if spec})
         for side, spec in delta.specs.items():
             if spec is None:
-                self.held.pop(side, None)
+                self.specs.pop(side, None)
             else:
-                self.held[side] = spec
+                self.specs[side] = spec
         return Report(Family.IPV4, (), 0, 0, ())
 
     def is_gone(self) -> bool:
         return self.gone
 
-    def is_ours_alone(self) -> bool:
+    def is_unchanged(self) -> bool:
         return not self.broken
 
     def restore(self) -> Report | None:
@@ -157,10 +157,10 @@ class Kernel:
                 raise TransactionError("The kernel refused a transaction.", self.errno, refused=named)
 
     def services(self) -> set[NamespacedName]:
-        return {owner_of(spec.comment) for spec in self.held.values()}
+        return {owner_of(spec.comment) for spec in self.specs.values()}
 
 
-class Now:
+class Clock:
     def __init__(self) -> None:
         self.time = 100.0
 
@@ -172,14 +172,14 @@ class World:
     """A reconciler of one family, its source with eight services, its kernel and its clock."""
 
     def __init__(self) -> None:
-        self.kernel, self.source, self.now = Kernel(), Given(), Now()
+        self.kernel, self.source, self.now = Kernel(), FakeSource(), Clock()
         self.options: list[KproxyError] = []
         self.begin()
         for number in range(len(NAMES)):
             self.source.put(number)
 
     def begin(self) -> None:
-        """A reconciler that knows nothing."""
+        """Start with a new reconciler."""
         dataplanes = {Family.IPV4: self.kernel}
         self.reconciler = Reconciler(self.source, dataplanes, self._options, clock=self.now)
 
@@ -191,11 +191,11 @@ class World:
     def round(
         self, *numbers: int, suspect: Collection[Family] = (), edits: Iterable[Edit] = ()
     ) -> RoundReport:
-        """A round in which these services changed."""
+        """Run a round in which these services changed."""
         return self.reconciler.round([NAMES[number] for number in numbers], suspect, edits)
 
     def remove(self, number: int) -> RoundReport:
-        """A round in which a service went."""
+        """Remove a service, and run a round."""
         del self.source.services[NAMES[number]]
         return self.round(number)
 
@@ -211,29 +211,29 @@ def kernel(world: World) -> Kernel:
 
 
 @pytest.fixture
-def now(world: World) -> Now:
+def now(world: World) -> Clock:
     return world.now
 
 
-# --- what is due ---
+# --- changes ---
 
 
-def test_first_everything_then_what_changed(world: World, kernel: Kernel) -> None:
+def test_the_first_round_compares_and_later_ones_apply_changes(world: World, kernel: Kernel) -> None:
     assert world.round().compared
     assert kernel.calls == ["reconcile"]
     world.source.put(0, ())
     assert not world.round(0).compared
-    assert not world.round(0).compared  # nothing new: nothing is asked of the kernel
+    assert not world.round(0).compared  # nothing changed, so the kernel is not called
     assert kernel.calls == ["reconcile", "change"]
     assert world.round(suspect=IPV4).compared
     assert kernel.calls == ["reconcile", "change", "restore", "reconcile"]
     assert world.reconciler.due() is None
 
 
-def test_another_node_is_another_everything(world: World) -> None:
+def test_a_change_of_the_node_concerns_all_services(world: World) -> None:
     assert set(world.round().names) == set(NAMES)
     assert set(world.round(1).names) == {NAMES[1]}
-    world.source.here = Node("n1", zone="z")
+    world.source.this_node = Node("n1", zone="z")
     assert set(world.round().names) == set(NAMES)
     del world.source.services[NAMES[0]]
     world.reconciler.changes_lost()
@@ -241,7 +241,7 @@ def test_another_node_is_another_everything(world: World) -> None:
     assert world.kernel.services() == set(NAMES[1:])
 
 
-def test_without_options_nothing_is_done_and_nothing_is_lost(world: World, kernel: Kernel) -> None:
+def test_a_round_without_options_fails_and_the_next_one_does_everything(world: World, kernel: Kernel) -> None:
     world.options = [HostError("no Node yet")]
     with pytest.raises(HostError):
         world.round()
@@ -268,8 +268,8 @@ def test_the_lines_of_a_round_and_its_summary(world: World, kernel: Kernel) -> N
 
 
 @pytest.mark.parametrize("bad", [{NAMES[3]}, {NAMES[0], NAMES[7]}, set(NAMES)])
-def test_a_refused_service_does_not_stand_in_the_way(
-    world: World, kernel: Kernel, now: Now, bad: set[NamespacedName]
+def test_a_refused_service_does_not_affect_others(
+    world: World, kernel: Kernel, now: Clock, bad: set[NamespacedName]
 ) -> None:
     kernel.refused = bad
     assert world.round().failures == {}
@@ -301,7 +301,7 @@ def the_address(side: FrontendSide) -> tuple[RefusedElement, ...]:
 
 
 @pytest.mark.parametrize("names", [the_verdict, a_slot, the_address])
-def test_services_whose_elements_the_kernel_names_are_not_searched_for(
+def test_services_that_the_kernel_names_are_quarantined_without_bisection(
     world: World, kernel: Kernel, names: Callable[[FrontendSide], tuple[RefusedElement, ...]]
 ) -> None:
     kernel.refused, kernel.names = {NAMES[2], NAMES[5]}, names
@@ -319,7 +319,7 @@ def test_services_whose_elements_the_kernel_names_are_not_searched_for(
         RefusedElement("ip", "services", frontend_key(bytes([10, 96, 9, 9]), Protocol.TCP, 80)),
     ],
 )
-def test_where_the_named_element_is_of_no_service_the_bad_ones_are_searched_for(
+def test_if_a_named_element_belongs_to_no_service_bisection_finds_the_refused_one(
     world: World, kernel: Kernel, named: RefusedElement
 ) -> None:
     kernel.refused, kernel.names = {NAMES[2]}, lambda _: (named,)
@@ -327,24 +327,22 @@ def test_where_the_named_element_is_of_no_service_the_bad_ones_are_searched_for(
     assert kernel.services() == {*NAMES} - kernel.refused
 
 
-def test_an_element_that_another_program_added_or_removed_blames_no_service(
-    world: World, kernel: Kernel
-) -> None:
-    kernel.refused, kernel.names, kernel.errno = {NAMES[2]}, the_innocent, errno.EEXIST
+def test_an_element_that_another_program_changed_quarantines_no_service(world: World, kernel: Kernel) -> None:
+    kernel.refused, kernel.names, kernel.errno = {NAMES[2]}, another_verdict, errno.EEXIST
     assert world.round().failures == {}
     assert kernel.services() == {*NAMES} - kernel.refused
 
 
-def the_innocent(side: FrontendSide) -> tuple[RefusedElement, ...]:
+def another_verdict(side: FrontendSide) -> tuple[RefusedElement, ...]:
     return the_verdict(side._replace(key=key_of(1)))
 
 
-def test_a_kernel_that_names_the_wrong_services_is_not_asked_for_ever(
-    world: World, kernel: Kernel, now: Now
+def test_attempts_end_if_the_kernel_names_the_wrong_services(
+    world: World, kernel: Kernel, now: Clock
 ) -> None:
-    innocent = iter(range(len(NAMES)))
+    wrong = iter(range(len(NAMES)))
     kernel.refused = {NAMES[7]}
-    kernel.names = lambda side: the_verdict(side._replace(key=key_of(next(innocent))))
+    kernel.names = lambda side: the_verdict(side._replace(key=key_of(next(wrong))))
     assert world.round().failures == {}
     assert kernel.calls.count("reconcile") <= NAMED_ATTEMPTS + 2
     kernel.names = the_verdict
@@ -357,23 +355,23 @@ def key_of(number: int) -> FrontendKey:
     return frontend_key(bytes([10, 96, 0, number]), Protocol.TCP, 80)
 
 
-def test_what_was_programmed_of_a_refused_service_stays(world: World, kernel: Kernel) -> None:
+def test_the_earlier_elements_of_a_refused_service_stay(world: World, kernel: Kernel) -> None:
     world.round()
-    before = dict(kernel.held)
+    before = dict(kernel.specs)
     kernel.refused = {NAMES[1]}
     world.source.put(1, ["10.0.0.9"])
     world.source.put(2, ())
     world.round(1, 2)
-    assert {p: t for p, t in kernel.held.items() if owner_of(t.comment) == NAMES[1]} == {
+    assert {p: t for p, t in kernel.specs.items() if owner_of(t.comment) == NAMES[1]} == {
         p: t for p, t in before.items() if owner_of(t.comment) == NAMES[1]
     }
-    assert kernel.held != before
+    assert kernel.specs != before
     world.remove(1)
     world.round(suspect=IPV4)
     assert NAMES[1] not in kernel.services()
 
 
-def test_a_refused_service_is_not_due_while_nothing_works(world: World, kernel: Kernel, now: Now) -> None:
+def test_a_refused_service_is_not_due_while_the_table_fails(world: World, kernel: Kernel, now: Clock) -> None:
     kernel.refused = {NAMES[0]}
     world.round()
     kernel.broken = True
@@ -383,7 +381,7 @@ def test_a_refused_service_is_not_due_while_nothing_works(world: World, kernel: 
         now.time = due
         calls = len(kernel.calls)
         world.round(suspect=IPV4)
-        assert len(kernel.calls) > calls, "woken for nothing"
+        assert len(kernel.calls) > calls, "the round was due, but did nothing"
         due = world.reconciler.due()
         assert due is not None
         assert due > now.time
@@ -392,24 +390,22 @@ def test_a_refused_service_is_not_due_while_nothing_works(world: World, kernel: 
     assert kernel.services() == set(NAMES[1:])
 
 
-def test_an_address_that_a_refused_service_takes_leaves_the_service_that_had_it(
-    world: World, kernel: Kernel
-) -> None:
+def test_a_refused_service_takes_an_address_from_another_service(world: World, kernel: Kernel) -> None:
     side = FrontendSide(EndpointScope.ALL, frontend_key(bytes([203, 0, 113, 1]), Protocol.TCP, 80))
     world.source.put(1, created="2025-01-02T00:00:00Z", externalIPs=["203.0.113.1"])
     world.round()
     kernel.refused = {NAMES[2]}
     world.source.put(2, ())
     world.round(2)
-    assert side in kernel.held
+    assert side in kernel.specs
     world.source.put(2, ["10.0.0.2"], created="2025-01-01T00:00:00Z", externalIPs=["203.0.113.1"])
     world.round(2)
-    assert side not in kernel.held
+    assert side not in kernel.specs
     assert NAMES[1] in kernel.services()
 
 
-def test_a_table_that_goes_while_refused_services_are_searched_for_blames_none(
-    world: World, kernel: Kernel, now: Now, monkeypatch: pytest.MonkeyPatch
+def test_a_table_that_is_deleted_during_bisection_quarantines_no_service(
+    world: World, kernel: Kernel, now: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel.refused = {NAMES[3]}
     change = kernel.change
@@ -422,7 +418,7 @@ def test_a_table_that_goes_while_refused_services_are_searched_for_blames_none(
     assert world.round().failures
     assert not any(map(world.reconciler.is_quarantined, NAMES))
     monkeypatch.undo()
-    kernel.gone, kernel.held = False, {}
+    kernel.gone, kernel.specs = False, {}
     now.time += FIRST
     assert not world.round().failures
     assert kernel.services() == {*NAMES} - {NAMES[3]}
@@ -432,9 +428,7 @@ def test_a_table_that_goes_while_refused_services_are_searched_for_blames_none(
 # --- a kernel that refuses everything, or cannot answer ---
 
 
-def test_a_kernel_that_refuses_everything_is_asked_with_backoff(
-    world: World, kernel: Kernel, now: Now
-) -> None:
+def test_failed_rounds_are_repeated_with_backoff(world: World, kernel: Kernel, now: Clock) -> None:
     kernel.broken = True
     times = []
     for _ in range(1000):
@@ -445,14 +439,14 @@ def test_a_kernel_that_refuses_everything_is_asked_with_backoff(
         now.time += 0.25
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses[:4] == [0.5, 1, 2, 4]
-    assert max(pauses) == LONGEST
+    assert max(pauses) == MAX_DELAY
     kernel.broken = False
-    now.time += LONGEST
+    now.time += MAX_DELAY
     assert world.round().failures == {}
     assert kernel.services() == set(NAMES)
 
 
-def test_nothing_is_lost_while_the_kernel_refuses_everything(world: World, kernel: Kernel, now: Now) -> None:
+def test_changes_are_applied_when_the_kernel_works_again(world: World, kernel: Kernel, now: Clock) -> None:
     world.round()
     kernel.broken = True
     assert world.remove(0).failures
@@ -468,19 +462,19 @@ def test_nothing_is_lost_while_the_kernel_refuses_everything(world: World, kerne
 def test_a_kernel_that_cannot_answer_leaves_a_table_doubtful(
     world: World, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """And ends nothing: these are asked while another program changes tables again and again."""
+    """No error is raised. These queries may fail while another program keeps changing tables."""
 
     def fail() -> bool:
         raise error
 
     monkeypatch.setattr(kernel, "is_gone", fail)
-    monkeypatch.setattr(kernel, "is_ours_alone", fail)
+    monkeypatch.setattr(kernel, "is_unchanged", fail)
     assert not world.reconciler.any_gone()
-    assert world.reconciler.doubtful() == {Family.IPV4}
+    assert world.reconciler.possibly_changed() == {Family.IPV4}
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (
             HostError("The kernel lacks fib.", "Try: modprobe nft_fib_ipv4."),
@@ -494,21 +488,21 @@ def test_a_kernel_that_cannot_answer_leaves_a_table_doubtful(
         (OSError(105, "No buffer space available"), "[Errno 105] No buffer space available"),
     ],
 )
-def test_a_failure_is_reported_with_what_to_do(
-    world: World, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+def test_a_failure_is_reported_with_its_hint(
+    world: World, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     def fail(*_: object) -> Report:
         raise pickle.loads(pickle.dumps(error))  # it may have come from a child process
 
     monkeypatch.setattr(kernel, "reconcile", fail)
-    assert world.round().failures == {Family.IPV4: said}
+    assert world.round().failures == {Family.IPV4: message}
 
 
-# --- services part of whose input cannot be read ---
+# --- protected services ---
 
 
-def test_a_held_service_goes_when_its_input_can_be_read_again(world: World, kernel: Kernel) -> None:
-    """The table of an earlier process has two services: one that is gone, and one that cannot be read now."""
+def test_a_held_service_is_removed_when_its_input_can_be_read_again(world: World, kernel: Kernel) -> None:
+    """The table of an earlier process has two services: a removed one, and one that cannot be read now."""
     world.round()
     for name in NAMES[:2]:
         del world.source.services[name]
@@ -528,7 +522,7 @@ def test_a_held_service_goes_when_its_input_can_be_read_again(world: World, kern
     assert kernel.calls == ["change", "reconcile", "change"]
 
 
-def test_a_change_of_a_protected_service_is_a_whole_comparison(world: World, kernel: Kernel) -> None:
+def test_a_change_of_a_protected_service_causes_a_whole_comparison(world: World, kernel: Kernel) -> None:
     world.round()
     world.source.unreadable = {NAMES[0]}
     world.source.put(0, ())
@@ -536,11 +530,11 @@ def test_a_change_of_a_protected_service_is_a_whole_comparison(world: World, ker
     assert kernel.calls == ["reconcile", "reconcile"]
 
 
-# --- what other programs did ---
+# --- changes of other programs ---
 
 
-def test_a_table_that_is_gone_is_restored_before_all_else(world: World, kernel: Kernel, now: Now) -> None:
-    """Unless what it held is not known for sure."""
+def test_a_deleted_table_is_restored_first(world: World, kernel: Kernel, now: Clock) -> None:
+    """It is not restored if the copy of its elements may be wrong."""
     world.round(suspect=IPV4)
     kernel.gone = True
     done = world.round(suspect=IPV4)
@@ -550,7 +544,7 @@ def test_a_table_that_is_gone_is_restored_before_all_else(world: World, kernel: 
     kernel.calls.clear()
     assert world.reconciler.any_gone()
     world.source.put(0, ())
-    done = world.round(0)  # before it was noticed
+    done = world.round(0)  # before the deletion is noticed
     assert [report.added for report in done.reports] == [7, 0]
     assert done.compared
     assert kernel.calls == ["change", "restore", "reconcile"]
@@ -564,26 +558,26 @@ def test_a_table_that_is_gone_is_restored_before_all_else(world: World, kernel: 
     kernel.broken = True
     assert world.round(suspect=IPV4).failures
     kernel.broken = False
-    assert world.round(suspect=IPV4).failures  # it waits
+    assert world.round(suspect=IPV4).failures  # the backoff
     kernel.gone = True
     assert not world.round(suspect=IPV4).failures
 
 
-def test_elements_that_others_changed_are_repaired_alone(world: World, kernel: Kernel) -> None:
+def test_elements_that_another_program_changed_are_repaired_alone(world: World, kernel: Kernel) -> None:
     edit = Edit(Family.IPV4, {SetName.SERVICES: {b"key"}})
-    world.round(edits=[edit])  # all is compared anyway
+    world.round(edits=[edit])  # the first round compares everything
     world.source.put(0, ())
     done = world.round(0, edits=[edit])
     assert not done.compared
     assert [report.repaired for report in done.reports] == [("services",), ()]
     assert kernel.calls == ["reconcile", "repair", "change"]
-    assert world.round(edits=[Edit(Family.IPV4, {})]).compared  # more than it can do
+    assert world.round(edits=[Edit(Family.IPV4, {})]).compared  # the repair is not possible
     kernel.calls.clear()
     assert not world.round().compared
     assert kernel.calls == []
 
 
-def test_elements_that_cannot_be_repaired_make_it_a_whole_comparison(world: World, kernel: Kernel) -> None:
+def test_a_failed_repair_causes_a_whole_comparison(world: World, kernel: Kernel) -> None:
     world.round()
     kernel.broken = True
     assert world.round(edits=[Edit(Family.IPV4, {SetName.SERVICES: {b"key"}})]).compared

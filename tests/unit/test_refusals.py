@@ -1,4 +1,4 @@
-"""What the kernel refused, by map, key and service."""
+"""Descriptions of what the kernel refused: map, key and service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TCP, UDP = "default/web:http", "default/dns"
 
 
 def keys(family: Family) -> dict[SetName, tuple[bytes, str, str]]:
-    """An element of each set: its key, the key as nft writes it, and whose it is."""
+    """Return an element of each set: its key, the key as nft writes it, and its owner."""
     address, client = parse_address(IP[family]), parse_address(CLIENT[family])
     tcp, udp = frontend_key(address, Protocol.TCP, 80), frontend_key(address, Protocol.UDP, 53)
     network = ip_network(CLIENTS[family])
@@ -54,7 +54,7 @@ def keys(family: Family) -> dict[SetName, tuple[bytes, str, str]]:
 
 
 def tables(family: Family) -> tuple[Elements, Elements]:
-    """What the table holds, and what the transaction removes."""
+    """Return the elements of the table, and those that the transaction removes."""
     address = parse_address(IP[family])
     tcp, udp = frontend_key(address, Protocol.TCP, 80), frontend_key(address, Protocol.UDP, 53)
     foreign = {b"": Verdict("drop"), address + b"\x01\0\0\0\0\x50\0\0": Verdict("drop")}
@@ -69,11 +69,11 @@ def tables(family: Family) -> tuple[Elements, Elements]:
 def test_a_refused_element(name: SetName, family: Family) -> None:
     key, text, owner = keys(family)[name]
     refusal = Refusal(errno.ENOENT, NFT_MSG_DELSETELEM, family, name, key, "no")
-    known = tables(family)
-    assert refused_elements([refusal], *known) == (RefusedElement(str(family), name, key, "no", owner),)
+    elements = tables(family)
+    assert refused_elements([refusal], *elements) == (RefusedElement(str(family), name, key, "no", owner),)
     of = f" of {owner}" if owner else ""
     table = skeleton(family, Options(), NO_NUMBERED_CHAINS)
-    assert describe(table, [refusal], *known) == f"{name} {{ {text} }}{of}"
+    assert describe(table, [refusal], *elements) == f"{name} {{ {text} }}{of}"
 
 
 def refusal(name: str, key: bytes, kind: int = NFT_MSG_NEWSETELEM) -> Refusal:
@@ -89,16 +89,16 @@ def refusal(name: str, key: bytes, kind: int = NFT_MSG_NEWSETELEM) -> Refusal:
         (refusal("unknown", b"\x0a"), "unknown { 0a }"),
     ],
 )
-def test_what_is_no_element_of_ours(refused: Refusal, text: str) -> None:
+def test_refusals_that_cannot_be_assigned_to_a_service(refused: Refusal, text: str) -> None:
     table = skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS)
     assert describe(table, [refused], *tables(Family.IPV4)) == text
 
 
-def test_a_refused_rule_is_no_element() -> None:
+def test_a_refused_rule_is_not_a_refused_element() -> None:
     assert refused_elements([refusal("remember-60", b"", NFT_MSG_NEWRULE)]) == ()
 
 
-def test_only_the_first_ones_are_in_the_text() -> None:
+def test_the_text_names_only_the_first_refusals() -> None:
     table = skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS)
     assert describe(table, []) == ""
     names = [SetName.SERVICES, SetName.HAIRPIN, SetName.CLUSTER_IPS]

@@ -55,7 +55,7 @@ class World:
         """Run one round. Returns whether the uplink was called."""
         before = self.uplink.calls
         self.addresses.withdraw()
-        self.addresses.show(failed)
+        self.addresses.announce(failed)
         return self.uplink.calls > before
 
 
@@ -68,7 +68,7 @@ def test_correct_addresses_are_not_checked_again(world: World) -> None:
     assert world.addresses.due() is None
     assert [world.round() for _ in range(3)] == [True, False, False]
     assert world.addresses.due() is None
-    world.addresses.forget()
+    world.addresses.invalidate()
     assert [world.round() for _ in range(3)] == [True, False, False]
 
 
@@ -87,12 +87,12 @@ def test_failed_changes_are_repeated_with_backoff(world: World, where: str) -> N
         assert [world.round() for _ in range(3)] == [True, False, False]
         assert world.addresses.due() == world.now + delay
         world.now, delay = world.now + delay, 2 * delay
-        assert world.addresses.wrong == ("busy",)
+        assert world.addresses.failures == ("busy",)
     world.uplink.withdrawing = world.uplink.showing = AddressReport()
     world.uplink.error = None
     assert [world.round() for _ in range(2)] == [True, False]
     assert world.addresses.due() is None
-    assert world.addresses.wrong == ()
+    assert world.addresses.failures == ()
 
 
 def test_a_failed_removal_is_repeated_regardless_of_families(world: World) -> None:
@@ -110,7 +110,7 @@ def test_changed_interfaces_cause_an_immediate_attempt(world: World) -> None:
     world.uplink.error = HostError("There is no interface eth7.")
     assert [world.round() for _ in range(2)] == [True, False]
     world.uplink.error = None
-    world.addresses.forget()
+    world.addresses.invalidate()
     assert world.round()
     assert world.addresses.due() is None
 

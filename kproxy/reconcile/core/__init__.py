@@ -1,1 +1,1 @@
-"""What is wanted, what differs, and what was done. Pure."""
+"""The desired state, the differences to it, and reports. Pure."""

@@ -1,25 +1,25 @@
-"""When to try again what failed: exponential backoff with an upper bound."""
+"""Exponential backoff with an upper bound."""
 
 from __future__ import annotations
 
-FIRST, LONGEST = 0.5, 30.0
-"""Seconds."""
+FIRST, MAX_DELAY = 0.5, 30.0
+"""The first and the maximum delay in seconds."""
 
 
 class Backoff:
-    """Due immediately until something fails; then after half a second, and each time after twice as long."""
+    """The time of the next attempt. The delay doubles after each failure."""
 
-    def __init__(self, longest: float = LONGEST) -> None:
-        self._longest = longest
+    def __init__(self, max_delay: float = MAX_DELAY) -> None:
+        self._max_delay = max_delay
         self._delay = 0.0
         self.due = float("-inf")
-        """When to try again, on the clock of `now`."""
+        """The time of the next attempt, on the clock of `now`."""
 
     def failed(self, now: float) -> None:
-        """An attempt failed."""
-        self._delay = min(2 * self._delay or FIRST, self._longest)
+        """Record a failed attempt."""
+        self._delay = min(2 * self._delay or FIRST, self._max_delay)
         self.due = now + self._delay
 
     def succeeded(self) -> None:
-        """An attempt succeeded."""
+        """Record a successful attempt."""
         self._delay, self.due = 0.0, float("-inf")

@@ -1,7 +1,8 @@
-"""What the tables are to contain, by service, as frontends.
+"""The desired frontends of each service.
 
-`change` and `deltas` compute what a change of some services means for the elements of a family, at the cost
-of these services only. `desired` is the whole. The sum of all changes is the whole, in any order of changes.
+`change` and `deltas` compute how a change of some services changes the elements of a family. That takes time
+in proportion to these services only. `desired` returns all elements. All changes together give the same
+elements as `desired`, in any order.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ class ServiceChange(NamedTuple):
 
     before: tuple[Frontend, ...]
     after: tuple[Frontend, ...]
-    unwanted: frozenset[HairpinKey]
-    """Hairpin keys that it no longer has, and that no other service has."""
+    unused: frozenset[HairpinKey]
+    """Hairpin keys that the service no longer has, and that no other service has."""
 
 
 class Intent:
-    """The frontends of all services, and how many services have each hairpin pair, which several may have."""
+    """The frontends of all services. Several services may have the same hairpin key, so it is counted."""
 
     def __init__(self) -> None:
         self._claims = Claims()
@@ -47,46 +48,46 @@ class Intent:
 
     @property
     def totals(self) -> tuple[int, int]:
-        """How many services have frontends, and how many frontends there are."""
+        """The numbers of services with frontends, and of frontends."""
         return self._services, self._frontends
 
     def change(
-        self, wanted: Mapping[NamespacedName, FrontendClaim | None]
+        self, claims: Mapping[NamespacedName, FrontendClaim | None]
     ) -> dict[NamespacedName, ServiceChange]:
-        """Replace the claims of these services (None: remove it); the change of each affected service."""
-        changes = self._claims.change(wanted)
+        """Replace the claims of services; None removes one. Returns the change of each affected service."""
+        changes = self._claims.change(claims)
         for before, after in changes.values():
             self._services += bool(after) - bool(before)
             self._frontends += len(after) - len(before)
-        return {name: ServiceChange(*shown, self._count(*shown)) for name, shown in changes.items()}
+        return {name: ServiceChange(*change, self._count(*change)) for name, change in changes.items()}
 
     def deltas(
         self, changes: Mapping[NamespacedName, ServiceChange], family: Family
     ) -> dict[NamespacedName, Delta]:
-        """The changes of a family's elements, by service. They can be applied in any order, or alone."""
+        """Return the changes of a family's elements by service. They can be applied singly, in any order."""
         found: dict[NamespacedName, Delta] = {}
-        for name, (before, after, unwanted) in changes.items():
+        for name, (before, after, unused) in changes.items():
             delta = difference(compile_frontends(before, family), compile_frontends(after, family))
             pairs = delta.elements[SetName.HAIRPIN]
-            for pair in [pair for pair, value in pairs.items() if value is None and pair not in unwanted]:
+            for pair in [pair for pair, value in pairs.items() if value is None and pair not in unused]:
                 del pairs[pair]
             if delta:
                 found[name] = delta
-        _let_takers_win(found.values())
+        _prefer_additions(found.values())
         return found
 
     def whole(self, name: NamespacedName, family: Family) -> Delta:
-        """Everything that the table is to contain of one service."""
-        own = self._claims.frontends(name)
-        return difference(compile_frontends((), family), compile_frontends(own, family))
+        """Return the addition of everything that the table is to contain of one service."""
+        frontends = self._claims.frontends(name)
+        return difference(compile_frontends((), family), compile_frontends(frontends, family))
 
     def desired(self, family: Family, without: Collection[NamespacedName] = ()) -> Desired:
-        """Everything that the table of a family is to contain, except for the services in `without`."""
+        """Return everything that the table of a family is to contain, except for services in `without`."""
         frontends = self.frontends()
         return compile_frontends((f for f in frontends if f.owner.service not in without), family)
 
     def frontends(self) -> Iterable[Frontend]:
-        """All frontends, in order of the services' names."""
+        """Return all frontends, sorted by service."""
         return self._claims.all_frontends()
 
     def frontends_of(self, name: NamespacedName) -> tuple[Frontend, ...]:
@@ -94,20 +95,22 @@ class Intent:
         return tuple(self._claims.frontends(name))
 
     def has_frontends(self, name: NamespacedName) -> bool:
-        """Whether a service has any."""
+        """Whether a service has frontends."""
         return bool(self._claims.frontends(name))
 
     def owners(self, elements: Collection[RefusedElement], family: Family) -> set[NamespacedName]:
-        """The services that these elements belong to. Several may share an address or a hairpin pair."""
-        places = {_place(element) for element in elements}
-        if not places:
+        """Return the services to which these elements belong. An element may belong to several."""
+        locations = {_location(element) for element in elements}
+        if not locations:
             return set()
-        said = {owner_of(element.owner) for element in elements if element.owner}
-        found = {name for name in self.names() if not places.isdisjoint(_places(self.whole(name, family)))}
-        return found | (said & self.names())
+        named = {owner_of(element.owner) for element in elements if element.owner}
+        found = {
+            name for name in self.names() if not locations.isdisjoint(_locations(self.whole(name, family)))
+        }
+        return found | (named & self.names())
 
     def problems(self) -> list[Problem]:
-        """Addresses and ports that several services claim."""
+        """Return a problem for each address and port that several services claim."""
         return self._claims.problems()
 
     def warnings(self) -> list[Problem]:
@@ -115,27 +118,28 @@ class Intent:
         return self._claims.warnings()
 
     def names(self) -> set[NamespacedName]:
-        """All services."""
+        """Return the names of all services."""
         return self._claims.names()
 
     def _count(self, before: Iterable[Frontend], after: Iterable[Frontend]) -> frozenset[HairpinKey]:
-        had, has = _pairs(before), _pairs(after)
-        self._pairs.update(has)
-        self._pairs.subtract(had)
-        unwanted = frozenset(pair for pair in had - has if not self._pairs[pair])
-        for pair in unwanted:
+        """Update the counts of hairpin keys. Returns the keys that are no longer used."""
+        old, new = _pairs(before), _pairs(after)
+        self._pairs.update(new)
+        self._pairs.subtract(old)
+        unused = frozenset(pair for pair in old - new if not self._pairs[pair])
+        for pair in unused:
             del self._pairs[pair]
-        return unwanted
+        return unused
 
 
-def _place(element: RefusedElement) -> tuple[str, bytes]:
-    """A set and a key in it; of a slot, the frontend's socket instead, which its slots have in common."""
+def _location(element: RefusedElement) -> tuple[str, bytes]:
+    """Return the set and the key of an element. The slots of a frontend have its socket as their key."""
     is_slot = element.set in ENDPOINTS
     return element.set, slot_frontend(SlotKey(element.key)) if is_slot else element.key
 
 
-def _places(delta: Delta) -> Iterator[tuple[str, bytes]]:
-    """Where a service has elements, as `_place` says it."""
+def _locations(delta: Delta) -> Iterator[tuple[str, bytes]]:
+    """Return the elements of a service, in the form of `_location`."""
     for scope, key in delta.specs:
         yield scope.verdicts, key
         yield endpoints_map(frontend_protocol(key)), frontend_socket(key)
@@ -146,12 +150,12 @@ def _pairs(frontends: Iterable[Frontend]) -> set[HairpinKey]:
     return {hairpin_key(address) for frontend in frontends for address in frontend.local}
 
 
-def _let_takers_win(deltas: Collection[Delta]) -> None:
-    """If one delta removes what another adds, drop the removal: so their order does not matter."""
+def _prefer_additions(deltas: Collection[Delta]) -> None:
+    """If one delta removes what another one adds, drop the removal. So their order does not matter."""
     if len(deltas) < 2:
         return
-    taken = {place for delta in deltas for place, target in delta.specs.items() if target is not None}
-    put = {
+    added_sides = {side for delta in deltas for side, spec in delta.specs.items() if spec is not None}
+    added = {
         (name, key)
         for delta in deltas
         for name, members in delta.elements.items()
@@ -159,8 +163,8 @@ def _let_takers_win(deltas: Collection[Delta]) -> None:
         if value is not None
     }
     for delta in deltas:
-        for place in [place for place, target in delta.specs.items() if target is None and place in taken]:
-            del delta.specs[place]
+        for side in [side for side, spec in delta.specs.items() if spec is None and side in added_sides]:
+            del delta.specs[side]
         for name, members in delta.elements.items():
-            for key in [key for key, value in members.items() if value is None and (name, key) in put]:
+            for key in [key for key, value in members.items() if value is None and (name, key) in added]:
                 del members[key]

@@ -1,7 +1,7 @@
-"""What the kernel refused of a transaction, by map, key and service.
+"""Describes what the kernel refused of a transaction: map, key and service.
 
-Netlink knows the map and the key. Whose an element is, the comments of the verdict maps say: most elements
-belong to a frontend, and the frontend's verdict names its service port.
+Netlink provides the map and the key. Most elements belong to a frontend, and the comment of the frontend's
+element in a verdict map names its service port.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from kproxy.table.names import SetName, affinity_map, endpoints_map
 ADDRESSES = (SetName.CLUSTER_IPS, SetName.LOAD_BALANCER_IPS)
 """Sets whose keys are the addresses of frontends."""
 NAMED = 3
-"""Refusals that the text of an error names; its data has all of them."""
+"""The maximum number of refusals in the text of an error. Its data contains all of them."""
 
 
 def may_be_race(error: TransactionError) -> bool:
-    """Whether another program may have changed the table since it was read: then no element is to blame."""
+    """Whether another program may have caused the error, because it changed the table after it was read."""
     return error.errno in (errno.ENOENT, errno.EEXIST, errno.EBUSY)
 
 
 def refused_elements(refusals: Iterable[Refusal], *tables: Elements) -> tuple[RefusedElement, ...]:
-    """The elements among what was refused. `tables` hold the verdicts that say whose they are."""
+    """Return the refused elements. `tables` contain the verdicts whose comments name the owners."""
     return tuple(
         RefusedElement(str(refusal.family), refusal.name, refusal.key, refusal.text, _owner(refusal, tables))
         for refusal in refusals
@@ -51,7 +51,7 @@ def refused_elements(refusals: Iterable[Refusal], *tables: Elements) -> tuple[Re
 
 
 def describe(skeleton: Skeleton, refusals: Sequence[Refusal], *tables: Elements) -> str:
-    """The first of them as text: `services { 10.96.0.10 . tcp . 80 } of default/web:http and 2 more`."""
+    """Return text such as `services { 10.96.0.10 . tcp . 80 } of default/web:http and 2 more`."""
     text = ", ".join(_describe(skeleton, refusal, tables) for refusal in refusals[:NAMED])
     return f"{text} and {len(refusals) - NAMED} more" if len(refusals) > NAMED else text
 
@@ -64,7 +64,7 @@ def _describe(skeleton: Skeleton, refusal: Refusal, tables: Iterable[Elements]) 
 
 
 def _render_key(skeleton: Skeleton, refusal: Refusal) -> str:
-    """The key as nft writes it; as hexadecimal digits if it has not the form of the set's keys."""
+    """Return the key as nft writes it; as hexadecimal digits if it is not a key of the set."""
     if not refusal.key:
         return ""
     try:
@@ -74,7 +74,7 @@ def _render_key(skeleton: Skeleton, refusal: Refusal) -> str:
 
 
 def _owner(refusal: Refusal, tables: Iterable[Elements]) -> str:
-    """`namespace/service:port`, of the first of these tables that knows it; "" if none does."""
+    """Return `namespace/service:port` from the first table that contains the frontend; "" if none does."""
     for elements in tables if refusal.key else ():
         for scope in EndpointScope:
             verdicts = elements.get(scope.verdicts, {})
@@ -85,7 +85,7 @@ def _owner(refusal: Refusal, tables: Iterable[Elements]) -> str:
 
 
 def _frontend(refusal: Refusal, verdicts: Mapping[bytes, Value]) -> bytes:
-    """The frontend that an element belongs to; its own key if the set is one by frontend."""
+    """Return the frontend to which an element belongs, or its key if the keys of the set are frontends."""
     name, key = refusal.name, refusal.key
     if name == SetName.SOURCE_RANGES:
         return range_frontend(RangeKey(key))
@@ -100,6 +100,6 @@ def _frontend(refusal: Refusal, verdicts: Mapping[bytes, Value]) -> bytes:
 
 
 def _with_address(address: bytes, verdicts: Iterable[bytes]) -> bytes:
-    """One of the frontends with this address."""
+    """Return a frontend with this address; b"" if there is none."""
     found = (FrontendKey(key) for key in verdicts if is_frontend(key) and frontend_address(key) == address)
     return next(found, FrontendKey(b""))

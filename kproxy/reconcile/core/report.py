@@ -1,7 +1,7 @@
-"""What a round did, and how `sync` prints and `run` logs it: a line per frontend, a line for all.
+"""The report of a round, and its text, which `sync` prints and `run` logs: lines for changes, and a summary.
 
-Lines begin with `+` for a new frontend, `-` for one that went, `~` for one whose endpoints are others,
-and `!` for a chain, set or element that was not as it ought to be: options changed, or someone changed it.
+A line begins with `+` for a new frontend, `-` for a removed one, `~` for one with changed endpoints, and `!`
+for a chain, set or element that was rewritten, because an option changed or another program had changed it.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from kproxy.table.names import TABLE
 from kproxy.table.plan import FrontendChange
 
 LINES = 40
-"""Changes that are said one by one where not all are asked for."""
+"""The number of changes to print without -v."""
 
 
 class Report(NamedTuple):
-    """What was done to the table of one family."""
+    """The changes of one family's table."""
 
     family: Family
     changes: tuple[FrontendChange, ...]
     removed: int
     added: int
     rewritten: tuple[str, ...]
-    """Sets and chains that were not as they ought to be; () for a table that was not there."""
+    """Sets and chains that differed from what is expected; () for a new table."""
     ended: int = 0
-    """Entries of UDP flows that were deleted, since they led to where nothing serves them any more."""
+    """The number of deleted conntrack entries of stale UDP flows."""
     warnings: tuple[str, ...] = ()
-    """What else should have been done and could not: sentences."""
+    """Sentences that describe what else failed."""
 
     repaired: tuple[str, ...] = ()
-    """Elements that another program had changed, in nft's syntax; `removed` and `added` count them, too."""
+    """Elements that another program had changed, in nft's syntax. `removed` and `added` include them."""
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
 
 
 class Totals(NamedTuple):
-    """How many services a round leaves in which state."""
+    """The numbers of services and frontends after a round."""
 
     services: int = 0
-    """Those that have frontends."""
+    """Services with frontends."""
     frontends: int = 0
     held: int = 0
-    """Services that stay in a table, since they are protected, though nothing is known of them."""
+    """Protected services that stay in a table, although the input does not contain them."""
     quarantined: int = 0
-    """Services of which the kernel refused elements."""
+    """Services whose elements the kernel refused."""
 
     def __str__(self) -> str:
         held = f", {self.held} held" if self.held else ""
@@ -60,44 +60,44 @@ class Totals(NamedTuple):
 
 
 class RoundReport(NamedTuple):
-    """What one round did, and what it could not do."""
+    """The changes and failures of one round."""
 
     reports: tuple[Report, ...]
-    """Of the tables, in the order in which it was done."""
+    """The reports of the tables, in the order of the changes."""
     failures: Mapping[Family, str] = MappingProxyType({})
-    """Families whose table is not as desired, and why: sentences."""
+    """The families whose table is not as desired, and a sentence that explains why."""
     compared: bool = False
-    """Whether a table was read and compared as a whole."""
+    """Whether a whole table was read and compared."""
     names: Collection[NamespacedName] = ()
-    """The services that were looked at."""
+    """The services that the round considered."""
     totals: Totals = Totals()
-    moved: tuple[AddressChange, ...] = ()
-    """Load-balancer addresses that were put on the uplink or taken from it."""
-    unreachable: tuple[str, ...] = ()
-    """What is wrong with load-balancer addresses: sentences."""
+    address_changes: tuple[AddressChange, ...] = ()
+    """Load-balancer addresses that were added to the uplink or removed from it."""
+    address_failures: tuple[str, ...] = ()
+    """Sentences that describe failed changes of load-balancer addresses."""
     seconds: float = 0.0
-    """How long it took, once it was known what had changed."""
+    """The duration of the round, after the changes were taken from the source."""
     triggers: Collection[str] = ()
-    """When what changed endpoints happened (RFC 3339), as far as it is known."""
+    """The known times (RFC 3339) of events that changed endpoints."""
     begun: float = 0.0
-    """What had changed before is in (time.monotonic); what came later may wait for the next round."""
+    """The round includes all changes before this time (time.monotonic). Later ones may wait for the next."""
 
     @property
     def changed(self) -> bool:
-        """Whether it did anything."""
-        return any(self.reports) or bool(self.moved)
+        """Whether the round changed anything."""
+        return any(self.reports) or bool(self.address_changes)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What else should have been done to the tables and could not: sentences."""
+        """Sentences that describe what else failed."""
         return tuple(warning for report in self.reports for warning in report.warnings)
 
 
 def lines(done: RoundReport, limit: int | None = LINES) -> Iterator[str]:
-    """A line for each change, of `limit` changes at most (None: all), and how many there are beyond."""
+    """Return a line for each of the first `limit` changes (None: all), and the number of the others."""
     for report in done.reports:
-        what = (*report.rewritten, *report.repaired[:limit])
-        yield from (f"! rewritten: {report.family} {TABLE} {name}" for name in what)
+        rewritten = (*report.rewritten, *report.repaired[:limit])
+        yield from (f"! rewritten: {report.family} {TABLE} {name}" for name in rewritten)
     changes = sorted(
         (change for report in done.reports for change in report.changes),
         key=lambda change: (change.comment, change.side.scope.base, change.side.key),
@@ -105,43 +105,44 @@ def lines(done: RoundReport, limit: int | None = LINES) -> Iterator[str]:
     yield from map(describe, changes[:limit])
     if limit is not None and len(changes) > limit:
         yield f"... and {len(changes) - limit} more (-v shows them)"
-    yield from map(str, done.moved)
+    yield from map(str, done.address_changes)
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 service`, `2 services`."""
+    """Return `1 service`, `2 services`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def summary(done: RoundReport) -> str:
-    """What there is now, and how much was changed, in the kernel's terms."""
+    """Return the totals, and the numbers of changed elements and addresses."""
     parts = [_part(report) for report in done.reports if report]
-    if done.moved:
-        came = sum(change.added for change in done.moved)
-        parts.append(f"uplink: {came} address{'' if came == 1 else 'es'} in, {len(done.moved) - came} out")
+    if changes := done.address_changes:
+        added = sum(change.added for change in changes)
+        noun = "address" if added == 1 else "addresses"
+        parts.append(f"uplink: {added} {noun} added, {len(changes) - added} removed")
     return f"{done.totals}: {'; '.join(parts) or 'nothing to change'}"
 
 
 def _part(report: Report) -> str:
     ended = f", {plural(report.ended, 'UDP flow')} ended" if report.ended else ""
-    return f"{report.family}: {plural(report.added, 'element')} in, {report.removed} out{ended}"
+    return f"{report.family}: {plural(report.added, 'element')} added, {report.removed} removed{ended}"
 
 
 def describe(change: FrontendChange) -> str:
-    """One line for one frontend."""
+    """Return the line for a changed frontend."""
     scope = " (from outside)" if change.side.scope is EndpointScope.LOCAL else ""
     name = f"{change.comment or 'unknown'} {format_frontend(change.side.key)}{scope}"
     if change.after is None:
         return f"- {name}"
     if change.before is None:
         return f"+ {name} -> {_endpoints(change.after)}"
-    gone = sorted(set(change.before) - set(change.after))
-    new = sorted(set(change.after) - set(change.before))
-    moves = [f"-{format_packed(socket)}" for socket in gone]
-    moves += [f"+{format_packed(socket)}" for socket in new]
-    if not moves and Counter(change.before) != Counter(change.after):
-        moves = ["other weights"]
-    detail = f" ({' '.join(moves)})" if moves else ""
+    removed = sorted(set(change.before) - set(change.after))
+    added = sorted(set(change.after) - set(change.before))
+    changes = [f"-{format_packed(socket)}" for socket in removed]
+    changes += [f"+{format_packed(socket)}" for socket in added]
+    if not changes and Counter(change.before) != Counter(change.after):
+        changes = ["other weights"]
+    detail = f" ({' '.join(changes)})" if changes else ""
     return f"~ {name} -> {_endpoints(change.after)}{detail}"
 
 
