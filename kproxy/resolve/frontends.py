@@ -27,7 +27,11 @@ from kproxy.resolve.endpoints import Choices, balance_of, choices
 
 
 def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
-    """Yield the addresses on which a Service is reachable, in the families of its ClusterIPs."""
+    """Yield the addresses on which a Service is reachable, in the families of its ClusterIPs.
+
+    An external address that is also a ClusterIP of the Service is a ClusterIP only. minikube's tunnel writes
+    such a status; it must not change how pods reach the ClusterIP.
+    """
     families = {family_of(address) for address in service.cluster_ips}
     for kind, addresses in (
         (FrontendKind.CLUSTER_IP, service.cluster_ips),
@@ -36,7 +40,8 @@ def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Add
         (FrontendKind.NODE_PORT, node.node_port_addresses),
     ):
         for address in dict.fromkeys(addresses):
-            if family_of(address) in families:
+            external = kind in (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER)
+            if family_of(address) in families and not (external and address in service.cluster_ips):
                 yield kind, address
 
 

@@ -31,6 +31,11 @@ def cluster_ip(index: int, family: Family) -> str:
     return f"10.96.10.{10 + index}" if family == 4 else f"fd00:96::{10 + index}"
 
 
+def external(name: str, index: int, family: Family) -> str:
+    """Return an address in `BOOK`, or the ClusterIP of the Service at this position if the name is `own`."""
+    return cluster_ip(index, family) if name == "own" else BOOK[name][family]
+
+
 def port(name: str, number: int, target: int | str, protocol: str = "TCP", node: int = 0) -> Manifest:
     """Return an entry of spec.ports."""
     shown = {"nodePort": node} if node else {}
@@ -102,9 +107,10 @@ class Service(NamedTuple):
             spec.setdefault("clusterIPs", [cluster_ip(index, family) for family in self.families])
             spec["clusterIP"] = spec["clusterIPs"][0]
         if "externalIPs" in spec:
-            spec["externalIPs"] = [BOOK[name][family] for name in spec["externalIPs"] for family in FAMILIES]
+            names = spec["externalIPs"]
+            spec["externalIPs"] = [external(name, index, family) for name in names for family in FAMILIES]
         ingress = [
-            {"ip": BOOK[name][family], **({"ipMode": mode} if mode else {})}
+            {"ip": external(name, index, family), **({"ipMode": mode} if mode else {})}
             for name, mode in self.vips
             for family in FAMILIES
         ]
@@ -160,7 +166,7 @@ def service(
 ) -> Service:
     """Return a Service on 80/tcp or `ports`, with the endpoints `members`.
 
-    A VIP is written `vip`, or `vip Proxy` with its ipMode. externalIPs are names in `BOOK`.
+    A VIP is written `vip`, or `vip Proxy` with its ipMode. externalIPs are names as in `external`.
     """
     shown = tuple((vip.partition(" ")[0], vip.partition(" ")[2]) for vip in vips)
     metadata = {"annotations": annotations or {}, "labels": labels or {}}

@@ -1,6 +1,6 @@
 """Load-balancer addresses and external IPs: allowed sources, and masquerading."""
 
-from tests.flows.objects import ALL_NODE, HTTP, HTTP_NODE, service
+from tests.flows.objects import ALL_NODE, HTTP, HTTP_NODE, remote, service
 from tests.flows.scenario import Scenario
 
 RANGES = ["192.168.77.0/25", " 192.168.77.192/26", "fd77::/120", "fd77::200/120"]
@@ -84,6 +84,27 @@ SCENARIOS = [
         outside  tcp  vip-2:81 -> untouched
         """,
         flags="--load-balancer-pool 198.51.100.1,2001:db8:1::1",
+    ),
+    Scenario(
+        "external addresses that are the Service's own ClusterIP",
+        [
+            service("web", "pod-1", vips=("own", "vip"), loadBalancerSourceRanges=CLIENT),
+            service("other", "pod-2", externalIPs=["own", "external"]),
+            service("local", remote("pod-2"), vips=("own",), externalTrafficPolicy="Local"),
+        ],
+        """
+        pod-3    tcp  web:80      -> pod-1
+        outside  tcp  web:80      -> pod-1 masq
+        blocked  tcp  web:80      -> pod-1 masq
+        n1       tcp  web:80      -> pod-1 masq
+        pod-3    ping web         -> dropped
+        blocked  tcp  vip:80      -> dropped
+        outside  tcp  vip:80      -> pod-1 masq
+        pod-3    tcp  other:80    -> pod-2
+        pod-3    tcp  external:80 -> pod-2 masq
+        pod-3    tcp  local:80    -> pod-2
+        outside  tcp  local:80    -> pod-2 masq
+        """,
     ),
     Scenario(
         "LoadBalancer, ipMode",
