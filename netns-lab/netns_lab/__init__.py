@@ -1,17 +1,17 @@
-"""A network of namespaces for tests, and for playing by hand.
+"""A network of namespaces, for tests and experiments.
 
     topology ---> lab ---------------------------> probe
-    (data)        |-- netns     enter, make, remove one network namespace
-                  |-- mntns     the same of a pod's files
-                  |-- wire      its links, addresses, routes (pyroute2)
-                  |-- registry  which labs this host has; removing them
+    (data)        |-- netns     enter, make and remove a network namespace
+                  |-- mntns     the same for the mount namespace of a pod
+                  |-- wire      links, addresses and routes (pyroute2)
+                  |-- registry  the labs of this host, and their removal
                   '-- serve     one process: the pods' HTTP and UDP servers (http: its pure part)
 
-``linux`` and ``processes`` are what these are made of: the kernel's calls, and
-the end of what runs.
+``linux`` and ``processes`` are the basis of these: the kernel's calls, and the end
+of processes.
 
-``topology`` says what there is, ``Lab`` in ``lab`` brings it up and takes it
-down, ``probe`` holds the clients a test asks with, ``manifests`` says the pods
-as Kubernetes would, and ``cli`` is ``netns-lab``. The package knows nothing of
-what is being tested in it.
+``topology`` describes a lab as data, ``Lab`` in ``lab`` creates and removes it,
+``probe`` contains the clients of tests, ``manifests`` makes Kubernetes objects of
+the pods, and ``cli`` is the command ``netns-lab``. The package does not depend on
+what is tested in it.
 """

@@ -1,7 +1,7 @@
-"""``netns-lab``: labs by hand.
+"""``netns-lab``: labs from the command line.
 
-Exit code 0: done; 1: it could not be done, and a sentence on stderr says why;
-2: wrong use. ``exec`` becomes the command, and has its exit code.
+Exit code 0: done; 1: failed, with a message on stderr; 2: usage error. ``exec``
+becomes the command, and has its exit code.
 """
 
 import argparse
@@ -36,26 +36,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    up = verbs.add_parser("up", help="bring a lab up and leave it up", description=TOPOLOGIES)
+    up = verbs.add_parser("up", help="start a lab that stays until down", description=TOPOLOGIES)
     up.add_argument("topology", nargs="?", choices=("chapter", "single", "multi"), default="chapter")
-    up.add_argument("--name", help="what to call the lab (default: six hexadecimal digits)")
+    up.add_argument("--name", help="name of the lab (default: six hexadecimal digits)")
     up.add_argument("--pods", type=_count, default=3, help="pods (multi: on each node); default %(default)s")
     up.add_argument("--nodes", type=_count, default=2, help="nodes of multi; default %(default)s")
     up.add_argument(
         "--pod-environment",
         metavar="COMMAND",
-        help="what prints a pod's environment, NAME=value lines; run for each with {pod} and {node} replaced "
-        "and the pods' manifests on standard input",
+        help="command that prints a pod's environment as NAME=value lines; runs for each pod, with {pod} and "
+        "{node} replaced and the pods' manifests on standard input",
     )
     up.set_defaults(verb=_up)
 
-    down = verbs.add_parser("down", help="take a lab down, with all that runs in it")
+    down = verbs.add_parser("down", help="remove a lab with everything that runs in it")
     which = down.add_mutually_exclusive_group(required=True)
     which.add_argument("lab", nargs="?", metavar="LAB")
-    which.add_argument("--all", action="store_true", help="every lab, those of running tests too")
+    which.add_argument("--all", action="store_true", help="all labs, including those of running tests")
     down.set_defaults(verb=_down)
 
-    listing = verbs.add_parser("list", help="the labs and what is in them")
+    listing = verbs.add_parser("list", help="list the labs and their contents")
     listing.set_defaults(verb=_list)
 
     execute = verbs.add_parser("exec", help="run a command in a node, pod or client")
@@ -64,18 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("command", nargs="+", metavar="COMMAND", help="after --")
     execute.set_defaults(verb=_exec)
 
-    manifests = verbs.add_parser("manifests", help="the lab's pods as Kubernetes objects (a JSON List)")
+    manifests = verbs.add_parser("manifests", help="print the pods as Kubernetes objects (a JSON List)")
     manifests.add_argument("lab", metavar="LAB")
     manifests.set_defaults(verb=_manifests)
 
-    prune = verbs.add_parser("prune", help="remove the labs whose owners have died")
+    prune = verbs.add_parser("prune", help="remove the labs of killed processes")
     prune.set_defaults(verb=_prune)
     return parser
 
 
 TOPOLOGIES = (
-    "chapter: a node with kubia pods, a client pod and a client outside. "
-    "single: a node with pods pod-1 on. multi: nodes n1 on, each with pods n1-pod-1 on."
+    "chapter: a node with kubia pods, a client pod and an external client. "
+    "single: a node with pods pod-1, pod-2... multi: nodes n1, n2..., each with pods n1-pod-1, n1-pod-2..."
 )
 
 
@@ -139,12 +139,12 @@ def _manifests(arguments: argparse.Namespace) -> None:
 def _prune(arguments: argparse.Namespace) -> None:
     _need_root()
     for lab in registry.prune():
-        print(f"{lab} is pruned")
+        print(f"{lab} is removed")
 
 
 def _need_root() -> None:
     if os.geteuid() != 0:
-        raise PermissionError("this needs root")
+        raise PermissionError("netns-lab needs root")
 
 
 def _describe(record: registry.Record) -> None:

@@ -1,11 +1,10 @@
-"""`make demo`: the book chapter's services in a lab on this machine, with a report of what packets did.
+"""`make demo`: the Services of the book chapter in a lab on this machine, with a report of the packets.
 
-A node, three kubia pods, a client pod and a client outside come up in namespaces, and two
-web servers with the addresses that external-service leads to. `kproxy sync` programs
-the chapter's manifests on the node, and the load balancer gets an address on the LAN; then
-everything is asked, not assumed. At the end `kproxy run` takes over, probes the pods, and leads
-clients to those that are ready.
-Exit status 1 if an answer is not what the chapter says.
+The lab has a node, three kubia pods, a client pod, an external client, and two web servers with the endpoint
+addresses of external-service. `kproxy sync` programs the chapter's manifests on the node, and the load
+balancer gets an address on the LAN. Then packets test each claim. At the end, `kproxy run` takes over, probes
+the pods, and sends clients to the ready ones.
+The exit status is 1 if a result differs from the chapter's.
 """
 
 import json
@@ -35,7 +34,7 @@ MANIFESTS = Path(__file__).with_name("chapter")
 SERVICE_CIDRS = "10.66.0.0/16,fd00:10:66::/112"
 NODE_PORT = 30123
 POOL = "192.168.77.100-192.168.77.119"
-"""Of the LAN: a load-balancer address that is given out of it is found by whoever is there."""
+"""Addresses on the LAN, so that all hosts there can reach the load balancer."""
 REQUESTS = 300
 CLUSTER_CIDR = ("--cluster-cidr", ",".join(POD_NETWORK.values()))
 PROBE = {"exec": {"command": ["ls", "/var/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
@@ -44,7 +43,7 @@ EXTERNAL = ("13.250.94.254", "13.229.188.59")
 
 @dataclass
 class Check:
-    """One claim of the chapter, and what was seen."""
+    """A claim of the chapter, and the observed result."""
 
     claim: str
     seen: str
@@ -52,7 +51,7 @@ class Check:
 
 
 def topology() -> Topology:
-    """The chapter's cluster, and two hosts with the addresses of the external service."""
+    """The chapter's cluster, and two hosts with the endpoint addresses of the external Service."""
     cluster = chapter()
     external = (
         Client(f"external-{number}", v4=address, v6=f"fd77::20{number}", ports=(Port("http", 80),))
@@ -62,7 +61,7 @@ def topology() -> Topology:
 
 
 class Demo:
-    """The steps, one after another."""
+    """The steps of the demo, in order."""
 
     def __init__(self, lab: Lab, state: str) -> None:
         self.lab = lab
@@ -74,15 +73,15 @@ class Demo:
         self.addresses: dict[str, str] = {}
 
     def command(self, *words: str) -> list[str]:
-        """A kproxy command line with the flags that all of them share."""
+        """Return a kproxy command line, with the flags that all verbs have."""
         kproxy = (sys.executable, "-m", "kproxy", *words, "--state-dir", self.state, "--node-name", "n1")
         return [*kproxy, "--service-cidr", SERVICE_CIDRS, "--load-balancer-pool", POOL]
 
     def kproxy(self, *words: str, pods: Topology | None = None) -> str:
-        """Run kproxy on the node with the chapter's manifests and the lab's pods; what it printed."""
+        """Run kproxy on the node with the chapter's manifests and the lab's pods. Returns its output."""
         command = self.command(*words, "-f", str(MANIFESTS), "-f", "-")
-        given = json.dumps(as_list(pod_manifests(pods or self.lab.topology)))
-        done = self.lab.node("n1").run(command, input=given, stdout=subprocess.PIPE)
+        manifests = json.dumps(as_list(pod_manifests(pods or self.lab.topology)))
+        done = self.lab.node("n1").run(command, input=manifests, stdout=subprocess.PIPE)
         if done.returncode:
             raise SystemExit(f"kproxy {words[0]} failed with status {done.returncode}")
         return str(done.stdout)
@@ -128,7 +127,7 @@ class Demo:
             address = self.addresses[f"default/kubia:http-default{suffix}"]
             seen = many(self.lab.pod("client"), address, 80, 50, concurrency=1)
             self.check(
-                f"50 requests of one client to kubia stay on one pod ({version})",
+                f"50 requests of one client to kubia reach one pod ({version})",
                 _tally(seen),
                 len(seen) == 1,
             )
@@ -174,9 +173,9 @@ class Demo:
             self.check(f"ping {self.addresses[name]}", "answered" if answered else "no answer", not answered)
 
     def again(self) -> None:
-        said = self.kproxy("sync", *CLUSTER_CIDR).splitlines()[-1]
+        last = self.kproxy("sync", *CLUSTER_CIDR).splitlines()[-1]
         self.check(
-            "a second sync changes nothing", said.rpartition(": ")[2], said.endswith("nothing to change")
+            "a second sync changes nothing", last.rpartition(": ")[2], last.endswith("nothing to change")
         )
 
     def environment(self) -> None:
@@ -191,7 +190,7 @@ class Demo:
         )
 
     def readiness(self) -> None:
-        """The daemon takes over from the sync. Its pods have the probe `ls /var/ready`."""
+        """Start the daemon after the sync. Its pods have the probe `ls /var/ready`."""
         node, outside = self.lab.node("n1"), self.lab.client("outside")
         folder = Path(self.state) / "manifests"
         shutil.copytree(MANIFESTS, folder)
@@ -207,7 +206,7 @@ class Demo:
             daemon = node.popen(command, stderr=log)
         refused = until(lambda: http_get(outside, node.address(4), NODE_PORT).outcome is Outcome.REFUSED)
         seen_first = "refused" if refused else "answered"
-        self.check("kproxy run: no pod is ready, and the node port refuses", seen_first, refused)
+        self.check("kproxy run: without a ready pod, the node port refuses", seen_first, refused)
         ready = "kubia-zhg6k"
         self.lab.pod(ready).run(["touch", "/var/ready"], check=True)
         until(lambda: http_get(outside, node.address(4), NODE_PORT).outcome is Outcome.ANSWERED)
@@ -218,7 +217,7 @@ class Demo:
 
 
 def until(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
-    """Wait until it is so, or for so long; whether it is."""
+    """Wait until a condition holds, for at most `seconds`. Returns whether it holds."""
     end = time.monotonic() + seconds
     while not (held := holds()) and time.monotonic() < end:
         time.sleep(0.1)
@@ -231,7 +230,7 @@ def _tally(seen: Counter[str]) -> str:
 
 @contextmanager
 def progress(console: Console, steps: int) -> Iterator[Callable[[str], None]]:
-    """A line that says what is being done, for terminals; gone when all is done."""
+    """On a terminal, show a line with the present step, and remove it at the end."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.completed}/{task.total} {task.description}"),
@@ -249,16 +248,19 @@ def progress(console: Console, steps: int) -> Iterator[Callable[[str], None]]:
 
 
 def report(console: Console, demo: Demo) -> None:
-    """What was seen, readable."""
+    """Print the results."""
     console.print(f"\n[bold]kproxy sync[/] ({demo.seconds:.2f} s)")
     console.print(demo.synced.rstrip(), highlight=False, markup=False)
-    console.print(f"\n[bold]Where {REQUESTS} requests to node port {NODE_PORT} went[/]")
+    console.print(f"\n[bold]Answers to {REQUESTS} requests to node port {NODE_PORT}[/]")
     for name, count in sorted(demo.histogram.items()):
         console.print(f"  {name:<14}{count:>4} {'█' * round(count / 4)}", highlight=False)
     table = Table(
-        title="\nThe chapter, asked of the kernel", title_justify="left", title_style="bold", box=None
+        title="\nThe chapter's claims, tested with packets",
+        title_justify="left",
+        title_style="bold",
+        box=None,
     )
-    for title in ("", "what", "seen"):
+    for title in ("", "claim", "result"):
         table.add_column(title)
     for check in demo.checks:
         table.add_row(
@@ -268,30 +270,30 @@ def report(console: Console, demo: Demo) -> None:
 
 
 def main() -> int:
-    """Run the demo; returns the exit status."""
+    """Run the demo. Returns the exit status."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory() as state, progress(console, 12) as say:
-        say("a node, three pods and two clients come up in network namespaces")
+        say("start a node, three pods and two clients in network namespaces")
         with Lab(topology()) as lab:
             demo = Demo(lab, state)
             for text, step in (
                 ("kproxy sync -f chapter/", demo.sync),
                 (f"{REQUESTS} requests from outside", demo.spread),
                 ("both ports of kubia from a pod", demo.ports),
-                ("one client, again and again", demo.affinity),
+                ("session affinity: one client", demo.affinity),
                 ("the external service", demo.external),
                 ("the node port, from outside", demo.node_port),
                 ("the load balancer, from outside", demo.load_balancer),
-                ("ping to a ClusterIP", demo.silence),
-                ("sync again", demo.again),
-                ("a pod more, with the variables of the services", demo.environment),
+                ("ping a ClusterIP", demo.silence),
+                ("kproxy sync again", demo.again),
+                ("another pod, with the variables of the Services", demo.environment),
                 ("kproxy run, and readiness", demo.readiness),
             ):
                 say(text)
                 step()
     report(console, demo)
     failed = [check for check in demo.checks if not check.holds]
-    console.print(f"\n{len(demo.checks) - len(failed)} of {len(demo.checks)} as the chapter says.")
+    console.print(f"\n{len(demo.checks) - len(failed)} of {len(demo.checks)} results agree with the chapter.")
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""The pods' environments, as a command says them: a line ``NAME=value`` for each variable."""
+"""The pods' environments, as the output of a command: a line ``NAME=value`` for each variable."""
 
 import json
 import subprocess
@@ -9,10 +9,10 @@ from netns_lab.topology import Pod, Topology
 
 
 def with_environments(topology: Topology, command: str) -> Topology:
-    """The topology whose pods have the variables that ``command`` prints for each of them.
+    """Return the topology with the variables that ``command`` prints for each pod.
 
     The shell runs it with {pod} and {node} replaced by their names, and with the pods as a v1 List on
-    its standard input. RuntimeError if it fails, ValueError if it prints something else.
+    standard input. Raises RuntimeError if it fails, ValueError if it prints something else.
     """
     pods = json.dumps(as_list(pod_manifests(topology)))
     return replace(
@@ -29,7 +29,7 @@ def _ask(command: str, pod: Pod, pods: str) -> dict[str, str]:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The variables of these lines; empty ones say nothing. ValueError for one that is no assignment."""
+    """Parse NAME=value lines. Empty lines are ignored. Raises ValueError for any other line."""
     variables = {}
     for line in filter(None, text.splitlines()):
         name, equals, value = line.partition("=")

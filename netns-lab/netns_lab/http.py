@@ -1,8 +1,8 @@
-"""Just enough HTTP/1.1 for the pods: bytes in, requests out, responses as bytes; no sockets.
+"""A minimal HTTP/1.1 for the pods: it converts bytes to requests, and responses to bytes. No sockets.
 
-GET and HEAD, with or without a body to skip, keep-alive and pipelining. What
-is not HTTP is a ``BadRequest``, to be answered with its status and a closed
-connection.
+It supports GET and HEAD, bodies (which it skips), keep-alive and pipelining.
+Other input raises ``BadRequest``. The server then answers with its status and
+closes the connection.
 """
 
 import re
@@ -25,7 +25,7 @@ REASONS = {
 
 
 class BadRequest(Exception):
-    """What came is no request this server can read on after."""
+    """An invalid request. The server cannot read further requests after it."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -41,20 +41,20 @@ class Request:
     host: str
 
     @property
-    def by_https(self) -> str:
-        """The same host and path by https, on its usual port."""
+    def https_url(self) -> str:
+        """The URL with https and the default port, for the same host and path."""
         return f"https://{re.sub(r':[0-9]+$', '', self.host)}{self.path}"
 
     def number(self, name: str, default: int) -> int:
-        """A parameter of the query, a whole number from 0."""
+        """Return a parameter of the query, which must be a whole number from 0."""
         text = self.query.get(name, str(default))
         if not (text.isascii() and text.isdigit() and len(text) < 16):
-            raise BadRequest(400, f"{name}={text} is no number")
+            raise BadRequest(400, f"{name}={text} is not a number")
         return int(text)
 
 
 def next_request(buffer: bytearray) -> Request | None:
-    """Take one whole request off the front of ``buffer``; None, and nothing taken, if more must come."""
+    """Remove one complete request from ``buffer``. Returns None, and removes nothing, if it is incomplete."""
     end = buffer.find(b"\r\n\r\n")
     if end < 0 or end > LONGEST_HEAD:
         if len(buffer) > LONGEST_HEAD:
@@ -64,19 +64,19 @@ def next_request(buffer: bytearray) -> Request | None:
     headers = _headers(fields)
     method, target, version = _request_line(line)
     if version == "HTTP/1.1" and "host" not in headers:
-        raise BadRequest(400, "no Host")
+        raise BadRequest(400, "the Host header is missing")
     if "transfer-encoding" in headers:
-        raise BadRequest(501, "no transfer encoding is understood here")
+        raise BadRequest(501, "transfer encodings are not supported")
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()):
-        raise BadRequest(400, "Content-Length is no number")
+        raise BadRequest(400, "Content-Length is not a number")
     if int(length[:16]) > LONGEST_BODY:
         raise BadRequest(413, "the body is too long")
     whole = end + 4 + int(length)
     if len(buffer) < whole:
         return None
     if method not in ("GET", "HEAD"):
-        raise BadRequest(405, f"{method} is not served here")
+        raise BadRequest(405, f"{method} is not supported")
     del buffer[:whole]
     path, _, query = target.partition("?")
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
@@ -87,12 +87,12 @@ def next_request(buffer: bytearray) -> Request | None:
 def _request_line(line: str) -> tuple[str, str, str]:
     words = line.split(" ")
     if len(words) != 3 or not words[0].isalpha() or not words[1]:
-        raise BadRequest(400, "no request line")
+        raise BadRequest(400, "invalid request line")
     method, target, version = words
     if not version.startswith("HTTP/"):
-        raise BadRequest(400, "no request line")
+        raise BadRequest(400, "invalid request line")
     if version not in ("HTTP/1.0", "HTTP/1.1"):
-        raise BadRequest(505, f"{version} is not spoken here")
+        raise BadRequest(505, f"{version} is not supported")
     return method, target, version
 
 
@@ -102,15 +102,15 @@ def _headers(fields: list[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         name = name.lower()
         if not colon or not name or name != name.strip():
-            raise BadRequest(400, f"no header: {line[:60]}")
+            raise BadRequest(400, f"invalid header: {line[:60]}")
         if name == "content-length" and headers.get(name, value.strip()) != value.strip():
-            raise BadRequest(400, "two Content-Lengths")
+            raise BadRequest(400, "several Content-Length headers")
         headers[name] = value.strip()
     return headers
 
 
 def head(status: int, length: int, keep_alive: bool, headers: Mapping[str, str]) -> bytes:
-    """Status line and headers of a response whose body has ``length`` bytes."""
+    """Return the status line and headers of a response whose body has ``length`` bytes."""
     lines = [
         f"HTTP/1.1 {status} {REASONS[status]}",
         "Content-Type: text/plain; charset=utf-8",

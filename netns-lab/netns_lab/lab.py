@@ -1,12 +1,12 @@
-"""A topology brought up: namespaces, cables and servers, and handles to what is in them.
+"""A running lab: creates the namespaces, links and servers of a topology, and returns handles to them.
 
     with Lab(chapter()) as lab:
         lab.pod("kubia-4bv25").run(["ip", "route"])
         lab.client("outside").socket(AF_INET, SOCK_STREAM)
 
-However the ``with`` ends, nothing is left: no namespace, no process, no file.
-If this process is killed, the lab's server cleans up (see ``registry``).
-Several labs, of one process or many, do not see each other.
+At the end of the ``with`` block, the lab is removed: namespaces, processes and
+files. If this process is killed, the lab's server cleans up (see ``registry``).
+Labs are independent of each other, in one process or several.
 """
 
 import json
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 class Started(Protocol):
-    """A process that the lab ends."""
+    """A process that the lab kills at its end."""
 
     def kill(self) -> None: ...
 
@@ -37,9 +37,9 @@ class Started(Protocol):
 
 @dataclass(frozen=True)
 class Handle:
-    """A node, pod or client of a running lab; a pod has files and an environment of its own.
+    """A node, pod or client of a running lab. A pod has separate files and a separate environment.
 
-    It says what was so when it was asked for: a pod that is started with another environment has another.
+    A handle does not change: if a pod restarts with another environment, it needs a new handle.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Handle:
         return self.addresses[family]
 
     def inside(self, call: Callable[[], Result]) -> Result:
-        """What ``call`` returns or raises, run in there; the calling thread stays where it is."""
+        """Run ``call`` in the namespace, in a separate thread. Returns or raises what ``call`` does."""
 
         def there() -> Result:
             netns.enter(self.netns)
@@ -64,29 +64,30 @@ class Handle:
         return linux.in_a_thread(there)
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket of the namespace."""
+        """Return a socket in the namespace."""
         return self.inside(partial(socket.socket, family, kind, protocol))
 
     def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        """``subprocess.run`` in there, with its options; text unless ``text=False``.
+        """Call ``subprocess.run`` in the namespace, with its options; text unless ``text=False``.
 
-        The process has the pod's environment and what ``env`` says, by default this process's own.
+        The environment is that of the pod, added to ``env``, which by default is this process's environment.
         """
         return self.inside(partial(subprocess.run, argv, **self._options(options)))
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """``subprocess.Popen`` likewise; what still runs when the lab ends is killed."""
+        """Call ``subprocess.Popen`` likewise. The lab kills the process at its end."""
         process = self.inside(partial(subprocess.Popen[Any], argv, **self._options(options)))
         self.started.append(process)
         return process
 
-    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
         own = {**os.environ, **self.environment}
-        return {"text": True, **given, "env": {**self.environment, **given["env"]} if "env" in given else own}
+        environment = {**self.environment, **options["env"]} if "env" in options else own
+        return {"text": True, **options, "env": environment}
 
 
 class Server:
-    """The lab's server process (``serve``), from construction until ``reap``."""
+    """The lab's server process (``serve``). It exists from construction until ``reap``."""
 
     def __init__(self, lab: str) -> None:
         self._socket, theirs = socket.socketpair()
@@ -94,18 +95,18 @@ class Server:
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # it needs no site-packages
+                [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # without site-packages
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 cwd="/",
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-                start_new_session=True,  # what a terminal sends its group is not for the server
+                start_new_session=True,  # signals of the terminal must not reach the server
             )
         self._answers = self._socket.makefile("r")
         self.process = registry.Process.find(self._process.pid)
 
     def do(self, **command: Any) -> None:
-        """Give a command and wait until it is done; RuntimeError if it failed."""
+        """Send a command and wait until it is done. Raises RuntimeError if it fails."""
         try:
             self._socket.sendall(json.dumps(command).encode() + b"\n")
             answer = self._answers.readline()
@@ -116,7 +117,7 @@ class Server:
             raise RuntimeError(f"the lab's server: {failure}")
 
     def reap(self) -> None:
-        """Kill it, if nothing has, and leave no zombie."""
+        """Kill the process, if it still runs, and reap it."""
         self._process.kill()
         self._process.wait()
         self._answers.close()
@@ -124,7 +125,7 @@ class Server:
 
 
 class Lab:
-    """A topology that is up between ``up`` and ``close``, or as a context manager."""
+    """A running topology: from ``up`` to ``close``, or as a context manager."""
 
     def __init__(self, topology: Topology, name: str | None = None) -> None:
         self.topology = topology
@@ -147,9 +148,9 @@ class Lab:
         return self._up.id
 
     def up(self) -> None:
-        """Build it; returns when all servers listen. PermissionError for those who are not root."""
+        """Create the lab. Returns when all servers listen. Raises PermissionError without root."""
         if os.geteuid() != 0:
-            raise PermissionError("a lab needs root: it makes network namespaces")
+            raise PermissionError("a lab needs root, because it creates network namespaces")
         registry.prune()
         self._record = registry.reserve(self.topology, self._name)
         try:
@@ -161,7 +162,7 @@ class Lab:
             raise
 
     def close(self) -> None:
-        """Take it down; again, or of a lab that is not up, nothing happens."""
+        """Remove the lab, if it is up."""
         if self._record is None:
             return
         for process in self._started:
@@ -175,7 +176,7 @@ class Lab:
         self._started.clear()
 
     def detach(self) -> None:
-        """Leave it up, without an owner, until ``registry.remove`` is called with its id."""
+        """Keep the lab, without an owner, until ``registry.remove`` is called with its id."""
         self._save(replace(self._up, owner=None))
         self._running.do(detach=True)
         self._record = self._server = None
@@ -191,19 +192,19 @@ class Lab:
         return self._handle(self.topology.client(name))
 
     def start_pod(self, name: str, environment: Mapping[str, str] | None = None) -> None:
-        """Let the servers of a pod that was stopped listen again, with this environment or the one it had."""
+        """Start the servers of a stopped pod, with this environment or the previous one."""
         pod = self.topology.pod(name)
         if environment is not None:
             pod = replace(pod, environment=environment)
-            self._save(replace(self._up, topology=self.topology.with_other(pod)))
+            self._save(replace(self._up, topology=self.topology.with_replaced(pod)))
         self._serve(pod)
 
     def stop_pod(self, name: str) -> None:
-        """Close the pod's servers and their connections; its network stays."""
+        """Close the pod's servers and their connections. Its network stays."""
         self._running.do(stop=self.topology.pod(name).name)
 
     def add_pod(self, pod: Pod, environment: Mapping[str, str] | None = None) -> Handle:
-        """A pod more, up and listening, with this environment, or the one it says."""
+        """Add a pod. Returns when its servers listen. ``environment`` replaces the one in ``pod``."""
         if environment is not None:
             pod = replace(pod, environment=environment)
         self._save(replace(self._up, topology=self.topology.with_pod(pod)))
@@ -212,7 +213,7 @@ class Lab:
         return self.pod(pod.name)
 
     def remove_pod(self, name: str) -> None:
-        """A pod less: its servers, processes, routes and namespace go."""
+        """Remove a pod with its servers, processes, routes and namespace."""
         pod, files, namespace = self.topology.pod(name), self._up.files(name), self._up.namespace(name)
         self.stop_pod(name)
         processes.kill_inside([files] if pod.host_network else [files, netns.RUN / namespace])

@@ -1,8 +1,7 @@
-"""The kernel's calls that Python does not have, and the thread that makes those which move their caller.
+"""Calls of the kernel that Python lacks, and a thread for calls that change their thread's namespace.
 
-Entering a namespace is for threads that end there: ``in_a_thread`` runs a call
-in a fresh one, so the caller's own thread stays where it is and nothing has to
-lead it back, whatever is raised.
+A thread that enters a namespace must end there. ``in_a_thread`` runs a call in a
+new thread, so the caller's thread does not change, even after an exception.
 
 Python has ``os.setns`` and ``os.unshare`` from 3.12 only, hence ctypes.
 """
@@ -32,12 +31,12 @@ def _call(function: str, *arguments: object) -> None:
 
 
 def unshare(kind: int) -> None:
-    """Give the calling thread something of its own."""
+    """Give the calling thread a new namespace (or file system context) of this kind."""
     _call("unshare", kind)
 
 
 def setns(path: Path, kind: int) -> None:
-    """Move the calling thread into the namespace that is mounted at ``path``, for good."""
+    """Move the calling thread permanently into the namespace that is mounted at ``path``."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _call("setns", fd, kind)
@@ -46,29 +45,29 @@ def setns(path: Path, kind: int) -> None:
 
 
 def mount(source: str, target: Path, flags: int, kind: str = "none", options: str = "") -> None:
-    """As mount(2)."""
+    """Call mount(2)."""
     _call("mount", source.encode(), bytes(target), kind.encode(), ctypes.c_ulong(flags), options.encode())
 
 
 def unmount(target: Path) -> None:
-    """Take a mount away, with all that is mounted on it; if there is none, nothing happens."""
+    """Unmount a mount point and all mounts below it. Does nothing if there is none."""
     with suppress(OSError):
         _call("umount2", bytes(target), MNT_DETACH)
 
 
 def make_mount_point(directory: Path, propagation: int) -> None:
-    """Make a directory, and a mount point of it; what is mounted in it spreads as ``propagation`` says."""
+    """Create a directory and make it a mount point. ``propagation`` applies to mounts in it."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     with locked(directory):
         try:
             mount("", directory, propagation)
-        except OSError:  # no mount point yet
+        except OSError:  # not a mount point yet
             mount(str(directory), directory, MS_BIND | MS_REC)
             mount("", directory, propagation)
 
 
 def in_a_thread(call: Callable[[], Result]) -> Result:
-    """What ``call`` returns or raises, run by a thread of its own."""
+    """Run ``call`` in a new thread. Returns or raises what ``call`` does."""
     future: Future[Result] = Future()
 
     def run() -> None:
@@ -82,7 +81,7 @@ def in_a_thread(call: Callable[[], Result]) -> Result:
     try:
         return future.result()
     finally:
-        thread.join(1)  # an interrupt lets short work finish, and leaves a long call behind
+        thread.join(1)  # after an interrupt, wait for short calls but not for long ones
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The lab's pods as Kubernetes says them: v1 Pod objects, running and ready."""
+"""The lab's pods as Kubernetes objects: v1 Pods that are running and ready."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from netns_lab.topology import Pod, Topology
 
 
 def pod_manifests(topology: Topology) -> list[dict[str, Any]]:
-    """A v1 Pod for each pod of the topology, in its order, in namespace ``default``."""
+    """Return a v1 Pod in namespace ``default`` for each pod of the topology, in the same order."""
     return [_manifest(topology, pod) for pod in topology.pods]
 
 
 def as_list(manifests: list[dict[str, Any]]) -> Mapping[str, Any]:
-    """One v1 List of them."""
+    """Return a v1 List of objects."""
     return {"apiVersion": "v1", "kind": "List", "items": manifests}
 
 

@@ -1,11 +1,10 @@
-"""One pod's mount namespace: the machine's files, and a /var that is the pod's alone.
+"""The mount namespace of a pod: the machine's files, and a separate /var.
 
-It is a file, a mount of the namespace, which ``nsenter --mount=FILE`` takes,
-too. /var is a tmpfs within: it begins empty but for what programs look for,
-and goes with the namespace. What is mounted on the machine later shows up in
-the pod, nothing that is mounted in the pod shows up on the machine. The names
-of network namespaces are not there, as in a container: they would be kept from
-going away.
+It is a file, on which the namespace is mounted; ``nsenter --mount=FILE`` accepts
+it. Its /var is a tmpfs, which contains only what programs expect there, and ends
+with the namespace. Later mounts on the machine appear in the pod, but mounts in
+the pod do not appear on the machine. As in a container, the names of network
+namespaces are not visible: their mounts would keep removed namespaces alive.
 """
 
 import errno
@@ -21,8 +20,8 @@ SIZE = "64m"
 
 
 def create(path: Path) -> None:
-    """Make a namespace; FileExistsError if there is one already."""
-    # a mount namespace cannot be mounted where it would see itself, so what is mounted here must not spread
+    """Create a namespace. Raises FileExistsError if it exists."""
+    # The kernel refuses to mount a mount namespace where it would see itself, so mounts here must not spread.
     linux.make_mount_point(path.parent, linux.MS_PRIVATE)
     path.touch(mode=0o444, exist_ok=False)
     try:
@@ -35,9 +34,9 @@ def create(path: Path) -> None:
 def _mount(path: Path) -> None:
     """Make a namespace and mount it.
 
-    The kernel takes only one whose id is higher than that of the namespace that we are in, so that there are
-    no circles. Newer ones (6.18) give each CPU a range of ids: if ours is not the machine's first
-    namespace, as in a container, only some CPUs make higher ones, among them the one that made ours.
+    To prevent cycles, the kernel accepts only a namespace whose id is higher than the id of the present one.
+    Newer kernels (6.18) give each CPU a range of ids. In a namespace that is not the machine's first, such as
+    a container's, only some CPUs create higher ids, including the CPU that created the present namespace.
     """
     refused: OSError | None = None
     for cpus in (None, *({cpu} for cpu in sorted(os.sched_getaffinity(0)))):
@@ -55,7 +54,7 @@ def _mount(path: Path) -> None:
 
 
 def _make(cpus: set[int] | None) -> int:
-    """A descriptor of the namespace that the calling thread has from now on, made on one of these CPUs."""
+    """Create a mount namespace for the calling thread on one of these CPUs. Returns its descriptor."""
     if cpus is not None:
         os.sched_setaffinity(0, cpus)
     linux.unshare(linux.CLONE_NEWNS)
@@ -69,7 +68,7 @@ def _make(cpus: set[int] | None) -> int:
 
 
 def enter(path: Path) -> None:
-    """Move the calling thread into a namespace, for good; into the same directory, if it is there."""
+    """Move the calling thread permanently into a namespace; into the same directory, if it exists there."""
     directory = Path.cwd()
     linux.unshare(linux.CLONE_FS)
     linux.setns(path, linux.CLONE_NEWNS)
@@ -78,13 +77,13 @@ def enter(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take the file away, if it is there; the kernel frees the namespace when nothing is in it any more."""
+    """Remove the file, if it exists. The kernel frees the namespace when no process is in it any more."""
     linux.unmount(path)
     path.unlink(missing_ok=True)
 
 
 def remove_all(directory: Path) -> None:
-    """Take away all that ``create`` made in a directory, and the directory, if it is there."""
+    """Remove everything that ``create`` made in a directory, and the directory, if it exists."""
     linux.unmount(directory)
     for path in directory.glob("*"):
         path.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""One network namespace: make it, enter it, remove it.
+"""A network namespace: create, enter, remove.
 
-A namespace is a name in /run/netns, as ``ip netns`` has it. Sockets,
-subprocesses and writes to /proc/sys/net made by a thread that has entered one
-belong to it.
+A namespace is a name in /run/netns, as for ``ip netns``. When a thread has entered
+one, its sockets, its subprocesses and its writes to /proc/sys/net belong to that
+namespace.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ Result = TypeVar("Result")
 
 
 def enter(name: str) -> None:
-    """Move the calling thread into a namespace, for good."""
+    """Move the calling thread permanently into a namespace."""
     linux.setns(RUN / name, linux.CLONE_NEWNET)
 
 
 def inside(name: str, call: Callable[[], Result]) -> Result:
-    """What ``call`` returns or raises, run by a thread of its own in the namespace."""
+    """Run ``call`` in the namespace, in a separate thread. Returns or raises what ``call`` does."""
 
     def there() -> Result:
         enter(name)
@@ -32,8 +32,8 @@ def inside(name: str, call: Callable[[], Result]) -> Result:
 
 
 def create(name: str) -> None:
-    """Make a namespace with its loopback down; FileExistsError if there is one of that name."""
-    # shared, as `ip netns add` makes it, so that what is mounted here reaches all mount namespaces
+    """Create a namespace, with its loopback down. Raises FileExistsError if the name exists."""
+    # Shared, as `ip netns add` makes it: mounts here propagate to all mount namespaces.
     linux.make_mount_point(RUN, linux.MS_SHARED | linux.MS_REC)
     path = RUN / name
     path.touch(mode=0o444, exist_ok=False)
@@ -50,6 +50,6 @@ def create(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Take the name away, if it is there; the kernel frees the namespace when nothing is in it any more."""
+    """Remove the name, if it exists. The kernel frees the namespace when no process is in it any more."""
     linux.unmount(RUN / name)
     (RUN / name).unlink(missing_ok=True)

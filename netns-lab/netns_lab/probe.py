@@ -1,7 +1,7 @@
-"""Clients for tests: ask over HTTP or UDP, ping, or ask thousands of times.
+"""Clients for tests: HTTP, UDP, ping, and many connections.
 
-A probe runs in the namespace of the handle it is given and never raises for
-what a network can do: the reply's ``outcome`` says it.
+A probe runs in the namespace of its handle. It does not raise exceptions for
+network errors; the ``outcome`` of the reply reports them.
 """
 
 import errno
@@ -29,18 +29,18 @@ class Outcome(StrEnum):
     RESET = "reset"
     """The connection broke, or ended early, after the handshake."""
     TIMEOUT = "timeout"
-    """Silence; also a packet the host's own output hook dropped."""
+    """No answer, also if the host's own output hook dropped the packet."""
     UNREACHABLE = "unreachable"
     """No route, or another ICMP unreachable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a pod answered: who it is, whom it saw and on which port; empty unless ``outcome`` is ANSWERED.
+    """The answer of a pod: its name, the client's address as it sees it, and its port. Empty without one.
 
-    ``location`` is where HTTP sends its clients with a status of 3xx.
+    ``location`` is the Location header of a redirect.
 
-    A web server that is no pod of the lab leaves pod, client and port empty.
+    Servers outside the lab leave pod, client and port empty.
     """
 
     outcome: Outcome
@@ -61,15 +61,15 @@ def http_get(
     source_port: int | None = None,
     path: str = "/",
 ) -> Reply:
-    """GET by a connection of its own. ``timeout`` is for each of connecting, sending and reading."""
+    """GET on a new connection. ``timeout`` applies separately to connecting, sending and reading."""
     return handle.inside(partial(_http, address, port, timeout, source_port, path))
 
 
 class Download:
-    """A GET whose answer the caller reads piece by piece, so that it lasts as long as the caller wants.
+    """A GET whose answer the caller reads in parts. So it lasts as long as the caller wants.
 
-    The answer has ``size`` bytes, more than the buffers on its way take: the server cannot finish
-    before the caller reads. A context manager. Until the answer has begun, errors are raised.
+    The answer has ``size`` bytes, which must be more than all buffers on the path hold: then the server
+    cannot finish before the caller reads. A context manager. Errors before the answer begins are raised.
     """
 
     BUFFER = 64 * 1024
@@ -93,13 +93,13 @@ class Download:
         self._socket.close()
 
     def read(self, size: int) -> None:
-        """Read so many bytes more, or to the end. ConnectionError if the connection breaks."""
+        """Read ``size`` more bytes, or to the end. Raises ConnectionError if the connection breaks."""
         wanted = len(self._answer) + size
         while len(self._answer) < wanted and (piece := self._socket.recv(self.BUFFER)):
             self._answer += piece
 
     def rest(self) -> Reply:
-        """Read to the end; the whole reply. Its outcome is RESET if the connection broke."""
+        """Read to the end. Returns the complete reply; its outcome is RESET if the connection broke."""
         try:
             while piece := self._socket.recv(1 << 20):
                 self._answer += piece
@@ -111,7 +111,7 @@ class Download:
 def many(
     handle: Handle, address: str, port: int, n: int, concurrency: int = 16, timeout: float = 10
 ) -> Counter[str]:
-    """GET ``n`` times, ``concurrency`` at once: how often each pod answered, or what else came of it."""
+    """GET ``n`` times, ``concurrency`` at a time. Counts the answers of each pod and the other outcomes."""
     with ThreadPoolExecutor(concurrency, initializer=partial(netns.enter, handle.netns)) as pool:
         replies = pool.map(lambda _: _http(address, port, timeout), range(n))
         return Counter(reply.pod or str(reply.outcome) for reply in replies)
@@ -125,7 +125,7 @@ def udp_ask(
     timeout: float = 10,
     source_port: int | None = None,
 ) -> Reply:
-    """Send a datagram and wait for the echo, the reply's body. Only answers from ``address`` count."""
+    """Send a datagram and wait for the echo, which is the reply's body. Only ``address`` may answer."""
     return handle.inside(partial(_udp, address, port, payload, timeout, source_port))
 
 
@@ -134,14 +134,14 @@ def echo(handle: Handle, address: str, timeout: float = 10) -> bool:
     return handle.inside(partial(_ping, address, timeout))
 
 
-IP_RECVERR, IPV6_RECVERR = 11, 25  # linux/in.h, in6.h; Python's socket has one of them, late
+IP_RECVERR, IPV6_RECVERR = 11, 25  # linux/in.h, in6.h; Python's socket has one of them, in newer versions
 
 
 def _socket(address: str, kind: int, timeout: float, source_port: int | None) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     sock.settimeout(timeout)
-    # else UDP hears of no ICMP error but port unreachable, and TCP, where the error comes back before
-    # the sending of the SYN is over, not until a second later, when it sends it again (kernel 6.18)
+    # Without this option, UDP reports no ICMP error except port unreachable, and TCP ignores an error that
+    # arrives while the SYN is being sent: it is reported after the retransmission, a second later (6.18).
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
     else:
@@ -197,7 +197,7 @@ def _udp(address: str, port: int, payload: str, timeout: float, source_port: int
     with _socket(address, socket.SOCK_DGRAM, timeout, source_port) as sock:
         try:
             sock.connect((address, port))
-            # the host's own output hook dropped it: silence, unless a reject's ICMP error comes
+            # If the host's own output hook drops the packet, wait for an ICMP error of a reject rule.
             with suppress(PermissionError):
                 sock.send(payload.encode())
             answer = json.loads(sock.recv(65536))
@@ -208,7 +208,7 @@ def _udp(address: str, port: int, payload: str, timeout: float, source_port: int
 
 
 def _outcome(error: OSError) -> Outcome:
-    """What an error of connecting, sending or receiving means; raised again if no network does that."""
+    """Return the outcome that an error stands for, or raise the error if it is not a network error."""
     if isinstance(error, TimeoutError) or error.errno == errno.EPERM:
         return Outcome.TIMEOUT
     if error.errno == errno.ECONNREFUSED:
@@ -227,7 +227,7 @@ def _ping(address: str, timeout: float) -> bool:
     identifier = getrandbits(16)
     family, protocol, request, answers = (_ping_v6 if ":" in address else _ping_v4)(identifier)
     with socket.socket(family, socket.SOCK_RAW, protocol) as sock:
-        with suppress(PermissionError):  # dropped by the host's own output hook
+        with suppress(PermissionError):  # dropped in the host's own output hook
             sock.sendto(request, (address, 0))
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
@@ -262,12 +262,12 @@ def _ping_v6(identifier: int) -> Ping:
     def answers(packet: bytes) -> bool:
         return packet[0] == 129 and ICMPv6EchoReply(packet).id == identifier
 
-    request = ICMPv6EchoRequest(id=identifier, data=b"netns-lab", cksum=0)  # the kernel sums it
+    request = ICMPv6EchoRequest(id=identifier, data=b"netns-lab", cksum=0)  # the kernel adds the checksum
     return socket.AF_INET6, socket.IPPROTO_ICMPV6, bytes(request), answers
 
 
 def quiet_scapy() -> None:
-    """Keep scapy from reading and complaining of routes: it only spells packets here."""
+    """Stop scapy from reading routes and logging about them: here it only makes packets."""
     from scapy.config import conf
 
     logging.getLogger("scapy").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Ending processes: one, or all that are in some namespaces."""
+"""Kills processes: one, or all in some namespaces."""
 
 import os
 import select
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def kill_inside(namespaces: Iterable[Path]) -> None:
-    """End every process that is in one of the namespaces, except this one, and wait until it has."""
+    """Kill all processes in these namespaces, except this one, and wait for their end."""
     wanted = set()
     for path in namespaces:
         with suppress(FileNotFoundError):
@@ -22,7 +22,7 @@ def kill_inside(namespaces: Iterable[Path]) -> None:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL a process and wait for its end, at most a second."""
+    """Send SIGKILL to a process and wait for its end, for at most a second."""
     with suppress(ProcessLookupError):
         process = os.pidfd_open(pid)
         try:

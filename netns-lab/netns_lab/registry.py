@@ -1,15 +1,15 @@
-"""Which labs this host has, and their removal.
+"""The labs of this host, and their removal.
 
-A lab is a file /run/netns-lab/<id>.json, there before its first namespace and
-until after its last, network namespaces ``nl-<id>-<host>``, and in the directory
-/run/netns-lab/<id> a mount namespace for each pod. It belongs to an owner,
-the process that runs it, or to nobody, when ``netns-lab down`` is to end it. An
-owner is a pid with its start time, since pids come again. A lab whose owner
-has died is removed by its server, or if there is none (it died too, or was not
-started yet) by ``prune``, which every lab that starts runs.
+A lab consists of a file /run/netns-lab/<id>.json, which exists longer than its
+namespaces, network namespaces ``nl-<id>-<host>``, and a mount namespace for each
+pod in the directory /run/netns-lab/<id>. Its owner is the process that runs it. A
+lab without an owner stays until ``netns-lab down``. An owner is identified by its
+pid and start time, because pids are reused. If the owner dies, the lab's server
+removes the lab. If there is no server (it died, too, or had not been started),
+``prune`` does. Each lab calls ``prune`` when it starts.
 
-Making and removing take the directory's lock, so that an id that comes free is
-not taken while a slow remover still clears it away.
+Creation and removal take a lock of the directory. So an id cannot be reused while
+a slow process still removes its lab.
 """
 
 import json
@@ -33,8 +33,8 @@ class Process:
 
     @classmethod
     def find(cls, pid: int) -> "Process":
-        """The process that has this pid now; a zombie has started never. OSError if there is none."""
-        # proc(5): pid (comm) state ppid ... and the start time is field 22
+        """Return the process with this pid. A zombie has start time 0. Raises OSError if there is none."""
+        # proc(5): pid (comm) state ppid ...; the start time is field 22
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
         return cls(pid, int(fields[19]) if fields[0] not in "ZX" else 0)
 
@@ -47,7 +47,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Record:
-    """What the file says of a lab."""
+    """The content of a lab's file."""
 
     id: str
     topology: Topology
@@ -55,16 +55,16 @@ class Record:
     server: Process | None = None
 
     def namespace(self, host: str) -> str:
-        """The namespace of a node, pod or client, or of the ``lan``."""
+        """Return the namespace of a node, pod or client, or of the ``lan``."""
         pods = [pod for pod in self.topology.pods if pod.name == host]
         return f"nl-{self.id}-{pods[0].node if pods and pods[0].host_network else host}"
 
     def files(self, pod: str) -> Path:
-        """The mount namespace of a pod."""
+        """Return the mount namespace of a pod."""
         return RUN / self.id / pod
 
     def namespaces(self) -> list[str]:
-        """Those there are, whatever the topology says."""
+        """Return the existing network namespaces, even if the topology does not contain them."""
         return sorted(path.name for path in netns.RUN.glob(f"nl-{self.id}-*"))
 
     def orphaned(self) -> bool:
@@ -72,14 +72,14 @@ class Record:
 
 
 def reserve(topology: Topology, name: str | None) -> Record:
-    """A new lab of this process. ValueError for a bad name, FileExistsError for one in use."""
+    """Register a new lab of this process. ValueError for an invalid name, FileExistsError for a used one."""
     if name is not None and not re.fullmatch(r"[a-z0-9]{1,12}", name):
-        raise ValueError(f"{name!r} cannot name a lab: 1 to 12 lower-case letters and digits")
+        raise ValueError(f"{name!r} is not a name for a lab: use 1 to 12 lower-case letters and digits")
     RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
     lab = name or secrets.token_hex(3)
     with linux.locked(RUN):
         if _path(lab).exists():
-            raise FileExistsError(f"there is a lab {lab!r} already")
+            raise FileExistsError(f"the lab {lab!r} exists already")
         record = Record(lab, topology, owner=Process.find(os.getpid()))
         save(record)
     return record
@@ -88,22 +88,22 @@ def reserve(topology: Topology, name: str | None) -> Record:
 def save(record: Record) -> None:
     """Replace the lab's file."""
     new = _path(record.id).with_suffix(".new")
-    new.write_text(json.dumps(asdict(record, dict_factory=_said), indent=1) + "\n")
+    new.write_text(json.dumps(asdict(record, dict_factory=_without_defaults), indent=1) + "\n")
     new.rename(_path(record.id))
 
 
-def _said(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Without what is empty by default, so that most files can be read by other versions of this code."""
+def _without_defaults(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Leave out default values, so that other versions of this code can read most files."""
     return {name: value for name, value in fields if value is not False and value != {}}
 
 
 def load(lab: str) -> Record:
-    """LookupError if there is no such lab."""
+    """Read a lab's file. Raises LookupError if the lab does not exist."""
     try:
         plain = json.loads(_path(lab).read_text())
     except FileNotFoundError:
-        there_are = ", ".join(record.id for record in labs()) or "none"
-        raise LookupError(f"no lab {lab!r}: there are {there_are}") from None
+        present = ", ".join(record.id for record in labs()) or "none"
+        raise LookupError(f"no lab {lab!r}; labs: {present}") from None
     return Record(
         plain["id"],
         Topology.from_dict(plain["topology"]),
@@ -113,21 +113,21 @@ def load(lab: str) -> Record:
 
 
 def labs() -> list[Record]:
-    """All labs of this host, by id; not those which only another version of this code can read."""
+    """Return all labs of this host, sorted by id. Files that this version cannot read are left out."""
     records = []
     for path in sorted(RUN.glob("*.json")):
         try:
             records.append(load(path.stem))
-        except (LookupError, TypeError, ValueError):  # removed meanwhile, or not of this version
+        except (LookupError, TypeError, ValueError):  # removed meanwhile, or written by another version
             continue
     return records
 
 
 def remove(lab: str) -> None:
-    """End the lab's processes and take away its namespaces and its file; without it, nothing happens.
+    """Kill the lab's processes and remove its namespaces and its file. Does nothing if it does not exist.
 
-    The server goes last of all but the file: were this process to die halfway,
-    it would finish the work.
+    The server is killed last: if this process dies during the removal, the
+    server completes it.
     """
     with linux.locked(RUN):
         if _path(lab).exists():
@@ -135,7 +135,7 @@ def remove(lab: str) -> None:
 
 
 def prune() -> list[str]:
-    """Remove the labs whose owners have died; their ids."""
+    """Remove the labs whose owners have died. Returns their ids."""
     if not RUN.exists():
         return []
     with linux.locked(RUN):

@@ -1,19 +1,19 @@
-"""The server process: one for a lab, it is all pods' HTTP and UDP servers, and the lab's undertaker.
+"""The server process of a lab: it runs the HTTP and UDP servers of all pods, and removes the lab.
 
-HTTP answers ``You've hit <pod> <text>`` and in headers X-Pod, X-Client (the
-peer it sees) and X-Port; ``/stream?bytes=N&rate=BYTES-PER-SECOND`` answers
-slowly; a port that is ``to_https`` answers 301 to the same address by https.
-UDP echoes a line of JSON that says the same.
+HTTP answers ``You've hit <pod> <text>``, with the headers X-Pod, X-Client (the
+peer that it sees) and X-Port. ``/stream?bytes=N&rate=BYTES-PER-SECOND`` answers
+slowly. A port with ``to_https`` answers 301 to the same address with https. UDP
+answers with a line of JSON that contains the same, and echoes the request.
 
-The listening sockets are made inside the pods' namespaces, the process itself
-stays outside. Its owner commands it by lines of JSON on stdin, each answered
-by one on stdout: null, or what went wrong.
+The listening sockets are made inside the pods' namespaces; the process itself
+stays outside. Its owner sends commands as lines of JSON on stdin. Each is answered
+with a line on stdout: null, or an error.
 
     {"serve": {"pod": ..., "namespace": ..., "addresses": [...], "ports": [{...}]}}
-    {"stop": "pod"}      nothing happens if it does not serve
-    {"detach": true}     go on without an owner
+    {"stop": "pod"}      does nothing if the pod has no servers
+    {"detach": true}     continue without an owner
 
-The end of stdin is the owner's death: the lab is removed.
+When stdin is closed, the owner has died: the server removes the lab.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from netns_lab import http, netns, registry
 from netns_lab.topology import Port
 
 BACKLOG = 4096
-AT_ONCE = 256
+BATCH = 256
 CHUNK = 64 * 1024
 STREAM_STEP = 0.05
 BODY = b"0123456789abcdefghijklmnopqrstuvwxyz\n" * (CHUNK // 37 + 1)
@@ -40,7 +40,7 @@ Listener = tuple[Port, socket.socket]
 
 
 def listen(addresses: list[str], ports: list[Port]) -> list[Listener]:
-    """A non-blocking socket in the calling thread's namespace for each address and port."""
+    """Return a non-blocking socket in the calling thread's namespace for each address and port."""
     listeners = []
     for address in addresses:
         for port in ports:
@@ -57,7 +57,7 @@ def listen(addresses: list[str], ports: list[Port]) -> list[Listener]:
 
 
 class PodServers:
-    """The servers of one pod, from construction until ``stop``."""
+    """The servers of one pod. They run from construction until ``stop``."""
 
     def __init__(self, pod: str, namespace: str, addresses: list[str], ports: list[Port]) -> None:
         self.pod = pod
@@ -69,7 +69,7 @@ class PodServers:
             self.loop.add_reader(listener, ready, port, listener)
 
     def stop(self) -> None:
-        """Close all, also the connections in progress, as when a process dies."""
+        """Close all sockets, including open connections, as when a process dies."""
         for _, listener in self.listeners:
             self.loop.remove_reader(listener)
             listener.close()
@@ -77,10 +77,10 @@ class PodServers:
             conversation.cancel()
 
     def _accept(self, port: Port, listener: socket.socket) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(BATCH):
             try:
                 connection, peer = listener.accept()
-            except OSError:  # no more, or the peer has gone already
+            except OSError:  # no more connections, or the peer has closed already
                 return
             connection.setblocking(False)
             seen = {"X-Pod": self.pod, "X-Client": endpoint(peer), "X-Port": str(port.number)}
@@ -104,7 +104,7 @@ class PodServers:
                         buffer += more
                     keep_alive = request.keep_alive
                     if port.to_https:
-                        head = http.head(301, 0, keep_alive, {"Location": request.by_https, **seen})
+                        head = http.head(301, 0, keep_alive, {"Location": request.https_url, **seen})
                         await self.loop.sock_sendall(connection, head)
                     elif request.path == "/stream":
                         await self._stream(connection, request, seen)
@@ -134,7 +134,7 @@ class PodServers:
                 await asyncio.sleep(size / rate)
 
     def _echo(self, port: Port, listener: socket.socket) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(BATCH):
             try:
                 payload, peer = listener.recvfrom(CHUNK)
             except OSError:
@@ -145,17 +145,17 @@ class PodServers:
                 "port": port.number,
                 "echo": payload.decode(errors="replace"),
             }
-            with suppress(OSError):  # a full buffer loses a datagram, as networks do
+            with suppress(OSError):  # a full buffer loses a datagram, as in a network
                 listener.sendto(json.dumps(answer).encode() + b"\n", peer)
 
 
 def endpoint(peer: tuple[Any, ...]) -> str:
-    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
+    """Format ``10.0.0.1:80`` or ``[fd00::1]:80``."""
     return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
 
 class Commands:
-    """What the owner says, done."""
+    """Executes the commands of the owner."""
 
     def __init__(self) -> None:
         self.pods: dict[str, PodServers] = {}
@@ -173,7 +173,7 @@ class Commands:
 
 
 async def follow(commands: Commands) -> None:
-    """Do and answer the commands that come, until there is no more owner."""
+    """Execute and answer commands until the owner dies or detaches."""
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
@@ -191,7 +191,7 @@ async def follow(commands: Commands) -> None:
 
 
 async def serve_alone() -> None:
-    """Let go of the owner's terminal and serve until killed."""
+    """Close the owner's terminal, and serve until killed."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -203,7 +203,7 @@ async def serve(lab: str) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     commands = Commands()
-    with suppress(ConnectionError):  # the owner died while it waited for an answer
+    with suppress(ConnectionError):  # the owner died before it received an answer
         await follow(commands)
     if commands.detached:
         await serve_alone()

@@ -1,11 +1,11 @@
 """Topologies as data: nodes, pods and clients, their addresses and ports.
 
 Every node and client has one address per family on the LAN, a bridge that
-joins them. A node has a range of pod addresses in each family; a pod has one
-address of its node's range, or with ``host_network`` the node's own. Names are
-unique in a topology, since each is a namespace: lower-case DNS labels.
+connects them. A node has a range of pod addresses in each family; a pod has an
+address in its node's range, or the node's own with ``host_network``. Names are
+unique in a topology, because each is a namespace: lower-case DNS labels.
 
-``chapter``, ``single`` and ``multi`` build the usual ones.
+``chapter``, ``single`` and ``multi`` return the usual topologies.
 """
 
 import re
@@ -18,14 +18,14 @@ from zlib import crc32
 Family = Literal[4, 6]
 
 LAN_GATEWAY: dict[Family, str] = {4: "192.168.77.1", 6: "fd77::1"}
-"""Where the nodes' default routes lead: it forwards nothing and answers only its neighbours."""
+"""The default gateway of the nodes. It forwards nothing, and answers only its neighbours."""
 
 LOCALHOST: dict[Family, str] = {4: "127.0.0.1", 6: "::1"}
 
 LAN: dict[Family, str] = {4: "192.168.77.0/24", 6: "fd77::/64"}
 
 POD_NETWORK: dict[Family, str] = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}
-"""What the nodes' pod ranges are cut from: the cluster CIDRs."""
+"""The cluster CIDRs, which contain the pod ranges of all nodes."""
 
 RESERVED_NAMES = frozenset({"lan", "lo", "eth0"})
 KUBIA_NAMES = ("kubia-4bv25", "kubia-7sd67", "kubia-zhg6k")
@@ -33,9 +33,9 @@ KUBIA_NAMES = ("kubia-4bv25", "kubia-7sd67", "kubia-zhg6k")
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A named port that is served: HTTP on tcp, an echo on udp; ``text`` is added to what HTTP answers.
+    """A named port with a server: HTTP on tcp, an echo on udp. HTTP appends ``text`` to its answers.
 
-    With ``to_https``, HTTP sends its clients to the same address by https (301).
+    With ``to_https``, HTTP redirects its clients to the same address with https (301).
     """
 
     name: str
@@ -56,10 +56,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod; one of the host's network leaves ``v4`` and ``v6`` empty and has its node's addresses.
+    """A pod. With ``host_network``, ``v4`` and ``v6`` are empty, and it has its node's addresses.
 
-    What is started in it has ``environment``. One that is ``localhost_only`` serves on 127.0.0.1 and
-    ::1 instead of its addresses.
+    Processes in it have ``environment``. With ``localhost_only``, it listens on 127.0.0.1 and ::1 instead
+    of its addresses.
     """
 
     name: str
@@ -75,12 +75,12 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A host on the LAN that is no node; ``via`` names the node it routes through (default: the first).
+    """A host on the LAN that is not a node. ``via`` is the node that it routes through (default: the first).
 
-    With ``lan`` it routes through the gateway of the LAN, which swallows everything, and so it reaches
-    nothing but the LAN.
+    With ``lan`` it routes through the gateway of the LAN, which drops all packets, so it reaches only hosts
+    on the LAN.
 
-    It may have an address from elsewhere, and ports that it serves, as a host on the internet would.
+    It can have an address from another network, and ports with servers, like a host on the internet.
     """
 
     name: str
@@ -96,7 +96,7 @@ Each = TypeVar("Each", bound=Host)
 
 @dataclass(frozen=True)
 class Topology:
-    """All there is in one lab. ValueError, in a sentence, for one that cannot be built."""
+    """The content of a lab. Raises ValueError with a message if it is not valid."""
 
     nodes: tuple[Node, ...]
     pods: tuple[Pod, ...] = ()
@@ -107,21 +107,21 @@ class Topology:
         node_names = {node.name for node in self.nodes}
         names = [host.name for host in self.hosts]
         if not self.nodes:
-            raise ValueError("a topology needs a node")
+            raise ValueError("a topology needs at least one node")
         for name in names:
             if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) or name in RESERVED_NAMES:
-                raise ValueError(f"{name!r} cannot name a node, pod or client")
+                raise ValueError(f"{name!r} is not a valid name of a node, pod or client")
             if names.count(name) > 1:
-                raise ValueError(f"{name!r} is named twice")
+                raise ValueError(f"duplicate name {name!r}")
         for pod in self.pods:
             if pod.node not in node_names:
-                raise ValueError(f"pod {pod.name} is on {pod.node!r}, which is no node")
+                raise ValueError(f"pod {pod.name}: there is no node {pod.node!r}")
             for variable, value in pod.environment.items():
                 if not variable or "=" in variable or "\0" in variable + value:
-                    raise ValueError(f"pod {pod.name}: {variable!r} cannot be a variable of {value!r}")
+                    raise ValueError(f"pod {pod.name}: invalid variable {variable!r} with value {value!r}")
         for client in self.clients:
             if client.via and client.via not in {*node_names, "lan"}:
-                raise ValueError(f"client {client.name} goes via {client.via!r}, which is no node")
+                raise ValueError(f"client {client.name} routes via {client.via!r}, which is not a node")
         for host in self.hosts:
             for family, address in self.addresses(host).items():
                 if not _is_address(address, family):
@@ -144,14 +144,14 @@ class Topology:
         return _named(self.clients, "client", name)
 
     def addresses(self, owner: Host) -> dict[Family, str]:
-        """The addresses of ``owner`` by family; those of its node for a pod of the host's network."""
+        """Return the addresses of ``owner`` by family; those of its node for a host-network pod."""
         if isinstance(owner, Pod) and owner.host_network:
             owner = self.node(owner.node)
         both: dict[Family, str] = {4: owner.v4, 6: owner.v6}
         return {family: both[family] for family in self.families}
 
     def gateway(self, client: Client) -> dict[Family, str]:
-        """Where the default routes of a client lead."""
+        """Return the default gateways of a client."""
         if client.via == "lan":
             return {family: LAN_GATEWAY[family] for family in self.families}
         return self.addresses(self.node(client.via) if client.via else self.nodes[0])
@@ -161,15 +161,15 @@ class Topology:
         return {family: both[family] for family in self.families}
 
     def listens_on(self, owner: Pod | Client) -> list[str]:
-        """The addresses its servers are bound to."""
+        """Return the addresses that its servers listen on."""
         alone = isinstance(owner, Pod) and owner.localhost_only
         return [LOCALHOST[f] if alone else own for f, own in self.addresses(owner).items()]
 
     def with_pod(self, pod: Pod) -> "Topology":
         return replace(self, pods=(*self.pods, pod))
 
-    def with_other(self, pod: Pod) -> "Topology":
-        """With this one in the place of the pod of its name."""
+    def with_replaced(self, pod: Pod) -> "Topology":
+        """Return the topology with another pod of the same name."""
         old = self.pod(pod.name)
         return replace(self, pods=tuple(pod if each is old else each for each in self.pods))
 
@@ -179,7 +179,7 @@ class Topology:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Topology":
-        """The topology whose ``asdict`` went through JSON."""
+        """Return a topology from its ``asdict`` after a conversion to JSON and back."""
         return cls(
             nodes=tuple(Node(**node) for node in plain["nodes"]),
             pods=tuple(Pod(**_with_ports(pod)) for pod in plain["pods"]),
@@ -203,11 +203,11 @@ def _named(all_of: tuple[Each, ...], kind: str, name: str) -> Each:
     for each in all_of:
         if each.name == name:
             return each
-    raise LookupError(f"no {kind} {name!r}: there are {', '.join(each.name for each in all_of) or 'none'}")
+    raise LookupError(f"no {kind} {name!r}; present: {', '.join(each.name for each in all_of) or 'none'}")
 
 
 def lab_node(number: int) -> Node:
-    """Node ``n<number>``, counted from 1, with the ranges of that number."""
+    """Return the node ``n<number>``, counted from 1, with the addresses and ranges of that number."""
     return Node(
         name=f"n{number}",
         v4=f"192.168.77.{10 + number}",
@@ -220,7 +220,7 @@ def lab_node(number: int) -> Node:
 def lab_pod(
     name: str, node: int, number: int, labels: Mapping[str, str] | None = None, ports: tuple[Port, ...] = ()
 ) -> Pod:
-    """The pod with the address of that number, counted from 1, in the ranges of node ``n<node>``."""
+    """Return a pod of node ``n<node>`` with the address of that number, counted from 1, in its ranges."""
     return Pod(
         name=name,
         node=f"n{node}",
@@ -241,7 +241,7 @@ OUTSIDE = Client("outside", v4="192.168.77.200", v6="fd77::200")
 
 
 def chapter(pods: int = 3) -> Topology:
-    """One node with kubia pods, a client pod and a client outside: the book chapter's cluster."""
+    """The cluster of the book chapter: one node with kubia pods, a client pod and an external client."""
     names = [*KUBIA_NAMES, *(f"kubia-{crc32(bytes([n])):05x}"[:11] for n in range(3, pods))][:pods]
     kubia = [lab_pod(name, 1, n, {"app": "kubia"}, KUBIA) for n, name in enumerate(names, start=1)]
     client = lab_pod("client", 1, pods + 1, {"app": "client"})
@@ -249,13 +249,13 @@ def chapter(pods: int = 3) -> Topology:
 
 
 def single(n_pods: int = 1) -> Topology:
-    """One node with pods ``pod-1`` on, which serve 8080/tcp and 5353/udp, and a client outside."""
+    """One node with pods ``pod-1``, ``pod-2``... that serve 8080/tcp and 5353/udp, and an external client."""
     pods = [lab_pod(f"pod-{n}", 1, n, {"app": "web"}, WEB) for n in range(1, n_pods + 1)]
     return Topology(nodes=(lab_node(1),), pods=tuple(pods), clients=(OUTSIDE,))
 
 
 def multi(n_nodes: int = 2, pods_per_node: int = 2) -> Topology:
-    """Nodes ``n1`` on, each with pods ``n1-pod-1`` on as in ``single``, and a client outside."""
+    """Nodes ``n1``, ``n2``..., each with pods ``n1-pod-1``... as in ``single``, and an external client."""
     numbers = range(1, n_nodes + 1)
     pods = [
         lab_pod(f"n{node}-pod-{n}", node, n, {"app": "web"}, WEB)

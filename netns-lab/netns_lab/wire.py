@@ -1,16 +1,15 @@
-"""The lab's cables: links, addresses and routes, by netlink (pyroute2).
+"""The links, addresses and routes of a lab, over netlink (pyroute2).
 
-The LAN is a bridge in a namespace of its own. A pod hangs on its node by a
-routed veth, as with Calico: the pod has a /32 and a /128 and a gateway that is
-link-local (169.254.1.1, fe80::1) and exists only as a static neighbour entry
-with the MAC address all node-side ends share; the node has a host route. So
-whatever a pod sends, to its neighbour on the node too, is routed by the node
-and meets its hooks.
+The LAN is a bridge in a separate namespace. A routed veth connects a pod to its
+node, as with Calico: the pod has a /32 and a /128 and a link-local gateway
+(169.254.1.1, fe80::1), which is only a static neighbour entry with the MAC address
+that all node-side ends share. The node has a route to the pod. So the node routes
+every packet of the pod, also to other pods on the node, and all its hooks apply.
 
-Sysctls come before the links that inherit them. Duplicate address detection is
-off: addresses are usable as soon as the function that adds them returns. ICMP
-errors are not rate-limited: a test's tenth refusal arrives like the first.
-Redirects are off: a client goes on sending through the node it was told to.
+Sysctls are set before the links that inherit them exist. Duplicate address
+detection is off: an address is usable when the function that adds it returns. ICMP
+errors are not rate-limited: the tenth refusal in a test arrives like the first.
+Redirects are off: a client keeps sending through its configured node.
 """
 
 import os
@@ -70,16 +69,16 @@ NODE_SYSCTLS = {
 
 
 def interface_name(host: str) -> str:
-    """The node's or bridge's end of the cable to ``host``: its name, or 15 bytes that stand for it."""
+    """Return the name of the node's or bridge's end of the link to ``host``: its name, or a 15-byte hash."""
     return host if len(host) <= 15 else f"{host[:6]}-{crc32(host.encode()):08x}"
 
 
 def set_up_host(namespace: str, families: tuple[Family, ...], forwards: bool = False) -> None:
-    """Sysctls and loopback of a namespace that has no links yet."""
+    """Set the sysctls and the loopback of a namespace that has no links yet."""
 
     def work(ip: IPRoute) -> None:
         for family in families:
-            # NODE_SYSCTLS first: switching forwarding resets some of the others
+            # NODE_SYSCTLS first: a change of forwarding resets some of the others
             sysctls = (NODE_SYSCTLS[family] if forwards else {}) | HOST_SYSCTLS[family]
             for name, value in sysctls.items():
                 Path("/proc/sys", name).write_text(str(value))
@@ -89,7 +88,7 @@ def set_up_host(namespace: str, families: tuple[Family, ...], forwards: bool = F
 
 
 def make_lan(namespace: str, families: tuple[Family, ...]) -> None:
-    """The bridge, with the address the nodes' default routes lead to; what comes there is lost in silence."""
+    """Create the bridge, with the address of the default gateway. It drops packets without an answer."""
 
     def work(ip: IPRoute) -> None:
         ip.link("add", ifname="lan", kind="bridge", br_stp_state=0, br_mcast_snooping=0)
@@ -103,7 +102,7 @@ def make_lan(namespace: str, families: tuple[Family, ...]) -> None:
 
 
 def join_lan(namespace: str, lan: str, host: str, addresses: Addresses, default_via: Addresses) -> None:
-    """A cable from a node or client (its eth0) to the bridge, its addresses, its default routes."""
+    """Connect a node or client (its eth0) to the bridge, with its addresses and default routes."""
 
     def at_lan(ip: IPRoute) -> None:
         _add_veth(ip, interface_name(host), peer_name="eth0", peer_namespace=namespace)
@@ -130,7 +129,7 @@ def on_lan(address: str) -> bool:
 
 
 def reach_on_lan(namespace: str, addresses: Addresses) -> None:
-    """In a node: these addresses from elsewhere are on the LAN."""
+    """Add routes to addresses of other networks that are on the LAN to a node."""
 
     def work(ip: IPRoute) -> None:
         for family, address in addresses.items():
@@ -141,7 +140,7 @@ def reach_on_lan(namespace: str, addresses: Addresses) -> None:
 
 
 def route_to(namespace: str, destinations: Addresses, via: Addresses) -> None:
-    """In a node: another node's pod ranges are reached through that node."""
+    """Add routes to the pod ranges of another node to a node."""
 
     def work(ip: IPRoute) -> None:
         for family, destination in destinations.items():
@@ -151,7 +150,7 @@ def route_to(namespace: str, destinations: Addresses, via: Addresses) -> None:
 
 
 def join_pod(node: str, pod: str, name: str, addresses: Addresses) -> None:
-    """The pod's routed veth: its end in the pod's namespace is eth0, the node's end has its name."""
+    """Add the pod's routed veth. Its end in the pod is eth0; the node's end has the pod's name."""
 
     def at_node(ip: IPRoute) -> None:
         _add_veth(ip, interface_name(name), peer_name="eth0", peer_namespace=pod, address=GATEWAY_MAC)
@@ -177,7 +176,7 @@ def join_pod(node: str, pod: str, name: str, addresses: Addresses) -> None:
 
 
 def part_pod(node: str, name: str) -> None:
-    """Delete the pod's veth, and with it the node's routes to the pod, before this returns."""
+    """Delete the pod's veth, and with it the node's routes to the pod."""
     _netlink(node, lambda ip: ip.link("del", ifname=interface_name(name)))
 
 
@@ -208,7 +207,7 @@ def _add_address(ip: IPRoute, index: int, address: str, bits: int) -> None:
 
 
 def _wait_until_usable(ip: IPRoute, family: Family, address: str) -> None:
-    """Wait for the local route of an IPv6 address, which the kernel adds in a worker of its own, later."""
+    """Wait for the local route of an IPv6 address. The kernel adds it later, in a worker."""
     end = time.monotonic() + PATIENCE
     while family == 6 and ip.route("get", family=AF[family], dst=address)[0]["type"] != RTN_LOCAL:
         if time.monotonic() > end:
@@ -217,7 +216,7 @@ def _wait_until_usable(ip: IPRoute, family: Family, address: str) -> None:
 
 
 def _add_link_route(ip: IPRoute, family: Family, destination: str, index: int) -> None:
-    scope = {"scope": RT_SCOPE_LINK} if family == 4 else {}  # else it can lead to no gateway
+    scope = {"scope": RT_SCOPE_LINK} if family == 4 else {}  # without it, the route cannot contain a gateway
     _add_route(ip, family, destination, oif=index, **scope)
 
 

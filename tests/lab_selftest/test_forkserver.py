@@ -1,4 +1,4 @@
-"""A forked kproxy is what a started one is, seen from outside."""
+"""A forked kproxy behaves like a started one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(("arguments", "status"), COMMANDS.values(), ids=COMMANDS.keys())
-def test_a_command_does_the_same(lab: Lab, arguments: list[str], status: int) -> None:
+def test_a_forked_command_equals_a_started_one(lab: Lab, arguments: list[str], status: int) -> None:
     node, text = lab.node("n1"), str(service()).replace("'", '"')
     started = node.run([sys.executable, "-m", "kproxy", *arguments], input=text, capture_output=True)
     forked = forkserver.run(node, arguments, input=text)
@@ -35,7 +35,7 @@ def test_a_command_does_the_same(lab: Lab, arguments: list[str], status: int) ->
     assert started.returncode == status
 
 
-def test_a_daemon_has_a_process_of_its_own(lab: Lab, tmp_path: Path) -> None:
+def test_a_daemon_is_a_separate_process(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
     node = lab.node("n1")
@@ -54,7 +54,7 @@ def test_a_daemon_has_a_process_of_its_own(lab: Lab, tmp_path: Path) -> None:
         assert other.stop() == 0
 
 
-def test_the_lab_ends_it(lab: Lab, tmp_path: Path) -> None:
+def test_the_lab_kills_the_daemon(lab: Lab, tmp_path: Path) -> None:
     with Lab(lab.topology) as mine:
         running = Running(mine.node("n1"), tmp_path)
         running.start()

@@ -1,4 +1,4 @@
-"""The pods' HTTP, byte for byte, and topologies: no namespaces here."""
+"""The pods' HTTP as bytes, and topologies; without namespaces."""
 
 import json
 from dataclasses import asdict, replace
@@ -64,7 +64,7 @@ def test_requests(sent: bytes, read: Request | None, left: bytes) -> None:
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 4000 + b"\r\n", 431),
     ],
 )
-def test_what_is_no_request(sent: bytes, status: int) -> None:
+def test_invalid_requests(sent: bytes, status: int) -> None:
     with pytest.raises(BadRequest) as caught:
         next_request(bytearray(sent))
     assert caught.value.status == status
@@ -73,7 +73,7 @@ def test_what_is_no_request(sent: bytes, status: int) -> None:
 def test_numbers_of_the_query() -> None:
     asked = request(n="12", m="-1")
     assert (asked.number("n", 5), asked.number("other", 5)) == (12, 5)
-    with pytest.raises(BadRequest, match="m=-1 is no number"):
+    with pytest.raises(BadRequest, match="m=-1 is not a number"):
         asked.number("m", 5)
 
 
@@ -103,32 +103,32 @@ WEB = Client("web", "192.0.2.1", "2001:db8::1", via="lan", ports=(Port("http", 8
         replace(single().with_pod(AGENT), clients=(WEB,)),
     ],
 )
-def test_a_topology_survives_json(topology: Topology) -> None:
+def test_a_topology_can_be_converted_to_json_and_back(topology: Topology) -> None:
     assert Topology.from_dict(json.loads(json.dumps(asdict(topology)))) == topology
 
 
 @pytest.mark.parametrize(
     ("build", "why"),
     [
-        (lambda: Topology(nodes=()), "needs a node"),
-        (lambda: single().with_pod(single().pods[0]), "'pod-1' is named twice"),
-        (lambda: single().with_pod(Pod("Big", "n1")), "'Big' cannot name"),
-        (lambda: single().with_pod(Pod("lan", "n1")), "'lan' cannot name"),
-        (lambda: single().with_pod(Pod("p", "n9", "10.244.9.9", "fd00::1")), "is on 'n9', which is no node"),
+        (lambda: Topology(nodes=()), "needs at least one node"),
+        (lambda: single().with_pod(single().pods[0]), "duplicate name 'pod-1'"),
+        (lambda: single().with_pod(Pod("Big", "n1")), "'Big' is not a valid name"),
+        (lambda: single().with_pod(Pod("lan", "n1")), "'lan' is not a valid name"),
+        (lambda: single().with_pod(Pod("p", "n9", "10.244.9.9", "fd00::1")), "pod p: there is no node 'n9'"),
         (lambda: single().with_pod(Pod("p", "n1", "fd00::1", "::2")), "p: 'fd00::1' is not an IPv4 address"),
         (lambda: single().with_pod(Pod("p", "n1")), "p: '' is not an IPv4 address"),
-        (lambda: single().with_pod(replace(AGENT, environment={"A=B": ""})), "'A=B' cannot be a variable"),
-        (lambda: single().with_pod(replace(AGENT, environment={"A": "\0"})), "'A' cannot be a variable"),
+        (lambda: single().with_pod(replace(AGENT, environment={"A=B": ""})), "invalid variable 'A=B'"),
+        (lambda: single().with_pod(replace(AGENT, environment={"A": "\0"})), "invalid variable 'A'"),
         (lambda: Topology((lab_node(1),), clients=(replace(chapter().clients[0], via="n2"),)), "via 'n2'"),
     ],
 )
-def test_a_topology_that_cannot_be(build: object, why: str) -> None:
+def test_an_invalid_topology(build: object, why: str) -> None:
     assert callable(build)
     with pytest.raises(ValueError, match=why):
         build()
 
 
-def test_pods_are_in_their_nodes_range_and_that_in_the_networks() -> None:
+def test_pod_addresses_are_in_their_nodes_ranges() -> None:
     topology = multi(3, 2)
     for pod in topology.pods:
         ranges = topology.pod_cidrs(topology.node(pod.node))

@@ -1,4 +1,4 @@
-"""The lab itself: that packets go where a cluster's would, that labs are alone, that nothing is left."""
+"""The lab: its network behaves like a cluster's, labs are independent, and nothing is left behind."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-# What is there answers, and sees who asks
+# Hosts answer, and see the client's address
 
 
 @both_families
@@ -69,12 +69,12 @@ def test_ping(lab: Lab, asker: Asker, family: Family) -> None:
 
 
 @both_families
-def test_what_is_not_there(lab: Lab, family: Family) -> None:
+def test_missing_addresses_and_ports(lab: Lab, family: Family) -> None:
     client, nobody = lab.client("outside"), {4: "10.244.1.99", 6: "fd00:10:244:1::99"}[family]
     assert not echo(client, nobody, timeout=0.2)
     assert http_get(client, nobody, 8080, timeout=0.2).outcome is Outcome.TIMEOUT
     there = lab.pod(KUBIA).address(family)
-    # the tenth as the first: ICMP errors are not rate-limited
+    # Ten times, because ICMP errors must not be rate-limited.
     assert {http_get(client, there, 9).outcome for _ in range(10)} == {Outcome.REFUSED}
     assert {udp_ask(client, there, 9).outcome for _ in range(10)} == {Outcome.REFUSED}
 
@@ -89,7 +89,7 @@ def test_what_is_not_there(lab: Lab, family: Family) -> None:
     ],
 )
 @pytest.mark.parametrize(("where", "hook"), [("outside", "output"), ("n1", "forward")])
-def test_what_rules_refuse(
+def test_the_outcomes_of_rules(
     lab: Lab, family: Family, verdict: str, outcome: Outcome, where: str, hook: str
 ) -> None:
     client, there = lab.client("outside"), lab.pod(KUBIA).address(family)
@@ -109,7 +109,7 @@ def test_what_rules_refuse(
 def test_source_port(lab: Lab, family: Family) -> None:
     client, address = lab.client("outside"), lab.pod(KUBIA).address(family)
     assert http_get(client, address, 8080, source_port=4711).client_port == 4711
-    assert http_get(client, address, 8080, source_port=4711).client_port == 4711  # at once again
+    assert http_get(client, address, 8080, source_port=4711).client_port == 4711  # again, without a delay
     assert udp_ask(client, address, 5353, source_port=4711).client_port == 4711
 
 
@@ -140,14 +140,14 @@ def test_connections_are_kept_until_an_error(lab: Lab) -> None:
     assert answers.count("You've hit") == 1
 
 
-# Packets take the way they would in a cluster
+# Packets take the same path as in a cluster
 
 
-IP_RECVTTL = 12  # Python's socket has it from 3.14
+IP_RECVTTL = 12  # defined in Python's socket from 3.14
 
 
 def hop_limit(asker: Handle, address: str) -> int:
-    """What is left of the 64 hops a pod's UDP answer set out with."""
+    """Return the remaining hop limit of a pod's UDP answer, which starts with 64."""
     v6 = ":" in address
     level, wanted = (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT) if v6 else (socket.IPPROTO_IP, IP_RECVTTL)
     with asker.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -159,19 +159,19 @@ def hop_limit(asker: Handle, address: str) -> int:
 
 
 @both_families
-def test_every_way_between_pods_leads_through_their_nodes(family: Family) -> None:
+def test_nodes_route_all_packets_between_pods(family: Family) -> None:
     with Lab(multi(2, 2)) as lab:
         far, near = lab.pod("n2-pod-1").address(family), lab.pod("n1-pod-2").address(family)
         assert hop_limit(lab.pod("n1-pod-1"), near) == 63
         assert hop_limit(lab.pod("n1-pod-1"), far) == 62
         assert hop_limit(lab.node("n1"), near) == 64
         assert hop_limit(lab.client("outside"), near) == 63
-        # asked through n1, which has to hand it on; the answer comes by n2 alone
+        # The request goes through n1, which forwards it; the answer comes through n2 only.
         assert hop_limit(lab.client("outside"), far) == 63
         assert http_get(lab.pod("n1-pod-1"), far, 8080).client == lab.pod("n1-pod-1").address(family)
 
 
-def test_one_family_alone() -> None:
+def test_a_single_family() -> None:
     with Lab(replace(single(1), families=(6,))) as lab:
         pod = lab.pod("pod-1")
         assert list(pod.addresses) == [6]
@@ -179,7 +179,7 @@ def test_one_family_alone() -> None:
 
 
 @both_families
-def test_a_host_from_elsewhere_serves(family: Family) -> None:
+def test_a_client_with_an_external_address_serves(family: Family) -> None:
     web = Client("web", "13.250.94.254", "2001:db8::1", via="n2", ports=(Port("http", 80),))
     topology = multi(2, 1)
     with Lab(replace(topology, clients=(*topology.clients, web))) as lab:
@@ -190,19 +190,19 @@ def test_a_host_from_elsewhere_serves(family: Family) -> None:
 
 
 @both_families
-def test_a_client_that_routes_through_no_node_reaches_nodes_alone(family: Family) -> None:
+def test_a_client_that_routes_via_the_lan_reaches_only_nodes(family: Family) -> None:
     topology = single(1)
-    stranger = Client("stranger", "192.168.77.201", "fd77::201", via="lan")
-    with Lab(replace(topology, clients=(*topology.clients, stranger))) as lab:
-        assert echo(lab.client("stranger"), lab.node("n1").address(family))
-        assert not echo(lab.client("stranger"), lab.pod("pod-1").address(family), timeout=0.2)
+    lan_client = Client("neighbour", "192.168.77.201", "fd77::201", via="lan")
+    with Lab(replace(topology, clients=(*topology.clients, lan_client))) as lab:
+        assert echo(lab.client("neighbour"), lab.node("n1").address(family))
+        assert not echo(lab.client("neighbour"), lab.pod("pod-1").address(family), timeout=0.2)
         assert echo(lab.client("outside"), lab.pod("pod-1").address(family))
 
 
-# A lab can change while it is up
+# A running lab can change
 
 
-def test_pods_come_and_go() -> None:
+def test_pods_can_be_stopped_and_replaced() -> None:
     with Lab(single(1)) as lab:
         node, address = lab.node("n1"), lab.pod("pod-1").address(4)
         lab.stop_pod("pod-1")
@@ -212,12 +212,12 @@ def test_pods_come_and_go() -> None:
         lab.start_pod("pod-1")
         assert http_get(node, address, 8080).pod == "pod-1"
 
-        for _ in range(3):  # at once again: nothing of the old one is in the way
+        for _ in range(3):  # again, without a delay: the removed pod leaves nothing behind
             pod = lab.add_pod(lab_pod("a-pod-of-a-long-name", 1, 2, ports=(Port("http", 80),)))
             assert [http_get(node, pod.address(f), 80).pod for f in (4, 6)] == ["a-pod-of-a-long-name"] * 2
             lab.remove_pod("a-pod-of-a-long-name")
             assert not echo(node, pod.address(4), timeout=0.1)
-        with pytest.raises(LookupError, match="no pod 'a-pod-of-a-long-name': there are pod-1"):
+        with pytest.raises(LookupError, match="no pod 'a-pod-of-a-long-name'; present: pod-1"):
             lab.pod("a-pod-of-a-long-name")
 
 
@@ -227,7 +227,7 @@ def test_a_stopped_pod_breaks_its_connections() -> None:
         assert download.rest().outcome is Outcome.RESET
 
 
-def test_a_pod_of_the_hosts_network() -> None:
+def test_a_host_network_pod() -> None:
     with Lab(single(1)) as lab:
         lab.add_pod(Pod("agent", "n1", ports=(Port("http", 80), Port("echo", 53, "udp")), host_network=True))
         assert lab.pod("agent").netns == lab.node("n1").netns
@@ -267,15 +267,15 @@ def test_run(lab: Lab) -> None:
         pod.run(["sleep", "9"], timeout=0.05)
 
 
-# A pod has files and an environment of its own
+# A pod has separate files and a separate environment
 
 
 def shown(handle: Handle, *command: str, **options: Any) -> str:
-    """What a command prints in there."""
+    """Return the output of a command in a host."""
     return str(handle.run(command, stdout=subprocess.PIPE, check=True, **options).stdout)
 
 
-def test_a_pod_sees_its_own_var() -> None:
+def test_a_pod_has_its_own_var() -> None:
     with Lab(single(2)) as lab:
         mine, other, node = lab.pod("pod-1"), lab.pod("pod-2"), lab.node("n1")
         lab.add_pod(Pod("agent", "n1", host_network=True))
@@ -286,21 +286,21 @@ def test_a_pod_sees_its_own_var() -> None:
         for elsewhere in (other, lab.pod("agent"), node):
             assert elsewhere.run(["test", "-e", f"/var/{name}"]).returncode == 1
         assert not Path("/var", name).exists()
-        # all else is the machine's, and a command begins in the directory that it would begin in outside
+        # All other files are the machine's, and the working directory is that of the caller.
         assert shown(mine, "pwd") == shown(node, "pwd")
         assert shown(mine, "pwd", cwd="/var/tmp") == "/var/tmp\n"
-        # a pod that comes again has nothing of the old one
+        # A pod that is added again has no files of the removed one.
         lab.remove_pod("pod-1")
         assert shown(lab.add_pod(lab_pod("pod-1", 1, 1)), "ls", "/var") == "run\ntmp\n"
 
 
-def test_what_runs_in_a_removed_pod_of_the_hosts_network_ends_and_nothing_else_of_the_node() -> None:
+def test_removing_a_host_network_pod_kills_only_its_processes() -> None:
     with Lab(single(1)) as lab:
         agent = lab.add_pod(Pod("agent", "n1", host_network=True))
-        inside, beside = (handle.popen(["sleep", "60"]) for handle in (agent, lab.node("n1")))
+        inside, outside = (handle.popen(["sleep", "60"]) for handle in (agent, lab.node("n1")))
         lab.remove_pod("agent")
         assert inside.wait(60) == -signal.SIGKILL
-        assert beside.poll() is None
+        assert outside.poll() is None
 
 
 def test_nsenter_finds_a_pods_network_and_files() -> None:
@@ -314,7 +314,7 @@ def test_nsenter_finds_a_pods_network_and_files() -> None:
         assert lab.pod("pod-1").address(4) in address.stdout
 
 
-def test_a_pod_has_the_environment_it_was_started_with() -> None:
+def test_a_pod_has_the_environment_of_its_start() -> None:
     with Lab(single(2)) as lab:
         before = lab.pod("pod-1")
         assert shown(before, "env", env={}) == ""
@@ -327,7 +327,7 @@ def test_a_pod_has_the_environment_it_was_started_with() -> None:
         with mine.popen(["env"], env={}, stdout=subprocess.PIPE) as process:
             assert process.stdout
             assert process.stdout.readline() == "A=1\n"
-        assert shown(before, "env", env={}) == ""  # a handle of the pod as it was
+        assert shown(before, "env", env={}) == ""  # a handle from before the restart
         assert shown(lab.pod("pod-2"), "env", env={}) == ""
         lab.stop_pod("pod-1")
         lab.start_pod("pod-1")
@@ -338,7 +338,7 @@ def test_a_pod_has_the_environment_it_was_started_with() -> None:
 
 
 @both_families
-def test_a_server_on_localhost_only_is_heard_by_its_pod_alone(family: Family) -> None:
+def test_a_server_on_localhost_answers_only_its_pod(family: Family) -> None:
     with Lab(chapter()) as lab:
         lab.remove_pod(KUBIA)
         pod = lab.add_pod(replace(chapter().pod(KUBIA), localhost_only=True))
@@ -348,7 +348,7 @@ def test_a_server_on_localhost_only_is_heard_by_its_pod_alone(family: Family) ->
         assert echo(lab.node("n1"), pod.address(family))
 
 
-def test_a_port_that_sends_its_clients_to_https() -> None:
+def test_a_port_that_redirects_to_https() -> None:
     with Lab(single(1)) as lab:
         pod = lab.add_pod(lab_pod("pod-2", 1, 2, ports=(Port("http", 80, to_https=True),)))
         with lab.client("outside").socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
@@ -362,11 +362,11 @@ def test_a_port_that_sends_its_clients_to_https() -> None:
         assert reply.location == f"https://{pod.address(4)}/"
 
 
-# Labs are alone, and nothing is left of them
+# Labs are independent, and leave nothing behind
 
 
-def left_of(lab: str) -> list[str]:
-    """Namespaces, files, mounts and processes of a lab."""
+def remains_of(lab: str) -> list[str]:
+    """Return the namespaces, files, mounts and processes of a lab."""
     found = [str(path) for path in netns.RUN.glob(f"nl-{lab}-*")]
     found += [str(path) for path in registry.RUN.glob(f"{lab}.*")]
     found += [str(path) for path in registry.RUN.glob(f"{lab}/*")]
@@ -382,16 +382,16 @@ def left_of(lab: str) -> list[str]:
     return found
 
 
-def is_left_soon(lab: str, number: int) -> list[str]:
-    """What is left once it is so many, or after a minute; a process has no name while it execs."""
+def wait_for_remains(lab: str, number: int) -> list[str]:
+    """Wait for `number` remains of a lab, for a minute: a process has no name during exec. Returns them."""
     deadline = time.monotonic() + 60
-    while len(left := left_of(lab)) != number and time.monotonic() < deadline:
+    while len(left := remains_of(lab)) != number and time.monotonic() < deadline:
         time.sleep(0.02)
     return left
 
 
 def leave_a_process(lab: Lab) -> None:
-    """Two processes in a pod, which ``left_of`` finds."""
+    """Start two processes in a pod, which ``remains_of`` finds."""
     command = f"sleep {int(lab.id, 36)} & echo; wait"
     shell = lab.pod("pod-1").popen(["sh", "-c", command], stdout=subprocess.PIPE)
     assert shell.stdout
@@ -399,7 +399,7 @@ def leave_a_process(lab: Lab) -> None:
         shell.stdout.readline()
 
 
-def test_two_at_once() -> None:
+def test_two_labs_at_the_same_time() -> None:
     with Lab(single(1)) as first:
         with Lab(single(1)) as second:
             other = second.id
@@ -408,7 +408,7 @@ def test_two_at_once() -> None:
             address = first.pod("pod-1").address(4)
             assert http_get(first.node("n1"), address, 8080).pod == "pod-1"
             assert http_get(second.node("n1"), address, 8080).outcome is Outcome.REFUSED
-        assert left_of(other) == []
+        assert remains_of(other) == []
         assert http_get(first.node("n1"), address, 8080).pod == "pod-1"
 
 
@@ -418,13 +418,13 @@ def test_an_exception_leaves_nothing() -> None:
     def fail() -> None:
         with Lab(single(2), name) as lab:
             leave_a_process(lab)
-            # lan, node, 2 pods, client; file; 2 pods' files, their mount; server, sh, sleep
-            assert len(is_left_soon(name, 12)) == 12
+            # LAN, node, 2 pods, client; file; the files of 2 pods and their mount; server, sh, sleep
+            assert len(wait_for_remains(name, 12)) == 12
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert left_of(name) == []
+    assert remains_of(name) == []
 
 
 def test_a_failed_start_leaves_nothing() -> None:
@@ -432,7 +432,7 @@ def test_a_failed_start_leaves_nothing() -> None:
     taken = (Port("one", 80), Port("two", 80))
     with pytest.raises(RuntimeError, match="Address already in use"):
         Lab(single(1).with_pod(lab_pod("pod-2", 1, 2, ports=taken)), name).up()
-    assert left_of(name) == []
+    assert remains_of(name) == []
 
 
 OWNER = """
@@ -449,7 +449,7 @@ with Lab(single(1)) as lab:
 
 @pytest.fixture
 def owned() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Another process that runs a lab, and the lab's id."""
+    """Another process that runs a lab, and the id of the lab."""
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     with subprocess.Popen(
         [sys.executable, "-c", OWNER],
@@ -466,26 +466,26 @@ def owned() -> Iterator[tuple[subprocess.Popen[str], str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_leaves_nothing(owned: tuple[subprocess.Popen[str], str], number: signal.Signals) -> None:
     owner, lab = owned
-    assert len(is_left_soon(lab, 10)) == 10
+    assert len(wait_for_remains(lab, 10)) == 10
     owner.send_signal(number)
     owner.wait()
-    assert is_left_soon(lab, 0) == []
+    assert wait_for_remains(lab, 0) == []
 
 
-def test_prune_removes_what_dead_owners_and_servers_left(owned: tuple[subprocess.Popen[str], str]) -> None:
+def test_prune_removes_the_labs_of_dead_processes(owned: tuple[subprocess.Popen[str], str]) -> None:
     owner, lab = owned
     server = registry.load(lab).server
     assert server
     processes.kill(server.pid)
     registry.prune()
-    assert left_of(lab)  # the owner lives
+    assert remains_of(lab)  # the owner still runs
     owner.kill()
     owner.wait()
-    registry.prune()  # unless a lab that starts elsewhere did it just now
-    assert left_of(lab) == []
+    registry.prune()  # or another lab that starts has done it already
+    assert remains_of(lab) == []
 
 
-def test_a_lab_of_another_version_is_in_nobodys_way() -> None:
+def test_a_lab_of_another_version_does_not_disturb() -> None:
     with Lab(single(1)) as lab:
         file = registry.RUN / f"{lab.id}.json"
         mine = file.read_text()
@@ -499,14 +499,14 @@ def test_a_lab_of_another_version_is_in_nobodys_way() -> None:
             file.write_text(mine)
 
 
-# By hand
+# The command netns-lab
 
 
 def netns_lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "netns_lab", *arguments], capture_output=True, text=True)
 
 
-def test_by_hand() -> None:
+def test_the_command() -> None:
     name = f"t{os.getpid()}"
     try:
         environment_of = "echo A={pod}@{node} $(grep -o podIP.: | wc -l); echo; echo B=' x=y'"
@@ -534,9 +534,9 @@ def test_by_hand() -> None:
         assert [pod["status"]["podIP"] for pod in pods["items"]] == ["10.244.1.2", "10.244.2.2"]
 
         for arguments, code, why in [
-            (("up", "--name", name), 1, "there is a lab"),
-            (("up", "--name", "A-b"), 1, "cannot name a lab"),
-            (("exec", name, "nix", "--", "ls"), 1, "no node, pod or client 'nix': there are n1, n2"),
+            (("up", "--name", name), 1, "exists already"),
+            (("up", "--name", "A-b"), 1, "is not a name for a lab"),
+            (("exec", name, "nix", "--", "ls"), 1, "no node, pod or client 'nix'; present: n1, n2"),
             (("exec", name, "n1", "--", "nix"), 1, "nix: No such file"),
             (("down", "nix"), 1, "no lab 'nix'"),
             (
@@ -552,4 +552,4 @@ def test_by_hand() -> None:
             assert (done.returncode, why in done.stderr) == (code, True), done.stderr
     finally:
         assert netns_lab("down", name).returncode == 0
-    assert left_of(name) == []
+    assert remains_of(name) == []

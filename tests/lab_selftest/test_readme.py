@@ -1,4 +1,4 @@
-"""What the lab's manual shows is what happens."""
+"""The examples in the lab's README work as shown."""
 
 import re
 import secrets
@@ -19,8 +19,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-def test_by_hand() -> None:
-    name = secrets.token_hex(2)  # as long as "demo", which may be somebody's
+def test_the_console_session() -> None:
+    name = secrets.token_hex(2)  # as long as "demo", which may be another lab's name
     (session,) = blocks("console")
     try:
         for step in session.replace("demo", name).split("# ")[1:]:
@@ -34,6 +34,6 @@ def test_by_hand() -> None:
         registry.remove(name)
 
 
-def test_in_tests() -> None:
+def test_the_python_example() -> None:
     (example,) = blocks("python")
     exec(compile(example, "README.md", "exec"), {})
