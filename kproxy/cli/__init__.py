@@ -68,8 +68,6 @@ def _run(argv: list[str]) -> int:
 def _run_verb(call: Call) -> int:
     for warning in call.warnings:
         warn(warning)
-    if call.ends:
-        return 0
     module = import_module(f"kproxy.cli.{call.verb.module}")
     arguments = (_settings(call.flags), call.operands) if call.verb.takes_flags else (call.operands,)
     status: int = module.run(*arguments)

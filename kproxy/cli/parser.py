@@ -42,8 +42,6 @@ class Call(NamedTuple):
     operands: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     """A line for each flag of kube-proxy that has no effect."""
-    ends: bool = False
-    """Whether there is nothing to do but to print them."""
 
 
 def parse(argv: Sequence[str]) -> Call:
@@ -303,8 +301,7 @@ def _in_place_of_kube_proxy(call: Call) -> Call:
     if (CLEANUP, True) in ((flag.name, value) for flag, value in found):
         return Call(VERBS["cleanup"], {name: flags[name] for name in ("state_dir",) if name in flags}, ())
     values, warnings = effects(found)
-    ends = any(flag.ends and value is not False for flag, value in found)
-    return call._replace(flags=values | flags, warnings=tuple(warnings), ends=ends)
+    return call._replace(flags=values | flags, warnings=tuple(warnings))
 
 
 def _argument(verb: Verb, operand: Operand) -> click.Argument:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,13 +17,14 @@ from kproxy.daemon.loop import Periods
 from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
+from kproxy.kernel.sysctl import raise_settings
 from kproxy.model import ClusterNode, Node
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
 from kproxy.reconcile.addresses import UplinkAddresses
-from kproxy.settings.derived import dataplane_options, listen_addresses, pool_nodes, ranges
+from kproxy.settings.derived import conntrack_sysctls, dataplane_options, listen_addresses, pool_nodes, ranges
 from kproxy.settings.settings import Settings
 from kproxy.sources.node import find_node
 from kproxy.sources.source import FollowedSource
@@ -66,6 +68,9 @@ class _Host:
 def run_daemon(chosen: Settings) -> int:
     """Returns the exit status."""
     configure_log(chosen.verbose)
+    raise_settings(conntrack_sysctls(chosen, os.cpu_count() or 1))
+    if chosen.init_only:
+        return 0
     work = _follow_manifests if chosen.manifests else _follow_cluster
     with (
         lock.hold(Path(chosen.state_dir), lock.DAEMON),

@@ -98,6 +98,30 @@ def dataplane_options(chosen: Settings, node: Node) -> Options:
     return Options(cidrs, chosen.service_cidr, chosen.masquerade_all, pod_interface=interface)
 
 
+def conntrack_sysctls(chosen: Settings, cpus: int) -> dict[str, int]:
+    """Return the least values of `net.netfilter.*`, by name. Without a cluster, only those with a flag."""
+
+    def wanted(field: str) -> float:
+        is_default = chosen.origin(field) is Origin.DEFAULT
+        return 0 if is_default and chosen.manifests else getattr(chosen, field)
+
+    values = {name: int(wanted(field)) for name, field in _CONNTRACK.items()}
+    if wanted("conntrack_max_per_core") or wanted("conntrack_min"):
+        per_core = chosen.conntrack_max_per_core
+        values["nf_conntrack_max"] = max(per_core * cpus, chosen.conntrack_min) if per_core else 0
+    return {name: value for name, value in values.items() if value}
+
+
+_CONNTRACK = {
+    "nf_conntrack_tcp_timeout_established": "conntrack_tcp_timeout_established",
+    "nf_conntrack_tcp_timeout_close_wait": "conntrack_tcp_timeout_close_wait",
+    "nf_conntrack_tcp_be_liberal": "conntrack_tcp_be_liberal",
+    "nf_conntrack_udp_timeout": "conntrack_udp_timeout",
+    "nf_conntrack_udp_timeout_stream": "conntrack_udp_timeout_stream",
+}
+"""Names of settings of the kernel, and of the fields with their values."""
+
+
 def _interface(name: str, mode: LocalMode, flag: str) -> str:
     if not INTERFACE.fullmatch(name):
         raise UsageError(f"--detect-local-mode {mode} needs {flag}, the name of an interface.")
@@ -126,6 +150,8 @@ def ranges(chosen: Settings) -> Ranges:
 def check_daemon(chosen: Settings, in_pod: bool) -> None:
     """Raise UsageError for invalid settings of `run`, as far as they do not depend on the source."""
     pool_nodes(chosen)
+    if chosen.init_only:
+        return
     if chosen.manifests and chosen.origin("kubeconfig") is Origin.FLAG:  # a configuration file may name one
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
     if not (chosen.manifests or chosen.kubeconfig or in_pod):

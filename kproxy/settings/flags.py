@@ -26,6 +26,7 @@ class Group(StrEnum):
     LOAD_BALANCER = "Load balancer"
     PROBES = "Readiness probes"
     DAEMON = "Daemon"
+    CONNTRACK = "Connection tracking"
 
 
 class Flag(NamedTuple):
@@ -79,6 +80,7 @@ class Flag(NamedTuple):
 INPUT = "sync run compile get describe env"
 RULES = "sync run compile"
 
+_NOT_WITH_MANIFESTS = "; with `-f`, as it is"
 FLAGS = (
     Flag(
         "-f, --filename, --manifests PATH",
@@ -346,6 +348,67 @@ FLAGS = (
         "The minimum time from one round to the next.",
         text.seconds,
         default="`0s`",
+    ),
+    Flag(
+        "--conntrack-max-per-core N",
+        "run",
+        Group.CONNTRACK,
+        "The maximum number of tracked connections per CPU. `0` leaves the maximum as it is.",
+        text.count,
+        default=f"`32768`{_NOT_WITH_MANIFESTS}",
+        see="configuration.md#connection-tracking",
+    ),
+    Flag(
+        "--conntrack-min N",
+        "run",
+        Group.CONNTRACK,
+        "The least maximum, whatever the number of CPUs.",
+        text.count,
+        default=f"`131072`{_NOT_WITH_MANIFESTS}",
+    ),
+    Flag(
+        "--conntrack-tcp-timeout-established DURATION",
+        "run",
+        Group.CONNTRACK,
+        "How long the kernel tracks an established TCP connection without packets. `0s` leaves it as it is.",
+        text.seconds,
+        default=f"`24h`{_NOT_WITH_MANIFESTS}",
+    ),
+    Flag(
+        "--conntrack-tcp-timeout-close-wait DURATION",
+        "run",
+        Group.CONNTRACK,
+        "How long the kernel tracks a TCP connection that one side has closed. `0s` leaves it as it is.",
+        text.seconds,
+        default=f"`1h`{_NOT_WITH_MANIFESTS}",
+    ),
+    Flag(
+        "--conntrack-tcp-be-liberal",
+        "run",
+        Group.CONNTRACK,
+        "Translate TCP segments outside the window, too, so that they do not reset a connection.",
+    ),
+    Flag(
+        "--conntrack-udp-timeout DURATION",
+        "run",
+        Group.CONNTRACK,
+        "How long the kernel tracks a UDP flow without a reply. `0s` leaves it as it is.",
+        text.seconds,
+        default="`0s`",
+    ),
+    Flag(
+        "--conntrack-udp-timeout-stream DURATION",
+        "run",
+        Group.CONNTRACK,
+        "How long the kernel tracks a UDP flow with replies. `0s` leaves it as it is.",
+        text.seconds,
+        default="`0s`",
+    ),
+    Flag(
+        "--init-only",
+        "run",
+        Group.CONNTRACK,
+        "Change the settings of connection tracking, and end. For a container with more rights.",
     ),
 )
 

@@ -37,7 +37,6 @@ class _Unused(NamedTuple):
 
 _CLIENT = "kproxy uses its kubeconfig only"
 _IPTABLES, _IPVS = "kproxy has no iptables mode", "kproxy has no ipvs mode"
-_CONNTRACK = "kproxy does not change the kernel's connection tracking settings"
 _LOG = "the format of kproxy's log is fixed"
 _LINUX = "kproxy runs on Linux only"
 _OLD = "kube-proxy 1.36 does not have it"
@@ -49,13 +48,6 @@ _UNUSED = {
     "clientConnection.contentType": _Unused(_CLIENT, "application/vnd.kubernetes.protobuf"),
     "clientConnection.qps": _Unused(_CLIENT, 5),
     "configSyncPeriod": _Unused("kproxy watches objects and does not list them again", "15m0s"),
-    "conntrack.maxPerCore": _Unused(_CONNTRACK, 32768),
-    "conntrack.min": _Unused(_CONNTRACK, 131072),
-    "conntrack.tcpBeLiberal": _Unused(_CONNTRACK),
-    "conntrack.tcpCloseWaitTimeout": _Unused(_CONNTRACK, "1h0m0s"),
-    "conntrack.tcpEstablishedTimeout": _Unused(_CONNTRACK, "24h0m0s"),
-    "conntrack.udpStreamTimeout": _Unused(_CONNTRACK),
-    "conntrack.udpTimeout": _Unused(_CONNTRACK),
     "enableProfiling": _Unused("kproxy does not serve profiles"),
     "featureGates": _Unused("kproxy has no feature gates"),
     "iptables.localhostNodePorts": _Unused("node ports do not work on loopback addresses", True),
@@ -190,7 +182,7 @@ def _take_unknown(path: str, found: Configuration) -> None:
 def _take(path: str, value: object, field: _Field, found: Configuration) -> None:
     try:
         typed = msgspec.convert(value, field.type)
-        setting = field.read(typed) if typed else ...
+        setting = field.read(typed) if typed or field.zero else ...
         if setting is not ...:
             found.values[field.setting] = setting
     except msgspec.ValidationError as error:
@@ -241,6 +233,16 @@ def _nodeport_addresses(entries: list[str]) -> tuple[Network, ...] | None:
     return _networks(text for entry in entries for text in keywords.get(entry, [entry]))
 
 
+def _positive(text: str) -> object:
+    return duration(text) or ...
+
+
+def _count(number: int) -> int:
+    if number < 0:
+        raise _Invalid(f"{number} is negative")
+    return number
+
+
 class _Field(NamedTuple):
     """How a field becomes a setting."""
 
@@ -249,6 +251,8 @@ class _Field(NamedTuple):
     """The type in the file."""
     read: Callable[[Any], object]
     """Returns the value of the setting, or `...` for its default."""
+    zero: bool = False
+    """Whether zero is a value, since kube-proxy distinguishes it from a missing one."""
 
 
 _FIELDS = {
@@ -262,12 +266,19 @@ _FIELDS = {
     "detectLocal.interfaceNamePrefix": _Field("pod_interface_name_prefix", str, str),
     "clusterCIDR": _Field("cluster_cidr", str, lambda text: _networks(text.split(","))),
     "nodePortAddresses": _Field("nodeport_addresses", list[str], _nodeport_addresses),
+    "conntrack.maxPerCore": _Field("conntrack_max_per_core", int, _count, zero=True),
+    "conntrack.min": _Field("conntrack_min", int, _count, zero=True),
+    "conntrack.tcpBeLiberal": _Field("conntrack_tcp_be_liberal", bool, bool),
+    "conntrack.tcpCloseWaitTimeout": _Field("conntrack_tcp_timeout_close_wait", str, duration),
+    "conntrack.tcpEstablishedTimeout": _Field("conntrack_tcp_timeout_established", str, duration),
+    "conntrack.udpStreamTimeout": _Field("conntrack_udp_timeout_stream", str, _positive),
+    "conntrack.udpTimeout": _Field("conntrack_udp_timeout", str, _positive),
     "logging.verbosity": _Field("verbose", int, lambda level: level >= VERBOSE or ...),
 }
 _OF_MODE = {
     "masqueradeAll": _Field("masquerade_all", bool, bool),
-    "syncPeriod": _Field("sync_period", str, lambda text: duration(text) or ...),
-    "minSyncPeriod": _Field("min_sync_period", str, lambda text: duration(text) or ...),
+    "syncPeriod": _Field("sync_period", str, _positive),
+    "minSyncPeriod": _Field("min_sync_period", str, _positive),
 }
 _KNOWN = {
     *("apiVersion", "kind", "mode"),

@@ -33,8 +33,6 @@ class KubeProxyFlag(NamedTuple):
     """What it does here, or why it has no effect, as part of a sentence."""
     read: Callable[[str], Effect | None] | None = None
     """Text to effect, or None if that value has none; ValueError with a sentence."""
-    ends: bool = False
-    """Whether the command ends with the line, since kube-proxy would end, too."""
 
     @property
     def param(self) -> str:
@@ -88,20 +86,12 @@ _NO_IPTABLES, _NO_IPVS = "kproxy has no iptables mode", "kproxy has no ipvs mode
 _NO_LOG_FILES = "kproxy logs to standard error only"
 _LOG_FORMAT = "the format of kproxy's log is fixed"
 _OWN_CLIENT = "kproxy has its own client for the API server"
-_CONNTRACK = "kproxy does not change the kernel's connection tracking settings"
 
 KUBE_PROXY_FLAGS = (
     KubeProxyFlag("--bind-address", "IP", "sets `--node-ip`, unless it is `0.0.0.0` or `::`", _node_ip),
     KubeProxyFlag("--bind-address-hard-fail", "", "kproxy always retries to bind an address"),
     KubeProxyFlag("--cleanup", "", "does what `kproxy cleanup` does"),
     KubeProxyFlag("--config-sync-period", "DURATION", "kproxy watches objects and does not list them again"),
-    KubeProxyFlag("--conntrack-max-per-core", "N", _CONNTRACK),
-    KubeProxyFlag("--conntrack-min", "N", _CONNTRACK),
-    KubeProxyFlag("--conntrack-tcp-be-liberal", "", _CONNTRACK),
-    KubeProxyFlag("--conntrack-tcp-timeout-close-wait", "DURATION", _CONNTRACK),
-    KubeProxyFlag("--conntrack-tcp-timeout-established", "DURATION", _CONNTRACK),
-    KubeProxyFlag("--conntrack-udp-timeout", "DURATION", _CONNTRACK),
-    KubeProxyFlag("--conntrack-udp-timeout-stream", "DURATION", _CONNTRACK),
     KubeProxyFlag("--feature-gates", "GATE=BOOL,...", "kproxy has no feature gates"),
     KubeProxyFlag(
         "--healthz-port",
@@ -110,7 +100,6 @@ KUBE_PROXY_FLAGS = (
         partial(_port, "healthz_bind_address", "0.0.0.0"),
     ),
     KubeProxyFlag("--hostname-override", "NAME", "sets `--node-name`", _node_name),
-    KubeProxyFlag("--init-only", "", "kproxy needs no separate initialization", ends=True),
     KubeProxyFlag("--iptables-localhost-nodeports", "", "node ports do not work on loopback addresses"),
     KubeProxyFlag("--iptables-masquerade-bit", "N", "kproxy does not use packet marks"),
     KubeProxyFlag(

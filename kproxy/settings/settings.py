@@ -75,6 +75,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     endpoint_metrics: bool = False
     sync_period: float = 300.0
     min_sync_period: float = 0.0
+    conntrack_max_per_core: int = 32768
+    """0 to leave the maximum as it is; the other conntrack fields likewise."""
+    conntrack_min: int = 131072
+    conntrack_tcp_timeout_established: float = 86400.0
+    conntrack_tcp_timeout_close_wait: float = 3600.0
+    conntrack_tcp_be_liberal: bool = False
+    conntrack_udp_timeout: float = 0.0
+    conntrack_udp_timeout_stream: float = 0.0
+    init_only: bool = False
     verbose: bool = False
     namespace: str = "default"
     all_namespaces: bool = False

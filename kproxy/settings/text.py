@@ -90,6 +90,13 @@ def port_range(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def count(text: str) -> int:
+    """Parse a number that is not negative."""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} is not a number")
+    return int(text)
+
+
 def node_name(text: str) -> str:
     """Parse the name of a node: in lower case, as Kubernetes names nodes."""
     if not text.strip():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,6 +76,7 @@ class Deployed(Running):
     def __init__(self, node: Handle, folder: Path, account: Path, config_map: Path) -> None:
         super().__init__(node, folder)
         (self.container,) = template()["containers"]
+        (self.init_container,) = template()["initContainers"]
         self.environment: dict[str, str] = {}
         """Variables of the container in addition to those in the manifest."""
         self._volumes = {"configMap": config_map, "hostPath": self.kproxy.state, "emptyDir": folder / "empty"}
@@ -84,9 +85,12 @@ class Deployed(Running):
         (folder / "empty").mkdir()
 
     def launch(self, log: IO[str]) -> Process:
-        return self.kproxy.node.popen(self.command(), stdout=log, stderr=log)
+        environment = ["env", *(f"{name}={value}" for name, value in self._variables().items())]
+        self.kproxy.node.run(self._command(self.init_container), stdout=log, stderr=log, check=True)
+        command = self._command(self.container, [*environment, *self._restricted()])
+        return self.kproxy.node.popen(command, stdout=log, stderr=log)
 
-    def command(self) -> list[str]:
+    def _command(self, container: Manifest, prefix: Sequence[str] = ()) -> list[str]:
         """Return the command line that a container engine would run, in new namespaces."""
         sources = {
             volume["name"]: folder
@@ -96,16 +100,16 @@ class Deployed(Running):
         }
         places = [(SERVICE_ACCOUNT, self._account, "ro")] + [
             (at["mountPath"], sources[at["name"]], "ro" if at.get("readOnly") else "rw")
-            for at in self.container["volumeMounts"]
+            for at in container["volumeMounts"]
         ]
+        if container["securityContext"].get("privileged"):
+            places.append(("/proc/sys", Path("/proc/sys"), "rw"))
         places.append((str(ROOT), ROOT, "ro"))  # so that no volume hides it
         return [
             *("unshare", "--mount", "--propagation=private", "sh", "-c", _ENTER, "sh"),
             *(str(part) for place in places for part in place),
-            *("--", "env", *(f"{name}={value}" for name, value in self._variables().items())),
-            *self._restricted(),
-            *(sys.executable, "-m", "kproxy"),
-            *(word.replace("$(NODE_NAME)", self.kproxy.node.name) for word in self.container["args"]),
+            *("--", *prefix, sys.executable, "-m", "kproxy"),
+            *(word.replace("$(NODE_NAME)", self.kproxy.node.name) for word in container["args"]),
         ]
 
     def _variables(self) -> Mapping[str, str]:

@@ -73,6 +73,7 @@ def test_the_pod_has_the_needed_rights(lab: Lab, tmp_path: Path) -> None:
         running.kproxy.nft("flush table ip kproxy")
         eventually(lambda: running.logged().count(" ms\n") == 2, running.logged)
         assert answering(lab) == {"pod-1"}
+        assert "set nf_conntrack_tcp_timeout_close_wait to 3600" in running.logged()
         assert "WARNING" not in running.logged()
         assert "ERROR" not in running.logged()
         # It ends within the grace period of its pod, and Services stay.

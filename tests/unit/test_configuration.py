@@ -129,6 +129,24 @@ def test_the_configuration_of_kubeadm_causes_no_warnings() -> None:
         ),
         ({"nodePortAddresses": ["localhost", "all"]}, {"nodeport_addresses": networks("0.0.0.0/0,::/0")}),
         (
+            {"conntrack": {"maxPerCore": 0, "min": 5, "tcpBeLiberal": True}},
+            {"conntrack_max_per_core": 0, "conntrack_min": 5, "conntrack_tcp_be_liberal": True},
+        ),
+        (
+            {
+                "conntrack": {
+                    "tcpCloseWaitTimeout": "0s",
+                    "tcpEstablishedTimeout": "2h0m0s",
+                    "udpTimeout": "1m",
+                }
+            },
+            {
+                "conntrack_tcp_timeout_close_wait": 0.0,
+                "conntrack_tcp_timeout_established": 7200.0,
+                "conntrack_udp_timeout": 60.0,
+            },
+        ),
+        (
             {"nftables": {"masqueradeAll": True, "syncPeriod": "1m30s", "minSyncPeriod": "500ms"}},
             {"masquerade_all": True, "sync_period": 90.0, "min_sync_period": 0.5},
         ),
@@ -334,6 +352,9 @@ def test_every_field_has_an_effect_or_causes_a_warning() -> None:
         *("bindAddress", "clientConnection.kubeconfig", "clusterCIDR", "detectLocalMode", "hostnameOverride"),
         *("detectLocal.bridgeInterface", "detectLocal.interfaceNamePrefix", "nodePortAddresses"),
         *("healthzBindAddress", "metricsBindAddress", "logging.verbosity"),
+        *("conntrack.maxPerCore", "conntrack.min", "conntrack.tcpBeLiberal"),
+        *("conntrack.tcpCloseWaitTimeout", "conntrack.tcpEstablishedTimeout"),
+        *("conntrack.udpStreamTimeout", "conntrack.udpTimeout"),
         *("nftables.masqueradeAll", "nftables.minSyncPeriod", "nftables.syncPeriod"),
     }
 
@@ -359,6 +380,8 @@ def test_every_field_has_an_effect_or_causes_a_warning() -> None:
         ({"nftables": [{"masqueradeAll": True}]}, "nftables: Expected `object`, got `list`"),
         ({"nodePortAddresses": {"a": "b"}}, "nodePortAddresses: Expected `array`, got `object`"),
         ({"clusterCIDR": {"ipv4": "10.0.0.0/8"}}, "clusterCIDR: Expected `str`, got `object`"),
+        ({"conntrack": {"min": -1}}, "conntrack.min: -1 is negative"),
+        ({"conntrack": {"udpTimeout": "1"}}, "conntrack.udpTimeout: '1' is not a duration"),
         ({"mode": "userspace"}, "mode: 'userspace' is not one of"),
         ({"nftables": {"syncPeriod": {"seconds": 5}}}, "nftables.syncPeriod: Expected `str`, got `object`"),
         ({"kind": "KubeletConfiguration"}, "kind: is not a KubeProxyConfiguration"),

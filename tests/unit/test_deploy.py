@@ -109,6 +109,22 @@ def container() -> dict[str, Any]:
     return dict(found)
 
 
+def test_the_init_container_is_the_only_one_with_all_rights() -> None:
+    (found,) = pod()["initContainers"]
+    assert found["args"][:2] == ["run", "--init-only"]
+    assert found["args"][2:] == [word for word in container()["args"] if word.startswith("--config")]
+    assert found["image"] == container()["image"]
+    assert found["securityContext"] == {"privileged": True}
+    assert "privileged" not in container()["securityContext"]
+    assert unknown(found["args"]) == []
+
+
+def test_a_unit_for_a_cluster_changes_connection_tracking_first() -> None:
+    service = Unit(DEPLOY / "kproxy-cluster.service")["Service"]
+    before, main = service["ExecStartPre"], service["ExecStart"]
+    assert before == "+" + main.replace(" run ", " run --init-only ")
+
+
 def test_objects_refer_to_each_other() -> None:
     found = objects()
     account, role, binding = found["ServiceAccount"], found["ClusterRole"], found["ClusterRoleBinding"]

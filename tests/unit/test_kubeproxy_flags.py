@@ -49,7 +49,6 @@ def test_every_flag_has_an_effect_or_says_why_not(word: str, spelling: str) -> N
     quiet |= name in ("--iptables-sync-period", "--iptables-min-sync-period")
     assert len(call.warnings) == (0 if quiet else 1)
     assert all(line.startswith(f"{name} has no effect: ") for line in call.warnings)
-    assert call.ends == (name == "--init-only")
 
 
 def test_all_flags_together_are_taken() -> None:
@@ -111,10 +110,9 @@ def test_invalid_values(word: str, message: str, capsys: pytest.CaptureFixture[s
 
 def test_flags_with_which_kube_proxy_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--version"]) == 0
-    assert main(["run", "--init-only"]) == 0
     out, err = capsys.readouterr()
     assert out == f"kproxy {kproxy.__version__}\n"
-    assert err == "kproxy: --init-only has no effect: kproxy needs no separate initialization.\n"
+    assert err == ""
     call = parse(["run", "--cleanup", "--v=2", "--state-dir", "/x"])
     assert (call.verb, call.flags) == (VERBS["cleanup"], {"state_dir": "/x"})
     assert parse(["run", "--cleanup=false"]).verb is VERBS["run"]
