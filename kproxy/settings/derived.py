@@ -86,15 +86,13 @@ def dataplane_options(chosen: Settings, node: Node) -> Options:
             cidrs = chosen.cluster_cidr
         case LocalMode.NODE_CIDR:
             if not node.pod_cidrs:
-                raise UsageError(
-                    f"--detect-local-mode {mode} needs a Node {node.name} with podCIDRs in the input."
-                )
+                needs = f"needs a Node {node.name} with podCIDRs in the input"
+                raise UsageError(f"{_named(chosen, 'detect_local_mode')} {mode} {needs}.")
             cidrs = node.pod_cidrs
         case LocalMode.BRIDGE_INTERFACE:
-            interface = _interface(chosen.pod_bridge_interface, mode, "--pod-bridge-interface")
+            interface = _interface(chosen, "pod_bridge_interface")
         case LocalMode.INTERFACE_NAME_PREFIX:
-            prefix = chosen.pod_interface_name_prefix
-            interface = _interface(prefix, mode, "--pod-interface-name-prefix") + "*"
+            interface = _interface(chosen, "pod_interface_name_prefix") + "*"
     return Options(cidrs, chosen.service_cidr, chosen.masquerade_all, pod_interface=interface)
 
 
@@ -122,10 +120,26 @@ _CONNTRACK = {
 """Names of settings of the kernel, and of the fields with their values."""
 
 
-def _interface(name: str, mode: LocalMode, flag: str) -> str:
+def _interface(chosen: Settings, field: str) -> str:
+    name: str = getattr(chosen, field)
     if not INTERFACE.fullmatch(name):
-        raise UsageError(f"--detect-local-mode {mode} needs {flag}, the name of an interface.")
+        mode = f"{_named(chosen, 'detect_local_mode')} {chosen.detect_local_mode}"
+        in_file = chosen.origin("detect_local_mode") is Origin.FILE
+        raise UsageError(f"{mode} needs {_name(field, in_file)}, the name of an interface.")
     return name
+
+
+def _named(chosen: Settings, field: str) -> str:
+    """The name by which a setting was set: its flag, or its field of the configuration file."""
+    return _name(field, chosen.origin(field) is Origin.FILE)
+
+
+def _name(field: str, in_file: bool) -> str:
+    if in_file:
+        from kproxy.settings.kubeproxy import field_of
+
+        return field_of(field)
+    return f"--{field.replace('_', '-')}"
 
 
 def ranges(chosen: Settings) -> Ranges:
@@ -135,7 +149,8 @@ def ranges(chosen: Settings) -> Ranges:
         chosen.load_balancer_pool,
         chosen.cluster_cidr,
     )
-    flagged = [("--service-cidr", cidr) for cidr in cidrs] + [("--cluster-cidr", cidr) for cidr in pods]
+    pods_name = _named(chosen, "cluster_cidr")
+    flagged = [("--service-cidr", cidr) for cidr in cidrs] + [(pods_name, cidr) for cidr in pods]
     for flag, cidr in flagged:
         for part in pool.ranges:
             if part.overlaps(cidr):
@@ -143,7 +158,7 @@ def ranges(chosen: Settings) -> Ranges:
     for cidr in chosen.service_cidr:  # not the default one: the rules only drop packets to a configured range
         for own in pods:
             if own.version == cidr.version and own.overlaps(cidr):
-                raise UsageError(f"--cluster-cidr {own} and --service-cidr {cidr} overlap.")
+                raise UsageError(f"{pods_name} {own} and --service-cidr {cidr} overlap.")
     return Ranges(cidrs, chosen.service_node_port_range, pool)
 
 
@@ -159,7 +174,7 @@ def check_daemon(chosen: Settings, in_pod: bool) -> None:
     if "-" in chosen.manifests:
         raise UsageError("--manifests cannot follow standard input: name files or folders.")
     if chosen.sync_period < 1:
-        raise UsageError("--sync-period must be at least 1s.")
+        raise UsageError(f"{_named(chosen, 'sync_period')} must be at least 1s.")
     ranges(chosen)
     if chosen.detect_local_mode is not LocalMode.NODE_CIDR:  # this mode needs the Node from the source
         dataplane_options(chosen, Node(chosen.node_name))

@@ -287,3 +287,8 @@ _KNOWN = {
 }
 """All fields of kube-proxy, those of older versions included."""
 _SECTIONS = {path[:at] for path in _KNOWN for at, letter in enumerate(path) if letter == "."}
+
+
+def field_of(setting: str) -> str:
+    """Return the field of the file that sets a setting."""
+    return next(path for path, field in {**_FIELDS, **_OF_MODE}.items() if field.setting == setting)

@@ -536,3 +536,35 @@ def test_configz_shows_the_settings_of_run() -> None:
         "detect-local-mode": "ClusterCIDR",
     }
     assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "flags", "message"),
+    [
+        (
+            {"detectLocalMode": "BridgeInterface"},
+            "",
+            "detectLocalMode BridgeInterface needs detectLocal.bridge",
+        ),
+        ({"nftables": {"syncPeriod": "1ms"}}, "", "syncPeriod must be at least 1s"),
+        ({}, "--sync-period=1ms", "--sync-period must be at least 1s"),
+        (
+            {},
+            "--detect-local-mode=InterfaceNamePrefix",
+            "--detect-local-mode InterfaceNamePrefix needs --pod-interface-name-prefix",
+        ),
+        (
+            {"clusterCIDR": "10.0.0.0/8"},
+            "--load-balancer-pool=10.1.0.0/24",
+            "and clusterCIDR 10.0.0.0/8 overlap",
+        ),
+    ],
+)
+def test_an_error_names_what_set_a_value(
+    tmp_path: Path, fields: dict[str, Any], flags: str, message: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text(yaml.safe_dump(configuration(**fields)))
+    chosen = settings_from(["run", "--config", str(file), *flags.split()])
+    with pytest.raises(UsageError, match=message):
+        check_daemon(chosen, in_pod=True)
