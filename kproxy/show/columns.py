@@ -1,4 +1,4 @@
-"""`-o custom-columns` and `--sort-by`: what JSONPath expressions find, as cells and as an order. Pure."""
+"""`-o custom-columns` and `--sort-by`: cells and order by the values of JSONPath expressions. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _DIGITS = re.compile(r"([0-9]{1,18})")
 
 
 class Column(NamedTuple):
-    """A column of a table of one's own."""
+    """A custom column."""
 
     heading: str
     expression: Expression
 
 
 def parse_columns(text: str) -> tuple[Column, ...]:
-    """`NAME:.metadata.name,IP:.status.podIP`; UsageError if it cannot be parsed."""
+    """Parse for example `NAME:.metadata.name,IP:.status.podIP`. Raises UsageError."""
     if not text:
         raise UsageError("-o custom-columns= needs columns, such as NAME:.metadata.name,IP:.status.podIP.")
     return tuple(map(_column, _BETWEEN.split(text)))
@@ -38,7 +38,7 @@ def _column(text: str) -> Column:
 
 
 def column_rows(columns: Sequence[Column], objects: Iterable[Manifest]) -> list[list[str]]:
-    """The headings, and a row for each object."""
+    """Return the headings, and a row for each object."""
     rows = [[column.heading for column in columns]]
     rows += ([_cell(column.expression, each) for column in columns] for each in objects)
     return rows
@@ -49,7 +49,7 @@ def _cell(expression: Expression, manifest: Manifest) -> str:
 
 
 def go_text(value: Any) -> str:
-    """As Go's `%v` prints it, and kubectl in such a cell: `map[app:web]`, `[a b]`."""
+    """Return the text of a value in a cell, as kubectl and Go's `%v` print it: `map[app:web]`, `[a b]`."""
     match value:
         case bool():
             return str(value).lower()
@@ -62,9 +62,10 @@ def go_text(value: Any) -> str:
 
 
 def sorted_by(expression: Expression, items: Sequence[T], manifest: Callable[[T], Manifest]) -> list[T]:
-    """The items in the order of what is found in their manifests; those without it first.
+    """Sort items by the value of an expression in their manifests. Items without a value come first.
 
-    Numbers in strings count as numbers: pod-2 comes before pod-10. KproxyError if no item has it.
+    Numbers in strings are compared as numbers: pod-2 comes before pod-10. Raises KproxyError if no item has a
+    value.
     """
     keyed = [(_key(expression.values(manifest(item))), item) for item in items]
     if keyed and not any(key for key, _ in keyed):
@@ -73,7 +74,7 @@ def sorted_by(expression: Expression, items: Sequence[T], manifest: Callable[[T]
 
 
 def _key(values: list[Any]) -> tuple[Any, ...]:
-    """() for nothing; numbers before strings."""
+    """Return the sort key of values; () if there are none. Numbers come before strings."""
     if not values:
         return ()
     first = values[0]

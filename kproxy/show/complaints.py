@@ -1,4 +1,4 @@
-"""What a command prints on standard error beside objects: problems, and what is held. Pure."""
+"""The sentences that commands print on standard error: problems, and why objects are held. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from kproxy.model import NamespacedName
 from kproxy.show.snapshot import Snapshot
 
 NAMED = 3
-"""Services that a sentence names."""
+"""The maximum number of services that a sentence names."""
 
 
 def complaints(snapshot: Snapshot, described: Collection[str] = ()) -> Iterator[str]:
-    """Sentences, without those that the descriptions of `described` (`Service default/web`) contain."""
+    """Return the sentences, except those in the descriptions of `described` (`Service default/web`)."""
     yield from (str(problem) for problem in snapshot.problems if problem.object not in described)
     held = snapshot.inventory.held.items()
     yield from held_sentences({name: why for name, why in held if not _is_described(name, described)})
@@ -24,7 +24,7 @@ def _is_described(service: NamespacedName, described: Collection[str]) -> bool:
 
 
 def held_sentences(held: Mapping[NamespacedName, str]) -> Iterator[str]:
-    """`held: web.yaml cannot be read (Service default/a, default/b)`: one for each reason."""
+    """Return a sentence for each reason: `held: web.yaml cannot be read (Service default/a, default/b)`."""
     services: dict[str, list[NamespacedName]] = defaultdict(list)
     for name, reason in sorted(held.items()):
         services[reason].append(name)

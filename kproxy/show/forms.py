@@ -1,8 +1,8 @@
-"""The forms of `-o`: tables, names, JSON, YAML, JSONPath templates and tables of one's own columns.
+"""The output formats of `-o`: tables, names, JSON, YAML, JSONPath templates and custom columns.
 
-A form shows everything that was found at once, or objects one after the other as they change (`--watch`).
-Then a table has its headings once, and its columns stay as wide as they were. Pure: the caller writes the
-text, and passes the function that dumps YAML.
+A form shows all objects together, or with `--watch` one after the other, as they change. In that case a table
+has its headings once, and its columns do not become narrower. Pure: the caller writes the text, and passes
+the function that dumps YAML.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from kproxy.show.query import Found
 from kproxy.show.tables import Age, labels, table, widths
 
 Dump = Callable[[Any], str]
-"""A value as text."""
+"""Returns a value as text."""
 
 
 class Style(NamedTuple):
-    """How a table looks."""
+    """The options of a table."""
 
     headings: bool = True
     labels: bool = False
-    """A column for the labels."""
+    """Add a column for the labels."""
     namespaces: bool = False
-    """A column for the namespace."""
+    """Add a column for the namespace."""
 
 
 class Form(Protocol):
-    """How objects are shown."""
+    """An output format."""
 
     def all(self, found: Sequence[Found], age: Age) -> str:
-        """Everything that was found."""
+        """Return the text of all objects."""
 
     def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
-        """Objects that are shown after others; all of one kind."""
+        """Return the text of further objects of one kind, which follows earlier text."""
 
 
 def form_of(output: str, style: Style, dump_yaml: Dump) -> Form:
-    """The form that `-o` names, as `settings.text.output_format` accepts it; UsageError if it is wrong."""
+    """Return the form for a value of `-o` that `settings.text.output_format` accepts. Raises UsageError."""
     name, _, argument = output.partition("=")
     match name:
         case "yaml":
@@ -60,7 +60,7 @@ def form_of(output: str, style: Style, dump_yaml: Dump) -> Form:
 
 
 class _Lines:
-    """Lines of columns that never become narrower."""
+    """The lines of a table whose columns do not become narrower."""
 
     def __init__(self, headings: bool, least: int = 0) -> None:
         self._headings = headings
@@ -68,7 +68,7 @@ class _Lines:
         self._widths: list[int] = []
 
     def add(self, rows: Sequence[Sequence[str]]) -> str:
-        """More lines; the first of `rows` is the headings, and is shown only once."""
+        """Return further lines. The first of `rows` contains the headings, which are shown only once."""
         shown = rows[0 if self._headings else 1 :]
         self._headings = False
         self._widths = widths(shown, self._widths or [self._least] * len(rows[0]))
@@ -84,7 +84,7 @@ class Table:
         self._lines = _Lines(style.headings)
 
     def all(self, found: Sequence[Found], age: Age) -> str:
-        """A table for each kind that has objects; of several kinds, names have the kind before them."""
+        """Return a table for each kind that has objects. With several kinds, names contain the kind."""
         made = (
             _Lines(self._style.headings).add(self._rows(each.asked.kind, each.items, age, len(found) > 1))
             for each in found
@@ -93,7 +93,7 @@ class Table:
         return "\n".join(made)
 
     def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
-        """More rows."""
+        """Return further rows."""
         return self._lines.add(self._rows(kind, items, age, False)) if items else ""
 
     def _rows(self, kind: Kind, items: Sequence[Any], age: Age, several: bool) -> list[list[str]]:
@@ -117,28 +117,28 @@ class CustomColumns:
         self._lines = _Lines(style.headings, least=3)
 
     def all(self, found: Sequence[Found], age: Age) -> str:
-        """The headings even if there is no object, as in kubectl."""
+        """Return the table. As in kubectl, it has headings even without objects."""
         return self._lines.add(column_rows(self._columns, _manifests(found)))
 
     def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
-        """More rows."""
+        """Return further rows."""
         return self._lines.add(column_rows(self._columns, map(kind.manifest, items)))
 
 
 class Names:
-    """`service/web`, one line each."""
+    """A line such as `service/web` for each object."""
 
     def all(self, found: Sequence[Found], age: Age) -> str:
-        """Of all kinds."""
+        """Return the lines of all kinds."""
         return "".join(self.changed(each.asked.kind, each.items, age) for each in found)
 
     def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
-        """More lines."""
+        """Return further lines."""
         return "".join(f"{kind.singular}/{kind.name(item).name}\n" for item in items)
 
 
 class Documents:
-    """Manifests, or what a template makes of them: one object if one was named, else a List."""
+    """Manifests, or the results of a template: of one object if one was named, otherwise of a List."""
 
     def __init__(self, dump: Dump, separator: str = "") -> None:
         self._dump = dump
@@ -146,7 +146,7 @@ class Documents:
         self._begun = False
 
     def all(self, found: Sequence[Found], age: Age) -> str:
-        """ "" if all objects that were named are missing."""
+        """Return the text; "" if objects were named and none of them exists."""
         made = list(_manifests(found))
         named = sum(len(each.asked.names) for each in found)
         if named and not made:
@@ -154,7 +154,7 @@ class Documents:
         return self._dump(made[0] if named == 1 else {"apiVersion": "v1", "kind": "List", "items": made})
 
     def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
-        """Each object for itself."""
+        """Return a document for each object."""
         return "".join(map(self._next, map(kind.manifest, items)))
 
     def _next(self, manifest: Any) -> str:

@@ -1,11 +1,11 @@
 r"""kubectl's JSONPath templates: text, `{path}`, and `{range path}...{end}`.
 
-The dialect is kubectl's (https://kubernetes.io/docs/reference/kubectl/jsonpath/), which differs from
-RFC 9535: text stands around braces, `$` and `@` both mean the current value and may be left out, a backslash
-escapes a dot in a key (`labels.kubernetes\.io/hostname`), and a quoted key is itself a path
-(`['metadata.name']`). What does not exist prints nothing, several values are separated by a blank, lists and
+The dialect is kubectl's (https://kubernetes.io/docs/reference/kubectl/jsonpath/), which differs from RFC
+9535: paths are in braces and text is outside them, `$` and `@` both mean the current value and are optional,
+a backslash escapes a dot in a key (`labels.kubernetes\.io/hostname`), and a quoted key is itself a path
+(`['metadata.name']`). A missing value prints nothing, several values are separated by blanks, and lists and
 objects are printed as JSON. As in kubectl, an index outside a list and a comparison of a number with a string
-are errors, and there are no regular expressions. Pure: values as JSON has them go in, text comes out.
+are errors, and there are no regular expressions. Pure.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from kproxy.show.jsonpath_parser import (
 )
 
 LIMIT = 10_000_000
-"""Values that a template may touch: what touches more is a mistake, and would not end soon."""
+"""The maximum number of values that a template may visit. A template that visits more is a mistake."""
 
 
 class Template:
-    """A template, as `-o jsonpath=` takes it."""
+    """A template of `-o jsonpath=`."""
 
     def __init__(self, text: str) -> None:
-        """UsageError if it cannot be parsed; it names the place."""
+        """Parse a template. Raises UsageError, which names the position."""
         self._text = text
         self._parts = Parser(text).template()
 
     def render(self, value: Any) -> str:
-        """The text that comes of a value. KproxyError: an index or a comparison does not fit it."""
+        """Return the text for a value. Raises KproxyError if an index or a comparison is not possible."""
         return "".join(_Evaluation(self._text).render(self._parts, value))
 
 
 class Expression:
-    """One path, as custom columns and `--sort-by` take it: braces and the first dot may be missing."""
+    """A path of custom columns or `--sort-by`, in which braces and the first dot are optional."""
 
     def __init__(self, text: str) -> None:
-        """UsageError if it cannot be parsed; it names the place."""
+        """Parse a path. Raises UsageError, which names the position."""
         found = re.fullmatch(r"\{\.?([^{}]+)\}|\.?([^{}]+)", text)
         if not found:
             raise UsageError(f"JSONPath {text!r} is not one path, such as .metadata.name.")
@@ -66,19 +66,19 @@ class Expression:
         return self._text
 
     def values(self, value: Any) -> list[Any]:
-        """What is found in a value; []: nothing. KproxyError: an index or a comparison does not fit it."""
+        """Return what the path finds. Raises KproxyError if an index or a comparison is not possible."""
         return _Evaluation(self._text).values(self._path, [value])
 
 
 class _Evaluation:
-    """One use of a template; it counts the values that it touches."""
+    """One evaluation of a template. It counts the visited values."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._left = LIMIT
 
     def render(self, parts: Parts, value: Any) -> Iterator[str]:
-        """The pieces of the text."""
+        """Return the parts of the text."""
         for part in parts:
             if isinstance(part, str):
                 yield part
@@ -89,12 +89,12 @@ class _Evaluation:
                 yield " ".join(map(text_of, self.values(part, [value])))
 
     def values(self, path: Path, values: list[Any]) -> list[Any]:
-        """What a path leads to from any of `values`."""
+        """Return what a path finds in `values`."""
         for step in path:
             found = list(islice(self._step(step, values), self._left + 1))
             self._left -= len(found)
             if self._left < 0:
-                raise KproxyError(f"JSONPath {self._text!r} touches more than {LIMIT} values.")
+                raise KproxyError(f"JSONPath {self._text!r} visits more than {LIMIT} values.")
             values = found
         return values
 
@@ -161,11 +161,11 @@ class _Evaluation:
         return OPERATORS[step.operator](left, right)
 
 
-def _end(given: int | None, default: int, length: int) -> int:
-    """An end of a slice; a negative one counts from the end of the list."""
-    if given is None:
+def _end(index: int | None, default: int, length: int) -> int:
+    """Return an end of a slice. A negative index counts from the end of the list."""
+    if index is None:
         return default
-    return given + length if given < 0 else given
+    return index + length if index < 0 else index
 
 
 def _kind(value: Any) -> str:
@@ -182,7 +182,7 @@ def _children(value: Any) -> Sequence[Any]:
 
 
 def _descendants(values: list[Any]) -> Iterator[Any]:
-    """Parents before their children."""
+    """Return the values and everything below them that is an object or a list, parents before children."""
     waiting = values[::-1]
     while waiting:
         value = waiting.pop()
@@ -192,7 +192,7 @@ def _descendants(values: list[Any]) -> Iterator[Any]:
 
 
 def text_of(value: Any) -> str:
-    """As kubectl prints a value: strings as they are, lists and objects as JSON in one line."""
+    """Return a value as kubectl prints it: strings unchanged, lists and objects as JSON in one line."""
     if isinstance(value, str):
         return value
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""kubectl's JSONPath templates, parsed: which paths and texts a template consists of.
+"""Parses kubectl's JSONPath templates into paths and texts.
 
-A `Template` or an `Expression` (jsonpath.py) evaluates them. Errors name the character, counted from 1.
+A `Template` or an `Expression` (jsonpath.py) evaluates them. Errors name the position, counted from 1.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from kproxy.problems import UsageError
 
 DEPTH = 20
-"""How deep ranges and filters may be nested."""
+"""The maximum nesting of ranges and filters."""
 
 
 class Field(NamedTuple):
@@ -34,7 +34,7 @@ class Items(NamedTuple):
     """Items of a list: one (`[0]`), or a slice (`[0:2]`, `[*]`)."""
 
     at: int
-    """Where it stands in the template, counted from 1."""
+    """The position in the template, counted from 1."""
     only: int | None
     start: int | None = None
     stop: int | None = None
@@ -48,7 +48,7 @@ class Union(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """The items of a list that a comparison holds for; without an operator, those where `left` exists."""
+    """The items of a list for which a comparison is true, or without an operator, `left` exists."""
 
     at: int
     left: Path
@@ -67,7 +67,7 @@ Path: TypeAlias = tuple[Step, ...]
 
 
 class Range(NamedTuple):
-    """What is repeated for each value of a path."""
+    """Parts that are repeated for each value of a path."""
 
     path: Path
     body: Parts
@@ -99,7 +99,7 @@ class Parser:
     """Reads a template from left to right."""
 
     def __init__(self, whole: str, text: str | None = None, offset: int = 0) -> None:
-        """`text`: what is parsed of `whole`, from `offset` on."""
+        """`text` is the part of `whole` to parse. It begins at `offset`."""
         self._whole = whole
         self._text = whole if text is None else text
         self._offset = offset
@@ -107,7 +107,7 @@ class Parser:
         self._depth = 0
 
     def template(self) -> Parts:
-        """All of it."""
+        """Parse the whole text."""
         return self._parts()
 
     def _error(self, message: str) -> UsageError:
@@ -117,11 +117,11 @@ class Parser:
         return max(1, self._at + self._offset + 1)
 
     def _next(self) -> str:
-        """The next character; "" at the end."""
+        """Return the next character; "" at the end."""
         return self._text[self._at : self._at + 1]
 
     def _take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """What stands here, if it is of this pattern."""
+        """Consume text that matches a pattern; None if the text here does not match."""
         if found := pattern.match(self._text, self._at):
             self._at = found.end()
         return found
@@ -145,7 +145,7 @@ class Parser:
         return parsed
 
     def _parts(self) -> Parts:
-        """Up to `{end}`, which is read, too, or to the end."""
+        """Parse up to and including `{end}`, or up to the end of the text."""
         parts: list[Part] = []
         while self._at < len(self._text):
             start = self._text.find("{", self._at)
@@ -157,7 +157,7 @@ class Parser:
         return tuple(parts)
 
     def _action(self, parts: list[Part]) -> bool:
-        """Read `{...}`; False if it is `{end}`."""
+        """Parse `{...}`. Returns False if it is `{end}`."""
         self._expect("{")
         self._blanks()
         start = self._at
@@ -165,7 +165,7 @@ class Parser:
         if word == "end":
             if not self._depth:
                 self._at = start
-                raise self._error("there is no range to end")
+                raise self._error("{end} without {range}")
             self._expect("}")
             return False
         if word != "range":
@@ -176,7 +176,7 @@ class Parser:
         return True
 
     def path(self, stops: str) -> Path:
-        """Up to one of `stops`, which stays."""
+        """Parse up to one of the characters `stops`, which is not consumed."""
         steps: list[Step] = []
         while not (here := self._next()) or here not in stops:
             if not here:
@@ -208,7 +208,7 @@ class Parser:
         return Descend(), *self._field(stops)
 
     def _field(self, stops: str) -> Sequence[Step]:
-        """A key, or `*`; nothing is the value itself."""
+        """Parse a key or `*`. If there is neither, the path is the value itself."""
         pattern = re.compile(rf"(?:\\.|[^\\\s.,\[\]$@{{}}{re.escape(stops)}])*", re.DOTALL)
         found = self._take(pattern)
         assert found is not None  # it may be empty
@@ -234,10 +234,10 @@ class Parser:
         )
 
     def _quoted(self) -> str:
-        """A string in quotes, with Go's escapes."""
+        """Parse a string in quotes, with Go's escapes."""
         start, found = self._at, self._take(_QUOTED[self._next()])
         if not found:
-            raise self._error("the string does not end")
+            raise self._error("the closing quote is missing")
         try:
             return _ESCAPE.sub(_unescaped, found[1])
         except ValueError as error:
@@ -245,7 +245,7 @@ class Parser:
             raise self._error(str(error)) from None
 
     def _bracket(self) -> Step:
-        """`[0]`, `[1:3]`, `[*]`, `['key']`, several of these with commas, or `[?(...)]`."""
+        """Parse `[0]`, `[1:3]`, `[*]`, `['key']`, several of these with commas, or `[?(...)]`."""
         if self._text.startswith("[?(", self._at):
             filtered: Filter = self._nested(self._filter)
             return filtered
@@ -258,7 +258,7 @@ class Parser:
         return paths[0][0] if len(paths) == 1 and len(paths[0]) == 1 else Union(tuple(paths))
 
     def _item(self) -> Path:
-        """What stands between the commas of a bracket."""
+        """Parse the text between two commas in brackets."""
         self._blanks()
         place, here = self._place(), self._next()
         if here and here in "'\"":
@@ -289,11 +289,11 @@ class Parser:
             return Items(place, int(start))
         numbers = [None if text is None else int(text) for text in (start, stop, step)]
         if numbers[2] is not None and numbers[2] < 1:
-            raise self._error("the step of a slice is at least 1")
+            raise self._error("the step of a slice must be at least 1")
         return Items(place, None, *numbers)
 
     def _filter(self) -> Filter:
-        """`[?(@.type=="x")]`."""
+        """Parse for example `[?(@.type=="x")]`."""
         place = self._place()
         self._at += len("[?(")
         left = self.path(")!<>=~")
@@ -301,7 +301,7 @@ class Parser:
         name = found[0] if found else ""
         if name and name not in OPERATORS:
             self._at -= len(name)
-            raise self._error(f"unknown operator {name!r}; there are {', '.join(OPERATORS)}")
+            raise self._error(f"unknown operator {name!r}, expected one of {', '.join(OPERATORS)}")
         right = self.path(")") if name else ()
         self._expect(")")
         self._expect("]")
@@ -309,7 +309,7 @@ class Parser:
 
 
 def _unescaped(found: re.Match[str]) -> str:
-    """The character of an escape; ValueError if there is no such character."""
+    """Return the character of an escape sequence. Raises ValueError if there is no such character."""
     if digits := found[1] or found[2] or found[3]:
         number = int(digits, 16)
         if 0xD800 <= number < 0xE000 or number > 0x10FFFF:

@@ -1,4 +1,4 @@
-"""The kinds that can be shown, by kubectl's words: plural, singular, short names and categories. Pure."""
+"""The kinds of objects, with kubectl's names: plural, singular, short names and categories. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kproxy.show.tables import Age, Objects
 
 
 class Kind(NamedTuple):
-    """One kind of object, and how it is shown."""
+    """A kind of object, and the functions that show it."""
 
     aliases: tuple[str, ...]
     singular: str
-    """As `-o name` writes it."""
+    """The name in `-o name`."""
     kind: str
-    """As a Problem writes it."""
+    """The name in manifests and in a Problem."""
     select: Callable[[Objects], Sequence[Any]]
     rows: Callable[[Iterable[Any], Age, bool], list[list[str]]]
     manifest: Callable[[Any], dict[str, Any]]
@@ -77,11 +77,11 @@ KINDS = {
     ),
 }
 CATEGORIES = {"all": ("pods", "services")}
-"""Words for several kinds, as in kubectl, where `all` has no endpoints, ingresses and nodes either."""
+"""Names for several kinds. As in kubectl, `all` does not include endpoints, ingresses and nodes."""
 
 
 def plurals_of(word: str, kinds: Collection[str]) -> tuple[str, ...]:
-    """The kinds that a word means, by their plurals; CommandLineError if it means none of `kinds`."""
+    """Return the kinds (plurals) that a word stands for. Raises CommandLineError if it is not in `kinds`."""
     if word in CATEGORIES:
         return CATEGORIES[word]
     names = {

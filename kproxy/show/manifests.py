@@ -1,6 +1,6 @@
-"""Objects as they would be written in a manifest: what kproxy reads of them, with what was allocated.
+"""Makes manifests of objects: the fields that kproxy reads, including allocations.
 
-Read again they mean the same. Pure: plain values come back.
+kproxy reads the same objects from them. Pure: the functions return plain values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ UNFOLLOWED_ANNOTATION = "kproxy.io/endpoints"
 
 
 def service_manifest(service: Service) -> dict[str, Any]:
-    """A v1 Service: what kproxy read of it, defaults filled in, with what was allocated."""
+    """Return a v1 Service: the fields that kproxy reads, with defaults and allocations filled in."""
     spec: dict[str, Any] = {"type": service.type}
     texts = ["None"] if service.headless else [format_address(ip) for ip in service.cluster_ips]
     if texts:
@@ -60,13 +60,13 @@ def service_manifest(service: Service) -> dict[str, Any]:
             service.labels,
             _annotations(service),
         ),
-        "spec": _without_nothing(spec),
+        "spec": _without_empty(spec),
         **({"status": status} if balancer(service) else {}),
     }
 
 
 def _annotations(service: Service) -> dict[str, str]:
-    """Those of the manifest, and those that kproxy reads: these are known of a cluster's services, too."""
+    """Return the annotations of the manifest, and those that kproxy reads, also in a cluster."""
     annotations = annotations_of(service.annotations)
     if service.weights:
         text = ", ".join(f"{name}={weight}" for name, weight in service.weights.items())
@@ -77,7 +77,7 @@ def _annotations(service: Service) -> dict[str, str]:
 
 
 def annotations_of(text: Annotations) -> dict[str, str]:
-    """The annotations of an object, by key."""
+    """Return the annotations of an object by key."""
     found: dict[str, str] = json.loads(text) if text else {}
     return found
 
@@ -108,12 +108,12 @@ def _traffic(service: Service) -> dict[str, Any]:
 
 
 def affinity(service: Service) -> str:
-    """The value of spec.sessionAffinity."""
+    """Return the value of spec.sessionAffinity."""
     return "None" if service.affinity_timeout is None else "ClientIP"
 
 
 def policy(local: bool) -> str:
-    """The value of a traffic policy."""
+    """Return the value of a traffic policy."""
     return "Local" if local else "Cluster"
 
 
@@ -133,18 +133,18 @@ def _ingress_address(text: str) -> dict[str, str]:
 def _metadata(
     name: NamespacedName, created: str, labels: dict[str, str], annotations: dict[str, str], **rest: Any
 ) -> dict[str, Any]:
-    given = {
+    fields = {
         "namespace": name.namespace,
         "creationTimestamp": created,
         "labels": dict(sorted(labels.items())),
         "annotations": dict(sorted(annotations.items())),
         **rest,
     }
-    return {"name": name.name, **_without_nothing(given)}
+    return {"name": name.name, **_without_empty(fields)}
 
 
-def _without_nothing(given: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if value not in ("", [], {}, None)}
+def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value not in ("", [], {}, None)}
 
 
 def _port_manifest(port: ServicePort) -> dict[str, Any]:
@@ -158,12 +158,12 @@ def _port_manifest(port: ServicePort) -> dict[str, Any]:
 
 
 def slice_labels(slice_: EndpointSlice) -> dict[str, str]:
-    """Its own, and the one that says whose it is."""
+    """Return the labels of a slice, including the one that names its service."""
     return slice_.labels | {SERVICE_NAME_LABEL: slice_.service.name}
 
 
 def slice_manifest(slice_: EndpointSlice) -> dict[str, Any]:
-    """A discovery.k8s.io/v1 EndpointSlice."""
+    """Return a discovery.k8s.io/v1 EndpointSlice."""
     name = NamespacedName(slice_.service.namespace, slice_.name)
     return {
         "apiVersion": "discovery.k8s.io/v1",
@@ -195,7 +195,7 @@ def _endpoint_manifest(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
 
 def _target(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
     reference = {"kind": "Pod", "name": endpoint.pod, "namespace": namespace} if endpoint.pod else {}
-    return _without_nothing({"nodeName": endpoint.node, "targetRef": reference})
+    return _without_empty({"nodeName": endpoint.node, "targetRef": reference})
 
 
 def _endpoint_ports(ports: Iterable[EndpointPort]) -> list[dict[str, Any]]:
@@ -203,13 +203,13 @@ def _endpoint_ports(ports: Iterable[EndpointPort]) -> list[dict[str, Any]]:
 
 
 def endpoints_manifest(view: EndpointsView) -> dict[str, Any]:
-    """A v1 Endpoints: a subset for each list of ports and family; an annotation if these are not followed."""
-    unknown = {} if view.followed or view.slices else {UNFOLLOWED_ANNOTATION: UNFOLLOWED}
+    """Return a v1 Endpoints. An annotation says if kproxy does not follow the endpoints."""
+    unfollowed = {} if view.followed or view.slices else {UNFOLLOWED_ANNOTATION: UNFOLLOWED}
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
         "metadata": _metadata(
-            view.name, view.created, view.labels, annotations_of(view.annotations) | unknown
+            view.name, view.created, view.labels, annotations_of(view.annotations) | unfollowed
         ),
         "subsets": [_subset(slice_) for slice_ in view.slices if slice_.endpoints],
     }
@@ -224,7 +224,7 @@ def _subset(slice_: EndpointSlice) -> dict[str, Any]:
         ]
         for ready in (True, False)
     }
-    return _without_nothing(
+    return _without_empty(
         {
             "addresses": by_readiness[True],
             "notReadyAddresses": by_readiness[False],
@@ -234,7 +234,7 @@ def _subset(slice_: EndpointSlice) -> dict[str, Any]:
 
 
 def pod_manifest(pod: Pod) -> dict[str, Any]:
-    """A v1 Pod: what services and probes are about, its readiness as kproxy knows it."""
+    """Return a v1 Pod: the fields that matter for services and probes, with kproxy's readiness."""
     addresses = [format_address(address) for address in pod.addresses]
     spec = {
         "nodeName": pod.node,
@@ -259,19 +259,19 @@ def pod_manifest(pod: Pod) -> dict[str, Any]:
             uid=pod.uid,
             deletionTimestamp=pod.deleted,
         ),
-        "spec": _without_nothing(spec),
-        "status": _without_nothing(status),
+        "spec": _without_empty(spec),
+        "status": _without_empty(status),
     }
 
 
 def _container(container: Container) -> dict[str, Any]:
     ports = [
-        _without_nothing({"name": port.name, "containerPort": port.port, "protocol": port.protocol.upper()})
+        _without_empty({"name": port.name, "containerPort": port.port, "protocol": port.protocol.upper()})
         for port in container.ports
     ]
     probe = {} if container.probe is None else _probe(container.probe)
-    given = {"name": container.name, "image": container.image, "ports": ports, "readinessProbe": probe}
-    return _without_nothing(given)
+    fields = {"name": container.name, "image": container.image, "ports": ports, "readinessProbe": probe}
+    return _without_empty(fields)
 
 
 def _probe(probe: Probe) -> dict[str, Any]:
@@ -293,22 +293,20 @@ def _action(probe: Probe) -> dict[str, Any]:
             headers = [{"name": name, "value": value} for name, value in get.headers]
             port = get.port.name_or_number
             fields = {"path": get.path, "port": port, "host": get.host, "scheme": get.scheme}
-            return {"httpGet": _without_nothing({**fields, "httpHeaders": headers})}
+            return {"httpGet": _without_empty({**fields, "httpHeaders": headers})}
         case TCPSocketAction(port=port, host=host):
-            return {"tcpSocket": _without_nothing({"port": port.name_or_number, "host": host})}
+            return {"tcpSocket": _without_empty({"port": port.name_or_number, "host": host})}
         case GRPCAction(port=number, service=service):
-            return {"grpc": _without_nothing({"port": number, "service": service})}
+            return {"grpc": _without_empty({"port": number, "service": service})}
 
 
 def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
-    """A networking.k8s.io/v1 Ingress, whatever version it was given in."""
+    """Return a networking.k8s.io/v1 Ingress, also if the input has another version."""
     default = ingress.default_backend
     spec = {
         "ingressClassName": ingress.class_name,
         "defaultBackend": _backend(default) if default else {},
-        "tls": [
-            _without_nothing({"hosts": list(tls.hosts), "secretName": tls.secret}) for tls in ingress.tls
-        ],
+        "tls": [_without_empty({"hosts": list(tls.hosts), "secretName": tls.secret}) for tls in ingress.tls],
         "rules": [_rule(rule) for rule in ingress.rules],
     }
     entries = [_ingress_address(text) for text in ingress.addresses]
@@ -318,7 +316,7 @@ def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
         "metadata": _metadata(ingress.name, ingress.origin.created, ingress.labels, annotations),
-        "spec": _without_nothing(spec),
+        "spec": _without_empty(spec),
         **({"status": {"loadBalancer": {"ingress": entries}}} if entries else {}),
     }
 
@@ -328,20 +326,20 @@ def _rule(rule: IngressRule) -> dict[str, Any]:
         {**({"path": p.path} if p.path else {}), "pathType": p.path_type, "backend": _backend(p.backend)}
         for p in rule.paths
     ]
-    return _without_nothing({"host": rule.host, "http": {"paths": paths} if paths else {}})
+    return _without_empty({"host": rule.host, "http": {"paths": paths} if paths else {}})
 
 
 def _backend(backend: IngressBackend) -> dict[str, Any]:
     if backend.resource:
         kind, _, name = backend.resource.partition("/")
-        return {"resource": _without_nothing({"apiGroup": backend.api_group, "kind": kind, "name": name})}
+        return {"resource": _without_empty({"apiGroup": backend.api_group, "kind": kind, "name": name})}
     key = "number" if isinstance(backend.port, int) else "name"
     return {"service": {"name": backend.service, "port": {key: backend.port}}}
 
 
 def node_manifest(node: ClusterNode) -> dict[str, Any]:
-    """A v1 Node: its addresses, its pod CIDRs, and whether pods can be placed on it."""
-    parts = {"spec": _without_nothing(_node_spec(node)), "status": _without_nothing(_node_status(node))}
+    """Return a v1 Node: the fields that kproxy reads."""
+    parts = {"spec": _without_empty(_node_spec(node)), "status": _without_empty(_node_status(node))}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -352,7 +350,7 @@ def node_manifest(node: ClusterNode) -> dict[str, Any]:
             annotations_of(node.annotations),
             deletionTimestamp=node.deleted,
         ),
-        **_without_nothing(parts),
+        **_without_empty(parts),
     }
 
 
@@ -361,7 +359,7 @@ def _node_spec(node: ClusterNode) -> dict[str, Any]:
     return {
         "podCIDR": cidrs[0] if cidrs else "",
         "podCIDRs": cidrs,
-        "taints": [_without_nothing(taint._asdict()) for taint in node.taints],
+        "taints": [_without_empty(taint._asdict()) for taint in node.taints],
         **({"unschedulable": True} if node.unschedulable else {}),
     }
 
@@ -376,5 +374,5 @@ def _node_status(node: ClusterNode) -> dict[str, Any]:
     return {
         "addresses": [{"type": kind, "address": address} for kind, address in node.addresses],
         "conditions": [{"type": "Ready", "status": node.ready}] if node.ready else [],
-        "nodeInfo": _without_nothing(info),
+        "nodeInfo": _without_empty(info),
     }

@@ -1,4 +1,4 @@
-"""Which objects a command asks for: `svc web`, `svc/web pod/a`, `svc,ep -l app=web`, as in kubectl. Pure."""
+"""Parses the objects that a command requests: `svc web`, `svc/web pod/a`, `svc,ep -l app=web`. Pure."""
 
 from __future__ import annotations
 
@@ -16,40 +16,41 @@ from kproxy.show.tables import Objects
 
 
 class Wanted(NamedTuple):
-    """Objects of one kind."""
+    """The requested objects of one kind."""
 
     plural: str
     names: tuple[str, ...]
-    """(): all of the namespace."""
+    """() for all objects."""
 
     @property
     def kind(self) -> Kind:
-        """The kind of the objects."""
+        """The kind."""
         return KINDS[self.plural]
 
 
 class Found(NamedTuple):
-    """Of the objects of one kind that were asked for, those that exist."""
+    """The existing objects among the requested ones of one kind."""
 
     asked: Wanted
     items: list[Any]
-    """In the order that was asked for: of names on the command line, or of a path; else by name."""
+    """In the order of the names on the command line, or of `Query.order`; otherwise by name."""
     missing: list[str]
     """A sentence for each object that does not exist."""
 
 
 class Query(NamedTuple):
-    """What a command asks for."""
+    """The objects that a command requests."""
 
     asked: tuple[Wanted, ...]
     """Each kind once."""
     namespace: str | None
-    """None: all namespaces."""
+    """None for all namespaces."""
     selector: Selector = Selector()
     order: Expression | None = None
+    """The values by which to sort; None to sort by name."""
 
     def find(self, objects: Objects) -> list[Found]:
-        """What there is of it, by kind. KproxyError: no object has the path of the order."""
+        """Return the requested objects by kind. Raises KproxyError if no object has a value for the order."""
         return [self._ordered(self._find(objects, asked)) for asked in self.asked]
 
     def _find(self, objects: Objects, asked: Wanted) -> Found:
@@ -66,21 +67,21 @@ class Query(NamedTuple):
         return found._replace(items=sorted_by(self.order, found.items, found.asked.kind.manifest))
 
     def followed(self, snapshot: Snapshot) -> tuple[Query, list[str]]:
-        """The kinds that the source of the snapshot reads, and a sentence for each of the others."""
+        """Return the query without kinds that are not followed, and a sentence for each of these."""
         kinds = snapshot.inventory.followed
         others = [each for each in self.asked if each.kind.kind not in kinds]
         sentences = [f"kproxy does not follow {each.plural.capitalize()}; ask kubectl" for each in others]
         return self._replace(asked=tuple(each for each in self.asked if each not in others)), sentences
 
     def notes(self, snapshot: Snapshot) -> list[str]:
-        """What may be missing although the source reads the kind."""
+        """Return sentences about objects that may be missing, although the source follows their kind."""
         if snapshot.inventory.all_nodes or all(each.plural != "nodes" for each in self.asked):
             return []
         return ["kproxy follows only the Node of this node; ask kubectl for the others"]
 
     @property
     def nothing(self) -> str:
-        """The sentence that no object exists."""
+        """The sentence to print if no object exists."""
         where = ""
         if self.namespace is not None and any(each.kind.namespaced for each in self.asked):
             where = f" in namespace {self.namespace}"
@@ -90,20 +91,20 @@ class Query(NamedTuple):
 def parse_query(
     targets: Sequence[str], kinds: Collection[str], namespace: str | None, selector: str = "", order: str = ""
 ) -> Query:
-    """The query that the words and flags of a command line are; UsageError if they are unclear.
+    """Parse the arguments and flags of a command line. Raises UsageError.
 
-    `kinds`: the plurals of those that are allowed. `order`: the JSONPath to sort by.
+    `kinds` are the plurals of the allowed kinds. `order` is the JSONPath to sort by.
     """
     asked = parse_targets(targets, kinds)
     if namespace is None and any(each.names and each.kind.namespaced for each in asked):
-        raise CommandLineError("A name belongs to one namespace: give NAME or --all-namespaces.")
+        raise CommandLineError("A resource cannot be retrieved by name across all namespaces.")
     if selector and any(each.names for each in asked):
-        raise CommandLineError("Give names or --selector, not both.")
+        raise CommandLineError("A name cannot be combined with --selector.")
     return Query(asked, namespace, parse_selector(selector), Expression(order) if order else None)
 
 
 def parse_targets(targets: Sequence[str], kinds: Collection[str]) -> tuple[Wanted, ...]:
-    """The kinds and names that the words of a command line mean."""
+    """Parse the kinds and names in the arguments of a command line."""
     first, *rest = targets
     names: dict[str, list[str]] = {}
     if any("/" in target for target in targets):
@@ -117,25 +118,27 @@ def parse_targets(targets: Sequence[str], kinds: Collection[str]) -> tuple[Wante
 def _slashed(target: str, kinds: Collection[str]) -> tuple[str, str]:
     kind, slash, name = target.partition("/")
     if not slash or not name or "/" in name:
-        raise CommandLineError(f"{target!r} is not KIND/NAME, as the others are.")
+        raise CommandLineError(f"{target!r} is not KIND/NAME, which cannot be combined with other forms.")
     plurals = plurals_of(kind, kinds)
     if len(plurals) > 1:
-        raise CommandLineError(f"{target!r}: {kind} stands for several kinds, and takes no name.")
+        raise CommandLineError(f"{target!r}: {kind} stands for several kinds, so it cannot have a name.")
     return plurals[0], name
 
 
 def _named(objects: Objects, asked: Wanted, every: Sequence[Any], namespace: str | None) -> Found:
-    known = {asked.kind.name(item): item for item in every}
+    by_name = {asked.kind.name(item): item for item in every}
     names = [NamespacedName(namespace or "", name) for name in asked.names]
-    missing = [_not_found(objects, asked, name, known) for name in names if name not in known]
-    return Found(asked, [known[name] for name in names if name in known], missing)
+    missing = [_not_found(objects, asked, name, by_name) for name in names if name not in by_name]
+    return Found(asked, [by_name[name] for name in names if name in by_name], missing)
 
 
-def _not_found(objects: Objects, asked: Wanted, name: NamespacedName, known: Iterable[NamespacedName]) -> str:
+def _not_found(
+    objects: Objects, asked: Wanted, name: NamespacedName, existing: Iterable[NamespacedName]
+) -> str:
     if not asked.kind.namespaced:
         return f"{asked.plural} {name.name!r} not found."
-    elsewhere = ", ".join(sorted(other.namespace for other in known if other.name == name.name))
-    hint = f" There is one in {elsewhere}: see -n." if elsewhere else ""
+    elsewhere = ", ".join(sorted(other.namespace for other in existing if other.name == name.name))
+    hint = f" It exists in namespace {elsewhere}: see -n." if elsewhere else ""
     if asked.kind.kind in ("Service", "Endpoints") and name in objects.programmed:
         hint = f" {objects.programmed[name]}"
     elif asked.kind.kind == "Pod" and (services := objects.services_of(name)):

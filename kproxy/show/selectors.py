@@ -1,4 +1,4 @@
-"""Label selectors as kubectl reads them: `app=web,tier!=cache,zone in (a, b),!old`. Pure."""
+"""Parses kubectl's label selectors: `app=web,tier!=cache,zone in (a, b),!old`. Pure."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _NUMBER = re.compile(r"-?\d{1,19}")
 
 
 class Requirement(NamedTuple):
-    """What a selector says of one label."""
+    """The requirement of a selector for one label."""
 
     key: str
     operator: str
     """`in`, `notin`, `exists`, `absent`, `<` or `>`."""
     values: frozenset[str] = frozenset()
-    """Of `<` and `>`, one number."""
+    """For `<` and `>`, one number."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether it holds for these labels; `notin` also holds where the label is absent."""
+        """Whether the labels fulfill the requirement. An absent label fulfills `notin`."""
         value = labels.get(self.key)
         match self.operator:
             case "exists":
@@ -56,17 +56,17 @@ class Requirement(NamedTuple):
 
 
 class Selector(NamedTuple):
-    """All of its requirements have to hold; without any, it selects everything."""
+    """A selector. It matches if all requirements are fulfilled, so without any it matches everything."""
 
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether it selects an object with these labels."""
+        """Whether the selector matches an object with these labels."""
         return all(requirement.matches(labels) for requirement in self.requirements)
 
 
 def parse_selector(text: str) -> Selector:
-    """UsageError if it is not a selector; it names the part that is wrong."""
+    """Parse a selector. Raises UsageError, which names the invalid part."""
     if not text.strip():
         return Selector()
     return Selector(tuple(_requirement(part) for part in _BETWEEN.split(text)))
@@ -91,14 +91,14 @@ def _requirement(text: str) -> Requirement:
 
 def _key(text: str) -> str:
     if not _KEY.fullmatch(text):
-        raise UsageError(f"--selector: {text!r} is not the key of a label.")
+        raise UsageError(f"--selector: {text!r} is not a valid label key.")
     return text
 
 
 def _value(text: str) -> str:
     text = text.strip()
     if not _VALUE.fullmatch(text):
-        raise UsageError(f"--selector: {text!r} is not the value of a label.")
+        raise UsageError(f"--selector: {text!r} is not a valid label value.")
     return text
 
 

@@ -1,8 +1,7 @@
-"""What a running kproxy knows, as one value: what commands show when no manifests are named.
+"""The snapshot: everything that a running kproxy knows at one moment, as commands show it.
 
-It travels as msgpack behind a line that says which version wrote it. Nothing but the structs
-of the model says what the bytes mean, so that only a command of the same version may read them.
-Pure; the socket is in channel.py.
+It is sent as msgpack, after a line with the version of the sender. The structs of the model define the format
+of the bytes. So only a command of the same version can read them. Pure. The socket is in control/channel.py.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ _GREETING = b"kproxy "
 
 
 class Failure(NamedTuple):
-    """What could not be done, and when it last could not."""
+    """An error, and its time."""
 
     time: str
     """RFC 3339."""
     object: str
-    """As a Problem names it, `Service default/kubia`; "" if it is about all."""
+    """The object as in a Problem, `Service default/kubia`; "" if the error concerns no single object."""
     message: str
 
 
 class HeldFrontend(NamedTuple):
-    """One side of a frontend that a table contains, with endpoints of which kproxy knows nothing else."""
+    """A frontend side that a table contains, but that kproxy did not compute from the input."""
 
     service: NamespacedName
     address: Address
     protocol: Protocol
     port: int
     from_outside: bool
-    """For clients that are neither pods nor this node, where these have endpoints of their own."""
+    """Whether this is the side of scope LOCAL, for clients that are neither pods nor this node."""
     endpoints: tuple[tuple[Address, int], ...]
 
     def __str__(self) -> str:
@@ -48,52 +47,55 @@ class HeldFrontend(NamedTuple):
 
 
 class Snapshot(Struct, frozen=True):
-    """Everything that can be shown, of one moment."""
+    """Everything that commands can show, at one moment."""
 
     inventory: Inventory
     frontends: list[Frontend]
-    """As this node shows them."""
+    """The frontends on this node."""
     problems: list[Problem]
-    """Of the input, and of what was made of it."""
+    """The problems of the input, and of the reconciler."""
     node: Node
     last_errors: tuple[Failure, ...] = ()
-    """What is programmed may be older than the rest because of these."""
+    """The last errors. Because of them, the tables may be older than the rest."""
     warnings: tuple[Problem, ...] = ()
-    """What may not be as it was meant, and leaves nothing out."""
+    """Possible mistakes in the input, which have no consequences."""
     held_frontends: list[HeldFrontend] = []
-    """Of services that could not be read since kproxy started: what the tables contain beyond `frontends`."""
+    """What the tables contain in addition to `frontends`, of services that kproxy could never read."""
 
 
-def _plain(value: Any) -> str:
-    """A network as text; msgspec knows all else."""
+def _encode_network(value: Any) -> str:
+    """Encode a network. msgspec can encode all other types."""
     return str(value)
 
 
-def _rich(_: type, text: str) -> Network:
+def _decode_network(_: type, text: str) -> Network:
     return ip_network(text)
 
 
 @cache
 def _decoder() -> msgspec.msgpack.Decoder[Snapshot]:
-    return msgspec.msgpack.Decoder(Snapshot, dec_hook=_rich)
+    return msgspec.msgpack.Decoder(Snapshot, dec_hook=_decode_network)
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """The whole message: `kproxy VERSION LENGTH`, a line break, and so many bytes."""
-    body = msgspec.msgpack.encode(snapshot, enc_hook=_plain)
+    """Return the message: a line `kproxy VERSION LENGTH`, and LENGTH bytes."""
+    body = msgspec.msgpack.encode(snapshot, enc_hook=_encode_network)
     return b"%s%s %d\n%s" % (_GREETING, __version__.encode(), len(body), body)
 
 
 def decode(message: bytes | bytearray) -> Snapshot:
-    """Take a message apart; a KproxyError if it was cut short, or is another version's."""
+    """Decode a message. Raises KproxyError if it is incomplete, or from another version."""
     end = message.find(b"\n")
     words = bytes(message[: max(end, 0)]).split(b" ")
     if end < 0 or len(words) != 3 or not message.startswith(_GREETING):
-        raise KproxyError("kproxy run closed the connection before it said anything.", "See what it logs.")
+        raise KproxyError(
+            "kproxy run closed the connection without a response.", "See the log of kproxy run."
+        )
     version = words[1].decode(errors="replace")
     if version != __version__:
         raise KproxyError(
-            f"kproxy run is version {version}, this command {__version__}.", "Restart kproxy run."
+            f"kproxy run is version {version}, but this command is version {__version__}.",
+            "Restart kproxy run.",
         )
     body = memoryview(message)[end + 1 :]
     if len(body) != int(words[2]):
@@ -102,6 +104,6 @@ def decode(message: bytes | bytearray) -> Snapshot:
         return _decoder().decode(body)
     except msgspec.DecodeError as error:
         raise KproxyError(
-            f"kproxy run does not mean by version {version} what this command does ({error}).",
+            f"kproxy run is another build of version {version}, and its snapshot differs ({error}).",
             "Restart kproxy run.",
         ) from None

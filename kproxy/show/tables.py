@@ -1,8 +1,8 @@
-"""Objects as kubectl shows them: rows of a table.
+"""Makes the rows of kubectl's tables.
 
-Columns, cuts ("+ 3 more...") and words ("<none>", "<pending>") are those of kubectl, so that
-what is written about kubectl is true here. What no manifest says is not made up: it is
-<unknown>, or has no line. Pure: an `Age` is given, and text comes back.
+Columns, abbreviations ("+ 3 more...") and words ("<none>", "<pending>") are those of kubectl, so that
+documentation of kubectl applies. What the manifests do not contain is <unknown>, or has no line. Pure: the
+caller passes an `Age`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from kproxy.show.snapshot import Snapshot
 from kproxy.sources.core.inventory import Inventory
 
 Age: TypeAlias = Callable[[str], str]
-"""A creationTimestamp ("" if there is none) as the cell of a table."""
+"""Returns the cell for a creationTimestamp, which may be ""."""
 
 NONE = "<none>"
 UNKNOWN = "<unknown>"
 UNSET = "<unset>"
 UNFOLLOWED = "endpoints not followed (headless)"
 SHOWN = 3
-"""Endpoints that a cell names."""
+"""The maximum number of endpoints in a cell."""
 LOAD_BALANCER_WIDTH = 16
 ROLE_PREFIX, ROLE_LABEL = "node-role.kubernetes.io/", "kubernetes.io/role"
 FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
 
 
 class EndpointsView(NamedTuple):
-    """What `get endpoints` shows: the slices of one service, as one object."""
+    """The slices of one service as one object, as `get endpoints` shows it."""
 
     name: NamespacedName
     slices: tuple[EndpointSlice, ...]
@@ -55,24 +55,24 @@ class EndpointsView(NamedTuple):
     labels: dict[str, str]
     annotations: Annotations
     followed: bool = True
-    """Whether kproxy reads its endpoints: in a cluster not those of a headless service."""
+    """Whether kproxy reads the endpoints. In a cluster it does not read those of headless services."""
 
 
 class Objects(NamedTuple):
-    """What can be shown: of each kind, in order of names."""
+    """All objects by kind, sorted by name."""
 
     services: list[Service]
-    """With the addresses and node ports that are theirs."""
+    """With their addresses and node ports."""
     endpoints: list[EndpointsView]
     slices: list[EndpointSlice]
     pods: list[Pod]
     ingresses: list[Ingress]
     nodes: list[ClusterNode]
     programmed: dict[NamespacedName, str]
-    """Services of which there is nothing but frontends in the tables: a sentence about these."""
+    """A sentence for each service of which nothing is known but frontends in the tables."""
 
     def services_of(self, pod: NamespacedName) -> list[str]:
-        """The names of the services that a pod is an endpoint of, though it may not be among the pods."""
+        """Return the names of the services of which a pod is an endpoint. `pods` need not contain the pod."""
         return sorted(
             {
                 slice_.service.name
@@ -84,7 +84,7 @@ class Objects(NamedTuple):
 
 
 def objects(snapshot: Snapshot) -> Objects:
-    """All that there is, as it is held."""
+    """Return all objects of a snapshot."""
     inventory = snapshot.inventory
     known = {**inventory.left_out, **inventory.services}
     slices = inventory.slices
@@ -113,14 +113,14 @@ def _only_programmed(snapshot: Snapshot, known: Set[NamespacedName]) -> dict[Nam
 
 
 def follows(inventory: Inventory, service: Service) -> bool:
-    """Whether the endpoints of a service are read: none that there may be are missing."""
+    """Whether the source reads the endpoints of a service."""
     return inventory.headless or not service.headless
 
 
 def _endpoints_view(inventory: Inventory, name: NamespacedName, service: Service | None) -> EndpointsView:
-    """Of the primary family only, as the endpoints controller makes them, unless the input has Endpoints.
+    """Return the endpoints as the endpoints controller does: the primary family, without terminating pods.
 
-    It leaves out pods that are terminating, too, unless they count as ready.
+    If the input contains Endpoints, it returns those.
     """
     slices = inventory.slices.get(name, ())
     primary = service.families[0] if service and service.families else None
@@ -140,7 +140,7 @@ def _endpoints_view(inventory: Inventory, name: NamespacedName, service: Service
 
 
 def _subsets(slices: Iterable[EndpointSlice]) -> tuple[EndpointSlice, ...]:
-    """One for each list of ports, in order of addresses; those of an Endpoints object as they are."""
+    """Merge slices with equal ports, and sort endpoints by address. Endpoints objects stay unchanged."""
     by_ports: dict[tuple[object, ...], EndpointSlice] = {}
     for slice_ in slices:
         endpoints = tuple(e for e in slice_.endpoints if e.ready or not e.terminating)
@@ -154,7 +154,7 @@ def _subsets(slices: Iterable[EndpointSlice]) -> tuple[EndpointSlice, ...]:
 
 
 def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
-    """Slices as objects of their own: those of an Endpoints object share its name; empty ones are none."""
+    """Give the slices of an Endpoints object different names, and omit empty ones."""
     shown = (slice_ for slice_ in slices if slice_.endpoints or not slice_.legacy)
     numbered = enumerate(shown)
     return [replace(each, name=f"{each.name}-{index}") if each.legacy else each for index, each in numbered]
@@ -164,7 +164,7 @@ def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
 
 
 def table(rows: Iterable[Sequence[str]], gap: int = 3, least: Sequence[int] = ()) -> str:
-    """Lines of columns, each as wide as its widest cell, or as `least`, and `gap` blanks."""
+    """Return lines whose columns are as wide as their widest cell, at least `least`, plus `gap` blanks."""
     rows = list(rows)
     padded = [width + gap for width in widths(rows, least)]
     lines = ("".join(map(str.ljust, row, padded)).rstrip() for row in rows)
@@ -172,13 +172,13 @@ def table(rows: Iterable[Sequence[str]], gap: int = 3, least: Sequence[int] = ()
 
 
 def widths(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[int]:
-    """Of the columns: those of the widest cells, but not below `least`."""
+    """Return the widths of the columns: those of the widest cells, but at least `least`."""
     found = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [max(pair) for pair in zip_longest(found, least, fillvalue=0)]
 
 
 def duration(seconds: int) -> str:
-    """`47s`, `8m48s`, `9h`, `2d`, `97d`: as exact as kubectl is."""
+    """Return for example `47s`, `8m48s`, `9h`, `2d`, `97d`, with kubectl's precision."""
     if seconds < 0:
         return "0s" if seconds == -1 else "<invalid>"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
@@ -204,32 +204,32 @@ def _two(large: int, unit: str, small: int, small_unit: str) -> str:
 
 
 def cut(items: Sequence[str], limit: int = SHOWN) -> str:
-    """The first few, and how many more there are; "" for none."""
+    """Return the first items, and the number of the others; "" if there are no items."""
     more = f" + {len(items) - limit} more..." if len(items) > limit else ""
     return ",".join(items[:limit]) + more
 
 
 def labels(selector: Mapping[str, str]) -> str:
-    """`app=kubia,tier=web`."""
+    """Return for example `app=kubia,tier=web`; `<none>` if there are no labels."""
     return ",".join(f"{key}={value}" for key, value in sorted(selector.items())) or NONE
 
 
 def cluster_ip(service: Service) -> str:
-    """The primary one; `None` of a headless service."""
+    """Return the primary ClusterIP; `None` for a headless service."""
     if service.headless:
         return "None"
     return format_address(service.cluster_ips[0]) if service.cluster_ips else NONE
 
 
 def balancer(service: Service) -> list[str]:
-    """Addresses and names of its load balancer."""
+    """Return the addresses and names of the load balancer."""
     if service.type != "LoadBalancer":
         return []
     return sorted({*map(format_address, service.load_balancer_ips), *filter(None, service.ingress)})
 
 
 def shortened(addresses: Iterable[str], wide: bool) -> str:
-    """As much of a list as a cell has room for."""
+    """Return a list, cut to the width of a cell unless `wide`."""
     text = ",".join(addresses)
     return text if wide or len(text) <= LOAD_BALANCER_WIDTH else text[: LOAD_BALANCER_WIDTH - 3] + "..."
 
@@ -250,9 +250,9 @@ def _port(port: ServicePort) -> str:
 def sockets(
     slices: Sequence[EndpointSlice], port: ServicePort | None = None, ready: bool = True
 ) -> list[str]:
-    """What is ready, or what is not: `10.0.0.1:8080`, of one port or of all; without ports, addresses.
+    """Return the ready or unready sockets (`10.0.0.1:8080`) of one port or all. Without ports: addresses.
 
-    Those of one port are in order of addresses, unless an Endpoints object has another order.
+    The sockets of one port are sorted by address, unless the input contains Endpoints.
     """
     found = [at for slice_ in slices for at in _sockets(slice_, port, ready)]
     if port is not None and not any(slice_.legacy for slice_ in slices):
@@ -261,7 +261,7 @@ def sockets(
 
 
 def _sockets(slice_: EndpointSlice, port: ServicePort | None, ready: bool) -> Iterator[tuple[Address, int]]:
-    """Address and port, which is 0 if the slice has no port."""
+    """Return addresses and ports. The port is 0 if the slice has no port."""
     addresses = [endpoint.address for endpoint in slice_.endpoints if endpoint.ready is ready]
     if not slice_.ports and port is None:
         yield from ((address, 0) for address in addresses)
@@ -274,7 +274,7 @@ def _sockets(slice_: EndpointSlice, port: ServicePort | None, ready: bool) -> It
 
 
 def service_rows(services: Iterable[Service], age: Age, wide: bool) -> list[list[str]]:
-    """Without the namespace."""
+    """Return the headings, and a row for each Service."""
     rows = [["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", *(["SELECTOR"] if wide else [])]]
     for service in services:
         ports = ",".join(map(_port, service.ports)) or NONE
@@ -284,7 +284,7 @@ def service_rows(services: Iterable[Service], age: Age, wide: bool) -> list[list
 
 
 def endpoints_rows(views: Iterable[EndpointsView], age: Age, wide: bool) -> list[list[str]]:
-    """Wide is no wider, as with kubectl."""
+    """Return the headings, and a row for each Endpoints. As in kubectl, `wide` adds no columns."""
     rows = [["NAME", "ENDPOINTS", "AGE"]]
     rows += ([view.name.name, _endpoints(view), age(view.created)] for view in views)
     return rows
@@ -295,7 +295,7 @@ def _endpoints(view: EndpointsView) -> str:
 
 
 def slice_rows(slices: Iterable[EndpointSlice], age: Age, wide: bool) -> list[list[str]]:
-    """All endpoints, ready or not."""
+    """Return the headings, and a row for each EndpointSlice, with ready and unready endpoints."""
     rows = [["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"]]
     for slice_ in slices:
         ports = cut([str(port.port) for port in slice_.ports]) or UNSET
@@ -306,7 +306,7 @@ def slice_rows(slices: Iterable[EndpointSlice], age: Age, wide: bool) -> list[li
 
 
 def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
-    """READY counts containers as probes or the pod's status do; else all or none of them are."""
+    """Return the headings, and a row for each pod."""
     rows = [["NAME", "READY", "STATUS", "RESTARTS", "AGE", *(["IP", "NODE"] if wide else [])]]
     for pod in pods:
         row = [
@@ -323,7 +323,10 @@ def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
 
 
 def ready_containers(pod: Pod) -> str:
-    """`0/1`; of a pod whose containers nobody names, whether it is taken for ready."""
+    """Return for example `0/1`. Without known containers, return whether the pod counts as ready.
+
+    The number comes from probes or the status of the pod. Otherwise all containers are ready, or none.
+    """
     if pod.counts:
         return f"{pod.counts.ready}/{pod.counts.total}"
     total = len(pod.containers)
@@ -331,7 +334,7 @@ def ready_containers(pod: Pod) -> str:
 
 
 def ingress_rows(ingresses: Iterable[Ingress], age: Age, wide: bool) -> list[list[str]]:
-    """As of today; older kubectls have no CLASS."""
+    """Return the headings, and a row for each Ingress. Old versions of kubectl have no column CLASS."""
     rows = [["NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"]]
     for ingress in ingresses:
         hosts = cut([rule.host for rule in ingress.rules if rule.host]) or "*"
@@ -343,7 +346,7 @@ def ingress_rows(ingresses: Iterable[Ingress], age: Age, wide: bool) -> list[lis
 
 
 def node_rows(nodes: Iterable[ClusterNode], age: Age, wide: bool) -> list[list[str]]:
-    """VERSION is the kubelet's."""
+    """Return the headings, and a row for each Node. VERSION is that of the kubelet."""
     rows = [["NAME", "STATUS", "ROLES", "AGE", "VERSION"]]
     if wide:
         rows[0] += ["INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"]
@@ -358,13 +361,13 @@ def node_rows(nodes: Iterable[ClusterNode], age: Age, wide: bool) -> list[list[s
 
 
 def node_status(node: ClusterNode) -> str:
-    """`Ready`, `NotReady` or `Unknown` by its condition Ready, and whether it is cordoned."""
+    """Return `Ready`, `NotReady` or `Unknown` by the condition Ready, and whether the node is cordoned."""
     status = {"True": "Ready", "": "Unknown"}.get(node.ready, "NotReady")
     return f"{status},SchedulingDisabled" if node.unschedulable else status
 
 
 def roles(node: ClusterNode) -> str:
-    """Of its labels `node-role.kubernetes.io/ROLE` and `kubernetes.io/role`."""
+    """Return the roles in the labels `node-role.kubernetes.io/ROLE` and `kubernetes.io/role`."""
     found = {key.removeprefix(ROLE_PREFIX) for key in node.labels if key.startswith(ROLE_PREFIX)}
     found |= {text for key, text in node.labels.items() if key == ROLE_LABEL}
     return ",".join(sorted(filter(None, found))) or NONE

@@ -77,13 +77,13 @@ USAGE_ERRORS = {
     ),
     "get svc -o jsonpath": ("get", "--output: jsonpath needs a value: jsonpath=TEMPLATE."),
     "get svc -o=custom-columns=": ("get", "--output: custom-columns needs a value: custom-columns=COLUMNS."),
-    "get svc web -l a=b": ("get", "Give names or --selector, not both."),
+    "get svc web -l a=b": ("get", "A name cannot be combined with --selector."),
     "get svc -w -f x": ("get", "--watch shows the running kproxy, and does not go with -f."),
     "get all -w": ("get", "--watch shows one kind."),
     "get al": ("get", "Unknown kind al. Did you mean all?"),
-    "get all/web": ("get", "'all/web': all stands for several kinds, and takes no name."),
+    "get all/web": ("get", "'all/web': all stands for several kinds, so it cannot have a name."),
     "get servics": ("get", "Unknown kind servics. Did you mean services?"),
-    "get svc/web ep/web pod": ("get", "'pod' is not KIND/NAME, as the others are."),
+    "get svc/web ep/web pod": ("get", "'pod' is not KIND/NAME, which cannot be combined with other forms."),
     "describe jobs": (
         "describe",
         "Unknown kind jobs. A KIND is services (svc), endpoints (ep), pods (po), "

@@ -46,7 +46,7 @@ def test_cells(text: str, headings: str, first: str, second: str) -> None:
         ("NAME:.a[", "JSONPath '.a[', character 4: expected an index, a slice or a quoted key."),
     ],
 )
-def test_what_are_no_columns(text: str, message: str) -> None:
+def test_invalid_columns(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_columns(text)
     assert str(caught.value) == message
@@ -66,16 +66,16 @@ def test_what_are_no_columns(text: str, message: str) -> None:
         ([], ""),
     ],
 )
-def test_an_order(values: list[Any], order: str) -> None:
+def test_sorting(values: list[Any], order: str) -> None:
     found = sorted_by(Expression(".x"), values, lambda value: {} if value is None else {"x": value})
     assert " ".join(map(str, found)) == order
 
 
-def test_equal_ones_stay_in_their_order() -> None:
+def test_objects_with_equal_values_keep_their_order() -> None:
     items = [{"name": "b", "x": 1}, {"name": "a", "x": 1}]
     assert sorted_by(Expression("x"), items, lambda item: item) == items
 
 
-def test_a_path_that_no_object_has() -> None:
+def test_sorting_by_a_path_without_values() -> None:
     with pytest.raises(KproxyError, match=r"^--sort-by: no object has \.x\.$"):
         sorted_by(Expression(".x"), OBJECTS, lambda item: item)

@@ -1,4 +1,4 @@
-"""What commands print on standard error beside objects: what is held, and what is not followed."""
+"""The sentences on standard error about held objects, and about kinds that are not followed."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -36,18 +36,18 @@ def holding(held: dict[str, str]) -> Snapshot:
         ({"a": "x"}, ("Pod default/a",), ["held: x (Service default/a)"]),
     ],
 )  # fmt: skip
-def test_each_reason_is_said_once(
+def test_each_reason_is_printed_once(
     held: dict[str, str], described: tuple[str, ...], sentences: list[str]
 ) -> None:
     said = ["a: not JSON", "b: Service default/b: spec: is wrong"]
     assert list(complaints(holding(held), described)) == [*said, *sentences]
 
 
-def test_problems_that_are_described_are_not_said_again() -> None:
+def test_problems_of_described_objects_are_not_printed() -> None:
     assert list(complaints(holding({}), ["Service default/b"])) == ["a: not JSON"]
 
 
-# --- a source that does not follow everything ---
+# --- a source that does not follow all kinds ---
 
 OBJECTS = """
 {apiVersion: v1, kind: Service, metadata: {name: db}, spec: {clusterIP: None, ports: [{port: 80}]}}
@@ -81,7 +81,7 @@ UNKNOWN = "endpoints not followed (headless)"
         ("get ep web", 0, "NAME   ENDPOINTS       AGE\nweb    10.0.0.1:8080   <unknown>\n", ""),
     ],
 )  # fmt: skip
-def test_what_is_not_followed_is_said(
+def test_commands_name_kinds_that_are_not_followed(
     command: str, status: int, out: str, err: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (asked(command, tmp_path), *capsys.readouterr()) == (status, out, err)
@@ -95,7 +95,7 @@ def test_what_is_not_followed_is_said(
         ("get ep db -o yaml", f"    kproxy.io/endpoints: {UNKNOWN}"),
     ],
 )
-def test_an_object_says_what_is_not_followed(
+def test_manifests_mark_endpoints_that_are_not_followed(
     command: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert asked(command, tmp_path) == 0
@@ -103,7 +103,7 @@ def test_an_object_says_what_is_not_followed(
 
 
 def asked(command: str, folder: Path) -> object:
-    """The exit status of a command that asks a kproxy which follows a cluster with these objects."""
+    """Run a command on the snapshot of a kproxy that follows a cluster. Returns the exit status."""
     state = decoded(OBJECTS).state
     kinds = frozenset({"Service", "Endpoints", "EndpointSlice", "Node"})
     snapshot = Snapshot(Inventory(state.services, state.slices, followed=kinds, headless=False), [], [], NODE)

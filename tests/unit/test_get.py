@@ -1,4 +1,4 @@
-"""What `kproxy get` selects, in which order and form: kubectl's flags, as rows of command and output."""
+"""kubectl's flags of `kproxy get`, which select, sort and format objects, as rows of command and output."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -58,7 +58,7 @@ def run(shown: Shown, command: str, *objects: dict[str, Any]) -> tuple[int, str,
     return shown(command, *(objects or OBJECTS))
 
 
-# --- the chapter's lines, to the letter but for the name of the program ---
+# --- the commands of the chapter, with kproxy instead of kubectl ---
 
 CHAPTER_NODES = """get nodes -o jsonpath='{.items[*].status.addresses[?(@.type=="ExternalIP")].address}'"""
 CHAPTER_PODS = 'get pods -o jsonpath="{range .items[*]}{.metadata.name}--{.status.podIP} {end}"'
@@ -71,7 +71,7 @@ CHAPTER_PODS = 'get pods -o jsonpath="{range .items[*]}{.metadata.name}--{.statu
         (f"kubectl {CHAPTER_PODS} | tr ' ' '\\n'", "db--10.0.1.8\nweb-10--10.0.1.9\nweb-9--10.0.1.10\n"),
     ],
 )
-def test_the_chapters_lines_in_a_shell(line: str, out: str, tmp_path: Path) -> None:
+def test_the_commands_of_the_chapter_in_a_shell(line: str, out: str, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": OBJECTS}))
     program = f'{sys.executable} -m kproxy "$@" -f in.json --service-cidr 10.66.0.0/16 --state-dir state'
     script = f"kubectl() {{ {program}; }}\n{line}\n"
@@ -98,7 +98,7 @@ def test_jsonpath(shown: Shown, command: str, out: str) -> None:
     assert run(shown, command) == (0, out, "")
 
 
-# --- which ---
+# --- selection ---
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_jsonpath(shown: Shown, command: str, out: str) -> None:
         ("get pods -n none --sort-by .metadata.name", ""),
     ],
 )  # fmt: skip
-def test_which(shown: Shown, command: str, out: str) -> None:
+def test_selected_objects(shown: Shown, command: str, out: str) -> None:
     assert run(shown, f"{command} -o name") == (0, "".join(f"{each}\n" for each in out.split()), "")
 
 
@@ -148,7 +148,7 @@ def test_which(shown: Shown, command: str, out: str) -> None:
         ("get pods -o custom-columns=NAME", 2, "kproxy: -o custom-columns: 'NAME' is not HEADER:PATH."),
     ],
 )  # fmt: skip
-def test_what_is_said(shown: Shown, command: str, status: int, err: str) -> None:
+def test_messages_and_exit_status(shown: Shown, command: str, status: int, err: str) -> None:
     assert run(shown, command) == (status, "", f"{err}\n")
 
 
@@ -203,7 +203,7 @@ A     NAME
 
 
 def columns(text: str) -> list[str]:
-    """The lines, without how wide columns are: ages change."""
+    """Return the lines without the widths of columns, because ages change."""
     return [" ".join(line.split()) for line in text.strip("\n").splitlines()]
 
 
@@ -218,8 +218,8 @@ def test_tables(shown: Shown, command: str, expected: str) -> None:
     assert columns(out) == columns(expected)
 
 
-def test_columns_are_three_wide_and_three_apart(shown: Shown) -> None:
-    """As Go's tabwriter makes them for kubectl."""
+def test_columns_have_a_minimum_width_and_a_gap_of_three(shown: Shown) -> None:
+    """kubectl's tabwriter does the same."""
     command = "get svc -o custom-columns=N:.none[0],NAME:.metadata.name,P:.spec.ports[0].port,K:.kind"
     assert run(shown, command)[1].splitlines() == [
         "N        NAME   P      K",
@@ -232,7 +232,7 @@ def test_columns_are_three_wide_and_three_apart(shown: Shown) -> None:
     )
 
 
-# --- endpoints in order of addresses ---
+# --- order of endpoints ---
 
 
 def slice_of(own: str, *addresses: str, **rest: Any) -> dict[str, Any]:
@@ -277,7 +277,7 @@ PODS = [
         (PODS, "describe svc web", "Endpoints: 10.0.0.9:80,10.0.0.10:80"),
     ],
 )  # fmt: skip
-def test_endpoints_are_in_order_of_addresses(
+def test_endpoints_are_sorted_by_address(
     shown: Shown, objects: list[dict[str, Any]], command: str, line: str
 ) -> None:
     assert line in columns(run(shown, command, *objects)[1])
@@ -353,7 +353,7 @@ def test_an_endpointslice(shown: Shown) -> None:
     assert run(shown, "describe endpointslice web-b", given, *ENDPOINTS) == (0, SLICE.lstrip("\n"), "")
 
 
-def test_an_endpointslice_without_anything(shown: Shown) -> None:
+def test_an_empty_endpointslice(shown: Shown) -> None:
     given = slice_of("web-b") | {"ports": None}
     assert "Ports: <unset>\nEndpoints: <none>\n" in run(shown, "describe endpointslices", given)[1]
 
@@ -362,7 +362,7 @@ def test_a_node(shown: Shown) -> None:
     assert run(shown, "describe node gke-1", *NODES) == (0, NODE.lstrip("\n"), "")
 
 
-def test_descriptions_of_a_label(shown: Shown) -> None:
+def test_describing_objects_with_a_label(shown: Shown) -> None:
     out = run(shown, "describe pods -l app=web")[1]
     assert [line.split()[1] for line in out.splitlines() if line.startswith("Name:")] == ["web-10", "web-9"]
 
@@ -411,7 +411,7 @@ def test_long_annotations(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
-def test_a_nodes_manifest_means_what_was_read(shown: Shown, form: str) -> None:
+def test_a_printed_node_decodes_to_the_same_node(shown: Shown, form: str) -> None:
     leaving = manifest("Node", "gke-4", metadata={"deletionTimestamp": "2026-01-05T09:30:00Z"})
     given = [*NODES, leaving]
     before = decoded(yaml.safe_dump_all(given)).state.nodes

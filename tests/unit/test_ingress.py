@@ -227,7 +227,7 @@ Rules:
                      /foo    bar:http (<error: services "bar" not found>)
 Annotations:  <none>
 Problems:
-  kubia.example.com/foo: there is no Service default/bar
+  kubia.example.com/foo: Service default/bar not found
 """
 POD = manifest("Pod", "a", metadata={"labels": {"app": "kubia"}}, status={"podIP": "10.0.1.23"})
 NODE_PORT = service("kubia-nodeport", selector={"app": "kubia"}, ports=[{"port": 80, "targetPort": 8080}])
@@ -242,8 +242,8 @@ def test_describe(shown: Any) -> None:
     ("backend", "shown_as", "problem"),
     [
         (to("kubia-nodeport", 80), "kubia-nodeport:80 (10.0.1.23:8080)", "<none>"),
-        (to("kubia-nodeport", 81), "kubia-nodeport:81 ()", "default backend: Service default/kubia-nodeport has no port 81, but 80"),
-        ({"resource": {"kind": "Bucket", "name": "b"}}, "Bucket/b", "default backend: Bucket/b is no Service"),
+        (to("kubia-nodeport", 81), "kubia-nodeport:81 ()", "default backend: Service default/kubia-nodeport has no port 81 (ports: 80)"),
+        ({"resource": {"kind": "Bucket", "name": "b"}}, "Bucket/b", "default backend: Bucket/b is not a Service"),
     ],
 )  # fmt: skip
 def test_describe_a_default_backend(shown: Any, backend: dict[str, Any], shown_as: str, problem: str) -> None:

@@ -64,12 +64,12 @@ DOCUMENTED = [
 
 
 @pytest.mark.parametrize(("template", "text"), DOCUMENTED)
-def test_what_kubectl_documents(template: str, text: str) -> None:
+def test_the_examples_of_kubectls_documentation(template: str, text: str) -> None:
     assert Template(template).render(DOCUMENT) == text
 
 
 @pytest.mark.parametrize("template", ["{@}", "{.}", "{$}"])
-def test_the_whole(template: str) -> None:
+def test_the_whole_value(template: str) -> None:
     small = {"b": [1, True, None, "é"], "a": {}}
     assert Template(template).render(small) == '{"a":{},"b":[1,true,null,"é"]}'
 
@@ -106,7 +106,7 @@ VALUES = {
         (r"{['quote\'d']}", "x"),
         ("{.map.*}", '1 {"c":[2]}'),
         ("{.list.*}", "10 20 30 40"),
-        # what is missing
+        # missing values
         ("{.none}{.none.none}{.text.none}", ""),
         ("{.a&}{.a(}", ""),
         ("{.none[0]}{.none[*]}{.none[?(@.x==1)]}{.none.*}{..none}", ""),
@@ -130,7 +130,7 @@ VALUES = {
         ("{.list[0,2]}", "10 30"),
         ("{.list[ 0 , -1 ]}", "10 40"),
         ("{.list[0:2,3]}", "10 20 40"),
-        # descent
+        # recursive descent
         ("{.map..c}", "[2]"),
         ("{.map..}", '{"a":{"c":[2]},"b":1} {"c":[2]} [2]'),
         ("{..c[0]}", "2"),
@@ -171,9 +171,9 @@ def test_a_template(template: str, text: str) -> None:
         ("{", 2, "expected '}'"),
         ("x{.a", 5, "expected '}'"),
         ("{range .a}{.b", 14, "expected '}'"),
-        ("{end}", 2, "there is no range to end"),
-        ("{.a}{range .b}{end}{ end}", 22, "there is no range to end"),
-        ("{end .a}", 2, "there is no range to end"),
+        ("{end}", 2, "{end} without {range}"),
+        ("{.a}{range .b}{end}{ end}", 22, "{end} without {range}"),
+        ("{end .a}", 2, "{end} without {range}"),
         ("{range .a}{end .b}", 16, "expected '}'"),
         ("{metadata.name}", 2, "unexpected 'metadata'; a field begins with a dot"),
         ("{&}", 2, "unexpected '&'"),
@@ -184,17 +184,17 @@ def test_a_template(template: str, text: str) -> None:
         ("{.a[1}", 6, "expected ']'"),
         ("{.a[1,}", 7, "expected an index, a slice or a quoted key"),
         ("{.a[1:2:3:4]}", 10, "expected ']'"),
-        ("{.a[::0]}", 8, "the step of a slice is at least 1"),
+        ("{.a[::0]}", 8, "the step of a slice must be at least 1"),
         ("{.a[1234567890]}", 14, "expected ']'"),
         ("{.a['b]}", 7, 'expected "\'"'),
         ("{.a['b'}", 8, "expected ']'"),
-        ("{'abc}", 2, "the string does not end"),
+        ("{'abc}", 2, "the closing quote is missing"),
         (r"{'\q'}", 2, r"unknown escape \q"),
         (r"{'\ud800'}", 2, r"\ud800 is not a character"),
         (r"{'\U00110000'}", 2, r"\U00110000 is not a character"),
         ("{1.2.3}", 7, "'1.2.3' is not a number"),
-        ("{.a[?(@.b=~'x')]}", 10, "unknown operator '=~'; there are ==, !=, <, <=, >, >="),
-        ("{.a[?(@.b===1)]}", 10, "unknown operator '==='; there are ==, !=, <, <=, >, >="),
+        ("{.a[?(@.b=~'x')]}", 10, "unknown operator '=~', expected one of ==, !=, <, <=, >, >="),
+        ("{.a[?(@.b===1)]}", 10, "unknown operator '===', expected one of ==, !=, <, <=, >, >="),
         ("{.a[?(@.b==1]}", 13, "unexpected ']'"),
         ("{.a[?(@.b==1)}", 14, "expected ']'"),
         ("{.a[?(@.b==1 && @.c==2)]}", 14, "unexpected '&'"),
@@ -203,7 +203,7 @@ def test_a_template(template: str, text: str) -> None:
         ("{range .a}" * 21 + "{end}" * 21, 211, "nested too deeply"),
     ],
 )
-def test_what_cannot_be_parsed(template: str, place: int, message: str) -> None:
+def test_syntax_errors(template: str, place: int, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Template(template)
     assert str(caught.value) == f"JSONPath {template!r}, character {place}: {message}."
@@ -229,7 +229,7 @@ def test_what_cannot_be_parsed(template: str, place: int, message: str) -> None:
         ("{.ports[?(@.*==1)]}", 8, "a comparison needs one value on each side"),
     ],
 )
-def test_what_does_not_fit_the_values(template: str, place: int, message: str) -> None:
+def test_evaluation_errors(template: str, place: int, message: str) -> None:
     parsed = Template(template)
     with pytest.raises(KproxyError) as caught:
         parsed.render(VALUES)
@@ -237,13 +237,13 @@ def test_what_does_not_fit_the_values(template: str, place: int, message: str) -
     assert not isinstance(caught.value, UsageError)
 
 
-def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_visited_values_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonpath, "LIMIT", 1000)
     deep: Any = 1
     for _ in range(200):
         deep = [deep, deep]  # as a tree, 2 ** 200 values
     for template in ("{..}", "{..*..*}", "{range .[*]}{..*}{end}"):
-        with pytest.raises(KproxyError, match="touches more than 1000 values"):
+        with pytest.raises(KproxyError, match="visits more than 1000 values"):
             Template(template).render(deep)
 
 
@@ -276,7 +276,7 @@ def test_an_expression(text: str, values: list[Any]) -> None:
         ("a b", "JSONPath 'a b', character 3: unexpected 'b'; a field begins with a dot."),
     ],
 )
-def test_what_is_no_expression(text: str, message: str) -> None:
+def test_invalid_expressions(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Expression(text)
     assert str(caught.value) == message

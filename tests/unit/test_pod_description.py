@@ -1,4 +1,4 @@
-"""`kproxy describe pod`, with what probes found and without."""
+"""The output of `kproxy describe pod`, with and without results of probes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pod(*containers: dict[str, Any], status: Any = None, **spec: Any) -> dict[st
 
 
 def described(*objects: dict[str, Any], found: PodReadiness | None = None, probing: bool = True) -> str:
-    """The pod among these objects, on a node that probes or where no kproxy runs."""
+    """Describe the pod among these objects. `probing`: whether kproxy runs and probes it."""
     result = decoded("\n---\n".join(map(json.dumps, objects)))
     statuses = {name("kubia-m7xnj"): found} if found else {}
     result = result._replace(state=with_readiness(result.state, statuses))
@@ -63,7 +63,7 @@ Conditions:
   ----   ------
   Ready  False
 Services:
-  kubia      not in it: not ready
+  kubia      not an endpoint: not ready
   kubia-all  10.0.0.1:8080
 Events:
   Type     Reason     Age                 From    Message
@@ -76,7 +76,7 @@ Problems:
 
 TO_HTTP = {"selector": {"app": "kubia"}, "ports": [{"port": 80, "targetPort": 8080}]}
 TO_WEB: dict[str, Any] = {"ports": [{"port": 80, "targetPort": "web"}]}
-NO_PORT = "kubia  not in it: no port of that name, or no address of its families"
+NO_PORT = "kubia  not an endpoint: no port with that name, or no address of the Service's families"
 ELSEWHERE = manifest("Service", "kubia", metadata={"namespace": "x"}, spec=TO_HTTP)
 
 
@@ -91,7 +91,7 @@ def test_a_pod_that_fails_its_probe() -> None:
 
 
 def section(text: str, title: str) -> list[str]:
-    """The lines of one section."""
+    """Return the lines of a section."""
     lines = text.splitlines()
     rest = lines[lines.index(f"{title}:") + 1 :]
     return [line.strip() for line in rest[: next((i for i, r in enumerate(rest) if r[0] != " "), None)]]
@@ -108,17 +108,17 @@ def test_a_pod_that_passes() -> None:
 @pytest.mark.parametrize(
     ("given", "probing", "events"),
     [
-        (pod(), False, "not probed: no kproxy run"),
+        (pod(), False, "not probed: kproxy is not running"),
         (pod(nodeName="n2"), True, "not probed by node n1: the pod is on node n2"),
         (pod({"name": "a"}), False, "<none>"),
         (pod({"name": "a", "readinessProbe": {"grpc": {"port": 9}}}), False, "<none>"),
     ],
 )
-def test_who_did_not_probe(given: dict[str, Any], probing: bool, events: str) -> None:
+def test_why_a_pod_is_not_probed(given: dict[str, Any], probing: bool, events: str) -> None:
     assert section(described(given, probing=probing), "Events") == [events]
 
 
-def test_events_come_in_order_of_their_last_time() -> None:
+def test_events_are_sorted_by_their_last_time() -> None:
     first, second = (ContainerReadiness(own, False, -1, (event,)) for own, event in (
         ("a", Event("Unhealthy", "later", 1, NOW - 5, NOW - 5)),
         ("b", Event("ProbeWarning", "earlier", 2, NOW - 600, NOW - 60)),
@@ -149,7 +149,7 @@ def test_each_container_has_its_own_readiness() -> None:
         ([WEB, SECOND], "False", ["<unknown>", "<unknown>"]),
     ],
 )
-def test_containers_that_nobody_probed_are_as_their_pod(
+def test_containers_without_probe_results_follow_their_pod(
     containers: list[dict[str, Any]], status: str, ready: list[str]
 ) -> None:
     given = pod(*containers, status={"conditions": [{"type": "Ready", "status": status}]})
@@ -162,7 +162,7 @@ def test_containers_that_nobody_probed_are_as_their_pod(
     [
         (pod(), selecting(), "kubia  10.0.0.1:8080"),
         (pod(), selecting(clusterIP="None", ports=[]), "kubia  10.0.0.1"),
-        (pod(status={"podIP": None}), selecting(), "kubia  not in it: no address"),
+        (pod(status={"podIP": None}), selecting(), "kubia  not an endpoint: no address"),
         (pod(), selecting(type="ExternalName", externalName="x.org"), "<none>"),
         (pod(), ELSEWHERE, "<none>"),
         (pod(), service("kubia", selector={"app": "x"}), "<none>"),
@@ -178,10 +178,12 @@ def test_a_pod_that_terminates() -> None:
     given["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     text = described(given, selecting())
     assert "Status:       Terminating\n" in text
-    assert section(text, "Services") == ["kubia  not in it: terminating, used where no other is ready"]
+    assert section(text, "Services") == [
+        "kubia  not an endpoint: terminating; used only if no other pod is ready"
+    ]
 
 
-def test_endpoints_that_are_given_name_the_pod_too() -> None:
+def test_endpoints_in_the_input_may_refer_to_the_pod() -> None:
     given = manifest(
         "EndpointSlice",
         "kubia-1",

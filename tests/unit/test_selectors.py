@@ -1,4 +1,4 @@
-"""Label selectors: what each form selects, and what is no selector."""
+"""Label selectors: the objects that each form selects, and invalid selectors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LABELS = {
         ("notin notin (a)", "web api db bare"),
     ],
 )
-def test_what_is_selected(selector: str, names: str) -> None:
+def test_selected_objects(selector: str, names: str) -> None:
     parsed = parse_selector(selector)
     assert [name for name, labels in LABELS.items() if parsed.matches(labels)] == names.split()
 
@@ -70,19 +70,19 @@ FORMS = "KEY, !KEY, KEY=VALUE, KEY!=VALUE, KEY in (VALUE, ...) or KEY notin (VAL
         ("=web", f"'=web' is not {FORMS}"),
         ("!", f"'!' is not {FORMS}"),
         ("!a=b", f"'!a=b' is not {FORMS}"),
-        ("-app", "'-app' is not the key of a label"),
-        ("a/b/c", "'a/b/c' is not the key of a label"),
-        ("A.com/b", "'A.com/b' is not the key of a label"),
-        ("/b", "'/b' is not the key of a label"),
-        (f"{'a' * 64}", f"'{'a' * 64}' is not the key of a label"),
-        ("app=-web", "'-web' is not the value of a label"),
-        ("app in (web,a b)", "'a b' is not the value of a label"),
-        (f"app={'a' * 64}", f"'{'a' * 64}' is not the value of a label"),
+        ("-app", "'-app' is not a valid label key"),
+        ("a/b/c", "'a/b/c' is not a valid label key"),
+        ("A.com/b", "'A.com/b' is not a valid label key"),
+        ("/b", "'/b' is not a valid label key"),
+        (f"{'a' * 64}", f"'{'a' * 64}' is not a valid label key"),
+        ("app=-web", "'-web' is not a valid label value"),
+        ("app in (web,a b)", "'a b' is not a valid label value"),
+        (f"app={'a' * 64}", f"'{'a' * 64}' is not a valid label value"),
         ("app>x", "'x' is not a number"),
         ("app>", "'' is not a number"),
     ],
 )
-def test_what_is_no_selector(selector: str, message: str) -> None:
+def test_invalid_selectors(selector: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_selector(selector)
     assert str(caught.value) == f"--selector: {message}."

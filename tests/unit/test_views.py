@@ -1,4 +1,4 @@
-"""What `kproxy get` and `kproxy describe` print: the textbook chapter's tables, and every other cell."""
+"""The output of `kproxy get` and `kproxy describe`: the tables of the textbook chapter, and all kinds of cells."""
 
 # ruff: noqa: E501  (a row of a table is a line)
 
@@ -37,7 +37,7 @@ def pod(own: str, *addresses: str, ready: bool = True, app: str = "kubia", **res
 
 
 def chapter(own: str, **spec: Any) -> dict[str, Any]:
-    """A service of the chapter as it was after it was created."""
+    """Return a service of the chapter as it is after it was created."""
     given: dict[str, Any] = yaml.safe_load((CHAPTER / f"{own}.yaml").read_text())
     return given | ({"spec": given["spec"] | spec} if spec else {})
 
@@ -63,7 +63,7 @@ CHAPTERS = [
 
 
 class Shown:
-    """A command over objects, in this process."""
+    """Runs a command on objects, in this process."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
@@ -133,11 +133,11 @@ kubia-d   0/1     <unknown>   <unknown>   <unknown>   10.0.2.15   node-kubia-d
         ("get po kubia-a -o wide kubia-d", PODS),
     ],
 )
-def test_the_chapter(shown: Shown, command: str, expected: str) -> None:
+def test_the_tables_of_the_chapter(shown: Shown, command: str, expected: str) -> None:
     assert shown(command, *CHAPTERS) == (0, expected.lstrip("\n"), "")
 
 
-def test_the_chapters_slices(shown: Shown) -> None:
+def test_the_slices_of_the_chapter(shown: Shown) -> None:
     _, out, _ = shown("get endpointslices external-service-0 kubia-0 kubia-1", *CHAPTERS)
     assert " ".join(out.split()) == " ".join(SLICES.split())
 
@@ -253,12 +253,12 @@ def test_durations(seconds: int, text: str) -> None:
     assert ages(now)((now - timedelta(seconds=seconds)).isoformat()) == text
 
 
-def test_what_is_no_time_has_no_age() -> None:
+def test_an_invalid_timestamp_has_no_age() -> None:
     age = ages(datetime(2026, 1, 1, tzinfo=UTC))
     assert [age(""), age("soon"), age("2025-12-31T23:00:00")] == [views.UNKNOWN, views.UNKNOWN, "60m"]
 
 
-# --- which objects, and how it ends ---
+# --- selection of objects, and exit status ---
 
 USAGE_OF_GET = """\
 Usage: kproxy get [FLAGS] KIND[,KIND...] [NAME...]
@@ -277,11 +277,11 @@ TWO = [
         ("get svc -o name", 0, "service/b\n", ""),
         ("get svc -n one -o name", 0, "service/a\n", ""),
         ("get svc -A -o name", 0, "service/b\nservice/a\n", ""),
-        ("get svc a b -o name", 1, "service/b\n", "kproxy: services 'a' not found in namespace default. There is one in one: see -n.\n"),
+        ("get svc a b -o name", 1, "service/b\n", "kproxy: services 'a' not found in namespace default. It exists in namespace one: see -n.\n"),
         ("get svc c -o yaml", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
         ("get svc -n none", 0, "", "No services found in namespace none.\n"),
         ("get pods -A", 0, "", "No pods found.\n"),
-        ("get svc a -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n" + USAGE_OF_GET),
+        ("get svc a -A", 2, "", "kproxy: A resource cannot be retrieved by name across all namespaces.\n" + USAGE_OF_GET),
         ("get svc -n one a -o name", 0, "service/a\n", ""),
         ("get -n one svc -o name a", 0, "service/a\n", ""),
         ("get svc/b -o name", 0, "service/b\n", ""),
@@ -289,20 +289,20 @@ TWO = [
         ("get svc,ep b -o name", 1, "service/b\n", "kproxy: endpoints 'b' not found in namespace default.\n"),
         ("get Service b b -o name", 0, "service/b\n", ""),
         ("get po,ep", 0, "", "No pods or endpoints found in namespace default.\n"),
-        ("get svc/b ep", 2, "", "kproxy: 'ep' is not KIND/NAME, as the others are.\n" + USAGE_OF_GET),
-        ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, as the others are.\n" + USAGE_OF_GET),
-        ("get svc/b -A", 2, "", "kproxy: A name belongs to one namespace: give NAME or --all-namespaces.\n" + USAGE_OF_GET),
+        ("get svc/b ep", 2, "", "kproxy: 'ep' is not KIND/NAME, which cannot be combined with other forms.\n" + USAGE_OF_GET),
+        ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, which cannot be combined with other forms.\n" + USAGE_OF_GET),
+        ("get svc/b -A", 2, "", "kproxy: A resource cannot be retrieved by name across all namespaces.\n" + USAGE_OF_GET),
         ("get ingres", 2, "", "kproxy: Unknown kind ingres. Did you mean ingress?\n" + USAGE_OF_GET),
         ("get deployments", 2, "", "kproxy: Unknown kind deployments. A KIND is services (svc), endpoints (ep), pods (po), endpointslices (endpointslice), ingresses (ing), nodes (no).\n" + USAGE_OF_GET),
         ("describe ing", 0, "", "No ingresses found in namespace default.\n"),
         ("describe svc c", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
     ],
 )  # fmt: skip
-def test_which(shown: Shown, command: str, status: int, out: str, err: str) -> None:
+def test_selected_objects_and_messages(shown: Shown, command: str, status: int, out: str, err: str) -> None:
     assert shown(command, *TWO) == (status, out, err)
 
 
-def test_what_could_not_be_given_is_shown_and_said(shown: Shown) -> None:
+def test_a_service_without_its_requested_address_is_shown_with_a_problem(shown: Shown) -> None:
     status, out, err = shown("get svc", service(clusterIP="10.1.0.1", type="NodePort"))
     assert status == 1
     assert "10.1.0.1 is not in --service-cidr 10.66.0.0/16" in err
@@ -332,7 +332,7 @@ def test_several_kinds(shown: Shown, asked: str) -> None:
     assert squeezed(out) == squeezed(SEVERAL)
 
 
-def test_names_are_shown_in_the_order_in_which_they_are_given(shown: Shown) -> None:
+def test_named_objects_are_in_the_order_of_the_arguments(shown: Shown) -> None:
     assert shown("get po kubia-d kubia-a -o name", *CHAPTERS)[1] == "pod/kubia-d\npod/kubia-a\n"
 
 
@@ -351,7 +351,7 @@ def test_labels(shown: Shown, kind: str, expected: str) -> None:
     assert [line.split()[-1] for line in out] == ["LABELS", expected]
 
 
-def test_labels_of_an_endpoints_are_its_own(shown: Shown) -> None:
+def test_an_endpoints_object_has_its_own_labels(shown: Shown) -> None:
     given = [service(), manifest("Endpoints", subsets=[], **LABELLED)]
     assert shown("get ep --show-labels", *given)[1].splitlines()[1].split()[-1] == "a=1,b=2"
 
@@ -360,8 +360,8 @@ def test_labels_of_an_endpoints_are_its_own(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
-def test_the_manifests_mean_what_was_read(shown: Shown, form: str) -> None:
-    """Read again, they are the same services with what was allocated, and the same slices."""
+def test_printed_manifests_decode_to_the_same_services_and_slices(shown: Shown, form: str) -> None:
+    """The decoded services have the allocated addresses and node ports."""
     before = decoded(yaml.safe_dump_all(CHAPTERS)).state
     protected = {}
     for kind in ("services", "endpointslices"):
@@ -424,7 +424,7 @@ PODS_AT_LENGTH = [
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
-def test_a_pods_manifest_means_what_was_read(shown: Shown, form: str) -> None:
+def test_a_printed_pod_decodes_to_the_same_pod(shown: Shown, form: str) -> None:
     before = decoded(yaml.safe_dump_all(PODS_AT_LENGTH)).state.pods
     status, out, err = shown(f"get pods -o {form}", *PODS_AT_LENGTH)
     assert (status, err) == (0, "")
@@ -433,7 +433,7 @@ def test_a_pods_manifest_means_what_was_read(shown: Shown, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
-def test_an_endpoints_manifest_means_the_same_endpoints(shown: Shown, form: str) -> None:
+def test_a_printed_endpoints_object_decodes_to_the_same_endpoints(shown: Shown, form: str) -> None:
     status, out, err = shown(f"get endpoints -o {form}", *CHAPTERS)
     assert (status, err) == (0, "")
     again = decoded(out)
@@ -452,8 +452,8 @@ def test_an_endpoints_manifest_means_the_same_endpoints(shown: Shown, form: str)
     assert [port["port"] for port in subset["ports"]] == [8080, 8090]
 
 
-def test_a_service_keeps_what_kproxy_reads_of_it(shown: Shown) -> None:
-    """Every field that is no default, there and back."""
+def test_a_printed_service_has_all_fields_that_kproxy_reads(shown: Shown) -> None:
+    """All fields have values other than their defaults."""
     annotations = {"kproxy.io/weights": "a=3, 10.0.0.7=2", "kproxy.io/consistent-hash": "client-port"}
     marked = {"labels": {"service.kubernetes.io/service-proxy-name": ""}, "annotations": annotations}
     spec: dict[str, Any] = {
@@ -502,7 +502,7 @@ def test_an_address_of_the_pool_is_shown(shown: Shown) -> None:
     assert made["status"] == {"loadBalancer": {"ingress": [{"ip": "192.0.2.9", "ipMode": "VIP"}]}}
 
 
-def test_a_service_without_an_address_says_so_in_its_description(shown: Shown) -> None:
+def test_the_description_of_a_service_without_an_address_explains_why(shown: Shown) -> None:
     given = service(type="LoadBalancer", clusterIP="10.66.0.2", loadBalancerIP="192.0.2.1")
     status, out, _ = shown(f"describe svc web {POOL}", given)
     assert status == 1
@@ -510,7 +510,7 @@ def test_a_service_without_an_address_says_so_in_its_description(shown: Shown) -
     assert "10.66.0.2:80/tcp" in out
 
 
-def test_one_name_is_one_object(shown: Shown) -> None:
+def test_one_name_prints_one_object(shown: Shown) -> None:
     _, out, _ = shown("get endpointslices kubia-headless-0 -o json", *CHAPTERS[:-3])
     assert json.loads(out) == {
         "apiVersion": "discovery.k8s.io/v1",
@@ -563,7 +563,7 @@ Frontends:
   10.66.13.240:80/tcp  ClusterIP  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
   10.66.13.240:90/tcp  ClusterIP  10.0.1.23:8090,10.0.2.13:8090,10.0.2.14:8090
 Pods Not Ready:
-  kubia-d  its condition Ready is not True
+  kubia-d  condition Ready is not True
 Problems:
   <none>
 """
@@ -592,7 +592,7 @@ Frontends:
   35.221.253.22:80/tcp  LoadBalancer  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
   192.0.2.1:32179/tcp   NodePort      10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
 Pods Not Ready:
-  kubia-d  its condition Ready is not True
+  kubia-d  condition Ready is not True
 Problems:
   <none>
 """
@@ -615,7 +615,7 @@ Internal Traffic Policy:  Cluster
 Frontends:
   <none>
 Pods Not Ready:
-  kubia-d  its condition Ready is not True
+  kubia-d  condition Ready is not True
 Problems:
   <none>
 """
@@ -668,7 +668,7 @@ Problems:
         ("describe endpoints kubia", EP_KUBIA),
     ],
 )
-def test_the_chapters_descriptions(shown: Shown, command: str, expected: str) -> None:
+def test_the_descriptions_of_the_chapter(shown: Shown, command: str, expected: str) -> None:
     single = [chapter("kubia-svc", clusterIP="10.66.13.240", ipFamilyPolicy="SingleStack"), *CHAPTERS[1:]]
     assert shown(command, *single) == (0, expected.lstrip("\n"), "")
 
@@ -707,14 +707,14 @@ HASH: dict[str, Any] = {
         ([service(**{**SELECTING, "type": "LoadBalancer"}, loadBalancerIP="192.0.2.9")], "Desired LoadBalancer IP:  192.0.2.9"),
     ],
 )  # fmt: skip
-def test_a_description_says(shown: Shown, objects: list[dict[str, Any]], line: str) -> None:
+def test_lines_of_a_description(shown: Shown, objects: list[dict[str, Any]], line: str) -> None:
     status, out, err = shown("describe svc web", *objects)
     assert (status, err) == (0, "")
     assert line.replace("{source}", str(shown.folder / "in.json")) in out.splitlines()
 
 
-def test_all_of_a_namespace(shown: Shown) -> None:
-    """One after the other, with two empty lines between them."""
+def test_describing_all_objects_of_a_namespace(shown: Shown) -> None:
+    """Two empty lines separate the descriptions."""
     status, out, err = shown("describe service", *CHAPTERS)
     assert (status, err) == (0, "")
     names = [line.split()[1] for line in out.splitlines() if line.startswith("Name:")]
@@ -726,7 +726,7 @@ def test_all_of_a_namespace(shown: Shown) -> None:
 
 
 def test_endpoints_that_are_not_ready(shown: Shown) -> None:
-    """As the endpoints controller lists them: not those that are terminating."""
+    """They are listed as by the endpoints controller, without terminating pods."""
     gone = pod("b", "10.0.0.2", metadata=GONE)
     objects = [service(selector={"app": "kubia"}), pod("a", "10.0.0.1", ready=False), gone]
     assert "NotReadyAddresses:  10.0.0.1\n" in shown("describe ep web", *objects)[1]
@@ -734,7 +734,7 @@ def test_endpoints_that_are_not_ready(shown: Shown) -> None:
     assert [entry["ip"] for entry in subset["notReadyAddresses"]] == ["10.0.0.1"]
 
 
-def test_problems_are_with_their_object(shown: Shown) -> None:
+def test_problems_are_in_the_description_of_their_object(shown: Shown) -> None:
     objects = [service("a", clusterIP="10.1.0.1"), service("b", ports=[{"port": 0}])]
     status, out, err = shown("describe svc a", *objects)
     assert (status, err.count("\n")) == (1, 1)

@@ -1,1 +1,1 @@
-"""One object at length, as `kubectl describe` shows it. Pure."""
+"""Describes objects as `kubectl describe` does. Pure."""

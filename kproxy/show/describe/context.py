@@ -1,4 +1,4 @@
-"""What descriptions share: all objects by what they belong to, and how sections are written. Pure."""
+"""Code that all descriptions share: related objects, and the layout of sections. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kproxy.show.snapshot import HeldFrontend, Snapshot
 from kproxy.show.tables import NONE, UNFOLLOWED, follows, objects
 
 WIDTH = 140
-"""Of an annotation, as in kubectl."""
+"""The maximum width of an annotation, as in kubectl."""
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 
 class Context:
-    """All that there is, and by service, for what an object has to do with others."""
+    """A snapshot, with indexes that find related objects."""
 
     def __init__(self, snapshot: Snapshot, now: float) -> None:
-        """`now` in seconds of the Unix epoch."""
+        """`now` is in seconds since the epoch."""
         self.snapshot = snapshot
         self.inventory = snapshot.inventory
         self.now = now
@@ -34,39 +34,39 @@ class Context:
         self._pods = PodIndex(self.objects.pods)
 
     def frontends(self, service: NamespacedName) -> list[Frontend]:
-        """Those of a service on this node."""
+        """Return the frontends of a service on this node."""
         return self._frontends.get(service, [])
 
     def held_frontends(self, service: NamespacedName) -> list[HeldFrontend]:
-        """Those of a service that only the tables contain."""
+        """Return the frontend sides of a service that only the tables contain."""
         return [each for each in self.snapshot.held_frontends if each.service == service]
 
     def slices(self, service: NamespacedName) -> list[EndpointSlice]:
-        """Those of a service."""
+        """Return the slices of a service."""
         return self._slices.get(service, [])
 
     def no_endpoints(self, service: Service) -> str:
-        """What stands for the endpoints of a service that has none here."""
+        """Return the text to show for a service without endpoints."""
         return NONE if follows(self.inventory, service) else UNFOLLOWED
 
-    def counts_selector(self, service: Service) -> bool:
-        """Whether its endpoints come from its selector."""
+    def uses_selector(self, service: Service) -> bool:
+        """Whether the endpoints of a service come from its selector."""
         return selects(service) and service.name not in self.inventory.unselected
 
     def selected(self, service: Service) -> list[Pod]:
-        """The pods that its selector, if it counts, matches."""
-        if not self.counts_selector(service):
+        """Return the pods that match the selector of a service; [] if its selector is not used."""
+        if not self.uses_selector(service):
             return []
         return self._pods.select(service.name.namespace, service.selector)
 
     def problems(self, kind: str, name: NamespacedName) -> list[str]:
-        """Those of one object, without its name: why it is held, what is wrong, and warnings."""
+        """Return problems and warnings of an object, and why it is held, without its name."""
         reason = self.inventory.held.get(name) if kind in ("Service", "Endpoints") else None
         found = [str(problem._replace(object="")) for problem in self._problems.get(f"{kind} {name}", [])]
         return [f"held: {reason}", *found] if reason else found
 
     def failures(self, kind: str, name: NamespacedName) -> list[tuple[str, str]]:
-        """When, and what could not be done with one object, or at all."""
+        """Return time and message of the last errors that concern an object, or no single object."""
         return [(f.time, f.message) for f in self.snapshot.last_errors if f.object in (f"{kind} {name}", "")]
 
 
@@ -78,35 +78,35 @@ def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def section(title: str, content: str | list[str]) -> str:
-    """Lines with a title over them; if there are none, that."""
+    """Return a title, and indented lines below it; `<none>` if there are no lines."""
     lines = content.splitlines() if isinstance(content, str) else content
     return f"{title}:\n" + "".join(f"  {line}\n" for line in lines or [NONE])
 
 
-def heading(name: NamespacedName, own: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """What every object begins with."""
+def heading(name: NamespacedName, labels: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Return the first lines of a description: name, namespace and labels."""
     yield "Name:", name.name
     if name.namespace:
         yield "Namespace:", name.namespace
-    yield from multiline("Labels:", [f"{key}={text}" for key, text in sorted(own.items())])
+    yield from multiline("Labels:", [f"{key}={text}" for key, text in sorted(labels.items())])
 
 
-def annotation_lines(own: Annotations, context: Context) -> Iterator[tuple[str, str]]:
-    """As kubectl shows them; nothing for objects of a cluster, of which they are not kept."""
+def annotation_lines(annotations: Annotations, context: Context) -> Iterator[tuple[str, str]]:
+    """Return annotations as kubectl shows them; nothing if the source does not keep them, as in a cluster."""
     if context.inventory.annotated:
-        yield from multiline("Annotations:", _annotations(own))
+        yield from multiline("Annotations:", _annotations(annotations))
 
 
 def multiline(title: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """A line for each text, the first one with the title; if there are none, that."""
+    """Return a line for each text, the first one with the title; `<none>` if there are no texts."""
     for text in list(texts) or [NONE]:
         yield title, text
         title = ""
 
 
-def _annotations(own: Annotations) -> Iterator[str]:
-    """A long text, and one of several lines, begins below its key, and is cut."""
-    for key, text in annotations_of(own).items():
+def _annotations(annotations: Annotations) -> Iterator[str]:
+    """Return the lines of annotations. A long text, or one with line breaks, begins below its key."""
+    for key, text in annotations_of(annotations).items():
         text = text.removesuffix("\n")
         if len(key) + len(text) + 2 <= WIDTH and "\n" not in text:
             yield f"{key}: {text}"
@@ -120,5 +120,5 @@ def _cut(line: str) -> str:
 
 
 def indented(text: str, by: int) -> str:
-    """Each line so many blanks further to the right."""
+    """Indent each line by a number of blanks."""
     return "".join(" " * by + line for line in text.splitlines(keepends=True))

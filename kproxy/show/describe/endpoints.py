@@ -1,4 +1,4 @@
-"""Endpoints and EndpointSlices at length, as `kubectl describe` shows them. Pure."""
+"""Describes Endpoints and EndpointSlices as `kubectl describe` does. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PORTS = (("Name", "Port", "Protocol"), ("----", "----", "--------"))
 
 
 def describe_endpoints(view: EndpointsView, context: Context) -> str:
-    """Subsets as in an Endpoints object: one for each list of ports."""
+    """Return the description, with a subset for each list of ports, as in an Endpoints object."""
     subsets = "".join(_subset(slice_) for slice_ in view.slices if slice_.endpoints)
     if not view.followed and not subsets:
         subsets = f"  {UNFOLLOWED}\n"
@@ -35,7 +35,7 @@ def _ports(slice_: EndpointSlice, indent: int) -> str:
 
 
 def describe_slice(slice_: EndpointSlice, context: Context) -> str:
-    """With its endpoints, each as far as kproxy reads it."""
+    """Return the description. Its endpoints have the fields that kproxy reads."""
     name = NamespacedName(slice_.service.namespace, slice_.name)
     lines = [
         *heading(name, slice_labels(slice_)),
@@ -50,7 +50,7 @@ def describe_slice(slice_: EndpointSlice, context: Context) -> str:
 
 
 def _endpoint(endpoint: Endpoint) -> str:
-    """Serving and terminating are shown where they are not what readiness says."""
+    """Describe an endpoint. Serving and Terminating are shown only if they cannot be concluded from Ready."""
     conditions = [("Ready:", _word(endpoint.ready))]
     if endpoint.terminating or endpoint.serving is not endpoint.ready:
         conditions += [("Serving:", _word(endpoint.serving)), ("Terminating:", _word(endpoint.terminating))]

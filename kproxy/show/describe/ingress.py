@@ -1,4 +1,4 @@
-"""An Ingress at length, as `kubectl describe` shows it, and its backends that lead nowhere. Pure."""
+"""Describes an Ingress as `kubectl describe` does, and its invalid backends. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kproxy.show.tables import NONE, cut, sockets, table
 
 
 def describe_ingress(ingress: Ingress, context: Context) -> str:
-    """With the endpoints that its backends have, and the backends that there are not."""
+    """Return the description, with the endpoints of its backends, and problems of backends."""
     default = ingress.default_backend
     lines = [
         *heading(ingress.name, ingress.labels),
@@ -33,7 +33,7 @@ def describe_ingress(ingress: Ingress, context: Context) -> str:
 
 
 def _backend(ingress: Ingress, backend: IngressBackend, context: Context) -> str:
-    """`web:80 (10.0.0.1:8080,10.0.0.2:8080)`."""
+    """Return for example `web:80 (10.0.0.1:8080,10.0.0.2:8080)`."""
     name = NamespacedName(ingress.name.namespace, backend.service)
     if backend.resource:
         return str(backend)
@@ -44,21 +44,21 @@ def _backend(ingress: Ingress, backend: IngressBackend, context: Context) -> str
 
 
 def backend_port(backend: IngressBackend, service: Service) -> ServicePort | None:
-    """The port of the service that a backend names."""
+    """Return the port of the service that a backend names; None if it has no such port."""
     return next((port for port in service.ports if backend.port in (port.port, port.name)), None)
 
 
 def _broken_backends(ingress: Ingress, context: Context) -> Iterator[str]:
-    """Backends that lead nowhere."""
+    """Return a sentence for each backend that is not an existing port of a Service."""
     found = [(f"{rule.host or '*'}{p.path}", p.backend) for rule in ingress.rules for p in rule.paths]
     if ingress.default_backend:
         found.insert(0, ("default backend", ingress.default_backend))
     for where, backend in found:
         name = NamespacedName(ingress.name.namespace, backend.service)
         if backend.resource:
-            yield f"{where}: {backend} is no Service"
+            yield f"{where}: {backend} is not a Service"
         elif name not in context.services:
-            yield f"{where}: there is no Service {name}"
+            yield f"{where}: Service {name} not found"
         elif backend_port(backend, context.services[name]) is None:
-            ports = " or ".join(f"{port.port} {port.name}".strip() for port in context.services[name].ports)
-            yield f"{where}: Service {name} has no port {backend.port}, but {ports or 'none at all'}"
+            ports = ", ".join(f"{port.port} {port.name}".strip() for port in context.services[name].ports)
+            yield f"{where}: Service {name} has no port {backend.port} (ports: {ports or NONE})"

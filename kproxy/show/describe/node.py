@@ -1,4 +1,4 @@
-"""A Node at length, as `kubectl describe node` shows it: what services care about. Pure."""
+"""Describes a Node as `kubectl describe node` does, with the fields that matter for Services. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kproxy.show.tables import NONE, UNKNOWN, roles, table
 
 
 def describe_node(node: ClusterNode, context: Context) -> str:
-    """With its addresses and pod CIDRs."""
+    """Return the description."""
     conditions = [("Type", "Status"), ("----", "------"), ("Ready", node.ready)]
     cidrs = [str(network) for network in node.pod_cidrs]
     return (

@@ -1,6 +1,6 @@
-"""A pod at length, as `kubectl describe pod` shows it: what its probes found, and which services it is in.
+"""Describes a pod as `kubectl describe pod` does, with the results of its probes, and its services.
 
-Where no kproxy runs nobody has probed it, and that is said, not made up. Pure.
+If no kproxy runs, the description says that the pod is not probed. Pure.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from kproxy.show.describe.context import Context, annotation_lines, heading, ind
 from kproxy.show.tables import NONE, UNKNOWN, cut, duration, table
 
 SHOWN = 10
-"""Sockets of a service that are named."""
+"""The maximum number of sockets to show."""
 FROM = "kproxy"
 
 
 def describe_pod(pod: Pod, context: Context) -> str:
-    """With the services that select it, and why it is not in one of them."""
+    """Return the description. It explains why a pod is not an endpoint of a service that selects it."""
     found = (context.inventory.readiness or {}).get(pod.name)
     addresses = [format_address(address) for address in pod.addresses]
     lines = [
@@ -55,7 +55,7 @@ def _container(container: Container, pod: Pod, found: PodReadiness | None) -> st
 
 
 def _ready(container: Container, pod: Pod, found: PodReadiness | None) -> str:
-    """As it was found; else what its pod's readiness says of it."""
+    """Return the result of the probes; without probes, what follows from the readiness of the pod."""
     if found is not None:
         return str(all(each.ready for each in found.containers if each.name == container.name))
     return str(pod.ready) if pod.ready or len(pod.containers) == 1 else UNKNOWN
@@ -67,15 +67,18 @@ def _services(pod: Pod, context: Context) -> Iterator[tuple[str, str]]:
             continue
         slices = context.slices(service.name)
         sockets = [socket for slice_ in slices for socket in _sockets(pod, slice_, service.headless)]
-        selected = context.counts_selector(service) and service.selector.items() <= pod.labels.items()
+        selected = context.uses_selector(service) and service.selector.items() <= pod.labels.items()
         if usable := [text for text, ready in sockets if ready]:
             yield service.name.name, cut(usable, SHOWN)
         elif sockets or selected:
-            yield service.name.name, f"not in it: {_why_not(pod)}"
+            yield service.name.name, f"not an endpoint: {_why_not(pod)}"
 
 
 def _sockets(pod: Pod, slice_: EndpointSlice, headless: bool) -> Iterator[tuple[str, bool]]:
-    """Those of the pod, each with whether it is used; one without a port is, by name only."""
+    """Return the sockets of the pod in a slice, and whether they are used.
+
+    An endpoint without ports is used only for the names of a headless service.
+    """
     for endpoint in slice_.endpoints:
         if endpoint.address in pod.addresses and endpoint.pod in ("", pod.name.name):
             for port in slice_.ports:
@@ -88,16 +91,16 @@ def _why_not(pod: Pod) -> str:
     if not pod.addresses:
         return "no address"
     if pod.terminating:
-        return "terminating, used where no other is ready" if pod.ready else "terminating"
-    return "no port of that name, or no address of its families" if pod.ready else "not ready"
+        return "terminating; used only if no other pod is ready" if pod.ready else "terminating"
+    return "no port with that name, or no address of the Service's families" if pod.ready else "not ready"
 
 
 def _events(pod: Pod, found: PodReadiness | None, context: Context) -> str:
-    """As kubectl shows them; or who has not probed it."""
+    """Return the events as kubectl shows them, or why the pod is not probed."""
     if not any(supported_probes(pod)):
         return ""
     if context.inventory.readiness is None:
-        return "not probed: no kproxy run\n"
+        return "not probed: kproxy is not running\n"
     if found is None:
         return f"not probed by node {context.snapshot.node.name}: the pod is on node {pod.node or NONE}\n"
     events = sorted((event for each in found.containers for event in each.events), key=lambda e: e.last)
@@ -110,6 +113,6 @@ def _events(pod: Pod, found: PodReadiness | None, context: Context) -> str:
 
 
 def _age(event: Event, now: float) -> str:
-    """`98s (x61 over 11m)`: since the last one, and how many there were since the first."""
+    """Return for example `98s (x61 over 11m)`: time since the last event, and count since the first."""
     last = duration(max(0, int(now - event.last)))
     return last if event.count == 1 else f"{last} (x{event.count} over {duration(int(now - event.first))})"

@@ -1,6 +1,6 @@
-"""A Service at length, as `kubectl describe service` shows it, and what kproxy alone knows of it.
+"""Describes a Service as `kubectl describe service` does, and then what only kproxy knows of it.
 
-The latter comes last: the frontends on this node with what each leads to, and what is wrong with it. Pure.
+That is its frontends on this node with their endpoints, and its problems. Pure.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from kproxy.show.snapshot import HeldFrontend
 from kproxy.show.tables import FAMILY_NAMES, NONE, UNSET, balancer, cluster_ip, cut, labels, sockets, table
 
 SHOWN = 10
-"""Endpoints of a frontend that are named."""
+"""The maximum number of endpoints of a frontend to show."""
 
 
 def describe_service(service: Service, context: Context) -> str:
-    """With its frontends on this node."""
+    """Return the description."""
     lines = [*_identity(service, context), *_ports(service, context), *_policies(service)]
-    mine = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
+    frontends = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
     held = [_held(frontend) for frontend in context.held_frontends(service.name)]
-    waiting = table(_unready(service, context), gap=2)
-    failed = table(context.failures("Service", service.name), gap=2)
+    unready = table(_unready(service, context), gap=2)
+    errors = table(context.failures("Service", service.name), gap=2)
     return (
         table(lines, gap=2)
-        + section("Frontends", table(mine, gap=2))
+        + section("Frontends", table(frontends, gap=2))
         + (section("Held Frontends", table(held, gap=2)) if held else "")
-        + (section("Pods Not Ready", waiting) if waiting else "")
+        + (section("Pods Not Ready", unready) if unready else "")
         + section("Problems", context.problems("Service", service.name))
-        + (section("Last Errors", failed) if failed else "")
+        + (section("Last Errors", errors) if errors else "")
     )
 
 
@@ -97,7 +97,7 @@ def _held(frontend: HeldFrontend) -> tuple[str, str]:
 
 
 def leads_to(backends: Backends, hashed: bool = False) -> str:
-    """The endpoints, those that weigh more with how much (a hash's table does not tell); or what happens."""
+    """Return the endpoints (without a hash, with weights above 1), or what happens to packets."""
     if not backends.endpoints:
         return "dropped: no endpoint on this node" if backends.elsewhere else "refused: no endpoint"
     counts = sorted(Counter(backends.endpoints).items())
@@ -108,10 +108,10 @@ def leads_to(backends: Backends, hashed: bool = False) -> str:
 
 
 def _unready(service: Service, context: Context) -> Iterator[tuple[str, str]]:
-    """The pods of its selector that are not ready, and why."""
+    """Return the selected pods that are not ready, and why."""
     for pod in sorted(context.selected(service), key=lambda pod: pod.name):
         found = (context.inventory.readiness or {}).get(pod.name)
         if pod.terminating:
             yield pod.name.name, "terminating"
         elif not pod.ready:
-            yield pod.name.name, not_ready_reason(found) if found else "its condition Ready is not True"
+            yield pod.name.name, not_ready_reason(found) if found else "condition Ready is not True"
