@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kproxy.cli.output import print_problems, write
+from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.model import Family
 from kproxy.nft.render import render_replacement
@@ -26,7 +27,8 @@ def dotted(numbers: tuple[int, ...]) -> str:
 
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
-    given = look_up(chosen)
+    with progress() as tell:
+        given = look_up(chosen, tell)
     print_problems(given.problems)
     stateless = chosen.nft_version < IPV6_AFFINITY
     rules = dataplane_options(chosen, given.node)._replace(stateless_ipv6_affinity=stateless)

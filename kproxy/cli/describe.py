@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kproxy.cli.output import print_problems, warn, write
+from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
 from kproxy.show.complaints import complaints
@@ -33,7 +34,8 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     namespace = None if chosen.all_namespaces else chosen.namespace
     query = parse_query(operands, DESCRIPTIONS, namespace, chosen.selector)
-    snapshot = look_up(chosen)
+    with progress() as tell:
+        snapshot = look_up(chosen, tell)
     query, unfollowed = query.followed(snapshot)
     context = Context(snapshot, time.time())
     found = query.find(context.objects)

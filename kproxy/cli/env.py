@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kproxy.cli.output import print_problems, write
+from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.controlplane.environment import environment
 from kproxy.model import NamespacedName, Pod
@@ -68,7 +69,8 @@ def find_pod(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     wanted = pod_name(operands[0], chosen)
-    given = look_up(chosen)
+    with progress() as tell:
+        given = look_up(chosen, tell)
     print_problems(complaints(given))
     if "Pod" not in given.inventory.followed:
         ask = f"Ask kubectl: kubectl exec -n {wanted.namespace} {wanted.name} -- env"

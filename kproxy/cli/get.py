@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kproxy.cli.output import flush, print_problems, warn, write
+from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.problems import CommandLineError
 from kproxy.settings.settings import Settings
@@ -30,7 +31,9 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
     form = form_of(chosen.output, style, _yaml)
     if chosen.watch:
         return _watch(chosen, query, form)
-    return _get(look_up(chosen), query, form, chosen.output in ("", "wide"))
+    with progress() as tell:
+        snapshot = look_up(chosen, tell)
+    return _get(snapshot, query, form, chosen.output in ("", "wide"))
 
 
 def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool) -> int:

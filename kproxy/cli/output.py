@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
+from kproxy.cli.progress import clear
 from kproxy.problems import KproxyError, Problem
 
 
@@ -43,6 +44,7 @@ def _given_up(error: OSError) -> OutputError:
 
 def warn(sentence: object) -> None:
     """A line on standard error."""
+    clear()
     print(f"kproxy: {sentence}", file=sys.stderr)
 
 

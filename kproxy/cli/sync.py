@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from kproxy.cli.output import print_problems, warn, write
+from kproxy.cli.progress import progress
 from kproxy.reconcile.core.report import LINES
 from kproxy.reconcile.sync import sync
 from kproxy.settings.settings import Settings
@@ -14,7 +15,7 @@ from kproxy.settings.settings import Settings
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     logging.basicConfig(format="kproxy: %(message)s")
-    with sync(chosen) as manifests:
+    with progress() as tell, sync(chosen, tell) as manifests:
         print_problems(manifests.problems)
         done = manifests.program()
     write("".join(f"{line}\n" for line in done.lines(None if chosen.verbose else LINES)))

@@ -22,6 +22,7 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.reconcile.reconciler import Reconciler
 from kproxy.settings.derived import dataplane_options, pool_nodes, ranges
 from kproxy.settings.settings import Settings
+from kproxy.sources.files import Progress, silent
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
 from kproxy.state.store import Store
@@ -59,9 +60,10 @@ class SyncResult(NamedTuple):
 class Sync:
     """Manifests that were read, and that `program` programs."""
 
-    def __init__(self, chosen: Settings, source: Manifests) -> None:
+    def __init__(self, chosen: Settings, source: Manifests, progress: Progress) -> None:
         self._settings = chosen
         self._source = source
+        self._progress = progress
 
     @property
     def problems(self) -> list[Problem]:
@@ -70,6 +72,8 @@ class Sync:
 
     def program(self) -> SyncResult:
         """Make one round. KproxyError: nothing was programmed."""
+        names = tuple(self._source.names())
+        self._progress(f"programming {len(names)} services")
         with Netlink() as netlink:
             reconciler = Reconciler(
                 self._source,
@@ -77,7 +81,7 @@ class Sync:
                 partial(dataplane_options, self._settings),
                 self._addresses(),
             )
-            report = reconciler.round(tuple(self._source.names()))
+            report = reconciler.round(names)
         found = reconciler.problems()
         complete = not (self._source.problems() or found or report.failures or report.address_failures)
         return SyncResult(report, found, reconciler.warnings(), self._source.ignored(), complete)
@@ -88,12 +92,12 @@ class Sync:
 
 
 @contextmanager
-def sync(chosen: Settings) -> Iterator[Sync]:
+def sync(chosen: Settings, progress: Progress = silent) -> Iterator[Sync]:
     """Read the manifests of these settings, allocate and select. The state directory is locked meanwhile."""
     require_root()
     pool_nodes(chosen)  # UsageError before anything is saved
     store = Store(Path(chosen.state_dir))
     with store.lock("sync"):
         source = Manifests(chosen.manifests, store, ranges(chosen), partial(find_node, chosen))
-        source.load()
-        yield Sync(chosen, source)
+        source.load(progress)
+        yield Sync(chosen, source, progress)

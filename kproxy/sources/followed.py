@@ -74,7 +74,7 @@ class FollowedManifests(Manifests):
     async def take(self) -> Collection[NamespacedName]:
         """Read changed files. Raises StateError if allocations or readiness cannot be saved."""
         decoded = await asyncio.to_thread(self._read_changes)
-        # In a thread, since pyroute2 cannot run inside an event loop.
+        # In a thread, since it waits for the kernel.
         node = await asyncio.to_thread(self._find_node, decoded.state.nodes)
         if self._prober is None:
             self._saved = await asyncio.to_thread(self._store.readiness)

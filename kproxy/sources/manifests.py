@@ -19,7 +19,7 @@ from kproxy.decode import Decoded, Document, decode
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
-from kproxy.sources.files import Reader
+from kproxy.sources.files import Progress, Reader, silent
 from kproxy.sources.node import unknown_node
 from kproxy.state.store import Store
 
@@ -49,12 +49,13 @@ class Manifests:
         self.settled: Settled | None = None
         """The result of settling them; None before the first `load`."""
 
-    def load(self) -> Collection[NamespacedName]:
+    def load(self, progress: Progress = silent) -> Collection[NamespacedName]:
         """Read and settle the manifests. Returns the services that changed.
 
         Raises StateError if allocations cannot be saved.
         """
-        decoded = self._read()
+        decoded = self._read(progress)
+        progress(f"allocating and selecting for {len(decoded.state.services)} services")
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
     def names(self) -> Iterable[NamespacedName]:
@@ -105,8 +106,8 @@ class Manifests:
         assert self.settled is not None
         return announced_by(self._node.name, nodes, self.settled)
 
-    def _read(self) -> Decoded:
-        documents, problems = read = self._reader.read()
+    def _read(self, progress: Progress = silent) -> Decoded:
+        documents, problems = read = self._reader.read(progress)
         if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
             decoded = decode(documents)
             decoded.unreadable.everything += problems
