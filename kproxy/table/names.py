@@ -41,6 +41,7 @@ class ChainName(StrEnum):
     PREROUTING = "prerouting"
     OUTPUT = "output"
     INPUT = "input"
+    EARLY_POSTROUTING = "early-postrouting"
     POSTROUTING = "postrouting"
     SERVICES = "services"
     CHECK_SOURCE = "check-source"

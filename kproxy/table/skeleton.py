@@ -27,6 +27,13 @@ from kproxy.table.names import (
 
 AFFINITY_ENTRIES = 262144
 """The size of an affinity map: entries (clients times frontends) per protocol and family."""
+FIRST_NAT_PRIORITY = -199
+"""The lowest priority of nat chains that the kernel accepts.
+
+When a nat chain of any program replaces the source, the kernel skips the nat chains after it. Of two chains
+with the same priority, the one that was added later comes first. The priority orders nat chains only among
+each other: the kernel calls all of them where srcnat (100) is, after the filter chains before that.
+"""
 JHASH_SEED = 0x6B70726F
 """The seed of the hashes. It is the same on every node, so that all nodes choose the same endpoint."""
 
@@ -244,7 +251,13 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
             ChainName.INPUT,
             (f"ct status dnat goto {ChainName.REMEMBER}",),
             "translated, for an endpoint in the node's own namespace",
-            "type nat hook input priority 100; policy accept;",
+            f"type nat hook input priority {FIRST_NAT_PRIORITY}; policy accept;",
+        ),
+        Chain(
+            ChainName.EARLY_POSTROUTING,
+            (f"ct status dnat goto {ChainName.REMEMBER}",),
+            "translated, on its way out; before other programs replace its source",
+            f"type nat hook postrouting priority {FIRST_NAT_PRIORITY}; policy accept;",
         ),
         Chain(
             ChainName.POSTROUTING,
@@ -255,7 +268,7 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
         Chain(
             ChainName.TRANSLATED,
             _translated(family, options),
-            "remember the client; replace its source?",
+            "replace its source?",
         ),
         Chain(
             ChainName.MASQ_ALWAYS,
@@ -365,10 +378,7 @@ def _by_original_frontend(map_name: SetName, family: Family) -> tuple[str, ...]:
 
 
 def _translated(family: Family, options: Options) -> tuple[str, ...]:
-    rules = [
-        f"jump {ChainName.REMEMBER}",
-        f"{family} saddr . {family} daddr @{SetName.HAIRPIN} masquerade fully-random",
-    ]
+    rules = [f"{family} saddr . {family} daddr @{SetName.HAIRPIN} masquerade fully-random"]
     to_cluster_ip = f"ct original {family} daddr @{SetName.CLUSTER_IPS}"
     not_a_pod = options.not_a_pod(family)
     if options.masquerade_all:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from netns_lab.lab import Handle, Lab
 from netns_lab.probe import many, udp_ask
-from netns_lab.topology import Family, multi
+from netns_lab.topology import Family, Pod, Port, multi
 
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices, sticky
 
@@ -140,3 +140,46 @@ def test_policy_local_moves_external_clients_to_local_endpoints(tmp_path: Path, 
         assert stays_with(outside, at, port) == moved
         for client in inside:
             assert stays_with(client, at, port) == after[client.name]
+
+
+# --- other programs that replace sources ---
+
+FOREIGN = (100, 99, 95, 0, -198)
+"""Priorities of their chains. The first is that of most programs, srcnat."""
+
+
+def replaces_sources(lab: Lab, family: Family, priority: int) -> str:
+    """Return a table that another program adds later. It replaces the source of every connection."""
+    table, own = "ip" if family == 4 else "ip6", lab.node("n1").address(family)
+    return (
+        f"table {table} foreign\ndelete table {table} foreign\n"
+        f"table {table} foreign {{\n"
+        f"chain out {{ type nat hook postrouting priority {priority}; masquerade; }}\n"
+        f"chain in {{ type nat hook input priority {priority}; snat to {own}; }}\n}}\n"
+    )
+
+
+def on_the_node(lab: Lab, family: Family) -> list[Manifest]:
+    """Return slices with two endpoints in the node's own network namespace, on two ports."""
+    found = []
+    for number in (9090, 9091):
+        lab.add_pod(Pod(f"agent-{number}", "n1", ports=(Port("http", number),), host_network=True))
+        found += [each for each in slices(lab, ["pod-1"], number) if each["addressType"] == f"IPv{family}"]
+        found[-1]["metadata"]["name"] += f"-{number}"
+        found[-1]["endpoints"][0]["addresses"] = [lab.node("n1").address(family)]
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("where", ["pods", "node"])
+def test_clients_are_remembered_whoever_replaces_their_source(
+    lab: Lab, kproxy: Kproxy, family: Family, where: str
+) -> None:
+    client = lab.pod("pod-3")
+    endpoints = slices(lab, PODS[:2]) if where == "pods" else on_the_node(lab, family)
+    kproxy.sync(service("web", **sticky()), *endpoints)
+    for priority in FOREIGN:
+        kproxy.nft(replaces_sources(lab, family, priority))
+        kproxy.nft(f"flush map {'ip' if family == 4 else 'ip6'} kproxy affinity-tcp")
+        stays_with(client, SERVICE_IP[family], 80)
+        assert len(remembered(kproxy, family, "tcp")) == 1, priority
