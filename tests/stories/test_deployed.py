@@ -16,6 +16,7 @@ from netns_lab.topology import POD_NETWORK
 from tests.apiserver import ApiServer
 from tests.apiserver.certificates import Authority
 from tests.apiserver.kubeconfig import write_in_cluster
+from tests.apiserver.objects import node
 from tests.stories.deployed import Deployed, template, without_config_map, write_config_map
 from tests.stories.doubled import external_api, in_default
 from tests.stories.test_telling import ask
@@ -37,7 +38,7 @@ def deployed(
     """
     authority = Authority(folder / "ca")
     with external_api(lab, tls=authority, tokens=["first"]) as api:
-        api.apply(*in_default(service(), *slices(lab, ["pod-1"])))
+        api.apply(node("n1"), *in_default(service(), *slices(lab, ["pod-1"])))
         account = folder / "account"
         environment = write_in_cluster(account, authority.certificate, "first", api.host, api.port)
         write_config_map(folder / "config", api.url, PODS)
