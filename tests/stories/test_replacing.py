@@ -17,9 +17,9 @@ from netns_lab.probe import Download, many
 
 from bench.peer import load_script
 from bench.samples import Endpoint, Sample
-from kproxy.cli.cleanup import remove_table
 from kproxy.kernel import libnftables
 from kproxy.model import Family
+from kproxy.reconcile.cleanup import remove_table
 from tests.support import SERVICE_IP, Kproxy, eventually, service, slices
 
 pytestmark = pytest.mark.lab

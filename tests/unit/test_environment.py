@@ -302,7 +302,7 @@ PODS = [manifest("Pod", "a"), manifest("Pod", "b", metadata={"namespace": "other
         ("b -n other", 0, ""),
         ("other/b", 0, ""),
         ("other/b --namespace other", 0, ""),
-        ("other/b -n default", 2, "other/b is not in the namespace that -n says, default."),
+        ("other/b -n default", 2, "other/b is not in namespace default, which -n names."),
         ("b", 1, "there is no Pod default/b. There is other/b."),
         ("a -n other", 1, "there is no Pod other/a. There is default/a."),
         ("c", 1, "there is no Pod default/c."),

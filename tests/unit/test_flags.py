@@ -12,6 +12,7 @@ from kproxy.settings.flags import FLAGS, Flag, Group, flags_of
 from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
 from kproxy.settings.settings import Settings
 from kproxy.settings.verbs import VERBS
+from kproxy.show.environment import FORMATS
 
 LITERAL_DEFAULTS = [flag for flag in FLAGS if flag.default.startswith("`")]
 
@@ -53,3 +54,8 @@ def test_clicks_options_are_those_of_the_table(verb: str) -> None:
     kube_proxys = {"--version", *(flag.name for flag in KUBE_PROXY_FLAGS)} if verb == "run" else set()
     assert options == own | kube_proxys
     assert not own & kube_proxys
+
+
+def test_the_formats_of_env_are_those_of_its_flag() -> None:
+    (flag,) = (flag for flag in FLAGS if flag.field == "format")
+    assert flag.choices == tuple(FORMATS)

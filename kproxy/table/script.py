@@ -1,0 +1,42 @@
+"""The whole ruleset as one nft script, for hosts on which kproxy does not run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kproxy.model import Family, Frontend
+from kproxy.nft.render import render_replacement
+from kproxy.table.compile import compile_frontends
+from kproxy.table.names import SetName
+from kproxy.table.plan import initial_elements
+from kproxy.table.skeleton import Options, numbered_chains, skeleton
+
+IPV6_AFFINITY = (1, 1, 3)
+"""The oldest version of nft known to load the rule that remembers IPv6 clients; 1.0.6 aborts on it."""
+
+
+def script(frontends: Sequence[Frontend], options: Options, nft_version: tuple[int, ...]) -> Iterator[str]:
+    """Yield the parts of a script for nft of this version and later. Equal arguments give equal text."""
+    stateless = nft_version < IPV6_AFFINITY
+    options = options._replace(stateless_ipv6_affinity=stateless)
+    yield _heading(nft_version, stateless)
+    for family in Family:
+        desired = compile_frontends(frontends, family)
+        if stateless and family is Family.IPV6:
+            desired.elements[SetName.AFFINITY_RULES].clear()
+        elements = initial_elements(*desired)
+        yield "\n" + render_replacement(skeleton(family, options, numbered_chains(elements)), elements)
+
+
+def _heading(nft_version: tuple[int, ...], stateless: bool) -> str:
+    lines = [f"# Written by `kproxy compile` for nft {_dotted(nft_version)} and later."]
+    if stateless:
+        lines += [
+            f"# nft before {_dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here",
+            "# they are spread by a hash of their address, so some move when endpoints change.",
+        ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
