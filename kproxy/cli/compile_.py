@@ -14,9 +14,9 @@ from kproxy.table.script import script
 
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
-    with progress() as tell:
-        snapshot = look_up(chosen, tell)
-        tell(f"compiling {len(snapshot.frontends)} frontends")
+    with progress() as activity:
+        snapshot = look_up(chosen, activity)
+        activity.tell(f"compiling {len(snapshot.frontends)} frontends")
         options = dataplane_options(chosen, snapshot.node)
         text = "".join(script(snapshot.frontends, options, chosen.nft_version))
     print_problems(snapshot.problems)

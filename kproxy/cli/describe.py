@@ -34,8 +34,8 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     namespace = None if chosen.all_namespaces else chosen.namespace
     query = parse_query(operands, DESCRIPTIONS, namespace, chosen.selector)
-    with progress() as tell:
-        snapshot = look_up(chosen, tell)
+    with progress() as activity:
+        snapshot = look_up(chosen, activity)
     query, unfollowed = query.followed(snapshot)
     context = Context(snapshot, time.time())
     found = query.find(context.objects)

@@ -17,8 +17,8 @@ from kproxy.show.environment import FORMATS, variables_of
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     pod = pod_name(operands[0], chosen)
-    with progress() as tell:
-        snapshot = look_up(chosen, tell)
+    with progress() as activity:
+        snapshot = look_up(chosen, activity)
     print_problems(complaints(snapshot))
     write(FORMATS[chosen.format](variables_of(snapshot, pod)))
     return 1 if snapshot.problems else 0

@@ -31,8 +31,8 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
     form = form_of(chosen.output, style, _yaml)
     if chosen.watch:
         return _watch(chosen, query, form)
-    with progress() as tell:
-        snapshot = look_up(chosen, tell)
+    with progress() as activity:
+        snapshot = look_up(chosen, activity)
     return _get(snapshot, query, form, chosen.output in ("", "wide"))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
+
+from kproxy.sources.progress import Progress
 
 if TYPE_CHECKING:
     from threading import Event
@@ -29,15 +31,15 @@ def _columns(terminal: TextIO) -> int:
 class _Line:
     """The line, which a thread writes until the event."""
 
-    def __init__(self, terminal: TextIO, ended: Event) -> None:
+    def __init__(self, terminal: TextIO, activity: Progress, ended: Event) -> None:
         from threading import Lock
 
         self._terminal = terminal
+        self._activity = activity
         self._ended = ended
         self._lock = Lock()
         self._shown = False
         self._begun = time.monotonic()
-        self.doing = ""
 
     def write(self) -> None:
         """Write it again and again."""
@@ -48,7 +50,7 @@ class _Line:
 
     def _write(self) -> None:
         seconds = time.monotonic() - self._begun
-        text = f"kproxy: {self.doing} ({seconds:.0f} s)"
+        text = f"kproxy: {self._activity.doing} ({seconds:.0f} s)"
         with self._lock:
             self._shown = True
             self._terminal.write(CLEAR + text[: _columns(self._terminal) - 1])
@@ -74,20 +76,21 @@ def clear() -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """Show on standard error what the function is told last, if that is a terminal."""
+def progress() -> Iterator[Progress]:
+    """Show on standard error the activity that is told, if that is a terminal."""
+    activity = Progress()
     if not (sys.stderr and sys.stderr.isatty()):
-        yield lambda doing: None
+        yield activity
         return
     from threading import Event, Thread
 
     ended = Event()
-    line = _Line(sys.stderr, ended)
+    line = _Line(sys.stderr, activity, ended)
     thread = Thread(target=line.write, daemon=True)
     _lines.append(line)
     thread.start()
     try:
-        yield lambda doing: setattr(line, "doing", doing)
+        yield activity
     finally:
         ended.set()
         thread.join()

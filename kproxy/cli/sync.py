@@ -15,7 +15,7 @@ from kproxy.settings.settings import Settings
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
     logging.basicConfig(format="kproxy: %(message)s")
-    with progress() as tell, sync(chosen, tell) as manifests:
+    with progress() as activity, sync(chosen, activity) as manifests:
         print_problems(manifests.problems)
         done = manifests.program()
     write("".join(f"{line}\n" for line in done.lines(None if chosen.verbose else LINES)))

@@ -22,9 +22,9 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.reconcile.reconciler import Reconciler
 from kproxy.settings.derived import dataplane_options, pool_nodes, ranges
 from kproxy.settings.settings import Settings
-from kproxy.sources.files import Progress, silent
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
+from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import Store
 from kproxy.table.skeleton import Options
 
@@ -73,7 +73,7 @@ class Sync:
     def program(self) -> SyncResult:
         """Make one round. KproxyError: nothing was programmed."""
         names = tuple(self._source.names())
-        self._progress(f"programming {len(names)} services")
+        self._progress.tell(f"programming {len(names)} services")
         with Netlink() as netlink:
             reconciler = Reconciler(
                 self._source,
@@ -92,7 +92,7 @@ class Sync:
 
 
 @contextmanager
-def sync(chosen: Settings, progress: Progress = silent) -> Iterator[Sync]:
+def sync(chosen: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
     """Read the manifests of these settings, allocate and select. The state directory is locked meanwhile."""
     require_root()
     pool_nodes(chosen)  # UsageError before anything is saved

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import yaml
 
 from kproxy.decode import Document
 from kproxy.problems import Problem
+from kproxy.sources.progress import UNSHOWN, Progress
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SETTLED = 10**9
@@ -43,14 +44,6 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-Progress = Callable[[str], None]
-"""Is told what takes time now, such as `reading web.yaml`."""
-
-
-def silent(doing: str) -> None:
-    """A Progress that shows nothing."""
-
-
 class Reader:
     """Reads the same paths ("-" is standard input) once or repeatedly.
 
@@ -62,7 +55,7 @@ class Reader:
         self._paths = list(paths)
         self._cache: dict[Path, tuple[tuple[int, ...], list[Document | Problem]]] = {}
 
-    def read(self, progress: Progress = silent) -> tuple[list[Document], list[Problem]]:
+    def read(self, progress: Progress = UNSHOWN) -> tuple[list[Document], list[Problem]]:
         """Return all documents, and a problem for each file or document that cannot be read or parsed."""
         cache, self._cache = self._cache, {}
         found = [item for path in self._paths for item in self._read(path, cache, progress)]
@@ -76,7 +69,7 @@ class Reader:
         progress: Progress,
     ) -> Iterator[Document | Problem]:
         if path == "-":
-            progress("reading standard input")
+            progress.tell("reading standard input")
             yield from parse("standard input", sys.stdin.buffer.read())
             return
         try:
@@ -98,7 +91,7 @@ class Reader:
                 if file in cache and cache[file][0] == signature:
                     found = cache[file][1]
                 else:
-                    progress(f"reading {file}")
+                    progress.tell(f"reading {file}")
                     found = list(parse(str(file), file.read_bytes()))
                 self._cache[file] = (signature if is_settled else (), found)
             except OSError as error:

@@ -19,8 +19,9 @@ from kproxy.decode import Decoded, Document, decode
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
-from kproxy.sources.files import Progress, Reader, silent
+from kproxy.sources.files import Reader
 from kproxy.sources.node import unknown_node
+from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import Store
 
 
@@ -49,13 +50,13 @@ class Manifests:
         self.settled: Settled | None = None
         """The result of settling them; None before the first `load`."""
 
-    def load(self, progress: Progress = silent) -> Collection[NamespacedName]:
+    def load(self, progress: Progress = UNSHOWN) -> Collection[NamespacedName]:
         """Read and settle the manifests. Returns the services that changed.
 
         Raises StateError if allocations cannot be saved.
         """
         decoded = self._read(progress)
-        progress(f"allocating and selecting for {len(decoded.state.services)} services")
+        progress.tell(f"allocating and selecting for {len(decoded.state.services)} services")
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
     def names(self) -> Iterable[NamespacedName]:
@@ -106,7 +107,7 @@ class Manifests:
         assert self.settled is not None
         return announced_by(self._node.name, nodes, self.settled)
 
-    def _read(self, progress: Progress = silent) -> Decoded:
+    def _read(self, progress: Progress = UNSHOWN) -> Decoded:
         documents, problems = read = self._reader.read(progress)
         if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
             decoded = decode(documents)

@@ -62,17 +62,17 @@ def shown(text: str) -> list[str]:
 
 
 def test_the_line_is_rewritten_and_cleared(terminal: Terminal) -> None:
-    with redirect_stderr(terminal), progress() as tell:
-        tell("reading a.yaml")
+    with redirect_stderr(terminal), progress() as activity:
+        activity.tell("reading a.yaml")
         terminal.wait_for(r"kproxy: reading a\.yaml \(\d+ s\)$")
-        tell("resolving 3 services")
+        activity.tell("resolving 3 services")
         terminal.wait_for(r"kproxy: resolving 3 services \(\d+ s\)$")
     assert shown(terminal.getvalue()) == [""]
 
 
 def test_a_message_has_a_line_of_its_own(terminal: Terminal) -> None:
-    with redirect_stderr(terminal), progress() as tell:
-        tell("reading a.yaml")
+    with redirect_stderr(terminal), progress() as activity:
+        activity.tell("reading a.yaml")
         terminal.wait_for("reading")
         warn("a.yaml: is not YAML")
     assert shown(terminal.getvalue()) == ["kproxy: a.yaml: is not YAML", ""]
@@ -80,24 +80,24 @@ def test_a_message_has_a_line_of_its_own(terminal: Terminal) -> None:
 
 def test_a_line_is_not_longer_than_the_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_columns", lambda _: 20)
-    with redirect_stderr(terminal), progress() as tell:
-        tell("reading a-file-with-a-long-name.yaml")
+    with redirect_stderr(terminal), progress() as activity:
+        activity.tell("reading a-file-with-a-long-name.yaml")
         terminal.wait_for("reading")
     assert max(map(len, terminal.getvalue().split(CLEAR))) == 19
 
 
 def test_nothing_is_shown_of_a_short_command(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DELAY", 1000.0)
-    with redirect_stderr(terminal), progress() as tell:
-        tell("reading a.yaml")
+    with redirect_stderr(terminal), progress() as activity:
+        activity.tell("reading a.yaml")
     assert terminal.getvalue() == ""
 
 
 def test_nothing_is_shown_where_there_is_no_terminal() -> None:
     terminal = io.StringIO()
     threads = threading.active_count()
-    with redirect_stderr(terminal), progress() as tell:
-        tell("reading a.yaml")
+    with redirect_stderr(terminal), progress() as activity:
+        activity.tell("reading a.yaml")
         assert threading.active_count() == threads
     assert terminal.getvalue() == ""
 
