@@ -1,10 +1,10 @@
-"""`make bench`: what kproxy costs at 100, 1,000 and 10,000 services, and a peer in the same run.
+"""`make bench`: the cost of kproxy with 100, 1,000 and 10,000 Services, and of a peer in the same run.
 
-  samples -> manifests -> kproxy, whole processes (process.py) and one that stays (change.py)
-          -> peer      -> nft -f: the same services in the shape that kube-proxy 1.36 gives them
+  samples -> manifests -> kproxy, as complete processes (process.py) and as one that stays (change.py)
+          -> peer      -> nft -f: the same Services in the form of kube-proxy 1.36
 
-`kproxy run` has a table of its own (daemon/), and what packets pay, too (traffic/).
+`kproxy run` has a separate table (daemon/), and so have packets (traffic/).
 
-Every measurement is made in a network namespace of its own, which ends with the thread that
-made it: nothing is left behind, whatever happens. Quote ratios within one run: machines differ.
+Every measurement runs in a new network namespace, which ends with the thread that created it. So nothing is
+left behind. Compare ratios within one run only: machines differ.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print the table; exit 1 if kproxy's rules grow with the services."""
+"""`python -m bench`: measure, and print the table. Exit status 1 if the rules grow with the Services."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def measure_all(counts: tuple[int, ...]) -> list[Figures]:
-    """Measure at each number of services, and show on standard error what is being done."""
+    """Measure with each number of Services. Shows the progress on standard error."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=STEPS * len(counts))
 
         def say(count: int, what: str) -> None:
-            text = f"{count:,} services: {what}"
+            text = f"{count:,} Services: {what}"
             progress.update(task, advance=1, description=text)
             if not console.is_terminal:
                 console.print(text)
@@ -46,12 +46,12 @@ def measure_all(counts: tuple[int, ...]) -> list[Figures]:
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Measure and print. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--services", metavar="N[,N...]", type=numbers, default=SERVICES)
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
     parser.add_argument(
-        "--profile", metavar="N", type=int, help="instead: cProfile of a first sync of N services"
+        "--profile", metavar="N", type=int, help="only print a cProfile of the first sync of N Services"
     )
     arguments = parser.parse_args()
     if os.geteuid() != 0:

@@ -1,8 +1,8 @@
-"""One endpoint changes, in a process that keeps the state: plan and transaction, again and again.
+"""Changes one endpoint repeatedly in a process that keeps the state: plan and transaction.
 
-What is timed begins when the new EndpointSlice is a value in memory, and ends when the kernel
-has acknowledged: its service's frontends, their elements, the plan, the commit. A process of
-its own, so that nothing else shares its heap; prints the two lists of milliseconds as JSON.
+The time starts when the new EndpointSlice is a value in memory, and ends when the kernel has acknowledged the
+change. It includes the Service's frontends, their elements, the plan and the commit. This is a separate
+process, so that nothing else shares its heap. It prints two lists of milliseconds as JSON.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from kproxy.table.compile import Delta, compile_frontends
 CHANGES = 500
 
 
-def replacements(given: list[EndpointSlice]) -> Iterator[EndpointSlice]:
-    """Slices one after another, each with its last endpoint replaced by a new one."""
+def replacements(slices: list[EndpointSlice]) -> Iterator[EndpointSlice]:
+    """Yield slices, each with its last endpoint replaced by a new one."""
     for index in range(CHANGES):
-        slice_ = given[index * 7919 % len(given)]
-        *protected, last = slice_.endpoints
-        yield replace(slice_, endpoints=(*protected, replace(last, address=parse_address(spare(index)))))
+        slice_ = slices[index * 7919 % len(slices)]
+        *unchanged, last = slice_.endpoints
+        yield replace(slice_, endpoints=(*unchanged, replace(last, address=parse_address(spare(index)))))
 
 
-def resizes(given: list[EndpointSlice]) -> Iterator[EndpointSlice]:
-    """Slices one after another, each with an endpoint more and then as it was."""
+def resizes(slices: list[EndpointSlice]) -> Iterator[EndpointSlice]:
+    """Yield slices, each with an additional endpoint and then without it."""
     for index in range(CHANGES // 2):
-        slice_ = given[index * 7919 % len(given)]
+        slice_ = slices[index * 7919 % len(slices)]
         more = Endpoint(parse_address(spare(CHANGES + index)), node="node-0")
         yield replace(slice_, endpoints=(*slice_.endpoints, more))
         yield slice_
 
 
 def main() -> None:
-    """Takes the flags of `kproxy sync`."""
+    """Measure and print. The flags are those of `kproxy sync`."""
     chosen = settings_from(["sync", *sys.argv[1:]])
     decoded = decode(read_documents(chosen.manifests)[0])
     node = find_node(chosen, decoded.state.nodes)

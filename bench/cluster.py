@@ -1,6 +1,6 @@
-"""What it costs to take in a cluster: `python -m bench.cluster [SERVICES]`.
+"""`python -m bench.cluster [SERVICES]`: the cost of receiving the objects of a cluster.
 
-Pages of a list and lines of a watch, as an API server sends them, are decoded and kept; no network.
+It decodes and caches pages of a list and lines of a watch, as an API server sends them, without a network.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ PAGE = 500
 
 
 def pages(items: list[Any]) -> list[bytes]:
-    """Answers to list requests."""
+    """Return answers to list requests."""
     parts = (items[start : start + PAGE] for start in range(0, len(items), PAGE))
     return [msgspec.json.encode({"metadata": {"resourceVersion": "9"}, "items": part}) for part in parts]
 
 
 def lines(items: list[Any]) -> Iterator[bytes]:
-    """Events of a watch: every object once more."""
+    """Yield events of a watch, one for each object."""
     return (msgspec.json.encode({"type": "MODIFIED", "object": item}) for item in items)
 
 
@@ -55,12 +55,12 @@ def main() -> None:
         seconds, size = time.process_time() - begun, sum(map(len, listed)) / 1e6
         print(
             f"{len(watched)} {resource.kind}s, {size:.0f} MB of JSON: {seconds:.2f} s of CPU, "
-            f"{resident() - before:.0f} MB; {watch(resource, watched, cache):.0f} µs for a line of a watch"
+            f"{resident() - before:.0f} MB; {watch(resource, watched, cache):.0f} µs for each line of a watch"
         )
 
 
 def watch(resource: ApiResource, watched: list[bytes], cache: Cache) -> float:
-    """Microseconds of CPU for each line."""
+    """Return the CPU time for each line, in microseconds."""
     begun = time.process_time()
     for line in watched:
         change = read_line(resource, line).change

@@ -1,8 +1,8 @@
-"""Pods that fail under a whole `kproxy run`: how soon the kernel leads nobody there any more, at what cost.
+"""Pods that fail with a complete `kproxy run`: the cost, and the time until the kernel does not lead to them.
 
-The pods of bench.probes, behind services, as manifests in a folder that a kproxy process follows. It
-and the pods are in a network namespace of their own. When the pods are taken away, the kernel's map of
-endpoints is read every 50 ms by netlink: what is not in it any more gets no new connection.
+The pods of bench.probes are endpoints of Services, as manifests in a folder that a kproxy process follows. It
+and the pods are in a new network namespace. After pods have failed, this program reads the kernel's map of
+endpoints over netlink every 50 ms: an address that is no longer in the map gets no new connections.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from kproxy.table.names import SetName
 
 SERVICES = 20
 NETWORK = 10
-"""The first byte of the pods' addresses: a Pod on loopback is refused."""
+"""The first byte of the pods' addresses. Pods with loopback addresses are not allowed."""
 LOOK = 0.05
 """Seconds."""
 
 
 def manifests(count: int, port: int) -> list[dict[str, Any]]:
-    """Services, and the pods behind them in turn."""
+    """Return Services and their pods, which are distributed evenly."""
     made: list[dict[str, Any]] = [
         {
             "apiVersion": "v1",
@@ -57,21 +57,21 @@ def manifests(count: int, port: int) -> list[dict[str, Any]]:
 
 
 def endpoints(netlink: Netlink) -> set[bytes]:
-    """The addresses that connections are led to."""
+    """Return the addresses that connections are led to."""
     try:
         elements = map(read_element, netlink.elements(Family.IPV4, SetName.ENDPOINTS_TCP))
         return {socket_address(PackedSocket(value)) for _, value in elements if isinstance(value, bytes)}
-    except NetlinkError:  # no table yet
+    except NetlinkError:  # the table does not exist yet
         return set()
 
 
 def run(name: str, count: int, seconds: float) -> Figures:
-    """One run, in the namespace that the process is in."""
+    """Measure once, in the present network namespace."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["ip", "route", "add", "local", f"{NETWORK}.1.0.0/16", "dev", "lo"], check=True)
     with (
         tempfile.TemporaryDirectory() as text,
-        world("httpGet", count, 0, Path(text), NETWORK) as (port, take),
+        world("httpGet", count, 0, Path(text), NETWORK) as (port, fail),
     ):
         folder = Path(text)
         (folder / "all.json").write_text(
@@ -87,26 +87,26 @@ def run(name: str, count: int, seconds: float) -> Figures:
                 before = processor_of(process.pid)
                 time.sleep(seconds)
                 own = (processor_of(process.pid) - before) / seconds
-                take()
+                fail()
                 begin = time.monotonic()
                 delays: list[float] = []
-                until(lambda: note(delays, count - len(endpoints(netlink)), begin), 3 * PERIOD)
+                until(lambda: record(delays, count - len(endpoints(netlink)), begin), 3 * PERIOD)
             finally:
                 process.terminate()
                 process.wait()
     return Figures(name, own, 0.0, delays)
 
 
-def note(delays: list[float], gone: int, begin: float) -> bool:
-    """Write down when those went that are gone; whether all are."""
-    delays += [time.monotonic() - begin] * (gone - len(delays))
-    return gone >= FAILING
+def record(delays: list[float], removed: int, begin: float) -> bool:
+    """Record the delay of pods that were removed since the last call. Returns whether all were."""
+    delays += [time.monotonic() - begin] * (removed - len(delays))
+    return removed >= FAILING
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Until it holds; SystemExit if it takes too long."""
+    """Wait until a condition is true. Raises SystemExit after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit("bench: the pods do not come or go in time")
+            raise SystemExit("bench: the pods are not added or removed in time")
         time.sleep(LOOK)

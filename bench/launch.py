@@ -1,7 +1,7 @@
-"""Run a command and print what it took: seconds, peak memory in KiB, exit status.
+"""Run a command and print its duration in seconds, its peak memory in KiB, and its exit status.
 
-A process of its own, and one that imports next to nothing: Linux counts towards a child's peak
-what its parent had when it was forked, so the parent has to be small. Run it with `python -I -S`.
+This is a separate process that imports almost nothing: Linux includes the parent's memory at the time of the
+fork in a child's peak, so the parent must be small. Run it with `python -I -S`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 
 def main(command: list[str]) -> None:
-    """The command's output is thrown away, its errors come through."""
+    """Discard the command's output. Its standard error is that of this process."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     begin = time.perf_counter()
     pid = os.posix_spawnp(

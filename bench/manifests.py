@@ -1,5 +1,6 @@
-"""Samples as manifests: one List of Services and EndpointSlices, with the fields that an API
-server fills in. Pure.
+"""Samples as manifests: a List of Services and EndpointSlices, with the fields that an API server sets.
+
+Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PLAIN = re.compile(r"(?!(?:true|false|null|yes|no|on|off)$)[A-Za-z][\w./-]*", re
 
 
 def manifests(services: Iterable[Sample]) -> dict[str, Any]:
-    """The List that `kubectl get services,endpointslices -A` would print."""
+    """Return the List that `kubectl get services,endpointslices -A` would print."""
     items = [item for service in services for item in (_service(service), _slice(service))]
     return {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}
 
@@ -26,26 +27,26 @@ def _uid(*names: str) -> str:
     return str(uuid5(NAMESPACE_DNS, ".".join(names)))
 
 
-def _service(given: Sample) -> dict[str, Any]:
+def _service(sample: Sample) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
             "creationTimestamp": CREATED,
-            "labels": {"app": given.name},
-            "name": given.name,
-            "namespace": given.namespace,
+            "labels": {"app": sample.name},
+            "name": sample.name,
+            "namespace": sample.namespace,
             "resourceVersion": "4711",
-            "uid": _uid(given.namespace, given.name),
+            "uid": _uid(sample.namespace, sample.name),
         },
         "spec": {
-            "clusterIP": given.address,
-            "clusterIPs": [given.address],
+            "clusterIP": sample.address,
+            "clusterIPs": [sample.address],
             "internalTrafficPolicy": "Cluster",
             "ipFamilies": ["IPv4"],
             "ipFamilyPolicy": "SingleStack",
             "ports": [{"name": "http", "port": PORT, "protocol": "TCP", "targetPort": TARGET_PORT}],
-            "selector": {"app": given.name},
+            "selector": {"app": sample.name},
             "sessionAffinity": "None",
             "type": "ClusterIP",
         },
@@ -53,7 +54,7 @@ def _service(given: Sample) -> dict[str, Any]:
     }
 
 
-def _slice(given: Sample) -> dict[str, Any]:
+def _slice(sample: Sample) -> dict[str, Any]:
     return {
         "addressType": "IPv4",
         "apiVersion": "discovery.k8s.io/v1",
@@ -64,53 +65,53 @@ def _slice(given: Sample) -> dict[str, Any]:
                 "nodeName": endpoint.node,
                 "targetRef": {
                     "kind": "Pod",
-                    "name": f"{given.name}-{place}",
-                    "namespace": given.namespace,
-                    "uid": _uid(given.namespace, given.name, endpoint.address),
+                    "name": f"{sample.name}-{place}",
+                    "namespace": sample.namespace,
+                    "uid": _uid(sample.namespace, sample.name, endpoint.address),
                 },
             }
-            for place, endpoint in enumerate(given.endpoints)
+            for place, endpoint in enumerate(sample.endpoints)
         ],
         "kind": "EndpointSlice",
         "metadata": {
             "creationTimestamp": CREATED,
             "generation": 1,
             "labels": {
-                "app": given.name,
+                "app": sample.name,
                 "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-                "kubernetes.io/service-name": given.name,
+                "kubernetes.io/service-name": sample.name,
             },
-            "name": f"{given.name}-x7k2p",
-            "namespace": given.namespace,
+            "name": f"{sample.name}-x7k2p",
+            "namespace": sample.namespace,
             "ownerReferences": [
                 {
                     "apiVersion": "v1",
                     "blockOwnerDeletion": True,
                     "controller": True,
                     "kind": "Service",
-                    "name": given.name,
-                    "uid": _uid(given.namespace, given.name),
+                    "name": sample.name,
+                    "uid": _uid(sample.namespace, sample.name),
                 }
             ],
             "resourceVersion": "4711",
-            "uid": _uid(given.namespace, given.name, "slice"),
+            "uid": _uid(sample.namespace, sample.name, "slice"),
         },
         "ports": [{"name": "http", "port": TARGET_PORT, "protocol": "TCP"}],
     }
 
 
 def as_json(content: Any) -> str:
-    """JSON, indented as kubectl does it."""
+    """Return JSON with the indentation of kubectl."""
     return json.dumps(content, indent=4) + "\n"
 
 
 def as_yaml(content: Any) -> str:
-    """YAML in block style, as kubectl writes it; PyYAML would take half a minute at 10,000 services."""
+    """Return YAML in the block style of kubectl. PyYAML would take half a minute for 10,000 Services."""
     return "\n".join(_yaml(content, "")) + "\n"
 
 
 def _yaml(content: Any, indent: str) -> Iterator[str]:
-    """The lines of a mapping or sequence that is not empty."""
+    """Yield the lines of a mapping or sequence that is not empty."""
     entries = content.items() if isinstance(content, dict) else ((None, item) for item in content)
     for key, value in entries:
         head = f"{indent}-" if key is None else f"{indent}{key}:"

@@ -1,9 +1,8 @@
-"""The peer: samples as nft scripts in the shape that kube-proxy 1.36's nftables mode gives them. Pure.
+"""The peer: samples as nft scripts in the form of kube-proxy 1.36's nftables mode. Pure.
 
-A chain per service, whose one rule picks the endpoint from an anonymous map of its own; no chain
-per endpoint; `service-ips` leads from a frontend to its chain, `cluster-ips` knows every ClusterIP.
-Names are as long as kube-proxy's: they are part of what nft and the kernel have to carry. Of the
-constant part there is what ClusterIP services make use of.
+A Service has a chain, whose rule selects the endpoint with an anonymous map. Endpoints have no chains.
+`service-ips` maps a frontend to its chain, and `cluster-ips` contains every ClusterIP. Names are as long as
+kube-proxy's, because nft and the kernel handle them. The constant part is what ClusterIP Services need.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ table {TABLE} {{
 
 
 def chain_name(service: Sample) -> str:
-    """The service's chain; a hash keeps names apart that differ in what a name cannot hold."""
+    """Return the name of the Service's chain. The hash makes it unique, as in kube-proxy."""
     name = f"{service.namespace}/{service.name}/tcp/http"
     return f"service-{b32encode(sha256(name.encode()).digest())[:8].decode()}-{name}"
 
@@ -65,10 +64,10 @@ def _commands(service: Sample) -> Iterator[str]:
 
 
 def load_script(services: Iterable[Sample]) -> str:
-    """Everything, into an empty namespace, as one transaction."""
+    """Return a script that loads everything into an empty namespace, as one transaction."""
     return SKELETON + "\n".join(command for service in services for command in _commands(service)) + "\n"
 
 
 def change_script(service: Sample) -> str:
-    """The service's endpoints are others now."""
+    """Return a script that changes the endpoints of a Service."""
     return f"flush chain {TABLE} {chain_name(service)}\n{_rule(service)}\n"

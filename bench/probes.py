@@ -1,9 +1,9 @@
-"""`python -m bench.probes`: what readiness probes of many pods cost, and how soon a failure is known.
+"""`python -m bench.probes`: the cost of readiness probes of many pods, and the delay of a detected failure.
 
-Pods are addresses of this machine's loopback, served by another process, and files for exec.
-Each run waits until the probes have spread over their period, measures the processor time of
-the prober, and then takes some pods away at one moment: what passes until `changed` is called is
-mostly the wait for the pod's next probe, so about half a period, and never much more than one.
+Pods are loopback addresses of this machine, served by another process, or files for exec. Each run waits
+until the probes are distributed over their period, measures the CPU time of the prober, and then lets some
+pods fail at one moment. The time until `changed` is called is mostly the wait for the pod's next probe: about
+half a period, and hardly more than one.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ from kproxy.probes.prober import Prober
 
 PERIOD = 10
 FAILING = 100
-"""Pods that are taken away, or that hang."""
+"""The number of pods that fail, or that hang."""
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-Take = Callable[[], None]
+Fail = Callable[[], None]
 
 
 class Figures(NamedTuple):
-    """Of one run."""
+    """The results of one run."""
 
     name: str
     own: float
-    """Processors, as a share of one: the prober itself,"""
+    """The CPU time of the prober, as a share of one CPU."""
     children: float
-    """and the commands that it started."""
+    """The same for the commands that it started."""
     delays: list[float]
-    """Seconds from failing to `changed`, in order."""
+    """Seconds from the failure to `changed`, sorted."""
 
 
 def address(index: int, network: int = 127) -> bytes:
-    """Of a pod: 127.1.0.0 and up, or those of another network."""
+    """Return the address of a pod: from 127.1.0.0, or in another network."""
     return bytes((network, 1, index >> 8, index & 255))
 
 
 def pods(count: int, port: int, directory: Path, kind: str) -> list[Pod]:
-    """So many, with one probe each, which fails at the first failure."""
+    """Return pods with one probe each, which fails at the first failure."""
     made = []
     for index in range(count):
         action: ExecAction | HTTPGetAction | TCPSocketAction
@@ -95,7 +95,7 @@ def pods(count: int, port: int, directory: Path, kind: str) -> list[Pod]:
 
 
 def serve(count: int, hanging: int, network: int, control: Connection) -> None:
-    """Serve the pods; the first `hanging` accept and say nothing. When told to, close the last ones."""
+    """Serve the pods. The first `hanging` accept and never answer. On request, close the last `FAILING`."""
 
     class Answering(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -126,7 +126,7 @@ def serve(count: int, hanging: int, network: int, control: Connection) -> None:
 
 
 def many_files() -> None:
-    """As many as this process may have."""
+    """Allow as many open files as possible."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -134,8 +134,8 @@ def many_files() -> None:
 @contextmanager
 def world(
     kind: str, count: int, hanging: int, directory: Path, network: int = 127
-) -> Iterator[tuple[int, Take]]:
-    """The pods' port, and what takes some of them away."""
+) -> Iterator[tuple[int, Fail]]:
+    """Return the pods' port, and a function that lets some of them fail."""
     if kind == "exec":
         for index in range(count):
             (directory / str(index)).touch()
@@ -163,21 +163,21 @@ def world(
 
 
 def processor(who: int) -> float:
-    """Seconds used so far."""
+    """Return the CPU time so far, in seconds."""
     used = resource.getrusage(who)
     return used.ru_utime + used.ru_stime
 
 
 def processor_of(process: int) -> float:
-    """Seconds that another process used so far."""
+    """Return the CPU time of another process so far, in seconds."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run(name: str, kind: str, count: int, hanging: int, seconds: float) -> Figures:
-    """One run."""
+    """Measure once."""
 
-    async def probe(watched: list[Pod], take: Take) -> Figures:
+    async def probe(watched: list[Pod], fail: Fail) -> Figures:
         failed: list[float] = []
         prober = Prober(ExecRunner(CommandTemplate("env")), lambda: failed.append(time.monotonic()))
         prober.watch(watched)
@@ -189,29 +189,29 @@ def run(name: str, kind: str, count: int, hanging: int, seconds: float) -> Figur
         await asyncio.sleep(seconds)
         after = [processor(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         failed.clear()
-        take()
+        fail()
         begin = time.monotonic()
         await wait(lambda: len(failed) == FAILING, 3 * PERIOD)
         await prober.close()
         own, children = ((b - a) / seconds for a, b in zip(before, after, strict=True))
         return Figures(name, own, children, sorted(at - begin for at in failed))
 
-    with tempfile.TemporaryDirectory() as folder, world(kind, count, hanging, Path(folder)) as (port, take):
-        return asyncio.run(probe(pods(count, port, Path(folder), kind), take))
+    with tempfile.TemporaryDirectory() as folder, world(kind, count, hanging, Path(folder)) as (port, fail):
+        return asyncio.run(probe(pods(count, port, Path(folder), kind), fail))
 
 
 async def wait(condition: Callable[[], bool], seconds: float) -> None:
-    """Until it holds, or for so long."""
+    """Wait until a condition is true, for at most `seconds`."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         await asyncio.sleep(0.1)
 
 
 def report(results: list[Figures], count: int) -> Table:
-    """As a table for people."""
+    """Return a readable table."""
     rate = count / PERIOD
-    table = Table(title=f"{count:,} pods, a probe of each every {PERIOD} s: {rate:g} probes a second")
-    columns = ("", "CPU", "a probe", "commands' CPU", "known after", "at most", "never")
+    table = Table(title=f"{count:,} pods, a probe of each every {PERIOD} s: {rate:g} probes per second")
+    columns = ("", "CPU", "per probe", "commands", "detected", "maximum", "never")
     for column in columns:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for figures in results:
@@ -231,14 +231,14 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.probes", description=__doc__)
     parser.add_argument("--pods", metavar="N", type=int, default=1000)
-    parser.add_argument("--seconds", metavar="S", type=float, default=30, help="of measuring, each run")
+    parser.add_argument("--seconds", metavar="S", type=float, default=30, help="duration of each run")
     arguments = parser.parse_args()
     if not 2 * FAILING <= arguments.pods <= 20_000:
-        parser.error(f"--pods is a number from {2 * FAILING} to 20000")
+        parser.error(f"--pods must be from {2 * FAILING} to 20000")
     many_files()
     runs = [
         ("httpGet", "httpGet", 0),
-        (f"httpGet, {FAILING} others hang", "httpGet", FAILING),
+        (f"httpGet, {FAILING} hang", "httpGet", FAILING),
         ("tcpSocket", "tcpSocket", 0),
         ("exec", "exec", 0),
     ]
@@ -250,7 +250,7 @@ def main() -> None:
     from bench.failing import run as run_whole  # which takes the pods from here
 
     console.print("httpGet, kproxy run ...")
-    whole = partial(run_whole, "httpGet, kproxy run: out of the kernel", arguments.pods, arguments.seconds)
+    whole = partial(run_whole, "kproxy run", arguments.pods, arguments.seconds)
     results.append(in_fresh_namespace(whole))
     Console().print(report(results, arguments.pods))
 

@@ -1,4 +1,4 @@
-"""Processes and the namespaces that they run in."""
+"""Processes, and network namespaces for them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Result = TypeVar("Result")
 
 
 class Failed(Exception):
-    """A command that is measured did not succeed."""
+    """A measured command failed."""
 
 
 class Run(NamedTuple):
-    """What a process took."""
+    """The duration and memory of a process."""
 
     seconds: float
     peak: int
-    """Bytes of memory that were resident at most."""
+    """Peak resident memory, in bytes."""
 
 
 def in_fresh_namespace(call: Callable[[], Result]) -> Result:
-    """What `call` returns, run in a network namespace that ends with it.
+    """Run `call` in a new network namespace, which ends with it. Returns what `call` returns.
 
-    A thread of its own enters it, so the caller's stays where it is. Processes that `call` starts
-    are in it, too.
+    A separate thread enters the namespace, so that the caller's thread does not change. Processes that `call`
+    starts are in it, too.
     """
 
     def there() -> Result:
@@ -48,7 +48,7 @@ def in_fresh_namespace(call: Callable[[], Result]) -> Result:
 
 
 def run(*command: str) -> Run:
-    """Run a command to its end; Failed if its exit status is not 0."""
+    """Run a command until it ends. Raises Failed if its exit status is not 0."""
     seconds, peak, status = output(sys.executable, "-I", "-S", str(LAUNCH), *command).split()
     if status != "0":
         raise Failed(f"{' '.join(command)}: exit status {status}")
@@ -56,7 +56,7 @@ def run(*command: str) -> Run:
 
 
 def output(*command: str) -> str:
-    """What a command prints; Failed, with what it says on standard error, if its exit status is not 0."""
+    """Return the output of a command. Raises Failed with its standard error if its exit status is not 0."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""Where a first sync spends its time: cProfile of the command, in this process."""
+"""The profile of a first sync: cProfile of the command, in this process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LINES = 40
 
 
 def profile_first_sync(count: int) -> None:
-    """Print the functions that took longest by themselves, then those with all that they called."""
+    """Print the functions with the longest own time, then those with the longest total time."""
     with TemporaryDirectory(prefix="kproxy-bench-") as folder:
         files = Files(Path(folder), list(samples(count)))
-        arguments = ["sync", *files.arguments(files.given, "state")]
+        arguments = ["sync", *files.arguments(files.json, "state")]
         profile = cProfile.Profile()
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             in_fresh_namespace(lambda: profile.runcall(cli.main, arguments))

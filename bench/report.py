@@ -1,4 +1,4 @@
-"""Figures as a table for people."""
+"""The results as a readable table."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.text import Text
 from bench.suite import Figures
 
 AT = 10_000
-"""Services at which the targets hold."""
+"""The number of Services for which the targets apply."""
 
 Row = tuple[str, Callable[[Figures], str]]
 
 
 class Target(NamedTuple):
-    """What kproxy promises at `AT` services."""
+    """A target for `AT` Services."""
 
     name: str
     value: Callable[[Figures], float]
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 def seconds(value: float) -> str:
-    """`37.1 s`, `380 ms`, `0.41 ms`: three digits at most."""
+    """Format seconds with at most three digits: `37.1 s`, `380 ms`, `0.41 ms`."""
     if value >= 1:
         return f"{value:.3g} s"
     return f"{value * 1000:.3g} ms"
@@ -39,14 +39,14 @@ def megabytes(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """`52x`: how many times as much the peer takes."""
+    """Format the peer's multiple of kproxy's figure: `52x`."""
     return f"{value:.2g}x" if value < 10 else f"{value:,.0f}x"
 
 
 KPROXY: tuple[Row, ...] = (
     ("compile", lambda f: seconds(f.kproxy.compile)),
     ("first sync", lambda f: seconds(f.kproxy.first_sync)),
-    ("first sync, of YAML", lambda f: seconds(f.kproxy.first_sync_of_yaml)),
+    ("first sync, YAML", lambda f: seconds(f.kproxy.first_sync_of_yaml)),
     ("sync, nothing changed", lambda f: seconds(f.kproxy.sync_without_change)),
     ("sync, one endpoint changed", lambda f: seconds(f.kproxy.sync_of_a_change)),
     ("in memory: endpoint replaced", lambda f: seconds(f.kproxy.endpoint_replaced.median)),
@@ -54,13 +54,13 @@ KPROXY: tuple[Row, ...] = (
     ("in memory: added or removed", lambda f: seconds(f.kproxy.endpoint_added_or_removed.median)),
     ("  p99", lambda f: seconds(f.kproxy.endpoint_added_or_removed.p99)),
     ("peak memory, first sync", lambda f: megabytes(f.kproxy.peak)),
-    ("  of YAML", lambda f: megabytes(f.kproxy.peak_of_yaml)),
+    ("  YAML", lambda f: megabytes(f.kproxy.peak_of_yaml)),
     ("rules, chains", lambda f: f"{f.kproxy.held.rules:,}, {f.kproxy.held.chains:,}"),
 )
 PEER: tuple[Row, ...] = (
     ("load (nft -f)", lambda f: seconds(f.peer.load)),
     ("endpoint replaced (nft -f)", lambda f: seconds(f.peer.change)),
-    ("  listing that precedes it", lambda f: seconds(f.peer.listing)),
+    ("  listing before it", lambda f: seconds(f.peer.listing)),
     ("peak memory of nft", lambda f: megabytes(f.peer.peak)),
     ("rules, chains", lambda f: f"{f.peer.held.rules:,}, {f.peer.held.chains:,}"),
 )
@@ -77,24 +77,25 @@ TARGETS = (
     Target("peak memory, first sync", lambda f: f.kproxy.peak, 250e6, megabytes),
 )
 NOTES = (
-    "Medians. Whole processes; their input is one List of Services and EndpointSlices, JSON unless it says "
-    "YAML. In memory: from the new EndpointSlice as a value to the kernel's acknowledgement. The peer is nft "
-    "alone, given a finished script, which for a change replaces one rule; kube-proxy's own work is on top."
+    "Medians. Complete processes. Their input is a List of Services and EndpointSlices, in JSON unless "
+    "marked YAML. In memory: from the new EndpointSlice as a value to the kernel's acknowledgement. The peer "
+    "is only nft with a prepared script, which replaces one rule for a change; kube-proxy's own work is not "
+    "included."
 )
 
 
 def report(results: Sequence[Figures], machine: str) -> Group:
-    """Everything, ready to be printed."""
+    """Return the printable report."""
     return Group(_table(results), Text(f"{machine}. {NOTES}", style="dim"), *_verdicts(results))
 
 
 def _table(results: Sequence[Figures]) -> Table:
-    table = Table("services, 3 endpoints each", title="kproxy, and kube-proxy 1.36's ruleset")
+    table = Table("Services with 3 endpoints each", title="kproxy, and kube-proxy 1.36's ruleset")
     for figures in results:
         table.add_column(f"{figures.services:,}", justify="right")
     for title, rows in (
         ("kproxy", KPROXY),
-        ("kube-proxy 1.36's shape", PEER),
+        ("kube-proxy 1.36's form", PEER),
         ("peer : kproxy", RATIOS),
     ):
         table.add_section()
@@ -105,7 +106,7 @@ def _table(results: Sequence[Figures]) -> Table:
 
 
 def _verdicts(results: Sequence[Figures]) -> list[Text]:
-    """The targets, and whether they are reached; none if nothing was measured at `AT`."""
+    """Return the targets, and whether they are reached; nothing if `AT` was not measured."""
     lines = []
     for figures in results:
         for target in TARGETS if figures.services == AT else ():
@@ -117,8 +118,8 @@ def _verdicts(results: Sequence[Figures]) -> list[Text]:
 
 
 def growth(results: Sequence[Figures]) -> str:
-    """What is wrong if rules or chains depend on the number of services, "" if they do not."""
+    """Return an error if the rules or chains depend on the number of Services, otherwise ""."""
     if len({figures.kproxy.held for figures in results}) <= 1:
         return ""
     counts = [f"{f.kproxy.held.rules}, {f.kproxy.held.chains} at {f.services:,}" for f in results]
-    return "kproxy's rules and chains grow with the number of services: " + "; ".join(counts)
+    return "kproxy's rules and chains grow with the number of Services: " + "; ".join(counts)

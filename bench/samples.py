@@ -1,7 +1,7 @@
-"""The services that are measured: what they are, before anyone's format.
+"""The Services for the measurements, as data without a format.
 
-One TCP port each, three endpoints on three nodes, none of them this one. Addresses are spread
-as a cluster does it: ClusterIPs within 10.96.0.0/12, pods in one /24 per node. Pure.
+Each has one TCP port and three endpoints on three nodes, which are not this node. Addresses are distributed
+as in a cluster: ClusterIPs in 10.96.0.0/12, pods in a /24 for each node. Pure.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FIRST_SPARE = IPv4Address("10.240.0.0")
 
 
 class Endpoint(NamedTuple):
-    """A pod behind a service."""
+    """A pod of a Service."""
 
     address: str
     node: str
 
 
 class Sample(NamedTuple):
-    """A service and what is behind it."""
+    """A Service and its endpoints."""
 
     namespace: str
     name: str
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
 
 
 def samples(count: int, endpoints: int = ENDPOINTS) -> Iterator[Sample]:
-    """The first `count` services."""
+    """Yield the first `count` Services."""
     nodes = max(endpoints, -(-count * endpoints // PODS_PER_NODE))
     for index in range(count):
         pods = range(index * endpoints, (index + 1) * endpoints)
@@ -56,11 +56,11 @@ def _pod(node: int, place: int) -> Endpoint:
 
 
 def spare(index: int) -> str:
-    """A pod address that no sample has."""
+    """Return a pod address that no sample has."""
     return str(FIRST_SPARE + index)
 
 
-def one_changed(given: Sample) -> Sample:
-    """The service with its last endpoint replaced by another, on the same node."""
-    *protected, last = given.endpoints
-    return given._replace(endpoints=(*protected, last._replace(address=spare(0))))
+def one_changed(sample: Sample) -> Sample:
+    """Return the Service with its last endpoint replaced by another on the same node."""
+    *unchanged, last = sample.endpoints
+    return sample._replace(endpoints=(*unchanged, last._replace(address=spare(0))))

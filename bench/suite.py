@@ -1,4 +1,4 @@
-"""What is measured, and in which order: kproxy first, then the peer, each in namespaces of its own."""
+"""The measurements, in order: kproxy first, then the peer, each in new namespaces."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from bench.process import Run, in_fresh_namespace, output, run
 from bench.samples import CLUSTER_CIDR, SERVICE_CIDR, Sample, one_changed, samples
 
 ROUNDS = 3
-"""Runs of every whole process, the median of which is shown."""
+"""The number of runs of each complete process. The result is the median."""
 PEER_ROUNDS_BELOW = 5000
-"""From here on the peer is loaded once: the kernel takes half a minute for it."""
+"""With so many Services, the peer is loaded only once: the kernel takes half a minute for it."""
 PEER_CHANGES = 10
 STEPS = 3 * ROUNDS + 6
-"""How often `measure` says what it does; at most."""
+"""The maximum number of messages of `measure`."""
 
 Say = Callable[[str], None]
 
 
 class Spread(Struct, frozen=True):
-    """Many repetitions, in seconds."""
+    """The distribution of many repetitions, in seconds."""
 
     median: float
     p99: float
 
 
 class Held(Struct, frozen=True):
-    """How much of a ruleset is in the kernel."""
+    """The size of a ruleset in the kernel."""
 
     rules: int
     chains: int
@@ -70,7 +70,7 @@ class Peer(Struct, frozen=True):
 
 
 class Figures(Struct, frozen=True):
-    """All that is known about one number of services."""
+    """The results with one number of Services."""
 
     services: int
     kproxy: Kproxy
@@ -78,30 +78,30 @@ class Figures(Struct, frozen=True):
 
 
 def machine() -> str:
-    """What this runs on."""
+    """Describe this machine."""
     nft = output("nft", "--version").split()[1]
     python = platform.python_version()
     return f"Linux {platform.release()}, nft {nft}, Python {python}, {os.cpu_count()} CPUs"
 
 
 def measure(count: int, say: Say) -> Figures:
-    """Measure everything at `count` services."""
+    """Measure everything with `count` Services."""
     with TemporaryDirectory(prefix="kproxy-bench-") as directory:
         folder = Path(directory)
-        say("writing the manifests")
+        say("write the manifests")
         services = list(samples(count))
         files = Files(folder, services)
         return Figures(count, _measure_kproxy(files, say), _measure_peer(folder, services, say))
 
 
 class Files:
-    """The input in its three forms, and the commands that read them."""
+    """The input in its three forms, and the commands that read it."""
 
     def __init__(self, folder: Path, services: list[Sample]) -> None:
         self.folder = folder
-        given = manifests.manifests(services)
-        self.given = self._write("services.json", manifests.as_json(given))
-        self.as_yaml = self._write("services.yaml", manifests.as_yaml(given))
+        content = manifests.manifests(services)
+        self.json = self._write("services.json", manifests.as_json(content))
+        self.yaml = self._write("services.yaml", manifests.as_yaml(content))
         middle = len(services) // 2
         services = [*services[:middle], one_changed(services[middle]), *services[middle + 1 :]]
         self.changed = self._write("changed.json", manifests.as_json(manifests.manifests(services)))
@@ -112,14 +112,14 @@ class Files:
         return path
 
     def arguments(self, file: Path, state: str) -> list[str]:
-        """The flags of `kproxy sync` and `kproxy compile`; allocations are kept under `state`."""
+        """Return the flags of `kproxy sync` and `kproxy compile`. `state` is the state directory."""
         return [
             *("--filename", str(file), "--state-dir", str(self.folder / state), "--node-name", "this-node"),
             *("--cluster-cidr", CLUSTER_CIDR, "--service-cidr", SERVICE_CIDR),
         ]
 
     def kproxy(self, verb: str, file: Path, state: str = "state") -> list[str]:
-        """A kproxy command."""
+        """Return a kproxy command."""
         return [sys.executable, "-m", "kproxy", verb, *self.arguments(file, state)]
 
 
@@ -128,27 +128,27 @@ def _measure_kproxy(files: Files, say: Say) -> Kproxy:
         return run(*files.kproxy("sync", file, state))
 
     say("kproxy compile")
-    run(sys.executable, "-m", "kproxy", "--version")  # byte code is made now, if at all
-    compiles = [run(*files.kproxy("compile", files.given)).seconds for _ in range(ROUNDS)]
+    run(sys.executable, "-m", "kproxy", "--version")  # creates the byte code, if it is missing
+    compiles = [run(*files.kproxy("compile", files.json)).seconds for _ in range(ROUNDS)]
     first = []
     for index in range(ROUNDS - 1):
         say("kproxy sync, into an empty namespace")
-        first.append(in_fresh_namespace(partial(first_sync, files.given, f"state-{index}")))
+        first.append(in_fresh_namespace(partial(first_sync, files.json, f"state-{index}")))
     say("kproxy sync of YAML, into an empty namespace")
-    yaml = in_fresh_namespace(partial(first_sync, files.as_yaml, "state-yaml"))
+    yaml = in_fresh_namespace(partial(first_sync, files.yaml, "state-yaml"))
 
     def later() -> Kproxy:
         say("kproxy sync, into an empty namespace")
-        first.append(first_sync(files.given, "state"))
+        first.append(first_sync(files.json, "state"))
         held = _held("list", "ruleset")
         unchanged, changes = [], []
         for _ in range(ROUNDS):
-            say("kproxy sync, nothing and one endpoint changed")
-            unchanged.append(run(*files.kproxy("sync", files.given)).seconds)
-            for file in (files.changed, files.given):
+            say("kproxy sync, without a change and with one changed endpoint")
+            unchanged.append(run(*files.kproxy("sync", files.json)).seconds)
+            for file in (files.changed, files.json):
                 changes.append(run(*files.kproxy("sync", file)).seconds)
-        say("one endpoint changed, in a process that keeps the state")
-        arguments = files.arguments(files.given, "state")
+        say("one changed endpoint, in a process that keeps the state")
+        arguments = files.arguments(files.json, "state")
         spreads = json.loads(output(sys.executable, "-m", "bench.change", *arguments))
         return Kproxy(
             compile=median(compiles),
@@ -172,19 +172,19 @@ def _measure_peer(folder: Path, services: list[Sample], say: Say) -> Peer:
     loads = []
     if len(services) < PEER_ROUNDS_BELOW:
         for _ in range(ROUNDS - 1):
-            say("nft -f, kube-proxy's shape")
+            say("nft -f, kube-proxy's form")
             loads.append(in_fresh_namespace(partial(run, "nft", "-f", str(script))))
 
     def later() -> Peer:
-        say("nft -f, kube-proxy's shape" + ("" if loads else " (the kernel takes its time)"))
+        say("nft -f, kube-proxy's form" + ("" if loads else " (takes long in the kernel)"))
         loads.append(run("nft", "-f", str(script)))
-        say("nft -f, one service of it changed")
+        say("nft -f, one changed Service")
         changes = []
         for index in range(PEER_CHANGES):
             service = services[index * 7919 % len(services)]
             change.write_text(peer.change_script(one_changed(service)))
             changes.append(run("nft", "-f", str(change)).seconds)
-        say("nft list, kube-proxy's shape")
+        say("nft list, kube-proxy's form")
         listing = run("nft", "-j", "-t", "list", "table", *peer.TABLE.split())
         return Peer(
             load=median(run.seconds for run in loads),
@@ -202,6 +202,6 @@ def _spread(milliseconds: list[float]) -> Spread:
 
 
 def _held(*listing: str) -> Held:
-    """What the kernel holds in this namespace, as nft lists it."""
+    """Return the size of the ruleset in this namespace, as nft lists it."""
     kinds = [next(iter(entry)) for entry in json.loads(output("nft", "-j", "-t", *listing))["nftables"]]
     return Held(kinds.count("rule"), kinds.count("chain"))

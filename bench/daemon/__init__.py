@@ -1,11 +1,11 @@
-"""`python -m bench.daemon`: what `kproxy run` costs beside an API server.
+"""`python -m bench.daemon`: the cost of `kproxy run` with an API server.
 
-  server.py   the API server's double (tests/apiserver) as a process, and what it is told to change
-  real.py     kube-apiserver and etcd, if they are given, instead of it
-  subject.py  kproxy as a process: when it is ready, what CPU and memory it took
-  kernel.py   those who look on: one asks for an element again and again, one is told of each commit
-  measures.py what is measured, in which order
+  server.py   the double of the API server (tests/apiserver) as a process, and changes of its objects
+  real.py     kube-apiserver and etcd instead of the double
+  subject.py  kproxy as a process: when it is ready, its CPU time and memory
+  kernel.py   observers of the kernel: one asks repeatedly for an element, one is notified of each commit
+  measures.py the measurements, in order
 
-Times end when the kernel has an element, not when kproxy says so. All of it is in a network namespace
-of its own, and ends with it.
+A time ends when the kernel has an element, not when kproxy reports it. Everything runs in a new network
+namespace, which ends with it.
 """

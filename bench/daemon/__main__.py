@@ -1,4 +1,4 @@
-"""`python -m bench.daemon`: measure, print the table."""
+"""`python -m bench.daemon`: measure, and print the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.__main__ import numbers
 from bench.daemon.measures import Figures, measure
-from bench.daemon.real import serving_really
+from bench.daemon.real import serving_real
 from bench.daemon.report import report
 from bench.daemon.server import serving
 from bench.process import Failed, in_fresh_namespace
@@ -25,26 +25,26 @@ WIDTH = 120
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Measure and print. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.daemon", description=__doc__)
     parser.add_argument("--services", metavar="N[,N...]", type=numbers, default=SERVICES)
     parser.add_argument(
-        "--seconds", metavar="S", type=float, default=SECONDS, help="how long 20 changes a second come"
+        "--seconds", metavar="S", type=float, default=SECONDS, help="duration of 20 changes per second"
     )
     parser.add_argument(
-        "--assets", metavar="DIR", type=Path, help="with the kube-apiserver and etcd that are there"
+        "--assets", metavar="DIR", type=Path, help="use the kube-apiserver and etcd in this folder"
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("network namespaces and nftables need root")
     errors = Console(stderr=True)
-    sys.setswitchinterval(0.0005)  # those who note the time are threads
-    server = partial(serving_really, arguments.assets) if arguments.assets else serving
+    sys.setswitchinterval(0.0005)  # threads record the times
+    server = partial(serving_real, arguments.assets) if arguments.assets else serving
     results: list[Figures] = []
     try:
         for count in arguments.services:
-            say = partial(errors.print, f"{count:,} services:")
+            say = partial(errors.print, f"{count:,} Services:")
             results.append(in_fresh_namespace(partial(measure, server, count, arguments.seconds, say)))
     except Failed as failure:
         sys.exit(f"bench: {failure}")

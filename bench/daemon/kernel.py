@@ -1,9 +1,9 @@
-"""When the kernel has an element: seen from outside of kproxy.
+"""Finds out when the kernel has an element, independently of kproxy.
 
-`Probe` asks for one element, over and over, and costs the kernel next to nothing. `Listener` hears of
-each element of each commit. The kernel has to write these messages for whoever listens, which kproxy
-does by itself as soon as it has programmed everything once; so only before that the listener would
-disturb what it measures, and a probe is used.
+`Probe` asks repeatedly for one element, which costs the kernel almost nothing. `Listener` is notified of each
+element of each commit. The kernel must write these messages for any listener. kproxy itself is one, but only
+after it has programmed everything for the first time. Before that, `Listener` would affect the measurement,
+so `Probe` is used.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ NEW_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM)
 GET_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
 ENDPOINTS = [endpoints_map(protocol) for protocol in Protocol]
 PATIENCE = 300.0
-"""Seconds until something is given up."""
+"""Seconds until a wait fails."""
 PAUSE = 0.0005
-"""Seconds from one question to the next."""
+"""Seconds between two requests."""
 BUFFER = 16 << 20
 
 
 def listeners() -> int:
-    """How many sockets of this machine, in whatever network namespace, are told of each commit to nftables.
+    """Return the number of sockets in all network namespaces that are notified of commits to nftables.
 
-    If there is any, the kernel describes every element of every transaction.
+    If there is one, the kernel writes a message for every element of every transaction.
     """
     found: set[str] = set()
     for path in Path("/proc").glob("[0-9]*/task/[0-9]*/net/netlink"):
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             for line in path.read_text().splitlines()[1:]:
                 address, protocol, _, groups, *_ = line.split()
                 if int(protocol) == NETLINK_NETFILTER and int(groups, 16) >> (NFNLGRP_NFTABLES - 1) & 1:
@@ -78,12 +78,12 @@ def listeners() -> int:
 
 
 def socket_bytes(address: str, port: int) -> bytes:
-    """An endpoint as the kernel has it: address . port."""
+    """Return an endpoint as in the kernel: address . port."""
     return pack_socket(parse_address(address), port)
 
 
 def frontend_bytes(address: str, protocol: str, port: int) -> bytes:
-    """A frontend as the kernel has it: address . protocol . port. `protocol` is as in a Service, `TCP`."""
+    """Return a frontend as in the kernel: address . protocol . port. `protocol` is as in a Service: `TCP`."""
     return frontend_key(parse_address(address), Protocol(protocol.lower()), port)
 
 
@@ -109,25 +109,25 @@ class Probe:
             return True
         (code,) = struct.unpack_from("=16xi", answer)
         if -code != errno.ENOENT:
-            raise OSError(-code, "the kernel does not tell of an element")
+            raise OSError(-code, "the kernel does not report an element")
         return False
 
     def when(self, present: bool) -> float:
-        """Wait until it is there, or is not; the moment (time.monotonic)."""
+        """Wait until the element exists, or does not. Returns the time (time.monotonic)."""
         end = time.monotonic() + PATIENCE
         while self.has() is not present:
             if time.monotonic() > end:
-                raise Failed(f"the kernel does {'not ' * present}have what it should")
+                raise Failed(f"the element {'does not appear' if present else 'stays'} in the kernel")
             time.sleep(PAUSE)
         return time.monotonic()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Close the socket."""
         self._socket.close()
 
 
 class Listener:
-    """Notes when frontends and endpoints come, those that are watched for; a thread, from enter to exit."""
+    """Records when frontends and endpoints are written. Runs in a thread while it is entered."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
@@ -154,15 +154,15 @@ class Listener:
         self._socket.close()
 
     def forget(self) -> None:
-        """What was seen so far does not count."""
+        """Forget the elements so far."""
         with self._news:
             self._seen.clear()
 
     def when(self, what: bytes) -> float:
-        """Wait for an endpoint (`socket_bytes`) or a frontend to be written; the moment (time.monotonic)."""
+        """Wait until an endpoint (`socket_bytes`) or a frontend is written. Returns time.monotonic() then."""
         with self._news:
             if not self._news.wait_for(lambda: what in self._seen, PATIENCE):
-                raise Failed("a change does not come to the kernel")
+                raise Failed("a change does not reach the kernel")
             return self._seen[what]
 
     def _listen(self) -> None:
@@ -173,9 +173,9 @@ class Listener:
                 continue
             now = time.monotonic()
             with self._news:
-                for told in messages(data):
-                    if told.kind == NEW_ELEMENTS:
-                        self._note(told.content[NFGENMSG_LEN:], now)
+                for received in messages(data):
+                    if received.kind == NEW_ELEMENTS:
+                        self._note(received.content[NFGENMSG_LEN:], now)
                 self._news.notify_all()
 
     def _note(self, content: memoryview, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What is measured at one number of services, and in which order."""
+"""The measurements with one number of Services, in order."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ CHECKS = 10
 RATE = 20
 UDP_SERVICES = 100
 SETTLING = 1.0
-"""Seconds from one kind of measurement to the next."""
-PEACE = 6.0
-"""Seconds from one repair to the next: who makes it necessary again at once is answered later and later."""
+"""Seconds between two kinds of measurements."""
+REPAIR_PAUSE = 6.0
+"""Seconds between two repairs: kproxy delays repairs that follow each other closely."""
 PAUSE = 0.02
-"""Seconds from a change that is done to the next."""
+"""Seconds between two changes."""
 
 Say = Callable[[str], None]
 Serving = Callable[[Path, int], AbstractContextManager[Server]]
-"""An API server with so many services; the folder gets the kubeconfig."""
+"""Starts an API server with so many Services; writes the kubeconfig to the folder."""
 
 
 class Start(Struct, frozen=True):
-    """From the start of the process, seconds."""
+    """Times from the start of the process, in seconds."""
 
     seconds: float
-    """Until the last service is in the kernel; where it was before, until kproxy says that all is right."""
+    """Until the last Service is in the kernel; if it was there before, until kproxy reports to be ready."""
     cpu: float
-    """Of kproxy, until it says so."""
+    """CPU time of kproxy until it reports that it is ready."""
     peak: int
-    """Bytes, until then."""
+    """Peak memory until then, in bytes."""
 
 
 class Spread(Struct, frozen=True):
-    """From the event to the element in the kernel, seconds."""
+    """Times from the event to the element in the kernel, in seconds."""
 
     median: float
     p99: float
     cpu: float
-    """Share of a CPU that kproxy took meanwhile."""
+    """kproxy's share of one CPU."""
 
 
 class Figures(Struct, frozen=True):
-    """All about one number of services."""
+    """The results with one number of Services."""
 
     services: int
     others: float
-    """CPUs that the machine spent on other things just before."""
+    """CPUs that other processes used just before."""
     listeners: int
-    """Sockets of others that are told of every commit to nftables: to describe each element takes time."""
+    """Sockets of other programs that receive every commit to nftables: each element takes time for them."""
     cold: Start
     restart: Start
     replaced: Spread
@@ -74,22 +74,22 @@ class Figures(Struct, frozen=True):
     churn_of_udp: Spread
     during_checks: Spread
     repair: float
-    """Seconds from an emptied ruleset to the last service's return, the longest."""
+    """The longest time from an empty ruleset until the last Service is back, in seconds."""
     peak: int
-    """Bytes, of all this."""
+    """Peak memory in all measurements, in bytes."""
     skeleton_probe: int
-    """Bytes, of its child."""
+    """Peak memory of the child process, in bytes."""
 
 
 def spread(taken: Sequence[float], cpu: float) -> Spread:
-    """The median, and what a hundredth is beyond."""
+    """Return the median and the 99th percentile."""
     return Spread(median(taken), quantiles(taken, n=100, method="inclusive")[98], cpu)
 
 
 def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figures:
-    """Everything, in the network namespace that the thread is in."""
+    """Measure everything, in the present network namespace."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    say("the API server gets its objects")
+    say("create the objects of the API server")
     with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
         folder, others, last_seen = Path(name), _busy(1.0), listeners()
         every = list(samples(services))
@@ -116,7 +116,7 @@ def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figure
 
 
 def _start(kproxy: Subject, last: Probe | None = None) -> Start:
-    """`last` asks for an element that was not there."""
+    """Measure a start. `last` asks for an element that does not exist before."""
     seen = last.when(True) if last else None
     ready = kproxy.ready()
     return Start((seen or ready) - kproxy.began, kproxy.cpu(), max(kproxy.peaks()))
@@ -127,7 +127,7 @@ def _middle(found: list[Start]) -> Start:
 
 
 def _busy(seconds: float) -> float:
-    """CPUs that are in use."""
+    """Return the number of CPUs in use."""
 
     def used() -> float:
         user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
@@ -139,7 +139,7 @@ def _busy(seconds: float) -> float:
 
 
 class _Changes:
-    """Of a kproxy that runs."""
+    """Changes while kproxy runs."""
 
     def __init__(
         self, server: Server, kproxy: Subject, every: list[Sample], seconds: float, say: Say
@@ -149,25 +149,25 @@ class _Changes:
         self._numbers = count()
 
     def all(self, last: Probe) -> tuple[Spread, Spread, Spread, Spread, Spread, float]:
-        """In the order of Figures."""
+        """Measure everything, in the order of Figures."""
         tcp, udp = self._every[UDP_SERVICES:-1], self._every[:UDP_SERVICES]
         with Listener() as listener:
             self._listener = listener
             self._server.apply(item for each in udp for item in objects(each, "UDP"))
             listener.when(frontend_bytes(udp[-1].address, "UDP", PORT))
             time.sleep(SETTLING)
-            self._say("endpoints replaced, one after another")
+            self._say("endpoints replaced, one after the other")
             replacements = self._one_by_one(self._replacements(tcp, CHANGES))
-            self._say("endpoints added and removed, one after another")
+            self._say("endpoints added and removed, one after the other")
             sizes = (c for s in _strided(tcp, CHANGES // 2) for c in resized(s, next(self._numbers)))
             sizes_taken = self._one_by_one(sizes)
             churns = []
             for protocol, of in (("TCP", tcp), ("UDP", udp)):
-                self._say(f"{RATE} changes a second, of {protocol} services, for {self._seconds:.0f} s")
+                self._say(f"{RATE} changes per second of {protocol} Services, for {self._seconds:.0f} s")
                 churns.append(self._at_a_rate(self._replacements(of, int(RATE * self._seconds), protocol)))
-            self._say("changes while everything is compared")
+            self._say("changes during a full comparison")
             checks = self._one_by_one(self._replacements(tcp, CHECKS), self._kproxy.check)
-        self._say("nft flush ruleset, while changes come")
+        self._say("nft flush ruleset, with changes at the same time")
         with self._load(tcp):
             repairs = [self._repair(last) for _ in range(ROUNDS)]
         return replacements, sizes_taken, churns[0], churns[1], checks, max(repairs)
@@ -218,14 +218,14 @@ class _Changes:
 
     def _repair(self, last: Probe) -> float:
         with subprocess.Popen(["nft", "flush", "ruleset"]) as flush:
-            gone = last.when(False)
+            removed = last.when(False)
             back = last.when(True)
         if flush.returncode:
-            raise Failed("nft flush ruleset")
-        time.sleep(PEACE)
-        return back - gone
+            raise Failed("nft flush ruleset failed")
+        time.sleep(REPAIR_PAUSE)
+        return back - removed
 
 
 def _strided(of: Sequence[Sample], number: int) -> Iterator[Sample]:
-    """Some of them, far from one another."""
+    """Yield some of the samples, far from each other."""
     return (of[index * 7919 % len(of)] for index in range(number))

@@ -1,6 +1,6 @@
-"""A real API server as a process, and changes that are made there.
+"""A real API server as a process, and changes of its objects.
 
-It cannot say when it sends an event. Another client that watches notes when it gets the same one.
+It does not report when it sends an event. Another watching client records when it receives the event.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tests.controlplane import ControlPlane
 
 WRITERS = 8
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
-GIVEN = ("resourceVersion", "uid", "creationTimestamp")
-"""What the server itself says of an object."""
+SERVER_FIELDS = ("resourceVersion", "uid", "creationTimestamp")
+"""Metadata that the server sets."""
 PATIENCE = 60.0
 
 
 class RealServer:
-    """A client of it; a context manager. One request at a time."""
+    """A client of the server, as a context manager. It sends one request at a time."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
@@ -50,7 +50,7 @@ class RealServer:
         self._client.connection.close()
 
     def apply(self, manifests: Iterable[Any]) -> int:
-        """Replace objects; the revision after it."""
+        """Replace objects. Returns the revision afterwards."""
         with self._lock:
             for manifest in manifests:
                 changed = _done(self._client.update(_bare(manifest))).json
@@ -58,11 +58,11 @@ class RealServer:
             return self._newest
 
     def sent_at(self, after: int) -> dict[int, float]:
-        """When events of EndpointSlices of revisions after this one came (time.monotonic), by revision."""
+        """Return when events of EndpointSlices after a revision arrived (time.monotonic), by revision."""
         end = time.monotonic() + PATIENCE
         while self._newest not in self._sent:
             if time.monotonic() > end:
-                raise Failed("the API server does not tell of a change")
+                raise Failed("the API server does not send an event for a change")
             time.sleep(0.001)
         return {revision: when for revision, when in self._sent.copy().items() if revision > after}
 
@@ -74,7 +74,7 @@ class RealServer:
 
 
 def _bare(manifest: Any) -> Any:
-    metadata = {field: value for field, value in manifest["metadata"].items() if field not in GIVEN}
+    metadata = {field: value for field, value in manifest["metadata"].items() if field not in SERVER_FIELDS}
     return {**manifest, "metadata": metadata}
 
 
@@ -85,8 +85,8 @@ def _done(answer: Answer) -> Answer:
 
 
 @contextmanager
-def serving_really(assets: Path, folder: Path, services: int) -> Iterator[RealServer]:
-    """kube-apiserver and etcd, of `assets`, with so many services; `folder` gets the kubeconfig."""
+def serving_real(assets: Path, folder: Path, services: int) -> Iterator[RealServer]:
+    """Start the kube-apiserver and etcd in `assets` with so many Services. `folder` gets the kubeconfig."""
     with ControlPlane(assets, folder) as control_plane:
         (folder / "kubeconfig").write_bytes(control_plane.kubeconfig.read_bytes())
         _load(control_plane, services)

@@ -1,4 +1,4 @@
-"""Figures as a table for people."""
+"""The results as a readable table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.report import megabytes, seconds
 
 
 class Limits(NamedTuple):
-    """What kproxy promises at one number of services: seconds, and bytes."""
+    """The targets with one number of Services, in seconds and bytes."""
 
     cold: float | None = None
     change: float | None = None
@@ -35,36 +35,36 @@ def _spread(spread: Spread) -> str:
 
 
 ROWS: tuple[tuple[str, Callable[[Figures], str], str], ...] = (
-    ("start, until all is in the kernel", lambda f: seconds(f.cold.seconds), "37 s"),
-    ("  CPU", lambda f: seconds(f.cold.cpu), "37 s"),
-    ("restart, until all is compared", lambda f: seconds(f.restart.seconds), "90 s"),
+    ("start, until everything is in the kernel", lambda f: seconds(f.cold.seconds), "37 s"),
+    ("  CPU, until ready", lambda f: seconds(f.cold.cpu), "37 s"),
+    ("restart, until everything is compared", lambda f: seconds(f.restart.seconds), "90 s"),
     ("  CPU", lambda f: seconds(f.restart.cpu), ""),
     ("endpoint replaced, p50 / p99", lambda f: _spread(f.replaced), "4.1 s / -"),
     ("endpoint added or removed", lambda f: _spread(f.resized), ""),
-    (f"{RATE} changes/s", lambda f: _spread(f.churn), "8.1 s / 10.9 s"),
+    (f"{RATE} changes per second", lambda f: _spread(f.churn), "8.1 s / 10.9 s"),
     ("  share of a CPU", lambda f: f"{f.churn.cpu:.1%}", "86%"),
-    (f"{RATE} changes/s, UDP", lambda f: _spread(f.churn_of_udp), ""),
+    (f"{RATE} changes per second, UDP", lambda f: _spread(f.churn_of_udp), ""),
     ("  share of a CPU", lambda f: f"{f.churn_of_udp.cpu:.1%}", ""),
-    ("a change while all is compared", lambda f: _spread(f.during_checks), ""),
+    ("a change during a full comparison", lambda f: _spread(f.during_checks), ""),
     ("nft flush ruleset, until repaired", lambda f: seconds(f.repair), ""),
-    ("peak memory: a start", lambda f: megabytes(f.cold.peak), "201 MB, nft 208 MB"),
-    ("peak memory: all of this", lambda f: megabytes(f.peak), "525 MB with nft"),
-    ("its child, which tries the rules", lambda f: megabytes(f.skeleton_probe), ""),
-    ("others, just before: CPUs", lambda f: f"{f.others:.1f}", ""),
-    ("  listeners", lambda f: str(f.listeners), ""),
+    ("peak memory: start", lambda f: megabytes(f.cold.peak), "201 MB, nft 208 MB"),
+    ("peak memory: all measurements", lambda f: megabytes(f.peak), "525 MB with nft"),
+    ("  child process", lambda f: megabytes(f.skeleton_probe), ""),
+    ("CPUs used by other processes", lambda f: f"{f.others:.1f}", ""),
+    ("listeners of other programs", lambda f: str(f.listeners), ""),
 )
 NOTES = (
-    "From the event as the API server's double sends it (or, of a real one, as another client gets it) to "
-    "the element in the kernel, seen by a listener of its own; starts are medians of 3, a flush's repair is "
-    "the longest of 3. The column of kube-proxy was measured elsewhere: with a real API server, on another "
-    "machine of this kind. Listeners: others that are told of each commit to nftables, which makes large "
-    "ones several times as long."
+    "Times start when the double of the API server sends the event (with a real server: when another client "
+    "receives it), and end when a separate listener sees the element in the kernel. Starts are medians of 3; "
+    "a repair is the longest of 3. The figures of kube-proxy were measured separately, with a real API "
+    "server, on another machine of this kind. Listeners receive each commit to nftables, which makes large "
+    "ones take several times as long."
 )
 
 
 def report(results: Sequence[Figures], machine: str) -> Group:
-    """Everything, ready to be printed."""
-    table = Table("services, 3 endpoints each", title="kproxy run, following an API server")
+    """Return the printable report."""
+    table = Table("Services with 3 endpoints each", title="kproxy run, following an API server")
     for figures in results:
         table.add_column(f"{figures.services:,}", justify="right")
     table.add_column("kube-proxy 1.36\n10,000, elsewhere", justify="right", style="dim")
@@ -74,7 +74,7 @@ def report(results: Sequence[Figures], machine: str) -> Group:
 
 
 def _verdicts(results: Sequence[Figures]) -> list[Text]:
-    """The promises, and whether they are kept."""
+    """Return the targets, and whether they are reached."""
     lines = []
     for figures in results:
         limits = LIMITS.get(figures.services)
@@ -84,9 +84,9 @@ def _verdicts(results: Sequence[Figures]) -> list[Text]:
             ("cold start", figures.cold.seconds, limits.cold, seconds),
             ("endpoint replaced, p99", figures.replaced.p99, limits.change, seconds),
             ("endpoint added or removed, p99", figures.resized.p99, limits.change, seconds),
-            (f"{RATE} changes/s, p99", figures.churn.p99, limits.change, seconds),
+            (f"{RATE} changes per second, p99", figures.churn.p99, limits.change, seconds),
             ("peak memory", float(figures.peak), limits.peak, megabytes),
-            ("flush repaired", figures.repair, limits.repair, seconds),
+            ("ruleset repaired", figures.repair, limits.repair, seconds),
         ):
             if limit is not None:
                 mark, style = ("reached", "green") if value <= limit else ("NOT REACHED", "bold red")

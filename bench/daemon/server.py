@@ -1,4 +1,4 @@
-"""The API server's double as a process, and changes that it is told of."""
+"""The double of the API server as a process, and changes of its objects."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from bench.samples import PORT, TARGET_PORT, Endpoint, Sample, spare
 
 
 class Change(NamedTuple):
-    """An EndpointSlice to be put in place of the one before."""
+    """An EndpointSlice that replaces the previous one."""
 
     manifest: Any
     shows: bytes
-    """What the kernel gets new because of it: an endpoint or a frontend."""
+    """A new element in the kernel that the change causes: an endpoint or a frontend."""
 
 
 def objects(sample: Sample, protocol: str = "TCP") -> list[Any]:
-    """A Service and its EndpointSlice."""
+    """Return a Service and its EndpointSlice."""
     service, slice_ = manifests([sample])["items"]
     for port in (*service["spec"]["ports"], *slice_["ports"]):
         port["protocol"] = protocol
@@ -37,14 +37,14 @@ def objects(sample: Sample, protocol: str = "TCP") -> list[Any]:
 
 
 def replaced(sample: Sample, number: int, protocol: str = "TCP") -> Change:
-    """Its last endpoint becomes the `number`th that nobody has had."""
-    *protected, last = sample.endpoints
-    sample = sample._replace(endpoints=(*protected, last._replace(address=spare(number))))
+    """Replace the last endpoint with the unused address number `number`."""
+    *unchanged, last = sample.endpoints
+    sample = sample._replace(endpoints=(*unchanged, last._replace(address=spare(number))))
     return Change(objects(sample, protocol)[1], socket_bytes(spare(number), TARGET_PORT))
 
 
 def resized(sample: Sample, number: int) -> Iterator[Change]:
-    """It gets one endpoint more, and then is as it was."""
+    """Add an endpoint, and remove it again."""
     shows = frontend_bytes(sample.address, "TCP", PORT)
     more = sample._replace(endpoints=(*sample.endpoints, Endpoint(spare(number), "node-0")))
     for each in (more, sample):
@@ -52,19 +52,19 @@ def resized(sample: Sample, number: int) -> Iterator[Change]:
 
 
 class Server(Protocol):
-    """An API server that runs."""
+    """A running API server."""
 
     def apply(self, manifests: Iterable[Any], /) -> int:
-        """Put objects; the revision after it."""
+        """Create or replace objects. Returns the revision afterwards."""
         ...
 
     def sent_at(self, after: int, /) -> dict[int, float]:
-        """When the events of revisions after this one were sent (time.monotonic), by revision."""
+        """Return when the events after a revision were sent (time.monotonic), by revision."""
         ...
 
 
 class Double:
-    """The tests' own, by its control."""
+    """The double of the tests, controlled through HTTP."""
 
     def __init__(self, url: str) -> None:
         self._connection = HTTPConnection(urlsplit(url).netloc)
@@ -81,13 +81,13 @@ class Double:
         response = self._connection.getresponse()
         content = msgspec.json.decode(response.read())
         if response.status != 200:
-            raise Failed(f"the API server's double: {content}")
+            raise Failed(f"the double of the API server: {content}")
         return content
 
 
 @contextmanager
 def serving(folder: Path, services: int) -> Iterator[Double]:
-    """A server of so many services; `folder` gets the kubeconfig."""
+    """Start a server with so many Services. `folder` gets the kubeconfig."""
     command = [sys.executable, "-m", "tests.apiserver", "--services", str(services)]
     command += ["--kubeconfig", str(folder / "kubeconfig")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -95,7 +95,7 @@ def serving(folder: Path, services: int) -> Iterator[Double]:
         try:
             url = process.stdout.readline().strip()
             if not url:
-                raise Failed("the API server's double does not start")
+                raise Failed("the double of the API server does not start")
             time.sleep(0.2)
             yield Double(url)
         finally:

@@ -1,4 +1,4 @@
-"""kproxy as a process, and what it takes."""
+"""kproxy as a process, with its CPU time and memory."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bench.daemon.kernel import PATIENCE
 from bench.process import Failed
 from bench.samples import CLUSTER_CIDR
 
-CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: a process' clock is ~pid << 3 | 2
+CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: the clock of a process is ~pid << 3 | 2
 NODE_IP = "192.0.2.1"
 
 
 class Subject:
-    """A `kproxy run` that was started."""
+    """A started `kproxy run`."""
 
     def __init__(self, pid: int, began: float, notified: socket.socket) -> None:
-        """`notified`: where it sends what a service manager is told."""
+        """`notified` receives the messages for the service manager."""
         self.pid = pid
         self.began = began
         """time.monotonic()"""
@@ -33,21 +33,21 @@ class Subject:
         notified.settimeout(PATIENCE)
 
     def ready(self) -> float:
-        """Wait until it says that all is programmed; the moment (time.monotonic)."""
+        """Wait until kproxy reports that it is ready. Returns the time (time.monotonic)."""
         while not self._notified.recv(4096).startswith(b"READY=1"):
             pass
         return time.monotonic()
 
     def cpu(self) -> float:
-        """Seconds of CPU that it has used in all its threads, without its children."""
+        """Return the CPU time of all its threads in seconds, without its children."""
         return time.clock_gettime((~self.pid << 3) | CPU_CLOCK)
 
     def peaks(self) -> tuple[int, int]:
-        """Bytes that were resident at most: in the process, and in the child that it keeps."""
+        """Return the peak resident memory in bytes, of the process and of its child."""
         return _peak(self.pid), max((_peak(pid) for pid in _children(self.pid)), default=0)
 
     def check(self) -> None:
-        """Have it compare everything."""
+        """Request a full comparison."""
         os.kill(self.pid, signal.SIGHUP)
 
 
@@ -62,7 +62,7 @@ def _children(pid: int) -> list[int]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Subject]:
-    """kproxy, just started; it is told to end at the end. What it says is in `folder`/log."""
+    """Start kproxy, and stop it at the end. Its log is `folder`/log."""
     command = [sys.executable, "-m", "kproxy", "run", "--kubeconfig", str(folder / "kubeconfig")]
     command += ["--state-dir", str(folder / "state"), "--cluster-cidr", CLUSTER_CIDR]
     command += ["--node-name", "this-node", "--node-ip", NODE_IP]

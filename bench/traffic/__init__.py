@@ -1,10 +1,10 @@
-"""`make bench-traffic`: what packets pay, through no rules, kproxy's, and those of a peer, in one run.
+"""`make bench-traffic`: the cost for packets without rules, with kproxy's and with a peer's, in one run.
 
-  roads (a lab each: client -> node -> three pods, a ruleset on the node)
-    -> lanes (a road, and where one goes on it: straight to a pod, or through services)
-    -> measures: first packets, whole connections, one stream
-    -> rounds: every lane after the other, again and again; medians, quartiles, ratios within a round
+  setups (a lab for each: client -> node -> three pods, with a ruleset on the node)
+    -> routes (a setup with destinations: pods directly, or Services)
+    -> measures: first packets, connections, one stream
+    -> rounds: all routes in turn, repeatedly; medians, quartiles, ratios within a round
 
-All lanes are up at the same time and are measured in turn, so that what else the machine does
-meets all of them alike.
+All setups exist at the same time, and their routes are measured in turn. So other work of the machine affects
+all of them equally.
 """

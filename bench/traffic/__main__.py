@@ -1,4 +1,4 @@
-"""`python -m bench.traffic`: measure, print the table."""
+"""`python -m bench.traffic`: measure, and print the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.process import Failed
 from bench.suite import machine
 from bench.traffic.measures import connections, first_packets, sinks, stream
 from bench.traffic.report import Figures, report
-from bench.traffic.roads import KPROXY, NOTHING, PEER, Lane, lanes, road
+from bench.traffic.setups import KPROXY, NOTHING, PEER, Route, make_setup, routes
 
 SERVICES = (10, 10_000)
 ROUNDS = 15
@@ -25,37 +25,37 @@ WIDTH = 120
 
 
 def measure_all(counts: tuple[int, ...], rounds: int, console: Console) -> dict[str, Figures]:
-    """Everything on every lane, so many times."""
+    """Measure everything on all routes, `rounds` times."""
     with TemporaryDirectory(prefix="kproxy-bench-") as folder, ExitStack() as up:
-        roads = []
+        setups = []
         for rules, count in [(NOTHING, 0), *((rules, count) for rules in (KPROXY, PEER) for count in counts)]:
-            console.print(f"{rules}, {count:,} services: loading")
-            roads.append(up.enter_context(road(rules, count, Path(folder))))
-        every = [lane for made in roads for lane in lanes(made)]
+            console.print(f"{rules}, {count:,} Services: load")
+            setups.append(up.enter_context(make_setup(rules, count, Path(folder))))
+        every = [route for made in setups for route in routes(made)]
 
-        def in_turn(what: str, measure: Callable[[Lane], float]) -> list[list[float]]:
-            """The values of each lane, one per round; the round before the first only makes all warm."""
+        def in_turn(what: str, measure: Callable[[Route], float]) -> list[list[float]]:
+            """Return the values of each route, one per round. A round before the first warms up caches."""
             console.print(f"{what}: {rounds} rounds")
-            values = [[measure(lane) for lane in every] for _ in range(rounds + 1)]
+            values = [[measure(route) for route in every] for _ in range(rounds + 1)]
             return [list(own) for own in zip(*values[1:], strict=True)]
 
         found = [
-            in_turn("first packets, same service", lambda lane: first_packets(lane, lane.one)),
-            in_turn("first packets, all services in turn", lambda lane: first_packets(lane, lane.all)),
+            in_turn("first packets, one Service", lambda route: first_packets(route, route.one)),
+            in_turn("first packets, all Services in turn", lambda route: first_packets(route, route.all)),
         ]
-        with sinks(roads):
+        with sinks(setups):
             found += [in_turn("connections", connections), in_turn("one stream", stream)]
-        return {lane.name: Figures(*values) for lane, *values in zip(every, *found, strict=True)}
+        return {route.name: Figures(*values) for route, *values in zip(every, *found, strict=True)}
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Measure and print. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.traffic", description=__doc__)
     parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS)
     parser.add_argument(
         "--services", metavar="N[,N...]", type=lambda text: tuple(map(int, text.split(","))), default=SERVICES
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write every single value there, too")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write all values to a file")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("network namespaces and nftables need root")
@@ -69,7 +69,7 @@ def main() -> int:
     console.width = max(console.width, WIDTH)
     console.print(report(figures, machine()))
     if arguments.json:
-        content = msgspec.json.encode({"machine": machine(), "lanes": figures})
+        content = msgspec.json.encode({"machine": machine(), "routes": figures})
         arguments.json.write_bytes(msgspec.json.format(content) + b"\n")
     return 0
 

@@ -1,4 +1,4 @@
-"""What is measured on a lane, each time anew; everything that a measure leaves behind is removed."""
+"""The measurements of a route. Each removes what it leaves in the kernel."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from statistics import median
 from bench.process import Failed
 from bench.samples import TARGET_PORT
 from bench.traffic.packets import syns
-from bench.traffic.roads import Lane, Road
+from bench.traffic.setups import Route, Setup
 from kproxy.kernel import conntrack
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 
 FIRST_PACKETS, BATCH = 10_000, 100
-"""Sent in one measure, and timed together: shorter than the slices of time that others get."""
+"""The packets of a measurement, and of a timed batch, which is shorter than the scheduler's time slices."""
 SECONDS = 0.5
-"""How long connections are made, and a stream flows."""
+"""The duration of a measurement of connections and of a stream."""
 CHUNK = 1 << 20
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing sends a reset, and leaves nothing behind that would use up ports."""
+"""SO_LINGER: closing sends a reset, so that ports are not used up."""
 
 
-def first_packets(lane: Lane, places: Sequence[tuple[str, int]]) -> float:
-    """Seconds for a SYN to a port where nobody listens, and the reset that comes back.
+def first_packets(route: Route, places: Sequence[tuple[str, int]]) -> float:
+    """Return the seconds from a SYN to a closed port until the reset arrives.
 
-    On a veth the sender's own CPU carries a packet through all namespaces and hooks, and the answer back,
-    before the system call returns. So this is the kernel's work, and a microsecond or two of Python.
+    On a veth, the sender's CPU carries a packet through all namespaces and hooks, and the answer back, before
+    the system call returns. So this is the work of the kernel, and one or two microseconds of Python.
     """
-    road = lane.road
+    setup = route.setup
     prepared = [
-        (packet, (address, 0)) for packet, address in syns(road.client.address(4), places, FIRST_PACKETS)
+        (packet, (address, 0)) for packet, address in syns(setup.client.address(4), places, FIRST_PACKETS)
     ]
-    before = sum(_resets(lane))
+    before = sum(_resets(route))
 
     def send() -> float:
         taken = []
@@ -54,20 +54,20 @@ def first_packets(lane: Lane, places: Sequence[tuple[str, int]]) -> float:
         return median(taken) / BATCH
 
     try:
-        seconds = road.client.inside(send)
-        answered = sum(_resets(lane)) - before
+        seconds = setup.client.inside(send)
+        answered = sum(_resets(route)) - before
         if answered != FIRST_PACKETS:
-            raise Failed(f"{lane.name}: of {FIRST_PACKETS} first packets {answered} were answered")
+            raise Failed(f"{route.name}: of {FIRST_PACKETS} first packets {answered} were answered")
         return seconds
     finally:
-        _forget(lane)
+        _forget(route)
 
 
-def connections(lane: Lane) -> float:
-    """Connections per second that one client makes and closes one after the other, by the median of them."""
+def connections(route: Route) -> float:
+    """Return sequential connections of one client per second, computed from the median duration."""
 
     def connect() -> float:
-        taken, end, places = [], time.perf_counter() + SECONDS, cycle(lane.one)
+        taken, end, places = [], time.perf_counter() + SECONDS, cycle(route.one)
         begin = 0.0
         while begin < end:
             begin = time.perf_counter()
@@ -78,20 +78,20 @@ def connections(lane: Lane) -> float:
         return 1 / median(taken)
 
     try:
-        return lane.road.client.inside(connect)
+        return route.setup.client.inside(connect)
     finally:
-        _forget(lane)
+        _forget(route)
 
 
-def stream(lane: Lane) -> float:
-    """Bytes per second of one connection: a file in memory, sent by the kernel, and thrown away there."""
+def stream(route: Route) -> float:
+    """Return the bytes per second of one connection. The kernel sends a file in memory and discards it."""
 
     def send() -> float:
         file = os.memfd_create("bench")
         try:
             os.truncate(file, CHUNK)
             sent, begin = 0, time.perf_counter()
-            with socket.create_connection(lane.one[0]) as client:
+            with socket.create_connection(route.one[0]) as client:
                 while time.perf_counter() < begin + SECONDS:
                     sent += os.sendfile(client.fileno(), file, 0, CHUNK)
                 return sent / (time.perf_counter() - begin)
@@ -99,17 +99,17 @@ def stream(lane: Lane) -> float:
             os.close(file)
 
     try:
-        return lane.road.client.inside(send)
+        return route.setup.client.inside(send)
     finally:
-        _forget(lane)
+        _forget(route)
 
 
 @contextmanager
-def sinks(roads: Iterable[Road]) -> Iterator[None]:
-    """A server in each pod, for as long as it takes."""
+def sinks(setups: Iterable[Setup]) -> Iterator[None]:
+    """Run a server in each pod during the `with` block."""
     command = [sys.executable, "-m", "bench.traffic.sink", str(TARGET_PORT)]
     root = str(Path(__file__).parents[2])
-    started = [pod.popen(command, stdout=subprocess.PIPE, cwd=root) for road in roads for pod in road.pods]
+    started = [pod.popen(command, stdout=subprocess.PIPE, cwd=root) for setup in setups for pod in setup.pods]
     try:
         for sink in started:
             assert sink.stdout
@@ -122,19 +122,19 @@ def sinks(roads: Iterable[Road]) -> Iterator[None]:
             sink.communicate()
 
 
-def _resets(lane: Lane) -> Iterator[int]:
-    """How many resets each pod has sent."""
-    for pod in lane.road.pods:
+def _resets(route: Route) -> Iterator[int]:
+    """Yield the number of resets that each pod has sent."""
+    for pod in route.setup.pods:
         lines = pod.inside(Path("/proc/thread-self/net/snmp").read_text).splitlines()
         names, values = (line.split() for line in lines if line.startswith("Tcp:"))
         yield int(dict(zip(names, values, strict=True))["OutRsts"])
 
 
-def _forget(lane: Lane) -> None:
-    """Empty the node's table of connections."""
+def _forget(route: Route) -> None:
+    """Empty the connection table of the node."""
 
     def flush() -> None:
         with Netlink() as netlink:
             netlink.each(conntrack.DELETE, Family.IPV4, [b""])
 
-    lane.road.node.inside(flush)
+    route.setup.node.inside(flush)

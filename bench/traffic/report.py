@@ -1,4 +1,4 @@
-"""Figures of lanes as a table for people."""
+"""The results of routes as a readable table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.text import Text
 
 
 class Figures(Struct, frozen=True):
-    """A lane's values, one for each round."""
+    """The values of a route, one for each round."""
 
     first_packet: list[float]
-    """Seconds, to the same service."""
+    """Seconds, to the same Service."""
     first_packets_in_turn: list[float]
-    """Seconds, to all services one after the other."""
+    """Seconds, to all Services in turn."""
     connections: list[float]
     """Per second."""
     stream: list[float]
@@ -25,26 +25,26 @@ class Figures(Struct, frozen=True):
 
 
 COLUMNS: tuple[tuple[str, Callable[[Figures], list[float]], Callable[[float], str]], ...] = (
-    ("first packet, one service, µs", lambda f: f.first_packet, lambda v: f"{v * 1e6:.1f}"),
-    ("all services in turn, µs", lambda f: f.first_packets_in_turn, lambda v: f"{v * 1e6:.1f}"),
+    ("first packet, one Service, µs", lambda f: f.first_packet, lambda v: f"{v * 1e6:.1f}"),
+    ("all Services in turn, µs", lambda f: f.first_packets_in_turn, lambda v: f"{v * 1e6:.1f}"),
     ("connections/s", lambda f: f.connections, lambda v: f"{v:,.0f}"),
     ("one stream, Gbit/s", lambda f: f.stream, lambda v: f"{v * 8e-9:.1f}"),
 )
 NOTES = (
-    "Medians of the rounds and, below, their quartiles; after x the median of what each was in terms of the "
-    "first line of the same round. A first packet: a SYN to a closed port, and the reset that answers it, "
-    "all the way there and back. Connections: those of one client, one after the other, in Python."
+    "Medians of the rounds; below, their quartiles; after x, the median of the ratios to the first line in "
+    "the same round. A first packet is a SYN to a closed port and the reset that answers it, there and back. "
+    "Connections are those of one client, one after the other, in Python."
 )
 
 
 def report(figures: Mapping[str, Figures], machine: str) -> Group:
-    """Everything, ready to be printed."""
-    table = Table("", title="What packets pay")
+    """Return the printable report."""
+    table = Table("", title="The cost for packets")
     for name, _, _ in COLUMNS:
         table.add_column(name, justify="right")
     base = next(iter(figures.values()))
-    for name, lane in figures.items():
-        table.add_row(name, *(_cell(values(lane), values(base), show) for _, values, show in COLUMNS))
+    for name, route in figures.items():
+        table.add_row(name, *(_cell(values(route), values(base), show) for _, values, show in COLUMNS))
     return Group(table, Text(f"{machine}. {NOTES}", style="dim"))
 
 

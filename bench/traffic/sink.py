@@ -1,6 +1,6 @@
-"""A server in a pod: it takes every connection, throws away what comes, and closes when the client does.
+"""A server in a pod. It accepts every connection, discards all data, and closes when the client does.
 
-A process of its own, so that it shares no interpreter with the client. Says `ready` when it listens.
+It is a separate process, so that it shares no interpreter with the client. It prints `ready` when it listens.
 """
 
 from __future__ import annotations

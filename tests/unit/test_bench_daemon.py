@@ -92,7 +92,7 @@ def test_those_who_look_on_see_elements_come_and_go() -> None:
 
 @pytest.mark.lab
 def test_a_short_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ROUNDS": 1, "CHANGES": 4, "CHECKS": 2, "UDP_SERVICES": 5, "PEACE": 0}.items():
+    for name, value in {"ROUNDS": 1, "CHANGES": 4, "CHECKS": 2, "UDP_SERVICES": 5, "REPAIR_PAUSE": 0}.items():
         monkeypatch.setattr(measures, name, value)
     found = in_fresh_namespace(lambda: measures.measure(serving, 20, 0.2, lambda _: None))
     for changed in (found.replaced, found.resized, found.churn, found.churn_of_udp, found.during_checks):

@@ -12,7 +12,7 @@ from bench.process import Failed
 from bench.traffic.measures import connections, first_packets, sinks, stream
 from bench.traffic.packets import FIRST_PORT, syn, syns
 from bench.traffic.report import Figures, report
-from bench.traffic.roads import KPROXY, NOTHING, PEER, lanes, road
+from bench.traffic.setups import KPROXY, NOTHING, PEER, make_setup, routes
 
 
 def test_a_syn_is_what_scapy_would_have_made() -> None:
@@ -44,11 +44,11 @@ def test_the_table_has_medians_and_ratios_within_rounds() -> None:
 @pytest.mark.lab
 @pytest.mark.parametrize("rules", [NOTHING, KPROXY, PEER])
 def test_all_is_measured_and_packets_really_arrive(rules: str, tmp_path: Path) -> None:
-    with road(rules, 0 if rules == NOTHING else 3, tmp_path) as made:
-        (lane,) = lanes(made)
-        assert 0 < first_packets(lane, lane.all) < 0.01
+    with make_setup(rules, 0 if rules == NOTHING else 3, tmp_path) as made:
+        (route,) = routes(made)
+        assert 0 < first_packets(route, route.all) < 0.01
         with sinks([made]):
-            assert connections(lane) > 10
-            assert stream(lane) > 1e6
+            assert connections(route) > 10
+            assert stream(route) > 1e6
             with pytest.raises(Failed, match="of 10000 first packets 0 were answered"):
-                first_packets(lane, lane.one)
+                first_packets(route, route.one)

@@ -1,4 +1,4 @@
-"""A road: a client, a node and three pods behind it, with one ruleset on the node; and its lanes."""
+"""A setup: a client, a node and three pods, with one ruleset on the node; and its routes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bench.process import Failed
 from bench.samples import CLUSTER_CIDR, PORT, SERVICE_CIDR, TARGET_PORT, Endpoint, Sample, samples
 
 CLIENT, *PODS = "pod-1", "pod-2", "pod-3", "pod-4"
-NOTHING, KPROXY, PEER = "no rules", "kproxy", "kube-proxy's shape"
+NOTHING, KPROXY, PEER = "no rules", "kproxy", "kube-proxy's form"
 
 
-class Road(NamedTuple):
-    """A lab that is up."""
+class Setup(NamedTuple):
+    """A running lab."""
 
     rules: str
     lab: Lab
@@ -30,43 +30,43 @@ class Road(NamedTuple):
 
     @property
     def node(self) -> Handle:
-        """Where the rules are."""
+        """The node with the rules."""
         return self.lab.node("n1")
 
     @property
     def client(self) -> Handle:
-        """Where connections come from: a pod of the same node."""
+        """The client of all connections: a pod on the same node."""
         return self.lab.pod(CLIENT)
 
     @property
     def pods(self) -> list[Handle]:
-        """Where they go."""
+        """The destinations."""
         return [self.lab.pod(name) for name in PODS]
 
 
-class Lane(NamedTuple):
-    """A road and the places that are gone to on it."""
+class Route(NamedTuple):
+    """A setup with destinations."""
 
     name: str
-    road: Road
+    setup: Setup
     one: tuple[tuple[str, int], ...]
-    """Address and port of one service; or of each pod."""
+    """Address and port of one Service, or of each pod."""
     all: tuple[tuple[str, int], ...]
-    """Those of all services."""
+    """Address and port of all Services."""
 
 
 def topology() -> Topology:
-    """Pods without servers of the lab's, and IPv4 only."""
+    """Return a topology with pods without servers, and IPv4 only."""
     plain = single(1 + len(PODS))
     return replace(plain, pods=tuple(replace(pod, ports=()) for pod in plain.pods), clients=(), families=(4,))
 
 
 @contextmanager
-def road(rules: str, count: int, folder: Path) -> Iterator[Road]:
-    """A road with so many services, each of which leads to the three pods."""
+def make_setup(rules: str, count: int, folder: Path) -> Iterator[Setup]:
+    """Create a setup with so many Services, each of which has the three pods as endpoints."""
     with Lab(topology()) as lab:
         endpoints = tuple(Endpoint(lab.pod(name).address(4), "other-node") for name in PODS)
-        made = Road(rules, lab, tuple(sample._replace(endpoints=endpoints) for sample in samples(count)))
+        made = Setup(rules, lab, tuple(sample._replace(endpoints=endpoints) for sample in samples(count)))
         if rules == KPROXY:
             text = manifests.as_json(manifests.manifests(made.services))
             flags = ["--node-name", "n1", "--cluster-cidr", CLUSTER_CIDR, "--service-cidr", SERVICE_CIDR]
@@ -84,14 +84,14 @@ def _load(node: Handle, command: list[str], text: str) -> None:
         raise Failed(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-def lanes(made: Road) -> Iterator[Lane]:
-    """The lanes of a road: straight to the pods, where there are most services or none; and by service."""
+def routes(made: Setup) -> Iterator[Route]:
+    """Yield the routes of a setup: to Services, and (with no or very many Services) directly to the pods."""
     pods = tuple((pod.address(4), TARGET_PORT) for pod in made.pods)
     if not made.services:
-        yield Lane(f"{made.rules}, straight to a pod", made, pods, pods)
+        yield Route(f"{made.rules}, directly to a pod", made, pods, pods)
         return
     addresses = tuple((service.address, PORT) for service in made.services)
     count = len(addresses)
-    yield Lane(f"{made.rules}, {count:,} services", made, addresses[count // 2 : count // 2 + 1], addresses)
+    yield Route(f"{made.rules}, {count:,} Services", made, addresses[count // 2 : count // 2 + 1], addresses)
     if count > 1000:
-        yield Lane(f"{made.rules}, {count:,} services, straight to a pod", made, pods, pods)
+        yield Route(f"{made.rules}, {count:,} Services, directly to a pod", made, pods, pods)
