@@ -23,7 +23,6 @@ from kproxy.model import Family, Node
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.servers import Servers
-from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST, Backoff
 from kproxy.reconcile.core.report import RoundReport, plural
@@ -186,10 +185,8 @@ class Daemon(RoundObserver):
                 self._tell_problems()
 
     def _tell_problems(self) -> None:
-        found: list[Problem] = []
-        for each in (self.source, self.reconciler):
-            found += each.problems() + each.warnings()
-        self.reporter.problems(found)
+        found = self.source.problems() + self.source.warnings() + self.reconciler.problems()
+        self.reporter.problems(found, self.reconciler.warnings())
 
     # --- after each round ---
 

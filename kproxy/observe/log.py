@@ -64,10 +64,15 @@ class Reporter(RoundObserver):
             logger.info("table %s: recovered", family)
         self._failures = failures
 
-    def problems(self, problems: Collection[Problem]) -> None:
-        """Log new problems of the input, and solved ones. A problem whose message changed is not solved."""
-        for problem in (problem for problem in problems if problem not in self._problems):
-            logger.warning(problem)
+    def problems(self, problems: Collection[Problem], notices: Collection[Problem] = ()) -> None:
+        """Log new problems of the input, and solved ones. A problem whose message changed is not solved.
+
+        `notices` are normal on some nodes of a cluster, so their level is INFO.
+        """
+        for level, found in ((logging.WARNING, problems), (logging.INFO, notices)):
+            for problem in (problem for problem in found if problem not in self._problems):
+                logger.log(level, "%s", problem)
+        problems = [*problems, *notices]
         fields = {problem._replace(message="") for problem in problems}
         for problem in sorted(self._problems.difference(problems)):
             if problem._replace(message="") not in fields:

@@ -138,10 +138,10 @@ def test_policy_local_names_the_nodes_of_the_endpoints(lab: Lab, double: Double)
     elsewhere = slices(lab, ["pod-1"])
     for one in elsewhere:
         one["endpoints"][0]["nodeName"] = "n2"
-    warning = "no endpoint is on this node, n1: packets from outside are dropped; its endpoints are on n2"
+    notice = "no endpoint is on this node, n1: packets from outside are dropped; its endpoints are on n2"
     with double("nodes of endpoints", web, *elsewhere, node("n1")) as story:
-        story.logs(f"WARNING cluster: Service default/web: spec.externalTrafficPolicy: {warning}")
-        assert warning in story.running.view("describe", "svc", "web")
+        story.logs(f"INFO cluster: Service default/web: spec.externalTrafficPolicy: {notice}")
+        assert notice in story.running.view("describe", "svc", "web")
         story.apply(*slices(lab, ["pod-1"]))
         story.logs("solved: cluster: Service default/web: spec.externalTrafficPolicy")
 
