@@ -14,7 +14,7 @@ from kproxy.settings.settings import Settings
 
 def run(chosen: Settings, operands: Sequence[str]) -> int:
     """Returns the exit status."""
-    logging.basicConfig(format="kproxy: %(message)s")
+    logging.basicConfig(handlers=[_Warnings()])
     with progress() as activity, sync(chosen, activity) as manifests:
         print_problems(manifests.problems)
         done = manifests.program()
@@ -22,3 +22,11 @@ def run(chosen: Settings, operands: Sequence[str]) -> int:
     for complaint in done.complaints:
         warn(complaint)
     return 0 if done.complete else 1
+
+
+class _Warnings(logging.Handler):
+    """Prints what is logged as the command's other warnings, clear of its progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        warn(record.getMessage())
