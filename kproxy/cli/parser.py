@@ -7,22 +7,17 @@ a verb is imported here: parsing a command line comes to a `Call`, and `main` ru
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import click
 from click.core import ParameterSource
 
 from kproxy.cli.help import help_of
+from kproxy.cli.options import argument, kube_proxy_option, option
 from kproxy.cli.output import write
 from kproxy.problems import CommandLineError
-from kproxy.settings.verbs import VERBS, Operand, Verb
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-    from kproxy.settings.flags import Flag
-    from kproxy.settings.kubeproxy_flags import KubeProxyFlag
+from kproxy.settings.verbs import VERBS, Verb
 
 PROGRAM = "kproxy"
 SWITCHES = "kproxy.switches"
@@ -81,89 +76,6 @@ def sentence(error: click.UsageError) -> str:
             return f"{error.option_name} needs a value."
         case _:
             return f"{error.format_message().rstrip('.')}."
-
-
-class _Typed(click.ParamType[Any, str]):
-    """A type of click that a flag's parser of text makes."""
-
-    name = "text"
-
-    def __init__(self, flag: Flag) -> None:
-        self.flag = flag
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The typed value; click's error with the parser's sentence."""
-        choices = self.flag.choices
-        try:
-            if choices and value not in choices:
-                raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
-            return self.flag.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem[str]]:
-        """Choices, suggestions, paths, or namespaces."""
-        from click.shell_completion import CompletionItem
-
-        from kproxy.cli.completion import namespaces
-
-        match self.flag.completes:
-            case "file" | "dir" as path:
-                return [CompletionItem(incomplete, type=path)]
-            case "namespace":
-                return _items(namespaces(ctx.params), incomplete)
-            case _:
-                return _items(self.flag.choices or self.flag.suggestions, incomplete)
-
-
-class _KubeProxyText(click.ParamType[str, str]):
-    """The value of one of kube-proxy's flags, which stays text; an invalid one is an error."""
-
-    name = "text"
-
-    def __init__(self, flag: KubeProxyFlag) -> None:
-        self.flag = flag
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The value; click's error with the flag's sentence."""
-        try:
-            self.flag.effect(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
-class _Operand(click.ParamType[str, str]):
-    """A word that is no flag."""
-
-    name = "text"
-
-    def __init__(self, verb: Verb, operand: Operand) -> None:
-        self.verb = verb
-        self.choices = operand.choices
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The word; click's error if it is none of the choices."""
-        if self.choices and value not in self.choices:
-            self.fail(f"{value!r} is not one of {', '.join(self.choices)}", param, ctx)
-        return value
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem[str]]:
-        """What the verb takes there."""
-        from kproxy.cli.completion import operands
-
-        before = ctx.params.get("operands") or ()
-        return _items(operands(self.verb.name, ctx.params, before, incomplete), incomplete)
-
-
-def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem[str]]:
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 def _help_option(verb: Verb | None) -> click.Option:
@@ -279,15 +191,15 @@ def _command(verb: Verb) -> click.Command:
         found = Call(verb, typed, words or ())
         return _in_place_of_kube_proxy(found) if verb.replaces_kube_proxy else found
 
-    params: list[click.Parameter] = [_argument(verb, verb.operand)] if verb.operand else []
+    params: list[click.Parameter] = [argument(verb, verb.operand)] if verb.operand else []
     if verb.takes_flags:
         from kproxy.settings.flags import flags_of
 
-        params += (_option(flag, verb) for flag in flags_of(verb.name))
+        params += (option(flag, verb) for flag in flags_of(verb.name))
     if verb.replaces_kube_proxy:
         from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
 
-        params += [*map(_kube_proxy_option, KUBE_PROXY_FLAGS), _version_option(hidden=True)]
+        params += [*map(kube_proxy_option, KUBE_PROXY_FLAGS), _version_option(hidden=True)]
     params.append(_help_option(verb))
     return _Command(verb.name, params=params, callback=call, add_help_option=False, short_help=verb.summary)
 
@@ -302,33 +214,3 @@ def _in_place_of_kube_proxy(call: Call) -> Call:
         return Call(VERBS["cleanup"], {name: flags[name] for name in ("state_dir",) if name in flags}, ())
     values, warnings = effects(found)
     return call._replace(flags=values | flags, warnings=tuple(warnings))
-
-
-def _argument(verb: Verb, operand: Operand) -> click.Argument:
-    return click.Argument(
-        ["operands"],
-        metavar=operand.metavar,
-        required=operand.required,
-        nargs=-1 if operand.several else 1,
-        type=_Operand(verb, operand),
-    )
-
-
-def _option(flag: Flag, verb: Verb) -> click.Option:
-    names, help_ = [flag.field, *flag.spellings], flag.help.replace("`", "").partition(". ")[0]
-    if not flag.metavar:
-        return click.Option(names, is_flag=True, help=help_)
-    return click.Option(
-        names,
-        type=_Typed(flag),
-        multiple=flag.repeated,
-        required=verb.name in flag.required_by.split(),
-        metavar=flag.metavar,
-        help=help_,
-    )
-
-
-def _kube_proxy_option(flag: KubeProxyFlag) -> click.Option:
-    if not flag.metavar:
-        return click.Option([flag.param, flag.name], is_flag=True, hidden=True)
-    return click.Option([flag.param, flag.name], type=_KubeProxyText(flag), hidden=True)

@@ -1,0 +1,132 @@
+"""Flags and operands of the tables in `settings/` as click's options and arguments: values and completion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kproxy.settings.verbs import Operand, Verb
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from kproxy.settings.flags import Flag
+    from kproxy.settings.kubeproxy_flags import KubeProxyFlag
+
+
+def argument(verb: Verb, operand: Operand) -> click.Argument:
+    """The operands of a verb."""
+    return click.Argument(
+        ["operands"],
+        metavar=operand.metavar,
+        required=operand.required,
+        nargs=-1 if operand.several else 1,
+        type=_Operand(verb, operand),
+    )
+
+
+def option(flag: Flag, verb: Verb) -> click.Option:
+    """A flag of a verb."""
+    names, help_ = [flag.field, *flag.spellings], flag.help.replace("`", "").partition(". ")[0]
+    if not flag.metavar:
+        return click.Option(names, is_flag=True, help=help_)
+    return click.Option(
+        names,
+        type=_Typed(flag),
+        multiple=flag.repeated,
+        required=verb.name in flag.required_by.split(),
+        metavar=flag.metavar,
+        help=help_,
+    )
+
+
+def kube_proxy_option(flag: KubeProxyFlag) -> click.Option:
+    """A flag that only kube-proxy has."""
+    if not flag.metavar:
+        return click.Option([flag.param, flag.name], is_flag=True, hidden=True)
+    return click.Option([flag.param, flag.name], type=_KubeProxyText(flag), hidden=True)
+
+
+class _Typed(click.ParamType[Any, str]):
+    """A type of click that a flag's parser of text makes."""
+
+    name = "text"
+
+    def __init__(self, flag: Flag) -> None:
+        self.flag = flag
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The typed value; click's error with the parser's sentence."""
+        choices = self.flag.choices
+        try:
+            if choices and value not in choices:
+                raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
+            return self.flag.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Choices, suggestions, paths, or namespaces."""
+        from click.shell_completion import CompletionItem
+
+        from kproxy.cli.completion import namespaces
+
+        match self.flag.completes:
+            case "file" | "dir" as path:
+                return [CompletionItem(incomplete, type=path)]
+            case "namespace":
+                return _items(namespaces(ctx.params), incomplete)
+            case _:
+                return _items(self.flag.choices or self.flag.suggestions, incomplete)
+
+
+class _KubeProxyText(click.ParamType[str, str]):
+    """The value of one of kube-proxy's flags, which stays text; an invalid one is an error."""
+
+    name = "text"
+
+    def __init__(self, flag: KubeProxyFlag) -> None:
+        self.flag = flag
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value; click's error with the flag's sentence."""
+        try:
+            self.flag.effect(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class _Operand(click.ParamType[str, str]):
+    """A word that is no flag."""
+
+    name = "text"
+
+    def __init__(self, verb: Verb, operand: Operand) -> None:
+        self.verb = verb
+        self.choices = operand.choices
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word; click's error if it is none of the choices."""
+        if self.choices and value not in self.choices:
+            self.fail(f"{value!r} is not one of {', '.join(self.choices)}", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """What the verb takes there."""
+        from kproxy.cli.completion import operands
+
+        before = ctx.params.get("operands") or ()
+        return _items(operands(self.verb.name, ctx.params, before, incomplete), incomplete)
+
+
+def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem[str]]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
