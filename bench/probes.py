@@ -247,7 +247,7 @@ def main() -> None:
     for name, kind, hanging in runs:
         console.print(f"{name} ...")
         results.append(run(name, kind, arguments.pods, hanging, arguments.seconds))
-    from bench.failing import run as run_whole  # which takes the pods from here
+    from bench.failing import run as run_whole  # which imports the pods from here
 
     console.print("httpGet, kproxy run ...")
     whole = partial(run_whole, "kproxy run", arguments.pods, arguments.seconds)

@@ -49,7 +49,7 @@ NEW = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW)
 PERIOD = 0.005
 """Seconds between two datagrams of a client that never pauses."""
 SOME = 20
-"""Datagrams after which a client is where it stays."""
+"""The number of datagrams after which a client does not move any more."""
 PATIENCE = 60.0
 
 

@@ -170,7 +170,7 @@ class ControlPlane:
             assert time.monotonic() < end, f"{name} is not ready:\n{last}"
             time.sleep(0.05)
 
-    # What is in them
+    # Their content
 
     @property
     def _url(self) -> str:

@@ -106,11 +106,11 @@ def popen(
         "environment": {**os.environ, **node.environment},
         "directory": str(Path.cwd()),
     }
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs, Path(os.devnull).open() as null:
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with other, Path(os.devnull).open() as null:
         streams = [file.fileno() for file in (stdin or null, stdout, stderr)]
-        socket.send_fds(_server(), [json.dumps(request).encode()], [*streams, theirs.fileno()])
-    process = Forked(arguments, ours)
+        socket.send_fds(_server(), [json.dumps(request).encode()], [*streams, other.fileno()])
+    process = Forked(arguments, own)
     node.started.append(process)
     return process
 
@@ -137,17 +137,17 @@ def _written(file: IO[bytes]) -> str:
 @cache
 def _server() -> socket.socket:
     """Return the fork server of this process. It ends when this socket closes or this process ends."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LIMIT)
-    with theirs:
-        process = subprocess.Popen(SERVER, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, cwd=ROOT)
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LIMIT)
+    with other:
+        process = subprocess.Popen(SERVER, stdin=other.fileno(), stdout=subprocess.DEVNULL, cwd=ROOT)
 
     def end() -> None:
-        ours.close()
+        own.close()
         process.wait()
 
     atexit.register(end)
-    return ours
+    return own
 
 
 # --- in the fork server ---

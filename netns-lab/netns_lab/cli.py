@@ -88,7 +88,7 @@ def _count(text: str) -> int:
 
 def _up(arguments: argparse.Namespace) -> None:
     from netns_lab.environment import with_environments
-    from netns_lab.lab import Lab  # with pyroute2, half a second that the other verbs do without
+    from netns_lab.lab import Lab  # imports pyroute2: half a second, which other verbs save
 
     build = {
         "chapter": lambda: chapter(arguments.pods),

@@ -90,14 +90,14 @@ class Server:
     """The lab's server process (``serve``). It exists from construction until ``reap``."""
 
     def __init__(self, lab: str) -> None:
-        self._socket, theirs = socket.socketpair()
+        self._socket, other = socket.socketpair()
         package = str(Path(__file__).resolve().parents[1])
         path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with theirs:
+        with other:
             self._process = subprocess.Popen(
                 [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # without site-packages
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
+                stdin=other.fileno(),
+                stdout=other.fileno(),
                 cwd="/",
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
                 start_new_session=True,  # signals of the terminal must not reach the server

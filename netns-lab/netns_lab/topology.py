@@ -174,8 +174,8 @@ class Topology:
         return replace(self, pods=tuple(pod if each is old else each for each in self.pods))
 
     def without_pod(self, name: str) -> "Topology":
-        gone = self.pod(name)
-        return replace(self, pods=tuple(pod for pod in self.pods if pod is not gone))
+        removed = self.pod(name)
+        return replace(self, pods=tuple(pod for pod in self.pods if pod is not removed))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Topology":

@@ -1,1 +1,1 @@
-"""Stories of the cluster source, told with the test double of the API server."""
+"""Stories of the cluster source, with the test double of the API server."""

@@ -240,7 +240,7 @@ def test_a_bookmark_moves_the_version_to_resume_from(api: ApiServer, tmp_path: P
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
         watching(api)
-        api.create(slice_("other-1", "other"))  # the revision goes on without the services
+        api.create(slice_("other-1", "other"))  # the revision grows without a change of the Services
         follower.changed("other")
         before = time.monotonic()
         api.watches.bookmark(SERVICES)

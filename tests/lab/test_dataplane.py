@@ -204,14 +204,14 @@ class TestAffinity:
         clients = [lab.pod(name) for name in PODS] + [lab.client("outside"), lab.node("n1")]
         kproxy.sync(service("web", **sticky()), *slices(lab, PODS))
         before = {c.name: http_get(c, SERVICE_IP[family], 80).pod for c in clients}
-        gone = before["outside"]
-        left = [name for name in PODS if name != gone]
+        removed = before["outside"]
+        left = [name for name in PODS if name != removed]
         kproxy.sync(service("web", **sticky()), *slices(lab, left))
         for client in clients:
             after = set(one_by_one(client, SERVICE_IP[family], 80, 10))
             assert len(after) == 1
             assert after <= set(left)
-            if before[client.name] != gone:
+            if before[client.name] != removed:
                 assert after == {before[client.name]}
 
     def test_a_returning_endpoint_does_not_get_its_old_clients(

@@ -96,10 +96,10 @@ def test_affinity_maps_are_read_completely_during_commits(monkeypatch: pytest.Mo
             passing = entries(clients, 3000)
             new = [entries(0, clients), passing]
             netlink.commit(m for e in new for m in element_messages(NFT_MSG_NEWSETELEM, Family.IPV4, name, e))
-            gone, seen = iter(passing), count()
+            removed, seen = iter(passing), count()
 
             def disturbed(element: memoryview) -> tuple[bytes, Value]:
-                some = dict.fromkeys(islice(gone, 20), b"") if next(seen) % 300 == 150 else {}
+                some = dict.fromkeys(islice(removed, 20), b"") if next(seen) % 300 == 150 else {}
                 other.commit(element_messages(NFT_MSG_DELSETELEM, Family.IPV4, name, some))
                 return read_element(element)
 

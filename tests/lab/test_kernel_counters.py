@@ -139,8 +139,8 @@ def test_concurrent_commits_do_not_affect_totals(monkeypatch: pytest.MonkeyPatch
 
         def disturbed(element: memoryview) -> Counted:
             if next(seen) % 500 == 250:
-                gone: dict[bytes, Value] = dict.fromkeys(islice(going, 20), b"")
-                other.commit(element_messages(NFT_MSG_DELSETELEM, Nft.IPV4, SetName.SERVICES, gone))
+                removed: dict[bytes, Value] = dict.fromkeys(islice(going, 20), b"")
+                other.commit(element_messages(NFT_MSG_DELSETELEM, Nft.IPV4, SetName.SERVICES, removed))
             return _frontend(element)
 
         monkeypatch.setattr(kernel_counters, "_frontend", disturbed)

@@ -80,7 +80,7 @@ def test_more_answers_than_the_buffer_holds() -> None:
 
 
 class Refused(NamedTuple):
-    """The content of the table, the messages that are sent then, and what the kernel refuses of them."""
+    """The content of the table, the messages to send, and the elements that the kernel refuses."""
 
     before: Iterable[BatchMessage]
     sent: Iterable[BatchMessage]

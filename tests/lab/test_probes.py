@@ -100,8 +100,8 @@ def test_a_file_makes_a_pod_ready(lab: Lab) -> None:
     template = f"nsenter --net=/run/netns/{handle.netns} --mount={handle.files.parent}/{{pod}} --"
 
     async def test(probing: Probing) -> None:
-        gone = "Readiness probe failed: ls: cannot access '/var/ready': No such file or directory"
-        assert await probing.message(own) == gone
+        event = "Readiness probe failed: ls: cannot access '/var/ready': No such file or directory"
+        assert await probing.message(own) == event
         await asyncio.to_thread(handle.run, ["touch", "/var/ready"], check=True)
         await probing.until(own, True)
         await asyncio.to_thread(handle.run, ["rm", "/var/ready"], check=True)

@@ -134,7 +134,7 @@ def test_a_replaced_rule_is_repaired(lab: Lab, kproxy: Kproxy, manifests: list[M
 
 def test_foreign_tables_are_not_changed(lab: Lab, kproxy: Kproxy, manifests: list[Manifest]) -> None:
     foreign = """
-        table inet theirs {
+        table inet other {
             set s { type ipv4_addr; elements = { 10.0.0.1 }; }
             chain c {
                 type filter hook forward priority 0; policy accept;

@@ -70,9 +70,9 @@ def test_ping(lab: Lab, asker: Asker, family: Family) -> None:
 
 @both_families
 def test_missing_addresses_and_ports(lab: Lab, family: Family) -> None:
-    client, nobody = lab.client("outside"), {4: "10.244.1.99", 6: "fd00:10:244:1::99"}[family]
-    assert not echo(client, nobody, timeout=0.2)
-    assert http_get(client, nobody, 8080, timeout=0.2).outcome is Outcome.TIMEOUT
+    client, unused = lab.client("outside"), {4: "10.244.1.99", 6: "fd00:10:244:1::99"}[family]
+    assert not echo(client, unused, timeout=0.2)
+    assert http_get(client, unused, 8080, timeout=0.2).outcome is Outcome.TIMEOUT
     there = lab.pod(KUBIA).address(family)
     # Ten times, because ICMP errors must not be rate-limited.
     assert {http_get(client, there, 9).outcome for _ in range(10)} == {Outcome.REFUSED}

@@ -49,7 +49,7 @@ STATES, PACKETS = 2, 125
 RUNS, LONG_RUNS = 8, 200
 PREFIX = {Family.IPV4: "10.0.{}.{}", Family.IPV6: "fd00:10:{}::{}"}
 PODS_HERE, PODS_ELSEWHERE, NODE, CLUSTER_IPS, SHOWN, LOCAL = 0, 1, 2, 3, 4, 5
-"""The third part of an address: what it is the address of."""
+"""The kind of an address, which is the third part of it."""
 INTERFACES = ("out0", "pod0", "pod1")
 ORIGIN = Origin("test", "")
 

@@ -34,7 +34,7 @@ def double(cluster: Cluster | None, lab: Lab, tmp_path: Path) -> Double:
 
     def begin(why: str, *manifests: object, **options: object) -> object:
         if cluster:
-            pytest.skip(f"only the double {why}")
+            pytest.skip(f"needs the double: {why}")
         return doubled(lab, tmp_path, *manifests, **options)  # type: ignore[arg-type]
 
     return begin  # type: ignore[return-value]

@@ -151,7 +151,7 @@ class RemoteStory(ClusterStory):
         return found
 
     def watched(self) -> None:
-        """Wait until there is one connection for each watch; the relay knows no more."""
+        """Wait until there is one connection for each watch, because the relay cannot see the watches."""
         eventually(lambda: self._relay.connections >= len(KINDS), self.running.logged, 2 * PATIENCE)
 
     def clean(self) -> None:

@@ -87,7 +87,7 @@ def test_6_the_target_port_is_not_the_services_port(tmp_path: Path) -> None:
 
 
 def test_7_the_pod_listens_on_another_port_than_the_target_port(tmp_path: Path) -> None:
-    """The endpoints look right: it takes the pod's own address to see that nothing is there."""
+    """The endpoints look correct. A connection to the pod's own address shows the cause."""
     elsewhere = kubia("kubia-m7xnj", "10.0.0.4", ports=(Port("http", 8081, text="on default mux"),))
     with chapter(cluster(CLIENT, elsewhere, nodes=1), tmp_path, "kubia-svc-nodeport.yaml") as of:
         client = of.lab.pod("dnsutils")
@@ -98,7 +98,7 @@ def test_7_the_pod_listens_on_another_port_than_the_target_port(tmp_path: Path) 
 
 
 def test_7_the_pod_has_no_port_with_the_name(tmp_path: Path) -> None:
-    """Where the target is a name, it is no endpoint at all, and `describe` says which name is missing."""
+    """If the target port is a name, the pod is not an endpoint, and `describe` names the missing port."""
     nameless = kubia("kubia-m7xnj", "10.0.0.4", ports=(replace(KUBIA[0], name="http"), KUBIA[1]))
     problem = "spec.ports[0].targetPort: no container port http-default/tcp in Pod kubia-m7xnj"
     warning = f"kubia: {problem}\n"
@@ -110,7 +110,7 @@ def test_7_the_pod_has_no_port_with_the_name(tmp_path: Path) -> None:
 
 
 def test_8_a_server_on_localhost_answers_only_in_its_pod(tmp_path: Path) -> None:
-    """Everything looks right; but the pod answers itself alone, and not even by its own address."""
+    """Everything looks correct, but the pod answers only itself, and not on its own address."""
     alone = kubia("kubia-m7xnj", "10.0.0.4", localhost_only=True)
     with chapter(cluster(CLIENT, alone, nodes=1), tmp_path, "kubia-svc-nodeport.yaml") as of:
         client, pod = of.lab.pod("dnsutils"), of.lab.pod("kubia-m7xnj")

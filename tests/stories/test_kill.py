@@ -127,12 +127,12 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
             version = attempt % 2
             line = kproxy.arguments("sync")
             line[line.index("-")] = str(inputs[version])
-            with (tmp_path / "said").open("w") as said:
-                process = forkserver.popen(kproxy.node, line, stdout=said, stderr=said)
+            with (tmp_path / "log").open("w") as log:
+                process = forkserver.popen(kproxy.node, line, stdout=log, stderr=log)
                 time.sleep(chance.uniform(0, window))
                 process.kill()
                 status = process.wait()
-            assert status in (0, -signal.SIGKILL), (tmp_path / "said").read_text()
+            assert status in (0, -signal.SIGKILL), (tmp_path / "log").read_text()
             for family in Family:
                 held = programmed(kproxy, family)
                 assert held in (states[0][family], states[1][family]), f"attempt {attempt}, {family}"

@@ -29,7 +29,7 @@ SEED = int(os.environ.get("KPROXY_LONG_SEED", "0")) or random.randrange(1, 1_000
 QUIET_PATIENCE = 120.0
 WARM_UP = 0.2
 """Part of the time in which memory may still grow; the use after it is normal."""
-LISTEN = "0A"  # TCP_LISTEN, as /proc/net/tcp has it
+LISTEN = "0A"  # TCP_LISTEN, as in /proc/net/tcp
 BAND = 8 << 10
 """KiB that memory may grow after the warm-up."""
 

@@ -98,7 +98,7 @@ def test_a_pod_that_terminates_keeps_its_flows_while_it_serves(
     lab: Lab, kproxy: Kproxy, family: Family
 ) -> None:
     def state(**pods: str) -> list[Manifest]:
-        """How each pod is: ready, draining (serves, terminates), or down (terminates)."""
+        """Return slices of pods that are ready, draining (terminating and serving) or down (terminating)."""
         found = echo(lab, [name.replace("_", "-") for name in pods])
         for slice_ in found:
             for endpoint, how in zip(slice_["endpoints"], pods.values(), strict=True):
