@@ -183,7 +183,7 @@ class Running:
 
         def runs() -> bool:
             assert self.process.poll() is None, self.logged()
-            return "kproxy runs" in self.log.read_text()[begun:]
+            return "kproxy is ready" in self.log.read_text()[begun:]
 
         if wait:
             eventually(runs, self.logged)

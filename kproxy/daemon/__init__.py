@@ -1,1 +1,1 @@
-"""One loop that owns the state and the kernel's tables: what `kproxy run` is made of."""
+"""`kproxy run`: the event loop, signals, and the tasks that watch the kernel."""

@@ -1,11 +1,11 @@
-"""The loop: waits for changes, and makes one round of the reconciler after another.
+"""The loop waits for changes, and runs rounds of the reconciler.
 
-    source -- wake --> take what changed --> Reconciler.round --> observers
-                            (a thread of its own: the kernel may take a second)
+    source -- wake --> take changes --> Reconciler.round --> observers
+                                         (in a separate thread, because the kernel may need a second)
 
-Events that come while a round runs are one round together. Nothing is programmed before the source
-knows everything once; the first round compares the tables as a whole, and so does one when another
-program changed a table. Every sync period the loop checks whether that happened.
+All events that arrive during a round are handled in the next one. There is no round before the source has
+read everything once. The first round compares whole tables. So does a round after another program changed a
+table. Every sync period the loop checks whether that happened.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ EVERYTHING = frozenset(Family)
 
 
 class Periods(NamedTuple):
-    """How often, in seconds."""
+    """Intervals in seconds."""
 
     check: float
-    """From one check whether the tables need comparing to the next, at most."""
+    """The maximum interval between checks whether another program changed the tables."""
     pause: float
-    """From one round to the next, at least."""
+    """The minimum interval from the start of one round to the next."""
 
 
 class Loop:
-    """`run` until cancelled."""
+    """Runs rounds until cancelled."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Loop:
         self.source = source
         self.reconciler = reconciler
         self.idle = asyncio.Lock()
-        """Held while a round is under way."""
+        """Held during a round."""
         self._observers = observers
         self._periods = periods
         self._awake = asyncio.Event()
@@ -57,19 +57,19 @@ class Loop:
         self._backoff = Backoff()
 
     def wake(self) -> None:
-        """Something changed: make a round soon."""
+        """Run a round soon, because something changed."""
         self._awake.set()
         for observer in self._observers:
             observer.change_noticed()
 
     def suspect(self, families: frozenset[Family] = EVERYTHING, edits: Iterable[Edit] = ()) -> None:
-        """Other programs may have changed these tables: compare them soon. Of other tables, `edits` only."""
+        """Compare the whole tables of these families soon, and repair the elements that `edits` name."""
         self._suspect |= families
         self._edits += edits
         self.wake()
 
     async def run(self) -> None:
-        """Program what the source says; never returns."""
+        """Run rounds. Never returns."""
         with ThreadPoolExecutor(1, "kernel") as thread:
             await self._rounds(thread)
 
@@ -98,7 +98,7 @@ class Loop:
             await asyncio.sleep(self._periods.pause - (loop.time() - begun))
 
     async def _round(self, thread: ThreadPoolExecutor, check: bool) -> RoundReport:
-        """Take what changed, and reconcile it in the kernel's thread."""
+        """Take the changes from the source, and run a round in the thread."""
         suspect, self._suspect = self._suspect, frozenset()
         edits, self._edits = self._edits, []
         try:
@@ -117,11 +117,11 @@ class Loop:
         return done._replace(triggers=triggers)
 
     async def _wait(self, check: float) -> None:
-        """Until the loop is woken, something is to be tried again, or a check is due."""
+        """Wait until the loop is woken, or a failed attempt or a check is due."""
         if not self.source.synced:
             await self._until(None)
         elif self._backoff.due > asyncio.get_running_loop().time():
-            await asyncio.sleep(FIRST)  # whatever happens, not sooner
+            await asyncio.sleep(FIRST)  # the minimum delay, also if the loop is woken
             await self._until(self._backoff.due)
         else:
             due = self.reconciler.due()

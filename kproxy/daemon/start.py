@@ -1,4 +1,4 @@
-"""Starts a daemon that follows manifests, or a cluster, as the settings say."""
+"""Starts a daemon that follows manifests or a cluster, depending on the settings."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from kproxy.state import lock
 
 
 class _Host:
-    """What both kinds have: this node, as the flags and the kernel know it, and the way to the kernel."""
+    """The parts of a daemon that do not depend on its source."""
 
-    def __init__(self, chosen: Settings, skeleton_probe: SkeletonProbe, netlink: Netlink) -> None:
-        self.settings = chosen
+    def __init__(self, settings: Settings, skeleton_probe: SkeletonProbe, netlink: Netlink) -> None:
+        self.settings = settings
         self.addresses = HostAddresses()
-        self.reporter = Reporter(chosen.verbose)
+        self.reporter = Reporter(settings.verbose)
         self._skeleton_probe = skeleton_probe
         self._netlink = netlink
 
@@ -65,19 +65,19 @@ class _Host:
         )
 
 
-def run_daemon(chosen: Settings) -> int:
-    """Returns the exit status."""
-    configure_log(chosen.verbose)
-    raise_settings(conntrack_sysctls(chosen, os.cpu_count() or 1))
-    if chosen.init_only:
+def run_daemon(settings: Settings) -> int:
+    """Run until a signal. Returns the exit status."""
+    configure_log(settings.verbose)
+    raise_settings(conntrack_sysctls(settings, os.cpu_count() or 1))
+    if settings.init_only:
         return 0
-    work = _follow_manifests if chosen.manifests else _follow_cluster
+    work = _follow_manifests if settings.manifests else _follow_cluster
     with (
-        lock.hold(Path(chosen.state_dir), lock.DAEMON),
+        lock.hold(Path(settings.state_dir), lock.DAEMON),
         SkeletonProbe() as skeleton_probe,
         Netlink() as netlink,
     ):
-        asyncio.run(work(_Host(chosen, skeleton_probe, netlink)))
+        asyncio.run(work(_Host(settings, skeleton_probe, netlink)))
     return 0
 
 
@@ -96,15 +96,15 @@ async def _follow_manifests(host: _Host) -> None:
     from kproxy.sources.followed import FollowedManifests
     from kproxy.state.store import Store
 
-    chosen = host.settings
+    settings = host.settings
     source = FollowedManifests(
-        chosen.manifests,
-        Store(Path(chosen.state_dir)),
-        ranges(chosen),
+        settings.manifests,
+        Store(Path(settings.state_dir)),
+        ranges(settings),
         host.node,
-        ExecRunner(chosen.probe_exec),
+        ExecRunner(settings.probe_exec),
     )
-    uplink, nodes = Uplink(chosen.load_balancer_interface or None), pool_nodes(chosen)
+    uplink, nodes = Uplink(settings.load_balancer_interface or None), pool_nodes(settings)
     addresses = UplinkAddresses(uplink, partial(source.announced, nodes))
     daemon = host.daemon(source, addresses)
 
@@ -112,7 +112,7 @@ async def _follow_manifests(host: _Host) -> None:
         host.addresses.forget()
         addresses.invalidate()
 
-    await _run(daemon, chosen, addresses_changed)
+    await _run(daemon, settings, addresses_changed)
 
 
 async def _follow_cluster(host: _Host) -> None:
@@ -120,16 +120,16 @@ async def _follow_cluster(host: _Host) -> None:
         from kproxy.sources.cluster.credentials import Credentials
         from kproxy.sources.cluster.source import Cluster
     except ModuleNotFoundError as error:
-        hint = "Install kproxy[cluster], or follow --manifests."
-        raise HostError(f"To follow a cluster, the Python package {error.name} is needed.", hint) from None
+        hint = "Install kproxy[cluster], or use --manifests."
+        raise HostError(f"Following a cluster needs the Python package {error.name}.", hint) from None
 
-    chosen = host.settings
-    credentials = Credentials(Path(chosen.kubeconfig) if chosen.kubeconfig else None)
-    source = Cluster(credentials, chosen.node_name, host.node)
+    settings = host.settings
+    credentials = Credentials(Path(settings.kubeconfig) if settings.kubeconfig else None)
+    source = Cluster(credentials, settings.node_name, host.node)
     daemon = host.daemon(source, last_seen=source.last_seen, requests=source.requests)
-    await _run(daemon, chosen, host.addresses.forget)
+    await _run(daemon, settings, host.addresses.forget)
 
 
-async def _run(daemon: Daemon, chosen: Settings, addresses_changed: Callable[[], None]) -> None:
-    async with channel.serve(Path(chosen.state_dir), daemon.snapshot, daemon.revision):
+async def _run(daemon: Daemon, settings: Settings, addresses_changed: Callable[[], None]) -> None:
+    async with channel.serve(Path(settings.state_dir), daemon.snapshot, daemon.revision):
         await daemon.run(addresses_changed)

@@ -35,7 +35,7 @@ def objects(lab: Lab) -> list[Manifest]:
 
 
 def ready(story: ClusterStory, times: int) -> None:
-    eventually(lambda: story.running.logged().count("kproxy runs") == times, story.running.logged)
+    eventually(lambda: story.running.logged().count("kproxy is ready") == times, story.running.logged)
 
 
 def test_no_connection_fails_during_a_restart(lab: Lab, following: Follow) -> None:

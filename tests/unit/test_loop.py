@@ -1,4 +1,4 @@
-"""When the daemon's loop looks, at what, and what it does when it cannot."""
+"""The daemon's loop: when it runs rounds, which services and tables they concern, and failures."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ A, B = name("a"), name("b")
 
 
 class Source:
-    """Services by their ClusterIP's last number; None would be one that went."""
+    """A source that only records what is taken."""
 
     revision = 0
 
     def __init__(self) -> None:
         self.synced = True
-        self.touched: set[NamespacedName] = {A, B}
+        self.changed: set[NamespacedName] = {A, B}
         self.error: KproxyError | None = None
-        self.here = Node("n1")
+        self.this_node = Node("n1")
         self.taken: list[set[NamespacedName]] = []
 
     async def run(self, wake: Callable[[], None]) -> None:
@@ -40,11 +40,11 @@ class Source:
 
     async def take(self) -> Collection[NamespacedName]:
         if self.error is not None:
-            self.touched.clear()
+            self.changed.clear()
             raise self.error
-        touched, self.touched = self.touched, set()
-        self.taken.append(touched)
-        return touched
+        changed, self.changed = self.changed, set()
+        self.taken.append(changed)
+        return changed
 
     def names(self) -> Iterable[NamespacedName]:
         return [A, B]
@@ -56,7 +56,7 @@ class Source:
         return ()
 
     def node(self) -> Node:
-        return self.here
+        return self.this_node
 
     def protected(self, name: NamespacedName) -> bool:
         return False
@@ -84,12 +84,12 @@ class Source:
 
 
 class Recorder(Reconciler):
-    """A reconciler that only writes down what it is asked to do."""
+    """A reconciler that only records its calls."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source, {}, lambda _: Options())
         self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
-        self.touched = frozenset(Family)
+        self.changed = frozenset(Family)
         self.edits: list[Edit] = []
         self.dues: list[float] = []
         self.error: KproxyError | None = None
@@ -115,11 +115,11 @@ class Recorder(Reconciler):
         return self.dues.pop() if self.dues else None
 
     def possibly_changed(self) -> frozenset[Family]:
-        return self.touched
+        return self.changed
 
 
 class Observer(RoundObserver):
-    """Notes what it is told, and when."""
+    """Records reports and errors, and the times of reports."""
 
     def __init__(self) -> None:
         self.done: list[RoundReport] = []
@@ -141,7 +141,7 @@ class World:
         self.loop = Loop(self.source, self.reconciler, Periods(check, pause), [self.observer])
 
     async def rounds(self, number: int) -> None:
-        """Wait until there have been so many, and a moment more."""
+        """Wait for this number of rounds, and check that no other follows immediately."""
         async with asyncio.timeout(60):
             while len(self.reconciler.rounds) < number:
                 await asyncio.sleep(0.005)
@@ -154,9 +154,9 @@ def run(story: Callable[[World], object], **periods: float) -> World:
 
     async def live() -> None:
         task = asyncio.create_task(world.loop.run())
-        told = story(world)
-        assert asyncio.iscoroutine(told)
-        await told
+        steps = story(world)
+        assert asyncio.iscoroutine(steps)
+        await steps
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -164,18 +164,18 @@ def run(story: Callable[[World], object], **periods: float) -> World:
     return world
 
 
-def test_first_everything_is_compared_then_what_changed() -> None:
+def test_the_first_round_compares_everything_and_later_ones_apply_changes() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         await world.rounds(1)
-        world.source.touched = {A}
+        world.source.changed = {A}
         world.loop.wake()
         await world.rounds(2)
 
     assert run(story).reconciler.rounds == [({A, B}, frozenset(Family)), ({A}, frozenset())]
 
 
-def test_nothing_is_done_before_the_source_knows_everything() -> None:
+def test_no_round_runs_before_the_source_is_synced() -> None:
     async def story(world: World) -> None:
         world.source.synced = False
         world.loop.wake()
@@ -188,7 +188,7 @@ def test_nothing_is_done_before_the_source_knows_everything() -> None:
     assert run(story).source.taken == [{A, B}]
 
 
-def test_what_failed_is_tried_again_when_it_is_due() -> None:
+def test_a_round_runs_when_a_failed_attempt_is_due() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         await world.rounds(1)
@@ -202,19 +202,19 @@ def test_what_failed_is_tried_again_when_it_is_due() -> None:
     run(story)
 
 
-def test_events_that_come_together_are_one_round() -> None:
+def test_events_at_the_same_time_cause_one_round() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         await world.rounds(1)
-        for touched in (A, B, A):
-            world.source.touched.add(touched)
+        for changed in (A, B, A):
+            world.source.changed.add(changed)
             world.loop.wake()
         await world.rounds(2)
 
     assert run(story).reconciler.rounds[1] == ({A, B}, frozenset())
 
 
-def test_a_table_that_was_touched_is_compared() -> None:
+def test_a_suspected_table_is_compared() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         await world.rounds(1)
@@ -224,7 +224,7 @@ def test_a_table_that_was_touched_is_compared() -> None:
     assert run(story).reconciler.rounds[1] == (set(), frozenset({Family.IPV6}))
 
 
-def test_elements_that_were_touched_are_put_right() -> None:
+def test_edits_are_passed_to_the_next_successful_round_once() -> None:
     edit = Edit(Family.IPV6, {SetName.SERVICES: {b"key"}})
 
     async def story(world: World) -> None:
@@ -240,7 +240,7 @@ def test_elements_that_were_touched_are_put_right() -> None:
     assert run(story).reconciler.edits == [edit]
 
 
-def test_all_is_compared_from_time_to_time() -> None:
+def test_changed_tables_are_compared_every_sync_period() -> None:
     async def story(world: World) -> None:
         world.loop.wake()
         async with asyncio.timeout(60):
@@ -250,9 +250,9 @@ def test_all_is_compared_from_time_to_time() -> None:
     assert {suspect for _, suspect in run(story, check=0.05).reconciler.rounds} == {frozenset(Family)}
 
 
-def test_what_nobody_touched_is_not_compared() -> None:
+def test_unchanged_tables_are_not_compared() -> None:
     async def story(world: World) -> None:
-        world.reconciler.touched = frozenset({Family.IPV6})
+        world.reconciler.changed = frozenset({Family.IPV6})
         world.loop.wake()
         async with asyncio.timeout(60):
             while len(world.reconciler.rounds) < 3:
@@ -262,7 +262,7 @@ def test_what_nobody_touched_is_not_compared() -> None:
     assert set(suspects) == {frozenset({Family.IPV6})}
 
 
-def test_rounds_keep_their_distance() -> None:
+def test_rounds_have_a_minimum_interval() -> None:
     async def story(world: World) -> None:
         for number in (1, 2, 3):
             world.loop.wake()
@@ -273,7 +273,7 @@ def test_rounds_keep_their_distance() -> None:
     run(story, pause=0.25)
 
 
-def test_what_changes_while_changes_are_taken_in_is_later_than_the_rounds_begin() -> None:
+def test_a_round_begins_before_changes_are_taken() -> None:
     async def story(world: World) -> None:
         taken, take = list[float](), world.source.take
 
@@ -292,7 +292,7 @@ def test_what_changes_while_changes_are_taken_in_is_later_than_the_rounds_begin(
 
 
 @pytest.mark.parametrize("where", ["source", "reconciler"])
-def test_what_cannot_be_taken_is_taken_later_and_whole(where: str) -> None:
+def test_after_a_failed_round_the_next_one_concerns_everything(where: str) -> None:
     async def story(world: World) -> None:
         place = world.source if where == "source" else world.reconciler
         place.error = StateError("full")
@@ -310,20 +310,20 @@ def test_what_cannot_be_taken_is_taken_later_and_whole(where: str) -> None:
     assert run(story).reconciler.rounds == [(set(), frozenset(Family))]
 
 
-def test_a_source_that_is_away_for_long_is_waited_for() -> None:
+def test_the_loop_does_not_poll_a_source_that_is_not_synced() -> None:
     async def story(world: World) -> None:
-        world.source.synced, asked = False, 0
+        world.source.synced, waits = False, 0
         wait = world.loop._wait
 
         async def count(check: float) -> None:
-            nonlocal asked
-            asked += 1
+            nonlocal waits
+            waits += 1
             await wait(check)
 
         world.loop._wait = count  # type: ignore[method-assign]
         world.loop.wake()
         await asyncio.sleep(0.1)
-        assert asked <= 2
+        assert waits <= 2
         world.source.synced = True
         world.loop.wake()
         async with asyncio.timeout(60):
@@ -333,8 +333,8 @@ def test_a_source_that_is_away_for_long_is_waited_for() -> None:
     run(story, check=0.01)
 
 
-def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
-    """Whether somebody else committed anything, every sync period."""
+def test_a_failed_query_of_the_kernel_is_repeated() -> None:
+    """The query of each sync period: whether another program changed a table."""
 
     async def story(world: World) -> None:
         failures: list[KproxyError] = [HostError("Cannot use nftables in the kernel.")]
@@ -355,8 +355,8 @@ def test_a_kernel_that_does_not_answer_is_asked_again() -> None:
     run(story, check=0.05)
 
 
-def test_what_happens_meanwhile_is_a_reason_to_try_again() -> None:
-    """Before the time that the third failure set, which is two seconds later."""
+def test_a_change_causes_an_attempt_before_the_backoff_ends() -> None:
+    """The backoff of the third failure is two seconds."""
 
     async def story(world: World) -> None:
         due, failed = list[float](), world.loop._backoff.failed
