@@ -50,5 +50,6 @@ def test_all_is_measured_and_packets_really_arrive(rules: str, tmp_path: Path) -
         with sinks([made]):
             assert connections(route) > 10
             assert stream(route) > 1e6
-            with pytest.raises(Failed, match="of 10000 first packets 0 were answered"):
+            # A late reset of one of the connections before counts as an answer, too.
+            with pytest.raises(Failed, match="of 10000 first packets [0-9] were answered"):
                 first_packets(route, route.one)
