@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ KUBECONFIG = "KPROXY_TEST_KUBECONFIG"
 """Environment variable with the kubeconfig of an existing cluster (docs/cluster.md)."""
 ASSETS = "KPROXY_TEST_ASSETS"
 """Environment variable with the folder of kube-apiserver and etcd. The tests then start a cluster."""
+
+
+# A shell that starts a command in the background makes it ignore SIGINT, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

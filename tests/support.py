@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TextIO
 
 from netns_lab.lab import Handle, Lab
 from netns_lab.topology import POD_NETWORK, Family
@@ -231,6 +233,20 @@ def eventually(
         assert time.monotonic() < end, explain()
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
+
+
+def open_for_reader(fifo: Path) -> TextIO:
+    """Open a FIFO for writing when a process has opened it for reading; AssertionError if none does."""
+    opened: list[int] = []
+
+    def has_reader() -> bool:
+        with suppress(OSError):  # ENXIO: no reader yet
+            opened.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened)
+
+    eventually(has_reader, lambda: f"no process reads {fifo}")
+    os.set_blocking(opened[0], True)
+    return os.fdopen(opened[0], "w")
 
 
 Change = Literal["+", "-", "~", "!"]

@@ -51,5 +51,5 @@ def test_all_is_measured_and_packets_really_arrive(rules: str, tmp_path: Path) -
             assert connections(route) > 10
             assert stream(route) > 1e6
             # A late reset of one of the connections before counts as an answer, too.
-            with pytest.raises(Failed, match="of 10000 first packets [0-9] were answered"):
+            with pytest.raises(Failed, match=r"of 10000 first packets [0-9] were answered"):
                 first_packets(route, route.one)

@@ -19,6 +19,7 @@ import pytest
 from kproxy.cli import progress as module
 from kproxy.cli.output import warn
 from kproxy.cli.progress import CLEAR, progress
+from tests.support import open_for_reader
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60
@@ -111,14 +112,14 @@ def test_a_file_that_takes_long_is_named(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=side, text=True) as process:
         os.close(side)
         printed = ""
-        with fifo.open("w") as manifest:
+        with open_for_reader(fifo) as manifest:
             while f"kproxy: reading {fifo} (" not in printed:
                 assert select([main], [], [], PATIENCE)[0], printed
                 printed += os.read(main, 65536).decode()
             manifest.write(
                 "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [port: 80]}\n"
             )
-        assert process.communicate()[0] == "service/web\n"
+        assert process.communicate(timeout=PATIENCE)[0] == "service/web\n"
     assert process.returncode == 0
     while not printed.endswith(CLEAR):
         assert select([main], [], [], PATIENCE)[0], printed

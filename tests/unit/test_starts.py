@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import open_for_reader
 from tests.unit.make import service
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +47,10 @@ def test_an_interrupted_command_ends_without_a_traceback(tmp_path: Path) -> None
     command = [sys.executable, "-m", "kproxy", "get", "svc", "-f", str(tmp_path / "services.yaml")]
     with (
         subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process,
-        (tmp_path / "services.yaml").open("w"),  # returns when kproxy opens it
+        open_for_reader(tmp_path / "services.yaml"),
     ):
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
+        _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
 
 
