@@ -50,14 +50,14 @@ def resizes(slices: list[EndpointSlice]) -> Iterator[EndpointSlice]:
 
 def main() -> None:
     """Measure and print. The flags are those of `kproxy sync`."""
-    chosen = settings_from(["sync", *sys.argv[1:]])
-    decoded = decode(read_documents(chosen.manifests)[0])
-    node = find_node(chosen, decoded.state.nodes)
-    settled = settle(decoded, NOTHING, ranges(chosen), node)
+    settings = settings_from(["sync", *sys.argv[1:]])
+    decoded = decode(read_documents(settings.manifests)[0])
+    node = find_node(settings, decoded.state.nodes)
+    settled = settle(decoded, NOTHING, ranges(settings), node)
     frontends = all_frontends(settled.services.values(), settled.slices, node).frontends
     slices = [slice_ for found in decoded.state.slices.values() for slice_ in found]
     with Netlink() as netlink:
-        dataplane = Dataplane(netlink, Family.IPV4, dataplane_options(chosen, node))
+        dataplane = Dataplane(netlink, Family.IPV4, dataplane_options(settings, node))
         dataplane.reconcile(compile_frontends(frontends, Family.IPV4))
 
         def milliseconds(service: NamespacedName, slice_: EndpointSlice) -> float:

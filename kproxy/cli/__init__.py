@@ -1,7 +1,8 @@
-"""The command line: one module per verb, each with a function `run` that returns the exit status.
+"""The command line: a module for each verb, with a function `run` that returns the exit status.
 
-Only parsing, printing and exit statuses are here. The verbs and their flags are tables in `settings/`.
-A verb's module is imported when the verb is run, so that `kproxy version` does not wait for netlink.
+This folder only parses, prints, and returns exit statuses. The verbs and their flags are tables in
+`settings/`. The module of a verb is imported when the verb runs, so that `kproxy version` does not import
+netlink code.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from kproxy.settings.settings import Settings
 
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 plus the number of SIGINT, as in shells."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    # A command leaves almost no garbage. Collection would take a fifth of a large sync, half with YAML.
+    """Run a command line. Returns the exit status."""
+    # A command makes almost no garbage. Collection would take a fifth of the time of a large sync, or half
+    # with YAML.
     gc.disable()
     words = sys.argv[1:] if argv is None else argv
     try:
@@ -60,8 +62,8 @@ def _run(argv: list[str]) -> int:
         return complete(instruction)
     try:
         call = parse(argv)
-    except Exit as ended:  # click has printed help or the version
-        return ended.exit_code
+    except Exit as end:  # click has printed help or the version
+        return end.exit_code
     return _run_verb(call)
 
 
@@ -75,12 +77,12 @@ def _run_verb(call: Call) -> int:
 
 
 def settings_from(argv: list[str]) -> Settings:
-    """The settings that a command line comes to; UsageError if it cannot be read."""
+    """Return the settings of a command line. Raises UsageError."""
     return _settings(parse(argv).flags)
 
 
 def _settings(flags: Mapping[str, Any]) -> Settings:
-    """Flags, else the configuration file, else defaults."""
+    """Return the settings: flags override the configuration file, which overrides defaults."""
     from kproxy.kernel.host import host_name
     from kproxy.settings.settings import settings
 

@@ -10,9 +10,9 @@ from kproxy.reconcile.cleanup import clean_up
 from kproxy.settings.settings import Settings
 
 
-def run(chosen: Settings, operands: Sequence[str]) -> int:
-    """Returns the exit status."""
-    done = clean_up(Path(chosen.state_dir), chosen.keep_state)
+def run(settings: Settings, operands: Sequence[str]) -> int:
+    """Run the verb. Returns the exit status."""
+    done = clean_up(Path(settings.state_dir), settings.keep_state)
     write("".join(f"removed {name}\n" for name in done.removed) or "nothing to remove\n")
     for warning in done.warnings:
         warn(warning)

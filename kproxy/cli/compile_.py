@@ -12,13 +12,13 @@ from kproxy.settings.settings import Settings
 from kproxy.table.script import script
 
 
-def run(chosen: Settings, operands: Sequence[str]) -> int:
-    """Returns the exit status."""
+def run(settings: Settings, operands: Sequence[str]) -> int:
+    """Run the verb. Returns the exit status."""
     with progress() as activity:
-        snapshot = look_up(chosen, activity)
-        activity.tell(f"compiling {len(snapshot.frontends)} frontends")
-        options = dataplane_options(chosen, snapshot.node)
-        text = "".join(script(snapshot.frontends, options, chosen.nft_version))
+        snapshot = look_up(settings, activity)
+        activity.begin(f"compiling {len(snapshot.frontends)} frontends")
+        options = dataplane_options(settings, snapshot.node)
+        text = "".join(script(snapshot.frontends, options, settings.nft_version))
     print_problems(snapshot.problems)
     write(text)
     return 1 if snapshot.problems else 0

@@ -1,7 +1,7 @@
-"""`kproxy completion`: print the script that completes commands in a shell, and answer that script.
+"""`kproxy completion`: print the script that completes commands in a shell, and print its completions.
 
-The scripts are click's. At each Tab they run kproxy with `VARIABLE` in its environment, and kproxy prints
-what may stand at the cursor. It never prints an error there.
+The scripts are click's. At each Tab they run kproxy with `VARIABLE` in its environment, and kproxy prints the
+possible words at the cursor. It never prints an error in this case.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from kproxy.show.tables import Objects
 
 VARIABLE = "_KPROXY_COMPLETE"
-PATIENCE = 1.0
-"""Seconds that a running kproxy has to send its objects."""
+TIMEOUT = 1.0
+"""The maximum time in seconds to wait for the objects of a running kproxy."""
 
 
 class _Bash(BashComplete):
-    """bash makes three words of `--output=wide`."""
+    """bash splits `--output=wide` into three words."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the cursor, and the word at the cursor."""
+        """Return the words before the cursor, and the word at the cursor."""
         words, incomplete = super().get_completion_args()
         return [word for word in words if word != "="], incomplete
 
 
 class _WholeWord(ShellComplete):
-    """zsh and fish replace the whole of `--output=w`."""
+    """zsh and fish replace the whole word `--output=w`."""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
-        """What may be at the cursor."""
+        """Return the possible words at the cursor."""
         items = super().get_completions(args, incomplete)
         flag, equals, _ = incomplete.partition("=")
         if equals and flag.startswith("--"):
@@ -52,7 +52,7 @@ class _Zsh(_WholeWord, ZshComplete):
 
 
 class _Fish(_WholeWord, FishComplete):
-    """With descriptions that have commas."""
+    """click's script for fish, changed so that descriptions may contain commas."""
 
     source_template = FishComplete.source_template.replace('string split ","', 'string split -m 1 ","')
 
@@ -61,7 +61,7 @@ SHELLS: Mapping[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish":
 
 
 def run(operands: Sequence[str]) -> int:
-    """Returns the exit status."""
+    """Run the verb. Returns the exit status."""
     script = _for(operands[0])
     write(script.source_template % script.source_vars())
     return 0
@@ -72,14 +72,17 @@ def _for(shell: str) -> ShellComplete:
 
 
 def complete(instruction: str) -> int:
-    """Print what may stand at the cursor. `instruction`: VARIABLE's value, `bash_complete` for bash."""
+    """Print the possible words at the cursor.
+
+    `instruction` is the value of VARIABLE, such as `bash_complete`.
+    """
     with suppress(Exception):
         write(_for(instruction.partition("_")[0]).complete() + "\n")
     return 0
 
 
 def operands(verb: str, flags: Mapping[str, Any], before: Sequence[str], incomplete: str) -> Iterable[str]:
-    """What the next operand of a verb may be; `before`: those that are complete."""
+    """Return the possible next operands of a verb. `before` contains the complete ones."""
     match verb:
         case "get" | "describe":
             return _targets(flags, before, incomplete)
@@ -93,7 +96,7 @@ def operands(verb: str, flags: Mapping[str, Any], before: Sequence[str], incompl
 
 
 def _targets(flags: Mapping[str, Any], before: Sequence[str], incomplete: str) -> Iterable[str]:
-    """KIND[,KIND...], then names; or KIND/NAME."""
+    """Return completions of KIND[,KIND...], of names after it, or of KIND/NAME."""
     from kproxy.show.kinds import CATEGORIES, KINDS, plurals_of
 
     kind, slash, _ = incomplete.partition("/")
@@ -106,12 +109,12 @@ def _targets(flags: Mapping[str, Any], before: Sequence[str], incomplete: str) -
 
 
 def namespaces(flags: Mapping[str, Any]) -> Iterable[str]:
-    """Those of the running kproxy's Services."""
+    """Return the namespaces of the running kproxy's Services."""
     return sorted({service.name.namespace for service in _objects(flags).services})
 
 
 def _names(plural: str, flags: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the running kproxy's objects of a kind in the namespace of the flags."""
+    """Return the names of the running kproxy's objects of a kind, in the namespace of the flags."""
     from kproxy.show.kinds import KINDS
 
     kind, namespace = KINDS[plural], flags.get("namespace") or "default"
@@ -125,4 +128,4 @@ def _objects(flags: Mapping[str, Any]) -> Objects:
     from kproxy.show.tables import objects
 
     state_dir = flags.get("state_dir") or settings({}, {}, "").state_dir
-    return objects(fetch(Path(state_dir), PATIENCE))
+    return objects(fetch(Path(state_dir), TIMEOUT))

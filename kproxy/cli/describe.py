@@ -1,4 +1,4 @@
-"""`kproxy describe`: services, their endpoints, pods or ingresses at length. Changes nothing."""
+"""`kproxy describe`: print descriptions of objects. Changes nothing."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
 }
 
 
-def run(chosen: Settings, operands: Sequence[str]) -> int:
-    """Returns the exit status."""
-    namespace = None if chosen.all_namespaces else chosen.namespace
-    query = parse_query(operands, DESCRIPTIONS, namespace, chosen.selector)
+def run(settings: Settings, operands: Sequence[str]) -> int:
+    """Run the verb. Returns the exit status."""
+    namespace = None if settings.all_namespaces else settings.namespace
+    query = parse_query(operands, DESCRIPTIONS, namespace, settings.selector)
     with progress() as activity:
-        snapshot = look_up(chosen, activity)
+        snapshot = look_up(settings, activity)
     query, unfollowed = query.followed(snapshot)
     context = Context(snapshot, time.time())
     found = query.find(context.objects)
-    described = [(each.asked, item) for each in found for item in each.items]
-    about = {f"{asked.kind.kind} {asked.kind.name(item)}" for asked, item in described}
+    described = [(each.requested, item) for each in found for item in each.items]
+    about = {f"{requested.kind.kind} {requested.kind.name(item)}" for requested, item in described}
     print_problems(complaints(snapshot, about))
-    write("\n\n".join(DESCRIPTIONS[asked.plural](item, context) for asked, item in described))
+    write("\n\n".join(DESCRIPTIONS[requested.plural](item, context) for requested, item in described))
     missing = [sentence for each in found for sentence in each.missing]
     for sentence in missing:
         warn(sentence)

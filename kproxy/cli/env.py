@@ -14,19 +14,19 @@ from kproxy.show.complaints import complaints
 from kproxy.show.environment import FORMATS, variables_of
 
 
-def run(chosen: Settings, operands: Sequence[str]) -> int:
-    """Returns the exit status."""
-    pod = pod_name(operands[0], chosen)
+def run(settings: Settings, operands: Sequence[str]) -> int:
+    """Run the verb. Returns the exit status."""
+    pod = pod_name(operands[0], settings)
     with progress() as activity:
-        snapshot = look_up(chosen, activity)
+        snapshot = look_up(settings, activity)
     print_problems(complaints(snapshot))
-    write(FORMATS[chosen.format](variables_of(snapshot, pod)))
+    write(FORMATS[settings.format](variables_of(snapshot, pod)))
     return 1 if snapshot.problems else 0
 
 
-def pod_name(text: str, chosen: Settings) -> NamespacedName:
-    """The pod that is asked for: `POD` or `NAMESPACE/POD`."""
+def pod_name(text: str, settings: Settings) -> NamespacedName:
+    """Parse `POD` or `NAMESPACE/POD`. Raises UsageError."""
     own, slash, name = text.rpartition("/")
-    if slash and own != chosen.namespace and chosen.origin("namespace") is Origin.FLAG:
-        raise UsageError(f"{text} is not in namespace {chosen.namespace}, which -n names.")
-    return NamespacedName(own or chosen.namespace, name)
+    if slash and own != settings.namespace and settings.origin("namespace") is Origin.FLAG:
+        raise UsageError(f"{text} is not in namespace {settings.namespace} (-n).")
+    return NamespacedName(own or settings.namespace, name)

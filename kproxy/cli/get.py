@@ -1,4 +1,4 @@
-"""`kproxy get`: objects in kubectl's forms. Changes nothing, and needs root only to ask a running kproxy."""
+"""`kproxy get`: print objects in kubectl's formats. Needs root only to query a running kproxy."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from kproxy.show.snapshot import Snapshot
 from kproxy.show.tables import UNKNOWN, Age, duration, objects
 
 
-def run(chosen: Settings, operands: Sequence[str]) -> int:
-    """Returns the exit status."""
-    namespace = None if chosen.all_namespaces else chosen.namespace
-    query = parse_query(operands, KINDS, namespace, chosen.selector, chosen.sort_by)
-    style = Style(not chosen.no_headers, chosen.show_labels, chosen.all_namespaces)
-    form = form_of(chosen.output, style, _yaml)
-    if chosen.watch:
-        return _watch(chosen, query, form)
+def run(settings: Settings, operands: Sequence[str]) -> int:
+    """Run the verb. Returns the exit status."""
+    namespace = None if settings.all_namespaces else settings.namespace
+    query = parse_query(operands, KINDS, namespace, settings.selector, settings.sort_by)
+    style = Style(not settings.no_headers, settings.show_labels, settings.all_namespaces)
+    form = form_of(settings.output, style, _yaml)
+    if settings.watch:
+        return _watch(settings, query, form)
     with progress() as activity:
-        snapshot = look_up(chosen, activity)
-    return _get(snapshot, query, form, chosen.output in ("", "wide"))
+        snapshot = look_up(settings, activity)
+    return _get(snapshot, query, form, settings.output in ("", "wide"))
 
 
 def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool) -> int:
@@ -42,37 +42,37 @@ def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool) -> int:
     found = query.find(objects(snapshot))
     if found:
         write(form.all(found, ages(datetime.now(UTC))))
-    if found and is_table and not any(each.asked.names or each.items for each in found):
+    if found and is_table and not any(each.requested.names or each.items for each in found):
         print(query.nothing, file=sys.stderr)
     missing = [sentence for each in found for sentence in each.missing]
-    _tell(snapshot, query, unfollowed, missing)
+    _print_notes(snapshot, query, unfollowed, missing)
     return 1 if snapshot.problems or unfollowed or missing else 0
 
 
-def _tell(snapshot: Snapshot, query: Query, unfollowed: Sequence[str], missing: Sequence[str]) -> None:
+def _print_notes(snapshot: Snapshot, query: Query, unfollowed: Sequence[str], missing: Sequence[str]) -> None:
     for sentence in (*unfollowed, *query.notes(snapshot)):
         print(sentence, file=sys.stderr)
     for sentence in missing:
         warn(sentence)
 
 
-def _watch(chosen: Settings, query: Query, form: Form) -> int:
-    """Until Ctrl-C, which is the usual end."""
-    if chosen.manifests:
-        raise CommandLineError("--watch shows the running kproxy, and does not go with -f.")
-    if len(query.asked) > 1:
-        raise CommandLineError("--watch shows one kind.")
-    from kproxy.control.channel import watch  # with asyncio, which takes long to import
+def _watch(settings: Settings, query: Query, form: Form) -> int:
+    """Print changes until Ctrl-C, which is the usual end."""
+    if settings.manifests:
+        raise CommandLineError("--watch shows the running kproxy, and cannot be combined with -f.")
+    if len(query.requested) > 1:
+        raise CommandLineError("--watch allows only one kind.")
+    from kproxy.control.channel import watch  # not at the top, because importing asyncio takes long
 
-    gc.enable()  # unlike other commands, this one does not end soon
+    gc.enable()  # other commands end soon, but this one does not
     try:
-        return _show_changes(watch(Path(chosen.state_dir)), query, form)
+        return _show_changes(watch(Path(settings.state_dir)), query, form)
     except KeyboardInterrupt:
         return 0
 
 
 def _show_changes(snapshots: Iterator[Snapshot], query: Query, form: Form) -> int:
-    kind = query.asked[0].kind
+    kind = query.requested[0].kind
     first, changes = True, Changes(kind)
     for snapshot in snapshots:
         (found,) = query.find(objects(snapshot))
@@ -85,21 +85,21 @@ def _show_changes(snapshots: Iterator[Snapshot], query: Query, form: Form) -> in
 
 
 def _begin(snapshot: Snapshot, query: Query, missing: Sequence[str]) -> int:
-    """Print warnings and what was not found. The exit status if nothing can be watched, else 0."""
+    """Print problems and missing objects. Returns 0, or the exit status if nothing can be watched."""
     print_problems(complaints(snapshot))
     _, unfollowed = query.followed(snapshot)
-    _tell(snapshot, query, unfollowed, missing)
+    _print_notes(snapshot, query, unfollowed, missing)
     return 1 if unfollowed or missing else 0
 
 
 def _yaml(value: Any) -> str:
-    import yaml  # takes long to import
+    import yaml  # not at the top, because it takes long to import
 
     return str(yaml.safe_dump(value, sort_keys=False))
 
 
 def ages(now: datetime) -> Age:
-    """How old something is at `now`."""
+    """Return a function that returns the age of an object at `now`."""
 
     def age(created: str) -> str:
         try:

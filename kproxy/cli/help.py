@@ -1,4 +1,4 @@
-"""`kproxy help`: the verbs, or the flags and examples of one verb, within 80 columns."""
+"""`kproxy help`: print the verbs, or the flags and examples of one verb, within 80 columns."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kproxy.settings.verbs import STATUSES, SUMMARY, VERBS, Verb, usage
 
 COLUMNS = 80
 COLUMN = 24
-"""Where the second column starts; a longer flag has a line of its own."""
+"""The position of the second column. A longer flag has a separate line."""
 
 
 def run(operands: Sequence[str]) -> int:
-    """Returns the exit status."""
+    """Run the verb. Returns the exit status."""
     for name in operands:
         if name not in VERBS:
             from kproxy.settings.text import did_you_mean
@@ -27,7 +27,7 @@ def run(operands: Sequence[str]) -> int:
 
 
 def help_of(verb: Verb | None) -> str:
-    """The help of a verb, or of kproxy itself; without the last line feed."""
+    """Return the help of a verb, or of kproxy itself, without the last newline."""
     page = HelpFormatter(width=COLUMNS)
     page.write("".join(f"{line}\n" for line in usage(verb)))
     _describe(page, verb) if verb else _describe_all(page)
@@ -39,11 +39,11 @@ def _describe(page: HelpFormatter, verb: Verb) -> None:
         page.write_paragraph()
         page.write_text(_plain(paragraph))
     with page.section("Examples"):
-        for what, command in verb.examples:
-            page.write(f"  # {what.rstrip(':')}\n  {command}\n")
+        for purpose, command in verb.examples:
+            page.write(f"  # {purpose.rstrip(':')}\n  {command}\n")
     for heading, rows in _flag_groups(verb):
         with page.section(heading):
-            page.write_dl([(names.ljust(COLUMN), what) for names, what in rows], COLUMN)
+            page.write_dl([(names.ljust(COLUMN), text) for names, text in rows], COLUMN)
     with page.section("Help"):
         page.write_dl([("-h, --help".ljust(COLUMN), "Show this help.")])
 
@@ -62,7 +62,7 @@ def _describe_all(page: HelpFormatter) -> None:
 
 
 def _flag_groups(verb: Verb) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Headings, each with its flags and what they do."""
+    """Return headings, and below each the flags and their texts."""
     if not verb.takes_flags:
         return []
     from kproxy.settings.flags import flags_of

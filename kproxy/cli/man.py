@@ -1,6 +1,6 @@
-"""The man pages, from the tables of verbs and flags: `python -m kproxy.cli.man FOLDER` writes them.
+"""Makes the man pages from the tables of verbs and flags: `python -m kproxy.cli.man FOLDER` writes them.
 
-The text is roff with the macros of man(7): what is literal is bold, what stands for a value italic.
+The text is roff with the macros of man(7). Literal text is bold, and placeholders are italic.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SEE_ALSO = "kproxy(1), kubectl(1), kube-proxy(8), nft(8)"
 
 
 def pages() -> dict[str, str]:
-    """The text of each page, by its file name."""
+    """Return the text of each page by its file name."""
     verbs = {f"kproxy-{verb.name}.1": _page(verb) for verb in VERBS.values()}
     return {"kproxy.1": _main_page(), **verbs}
 
@@ -94,7 +94,7 @@ def _statuses() -> Iterator[str]:
 
 
 def _text(words: str) -> str:
-    """A paragraph; what stands in backticks is literal."""
+    """Return a paragraph. Text in backticks is literal."""
     return re.sub(r"`(.*?)`", r"\\fB\1\\fR", _escaped(words))
 
 
@@ -103,13 +103,13 @@ def _literal(words: str) -> str:
 
 
 def _escaped(words: str) -> str:
-    """Text that roff prints as it is."""
+    """Escape text so that roff prints it unchanged."""
     text = words.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("~", r"\(ti")
     return rf"\&{text}" if text.startswith(".") else text
 
 
 def write(folder: Path) -> None:
-    """Write all pages into a folder, which is made if it is missing."""
+    """Write all pages into a folder, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (folder / name).write_text(text)

@@ -1,4 +1,4 @@
-"""Flags and operands of the tables in `settings/` as click's options and arguments: values and completion."""
+"""Makes click's options and arguments, with types and completion, from the tables in `settings/`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def argument(verb: Verb, operand: Operand) -> click.Argument:
-    """The operands of a verb."""
+    """Return the argument for the operands of a verb."""
     return click.Argument(
         ["operands"],
         metavar=operand.metavar,
@@ -28,7 +28,7 @@ def argument(verb: Verb, operand: Operand) -> click.Argument:
 
 
 def option(flag: Flag, verb: Verb) -> click.Option:
-    """A flag of a verb."""
+    """Return the option for a flag of a verb."""
     names, help_ = [flag.field, *flag.spellings], flag.help.replace("`", "").partition(". ")[0]
     if not flag.metavar:
         return click.Option(names, is_flag=True, help=help_)
@@ -43,14 +43,14 @@ def option(flag: Flag, verb: Verb) -> click.Option:
 
 
 def kube_proxy_option(flag: KubeProxyFlag) -> click.Option:
-    """A flag that only kube-proxy has."""
+    """Return the option for a flag that only kube-proxy has."""
     if not flag.metavar:
         return click.Option([flag.param, flag.name], is_flag=True, hidden=True)
     return click.Option([flag.param, flag.name], type=_KubeProxyText(flag), hidden=True)
 
 
 class _Typed(click.ParamType[Any, str]):
-    """A type of click that a flag's parser of text makes."""
+    """A click type that uses the parser of a flag."""
 
     name = "text"
 
@@ -58,7 +58,7 @@ class _Typed(click.ParamType[Any, str]):
         self.flag = flag
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The typed value; click's error with the parser's sentence."""
+        """Return the parsed value, or raise click's error with the parser's message."""
         choices = self.flag.choices
         try:
             if choices and value not in choices:
@@ -70,7 +70,7 @@ class _Typed(click.ParamType[Any, str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
-        """Choices, suggestions, paths, or namespaces."""
+        """Return choices, suggestions, paths or namespaces."""
         from click.shell_completion import CompletionItem
 
         from kproxy.cli.completion import namespaces
@@ -85,7 +85,7 @@ class _Typed(click.ParamType[Any, str]):
 
 
 class _KubeProxyText(click.ParamType[str, str]):
-    """The value of one of kube-proxy's flags, which stays text; an invalid one is an error."""
+    """A click type for a flag of kube-proxy. The value is checked, but stays text."""
 
     name = "text"
 
@@ -93,7 +93,7 @@ class _KubeProxyText(click.ParamType[str, str]):
         self.flag = flag
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The value; click's error with the flag's sentence."""
+        """Return the value, or raise click's error with the flag's message."""
         try:
             self.flag.effect(value)
         except ValueError as error:
@@ -102,7 +102,7 @@ class _KubeProxyText(click.ParamType[str, str]):
 
 
 class _Operand(click.ParamType[str, str]):
-    """A word that is no flag."""
+    """A click type for an operand."""
 
     name = "text"
 
@@ -111,7 +111,7 @@ class _Operand(click.ParamType[str, str]):
         self.choices = operand.choices
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The word; click's error if it is none of the choices."""
+        """Return the value, or raise click's error if it is not one of the choices."""
         if self.choices and value not in self.choices:
             self.fail(f"{value!r} is not one of {', '.join(self.choices)}", param, ctx)
         return value
@@ -119,7 +119,7 @@ class _Operand(click.ParamType[str, str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem[str]]:
-        """What the verb takes there."""
+        """Return the possible operands of the verb."""
         from kproxy.cli.completion import operands
 
         before = ctx.params.get("operands") or ()

@@ -1,7 +1,7 @@
-"""The command line, parsed by click, from the tables of `settings/`.
+"""Parses the command line with click, from the tables of `settings/`.
 
-click's commands are made when a verb is looked up, so that a verb pays only for its own flags. No module of
-a verb is imported here: parsing a command line comes to a `Call`, and `main` runs it.
+A click command is made when its verb is looked up, so that parsing needs only the flags of one verb. The
+modules of verbs are not imported here: parsing returns a `Call`, and `main` runs it.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from kproxy.settings.verbs import VERBS, Verb
 
 PROGRAM = "kproxy"
 SWITCHES = "kproxy.switches"
-"""Where a context has the switches with a value: field of Settings -> bool."""
+"""The key in a context's `meta` for switches with a value: field of Settings to bool."""
 CLEANUP = "--cleanup"
-"""kube-proxy's flag, which is a verb of kproxy."""
+"""kube-proxy's flag for what is a verb of kproxy."""
 VERBOSITY = "--v"
-"""klog's flag. It can be told from kproxy's switch `-v` by its number only."""
+"""klog's flag. Only its number distinguishes it from kproxy's switch `-v`."""
 
 
 class Call(NamedTuple):
-    """What a command line asks for."""
+    """A parsed command line."""
 
     verb: Verb
     flags: Mapping[str, Any]
-    """Of the flags on the command line: field of Settings -> value."""
+    """The values of the flags on the command line, by field of Settings."""
     operands: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     """A line for each flag of kube-proxy that has no effect."""
 
 
 def parse(argv: Sequence[str]) -> Call:
-    """CommandLineError if it cannot be read; click's Exit after it has printed help."""
+    """Parse a command line. Raises CommandLineError, or click's Exit after printing help."""
     try:
         with program().make_context(PROGRAM, list(argv)) as context:
             call = context.command.invoke(context)
@@ -51,7 +51,7 @@ def parse(argv: Sequence[str]) -> Call:
 
 
 def sentence(error: click.UsageError) -> str:
-    """click's error in kproxy's words."""
+    """Return kproxy's message for an error of click."""
     from kproxy.settings.text import did_you_mean
 
     match error:
@@ -91,10 +91,10 @@ def _help_option(verb: Verb | None) -> click.Option:
 
 
 class _Command(click.Command):
-    """A verb that knows Go's spellings of flags: `--masquerade-all=false`, `-n=shop`, `-v=2`."""
+    """A verb that accepts Go's spellings of flags: `--masquerade-all=false`, `-n=shop`, `-v=2`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the switches with a value out of the words, and leave the rest to click."""
+        """Parse switches with a value, and pass the other words to click."""
         names = {name: param for param in self.params for name in param.opts if _is_switch(param)}
         if any(VERBOSITY in param.opts for param in self.params):
             args = list(_with_verbosity(args))
@@ -112,7 +112,7 @@ class _Command(click.Command):
 
 
 def _with_verbosity(words: Sequence[str]) -> Iterator[str]:
-    """`-v=2`, `-v2` and `-v 2` as `--v=2`, which klog has; `-v` alone stays."""
+    """Replace `-v=2`, `-v2` and `-v 2` by klog's `--v=2`. `-v` alone stays."""
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -139,20 +139,20 @@ def _switch(name: str, value: str, ctx: click.Context) -> bool:
 
 
 class _Program(click.Group):
-    """kproxy itself; its verbs are made when they are looked up."""
+    """kproxy itself. The command of a verb is made when it is looked up."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the help."""
+        """Return the verbs in the order of the help."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb as a command of click."""
+        """Return the command of a verb."""
         verb = VERBS.get(cmd_name)
         return _command(verb) if verb else None
 
 
 def program() -> click.Group:
-    """The click group of kproxy's verbs. Invoking it returns the parsed command line, a Call."""
+    """Return the click group of kproxy's verbs. Invoking it returns a Call."""
     params = [_version_option(), _help_option(None)]
     return _Program(PROGRAM, params=params, add_help_option=False)
 
@@ -177,7 +177,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 def _command(verb: Verb) -> click.Command:
-    """A command of click whose invocation gives the Call."""
+    """Return the click command of a verb. Invoking it returns a Call."""
 
     @click.pass_context
     def call(context: click.Context, /, operands: str | tuple[str, ...] | None = None, **flags: Any) -> Call:
@@ -205,7 +205,7 @@ def _command(verb: Verb) -> click.Command:
 
 
 def _in_place_of_kube_proxy(call: Call) -> Call:
-    """The call with the effects of kube-proxy's flags in place of these."""
+    """Replace kube-proxy's flags in a call by their effects."""
     from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS, effects
 
     flags = dict(call.flags)

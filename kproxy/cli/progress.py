@@ -1,4 +1,4 @@
-"""The activity of a command that takes longer than a second: one line on a terminal, cleared at the end."""
+"""Shows the progress of a command that takes longer than a second, on one line of a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DELAY = 1.0
 """Seconds until the line is shown."""
 INTERVAL = 0.2
-"""Seconds between two writings of it."""
+"""Seconds between updates of the line."""
 CLEAR = "\r\033[K"
 
 
@@ -29,20 +29,20 @@ def _columns(terminal: TextIO) -> int:
 
 
 class _Line:
-    """The line, which a thread writes until the event."""
+    """The line, which a thread updates until the event is set."""
 
-    def __init__(self, terminal: TextIO, activity: Progress, ended: Event) -> None:
+    def __init__(self, terminal: TextIO, progress: Progress, ended: Event) -> None:
         from threading import Lock
 
         self._terminal = terminal
-        self._activity = activity
+        self._progress = progress
         self._ended = ended
         self._lock = Lock()
         self._shown = False
         self._begun = time.monotonic()
 
     def write(self) -> None:
-        """Write it again and again."""
+        """Update the line repeatedly, after a delay."""
         if self._ended.wait(DELAY):
             return
         while not self._ended.wait(INTERVAL):
@@ -50,14 +50,14 @@ class _Line:
 
     def _write(self) -> None:
         seconds = time.monotonic() - self._begun
-        text = f"kproxy: {self._activity.doing} ({seconds:.0f} s)"
+        text = f"kproxy: {self._progress.activity} ({seconds:.0f} s)"
         with self._lock:
             self._shown = True
             self._terminal.write(CLEAR + text[: _columns(self._terminal) - 1])
             self._terminal.flush()
 
     def clear(self) -> None:
-        """Remove it, until it is written again."""
+        """Remove the line. The next update writes it again."""
         with self._lock:
             if self._shown:
                 self._terminal.write(CLEAR)
@@ -66,31 +66,31 @@ class _Line:
 
 
 _lines: list[_Line] = []
-"""The line that is shown, if any."""
+"""The line of the running command, if there is one."""
 
 
 def clear() -> None:
-    """Make room on standard error for a message."""
+    """Remove the line before a message is printed on standard error."""
     for line in _lines:
         line.clear()
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show on standard error the activity that is told, if that is a terminal."""
-    activity = Progress()
+    """Show the progress on standard error, if that is a terminal."""
+    current = Progress()
     if not (sys.stderr and sys.stderr.isatty()):
-        yield activity
+        yield current
         return
     from threading import Event, Thread
 
     ended = Event()
-    line = _Line(sys.stderr, activity, ended)
+    line = _Line(sys.stderr, current, ended)
     thread = Thread(target=line.write, daemon=True)
     _lines.append(line)
     thread.start()
     try:
-        yield activity
+        yield current
     finally:
         ended.set()
         thread.join()

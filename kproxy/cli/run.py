@@ -1,4 +1,4 @@
-"""`kproxy run`: keep the kernel's tables up to date while Services change, until told to stop."""
+"""`kproxy run`: keep the kernel's tables up to date while Services change, until a signal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kproxy.settings.derived import check_daemon
 from kproxy.settings.settings import Settings
 
 
-def run(chosen: Settings, operands: Sequence[str]) -> int:
-    """Returns the exit status."""
+def run(settings: Settings, operands: Sequence[str]) -> int:
+    """Run the verb. Returns the exit status."""
     require_root()
-    check_daemon(chosen, in_pod="KUBERNETES_SERVICE_HOST" in os.environ)
-    return run_daemon(chosen)
+    check_daemon(settings, in_pod="KUBERNETES_SERVICE_HOST" in os.environ)
+    return run_daemon(settings)

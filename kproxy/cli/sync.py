@@ -12,21 +12,21 @@ from kproxy.reconcile.sync import sync
 from kproxy.settings.settings import Settings
 
 
-def run(chosen: Settings, operands: Sequence[str]) -> int:
-    """Returns the exit status."""
+def run(settings: Settings, operands: Sequence[str]) -> int:
+    """Run the verb. Returns the exit status."""
     logging.basicConfig(handlers=[_Warnings()])
-    with progress() as activity, sync(chosen, activity) as manifests:
+    with progress() as activity, sync(settings, activity) as manifests:
         print_problems(manifests.problems)
         done = manifests.program()
-    write("".join(f"{line}\n" for line in done.lines(None if chosen.verbose else LINES)))
+    write("".join(f"{line}\n" for line in done.lines(None if settings.verbose else LINES)))
     for complaint in done.complaints:
         warn(complaint)
     return 0 if done.complete else 1
 
 
 class _Warnings(logging.Handler):
-    """Prints what is logged as the command's other warnings, clear of its progress."""
+    """Prints log records like the command's other warnings, after removing the progress line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it."""
+        """Print a record."""
         warn(record.getMessage())

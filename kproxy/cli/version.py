@@ -9,6 +9,6 @@ from kproxy.cli.output import write
 
 
 def run(operands: Sequence[str]) -> int:
-    """Returns the exit status."""
+    """Run the verb. Returns the exit status."""
     write(f"kproxy {kproxy.__version__}\n")
     return 0

@@ -32,12 +32,12 @@ def look_up(settings: Settings, progress: Progress = UNSHOWN) -> Snapshot:
     if not settings.manifests:
         from kproxy.control.channel import fetch  # not at the top, because importing asyncio takes long
 
-        progress.tell("asking the running kproxy")
+        progress.begin("asking the running kproxy")
         return fetch(Path(settings.state_dir))
     store = _ReadOnlyStore(Path(settings.state_dir))
     source = Manifests(settings.manifests, store, ranges(settings), partial(find_node, settings))
     source.load(progress)
     inventory = source.inventory()
-    progress.tell(f"resolving {len(inventory.services)} services")
+    progress.begin(f"resolving {len(inventory.services)} services")
     resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())
     return take_snapshot(source, resolved.frontends, resolved.problems, warnings=resolved.warnings)

@@ -1,4 +1,4 @@
-"""Removes everything of kproxy from this host, and nothing else: what `kproxy cleanup` does."""
+"""Removes everything of kproxy, and nothing else, from this host, for `kproxy cleanup`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from kproxy.table.names import TABLE, ChainName
 
 
 class CleanupResult(NamedTuple):
-    """What was removed, and what could not be."""
+    """The result of a cleanup."""
 
     removed: list[str]
+    """The removed tables, addresses and files."""
     warnings: tuple[str, ...]
+    """Sentences that describe what could not be removed."""
 
 
 def clean_up(state_dir: Path, keep_state: bool = False) -> CleanupResult:
-    """Remove addresses and tables, and unless `keep_state` the allocations. HostError, StateError."""
+    """Remove addresses, tables, and (unless `keep_state`) allocations. Raises HostError and StateError."""
     require_root()
     store = Store(state_dir)
     with store.lock("cleanup") if store.directory.exists() else nullcontext():
-        # Addresses go first: without the table, packets to them would be for the node itself.
+        # Addresses are removed first: without the table, this node itself would receive packets to them.
         addresses = Uplink().withdraw()
         removed = [f"address {format_address(c.address)} on {c.interface}" for c in addresses.changes]
         removed += _remove_tables()
@@ -47,14 +49,14 @@ def _remove_tables() -> list[str]:
 
 
 def remove_table(family: Family) -> None:
-    """Delete a table such that a packet in transit reaches the rules of other tables.
+    """Delete a table, without a moment at which it rejects packets.
 
-    When a table is deleted, its maps are empty immediately, but its sets are not: a packet in between would
-    find that its service has no such port, and be rejected. So the chains that let packets in are emptied
-    first.
+    When a table is deleted, its maps are empty immediately, but its sets are not. A packet in between would
+    find the ClusterIP but not the port, and would be rejected. So the base chains are flushed before the
+    table is deleted, and packets pass to the rules of other tables.
     """
     chains = (ChainName.PREROUTING, ChainName.OUTPUT)
     entries = (f"flush chain {family} {TABLE} {chain}" for chain in chains)
-    with suppress(TransactionError):  # a damaged table may have no such chains
+    with suppress(TransactionError):  # a damaged table may not have these chains
         libnftables.run("\n".join(entries))
     libnftables.run(f"delete table {family} {TABLE}")

@@ -1,6 +1,7 @@
-"""One round, and no loop: what `kproxy sync` does with manifests.
+"""Reads manifests and runs one round, for `kproxy sync`.
 
-The state directory is locked before the manifests are read: of two syncs, the one that read last is to win.
+The state directory is locked before the manifests are read. So of two syncs at the same time, the one that
+reads last also programs last.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from kproxy.table.skeleton import Options
 
 
 class SyncResult(NamedTuple):
-    """What a sync did, what it could not do, and what may be a mistake."""
+    """The result of a sync."""
 
     report: RoundReport
     problems: list[Problem]
-    """What the round found: conflicts between services, and services that the kernel rejected."""
+    """Conflicts between services, and services that the kernel rejected."""
     warnings: list[Problem]
-    """Services that drop packets because of a traffic policy Local."""
+    """Services that drop packets because of traffic policy Local."""
     ignored: Mapping[str, int]
-    """Objects of kinds that kproxy does not use, by kind."""
+    """The numbers of objects of kinds that kproxy does not use."""
     complete: bool
-    """Whether nothing was left out and everything could be done."""
+    """Whether everything in the input was programmed."""
 
     def lines(self, limit: int | None) -> Iterator[str]:
-        """What was done: a line for each change, of `limit` at most (None: all), and the summary."""
+        """Return a line for each of the first `limit` changes (None: all), and the summary."""
         yield from lines(self.report, limit)
         yield summary(self.report)
         if self.ignored:
@@ -51,29 +52,29 @@ class SyncResult(NamedTuple):
 
     @property
     def complaints(self) -> list[str]:
-        """What could not be done, and warnings: sentences."""
+        """Sentences about everything that failed, and warnings."""
         failures = [f"table {family}: {why}" for family, why in self.report.failures.items()]
         found = map(str, (*self.problems, *self.warnings))
         return [*found, *self.report.warnings, *self.report.address_failures, *failures]
 
 
 class Sync:
-    """Manifests that were read, and that `program` programs."""
+    """The manifests of a sync, after they were read."""
 
-    def __init__(self, chosen: Settings, source: Manifests, progress: Progress) -> None:
-        self._settings = chosen
+    def __init__(self, settings: Settings, source: Manifests, progress: Progress) -> None:
+        self._settings = settings
         self._source = source
         self._progress = progress
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong with the manifests, or may be."""
+        """The problems and warnings of the manifests."""
         return [*self._source.problems(), *self._source.warnings()]
 
     def program(self) -> SyncResult:
-        """Make one round. KproxyError: nothing was programmed."""
+        """Run one round. If KproxyError is raised, nothing was programmed."""
         names = tuple(self._source.names())
-        self._progress.tell(f"programming {len(names)} services")
+        self._progress.begin(f"programming {len(names)} services")
         with Netlink() as netlink:
             reconciler = Reconciler(
                 self._source,
@@ -92,12 +93,12 @@ class Sync:
 
 
 @contextmanager
-def sync(chosen: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
-    """Read the manifests of these settings, allocate and select. The state directory is locked meanwhile."""
+def sync(settings: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
+    """Read and settle the manifests. The state directory is locked until the block ends."""
     require_root()
-    pool_nodes(chosen)  # UsageError before anything is saved
-    store = Store(Path(chosen.state_dir))
+    pool_nodes(settings)  # raises UsageError before anything is saved
+    store = Store(Path(settings.state_dir))
     with store.lock("sync"):
-        source = Manifests(chosen.manifests, store, ranges(chosen), partial(find_node, chosen))
+        source = Manifests(settings.manifests, store, ranges(settings), partial(find_node, settings))
         source.load(progress)
-        yield Sync(chosen, source, progress)
+        yield Sync(settings, source, progress)

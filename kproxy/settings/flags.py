@@ -1,7 +1,7 @@
-"""Every flag, declared once: parsing, help, man pages, completion and docs/flags.md are made from this table.
+"""All flags as one table, from which parsing, help, man pages, completion and docs/flags.md are made.
 
-A flag has kube-proxy's name where kube-proxy has the same flag. Texts are as in `verbs.py`. The typed
-defaults are those of `Settings`; a default that starts with a backtick is the text of one.
+If kube-proxy has the same flag, the name is kube-proxy's. Texts have the form of those in `verbs.py`.
+`Settings` has the typed defaults. A default in backticks is the text of one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kproxy.settings.settings import LocalMode
 
 
 class Group(StrEnum):
-    """The headings of the help, in its order."""
+    """The headings of the help, in order."""
 
     INPUT = "Input"
     SELECTION = "Selection"
@@ -30,39 +30,39 @@ class Group(StrEnum):
 
 
 class Flag(NamedTuple):
-    """One flag; its field of Settings is its last name, with `_` for `-`."""
+    """A flag. The name of its field in Settings is its last name, with `_` for `-`."""
 
     names: str
-    """As `-f, --filename`; then what stands for its value, unless it is a switch."""
+    """All names, and the placeholder of the value: `-f, --filename PATH`. A switch has no placeholder."""
     verbs: str
-    """Those that take it, with spaces."""
+    """The verbs that accept it, separated by spaces."""
     group: Group
     help: str
     parse: Callable[[str], Any] = str
-    """Text to value; ValueError with a sentence. Of a switch, not used."""
+    """Parses the text of a value. Raises ValueError. Not used for switches."""
     default: str = ""
-    """In words, or as it would be typed, in backticks."""
+    """A description, or the text of a value in backticks."""
     choices: tuple[str, ...] = ()
-    """The only values, if there are such."""
+    """The allowed values; () for any value."""
     suggestions: tuple[str, ...] = ()
-    """What completion offers where other values are possible, too."""
+    """Values that completion offers, although others are allowed."""
     repeated: bool = False
-    """Whether it may be repeated; its field is a tuple of all its values."""
+    """Whether it may be repeated. Then its field is a tuple of all values."""
     required_by: str = ""
-    """Verbs that need it."""
+    """The verbs that require it, separated by spaces."""
     completes: str = ""
-    """What a shell completes its value with, besides choices: `file`, `dir` or `namespace`."""
+    """What a shell completes, in addition to choices: `file`, `dir` or `namespace`."""
     see: str = ""
-    """The page and heading of docs/ with more."""
+    """The page and heading in docs/ with further explanations."""
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """Its names, short ones first."""
+        """All names, short ones first."""
         return tuple(word for word in self.names.replace(",", "").split() if word.startswith("-"))
 
     @property
     def metavar(self) -> str:
-        """What stands for its value; "" for a switch."""
+        """The placeholder of the value; "" for a switch."""
         last = self.names.split()[-1]
         return "" if last.startswith("-") else last
 
@@ -73,14 +73,14 @@ class Flag(NamedTuple):
 
     @property
     def field(self) -> str:
-        """Its field of Settings."""
+        """The name of the field in Settings."""
         return self.name.replace("-", "_")
 
 
 INPUT = "sync run compile get describe env"
 RULES = "sync run compile"
 
-_NOT_WITH_MANIFESTS = "; with `-f`, as it is"
+_NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
 FLAGS = (
     Flag(
         "-f, --filename, --manifests PATH",
@@ -154,7 +154,7 @@ FLAGS = (
         "-w, --watch",
         "get",
         Group.OUTPUT,
-        "Show the objects, and then each one that changes, until Ctrl-C. Not together with `-f`.",
+        "Show the objects, and then each one that changes, until Ctrl-C. Cannot be combined with `-f`.",
     ),
     Flag(
         "--format FORMAT",
@@ -168,7 +168,7 @@ FLAGS = (
         "--nft-version VERSION",
         "compile",
         Group.OUTPUT,
-        "The version of nft that will load the script. The oldest that can is the default.",
+        "The version of nft that will load the script. The default is the oldest supported version.",
         text.nft_version,
         default="`1.0.6`",
     ),
@@ -302,7 +302,7 @@ FLAGS = (
         "run",
         Group.PROBES,
         "How to run the command of an exec probe in its container: `netns` (`ip netns exec POD`), `docker`, "
-        "`podman`, `nerdctl`, or your own command line with `{namespace}`, `{pod}` and `{container}`.",
+        "`podman`, `nerdctl`, or a command line with `{namespace}`, `{pod}` and `{container}`.",
         text.command_template,
         default="`netns`",
     ),
@@ -353,7 +353,7 @@ FLAGS = (
         "--conntrack-max-per-core N",
         "run",
         Group.CONNTRACK,
-        "The maximum number of tracked connections per CPU. `0` leaves the maximum as it is.",
+        "The maximum number of tracked connections per CPU. `0` does not change the maximum.",
         text.count,
         default=f"`32768`{_NOT_WITH_MANIFESTS}",
         see="configuration.md#connection-tracking",
@@ -362,7 +362,7 @@ FLAGS = (
         "--conntrack-min N",
         "run",
         Group.CONNTRACK,
-        "The least maximum, whatever the number of CPUs.",
+        "The lower limit of this maximum, regardless of the number of CPUs.",
         text.count,
         default=f"`131072`{_NOT_WITH_MANIFESTS}",
     ),
@@ -370,7 +370,7 @@ FLAGS = (
         "--conntrack-tcp-timeout-established DURATION",
         "run",
         Group.CONNTRACK,
-        "How long the kernel tracks an established TCP connection without packets. `0s` leaves it as it is.",
+        "How long the kernel tracks an established TCP connection without packets. `0s` does not change it.",
         text.seconds,
         default=f"`24h`{_NOT_WITH_MANIFESTS}",
     ),
@@ -378,7 +378,7 @@ FLAGS = (
         "--conntrack-tcp-timeout-close-wait DURATION",
         "run",
         Group.CONNTRACK,
-        "How long the kernel tracks a TCP connection that one side has closed. `0s` leaves it as it is.",
+        "How long the kernel tracks a TCP connection that one side has closed. `0s` does not change it.",
         text.seconds,
         default=f"`1h`{_NOT_WITH_MANIFESTS}",
     ),
@@ -386,13 +386,13 @@ FLAGS = (
         "--conntrack-tcp-be-liberal",
         "run",
         Group.CONNTRACK,
-        "Translate TCP segments outside the window, too, so that they do not reset a connection.",
+        "Also translate TCP segments outside the window, so that they do not reset a connection.",
     ),
     Flag(
         "--conntrack-udp-timeout DURATION",
         "run",
         Group.CONNTRACK,
-        "How long the kernel tracks a UDP flow without a reply. `0s` leaves it as it is.",
+        "How long the kernel tracks a UDP flow without a reply. `0s` does not change it.",
         text.seconds,
         default="`0s`",
     ),
@@ -400,7 +400,7 @@ FLAGS = (
         "--conntrack-udp-timeout-stream DURATION",
         "run",
         Group.CONNTRACK,
-        "How long the kernel tracks a UDP flow with replies. `0s` leaves it as it is.",
+        "How long the kernel tracks a UDP flow with replies. `0s` does not change it.",
         text.seconds,
         default="`0s`",
     ),
@@ -408,13 +408,13 @@ FLAGS = (
         "--init-only",
         "run",
         Group.CONNTRACK,
-        "Change the settings of connection tracking, and end. For a container with more rights.",
+        "Set the connection tracking settings and exit, for an init container with more privileges.",
     ),
 )
 
 
 def flags_of(verb: str) -> list[Flag]:
-    """The flags that a verb takes, by the order of their groups."""
+    """Return the flags that a verb accepts, sorted by group."""
     order = list(Group)
     return sorted(
         (flag for flag in FLAGS if verb in flag.verbs.split()), key=lambda flag: order.index(flag.group)

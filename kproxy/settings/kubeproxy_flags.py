@@ -1,9 +1,9 @@
-"""The flags of kube-proxy 1.36 that kproxy itself does not have: `run` takes each of them.
+"""The flags of kube-proxy 1.36 that kproxy itself does not have. `run` accepts all of them.
 
-A DaemonSet or a unit that started kube-proxy can so start kproxy with the same flags. A flag with a
-meaning for kproxy sets a field of Settings; kproxy's own flag for that field overrides it. Any other flag
-causes one line that says why it has no effect. Flags of klog that left kube-proxy before 1.36 are taken,
-too. docs/replacing-kube-proxy.md lists all of them.
+So a DaemonSet or a unit that started kube-proxy can start kproxy with the same flags. A flag with a meaning
+for kproxy sets a field of Settings, unless kproxy's flag for this field is given. For any other flag, kproxy
+prints a line that explains why it has no effect. Flags of klog that were removed from kube-proxy before 1.36
+are also accepted. docs/replacing-kube-proxy.md lists all of them.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from kproxy.settings.text import SocketAddress, addresses, duration
 Effect = Mapping[str, Any]
 """Values by field of Settings."""
 VERBOSE = 4
-"""The level of `--v` from which kproxy prints all it can; kubeadm's DaemonSet has 2."""
+"""The lowest level of `--v` that sets `--verbose`. kubeadm's DaemonSet uses 2."""
 
 
 class KubeProxyFlag(NamedTuple):
-    """One flag of kube-proxy."""
+    """A flag of kube-proxy."""
 
     name: str
-    """With its dashes."""
+    """The name with its dashes."""
     metavar: str
-    """What stands for its value; "" for a switch."""
+    """The placeholder of the value; "" for a switch."""
     meaning: str
-    """What it does here, or why it has no effect, as part of a sentence."""
+    """Its effect in kproxy, or why it has none, as part of a sentence."""
     read: Callable[[str], Effect | None] | None = None
-    """Text to effect, or None if that value has none; ValueError with a sentence."""
+    """Returns the effect of a value; None if it has no effect. Raises ValueError."""
 
     @property
     def param(self) -> str:
-        """Its name as an identifier."""
+        """The name as an identifier."""
         return self.name.strip("-").replace("-", "_")
 
     def effect(self, value: str | bool) -> tuple[Effect, str]:
-        """What a value sets, and the line that it causes, or ""."""
+        """Return the effect of a value, and the line to print, or ""."""
         if value is False:
             return {}, ""
         found = self.read(str(value)) if self.read else None
@@ -138,8 +138,10 @@ KUBE_PROXY_FLAGS = (
     KubeProxyFlag("--profiling", "", "kproxy does not serve profiles"),
     KubeProxyFlag("--proxy-mode", "MODE", "kproxy only has nftables mode", _mode),
     KubeProxyFlag("--show-hidden-metrics-for-version", "VERSION", "kproxy has no hidden metrics"),
-    KubeProxyFlag("--write-config-to", "FILE", "an error: kproxy does not write such a file", _no_file),
-    # Logging: -v is kproxy's own, but with a number it is kube-proxy's.
+    KubeProxyFlag(
+        "--write-config-to", "FILE", "an error: kproxy does not write its configuration to a file", _no_file
+    ),
+    # Logging. `-v` without a number is kproxy's flag.
     KubeProxyFlag("--v", "N", f"from level {VERBOSE}, sets `--verbose`. `-v=N` is the same", _verbosity),
     KubeProxyFlag("--vmodule", "PATTERN=N,...", "kproxy's log has one level for all modules"),
     *(
@@ -173,7 +175,7 @@ KUBE_PROXY_FLAGS = (
 
 
 def effects(found: Iterable[tuple[KubeProxyFlag, str | bool]]) -> tuple[dict[str, Any], list[str]]:
-    """What flags with their values set, by field of Settings, and the lines that they cause."""
+    """Return the effects of flags by field of Settings, and the lines to print."""
     values: dict[str, Any] = {}
     lines: list[str] = []
     for flag, value in found:

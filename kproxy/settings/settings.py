@@ -76,7 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sync_period: float = 300.0
     min_sync_period: float = 0.0
     conntrack_max_per_core: int = 32768
-    """0 to leave the maximum as it is; the other conntrack fields likewise."""
+    """0 does not change the maximum. The same holds for the other conntrack fields."""
     conntrack_min: int = 131072
     conntrack_tcp_timeout_established: float = 86400.0
     conntrack_tcp_timeout_close_wait: float = 3600.0

@@ -1,7 +1,7 @@
-"""The verbs of the command line, as data: the help, the man pages and the completion are made from it.
+"""The verbs of the command line as data, from which the help, the man pages and the completion are made.
 
-Texts are plain sentences. What is typed or printed literally stands in backticks, which the
-help drops and the man pages print in bold.
+Texts are plain sentences. Literal text is in backticks. The help omits these, and the man pages print the
+text in bold.
 """
 
 from __future__ import annotations
@@ -10,47 +10,47 @@ from typing import NamedTuple
 
 
 class Operand(NamedTuple):
-    """What follows a verb besides flags."""
+    """The arguments of a verb other than flags."""
 
     metavar: str
     required: bool = True
     several: bool = False
     choices: tuple[str, ...] = ()
-    """The only values, if there are such."""
+    """The allowed values; () for any value."""
 
 
 class Verb(NamedTuple):
-    """One verb; `cli/` has a module for each."""
+    """A verb. `cli/` has a module for each."""
 
     name: str
     summary: str
-    """For lists of verbs: no full stop."""
+    """The text in lists of verbs, without full stop."""
     description: tuple[str, ...]
     """Paragraphs."""
     examples: tuple[tuple[str, str], ...]
-    """What a command does, and the command."""
+    """The purpose of a command, and the command."""
     usages: tuple[str, ...] = ("",)
-    """What may follow `kproxy VERB [FLAGS]`, one line for each form."""
+    """The text after `kproxy VERB [FLAGS]` in the usage, one line for each form."""
     operand: Operand | None = None
     takes_flags: bool = True
-    """Whether it has flags of `flags.py`; if not, it runs without settings."""
+    """Whether the verb has flags of `flags.py`. If not, it runs without settings."""
     replaces_kube_proxy: bool = False
-    """Whether it also takes kube-proxy's flags (`kubeproxy_flags.py`)."""
+    """Whether the verb also accepts kube-proxy's flags (`kubeproxy_flags.py`)."""
 
     @property
     def module(self) -> str:
-        """The module of `cli/` that runs it: `compile` is a function of Python."""
+        """The name of the module in `cli/`. `compile` is a built-in function of Python."""
         return "compile_" if self.name == "compile" else self.name
 
 
-KINDS = (
+_KINDS = (
     "A KIND is `services` (`svc`), `endpoints` (`ep`), `pods` (`po`), `endpointslices`, `ingresses` (`ing`), "
     "`nodes` (`no`), or `all` for pods and services."
 )
-TARGETS = ("KIND[,KIND...] [NAME...]", "KIND/NAME...")
-LOOKS = (
-    "Without `-f`, kproxy shows what the running kproxy holds, and ignores the flags for allocations, node "
-    "and load balancer, except `--state-dir`. With `-f`, it reads manifests. It uses the allocations in "
+_TARGETS = ("KIND[,KIND...] [NAME...]", "KIND/NAME...")
+_INPUT = (
+    "Without `-f`, kproxy shows the objects of the running kproxy, and ignores the flags for allocations, "
+    "node and load balancer, except `--state-dir`. With `-f`, it reads manifests. It uses the allocations in "
     "`--state-dir`, but does not change them."
 )
 
@@ -59,8 +59,8 @@ _VERBS = (
         "sync",
         "program the Services into the kernel, and print what changed",
         (
-            "Make the nftables tables of kproxy hold exactly the Services of the manifests. Elements that "
-            "are already right stay untouched. An object that is wrong is reported and left out; what was "
+            "Make the nftables tables of kproxy contain exactly the Services of the manifests. Elements "
+            "that are already correct are not touched. An invalid object is reported and left out; what was "
             "programmed for it before stays.",
             "sync needs root, nf_tables in the kernel, and libnftables. If one of them is missing, the error "
             "names it.",
@@ -69,7 +69,7 @@ _VERBS = (
             ("Program the Services of a folder:", "kproxy sync -f services/"),
             ("Print every change:", "kproxy sync -v -f web.yaml -f pods.yaml"),
             (
-                "Masquerade what does not come from a pod:",
+                "Masquerade connections that do not come from a pod:",
                 "kproxy sync -f services/ --cluster-cidr 10.244.0.0/16",
             ),
         ),
@@ -85,7 +85,7 @@ _VERBS = (
             "Changes that other programs make to kproxy's tables are reverted. SIGTERM and Ctrl-C end kproxy "
             "and leave the tables as they are. SIGHUP reads the input again, and checks and repairs "
             "the tables.",
-            "run also takes all other flags of kube-proxy 1.36, such as `--hostname-override` and `--v=2`. "
+            "run also accepts all other flags of kube-proxy 1.36, such as `--hostname-override` and `--v=2`. "
             "If a flag has no effect in kproxy, a warning says why.",
         ),
         (
@@ -99,8 +99,8 @@ _VERBS = (
         "compile",
         "print the ruleset as an nft script",
         (
-            "Print the complete ruleset as one script that `nft -f` loads, in place of kproxy's tables that "
-            "it finds. Equal input gives equal bytes. Allocations in `--state-dir` are used, but not "
+            "Print the complete ruleset as an nft script. `nft -f` loads it, and replaces existing tables of "
+            "kproxy. Equal input gives equal bytes. Allocations in `--state-dir` are used, but not "
             "changed. compile needs no root.",
         ),
         (
@@ -114,19 +114,19 @@ _VERBS = (
         "list Services, endpoints, pods and other objects",
         (
             "List objects as kubectl does, with the addresses, node ports and endpoints that they have. "
-            + LOOKS,
-            KINDS,
+            + _INPUT,
+            _KINDS,
             "`-o yaml` and `-o json` print the fields that kproxy reads, with defaults and allocations "
             "filled in. AGE comes from creationTimestamp. READY counts the ready containers of a pod: by "
             "the results of its probes, or by its status if it has no probes. `<unknown>` means that the "
             "manifest does not contain the value.",
         ),
         (
-            ("What the running kproxy serves:", "kproxy get svc,ep"),
+            ("Services and endpoints of the running kproxy:", "kproxy get svc,ep"),
             ("One Service of a folder of manifests:", "kproxy get svc web -f services/ -o yaml"),
             ("Pods of all namespaces with a label, as they change:", "kproxy get pods -A -l app=web -w"),
         ),
-        usages=TARGETS,
+        usages=_TARGETS,
         operand=Operand("KIND", several=True),
     ),
     Verb(
@@ -135,15 +135,15 @@ _VERBS = (
         (
             "Show objects in detail. For a Service: what kubectl shows, then each address and port on which "
             "this node serves it, with its endpoints, and its problems. For a pod: also the results of its "
-            "readiness probes and its Services. " + LOOKS,
-            KINDS,
+            "readiness probes and its Services. " + _INPUT,
+            _KINDS,
         ),
         (
             ("One Service:", "kproxy describe svc web"),
-            ("A pod and the Services that it is in:", "kproxy describe pod/web-1 -n shop"),
+            ("A pod and its Services:", "kproxy describe pod/web-1 -n shop"),
             ("From manifests:", "kproxy describe svc web -f services/"),
         ),
-        usages=TARGETS,
+        usages=_TARGETS,
         operand=Operand("KIND", several=True),
     ),
     Verb(
@@ -151,7 +151,7 @@ _VERBS = (
         "print the environment variables that a pod has for Services",
         (
             "Print the environment variables that a kubelet gives to a pod: for the Services of its "
-            "namespace, and for the Service kubernetes of namespace default. " + LOOKS,
+            "namespace, and for the Service kubernetes of namespace default. " + _INPUT,
         ),
         (
             ("Set them in this shell:", 'eval "$(kproxy env web-1)"'),
@@ -214,21 +214,21 @@ VERBS = {verb.name: verb for verb in _VERBS}
 
 SUMMARY = "Kubernetes Services as an nftables dataplane, from manifests or from a cluster."
 STATUSES = (
-    (0, "everything was done"),
+    (0, "success"),
     (1, "something was left out or failed"),
     (2, "usage error"),
     (130, "interrupted (Ctrl-C)"),
 )
-"""Exit statuses and what they mean."""
+"""Exit statuses and their meanings."""
 
 
 def usage(verb: Verb | None) -> list[str]:
-    """The usage of a verb, or of kproxy itself: one line for each form."""
+    """Return the usage of a verb, or of kproxy itself: one line for each form."""
     return [f"{'       ' if number else 'Usage: '}{form}" for number, form in enumerate(forms(verb))]
 
 
 def forms(verb: Verb | None) -> list[str]:
-    """What may be typed: `kproxy VERB [FLAGS] ...`."""
+    """Return the forms of a command: `kproxy VERB [FLAGS] ...`."""
     if verb is None:
         return ["kproxy VERB [FLAGS]"]
     start = f"kproxy {verb.name}" + (" [FLAGS]" if verb.takes_flags else "")

@@ -1,4 +1,4 @@
-"""The environment variables of a pod in the forms that a shell, Docker and programs read. Pure."""
+"""The environment variables of a pod, in formats for a shell, for Docker and for programs. Pure."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from kproxy.show.snapshot import Snapshot
 
 
 def variables_of(snapshot: Snapshot, name: NamespacedName) -> Mapping[str, str]:
-    """Return the variables of a pod; KproxyError if there is none of this name."""
+    """Return the variables of a pod. Raises KproxyError if it does not exist."""
     if "Pod" not in snapshot.inventory.followed:
         hint = f"Ask kubectl: kubectl exec -n {name.namespace} {name.name} -- env"
-        raise KproxyError(f"Pod {name} is not known: kproxy does not follow Pods.", hint)
+        raise KproxyError(f"Pod {name} not found: kproxy does not follow Pods.", hint)
     return environment(snapshot.inventory.services.values(), _find(snapshot.inventory.pods, name))
 
 
-def _find(pods: Iterable[Pod], wanted: NamespacedName) -> Pod:
+def _find(pods: Iterable[Pod], name: NamespacedName) -> Pod:
     elsewhere = []
     for pod in pods:
-        if pod.name == wanted:
+        if pod.name == name:
             return pod
-        if pod.name.name == wanted.name:
+        if pod.name.name == name.name:
             elsewhere.append(str(pod.name))
-    hint = f"There is {', '.join(sorted(elsewhere))}." if elsewhere else ""
-    raise KproxyError(f"there is no Pod {wanted}.", hint)
+    hint = f"Did you mean {' or '.join(sorted(elsewhere))}?" if elsewhere else ""
+    raise KproxyError(f"Pod {name} not found.", hint)
 
 
 def as_export(variables: Mapping[str, str]) -> str:
-    """Return lines for a shell, without names that a shell cannot have (`1WEB_PORT`), which would end it."""
+    """Return lines for a shell, without invalid names (`1WEB_PORT`), which would end the shell."""
     return "".join(
         f"export {name}={_quoted(value)}\n" for name, value in variables.items() if name.isidentifier()
     )
 
 
 def _quoted(value: str) -> str:
-    """Return the value in quotes, whether it needs them or not."""
+    """Return the value in quotes, even if it does not need them."""
     quoted = shlex.quote(value)
     return f"'{value}'" if quoted == value else quoted
 
@@ -59,4 +59,4 @@ FORMATS: dict[str, Callable[[Mapping[str, str]], str]] = {
     "docker": as_docker,
     "json": as_json,
 }
-"""By the values of --format."""
+"""The functions for the values of --format."""

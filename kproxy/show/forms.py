@@ -86,7 +86,7 @@ class Table:
     def all(self, found: Sequence[Found], age: Age) -> str:
         """Return a table for each kind that has objects. With several kinds, names contain the kind."""
         made = (
-            _Lines(self._style.headings).add(self._rows(each.asked.kind, each.items, age, len(found) > 1))
+            _Lines(self._style.headings).add(self._rows(each.requested.kind, each.items, age, len(found) > 1))
             for each in found
             if each.items
         )
@@ -130,7 +130,7 @@ class Names:
 
     def all(self, found: Sequence[Found], age: Age) -> str:
         """Return the lines of all kinds."""
-        return "".join(self.changed(each.asked.kind, each.items, age) for each in found)
+        return "".join(self.changed(each.requested.kind, each.items, age) for each in found)
 
     def changed(self, kind: Kind, items: Sequence[Any], age: Age) -> str:
         """Return further lines."""
@@ -148,7 +148,7 @@ class Documents:
     def all(self, found: Sequence[Found], age: Age) -> str:
         """Return the text; "" if objects were named and none of them exists."""
         made = list(_manifests(found))
-        named = sum(len(each.asked.names) for each in found)
+        named = sum(len(each.requested.names) for each in found)
         if named and not made:
             return ""
         return self._dump(made[0] if named == 1 else {"apiVersion": "v1", "kind": "List", "items": made})
@@ -164,4 +164,4 @@ class Documents:
 
 
 def _manifests(found: Iterable[Found]) -> Iterable[dict[str, Any]]:
-    return (each.asked.kind.manifest(item) for each in found for item in each.items)
+    return (each.requested.kind.manifest(item) for each in found for item in each.items)

@@ -15,7 +15,7 @@ from kproxy.show.snapshot import Snapshot
 from kproxy.show.tables import Objects
 
 
-class Wanted(NamedTuple):
+class Requested(NamedTuple):
     """The requested objects of one kind."""
 
     plural: str
@@ -31,7 +31,7 @@ class Wanted(NamedTuple):
 class Found(NamedTuple):
     """The existing objects among the requested ones of one kind."""
 
-    asked: Wanted
+    requested: Requested
     items: list[Any]
     """In the order of the names on the command line, or of `Query.order`; otherwise by name."""
     missing: list[str]
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 class Query(NamedTuple):
     """The objects that a command requests."""
 
-    asked: tuple[Wanted, ...]
+    requested: tuple[Requested, ...]
     """Each kind once."""
     namespace: str | None
     """None for all namespaces."""
@@ -51,31 +51,33 @@ class Query(NamedTuple):
 
     def find(self, objects: Objects) -> list[Found]:
         """Return the requested objects by kind. Raises KproxyError if no object has a value for the order."""
-        return [self._ordered(self._find(objects, asked)) for asked in self.asked]
+        return [self._ordered(self._find(objects, requested)) for requested in self.requested]
 
-    def _find(self, objects: Objects, asked: Wanted) -> Found:
-        kind, every = asked.kind, asked.kind.select(objects)
-        if asked.names:
-            return _named(objects, asked, every, self.namespace if kind.namespaced else "")
+    def _find(self, objects: Objects, requested: Requested) -> Found:
+        kind, every = requested.kind, requested.kind.select(objects)
+        if requested.names:
+            return _named(objects, requested, every, self.namespace if kind.namespaced else "")
         anywhere = self.namespace is None or not kind.namespaced
         items = [item for item in every if anywhere or kind.name(item).namespace == self.namespace]
-        return Found(asked, [item for item in items if self.selector.matches(kind.labels(item))], [])
+        return Found(requested, [item for item in items if self.selector.matches(kind.labels(item))], [])
 
     def _ordered(self, found: Found) -> Found:
         if self.order is None:
             return found
-        return found._replace(items=sorted_by(self.order, found.items, found.asked.kind.manifest))
+        return found._replace(items=sorted_by(self.order, found.items, found.requested.kind.manifest))
 
     def followed(self, snapshot: Snapshot) -> tuple[Query, list[str]]:
         """Return the query without kinds that are not followed, and a sentence for each of these."""
         kinds = snapshot.inventory.followed
-        others = [each for each in self.asked if each.kind.kind not in kinds]
+        others = [each for each in self.requested if each.kind.kind not in kinds]
         sentences = [f"kproxy does not follow {each.plural.capitalize()}; ask kubectl" for each in others]
-        return self._replace(asked=tuple(each for each in self.asked if each not in others)), sentences
+        return self._replace(
+            requested=tuple(each for each in self.requested if each not in others)
+        ), sentences
 
     def notes(self, snapshot: Snapshot) -> list[str]:
         """Return sentences about objects that may be missing, although the source follows their kind."""
-        if snapshot.inventory.all_nodes or all(each.plural != "nodes" for each in self.asked):
+        if snapshot.inventory.all_nodes or all(each.plural != "nodes" for each in self.requested):
             return []
         return ["kproxy follows only the Node of this node; ask kubectl for the others"]
 
@@ -83,9 +85,9 @@ class Query(NamedTuple):
     def nothing(self) -> str:
         """The sentence to print if no object exists."""
         where = ""
-        if self.namespace is not None and any(each.kind.namespaced for each in self.asked):
+        if self.namespace is not None and any(each.kind.namespaced for each in self.requested):
             where = f" in namespace {self.namespace}"
-        return f"No {' or '.join(each.plural for each in self.asked)} found{where}."
+        return f"No {' or '.join(each.plural for each in self.requested)} found{where}."
 
 
 def parse_query(
@@ -95,15 +97,15 @@ def parse_query(
 
     `kinds` are the plurals of the allowed kinds. `order` is the JSONPath to sort by.
     """
-    asked = parse_targets(targets, kinds)
-    if namespace is None and any(each.names and each.kind.namespaced for each in asked):
+    requested = parse_targets(targets, kinds)
+    if namespace is None and any(each.names and each.kind.namespaced for each in requested):
         raise CommandLineError("A resource cannot be retrieved by name across all namespaces.")
-    if selector and any(each.names for each in asked):
+    if selector and any(each.names for each in requested):
         raise CommandLineError("A name cannot be combined with --selector.")
-    return Query(asked, namespace, parse_selector(selector), Expression(order) if order else None)
+    return Query(requested, namespace, parse_selector(selector), Expression(order) if order else None)
 
 
-def parse_targets(targets: Sequence[str], kinds: Collection[str]) -> tuple[Wanted, ...]:
+def parse_targets(targets: Sequence[str], kinds: Collection[str]) -> tuple[Requested, ...]:
     """Parse the kinds and names in the arguments of a command line."""
     first, *rest = targets
     names: dict[str, list[str]] = {}
@@ -112,7 +114,7 @@ def parse_targets(targets: Sequence[str], kinds: Collection[str]) -> tuple[Wante
             names.setdefault(plural, []).append(name)
     else:
         names = {plural: rest for word in first.split(",") for plural in plurals_of(word, kinds)}
-    return tuple(Wanted(kind, tuple(dict.fromkeys(own))) for kind, own in names.items())
+    return tuple(Requested(kind, tuple(dict.fromkeys(own))) for kind, own in names.items())
 
 
 def _slashed(target: str, kinds: Collection[str]) -> tuple[str, str]:
@@ -125,22 +127,22 @@ def _slashed(target: str, kinds: Collection[str]) -> tuple[str, str]:
     return plurals[0], name
 
 
-def _named(objects: Objects, asked: Wanted, every: Sequence[Any], namespace: str | None) -> Found:
-    by_name = {asked.kind.name(item): item for item in every}
-    names = [NamespacedName(namespace or "", name) for name in asked.names]
-    missing = [_not_found(objects, asked, name, by_name) for name in names if name not in by_name]
-    return Found(asked, [by_name[name] for name in names if name in by_name], missing)
+def _named(objects: Objects, requested: Requested, every: Sequence[Any], namespace: str | None) -> Found:
+    by_name = {requested.kind.name(item): item for item in every}
+    names = [NamespacedName(namespace or "", name) for name in requested.names]
+    missing = [_not_found(objects, requested, name, by_name) for name in names if name not in by_name]
+    return Found(requested, [by_name[name] for name in names if name in by_name], missing)
 
 
 def _not_found(
-    objects: Objects, asked: Wanted, name: NamespacedName, existing: Iterable[NamespacedName]
+    objects: Objects, requested: Requested, name: NamespacedName, existing: Iterable[NamespacedName]
 ) -> str:
-    if not asked.kind.namespaced:
-        return f"{asked.plural} {name.name!r} not found."
+    if not requested.kind.namespaced:
+        return f"{requested.plural} {name.name!r} not found."
     elsewhere = ", ".join(sorted(other.namespace for other in existing if other.name == name.name))
     hint = f" It exists in namespace {elsewhere}: see -n." if elsewhere else ""
-    if asked.kind.kind in ("Service", "Endpoints") and name in objects.programmed:
+    if requested.kind.kind in ("Service", "Endpoints") and name in objects.programmed:
         hint = f" {objects.programmed[name]}"
-    elif asked.kind.kind == "Pod" and (services := objects.services_of(name)):
+    elif requested.kind.kind == "Pod" and (services := objects.services_of(name)):
         hint = f" It is an endpoint of Service {', '.join(services)}."
-    return f"{asked.plural} {name.name!r} not found in namespace {name.namespace}.{hint}"
+    return f"{requested.plural} {name.name!r} not found in namespace {name.namespace}.{hint}"

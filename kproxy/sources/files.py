@@ -69,7 +69,7 @@ class Reader:
         progress: Progress,
     ) -> Iterator[Document | Problem]:
         if path == "-":
-            progress.tell("reading standard input")
+            progress.begin("reading standard input")
             yield from parse("standard input", sys.stdin.buffer.read())
             return
         try:
@@ -91,7 +91,7 @@ class Reader:
                 if file in cache and cache[file][0] == signature:
                     found = cache[file][1]
                 else:
-                    progress.tell(f"reading {file}")
+                    progress.begin(f"reading {file}")
                     found = list(parse(str(file), file.read_bytes()))
                 self._cache[file] = (signature if is_settled else (), found)
             except OSError as error:

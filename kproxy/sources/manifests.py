@@ -56,7 +56,7 @@ class Manifests:
         Raises StateError if allocations cannot be saved.
         """
         decoded = self._read(progress)
-        progress.tell(f"allocating and selecting for {len(decoded.state.services)} services")
+        progress.begin(f"allocating and selecting for {len(decoded.state.services)} services")
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
     def names(self) -> Iterable[NamespacedName]:

@@ -11,16 +11,18 @@ from kproxy.problems import Problem, enumeration
 from kproxy.settings.settings import Settings
 
 
-def find_node(chosen: Settings, nodes: Mapping[str, ClusterNode], host: HostAddresses | None = None) -> Node:
+def find_node(
+    settings: Settings, nodes: Mapping[str, ClusterNode], host: HostAddresses | None = None
+) -> Node:
     """Return this node. `nodes` are the known Node objects by name. `host` caches the kernel's addresses."""
     host = host or HostAddresses()
-    known = nodes.get(chosen.node_name) or ClusterNode(chosen.node_name, "", ())
-    primary = chosen.node_ip if chosen.node_ip is not None else _primary(known, host)
+    known = nodes.get(settings.node_name) or ClusterNode(settings.node_name, "", ())
+    primary = settings.node_ip if settings.node_ip is not None else _primary(known, host)
     serving = primary
-    if chosen.nodeport_addresses is not None:
-        ranges = chosen.nodeport_addresses
+    if settings.nodeport_addresses is not None:
+        ranges = settings.nodeport_addresses
         serving = tuple(sorted({a for a in (*primary, *host.all()) if _is_in(a, ranges)}))
-    return Node(chosen.node_name, serving, primary, known.zone, known.leaving, known.pod_cidrs)
+    return Node(settings.node_name, serving, primary, known.zone, known.leaving, known.pod_cidrs)
 
 
 def unknown_node(source: str, name: str, others: Iterable[str] = ()) -> Problem:

@@ -1,18 +1,18 @@
-"""What a command is doing now: the code that does it tells, and the command line reads it."""
+"""The present activity of a command. The code that works sets it, and the command line shows it."""
 
 from __future__ import annotations
 
 
 class Progress:
-    """The activity that was told last, such as `reading web.yaml`."""
+    """The present activity, such as `reading web.yaml`."""
 
     def __init__(self) -> None:
-        self.doing = ""
+        self.activity = ""
 
-    def tell(self, doing: str) -> None:
-        """Begin another activity."""
-        self.doing = doing
+    def begin(self, activity: str) -> None:
+        """Set the present activity."""
+        self.activity = activity
 
 
 UNSHOWN = Progress()
-"""For work whose progress no one reads."""
+"""For work whose progress is not shown."""

@@ -224,29 +224,29 @@ class Scenario(NamedTuple):
 
     def compiled(self, node: str) -> tuple[Options, dict[Family, Desired]]:
         """Return the rules' options and the desired elements on a node."""
-        chosen = settings_from(["sync", "-f", "-", *self.arguments(node)])
+        settings = settings_from(["sync", "-f", "-", *self.arguments(node)])
         decoded = decode([Document("scenario", manifest) for manifest in self.manifests()])
         primary = self.topology.addresses(self.topology.node(node)).values()
         shown = [a for f in FAMILIES for a in self.local_addresses(node, f)]
-        if chosen.nodeport_addresses is None:
+        if settings.nodeport_addresses is None:
             shown = list(primary)
         else:
-            shown = [a for a in shown if any(ip_address(a) in n for n in chosen.nodeport_addresses)]
+            shown = [a for a in shown if any(ip_address(a) in n for n in settings.nodeport_addresses)]
         known = decoded.state.nodes.get(node)
         proxy_node = ProxyNode(node, _packed(shown), _packed(primary))
         if known:
             proxy_node = replace(proxy_node, zone=known.zone, pod_cidrs=known.pod_cidrs)
-        outcome = resolve(decoded, NOTHING, ranges(chosen), proxy_node)
+        outcome = resolve(decoded, NOTHING, ranges(settings), proxy_node)
         assert outcome.problems == []
         desired = {f: compile_frontends(outcome.frontends, TABLE_FAMILY[f]) for f in FAMILIES}
-        return dataplane_options(chosen, proxy_node), desired
+        return dataplane_options(settings, proxy_node), desired
 
     def simulator(self, node: str, family: Family) -> Simulator:
         """Return a simulator of the table on a node."""
-        chosen, desired = self.compiled(node)
+        options, desired = self.compiled(node)
         elements = initial_elements(desired[family].specs, desired[family].elements)
         local = frozenset(map(parse_address, self.local_addresses(node, family)))
-        return Simulator(TABLE_FAMILY[family], elements, chosen, local)
+        return Simulator(TABLE_FAMILY[family], elements, options, local)
 
     def packet(self, row: Row, family: Family, interface: str, source_port: int = 0) -> Packet:
         """Return the packet of a row as it arrives at a node."""

@@ -78,8 +78,8 @@ USAGE_ERRORS = {
     "get svc -o jsonpath": ("get", "--output: jsonpath needs a value: jsonpath=TEMPLATE."),
     "get svc -o=custom-columns=": ("get", "--output: custom-columns needs a value: custom-columns=COLUMNS."),
     "get svc web -l a=b": ("get", "A name cannot be combined with --selector."),
-    "get svc -w -f x": ("get", "--watch shows the running kproxy, and does not go with -f."),
-    "get all -w": ("get", "--watch shows one kind."),
+    "get svc -w -f x": ("get", "--watch shows the running kproxy, and cannot be combined with -f."),
+    "get all -w": ("get", "--watch allows only one kind."),
     "get al": ("get", "Unknown kind al. Did you mean all?"),
     "get all/web": ("get", "'all/web': all stands for several kinds, so it cannot have a name."),
     "get servics": ("get", "Unknown kind servics. Did you mean services?"),
@@ -122,7 +122,7 @@ def test_help_is_one_page_of_80_columns(verb: str, capsys: pytest.CaptureFixture
         assert f"\n  {flag.names}" in out
 
 
-def test_every_command_of_an_example_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_example_commands_can_be_parsed(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in VERBS.values():
         assert 2 <= len(verb.examples) <= 3
         for _, command in verb.examples:
@@ -147,13 +147,13 @@ FLAGS = {
 
 
 @pytest.mark.parametrize(("arguments", "expected"), FLAGS.items(), ids=FLAGS)
-def test_the_spellings_of_a_flag(arguments: str, expected: dict[str, object]) -> None:
-    chosen = settings_from(["sync", *arguments.split()])
-    assert {field: getattr(chosen, field) for field in expected} == expected
-    assert chosen.origins == {"manifests": Origin.FLAG} | dict.fromkeys(expected, Origin.FLAG)
+def test_spellings_of_flags(arguments: str, expected: dict[str, object]) -> None:
+    settings = settings_from(["sync", *arguments.split()])
+    assert {field: getattr(settings, field) for field in expected} == expected
+    assert settings.origins == {"manifests": Origin.FLAG} | dict.fromkeys(expected, Origin.FLAG)
 
 
-def test_a_switch_that_is_off_wins_over_the_file(tmp_path: Path) -> None:
+def test_a_switch_that_is_off_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("""
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -170,13 +170,13 @@ WORDS = (("svc",), ("web",), ("-n", "shop"), ("--output=yaml",), ("--watch",))
 
 
 @pytest.mark.parametrize("words", list(itertools.permutations(WORDS)))
-def test_flags_may_stand_anywhere(words: tuple[tuple[str, ...], ...]) -> None:
+def test_flags_and_operands_may_be_in_any_order(words: tuple[tuple[str, ...], ...]) -> None:
     call = parse(["get", *itertools.chain(*words)])
     assert call.flags == {"namespace": "shop", "output": "yaml", "watch": True}
     assert set(call.operands) == {"svc", "web"}
 
 
-def test_all_after_two_dashes_are_operands() -> None:
+def test_words_after_two_dashes_are_operands() -> None:
     assert parse(["get", "svc", "--", "-o", "--watch=true"]).operands == ("svc", "-o", "--watch=true")
 
 
@@ -241,7 +241,7 @@ def test_the_order_of_files_and_objects_does_not_matter(compile_: Compile, tmp_p
     assert compile_(whole) == expected
 
 
-def test_what_is_wrong_is_said_and_the_rest_is_compiled(compile_: Compile, tmp_path: Path) -> None:
+def test_problems_are_reported_and_the_rest_is_compiled(compile_: Compile, tmp_path: Path) -> None:
     status, out, err = compile_(
         service("a", ports=[{"port": 0}]), service("b", clusterIP="10.96.0.2"), tmp_path / "no.yaml"
     )
@@ -253,7 +253,7 @@ def test_what_is_wrong_is_said_and_the_rest_is_compiled(compile_: Compile, tmp_p
     assert "10.96.0.2 . tcp . 80" in out
 
 
-def test_compiling_leaves_no_state(compile_: Compile, tmp_path: Path) -> None:
+def test_compile_writes_no_state(compile_: Compile, tmp_path: Path) -> None:
     compile_(service())
     assert not (tmp_path / "state").exists()
 
@@ -268,7 +268,9 @@ def test_compiling_leaves_no_state(compile_: Compile, tmp_path: Path) -> None:
         ("--nft-version 2", 0, "update @affinity-tcp { ct original ip6", "jhash"),
     ],
 )
-def test_the_version_of_nft(compile_: Compile, flags: str, status: int, present: str, absent: str) -> None:
+def test_the_script_depends_on_the_version_of_nft(
+    compile_: Compile, flags: str, status: int, present: str, absent: str
+) -> None:
     objects = [
         service(clusterIP="fd00:96::1", sessionAffinity="ClientIP"),
         manifest("Endpoints", subsets=[{"addresses": [{"ip": "fd00::1"}], "ports": [{"port": 80}]}]),
@@ -294,7 +296,7 @@ def test_compile_needs_no_root() -> None:
 
 @as_nobody
 @pytest.mark.parametrize("verb", ["get", "describe"])
-def test_looking_needs_no_root(verb: str) -> None:
+def test_get_and_describe_need_no_root(verb: str) -> None:
     flags = ["-f", "-", "--state-dir", "/nonexistent"]
     done = run(verb, "svc", "web", *flags, user=NOBODY, text=yaml.safe_dump(service()))
     assert (done.returncode, done.stderr) == (0, "")
@@ -303,14 +305,14 @@ def test_looking_needs_no_root(verb: str) -> None:
 
 @as_nobody
 @pytest.mark.parametrize("arguments", [["sync", "-f", "-"], ["cleanup"]])
-def test_the_rest_does(arguments: list[str], tmp_path: Path) -> None:
+def test_sync_and_cleanup_need_root(arguments: list[str], tmp_path: Path) -> None:
     done = run(*arguments, "--state-dir", str(tmp_path / "state"), user=NOBODY)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "kproxy: kproxy must run as root to change the kernel's tables. Run it with sudo.\n"
 
 
-def test_cluster_cidrs_that_overlap_are_one(compile_: Compile) -> None:
-    """nft takes no overlapping intervals."""
+def test_overlapping_cluster_cidrs_are_merged(compile_: Compile) -> None:
+    """nft rejects overlapping intervals."""
     status, out, err = compile_(service(), flags="--cluster-cidr 10.0.0.0/8,10.1.0.0/16,fd00:1::/48")
     assert (status, err) == (0, "")
     assert ("10.0.0.0/8" in out, "10.1.0.0/16" in out, "fd00:1::/48" in out) == (True, False, True)

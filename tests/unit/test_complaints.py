@@ -62,7 +62,7 @@ ports: [{port: 8080}]
 endpoints: [{addresses: [10.0.0.1]}]
 """
 PODS, INGRESSES = (f"kproxy does not follow {kind}; ask kubectl\n" for kind in ("Pods", "Ingresses"))
-ENV = "kproxy: Pod default/a is not known: kproxy does not follow Pods. Ask kubectl: kubectl exec -n default a -- env\n"
+ENV = "kproxy: Pod default/a not found: kproxy does not follow Pods. Ask kubectl: kubectl exec -n default a -- env\n"
 UNKNOWN = "endpoints not followed (headless)"
 
 

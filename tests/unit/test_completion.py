@@ -109,7 +109,7 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bash]:
         ("kproxy get svc --state-dir state ", "kproxy get svc --state-dir state"),  # no kproxy runs there
     ],
 )
-def test_bash(bash: Bash, line: str, expected: str) -> None:
+def test_bash_completes_a_line(bash: Bash, line: str, expected: str) -> None:
     assert bash.complete(line) == expected
 
 
@@ -142,7 +142,7 @@ OBJECTS = """
         ("kproxy get nothing --state-dir state ", "kproxy get nothing --state-dir state"),
     ],
 )
-def test_bash_offers_the_names_that_a_running_kproxy_knows(bash: Bash, line: str, expected: str) -> None:
+def test_bash_offers_names_from_the_running_kproxy(bash: Bash, line: str, expected: str) -> None:
     async def snapshot() -> Snapshot:
         return Snapshot(inventory_of(decoded(OBJECTS), RANGES), [], [], NODE)
 
@@ -163,7 +163,7 @@ def test_bash_offers_the_names_that_a_running_kproxy_knows(bash: Bash, line: str
         ("bash", "kproxy get svc -f 'x", "4", "file,x\n"),
     ],
 )
-def test_what_the_scripts_of_other_shells_are_told(
+def test_completions_printed_for_a_shell(
     shell: str,
     words: str,
     number: str,
@@ -179,6 +179,6 @@ def test_what_the_scripts_of_other_shells_are_told(
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_script_asks_kproxy(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scripts_run_kproxy_for_completions(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     assert f"_KPROXY_COMPLETE={shell}_complete" in capsys.readouterr().out

@@ -232,7 +232,7 @@ def test_a_misspelled_field_is_invalid(fields: dict[str, Any], problem: str) -> 
 
 
 @pytest.mark.parametrize("ranges", [["127.0.0.0/8"], ["localhost"], ["127.0.0.0/8", "::1/128"]])
-def test_node_ports_on_loopback_only_are_none(ranges: list[str]) -> None:
+def test_loopback_only_disables_node_ports(ranges: list[str]) -> None:
     found = decode_configuration(configuration(nodePortAddresses=ranges))
     assert found.problems == []
     assert found.warnings == ["nodePortAddresses: no node ports: kproxy does not serve them on loopback"]
@@ -427,15 +427,15 @@ def test_flags_override_the_file_and_each_value_has_an_origin(tmp_path: Path) ->
         )
     )
     flags = ["--healthz-bind-address", "127.0.0.1:7", "--metrics-bind-address", ""]
-    chosen = settings_from(["run", "--config", str(file), *flags])
-    assert chosen.healthz_bind_address == SocketAddress("127.0.0.1", 7)
-    assert chosen.metrics_bind_address is None
-    assert chosen.masquerade_all is True
-    assert chosen.cluster_cidr == networks("10.244.0.0/16")
-    assert chosen.nodeport_addresses == networks("0.0.0.0/0,::/0")
-    assert chosen.origin("healthz_bind_address") is Origin.FLAG
-    assert chosen.origin("cluster_cidr") is Origin.FILE
-    assert chosen.origin("sync_period") is Origin.DEFAULT
+    settings = settings_from(["run", "--config", str(file), *flags])
+    assert settings.healthz_bind_address == SocketAddress("127.0.0.1", 7)
+    assert settings.metrics_bind_address is None
+    assert settings.masquerade_all is True
+    assert settings.cluster_cidr == networks("10.244.0.0/16")
+    assert settings.nodeport_addresses == networks("0.0.0.0/0,::/0")
+    assert settings.origin("healthz_bind_address") is Origin.FLAG
+    assert settings.origin("cluster_cidr") is Origin.FILE
+    assert settings.origin("sync_period") is Origin.DEFAULT
 
 
 def test_default_addresses_are_those_of_kube_proxy_or_loopback() -> None:
@@ -468,7 +468,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_forms_of_the_file(tmp_path: Path, form: str) -> None:
+def test_formats_of_the_file(tmp_path: Path, form: str) -> None:
     file = tmp_path / "file"
     file.write_text(FORMS[form])
     defaults, warnings = read_configuration(str(file))
@@ -476,7 +476,7 @@ def test_forms_of_the_file(tmp_path: Path, form: str) -> None:
     assert defaults["kubeconfig"] == "/var/lib/kube-proxy/kubeconfig.conf"
 
 
-def test_manifests_win_over_the_kubeconfig_of_the_file(tmp_path: Path) -> None:
+def test_manifests_override_the_kubeconfig_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text(KUBEADM)
     check_daemon(settings_from(["run", "--config", str(file), "-f", "here"]), in_pod=False)
@@ -560,11 +560,11 @@ def test_configz_shows_the_settings_of_run() -> None:
         ),
     ],
 )
-def test_an_error_names_what_set_a_value(
+def test_an_error_names_the_flag_or_field(
     tmp_path: Path, fields: dict[str, Any], flags: str, message: str
 ) -> None:
     file = tmp_path / "file"
     file.write_text(yaml.safe_dump(configuration(**fields)))
-    chosen = settings_from(["run", "--config", str(file), *flags.split()])
+    settings = settings_from(["run", "--config", str(file), *flags.split()])
     with pytest.raises(UsageError, match=message):
-        check_daemon(chosen, in_pod=True)
+        check_daemon(settings, in_pod=True)

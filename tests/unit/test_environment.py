@@ -219,7 +219,9 @@ OWN = of("kubernetes", "10.0.0.3", namespace="other")
         ),
     ],
 )
-def test_which_service_kubernetes(services: list[dict[str, Any]], pod: dict[str, Any], host: str) -> None:
+def test_the_choice_of_service_kubernetes(
+    services: list[dict[str, Any]], pod: dict[str, Any], host: str
+) -> None:
     assert variables(*services, **pod)["KUBERNETES_SERVICE_HOST"] == host
 
 
@@ -276,7 +278,7 @@ def test_the_shell_and_json_formats_agree(env: Env) -> None:
     assert json.loads(env(KUBIA, f"{CHAPTER} --format json")[1]) == expected
 
 
-def test_names_that_a_shell_refuses_are_not_exported(env: Env) -> None:
+def test_names_that_a_shell_rejects_are_not_exported(env: Env) -> None:
     text = yaml.safe_dump_all([service("1st", clusterIP="10.96.0.1"), manifest("Pod", "client")])
     assert env(text, "client") == (0, "", "")
     assert "1ST_SERVICE_HOST=10.96.0.1\n" in env(text, "client --format docker")[1]
@@ -302,13 +304,13 @@ PODS = [manifest("Pod", "a"), manifest("Pod", "b", metadata={"namespace": "other
         ("b -n other", 0, ""),
         ("other/b", 0, ""),
         ("other/b --namespace other", 0, ""),
-        ("other/b -n default", 2, "other/b is not in namespace default, which -n names."),
-        ("b", 1, "there is no Pod default/b. There is other/b."),
-        ("a -n other", 1, "there is no Pod other/a. There is default/a."),
-        ("c", 1, "there is no Pod default/c."),
+        ("other/b -n default", 2, "other/b is not in namespace default (-n)."),
+        ("b", 1, "Pod default/b not found. Did you mean other/b?"),
+        ("a -n other", 1, "Pod other/a not found. Did you mean default/a?"),
+        ("c", 1, "Pod default/c not found."),
     ],
 )
-def test_errors_in_the_choice_of_a_pod(env: Env, arguments: str, status: int, message: str) -> None:
+def test_pod_names(env: Env, arguments: str, status: int, message: str) -> None:
     assert env(yaml.safe_dump_all(PODS), arguments) == (
         status,
         "",

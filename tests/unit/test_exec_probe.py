@@ -180,5 +180,5 @@ def test_invalid_templates(template: str, message: str) -> None:
 
 
 def test_the_default_template_is_netns() -> None:
-    chosen = settings_from(["run", "--manifests", "x"])
-    assert chosen.probe_exec.words(name("web-1"), "c", ["ls"]) == ["ip", "netns", "exec", "web-1", "ls"]
+    settings = settings_from(["run", "--manifests", "x"])
+    assert settings.probe_exec.words(name("web-1"), "c", ["ls"]) == ["ip", "netns", "exec", "web-1", "ls"]

@@ -40,7 +40,7 @@ ENDING = {"--cleanup", "--version", "--write-config-to=/dev/null"}
 
 @pytest.mark.parametrize("word", [word for word in COMMAND_LINE if word not in ENDING])
 @pytest.mark.parametrize("spelling", ["{}={}", "{} {}"], ids=["equals", "space"])
-def test_every_flag_has_an_effect_or_says_why_not(word: str, spelling: str) -> None:
+def test_every_flag_has_an_effect_or_prints_why_not(word: str, spelling: str) -> None:
     name, _, value = word.partition("=")
     is_switch = value in ("", "true")
     words = [word] if is_switch else spelling.format(name, value).split(" ")
@@ -51,7 +51,7 @@ def test_every_flag_has_an_effect_or_says_why_not(word: str, spelling: str) -> N
     assert all(line.startswith(f"{name} has no effect: ") for line in call.warnings)
 
 
-def test_all_flags_together_are_taken() -> None:
+def test_all_flags_together_are_accepted() -> None:
     call = parse(["run", *(word for word in COMMAND_LINE if word not in ENDING)])
     assert call.flags["node_name"] == "n1"
     assert call.flags["cluster_cidr"] == networks("10.244.0.0/16")
@@ -108,7 +108,7 @@ def test_invalid_values(word: str, message: str, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.splitlines()[0] == f"kproxy: {message}"
 
 
-def test_flags_with_which_kube_proxy_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_cleanup_as_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--version"]) == 0
     out, err = capsys.readouterr()
     assert out == f"kproxy {kproxy.__version__}\n"
@@ -119,12 +119,12 @@ def test_flags_with_which_kube_proxy_does_not_run(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("verb", ["sync", "compile"])
-def test_other_verbs_do_not_take_them(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_verbs_reject_them(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "-f", "x", "--hostname-override", "n1"]) == 2
     assert "Unknown flag --hostname-override." in capsys.readouterr().err
 
 
-def test_no_flag_is_there_twice() -> None:
+def test_no_flag_is_listed_twice() -> None:
     names = [flag.name for flag in KUBE_PROXY_FLAGS]
     assert len(names) == len(set(names))
     assert not set(names) & OWN

@@ -64,16 +64,16 @@ def shown(text: str) -> list[str]:
 
 def test_the_line_is_rewritten_and_cleared(terminal: Terminal) -> None:
     with redirect_stderr(terminal), progress() as activity:
-        activity.tell("reading a.yaml")
+        activity.begin("reading a.yaml")
         terminal.wait_for(r"kproxy: reading a\.yaml \(\d+ s\)$")
-        activity.tell("resolving 3 services")
+        activity.begin("resolving 3 services")
         terminal.wait_for(r"kproxy: resolving 3 services \(\d+ s\)$")
     assert shown(terminal.getvalue()) == [""]
 
 
-def test_a_message_has_a_line_of_its_own(terminal: Terminal) -> None:
+def test_a_message_has_a_separate_line(terminal: Terminal) -> None:
     with redirect_stderr(terminal), progress() as activity:
-        activity.tell("reading a.yaml")
+        activity.begin("reading a.yaml")
         terminal.wait_for("reading")
         warn("a.yaml: is not YAML")
     assert shown(terminal.getvalue()) == ["kproxy: a.yaml: is not YAML", ""]
@@ -82,28 +82,28 @@ def test_a_message_has_a_line_of_its_own(terminal: Terminal) -> None:
 def test_a_line_is_not_longer_than_the_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_columns", lambda _: 20)
     with redirect_stderr(terminal), progress() as activity:
-        activity.tell("reading a-file-with-a-long-name.yaml")
+        activity.begin("reading a-file-with-a-long-name.yaml")
         terminal.wait_for("reading")
     assert max(map(len, terminal.getvalue().split(CLEAR))) == 19
 
 
-def test_nothing_is_shown_of_a_short_command(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_command_shows_no_progress(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DELAY", 1000.0)
     with redirect_stderr(terminal), progress() as activity:
-        activity.tell("reading a.yaml")
+        activity.begin("reading a.yaml")
     assert terminal.getvalue() == ""
 
 
-def test_nothing_is_shown_where_there_is_no_terminal() -> None:
+def test_no_progress_is_shown_without_a_terminal() -> None:
     terminal = io.StringIO()
     threads = threading.active_count()
     with redirect_stderr(terminal), progress() as activity:
-        activity.tell("reading a.yaml")
+        activity.begin("reading a.yaml")
         assert threading.active_count() == threads
     assert terminal.getvalue() == ""
 
 
-def test_a_file_that_takes_long_is_named(tmp_path: Path) -> None:
+def test_progress_names_the_file(tmp_path: Path) -> None:
     fifo = tmp_path / "services.yaml"
     os.mkfifo(fifo)
     main, side = pty.openpty()

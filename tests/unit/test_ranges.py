@@ -89,12 +89,12 @@ def test_a_pool_must_not_overlap_the_service_cidr(
     text: str, cidr: str | None, overlap: tuple[str, str] | None
 ) -> None:
     flags = ["--load-balancer-pool", text, *(("--service-cidr", cidr) if cidr else ())]
-    chosen = settings_from(["sync", "-f", "x", *flags])
+    settings = settings_from(["sync", "-f", "x", *flags])
     if overlap is None:
-        assert ranges(chosen).pool.text == text
+        assert ranges(settings).pool.text == text
         return
     with pytest.raises(UsageError) as caught:
-        ranges(chosen)
+        ranges(settings)
     assert str(caught.value) == "--load-balancer-pool {} and --service-cidr {} overlap.".format(*overlap)
 
 
@@ -118,13 +118,13 @@ def test_a_pool_must_not_overlap_the_service_cidr(
     ],
 )
 def test_cidrs_and_the_pool_must_not_overlap(flags: str, message: str) -> None:
-    chosen = settings_from(["compile", "-f", "x", *flags.split()])
+    settings = settings_from(["compile", "-f", "x", *flags.split()])
     if message:
         with pytest.raises(UsageError) as caught:
-            ranges(chosen)
+            ranges(settings)
         assert str(caught.value) == message
     else:
-        ranges(chosen)
+        ranges(settings)
 
 
 def test_without_the_flag_there_is_no_pool() -> None:
