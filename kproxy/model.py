@@ -7,10 +7,11 @@ maps. `parse_address` and `format_address` convert between text and packed bytes
 
 from __future__ import annotations
 
+import re
 from abc import ABCMeta
 from collections.abc import Callable
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from msgspec import Struct
@@ -24,6 +25,9 @@ else:  # an abstract base class of both: msgspec rejects a union of two types th
     Network = ABCMeta("Network", (), {})
     Network.register(IPv4Network)
     Network.register(IPv6Network)
+
+
+_ZEROS = re.compile(r"(?<![0-9A-Fa-f])0+([0-9]+)(?=\.|$)")
 
 
 class Family(StrEnum):
@@ -57,6 +61,31 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address:
     if isinstance(address, IPv6Address) and (address.ipv4_mapped or address.scope_id):
         raise ValueError(f"{text!r} is not a plain IPv4 or IPv6 address")
     return address
+
+
+def read_ip(text: str) -> IPv4Address | IPv6Address:
+    """Parse an address of an object as kube-proxy does. Raises ValueError.
+
+    `010.0.0.1` is 10.0.0.1, because zeros do not make a number octal, and an IPv4-mapped address is the IPv4
+    address. Old versions of the API server accepted both.
+    """
+    address = ip_address(_ZEROS.sub(r"\1", text) if "." in text else text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if isinstance(address, IPv6Address) and address.scope_id:
+        raise ValueError(f"{text!r} is not a plain IPv4 or IPv6 address")
+    return mapped or address
+
+
+def read_network(text: str) -> Network:
+    """Parse a CIDR of an object as kube-proxy does: like `read_ip`, and bits after the prefix are ignored."""
+    address, slash, prefix = text.strip().partition("/")
+    try:
+        ip, mapped = read_ip(address), ":" in address
+        if mapped and slash and prefix.isdecimal() and ip.version == 4:
+            prefix = str(int(prefix) - 96)
+        return ip_network(f"{ip}{slash}{prefix}", strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} does not appear to be an IPv4 or IPv6 network") from None
 
 
 def parse_address(text: str) -> Address:

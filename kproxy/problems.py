@@ -7,7 +7,7 @@ committed before remain in effect.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 NAMED = 3
@@ -36,6 +36,20 @@ def enumeration(names: Collection[str]) -> str:
     """Return for example `a, b, c and 2 more`."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"{', '.join(list(names)[:NAMED])}{more}"
+
+
+def ignored_sentence(kinds: Mapping[str, int]) -> str:
+    """Return for example `ignored: 3 ConfigMap, 1 Secret`: how many objects of which kinds are not used."""
+    return f"ignored: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean X?` with the most similar known word, or "" if none is similar."""
+    from difflib import get_close_matches  # its import is slow
+
+    words = {word.lower(): word for word in known}
+    close = get_close_matches(text.lower(), words, 1, cutoff=0.65)
+    return f" Did you mean {words[close[0]]}?" if close else ""
 
 
 class KproxyError(Exception):

@@ -112,9 +112,10 @@ class Kproxy:
     def run(
         self, verb: str, *manifests: Manifest, flags: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run a verb on these manifests. The result may be a failure."""
+        """Run a verb on these manifests, also on none. The result may be a failure."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-        return forkserver.run(self.node, self.arguments(verb, *flags), input=text)
+        empty = ["--allow-empty"] if not manifests and verb in ("sync", "compile") else []
+        return forkserver.run(self.node, self.arguments(verb, *flags, *empty), input=text)
 
     def cleanup(self, *flags: str) -> subprocess.CompletedProcess[str]:
         """Run `kproxy cleanup`. The result may be a failure."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kproxy.cli.output import print_problems, write
+from kproxy.cli.output import print_problems, print_warnings, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
-from kproxy.settings.derived import dataplane_options
+from kproxy.problems import Problem
+from kproxy.settings.derived import dataplane_options, warnings
 from kproxy.settings.settings import Settings
 from kproxy.table.script import script
 
@@ -15,10 +16,12 @@ from kproxy.table.script import script
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     with progress() as activity:
-        snapshot = look_up(settings, activity)
+        snapshot = look_up(settings, activity, settings.allow_empty)
         activity.begin(f"compiling {len(snapshot.frontends)} frontends")
         options = dataplane_options(settings, snapshot.node)
         text = "".join(script(snapshot.frontends, options, settings.nft_version))
+    found: list[Problem | str] = [*warnings(settings), *snapshot.input_warnings]
     print_problems(snapshot.problems)
+    print_warnings(found)
     write(text)
-    return 1 if snapshot.problems else 0
+    return 1 if snapshot.problems or (settings.strict and found) else 0

@@ -50,4 +50,5 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         print(sentence, file=sys.stderr)
     if found and not described and not missing:
         print(query.nothing, file=sys.stderr)
-    return 1 if snapshot.problems or unfollowed or missing else 0
+    strict = settings.strict and snapshot.input_warnings
+    return 1 if snapshot.problems or strict or unfollowed or missing else 0

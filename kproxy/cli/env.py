@@ -21,7 +21,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         snapshot = look_up(settings, activity)
     print_problems(complaints(snapshot))
     write(FORMATS[settings.format](variables_of(snapshot, pod)))
-    return 1 if snapshot.problems else 0
+    strict = settings.strict and snapshot.input_warnings
+    return 1 if snapshot.problems or strict else 0
 
 
 def pod_name(text: str, settings: Settings) -> NamespacedName:

@@ -33,10 +33,10 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         return _watch(settings, query, form)
     with progress() as activity:
         snapshot = look_up(settings, activity)
-    return _get(snapshot, query, form, settings.output in ("", "wide"))
+    return _get(snapshot, query, form, settings.output in ("", "wide"), settings.strict)
 
 
-def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool) -> int:
+def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool, strict: bool) -> int:
     print_problems(complaints(snapshot))
     query, unfollowed = query.followed(snapshot)
     found = query.find(objects(snapshot))
@@ -46,7 +46,8 @@ def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool) -> int:
         print(query.nothing, file=sys.stderr)
     missing = [sentence for each in found for sentence in each.missing]
     _print_notes(snapshot, query, unfollowed, missing)
-    return 1 if snapshot.problems or unfollowed or missing else 0
+    has_warnings = strict and snapshot.input_warnings
+    return 1 if snapshot.problems or has_warnings or unfollowed or missing else 0
 
 
 def _print_notes(snapshot: Snapshot, query: Query, unfollowed: Sequence[str], missing: Sequence[str]) -> None:

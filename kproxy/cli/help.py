@@ -19,7 +19,7 @@ def run(operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     for name in operands:
         if name not in VERBS:
-            from kproxy.settings.text import did_you_mean
+            from kproxy.problems import did_you_mean
 
             raise CommandLineError(f"Unknown verb {name}.{did_you_mean(name, VERBS)}")
     write(help_of(VERBS[operands[0]] if operands else None) + "\n")

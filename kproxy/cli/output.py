@@ -52,3 +52,9 @@ def print_problems(problems: Iterable[Problem | str]) -> None:
     """Print problems on standard error."""
     for problem in problems:
         warn(problem)
+
+
+def print_warnings(warnings: Iterable[Problem | str]) -> None:
+    """Print warnings on standard error."""
+    for warning in warnings:
+        warn(f"warning: {warning}")

@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> Call:
 
 def sentence(error: click.UsageError) -> str:
     """Return kproxy's message for an error of click."""
-    from kproxy.settings.text import did_you_mean
+    from kproxy.problems import did_you_mean
 
     match error:
         case click.NoSuchOption():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from kproxy.daemon.start import run_daemon
 from kproxy.kernel.host import require_root
+from kproxy.problems import UsageError
 from kproxy.settings.derived import check_daemon
 from kproxy.settings.settings import Settings
 
@@ -15,4 +17,14 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     require_root()
     check_daemon(settings, in_pod="KUBERNETES_SERVICE_HOST" in os.environ)
+    _check_paths((*settings.manifests, *filter(None, [settings.kubeconfig])))
     return run_daemon(settings)
+
+
+def _check_paths(paths: Iterable[str]) -> None:
+    """Raise UsageError for a path that does not exist. It is probably misspelt; later it may disappear."""
+    for path in paths:
+        try:
+            Path(path).stat()
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}.") from None

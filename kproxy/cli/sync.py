@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from kproxy.cli.output import print_problems, warn, write
+from kproxy.cli.output import print_problems, print_warnings, warn, write
 from kproxy.cli.progress import progress
 from kproxy.reconcile.core.report import LINES
 from kproxy.reconcile.sync import sync
@@ -17,11 +17,15 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     logging.basicConfig(handlers=[_Warnings()])
     with progress() as activity, sync(settings, activity) as manifests:
         print_problems(manifests.problems)
+        print_warnings(manifests.warnings)
         done = manifests.program()
     write("".join(f"{line}\n" for line in done.lines(None if settings.verbose else LINES)))
-    for complaint in done.complaints:
-        warn(complaint)
-    return 0 if done.complete else 1
+    if settings.dry_run:
+        write("dry run: nothing was changed\n")
+    print_problems(done.complaints)
+    print_warnings(done.warnings)
+    has_warnings = bool(manifests.warnings or done.warnings)
+    return 0 if done.complete and not (settings.strict and has_warnings) else 1
 
 
 class _Warnings(logging.Handler):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from kproxy.control.snapshot import take_snapshot
-from kproxy.controlplane.ledger import Allocations
+from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
@@ -14,30 +16,27 @@ from kproxy.show.snapshot import Snapshot
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
 from kproxy.sources.progress import UNSHOWN, Progress
-from kproxy.state.store import Store
+from kproxy.state.store import ReadOnlyStore
 
 
-class _ReadOnlyStore(Store):
-    """A state directory that is only read."""
-
-    def save(self, before: Allocations, after: Allocations) -> None:
-        """Do nothing."""
-
-
-def look_up(settings: Settings, progress: Progress = UNSHOWN) -> Snapshot:
+def look_up(settings: Settings, progress: Progress = UNSHOWN, allow_empty: bool = True) -> Snapshot:
     """Return the snapshot of the running kproxy. With manifests, return that of what this node would serve.
 
-    The state directory is read, but not changed.
+    The state directory is read, but not changed. Raises UsageError if a path contains no objects and that is
+    not allowed.
     """
     if not settings.manifests:
         from kproxy.control.channel import fetch  # not at the top, because importing asyncio takes long
 
         progress.begin("asking the running kproxy")
         return fetch(Path(settings.state_dir))
-    store = _ReadOnlyStore(Path(settings.state_dir))
-    source = Manifests(settings.manifests, store, ranges(settings), partial(find_node, settings))
-    source.load(progress)
+    store = ReadOnlyStore(Path(settings.state_dir))
+    find = partial(find_node, settings)
+    source = Manifests(settings.manifests, store, ranges(settings), find, settings.recursive)
+    source.load(progress, allow_empty)
     inventory = source.inventory()
     progress.begin(f"resolving {len(inventory.services)} services")
     resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())
-    return take_snapshot(source, resolved.frontends, resolved.problems, warnings=resolved.warnings)
+    snapshot = take_snapshot(source, resolved.frontends, resolved.problems, warnings=resolved.warnings)
+    empty = [Problem("", "", "", sentence) for sentence in source.empty if not settings.allow_empty]
+    return replace(snapshot, input_warnings=(*empty, *snapshot.input_warnings))

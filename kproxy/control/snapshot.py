@@ -46,7 +46,8 @@ def take_snapshot(
         [*source.problems(), *problems],
         source.node(),
         tuple(last_errors),
-        (*source.warnings(), *warnings),
+        (*source.input_warnings(), *source.warnings(), *warnings),
+        tuple(source.input_warnings()),
         held,
     )
 

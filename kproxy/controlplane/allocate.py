@@ -103,7 +103,8 @@ def _reserve_held(ledger: Ledger, service: Service, held: Mapping[Claim, Resourc
     for claim, resource in held.items():
         if ledger.span_name(claim) in PORTS and claim not in ports:
             continue
-        if requested.get(claim, resource) == resource and ledger.allows(claim, resource):
+        is_allowed = ledger.allows if claim in requested else ledger.contains
+        if requested.get(claim, resource) == resource and is_allowed(claim, resource):
             ledger.take(claim, resource)
 
 

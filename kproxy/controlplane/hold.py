@@ -101,5 +101,7 @@ def why_held(settled: Settled, name: NamespacedName, source: str = "") -> str:
     """
     if causes := settled.unreadable.causes(name):
         return unreadable_sentence([cause for cause in causes if cause.source == source] or causes)
+    if settled.unreadable.empty:
+        return ", ".join(settled.unreadable.empty)
     refusal = settled.refused.get(name)
     return f"{refusal.field}: {refusal.message}" if refusal else ""

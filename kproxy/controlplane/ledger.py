@@ -86,10 +86,15 @@ class Ledger:
         """Return the name of the span for a claim's resource. There may be no such span."""
         return claim.what if claim.what in self.spans else claim.what.rpartition("/")[2]
 
-    def allows(self, claim: Claim, resource: Resource) -> bool:
-        """Whether a resource is in the claim's span. If there is no such span, every resource is allowed."""
+    def contains(self, claim: Claim, resource: Resource) -> bool:
+        """Whether a resource is in the claim's span. If there is no such span, every resource is."""
         span = self.spans.get(self.span_name(claim))
         return span is None or span.has(resource.value)
+
+    def allows(self, claim: Claim, resource: Resource) -> bool:
+        """Whether a claim may request a resource: any resource, if its span does not restrict requests."""
+        span = self.spans.get(self.span_name(claim))
+        return span is None or not span.restricts or span.has(resource.value)
 
     def take(self, claim: Claim, resource: Resource) -> bool:
         """Give a resource to a claim that holds no other. Returns False if another claim holds it."""

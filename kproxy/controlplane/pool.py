@@ -14,7 +14,7 @@ import msgspec
 
 from kproxy.controlplane.ledger import Claim, Ledger, Resource
 from kproxy.controlplane.ranges import LOAD_BALANCER
-from kproxy.model import Address, Family, NamespacedName, Service, family_of, parse_address
+from kproxy.model import Address, Family, NamespacedName, Service, family_of, read_ip
 from kproxy.problems import Problem
 
 CLASS = "kproxy.io/load-balancer"
@@ -96,7 +96,7 @@ def _manifest_addresses(service: Service) -> Iterator[Address]:
     yield from service.external_ips
     for text in service.ingress:
         try:
-            yield parse_address(text)
+            yield read_ip(text).packed
         except ValueError:  # a host name
             continue
 
@@ -105,7 +105,7 @@ def _spec_requests(ledger: Ledger, service: Service, flag: str) -> Iterator[tupl
     """Yield the address that spec.loadBalancerIP requests. Raises ValueError if the request is invalid."""
     if not service.load_balancer_ip:
         return
-    resource = _resource(parse_address(service.load_balancer_ip))
+    resource = _resource(read_ip(service.load_balancer_ip).packed)
     claim = Claim(service.name, LOAD_BALANCER + resource.kind)
     if claim.what not in ledger.spans or not ledger.allows(claim, resource):
         raise ValueError(f"{resource} is not in {flag}")

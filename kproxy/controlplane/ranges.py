@@ -56,6 +56,10 @@ class Ranges(NamedTuple):
     node_ports: tuple[int, int]
     """First and last, both inclusive."""
     pool: Pool = Pool((), "")
+    restricts_addresses: bool = True
+    """Whether a Service may request only ClusterIPs in `service_cidrs`."""
+    restricts_ports: bool = True
+    """Whether a Service may request only node ports in `node_ports`."""
 
 
 class Span(NamedTuple):
@@ -65,6 +69,8 @@ class Span(NamedTuple):
     static: int
     flag: str
     """The flag with its value, for messages."""
+    restricts: bool = True
+    """Whether a Service may request only these numbers."""
 
     @property
     def size(self) -> int:
@@ -100,11 +106,15 @@ def spans(ranges: Ranges) -> dict[str, Span]:
 
     The spans of ClusterIPs come first, the primary family before the other.
     """
-    found = {str(network_family(network)): _service_span(network) for network in ranges.service_cidrs}
+    found = {
+        str(network_family(network)): _service_span(network)._replace(restricts=ranges.restricts_addresses)
+        for network in ranges.service_cidrs
+    }
     low, high = ranges.node_ports
     size = high - low + 1
     static = 0 if size <= 16 else min(max(16, size // 32), 128)
-    ports = Span(((low, high),), static, f"--service-node-port-range {low}-{high}")
+    flag = f"--service-node-port-range {low}-{high}"
+    ports = Span(((low, high),), static, flag, ranges.restricts_ports)
     found |= {str(protocol): ports for protocol in Protocol}
     for family in Family:
         intervals = tuple((r.first, r.last) for r in ranges.pool.ranges if r.family is family)

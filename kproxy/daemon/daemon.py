@@ -191,8 +191,8 @@ class Daemon(RoundObserver):
                 self._report_problems()
 
     def _report_problems(self) -> None:
-        found = self.source.problems() + self.source.warnings() + self.reconciler.problems()
-        self.reporter.problems(found, self.reconciler.warnings())
+        found = self.source.problems() + self.source.input_warnings() + self.source.warnings()
+        self.reporter.problems(found + self.reconciler.problems(), self.reconciler.warnings())
 
     # --- after each round ---
 

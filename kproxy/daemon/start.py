@@ -24,11 +24,20 @@ from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
 from kproxy.reconcile.addresses import UplinkAddresses
-from kproxy.settings.derived import conntrack_sysctls, dataplane_options, listen_addresses, pool_nodes, ranges
+from kproxy.settings.derived import (
+    conntrack_sysctls,
+    dataplane_options,
+    listen_addresses,
+    pool_nodes,
+    ranges,
+    warnings,
+)
 from kproxy.settings.settings import Settings
 from kproxy.sources.node import find_node
 from kproxy.sources.source import FollowedSource
 from kproxy.state import lock
+
+logger = logging.getLogger(__name__)
 
 
 class _Host:
@@ -68,6 +77,8 @@ class _Host:
 def run_daemon(settings: Settings) -> int:
     """Run until a signal. Returns the exit status."""
     configure_log(settings.verbose)
+    for warning in warnings(settings):
+        logger.warning(warning)
     raise_settings(conntrack_sysctls(settings, os.cpu_count() or 1))
     if settings.init_only:
         return 0
@@ -103,6 +114,8 @@ async def _follow_manifests(host: _Host) -> None:
         ranges(settings),
         host.node,
         ExecRunner(settings.probe_exec),
+        settings.recursive,
+        settings.allow_empty,
     )
     uplink, nodes = Uplink(settings.load_balancer_interface or None), pool_nodes(settings)
     addresses = UplinkAddresses(uplink, partial(source.announced, nodes))
@@ -120,8 +133,9 @@ async def _follow_cluster(host: _Host) -> None:
         from kproxy.sources.cluster.credentials import Credentials
         from kproxy.sources.cluster.source import Cluster
     except ModuleNotFoundError as error:
-        hint = "Install kproxy[cluster], or use --manifests."
-        raise HostError(f"Following a cluster needs the Python package {error.name}.", hint) from None
+        message = f"Following a cluster requires the Python package {error.name}."
+        hint = "Install kproxy from its source folder with the extra cluster: pip install '.[cluster]'"
+        raise HostError(message, hint) from None
 
     settings = host.settings
     credentials = Credentials(Path(settings.kubeconfig) if settings.kubeconfig else None)

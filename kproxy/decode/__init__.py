@@ -1,7 +1,9 @@
 """Kubernetes objects -> model. No other folder knows camelCase names and API versions.
 
-    documents (here) -> objects.py: one object -> wire.py: types -> service.py, endpoints.py,
-                        ingress.py: values
+    documents (here) -> objects.py: one object -> kinds.py: is it a known one
+                                               -> wire.py: types -> service.py, endpointslices.py, node.py,
+                                                  ingress.py: values
+                                               -> schema.py, advice.py: fields without effect
                      -> ClusterState (here)
 
 An invalid object is ignored and reported as a `Problem`. It does not affect the others.
@@ -15,12 +17,14 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import replace
 
 from kproxy.decode import wire
+from kproxy.decode.explain import describe
 from kproxy.decode.fields import object_name, share
-from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object, describe
+from kproxy.decode.kinds import API_VERSIONS, LIST, LISTS
+from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
@@ -32,6 +36,12 @@ class Document(NamedTuple):
 
     source: str
     content: Any
+    number: int = 1
+    """The first document of a file is 1."""
+    line: int = 1
+    """The line of the file on which it begins."""
+    repeated: tuple[str, ...] = ()
+    """Keys that a mapping of it has twice."""
 
 
 class Decoded(NamedTuple):
@@ -42,6 +52,10 @@ class Decoded(NamedTuple):
     unreadable: Unreadable
     ignored: Counter[str]
     """The number of objects of each kind that kproxy does not use."""
+    warnings: list[Problem]
+    """Objects that are used, but perhaps not as they were meant."""
+    counts: Counter[str]
+    """The number of objects in each source, valid or not, without Lists."""
 
 
 NO_TYPE = wire.TypeMeta()
@@ -49,14 +63,22 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """kubectl's copy of the manifest: as large as the object, and not shown by kubectl itself."""
 
 
-def _items(content: Any) -> list[Any]:
+def _items(content: Any) -> list[Any] | None:
+    """Return the items of a List; None if it has no such field."""
     if isinstance(content, Raw):
-        return list(msgspec.json.decode(content, type=wire.RawList).items or ())
-    return msgspec.convert(content, wire.LoadedList).items or []
+        items: list[Any] | UnsetType | None = msgspec.json.decode(content, type=wire.RawList).items
+    else:
+        items = msgspec.convert(content, wire.LoadedList).items
+    return None if items is UNSET else items or []
+
+
+def _is_list(kind: str) -> bool:
+    """Whether it is a List of any objects, or one of a known kind. Other kinds may only be called so."""
+    return kind == LIST or kind in LISTS
 
 
 def _item_type(meta: wire.TypeMeta) -> wire.TypeMeta:
-    kind = (meta.kind or "").removesuffix("List")
+    kind = (meta.kind or "").removesuffix(LIST)
     return wire.TypeMeta(kind, meta.api_version) if kind else NO_TYPE
 
 
@@ -65,7 +87,14 @@ def decode(documents: Iterable[Document]) -> Decoded:
     decoder = _Decoder()
     for document in documents:
         decoder.add(document)
-    return Decoded(_assemble(decoder.objects), decoder.problems, decoder.unreadable, decoder.ignored)
+    return Decoded(
+        _assemble(decoder.objects),
+        decoder.problems,
+        decoder.unreadable,
+        decoder.ignored,
+        decoder.warnings,
+        decoder.counts,
+    )
 
 
 class _Decoder:
@@ -74,62 +103,85 @@ class _Decoder:
     def __init__(self) -> None:
         self.objects: list[Object] = []
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.unreadable = Unreadable()
         self.ignored: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self._seen: dict[tuple[str, NamespacedName], str] = {}
 
     def add(self, document: Document) -> None:
         """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
+        place = f"document {document.number} (line {document.line})"
+        for key in document.repeated:
+            message = f'has the key "{key}" twice: the last one is used'
+            self.warnings.append(Problem(document.source, place, "", message))
         try:
-            self._add(document, NO_TYPE)
+            self._add(document.source, document.content, NO_TYPE, place)
         except RecursionError:
-            self._broken(document.source, "", "is nested too deeply or contains itself")
+            self._broken(document.source, place, "", "is nested too deeply or contains itself")
 
-    def _add(self, document: Document, inherited: wire.TypeMeta) -> None:
+    def _add(self, source: str, content: Any, inherited: wire.TypeMeta, place: str) -> None:
         """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""
         try:
-            own = convert(document.content, wire.TypeMeta)
+            own = convert(content, wire.TypeMeta)
             meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
-            if meta.kind and meta.kind.endswith("List"):
-                for item in _items(document.content):
-                    self._add(Document(document.source, item), _item_type(meta))
-            else:
-                self._add_object(document, meta)
+            items = _items(content) if meta.kind and meta.kind.endswith(LIST) else None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._broken(document.source, *describe(error))
+            self._broken(source, place, *_described(error, content))
+            return
+        if items is not None:
+            for index, item in enumerate(items):
+                self._add(source, item, _item_type(meta), f"{place}, items[{index}]")
+        elif _is_list(meta.kind or ""):
+            self._broken(source, place, "items", "is missing")
+        else:
+            self._add_object(source, content, meta, place)
 
-    def _broken(self, source: str, path: str, message: str) -> None:
+    def _broken(self, source: str, place: str, path: str, message: str) -> None:
         """Report a document whose objects are unknown."""
-        problem = Problem(source, "", path, message)
+        problem = Problem(source, place, path, message)
         self.unreadable.everything.append(problem)
         self.problems.append(problem)
+        self.counts[source] += 1
 
-    def _add_object(self, document: Document, meta: wire.TypeMeta) -> None:
+    def _add_object(self, source: str, content: Any, meta: wire.TypeMeta, place: str) -> None:
+        self.counts[source] += 1
+        kind = meta.kind or ""
         try:
-            decoded = decode_object(document.source, meta, document.content)
+            decoded = decode_object(source, meta, content, place, manifest=True)
         except UndecodableError as undecodable:
             self.unreadable.update(undecodable.unreadable)
             self.problems.append(undecodable.problem)
             return
-        kind = meta.kind or ""
         if decoded is None:
-            self.ignored[kind] += 1
+            self.ignored[f"{kind} ({meta.api_version})" if kind in API_VERSIONS else kind] += 1
             return
-        metadata, found = decoded
-        key = (kind, object_name(metadata))
+        self.warnings += decoded.warnings
+        key = (kind, object_name(decoded.metadata))
         if key in self._seen:
             message = f"is a duplicate; the object in {self._seen[key]} is used"
-            self.problems.append(Problem(document.source, f"{kind} {key[1]}", "metadata.name", message))
+            self.problems.append(Problem(source, f"{kind} {key[1]}", "metadata.name", message))
             return
-        self._seen[key] = document.source
-        self.objects += _annotated(metadata, found)
+        self._seen[key] = source
+        self.problems += decoded.left_out
+        self.unreadable.update(decoded.unreadable)
+        self.objects += _annotated(decoded.metadata, decoded.models)
+
+
+def _described(error: Exception, content: Any) -> tuple[str, str]:
+    """Describe an error in the part of a document that is decoded before its kind is known."""
+    if isinstance(error, msgspec.ValidationError):
+        return describe(error, msgspec.json.decode(content) if isinstance(content, Raw) else content)
+    return "", f"not JSON: {error}"
 
 
 def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
     """Add the annotations, for views. Objects of a cluster do not pass here, which saves memory."""
     if not metadata.annotations:
         return found
-    shown = {key: metadata.annotations[key] for key in sorted(metadata.annotations) if key != LAST_APPLIED}
+    shown = {
+        key: metadata.annotations[key] or "" for key in sorted(metadata.annotations) if key != LAST_APPLIED
+    }
     text = share(msgspec.json.encode(shown).decode()) if shown else ""
     return [replace(each, annotations=text) for each in found] if shown else found
 

@@ -9,12 +9,14 @@ from kproxy.decode.containers import containers
 from kproxy.decode.fields import (
     FAMILIES,
     FieldError,
+    Notes,
     object_name,
     origin,
-    port_number,
     protocol,
     share,
+    text_map,
     unicast_address,
+    usable_addresses,
 )
 from kproxy.model import (
     Address,
@@ -34,19 +36,26 @@ NO_CONDITIONS = wire.EndpointConditions()
 NO_HINTS = wire.EndpointHints()
 
 
-def _endpoint_ports(path: str, entries: list[wire.EndpointPort] | None) -> tuple[EndpointPort, ...]:
-    """Decode the ports that have a number. A port of a headless Service may have none; it is ignored."""
-    return share(
-        tuple(
-            EndpointPort(
-                entry.name or "",
-                protocol(f"{path}[{index}].protocol", entry.protocol),
-                port_number(f"{path}[{index}].port", entry.port),
-            )
-            for index, entry in enumerate(entries or [])
-            if entry.port is not None
-        )
-    )
+def _endpoint_ports(
+    path: str, entries: list[wire.EndpointPort] | None, notes: Notes
+) -> tuple[EndpointPort, ...]:
+    """Decode the ports that have a number. A port of a headless Service may have none; it is ignored.
+
+    The API server accepts any number in a slice. kube-proxy ignores what is not a port, too.
+    """
+    found = []
+    for index, entry in enumerate(entries or []):
+        if entry.port is None:
+            continue
+        if not 1 <= entry.port <= 65535:
+            notes.warn(f"{path}[{index}].port", f"{entry.port} is not a port (1-65535): ignored")
+            continue
+        try:
+            kind = protocol(f"{path}[{index}].protocol", entry.protocol)
+            found.append(EndpointPort(entry.name or "", kind, entry.port))
+        except FieldError as error:
+            notes.leave_out(error)
+    return share(tuple(found))
 
 
 def _pod_name(reference: wire.ObjectReference | None) -> str:
@@ -57,10 +66,10 @@ def _hints(entries: list[wire.Hint] | None) -> tuple[str, ...]:
     return share(tuple(hint.name for hint in entries)) if entries else ()
 
 
-def _endpoint(path: str, family: Family, entry: wire.Endpoint) -> Endpoint:
+def _endpoint(path: str, family: Family, entry: wire.Endpoint, notes: Notes) -> Endpoint:
     if not entry.addresses:
         raise FieldError(f"{path}.addresses", "is empty")
-    address = unicast_address(f"{path}.addresses[0]", entry.addresses[0])
+    address = unicast_address(f"{path}.addresses[0]", entry.addresses[0], notes)
     if family_of(address) is not family:
         raise FieldError(f"{path}.addresses[0]", f"{entry.addresses[0]} is not of the slice's addressType")
     conditions = entry.conditions or NO_CONDITIONS
@@ -78,10 +87,19 @@ def _endpoint(path: str, family: Family, entry: wire.Endpoint) -> Endpoint:
     )
 
 
-def endpoint_slice(source: str, obj: wire.EndpointSlice) -> list[EndpointSlice]:
+def _endpoints(family: Family, entries: Iterable[wire.Endpoint], notes: Notes) -> Iterator[Endpoint]:
+    """Yield the valid endpoints. The others are left out, and do not affect them."""
+    for index, entry in enumerate(entries):
+        try:
+            yield _endpoint(f"endpoints[{index}]", family, entry, notes)
+        except FieldError as error:
+            notes.leave_out(error)
+
+
+def endpoint_slice(source: str, obj: wire.EndpointSlice, notes: Notes) -> list[EndpointSlice]:
     """Decode an EndpointSlice of discovery.k8s.io/v1. [] if it has no Service or no addresses (FQDN)."""
     name = object_name(obj.metadata)
-    labels = obj.metadata.labels or {}
+    labels = text_map("metadata.labels", obj.metadata.labels, notes)
     if obj.address_type not in (*FAMILIES, "FQDN"):
         raise FieldError("addressType", f"{obj.address_type!r} is not one of IPv4, IPv6, FQDN")
     if SERVICE_NAME_LABEL not in labels or obj.address_type == "FQDN":
@@ -92,40 +110,38 @@ def endpoint_slice(source: str, obj: wire.EndpointSlice) -> list[EndpointSlice]:
         origin=origin(source, obj.metadata),
         name=name.name,
         family=family,
-        ports=_endpoint_ports("ports", obj.ports),
-        endpoints=tuple(
-            _endpoint(f"endpoints[{index}]", family, endpoint)
-            for index, endpoint in enumerate(obj.endpoints or [])
-        ),
+        ports=_endpoint_ports("ports", obj.ports, notes),
+        endpoints=tuple(_endpoints(family, obj.endpoints or (), notes)),
         headless=HEADLESS_LABEL in labels,
         labels=labels,
     )
     return [slice_]
 
 
-def _subset_endpoints(path: str, subset: wire.EndpointSubset) -> Iterator[Endpoint]:
+def _subset_endpoints(path: str, subset: wire.EndpointSubset, notes: Notes) -> Iterator[Endpoint]:
     for key, entries, ready in (
         ("addresses", subset.addresses, True),
         ("notReadyAddresses", subset.not_ready_addresses, False),
     ):
         for index, entry in enumerate(entries or []):
-            address = unicast_address(f"{path}.{key}[{index}].ip", entry.ip)
-            yield Endpoint(address, ready, ready, False, entry.node_name or "", _pod_name(entry.target_ref))
+            for address in usable_addresses([(f"{path}.{key}[{index}].ip", entry.ip)], notes):
+                pod = _pod_name(entry.target_ref)
+                yield Endpoint(address, ready, ready, False, entry.node_name or "", pod)
 
 
-def endpoints(source: str, obj: wire.Endpoints) -> list[EndpointSlice]:
+def endpoints(source: str, obj: wire.Endpoints, notes: Notes) -> list[EndpointSlice]:
     """Decode a legacy Endpoints object to slices as Kubernetes mirrors it: one per subset and family.
 
     The first slice is empty, so that an Endpoints object without addresses has a slice, too.
     """
     name = object_name(obj.metadata)
     place = origin(source, obj.metadata)
-    labels = obj.metadata.labels or {}
+    labels = text_map("metadata.labels", obj.metadata.labels, notes)
     slices = [EndpointSlice(name, place, name.name, Family.IPV4, (), (), legacy=True, labels=labels)]
     for index, subset in enumerate(obj.subsets or []):
         path = f"subsets[{index}]"
-        ports = _endpoint_ports(f"{path}.ports", subset.ports)
-        endpoints = tuple(_subset_endpoints(path, subset))
+        ports = _endpoint_ports(f"{path}.ports", subset.ports, notes)
+        endpoints = tuple(_subset_endpoints(path, subset, notes))
         for family in Family:
             members = tuple(e for e in endpoints if family_of(e.address) is family)
             if members:
@@ -146,13 +162,15 @@ def _gates_open(gates: Iterable[wire.ReadinessGate], conditions: Iterable[wire.C
     return {gate.condition_type for gate in gates} <= {c.type for c in conditions if c.status == "True"}
 
 
-def _addresses(path: str, single: str | None, several: list[wire.IP] | None) -> tuple[Address, ...]:
+def _addresses(
+    path: str, single: str | None, several: list[wire.IP] | None, notes: Notes
+) -> tuple[Address, ...]:
     texts = [(path, single)] if single else []
     texts += [(f"{path}s[{index}].ip", entry.ip) for index, entry in enumerate(several or [])]
-    return tuple(dict.fromkeys(unicast_address(path, text) for path, text in texts))
+    return tuple(dict.fromkeys(usable_addresses(texts, notes)))
 
 
-def pod(source: str, obj: wire.Pod) -> list[Pod]:
+def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod]:
     """Decode a Pod; [] if it has ended.
 
     A Pod without a Ready condition (a manifest written by hand) is ready until it is probed.
@@ -162,14 +180,14 @@ def pod(source: str, obj: wire.Pod) -> list[Pod]:
     if status.phase in ("Succeeded", "Failed"):
         return []
     host_network = spec.host_network is True
-    addresses = _addresses("status.podIP", status.pod_ip, status.pod_ips)
+    addresses = _addresses("status.podIP", status.pod_ip, status.pod_ips, notes)
     if host_network and not addresses:
-        addresses = _addresses("status.hostIP", status.host_ip, status.host_ips)
+        addresses = _addresses("status.hostIP", status.host_ip, status.host_ips, notes)
     members = containers(spec)
     pod = Pod(
         name=name,
         origin=origin(source, obj.metadata),
-        labels=obj.metadata.labels or {},
+        labels=text_map("metadata.labels", obj.metadata.labels, notes),
         addresses=addresses,
         ports=tuple(port for container in members for port in container.ports if port.name),
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),

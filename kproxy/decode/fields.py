@@ -1,14 +1,28 @@
-"""Checks of fields that several kinds have: names, ports, protocols, addresses."""
+"""Checks of fields that several kinds have: names, ports, protocols, addresses.
+
+A `FieldError` concerns the whole object, which is left out. Some objects can be used without the part that is
+wrong, and some values that the API server refuses today are in old objects: `Notes` collects what there is to
+say about them.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
 from kproxy.decode import wire
-from kproxy.model import Address, Family, NamespacedName, Origin, Protocol, parse_ip
+from kproxy.model import (
+    Address,
+    Family,
+    NamespacedName,
+    Network,
+    Origin,
+    Protocol,
+    read_ip,
+    read_network,
+)
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
@@ -31,6 +45,24 @@ class FieldError(ValueError):
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class Notes:
+    """What is to be said of an object that is used: (path, message) each."""
+
+    def __init__(self) -> None:
+        self.warnings: list[tuple[str, str]] = []
+        """What kube-proxy ignores or reads in its own way, as kproxy does."""
+        self.left_out: list[tuple[str, str]] = []
+        """Invalid parts, without which the object is used."""
+
+    def warn(self, path: str, message: str) -> None:
+        """Add a warning."""
+        self.warnings.append((path, message))
+
+    def leave_out(self, error: FieldError) -> None:
+        """Add an invalid part."""
+        self.left_out.append((error.path, str(error)))
 
 
 def checked(path: str, check: Callable[[str], T], text: str) -> T:
@@ -83,15 +115,42 @@ def share(value: H) -> H:
     return _shared(value)  # type: ignore[return-value]
 
 
-def unicast_address(path: str, text: str) -> Address:
+def unicast_address(path: str, text: str, notes: Notes) -> Address:
     """Pack an address. As in the API server, special addresses are not allowed."""
     if packed := _plain(text):
         return packed
-    ip = checked(path, parse_ip, text)
+    ip = checked(path, read_ip, text)
+    if ip.version == 4 and str(ip) != text:
+        notes.warn(path, f"non-standard address {text}: read as {ip}")
     for kind in ("loopback", "link_local", "multicast", "unspecified"):
         if getattr(ip, f"is_{kind}"):
             raise FieldError(path, f"{text} is not allowed: {kind.replace('_', '-')} address")
     return ip.packed
+
+
+def usable_addresses(texts: Iterable[tuple[str, str]], notes: Notes) -> Iterator[Address]:
+    """Yield the addresses of (path, text) that can be used. The others are left out."""
+    for path, text in texts:
+        try:
+            yield unicast_address(path, text, notes)
+        except FieldError as error:
+            notes.leave_out(error)
+
+
+def network(path: str, text: str, notes: Notes) -> Network:
+    """Parse a CIDR. Bits after the prefix are ignored, as in Kubernetes."""
+    found, address = checked(path, read_network, text), text.strip().partition("/")[0]
+    ip = read_ip(address)
+    if ip != found.network_address or (ip.version == 4 and str(ip) != address):
+        notes.warn(path, f"non-standard CIDR {text.strip()}: read as {found}")
+    return found
+
+
+def text_map(path: str, values: Mapping[str, str | None] | None, notes: Notes) -> dict[str, str]:
+    """Return a map of labels or annotations. A value that is null is read as "", as in the API server."""
+    for key in [key for key, value in (values or {}).items() if value is None]:
+        notes.warn(f"{path}[{key}]", 'is null: read as ""')
+    return {key: value or "" for key, value in (values or {}).items()}
 
 
 def _plain(text: str) -> Address | None:

@@ -10,7 +10,16 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from kproxy.decode import wire
-from kproxy.decode.fields import SUBDOMAIN, SUBDOMAIN_RULE, FieldError, object_name, origin, port_number
+from kproxy.decode.fields import (
+    SUBDOMAIN,
+    SUBDOMAIN_RULE,
+    FieldError,
+    Notes,
+    object_name,
+    origin,
+    port_number,
+    text_map,
+)
 from kproxy.model import Ingress, IngressBackend, IngressPath, IngressRule, IngressTLS
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -21,26 +30,27 @@ PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 Backend = Callable[[str, wire.IngressBackend], IngressBackend]
 
 
-def ingress_v1(source: str, obj: wire.Ingress) -> list[Ingress]:
+def ingress_v1(source: str, obj: wire.Ingress, notes: Notes) -> list[Ingress]:
     """Decode an Ingress of networking.k8s.io/v1."""
-    return [_ingress(source, obj, "spec.defaultBackend", obj.spec.default_backend, _backend, "")]
+    return [_ingress(source, obj, notes, "spec.defaultBackend", obj.spec.default_backend, _backend, "")]
 
 
-def ingress_beta(source: str, obj: wire.Ingress) -> list[Ingress]:
+def ingress_beta(source: str, obj: wire.Ingress, notes: Notes) -> list[Ingress]:
     """Decode an Ingress of networking.k8s.io/v1beta1 or extensions/v1beta1. Its pathType is optional."""
     default_type = PATH_TYPES[-1]
-    return [_ingress(source, obj, "spec.backend", obj.spec.backend, _backend_beta, default_type)]
+    return [_ingress(source, obj, notes, "spec.backend", obj.spec.backend, _backend_beta, default_type)]
 
 
 def _ingress(
     source: str,
     obj: wire.Ingress,
+    notes: Notes,
     default_path: str,
     default: wire.IngressBackend | None,
     backend: Backend,
     path_type: str,
 ) -> Ingress:
-    spec, annotations = obj.spec, obj.metadata.annotations or {}
+    spec, annotations = obj.spec, text_map("metadata.annotations", obj.metadata.annotations, notes)
     if not spec.rules and default is None:
         raise FieldError("spec.rules", f"is missing: either spec.rules or {default_path} is required")
     entries = (obj.status and obj.status.load_balancer and obj.status.load_balancer.ingress) or []
@@ -55,7 +65,7 @@ def _ingress(
         default_backend=None if default is None else backend(default_path, default),
         tls=tuple(_tls(f"spec.tls[{index}]", tls) for index, tls in enumerate(spec.tls or [])),
         addresses=tuple(entry.ip or entry.hostname or "" for entry in entries),
-        labels=obj.metadata.labels or {},
+        labels=text_map("metadata.labels", obj.metadata.labels, notes),
     )
 
 

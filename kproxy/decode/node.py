@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from collections.abc import Iterator
 
 from kproxy.decode import wire
-from kproxy.decode.fields import checked, object_name, origin
-from kproxy.model import ClusterNode, NodeInfo, Taint
+from kproxy.decode.fields import FieldError, Notes, network, object_name, origin, text_map
+from kproxy.model import ClusterNode, Network, NodeInfo, Taint
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
-def node(source: str, obj: wire.Node) -> list[ClusterNode]:
+def node(source: str, obj: wire.Node, notes: Notes) -> list[ClusterNode]:
     """Decode a Node v1: the fields that kproxy uses, and those that `get nodes` shows."""
     spec, status = obj.spec or wire.NodeSpec(), obj.status or wire.NodeStatus()
-    labels = obj.metadata.labels or {}
-    texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(spec.pod_cidrs or [])]
-    if spec.pod_cidr and not texts:
-        texts = [("spec.podCIDR", spec.pod_cidr)]
+    labels = text_map("metadata.labels", obj.metadata.labels, notes)
     return [
         ClusterNode(
             object_name(obj.metadata).name,
             labels.get(ZONE_LABEL, ""),
-            tuple(checked(path, ip_network, text) for path, text in texts),
+            tuple(_pod_cidrs(spec, notes)),
             origin(source, obj.metadata),
             labels=labels,
             addresses=tuple((entry.type, entry.address) for entry in status.addresses or ()),
@@ -33,6 +30,17 @@ def node(source: str, obj: wire.Node) -> list[ClusterNode]:
             info=_info(status.node_info or wire.NodeInfo()),
         )
     ]
+
+
+def _pod_cidrs(spec: wire.NodeSpec, notes: Notes) -> Iterator[Network]:
+    texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(spec.pod_cidrs or [])]
+    if spec.pod_cidr and not texts:
+        texts = [("spec.podCIDR", spec.pod_cidr)]
+    for path, text in texts:
+        try:
+            yield network(path, text, notes)
+        except FieldError as error:
+            notes.leave_out(error)
 
 
 def _taint(taint: wire.Taint) -> Taint:

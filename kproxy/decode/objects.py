@@ -6,17 +6,20 @@ the same meaning and the same problems wherever it was read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from kproxy.decode import endpointslices as endpoints
 from kproxy.decode import ingress, node, service, wire
+from kproxy.decode.advice import misplaced_fields
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
-from kproxy.decode.fields import FieldError
+from kproxy.decode.explain import describe
+from kproxy.decode.fields import FieldError, Notes
+from kproxy.decode.kinds import find_slip
+from kproxy.decode.schema import unknown_fields
 from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
@@ -24,15 +27,25 @@ T = TypeVar("T")
 
 Object = Service | EndpointSlice | Pod | ClusterNode | Ingress
 
-_KINDS: dict[tuple[str, str], tuple[type[Any], Callable[[str, Any], list[Any]]]] = {
-    ("v1", "Service"): (wire.Service, service.service),
-    ("v1", "Endpoints"): (wire.Endpoints, endpoints.endpoints),
-    ("v1", "Pod"): (wire.Pod, endpoints.pod),
-    ("v1", "Node"): (wire.Node, node.node),
-    ("discovery.k8s.io/v1", "EndpointSlice"): (wire.EndpointSlice, endpoints.endpoint_slice),
-    ("networking.k8s.io/v1", "Ingress"): (wire.Ingress, ingress.ingress_v1),
-    ("networking.k8s.io/v1beta1", "Ingress"): (wire.Ingress, ingress.ingress_beta),
-    ("extensions/v1beta1", "Ingress"): (wire.Ingress, ingress.ingress_beta),
+
+class _Kind(NamedTuple):
+    wire: type[Any]
+    to_model: Callable[[str, Any, Notes], list[Any]]
+    schema: str
+    """Its type in `schema`."""
+
+
+_KINDS = {
+    ("v1", "Service"): _Kind(wire.Service, service.service, "Service"),
+    ("v1", "Endpoints"): _Kind(wire.Endpoints, endpoints.endpoints, "Endpoints"),
+    ("v1", "Pod"): _Kind(wire.Pod, endpoints.pod, "Pod"),
+    ("v1", "Node"): _Kind(wire.Node, node.node, "Node"),
+    ("discovery.k8s.io/v1", "EndpointSlice"): _Kind(
+        wire.EndpointSlice, endpoints.endpoint_slice, "EndpointSlice"
+    ),
+    ("networking.k8s.io/v1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_v1, "Ingress"),
+    ("networking.k8s.io/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
+    ("extensions/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
 }
 
 
@@ -47,13 +60,17 @@ class Unreadable:
         self.services: dict[NamespacedName, list[Problem]] = {}
         self.namespaces: dict[str, list[Problem]] = {}
         self.everything: list[Problem] = []
+        self.empty: list[str] = []
+        """`no objects in PATH`: input that may be missing altogether."""
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.namespaces or self.everything)
+        return bool(self.services or self.namespaces or self.everything or self.empty)
 
     def covers(self, service: NamespacedName) -> bool:
         """Whether a part of this Service may be missing."""
-        return bool(self.everything) or service in self.services or service.namespace in self.namespaces
+        if self.everything or self.empty:
+            return True
+        return service in self.services or service.namespace in self.namespaces
 
     def causes(self, service: NamespacedName) -> list[Problem]:
         """Return the problems that may concern this Service; [] if it is not covered."""
@@ -69,13 +86,13 @@ class Unreadable:
         self.everything += other.everything
 
     def add(self, kind: str, content: Any, cause: Problem) -> None:
-        """Add the Services to which the unreadable object `content` may belong; none for an Ingress."""
-        if kind == "Ingress":
+        """Add the Services to which the unreadable object `content` may belong; none for Ingress and Node."""
+        if kind in ("Ingress", "Node"):
             return
-        namespace = _lookup(content, "metadata", "namespace") or "default"
-        name = _lookup(content, "metadata", "name")
+        namespace = _look_up(content, "metadata", "namespace") or "default"
+        name = _look_up(content, "metadata", "name")
         if kind == "EndpointSlice":
-            name = _lookup(content, "metadata", "labels", SERVICE_NAME_LABEL)
+            name = _look_up(content, "metadata", "labels", SERVICE_NAME_LABEL)
         if not isinstance(namespace, str) or kind not in ("Service", "Endpoints", "EndpointSlice", "Pod"):
             self.everything.append(cause)
         elif kind == "Pod" or not isinstance(name, str):
@@ -87,10 +104,11 @@ class Unreadable:
 class UndecodableError(ValueError):
     """An invalid object: the problem, and the Services to which the object may belong."""
 
-    def __init__(self, source: str, kind: str, content: Any, error: Exception) -> None:
+    def __init__(self, source: str, subject: str, kind: str, content: Any, error: Exception) -> None:
+        """`subject`: its name in the problem; `kind`: a known kind that it may be, or ""."""
         super().__init__()
-        loaded = msgspec.json.decode(content) if isinstance(content, Raw) else content
-        self.problem = Problem(source, _object_name(kind, loaded), *describe(error))
+        loaded = _loaded(content)
+        self.problem = Problem(source, subject, *describe(error, loaded))
         self.unreadable = Unreadable()
         self.unreadable.add(kind, loaded, self.problem)
 
@@ -98,25 +116,70 @@ class UndecodableError(ValueError):
         return str(self.problem)
 
 
-def decode_object(
-    source: str, meta: wire.TypeMeta, content: Any
-) -> tuple[wire.Metadata, list[Object]] | None:
-    """Return the metadata of an object and its form in the model; None if kproxy does not use its kind.
+class DecodedObject(NamedTuple):
+    """A valid object, or one of which parts are invalid."""
 
-    `content` is JSON text (`Raw`), or a value loaded from YAML. Raises UndecodableError.
+    metadata: wire.Metadata
+    models: list[Object]
+    warnings: list[Problem]
+    left_out: list[Problem]
+    """Invalid parts, without which the models are."""
+    unreadable: Unreadable
+    """What these parts may belong to."""
+
+
+def decode_object(
+    source: str, meta: wire.TypeMeta, content: Any, place: str = "", manifest: bool = False
+) -> DecodedObject | None:
+    """Decode an object; None if kproxy does not use its kind. Raises UndecodableError.
+
+    `content` is JSON text (`Raw`), or a value loaded from YAML. `place` names its document, for errors in
+    which the object itself may be unknown. Of a `manifest`, fields that have no effect are warnings: an API
+    server stores no such fields, and a newer one has fields that are not known here.
     """
-    if not meta.kind or not meta.api_version:
-        missing = "kind" if not meta.kind else "apiVersion"
-        raise UndecodableError(source, meta.kind or "object", content, FieldError(missing, "is missing"))
-    known = _KINDS.get((meta.api_version, meta.kind))
+    kind, version = meta.kind or "", meta.api_version or ""
+    known = _KINDS.get((version, kind))
     if known is None:
+        _raise_if_meant(source, kind, version, content, place)
         return None
-    wire_type, to_model = known
+    notes = Notes()
     try:
-        obj = convert(content, wire_type)
-        return obj.metadata, to_model(source, obj)
+        obj = convert(content, known.wire)
+        models = known.to_model(source, obj, notes)
     except (msgspec.ValidationError, FieldError) as error:
-        raise UndecodableError(source, meta.kind, content, error) from None
+        raise UndecodableError(source, _subject(kind, _loaded(content)), kind, content, error) from None
+    if manifest:
+        notes.warnings += unknown_fields(known.schema, content)
+        notes.warnings += misplaced_fields(obj)
+    decoded = DecodedObject(obj.metadata, models, [], [], Unreadable())
+    if notes.warnings or notes.left_out:
+        _add_notes(decoded, notes, source, kind, _loaded(content))
+    return decoded
+
+
+def _raise_if_meant(source: str, kind: str, version: str, content: Any, place: str) -> None:
+    """Raise UndecodableError if an object of an unknown kind is probably one of a known kind."""
+    if not kind or not version:
+        slip, meant = FieldError("kind" if not kind else "apiVersion", "is missing"), kind
+    elif found := find_slip(kind, version):
+        slip, meant = FieldError(found.field, found.message), found.kind
+    else:
+        return
+    loaded = _loaded(content)
+    subject = _subject(kind or "object", loaded) if kind or _look_up(loaded, "metadata", "name") else ""
+    raise UndecodableError(source, ": ".join(filter(None, (place, subject))), meant, content, slip)
+
+
+def _add_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, content: Any) -> None:
+    subject = _subject(kind, content)
+    decoded.warnings.extend(Problem(source, subject, *note) for note in notes.warnings)
+    decoded.left_out.extend(Problem(source, subject, *note) for note in notes.left_out)
+    for problem in decoded.left_out:
+        decoded.unreadable.add(kind, content, problem)
+
+
+def _loaded(content: Any) -> Any:
+    return msgspec.json.decode(content) if isinstance(content, Raw) else content
 
 
 def convert(content: Any, kind: type[T]) -> T:
@@ -126,25 +189,14 @@ def convert(content: Any, kind: type[T]) -> T:
     return msgspec.convert(content, kind)
 
 
-def describe(error: Exception) -> tuple[str, str]:
-    """Return field and message of an error. msgspec's form: Expected `int`, got `str` - at `$.spec.port`."""
-    if isinstance(error, FieldError):
-        return error.path, str(error)
-    message, _, place = str(error).partition(" - at ")
-    path = place.strip("`").removeprefix("$").lstrip(".")
-    if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
-        return f"{path}.{missing[1]}".lstrip("."), "is missing"
-    return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
-
-
-def _lookup(content: Any, *path: str) -> Any:
+def _look_up(content: Any, *path: str) -> Any:
     for key in path:
         content = content.get(key) if isinstance(content, dict) else None
     return content
 
 
-def _object_name(kind: str, content: Any) -> str:
+def _subject(kind: str, content: Any) -> str:
     """Return for example `Service default/kubia`, for an object whose fields may have wrong types."""
-    namespace = _lookup(content, "metadata", "namespace") or "default"
-    name = _lookup(content, "metadata", "name")
+    namespace = _look_up(content, "metadata", "namespace") or "default"
+    name = _look_up(content, "metadata", "name")
     return f"{kind} {namespace}/{name}" if name else f"{kind} (no name)"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
 from typing import Any
 
 from kproxy.decode import wire
+from kproxy.decode.explain import expectation
 from kproxy.decode.fields import (
     FAMILIES,
     LABEL_RULE,
     FieldError,
-    checked,
+    Notes,
+    network,
     object_name,
     origin,
     port_number,
     protocol,
     share,
+    text_map,
     unicast_address,
+    usable_addresses,
 )
 from kproxy.model import (
     Address,
@@ -42,7 +45,6 @@ SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 POLICIES = ("Cluster", "Local")
-JSON_TYPES = {dict: "object", list: "array", type(None): "null"}
 
 
 def _service_port(path: str, entry: wire.ServicePort, alone: bool) -> ServicePort:
@@ -82,13 +84,13 @@ def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort,
     return share(tuple(ports))
 
 
-def _cluster_ips(spec: wire.ServiceSpec) -> tuple[Address, ...]:
+def _cluster_ips(spec: wire.ServiceSpec, notes: Notes) -> tuple[Address, ...]:
     texts = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     if spec.cluster_ip and spec.cluster_ips and spec.cluster_ips[0] != spec.cluster_ip:
         message = f"{spec.cluster_ips[0]} differs from spec.clusterIP {spec.cluster_ip}"
         raise FieldError("spec.clusterIPs[0]", message)
     plural = "spec.clusterIPs[{}]" if spec.cluster_ips else "spec.clusterIP"
-    addresses = tuple(unicast_address(plural.format(i), text) for i, text in enumerate(texts))
+    addresses = tuple(unicast_address(plural.format(i), text, notes) for i, text in enumerate(texts))
     if len({family_of(address) for address in addresses}) < len(addresses):
         raise FieldError("spec.clusterIPs", "contains two addresses of the same family")
     return addresses
@@ -132,42 +134,47 @@ def _choice(path: str, text: str | None, choices: tuple[str, ...]) -> str:
     return text or choices[0]
 
 
-def _addresses(path: str, texts: list[str] | None) -> tuple[Address, ...]:
-    return tuple(unicast_address(f"{path}[{index}]", text) for index, text in enumerate(texts or []))
+def _external_ips(texts: list[str] | None, notes: Notes) -> tuple[Address, ...]:
+    paths = ((f"spec.externalIPs[{index}]", text) for index, text in enumerate(texts or []))
+    return tuple(usable_addresses(paths, notes))
 
 
-def _source_ranges(texts: list[str] | None) -> tuple[Network, ...]:
-    """Parse CIDRs. Bits after the prefix are ignored, as in Kubernetes."""
-    path = "spec.loadBalancerSourceRanges"
+def _source_ranges(texts: list[str] | None, notes: Notes) -> tuple[Network, ...]:
+    """Parse CIDRs. An invalid one leaves out the Service: without a range, all clients are allowed."""
     return tuple(
-        checked(f"{path}[{index}]", lambda text: ip_network(text.strip(), strict=False), text)
+        network(f"spec.loadBalancerSourceRanges[{index}]", text, notes)
         for index, text in enumerate(texts or [])
     )
 
 
-def _selector(selector: dict[str, Any]) -> dict[str, str]:
+def _selector(selector: dict[str, Any], notes: Notes) -> dict[str, str]:
     """Check a map of labels. A Deployment's form of a selector is a common mistake, with its own message."""
     path = "spec.selector"
     for key, value in selector.items():
         if key in ("matchLabels", "matchExpressions") and not isinstance(value, str):
             raise FieldError(path, f"a Service's selector is a map of labels and cannot contain {key}")
-        if not isinstance(value, str):
-            kind = JSON_TYPES.get(type(value), type(value).__name__)
-            raise FieldError(f"{path}[{key}]", f"expected str, got {kind}")
-    return selector
+        if not isinstance(value, str | None):
+            raise FieldError(f"{path}[{key}]", expectation(["str"], value))
+    return text_map(path, selector, notes)
 
 
 def _ingress(status: wire.ObjectStatus | None) -> list[wire.LoadBalancerIngress]:
     return (status and status.load_balancer and status.load_balancer.ingress) or []
 
 
-def _load_balancer_ips(entries: list[wire.LoadBalancerIngress]) -> tuple[Address, ...]:
-    """Return the ingress addresses that the node serves. A load balancer serves those of ipMode Proxy."""
-    return tuple(
-        unicast_address(f"status.loadBalancer.ingress[{index}].ip", entry.ip)
-        for index, entry in enumerate(entries)
-        if entry.ip and entry.ip_mode in (None, "", "VIP")
-    )
+def _load_balancer_ips(entries: list[wire.LoadBalancerIngress], notes: Notes) -> tuple[Address, ...]:
+    """Return the ingress addresses that the node serves. A load balancer serves those of ipMode Proxy.
+
+    The API server accepts any address here, for example 127.0.0.1, which minikube writes.
+    """
+    found = []
+    for index, entry in enumerate(entries):
+        if entry.ip and entry.ip_mode in (None, "", "VIP"):
+            try:
+                found.append(unicast_address(f"status.loadBalancer.ingress[{index}].ip", entry.ip, notes))
+            except FieldError as error:
+                notes.warn(error.path, f"{error}: not served")
+    return tuple(found)
 
 
 def _health_check_node_port(spec: wire.ServiceSpec, kind: str, external_local: bool) -> int:
@@ -177,37 +184,40 @@ def _health_check_node_port(spec: wire.ServiceSpec, kind: str, external_local: b
     return port if kind == "LoadBalancer" and external_local else 0
 
 
-def _weights(annotations: dict[str, str]) -> dict[str, int]:
+def _weights(annotations: dict[str, str], notes: Notes) -> dict[str, int]:
     """Parse `pod-a=3, 10.0.0.7=2`: the weight of an endpoint, by the name of its pod or its address."""
     if WEIGHTS not in annotations:
         return NO_WEIGHTS
-    path, weights = f"metadata.annotations[{WEIGHTS}]", {}
-    for entry in annotations[WEIGHTS].split(","):
-        if not entry.strip():
-            continue
+    weights: dict[str, int] = {}
+    for entry in filter(str.strip, annotations[WEIGHTS].split(",")):
         found = WEIGHT.fullmatch(entry)
-        if not found or not 1 <= int(found[2]) <= MAX_WEIGHT:
-            message = f"{entry.strip()!r} is not ENDPOINT=WEIGHT with a weight from 1 to {MAX_WEIGHT}"
-            raise FieldError(path, message)
-        weights[found[1]] = int(found[2])
+        if found and 1 <= int(found[2]) <= MAX_WEIGHT:
+            weights[found[1]] = int(found[2])
+        else:
+            message = (
+                f"{entry.strip()!r} is not ENDPOINT=WEIGHT with a weight from 1 to {MAX_WEIGHT}: ignored"
+            )
+            notes.warn(f"metadata.annotations[{WEIGHTS}]", message)
     return weights
 
 
-def _hashing(annotations: dict[str, str], affinity_timeout: int | None) -> Balance | None:
+def _hashing(annotations: dict[str, str], affinity_timeout: int | None, notes: Notes) -> Balance | None:
     path, text = f"metadata.annotations[{CONSISTENT_HASH}]", annotations.get(CONSISTENT_HASH)
     if text is None:
         return None
     if text not in HASHES:
-        raise FieldError(path, f"{text!r} is not one of {', '.join(HASHES)}")
-    if affinity_timeout is not None:
-        raise FieldError(path, "cannot be combined with spec.sessionAffinity: ClientIP")
-    return HASHES[text]
+        notes.warn(path, f"{text!r} is not one of {', '.join(HASHES)}: ignored")
+    elif affinity_timeout is not None:
+        notes.warn(path, "cannot be combined with spec.sessionAffinity: ClientIP: ignored")
+        return None
+    return HASHES.get(text)
 
 
-def service(source: str, obj: wire.Service) -> list[Service]:
+def service(source: str, obj: wire.Service, notes: Notes) -> list[Service]:
     """Decode a Service v1."""
     spec = obj.spec
-    labels, annotations = obj.metadata.labels or {}, obj.metadata.annotations or {}
+    labels = text_map("metadata.labels", obj.metadata.labels, notes)
+    annotations = text_map("metadata.annotations", obj.metadata.annotations, notes)
     kind = _choice("spec.type", spec.type, SERVICE_TYPES)
     name = object_name(obj.metadata)
     if not LABEL.fullmatch(name.name):
@@ -217,7 +227,7 @@ def service(source: str, obj: wire.Service) -> list[Service]:
         raise FieldError("spec.clusterIP", f"None is not allowed for type {kind}")
     if spec.ip_family_policy:
         _choice("spec.ipFamilyPolicy", spec.ip_family_policy, FAMILY_POLICIES)
-    cluster_ips = () if headless or kind == "ExternalName" else _cluster_ips(spec)
+    cluster_ips = () if headless or kind == "ExternalName" else _cluster_ips(spec, notes)
     timeout = _affinity_timeout(spec)
     internal = _choice("spec.internalTrafficPolicy", spec.internal_traffic_policy, POLICIES)
     external = _choice("spec.externalTrafficPolicy", spec.external_traffic_policy, POLICIES)
@@ -228,7 +238,7 @@ def service(source: str, obj: wire.Service) -> list[Service]:
             origin=origin(source, obj.metadata),
             type=kind,
             ports=_service_ports(spec, required=kind != "ExternalName" and not headless),
-            selector=_selector(spec.selector or {}),
+            selector=_selector(spec.selector or {}, notes),
             cluster_ips=cluster_ips,
             headless=headless,
             families=_families(spec, cluster_ips),
@@ -237,14 +247,14 @@ def service(source: str, obj: wire.Service) -> list[Service]:
             publish_not_ready=bool(spec.publish_not_ready_addresses),
             internal_local=internal == "Local",
             external_local=external == "Local",
-            external_ips=_addresses("spec.externalIPs", spec.external_ips),
-            load_balancer_ips=_load_balancer_ips(ingress),
-            source_ranges=_source_ranges(spec.load_balancer_source_ranges),
+            external_ips=_external_ips(spec.external_ips, notes),
+            load_balancer_ips=_load_balancer_ips(ingress, notes),
+            source_ranges=_source_ranges(spec.load_balancer_source_ranges, notes),
             allocate_node_ports=spec.allocate_load_balancer_node_ports is not False,
             distribution=spec.traffic_distribution or "",
             proxied_elsewhere=PROXY_NAME_LABEL in labels,
-            hashing=_hashing(annotations, timeout),
-            weights=_weights(annotations),
+            hashing=_hashing(annotations, timeout, notes),
+            weights=_weights(annotations, notes),
             external_name=spec.external_name or "",
             labels=labels,
             ingress=tuple(entry.ip or entry.hostname or "" for entry in ingress),

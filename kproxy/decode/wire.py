@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 Int32: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A number that kproxy only displays. The API server has the same limit, and msgpack has one, too."""
@@ -21,8 +21,8 @@ class Wire(Struct, rename="camel"):
 class Metadata(Wire):
     name: str | None = None
     namespace: str | None = None
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
+    labels: dict[str, str | None] | None = None
+    annotations: dict[str, str | None] | None = None
     creation_timestamp: str | None = None
     resource_version: str | None = None
     deletion_timestamp: str | None = None
@@ -116,7 +116,7 @@ class ObjectReference(Wire):
 
 
 class Endpoint(Wire):
-    addresses: list[str]
+    addresses: list[str] | None = None
     conditions: EndpointConditions | None = None
     node_name: str | None = None
     hints: EndpointHints | None = None
@@ -339,13 +339,13 @@ class TypeMeta(Wire):
 class RawList(Struct):
     """A List from JSON text. Its items stay undecoded until their kind is known."""
 
-    items: list[Raw] | None = None
+    items: list[Raw] | UnsetType | None = UNSET
 
 
 class LoadedList(Struct):
     """A List from YAML."""
 
-    items: list[Any] | None = None
+    items: list[Any] | UnsetType | None = UNSET
 
 
 class ListMeta(Wire):

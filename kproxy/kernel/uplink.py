@@ -63,14 +63,18 @@ class AddressReport(NamedTuple):
 class Uplink:
     """The interface through which other hosts reach this node, in the process's network namespace."""
 
-    def __init__(self, interface: str | None = None) -> None:
-        """`interface` is its name; None for the interface of the default route of each family."""
+    def __init__(self, interface: str | None = None, preview: bool = False) -> None:
+        """`interface` is its name; None for the interface of the default route of each family.
+
+        With `preview`, nothing is changed or announced. Reports say what would be.
+        """
         self.interface = interface
+        self._preview = preview
 
     def withdraw(self, keep: Set[Address] = frozenset()) -> AddressReport:
         """Remove all addresses that kproxy added, on any interface, except for those in `keep`."""
         removed = [one for one in _own_addresses() if one.address not in keep]
-        return _report(map(_remove, removed))
+        return _report(map(self._remove, removed))
 
     def add(self, addresses: Collection[Address]) -> AddressReport:
         """Add these addresses to the interface and announce them: new ones several times, others once.
@@ -84,6 +88,8 @@ class Uplink:
             raise HostError("Load-balancer addresses require Linux 5.18 or later, to mark them (IFA_PROTO).")
         present = host_addresses()
         done = _report(result for address in _sorted(addresses) for result in self._ensure(address, present))
+        if self._preview:
+            return done
         warnings = self.announce(addresses)
         new = [change.address for change in done.changes if change.added]
         for _ in range(ROUNDS - 1 if new else 0):
@@ -114,8 +120,23 @@ class Uplink:
             yield f"{text} cannot be added: there is no default route; use --load-balancer-interface"
             return
         if all(one.interface != index for one in same):
-            yield _add(address, index)
-        yield from (_remove(one) for one in same if one.interface != index)
+            yield self._add(address, index)
+        yield from (self._remove(one) for one in same if one.interface != index)
+
+    def _add(self, address: Address, index: int) -> AddressChange | str:
+        options = {"scope": RT_SCOPE_HOST}
+        if family_of(address) is Family.IPV6:
+            flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE
+            options = {"flags": flags, "preferred_lft": 0, "valid_lft": INFINITY_LIFE_TIME}
+        return self._change("add", address, index, proto=ADDRESS_MARK, **options)
+
+    def _remove(self, one: HostAddress) -> AddressChange | str:
+        return self._change("del", one.address, one.interface)
+
+    def _change(self, what: str, address: Address, index: int, **options: int) -> AddressChange | str:
+        if self._preview:
+            return AddressChange(address, _name(index), what == "add")
+        return _change(what, address, index, **options)
 
     def _index(self, family: Family) -> int | None:
         """Return the index of the interface for one family; None without a default route."""
@@ -157,18 +178,6 @@ def _name(interface: int) -> str:
         return socket.if_indextoname(interface)
     except OSError as error:
         raise HostError(f"An interface of this host has been removed: {error.strerror}.") from None
-
-
-def _add(address: Address, index: int) -> AddressChange | str:
-    options = {"scope": RT_SCOPE_HOST}
-    if family_of(address) is Family.IPV6:
-        flags = IFA_F_NODAD | IFA_F_NOPREFIXROUTE
-        options = {"flags": flags, "preferred_lft": 0, "valid_lft": INFINITY_LIFE_TIME}
-    return _change("add", address, index, proto=ADDRESS_MARK, **options)
-
-
-def _remove(one: HostAddress) -> AddressChange | str:
-    return _change("del", one.address, one.interface)
 
 
 def _change(what: str, address: Address, index: int, **options: int) -> AddressChange | str:

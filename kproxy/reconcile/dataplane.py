@@ -368,13 +368,8 @@ class Dataplane:
         raise AssertionError("unreachable")
 
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
-        structure = self.read()
-        todo = plan(self.applied, desired.specs, desired.elements, protected)
-        self._apply(todo)
+        todo, rules, repair = self._compare(desired, protected)
         flows = flow_rules(self.applied, desired.specs, todo, protected)
-        needed = numbered_chains(self.applied)
-        rules = self._skeleton(needed)
-        repair = compare(structure, self._expect(needed))
         self._absent = False
         self._chains = {chain.name for chain in rules.chains}
         if repair.replace:
@@ -384,6 +379,14 @@ class Dataplane:
         ended = self._execute(todo, self._write_rules(rules, repair), sticky=True, flows=flows)
         self._remove_extra(repair)
         return Report(self.family, todo.changes, *_counts(todo), repair.damage, *ended)
+
+    def _compare(self, desired: Desired, protected: Protects) -> tuple[Plan, Skeleton, Repair]:
+        """Read the table. Returns what is to be done, which `applied` then contains."""
+        structure = self.read()
+        todo = plan(self.applied, desired.specs, desired.elements, protected)
+        self._apply(todo)
+        needed = numbered_chains(self.applied)
+        return todo, self._skeleton(needed), compare(structure, self._expect(needed))
 
     def _apply(self, todo: Plan) -> None:
         todo.switch.apply_to(self.applied)
@@ -430,6 +433,15 @@ def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
     """Return the chains to which these verdicts lead."""
     every = (verdict for members in verdicts.values() for verdict in members.values())
     return (verdict.chain for verdict in every if isinstance(verdict, Verdict))
+
+
+class Preview(Dataplane):
+    """A table that is read and compared, and not changed. Its reports say what would be done."""
+
+    def _reconcile(self, desired: Desired, protected: Protects) -> Report:
+        todo, _, repair = self._compare(desired, protected)
+        damage = ("as a whole",) if repair.replace else repair.damage
+        return Report(self.family, todo.changes, *_counts(todo), damage)
 
 
 def _needs_comparison(declaration: SetDeclaration, keys: set[bytes]) -> bool:

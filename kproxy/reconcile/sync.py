@@ -16,17 +16,17 @@ from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family
-from kproxy.problems import Problem
+from kproxy.problems import Problem, ignored_sentence
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.report import RoundReport, lines, summary
-from kproxy.reconcile.dataplane import Dataplane
+from kproxy.reconcile.dataplane import Dataplane, Preview
 from kproxy.reconcile.reconciler import Reconciler
-from kproxy.settings.derived import dataplane_options, pool_nodes, ranges
+from kproxy.settings.derived import dataplane_options, pool_nodes, ranges, warnings
 from kproxy.settings.settings import Settings
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
 from kproxy.sources.progress import UNSHOWN, Progress
-from kproxy.state.store import Store
+from kproxy.state.store import ReadOnlyStore, Store
 from kproxy.table.skeleton import Options
 
 
@@ -48,14 +48,13 @@ class SyncResult(NamedTuple):
         yield from lines(self.report, limit)
         yield summary(self.report)
         if self.ignored:
-            yield f"ignored: {', '.join(f'{count} {kind}' for kind, count in sorted(self.ignored.items()))}"
+            yield ignored_sentence(self.ignored)
 
     @property
     def complaints(self) -> list[str]:
-        """Sentences about everything that failed, and warnings."""
+        """Sentences about everything that failed."""
         failures = [f"table {family}: {why}" for family, why in self.report.failures.items()]
-        found = map(str, (*self.problems, *self.warnings))
-        return [*found, *self.report.warnings, *self.report.address_failures, *failures]
+        return [*map(str, self.problems), *self.report.warnings, *self.report.address_failures, *failures]
 
 
 class Sync:
@@ -68,17 +67,23 @@ class Sync:
 
     @property
     def problems(self) -> list[Problem]:
-        """The problems and warnings of the manifests."""
-        return [*self._source.problems(), *self._source.warnings()]
+        """The problems of the manifests."""
+        return self._source.problems()
+
+    @property
+    def warnings(self) -> list[Problem | str]:
+        """The warnings about the settings and the manifests."""
+        return [*warnings(self._settings), *self._source.input_warnings(), *self._source.warnings()]
 
     def program(self) -> SyncResult:
-        """Run one round. If KproxyError is raised, nothing was programmed."""
+        """Run one round, or preview it (--dry-run). If KproxyError is raised, nothing was programmed."""
+        table = Preview if self._settings.dry_run else Dataplane
         names = tuple(self._source.names())
         self._progress.begin(f"programming {len(names)} services")
         with Netlink() as netlink:
             reconciler = Reconciler(
                 self._source,
-                {family: Dataplane(netlink, family, Options()) for family in Family},
+                {family: table(netlink, family, Options()) for family in Family},
                 partial(dataplane_options, self._settings),
                 self._addresses(),
             )
@@ -88,17 +93,21 @@ class Sync:
         return SyncResult(report, found, reconciler.warnings(), self._source.ignored(), complete)
 
     def _addresses(self) -> UplinkAddresses:
-        uplink = Uplink(self._settings.load_balancer_interface or None)
+        uplink = Uplink(self._settings.load_balancer_interface or None, self._settings.dry_run)
         return UplinkAddresses(uplink, partial(self._source.announced, pool_nodes(self._settings)))
 
 
 @contextmanager
 def sync(settings: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
-    """Read and settle the manifests. The state directory is locked until the block ends."""
+    """Read and settle the manifests. The state directory is locked until the block ends.
+
+    A dry run does not change the state directory, and does not wait for its lock.
+    """
     require_root()
     pool_nodes(settings)  # raises UsageError before anything is saved
-    store = Store(Path(settings.state_dir))
+    store = (ReadOnlyStore if settings.dry_run else Store)(Path(settings.state_dir))
     with store.lock("sync"):
-        source = Manifests(settings.manifests, store, ranges(settings), partial(find_node, settings))
-        source.load(progress)
+        find = partial(find_node, settings)
+        source = Manifests(settings.manifests, store, ranges(settings), find, settings.recursive)
+        source.load(progress, settings.allow_empty)
         yield Sync(settings, source, progress)

@@ -147,24 +147,32 @@ def _name(field: str, in_file: bool) -> str:
 
 
 def ranges(settings: Settings) -> Ranges:
-    """Return the ranges for allocations. Raises UsageError if ranges overlap."""
-    cidrs, pool, pods = (
-        settings.service_cidr or (DEFAULT_SERVICE_CIDR,),
-        settings.load_balancer_pool,
-        settings.cluster_cidr,
-    )
-    pods_name = _named(settings, "cluster_cidr")
-    flagged = [("--service-cidr", cidr) for cidr in cidrs] + [(pods_name, cidr) for cidr in pods]
+    """Return the ranges for allocations. Raises UsageError if the pool overlaps another range.
+
+    A range restricts what Services may request only where it was set: manifests of another cluster have
+    its addresses and ports.
+    """
+    cidrs, pool = settings.service_cidr or (DEFAULT_SERVICE_CIDR,), settings.load_balancer_pool
+    flagged = [("--service-cidr", cidr) for cidr in cidrs]
+    flagged += [(_named(settings, "cluster_cidr"), cidr) for cidr in settings.cluster_cidr]
     for flag, cidr in flagged:
         for part in pool.ranges:
             if part.overlaps(cidr):
                 raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
-    # The default service CIDR may overlap: the rules only drop packets to a configured one.
-    for cidr in settings.service_cidr:
-        for pod_cidr in pods:
-            if pod_cidr.version == cidr.version and pod_cidr.overlaps(cidr):
-                raise UsageError(f"{pods_name} {pod_cidr} and --service-cidr {cidr} overlap.")
-    return Ranges(cidrs, settings.service_node_port_range, pool)
+    restricts_ports = settings.origin("service_node_port_range") is not Origin.DEFAULT
+    return Ranges(cidrs, settings.service_node_port_range, pool, bool(settings.service_cidr), restricts_ports)
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return warnings about settings that work, but perhaps not as intended."""
+    name = _named(settings, "cluster_cidr")
+    return [
+        f"{name} {pods} and --service-cidr {services} overlap: packets to a pod's address in "
+        "--service-cidr are dropped"
+        for services in settings.service_cidr
+        for pods in settings.cluster_cidr
+        if pods.version == services.version and pods.overlaps(services)
+    ]
 
 
 def check_daemon(settings: Settings, in_pod: bool) -> None:

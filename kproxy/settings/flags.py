@@ -87,10 +87,36 @@ FLAGS = (
         INPUT,
         Group.INPUT,
         "A file or a folder of YAML or JSON manifests, or `-` for standard input. May be repeated. In a "
-        "folder, kproxy reads the files `*.yaml`, `*.yml` and `*.json`, but no sub-folders.",
+        "folder, kproxy reads the files `*.yaml`, `*.yml` and `*.json`. A path without objects is an error.",
         repeated=True,
         required_by="sync compile",
         completes="file",
+    ),
+    Flag(
+        "-R, --recursive",
+        INPUT,
+        Group.INPUT,
+        "Also read the manifests in the subfolders of a folder.",
+    ),
+    Flag(
+        "--allow-empty",
+        RULES,
+        Group.INPUT,
+        "Accept paths without objects, which may remove all Services. Without this flag, sync and compile "
+        "refuse such input, and run removes nothing while a path contains no objects.",
+        see="daemon.md#files",
+    ),
+    Flag(
+        "--strict",
+        "sync compile get describe env",
+        Group.INPUT,
+        "Exit with status 1 also if there are only warnings, for example about unknown fields.",
+    ),
+    Flag(
+        "--dry-run",
+        "sync",
+        Group.OUTPUT,
+        "Print what would change, and change nothing.",
     ),
     Flag(
         "--kubeconfig FILE",
@@ -197,8 +223,8 @@ FLAGS = (
         INPUT,
         Group.STATE,
         "The ranges from which ClusterIPs are allocated. In a dual-stack network, the default family of "
-        "Services is first. If the flag is set, sync and run also drop packets to unused addresses of "
-        "the ranges.",
+        "Services is first. If the flag is set, Services cannot request other addresses, and sync and run "
+        "drop packets to unused addresses of the ranges.",
         text.network_per_family,
         default="10.96.0.0/12, and no packet is dropped",
     ),
@@ -206,7 +232,7 @@ FLAGS = (
         "--service-node-port-range FIRST-LAST",
         INPUT,
         Group.STATE,
-        "The range from which node ports are allocated.",
+        "The range from which node ports are allocated. If the flag is set, Services cannot request others.",
         text.port_range,
         default="`30000-32767`",
     ),

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kproxy.model import Network
+from kproxy.problems import did_you_mean
 from kproxy.settings.kubeproxy_flags import VERBOSE
 from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
-from kproxy.settings.text import SocketAddress, addresses, did_you_mean, duration, networks, socket_address
+from kproxy.settings.text import SocketAddress, addresses, duration, networks, socket_address
 
 API_VERSION, KIND = "kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"
 

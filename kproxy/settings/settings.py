@@ -45,6 +45,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """In lower case. The default is the host's name."""
     manifests: tuple[str, ...] = ()
     """Files and folders; `-` is standard input. () for the running kproxy, or a cluster."""
+    recursive: bool = False
+    allow_empty: bool = False
+    strict: bool = False
+    dry_run: bool = False
     kubeconfig: str = ""
     """ "" for the credentials of a pod."""
     state_dir: str = "/var/lib/kproxy"

@@ -6,7 +6,7 @@ Each parser raises ValueError with a message that contains the text and the expe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
@@ -171,11 +171,3 @@ def output_format(text: str) -> str:
         known = ", ".join((*OUTPUTS, *(f"{each}={value}" for each, value in OUTPUTS_WITH_ARGUMENT.items())))
         raise ValueError(f"{text!r} is not one of {known}")
     return text
-
-
-def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean X?` with the most similar known word, or "" if none is similar."""
-    from difflib import get_close_matches  # its import is slow
-
-    close = get_close_matches(text, list(known), 1, cutoff=0.65)
-    return f" Did you mean {close[0]}?" if close else ""

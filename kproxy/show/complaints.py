@@ -15,6 +15,7 @@ NAMED = 3
 def complaints(snapshot: Snapshot, described: Collection[str] = ()) -> Iterator[str]:
     """Return the sentences, except those in the descriptions of `described` (`Service default/web`)."""
     yield from (str(problem) for problem in snapshot.problems if problem.object not in described)
+    yield from (f"warning: {each}" for each in snapshot.input_warnings if each.object not in described)
     held = snapshot.inventory.held.items()
     yield from held_sentences({name: why for name, why in held if not _is_described(name, described)})
 

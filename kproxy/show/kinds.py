@@ -7,8 +7,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from kproxy.model import NamespacedName
-from kproxy.problems import CommandLineError
-from kproxy.settings.text import did_you_mean
+from kproxy.problems import CommandLineError, did_you_mean
 from kproxy.show import manifests, tables
 from kproxy.show.tables import Age, Objects
 

@@ -59,6 +59,8 @@ class Snapshot(Struct, frozen=True):
     """The last errors. Because of them, the tables may be older than the rest."""
     warnings: tuple[Problem, ...] = ()
     """Possible mistakes in the input, which have no consequences."""
+    input_warnings: tuple[Problem, ...] = ()
+    """Those of `warnings` that concern single objects of the input, for example unknown fields."""
     held_frontends: list[HeldFrontend] = []
     """What the tables contain in addition to `frontends`, of services that kproxy could never read."""
 

@@ -13,7 +13,8 @@ import msgspec
 
 from kproxy.problems import Problem, UsageError
 from kproxy.settings.kubeproxy import KIND, decode_configuration
-from kproxy.sources.files import parse, read_documents
+from kproxy.sources.documents import parse
+from kproxy.sources.files import read_documents
 
 
 def read_configuration(path: str) -> tuple[dict[str, Any], list[str]]:

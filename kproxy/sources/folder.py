@@ -16,6 +16,8 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
+from kproxy.sources.files import subfolders
+
 logger = logging.getLogger(__name__)
 
 QUIET, LONGEST = 0.05, 1.0
@@ -31,8 +33,11 @@ EVENTS = (
 )  # fmt: skip
 
 
-async def changes(paths: Iterable[str]) -> AsyncIterator[None]:
-    """Yield once at the beginning, and then whenever something may have changed. Never ends."""
+async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterator[None]:
+    """Yield once at the beginning, and then whenever something may have changed. Never ends.
+
+    `recursive`: also if something in a subfolder may have changed.
+    """
     wanted = {Path(path) for path in paths}
     while True:
         try:
@@ -43,28 +48,39 @@ async def changes(paths: Iterable[str]) -> AsyncIterator[None]:
             await asyncio.sleep(POLL)
             continue
         with inotify:
-            complete = _watch(inotify, wanted)
+            folders = _Folders(wanted, recursive)
+            complete = folders.watch(inotify) and folders.complete
             yield  # after the watches are set up, so that no change from here on is missed
-            await _next(inotify, wanted, SELDOM if complete else POLL)
+            await _next(inotify, wanted | folders.below, SELDOM if complete else POLL)
 
 
-def _watch(inotify: Inotify, paths: set[Path]) -> bool:
-    """Watch the folders among `paths` and their parent folders. Returns whether all could be watched."""
-    complete = True
-    folders = {path.parent for path in paths}
-    for path in paths:
-        try:
-            folders.update({path} if path.is_dir() else ())
-        except OSError as error:  # for example a network file system that is unreachable
-            complete = False
-            logger.debug("cannot access %s: %s", path, error.strerror)
-    for folder in sorted(folders):
-        try:
-            inotify.add_watch(folder, EVENTS)
-        except OSError as error:
-            complete = False
-            logger.debug("cannot watch %s: %s", folder, error.strerror)
-    return complete
+class _Folders:
+    """The folders to watch: those among the paths with their subfolders, and the parents of the paths."""
+
+    def __init__(self, paths: set[Path], recursive: bool) -> None:
+        self.below: set[Path] = set()
+        """The subfolders."""
+        self.complete = True
+        """Whether all could be listed."""
+        self._paths = {path.parent for path in paths}
+        for path in paths:
+            try:
+                self._paths.update({path} if path.is_dir() else ())
+                self.below.update(subfolders(path) if recursive else ())
+            except OSError as error:  # for example a network file system that is unreachable
+                self.complete = False
+                logger.debug("cannot access %s: %s", path, error.strerror)
+
+    def watch(self, inotify: Inotify) -> bool:
+        """Add a watch for each folder. Returns whether all could be watched."""
+        complete = True
+        for folder in sorted(self._paths | self.below):
+            try:
+                inotify.add_watch(folder, EVENTS)
+            except OSError as error:
+                complete = False
+                logger.debug("cannot watch %s: %s", folder, error.strerror)
+        return complete
 
 
 async def _next(inotify: Inotify, paths: set[Path], timeout: float) -> None:

@@ -2,13 +2,19 @@
 
 `Manifests` reads and settles the files. This module notices changes of files, reads them again only
 then, and runs the readiness probes of this node's pods, as a kubelet does.
+
+A folder is empty on purpose if its files were deleted while it was followed. In all other cases a path
+without objects removes nothing, unless that is allowed: the folder may not be mounted, or the program that
+writes a file may have failed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -25,10 +31,12 @@ from kproxy.probes.core.readiness import (
     with_readiness,
 )
 from kproxy.probes.prober import Prober, Runner
+from kproxy.problems import ignored_sentence
 from kproxy.sources.core.inventory import Inventory
-from kproxy.sources.files import Reader
+from kproxy.sources.files import Read, Reader
 from kproxy.sources.folder import changes
 from kproxy.sources.manifests import Manifests
+from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import PodIdentity, Store
 
 logger = logging.getLogger(__name__)
@@ -48,10 +56,16 @@ class FollowedManifests(Manifests):
         ranges: Ranges,
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
         runner: Runner,
+        recursive: bool = False,
+        allow_empty: bool = False,
     ) -> None:
-        """`runner` runs the commands of exec probes."""
-        super().__init__(paths, store, ranges, find_node)
+        """`runner` runs the commands of exec probes. `allow_empty`: paths without objects remove services."""
+        super().__init__(paths, store, ranges, find_node, recursive)
         self._runner = runner
+        self._allow_empty = allow_empty
+        self._ignored: Mapping[str, int] = {}
+        self._folders: dict[str, tuple[int, int]] = {}
+        """Of folders: device and inode when they last had objects."""
         self._unread = True
         self._wake: Callable[[], None] = lambda: None
         self._settled_of: Decoded | None = None
@@ -64,7 +78,7 @@ class FollowedManifests(Manifests):
         """Watch the files and probe the pods. Never returns."""
         self._wake = wake
         try:
-            async for _ in changes(self._paths):
+            async for _ in changes(self._paths, self._recursive):
                 self._unread = True
                 wake()
         finally:
@@ -95,7 +109,7 @@ class FollowedManifests(Manifests):
 
     def refresh(self) -> None:
         """Read all files again, even those whose timestamps did not change."""
-        self._reader, self._unread = Reader(self._paths), True
+        self._reader, self._unread = Reader(self._paths, self._recursive), True
 
     def take_triggers(self) -> Collection[str]:
         """Return (): manifests contain no times of events."""
@@ -110,10 +124,42 @@ class FollowedManifests(Manifests):
         return self._prober.statuses() if self._prober else {}
 
     def _read_changes(self) -> Decoded:
-        if self._decoded is not None and not self._unread:
-            return self._decoded
+        before = self._decoded
+        if before is not None and not self._unread:
+            return before
         self._unread = False
-        return self._read()
+        decoded = self._read()
+        if decoded is not before:
+            self._log_ignored(decoded.ignored)
+            if not self._allow_empty:
+                decoded.unreadable.empty = self.empty
+                self._log_empty()
+        return decoded
+
+    def _read(self, progress: Progress = UNSHOWN) -> Decoded:
+        decoded = super()._read(progress)
+        assert self._read_before is not None
+        if decoded.counts.total() > decoded.ignored.total():
+            for path, sources in self._read_before.sources.items():
+                if any(decoded.counts[source] for source in sources) and (folder := _folder(path)):
+                    self._folders[path] = folder
+        return decoded
+
+    def _is_emptied(self, path: str, read: Read) -> bool:
+        """Whether it is a folder that had objects, and its files were deleted or contain empty Lists."""
+        documents = {document.source for document in read.documents}
+        folder = self._folders.get(path)
+        return folder is not None and folder == _folder(path) and documents.issuperset(read.sources[path])
+
+    def _log_empty(self) -> None:
+        level = logging.WARNING if self._in_use.services else logging.INFO
+        for sentence in self.empty:
+            logger.log(level, "%s; nothing is removed without --allow-empty", sentence)
+
+    def _log_ignored(self, kinds: Mapping[str, int]) -> None:
+        if kinds and kinds != self._ignored:
+            logger.info(ignored_sentence(kinds))
+        self._ignored = kinds
 
     def _settle_probed(
         self,
@@ -144,3 +190,12 @@ class FollowedManifests(Manifests):
         changed.update(item for item in ready.items() if self._saved.get(item[0]) is not item[1])
         self._store.save_readiness(changed)
         self._saved = ready
+
+
+def _folder(path: str) -> tuple[int, int] | None:
+    """Return the device and the inode of a folder; None if there is no folder."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None

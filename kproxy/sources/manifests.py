@@ -5,21 +5,24 @@ files are not parsed again. Everything after parsing is computed again from all 
 previous result. That is simple, and takes time in proportion to the number of objects. Allocations are on
 disk before they are programmed. If part of the input of a service cannot be read, nothing of the service is
 removed, and the readable part is used.
+
+A path without any document is usually a mistake: a wrong folder, or a pipe whose writer failed. So it removes
+services only on request, and so does input of which kproxy uses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from kproxy.controlplane.hold import InUse, changed, hold, why_held
 from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
-from kproxy.decode import Decoded, Document, decode
+from kproxy.decode import Decoded, decode
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
-from kproxy.problems import Problem
+from kproxy.problems import Problem, UsageError
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
-from kproxy.sources.files import Reader
+from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below
 from kproxy.sources.node import unknown_node
 from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import Store
@@ -34,13 +37,16 @@ class Manifests:
         store: Store,
         ranges: Ranges,
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
+        recursive: bool = False,
     ) -> None:
+        """`recursive`: also read the files in subfolders."""
         self._paths = paths
-        self._reader = Reader(paths)
+        self._recursive = recursive
+        self._reader = Reader(paths, recursive)
         self._store = store
         self._ranges = ranges
         self._find_node = find_node
-        self._read_before: tuple[list[Document], list[Problem]] | None = None
+        self._read_before: Read | None = None
         self._decoded: Decoded | None = None
         self._node = Node("")
         self._held = store.load()
@@ -49,13 +55,20 @@ class Manifests:
         """The objects of the manifests."""
         self.settled: Settled | None = None
         """The result of settling them; None before the first `load`."""
+        self.empty: list[str] = []
+        """`no objects in PATH` for each path that removes nothing because it has no objects."""
 
-    def load(self, progress: Progress = UNSHOWN) -> Collection[NamespacedName]:
+    def load(self, progress: Progress = UNSHOWN, allow_empty: bool = False) -> Collection[NamespacedName]:
         """Read and settle the manifests. Returns the services that changed.
 
-        Raises StateError if allocations cannot be saved.
+        Raises UsageError if a path contains no objects and that is not allowed, StateError if allocations
+        cannot be saved.
         """
         decoded = self._read(progress)
+        if self.empty and not allow_empty:
+            below = not self._recursive and any(map(has_manifests_below, self._paths))
+            hint = "There are manifests in subfolders: -R reads them." if below else ""
+            raise UsageError(f"{', '.join(self.empty)}; --allow-empty removes everything.", hint)
         progress.begin(f"allocating and selecting for {len(decoded.state.services)} services")
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
@@ -88,6 +101,10 @@ class Manifests:
         """Return the errors in the manifests, and the requests that cannot be satisfied."""
         return self.settled.problems if self.settled else []
 
+    def input_warnings(self) -> list[Problem]:
+        """Return what is used, but perhaps not as it was meant."""
+        return self._decoded.warnings if self._decoded else []
+
     def warnings(self) -> list[Problem]:
         """Return the contradictions between services and pods, and whether the Nodes lack this node."""
         nodes, name = self.state.nodes, self._node.name
@@ -108,13 +125,22 @@ class Manifests:
         return announced_by(self._node.name, nodes, self.settled)
 
     def _read(self, progress: Progress = UNSHOWN) -> Decoded:
-        documents, problems = read = self._reader.read(progress)
+        read = self._reader.read(progress)
         if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
-            decoded = decode(documents)
-            decoded.unreadable.everything += problems
-            self._decoded = decoded._replace(problems=problems + decoded.problems)
+            decoded = decode(read.documents)
+            decoded.unreadable.everything += read.problems
+            self._decoded = decoded._replace(problems=read.problems + decoded.problems)
             self._read_before = read
+            self.empty = [
+                f"{what} in {STANDARD_INPUT if path == '-' else path}"
+                for what, path in _empty_paths(read, decoded)
+                if not self._is_emptied(path, read)
+            ]
         return self._decoded
+
+    def _is_emptied(self, path: str, read: Read) -> bool:
+        """Whether a path without objects is known to have none on purpose."""
+        return False
 
     def _settle(
         self, decoded: Decoded, node: Node, warnings: Sequence[Problem] = ()
@@ -128,7 +154,18 @@ class Manifests:
         return changed(before, self._in_use)
 
 
-def _same(one: tuple[list[Document], list[Problem]], other: tuple[list[Document], list[Problem]]) -> bool:
+def _same(one: Read, other: Read) -> bool:
     """Whether both have identical documents, because no file was parsed again, and equal problems."""
-    pairs = list(zip(one[0], other[0], strict=False))
-    return len(one[0]) == len(other[0]) and one[1] == other[1] and all(a is b for a, b in pairs)
+    pairs = list(zip(one.documents, other.documents, strict=False))
+    equal = len(one.documents) == len(other.documents) and one[1:] == other[1:]
+    return equal and all(a is b for a, b in pairs)
+
+
+def _empty_paths(read: Read, decoded: Decoded) -> Iterator[tuple[str, str]]:
+    """Yield what is missing, and the path: for each path without documents, else if no object is used."""
+    present = {document.source for document in read.documents} | {each.source for each in read.problems}
+    empty = [path for path, sources in read.sources.items() if present.isdisjoint(sources)]
+    yield from (("no objects", path) for path in empty)
+    if not empty and not read.problems and decoded.counts.total() == decoded.ignored.total():
+        what = "no objects that kproxy uses" if decoded.ignored else "no objects"
+        yield from ((what, path) for path in read.sources)

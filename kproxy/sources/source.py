@@ -34,6 +34,9 @@ class Source(Protocol):
     def problems(self) -> list[Problem]:
         """Return the errors in the input."""
 
+    def input_warnings(self) -> list[Problem]:
+        """Return what is used, but perhaps not as it was meant, for example in spite of unknown fields."""
+
     def warnings(self) -> list[Problem]:
         """Return possible mistakes in the input, which have no consequences."""
 

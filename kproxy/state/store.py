@@ -200,3 +200,15 @@ class Store:
         except (OSError, ValueError) as error:
             remedy = DAMAGED if isinstance(error, ValueError) else lock.WRITABLE
             raise lock.state_error(self.path, str(error), remedy) from None
+
+
+class ReadOnlyStore(Store):
+    """A state directory that is read without its lock, and not changed."""
+
+    @contextmanager
+    def lock(self, verb: str) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def save(self, before: Allocations, after: Allocations) -> None:
+        """Do nothing."""

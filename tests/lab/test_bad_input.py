@@ -44,7 +44,12 @@ def broken(manifest: Manifest, *path: str | int, value: object) -> Manifest:
 
 
 BREAKAGE = {
-    "a wrong type": (0, ("spec", "ports", 0, "port"), "80", "spec.ports[0].port: expected int, got str"),
+    "a wrong type": (
+        0,
+        ("spec", "ports", 0, "port"),
+        "80",
+        'spec.ports[0].port: expected a number, got "80"',
+    ),
     "out of range": (0, ("spec", "ports", 0, "port"), 70000, "spec.ports[0].port: 70000 is not a port"),
     "another family": (
         0,
@@ -64,7 +69,7 @@ BREAKAGE = {
         "::1",
         "endpoints[0].addresses[0]: ::1 is not allowed: loopback address",
     ),
-    "a slice's type": (1, ("endpoints",), "none", "endpoints: expected array, got str"),
+    "a slice's type": (1, ("endpoints",), "none", 'endpoints: expected a list, got "none"'),
 }
 
 
@@ -103,6 +108,101 @@ def test_an_unreadable_file_removes_nothing(
     assert f"kproxy: {tmp_path}/missing.yaml: No such file or directory" in done.stderr
     assert (len(changes(done.stdout, "+")), len(changes(done.stdout, "-"))) == (2, 0)
     assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 80).outcome is Outcome.ANSWERED
+
+
+SLIPS: dict[str, Manifest] = {
+    "a misspelt kind": {"kind": "Servcie"},
+    "a kind in lower case": {"kind": "service"},
+    "a wrong group": {"apiVersion": "apps/v1"},
+    "a version in upper case": {"apiVersion": "V1"},
+    "no kind": {"kind": None},
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS.values(), ids=SLIPS)
+def test_a_slip_in_kind_or_api_version_removes_nothing(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], slip: Manifest
+) -> None:
+    kproxy.sync(*web)
+    wrong, (field,) = web[0] | slip, slip
+    done = kproxy.run("sync", wrong, *web[1:])
+    assert done.returncode == 1
+    place = f"document 1 (line 1), items[0]: {wrong['kind'] or 'object'} default/web: {field}: "
+    assert f"standard input: {place}" in done.stderr
+    assert changes(done.stdout, "-") == []
+    assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 80).outcome is Outcome.ANSWERED
+
+
+def test_input_without_objects_changes_nothing(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path
+) -> None:
+    """The pipe of a failed command has none, and a folder may be the wrong one."""
+    kproxy.sync(*web)
+    before = kproxy.ruleset()
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "web.json").write_text(json.dumps(web[0]))
+    inputs: list[tuple[list[str], str]] = [([], ""), (["-f", str(tmp_path)], json.dumps(web[0]))]
+    for flags, text in inputs:
+        done = kproxy.node.run(kproxy.command("sync", *flags), input=text, capture_output=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "; --allow-empty removes everything." in done.stderr
+    assert kproxy.ruleset() == before
+    assert len(changes(kproxy.sync(), "-")) == 2  # with --allow-empty
+
+
+def test_a_dry_run_prints_what_a_sync_does_and_changes_nothing(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], other: list[Manifest]
+) -> None:
+    dry = "dry run: nothing was changed\n"
+    before = kproxy.generation()
+    planned = kproxy.sync(*web, flags=["--dry-run"])
+    assert kproxy.generation() == before
+    assert not kproxy.state.exists()
+    assert planned == kproxy.sync(*web) + dry
+
+    moved = [broken(web[0], "spec", "ports", 0, "port", value=81), *web[1:]]
+    rules = kproxy.ruleset()
+    planned = kproxy.sync(*moved, *other, flags=["--dry-run"])
+    assert kproxy.ruleset() == rules
+    assert planned == kproxy.sync(*moved, *other) + dry
+
+    kproxy.nft("delete table ip kproxy")
+    planned = kproxy.sync(*moved, *other, flags=["--dry-run"])
+    assert planned == kproxy.sync(*moved, *other) + dry
+    assert len(changes(planned, "+")) == 2
+
+
+STATUSES = {
+    "127.0.0.1": "127.0.0.1 is not allowed: loopback address",  # minikube writes it
+    "169.254.9.9": "169.254.9.9 is not allowed: link-local address",
+    "pending": "'pending' does not appear to be an IPv4 or IPv6 address",
+}
+
+
+@pytest.mark.parametrize(("address", "message"), STATUSES.items())
+def test_an_unusable_address_in_the_status_does_not_affect_the_others(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], address: str, message: str
+) -> None:
+    status = {"loadBalancer": {"ingress": [{"ip": address}, {"ip": "192.168.77.100"}]}}
+    balanced = broken(web[0], "spec", "type", value="LoadBalancer") | {"status": status}
+    done = kproxy.run("sync", balanced, *web[1:])
+    field = "status.loadBalancer.ingress[0].ip"
+    expected = f"kproxy: warning: standard input: Service default/web: {field}: {message}: not served\n"
+    assert (done.returncode, done.stderr) == (0, expected)
+    for served in (SERVICE_IP[4], "192.168.77.100"):
+        assert http_get(lab.pod("pod-3"), served, 80).outcome is Outcome.ANSWERED
+
+
+def test_a_port_zero_in_a_slice_does_not_freeze_it(lab: Lab, kproxy: Kproxy) -> None:
+    """kube-proxy ignores such a port."""
+    ports = [{"name": "a", "port": 80, "targetPort": 8080}, {"name": "b", "port": 81, "targetPort": 8081}]
+    web = service("web", *ports)
+    kproxy.sync(web, *slices(lab, ["pod-1"], {"a": 8080, "b": 8081}))
+    done = kproxy.run("sync", web, *slices(lab, ["pod-2"], {"a": 8080, "b": 0}))
+    assert done.returncode == 0
+    assert "EndpointSlice default/web-4: ports[1].port: 0 is not a port (1-65535): ignored" in done.stderr
+    assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 5)) == {"pod-2"}
+    assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 81).outcome is Outcome.REFUSED
 
 
 def test_the_older_of_two_services_gets_an_address(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
@@ -150,7 +250,8 @@ def test_allocated_addresses_and_ports_stay(lab: Lab, kproxy: Kproxy, web: list[
 
 def test_the_error_without_the_capability(lab: Lab, kproxy: Kproxy) -> None:
     drop = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"]
-    done = lab.node("n1").run(["setpriv", *drop, *kproxy.command("sync")], input="", capture_output=True)
+    command = kproxy.command("sync", "--allow-empty")
+    done = lab.node("n1").run(["setpriv", *drop, *command], input="", capture_output=True)
     assert done.returncode == 1
     assert "kproxy needs CAP_NET_ADMIN" in done.stderr
 
@@ -180,7 +281,8 @@ def sync_with_binding(
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     environment = {**os.environ, "PYTHONPATH": path}
-    return kproxy.node.run(kproxy.command("sync"), input=text, capture_output=True, env=environment)
+    command = kproxy.command("sync", "--allow-empty")
+    return kproxy.node.run(command, input=text, capture_output=True, env=environment)
 
 
 def test_an_error_in_one_family_does_not_affect_the_other(
@@ -225,7 +327,7 @@ def test_a_sync_warns_about_policy_local_and_an_unknown_node(lab: Lab, kproxy: K
         "sync", web, *slices(lab, ["pod-1"]), node("n1"), node("n3"), flags=["--node-name", "n2"]
     )
     assert done.returncode == 0
-    assert "kproxy: Node n2: there is no Node of this name, only n1, n3: " in done.stderr
+    assert "kproxy: warning: Node n2: there is no Node of this name, only n1, n3: " in done.stderr
     assert (
         "no endpoint is on this node, n2: packets from outside are dropped; its endpoints are on n1\n"
         in done.stderr

@@ -179,7 +179,7 @@ def test_exhausted_ranges_and_hanging_probes(story: Story) -> None:
     story.logs("Pod default/pod-2 is ready")
     story.serves(OTHER, "pod-2")
     write("pods", probed("true", period="often"), story.pod("pod-3", "more"))
-    story.logs("Pod default/pod-2: spec.containers[0].readinessProbe.periodSeconds: expected int, got str")
+    story.logs("Pod default/pod-2: spec.containers[0].readinessProbe.periodSeconds: expected a number, got ")
     story.serves(OTHER, "pod-2")
     write("pods", probed("true", period=2), story.pod("pod-3", "more"))
     story.logs("solved: ")

@@ -294,7 +294,7 @@ sys.exit(main())
 def kill_at_the_first_address(kproxy: Kproxy, *manifests: Manifest) -> None:
     """Run a sync that is killed when it has added or removed one address; IPv4 comes first."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    command = [sys.executable, "-c", KILLED, *kproxy.arguments("sync")]
+    command = [sys.executable, "-c", KILLED, *kproxy.arguments("sync", "--allow-empty")]
     assert kproxy.node.run(command, input=text, capture_output=True).returncode == -signal.SIGKILL
 
 

@@ -323,7 +323,8 @@ def test_overlapping_cluster_cidrs_are_merged(compile_: Compile) -> None:
     [
         ("--manifests x --kubeconfig y", "not from both"),
         ("--manifests x --detect-local-mode BridgeInterface", "needs --pod-bridge-interface"),
-        ("--kubeconfig y --service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", "overlap"),
+        ("--kubeconfig /nonexistent/y", "kproxy: /nonexistent/y: No such file or directory."),
+        ("--manifests /nonexistent/x", "kproxy: /nonexistent/x: No such file or directory."),
         ("", "Not running in a pod: give --manifests or --kubeconfig."),
         ("--manifests -", "--manifests cannot follow standard input"),
         ("--manifests x --sync-period 0", "--sync-period must be at least 1s"),

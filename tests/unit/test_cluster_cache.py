@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kproxy.model import format_address
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import SERVICES, SLICES, TRIGGER, node_resource
 from tests.unit.cluster import LABEL, api_node, api_service, api_slice, change
@@ -146,7 +147,7 @@ def test_only_changed_slices_have_triggers() -> None:
 def test_the_last_valid_version_stays_in_use() -> None:
     cache = filled(api_service(), api_slice())
     valid = cache.service(name("web"))
-    put(cache, api_service(**NO_PORT), api_slice("web-1", "web", 2, "nonsense"))
+    put(cache, api_service(**NO_PORT), api_slice("web-1", "web", 2, addressType="IPX"))
     assert (cache.service(name("web")), names_of(cache, "web")) == (valid, ["web-1"])
     assert [problem.object for problem in cache.problems()] == [
         "EndpointSlice default/web-1",
@@ -160,9 +161,9 @@ def test_the_last_valid_version_stays_in_use() -> None:
     assert cache.service(name("web")) == valid
 
 
-@pytest.mark.parametrize("content", [api_service(**NO_PORT), api_slice("web-1", "web", 2, "nonsense")])
+@pytest.mark.parametrize("content", [api_service(**NO_PORT), api_slice("web-1", "web", 2, addressType="IPX")])
 def test_a_service_without_a_valid_version_is_protected(content: dict[str, Any]) -> None:
-    repaired = api_slice() if "addressType" in content else api_service()
+    repaired = api_slice() if "endpoints" in content else api_service()
     cache = filled()
     put(cache, content)
     assert cache.take() == {name("web")}
@@ -174,8 +175,30 @@ def test_a_service_without_a_valid_version_is_protected(content: dict[str, Any])
     assert cache.take() == {name("web")}
 
 
+def test_invalid_parts_of_a_slice_are_left_out_with_a_warning() -> None:
+    """kube-proxy ignores a port 0 and uses the others. An API server stores any number."""
+    cache = filled(api_service(), api_slice())
+    ports = [{"name": "a", "port": 8080}, {"name": "b", "port": 0}]
+    put(cache, api_slice("web-1", "web", 2, "10.0.0.2", ports=ports))
+    (slice_,) = cache.slices(name("web"))
+    assert [port.name for port in slice_.ports] == ["a"]
+    assert [format_address(endpoint.address) for endpoint in slice_.endpoints] == ["10.0.0.2"]
+    assert [str(each) for each in cache.warnings()] == [
+        "cluster: EndpointSlice default/web-1: ports[1].port: 0 is not a port (1-65535): ignored"
+    ]
+    assert (cache.problems(), cache.is_protected(name("web"))) == ([], False)
+    delete(cache, api_slice())
+    assert cache.warnings() == []
+
+
+def test_unknown_fields_of_a_cluster_are_no_warnings() -> None:
+    """A newer API server has newer fields."""
+    cache = filled(api_service(newField=1), api_slice(newField=1))
+    assert (cache.warnings(), cache.problems()) == ([], [])
+
+
 def test_protection_ends_when_the_object_is_deleted() -> None:
-    cache = filled(api_service(**NO_PORT), api_slice("web-1", "web", 1, "nonsense"))
+    cache = filled(api_service(**NO_PORT), api_slice("web-1", "web", 1, addressType="IPX"))
     delete(cache, api_service(**NO_PORT))
     assert cache.is_protected(name("web"))
     assert cache.take() == {name("web")}
@@ -187,10 +210,10 @@ def test_protection_ends_when_the_object_is_deleted() -> None:
 
 def test_an_invalid_slice_that_moves_protects_its_new_service() -> None:
     cache = filled(api_slice("x-1", "old"))
-    put(cache, api_slice("x-1", "new", 2, "nonsense"))
+    put(cache, api_slice("x-1", "new", 2, addressType="IPX"))
     assert names_of(cache, "old") == ["x-1"]
     assert cache.is_protected(name("new"))
-    put(cache, api_slice("x-1", "newer", 3, "nonsense"))
+    put(cache, api_slice("x-1", "newer", 3, addressType="IPX"))
     assert cache.take() == {name("new"), name("newer")}
     assert not cache.is_protected(name("new"))
 

@@ -15,7 +15,8 @@ import pytest
 
 from kproxy.decode import Document, decode
 from kproxy.problems import Problem
-from kproxy.sources.files import parse, read_documents
+from kproxy.sources.documents import parse
+from kproxy.sources.files import Reader, has_manifests_below, read_documents
 from kproxy.sources.folder import changes
 
 
@@ -55,7 +56,7 @@ A, B = {"a": 1}, {"b": 2}
         ("text: |\n  ---\n  is not a separator", [{"text": "---\nis not a separator"}]),
         ("----: 1", [{"----": 1}]),
         ("at: 2026-01-02T03:04:05Z", [{"at": "2026-01-02T03:04:05Z"}]),
-        ("on: 2026-01-02", [{True: "2026-01-02"}]),
+        ("on: 2026-01-02\n2: x\n2.5: y", [{"true": "2026-01-02", "2": "x", "2.5": "y"}]),
         ("é: ü", [{"é": "ü"}]),
         ("a: 1\n---\n'\n---\nb: 2", [A, "f: line 4: not YAML: found unexpected end of stream", B]),
         ("a: 1\n---\nx:\n\ty: 1\n---\nb: 2", [A, "f: line 4: not YAML: found character that cannot start any token", B]),
@@ -63,6 +64,37 @@ A, B = {"a": 1}, {"b": 2}
         ('{"a": 1', ["f: not JSON: Input data was truncated"]),
         ('{"a": 1}\n{"b": }', [A, "f: line 2: not JSON: Expecting value"]),
         (b"a: \xff", ["f: is not UTF-8 (byte 3)"]),
+        # YAML in flow style, which is not JSON
+        ("{a: 1}", [A]),
+        ("{a: 1}\n---\nb: 2\n", [A, B]),
+        ('{"a": 1}\n---\nb: 2\n', [A, B]),
+        ('{"a": 1,}', [A]),
+        ("# a comment\n{a: 1}", [A]),
+        ("{a: 1}\n---\nb: [", [A, "f: line 4: not YAML: did not find expected node content"]),
+        ("{", ["f: not JSON: Input data was truncated"]),
+        ("{a: [}", ["f: line 1: not YAML: did not find expected node content"]),
+        # files that were written one behind the other, and other encodings
+        ("a: 1\n---\n\ufeffb: 2", [A, B]),
+        ("\ufeffa: 1\n\ufeff---\nb: 2", [A, B]),
+        ('{"a": 1}\n\ufeff{"b": 2}', [A, B]),
+        ("a: 1".encode("utf-16"), [A]),
+        ("a: 1".encode("utf-16-le"), [A]),
+        ("a: 1".encode("utf-16-be"), [A]),
+        ("\ufeffa: 1".encode("utf-16-be"), [A]),
+        ("a: 1".encode("utf-32"), [A]),
+        ("a: 1".encode("utf-32-be"), [A]),
+        ("a: 1".encode("utf-32-le"), [A]),
+        ('{"a": 1}'.encode("utf-16"), [A]),
+        ('{"é": 1}'.encode("utf-16"), [{"é": 1}]),
+        (b"\xff\xfea", ["f: is not UTF-16-LE (byte 2)"]),
+        # templates
+        ("{{- if .on }}\na: 1\n{{- end }}", ["f: line 1: a template: render it first"]),
+        ("a: 1\n---\nb: {{ .b }}\n", ["f: line 3: a template: render it first"]),
+        ("a: {{ .a }}\n---\nb: {{ .b }}\n", ["f: line 1: a template: render it first"]),
+        ("{% if on %}\na: 1\n", ["f: line 1: a template: render it first"]),
+        ("a: 1\n<% if on %>\n", ["f: line 2: a template: render it first"]),
+        ('{"a": {{ .a }}}', ["f: line 1: a template: render it first"]),
+        ('a: "{{ .a }}"', [{"a": "{{ .a }}"}]),
     ],
 )  # fmt: skip
 def test_documents_of_a_file(data: bytes | str, found: list[object]) -> None:
@@ -169,6 +201,48 @@ def test_a_named_file_may_have_any_suffix(folder: Path) -> None:
     assert sources(folder / "README.md", folder / ".hidden.yaml")[1] == []
 
 
+def test_subfolders_are_read_on_request(folder: Path) -> None:
+    for path in ("sub/a.yaml", "sub/deep/b.json", ".hidden/c.yaml", "sub/.hidden.yaml", "sub/d.txt"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("a: 1")
+    (folder / "link").symlink_to(folder / "sub")
+    top = sources(folder)[0]
+    found = {document.source for document in Reader([str(folder)], recursive=True).read().documents}
+    assert found - {*top} == {
+        str(folder / path) for path in ("sub/a.yaml", "sub/deep/b.json", "sub.yaml/e.yaml")
+    }
+    assert (has_manifests_below(str(folder)), has_manifests_below(str(folder / "sub/deep"))) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("a: 1", [(1, 1)]),
+        ("# x\n\na: 1\n---\n---\n# y\nb: 2\n--- {c: 3}", [(1, 3), (2, 7), (3, 8)]),
+        ('{"a": 1}\n\n{"b": 2}', [(1, 1), (2, 3)]),
+        ("{a: 1}\n---\nb: 2", [(1, 1), (2, 3)]),
+    ],
+)
+def test_the_places_of_documents(text: str, places: list[tuple[int, int]]) -> None:
+    found = [item for item in parse("f", text.encode()) if isinstance(item, Document)]
+    assert [(document.number, document.line) for document in found] == places
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("a: 1\nb: 2\na: 3", ("a",)),
+        ("a: {x: 1, y: 2, x: 3}\nb: {x: 1}\nb: 2", ("b", "x")),
+        ("a: 1\nb: 2", ()),
+        ("base: &b {x: 1}\na:\n  <<: *b\n  x: 2", ()),
+    ],
+)
+def test_keys_that_occur_twice(text: str, keys: tuple[str, ...]) -> None:
+    (document,) = parse("f", text.encode())
+    assert isinstance(document, Document)
+    assert document.repeated == keys
+
+
 def test_a_missing_file_is_a_problem_and_the_others_are_read(folder: Path) -> None:
     missing = str(folder / "nothing.yaml")
     (folder / "dead.yaml").symlink_to("nowhere")
@@ -180,7 +254,8 @@ def test_a_missing_file_is_a_problem_and_the_others_are_read(folder: Path) -> No
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a: 1\n---\nb: 2")))
-    assert read_documents(["-"]) == ([Document("standard input", A), Document("standard input", B)], [])
+    documents = [Document("standard input", A), Document("standard input", B, number=2, line=3)]
+    assert read_documents(["-"]) == (documents, [])
 
 
 def test_a_repeated_path_is_read_twice(folder: Path) -> None:

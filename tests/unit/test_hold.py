@@ -16,7 +16,7 @@ from kproxy.controlplane.settle import settle
 from kproxy.decode import Decoded, decode
 from kproxy.model import format_address
 from kproxy.problems import Problem
-from kproxy.sources.files import parse
+from kproxy.sources.documents import parse
 from tests.unit.make import NODE, RANGES, manifest, name, service
 
 Files = dict[str, Any]

@@ -153,7 +153,7 @@ WEB = to("web", 80)
         (ingress(OLD, backend={"servicePort": 80}), "spec.backend.serviceName", "is missing"),
         (ingress(OLD, backend={"serviceName": "web"}), "spec.backend.servicePort", "is missing"),
         (ingress(defaultBackend=WEB, tls=[{"hosts": ["192.0.2.1"]}]), "spec.tls[0].hosts[0]", "192.0.2.1 is an IP address: must be a DNS name"),
-        (ingress(rules=80), "spec.rules", "expected array, got int"),
+        (ingress(rules=80), "spec.rules", "expected a list, got 80"),
         (ingress(own="Kubia", defaultBackend=WEB), "metadata.name", "'Kubia' is not a DNS name: at most 253 lower-case letters, digits, - and ., with a letter or digit first and last"),
     ],
 )  # fmt: skip

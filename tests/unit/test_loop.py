@@ -64,6 +64,9 @@ class Source:
     def problems(self) -> list[Problem]:
         return []
 
+    def input_warnings(self) -> list[Problem]:
+        return []
+
     def warnings(self) -> list[Problem]:
         return []
 

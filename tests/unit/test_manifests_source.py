@@ -1,5 +1,7 @@
 """Files of manifests as a source: unsupported probes, unreadable files, and reading only when needed."""
 
+# ruff: noqa: E501  (a row of a table is a line)
+
 from __future__ import annotations
 
 import asyncio
@@ -61,7 +63,10 @@ def test_unsupported_probes_of_this_node_are_reported(tmp_path: Path) -> None:
 
 
 def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[set[str], set[str], bool]]:
-    """Take a folder after each step: endpoints of `web`, Services, whether the tables may contain more."""
+    """Take a folder after each step: endpoints of `web`, Services, whether the tables may contain more.
+
+    A step writes files; "-" deletes one.
+    """
     store, folder = Store(tmp_path / "state"), tmp_path / "manifests"
     folder.mkdir()
 
@@ -71,7 +76,13 @@ def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[se
         found = []
         for step in steps:
             for own, text in step.items():
-                (folder / own).write_text(text)
+                if own == "replace":
+                    folder.rename(tmp_path / "before")
+                    folder.mkdir()
+                elif text == "-":
+                    (folder / own).unlink()
+                else:
+                    (folder / own).write_text(text)
             source._unread = True
             await source.take()
             endpoints = (e for s in source.slices(name("web")) for e in s.endpoints if e.ready)
@@ -128,6 +139,34 @@ def test_a_service_that_was_never_read_completely_may_have_more_elements(tmp_pat
         ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
         ({"10.0.0.1", "10.0.0.2"}, {"web"}, False),
     ]
+
+
+OTHER = json.dumps(manifest("ConfigMap"))
+Taken = tuple[set[str], set[str], bool]
+SERVED: Taken = (set(), {"web"}, False)
+GONE: Taken = (set(), set(), False)
+UNKNOWN: Taken = (set(), set(), True)
+FILLED: Taken = (set(), {"more"}, False)
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        pytest.param([{"web.json": WEB}, {"web.json": "-"}], [SERVED, GONE], id="its files are deleted"),
+        pytest.param([{"web.json": WEB}, {"web.json": EMPTY}], [SERVED, GONE], id="an empty List"),
+        pytest.param([{"web.json": WEB, "b.json": OTHER}, {"web.json": "-"}], [SERVED, GONE], id="another kind is left"),
+        pytest.param([{"web.json": WEB}, {"web.json": ""}], [SERVED, SERVED], id="a file is empty"),
+        pytest.param([{"web.json": WEB}, {"replace": ""}], [SERVED, SERVED], id="another folder, as if unmounted"),
+        pytest.param([{"web.json": WEB}, {"replace": ""}, {"more.json": MORE}], [SERVED, SERVED, FILLED], id="another folder, then filled"),
+        pytest.param([{}, {"web.json": WEB}], [UNKNOWN, SERVED], id="empty from the beginning"),
+        pytest.param([{"a.json": OTHER}, {"web.json": WEB}], [UNKNOWN, SERVED], id="only another kind"),
+    ],
+)  # fmt: skip
+def test_a_folder_without_objects(
+    steps: list[dict[str, str]], found: list[tuple[set[str], set[str], bool]], tmp_path: Path
+) -> None:
+    """It removes services only if its files were deleted while it was followed."""
+    assert with_files(tmp_path, steps) == found
 
 
 def test_files_that_cannot_be_watched_are_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

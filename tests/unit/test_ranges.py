@@ -10,7 +10,7 @@ from kproxy.cli import settings_from
 from kproxy.controlplane.ranges import Pool, Ranges, parse_pool, spans
 from kproxy.model import Family
 from kproxy.problems import UsageError
-from kproxy.settings.derived import ranges
+from kproxy.settings.derived import DEFAULT_SERVICE_CIDR, ranges, warnings
 
 
 def pool(*texts: str) -> list[str]:
@@ -102,14 +102,6 @@ def test_a_pool_must_not_overlap_the_service_cidr(
     ("flags", "message"),
     [
         (
-            "--service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8",
-            "--cluster-cidr 10.0.0.0/8 and --service-cidr 10.96.0.0/16 overlap.",
-        ),
-        (
-            "--service-cidr 10.96.0.0/16,fd00::/112 --cluster-cidr fd00::/48",
-            "--cluster-cidr fd00::/48 and --service-cidr fd00::/112 overlap.",
-        ),
-        (
             "--load-balancer-pool 10.244.1.9 --cluster-cidr 10.244.0.0/16",
             "--load-balancer-pool 10.244.1.9-10.244.1.9 and --cluster-cidr 10.244.0.0/16 overlap.",
         ),
@@ -125,6 +117,40 @@ def test_cidrs_and_the_pool_must_not_overlap(flags: str, message: str) -> None:
         assert str(caught.value) == message
     else:
         ranges(settings)
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ("--service-cidr 10.96.0.0/16 --cluster-cidr 10.0.0.0/8", [("10.0.0.0/8", "10.96.0.0/16")]),
+        ("--service-cidr 10.96.0.0/16,fd00::/112 --cluster-cidr fd00::/48", [("fd00::/48", "fd00::/112")]),
+        ("--service-cidr 10.96.0.0/16 --cluster-cidr 10.244.0.0/16,fd00::/48", []),
+        ("--cluster-cidr 10.0.0.0/8", []),
+    ],
+)
+def test_a_cluster_cidr_that_overlaps_the_service_cidr_is_a_warning(
+    flags: str, found: list[tuple[str, str]]
+) -> None:
+    chosen = settings_from(["compile", "-f", "x", *flags.split()])
+    dropped = "packets to a pod's address in --service-cidr are dropped"
+    assert warnings(chosen) == [
+        f"--cluster-cidr {pods} and --service-cidr {services} overlap: {dropped}" for pods, services in found
+    ]
+    assert ranges(chosen).service_cidrs == (chosen.service_cidr or (DEFAULT_SERVICE_CIDR,))
+
+
+@pytest.mark.parametrize(
+    ("flags", "addresses", "ports"),
+    [
+        ("", False, False),
+        ("--service-cidr 10.96.0.0/12", True, False),
+        ("--service-node-port-range 30000-32767", False, True),
+        ("--service-cidr 10.66.0.0/16 --service-node-port-range 1-65535", True, True),
+    ],
+)
+def test_a_range_restricts_only_where_it_was_set(flags: str, addresses: bool, ports: bool) -> None:
+    found = ranges(settings_from(["sync", "-f", "x", *flags.split()]))
+    assert (found.restricts_addresses, found.restricts_ports) == (addresses, ports)
 
 
 def test_without_the_flag_there_is_no_pool() -> None:

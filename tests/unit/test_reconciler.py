@@ -88,6 +88,9 @@ class FakeSource:
     def problems(self) -> list[Problem]:
         return []
 
+    def input_warnings(self) -> list[Problem]:
+        return []
+
     def warnings(self) -> list[Problem]:
         return []
 

@@ -46,7 +46,7 @@ class World:
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))
         source = Manifests([str(folder)], store, ranges, lambda _: NODE)
         with store.lock("run"):
-            source.load()
+            source.load(allow_empty=True)
         self.uplink, self.now = Fake(), 100.0
         self.addresses = UplinkAddresses(self.uplink, partial(source.announced, [NODE.name]))
         monkeypatch.setattr(time, "monotonic", lambda: self.now)

@@ -266,7 +266,7 @@ Usage: kproxy get [FLAGS] KIND[,KIND...] [NAME...]
 See 'kproxy get --help'.
 """
 TWO = [
-    service("a", clusterIP="10.66.0.3", metadata={}) | {"metadata": {"name": "a", "namespace": "one"}},
+    service("a", clusterIP="10.66.0.3") | {"metadata": {"name": "a", "namespace": "one"}},
     service("b", clusterIP="10.66.0.4"),
 ]
 

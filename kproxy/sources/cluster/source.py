@@ -123,6 +123,11 @@ class Cluster:
         with self._lock:
             return unreachable + self._cache.problems()
 
+    def input_warnings(self) -> list[Problem]:
+        """Return parts of objects that are not used, or read in another way."""
+        with self._lock:
+            return self._cache.warnings()
+
     def warnings(self) -> list[Problem]:
         """Return a warning if this node has no Node. The cluster's controllers check pods and selectors."""
         if not self.synced or self._cache.has_node:

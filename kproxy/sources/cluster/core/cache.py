@@ -31,6 +31,7 @@ class Cache:
         self._slices_of: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
         """The same slices by service, sorted by name."""
         self._undecodable: dict[tuple[str, NamespacedName], UndecodableError] = {}
+        self._warnings: dict[tuple[str, NamespacedName], tuple[Problem, ...]] = {}
         self._unreadable: Unreadable | None = None
         """The cached result of `_never_readable`."""
         self._taken_protected: set[NamespacedName] = set()
@@ -49,6 +50,10 @@ class Cache:
         """Apply the present state of one object."""
         place = change.kind, change.key
         ended = self._undecodable.pop(place, None)
+        if change.warnings and change.model is not None:
+            self._warnings[place] = change.warnings
+        else:
+            self._warnings.pop(place, None)
         if change.undecodable is None:
             self._store(change)
         else:
@@ -104,6 +109,10 @@ class Cache:
     def problems(self) -> list[Problem]:
         """Return the present problems, sorted by object."""
         return [self._undecodable[key].problem for key in sorted(self._undecodable)]
+
+    def warnings(self) -> list[Problem]:
+        """Return the warnings about objects that are in use, sorted by the objects' names."""
+        return [warning for key in sorted(self._warnings) for warning in self._warnings[key]]
 
     def held(self) -> dict[NamespacedName, str]:
         """Return the services for which the last valid version of an object is in use, and why."""

@@ -18,6 +18,7 @@ from kproxy.decode.fields import object_name
 from kproxy.decode.objects import UndecodableError, decode_object
 from kproxy.decode.service import PROXY_NAME_LABEL
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
+from kproxy.problems import Problem
 
 SOURCE = "cluster"
 """The name that origins and problems contain instead of a file's name."""
@@ -70,6 +71,8 @@ class ObjectChange(NamedTuple):
     """Of an EndpointSlice: the time of the event that caused the change (RFC 3339); "" if unknown."""
     version: str = ""
     """The object's resourceVersion; "" if it was deleted."""
+    warnings: tuple[Problem, ...] = ()
+    """Parts of the object that are not used, or read in another way."""
 
 
 class Event(NamedTuple):
@@ -130,12 +133,13 @@ def _change(resource: ApiResource, text: Raw) -> ObjectChange:
         version = identity.resource_version or ""
         return ObjectChange(kind, _key(identity), None, undecodable, version=version)
     assert decoded is not None  # `decode_object` knows the kinds of all resources
-    metadata, models = decoded
-    trigger = (metadata.annotations or {}).get(TRIGGER, "")
-    model = models[0] if models else None
+    metadata = decoded.metadata
+    trigger = (metadata.annotations or {}).get(TRIGGER) or ""
+    model = decoded.models[0] if decoded.models else None
     assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode)
     key = model.name if isinstance(model, Service) else object_name(metadata)
-    return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "")
+    warnings = (*decoded.warnings, *decoded.left_out)
+    return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings)
 
 
 def _identity(text: Raw) -> wire.Identity:

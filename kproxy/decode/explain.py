@@ -1,0 +1,88 @@
+"""Errors of msgspec in the terms of a manifest: the field with its key, the value, and what is expected."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from kproxy.decode.fields import FieldError
+
+TYPES = {
+    "int": "a number",
+    "float": "a number",
+    "str": "a string",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+RENDER_FIRST = "a template: render it first"
+LONGEST = 60
+"""The maximum length of a value in a message."""
+_WRONG_TYPE = re.compile(r"Expected `([^`]*)`(?:, got `([^`]*)`)?")
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
+_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{|\$\(")
+"""What templates contain where a value is to be filled in."""
+
+
+def describe(error: Exception, content: Any) -> tuple[str, str]:
+    """Return field and message of an error; `content` is the object as a value of Python.
+
+    msgspec's form is: Expected `int`, got `str` - at `$.spec.port`.
+    """
+    if isinstance(error, FieldError):
+        message = str(error)
+        return error.path, f"{message}: {RENDER_FIRST}" if _TEMPLATE.search(message) else message
+    message, _, place = str(error).partition(" - at ")
+    in_key = place.startswith("`key`")
+    path = place.removeprefix("`key` in ").strip("`").removeprefix("$").lstrip(".")
+    if missing := _MISSING.fullmatch(message):
+        return f"{path}.{missing[1]}".lstrip("."), "is missing"
+    found = _WRONG_TYPE.fullmatch(message)
+    if not found or in_key:
+        return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
+    expected = [name for name in found[1].split(" | ") if name != "null"]
+    path, value = _look_up(content, path)
+    return path, expectation(expected, value)
+
+
+def _look_up(content: Any, path: str) -> tuple[str, Any]:
+    """Return the value at a path, and the path with the key of a map of strings in place of `[...]`."""
+    for name, index, any_key in _STEP.findall(path):
+        if any_key:
+            key = next((key for key, value in content.items() if not isinstance(value, str | None)), "")
+            path, content = path.replace(any_key, f"[{key}]"), content.get(key)
+        else:
+            content = content[int(index)] if index else content[name]
+    return path, content
+
+
+def expectation(expected: list[str], value: Any) -> str:
+    """Return what was expected (in msgspec's names of types), the value, and a correction if one is known."""
+    wanted = " or ".join(dict.fromkeys(TYPES.get(name, name) for name in expected))
+    message = f"expected {wanted}, got {shown(value)}"
+    hint = _hint(expected, value)
+    return f"{message}: {hint}" if hint else message
+
+
+def _hint(expected: list[str], value: Any) -> str:
+    if isinstance(value, str):
+        if _TEMPLATE.search(value):
+            return RENDER_FIRST
+        is_number = "int" in expected and re.fullmatch(r"[0-9]+", value)
+        is_truth = "bool" in expected and value in ("true", "false")
+        return "without quotes" if is_number or is_truth else ""
+    if "int" in expected and isinstance(value, float):
+        return "a whole number"
+    return "in quotes" if expected == ["str"] and isinstance(value, bool | int | float) else ""
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON writes it; of a list or an object only what it is."""
+    if isinstance(value, list | dict):
+        return TYPES["array" if isinstance(value, list) else "object"]
+    if not isinstance(value, str | bool | int | float | None):
+        return type(value).__name__
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

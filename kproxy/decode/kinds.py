@@ -1,0 +1,89 @@
+"""The kinds that kproxy knows, and objects whose kind or apiVersion is almost one of them.
+
+An object of another kind is ignored. If that happened to a Service with a misspelt kind, it would be removed
+from the tables. So what resembles a known kind is an error. Groups of other projects may have kinds of the
+same name (`serving.knative.dev/v1` has a Service): they are other kinds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+LIST = "List"
+API_VERSIONS = {
+    "Service": ("v1",),
+    "Endpoints": ("v1",),
+    "Pod": ("v1",),
+    "Node": ("v1",),
+    "EndpointSlice": ("discovery.k8s.io/v1",),
+    "Ingress": ("networking.k8s.io/v1", "networking.k8s.io/v1beta1", "extensions/v1beta1"),
+    LIST: ("v1",),
+}
+"""The apiVersions of each known kind, the usual one first."""
+LISTS = {f"{kind}{LIST}": versions for kind, versions in API_VERSIONS.items() if kind != LIST}
+KNOWN = {**API_VERSIONS, **LISTS}
+GROUPS = {version.rpartition("/")[0] for versions in API_VERSIONS.values() for version in versions} - {""}
+SHORT_NAMES = {"svc": "Service", "ep": "Endpoints", "po": "Pod", "no": "Node", "ing": "Ingress"}
+_BETWEEN_WORDS = re.compile(r"[\s_-]+")
+OWN_DOMAINS = ("k8s.io", "kubernetes.io")
+
+
+class Slip(NamedTuple):
+    """A kind or an apiVersion that is almost right."""
+
+    field: str
+    message: str
+    kind: str
+    """The known kind that was probably meant."""
+
+
+def find_slip(kind: str, api_version: str) -> Slip | None:
+    """Return what is probably wrong with an unknown combination; None for a kind of another group."""
+    meant = _nearest_kind(kind)
+    group = api_version.rpartition("/")[0]
+    if not meant or not (api_version in KNOWN[meant] or _is_kubernetes_group(group)):
+        return None
+    if kind == meant:
+        usual = _nearest_version(meant, api_version)
+        message = f'"{api_version}" is not an apiVersion of {meant} that kproxy knows. Did you mean {usual}?'
+        return Slip("apiVersion", message, meant)
+    return Slip("kind", f'"{kind}" is not a kind that kproxy knows. Did you mean {meant}?', meant)
+
+
+def _nearest_kind(kind: str) -> str:
+    """Return the known kind that a word resembles, or "". Other kinds of Kubernetes resemble none."""
+    word = _BETWEEN_WORDS.sub("", kind).lower()
+    if word in SHORT_NAMES:
+        return SHORT_NAMES[word]
+    edits = {known: _edits(word, known.lower()) for known in KNOWN}
+    nearest = min(KNOWN, key=lambda known: (edits[known], word[:1] != known[:1].lower()))
+    most = 1 if nearest in LISTS else (len(nearest) + 1) // 4
+    return nearest if edits[nearest] <= most else ""
+
+
+def _is_kubernetes_group(group: str) -> bool:
+    """Whether a group belongs to Kubernetes, or almost: all others have a domain of their own."""
+    group = group.strip().lower()
+    if "." not in group or any(group == own or group.endswith(f".{own}") for own in OWN_DOMAINS):
+        return True
+    return any(_edits(group, known) <= 2 for known in GROUPS)
+
+
+def _nearest_version(kind: str, api_version: str) -> str:
+    group = api_version.rpartition("/")[0]
+    same_group = (version for version in KNOWN[kind] if group and version.startswith(f"{group}/"))
+    return next(same_group, KNOWN[kind][0])
+
+
+def _edits(word: str, other: str) -> int:
+    """Count the edits between two words: a letter inserted, deleted or replaced, or two exchanged."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(word, 1):
+        before, above, row = row, before, [i] + [0] * len(other)
+        for j, wanted in enumerate(other, 1):
+            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and (letter, word[i - 2]) == (other[j - 2], wanted):
+                row[j] = min(row[j], above[j - 2] + 1)
+    return row[-1]
