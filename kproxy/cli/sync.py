@@ -1,4 +1,4 @@
-"""`kproxy sync`: make the kernel's tables contain what the manifests say, and print what changed."""
+"""`kproxy sync`: program the Services of manifests into the kernel, and print the changes."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ class Metrics:
 
 
 def _build_info() -> dict[str, str]:
-    """kube-proxy's labels of kubernetes_build_info, with kproxy's version."""
+    """Return kube-proxy's labels of kubernetes_build_info, with kproxy's version."""
     major, minor, *_ = kproxy.__version__.split(".")
     return {
         "build_date": "",

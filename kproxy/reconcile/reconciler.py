@@ -36,7 +36,7 @@ class Edit(NamedTuple):
 
 
 class Reconciler:
-    """Brings the kernel's tables, and the uplink's addresses, to what a source says. Not thread-safe."""
+    """Updates the kernel's tables, and the uplink's addresses, from a source. Not thread-safe."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Reconciler:
         return self.intent.problems() + refused
 
     def warnings(self) -> list[Problem]:
-        """Services that drop packets because of a traffic policy Local."""
+        """Return a warning for each service that drops packets because of a traffic policy Local."""
         return self.intent.warnings()
 
     def is_quarantined(self, service: NamespacedName) -> bool:

@@ -167,7 +167,7 @@ def _of_other_mode(path: str) -> _Unused:
 
 
 def _take_unknown(path: str, found: Configuration) -> None:
-    """A misspelled field is invalid; others may be of a newer kube-proxy."""
+    """Report a misspelled field as a problem. Warn about other fields, which may be of a newer kube-proxy."""
     section = ""
     for name in path.split("."):
         siblings = {known[len(section) :].partition(".")[0] for known in _KNOWN if known.startswith(section)}
@@ -245,7 +245,7 @@ def _count(number: int) -> int:
 
 
 class _Field(NamedTuple):
-    """How a field becomes a setting."""
+    """The conversion of a field to a setting."""
 
     setting: str
     type: Any

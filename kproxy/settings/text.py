@@ -113,7 +113,7 @@ def node_names(text: str) -> tuple[str, ...]:
 
 
 def switch(text: str) -> bool:
-    """`true` or `false`, and Go's other spellings of them."""
+    """Parse `true` or `false`, or one of Go's other spellings."""
     if text in ("1", "t", "T", "true", "TRUE", "True"):
         return True
     if text in ("0", "f", "F", "false", "FALSE", "False"):

@@ -62,7 +62,7 @@ class Snapshot(Struct, frozen=True):
     input_warnings: tuple[Problem, ...] = ()
     """Those of `warnings` that concern single objects of the input, for example unknown fields."""
     held_frontends: list[HeldFrontend] = []
-    """What the tables contain in addition to `frontends`, of services that kproxy could never read."""
+    """Frontends in the tables, besides `frontends`, of services that kproxy could never read."""
 
 
 def _encode_network(value: Any) -> str:

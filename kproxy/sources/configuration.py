@@ -38,7 +38,7 @@ def read_configuration(path: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _configurations(path: str, content: Any) -> Iterator[dict[str, Any]]:
-    """Every configuration in a document: itself, its items, or the values of a ConfigMap."""
+    """Return every configuration in a document: itself, its items, or the values of a ConfigMap."""
     if not isinstance(content, dict):
         return
     kind = str(content.get("kind"))

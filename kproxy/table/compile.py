@@ -30,7 +30,7 @@ SETS = (
 
 
 class Desired(NamedTuple):
-    """What the table of one family is to contain."""
+    """The desired content of a family's table."""
 
     specs: dict[FrontendSide, FrontendSpec]
     """The content of the verdict maps and of `endpoints-*`. The plan assigns the slots."""
@@ -39,7 +39,7 @@ class Desired(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """A change of what a table is to contain."""
+    """A change of the desired content of a table."""
 
     specs: dict[FrontendSide, FrontendSpec | None]
     """New or changed specs; None: the frontend side is removed."""

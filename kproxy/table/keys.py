@@ -1,11 +1,12 @@
 """The keys and values of kproxy's sets and maps. Only this module packs and slices them.
 
-A key or value is a sequence of fields, in the kernel's own form. An address is in network order (4 or 16
+A key or value is a sequence of fields, in the kernel's format. An address is in network order (4 or 16
 bytes). Every other field has four bytes. A protocol is in the first of them, a port in the first two, in
-network order. A slot fills all four in host order, as `numgen` and `jhash` yield it. So desired elements and
-a dump of the kernel's compare byte by byte.
+network order. A slot fills all four in host order, as `numgen` and `jhash` yield it. So desired elements
+and a dump of the kernel can be compared byte by byte.
 
-Each form of key has a type. At run time all of them are plain bytes, as a table can have a million keys.
+Each kind of key has a type. At run time all of them are plain bytes, because a table can have a million
+keys.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def pack_port(port: int) -> bytes:
 
 
 def frontend_key(address: Address, protocol: Protocol, port: int) -> FrontendKey:
-    """The key of a frontend."""
+    """Return the key of a frontend."""
     return FrontendKey(address + _PROTOCOLS[protocol] + pack_port(port))
 
 
@@ -53,27 +54,27 @@ def is_frontend(key: bytes) -> TypeGuard[FrontendKey]:
 
 
 def frontend_address(key: FrontendKey) -> Address:
-    """The address of a frontend."""
+    """Return the address of a frontend."""
     return key[:-8]
 
 
 def frontend_protocol(key: FrontendKey) -> Protocol:
-    """The protocol of a frontend."""
+    """Return the protocol of a frontend."""
     return _NUMBERS[key[-8]]
 
 
 def frontend_socket(key: FrontendKey) -> PackedSocket:
-    """The address and port of a frontend: its key without the protocol."""
+    """Return the address and port of a frontend: its key without the protocol."""
     return PackedSocket(key[:-8] + key[-4:])
 
 
 def frontend_of(socket: PackedSocket, protocol: Protocol) -> FrontendKey:
-    """The frontend with this address, port and protocol."""
+    """Return the frontend with this address, port and protocol."""
     return FrontendKey(socket[:-4] + _PROTOCOLS[protocol] + socket[-4:])
 
 
 def format_frontend(key: FrontendKey) -> str:
-    """`10.96.0.10:80/tcp`."""
+    """Return for example `10.96.0.10:80/tcp`."""
     return f"{format_packed(frontend_socket(key))}/{frontend_protocol(key)}"
 
 
@@ -88,53 +89,53 @@ def join_socket(address: Address, port: bytes) -> PackedSocket:
 
 
 def socket_address(socket: PackedSocket) -> Address:
-    """The address of a socket."""
+    """Return the address of a socket."""
     return socket[:-4]
 
 
 def socket_port(socket: PackedSocket) -> int:
-    """The port of a socket."""
+    """Return the port of a socket."""
     return int.from_bytes(socket[-4:-2], "big")
 
 
 def format_packed(socket: PackedSocket) -> str:
-    """`10.0.0.1:80` or `[fd00::1]:80`."""
+    """Return for example `10.0.0.1:80` or `[fd00::1]:80`."""
     return format_socket(socket_address(socket), socket_port(socket))
 
 
 def slot_keys(frontend: PackedSocket, slots: Iterable[int]) -> list[SlotKey]:
-    """The keys of these slots of a frontend."""
+    """Return the keys of these slots of a frontend."""
     return cast("list[SlotKey]", [frontend + slot.to_bytes(4, sys.byteorder) for slot in slots])
 
 
 def slot_frontend(key: SlotKey) -> PackedSocket:
-    """The address and port of the frontend that a slot belongs to."""
+    """Return the address and port of the frontend that a slot belongs to."""
     return PackedSocket(key[:-4])
 
 
 def slot_values(values: Iterable[Value | None]) -> tuple[PackedSocket | None, ...]:
-    """The endpoint in each value of an endpoints map, None where a value is missing."""
+    """Return the endpoint in each value of an endpoints map, None where a value is missing."""
     found = tuple(value if isinstance(value, bytes) else None for value in values)
     return cast("tuple[PackedSocket | None, ...]", found)
 
 
 def split_affinity_key(key: AffinityKey) -> tuple[Address, PackedSocket]:
-    """The client, and the frontend's address and port."""
+    """Return the client, and the frontend's address and port."""
     width = (len(key) - 4) // 2
     return key[:width], PackedSocket(key[width:])
 
 
 def range_key(frontend: FrontendKey, first: Address, last: Address) -> RangeKey:
-    """The key of a range of client addresses at a frontend: frontend . first, then frontend . last."""
+    """Return the key of a range of client addresses at a frontend: frontend . first, then frontend . last."""
     return RangeKey(frontend + first + frontend + last)
 
 
 def range_frontend(key: RangeKey) -> FrontendKey:
-    """The frontend that a range of clients belongs to."""
+    """Return the frontend that a range of clients belongs to."""
     half = len(key) // 2
     return FrontendKey(key[: (half + 8) // 2])
 
 
 def hairpin_key(address: Address) -> HairpinKey:
-    """The key of an endpoint's address."""
+    """Return the key of an endpoint's address."""
     return HairpinKey(address + address)

@@ -71,7 +71,7 @@ class FrontendSide(NamedTuple):
 
 
 class FrontendSpec(NamedTuple):
-    """What a frontend side is to contain."""
+    """The desired content of a frontend side."""
 
     endpoints: tuple[PackedSocket, ...]
     """By slot. An endpoint may occur several times. The order matters only for hashes."""

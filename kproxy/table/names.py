@@ -14,7 +14,7 @@ TABLE = "kproxy"
 
 
 class SetName(StrEnum):
-    """A set or map. skeleton.py declares each, and says what it contains."""
+    """A set or map. skeleton.py has their declarations, and describes their contents."""
 
     POD_CIDRS = "pod-cidrs"
     SERVICE_CIDRS = "service-cidrs"
@@ -61,17 +61,17 @@ REMEMBER_PATTERN = rf"{_REMEMBER_PREFIX}\d+"
 
 
 def endpoints_map(protocol: Protocol) -> SetName:
-    """The name of the map from slots to endpoints."""
+    """Return the name of the map from slots to endpoints."""
     return _ENDPOINTS[protocol]
 
 
 def affinity_map(protocol: Protocol) -> SetName:
-    """The name of the map from clients to endpoints."""
+    """Return the name of the map from clients to endpoints."""
     return _AFFINITY[protocol]
 
 
 def remember_chain(timeout: int) -> str:
-    """The name of the chain that remembers clients for `timeout` seconds."""
+    """Return the name of the chain that remembers clients for `timeout` seconds."""
     return f"{_REMEMBER_PREFIX}{timeout}"
 
 

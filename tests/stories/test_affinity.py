@@ -172,7 +172,7 @@ def on_the_node(lab: Lab, family: Family) -> list[Manifest]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("where", ["pods", "node"])
-def test_clients_are_remembered_whoever_replaces_their_source(
+def test_clients_are_remembered_although_source_nat_replaces_their_address(
     lab: Lab, kproxy: Kproxy, family: Family, where: str
 ) -> None:
     client = lab.pod("pod-3")

@@ -1,4 +1,4 @@
-"""The kernel's lists of this host's addresses and default routes."""
+"""Lists the addresses and default routes of this host, with rtnetlink."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from kproxy.kernel.netlink.core.route import (
 from kproxy.problems import HostError
 
 TIMEOUT = 30
-"""Seconds that the kernel has to answer."""
+"""The maximum time in seconds to wait for the kernel's response."""
 DATAGRAM = 1 << 18
 TRIES = 5
-"""How often a list is read anew because it changed meanwhile. The last one is taken as it is."""
+"""The maximum number of readings while a list changes. The result of the last one is used."""
 
 
 def host_addresses() -> list[HostAddress]:
-    """All addresses of this host in the thread's network namespace; HostError."""
+    """Return the addresses in the thread's network namespace. Raises HostError."""
     return [found for found in map(read_address, _list(RTM_GETADDR)) if found]
 
 
 def default_routes() -> list[DefaultRoute]:
-    """The default routes of both families, IPv4 first; HostError."""
-    # Without the family that it is asked for, a kernel lists the others.
+    """Return the default routes of both families, IPv4 first. Raises HostError."""
+    # A kernel that does not support a family lists the routes of the others.
     return [
         route
         for family in (socket.AF_INET, socket.AF_INET6)
@@ -59,7 +59,7 @@ def _list(kind: int, family: int = 0) -> list[memoryview]:
 
 
 def _read(kind: int, family: int) -> tuple[list[memoryview], bool]:
-    """The messages of a list, and whether it did not change meanwhile."""
+    """Return the messages of a list, and whether it stayed unchanged during the dump."""
     contents: list[memoryview] = []
     complete = True
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE) as route:

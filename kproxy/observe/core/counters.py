@@ -61,7 +61,7 @@ def owners_of(services: Iterable[tuple[bytes, Value]]) -> Owners:
 
 
 class NoLocal(NamedTuple):
-    """How many service ports have policy Local, but endpoints on other nodes only."""
+    """The number of service ports with policy Local that have endpoints only on other nodes."""
 
     internal: int
     external: int

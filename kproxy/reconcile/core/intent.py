@@ -82,7 +82,7 @@ class Intent:
         return difference(compile_frontends((), family), compile_frontends(frontends, family))
 
     def desired(self, family: Family, without: Collection[NamespacedName] = ()) -> Desired:
-        """Return everything that the table of a family is to contain, except for services in `without`."""
+        """Return the desired content of the table of a family, except for services in `without`."""
         frontends = self.frontends()
         return compile_frontends((f for f in frontends if f.owner.service not in without), family)
 
@@ -91,7 +91,7 @@ class Intent:
         return self._claims.all_frontends()
 
     def frontends_of(self, name: NamespacedName) -> tuple[Frontend, ...]:
-        """The frontends of a service."""
+        """Return the frontends of a service."""
         return tuple(self._claims.frontends(name))
 
     def has_frontends(self, name: NamespacedName) -> bool:
@@ -114,7 +114,7 @@ class Intent:
         return self._claims.problems()
 
     def warnings(self) -> list[Problem]:
-        """Services that drop packets because of a traffic policy Local."""
+        """Return a warning for each service that drops packets because of a traffic policy Local."""
         return self._claims.warnings()
 
     def names(self) -> set[NamespacedName]:
@@ -151,7 +151,7 @@ def _pairs(frontends: Iterable[Frontend]) -> set[HairpinKey]:
 
 
 def _prefer_additions(deltas: Collection[Delta]) -> None:
-    """If one delta removes what another one adds, drop the removal. So their order does not matter."""
+    """Drop the removal of elements that another delta adds. So the order of deltas does not matter."""
     if len(deltas) < 2:
         return
     added_sides = {side for delta in deltas for side, spec in delta.specs.items() if spec is not None}

@@ -19,7 +19,7 @@ class Repair(NamedTuple):
     replace: bool
     """A declaration differs, so the whole table must be replaced."""
     damage: tuple[str, ...]
-    """What another program changed. It does not include numbered chains that are missing or extra."""
+    """Names of objects that another program changed, without missing or extra numbered chains."""
 
 
 NO_REPAIR = Repair((), (), (), (), (), replace=False, damage=())

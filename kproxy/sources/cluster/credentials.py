@@ -31,7 +31,7 @@ class CredentialsError(KproxyError):
 
 
 class Endpoint(NamedTuple):
-    """How to reach the API server."""
+    """The address of the API server, and the parameters of connections to it."""
 
     server: str
     """A URL without a slash at its end."""

@@ -1,7 +1,8 @@
-"""Addresses and default routes, as rtnetlink lists them (linux/rtnetlink.h, linux/if_addr.h).
+"""Decodes addresses and default routes in rtnetlink's messages (linux/rtnetlink.h, linux/if_addr.h).
 
-A message is a fixed structure (struct ifaddrmsg, struct rtmsg) and attributes. Lists are all that is here:
-what changes addresses is left to pyroute2, whose import takes longer than the rest of a small command.
+A message consists of a structure (struct ifaddrmsg, struct rtmsg) and attributes. This module only lists.
+pyroute2 changes addresses. It is not used here, because its import takes longer than the rest of a small
+command.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class HostAddress(NamedTuple):
     scope: int
     """RT_SCOPE_*; 0 is global."""
     protocol: int
-    """IFA_PROTO, which marks who added it; 0 if nothing does."""
+    """IFA_PROTO, which identifies the program that added the address; 0 if unset."""
     stable: bool = True
     """False for a temporary or deprecated address, one that failed duplicate address detection, a secondary
     IPv4 address, and an address alone, without its network (/32, /128)."""
@@ -61,22 +62,22 @@ class DefaultRoute(NamedTuple):
     source: Address | None
     """The preferred source address."""
     interface: int | None
-    """The index of the interface; of several hops, the first one's."""
+    """The index of the interface. If there are several next hops, that of the first."""
     priority: int
-    """The lowest is preferred."""
+    """The route with the lowest one is preferred."""
 
 
 def list_request(kind: int, family: int) -> bytes:
-    """A request for a list; `kind` is an RTM_GET*, `family` an AF_* (0: all).
+    """Return a request for a list. `kind` is RTM_GET*, and `family` AF_* (0: all).
 
-    The kernel takes a struct rtgenmsg, which is the family alone, for every kind.
+    For all kinds, the kernel accepts a struct rtgenmsg, which contains only the family.
     """
     length = NLMSG_HDRLEN + 1
     return struct.pack("=IHHIIB3x", length, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0, family)
 
 
 def read_address(content: memoryview) -> HostAddress | None:
-    """A message of kind RTM_NEWADDR; None if it has no address."""
+    """Decode an RTM_NEWADDR message. Returns None if it has no address."""
     family, prefix_length, flags, scope, interface = _IFADDRMSG.unpack_from(content)
     found = dict(attributes(content[_IFADDRMSG.size :]))
     address = found.get(IFA_LOCAL, found.get(IFA_ADDRESS))
@@ -88,7 +89,7 @@ def read_address(content: memoryview) -> HostAddress | None:
 
 
 def read_default_route(content: memoryview) -> DefaultRoute | None:
-    """A message of kind RTM_NEWROUTE; None if it is not a default route."""
+    """Decode an RTM_NEWROUTE message. Returns None if it is not a default route."""
     family, *_ = _RTMSG.unpack_from(content)
     found = dict(attributes(content[_RTMSG.size :]))
     if RTA_DST in found:
