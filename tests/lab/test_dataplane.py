@@ -150,7 +150,7 @@ def test_a_cluster_ip_does_not_answer_ping(lab: Lab, kproxy: Kproxy, family: Fam
     subprocess.run([*lan, SERVICE_IP[family], "dev", "lo", *(["nodad"] if family == 6 else [])], check=True)
     clients = (lab.node("n1"), lab.client("outside"))
     for client in clients:  # without kproxy, the host on the LAN answers
-        assert echo(client, SERVICE_IP[family])
+        eventually(partial(echo, client, SERVICE_IP[family], timeout=1))
     kproxy.sync(service(), *slices(lab, PODS))
     for client in (*clients, lab.pod("pod-1")):
         assert not echo(client, SERVICE_IP[family], timeout=0.3)

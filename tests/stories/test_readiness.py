@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_a_pod_stays_ready_while_its_manifest_is_invalid(lab: Lab, running: Runn
 def test_a_pod_that_stops_answering_is_removed_until_it_answers_again(lab: Lab, running: Running) -> None:
     for own in PODS:
         running.write(own, pod(lab, own, {**HTTP, "periodSeconds": 1, "failureThreshold": 2}))
-    eventually(lambda: running.logged().count("is ready") == 2, running.logged)
+    eventually(lambda: len(re.findall(r"Pod \S+ is ready", running.logged())) == 2, running.logged)
     lab.stop_pod("pod-2")
     eventually(lambda: {served_by(lab) for _ in range(20)} == {"pod-1"}, running.logged)
     lab.start_pod("pod-2")
