@@ -95,7 +95,7 @@ def parse_address(text: str) -> Address:
 
 def _address_or_none(text: str) -> Address | None:
     try:
-        return parse_address(text)
+        return read_ip(text).packed
     except ValueError:
         return None
 

@@ -133,7 +133,8 @@ async def _follow_cluster(host: _Host) -> None:
         from kproxy.sources.cluster.credentials import Credentials
         from kproxy.sources.cluster.source import Cluster
     except ModuleNotFoundError as error:
-        message = f"Following a cluster requires the Python package {error.name}."
+        package = (error.name or "").partition(".")[0]
+        message = f"Following a cluster requires the Python package {package}."
         hint = "Install kproxy from its source folder with the extra cluster: pip install '.[cluster]'"
         raise HostError(message, hint) from None
 

@@ -8,9 +8,9 @@ say about them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from kproxy.decode import wire
 from kproxy.model import (
@@ -146,11 +146,13 @@ def network(path: str, text: str, notes: Notes) -> Network:
     return found
 
 
-def text_map(path: str, values: Mapping[str, str | None] | None, notes: Notes) -> dict[str, str]:
+def text_map(path: str, values: dict[str, str | None] | None, notes: Notes) -> dict[str, str]:
     """Return a map of labels or annotations. A value that is null is read as "", as in the API server."""
-    for key in [key for key, value in (values or {}).items() if value is None]:
+    if not values or None not in values.values():
+        return cast("dict[str, str]", values or {})
+    for key in [key for key, value in values.items() if value is None]:
         notes.warn(f"{path}[{key}]", 'is null: read as ""')
-    return {key: value or "" for key, value in (values or {}).items()}
+    return {key: value or "" for key, value in values.items()}
 
 
 def _plain(text: str) -> Address | None:

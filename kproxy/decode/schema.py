@@ -183,10 +183,15 @@ def _paths(name: str, prefix: str) -> Iterator[str]:
 def _has_only_known_fields(name: str, text: Raw) -> bool:
     """The same question for JSON text, which is large input: msgspec answers it without Python objects."""
     try:
-        msgspec.json.decode(text, type=_struct(name))
+        _decoder(name).decode(text)
     except msgspec.DecodeError:
         return False
     return True
+
+
+@cache
+def _decoder(name: str) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(_struct(name))
 
 
 @cache

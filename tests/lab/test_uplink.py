@@ -76,6 +76,21 @@ def test_added_addresses_answer_until_they_are_withdrawn(nodes: Lab) -> None:
     assert on(node) == before
 
 
+def test_a_preview_says_what_would_change_and_changes_nothing(nodes: Lab) -> None:
+    node = nodes.node("n1")
+    packed, preview = [parse_address(address) for address in VIP.values()], Uplink(preview=True)
+    for planned, done in (
+        (lambda: preview.add(packed), lambda: Uplink().add(packed)),
+        (preview.withdraw, Uplink().withdraw),
+    ):
+        before = on(node)
+        report = node.inside(planned)
+        assert on(node) == before
+        assert report == node.inside(done)
+        assert len(report.changes) == 2
+        assert on(node) != before
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("via", ["gateway", "no gateway"])
 def test_the_node_does_not_use_an_address_as_source(nodes: Lab, family: Family, via: str) -> None:

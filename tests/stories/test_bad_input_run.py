@@ -192,6 +192,15 @@ def test_files_that_cannot_be_read(story: Story) -> None:
     other = folder / "other.json"
     whole = other.read_text()
 
+    # A misspelt kind protects its Service, and a misspelt field is a warning.
+    other.write_text(whole.replace("Service", "Servcie"))
+    story.logs('"Servcie" is not a kind that kproxy knows. Did you mean Service?')
+    story.serves(OTHER, "pod-2")
+    other.write_text(whole.replace("selector", "selectr"))
+    story.logs("Service default/other: spec.selectr: unknown field. Did you mean selector?")
+    other.write_text(whole)
+    story.serves(OTHER, "pod-2")
+
     # Unreadable files of all kinds: nothing is removed, and valid files are programmed.
     (folder / "loop.yaml").symlink_to("loop.yaml")
     story.logs("loop.yaml: Too many levels of symbolic links")

@@ -187,6 +187,25 @@ def test_files_that_cannot_be_watched_are_polled(tmp_path: Path, monkeypatch: py
     assert asyncio.run(looks()) == 3
 
 
+def test_changes_in_subfolders_are_noticed_on_request(tmp_path: Path) -> None:
+    below = tmp_path / "sub" / "deeper"
+    below.mkdir(parents=True)
+
+    async def notice() -> None:
+        async with asyncio.timeout(30):
+            found = folder.changes([str(tmp_path)], recursive=True)
+            await anext(found)
+            (below / "web.json").write_text("{}")
+            await anext(found)
+            (below / "new").mkdir()
+            await anext(found)
+            (below / "new" / "web.json").write_text("{}")
+            await anext(found)
+            await found.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(notice())
+
+
 def test_refresh_reads_a_file_again(tmp_path: Path) -> None:
     file = tmp_path / "web.json"
     file.write_text(json.dumps(service("web", clusterIP="10.96.0.10")))

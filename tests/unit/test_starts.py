@@ -54,6 +54,22 @@ def test_an_interrupted_command_ends_without_a_traceback(tmp_path: Path) -> None
     assert (process.returncode, errors) == (130, "")
 
 
+def test_following_a_cluster_without_the_extra_is_a_sentence(tmp_path: Path) -> None:
+    """The message does not name a package of an index: `kproxy` is another project there."""
+    done = python("""
+import asyncio, sys
+sys.modules["kubernetes"] = None
+from kproxy.daemon.start import _follow_cluster
+from kproxy.problems import HostError
+try:
+    asyncio.run(_follow_cluster(None))
+except HostError as error:
+    print(error.full)
+""")
+    hint = "Install kproxy from its source folder with the extra cluster: pip install '.[cluster]'"
+    assert done.stdout == f"Following a cluster requires the Python package kubernetes. {hint}\n"
+
+
 def full_disk() -> int:
     return os.open("/dev/full", os.O_WRONLY)
 
