@@ -494,7 +494,8 @@ def test_an_invalid_object_keeps_its_last_valid_version(api: ApiServer, tmp_path
 
 
 def test_an_object_without_a_valid_version_protects_its_service(api: ApiServer, tmp_path: Path) -> None:
-    api.create(service("web", 0), service("api"), slice_("api-1", "api", "nonsense"))
+    unreadable = {**slice_("api-1", "api"), "endpoints": "nonsense"}
+    api.create(service("web", 0), service("api"), unreadable)
     with Follower(api, tmp_path) as follower:
         follower.sees("api")
         assert follower.source.protected(name("web"))

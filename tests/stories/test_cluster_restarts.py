@@ -172,8 +172,9 @@ def test_a_restored_table_equals_the_deleted_one(lab: Lab, following: Follow) ->
         assert story.answering() == story.answering(6) == set(PODS)
 
 
-def test_kproxy_waits_for_a_missing_kubeconfig(lab: Lab, tmp_path: Path, following: Follow) -> None:
-    """The tables stay meanwhile."""
+def test_a_missing_kubeconfig_ends_the_start_and_leaves_the_tables(
+    lab: Lab, tmp_path: Path, following: Follow
+) -> None:
     with following(*objects(lab)) as story:
         story.converges()
         story.running.stop()
@@ -181,9 +182,11 @@ def test_kproxy_waits_for_a_missing_kubeconfig(lab: Lab, tmp_path: Path, followi
         text = kubeconfig.read_text()
         kubeconfig.unlink()
         story.running.start(wait=False)
-        eventually(lambda: "cannot follow" in story.running.logged(), story.running.logged)
+        assert story.running.process.wait(60) == 2
+        assert str(kubeconfig) in story.running.logged()
         assert story.answering() == set(PODS)
         kubeconfig.write_text(text)
+        story.running.start()
         story.apply(*slices(lab, ["pod-2"]))
         story.converges()
         assert story.answering() == {"pod-2"}
