@@ -40,7 +40,12 @@ def enumeration(names: Collection[str]) -> str:
 
 def ignored_sentence(kinds: Mapping[str, int]) -> str:
     """Return for example `ignored: 3 ConfigMap, 1 Secret`: how many objects of which kinds are not used."""
-    return f"ignored: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
+    return f"ignored: {listed(kinds)}"
+
+
+def listed(kinds: Mapping[str, int]) -> str:
+    """Return for example `3 ConfigMap, 1 Secret`."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:

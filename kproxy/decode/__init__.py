@@ -112,13 +112,14 @@ class _Decoder:
     def add(self, document: Document) -> None:
         """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
         place = f"document {document.number} (line {document.line})"
-        for key in document.repeated:
-            message = f'has the key "{key}" twice: the last one is used'
-            self.warnings.append(Problem(document.source, place, "", message))
+        before = len(self.objects)
         try:
             self._add(document.source, document.content, NO_TYPE, place)
         except RecursionError:
             self._broken(document.source, place, "", "is nested too deeply or contains itself")
+        for key in document.repeated if len(self.objects) > before else ():
+            message = f'has the key "{key}" twice: the last one is used'
+            self.warnings.append(Problem(document.source, place, "", message))
 
     def _add(self, source: str, content: Any, inherited: wire.TypeMeta, place: str) -> None:
         """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""

@@ -23,8 +23,8 @@ _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
 """At the start of a line, as in files that were written one behind the other."""
 _JSON_OBJECT = re.compile(r"\s*\{\s*([\"}]|\Z)")
-_TEMPLATE = re.compile(r"\{\{|\{%|<%")
-"""What Helm, Jinja and ERB write where values are to be filled in."""
+_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{\w")
+"""What Helm, Jinja, ERB and envsubst expect where values are to be filled in."""
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
 MAX_DEPTH = 5000
 """Levels of a YAML document. libyaml's composer has no limit: about 20,000 levels crash the process."""

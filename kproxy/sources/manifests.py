@@ -20,7 +20,7 @@ from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.decode import Decoded, decode
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
-from kproxy.problems import Problem, UsageError
+from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below
 from kproxy.sources.node import unknown_node
@@ -66,9 +66,9 @@ class Manifests:
         """
         decoded = self._read(progress)
         if self.empty and not allow_empty:
-            below = not self._recursive and any(map(has_manifests_below, self._paths))
-            hint = "There are manifests in subfolders: -R reads them." if below else ""
-            raise UsageError(f"{', '.join(self.empty)}; --allow-empty removes everything.", hint)
+            raise UsageError(
+                f"{', '.join(self.empty)}; --allow-empty removes everything.", self._hint(decoded)
+            )
         progress.begin(f"allocating and selecting for {len(decoded.state.services)} services")
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
@@ -137,6 +137,13 @@ class Manifests:
                 if not self._is_emptied(path, read)
             ]
         return self._decoded
+
+    def _hint(self, decoded: Decoded) -> str:
+        """Return what may be the reason that there are no objects."""
+        if decoded.ignored:
+            return f"There are only objects of other kinds: {listed(decoded.ignored)}."
+        below = not self._recursive and any(map(has_manifests_below, self._paths))
+        return "There are manifests in subfolders: -R reads them." if below else ""
 
     def _is_emptied(self, path: str, read: Read) -> bool:
         """Whether a path without objects is known to have none on purpose."""

@@ -94,6 +94,7 @@ A, B = {"a": 1}, {"b": 2}
         ("{% if on %}\na: 1\n", ["f: line 1: a template: render it first"]),
         ("a: 1\n<% if on %>\n", ["f: line 2: a template: render it first"]),
         ('{"a": {{ .a }}}', ["f: line 1: a template: render it first"]),
+        ("a: 1\nb: {c: ${C}}", ["f: line 2: a template: render it first"]),
         ('a: "{{ .a }}"', [{"a": "{{ .a }}"}]),
     ],
 )  # fmt: skip

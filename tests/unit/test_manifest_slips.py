@@ -388,7 +388,8 @@ def test_fields_without_effect(spec: dict[str, Any], warnings: list[tuple[str, s
 
 
 def test_keys_that_occur_twice() -> None:
-    result = decode([Document("f", service(), 2, 9, ("ports",))])
+    others = Document("f", manifest("Deployment", apiVersion="apps/v1"), repeated=("replicas",))
+    result = decode([Document("f", service(), 2, 9, ("ports",)), others])
     assert [str(each) for each in result.warnings] == [
         'f: document 2 (line 9): has the key "ports" twice: the last one is used'
     ]

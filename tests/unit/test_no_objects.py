@@ -68,7 +68,7 @@ NO_FOLDER: dict[str, str] = {}
         ({"a.yaml": "# nothing\n---\n"}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
         ({"a.yaml": NOTHING}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
         ({"a.yaml": NOTHING}, None, "--allow-empty", 0, ""),
-        ({"a.yaml": DEPLOYMENT}, None, "", 2, f"kproxy: no objects that kproxy uses in PATH{REMOVES}\n"),
+        ({"a.yaml": DEPLOYMENT}, None, "", 2, f"kproxy: no objects that kproxy uses in PATH{REMOVES} There are only objects of other kinds: 1 Deployment.\n"),
         ({"a.yaml": DEPLOYMENT, "b.yaml": POD}, None, "", 0, ""),
         ({"sub/a.yaml": WEB}, None, "", 2, f"kproxy: no objects in PATH{REMOVES} There are manifests in subfolders: -R reads them.\n"),
         ({"sub/a.yaml": WEB}, None, "-R", 0, ""),
