@@ -130,10 +130,11 @@ def udp_ask(
 
 
 def echo(handle: Handle, address: str, timeout: float = 10) -> bool:
-    """Whether ``address`` answers an ICMP echo request."""
+    """Whether ``address`` answers an ICMP echo request, which is sent again every half second."""
     return handle.inside(partial(_ping, address, timeout))
 
 
+PING_AGAIN = 0.5  # seconds until a request without an answer is sent again
 IP_RECVERR, IPV6_RECVERR = 11, 25  # linux/in.h, in6.h; Python's socket has one of them, in newer versions
 
 
@@ -227,18 +228,28 @@ def _ping(address: str, timeout: float) -> bool:
     identifier = getrandbits(16)
     family, protocol, request, answers = (_ping_v6 if ":" in address else _ping_v4)(identifier)
     with socket.socket(family, socket.SOCK_RAW, protocol) as sock:
-        with suppress(PermissionError):  # dropped in the host's own output hook
-            sock.sendto(request, (address, 0))
         end = time.monotonic() + timeout
-        while (left := end - time.monotonic()) > 0:
-            sock.settimeout(left)
+        while (now := time.monotonic()) < end:
+            with suppress(PermissionError):  # dropped in the host's own output hook
+                sock.sendto(request, (address, 0))
             try:
-                packet, source = sock.recvfrom(65536)
+                _wait_for_echo(sock, address, answers, min(end, now + PING_AGAIN))
+                return True
+            except TimeoutError:
+                continue
             except OSError:
                 return False
-            if source[0] == address and answers(packet):
-                return True
     return False
+
+
+def _wait_for_echo(sock: socket.socket, address: str, answers: Callable[[bytes], bool], end: float) -> None:
+    """Wait for an answer from the address. TimeoutError if none has come at the time ``end``."""
+    while (left := end - time.monotonic()) > 0:
+        sock.settimeout(left)
+        packet, source = sock.recvfrom(65536)
+        if source[0] == address and answers(packet):
+            return
+    raise TimeoutError
 
 
 Ping = tuple[socket.AddressFamily, int, bytes, Callable[[bytes], bool]]
