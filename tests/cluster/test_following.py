@@ -48,6 +48,8 @@ def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -
         api.create(service("api"), slice_("api-1", "api"))
         follower.changed("api")
         assert follower.woken.is_set()
+        follower.wait(lambda: follower.port("api") == 80 and follower.source.slices(name("api")))
+        follower.take()  # the Service and its slice are two events
         api.update(service("api", 81))
         follower.changed("api")
         assert follower.port("api") == 81

@@ -78,7 +78,7 @@ def test_kubia_has_two_ports_and_sticky_clients(tmp_path: Path) -> None:
         assert of.curl(client, KUBIA_IP, 90) in [f"You've hit {name} on mux1" for name in names]
         # 3. Each client stays with one pod, on any node.
         for name in names:
-            assert len(many(of.lab.pod(name), KUBIA_IP, 80, 20)) == 1
+            assert len(many(of.lab.pod(name), KUBIA_IP, 80, 20, concurrency=1)) == 1
         # 4. A ClusterIP is virtual: 8 packets transmitted, 0 received. A pod's address answers.
         assert echo(client, "10.0.1.23")
         assert [echo(client, KUBIA_IP, timeout=0.1) for _ in range(8)] == [False] * 8

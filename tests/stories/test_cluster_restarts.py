@@ -42,7 +42,7 @@ def test_no_connection_fails_during_a_restart(lab: Lab, following: Follow) -> No
     """A restart writes only the changes that were made meanwhile."""
     with following(*objects(lab)) as story:
         story.converges()
-        (stays,) = many(lab.client("outside"), STICKY_IPS[4], 80, 5)
+        (stays,) = many(lab.client("outside"), STICKY_IPS[4], 80, 5, concurrency=1)
         entries = remembered(story.running.kproxy, 4, "tcp")
         assert len(entries) == 1
         with connecting(lab.client("outside"), (SERVICE_IP[4], 80), (STICKY_IPS[4], 80)) as seen:
@@ -58,7 +58,7 @@ def test_no_connection_fails_during_a_restart(lab: Lab, following: Follow) -> No
             story.running.start()
             story.converges()
         assert set(seen) == set(PODS), seen
-        assert set(many(lab.client("outside"), STICKY_IPS[4], 80, 5)) == {stays}
+        assert set(many(lab.client("outside"), STICKY_IPS[4], 80, 5, concurrency=1)) == {stays}
         assert remembered(story.running.kproxy, 4, "tcp") == entries
         # One endpoint fewer: one slot is removed and one verdict changes. (The other Service still has it.)
         summary = "ip: 1 element added, 2 removed; ip6: 1 element added, 2 removed"
