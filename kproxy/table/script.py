@@ -12,7 +12,7 @@ from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import Options, numbered_chains, skeleton
 
 IPV6_AFFINITY = (1, 1, 3)
-"""The oldest version of nft known to load the rule that remembers IPv6 clients; 1.0.6 aborts on it."""
+"""The oldest nft known to load the rule that stores the endpoint of an IPv6 client; 1.0.6 aborts on it."""
 
 
 def script(frontends: Sequence[Frontend], options: Options, nft_version: tuple[int, ...]) -> Iterator[str]:
@@ -32,8 +32,9 @@ def _heading(nft_version: tuple[int, ...], stateless: bool) -> str:
     lines = [f"# Written by `kproxy compile` for nft {_dotted(nft_version)} and later."]
     if stateless:
         lines += [
-            f"# nft before {_dotted(IPV6_AFFINITY)} cannot load the rule that remembers IPv6 clients: here",
-            "# they are spread by a hash of their address, so some move when endpoints change.",
+            f"# nft before {_dotted(IPV6_AFFINITY)} cannot load the rule that stores the endpoint of an IPv6",
+            "# client. So sessionAffinity over IPv6 selects the endpoint by a hash of the client's",
+            "# address. When the endpoints change, some clients get another one.",
         ]
     return "".join(f"{line}\n" for line in lines)
 

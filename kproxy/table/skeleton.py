@@ -110,57 +110,59 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         SetDeclaration(
             SetName.POD_CIDRS,
             interval,
-            "where pods are (--cluster-cidr, or the node's pod CIDRs)",
+            "the networks of pods (--cluster-cidr, or the pod CIDRs of the node)",
             (Field.ADDRESS,),
             constant=options.cidrs(options.pod_cidrs, family),
         ),
         SetDeclaration(
             SetName.SERVICE_CIDRS,
             interval,
-            "where ClusterIPs are (--service-cidr)",
+            "the networks of ClusterIPs (--service-cidr)",
             (Field.ADDRESS,),
             constant=options.cidrs(options.service_cidrs, family),
         ),
-        SetDeclaration(SetName.CLUSTER_IPS, (f"type {address}",), "every ClusterIP", (Field.ADDRESS,)),
+        SetDeclaration(SetName.CLUSTER_IPS, (f"type {address}",), "all ClusterIPs", (Field.ADDRESS,)),
         SetDeclaration(
             SetName.LOAD_BALANCER_IPS,
             (f"type {address}",),
-            "load-balancer addresses that are given out (--load-balancer-pool)",
+            "load-balancer addresses allocated from --load-balancer-pool",
             (Field.ADDRESS,),
         ),
         SetDeclaration(
             SetName.HAIRPIN,
             (f"type {address} . {address}",),
-            "endpoints that may reach themselves, twice: then they are masqueraded",
+            "endpoint . the same endpoint: masquerade what an endpoint sends to itself",
             (Field.ADDRESS, Field.ADDRESS),
         ),
         SetDeclaration(
             SetName.SOURCE_RESTRICTED,
             (f"type {address} . inet_proto . inet_service",),
-            "load-balancer frontends that not everyone may use",
+            "load-balancer frontends with loadBalancerSourceRanges",
             frontend_fields,
         ),
         SetDeclaration(
             SetName.SOURCE_RANGES,
             (f"type {address} . inet_proto . inet_service . {address}", "flags interval"),
-            "frontend . who may use it (loadBalancerSourceRanges)",
+            "frontend . clients that may connect to it (loadBalancerSourceRanges)",
             (*frontend_fields, Field.ADDRESS),
         ),
         verdicts(
             SetName.SERVICES,
-            "frontend -> how many endpoints it has; the counter is of new connections",
+            "frontend -> chain that selects an endpoint; the counter counts new connections",
             "counter",
         ),
         verdicts(
             SetName.SERVICES_FROM_OUTSIDE,
-            "the same with traffic policy Local, for clients that are neither pods nor this node",
+            "the same for externalTrafficPolicy Local and clients that are neither pods nor this node",
             "counter",
         ),
         verdicts(
             SetName.MASQUERADE_RULES,
-            "frontend -> whose source is replaced (ClusterIPs have a rule of their own)",
+            "frontend -> chain that masquerades (for ClusterIPs, rules in the chain translated do)",
         ),
-        verdicts(SetName.AFFINITY_RULES, "frontend -> how long its clients are remembered"),
+        verdicts(
+            SetName.AFFINITY_RULES, "frontend with sessionAffinity -> chain that stores the client's endpoint"
+        ),
         *(_endpoints_map(family, protocol) for protocol in Protocol),
         *(_affinity_map(family, protocol) for protocol in Protocol),
     )
@@ -173,7 +175,7 @@ def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
     return SetDeclaration(
         endpoints_map(protocol),
         (f"typeof {key} : {family} daddr . {protocol} dport", "counter"),
-        "frontend . slot -> endpoint; the counter is of new connections that no affinity led",
+        "frontend . slot -> endpoint; the counter counts new connections without an affinity entry",
         (Field.ADDRESS, Field.PORT, Field.NUMBER),
         (Field.ADDRESS, Field.PORT),
         is_map=True,
@@ -190,7 +192,7 @@ def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
             "flags dynamic,timeout",
             "timeout 3h",
         ),
-        "client . frontend -> the endpoint it last got; written by packets",
+        "client . frontend -> the client's last endpoint; rules write these entries",
         (Field.ADDRESS, Field.ADDRESS, Field.PORT),
         (Field.ADDRESS, Field.PORT),
         is_map=True,
@@ -208,15 +210,15 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
     refuse = f"goto {ChainName.NO_ENDPOINTS}"
     services = [
         f"{frontend} vmap @{SetName.SERVICES}",
-        f'{cluster_ip} meta l4proto {icmp} drop comment "a ClusterIP does not answer ping"',
-        f'{cluster_ip} {refuse} comment "nor a port that it does not have"',
+        f'{cluster_ip} meta l4proto {icmp} drop comment "ClusterIPs do not answer ping"',
+        f'{cluster_ip} {refuse} comment "refuse ports that the Service does not have"',
         # `ct state new` excludes the reset for a connection of the node to itself, which passes here, too.
         f"{load_balancer_ip} meta l4proto != {icmp} ct state new {refuse} "
-        'comment "a given address answers ping, but not on ports of the node"',
+        'comment "refuse ports that the Service does not have, answer ping"',
     ]
     if options.cidrs(options.service_cidrs, family):
         unassigned = f"{family} daddr @{SetName.SERVICE_CIDRS}"
-        services.append(f'{unassigned} drop comment "nor an address that no service has"')
+        services.append(f'{unassigned} drop comment "drop packets to ClusterIPs that no Service has"')
     return [
         Chain(
             ChainName.PREROUTING,
@@ -225,71 +227,71 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
                 f"{outside} {frontend} vmap @{SetName.SERVICES_FROM_OUTSIDE}",
                 f"goto {ChainName.SERVICES}",
             ),
-            "packets from elsewhere",
+            "packets from pods and from other hosts",
             "type nat hook prerouting priority dstnat; policy accept;",
         ),
         Chain(
             ChainName.OUTPUT,  # nft does not accept `priority dstnat` for this hook
             (check_source, f"goto {ChainName.SERVICES}"),
-            "packets of this node itself",
+            "packets from this node itself",
             "type nat hook output priority -100; policy accept;",
         ),
-        Chain(ChainName.SERVICES, tuple(services), "is it for a service?"),
+        Chain(ChainName.SERVICES, tuple(services), "select the endpoint of a packet to a frontend"),
         Chain(
             ChainName.CHECK_SOURCE,
             (f"{frontend} . {family} saddr @{SetName.SOURCE_RANGES} return", "drop"),
-            "may the client use this load-balancer address?",
+            "drop packets of clients outside loadBalancerSourceRanges",
         ),
         Chain(
             ChainName.NO_ENDPOINTS,
             ("meta l4proto tcp reject with tcp reset", "reject"),
-            "refused at once; a reset is not rate-limited as ICMP errors are",
+            "refuse at once; the kernel limits the rate of ICMP errors, not of TCP resets",
         ),
-        Chain(ChainName.DISCARD, ("drop",), "traffic policy Local, and the endpoints are elsewhere"),
+        Chain(ChainName.DISCARD, ("drop",), "traffic policy Local, and all endpoints are on other nodes"),
         *_slot_chains(family, needed.slot_chains, stateless),
         Chain(
             ChainName.INPUT,
             (f"ct status dnat goto {ChainName.REMEMBER}",),
-            "translated, for an endpoint in the node's own namespace",
+            "translated packets to endpoints in the network namespace of the node",
             f"type nat hook input priority {FIRST_NAT_PRIORITY}; policy accept;",
         ),
         Chain(
             ChainName.EARLY_POSTROUTING,
             (f"ct status dnat goto {ChainName.REMEMBER}",),
-            "translated, on its way out; before other programs replace its source",
+            "translated packets that leave, before other programs replace their source",
             f"type nat hook postrouting priority {FIRST_NAT_PRIORITY}; policy accept;",
         ),
         Chain(
             ChainName.POSTROUTING,
             (f"ct status dnat goto {ChainName.TRANSLATED}",),
-            "translated, on its way out",
+            "translated packets that leave",
             "type nat hook postrouting priority srcnat; policy accept;",
         ),
         Chain(
             ChainName.TRANSLATED,
             _translated(family, options),
-            "replace its source?",
+            "decide whether to masquerade",
         ),
         Chain(
             ChainName.MASQ_ALWAYS,
             ("masquerade fully-random",),
-            "the reply must come back through this node",
+            "masquerade, so that replies return through this node",
         ),
         Chain(
             ChainName.MASQ_NODE,
             ("fib saddr type local masquerade fully-random",),
-            "traffic policy Local: clients stay as they are, but for this node itself",
+            "externalTrafficPolicy Local: masquerade only what this node itself sends",
         ),
         Chain(
             ChainName.REMEMBER,
             _by_original_frontend(SetName.AFFINITY_RULES, family),
-            "has the frontend affinity?",
+            "store the client's endpoint if the frontend has sessionAffinity",
         ),
         *(
             Chain(
                 remember_chain(timeout),
                 tuple(_affinity_update(family, protocol, timeout) for protocol in Protocol),
-                f"affinity for {timeout} seconds",
+                f"store the client's endpoint for {timeout} seconds",
             )
             for timeout in sorted(needed.timeouts)
         ),
@@ -328,7 +330,7 @@ def _slot_chain_order(slot_chain: SlotChain) -> tuple[int, int, int]:
 
 def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain:
     scope, balance, count = slot_chain
-    many = f"{count} endpoint{'s' if count > 1 else ''}"
+    at_random = f"one of {count} endpoints, at random" if count > 1 else "the only endpoint"
     offset = f" offset {scope.base}" if scope.base else ""
     hashed = f"jhash {family} saddr{{}} mod {count} seed {JHASH_SEED:#x}{offset}"
 
@@ -345,9 +347,9 @@ def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain
     match balance:
         case Balance.RANDOM:
             rules = by(f"numgen random mod {count}{offset}")
-            about = f"one of {many}, each as likely"
+            about = at_random
         case Balance.STICKY if stateless:
-            rules, about = by(hashed.format("")), "the endpoint that the client's address hashes to"
+            rules, about = by(hashed.format("")), "the endpoint that a hash of the client's address selects"
         case Balance.STICKY:
             by_entry = (
                 f"dnat {family} to {family} saddr . {family} daddr . {protocol} dport "
@@ -355,16 +357,19 @@ def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain
                 for protocol in Protocol
             )
             rules = (*by_entry, f"goto {slot_chain._replace(balance=Balance.RANDOM).chain}")
-            about = f"the client's own endpoint, or any of {many}"
+            about = f"the endpoint in the client's affinity entry; without an entry, {at_random}"
         case Balance.CLIENT:
-            rules, about = by(hashed.format("")), "by consistent hash of the client's address"
+            rules, about = (
+                by(hashed.format("")),
+                "the endpoint that a consistent hash of the client's address selects",
+            )
         case Balance.CLIENT_PORT:
             rules = by(hashed.format(" . PROTOCOL sport"))
-            about = "by consistent hash of the client's address and port"
+            about = "the endpoint that a consistent hash of the client's address and port selects"
     return Chain(
         slot_chain.chain,
         rules,
-        about + (", of those on this node" if scope is EndpointScope.LOCAL else ""),
+        about + (" (endpoints on this node)" if scope is EndpointScope.LOCAL else ""),
     )
 
 
