@@ -105,6 +105,11 @@ def format_address(address: Address) -> str:
     return str(IPv4Address(address) if len(address) == 4 else IPv6Address(address))
 
 
+def node_name_of(host_name: str) -> str:
+    """The name of the node that a host with this name is: in lower case, as Kubernetes names nodes."""
+    return host_name.strip().lower()
+
+
 def family_of(address: Address) -> Family:
     """The family of a packed address."""
     return Family.IPV4 if len(address) == 4 else Family.IPV6

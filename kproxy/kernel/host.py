@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from kproxy.kernel.netlink.core.constants import RT_SCOPE_UNIVERSE
 from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress
 from kproxy.kernel.netlink.route import default_routes, host_addresses
-from kproxy.model import Address, format_address
+from kproxy.model import Address, format_address, node_name_of
 from kproxy.problems import HostError
 
 ADDRESS_MARK = 107
@@ -18,8 +18,8 @@ ADDRESS_MARK = 107
 
 
 def host_name() -> str:
-    """Return this host's name in lower case, as Kubernetes names nodes."""
-    return socket.gethostname().strip().lower()
+    """Return this host's name, as the name of its node."""
+    return node_name_of(socket.gethostname())
 
 
 def require_root() -> None:

@@ -6,6 +6,7 @@ The functions raise UsageError if settings conflict.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -165,14 +166,25 @@ def ranges(settings: Settings) -> Ranges:
 
 def warnings(settings: Settings) -> list[str]:
     """Return warnings about settings that work, but perhaps not as intended."""
+    return [*_without_node_ports(settings), *_dropped_pods(settings)]
+
+
+def _without_node_ports(settings: Settings) -> Iterator[str]:
+    ranges = settings.nodeport_addresses
+    if ranges is not None and all(each.is_loopback for each in ranges):
+        name = _named(settings, "nodeport_addresses")
+        yield f"{name}: no node ports: kproxy does not serve them on loopback"
+
+
+def _dropped_pods(settings: Settings) -> Iterator[str]:
     name = _named(settings, "cluster_cidr")
-    return [
-        f"{name} {pods} and --service-cidr {services} overlap: packets to a pod's address in "
-        "--service-cidr are dropped"
-        for services in settings.service_cidr
-        for pods in settings.cluster_cidr
-        if pods.version == services.version and pods.overlaps(services)
-    ]
+    for services in settings.service_cidr:
+        for pods in settings.cluster_cidr:
+            if pods.version == services.version and pods.overlaps(services):
+                yield (
+                    f"{name} {pods} and --service-cidr {services} overlap: packets to a pod's address in "
+                    "--service-cidr are dropped"
+                )
 
 
 def check_daemon(settings: Settings, in_pod: bool) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 from kproxy.settings import text
-from kproxy.settings.settings import LocalMode
+from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
 
 
 class Group(StrEnum):
@@ -256,8 +257,8 @@ FLAGS = (
         "--nodeport-addresses CIDR[,CIDR]",
         INPUT,
         Group.NODE,
-        "The ranges of this node's addresses on which node ports are served. `primary` means `--node-ip`. "
-        "Loopback addresses are never used.",
+        "The ranges of this node's addresses on which node ports are served. `primary` means `--node-ip`, "
+        "`all` every address. Loopback addresses are never used.",
         text.nodeport_addresses,
         default="`primary`",
     ),
@@ -337,7 +338,7 @@ FLAGS = (
         "run",
         Group.DAEMON,
         "Where to serve `/healthz` and `/livez`. An empty value turns them off.",
-        text.socket_address,
+        partial(text.listen_address, port=HEALTHZ_PORT),
         default="`0.0.0.0:10256`; with `-f`, `127.0.0.1:10256`",
     ),
     Flag(
@@ -345,7 +346,7 @@ FLAGS = (
         "run",
         Group.DAEMON,
         "Where to serve `/metrics`. An empty value turns it off.",
-        text.socket_address,
+        partial(text.listen_address, port=METRICS_PORT),
         default="`127.0.0.1:10249`",
     ),
     Flag(

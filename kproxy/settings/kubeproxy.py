@@ -10,18 +10,24 @@ have it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 import msgspec
 
 from kproxy.model import Network
 from kproxy.problems import did_you_mean
-from kproxy.settings.kubeproxy_flags import VERBOSE
+from kproxy.settings.kubeproxy_flags import MODES, VERBOSE
 from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
-from kproxy.settings.text import SocketAddress, addresses, duration, networks, socket_address
+from kproxy.settings.text import (
+    bind_address,
+    duration,
+    listen_address,
+    networks,
+    node_name,
+    nodeport_addresses,
+)
 
 API_VERSION, KIND = "kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"
 
@@ -98,10 +104,6 @@ class Configuration(NamedTuple):
     """`FIELD: MESSAGE` for each invalid field. If there are any, the values are incomplete."""
 
 
-class _Invalid(ValueError):
-    """A field has an invalid value."""
-
-
 def decode_configuration(content: object) -> Configuration:
     """Decode a KubeProxyConfiguration that was parsed from YAML or JSON."""
     found = Configuration({}, [], [])
@@ -125,9 +127,6 @@ def decode_configuration(content: object) -> Configuration:
             unused = _UNUSED.get(path) or _of_other_mode(path)
             if not _equal(value, unused.default):
                 found.warnings.append(f"{path}: has no effect: {unused.why}")
-    ranges = found.values.get("nodeport_addresses")
-    if ranges is not None and all(each.is_loopback for each in ranges):
-        found.warnings.append("nodePortAddresses: no node ports: kproxy does not serve them on loopback")
     return found
 
 
@@ -150,8 +149,8 @@ def _fields(content: Mapping[Any, object], before: str = "") -> Iterator[tuple[s
 def _section(fields: Mapping[str, object], found: Configuration) -> str:
     """Return the section with the settings of the configured mode. They also apply to kproxy."""
     mode = fields.get("mode", "")
-    if mode not in ("", "iptables", "ipvs", "nftables"):
-        found.problems.append(f"mode: {mode!r} is not one of iptables, ipvs, nftables")
+    if mode not in ("", *MODES):
+        found.problems.append(f"mode: {mode!r} is not one of {', '.join(MODES)}")
     if mode != "nftables":
         message = f"mode: {mode or 'iptables'} has no effect: kproxy only has nftables mode"
         if not fields.get("nodePortAddresses"):
@@ -196,42 +195,18 @@ def _take(path: str, value: object, field: _Field, found: Configuration) -> None
 # --- fields: type, and conversion to a setting ---
 
 
-def _node_name(text: str) -> str:
-    if not text.strip():
-        raise _Invalid("expected a name")
-    return text.strip().lower()
-
-
 def _node_ip(text: str) -> object:
-    return ... if ip_address(text).is_unspecified else addresses(text)
-
-
-def _socket_address(text: str, port: int) -> SocketAddress | None:
-    """Parse `ADDRESS:PORT`, or an address without a port, which gets the default port."""
-    try:
-        return SocketAddress(str(ip_address(text)), port)
-    except ValueError:
-        return socket_address(text)
+    return bind_address(text) or ...
 
 
 def _mode(text: str) -> LocalMode:
     if text not in list(LocalMode):
-        raise _Invalid(f"{text!r} is not one of {', '.join(LocalMode)}")
+        raise ValueError(f"{text!r} is not one of {', '.join(LocalMode)}")
     return LocalMode(text)
 
 
-def _networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Parse CIDRs. As in kube-proxy, host bits are ignored."""
-    return networks(",".join(str(ip_network(text, strict=False)) for text in texts))
-
-
 def _nodeport_addresses(entries: list[str]) -> tuple[Network, ...] | None:
-    keywords = {"all": ["0.0.0.0/0", "::/0"], "localhost": []}
-    if "primary" in entries:
-        if set(entries) - {"primary", "localhost"}:
-            raise _Invalid("primary cannot be combined with other ranges")
-        return None
-    return _networks(text for entry in entries for text in keywords.get(entry, [entry]))
+    return nodeport_addresses(",".join(entries))
 
 
 def _positive(text: str) -> object:
@@ -240,7 +215,7 @@ def _positive(text: str) -> object:
 
 def _count(number: int) -> int:
     if number < 0:
-        raise _Invalid(f"{number} is negative")
+        raise ValueError(f"{number} is negative")
     return number
 
 
@@ -258,14 +233,14 @@ class _Field(NamedTuple):
 
 _FIELDS = {
     "clientConnection.kubeconfig": _Field("kubeconfig", str, str),
-    "hostnameOverride": _Field("node_name", str, _node_name),
+    "hostnameOverride": _Field("node_name", str, node_name),
     "bindAddress": _Field("node_ip", str, _node_ip),
-    "healthzBindAddress": _Field("healthz_bind_address", str, partial(_socket_address, port=HEALTHZ_PORT)),
-    "metricsBindAddress": _Field("metrics_bind_address", str, partial(_socket_address, port=METRICS_PORT)),
+    "healthzBindAddress": _Field("healthz_bind_address", str, partial(listen_address, port=HEALTHZ_PORT)),
+    "metricsBindAddress": _Field("metrics_bind_address", str, partial(listen_address, port=METRICS_PORT)),
     "detectLocalMode": _Field("detect_local_mode", str, _mode),
     "detectLocal.bridgeInterface": _Field("pod_bridge_interface", str, str),
     "detectLocal.interfaceNamePrefix": _Field("pod_interface_name_prefix", str, str),
-    "clusterCIDR": _Field("cluster_cidr", str, lambda text: _networks(text.split(","))),
+    "clusterCIDR": _Field("cluster_cidr", str, networks),
     "nodePortAddresses": _Field("nodeport_addresses", list[str], _nodeport_addresses),
     "conntrack.maxPerCore": _Field("conntrack_max_per_core", int, _count, zero=True),
     "conntrack.min": _Field("conntrack_min", int, _count, zero=True),

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from kproxy.settings.text import SocketAddress, addresses, duration
+from kproxy.settings.text import SocketAddress, bind_address, duration, node_name
 
 Effect = Mapping[str, Any]
 """Values by field of Settings."""
+MODES = ("iptables", "ipvs", "nftables")
+"""The modes of kube-proxy on Linux."""
 VERBOSE = 4
 """The lowest level of `--v` that sets `--verbose`. kubeadm's DaemonSet uses 2."""
 
@@ -48,16 +49,17 @@ class KubeProxyFlag(NamedTuple):
 
 
 def _node_name(text: str) -> Effect:
-    return {"node_name": text.strip().lower()} if text.strip() else {}
+    return {"node_name": node_name(text)} if text else {}
 
 
 def _node_ip(text: str) -> Effect:
-    return {"node_ip": addresses(text)} if text and not ip_address(text).is_unspecified else {}
+    found = bind_address(text)
+    return {"node_ip": found} if found else {}
 
 
 def _mode(text: str) -> Effect | None:
-    if text not in ("", "nftables", "iptables", "ipvs"):
-        raise ValueError(f"{text!r} is not one of nftables, iptables, ipvs")
+    if text not in ("", *MODES):
+        raise ValueError(f"{text!r} is not one of {', '.join(MODES)}")
     return {} if text == "nftables" else None
 
 
@@ -82,7 +84,7 @@ def _no_file(text: str) -> None:
     raise ValueError("kproxy does not write its configuration to a file")
 
 
-_NO_IPTABLES, _NO_IPVS = "kproxy has no iptables mode", "kproxy has no ipvs mode"
+_NO_IPVS = "kproxy has no ipvs mode"
 _NO_LOG_FILES = "kproxy logs to standard error only"
 _LOG_FORMAT = "the format of kproxy's log is fixed"
 _OWN_CLIENT = "kproxy has its own client for the API server"
@@ -136,7 +138,13 @@ KUBE_PROXY_FLAGS = (
     ),
     KubeProxyFlag("--oom-score-adj", "N", "set it in the systemd unit or the DaemonSet"),
     KubeProxyFlag("--profiling", "", "kproxy does not serve profiles"),
-    KubeProxyFlag("--proxy-mode", "MODE", "kproxy only has nftables mode", _mode),
+    KubeProxyFlag(
+        "--proxy-mode",
+        "MODE",
+        "kproxy only has nftables mode, and serves node ports on the primary addresses unless "
+        "`--nodeport-addresses` is set",
+        _mode,
+    ),
     KubeProxyFlag("--show-hidden-metrics-for-version", "VERSION", "kproxy has no hidden metrics"),
     KubeProxyFlag(
         "--write-config-to", "FILE", "an error: kproxy does not write its configuration to a file", _no_file

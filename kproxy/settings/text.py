@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
 from kproxy.controlplane.ranges import Pool, parse_pool
-from kproxy.model import Address, Network, parse_address
+from kproxy.model import Address, Network, format_address, node_name_of, parse_address
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.resolve.frontends import merged
 
@@ -48,14 +48,32 @@ def socket_address(text: str) -> SocketAddress | None:
     return SocketAddress(str(address), int(found[3]))
 
 
+def listen_address(text: str, port: int) -> SocketAddress | None:
+    """Parse as `socket_address` does, or an address alone, which gets `port`."""
+    try:
+        return SocketAddress(str(ip_address(text)), port)
+    except ValueError:
+        return socket_address(text)
+
+
 def networks(text: str) -> tuple[Network, ...]:
-    """Parse `CIDR[,CIDR...]`; () for "". Networks that overlap are merged: nft refuses such intervals."""
-    return () if not text else tuple(merged(ip_network(part) for part in text.split(",")))
+    """Parse `CIDR[,CIDR...]`; () for "". As in kube-proxy, host bits are ignored.
+
+    Networks that overlap are merged: nft refuses such intervals.
+    """
+    return () if not text else tuple(merged(ip_network(part, strict=False) for part in text.split(",")))
 
 
 def nodeport_addresses(text: str) -> tuple[Network, ...] | None:
-    """Parse `CIDR[,CIDR...]`; None for `primary` or ""."""
-    return None if text in ("", "primary") else networks(text)
+    """Parse `CIDR[,CIDR...]`, with `all` for every address and `localhost` for none; None for `primary`."""
+    if not text:
+        return None
+    entries = [entry for entry in text.split(",") if entry != "localhost"]
+    if "primary" in entries:
+        if set(entries) != {"primary"}:
+            raise ValueError("primary cannot be combined with other ranges")
+        return None
+    return networks(",".join("0.0.0.0/0,::/0" if entry == "all" else entry for entry in entries))
 
 
 def network_per_family(text: str) -> tuple[Network, ...]:
@@ -68,7 +86,15 @@ def network_per_family(text: str) -> tuple[Network, ...]:
 def addresses(text: str) -> tuple[Address, ...]:
     """Parse `IP[,IP]`: at most one of each family."""
     values = [(value, len(value)) for value in map(parse_address, text.split(","))]
+    for value, _ in values:
+        if not any(value):
+            raise ValueError(f"{format_address(value)} is not the address of a host")
     return _one_of_each_family(text, values, "address")
+
+
+def bind_address(text: str) -> tuple[Address, ...] | None:
+    """Parse kube-proxy's bind address; None for "", `0.0.0.0` and `::`, which stand for any address."""
+    return None if not text or ip_address(text).is_unspecified else addresses(text)
 
 
 def _one_of_each_family(text: str, values: Sequence[tuple[T, int]], noun: str) -> tuple[T, ...]:
@@ -98,18 +124,19 @@ def count(text: str) -> int:
 
 
 def node_name(text: str) -> str:
-    """Parse the name of a node: in lower case, as Kubernetes names nodes."""
-    if not text.strip():
+    """Parse the name of a node. It becomes lower-case."""
+    name = node_name_of(text)
+    if not name:
         raise ValueError(f"{text!r} is not a name")
-    return text.strip().lower()
+    return name
 
 
 def node_names(text: str) -> tuple[str, ...]:
     """Parse `NAME[,NAME...]`, as names of nodes."""
-    values = tuple(part.strip().lower() for part in text.split(","))
-    if not all(values):
+    names = tuple(map(node_name_of, text.split(",")))
+    if not all(names):
         raise ValueError(f"{text!r} is not NAME[,NAME...]")
-    return values
+    return names
 
 
 def switch(text: str) -> bool:

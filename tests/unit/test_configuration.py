@@ -12,7 +12,7 @@ import yaml
 
 from kproxy.cli import settings_from
 from kproxy.problems import UsageError
-from kproxy.settings.derived import check_daemon, configz, listen_addresses
+from kproxy.settings.derived import check_daemon, configz, listen_addresses, warnings
 from kproxy.settings.flags import flags_of
 from kproxy.settings.kubeproxy import decode_configuration
 from kproxy.settings.settings import LocalMode, Origin
@@ -232,11 +232,15 @@ def test_a_misspelled_field_is_invalid(fields: dict[str, Any], problem: str) -> 
 
 
 @pytest.mark.parametrize("ranges", [["127.0.0.0/8"], ["localhost"], ["127.0.0.0/8", "::1/128"]])
-def test_loopback_only_disables_node_ports(ranges: list[str]) -> None:
-    found = decode_configuration(configuration(nodePortAddresses=ranges))
-    assert found.problems == []
-    assert found.warnings == ["nodePortAddresses: no node ports: kproxy does not serve them on loopback"]
-    assert all(each.is_loopback for each in found.values["nodeport_addresses"])
+def test_loopback_only_disables_node_ports(ranges: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "config.conf"
+    file.write_text(yaml.safe_dump(configuration(nodePortAddresses=ranges)))
+    for name, flags in (
+        ("nodePortAddresses", ["--config", str(file)]),
+        ("--nodeport-addresses", ["--nodeport-addresses", ",".join(ranges)]),
+    ):
+        found = warnings(settings_from(["run", *flags]))
+        assert found == [f"{name}: no node ports: kproxy does not serve them on loopback"]
 
 
 # As `kube-proxy --write-config-to FILE` writes it.
@@ -374,7 +378,7 @@ def test_every_field_has_an_effect_or_causes_a_warning() -> None:
         ({"nftables": {"masqueradeAll": "yes"}}, "nftables.masqueradeAll: Expected `bool`, got `str`"),
         ({"nftables": {"syncPeriod": "30"}}, "nftables.syncPeriod: '30' is not a duration"),
         ({"healthzBindAddress": "localhost:1"}, "healthzBindAddress: 'localhost' does not appear"),
-        ({"hostnameOverride": "  "}, "hostnameOverride: expected a name"),
+        ({"hostnameOverride": "  "}, "hostnameOverride: '  ' is not a name"),
         ({"clientConnection": "/kubeconfig"}, "clientConnection: Expected `object`, got `str`"),
         ({"detectLocal": []}, "detectLocal: Expected `object`, got `list`"),
         ({"nftables": [{"masqueradeAll": True}]}, "nftables: Expected `object`, got `list`"),
@@ -436,6 +440,57 @@ def test_flags_override_the_file_and_each_value_has_an_origin(tmp_path: Path) ->
     assert settings.origin("healthz_bind_address") is Origin.FLAG
     assert settings.origin("cluster_cidr") is Origin.FILE
     assert settings.origin("sync_period") is Origin.DEFAULT
+
+
+def setting(argv: list[str], field: str) -> object:
+    """Return the value of a setting, or "invalid"."""
+    try:
+        return getattr(settings_from(["run", *argv]), field)
+    except UsageError:
+        return "invalid"
+
+
+TEXTS = [
+    *(
+        "x",
+        " ",
+        " N1 ",
+        "0.0.0.0",
+        "::",
+        "192.0.2.7",
+        "192.0.2.7:5",
+        "[::]:5",
+        "192.0.2.7,::1",
+        "1.2.3.4:99999",
+    ),
+    *("10.1.0.0/8", "10.0.0.0/8,fd00::/8", "10.0.0.0/8,", "primary", "all", "localhost", "primary,localhost"),
+    *("primary,10.0.0.0/8", "localhost,10.0.0.0/8", "NodeCIDR", "nodecidr", "0s", "1m", "-1s", "1d"),
+]
+FLAG_OF_FIELD = {
+    "hostnameOverride": "node-name",
+    "bindAddress": "bind-address",
+    "healthzBindAddress": "healthz-bind-address",
+    "metricsBindAddress": "metrics-bind-address",
+    "detectLocalMode": "detect-local-mode",
+    "clusterCIDR": "cluster-cidr",
+    "nodePortAddresses": "nodeport-addresses",
+    "conntrack.tcpEstablishedTimeout": "conntrack-tcp-timeout-established",
+    "conntrack.udpTimeout": "conntrack-udp-timeout",
+    "nftables.minSyncPeriod": "min-sync-period",
+}
+
+
+@pytest.mark.parametrize("field", FLAG_OF_FIELD)
+def test_a_field_and_its_flag_accept_the_same_text(field: str, tmp_path: Path) -> None:
+    flag, file = FLAG_OF_FIELD[field], tmp_path / "config.conf"
+    name = {"bind-address": "node_ip"}.get(flag, flag.replace("-", "_"))
+    for text in TEXTS:
+        content: object = text.split(",") if field == "nodePortAddresses" else text
+        for part in reversed(field.split(".")):
+            content = {part: content}
+        assert isinstance(content, dict)
+        file.write_text(yaml.safe_dump(configuration(**content)))
+        assert setting(["--config", str(file)], name) == setting([f"--{flag}={text}"], name), text
 
 
 def test_default_addresses_are_those_of_kube_proxy_or_loopback() -> None:

@@ -63,6 +63,7 @@ EFFECTS: dict[str, dict[str, Any]] = {
     "--hostname-override=n1 --node-name=n2": {"node_name": "n2"},
     "--node-name=n2 --hostname-override=n1": {"node_name": "n2"},
     "--bind-address=::": {},
+    "--bind-address=": {},
     "--bind-address=192.0.2.7": {"node_ip": addresses("192.0.2.7")},
     "--healthz-port=0": {"healthz_bind_address": None},
     "--healthz-port=5": {"healthz_bind_address": SocketAddress("0.0.0.0", 5)},
@@ -71,6 +72,12 @@ EFFECTS: dict[str, dict[str, Any]] = {
     "--proxy-mode=nftables": {},
     "--profiling=false": {},
     "--cluster-cidr= --nodeport-addresses=": {"cluster_cidr": (), "nodeport_addresses": None},
+    "--cluster-cidr=10.244.1.0/16": {"cluster_cidr": networks("10.244.0.0/16")},
+    "--nodeport-addresses=localhost,all": {"nodeport_addresses": networks("0.0.0.0/0,::/0")},
+    "--nodeport-addresses=localhost": {"nodeport_addresses": ()},
+    "--nodeport-addresses=primary,localhost": {"nodeport_addresses": None},
+    "--healthz-bind-address=192.0.2.7": {"healthz_bind_address": SocketAddress("192.0.2.7", 10256)},
+    "--metrics-bind-address=::": {"metrics_bind_address": SocketAddress("::", 10249)},
     "-v=2": {},
     "-v2": {},
     "-v 2": {},
@@ -92,7 +99,12 @@ def test_effects(arguments: str, flags: dict[str, Any]) -> None:
 
 
 ERRORS = {
-    "--proxy-mode=userspace": "--proxy-mode: 'userspace' is not one of nftables, iptables, ipvs.",
+    "--proxy-mode=userspace": "--proxy-mode: 'userspace' is not one of iptables, ipvs, nftables.",
+    "--hostname-override= ": "--hostname-override: ' ' is not a name.",
+    "--node-ip=192.0.2.7,::": "--node-ip: :: is not the address of a host.",
+    "--nodeport-addresses=primary,10.0.0.0/8": (
+        "--nodeport-addresses: primary cannot be combined with other ranges."
+    ),
     "--bind-address=n1": "--bind-address: 'n1' does not appear to be an IPv4 or IPv6 address.",
     "--healthz-port=99999": "--healthz-port: '99999' is not a port.",
     "--iptables-sync-period=30": "--iptables-sync-period: '30' is not a duration such as 30s or 1m30s.",
