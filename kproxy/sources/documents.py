@@ -11,13 +11,13 @@ import codecs
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import msgspec
 import yaml
 
 from kproxy.decode import Document
 from kproxy.problems import Problem
+from kproxy.sources.yaml_json import TooDeepError, yaml_to_json
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
@@ -26,9 +26,6 @@ _JSON_OBJECT = re.compile(r"\s*\{\s*([\"}]|\Z)")
 _TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{\w")
 """What Helm, Jinja, ERB and envsubst expect where values are to be filled in."""
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
-MAX_DEPTH = 5000
-"""Levels of a YAML document. libyaml's composer has no limit: about 20,000 levels crash the process."""
-_DEEP_INDENTATION = re.compile(rf"^[ \t?:-]{{{MAX_DEPTH // 5}}}", re.MULTILINE)
 _DIRECTIVES = re.compile(r"(\s*%.*\n|\s*#.*\n|\s+)*")
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -39,42 +36,6 @@ _ENCODINGS = (
     (b"\0", "utf-16-be"),
 )
 """By the first bytes of a file. Manifests begin with an ASCII character, so a null byte tells the width."""
-
-
-class _Loader(yaml.CSafeLoader):
-    """libyaml's loader, but timestamps remain text and keys become text, as in the Kubernetes API."""
-
-    repeated: tuple[str, ...] = ()
-    """Keys that a mapping has twice, and where: the last one counts."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = list(node.value)  # the constructor adds merged keys to the node
-        found = super().construct_mapping(node, deep)
-        if len(found) < len(node.value):
-            self.repeated += tuple(_repeated(own))
-        if any(type(key) is not str for key in found):
-            return {_key(key): value for key, value in found.items()}
-        return found
-
-
-def _repeated(pairs: Iterable[tuple[yaml.Node, yaml.Node]]) -> Iterator[str]:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if isinstance(key, yaml.ScalarNode):
-            if key.value in seen:
-                yield key.value
-            seen.add(key.value)
-
-
-def _key(key: Any) -> Any:
-    """A key as kubectl writes it in JSON: a number or true or false as text. Others stay, and are errors."""
-    return json.dumps(key) if isinstance(key, bool | int | float) else key
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def parse(source: str, data: bytes) -> Iterator[Document | Problem]:
@@ -129,46 +90,25 @@ def _parse_documents(source: str, text: str) -> Iterator[Document | Problem]:
 
 def _parse_yaml(source: str, text: str, lines_before: int, number: int) -> Iterator[Document | Problem]:
     try:
-        if _is_too_deep(text):
-            yield Problem(source, "", "", f"YAML is nested too deeply: more than {MAX_DEPTH} levels")
-            return
-        loader = _Loader(text)
-        try:
-            content: Any = loader.get_single_data()
-        finally:
-            loader.dispose()
+        content, repeated = yaml_to_json(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1 + lines_before}: " if mark else ""
         yield Problem(source, "", "", f"{line}not YAML: {error.problem or error.context}")
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
-        # PyYAML's constructors do not convert errors of Python's own parsers (int, float) to YAMLError.
+    except TooDeepError as error:
+        yield Problem(source, "", "", f"YAML is nested too deeply: {error}")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         yield Problem(source, "", "", f"not YAML: {error}")
     else:
-        if content is not None:
-            yield Document(source, content, number, _first_line(text, lines_before), loader.repeated)
+        if content not in ("", "null"):
+            first = _first_line(text, lines_before)
+            yield Document(source, msgspec.Raw(content.encode()), number, first, repeated)
 
 
 def _first_line(text: str, lines_before: int) -> int:
     """The line on which the content of a document begins, after comments and directives."""
     before = _DIRECTIVES.match(text)
     return lines_before + 1 + (text.count("\n", 0, before.end()) if before else 0)
-
-
-def _is_too_deep(text: str) -> bool:
-    """Count the levels of a document, but only if it has many brackets or is indented far.
-
-    Each level has a bracket or is indented further; at most two levels start in the same column.
-    """
-    brackets = text.count("[") + text.count("{") - text.count("[]") - text.count("{}")
-    if brackets < MAX_DEPTH // 2 and not _DEEP_INDENTATION.search(text):
-        return False
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            return True
-    return False
 
 
 def _parse_json(source: str, data: bytes) -> list[Document | Problem]:
