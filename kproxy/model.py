@@ -27,6 +27,8 @@ else:  # an abstract base class of both: msgspec rejects a union of two types th
     Network.register(IPv6Network)
 
 
+LONGEST_ADDRESS = 64
+"""The maximum number of characters of an address. The longest ones have 45, and may have more zeros."""
 _ZEROS = re.compile(r"(?<![0-9A-Fa-f])0+([0-9]+)(?=\.|$)")
 
 
@@ -69,6 +71,8 @@ def read_ip(text: str) -> IPv4Address | IPv6Address:
     `010.0.0.1` is 10.0.0.1, because zeros do not make a number octal, and an IPv4-mapped address is the IPv4
     address. Old versions of the API server accepted both.
     """
+    if len(text) > LONGEST_ADDRESS:
+        raise ValueError(f"{text[:LONGEST_ADDRESS]!r}... is too long for an address")
     address = ip_address(_ZEROS.sub(r"\1", text) if "." in text else text)
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     if isinstance(address, IPv6Address) and address.scope_id:

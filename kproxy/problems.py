@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
+LONGEST_WORD = 100
+"""The maximum length of a word for which similar ones are looked for. This takes time."""
 NAMED = 3
 """The maximum number of objects, files or nodes that a message names."""
 
@@ -52,6 +54,8 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     """Return ` Did you mean X?` with the most similar known word, or "" if none is similar."""
     from difflib import get_close_matches  # its import is slow
 
+    if len(text) > LONGEST_WORD:
+        return ""
     words = {word.lower(): word for word in known}
     close = get_close_matches(text.lower(), words, 1, cutoff=0.65)
     return f" Did you mean {words[close[0]]}?" if close else ""

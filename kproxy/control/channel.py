@@ -247,7 +247,7 @@ def _message(file: BinaryIO) -> bytes:
     """Read a message, whose first line contains the number of bytes that follow. b"" at the end."""
     line = file.readline()
     words = line.split()
-    length = int(words[-1]) if words and words[-1].isdigit() else 0
+    length = int(words[-1]) if words and words[-1].isdigit() and len(words[-1]) < 20 else 0
     return line + file.read(length)
 
 

@@ -25,6 +25,7 @@ from kproxy.decode.explain import describe
 from kproxy.decode.fields import object_name, share
 from kproxy.decode.kinds import API_VERSIONS, LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
+from kproxy.decode.text import from_json, to_python
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
@@ -66,7 +67,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 def _items(content: Any) -> list[Any] | None:
     """Return the items of a List; None if it has no such field."""
     if isinstance(content, Raw):
-        items: list[Any] | UnsetType | None = msgspec.json.decode(content, type=wire.RawList).items
+        items: list[Any] | UnsetType | None = from_json(content, wire.RawList).items
     else:
         items = msgspec.convert(content, wire.LoadedList).items
     return None if items is UNSET else items or []
@@ -127,7 +128,7 @@ class _Decoder:
             own = convert(content, wire.TypeMeta)
             meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
             items = _items(content) if meta.kind and meta.kind.endswith(LIST) else None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             self._broken(source, place, *_described(error, content))
             return
         if items is not None:
@@ -172,7 +173,7 @@ class _Decoder:
 def _described(error: Exception, content: Any) -> tuple[str, str]:
     """Describe an error in the part of a document that is decoded before its kind is known."""
     if isinstance(error, msgspec.ValidationError):
-        return describe(error, msgspec.json.decode(content) if isinstance(content, Raw) else content)
+        return describe(error, to_python(content))
     return "", f"not JSON: {error}"
 
 

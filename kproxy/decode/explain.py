@@ -6,7 +6,11 @@ import json
 import re
 from typing import Any
 
+import msgspec
+from msgspec import UNSET
+
 from kproxy.decode.fields import FieldError
+from kproxy.decode.text import reason
 
 TYPES = {
     "int": "a number",
@@ -27,20 +31,22 @@ _TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{|\$\(")
 
 
 def describe(error: Exception, content: Any) -> tuple[str, str]:
-    """Return field and message of an error; `content` is the object as a value of Python.
+    """Return field and message of an error; `content` is the object as a value of Python, UNSET if unknown.
 
     msgspec's form is: Expected `int`, got `str` - at `$.spec.port`.
     """
     if isinstance(error, FieldError):
         message = str(error)
         return error.path, f"{message}: {RENDER_FIRST}" if _TEMPLATE.search(message) else message
+    if not isinstance(error, msgspec.ValidationError):
+        return "", reason(error)
     message, _, place = str(error).partition(" - at ")
     in_key = place.startswith("`key`")
     path = place.removeprefix("`key` in ").strip("`").removeprefix("$").lstrip(".")
     if missing := _MISSING.fullmatch(message):
         return f"{path}.{missing[1]}".lstrip("."), "is missing"
     found = _WRONG_TYPE.fullmatch(message)
-    if not found or in_key:
+    if not found or in_key or content is UNSET:
         return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
     expected = [name for name in found[1].split(" | ") if name != "null"]
     path, value = _look_up(content, path)

@@ -78,6 +78,8 @@ def _nearest_version(kind: str, api_version: str) -> str:
 
 def _edits(word: str, other: str) -> int:
     """Count the edits between two words: a letter inserted, deleted or replaced, or two exchanged."""
+    if len(word) > 2 * len(other):
+        return len(word) - len(other)  # at least as many: a word may be very long
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(word, 1):

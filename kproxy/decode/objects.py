@@ -20,6 +20,7 @@ from kproxy.decode.explain import describe
 from kproxy.decode.fields import FieldError, Notes
 from kproxy.decode.kinds import find_slip
 from kproxy.decode.schema import unknown_fields
+from kproxy.decode.text import from_json, to_python
 from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
@@ -89,6 +90,9 @@ class Unreadable:
         """Add the Services to which the unreadable object `content` may belong; none for Ingress and Node."""
         if kind in ("Ingress", "Node"):
             return
+        if not isinstance(content, dict):
+            self.everything.append(cause)
+            return
         namespace = _look_up(content, "metadata", "namespace") or "default"
         name = _look_up(content, "metadata", "name")
         if kind == "EndpointSlice":
@@ -107,7 +111,7 @@ class UndecodableError(ValueError):
     def __init__(self, source: str, subject: str, kind: str, content: Any, error: Exception) -> None:
         """`subject`: its name in the problem; `kind`: a known kind that it may be, or ""."""
         super().__init__()
-        loaded = _loaded(content)
+        loaded = to_python(content)
         self.problem = Problem(source, subject, *describe(error, loaded))
         self.unreadable = Unreadable()
         self.unreadable.add(kind, loaded, self.problem)
@@ -146,14 +150,14 @@ def decode_object(
     try:
         obj = convert(content, known.wire)
         models = known.to_model(source, obj, notes)
-    except (msgspec.ValidationError, FieldError) as error:
-        raise UndecodableError(source, _subject(kind, _loaded(content)), kind, content, error) from None
-    if manifest:
-        notes.warnings += unknown_fields(known.schema, content)
-        notes.warnings += misplaced_fields(obj)
+        if manifest:
+            notes.warnings += unknown_fields(known.schema, content)
+            notes.warnings += misplaced_fields(obj)
+    except Exception as error:  # of any type: no object may end the program
+        raise UndecodableError(source, _subject(kind, to_python(content)), kind, content, error) from None
     decoded = DecodedObject(obj.metadata, models, [], [], Unreadable())
     if notes.warnings or notes.left_out:
-        _add_notes(decoded, notes, source, kind, _loaded(content))
+        _add_notes(decoded, notes, source, kind, to_python(content))
     return decoded
 
 
@@ -165,7 +169,7 @@ def _raise_if_meant(source: str, kind: str, version: str, content: Any, place: s
         slip, meant = FieldError(found.field, found.message), found.kind
     else:
         return
-    loaded = _loaded(content)
+    loaded = to_python(content)
     subject = _subject(kind or "object", loaded) if kind or _look_up(loaded, "metadata", "name") else ""
     raise UndecodableError(source, ": ".join(filter(None, (place, subject))), meant, content, slip)
 
@@ -178,14 +182,10 @@ def _add_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, con
         decoded.unreadable.add(kind, content, problem)
 
 
-def _loaded(content: Any) -> Any:
-    return msgspec.json.decode(content) if isinstance(content, Raw) else content
-
-
 def convert(content: Any, kind: type[T]) -> T:
     """Convert JSON text or a loaded value to a type of `wire`. Raises msgspec.DecodeError."""
     if isinstance(content, Raw):
-        return msgspec.json.decode(content, type=kind)
+        return from_json(content, kind)
     return msgspec.convert(content, kind)
 
 
@@ -199,4 +199,5 @@ def _subject(kind: str, content: Any) -> str:
     """Return for example `Service default/kubia`, for an object whose fields may have wrong types."""
     namespace = _look_up(content, "metadata", "namespace") or "default"
     name = _look_up(content, "metadata", "name")
-    return f"{kind} {namespace}/{name}" if name else f"{kind} (no name)"
+    has_name = isinstance(namespace, str) and isinstance(name, str | int | float) and name
+    return f"{kind} {namespace}/{name}" if has_name else f"{kind} (no name)"

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from kproxy.decode.text import to_python
 from kproxy.problems import did_you_mean
 
+MOST = 50
+"""The maximum number of unknown fields that are reported of an object."""
 TYPES = {
     "Service": "apiVersion kind metadata:ObjectMeta spec:ServiceSpec status:ServiceStatus",
     "ObjectMeta": (
@@ -143,8 +147,8 @@ def unknown_fields(name: str, content: Any) -> Iterator[tuple[str, str]]:
     if isinstance(content, Raw):
         if _has_only_known_fields(name, content):
             return
-        content = msgspec.json.decode(content)
-    for path, field, owner in _unknown(name, content, ""):
+        content = to_python(content)
+    for path, field, owner in islice(_unknown(name, content, ""), MOST):
         advice = _advice(name, field, owner)
         yield f"{path}{field}", f"unknown field.{advice}" if advice else "unknown field"
 
@@ -184,7 +188,7 @@ def _has_only_known_fields(name: str, text: Raw) -> bool:
     """The same question for JSON text, which is large input: msgspec answers it without Python objects."""
     try:
         _decoder(name).decode(text)
-    except msgspec.DecodeError:
+    except Exception:  # of any type, as in text.py
         return False
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from kproxy.decode import wire
@@ -71,17 +72,23 @@ def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort,
     if required and not entries:
         raise FieldError("spec.ports", "is missing")
     ports: list[ServicePort] = []
+    seen: set[tuple[str, object]] = set()
     for index, entry in enumerate(entries):
         port = _service_port(f"spec.ports[{index}]", entry, len(entries) == 1)
-        for earlier in ports:
-            if earlier.name == port.name:
-                raise FieldError(f"spec.ports[{index}].name", f"{port.name!r} is a duplicate")
-            if earlier.node_port and (earlier.node_port, earlier.protocol) == (port.node_port, port.protocol):
-                raise FieldError(f"spec.ports[{index}].nodePort", f"{port.node_port} is a duplicate")
-            if (earlier.port, earlier.protocol) == (port.port, port.protocol):
-                raise FieldError(f"spec.ports[{index}].port", f"{port.port}/{port.protocol} is a duplicate")
+        for field, value, text in _unique(port):
+            if (field, value) in seen:
+                raise FieldError(f"spec.ports[{index}].{field}", f"{text} is a duplicate")
+            seen.add((field, value))
         ports.append(port)
     return share(tuple(ports))
+
+
+def _unique(port: ServicePort) -> Iterator[tuple[str, object, str]]:
+    """Yield the values that no other port of the Service may have: field, value, and the value as text."""
+    yield "name", port.name, repr(port.name)
+    if port.node_port:
+        yield "nodePort", (port.node_port, port.protocol), str(port.node_port)
+    yield "port", (port.port, port.protocol), f"{port.port}/{port.protocol}"
 
 
 def _cluster_ips(spec: wire.ServiceSpec, notes: Notes) -> tuple[Address, ...]:

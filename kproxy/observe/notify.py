@@ -20,7 +20,8 @@ class Notifier:
         self._address = f"\0{name[1:]}" if name.startswith("@") else name  # `@` marks an abstract socket
         for_this_process = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environment.get("WATCHDOG_USEC", "") if for_this_process else ""
-        self.watchdog_seconds = int(microseconds) / 1e6 if microseconds.isdigit() else 0.0
+        is_number = microseconds.isdecimal() and len(microseconds) < 20
+        self.watchdog_seconds = int(microseconds) / 1e6 if is_number else 0.0
         """The maximum time between keep-alive notifications; 0: the watchdog is off."""
 
     def ready(self, status: str) -> None:

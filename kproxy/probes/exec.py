@@ -43,8 +43,9 @@ class ExecRunner:
         )
         try:
             transport, process = await asyncio.shield(starting)
-        except OSError as error:
-            return ProbeResult(ProbeOutcome.FAILURE, f"{words[0]}: {error.strerror}")
+        except (OSError, ValueError) as error:  # ValueError: a null byte in a word
+            reason = getattr(error, "strerror", None) or str(error)
+            return ProbeResult(ProbeOutcome.FAILURE, f"{words[0]}: {reason}")
         except asyncio.CancelledError:  # asyncio itself would kill the command, but not its child processes
             with suppress(OSError):
                 await _end(*await starting)

@@ -100,11 +100,12 @@ def decode(message: bytes | bytearray) -> Snapshot:
             "Restart kproxy run.",
         )
     body = memoryview(message)[end + 1 :]
-    if len(body) != int(words[2]):
-        raise KproxyError(f"kproxy run sent {len(body)} of {int(words[2])} bytes.", "Try again.")
+    if str(len(body)).encode() != words[2]:
+        length = words[2].decode(errors="replace")
+        raise KproxyError(f"kproxy run sent {len(body)} of {length} bytes.", "Try again.")
     try:
         return _decoder().decode(body)
-    except msgspec.DecodeError as error:
+    except Exception as error:  # of any type, also from `_decode_network`
         raise KproxyError(
             f"kproxy run is another build of version {version}, and its snapshot differs ({error}).",
             "Restart kproxy run.",

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
+from kproxy.decode.text import reason, to_python
 from kproxy.problems import Problem, UsageError
 from kproxy.settings.kubeproxy import KIND, decode_configuration
 from kproxy.sources.documents import parse
@@ -19,15 +18,17 @@ from kproxy.sources.files import read_documents
 
 def read_configuration(path: str) -> tuple[dict[str, Any], list[str]]:
     """Return settings by name, and warnings. Raises UsageError, which names all invalid fields."""
+    try:
+        return _read(path)
+    except RecursionError as error:
+        raise UsageError(f"{path}: {reason(error)}.") from None
+
+
+def _read(path: str) -> tuple[dict[str, Any], list[str]]:
     documents, problems = read_documents([path])
     if problems:
         raise UsageError(str(problems[0]))
-    loaded = [
-        msgspec.json.decode(document.content)
-        if isinstance(document.content, msgspec.Raw)
-        else document.content
-        for document in documents
-    ]
+    loaded = [to_python(document.content) for document in documents]
     configurations = [found for content in loaded for found in _configurations(path, content)]
     if len(configurations) != 1:
         raise UsageError(f"{path}: contains {len(configurations) or 'no'} {KIND}{_kinds(loaded)}.")
@@ -58,9 +59,7 @@ def _in_text(source: str, text: object) -> Iterator[dict[str, Any]]:
     for document in parse(source, text.encode()):
         if isinstance(document, Problem):
             raise UsageError(str(document))
-        content = document.content
-        loaded = msgspec.json.decode(content) if isinstance(content, msgspec.Raw) else content
-        yield from _configurations(source, loaded)
+        yield from _configurations(source, to_python(document.content))
 
 
 def _kinds(contents: list[Any]) -> str:

@@ -3,6 +3,10 @@
 YAML documents are separated by lines that start with `---`. Each is parsed alone, so an invalid document does
 not affect the others. A file may contain several JSON texts. A file of which a part cannot be parsed and that
 contains the marks of a template is one problem: what it would say is unknown.
+
+The cost of a file is bounded by its size. Aliases of YAML would be an exception: a few lines of them can
+stand for more values than fit into memory. So values are counted as often as aliases repeat them, before they
+are made. Whatever a parser raises is a problem of the file.
 """
 
 from __future__ import annotations
@@ -10,14 +14,15 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import msgspec
 import yaml
 
 from kproxy.decode import Document
+from kproxy.decode.text import MalformedError, from_json, reason
 from kproxy.problems import Problem
-from kproxy.sources.yaml_json import TooDeepError, yaml_to_json
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
@@ -26,7 +31,20 @@ _JSON_OBJECT = re.compile(r"\s*\{\s*([\"}]|\Z)")
 _TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{\w")
 """What Helm, Jinja, ERB and envsubst expect where values are to be filled in."""
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
-_DIRECTIVES = re.compile(r"(\s*%.*\n|\s*#.*\n|\s+)*")
+MAX_DEPTH = 5000
+"""Levels of a YAML document. libyaml's composer has no limit: about 20,000 levels crash the process."""
+_DEEP_INDENTATION = re.compile(rf"^[ \t?:-]{{{MAX_DEPTH // 5}}}", re.MULTILINE)
+MAX_BYTES = 128 << 20
+"""The maximum size of a file in bytes."""
+MAX_YAML_BYTES = 32 << 20
+"""The maximum size of a file of YAML in bytes. Parsing it takes 50 times as long as JSON of this size."""
+SPARE_VALUES = 100_000
+"""A YAML document may stand for one value per character, and this number of values more."""
+CHUNK = 1 << 14
+"""The number of characters that a loader takes at once."""
+LONG_TEXT = 100
+"""The number of characters for which a text counts as another value."""
+_DIRECTIVES = re.compile(r"(?:\s|%.*\n|#.*\n)*")
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -38,20 +56,129 @@ _ENCODINGS = (
 """By the first bytes of a file. Manifests begin with an ASCII character, so a null byte tells the width."""
 
 
-def parse(source: str, data: bytes) -> Iterator[Document | Problem]:
-    """Parse the content of one file."""
+class _Loader(yaml.CSafeLoader):
+    """libyaml's loader, but timestamps remain text and keys become text, as in the Kubernetes API."""
+
+    repeated: tuple[str, ...] = ()
+    """Keys that a mapping has twice, and where: the last one counts."""
+
+    def __init__(self, text: str, check: Callable[[], None]) -> None:
+        super().__init__(_Stream(text, check))
+        self._check = check
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self._check()
+        own = list(node.value)  # the constructor adds merged keys to the node
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            self.repeated += tuple(_repeated(own))
+        if any(type(key) is not str for key in found):
+            return {_key(key): value for key, value in found.items()}
+        return found
+
+
+class _Stream:
+    """A text from which a loader takes parts, so that reading can be given up between two parts."""
+
+    def __init__(self, text: str, check: Callable[[], None]) -> None:
+        self._text = text
+        self._position = 0
+        self._check = check
+
+    def read(self, size: int = CHUNK, /) -> str:
+        """Return the next part. Raises what `check` raises."""
+        self._check()
+        start, self._position = self._position, self._position + size
+        return self._text[start : self._position]
+
+
+class _TooManyValuesError(ValueError):
+    """The aliases of a document stand for too many values."""
+
+
+def _check_aliases(node: yaml.Node, most: int) -> None:
+    """Raise _TooManyValuesError if a document has more than `most` values, each counted where it is used."""
+    counted: dict[int, int] = {}
+    stack = [node]
+    while stack:
+        node = stack[-1]
+        parts = _parts(node)
+        if id(node) not in counted:
+            counted[id(node)] = most + 1  # as long as its parts are counted: of itself, it is a part too many
+            stack += [part for part in parts if id(part) not in counted]
+            continue
+        stack.pop()
+        text = len(node.value) // LONG_TEXT if isinstance(node, yaml.ScalarNode) else 0
+        counted[id(node)] = 1 + text + sum(counted[id(part)] for part in parts)
+        if counted[id(node)] > most:
+            raise _TooManyValuesError(f"its aliases contain themselves, or stand for more than {most} values")
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _repeated(pairs: Iterable[tuple[yaml.Node, yaml.Node]]) -> Iterator[str]:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                yield key.value
+            seen.add(key.value)
+
+
+def _key(key: Any) -> Any:
+    """A key as kubectl writes it in JSON: a number or true or false as text. Others stay, and are errors."""
+    return json.dumps(key) if isinstance(key, bool | int | float) else key
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class GivenUp(Exception):
+    """Raised by the `check` of `parse`: the content is not needed any more, or took too long."""
+
+
+def parse(source: str, data: bytes, check: Callable[[], None] = lambda: None) -> Iterator[Document | Problem]:
+    """Parse the content of one file. `check` is called often, and may raise GivenUp to end this."""
     try:
-        data = _utf8(data)
-        found = _parse_json(source, data) if data.lstrip()[:1] == b"{" else None
-        if found is None or _has_problem(found):
-            text = _BYTE_ORDER_MARK.sub("", data.decode())
-            found = _better(text, found, list(_parse_documents(source, text)))
-            if _has_problem(found) and (template := _TEMPLATE.search(text)):
-                line = text.count("\n", 0, template.start()) + 1
-                found = [Problem(source, "", "", f"line {line}: a template: render it first")]
-    except UnicodeDecodeError as error:
-        found = [Problem(source, "", "", f"is not {error.encoding.upper()} (byte {error.start})")]
-    yield from found
+        yield from _parse(source, data, check)
+    except GivenUp:
+        raise
+    except Exception as error:
+        yield Problem(source, "", "", reason(error))
+
+
+def _parse(source: str, data: bytes, check: Callable[[], None]) -> list[Document | Problem]:
+    if len(data) > MAX_BYTES:
+        return [_too_large(source, "", MAX_BYTES)]
+    data = _utf8(data)
+    found = _parse_json(source, data, check) if data.lstrip()[:1] == b"{" else None
+    if found is not None and not _has_problem(found):
+        return found
+    if len(data) > MAX_YAML_BYTES:
+        return found or [_too_large(source, " as YAML", MAX_YAML_BYTES)]
+    text = _BYTE_ORDER_MARK.sub("", data.decode())
+    found = _better(text, found, list(_parse_documents(source, text, check)))
+    if _has_problem(found) and (template := _TEMPLATE.search(text)):
+        line = text.count("\n", 0, template.start()) + 1
+        found = [Problem(source, "", "", f"line {line}: a template: render it first")]
+    return found
+
+
+def _invalid(form: str, error: Exception) -> str:
+    """Return `JSON is nested too deeply`, or `not JSON: ` and what the parser says."""
+    why = reason(error)
+    return f"{form} {why}" if why.startswith("is ") else f"not {form}: {why}"
+
+
+def _too_large(source: str, form: str, limit: int) -> Problem:
+    return Problem(source, "", "", f"is too large{form}: more than {limit >> 20} MiB")
 
 
 def _utf8(data: bytes) -> bytes:
@@ -77,32 +204,52 @@ def _better(
     return max(json_, yaml_, key=lambda found: sum(isinstance(item, Document) for item in found))
 
 
-def _parse_documents(source: str, text: str) -> Iterator[Document | Problem]:
+def _parse_documents(source: str, text: str, check: Callable[[], None]) -> Iterator[Document | Problem]:
     start = line = number = 0
     for separator in [*_SEPARATOR.finditer(text), None]:
         end = separator.start() if separator else len(text)
         if not _DIRECTIVES.fullmatch(text, start, end):
             number += 1
-            yield from _parse_yaml(source, text[start:end], line, number)
+            yield from _parse_yaml(source, text[start:end], line, number, check)
         line += text.count("\n", start, end)
         start = separator.end() if separator else end
 
 
-def _parse_yaml(source: str, text: str, lines_before: int, number: int) -> Iterator[Document | Problem]:
+def _parse_yaml(
+    source: str, text: str, lines_before: int, number: int, check: Callable[[], None]
+) -> Iterator[Document | Problem]:
     try:
-        content, repeated = yaml_to_json(text)
+        if _is_too_deep(text, check):
+            yield Problem(source, "", "", f"YAML is nested too deeply: more than {MAX_DEPTH} levels")
+            return
+        content, repeated = _load(text, check)
+    except GivenUp:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1 + lines_before}: " if mark else ""
         yield Problem(source, "", "", f"{line}not YAML: {error.problem or error.context}")
-    except TooDeepError as error:
-        yield Problem(source, "", "", f"YAML is nested too deeply: {error}")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        yield Problem(source, "", "", f"not YAML: {error}")
+    except Exception as error:
+        # PyYAML's constructors do not convert errors of Python's own parsers (int, float) to YAMLError.
+        first = _first_line(text, lines_before)
+        yield Problem(source, "", "", f"line {first}: {_invalid('YAML', error)}")
     else:
-        if content not in ("", "null"):
-            first = _first_line(text, lines_before)
-            yield Document(source, msgspec.Raw(content.encode()), number, first, repeated)
+        if content is not None:
+            yield Document(source, content, number, _first_line(text, lines_before), repeated)
+
+
+def _load(text: str, check: Callable[[], None]) -> tuple[Any, tuple[str, ...]]:
+    """Return the value of a document, and the keys that a mapping of it has twice."""
+    loader = _Loader(text, check)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, ()
+        if "&" in text and "*" in text:
+            _check_aliases(node, len(text) + SPARE_VALUES)
+        return loader.construct_document(node), loader.repeated
+    finally:
+        loader.dispose()
 
 
 def _first_line(text: str, lines_before: int) -> int:
@@ -111,34 +258,53 @@ def _first_line(text: str, lines_before: int) -> int:
     return lines_before + 1 + (text.count("\n", 0, before.end()) if before else 0)
 
 
-def _parse_json(source: str, data: bytes) -> list[Document | Problem]:
+def _is_too_deep(text: str, check: Callable[[], None]) -> bool:
+    """Count the levels of a document, but only if it has many brackets or is indented far.
+
+    Each level has a bracket or is indented further; at most two levels start in the same column.
+    """
+    brackets = text.count("[") + text.count("{") - text.count("[]") - text.count("{}")
+    if brackets < MAX_DEPTH // 2 and not _DEEP_INDENTATION.search(text):
+        return False
+    depth = 0
+    for event in yaml.parse(_Stream(text, check), Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _parse_json(source: str, data: bytes, check: Callable[[], None]) -> list[Document | Problem]:
     """Parse one JSON text, which stays text for the decoder, or several in sequence."""
     try:
-        msgspec.json.decode(data, type=msgspec.Raw)
-    except RecursionError:
-        return [Problem(source, "", "", "JSON is nested too deeply")]
-    except msgspec.DecodeError as error:
+        from_json(data, msgspec.Raw)
+    except MalformedError as error:
         if "trailing characters" in str(error):
-            return list(_parse_json_texts(source, data.decode(errors="replace")))
-        return [Problem(source, "", "", f"not JSON: {error}")]
+            return list(_parse_json_texts(source, data.decode(), check))
+        return [Problem(source, "", "", _invalid("JSON", error))]
     return [Document(source, msgspec.Raw(data))]
 
 
-def _parse_json_texts(source: str, text: str) -> Iterator[Document | Problem]:
+def _parse_json_texts(source: str, text: str, check: Callable[[], None]) -> Iterator[Document | Problem]:
+    """Find the end of each text, which stays text for the decoder, too."""
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
     text = _BYTE_ORDER_MARK.sub("", text)
     position = len(text) - len(text.lstrip())
     number, line, counted = 1, 1, 0
     while position < len(text):
+        check()
         line, counted = line + text.count("\n", counted, position), position
         try:
-            content, position = json.JSONDecoder().raw_decode(text, position)
+            _, end = decoder.raw_decode(text, position)
+            content = from_json(text[position:end].encode(), msgspec.Raw)
         except json.JSONDecodeError as error:
             yield Problem(source, "", "", f"line {error.lineno}: not JSON: {error.msg}")
             return
-        except RecursionError:
-            yield Problem(source, "", "", f"line {line}: JSON is nested too deeply")
+        except (MalformedError, RecursionError) as error:
+            yield Problem(source, "", "", f"line {line}: {_invalid('JSON', error)}")
             return
-        yield Document(source, content, number, line)
+        yield Document(source, content.copy(), number, line)
+        position = end
         number += 1
         between = _BETWEEN.match(text, position)
         position = between.end() if between else position

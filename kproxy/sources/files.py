@@ -3,26 +3,33 @@
 A folder stands for the .yaml, .yml and .json files in it, in order of their names, on request also for those
 in its subfolders. Hidden files and folders are ignored: a ConfigMap volume has copies of its files in some.
 documents.py parses what is read.
+
+A program that follows files must not wait for the writer of a pipe, so it reads regular files only. A command
+also reads pipes that its caller names: a shell's `<(...)` is one. Whatever is read has a limit in bytes and
+in CPU time. CPU time, so that the result does not depend on how busy the machine is.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from kproxy.decode import Document
 from kproxy.problems import Problem
-from kproxy.sources.documents import parse
+from kproxy.sources.documents import MAX_BYTES, GivenUp, parse
 from kproxy.sources.progress import UNSHOWN, Progress
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "standard input"
 SETTLED = 10**9
 """Nanoseconds since the last change after which every further change gives a file new timestamps."""
-
+MAX_SECONDS = 60
+"""CPU time that parsing a file may take, in seconds."""
 
 _Parsed: TypeAlias = list[Document | Problem]
 _Cache: TypeAlias = Mapping[Path, tuple[tuple[int, ...], _Parsed]]
@@ -46,11 +53,17 @@ class Reader:
     a second before it was read: a second change within one tick of the clock has the same timestamps.
     """
 
-    def __init__(self, paths: Iterable[str], recursive: bool = False) -> None:
-        """`recursive`: a folder stands also for the files in its subfolders."""
+    def __init__(self, paths: Iterable[str], recursive: bool = False, pipes: bool = True) -> None:
+        """`recursive`: a folder stands also for the files in its subfolders. `pipes`: paths may be pipes."""
         self._paths = list(paths)
         self._recursive = recursive
+        self._pipes = pipes
+        self._ended = False
         self._cache: dict[Path, tuple[tuple[int, ...], _Parsed]] = {}
+
+    def end(self) -> None:
+        """Let a `read` in another thread end soon. Its result is incomplete."""
+        self._ended = True
 
     def read(self, progress: Progress = UNSHOWN) -> Read:
         """Read all files and parse those that changed."""
@@ -67,13 +80,13 @@ class Reader:
     def _read(self, path: str, cache: _Cache, progress: Progress) -> Iterator[tuple[str, _Parsed]]:
         if path == "-":
             progress.begin("reading standard input")
-            yield STANDARD_INPUT, list(parse(STANDARD_INPUT, sys.stdin.buffer.read()))
+            yield STANDARD_INPUT, list(parse(STANDARD_INPUT, sys.stdin.buffer.read(MAX_BYTES + 1)))
             return
         for file in _files(Path(path), self._recursive):
             if isinstance(file, Problem):
                 yield file.source, [file]
             else:
-                yield str(file), self._file(file, cache, progress)
+                yield shown(file), self._file(file, cache, progress)
 
     def _file(self, file: Path, cache: _Cache, progress: Progress) -> _Parsed:
         try:
@@ -89,12 +102,40 @@ class Reader:
             if file in cache and cache[file][0] == signature:
                 found = cache[file][1]
             else:
-                progress.begin(f"reading {file}")
-                found = list(parse(str(file), file.read_bytes()))
+                progress.begin(f"reading {shown(file)}")
+                found = list(parse(shown(file), _content(file, self._pipes), self._patience(file)))
             self._cache[file] = (signature if is_settled else (), found)
         except OSError as error:
-            return [Problem(str(file), "", "", error.strerror or str(error))]
+            return [Problem(shown(file), "", "", error.strerror or str(error))]
+        except GivenUp as error:
+            found = [Problem(shown(file), "", "", str(error))]
+            self._cache[file] = (signature if is_settled else (), found)
         return found
+
+    def _patience(self, file: Path) -> Callable[[], None]:
+        """Return what raises GivenUp if a file is not needed any more, or takes too long."""
+        end = time.thread_time() + MAX_SECONDS
+
+        def check() -> None:
+            if self._ended or time.thread_time() > end or not os.path.lexists(file):
+                raise GivenUp(f"was given up: it was deleted, or parsing takes more than {MAX_SECONDS} s")
+
+        return check
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as text. A byte that is not UTF-8 becomes `\\xff`, for example."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _content(path: Path, pipes: bool) -> bytes:
+    """Read a file up to the limit of `parse`. Raises OSError, also for a pipe or a device without `pipes`."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
+    descriptor = os.open(path, flags if pipes else flags | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not (pipes or stat.S_ISREG(os.fstat(descriptor).st_mode)):
+            raise OSError("is not a regular file")
+        return file.read(MAX_BYTES + 1)
 
 
 def _files(path: Path, recursive: bool) -> Iterator[Path | Problem]:
@@ -102,7 +143,7 @@ def _files(path: Path, recursive: bool) -> Iterator[Path | Problem]:
     try:
         entries = sorted(path.iterdir()) if path.is_dir() else None
     except OSError as error:
-        yield Problem(str(path), "", "", error.strerror or str(error))
+        yield Problem(shown(path), "", "", error.strerror or str(error))
         return
     if entries is None:
         yield path
@@ -110,15 +151,29 @@ def _files(path: Path, recursive: bool) -> Iterator[Path | Problem]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if recursive and entry.is_dir() and not entry.is_symlink():
+        if recursive and _is_folder(entry) and not entry.is_symlink():
             yield from _files(entry, recursive)
-        elif entry.suffix in SUFFIXES and _is_file(entry):
-            yield entry
+        elif entry.suffix in SUFFIXES and not _is_folder(entry):
+            if _is_special(entry):
+                yield Problem(shown(entry), "", "", "is not a regular file")
+            else:
+                yield entry
 
 
-def _is_file(path: Path) -> bool:
-    """Whether it is a file. A broken symbolic link counts as one: its target may have been one."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder. What cannot be examined counts as a file, whose error is reported."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a device or a socket. Of such in a folder, nothing is read."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # for example a symbolic link whose target is missing: it may have been a file
+        return False
 
 
 def subfolders(path: Path) -> Iterator[Path]:

@@ -60,7 +60,7 @@ class FollowedManifests(Manifests):
         allow_empty: bool = False,
     ) -> None:
         """`runner` runs the commands of exec probes. `allow_empty`: paths without objects remove services."""
-        super().__init__(paths, store, ranges, find_node, recursive)
+        super().__init__(paths, store, ranges, find_node, recursive, pipes=False)
         self._runner = runner
         self._allow_empty = allow_empty
         self._ignored: Mapping[str, int] = {}
@@ -82,6 +82,7 @@ class FollowedManifests(Manifests):
                 self._unread = True
                 wake()
         finally:
+            self._reader.end()
             if self._prober is not None:
                 await self._prober.close()
 
@@ -109,7 +110,7 @@ class FollowedManifests(Manifests):
 
     def refresh(self) -> None:
         """Read all files again, even those whose timestamps did not change."""
-        self._reader, self._unread = Reader(self._paths, self._recursive), True
+        self._reader, self._unread = Reader(self._paths, self._recursive, False), True
 
     def take_triggers(self) -> Collection[str]:
         """Return (): manifests contain no times of events."""

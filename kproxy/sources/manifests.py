@@ -22,7 +22,7 @@ from kproxy.decode import Decoded, decode
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
-from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below
+from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below, shown
 from kproxy.sources.node import unknown_node
 from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import Store
@@ -38,11 +38,12 @@ class Manifests:
         ranges: Ranges,
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
         recursive: bool = False,
+        pipes: bool = True,
     ) -> None:
-        """`recursive`: also read the files in subfolders."""
+        """`recursive`: also read the files in subfolders. `pipes`: a path may be a pipe."""
         self._paths = paths
         self._recursive = recursive
-        self._reader = Reader(paths, recursive)
+        self._reader = Reader(paths, recursive, pipes)
         self._store = store
         self._ranges = ranges
         self._find_node = find_node
@@ -132,7 +133,7 @@ class Manifests:
             self._decoded = decoded._replace(problems=read.problems + decoded.problems)
             self._read_before = read
             self.empty = [
-                f"{what} in {STANDARD_INPUT if path == '-' else path}"
+                f"{what} in {STANDARD_INPUT if path == '-' else shown(path)}"
                 for what, path in _empty_paths(read, decoded)
                 if not self._is_emptied(path, read)
             ]

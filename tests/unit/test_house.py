@@ -170,6 +170,13 @@ def test_every_module_says_why_it_exists(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text()))
 
 
+def test_only_one_module_calls_the_decoder_of_json() -> None:
+    """Its exceptions are of many types, which `decode/text.py` turns into one."""
+    calls = re.compile(r"msgspec\.json\.(decode|Decoder)\(")
+    callers = [path for path in sorted((ROOT / "kproxy").rglob("*.py")) if calls.search(path.read_text())]
+    assert [f"{path.parent.name}/{path.name}" for path in callers] == ["decode/schema.py", "decode/text.py"]
+
+
 def test_functions_are_short() -> None:
     """Half of them have at most 7 lines, nine of ten at most 20."""
     sizes = sorted(size for file in MODULES for size in body_lines(file.read_text()))

@@ -37,6 +37,9 @@ from kproxy.sources.cluster.core.events import (
 )
 from kproxy.sources.cluster.failures import sentence
 
+MAX_RETRY_AFTER = 300
+"""The maximum delay in seconds that a server can request."""
+
 
 class Pacing(NamedTuple):
     """Sizes and times of requests. Times are in seconds."""
@@ -75,7 +78,9 @@ class StatusError(Exception):
         name = status.reason or responses.get(code, "")
         super().__init__(": ".join(filter(None, (f"{code} {name}".strip(), status.message))))
         in_body = status.details.retry_after_seconds if status.details else None
-        self.retry_after = float(retry_after if retry_after and retry_after.isdecimal() else in_body or 0)
+        in_header = retry_after if retry_after and retry_after.isdecimal() else ""
+        requested = _number(in_header) if in_header else in_body or 0
+        self.retry_after = float(MAX_RETRY_AFTER if requested is None else min(requested, MAX_RETRY_AFTER))
 
 
 class Reflector:
@@ -229,12 +234,13 @@ class Reflector:
 
     def _require_progress(self, version: str) -> None:
         """Raise HistoryLostError if `version` is lower than the last one: the history was replaced."""
-        if version.isdecimal() and self._version.isdecimal() and int(version) < int(self._version):
+        now, last = _number(version), _number(self._version)
+        if now is not None and last is not None and now < last:
             raise HistoryLostError
 
     def _record(self, change: ObjectChange, version: str) -> None:
         """Record a change that happened at `version`, if it is the latest one."""
-        revision = int(version) if version.isdecimal() else 0
+        revision = _number(version) or 0
         if change.key.name and revision and (self._latest is None or revision >= self._latest.revision):
             self._latest = LatestChange(revision, change.key, change.version)
 
@@ -256,6 +262,11 @@ class Reflector:
         pacing = self._pacing
         delay, self._delay = self._delay, min(self._delay * 2 or pacing.first_delay, pacing.max_delay)
         await asyncio.sleep(max(delay * (1 + random.random()), retry_after))
+
+
+def _number(text: str) -> int | None:
+    """Return the number that a server sent as text; None if it is none, or too large for 64 bits."""
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _versions(found: Iterable[ObjectChange]) -> list[str]:

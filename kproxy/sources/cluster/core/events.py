@@ -17,6 +17,7 @@ from kproxy.decode.endpointslices import HEADLESS_LABEL
 from kproxy.decode.fields import object_name
 from kproxy.decode.objects import UndecodableError, decode_object
 from kproxy.decode.service import PROXY_NAME_LABEL
+from kproxy.decode.text import from_json
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
 from kproxy.problems import Problem
 
@@ -91,8 +92,8 @@ class InvalidResponseError(ValueError):
 def read_page(resource: ApiResource, body: bytes) -> tuple[wire.ListMeta, list[ObjectChange]]:
     """Decode a page of a list. Raises InvalidResponseError."""
     try:
-        page = msgspec.json.decode(body, type=wire.Page)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        page = from_json(body, wire.Page)
+    except msgspec.DecodeError as error:
         raise InvalidResponseError(f"the response is not a list: {error}") from None
     return page.metadata, [_change(resource, item) for item in page.items or ()]
 
@@ -100,16 +101,16 @@ def read_page(resource: ApiResource, body: bytes) -> tuple[wire.ListMeta, list[O
 def read_line(resource: ApiResource, line: bytes) -> Event:
     """Decode a line of a watch. Raises InvalidResponseError."""
     try:
-        event = msgspec.json.decode(line, type=wire.WatchEvent)
+        event = from_json(line, wire.WatchEvent)
         if event.type == "ERROR":
-            return Event("", status=msgspec.json.decode(event.object, type=wire.Status))
+            return Event("", status=from_json(event.object, wire.Status))
         if event.type in ("BOOKMARK", "DELETED"):
-            identity = msgspec.json.decode(event.object, type=wire.Identified).metadata
+            identity = from_json(event.object, wire.Identified).metadata
             deletion = ObjectChange(resource.kind, _key(identity), None) if event.type == "DELETED" else None
             return Event(identity.resource_version or "", deletion)
         if event.type not in ("ADDED", "MODIFIED"):
             raise InvalidResponseError(f"unknown type of watch event: {event.type!r}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise InvalidResponseError(f"invalid watch event: {error}") from None
     change = _change(resource, event.object)
     return Event(change.version, change)
@@ -118,8 +119,8 @@ def read_line(resource: ApiResource, line: bytes) -> Event:
 def read_status(body: bytes) -> wire.Status:
     """Decode the body of an error response. Returns an empty status if it is not one of the API server."""
     try:
-        return msgspec.json.decode(body, type=wire.Status)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return from_json(body, wire.Status)
+    except msgspec.DecodeError:
         return wire.Status()
 
 
@@ -144,8 +145,8 @@ def _change(resource: ApiResource, text: Raw) -> ObjectChange:
 
 def _identity(text: Raw) -> wire.Identity:
     try:
-        return msgspec.json.decode(text, type=wire.Identified).metadata
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return from_json(text, wire.Identified).metadata
+    except msgspec.DecodeError:
         return wire.Identity()
 
 

@@ -1,0 +1,64 @@
+"""The only place that calls the decoder of JSON, and tells what is wrong with a text.
+
+The decoder raises exceptions of many types, depending on the input: its own, and Python's for bytes that are
+not UTF-8, for nesting deeper than the stack, or for memory. Callers have to expect one type.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw
+
+T = TypeVar("T")
+
+
+class MalformedError(msgspec.DecodeError):
+    """A text is not JSON, or has values that cannot be represented. The message has no full stop."""
+
+
+def from_json(text: bytes | Raw, kind: type[T]) -> T:
+    """Decode JSON. Raises msgspec.ValidationError if it is not of this type, otherwise MalformedError."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except Exception as error:
+        raise MalformedError(reason(error)) from None
+
+
+def to_python(content: Any) -> Any:
+    """Return an object as a value of Python, to describe errors in it; UNSET if that is impossible.
+
+    Numbers that msgspec refuses, and bytes that are not UTF-8, do not matter for this.
+    """
+    if not isinstance(content, Raw):
+        return content
+    try:
+        return from_json(content, Any)
+    except msgspec.DecodeError:
+        pass
+    try:
+        return json.loads(bytes(content).decode(errors="replace"), parse_int=_integer)
+    except Exception:
+        return UNSET
+
+
+def reason(error: Exception) -> str:
+    """Describe an exception of a decoder, as a part of a sentence."""
+    match error:
+        case UnicodeDecodeError():
+            return f"is not {error.encoding.upper()} (byte {error.start})"
+        case RecursionError():
+            return "is nested too deeply"
+        case MemoryError():
+            return "is too large for the memory"
+        case msgspec.DecodeError() | ValueError():
+            return str(error)
+    return f"cannot be decoded ({type(error).__name__}: {error})"
+
+
+def _integer(digits: str) -> float | int:
+    return int(digits) if len(digits) < 100 else float("inf")

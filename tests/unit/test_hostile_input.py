@@ -1,0 +1,262 @@
+"""Files that are written to end kproxy, or to hold it up: each is a problem that names the file."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from socket import AF_UNIX, socket
+
+import msgspec
+import pytest
+
+from kproxy.decode import Decoded, Document, decode, wire
+from kproxy.problems import Problem, UsageError
+from kproxy.settings.kubeproxy import KIND
+from kproxy.sources import documents as documents_module
+from kproxy.sources import files
+from kproxy.sources.cluster.core.events import (
+    SERVICES,
+    InvalidResponseError,
+    read_line,
+    read_page,
+    read_status,
+)
+from kproxy.sources.cluster.reflector import StatusError
+from kproxy.sources.configuration import read_configuration
+from kproxy.sources.documents import GivenUp, parse
+from kproxy.sources.files import Reader, read_documents
+
+DIGITS = "9" * 5000
+DEEP = 100_000
+WEB = '{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"%s}, "spec": {"ports": [{"port": 80}]%s}}'
+
+
+def lists(levels: int, width: int) -> str:
+    """Lists of aliases: `width ** levels` items, in `levels` lines."""
+    rows = ["v0: &v0 [x]"]
+    rows += [f"v{n}: &v{n} [{', '.join([f'*v{n - 1}'] * width)}]" for n in range(1, levels)]
+    return "\n".join(rows)
+
+
+def merges(levels: int, width: int) -> str:
+    """Mappings that merge others, which merge others."""
+    rows = ["v0: &v0 {a: 1}"]
+    rows += [f"v{n}: &v{n} {{<<: [{', '.join([f'*v{n - 1}'] * width)}]}}" for n in range(1, levels)]
+    return "\n".join(rows)
+
+
+def read(data: bytes | str) -> tuple[Decoded, list[str]]:
+    """What a file contains, and all its problems."""
+    found = list(parse("f", data.encode() if isinstance(data, str) else data))
+    decoded = decode(item for item in found if isinstance(item, Document))
+    problems = [item for item in found if isinstance(item, Problem)] + decoded.problems
+    assert all(problem.source == "f" for problem in problems)
+    return decoded, [str(problem) for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(lists(20, 9), "stand for more than", id="lists of aliases"),
+        pytest.param(merges(20, 9), "stand for more than", id="merged mappings"),
+        pytest.param("a: &a [*a]", "contain themselves", id="an alias in itself"),
+        pytest.param("a: &a {b: &b [*a]}", "contain themselves", id="an alias in a part of itself"),
+        pytest.param(f"a: &a {'x' * 9000}\nb: [{'*a, ' * 9000}]", "stand for more than", id="a long text, often"),
+        pytest.param('{"a": 1}\n{"a": ' + DIGITS + "}", "kind: is missing", id="the second text has a huge number"),
+        pytest.param('{"a": 1}\n{"a": ' + "[" * DEEP, "JSON is nested too deeply", id="the second is deep"),
+        pytest.param("[" * DEEP, "YAML is nested too deeply", id="deep lists in YAML"),
+        pytest.param('{"a": 1}\n{"a": "\udc80"}'.encode(errors="surrogateescape"), "is not UTF-8", id="UTF-8"),
+        pytest.param(b'\0\0\0{\xff\xff\xff\xff', "is not UTF-32-BE", id="UTF-32"),
+        pytest.param('{"a": "\\ud800"}', "not JSON", id="half of a pair of surrogates"),
+        pytest.param(f"a: {DIGITS}", "line 1: not YAML: Exceeds the limit", id="a huge number in YAML"),
+        pytest.param("a: !!int {}", "line 1: not YAML", id="a number that is a mapping"),
+        pytest.param("a: !!timestamp x", "line 1: not YAML", id="a time that is none"),
+        pytest.param("? [a]\n: b", "not YAML", id="a list as a key"),
+        pytest.param("\n" * 60 + "a: 1", "kind: is missing", id="empty lines"),
+        pytest.param(" " * 60 + "# x\n" * 60 + "a: 1", "kind: is missing", id="empty lines and comments"),
+    ],
+)  # fmt: skip
+def test_a_file_is_a_problem(data: bytes | str, message: str) -> None:
+    _, problems = read(data)
+    assert problems
+    assert any(message in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec", "message"),
+    [
+        pytest.param("", f', "unknown": {DIGITS}', "", id="a huge number in an unknown field"),
+        pytest.param("", f', "x": {"[" * 800}{"]" * 800}', "", id="an unknown field that is deep"),
+        pytest.param("", f', "healthCheckNodePort": {DIGITS}', "out of range", id="a huge number"),
+        pytest.param("", ', "healthCheckNodePort": 1e400', "healthCheckNodePort", id="1e400"),
+        pytest.param("", ', "externalName": "\udc80"', "is not UTF-8", id="not UTF-8"),
+        pytest.param(', "\udc80": 1', "", "", id="a field whose name is not UTF-8"),
+        pytest.param(', "uid": "\udc80"', "", "is not UTF-8", id="metadata that is not UTF-8"),
+        pytest.param(
+            ', "namespace": {"a": []}', "", "metadata.namespace", id="a namespace that is an object"
+        ),
+        pytest.param("", f', "externalIPs": ["{"0" * 2_000_000}x.1"]', "too long", id="an address of zeros"),
+        pytest.param("", f', "{"y" * 2_000_000}": 1', "", id="a long unknown field"),
+        pytest.param("", "".join(f', "z{n}": 1' for n in range(20_000)), "", id="20,000 unknown fields"),
+    ],
+)
+def test_an_object_is_used_or_a_problem(metadata: str, spec: str, message: str) -> None:
+    decoded, problems = read((WEB % (metadata, spec)).encode(errors="surrogateescape"))
+    assert (message in problems[0]) if problems else not message
+    assert len(decoded.warnings) <= 60
+    assert decoded.state.services or decoded.unreadable
+    assert problems == [] or "Service default/web" in problems[0] or "namespace" in message
+
+
+def test_a_kind_of_any_length_resembles_no_known_kind() -> None:
+    decoded, _ = read(f'{{"apiVersion": "v1", "kind": "{"Servicf" * 500_000}"}}')
+    assert decoded.ignored.total() == 1
+
+
+def test_many_ports_take_time_in_proportion_to_their_number() -> None:
+    ports = ", ".join(f'{{"name": "p{port}", "port": {port}}}' for port in range(1, 40_000))
+    decoded, problems = read(WEB.replace('[{"port": 80}]', f"[{ports}]") % ("", ""))
+    assert not problems
+    assert len(decoded.state.services) == 1
+
+
+@pytest.mark.parametrize("data", [b"a: {b: 1}\n" * 20_000, b"a: 1\n---\n" * 10, b'{"a": 1}\n' * 10])
+def test_parsing_can_be_given_up(data: bytes) -> None:
+    calls = iter(range(3))
+
+    def check() -> None:
+        if next(calls) == 2:
+            raise GivenUp("enough")
+
+    with pytest.raises(GivenUp, match="enough"):
+        list(parse("f", data, check))
+
+
+def test_a_file_that_is_deleted_while_it_is_read_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1")
+    monkeypatch.setattr(files, "_content", lambda path, pipes: (path.unlink(), b"a: 1\n---\n" * 9)[1])
+    _, problems = read_documents([str(path)])
+    assert ["was given up: it was deleted" in problem.message for problem in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: socket(AF_UNIX).bind(str(path))], ids=["pipe", "socket"]
+)
+def test_what_is_not_a_file_is_a_problem_in_a_folder(make: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("a: 1")
+    make(tmp_path / "a.yaml")
+    documents, problems = read_documents([str(tmp_path)])
+    assert len(documents) == 1
+    assert problems == [Problem(str(tmp_path / "a.yaml"), "", "", "is not a regular file")]
+
+
+def test_a_program_that_follows_files_does_not_wait_for_the_writer_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    read = Reader([str(tmp_path / "a.yaml"), "/dev/zero"], pipes=False).read()
+    assert [problem.message for problem in read.problems] == ["is not a regular file"] * 2
+
+
+def test_a_command_reads_a_pipe_and_no_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"a: 1")
+    os.close(writer)
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(documents_module, "MAX_BYTES", 1000)
+    found, problems = read_documents([f"/dev/fd/{reader}", "/dev/zero"])
+    os.close(reader)
+    assert [document.content for document in found] == [{"a": 1}]
+    assert [problem.message for problem in problems] == ["is too large: more than 0 MiB"]
+
+
+def test_a_name_that_is_not_utf_8_is_shown_in_ascii(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"x\xff.yaml")).write_text("a: 1\n---\n[")
+    (document,), (problem,) = read_documents([str(tmp_path)])
+    assert document.source == problem.source == str(tmp_path / "x\\xff.yaml")
+
+
+def test_links_that_lead_to_themselves_are_problems(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("a.yaml")
+    (tmp_path / "b.yaml").symlink_to(".")
+    (_, problems) = read_documents([str(tmp_path)])
+    assert [problem.message for problem in problems] == ["Too many levels of symbolic links"]
+    assert [each.message for each in Reader([str(tmp_path)], recursive=True).read().problems] == [
+        "Too many levels of symbolic links"
+    ]
+
+
+def test_aliases_of_a_usual_size_are_read() -> None:
+    ports = "ports: &p\n- {name: a, port: 80}\n- {name: b, port: 81}\n"
+    (found,) = parse("f", (ports + "items:\n" + "- *p\n" * 10_000).encode())
+    assert isinstance(found, Document)
+    content = found.content
+    loaded = msgspec.json.decode(content) if isinstance(content, msgspec.Raw) else content
+    assert len(loaded["items"]) == 10_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"kind: {KIND}\nx: {'{x: ' * 2000}{'}' * 2000}", id="deep"),
+        pytest.param(f"kind: {KIND}\nmetricsBindAddress: {DIGITS}", id="a huge number"),
+        pytest.param(f'{{"kind": "{KIND}", "conntrack": {{"min": {DIGITS}}}}}', id="a huge number in JSON"),
+        pytest.param(f'{{"kind": "{KIND}", "x": ' + '{"x": ' * 900 + "1" + "}" * 901, id="deep in JSON"),
+        pytest.param(lists(20, 9), id="aliases"),
+        pytest.param("\0", id="a null byte"),
+    ],
+)
+def test_a_configuration_file_is_an_error_of_usage(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"config\.yaml"):
+        read_configuration(str(path))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (f'"spec": {{"healthCheckNodePort": {DIGITS}}}', "out of range"),
+        ('"spec": {"ports": [{"port": 1e400}]}', "ports"),
+        ('"spec": {"externalName": "\udc80"}', "is not UTF-8"),
+        ('"spec": {"ports": [{"port": 80}], "type": "' + "x" * 100_000 + '"}', None),
+    ],
+    ids=["a huge number", "1e400", "not UTF-8", "a long value"],
+)
+def test_a_bad_object_of_a_cluster_is_a_problem_and_the_others_are_used(
+    part: str, message: str | None
+) -> None:
+    bad = f'{{"metadata": {{"name": "bad", "namespace": "n"}}, {part}}}'
+    good = '{"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}'
+    page = f'{{"metadata": {{}}, "items": [{bad}, {good}]}}'.encode(errors="surrogateescape")
+    _, (first, second) = read_page(SERVICES, page)
+    line = f'{{"type": "ADDED", "object": {bad}}}'.encode(errors="surrogateescape")
+    assert second.model is not None
+    for change in (first, read_line(SERVICES, line).change):
+        assert change is not None
+        assert change.undecodable is not None
+        assert message is None or message in str(change.undecodable)
+        assert change.key in ((("n", "bad")), ("", ""))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * DEEP, '{"a": "\udc80"}', '{"type": "ADDED", "object": "\\ud800"}', "\0", ""]
+)
+def test_a_response_that_is_not_of_an_api_server_is_an_error_of_the_connection(text: str) -> None:
+    data = text.encode(errors="surrogateescape")
+    with pytest.raises(InvalidResponseError):
+        read_page(SERVICES, data)
+    with pytest.raises(InvalidResponseError):
+        read_line(SERVICES, data)
+    assert read_status(data) == wire.Status()
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7), ("9" * 400, 300), ("9" * 5000, 300), ("soon", 0), ("²", 0), (None, 0)]
+)
+def test_a_server_can_request_a_limited_delay(header: str | None, seconds: float) -> None:
+    assert StatusError(wire.Status(), 429, header).retry_after == seconds
