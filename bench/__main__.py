@@ -8,14 +8,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench.process import Failed
+from bench.process import exits_with_status
 from bench.profiling import profile_first_sync
 from bench.report import growth, report
-from bench.suite import STEPS, Figures, machine, measure
+from bench.suite import STEPS, Figures, machine, measure, write_figures
 
 SERVICES = (100, 1_000, 10_000)
 
@@ -59,16 +58,11 @@ def main() -> int:
     if arguments.profile:
         profile_first_sync(arguments.profile)
         return 0
-    try:
+    with exits_with_status():
         results = measure_all(arguments.services)
-    except Failed as failure:
-        sys.exit(f"bench: {failure}")
-    except KeyboardInterrupt:
-        return 130
     Console().print(report(results, machine()))
     if arguments.json:
-        content = msgspec.json.encode({"machine": machine(), "results": results})
-        arguments.json.write_bytes(msgspec.json.format(content) + b"\n")
+        write_figures(arguments.json, "results", results)
     if wrong := growth(results):
         sys.exit(f"bench: {wrong}")
     return 0

@@ -6,8 +6,9 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +29,17 @@ class Run(NamedTuple):
     seconds: float
     peak: int
     """Peak resident memory, in bytes."""
+
+
+@contextmanager
+def exits_with_status() -> Iterator[None]:
+    """Turn Failed into an exit with its message, and Ctrl-C into exit status 130."""
+    try:
+        yield
+    except Failed as failure:
+        sys.exit(f"bench: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def in_fresh_namespace(call: Callable[[], Result]) -> Result:

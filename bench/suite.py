@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from bench import manifests, peer
@@ -82,6 +84,12 @@ def machine() -> str:
     nft = output("nft", "--version").split()[1]
     python = platform.python_version()
     return f"Linux {platform.release()}, nft {nft}, Python {python}, {os.cpu_count()} CPUs"
+
+
+def write_figures(file: Path, name: str, figures: Any) -> None:
+    """Write figures as JSON under this name, with the machine on which they were measured."""
+    content = msgspec.json.encode({"machine": machine(), name: figures})
+    file.write_bytes(msgspec.json.format(content) + b"\n")
 
 
 def measure(count: int, say: Say) -> Figures:

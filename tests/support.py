@@ -86,6 +86,34 @@ def slices(
     ]
 
 
+CONDITIONS = {
+    "ready": {"ready": True, "serving": True, "terminating": False},
+    "draining": {"ready": False, "serving": True, "terminating": True},
+    "down": {"ready": False, "serving": False, "terminating": True},
+}
+"""The conditions of an endpoint: ready, terminating but still serving, and terminating."""
+
+
+def with_conditions(manifests: list[Manifest], names: Iterable[str]) -> list[Manifest]:
+    """Give the endpoints of each slice the conditions with these names."""
+    for manifest in manifests:
+        for endpoint, name in zip(manifest["endpoints"], names, strict=True):
+            endpoint["conditions"] = CONDITIONS[name]
+    return manifests
+
+
+def probed_pod(lab: Lab, name: str, probe: Manifest, families: Iterable[Family] = FAMILIES) -> Manifest:
+    """A Pod with the label app=web and a readiness probe, whose addresses are those of a pod of the lab."""
+    container = {"name": "web", "ports": [{"containerPort": 8080}], "readinessProbe": probe}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "web"}},
+        "spec": {"containers": [container]},
+        "status": {"podIPs": [{"ip": lab.pod(name).address(family)} for family in families]},
+    }
+
+
 class Kproxy:
     """kproxy on one node, with its own state directory."""
 

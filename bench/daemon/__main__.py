@@ -8,7 +8,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
 from bench.__main__ import numbers
@@ -16,8 +15,8 @@ from bench.daemon.measures import Figures, measure
 from bench.daemon.real import serving_real
 from bench.daemon.report import report
 from bench.daemon.server import serving
-from bench.process import Failed, in_fresh_namespace
-from bench.suite import machine
+from bench.process import exits_with_status, in_fresh_namespace
+from bench.suite import machine, write_figures
 
 SERVICES = (1_000, 10_000)
 SECONDS = 60.0
@@ -42,21 +41,16 @@ def main() -> int:
     sys.setswitchinterval(0.0005)  # threads record the times
     server = partial(serving_real, arguments.assets) if arguments.assets else serving
     results: list[Figures] = []
-    try:
+    with exits_with_status():
         for count in arguments.services:
             say = partial(errors.print, f"{count:,} Services:")
             results.append(in_fresh_namespace(partial(measure, server, count, arguments.seconds, say)))
-    except Failed as failure:
-        sys.exit(f"bench: {failure}")
-    except KeyboardInterrupt:
-        return 130
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(report(results, machine()))
     if arguments.json:
-        content = msgspec.json.encode({"machine": machine(), "results": results})
-        arguments.json.write_bytes(msgspec.json.format(content) + b"\n")
+        write_figures(arguments.json, "results", results)
     return 0
 
 

@@ -10,11 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import msgspec
 from rich.console import Console
 
-from bench.process import Failed
-from bench.suite import machine
+from bench.process import exits_with_status
+from bench.suite import machine, write_figures
 from bench.traffic.measures import connections, first_packets, sinks, stream
 from bench.traffic.report import Figures, report
 from bench.traffic.setups import KPROXY, NOTHING, PEER, Route, make_setup, routes
@@ -59,18 +58,13 @@ def main() -> int:
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("network namespaces and nftables need root")
-    try:
+    with exits_with_status():
         figures = measure_all(arguments.services, arguments.rounds, Console(stderr=True))
-    except Failed as failure:
-        sys.exit(f"bench: {failure}")
-    except KeyboardInterrupt:
-        return 130
     console = Console()
     console.width = max(console.width, WIDTH)
     console.print(report(figures, machine()))
     if arguments.json:
-        content = msgspec.json.encode({"machine": machine(), "routes": figures})
-        arguments.json.write_bytes(msgspec.json.format(content) + b"\n")
+        write_figures(arguments.json, "routes", figures)
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from kproxy.settings.text import SocketAddress, bind_address, duration, node_name
@@ -69,15 +68,27 @@ def _verbosity(text: str) -> Effect:
     return {"verbose": True} if int(text) >= VERBOSE else {}
 
 
-def _period(field: str, text: str) -> Effect:
+def _sync_period(text: str) -> Effect:
     seconds = duration(text)
-    return {field: seconds} if seconds or field == "min_sync_period" else {}
+    return {"sync_period": seconds} if seconds else {}
 
 
-def _port(field: str, host: str, text: str) -> Effect:
+def _min_sync_period(text: str) -> Effect:
+    return {"min_sync_period": duration(text)}
+
+
+def _healthz_port(text: str) -> Effect:
+    return {"healthz_bind_address": _port("0.0.0.0", text)}
+
+
+def _metrics_port(text: str) -> Effect:
+    return {"metrics_bind_address": _port("127.0.0.1", text)}
+
+
+def _port(host: str, text: str) -> SocketAddress | None:
     if not text.isdigit() or int(text) > 65535:
         raise ValueError(f"{text!r} is not a port")
-    return {field: SocketAddress(host, int(text)) if int(text) else None}
+    return SocketAddress(host, int(text)) if int(text) else None
 
 
 def _no_file(text: str) -> None:
@@ -95,24 +106,12 @@ KUBE_PROXY_FLAGS = (
     KubeProxyFlag("--cleanup", "", "does what `kproxy cleanup` does"),
     KubeProxyFlag("--config-sync-period", "DURATION", "kproxy watches objects and does not list them again"),
     KubeProxyFlag("--feature-gates", "GATE=BOOL,...", "kproxy has no feature gates"),
-    KubeProxyFlag(
-        "--healthz-port",
-        "PORT",
-        "sets the port of `--healthz-bind-address`",
-        partial(_port, "healthz_bind_address", "0.0.0.0"),
-    ),
+    KubeProxyFlag("--healthz-port", "PORT", "sets the port of `--healthz-bind-address`", _healthz_port),
     KubeProxyFlag("--hostname-override", "NAME", "sets `--node-name`", _node_name),
     KubeProxyFlag("--iptables-localhost-nodeports", "", "node ports do not work on loopback addresses"),
     KubeProxyFlag("--iptables-masquerade-bit", "N", "kproxy does not use packet marks"),
-    KubeProxyFlag(
-        "--iptables-min-sync-period",
-        "DURATION",
-        "sets `--min-sync-period`",
-        partial(_period, "min_sync_period"),
-    ),
-    KubeProxyFlag(
-        "--iptables-sync-period", "DURATION", "sets `--sync-period`", partial(_period, "sync_period")
-    ),
+    KubeProxyFlag("--iptables-min-sync-period", "DURATION", "sets `--min-sync-period`", _min_sync_period),
+    KubeProxyFlag("--iptables-sync-period", "DURATION", "sets `--sync-period`", _sync_period),
     *(
         KubeProxyFlag(f"--ipvs-{name}", metavar, _NO_IPVS)
         for name, metavar in (
@@ -130,12 +129,7 @@ KUBE_PROXY_FLAGS = (
     KubeProxyFlag("--kube-api-content-type", "TYPE", _OWN_CLIENT),
     KubeProxyFlag("--kube-api-qps", "N", _OWN_CLIENT),
     KubeProxyFlag("--master", "URL", "the kubeconfig or the pod's environment has the API server's address"),
-    KubeProxyFlag(
-        "--metrics-port",
-        "PORT",
-        "sets the port of `--metrics-bind-address`",
-        partial(_port, "metrics_bind_address", "127.0.0.1"),
-    ),
+    KubeProxyFlag("--metrics-port", "PORT", "sets the port of `--metrics-bind-address`", _metrics_port),
     KubeProxyFlag("--oom-score-adj", "N", "set it in the systemd unit or the DaemonSet"),
     KubeProxyFlag("--profiling", "", "kproxy does not serve profiles"),
     KubeProxyFlag(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from types import TracebackType
 
 
 class Proxy:
@@ -28,9 +27,7 @@ class Proxy:
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for open_ in (self._listener, *self._open):
             with suppress(OSError):
                 open_.shutdown(socket.SHUT_RDWR)

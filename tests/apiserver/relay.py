@@ -13,10 +13,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import NamedTuple
 
-from tests.apiserver.listener import Listen, create_server
+from tests.apiserver.listener import Listen, Port, create_server
 
 NO_LINGER = struct.pack("ii", 1, 0)
 """The linger option with a time of 0: closing the socket sends a RST."""
@@ -101,12 +100,10 @@ class Relay:
     """
 
     def __init__(self, host: str, port: int, listen: Listen = create_server) -> None:
-        self._to, self._listen = (host, port), listen
-        self.port = 0
+        self._to = (host, port)
+        self._port = Port("127.0.0.1", 0, listen, self._accept)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
-        self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._links: dict[asyncio.Task[None], Link] = {}
         self._fates: deque[Fate] = deque()
 
@@ -115,13 +112,16 @@ class Relay:
         self.open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @property
+    def port(self) -> int:
+        """The number of the port, which stays the same."""
+        return self._port.number
 
     @property
     def connections(self) -> int:
@@ -130,11 +130,7 @@ class Relay:
 
     def open(self) -> None:
         """Accept connections, on the same port as before."""
-        if self._listener is None:
-            self._listener = self._listen("127.0.0.1", self.port)
-            self._listener.setblocking(False)
-            self.port = self._listener.getsockname()[1]
-            self._call(self._begin)
+        self._call(self._port.open)
 
     def close(self) -> None:
         """Refuse new connections, and reset the existing ones."""
@@ -143,7 +139,7 @@ class Relay:
 
     def refuse(self) -> None:
         """Refuse new connections. The existing ones stay."""
-        self._call(self._refuse)
+        self._call(self._port.close)
 
     def cut(self) -> None:
         """Reset all connections."""
@@ -165,6 +161,16 @@ class Relay:
         """Set the fault of the next connections."""
         self._call(self._fates.extend, [fate] * times)
 
+    def tear(self, after: int, times: int) -> None:
+        """Reset all connections, and the next `times` ones after `after` bytes from the server."""
+        self.next(Fate(remaining=after), times)
+        self.cut()
+
+    def slow(self, times: int) -> None:
+        """Reset all connections, and deliver the bytes of the next `times` ones in small pieces."""
+        self.next(Fate(piece=7, pause=0.001), times)
+        self.cut()
+
     # In the relay's thread
 
     def _call(self, work: Callable[..., object], *arguments: object) -> None:
@@ -174,17 +180,6 @@ class Relay:
                 await done
 
         asyncio.run_coroutine_threadsafe(called(), self._loop).result(30)
-
-    def _begin(self) -> None:
-        assert self._listener
-        self._accepting = asyncio.create_task(self._accept(self._listener))
-
-    async def _refuse(self) -> None:
-        if self._listener and self._accepting:
-            self._accepting.cancel()
-            await asyncio.wait((self._accepting,))
-            self._listener.close()
-            self._listener = None
 
     async def _end(self, reset: bool) -> None:
         tasks = list(self._links.items())
@@ -201,11 +196,8 @@ class Relay:
             else:
                 link.passing.clear()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            near, _ = await loop.sock_accept(listener)
-            link = Link(near, self._fates.popleft() if self._fates else Fate())
-            task = loop.create_task(link.carry(*self._to))
-            self._links[task] = link
-            task.add_done_callback(self._links.pop)
+    def _accept(self, near: socket.socket) -> None:
+        link = Link(near, self._fates.popleft() if self._fates else Fate())
+        task = self._loop.create_task(link.carry(*self._to))
+        self._links[task] = link
+        task.add_done_callback(self._links.pop)

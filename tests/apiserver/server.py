@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from tests.apiserver import faults
@@ -103,9 +102,7 @@ class ApiServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self) -> None:

@@ -22,8 +22,8 @@ from tests.apiserver.kubeconfig import (
     token_file,
     write_in_cluster,
 )
+from tests.apiserver.proxy import Proxy
 from tests.cluster.follower import Follower, service
-from tests.cluster.proxy import Proxy
 
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
@@ -233,7 +233,7 @@ def test_a_proxy_of_the_kubeconfig(secure: ApiServer, tmp_path: Path, authority:
         }
         with Follower(secure, tmp_path, **arguments) as follower:
             follower.sees("web")
-        assert set(proxy.requests) == {f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1"}
+        assert set(proxy.connected) == {f"127.0.0.1:{secure.port}"}
 
 
 @pytest.mark.parametrize(("variable", "used"), [("HTTPS_PROXY", True), ("NO_PROXY", False)])
@@ -251,7 +251,7 @@ def test_a_proxy_of_the_environment(
             monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate) as follower:
             follower.sees("web")
-        assert bool(proxy.requests) is used
+        assert bool(proxy.connected) is used
 
 
 def test_a_proxy_of_another_kind_is_refused(secure: ApiServer, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get, many
@@ -30,42 +30,33 @@ PATIENCE = 120.0
 KINDS = ("services", "endpointslices", "nodes")
 
 
-class Network(ABC):
+class Network(Protocol):
     """Faults of the network between a node and its API server."""
 
-    @abstractmethod
     def close(self) -> None:
         """Make the server unreachable: connections are reset, and new ones are refused."""
 
-    @abstractmethod
     def open(self) -> None:
         """Make the server reachable again."""
 
-    @abstractmethod
     def refuse(self) -> None:
         """Refuse new connections until `open`. Existing connections stay."""
 
-    @abstractmethod
     def cut(self) -> None:
         """Reset all connections. New ones are accepted."""
 
-    @abstractmethod
     def hang_up(self) -> None:
         """Close all connections in the middle of an answer. New ones are accepted."""
 
-    @abstractmethod
     def hold(self) -> None:
         """Deliver nothing any more. Connections stay open (half-open)."""
 
-    @abstractmethod
     def release(self) -> None:
         """Deliver what was held."""
 
-    @abstractmethod
     def tear(self, after: int, times: int) -> None:
         """Reset all connections, and the next `times` answers after `after` bytes."""
 
-    @abstractmethod
     def slow(self, times: int) -> None:
         """Reset all connections, and send the next `times` answers in small pieces."""
 

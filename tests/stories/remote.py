@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,50 +20,14 @@ from netns_lab.lab import Lab
 from kproxy.sources.cluster.credentials import Credentials
 from tests.apiserver.client import Answer, Client, path_of
 from tests.apiserver.listener import create_server
-from tests.apiserver.relay import Fate, Relay
+from tests.apiserver.relay import Relay
 from tests.apiserver.resources import BY_KIND
 from tests.controlplane import Cluster, ControlPlane
-from tests.stories.following import KINDS, PATIENCE, ClusterStory, Network, Server
+from tests.stories.following import KINDS, PATIENCE, ClusterStory, Server
 from tests.support import Manifest, Running, eventually
 from tests.truth import Truth
 
 FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
-
-
-class RelayNetwork(Network):
-    """The relay simulates network faults."""
-
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
-
-    def close(self) -> None:
-        self._relay.close()
-
-    def open(self) -> None:
-        self._relay.open()
-
-    def refuse(self) -> None:
-        self._relay.refuse()
-
-    def cut(self) -> None:
-        self._relay.cut()
-
-    def hang_up(self) -> None:
-        self._relay.hang_up()
-
-    def hold(self) -> None:
-        self._relay.hold()
-
-    def release(self) -> None:
-        self._relay.release()
-
-    def tear(self, after: int, times: int) -> None:
-        self._relay.next(Fate(remaining=after), times)
-        self.cut()
-
-    def slow(self, times: int) -> None:
-        self._relay.next(Fate(piece=7, pause=0.001), times)
-        self.cut()
 
 
 class ProcessServer(Server):
@@ -108,7 +71,7 @@ class RemoteStory(ClusterStory):
 
     def __init__(self, lab: Lab, relayed: RelayedServer, running: Running, truth: Truth) -> None:
         super().__init__(lab, running, truth)
-        self.network = RelayNetwork(relayed.relay)
+        self.network = relayed.relay
         self.own: ProcessServer | None = None
         self._client, self._relay = relayed.client, relayed.relay
         self._nodes: dict[str, Manifest] = {}
@@ -221,11 +184,9 @@ class RelayedServer:
         self.relay.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.client.__exit__(kind, error, trace)
-        self.relay.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self.client.__exit__()
+        self.relay.__exit__()
 
 
 @contextmanager

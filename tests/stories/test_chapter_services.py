@@ -12,7 +12,17 @@ import pytest
 from netns_lab.probe import echo, many
 from netns_lab.topology import OUTSIDE, Client, Port
 
-from tests.stories.chapter import KUBIA_IP, PODS, chapter, cluster, differences, endpoints, kubia, without_age
+from tests.stories.chapter import (
+    KUBIA_IP,
+    MANIFESTS,
+    PODS,
+    chapter,
+    cluster,
+    differences,
+    endpoints,
+    kubia,
+    without_age,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -88,31 +98,8 @@ def test_kubia_has_two_ports_and_sticky_clients(tmp_path: Path) -> None:
         assert differences(DESCRIBE_ENDPOINTS, of.describe("endpoints", "kubia")) == MISSING
 
 
-KUBIA_VARIABLES = """
-KUBIA_SERVICE_HOST=10.66.13.240
-KUBIA_SERVICE_PORT=80
-KUBIA_PORT_80_TCP_PROTO=tcp
-KUBIA_PORT_80_TCP_ADDR=10.66.13.240
-KUBIA_SERVICE_PORT_HTTP_DEFAULT=80
-KUBIA_PORT=tcp://10.66.13.240:80
-KUBIA_PORT_90_TCP=tcp://10.66.13.240:90
-KUBIA_PORT_90_TCP_PORT=90
-KUBIA_SERVICE_PORT_HTTP_MUX1=90
-KUBIA_PORT_80_TCP=tcp://10.66.13.240:80
-KUBIA_PORT_80_TCP_PORT=80
-KUBIA_PORT_90_TCP_PROTO=tcp
-KUBIA_PORT_90_TCP_ADDR=10.66.13.240
-"""
-KUBERNETES_VARIABLES = """
-KUBERNETES_SERVICE_PORT_HTTPS=443
-KUBERNETES_SERVICE_HOST=10.66.0.1
-KUBERNETES_PORT_443_TCP=tcp://10.66.0.1:443
-KUBERNETES_PORT_443_TCP_ADDR=10.66.0.1
-KUBERNETES_SERVICE_PORT=443
-KUBERNETES_PORT=tcp://10.66.0.1:443
-KUBERNETES_PORT_443_TCP_PROTO=tcp
-KUBERNETES_PORT_443_TCP_PORT=443
-"""
+def variables(service: str) -> set[str]:
+    return set((MANIFESTS / f"{service}.env").read_text().split())
 
 
 def test_a_pod_has_the_variables_of_the_services_that_existed_at_its_start(tmp_path: Path) -> None:
@@ -127,8 +114,8 @@ def test_a_pod_has_the_variables_of_the_services_that_existed_at_its_start(tmp_p
             shown = of.lab.pod(name).run(["env"], env={}, capture_output=True, check=True)
             return set(shown.stdout.splitlines())
 
-        assert env(before.name) == set(KUBERNETES_VARIABLES.split())
-        assert env(after.name) == set(KUBERNETES_VARIABLES.split() + KUBIA_VARIABLES.split())
+        assert env(before.name) == variables("kubernetes")
+        assert env(after.name) == variables("kubernetes") | variables("kubia")
         # With the variables alone, the pod finds the Service.
         line = ["sh", "-c", "echo $KUBIA_SERVICE_HOST $KUBIA_SERVICE_PORT_HTTP_MUX1"]
         host, port = after.run(line, capture_output=True, check=True).stdout.split()

@@ -7,7 +7,7 @@ from netns_lab.lab import Lab
 from netns_lab.probe import Download, many
 from netns_lab.topology import Family
 
-from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, with_conditions
 
 pytestmark = pytest.mark.lab
 
@@ -35,16 +35,8 @@ def test_a_download_outlives_its_endpoint_and_its_service(lab: Lab, kproxy: Kpro
 
 def test_terminating_pods_are_used_only_if_no_pod_is_ready(lab: Lab, kproxy: Kproxy) -> None:
     def sync(**pods: str) -> None:
-        """Sync with pods that are ready, draining (terminating and serving) or down (terminating)."""
-        found: list[Manifest] = slices(lab, [name.replace("_", "-") for name in pods])
-        for slice_ in found:
-            for endpoint, how in zip(slice_["endpoints"], pods.values(), strict=True):
-                endpoint["conditions"] = {
-                    "ready": how == "ready",
-                    "serving": how != "down",
-                    "terminating": how != "ready",
-                }
-        kproxy.sync(service(), *found)
+        found = slices(lab, [name.replace("_", "-") for name in pods])
+        kproxy.sync(service(), *with_conditions(found, pods.values()))
 
     def answer() -> set[str]:
         return set(many(lab.client("outside"), SERVICE_IP[4], 80, 30))

@@ -6,29 +6,17 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get
 
-from tests.support import SERVICE_IP, Running, eventually, service
+from tests.support import SERVICE_IP, Running, eventually, probed_pod, service
 
 pytestmark = pytest.mark.lab
 
 HTTP = {"httpGet": {"port": 8080}}
 PODS = ("pod-1", "pod-2")
-
-
-def pod(lab: Lab, own: str, probe: dict[str, Any]) -> dict[str, Any]:
-    container = {"name": "web", "ports": [{"containerPort": 8080}], "readinessProbe": probe}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": own, "labels": {"app": "web"}},
-        "spec": {"containers": [container]},
-        "status": {"podIPs": [{"ip": lab.pod(own).address(family)} for family in (4, 6)]},
-    }
 
 
 @pytest.fixture
@@ -60,9 +48,9 @@ def always(lab: Lab, running: Running, expected: str, until: Callable[[], bool])
 
 
 def test_pods_stay_ready_after_a_kill_but_not_with_another_probe(lab: Lab, running: Running) -> None:
-    running.write("pod-1", pod(lab, "pod-1", HTTP))
+    running.write("pod-1", probed_pod(lab, "pod-1", HTTP))
     serves(lab, running, "pod-1")
-    late = pod(lab, "pod-1", {**HTTP, "initialDelaySeconds": 3600})
+    late = probed_pod(lab, "pod-1", {**HTTP, "initialDelaySeconds": 3600})
     running.stop(signal.SIGKILL)
     running.start()
     assert served_by(lab) == "pod-1"
@@ -71,10 +59,10 @@ def test_pods_stay_ready_after_a_kill_but_not_with_another_probe(lab: Lab, runni
 
 
 def test_a_pod_stays_ready_while_its_manifest_is_invalid(lab: Lab, running: Running) -> None:
-    good = pod(lab, "pod-1", HTTP)
+    good = probed_pod(lab, "pod-1", HTTP)
     running.write("pod-1", good)
     serves(lab, running, "pod-1")
-    bad = pod(lab, "pod-1", {**HTTP, "periodSeconds": -1})
+    bad = probed_pod(lab, "pod-1", {**HTTP, "periodSeconds": -1})
     running.write("pod-1", bad)
     field = "spec.containers[0].readinessProbe.periodSeconds"
     always(lab, running, "pod-1", lambda: field in running.logged())
@@ -86,7 +74,7 @@ def test_a_pod_stays_ready_while_its_manifest_is_invalid(lab: Lab, running: Runn
 
 def test_a_pod_that_stops_answering_is_removed_until_it_answers_again(lab: Lab, running: Running) -> None:
     for own in PODS:
-        running.write(own, pod(lab, own, {**HTTP, "periodSeconds": 1, "failureThreshold": 2}))
+        running.write(own, probed_pod(lab, own, {**HTTP, "periodSeconds": 1, "failureThreshold": 2}))
     eventually(lambda: len(re.findall(r"Pod \S+ is ready", running.logged())) == 2, running.logged)
     lab.stop_pod("pod-2")
     eventually(lambda: {served_by(lab) for _ in range(20)} == {"pod-1"}, running.logged)

@@ -22,7 +22,7 @@ from kproxy.model import parse_address
 from kproxy.table.flows import FlowRule
 from kproxy.table.keys import PackedSocket, pack_socket
 from tests.connections import Entry, entries, make, talking, until
-from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices, with_conditions
 
 pytestmark = pytest.mark.lab
 
@@ -98,16 +98,8 @@ def test_a_pod_that_terminates_keeps_its_flows_while_it_serves(
     lab: Lab, kproxy: Kproxy, family: Family
 ) -> None:
     def state(**pods: str) -> list[Manifest]:
-        """Return slices of pods that are ready, draining (terminating and serving) or down (terminating)."""
         found = echo(lab, [name.replace("_", "-") for name in pods])
-        for slice_ in found:
-            for endpoint, how in zip(slice_["endpoints"], pods.values(), strict=True):
-                endpoint["conditions"] = {
-                    "ready": how == "ready",
-                    "serving": how != "down",
-                    "terminating": how != "ready",
-                }
-        return found
+        return with_conditions(found, pods.values())
 
     ports = iter(range(20000, 30000))
 

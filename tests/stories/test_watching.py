@@ -5,27 +5,17 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from netns_lab.lab import Lab
 
 from tests import forkserver
-from tests.support import Running, eventually, service
+from tests.support import Running, eventually, probed_pod, service
 
 pytestmark = pytest.mark.lab
 
 
-def pod(lab: Lab, own: str) -> dict[str, Any]:
-    probe = {"httpGet": {"port": 8080}, "periodSeconds": 1}
-    container = {"name": "web", "ports": [{"containerPort": 8080}], "readinessProbe": probe}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": own, "labels": {"app": "web"}},
-        "spec": {"containers": [container]},
-        "status": {"podIPs": [{"ip": lab.pod(own).address(4)}]},
-    }
+PROBE = {"httpGet": {"port": 8080}, "periodSeconds": 1}
 
 
 class Watching:
@@ -68,7 +58,7 @@ def row(own: str, ready: int) -> str:
 def test_a_pod_becomes_ready_and_its_row_appears(lab: Lab, running: Running, tmp_path: Path) -> None:
     lab.stop_pod("pod-1")
     running.write("web", service(selector={"app": "web"}))
-    running.write("pod-1", pod(lab, "pod-1"))
+    running.write("pod-1", probed_pod(lab, "pod-1", PROBE, (4,)))
     eventually(lambda: "pod-1 is not ready" in running.logged(), running.logged)
     pods = Watching(running, tmp_path, "pods")
     template = "-o=jsonpath={.metadata.name}: {.subsets[*].addresses[*].ip}{'\\n'}"

@@ -118,6 +118,16 @@ def service(own_name: str = "web", **spec: Any) -> dict[str, Any]:
     return manifest("Service", own_name, spec={"ports": [{"port": 80}], **spec})
 
 
+def slice_of(
+    of: str = "web", *addresses: str, own_name: str = "", port: int = 8080, **rest: Any
+) -> dict[str, Any]:
+    """An EndpointSlice of the service `of` with these endpoints. `rest` replaces fields."""
+    endpoints = [{"addresses": [address]} for address in addresses]
+    fields = {"addressType": "IPv4", "ports": [{"port": port}], "endpoints": endpoints, **rest}
+    metadata = {"labels": {"kubernetes.io/service-name": of}}
+    return manifest("EndpointSlice", own_name or of, metadata=metadata, **fields)
+
+
 def as_json(content: Any, source: str = "in.json") -> Document:
     """A document as JSON text."""
     return Document(source, msgspec.Raw(msgspec.json.encode(content)))

@@ -21,7 +21,7 @@ from kproxy.cli.parser import parse
 from kproxy.settings.flags import flags_of
 from kproxy.settings.settings import LocalMode, Origin
 from kproxy.settings.verbs import VERBS, usage
-from tests.unit.make import manifest, service
+from tests.unit.make import manifest, service, slice_of
 from tests.unit.nobody import NOBODY, as_nobody
 
 # The verb whose usage is shown, and the sentence; "..." for any text in it.
@@ -212,18 +212,11 @@ def _compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Compile:
     return Compile(tmp_path, capsys)
 
 
-def slice_of(own: str) -> dict[str, Any]:
-    return manifest(
-        "EndpointSlice",
-        own,
-        metadata={"labels": {"kubernetes.io/service-name": own}},
-        addressType="IPv4",
-        ports=[{"port": 8080}],
-        endpoints=[{"addresses": [f"10.0.{n}.{ord(own)}"]} for n in range(3)],
-    )
+def three_of(own: str) -> dict[str, Any]:
+    return slice_of(own, *(f"10.0.{n}.{ord(own)}" for n in range(3)))
 
 
-MANY = [part for own in "abcdef" for part in (service(own, type="NodePort"), slice_of(own))]
+MANY = [part for own in "abcdef" for part in (service(own, type="NodePort"), three_of(own))]
 
 
 def test_equal_input_gives_equal_bytes(compile_: Compile) -> None:

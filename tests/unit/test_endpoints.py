@@ -28,7 +28,7 @@ from kproxy.model import (
 )
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 from kproxy.resolve.maglev import SLOTS
-from tests.unit.make import manifest, name, service
+from tests.unit.make import manifest, name, service, slice_of
 
 
 def pod(
@@ -65,13 +65,6 @@ def served(*objects: dict[str, Any], family: Family = Family.IPV4, **spec: Any) 
     return [format_socket(*socket) for socket in found.cluster.endpoints]
 
 
-def slice_of(ip: str, **rest: Any) -> dict[str, Any]:
-    labels = {"kubernetes.io/service-name": "web"}
-    endpoints = [{"addresses": [ip]}] if ip else []
-    defaults = {"addressType": "IPv4", "ports": [{"port": 1}], "endpoints": endpoints}
-    return manifest("EndpointSlice", "web-x", metadata={"labels": labels}, **{**defaults, **rest})
-
-
 def endpoints_of(ip: str) -> dict[str, Any]:
     return manifest("Endpoints", "web", subsets=[{"addresses": [{"ip": ip}], "ports": [{"port": 2}]}])
 
@@ -101,12 +94,12 @@ UDP_PORT = {"containers": [{"ports": [{"name": "http", "containerPort": 9090, "p
         pytest.param([pod("b", "10.0.0.2", **GONE)], {}, ["10.0.0.2:8080"], id="only terminating ones serve"),
         pytest.param([pod("b", "10.0.0.2", False, **GONE)], {}, [], id="terminating and not serving"),
         pytest.param([manifest("Pod", "p", metadata={"labels": {"app": "web"}})], {}, [], id="no address yet"),
-        pytest.param([*TWO, slice_of("10.0.0.9")], {}, ["10.0.0.9:1"], id="an EndpointSlice replaces the pods"),
+        pytest.param([*TWO, slice_of("web", "10.0.0.9", port=1)], {}, ["10.0.0.9:1"], id="an EndpointSlice replaces the pods"),
         pytest.param([*TWO, endpoints_of("10.0.0.9")], {}, ["10.0.0.9:2"], id="Endpoints replace the pods"),
-        pytest.param([slice_of("10.0.0.9"), endpoints_of("10.0.0.8")], {}, ["10.0.0.9:1"], id="slices replace Endpoints"),
-        pytest.param([*TWO, slice_of("")], {}, [], id="an EndpointSlice without endpoints replaces the pods"),
-        pytest.param([slice_of("10.0.0.9", ports=[{"name": "x", "port": 1}])], {}, [], id="a port of another name"),
-        pytest.param([slice_of("10.0.0.9", ports=[{"port": 1, "protocol": "UDP"}])], {}, [], id="of another protocol"),
+        pytest.param([slice_of("web", "10.0.0.9", port=1), endpoints_of("10.0.0.8")], {}, ["10.0.0.9:1"], id="slices replace Endpoints"),
+        pytest.param([*TWO, slice_of()], {}, [], id="an EndpointSlice without endpoints replaces the pods"),
+        pytest.param([slice_of("web", "10.0.0.9", ports=[{"name": "x", "port": 1}])], {}, [], id="a port of another name"),
+        pytest.param([slice_of("web", "10.0.0.9", ports=[{"port": 1, "protocol": "UDP"}])], {}, [], id="of another protocol"),
     ],
 )  # fmt: skip
 def test_endpoints_of_a_service(

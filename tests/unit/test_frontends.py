@@ -18,7 +18,7 @@ from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
 from kproxy.table.names import SetName
 from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import NumberedChains, numbered_chains
-from tests.unit.make import NODE, desired, frontend, manifest, name, resolved, service
+from tests.unit.make import NODE, desired, frontend, name, resolved, service, slice_of
 from tests.unit.test_allocate import RANGES as ALLOCATION
 
 DUAL = {"clusterIPs": ["10.96.0.9", "fd00:96::9"], "ipFamilyPolicy": "PreferDualStack"}
@@ -226,13 +226,8 @@ DROPS: dict[str, tuple[dict[str, Any], list[str | None], list[str]]] = {
 def test_a_policy_that_drops_packets_is_a_warning(
     policies: dict[str, Any], nodes: list[str | None], expected: list[str]
 ) -> None:
-    slices = manifest(
-        "EndpointSlice",
-        "web-x",
-        metadata={"labels": {"kubernetes.io/service-name": "web"}},
-        addressType="IPv4",
-        ports=[{"name": "", "port": 8080}],
-        endpoints=[{"addresses": [f"10.0.0.{n}"], "nodeName": node} for n, node in enumerate(nodes, 1)],
+    slices = slice_of(
+        endpoints=[{"addresses": [f"10.0.0.{n}"], "nodeName": node} for n, node in enumerate(nodes, 1)]
     )
     outcome = resolved([service(**FIXED, **NODE_PORT, **policies), slices], ALLOCATION, node=NODE)
     assert outcome.problems == []
@@ -247,14 +242,7 @@ def test_a_node_without_addresses_has_no_node_ports() -> None:
 
 def test_frontends_are_in_order_of_names_and_each_port_has_its_own_endpoints() -> None:
     ports = [{"name": "http", "port": 80}, {"name": "tls", "port": 443}]
-    slices = manifest(
-        "EndpointSlice",
-        "b-x",
-        metadata={"labels": {"kubernetes.io/service-name": "b"}},
-        addressType="IPv4",
-        ports=[{"name": "tls", "port": 8443}],
-        endpoints=[{"addresses": ["10.0.0.1"]}],
-    )
+    slices = slice_of("b", "10.0.0.1", ports=[{"name": "tls", "port": 8443}])
     outcome = resolved(
         [service("b", clusterIP="10.96.0.2", ports=ports), slices, service("a", clusterIP="10.96.0.1")],
         ALLOCATION,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.make import decoded, manifest, service
+from tests.unit.make import decoded, manifest, service, slice_of
 from tests.unit.test_views import Shown, pod
 
 ADDRESSES = [
@@ -235,19 +235,12 @@ def test_columns_have_a_minimum_width_and_a_gap_of_three(shown: Shown) -> None:
 # --- order of endpoints ---
 
 
-def slice_of(own: str, *addresses: str, **rest: Any) -> dict[str, Any]:
-    return manifest(
-        "EndpointSlice",
-        own,
-        metadata={"labels": {"kubernetes.io/service-name": "web"}},
-        addressType="IPv4",
-        ports=[{"port": 8080}],
-        endpoints=[{"addresses": [address], **rest} for address in addresses],
-    )
-
-
 ENDPOINTS = [service("web", clusterIP="10.66.0.2", ports=[{"port": 80}])]
-SLICES = [*ENDPOINTS, slice_of("web-a", "10.0.0.10", "10.0.0.2"), slice_of("web-b", "10.0.0.9")]
+SLICES = [
+    *ENDPOINTS,
+    slice_of("web", "10.0.0.10", "10.0.0.2", own_name="web-a"),
+    slice_of("web", "10.0.0.9", own_name="web-b"),
+]
 LEGACY = [
     *ENDPOINTS,
     manifest(
@@ -347,14 +340,14 @@ Problems:
 
 
 def test_an_endpointslice(shown: Shown) -> None:
-    given = slice_of("web-b", "10.0.0.9")
+    given = slice_of("web", "10.0.0.9", own_name="web-b")
     given["metadata"] |= {"annotations": {"note": "x"}, "labels": given["metadata"]["labels"] | {"zone": "a"}}
     given["endpoints"].append({"addresses": ["10.0.0.10"], **TERMINATING})
     assert run(shown, "describe endpointslice web-b", given, *ENDPOINTS) == (0, SLICE.lstrip("\n"), "")
 
 
 def test_an_empty_endpointslice(shown: Shown) -> None:
-    given = slice_of("web-b") | {"ports": None}
+    given = slice_of(own_name="web-b", ports=None)
     assert "Ports: <unset>\nEndpoints: <none>\n" in run(shown, "describe endpointslices", given)[1]
 
 

@@ -9,21 +9,21 @@ from itertools import pairwise
 import pytest
 
 from kproxy.daemon.loop import Loop, Periods
-from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
-from kproxy.problems import HostError, KproxyError, Problem, StateError
+from kproxy.model import Family, NamespacedName
+from kproxy.problems import HostError, KproxyError, StateError
 from kproxy.reconcile.core.backoff import FIRST
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Edit, Reconciler
-from kproxy.sources.core.inventory import Inventory
 from kproxy.table.names import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import name
+from tests.unit.source import EmptySource
 
 A, B = name("a"), name("b")
 
 
-class Source:
+class Source(EmptySource):
     """A source that only records what is taken."""
 
     revision = 0
@@ -32,7 +32,6 @@ class Source:
         self.synced = True
         self.changed: set[NamespacedName] = {A, B}
         self.error: KproxyError | None = None
-        self.this_node = Node("n1")
         self.taken: list[set[NamespacedName]] = []
 
     async def run(self, wake: Callable[[], None]) -> None:
@@ -48,33 +47,6 @@ class Source:
 
     def names(self) -> Iterable[NamespacedName]:
         return [A, B]
-
-    def service(self, name: NamespacedName) -> Service | None:
-        return None
-
-    def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
-        return ()
-
-    def node(self) -> Node:
-        return self.this_node
-
-    def protected(self, name: NamespacedName) -> bool:
-        return False
-
-    def problems(self) -> list[Problem]:
-        return []
-
-    def input_warnings(self) -> list[Problem]:
-        return []
-
-    def warnings(self) -> list[Problem]:
-        return []
-
-    def why_protected(self, name: NamespacedName) -> str:
-        return ""
-
-    def inventory(self) -> Inventory:
-        return Inventory({}, {})
 
     def host_changed(self) -> None:
         pass

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kproxy.controlplane.ownership import announced, eligible_nodes, owner
 from kproxy.decode import decode
 from kproxy.model import parse_address
-from tests.unit.make import as_json, manifest, name, service
+from tests.unit.make import as_json, manifest, name, service, slice_of
 
 ADDRESSES = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
 NODES = st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=8, unique=True)
@@ -71,13 +71,7 @@ def test_with_policy_local_nodes_with_an_endpoint_are_eligible(
     ]
     objects = [
         service(type="LoadBalancer", externalTrafficPolicy=policy),
-        manifest(
-            "EndpointSlice",
-            metadata={"labels": {"kubernetes.io/service-name": "web"}},
-            addressType="IPv4",
-            ports=[{"port": 80}],
-            endpoints=endpoints,
-        ),
+        slice_of(endpoints=endpoints),
     ]
     state = decode(map(as_json, objects)).state
     web = state.services[name("web")]

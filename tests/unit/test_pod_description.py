@@ -12,7 +12,7 @@ from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness
 from kproxy.show.describe.context import Context
 from kproxy.show.describe.pod import describe_pod
 from kproxy.show.snapshot import Snapshot
-from tests.unit.make import NODE, decoded, inventory_of, manifest, name, service
+from tests.unit.make import NODE, decoded, inventory_of, manifest, name, service, slice_of
 
 NOW = 1_000_000.0
 LS = {"exec": {"command": ["ls", "/var/ready"]}}
@@ -184,12 +184,6 @@ def test_a_pod_that_terminates() -> None:
 
 
 def test_endpoints_in_the_input_may_refer_to_the_pod() -> None:
-    given = manifest(
-        "EndpointSlice",
-        "kubia-1",
-        metadata={"labels": {"kubernetes.io/service-name": "kubia"}},
-        addressType="IPv4",
-        ports=[{"port": 8080}],
-        endpoints=[{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "kubia-m7xnj"}}],
-    )
+    endpoint = {"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "kubia-m7xnj"}}
+    given = slice_of("kubia", endpoints=[endpoint])
     assert section(described(pod(), service("kubia"), given), "Services") == ["kubia  10.0.0.1:8080"]

@@ -23,25 +23,25 @@ from kproxy.model import (
     protect_nothing,
 )
 from kproxy.nft.elements import Keys
-from kproxy.problems import HostError, KproxyError, Problem, RefusedElement, TransactionError
+from kproxy.problems import HostError, KproxyError, RefusedElement, TransactionError
 from kproxy.reconcile.core.backoff import FIRST, MAX_DELAY, Backoff
 from kproxy.reconcile.core.report import Report, RoundReport, Totals, lines, summary
 from kproxy.reconcile.family import NAMED_ATTEMPTS
 from kproxy.reconcile.reconciler import Edit, Reconciler
-from kproxy.sources.core.inventory import Inventory
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.keys import FrontendKey, frontend_address, frontend_key, frontend_socket, slot_keys
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
 from kproxy.table.names import SetName
 from kproxy.table.plan import owner_of
 from kproxy.table.skeleton import Options
-from tests.unit.make import NODE, manifest, service
+from tests.unit.make import NODE, service, slice_of
+from tests.unit.source import EmptySource
 
 NAMES = [NamespacedName("default", f"s{number}") for number in range(8)]
 IPV4 = frozenset({Family.IPV4})
 
 
-class FakeSource:
+class FakeSource(EmptySource):
     """A source whose content tests set."""
 
     def __init__(self) -> None:
@@ -53,16 +53,10 @@ class FakeSource:
         self, number: int, endpoints: Iterable[str] = ("10.0.0.1",), created: str = "", **spec: Any
     ) -> None:
         """Add a service with these endpoints on port 80. Its ClusterIP ends with its number."""
-        own, ports = NAMES[number], [{"port": 80, "protocol": "TCP"}]
+        own = NAMES[number]
         made = service(own.name, clusterIP=f"10.96.0.{number}", **spec)
         made["metadata"]["creationTimestamp"] = created or None
-        slices = manifest(
-            "EndpointSlice",
-            metadata={"labels": {"kubernetes.io/service-name": own.name}},
-            addressType="IPv4",
-            ports=ports,
-            endpoints=[{"addresses": [address]} for address in endpoints],
-        )
+        slices = slice_of(own.name, *endpoints, port=80)
         decoded = decode([Document("in.yaml", made), Document("in.yaml", slices)])
         assert decoded.problems == []
         self.services[own] = decoded.state.services[own], decoded.state.slices.get(own, ())
@@ -76,26 +70,8 @@ class FakeSource:
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
         return self.services[name][1]
 
-    def node(self) -> Node:
-        return self.this_node
-
-    def protected(self, name: NamespacedName) -> bool:
-        return name in self.unreadable
-
     def why_protected(self, name: NamespacedName) -> str:
-        return "cannot be read" if self.protected(name) else ""
-
-    def problems(self) -> list[Problem]:
-        return []
-
-    def input_warnings(self) -> list[Problem]:
-        return []
-
-    def warnings(self) -> list[Problem]:
-        return []
-
-    def inventory(self) -> Inventory:
-        return Inventory({}, {})
+        return "cannot be read" if name in self.unreadable else ""
 
 
 class Kernel:

@@ -1,0 +1,45 @@
+"""A source without services, from which the sources of tests are derived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kproxy.model import EndpointSlice, NamespacedName, Node, Service
+from kproxy.problems import Problem
+from kproxy.sources.core.inventory import Inventory
+
+
+class EmptySource:
+    """A `Source`. Tests replace `this_node`, and override what they need."""
+
+    this_node = Node("n1")
+
+    def names(self) -> Iterable[NamespacedName]:
+        return ()
+
+    def service(self, name: NamespacedName) -> Service | None:
+        return None
+
+    def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
+        return ()
+
+    def node(self) -> Node:
+        return self.this_node
+
+    def protected(self, name: NamespacedName) -> bool:
+        return bool(self.why_protected(name))
+
+    def why_protected(self, name: NamespacedName) -> str:
+        return ""
+
+    def problems(self) -> list[Problem]:
+        return []
+
+    def input_warnings(self) -> list[Problem]:
+        return []
+
+    def warnings(self) -> list[Problem]:
+        return []
+
+    def inventory(self) -> Inventory:
+        return Inventory({}, {})
