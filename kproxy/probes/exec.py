@@ -12,12 +12,11 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
+from kproxy.limits import PROBE_OUTPUT
 from kproxy.model import NamespacedName
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 
-OUTPUT = 10 * 1024
-"""Maximum bytes of output in a result. The rest is read and discarded."""
 GRACE = 0.2
 """Seconds to wait for the last output of a command that ended, and for the end of a killed command."""
 
@@ -92,7 +91,7 @@ class _Process(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes | str) -> None:
         assert isinstance(data, bytes)
-        self.output += data[: OUTPUT - len(self.output)]
+        self.output += data[: PROBE_OUTPUT - len(self.output)]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if not self.output_ended.done():

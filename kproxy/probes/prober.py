@@ -3,7 +3,8 @@
 A task for each probe sleeps, probes and sleeps again; core/readiness.py interprets the results.
 Each probe has a random offset within its period, so that many probes do not run at the same
 moment. The number of simultaneous probes is limited. Probes that timed out the last time have
-a limit of their own, so that they do not delay the others.
+a limit of their own, so that they do not delay the others. Probes whose responses take much CPU
+time run one after the other, with pauses between them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from kproxy.limits import (
+    PROBE_COMMANDS,
+    PROBE_CONNECTIONS,
+    PROBE_COSTLY,
+    PROBE_COSTLY_SHARE,
+    PROBE_COSTLY_SLOTS,
+)
 from kproxy.model import (
     ExecAction,
     GRPCAction,
@@ -34,14 +42,13 @@ from kproxy.probes.core.readiness import (
     pod_readiness,
     supported_probes,
 )
-from kproxy.probes.network import http_get, http_url, socket_name, tcp_socket
+from kproxy.probes.network import NetworkProbes, http_url, socket_name
+from kproxy.probes.wire import Allowance
 
-CONNECTIONS = 256
-"""Maximum number of simultaneous connections."""
-PROCESSES = 32
-"""Maximum number of simultaneous commands."""
 FIRST_PROBES = 1.0
 """Seconds over which the first probes of pods are distributed that are not known to be ready."""
+FORGETTING = 0.9
+"""The part of a probe's CPU time that still counts after the next probe. So a costly one stays costly."""
 
 
 class Runner(Protocol):
@@ -67,8 +74,10 @@ class Prober:
         self._earlier = dict(earlier or {})
         self._watched: dict[NamespacedName, _WatchedPod] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._network = NetworkProbes()
         self._slots = _new_slots()
         self._slots_after_timeout = _new_slots()
+        self._costly_slots = asyncio.Semaphore(PROBE_COSTLY_SLOTS)
 
     def watch(
         self, pods: Iterable[Pod], is_protected: Callable[[NamespacedName], bool] = lambda _: False
@@ -104,6 +113,7 @@ class Prober:
         for name in list(self._watched):
             self._stop(name)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._network.close()
 
     def _start(self, pod: Pod) -> None:
         own = identity(pod)
@@ -126,22 +136,29 @@ class Prober:
         due = loop.time() + delay
         # The second probe is at a random time, so that pods that were created together are probed apart.
         interval = probe.period * (0.5 + random.random())
-        timed_out = False
+        timed_out, cpu = False, 0.0
         while True:
             await asyncio.sleep(due - loop.time())
-            slots = self._slots_after_timeout if timed_out else self._slots
-            async with slots[type(probe.action)]:
-                result = await self._once(watched.pod, container, probe)
-            timed_out = result.timed_out
-            if watched.add(container, probe, result):
-                self._changed()
+            allowance, costly = self._network.allowance(), cpu > PROBE_COSTLY
+            async with self._slot(probe, timed_out, costly):
+                result = await self._once(watched.pod, container, probe, allowance)
+                if watched.add(container, probe, result):
+                    self._changed()
+                if costly:
+                    await asyncio.sleep(allowance.cpu * PROBE_COSTLY_SLOTS / PROBE_COSTLY_SHARE)
+            timed_out, cpu = result.timed_out, max(allowance.cpu, cpu * FORGETTING)
             due = max(due + interval, loop.time())
             interval = probe.period
 
-    async def _once(self, pod: Pod, container: str, probe: Probe) -> ProbeResult:
+    def _slot(self, probe: Probe, timed_out: bool, costly: bool) -> asyncio.Semaphore:
+        if costly:
+            return self._costly_slots
+        return (self._slots_after_timeout if timed_out else self._slots)[type(probe.action)]
+
+    async def _once(self, pod: Pod, container: str, probe: Probe, allowance: Allowance) -> ProbeResult:
         try:
             async with asyncio.timeout(probe.timeout):
-                return await self._act(pod, container, probe)
+                return await self._act(pod, container, probe, allowance)
         except TimeoutError:
             message = f"{_target(pod, probe)}: timed out after {probe.timeout}s"
             return ProbeResult(ProbeOutcome.FAILURE, message, timed_out=True)
@@ -150,14 +167,14 @@ class Prober:
                 ProbeOutcome.FAILURE, f"{_target(pod, probe)}: {type(error).__name__}: {error}"
             )
 
-    async def _act(self, pod: Pod, container: str, probe: Probe) -> ProbeResult:
+    async def _act(self, pod: Pod, container: str, probe: Probe, allowance: Allowance) -> ProbeResult:
         match probe.action:
             case ExecAction(command=command):
                 return await self._runner.run(pod.name, container, command)
             case HTTPGetAction() as action:
-                return await http_get(action, _address(pod))
+                return await self._network.http_get(action, _address(pod), allowance)
             case TCPSocketAction() as action:
-                return await tcp_socket(action, _address(pod))
+                return await self._network.tcp_socket(action, _address(pod))
             case GRPCAction():
                 raise NotImplementedError("gRPC")
 
@@ -186,9 +203,9 @@ class _WatchedPod:
 
 
 def _new_slots() -> dict[type, asyncio.Semaphore]:
-    connections = asyncio.Semaphore(CONNECTIONS)
+    connections = asyncio.Semaphore(PROBE_CONNECTIONS)
     return {
-        ExecAction: asyncio.Semaphore(PROCESSES),
+        ExecAction: asyncio.Semaphore(PROBE_COMMANDS),
         HTTPGetAction: connections,
         TCPSocketAction: connections,
     }

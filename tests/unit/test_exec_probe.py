@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from kproxy.cli import settings_from
+from kproxy.limits import PROBE_OUTPUT
 from kproxy.model import ExecAction, Probe
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
-from kproxy.probes.exec import OUTPUT, ExecRunner
+from kproxy.probes.exec import ExecRunner
 from kproxy.probes.prober import Prober
 from kproxy.problems import UsageError
 from tests.unit.make import decoded, manifest, name
@@ -25,7 +26,8 @@ HERE = "env POD={pod}"
 def run(*command: str, template: str = HERE, timeout: int = 10) -> ProbeResult:
     pod = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
     prober = Prober(ExecRunner(CommandTemplate(template)), lambda: None)
-    return asyncio.run(prober._once(pod, "c", Probe(ExecAction(command), timeout=timeout)))
+    probe, allowance = Probe(ExecAction(command), timeout=timeout), prober._network.allowance()
+    return asyncio.run(prober._once(pod, "c", probe, allowance))
 
 
 def shell(script: str, timeout: int = 10) -> ProbeResult:
@@ -57,7 +59,7 @@ def test_no_shell_interprets_the_command() -> None:
 
 def test_output_is_truncated() -> None:
     result = shell("head -c 3000000 /dev/zero | tr '\\0' x; exit 1")
-    assert result == ProbeResult(ProbeOutcome.FAILURE, "x" * OUTPUT)
+    assert result == ProbeResult(ProbeOutcome.FAILURE, "x" * PROBE_OUTPUT)
 
 
 def alive(pid: int) -> bool:

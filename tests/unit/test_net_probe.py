@@ -35,7 +35,11 @@ def pod(address: str = "127.0.0.1") -> Pod:
 async def once(action: Any, timeout: int = 2, address: str = "127.0.0.1") -> ProbeResult:
     """Run one probe."""
     prober = Prober(ExecRunner(CommandTemplate("netns")), lambda: None)
-    return await prober._once(pod(address), "c", Probe(action, timeout=timeout))
+    result = await prober._once(
+        pod(address), "c", Probe(action, timeout=timeout), prober._network.allowance()
+    )
+    await prober.close()
+    return result
 
 
 def at(port: int) -> ProbePort:
@@ -152,6 +156,55 @@ def test_an_endless_body_is_not_read_completely() -> None:
             writer.close()
 
     assert probed(flood, timeout=30).outcome is ProbeOutcome.SUCCESS
+
+
+def endless(head: bytes, part: bytes) -> Serve:
+    """A server that sends a head, and then a part again and again."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            while True:
+                writer.write(part * (65536 // len(part)))
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    return serve
+
+
+START = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "part", "message"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "more than 5 informational responses"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", "more than 5 informational responses"),
+        (b"", b"x", "invalid response: Receive buffer too long"),
+        (START, b"a:\r\n", "the response has more than 500 lines of headers"),
+        (START, b"X: " + b"x" * 1000 + b"\r\n", "invalid response: Receive buffer too long"),
+        (START + b"X: ", b"x", "invalid response: Receive buffer too long"),
+        (CHUNKED, b"1;" + b"x" * 1000 + b"\r\na\r\n", ""),
+        (CHUNKED, b"1\r\na\r\n", ""),
+        (CHUNKED + b"0\r\n", b"a: b\r\n", "invalid response: Receive buffer too long"),
+        (START + b"\r\n", b"x", ""),
+    ],
+)  # fmt: skip
+def test_an_endless_response_ends_the_probe(head: bytes, part: bytes, message: str) -> None:
+    result = probed(endless(head, part), timeout=30)
+    assert not result.timed_out
+    assert message in result.message
+    assert (result.outcome is ProbeOutcome.SUCCESS) == (not message)
+
+
+def test_a_switch_of_protocols_is_a_failure() -> None:
+    """As a WebSocket answers. What follows is not HTTP."""
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    result = probed(responds(answer, then=hang), timeout=30, headers=(("Upgrade", "websocket"),))
+    assert result == ProbeResult(ProbeOutcome.FAILURE, "HTTP probe failed with statuscode: 101")
 
 
 def test_a_slow_response_within_the_timeout_is_a_success() -> None:
@@ -316,7 +369,7 @@ def test_the_host_of_the_probe_replaces_the_address_of_the_pod() -> None:
 def test_a_pod_without_address() -> None:
     made = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
     prober = Prober(ExecRunner(CommandTemplate("netns")), lambda: None)
-    result = asyncio.run(prober._once(made, "c", Probe(TCPSocketAction(at(80)))))
+    result = asyncio.run(prober._once(made, "c", Probe(TCPSocketAction(at(80))), prober._network.allowance()))
     assert result == ProbeResult(ProbeOutcome.FAILURE, ":80: the pod has no address")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from kproxy.limits import PROBE_COSTLY_SLOTS
 from kproxy.model import Container, ExecAction, NamespacedName, Pod, Probe
 from kproxy.probes import prober as prober_module
 from kproxy.probes.core.command import CommandTemplate
@@ -272,7 +273,7 @@ def test_an_unexpected_error_is_a_failure_and_probing_continues() -> None:
 
 
 def test_simultaneous_probes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prober_module, "PROCESSES", 3)
+    monkeypatch.setattr(prober_module, "PROBE_COMMANDS", 3)
 
     async def test(world: World) -> None:
         world.prober.watch([pod(f"web-{n}") for n in range(10)])
@@ -287,7 +288,7 @@ def test_simultaneous_probes_are_limited(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_probes_that_time_out_do_not_delay_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prober_module, "PROCESSES", 2)
+    monkeypatch.setattr(prober_module, "PROBE_COMMANDS", 2)
     hanging = Probe(ExecAction(("sleep",)), period=0, timeout=1)
 
     async def test(world: World) -> None:
@@ -301,6 +302,32 @@ def test_probes_that_time_out_do_not_delay_the_others(monkeypatch: pytest.Monkey
         assert world.answers.cancelled.total() - before < 10
         assert world.ready()
         assert not world.ready("hung-0")
+
+    play(test)
+
+
+def test_costly_probes_are_repeated_with_pauses_and_do_not_delay_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pause of a costly probe is longer than this test."""
+
+    async def test(world: World) -> None:
+        network = world.prober._network
+        costly, cheap = network.allowance(), network.allowance()
+        costly.cpu = 10.0
+        monkeypatch.setattr(network, "allowance", lambda: costly)
+        costs = [pod(f"costs-{n}") for n in range(PROBE_COSTLY_SLOTS + 4)]
+        world.prober.watch(costs)
+        await until(lambda: len(world.answers.waiting) == len(costs))
+        for own in list(world.answers.waiting):
+            world.answers.waiting.pop(own).set_result(UP)
+        await until(lambda: len(world.answers.waiting) == PROBE_COSTLY_SLOTS)
+        for own in list(world.answers.waiting):
+            world.answers.waiting.pop(own).set_result(UP)
+        monkeypatch.setattr(network, "allowance", lambda: cheap)
+        world.prober.watch([*costs, pod()])
+        await world.answers.answer(*[UP] * 20)
+        assert set(world.answers.waiting) == {"web-1/c0"}
 
     play(test)
 
