@@ -526,6 +526,13 @@ class ClusterNode(Struct, frozen=True):
         return bool(self.deleted) or any(taint.key == TO_BE_DELETED_TAINT for taint in self.taints)
 
 
+class ServiceCIDR(Struct, frozen=True):
+    """The part of a ServiceCIDR that kproxy uses: ranges of ClusterIPs of a cluster."""
+
+    name: str
+    networks: tuple[Network, ...]
+
+
 class ClusterState(Struct, frozen=True):
     """Every object that was read."""
 

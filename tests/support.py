@@ -118,13 +118,18 @@ class Kproxy:
     """kproxy on one node, with its own state directory."""
 
     def __init__(
-        self, node: Handle, state: Path, cluster_cidr: bool = True, flags: Sequence[str] = ()
+        self,
+        node: Handle,
+        state: Path,
+        cluster_cidr: bool = True,
+        flags: Sequence[str] = (),
+        service_cidr: bool = True,
     ) -> None:
         self.node = node
         self.state = state
         self.flags = [
             *("--node-name", node.name),
-            *("--service-cidr", SERVICE_CIDRS),
+            *(("--service-cidr", SERVICE_CIDRS) if service_cidr else ()),
             *(("--cluster-cidr", ",".join(POD_NETWORK.values())) if cluster_cidr else ()),
             *flags,
         ]
@@ -181,9 +186,14 @@ class Running:
     """
 
     def __init__(
-        self, node: Handle, folder: Path, flags: Sequence[str] = (), cluster_cidr: bool = True
+        self,
+        node: Handle,
+        folder: Path,
+        flags: Sequence[str] = (),
+        cluster_cidr: bool = True,
+        service_cidr: bool = True,
     ) -> None:
-        self.kproxy = Kproxy(node, folder / "state", cluster_cidr)
+        self.kproxy = Kproxy(node, folder / "state", cluster_cidr, service_cidr=service_cidr)
         self.manifests = folder / "manifests"
         self.manifests.mkdir(exist_ok=True)
         self.log = folder / "log"

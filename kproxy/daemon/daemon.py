@@ -19,7 +19,7 @@ from kproxy.daemon.loop import Loop, Periods
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
-from kproxy.model import Family, Node
+from kproxy.model import Family, Network, Node
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.servers import Servers
@@ -51,7 +51,7 @@ class Daemon(RoundObserver):
         source: FollowedSource,
         netlink: Netlink,
         skeleton_probe: SkeletonProbe,
-        options: Callable[[Node], Options],
+        options: Callable[[Node, tuple[Network, ...]], Options],
         reporter: Reporter,
         periods: Periods,
         listen: ListenAddresses,

@@ -18,7 +18,7 @@ from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.kernel.sysctl import raise_settings
-from kproxy.model import ClusterNode, Node
+from kproxy.model import ClusterNode, Network, Node
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
@@ -28,6 +28,7 @@ from kproxy.settings.derived import (
     conntrack_sysctls,
     dataplane_options,
     listen_addresses,
+    overlaps,
     pool_nodes,
     ranges,
     warnings,
@@ -36,6 +37,7 @@ from kproxy.settings.settings import Settings
 from kproxy.sources.node import find_node
 from kproxy.sources.source import FollowedSource
 from kproxy.state import lock
+from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +49,21 @@ class _Host:
         self.settings = settings
         self.addresses = HostAddresses()
         self.reporter = Reporter(settings.verbose)
+        self._overlaps: list[str] = []
         self._skeleton_probe = skeleton_probe
         self._netlink = netlink
 
     def node(self, nodes: Mapping[str, ClusterNode]) -> Node:
         return find_node(self.settings, nodes, self.addresses)
+
+    def options(self, node: Node, service_cidrs: tuple[Network, ...]) -> Options:
+        """Return the options of the rules. Logs the ServiceCIDRs that overlap ranges of pods."""
+        if not self.settings.service_cidr:
+            before, self._overlaps = self._overlaps, overlaps(self.settings, "ServiceCIDR", service_cidrs)
+            for warning in self._overlaps:
+                if warning not in before:
+                    logger.warning(warning)
+        return dataplane_options(self.settings, node, service_cidrs)
 
     def daemon(
         self,
@@ -64,7 +76,7 @@ class _Host:
             source,
             self._netlink,
             self._skeleton_probe,
-            partial(dataplane_options, self.settings),
+            self.options,
             self.reporter,
             Periods(self.settings.sync_period, self.settings.min_sync_period),
             listen_addresses(self.settings),
@@ -140,7 +152,9 @@ async def _follow_cluster(host: _Host) -> None:
 
     settings = host.settings
     credentials = Credentials(Path(settings.kubeconfig) if settings.kubeconfig else None)
-    source = Cluster(credentials, settings.node_name, host.node)
+    source = Cluster(
+        credentials, settings.node_name, host.node, follow_service_cidrs=not settings.service_cidr
+    )
     daemon = host.daemon(source, last_seen=source.last_seen, requests=source.requests)
     await _run(daemon, settings, host.addresses.forget)
 

@@ -137,6 +137,15 @@ def usable_addresses(texts: Iterable[tuple[str, str]], notes: Notes) -> Iterator
             notes.leave_out(error)
 
 
+def usable_networks(texts: Iterable[tuple[str, str]], notes: Notes) -> Iterator[Network]:
+    """Yield the networks of (path, text) that can be used. The others are left out."""
+    for path, text in texts:
+        try:
+            yield network(path, text, notes)
+        except FieldError as error:
+            notes.leave_out(error)
+
+
 def network(path: str, text: str, notes: Notes) -> Network:
     """Parse a CIDR. Bits after the prefix are ignored, as in Kubernetes."""
     found, address = checked(path, read_network, text), text.strip().partition("/")[0]

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from kproxy.decode import endpointslices as endpoints
-from kproxy.decode import ingress, node, service, wire
+from kproxy.decode import ingress, node, service, servicecidr, wire
 from kproxy.decode.advice import misplaced_fields
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.explain import describe
@@ -21,19 +21,19 @@ from kproxy.decode.fields import FieldError, Notes
 from kproxy.decode.kinds import find_slip
 from kproxy.decode.schema import unknown_fields
 from kproxy.decode.text import from_json, to_python
-from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service
+from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service, ServiceCIDR
 from kproxy.problems import Problem
 
 T = TypeVar("T")
 
-Object = Service | EndpointSlice | Pod | ClusterNode | Ingress
+Object = Service | EndpointSlice | Pod | ClusterNode | Ingress | ServiceCIDR
 
 
 class _Kind(NamedTuple):
     wire: type[Any]
     to_model: Callable[[str, Any, Notes], list[Any]]
     schema: str
-    """Its type in `schema`."""
+    """Its type in `schema`; "" if only clusters have such objects."""
 
 
 _KINDS = {
@@ -45,6 +45,7 @@ _KINDS = {
         wire.EndpointSlice, endpoints.endpoint_slice, "EndpointSlice"
     ),
     ("networking.k8s.io/v1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_v1, "Ingress"),
+    ("networking.k8s.io/v1", "ServiceCIDR"): _Kind(wire.ServiceCIDR, servicecidr.service_cidr, ""),
     ("networking.k8s.io/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
     ("extensions/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
 }
@@ -87,8 +88,8 @@ class Unreadable:
         self.everything += other.everything
 
     def add(self, kind: str, content: Any, cause: Problem) -> None:
-        """Add the Services to which the unreadable object `content` may belong; none for Ingress and Node."""
-        if kind in ("Ingress", "Node"):
+        """Add the Services to which the unreadable object `content` may belong; none for some kinds."""
+        if kind in ("Ingress", "Node", "ServiceCIDR"):
             return
         if not isinstance(content, dict):
             self.everything.append(cause)
@@ -145,6 +146,8 @@ def decode_object(
     known = _KINDS.get((version, kind))
     if known is None:
         _raise_if_meant(source, kind, version, content, place)
+        return None
+    if manifest and not known.schema:
         return None
     notes = Notes()
     try:

@@ -331,6 +331,15 @@ class Ingress(Wire):
     status: ObjectStatus | None = None
 
 
+class ServiceCIDRSpec(Wire):
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(Wire):
+    metadata: Metadata
+    spec: ServiceCIDRSpec | None = None
+
+
 class TypeMeta(Wire):
     kind: str | None = None
     api_version: str | None = None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from kproxy.model import Family, NamespacedName, Node
+from kproxy.model import Family, NamespacedName, Network, Node
 from kproxy.nft.elements import Keys
 from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -42,11 +42,14 @@ class Reconciler:
         self,
         source: Source,
         dataplanes: Mapping[Family, Table],
-        options: Callable[[Node], Options],
+        options: Callable[[Node, tuple[Network, ...]], Options],
         addresses: UplinkAddresses | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`options` returns the options of the rules for a node. Without `addresses`, none are announced."""
+        """`options` returns the options of the rules for a node and the ranges of ClusterIPs of the source.
+
+        Without `addresses`, none are announced.
+        """
         self.intent = Intent()
         self._source = source
         self._tables = {f: FamilyTable(f, dataplane, self.intent) for f, dataplane in dataplanes.items()}
@@ -54,6 +57,7 @@ class Reconciler:
         self._addresses = addresses
         self._clock = clock
         self._node: Node | None = None
+        self._service_cidrs: tuple[Network, ...] = ()
 
     def round(
         self,
@@ -68,16 +72,17 @@ class Reconciler:
         known yet, KproxyError is raised, and nothing changes.
         """
         begun = self._clock()
-        node = self._source.node()
+        node, service_cidrs = self._source.node(), self._source.service_cidrs()
+        if (node, service_cidrs) != (self._node, self._service_cidrs):
+            self._set_options(self._options(node, service_cidrs))
         if node != self._node:
-            self._set_options(self._options(node))
             names = {*names, *self._source.names(), *self.intent.names()}
         claims = {name: self._claim(name, node) for name in names}
         address_changes = self._addresses.withdraw() if self._addresses else ()
         reports = self._program(claims, suspect, edits)
         failures = {table.family: table.failure for table in self._tables.values() if table.failure}
         address_changes += self._addresses.announce(failures.keys()) if self._addresses else ()
-        self._node = node
+        self._node, self._service_cidrs = node, service_cidrs
         return RoundReport(
             tuple(reports),
             failures,

@@ -6,7 +6,7 @@ The functions raise UsageError if settings conflict.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from kproxy.controlplane.ranges import Pool, Ranges
 from kproxy.model import Network, Node, format_address
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.problems import UsageError
+from kproxy.resolve.frontends import merged
 from kproxy.settings.flags import flags_of
 from kproxy.settings.settings import LocalMode, Origin, Settings
 from kproxy.settings.text import INTERFACE, SocketAddress
@@ -81,8 +82,11 @@ def pool_nodes(settings: Settings) -> tuple[str, ...]:
     return found
 
 
-def dataplane_options(settings: Settings, node: Node) -> Options:
-    """Return the options of the rules. Raises UsageError if `node` lacks required podCIDRs."""
+def dataplane_options(settings: Settings, node: Node, service_cidrs: tuple[Network, ...] = ()) -> Options:
+    """Return the options of the rules. Raises UsageError if `node` lacks required podCIDRs.
+
+    `service_cidrs`: the ranges of ClusterIPs that the source knows. They count if no flag sets them.
+    """
     mode = settings.detect_local_mode
     cidrs: tuple[Network, ...] = ()
     interface = ""
@@ -98,7 +102,8 @@ def dataplane_options(settings: Settings, node: Node) -> Options:
             interface = _interface(settings, "pod_bridge_interface")
         case LocalMode.INTERFACE_NAME_PREFIX:
             interface = _interface(settings, "pod_interface_name_prefix") + "*"
-    return Options(cidrs, settings.service_cidr, settings.masquerade_all, pod_interface=interface)
+    services = settings.service_cidr or tuple(merged(service_cidrs))
+    return Options(cidrs, services, settings.masquerade_all, pod_interface=interface)
 
 
 def conntrack_sysctls(settings: Settings, cpus: int) -> dict[str, int]:
@@ -166,7 +171,7 @@ def ranges(settings: Settings) -> Ranges:
 
 def warnings(settings: Settings) -> list[str]:
     """Return warnings about settings that work, but perhaps not as intended."""
-    return [*_without_node_ports(settings), *_dropped_pods(settings)]
+    return [*_without_node_ports(settings), *overlaps(settings, "--service-cidr", settings.service_cidr)]
 
 
 def _without_node_ports(settings: Settings) -> Iterator[str]:
@@ -176,15 +181,15 @@ def _without_node_ports(settings: Settings) -> Iterator[str]:
         yield f"{name}: no node ports: kproxy does not serve them on loopback"
 
 
-def _dropped_pods(settings: Settings) -> Iterator[str]:
-    name = _named(settings, "cluster_cidr")
-    for services in settings.service_cidr:
-        for pods in settings.cluster_cidr:
-            if pods.version == services.version and pods.overlaps(services):
-                yield (
-                    f"{name} {pods} and --service-cidr {services} overlap: packets to a pod's address in "
-                    "--service-cidr are dropped"
-                )
+def overlaps(settings: Settings, name: str, service_cidrs: Iterable[Network]) -> list[str]:
+    """Return a warning for each range of pods that overlaps one of these ranges of ClusterIPs."""
+    pods_name = _named(settings, "cluster_cidr")
+    return [
+        f"{pods_name} {pods} and {name} {services} overlap: packets to a pod's address in {name} are dropped"
+        for services in service_cidrs
+        for pods in settings.cluster_cidr
+        if pods.version == services.version and pods.overlaps(services)
+    ]
 
 
 def check_daemon(settings: Settings, in_pod: bool) -> None:

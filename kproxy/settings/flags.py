@@ -227,7 +227,7 @@ FLAGS = (
         "Services is first. If the flag is set, Services cannot request other addresses, and sync and run "
         "drop packets to unused addresses of the ranges.",
         text.network_per_family,
-        default="10.96.0.0/12, and no packet is dropped",
+        default="10.96.0.0/12, and no packet is dropped; in a cluster, its ServiceCIDRs",
     ),
     Flag(
         "--service-node-port-range FIRST-LAST",

@@ -19,7 +19,7 @@ from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.decode import Decoded, decode
-from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Node, Service
+from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below, shown
@@ -88,6 +88,10 @@ class Manifests:
     def node(self) -> Node:
         """Return this node."""
         return self._node
+
+    def service_cidrs(self) -> tuple[Network, ...]:
+        """Return (): only the settings name the ranges of ClusterIPs."""
+        return ()
 
     def protected(self, name: NamespacedName) -> bool:
         """Whether part of a service cannot be read, and never could. The table may contain more of it."""

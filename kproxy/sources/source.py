@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
-from kproxy.model import EndpointSlice, NamespacedName, Node, Service
+from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory
 
@@ -24,6 +24,9 @@ class Source(Protocol):
 
     def node(self) -> Node:
         """Return this node."""
+
+    def service_cidrs(self) -> tuple[Network, ...]:
+        """Return the ranges of ClusterIPs, as far as the input names them. They may overlap."""
 
     def protected(self, name: NamespacedName) -> bool:
         """Whether nothing of a Service may be removed, because part of its input could not be read."""

@@ -117,7 +117,7 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         SetDeclaration(
             SetName.SERVICE_CIDRS,
             interval,
-            "the networks of ClusterIPs (--service-cidr)",
+            "the networks of ClusterIPs (--service-cidr, or the cluster's ServiceCIDRs)",
             (Field.ADDRESS,),
             constant=options.cidrs(options.service_cidrs, family),
         ),

@@ -38,6 +38,16 @@ def endpoint_slice(
     }
 
 
+def service_cidr(name: str = "kubernetes", *cidrs: str) -> Manifest:
+    """A ServiceCIDR."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": name},
+        "spec": {"cidrs": list(cidrs)},
+    }
+
+
 def node(name: str = "n1", labels: dict[str, str] | None = None) -> Manifest:
     """A Node."""
     return {

@@ -53,10 +53,11 @@ RESOURCES = (
     Resource("", "v1", "configmaps", "ConfigMap"),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("networking.k8s.io", "v1", "ingresses", "Ingress"),
+    Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False),
 )
 BY_KIND = {resource.kind: resource for resource in RESOURCES}
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
-HAVE_STATUS = {"Service", "Pod", "Node", "Namespace", "Ingress"}
+HAVE_STATUS = {"Service", "Pod", "Node", "Namespace", "Ingress", "ServiceCIDR"}
 MADE_BY_UPDATE = {"Service", "Endpoints"}
 """Kinds that an update creates if the object does not exist."""
 SHOWN_WHEN_DELETED = {"Service", "Pod", "Namespace"}
@@ -86,6 +87,7 @@ EMPTY: dict[str, Manifest] = {
     "Namespace": {"spec": {}, "status": {}},
     "EndpointSlice": {"addressType": "", "endpoints": None, "ports": None},
     "Ingress": {"spec": {}, "status": {"loadBalancer": {}}},
+    "ServiceCIDR": {"spec": {}, "status": {}},
 }
 """The fields of an empty object of a kind: Go's API types always encode them."""
 

@@ -23,7 +23,7 @@ from tests.apiserver.kubeconfig import (
     write_in_cluster,
 )
 from tests.apiserver.proxy import Proxy
-from tests.cluster.follower import Follower, service
+from tests.cluster.follower import FOLLOWED, Follower, service
 
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
@@ -50,7 +50,7 @@ def secure(authority: Authority) -> Iterator[ApiServer]:
 
 def reconnect(api: ApiServer) -> None:
     """End all connections, so that the client sends new requests."""
-    api.wait(lambda: len(api.watches.of()) == 3)
+    api.wait(lambda: len(api.watches.of()) == len(FOLLOWED))
     api.stop()
     api.resume()
 
@@ -183,7 +183,7 @@ def test_rejected_credentials_are_a_problem_until_they_are_accepted(
 ) -> None:
     secure.access.rotate("other")
     with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, sync=False) as follower:
-        follower.wait(lambda: len(follower.messages()) == 3)
+        follower.wait(lambda: len(follower.messages()) == len(FOLLOWED))
         assert follower.messages()[0] == "cluster: cannot follow Services: 401 Unauthorized: Unauthorized"
         secure.access.rotate("first")
         follower.wait(lambda: follower.source.synced)
@@ -209,7 +209,7 @@ def test_a_missing_kubeconfig_is_a_problem_until_it_exists(
     follower = Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, sync=False)
     later = config.rename(tmp_path / "later")
     with follower:
-        follower.wait(lambda: len(follower.messages()) == 3)
+        follower.wait(lambda: len(follower.messages()) == len(FOLLOWED))
         assert str(config) in follower.messages()[0]
         later.rename(config)
         follower.wait(lambda: follower.source.synced)
@@ -220,7 +220,7 @@ def test_an_invalid_kubeconfig_is_a_problem(secure: ApiServer, tmp_path: Path, c
     config = tmp_path / "config"
     config.write_text(content)
     with Follower(secure, tmp_path, credentials=Credentials(config), sync=False) as follower:
-        follower.wait(lambda: len(follower.messages()) == 3)
+        follower.wait(lambda: len(follower.messages()) == len(FOLLOWED))
         assert str(config) in follower.messages()[0]
 
 

@@ -11,17 +11,17 @@ import pytest
 from kproxy.sources.cluster.reflector import Pacing
 from tests.apiserver import ApiServer
 from tests.apiserver.faults import Answer, Delay, Reset, Silence, Trickle
-from tests.apiserver.objects import node
+from tests.apiserver.objects import node, service_cidr
 from tests.apiserver.status import expired
-from tests.cluster.follower import QUICK, Follower, service, slice_
+from tests.cluster.follower import FOLLOWED, QUICK, Follower, service, slice_
 from tests.unit.make import name
 
-SERVICES, SLICES = "services", "endpointslices"
+SERVICES, SLICES, CIDRS = "services", "endpointslices", "servicecidrs"
 
 
 def watching(api: ApiServer, *resources: str) -> None:
     """Wait until these resources are watched."""
-    api.wait(lambda: all(api.watches.of(resource) for resource in resources or (SERVICES, SLICES, "nodes")))
+    api.wait(lambda: all(map(api.watches.of, resources or FOLLOWED)))
 
 
 def lists(api: ApiServer, resource: str = SERVICES) -> int:
@@ -95,6 +95,57 @@ def test_take_returns_nothing_before_all_kinds_were_listed(api: ApiServer, tmp_p
         follower.wait(lambda: follower.source.synced)
         assert follower.take() == {name("web")}
         assert follower.messages() == []
+
+
+def test_service_cidrs_are_followed(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"), service_cidr("kubernetes", "10.96.0.0/16", "fd00:96::/112"))
+    with Follower(api, tmp_path) as follower:
+
+        def ranges() -> list[str]:
+            return [str(network) for network in follower.source.service_cidrs()]
+
+        assert ranges() == ["10.96.0.0/16", "fd00:96::/112"]
+        watching(api, CIDRS)
+        follower.woken.clear()
+        before = follower.source.revision
+        api.create(service_cidr("more", "10.90.0.0/24"))
+        follower.wait(lambda: ranges() == ["10.96.0.0/16", "fd00:96::/112", "10.90.0.0/24"])
+        assert follower.woken.is_set()
+        assert follower.take() == set()
+        assert follower.source.revision == before + 1
+        api.watches.reset(CIDRS)  # the check of the server's history requests one object
+        api.wait(lambda: len(api.requests(verb="watch", resource=CIDRS)) == 2)
+        api.delete(service_cidr("more"), service_cidr("kubernetes"))
+        follower.wait(lambda: ranges() == [])
+        assert lists(api, CIDRS) == 1
+        assert follower.messages() == []
+
+
+@pytest.mark.parametrize("code", [403, 404, 500])
+def test_services_do_not_need_service_cidrs(api: ApiServer, tmp_path: Path, code: int) -> None:
+    """Servers before Kubernetes 1.33 lack the kind, and a ClusterRole may lack the right."""
+    api.create(service("web"), service_cidr("kubernetes", "10.96.0.0/16"))
+    fault = api.faults.add(Answer(code), verb="list", resource=CIDRS, times=None)
+    once_a_minute = QUICK._replace(watch=(0, 0)) if code == 404 else QUICK
+    with Follower(api, tmp_path, once_a_minute) as follower:
+        follower.sees("web")
+        assert follower.source.service_cidrs() == ()
+        assert CIDRS not in follower.source.last_seen()
+        expected = [] if code == 404 else [f"cluster: cannot follow ServiceCIDRs: {code} "]
+        assert [message[: len(expected[0])] for message in follower.messages()] == expected
+        api.faults.remove(fault)
+        follower.wait(lambda: len(follower.source.service_cidrs()) == 1)
+        assert follower.messages() == []
+
+
+def test_known_service_cidrs_stay_when_the_right_to_them_is_lost(api: ApiServer, tmp_path: Path) -> None:
+    api.create(service("web"), service_cidr("kubernetes", "10.96.0.0/16"))
+    with Follower(api, tmp_path) as follower:
+        watching(api, CIDRS)
+        api.faults.add(Answer(403), resource=CIDRS, times=None)
+        api.watches.reset(CIDRS)
+        assert "cannot follow ServiceCIDRs: 403" in follower.wait(follower.messages)[0]
+        assert len(follower.source.service_cidrs()) == 1
 
 
 def test_a_long_list_comes_in_pages(api: ApiServer, tmp_path: Path) -> None:
@@ -210,7 +261,7 @@ def test_bookmarks_keep_an_idle_watch_open(api: ApiServer, tmp_path: Path) -> No
         for beat in range(30):
             api.update(node("n2", {"beat": str(beat)}))  # so that bookmarks contain new versions
             time.sleep(silence / 20)
-        assert len(api.requests(verb="watch")) == 3
+        assert len(api.requests(verb="watch")) == len(FOLLOWED)
         assert time.monotonic() - min(follower.source.last_seen().values()) < silence
 
 
@@ -265,7 +316,7 @@ def test_a_server_that_stops_and_continues(api: ApiServer, tmp_path: Path) -> No
         message = (
             f"cluster: cannot follow Services: cannot connect to {api.host}:{api.port}: Connection refused"
         )
-        follower.wait(lambda: len(follower.messages()) == 3 and message in follower.messages())
+        follower.wait(lambda: len(follower.messages()) == len(FOLLOWED) and message in follower.messages())
         assert follower.names() == ["web"]
         assert follower.take() == set()
         api.create(service("new"))
@@ -340,11 +391,11 @@ def test_a_check_of_the_history_requests_one_object(api: ApiServer, tmp_path: Pa
             api.watches.reset()
             api.wait(lambda: not api.watches.open)
             watching(api)
-        assert [lists(api, kind) for kind in (SERVICES, SLICES, "nodes")] == [1, 1, 1]
+        assert {lists(api, kind) for kind in FOLLOWED} == {1}
         checks = [
             seen.path
             for seen in api.requests(verb="list")
-            if seen.query.get("limit") == "1" and seen.resource != "nodes"
+            if seen.query.get("limit") == "1" and seen.resource in (SERVICES, SLICES)
         ]
         assert set(checks) == {
             "/api/v1/namespaces/default/services",

@@ -165,6 +165,7 @@ def doubled(
     flags: Sequence[str] = (),
     start: bool = True,
     cluster_cidr: bool = True,
+    service_cidr: bool = True,
     pod_cidrs: str | None = None,
 ) -> Iterator[DoubleStory]:
     """Run kproxy on node n1, following a double that has these manifests."""
@@ -175,7 +176,8 @@ def doubled(
         with external_api(lab, tokens=(TOKEN,)) as api:
             api.apply(*in_default(*manifests))
             kubeconfig = write_kubeconfig(folder / "kubeconfig", api.url, token_file(token))
-            running = Running(lab.node("n1"), folder, ["--kubeconfig", str(kubeconfig), *flags], cluster_cidr)
+            flags = ["--kubeconfig", str(kubeconfig), *flags]
+            running = Running(lab.node("n1"), folder, flags, cluster_cidr, service_cidr)
             if start:
                 running.start()
             try:

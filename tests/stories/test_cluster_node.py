@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import yaml
 from netns_lab.lab import Lab
+from netns_lab.probe import Outcome, http_get
 
 from kproxy.model import parse_address
+from kproxy.settings.text import networks
 from tests import forkserver
-from tests.apiserver.objects import node
+from tests.apiserver.objects import node, service_cidr
 from tests.stories.doubled import Double
 from tests.stories.following import Follow
 from tests.stories.test_telling import ask, samples
@@ -84,8 +86,6 @@ def test_pod_cidrs_are_added_and_changed(lab: Lab, following: Follow) -> None:
 
 def seen_as(lab: Lab) -> str:
     """Return the source address that pod-1 sees when pod-2 connects to the Service."""
-    from netns_lab.probe import http_get
-
     return http_get(lab.pod("pod-2"), SERVICE_IP[4], 80, timeout=1).client
 
 
@@ -148,6 +148,35 @@ def test_policy_local_names_the_nodes_of_the_endpoints(lab: Lab, double: Double)
 
 def ip(lab: Lab, *arguments: str) -> None:
     lab.node("n1").run(["ip", *arguments], check=True)
+
+
+UNUSED = "10.96.0.200"
+"""A ClusterIP that no Service has."""
+
+
+def test_packets_to_unused_cluster_ips_are_dropped_as_service_cidrs_say(lab: Lab, double: Double) -> None:
+    """Without the rule, the node's route decides."""
+    whole = service_cidr("kubernetes", "10.96.0.0/16", "fd00:96::/112")
+    part = service_cidr("a", "10.96.0.0/24")
+    ip(lab, "route", "add", "unreachable", UNUSED)
+    with double("ServiceCIDRs", service(), *slices(lab, ["pod-1"]), whole, part, service_cidr=False) as story:
+
+        def unused() -> Outcome:
+            return http_get(lab.pod("pod-2"), UNUSED, 80, timeout=0.5).outcome
+
+        story.converges()
+        assert unused() is Outcome.TIMEOUT
+        story.delete(whole)
+        story.truth.options = story.truth.options._replace(service_cidrs=networks("10.96.0.0/24"))
+        story.converges()
+        assert unused() is Outcome.TIMEOUT
+        story.delete(part)
+        story.truth.options = story.truth.options._replace(service_cidrs=())
+        story.converges()
+        assert unused() is Outcome.UNREACHABLE
+        assert story.answering() == {"pod-1"}
+        story.apply(service_cidr("b", "10.244.0.0/15"))
+        story.logs("WARNING --cluster-cidr 10.244.0.0/16 and ServiceCIDR 10.244.0.0/15 overlap")
 
 
 # --- health checks, metrics, signals ---

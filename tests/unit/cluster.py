@@ -38,6 +38,12 @@ def api_node(own_name: str = "n1", zone: str = "", version: int = 1, /) -> dict[
     return {"metadata": {"name": own_name, "resourceVersion": str(version), "labels": labels}}
 
 
+def api_service_cidr(own_name: str = "kubernetes", *cidrs: str, **rest: Any) -> dict[str, Any]:
+    """Return a ServiceCIDR as the API sends it."""
+    metadata = {"name": own_name, "resourceVersion": "1"}
+    return {"metadata": metadata, "spec": {"cidrs": cidrs}, "status": {}, **rest}
+
+
 def line(type_: str, content: Any) -> bytes:
     """Return a line of a watch, without the newline."""
     return msgspec.json.encode({"type": type_, "object": content})

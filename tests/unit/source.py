@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kproxy.model import EndpointSlice, NamespacedName, Node, Service
+from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory
 
@@ -25,6 +25,9 @@ class EmptySource:
 
     def node(self) -> Node:
         return self.this_node
+
+    def service_cidrs(self) -> tuple[Network, ...]:
+        return ()
 
     def protected(self, name: NamespacedName) -> bool:
         return bool(self.why_protected(name))

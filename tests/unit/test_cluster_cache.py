@@ -8,8 +8,8 @@ import pytest
 
 from kproxy.model import format_address
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, TRIGGER, node_resource
-from tests.unit.cluster import LABEL, api_node, api_service, api_slice, change
+from kproxy.sources.cluster.core.events import SERVICE_CIDRS, SERVICES, SLICES, TRIGGER, node_resource
+from tests.unit.cluster import LABEL, api_node, api_service, api_service_cidr, api_slice, change
 from tests.unit.make import name
 
 NODE = node_resource("n1")
@@ -121,15 +121,40 @@ def test_changes_of_the_node() -> None:
     cache = Cache()
     put(cache, api_node("n1", "here"))
     assert cache.pending
-    assert cache.node_changed
+    assert cache.rules_changed
     assert cache.take() == set()
-    assert not cache.node_changed
+    assert not cache.rules_changed
     assert cache.node is not None
     assert cache.node.zone == "here"
     cache.retain("Node", {name("n1")})
     assert not cache.pending
     cache.retain("Node", set())
-    assert (cache.node, cache.node_changed) == (None, True)
+    assert (cache.node, cache.rules_changed) == (None, True)
+
+
+def test_changes_of_service_cidrs() -> None:
+    cache = Cache()
+
+    def apply(event: str, *cidrs: str, name: str = "kubernetes", **rest: Any) -> tuple[bool, str]:
+        cache.apply(change(SERVICE_CIDRS, event, api_service_cidr(name, *cidrs, **rest)))
+        changed = cache.rules_changed
+        assert (cache.pending, cache.take()) == (changed, set())
+        return changed, " ".join(map(str, cache.service_cidrs()))
+
+    terminating = {"conditions": [{"type": "Ready", "status": "False", "reason": "Terminating"}]}
+    assert apply("ADDED", "10.96.0.0/16", "fd00:96::/112") == (True, "10.96.0.0/16 fd00:96::/112")
+    assert apply("ADDED", "10.90.0.0/24", name="a") == (True, "10.90.0.0/24 10.96.0.0/16 fd00:96::/112")
+    # Addresses of a ServiceCIDR that is being deleted stay ClusterIPs until it is gone.
+    assert apply("MODIFIED", "10.90.0.0/24", name="a", status=terminating)[0] is False
+    assert apply("DELETED", name="a") == (True, "10.96.0.0/16 fd00:96::/112")
+    # The last valid version stays in use; an invalid range does not leave out the other one.
+    assert apply("MODIFIED", spec=1) == (False, "10.96.0.0/16 fd00:96::/112")
+    assert cache.problems() != []
+    assert not cache.is_protected(name("web"))
+    assert apply("MODIFIED", "10.96.0.0/33", "fd00:96::/112") == (True, "fd00:96::/112")
+    assert (len(cache.warnings()), cache.problems()) == (1, [])
+    cache.retain("ServiceCIDR", set())
+    assert (cache.rules_changed, cache.service_cidrs()) == (True, ())
 
 
 def test_only_changed_slices_have_triggers() -> None:

@@ -12,6 +12,7 @@ from kproxy.decode import Document, decode
 from kproxy.model import ClusterNode, EndpointSlice
 from kproxy.sources.cluster.core import events
 from kproxy.sources.cluster.core.events import (
+    SERVICE_CIDRS,
     SERVICES,
     SLICES,
     UNNAMED,
@@ -186,6 +187,10 @@ def test_a_single_object_is_requested_by_name() -> None:
     assert SERVICES.single(name("web")) == (
         "/api/v1/namespaces/default/services",
         {**SERVICES.selector, "fieldSelector": "metadata.name=web"},
+    )
+    assert SERVICE_CIDRS.single(name("kubernetes")) == (
+        "/apis/networking.k8s.io/v1/servicecidrs",
+        {"fieldSelector": "metadata.name=kubernetes"},
     )
     assert SLICES.single(name("web"))[0] == "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
     assert NODE.single(name("n1")) == (NODE.path, NODE.selector)

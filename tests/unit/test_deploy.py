@@ -16,7 +16,7 @@ import yaml
 
 import kproxy
 from kproxy.settings.flags import flags_of
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, node_resource
+from kproxy.sources.cluster.core.events import SERVICE_CIDRS, SERVICES, SLICES, node_resource
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -149,7 +149,7 @@ def allowed(role: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def test_rights_are_what_the_source_asks_for_and_no_more() -> None:
     asked = set()
-    for resource in (SERVICES, SLICES, node_resource("n1")):
+    for resource in (SERVICES, SLICES, node_resource("n1"), SERVICE_CIDRS):
         *prefix, name = resource.path.strip("/").split("/")
         group = prefix[1] if prefix[0] == "apis" else ""
         asked |= {(group, name, verb) for verb in ("list", "watch")}

@@ -62,7 +62,7 @@ class Recorder(Reconciler):
     """A reconciler that only records its calls."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__(source, {}, lambda _: Options())
+        super().__init__(source, {}, lambda _, __: Options())
         self.rounds: list[tuple[set[NamespacedName], frozenset[Family]]] = []
         self.changed = frozenset(Family)
         self.edits: list[Edit] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 from collections.abc import Callable, Collection, Iterable
+from ipaddress import ip_network
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from kproxy.model import (
     EndpointSlice,
     Family,
     NamespacedName,
+    Network,
     Node,
     Protects,
     Protocol,
@@ -48,6 +50,7 @@ class FakeSource(EmptySource):
         self.services: dict[NamespacedName, tuple[Service, tuple[EndpointSlice, ...]]] = {}
         self.unreadable: Collection[NamespacedName] = set()
         self.this_node = NODE
+        self.ranges: tuple[Network, ...] = ()
 
     def put(
         self, number: int, endpoints: Iterable[str] = ("10.0.0.1",), created: str = "", **spec: Any
@@ -69,6 +72,9 @@ class FakeSource(EmptySource):
 
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
         return self.services[name][1]
+
+    def service_cidrs(self) -> tuple[Network, ...]:
+        return self.ranges
 
     def why_protected(self, name: NamespacedName) -> str:
         return "cannot be read" if name in self.unreadable else ""
@@ -153,6 +159,8 @@ class World:
     def __init__(self) -> None:
         self.kernel, self.source, self.now = Kernel(), FakeSource(), Clock()
         self.options: list[KproxyError] = []
+        self.asked: list[tuple[str, tuple[Network, ...]]] = []
+        """Of each request for options: the name of the node, and the ranges of ClusterIPs."""
         self.begin()
         for number in range(len(NAMES)):
             self.source.put(number)
@@ -162,7 +170,8 @@ class World:
         dataplanes = {Family.IPV4: self.kernel}
         self.reconciler = Reconciler(self.source, dataplanes, self._options, clock=self.now)
 
-    def _options(self, node: Node) -> Options:
+    def _options(self, node: Node, service_cidrs: tuple[Network, ...]) -> Options:
+        self.asked.append((node.name, service_cidrs))
         if self.options:
             raise self.options.pop()
         return Options()
@@ -218,6 +227,13 @@ def test_a_change_of_the_node_concerns_all_services(world: World) -> None:
     world.reconciler.changes_lost()
     assert set(world.round().names) == set(NAMES)
     assert world.kernel.services() == set(NAMES[1:])
+
+
+def test_the_rules_change_with_the_ranges_of_cluster_ips_and_no_service_does(world: World) -> None:
+    world.reconciler.round(NAMES)
+    world.source.ranges = (ip_network("10.96.0.0/16"),)
+    assert [len(world.round().names) for _ in range(2)] == [0, 0]
+    assert world.asked == [(NODE.name, ()), (NODE.name, world.source.ranges)]
 
 
 def test_a_round_without_options_fails_and_the_next_one_does_everything(world: World, kernel: Kernel) -> None:

@@ -75,6 +75,7 @@ class StatusError(Exception):
     """The server responded with an error. `retry_after` is the delay in seconds that it requests, or 0."""
 
     def __init__(self, status: wire.Status, code: int, retry_after: str | None) -> None:
+        self.code = code
         name = status.reason or responses.get(code, "")
         super().__init__(": ".join(filter(None, (f"{code} {name}".strip(), status.message))))
         in_body = status.details.retry_after_seconds if status.details else None
@@ -105,6 +106,7 @@ class Reflector:
         self._latest: LatestChange | None = None
         self._unpaged = False
         """Request the next list without pages, because the server forgot the version of a list in pages."""
+        self._was_listed = False
         self._must_check = False
         """The last watch ended early, so the server may have been restored: check its history."""
         self._delay = 0.0
@@ -123,6 +125,9 @@ class Reflector:
             except HistoryLostError:
                 self._version = ""
             except StatusError as error:
+                if error.code == HTTPStatus.NOT_FOUND and self._resource.optional:
+                    await self._be_without()
+                    continue
                 self._fail(str(error))
                 retry_after = error.retry_after
             except (InvalidResponseError, KproxyError) as error:
@@ -153,6 +158,7 @@ class Reflector:
             raise InvalidResponseError("the list has no resourceVersion")
         self._retain(resource.kind, keys)
         self._version, self._unpaged, self._must_check = metadata.resource_version, False, False
+        self._was_listed = True
 
     async def _check(self) -> None:
         """Raise HistoryLostError if the server's history is not the one that was seen.
@@ -256,6 +262,14 @@ class Reflector:
 
     def _fail(self, message: str) -> None:
         self.problem = Problem(SOURCE, "", "", f"cannot follow {self._resource.kind}s: {message}")
+        if self._resource.optional and not self._was_listed:
+            self._retain(self._resource.kind, set())
+
+    async def _be_without(self) -> None:
+        """Go on without a kind that the server does not have, for the time of a watch."""
+        self.problem, self.contact, self._version = None, float("-inf"), ""
+        self._retain(self._resource.kind, set())
+        await asyncio.sleep(random.randint(*self._pacing.watch))
 
     async def _pause(self, retry_after: float) -> None:
         """Wait before the next attempt. The delay is random, so that nodes do not reconnect all at once."""

@@ -1,4 +1,4 @@
-"""A cluster as a source: three reflectors fill one cache, from which the loop reads.
+"""A cluster as a source: a reflector for each kind fills one cache, from which the loop reads.
 
 `take` returns nothing before every kind has been listed once. The reflectors change the cache in the event
 loop, but a round reads it in another thread. Therefore a lock protects each change, and each method that
@@ -13,19 +13,26 @@ from threading import Lock
 
 from msgspec.structs import replace
 
-from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Node, Service
+from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.cache import Cache
-from kproxy.sources.cluster.core.events import SERVICES, SLICES, SOURCE, ObjectChange, node_resource
+from kproxy.sources.cluster.core.events import (
+    SERVICE_CIDRS,
+    SERVICES,
+    SLICES,
+    SOURCE,
+    ObjectChange,
+    node_resource,
+)
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.reflector import Pacing, Reflector
-from kproxy.sources.core.inventory import Inventory
+from kproxy.sources.core.inventory import KINDS, Inventory
 from kproxy.sources.node import unknown_node
 
 
 class Cluster:
-    """A `FollowedSource`: Services, EndpointSlices and one Node of an API server."""
+    """A `FollowedSource`: Services, EndpointSlices, one Node and the ServiceCIDRs of an API server."""
 
     def __init__(
         self,
@@ -33,8 +40,12 @@ class Cluster:
         node_name: str,
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
         pacing: Pacing | None = None,
+        follow_service_cidrs: bool = True,
     ) -> None:
-        """`find_node` is called in a thread, whenever the node may have changed. It may query the kernel."""
+        """`find_node` is called in a thread, whenever the node may have changed. It may query the kernel.
+
+        `follow_service_cidrs`: False if the ranges of ClusterIPs are known.
+        """
         self.revision = 0
         self._cache = Cache()
         self._lock = Lock()
@@ -45,7 +56,8 @@ class Cluster:
         self._node_of: tuple[ClusterNode | None, int] | None = None
         self._host_changes = 0
         self._wake: Callable[[], None] = lambda: None
-        resources = (SERVICES, SLICES, node_resource(node_name))
+        resources = [SERVICES, SLICES, node_resource(node_name)]
+        resources += [SERVICE_CIDRS] if follow_service_cidrs else []
         self._unlisted = {resource.kind for resource in resources}
         self._reflectors = {
             resource.kind: Reflector(
@@ -63,7 +75,7 @@ class Cluster:
 
     @property
     def synced(self) -> bool:
-        """Whether every kind has been listed once."""
+        """Whether every kind has been listed once, or is optional and cannot be listed."""
         return not self._unlisted
 
     async def take(self) -> Collection[NamespacedName]:
@@ -101,6 +113,11 @@ class Cluster:
     def node(self) -> Node:
         """Return this node, as of the last `take`."""
         return self._node
+
+    def service_cidrs(self) -> tuple[Network, ...]:
+        """Return the ranges of all ServiceCIDRs. They may overlap."""
+        with self._lock:
+            return self._cache.service_cidrs()
 
     def nodes(self) -> dict[str, ClusterNode]:
         """Return the Node object of this node by its name; {} if it does not exist."""
@@ -142,7 +159,7 @@ class Cluster:
                 dict(self._cache.all_slices()),
                 nodes=self.nodes(),
                 held=self._cache.held(),
-                followed=frozenset({"Endpoints", *self._reflectors}),
+                followed=frozenset({"Endpoints", *self._reflectors}) & KINDS,
                 headless=False,
                 all_nodes=False,
                 annotated=False,

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from kproxy.decode.objects import UndecodableError, Unreadable
-from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
+from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Network, Service, ServiceCIDR
 from kproxy.problems import Problem, unreadable_sentence
 from kproxy.sources.cluster.core.events import ObjectChange
 
@@ -24,7 +24,9 @@ class Cache:
 
     def __init__(self) -> None:
         self.node: ClusterNode | None = None
-        self.node_changed = False
+        self.rules_changed = False
+        """Since the last `take`, something changed on which the rules depend: the node or a ServiceCIDR."""
+        self._service_cidrs: dict[NamespacedName, ServiceCIDR] = {}
         self._services: dict[NamespacedName, Service] = {}
         self._slices: dict[NamespacedName, EndpointSlice] = {}
         """By namespace and name of the slice."""
@@ -74,13 +76,13 @@ class Cache:
 
     @property
     def pending(self) -> bool:
-        """Whether a service or the node changed, or a protection ended, since the last `take`."""
-        return bool(self._changed) or self.node_changed or self._protection_ended
+        """Whether a service or the rules changed, or a protection ended, since the last `take`."""
+        return bool(self._changed) or self.rules_changed or self._protection_ended
 
     def take(self) -> set[NamespacedName]:
         """Return the services that changed since the last call, and reset `pending`."""
         changed, self._changed = self._changed, set()
-        self.node_changed = self._protection_ended = False
+        self.rules_changed = self._protection_ended = False
         if self._undecodable:
             self._taken_protected |= {name for name in changed if self.is_protected(name)}
         return changed
@@ -105,6 +107,10 @@ class Cache:
     def all_slices(self) -> Mapping[NamespacedName, tuple[EndpointSlice, ...]]:
         """Return all EndpointSlices by service, as a view that changes with the cache."""
         return MappingProxyType(self._slices_of)
+
+    def service_cidrs(self) -> tuple[Network, ...]:
+        """Return the ranges of all ServiceCIDRs, by the names of the objects."""
+        return tuple(network for _, each in sorted(self._service_cidrs.items()) for network in each.networks)
 
     def problems(self) -> list[Problem]:
         """Return the present problems, sorted by object."""
@@ -152,6 +158,8 @@ class Cache:
             return undecodable | self._services.keys()
         if kind == "EndpointSlice":
             return undecodable | self._slices.keys()
+        if kind == "ServiceCIDR":
+            return undecodable | self._service_cidrs.keys()
         return undecodable | ({NamespacedName("default", self.node.name)} if self.node else set())
 
     def _store(self, change: ObjectChange) -> None:
@@ -167,10 +175,20 @@ class Cache:
         elif change.kind == "EndpointSlice":
             assert model is None or isinstance(model, EndpointSlice)
             self._store_slice(key, model, change.trigger)
+        elif change.kind == "ServiceCIDR":
+            assert model is None or isinstance(model, ServiceCIDR)
+            self._store_service_cidr(key, model)
         else:
             assert model is None or isinstance(model, ClusterNode)
             if self.node != model:
-                self.node, self.node_changed = model, True
+                self.node, self.rules_changed = model, True
+
+    def _store_service_cidr(self, key: NamespacedName, model: ServiceCIDR | None) -> None:
+        self.rules_changed |= self._service_cidrs.get(key) != model
+        if model is None:
+            self._service_cidrs.pop(key, None)
+        else:
+            self._service_cidrs[key] = model
 
     def _store_slice(self, key: NamespacedName, after: EndpointSlice | None, trigger: str) -> None:
         before = self._slices.get(key)

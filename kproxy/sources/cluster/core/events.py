@@ -18,7 +18,7 @@ from kproxy.decode.fields import object_name
 from kproxy.decode.objects import UndecodableError, decode_object
 from kproxy.decode.service import PROXY_NAME_LABEL
 from kproxy.decode.text import from_json
-from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service
+from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
 from kproxy.problems import Problem
 
 SOURCE = "cluster"
@@ -36,13 +36,16 @@ class ApiResource(NamedTuple):
     api_version: str
     path: str
     selector: dict[str, str]
+    namespaced: bool = True
+    optional: bool = False
+    """Services are programmed without it: older servers lack the kind, and older ClusterRoles the right."""
 
     def single(self, key: NamespacedName) -> tuple[str, dict[str, str]]:
         """Return path and query of a list that contains only the object of this name."""
         if "fieldSelector" in self.selector:
             return self.path, self.selector
         group, _, plural = self.path.rpartition("/")
-        path = f"{group}/namespaces/{key.namespace}/{plural}"
+        path = f"{group}/namespaces/{key.namespace}/{plural}" if self.namespaced else self.path
         return path, {**self.selector, "fieldSelector": f"metadata.name={key.name}"}
 
 
@@ -52,6 +55,14 @@ SLICES = ApiResource(
     "discovery.k8s.io/v1",
     "/apis/discovery.k8s.io/v1/endpointslices",
     {"labelSelector": f"!{HEADLESS_LABEL}"},
+)
+SERVICE_CIDRS = ApiResource(
+    "ServiceCIDR",
+    "networking.k8s.io/v1",
+    "/apis/networking.k8s.io/v1/servicecidrs",
+    {},
+    namespaced=False,
+    optional=True,
 )
 
 
@@ -65,7 +76,7 @@ class ObjectChange(NamedTuple):
 
     kind: str
     key: NamespacedName
-    model: Service | EndpointSlice | ClusterNode | None
+    model: Service | EndpointSlice | ClusterNode | ServiceCIDR | None
     """None: it was deleted, kproxy does not use it, or it cannot be decoded."""
     undecodable: UndecodableError | None = None
     trigger: str = ""
@@ -137,7 +148,7 @@ def _change(resource: ApiResource, text: Raw) -> ObjectChange:
     metadata = decoded.metadata
     trigger = (metadata.annotations or {}).get(TRIGGER) or ""
     model = decoded.models[0] if decoded.models else None
-    assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode)
+    assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode | ServiceCIDR)
     key = model.name if isinstance(model, Service) else object_name(metadata)
     warnings = (*decoded.warnings, *decoded.left_out)
     return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings)
