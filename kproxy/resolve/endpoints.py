@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from kproxy.model import (
     Address,
     Backends,
     Balance,
+    Endpoint,
     EndpointSlice,
     Family,
     Node,
@@ -18,7 +19,19 @@ from kproxy.model import (
     format_address,
 )
 from kproxy.resolve import maglev
-from kproxy.resolve.topology import Candidate, categorize
+
+Candidate: TypeAlias = tuple[Endpoint, int]
+"""An endpoint, and the number of its port."""
+
+
+class Categorized(NamedTuple):
+    """The endpoint lists for the traffic policies Cluster and Local."""
+
+    cluster: Sequence[Candidate]
+    local: Sequence[Candidate]
+    """The endpoints on this node, regardless of hints."""
+    has_any: bool
+    """Whether any node has a usable endpoint."""
 
 
 class Choices(NamedTuple):
@@ -36,6 +49,45 @@ class Choices(NamedTuple):
     to pods of other nodes, too."""
     serving: tuple[tuple[Address, int], ...]
     """UDP: every serving endpoint, selected or not, terminating or not."""
+
+
+# --- which endpoints: readiness, hints, locality ---
+
+
+def usable(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Return the ready endpoints; if there are none, those that serve while they terminate."""
+    ready = [pair for pair in candidates if pair[0].ready]
+    return ready or [pair for pair in candidates if pair[0].serving and pair[0].terminating]
+
+
+def _use_hints(ready: Sequence[Candidate], hints_of: Callable[[Endpoint], Sequence[str]], own: str) -> bool:
+    """Whether every ready endpoint has a hint, and at least one hint is `own`, this node or its zone."""
+    hints = [hints_of(endpoint) for endpoint, _ in ready]
+    return bool(own) and all(hints) and any(own in names for names in hints)
+
+
+def _hinted(candidates: Sequence[Candidate], node: Node) -> Sequence[Candidate]:
+    """Return the endpoints that have a hint for this node, else for its zone, else all endpoints."""
+    ready = [pair for pair in candidates if pair[0].ready]
+    if _use_hints(ready, lambda endpoint: endpoint.for_nodes, node.name):
+        return [pair for pair in candidates if node.name in pair[0].for_nodes]
+    if _use_hints(ready, lambda endpoint: endpoint.for_zones, node.zone):
+        return [pair for pair in candidates if node.zone in pair[0].for_zones]
+    return candidates
+
+
+def categorize(candidates: Sequence[Candidate], node: Node) -> Categorized:
+    """Select the endpoints that `node` uses, from those of one service port in one family.
+
+    It corresponds to kube-proxy's CategorizeEndpoints.
+    """
+    near = [pair for pair in _hinted(candidates, node) if pair[0].ready]
+    cluster = near or usable(candidates)
+    local = usable([pair for pair in candidates if pair[0].node == node.name])
+    return Categorized(cluster, local, has_any=bool(cluster or local))
+
+
+# --- lists of endpoints ---
 
 
 def balance_of(service: Service) -> Balance:
