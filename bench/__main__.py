@@ -20,7 +20,7 @@ SERVICES = (100, 1_000, 10_000)
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`100,1000`"""
+    """Parse numbers such as `100,1000`."""
     return tuple(sorted({int(part) for part in text.split(",")}))
 
 

@@ -34,7 +34,7 @@ def lines(items: list[Any]) -> Iterator[bytes]:
 
 
 def resident() -> float:
-    """Megabytes."""
+    """Return the resident memory of this process in megabytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 

@@ -34,7 +34,7 @@ def seconds(value: float) -> str:
 
 
 def megabytes(value: float) -> str:
-    """`81 MB`"""
+    """Format bytes: `81 MB`."""
     return f"{value / 1e6:,.0f} MB"
 
 

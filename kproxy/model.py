@@ -105,22 +105,22 @@ def _address_or_none(text: str) -> Address | None:
 
 
 def format_address(address: Address) -> str:
-    """The canonical text of a packed address."""
+    """Return the canonical text of a packed address."""
     return str(IPv4Address(address) if len(address) == 4 else IPv6Address(address))
 
 
 def node_name_of(host_name: str) -> str:
-    """The name of the node that a host with this name is: in lower case, as Kubernetes names nodes."""
+    """Return the name of the node that runs on a host: in lower case, as Kubernetes names nodes."""
     return host_name.strip().lower()
 
 
 def family_of(address: Address) -> Family:
-    """The family of a packed address."""
+    """Return the family of a packed address."""
     return Family.IPV4 if len(address) == 4 else Family.IPV6
 
 
 def network_family(network: Network) -> Family:
-    """The family of a network."""
+    """Return the family of a network."""
     return Family.IPV4 if network.version == 4 else Family.IPV6
 
 
@@ -145,7 +145,7 @@ Protects: TypeAlias = Callable[[NamespacedName], bool]
 
 
 def protect_nothing(_: NamespacedName) -> bool:
-    """For input that was read completely."""
+    """Return False: all input was read, so no Service is protected."""
     return False
 
 

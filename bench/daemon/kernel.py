@@ -100,7 +100,7 @@ class Probe:
         self._socket.settimeout(PATIENCE)
 
     def has(self) -> bool:
-        """Now."""
+        """Ask the kernel whether it has the element now."""
         self._socket.send(self._question)
         answer = self._socket.recv(1 << 14)
         (kind,) = struct.unpack_from("=4xH", answer)

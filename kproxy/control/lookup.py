@@ -20,7 +20,7 @@ from kproxy.state.store import ReadOnlyStore
 
 
 def look_up(settings: Settings, progress: Progress = UNSHOWN, allow_empty: bool = True) -> Snapshot:
-    """Return the snapshot of the running kproxy. With manifests, return that of what this node would serve.
+    """Return the snapshot of the running kproxy, or with manifests, of what this node would serve.
 
     The state directory is read, but not changed. Raises UsageError if a path contains no objects and that is
     not allowed.

@@ -74,7 +74,7 @@ def _items(content: Any) -> list[Any] | None:
 
 
 def _is_list(kind: str) -> bool:
-    """Whether it is a List of any objects, or one of a known kind. Other kinds may only be called so."""
+    """Whether it is a List of any objects, or one of a known kind. Other kinds may have similar names."""
     return kind == LIST or kind in LISTS
 
 

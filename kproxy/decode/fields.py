@@ -1,8 +1,8 @@
 """Checks of fields that several kinds have: names, ports, protocols, addresses.
 
 A `FieldError` concerns the whole object, which is left out. Some objects can be used without the part that is
-wrong, and some values that the API server refuses today are in old objects: `Notes` collects what there is to
-say about them.
+wrong, and some values that the API server refuses today are in old objects: `Notes` collects warnings about
+these.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FieldError(ValueError):
 
 
 class Notes:
-    """What is to be said of an object that is used: (path, message) each."""
+    """Warnings about an object that is used: (path, message) each."""
 
     def __init__(self) -> None:
         self.warnings: list[tuple[str, str]] = []

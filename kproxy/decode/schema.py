@@ -1,7 +1,7 @@
 """Every field of the Kubernetes API at the levels that kproxy reads, to notice fields that do not exist.
 
 A misspelt field would otherwise be a field without effect. Fields that other versions of the API have or had
-are included: manifests live longer than versions. Below a field without a type nothing is checked: kproxy
+are included, because old manifests remain in use. Below a field without a type nothing is checked: kproxy
 does not read it.
 """
 
@@ -185,7 +185,7 @@ def _paths(name: str, prefix: str) -> Iterator[str]:
 
 
 def _has_only_known_fields(name: str, text: Raw) -> bool:
-    """The same question for JSON text, which is large input: msgspec answers it without Python objects."""
+    """Check JSON text for `unknown_fields`, without creating Python objects: it can be large."""
     try:
         _decoder(name).decode(text)
     except Exception:  # of any type, as in text.py

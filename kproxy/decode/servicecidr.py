@@ -1,4 +1,4 @@
-"""ServiceCIDR v1 -> model. Only clusters have such objects: of manifests they are ignored."""
+"""ServiceCIDR v1 -> model. Only clusters have such objects. In manifests they are ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only place that calls the decoder of JSON, and tells what is wrong with a text.
+"""Decodes JSON, and describes errors in it. No other module calls the decoder of JSON.
 
 The decoder raises exceptions of many types, depending on the input: its own, and Python's for bytes that are
 not UTF-8, for nesting deeper than the stack, or for memory. Callers have to expect one type.

@@ -169,7 +169,7 @@ def _report(results: Iterable[AddressChange | str]) -> AddressReport:
 
 
 def _own_addresses() -> list[HostAddress]:
-    """Those that kproxy added."""
+    """Return the addresses that kproxy added to this host."""
     return [one for one in host_addresses() if one.protocol == ADDRESS_MARK]
 
 

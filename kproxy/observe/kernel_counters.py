@@ -134,7 +134,7 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
 
 
 def _named(dump: _Dump, names: Mapping[bytes, ServicePortName]) -> _Dump:
-    """Put full names in place of comments that were cut off."""
+    """Replace comments that were cut off by the full names."""
     if not names:
         return dump
     counted = [

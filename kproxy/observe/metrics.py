@@ -237,7 +237,7 @@ class _Requests(Collector):
 
 
 class _Silence(Collector):
-    """The seconds since each source sent data, at the time of the scrape."""
+    """A metric: the seconds since each source sent data, at the time of the scrape."""
 
     def __init__(self, silence: Callable[[], Mapping[str, float]]) -> None:
         self._silence = silence

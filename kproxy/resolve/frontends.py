@@ -88,7 +88,7 @@ def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: N
 
 
 def _is_from_pool(service: Service, address: Address, node: Node) -> bool:
-    """False for an address of the node itself, even if it is in the pool: the node uses its other ports."""
+    """Whether an address is from the pool, and not an address of the node, which uses its other ports."""
     return address in service.pool_ips and address not in (*node.addresses, *node.node_port_addresses)
 
 

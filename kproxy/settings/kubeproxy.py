@@ -131,7 +131,7 @@ def decode_configuration(content: object) -> Configuration:
 
 
 def _equal(value: object, default: object) -> bool:
-    """Whether they are equal, or durations of equal length."""
+    """Whether two values are equal, or durations of equal length."""
     try:
         return value == default or duration(str(value)) == duration(str(default))
     except ValueError:

@@ -2,7 +2,7 @@
 
 YAML documents are separated by lines that start with `---`. Each is parsed alone, so an invalid document does
 not affect the others. A file may contain several JSON texts. A file of which a part cannot be parsed and that
-contains the marks of a template is one problem: what it would say is unknown.
+contains the marks of a template is one problem: its objects are unknown until it is rendered.
 
 The cost of a file is bounded by its size. Aliases of YAML would be an exception: a few lines of them can
 stand for more values than fit into memory. So values are counted as often as aliases repeat them, before they
@@ -130,7 +130,7 @@ def _repeated(pairs: Iterable[tuple[yaml.Node, yaml.Node]]) -> Iterator[str]:
 
 
 def _key(key: Any) -> Any:
-    """A key as kubectl writes it in JSON: a number or true or false as text. Others stay, and are errors."""
+    """Return a key as kubectl writes it in JSON: numbers, true and false as text. Other types are errors."""
     return json.dumps(key) if isinstance(key, bool | int | float) else key
 
 
@@ -182,7 +182,7 @@ def _too_large(source: str, form: str, limit: int) -> Problem:
 
 
 def _utf8(data: bytes) -> bytes:
-    """The text of a file in UTF-8, without a byte order mark at its start."""
+    """Convert the text of a file to UTF-8, without a byte order mark at its start."""
     encoding = next((name for start, name in _ENCODINGS if data.startswith(start)), "")
     if not encoding and data[1:2] == b"\0":
         encoding = "utf-32-le" if data[2:4] == b"\0\0" else "utf-16-le"
@@ -198,7 +198,7 @@ def _has_problem(found: Iterable[Document | Problem]) -> bool:
 def _better(
     text: str, json_: list[Document | Problem] | None, yaml_: list[Document | Problem]
 ) -> list[Document | Problem]:
-    """Of a file that begins with `{` and is not JSON: YAML in flow style, unless JSON goes further."""
+    """Return the results of the parser for YAML, or for JSON if that read more documents."""
     if json_ is None or not _has_problem(yaml_) or not _JSON_OBJECT.match(text):
         return yaml_
     return max(json_, yaml_, key=lambda found: sum(isinstance(item, Document) for item in found))
@@ -253,7 +253,7 @@ def _load(text: str, check: Callable[[], None]) -> tuple[Any, tuple[str, ...]]:
 
 
 def _first_line(text: str, lines_before: int) -> int:
-    """The line on which the content of a document begins, after comments and directives."""
+    """Return the line on which the content of a document begins, after comments and directives."""
     before = _DIRECTIVES.match(text)
     return lines_before + 1 + (text.count("\n", 0, before.end()) if before else 0)
 

@@ -1,12 +1,13 @@
 """Read manifests from files, folders and standard input, as kubectl does.
 
-A folder stands for the .yaml, .yml and .json files in it, in order of their names, on request also for those
-in its subfolders. Hidden files and folders are ignored: a ConfigMap volume has copies of its files in some.
+A folder stands for the .yaml, .yml and .json files in it, in order of their names. With `recursive`, it also
+stands for those in its subfolders. Hidden files and folders are ignored: a ConfigMap volume has copies of its
+files in some.
 documents.py parses what is read.
 
 A program that follows files must not wait for the writer of a pipe, so it reads regular files only. A command
-also reads pipes that its caller names: a shell's `<(...)` is one. Whatever is read has a limit in bytes and
-in CPU time. CPU time, so that the result does not depend on how busy the machine is.
+also reads pipes that its caller names: a shell's `<(...)` is one. The size of a file is limited, and so is
+the CPU time to parse it. A limit in real time would depend on how busy the machine is.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _content(path: Path, pipes: bool) -> bytes:
 
 
 def _files(path: Path, recursive: bool) -> Iterator[Path | Problem]:
-    """The file, or the manifests of the folder; a problem for each folder that cannot be read."""
+    """Yield the file, or the manifests of the folder, and a problem for each unreadable folder."""
     try:
         entries = sorted(path.iterdir()) if path.is_dir() else None
     except OSError as error:
@@ -161,7 +162,7 @@ def _files(path: Path, recursive: bool) -> Iterator[Path | Problem]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether it is a folder. What cannot be examined counts as a file, whose error is reported."""
+    """Whether it is a folder. A path that cannot be examined counts as a file, whose error is reported."""
     try:
         return path.is_dir()
     except OSError:
@@ -169,7 +170,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether it is a pipe, a device or a socket. Of such in a folder, nothing is read."""
+    """Whether it is a pipe, a device or a socket. kproxy does not read these in folders."""
     try:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:  # for example a symbolic link whose target is missing: it may have been a file

@@ -55,7 +55,7 @@ def slot_chain_of(verdict: Value | None) -> SlotChain | None:
 
 @lru_cache(maxsize=4096)
 def _slot_chain(text: str) -> SlotChain | None:
-    """Cached, because 10,000 frontends share a few verdicts."""
+    """Parse the text of a verdict. Cached, because 10,000 frontends share a few verdicts."""
     found = _CHAIN.fullmatch(text.partition(" ")[2])
     if not found:
         return None

@@ -51,7 +51,7 @@ class Check:
 
 
 def topology() -> Topology:
-    """The chapter's cluster, and two hosts with the endpoint addresses of the external Service."""
+    """Return the chapter's cluster, and two hosts with the endpoint addresses of the external Service."""
     cluster = chapter()
     external = (
         Client(f"external-{number}", v4=address, v6=f"fd77::20{number}", ports=(Port("http", 80),))
@@ -230,7 +230,7 @@ def _tally(seen: Counter[str]) -> str:
 
 @contextmanager
 def progress(console: Console, steps: int) -> Iterator[Callable[[str], None]]:
-    """On a terminal, show a line with the present step, and remove it at the end."""
+    """Show a line with the present step on a terminal, and remove it at the end."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.completed}/{task.total} {task.description}"),

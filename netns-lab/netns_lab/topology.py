@@ -241,7 +241,7 @@ OUTSIDE = Client("outside", v4="192.168.77.200", v6="fd77::200")
 
 
 def chapter(pods: int = 3) -> Topology:
-    """The cluster of the book chapter: one node with kubia pods, a client pod and an external client."""
+    """Return the book chapter's cluster: one node with kubia pods, a client pod and an external client."""
     names = [*KUBIA_NAMES, *(f"kubia-{crc32(bytes([n])):05x}"[:11] for n in range(3, pods))][:pods]
     kubia = [lab_pod(name, 1, n, {"app": "kubia"}, KUBIA) for n, name in enumerate(names, start=1)]
     client = lab_pod("client", 1, pods + 1, {"app": "client"})
@@ -249,13 +249,13 @@ def chapter(pods: int = 3) -> Topology:
 
 
 def single(n_pods: int = 1) -> Topology:
-    """One node with pods ``pod-1``, ``pod-2``... that serve 8080/tcp and 5353/udp, and an external client."""
+    """Return one node with pods ``pod-1``... that serve 8080/tcp and 5353/udp, and an external client."""
     pods = [lab_pod(f"pod-{n}", 1, n, {"app": "web"}, WEB) for n in range(1, n_pods + 1)]
     return Topology(nodes=(lab_node(1),), pods=tuple(pods), clients=(OUTSIDE,))
 
 
 def multi(n_nodes: int = 2, pods_per_node: int = 2) -> Topology:
-    """Nodes ``n1``, ``n2``..., each with pods ``n1-pod-1``... as in ``single``, and an external client."""
+    """Return nodes ``n1``, ``n2``..., each with pods as in ``single``, and an external client."""
     numbers = range(1, n_nodes + 1)
     pods = [
         lab_pod(f"n{node}-pod-{n}", node, n, {"app": "web"}, WEB)

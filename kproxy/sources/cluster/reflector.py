@@ -266,7 +266,7 @@ class Reflector:
             self._retain(self._resource.kind, set())
 
     async def _be_without(self) -> None:
-        """Go on without a kind that the server does not have, for the time of a watch."""
+        """Treat a kind that the server does not have as empty, until it is time to ask again."""
         self.problem, self.contact, self._version = None, float("-inf"), ""
         self._retain(self._resource.kind, set())
         await asyncio.sleep(random.randint(*self._pacing.watch))

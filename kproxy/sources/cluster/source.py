@@ -188,7 +188,7 @@ class Cluster:
         self._notify()
 
     def _retain(self, kind: str, keys: set[NamespacedName]) -> None:
-        """Complete a list."""
+        """Delete the objects that a complete list of a kind does not contain."""
         with self._lock:
             self._cache.retain(kind, keys)
             if kind in self._unlisted:
