@@ -273,6 +273,8 @@ class Endpoint(Struct, frozen=True, gc=False):
     """hints.forNodes: the nodes that should use it."""
     for_zones: tuple[str, ...] = ()
     """hints.forZones: the zones that should use it."""
+    hostname: str = ""
+    """Its label in the DNS names of the Service, "" for one that is made from its address."""
 
 
 class EndpointSlice(Struct, frozen=True, gc=False):
@@ -393,6 +395,10 @@ class Pod(Struct, frozen=True):
     containers: tuple[Container, ...] = ()
     gates_open: bool = True
     """Whether the conditions of all readiness gates are True."""
+    hostname: str = ""
+    """spec.hostname, "" if absent."""
+    subdomain: str = ""
+    """spec.subdomain: the headless Service in whose DNS names the host name occurs; "" if absent."""
     uid: str = ""
     """metadata.uid, "" if absent."""
     annotations: Annotations = ""

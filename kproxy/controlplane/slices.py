@@ -77,6 +77,7 @@ def _endpoint(service: Service, pod: Pod, address: bytes, nodes: Mapping[str, Cl
         pod=pod.name.name,
         for_nodes=(pod.node,) if same_node and pod.node else (),
         for_zones=(zone,) if (same_node or same_zone) and zone else (),
+        hostname=pod.hostname if pod.subdomain == service.name.name else "",
     )
 
 

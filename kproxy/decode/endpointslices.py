@@ -84,6 +84,7 @@ def _endpoint(path: str, family: Family, entry: wire.Endpoint, notes: Notes) -> 
         pod=_pod_name(entry.target_ref),
         for_nodes=_hints(hints.for_nodes),
         for_zones=_hints(hints.for_zones),
+        hostname=entry.hostname or "",
     )
 
 
@@ -125,8 +126,8 @@ def _subset_endpoints(path: str, subset: wire.EndpointSubset, notes: Notes) -> I
     ):
         for index, entry in enumerate(entries or []):
             for address in usable_addresses([(f"{path}.{key}[{index}].ip", entry.ip)], notes):
-                pod = _pod_name(entry.target_ref)
-                yield Endpoint(address, ready, ready, False, entry.node_name or "", pod)
+                pod, hostname = _pod_name(entry.target_ref), entry.hostname or ""
+                yield Endpoint(address, ready, ready, False, entry.node_name or "", pod, hostname=hostname)
 
 
 def endpoints(source: str, obj: wire.Endpoints, notes: Notes) -> list[EndpointSlice]:
@@ -200,5 +201,7 @@ def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod]:
         containers=members,
         gates_open=_gates_open(spec.readiness_gates or (), status.conditions or ()),
         uid=obj.metadata.uid or "",
+        hostname=spec.hostname or "",
+        subdomain=spec.subdomain or "",
     )
     return [pod]

@@ -121,6 +121,7 @@ class Endpoint(Wire):
     node_name: str | None = None
     hints: EndpointHints | None = None
     target_ref: ObjectReference | None = None
+    hostname: str | None = None
 
 
 class EndpointSlice(Wire):
@@ -132,6 +133,7 @@ class EndpointSlice(Wire):
 
 class EndpointAddress(Wire):
     ip: str
+    hostname: str | None = None
     node_name: str | None = None
     target_ref: ObjectReference | None = None
 
@@ -211,6 +213,8 @@ class PodSpec(Wire):
     node_name: str | None = None
     enable_service_links: bool | None = None
     host_network: bool | None = None
+    hostname: str | None = None
+    subdomain: str | None = None
 
 
 class IP(Wire):

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from typing import NamedTuple
 
 from kproxy.controlplane.ranges import Pool, Ranges
-from kproxy.model import Network, Node, format_address
+from kproxy.model import Address, Network, Node, format_address
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.problems import UsageError
 from kproxy.resolve.frontends import merged
@@ -21,6 +21,8 @@ from kproxy.settings.text import INTERFACE, SocketAddress
 from kproxy.table.skeleton import Options
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
+DNS_PLACE = 10
+"""The place of the name server's address in a service range, as in clusters made by kubeadm."""
 
 
 class ListenAddresses(NamedTuple):
@@ -158,7 +160,7 @@ def ranges(settings: Settings) -> Ranges:
     A range restricts what Services may request only where it was set: manifests of another cluster have
     its addresses and ports.
     """
-    cidrs, pool = settings.service_cidr or (DEFAULT_SERVICE_CIDR,), settings.load_balancer_pool
+    cidrs, pool = service_ranges(settings), settings.load_balancer_pool
     flagged = [("--service-cidr", cidr) for cidr in cidrs]
     flagged += [(_named(settings, "cluster_cidr"), cidr) for cidr in settings.cluster_cidr]
     for flag, cidr in flagged:
@@ -167,6 +169,22 @@ def ranges(settings: Settings) -> Ranges:
                 raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
     restricts_ports = settings.origin("service_node_port_range") is not Origin.DEFAULT
     return Ranges(cidrs, settings.service_node_port_range, pool, bool(settings.service_cidr), restricts_ports)
+
+
+def service_ranges(settings: Settings) -> tuple[Network, ...]:
+    """Return the networks from which ClusterIPs are allocated."""
+    return settings.service_cidr or (DEFAULT_SERVICE_CIDR,)
+
+
+def cluster_dns(settings: Settings) -> tuple[Address, ...]:
+    """Return the addresses of the name server. Raises UsageError if a service range has no tenth address."""
+    if settings.cluster_dns:
+        return settings.cluster_dns
+    found = service_ranges(settings)
+    for network in found:
+        if network.num_addresses <= DNS_PLACE:
+            raise UsageError(f"--service-cidr {network} has no tenth address.", "See --cluster-dns.")
+    return tuple(network[DNS_PLACE].packed for network in found)
 
 
 def warnings(settings: Settings) -> list[str]:

@@ -25,6 +25,7 @@ class Group(StrEnum):
     NODE = "Node"
     DATAPLANE = "Dataplane"
     LOAD_BALANCER = "Load balancer"
+    DNS = "DNS"
     PROBES = "Readiness probes"
     DAEMON = "Daemon"
     CONNTRACK = "Connection tracking"
@@ -78,7 +79,7 @@ class Flag(NamedTuple):
         return self.name.replace("-", "_")
 
 
-INPUT = "sync run compile get describe env"
+INPUT = "sync run compile get describe env dns"
 RULES = "sync run compile"
 
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
@@ -109,7 +110,7 @@ FLAGS = (
     ),
     Flag(
         "--strict",
-        "sync compile get describe env",
+        "sync compile get describe env dns",
         Group.INPUT,
         "Exit with status 1 also if there are only warnings, for example about unknown fields.",
     ),
@@ -137,7 +138,7 @@ FLAGS = (
     ),
     Flag(
         "-n, --namespace NAME",
-        "get describe env",
+        "get describe env dns",
         Group.SELECTION,
         "The namespace of the objects.",
         default="`default`",
@@ -323,6 +324,38 @@ FLAGS = (
         "The interface that gets the addresses of the pool.",
         text.interface_name,
         default="for each family, the interface of the default route",
+    ),
+    Flag(
+        "--cluster-domain DOMAIN",
+        "dns",
+        Group.DNS,
+        "The domain of the names of Services and pods.",
+        text.domain,
+        default="`cluster.local`",
+    ),
+    Flag(
+        "--cluster-dns IP[,IP]",
+        "dns",
+        Group.DNS,
+        "The addresses of the name server, one per family.",
+        text.addresses,
+        default="the tenth address of each service range",
+    ),
+    Flag(
+        "--resolv-conf FILE",
+        "dns",
+        Group.DNS,
+        "The resolv.conf of this host. Its search list follows that of the cluster in a pod's file.",
+        default="`/etc/resolv.conf`",
+        completes="file",
+    ),
+    Flag(
+        "--zone DOMAIN",
+        "dns",
+        Group.DNS,
+        "For `dns zone`: the zone to print, for example `96.10.in-addr.arpa`.",
+        text.domain,
+        default="the cluster domain",
     ),
     Flag(
         "--probe-exec HOW",

@@ -56,6 +56,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The primary family first; () if not set."""
     service_node_port_range: tuple[int, int] = (30000, 32767)
     load_balancer_pool: Pool = Pool((), "")
+    cluster_domain: str = "cluster.local"
+    cluster_dns: tuple[Address, ...] = ()
+    """() for the tenth address of each service range."""
+    resolv_conf: str = "/etc/resolv.conf"
+    zone: str = ""
+    """ "" for the cluster domain."""
     probe_exec: CommandTemplate = CommandTemplate("netns")
     node_ip: tuple[Address, ...] | None = None
     """None for the InternalIPs of the Node, else the addresses of the default routes."""

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
 from kproxy.controlplane.ranges import Pool, parse_pool
+from kproxy.dns.core.names import name_of
 from kproxy.model import Address, Network, format_address, node_name_of, parse_address
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.resolve.frontends import merged
@@ -101,6 +102,13 @@ def _one_of_each_family(text: str, values: Sequence[tuple[T, int]], noun: str) -
     if len({family for _, family in values}) < len(values):
         raise ValueError(f"{text}: at most one {noun} of each family is allowed")
     return tuple(value for value, _ in values)
+
+
+def domain(text: str) -> str:
+    """Parse the name of a domain, in lower case and without a dot at its end."""
+    if name_of(text) is None:
+        raise ValueError(f"{text!r} is not a domain name")
+    return text.removesuffix(".").lower()
 
 
 def address_pool(text: str) -> Pool:

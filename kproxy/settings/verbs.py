@@ -161,6 +161,23 @@ _VERBS = (
         operand=Operand("POD"),
     ),
     Verb(
+        "dns",
+        "print a DNS zone of the Services, or the resolv.conf of a pod",
+        (
+            "`dns zone` prints the names of the Services and pods as a zone file (RFC 1035) for BIND, Knot "
+            "or NSD: those in the cluster domain, or in `--zone`. " + _INPUT,
+            "`dns resolv-conf` prints the resolv.conf of a pod in the namespace of `-n`, as a kubelet makes "
+            "it.",
+        ),
+        (
+            ("The zone of a folder of manifests:", "kproxy dns zone -f services/ > cluster.local.zone"),
+            ("The names of ClusterIPs:", "kproxy dns zone -f services/ --zone 96.10.in-addr.arpa"),
+            ("The resolv.conf of a pod:", "kproxy dns resolv-conf -n shop"),
+        ),
+        usages=("zone", "resolv-conf"),
+        operand=Operand("COMMAND", choices=("zone", "resolv-conf")),
+    ),
+    Verb(
         "cleanup",
         "remove kproxy's tables, addresses and state from this host",
         (

@@ -195,7 +195,8 @@ def _endpoint_manifest(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
 
 def _target(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
     reference = {"kind": "Pod", "name": endpoint.pod, "namespace": namespace} if endpoint.pod else {}
-    return _without_empty({"nodeName": endpoint.node, "targetRef": reference})
+    named = {"hostname": endpoint.hostname, "nodeName": endpoint.node, "targetRef": reference}
+    return _without_empty(named)
 
 
 def _endpoint_ports(ports: Iterable[EndpointPort]) -> list[dict[str, Any]]:
@@ -237,6 +238,7 @@ def pod_manifest(pod: Pod) -> dict[str, Any]:
     """Return a v1 Pod: the fields that matter for services and probes, with kproxy's readiness."""
     addresses = [format_address(address) for address in pod.addresses]
     spec = {
+        **_without_empty({"hostname": pod.hostname, "subdomain": pod.subdomain}),
         "nodeName": pod.node,
         "containers": [_container(container) for container in pod.containers],
         **({"hostNetwork": True} if pod.host_network else {}),

@@ -453,6 +453,18 @@ def test_endpoints_become_a_slice_per_subset_and_family() -> None:
     assert all(s.legacy for s in slices)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        slice_(endpoints=[{"addresses": ["10.0.0.1"], "hostname": "first"}]),
+        manifest("Endpoints", subsets=[{"addresses": [{"ip": "10.0.0.1", "hostname": "first"}]}]),
+    ],
+)
+def test_the_host_name_of_an_endpoint(content: dict[str, Any]) -> None:
+    *_, found = one(content).state.slices[name("web")]
+    assert [endpoint.hostname for endpoint in found.endpoints] == ["first"]
+
+
 def test_an_endpoints_object_without_subsets_has_a_slice() -> None:
     (found,) = one(manifest("Endpoints")).state.slices[name("web")]
     assert (found.endpoints, found.legacy) == ((), True)
@@ -488,6 +500,8 @@ def condition(status: str, kind: str = "Ready") -> dict[str, Any]:
         ({"metadata": {"labels": {"a": "b"}}}, "labels", {"a": "b"}),
         ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, "terminating", True),
         ({"spec": {"nodeName": "n1"}}, "node", "n1"),
+        ({"spec": {"hostname": "first"}}, "hostname", "first"),
+        ({"spec": {"subdomain": "db"}}, "subdomain", "db"),
         ({"spec": {"containers": [{"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]}]}}, "ports", (("http", "tcp", 80),)),
     ],
 )  # fmt: skip

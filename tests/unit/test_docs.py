@@ -30,7 +30,15 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 VIEWING = ROOT / "docs" / "viewing.md"
 LAB = ROOT / "netns-lab" / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", LAB, *sorted((ROOT / "docs").glob("*.md"))]
+DNS = ROOT / "kproxy" / "dns" / "README.md"
+PAGES = [
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    LAB,
+    DNS,
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z-]*")
 NODE = ["--node-name", "debian", "--node-ip", "192.0.2.10"]
 
@@ -159,6 +167,20 @@ def test_the_tables_shown_are_those_of_the_tours_objects(services: Path, tmp_pat
         arguments = shlex.split(typed.replace("services/", str(services)))
         command = [sys.executable, "-m", "kproxy", *arguments, "--state-dir", str(tmp_path / "state")]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == expected
+
+
+def test_what_the_page_about_dns_shows_is_printed(services: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```console\n(\$ kproxy .*?)^```$", DNS.read_text(), re.M | re.S)
+    examples = [part for block in blocks for part in re.split(r"^\$ kproxy dns ", block, flags=re.M) if part]
+    assert len(examples) > 2
+    for typed, expected in (example.split("\n", 1) for example in examples):
+        arguments = f"--state-dir state {typed.replace('services/', str(services))}"
+        command = f"{sys.executable} -m kproxy dns {arguments}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == expected
 
 
 def test_the_variables_shown_are_those_of_the_tours_pod(services: Path, tmp_path: Path) -> None:

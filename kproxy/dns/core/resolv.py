@@ -1,0 +1,48 @@
+"""resolv.conf: what a host's file says, and the file of a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kproxy.model import Address, format_address, parse_address
+
+NDOTS = 5
+"""Names with fewer dots are first looked up in the domains of the search list, as kubelet configures pods."""
+MOST_SERVERS, MOST_DOMAINS, MOST_CHARACTERS = 3, 32, 2048
+"""The limits of resolvers, to which kubelet cuts as well."""
+
+
+class ResolvConf(NamedTuple):
+    """The servers and the search list of a file. Lines that cannot be read are left out."""
+
+    servers: tuple[Address, ...] = ()
+    search: tuple[str, ...] = ()
+
+
+def parse(text: str) -> ResolvConf:
+    """Parse a resolv.conf. The last `search` or `domain` line counts, as in resolvers."""
+    servers: list[Address] = []
+    search: tuple[str, ...] = ()
+    for line in text.splitlines():
+        match line.split():
+            case ["nameserver", server, *_]:
+                try:
+                    servers.append(parse_address(server))
+                except ValueError:
+                    continue
+            case ["search" | "domain", *domains]:
+                search = tuple(domain.removesuffix(".") for domain in domains if domain != ".")
+    return ResolvConf(tuple(servers), search)
+
+
+def pod_resolv_conf(
+    namespace: str, domain: str, servers: Iterable[Address], host_search: Iterable[str] = ()
+) -> str:
+    """Return the file that a kubelet makes for a pod: the cluster's domains first, then the host's."""
+    own = (f"{namespace}.svc.{domain}", f"svc.{domain}", domain)
+    search = list(dict.fromkeys((*own, *host_search)))[:MOST_DOMAINS]
+    while len(" ".join(search)) > MOST_CHARACTERS and len(search) > len(own):
+        search.pop()
+    lines = [f"nameserver {format_address(server)}" for server in list(servers)[:MOST_SERVERS]]
+    return "\n".join([f"search {' '.join(search)}", *lines, f"options ndots:{NDOTS}"]) + "\n"
