@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.exceptions import Exit
 
+from kproxy.__main__ import INTERRUPTED
 from kproxy.cli.output import flush, warn
 from kproxy.cli.parser import PROGRAM, Call, parse
 from kproxy.problems import CommandLineError, KproxyError, UsageError
@@ -23,9 +24,6 @@ from kproxy.settings.verbs import VERBS, Verb, usage
 
 if TYPE_CHECKING:
     from kproxy.settings.settings import Settings
-
-INTERRUPTED = 130
-"""128 plus the number of SIGINT, as in shells."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         warn(f"{type(error).__name__}: {error}")
         return 1
     except KeyboardInterrupt:
+        warn("Interrupted.")
         return INTERRUPTED
     return status
 

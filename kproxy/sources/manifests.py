@@ -114,7 +114,7 @@ class Manifests:
         """Return the contradictions between services and pods, and whether the Nodes lack this node."""
         nodes, name = self.state.nodes, self._node.name
         unknown = [unknown_node("", name, nodes)] if nodes and name not in nodes else []
-        return unknown + (self.settled.warnings if self.settled else [])
+        return self._store.warnings() + unknown + (self.settled.warnings if self.settled else [])
 
     def inventory(self) -> Inventory:
         """Return all objects."""

@@ -1,14 +1,19 @@
-"""The lock of a state directory, which only one process at a time may use.
+"""The lock of a state directory, which only one process at a time may use, and the modes of its files.
 
 It is a lock of the kernel (flock), so it ends with its process. The content of the file only
 names the holder: verb and process id. A process that finds the lock held waits for a verb that
-ends by itself, but not for `kproxy run`.
+ends by itself, but not for `kproxy run`, and not for ever.
+
+Any process that can open a file can lock it. So only its owner can open kproxy's files, and files
+that other users made are refused.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +21,24 @@ from pathlib import Path
 
 from kproxy.problems import StateError
 
+logger = logging.getLogger(__name__)
 FILE = "lock"
+DATABASE = "allocations.sqlite"
+NEW_DATABASE = f"{DATABASE}.new"
+"""The name of the database until it has its tables."""
+FILES = (DATABASE, f"{DATABASE}-journal", NEW_DATABASE, f"{NEW_DATABASE}-journal", FILE)
+PRIVATE = 0o600
+"""The mode of kproxy's files."""
 DAEMON = "run"
 """The verb that holds the lock until it is stopped."""
 RETRY_INTERVAL = 0.05
 """Seconds between two attempts to get a lock that another process holds."""
+NOTICE, LONGEST = 1.0, 60.0
+"""Seconds of waiting for a lock after which this is logged, and after which it is an error."""
+SIGNATURE = 32
+"""Bytes of the lock file that name the holder, in one line. Shorter names are followed by spaces."""
 WRITABLE = "kproxy needs read and write access to it. --state-dir selects another directory."
+NOT_OURS = "Remove it, or select another directory with --state-dir."
 
 
 def state_error(path: Path, message: str, remedy: str = WRITABLE) -> StateError:
@@ -33,35 +50,62 @@ def state_error(path: Path, message: str, remedy: str = WRITABLE) -> StateError:
 def hold(directory: Path, verb: str) -> Iterator[None]:
     """Hold the lock of a state directory, which is created if it does not exist.
 
-    Raises StateError immediately if `kproxy run` holds the lock, or if the file cannot be locked.
+    Raises StateError immediately if `kproxy run` holds the lock, or if the file cannot be locked; after a
+    minute if another process holds it.
     """
     path = directory / FILE
     file = _acquire(path)
     try:
-        _sign(file, f"{verb} {os.getpid()}\n")
+        for name in FILES:
+            _make_private(directory / name)
+        _sign(file, f"{verb} {os.getpid()}")
         yield
         _sign(file, "")
     finally:
         os.close(file)
 
 
+def holder_of(path: Path) -> str:
+    """Return `process 123 (sync)` for the process that has locked a file; "" if it is unknown."""
+    with suppress(OSError, ValueError):
+        inode = f":{path.stat().st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if "->" in words or not words[5].endswith(inode):
+                continue
+            if int(words[4]) not in (0, -1, os.getpid()):  # 0, -1: of another namespace of processes
+                command = Path(f"/proc/{words[4]}/comm").read_text(errors="replace").strip()
+                return f"process {words[4]} ({command})"
+    return ""
+
+
 def _acquire(path: Path) -> int:
-    """Return a descriptor that holds the lock of the file that exists at `path` now."""
-    seen = ""
+    begun, seen, noticed = time.monotonic(), "", False
     while True:
         file = _open(path)
         if _try_lock(file) and path.exists() and path.stat().st_ino == os.fstat(file).st_ino:
             return file
-        holder = os.pread(file, 64, 0).decode("ascii", "replace").strip()
+        signed = os.pread(file, SIGNATURE, 0).decode("ascii", "replace").strip()
         os.close(file)
-        verb, _, process = holder.partition(" ")
+        verb, _, process = signed.partition(" ")
         # Two attempts must find the same holder: until the next holder signs, the file may still contain
         # the name of a daemon that was killed.
-        if verb == DAEMON and holder == seen:
+        if verb == DAEMON and signed == seen:
             message = f"in use by `kproxy {DAEMON}` (process {process})"
             raise state_error(path, message, "Stop that process first.")
-        seen = holder
+        seen, waited = signed, time.monotonic() - begun
+        if waited > LONGEST:
+            message = f"locked by {_holder(path, signed)} for more than {LONGEST:.0f} s"
+            raise state_error(path, message, "Wait for that process, or end it.")
+        if waited > NOTICE and not noticed:
+            logger.warning("%s: waiting for %s", path, _holder(path, signed))
+            noticed = True
         time.sleep(RETRY_INTERVAL)
+
+
+def _holder(path: Path, signed: str) -> str:
+    verb, _, process = signed.partition(" ")
+    return holder_of(path) or (f"`kproxy {verb}` (process {process})" if verb else "another process")
 
 
 def _try_lock(file: int) -> bool:
@@ -73,9 +117,37 @@ def _try_lock(file: int) -> bool:
 
 
 def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        check_own(path)
+        return os.open(path, flags, PRIVATE)
+    except OSError as error:
+        raise state_error(path, error.strerror or str(error)) from None
+
+
+def check_own(path: Path) -> None:
+    """Raise StateError if there is anything but a regular file of this user or root, with this name only.
+
+    A link could lead to any file. Raises OSError if it cannot be examined.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not a file of its own"
+        raise state_error(path, f"is {kind}", NOT_OURS)
+    if status.st_uid not in (0, os.geteuid()):
+        raise state_error(path, f"belongs to another user (uid {status.st_uid})", NOT_OURS)
+
+
+def _make_private(path: Path) -> None:
+    """Take the rights of other users to a file, which may be of an older version. It need not exist."""
+    try:
+        check_own(path)
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & ~PRIVATE:
+            path.chmod(PRIVATE)
     except OSError as error:
         raise state_error(path, error.strerror or str(error)) from None
 
@@ -83,5 +155,4 @@ def _open(path: Path) -> int:
 def _sign(file: int, holder: str) -> None:
     """Write the holder's name. Errors are ignored: on a full disk, a verb may have nothing else to write."""
     with suppress(OSError):
-        os.pwrite(file, holder.encode(), 0)
-        os.ftruncate(file, len(holder))
+        os.pwrite(file, f"{holder:<{SIGNATURE - 1}}\n".encode(), 0)

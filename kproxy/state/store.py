@@ -3,19 +3,25 @@
 It contains the allocated and released addresses and node ports (controlplane/allocate.py), and
 which pods were ready at their last probe (probes/prober.py). Only one process at a time writes to
 a state directory (lock.py); processes that only read need no lock.
+
+The database is created under another name, and renamed when it has its tables. So an empty file is a
+damaged database: its content was lost, for example in a crash of the machine.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from kproxy.controlplane.ledger import Allocations, Claim, Resource
-from kproxy.model import NamespacedName
+from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
+from kproxy.model import Family, NamespacedName, Protocol
+from kproxy.problems import KproxyError, Problem
 from kproxy.state import lock
+from kproxy.state.lock import DATABASE
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -35,7 +41,10 @@ _TABLES = {
     namespace TEXT NOT NULL, pod TEXT NOT NULL, identity TEXT NOT NULL, ready INTEGER NOT NULL,
     PRIMARY KEY (namespace, pod, identity)""",
 }
-DATABASE = "allocations.sqlite"
+PATIENCE = 10
+"""Seconds to wait for another process that has locked the database."""
+_LARGEST = {Family.IPV4: 2**32 - 1, Family.IPV6: 2**128 - 1} | dict.fromkeys(Protocol, 65535)
+"""The largest value of a resource of each kind."""
 DAMAGED = (
     "The file is damaged. Restore it from a backup, or move it away; then addresses are allocated again."
 )
@@ -44,7 +53,7 @@ _REMEDIES = {
     sqlite3.SQLITE_NOTADB: DAMAGED,
     sqlite3.SQLITE_FULL: "Free space on that disk, or select another --state-dir.",
     sqlite3.SQLITE_IOERR: "Check that disk, or select another --state-dir.",
-    sqlite3.SQLITE_BUSY: "Another process has locked the file for too long.",
+    sqlite3.SQLITE_BUSY: "Wait for that process, or end it.",
 }
 
 
@@ -58,6 +67,12 @@ class PodIdentity(NamedTuple):
 
 def _claim(namespace: str, service: str, what: str) -> Claim:
     return Claim(NamespacedName(namespace, service), what)
+
+
+def _resource(kind: str, value: str) -> Resource:
+    if not 0 <= int(value) <= _LARGEST.get(kind, -1):  # type: ignore[call-overload]
+        raise ValueError(f"{value} is not a value of the kind {kind}")
+    return Resource(kind, int(value))
 
 
 def _difference(before: Mapping[K, V], after: Mapping[K, V]) -> tuple[list[tuple[K, V]], list[tuple[K, V]]]:
@@ -87,10 +102,10 @@ class Store:
     def load(self) -> Allocations:
         """Return the allocations, which are empty if there is no state yet."""
         with self._rows("allocations", "released ORDER BY place") as (allocated, released):
-            held = {_claim(*row[:3]): Resource(row[3], int(row[4])) for row in allocated}
+            held = {_claim(*row[:3]): _resource(*row[3:]) for row in allocated}
             if len(set(held.values())) < len(held):
                 raise ValueError("an address or port is allocated twice")
-            return Allocations(held, {Resource(row[4], int(row[5])): _claim(*row[1:4]) for row in released})
+            return Allocations(held, {_resource(*row[4:]): _claim(*row[1:4]) for row in released})
 
     def save(self, before: Allocations, after: Allocations) -> None:
         """Replace `before` by `after` in one transaction, which is on disk when this returns."""
@@ -112,6 +127,10 @@ class Store:
                     f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",
                     ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in added),
                 )
+
+    def warnings(self) -> list[Problem]:
+        """Return what could not be read, and does not matter for a command that changes nothing."""
+        return []
 
     def readiness(self) -> dict[PodIdentity, bool]:
         """Return the saved readiness of pods; {} if there is no state yet."""
@@ -141,8 +160,7 @@ class Store:
 
         The caller holds the lock. A process that waits for the lock creates a new lock file.
         """
-        names = [DATABASE, f"{DATABASE}-journal", lock.FILE]
-        removed = [path for name in names if (path := self.directory / name).exists()]
+        removed = [path for name in lock.FILES if (path := self.directory / name).exists()]
         try:
             for path in removed:
                 path.unlink()
@@ -159,8 +177,7 @@ class Store:
             if not self.path.exists():
                 yield [[] for _ in tables]
                 return
-            # "rw", so that SQLite first rolls back a change that was interrupted by a kill.
-            with self._connect("rw") as database, database:
+            with self._connect() as database, database:
                 database.execute("BEGIN")
                 names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
                 yield [
@@ -170,17 +187,33 @@ class Store:
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        with self._errors(), self._connect("rwc") as database, database:
-            database.execute("BEGIN IMMEDIATE")
-            for table, columns in _TABLES.items():
-                database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-            database.execute(f"PRAGMA user_version = {VERSION}")
-            yield database
+        with self._errors():
+            if not self.path.exists():
+                self._create()
+            with self._connect() as database, database:
+                database.execute("BEGIN IMMEDIATE")
+                _create_tables(database)
+                yield database
+
+    def _create(self) -> None:
+        """Create the database. A journal without a database has no meaning, and must not be applied to it."""
+        for name in lock.FILES:
+            if name != lock.FILE:
+                (self.directory / name).unlink(missing_ok=True)
+        new = self.directory / lock.NEW_DATABASE
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, lock.PRIVATE))
+        with closing(sqlite3.connect(new)) as database, database:
+            _create_tables(database)
+        new.rename(self.path)
 
     @contextmanager
-    def _connect(self, mode: str) -> Iterator[sqlite3.Connection]:
-        address = f"{self.path.absolute().as_uri()}?mode={mode}"
-        with closing(sqlite3.connect(address, uri=True, timeout=30, isolation_level=None)) as database:
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        lock.check_own(self.path)
+        if not self.path.stat().st_size:
+            raise lock.state_error(self.path, "is empty: its content was lost", DAMAGED)
+        # "rw", so that SQLite first rolls back a change that was interrupted by a kill.
+        address = f"{self.path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None)) as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
                 raise lock.state_error(
@@ -196,19 +229,48 @@ class Store:
             yield
         except sqlite3.Error as error:
             remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, lock.WRITABLE)
-            raise lock.state_error(self.path, str(error), remedy) from None
-        except (OSError, ValueError) as error:
-            remedy = DAMAGED if isinstance(error, ValueError) else lock.WRITABLE
-            raise lock.state_error(self.path, str(error), remedy) from None
+            holder = lock.holder_of(self.path) if remedy is _REMEDIES[sqlite3.SQLITE_BUSY] else ""
+            message = f"{error} by {holder}" if holder else str(error)
+            raise lock.state_error(self.path, message, remedy) from None
+        except OSError as error:
+            raise lock.state_error(self.path, error.strerror or str(error)) from None
+        except KproxyError:
+            raise
+        except Exception as error:  # a row of any content, which kproxy did not write
+            raise lock.state_error(self.path, str(error), DAMAGED) from None
+
+
+def _create_tables(database: sqlite3.Connection) -> None:
+    for table, columns in _TABLES.items():
+        database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+    database.execute(f"PRAGMA user_version = {VERSION}")
 
 
 class ReadOnlyStore(Store):
     """A state directory that is read without its lock, and not changed."""
 
+    _unreadable = False
+
     @contextmanager
     def lock(self, verb: str) -> Iterator[None]:
         """Do nothing."""
         yield
+
+    def load(self) -> Allocations:
+        """Return the allocations, which are empty for users who cannot read them."""
+        try:
+            self.path.open("rb").close()
+        except PermissionError:
+            self._unreadable = True
+            return NOTHING
+        except OSError:  # `Store.load` knows what it means
+            pass
+        return super().load()
+
+    def warnings(self) -> list[Problem]:
+        """Return that `load` could not read the allocations, if that is so."""
+        message = "Permission denied: addresses and node ports may differ from those that are allocated"
+        return [Problem(str(self.path), "", "", message)] if self._unreadable else []
 
     def save(self, before: Allocations, after: Allocations) -> None:
         """Do nothing."""

@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,10 @@ def process(folder: Path, verb: str = "sync") -> Iterator[subprocess.Popen[str]]
 def says(child: subprocess.Popen[str]) -> str:
     assert child.stdout is not None
     return child.stdout.readline()
+
+
+def signature(folder: Path) -> str:
+    return (folder / "lock").read_text().rstrip()
 
 
 @pytest.mark.parametrize("second", ["sync", "run", "cleanup"])
@@ -90,10 +94,10 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, verb: str) -> None:
         says(holder)
         holder.kill()
         holder.wait()
-    assert (tmp_path / "lock").read_text() == f"{verb} {holder.pid}\n"
+    assert signature(tmp_path) == f"{verb} {holder.pid}"
     with lock.hold(tmp_path, "sync"):
-        assert (tmp_path / "lock").read_text() == f"sync {os.getpid()}\n"
-    assert (tmp_path / "lock").read_text() == ""
+        assert signature(tmp_path) == f"sync {os.getpid()}"
+    assert signature(tmp_path) == ""
 
 
 def test_the_name_of_a_killed_daemon_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +128,7 @@ def test_a_removed_lock_file_is_created_again(tmp_path: Path) -> None:
             (tmp_path / "lock").unlink()
             holder.communicate("")
             assert says(waiting) == "mine\n"
-            assert (tmp_path / "lock").read_text() == f"sync {waiting.pid}\n"
+            assert signature(tmp_path) == f"sync {waiting.pid}"
 
 
 def test_a_directory_that_cannot_be_created(tmp_path: Path) -> None:
@@ -157,3 +161,57 @@ def test_a_read_only_directory(tmp_path: Path) -> None:
     assert done.stdout.startswith(
         f"{tmp_path}/lock: Read-only file system. kproxy needs read and write access"
     )
+
+
+def test_the_wait_for_a_lock_ends_with_the_name_of_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lock, "NOTICE", 0.1)
+    monkeypatch.setattr(lock, "LONGEST", 0.3)
+    with process(tmp_path) as holder:
+        assert says(holder) == "mine\n"
+        named = rf"process {holder.pid} \(python"
+        with pytest.raises(StateError, match=f"locked by {named}") as caught, lock.hold(tmp_path, "sync"):
+            pass
+    assert "Wait for that process, or end it." in caught.value.hint
+    assert [record.message.partition(" (")[0] for record in caplog.records] == [
+        f"{tmp_path}/lock: waiting for process {holder.pid}"
+    ]
+
+
+def make_link(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+def make_hard_link(path: Path, target: Path) -> None:
+    path.hardlink_to(target)
+
+
+@pytest.mark.parametrize("make", [make_link, make_hard_link])
+@pytest.mark.parametrize("name", lock.FILES)
+def test_the_target_of_a_link_is_not_touched(
+    make: Callable[[Path, Path], None], name: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    make(tmp_path / name, target)
+    mode = target.stat().st_mode
+    refusal = f"{name}: is (a symbolic link|not a file of its own)"
+    with pytest.raises(StateError, match=refusal), lock.hold(tmp_path, "sync"):
+        pass
+    assert (target.read_text(), target.stat().st_mode) == ("mine", mode)
+
+
+@as_nobody
+def test_files_of_other_users_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    os.chown(tmp_path / "lock", 65534, 65534)
+    refusal = r"lock: belongs to another user \(uid 65534\)"
+    with pytest.raises(StateError, match=refusal), lock.hold(tmp_path, "sync"):
+        pass
+
+
+def test_a_pipe_in_place_of_the_lock_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(StateError, match="is not a file of its own"), lock.hold(tmp_path, "sync"):
+        pass

@@ -51,7 +51,35 @@ def test_an_interrupted_command_ends_without_a_traceback(tmp_path: Path) -> None
     ):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
+    assert (process.returncode, errors) == (130, "kproxy: Interrupted.\n")
+
+
+INTERRUPT_IMPORT = """
+import builtins, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+original = builtins.__import__
+def hook(name, *rest):
+    if name.partition(".")[0] == "click":
+        os.kill(os.getpid(), signal.SIGINT)
+    return original(name, *rest)
+builtins.__import__ = hook
+from kproxy.__main__ import main
+sys.exit(main())
+"""
+INTERRUPT_END = """
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from kproxy.__main__ import main
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv[1:] = ["version"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("code", [INTERRUPT_IMPORT, INTERRUPT_END], ids=["imports", "after the command"])
+def test_an_interrupt_beside_the_command_leaves_no_traceback(code: str) -> None:
+    done = python(code)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_following_a_cluster_without_the_extra_is_a_sentence(tmp_path: Path) -> None:

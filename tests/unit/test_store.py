@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.model import NamespacedName
 from kproxy.problems import StateError
 from kproxy.state import lock
-from kproxy.state.store import DATABASE, VERSION, PodIdentity, Store
+from kproxy.state.lock import DATABASE
+from kproxy.state.store import VERSION, PodIdentity, Store
+from tests.unit.nobody import as_nobody
 
 A, B = Claim(NamespacedName("default", "a"), "ip"), Claim(NamespacedName("default", "b"), "http/tcp")
 IP, IP6, PORT = Resource("ip", 1), Resource("ip6", 2**127 + 1), Resource("tcp", 30001)
@@ -285,6 +288,108 @@ def test_a_database_with_a_duplicate_is_damaged(store: Store) -> None:
         store.load()
 
 
-def test_an_empty_database_has_no_allocations(store: Store) -> None:
+def test_an_empty_database_has_lost_its_content(store: Store) -> None:
     store.path.touch()
+    for act in (store.load, store.readiness, lambda: store.save(NOTHING, allocations({A: IP}))):
+        with pytest.raises(StateError, match="is empty: its content was lost") as caught:
+            act()
+        assert "Restore it from a backup" in caught.value.hint
+    assert store.path.stat().st_size == 0
+
+
+@pytest.mark.parametrize("left", [f"{DATABASE}.new", f"{DATABASE}.new-journal", f"{DATABASE}-journal"])
+def test_a_killed_creation_leaves_nothing_that_matters(store: Store, left: str) -> None:
+    (store.directory / left).write_bytes(b"half")
     assert store.load() == NOTHING
+    store.save(NOTHING, allocations({A: IP}))
+    assert store.load() == allocations({A: IP})
+    assert [path.name for path in store.directory.iterdir()] == [DATABASE]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "kind = 'ipx'",
+        "value = '-1'",
+        "value = '4294967296'",
+        "value = '%s'" % ("9" * 5000),
+        "value = x'00'",
+        "kind = x'ff'",
+        "namespace = CAST(x'ff' AS TEXT)",
+    ],
+)
+def test_a_row_that_kproxy_did_not_write_is_damage(store: Store, change: str) -> None:
+    store.save(NOTHING, allocations({A: IP}))
+    sql = f"UPDATE allocations SET {change}"
+    subprocess.run([sys.executable, "-c", SQL, str(store.path), sql], check=True)
+    with pytest.raises(StateError, match=re.escape(str(store.path))):
+        store.load()
+
+
+READ = """
+import sqlite3, sys
+database = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+database.execute("BEGIN")
+database.execute("SELECT * FROM allocations").fetchall()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_locks_the_database_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kproxy.state.store.PATIENCE", 0.1)
+    store.save(NOTHING, allocations({A: IP}))
+    command, pipe = [sys.executable, "-c", READ, str(store.path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "reading\n"
+        with pytest.raises(StateError, match=rf"database is locked by process {reader.pid} \(python"):
+            store.save(allocations({A: IP}), NOTHING)
+        reader.communicate("")
+
+
+def test_only_the_owner_can_open_the_files(store: Store) -> None:
+    before = os.umask(0)
+    try:
+        with store.lock("sync"):
+            store.save(NOTHING, allocations({A: IP}))
+            files = list(store.directory.iterdir())
+        assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
+        for path in files:
+            path.chmod(0o644)
+        with store.lock("sync"):
+            assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o600, 0o600]
+    finally:
+        os.umask(before)
+
+
+def test_a_database_that_is_a_link_is_refused(store: Store, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    store.path.symlink_to(target)
+    with pytest.raises(StateError, match="is a symbolic link"):
+        store.save(NOTHING, allocations({A: IP}))
+    assert target.read_text() == "mine"
+
+
+LOAD_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from kproxy.state.store import ReadOnlyStore
+os.setuid(65534)
+store = ReadOnlyStore(Path(sys.argv[1]))
+print(len(store.load().held), *store.warnings())
+"""
+
+
+@as_nobody
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_other_users_compute_allocations_anew(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(0o755)
+    store = Store(tmp_path / "state")
+    with store.lock("sync"):
+        store.save(NOTHING, allocations({A: IP}))
+    store.directory.chmod(mode)
+    command = [sys.executable, "-c", LOAD_AS_NOBODY, str(store.directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"0 {store.path}: Permission denied: addresses and node ports may differ")
