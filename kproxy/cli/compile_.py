@@ -8,7 +8,7 @@ from kproxy.cli.output import print_problems, print_warnings, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.problems import Problem
-from kproxy.settings.derived import dataplane_options, warnings
+from kproxy.settings.derived import warnings
 from kproxy.settings.settings import Settings
 from kproxy.table.script import script
 
@@ -18,8 +18,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     with progress() as activity:
         snapshot = look_up(settings, activity, settings.allow_empty)
         activity.begin(f"compiling {len(snapshot.frontends)} frontends")
-        options = dataplane_options(settings, snapshot.node)
-        text = "".join(script(snapshot.frontends, options, settings.nft_version))
+        text = "".join(script(snapshot.frontends, snapshot.options, settings.nft_version))
     found: list[Problem | str] = [*warnings(settings), *snapshot.input_warnings]
     print_problems(snapshot.problems)
     print_warnings(found)

@@ -22,7 +22,7 @@ def argument(verb: Verb, operand: Operand) -> click.Argument:
         ["operands"],
         metavar=operand.metavar,
         required=operand.required,
-        nargs=-1 if operand.several else 1,
+        nargs=-1 if operand.several else operand.words,
         type=_Operand(verb, operand),
     )
 

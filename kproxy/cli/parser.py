@@ -70,6 +70,8 @@ def sentence(error: click.UsageError) -> str:
             return f"{flag.opts[-1]}: {error.message}."
         case click.BadParameter(param=click.Argument() as operand):
             return f"{operand.metavar}: {error.message}."
+        case click.BadArgumentUsage():
+            return "Wrong number of arguments."
         case click.BadOptionUsage() if "does not take" in error.message:
             return f"{error.option_name} does not take a value."
         case click.BadOptionUsage():

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from kproxy.control.snapshot import take_snapshot
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
-from kproxy.settings.derived import ranges
+from kproxy.settings.derived import dataplane_options, ranges
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.manifests import Manifests
@@ -37,6 +37,12 @@ def look_up(settings: Settings, progress: Progress = UNSHOWN, allow_empty: bool 
     inventory = source.inventory()
     progress.begin(f"resolving {len(inventory.services)} services")
     resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())
-    snapshot = take_snapshot(source, resolved.frontends, resolved.problems, warnings=resolved.warnings)
+    snapshot = take_snapshot(
+        source,
+        resolved.frontends,
+        resolved.problems,
+        warnings=resolved.warnings,
+        options=dataplane_options(settings, source.node(), source.service_cidrs()),
+    )
     empty = [Problem("", "", "", sentence) for sentence in source.empty if not settings.allow_empty]
     return replace(snapshot, input_warnings=(*empty, *snapshot.input_warnings))

@@ -19,6 +19,7 @@ from kproxy.table.keys import (
 )
 from kproxy.table.layout import EndpointScope
 from kproxy.table.programmed import ProgrammedSide
+from kproxy.table.skeleton import Options
 
 OUTDATED = "the tables are not up to date"
 """Why frontends of services that are not protected are held."""
@@ -31,6 +32,7 @@ def take_snapshot(
     last_errors: Iterable[Failure] = (),
     programmed: Collection[ProgrammedSide] = (),
     warnings: Iterable[Problem] = (),
+    options: Options | None = None,
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
@@ -49,6 +51,7 @@ def take_snapshot(
         (*source.input_warnings(), *source.warnings(), *warnings),
         tuple(source.input_warnings()),
         held,
+        options or Options(),
     )
 
 

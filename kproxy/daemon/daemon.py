@@ -131,6 +131,7 @@ class Daemon(RoundObserver):
                 self.reporter.last_errors,
                 list(self._programmed_sides()),
                 self.reconciler.warnings(),
+                self.reconciler.options,
             )
 
     def _programmed_sides(self) -> Iterator[ProgrammedSide]:

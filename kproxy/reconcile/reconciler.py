@@ -53,7 +53,9 @@ class Reconciler:
         self.intent = Intent()
         self._source = source
         self._tables = {f: FamilyTable(f, dataplane, self.intent) for f, dataplane in dataplanes.items()}
-        self._options = options
+        self.options = Options()
+        """The options of the rules, as of the last round."""
+        self._options_of = options
         self._addresses = addresses
         self._clock = clock
         self._node: Node | None = None
@@ -74,7 +76,7 @@ class Reconciler:
         begun = self._clock()
         node, service_cidrs = self._source.node(), self._source.service_cidrs()
         if (node, service_cidrs) != (self._node, self._service_cidrs):
-            self._set_options(self._options(node, service_cidrs))
+            self._set_options(self._options_of(node, service_cidrs))
         if node != self._node:
             names = {*names, *self._source.names(), *self.intent.names()}
         claims = {name: self._claim(name, node) for name in names}
@@ -126,6 +128,7 @@ class Reconciler:
         return any(service in table.quarantined for table in self._tables.values())
 
     def _set_options(self, options: Options) -> None:
+        self.options = options
         for table in self._tables.values():
             table.set_options(options)
 

@@ -97,7 +97,8 @@ def balance_of(service: Service) -> Balance:
     return Balance.RANDOM if service.affinity_timeout is None else Balance.STICKY
 
 
-def _candidates(port: ServicePort, slices: Iterable[EndpointSlice], family: Family) -> list[Candidate]:
+def candidates(port: ServicePort, slices: Iterable[EndpointSlice], family: Family) -> list[Candidate]:
+    """Return all endpoints of a service port in one family, in any state."""
     return [
         (endpoint, slice_port.port)
         for slice_ in slices
@@ -127,16 +128,16 @@ def _weight(service: Service, pod: str, address: Address) -> int:
     return service.weights.get(pod) or service.weights.get(format_address(address)) or 1
 
 
-def _serving(candidates: Iterable[Candidate]) -> tuple[tuple[Address, int], ...]:
-    return tuple(sorted({(endpoint.address, port) for endpoint, port in candidates if endpoint.serving}))
+def _serving(every: Iterable[Candidate]) -> tuple[tuple[Address, int], ...]:
+    return tuple(sorted({(endpoint.address, port) for endpoint, port in every if endpoint.serving}))
 
 
 def choices(
     service: Service, port: ServicePort, slices: Iterable[EndpointSlice], family: Family, node: Node
 ) -> Choices:
     """Return the endpoint lists of `port` in one family, as `node` uses them."""
-    candidates = _candidates(port, slices, family)
-    found = categorize(candidates, node)
+    every = candidates(port, slices, family)
+    found = categorize(every, node)
     cluster = _backends(service, found.cluster, found.has_any)
     local = cluster
     if service.internal_local or service.external_local:
@@ -150,5 +151,5 @@ def choices(
         cluster=cluster,
         outside=local if service.external_local else None,
         local=tuple(sorted(hairpin)),
-        serving=_serving(candidates) if port.protocol is Protocol.UDP else (),
+        serving=_serving(every) if port.protocol is Protocol.UDP else (),
     )

@@ -79,8 +79,8 @@ class Flag(NamedTuple):
         return self.name.replace("-", "_")
 
 
-INPUT = "sync run compile get describe env dns"
-RULES = "sync run compile"
+INPUT = "sync run compile get describe env explain dns"
+RULES = "sync run compile explain"
 
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
 FLAGS = (
@@ -102,7 +102,7 @@ FLAGS = (
     ),
     Flag(
         "--allow-empty",
-        RULES,
+        "sync run compile",
         Group.INPUT,
         "Accept paths without objects, which may remove all Services. Without this flag, sync and compile "
         "refuse such input, and run removes nothing while a path contains no objects.",
@@ -138,7 +138,7 @@ FLAGS = (
     ),
     Flag(
         "-n, --namespace NAME",
-        "get describe env dns",
+        "get describe env explain dns",
         Group.SELECTION,
         "The namespace of the objects.",
         default="`default`",
@@ -159,13 +159,14 @@ FLAGS = (
     ),
     Flag(
         "-o, --output FORMAT",
-        "get",
+        "get explain",
         Group.OUTPUT,
         "`wide` adds columns; `name` prints `service/web`; `yaml` and `json` print the objects as kproxy "
         "uses them: the fields that it reads, with defaults and allocations. `jsonpath=TEMPLATE` and "
-        "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath.",
+        "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath. explain has only "
+        "`json`.",
         text.output_format,
-        default="a table",
+        default="a table, or text",
         suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),
         see="viewing.md#output-formats",
     ),
@@ -183,6 +184,31 @@ FLAGS = (
         "get",
         Group.OUTPUT,
         "Show the objects, and then each one that changes, until Ctrl-C. Cannot be combined with `-f`.",
+    ),
+    Flag(
+        "--kernel",
+        "explain",
+        Group.INPUT,
+        "With `-f`: also read the table in the kernel, and say what differs. Needs root. Without `-f`, this "
+        "is the default.",
+    ),
+    Flag("--rules", "explain", Group.OUTPUT, "Also show the rule and the element behind each step."),
+    Flag(
+        "--source-port PORT",
+        "explain",
+        Group.SELECTION,
+        "The client's port. Only a Service with a consistent hash of addresses and ports depends on it.",
+        text.port,
+        default="any",
+    ),
+    Flag(
+        "--interface NAME",
+        "explain",
+        Group.SELECTION,
+        "The interface on which the packet arrives at this node. Only `--pod-bridge-interface` and "
+        "`--pod-interface-name-prefix` depend on it.",
+        text.interface_name,
+        default="that of a pod if the sender is one, else another",
     ),
     Flag(
         "--format FORMAT",

@@ -101,6 +101,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     sort_by: str = ""
     """A JSONPath; "" to sort by name."""
     output: str = ""
+    kernel: bool = False
+    rules: bool = False
+    interface: str = ""
+    """ "" to derive it from the sender."""
+    source_port: int = 0
     """ "" for a table."""
     no_headers: bool = False
     show_labels: bool = False

@@ -124,6 +124,13 @@ def port_range(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def port(text: str) -> int:
+    """Parse a port."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ValueError(f"{text!r} is not a port from 1 to 65535")
+    return int(text)
+
+
 def count(text: str) -> int:
     """Parse a number that is not negative."""
     if not (text.isascii() and text.isdigit()):

@@ -17,6 +17,7 @@ from kproxy import __version__
 from kproxy.model import Address, Frontend, NamespacedName, Network, Node, Protocol, format_socket
 from kproxy.problems import KproxyError, Problem
 from kproxy.sources.core.inventory import Inventory
+from kproxy.table.skeleton import Options
 
 _GREETING = b"kproxy "
 
@@ -63,6 +64,8 @@ class Snapshot(Struct, frozen=True):
     """Those of `warnings` that concern single objects of the input, for example unknown fields."""
     held_frontends: list[HeldFrontend] = []
     """Frontends in the tables, besides `frontends`, of services that kproxy could never read."""
+    options: Options = Options()
+    """What the rules depend on."""
 
 
 def _encode_network(value: Any) -> str:

@@ -119,6 +119,11 @@ def slot_values(values: Iterable[Value | None]) -> tuple[PackedSocket | None, ..
     return cast("tuple[PackedSocket | None, ...]", found)
 
 
+def affinity_key(client: Address, frontend: PackedSocket) -> AffinityKey:
+    """Return the key of a client of a frontend, in the affinity map of the frontend's protocol."""
+    return AffinityKey(client + frontend)
+
+
 def split_affinity_key(key: AffinityKey) -> tuple[Address, PackedSocket]:
     """Return the client, and the frontend's address and port."""
     width = (len(key) - 4) // 2

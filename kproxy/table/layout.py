@@ -8,12 +8,13 @@ range of slots in the endpoints maps.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
 from kproxy.model import Balance, Protocol
-from kproxy.nft.elements import Elements, Value, Verdict
+from kproxy.nft.elements import Value, Verdict
 from kproxy.table.keys import FrontendKey, PackedSocket, SlotKey, frontend_socket, slot_keys, slot_values
 from kproxy.table.names import REMEMBER_PATTERN, ChainName, SetName, endpoints_map
 
@@ -101,7 +102,7 @@ def slots(side: FrontendSide, count: int) -> list[SlotKey]:
 
 
 def slot_endpoints(
-    applied: Elements, side: FrontendSide, protocol: Protocol
+    applied: Mapping[str, Mapping[bytes, Value]], side: FrontendSide, protocol: Protocol
 ) -> tuple[PackedSocket | None, ...]:
     """Return the endpoints in the slots that the verdict of a frontend side uses; None: an empty slot."""
     slot_chain = slot_chain_of(applied[side.scope.verdicts].get(side.key))

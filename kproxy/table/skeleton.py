@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from kproxy.model import Balance, Family, Network, Protocol, network_family
-from kproxy.nft.elements import Elements, Field, Value, Verdict
+from kproxy.nft.elements import Field, Value, Verdict
 from kproxy.nft.ruleset import Chain, MapUpdate, SetDeclaration, Skeleton, TupleField
 from kproxy.table.layout import EndpointScope, SlotChain, slot_chain_of
 from kproxy.table.names import (
@@ -73,7 +73,7 @@ class NumberedChains(NamedTuple):
 NO_NUMBERED_CHAINS = NumberedChains(frozenset(), frozenset())
 
 
-def numbered_chains(elements: Elements) -> NumberedChains:
+def numbered_chains(elements: Mapping[str, Mapping[bytes, Value]]) -> NumberedChains:
     """Return the numbered chains that `elements` lead to."""
     slot_chains = {
         slot_chain_of(Verdict(text)) for scope in EndpointScope for text in _texts(elements[scope.verdicts])

@@ -35,10 +35,10 @@ from kproxy.model import Node as ProxyNode
 from kproxy.settings.derived import dataplane_options, ranges
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.plan import initial_elements
+from kproxy.table.simulator import Packet, Simulator
 from kproxy.table.skeleton import Options
 from tests.flows.objects import BOOK, FAMILIES, Manifest, Service, cluster_ip
 from tests.resolution import resolve
-from tests.simulator import Packet, Simulator
 
 TABLE_FAMILY = {4: TableFamily.IPV4, 6: TableFamily.IPV6}
 SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"

@@ -15,11 +15,11 @@ import pytest
 from netns_lab.topology import Family
 
 from kproxy.table.keys import socket_address, socket_port
+from kproxy.table.simulator import Fate, Simulator
+from kproxy.table.simulator import PacketOutcome as Simulated
 from tests.flows.objects import FAMILIES
 from tests.flows.scenario import Expected, Row, Scenario, parse_row
 from tests.flows.world import World
-from tests.simulator import Fate, Simulator
-from tests.simulator import PacketOutcome as Simulated
 
 FOLDER = Path(__file__).parent / "scenarios"
 MODULES = [import_module(f"tests.flows.scenarios.{path.stem}") for path in sorted(FOLDER.glob("*.py"))]
@@ -60,6 +60,14 @@ def enter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Enter]:
 def check_simulator_elements(world: World) -> None:
     for node, family in product(world.scenario.nodes, FAMILIES):
         assert world.elements(node, family) == simulator(world.scenario.name, node, family).elements
+
+
+def check_live_elements(world: World, row: Row, family: Family) -> None:
+    """Check that single elements of the kernel lead to the same result as all of them."""
+    for node, interface in world.scenario.path(row, family):
+        packet = world.scenario.packet(row, family, interface, 20001)
+        desired = simulator(world.scenario.name, node, family).first_packet(packet)
+        assert world.outcome(node, family, packet) == desired
 
 
 @cache
@@ -125,6 +133,7 @@ def test_in_the_simulator(name: str, row: Row, family: Family) -> None:
 @pytest.mark.parametrize(("name", "row", "family"), ROWS)
 def test_in_the_kernel(enter: Enter, name: str, row: Row, family: Family) -> None:
     world = enter(name)
+    check_live_elements(world, row, family)
     if row.fate != "translated":
         assert next(world.packets(row, family)).fate == row.fate
         return

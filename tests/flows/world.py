@@ -28,12 +28,13 @@ from netns_lab.topology import Family
 from netns_lab.wire import AF
 
 from kproxy.cli import main
+from kproxy.kernel.live_table import LiveTable
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.nft.elements import Elements
 from kproxy.reconcile.dataplane import Dataplane
+from kproxy.table.simulator import Fate, Packet, PacketOutcome
 from tests.flows.objects import BOOK, FAMILIES
 from tests.flows.scenario import TABLE_FAMILY, Row, Scenario
-from tests.simulator import Fate
 
 T = TypeVar("T")
 SILENCE = 0.15
@@ -106,6 +107,17 @@ class World:
                 return dataplane.applied
 
         return self.lab.node(node).inside(read)
+
+    def outcome(self, node: str, family: Family, packet: Packet) -> PacketOutcome:
+        """Return what the simulator computes from the elements in the kernel that it asks for."""
+        simulator = self.scenario.simulator(node, family)
+
+        def compute() -> PacketOutcome:
+            with Netlink() as netlink:
+                elements = LiveTable(netlink, TABLE_FAMILY[family])
+                return simulator._replace(elements=elements).first_packet(packet)
+
+        return self.lab.node(node).inside(compute)
 
     # --- packets ---
 

@@ -12,6 +12,7 @@ from kproxy.kernel.netlink.core.elements import pack_elements, read_element
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import COMMENT_BYTES, Field, Value, Verdict, range_ends, unpack
 from kproxy.table.keys import (
+    affinity_key,
     frontend_address,
     frontend_key,
     frontend_of,
@@ -26,7 +27,7 @@ from kproxy.table.keys import (
     socket_port,
     split_affinity_key,
 )
-from tests.keys import affinity_key, slot_key
+from tests.keys import slot_key
 
 words = st.integers(1, 10).flatmap(lambda count: st.binary(min_size=4 * count, max_size=4 * count))
 comments = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=COMMENT_BYTES // 4)

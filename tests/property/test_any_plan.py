@@ -23,6 +23,7 @@ from kproxy.reconcile.dataplane import transaction_messages
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.keys import (
     FrontendKey,
+    affinity_key,
     frontend_address,
     frontend_key,
     frontend_protocol,
@@ -34,7 +35,7 @@ from kproxy.table.names import SetName, affinity_map, endpoints_map
 from kproxy.table.plan import initial_elements, is_sticky, owner_of, plan, plan_frontends, stale_affinity
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import FakeTable
-from tests.keys import affinity_key, slot
+from tests.keys import slot
 from tests.unit.make import everything
 from tests.unit.namespace import in_fresh_namespace
 

@@ -20,12 +20,12 @@ from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from kproxy.reconcile.dataplane import transaction_messages
-from kproxy.table.keys import FrontendKey, frontend_key, frontend_socket, pack_socket, range_key
+from kproxy.table.keys import FrontendKey, affinity_key, frontend_key, frontend_socket, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
 from kproxy.table.names import TABLE, SetName
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
-from tests.keys import affinity_key, slot
+from tests.keys import slot
 from tests.unit.namespace import in_fresh_namespace
 
 SLOT_CHAINS = (

@@ -35,12 +35,18 @@ from kproxy.model import (
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.frontends import all_frontends
 from kproxy.table.compile import compile_frontends
-from kproxy.table.keys import AffinityKey, PackedSocket, frontend_key, frontend_socket, pack_socket
+from kproxy.table.keys import (
+    AffinityKey,
+    PackedSocket,
+    affinity_key,
+    frontend_key,
+    frontend_socket,
+    pack_socket,
+)
 from kproxy.table.names import SetName, affinity_map
+from kproxy.table.simulator import Fate, Packet, PacketOutcome, Simulator
 from kproxy.table.skeleton import Options
-from tests.keys import affinity_key
 from tests.property.tunnels import Entry, Tunnels
-from tests.simulator import Fate, Packet, PacketOutcome, Simulator
 from tests.unit.namespace import in_fresh_namespace
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.jhash import jhash, slot_of
+from kproxy.table.jhash import jhash, slot_of
 
 VALUES = [
     ("", 0x0, 0xDEADBEEF),

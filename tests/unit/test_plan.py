@@ -18,11 +18,11 @@ from kproxy.model import (
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
 from kproxy.table.compile import Desired
-from kproxy.table.keys import AffinityKey, PackedSocket, format_packed, pack_socket
+from kproxy.table.keys import AffinityKey, PackedSocket, affinity_key, format_packed, pack_socket
 from kproxy.table.layout import EndpointScope, slot_endpoints
 from kproxy.table.names import SetName
 from kproxy.table.plan import FrontendChange, fill_slots, initial_elements, owner_of, plan, stale_affinity
-from tests.keys import affinity_key, slot
+from tests.keys import slot
 from tests.unit.make import desired, everything, frontend, name, socket
 
 AT = "10.96.0.9:80"

@@ -13,10 +13,10 @@ from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict
 from kproxy.problems import RefusedElement
 from kproxy.reconcile.core.refusals import NAMED, describe, refused_elements
-from kproxy.table.keys import frontend_key, frontend_socket, hairpin_key, range_key
+from kproxy.table.keys import affinity_key, frontend_key, frontend_socket, hairpin_key, range_key
 from kproxy.table.names import SetName
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
-from tests.keys import affinity_key, slot_key
+from tests.keys import slot_key
 
 IP = {Family.IPV4: "10.96.0.9", Family.IPV6: "fd00:96::9"}
 CLIENT = {Family.IPV4: "192.0.2.7", Family.IPV6: "2001:db8::7"}

@@ -16,6 +16,7 @@ from kproxy.kernel.netlink.core.codec import (
     message,
     message_type,
     messages,
+    nested,
     read_error,
     string,
 )
@@ -40,6 +41,7 @@ from kproxy.kernel.netlink.core.constants import (
     SO_SNDBUFFORCE,
     SOL_NETLINK,
 )
+from kproxy.kernel.netlink.core.elements import pack_elements
 from kproxy.model import Family
 from kproxy.problems import HostError, KproxyError
 from kproxy.table.names import TABLE
@@ -199,12 +201,23 @@ class Netlink:
 
     def elements(self, family: Family, name: str) -> Iterator[memoryview]:
         """Return the packed elements of a set or map of kproxy's table."""
-        body = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
-        for content in self.dump(NFT_MSG_GETSETELEM, family, body):
-            for kind, elements in attributes(content):
-                if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
-                    for _, element in attributes(elements):
-                        yield element
+        for content in self.dump(NFT_MSG_GETSETELEM, family, _set_of_table(name)):
+            yield from _listed_elements(content)
+
+    def element(self, family: Family, name: str, key: bytes) -> memoryview | None:
+        """Return the packed element with a key in a set or map of kproxy's table; None if there is none.
+
+        Not for sets whose keys are ranges. Raises NetlinkError if the kernel does not answer the question.
+        """
+        sequence, members = self._next(), nested(NFTA_SET_ELEM_LIST_ELEMENTS, *pack_elements({key: b""}))
+        kind = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
+        self._socket.send(message(kind, 0, sequence, NFPROTO[family], _set_of_table(name) + members))
+        reply = next(self._replies(sequence))
+        if reply.kind == NLMSG_ERROR:
+            if read_error(reply).errno != errno.ENOENT:
+                _check(reply)
+            return None
+        return next(_listed_elements(reply.content[NFGENMSG_LEN:]), None)
 
     def commit(self, contents: Iterable[BatchMessage]) -> int:
         """Send a batch, which the kernel applies completely or not at all. Returns its size in bytes.
@@ -226,6 +239,19 @@ class Netlink:
             raise NetlinkError(result.errno, result.refusals)
         self.commits += 1
         return len(packed)
+
+
+def _set_of_table(name: str) -> bytes:
+    """Return the attributes that name a set or map of kproxy's table."""
+    return string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
+
+
+def _listed_elements(content: memoryview) -> Iterator[memoryview]:
+    """Return the packed elements in an answer."""
+    for kind, elements in attributes(content):
+        if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
+            for _, element in attributes(elements):
+                yield element
 
 
 def _unusable(error: OSError) -> HostError:

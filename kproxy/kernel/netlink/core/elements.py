@@ -24,6 +24,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_DATA_VERDICT,
     NFTA_LIST_ELEM,
     NFTA_SET_ELEM_DATA,
+    NFTA_SET_ELEM_EXPIRATION,
     NFTA_SET_ELEM_FLAGS,
     NFTA_SET_ELEM_KEY,
     NFTA_SET_ELEM_KEY_END,
@@ -135,6 +136,14 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
     if ranges or last:
         key += last or key
     return key, (value if verdict is None else Verdict(verdict, comment))
+
+
+def read_expiration(element: memoryview) -> int | None:
+    """Return the seconds until an element expires; None if it does not."""
+    for kind, content in attributes(element):
+        if kind == NFTA_SET_ELEM_EXPIRATION:
+            return int.from_bytes(content, "big") // 1000
+    return None
 
 
 def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:

@@ -1,4 +1,4 @@
-"""Computes what the table does with the first packet of a connection.
+"""Computes what the table does with the first packet of a connection, and why.
 
 It reads the elements that the kernel gets, and follows the chains of table/skeleton.py step by step:
 prerouting or output refuse, drop or translate a packet, and postrouting may replace its source. A random
@@ -15,11 +15,13 @@ from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Address, Balance, Family, Network, Protocol
-from kproxy.nft.elements import Elements, Verdict, range_ends
+from kproxy.nft.elements import Value, Verdict, range_ends
+from kproxy.table.jhash import slot_of
 from kproxy.table.keys import (
     AffinityKey,
     FrontendKey,
     PackedSocket,
+    affinity_key,
     frontend_key,
     frontend_socket,
     hairpin_key,
@@ -29,8 +31,6 @@ from kproxy.table.keys import (
 from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain, slot_chain_of, slot_endpoints
 from kproxy.table.names import ChainName, SetName
 from kproxy.table.skeleton import JHASH_SEED, Options
-from tests.jhash import slot_of
-from tests.keys import affinity_key
 
 
 class Packet(NamedTuple):
@@ -56,12 +56,63 @@ class Fate(StrEnum):
     UNTOUCHED = "untouched"
 
 
+class Sender(StrEnum):
+    """What the rules take the sender of a packet for."""
+
+    NODE = "node"
+    """This node: the packet leaves it, or has one of its addresses as source."""
+    POD = "pod"
+    OUTSIDE = "outside"
+
+
+class Reason(StrEnum):
+    """Why a packet has its fate, unless it is translated."""
+
+    SOURCE_RANGES = "source-ranges"
+    """Dropped: the load-balancer address does not accept the client."""
+    NO_ENDPOINTS = "no-endpoints"
+    """Refused: the frontend has no endpoint."""
+    NO_LOCAL_ENDPOINTS = "no-local-endpoints"
+    """Dropped: with traffic policy Local, only other nodes have endpoints."""
+    CLUSTER_IP_PORT = "cluster-ip-port"
+    """Refused: the ClusterIP does not have the port."""
+    CLUSTER_IP_PING = "cluster-ip-ping"
+    """Dropped: a ClusterIP does not answer ping."""
+    LOAD_BALANCER_PORT = "load-balancer-port"
+    """Refused: the address from --load-balancer-pool does not have the port."""
+    UNASSIGNED = "unassigned"
+    """Dropped: no Service has this address of the service range."""
+    EMPTY_SLOTS = "empty-slots"
+    """Dropped: a chain leads to slots without endpoints, as for a moment between two transactions."""
+    NOT_A_SERVICE = "not-a-service"
+    """Untouched: the destination is not a Service's."""
+
+
+class Masquerade(StrEnum):
+    """Why postrouting replaces the source of a translated packet with the node's address."""
+
+    HAIRPIN = "hairpin"
+    """The endpoint is the sender itself."""
+    CLUSTER_IP = "cluster-ip"
+    """The sender of a packet to a ClusterIP is not a pod, or --masquerade-all is set."""
+    EXTERNAL = "external"
+    """An external address or node port, with traffic policy Cluster."""
+    FROM_NODE = "from-node"
+    """An external address or node port, with traffic policy Local: only packets of the node itself."""
+
+
 class Choice(NamedTuple):
     """An endpoint that a packet may go to."""
 
     endpoint: PackedSocket
     probability: Fraction
-    masqueraded: bool
+    masquerade: Masquerade | None = None
+    """None if the source stays."""
+
+    @property
+    def masqueraded(self) -> bool:
+        """Whether the source is replaced."""
+        return self.masquerade is not None
 
 
 Affinity: TypeAlias = Mapping[AffinityKey, PackedSocket]
@@ -77,13 +128,23 @@ class PacketOutcome(NamedTuple):
     fate: Fate
     choices: tuple[Choice, ...] = ()
     """Sorted by endpoint."""
+    reason: Reason | None = None
+    """None if the packet is translated."""
+    side: FrontendSide | None = None
+    """The frontend side that the packet reaches."""
+    slot_chain: SlotChain | None = None
+    """The chain that chooses the slot."""
+    remembered: bool = False
+    """Whether an affinity entry determines the endpoint."""
+    hashed: int | None = None
+    """The slot that a hash of the packet selects; None without a hash."""
 
 
 class Simulator(NamedTuple):
     """The table of one family on one node."""
 
     family: Family
-    elements: Elements
+    elements: Mapping[str, Mapping[bytes, Value]]
     """All elements: those of `initial_elements`, or those that a `Dataplane` has applied."""
     options: Options
     local: Set[Address]
@@ -94,13 +155,23 @@ class Simulator(NamedTuple):
         if packet.protocol is None:
             return self._not_a_frontend(packet)
         key = frontend_key(packet.destination, packet.protocol, packet.port)
-        if key in self.elements[SetName.SOURCE_RESTRICTED] and not self._source_allowed(key, packet.source):
-            return PacketOutcome(Fate.DROPPED)
-        outside = packet.interface and not self._is_pod(packet) and packet.source not in self.local
+        if self.restricted(key) and not self._source_allowed(key, packet.source):
+            return PacketOutcome(Fate.DROPPED, reason=Reason.SOURCE_RANGES)
+        outside = self.sender(packet) is Sender.OUTSIDE
         for scope in (EndpointScope.LOCAL, EndpointScope.ALL) if outside else (EndpointScope.ALL,):
             if key in self.elements[scope.verdicts]:
                 return self._slot_chain(packet, FrontendSide(scope, key), affinity or {})
         return self._not_a_frontend(packet)
+
+    def sender(self, packet: Packet) -> Sender:
+        """Return what the rules take the sender for."""
+        if not packet.interface or packet.source in self.local:
+            return Sender.NODE
+        return Sender.POD if self._is_pod(packet) else Sender.OUTSIDE
+
+    def restricted(self, key: FrontendKey) -> bool:
+        """Whether only some clients may use a frontend."""
+        return key in self.elements[SetName.SOURCE_RESTRICTED]
 
     def _source_allowed(self, key: FrontendKey, source: Address) -> bool:
         ranges = map(range_ends, self.elements[SetName.SOURCE_RANGES])
@@ -116,33 +187,43 @@ class Simulator(NamedTuple):
 
     def _not_a_frontend(self, packet: Packet) -> PacketOutcome:
         if packet.destination in self.elements[SetName.CLUSTER_IPS]:
-            return PacketOutcome(Fate.REFUSED if packet.protocol else Fate.DROPPED)
+            if packet.protocol is None:
+                return PacketOutcome(Fate.DROPPED, reason=Reason.CLUSTER_IP_PING)
+            return PacketOutcome(Fate.REFUSED, reason=Reason.CLUSTER_IP_PORT)
         if packet.destination in self.elements[SetName.LOAD_BALANCER_IPS] and packet.protocol:
-            return PacketOutcome(Fate.REFUSED)
+            return PacketOutcome(Fate.REFUSED, reason=Reason.LOAD_BALANCER_PORT)
         if _within(packet.destination, self.options.service_cidrs):
-            return PacketOutcome(Fate.DROPPED)
-        return PacketOutcome(Fate.UNTOUCHED)
+            return PacketOutcome(Fate.DROPPED, reason=Reason.UNASSIGNED)
+        return PacketOutcome(Fate.UNTOUCHED, reason=Reason.NOT_A_SERVICE)
 
     def _slot_chain(self, packet: Packet, side: FrontendSide, affinity: Affinity) -> PacketOutcome:
         verdict = self.elements[side.scope.verdicts][side.key]
         slot_chain = slot_chain_of(verdict)
         if slot_chain is None:
-            refused = isinstance(verdict, Verdict) and verdict.chain == ChainName.NO_ENDPOINTS
-            return PacketOutcome(Fate.REFUSED if refused else Fate.DROPPED)
+            if isinstance(verdict, Verdict) and verdict.chain == ChainName.NO_ENDPOINTS:
+                return PacketOutcome(Fate.REFUSED, (), Reason.NO_ENDPOINTS, side)
+            return PacketOutcome(Fate.DROPPED, (), Reason.NO_LOCAL_ENDPOINTS, side)
         remembered = affinity.get(affinity_key(packet.source, frontend_socket(side.key)))
         assert packet.protocol is not None
         slots = slot_endpoints(self.elements, side, packet.protocol)
-        hashed = self._hash(packet, slot_chain)
+        hashed, sticky = self._hash(packet, slot_chain), False
         if hashed is not None:
             slots = (slots[hashed],)
         elif remembered is not None and slot_chain.balance is Balance.STICKY:
-            slots = (remembered,)
+            slots, sticky = (remembered,), True
+        choices = self._choices(packet, side.key, slots)
+        if not choices:
+            return PacketOutcome(Fate.DROPPED, (), Reason.EMPTY_SLOTS, side, slot_chain, sticky, hashed)
+        return PacketOutcome(Fate.TRANSLATED, choices, None, side, slot_chain, sticky, hashed)
+
+    def _choices(
+        self, packet: Packet, key: FrontendKey, slots: tuple[PackedSocket | None, ...]
+    ) -> tuple[Choice, ...]:
         share = Fraction(1, len(slots))
-        found = [
-            Choice(endpoint, share * slots.count(endpoint), self._masqueraded(packet, side.key, endpoint))
+        return tuple(
+            Choice(endpoint, share * slots.count(endpoint), self._masquerade(packet, key, endpoint))
             for endpoint in sorted({slot for slot in slots if slot is not None})
-        ]
-        return PacketOutcome(Fate.TRANSLATED, tuple(found)) if found else PacketOutcome(Fate.DROPPED)
+        )
 
     def _hash(self, packet: Packet, slot_chain: SlotChain) -> int | None:
         """Return the slot that the packet hashes to; None if the frontend does not use a hash."""
@@ -155,19 +236,19 @@ class Simulator(NamedTuple):
             return None
         return slot_of(data, slot_chain.slots, JHASH_SEED)
 
-    def _masqueraded(self, packet: Packet, key: FrontendKey, endpoint: PackedSocket) -> bool:
+    def _masquerade(self, packet: Packet, key: FrontendKey, endpoint: PackedSocket) -> Masquerade | None:
         address = socket_address(endpoint)
         if packet.interface and address in self.local:
-            return False  # it passes input, not postrouting
+            return None  # it passes input, not postrouting
         if packet.source == address and hairpin_key(address) in self.elements[SetName.HAIRPIN]:
-            return True
+            return Masquerade.HAIRPIN
         if packet.destination in self.elements[SetName.CLUSTER_IPS] and self._cluster_ip_masquerades(packet):
-            return True
+            return Masquerade.CLUSTER_IP
         rule = self.elements[SetName.MASQUERADE_RULES].get(key)
         chain = rule.chain if isinstance(rule, Verdict) else ""
         if chain == ChainName.MASQ_NODE:
-            return packet.source in self.local
-        return chain == ChainName.MASQ_ALWAYS
+            return Masquerade.FROM_NODE if packet.source in self.local else None
+        return Masquerade.EXTERNAL if chain == ChainName.MASQ_ALWAYS else None
 
     def _cluster_ip_masquerades(self, packet: Packet) -> bool:
         pods_are_known = bool(self.options.not_a_pod(self.family))

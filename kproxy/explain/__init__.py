@@ -1,0 +1,1 @@
+"""Explains what the tables do with a connection, before a packet is sent. Pure."""

@@ -1,0 +1,33 @@
+"""The part of the tables that concerns one packet, compiled from the frontends of a snapshot."""
+
+from __future__ import annotations
+
+from kproxy.model import Address, family_of
+from kproxy.nft.elements import Elements
+from kproxy.show.snapshot import Snapshot
+from kproxy.table.compile import compile_frontends
+from kproxy.table.keys import hairpin_key
+from kproxy.table.names import SetName
+from kproxy.table.plan import initial_elements
+from kproxy.table.simulator import Simulator
+
+
+def simulator(snapshot: Snapshot, destination: Address) -> Simulator:
+    """Return the table as it is desired, with the elements for packets to `destination`.
+
+    Only the frontends of that address are compiled, so that the time does not grow with the other Services.
+    """
+    return Simulator(
+        family_of(destination),
+        _elements(snapshot, destination),
+        snapshot.options,
+        frozenset((*snapshot.node.addresses, *snapshot.node.node_port_addresses)),
+    )
+
+
+def _elements(snapshot: Snapshot, destination: Address) -> Elements:
+    frontends = [each for each in snapshot.frontends if each.address == destination]
+    elements = initial_elements(*compile_frontends(frontends, family_of(destination)))
+    for frontend in snapshot.frontends:  # a pod may be an endpoint of several Services
+        elements[SetName.HAIRPIN].update((hairpin_key(address), b"") for address in frontend.local)
+    return elements

@@ -1,0 +1,67 @@
+"""The elements of a table in the kernel, each read when it is needed.
+
+So a question about one packet takes the same time whatever the number of Services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kproxy.kernel.netlink.core.codec import attributes, read_string
+from kproxy.kernel.netlink.core.constants import NFT_MSG_GETTABLE, NFTA_TABLE_NAME
+from kproxy.kernel.netlink.core.elements import read_element, read_expiration
+from kproxy.kernel.netlink.socket import Netlink
+from kproxy.model import Family
+from kproxy.nft.elements import Value
+from kproxy.table.names import TABLE
+from kproxy.table.skeleton import INTERVAL_KEYS
+
+
+class LiveTable(Mapping[str, Mapping[bytes, Value]]):
+    """The sets and maps of kproxy's table, by name. A set that does not exist is empty."""
+
+    def __init__(self, netlink: Netlink, family: Family) -> None:
+        self._netlink = netlink
+        self._family = family
+        self._sets: dict[str, LiveSet] = {}
+
+    def exists(self) -> bool:
+        """Whether the kernel has the table."""
+        tables = list(self._netlink.dump(NFT_MSG_GETTABLE, self._family))
+        return any(read_string(dict(attributes(each))[NFTA_TABLE_NAME]) == TABLE for each in tables)
+
+    def __getitem__(self, name: str) -> LiveSet:
+        return self._sets.setdefault(name, LiveSet(self._netlink, self._family, name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sets)
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+
+class LiveSet(Mapping[bytes, Value]):
+    """A set or map. Iteration reads all elements, everything else only the element of a key."""
+
+    def __init__(self, netlink: Netlink, family: Family, name: str) -> None:
+        self._netlink = netlink
+        self._family = family
+        self._name = name
+
+    def __getitem__(self, key: bytes) -> Value:
+        element = self._netlink.element(self._family, self._name, key)
+        if element is None:
+            raise KeyError(key)
+        return read_element(element)[1]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for element in self._netlink.elements(self._family, self._name):
+            yield read_element(element, self._name in INTERVAL_KEYS)[0]
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def expiration(self, key: bytes) -> int | None:
+        """Return the seconds until an element expires; None if it does not, or does not exist."""
+        element = self._netlink.element(self._family, self._name, key)
+        return None if element is None else read_expiration(element)
