@@ -4,9 +4,8 @@ YAML documents are separated by lines that start with `---`. Each is parsed alon
 not affect the others. A file may contain several JSON texts. A file of which a part cannot be parsed and that
 contains the marks of a template is one problem: its objects are unknown until it is rendered.
 
-The cost of a file is bounded by its size. Aliases of YAML would be an exception: a few lines of them can
-stand for more values than fit into memory. So values are counted as often as aliases repeat them, before they
-are made. Whatever a parser raises is a problem of the file.
+The cost of a file is bounded by its size, and for aliases of YAML by a limit (yaml_json.py). Whatever a
+parser raises is a problem of the file.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import msgspec
 import yaml
@@ -23,6 +21,7 @@ import yaml
 from kproxy.decode import Document
 from kproxy.decode.text import MalformedError, from_json, reason
 from kproxy.problems import Problem
+from kproxy.sources.yaml_json import TooDeepError, yaml_to_json
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
@@ -31,19 +30,10 @@ _JSON_OBJECT = re.compile(r"\s*\{\s*([\"}]|\Z)")
 _TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{\w")
 """What Helm, Jinja, ERB and envsubst expect where values are to be filled in."""
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
-MAX_DEPTH = 5000
-"""Levels of a YAML document. libyaml's composer has no limit: about 20,000 levels crash the process."""
-_DEEP_INDENTATION = re.compile(rf"^[ \t?:-]{{{MAX_DEPTH // 5}}}", re.MULTILINE)
 MAX_BYTES = 128 << 20
 """The maximum size of a file in bytes."""
 MAX_YAML_BYTES = 32 << 20
-"""The maximum size of a file of YAML in bytes. Parsing it takes 50 times as long as JSON of this size."""
-SPARE_VALUES = 100_000
-"""A YAML document may stand for one value per character, and this number of values more."""
-CHUNK = 1 << 14
-"""The number of characters that a loader takes at once."""
-LONG_TEXT = 100
-"""The number of characters for which a text counts as another value."""
+"""The maximum size of a file of YAML in bytes. Parsing it takes 20 times as long as JSON of this size."""
 _DIRECTIVES = re.compile(r"(?:\s|%.*\n|#.*\n)*")
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -54,90 +44,6 @@ _ENCODINGS = (
     (b"\0", "utf-16-be"),
 )
 """By the first bytes of a file. Manifests begin with an ASCII character, so a null byte tells the width."""
-
-
-class _Loader(yaml.CSafeLoader):
-    """libyaml's loader, but timestamps remain text and keys become text, as in the Kubernetes API."""
-
-    repeated: tuple[str, ...] = ()
-    """Keys that a mapping has twice, and where: the last one counts."""
-
-    def __init__(self, text: str, check: Callable[[], None]) -> None:
-        super().__init__(_Stream(text, check))
-        self._check = check
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self._check()
-        own = list(node.value)  # the constructor adds merged keys to the node
-        found = super().construct_mapping(node, deep)
-        if len(found) < len(node.value):
-            self.repeated += tuple(_repeated(own))
-        if any(type(key) is not str for key in found):
-            return {_key(key): value for key, value in found.items()}
-        return found
-
-
-class _Stream:
-    """A text from which a loader takes parts, so that reading can be given up between two parts."""
-
-    def __init__(self, text: str, check: Callable[[], None]) -> None:
-        self._text = text
-        self._position = 0
-        self._check = check
-
-    def read(self, size: int = CHUNK, /) -> str:
-        """Return the next part. Raises what `check` raises."""
-        self._check()
-        start, self._position = self._position, self._position + size
-        return self._text[start : self._position]
-
-
-class _TooManyValuesError(ValueError):
-    """The aliases of a document stand for too many values."""
-
-
-def _check_aliases(node: yaml.Node, most: int) -> None:
-    """Raise _TooManyValuesError if a document has more than `most` values, each counted where it is used."""
-    counted: dict[int, int] = {}
-    stack = [node]
-    while stack:
-        node = stack[-1]
-        parts = _parts(node)
-        if id(node) not in counted:
-            counted[id(node)] = most + 1  # as long as its parts are counted: of itself, it is a part too many
-            stack += [part for part in parts if id(part) not in counted]
-            continue
-        stack.pop()
-        text = len(node.value) // LONG_TEXT if isinstance(node, yaml.ScalarNode) else 0
-        counted[id(node)] = 1 + text + sum(counted[id(part)] for part in parts)
-        if counted[id(node)] > most:
-            raise _TooManyValuesError(f"its aliases contain themselves, or stand for more than {most} values")
-
-
-def _parts(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return node.value if isinstance(node, yaml.SequenceNode) else []
-
-
-def _repeated(pairs: Iterable[tuple[yaml.Node, yaml.Node]]) -> Iterator[str]:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if isinstance(key, yaml.ScalarNode):
-            if key.value in seen:
-                yield key.value
-            seen.add(key.value)
-
-
-def _key(key: Any) -> Any:
-    """Return a key as kubectl writes it in JSON: numbers, true and false as text. Other types are errors."""
-    return json.dumps(key) if isinstance(key, bool | int | float) else key
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 class GivenUp(Exception):
@@ -219,59 +125,28 @@ def _parse_yaml(
     source: str, text: str, lines_before: int, number: int, check: Callable[[], None]
 ) -> Iterator[Document | Problem]:
     try:
-        if _is_too_deep(text, check):
-            yield Problem(source, "", "", f"YAML is nested too deeply: more than {MAX_DEPTH} levels")
-            return
-        content, repeated = _load(text, check)
+        content, repeated = yaml_to_json(text, check)
     except GivenUp:
         raise
+    except TooDeepError as error:
+        yield Problem(source, "", "", f"YAML is nested too deeply: {error}")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1 + lines_before}: " if mark else ""
         yield Problem(source, "", "", f"{line}not YAML: {error.problem or error.context}")
     except Exception as error:
-        # PyYAML's constructors do not convert errors of Python's own parsers (int, float) to YAMLError.
         first = _first_line(text, lines_before)
         yield Problem(source, "", "", f"line {first}: {_invalid('YAML', error)}")
     else:
-        if content is not None:
-            yield Document(source, content, number, _first_line(text, lines_before), repeated)
-
-
-def _load(text: str, check: Callable[[], None]) -> tuple[Any, tuple[str, ...]]:
-    """Return the value of a document, and the keys that a mapping of it has twice."""
-    loader = _Loader(text, check)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, ()
-        if "&" in text and "*" in text:
-            _check_aliases(node, len(text) + SPARE_VALUES)
-        return loader.construct_document(node), loader.repeated
-    finally:
-        loader.dispose()
+        if content not in ("", "null"):
+            first = _first_line(text, lines_before)
+            yield Document(source, msgspec.Raw(content.encode()), number, first, repeated)
 
 
 def _first_line(text: str, lines_before: int) -> int:
     """Return the line on which the content of a document begins, after comments and directives."""
     before = _DIRECTIVES.match(text)
     return lines_before + 1 + (text.count("\n", 0, before.end()) if before else 0)
-
-
-def _is_too_deep(text: str, check: Callable[[], None]) -> bool:
-    """Count the levels of a document, but only if it has many brackets or is indented far.
-
-    Each level has a bracket or is indented further; at most two levels start in the same column.
-    """
-    brackets = text.count("[") + text.count("{") - text.count("[]") - text.count("{}")
-    if brackets < MAX_DEPTH // 2 and not _DEEP_INDENTATION.search(text):
-        return False
-    depth = 0
-    for event in yaml.parse(_Stream(text, check), Loader=yaml.CSafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            return True
-    return False
 
 
 def _parse_json(source: str, data: bytes, check: Callable[[], None]) -> list[Document | Problem]:

@@ -1,0 +1,250 @@
+"""A YAML document -> JSON text, with the values that kubectl reads in it.
+
+kubectl converts YAML to JSON, too (sigs.k8s.io/yaml). libyaml parses, and each event becomes text at
+once: the objects of Python that PyYAML makes for a large List take 50 times as much memory as its text. A
+collection is joined when it ends, so a key that occurs twice is found there, and the last value counts.
+
+The content of an alias is copied. So a few lines could stand for more values than fit into memory, and what a
+document copies is counted. Its values are counted by the commas of JSON, and long texts as several.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Callable
+from json.encoder import encode_basestring as quoted
+from typing import Any
+
+import msgspec
+import yaml
+from msgspec import Raw
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
+from yaml.events import (
+    AliasEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+
+from kproxy.decode.text import from_json
+
+MAX_DEPTH = 5000
+"""Levels of a document."""
+SPARE_VALUES = 100_000
+"""The aliases of a document may stand for one value per character of it, and this number of values more."""
+LONG_TEXT = 100
+"""The number of characters for which a text counts as another value."""
+CHUNK = 1 << 14
+"""The number of characters that the parser takes at once."""
+
+_TAG = "tag:yaml.org,2002:"
+_COLLECTIONS = {"!", *(f"{_TAG}{name}" for name in ("map", "seq", "set", "omap", "pairs"))}
+_MERGE = r'"\u003c<"'
+"""JSON for the key `<<` without quotes. With quotes it is an ordinary key, written as it is."""
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), "null"),
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), "true"),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), "false"),
+    "<<": _MERGE,
+}
+_INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_BASES = (16, 2, 8, 10)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_TAGGED = {
+    "null": re.compile("null"),
+    "bool": re.compile("true|false"),
+    "int": re.compile("-?[0-9]+"),
+    "float": re.compile("-?[0-9].*"),
+    "timestamp": re.compile(r'"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?"'),
+}
+"""What the JSON of a scalar with this tag looks like."""
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class NotJSONError(ValueError):
+    """A value that JSON does not have."""
+
+
+class TooDeepError(ValueError):
+    """A document has too many levels."""
+
+
+class _Plain(dict[str, str]):
+    """The JSON of scalars without quotes, by their text. Most occur often."""
+
+    def __missing__(self, text: str) -> str:
+        found = self[text] = _number(text) if text[0] in "+-.0123456789" else quoted(text)
+        return found
+
+
+def _number(text: str) -> str:
+    """Return the JSON of a scalar that begins as a number. Raises NotJSONError, ValueError."""
+    digits = text.replace("_", "") if text[0] != "." else text
+    if found := _INTEGER.fullmatch(digits):
+        sign, *by_base = found.groups()
+        number = next(int(part, base) for part, base in zip(by_base, _BASES, strict=True) if part)
+        return str(-number if sign == "-" else number)
+    if _NOT_FINITE.fullmatch(text):
+        raise NotJSONError(f"{text} is not a number of JSON")
+    if not _FLOAT.fullmatch(digits):
+        return quoted(text)
+    value = float(digits)
+    return json.dumps(int(value) if value.is_integer() and abs(value) < 1e21 else value, allow_nan=False)
+
+
+def yaml_to_json(text: str, check: Callable[[], None] = lambda: None) -> tuple[str, tuple[str, ...]]:
+    """Return the JSON of a text with at most one document, and the keys that a mapping of it has twice.
+
+    The JSON of a text without a document is "". `check` is called often, and may raise to end this. Raises
+    what it raises, yaml.YAMLError, ValueError, TooDeepError, RecursionError.
+    """
+    document = _Document(text, check)
+    try:
+        return document.read(), tuple(document.repeated)
+    finally:
+        document.loader.dispose()
+
+
+class _Stream:
+    """A text from which a parser takes parts, so that reading can be given up between two parts."""
+
+    def __init__(self, text: str, check: Callable[[], None]) -> None:
+        self._text = text
+        self._position = 0
+        self._check = check
+
+    def read(self, size: int = CHUNK, /) -> str:
+        """Return the next part. Raises what `check` raises."""
+        self._check()
+        start, self._position = self._position, self._position + size
+        return self._text[start : self._position]
+
+
+class _Document:
+    """The conversion of one document, with the collections that are open."""
+
+    def __init__(self, text: str, check: Callable[[], None]) -> None:
+        self.loader = yaml.CSafeLoader(_Stream(text, check))
+        self.repeated: list[str] = []
+        self._plain = _Plain(_WORDS)
+        self._anchors: dict[str, str] = {}
+        self._most_values = self._values_left = len(text) + SPARE_VALUES
+        self._open: list[tuple[CollectionStartEvent, list[str]]] = []
+        """The events that began the open collections, and the items of the collection around each."""
+
+    def read(self) -> str:
+        """Return the JSON of the document. This loop takes half of the time, so it calls little."""
+        get_event: Callable[[], Any] = self.loader.get_event
+        plain, items = self._plain, list[str]()
+        while (kind := (event := get_event()).__class__) is not StreamEndEvent:
+            if kind is ScalarEvent:
+                text = plain[event.value] if event.implicit[0] else _not_plain(event, plain)
+            elif kind is MappingStartEvent or kind is SequenceStartEvent:
+                self._begin(event, items)
+                items = []
+                continue
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+                content, (event, items) = items, self._open.pop()
+                text = self._mapping(event, content) if kind is MappingEndEvent else f"[{','.join(content)}]"
+            elif kind is AliasEvent:
+                items.append(self._copy(event))
+                continue
+            else:
+                _check_single(event, items)
+                continue
+            if event.anchor is not None:
+                self._anchors[event.anchor] = text
+            items.append(text)
+        return items[0] if items else ""
+
+    def _begin(self, event: CollectionStartEvent, items: list[str]) -> None:
+        if event.tag is not None and event.tag not in _COLLECTIONS:
+            raise _unknown_tag(event)
+        if event.anchor is not None:
+            self._anchors.pop(event.anchor, None)
+        self._open.append((event, items))
+        if len(self._open) > MAX_DEPTH:
+            raise TooDeepError(f"more than {MAX_DEPTH} levels")
+
+    def _copy(self, event: AliasEvent) -> str:
+        name = event.anchor or ""
+        if name not in self._anchors:
+            is_open = any(begin.anchor == name for begin, _ in self._open)
+            what = "its aliases contain themselves" if is_open else "found undefined alias"
+            raise ComposerError(None, None, what, _mark(event))
+        text = self._anchors[name]
+        self._values_left -= 1 + text.count(",") + len(text) // LONG_TEXT
+        if self._values_left < 0:
+            what = f"its aliases stand for more than {self._most_values} values"
+            raise ComposerError(None, None, what, _mark(event))
+        return text
+
+    def _mapping(self, event: CollectionStartEvent, items: list[str]) -> str:
+        """Return an object of JSON; `items` are keys and values in turn."""
+        keys = [key if key[0] == '"' else _key(event, key) for key in items[::2]]
+        pairs = dict(zip(keys, items[1::2], strict=True))
+        if len(pairs) < len(keys):
+            self.repeated += (json.loads(key) for key, times in Counter(keys).items() if times > 1)
+        if _MERGE in pairs:
+            pairs = _merged(event, pairs)
+        return f"{{{','.join([f'{key}:{value}' for key, value in pairs.items()])}}}"
+
+
+def _check_single(event: Event, items: list[str]) -> None:
+    if isinstance(event, DocumentStartEvent) and items:
+        what = "expected a single document in the stream"
+        raise ComposerError(what, None, "but found another document", _mark(event))
+
+
+def _mark(event: Event) -> Any:
+    return event.start_mark
+
+
+def _not_plain(event: ScalarEvent, plain: _Plain) -> str:
+    """Return the JSON of a scalar in quotes, as a block, or with a tag. Raises yaml.YAMLError, ValueError."""
+    tag = (event.tag or "").removeprefix(_TAG)
+    if event.implicit[1] or tag == "str":
+        return quoted(event.value)
+    if tag == "binary":
+        return quoted(b64decode(event.value).decode())
+    if tag not in _TAGGED:
+        raise _unknown_tag(event)
+    text = plain[event.value] if tag != "timestamp" else quoted(event.value)
+    if not _TAGGED[tag].fullmatch(text):
+        raise ConstructorError(None, None, f"found a value that is not of the tag !!{tag}", _mark(event))
+    return text
+
+
+def _unknown_tag(event: ScalarEvent | CollectionStartEvent) -> ConstructorError:
+    return ConstructorError(None, None, f"found the unknown tag {event.tag!r}", _mark(event))
+
+
+def _key(event: CollectionStartEvent, text: str) -> str:
+    """Return the JSON of a key that is not text: true, false and numbers become text, as in kubectl."""
+    if text[0] in "{[" or text == "null":
+        raise ConstructorError(None, None, "found a key that is not text", _mark(event))
+    return quoted(text)
+
+
+def _merged(event: CollectionStartEvent, pairs: dict[str, str]) -> dict[str, str]:
+    """Return the pairs of a mapping and those of its merge key, of which its own and the first ones count."""
+    text = pairs.pop(_MERGE).encode()
+    try:
+        found = from_json(text, list[dict[str, Raw]] if text[:1] == b"[" else dict[str, Raw])
+    except msgspec.ValidationError:
+        what = "expected a mapping or list of mappings for merging"
+        raise ConstructorError(None, None, what, _mark(event)) from None
+    merged: dict[str, str] = {}
+    for mapping in reversed(found if isinstance(found, list) else [found]):
+        merged |= {quoted(key): bytes(value).decode() for key, value in mapping.items()}
+    return merged | pairs
