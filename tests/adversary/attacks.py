@@ -1,0 +1,151 @@
+"""The attacks, one row each. The first field is the name of the row.
+
+Pods send `Answers` to readiness probes, and clients send `Requests` to kproxy's listeners. A `File` is
+written into the folder of manifests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Listener = Literal["healthz", "metrics", "service", "control"]
+"""The health check, the metrics, the health check node port of a Service, and the control socket."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What one party does. `head` is sent once, then `part` again and again, with pauses in seconds."""
+
+    name: str
+    """It is also the path that readiness probes request."""
+
+
+@dataclass(frozen=True)
+class Answers(Attack):
+    """Sent in answer to readiness probes. Without a `part`, the connection then stays open, unless `ends`."""
+
+    head: bytes
+    part: bytes = b""
+    pause: float = 0.0
+    ends: bool = False
+    tls: Literal["", "after", "instead"] = ""
+    """After the handshake, or instead of it."""
+    pods: int = 20
+    probe: dict[str, Any] = field(default_factory=dict)
+    """Fields of the action."""
+
+
+@dataclass(frozen=True)
+class Requests(Attack):
+    """Sent by clients to a listener. Clients that are disconnected connect again if `again`."""
+
+    to: Listener
+    head: bytes = b""
+    part: bytes = b""
+    pause: float = 0.0
+    reads: bool = True
+    again: bool = False
+    clients: int = 300
+
+
+@dataclass(frozen=True)
+class File(Attack):
+    """Written into the folder of manifests. `says` must then be in the log."""
+
+    content: bytes
+    says: str = ""
+    file: str = "attack.yaml"
+
+
+ESCAPES = b"\x1b[31mEVIL\x1b]0;owned\x07"
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+START = b"GET / HTTP/1.1\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+METRICS_ONCE = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+UPGRADE = {"httpHeaders": [{"name": "Upgrade", "value": "websocket"}]}
+HTTPS = {"scheme": "HTTPS"}
+HANDSHAKE, CHANGE_CIPHER = b"\x16\x03\x03\x40\x00" + b"\0" * 16384, b"\x14\x03\x03\x00\x01\x01"
+"""TLS records."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+ALIASES = b"a: &a [x, x, x, x]\n" + b"".join(
+    b"%c: &%c [*%c, *%c, *%c, *%c, *%c]\n" % (n + 1, n + 1, *[n] * 5) for n in range(ord("a"), ord("z"))
+)
+
+
+def moved(location: bytes) -> bytes:
+    """A redirect."""
+    return b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n"
+
+
+ANSWERS = (
+    Answers("switching-protocols", SWITCH, probe=UPGRADE),
+    Answers("switching-protocols-and-more", SWITCH, b"\x00\xff" * 2048, probe=UPGRADE),
+    Answers("switching-protocols-unasked", SWITCH),
+    Answers("endless-continue", b"", CONTINUE * 500),
+    Answers("endless-continue-of-500-pods", b"", CONTINUE * 500, pods=500),
+    Answers("endless-early-hints", b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100),
+    Answers("slow-continue", b"", CONTINUE, 0.05),
+    Answers("endless-headers", OK, b"X: " + b"a" * 1000 + b"\r\n"),
+    Answers("endless-short-headers", OK, b"a:\r\n" * 1000),
+    Answers("endless-short-headers-of-200-pods", OK, b"a:\r\n" * 1000, pods=200),
+    Answers("endless-header", OK + b"X: ", b"a" * 4096),
+    Answers("folded-headers", OK + b"X: a\r\n", b" a\r\n" * 1000),
+    Answers("slow-headers", OK, b"X: a\r\n", 0.02),
+    Answers("endless-body", OK + b"\r\n", b"x" * 65536),
+    Answers("endless-chunks", CHUNKED, b"1000\r\n" + b"x" * 4096 + b"\r\n"),
+    Answers("tiny-chunks", CHUNKED, b"1\r\nx\r\n" * 1000),
+    Answers("tiny-chunks-of-200-pods", CHUNKED, b"1\r\nx\r\n" * 1000, pods=200),
+    Answers("long-chunk-extensions", CHUNKED, b"1;" + b"a" * 4096 + b"\r\nx\r\n"),
+    Answers("slow-chunks", CHUNKED, b"1;a\r\nx\r\n", 0.01),
+    Answers("huge-chunk-size", CHUNKED + b"f" * 15 + b"\r\n", b"x" * 65536),
+    Answers("endless-chunk-size", CHUNKED, b"0" * 4096),
+    Answers("endless-trailers", CHUNKED + b"0\r\n", b"a: b\r\n" * 1000),
+    Answers("huge-content-length", OK + b"Content-Length: " + b"9" * 18 + b"\r\n\r\n", b"x" * 65536),
+    Answers("content-length-of-5000-digits", OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"),
+    Answers("compressed-body", OK + b"Content-Encoding: gzip\r\n\r\n", b"\x1f\x8b" + b"\0" * 4094),
+    Answers("endless-status-line", b"HTTP/1.1 200 ", b"O" * 4096),
+    Answers("endless-zeros", b"", b"\0" * 65536),
+    Answers("escapes-in-the-status", b"HTTP/1.1 500 " + ESCAPES + b"\r\nContent-Length: 0\r\n\r\n"),
+    Answers("forged-log-lines", ESCAPES + b"FAKE\n2026-11-28T00:00:00Z INFO all is well\n" * 10, ends=True),
+    Answers("redirects-in-a-circle", moved(b"/redirects-in-a-circle")),
+    Answers("redirect-to-metadata", moved(b"http://169.254.169.254/latest/meta-data")),
+    Answers("redirect-with-escapes", moved(b"http://other/" + ESCAPES)),
+    Answers("redirect-to-a-bad-address", moved(b"http://[::1")),
+    Answers("redirect-to-a-file", moved(b"file:///etc/passwd")),
+    Answers("redirect-to-a-long-location", moved(b"/" + b"a" * 60000)),
+    Answers("silence", b""),
+    Answers("end-at-once", b"", ends=True),
+    Answers("tls-handshake-that-never-ends", b"", tls="instead", probe=HTTPS),
+    Answers("tls-handshake-of-garbage", b"", HANDSHAKE, tls="instead", probe=HTTPS),
+    Answers("tls-records-without-end", b"", CHANGE_CIPHER * 1000, tls="instead", probe=HTTPS),
+    Answers("tls-endless-continue", b"", CONTINUE * 500, tls="after", probe=HTTPS),
+    Answers("dns-that-does-not-answer", b"", probe={"host": "{pod}.example"}),
+)  # fmt: skip
+
+REQUESTS = (
+    Requests("idle-clients", "healthz"),
+    Requests("idle-clients-of-a-service", "service", clients=1500),
+    Requests("slow-requests", "healthz", START, b"X: a\r\n", 0.1),
+    Requests("endless-request-head", "healthz", START, b"X: " + b"a" * 1000 + b"\r\n", again=True),
+    Requests("endless-request-line", "healthz", b"GET /", b"a" * 4096, again=True),
+    Requests("garbage-requests", "healthz", part=b"\x16\x03\x01" * 1000, again=True),
+    Requests("endless-request-body", "healthz", POST, b"x" * 4096),
+    Requests("connections-again-and-again", "healthz", b"", b"\r\n", again=True),
+    Requests("metrics-without-reading", "metrics", part=METRICS * 50, reads=False),
+    Requests("metrics-from-many", "metrics", METRICS_ONCE, clients=50, again=True),
+    Requests("idle-clients-of-the-socket", "control"),
+    Requests("lines-to-the-socket", "control", part=b"next\n" * 1000, clients=20),
+    Requests("endless-line-to-the-socket", "control", part=b"n" * 65536, clients=20),
+)  # fmt: skip
+
+FILES = (
+    File("alias-bomb", ALIASES, "attack.yaml"),
+    File("number-of-5000-digits", b'{"a": 1}\n{"kind": ' + b"9" * 5000 + b"}", "attack.json", "attack.json"),
+)  # fmt: skip
+
+ATTACKS: tuple[Attack, ...] = (*ANSWERS, *REQUESTS, *FILES)

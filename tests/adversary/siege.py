@@ -1,0 +1,180 @@
+"""A kproxy under attack, and what must hold meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from netns_lab.lab import Lab
+from netns_lab.probe import Outcome, http_get
+
+from kproxy.kernel.netlink.socket import Netlink
+from kproxy.model import Family
+from kproxy.table.names import SetName
+from tests.adversary import parties
+from tests.adversary.attacks import Answers, Attack, File, Requests
+from tests.support import Manifest, Process, Running, eventually, service
+
+IN_TIME = 2.0
+"""Seconds until the change of the canary must be in the kernel, on an idle machine."""
+FACTOR = 20
+"""A busy machine may take so many times as long as the canary takes there without an attack."""
+MEMORY = 64 << 10
+"""KiB by which kproxy may grow."""
+LOG, LOG_OF_POD = 64 << 10, 2 << 10
+"""Bytes that one attack may add to the log, and that each pod may add."""
+FILES = 1024
+HEALTHZ, METRICS, SERVICE = 10256, 10249, 30900
+BYSTANDER: Manifest = {
+    "type": "LoadBalancer",
+    "externalTrafficPolicy": "Local",
+    "healthCheckNodePort": SERVICE,
+}
+
+
+class Use(NamedTuple):
+    """What kproxy uses."""
+
+    memory: int
+    """Anonymous memory in KiB."""
+    log: int
+    """Bytes."""
+
+
+class Limited(Running):
+    """`kproxy run` with systemd's default limit of open files."""
+
+    def launch(self, log: IO[str]) -> Process:
+        command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "kproxy", *self.arguments()]
+        return self.kproxy.node.popen(command, stdout=log, stderr=log)
+
+
+class Siege:
+    """`kproxy run` with a folder of manifests, an evil pod, and evil clients. Use `close` at the end."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab, self.folder = lab, folder
+        self.node = lab.node("n1")
+        self.running = Limited(self.node, folder, ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}"])
+        self.running.write("bystander", service("bystander", families=(4,), **BYSTANDER))
+        self.running.start()
+        self._netlink = self.node.inside(Netlink)
+        self._canaries = 0
+        pod = lab.pod("pod-1")
+        self._server = pod.popen([*_PARTIES, "serve", pod.address(4), str(folder)])
+        eventually((folder / "serving").exists)
+        self._canary(60)
+        self.calm = max(self._canary(60) for _ in range(3))
+        self.before = self._use()
+
+    def close(self) -> None:
+        """End kproxy and the other parties. kproxy must end at SIGTERM."""
+        self._server.kill()
+        self._server.wait()
+        self._netlink.close()
+        assert self.running.stop() == 0
+
+    @contextmanager
+    def under(self, attack: Attack) -> Iterator[None]:
+        """Attack during the block."""
+        self.before = self._use()
+        match attack:
+            case Answers():
+                self._probe(attack)
+                yield
+                (self.running.manifests / "attack.json").unlink()
+            case Requests():
+                with self._clients(attack):
+                    yield
+            case File(content=content):
+                file = self.running.manifests / attack.file
+                file.with_name(".attack").write_bytes(content)
+                file.with_name(".attack").rename(file)
+                eventually(lambda: attack.says in self.running.logged()[self.before.log :], self._why)
+                yield
+                file.unlink()
+
+    def holds(self, attack: Attack) -> None:
+        """Check that kproxy lives and takes in changes, and that it stays small."""
+        took = self._canary(IN_TIME + FACTOR * self.calm)
+        livez = http_get(self.node, "127.0.0.1", HEALTHZ, path="/livez")
+        assert livez.outcome is Outcome.ANSWERED, livez
+        after = self._use()
+        assert after.memory < self.before.memory + MEMORY, f"{self.before} -> {after}, after {took:.1f} s"
+        lines = LOG + LOG_OF_POD * (attack.pods if isinstance(attack, Answers) else 0)
+        assert after.log < self.before.log + lines, self._why()
+
+    # --- what is measured ---
+
+    def _canary(self, limit: float) -> float:
+        """Add a Service with a new address. Returns the seconds until it is in the kernel."""
+        self._canaries += 1
+        address = IPv4Address("10.96.128.0") + self._canaries
+        begun = time.monotonic()
+        self.running.write("canary", service("canary", families=(4,), cluster_ips={4: str(address)}))
+        eventually(lambda: self._is_programmed(address), self._why, limit)
+        return time.monotonic() - begun
+
+    def _is_programmed(self, address: IPv4Address) -> bool:
+        assert self.running.process.poll() is None, self._why()
+        elements = self._netlink.elements(Family.IPV4, SetName.SERVICES)
+        return any(address.packed in bytes(element) for element in elements)
+
+    def _use(self) -> Use:
+        status = Path(f"/proc/{self.running.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("RssAnon:")]
+        return Use(int(line.split()[1]), self.running.log.stat().st_size)
+
+    def _why(self) -> str:
+        return self.running.logged()[-3000:]
+
+    # --- attacks ---
+
+    def _probe(self, attack: Answers) -> None:
+        """Let the evil pod's probes request the attack."""
+        (self.folder / "raw").write_text(attack.name)
+        pods = [self._pod(f"evil-{number}", attack) for number in range(attack.pods)]
+        self.running.write("attack", *pods)
+        if "host" not in attack.probe:
+            eventually((self.folder / attack.name).exists, self._why)
+
+    def _pod(self, name: str, attack: Answers) -> Manifest:
+        port = {"": parties.PORT, "after": parties.TLS_PORT, "instead": parties.RAW_PORT}[attack.tls]
+        action = {"port": port, "path": f"/{attack.name}", **attack.probe}
+        text = json.dumps(action).replace("{pod}", name)
+        probe = {"periodSeconds": 1, "httpGet": json.loads(text)}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {"containers": [{"name": "c", "readinessProbe": probe}]},
+            "status": {"podIP": self.lab.pod("pod-1").address(4)},
+        }
+
+    @contextmanager
+    def _clients(self, attack: Requests) -> Iterator[None]:
+        outside, address = self.lab.client("outside"), self.node.address(4)
+        where, to = {
+            "healthz": (outside, f"{address}:{HEALTHZ}"),
+            "service": (outside, f"{address}:{SERVICE}"),
+            "metrics": (self.node, f"127.0.0.1:{METRICS}"),
+            "control": (self.node, str(self.running.kproxy.state / "kproxy.sock")),
+        }[attack.to]
+        clients = where.popen([*_PARTIES, "attack", attack.name, to], stdout=subprocess.PIPE)
+        try:
+            assert clients.stdout
+            clients.stdout.readline()
+            yield
+        finally:
+            clients.kill()
+            clients.communicate()
+
+
+_PARTIES = (sys.executable, "-m", "tests.adversary.parties")
