@@ -167,7 +167,7 @@ class Connection:
             raw = self.writer.get_extra_info("socket")
         except AttributeError:  # raised by a closed TLS transport (Python 3.11)
             return
-        if raw is not None:
+        if raw is not None and raw.fileno() >= 0:  # else the client has closed the connection
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 

@@ -138,9 +138,13 @@ def test_in_the_kernel(enter: Enter, name: str, row: Row, family: Family) -> Non
         assert next(world.packets(row, family)).fate == row.fate
         return
     found: Counter[Expected | None] = Counter()
+    chances = 1
     for count, seen in enumerate(world.packets(row, family), 1):
         assert seen.fate is Fate.TRANSLATED, seen
         one = Expected(seen.pod, seen.port, 1, seen.masqueraded)
+        if chances and named_in(one, row) is None and named_in(one._replace(masqueraded=True), row):
+            chances -= 1  # one time in 64,512, masquerading selects the port that the node itself had used
+            continue
         found[named_in(one, row)] += 1
         if row.hashed:
             simulated = chosen(
