@@ -12,7 +12,7 @@ from pathlib import Path
 
 import kproxy
 from kproxy.settings.flags import Flag, flags_of
-from kproxy.settings.verbs import STATUSES, SUMMARY, VERBS, Verb, forms
+from kproxy.settings.verbs import DESCRIPTION, STATUSES, SUMMARY, VERBS, Verb, forms
 
 SEE_ALSO = "kproxy(1), kubectl(1), kube-proxy(8), nft(8)"
 
@@ -27,7 +27,7 @@ def _main_page() -> str:
     return _joined(
         _title("kproxy", SUMMARY.rstrip(".")),
         _synopsis(None),
-        [".SH DESCRIPTION", _text(SUMMARY), ".SH VERBS"],
+        [".SH DESCRIPTION", _text(DESCRIPTION), ".SH VERBS"],
         *(
             [".TP", rf"\fBkproxy\-{verb.name}\fR(1)", _text(verb.summary[0].upper() + verb.summary[1:] + ".")]
             for verb in VERBS.values()
@@ -57,6 +57,7 @@ def _joined(*parts: Iterable[str]) -> str:
 
 def _title(name: str, summary: str) -> Iterator[str]:
     yield rf'.TH {_escaped(name.upper())} 1 "" "kproxy {kproxy.__version__}" "kproxy manual"'
+    yield from (".nh", ".ad l")  # no hyphens within names, and no wide gaps
     yield ".SH NAME"
     yield rf"{_escaped(name)} \- {_text(summary)}"
 

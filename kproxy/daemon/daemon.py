@@ -2,7 +2,7 @@
 
 Everything runs in one event loop, except for rounds (loop.py). SIGTERM and SIGINT end the daemon. They leave
 the tables unchanged, so that traffic continues and the next start finds them. A second signal ends the
-process without waiting for the current round. SIGHUP reads and compares everything again.
+process without waiting for the current round. On SIGHUP, kproxy reads and compares everything again.
 """
 
 from __future__ import annotations

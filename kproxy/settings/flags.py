@@ -284,8 +284,8 @@ FLAGS = (
         "--nodeport-addresses CIDR[,CIDR]",
         INPUT,
         Group.NODE,
-        "The ranges of this node's addresses on which node ports are served. `primary` means `--node-ip`, "
-        "`all` every address. Loopback addresses are never used.",
+        "The ranges of this node's addresses on which node ports are served. `primary` stands for "
+        "`--node-ip`, and `all` for every address. Loopback addresses are never used.",
         text.nodeport_addresses,
         default="`primary`",
     ),

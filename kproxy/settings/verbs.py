@@ -82,11 +82,12 @@ _VERBS = (
         "keep the Services programmed while they change, until SIGTERM",
         (
             "Program the Services, and keep them programmed while the input changes. With `-f`, the input is "
-            "a file or a folder, and kproxy also allocates addresses and carries out readiness probes, as "
-            "sync does. Without `-f`, kproxy follows the API of a cluster, in place of kube-proxy.",
+            "a file or a folder. kproxy then allocates addresses, as sync does, and carries out the "
+            "readiness probes of this node's pods. Without `-f`, kproxy follows the API of a cluster, in "
+            "place of kube-proxy.",
             "Changes that other programs make to kproxy's tables are reverted. SIGTERM and Ctrl-C end kproxy "
-            "and leave the tables as they are. SIGHUP reads the input again, and checks and repairs "
-            "the tables.",
+            "and leave the tables as they are. On SIGHUP, kproxy reads the input again, and compares and "
+            "repairs the tables.",
             "run also accepts all other flags of kube-proxy 1.36, such as `--hostname-override` and `--v=2`. "
             "If a flag has no effect in kproxy, a warning says why.",
         ),
@@ -253,6 +254,12 @@ VERBS = {verb.name: verb for verb in _VERBS}
 """By name, in the order of the help."""
 
 SUMMARY = "Kubernetes Services as an nftables dataplane, from manifests or from a cluster."
+DESCRIPTION = (
+    "kproxy compiles Kubernetes Services into the nftables tables `ip kproxy` and `ip6 kproxy`. sync and run "
+    "program them into the kernel: sync once, from manifests, and run continuously, also from the API of a "
+    "cluster, in place of kube-proxy. get, describe and env show what the running kproxy serves."
+)
+"""The description in the man page of kproxy itself."""
 STATUSES = (
     (0, "success"),
     (1, "something was left out or failed"),

@@ -41,7 +41,7 @@ def test_a_page_has_every_flag_and_example(verb: str) -> None:
 def test_only_requests_look_like_requests(name: str) -> None:
     lines = PAGES[name].splitlines()
     requests = {line.split()[0] for line in lines if line[0] in ".'"}
-    assert requests <= {".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi"}
+    assert requests <= {".TH", ".SH", ".SS", ".TP", ".PP", ".nf", ".fi", ".nh", ".ad"}
     assert not [line for line in lines if re.search(r"(?<!\\)-|`|\\f[^BIR]", line)]
 
 
