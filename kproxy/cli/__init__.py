@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from click.exceptions import Exit
 
 from kproxy.__main__ import INTERRUPTED
-from kproxy.cli.output import flush, warn
+from kproxy.cli.output import escape_unencodable, flush, warn
 from kproxy.cli.parser import PROGRAM, Call, parse
 from kproxy.problems import CommandLineError, KproxyError, UsageError
 from kproxy.settings.verbs import VERBS, Verb, usage
@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     # A command makes almost no garbage. Collection would take a fifth of the time of a large sync, or half
     # with YAML.
     gc.disable()
+    escape_unencodable()
     words = sys.argv[1:] if argv is None else argv
     try:
         status = _run(words)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kproxy.cli.output import print_problems, warn, write
+from kproxy.cli.output import note, print_problems, warn, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
@@ -47,8 +46,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     for sentence in missing:
         warn(sentence)
     for sentence in (*unfollowed, *query.notes(snapshot)):
-        print(sentence, file=sys.stderr)
+        note(sentence)
     if found and not described and not missing:
-        print(query.nothing, file=sys.stderr)
+        note(query.nothing)
     strict = settings.strict and snapshot.input_warnings
     return 1 if snapshot.problems or strict or unfollowed or missing else 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kproxy.cli.output import flush, print_problems, warn, write
+from kproxy.cli.output import flush, note, print_problems, warn, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.problems import CommandLineError
@@ -43,7 +42,7 @@ def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool, strict: b
     if found:
         write(form.all(found, ages(datetime.now(UTC))))
     if found and is_table and not any(each.requested.names or each.items for each in found):
-        print(query.nothing, file=sys.stderr)
+        note(query.nothing)
     missing = [sentence for each in found for sentence in each.missing]
     _print_notes(snapshot, query, unfollowed, missing)
     has_warnings = strict and snapshot.input_warnings
@@ -52,7 +51,7 @@ def _get(snapshot: Snapshot, query: Query, form: Form, is_table: bool, strict: b
 
 def _print_notes(snapshot: Snapshot, query: Query, unfollowed: Sequence[str], missing: Sequence[str]) -> None:
     for sentence in (*unfollowed, *query.notes(snapshot)):
-        print(sentence, file=sys.stderr)
+        note(sentence)
     for sentence in missing:
         warn(sentence)
 

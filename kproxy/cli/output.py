@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from io import TextIOWrapper
 
 from kproxy.cli.progress import clear
+from kproxy.printable import one_line, printable
 from kproxy.problems import KproxyError, Problem
 
 
@@ -23,6 +25,11 @@ def write(text: str) -> None:
         sys.stdout.write(text)
     except OSError as error:
         raise _output_error(error) from None
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write lines for people to standard output. Raises OutputError."""
+    write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def flush() -> None:
@@ -43,9 +50,21 @@ def _output_error(error: OSError) -> OutputError:
 
 
 def warn(sentence: object) -> None:
+    """Print a line on standard error, with the name of the program."""
+    note(f"kproxy: {sentence}")
+
+
+def note(sentence: str) -> None:
     """Print a line on standard error."""
     clear()
-    print(f"kproxy: {sentence}", file=sys.stderr)
+    print(one_line(sentence), file=sys.stderr)
+
+
+def escape_unencodable() -> None:
+    """Let characters that the encoding of a standard stream does not have appear escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_problems(problems: Iterable[Problem | str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from kproxy.printable import printable
 from kproxy.sources.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class _Line:
 
     def _write(self) -> None:
         seconds = time.monotonic() - self._begun
-        text = f"kproxy: {self._progress.activity} ({seconds:.0f} s)"
+        text = f"kproxy: {printable(self._progress.activity)} ({seconds:.0f} s)"
         with self._lock:
             self._shown = True
             self._terminal.write(CLEAR + text[: _columns(self._terminal) - 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from kproxy.cli.output import print_problems, print_warnings, warn, write
+from kproxy.cli.output import print_problems, print_warnings, warn, write, write_lines
 from kproxy.cli.progress import progress
 from kproxy.reconcile.core.report import LINES
 from kproxy.reconcile.sync import sync
@@ -19,7 +19,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         print_problems(manifests.problems)
         print_warnings(manifests.warnings)
         done = manifests.program()
-    write("".join(f"{line}\n" for line in done.lines(None if settings.verbose else LINES)))
+    write_lines(done.lines(None if settings.verbose else LINES))
     if settings.dry_run:
         write("dry run: nothing was changed\n")
     print_problems(done.complaints)

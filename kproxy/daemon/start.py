@@ -19,7 +19,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.skeleton_probe import SkeletonProbe
 from kproxy.kernel.sysctl import raise_settings
 from kproxy.model import ClusterNode, Network, Node
-from kproxy.observe.log import Reporter
+from kproxy.observe.log import LogFormatter, Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
@@ -106,7 +106,7 @@ def run_daemon(settings: Settings) -> int:
 
 def configure_log(verbose: bool) -> None:
     """Log to standard error. `verbose` adds kproxy's own debug messages; libraries log only warnings."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter = LogFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)

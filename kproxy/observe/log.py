@@ -6,15 +6,32 @@ import logging
 from collections import deque
 from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Any
 
+from kproxy.printable import one_line, printable
 from kproxy.problems import KproxyError, Problem
 from kproxy.reconcile.core.report import LINES, RoundReport, lines, summary
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.show.snapshot import Failure
 
 logger = logging.getLogger(__name__)
+MOST = 200
+"""The maximum number of problems that are logged at once."""
 LAST_ERRORS = 50
 """The number of errors to keep."""
+
+
+class LogFormatter(logging.Formatter):
+    """Formats each record as one line of a limited length, except for the traceback of an exception."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the first line."""
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """Return the lines of a traceback, indented, so that no line of it looks like a record."""
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 class Reporter(RoundObserver):
@@ -70,13 +87,19 @@ class Reporter(RoundObserver):
         `notices` are normal on some nodes of a cluster, so their level is INFO.
         """
         for level, found in ((logging.WARNING, problems), (logging.INFO, notices)):
-            for problem in (problem for problem in found if problem not in self._problems):
+            new = [problem for problem in found if problem not in self._problems]
+            for problem in new[:MOST]:
                 logger.log(level, "%s", problem)
+            if len(new) > MOST:
+                logger.log(level, "and %d more, which `kproxy get` prints", len(new) - MOST)
         problems = [*problems, *notices]
         fields = {problem._replace(message="") for problem in problems}
-        for problem in sorted(self._problems.difference(problems)):
-            if problem._replace(message="") not in fields:
-                logger.info("solved: %s", problem)
+        gone = sorted(self._problems.difference(problems))
+        solved = [problem for problem in gone if problem._replace(message="") not in fields]
+        for problem in solved[:MOST]:
+            logger.info("solved: %s", problem)
+        if len(solved) > MOST:
+            logger.info("solved: %d more", len(solved) - MOST)
         self._problems = frozenset(problems)
 
     def error(self, subject: str, message: str) -> None:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from kproxy.printable import printable
 from kproxy.show.columns import Column, column_rows, parse_columns
 from kproxy.show.jsonpath import Template
 from kproxy.show.kinds import Kind
@@ -69,7 +70,7 @@ class _Lines:
 
     def add(self, rows: Sequence[Sequence[str]]) -> str:
         """Return further lines. The first of `rows` contains the headings, which are shown only once."""
-        shown = rows[0 if self._headings else 1 :]
+        shown = [list(map(printable, row)) for row in rows[0 if self._headings else 1 :]]
         self._headings = False
         self._widths = widths(shown, self._widths or [self._least] * len(rows[0]))
         return table(shown, least=self._widths)

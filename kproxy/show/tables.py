@@ -29,6 +29,7 @@ from kproxy.model import (
     format_address,
     format_socket,
 )
+from kproxy.printable import printable
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.core.inventory import Inventory
 
@@ -164,8 +165,11 @@ def _named(slices: tuple[EndpointSlice, ...]) -> list[EndpointSlice]:
 
 
 def table(rows: Iterable[Sequence[str]], gap: int = 3, least: Sequence[int] = ()) -> str:
-    """Return lines whose columns are as wide as their widest cell, at least `least`, plus `gap` blanks."""
-    rows = list(rows)
+    """Return lines whose columns are as wide as their widest cell, at least `least`, plus `gap` blanks.
+
+    Characters that cannot be seen are escaped.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
     padded = [width + gap for width in widths(rows, least)]
     lines = ("".join(map(str.ljust, row, padded)).rstrip() for row in rows)
     return "".join(f"{line}\n" for line in lines)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from kproxy.controlplane.slices import PodIndex, selects
 from kproxy.model import Annotations, EndpointSlice, Frontend, NamespacedName, Pod, Service
+from kproxy.printable import printable
 from kproxy.show.manifests import annotations_of
 from kproxy.show.snapshot import HeldFrontend, Snapshot
 from kproxy.show.tables import NONE, UNFOLLOWED, follows, objects
@@ -79,8 +80,8 @@ def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 def section(title: str, content: str | list[str]) -> str:
     """Return a title, and indented lines below it; `<none>` if there are no lines."""
-    lines = content.splitlines() if isinstance(content, str) else content
-    return f"{title}:\n" + "".join(f"  {line}\n" for line in lines or [NONE])
+    lines = content.removesuffix("\n").split("\n") if isinstance(content, str) and content else content
+    return f"{title}:\n" + "".join(f"  {printable(line)}\n" for line in lines or [NONE])
 
 
 def heading(name: NamespacedName, labels: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, format_address, format_socket
+from kproxy.printable import printable
 from kproxy.probes.core.readiness import Event, PodReadiness, describe_probe, supported_probes
 from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
 from kproxy.show.tables import NONE, UNKNOWN, cut, duration, table
@@ -51,7 +52,7 @@ def _container(container: Container, pod: Pod, found: PodReadiness | None) -> st
         is_made = not isinstance(container.probe.action, GRPCAction)
         note = "" if is_made else " (not supported: counts as ready)"
         lines.append(("Readiness:", describe_probe(container.probe) + note))
-    return f"{container.name or UNKNOWN}:\n" + indented(table(lines, gap=2), 2)
+    return f"{printable(container.name) or UNKNOWN}:\n" + indented(table(lines, gap=2), 2)
 
 
 def _ready(container: Container, pod: Pod, found: PodReadiness | None) -> str:
@@ -102,7 +103,8 @@ def _events(pod: Pod, found: PodReadiness | None, context: Context) -> str:
     if context.inventory.readiness is None:
         return "not probed: kproxy is not running\n"
     if found is None:
-        return f"not probed by node {context.snapshot.node.name}: the pod is on node {pod.node or NONE}\n"
+        node = printable(pod.node) or NONE
+        return f"not probed by node {context.snapshot.node.name}: the pod is on node {node}\n"
     events = sorted((event for each in found.containers for event in each.events), key=lambda e: e.last)
     if not events:
         return ""
