@@ -518,12 +518,16 @@ class ClusterNode(Struct, frozen=True):
     info: NodeInfo = NodeInfo()
 
     @property
-    def internal_ips(self) -> tuple[Address, ...]:
-        """The first InternalIP of each family in status.addresses. Entries without an address are skipped."""
+    def host_ips(self) -> tuple[Address, ...]:
+        """For each family the first InternalIP of status.addresses, else the first ExternalIP, as in kube-proxy.
+
+        Entries without an address are skipped.
+        """
         found: dict[Family, Address] = {}
-        for kind, text in self.addresses:
-            if kind == "InternalIP" and (address := _address_or_none(text)):
-                found.setdefault(family_of(address), address)
+        for wanted in ("InternalIP", "ExternalIP"):
+            for kind, text in self.addresses:
+                if kind == wanted and (address := _address_or_none(text)):
+                    found.setdefault(family_of(address), address)
         return tuple(found[family] for family in Family if family in found)
 
     @property

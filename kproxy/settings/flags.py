@@ -278,7 +278,7 @@ FLAGS = (
         Group.NODE,
         "This node's primary addresses, one per family.",
         text.addresses,
-        default="the InternalIPs of its Node, else the addresses of the default routes",
+        default="the InternalIPs of its Node, else its ExternalIPs, else the addresses of the default routes",
     ),
     Flag(
         "--nodeport-addresses CIDR[,CIDR]",

@@ -35,7 +35,7 @@ def unknown_node(source: str, name: str, others: Iterable[str] = ()) -> Problem:
 
 def _primary(known: ClusterNode, host: HostAddresses) -> tuple[Address, ...]:
     """Return the addresses of the Node object, and the host's for families in which it has none."""
-    own = {family_of(address): address for address in known.internal_ips}
+    own = {family_of(address): address for address in known.host_ips}
     if len(own) < len(Family):
         own = {family_of(address): address for address in host.primary()} | own
     return tuple(own[family] for family in Family if family in own)

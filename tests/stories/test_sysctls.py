@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Handle, Lab
 
+from kproxy.kernel.netlink.core.codec import message_type
+from kproxy.kernel.netlink.core.constants import IPCTNL_MSG_CT_GET_STATS_CPU, NFNL_SUBSYS_CTNETLINK
+from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.sysctl import load_connection_tracking
+from kproxy.model import Family
 from tests.stories.following import Follow
 from tests.support import service, slices
 
@@ -43,6 +48,18 @@ def test_a_daemon_in_a_cluster_raises_them(lab: Lab, following: Follow) -> None:
         story.converges()
         assert values(node, CLOSE_WAIT, ESTABLISHED, LIBERAL, MAXIMUM) == [3600, 432000, 0, maximum]
         assert f"set {CLOSE_WAIT} to 3600, before 60" in story.running.logged()
+
+
+def test_the_request_that_loads_connection_tracking_is_one_that_the_kernel_answers(lab: Lab) -> None:
+    """This kernel may have it built in. An unknown request would be an error, and load no module either."""
+    kind = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET_STATS_CPU)
+
+    def ask() -> int:
+        with Netlink() as netlink:
+            return len(list(netlink.listing(kind, Family.IPV4, b"")))
+
+    assert lab.node("n1").inside(ask) >= 1
+    lab.node("n1").inside(load_connection_tracking)
 
 
 def test_init_only_raises_them_and_ends(lab: Lab, tmp_path: Path) -> None:

@@ -76,8 +76,26 @@ def test_values_are_raised_and_never_lowered(tmp_path: Path, caplog: pytest.LogC
 def test_failures_are_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / CLOSE_WAIT).write_text("60")
     (tmp_path / ESTABLISHED).write_text("no number")
-    raise_settings({UDP: 1, ESTABLISHED: 1, CLOSE_WAIT: 3600}, tmp_path)
+    raise_settings({UDP: 1, ESTABLISHED: 1, CLOSE_WAIT: 3600}, tmp_path, load=lambda: None)
     (message,) = caplog.messages
     assert message.startswith(f"cannot change connection tracking: {UDP} to 1: No such file or directory; ")
     assert f"{ESTABLISHED} to 1: invalid literal" in message
     assert (tmp_path / CLOSE_WAIT).read_text() == "3600"
+
+
+def test_settings_that_exist_only_after_the_module_was_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loads = []
+
+    def load() -> None:
+        loads.append(1)
+        (tmp_path / CLOSE_WAIT).write_text("60")
+
+    for _ in range(2):
+        raise_settings({CLOSE_WAIT: 3600}, tmp_path, load=load)
+    assert (loads, (tmp_path / CLOSE_WAIT).read_text(), caplog.messages) == ([1], "3600", [])
+
+
+def test_no_setting_loads_nothing() -> None:
+    raise_settings({}, Path("/nowhere"), load=lambda: pytest.fail("loads the module"))

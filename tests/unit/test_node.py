@@ -41,6 +41,16 @@ ADDRESSES: dict[str, tuple[list[tuple[str, str]], dict[str, object], list[str]]]
         {},
         ["10.50.0.11", "2001:db8::1"],
     ),
+    "an ExternalIP, if the family has no other": (
+        [
+            ("ExternalIP", "203.0.113.1"),
+            ("ExternalIP", "2001:db8::7"),
+            ("ExternalIP", "fd50::9"),
+            *INTERNAL[:1],
+        ],
+        {},
+        ["10.50.0.11", "2001:db8::7"],
+    ),
     "the flag's": (INTERNAL, {"node_ip": packed("192.0.2.9")}, ["192.0.2.9"]),
 }
 
