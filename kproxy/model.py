@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -519,7 +519,7 @@ class ClusterNode(Struct, frozen=True):
 
     @property
     def host_ips(self) -> tuple[Address, ...]:
-        """For each family the first InternalIP of status.addresses, else the first ExternalIP, as in kube-proxy.
+        """Of each family the first InternalIP in status.addresses, else the first ExternalIP (as kube-proxy).
 
         Entries without an address are skipped.
         """
@@ -543,6 +543,17 @@ class ServiceCIDR(Struct, frozen=True):
     networks: tuple[Network, ...]
 
 
+class Workload(NamedTuple):
+    """An object for which a cluster starts pods, for example a Deployment. kproxy starts none."""
+
+    kind: str
+    name: NamespacedName
+    replicas: int | None
+    """The number of pods; None for one on each node."""
+    labels: Mapping[str, str]
+    """The labels of its pods."""
+
+
 class ClusterState(Struct, frozen=True):
     """Every object that was read."""
 
@@ -552,6 +563,7 @@ class ClusterState(Struct, frozen=True):
     pods: tuple[Pod, ...]
     nodes: dict[str, ClusterNode]
     ingresses: tuple[Ingress, ...] = ()
+    workloads: tuple[Workload, ...] = ()
 
 
 class Node(Struct, frozen=True):

@@ -22,5 +22,6 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     found: list[Problem | str] = [*warnings(settings), *snapshot.input_warnings]
     print_problems(snapshot.problems)
     print_warnings(found)
+    print_problems(snapshot.notes)
     write(text)
     return 1 if snapshot.problems or (settings.strict and found) else 0

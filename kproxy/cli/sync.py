@@ -18,6 +18,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     with progress() as activity, sync(settings, activity) as manifests:
         print_problems(manifests.problems)
         print_warnings(manifests.warnings)
+        print_problems(manifests.notes)
         done = manifests.program()
     write_lines(done.lines(None if settings.verbose else LINES))
     if settings.dry_run:

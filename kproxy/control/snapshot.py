@@ -50,6 +50,7 @@ def take_snapshot(
         tuple(last_errors),
         (*source.input_warnings(), *source.warnings(), *warnings),
         tuple(source.input_warnings()),
+        tuple(source.notes()),
         held,
         options or Options(),
     )

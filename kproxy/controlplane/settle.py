@@ -11,6 +11,7 @@ from kproxy.controlplane.ownership import Announced, announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.selection import mismatches
 from kproxy.controlplane.slices import all_slices, of_service_families, pod_index
+from kproxy.controlplane.workloads import missing_pods
 from kproxy.decode import Decoded, Unreadable
 from kproxy.model import EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
@@ -25,6 +26,8 @@ class Settled(NamedTuple):
     problems: list[Problem]
     warnings: list[Problem]
     """Services that do not match their pods or endpoints. These are not errors."""
+    notes: list[str]
+    """What is missing in the input, although nothing in it is wrong."""
     refused: dict[NamespacedName, Problem]
     """Services that are left out, because they cannot get all that they need, and why."""
     unreadable: Unreadable
@@ -54,6 +57,7 @@ def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> S
         allocated.allocations,
         decoded.problems + allocated.problems,
         mismatches(decoded.state, pods),
+        list(filter(None, [missing_pods(decoded.state, pods)])),
         allocated.refused,
         unreadable,
     )

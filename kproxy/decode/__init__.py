@@ -26,7 +26,17 @@ from kproxy.decode.fields import object_name, share
 from kproxy.decode.kinds import API_VERSIONS, LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
 from kproxy.decode.text import from_json, to_python
-from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Pod, Service
+from kproxy.decode.workload import workload
+from kproxy.model import (
+    ClusterNode,
+    ClusterState,
+    EndpointSlice,
+    Ingress,
+    NamespacedName,
+    Pod,
+    Service,
+    Workload,
+)
 from kproxy.problems import Problem
 
 __all__ = ["Decoded", "Document", "Unreadable", "decode"]
@@ -89,7 +99,7 @@ def decode(documents: Iterable[Document]) -> Decoded:
     for document in documents:
         decoder.add(document)
     return Decoded(
-        _assemble(decoder.objects),
+        replace(_assemble(decoder.objects), workloads=tuple(decoder.workloads)),
         decoder.problems,
         decoder.unreadable,
         decoder.ignored,
@@ -103,6 +113,7 @@ class _Decoder:
 
     def __init__(self) -> None:
         self.objects: list[Object] = []
+        self.workloads: list[Workload] = []
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.unreadable = Unreadable()
@@ -157,6 +168,7 @@ class _Decoder:
             return
         if decoded is None:
             self.ignored[f"{kind} ({meta.api_version})" if kind in API_VERSIONS else kind] += 1
+            self.workloads += filter(None, [workload(meta, content)])
             return
         self.warnings += decoded.warnings
         key = (kind, object_name(decoded.metadata))

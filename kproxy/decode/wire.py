@@ -335,6 +335,28 @@ class Ingress(Wire):
     status: ObjectStatus | None = None
 
 
+class OwnerReference(Wire):
+    controller: bool | None = None
+
+
+class OwnedMetadata(Metadata):
+    owner_references: list[OwnerReference] | None = None
+
+
+class PodTemplate(Wire):
+    metadata: Metadata | None = None
+
+
+class WorkloadSpec(Wire):
+    replicas: int | None = None
+    template: PodTemplate | None = None
+
+
+class Workload(Wire):
+    metadata: OwnedMetadata
+    spec: WorkloadSpec | None = None
+
+
 class ServiceCIDRSpec(Wire):
     cidrs: list[str] | None = None
 

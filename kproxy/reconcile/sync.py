@@ -75,6 +75,11 @@ class Sync:
         """The warnings about the settings and the manifests."""
         return [*warnings(self._settings), *self._source.input_warnings(), *self._source.warnings()]
 
+    @property
+    def notes(self) -> list[str]:
+        """What is missing in the manifests, although nothing in them is wrong."""
+        return self._source.notes()
+
     def program(self) -> SyncResult:
         """Run one round, or preview it (--dry-run). If KproxyError is raised, nothing was programmed."""
         table = Preview if self._settings.dry_run else Dataplane

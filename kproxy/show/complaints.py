@@ -1,4 +1,4 @@
-"""The sentences that commands print on standard error: problems, and why objects are held. Pure."""
+"""The sentences that commands print on standard error: problems, notes, and why objects are held. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def complaints(snapshot: Snapshot, described: Collection[str] = ()) -> Iterator[
     yield from (str(problem) for problem in snapshot.problems if problem.object not in described)
     yield from (f"warning: {each}" for each in snapshot.input_warnings if each.object not in described)
     held = snapshot.inventory.held.items()
+    yield from snapshot.notes
     yield from held_sentences({name: why for name, why in held if not _is_described(name, described)})
 
 

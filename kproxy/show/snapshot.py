@@ -62,6 +62,8 @@ class Snapshot(Struct, frozen=True):
     """Possible mistakes in the input, which have no consequences."""
     input_warnings: tuple[Problem, ...] = ()
     """Those of `warnings` that concern single objects of the input, for example unknown fields."""
+    notes: tuple[str, ...] = ()
+    """What is missing in the input, although nothing in it is wrong."""
     held_frontends: list[HeldFrontend] = []
     """Frontends in the tables, besides `frontends`, of services that kproxy could never read."""
     options: Options = Options()

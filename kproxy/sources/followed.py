@@ -64,6 +64,7 @@ class FollowedManifests(Manifests):
         self._runner = runner
         self._allow_empty = allow_empty
         self._ignored: Mapping[str, int] = {}
+        self._noted: list[str] = []
         self._folders: dict[str, tuple[int, int]] = {}
         """Of folders: device and inode when they last had objects."""
         self._unread = True
@@ -102,6 +103,7 @@ class FollowedManifests(Manifests):
             return ()  # for example if a route changed that does not matter
         changed = await asyncio.to_thread(self._settle_probed, decoded, node, statuses, results)
         self._settled_of, self._settled_with = decoded, (node, statuses)
+        self._log_notes()
         self.revision += 1
         return changed
 
@@ -161,6 +163,12 @@ class FollowedManifests(Manifests):
         if kinds and kinds != self._ignored:
             logger.info(ignored_sentence(kinds))
         self._ignored = kinds
+
+    def _log_notes(self) -> None:
+        for note in self.notes():
+            if note not in self._noted:
+                logger.info(note)
+        self._noted = self.notes()
 
     def _settle_probed(
         self,

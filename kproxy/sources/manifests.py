@@ -18,6 +18,8 @@ from kproxy.controlplane.hold import InUse, changed, hold, why_held
 from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
+from kproxy.controlplane.slices import PodIndex
+from kproxy.controlplane.workloads import missing_pods
 from kproxy.decode import Decoded, decode
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem, UsageError, listed
@@ -116,6 +118,10 @@ class Manifests:
         unknown = [unknown_node("", name, nodes)] if nodes and name not in nodes else []
         return self._store.warnings() + unknown + (self.settled.warnings if self.settled else [])
 
+    def notes(self) -> list[str]:
+        """Return the workloads whose pods are missing."""
+        return self.settled.notes if self.settled else []
+
     def inventory(self) -> Inventory:
         """Return all objects."""
         return manifest_inventory(self.state, self._in_use, self._node)
@@ -146,7 +152,9 @@ class Manifests:
     def _hint(self, decoded: Decoded) -> str:
         """Return what may be the reason that there are no objects."""
         if decoded.ignored:
-            return f"There are only objects of other kinds: {listed(decoded.ignored)}."
+            pods = missing_pods(decoded.state, PodIndex(()))
+            others = f"There are only objects of other kinds: {listed(decoded.ignored)}."
+            return f"{others} {pods}." if pods else others
         below = not self._recursive and any(map(has_manifests_below, self._paths))
         return "There are manifests in subfolders: -R reads them." if below else ""
 

@@ -43,6 +43,9 @@ class Source(Protocol):
     def warnings(self) -> list[Problem]:
         """Return possible mistakes in the input, which have no consequences."""
 
+    def notes(self) -> list[str]:
+        """Return what is missing in the input, although nothing in it is wrong."""
+
     def inventory(self) -> Inventory:
         """Return all objects, for views. To be called between two rounds; the value does not change later."""
 

@@ -334,3 +334,14 @@ def test_a_sync_warns_about_policy_local_and_an_unknown_node(lab: Lab, kproxy: K
     )
     assert done.stderr.count("\n") == 2
     kproxy.sync(web, *slices(lab, ["pod-1"]), flags=["--node-name", "N1"])
+
+
+def test_sync_says_which_pods_a_workload_would_make(kproxy: Kproxy, web: list[Manifest]) -> None:
+    template = {"metadata": {"labels": {"app": "db"}}}
+    workload = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}}
+    done = kproxy.run("sync", *web, {**workload, "spec": {"template": template}})
+    assert done.returncode == 0
+    assert done.stderr.startswith(
+        "kproxy: StatefulSet default/db (1 pod, app=db) would make pods, but kproxy"
+    )
+    assert "ignored: 1 StatefulSet" in done.stdout

@@ -44,5 +44,8 @@ class EmptySource:
     def warnings(self) -> list[Problem]:
         return []
 
+    def notes(self) -> list[str]:
+        return []
+
     def inventory(self) -> Inventory:
         return Inventory({}, {})

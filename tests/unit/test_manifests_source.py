@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -252,3 +253,17 @@ def test_nothing_is_computed_without_a_change(tmp_path: Path, monkeypatch: pytes
     with store.lock("run"):
         asyncio.run(take_all())
     assert [node.name for node in settled] == ["n1", "n2", "n2"]
+
+
+# --- workloads ---
+
+
+def test_workloads_are_logged_when_they_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    deployment = json.dumps(manifest("Deployment", apiVersion="apps/v1"))
+    steps = [{"web.json": WEB, "d.json": deployment}, {"web.json": f"{WEB}\n"}, {"d.json": "-"}]
+    with caplog.at_level(logging.INFO):
+        with_files(tmp_path, steps)
+    logged = [message for message in caplog.messages if "would make pods" in message]
+    assert [message.partition(" would")[0] for message in logged] == [
+        "Deployment default/web (1 pod, no labels)"
+    ]

@@ -151,6 +151,10 @@ class Cluster:
             return []
         return [unknown_node(SOURCE, self._node_name)]
 
+    def notes(self) -> list[str]:
+        """Return []: the cluster's controllers make pods and endpoints."""
+        return []
+
     def inventory(self) -> Inventory:
         """Return the present objects. Pods, Ingresses and slices of headless services are not followed."""
         with self._lock:

@@ -1,0 +1,117 @@
+"""Workloads: what is said of the pods that they would make, by every command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kproxy.cli import main
+from kproxy.controlplane.slices import pod_index
+from kproxy.controlplane.workloads import NEEDED, missing_pods
+from kproxy.decode import Document, decode
+from tests.unit.make import NODE, manifest, service
+from tests.unit.test_decode import slice_
+
+LABELS = {"app": "web"}
+
+
+def workload(kind: str = "Deployment", version: str = "apps/v1", own_name: str = "web", **rest: Any) -> Any:
+    labels, metadata = rest.pop("labels", LABELS), rest.pop("metadata", {})
+    spec = {"template": {"metadata": {"labels": labels}, "spec": {"containers": []}}, **rest}
+    return manifest(kind, own_name, apiVersion=version, spec=spec, metadata=metadata)
+
+
+def said(*objects: Any) -> str:
+    found = decode([Document("f", one) for one in objects])
+    assert found.problems == []
+    return missing_pods(found.state, pod_index(found.state, NODE))
+
+
+def pod(labels: dict[str, str] = LABELS, **metadata: Any) -> Any:
+    return manifest("Pod", "a", metadata={"labels": labels, **metadata})
+
+
+MANY = {"a": "0", "b": "1", "c": "2", "d": "3", "e": "4"}
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (workload(replicas=3), "Deployment default/web (3 pods, app=web)"),
+        (workload(), "Deployment default/web (1 pod, app=web)"),
+        (workload(version="extensions/v1beta1"), "Deployment default/web (1 pod, app=web)"),
+        (workload("ReplicaSet", replicas=2), "ReplicaSet default/web (2 pods, app=web)"),
+        (workload("StatefulSet"), "StatefulSet default/web (1 pod, app=web)"),
+        (workload("DaemonSet"), "DaemonSet default/web (a pod on each node, app=web)"),
+        (workload("ReplicationController", "v1"), "ReplicationController default/web (1 pod, app=web)"),
+        (workload(labels=None), "Deployment default/web (1 pod, no labels)"),
+        (workload(labels={"app": None}), "Deployment default/web (1 pod, app=)"),
+        (workload(labels=MANY), "Deployment default/web (1 pod, a=0, b=1, c=2 and 2 more)"),
+    ],
+)  # fmt: skip
+def test_what_a_workload_would_make(made: Any, expected: str) -> None:
+    assert said(made) == f"{expected} {NEEDED}"
+
+
+def test_several_workloads_are_one_sentence() -> None:
+    names = ("a", "b", "c", "d", "e")
+    named = ", ".join(f"Deployment default/{name} (1 pod, app=web)" for name in names[:3])
+    assert said(*(workload(own_name=name) for name in names)) == f"{named} and 2 more {NEEDED}"
+
+
+@pytest.mark.parametrize("verb", ["compile", "get svc", "describe svc", "env web", "get svc -o json"])
+def test_commands_say_it_and_do_not_fail(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [workload(replicas=3), service(selector=LABELS), pod({"app": "other"}, name="web")]
+    (tmp_path / "in.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    flags = ["-f", str(tmp_path), "--state-dir", str(tmp_path / "state"), "--node-ip", "192.0.2.1"]
+    assert main([*verb.split(), *flags, "--strict"]) == 0
+    assert capsys.readouterr().err == f"kproxy: Deployment default/web (3 pods, app=web) {NEEDED}\n"
+
+
+def test_input_of_workloads_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.json").write_text(json.dumps(workload()))
+    assert main(["compile", "-f", str(tmp_path)]) == 2
+    told = f"only objects of other kinds: 1 Deployment. Deployment default/web (1 pod, app=web) {NEEDED}.\n"
+    assert capsys.readouterr().err.endswith(told)
+
+
+OWNED = {"ownerReferences": [{"kind": "Deployment", "name": "web", "controller": True}]}
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        (workload(replicas=0),),
+        (workload("ReplicaSet", metadata=OWNED),),
+        (workload("Deployment", "apps.kruise.io/v1"), workload("Rollout", "argoproj.io/v1alpha1")),
+        (workload("Job", "batch/v1"), workload("CronJob", "batch/v1")),
+        (workload(replicas="3"),),  # kproxy does not use it, so a mistake in it does not matter
+        (manifest("Deployment", "Not a name", apiVersion="apps/v1"),),
+        (manifest("Deployment", apiVersion="apps/v1", spec=[1]),),
+        (workload(), pod()),
+        (workload(), pod({**LABELS, "pod-template-hash": "1"})),
+        (workload(), service(selector=LABELS), slice_()),
+    ],
+)
+def test_when_nothing_is_said(objects: tuple[Any, ...]) -> None:
+    assert said(*objects) == ""
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        (workload(), pod({"app": "other"})),
+        (workload(), pod(namespace="other")),
+        (workload(), service(selector=LABELS)),
+        (workload(), service("b", selector=LABELS), service(selector=LABELS), slice_()),
+        (workload(), service(selector={"app": "other"}), slice_()),
+        (workload(), service(), slice_()),
+    ],
+)
+def test_pods_and_slices_of_others_do_not_matter(objects: tuple[Any, ...]) -> None:
+    assert said(*objects) != ""
