@@ -13,6 +13,7 @@ from kproxy.explain.tables import simulator
 from kproxy.explain.views import Kernel, as_json, text
 from kproxy.problems import CommandLineError, HostError
 from kproxy.settings.settings import Settings
+from kproxy.show.complaints import complaints
 from kproxy.show.snapshot import Snapshot
 from kproxy.table.keys import PackedSocket, affinity_key, join_socket, pack_port
 from kproxy.table.names import TABLE, affinity_map
@@ -29,7 +30,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     question = asker.question(sender, destination)
     found = answer(simulator(snapshot, question.packet.destination), question, snapshot)
     kernel = _kernel(found, snapshot) if settings.kernel or not settings.manifests else None
-    print_problems(snapshot.problems)
+    print_problems(complaints(snapshot))
     view = as_json if settings.output == "json" else text
     write(view(found, settings.rules, kernel))
     return 0

@@ -62,14 +62,25 @@ def test_several_workloads_are_one_sentence() -> None:
     assert said(*(workload(own_name=name) for name in names)) == f"{named} and 2 more {NEEDED}"
 
 
-@pytest.mark.parametrize("verb", ["compile", "get svc", "describe svc", "env web", "get svc -o json"])
+EVERY = (
+    "compile --strict",
+    "get svc",
+    "get svc -o json",
+    "describe svc",
+    "env web",
+    "dns zone",
+    "explain node web:80",
+)
+
+
+@pytest.mark.parametrize("verb", EVERY)
 def test_commands_say_it_and_do_not_fail(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     items = [workload(replicas=3), service(selector=LABELS), pod({"app": "other"}, name="web")]
     (tmp_path / "in.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     flags = ["-f", str(tmp_path), "--state-dir", str(tmp_path / "state"), "--node-ip", "192.0.2.1"]
-    assert main([*verb.split(), *flags, "--strict"]) == 0
+    assert main([*verb.split(), *flags]) == 0
     assert capsys.readouterr().err == f"kproxy: Deployment default/web (3 pods, app=web) {NEEDED}\n"
 
 
