@@ -9,9 +9,8 @@ JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 8 : 2 * n)))
 # The tests that need neither root nor the kernel's nftables.
 UNIT   := tests/unit tests/golden tests/property -m "not lab and not long" -n $(JOBS) --dist worksteal
 
-# nft and ip are in sbin, which is not in the PATH of ordinary users. A virtual
-# environment that includes the distribution's packages also includes ~/.local,
-# so without PYTHONNOUSERSITE the result would depend on the user.
+# nft and ip are in sbin, which is not in the PATH of ordinary users. Without
+# PYTHONNOUSERSITE, a .venv of an older checkout would include ~/.local.
 export PATH := $(PATH):/usr/sbin:/sbin
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE

@@ -83,7 +83,7 @@ class CommandLineError(UsageError):
 
 
 class HostError(KproxyError):
-    """The host or the user lacks something: root privileges, nftables in the kernel, libnftables."""
+    """The host or the user lacks something: root privileges, nftables in the kernel."""
 
 
 class StateError(KproxyError):

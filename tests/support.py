@@ -198,6 +198,8 @@ class Running:
         self.manifests.mkdir(exist_ok=True)
         self.log = folder / "log"
         self.flags = flags
+        self.program: Sequence[str] = ()
+        """A module that runs kproxy, and its own arguments; () for kproxy itself."""
 
     def __enter__(self) -> Running:
         self.start()
@@ -214,7 +216,10 @@ class Running:
 
     def launch(self, log: IO[str]) -> Process:
         """Start the process, with its output in this file."""
-        return forkserver.popen(self.kproxy.node, self.arguments(), stdout=log, stderr=log)
+        if not self.program:
+            return forkserver.popen(self.kproxy.node, self.arguments(), stdout=log, stderr=log)
+        command = [sys.executable, "-m", *self.program, *self.arguments()]
+        return self.kproxy.node.popen(command, stdout=log, stderr=log, cwd=forkserver.ROOT)
 
     def start(self, wait: bool = True) -> None:
         """Start kproxy. With `wait`, return when it has programmed the present objects."""
@@ -248,19 +253,6 @@ class Running:
         """Return the output of another command that asks the running kproxy."""
         done = forkserver.run(self.kproxy.node, [*arguments, "--state-dir", str(self.kproxy.state)])
         return done.stdout + done.stderr
-
-
-def child_of(process: int) -> int:
-    """Return the child process of a daemon, which asks the kernel how it stores rules."""
-    (found,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return int(found)
-
-
-def waits_for_child(process: int) -> bool:
-    """Whether a thread of the daemon waits for an answer from this process."""
-    return any(
-        "unix_stream_read" in task.read_text() for task in Path(f"/proc/{process}/task").glob("*/wchan")
-    )
 
 
 def eventually(

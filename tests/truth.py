@@ -13,7 +13,7 @@ from netns_lab.topology import POD_NETWORK
 
 from kproxy.decode import Document, decode
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.kernel.skeleton_probe import SkeletonProbe
+from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.model import Address, ClusterNode, Family, Node, parse_address
 from kproxy.nft.structure import Structure
 from kproxy.reconcile.core.repair import compare
@@ -30,7 +30,7 @@ PODS = networks(",".join(POD_NETWORK.values()))
 
 
 class Truth:
-    """Compares the tables of one node. Created before threads start, since it forks (skeleton_probe.py)."""
+    """Compares the tables of one node. Created before threads start, since it forks (rehearsal.py)."""
 
     def __init__(self, node: Handle, pod_cidrs: str | None = None) -> None:
         """`pod_cidrs`: None for the networks of all pods, as `Kproxy` has them."""
@@ -39,12 +39,12 @@ class Truth:
         pods = PODS if pod_cidrs is None else networks(pod_cidrs)
         self.options = Options(pods, networks(SERVICE_CIDRS))
         self.node_ports: tuple[Address, ...] = self._addresses
-        self._skeleton_probe = SkeletonProbe()
+        self._rehearsal = Rehearsal()
         self._expected: dict[tuple[Family, Options, NumberedChains], Structure] = {}
 
     def close(self) -> None:
-        """End the child process."""
-        self._skeleton_probe.close()
+        """End the network namespace of the rehearsal."""
+        self._rehearsal.close()
 
     def wrong(self, objects: Iterable[Manifest]) -> list[str]:
         """Return the differences between the tables and these objects; [] if there are none."""
@@ -81,5 +81,5 @@ class Truth:
         key = family, self.options, chains
         if key not in self._expected:
             rules = skeleton(family, self.options, chains)
-            self._expected[key] = self._skeleton_probe.expected_structure(rules)
+            self._expected[key] = self._rehearsal.expected_structure(rules)
         return self._expected[key]

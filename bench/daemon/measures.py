@@ -77,8 +77,6 @@ class Figures(Struct, frozen=True):
     """The longest time from an empty ruleset until the last Service is back, in seconds."""
     peak: int
     """Peak memory in all measurements, in bytes."""
-    skeleton_probe: int
-    """Peak memory of the child process, in bytes."""
 
 
 def spread(taken: Sequence[float], cpu: float) -> Spread:
@@ -107,19 +105,16 @@ def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figure
         with running(folder) as kproxy:
             kproxy.ready()
             tail = _Changes(server, kproxy, every, seconds, say).all(last)
-            peak, skeleton_probe = kproxy.peaks()
-            peak = max(peak, *(start.peak for start in cold + restart))
+            peak = max(kproxy.peak(), *(start.peak for start in cold + restart))
         last.close()
-        return Figures(
-            services, others, last_seen, _middle(cold), _middle(restart), *tail, peak, skeleton_probe
-        )
+        return Figures(services, others, last_seen, _middle(cold), _middle(restart), *tail, peak)
 
 
 def _start(kproxy: Subject, last: Probe | None = None) -> Start:
     """Measure a start. `last` asks for an element that does not exist before."""
     seen = last.when(True) if last else None
     ready = kproxy.ready()
-    return Start((seen or ready) - kproxy.began, kproxy.cpu(), max(kproxy.peaks()))
+    return Start((seen or ready) - kproxy.began, kproxy.cpu(), kproxy.peak())
 
 
 def _middle(found: list[Start]) -> Start:

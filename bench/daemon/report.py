@@ -49,7 +49,6 @@ ROWS: tuple[tuple[str, Callable[[Figures], str], str], ...] = (
     ("nft flush ruleset, until repaired", lambda f: seconds(f.repair), ""),
     ("peak memory: start", lambda f: megabytes(f.cold.peak), "201 MB, nft 208 MB"),
     ("peak memory: all measurements", lambda f: megabytes(f.peak), "525 MB with nft"),
-    ("  child process", lambda f: megabytes(f.skeleton_probe), ""),
     ("CPUs used by other processes", lambda f: f"{f.others:.1f}", ""),
     ("listeners of other programs", lambda f: str(f.listeners), ""),
 )

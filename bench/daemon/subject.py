@@ -42,22 +42,14 @@ class Subject:
         """Return the CPU time of all its threads in seconds, without its children."""
         return time.clock_gettime((~self.pid << 3) | CPU_CLOCK)
 
-    def peaks(self) -> tuple[int, int]:
-        """Return the peak resident memory in bytes, of the process and of its child."""
-        return _peak(self.pid), max((_peak(pid) for pid in _children(self.pid)), default=0)
+    def peak(self) -> int:
+        """Return the peak resident memory in bytes."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        return 1024 * int(found[1]) if found else 0
 
     def check(self) -> None:
         """Request a full comparison."""
         os.kill(self.pid, signal.SIGHUP)
-
-
-def _peak(pid: int) -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return 1024 * int(found[1]) if found else 0
-
-
-def _children(pid: int) -> list[int]:
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.loop import Loop, Periods
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.kernel.skeleton_probe import SkeletonProbe
+from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.model import Family, Network, Node
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
@@ -50,7 +50,7 @@ class Daemon(RoundObserver):
         self,
         source: FollowedSource,
         netlink: Netlink,
-        skeleton_probe: SkeletonProbe,
+        rehearsal: Rehearsal,
         options: Callable[[Node, tuple[Network, ...]], Options],
         reporter: Reporter,
         periods: Periods,
@@ -64,10 +64,8 @@ class Daemon(RoundObserver):
         `requests` returns the numbers of requests that the source sent to an API server.
         """
         self._netlink = netlink
-        self._skeleton_probe = skeleton_probe
         self._dataplanes = {
-            family: Dataplane(netlink, family, Options(), skeleton_probe.expected_structure)
-            for family in Family
+            family: Dataplane(netlink, family, Options(), rehearsal.expected_structure) for family in Family
         }
         self.source = source
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
@@ -102,7 +100,6 @@ class Daemon(RoundObserver):
         work = (
             *own,
             address_changes(on_address_change),
-            self._skeleton_probe.watch(),
             self.servers.watchdog(),
         )
         self.servers.open()
@@ -158,8 +155,7 @@ class Daemon(RoundObserver):
             while True:
                 await readable(monitor)
                 await self._wait_until_due(pace)
-                async with self.loop.idle:  # a round records its own generations before it ends
-                    changes = monitor.foreign_changes(self._is_own_generation)
+                changes = monitor.foreign_changes()
                 if changes:
                     if events.time() - pace.due > REPAIR_SECONDS:
                         pace.succeeded()
@@ -178,9 +174,6 @@ class Daemon(RoundObserver):
             async with self.loop.idle:
                 if self.reconciler.any_gone():
                     return
-
-    def _is_own_generation(self, generation: int) -> bool:
-        return any(generation in dataplane.own_generations for dataplane in self._dataplanes.values())
 
     async def _watch_problems(self) -> None:
         """Log problems of the source that cause no round, for example that the server does not respond."""

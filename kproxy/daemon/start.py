@@ -16,7 +16,7 @@ from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods
 from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.kernel.skeleton_probe import SkeletonProbe
+from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.sysctl import raise_settings
 from kproxy.model import ClusterNode, Network, Node
 from kproxy.observe.log import LogFormatter, Reporter
@@ -45,12 +45,12 @@ logger = logging.getLogger(__name__)
 class _Host:
     """The parts of a daemon that do not depend on its source."""
 
-    def __init__(self, settings: Settings, skeleton_probe: SkeletonProbe, netlink: Netlink) -> None:
+    def __init__(self, settings: Settings, rehearsal: Rehearsal, netlink: Netlink) -> None:
         self.settings = settings
         self.addresses = HostAddresses()
         self.reporter = Reporter(settings.verbose)
         self._overlaps: list[str] = []
-        self._skeleton_probe = skeleton_probe
+        self._rehearsal = rehearsal
         self._netlink = netlink
 
     def node(self, nodes: Mapping[str, ClusterNode]) -> Node:
@@ -75,7 +75,7 @@ class _Host:
         return Daemon(
             source,
             self._netlink,
-            self._skeleton_probe,
+            self._rehearsal,
             self.options,
             self.reporter,
             Periods(self.settings.sync_period, self.settings.min_sync_period),
@@ -97,10 +97,10 @@ def run_daemon(settings: Settings) -> int:
     work = _follow_manifests if settings.manifests else _follow_cluster
     with (
         lock.hold(Path(settings.state_dir), lock.DAEMON),
-        SkeletonProbe() as skeleton_probe,
+        Rehearsal() as rehearsal,
         Netlink() as netlink,
     ):
-        asyncio.run(work(_Host(settings, skeleton_probe, netlink)))
+        asyncio.run(work(_Host(settings, rehearsal, netlink)))
     return 0
 
 

@@ -1,1 +1,1 @@
-"""Effects on this host: netlink, libnftables, what the kernel holds, this host's addresses."""
+"""Effects on this host: netlink, what the kernel holds, this host's addresses."""

@@ -1,28 +1,44 @@
-"""The features of the kernel and libnftables that kproxy uses, and which of them this host lacks.
+"""The features of the kernel that kproxy uses, and which of them this host lacks.
 
-Every sync loads the rules once (structure.py). Only if that fails, the features are tried one by one,
-each with the smallest script that needs it, in a network namespace and child process of its own. So
-the error names the missing features and the Services that need them. docs/hosts.md contains this
-table.
+Every sync loads the rules once (rehearsal.py). Only if that fails, the features are tried one by one, each
+with the smallest table that needs it, in the same network namespace. So the error names the missing
+features and the Services that need them. docs/hosts.md contains this table.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from kproxy.kernel import libnftables
-from kproxy.kernel.namespace import ChildDied, in_fresh_namespace
+from kproxy.kernel.netlink.core.structure import table_removal, whole_table
+from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family
-from kproxy.nft.ruleset import Skeleton
+from kproxy.nft.elements import Field
+from kproxy.nft.expressions import Connection, Hash, HeaderField, Meta, RandomNumber, SourceType, TupleField
+from kproxy.nft.rules import (
+    Conclusion,
+    MapUpdate,
+    Masquerade,
+    Match,
+    Reject,
+    Rule,
+    Statement,
+    Translation,
+    VerdictLookup,
+)
+from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
 from kproxy.problems import HostError, KproxyError, TransactionError
 from kproxy.table.names import TABLE
 
-REFUSED_BY_KERNEL = "Could not process rule"
-"""Part of libnftables' message if the kernel, and not libnftables itself, rejected a script."""
 DOCUMENT = "docs/hosts.md lists the requirements of kproxy."
+
+
+class Content(NamedTuple):
+    """The content of a table."""
+
+    sets: tuple[SetDeclaration, ...] = ()
+    chains: tuple[Chain, ...] = ()
 
 
 class Feature(NamedTuple):
@@ -35,8 +51,8 @@ class Feature(NamedTuple):
     """The kernel modules that contain it. (`ipv4` stands for `ipv6`, too.)"""
     config: str
     """The build options of the kernel that it needs. (`IPV4` stands for `IPV6`, too.)"""
-    script: str
-    """The content of a table that tests it. AF stands for the family, ADDRESS for the type of addresses."""
+    test: Callable[[Family], Content]
+    """Returns the smallest content of a table that needs it."""
     since: str = ""
     """The first kernel version that has it, if later than 5.0."""
     only_for: str = ""
@@ -45,47 +61,77 @@ class Feature(NamedTuple):
     """A text that occurs in the rules that use it; "" if all rules do."""
 
 
-def _rule(text: str) -> str:
-    return f"chain c {{ {text}; }}"
+ADDRESS = (Field.ADDRESS,)
+MAP = SetDeclaration("m", "", ADDRESS, (Field.ADDRESS, Field.PORT), is_map=True)
+VERDICTS = MAP._replace(key=(Field.ADDRESS, Field.PROTOCOL, Field.PORT), value=())
+BY_NUMBER = MAP._replace(key=(Field.NUMBER,), value=())
+PREROUTING, POSTROUTING = Hook("prerouting", -100), Hook("postrouting", 100)
 
 
-TABLES = Feature("tables", "everything", "nf_tables", "NF_TABLES NF_TABLES_IPV4", "")
+def _rule(statement: Statement, hook: Hook = PREROUTING) -> Callable[[Family], Content]:
+    return lambda _: _content((statement,), hook=hook)
+
+
+def _set(declaration: SetDeclaration) -> Callable[[Family], Content]:
+    return lambda _: Content((declaration,))
+
+
+def _content(statements: tuple[Statement, ...], *sets: SetDeclaration, hook: Hook = PREROUTING) -> Content:
+    return Content(sets, (Chain("c", (Rule(statements),), "", hook),))
+
+
+def _translation(family: Family) -> Content:
+    return _content((Translation(family, (HeaderField(family, "daddr"),), MAP.name),), MAP)
+
+
+def _hash(family: Family) -> Content:
+    hashed = Hash((HeaderField(family, "saddr"),), 2, 1)
+    return _content((VerdictLookup((hashed,), BY_NUMBER.name),), BY_NUMBER)
+
+
+def _update(family: Family) -> Content:
+    key, port = TupleField("original", "saddr", family), TupleField("reply", "proto-src", family)
+    update = MapUpdate(MAP.name, (key,), (key, port), 9)
+    return _content((Match(Meta.PROTOCOL, "tcp"), update), MAP._replace(size=9, timeout=3600))
+
+
+TABLES = Feature("tables", "everything", "nf_tables", "NF_TABLES NF_TABLES_IPV4", lambda _: Content())
 FEATURES = (
     Feature(
         "chains of type nat",
         "translating the first packet of a connection",
         "nft_chain_nat",
         "NFT_NAT",
-        "chain c { type nat hook prerouting priority -100; }",
+        _rule(Conclusion("accept")),
     ),
-    Feature("`dnat`", "translating to an endpoint", "nft_nat", "NFT_NAT", _rule("dnat to ::1")),
+    Feature("`dnat`", "translating to an endpoint", "nft_nat", "NFT_NAT", _translation),
     Feature(
         "`masquerade`",
         "returning replies through this node",
         "nft_masq",
         "NFT_MASQ",
-        _rule("masquerade fully-random"),
+        _rule(Masquerade(), POSTROUTING),
     ),
     Feature(
         "`ct`",
         "reading the original tuple",
         "nft_ct",
         "NFT_CT",
-        _rule("ct status dnat accept"),
+        _rule(Match(Connection.STATUS, "dnat")),
     ),
     Feature(
         "`fib`",
         "recognizing this node's own addresses",
         "nft_fib_ipv4",
         "NFT_FIB_IPV4",
-        _rule("fib saddr type local accept"),
+        _rule(Match(SourceType(), "local")),
     ),
     Feature(
         "`reject` in prerouting",
         "rejecting connections to Services without endpoints",
         "nft_reject_ipv4",
         "NFT_REJECT_IPV4",
-        "chain c { type filter hook prerouting priority 0; reject; }",
+        _rule(Reject()),
         "5.9",
     ),
     Feature(
@@ -93,21 +139,21 @@ FEATURES = (
         "finding the Service of a packet",
         "nf_tables",
         "NF_TABLES",
-        "map m { type ADDRESS . inet_proto . inet_service : verdict; }",
+        _set(VERDICTS),
     ),
     Feature(
         "intervals",
         "matching the CIDRs of pods and Services",
         "nf_tables",
         "NF_TABLES",
-        "set s { type ADDRESS; flags interval; }",
+        _set(SetDeclaration("s", "", ADDRESS, intervals=True)),
     ),
     Feature(
         "intervals in concatenated keys",
         "matching `loadBalancerSourceRanges`",
         "nf_tables",
         "NF_TABLES",
-        "set s { type ADDRESS . inet_service; flags interval; }",
+        _set(SetDeclaration("s", "", (Field.ADDRESS, Field.PORT), intervals=True)),
         "5.6",
     ),
     Feature(
@@ -115,7 +161,7 @@ FEATURES = (
         "counting new connections of each endpoint",
         "nft_counter",
         "NFT_COUNTER",
-        "map m { type ADDRESS : ADDRESS; counter; }",
+        _set(MAP._replace(counter=True)),
         "5.7",
     ),
     Feature(
@@ -123,14 +169,14 @@ FEATURES = (
         "storing the endpoints of clients (affinity)",
         "nf_tables",
         "NF_TABLES",
-        "map m { type ADDRESS : ADDRESS; flags dynamic,timeout; timeout 3h; }",
+        _set(MAP._replace(timeout=3600)),
     ),
     Feature(
         "`numgen`",
         "choosing an endpoint at random",
         "nft_numgen",
         "NFT_NUMGEN",
-        _rule("meta mark set numgen random mod 2"),
+        lambda _: _content((VerdictLookup((RandomNumber(2),), BY_NUMBER.name),), BY_NUMBER),
         mark="numgen random",
     ),
     Feature(
@@ -138,7 +184,7 @@ FEATURES = (
         "choosing an endpoint by the client's address",
         "nft_hash",
         "NFT_HASH",
-        _rule("meta mark set jhash AF saddr mod 2"),
+        _hash,
         only_for="Services with the annotation `kproxy.io/consistent-hash`",
         mark="jhash",
     ),
@@ -147,75 +193,60 @@ FEATURES = (
         "updating the stored endpoint of a client",
         "nf_tables",
         "NF_TABLES",
-        "map m { type mark : mark; size 9; flags dynamic,timeout; timeout 3h; }\n"
-        + _rule("update @m { meta mark timeout 9s : meta mark }"),
+        _update,
         only_for="Services with `sessionAffinity: ClientIP`",
         mark="update @",
     ),
 )
 
 
-class MissingFeature(NamedTuple):
-    """A feature that this host lacks."""
-
-    feature: Feature
-    in_library: bool
-    """Whether libnftables lacks it, not the kernel."""
-
-
 class UnsupportedFamily(HostError):
     """The kernel has no IPv6, so no IPv6 packet can arrive."""
 
 
-def missing_features(family: Family, features: Iterable[Feature] = FEATURES) -> list[MissingFeature]:
-    """Return the features that this host lacks; only TABLES if it has no tables.
+def missing_features(
+    netlink: Netlink, family: Family, features: Iterable[Feature] = FEATURES
+) -> list[Feature]:
+    """Return the features that the kernel lacks; only TABLES if it has no tables.
 
-    Raises HostError if the features cannot be tried.
+    `netlink` belongs to a network namespace without kproxy's table. Raises OSError if it cannot be used.
     """
-    tables = _try(TABLES, family)
-    found = [tables] if tables else [_try(feature, family) for feature in features]
-    return [missing for missing in found if missing]
+    if _lacks(netlink, TABLES, family):
+        return [TABLES]
+    return [feature for feature in features if _lacks(netlink, feature, family)]
 
 
-def _try(feature: Feature, family: Family) -> MissingFeature | None:
-    address, other = ("ipv4_addr", "192.0.2.1") if family is Family.IPV4 else ("ipv6_addr", "2001:db8::1")
-    content = feature.script.replace("ADDRESS", address).replace("AF", family).replace("::1", other)
-    script = f"table {family} {TABLE} {{\n{content}\n}}"
+def _lacks(netlink: Netlink, feature: Feature, family: Family) -> bool:
     try:
-        in_fresh_namespace(partial(libnftables.run, script))
-    except TransactionError as error:
-        in_library = bool(error.transaction) and REFUSED_BY_KERNEL not in str(error)
-        return MissingFeature(feature, in_library)
-    except ChildDied:
-        return MissingFeature(feature, in_library=True)
-    return None
+        netlink.commit(whole_table(Skeleton(family, TABLE, *feature.test(family))))
+    except NetlinkError:
+        return True
+    netlink.commit([table_removal(family, TABLE)])
+    return False
 
 
-def explain(skeleton: Skeleton, error: KproxyError) -> KproxyError:
+def explain(netlink: Netlink, skeleton: Skeleton, error: KproxyError) -> KproxyError:
     """Return an error that names the missing features of `skeleton`; `error` if none is missing.
 
     It is a TransactionError if only some Services need them, and a HostError if all Services do.
     """
     rules = "\n".join(str(rule) for chain in skeleton.chains for rule in chain.rules)
-    missing = missing_features(skeleton.family, [feature for feature in FEATURES if feature.mark in rules])
-    if not missing or missing[0] == MissingFeature(TABLES, in_library=True):
-        return error  # every version of libnftables knows tables: its own message is more exact
-    if skeleton.family is Family.IPV6 and missing[0].feature is TABLES and not _has_ipv6():
+    needed = [feature for feature in FEATURES if feature.mark in rules]
+    missing = missing_features(netlink, skeleton.family, needed)
+    if not missing:
+        return error
+    if skeleton.family is Family.IPV6 and missing[0] is TABLES and not _has_ipv6():
         return UnsupportedFamily("This kernel has no IPv6: frontends with IPv6 addresses are left out.")
     return missing_features_error(skeleton.family, missing)
 
 
-def missing_features_error(family: Family, missing: Sequence[MissingFeature]) -> KproxyError:
+def missing_features_error(family: Family, missing: Sequence[Feature]) -> KproxyError:
     """Return the error for missing features, as `explain` does."""
     number = "4" if family is Family.IPV4 else "6"
-    lacks = [
-        f"{'libnftables' if in_library else 'the kernel'} lacks {_plain(feature.name)} "
-        f"({_plain(feature.purpose)})"
-        for feature, in_library in missing
-    ]
-    text = f"IPv{number} services cannot be programmed: {'; '.join(lacks)}."
+    lacks = [f"{_plain(feature.name)} ({_plain(feature.purpose)})" for feature in missing]
+    text = f"IPv{number} services cannot be programmed: the kernel lacks {'; '.join(lacks)}."
     hint = " ".join(_hints(missing, number))
-    users = [_plain(one.feature.only_for) for one in missing]
+    users = [_plain(feature.only_for) for feature in missing]
     if all(users):
         text += f" Only {' and '.join(users)} need it. All others can be served without them."
         return TransactionError(f"{text} {hint}")
@@ -226,17 +257,13 @@ def _plain(text: str) -> str:
     return text.replace("`", "")
 
 
-def _hints(missing: Sequence[MissingFeature], number: str) -> Iterable[str]:
-    if any(one.in_library for one in missing):
-        yield "Update nftables (1.0.6 or later)."
-    features = [one.feature for one in missing if not one.in_library]
-    if features:
-        modules = _words(feature.module.replace("ipv4", f"ipv{number}") for feature in features)
-        configs = _words(feature.config.replace("IPV4", f"IPV{number}") for feature in features)
-        versions = [feature.since for feature in features if feature.since]
-        yield f"Try: modprobe {' '.join(modules)}."
-        newer = f" and Linux {max(versions)} or later" if versions else ""
-        yield f"The kernel needs {', '.join(f'CONFIG_{config}' for config in configs)}{newer}."
+def _hints(missing: Sequence[Feature], number: str) -> Iterable[str]:
+    modules = _words(feature.module.replace("ipv4", f"ipv{number}") for feature in missing)
+    configs = _words(feature.config.replace("IPV4", f"IPV{number}") for feature in missing)
+    versions = [feature.since for feature in missing if feature.since]
+    yield f"Try: modprobe {' '.join(modules)}."
+    newer = f" and Linux {max(versions)} or later" if versions else ""
+    yield f"The kernel needs {', '.join(f'CONFIG_{config}' for config in configs)}{newer}."
     yield DOCUMENT
 
 

@@ -2,9 +2,8 @@
 
 The kernel sends a message for each object of a commit to nftables, and at the end one with the new
 generation. A filter in the kernel drops the messages of kproxy's own commits by their netlink port;
-otherwise kproxy would receive its own first sync of 10,000 Services. Commits of libnftables use
-another socket; kproxy recognizes them by their generation. If messages are lost because the socket's
-buffer is full, everything counts as changed. Layout and numbers: linux/netlink.h,
+otherwise kproxy would receive its own first sync of 10,000 Services. If messages are lost because
+the socket's buffer is full, everything counts as changed. Layout and numbers: linux/netlink.h,
 linux/netfilter/nfnetlink.h, linux/rtnetlink.h, linux/filter.h.
 """
 
@@ -29,7 +28,6 @@ from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_NEWGEN,
     NFT_MSG_NEWSETELEM,
-    NFTA_GEN_ID,
     NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET,
     NFTA_TABLE_NAME,
@@ -71,8 +69,6 @@ class TableMonitor:
         self._socket = _listen(NETLINK_NETFILTER)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
         _ignore_port(self._socket, own_port)
-        self._pending: dict[Family, Keys | None] = {}
-        """Changes of a commit whose generation has not been read yet."""
 
     def fileno(self) -> int:
         """Return the descriptor, to wait for messages."""
@@ -98,12 +94,12 @@ class TableMonitor:
         with suppress(OSError):  # the socket is closed if the daemon ends during a round
             self._socket.setsockopt(SOL_NETLINK, membership, NFNLGRP_NFTABLES)
 
-    def foreign_changes(self, is_ours: Callable[[int], bool]) -> dict[Family, Keys | None]:
+    def foreign_changes(self) -> dict[Family, Keys | None]:
         """Return the families whose table other programs changed since the last call.
 
         The value is the keys of added and deleted elements; None if anything else changed, or if messages
-        were lost. `is_ours` decides whether a generation is kproxy's own. If there are very many messages,
-        some remain to be read by the next call; the descriptor is readable then.
+        were lost. If there are very many messages, some remain to be read by the next call; the descriptor is
+        readable then.
         """
         found: dict[Family, Keys | None] = {}
         for _ in range(MAX_DATAGRAMS):
@@ -118,24 +114,18 @@ class TableMonitor:
                 continue
             for message in messages(data):
                 if message.kind != NEW_GENERATION:
-                    self._add(message.kind, message.content)
-                elif self._pending:
-                    fields = dict(attributes(message.content[NFGENMSG_LEN:]))
-                    (generation,) = struct.unpack(">I", fields[NFTA_GEN_ID])
-                    if not is_ours(generation):
-                        for family, keys in self._pending.items():
-                            _merge(found, family, keys)
-                    self._pending.clear()
+                    _add(found, message.kind, message.content)
         return found
 
-    def _add(self, kind: int, content: memoryview) -> None:
-        """Add a message about an object to the pending changes. Its first attribute names the table."""
-        fields = dict(attributes(content[NFGENMSG_LEN:]))
-        if read_string(fields.get(NFTA_TABLE_NAME, memoryview(b""))) != TABLE:
-            return
-        for family, number in NFPROTO.items():
-            if number == content[0]:
-                _merge(self._pending, family, _keys(fields) if kind in ELEMENTS else None)
+
+def _add(found: dict[Family, Keys | None], kind: int, content: memoryview) -> None:
+    """Add a message about an object to the changes. Its first attribute names the table."""
+    fields = dict(attributes(content[NFGENMSG_LEN:]))
+    if read_string(fields.get(NFTA_TABLE_NAME, memoryview(b""))) != TABLE:
+        return
+    for family, number in NFPROTO.items():
+        if number == content[0]:
+            _merge(found, family, _keys(fields) if kind in ELEMENTS else None)
 
 
 def _keys(fields: dict[int, memoryview]) -> Keys:

@@ -1,7 +1,8 @@
-"""Run a function in a child process with a new network namespace, which ends with the process.
+"""A socket to netfilter in a new network namespace, which ends with the socket.
 
-The function cannot change the network of this process. If it crashes (libnftables may abort), only
-the child process ends.
+A process that changes its namespace cannot always return, so a child process creates the namespace, sends the
+socket to this process, and ends. The child must not run after threads have started, because it would inherit
+locks that other threads hold.
 """
 
 from __future__ import annotations
@@ -9,15 +10,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import pickle
-import signal
-import sys
-from collections.abc import Callable
-from typing import TypeVar
+import socket
 
-from kproxy.problems import HostError, KproxyError, TransactionError
+from kproxy.kernel.netlink.core.constants import NETLINK_NETFILTER
+from kproxy.problems import HostError
 
-T = TypeVar("T")
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
 HINTS = {
     errno.EPERM: "kproxy first loads its rules into a new network namespace. This requires CAP_SYS_ADMIN (in "
@@ -28,62 +25,46 @@ HINTS = {
 }
 
 
-class ChildDied(HostError):
-    """The child process crashed while it ran the function."""
+def netfilter_socket() -> socket.socket:
+    """Return a socket to netfilter in a new network namespace.
 
-
-def in_fresh_namespace(work: Callable[[], T]) -> T:
-    """Run `work` in a child process with a new network namespace. Returns its result, or raises its error.
-
-    Raises HostError if no such namespace can be created. An OSError of `work` becomes a TransactionError
-    without errno, since it does not concern the table in use.
+    Raises HostError if the namespace cannot be created, and OSError if the kernel has no netfilter.
     """
-    reader, writer = os.pipe()
-    sys.stdout.flush()
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = _fork()
+            if not child:
+                _send_socket(theirs)
+                os._exit(0)
+        data, descriptors, _, _ = socket.recv_fds(ours, 16, 1)
+        os.waitpid(child, 0)
+    if descriptors:
+        return socket.socket(fileno=descriptors[0])
+    number = int(data or errno.EPERM)
+    message = f"Cannot create a network namespace: {os.strerror(number)}."
+    raise HostError(message, HINTS.get(number, "Run as root."))
+
+
+def _fork() -> int:
     try:
-        child = os.fork()
+        return os.fork()
     except OSError as error:
-        os.close(reader)
-        os.close(writer)
-        message = f"Cannot start a child process to test kproxy's rules: {error.strerror}."
+        message = f"Cannot start a child process to create a network namespace: {error.strerror}."
         raise HostError(message, HINTS[errno.EAGAIN]) from None
-    if not child:
-        os.close(reader)
-        _report(writer, work)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        data = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if not data:
-        signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        what = f"was killed by {signal.Signals(signum).name}" if signum else "failed"
-        message = f"libnftables {what} while it loaded kproxy's rules."
-        raise ChildDied(message, "kproxy needs libnftables 1.0.6 or later.")
-    result = pickle.loads(data)
-    if isinstance(result, BaseException):
-        raise result
-    return result  # type: ignore[no-any-return]
 
 
-def _report(writer: int, work: Callable[[], T]) -> None:
-    result: T | BaseException
+def _send_socket(connection: socket.socket) -> None:
+    """Send a socket in a new namespace, or the number of the error as text."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hide the messages of a library that aborts
         _unshare_network()
-        result = work()
-    except KproxyError as error:
-        result = error
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as made:
+            socket.send_fds(connection, [b"0"], [made.fileno()])
     except OSError as error:
-        result = TransactionError(f"The kernel refused kproxy's rules: {error.strerror}.")
-    with os.fdopen(writer, "wb") as pipe:
-        pickle.dump(result, pipe)
+        connection.sendall(str(error.errno).encode())
 
 
 def _unshare_network() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET) and libc.unshare(CLONE_NEWUSER | CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise HostError(
-            f"Cannot create a network namespace: {os.strerror(number)}.", HINTS.get(number, "Run as root.")
-        )
+        raise OSError(ctypes.get_errno(), "unshare")

@@ -1,18 +1,12 @@
 """Reads the structure of a table: its declarations and rules, in the kernel's bytes.
 
 Another program may change the structure, for example with `delete map` or `replace rule`. The text that nft
-lists differs between its versions, so comparing text would not find such changes reliably. Therefore kproxy
-loads the expected rules once into a temporary network namespace, in a child process, and reads how the kernel
-stores them. The table in use is compared with that. The child process is also a protection: if the kernel or
-libnftables rejects the ruleset, or if the library aborts, kproxy itself continues.
+lists differs between its versions, so comparing text would not find such changes reliably. The kernel's bytes
+are compared with those that it lists for kproxy's own rules (rehearsal.py).
 """
 
 from __future__ import annotations
 
-from kproxy.kernel import libnftables
-from kproxy.kernel.features import explain
-from kproxy.kernel.namespace import ChildDied, in_fresh_namespace
-from kproxy.kernel.netlink.core.batch import rule_message
 from kproxy.kernel.netlink.core.codec import attributes, read_string, string
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_GETCHAIN,
@@ -45,10 +39,8 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
-from kproxy.nft.render import netlink_rules, render_repair, without_map_updates
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import ChainStructure, Structure
-from kproxy.problems import HostError, TransactionError
 from kproxy.table.names import TABLE
 
 # The attributes that define an object. Names, handles and counters are excluded.
@@ -106,34 +98,6 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
         if declaration.constant is not None and declaration.name in sets
     }
     return Structure(table, sets, chains, constants)
-
-
-def load_skeleton(netlink: Netlink, skeleton: Skeleton) -> None:
-    """Load the complete skeleton. The table must not exist."""
-    every_set, every_chain = [d.name for d in skeleton.sets], [c.name for c in skeleton.chains]
-    libnftables.run(render_repair(without_map_updates(skeleton), every_set, (), every_chain))
-    netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(skeleton, every_chain)])
-
-
-def expected_structure(skeleton: Skeleton) -> Structure:
-    """Return the structure that the kernel has after loading `skeleton`.
-
-    If this host cannot load it, the error names what is missing (`features.explain`).
-    """
-
-    def load() -> Structure:
-        with Netlink() as netlink:
-            load_skeleton(netlink, skeleton)
-            structure = read_structure(netlink, skeleton)
-        if structure is None:
-            raise HostError("The kernel accepted the ruleset, but does not list it.")
-        return structure
-
-    libnftables.check()
-    try:
-        return in_fresh_namespace(load)
-    except (ChildDied, TransactionError) as error:
-        raise explain(skeleton, error) from None
 
 
 def has_table(netlink: Netlink, family: Family) -> bool:

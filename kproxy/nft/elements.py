@@ -21,6 +21,15 @@ class Field(Enum):
     PORT = "port"
     NUMBER = "number"
 
+    def type_name(self, family: Family) -> str:
+        """Return nft's name of the type."""
+        return {
+            Field.ADDRESS: "ipv4_addr" if family is Family.IPV4 else "ipv6_addr",
+            Field.PROTOCOL: "inet_proto",
+            Field.PORT: "inet_service",
+            Field.NUMBER: "integer",
+        }[self]
+
 
 class Verdict(NamedTuple):
     """The value of an element of a verdict map."""

@@ -2,88 +2,76 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from kproxy.model import Family, Protocol
+from kproxy.model import Family, Network
 from kproxy.nft.elements import Field
+from kproxy.nft.expressions import Concatenation, concatenated
+from kproxy.nft.rules import Rule
 
 
 class SetDeclaration(NamedTuple):
     """A set or a map."""
 
     name: str
-    spec: tuple[str, ...]
-    """nft statements: `type ...`, `flags ...`."""
     about: str
     """A comment for scripts."""
-    key: tuple[Field, ...] = ()
+    key: tuple[Field, ...]
     value: tuple[Field, ...] = ()
     """The fields of a value; () for a set and for a verdict map."""
     is_map: bool = False
-    constant: tuple[str, ...] | None = None
-    """The elements of a constant set, as nft text; None: transactions or packets write the elements."""
-    dynamic: bool = False
-    """Whether rules add elements, when they evaluate packets."""
+    key_typeof: Concatenation = ()
+    """Expressions that have the type of the key, if no names of types express it."""
+    value_typeof: Concatenation = ()
+    """The same for the value. Not () if `key_typeof` is not, and the set is a map with values."""
+    intervals: bool = False
+    """Whether a key is a range."""
+    counter: bool = False
+    """Whether each element counts the packets that found it."""
+    size: int = 0
+    """The maximum number of elements; 0: no maximum."""
+    timeout: int = 0
+    """The default timeout of elements in seconds, in whole hours. Rules add such elements, when they evaluate
+    packets. 0: transactions write the elements."""
+    constant: tuple[Network, ...] | None = None
+    """The elements of a constant set; None: transactions or packets write the elements."""
 
     @property
     def interval_key(self) -> bool:
         """Whether a key is a range of concatenated fields. It is packed as a first key and a last key."""
-        return len(self.key) > 1 and "flags interval" in self.spec
+        return len(self.key) > 1 and self.intervals
+
+    def spec(self, family: Family) -> Iterator[str]:
+        """Return the statements that declare it in a script."""
+        yield self._type(family)
+        if self.size:
+            yield f"size {self.size}"
+        if self.intervals:
+            yield "flags interval"
+        if self.timeout:
+            yield "flags dynamic,timeout"
+            yield f"timeout {self.timeout // 3600}h"
+        if self.counter:
+            yield "counter"
+
+    def _type(self, family: Family) -> str:
+        if self.key_typeof:
+            return f"typeof {concatenated(self.key_typeof)} : {concatenated(self.value_typeof)}"
+        key = " . ".join(field.type_name(family) for field in self.key)
+        return f"type {key} : verdict" if self.is_map else f"type {key}"
 
 
-class TupleField(Enum):
-    """A field of a connection's tuples in conntrack: the tuple's direction, and nft's name of the field."""
+class Hook(NamedTuple):
+    """Where the kernel enters a base chain."""
 
-    ORIGINAL_SADDR = ("original", "saddr")
-    ORIGINAL_DADDR = ("original", "daddr")
-    ORIGINAL_PROTO_DST = ("original", "proto-dst")
-    REPLY_SADDR = ("reply", "saddr")
-    REPLY_PROTO_SRC = ("reply", "proto-src")
-
-    def __init__(self, direction: str, field: str) -> None:
-        self.direction = direction
-        self.field = field
-
-    @property
-    def is_address(self) -> bool:
-        """Whether the field is an address. Otherwise it is a port."""
-        return self.field in ("saddr", "daddr")
-
-    def width(self, family: Family) -> int:
-        """Return the number of bytes in a packed key or value."""
-        return family.width if self.is_address else 4
-
-    def expression(self, family: Family) -> str:
-        """Return nft's expression: `ct original ip saddr`, `ct reply proto-src`."""
-        return f"ct {self.direction} {f'{family} ' if self.is_address else ''}{self.field}"
-
-
-class MapUpdate(NamedTuple):
-    """A rule that adds or updates an element of a map. Key and value come from the connection's tuples.
-
-    It has its own type because the IPv6 form must be sent over netlink. The kernel accepts it, but
-    libnftables before 1.1 aborts, because key and value are longer than 16 bytes.
-    """
-
-    family: Family
-    protocol: Protocol
-    map: str
-    key: tuple[TupleField, ...]
-    value: tuple[TupleField, ...]
-    timeout: int
-    """Seconds."""
+    name: str
+    priority: int
+    label: str = ""
+    """nft's name of the priority, if it has one for this hook."""
 
     def __str__(self) -> str:
-        key, value = self._expressions(self.key), self._expressions(self.value)
-        element = f"{key} timeout {self.timeout}s : {value}"
-        return f"meta l4proto {self.protocol} update @{self.map} {{ {element} }}"
-
-    def _expressions(self, fields: tuple[TupleField, ...]) -> str:
-        return " . ".join(field.expression(self.family) for field in fields)
-
-
-Rule = str | MapUpdate
+        return f"type nat hook {self.name} priority {self.label or self.priority}; policy accept;"
 
 
 class Chain(NamedTuple):
@@ -93,8 +81,8 @@ class Chain(NamedTuple):
     rules: tuple[Rule, ...]
     about: str
     """A comment for scripts."""
-    hook: str = ""
-    """The statement that makes it a base chain; "" for other chains."""
+    hook: Hook | None = None
+    """The hook of a base chain."""
 
 
 class Skeleton(NamedTuple):
@@ -116,4 +104,4 @@ class Skeleton(NamedTuple):
     @property
     def written_sets(self) -> tuple[SetDeclaration, ...]:
         """The sets and maps whose elements transactions write."""
-        return tuple(d for d in self.sets if d.constant is None and not d.dynamic)
+        return tuple(d for d in self.sets if d.constant is None and not d.timeout)

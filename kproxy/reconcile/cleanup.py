@@ -6,9 +6,9 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from kproxy.kernel import libnftables
 from kproxy.kernel.host import require_root
-from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.netlink.core.structure import flush_message, table_removal
+from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.kernel.structure import has_table
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address
@@ -43,12 +43,12 @@ def clean_up(state_dir: Path, keep_state: bool = False) -> CleanupResult:
 def _remove_tables() -> list[str]:
     with Netlink() as netlink:
         families = [family for family in Family if has_table(netlink, family)]
-    for family in families:
-        remove_table(family)
+        for family in families:
+            remove_table(netlink, family)
     return [f"table {family} {TABLE}" for family in families]
 
 
-def remove_table(family: Family) -> None:
+def remove_table(netlink: Netlink, family: Family) -> None:
     """Delete a table, without a moment at which it rejects packets.
 
     When a table is deleted, its maps are empty immediately, but its sets are not. A packet in between would
@@ -56,7 +56,11 @@ def remove_table(family: Family) -> None:
     table is deleted, and packets pass to the rules of other tables.
     """
     chains = (ChainName.PREROUTING, ChainName.OUTPUT)
-    entries = (f"flush chain {family} {TABLE} {chain}" for chain in chains)
-    with suppress(TransactionError):  # a damaged table may not have these chains
-        libnftables.run("\n".join(entries))
-    libnftables.run(f"delete table {family} {TABLE}")
+    with suppress(NetlinkError):  # a damaged table may not have these chains
+        netlink.commit([flush_message(family, TABLE, chain) for chain in chains])
+    try:
+        netlink.commit([table_removal(family, TABLE)])
+    except NetlinkError as error:
+        raise TransactionError(
+            f"The kernel refused to delete table {family} {TABLE}: {error.strerror}.", error.errno or 0
+        ) from None

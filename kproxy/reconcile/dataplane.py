@@ -8,39 +8,32 @@ writes it back. If another program changed elements, `repair_elements` writes th
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 
-from kproxy.kernel import libnftables
 from kproxy.kernel.conntrack import EndedFlows, end_flows
 from kproxy.kernel.features import UnsupportedFamily
 from kproxy.kernel.host import is_local, kernel_since
-from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages, rule_message
+from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_DESTROYSETELEM,
     NFT_MSG_NEWSETELEM,
 )
 from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.core.structure import removal, table_removal, whole_table, writing
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
-from kproxy.kernel.structure import expected_structure, has_table, read_structure
+from kproxy.kernel.rehearsal import expected_structure
+from kproxy.kernel.structure import has_table, read_structure
 from kproxy.model import Address, Family, Protects, Protocol, protect_nothing
 from kproxy.nft.elements import Elements, Field, Keys, Value, Verdict, unpack
-from kproxy.nft.render import (
-    netlink_rules,
-    render_removal,
-    render_repair,
-    render_replacement,
-    without_map_updates,
-)
 from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
-from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
+from kproxy.reconcile.core.repair import Repair, compare
 from kproxy.reconcile.core.report import Report
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.flows import FlowRule, flow_rules
@@ -64,8 +57,6 @@ from kproxy.table.skeleton import (
 )
 
 ATTEMPTS = 5
-MAX_GENERATIONS = 100
-"""The number of own generations to keep: many more than a round creates."""
 LARGE = 1000
 """The number of elements from which a transaction is large, so that monitors should not receive it."""
 WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RULES)
@@ -108,8 +99,6 @@ class Dataplane:
         self.options = options
         self.applied: Elements = {}
         """A copy of the table's elements, without those that packets write."""
-        self.own_generations: deque[int] = deque(maxlen=MAX_GENERATIONS)
-        """The last generations committed by libnftables. Commits of `netlink` are recognized by its port."""
         self._find_structure = expect
         self._expected: dict[NumberedChains, Structure] = {}
         self._chains: set[str] = set()
@@ -194,8 +183,8 @@ class Dataplane:
 
     # --- writing ---
 
-    def _commit(self, transaction: Transaction, rules: list[BatchMessage]) -> None:
-        self._send(rules + transaction_messages(self.family, transaction), transaction)
+    def _commit(self, transaction: Transaction, structure: Sequence[BatchMessage] = ()) -> None:
+        self._send([*structure, *transaction_messages(self.family, transaction)], transaction)
 
     def _send(self, messages: list[BatchMessage], transaction: Transaction) -> None:
         try:
@@ -217,9 +206,13 @@ class Dataplane:
         )
 
     def _execute(
-        self, todo: Plan, rules: list[BatchMessage], sticky: bool, flows: Mapping[PackedSocket, FlowRule]
+        self,
+        todo: Plan,
+        structure: Sequence[BatchMessage],
+        sticky: bool,
+        flows: Mapping[PackedSocket, FlowRule],
     ) -> EndedFlows:
-        """Commit a plan that `applied` already contains.
+        """Commit a plan that `applied` already contains, and the changes of the structure that it needs.
 
         The transaction that removes endpoints also removes their clients' affinity entries. These are removed
         once more after it, because a packet may have written one in between. Then UDP flows to removed
@@ -236,7 +229,7 @@ class Dataplane:
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = [*stale]
         try:
-            self._commit(todo.switch, rules)
+            self._commit(todo.switch, structure)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
             todo.switch.undo_on(self.applied)
@@ -246,7 +239,7 @@ class Dataplane:
             self._forget(affinity_map(protocol), stale)
         ended = end_flows(self.netlink, self.family, flows)
         try:
-            self._commit(todo.sweep, [])
+            self._commit(todo.sweep)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
             raise
@@ -267,37 +260,21 @@ class Dataplane:
                 if not is_missing(error):  # a missing entry has timed out
                     raise
 
-    def _run(self, script: str) -> None:
-        """Commit a script with libnftables, and count its generation if no other program committed."""
-        before = self.netlink.generation()
-        libnftables.run(script)
-        after = self.netlink.generation()
-        if after == before + 1:
-            self.own_generations.append(after)
-            self.netlink.commits += 1
-
-    def _write_rules(self, rules: Skeleton, repair: Repair) -> list[BatchMessage]:
-        """Write what libnftables can write. Returns the rules that must be sent over netlink."""
-        if repair.sets or repair.contents or repair.chains:
-            loadable = without_map_updates(rules)
-            self._run(render_repair(loadable, repair.sets, repair.contents, repair.chains))
-        return [rule_message(chain, rule) for chain, rule in netlink_rules(rules, repair.chains)]
-
     def _replace(self, rules: Skeleton) -> None:
         """Replace a table with wrong declarations by a new one, in one transaction."""
-        self._run(render_replacement(without_map_updates(rules), self.applied))
-        names = [chain.name for chain in rules.chains]
-        self.netlink.commit([rule_message(chain, rule) for chain, rule in netlink_rules(rules, names)])
+        everything = Transaction()
+        everything.add.update(self.applied)
+        self._commit(everything, [table_removal(self.family, TABLE), *whole_table(rules)])
 
     def _remove_extra(self, repair: Repair) -> None:
         """Remove chains and sets that are not expected. Numbered chains that are in use stay."""
         if not repair.extra_sets and not repair.extra_chains:
             return
         try:
-            self._run(render_removal(self.family, TABLE, repair.extra_sets, repair.extra_chains))
-        except TransactionError:
+            self.netlink.commit(removal(self.family, TABLE, repair.extra_sets, repair.extra_chains))
+        except NetlinkError as error:
             if not all(NUMBERED.fullmatch(name) for name in (*repair.extra_sets, *repair.extra_chains)):
-                raise
+                raise self._refused(error, Transaction()) from error
 
     # --- operations ---
 
@@ -311,14 +288,9 @@ class Dataplane:
         if not self.is_gone():
             return None
         rules = self._skeleton(numbered_chains(self.applied))
-        chains = tuple(chain.name for chain in rules.chains)
-        sets = tuple(declaration.name for declaration in rules.sets)
         everything = Transaction()
         everything.add.update(self.applied)
-        # Packed before the first commit: at this time the kernel removes the old table, which delays commits.
-        packed = transaction_messages(self.family, everything)
-        netlink_messages = self._write_rules(rules, NO_REPAIR._replace(sets=sets, chains=chains))
-        self._send(netlink_messages + packed, everything)
+        self._commit(everything, whole_table(rules))
         return Report(self.family, (), *everything.counts, ("as a whole",))
 
     def repair_elements(self, keys: Keys) -> Report | None:
@@ -338,7 +310,7 @@ class Dataplane:
         for name, changed in keys.items():
             todo.forget[name] = list(changed)
             todo.add[name] = {key: self.applied[name][key] for key in changed & self.applied[name].keys()}
-        self._commit(todo, [])
+        self._commit(todo)
         for protocol in Protocol if self.applied[SetName.AFFINITY_RULES] else ():
             self._forget(affinity_map(protocol), self._stale_affinity(protocol, set()))
         repaired = [
@@ -376,7 +348,7 @@ class Dataplane:
             self._replace(rules)
             ended = end_flows(self.netlink, self.family, flows)
             return Report(self.family, todo.changes, *_counts(todo), ("as a whole",), *ended)
-        ended = self._execute(todo, self._write_rules(rules, repair), sticky=True, flows=flows)
+        ended = self._execute(todo, _structure(rules, repair), sticky=True, flows=flows)
         self._remove_extra(repair)
         return Report(self.family, todo.changes, *_counts(todo), repair.damage, *ended)
 
@@ -404,29 +376,33 @@ class Dataplane:
             change.before and is_sticky(self.applied[change.side.scope.verdicts].get(change.side.key))
             for change in todo.changes
         )
-        chains, rules = self._write_missing_chains(todo)
+        rules = self._with_missing_chains(todo)
+        missing = {chain.name for chain in rules.chains} - self._chains if rules else set()
+        structure = writing(rules, (), (), missing) if rules else []
         self._apply(todo)
-        ended = self._execute(todo, rules, sticky, flow_rules(self.applied, delta.specs, todo))
-        self._chains |= chains
+        flows = flow_rules(self.applied, delta.specs, todo)
+        try:
+            ended = self._execute(todo, structure, sticky, flows)
+        except TransactionError:
+            if rules:
+                self._find_structure(rules)  # raises an error that names what this host lacks for the chains
+            raise
+        self._chains |= missing
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
-    def _write_missing_chains(self, todo: Plan) -> tuple[set[str], list[BatchMessage]]:
-        """Write the missing chains to which a plan leads.
-
-        Returns their names, and the rules that must be sent over netlink.
-        """
+    def _with_missing_chains(self, todo: Plan) -> Skeleton | None:
+        """Return a skeleton with all chains to which a plan leads; None if none of them is missing."""
         verdicts: Elements = {name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}
         if self._chains.issuperset(_chains_of(verdicts)):
-            return set(), []
-        rules = self._skeleton(numbered_chains(verdicts))
-        missing = {chain.name for chain in rules.chains} - self._chains
-        try:
-            return missing, self._write_rules(rules, NO_REPAIR._replace(chains=tuple(missing)))
-        except TransactionError:
-            self._find_structure(
-                rules
-            )  # raises an error that names what this host lacks, if that is the reason
-            raise
+            return None
+        return self._skeleton(numbered_chains(verdicts))
+
+
+def _structure(rules: Skeleton, repair: Repair) -> list[BatchMessage]:
+    """Return the messages that create or repair the structure."""
+    if repair.create:
+        return whole_table(rules)
+    return writing(rules, repair.sets, repair.contents, repair.chains)
 
 
 def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:

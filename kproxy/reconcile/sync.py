@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family
 from kproxy.problems import Problem, ignored_sentence
@@ -85,10 +86,11 @@ class Sync:
         table = Preview if self._settings.dry_run else Dataplane
         names = tuple(self._source.names())
         self._progress.begin(f"programming {len(names)} services")
-        with Netlink() as netlink:
+        with Rehearsal() as rehearsal, Netlink() as netlink:
+            expect = rehearsal.expected_structure
             reconciler = Reconciler(
                 self._source,
-                {family: table(netlink, family, Options()) for family in Family},
+                {family: table(netlink, family, Options(), expect) for family in Family},
                 partial(dataplane_options, self._settings),
                 self._addresses(),
             )

@@ -64,8 +64,7 @@ _VERBS = (
             "Make the nftables tables of kproxy contain exactly the Services of the manifests. Elements "
             "that are already correct are not touched. An invalid object is reported and left out; what was "
             "programmed for it before stays.",
-            "sync needs root, nf_tables in the kernel, and libnftables. If one of them is missing, the error "
-            "names it.",
+            "sync needs root, and nf_tables in the kernel. If one of them is missing, the error names it.",
         ),
         (
             ("Program the Services of a folder:", "kproxy sync -f services/"),

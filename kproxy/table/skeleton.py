@@ -8,12 +8,37 @@ or of the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from kproxy.model import Balance, Family, Network, Protocol, network_family
 from kproxy.nft.elements import Field, Value, Verdict
-from kproxy.nft.ruleset import Chain, MapUpdate, SetDeclaration, Skeleton, TupleField
+from kproxy.nft.expressions import (
+    Concatenation,
+    Connection,
+    Expression,
+    Hash,
+    HeaderField,
+    Meta,
+    RandomNumber,
+    SourceType,
+    TupleField,
+)
+from kproxy.nft.rules import (
+    Conclusion,
+    Lookup,
+    MapUpdate,
+    Masquerade,
+    Match,
+    Reject,
+    Rule,
+    Statement,
+    Translation,
+    VerdictLookup,
+    rule,
+)
+from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
+from kproxy.resolve.frontends import merged
 from kproxy.table.layout import EndpointScope, SlotChain, slot_chain_of
 from kproxy.table.names import (
     TABLE,
@@ -27,6 +52,8 @@ from kproxy.table.names import (
 
 AFFINITY_ENTRIES = 262144
 """The size of an affinity map: entries (clients times frontends) per protocol and family."""
+AFFINITY_TIMEOUT = 3 * 3600
+"""The default timeout of an affinity entry in seconds. Rules set the timeout of each entry."""
 FIRST_NAT_PRIORITY = -199
 """The lowest priority of nat chains that the kernel accepts.
 
@@ -51,15 +78,17 @@ class Options(NamedTuple):
     pod_interface: str = ""
     """The interface of pods, or a pattern such as `veth*`; "": pods are recognized by `pod_cidrs`."""
 
-    def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[str, ...]:
-        """Return the networks of one family, as nft text."""
-        return tuple(str(network) for network in networks if network_family(network) is family)
+    def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[Network, ...]:
+        """Return the networks of one family, without overlaps."""
+        return tuple(merged(network for network in networks if network_family(network) is family))
 
-    def not_a_pod(self, family: Family) -> str:
-        """Return the expression that matches packets not sent by a pod; "" if pods cannot be recognized."""
+    def not_a_pod(self, family: Family) -> tuple[Statement, ...]:
+        """Return what matches packets that no pod sent; () if pods cannot be recognized."""
         if self.pod_interface:
-            return f'iifname != "{self.pod_interface}"'
-        return f"{family} saddr != @{SetName.POD_CIDRS}" if self.cidrs(self.pod_cidrs, family) else ""
+            return (Match(Meta.INPUT_INTERFACE, self.pod_interface, equal=False),)
+        if self.cidrs(self.pod_cidrs, family):
+            return (Lookup((HeaderField(family, "saddr"),), SetName.POD_CIDRS, contained=False),)
+        return ()
 
 
 class NumberedChains(NamedTuple):
@@ -98,63 +127,55 @@ def skeleton(family: Family, options: Options, needed: NumberedChains) -> Skelet
 
 
 def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
-    address = "ipv4_addr" if family is Family.IPV4 else "ipv6_addr"
-    frontend = f"type {address} . inet_proto . inet_service : verdict"
-    frontend_fields = (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
-    interval = (f"type {address}", "flags interval")
+    address, frontend = (Field.ADDRESS,), (Field.ADDRESS, Field.PROTOCOL, Field.PORT)
 
-    def verdicts(name: SetName, about: str, *counter: str) -> SetDeclaration:
-        return SetDeclaration(name, (frontend, *counter), about, frontend_fields, is_map=True)
+    def verdicts(name: SetName, about: str, counter: bool = False) -> SetDeclaration:
+        return SetDeclaration(name, about, frontend, is_map=True, counter=counter)
+
+    def networks(name: SetName, about: str, members: tuple[Network, ...]) -> SetDeclaration:
+        constant = options.cidrs(members, family)
+        return SetDeclaration(name, about, address, intervals=True, constant=constant)
 
     return (
-        SetDeclaration(
+        networks(
             SetName.POD_CIDRS,
-            interval,
             "the networks of pods (--cluster-cidr, or the pod CIDRs of the node)",
-            (Field.ADDRESS,),
-            constant=options.cidrs(options.pod_cidrs, family),
+            options.pod_cidrs,
         ),
-        SetDeclaration(
+        networks(
             SetName.SERVICE_CIDRS,
-            interval,
             "the networks of ClusterIPs (--service-cidr, or the cluster's ServiceCIDRs)",
-            (Field.ADDRESS,),
-            constant=options.cidrs(options.service_cidrs, family),
+            options.service_cidrs,
         ),
-        SetDeclaration(SetName.CLUSTER_IPS, (f"type {address}",), "all ClusterIPs", (Field.ADDRESS,)),
+        SetDeclaration(SetName.CLUSTER_IPS, "all ClusterIPs", address),
         SetDeclaration(
             SetName.LOAD_BALANCER_IPS,
-            (f"type {address}",),
             "load-balancer addresses allocated from --load-balancer-pool",
-            (Field.ADDRESS,),
+            address,
         ),
         SetDeclaration(
             SetName.HAIRPIN,
-            (f"type {address} . {address}",),
             "endpoint . the same endpoint: masquerade what an endpoint sends to itself",
-            (Field.ADDRESS, Field.ADDRESS),
+            address * 2,
         ),
         SetDeclaration(
-            SetName.SOURCE_RESTRICTED,
-            (f"type {address} . inet_proto . inet_service",),
-            "load-balancer frontends with loadBalancerSourceRanges",
-            frontend_fields,
+            SetName.SOURCE_RESTRICTED, "load-balancer frontends with loadBalancerSourceRanges", frontend
         ),
         SetDeclaration(
             SetName.SOURCE_RANGES,
-            (f"type {address} . inet_proto . inet_service . {address}", "flags interval"),
             "frontend . clients that may connect to it (loadBalancerSourceRanges)",
-            (*frontend_fields, Field.ADDRESS),
+            frontend + address,
+            intervals=True,
         ),
         verdicts(
             SetName.SERVICES,
             "frontend -> chain that selects an endpoint; the counter counts new connections",
-            "counter",
+            counter=True,
         ),
         verdicts(
             SetName.SERVICES_FROM_OUTSIDE,
             "the same for externalTrafficPolicy Local and clients that are neither pods nor this node",
-            "counter",
+            counter=True,
         ),
         verdicts(
             SetName.MASQUERADE_RULES,
@@ -171,115 +192,81 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
 def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
     # Only `typeof` allows `numgen` in a concatenation; the number after `mod` does not limit the keys. There
     # is one map per protocol because with `th dport` in the value, nft refuses to add rules to the map later.
-    key = f"{family} daddr . {protocol} dport . numgen random mod 2"
+    frontend = _daddr(family), HeaderField(protocol, "dport")
     return SetDeclaration(
         endpoints_map(protocol),
-        (f"typeof {key} : {family} daddr . {protocol} dport", "counter"),
         "frontend . slot -> endpoint; the counter counts new connections without an affinity entry",
         (Field.ADDRESS, Field.PORT, Field.NUMBER),
         (Field.ADDRESS, Field.PORT),
         is_map=True,
+        key_typeof=(*frontend, RandomNumber(2)),
+        value_typeof=frontend,
+        counter=True,
     )
 
 
 def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
-    key = f"{family} saddr . {family} daddr . {protocol} dport"
+    frontend = _daddr(family), HeaderField(protocol, "dport")
     return SetDeclaration(
         affinity_map(protocol),
-        (
-            f"typeof {key} : {family} daddr . {protocol} dport",
-            f"size {AFFINITY_ENTRIES}",
-            "flags dynamic,timeout",
-            "timeout 3h",
-        ),
         "client . frontend -> the client's last endpoint; rules write these entries",
         (Field.ADDRESS, Field.ADDRESS, Field.PORT),
         (Field.ADDRESS, Field.PORT),
         is_map=True,
-        dynamic=True,
+        key_typeof=(_saddr(family), *frontend),
+        value_typeof=frontend,
+        size=AFFINITY_ENTRIES,
+        timeout=AFFINITY_TIMEOUT,
     )
 
 
+def _saddr(family: Family) -> HeaderField:
+    return HeaderField(family, "saddr")
+
+
+def _daddr(family: Family) -> HeaderField:
+    return HeaderField(family, "daddr")
+
+
+def _frontend(family: Family) -> Concatenation:
+    """Return the expression whose value is a key of the map `services`."""
+    return _daddr(family), Meta.PROTOCOL, HeaderField("th", "dport")
+
+
+DROP, RETURN = Conclusion("drop"), Conclusion("return")
+FROM_THIS_NODE = Match(SourceType(), "local")
+TRANSLATED = Match(Connection.STATUS, "dnat")
+_to_remember = (rule(TRANSLATED, Conclusion(f"goto {ChainName.REMEMBER}")),)
+
+
 def _chains(family: Family, options: Options, needed: NumberedChains, stateless: bool) -> list[Chain]:
-    frontend = f"{family} daddr . meta l4proto . th dport"
-    icmp = "icmp" if family is Family.IPV4 else "icmpv6"
-    check_source = f"{frontend} @{SetName.SOURCE_RESTRICTED} jump {ChainName.CHECK_SOURCE}"
-    outside = " ".join(filter(None, (options.not_a_pod(family), "fib saddr type != local")))
-    cluster_ip = f"{family} daddr @{SetName.CLUSTER_IPS}"
-    load_balancer_ip = f"{family} daddr @{SetName.LOAD_BALANCER_IPS}"
-    refuse = f"goto {ChainName.NO_ENDPOINTS}"
-    services = [
-        f"{frontend} vmap @{SetName.SERVICES}",
-        f'{cluster_ip} meta l4proto {icmp} drop comment "ClusterIPs do not answer ping"',
-        f'{cluster_ip} {refuse} comment "refuse ports that the Service does not have"',
-        # `ct state new` excludes the reset for a connection of the node to itself, which passes here, too.
-        f"{load_balancer_ip} meta l4proto != {icmp} ct state new {refuse} "
-        'comment "refuse ports that the Service does not have, answer ping"',
-    ]
-    if options.cidrs(options.service_cidrs, family):
-        unassigned = f"{family} daddr @{SetName.SERVICE_CIDRS}"
-        services.append(f'{unassigned} drop comment "drop packets to ClusterIPs that no Service has"')
     return [
+        *_entry_chains(family, options),
         Chain(
-            ChainName.PREROUTING,
-            (
-                check_source,
-                f"{outside} {frontend} vmap @{SetName.SERVICES_FROM_OUTSIDE}",
-                f"goto {ChainName.SERVICES}",
-            ),
-            "packets from pods and from other hosts",
-            "type nat hook prerouting priority dstnat; policy accept;",
+            ChainName.SERVICES, _services(family, options), "select the endpoint of a packet to a frontend"
         ),
-        Chain(
-            ChainName.OUTPUT,  # nft does not accept `priority dstnat` for this hook
-            (check_source, f"goto {ChainName.SERVICES}"),
-            "packets from this node itself",
-            "type nat hook output priority -100; policy accept;",
-        ),
-        Chain(ChainName.SERVICES, tuple(services), "select the endpoint of a packet to a frontend"),
         Chain(
             ChainName.CHECK_SOURCE,
-            (f"{frontend} . {family} saddr @{SetName.SOURCE_RANGES} return", "drop"),
+            (rule(Lookup((*_frontend(family), _saddr(family)), SetName.SOURCE_RANGES), RETURN), rule(DROP)),
             "drop packets of clients outside loadBalancerSourceRanges",
         ),
         Chain(
             ChainName.NO_ENDPOINTS,
-            ("meta l4proto tcp reject with tcp reset", "reject"),
+            (rule(Match(Meta.PROTOCOL, Protocol.TCP), Reject(reset=True)), rule(Reject())),
             "refuse at once; the kernel limits the rate of ICMP errors, not of TCP resets",
         ),
-        Chain(ChainName.DISCARD, ("drop",), "traffic policy Local, and all endpoints are on other nodes"),
+        Chain(ChainName.DISCARD, (rule(DROP),), "traffic policy Local, and all endpoints are on other nodes"),
         *_slot_chains(family, needed.slot_chains, stateless),
-        Chain(
-            ChainName.INPUT,
-            (f"ct status dnat goto {ChainName.REMEMBER}",),
-            "translated packets to endpoints in the network namespace of the node",
-            f"type nat hook input priority {FIRST_NAT_PRIORITY}; policy accept;",
-        ),
-        Chain(
-            ChainName.EARLY_POSTROUTING,
-            (f"ct status dnat goto {ChainName.REMEMBER}",),
-            "translated packets that leave, before other programs replace their source",
-            f"type nat hook postrouting priority {FIRST_NAT_PRIORITY}; policy accept;",
-        ),
-        Chain(
-            ChainName.POSTROUTING,
-            (f"ct status dnat goto {ChainName.TRANSLATED}",),
-            "translated packets that leave",
-            "type nat hook postrouting priority srcnat; policy accept;",
-        ),
-        Chain(
-            ChainName.TRANSLATED,
-            _translated(family, options),
-            "decide whether to masquerade",
-        ),
+        *_exit_chains(),
+        Chain(ChainName.TRANSLATED, _translated(family, options), "decide whether to masquerade"),
         Chain(
             ChainName.MASQ_ALWAYS,
-            ("masquerade fully-random",),
+            (rule(Masquerade()),),
             "masquerade, so that replies return through this node",
         ),
         Chain(
             ChainName.MASQ_NODE,
-            ("fib saddr type local masquerade fully-random",),
+            (rule(FROM_THIS_NODE, Masquerade()),),
             "externalTrafficPolicy Local: masquerade only what this node itself sends",
         ),
         Chain(
@@ -298,16 +285,82 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
     ]
 
 
-def _affinity_update(family: Family, protocol: Protocol, timeout: int) -> MapUpdate:
-    """Return the rule that stores a client's endpoint, as the connection's tuples contain it."""
-    return MapUpdate(
-        family,
-        protocol,
-        affinity_map(protocol),
-        (TupleField.ORIGINAL_SADDR, TupleField.ORIGINAL_DADDR, TupleField.ORIGINAL_PROTO_DST),
-        (TupleField.REPLY_SADDR, TupleField.REPLY_PROTO_SRC),
-        timeout,
+def _entry_chains(family: Family, options: Options) -> tuple[Chain, Chain]:
+    """Return the base chains that a packet passes before it is routed."""
+    restricted = Lookup(_frontend(family), SetName.SOURCE_RESTRICTED)
+    check_source = rule(restricted, Conclusion(f"jump {ChainName.CHECK_SOURCE}"))
+    outside = *options.not_a_pod(family), FROM_THIS_NODE._replace(equal=False)
+    from_outside = VerdictLookup(_frontend(family), SetName.SERVICES_FROM_OUTSIDE)
+    to_services = rule(Conclusion(f"goto {ChainName.SERVICES}"))
+    return (
+        Chain(
+            ChainName.PREROUTING,
+            (check_source, rule(*outside, from_outside), to_services),
+            "packets from pods and from other hosts",
+            Hook("prerouting", -100, "dstnat"),
+        ),
+        Chain(
+            ChainName.OUTPUT,  # nft does not accept `priority dstnat` for this hook
+            (check_source, to_services),
+            "packets from this node itself",
+            Hook("output", -100),
+        ),
     )
+
+
+def _exit_chains() -> tuple[Chain, ...]:
+    """Return the base chains that a packet passes after it was routed."""
+    return (
+        Chain(
+            ChainName.INPUT,
+            _to_remember,
+            "translated packets to endpoints in the network namespace of the node",
+            Hook("input", FIRST_NAT_PRIORITY),
+        ),
+        Chain(
+            ChainName.EARLY_POSTROUTING,
+            _to_remember,
+            "translated packets that leave, before other programs replace their source",
+            Hook("postrouting", FIRST_NAT_PRIORITY),
+        ),
+        Chain(
+            ChainName.POSTROUTING,
+            (rule(TRANSLATED, Conclusion(f"goto {ChainName.TRANSLATED}")),),
+            "translated packets that leave",
+            Hook("postrouting", 100, "srcnat"),
+        ),
+    )
+
+
+def _services(family: Family, options: Options) -> tuple[Rule, ...]:
+    icmp = "icmp" if family is Family.IPV4 else "icmpv6"
+    is_ping = Match(Meta.PROTOCOL, icmp)
+    to_cluster_ip = Lookup((_daddr(family),), SetName.CLUSTER_IPS)
+    refuse = Conclusion(f"goto {ChainName.NO_ENDPOINTS}")
+    rules = (
+        rule(VerdictLookup(_frontend(family), SetName.SERVICES)),
+        rule(to_cluster_ip, is_ping, DROP, comment="ClusterIPs do not answer ping"),
+        rule(to_cluster_ip, refuse, comment="refuse ports that the Service does not have"),
+        rule(
+            Lookup((_daddr(family),), SetName.LOAD_BALANCER_IPS),
+            is_ping._replace(equal=False),
+            # Without it, a connection of the node to itself would get a reset, because it passes here, too.
+            Match(Connection.STATE, "new"),
+            refuse,
+            comment="refuse ports that the Service does not have, answer ping",
+        ),
+    )
+    if not options.cidrs(options.service_cidrs, family):
+        return rules
+    unassigned = Lookup((_daddr(family),), SetName.SERVICE_CIDRS)
+    return (*rules, rule(unassigned, DROP, comment="drop packets to ClusterIPs that no Service has"))
+
+
+def _affinity_update(family: Family, protocol: Protocol, timeout: int) -> Rule:
+    """Return the rule that stores a client's endpoint, as the connection's tuples contain it."""
+    key = tuple(TupleField("original", name, family) for name in ("saddr", "daddr", "proto-dst"))
+    value = tuple(TupleField("reply", name, family) for name in ("saddr", "proto-src"))
+    return rule(Match(Meta.PROTOCOL, protocol), MapUpdate(affinity_map(protocol), key, value, timeout))
 
 
 def _slot_chains(family: Family, slot_chains: frozenset[SlotChain], stateless: bool) -> list[Chain]:
@@ -329,67 +382,67 @@ def _slot_chain_order(slot_chain: SlotChain) -> tuple[int, int, int]:
 
 
 def _slot_chain(family: Family, slot_chain: SlotChain, stateless: bool) -> Chain:
+    about, rules = _selection(family, slot_chain, stateless)
+    on_this_node = " (endpoints on this node)" if slot_chain.scope is EndpointScope.LOCAL else ""
+    return Chain(slot_chain.chain, rules, about + on_this_node)
+
+
+def _selection(family: Family, slot_chain: SlotChain, stateless: bool) -> tuple[str, tuple[Rule, ...]]:
+    """Return a description of how a slot chain selects a slot, and its rules."""
     scope, balance, count = slot_chain
+
+    def hashed(protocol: Protocol) -> Expression:
+        port = (HeaderField(protocol, "sport"),) if balance is Balance.CLIENT_PORT else ()
+        return Hash((_saddr(family), *port), count, JHASH_SEED, scope.base)
+
     at_random = f"one of {count} endpoints, at random" if count > 1 else "the only endpoint"
-    offset = f" offset {scope.base}" if scope.base else ""
-    hashed = f"jhash {family} saddr{{}} mod {count} seed {JHASH_SEED:#x}{offset}"
-
-    def by(pick: str) -> tuple[str, ...]:
-        # A lookup fails only for a packet between two transactions. It is dropped, so that the client sends
-        # it again. If it passed, conntrack would keep the connection untranslated.
-        rules = (
-            f"dnat {family} to {family} daddr . {protocol} dport . {pick.replace('PROTOCOL', protocol)} "
-            f"map @{endpoints_map(protocol)}"
-            for protocol in Protocol
-        )
-        return (*rules, "drop")
-
     match balance:
         case Balance.RANDOM:
-            rules = by(f"numgen random mod {count}{offset}")
-            about = at_random
+            return at_random, _to_slot(family, lambda _: RandomNumber(count, scope.base))
         case Balance.STICKY if stateless:
-            rules, about = by(hashed.format("")), "the endpoint that a hash of the client's address selects"
+            return "the endpoint that a hash of the client's address selects", _to_slot(family, hashed)
         case Balance.STICKY:
-            by_entry = (
-                f"dnat {family} to {family} saddr . {family} daddr . {protocol} dport "
-                f"map @{affinity_map(protocol)}"
-                for protocol in Protocol
-            )
-            rules = (*by_entry, f"goto {slot_chain._replace(balance=Balance.RANDOM).chain}")
             about = f"the endpoint in the client's affinity entry; without an entry, {at_random}"
-        case Balance.CLIENT:
-            rules, about = (
-                by(hashed.format("")),
-                "the endpoint that a consistent hash of the client's address selects",
-            )
-        case Balance.CLIENT_PORT:
-            rules = by(hashed.format(" . PROTOCOL sport"))
-            about = "the endpoint that a consistent hash of the client's address and port selects"
-    return Chain(
-        slot_chain.chain,
-        rules,
-        about + (" (endpoints on this node)" if scope is EndpointScope.LOCAL else ""),
-    )
+            return about, _to_remembered(family, slot_chain._replace(balance=Balance.RANDOM).chain)
+        case Balance.CLIENT | Balance.CLIENT_PORT:
+            of = "address" if balance is Balance.CLIENT else "address and port"
+            about = f"the endpoint that a consistent hash of the client's {of} selects"
+            return about, _to_slot(family, hashed)
 
 
-def _by_original_frontend(map_name: SetName, family: Family) -> tuple[str, ...]:
+def _to_slot(family: Family, slot: Callable[[Protocol], Expression]) -> tuple[Rule, ...]:
+    # A lookup fails only for a packet between two transactions. It is dropped, so that the client sends it
+    # again. If it passed, conntrack would keep the connection untranslated.
+    def key(protocol: Protocol) -> Concatenation:
+        return _daddr(family), HeaderField(protocol, "dport"), slot(protocol)
+
+    rules = (rule(Translation(family, key(p), endpoints_map(p))) for p in Protocol)
+    return (*rules, rule(DROP))
+
+
+def _to_remembered(family: Family, otherwise: str) -> tuple[Rule, ...]:
+    def key(protocol: Protocol) -> Concatenation:
+        return _saddr(family), _daddr(family), HeaderField(protocol, "dport")
+
+    rules = (rule(Translation(family, key(p), affinity_map(p))) for p in Protocol)
+    return (*rules, rule(Conclusion(f"goto {otherwise}")))
+
+
+def _by_original_frontend(map_name: SetName, family: Family) -> tuple[Rule, ...]:
     # `ct original proto-dst` has no type unless the same rule matches the protocol. So each has its own rule.
-    return tuple(
-        f"meta l4proto {protocol} ct original {family} daddr . meta l4proto . ct original proto-dst "
-        f"vmap @{map_name}"
-        for protocol in Protocol
-    )
+    address, port = (TupleField("original", name, family) for name in ("daddr", "proto-dst"))
+    lookup = VerdictLookup((address, Meta.PROTOCOL, port), map_name)
+    return tuple(rule(Match(Meta.PROTOCOL, protocol), lookup) for protocol in Protocol)
 
 
-def _translated(family: Family, options: Options) -> tuple[str, ...]:
-    rules = [f"{family} saddr . {family} daddr @{SetName.HAIRPIN} masquerade fully-random"]
-    to_cluster_ip = f"ct original {family} daddr @{SetName.CLUSTER_IPS}"
+def _translated(family: Family, options: Options) -> tuple[Rule, ...]:
+    rules = [rule(Lookup((_saddr(family), _daddr(family)), SetName.HAIRPIN), Masquerade())]
+    to_cluster_ip = Lookup((TupleField("original", "daddr", family),), SetName.CLUSTER_IPS)
     not_a_pod = options.not_a_pod(family)
     if options.masquerade_all:
-        rules.append(f"{to_cluster_ip} masquerade fully-random")
+        rules.append(rule(to_cluster_ip, Masquerade()))
     elif not_a_pod:
-        rules.append(f"{to_cluster_ip} {not_a_pod} masquerade fully-random")
+        rules.append(rule(to_cluster_ip, *not_a_pod, Masquerade()))
     return (*rules, *_by_original_frontend(SetName.MASQUERADE_RULES, family))
 
 

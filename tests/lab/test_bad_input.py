@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import nftables
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get, many
@@ -254,70 +251,6 @@ def test_the_error_without_the_capability(lab: Lab, kproxy: Kproxy) -> None:
     done = lab.node("n1").run(["setpriv", *drop, *command], input="", capture_output=True)
     assert done.returncode == 1
     assert "kproxy needs CAP_NET_ADMIN" in done.stderr
-
-
-HOSTS = {
-    "the binding is missing": ("raise ImportError", "The Python binding of libnftables is missing."),
-    "the library is missing": (
-        "class Nftables:\n    def __init__(self): raise OSError('libnftables.so.1: cannot open')",
-        "libnftables cannot be used: libnftables.so.1: cannot open.",
-    ),
-    "the library aborts": (
-        "import os\nclass Nftables:\n    def cmd(self, script): os.abort()",
-        "libnftables was killed by SIGABRT while it loaded kproxy's rules.",
-    ),
-    "the library is too old": (
-        "class Nftables:\n    def cmd(self, script): return 1, '', 'Error: syntax error, unexpected update'",
-        "nft rejected a change of the table: Error: syntax error, unexpected update",
-    ),
-}
-
-
-def sync_with_binding(
-    kproxy: Kproxy, folder: Path, module: str, *manifests: Manifest
-) -> subprocess.CompletedProcess[str]:
-    """Sync with a module named nftables before the real one in the path."""
-    (folder / "nftables.py").write_text(module)
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = kproxy.command("sync", "--allow-empty")
-    return kproxy.node.run(command, input=text, capture_output=True, env=environment)
-
-
-def test_an_error_in_one_family_does_not_affect_the_other(
-    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path
-) -> None:
-    real, package = nftables.__file__, str(Path(nftables.__file__).parent)
-    module = f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("real", {real!r}, submodule_search_locations=[{package!r}])
-real = sys.modules["real"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(real)
-class Nftables(real.Nftables):
-    def cmd(self, script):
-        return (1, "", "Error: no IPv6 today") if " ip6 " in script else super().cmd(script)
-"""
-    done = sync_with_binding(kproxy, tmp_path, module, *web)
-    assert done.returncode == 1
-    assert "no IPv6 today" in done.stderr
-    assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 80).outcome is Outcome.ANSWERED
-    kproxy.sync(*web)
-    assert http_get(lab.pod("pod-3"), SERVICE_IP[6], 80).outcome is Outcome.ANSWERED
-
-
-@pytest.mark.parametrize(("module", "message"), HOSTS.values(), ids=HOSTS)
-def test_an_unusable_library_is_an_error_without_a_traceback(
-    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path, module: str, message: str
-) -> None:
-    """A module named nftables simulates the library."""
-    kproxy.sync(*web)
-    before = kproxy.generation()
-    done = sync_with_binding(kproxy, tmp_path, module)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert kproxy.generation() == before
 
 
 def test_a_sync_warns_about_policy_local_and_an_unknown_node(lab: Lab, kproxy: Kproxy) -> None:

@@ -65,12 +65,12 @@ def test_a_paused_monitor_reports_nothing() -> None:
         with Netlink() as netlink:
             monitor, table = TableMonitor(netlink.port), Dataplane(netlink, Family.IPV4, Options())
             table.reconcile(desired(["10.0.0.1:80"], Family.IPV4))
-            last_seen = [set(monitor.foreign_changes(table.own_generations.__contains__))]
+            last_seen = [set(monitor.foreign_changes())]
             with monitor.paused():
                 subprocess.run(["nft", FOREIGN[0]], check=True)
-            last_seen.append(set(monitor.foreign_changes(table.own_generations.__contains__)))
+            last_seen.append(set(monitor.foreign_changes()))
             subprocess.run(["nft", FOREIGN[1]], check=True)
-            last_seen.append(set(monitor.foreign_changes(table.own_generations.__contains__)))
+            last_seen.append(set(monitor.foreign_changes()))
             monitor.close()
             with monitor.paused():  # as in a round that runs while the daemon ends
                 return last_seen

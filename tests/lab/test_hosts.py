@@ -1,74 +1,53 @@
 """Hosts that lack a feature: kproxy's messages, and that the programmed tables stay.
 
-A kernel without an expression is simulated: in a copy of libnftables and libnftnl the expression has
-another name, so that the kernel rejects it as an unknown expression.
+A kernel without an expression is simulated (tests/lacking.py): kproxy sends another name of the expression,
+so that the kernel rejects it as an unknown one.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
-import re
 import socket
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.probe import http_get
 
-from kproxy.kernel import features, host, structure, uplink
-from kproxy.kernel.features import FEATURES, TABLES, UnsupportedFamily, explain, missing_features
+from kproxy.kernel import features, host, rehearsal, uplink
+from kproxy.kernel.features import FEATURES, TABLES, Content, UnsupportedFamily, explain, missing_features
+from kproxy.kernel.namespace import netfilter_socket
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, parse_address
-from kproxy.nft.ruleset import Skeleton
+from kproxy.nft.rules import Conclusion, rule
+from kproxy.nft.ruleset import Chain, Skeleton
 from kproxy.nft.structure import Structure
-from kproxy.problems import HostError, TransactionError
+from kproxy.problems import HostError, KproxyError, TransactionError
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta
 from kproxy.table.names import SetName
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
+from tests.forkserver import ROOT
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
 from tests.unit import make
 from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 
-UNKNOWN = "chain c { jump nowhere; }"
-"""A script that every nft accepts and every kernel rejects: it jumps to a chain that does not exist."""
 HASHED = {"kproxy.io/consistent-hash": "client"}
 
 
-def without_expression(word: str, folder: Path) -> dict[str, str]:
-    """An environment in which libnftables uses a name for an expression that no kernel knows."""
-    ctypes.CDLL("libnftables.so.1")
-    mapped = Path("/proc/self/maps").read_text()
-    for path in sorted(set(re.findall(r"/\S+/(?:libnftables|libnftnl)\.so\S*", mapped))):
-        before, after = word.encode() + b"\0", word[:-1].encode() + b"X\0"
-        library = Path(path).read_bytes()
-        assert before in library
-        soname = re.match(r"\w+\.so\.\d+", Path(path).name)
-        assert soname
-        (folder / soname[0]).write_bytes(library.replace(before, after))
-    return {"LD_LIBRARY_PATH": str(folder)}
-
-
 def sync(
-    kproxy: Kproxy,
-    *manifests: Manifest,
-    environment: Mapping[str, str] | None = None,
-    prefix: Sequence[str] = (),
+    kproxy: Kproxy, *manifests: Manifest, lacking: str = "", prefix: Sequence[str] = ()
 ) -> tuple[int, str]:
-    """Run a sync. Returns the exit status and the content of standard error."""
+    """Run a sync, with a kernel that lacks an expression. Returns the exit status and standard error."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    done = kproxy.node.run(
-        [*prefix, *kproxy.command("sync")],
-        input=text,
-        capture_output=True,
-        env={**os.environ, **(environment or {})},
-    )
+    program = ["-m", "tests.lacking", lacking] if lacking else ["-m", "kproxy"]
+    command = [*prefix, sys.executable, *program, *kproxy.arguments("sync")]
+    done = kproxy.node.run(command, input=text, capture_output=True, cwd=ROOT)
     return done.returncode, done.stderr
 
 
@@ -82,37 +61,36 @@ def sync(
     ],
 )
 def test_an_error_names_the_missing_expression_and_nothing_changes(
-    lab: Lab, kproxy: Kproxy, tmp_path: Path, word: str, messages: list[str]
+    lab: Lab, kproxy: Kproxy, word: str, messages: list[str]
 ) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-1"]))
     before = kproxy.ruleset()
-    status, errors = sync(
-        kproxy, service(), *slices(lab, ["pod-1", "pod-2"]), environment=without_expression(word, tmp_path)
-    )
+    status, errors = sync(kproxy, service(), *slices(lab, ["pod-1", "pod-2"]), lacking=word)
     assert status == 1
     assert [part for part in messages if part not in errors] == []
     assert errors.count(" lacks ") == len(Family), errors
     assert kproxy.ruleset() == before
 
 
-def test_without_jhash_only_consistent_hashing_is_missing(lab: Lab, kproxy: Kproxy, tmp_path: Path) -> None:
-    environment = without_expression("hash", tmp_path)
+def test_without_jhash_only_consistent_hashing_is_missing(lab: Lab, kproxy: Kproxy) -> None:
     plain, members = service(), slices(lab, ["pod-1", "pod-2"])
-    assert sync(kproxy, plain, *members, environment=environment) == (0, "")
+    assert sync(kproxy, plain, *members, lacking="hash") == (0, "")
     before = kproxy.ruleset()
     hashed = {**plain, "metadata": {**plain["metadata"], "annotations": HASHED}}
-    status, errors = sync(kproxy, hashed, *members, environment=environment)
+    status, errors = sync(kproxy, hashed, *members, lacking="hash")
     assert (status, kproxy.ruleset()) == (1, before)
     assert "lacks jhash" in errors
     assert "Only Services with the annotation kproxy.io/consistent-hash need it" in errors
 
 
-def test_without_libnftables_the_error_names_the_packages(lab: Lab, kproxy: Kproxy, tmp_path: Path) -> None:
-    (tmp_path / "libnftables.so.1").write_bytes(b"")
-    status, errors = sync(kproxy, service(), environment={"LD_LIBRARY_PATH": str(tmp_path)})
+def test_a_feature_that_one_family_lacks_does_not_affect_the_other(lab: Lab, kproxy: Kproxy) -> None:
+    web = service(), *slices(lab, ["pod-1"])
+    status, errors = sync(kproxy, *web, lacking="numgen@ip6")
     assert status == 1
-    assert "libnftables cannot be used" in errors
-    assert "apt install nftables" in errors
+    assert "table ip6: IPv6 services cannot be programmed: the kernel lacks numgen" in errors
+    assert http_get(lab.pod("pod-3"), SERVICE_IP[4], 80).pod == "pod-1"
+    kproxy.sync(*web)
+    assert http_get(lab.pod("pod-3"), SERVICE_IP[6], 80).pod == "pod-1"
 
 
 def test_the_error_names_the_limit_of_namespaces(lab: Lab, kproxy: Kproxy) -> None:
@@ -170,19 +148,26 @@ def test_an_unsupported_family_has_no_addresses(lab: Lab, monkeypatch: pytest.Mo
     assert node.inside(default_interfaces) == [True, False]
 
 
-def no_tables(monkeypatch: pytest.MonkeyPatch) -> Skeleton:
-    monkeypatch.setattr(features, "TABLES", TABLES._replace(script=UNKNOWN))
-    return skeleton(Family.IPV6, Options(), NO_NUMBERED_CHAINS)
+def unknown(_: Family) -> Content:
+    """A content that every kernel rejects: it jumps to a chain that does not exist."""
+    return Content(chains=(Chain("c", (rule(Conclusion("jump nowhere")),), ""),))
+
+
+def without_tables(monkeypatch: pytest.MonkeyPatch) -> KproxyError:
+    """Return the error of a kernel without IPv6 tables."""
+    monkeypatch.setattr(features, "TABLES", TABLES._replace(test=unknown))
+    wanted = skeleton(Family.IPV6, Options(), NO_NUMBERED_CHAINS)
+    with Netlink(netfilter_socket) as netlink:
+        return explain(netlink, wanted, TransactionError("no"))
 
 
 def test_without_ipv6_there_is_no_ipv6_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = no_tables(monkeypatch)
     monkeypatch.setattr(socket, "AF_INET6", NO_FAMILY)
-    assert isinstance(explain(wanted, TransactionError("no")), UnsupportedFamily)
+    assert isinstance(without_tables(monkeypatch), UnsupportedFamily)
 
 
 def test_with_ipv6_missing_tables_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = explain(no_tables(monkeypatch), TransactionError("no"))
+    error = without_tables(monkeypatch)
     assert type(error) is HostError
     assert "the kernel lacks tables (everything)" in str(error)
     assert "CONFIG_NF_TABLES_IPV6" in error.hint
@@ -193,7 +178,7 @@ def test_an_unsupported_family_is_left_out_with_a_warning() -> None:
 
     def expect(skeleton: Skeleton) -> Structure:
         if supported:
-            return structure.expected_structure(skeleton)
+            return rehearsal.expected_structure(skeleton)
         raise UnsupportedFamily("There is no IPv6.")
 
     def work() -> None:
@@ -216,20 +201,16 @@ def test_an_unsupported_family_is_left_out_with_a_warning() -> None:
 
 
 @pytest.mark.parametrize("family", Family)
-def test_this_host_has_all_features(family: Family) -> None:
-    assert missing_features(family) == []
-
-
-@pytest.mark.parametrize("family", Family)
-def test_missing_features_of_the_kernel_and_of_the_library(family: Family) -> None:
-    kernel, library = (TABLES._replace(script=script) for script in (UNKNOWN, "chain c { no such thing; }"))
-    found = missing_features(family, [*FEATURES, kernel, library])
-    assert [(one.feature, one.in_library) for one in found] == [(kernel, False), (library, True)]
+def test_only_missing_features_are_found(family: Family) -> None:
+    missing = TABLES._replace(name="another one", test=unknown)
+    with Netlink(netfilter_socket) as netlink:
+        assert missing_features(netlink, family, [*FEATURES, missing]) == [missing]
+        assert missing_features(netlink, family) == []
 
 
 def test_features_are_not_tried_if_the_rules_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structure, "explain", None)
-    structure.expected_structure(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS))
+    monkeypatch.setattr(rehearsal, "explain", None)
+    rehearsal.expected_structure(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS))
 
 
 @pytest.mark.parametrize(

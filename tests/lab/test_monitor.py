@@ -53,16 +53,12 @@ def test_foreign_changes_are_reported(script: str) -> None:
         with Netlink() as netlink:
             monitor = TableMonitor(netlink.port)
             dataplanes = {family: Dataplane(netlink, family, Options()) for family in Family}
-
-            def is_own(generation: int) -> bool:
-                return any(generation in dataplane.own_generations for dataplane in dataplanes.values())
-
             for ends in (["10.0.0.1:80"], ["10.0.0.1:80", "10.0.0.2:80"]):
                 for family, dataplane in dataplanes.items():
                     dataplane.reconcile(desired(ends, family))
-            own = monitor.foreign_changes(is_own)
+            own = monitor.foreign_changes()
             subprocess.run(["nft", script], check=True)
-            return own, monitor.foreign_changes(is_own)
+            return own, monitor.foreign_changes()
 
     own, foreign = in_fresh_namespace(changes)
     assert own == {}
@@ -81,7 +77,7 @@ def test_lost_messages_count_as_a_change_of_everything() -> None:
             for _ in range(3):
                 lines = f"add element ip other s {{ {many} }}\nflush set ip other s\n"
                 subprocess.run(["nft", "-f", "-"], input=lines, text=True, check=True)
-            return monitor.foreign_changes(lambda _: False)
+            return monitor.foreign_changes()
 
     assert in_fresh_namespace(changes) == dict.fromkeys(Family)
 
@@ -134,7 +130,7 @@ def test_many_messages_are_read_in_several_calls(monkeypatch: pytest.MonkeyPatch
             lines = "add table ip other\ndelete table ip other\n" * 5
             for line in [*lines.splitlines(), "add table ip kproxy"]:
                 subprocess.run(["nft", line], check=True)
-            return [set(monitor.foreign_changes(lambda _: False)) for _ in range(20)]
+            return [set(monitor.foreign_changes()) for _ in range(20)]
 
     found = in_fresh_namespace(parts)
     assert found[0] == set()

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import pytest
 
-from kproxy.kernel import libnftables
 from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages
 from kproxy.kernel.netlink.core.codec import nested, string
 from kproxy.kernel.netlink.core.constants import (
@@ -25,10 +24,11 @@ from kproxy.kernel.netlink.core.constants import (
     NLM_F_APPEND,
     NLM_F_CREATE,
 )
+from kproxy.kernel.netlink.core.structure import table_removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
-from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
-from kproxy.nft.elements import Value, Verdict
+from kproxy.nft.elements import Field, Value, Verdict
+from kproxy.nft.ruleset import SetDeclaration
 from kproxy.table.keys import FrontendKey, frontend_key, frontend_socket, pack_socket, range_key, slot_keys
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.names import TABLE, SetName
@@ -38,6 +38,7 @@ from tests.unit.namespace import in_fresh_namespace
 pytestmark = pytest.mark.lab
 
 CHAINS = NumberedChains(frozenset({SlotChain(EndpointScope.ALL, Balance.RANDOM, 1)}), frozenset({60}))
+SMALL = SetDeclaration("small", "a set of at most two elements", (Field.ADDRESS,), size=2)
 SERVED = Verdict("goto lb-1", "default/web:http")
 UNSERVED = Verdict("goto lb-9", "default/web:http")
 """This chain does not exist."""
@@ -65,7 +66,7 @@ def test_more_answers_than_the_buffer_holds() -> None:
     def refused() -> tuple[int | None, list[bytes], int]:
         keys = [number.to_bytes(4, "big") for number in range(500)]
         with Netlink() as netlink:
-            load_skeleton(netlink, skeleton(Family.IPV4, Options(), CHAINS))
+            netlink.commit(whole_table(skeleton(Family.IPV4, Options(), CHAINS)))
             netlink._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
             with pytest.raises(NetlinkError) as caught:
                 netlink.commit(removal for key in keys for removal in remove(SetName.CLUSTER_IPS, key))
@@ -251,13 +252,12 @@ def test_a_refusal_names_the_elements(family: Family) -> None:
 
 def outcome(netlink: Netlink, family: Family, row: Refused) -> tuple[int | None, list[tuple[str, bytes]]]:
     """Return errno and the named elements. Uses a new table."""
-    load_skeleton(netlink, skeleton(family, Options(), CHAINS))
+    table = skeleton(family, Options(), CHAINS)
+    netlink.commit(whole_table(table._replace(sets=(*table.sets, SMALL))))
     try:
-        kind = "ipv4_addr" if family is Family.IPV4 else "ipv6_addr"
-        libnftables.run(f"add set {family} {TABLE} small {{ type {kind}; size 2; }}")
         netlink.commit(row.before)
         with pytest.raises(NetlinkError) as caught:
             netlink.commit(row.sent)
         return caught.value.errno, [(refusal.name, refusal.key) for refusal in caught.value.refusals]
     finally:
-        libnftables.run(f"delete table {family} {TABLE}")
+        netlink.commit([table_removal(family, TABLE)])

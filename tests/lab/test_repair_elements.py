@@ -66,7 +66,7 @@ def after(script: str) -> tuple[Report | None, bool]:
         dataplane.reconcile(desired())
         monitor = TableMonitor(netlink.port)
         subprocess.run(["nft", script], check=True)
-        keys = monitor.foreign_changes(dataplane.own_generations.__contains__)[Family.IPV4]
+        keys = monitor.foreign_changes()[Family.IPV4]
         report = dataplane.repair_elements(keys) if keys is not None else None
         return report, not Dataplane(netlink, Family.IPV4, OPTIONS).reconcile(desired())
 

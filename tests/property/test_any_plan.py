@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.core.structure import whole_table
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, Protocol
 from kproxy.model import ServicePortName as PortName
 from kproxy.nft.elements import Elements, Value, Verdict
@@ -377,7 +377,7 @@ def test_the_kernel_accepts_every_plan(history: list[Desired]) -> None:
     def follow() -> list[Elements]:
         held, seen = holding(history[0]).elements, []
         with Netlink() as netlink:
-            load_skeleton(netlink, skeleton(Family.IPV4, Options(), CHAINS))
+            netlink.commit(whole_table(skeleton(Family.IPV4, Options(), CHAINS)))
             if initial := transaction_messages(Family.IPV4, everything(held)):
                 netlink.commit(initial)
             for wanted in history[1:]:

@@ -8,12 +8,9 @@ from typing import NamedTuple, TypeAlias
 
 import pytest
 
-from kproxy.kernel.netlink.core.batch import BatchMessage
-from kproxy.kernel.netlink.core.codec import string
-from kproxy.kernel.netlink.core.constants import NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE
 from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.core.structure import removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
-from kproxy.kernel.structure import load_skeleton
 from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.ruleset import Skeleton
@@ -35,7 +32,6 @@ SLOT_CHAINS = (
     SlotChain(EndpointScope.LOCAL, Balance.CLIENT, 2),
 )
 CHAINS = NumberedChains(frozenset(SLOT_CHAINS), frozenset({60}))
-NFT_MSG_DELCHAIN = 5  # kproxy itself deletes chains with libnftables
 
 
 class Names(NamedTuple):
@@ -250,11 +246,10 @@ def on_fake(family: Family, steps: list[Step]) -> Outcome:
 def in_kernel(family: Family, steps: list[Step]) -> Outcome:
     errors = []
     with Netlink() as netlink:
-        load_skeleton(netlink, table(family))
+        netlink.commit(whole_table(table(family)))
         for step in steps:
             if isinstance(step, str):
-                body = string(NFTA_CHAIN_TABLE, TABLE) + string(NFTA_CHAIN_NAME, step)
-                messages = [BatchMessage(NFT_MSG_DELCHAIN, 0, family, body)]
+                messages = removal(family, TABLE, [], [step])
             else:
                 messages = transaction_messages(family, step)
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +18,10 @@ from tests.support import (
     FAMILIES,
     SERVICE_IP,
     Manifest,
-    child_of,
     eventually,
+    open_for_reader,
     service,
     slices,
-    waits_for_child,
 )
 
 pytestmark = pytest.mark.lab
@@ -338,22 +336,20 @@ def test_a_server_that_is_unreachable_at_the_start(lab: Lab, following: Follow) 
         assert story.answering() == {"pod-2"}
 
 
-def test_changes_by_other_programs_during_the_first_round_are_reverted(lab: Lab, following: Follow) -> None:
-    """kproxy has read the table, and waits for its child process. It does not listen for changes yet."""
+def test_changes_by_other_programs_during_the_first_round_are_reverted(
+    lab: Lab, following: Follow, tmp_path: Path
+) -> None:
+    """kproxy has read the table, and not compared it yet. It does not listen for changes yet."""
+    fifo = tmp_path / "fifo"
     with following(service(), *slices(lab, PODS)) as story:
         story.converges()
         story.running.stop()
-        story.network.close()
+        os.mkfifo(fifo)
+        story.running.program = "tests.waiting", str(fifo)
         story.running.start(wait=False)
-        eventually(lambda: "cannot follow" in story.running.logged(), story.running.logged)
-        child = child_of(story.running.process.pid)
-        os.kill(child, signal.SIGSTOP)
-        story.network.open()
-        try:
-            eventually(lambda: waits_for_child(story.running.process.pid), story.running.logged)
+        with open_for_reader(fifo):
             story.running.kproxy.nft("flush map ip kproxy services")
-        finally:
-            os.kill(child, signal.SIGCONT)
+            fifo.unlink()
         story.converges()
         assert story.answering() == set(PODS)
 

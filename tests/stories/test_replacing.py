@@ -6,6 +6,7 @@ the important points: which table translates a new connection, and what happens 
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from netns_lab.probe import Download, many
 
 from bench.peer import load_script
 from bench.samples import Endpoint, Sample
-from kproxy.kernel import libnftables
+from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.reconcile.cleanup import remove_table
 from tests.support import SERVICE_IP, Kproxy, eventually, service, slices
@@ -111,9 +112,10 @@ def test_older_rules_apply_when_kproxys_table_is_removed(lab: Lab, kproxy: Kprox
 
         def go_and_come() -> None:
             for _ in range(40):
-                remove_table(Family.IPV4)
+                with Netlink() as netlink:
+                    remove_table(netlink, Family.IPV4)
                 answered_by("pod-1")
-                libnftables.run(table)
+                subprocess.run(["nft", "-f", "-"], input=table, text=True, check=True)
                 answered_by("pod-2")
 
         kproxy.node.inside(go_and_come)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 
-from tests.support import PATIENCE, Running, child_of, eventually, service, slices, waits_for_child
+from tests.support import Running, eventually, open_for_reader, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -25,28 +25,18 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
         yield running
 
 
-def test_kproxy_ends_if_its_child_dies(running: Running) -> None:
-    os.kill(child_of(running.process.pid), signal.SIGKILL)
-    assert running.process.wait(PATIENCE) == 1
-    assert running.logged().endswith("kproxy: kproxy's child process has died. Restart kproxy.\n")
-    running.start()
-
-
-def test_a_second_sigterm_ends_kproxy_immediately(lab: Lab, running: Running) -> None:
-    """The round hangs, because the child process is stopped."""
-    stopped = child_of(running.process.pid)
-    os.kill(stopped, signal.SIGSTOP)
-    try:
-        running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
-        eventually(lambda: "+10.244" in running.logged(), running.logged)
-        running.process.send_signal(signal.SIGHUP)  # kproxy compares chains that it has not read yet
-        eventually(lambda: waits_for_child(running.process.pid), running.logged)
+def test_a_second_sigterm_ends_kproxy_immediately(running: Running, tmp_path: Path) -> None:
+    """The first round hangs before it compares the table."""
+    fifo = tmp_path / "fifo"
+    running.stop()
+    os.mkfifo(fifo)
+    running.program = "tests.waiting", str(fifo)
+    running.start(wait=False)
+    with open_for_reader(fifo):
         running.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
             running.process.wait(1)
         assert running.stop(signal.SIGTERM) == -signal.SIGTERM
-    finally:
-        os.kill(stopped, signal.SIGCONT)
 
 
 def test_repeated_damage_is_repaired_with_increasing_delays(running: Running) -> None:

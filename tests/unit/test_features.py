@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.kernel import features
-from kproxy.kernel.features import FEATURES, TABLES, Feature, MissingFeature, missing_features_error
-from kproxy.kernel.namespace import in_fresh_namespace
+from kproxy.kernel.features import FEATURES, TABLES, Feature, missing_features_error
+from kproxy.kernel.namespace import netfilter_socket
 from kproxy.model import Balance, Family
 from kproxy.problems import HostError, TransactionError
 from kproxy.table.layout import EndpointScope, SlotChain
-from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
+from kproxy.table.skeleton import NumberedChains, Options, skeleton
 
 PAGE = Path(__file__).parents[2] / "docs" / "hosts.md"
 MARK = "<!-- features -->"
@@ -55,11 +54,6 @@ def test_optional_features_are_in_the_rules_only_if_needed() -> None:
             assert not feature.mark or feature.mark not in unneeded
 
 
-def named(name: str, in_library: bool = False) -> MissingFeature:
-    (feature,) = (feature for feature in (TABLES, *FEATURES) if feature.name == name)
-    return MissingFeature(feature, in_library)
-
-
 @pytest.mark.parametrize(
     ("missing", "kind", "part"),
     [
@@ -76,25 +70,10 @@ def named(name: str, in_library: bool = False) -> MissingFeature:
     ],
 )
 def test_the_error_names_missing_features_and_their_users(missing: list[str], kind: type, part: str) -> None:
-    names = [feature.name for feature in FEATURES if feature.name in missing]
-    error = missing_features_error(Family.IPV6, [named(name) for name in names])
+    found = [feature for feature in FEATURES if feature.name in missing]
+    error = missing_features_error(Family.IPV6, found)
     assert type(error) is kind
     assert part in f"{error} {error.hint}"
-
-
-def test_a_feature_that_the_library_lacks() -> None:
-    error = missing_features_error(Family.IPV4, [named("counters in maps", in_library=True)])
-    assert str(error).endswith(
-        "libnftables lacks counters in maps (counting new connections of each endpoint)."
-    )
-    assert error.hint.startswith("Update nftables (1.0.6 or later).")
-    assert "modprobe" not in error.hint
-
-
-def test_if_the_library_rejects_tables_its_own_error_remains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "missing_features", lambda *_: [named("tables", in_library=True)])
-    error = TransactionError("nft rejected a change of the table: Error: no.")
-    assert features.explain(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS), error) is error
 
 
 def test_the_error_names_the_limit_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,5 +82,5 @@ def test_the_error_names_the_limit_of_processes(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(os, "fork", fork)
     with pytest.raises(HostError, match="Cannot start a child process") as raised:
-        in_fresh_namespace(lambda: None)
+        netfilter_socket()
     assert "pids.max" in raised.value.hint

@@ -4,19 +4,18 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import pytest
 
 from kproxy.model import Balance, Family, Protocol, parse_address
-from kproxy.nft.elements import Value, Verdict
+from kproxy.nft.elements import Field, Value, Verdict
 from kproxy.nft.render import (
-    netlink_rules,
     render_element,
-    render_removal,
-    render_repair,
     render_replacement,
-    without_map_updates,
 )
-from kproxy.nft.ruleset import Chain, MapUpdate, SetDeclaration, Skeleton
+from kproxy.nft.rules import Conclusion, rule
+from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
 from kproxy.table.keys import frontend_key, frontend_socket, hairpin_key, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.names import SetName
@@ -55,13 +54,15 @@ TINY = Skeleton(
     Family.IPV4,
     "mine",
     (
-        SetDeclaration("pods", ("type ipv4_addr", "flags interval"), "where", constant=("10.0.0.0/8",)),
-        SetDeclaration("ips", ("type ipv4_addr",), "which"),
-        SetDeclaration("to", ("type ipv4_addr : verdict",), "what", is_map=True),
+        SetDeclaration(
+            "pods", "where", (Field.ADDRESS,), intervals=True, constant=(ip_network("10.0.0.0/8"),)
+        ),
+        SetDeclaration("ips", "which", (Field.ADDRESS,)),
+        SetDeclaration("to", "what", (Field.ADDRESS,), is_map=True),
     ),
     (
-        Chain("a", ("accept",), "first", "type nat hook input priority 1;"),
-        Chain("b", ("drop", "accept"), "then"),
+        Chain("a", (rule(Conclusion("accept")),), "first", Hook("input", 1)),
+        Chain("b", (rule(Conclusion("drop")), rule(Conclusion("accept"), comment="all")), "then"),
     ),
 )
 
@@ -74,50 +75,16 @@ def test_a_replacement_is_a_whole_table() -> None:
         "\t\telements = {\n\t\t\t10.0.0.0/8,\n\t\t}\n\t}\n\n"
         "\t# which\n\tset ips {\n\t\ttype ipv4_addr\n\t}\n\n"
         "\t# what\n\tmap to {\n\t\ttype ipv4_addr : verdict\n\t}\n\n"
-        "\t# first\n\tchain a {\n\t\ttype nat hook input priority 1;\n\t\taccept\n\t}\n\n"
-        "\t# then\n\tchain b {\n\t\tdrop\n\t\taccept\n\t}\n"
+        "\t# first\n\tchain a {\n\t\ttype nat hook input priority 1; policy accept;\n\t\taccept\n\t}\n\n"
+        '\t# then\n\tchain b {\n\t\tdrop\n\t\taccept comment "all"\n\t}\n'
         "}\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("sets", "contents", "chains", "lines"),
-    [
-        ((), (), (), []),
-        (("ips",), (), (), ["add set ip mine ips { type ipv4_addr; }"]),
-        (("to",), (), (), ["add map ip mine to { type ipv4_addr : verdict; }"]),
-        (("pods",), (), (), ["add set ip mine pods { type ipv4_addr; flags interval; }", "add element ip mine pods { 10.0.0.0/8 }"]),
-        ((), ("pods",), (), ["flush set ip mine pods", "add element ip mine pods { 10.0.0.0/8 }"]),
-        ((), (), ("a",), ["add chain ip mine a { type nat hook input priority 1; }", "flush chain ip mine a", "add rule ip mine a accept"]),
-        ((), (), ("b",), ["add chain ip mine b", "flush chain ip mine b", "add rule ip mine b drop", "add rule ip mine b accept"]),
-    ],
-)  # fmt: skip
-def test_a_repair(sets: list[str], contents: list[str], chains: list[str], lines: list[str]) -> None:
-    assert render_repair(TINY, sets, contents, chains).splitlines() == ["add table ip mine", *lines]
-
-
-def test_a_removal_empties_chains_before_it_deletes_them() -> None:
-    assert render_removal(Family.IPV6, "mine", ["s"], ["b", "a"]).splitlines() == [
-        *("flush chain ip6 mine a", "flush chain ip6 mine b"),
-        "delete set ip6 mine s",  # its elements may lead to the chains
-        *("delete chain ip6 mine a", "delete chain ip6 mine b"),
-    ]
-
-
-@pytest.mark.parametrize(("family", "left_out"), [(Family.IPV4, 0), (Family.IPV6, 3)])
-def test_only_ipv6_affinity_needs_netlink(family: Family, left_out: int) -> None:
-    whole = skeleton(family, Options(), STICKY)
-    names = [chain.name for chain in whole.chains]
-    assert len(list(netlink_rules(whole, names))) == left_out
-    remaining = [rule for chain in without_map_updates(whole).chains for rule in chain.rules]
-    assert sum(isinstance(rule, MapUpdate) for rule in remaining) == 3 - left_out
-    assert list(netlink_rules(whole, ["remember"])) == []
 
 
 def test_stateless_affinity_uses_no_entries() -> None:
     options = Options(stateless_ipv6_affinity=True)
     chains = {chain.name: chain.rules for chain in skeleton(Family.IPV6, options, STICKY).chains}
-    assert "jhash ip6 saddr mod 2 " in str(chains["sticky-2"])
+    assert "jhash ip6 saddr mod 2 " in str(chains["sticky-2"][0])
     assert "affinity" not in str(chains["sticky-2"])
     assert skeleton(Family.IPV4, options, STICKY) == skeleton(Family.IPV4, Options(), STICKY)
 

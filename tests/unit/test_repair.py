@@ -36,7 +36,7 @@ ROWS: dict[str, tuple[Structure | None, Repair]] = {
     "nothing": (EXPECTED, NO_REPAIR),
     "there is no table": (
         None,
-        NO_REPAIR._replace(sets=("services", "cluster-ips"), chains=("services", "lb-3")),
+        NO_REPAIR._replace(create=True),
     ),
     "a set is missing": (
         without("cluster-ips"),

@@ -1,5 +1,4 @@
-"""Netfilter over netlink, for operations that must be fast: changing and reading elements.
+"""Netfilter over netlink: reading and writing tables.
 
-libnftables loads rules and declarations (kernel/libnftables.py). `core` packs and reads bytes, and needs no
-kernel. `socket` sends and receives them.
+`core` packs and reads bytes, and needs no kernel. `socket` sends and receives them.
 """

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kproxy.kernel.netlink.core.batch import Batch, BatchMessage, Refusal
 from kproxy.kernel.netlink.core.codec import (
@@ -69,13 +69,17 @@ class Interrupted(KproxyError):
         super().__init__(message, "Another program changes them at the same time. Try again.")
 
 
-class Netlink:
-    """A socket to netfilter, in the network namespace of the thread that creates it."""
+def _open_here() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
 
-    def __init__(self) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+
+class Netlink:
+    """A socket to netfilter, in one network namespace."""
+
+    def __init__(self, opened: Callable[[], socket.socket] = _open_here) -> None:
+        """`opened` returns the socket: by default, in the network namespace of the calling thread."""
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+            self._socket = opened()
             self._socket.bind((0, 0))
             self._socket.settimeout(TIMEOUT)
             # Of a refused message, the kernel returns only the header. Without this option it would return

@@ -16,19 +16,21 @@ class Repair(NamedTuple):
     chains: tuple[str, ...]
     extra_sets: tuple[str, ...]
     extra_chains: tuple[str, ...]
+    create: bool
+    """The table does not exist. Then nothing else is in the repair."""
     replace: bool
     """A declaration differs, so the whole table must be replaced."""
     damage: tuple[str, ...]
     """Names of objects that another program changed, without missing or extra numbered chains."""
 
 
-NO_REPAIR = Repair((), (), (), (), (), replace=False, damage=())
+NO_REPAIR = Repair((), (), (), (), (), create=False, replace=False, damage=())
 
 
 def compare(actual: Structure | None, expected: Structure) -> Repair:
     """Return the changes that make the table as `expected`. `actual` is None if it does not exist."""
     if actual is None:
-        return Repair(tuple(expected.sets), (), tuple(expected.chains), (), (), replace=False, damage=())
+        return NO_REPAIR._replace(create=True)
     sets = [name for name in expected.sets if name not in actual.sets]
     contents = [
         name for name, members in expected.constants.items() if actual.constants.get(name, members) != members
@@ -50,6 +52,7 @@ def compare(actual: Structure | None, expected: Structure) -> Repair:
         tuple(chains),
         tuple(extra_sets),
         tuple(extra_chains),
+        create=False,
         replace=actual.table != expected.table or bool(wrong),
         damage=tuple(damage),
     )

@@ -35,22 +35,18 @@ from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_NEWRULE,
     NFT_MSG_NEWSETELEM,
     NFTA_RULE_CHAIN,
-    NFTA_RULE_TABLE,
     NFTA_SET_ELEM_LIST_ELEMENTS,
     NFTA_SET_ELEM_LIST_SET,
     NFTA_SET_ELEM_LIST_TABLE,
     NLA_HDRLEN,
     NLM_F_ACK,
-    NLM_F_APPEND,
     NLM_F_CREATE,
     NLMSG_ERROR,
     NLMSG_HDRLEN,
 )
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element
-from kproxy.kernel.netlink.core.rules import map_update
 from kproxy.model import Family
 from kproxy.nft.elements import Value
-from kproxy.nft.ruleset import MapUpdate
 from kproxy.table.names import TABLE
 
 CHUNK = 60_000
@@ -216,9 +212,3 @@ def element_messages(
     head = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
     for chunk in _chunks(pack_elements(members, ranges)):
         yield BatchMessage(kind, flags, family, head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, chunk))
-
-
-def rule_message(chain: str, update: MapUpdate) -> BatchMessage:
-    """Return the message that appends a map update to a chain."""
-    body = string(NFTA_RULE_TABLE, TABLE) + string(NFTA_RULE_CHAIN, chain) + map_update(update)
-    return BatchMessage(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, update.family, body)

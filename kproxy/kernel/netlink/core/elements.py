@@ -40,16 +40,19 @@ from kproxy.nft.elements import Value, Verdict
 CALLS = {"goto": NFT_GOTO, "jump": NFT_JUMP}
 """Verdicts that name a chain."""
 VERDICTS = {NF_DROP: "drop", NF_ACCEPT: "accept", NFT_RETURN: "return", NFT_CONTINUE: "continue"}
+CODES = {text: code for code, text in VERDICTS.items()}
 COUNTER = b"counter\0"
 
 
 # --- packing ---
 
 
-def _verdict_value(text: str) -> bytes:
+def pack_verdict(kind: int, text: str) -> bytes:
+    """Pack a verdict as nft writes it, in an attribute of type `kind`."""
     action, _, chain = text.partition(" ")
-    code, name = be32(NFTA_VERDICT_CODE, CALLS[action]), string(NFTA_VERDICT_CHAIN, chain)
-    return nested(NFTA_SET_ELEM_DATA, nested(NFTA_DATA_VERDICT, code, name))
+    code = be32(NFTA_VERDICT_CODE, CALLS[action] if chain else CODES[action])
+    name = string(NFTA_VERDICT_CHAIN, chain) if chain else b""
+    return nested(kind, nested(NFTA_DATA_VERDICT, code, name))
 
 
 @lru_cache
@@ -78,7 +81,7 @@ def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Itera
             body = _data(NFTA_SET_ELEM_KEY, len(key)) + key
         if isinstance(value, Verdict):
             if value.text not in verdicts:
-                verdicts[value.text] = _verdict_value(value.text)
+                verdicts[value.text] = pack_verdict(NFTA_SET_ELEM_DATA, value.text)
             body += verdicts[value.text]
             if value.comment:
                 comment = value.comment.encode() + b"\0"

@@ -1,109 +1,203 @@
-"""Packs the rules that update a map. libnftables loads all other rules.
+"""Packs rules: the statements of a rule become the kernel's expressions.
 
-libnftables before 1.1 aborts on an update of a map with IPv6 addresses, although the kernel accepts it.
+kproxy packs its few statements itself, because libnftables may crash, and tests/lab/test_nft_versions.py
+verifies that nft lists the result as the same rules. docs/decisions.md gives the reasons.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterator
 
-from kproxy.kernel.netlink.core.codec import attribute, be32, nested, string
+from kproxy.kernel.netlink.core.codec import NFPROTO, attribute, be32, nested, string
 from kproxy.kernel.netlink.core.constants import (
-    IP_CT_DIR_ORIGINAL,
-    IP_CT_DIR_REPLY,
+    ICMP_PORT_UNREACH,
+    ICMPV6_PORT_UNREACH,
+    IFNAMSIZ,
+    IP_CT_NEW_BIT,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPS_DST_NAT,
+    NF_NAT_RANGE_PROTO_RANDOM_FULLY,
     NFT_CMP_EQ,
-    NFT_CT_DST_IP,
-    NFT_CT_DST_IP6,
-    NFT_CT_PROTO_DST,
-    NFT_CT_PROTO_SRC,
-    NFT_CT_SRC_IP,
-    NFT_CT_SRC_IP6,
+    NFT_CMP_NEQ,
     NFT_DYNSET_OP_UPDATE,
-    NFT_META_L4PROTO,
-    NFT_REG32_00,
-    NFT_REG_1,
+    NFT_LOOKUP_F_INV,
+    NFT_NAT_DNAT,
+    NFT_REG_VERDICT,
+    NFT_REJECT_ICMP_UNREACH,
+    NFT_REJECT_TCP_RST,
+    NFTA_BITWISE_DREG,
+    NFTA_BITWISE_LEN,
+    NFTA_BITWISE_MASK,
+    NFTA_BITWISE_SREG,
+    NFTA_BITWISE_XOR,
     NFTA_CMP_DATA,
     NFTA_CMP_OP,
     NFTA_CMP_SREG,
-    NFTA_CT_DIRECTION,
-    NFTA_CT_DREG,
-    NFTA_CT_KEY,
     NFTA_DATA_VALUE,
     NFTA_DYNSET_OP,
     NFTA_DYNSET_SET_NAME,
     NFTA_DYNSET_SREG_DATA,
     NFTA_DYNSET_SREG_KEY,
     NFTA_DYNSET_TIMEOUT,
-    NFTA_EXPR_DATA,
-    NFTA_EXPR_NAME,
-    NFTA_LIST_ELEM,
-    NFTA_META_DREG,
-    NFTA_META_KEY,
+    NFTA_IMMEDIATE_DATA,
+    NFTA_IMMEDIATE_DREG,
+    NFTA_LOOKUP_DREG,
+    NFTA_LOOKUP_FLAGS,
+    NFTA_LOOKUP_SET,
+    NFTA_LOOKUP_SREG,
+    NFTA_MASQ_FLAGS,
+    NFTA_NAT_FAMILY,
+    NFTA_NAT_REG_ADDR_MIN,
+    NFTA_NAT_REG_PROTO_MIN,
+    NFTA_NAT_TYPE,
+    NFTA_REJECT_ICMP_CODE,
+    NFTA_REJECT_TYPE,
     NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_USERDATA,
+    NFTNL_UDATA_RULE_COMMENT,
+    RTN_LOCAL,
 )
-from kproxy.model import Family
-from kproxy.nft.ruleset import MapUpdate, TupleField
+from kproxy.kernel.netlink.core.elements import pack_verdict
+from kproxy.kernel.netlink.core.expressions import WORD, expression, load, load_all, register, words
+from kproxy.model import Family, Protocol
+from kproxy.nft.expressions import Concatenation, Connection, Meta
+from kproxy.nft.rules import (
+    Conclusion,
+    Lookup,
+    MapUpdate,
+    Masquerade,
+    Match,
+    Reject,
+    Rule,
+    Statement,
+    Translation,
+    VerdictLookup,
+)
 
-DIRECTIONS = {"original": IP_CT_DIR_ORIGINAL, "reply": IP_CT_DIR_REPLY}
-KEYS = {
-    (Family.IPV4, "saddr"): NFT_CT_SRC_IP,
-    (Family.IPV4, "daddr"): NFT_CT_DST_IP,
-    (Family.IPV6, "saddr"): NFT_CT_SRC_IP6,
-    (Family.IPV6, "daddr"): NFT_CT_DST_IP6,
-    **{(family, "proto-src"): NFT_CT_PROTO_SRC for family in Family},
-    **{(family, "proto-dst"): NFT_CT_PROTO_DST for family in Family},
+FIRST = register(0)
+PROTOCOLS = {
+    "icmp": IPPROTO_ICMP,
+    "icmpv6": IPPROTO_ICMPV6,
+    **{protocol.value: protocol.number for protocol in Protocol},
 }
-"""NFT_CT_*, by family and nft's name of the field."""
+CONNECTION_BITS = {"dnat": IPS_DST_NAT, "new": IP_CT_NEW_BIT}
+SOURCE_TYPES = {"local": RTN_LOCAL}
+PORT_UNREACHABLE = {Family.IPV4: ICMP_PORT_UNREACH, Family.IPV6: ICMPV6_PORT_UNREACH}
 
 
-def _expression(name: str, *attributes: bytes) -> bytes:
-    return nested(NFTA_LIST_ELEM, string(NFTA_EXPR_NAME, name), nested(NFTA_EXPR_DATA, *attributes))
+def pack_rule(rule: Rule, family: Family) -> bytes:
+    """Return the attributes of a rule: its expressions and its comment."""
+    packed = [expression for statement in _statements(rule) for expression in _pack(statement, family)]
+    return nested(NFTA_RULE_EXPRESSIONS, *packed) + _comment(rule.comment)
 
 
-def _conntrack(register: int, key: int, direction: int) -> bytes:
-    packed_direction = attribute(NFTA_CT_DIRECTION, bytes([direction]))
-    return _expression("ct", be32(NFTA_CT_DREG, register), be32(NFTA_CT_KEY, key), packed_direction)
+def _statements(rule: Rule) -> Iterator[Statement]:
+    if rule.protocol:
+        yield Match(Meta.PROTOCOL, rule.protocol)
+    yield from rule.statements
 
 
-def _protocol(number: int) -> tuple[bytes, bytes]:
-    """Return the expressions that compare the protocol with `number`."""
-    data = nested(NFTA_CMP_DATA, attribute(NFTA_DATA_VALUE, bytes([number])))
-    return (
-        _expression("meta", be32(NFTA_META_KEY, NFT_META_L4PROTO), be32(NFTA_META_DREG, NFT_REG_1)),
-        _expression("cmp", be32(NFTA_CMP_SREG, NFT_REG_1), be32(NFTA_CMP_OP, NFT_CMP_EQ), data),
+def record(kind: int, data: bytes) -> bytes:
+    """Pack a record of user data."""
+    return bytes([kind, len(data)]) + data
+
+
+def _comment(comment: str) -> bytes:
+    if not comment:
+        return b""
+    return attribute(NFTA_RULE_USERDATA, record(NFTNL_UDATA_RULE_COMMENT, comment.encode() + b"\0"))
+
+
+def _pack(statement: Statement, family: Family) -> list[bytes]:
+    match statement:
+        case Match(Connection() as bits, value):
+            return _test(bits, CONNECTION_BITS[value])
+        case Match(read, _, equal):
+            return [load(read, 0), _compare(_value(statement), equal)]
+        case Lookup(key, name, contained):
+            flags = 0 if contained else NFT_LOOKUP_F_INV
+            return [*load_all(key), _lookup(name, be32(NFTA_LOOKUP_FLAGS, flags))]
+        case VerdictLookup(key, name):
+            return [*load_all(key), _lookup(name, be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT))]
+        case Translation():
+            return _translation(statement)
+        case Masquerade():
+            return [expression("masq", be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY))]
+        case Reject(reset):
+            return [_reject(family, reset)]
+        case Conclusion(text):
+            verdict = pack_verdict(NFTA_IMMEDIATE_DATA, text)
+            return [expression("immediate", be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT), verdict)]
+        case MapUpdate():
+            return _map_update(statement)
+
+
+def _value(match: Match) -> bytes:
+    """Return the value with which a match compares, in the kernel's form."""
+    if match.expression is Meta.PROTOCOL:
+        return bytes([PROTOCOLS[match.value]])
+    if match.expression is Meta.INPUT_INTERFACE:
+        name = match.value.removesuffix("*").encode()
+        return name if match.value.endswith("*") else name.ljust(IFNAMSIZ, b"\0")
+    return SOURCE_TYPES[match.value].to_bytes(WORD, sys.byteorder)
+
+
+def _data(kind: int, value: bytes) -> bytes:
+    return nested(kind, attribute(NFTA_DATA_VALUE, value))
+
+
+def _compare(value: bytes, equal: bool) -> bytes:
+    operator = be32(NFTA_CMP_OP, NFT_CMP_EQ if equal else NFT_CMP_NEQ)
+    return expression("cmp", be32(NFTA_CMP_SREG, FIRST), operator, _data(NFTA_CMP_DATA, value))
+
+
+def _test(bits: Connection, mask: int) -> list[bytes]:
+    zero = bytes(WORD)
+    masked = expression(
+        "bitwise",
+        be32(NFTA_BITWISE_SREG, FIRST),
+        be32(NFTA_BITWISE_DREG, FIRST),
+        be32(NFTA_BITWISE_LEN, WORD),
+        _data(NFTA_BITWISE_MASK, mask.to_bytes(WORD, sys.byteorder)),
+        _data(NFTA_BITWISE_XOR, zero),
     )
+    return [load(bits, 0), masked, _compare(zero, equal=False)]
 
 
-def _register(word: int) -> int:
-    """Return the register that begins at this word (of four bytes)."""
-    return word // 4 + NFT_REG_1 if word % 4 == 0 else word + NFT_REG32_00
+def _lookup(name: str, *attributes: bytes) -> bytes:
+    return expression("lookup", string(NFTA_LOOKUP_SET, name), be32(NFTA_LOOKUP_SREG, FIRST), *attributes)
 
 
-def _load(fields: Iterable[TupleField], word: int, family: Family) -> tuple[list[bytes], int]:
-    """Return the expressions that load the fields into consecutive words, and the first word after them."""
-    expressions = []
-    for field in fields:
-        key, direction = KEYS[family, field.field], DIRECTIONS[field.direction]
-        expressions.append(_conntrack(_register(word), key, direction))
-        word += field.width(family) // 4
-    return expressions, word
+def _translation(to: Translation) -> list[bytes]:
+    port = register(to.family.width // WORD)
+    translate = expression(
+        "nat",
+        be32(NFTA_NAT_TYPE, NFT_NAT_DNAT),
+        be32(NFTA_NAT_FAMILY, NFPROTO[to.family]),
+        be32(NFTA_NAT_REG_ADDR_MIN, FIRST),
+        be32(NFTA_NAT_REG_PROTO_MIN, port),
+    )
+    return [*load_all(to.key), _lookup(to.map, be32(NFTA_LOOKUP_DREG, FIRST)), translate]
 
 
-def map_update(update: MapUpdate) -> bytes:
-    """Return the expressions of a map update. They are the same as those that libnftables creates.
+def _reject(family: Family, reset: bool) -> bytes:
+    kind = NFT_REJECT_TCP_RST if reset else NFT_REJECT_ICMP_UNREACH
+    code = attribute(NFTA_REJECT_ICMP_CODE, bytes([0 if reset else PORT_UNREACHABLE[family]]))
+    return expression("reject", be32(NFTA_REJECT_TYPE, kind), code)
 
-    They load the key of the map into consecutive words (of four bytes), and the value into the following
-    words.
-    """
-    key, value_word = _load(update.key, 0, update.family)
-    value, _ = _load(update.value, value_word, update.family)
-    write = _expression(
+
+def _map_update(update: MapUpdate) -> list[bytes]:
+    key: Concatenation = update.key
+    value_word = sum(map(words, key))
+    write = expression(
         "dynset",
         string(NFTA_DYNSET_SET_NAME, update.map),
         be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE),
-        be32(NFTA_DYNSET_SREG_KEY, _register(0)),
-        be32(NFTA_DYNSET_SREG_DATA, _register(value_word)),
+        be32(NFTA_DYNSET_SREG_KEY, FIRST),
+        be32(NFTA_DYNSET_SREG_DATA, register(value_word)),
         attribute(NFTA_DYNSET_TIMEOUT, struct.pack(">Q", update.timeout * 1000)),
     )
-    return nested(NFTA_RULE_EXPRESSIONS, *_protocol(update.protocol.number), *key, *value, write)
+    return [*load_all(key), *load_all(update.value, value_word), write]

@@ -1,0 +1,107 @@
+"""Expressions: what a rule reads from a packet, from its connection, or from a generator of numbers.
+
+`str` returns nft's notation. kernel/netlink/core/expressions.py packs them for the kernel.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from kproxy.model import Family, Protocol
+
+
+class HeaderField(NamedTuple):
+    """A field of a header: `ip daddr`, `tcp dport`, `th dport` (of any transport protocol)."""
+
+    header: str
+    """`ip`, `ip6`, `th`, or a protocol."""
+    name: str
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """The transport protocol that the packet must have; None if it can have any."""
+        return Protocol(self.header) if self.header in tuple(Protocol) else None
+
+    def __str__(self) -> str:
+        return f"{self.header} {self.name}"
+
+
+class Meta(Enum):
+    """A property of the packet that no header contains in one place."""
+
+    PROTOCOL = "meta l4proto"
+    INPUT_INTERFACE = "iifname"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Connection(Enum):
+    """A set of bits of the connection."""
+
+    STATE = "ct state"
+    STATUS = "ct status"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class TupleField(NamedTuple):
+    """A field of a connection's tuples in conntrack: `ct original ip saddr`, `ct reply proto-src`."""
+
+    direction: str
+    """`original` or `reply`."""
+    name: str
+    """`saddr`, `daddr`, `proto-src` or `proto-dst`."""
+    family: Family
+
+    def __str__(self) -> str:
+        of_family = f"{self.family} " if self.name in ("saddr", "daddr") else ""
+        return f"ct {self.direction} {of_family}{self.name}"
+
+
+class SourceType(NamedTuple):
+    """What kind of address the source is for this node: `fib saddr type`."""
+
+    def __str__(self) -> str:
+        return "fib saddr type"
+
+
+class RandomNumber(NamedTuple):
+    """A random number from `offset` to `offset + modulus - 1`."""
+
+    modulus: int
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return f"numgen random mod {self.modulus}{_offset(self.offset)}"
+
+
+class Hash(NamedTuple):
+    """The hash of some fields, from `offset` to `offset + modulus - 1`."""
+
+    fields: tuple[HeaderField, ...]
+    modulus: int
+    seed: int
+    offset: int = 0
+
+    def __str__(self) -> str:
+        numbers = f"mod {self.modulus} seed {self.seed:#x}{_offset(self.offset)}"
+        return f"jhash {concatenated(self.fields)} {numbers}"
+
+
+def _offset(offset: int) -> str:
+    return f" offset {offset}" if offset else ""
+
+
+Field: TypeAlias = HeaderField | Meta | TupleField
+Expression: TypeAlias = Field | RandomNumber | Hash
+"""What can be a part of a concatenation."""
+Concatenation: TypeAlias = tuple[Expression, ...]
+"""Consecutive values, for example the key of a map."""
+
+
+def concatenated(parts: tuple[Expression, ...]) -> str:
+    """Return nft's notation for a concatenation."""
+    return " . ".join(map(str, parts))

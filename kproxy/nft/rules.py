@@ -1,0 +1,145 @@
+"""Rules: sequences of statements. `str` returns nft's notation.
+
+A rule ends at the first statement that does not match. kernel/netlink/core/rules.py packs rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+from kproxy.model import Family, Protocol
+from kproxy.nft.expressions import (
+    Concatenation,
+    Connection,
+    Expression,
+    Hash,
+    HeaderField,
+    Meta,
+    SourceType,
+    TupleField,
+    concatenated,
+)
+
+
+class Match(NamedTuple):
+    """Compares a value, or tests one bit of a connection: `meta l4proto != icmp`, `ct status dnat`."""
+
+    expression: Meta | Connection | SourceType
+    value: str
+    """In nft's notation. The name of an interface may end with `*`."""
+    equal: bool = True
+
+    def __str__(self) -> str:
+        value = f'"{self.value}"' if self.expression is Meta.INPUT_INTERFACE else self.value
+        return f"{self.expression} {'' if self.equal else '!= '}{value}"
+
+
+class Lookup(NamedTuple):
+    """Whether a set contains a key: `ip daddr @cluster-ips`."""
+
+    key: Concatenation
+    set: str
+    contained: bool = True
+
+    def __str__(self) -> str:
+        return f"{concatenated(self.key)} {'' if self.contained else '!= '}@{self.set}"
+
+
+class VerdictLookup(NamedTuple):
+    """Takes the verdict from a map: `ip daddr vmap @services`. If the map lacks the key, the rule ends."""
+
+    key: Concatenation
+    map: str
+
+    def __str__(self) -> str:
+        return f"{concatenated(self.key)} vmap @{self.map}"
+
+
+class Translation(NamedTuple):
+    """Replaces the destination by an address and port from a map. If the map lacks the key, the rule ends."""
+
+    family: Family
+    key: Concatenation
+    map: str
+
+    def __str__(self) -> str:
+        return f"dnat {self.family} to {concatenated(self.key)} map @{self.map}"
+
+
+class Masquerade(NamedTuple):
+    """Replaces the source by this node's address, and the source port by a random one."""
+
+    def __str__(self) -> str:
+        return "masquerade fully-random"
+
+
+class Reject(NamedTuple):
+    """Answers with an ICMP error (port unreachable), or with a TCP reset."""
+
+    reset: bool = False
+
+    def __str__(self) -> str:
+        return "reject with tcp reset" if self.reset else "reject"
+
+
+class Conclusion(NamedTuple):
+    """A verdict: `drop`, `return`, `goto CHAIN`, `jump CHAIN`."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class MapUpdate(NamedTuple):
+    """Adds an element to a map, or updates it. Key and value come from the connection's tuples."""
+
+    map: str
+    key: tuple[TupleField, ...]
+    value: tuple[TupleField, ...]
+    timeout: int
+    """Seconds."""
+
+    def __str__(self) -> str:
+        element = f"{concatenated(self.key)} timeout {self.timeout}s : {concatenated(self.value)}"
+        return f"update @{self.map} {{ {element} }}"
+
+
+Statement: TypeAlias = (
+    Match | Lookup | VerdictLookup | Translation | Masquerade | Reject | Conclusion | MapUpdate
+)
+
+
+class Rule(NamedTuple):
+    """A rule of a chain."""
+
+    statements: tuple[Statement, ...]
+    comment: str = ""
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """The transport protocol that the fields in the rule require. nft's notation does not mention it."""
+        fields = (field for statement in self.statements for field in _fields(statement))
+        return next((field.protocol for field in fields if field.protocol), None)
+
+    def __str__(self) -> str:
+        comment = f' comment "{self.comment}"' if self.comment else ""
+        return " ".join(map(str, self.statements)) + comment
+
+
+def rule(*statements: Statement, comment: str = "") -> Rule:
+    """Return a rule of these statements."""
+    return Rule(statements, comment)
+
+
+def _fields(statement: Statement) -> Iterator[HeaderField]:
+    if isinstance(statement, Lookup | VerdictLookup | Translation):
+        for expression in statement.key:
+            yield from _header_fields(expression)
+
+
+def _header_fields(expression: Expression) -> tuple[HeaderField, ...]:
+    if isinstance(expression, Hash):
+        return expression.fields
+    return (expression,) if isinstance(expression, HeaderField) else ()
