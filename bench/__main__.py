@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from bench.process import exits_with_status
 from bench.profiling import profile_first_sync
 from bench.report import growth, report
-from bench.suite import STEPS, Figures, machine, measure, write_figures
+from bench.suite import STEPS, Figures, machine, measure, publish
 
 SERVICES = (100, 1_000, 10_000)
 
@@ -60,9 +60,7 @@ def main() -> int:
         return 0
     with exits_with_status():
         results = measure_all(arguments.services)
-    Console().print(report(results, machine()))
-    if arguments.json:
-        write_figures(arguments.json, "results", results)
+    publish(report(results, machine()), 0, arguments.json, results=results)
     if wrong := growth(results):
         sys.exit(f"bench: {wrong}")
     return 0

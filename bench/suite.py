@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from rich.console import Console, RenderableType
 
 from bench import manifests, peer
 from bench.process import Run, in_fresh_namespace, output, run
@@ -86,10 +87,14 @@ def machine() -> str:
     return f"Linux {platform.release()}, nft {nft}, Python {python}, {os.cpu_count()} CPUs"
 
 
-def write_figures(file: Path, name: str, figures: Any) -> None:
-    """Write figures as JSON under this name, with the machine on which they were measured."""
-    content = msgspec.json.encode({"machine": machine(), name: figures})
-    file.write_bytes(msgspec.json.format(content) + b"\n")
+def publish(report: RenderableType, width: int, file: Path | None, **figures: Any) -> None:
+    """Print a report, at least `width` columns wide. Write the figures and the machine to `file`, as JSON."""
+    console = Console()
+    console.width = max(console.width, width)
+    console.print(report)
+    if file:
+        content = msgspec.json.encode({"machine": machine(), **figures})
+        file.write_bytes(msgspec.json.format(content) + b"\n")
 
 
 def measure(count: int, say: Say) -> Figures:

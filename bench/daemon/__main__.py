@@ -16,7 +16,7 @@ from bench.daemon.real import serving_real
 from bench.daemon.report import report
 from bench.daemon.server import serving
 from bench.process import exits_with_status, in_fresh_namespace
-from bench.suite import machine, write_figures
+from bench.suite import machine, publish
 
 SERVICES = (1_000, 10_000)
 SECONDS = 60.0
@@ -45,12 +45,7 @@ def main() -> int:
         for count in arguments.services:
             say = partial(errors.print, f"{count:,} Services:")
             results.append(in_fresh_namespace(partial(measure, server, count, arguments.seconds, say)))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    console.print(report(results, machine()))
-    if arguments.json:
-        write_figures(arguments.json, "results", results)
+    publish(report(results, machine()), WIDTH, arguments.json, results=results)
     return 0
 
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from bench.process import exits_with_status
-from bench.suite import machine, write_figures
+from bench.suite import machine, publish
 from bench.traffic.measures import connections, first_packets, sinks, stream
 from bench.traffic.report import Figures, report
 from bench.traffic.setups import KPROXY, NOTHING, PEER, Route, make_setup, routes
@@ -60,11 +60,7 @@ def main() -> int:
         parser.error("network namespaces and nftables need root")
     with exits_with_status():
         figures = measure_all(arguments.services, arguments.rounds, Console(stderr=True))
-    console = Console()
-    console.width = max(console.width, WIDTH)
-    console.print(report(figures, machine()))
-    if arguments.json:
-        write_figures(arguments.json, "routes", figures)
+    publish(report(figures, machine()), WIDTH, arguments.json, routes=figures)
     return 0
 
 

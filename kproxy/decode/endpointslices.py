@@ -16,7 +16,7 @@ from kproxy.decode.fields import (
     share,
     text_map,
     unicast_address,
-    usable_addresses,
+    usable,
 )
 from kproxy.model import (
     Address,
@@ -125,7 +125,7 @@ def _subset_endpoints(path: str, subset: wire.EndpointSubset, notes: Notes) -> I
         ("notReadyAddresses", subset.not_ready_addresses, False),
     ):
         for index, entry in enumerate(entries or []):
-            for address in usable_addresses([(f"{path}.{key}[{index}].ip", entry.ip)], notes):
+            for address in usable(unicast_address, [(f"{path}.{key}[{index}].ip", entry.ip)], notes):
                 pod, hostname = _pod_name(entry.target_ref), entry.hostname or ""
                 yield Endpoint(address, ready, ready, False, entry.node_name or "", pod, hostname=hostname)
 
@@ -168,7 +168,7 @@ def _addresses(
 ) -> tuple[Address, ...]:
     texts = [(path, single)] if single else []
     texts += [(f"{path}s[{index}].ip", entry.ip) for index, entry in enumerate(several or [])]
-    return tuple(dict.fromkeys(usable_addresses(texts, notes)))
+    return tuple(dict.fromkeys(usable(unicast_address, texts, notes)))
 
 
 def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod]:

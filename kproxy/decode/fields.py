@@ -128,20 +128,13 @@ def unicast_address(path: str, text: str, notes: Notes) -> Address:
     return ip.packed
 
 
-def usable_addresses(texts: Iterable[tuple[str, str]], notes: Notes) -> Iterator[Address]:
-    """Yield the addresses of (path, text) that can be used. The others are left out."""
+def usable(
+    parse: Callable[[str, str, Notes], T], texts: Iterable[tuple[str, str]], notes: Notes
+) -> Iterator[T]:
+    """Yield the value of each (path, text) that `parse` accepts. The others are left out."""
     for path, text in texts:
         try:
-            yield unicast_address(path, text, notes)
-        except FieldError as error:
-            notes.leave_out(error)
-
-
-def usable_networks(texts: Iterable[tuple[str, str]], notes: Notes) -> Iterator[Network]:
-    """Yield the networks of (path, text) that can be used. The others are left out."""
-    for path, text in texts:
-        try:
-            yield network(path, text, notes)
+            yield parse(path, text, notes)
         except FieldError as error:
             notes.leave_out(error)
 

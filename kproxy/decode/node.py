@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kproxy.decode import wire
-from kproxy.decode.fields import Notes, object_name, origin, text_map, usable_networks
+from kproxy.decode.fields import Notes, network, object_name, origin, text_map, usable
 from kproxy.model import ClusterNode, Network, NodeInfo, Taint
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -36,7 +36,7 @@ def _pod_cidrs(spec: wire.NodeSpec, notes: Notes) -> Iterator[Network]:
     texts = [(f"spec.podCIDRs[{index}]", text) for index, text in enumerate(spec.pod_cidrs or [])]
     if spec.pod_cidr and not texts:
         texts = [("spec.podCIDR", spec.pod_cidr)]
-    return usable_networks(texts, notes)
+    return usable(network, texts, notes)
 
 
 def _taint(taint: wire.Taint) -> Taint:

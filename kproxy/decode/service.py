@@ -21,7 +21,7 @@ from kproxy.decode.fields import (
     share,
     text_map,
     unicast_address,
-    usable_addresses,
+    usable,
 )
 from kproxy.model import (
     Address,
@@ -143,7 +143,7 @@ def _choice(path: str, text: str | None, choices: tuple[str, ...]) -> str:
 
 def _external_ips(texts: list[str] | None, notes: Notes) -> tuple[Address, ...]:
     paths = ((f"spec.externalIPs[{index}]", text) for index, text in enumerate(texts or []))
-    return tuple(usable_addresses(paths, notes))
+    return tuple(usable(unicast_address, paths, notes))
 
 
 def _source_ranges(texts: list[str] | None, notes: Notes) -> tuple[Network, ...]:

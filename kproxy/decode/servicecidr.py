@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kproxy.decode import wire
-from kproxy.decode.fields import Notes, object_name, usable_networks
+from kproxy.decode.fields import Notes, network, object_name, usable
 from kproxy.model import ServiceCIDR
 
 
@@ -11,4 +11,4 @@ def service_cidr(_: str, obj: wire.ServiceCIDR, notes: Notes) -> list[ServiceCID
     """Decode a ServiceCIDR v1. Its addresses are ClusterIPs until it is deleted, whatever its conditions."""
     spec = obj.spec or wire.ServiceCIDRSpec()
     texts = [(f"spec.cidrs[{index}]", text) for index, text in enumerate(spec.cidrs or ())]
-    return [ServiceCIDR(object_name(obj.metadata).name, tuple(usable_networks(texts, notes)))]
+    return [ServiceCIDR(object_name(obj.metadata).name, tuple(usable(network, texts, notes)))]

@@ -9,7 +9,7 @@ are also accepted. docs/replacing-kube-proxy.md lists all of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kproxy.settings.text import SocketAddress, bind_address, duration, node_name
@@ -100,6 +100,13 @@ _NO_LOG_FILES = "kproxy logs to standard error only"
 _LOG_FORMAT = "the format of kproxy's log is fixed"
 _OWN_CLIENT = "kproxy has its own client for the API server"
 
+
+def _without_effect(why: str, *names: str) -> Iterator[KubeProxyFlag]:
+    """Yield flags that have no effect for the same reason. A name may be followed by a placeholder."""
+    for name, _, metavar in (text.partition(" ") for text in names):
+        yield KubeProxyFlag(name, metavar, why)
+
+
 KUBE_PROXY_FLAGS = (
     KubeProxyFlag("--bind-address", "IP", "sets `--node-ip`, unless it is `0.0.0.0` or `::`", _node_ip),
     KubeProxyFlag("--bind-address-hard-fail", "", "kproxy always retries to bind an address"),
@@ -112,22 +119,18 @@ KUBE_PROXY_FLAGS = (
     KubeProxyFlag("--iptables-masquerade-bit", "N", "kproxy does not use packet marks"),
     KubeProxyFlag("--iptables-min-sync-period", "DURATION", "sets `--min-sync-period`", _min_sync_period),
     KubeProxyFlag("--iptables-sync-period", "DURATION", "sets `--sync-period`", _sync_period),
-    *(
-        KubeProxyFlag(f"--ipvs-{name}", metavar, _NO_IPVS)
-        for name, metavar in (
-            ("exclude-cidrs", "CIDR,..."),
-            ("min-sync-period", "DURATION"),
-            ("scheduler", "NAME"),
-            ("strict-arp", ""),
-            ("sync-period", "DURATION"),
-            ("tcp-timeout", "DURATION"),
-            ("tcpfin-timeout", "DURATION"),
-            ("udp-timeout", "DURATION"),
-        )
+    *_without_effect(
+        _NO_IPVS,
+        "--ipvs-exclude-cidrs CIDR,...",
+        "--ipvs-min-sync-period DURATION",
+        "--ipvs-scheduler NAME",
+        "--ipvs-strict-arp",
+        "--ipvs-sync-period DURATION",
+        "--ipvs-tcp-timeout DURATION",
+        "--ipvs-tcpfin-timeout DURATION",
+        "--ipvs-udp-timeout DURATION",
     ),
-    KubeProxyFlag("--kube-api-burst", "N", _OWN_CLIENT),
-    KubeProxyFlag("--kube-api-content-type", "TYPE", _OWN_CLIENT),
-    KubeProxyFlag("--kube-api-qps", "N", _OWN_CLIENT),
+    *_without_effect(_OWN_CLIENT, "--kube-api-burst N", "--kube-api-content-type TYPE", "--kube-api-qps N"),
     KubeProxyFlag("--master", "URL", "the kubeconfig or the pod's environment has the API server's address"),
     KubeProxyFlag("--metrics-port", "PORT", "sets the port of `--metrics-bind-address`", _metrics_port),
     KubeProxyFlag("--oom-score-adj", "N", "set it in the systemd unit or the DaemonSet"),
@@ -146,32 +149,28 @@ KUBE_PROXY_FLAGS = (
     # Logging. `-v` without a number is kproxy's flag.
     KubeProxyFlag("--v", "N", f"from level {VERBOSE}, sets `--verbose`. `-v=N` is the same", _verbosity),
     KubeProxyFlag("--vmodule", "PATTERN=N,...", "kproxy's log has one level for all modules"),
-    *(
-        KubeProxyFlag(f"--{name}", metavar, _LOG_FORMAT)
-        for name, metavar in (
-            ("log-flush-frequency", "DURATION"),
-            ("log-json-info-buffer-size", "QUANTITY"),
-            ("log-json-split-stream", ""),
-            ("log-text-info-buffer-size", "QUANTITY"),
-            ("log-text-split-stream", ""),
-            ("logging-format", "FORMAT"),
-            ("add-dir-header", ""),
-            ("log-backtrace-at", "FILE:N"),
-            ("skip-headers", ""),
-        )
+    *_without_effect(
+        _LOG_FORMAT,
+        "--log-flush-frequency DURATION",
+        "--log-json-info-buffer-size QUANTITY",
+        "--log-json-split-stream",
+        "--log-text-info-buffer-size QUANTITY",
+        "--log-text-split-stream",
+        "--logging-format FORMAT",
+        "--add-dir-header",
+        "--log-backtrace-at FILE:N",
+        "--skip-headers",
     ),
-    *(
-        KubeProxyFlag(f"--{name}", metavar, _NO_LOG_FILES)
-        for name, metavar in (
-            ("alsologtostderr", ""),
-            ("log-dir", "DIR"),
-            ("log-file", "FILE"),
-            ("log-file-max-size", "N"),
-            ("logtostderr", ""),
-            ("one-output", ""),
-            ("skip-log-headers", ""),
-            ("stderrthreshold", "SEVERITY"),
-        )
+    *_without_effect(
+        _NO_LOG_FILES,
+        "--alsologtostderr",
+        "--log-dir DIR",
+        "--log-file FILE",
+        "--log-file-max-size N",
+        "--logtostderr",
+        "--one-output",
+        "--skip-log-headers",
+        "--stderrthreshold SEVERITY",
     ),
 )
 

@@ -181,30 +181,30 @@ def widths(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[int
     return [max(pair) for pair in zip_longest(found, least, fillvalue=0)]
 
 
+_SECOND, _MINUTE, _HOUR, _DAY, _YEAR = (1, "s"), (60, "m"), (3600, "h"), (86400, "d"), (365 * 86400, "y")
+_DURATIONS = (
+    (2 * 60, (_SECOND,)),
+    (10 * 60, (_MINUTE, _SECOND)),
+    (3 * 3600, (_MINUTE,)),
+    (8 * 3600, (_HOUR, _MINUTE)),
+    (2 * 86400, (_HOUR,)),
+    (8 * 86400, (_DAY, _HOUR)),
+    (2 * 365 * 86400, (_DAY,)),
+    (8 * 365 * 86400, (_YEAR, _DAY)),
+)
+"""The units of durations that are shorter than so many seconds."""
+
+
 def duration(seconds: int) -> str:
     """Return for example `47s`, `8m48s`, `9h`, `2d`, `97d`, with kubectl's precision."""
     if seconds < 0:
         return "0s" if seconds == -1 else "<invalid>"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if seconds < 120:
-        return f"{seconds}s"
-    if minutes < 10:
-        return _two(minutes, "m", seconds % 60, "s")
-    if minutes < 180:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    if days < 8:
-        return _two(days, "d", hours % 24, "h")
-    if days < 730:
-        return f"{days}d"
-    return _two(days // 365, "y", days % 365 if days < 365 * 8 else 0, "d")
-
-
-def _two(large: int, unit: str, small: int, small_unit: str) -> str:
-    return f"{large}{unit}" + (f"{small}{small_unit}" if small else "")
+    units = next((units for limit, units in _DURATIONS if seconds < limit), (_YEAR,))
+    text = ""
+    for size, unit in units:
+        number, seconds = divmod(seconds, size)
+        text += f"{number}{unit}" if number or not text else ""
+    return text
 
 
 def cut(items: Sequence[str], limit: int = SHOWN) -> str:
