@@ -34,6 +34,22 @@ PROBE_OUTPUT = 10 * KIB
 NAME_LOOKUPS = 128
 NAME_ADDRESSES = 8
 
+# --- clients: health checks, metrics, the control socket ---
+
+MAX_FILES = 1 << 20
+SHARE_OF_FILES = 0.25
+CONNECTIONS = 1024
+CONNECTIONS_OF_LISTENER = 256
+REQUEST_HEAD = 8 * KIB
+"""Health checks need less than a tenth of it."""
+FIRST_REQUEST_SECONDS = 10.0
+REQUEST_SECONDS = 5.0
+RESPONSE_SECONDS = 10.0
+IDLE_SECONDS = 90.0
+"""Prometheus and load balancers send requests more often."""
+RESPONSE_PIECE = 64 * KIB
+SNAPSHOT_SECONDS = 30.0
+
 
 class Limit(NamedTuple):
     """A row of the table: what a limit is for, and what happens at it."""
@@ -49,6 +65,9 @@ class Limit(NamedTuple):
 
 _PROBES = "Responses to readiness probes"
 _NAMES = "DNS answers for host names in probes"
+_CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
+_HTTP = "Clients that speak HTTP"
+_CLOSED = "the connection is closed"
 _FAILS = "the probe fails"
 
 TABLE = (
@@ -79,4 +98,24 @@ TABLE = (
     Limit(_PROBES, "output of a command", PROBE_OUTPUT, "bytes", "the rest is discarded"),
     Limit(_NAMES, "names looked up at the same time", NAME_LOOKUPS, "", _FAILS),
     Limit(_NAMES, "addresses of a name", NAME_ADDRESSES, "", "the others are not used"),
+    Limit(_CLIENTS, "open files, as far as the hard limit allows", MAX_FILES, "", "see the next two rows"),
+    Limit(
+        _CLIENTS,
+        "connections, and also listening sockets, of the open files",
+        100 * SHARE_OF_FILES,
+        "%",
+        "an idle client is disconnected; a health check node port is not served",
+    ),
+    Limit(_CLIENTS, "connections", CONNECTIONS, "", "an idle client is disconnected"),
+    Limit(
+        _CLIENTS, "connections of one listener", CONNECTIONS_OF_LISTENER, "", "an idle client is disconnected"
+    ),
+    Limit(_CLIENTS, "time to receive a snapshot from the control socket", SNAPSHOT_SECONDS, "s", _CLOSED),
+    Limit(_HTTP, "head of a request", REQUEST_HEAD, "bytes", "the status is 431"),
+    Limit(_HTTP, "body of a request", 0, "bytes", "the connection is closed after the response"),
+    Limit(_HTTP, "time until the first request is complete", FIRST_REQUEST_SECONDS, "s", _CLOSED),
+    Limit(_HTTP, "time to send the head of a request", REQUEST_SECONDS, "s", _CLOSED),
+    Limit(_HTTP, "time to receive a response", RESPONSE_SECONDS, "s", _CLOSED),
+    Limit(_HTTP, "time between requests", IDLE_SECONDS, "s", _CLOSED),
+    Limit(_HTTP, "part of a response in memory for one client", RESPONSE_PIECE, "bytes", "sent in pieces"),
 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import time
@@ -22,12 +23,14 @@ from pathlib import Path
 from select import select
 from typing import BinaryIO
 
+from kproxy.intake.clients import Client, Clients
+from kproxy.limits import SNAPSHOT_SECONDS
 from kproxy.problems import KproxyError, StateError
 from kproxy.show.snapshot import Snapshot, decode, encode
 
 SOCKET = "kproxy.sock"
-TIMEOUT = 30.0
-"""Seconds: the limit for a client to receive a snapshot, and for its wait for data."""
+logger = logging.getLogger(__name__)
+BACKLOG = 128
 CHUNK = 256 * 1024
 NEXT = b"next\n"
 MIN_PAUSE = 1.0
@@ -94,6 +97,8 @@ def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     os.fchmod(listener.fileno(), 0o600)  # before `bind`, which creates the file with this mode
     listener.bind(str(path))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
     return listener
 
 
@@ -106,27 +111,22 @@ class _Server:
         self._snapshot = snapshot
         self._revision = revision
         self._timeout = timeout
-        self._clients: set[asyncio.Task[None] | None] = set()
         self._sending = 0
         self._encoded: tuple[Snapshot, bytes] | None = None
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client. Its errors do not affect other clients."""
-        self._clients.add(task := asyncio.current_task())
-        try:
-            while True:
-                sent = self._revision.number
-                await self._send(writer)
-                if not await self._wait_for_next(reader, sent):
-                    break
-            async with asyncio.timeout(self._timeout):
-                writer.close()
-                await writer.wait_closed()
-        except (OSError, asyncio.CancelledError):  # disconnected, too slow (TimeoutError), or the server ends
-            pass
-        finally:
-            writer.transport.abort()
-            self._clients.discard(task)
+    async def answer(
+        self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve one client. Raises OSError if it is disconnected, or too slow (TimeoutError)."""
+        while True:
+            sent = self._revision.number
+            await self._send(writer)
+            client.active()
+            if not await self._wait_for_next(reader, sent):
+                break
+        async with asyncio.timeout(self._timeout):
+            writer.close()
+            await writer.wait_closed()
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         self._sending += 1
@@ -164,25 +164,20 @@ class _Server:
             ended.cancel()
             await asyncio.gather(changed, ended, return_exceptions=True)
 
-    def disconnect_all(self) -> None:
-        """Disconnect all clients, also those that connect from now on."""
-        self._timeout = 0.0
-        for task in filter(None, self._clients):
-            task.cancel()
-
 
 @asynccontextmanager
 async def serve(
     directory: Path,
     snapshot: Callable[[], Awaitable[Snapshot]],
     revision: Revision | None = None,
-    timeout: float = TIMEOUT,
+    timeout: float = SNAPSHOT_SECONDS,
+    clients: Clients | None = None,
 ) -> AsyncIterator[None]:
     """Serve clients in `directory`, which must exist, until the block ends. Raises StateError.
 
     `snapshot` is awaited in the event loop, once for each client. A snapshot object that several clients get
     at the same time is encoded once. Clients that do not read are disconnected after `timeout` seconds.
-    Without a `revision`, watchers see no change.
+    Without a `revision`, watchers see no change. `clients` are those of all listeners of the process.
     """
     try:
         socket_path = _SocketPath(directory)
@@ -194,14 +189,16 @@ async def serve(
         except OSError as error:
             raise _state_error(directory, error) from None
         inode = path.stat().st_ino
-        clients = _Server(snapshot, revision or Revision(), timeout)
-        server = await asyncio.start_unix_server(clients.answer, sock=listener)
+        clients = clients or Clients()
+        server = _Server(snapshot, revision or Revision(), timeout)
+        accepting = asyncio.create_task(clients.accept(listener, server.answer, logger.warning))
         try:
             yield
         finally:
-            server.close()
-            clients.disconnect_all()
-            await server.wait_closed()
+            accepting.cancel()
+            clients.disconnect(listener)
+            await asyncio.gather(accepting, return_exceptions=True)
+            listener.close()  # also if the task never ran
             if path.exists() and path.stat().st_ino == inode:
                 path.unlink(missing_ok=True)
 
@@ -210,7 +207,7 @@ def _state_error(directory: Path, error: OSError) -> StateError:
     return StateError(f"{directory / SOCKET}: {error.strerror}.", "--state-dir selects another directory.")
 
 
-def fetch(directory: Path, timeout: float = TIMEOUT) -> Snapshot:
+def fetch(directory: Path, timeout: float = SNAPSHOT_SECONDS) -> Snapshot:
     """Return the snapshot of the kproxy that runs with this state directory. Raises KproxyError."""
     with _connected(directory, timeout) as connection:
         connection.shutdown(socket.SHUT_WR)
@@ -219,7 +216,7 @@ def fetch(directory: Path, timeout: float = TIMEOUT) -> Snapshot:
     return decode(message)
 
 
-def watch(directory: Path, timeout: float = TIMEOUT, pause: float = MIN_PAUSE) -> Iterator[Snapshot]:
+def watch(directory: Path, timeout: float = SNAPSHOT_SECONDS, pause: float = MIN_PAUSE) -> Iterator[Snapshot]:
     """Return a snapshot, and then another one after each change, at least `pause` seconds after the last one.
 
     Raises KproxyError as `fetch` does, and when kproxy ends.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.loop import Loop, Periods
+from kproxy.intake.clients import Clients
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
@@ -58,10 +59,12 @@ class Daemon(RoundObserver):
         addresses: UplinkAddresses | None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
         requests: Callable[[], Requests] = dict,
+        clients: Clients | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
-        `requests` returns the numbers of requests that the source sent to an API server.
+        `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
+        of all listeners of the process.
         """
         self._netlink = netlink
         self._dataplanes = {
@@ -70,7 +73,7 @@ class Daemon(RoundObserver):
         self.source = source
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
         self.reporter = reporter
-        self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests)
+        self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests, clients)
         self.loop = Loop(source, self.reconciler, periods, (self.servers, reporter, self))
         self.revision = Revision()
         """The revision of `snapshot`, as of the last round."""

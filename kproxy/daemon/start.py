@@ -14,6 +14,7 @@ from pathlib import Path
 from kproxy.control import channel
 from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods
+from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.kernel.host import HostAddresses
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
@@ -49,6 +50,7 @@ class _Host:
         self.settings = settings
         self.addresses = HostAddresses()
         self.reporter = Reporter(settings.verbose)
+        self.clients = Clients(raise_file_limit())
         self._overlaps: list[str] = []
         self._rehearsal = rehearsal
         self._netlink = netlink
@@ -83,6 +85,7 @@ class _Host:
             addresses,
             last_seen,
             requests,
+            self.clients,
         )
 
 
@@ -137,7 +140,7 @@ async def _follow_manifests(host: _Host) -> None:
         host.addresses.forget()
         addresses.invalidate()
 
-    await _run(daemon, settings, addresses_changed)
+    await _run(daemon, host, addresses_changed)
 
 
 async def _follow_cluster(host: _Host) -> None:
@@ -156,9 +159,10 @@ async def _follow_cluster(host: _Host) -> None:
         credentials, settings.node_name, host.node, follow_service_cidrs=not settings.service_cidr
     )
     daemon = host.daemon(source, last_seen=source.last_seen, requests=source.requests)
-    await _run(daemon, settings, host.addresses.forget)
+    await _run(daemon, host, host.addresses.forget)
 
 
-async def _run(daemon: Daemon, settings: Settings, addresses_changed: Callable[[], None]) -> None:
-    async with channel.serve(Path(settings.state_dir), daemon.snapshot, daemon.revision):
+async def _run(daemon: Daemon, host: _Host, addresses_changed: Callable[[], None]) -> None:
+    directory = Path(host.settings.state_dir)
+    async with channel.serve(directory, daemon.snapshot, daemon.revision, clients=host.clients):
         await daemon.run(addresses_changed)

@@ -7,9 +7,10 @@ node port on each node. It sends clients only to the nodes that respond that the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from datetime import UTC, datetime, timedelta
 
+from kproxy.intake.clients import Clients
 from kproxy.model import NamespacedName
 from kproxy.observe.core.health import Health, HealthAnswer, service_answer
 from kproxy.observe.http import NOT_FOUND, Handler, HttpServer, Response, Warn
@@ -17,6 +18,8 @@ from kproxy.resolve.health_checks import Served
 from kproxy.settings.text import SocketAddress
 
 _HEADERS = (("Content-Type", "application/json"), ("X-Content-Type-Options", "nosniff"))
+Place = tuple[str, int]
+"""The address and the port of a server."""
 
 
 def _response(answer: HealthAnswer, *headers: tuple[str, str]) -> Response:
@@ -46,9 +49,14 @@ class HealthCheckPorts:
     """The servers of health check node ports."""
 
     def __init__(
-        self, health: Health, warn: Warn, is_refused: Callable[[NamespacedName], bool] = lambda _: False
+        self,
+        health: Health,
+        warn: Warn,
+        is_refused: Callable[[NamespacedName], bool] = lambda _: False,
+        clients: Clients | None = None,
     ) -> None:
-        """`is_refused` returns whether the kernel refused a service."""
+        """`is_refused` returns whether the kernel refused a service. `clients` are those of all servers."""
+        self._clients = clients or Clients()
         self._health = health
         self._is_refused = is_refused
         self._warn = warn
@@ -61,17 +69,28 @@ class HealthCheckPorts:
         A port that was served before is not interrupted, even if it belongs to another service now.
         """
         self._served = dict(served)
-        desired = {(host, port) for port in served for host in hosts}
+        desired = self._within_limit({(host, port) for port in served for host in hosts})
         for removed in self._servers.keys() - desired:
             self._servers.pop(removed).close()
         for host, port in sorted(desired - self._servers.keys()):
-            server = HttpServer(SocketAddress(host, port), self._handler(port), self._warn)
+            server = HttpServer(SocketAddress(host, port), self._handler(port), self._warn, self._clients)
             self._servers[host, port] = server
             server.open()
 
     def close(self) -> None:
         """Stop all servers."""
         self.set({}, ())
+
+    def _within_limit(self, desired: Set[Place]) -> Set[Place]:
+        """Return as many of these as there may be listeners, first those that are served already."""
+        limit = self._clients.listeners
+        if len(desired) <= limit:
+            return desired
+        self._warn(
+            f"{len(desired) - limit} of {len(desired)} health check node ports are not served: too many"
+        )
+        order = sorted(desired, key=lambda place: (place not in self._servers, place[1], place[0]))
+        return frozenset(order[:limit])
 
     def _handler(self, port: int) -> Handler:
         def handle(path: str, method: str) -> Response:

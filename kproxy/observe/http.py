@@ -1,8 +1,9 @@
 """A small HTTP/1.1 server in the daemon's event loop, for health checks and metrics.
 
 It serves a function from path and method to a response. The clients are load balancers, kubelets and
-Prometheus, but untrusted clients may reach the port, too. So the size and the time of a request are limited.
-If there are too many connections, the one that has been idle longest is closed. h11 implements the protocol.
+Prometheus, but untrusted clients may reach the port, too. So the size and the time of a request are limited
+(limits.py), and so are the connections (intake/clients.py). One request is served in each turn of the event
+loop. h11 implements the protocol.
 
 An address that cannot be bound causes a warning, and is tried again: another process may release the port, or
 duplicate detection of an IPv6 address may still be running. kproxy continues meanwhile, because programming
@@ -21,17 +22,18 @@ from typing import NamedTuple, TypeAlias
 
 import h11
 
+from kproxy.intake.clients import Client, Clients
+from kproxy.intake.turns import Turns
+from kproxy.limits import (
+    FIRST_REQUEST_SECONDS,
+    IDLE_SECONDS,
+    REQUEST_HEAD,
+    REQUEST_SECONDS,
+    RESPONSE_PIECE,
+    RESPONSE_SECONDS,
+)
 from kproxy.settings.text import SocketAddress
 
-HEADER_BYTES = 8192
-"""The maximum size of the head of a request. Health checks need less than a tenth of it."""
-REQUEST_SECONDS = 5.0
-"""The maximum time from the first byte of a request to the end of its head."""
-RESPONSE_SECONDS = 10.0
-"""The maximum time for a client to receive the response."""
-IDLE_SECONDS = 90.0
-"""The maximum time between requests. Prometheus and load balancers send them more often."""
-CONNECTIONS = 256
 RETRY_SECONDS = 5.0
 BACKLOG = 128
 
@@ -80,13 +82,17 @@ def _listening(family: socket.AddressFamily, host: str, port: int, v6_only: bool
 class HttpServer:
     """Listens on one address from `open` to `close`. Use it in the thread of the running event loop."""
 
-    def __init__(self, address: SocketAddress, handler: Handler, warn: Warn) -> None:
+    def __init__(
+        self, address: SocketAddress, handler: Handler, warn: Warn, clients: Clients | None = None
+    ) -> None:
+        """`clients` are those of all servers together."""
         self.address = address
         """The address. When it listens, port 0 is replaced by the real port."""
         self._handler = handler
         self._warn = warn
         self._task: asyncio.Task[None] | None = None
-        self._connections: dict[asyncio.Task[None], _Connection] = {}
+        self._clients = clients or Clients()
+        self._listener: socket.socket | None = None
 
     def open(self) -> None:
         """Listen, immediately or as soon as the address can be bound. Does nothing if it is open already."""
@@ -101,8 +107,12 @@ class HttpServer:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        for connection in tuple(self._connections):
-            connection.cancel()
+        self._clients.disconnect(self._listener)
+
+    @property
+    def connections(self) -> int:
+        """The number of connections."""
+        return len(self._clients.of(self._listener))
 
     def _bind(self) -> socket.socket | OSError:
         try:
@@ -110,6 +120,7 @@ class HttpServer:
         except OSError as error:
             return error
         self.address = SocketAddress(self.address.host, listener.getsockname()[1])
+        self._listener = listener
         return listener
 
     async def _serve(self, bound: socket.socket | OSError) -> None:
@@ -123,43 +134,40 @@ class HttpServer:
             bound = self._bind()
         if warned_of:
             self._warn(f"now listening on {self.address}")
-        server = await asyncio.start_server(self._accepted, sock=bound, limit=HEADER_BYTES)
-        try:
-            await asyncio.get_running_loop().create_future()  # until this task is cancelled
-        finally:
-            server.close()
+        await self._clients.accept(bound, self._accepted, self._warn_of, REQUEST_HEAD)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._connections) >= CONNECTIONS:
-            idle_longest = min(self._connections, key=lambda other: self._connections[other].last)
-            del self._connections[idle_longest]
-            idle_longest.cancel()
-        connection = self._connections[task] = _Connection(reader, writer, self._handler)
+    def _warn_of(self, problem: str) -> None:
+        self._warn(f"{self.address}: {problem}")
+
+    async def _accepted(
+        self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         try:
-            await connection.run()
-        except (OSError, TimeoutError, h11.ProtocolError, asyncio.CancelledError):
-            writer.transport.abort()  # an error of the client, or this server was closed
+            await _Connection(client, reader, writer, self._clients.turns, self._handler).run()
+        except (OSError, h11.ProtocolError):  # an error of the client
+            writer.transport.abort()
         except Exception as error:
             writer.transport.abort()
             self._warn(f"a request to {self.address} failed: {error!r}")
-        finally:
-            self._connections.pop(task, None)
-            writer.close()
 
 
 class _Connection:
     """One client's requests, one after the other."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
-        self.last = asyncio.get_running_loop().time()
-        """The time when the client connected or received its last response."""
-        self._reader = reader
-        self._writer = writer
+    def __init__(
+        self,
+        client: Client,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        turns: Turns,
+        handler: Handler,
+    ) -> None:
+        self._client, self._reader, self._writer = client, reader, writer
         self._writer.transport.set_write_buffer_limits(0)  # so that `drain` waits until everything was sent
+        self._turns = turns
         self._handler = handler
-        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_HEAD)
+        self._is_first = True
 
     async def run(self) -> None:
         """Serve requests until the client disconnects or sends an invalid one. Raises TimeoutError."""
@@ -178,7 +186,8 @@ class _Connection:
             complete = isinstance(self._protocol.next_event(), h11.EndOfMessage)
             response = await self._response(request)
             await self._answer(response, close=not complete, with_body=request.method != b"HEAD")
-            self.last = asyncio.get_running_loop().time()
+            self._client.active()
+            self._is_first = False
             if self._protocol.our_state is h11.MUST_CLOSE:
                 return
             self._protocol.start_next_cycle()
@@ -187,14 +196,19 @@ class _Connection:
         """Return the head of the next request; None if the client has closed the connection."""
         clock = asyncio.get_running_loop().time
         started = bool(self._protocol.trailing_data[0])
-        deadline = clock() + (REQUEST_SECONDS if started else IDLE_SECONDS)
-        while (event := self._protocol.next_event()) is h11.NEED_DATA:
+        idle = FIRST_REQUEST_SECONDS if self._is_first else IDLE_SECONDS
+        deadline = clock() + (REQUEST_SECONDS if started else idle)
+        while (event := await self._next_event()) is h11.NEED_DATA:
             async with asyncio.timeout_at(deadline):
-                data = await self._reader.read(HEADER_BYTES)
+                data = await self._reader.read(REQUEST_HEAD)
             if data and not started:
                 started, deadline = True, clock() + REQUEST_SECONDS
             self._protocol.receive_data(data)
         return event if isinstance(event, h11.Request) else None
+
+    async def _next_event(self) -> object:
+        async with self._turns:
+            return self._protocol.next_event()
 
     async def _response(self, request: h11.Request) -> Response:
         method, target = request.method.decode(), request.target.decode("latin-1")
@@ -207,14 +221,16 @@ class _Connection:
         headers = [*response.headers, ("Content-Length", str(len(response.body)))]
         if close:
             headers.append(("Connection", "close"))
-        reason = HTTPStatus(response.status).phrase
-        sent = (
-            self._protocol.send(h11.Response(status_code=response.status, headers=headers, reason=reason))
-            or b""
-        )
+        reason, body = HTTPStatus(response.status).phrase, response.body if with_body else b""
+        head = self._protocol.send(h11.Response(status_code=response.status, headers=headers, reason=reason))
         if with_body:
-            sent += self._protocol.send(h11.Data(data=response.body)) or b""
-        sent += self._protocol.send(h11.EndOfMessage()) or b""
-        self._writer.write(sent)
+            self._protocol.send_with_data_passthrough(h11.Data(data=body))
+        self._protocol.send(h11.EndOfMessage())
         async with asyncio.timeout(RESPONSE_SECONDS):
-            await self._writer.drain()
+            await self._send((head or b"") + body[:RESPONSE_PIECE])
+            for start in range(RESPONSE_PIECE, len(body), RESPONSE_PIECE):
+                await self._send(memoryview(body)[start : start + RESPONSE_PIECE])
+
+    async def _send(self, data: bytes | memoryview) -> None:
+        self._writer.write(data)
+        await self._writer.drain()

@@ -182,7 +182,7 @@ class Metrics:
 
         It reads counters in a thread. `configz` is the settings as JSON.
         """
-        reading = asyncio.Lock()
+        reading: asyncio.Task[bytes] | None = None
         pages = {
             "/proxyMode": Response(200, (TEXT,), b"nftables"),
             "/healthz": Response(200, (TEXT, ("X-Content-Type-Options", "nosniff")), b"ok"),
@@ -190,8 +190,10 @@ class Metrics:
         }
 
         async def metrics() -> Response:
-            async with reading:  # `KernelCounters.collect` must not run twice at the same time
-                text = await asyncio.to_thread(self.text)
+            nonlocal reading
+            if reading is None or reading.done():  # clients share a reading, so it never runs twice at once
+                reading = asyncio.create_task(asyncio.to_thread(self.text))
+            text = await asyncio.shield(reading)
             return Response(200, (("Content-Type", prometheus_client.CONTENT_TYPE_LATEST),), text)
 
         def handle(path: str, method: str) -> Response | asyncio.Future[Response]:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
+from kproxy.intake.clients import Clients
 from kproxy.model import Family, NamespacedName, Node, ServicePortName, format_address
 from kproxy.nft.elements import COMMENT_BYTES
 from kproxy.observe.checks import HealthCheckPorts, health_handler
@@ -41,12 +42,14 @@ class Servers(RoundObserver):
         last_seen: Callable[[], Mapping[str, float]],
         pause: float = 0.0,
         requests: Callable[[], Requests] = dict,
+        clients: Clients | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
         `pause` is the time in seconds that a change may wait on purpose. `requests` returns how many requests
-        the source sent to an API server.
+        the source sent to an API server. `clients` are those of all listeners of the process.
         """
+        clients = clients or Clients()
         self.health = Health(max_silence=listen.max_silence, pause=pause)
         self.metrics = Metrics(self._silence, listen.by_endpoint, requests)
         self.notifier = Notifier()
@@ -55,14 +58,14 @@ class Servers(RoundObserver):
         self._last_seen = last_seen
         self._ready = False
         self._node: Node | None = None
-        self._ports = HealthCheckPorts(self.health, logger.warning, reconciler.is_quarantined)
+        self._ports = HealthCheckPorts(self.health, logger.warning, reconciler.is_quarantined, clients)
         self._checks = HealthChecks()
         self._long_names: dict[NamespacedName, dict[bytes, ServicePortName]] = {}
         handlers = (
             (listen.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
             (listen.metrics, self.metrics.handler(listen.configz)),
         )
-        self._servers = [HttpServer(at, handler, logger.warning) for at, handler in handlers if at]
+        self._servers = [HttpServer(at, handler, logger.warning, clients) for at, handler in handlers if at]
 
     def open(self) -> None:
         """Start the servers."""

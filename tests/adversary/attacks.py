@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Listener = Literal["healthz", "metrics", "service", "control"]
-"""The health check, the metrics, the health check node port of a Service, and the control socket."""
+Listener = Literal["healthz", "metrics", "services", "control"]
+"""The health check, the metrics, the health check node ports of six Services, and the control socket."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,13 @@ ANSWERS = (
 
 REQUESTS = (
     Requests("idle-clients", "healthz"),
-    Requests("idle-clients-of-a-service", "service", clients=1500),
+    Requests("idle-clients-of-services", "services", clients=1800),
+    Requests("idle-clients-of-services-again-and-again", "services", b"GET", clients=1800, again=True),
     Requests("slow-requests", "healthz", START, b"X: a\r\n", 0.1),
     Requests("endless-request-head", "healthz", START, b"X: " + b"a" * 1000 + b"\r\n", again=True),
     Requests("endless-request-line", "healthz", b"GET /", b"a" * 4096, again=True),
+    Requests("pipelined-requests", "healthz", part=GET * 200),
+    Requests("requests-without-reading", "healthz", part=GET * 200, reads=False),
     Requests("garbage-requests", "healthz", part=b"\x16\x03\x01" * 1000, again=True),
     Requests("endless-request-body", "healthz", POST, b"x" * 4096),
     Requests("connections-again-and-again", "healthz", b"", b"\r\n", again=True),

@@ -1,7 +1,7 @@
 """The other parties, in a process of their own, so that their work is not that of the test.
 
     python -m tests.adversary.parties serve ADDRESS FOLDER   answers probes as `attacks.ANSWERS` says
-    python -m tests.adversary.parties attack NAME ADDRESS    sends requests as `attacks.REQUESTS` says
+    python -m tests.adversary.parties attack NAME ADDRESSES  sends requests as `attacks.REQUESTS` says
 
 A server touches FOLDER/NAME when it has answered for the first time. A client prints a line when it has
 connected as often as it shall. Both run until they are killed.
@@ -15,6 +15,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 from tests.adversary.attacks import ANSWERS, REQUESTS, Answers, Requests
@@ -103,8 +104,8 @@ async def client(row: Requests, address: str, connected: Callable[[], None]) -> 
         await asyncio.sleep(0)
 
 
-async def attack(name: str, address: str) -> None:
-    """Be all clients of a row."""
+async def attack(name: str, addresses: str) -> None:
+    """Be all clients of a row, which are distributed over the addresses."""
     row = next(row for row in REQUESTS if row.name == name)
     waiting, enough = row.clients, asyncio.Event()
 
@@ -114,7 +115,8 @@ async def attack(name: str, address: str) -> None:
         if waiting <= row.clients // 4:
             enough.set()
 
-    tasks = [asyncio.create_task(client(row, address, connected)) for _ in range(row.clients)]
+    places = cycle(addresses.split(","))
+    tasks = [asyncio.create_task(client(row, next(places), connected)) for _ in range(row.clients)]
     with suppress(TimeoutError):  # kproxy may refuse most of them
         async with asyncio.timeout(3):
             await enough.wait()

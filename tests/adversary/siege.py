@@ -31,12 +31,9 @@ MEMORY = 64 << 10
 LOG, LOG_OF_POD = 64 << 10, 2 << 10
 """Bytes that one attack may add to the log, and that each pod may add."""
 FILES = 1024
-HEALTHZ, METRICS, SERVICE = 10256, 10249, 30900
-BYSTANDER: Manifest = {
-    "type": "LoadBalancer",
-    "externalTrafficPolicy": "Local",
-    "healthCheckNodePort": SERVICE,
-}
+HEALTHZ, METRICS = 10256, 10249
+CHECKS = range(30900, 30906)
+"""Health check node ports."""
 
 
 class Use(NamedTuple):
@@ -63,7 +60,7 @@ class Siege:
         self.lab, self.folder = lab, folder
         self.node = lab.node("n1")
         self.running = Limited(self.node, folder, ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}"])
-        self.running.write("bystander", service("bystander", families=(4,), **BYSTANDER))
+        self.running.write("bystanders", *map(_bystander, CHECKS))
         self.running.start()
         self._netlink = self.node.inside(Netlink)
         self._canaries = 0
@@ -163,7 +160,7 @@ class Siege:
         outside, address = self.lab.client("outside"), self.node.address(4)
         where, to = {
             "healthz": (outside, f"{address}:{HEALTHZ}"),
-            "service": (outside, f"{address}:{SERVICE}"),
+            "services": (outside, ",".join(f"{address}:{port}" for port in CHECKS)),
             "metrics": (self.node, f"127.0.0.1:{METRICS}"),
             "control": (self.node, str(self.running.kproxy.state / "kproxy.sock")),
         }[attack.to]
@@ -175,6 +172,18 @@ class Siege:
         finally:
             clients.kill()
             clients.communicate()
+
+
+def _bystander(port: int) -> Manifest:
+    """Return a Service with a health check node port."""
+    return service(
+        f"bystander-{port}",
+        families=(4,),
+        cluster_ips={4: f"10.96.127.{port % 100}"},
+        type="LoadBalancer",
+        externalTrafficPolicy="Local",
+        healthCheckNodePort=port,
+    )
 
 
 _PARTIES = (sys.executable, "-m", "tests.adversary.parties")

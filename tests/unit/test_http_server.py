@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kproxy.intake import clients
 from kproxy.model import Family, NamespacedName
 from kproxy.observe import http as http_server
 from kproxy.observe.checks import HealthCheckPorts, health_handler
@@ -141,7 +142,7 @@ def test_a_handler_that_fails_causes_a_warning_and_the_server_continues() -> Non
 
 def test_clients_that_are_slow_to_send_or_to_read_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.2)
-    monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.4)
+    monkeypatch.setattr(http_server, "FIRST_REQUEST_SECONDS", 0.4)
     monkeypatch.setattr(http_server, "RESPONSE_SECONDS", 0.2)
 
     def large(path: str, method: str) -> Response:
@@ -158,7 +159,7 @@ def test_clients_that_are_slow_to_send_or_to_read_are_disconnected(monkeypatch: 
             with suppress(ConnectionError):
                 await loop.sock_sendall(dripping, bytes([byte]))
             await asyncio.sleep(0.05)
-        await until(lambda: not server._connections)
+        await until(lambda: not server.connections)
         assert await all_of(paused) < 16 << 20  # the rest of the response was discarded
         for client in (silent, dripping, paused):
             client.close()
@@ -167,11 +168,11 @@ def test_clients_that_are_slow_to_send_or_to_read_are_disconnected(monkeypatch: 
 
 
 def test_if_there_are_too_many_connections_the_idlest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "CONNECTIONS", 3)
+    monkeypatch.setattr(clients, "CONNECTIONS_OF_LISTENER", 3)
 
     async def test(server: HttpServer) -> None:
         idle = [await asyncio.open_connection("127.0.0.1", server.address.port) for _ in range(3)]
-        await until(lambda: len(server._connections) == 3)
+        await until(lambda: server.connections == 3)
         reader, writer = idle[0]
         writer.write(GET)  # the first connection is the last one that was active
         await reader.readuntil(b"GET /path")
@@ -225,7 +226,7 @@ def test_close_releases_the_port() -> None:
         server = HttpServer(LOOPBACK, echo, pytest.fail)
         server.open()
         reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
-        await until(lambda: bool(server._connections))
+        await until(lambda: bool(server.connections))
         server.close()
         assert await reader.read() == b""
         writer.close()
