@@ -1,4 +1,4 @@
-"""`kproxy dns`: print the zone of the Services, or the resolv.conf of a pod. Needs no root and no kernel."""
+"""`kproxy dns`: serve or print the zone of the Services, or print the resolv.conf of a pod."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     return _COMMANDS[operands[0]](settings)
 
 
+def _serve(settings: Settings) -> int:
+    from kproxy.daemon.dns import serve_names
+
+    return serve_names(settings)
+
+
 def _zone(settings: Settings) -> int:
     with progress() as activity:
         snapshot = look_up(settings, activity)
@@ -43,4 +49,8 @@ def _resolv_conf(settings: Settings) -> int:
     return 0
 
 
-_COMMANDS: dict[str, Callable[[Settings], int]] = {"zone": _zone, "resolv-conf": _resolv_conf}
+_COMMANDS: dict[str, Callable[[Settings], int]] = {
+    "serve": _serve,
+    "zone": _zone,
+    "resolv-conf": _resolv_conf,
+}

@@ -228,7 +228,7 @@ FLAGS = (
     ),
     Flag(
         "-v, --verbose",
-        "sync run",
+        "sync run dns",
         Group.OUTPUT,
         "Print every change of a round. Without it, kproxy prints the first 40 of each round.",
     ),
@@ -368,6 +368,14 @@ FLAGS = (
         default="the tenth address of each service range",
     ),
     Flag(
+        "--listen IP:PORT[,IP:PORT...]",
+        "dns",
+        Group.DNS,
+        "For `dns serve`: the addresses on which to answer.",
+        text.socket_addresses,
+        default="`127.0.0.1:53`",
+    ),
+    Flag(
         "--resolv-conf FILE",
         "dns",
         Group.DNS,
@@ -385,7 +393,7 @@ FLAGS = (
     ),
     Flag(
         "--probe-exec HOW",
-        "run",
+        "run dns",
         Group.PROBES,
         "How to run the command of an exec probe in its container: `netns` (`ip netns exec POD`), `docker`, "
         "`podman`, `nerdctl`, or a command line with `{namespace}`, `{pod}` and `{container}`.",

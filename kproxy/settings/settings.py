@@ -17,6 +17,7 @@ from kproxy.model import Address, Network
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.settings.text import OLDEST_NFT, SocketAddress
 
+DNS_PORT = 53
 HEALTHZ_PORT, METRICS_PORT = 10256, 10249
 """The same defaults as in kube-proxy."""
 
@@ -59,6 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[Address, ...] = ()
     """() for the tenth address of each service range."""
+    listen: tuple[SocketAddress, ...] = (SocketAddress("127.0.0.1", DNS_PORT),)
     resolv_conf: str = "/etc/resolv.conf"
     zone: str = ""
     """ "" for the cluster domain."""

@@ -57,6 +57,14 @@ def listen_address(text: str, port: int) -> SocketAddress | None:
         return socket_address(text)
 
 
+def socket_addresses(text: str) -> tuple[SocketAddress, ...]:
+    """Parse `ADDRESS:PORT[,ADDRESS:PORT...]`. A wildcard is no address to answer from."""
+    found = tuple(filter(None, map(socket_address, text.split(","))))
+    if not found or any(ip_address(each.host).is_unspecified for each in found):
+        raise ValueError(f"{text!r} is not ADDRESS:PORT[,ADDRESS:PORT...]; 0.0.0.0 and [::] are not allowed")
+    return found
+
+
 def networks(text: str) -> tuple[Network, ...]:
     """Parse `CIDR[,CIDR...]`; () for "". As in kube-proxy, host bits are ignored.
 

@@ -164,20 +164,24 @@ _VERBS = (
     ),
     Verb(
         "dns",
-        "print a DNS zone of the Services, or the resolv.conf of a pod",
+        "serve or print the DNS names of Services, or print the resolv.conf of a pod",
         (
+            "`dns serve` answers questions for the names of Services and pods on `--listen`, and follows the "
+            "manifests, until SIGTERM. It changes no table, and needs no root for a port above 1023. It "
+            "reads the allocations in `--state-dir` at its start.",
             "`dns zone` prints the names of the Services and pods as a zone file (RFC 1035) for BIND, Knot "
             "or NSD: those in the cluster domain, or in `--zone`. " + _INPUT,
             "`dns resolv-conf` prints the resolv.conf of a pod in the namespace of `-n`, as a kubelet makes "
             "it.",
         ),
         (
+            ("Answer on loopback:", "kproxy dns serve -f services/ --listen 127.0.0.1:5353"),
             ("The zone of a folder of manifests:", "kproxy dns zone -f services/ > cluster.local.zone"),
             ("The names of ClusterIPs:", "kproxy dns zone -f services/ --zone 96.10.in-addr.arpa"),
             ("The resolv.conf of a pod:", "kproxy dns resolv-conf -n shop"),
         ),
-        usages=("zone", "resolv-conf"),
-        operand=Operand("COMMAND", choices=("zone", "resolv-conf")),
+        usages=("serve -f PATH...", "zone", "resolv-conf"),
+        operand=Operand("COMMAND", choices=("serve", "zone", "resolv-conf")),
     ),
     Verb(
         "explain",

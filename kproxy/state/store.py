@@ -274,3 +274,6 @@ class ReadOnlyStore(Store):
 
     def save(self, before: Allocations, after: Allocations) -> None:
         """Do nothing."""
+
+    def save_readiness(self, changed: Mapping[PodIdentity, bool | None]) -> None:
+        """Do nothing."""

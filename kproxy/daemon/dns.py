@@ -1,0 +1,97 @@
+"""`kproxy dns serve`: the names of manifests, without tables and without `kproxy run`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from kproxy.daemon.loop import Loop, Periods
+from kproxy.daemon.start import configure_log
+from kproxy.dns.core.zone import Zone
+from kproxy.dns.names import Names
+from kproxy.dns.resolver import Resolver
+from kproxy.dns.server import Server
+from kproxy.observe.log import Reporter
+from kproxy.probes.exec import ExecRunner
+from kproxy.problems import UsageError
+from kproxy.reconcile.core.report import RoundReport
+from kproxy.reconcile.observer import RoundObserver
+from kproxy.reconcile.reconciler import Reconciler
+from kproxy.settings.derived import cluster_dns, ranges, service_ranges
+from kproxy.settings.settings import Settings
+from kproxy.sources.followed import FollowedManifests
+from kproxy.sources.node import find_node
+from kproxy.state.store import ReadOnlyStore
+from kproxy.table.skeleton import Options
+
+logger = logging.getLogger(__name__)
+STOP = (signal.SIGTERM, signal.SIGINT)
+
+
+def new_resolver(settings: Settings) -> Resolver:
+    """Return a resolver whose zone has no Services yet."""
+    zone = Zone(settings.cluster_domain, cluster_dns(settings), service_ranges(settings), int(time.time()))
+    return Resolver(zone)
+
+
+def serve_names(settings: Settings) -> int:
+    """Serve until a signal. Returns the exit status."""
+    if not settings.manifests or "-" in settings.manifests:
+        raise UsageError("kproxy dns serve needs -f with files or folders that it can follow.")
+    configure_log(settings.verbose)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    source = FollowedManifests(
+        settings.manifests,
+        ReadOnlyStore(Path(settings.state_dir)),
+        ranges(settings),
+        partial(find_node, settings),
+        ExecRunner(settings.probe_exec),
+        settings.recursive,
+    )
+    resolver, reporter = new_resolver(settings), Reporter(settings.verbose)
+    server = Server(settings.listen, resolver)
+    # Without tables, a round only takes the changes of the source.
+    reconciler = Reconciler(source, {}, lambda node, service_cidrs: Options())
+    problems = _Problems(source, reporter)
+    loop = Loop(
+        source, reconciler, Periods(settings.sync_period, 0), (Names(resolver, source), problems, reporter)
+    )
+    stop = asyncio.Event()
+    for number in STOP:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    tasks = [asyncio.create_task(work) for work in (source.run(loop.wake), loop.run(), stop.wait())]
+    await server.open()
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        await task  # raises the error with which it ended
+
+
+class _Problems(RoundObserver):
+    """Logs the problems of the input after each round, and that the names are served."""
+
+    def __init__(self, source: FollowedManifests, reporter: Reporter) -> None:
+        self._source = source
+        self._reporter = reporter
+        self._ready = False
+
+    def round_done(self, done: RoundReport) -> None:
+        """Log what is new."""
+        found = self._source.problems() + self._source.input_warnings() + self._source.warnings()
+        self._reporter.problems(found)
+        if not self._ready:
+            self._ready = True
+            logger.info("kproxy is ready: %d services have names", len(done.names))

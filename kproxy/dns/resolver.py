@@ -1,0 +1,83 @@
+"""What the servers of all addresses share: the zone, who may ask for other names, limits and counts.
+
+Clients that send what is refused or malformed get at most `ERRORS` replies a second over UDP, together with
+the other clients of their network. So a sender with a false address cannot direct a flood at another host.
+Answers are not limited.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from kproxy.dns.core.respond import Outside, respond
+from kproxy.dns.core.wire import Code, Query, compose, parse
+from kproxy.dns.core.zone import Zone
+
+ERRORS = 50
+"""Replies to one network in one second that are not answers."""
+NETWORKS = 4096
+"""Networks whose errors are counted separately. All others share one limit."""
+NO_ANSWERS = frozenset({Code.FORMERR, Code.SERVFAIL, Code.NOTIMP, Code.REFUSED})
+
+
+class Resolver:
+    """Answers messages. Not thread-safe."""
+
+    def __init__(self, zone: Zone, clock: Callable[[], float] = time.monotonic) -> None:
+        self.zone = zone
+        self.ready = False
+        """Whether the zone has its Services. Until then, the names of the zone are not known."""
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """Messages by protocol (`udp`, `tcp`) and family (`1` for IPv4, `2` for IPv6)."""
+        self.responses: Counter[int] = Counter()
+        """Replies by code."""
+        self.dropped = 0
+        """Messages without a reply: not a query, or over the limit of errors."""
+        self._clock = clock
+        self._second = 0
+        self._errors: dict[str, int] = {}
+        self._turn = 0
+
+    def answer(self, data: bytes, host: str, over_tcp: bool) -> bytes | None:
+        """Return the reply to a message from `host`; None for no reply."""
+        self.requests["tcp" if over_tcp else "udp", "2" if ":" in host else "1"] += 1
+        self._turn += 1
+        found = respond(self.zone, data, over_tcp, False, self._turn) if self.ready else _not_ready(data)
+        reply = self._refuse(found, over_tcp) if isinstance(found, Outside) else found
+        if reply is not None:
+            code = reply[3] & 15
+            if code not in NO_ANSWERS or over_tcp or self._may_send_error(host):
+                self.responses[code] += 1
+                return reply
+        self.dropped += 1
+        return None
+
+    def _refuse(self, found: Outside, over_tcp: bool) -> bytes:
+        """Return the reply without what only another server knows."""
+        code = Code.NOERROR if found.chain else Code.REFUSED
+        return compose(found.query, code, found.chain, limit=found.query.limit(over_tcp))
+
+    def _may_send_error(self, host: str) -> bool:
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._errors = second, {}
+        network = _network(host)
+        if network not in self._errors and len(self._errors) >= NETWORKS:
+            network = ""
+        count = self._errors[network] = self._errors.get(network, 0) + 1
+        return count <= ERRORS
+
+
+def _not_ready(data: bytes) -> bytes | None:
+    query = parse(data)
+    return compose(query, Code.SERVFAIL) if isinstance(query, Query) else query
+
+
+def _network(host: str) -> str:
+    """Return the /24 or /56 of an address, as text."""
+    if ":" not in host:
+        return host.rpartition(".")[0]
+    return ip_address(host.partition("%")[0]).packed[:7].hex()

@@ -1,0 +1,75 @@
+"""Each line of queries.txt, asked with dig over UDP and TCP, IPv4 and IPv6, from a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.dnszone.serving import dig, serving
+from tests.dnszone.table import ROWS, WORLD, check
+from tests.support import eventually
+from tests.unit.make import service
+
+ASKED = [row for row in ROWS if row.kind not in ("AXFR", "IXFR", "SOA", "ANY")]
+"""dig asks for transfers over TCP only, and a running server has another serial number."""
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    cidrs = ("--service-cidr", "10.96.0.0/16,fd00:10:96::/112")
+    with serving(WORLD, tmp_path_factory.mktemp("state"), *cidrs) as found:
+        yield found
+
+
+def mixed(text: str) -> str:
+    """The text with every second letter in upper case."""
+    return "".join(letter.upper() if place % 2 else letter for place, letter in enumerate(text))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("protocol", ["+notcp", "+tcp"])
+def test_the_table(ports: dict[str, int], host: str, protocol: str) -> None:
+    queries = [f"{mixed(row.name.to_text())} {row.kind}" for row in ASKED]
+    replies = dig(host, ports[host], queries, protocol)
+    for row, reply in zip(ASKED, replies, strict=True):
+        check(row, reply)
+
+
+def test_more_than_a_hundred_queries_are_asked() -> None:
+    assert len(ASKED) > 100
+
+
+def test_an_alias_to_a_name_elsewhere_is_the_answer_of_a_server_without_upstream(
+    ports: dict[str, int],
+) -> None:
+    (reply,) = dig("127.0.0.1", ports["127.0.0.1"], ["ext.default.svc.cluster.local A"])
+    assert (reply.code, len(reply.answer)) == ("NOERROR", 1)
+
+
+def test_a_name_outside_is_refused(ports: dict[str, int]) -> None:
+    (reply,) = dig("127.0.0.1", ports["127.0.0.1"], ["example.org A"])
+    assert (reply.code, reply.answer) == ("REFUSED", frozenset())
+
+
+def test_a_change_of_a_file_changes_the_answer(tmp_path: Path) -> None:
+    folder = tmp_path / "services"
+    folder.mkdir()
+
+    def write(number: int) -> None:
+        manifest = service("web", clusterIP=f"10.96.0.{number}")
+        (tmp_path / "new").write_bytes(msgspec.json.encode(manifest))
+        (tmp_path / "new").replace(folder / "web.yaml")
+
+    def address(port: int) -> str:
+        (reply,) = dig("::1", port, ["web.default.svc.cluster.local A"])
+        (line,) = reply.answer
+        return line.split()[-1]
+
+    write(20)
+    with serving(folder, tmp_path / "state") as found:
+        assert address(found["::1"]) == "10.96.0.20"
+        write(21)
+        eventually(lambda: address(found["::1"]) == "10.96.0.21")

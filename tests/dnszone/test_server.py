@@ -1,0 +1,185 @@
+"""The server on loopback: many queries on one connection, and clients that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import dns.message
+import dns.rcode
+import pytest
+
+from kproxy.dns import server as serving
+from kproxy.dns.resolver import Resolver
+from kproxy.dns.server import Server
+from kproxy.settings.text import SocketAddress
+from tests.dnszone.table import world
+
+WEB = dns.message.make_query("web.default.svc.cluster.local", "A").to_wire()
+SIZED = len(WEB).to_bytes(2, "big") + WEB
+
+
+def run(test: Callable[[Server], Awaitable[None]], *hosts: str) -> None:
+    """Run a test with a server on loopback."""
+
+    async def with_server() -> None:
+        async with asyncio.timeout(30), opened(*hosts) as server:
+            await test(server)
+
+    asyncio.run(with_server())
+
+
+@asynccontextmanager
+async def opened(*hosts: str) -> AsyncIterator[Server]:
+    resolver = Resolver(world())
+    resolver.ready = True
+    server = Server([SocketAddress(host, 0) for host in hosts or ("127.0.0.1",)], resolver)
+    await server.open()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    (address,) = server.listening
+    return await asyncio.open_connection(address.host, address.port)
+
+
+async def reply(reader: asyncio.StreamReader) -> dns.message.Message:
+    length = int.from_bytes(await reader.readexactly(2), "big")
+    return dns.message.from_wire(await reader.readexactly(length))
+
+
+def test_a_connection_sends_many_queries_in_any_pieces() -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await connect(server)
+        writer.write(SIZED * 3 + SIZED[:1])
+        for _ in range(3):
+            assert (await reply(reader)).answer
+        for piece in (SIZED[1:2], SIZED[2:9], SIZED[9:] + SIZED):
+            writer.write(piece)
+            await writer.drain()
+        for _ in range(2):
+            assert (await reply(reader)).answer
+        writer.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("sent", [b"\xff\xff" + b"x" * 10, b"\x10\x01", b"\0\0", b"\0\3abc"])
+def test_a_connection_that_sends_what_is_no_query_is_closed(sent: bytes) -> None:
+    async def test(server: Server) -> None:
+        reader, writer = await connect(server)
+        writer.write(sent)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(1)
+        writer.close()
+
+    run(test)
+
+
+def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(serving, "SWEEP_SECONDS", 0.01)
+
+    async def test(server: Server) -> None:
+        reader, writer = await connect(server)
+        writer.write(SIZED[:5])
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(1)
+        writer.close()
+
+    run(test)
+
+
+def test_of_too_many_connections_the_one_that_is_idle_longest_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS", 8)
+
+    async def test(server: Server) -> None:
+        first = await connect(server)
+        others = [await connect(server) for _ in range(30)]
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await first[0].readexactly(1)
+        last = others[-1]
+        last[1].write(SIZED)
+        assert (await reply(last[0])).answer
+        for _, writer in (first, *others):
+            writer.close()
+
+    run(test)
+
+
+def test_a_client_that_does_not_read_is_not_read_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(serving, "SWEEP_SECONDS", 0.05)
+
+    async def test(server: Server) -> None:
+        (address,) = server.listening
+        with socket.create_connection((address.host, address.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            with suppress(ConnectionError):  # until the server has closed the connection
+                while True:
+                    await asyncio.get_running_loop().sock_sendall(client, SIZED * 100)
+        assert server.resolver.responses[0] < 1_000_000
+        assert server.connections == 0
+
+    run(test)
+
+
+def test_both_protocols_and_families_are_served() -> None:
+    async def test(server: Server) -> None:
+        for address in server.listening:
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(SIZED)
+            assert (await reply(reader)).answer
+            writer.close()
+            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendto(client, WEB, (address.host, address.port))
+                assert dns.message.from_wire(await loop.sock_recv(client, 4096)).answer
+
+    run(test, "127.0.0.1", "::1")
+
+
+def test_an_address_in_use_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serving, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(serving, "SWEEP_SECONDS", 0.01)
+
+    async def wait() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", 0))
+            address = SocketAddress("127.0.0.1", other.getsockname()[1])
+            resolver = Resolver(world())
+            server = Server([address], resolver)
+            await server.open()
+            assert (server.failing, server.listening) == ([address], [])
+        async with asyncio.timeout(30):
+            while server.failing:
+                await asyncio.sleep(0)
+        server.close()
+        assert server.listening == [address]
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(wait())
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == 1
+    assert "cannot serve DNS on 127.0.0.1:" in warned[0]
+    assert "Address already in use" in warned[0]
+
+
+def test_an_address_that_the_host_does_not_have_yet_can_be_served() -> None:
+    async def test(server: Server) -> None:
+        assert server.failing == []
+
+    run(test, "192.0.2.53", "2001:db8::53")
