@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kproxy.model import Family
 from kproxy.nft.elements import Elements, Value, Verdict, range_ends, unpack
 from kproxy.nft.ruleset import Chain, SetDeclaration, Skeleton
+from kproxy.nft.transaction import Transaction
 
 
 def render_element(declaration: SetDeclaration, family: Family, key: bytes, value: Value) -> str:
@@ -23,6 +24,22 @@ def render_element(declaration: SetDeclaration, family: Family, key: bytes, valu
     if value:
         return f"{text} : {' . '.join(unpack(value, declaration.value, family))}"
     return text
+
+
+def render_changes(skeleton: Skeleton, *transactions: Transaction) -> Iterator[str]:
+    """Yield a line for each element that transactions remove (`-`) or add (`+`), sorted by set and key."""
+    for declaration in skeleton.written_sets:
+        name = declaration.name
+        lines = [
+            (key, sign, f"{sign} {name} {render_element(declaration, skeleton.family, key, value)}")
+            for transaction in transactions
+            for sign, members in (
+                ("-", transaction.remove.get(name, {})),
+                ("+", transaction.add.get(name, {})),
+            )
+            for key, value in members.items()
+        ]
+        yield from (line for _, _, line in sorted(lines, key=lambda each: (each[0], each[1] == "+")))
 
 
 def _render_range(declaration: SetDeclaration, family: Family, key: bytes) -> str:

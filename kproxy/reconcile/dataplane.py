@@ -28,6 +28,7 @@ from kproxy.kernel.rehearsal import expected_structure
 from kproxy.kernel.structure import has_table, read_structure
 from kproxy.model import Address, Family, Protects, Protocol, protect_nothing
 from kproxy.nft.elements import Elements, Field, Keys, Value, Verdict, unpack
+from kproxy.nft.render import render_changes
 from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure
 from kproxy.nft.transaction import Transaction
@@ -415,9 +416,10 @@ class Preview(Dataplane):
     """A table that is read and compared, and not changed. Its reports say what would be done."""
 
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
-        todo, _, repair = self._compare(desired, protected)
+        todo, rules, repair = self._compare(desired, protected)
         damage = ("as a whole",) if repair.replace else repair.damage
-        return Report(self.family, todo.changes, *_counts(todo), damage)
+        elements = tuple(render_changes(rules, todo.switch, todo.sweep))
+        return Report(self.family, todo.changes, *_counts(todo), damage, elements=elements)
 
 
 def _needs_comparison(declaration: SetDeclaration, keys: set[bytes]) -> bool:

@@ -79,8 +79,8 @@ class Flag(NamedTuple):
         return self.name.replace("-", "_")
 
 
-INPUT = "sync run compile get describe env explain dns"
-RULES = "sync run compile explain"
+INPUT = "sync run compile diff get describe env explain dns"
+RULES = "sync run compile diff explain"
 
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
 FLAGS = (
@@ -91,7 +91,7 @@ FLAGS = (
         "A file or a folder of YAML or JSON manifests, or `-` for standard input. May be repeated. In a "
         "folder, kproxy reads the files `*.yaml`, `*.yml` and `*.json`. A path without objects is an error.",
         repeated=True,
-        required_by="sync compile",
+        required_by="sync compile diff",
         completes="file",
     ),
     Flag(
@@ -102,7 +102,7 @@ FLAGS = (
     ),
     Flag(
         "--allow-empty",
-        "sync run compile",
+        "sync run compile diff",
         Group.INPUT,
         "Accept paths without objects, which may remove all Services. Without this flag, sync and compile "
         "refuse such input, and run removes nothing while a path contains no objects.",
@@ -110,7 +110,7 @@ FLAGS = (
     ),
     Flag(
         "--strict",
-        "sync compile get describe env dns",
+        "sync compile diff get describe env dns",
         Group.INPUT,
         "Exit with status 1 also if there are only warnings, for example about unknown fields.",
     ),
@@ -336,7 +336,7 @@ FLAGS = (
     ),
     Flag(
         "--nodes NAME[,NAME...]",
-        "sync run",
+        "sync run diff",
         Group.LOAD_BALANCER,
         "The nodes that share `--load-balancer-pool`. One of them announces each address.",
         text.node_names,
@@ -345,7 +345,7 @@ FLAGS = (
     ),
     Flag(
         "--load-balancer-interface NAME",
-        "sync run",
+        "sync run diff",
         Group.LOAD_BALANCER,
         "The interface that gets the addresses of the pool.",
         text.interface_name,

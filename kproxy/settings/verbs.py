@@ -98,6 +98,22 @@ _VERBS = (
         replaces_kube_proxy=True,
     ),
     Verb(
+        "diff",
+        "show what a sync would change",
+        (
+            "Compare the tables of this host with the manifests, and print what `kproxy sync` would change: "
+            "a line for each address and port, and then one for each element. Nothing is changed. The exit "
+            "status is 1 if something would change, or cannot be read.",
+            "`+` stands for something new, `-` for something removed, `~` for other endpoints, and `!` for a "
+            "chain, set or element that another program changed. diff needs root.",
+        ),
+        (
+            ("What a sync of a folder would change:", "kproxy diff -f services/"),
+            ("In a script:", "kproxy diff -f services/ > /dev/null || echo changes are pending"),
+        ),
+        usages=("-f PATH...",),
+    ),
+    Verb(
         "compile",
         "print the ruleset as an nft script",
         (

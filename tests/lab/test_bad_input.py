@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,31 @@ def test_a_dry_run_prints_what_a_sync_does_and_changes_nothing(
     planned = kproxy.sync(*moved, *other, flags=["--dry-run"])
     assert planned == kproxy.sync(*moved, *other) + dry
     assert len(changes(planned, "+")) == 2
+
+
+def test_a_diff_prints_what_a_sync_does_and_changes_nothing(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest]
+) -> None:
+    fewer = [web[0], *slices(lab, ["pod-1"])]
+    kproxy.sync(*web)
+    before = kproxy.ruleset()
+    # 1. A changed manifest: a line for each frontend, and one for each element.
+    done = kproxy.run("diff", *fewer)
+    assert (done.returncode, kproxy.ruleset()) == (1, before)
+    heading = done.stdout.index("table ip kproxy:\n")
+    assert len(changes(done.stdout[:heading], "~")) == 2
+    # 2. The elements are those that the sync then changes.
+    listed = changes(done.stdout[heading:], "+"), changes(done.stdout[heading:], "-")
+    (added, removed), *_ = re.findall(r"ip: (\d+) elements? added, (\d+) removed", done.stdout)
+    assert f"ip: {added} element" in kproxy.sync(*fewer)
+    assert [len(each) for each in listed] == [2 * int(added), 2 * int(removed)]  # in both tables
+    # 3. There is nothing left to change.
+    done = kproxy.run("diff", *fewer)
+    assert (done.returncode, changes(done.stdout, "+")) == (0, [])
+    # 4. An element that another program changed.
+    kproxy.nft(f"delete element ip kproxy services {{ {SERVICE_IP[4]} . tcp . 80 }}")
+    done = kproxy.run("diff", *fewer)
+    assert [line.split()[1] for line in changes(done.stdout, "+")] == ["default/web", "services"]
 
 
 STATUSES = {

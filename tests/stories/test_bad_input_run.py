@@ -219,11 +219,12 @@ def test_files_that_cannot_be_read(story: Story) -> None:
     story.serves("10.96.10.30", "pod-3")
     story.serves(OTHER, "pod-2")
     assert "garbage.yaml" in story.running.view("get", "svc")
-    for name in ("loop", "nowhere", "binary", "garbage", "deep"):
+    for name in ("loop", "nowhere", "binary", "garbage", "deep", "pipe"):
         (folder / f"{name}.yaml").unlink()
         story.logs("solved: ")
     eventually(
-        lambda: http_get(story.lab.client("outside"), OTHER, 80, timeout=0.2).outcome is Outcome.TIMEOUT
+        lambda: http_get(story.lab.client("outside"), OTHER, 80, timeout=0.2).outcome is Outcome.TIMEOUT,
+        story.running.logged,
     )
 
     # A file is written in two parts.

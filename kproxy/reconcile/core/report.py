@@ -38,6 +38,9 @@ class Report(NamedTuple):
     repaired: tuple[str, ...] = ()
     """Elements that another program had changed, in nft's syntax. `removed` and `added` include them."""
 
+    elements: tuple[str, ...] = ()
+    """A line for each element, `- SET ELEMENT` or `+ SET ELEMENT`. Only a preview has them."""
+
     def __bool__(self) -> bool:
         return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
 
