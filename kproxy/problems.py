@@ -50,15 +50,21 @@ def listed(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
-def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean X?` with the most similar known word, or "" if none is similar."""
+def most_similar(text: str, known: Iterable[str]) -> str:
+    """Return the most similar word, whatever its case; "" if none is similar, or the text is too long."""
     from difflib import get_close_matches  # its import is slow
 
     if len(text) > LONGEST_WORD:
         return ""
     words = {word.lower(): word for word in known}
     close = get_close_matches(text.lower(), words, 1, cutoff=0.65)
-    return f" Did you mean {words[close[0]]}?" if close else ""
+    return words[close[0]] if close else ""
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean X?` with the most similar known word, or "" if none is similar."""
+    close = most_similar(text, known)
+    return f" Did you mean {close}?" if close else ""
 
 
 class KproxyError(Exception):

@@ -2,6 +2,8 @@
 
 An API server refuses such an object. kproxy serves it as the type says, with a warning: the field may be left
 from an earlier type, or the type may be missing.
+
+And EndpointSlices that belong to no Service: an API server accepts them, but in manifests it is a mistake.
 """
 
 from __future__ import annotations
@@ -10,14 +12,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from kproxy.decode import wire
+from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 
 ONLY_LOAD_BALANCER = "may only be used when `type` is 'LoadBalancer'"
 
 
 def misplaced_fields(obj: Any) -> Iterator[tuple[str, str]]:
-    """Yield path and message of each field that has no effect. Only Services have such fields."""
+    """Yield path and message of each field that has no effect, or without which the object has none."""
     if isinstance(obj, wire.Service):
         yield from _of_type(obj.spec, obj.spec.type or "ClusterIP")
+    elif isinstance(obj, wire.EndpointSlice) and not (obj.metadata.labels or {}).get(SERVICE_NAME_LABEL):
+        yield "metadata.labels", f"no {SERVICE_NAME_LABEL}: the slice belongs to no Service"
 
 
 def _of_type(spec: wire.ServiceSpec, kind: str) -> Iterator[tuple[str, str]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from kproxy.decode.fields import FieldError
+from kproxy.decode.schema import all_fields
 from kproxy.decode.text import reason
+from kproxy.problems import LONGEST_WORD, most_similar
 
 TYPES = {
     "int": "a number",
@@ -20,13 +23,16 @@ TYPES = {
     "array": "a list",
     "object": "an object",
 }
+IS_MISSING = "is missing"
+MANY_KEYS = 100
+"""The maximum number of keys that are compared with a missing one."""
 RENDER_FIRST = "a template: render it first"
 LONGEST = 60
 """The maximum length of a value in a message."""
 _WRONG_TYPE = re.compile(r"Expected `([^`]*)`(?:, got `([^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
-_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{|\$\(")
+_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{|\$\(|\$[A-Z_]")
 """What templates contain where a value is to be filled in."""
 
 
@@ -36,7 +42,7 @@ def describe(error: Exception, content: Any) -> tuple[str, str]:
     msgspec's form is: Expected `int`, got `str` - at `$.spec.port`.
     """
     if isinstance(error, FieldError):
-        message = str(error)
+        message = _missing(content, error.path) if str(error) == IS_MISSING else str(error)
         return error.path, f"{message}: {RENDER_FIRST}" if _TEMPLATE.search(message) else message
     if not isinstance(error, msgspec.ValidationError):
         return "", reason(error)
@@ -44,13 +50,27 @@ def describe(error: Exception, content: Any) -> tuple[str, str]:
     in_key = place.startswith("`key`")
     path = place.removeprefix("`key` in ").strip("`").removeprefix("$").lstrip(".")
     if missing := _MISSING.fullmatch(message):
-        return f"{path}.{missing[1]}".lstrip("."), "is missing"
+        path = f"{path}.{missing[1]}".lstrip(".")
+        return path, _missing(content, path)
     found = _WRONG_TYPE.fullmatch(message)
     if not found or in_key or content is UNSET:
         return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
     expected = [name for name in found[1].split(" | ") if name != "null"]
     path, value = _look_up(content, path)
     return path, expectation(expected, value)
+
+
+def _missing(content: Any, path: str) -> str:
+    """Return `is missing`, and a similar key in its place that is no field of the API."""
+    parent, _, field = path.rpartition(".")
+    try:
+        _, value = _look_up(content, parent)
+    except (KeyError, IndexError, TypeError):
+        return IS_MISSING
+    keys = value if isinstance(value, dict) else {}
+    words = (key for key in keys if isinstance(key, str) and len(key) <= LONGEST_WORD)
+    similar = most_similar(field, islice((word for word in words if word not in all_fields()), MANY_KEYS))
+    return f"{IS_MISSING}, but there is {shown(similar)}" if similar else IS_MISSING
 
 
 def _look_up(content: Any, path: str) -> tuple[str, Any]:

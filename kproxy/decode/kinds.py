@@ -8,6 +8,7 @@ same name (`serving.knative.dev/v1` has a Service): they are other kinds.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 LIST = "List"
@@ -25,6 +26,7 @@ LISTS = {f"{kind}{LIST}": versions for kind, versions in API_VERSIONS.items() if
 KNOWN = {**API_VERSIONS, **LISTS}
 GROUPS = {version.rpartition("/")[0] for versions in API_VERSIONS.values() for version in versions} - {""}
 SHORT_NAMES = {"svc": "Service", "ep": "Endpoints", "po": "Pod", "no": "Node", "ing": "Ingress"}
+_VERSION = re.compile(r"(.+/)?v[0-9]+\w*", re.IGNORECASE)
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 OWN_DOMAINS = ("k8s.io", "kubernetes.io")
 
@@ -41,6 +43,9 @@ class Slip(NamedTuple):
 def find_slip(kind: str, api_version: str) -> Slip | None:
     """Return what is probably wrong with an unknown combination; None for a kind of another group."""
     meant = _nearest_kind(kind)
+    if not meant and _VERSION.fullmatch(kind) and (exchanged := _nearest_kind(api_version)):
+        message = f'"{kind}" is not a kind, and apiVersion is "{api_version}": they are exchanged'
+        return Slip("kind", message, exchanged)
     group = api_version.rpartition("/")[0]
     if not meant or not (api_version in KNOWN[meant] or _is_kubernetes_group(group)):
         return None
@@ -51,9 +56,13 @@ def find_slip(kind: str, api_version: str) -> Slip | None:
     return Slip("kind", f'"{kind}" is not a kind that kproxy knows. Did you mean {meant}?', meant)
 
 
+@lru_cache(1024)
 def _nearest_kind(kind: str) -> str:
-    """Return the known kind that a word resembles, or "". Other kinds of Kubernetes resemble none."""
-    word = _BETWEEN_WORDS.sub("", kind).lower()
+    """Return the known kind that a word resembles, or "". Other kinds of Kubernetes resemble none.
+
+    Of `v1/Service` and `Service.v1` the middle counts.
+    """
+    word = _BETWEEN_WORDS.sub("", kind.rpartition("/")[2].partition(".")[0]).lower()
     if word in SHORT_NAMES:
         return SHORT_NAMES[word]
     edits = {known: _edits(word, known.lower()) for known in KNOWN}

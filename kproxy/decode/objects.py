@@ -202,5 +202,6 @@ def _subject(kind: str, content: Any) -> str:
     """Return for example `Service default/kubia`, for an object whose fields may have wrong types."""
     namespace = _look_up(content, "metadata", "namespace") or "default"
     name = _look_up(content, "metadata", "name")
-    has_name = isinstance(namespace, str) and isinstance(name, str | int | float) and name
-    return f"{kind} {namespace}/{name}" if has_name else f"{kind} (no name)"
+    if not isinstance(name, str | int | float) or not name:
+        return f"{kind} (no name)"
+    return f"{kind} {namespace}/{name}" if isinstance(namespace, str | int | float) else f"{kind} {name}"

@@ -136,6 +136,12 @@ TYPES = {
 
 
 @cache
+def all_fields() -> frozenset[str]:
+    """Return the fields of all types."""
+    return frozenset(field for name in TYPES for field in fields(name))
+
+
+@cache
 def fields(name: str) -> dict[str, str]:
     """Return the fields of a type, each with its type, "" for a value that is not checked."""
     pairs = (word.partition(":") for word in TYPES[name].split())

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,97 @@ def test_what_an_object_that_is_almost_right_protects(
 ) -> None:
     unreadable = one(content).unreadable
     assert [text for text in (*covered, *others) if unreadable.covers(name(text))] == covered
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "message", "covered"),
+    [
+        ("v1", "Service", 'kind: "v1" is not a kind, and apiVersion is "Service": they are exchanged', "web"),
+        ("V1", "endpoint", 'kind: "V1" is not a kind, and apiVersion is "endpoint": they are exchanged', "web"),
+        ("networking.k8s.io/v1", "Ingress", 'kind: "networking.k8s.io/v1" is not a kind, and apiVersion is "Ingress": they are exchanged', ""),
+        ("v1/Service", "v1", "kind: " + NOT_A_KIND.format("v1/Service", "Service"), "web"),
+        ("Service.v1", "v1", "kind: " + NOT_A_KIND.format("Service.v1", "Service"), "web"),
+        ("endpointslice.discovery.k8s.io", SLICE, "kind: " + NOT_A_KIND.format("endpointslice.discovery.k8s.io", "EndpointSlice"), "b"),
+    ],
+)  # fmt: skip
+def test_a_kind_with_its_version(kind: str, version: str, message: str, covered: str) -> None:
+    found = one(manifest(kind, apiVersion=version, metadata={"labels": {"kubernetes.io/service-name": "b"}}))
+    (problem,) = found.problems
+    assert f"{problem.field}: {problem.message}" == message
+    assert {own for own in ("web", "b") if found.unreadable.covers(name(own))} == {covered} - {""}
+
+
+def test_a_version_as_kind_of_another_project_is_ignored() -> None:
+    assert one(manifest("v2", apiVersion="example.com/Thing")).problems == []
+
+
+def renamed(content: dict[str, Any], key: str, wrong: str, *path: str | int) -> dict[str, Any]:
+    """The object with another name for a key of the object at `path`."""
+    content = copy.deepcopy(content)
+    parent: Any = content
+    for step in path:
+        parent = parent[step]
+    parent[wrong] = parent.pop(key)
+    return content
+
+
+INGRESS_RULE = manifest(
+    "Ingress",
+    apiVersion=INGRESS,
+    spec={
+        "rules": [
+            {
+                "http": {
+                    "paths": [
+                        {
+                            "path": "/",
+                            "pathType": "Prefix",
+                            "backend": {"service": {"name": "a", "port": {"number": 1}}},
+                        }
+                    ]
+                }
+            }
+        ]
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (renamed(service(), "kind", "Kind"), 'kind: is missing, but there is "Kind"'),
+        (renamed(service(), "apiVersion", "apiversion"), 'apiVersion: is missing, but there is "apiversion"'),
+        (renamed(service(), "metadata", "metdata"), 'metadata: is missing, but there is "metdata"'),
+        (renamed(service(), "name", "Name", "metadata"), 'metadata.name: is missing, but there is "Name"'),
+        (renamed(service(), "spec", "Spec"), 'spec: is missing, but there is "Spec"'),
+        (renamed(service(), "ports", "prots", "spec"), 'spec.ports: is missing, but there is "prots"'),
+        (renamed(service(), "port", "Port", "spec", "ports", 0), 'spec.ports[0].port: is missing, but there is "Port"'),
+        (service(ports=[{"nodePort": 30000}]), "spec.ports[0].port: is missing"),
+        (service(ports=[{"x" * 1000: 1}]), "spec.ports[0].port: is missing"),
+        (renamed(slice_(), "addressType", "addresstype"), 'addressType: is missing, but there is "addresstype"'),
+        (subset(addresses=[{"IP": "10.0.0.1"}]), 'subsets[0].addresses[0].ip: is missing, but there is "IP"'),
+        (renamed(INGRESS_RULE, "pathType", "pathtype", "spec", "rules", 0, "http", "paths", 0), 'spec.rules[0].http.paths[0].pathType: is missing, but there is "pathtype"'),
+        (manifest("Service", metadata={"namespace": 5}), "metadata.namespace: expected a string, got 5: in quotes"),
+    ],
+)  # fmt: skip
+def test_a_missing_field_and_a_similar_key(content: dict[str, Any], message: str) -> None:
+    for document in (Document("f", content), as_json(json.loads(json.dumps(content)), "f")):
+        (problem,) = decode([document]).problems
+        assert f"{problem.field}: {problem.message}" == message
+
+
+def test_the_subject_of_an_object_with_a_wrong_namespace() -> None:
+    (problem,) = one(manifest("Service", metadata={"namespace": ["a"]})).problems
+    assert problem.object == "Service web"
+
+
+@pytest.mark.parametrize("labels", [None, {}, {"kubernetes.io/service-names": "web"}])
+def test_a_slice_of_no_service(labels: dict[str, str] | None) -> None:
+    message = "no kubernetes.io/service-name: the slice belongs to no Service"
+    (warning,) = one(
+        manifest("EndpointSlice", apiVersion=SLICE, addressType="IPv4", metadata={"labels": labels})
+    ).warnings
+    assert (warning.field, warning.message) == ("metadata.labels", message)
 
 
 def test_the_place_of_a_document_and_of_an_item() -> None:
