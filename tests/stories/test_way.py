@@ -1,0 +1,118 @@
+"""The files that one EndpointSlice event passes are those that docs/architecture.md lists."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+import kproxy
+from kproxy.cli import main
+from kproxy.kernel.netlink.socket import Netlink
+from kproxy.sources.cluster.reflector import Reflector
+from tests.apiserver.kubeconfig import write_kubeconfig
+from tests.apiserver.server import ApiServer
+from tests.support import PATIENCE
+from tests.unit.make import service, slice_of
+from tests.unit.namespace import in_fresh_namespace
+
+pytestmark = pytest.mark.lab
+
+PACKAGE = Path(kproxy.__file__).parent
+PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+WAY = PAGE.partition("## The way of one EndpointSlice event")[2].partition("\n## ")[0]
+
+
+class Trace:
+    """Collects the files whose functions are called, in all threads, from the next event until its commit."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.armed = self._begun = False
+        self.done = threading.Event()
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        self._begun |= self.armed and code is Reflector._apply.__code__
+        if not self._begun or self.done.is_set():
+            return
+        if event == "call" and code.co_filename.startswith(f"{PACKAGE}/"):
+            self.files.add(code.co_filename.removeprefix(f"{PACKAGE}/"))
+        elif event == "return" and code is Netlink.commit.__code__:
+            self.done.set()
+
+
+class Logged(logging.Handler):
+    """Waits for messages of the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+        self._messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._changed:
+            self._messages.append(record.getMessage())
+            self._changed.notify_all()
+
+    def wait(self, text: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: text in "\n".join(self._messages), PATIENCE)
+
+
+def passed_files(folder: Path) -> set[str]:
+    """Run kproxy in this process, change an EndpointSlice, and return the files that the event passed."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    trace, logged = Trace(), Logged()
+    logging.getLogger("kproxy").addHandler(logged)
+    with ApiServer() as api:
+        api.create(service(clusterIP="10.96.0.10", clusterIPs=["10.96.0.10"], ipFamilies=["IPv4"]))
+        api.create(slice_of("web", "10.1.0.1", "10.1.0.2"))
+
+        def change() -> None:
+            try:
+                logged.wait("kproxy is ready")
+                api.update(slice_of("web", "10.1.0.1", "10.1.0.3"))
+                logged.wait("+10.1.0.3")
+                trace.armed = True
+                api.update(slice_of("web", "10.1.0.1", "10.1.0.4"))
+                trace.done.wait(PATIENCE)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        threading.setprofile(trace)
+        sys.setprofile(trace)
+        kubeconfig = write_kubeconfig(folder / "kubeconfig", api.url, {})
+        flags = [*("--node-name", "n1"), *("--node-ip", "192.0.2.1"), *("--state-dir", str(folder / "state"))]
+        assert main(["run", "--kubeconfig", str(kubeconfig), *flags]) == 0
+        sys.setprofile(None)
+        changing.join()
+    return trace.files
+
+
+def listed(text: str) -> list[str]:
+    """Return the paths in a text. A path may be relative to the folder of the path before it."""
+    found: list[str] = []
+    for path in re.findall(r"`([\w/]+\.py)`", text):
+        beside = Path(found[-1]).parent / path if found else Path(path)
+        found.append(str(beside) if (PACKAGE / beside).exists() else path)
+    return found
+
+
+def test_the_page_lists_the_files_that_an_event_passes(tmp_path: Path) -> None:
+    rows = [row for row in WAY.splitlines() if row.startswith("| ")]
+    files = [path for row in rows for path in listed(row)]
+    observers = listed(WAY.partition("tells the observers")[2].partition(")")[0])
+    passed = in_fresh_namespace(lambda: passed_files(tmp_path))
+    assert sorted(passed) == sorted(files + observers)
+    assert f"passes {len(files)} files" in WAY
