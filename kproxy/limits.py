@@ -50,6 +50,10 @@ IDLE_SECONDS = 90.0
 RESPONSE_PIECE = 64 * KIB
 SNAPSHOT_SECONDS = 30.0
 
+# --- credential plugins of a kubeconfig ---
+
+PLUGIN_SECONDS = 60
+
 
 class Limit(NamedTuple):
     """A row of the table: what a limit is for, and what happens at it."""
@@ -118,4 +122,5 @@ TABLE = (
     Limit(_HTTP, "time to receive a response", RESPONSE_SECONDS, "s", _CLOSED),
     Limit(_HTTP, "time between requests", IDLE_SECONDS, "s", _CLOSED),
     Limit(_HTTP, "part of a response in memory for one client", RESPONSE_PIECE, "bytes", "sent in pieces"),
+    Limit("Credential plugins", "time to end", PLUGIN_SECONDS, "s", "the plugin is killed, and runs again"),
 )

@@ -139,7 +139,7 @@ def test_a_plugin_runs_again_when_the_server_rejects_its_token(
 def test_a_plugin_runs_again_when_its_token_expires(
     secure: ApiServer, tmp_path: Path, authority: Authority
 ) -> None:
-    soon = datetime.now(UTC) + timedelta(minutes=2)  # the library renews tokens that expire this soon
+    soon = datetime.now(UTC) + timedelta(minutes=2)  # kproxy renews tokens that expire this soon
     user = exec_plugin(tmp_path, "first", expires=rfc3339(soon))
     with Follower(secure, tmp_path, user=user, ca=authority.certificate):
         assert calls(tmp_path) > 1
@@ -266,7 +266,7 @@ def test_a_proxy_of_another_kind_is_refused(secure: ApiServer, tmp_path: Path) -
     ("content", "expected"),
     [
         (None, "kubeconfig: No such file or directory"),
-        ("a: [", "kubeconfig: while parsing a flow node"),
+        ("a: [", "kubeconfig: line 2: not YAML: did not find expected node content"),
     ],
 )
 def test_the_error_of_an_unreadable_kubeconfig_is_one_line(

@@ -183,7 +183,7 @@ def test_a_container_may_do_little() -> None:
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
     writable = [mount["mountPath"] for mount in container()["volumeMounts"] if not mount.get("readOnly")]
-    assert writable == ["/var/lib/kproxy", "/tmp"]
+    assert writable == ["/var/lib/kproxy"]
 
 
 def test_the_image_has_nft_and_our_pins() -> None:

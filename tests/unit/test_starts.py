@@ -29,14 +29,14 @@ def test_a_verbose_log_is_kproxys_own() -> None:
 import logging
 from kproxy.daemon.start import configure_log
 configure_log(verbose=True)
-for name in ("pyroute2", "asyncio", "kubernetes.client", "kproxy.reconcile.round"):
+for name in ("pyroute2", "asyncio", "aiohttp.client", "kproxy.reconcile.round"):
     logging.getLogger(name).debug("debug of %s", name)
     logging.getLogger(name).warning("warning of %s", name)
 """)
     assert [line.partition(" ")[2] for line in done.stderr.splitlines()] == [
         "WARNING warning of pyroute2",
         "WARNING warning of asyncio",
-        "WARNING warning of kubernetes.client",
+        "WARNING warning of aiohttp.client",
         "DEBUG debug of kproxy.reconcile.round",
         "WARNING warning of kproxy.reconcile.round",
     ]
@@ -86,7 +86,7 @@ def test_following_a_cluster_without_the_extra_is_a_sentence(tmp_path: Path) -> 
     """The message does not name a package of an index: `kproxy` is another project there."""
     done = python("""
 import asyncio, sys
-sys.modules["kubernetes"] = None
+sys.modules["aiohttp"] = None
 from kproxy.daemon.start import _follow_cluster
 from kproxy.problems import HostError
 try:
@@ -95,7 +95,7 @@ except HostError as error:
     print(error.full)
 """)
     hint = "Install kproxy from its source folder with the extra cluster: pip install '.[cluster]'"
-    assert done.stdout == f"Following a cluster requires the Python package kubernetes. {hint}\n"
+    assert done.stdout == f"Following a cluster requires the Python package aiohttp. {hint}\n"
 
 
 def full_disk() -> int:

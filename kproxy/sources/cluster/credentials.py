@@ -1,28 +1,30 @@
 """Reads the address of the API server and the credentials, from a kubeconfig or from a pod's service account.
 
-The kubernetes client library reads both, runs credential plugins, and renews what expires. kproxy uses
-nothing else of the library, because its objects need more CPU time than everything else
-(docs/dependencies.md).
+A token is read or renewed before each request. Everything else is read by `load`, at the start and after the
+server rejected the credentials.
 """
 
 from __future__ import annotations
 
-import logging
+import os
 import ssl
-import threading
-from collections.abc import Iterator
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from kubernetes.client import Configuration
-from kubernetes.client.rest import should_bypass_proxies
-from kubernetes.config import ConfigException, load_kube_config
-from kubernetes.config.incluster_config import InClusterConfigLoader
+from msgspec import Raw
 
-from kproxy.problems import KproxyError
+from kproxy.problems import KproxyError, Problem
+from kproxy.sources.cluster import plugin
+from kproxy.sources.cluster.core.kubeconfig import Cluster, Exec, KubeconfigError, User, current
+from kproxy.sources.cluster.proxies import proxy_of_environment
+from kproxy.sources.documents import parse
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 
 
 class CredentialsError(KproxyError):
@@ -41,6 +43,13 @@ class Endpoint(NamedTuple):
     """The URL of an HTTP proxy."""
 
 
+class _Pair(NamedTuple):
+    """A client certificate and its key, as PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
 class Credentials:
     """The credentials of a kubeconfig, or without one, of the pod in which kproxy runs.
 
@@ -50,84 +59,165 @@ class Credentials:
     def __init__(self, kubeconfig: Path | None, service_account: Path = SERVICE_ACCOUNT) -> None:
         self._kubeconfig = kubeconfig
         self._service_account = service_account
-        self._configuration = Configuration()
+        self._authorize: Callable[[], str | None] = partial(_constant, None)
 
     def load(self) -> Endpoint:
         """Read everything again. Raises CredentialsError."""
-        configuration = Configuration()
-        try:
-            self._read(configuration)
-            tls = _context(configuration) if configuration.host.startswith("https:") else False
-        except Exception as error:  # the library raises any type, depending on what the file contains
-            raise CredentialsError(f"{self._name}: {' '.join(str(error).split())}") from None
-        proxy = configuration.proxy
-        if proxy and should_bypass_proxies(configuration.host, configuration.no_proxy or ""):
-            proxy = None
-        if proxy and not proxy.startswith("http://"):
-            raise CredentialsError(f"{self._name}: proxy {proxy} is not supported; expected an http:// URL")
-        self._configuration = configuration
-        return Endpoint(configuration.host.rstrip("/"), tls, configuration.tls_server_name, proxy)
-
-    def _read(self, configuration: Configuration) -> None:
-        if self._kubeconfig is None:
-            token, authority = self._service_account / "token", self._service_account / "ca.crt"
-            InClusterConfigLoader(str(token), str(authority)).load_and_set(configuration)
-            return
-        try:
-            self._kubeconfig.read_bytes()  # the library's error does not contain the reason
-        except OSError as error:
-            raise ConfigException(error.strerror) from None
-        with _logged_errors() as errors:
-            load_kube_config(str(self._kubeconfig), client_configuration=configuration, persist_config=False)
-        if errors and not configuration.api_key:
-            raise ConfigException("; ".join(errors))
+        with self._named_errors():
+            if self._kubeconfig is None:
+                return self._of_pod()
+            return self._of_kubeconfig(self._kubeconfig)
 
     def authorization(self) -> str | None:
         """Return the value of the Authorization header; None for no header. Raises CredentialsError.
 
         Renews a token that is about to expire.
         """
+        with self._named_errors():
+            return self._authorize()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
         try:
-            key = self._configuration.get_api_key_with_prefix("BearerToken")
-        except Exception as error:  # of any type, as in `load`
-            raise CredentialsError(f"{self._name}: {error}") from None
-        return key.strip() if key else None
+            yield
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename not in (None, str(self._kubeconfig)) else ""
+            raise CredentialsError(f"{self._name}: {place}{error.strerror or error}") from None
+        except ValueError as error:
+            raise CredentialsError(f"{self._name}: {' '.join(str(error).split())}") from None
 
     @property
     def _name(self) -> str:
         return "this pod's service account" if self._kubeconfig is None else str(self._kubeconfig)
 
+    def _of_pod(self) -> Endpoint:
+        host, port = os.environ.get(HOST), os.environ.get(PORT)
+        if not host or not port:
+            raise KubeconfigError(f"{HOST} and {PORT} are not set: kproxy does not run in a pod")
+        server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        token = self._service_account / "token"
+        self._authorize = partial(_bearer_of, token)
+        self._authorize()
+        tls = _context((self._service_account / "ca.crt").read_bytes(), None, True)
+        return Endpoint(server, tls, None, _proxy(None, server))
 
-def _context(configuration: Configuration) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    def _of_kubeconfig(self, path: Path) -> Endpoint:
+        cluster, user = current(_content(path))
+        folder = path.absolute().parent
+        authority = _data(folder, cluster.certificate_authority_data, cluster.certificate_authority)
+        pair = _pair(folder, user)
+        self._authorize = _authorizer(folder, user)
+        if user.exec is not None:
+            renewed = _Plugin(user.exec, cluster, authority, folder)
+            pair = renewed.pair() or pair
+            self._authorize = renewed.authorization
+        server = cluster.server.rstrip("/")
+        tls = _context(authority, pair, not cluster.insecure_skip_tls_verify) if _is_tls(server) else False
+        return Endpoint(server, tls, cluster.tls_server_name or None, _proxy(cluster.proxy_url, server))
+
+
+class _Plugin:
+    """A credential plugin with what it returned last."""
+
+    def __init__(self, exec_: Exec, cluster: Cluster, authority: bytes | None, folder: Path) -> None:
+        self._run = partial(plugin.run, exec_, cluster, authority, folder)
+        self._credential = self._run()
+
+    def pair(self) -> _Pair | None:
+        found = self._credential
+        if not found.client_certificate_data or not found.client_key_data:
+            return None
+        return _Pair(found.client_certificate_data.encode(), found.client_key_data.encode())
+
+    def authorization(self) -> str | None:
+        if self._credential.expires_soon():
+            self._credential = self._run()
+        token = self._credential.token
+        return f"Bearer {token.strip()}" if token else None
+
+
+def _content(path: Path) -> Raw:
+    """Return the JSON of a kubeconfig."""
+    found = list(parse(str(path), path.read_bytes()))
+    if len(found) != 1 or isinstance(found[0], Problem):
+        problem = next((each.message for each in found if isinstance(each, Problem)), None)
+        raise KubeconfigError(problem or f"contains {len(found) or 'no'} documents, expected one")
+    content = found[0].content
+    assert isinstance(content, Raw)
+    return content
+
+
+def _authorizer(folder: Path, user: User) -> Callable[[], str | None]:
+    """Return what finds the Authorization header of a user without a plugin."""
+    if user.token_file:
+        return partial(_bearer_of, folder / user.token_file)
+    header = f"Bearer {user.token.strip()}" if user.token else None
+    if header is None and user.username is not None and user.password is not None:
+        header = f"Basic {b64encode(f'{user.username}:{user.password}'.encode()).decode()}"
+    return partial(_constant, header)
+
+
+def _constant(header: str | None) -> str | None:
+    return header
+
+
+def _bearer_of(file: Path) -> str:
+    token = file.read_text().strip()
+    if not token:
+        raise KubeconfigError(f"{file} is empty")
+    return f"Bearer {token}"
+
+
+def _pair(folder: Path, user: User) -> _Pair | None:
+    certificate = _data(folder, user.client_certificate_data, user.client_certificate)
+    key = _data(folder, user.client_key_data, user.client_key)
+    if (certificate is None) is not (key is None):
+        missing = "client-key" if key is None else "client-certificate"
+        raise KubeconfigError(f"{missing}: is missing")
+    return None if certificate is None or key is None else _Pair(certificate, key)
+
+
+def _data(folder: Path, data: str | None, file: str | None) -> bytes | None:
+    """Return inline data, or the content of a file; None if neither is there."""
+    if data:
+        return b64decode(data)
+    return (folder / file).read_bytes() if file else None
+
+
+def _is_tls(server: str) -> bool:
+    return server.startswith("https:")
+
+
+def _proxy(own: str | None, server: str) -> str | None:
+    proxy = own or proxy_of_environment(server)
+    if proxy and not proxy.startswith("http://"):
+        raise KubeconfigError(f"proxy {proxy} is not supported; expected an http:// URL")
+    return proxy
+
+
+def _context(authority: bytes | None, pair: _Pair | None, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=authority.decode() if authority else None)
     # Python 3.13 and later require extensions that the certificates of many clusters do not have.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not configuration.verify_ssl:
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if configuration.cert_file:
-        context.load_cert_chain(configuration.cert_file, configuration.key_file, password=_no_password)
+    if pair is not None:
+        with _memory_file(pair.certificate) as certificate, _memory_file(pair.key) as key:
+            context.load_cert_chain(certificate, key, password=_no_password)
     return context
+
+
+@contextmanager
+def _memory_file(content: bytes) -> Iterator[str]:
+    """Yield the path of a file in memory. OpenSSL reads keys from files only."""
+    descriptor = os.memfd_create("kproxy")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{descriptor}"
 
 
 def _no_password() -> str:
     """Fail, because OpenSSL would otherwise prompt for a password on the terminal."""
     raise ValueError("the client key is encrypted")
-
-
-@contextmanager
-def _logged_errors() -> Iterator[list[str]]:
-    """Collect the errors that this thread logs. If a plugin fails, the library only logs it and continues."""
-    errors: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == threading.get_ident():
-                errors.append(record.getMessage())
-
-    collector = Collector(logging.ERROR)
-    logging.getLogger().addHandler(collector)
-    try:
-        yield errors
-    finally:
-        logging.getLogger().removeHandler(collector)

@@ -1,0 +1,201 @@
+"""What kproxy reads in a kubeconfig, in the output of a credential plugin, and in the environment."""
+
+# ruff: noqa: E501  (a row of a table is a line)
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kproxy.limits import PLUGIN_SECONDS
+from kproxy.sources.cluster import plugin
+from kproxy.sources.cluster.credentials import Credentials, CredentialsError
+from kproxy.sources.cluster.proxies import proxy_of_environment
+
+V1 = "client.authentication.k8s.io/v1"
+
+
+def write(folder: Path, user: Any = None, cluster: Any = None, **rest: Any) -> Path:
+    """Write a kubeconfig of one context. `rest` replaces its fields."""
+    content = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "http://192.0.2.1:6443/", **(cluster or {})}}],
+        "users": [{"name": "u", "user": user or {}}],
+        **rest,
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def header(folder: Path, user: Any) -> str | None:
+    credentials = Credentials(write(folder, user))
+    credentials.load()
+    return credentials.authorization()
+
+
+def failure(path: Path) -> str:
+    with pytest.raises(CredentialsError) as error:
+        Credentials(path).load()
+    return str(error.value).removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ({}, None),
+        ({"token": "t\n"}, "Bearer t"),
+        ({"username": "me", "password": "x:y"}, f"Basic {b64encode(b'me:x:y').decode()}"),
+        ({"token": "t", "username": "me", "password": "x"}, "Bearer t"),
+        ({"token": "t", "tokenFile": "file"}, "Bearer from file"),
+    ],
+)
+def test_the_authorization_of_a_user(user: Any, expected: str | None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("from file\n")
+    assert header(tmp_path, user) == expected
+
+
+def test_paths_start_at_the_folder_of_the_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("t")
+    write(tmp_path, {"tokenFile": "token"})
+    monkeypatch.chdir(tmp_path.parent)
+    credentials = Credentials(Path(tmp_path.name) / "kubeconfig")
+    assert credentials.load().server == "http://192.0.2.1:6443"
+    monkeypatch.chdir("/")
+    assert credentials.authorization() == "Bearer t"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"current-context": ""}, "current-context: is missing"),
+        ({"current-context": "x"}, "contexts: x is missing"),
+        ({"current-context": 5}, "current-context: expected a string, got 5: in quotes"),
+        ({"contexts": [{"name": "c"}]}, "contexts[0].context: is missing"),
+        ({"clusters": []}, "clusters: k is missing"),
+        ({"clusters": [{"name": "k", "cluster": {"server": "a"}}] * 2}, "clusters: k is there twice"),
+        ({"clusters": [{"name": "k", "cluster": {}}]}, "clusters: k: server: is missing"),
+        ({"users": None}, "users: u is missing"),
+        ({"user": {"tokenFile": "none"}}, "{folder}/none: No such file or directory"),
+        ({"user": {"tokenFile": "empty"}}, "{folder}/empty is empty"),
+        ({"user": {"client-certificate": "none"}}, "{folder}/none: No such file or directory"),
+        ({"user": {"client-certificate-data": "YQ=="}}, "client-key: is missing"),
+        ({"user": {"auth-provider": {"name": "gcp"}}}, "users: u: auth-provider: gcp is not supported: use an exec plugin"),
+        ({"user": {"as": "root"}}, "users: u: as: acting as another user is not supported"),
+        ({"user": {"exec": {"command": "x"}}}, "users[0].user.exec.apiVersion: is missing"),
+        ({"cluster": {"proxy-url": "https://p"}}, "proxy https://p is not supported; expected an http:// URL"),
+        ({"cluster": {"server": "https://a", "certificate-authority-data": "é"}}, "string argument should contain only ASCII characters"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_field(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    path = write(tmp_path, **changes)
+    if "tokenFile" in changes.get("user", {}):
+        credentials = Credentials(path)
+        credentials.load()
+        with pytest.raises(CredentialsError) as error:
+            credentials.authorization()
+        found = str(error.value).removeprefix(f"{path}: ")
+    else:
+        found = failure(path)
+    assert found == message.format(folder=tmp_path)
+
+
+def plugin_user(folder: Path, script: str, **rest: Any) -> dict[str, Any]:
+    file = folder / "plugin.sh"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o700)
+    return {"exec": {"apiVersion": V1, "command": "./plugin.sh", **rest}}
+
+
+def test_a_plugin_is_told_about_the_cluster(tmp_path: Path) -> None:
+    script = f"""echo "$KUBERNETES_EXEC_INFO" > info; echo "$1 $EXTRA" > words
+echo '{{"apiVersion": "{V1}", "kind": "ExecCredential", "status": {{"token": "t"}}}}'"""
+    user = plugin_user(
+        tmp_path, script, args=["one"], env=[{"name": "EXTRA", "value": "two"}], provideClusterInfo=True
+    )
+    config = {"name": plugin.CONFIG, "extension": {"audience": "x"}}
+    cluster = {"extensions": [config], "tls-server-name": "api", "certificate-authority-data": "YQ=="}
+    credentials = Credentials(write(tmp_path, user, cluster))
+    credentials.load()
+    assert credentials.authorization() == "Bearer t"
+    assert (tmp_path / "words").read_text() == "one two\n"
+    assert json.loads((tmp_path / "info").read_text()) == {
+        "apiVersion": V1,
+        "kind": "ExecCredential",
+        "spec": {
+            "interactive": False,
+            "cluster": {
+                "server": "http://192.0.2.1:6443/",
+                "tls-server-name": "api",
+                "certificate-authority-data": "YQ==",
+                "config": {"audience": "x"},
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("exit 3", "exit status 3"),
+        ("echo locked >&2; exit 1", "exit status 1: locked"),
+        ("echo x", "its output is invalid: JSON is malformed: invalid character (byte 0)"),
+        ("""echo '{"apiVersion": "v9", "status": {}}'""", f"its output has apiVersion v9, not {V1}"),
+        (f"""echo '{{"apiVersion": "{V1}", "status": {{}}}}'""", "its output has neither a token nor a certificate with its key"),
+        ("exec sleep 100", "timed out after 0.01 seconds"),
+    ],
+)  # fmt: skip
+def test_a_plugin_that_fails(
+    script: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin, "PLUGIN_SECONDS", 0.01 if "sleep" in script else PLUGIN_SECONDS)
+    found = failure(write(tmp_path, plugin_user(tmp_path, script)))
+    assert found.startswith(f"exec: {tmp_path}/plugin.sh: ")
+    assert found.endswith(message)
+
+
+def test_a_plugin_that_does_not_exist(tmp_path: Path) -> None:
+    user = {"exec": {"apiVersion": V1, "command": "no-such-plugin"}}
+    assert failure(write(tmp_path, user)) == "exec: no-such-plugin: No such file or directory"
+
+
+def test_outside_of_a_pod_there_is_no_service_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(CredentialsError, match="this pod's service account: KUBERNETES_SERVICE_HOST"):
+        Credentials(None).load()
+
+
+@pytest.mark.parametrize(
+    ("url", "excluded", "used"),
+    [
+        ("https://10.0.0.1:6443", "", True),
+        ("http://10.0.0.1:6443", "", False),
+        ("https://10.0.0.1:6443", "*", False),
+        ("https://10.0.0.1:6443", "10.0.0.2, 10.0.0.1", False),
+        ("https://10.0.0.1:6443", "10.0.0.0/8", False),
+        ("https://10.0.0.1:6443", "10.1.0.0/16", True),
+        ("https://10.0.0.1:6443", "10.0.0.1:6443", False),
+        ("https://10.0.0.1:6443", "10.0.0.1:443", True),
+        ("https://[fd00::1]:6443", "fd00::/8", False),
+        ("https://[fd00::1]:6443", "[fd00::1]:6443", False),
+        ("https://[fd00::1]:6443", "fd00::2", True),
+        ("https://api.example.com", "example.com", False),
+        ("https://api.example.com", ".example.com", False),
+        ("https://api.example.com", "ample.com", True),
+        ("https://api.example.com", "api.example.com:443,other", True),
+    ],
+)
+def test_a_proxy_of_the_environment(
+    url: str, excluded: str, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", excluded)
+    assert proxy_of_environment(url) == ("http://proxy:3128" if used else None)
