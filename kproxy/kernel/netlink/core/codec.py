@@ -104,19 +104,26 @@ def message(kind: int, flags: int, sequence: int, family: int, body: bytes) -> b
 
 
 def messages(data: memoryview) -> Iterator[Message]:
-    """Return the messages of a datagram."""
+    """Return the messages of a datagram. Raises ValueError if a length is not that of a message."""
     position = 0
-    while position < len(data):
+    while position + NLMSG_HDRLEN <= len(data):
         length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", data, position)
+        if not NLMSG_HDRLEN <= length <= len(data) - position:
+            raise ValueError(f"a message of netlink has a length of {length} bytes")
         yield Message(kind, flags, sequence, data[position + NLMSG_HDRLEN : position + length])
         position += padded(length)
 
 
 def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Return the attributes in a message's body: type without flags, and content."""
+    """Return the attributes in a message's body: type without flags, and content.
+
+    As in the kernel, the first one with a length that is too small ends them.
+    """
     position = 0
     while position + NLA_HDRLEN <= len(data):
         length, kind = _unpack_attribute(data, position)
+        if length < NLA_HDRLEN:
+            return
         yield kind & NLA_TYPE_MASK, data[position + NLA_HDRLEN : position + length]
         position += (length + 3) & ~3
 

@@ -1,0 +1,1 @@
+"""Fuzzing: mutated bytes go to everything that reads bytes of other parties."""

@@ -1,0 +1,236 @@
+"""What is fuzzed: functions that read bytes, the exceptions that they declare, and inputs to begin with.
+
+Each target reads as the program does, and goes on with the result: objects are settled, compiled, encoded and
+described. So a value that is accepted and breaks a later step is found, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from kproxy.controlplane.hold import InUse, hold
+from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
+from kproxy.controlplane.settle import settle
+from kproxy.decode import Document, decode
+from kproxy.kernel.netlink.core import codec, elements, route
+from kproxy.model import HTTPGetAction, NamespacedName, Node, ProbePort
+from kproxy.observe.http import HttpServer, Response
+from kproxy.printable import printable
+from kproxy.probes.core.readiness import ProbeResult
+from kproxy.probes.network import NetworkProbes
+from kproxy.problems import KproxyError, Problem
+from kproxy.resolve.frontends import all_frontends
+from kproxy.settings.text import SocketAddress
+from kproxy.show.describe.context import Context
+from kproxy.show.describe.service import describe_service
+from kproxy.show.snapshot import Snapshot, encode
+from kproxy.show.snapshot import decode as decode_snapshot
+from kproxy.sources.cluster.core.cache import Cache
+from kproxy.sources.cluster.core.events import (
+    SERVICES,
+    SLICES,
+    InvalidResponseError,
+    ObjectChange,
+    node_resource,
+    read_line,
+    read_page,
+    read_status,
+)
+from kproxy.sources.configuration import read_configuration
+from kproxy.sources.core.inventory import manifest_inventory
+from kproxy.sources.documents import parse
+from kproxy.state.store import Store
+from kproxy.table.script import script
+from kproxy.table.skeleton import Options
+from tests.unit.make import NODE, RANGES
+
+CORPUS = Path(__file__).parent / "corpus"
+RESOURCES = (SERVICES, SLICES, node_resource("n1"))
+
+
+class Target(NamedTuple):
+    """A function that reads bytes."""
+
+    name: str
+    read: Callable[[bytes], object]
+    declared: tuple[type[Exception], ...] = ()
+    """The exceptions that its callers expect."""
+    made: Callable[[], bytes] | None = None
+    """Makes an input to begin with, besides those of the corpus."""
+
+    def seeds(self) -> list[bytes]:
+        """Return the inputs to begin with."""
+        files = sorted((CORPUS / self.name).glob("*"))
+        return [path.read_bytes() for path in files] + ([self.made()] if self.made else [])
+
+
+def manifests(data: bytes) -> None:
+    """Read a file, and do with its objects what a sync and `describe` do."""
+    found = list(parse("f", data))
+    decoded = decode(item for item in found if isinstance(item, Document))
+    problems = [item for item in found if isinstance(item, Problem)] + decoded.problems + decoded.warnings
+    settled = settle(decoded, NOTHING, RANGES, NODE)
+    in_use = hold(InUse({}, {}), settled)
+    inventory = manifest_inventory(decoded.state, in_use, NODE)
+    resolved = all_frontends(inventory.services.values(), inventory.slices, NODE)
+    "".join(script(resolved.frontends, Options(), (1, 0, 6)))
+    snapshot = Snapshot(inventory, resolved.frontends, problems + resolved.problems, NODE)
+    context = Context(decode_snapshot(encode(snapshot)), 0)
+    for service in context.objects.services:
+        text = describe_service(service, context)
+        assert all(line.isprintable() for line in text.split("\n"))
+    assert all(printable(str(problem)).isprintable() for problem in problems)
+
+
+def configuration(data: bytes) -> None:
+    """Read a configuration of kube-proxy."""
+    with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
+        file.write(data)
+        file.flush()
+        read_configuration(file.name)
+
+
+def _applied(changes: list[ObjectChange]) -> None:
+    cache = Cache()
+    for change in changes:
+        cache.apply(change)
+    cache.take()
+    cache.held()
+    for problem in (*cache.problems(), *cache.warnings()):
+        assert printable(str(problem)).isprintable()
+    services = {name: service for name, service in cache.services().items() if service.wants_cluster_ip}
+    all_frontends(services.values(), cache.all_slices(), NODE)
+
+
+def page(data: bytes) -> None:
+    """Read a page of a list, of each kind."""
+    for resource in RESOURCES:
+        _applied(read_page(resource, data)[1])
+
+
+def line(data: bytes) -> None:
+    """Read a line of a watch, of each kind."""
+    for resource in RESOURCES:
+        event = read_line(resource, data)
+        _applied([event.change] if event.change else [])
+
+
+def netlink(data: bytes) -> None:
+    """Read a datagram of netlink as each kind of message. The kernel is trusted, but it has to end."""
+    for message in codec.messages(memoryview(data)):
+        with suppress(struct.error, LookupError, ValueError):
+            codec.read_error(message)
+        for read in (route.read_address, route.read_default_route):
+            with suppress(struct.error, LookupError, ValueError):
+                read(message.content)
+        for _, content in codec.attributes(message.content):
+            for read_part in (elements.read_element, elements.read_counter, elements.read_expiration):
+                with suppress(struct.error, LookupError, ValueError):
+                    read_part(content)
+
+
+def database(data: bytes) -> None:
+    """Load a database of any content, and save to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        store.path.write_bytes(data)
+        with suppress(KproxyError):
+            store.readiness()
+        held = store.load()
+        store.save(held, Allocations({}, held.released))
+
+
+def a_database() -> bytes:
+    """Return the bytes of a database."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        claim = Claim(NamespacedName("default", "web"), "ip")
+        store.save(NOTHING, Allocations({claim: Resource("ip", 1)}, {}))
+        return store.path.read_bytes()
+
+
+def a_snapshot() -> bytes:
+    """Return the bytes of a snapshot."""
+    data = next((CORPUS / "manifests").glob("service*")).read_bytes()
+    decoded = decode(item for item in parse("f", data) if isinstance(item, Document))
+    in_use = hold(InUse({}, {}), settle(decoded, NOTHING, RANGES, NODE))
+    return encode(Snapshot(manifest_inventory(decoded.state, in_use, NODE), [], [], Node("n1")))
+
+
+@contextmanager
+def _unexpected() -> Iterator[list[str]]:
+    """Collect what a server warns of: an error that it did not expect."""
+    found: list[str] = []
+    yield found
+    assert not found, found
+
+
+def request(data: bytes) -> None:
+    """Send bytes to the server of `/healthz` and `/metrics`, which answers the next client as well."""
+    with _unexpected() as warnings:
+        asyncio.run(_request(data, warnings))
+
+
+async def _request(data: bytes, warnings: list[str]) -> None:
+    def handler(path: str, method: str) -> Response:
+        return Response(200, (), path.encode())
+
+    server = HttpServer(SocketAddress("127.0.0.1", 0), handler, warnings.append)
+    server.open()
+    try:
+        for sent in (data, b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
+            with suppress(ConnectionError):
+                writer.write(sent)
+                writer.write_eof()
+                async with asyncio.timeout(30):
+                    answer = await reader.read()
+            writer.close()
+        assert answer.endswith(b"/next")
+    finally:
+        server.close()
+
+
+def response(data: bytes) -> None:
+    """Answer a readiness probe."""
+    assert isinstance(asyncio.run(_response(data)), ProbeResult)
+
+
+async def _response(data: bytes) -> ProbeResult:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    probes = NetworkProbes()
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with asyncio.timeout(30):
+            action = HTTPGetAction(port=ProbePort(port, port), path="/x")
+            return await probes.http_get(action, "127.0.0.1", probes.allowance())
+    finally:
+        await probes.close()
+        server.close()
+
+
+TARGETS = (
+    Target("manifests", manifests),
+    Target("configuration", configuration, (KproxyError,)),
+    Target("page", page, (InvalidResponseError,)),
+    Target("line", line, (InvalidResponseError,)),
+    Target("status", read_status),
+    Target("snapshot", decode_snapshot, (KproxyError,), a_snapshot),
+    Target("netlink", netlink, (ValueError,)),
+    Target("database", database, (KproxyError,), a_database),
+    Target("request", request),
+    Target("response", response),
+)

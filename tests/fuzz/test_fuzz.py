@@ -1,0 +1,78 @@
+"""No bytes raise an exception that is not declared, or take longer than a bound.
+
+The suite tries a few changes of the inputs in `corpus`. `make fuzz` tries others, for KPROXY_LONG_MINUTES. An
+input that fails is saved in the corpus, so that the suite tries it from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.fuzz.mutate import Mutation, mutated, mutations, numbers
+from tests.fuzz.targets import CORPUS, TARGETS, Target
+
+SECONDS = 5.0
+"""CPU time for an input of 64 KiB. Most take a few milliseconds."""
+MINUTES = float(os.environ.get("KPROXY_LONG_MINUTES", "60"))
+NAMES = [target.name for target in TARGETS]
+IGNORED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+
+
+def check(target: Target, data: bytes) -> None:
+    """Read an input. Saves it in the corpus if that fails."""
+    begun = time.process_time()
+    try:
+        with suppress(*target.declared):
+            target.read(data)
+        assert time.process_time() - begun < SECONDS
+    except Exception:
+        folder = CORPUS / target.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"found-{hashlib.sha256(data).hexdigest()[:12]}").write_bytes(data)
+        raise
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=NAMES)
+def test_inputs_of_the_corpus(target: Target) -> None:
+    seeds = target.seeds()
+    assert seeds
+    for data in seeds:
+        check(target, data)
+
+
+def fuzz(target: Target, examples: int, fixed: bool) -> None:
+    """Try changes of the seeds of a target. `fixed`: the same ones each time."""
+    seeds = target.seeds()
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=fixed,
+        database=None,
+        suppress_health_check=IGNORED,
+        phases=[Phase.generate] if fixed else [Phase.generate, Phase.shrink],
+    )
+    @given(numbers, mutations)
+    def attempt(chosen: int, changes: list[Mutation]) -> None:
+        check(target, mutated(seeds, chosen, changes))
+
+    attempt()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=NAMES)
+def test_a_few_changes(target: Target) -> None:
+    fuzz(target, 30, fixed=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", TARGETS, ids=NAMES)
+def test_changes_for_a_long_time(target: Target) -> None:
+    end = time.monotonic() + MINUTES * 60 / len(TARGETS)
+    while time.monotonic() < end:
+        fuzz(target, 300, fixed=False)
