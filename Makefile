@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command man demo test unit coverage test-long test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
+.PHONY: help install install-command man demo test unit coverage test-long fuzz test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ coverage: install  ## branch coverage of the tests that need no root; fails if a
 
 test-long: _root install  ## the long property tests and stories (KPROXY_LONG_MINUTES, default 30)
 	$(PYTHON) -m pytest -m long
+
+fuzz: install  ## send mutated bytes to everything that reads (KPROXY_LONG_MINUTES, default 60)
+	$(PYTHON) -m pytest -m long tests/fuzz
 
 # If both are set, KUBEBUILDER_ASSETS is used, because KUBECONFIG in the environment may name a cluster in production.
 test-cluster: _root install  ## run the cluster tests against a real API server: KUBEBUILDER_ASSETS=DIR or KUBECONFIG=FILE

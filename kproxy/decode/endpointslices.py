@@ -10,12 +10,12 @@ from kproxy.decode.fields import (
     FAMILIES,
     FieldError,
     Notes,
+    endpoint_address,
     object_name,
     origin,
     protocol,
     share,
     text_map,
-    unicast_address,
     usable,
 )
 from kproxy.model import (
@@ -69,7 +69,7 @@ def _hints(entries: list[wire.Hint] | None) -> tuple[str, ...]:
 def _endpoint(path: str, family: Family, entry: wire.Endpoint, notes: Notes) -> Endpoint:
     if not entry.addresses:
         raise FieldError(f"{path}.addresses", "is empty")
-    address = unicast_address(f"{path}.addresses[0]", entry.addresses[0], notes)
+    address = endpoint_address(f"{path}.addresses[0]", entry.addresses[0], notes)
     if family_of(address) is not family:
         raise FieldError(f"{path}.addresses[0]", f"{entry.addresses[0]} is not of the slice's addressType")
     conditions = entry.conditions or NO_CONDITIONS
@@ -125,7 +125,7 @@ def _subset_endpoints(path: str, subset: wire.EndpointSubset, notes: Notes) -> I
         ("notReadyAddresses", subset.not_ready_addresses, False),
     ):
         for index, entry in enumerate(entries or []):
-            for address in usable(unicast_address, [(f"{path}.{key}[{index}].ip", entry.ip)], notes):
+            for address in usable(endpoint_address, [(f"{path}.{key}[{index}].ip", entry.ip)], notes):
                 pod, hostname = _pod_name(entry.target_ref), entry.hostname or ""
                 yield Endpoint(address, ready, ready, False, entry.node_name or "", pod, hostname=hostname)
 
@@ -168,7 +168,7 @@ def _addresses(
 ) -> tuple[Address, ...]:
     texts = [(path, single)] if single else []
     texts += [(f"{path}s[{index}].ip", entry.ip) for index, entry in enumerate(several or [])]
-    return tuple(dict.fromkeys(usable(unicast_address, texts, notes)))
+    return tuple(dict.fromkeys(usable(endpoint_address, texts, notes)))
 
 
 def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod]:

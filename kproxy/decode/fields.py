@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
 from kproxy.decode import wire
 from kproxy.model import (
@@ -30,13 +30,15 @@ H = TypeVar("H", bound=Hashable)
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 """Names that the API server accepts (RFC 1123, DNS subdomain)."""
 SUBDOMAIN_RULE = "lower-case letters, digits, - and ., with a letter or digit first and last"
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_RULE = "at most 63 lower-case letters, digits and -, with a letter or digit first and last"
 FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 
 
 DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})")
-NOT_UNICAST = frozenset((0, 127, 169, *range(224, 240)))
-"""First bytes of IPv4 addresses that may be loopback, link-local, multicast or unspecified."""
+NOT_UNICAST = frozenset((0, 127, 169, *range(224, 240), 255))
+"""First bytes of IPv4 addresses that may be loopback, link-local, multicast, broadcast or unspecified."""
+BROADCAST = b"\xff" * 4
 
 
 class FieldError(ValueError):
@@ -100,6 +102,11 @@ def object_name(metadata: wire.Metadata) -> NamespacedName:
     return name
 
 
+def is_label(value: object) -> TypeGuard[str]:
+    """Whether a Service or a namespace can have a value as its name."""
+    return isinstance(value, str) and LABEL.fullmatch(value) is not None
+
+
 def origin(source: str, metadata: wire.Metadata) -> Origin:
     """Return the file and the creation time of an object."""
     return Origin(source, share(metadata.creation_timestamp or ""))
@@ -125,7 +132,17 @@ def unicast_address(path: str, text: str, notes: Notes) -> Address:
     for kind in ("loopback", "link_local", "multicast", "unspecified"):
         if getattr(ip, f"is_{kind}"):
             raise FieldError(path, f"{text} is not allowed: {kind.replace('_', '-')} address")
+    if ip.packed == BROADCAST:
+        raise FieldError(path, f"{text} is not allowed: broadcast address")
     return ip.packed
+
+
+def endpoint_address(path: str, text: str, notes: Notes) -> Address:
+    """Pack the address of an endpoint. No host has one of 0.0.0.0/8 or 240.0.0.0/4."""
+    packed = unicast_address(path, text, notes)
+    if len(packed) == 4 and not 0 < packed[0] < 240:
+        raise FieldError(path, f"{text} is not allowed: reserved address")
+    return packed
 
 
 def usable(

@@ -17,7 +17,7 @@ from kproxy.decode import ingress, node, service, servicecidr, wire
 from kproxy.decode.advice import misplaced_fields
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.explain import describe
-from kproxy.decode.fields import FieldError, Notes
+from kproxy.decode.fields import FieldError, Notes, is_label
 from kproxy.decode.kinds import find_slip
 from kproxy.decode.schema import unknown_fields
 from kproxy.decode.text import from_json, to_python
@@ -88,7 +88,10 @@ class Unreadable:
         self.everything += other.everything
 
     def add(self, kind: str, content: Any, cause: Problem) -> None:
-        """Add the Services to which the unreadable object `content` may belong; none for some kinds."""
+        """Add the Services to which the unreadable object `content` may belong; none for some kinds.
+
+        A name that no Service can have is a mistake, so the object may be of any Service of the namespace.
+        """
         if kind in ("Ingress", "Node", "ServiceCIDR"):
             return
         if not isinstance(content, dict):
@@ -98,9 +101,9 @@ class Unreadable:
         name = _look_up(content, "metadata", "name")
         if kind == "EndpointSlice":
             name = _look_up(content, "metadata", "labels", SERVICE_NAME_LABEL)
-        if not isinstance(namespace, str) or kind not in ("Service", "Endpoints", "EndpointSlice", "Pod"):
+        if not is_label(namespace) or kind not in ("Service", "Endpoints", "EndpointSlice", "Pod"):
             self.everything.append(cause)
-        elif kind == "Pod" or not isinstance(name, str):
+        elif kind == "Pod" or not is_label(name):
             self.namespaces.setdefault(namespace, []).append(cause)
         else:
             self.services.setdefault(NamespacedName(namespace, name), []).append(cause)

@@ -10,6 +10,7 @@ from kproxy.decode import wire
 from kproxy.decode.explain import expectation
 from kproxy.decode.fields import (
     FAMILIES,
+    LABEL,
     LABEL_RULE,
     FieldError,
     Notes,
@@ -44,7 +45,6 @@ WEIGHT = re.compile(r"\s*([^\s=]+)\s*=\s*([0-9]{1,3})\s*")
 DEFAULT_AFFINITY_SECONDS = 10800
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 POLICIES = ("Cluster", "Local")
 
 

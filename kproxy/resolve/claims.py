@@ -103,9 +103,9 @@ class Claims:
             yield from self.frontends(name)
 
     def problems(self) -> list[Problem]:
-        """Return one problem for each Service and field that lost a frontend, sorted."""
-        found: dict[tuple[NamespacedName, str], Problem] = {}
-        for socket in sorted(self._contested):
+        """Return one problem for each frontend that a Service lost, sorted by Service, field and address."""
+        found: list[tuple[NamespacedName, str, Socket, Problem]] = []
+        for socket in self._contested:
             owner = self._owner(socket)
             for name in self._claimants_of(socket) - {owner}:
                 claim = self._claims[name]
@@ -113,8 +113,8 @@ class Claims:
                 field = FIELDS[lost.kind]
                 message = f"{lost} belongs to Service {owner}"
                 problem = Problem(claim.origin.source, f"Service {name}", field, message)
-                found.setdefault((name, field), problem)
-        return [found[key] for key in sorted(found)]
+                found.append((name, field, socket, problem))
+        return [problem for *_, problem in sorted(found)]
 
     def warnings(self) -> list[Problem]:
         """Return the warnings of all claims, in order of the Services' names."""

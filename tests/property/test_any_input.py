@@ -243,6 +243,7 @@ def test_addresses_are_parsed_as_by_ipaddress(text: str) -> None:
         if found.version == 6 and not found.scope_id:
             found = found.ipv4_mapped or found
         fits = not (found.is_loopback or found.is_unspecified or found.is_link_local or found.is_multicast)
+        fits = fits and str(found) != "255.255.255.255"
         expected = found.packed if fits and not (found.version == 6 and found.scope_id) else None
     notes = Notes()
     try:

@@ -317,6 +317,15 @@ def test_a_service_keeps_its_other_addresses() -> None:
     assert shown == [("a", "198.51.100.7:80/tcp"), ("b", "198.51.100.8:80/tcp")]
 
 
+def test_every_address_that_a_service_loses_is_reported() -> None:
+    ports = [{"name": "a", "port": 80}, {"name": "b", "port": 81}]
+    claimed = ["198.51.100.7", "198.51.100.8"]
+    a, b = (contender(own, externalIPs=claimed, ports=ports) for own in "ab")
+    assert [problem.message for problem in resolved([a, b], ALLOCATION).problems] == [
+        f"{address}:{port}/tcp belongs to Service default/a" for address in claimed for port in (80, 81)
+    ]
+
+
 # --- their elements ---
 
 KEY = frontend_key(parse_address("10.96.0.9"), Protocol.TCP, 80)
