@@ -1,14 +1,7 @@
-"""`python -m bench.probes`: the cost of readiness probes of many pods, and the delay of a detected failure.
-
-Pods are loopback addresses of this machine, served by another process, or files for exec. Each run waits
-until the probes are distributed over their period, measures the CPU time of the prober, and then lets some
-pods fail at one moment. The time until `changed` is called is mostly the wait for the pod's next probe: about
-half a period, and hardly more than one.
-"""
+"""The pods, and the prober alone: its CPU time, and the time until it detects failures."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import resource
@@ -16,16 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.process import in_fresh_namespace
 from kproxy.model import (
     Container,
     ExecAction,
@@ -205,55 +193,3 @@ async def wait(condition: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         await asyncio.sleep(0.1)
-
-
-def report(results: list[Figures], count: int) -> Table:
-    """Return a readable table."""
-    rate = count / PERIOD
-    table = Table(title=f"{count:,} pods, a probe of each every {PERIOD} s: {rate:g} probes per second")
-    columns = ("", "CPU", "per probe", "commands", "detected", "maximum", "never")
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for figures in results:
-        delays = figures.delays or [float("nan")]
-        table.add_row(
-            figures.name,
-            f"{figures.own:.1%}",
-            f"{figures.own / rate * 1000:.2f} ms",
-            f"{figures.children:.1%}" if figures.children > 0.001 else "",
-            *(f"{delays[min(int(len(delays) * share), len(delays) - 1)]:.1f} s" for share in (0.5, 1)),
-            str(FAILING - len(figures.delays)),
-        )
-    return table
-
-
-def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.probes", description=__doc__)
-    parser.add_argument("--pods", metavar="N", type=int, default=1000)
-    parser.add_argument("--seconds", metavar="S", type=float, default=30, help="duration of each run")
-    arguments = parser.parse_args()
-    if not 2 * FAILING <= arguments.pods <= 20_000:
-        parser.error(f"--pods must be from {2 * FAILING} to 20000")
-    many_files()
-    runs = [
-        ("httpGet", "httpGet", 0),
-        (f"httpGet, {FAILING} hang", "httpGet", FAILING),
-        ("tcpSocket", "tcpSocket", 0),
-        ("exec", "exec", 0),
-    ]
-    console = Console(stderr=True)
-    results = []
-    for name, kind, hanging in runs:
-        console.print(f"{name} ...")
-        results.append(run(name, kind, arguments.pods, hanging, arguments.seconds))
-    from bench.failing import run as run_whole  # which imports the pods from here
-
-    console.print("httpGet, kproxy run ...")
-    whole = partial(run_whole, "kproxy run", arguments.pods, arguments.seconds)
-    results.append(in_fresh_namespace(whole))
-    Console().print(report(results, arguments.pods))
-
-
-if __name__ == "__main__":
-    main()

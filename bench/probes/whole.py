@@ -1,6 +1,6 @@
 """Pods that fail with a complete `kproxy run`: the cost, and the time until the kernel does not lead to them.
 
-The pods of bench.probes are endpoints of Services, as manifests in a folder that a kproxy process follows. It
+The pods of measures.py are endpoints of Services, as manifests in a folder that a kproxy process follows. It
 and the pods are in a new network namespace. After pods have failed, this program reads the kernel's map of
 endpoints over netlink every 50 ms: an address that is no longer in the map gets no new connections.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.probes import FAILING, PERIOD, Figures, address, processor_of, world
+from bench.probes.measures import FAILING, PERIOD, Figures, address, processor_of, world
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family, format_address

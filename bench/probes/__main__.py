@@ -1,0 +1,64 @@
+"""`python -m bench.probes`: measure, and print the table."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from rich.console import Console
+from rich.table import Table
+
+import bench.probes
+from bench.probes import whole
+from bench.probes.measures import FAILING, PERIOD, Figures, many_files, run
+from bench.process import in_fresh_namespace
+
+
+def report(results: list[Figures], count: int) -> Table:
+    """Return a readable table."""
+    rate = count / PERIOD
+    table = Table(title=f"{count:,} pods, a probe of each every {PERIOD} s: {rate:g} probes per second")
+    columns = ("", "CPU", "per probe", "commands", "detected", "maximum", "never")
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for figures in results:
+        delays = figures.delays or [float("nan")]
+        table.add_row(
+            figures.name,
+            f"{figures.own:.1%}",
+            f"{figures.own / rate * 1000:.2f} ms",
+            f"{figures.children:.1%}" if figures.children > 0.001 else "",
+            *(f"{delays[min(int(len(delays) * share), len(delays) - 1)]:.1f} s" for share in (0.5, 1)),
+            str(FAILING - len(figures.delays)),
+        )
+    return table
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.probes", description=bench.probes.__doc__)
+    parser.add_argument("--pods", metavar="N", type=int, default=1000)
+    parser.add_argument("--seconds", metavar="S", type=float, default=30, help="duration of each run")
+    arguments = parser.parse_args()
+    if not 2 * FAILING <= arguments.pods <= 20_000:
+        parser.error(f"--pods must be from {2 * FAILING} to 20000")
+    many_files()
+    runs = [
+        ("httpGet", "httpGet", 0),
+        (f"httpGet, {FAILING} hang", "httpGet", FAILING),
+        ("tcpSocket", "tcpSocket", 0),
+        ("exec", "exec", 0),
+    ]
+    console = Console(stderr=True)
+    results = []
+    for name, kind, hanging in runs:
+        console.print(f"{name} ...")
+        results.append(run(name, kind, arguments.pods, hanging, arguments.seconds))
+    console.print("httpGet, kproxy run ...")
+    complete = partial(whole.run, "kproxy run", arguments.pods, arguments.seconds)
+    results.append(in_fresh_namespace(complete))
+    Console().print(report(results, arguments.pods))
+
+
+if __name__ == "__main__":
+    main()
