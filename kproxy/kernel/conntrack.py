@@ -35,20 +35,32 @@ from kproxy.kernel.netlink.core.constants import (
     CTA_FILTER_ORIG_FLAGS,
     CTA_FILTER_REPLY_FLAGS,
     CTA_ID,
+    CTA_IP_V4_DST,
+    CTA_IP_V4_SRC,
+    CTA_IP_V6_DST,
+    CTA_IP_V6_SRC,
     CTA_PROTO_DST_PORT,
     CTA_PROTO_NUM,
+    CTA_PROTO_SRC_PORT,
+    CTA_STATUS,
+    CTA_TUPLE_IP,
     CTA_TUPLE_ORIG,
     CTA_TUPLE_PROTO,
     CTA_ZONE,
     IPCTNL_MSG_CT_DELETE,
     IPCTNL_MSG_CT_GET,
+    IPS_SEEN_REPLY,
     NFNL_SUBSYS_CTNETLINK,
 )
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, is_missing
-from kproxy.model import Family, Protocol
+from kproxy.model import Address, Family, Protocol, family_of
 from kproxy.table.flows import FlowRule, stale_entries
 from kproxy.table.keys import PackedSocket, join_socket, socket_port
 
+_IP_KINDS = {
+    Family.IPV4: (CTA_IP_V4_SRC, CTA_IP_V4_DST),
+    Family.IPV6: (CTA_IP_V6_SRC, CTA_IP_V6_DST),
+}
 GET = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET)
 DELETE = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE)
 FEW_PORTS = 2
@@ -89,6 +101,23 @@ def _warning(family: Family, error: Exception) -> str:
         "without pause may still reach removed endpoints. kproxy needs nf_conntrack_netlink in the kernel, "
         "and tries again in the next full comparison."
     )
+
+
+def has_reply(
+    netlink: Netlink, source: tuple[Address, int], destination: tuple[Address, int], protocol: Protocol
+) -> bool | None:
+    """Whether the connection between two sockets got a reply; None if the kernel does not track it."""
+    family = family_of(source[0])
+    from_kind, to_kind = _IP_KINDS[family]
+    addresses = attribute(from_kind, source[0]) + attribute(to_kind, destination[0])
+    ports = attribute(CTA_PROTO_NUM, bytes([protocol.number]))
+    ports += attribute(CTA_PROTO_SRC_PORT, source[1].to_bytes(2, "big"))
+    ports += attribute(CTA_PROTO_DST_PORT, destination[1].to_bytes(2, "big"))
+    original = nested(CTA_TUPLE_ORIG, nested(CTA_TUPLE_IP, addresses), nested(CTA_TUPLE_PROTO, ports))
+    entry = netlink.one(GET, family, original)
+    if entry is None:
+        return None
+    return bool(int.from_bytes(dict(attributes(entry))[CTA_STATUS], "big") & IPS_SEEN_REPLY)
 
 
 def _udp_entries(

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kproxy.kernel.netlink.core.codec import attributes, read_string
-from kproxy.kernel.netlink.core.constants import NFT_MSG_GETTABLE, NFTA_TABLE_NAME
 from kproxy.kernel.netlink.core.elements import read_element, read_expiration
 from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.structure import has_table
 from kproxy.model import Family
 from kproxy.nft.elements import Value
-from kproxy.table.names import TABLE
 from kproxy.table.skeleton import INTERVAL_KEYS
 
 
@@ -27,8 +25,7 @@ class LiveTable(Mapping[str, Mapping[bytes, Value]]):
 
     def exists(self) -> bool:
         """Whether the kernel has the table."""
-        tables = list(self._netlink.dump(NFT_MSG_GETTABLE, self._family))
-        return any(read_string(dict(attributes(each))[NFTA_TABLE_NAME]) == TABLE for each in tables)
+        return has_table(self._netlink, self._family)
 
     def __getitem__(self, name: str) -> LiveSet:
         return self._sets.setdefault(name, LiveSet(self._netlink, self._family, name))

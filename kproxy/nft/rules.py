@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-from kproxy.model import Family, Protocol
+from kproxy.model import Family, Protocol, format_address
 from kproxy.nft.expressions import (
     Concatenation,
     Connection,
@@ -33,6 +33,25 @@ class Match(NamedTuple):
     def __str__(self) -> str:
         value = f'"{self.value}"' if self.expression is Meta.INPUT_INTERFACE else self.value
         return f"{self.expression} {'' if self.equal else '!= '}{value}"
+
+
+class Comparison(NamedTuple):
+    """Compares a field with an address or port: `ip saddr 10.0.0.1`."""
+
+    field: HeaderField
+    value: bytes
+    """In network order."""
+
+    def __str__(self) -> str:
+        is_port = len(self.value) == 2
+        return f"{self.field} {int.from_bytes(self.value, 'big') if is_port else format_address(self.value)}"
+
+
+class StartTrace(NamedTuple):
+    """Makes the kernel report the rules that the packet matches from here on."""
+
+    def __str__(self) -> str:
+        return "meta nftrace set 1"
 
 
 class Lookup(NamedTuple):
@@ -107,7 +126,16 @@ class MapUpdate(NamedTuple):
 
 
 Statement: TypeAlias = (
-    Match | Lookup | VerdictLookup | Translation | Masquerade | Reject | Conclusion | MapUpdate
+    Match
+    | Comparison
+    | StartTrace
+    | Lookup
+    | VerdictLookup
+    | Translation
+    | Masquerade
+    | Reject
+    | Conclusion
+    | MapUpdate
 )
 
 

@@ -69,9 +69,11 @@ class Hook(NamedTuple):
     priority: int
     label: str = ""
     """nft's name of the priority, if it has one for this hook."""
+    type: str = "nat"
+    """The chain's type: `nat`, or `filter`, which sees all packets."""
 
     def __str__(self) -> str:
-        return f"type nat hook {self.name} priority {self.label or self.priority}; policy accept;"
+        return f"type {self.type} hook {self.name} priority {self.label or self.priority}; policy accept;"
 
 
 class Chain(NamedTuple):

@@ -79,8 +79,8 @@ class Flag(NamedTuple):
         return self.name.replace("-", "_")
 
 
-INPUT = "sync run compile diff get describe env explain dns"
-RULES = "sync run compile diff explain"
+INPUT = "sync run compile diff get describe env explain trace dns"
+RULES = "sync run compile diff explain trace"
 
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
 FLAGS = (
@@ -138,7 +138,7 @@ FLAGS = (
     ),
     Flag(
         "-n, --namespace NAME",
-        "get describe env explain dns",
+        "get describe env explain trace dns",
         Group.SELECTION,
         "The namespace of the objects.",
         default="`default`",
@@ -159,12 +159,12 @@ FLAGS = (
     ),
     Flag(
         "-o, --output FORMAT",
-        "get explain",
+        "get explain trace",
         Group.OUTPUT,
         "`wide` adds columns; `name` prints `service/web`; `yaml` and `json` print the objects as kproxy "
         "uses them: the fields that it reads, with defaults and allocations. `jsonpath=TEMPLATE` and "
-        "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath. explain has only "
-        "`json`.",
+        "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath. explain and "
+        "trace have only `json`.",
         text.output_format,
         default="a table, or text",
         suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),
@@ -191,6 +191,15 @@ FLAGS = (
         Group.INPUT,
         "With `-f`: also read the table in the kernel, and say what differs. Needs root. Without `-f`, this "
         "is the default.",
+    ),
+    Flag("--send", "trace", Group.INPUT, "Send the packet from this node, instead of waiting for one."),
+    Flag(
+        "--timeout DURATION",
+        "trace",
+        Group.INPUT,
+        "How long to wait for a packet.",
+        text.seconds,
+        default="`10s`",
     ),
     Flag("--rules", "explain", Group.OUTPUT, "Also show the rule and the element behind each step."),
     Flag(

@@ -104,6 +104,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """A JSONPath; "" to sort by name."""
     output: str = ""
     kernel: bool = False
+    send: bool = False
+    timeout: float = 10.0
     rules: bool = False
     interface: str = ""
     """ "" to derive it from the sender."""

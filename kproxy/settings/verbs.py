@@ -179,6 +179,23 @@ _VERBS = (
         operand=Operand("POD"),
     ),
     Verb(
+        "trace",
+        "show which rules a packet matches in the kernel",
+        (
+            "Let the kernel report each rule that one packet matches, in the tables of all programs, and "
+            "say what became of the packet. trace waits for a packet from FROM to TO, or sends one with "
+            "`--send`. FROM and TO are those of explain. trace needs root.",
+            "A table named kproxy-trace-PID starts the trace. It affects no packet, and the kernel deletes "
+            "it when the command ends.",
+        ),
+        (
+            ("A connection from this node:", "kproxy trace node web:80 --send"),
+            ("The next packet of a client:", "kproxy trace 192.0.2.7 node:30080 --timeout 1m"),
+        ),
+        usages=("FROM TO",),
+        operand=Operand("FROM TO", words=2),
+    ),
+    Verb(
         "dns",
         "serve or print the DNS names of Services, or print the resolv.conf of a pod",
         (

@@ -213,15 +213,24 @@ class Netlink:
 
         Not for sets whose keys are ranges. Raises NetlinkError if the kernel does not answer the question.
         """
-        sequence, members = self._next(), nested(NFTA_SET_ELEM_LIST_ELEMENTS, *pack_elements({key: b""}))
+        members = nested(NFTA_SET_ELEM_LIST_ELEMENTS, *pack_elements({key: b""}))
         kind = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
-        self._socket.send(message(kind, 0, sequence, NFPROTO[family], _set_of_table(name) + members))
+        found = self.one(kind, family, _set_of_table(name) + members)
+        return None if found is None else next(_listed_elements(found), None)
+
+    def one(self, kind: int, family: Family, body: bytes) -> memoryview | None:
+        """Return the attributes of one object of any subsystem of netfilter; None if it does not exist.
+
+        `kind` is a `message_type`. Raises NetlinkError if the kernel refuses the question.
+        """
+        sequence = self._next()
+        self._socket.send(message(kind, 0, sequence, NFPROTO[family], body))
         reply = next(self._replies(sequence))
         if reply.kind == NLMSG_ERROR:
             if read_error(reply).errno != errno.ENOENT:
                 _check(reply)
             return None
-        return next(_listed_elements(reply.content[NFGENMSG_LEN:]), None)
+        return reply.content[NFGENMSG_LEN:]
 
     def commit(self, contents: Iterable[BatchMessage]) -> int:
         """Send a batch, which the kernel applies completely or not at all. Returns its size in bytes.

@@ -96,7 +96,7 @@ def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Itera
 
 
 @lru_cache
-def _read_verdict(data: bytes) -> str:
+def read_verdict(data: bytes) -> str:
     """Return a verdict as text. Cached, because 10,000 elements share a few verdicts."""
     fields = dict(attributes(memoryview(data)))
     (code,) = struct.unpack(">i", fields[NFTA_VERDICT_CODE])
@@ -131,7 +131,7 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
             if struct.unpack_from("=HH", content)[1] & NLA_TYPE_MASK == NFTA_DATA_VALUE:
                 value = bytes(content[4:])
             else:
-                verdict = _read_verdict(bytes(content[4:]))
+                verdict = read_verdict(bytes(content[4:]))
         elif kind == NFTA_SET_ELEM_USERDATA:
             comment = _read_comment(content)
         elif kind == NFTA_SET_ELEM_KEY_END:  # { VALUE }

@@ -24,6 +24,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFT_CMP_NEQ,
     NFT_DYNSET_OP_UPDATE,
     NFT_LOOKUP_F_INV,
+    NFT_META_NFTRACE,
     NFT_NAT_DNAT,
     NFT_REG_VERDICT,
     NFT_REJECT_ICMP_UNREACH,
@@ -49,6 +50,8 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_LOOKUP_SET,
     NFTA_LOOKUP_SREG,
     NFTA_MASQ_FLAGS,
+    NFTA_META_KEY,
+    NFTA_META_SREG,
     NFTA_NAT_FAMILY,
     NFTA_NAT_REG_ADDR_MIN,
     NFTA_NAT_REG_PROTO_MIN,
@@ -65,6 +68,7 @@ from kproxy.kernel.netlink.core.expressions import WORD, expression, load, load_
 from kproxy.model import Family, Protocol
 from kproxy.nft.expressions import Concatenation, Connection, Meta
 from kproxy.nft.rules import (
+    Comparison,
     Conclusion,
     Lookup,
     MapUpdate,
@@ -72,6 +76,7 @@ from kproxy.nft.rules import (
     Match,
     Reject,
     Rule,
+    StartTrace,
     Statement,
     Translation,
     VerdictLookup,
@@ -117,6 +122,12 @@ def _pack(statement: Statement, family: Family) -> list[bytes]:
             return _test(bits, CONNECTION_BITS[value])
         case Match(read, _, equal):
             return [load(read, 0), _compare(_value(statement), equal)]
+        case Comparison(field, value):
+            return [load(field, 0), _compare(value, equal=True)]
+        case StartTrace():
+            one = be32(NFTA_IMMEDIATE_DREG, FIRST), _data(NFTA_IMMEDIATE_DATA, b"\x01")
+            setting = be32(NFTA_META_KEY, NFT_META_NFTRACE), be32(NFTA_META_SREG, FIRST)
+            return [expression("immediate", *one), expression("meta", *setting)]
         case Lookup(key, name, contained):
             flags = 0 if contained else NFT_LOOKUP_F_INV
             return [*load_all(key), _lookup(name, be32(NFTA_LOOKUP_FLAGS, flags))]

@@ -138,5 +138,5 @@ def _chain_message(skeleton: Skeleton, chain: Chain) -> BatchMessage:
 
 def _hook(hook: Hook) -> bytes:
     where = be32(NFTA_HOOK_HOOKNUM, HOOKS[hook.name]) + be32(NFTA_HOOK_PRIORITY, hook.priority)
-    kind = string(NFTA_CHAIN_TYPE, "nat")
+    kind = string(NFTA_CHAIN_TYPE, hook.type)
     return nested(NFTA_CHAIN_HOOK, where) + be32(NFTA_CHAIN_POLICY, NF_ACCEPT) + kind

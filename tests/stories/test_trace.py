@@ -1,0 +1,151 @@
+"""`kproxy trace`: what the kernel reports of one packet, while other packets pass."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.probe import http_get, many, udp_ask
+from netns_lab.topology import Family
+
+from tests import forkserver
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, eventually, service, slices
+
+pytestmark = pytest.mark.lab
+
+ECHO = {"name": "echo", "port": 53, "targetPort": 5353, "protocol": "UDP"}
+
+
+@pytest.fixture
+def web(lab: Lab, kproxy: Kproxy) -> list[Manifest]:
+    """Sync a Service with two pods. Return its manifests."""
+    objects = [service("web"), *slices(lab, ["pod-1", "pod-2"])]
+    kproxy.sync(*objects)
+    return objects
+
+
+class Tracing:
+    """`kproxy trace` that waits for a packet."""
+
+    def __init__(self, kproxy: Kproxy, folder: Path, manifests: list[Manifest], *question: str) -> None:
+        path = folder / "traced.json"
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+        self.out, self.err = folder / "out", folder / "err"
+        flags = (
+            "-f",
+            str(path),
+            "--state-dir",
+            str(kproxy.state),
+            *kproxy.flags,
+            "-o",
+            "json",
+            "--timeout",
+            "60s",
+        )
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = forkserver.popen(kproxy.node, ["trace", *question, *flags], stdout=out, stderr=err)
+        eventually(lambda: "waiting 60 s" in self.err.read_text(), self.err.read_text)
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the end. Return what it printed."""
+        assert self.process.wait(60) == 0, self.err.read_text()
+        return dict(json.loads(self.out.read_text()))
+
+
+def traces(kproxy: Kproxy) -> list[str]:
+    """Return the names of the tables that start traces."""
+    return re.findall(r"kproxy-trace-\d+", kproxy.nft("list tables"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_connection_of_the_node(lab: Lab, kproxy: Kproxy, web: list[Manifest], family: Family) -> None:
+    to = f"[{SERVICE_IP[family]}]"
+    # 1. The rules, the endpoint, and whether it replied.
+    done = kproxy.run("trace", *web, flags=["node", f"{to}:80", "--send"])
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"kproxy services +goto lb-2 +ip6? daddr \. meta l4proto \. th dport vmap @services", done.stdout
+    )
+    assert re.search(r"Translated to \S+:8080\. It left through \S+\. A reply came\.$", done.stdout.strip())
+    # 2. A port that the ClusterIP does not have.
+    done = kproxy.run("trace", *web, flags=["node", f"{to}:81", "--send"])
+    assert done.stdout.endswith(
+        "Refused: the frontend has no endpoint, or the address does not have the port.\n"
+    )
+    # 3. Another program drops the translated packet.
+    table = "ip" if family == 4 else "ip6"
+    kproxy.nft(f"add table {table} firewall")
+    kproxy.nft(f"add chain {table} firewall out {{ type filter hook output priority 0; }}")
+    kproxy.nft(f"add rule {table} firewall out tcp dport 8080 drop")
+    done = kproxy.run("trace", *web, flags=["node", f"{to}:80", "--send"])
+    assert re.search(r"firewall out +drop +rule with handle \d+", done.stdout)
+    assert done.stdout.endswith("Dropped: table firewall, chain out.\n")
+    assert traces(kproxy) == []
+
+
+@contextmanager
+def other_connections(lab: Lab) -> Iterator[None]:
+    """Another pod connects to the same Service without pause."""
+    stop = threading.Event()
+
+    def connect() -> None:
+        while not stop.is_set():
+            many(lab.pod("pod-1"), SERVICE_IP[4], 80, 20, concurrency=4)
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_only_the_packets_of_the_client_are_traced(
+    lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path
+) -> None:
+    client = lab.pod("pod-3")
+    with other_connections(lab):
+        tracing = Tracing(kproxy, tmp_path, web, client.address(4), f"{SERVICE_IP[4]}:80")
+        pod = http_get(client, SERVICE_IP[4], 80).pod
+        found = tracing.result()
+    assert {hit["source"].split(":")[0] for hit in found["hits"]} == {client.address(4)}
+    assert found["answered"] is True
+    assert found["summary"].startswith(f"Translated to {lab.pod(pod).address(4)}:8080.")
+    assert traces(kproxy) == []
+
+
+def test_a_datagram_and_a_packet_that_is_not_for_a_service(lab: Lab, kproxy: Kproxy, tmp_path: Path) -> None:
+    objects = [service("dns", ECHO), *slices(lab, ["pod-1"], {"echo": 5353}, name="dns", protocol="UDP")]
+    kproxy.sync(*objects)
+    client = lab.pod("pod-3")
+    tracing = Tracing(kproxy, tmp_path, objects, client.address(4), f"{SERVICE_IP[4]}:53/udp")
+    udp_ask(client, SERVICE_IP[4], 53)
+    summary = tracing.result()["summary"]
+    assert summary.startswith(f"Translated to {lab.pod('pod-1').address(4)}:5353.")
+    tracing = Tracing(kproxy, tmp_path, objects, client.address(4), f"{lab.pod('pod-1').address(4)}:8080")
+    http_get(client, lab.pod("pod-1").address(4), 8080)
+    assert tracing.result()["summary"].startswith("Not translated: the destination stays ")
+
+
+def test_nothing_is_left_after_kill(lab: Lab, kproxy: Kproxy, web: list[Manifest], tmp_path: Path) -> None:
+    before = kproxy.ruleset()
+    tracing = Tracing(kproxy, tmp_path, web, lab.pod("pod-3").address(4), f"{SERVICE_IP[4]}:80")
+    eventually(lambda: len(traces(kproxy)) == 1)
+    tracing.process.send_signal(signal.SIGKILL)
+    eventually(lambda: traces(kproxy) == [])
+    assert kproxy.ruleset() == before
+
+
+def test_no_packet_is_exit_status_1(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
+    question = lab.pod("pod-3").address(4), f"{SERVICE_IP[4]}:80", "--timeout", "100ms"
+    done = kproxy.run("trace", *web, flags=question)
+    assert (done.returncode, done.stdout) == (1, "No packet of this connection came to this node.\n")
