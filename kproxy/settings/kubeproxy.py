@@ -18,7 +18,7 @@ import msgspec
 
 from kproxy.model import Network
 from kproxy.problems import did_you_mean
-from kproxy.settings.kubeproxy_flags import MODES, VERBOSE
+from kproxy.settings.kubeproxy_flags import MODES, VERBOSE, Why
 from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
 from kproxy.settings.text import (
     bind_address,
@@ -43,41 +43,40 @@ class _Unused(NamedTuple):
 
 
 _CLIENT = "kproxy uses its kubeconfig only"
-_IPTABLES, _IPVS = "kproxy has no iptables mode", "kproxy has no ipvs mode"
-_LOG = "the format of kproxy's log is fixed"
+_IPTABLES = "kproxy has no iptables mode"
 _LINUX = "kproxy runs on Linux only"
 _OLD = "kube-proxy 1.36 does not have it"
 
 _UNUSED = {
-    "bindAddressHardFail": _Unused("kproxy always retries to bind an address"),
+    "bindAddressHardFail": _Unused(Why.RETRIES_BIND),
     "clientConnection.acceptContentTypes": _Unused(_CLIENT),
     "clientConnection.burst": _Unused(_CLIENT, 10),
     "clientConnection.contentType": _Unused(_CLIENT, "application/vnd.kubernetes.protobuf"),
     "clientConnection.qps": _Unused(_CLIENT, 5),
-    "configSyncPeriod": _Unused("kproxy watches objects and does not list them again", "15m0s"),
-    "enableProfiling": _Unused("kproxy does not serve profiles"),
-    "featureGates": _Unused("kproxy has no feature gates"),
-    "iptables.localhostNodePorts": _Unused("node ports do not work on loopback addresses", True),
-    "iptables.masqueradeBit": _Unused("kproxy does not use packet marks", 14),
-    "ipvs.excludeCIDRs": _Unused(_IPVS),
-    "ipvs.minSyncPeriod": _Unused(_IPVS, "1s"),
-    "ipvs.scheduler": _Unused(_IPVS),
-    "ipvs.strictARP": _Unused(_IPVS),
-    "ipvs.syncPeriod": _Unused(_IPVS, "30s"),
-    "ipvs.tcpFinTimeout": _Unused(_IPVS),
-    "ipvs.tcpTimeout": _Unused(_IPVS),
-    "ipvs.udpTimeout": _Unused(_IPVS),
-    "logging.flushFrequency": _Unused(_LOG, "5s"),
-    "logging.format": _Unused(_LOG, "text"),
-    "logging.options.json.infoBufferSize": _Unused(_LOG),
-    "logging.options.json.splitStream": _Unused(_LOG),
-    "logging.options.text.infoBufferSize": _Unused(_LOG),
-    "logging.options.text.splitStream": _Unused(_LOG),
-    "logging.vmodule": _Unused("kproxy's log has one level for all modules"),
-    "nftables.masqueradeBit": _Unused("kproxy does not use packet marks", 14),
-    "oomScoreAdj": _Unused("set it in the systemd unit or the DaemonSet", -999),
+    "configSyncPeriod": _Unused(Why.WATCHES, "15m0s"),
+    "enableProfiling": _Unused(Why.NO_PROFILES),
+    "featureGates": _Unused(Why.NO_GATES),
+    "iptables.localhostNodePorts": _Unused(Why.NO_LOCALHOST, True),
+    "iptables.masqueradeBit": _Unused(Why.NO_MARKS, 14),
+    "ipvs.excludeCIDRs": _Unused(Why.NO_IPVS),
+    "ipvs.minSyncPeriod": _Unused(Why.NO_IPVS, "1s"),
+    "ipvs.scheduler": _Unused(Why.NO_IPVS),
+    "ipvs.strictARP": _Unused(Why.NO_IPVS),
+    "ipvs.syncPeriod": _Unused(Why.NO_IPVS, "30s"),
+    "ipvs.tcpFinTimeout": _Unused(Why.NO_IPVS),
+    "ipvs.tcpTimeout": _Unused(Why.NO_IPVS),
+    "ipvs.udpTimeout": _Unused(Why.NO_IPVS),
+    "logging.flushFrequency": _Unused(Why.LOG_FORMAT, "5s"),
+    "logging.format": _Unused(Why.LOG_FORMAT, "text"),
+    "logging.options.json.infoBufferSize": _Unused(Why.LOG_FORMAT),
+    "logging.options.json.splitStream": _Unused(Why.LOG_FORMAT),
+    "logging.options.text.infoBufferSize": _Unused(Why.LOG_FORMAT),
+    "logging.options.text.splitStream": _Unused(Why.LOG_FORMAT),
+    "logging.vmodule": _Unused(Why.LOG_LEVEL),
+    "nftables.masqueradeBit": _Unused(Why.NO_MARKS, 14),
+    "oomScoreAdj": _Unused(Why.OOM_SCORE, -999),
     "portRange": _Unused("kproxy has no userspace mode"),
-    "showHiddenMetricsForVersion": _Unused("kproxy has no hidden metrics"),
+    "showHiddenMetricsForVersion": _Unused(Why.NO_HIDDEN_METRICS),
     "windowsRunAsService": _Unused(_LINUX),
     "winkernel.enableDSR": _Unused(_LINUX, True),
     "winkernel.forwardHealthCheckVip": _Unused(_LINUX),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from kproxy.settings.text import SocketAddress, bind_address, duration, node_name
@@ -20,6 +21,22 @@ MODES = ("iptables", "ipvs", "nftables")
 """The modes of kube-proxy on Linux."""
 VERBOSE = 4
 """The lowest level of `--v` that sets `--verbose`. kubeadm's DaemonSet uses 2."""
+
+
+class Why(StrEnum):
+    """Why a flag or a field of kube-proxy has no effect, as part of a sentence."""
+
+    RETRIES_BIND = "kproxy always retries to bind an address"
+    WATCHES = "kproxy watches objects and does not list them again"
+    NO_PROFILES = "kproxy does not serve profiles"
+    NO_GATES = "kproxy has no feature gates"
+    NO_LOCALHOST = "node ports do not work on loopback addresses"
+    NO_MARKS = "kproxy does not use packet marks"
+    NO_IPVS = "kproxy has no ipvs mode"
+    LOG_FORMAT = "the format of kproxy's log is fixed"
+    LOG_LEVEL = "kproxy's log has one level for all modules"
+    OOM_SCORE = "set it in the systemd unit or the DaemonSet"
+    NO_HIDDEN_METRICS = "kproxy has no hidden metrics"
 
 
 class KubeProxyFlag(NamedTuple):
@@ -95,9 +112,7 @@ def _no_file(text: str) -> None:
     raise ValueError("kproxy does not write its configuration to a file")
 
 
-_NO_IPVS = "kproxy has no ipvs mode"
 _NO_LOG_FILES = "kproxy logs to standard error only"
-_LOG_FORMAT = "the format of kproxy's log is fixed"
 _OWN_CLIENT = "kproxy has its own client for the API server"
 
 
@@ -109,18 +124,18 @@ def _without_effect(why: str, *names: str) -> Iterator[KubeProxyFlag]:
 
 KUBE_PROXY_FLAGS = (
     KubeProxyFlag("--bind-address", "IP", "sets `--node-ip`, unless it is `0.0.0.0` or `::`", _node_ip),
-    KubeProxyFlag("--bind-address-hard-fail", "", "kproxy always retries to bind an address"),
+    KubeProxyFlag("--bind-address-hard-fail", "", Why.RETRIES_BIND),
     KubeProxyFlag("--cleanup", "", "does what `kproxy cleanup` does"),
-    KubeProxyFlag("--config-sync-period", "DURATION", "kproxy watches objects and does not list them again"),
-    KubeProxyFlag("--feature-gates", "GATE=BOOL,...", "kproxy has no feature gates"),
+    KubeProxyFlag("--config-sync-period", "DURATION", Why.WATCHES),
+    KubeProxyFlag("--feature-gates", "GATE=BOOL,...", Why.NO_GATES),
     KubeProxyFlag("--healthz-port", "PORT", "sets the port of `--healthz-bind-address`", _healthz_port),
     KubeProxyFlag("--hostname-override", "NAME", "sets `--node-name`", _node_name),
-    KubeProxyFlag("--iptables-localhost-nodeports", "", "node ports do not work on loopback addresses"),
-    KubeProxyFlag("--iptables-masquerade-bit", "N", "kproxy does not use packet marks"),
+    KubeProxyFlag("--iptables-localhost-nodeports", "", Why.NO_LOCALHOST),
+    KubeProxyFlag("--iptables-masquerade-bit", "N", Why.NO_MARKS),
     KubeProxyFlag("--iptables-min-sync-period", "DURATION", "sets `--min-sync-period`", _min_sync_period),
     KubeProxyFlag("--iptables-sync-period", "DURATION", "sets `--sync-period`", _sync_period),
     *_without_effect(
-        _NO_IPVS,
+        Why.NO_IPVS,
         "--ipvs-exclude-cidrs CIDR,...",
         "--ipvs-min-sync-period DURATION",
         "--ipvs-scheduler NAME",
@@ -133,8 +148,8 @@ KUBE_PROXY_FLAGS = (
     *_without_effect(_OWN_CLIENT, "--kube-api-burst N", "--kube-api-content-type TYPE", "--kube-api-qps N"),
     KubeProxyFlag("--master", "URL", "the kubeconfig or the pod's environment has the API server's address"),
     KubeProxyFlag("--metrics-port", "PORT", "sets the port of `--metrics-bind-address`", _metrics_port),
-    KubeProxyFlag("--oom-score-adj", "N", "set it in the systemd unit or the DaemonSet"),
-    KubeProxyFlag("--profiling", "", "kproxy does not serve profiles"),
+    KubeProxyFlag("--oom-score-adj", "N", Why.OOM_SCORE),
+    KubeProxyFlag("--profiling", "", Why.NO_PROFILES),
     KubeProxyFlag(
         "--proxy-mode",
         "MODE",
@@ -142,15 +157,15 @@ KUBE_PROXY_FLAGS = (
         "`--nodeport-addresses` is set",
         _mode,
     ),
-    KubeProxyFlag("--show-hidden-metrics-for-version", "VERSION", "kproxy has no hidden metrics"),
+    KubeProxyFlag("--show-hidden-metrics-for-version", "VERSION", Why.NO_HIDDEN_METRICS),
     KubeProxyFlag(
         "--write-config-to", "FILE", "an error: kproxy does not write its configuration to a file", _no_file
     ),
     # Logging. `-v` without a number is kproxy's flag.
     KubeProxyFlag("--v", "N", f"from level {VERBOSE}, sets `--verbose`. `-v=N` is the same", _verbosity),
-    KubeProxyFlag("--vmodule", "PATTERN=N,...", "kproxy's log has one level for all modules"),
+    KubeProxyFlag("--vmodule", "PATTERN=N,...", Why.LOG_LEVEL),
     *_without_effect(
-        _LOG_FORMAT,
+        Why.LOG_FORMAT,
         "--log-flush-frequency DURATION",
         "--log-json-info-buffer-size QUANTITY",
         "--log-json-split-stream",
