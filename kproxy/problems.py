@@ -50,14 +50,14 @@ def listed(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
-def most_similar(text: str, known: Iterable[str]) -> str:
+def most_similar(text: str, known: Iterable[str], cutoff: float = 0.65) -> str:
     """Return the most similar word, whatever its case; "" if none is similar, or the text is too long."""
     from difflib import get_close_matches  # its import is slow
 
     if len(text) > LONGEST_WORD:
         return ""
     words = {word.lower(): word for word in known}
-    close = get_close_matches(text.lower(), words, 1, cutoff=0.65)
+    close = get_close_matches(text.lower(), words, 1, cutoff)
     return words[close[0]] if close else ""
 
 

@@ -69,7 +69,7 @@ def _missing(content: Any, path: str) -> str:
         return IS_MISSING
     keys = value if isinstance(value, dict) else {}
     words = (key for key in keys if isinstance(key, str) and len(key) <= LONGEST_WORD)
-    similar = most_similar(field, islice((word for word in words if word not in all_fields()), MANY_KEYS))
+    similar = most_similar(field, islice((w for w in words if w not in all_fields()), MANY_KEYS), 0.8)
     return f"{IS_MISSING}, but there is {shown(similar)}" if similar else IS_MISSING
 
 

@@ -130,6 +130,9 @@ def _parse_yaml(
         raise
     except TooDeepError as error:
         yield Problem(source, "", "", f"YAML is nested too deeply: {error}")
+    except yaml.reader.ReaderError as error:
+        number_of_line = lines_before + 1 + text.encode()[: error.position].count(b"\n")
+        yield Problem(source, "", "", f"line {number_of_line}: not YAML: {error.reason}")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1 + lines_before}: " if mark else ""

@@ -60,6 +60,7 @@ A, B = {"a": 1}, {"b": 2}
         ("é: ü", [{"é": "ü"}]),
         ("a: 1\n---\n'\n---\nb: 2", [A, "f: line 4: not YAML: found unexpected end of stream", B]),
         ("a: 1\n---\nx:\n\ty: 1\n---\nb: 2", [A, "f: line 4: not YAML: found character that cannot start any token", B]),
+        ("a: 1\n---\né: 1\nx: \0\n---\nb: 2", [A, "f: line 4: not YAML: control characters are not allowed", B]),
         ("a: 1\n---\nx: *nothing", [A, "f: line 3: not YAML: found undefined alias"]),
         ('{"a": 1', ["f: not JSON: Input data was truncated"]),
         ('{"a": 1}\n{"b": }', [A, "f: line 2: not JSON: Expecting value"]),
