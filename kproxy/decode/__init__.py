@@ -68,6 +68,11 @@ class Decoded(NamedTuple):
     counts: Counter[str]
     """The number of objects in each source, valid or not, without Lists."""
 
+    @property
+    def has_used(self) -> bool:
+        """Whether kproxy uses an object, or would use one that is invalid."""
+        return self.counts.total() > self.ignored.total()
+
 
 NO_TYPE = wire.TypeMeta()
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

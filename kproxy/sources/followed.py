@@ -142,7 +142,7 @@ class FollowedManifests(Manifests):
     def _read(self, progress: Progress = UNSHOWN) -> Decoded:
         decoded = super()._read(progress)
         assert self._read_before is not None
-        if decoded.counts.total() > decoded.ignored.total():
+        if decoded.has_used:
             for path, sources in self._read_before.sources.items():
                 if any(decoded.counts[source] for source in sources) and (folder := _folder(path)):
                     self._folders[path] = folder

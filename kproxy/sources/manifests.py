@@ -151,11 +151,13 @@ class Manifests:
 
     def _hint(self, decoded: Decoded) -> str:
         """Return what may be the reason that there are no objects."""
-        if decoded.ignored:
+        if decoded.ignored and not decoded.has_used:
             pods = missing_pods(decoded.state, PodIndex(()))
             others = f"There are only objects of other kinds: {listed(decoded.ignored)}."
             return f"{others} {pods}." if pods else others
-        below = not self._recursive and any(map(has_manifests_below, self._paths))
+        assert self._read_before is not None
+        empty = (path for _, path in _empty_paths(self._read_before, decoded))
+        below = not self._recursive and any(map(has_manifests_below, empty))
         return "There are manifests in subfolders: -R reads them." if below else ""
 
     def _is_emptied(self, path: str, read: Read) -> bool:
@@ -186,6 +188,6 @@ def _empty_paths(read: Read, decoded: Decoded) -> Iterator[tuple[str, str]]:
     present = {document.source for document in read.documents} | {each.source for each in read.problems}
     empty = [path for path, sources in read.sources.items() if present.isdisjoint(sources)]
     yield from (("no objects", path) for path in empty)
-    if not empty and not read.problems and decoded.counts.total() == decoded.ignored.total():
+    if not empty and not read.problems and not decoded.has_used:
         what = "no objects that kproxy uses" if decoded.ignored else "no objects"
         yield from ((what, path) for path in read.sources)

@@ -20,7 +20,7 @@ WEB = json.dumps(service(clusterIP="10.96.0.1"))
 POD = json.dumps(manifest("Pod", "web-1", status={"podIP": "10.0.0.1"}))
 SLIP = json.dumps(service(clusterIP="10.96.0.1", selectr={"app": "web"}))
 NOTHING = json.dumps({"apiVersion": "v1", "kind": "List", "items": []})
-DEPLOYMENT = json.dumps(manifest("Deployment", apiVersion="apps/v1"))
+CONFIG_MAP = json.dumps(manifest("ConfigMap"))
 REMOVES = "; --allow-empty removes everything."
 FLAGS = "--state-dir /nonexistent --node-ip 192.0.2.1 --node-name n1"
 
@@ -68,8 +68,8 @@ NO_FOLDER: dict[str, str] = {}
         ({"a.yaml": "# nothing\n---\n"}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
         ({"a.yaml": NOTHING}, None, "", 2, f"kproxy: no objects in PATH{REMOVES}\n"),
         ({"a.yaml": NOTHING}, None, "--allow-empty", 0, ""),
-        ({"a.yaml": DEPLOYMENT}, None, "", 2, f"kproxy: no objects that kproxy uses in PATH{REMOVES} There are only objects of other kinds: 1 Deployment.\n"),
-        ({"a.yaml": DEPLOYMENT, "b.yaml": POD}, None, "", 0, ""),
+        ({"a.yaml": CONFIG_MAP}, None, "", 2, f"kproxy: no objects that kproxy uses in PATH{REMOVES} There are only objects of other kinds: 1 ConfigMap.\n"),
+        ({"a.yaml": CONFIG_MAP, "b.yaml": POD}, None, "", 0, ""),
         ({"sub/a.yaml": WEB}, None, "", 2, f"kproxy: no objects in PATH{REMOVES} There are manifests in subfolders: -R reads them.\n"),
         ({"sub/a.yaml": WEB}, None, "-R", 0, ""),
         ({"sub/a.yaml": WEB}, None, "--recursive", 0, ""),
@@ -78,6 +78,7 @@ NO_FOLDER: dict[str, str] = {}
         (NO_FOLDER, "", "--allow-empty", 0, ""),
         (NO_FOLDER, NOTHING, "", 2, f"kproxy: no objects in standard input{REMOVES}\n"),
         ({"a.yaml": WEB}, "", "", 2, f"kproxy: no objects in standard input{REMOVES}\n"),
+        ({"a.yaml": WEB, "b.yaml": CONFIG_MAP, "sub/c.yaml": WEB}, "", "", 2, f"kproxy: no objects in standard input{REMOVES}\n"),
         ({"a.yaml": WEB}, NOTHING, "", 0, ""),
     ],
 )  # fmt: skip
