@@ -484,6 +484,10 @@ class Taint(NamedTuple):
         return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
 
 
+API_SERVER = NamespacedName("default", "kubernetes")
+"""The Service of the API server, in every cluster."""
+
+
 class NodeInfo(NamedTuple):
     """The fields of status.nodeInfo that kproxy shows; "" if absent."""
 
@@ -579,6 +583,10 @@ class Node(Struct, frozen=True):
     """It is about to be deleted: load balancers should use other nodes."""
     pod_cidrs: tuple[Network, ...] = ()
     """The addresses of its pods, from its Node object; () if unknown."""
+    relied_on: tuple[tuple[Address, str], ...] = ()
+    """Addresses of other hosts that this node needs, and what has them: `a DNS server of this node`."""
+    denied: tuple[Network, ...] = ()
+    """External and load-balancer addresses on which it serves no Service."""
 
 
 class ServicePortName(NamedTuple):

@@ -16,10 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kproxy.model import NamespacedName, Pod, Service, format_address, format_socket
-
-API_SERVER = NamespacedName("default", "kubernetes")
-"""The Service that the environment of every pod contains."""
+from kproxy.model import API_SERVER, Pod, Service, format_address, format_socket
 
 
 def visible_services(services: Iterable[Service], pod: Pod) -> list[Service]:

@@ -6,15 +6,19 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from kproxy.kernel.netlink.core.constants import RT_SCOPE_UNIVERSE
 from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress
 from kproxy.kernel.netlink.route import default_routes, host_addresses
-from kproxy.model import Address, format_address, node_name_of
+from kproxy.model import Address, format_address, node_name_of, parse_address
 from kproxy.problems import HostError
 
 ADDRESS_MARK = 107
 """IFA_PROTO of the addresses that kproxy adds to the uplink (uplink.py). The kernel itself uses 1 to 3."""
+RESOLV_CONF = Path("/etc/resolv.conf")
+RESOLV_CONF_BYTES = 1 << 16
+"""The maximum number of bytes to read of it."""
 
 
 def host_name() -> str:
@@ -62,6 +66,14 @@ class HostAddresses:
         """Return the result of `all_addresses`."""
         return self._cached(all_addresses)
 
+    def gateways(self) -> tuple[Address, ...]:
+        """Return the gateways of the default routes."""
+        return self._cached(gateways)
+
+    def name_servers(self) -> tuple[Address, ...]:
+        """Return the result of `name_servers`."""
+        return self._cached(name_servers)
+
     def _cached(self, query: Callable[[], tuple[Address, ...]]) -> tuple[Address, ...]:
         cache = self._cache
         if query not in cache:
@@ -83,6 +95,34 @@ def primary_addresses() -> tuple[Address, ...]:
 def all_addresses() -> tuple[Address, ...]:
     """Return every global address of this host, except for loopback's and those that kproxy added."""
     return tuple(one.address for one in _own())
+
+
+def gateways() -> tuple[Address, ...]:
+    """Return the gateways of the default routes; () if the kernel does not list them."""
+    try:
+        found = default_routes()
+    except HostError:
+        return ()
+    return tuple(dict.fromkeys(gateway for route in found for gateway in route.gateways))
+
+
+def name_servers() -> tuple[Address, ...]:
+    """Return the addresses of the DNS servers in resolv.conf; () if it cannot be read."""
+    try:
+        with RESOLV_CONF.open("rb") as file:
+            lines = file.read(RESOLV_CONF_BYTES).decode(errors="replace").splitlines()
+    except OSError:
+        return ()
+    words = [line.split() for line in lines]
+    named = [_address(line[1]) for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return tuple(dict.fromkeys(address for address in named if address is not None))
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return parse_address(text.partition("%")[0])
+    except ValueError:
+        return None
 
 
 def _own() -> list[HostAddress]:

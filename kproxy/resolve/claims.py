@@ -11,12 +11,23 @@ proportional to the number of frontends of the Services that claim the same addr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
-from kproxy.model import Address, Frontend, FrontendKind, NamespacedName, Origin, Protocol
+from kproxy.model import (
+    API_SERVER,
+    Address,
+    Frontend,
+    FrontendKind,
+    NamespacedName,
+    Origin,
+    Protocol,
+    format_address,
+)
 from kproxy.problems import Problem
 
+EXTERNAL = (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER)
+"""The kinds whose addresses a manifest or a controller chooses."""
 ALLOCATED = (FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT)
 FIELDS = {
     FrontendKind.CLUSTER_IP: "spec.clusterIP",
@@ -36,6 +47,8 @@ class FrontendClaim(NamedTuple):
     frontends: tuple[Frontend, ...]
     warnings: tuple[Problem, ...] = ()
     """What may be a mistake in the Service, and leaves out nothing."""
+    refused: tuple[Problem, ...] = ()
+    """Addresses on which the settings refuse to serve the Service."""
 
 
 class FrontendDiff(NamedTuple):
@@ -43,6 +56,13 @@ class FrontendDiff(NamedTuple):
 
     before: tuple[Frontend, ...]
     after: tuple[Frontend, ...]
+
+
+def taking(name: NamespacedName, origin: Origin, kind: FrontendKind, address: Address, whose: str) -> Problem:
+    """Return the warning that a Service is served on an address that something else has."""
+    text = format_address(address)
+    message = f"{text} is {whose}: this Service gets the connections to its ports there"
+    return Problem(origin.source, f"Service {name}", FIELDS[kind], message)
 
 
 def socket_of(frontend: Frontend) -> Socket:
@@ -58,8 +78,11 @@ class Claims:
         self._claimants: dict[Socket, NamespacedName | set[NamespacedName]] = {}
         """Usually one name; a set if several Services claim the socket."""
         self._contested: set[Socket] = set()
-        self._warned: set[NamespacedName] = set()
-        """The Services whose claims have warnings."""
+        self._noted: set[NamespacedName] = set()
+        """The Services whose claims have warnings or refused addresses."""
+        self._external: set[NamespacedName] = set()
+        """The Services that claim external or load-balancer addresses."""
+        self._cluster_ips: dict[Address, NamespacedName] = {}
 
     def change(
         self, claims: Mapping[NamespacedName, FrontendClaim | None]
@@ -114,11 +137,33 @@ class Claims:
                 message = f"{lost} belongs to Service {owner}"
                 problem = Problem(claim.origin.source, f"Service {name}", field, message)
                 found.append((name, field, socket, problem))
-        return [problem for *_, problem in sorted(found)]
+        refused = [problem for name in sorted(self._noted) for problem in self._claims[name].refused]
+        return refused + [problem for *_, problem in sorted(found)]
 
     def warnings(self) -> list[Problem]:
-        """Return the warnings of all claims, in order of the Services' names."""
-        return [warning for name in sorted(self._warned) for warning in self._claims[name].warnings]
+        """Return the warnings of all claims and those of `_taken`, in order of the Services' names."""
+        names = sorted(self._noted | self._external)
+        return [warning for name in names for warning in (*self._claims[name].warnings, *self._taken(name))]
+
+    def _taken(self, name: NamespacedName) -> Iterator[Problem]:
+        """Yield a warning for each external address that is a ClusterIP, or the API server's.
+
+        Another port of such an address can be claimed although it belongs to another Service.
+        """
+        if name not in self._external:
+            return
+        claim, servers = self._claims[name], self._api_servers()
+        addresses = {(f.kind, f.address) for f in claim.frontends if f.kind in EXTERNAL}
+        for kind, address in sorted(addresses):
+            owner = self._cluster_ips.get(address, name)
+            if owner != name:
+                yield taking(name, claim.origin, kind, address, f"the ClusterIP of Service {owner}")
+            elif address in servers and name != API_SERVER:
+                yield taking(name, claim.origin, kind, address, "the address of an API server")
+
+    def _api_servers(self) -> set[Address]:
+        claim = self._claims.get(API_SERVER)
+        return {address for f in claim.frontends for address, _ in f.backends.endpoints} if claim else set()
 
     def _claimants_of(self, socket: Socket) -> set[NamespacedName]:
         found = self._claimants.get(socket, set())
@@ -137,17 +182,27 @@ class Claims:
 
     def _replace(self, name: NamespacedName, claim: FrontendClaim | None) -> None:
         old = self._claims.pop(name, None)
-        self._warned.discard(name)
+        self._note(name, old, claim)
         if claim is not None:
             self._claims[name] = claim
-            if claim.warnings:
-                self._warned.add(name)
         before = {socket_of(frontend) for frontend in old.frontends} if old else set()
         after = {socket_of(frontend) for frontend in claim.frontends} if claim else set()
         for socket in before - after:
             self._set_claimants(socket, self._claimants_of(socket) - {name})
         for socket in after - before:
             self._set_claimants(socket, self._claimants_of(socket) | {name})
+
+    def _note(self, name: NamespacedName, old: FrontendClaim | None, new: FrontendClaim | None) -> None:
+        self._noted.discard(name)
+        self._external.discard(name)
+        for address in _cluster_ips(old):
+            if self._cluster_ips.get(address) == name:
+                del self._cluster_ips[address]
+        self._cluster_ips.update(dict.fromkeys(_cluster_ips(new), name))
+        if new is not None and (new.warnings or new.refused):
+            self._noted.add(name)
+        if new is not None and any(frontend.kind in EXTERNAL for frontend in new.frontends):
+            self._external.add(name)
 
     def _set_claimants(self, socket: Socket, names: set[NamespacedName]) -> None:
         self._contested.discard(socket)
@@ -158,3 +213,7 @@ class Claims:
             (self._claimants[socket],) = names
         else:
             del self._claimants[socket]
+
+
+def _cluster_ips(claim: FrontendClaim | None) -> set[Address]:
+    return {f.address for f in claim.frontends if f.kind is FrontendKind.CLUSTER_IP} if claim else set()

@@ -19,10 +19,11 @@ from kproxy.model import (
     ServicePort,
     ServicePortName,
     family_of,
+    format_address,
     network_family,
 )
 from kproxy.problems import Problem, enumeration
-from kproxy.resolve.claims import Claims, FrontendClaim
+from kproxy.resolve.claims import EXTERNAL, FIELDS, Claims, FrontendClaim, taking
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 
 
@@ -40,9 +41,20 @@ def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Add
         (FrontendKind.NODE_PORT, node.node_port_addresses),
     ):
         for address in dict.fromkeys(addresses):
-            external = kind in (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER)
-            if family_of(address) in families and not (external and address in service.cluster_ips):
-                yield kind, address
+            if family_of(address) not in families:
+                continue
+            if kind in EXTERNAL and (address in service.cluster_ips or _denying(address, node)):
+                continue
+            yield kind, address
+
+
+def _denying(address: Address, node: Node) -> Network | None:
+    """Return the range of --deny-external-addresses that contains an address."""
+    if not node.denied:
+        return None
+    return next(
+        (n for n in node.denied if network_family(n) is family_of(address) and ip_address(address) in n), None
+    )
 
 
 def source_ranges(service: Service, address: Address, node: Node) -> tuple[Network, ...] | None:
@@ -137,7 +149,33 @@ def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Fron
     """Return the claim of a Service whose addresses and node ports are allocated."""
     slices = tuple(slices)
     frontends = tuple(service_frontends(service, slices, node))
-    return FrontendClaim(service.origin, frontends, tuple(_dropping(service, frontends, slices, node)))
+    warnings = (*_dropping(service, frontends, slices, node), *_taking(service, frontends, node))
+    return FrontendClaim(service.origin, frontends, warnings, tuple(_refused(service, node)))
+
+
+def _refused(service: Service, node: Node) -> Iterator[Problem]:
+    """Yield a problem for each address on which the settings refuse to serve a Service."""
+    for kind, addresses in _external(service):
+        for address in addresses:
+            if (network := _denying(address, node)) and address not in service.cluster_ips:
+                message = f"{format_address(address)} is refused: --deny-external-addresses {network}"
+                yield Problem(service.origin.source, f"Service {service.name}", FIELDS[kind], message)
+
+
+def _taking(service: Service, frontends: Iterable[Frontend], node: Node) -> Iterator[Problem]:
+    """Yield a warning for each external address that something else has, and needs."""
+    own = dict.fromkeys((*node.addresses, *node.node_port_addresses), "this node")
+    others = {**own, **dict(node.relied_on)}
+    taken = {(f.kind, f.address) for f in frontends if f.kind in EXTERNAL and f.address in others}
+    for kind, address in sorted(taken):
+        if address not in service.pool_ips:
+            yield taking(service.name, service.origin, kind, address, f"the address of {others[address]}")
+
+
+def _external(service: Service) -> Iterator[tuple[FrontendKind, tuple[Address, ...]]]:
+    if service.wants_cluster_ip and not service.proxied_elsewhere:
+        yield FrontendKind.EXTERNAL_IP, service.external_ips
+        yield FrontendKind.LOAD_BALANCER, service.load_balancer_ips
 
 
 def _dropping(

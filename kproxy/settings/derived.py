@@ -167,6 +167,9 @@ def ranges(settings: Settings) -> Ranges:
         for part in pool.ranges:
             if part.overlaps(cidr):
                 raise UsageError(f"--load-balancer-pool {part} and {flag} {cidr} overlap.")
+    for denied in settings.deny_external_addresses:
+        if any(part.overlaps(denied) for part in pool.ranges):
+            raise UsageError(f"--load-balancer-pool {pool} and --deny-external-addresses {denied} overlap.")
     restricts_ports = settings.origin("service_node_port_range") is not Origin.DEFAULT
     return Ranges(cidrs, settings.service_node_port_range, pool, bool(settings.service_cidr), restricts_ports)
 

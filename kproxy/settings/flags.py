@@ -329,6 +329,15 @@ FLAGS = (
         "For mode `InterfaceNamePrefix`: the prefix of the names of the pods' interfaces.",
     ),
     Flag(
+        "--deny-external-addresses CIDR,...",
+        INPUT,
+        Group.DATAPLANE,
+        "Serve no Service on an external IP or load-balancer address in these ranges. Each such address is a "
+        "problem of its Service.",
+        text.networks,
+        see="security.md#who-may-take-an-address",
+    ),
+    Flag(
         "--masquerade-all",
         RULES,
         Group.DATAPLANE,

@@ -22,7 +22,18 @@ def find_node(
     if settings.nodeport_addresses is not None:
         ranges = settings.nodeport_addresses
         serving = tuple(sorted({a for a in (*primary, *host.all()) if _is_in(a, ranges)}))
-    return Node(settings.node_name, serving, primary, known.zone, known.leaving, known.pod_cidrs)
+    relied_on = [(address, "this node's gateway") for address in host.gateways()]
+    relied_on += [(address, "a DNS server of this node") for address in host.name_servers()]
+    return Node(
+        settings.node_name,
+        serving,
+        primary,
+        known.zone,
+        known.leaving,
+        known.pod_cidrs,
+        tuple(relied_on),
+        settings.deny_external_addresses,
+    )
 
 
 def unknown_node(source: str, name: str, others: Iterable[str] = ()) -> Problem:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.kernel.netlink.core.codec import attributes
+from kproxy.kernel.netlink.core.codec import attributes, padded
 from kproxy.kernel.netlink.core.constants import (
     IFA_ADDRESS,
     IFA_F_DADFAILED,
@@ -24,10 +24,12 @@ from kproxy.kernel.netlink.core.constants import (
     NLM_F_REQUEST,
     NLMSG_HDRLEN,
     RTA_DST,
+    RTA_GATEWAY,
     RTA_MULTIPATH,
     RTA_OIF,
     RTA_PREFSRC,
     RTA_PRIORITY,
+    RTA_VIA,
 )
 from kproxy.model import Address
 
@@ -65,6 +67,8 @@ class DefaultRoute(NamedTuple):
     """The index of the interface. If there are several next hops, that of the first."""
     priority: int
     """The route with the lowest one is preferred."""
+    gateways: tuple[Address, ...] = ()
+    """The gateways of all next hops."""
 
 
 def list_request(kind: int, family: int) -> bytes:
@@ -100,6 +104,7 @@ def read_default_route(content: memoryview) -> DefaultRoute | None:
         None if source is None else bytes(source),
         next(_interfaces(found), None),
         0 if priority is None else _u32(priority),
+        tuple(_gateways(found)),
     )
 
 
@@ -109,6 +114,18 @@ def _interfaces(found: Mapping[int, memoryview]) -> Iterator[int]:
     if RTA_MULTIPATH in found:
         _, _, _, interface = _RTNEXTHOP.unpack_from(found[RTA_MULTIPATH])
         yield interface
+
+
+def _gateways(found: Mapping[int, memoryview]) -> Iterator[Address]:
+    if RTA_GATEWAY in found:
+        yield bytes(found[RTA_GATEWAY])
+    if RTA_VIA in found:  # of another family than the route's: struct rtvia, whose first field is the family
+        yield bytes(found[RTA_VIA][2:])
+    hops = found.get(RTA_MULTIPATH, memoryview(b""))
+    while len(hops) >= _RTNEXTHOP.size:
+        length = max(_RTNEXTHOP.unpack_from(hops)[0], _RTNEXTHOP.size)
+        yield from _gateways(dict(attributes(hops[_RTNEXTHOP.size : length])))
+        hops = hops[padded(length) :]
 
 
 def _u32(data: memoryview) -> int:
