@@ -41,6 +41,11 @@ from kproxy.state import lock
 from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which a thread keeps Python's lock while another waits for it: a tenth of the default.
+
+The task that programs changes needs this lock several times, and a scrape of many Services keeps it for long.
+"""
 
 
 class _Host:
@@ -92,6 +97,7 @@ class _Host:
 def run_daemon(settings: Settings) -> int:
     """Run until a signal. Returns the exit status."""
     configure_log(settings.verbose)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     for warning in warnings(settings):
         logger.warning(warning)
     raise_settings(conntrack_sysctls(settings, os.cpu_count() or 1))

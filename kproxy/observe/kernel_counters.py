@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kproxy.kernel.netlink.core.elements import read_counter, read_element
+from kproxy.kernel.netlink.core.elements import read_counter, read_element, split_counter
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict
-from kproxy.observe.core.counters import Connections, Counted, NoLocal, no_local, owners_of
+from kproxy.observe.core.counters import (
+    Connections,
+    Counted,
+    EndpointName,
+    Members,
+    NoLocal,
+    owners_of,
+)
+from kproxy.observe.series import Series
 from kproxy.problems import KproxyError
 from kproxy.table.keys import PackedSocket, format_packed
-from kproxy.table.layout import EndpointScope, slot_chain_of
+from kproxy.table.layout import EndpointScope
 from kproxy.table.names import endpoints_map
 
 logger = logging.getLogger(__name__)
@@ -44,19 +53,34 @@ class KernelCounters(Collector):
     def __init__(self, by_endpoint: bool) -> None:
         self.connections = Connections(by_endpoint)
         self._readings: dict[Family, Reading] = {}
+        served = "New connections that were sent to an endpoint"
+        self._services = Series("kproxy_service_connections", f"{served}, by service port", _labels)
+        self._unserved = Series(
+            "kproxy_service_connections_unserved",
+            "New connections without an endpoint, by service port",
+            _labels,
+        )
+        self._endpoints = Series("kproxy_endpoint_connections", f"{served}, by endpoint", _endpoint_labels)
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing. Otherwise the registry would call `collect` to determine the names."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Read the tables, and return the metrics. Must not run twice at the same time."""
+        """Read the tables, and return their sizes. Must not run twice at the same time."""
         try:
             self._readings = read_tables(self.connections)
         except (KproxyError, OSError) as error:
             logger.warning("cannot read the kernel's counters: %s", error)
         yield from self._tables()
-        yield from self._counted()
+
+    def series(self) -> str:
+        """Return the counters of the last `collect` in Prometheus' text format."""
+        connections = self.connections
+        text = self._services.text(connections.services) + self._unserved.text(connections.unserved)
+        if connections.by_endpoint:
+            text += self._endpoints.text(connections.endpoints)
+        return text
 
     def _tables(self) -> Iterator[Metric]:
         frontends = GaugeMetricFamily("kproxy_frontends", "Frontends in the table", labels=["ip_family"])
@@ -74,28 +98,13 @@ class KernelCounters(Collector):
         yield GaugeMetricFamily("kproxy_endpoint_slots", "Endpoints of all frontends", slots)
         yield no_local
 
-    def _counted(self) -> Iterator[Metric]:
-        labels = ["namespace", "service", "port"]
-        served = "New connections that were sent to an endpoint"
-        for name, text, totals in (
-            ("kproxy_service_connections", f"{served}, by service port", self.connections.services),
-            (
-                "kproxy_service_connections_unserved",
-                "New connections without an endpoint, by service port",
-                self.connections.unserved,
-            ),
-        ):
-            family = CounterMetricFamily(name, text, labels=labels)
-            for owner, count in totals.items():
-                family.add_metric([*owner.service, owner.port], count)
-            yield family
-        if self.connections.by_endpoint:
-            labels.append("endpoint")
-            text = f"{served}, by endpoint"
-            endpoints = CounterMetricFamily("kproxy_endpoint_connections", text, labels=labels)
-            for (owner, socket), count in self.connections.endpoints.items():
-                endpoints.add_metric([*owner.service, owner.port, format_packed(socket)], count)
-            yield endpoints
+
+def _labels(owner: ServicePortName) -> dict[str, str]:
+    return {"namespace": owner.service.namespace, "service": owner.service.name, "port": owner.port}
+
+
+def _endpoint_labels(name: EndpointName) -> dict[str, str]:
+    return {**_labels(name.owner), "endpoint": format_packed(name.socket)}
 
 
 class _Dump(NamedTuple):
@@ -109,27 +118,27 @@ class _Dump(NamedTuple):
 def read_tables(connections: Connections) -> dict[Family, Reading]:
     """Add all counters of kproxy's tables to `connections`, and return the size of the tables."""
     owners: dict[tuple[Protocol, PackedSocket], ServicePortName] = {}
+    names: list[frozenset[ServicePortName]] = []
     readings: dict[Family, Reading] = {}
     complete = True
     with Netlink() as netlink:
         for family in Family:
-            verdicts: dict[EndpointScope, list[Value]] = {}
-            slots = 0
+            found: dict[EndpointScope, Members] = {}
             for scope in EndpointScope:
                 dump = _named(_dump(netlink, family, scope.verdicts, _frontend), connections.full_names)
                 complete &= dump.complete
-                connections.take_frontends(family, scope, *dump)
-                owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
-                verdicts[scope] = [verdict for _, verdict, _ in dump.counted]
-                slot_chains = map(slot_chain_of, verdicts[scope])
-                slots += sum(slot_chain.slots for slot_chain in slot_chains if slot_chain is not None)
-            local = no_local(verdicts[EndpointScope.ALL], verdicts[EndpointScope.LOCAL])
-            readings[family] = Reading(len(verdicts[EndpointScope.ALL]), slots, local)
+                found[scope] = connections.take_frontends(family, scope, *dump)
+                names.append(found[scope].names)
+                if connections.by_endpoint:
+                    owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
+            inside, outside = found[EndpointScope.ALL], found[EndpointScope.LOCAL]
+            local = NoLocal(inside.without_local, outside.without_local)
+            readings[family] = Reading(inside.frontends, inside.slots + outside.slots, local)
         for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
                 counted, dump_complete = _dump(netlink, family, endpoints_map(protocol), read_counter)
                 connections.take_endpoints(family, protocol, counted, owners, dump_complete)
-    connections.retain(owners, complete)
+    connections.retain(frozenset().union(*names), complete)
     return readings
 
 
@@ -147,8 +156,14 @@ def _named(dump: _Dump, names: Mapping[bytes, ServicePortName]) -> _Dump:
 
 
 def _frontend(element: memoryview) -> Counted:
-    key, verdict = read_element(element)
-    return key, verdict, read_counter(element)[2]
+    constant, count = split_counter(element)
+    return *_parsed(constant), count
+
+
+@lru_cache(maxsize=1 << 17)
+def _parsed(element: bytes) -> tuple[bytes, Value]:
+    """Parse an element without its counter. Cached, because most are the same in each scrape."""
+    return read_element(memoryview(element))
 
 
 def _dump(netlink: Netlink, family: Family, name: str, read: Callable[[memoryview], Counted]) -> _Dump:

@@ -205,7 +205,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        return prometheus_client.generate_latest(self.registry)
+        others = prometheus_client.generate_latest(self.registry)
+        return others + self._kernel.series().encode()
 
 
 def _build_info() -> dict[str, str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 import kproxy
 from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
@@ -17,6 +18,7 @@ from kproxy.observe.core.counters import Connections, Counted, NoLocal, Owners
 from kproxy.observe.http import Response
 from kproxy.observe.kernel_counters import Reading
 from kproxy.observe.metrics import LATENCY, Metrics
+from kproxy.observe.series import Series
 from kproxy.reconcile.core.report import Report
 from kproxy.table.keys import PackedSocket, pack_socket
 from kproxy.table.layout import EndpointScope
@@ -33,8 +35,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
     def read(connections: Connections) -> dict[Family, Reading]:
         frontends = [(key, Verdict("goto lb-1", str(WEB)), count) for key, _, count in elements]
         connections.take_frontends(Family.IPV4, EndpointScope.ALL, frontends)
-        connections.take_endpoints(Family.IPV4, Protocol.TCP, elements, OWNERS)
-        connections.retain(OWNERS)
+        connections.take_endpoints(Family.IPV4, Protocol.TCP, list(elements), OWNERS)
+        connections.retain(frozenset(OWNERS.values()))
         return {Family.IPV4: Reading(7, 3, NoLocal(1, 2)), Family.IPV6: Reading(0, 2, NoLocal(0, 0))}
 
     monkeypatch.setattr(kernel_counters, "read_tables", read)
@@ -225,3 +227,20 @@ def test_requests_to_an_api_server_have_client_gos_labels() -> None:
         '{code="<error>",host="192.0.2.1:6443",method="GET"}': 1,
     }
     assert "# TYPE rest_client_requests_total counter" in Metrics().text().decode()
+
+
+def test_series_are_written_as_prometheus_client_writes_them() -> None:
+    totals = {"a": 0, 'quo"te': 999_999, "back\\slash": 1_000_000, "new\nline": 123_456_789, "é": 2**53}
+    registry = CollectorRegistry()
+    counter = Counter("connections", "New connections", ("service", "namespace"), registry=registry)
+    series: Series[str] = Series(
+        "connections", "New connections", lambda name: {"service": name, "namespace": "n"}
+    )
+    for name, total in totals.items():
+        counter.labels(name, "n").inc(total)
+    assert series.text(totals).encode() == generate_latest(registry)
+    totals["a"] = 7
+    counter.labels("a", "n").inc(7)
+    del totals["é"]
+    counter.remove("é", "n")
+    assert series.text(totals).encode() == generate_latest(registry)

@@ -14,7 +14,8 @@ By endpoint, connections of clients with an affinity entry are not counted, beca
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, ServicePortName
@@ -49,9 +50,13 @@ class EndpointName(NamedTuple):
 
 def service_port_of(verdict: Value) -> ServicePortName | None:
     """Return the service port that the comment `namespace/service:port` names; None for foreign elements."""
-    if not isinstance(verdict, Verdict) or "/" not in verdict.comment:
-        return None
-    return ServicePortName(owner_of(verdict.comment), verdict.comment.partition(":")[2])
+    return _named_in(verdict.comment) if isinstance(verdict, Verdict) else None
+
+
+@lru_cache(maxsize=1 << 17)
+def _named_in(comment: str) -> ServicePortName | None:
+    """Parse a comment. Cached, because each scrape reads all of them."""
+    return ServicePortName(owner_of(comment), comment.partition(":")[2]) if "/" in comment else None
 
 
 def owners_of(services: Iterable[tuple[bytes, Value]]) -> Owners:
@@ -67,42 +72,74 @@ class NoLocal(NamedTuple):
     external: int
 
 
-def no_local(services: Iterable[Value], from_outside: Iterable[Value]) -> NoLocal:
-    """Count the service ports by the verdicts of the maps `services` and `services-from-outside`."""
+class Members(NamedTuple):
+    """What the elements of one verdict map say, without their counters."""
 
-    def discarded(verdicts: Iterable[Value]) -> int:
-        return len({v.comment for v in verdicts if isinstance(v, Verdict) and v.chain == ChainName.DISCARD})
+    frontends: int
+    slots: int
+    """The number of endpoints of all frontends."""
+    without_local: int
+    """The number of service ports that discard packets, because their endpoints are on other nodes."""
+    names: frozenset[ServicePortName]
 
-    return NoLocal(discarded(services), discarded(from_outside))
+
+def members_of(elements: Iterable[tuple[bytes, Value]]) -> Members:
+    """Summarize the elements of the map `services` or `services-from-outside`."""
+    verdicts = [verdict for key, verdict in elements if is_frontend(key) and isinstance(verdict, Verdict)]
+    slot_chains = (slot_chain for slot_chain in map(slot_chain_of, verdicts) if slot_chain is not None)
+    return Members(
+        len(verdicts),
+        sum(slot_chain.slots for slot_chain in slot_chains),
+        len({verdict.comment for verdict in verdicts if verdict.chain == ChainName.DISCARD}),
+        frozenset(name for name in map(service_port_of, verdicts) if name is not None),
+    )
 
 
 class _Increases:
     """Computes the increase of counters between two readings."""
 
     def __init__(self) -> None:
-        self._last: dict[Hashable, dict[bytes, int]] = {}
+        self._last: dict[Hashable, Sequence[Counted]] = {}
         self._missing: dict[Hashable, dict[bytes, tuple[int, int]]] = {}
         """Elements that incomplete readings lacked: their last count, and the number of these readings."""
 
     def take(
-        self, map_id: Hashable, counted: Iterable[tuple[Counted, bytes]], complete: bool
-    ) -> Iterator[tuple[Counted, int]]:
+        self, map_id: Hashable, counted: Sequence[Counted], complete: bool
+    ) -> Iterable[tuple[Counted, int]]:
         """Return the elements of a map whose counters increased, and by how much.
 
-        `counted` contains all elements, each with bytes that identify it.
+        `counted` contains all elements of a reading.
         """
-        last, missing, now = self._last.get(map_id, {}), self._missing.get(map_id, {}), dict[bytes, int]()
-        before = {identity: count for identity, (count, _) in missing.items()} | last
-        increased: list[tuple[Counted, int]] = []
-        for element, identity in counted:
-            count = now[identity] = element[2]
-            if increase := count - before.get(identity, 0):
-                increased.append((element, increase if increase > 0 else count))
+        last, missing = self._last.get(map_id, []), self._missing.get(map_id)
+        self._last[map_id] = counted
+        changed = [(e, before) for e, before in zip(counted, last, strict=False) if e != before]
+        if missing or len(counted) != len(last) or any(e[:2] != before[:2] for e, before in changed):
+            return self._compare(map_id, last, counted, complete)
+        return [(e, _increase(e[2], before[2])) for e, before in changed]
+
+    def _compare(
+        self, map_id: Hashable, last: Sequence[Counted], counted: Sequence[Counted], complete: bool
+    ) -> list[tuple[Counted, int]]:
+        """Compare two readings that do not have the same elements in the same order."""
+        missing = self._missing.get(map_id, {})
+        before = {identity: count for identity, (count, _) in missing.items()}
+        before |= {_identity(element): element[2] for element in last}
+        now = {_identity(element): element for element in counted}
         lacking = {} if complete else before.keys() - now.keys()
         ages = {identity: missing[identity][1] + 1 if identity in missing else 1 for identity in lacking}
         self._missing[map_id] = {one: (before[one], age) for one, age in ages.items() if age < MAX_INCOMPLETE}
-        self._last[map_id] = now
-        yield from increased
+        counts = ((element, element[2], before.get(identity, 0)) for identity, element in now.items())
+        return [(element, _increase(count, old)) for element, count, old in counts if count != old]
+
+
+def _increase(count: int, before: int) -> int:
+    return count - before if count >= before else count
+
+
+def _identity(element: Counted) -> bytes:
+    """Return bytes that another element has after this one was rewritten."""
+    key, value, _ = element
+    return key + (value.text.encode() if isinstance(value, Verdict) else value)
 
 
 class Connections:
@@ -121,40 +158,49 @@ class Connections:
         self._increases = _Increases()
         self._names: dict[ServicePortName, int] = {}
         """All service ports, with the number of incomplete readings that lacked them."""
+        self._present: frozenset[ServicePortName] = frozenset()
+        """The service ports of the last reading, if it was complete."""
+        self._members: dict[Hashable, tuple[list[tuple[bytes, Value]], Members]] = {}
 
     def take_frontends(
-        self, family: Family, scope: EndpointScope, counted: Iterable[Counted], complete: bool = True
-    ) -> None:
-        """Add a reading of a verdict map."""
-        identified = ((e, e[0] + e[1].text.encode()) for e in counted if isinstance(e[1], Verdict))
-        for (_, verdict, _), increase in self._increases.take((family, scope), identified, complete):
+        self, family: Family, scope: EndpointScope, counted: Sequence[Counted], complete: bool = True
+    ) -> Members:
+        """Add a reading of a verdict map. Returns what its elements say."""
+        for (_, verdict, _), increase in self._increases.take((family, scope), counted, complete):
             owner = service_port_of(verdict)
             if owner is not None:
                 totals = self.unserved if slot_chain_of(verdict) is None else self.services
                 totals[owner] = totals.get(owner, 0) + increase
+        elements = [(key, verdict) for key, verdict, _ in counted]
+        known = self._members.get((family, scope))
+        if known is None or known[0] != elements:  # in most readings only the counters differ
+            known = self._members[family, scope] = elements, members_of(elements)
+        return known[1]
 
     def take_endpoints(
         self,
         family: Family,
         protocol: Protocol,
-        counted: Iterable[Counted],
+        counted: Sequence[Counted],
         owners: Owners,
         complete: bool = True,
     ) -> None:
         """Add a reading of an endpoints map."""
-        identified = ((e, e[0] + e[1]) for e in counted if isinstance(e[1], bytes))
-        for (key, value, _), increase in self._increases.take((family, protocol), identified, complete):
+        for (key, value, _), increase in self._increases.take((family, protocol), counted, complete):
             owner = owners.get((protocol, slot_frontend(SlotKey(key))))
             if owner is not None and isinstance(value, bytes):
                 name = EndpointName(owner, PackedSocket(value))
                 self.endpoints[name] = self.endpoints.get(name, 0) + increase
 
-    def retain(self, owners: Owners, complete: bool = True) -> None:
+    def retain(self, present: frozenset[ServicePortName], complete: bool = True) -> None:
         """Forget the totals of all other service ports, if the reading is complete. New ones start at 0."""
+        if complete and present == self._present:
+            return
+        self._present = present if complete else frozenset()
         lacking = (
             {} if complete else {n: age + 1 for n, age in self._names.items() if age + 1 < MAX_INCOMPLETE}
         )
-        self._names = lacking | dict.fromkeys(owners.values(), 0)
+        self._names = lacking | dict.fromkeys(present, 0)
         names = sorted(self._names)
         self.services = {name: self.services.get(name, 0) for name in names}
         self.unserved = {name: self.unserved.get(name, 0) for name in names}

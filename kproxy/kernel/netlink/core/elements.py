@@ -149,6 +149,20 @@ def read_expiration(element: memoryview) -> int | None:
     return None
 
 
+def split_counter(element: memoryview) -> tuple[bytes, int]:
+    """Return an element of a map with counters without its counter, and the number of packets.
+
+    The rest is an element that `read_element` reads. The counter is found as in `read_counter`.
+    """
+    data = bytes(element)
+    key_end = 4 + int.from_bytes(data[4:6], sys.byteorder)
+    value_end = key_end + 4 + int.from_bytes(data[key_end + 4 : key_end + 6], sys.byteorder)
+    if data[value_end + 8 : value_end + 16] != COUNTER:
+        return data, 0
+    packets = int.from_bytes(data[value_end + 36 : value_end + 44], "big")
+    return data[:value_end] + data[value_end + 44 :], packets
+
+
 def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:
     """Return key, value and number of packets (0 without a counter) of an element of a map with counters.
 
