@@ -18,6 +18,7 @@ class SetName(StrEnum):
 
     POD_CIDRS = "pod-cidrs"
     SERVICE_CIDRS = "service-cidrs"
+    NAME_SERVERS = "name-servers"
     CLUSTER_IPS = "cluster-ips"
     LOAD_BALANCER_IPS = "load-balancer-ips"
     HAIRPIN = "hairpin"
@@ -38,6 +39,8 @@ class SetName(StrEnum):
 class ChainName(StrEnum):
     """A chain that always exists. skeleton.py has its rules."""
 
+    DNS_PREROUTING = "dns-prerouting"
+    DNS_OUTPUT = "dns-output"
     PREROUTING = "prerouting"
     OUTPUT = "output"
     INPUT = "input"

@@ -33,6 +33,8 @@ OPTIONS = {
     "the last address, and the first": Options(
         tuple(map(ip_network, ("255.0.0.0/8", "0.0.0.0/8", "ff00::/8", "::/8")))
     ),
+    "a name server": Options(name_servers=tuple(map(ip_network, ("10.96.0.10/32", "fd00:96::a/128")))),
+    "a name server of one family": Options(name_servers=(ip_network("10.96.0.10/32"),)),
     "an interface": Options(pod_interface="cni0"),
     "a pattern of interfaces": Options(pod_interface="veth*", stateless_ipv6_affinity=True),
 }
