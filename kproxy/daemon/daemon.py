@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.loop import Loop, Periods
+from kproxy.dns.nameserver import NameServer
 from kproxy.intake.clients import Clients
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
@@ -60,11 +61,12 @@ class Daemon(RoundObserver):
         last_seen: Callable[[], Mapping[str, float]] = dict,
         requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
+        name_server: NameServer | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
         `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
-        of all listeners of the process.
+        of all listeners of the process. `name_server` answers DNS queries.
         """
         self._netlink = netlink
         self._dataplanes = {
@@ -74,7 +76,12 @@ class Daemon(RoundObserver):
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
         self.reporter = reporter
         self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests, clients)
-        self.loop = Loop(source, self.reconciler, periods, (self.servers, reporter, self))
+        self._name_server = name_server
+        observers: tuple[RoundObserver, ...] = (self.servers, reporter, self)
+        if name_server:
+            name_server.is_refused = self.reconciler.is_quarantined
+            observers = (name_server, *observers)
+        self.loop = Loop(source, self.reconciler, periods, observers)
         self.revision = Revision()
         """The revision of `snapshot`, as of the last round."""
         self._programmed = asyncio.Event()
@@ -106,6 +113,8 @@ class Daemon(RoundObserver):
             self.servers.watchdog(),
         )
         self.servers.open()
+        if self._name_server:
+            self._name_server.open()
         tasks = [asyncio.create_task(job) for job in work]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -118,6 +127,8 @@ class Daemon(RoundObserver):
                 task.cancel()
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
             self.servers.close()
+            if self._name_server:
+                self._name_server.close()
         for task in done - {stopped}:
             await task  # raises the error with which it ended
 

@@ -370,8 +370,15 @@ FLAGS = (
         default="for each family, the interface of the default route",
     ),
     Flag(
+        "--no-dns",
+        "run",
+        Group.DNS,
+        "Answer no DNS queries. In a cluster, this is the default.",
+        see="../kproxy/dns/README.md",
+    ),
+    Flag(
         "--cluster-domain DOMAIN",
-        "dns",
+        "run dns",
         Group.DNS,
         "The domain of the names of Services and pods.",
         text.domain,
@@ -379,9 +386,9 @@ FLAGS = (
     ),
     Flag(
         "--cluster-dns IP[,IP]",
-        "dns",
+        "run dns",
         Group.DNS,
-        "The addresses of the name server, one per family.",
+        "The addresses of the name server, one per family. run adds them to the interface `lo`.",
         text.addresses,
         default="the tenth address of each service range",
     ),

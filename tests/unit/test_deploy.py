@@ -74,7 +74,8 @@ def test_what_an_api_server_may_stand_on_does_not_wait_for_us(unit: Path) -> Non
 def test_a_unit_may_do_little(unit: Path) -> None:
     service = Unit(unit)["Service"]
     capabilities = set(service["CapabilityBoundingSet"].split())
-    assert capabilities == {"CAP_NET_ADMIN"} | ({"CAP_NET_RAW"} if unit.stem == "kproxy" else set())
+    of_manifests = {"CAP_NET_RAW", "CAP_NET_BIND_SERVICE"} if unit.stem == "kproxy" else set()
+    assert capabilities == {"CAP_NET_ADMIN"} | of_manifests
     assert (service["NoNewPrivileges"], service["ProtectSystem"]) == ("yes", "strict")
     assert service["RestrictNamespaces"] == "net user"  # the fewest with which a child can load a ruleset
     assert "AF_NETLINK" in service["RestrictAddressFamilies"]
