@@ -82,7 +82,7 @@ class _Host:
                 if warning not in before:
                     logger.warning(warning)
         found = dataplane_options(self.settings, node, service_cidrs)
-        servers = self.name_server.addresses.networks() if self.name_server else ()
+        servers = self.name_server.addresses.current() if self.name_server else ()
         return found._replace(name_servers=servers)
 
     def announced(self, source: FollowedManifests) -> Announced:

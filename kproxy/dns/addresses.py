@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from ipaddress import ip_network
 
-from kproxy.model import Address, NamespacedName, Network, format_address
+from kproxy.model import Address, NamespacedName, format_address
 from kproxy.sources.source import FollowedSource
 
 logger = logging.getLogger(__name__)
@@ -31,10 +30,6 @@ class NameServerAddresses:
                     text = format_address(address)
                     logger.warning("%s is the ClusterIP of Service %s: no DNS is served on it", text, owner)
         return tuple(address for address in self._wanted if address not in self._taken)
-
-    def networks(self) -> tuple[Network, ...]:
-        """Return the addresses as networks."""
-        return tuple(ip_network(address) for address in self.current())
 
     def _find_taken(self) -> dict[Address, NamespacedName]:
         services = filter(None, map(self._source.service, self._source.names()))

@@ -18,7 +18,6 @@ class SetName(StrEnum):
 
     POD_CIDRS = "pod-cidrs"
     SERVICE_CIDRS = "service-cidrs"
-    NAME_SERVERS = "name-servers"
     CLUSTER_IPS = "cluster-ips"
     LOAD_BALANCER_IPS = "load-balancer-ips"
     HAIRPIN = "hairpin"
@@ -37,7 +36,7 @@ class SetName(StrEnum):
 
 
 class ChainName(StrEnum):
-    """A chain that always exists. skeleton.py has its rules."""
+    """A chain whose name has no number. skeleton.py has its rules. Those for DNS exist only with a name server."""
 
     DNS_PREROUTING = "dns-prerouting"
     DNS_OUTPUT = "dns-output"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from kproxy.model import Balance, Family, Network, Protocol, network_family
+from kproxy.model import Address, Balance, Family, Network, Protocol, family_of, network_family
 from kproxy.nft.elements import Field, Value, Verdict
 from kproxy.nft.expressions import (
     Concatenation,
@@ -81,7 +81,7 @@ class Options(NamedTuple):
     """Use a hash instead of entries for affinity of IPv6 clients: for scripts for nft before 1.1."""
     pod_interface: str = ""
     """The interface of pods, or a pattern such as `veth*`; "": pods are recognized by `pod_cidrs`."""
-    name_servers: tuple[Network, ...] = ()
+    name_servers: tuple[Address, ...] = ()
     """The addresses on which kproxy answers DNS queries. Their packets are not tracked."""
 
     def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[Network, ...]:
@@ -152,11 +152,6 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
             SetName.SERVICE_CIDRS,
             "the networks of ClusterIPs (--service-cidr, or the cluster's ServiceCIDRs)",
             options.service_cidrs,
-        ),
-        *(
-            [networks(SetName.NAME_SERVERS, "the addresses of kproxy's name server", options.name_servers)]
-            if options.name_servers
-            else []
         ),
         SetDeclaration(SetName.CLUSTER_IPS, "all ClusterIPs", address),
         SetDeclaration(
@@ -252,7 +247,7 @@ _to_remember = (rule(TRANSLATED, Conclusion(f"goto {ChainName.REMEMBER}")),)
 
 def _chains(family: Family, options: Options, needed: NumberedChains, stateless: bool) -> list[Chain]:
     return [
-        *(_untracked_chains(family) if options.name_servers else ()),
+        *(_untracked_chains(family, options) if options.name_servers else ()),
         *_entry_chains(family, options),
         Chain(
             ChainName.SERVICES, _services(family, options), "select the endpoint of a packet to a frontend"
@@ -297,17 +292,17 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
     ]
 
 
-def _untracked_chains(family: Family) -> tuple[Chain, Chain]:
+def _untracked_chains(family: Family, options: Options) -> tuple[Chain, Chain]:
     """Return the base chains that exempt DNS from connection tracking, in both directions.
 
     A resolver sends the queries for A and AAAA from one port at the same time. If both create the entry of
     their connection, the kernel drops one of them, and the resolver waits for five seconds.
     """
     rules = tuple(
-        rule(
-            Comparison(HeaderField(protocol, port), DNS_PORT), Lookup((address,), SetName.NAME_SERVERS), NoTrack()
-        )
-        for port, address in (("dport", _daddr(family)), ("sport", _saddr(family)))
+        rule(Comparison(HeaderField(protocol, port), DNS_PORT), Comparison(field, address), NoTrack())
+        for address in options.name_servers
+        if family_of(address) is family
+        for port, field in (("dport", _daddr(family)), ("sport", _saddr(family)))
         for protocol in (Protocol.UDP, Protocol.TCP)
     )
     return (
