@@ -36,7 +36,7 @@ class SetName(StrEnum):
 
 
 class ChainName(StrEnum):
-    """A chain whose name has no number. skeleton.py has its rules. Those for DNS exist only with a name server."""
+    """A chain whose name has no number. skeleton.py has its rules. Without DNS, the first two do not exist."""
 
     DNS_PREROUTING = "dns-prerouting"
     DNS_OUTPUT = "dns-output"
