@@ -36,7 +36,7 @@ class SetName(StrEnum):
 
 
 class ChainName(StrEnum):
-    """A chain whose name has no number. skeleton.py has its rules. Without DNS, the first two do not exist."""
+    """A chain whose name has no number. skeleton.py has its rules. Without DNS, the first two are absent."""
 
     DNS_PREROUTING = "dns-prerouting"
     DNS_OUTPUT = "dns-output"
