@@ -277,7 +277,8 @@ FLAGS = (
         "--node-name NAME",
         INPUT,
         Group.NODE,
-        "This node's name. It decides which endpoints are local, and which Node of the input is this one.",
+        "This node's name, in any case. It decides which endpoints are local, and which Node of the input is "
+        "this one.",
         text.node_name,
         default="the host name",
     ),
