@@ -91,6 +91,22 @@ def test_systemd_takes_a_unit(unit: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+EXPOSURE = {"kproxy": 2.5, "kproxy-cluster": 2.3}
+"""What `systemd-analyze security` says, as docs/security.md does. Later versions of systemd say less."""
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_a_unit_stays_as_restricted_as_the_docs_say(unit: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("systemd before 250")
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= EXPOSURE[unit.stem]
+    assert f"`{unit.name}` {EXPOSURE[unit.stem]}" in (DEPLOY.parent / "docs" / "security.md").read_text()
+
+
 # --- the cluster ---
 
 
