@@ -1,6 +1,6 @@
 """The limits of what kproxy reads from other parties, in one place. docs/security.md has `TABLE`.
 
-kproxy reads bytes that servers in pods, clients, an API server and DNS servers choose. Each reader
+kproxy reads bytes that servers in pods, HTTP clients, an API server and DNS servers choose. Each reader
 counts what it takes in, and gives up at a limit. Bytes are counted as they arrive, in TLS and compressed.
 """
 
@@ -54,15 +54,24 @@ SNAPSHOT_SECONDS = 30.0
 
 PLUGIN_SECONDS = 60
 
-# --- DNS ---
+# --- responses of an API server ---
 
-DNS_QUERY = 4 * KIB
-"""A query has at most some hundred bytes."""
-DNS_IDLE_SECONDS = 12.0
-DNS_BATCH = 64
-DNS_RECEIVE_BUFFER = MIB
-DNS_ERRORS = 50
-DNS_NETWORKS = 4096
+API_PAGE = 64 * MIB
+"""Of usual objects, 500 have 5 MiB."""
+API_PAGE_SECONDS = 300.0
+API_HEAD_SECONDS = 100.0
+API_VALUES = 2_000_000
+API_OBJECT = 4 * MIB
+"""etcd stores at most 1.5 MiB."""
+API_OBJECTS = 200_000
+API_INVALID = 5_000
+"""Each needs as much memory and time as some valid ones."""
+API_TEXT = 512 * MIB
+API_PAGES_WITHOUT_NEWS = 100
+API_ERROR = 64 * KIB
+API_PIECE = 256 * KIB
+API_DECODED_AT_ONCE = 100
+API_WATCH_GRACE = 60.0
 
 
 class Limit(NamedTuple):
@@ -80,8 +89,10 @@ class Limit(NamedTuple):
 _PROBES = "Responses to readiness probes"
 _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
-_DNS = "DNS clients"
 _HTTP = "Clients that speak HTTP"
+_API = "Responses of an API server"
+_SMALLER = "kproxy keeps what it has, and requests smaller pages"
+_KEPT = "kproxy keeps what it has, and lists again later"
 _CLOSED = "the connection is closed"
 _FAILS = "the probe fails"
 
@@ -134,17 +145,18 @@ TABLE = (
     Limit(_HTTP, "time between requests", IDLE_SECONDS, "s", _CLOSED),
     Limit(_HTTP, "part of a response in memory for one client", RESPONSE_PIECE, "bytes", "sent in pieces"),
     Limit("Credential plugins", "time to end", PLUGIN_SECONDS, "s", "the plugin is killed, and runs again"),
-    Limit(_DNS, "a query over UDP", DNS_QUERY, "bytes", "it is cut, and thus malformed"),
-    Limit(_DNS, "a query over TCP", DNS_QUERY, "bytes", _CLOSED),
-    Limit(_DNS, "time between two queries, to send one, to receive a reply", DNS_IDLE_SECONDS, "s", _CLOSED),
-    Limit(_DNS, "queries over UDP that are answered at once", DNS_BATCH, "", "other tasks have their turn"),
-    Limit(_DNS, "queries that wait in the kernel", DNS_RECEIVE_BUFFER, "bytes", "the kernel drops others"),
-    Limit(
-        _DNS,
-        "refusals and errors over UDP to one network (/24 or /56) in a second",
-        DNS_ERRORS,
-        "",
-        "no reply",
-    ),
-    Limit(_DNS, "networks that are counted in a second", DNS_NETWORKS, "", "the others share one limit"),
+    Limit(_API, "page of a list, received and decompressed", API_PAGE, "bytes", _SMALLER),
+    Limit(_API, "values in a page", API_VALUES, "", _SMALLER),
+    Limit(_API, "time to receive a page", API_PAGE_SECONDS, "s", _SMALLER),
+    Limit(_API, "time until a response begins", API_HEAD_SECONDS, "s", "the request is repeated later"),
+    Limit(_API, "one object of a list", API_OBJECT, "bytes", "the object is a problem"),
+    Limit(_API, "one line of a watch", API_OBJECT, "bytes", _KEPT),
+    Limit(_API, "objects of one kind", API_OBJECTS, "", _KEPT),
+    Limit(_API, "invalid objects of one kind", API_INVALID, "", _KEPT),
+    Limit(_API, "text of all objects of one kind", API_TEXT, "bytes", _KEPT),
+    Limit(_API, "pages of one list without a new object", API_PAGES_WITHOUT_NEWS, "", _KEPT),
+    Limit(_API, "body of an error", API_ERROR, "bytes", "the rest is not read"),
+    Limit(_API, "decompressed at once", API_PIECE, "bytes", "other tasks of kproxy have their turn"),
+    Limit(_API, "objects decoded at once", API_DECODED_AT_ONCE, "", "other tasks of kproxy have their turn"),
+    Limit(_API, "a watch, beyond the requested time", API_WATCH_GRACE, "s", "it is resumed"),
 )

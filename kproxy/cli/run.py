@@ -17,8 +17,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     require_root()
     check_daemon(settings, in_pod="KUBERNETES_SERVICE_HOST" in os.environ)
-    if not settings.init_only:
-        _check_paths((*settings.manifests, *filter(None, [settings.kubeconfig])))
+    _check_paths((*settings.manifests, *filter(None, [settings.kubeconfig])))
     return run_daemon(settings)
 
 

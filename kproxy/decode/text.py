@@ -19,7 +19,7 @@ class MalformedError(msgspec.DecodeError):
     """A text is not JSON, or has values that cannot be represented. The message has no full stop."""
 
 
-def from_json(text: bytes | Raw, kind: type[T]) -> T:
+def from_json(text: bytes | bytearray | Raw, kind: type[T]) -> T:
     """Decode JSON. Raises msgspec.ValidationError if it is not of this type, otherwise MalformedError."""
     try:
         return msgspec.json.decode(text, type=kind)

@@ -277,8 +277,7 @@ FLAGS = (
         "--node-name NAME",
         INPUT,
         Group.NODE,
-        "This node's name, in any case. It decides which endpoints are local, and which Node of the input is "
-        "this one.",
+        "This node's name. It decides which endpoints are local, and which Node of the input is this one.",
         text.node_name,
         default="the host name",
     ),
@@ -371,15 +370,8 @@ FLAGS = (
         default="for each family, the interface of the default route",
     ),
     Flag(
-        "--no-dns",
-        "run",
-        Group.DNS,
-        "Answer no DNS queries. In a cluster, this is the default.",
-        see="../kproxy/dns/README.md",
-    ),
-    Flag(
         "--cluster-domain DOMAIN",
-        "run dns",
+        "dns",
         Group.DNS,
         "The domain of the names of Services and pods.",
         text.domain,
@@ -387,9 +379,9 @@ FLAGS = (
     ),
     Flag(
         "--cluster-dns IP[,IP]",
-        "run dns",
+        "dns",
         Group.DNS,
-        "The addresses of the name server, one per family. run adds them to the interface `lo`.",
+        "The addresses of the name server, one per family.",
         text.addresses,
         default="the tenth address of each service range",
     ),

@@ -36,10 +36,8 @@ class SetName(StrEnum):
 
 
 class ChainName(StrEnum):
-    """A chain whose name has no number. skeleton.py has its rules. Without DNS, the first two are absent."""
+    """A chain that always exists. skeleton.py has its rules."""
 
-    DNS_PREROUTING = "dns-prerouting"
-    DNS_OUTPUT = "dns-output"
     PREROUTING = "prerouting"
     OUTPUT = "output"
     INPUT = "input"

@@ -1,11 +1,13 @@
 """The attacks, one row each. The first field is the name of the row.
 
-Pods send `Answers` to readiness probes, and clients send `Requests` to kproxy's listeners. A `File` is
-written into the folder of manifests.
+Pods send `Answers` to readiness probes, clients send `Requests` to kproxy's listeners, and an API server
+sends `Responses`. A `File` is written into the folder of manifests.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,6 +49,16 @@ class Requests(Attack):
     reads: bool = True
     again: bool = False
     clients: int = 300
+
+
+@dataclass(frozen=True)
+class Responses(Attack):
+    """Sent by an API server in answer to each list or watch of EndpointSlices."""
+
+    head: bytes
+    part: bytes = b""
+    pause: float = 0.0
+    to: Literal["list", "watch"] = "list"
 
 
 @dataclass(frozen=True)
@@ -142,8 +154,59 @@ REQUESTS = (
     Requests("metrics-without-reading", "metrics", part=METRICS * 50, reads=False),
     Requests("metrics-from-many", "metrics", METRICS_ONCE, clients=50, again=True),
     Requests("idle-clients-of-the-socket", "control"),
-    Requests("lines-to-the-socket", "control", part=b"all\n" + b"next\n" * 1000, clients=20),
+    Requests("lines-to-the-socket", "control", part=b"next\n" * 1000, clients=20),
     Requests("endless-line-to-the-socket", "control", part=b"n" * 65536, clients=20),
+)  # fmt: skip
+
+API = OK + b"Content-Type: application/json\r\n"
+LIST = API + b'\r\n{"metadata":{"resourceVersion":"1"},"items":['
+GZIP = API + b"Content-Encoding: gzip\r\n\r\n"
+EVENTS = API + b"\r\n"
+ZIP = zlib.compressobj(9, wbits=31)
+BOMB_BEGIN = ZIP.compress(b'{"items":[') + ZIP.flush(zlib.Z_FULL_FLUSH)
+BOMB = ZIP.compress(b" " * (4 << 20)) + ZIP.flush(zlib.Z_FULL_FLUSH)
+NOTHING = b"\0\0\0\xff\xff"
+"""A block of gzip without content."""
+BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"1"}}}\n'
+PAGE = b'{"metadata":{"resourceVersion":"1","continue":"x"},"items":[{"metadata":{"name":"a"}}]}'
+
+
+def response(status: bytes, body: bytes, *headers: bytes) -> bytes:
+    """A complete response."""
+    lines = (b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers)
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+RESPONSES = (
+    Responses("list-gzip-bomb", GZIP + BOMB_BEGIN, BOMB),
+    Responses("list-gzip-without-content", GZIP + BOMB_BEGIN, NOTHING * 10000),
+    Responses("list-gzip-garbage", GZIP, b"\x1f\x8b\x08garbage"),
+    Responses("list-gzip-twice", GZIP + gzip.compress(b"{}"), gzip.compress(b"{}")),
+    Responses("list-unknown-encoding", API + b"Content-Encoding: br\r\n\r\n", b"\0" * 65536),
+    Responses("list-endless-body", LIST, b" " * 65536),
+    Responses("list-endless-chunks", CHUNKED, b"1\r\n \r\n" * 10000),
+    Responses("list-endless-items", LIST, b"{}," * 20000),
+    Responses("list-endless-numbers", LIST, b"0," * 32768),
+    Responses("list-endless-object", LIST + b'{"metadata":{"name":"', b"a" * 65536),
+    Responses("list-endless-nesting", LIST, b"[" * 65536),
+    Responses("list-of-many-invalid-items", LIST + b"{}," * 100_000 + b"{}]}"),
+    Responses("list-of-a-long-item", LIST + b'{"metadata":{"name":"' + b"a" * (16 << 20) + b'"}}]}'),
+    Responses("list-of-endless-pages", response(b"200 OK", PAGE)),
+    Responses("list-slowly", LIST, b" ", 0.05),
+    Responses("list-endless-continue", b"", CONTINUE * 500),
+    Responses("list-endless-headers", OK, b"X: " + b"a" * 1000 + b"\r\n"),
+    Responses("list-error-without-end", b"HTTP/1.1 500 No\r\n\r\n" + b'{"message":"', b"a" * 65536),
+    Responses("list-forbidden-with-escapes", response(b"403 No", b'{"message":"\\u001b[31mEVIL\\nFAKE"}')),
+    Responses("list-redirect", response(b"302 Found", b"", b"Location: http://169.254.169.254/")),
+    Responses("list-switching-protocols", SWITCH, b"\0" * 65536),
+    Responses("watch-endless-line", EVENTS + b'{"type":"ADDED","object":{"a":"', b"a" * 65536, 0, "watch"),
+    Responses("watch-slow-line", EVENTS, b" ", 0.05, "watch"),
+    Responses("watch-endless-bookmarks", EVENTS, BOOKMARK * 1000, 0, "watch"),
+    Responses("watch-empty-lines", EVENTS, b"\n" * 65536, 0, "watch"),
+    Responses("watch-garbage", EVENTS, b"\xff\0\n" * 1000, 0, "watch"),
+    Responses("watch-invalid-objects", EVENTS, b'{"type":"ADDED","object":{}}\n' * 1000, 0, "watch"),
+    Responses("watch-errors", EVENTS, b'{"type":"ERROR","object":{"code":500}}\n' * 1000, 0, "watch"),
+    Responses("watch-endless-continue", b"", CONTINUE * 500, 0, "watch"),
 )  # fmt: skip
 
 FILES = (
@@ -151,4 +214,4 @@ FILES = (
     File("number-of-5000-digits", b'{"a": 1}\n{"kind": ' + b"9" * 5000 + b"}", "attack.json", "attack.json"),
 )  # fmt: skip
 
-ATTACKS: tuple[Attack, ...] = (*ANSWERS, *REQUESTS, *FILES)
+ATTACKS: tuple[Attack, ...] = (*ANSWERS, *REQUESTS, *FILES, *RESPONSES)

@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get
@@ -19,18 +20,22 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.table.names import SetName
 from tests.adversary import parties
-from tests.adversary.attacks import Answers, Attack, File, Requests
+from tests.adversary.attacks import Answers, Attack, File, Requests, Responses
+from tests.apiserver.faults import Answer, Flood
+from tests.apiserver.kubeconfig import write_kubeconfig
+from tests.stories.doubled import external_api, in_default
 from tests.support import Manifest, Process, Running, eventually, service
 
 IN_TIME = 2.0
 """Seconds until the change of the canary must be in the kernel, on an idle machine."""
 FACTOR = 20
 """A busy machine may take so many times as long as the canary takes there without an attack."""
-MEMORY = 64 << 10
-"""KiB by which kproxy may grow."""
+MEMORY, MEMORY_OF_LIST = 64 << 10, 256 << 10
+"""KiB by which kproxy may grow, also if it receives a list of an API server."""
 LOG, LOG_OF_POD = 64 << 10, 2 << 10
 """Bytes that one attack may add to the log, and that each pod may add."""
 FILES = 1024
+SLICES = "endpointslices"
 HEALTHZ, METRICS = 10256, 10249
 CHECKS = range(30900, 30906)
 """Health check node ports."""
@@ -40,7 +45,7 @@ class Use(NamedTuple):
     """What kproxy uses."""
 
     memory: int
-    """Anonymous memory in KiB."""
+    """The memory in KiB, or the peak of it."""
     log: int
     """Bytes."""
 
@@ -48,40 +53,107 @@ class Use(NamedTuple):
 class Limited(Running):
     """`kproxy run` with systemd's default limit of open files."""
 
+    program = "kproxy"
+
     def launch(self, log: IO[str]) -> Process:
-        command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "kproxy", *self.arguments()]
+        python = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable]
+        command = [*python, "-m", self.program, *self.arguments()]
         return self.kproxy.node.popen(command, stdout=log, stderr=log)
 
 
-class Siege:
-    """`kproxy run` with a folder of manifests, an evil pod, and evil clients. Use `close` at the end."""
+class Siege(ABC):
+    """A running kproxy. Use `close` at the end."""
 
-    def __init__(self, lab: Lab, folder: Path) -> None:
+    def __init__(self, lab: Lab, folder: Path, flags: Sequence[str], program: str = "kproxy") -> None:
         self.lab, self.folder = lab, folder
         self.node = lab.node("n1")
-        self.running = Limited(self.node, folder, ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}"])
-        self.running.write("bystanders", *map(_bystander, CHECKS))
+        self.running = Limited(self.node, folder, flags)
+        self.running.program = program
         self.running.start()
         self._netlink = self.node.inside(Netlink)
         self._canaries = 0
-        pod = lab.pod("pod-1")
-        self._server = pod.popen([*_PARTIES, "serve", pod.address(4), str(folder)])
-        eventually((folder / "serving").exists)
         self._canary(60)
         self.calm = max(self._canary(60) for _ in range(3))
         self.before = self._use()
 
     def close(self) -> None:
-        """End kproxy and the other parties. kproxy must end at SIGTERM."""
-        self._server.kill()
-        self._server.wait()
+        """End kproxy, which must end at SIGTERM."""
         self._netlink.close()
         assert self.running.stop() == 0
+
+    @abstractmethod
+    def _apply(self, manifest: Manifest) -> None:
+        """Create or replace an object."""
+
+    @abstractmethod
+    def _under(self, attack: Any) -> AbstractContextManager[None]:
+        """Attack during the block."""
 
     @contextmanager
     def under(self, attack: Attack) -> Iterator[None]:
         """Attack during the block."""
-        self.before = self._use()
+        self._forget_peak()
+        self.before = self._use(peak=False)
+        with self._under(attack):
+            yield
+
+    def holds(self, attack: Attack) -> None:
+        """Check that kproxy lives and takes in changes, and that it stays small."""
+        took = self._canary(IN_TIME + FACTOR * self.calm)
+        livez = http_get(self.node, "127.0.0.1", HEALTHZ, path="/livez")
+        assert livez.outcome is Outcome.ANSWERED, livez
+        after = self._use()
+        memory = MEMORY_OF_LIST if isinstance(attack, Responses) else MEMORY
+        assert after.memory < self.before.memory + memory, f"{self.before} -> {after}, after {took:.1f} s"
+        lines = LOG + LOG_OF_POD * (attack.pods if isinstance(attack, Answers) else 0)
+        assert after.log < self.before.log + lines, self._why()
+
+    def _canary(self, limit: float) -> float:
+        """Add a Service with a new address. Returns the seconds until it is in the kernel."""
+        self._canaries += 1
+        address = IPv4Address("10.96.128.0") + self._canaries
+        begun = time.monotonic()
+        self._apply(service("canary", families=(4,), cluster_ips={4: str(address)}))
+        eventually(lambda: self._is_programmed(address), self._why, limit)
+        return time.monotonic() - begun
+
+    def _is_programmed(self, address: IPv4Address) -> bool:
+        assert self.running.process.poll() is None, self._why()
+        elements = self._netlink.elements(Family.IPV4, SetName.SERVICES)
+        return any(address.packed in bytes(element) for element in elements)
+
+    def _use(self, peak: bool = True) -> Use:
+        status = Path(f"/proc/{self.running.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:" if peak else "VmRSS:")]
+        return Use(int(line.split()[1]), self.running.log.stat().st_size)
+
+    def _forget_peak(self) -> None:
+        Path(f"/proc/{self.running.process.pid}/clear_refs").write_text("5")
+
+    def _why(self) -> str:
+        return self.running.logged()[-3000:]
+
+
+class OfFolder(Siege):
+    """kproxy follows a folder of manifests. It has an evil pod and evil clients."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        super().__init__(lab, folder, ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}"])
+        self.running.write("bystanders", *map(_bystander, CHECKS))
+        pod = lab.pod("pod-1")
+        self._server = pod.popen([*_PARTIES, "serve", pod.address(4), str(folder)])
+        eventually((folder / "serving").exists)
+
+    def close(self) -> None:
+        self._server.kill()
+        self._server.wait()
+        super().close()
+
+    def _apply(self, manifest: Manifest) -> None:
+        self.running.write("canary", manifest)
+
+    @contextmanager
+    def _under(self, attack: Answers | Requests | File) -> Iterator[None]:
         match attack:
             case Answers():
                 self._probe(attack)
@@ -97,42 +169,6 @@ class Siege:
                 eventually(lambda: attack.says in self.running.logged()[self.before.log :], self._why)
                 yield
                 file.unlink()
-
-    def holds(self, attack: Attack) -> None:
-        """Check that kproxy lives and takes in changes, and that it stays small."""
-        took = self._canary(IN_TIME + FACTOR * self.calm)
-        livez = http_get(self.node, "127.0.0.1", HEALTHZ, path="/livez")
-        assert livez.outcome is Outcome.ANSWERED, livez
-        after = self._use()
-        assert after.memory < self.before.memory + MEMORY, f"{self.before} -> {after}, after {took:.1f} s"
-        lines = LOG + LOG_OF_POD * (attack.pods if isinstance(attack, Answers) else 0)
-        assert after.log < self.before.log + lines, self._why()
-
-    # --- what is measured ---
-
-    def _canary(self, limit: float) -> float:
-        """Add a Service with a new address. Returns the seconds until it is in the kernel."""
-        self._canaries += 1
-        address = IPv4Address("10.96.128.0") + self._canaries
-        begun = time.monotonic()
-        self.running.write("canary", service("canary", families=(4,), cluster_ips={4: str(address)}))
-        eventually(lambda: self._is_programmed(address), self._why, limit)
-        return time.monotonic() - begun
-
-    def _is_programmed(self, address: IPv4Address) -> bool:
-        assert self.running.process.poll() is None, self._why()
-        elements = self._netlink.elements(Family.IPV4, SetName.SERVICES)
-        return any(address.packed in bytes(element) for element in elements)
-
-    def _use(self) -> Use:
-        status = Path(f"/proc/{self.running.process.pid}/status").read_text()
-        (line,) = [line for line in status.splitlines() if line.startswith("RssAnon:")]
-        return Use(int(line.split()[1]), self.running.log.stat().st_size)
-
-    def _why(self) -> str:
-        return self.running.logged()[-3000:]
-
-    # --- attacks ---
 
     def _probe(self, attack: Answers) -> None:
         """Let the evil pod's probes request the attack."""
@@ -172,6 +208,39 @@ class Siege:
         finally:
             clients.kill()
             clients.communicate()
+
+
+class OfCluster(Siege):
+    """kproxy follows an evil API server."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.api = external_api(lab)
+        self.api.__enter__()
+        self.api.apply(*in_default(*map(_bystander, CHECKS)))
+        config = write_kubeconfig(folder / "kubeconfig", self.api.url, {})
+        super().__init__(lab, folder, ["--kubeconfig", str(config)], "tests.adversary.impatient")
+
+    def close(self) -> None:
+        super().close()
+        self.api.__exit__(None, None, None)
+
+    def _apply(self, manifest: Manifest) -> None:
+        self.api.apply(*in_default(manifest))
+
+    @contextmanager
+    def _under(self, attack: Responses) -> Iterator[None]:
+        api = self.api
+        api.wait(lambda: api.watches.of(SLICES), 30)
+        asked = len(api.requests(verb=attack.to, resource=SLICES))
+        if attack.to == "list":
+            asked += 1
+            api.faults.add(Answer(410), resource=SLICES)  # kproxy must list everything again
+        flood = Flood(attack.head, attack.part, attack.pause)
+        api.faults.add(flood, verb=attack.to, resource=SLICES, times=None)
+        api.watches.reset(SLICES)
+        api.wait(lambda: len(api.requests(verb=attack.to, resource=SLICES)) > asked, 30)
+        yield
+        api.faults.clear()
 
 
 def _bystander(port: int) -> Manifest:

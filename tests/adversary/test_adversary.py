@@ -8,21 +8,29 @@ import pytest
 from netns_lab.lab import Lab
 from netns_lab.topology import single
 
-from tests.adversary.attacks import ATTACKS, Attack
-from tests.adversary.siege import Siege
+from tests.adversary.attacks import ANSWERS, FILES, REQUESTS, RESPONSES, Attack
+from tests.adversary.siege import OfCluster, OfFolder, Siege
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
+def siege(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
     with Lab(single()) as lab:
-        siege = Siege(lab, tmp_path_factory.mktemp("siege"))
+        siege: Siege = request.param(lab, tmp_path_factory.mktemp("siege"))
         yield siege
         siege.close()
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_kproxy_goes_on(siege: Siege, attack: Attack) -> None:
+@pytest.mark.parametrize("siege", [OfFolder], indirect=True, ids=[""])
+@pytest.mark.parametrize("attack", [*ANSWERS, *REQUESTS, *FILES], ids=lambda attack: attack.name)
+def test_with_a_folder_of_manifests(siege: Siege, attack: Attack) -> None:
+    with siege.under(attack):
+        siege.holds(attack)
+
+
+@pytest.mark.parametrize("siege", [OfCluster], indirect=True, ids=[""])
+@pytest.mark.parametrize("attack", RESPONSES, ids=lambda attack: attack.name)
+def test_with_an_api_server(siege: Siege, attack: Attack) -> None:
     with siege.under(attack):
         siege.holds(attack)

@@ -60,7 +60,16 @@ class Trickle(Struct, frozen=True, tag="trickle"):
     seconds: float = 0.01
 
 
-Effect: TypeAlias = Answer | Delay | Reset | Silence | Trickle
+class Flood(Struct, frozen=True, tag="flood"):
+    """Send these bytes instead of an answer, then a part again and again until the faults are cleared."""
+
+    head: bytes
+    part: bytes = b""
+    seconds: float = 0.0
+    """The pause after each part."""
+
+
+Effect: TypeAlias = Answer | Delay | Reset | Silence | Trickle | Flood
 
 
 class Fault(Struct):
@@ -83,6 +92,8 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self.cleared = 0
+        """How often all faults were removed."""
 
     def add(self, effect: Effect, *, verb: str = "", resource: str = "", times: int | None = 1) -> Fault:
         """Add a fault. Returns it, for `remove`."""
@@ -102,6 +113,7 @@ class Faults:
     def clear(self) -> None:
         with self._lock:
             self._faults.clear()
+            self.cleared += 1
 
     def take(self, verb: str, resource: str) -> list[Effect]:
         """Return the effects on a request: of all matching faults, up to the first that answers it."""
@@ -115,12 +127,12 @@ class Faults:
                     fault.times -= 1
                     if fault.times <= 0:
                         self._faults.remove(fault)
-                if isinstance(fault.effect, Answer | Silence):
+                if isinstance(fault.effect, Answer | Silence | Flood):
                     break
         return effects
 
 
-async def apply(connection: Connection, effects: list[Effect]) -> bool:
+async def apply(connection: Connection, effects: list[Effect], faults: Faults) -> bool:
     """Apply effects to a connection. Returns whether one of them has answered the request."""
     for effect in effects:
         match effect:
@@ -132,6 +144,13 @@ async def apply(connection: Connection, effects: list[Effect]) -> bool:
                 connection.remaining = after
             case Trickle(size=size, seconds=seconds):
                 connection.pace = size, seconds
+            case Flood(head=head, part=part, seconds=seconds):
+                before = faults.cleared
+                await connection.emit(head)
+                while part and faults.cleared == before:
+                    await connection.emit(part)
+                    await asyncio.sleep(seconds)
+                return True
             case Silence():
                 await asyncio.Event().wait()
             case Answer(code=code, retry_after=retry_after, text=str(text)):

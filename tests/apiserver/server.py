@@ -213,7 +213,7 @@ class ApiServer:
         plural = target.resource.plural if target else ""
         self.log.append(LoggedRequest(time.monotonic(), *request[:4], verb, plural, connection.number))
         try:
-            if await faults.apply(connection, self.faults.take(verb, plural)):
+            if await faults.apply(connection, self.faults.take(verb, plural), self.faults):
                 return
             user = self.access.user(request)
             if target is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +96,7 @@ def configuration(data: bytes) -> None:
         read_configuration(file.name)
 
 
-def _applied(changes: list[ObjectChange]) -> None:
+def _applied(changes: Iterable[ObjectChange]) -> None:
     cache = Cache()
     for change in changes:
         cache.apply(change)

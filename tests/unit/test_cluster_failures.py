@@ -105,7 +105,7 @@ def test_no_server() -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (TimeoutError(), "TimeoutError"),
+        (TimeoutError(), "timeout while waiting for data"),
         (ValueError("invalid watch event"), "invalid watch event"),
         (ssl.SSLError(1, "[SSL] odd"), "[SSL] odd"),
     ],

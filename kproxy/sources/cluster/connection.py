@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kproxy import __version__
+from kproxy.limits import API_HEAD_SECONDS
 from kproxy.sources.cluster.credentials import Credentials, Endpoint
 
 HEADERS = {
@@ -54,6 +55,7 @@ class Connection:
             headers=HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_BUFFER,
+            auto_decompress=False,
         )
         return self
 
@@ -94,18 +96,19 @@ class Connection:
             authorization = await asyncio.to_thread(self._credentials.authorization)
         code, host = "<error>", urlsplit(endpoint.server).netloc
         try:
-            response = await self._session.get(
-                endpoint.server + path,
-                params=query,
-                headers={"Authorization": authorization} if authorization else {},
-                ssl=endpoint.tls if endpoint.tls else True,
-                server_hostname=endpoint.server_name,
-                proxy=endpoint.proxy,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout
-                ),
-            )
+            async with asyncio.timeout(API_HEAD_SECONDS):  # also if informational responses never end
+                response = await self._session.get(
+                    endpoint.server + path,
+                    params=query,
+                    headers={"Authorization": authorization} if authorization else {},
+                    ssl=endpoint.tls if endpoint.tls else True,
+                    server_hostname=endpoint.server_name,
+                    proxy=endpoint.proxy,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout
+                    ),
+                )
             code = str(response.status)
         except aiohttp.ClientSSLError:
             if self._endpoint is endpoint:

@@ -24,7 +24,7 @@ def sentence(error: BaseException) -> str:
             return "the response is incomplete"
         case aiohttp.ConnectionTimeoutError():
             return "timeout while connecting"
-        case aiohttp.SocketTimeoutError():
+        case aiohttp.SocketTimeoutError() | TimeoutError():
             return "timeout while waiting for data"
         case aiohttp.ClientOSError():
             return _reason(error)

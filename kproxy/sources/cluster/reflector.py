@@ -13,32 +13,42 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from http.client import responses
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import aiohttp
 
 from kproxy.decode import wire
+from kproxy.limits import API_DECODED_AT_ONCE, API_WATCH_GRACE
 from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError, Problem
+from kproxy.sources.cluster import body
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.events import (
     SOURCE,
     ApiResource,
     InvalidResponseError,
+    LimitError,
     Lines,
     ObjectChange,
     read_line,
     read_page,
     read_status,
 )
+from kproxy.sources.cluster.core.stock import Stock
 from kproxy.sources.cluster.failures import sentence
 
 MAX_RETRY_AFTER = 300
 """The maximum delay in seconds that a server can request."""
+
+
+Item = TypeVar("Item")
+SMALLER = 4
+"""If a page is too long, the next list has pages with so many times fewer objects."""
 
 
 class Pacing(NamedTuple):
@@ -110,6 +120,9 @@ class Reflector:
         self._must_check = False
         """The last watch ended early, so the server may have been restored: check its history."""
         self._delay = 0.0
+        self._stock = Stock()
+        self._page = pacing.page
+        """The number of objects to request at once."""
 
     async def run(self) -> None:
         """List and watch, until cancelled."""
@@ -124,6 +137,10 @@ class Reflector:
                     continue
             except HistoryLostError:
                 self._version = ""
+            except LimitError as error:
+                self._version, self._unpaged = "", False
+                self._page = max(self._page // SMALLER, 1)
+                self._fail(sentence(error))
             except StatusError as error:
                 if error.code == HTTPStatus.NOT_FOUND and self._resource.optional:
                     await self._be_without()
@@ -141,24 +158,30 @@ class Reflector:
 
     async def _list(self) -> None:
         resource = self._resource
-        query = {**resource.selector, **({} if self._unpaged else {"limit": str(self._pacing.page)})}
-        keys: set[NamespacedName] = set()
-        self._latest = None
+        query = {**resource.selector, **({} if self._unpaged else {"limit": str(self._page)})}
+        self._latest, self._stock, found = None, Stock(), list[ObjectChange]()
         while True:
+            before = len(self._stock)
             metadata, changes = read_page(resource, await self._get(resource.path, query))
-            for change in changes:
-                keys.add(change.key)
-                self._record(change, change.version)
-            self._sink(changes)
-            del changes
+            async for part in _parts(changes):
+                found += self._counted(part)
+            self._stock.end_page(before)
             if not metadata.continue_:
                 break
             query["continue"] = metadata.continue_
         if not metadata.resource_version:
             raise InvalidResponseError("the list has no resourceVersion")
-        self._retain(resource.kind, keys)
+        async for part in _parts(found):
+            self._sink(part)
+        self._retain(resource.kind, self._stock.names())
         self._version, self._unpaged, self._must_check = metadata.resource_version, False, False
         self._was_listed = True
+
+    def _counted(self, changes: list[ObjectChange]) -> list[ObjectChange]:
+        for change in changes:
+            self._stock.update(change)
+            self._record(change, change.version)
+        return changes
 
     async def _check(self) -> None:
         """Raise HistoryLostError if the server's history is not the one that was seen.
@@ -177,16 +200,16 @@ class Reflector:
                 raise HistoryLostError
         self._must_check = False
 
-    async def _get(self, path: str, query: dict[str, str]) -> bytes:
+    async def _get(self, path: str, query: dict[str, str]) -> bytearray:
         """Return the body of a response. Not for watches."""
         async with self._connection.get(path, query, self._pacing.idle_timeout) as response:
             await self._check_status(response)
-            return await response.read()
+            return await body.read(response)
 
     async def _check_status(self, response: aiohttp.ClientResponse) -> None:
         """Raise HistoryLostError or StatusError if the response is an error."""
         if response.status != HTTPStatus.OK:
-            status = read_status(await response.read())
+            status = read_status(await body.begin(response))
             self._raise_for(status, response.status, response.headers.get("Retry-After"))
         self.contact = asyncio.get_running_loop().time()
         self.problem = None
@@ -209,9 +232,11 @@ class Reflector:
                 await self._check_status(response)
                 lines = Lines()
                 with suppress(TimeoutError):  # without bookmarks, a server sends nothing if nothing changes
-                    async for data in response.content.iter_any():
-                        self.contact = loop.time()
-                        self._apply(list(lines.feed(data)))
+                    async with asyncio.timeout(seconds + API_WATCH_GRACE):
+                        async for data in body.pieces(response):
+                            self.contact = loop.time()
+                            async for part in _parts(lines.feed(data)):
+                                self._apply(part)
                     ended = True
         finally:
             lasted = loop.time() - begun
@@ -231,6 +256,7 @@ class Reflector:
                 self._require_progress(event.version)
                 self._version = event.version or self._version
                 if event.change is not None:
+                    self._stock.update(event.change)
                     self._record(event.change, event.version)
                     changes.append(event.change)
         finally:
@@ -276,6 +302,14 @@ class Reflector:
         pacing = self._pacing
         delay, self._delay = self._delay, min(self._delay * 2 or pacing.first_delay, pacing.max_delay)
         await asyncio.sleep(max(delay * (1 + random.random()), retry_after))
+
+
+async def _parts(items: Iterable[Item]) -> AsyncIterator[list[Item]]:
+    """Return some items at a time. Other tasks have their turn in between."""
+    remaining = iter(items)
+    while part := list(islice(remaining, API_DECODED_AT_ONCE)):
+        yield part
+        await asyncio.sleep(0)
 
 
 def _number(text: str) -> int | None:

@@ -14,10 +14,11 @@ from msgspec import Raw
 
 from kproxy.decode import wire
 from kproxy.decode.endpointslices import HEADLESS_LABEL
-from kproxy.decode.fields import object_name
+from kproxy.decode.fields import FieldError, object_name
 from kproxy.decode.objects import UndecodableError, decode_object
 from kproxy.decode.service import PROXY_NAME_LABEL
 from kproxy.decode.text import from_json
+from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
 from kproxy.problems import Problem
 
@@ -25,8 +26,10 @@ SOURCE = "cluster"
 """The name that origins and problems contain instead of a file's name."""
 TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 UNNAMED = NamespacedName("", "")
-MAX_LINE = 32 << 20
-"""The maximum length of a watch event in bytes. etcd's objects have at most 1.5 MiB."""
+NAME = 253
+"""The maximum length of a name in Kubernetes."""
+EVENT_OVERHEAD = 1 << 10
+"""More bytes than a line of a watch has around its object."""
 
 
 class ApiResource(NamedTuple):
@@ -85,6 +88,8 @@ class ObjectChange(NamedTuple):
     """The object's resourceVersion; "" if it was deleted."""
     warnings: tuple[Problem, ...] = ()
     """Parts of the object that are not used, or read in another way."""
+    size: int = 0
+    """The length of the object's text in bytes; 0 if it was deleted."""
 
 
 class Event(NamedTuple):
@@ -100,13 +105,22 @@ class InvalidResponseError(ValueError):
     """The response is incomplete, or not from a Kubernetes API server."""
 
 
-def read_page(resource: ApiResource, body: bytes) -> tuple[wire.ListMeta, list[ObjectChange]]:
-    """Decode a page of a list. Raises InvalidResponseError."""
+class LimitError(InvalidResponseError):
+    """The server sent more than a limit allows."""
+
+
+def read_page(resource: ApiResource, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterator[ObjectChange]]:
+    """Decode a page of a list. Its objects are decoded as the iterator advances.
+
+    Raises InvalidResponseError, before the objects are decoded.
+    """
+    if body.count(b",") > API_VALUES:
+        raise LimitError(f"the response has more than {API_VALUES:,} values")
     try:
         page = from_json(body, wire.Page)
     except msgspec.DecodeError as error:
         raise InvalidResponseError(f"the response is not a list: {error}") from None
-    return page.metadata, [_change(resource, item) for item in page.items or ()]
+    return page.metadata, (_change(resource, item) for item in page.items or ())
 
 
 def read_line(resource: ApiResource, line: bytes) -> Event:
@@ -137,13 +151,15 @@ def read_status(body: bytes) -> wire.Status:
 
 def _change(resource: ApiResource, text: Raw) -> ObjectChange:
     """Decode an object."""
-    kind = resource.kind
+    kind, size = resource.kind, len(memoryview(text))
+    if size > API_OBJECT:
+        return _too_long(resource, text)
     try:
         decoded = decode_object(SOURCE, wire.TypeMeta(kind, resource.api_version), text)
     except UndecodableError as undecodable:
         identity = _identity(text)
         version = identity.resource_version or ""
-        return ObjectChange(kind, _key(identity), None, undecodable, version=version)
+        return ObjectChange(kind, _key(identity), None, undecodable, version=version, size=size)
     assert decoded is not None  # `decode_object` knows the kinds of all resources
     metadata = decoded.metadata
     trigger = (metadata.annotations or {}).get(TRIGGER) or ""
@@ -151,7 +167,16 @@ def _change(resource: ApiResource, text: Raw) -> ObjectChange:
     assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode | ServiceCIDR)
     key = model.name if isinstance(model, Service) else object_name(metadata)
     warnings = (*decoded.warnings, *decoded.left_out)
-    return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings)
+    return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings, size)
+
+
+def _too_long(resource: ApiResource, text: Raw) -> ObjectChange:
+    key = _key(identity := _identity(text))
+    content = {"metadata": {"namespace": key.namespace, "name": key.name}}
+    error = FieldError("", f"is longer than {API_OBJECT // MIB} MiB")
+    problem = UndecodableError(SOURCE, f"{resource.kind} {key}", resource.kind, content, error)
+    version = (identity.resource_version or "")[:NAME]
+    return ObjectChange(resource.kind, key, None, problem, version=version, size=API_OBJECT)
 
 
 def _identity(text: Raw) -> wire.Identity:
@@ -162,8 +187,9 @@ def _identity(text: Raw) -> wire.Identity:
 
 
 def _key(identity: wire.Identity) -> NamespacedName:
-    """Return the name of an object that may be invalid; UNNAMED if it has no name."""
-    return NamespacedName(identity.namespace or "default", identity.name) if identity.name else UNNAMED
+    """Return the name of an object that may be invalid; UNNAMED if it has no name, or a very long one."""
+    namespace, name = identity.namespace or "default", identity.name or ""
+    return NamespacedName(namespace, name) if 0 < len(name) <= NAME and len(namespace) <= NAME else UNNAMED
 
 
 class Lines:
@@ -179,5 +205,5 @@ class Lines:
             *lines, rest = bytes(self._rest).split(b"\n")
             self._rest = bytearray(rest)
             yield from (line for line in lines if line.strip())
-        if len(self._rest) > MAX_LINE:
-            raise InvalidResponseError(f"watch event longer than {MAX_LINE} bytes")
+        if len(self._rest) > API_OBJECT + EVENT_OVERHEAD:
+            raise LimitError(f"a watch event is longer than {API_OBJECT // MIB} MiB")
