@@ -1,6 +1,6 @@
 """The limits of what kproxy reads from other parties, in one place. docs/security.md has `TABLE`.
 
-kproxy reads bytes that servers in pods, HTTP clients, an API server and DNS servers choose. Each reader
+kproxy reads bytes that servers in pods, clients, an API server and DNS servers choose. Each reader
 counts what it takes in, and gives up at a limit. Bytes are counted as they arrive, in TLS and compressed.
 """
 
@@ -54,6 +54,16 @@ SNAPSHOT_SECONDS = 30.0
 
 PLUGIN_SECONDS = 60
 
+# --- DNS ---
+
+DNS_QUERY = 4 * KIB
+"""A query has at most some hundred bytes."""
+DNS_IDLE_SECONDS = 12.0
+DNS_BATCH = 64
+DNS_RECEIVE_BUFFER = MIB
+DNS_ERRORS = 50
+DNS_NETWORKS = 4096
+
 # --- responses of an API server ---
 
 API_PAGE = 64 * MIB
@@ -89,6 +99,7 @@ class Limit(NamedTuple):
 _PROBES = "Responses to readiness probes"
 _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
+_DNS = "DNS clients"
 _HTTP = "Clients that speak HTTP"
 _API = "Responses of an API server"
 _SMALLER = "kproxy keeps what it has, and requests smaller pages"
@@ -145,6 +156,19 @@ TABLE = (
     Limit(_HTTP, "time between requests", IDLE_SECONDS, "s", _CLOSED),
     Limit(_HTTP, "part of a response in memory for one client", RESPONSE_PIECE, "bytes", "sent in pieces"),
     Limit("Credential plugins", "time to end", PLUGIN_SECONDS, "s", "the plugin is killed, and runs again"),
+    Limit(_DNS, "a query over UDP", DNS_QUERY, "bytes", "it is cut, and thus malformed"),
+    Limit(_DNS, "a query over TCP", DNS_QUERY, "bytes", _CLOSED),
+    Limit(_DNS, "time between two queries, to send one, to receive a reply", DNS_IDLE_SECONDS, "s", _CLOSED),
+    Limit(_DNS, "queries over UDP that are answered at once", DNS_BATCH, "", "other tasks have their turn"),
+    Limit(_DNS, "queries that wait in the kernel", DNS_RECEIVE_BUFFER, "bytes", "the kernel drops others"),
+    Limit(
+        _DNS,
+        "refusals and errors over UDP to one network (/24 or /56) in a second",
+        DNS_ERRORS,
+        "",
+        "no reply",
+    ),
+    Limit(_DNS, "networks that are counted in a second", DNS_NETWORKS, "", "the others share one limit"),
     Limit(_API, "page of a list, received and decompressed", API_PAGE, "bytes", _SMALLER),
     Limit(_API, "values in a page", API_VALUES, "", _SMALLER),
     Limit(_API, "time to receive a page", API_PAGE_SECONDS, "s", _SMALLER),

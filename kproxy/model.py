@@ -97,7 +97,8 @@ def parse_address(text: str) -> Address:
     return parse_ip(text).packed
 
 
-def _address_or_none(text: str) -> Address | None:
+def address_or_none(text: str) -> Address | None:
+    """Return the packed address that a text is; None if it is none."""
     try:
         return read_ip(text).packed
     except ValueError:
@@ -530,7 +531,7 @@ class ClusterNode(Struct, frozen=True):
         found: dict[Family, Address] = {}
         for wanted in ("InternalIP", "ExternalIP"):
             for kind, text in self.addresses:
-                if kind == wanted and (address := _address_or_none(text)):
+                if kind == wanted and (address := address_or_none(text)):
                     found.setdefault(family_of(address), address)
         return tuple(found[family] for family in Family if family in found)
 
@@ -639,6 +640,11 @@ class Frontend(Struct, frozen=True):
     """UDP: (address, port) of every serving endpoint, selected or not. Its existing flows continue."""
     from_pool: bool = False
     """Allocated from --load-balancer-pool, and not an address of this node: kproxy owns all its ports."""
+
+    @property
+    def sides(self) -> tuple[Backends, ...]:
+        """Its lists of endpoints: one, or two with externalTrafficPolicy Local."""
+        return (self.backends,) if self.from_outside is None else (self.backends, self.from_outside)
 
     def __str__(self) -> str:
         return f"{format_socket(self.address, self.port)}/{self.protocol}"

@@ -13,7 +13,7 @@ from kproxy.dns.core.master import Content, zone_file
 from kproxy.dns.core.names import name_of
 from kproxy.dns.core.resolv import pod_resolv_conf
 from kproxy.dns.host import read_resolv_conf
-from kproxy.settings.derived import cluster_dns
+from kproxy.settings.derived import required_cluster_dns
 from kproxy.settings.settings import Settings
 from kproxy.show.complaints import complaints
 
@@ -38,13 +38,13 @@ def _zone(settings: Settings) -> int:
     assert origin is not None
     content = Content(inventory.services, inventory.slices, inventory.pods)
     print_problems(complaints(snapshot))
-    write(zone_file(content, domain, cluster_dns(settings), origin, int(time.time())))
+    write(zone_file(content, domain, required_cluster_dns(settings), origin, int(time.time())))
     return 1 if snapshot.problems or (settings.strict and snapshot.input_warnings) else 0
 
 
 def _resolv_conf(settings: Settings) -> int:
     host = read_resolv_conf(Path(settings.resolv_conf))
-    servers = cluster_dns(settings)
+    servers = required_cluster_dns(settings)
     write(pod_resolv_conf(settings.namespace, settings.cluster_domain, servers, host.search))
     return 0
 

@@ -8,7 +8,7 @@ from kproxy.cli.output import print_problems, warn, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.explain.answer import Answer, answer
-from kproxy.explain.question import Asker
+from kproxy.explain.question import Asker, words_of
 from kproxy.explain.tables import simulator
 from kproxy.explain.views import Kernel, as_json, text
 from kproxy.problems import CommandLineError, HostError
@@ -25,7 +25,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     if settings.output not in ("", "json"):
         raise CommandLineError(f"--output: explain prints text or json, not {settings.output}.")
     with progress() as activity:
-        snapshot = look_up(settings, activity)
+        snapshot = look_up(settings, activity, about=words_of(sender, destination, settings.namespace))
     asker = Asker(snapshot, settings.namespace, settings.interface, settings.source_port)
     question = asker.question(sender, destination)
     found = answer(simulator(snapshot, question.packet.destination), question, snapshot)

@@ -17,7 +17,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     require_root()
     check_daemon(settings, in_pod="KUBERNETES_SERVICE_HOST" in os.environ)
-    _check_paths((*settings.manifests, *filter(None, [settings.kubeconfig])))
+    if not settings.init_only:
+        _check_paths((*settings.manifests, *filter(None, [settings.kubeconfig])))
     return run_daemon(settings)
 
 

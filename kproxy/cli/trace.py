@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from kproxy.cli.output import flush, print_problems, warn, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
-from kproxy.explain.question import THIS_NODE, Asker, Question
+from kproxy.explain.question import THIS_NODE, Asker, Question, words_of
 from kproxy.explain.tables import simulator
 from kproxy.explain.tracing import RuleTexts, trace_json, trace_text
 from kproxy.kernel.conntrack import has_reply
@@ -37,9 +37,10 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     require_root()
     if settings.output not in ("", "json"):
         raise CommandLineError(f"--output: trace prints text or json, not {settings.output}.")
+    sender, destination = operands
     with progress() as activity:
-        snapshot = look_up(settings, activity)
-    question = Asker(snapshot, settings.namespace).question(*operands)
+        snapshot = look_up(settings, activity, about=words_of(sender, destination, settings.namespace))
+    question = Asker(snapshot, settings.namespace).question(sender, destination)
     if settings.send and question.sender != THIS_NODE:
         raise CommandLineError("--send sends from this node: FROM must be node, or an address of this node.")
     print_problems(snapshot.problems)

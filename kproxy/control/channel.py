@@ -1,7 +1,8 @@
 """The control socket: a Unix socket over which a running kproxy sends snapshots to commands.
 
-A client that connects gets one snapshot. A client that watches then sends the line `next`. It gets another
-snapshot as soon as the state has a different revision than in the last one; and so on. So a watcher sets its
+A client sends the line `all` and gets one snapshot, or `about WORD...` and gets the part that concerns these
+names and addresses. A client that watches then sends the line `next`. It gets another snapshot as soon as the
+state has a different revision than in the last one; and so on. So a watcher sets its
 own pace and does not poll. If several changes happen between two snapshots, it sees only the result. The
 server stops when the client ends its side of the connection.
 
@@ -17,7 +18,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from select import select
@@ -26,13 +27,13 @@ from typing import BinaryIO
 from kproxy.intake.clients import Client, Clients
 from kproxy.limits import SNAPSHOT_SECONDS
 from kproxy.problems import KproxyError, StateError
-from kproxy.show.snapshot import Snapshot, decode, encode
+from kproxy.show.snapshot import Snapshot, decode, encode, snapshot_about
 
 SOCKET = "kproxy.sock"
 logger = logging.getLogger(__name__)
 BACKLOG = 128
 CHUNK = 256 * 1024
-NEXT = b"next\n"
+ALL, ABOUT, NEXT = b"all\n", b"about ", b"next\n"
 MIN_PAUSE = 1.0
 """The minimum number of seconds between two snapshots of a watcher."""
 PAUSE_FACTOR = 5
@@ -118,9 +119,11 @@ class _Server:
         self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Serve one client. Raises OSError if it is disconnected, or too slow (TimeoutError)."""
-        while True:
+        async with asyncio.timeout(self._timeout):
+            request = await _line(reader)
+        while request == ALL or request.startswith(ABOUT):
             sent = self._revision.number
-            await self._send(writer)
+            await self._send(writer, _words(request))
             client.active()
             if not await self._wait_for_next(reader, sent):
                 break
@@ -128,11 +131,11 @@ class _Server:
             writer.close()
             await writer.wait_closed()
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, words: frozenset[str] | None) -> None:
         self._sending += 1
         try:
             async with asyncio.timeout(self._timeout):
-                message = memoryview(await self._message())
+                message = memoryview(await self._message(words))
                 for start in range(0, len(message), CHUNK):
                     writer.write(message[start : start + CHUNK])
                     await writer.drain()
@@ -141,18 +144,17 @@ class _Server:
             if not self._sending:
                 self._encoded = None  # frees the memory, because no other client needs this snapshot now
 
-    async def _message(self) -> bytes:
+    async def _message(self, words: frozenset[str] | None) -> bytes:
         snapshot = await self._snapshot()
+        if words is not None:
+            return encode(snapshot_about(snapshot, words))
         if self._encoded is None or self._encoded[0] is not snapshot:
             self._encoded = snapshot, encode(snapshot)
         return self._encoded[1]
 
     async def _wait_for_next(self, reader: asyncio.StreamReader, sent: int) -> bool:
         """Wait for the line `next`, then for another revision. Returns False if the client ends first."""
-        try:
-            if await reader.readline() != NEXT:
-                return False
-        except ValueError:  # the line is too long
+        if await _line(reader) != NEXT:
             return False
         changed = asyncio.create_task(self._revision.wait_for_other(sent))
         ended = asyncio.create_task(reader.read(1))
@@ -163,6 +165,21 @@ class _Server:
             changed.cancel()
             ended.cancel()
             await asyncio.gather(changed, ended, return_exceptions=True)
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """Return a line; b"" at the end, or if the line is too long."""
+    try:
+        return await reader.readline()
+    except ValueError:
+        return b""
+
+
+def _words(line: bytes) -> frozenset[str] | None:
+    """Return the words of a request for a part of the snapshot; None for all of it."""
+    if not line.startswith(ABOUT):
+        return None
+    return frozenset(line.decode(errors="replace").split()[1:])
 
 
 @asynccontextmanager
@@ -207,9 +224,16 @@ def _state_error(directory: Path, error: OSError) -> StateError:
     return StateError(f"{directory / SOCKET}: {error.strerror}.", "--state-dir selects another directory.")
 
 
-def fetch(directory: Path, timeout: float = SNAPSHOT_SECONDS) -> Snapshot:
-    """Return the snapshot of the kproxy that runs with this state directory. Raises KproxyError."""
+def fetch(
+    directory: Path, timeout: float = SNAPSHOT_SECONDS, about: Collection[str] | None = None
+) -> Snapshot:
+    """Return the snapshot of the kproxy that runs with this state directory. Raises KproxyError.
+
+    With `about`, return only what concerns these names of objects, and addresses.
+    """
+    request = ALL if about is None else ABOUT + " ".join(sorted(about)).encode() + b"\n"
     with _connected(directory, timeout) as connection:
+        connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         with connection.makefile("rb") as file:
             message = file.read()
@@ -223,6 +247,7 @@ def watch(directory: Path, timeout: float = SNAPSHOT_SECONDS, pause: float = MIN
     """
     with _connected(directory, timeout) as connection, connection.makefile("rb") as file:
         begun = time.monotonic()
+        connection.sendall(ALL)
         message = _message(file)
         while True:
             yield decode(message)

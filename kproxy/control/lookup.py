@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +20,22 @@ from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import ReadOnlyStore
 
 
-def look_up(settings: Settings, progress: Progress = UNSHOWN, allow_empty: bool = True) -> Snapshot:
+def look_up(
+    settings: Settings,
+    progress: Progress = UNSHOWN,
+    allow_empty: bool = True,
+    about: Collection[str] | None = None,
+) -> Snapshot:
     """Return the snapshot of the running kproxy, or with manifests, of what this node would serve.
 
-    The state directory is read, but not changed. Raises UsageError if a path contains no objects and that is
-    not allowed.
+    With `about`, a running kproxy sends only what concerns these names and addresses. The state directory is
+    read, but not changed. Raises UsageError if a path contains no objects and that is not allowed.
     """
     if not settings.manifests:
         from kproxy.control.channel import fetch  # not at the top, because importing asyncio takes long
 
         progress.begin("asking the running kproxy")
-        return fetch(Path(settings.state_dir))
+        return fetch(Path(settings.state_dir), about=about)
     store = ReadOnlyStore(Path(settings.state_dir))
     find = partial(find_node, settings)
     source = Manifests(settings.manifests, store, ranges(settings), find, settings.recursive)

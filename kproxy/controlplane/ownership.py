@@ -38,17 +38,19 @@ def eligible_nodes(service: Service, slices: Iterable[EndpointSlice], nodes: Col
 
 
 class Announced(NamedTuple):
-    """The addresses of the pool for the uplink of this node."""
+    """The addresses that kproxy adds to this node."""
 
     own: frozenset[Address]
     """Addresses to add to the uplink and to announce."""
     undecided: frozenset[Address]
     """Addresses to leave unchanged, because part of the input for the decision could not be read."""
+    loopback: frozenset[Address] = frozenset()
+    """Addresses for the interface `lo`, which are not announced: those of the name server."""
 
     @property
     def protected(self) -> frozenset[Address]:
-        """The addresses that must not be removed from the uplink."""
-        return self.own | self.undecided
+        """The addresses that must not be removed from this host."""
+        return self.own | self.undecided | self.loopback
 
 
 def announced(

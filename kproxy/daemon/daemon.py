@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
+from kproxy.daemon.auditor import Auditor
 from kproxy.daemon.loop import Loop, Periods
+from kproxy.dns.nameserver import NameServer
 from kproxy.intake.clients import Clients
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
@@ -60,11 +62,12 @@ class Daemon(RoundObserver):
         last_seen: Callable[[], Mapping[str, float]] = dict,
         requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
+        name_server: NameServer | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
         `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
-        of all listeners of the process.
+        of all listeners of the process. `name_server` answers DNS queries.
         """
         self._netlink = netlink
         self._dataplanes = {
@@ -74,7 +77,14 @@ class Daemon(RoundObserver):
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
         self.reporter = reporter
         self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests, clients)
-        self.loop = Loop(source, self.reconciler, periods, (self.servers, reporter, self))
+        self._name_server = name_server
+        observers: tuple[RoundObserver, ...] = (self.servers, reporter, self)
+        if name_server:
+            name_server.is_refused = self.reconciler.is_quarantined
+            observers = (name_server, *observers)
+        self.loop = Loop(source, self.reconciler, periods, observers)
+        self._auditor = Auditor(self._dataplanes, self.loop, self.servers.metrics.audited)
+        self.loop.check = self._auditor.request
         self.revision = Revision()
         """The revision of `snapshot`, as of the last round."""
         self._programmed = asyncio.Event()
@@ -96,16 +106,20 @@ class Daemon(RoundObserver):
             addresses_changed()
             self.source.host_changed()
             self.source.refresh()
-            self.loop.suspect()
+            self.loop.wake()
+            self._auditor.request()
 
         events.add_signal_handler(signal.SIGHUP, on_hangup)
         own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables(), self._watch_problems())
         work = (
             *own,
+            self._audit(),
             address_changes(on_address_change),
             self.servers.watchdog(),
         )
         self.servers.open()
+        if self._name_server:
+            self._name_server.open()
         tasks = [asyncio.create_task(job) for job in work]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -118,6 +132,8 @@ class Daemon(RoundObserver):
                 task.cancel()
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
             self.servers.close()
+            if self._name_server:
+                self._name_server.close()
         for task in done - {stopped}:
             await task  # raises the error with which it ended
 
@@ -150,7 +166,7 @@ class Daemon(RoundObserver):
         events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)
         async with self.loop.idle:
             monitor = TableMonitor(self._netlink.port)
-            self.loop.suspect(self.reconciler.possibly_changed())  # since the round read the tables
+            self._auditor.request(self.reconciler.possibly_changed())  # since the round read the tables
         for dataplane in self._dataplanes.values():
             dataplane.pause_monitor = monitor.paused
         self._watching = True
@@ -169,6 +185,11 @@ class Daemon(RoundObserver):
                     )
         finally:
             monitor.close()
+
+    async def _audit(self) -> None:
+        """Audit tables on request, from the first round on, which compares them."""
+        await self._programmed.wait()
+        await self._auditor.run()
 
     async def _wait_until_due(self, pace: Backoff) -> None:
         """Wait until a repair is due, or a table was deleted, which is restored immediately."""
@@ -212,7 +233,7 @@ class Daemon(RoundObserver):
         """Request a comparison if a table may have changed during a round in which the monitor was paused."""
         large = self._watching and any(report.added + report.removed > LARGE for report in done.reports)
         if large and (possibly_changed := self.reconciler.possibly_changed()):
-            self.loop.suspect(possibly_changed)
+            self._auditor.request(possibly_changed)
 
 
 def _freeze_memory() -> None:

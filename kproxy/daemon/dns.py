@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from functools import partial
 from pathlib import Path
 
 from kproxy.daemon.loop import Loop, Periods
-from kproxy.daemon.start import configure_log
-from kproxy.dns.core.zone import Zone
+from kproxy.daemon.start import configure_log, new_resolver
 from kproxy.dns.names import Names
-from kproxy.dns.resolver import Resolver
 from kproxy.dns.server import Server
 from kproxy.observe.log import Reporter
 from kproxy.probes.exec import ExecRunner
@@ -21,7 +18,7 @@ from kproxy.problems import UsageError
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Reconciler
-from kproxy.settings.derived import cluster_dns, ranges, service_ranges
+from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
 from kproxy.sources.followed import FollowedManifests
 from kproxy.sources.node import find_node
@@ -30,12 +27,6 @@ from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
 STOP = (signal.SIGTERM, signal.SIGINT)
-
-
-def new_resolver(settings: Settings) -> Resolver:
-    """Return a resolver whose zone has no Services yet."""
-    zone = Zone(settings.cluster_domain, cluster_dns(settings), service_ranges(settings), int(time.time()))
-    return Resolver(zone)
 
 
 def serve_names(settings: Settings) -> int:
@@ -68,7 +59,7 @@ async def _serve(settings: Settings) -> None:
     for number in STOP:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks = [asyncio.create_task(work) for work in (source.run(loop.wake), loop.run(), stop.wait())]
-    await server.open()
+    server.open()
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -11,7 +11,7 @@ table. Every sync period the loop checks whether that happened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -49,6 +49,11 @@ class Loop:
         self.reconciler = reconciler
         self.idle = asyncio.Lock()
         """Held during a round."""
+        self.check: Callable[[frozenset[Family]], frozenset[Family]] = frozenset
+        """Takes the families whose table another program may have changed, once in each sync period.
+
+        Returns those to compare in this round.
+        """
         self._observers = observers
         self._periods = periods
         self._awake = asyncio.Event()
@@ -103,7 +108,7 @@ class Loop:
         edits, self._edits = self._edits, []
         try:
             if check:
-                suspect |= self.reconciler.possibly_changed()
+                suspect |= self.check(self.reconciler.possibly_changed())
             names, triggers = await self.source.take(), self.source.take_triggers()
             for observer in self._observers:
                 observer.round_started(len(names))

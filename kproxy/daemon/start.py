@@ -10,12 +10,17 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kproxy.control import channel
+from kproxy.controlplane.ownership import Announced
 from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods
+from kproxy.dns.core.zone import Zone
+from kproxy.dns.nameserver import NameServer
+from kproxy.dns.resolver import Resolver
 from kproxy.intake.clients import Clients, raise_file_limit
-from kproxy.kernel.host import HostAddresses
+from kproxy.kernel.host import MARKS_SINCE, HostAddresses, kernel_since
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.sysctl import raise_settings
@@ -26,12 +31,14 @@ from kproxy.probes.exec import ExecRunner
 from kproxy.problems import HostError
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.settings.derived import (
+    cluster_dns,
     conntrack_sysctls,
     dataplane_options,
     listen_addresses,
     overlaps,
     pool_nodes,
     ranges,
+    service_ranges,
     warnings,
 )
 from kproxy.settings.settings import Settings
@@ -39,6 +46,9 @@ from kproxy.sources.node import find_node
 from kproxy.sources.source import FollowedSource
 from kproxy.state import lock
 from kproxy.table.skeleton import Options
+
+if TYPE_CHECKING:
+    from kproxy.sources.followed import FollowedManifests
 
 logger = logging.getLogger(__name__)
 SWITCH_INTERVAL = 0.0005
@@ -57,6 +67,7 @@ class _Host:
         self.reporter = Reporter(settings.verbose)
         self.clients = Clients(raise_file_limit())
         self._overlaps: list[str] = []
+        self.name_server: NameServer | None = None
         self._rehearsal = rehearsal
         self._netlink = netlink
 
@@ -70,7 +81,22 @@ class _Host:
             for warning in self._overlaps:
                 if warning not in before:
                     logger.warning(warning)
-        return dataplane_options(self.settings, node, service_cidrs)
+        found = dataplane_options(self.settings, node, service_cidrs)
+        servers = self.name_server.addresses.current() if self.name_server else ()
+        return found._replace(name_servers=servers)
+
+    def announced(self, source: FollowedManifests) -> Announced:
+        """Return the addresses that this host needs."""
+        loopback = self.name_server.addresses.current() if self.name_server else ()
+        return source.announced(pool_nodes(self.settings))._replace(loopback=frozenset(loopback))
+
+    def serve_names(self, source: FollowedManifests) -> None:
+        """Let the daemon answer DNS queries, if an address for that is known."""
+        wanted = () if self.settings.no_dns else cluster_dns(self.settings)
+        if wanted and not kernel_since(*MARKS_SINCE):
+            logger.warning("no DNS is served: marking the address of the server requires Linux 5.18")
+        elif wanted:
+            self.name_server = NameServer(new_resolver(self.settings), wanted, source, self.clients)
 
     def daemon(
         self,
@@ -91,6 +117,7 @@ class _Host:
             last_seen,
             requests,
             self.clients,
+            self.name_server,
         )
 
 
@@ -111,6 +138,12 @@ def run_daemon(settings: Settings) -> int:
     ):
         asyncio.run(work(_Host(settings, rehearsal, netlink)))
     return 0
+
+
+def new_resolver(settings: Settings) -> Resolver:
+    """Return a resolver whose zone has no Services yet."""
+    zone = Zone(settings.cluster_domain, cluster_dns(settings), service_ranges(settings), int(time.time()))
+    return Resolver(zone)
 
 
 def configure_log(verbose: bool) -> None:
@@ -138,8 +171,9 @@ async def _follow_manifests(host: _Host) -> None:
         settings.recursive,
         settings.allow_empty,
     )
-    uplink, nodes = Uplink(settings.load_balancer_interface or None), pool_nodes(settings)
-    addresses = UplinkAddresses(uplink, partial(source.announced, nodes))
+    host.serve_names(source)
+    uplink = Uplink(settings.load_balancer_interface or None)
+    addresses = UplinkAddresses(uplink, partial(host.announced, source))
     daemon = host.daemon(source, addresses)
 
     def addresses_changed() -> None:

@@ -11,6 +11,7 @@ from kproxy.decode.fields import (
     FieldError,
     Notes,
     endpoint_address,
+    node_name,
     object_name,
     origin,
     protocol,
@@ -80,7 +81,7 @@ def _endpoint(path: str, family: Family, entry: wire.Endpoint, notes: Notes) -> 
         ready=ready,
         serving=ready if conditions.serving is None else conditions.serving,
         terminating=conditions.terminating is True,
-        node=share(entry.node_name or ""),
+        node=node_name(entry.node_name),
         pod=_pod_name(entry.target_ref),
         for_nodes=_hints(hints.for_nodes),
         for_zones=_hints(hints.for_zones),
@@ -126,8 +127,8 @@ def _subset_endpoints(path: str, subset: wire.EndpointSubset, notes: Notes) -> I
     ):
         for index, entry in enumerate(entries or []):
             for address in usable(endpoint_address, [(f"{path}.{key}[{index}].ip", entry.ip)], notes):
-                pod, hostname = _pod_name(entry.target_ref), entry.hostname or ""
-                yield Endpoint(address, ready, ready, False, entry.node_name or "", pod, hostname=hostname)
+                pod, node = _pod_name(entry.target_ref), node_name(entry.node_name)
+                yield Endpoint(address, ready, ready, False, node, pod, hostname=entry.hostname or "")
 
 
 def endpoints(source: str, obj: wire.Endpoints, notes: Notes) -> list[EndpointSlice]:
@@ -193,7 +194,7 @@ def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod]:
         ports=tuple(port for container in members for port in container.ports if port.name),
         ready=all(c.status == "True" for c in status.conditions or [] if c.type == "Ready"),
         deleted=obj.metadata.deletion_timestamp or "",
-        node=spec.node_name or "",
+        node=node_name(spec.node_name),
         host_network=host_network,
         service_links=spec.enable_service_links is not False,
         phase=status.phase or "",

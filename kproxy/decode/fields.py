@@ -107,6 +107,11 @@ def is_label(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and LABEL.fullmatch(value) is not None
 
 
+def node_name(text: str | None) -> str:
+    """Return the name of a node in lower case, as --node-name is; "" if it is absent."""
+    return share(text.lower()) if text else ""
+
+
 def origin(source: str, metadata: wire.Metadata) -> Origin:
     """Return the file and the creation time of an object."""
     return Origin(source, share(metadata.creation_timestamp or ""))

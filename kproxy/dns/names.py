@@ -19,16 +19,11 @@ from kproxy.sources.source import FollowedSource
 class Names(RoundObserver):
     """The names of a source's objects in the zone of a resolver."""
 
-    def __init__(
-        self,
-        resolver: Resolver,
-        source: FollowedSource,
-        is_refused: Callable[[NamespacedName], bool] = lambda _: False,
-    ) -> None:
-        """`is_refused` returns whether the kernel refused a Service."""
+    def __init__(self, resolver: Resolver, source: FollowedSource) -> None:
+        self.is_refused: Callable[[NamespacedName], bool] = lambda _: False
+        """Returns whether the kernel refused a Service."""
         self._resolver = resolver
         self._source = source
-        self._is_refused = is_refused
         self._pending: set[NamespacedName] = set()
         self._served: dict[NamespacedName, tuple[Service, tuple[EndpointSlice, ...]]] = {}
         self._revision: int | None = None
@@ -57,7 +52,7 @@ class Names(RoundObserver):
             self._served[name] = found
 
     def _failed(self, name: NamespacedName, failures: Collection[Family]) -> bool:
-        if self._is_refused(name):
+        if self.is_refused(name):
             return True
         return bool(failures) and not self._families(name).isdisjoint(failures)
 

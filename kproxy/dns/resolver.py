@@ -1,8 +1,8 @@
 """What the servers of all addresses share: the zone, who may ask for other names, limits and counts.
 
-Clients that send what is refused or malformed get at most `ERRORS` replies a second over UDP, together with
-the other clients of their network. So a sender with a false address cannot direct a flood at another host.
-Answers are not limited.
+Clients that send what is refused or malformed get at most `DNS_ERRORS` replies a second over UDP, together
+with the other clients of their network. So a sender with a false address cannot direct a flood at another
+host. Answers are not limited.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from ipaddress import ip_address
 from kproxy.dns.core.respond import Outside, respond
 from kproxy.dns.core.wire import Code, Query, compose, parse
 from kproxy.dns.core.zone import Zone
+from kproxy.limits import DNS_ERRORS, DNS_NETWORKS
 
-ERRORS = 50
-"""Replies to one network in one second that are not answers."""
-NETWORKS = 4096
-"""Networks whose errors are counted separately. All others share one limit."""
 NO_ANSWERS = frozenset({Code.FORMERR, Code.SERVFAIL, Code.NOTIMP, Code.REFUSED})
 
 
@@ -65,10 +62,10 @@ class Resolver:
         if second != self._second:
             self._second, self._errors = second, {}
         network = _network(host)
-        if network not in self._errors and len(self._errors) >= NETWORKS:
+        if network not in self._errors and len(self._errors) >= DNS_NETWORKS:
             network = ""
         count = self._errors[network] = self._errors.get(network, 0) + 1
-        return count <= ERRORS
+        return count <= DNS_ERRORS
 
 
 def _not_ready(data: bytes) -> bytes | None:

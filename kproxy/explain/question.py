@@ -18,12 +18,12 @@ from kproxy.model import (
     Protocol,
     Service,
     ServicePort,
+    address_or_none,
     family_of,
     format_address,
-    parse_address,
 )
 from kproxy.problems import CommandLineError, KproxyError, enumeration
-from kproxy.show.snapshot import Snapshot
+from kproxy.show.snapshot import NODE, Snapshot
 from kproxy.table.simulator import Packet
 
 ICMP = "icmp"
@@ -78,10 +78,10 @@ class Asker(NamedTuple):
         return of_pods if of_pods and origin.text.startswith("pod ") else "uplink"
 
     def _sender(self, text: str) -> Party:
-        address = parsed(text)
+        address = address_or_none(text)
         if address is not None:
             return self._at(address)
-        if text == "node":
+        if text == NODE:
             return self._this_node()
         name = _name(text.removeprefix("pod/"), self.namespace)
         for pod in self.snapshot.inventory.pods:
@@ -106,10 +106,10 @@ class Asker(NamedTuple):
         return Party(THIS_NODE, self.snapshot.node.addresses)
 
     def _target(self, text: str) -> Party:
-        address = parsed(text.strip("[]"))
+        address = address_or_none(text.strip("[]"))
         if address is not None:
             return Party(format_address(address), (address,))
-        if text == "node":
+        if text == NODE:
             return self._this_node()
         return _of_service(self._service(text))
 
@@ -144,6 +144,18 @@ def _split(text: str) -> tuple[str, str, str]:
     return found["host"], found["port"] or "", (found["protocol"] or "").lower()
 
 
+def words_of(sender: str, destination: str, namespace: str) -> frozenset[str]:
+    """Return the names and addresses in a question, for `snapshot_about`. Raises CommandLineError."""
+    host = _split(destination)[0].strip("[]")
+    return frozenset(
+        text if address_or_none(text) or text == NODE else name.name
+        for text, name in (
+            (sender, _name(sender.removeprefix("pod/"), namespace)),
+            (host, _dns_name(host, namespace)),
+        )
+    )
+
+
 def _name(text: str, namespace: str) -> NamespacedName:
     before, slash, after = text.partition("/")
     return NamespacedName(before, after) if slash else NamespacedName(namespace, text)
@@ -155,14 +167,6 @@ def _dns_name(text: str, namespace: str) -> NamespacedName:
         return _name(text, namespace)
     name, _, rest = text.partition(".")
     return NamespacedName(rest.partition(".")[0] or namespace, name)
-
-
-def parsed(text: str) -> Address | None:
-    """Return the address that a text is; None if it is none."""
-    try:
-        return parse_address(text)
-    except ValueError:
-        return None
 
 
 def _of_service(service: Service) -> Party:

@@ -19,6 +19,8 @@ ADDRESS_MARK = 107
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLV_CONF_BYTES = 1 << 16
 """The maximum number of bytes to read of it."""
+MARKS_SINCE = (5, 18)
+"""The version of Linux since which addresses can be marked."""
 
 
 def host_name() -> str:

@@ -28,7 +28,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Set
 from typing import NamedTuple
 
-from kproxy.kernel.host import ADDRESS_MARK, kernel_since
+from kproxy.kernel.host import ADDRESS_MARK, MARKS_SINCE, kernel_since
 from kproxy.kernel.netlink.core.constants import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, RT_SCOPE_HOST
 from kproxy.kernel.netlink.core.route import HostAddress
 from kproxy.kernel.netlink.route import default_routes, host_addresses
@@ -48,6 +48,7 @@ NDISC_NEIGHBOUR_ADVERTISEMENT = 136
 ND_OPT_TARGET_LL_ADDR = 2
 OVERRIDE = 0x20000000
 ALL_NODES = "ff02::1"
+LOOPBACK = "lo"
 ROUNDS, PAUSE = 3, 0.1
 """How often a new address is announced, and the seconds between. Frames may be lost."""
 
@@ -84,8 +85,7 @@ class Uplink:
         """
         if not addresses:
             return AddressReport()
-        if not kernel_since(5, 18):
-            raise HostError("Load-balancer addresses require Linux 5.18 or later, to mark them (IFA_PROTO).")
+        _require_marks("Load-balancer addresses")
         present = host_addresses()
         done = _report(result for address in _sorted(addresses) for result in self._ensure(address, present))
         if self._preview:
@@ -96,6 +96,16 @@ class Uplink:
             time.sleep(PAUSE)
             self.announce(new)
         return done._replace(warnings=done.warnings + warnings)
+
+    def add_loopback(self, addresses: Collection[Address]) -> AddressReport:
+        """Add these addresses to `lo`, unless another program has configured them. Raises HostError."""
+        if not addresses:
+            return AddressReport()
+        _require_marks("The addresses of the name server")
+        present, index = host_addresses(), socket.if_nametoindex(LOOPBACK)
+        foreign = {one.address for one in present if one.protocol != ADDRESS_MARK}
+        missing = _sorted(address for address in addresses if address not in foreign)
+        return _report(result for address in missing for result in self._place(address, present, index))
 
     def announce(self, addresses: Collection[Address]) -> tuple[str, ...]:
         """Announce once those of `addresses` that kproxy has added. Returns warnings."""
@@ -119,6 +129,13 @@ class Uplink:
         if index is None:
             yield f"{text} cannot be added: there is no default route; use --load-balancer-interface"
             return
+        yield from self._place(address, same, index)
+
+    def _place(
+        self, address: Address, present: Collection[HostAddress], index: int
+    ) -> Iterator[AddressChange | str]:
+        """Add a missing address to an interface, and remove it from others."""
+        same = [one for one in present if one.address == address]
         if all(one.interface != index for one in same):
             yield self._add(address, index)
         yield from (self._remove(one) for one in same if one.interface != index)
@@ -147,6 +164,11 @@ class Uplink:
         except OSError:
             message = f"There is no interface {self.interface}."
             raise HostError(message, "See --load-balancer-interface.") from None
+
+
+def _require_marks(what: str) -> None:
+    if not kernel_since(*MARKS_SINCE):
+        raise HostError(f"{what} require Linux 5.18 or later, to mark them (IFA_PROTO).")
 
 
 def default_interface(family: Family) -> int | None:

@@ -86,6 +86,13 @@ class Translation(NamedTuple):
         return f"dnat {self.family} to {concatenated(self.key)} map @{self.map}"
 
 
+class NoTrack(NamedTuple):
+    """Exempts the packet from connection tracking."""
+
+    def __str__(self) -> str:
+        return "notrack"
+
+
 class Masquerade(NamedTuple):
     """Replaces the source by this node's address, and the source port by a random one."""
 
@@ -132,6 +139,7 @@ Statement: TypeAlias = (
     | Lookup
     | VerdictLookup
     | Translation
+    | NoTrack
     | Masquerade
     | Reject
     | Conclusion
@@ -162,7 +170,9 @@ def rule(*statements: Statement, comment: str = "") -> Rule:
 
 
 def _fields(statement: Statement) -> Iterator[HeaderField]:
-    if isinstance(statement, Lookup | VerdictLookup | Translation):
+    if isinstance(statement, Comparison):
+        yield statement.field
+    elif isinstance(statement, Lookup | VerdictLookup | Translation):
         for expression in statement.key:
             yield from _header_fields(expression)
 

@@ -68,7 +68,7 @@ class Metrics:
         self._duration = histogram(f"{sync}_duration_seconds", "Duration of a round", DURATION)
         self._full = histogram(
             "kubeproxy_sync_full_proxy_rules_duration_seconds",
-            "Duration of a round that compared the whole table",
+            "Duration of a comparison of the whole table",
             DURATION,
         )
         self._partial = histogram(
@@ -156,6 +156,10 @@ class Metrics:
             self._repairs.labels("rules").inc(len(report.rewritten))
             repaired = report.added + report.removed if repairing else 0
             self._repairs.labels("elements").inc(len(report.repaired) or repaired)
+
+    def audited(self, family: Family, seconds: float) -> None:
+        """Count an audit as a comparison of a whole table."""
+        self._full.labels(FAMILY[family]).observe(seconds)
 
     def node_changed(self) -> None:
         """Count a change of this node's addresses, zone or state."""

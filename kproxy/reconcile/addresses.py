@@ -1,4 +1,4 @@
-"""Adds load-balancer addresses to the uplink and removes them.
+"""Adds load-balancer addresses to the uplink, and those of the name server to `lo`, and removes them.
 
 The kernel is queried only if the desired addresses or the interfaces changed. Failed changes are tried again
 later, with exponential backoff. reconciler.py calls the steps in the right order.
@@ -63,8 +63,14 @@ class UplinkAddresses:
         assert self._desired is not None
         if not self._trying and self._failed == set(failed):
             return ()
-        served = [address for address in self._desired.own if family_of(address) not in failed]
-        changes, self._failed_additions = _attempt(lambda: self._uplink.add(served))
+        served, loopback = (
+            [address for address in addresses if family_of(address) not in failed]
+            for addresses in (self._desired.own, self._desired.loopback)
+        )
+        local = _attempt(lambda: self._uplink.add_loopback(loopback))
+        announced = _attempt(lambda: self._uplink.add(served))
+        changes = local.changes + announced.changes
+        self._failed_additions = local.warnings + announced.warnings
         self._failed = set(failed)
         self._done = not self.failures and not failed
         if not self._done:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from kproxy.kernel.conntrack import EndedFlows, end_flows
 from kproxy.kernel.features import UnsupportedFamily
@@ -64,6 +65,16 @@ WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RU
 """The maps whose verdicts lead to numbered chains."""
 
 
+class View(NamedTuple):
+    """What a table is to contain at one moment, for an audit (audit.py)."""
+
+    rules: Skeleton
+    """The skeleton without numbered chains."""
+    elements: Elements
+    foreign_commits: int
+    """The number of generations that other programs had committed."""
+
+
 def transaction_messages(family: Family, transaction: Transaction) -> list[BatchMessage]:
     """Return the netlink messages of a transaction: removals, then additions."""
 
@@ -110,6 +121,8 @@ class Dataplane:
         """The number of generations that other programs had committed when the table was read."""
         self._absent = False
         """The kernel does not support this family, so there is no table."""
+        self._flows_remain = False
+        """Ending stale UDP flows failed. The next comparison tries again."""
 
     def set_options(self, options: Options) -> bool:
         """Set the options. Returns whether they changed; then `reconcile` must be called."""
@@ -138,7 +151,9 @@ class Dataplane:
             try:
                 before, self._foreign_commits = self.netlink.generation(), None
                 structure = read_structure(self.netlink, rules)
-                self.applied = {d.name: self._elements(d, structure) for d in rules.written_sets}
+                self.applied = {
+                    d.name: read_elements(self.netlink, self.family, d, structure) for d in rules.written_sets
+                }
                 if self.netlink.generation() == before:
                     self._foreign_commits = before - self.netlink.commits
                     return structure
@@ -148,12 +163,6 @@ class Dataplane:
                 if attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
-
-    def _elements(self, declaration: SetDeclaration, structure: Structure | None) -> dict[bytes, Value]:
-        if structure is None or declaration.name not in structure.sets:
-            return {}
-        elements = self.netlink.elements(self.family, declaration.name)
-        return dict(read_element(element, declaration.interval_key) for element in elements)
 
     def _affinity(self, protocol: Protocol) -> list[tuple[AffinityKey, PackedSocket]]:
         """Return the affinity entries: key and endpoint. Repeated if a program commits during the dump."""
@@ -181,6 +190,41 @@ class Dataplane:
         Each committed transaction creates one generation, and kproxy counts its own.
         """
         return self._foreign_commits == self.netlink.generation() - self.netlink.commits
+
+    # --- audits ---
+
+    def view(self) -> View:
+        """Return what the table is to contain. Takes some milliseconds, because the elements are copied."""
+        copy = {name: dict(members) for name, members in self.applied.items()}
+        foreign = self.netlink.generation() - self.netlink.commits
+        return View(self._skeleton(NO_NUMBERED_CHAINS), copy, foreign)
+
+    def has_structure(self, view: View, chains: NumberedChains, structure: Structure | None) -> bool:
+        """Whether the structure that an audit read is right. Numbered chains may be missing or extra.
+
+        `chains` are those to which the elements of `view` lead. False also if stale UDP flows may remain.
+        """
+        if self._absent:
+            return structure is None
+        if self._flows_remain or view.rules != self._skeleton(NO_NUMBERED_CHAINS):
+            return False
+        repair = compare(structure, self._expect(chains))
+        return not (repair.create or repair.replace or repair.damage)
+
+    def can_look_up(self, name: str, keys: set[bytes]) -> bool:
+        """Whether `has_element` can answer for these keys: not for ranges, and not for nft's `*`."""
+        declared = {d.name: d for d in self._skeleton(NO_NUMBERED_CHAINS).written_sets}
+        return not keys or (all(keys) and not declared[name].interval_key)
+
+    def has_element(self, name: str, key: bytes) -> bool:
+        """Whether the kernel has an element as it is to be: with its value, or not at all."""
+        found = self.netlink.element(self.family, name, key)
+        value = None if found is None else read_element(found)[1]
+        return value == self.applied[name].get(key)
+
+    def confirm(self, view: View) -> None:
+        """Record that the table was right, whatever other programs had committed before the view."""
+        self._foreign_commits = view.foreign_commits
 
     # --- writing ---
 
@@ -238,12 +282,17 @@ class Dataplane:
         for protocol in Protocol if sticky else ():
             stale = self._stale_affinity(protocol, newly_local)
             self._forget(affinity_map(protocol), stale)
-        ended = end_flows(self.netlink, self.family, flows)
+        ended = self._end_flows(flows)
         try:
             self._commit(todo.sweep)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
             raise
+        return ended
+
+    def _end_flows(self, flows: Mapping[PackedSocket, FlowRule]) -> EndedFlows:
+        ended = end_flows(self.netlink, self.family, flows)
+        self._flows_remain |= bool(ended.warnings)
         return ended
 
     def _stale_affinity(self, protocol: Protocol, newly_local: set[FrontendKey]) -> list[AffinityKey]:
@@ -343,11 +392,11 @@ class Dataplane:
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
         todo, rules, repair = self._compare(desired, protected)
         flows = flow_rules(self.applied, desired.specs, todo, protected)
-        self._absent = False
+        self._absent = self._flows_remain = False
         self._chains = {chain.name for chain in rules.chains}
         if repair.replace:
             self._replace(rules)
-            ended = end_flows(self.netlink, self.family, flows)
+            ended = self._end_flows(flows)
             return Report(self.family, todo.changes, *_counts(todo), ("as a whole",), *ended)
         ended = self._execute(todo, _structure(rules, repair), sticky=True, flows=flows)
         self._remove_extra(repair)
@@ -397,6 +446,16 @@ class Dataplane:
         if self._chains.issuperset(_chains_of(verdicts)):
             return None
         return self._skeleton(numbered_chains(verdicts))
+
+
+def read_elements(
+    netlink: Netlink, family: Family, declaration: SetDeclaration, structure: Structure | None
+) -> dict[bytes, Value]:
+    """Return the elements of a set in the kernel; {} if the table has no such set."""
+    if structure is None or declaration.name not in structure.sets:
+        return {}
+    elements = netlink.elements(family, declaration.name)
+    return dict(read_element(element, declaration.interval_key) for element in elements)
 
 
 def _structure(rules: Skeleton, repair: Repair) -> list[BatchMessage]:

@@ -59,7 +59,6 @@ class Reconciler:
         self._addresses = addresses
         self._clock = clock
         self._node: Node | None = None
-        self._service_cidrs: tuple[Network, ...] = ()
 
     def round(
         self,
@@ -75,8 +74,9 @@ class Reconciler:
         """
         begun = self._clock()
         node, service_cidrs = self._source.node(), self._source.service_cidrs()
-        if (node, service_cidrs) != (self._node, self._service_cidrs):
-            self._set_options(self._options_of(node, service_cidrs))
+        options = self._options_of(node, service_cidrs)
+        if options != self.options:
+            self._set_options(options)
         if node != self._node:
             names = {*names, *self._source.names(), *self.intent.names()}
         claims = {name: self._claim(name, node) for name in names}
@@ -84,7 +84,7 @@ class Reconciler:
         reports = self._program(claims, suspect, edits)
         failures = {table.family: table.failure for table in self._tables.values() if table.failure}
         address_changes += self._addresses.announce(failures.keys()) if self._addresses else ()
-        self._node, self._service_cidrs = node, service_cidrs
+        self._node = node
         return RoundReport(
             tuple(reports),
             failures,

@@ -180,14 +180,19 @@ def service_ranges(settings: Settings) -> tuple[Network, ...]:
 
 
 def cluster_dns(settings: Settings) -> tuple[Address, ...]:
-    """Return the addresses of the name server. Raises UsageError if a service range has no tenth address."""
+    """Return the addresses of the name server: of each service range that has one, the tenth address."""
     if settings.cluster_dns:
         return settings.cluster_dns
-    found = service_ranges(settings)
-    for network in found:
-        if network.num_addresses <= DNS_PLACE:
-            raise UsageError(f"--service-cidr {network} has no tenth address.", "See --cluster-dns.")
+    found = (network for network in service_ranges(settings) if network.num_addresses > DNS_PLACE)
     return tuple(network[DNS_PLACE].packed for network in found)
+
+
+def required_cluster_dns(settings: Settings) -> tuple[Address, ...]:
+    """Return the addresses of the name server. Raises UsageError if there are none."""
+    if not (found := cluster_dns(settings)):
+        ranges = ",".join(map(str, service_ranges(settings)))
+        raise UsageError(f"--service-cidr {ranges} has no tenth address.", "See --cluster-dns.")
+    return found
 
 
 def warnings(settings: Settings) -> list[str]:

@@ -277,7 +277,8 @@ FLAGS = (
         "--node-name NAME",
         INPUT,
         Group.NODE,
-        "This node's name. It decides which endpoints are local, and which Node of the input is this one.",
+        "This node's name, in any case. It decides which endpoints are local, and which Node of the input is "
+        "this one.",
         text.node_name,
         default="the host name",
     ),
@@ -370,8 +371,15 @@ FLAGS = (
         default="for each family, the interface of the default route",
     ),
     Flag(
+        "--no-dns",
+        "run",
+        Group.DNS,
+        "Answer no DNS queries. In a cluster, this is the default.",
+        see="../kproxy/dns/README.md",
+    ),
+    Flag(
         "--cluster-domain DOMAIN",
-        "dns",
+        "run dns",
         Group.DNS,
         "The domain of the names of Services and pods.",
         text.domain,
@@ -379,9 +387,9 @@ FLAGS = (
     ),
     Flag(
         "--cluster-dns IP[,IP]",
-        "dns",
+        "run dns",
         Group.DNS,
-        "The addresses of the name server, one per family.",
+        "The addresses of the name server, one per family. run adds them to the interface `lo`.",
         text.addresses,
         default="the tenth address of each service range",
     ),

@@ -106,11 +106,11 @@ class Configuration(NamedTuple):
 def decode_configuration(content: object) -> Configuration:
     """Decode a KubeProxyConfiguration that was parsed from YAML or JSON."""
     found = Configuration({}, [], [])
-    if not isinstance(content, dict) or (content.get("apiVersion"), content.get("kind")) != (
-        API_VERSION,
-        KIND,
-    ):
+    if not isinstance(content, dict) or content.get("kind") != KIND:
         found.problems.append(f"kind: is not a {KIND} of {API_VERSION}")
+        return found
+    if (version := content.get("apiVersion")) != API_VERSION:
+        found.problems.append(f"apiVersion: {version!r} is not {API_VERSION}")
         return found
     fields = {path: value for path, value in _fields(content) if path not in ("apiVersion", "kind")}
     section = _section(fields, found)

@@ -57,6 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The primary family first; () if not set."""
     service_node_port_range: tuple[int, int] = (30000, 32767)
     load_balancer_pool: Pool = Pool((), "")
+    no_dns: bool = False
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[Address, ...] = ()
     """() for the tenth address of each service range."""

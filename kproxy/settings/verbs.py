@@ -210,7 +210,6 @@ _VERBS = (
         (
             ("Answer on loopback:", "kproxy dns serve -f services/ --listen 127.0.0.1:5353"),
             ("The zone of a folder of manifests:", "kproxy dns zone -f services/ > cluster.local.zone"),
-            ("The names of ClusterIPs:", "kproxy dns zone -f services/ --zone 96.10.in-addr.arpa"),
             ("The resolv.conf of a pod:", "kproxy dns resolv-conf -n shop"),
         ),
         usages=("serve -f PATH...", "zone", "resolv-conf"),

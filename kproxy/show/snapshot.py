@@ -6,20 +6,34 @@ of the bytes. So only a command of the same version can read them. Pure. The soc
 
 from __future__ import annotations
 
+from collections.abc import Collection, Set
 from functools import cache
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy import __version__
-from kproxy.model import Address, Frontend, NamespacedName, Network, Node, Protocol, format_socket
+from kproxy.model import (
+    Address,
+    Frontend,
+    NamespacedName,
+    Network,
+    Node,
+    Pod,
+    Protocol,
+    address_or_none,
+    format_socket,
+)
 from kproxy.problems import KproxyError, Problem
 from kproxy.sources.core.inventory import Inventory
 from kproxy.table.skeleton import Options
 
 _GREETING = b"kproxy "
+NODE = "node"
+"""In a request: this node."""
 
 
 class Failure(NamedTuple):
@@ -68,6 +82,55 @@ class Snapshot(Struct, frozen=True):
     """Frontends in the tables, besides `frontends`, of services that kproxy could never read."""
     options: Options = Options()
     """What the rules depend on."""
+
+
+def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:
+    """Return the part that concerns these names of Services and pods, and these addresses.
+
+    It contains the frontends of the Services and at the addresses, those that share endpoints with them, and
+    the pods to which they lead. Problems, warnings and errors are complete. The word `node` stands for the
+    addresses of this node.
+    """
+    named = _Named(snapshot, frozenset(words))
+    chosen = [frontend for frontend in snapshot.frontends if named.frontend(frontend)]
+    endpoints = {at for frontend in chosen for side in frontend.sides for at, _ in side.endpoints}
+    services = {frontend.owner.service for frontend in chosen}
+    inventory = snapshot.inventory
+    return replace(
+        snapshot,
+        frontends=[f for f in snapshot.frontends if named.frontend(f) or not endpoints.isdisjoint(f.local)],
+        inventory=replace(
+            inventory,
+            services={n: s for n, s in inventory.services.items() if n in services or named.name(n)},
+            slices={n: s for n, s in inventory.slices.items() if n in services or named.name(n)},
+            pods=tuple(pod for pod in inventory.pods if named.pod(pod, endpoints)),
+            ingresses=(),
+            left_out={n: s for n, s in inventory.left_out.items() if named.name(n)},
+        ),
+    )
+
+
+class _Named:
+    """What a request names."""
+
+    def __init__(self, snapshot: Snapshot, words: frozenset[str]) -> None:
+        self._words = words
+        self._addresses = {packed for word in words if (packed := address_or_none(word))}
+        if NODE in words:
+            self._addresses |= {*snapshot.node.addresses, *snapshot.node.node_port_addresses}
+
+    def name(self, name: NamespacedName) -> bool:
+        """Whether it names an object, in any namespace."""
+        return name.name in self._words
+
+    def frontend(self, frontend: Frontend) -> bool:
+        """Whether it names a frontend's Service or address."""
+        return frontend.address in self._addresses or self.name(frontend.owner.service)
+
+    def pod(self, pod: Pod, endpoints: Set[Address]) -> bool:
+        """Whether it names a pod, or the pod is one of `endpoints`."""
+        addresses = set(pod.addresses)
+        return self.name(pod.name) or bool(addresses & self._addresses or addresses & endpoints)
 
 
 def _encode_network(value: Any) -> str:

@@ -36,8 +36,10 @@ class SetName(StrEnum):
 
 
 class ChainName(StrEnum):
-    """A chain that always exists. skeleton.py has its rules."""
+    """A chain whose name has no number. skeleton.py has its rules. Without DNS, the first two are absent."""
 
+    DNS_PREROUTING = "dns-prerouting"
+    DNS_OUTPUT = "dns-output"
     PREROUTING = "prerouting"
     OUTPUT = "output"
     INPUT = "input"

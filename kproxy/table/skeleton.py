@@ -1,6 +1,7 @@
 """The skeleton: the chains, sets and maps of the table, which do not depend on the services.
 
-All base chains have the type nat, so the kernel runs them only for the first packet of a connection.
+All base chains but those for DNS have the type nat, so the kernel runs them only for the first packet of a
+connection.
 No packet is marked: postrouting decides about masquerading by the connection's original tuple.
 docs/packet-path.md explains the rules. Comments here explain rules that are shaped by a limitation of nft
 or of the kernel.
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from kproxy.model import Balance, Family, Network, Protocol, network_family
+from kproxy.model import Address, Balance, Family, Network, Protocol, family_of, network_family
 from kproxy.nft.elements import Field, Value, Verdict
 from kproxy.nft.expressions import (
     Concatenation,
@@ -25,11 +26,13 @@ from kproxy.nft.expressions import (
     TupleField,
 )
 from kproxy.nft.rules import (
+    Comparison,
     Conclusion,
     Lookup,
     MapUpdate,
     Masquerade,
     Match,
+    NoTrack,
     Reject,
     Rule,
     Statement,
@@ -61,6 +64,7 @@ When a nat chain of any program replaces the source, the kernel skips the nat ch
 with the same priority, the one that was added later comes first. The priority orders nat chains only among
 each other: the kernel calls all of them where srcnat (100) is, after the filter chains before that.
 """
+DNS_PORT = (53).to_bytes(2, "big")
 JHASH_SEED = 0x6B70726F
 """The seed of the hashes. It is the same on every node, so that all nodes choose the same endpoint."""
 
@@ -77,6 +81,8 @@ class Options(NamedTuple):
     """Use a hash instead of entries for affinity of IPv6 clients: for scripts for nft before 1.1."""
     pod_interface: str = ""
     """The interface of pods, or a pattern such as `veth*`; "": pods are recognized by `pod_cidrs`."""
+    name_servers: tuple[Address, ...] = ()
+    """The addresses on which kproxy answers DNS queries. Their packets are not tracked."""
 
     def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[Network, ...]:
         """Return the networks of one family, without overlaps."""
@@ -241,6 +247,7 @@ _to_remember = (rule(TRANSLATED, Conclusion(f"goto {ChainName.REMEMBER}")),)
 
 def _chains(family: Family, options: Options, needed: NumberedChains, stateless: bool) -> list[Chain]:
     return [
+        *(_untracked_chains(family, options) if options.name_servers else ()),
         *_entry_chains(family, options),
         Chain(
             ChainName.SERVICES, _services(family, options), "select the endpoint of a packet to a frontend"
@@ -283,6 +290,35 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
             for timeout in sorted(needed.timeouts)
         ),
     ]
+
+
+def _untracked_chains(family: Family, options: Options) -> tuple[Chain, Chain]:
+    """Return the base chains that exempt DNS from connection tracking, in both directions.
+
+    A resolver sends the queries for A and AAAA from one port at the same time. If both create the entry of
+    their connection, the kernel drops one of them, and the resolver waits for five seconds.
+    """
+    rules = tuple(
+        rule(Comparison(HeaderField(protocol, port), DNS_PORT), Comparison(field, address), NoTrack())
+        for address in options.name_servers
+        if family_of(address) is family
+        for port, field in (("dport", _daddr(family)), ("sport", _saddr(family)))
+        for protocol in (Protocol.UDP, Protocol.TCP)
+    )
+    return (
+        Chain(
+            ChainName.DNS_PREROUTING,
+            rules,
+            "DNS queries from pods and from other hosts: do not track them",
+            Hook("prerouting", -300, "raw", "filter"),
+        ),
+        Chain(
+            ChainName.DNS_OUTPUT,
+            rules,
+            "DNS queries from this node itself, and replies: do not track them",
+            Hook("output", -300, "raw", "filter"),
+        ),
+    )
 
 
 def _entry_chains(family: Family, options: Options) -> tuple[Chain, Chain]:

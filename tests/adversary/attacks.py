@@ -154,7 +154,7 @@ REQUESTS = (
     Requests("metrics-without-reading", "metrics", part=METRICS * 50, reads=False),
     Requests("metrics-from-many", "metrics", METRICS_ONCE, clients=50, again=True),
     Requests("idle-clients-of-the-socket", "control"),
-    Requests("lines-to-the-socket", "control", part=b"next\n" * 1000, clients=20),
+    Requests("lines-to-the-socket", "control", part=b"all\n" + b"next\n" * 1000, clients=20),
     Requests("endless-line-to-the-socket", "control", part=b"n" * 65536, clients=20),
 )  # fmt: skip
 

@@ -6,7 +6,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from kproxy.dns.resolver import ERRORS, NETWORKS, Resolver
+from kproxy.dns.resolver import Resolver
+from kproxy.limits import DNS_ERRORS, DNS_NETWORKS
 from tests.dnszone.table import world
 
 ELSEWHERE = dns.message.make_query("example.org", "A").to_wire()
@@ -53,7 +54,7 @@ def test_before_the_first_round_no_name_is_known(resolver: Resolver) -> None:
 def test_errors_are_limited_for_each_network(
     resolver: Resolver, clock: Clock, host: str, neighbour: str, stranger: str
 ) -> None:
-    for number in range(ERRORS):
+    for number in range(DNS_ERRORS):
         assert code(resolver.answer(ELSEWHERE, neighbour if number % 2 else host, False)) == "REFUSED"
     assert resolver.answer(ELSEWHERE, host, False) is None
     assert resolver.answer(b"\0" * 12, neighbour, False) is None
@@ -68,9 +69,9 @@ def test_errors_are_limited_for_each_network(
 def test_many_networks_share_a_limit(resolver: Resolver) -> None:
     replies = [
         resolver.answer(ELSEWHERE, f"10.{number >> 8}.{number & 255}.1", False)
-        for number in range(NETWORKS + 2 * ERRORS)
+        for number in range(DNS_NETWORKS + 2 * DNS_ERRORS)
     ]
-    assert sum(reply is not None for reply in replies) == NETWORKS + ERRORS
+    assert sum(reply is not None for reply in replies) == DNS_NETWORKS + DNS_ERRORS
 
 
 def test_messages_are_counted(resolver: Resolver) -> None:

@@ -65,7 +65,8 @@ class Fixture:
     def __init__(self) -> None:
         self.source, self.refused = Source(), set[NamespacedName]()
         self.resolver = Resolver(world())
-        self.names = Names(self.resolver, self.source, self.refused.__contains__)
+        self.names = Names(self.resolver, self.source)
+        self.names.is_refused = self.refused.__contains__
 
     def round(self, *names: NamespacedName, failures: dict[Family, str] | None = None) -> None:
         self.names.round_done(RoundReport((), failures or {}, names=names))

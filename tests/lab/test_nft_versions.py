@@ -12,7 +12,7 @@ from netns_lab.lab import Lab
 
 from kproxy.kernel.netlink.core.structure import whole_table
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.model import Balance, Family
+from kproxy.model import Balance, Family, parse_address
 from kproxy.nft.render import render_table
 from kproxy.nft.ruleset import Skeleton
 from kproxy.table.layout import EndpointScope, SlotChain
@@ -33,6 +33,8 @@ OPTIONS = {
     "the last address, and the first": Options(
         tuple(map(ip_network, ("255.0.0.0/8", "0.0.0.0/8", "ff00::/8", "::/8")))
     ),
+    "a name server": Options(name_servers=(parse_address("10.96.0.10"), parse_address("fd00:96::a"))),
+    "a name server of one family": Options(name_servers=(parse_address("10.96.0.10"),)),
     "an interface": Options(pod_interface="cni0"),
     "a pattern of interfaces": Options(pod_interface="veth*", stateless_ipv6_affinity=True),
 }

@@ -22,10 +22,10 @@ from msgspec.structs import replace
 
 import kproxy
 from kproxy.cli import main
-from kproxy.control.channel import SOCKET, Revision, fetch, serve, watch
+from kproxy.control.channel import ALL, NEXT, SOCKET, Revision, fetch, serve, watch
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
-from kproxy.model import Node
+from kproxy.model import Node, format_address
 from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness
 from kproxy.problems import KproxyError, StateError
 from kproxy.show.snapshot import Failure, Snapshot, decode, encode
@@ -187,6 +187,7 @@ def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
     def hang() -> tuple[Snapshot, int]:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / SOCKET))
+            client.sendall(ALL)
             client.recv(1)
             meanwhile = fetch(tmp_path)
             hung_up = select.poll()
@@ -206,6 +207,7 @@ def test_the_server_ends_without_waiting_for_clients(tmp_path: Path) -> None:
 
         def hang() -> None:
             client.connect(str(tmp_path / SOCKET))
+            client.sendall(ALL)
             client.recv(1)
 
         start = time.monotonic()
@@ -268,7 +270,7 @@ def test_the_task_of_a_watcher_ends_when_it_disconnects(tmp_path: Path) -> None:
             before = len(asyncio.all_tasks())
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(tmp_path / SOCKET))
-                client.sendall(b"next\n")
+                client.sendall(ALL + NEXT)
                 await state.waits()
             async with asyncio.timeout(20):
                 while len(asyncio.all_tasks()) > before:
@@ -278,6 +280,42 @@ def test_the_task_of_a_watcher_ends_when_it_disconnects(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("asked", [b"", b"more\n", b"n" * 100_000, b"all", b"next\n", b"about"])
+def test_a_client_that_does_not_request_a_snapshot_gets_nothing(asked: bytes, tmp_path: Path) -> None:
+    state = Changing(tmp_path)
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / SOCKET))
+            client.sendall(asked)
+            client.shutdown(socket.SHUT_WR)
+            client.settimeout(20)
+            with suppress(ConnectionResetError):  # the server closed the connection before it read everything
+                return client.recv(65536)
+        return b""
+
+    async def run() -> None:
+        async with state.serving():
+            assert await asyncio.to_thread(ask) == b""
+            assert state.asked == 0
+
+    asyncio.run(run())
+
+
+def test_a_client_gets_the_part_about_names_and_addresses(tmp_path: Path) -> None:
+    taken = snapshot(services=20)
+    found = serving(tmp_path, lambda: taken, lambda: fetch(tmp_path, about=["s-3", "s-30", "a"]))
+    assert isinstance(found, Snapshot)
+    assert [str(own) for own in found.inventory.services] == ["default/s-3"]
+    assert [str(frontend.owner.service) for frontend in found.frontends] == ["default/s-3"]
+    assert [pod.name.name for pod in found.inventory.pods] == ["a"]
+    (address,) = taken.inventory.services[name("s-4")].cluster_ips
+    found = serving(tmp_path, lambda: taken, lambda: fetch(tmp_path, about=[format_address(address)]))
+    assert isinstance(found, Snapshot)
+    assert [str(own) for own in found.inventory.services] == ["default/s-4"]
+    assert found.problems == taken.problems
+
+
 @pytest.mark.parametrize("asked", [b"more\n", b"n" * 100_000, b"next", b"next\nnext\n"])
 def test_a_client_that_sends_anything_else_is_disconnected(asked: bytes, tmp_path: Path) -> None:
     state = Changing(tmp_path)
@@ -285,7 +323,7 @@ def test_a_client_that_sends_anything_else_is_disconnected(asked: bytes, tmp_pat
     def ask() -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / SOCKET))
-            client.sendall(asked)
+            client.sendall(ALL + asked)
             client.shutdown(socket.SHUT_WR)
             client.settimeout(20)
             with suppress(ConnectionResetError):  # the server closed the connection before it read everything

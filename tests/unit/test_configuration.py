@@ -389,6 +389,10 @@ def test_every_field_has_an_effect_or_causes_a_warning() -> None:
         ({"mode": "userspace"}, "mode: 'userspace' is not one of"),
         ({"nftables": {"syncPeriod": {"seconds": 5}}}, "nftables.syncPeriod: Expected `str`, got `object`"),
         ({"kind": "KubeletConfiguration"}, "kind: is not a KubeProxyConfiguration"),
+        (
+            {"apiVersion": "kubeproxy.config.k8s.io/v1"},
+            "apiVersion: 'kubeproxy.config.k8s.io/v1' is not kube",
+        ),
     ],
 )
 def test_problems_name_the_field(fields: dict[str, Any], problem: str) -> None:
@@ -556,7 +560,7 @@ def test_manifests_override_the_kubeconfig_of_the_file(tmp_path: Path) -> None:
         ),
         (
             "kind: KubeProxyConfiguration\napiVersion: v1",
-            "kind: is not a KubeProxyConfiguration of kubeproxy",
+            "apiVersion: 'v1' is not kubeproxy.config.k8s.io/v1alpha1",
         ),
         (
             yaml.safe_dump(configuration(clusterCIDR=1, detectLocalMode=2)),

@@ -271,6 +271,7 @@ def test_consistent_hashing_excludes_affinity() -> None:
         ({"hints": {"forZones": [{"name": "a"}, {"name": "b"}]}}, "for_zones", ("a", "b")),
         ({"hints": {"forNodes": [{"name": "n1"}]}}, "for_nodes", ("n1",)),
         ({"nodeName": "n1"}, "node", "n1"),
+        ({"nodeName": "N1.Example"}, "node", "n1.example"),
         ({"nodeName": None}, "node", ""),
     ],
 )
@@ -430,7 +431,7 @@ def test_objects_without_endpoints_are_ignored_without_a_problem(content: dict[s
 
 def test_endpoints_become_a_slice_per_subset_and_family() -> None:
     first = {
-        "addresses": [{"ip": "13.250.94.254"}, {"ip": "fd00::1", "nodeName": "n"}],
+        "addresses": [{"ip": "13.250.94.254"}, {"ip": "fd00::1", "nodeName": "N"}],
         "notReadyAddresses": [{"ip": "13.229.188.59"}],
         "ports": [{"port": 80}],
     }
@@ -500,6 +501,7 @@ def condition(status: str, kind: str = "Ready") -> dict[str, Any]:
         ({"metadata": {"labels": {"a": "b"}}}, "labels", {"a": "b"}),
         ({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, "terminating", True),
         ({"spec": {"nodeName": "n1"}}, "node", "n1"),
+        ({"spec": {"nodeName": "N1.Example"}}, "node", "n1.example"),
         ({"spec": {"hostname": "first"}}, "hostname", "first"),
         ({"spec": {"subdomain": "db"}}, "subdomain", "db"),
         ({"spec": {"containers": [{"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]}]}}, "ports", (("http", "tcp", 80),)),

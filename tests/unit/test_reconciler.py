@@ -233,7 +233,7 @@ def test_the_rules_change_with_the_ranges_of_cluster_ips_and_no_service_does(wor
     world.reconciler.round(NAMES)
     world.source.ranges = (ip_network("10.96.0.0/16"),)
     assert [len(world.round().names) for _ in range(2)] == [0, 0]
-    assert world.asked == [(NODE.name, ()), (NODE.name, world.source.ranges)]
+    assert list(dict.fromkeys(world.asked)) == [(NODE.name, ()), (NODE.name, world.source.ranges)]
 
 
 def test_a_round_without_options_fails_and_the_next_one_does_everything(world: World, kernel: Kernel) -> None:

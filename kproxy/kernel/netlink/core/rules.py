@@ -74,6 +74,7 @@ from kproxy.nft.rules import (
     MapUpdate,
     Masquerade,
     Match,
+    NoTrack,
     Reject,
     Rule,
     StartTrace,
@@ -135,6 +136,8 @@ def _pack(statement: Statement, family: Family) -> list[bytes]:
             return [*load_all(key), _lookup(name, be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT))]
         case Translation():
             return _translation(statement)
+        case NoTrack():
+            return [expression("notrack")]
         case Masquerade():
             return [expression("masq", be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY))]
         case Reject(reset):
