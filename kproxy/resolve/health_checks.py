@@ -39,7 +39,7 @@ class HealthChecks:
         Returns whether `served` changed.
         """
         before = self._ports.pop(name, None)
-        if service is not None and service.wants_health_check and service.health_check_node_port:
+        if service is not None and _has_health_check(service):
             self._ports[name] = (service.health_check_node_port, local_ready(slices, node))
         return self._ports.get(name) != before
 
@@ -50,3 +50,9 @@ class HealthChecks:
         """
         ordered = sorted(self._ports.items(), reverse=True)
         return {port: (name, count) for name, (port, count) in ordered}
+
+
+def _has_health_check(service: Service) -> bool:
+    return (
+        service.wants_health_check and bool(service.health_check_node_port) and not service.proxied_elsewhere
+    )

@@ -14,7 +14,6 @@ from kproxy.controlplane.ranges import Pool, Ranges
 from kproxy.model import Address, Network, Node, format_address
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.problems import UsageError
-from kproxy.resolve.frontends import merged
 from kproxy.settings.flags import flags_of
 from kproxy.settings.settings import LocalMode, Origin, Settings
 from kproxy.settings.text import INTERFACE, SocketAddress
@@ -104,7 +103,7 @@ def dataplane_options(settings: Settings, node: Node, service_cidrs: tuple[Netwo
             interface = _interface(settings, "pod_bridge_interface")
         case LocalMode.INTERFACE_NAME_PREFIX:
             interface = _interface(settings, "pod_interface_name_prefix") + "*"
-    services = settings.service_cidr or tuple(merged(service_cidrs))
+    services = settings.service_cidr or service_cidrs
     return Options(cidrs, services, settings.masquerade_all, pod_interface=interface)
 
 

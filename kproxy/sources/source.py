@@ -26,7 +26,7 @@ class Source(Protocol):
         """Return this node."""
 
     def service_cidrs(self) -> tuple[Network, ...]:
-        """Return the ranges of ClusterIPs, as far as the input names them. They may overlap."""
+        """Return the ranges of ClusterIPs, as far as the input names them. They do not overlap."""
 
     def protected(self, name: NamespacedName) -> bool:
         """Whether nothing of a Service may be removed, because part of its input could not be read."""

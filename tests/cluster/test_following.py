@@ -66,17 +66,24 @@ def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -
         assert follower.messages() == []
 
 
-def test_objects_of_another_proxy_are_not_requested(api: ApiServer, tmp_path: Path) -> None:
+def test_services_of_another_proxy_and_slices_of_headless_ones(api: ApiServer, tmp_path: Path) -> None:
     other_proxy = {"service.kubernetes.io/service-proxy-name": "other"}
     api.create(service("web"), service("other", metadata={"labels": other_proxy}))
     api.create(slice_("web-1"), slice_("head-1", "head", labels={"service.kubernetes.io/headless": ""}))
     with Follower(api, tmp_path) as follower:
-        follower.sees("web")
+        follower.sees("other", "web")
+        assert elsewhere(follower) == ["other"]
         assert list(follower.source.inventory().slices) == [name("web")]
         watching(api)
-        api.update(service("web", metadata={"labels": other_proxy}))  # the selector no longer matches
+        api.update(service("web", metadata={"labels": other_proxy}))
         follower.changed("web")
-        follower.sees()
+        assert elsewhere(follower) == ["other", "web"]
+
+
+def elsewhere(follower: Follower) -> list[str]:
+    """Return the names of the services that another proxy serves."""
+    found = follower.source.inventory().services.values()
+    return sorted(service.name.name for service in found if service.proxied_elsewhere)
 
 
 def test_take_returns_nothing_before_all_kinds_were_listed(api: ApiServer, tmp_path: Path) -> None:
@@ -109,7 +116,7 @@ def test_service_cidrs_are_followed(api: ApiServer, tmp_path: Path) -> None:
         follower.woken.clear()
         before = follower.source.revision
         api.create(service_cidr("more", "10.90.0.0/24"))
-        follower.wait(lambda: ranges() == ["10.96.0.0/16", "fd00:96::/112", "10.90.0.0/24"])
+        follower.wait(lambda: ranges() == ["10.90.0.0/24", "10.96.0.0/16", "fd00:96::/112"])
         assert follower.woken.is_set()
         assert follower.take() == set()
         assert follower.source.revision == before + 1

@@ -166,6 +166,14 @@ def test_packets_to_unused_cluster_ips_are_dropped_as_service_cidrs_say(lab: Lab
 
         story.converges()
         assert unused() is Outcome.TIMEOUT
+        # An address of a Service that another proxy serves is not unused.
+        other = service("other", cluster_ips={4: UNUSED, 6: "fd00:96::200"})
+        other["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "other"}
+        story.apply(other)
+        eventually(lambda: unused() is Outcome.UNREACHABLE, story.running.logged)
+        story.delete(other)
+        story.converges()
+        assert unused() is Outcome.TIMEOUT
         story.delete(whole)
         story.truth.options = story.truth.options._replace(service_cidrs=networks("10.96.0.0/24"))
         story.converges()

@@ -157,6 +157,28 @@ def test_changes_of_service_cidrs() -> None:
     assert (cache.rules_changed, cache.service_cidrs()) == (True, ())
 
 
+def test_cluster_ips_of_another_proxy_are_not_in_the_ranges() -> None:
+    def ranges() -> str:
+        assert cache.rules_changed
+        cache.take()
+        return " ".join(map(str, cache.service_cidrs()))
+
+    cache = Cache()
+    cache.apply(change(SERVICE_CIDRS, "ADDED", api_service_cidr("a", "10.96.0.0/30", "fd00::/127")))
+    other = api_service("web", clusterIP="10.96.0.1", clusterIPs=["10.96.0.1", "fd00::1"])
+    ours = api_service("web", 2, clusterIP="10.96.0.1", clusterIPs=["10.96.0.1", "fd00::1"])
+    other["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "other"}
+    put(cache, other)
+    assert ranges() == "10.96.0.0/32 10.96.0.2/31 fd00::/128"
+    put(cache, ours)
+    assert ranges() == "10.96.0.0/30 fd00::/127"
+    put(cache, other)
+    delete(cache, other)
+    assert ranges() == "10.96.0.0/30 fd00::/127"
+    put(cache, ours)
+    assert not cache.rules_changed
+
+
 def test_only_changed_slices_have_triggers() -> None:
     cache = Cache()
     first, second = ({"annotations": {TRIGGER: f"2026-11-22T10:00:0{n}Z"}} for n in (1, 2))

@@ -97,3 +97,6 @@ def test_only_load_balancers_with_policy_local_have_a_port() -> None:
     assert change(checks, balancer(), slice_([ONE]))
     assert change(checks, service_manifest(), slice_([ONE]))  # its type changed
     assert checks.served() == {}
+    elsewhere = balancer()
+    elsewhere["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "other"}
+    assert not change(checks, elsewhere, slice_([ONE]))

@@ -115,7 +115,7 @@ class Cluster:
         return self._node
 
     def service_cidrs(self) -> tuple[Network, ...]:
-        """Return the ranges of all ServiceCIDRs. They may overlap."""
+        """Return the ranges of ServiceCIDRs, without ClusterIPs of Services that another proxy serves."""
         with self._lock:
             return self._cache.service_cidrs()
 

@@ -14,9 +14,10 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from kproxy.decode.objects import UndecodableError, Unreadable
-from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Network, Service, ServiceCIDR
+from kproxy.model import Address, ClusterNode, EndpointSlice, NamespacedName, Network, Service, ServiceCIDR
 from kproxy.problems import Problem, unreadable_sentence
 from kproxy.sources.cluster.core.events import ObjectChange
+from kproxy.sources.cluster.core.ranges import without
 
 
 class Cache:
@@ -27,6 +28,10 @@ class Cache:
         self.rules_changed = False
         """Since the last `take`, something changed on which the rules depend: the node or a ServiceCIDR."""
         self._service_cidrs: dict[NamespacedName, ServiceCIDR] = {}
+        self._elsewhere: dict[NamespacedName, tuple[Address, ...]] = {}
+        """The ClusterIPs of Services that another proxy serves."""
+        self._ranges: tuple[Network, ...] | None = None
+        """The cached result of `service_cidrs`."""
         self._services: dict[NamespacedName, Service] = {}
         self._slices: dict[NamespacedName, EndpointSlice] = {}
         """By namespace and name of the slice."""
@@ -109,8 +114,12 @@ class Cache:
         return MappingProxyType(self._slices_of)
 
     def service_cidrs(self) -> tuple[Network, ...]:
-        """Return the ranges of all ServiceCIDRs, by the names of the objects."""
-        return tuple(network for _, each in sorted(self._service_cidrs.items()) for network in each.networks)
+        """Return the ranges of all ServiceCIDRs, without ClusterIPs of Services that another proxy serves."""
+        if self._ranges is None:
+            networks = (network for each in self._service_cidrs.values() for network in each.networks)
+            taken = (address for each in self._elsewhere.values() for address in each)
+            self._ranges = without(networks, taken)
+        return self._ranges
 
     def problems(self) -> list[Problem]:
         """Return the present problems, sorted by object."""
@@ -168,6 +177,7 @@ class Cache:
             assert model is None or isinstance(model, Service)
             if self._services.get(key) != model:
                 self._changed.add(key)
+                self._store_elsewhere(key, model.cluster_ips if model and model.proxied_elsewhere else ())
                 if model is None:
                     del self._services[key]
                 else:
@@ -183,8 +193,17 @@ class Cache:
             if self.node != model:
                 self.node, self.rules_changed = model, True
 
+    def _store_elsewhere(self, key: NamespacedName, cluster_ips: tuple[Address, ...]) -> None:
+        if self._elsewhere.get(key, ()) != cluster_ips:
+            self._ranges, self.rules_changed = None, True
+            self._elsewhere[key] = cluster_ips
+            if not cluster_ips:
+                del self._elsewhere[key]
+
     def _store_service_cidr(self, key: NamespacedName, model: ServiceCIDR | None) -> None:
-        self.rules_changed |= self._service_cidrs.get(key) != model
+        if self._service_cidrs.get(key) == model:
+            return
+        self._ranges, self.rules_changed = None, True
         if model is None:
             self._service_cidrs.pop(key, None)
         else:

@@ -16,7 +16,6 @@ from kproxy.decode import wire
 from kproxy.decode.endpointslices import HEADLESS_LABEL
 from kproxy.decode.fields import FieldError, object_name
 from kproxy.decode.objects import UndecodableError, decode_object
-from kproxy.decode.service import PROXY_NAME_LABEL
 from kproxy.decode.text import from_json
 from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
@@ -52,7 +51,7 @@ class ApiResource(NamedTuple):
         return path, {**self.selector, "fieldSelector": f"metadata.name={key.name}"}
 
 
-SERVICES = ApiResource("Service", "v1", "/api/v1/services", {"labelSelector": f"!{PROXY_NAME_LABEL}"})
+SERVICES = ApiResource("Service", "v1", "/api/v1/services", {})
 SLICES = ApiResource(
     "EndpointSlice",
     "discovery.k8s.io/v1",
