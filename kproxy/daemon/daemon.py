@@ -73,6 +73,8 @@ class Daemon(RoundObserver):
         self._dataplanes = {
             family: Dataplane(netlink, family, Options(), rehearsal.expected_structure) for family in Family
         }
+        for dataplane in self._dataplanes.values():
+            dataplane.flows.patient = True
         self.source = source
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
         self.reporter = reporter

@@ -75,8 +75,11 @@ class Loop:
 
     async def run(self) -> None:
         """Run rounds. Never returns."""
-        with ThreadPoolExecutor(1, "kernel") as thread:
-            await self._rounds(thread)
+        try:
+            with ThreadPoolExecutor(1, "kernel") as thread:
+                await self._rounds(thread)
+        finally:
+            self.reconciler.finish()
 
     async def _rounds(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()

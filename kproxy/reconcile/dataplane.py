@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kproxy.kernel.conntrack import EndedFlows, end_flows
+from kproxy.kernel.conntrack import EndedFlows
 from kproxy.kernel.features import UnsupportedFamily
 from kproxy.kernel.host import is_local, kernel_since
 from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages
@@ -37,8 +37,9 @@ from kproxy.problems import TransactionError
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
 from kproxy.reconcile.core.repair import Repair, compare
 from kproxy.reconcile.core.report import Report
+from kproxy.reconcile.flows import StaleFlows
 from kproxy.table.compile import Delta, Desired
-from kproxy.table.flows import FlowRule, flow_rules
+from kproxy.table.flows import FlowRule, flow_rules, may_wait
 from kproxy.table.keys import AffinityKey, FrontendKey, PackedSocket, frontend_protocol, is_frontend
 from kproxy.table.layout import NUMBERED, EndpointScope
 from kproxy.table.names import TABLE, SetName, affinity_map, endpoints_map
@@ -121,8 +122,7 @@ class Dataplane:
         """The number of generations that other programs had committed when the table was read."""
         self._absent = False
         """The kernel does not support this family, so there is no table."""
-        self._flows_remain = False
-        """Ending stale UDP flows failed. The next comparison tries again."""
+        self.flows = StaleFlows(netlink, family)
 
     def set_options(self, options: Options) -> bool:
         """Set the options. Returns whether they changed; then `reconcile` must be called."""
@@ -206,7 +206,7 @@ class Dataplane:
         """
         if self._absent:
             return structure is None
-        if self._flows_remain or view.rules != self._skeleton(NO_NUMBERED_CHAINS):
+        if self.flows.remain or view.rules != self._skeleton(NO_NUMBERED_CHAINS):
             return False
         repair = compare(structure, self._expect(chains))
         return not (repair.create or repair.replace or repair.damage)
@@ -261,8 +261,8 @@ class Dataplane:
 
         The transaction that removes endpoints also removes their clients' affinity entries. These are removed
         once more after it, because a packet may have written one in between. Then UDP flows to removed
-        endpoints are ended. The sweep comes last: if kproxy is killed before it, the remaining slots show the
-        next comparison which flows to end.
+        endpoints are ended, or wait. The sweep comes last: if kproxy is killed before it, the remaining slots
+        show the next comparison which flows to end.
         """
         newly_local = {
             change.side.key
@@ -282,17 +282,12 @@ class Dataplane:
         for protocol in Protocol if sticky else ():
             stale = self._stale_affinity(protocol, newly_local)
             self._forget(affinity_map(protocol), stale)
-        ended = self._end_flows(flows)
+        ended = self.flows.end(flows, may_wait(flows, todo))
         try:
             self._commit(todo.sweep)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
             raise
-        return ended
-
-    def _end_flows(self, flows: Mapping[PackedSocket, FlowRule]) -> EndedFlows:
-        ended = end_flows(self.netlink, self.family, flows)
-        self._flows_remain |= bool(ended.warnings)
         return ended
 
     def _stale_affinity(self, protocol: Protocol, newly_local: set[FrontendKey]) -> list[AffinityKey]:
@@ -392,11 +387,11 @@ class Dataplane:
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
         todo, rules, repair = self._compare(desired, protected)
         flows = flow_rules(self.applied, desired.specs, todo, protected)
-        self._absent = self._flows_remain = False
+        self._absent = False
         self._chains = {chain.name for chain in rules.chains}
         if repair.replace:
             self._replace(rules)
-            ended = self._end_flows(flows)
+            ended = self.flows.end(flows)
             return Report(self.family, todo.changes, *_counts(todo), ("as a whole",), *ended)
         ended = self._execute(todo, _structure(rules, repair), sticky=True, flows=flows)
         self._remove_extra(repair)
@@ -439,6 +434,15 @@ class Dataplane:
             raise
         self._chains |= missing
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
+
+    def flows_due(self) -> float | None:
+        """Return the time at which stale UDP flows that wait have to be ended; None if none wait."""
+        return self.flows.due
+
+    def end_flows(self, now: float) -> Report | None:
+        """End the stale UDP flows that wait, if this is due. Returns None if it is not."""
+        ended = self.flows.end_due(now)
+        return None if ended is None else Report(self.family, (), 0, 0, (), *ended)
 
     def _with_missing_chains(self, todo: Plan) -> Skeleton | None:
         """Return a skeleton with all chains to which a plan leads; None if none of them is missing."""

@@ -49,6 +49,10 @@ class Table(Protocol):
 
     def repair_elements(self, keys: Keys, /) -> Report | None: ...
 
+    def flows_due(self) -> float | None: ...
+
+    def end_flows(self, now: float, /) -> Report | None: ...
+
 
 class FamilyTable:
     """One family's table, and the services that the kernel refused. For one thread at a time."""
@@ -125,11 +129,19 @@ class FamilyTable:
         self.failure = ""
         return reports
 
+    def end_flows(self, now: float) -> list[Report]:
+        """End the stale UDP flows that wait, if this is due."""
+        report = self._dataplane.end_flows(now)
+        return [] if report is None else [report]
+
     # --- queries ---
 
     def due(self) -> Iterable[float]:
-        """Return the times of the next attempts of what failed; nothing if nothing failed."""
-        return [self._backoff.due] if self.failure else [each.due for each in self.quarantined.values()]
+        """Return the times of the next attempts of what failed, and of what waits on purpose."""
+        if self.failure:
+            return [self._backoff.due]
+        flows = self._dataplane.flows_due()
+        return [each.due for each in self.quarantined.values()] + ([] if flows is None else [flows])
 
     def is_gone(self) -> bool:
         """Whether another program deleted the table. Not to be called during an update."""
@@ -157,7 +169,7 @@ class FamilyTable:
         if self._must_compare:
             reports += self._compare(protected, now)
             self._must_compare = False
-        return reports
+        return reports + self.end_flows(now)
 
     def _change(self, changes: Mapping[NamespacedName, ServiceChange]) -> list[Report]:
         batch = merged(self._intent.deltas(changes, self.family).values())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from math import inf
 from typing import NamedTuple
 
 from kproxy.model import Family, NamespacedName, Network, Node
@@ -100,8 +101,13 @@ class Reconciler:
         """Program all services in the next round, since a failed round has taken changes from the source."""
         self._node = None
 
+    def finish(self) -> None:
+        """Do what waits on purpose, because there will be no other round."""
+        for table in self._tables.values():
+            table.end_flows(inf)
+
     def due(self) -> float | None:
-        """Return the time of the next attempt of something that failed; None if nothing failed."""
+        """Return the time of the next attempt of something that failed, or waits; None if nothing does."""
         waiting = [when for table in self._tables.values() for when in table.due()]
         addresses = self._addresses.due() if self._addresses else None
         return min(waiting if addresses is None else [*waiting, addresses], default=None)

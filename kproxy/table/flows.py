@@ -83,6 +83,15 @@ def flow_rules(
     return rules
 
 
+def may_wait(rules: Mapping[PackedSocket, FlowRule], todo: Plan) -> bool:
+    """Whether the flows may be ended after the sweep of `todo`: no UDP frontend is removed.
+
+    Otherwise its slots are the only trace of it, if kproxy is killed before its flows are ended.
+    """
+    removed = any(change.after is None and _is_udp(change.side) for change in todo.changes)
+    return not removed and all(rule.keep_listed for rule in rules.values())
+
+
 def stale_entries(
     entries: Iterable[tuple[PackedSocket, PackedSocket, Handle]], rules: Mapping[PackedSocket, FlowRule]
 ) -> Iterator[Handle]:

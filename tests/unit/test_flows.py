@@ -9,7 +9,7 @@ import pytest
 
 from kproxy.model import Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements
-from kproxy.table.flows import FlowRule, flow_rules, stale_entries
+from kproxy.table.flows import FlowRule, flow_rules, may_wait, stale_entries
 from kproxy.table.keys import PackedSocket, frontend_key, frontend_socket, pack_socket
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
 from kproxy.table.names import ChainName, endpoints_map
@@ -138,6 +138,34 @@ def test_an_interrupted_removal_is_recognized_by_its_slots() -> None:
 def test_an_endpoint_in_a_leftover_slot_may_be_in_use() -> None:
     _, letters = interrupted("abc", specs(("bc", None)))
     assert letters == "-ad"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "waits"),
+    [
+        (("ab", None), ("ac", None), True),
+        (("ab", None), ("a", None), True),
+        (("a", None), ("", None), True),
+        ((None, None), ("a", None), True),
+        (("a", None), (None, None), False),
+        (("ab", "a"), (None, None), False),
+    ],
+)
+def test_flows_of_a_removed_frontend_may_not_wait(
+    before: tuple[str | None, str | None], after: tuple[str | None, str | None], waits: bool
+) -> None:
+    """Of the others, a comparison after a crash finds all, whether their slots were swept or not."""
+    applied = initial_elements(specs(before), {})
+    wanted: dict[FrontendSide, FrontendSpec | None] = {ALL: None, LOCAL: None}
+    wanted.update(specs(after))
+    todo = plan_frontends(applied, wanted)
+    for part in (todo.switch, todo.sweep):
+        part.apply_to(applied)
+    rules = flow_rules(applied, wanted, todo)
+    assert may_wait(rules, todo) is waits
+    if waits:
+        again = plan(applied, specs(after), {})
+        assert stale_letters(flow_rules(applied, specs(after), again)) == stale_letters(rules)
 
 
 def test_tcp_has_no_rules() -> None:
