@@ -92,12 +92,12 @@ class Server:
 
     def _serve(self, address: SocketAddress) -> SocketAddress:
         loop = asyncio.get_running_loop()
-        udp = _bound(address, socket.SOCK_DGRAM)
+        listener = _bound(address, socket.SOCK_STREAM)
         try:
-            bound = SocketAddress(address.host, udp.getsockname()[1])
-            listener = _bound(bound, socket.SOCK_STREAM)
+            bound = SocketAddress(address.host, listener.getsockname()[1])
+            udp = _bound(bound, socket.SOCK_DGRAM)
         except OSError:
-            udp.close()
+            listener.close()
             raise
         listener.listen(BACKLOG)
         self._udp.append(udp)
