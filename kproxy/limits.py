@@ -63,6 +63,9 @@ DNS_BATCH = 64
 DNS_RECEIVE_BUFFER = MIB
 DNS_ERRORS = 50
 DNS_NETWORKS = 4096
+DNS_UPSTREAM_SECONDS = 1.5
+DNS_UPSTREAM_TRIES = 2
+DNS_UPSTREAM_QUERIES = 512
 
 # --- responses of an API server ---
 
@@ -167,6 +170,15 @@ TABLE = (
         DNS_ERRORS,
         "",
         "no reply",
+    ),
+    Limit(_DNS, "time of an upstream server to reply", DNS_UPSTREAM_SECONDS, "s", "the next one is asked"),
+    Limit(_DNS, "attempts with each upstream server", DNS_UPSTREAM_TRIES, "", "the reply is SERVFAIL"),
+    Limit(
+        _DNS,
+        "different questions that wait for an upstream server",
+        DNS_UPSTREAM_QUERIES,
+        "",
+        "the reply is SERVFAIL",
     ),
     Limit(_DNS, "networks that are counted in a second", DNS_NETWORKS, "", "the others share one limit"),
     Limit(_API, "page of a list, received and decompressed", API_PAGE, "bytes", _SMALLER),

@@ -12,7 +12,7 @@ from kproxy.control.lookup import look_up
 from kproxy.dns.core.master import Content, zone_file
 from kproxy.dns.core.names import name_of
 from kproxy.dns.core.resolv import pod_resolv_conf
-from kproxy.dns.host import read_resolv_conf
+from kproxy.kernel.host import resolv_conf
 from kproxy.settings.derived import required_cluster_dns
 from kproxy.settings.settings import Settings
 from kproxy.show.complaints import complaints
@@ -43,7 +43,7 @@ def _zone(settings: Settings) -> int:
 
 
 def _resolv_conf(settings: Settings) -> int:
-    host = read_resolv_conf(Path(settings.resolv_conf))
+    host = resolv_conf(Path(settings.resolv_conf))
     servers = required_cluster_dns(settings)
     write(pod_resolv_conf(settings.namespace, settings.cluster_domain, servers, host.search))
     return 0

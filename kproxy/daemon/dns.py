@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from kproxy.daemon.loop import Loop, Periods
-from kproxy.daemon.start import configure_log, new_resolver
-from kproxy.dns.names import Names
-from kproxy.dns.server import Server
+from kproxy.daemon.start import configure_log
+from kproxy.dns.nameserver import NameServer
+from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.observe.log import Reporter
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import UsageError
@@ -47,14 +47,12 @@ async def _serve(settings: Settings) -> None:
         ExecRunner(settings.probe_exec),
         settings.recursive,
     )
-    resolver, reporter = new_resolver(settings), Reporter(settings.verbose)
-    server = Server(settings.listen, resolver)
+    reporter = Reporter(settings.verbose)
+    server = NameServer(settings, settings.listen, source, Clients(raise_file_limit()))
     # Without tables, a round only takes the changes of the source.
     reconciler = Reconciler(source, {}, lambda node, service_cidrs: Options())
     problems = _Problems(source, reporter)
-    loop = Loop(
-        source, reconciler, Periods(settings.sync_period, 0), (Names(resolver, source), problems, reporter)
-    )
+    loop = Loop(source, reconciler, Periods(settings.sync_period, 0), (server, problems, reporter))
     stop = asyncio.Event()
     for number in STOP:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -16,9 +16,7 @@ from kproxy.control import channel
 from kproxy.controlplane.ownership import Announced
 from kproxy.daemon.daemon import Daemon
 from kproxy.daemon.loop import Periods
-from kproxy.dns.core.zone import Zone
-from kproxy.dns.nameserver import NameServer
-from kproxy.dns.resolver import Resolver
+from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.kernel.host import MARKS_SINCE, HostAddresses, kernel_since
 from kproxy.kernel.netlink.socket import Netlink
@@ -38,7 +36,6 @@ from kproxy.settings.derived import (
     overlaps,
     pool_nodes,
     ranges,
-    service_ranges,
     warnings,
 )
 from kproxy.settings.settings import Settings
@@ -67,7 +64,7 @@ class _Host:
         self.reporter = Reporter(settings.verbose)
         self.clients = Clients(raise_file_limit())
         self._overlaps: list[str] = []
-        self.name_server: NameServer | None = None
+        self.name_server: ClusterNameServer | None = None
         self._rehearsal = rehearsal
         self._netlink = netlink
 
@@ -96,7 +93,7 @@ class _Host:
         if wanted and not kernel_since(*MARKS_SINCE):
             logger.warning("no DNS is served: marking the address of the server requires Linux 5.18")
         elif wanted:
-            self.name_server = NameServer(new_resolver(self.settings), wanted, source, self.clients)
+            self.name_server = ClusterNameServer(self.settings, wanted, source, self.clients)
 
     def daemon(
         self,
@@ -138,12 +135,6 @@ def run_daemon(settings: Settings) -> int:
     ):
         asyncio.run(work(_Host(settings, rehearsal, netlink)))
     return 0
-
-
-def new_resolver(settings: Settings) -> Resolver:
-    """Return a resolver whose zone has no Services yet."""
-    zone = Zone(settings.cluster_domain, cluster_dns(settings), service_ranges(settings), int(time.time()))
-    return Resolver(zone)
 
 
 def configure_log(verbose: bool) -> None:

@@ -22,6 +22,8 @@ class Names(RoundObserver):
     def __init__(self, resolver: Resolver, source: FollowedSource) -> None:
         self.is_refused: Callable[[NamespacedName], bool] = lambda _: False
         """Returns whether the kernel refused a Service."""
+        self.pods: frozenset[Address] = frozenset()
+        """The addresses of pods."""
         self._resolver = resolver
         self._source = source
         self._pending: set[NamespacedName] = set()
@@ -37,7 +39,10 @@ class Names(RoundObserver):
                 self._update(name)
         if self._revision != self._source.revision:
             self._revision = self._source.revision
-            self._resolver.zone.set_pods(frozenset(self._pods()))
+            pods = frozenset(self._pods())
+            self._resolver.zone.set_pods(pods)
+            self.pods = frozenset(address for _, address in pods)
+            self._resolver.clients_changed()
         self._resolver.ready |= len(done.failures) < len(Family)
 
     def _update(self, name: NamespacedName) -> None:

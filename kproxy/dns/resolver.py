@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 
 from kproxy.dns.core.respond import Outside, respond
-from kproxy.dns.core.wire import Code, Query, compose, parse
+from kproxy.dns.core.wire import CD, DO, Code, Query, compose, parse
 from kproxy.dns.core.zone import Zone
+from kproxy.dns.relay import relay
+from kproxy.dns.upstream import Question, Upstream
 from kproxy.limits import DNS_ERRORS, DNS_NETWORKS
 
 NO_ANSWERS = frozenset({Code.FORMERR, Code.SERVFAIL, Code.NOTIMP, Code.REFUSED})
@@ -23,7 +25,14 @@ NO_ANSWERS = frozenset({Code.FORMERR, Code.SERVFAIL, Code.NOTIMP, Code.REFUSED})
 class Resolver:
     """Answers messages. Not thread-safe."""
 
-    def __init__(self, zone: Zone, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        zone: Zone,
+        clock: Callable[[], float] = time.monotonic,
+        upstream: Upstream | None = None,
+        may_recurse: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`may_recurse` returns whether a client may ask for names outside the zone. Its results are kept."""
         self.zone = zone
         self.ready = False
         """Whether the zone has its Services. Until then, the names of the zone are not known."""
@@ -31,31 +40,60 @@ class Resolver:
         """Messages by protocol (`udp`, `tcp`) and family (`1` for IPv4, `2` for IPv6)."""
         self.responses: Counter[int] = Counter()
         """Replies by code."""
+        self.forwarded = 0
+        """Queries for which an upstream server was asked."""
         self.dropped = 0
         """Messages without a reply: not a query, or over the limit of errors."""
         self._clock = clock
+        self._upstream = upstream
+        self._may_recurse = may_recurse
+        self._recursive: dict[str, bool] = {}
         self._second = 0
         self._errors: dict[str, int] = {}
         self._turn = 0
 
-    def answer(self, data: bytes, host: str, over_tcp: bool) -> bytes | None:
-        """Return the reply to a message from `host`; None for no reply."""
+    def answer(self, data: bytes, host: str, over_tcp: bool) -> bytes | Awaitable[bytes] | None:
+        """Return the reply to a message from `host`, or what returns it later; None for no reply."""
         self.requests["tcp" if over_tcp else "udp", "2" if ":" in host else "1"] += 1
         self._turn += 1
-        found = respond(self.zone, data, over_tcp, False, self._turn) if self.ready else _not_ready(data)
-        reply = self._refuse(found, over_tcp) if isinstance(found, Outside) else found
-        if reply is not None:
-            code = reply[3] & 15
+        recursive = self._is_recursive(host)
+        found = respond(self.zone, data, over_tcp, recursive, self._turn) if self.ready else _not_ready(data)
+        if isinstance(found, Outside):
+            if recursive and found.query.recursion_desired:
+                return self._forward(found, over_tcp)
+            found = _without_upstream(found, over_tcp)
+        if found is not None:
+            code = found[3] & 15
             if code not in NO_ANSWERS or over_tcp or self._may_send_error(host):
                 self.responses[code] += 1
-                return reply
+                return found
         self.dropped += 1
         return None
 
-    def _refuse(self, found: Outside, over_tcp: bool) -> bytes:
-        """Return the reply without what only another server knows."""
-        code = Code.NOERROR if found.chain else Code.REFUSED
-        return compose(found.query, code, found.chain, limit=found.query.limit(over_tcp))
+    def clients_changed(self) -> None:
+        """Ask again which clients may ask for names outside the zone."""
+        self._recursive = {}
+
+    def _is_recursive(self, host: str) -> bool:
+        if self._upstream is None or not self._upstream.exists:
+            return False
+        found = self._recursive.get(host)
+        if found is None:
+            if len(self._recursive) >= DNS_NETWORKS:
+                self._recursive = {}
+            found = self._recursive[host] = self._may_recurse(host)
+        return found
+
+    async def _forward(self, found: Outside, over_tcp: bool) -> bytes:
+        assert self._upstream is not None
+        query = found.query
+        self.forwarded += 1
+        name = (found.target or query.name) + query.question[-4:]
+        dnssec = query.edns is not None and bool(query.edns[1] & DO)
+        reply = await self._upstream.ask(Question(name, bool(query.flags & CD), dnssec))
+        made = relay(found, reply, over_tcp)
+        self.responses[made[3] & 15] += 1
+        return made
 
     def _may_send_error(self, host: str) -> bool:
         second = int(self._clock())
@@ -78,3 +116,9 @@ def _network(host: str) -> str:
     if ":" not in host:
         return host.rpartition(".")[0]
     return ip_address(host.partition("%")[0]).packed[:7].hex()
+
+
+def _without_upstream(found: Outside, over_tcp: bool) -> bytes:
+    """Return the reply without what only another server knows."""
+    code = Code.NOERROR if found.chain else Code.REFUSED
+    return compose(found.query, code, found.chain, limit=found.query.limit(over_tcp))

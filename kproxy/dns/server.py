@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
+from typing import Any
 
 from kproxy.dns.resolver import Resolver
 from kproxy.intake.clients import Client, Clients
@@ -46,6 +47,8 @@ class Server:
         self._udp: list[socket.socket] = []
         self._tcp: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._pending: set[asyncio.Task[None]] = set()
+        """Replies over UDP that wait for an upstream server."""
 
     @property
     def connections(self) -> int:
@@ -62,7 +65,7 @@ class Server:
         for udp in self._udp:
             asyncio.get_running_loop().remove_reader(udp)
             udp.close()
-        for task in self._tasks:
+        for task in (*self._tasks, *self._pending):
             task.cancel()
         for listener in self._tcp:
             self._clients.disconnect(listener)
@@ -115,9 +118,20 @@ class Server:
             except OSError:  # there is none left, or the kernel reports an error of an earlier reply
                 return
             reply = self.resolver.answer(data, client[0], over_tcp=False)
-            if reply is not None:
-                with suppress(OSError):
-                    udp.sendto(reply, client)
+            if isinstance(reply, bytes):
+                _send(udp, reply, client)
+            elif reply is not None:
+                self._later(udp, reply, client)
+
+    def _later(self, udp: socket.socket, reply: Awaitable[bytes], client: object) -> None:
+        """Send a reply as soon as it is known."""
+
+        async def send() -> None:
+            _send(udp, await reply, client)
+
+        task = asyncio.get_running_loop().create_task(send())
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
 
     async def _converse(
         self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -129,10 +143,16 @@ class Server:
                 reply = self.resolver.answer(query, str(client.address), over_tcp=True)
             if reply is None:
                 return
+            reply = reply if isinstance(reply, bytes) else await reply
             writer.write(len(reply).to_bytes(2, "big") + reply)
             async with asyncio.timeout(DNS_IDLE_SECONDS):
                 await writer.drain()
             client.active()
+
+
+def _send(udp: socket.socket, reply: bytes, client: Any) -> None:
+    with suppress(OSError):  # also if the socket was closed meanwhile
+        udp.sendto(reply, client)
 
 
 async def _query(reader: asyncio.StreamReader) -> bytes | None:

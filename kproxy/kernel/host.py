@@ -8,10 +8,11 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kproxy.dns.core.resolv import ResolvConf, parse
 from kproxy.kernel.netlink.core.constants import RT_SCOPE_UNIVERSE
 from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress
 from kproxy.kernel.netlink.route import default_routes, host_addresses
-from kproxy.model import Address, format_address, node_name_of, parse_address
+from kproxy.model import Address, format_address, node_name_of
 from kproxy.problems import HostError
 
 ADDRESS_MARK = 107
@@ -110,21 +111,16 @@ def gateways() -> tuple[Address, ...]:
 
 def name_servers() -> tuple[Address, ...]:
     """Return the addresses of the DNS servers in resolv.conf; () if it cannot be read."""
+    return tuple(dict.fromkeys(resolv_conf(RESOLV_CONF).servers))
+
+
+def resolv_conf(path: Path) -> ResolvConf:
+    """Read a resolv.conf. A file that cannot be read is empty, as for resolvers."""
     try:
-        with RESOLV_CONF.open("rb") as file:
-            lines = file.read(RESOLV_CONF_BYTES).decode(errors="replace").splitlines()
+        with path.open("rb") as file:
+            return parse(file.read(RESOLV_CONF_BYTES).decode(errors="replace"))
     except OSError:
-        return ()
-    words = [line.split() for line in lines]
-    named = [_address(line[1]) for line in words if len(line) > 1 and line[0] == "nameserver"]
-    return tuple(dict.fromkeys(address for address in named if address is not None))
-
-
-def _address(text: str) -> Address | None:
-    try:
-        return parse_address(text.partition("%")[0])
-    except ValueError:
-        return None
+        return ResolvConf()
 
 
 def _own() -> list[HostAddress]:

@@ -394,6 +394,14 @@ FLAGS = (
         default="the tenth address of each service range",
     ),
     Flag(
+        "--upstream IP[:PORT][,...]",
+        "run dns",
+        Group.DNS,
+        "The DNS servers for names outside the cluster domain. An empty value refuses such names.",
+        text.upstreams,
+        default="those in `--resolv-conf`",
+    ),
+    Flag(
         "--listen IP:PORT[,IP:PORT...]",
         "dns",
         Group.DNS,
@@ -403,9 +411,10 @@ FLAGS = (
     ),
     Flag(
         "--resolv-conf FILE",
-        "dns",
+        "run dns",
         Group.DNS,
-        "The resolv.conf of this host. Its search list follows that of the cluster in a pod's file.",
+        "The resolv.conf of this host: its servers are the upstream servers, and its search list follows "
+        "that of the cluster in a pod's file.",
         default="`/etc/resolv.conf`",
         completes="file",
     ),

@@ -61,6 +61,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[Address, ...] = ()
     """() for the tenth address of each service range."""
+    upstream: tuple[SocketAddress, ...] | None = None
+    """None for the servers in `resolv_conf`, () for none."""
     listen: tuple[SocketAddress, ...] = (SocketAddress("127.0.0.1", DNS_PORT),)
     resolv_conf: str = "/etc/resolv.conf"
     zone: str = ""

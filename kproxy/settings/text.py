@@ -65,6 +65,21 @@ def socket_addresses(text: str) -> tuple[SocketAddress, ...]:
     return found
 
 
+def upstreams(text: str) -> tuple[SocketAddress, ...]:
+    """Parse `ADDRESS[:PORT][,...]`, with port 53 by default; () for ""."""
+    return tuple(map(_upstream, text.split(","))) if text else ()
+
+
+def _upstream(text: str) -> SocketAddress:
+    try:
+        return SocketAddress(format_address(parse_address(text.strip("[]"))), 53)
+    except ValueError:
+        found = socket_address(text)
+        if found is None or not found.port:
+            raise ValueError(f"{text!r} is not ADDRESS or ADDRESS:PORT") from None
+        return found
+
+
 def networks(text: str) -> tuple[Network, ...]:
     """Parse `CIDR[,CIDR...]`; () for "". As in kube-proxy, host bits are ignored.
 

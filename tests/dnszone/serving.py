@@ -33,7 +33,17 @@ def serving(manifests: Path, state: Path, *flags: str) -> Iterator[dict[str, int
         "--state-dir",
         str(state),
     ]
-    command += ["--listen", "127.0.0.1:0,[::1]:0", "--node-name", "n1", "--node-ip", "192.0.2.1", *flags]
+    command += [
+        "--listen",
+        "127.0.0.1:0,[::1]:0",
+        "--node-name",
+        "n1",
+        "--node-ip",
+        "192.0.2.1",
+        "--upstream",
+        "",
+        *flags,
+    ]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         ports: dict[str, int] = {}

@@ -81,7 +81,7 @@ def test_a_range_without_a_tenth_address_is_an_error(capsys: pytest.CaptureFixtu
         ("search a.example b.example.\n", [], ("a.example", "b.example")),
         ("search a.example\ndomain c.example\n", [], ("c.example",)),
         ("search .\n", [], ()),
-        ("nameserver fe80::1%eth0\nnameserver nonsense\nnameserver\noptions ndots:2\n", [], ()),
+        ("nameserver fe80::1%eth0\nnameserver nonsense\nnameserver\n", ["fe80::1"], ()),
         ("# nameserver 192.0.2.1\n; nameserver 192.0.2.2\n", [], ()),
     ],
 )

@@ -33,7 +33,8 @@ def resolver(clock: Clock) -> Resolver:
     return found
 
 
-def code(reply: bytes | None) -> str:
+def code(reply: object) -> str:
+    assert reply is None or isinstance(reply, bytes)
     return "none" if reply is None else dns.rcode.to_text(dns.message.from_wire(reply).rcode())
 
 

@@ -87,6 +87,7 @@ def test_a_round_gives_names_and_takes_them(fixture: Fixture) -> None:
     fixture.round(FOUR, SIX)
     assert fixture.resolver.ready
     assert (fixture.address("four"), fixture.address("six")) == ("0a600004", SIXTH)
+    assert fixture.names.pods == {parse_address("10.0.0.8")}
     fixture.source.change(FOUR, "10.96.0.5")
     assert fixture.address("four") == "0a600004"
     fixture.round(FOUR)

@@ -28,7 +28,7 @@ def parse(text: str) -> ResolvConf:
         match line.split():
             case ["nameserver", server, *_]:
                 try:
-                    servers.append(parse_address(server))
+                    servers.append(parse_address(server.partition("%")[0]))
                 except ValueError:
                     continue
             case ["search" | "domain", *domains]:
