@@ -17,19 +17,21 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command man demo test unit coverage test-long fuzz test-cluster lint format golden bench bench-daemon bench-traffic fresh clean
+.PHONY: help install install-command man demo test unit coverage test-long fuzz test-cluster lint format golden bench bench-daemon bench-traffic deb image fresh clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install:  ## install missing Debian packages, and create .venv with the pinned Python packages
 	@scripts/install
 
-install-command: _root install  ## kproxy and netns-lab in /usr/local/bin, with man pages and completion for bash
+install-command: _root install  ## kproxy and netns-lab in /usr/local/bin, with man pages and completion
 	ln -sfn $(CURDIR)/$(VENV)/bin/kproxy $(CURDIR)/$(VENV)/bin/netns-lab /usr/local/bin/
 	$(PYTHON) -m kproxy.cli.man /usr/local/share/man/man1
-	mkdir -p /usr/local/share/bash-completion/completions
+	cd /usr/local/share && mkdir -p bash-completion/completions zsh/site-functions fish/vendor_completions.d
 	$(VENV)/bin/kproxy completion bash > /usr/local/share/bash-completion/completions/kproxy
+	$(VENV)/bin/kproxy completion zsh > /usr/local/share/zsh/site-functions/_kproxy
+	$(VENV)/bin/kproxy completion fish > /usr/local/share/fish/vendor_completions.d/kproxy.fish
 
 man: install  ## the man pages in build/man: man -l build/man/kproxy.1
 	$(PYTHON) -m kproxy.cli.man build/man
@@ -84,7 +86,13 @@ bench-daemon: _root install  ## the second half of bench: kproxy run with an API
 bench-traffic: _root install  ## the cost for packets, with 10 and 10,000 Services (some minutes)
 	@$(PYTHON) -m bench.traffic
 
-fresh: _root  ## run make test and make demo on a bare Debian 12 and 13 (debootstrap, some minutes)
+deb: install  ## build the package for Debian 12 and 13: build/kproxy_VERSION_ARCHITECTURE.deb
+	@scripts/deb
+
+image: _root deb  ## build the container image, with podman or buildah (BASE=IMAGE: on this image, not on Debian's packages)
+	@BASE="$(BASE)" scripts/image
+
+fresh: _root  ## all of this on a bare Debian 12 and 13 (debootstrap, an hour); scripts/fresh --help lists the stages
 	@scripts/fresh
 
 clean:  ## remove .venv and all caches

@@ -182,6 +182,47 @@ def test_it_runs_on_every_node_it_is_told_to_before_others_can() -> None:
     assert objects()["DaemonSet"]["metadata"]["namespace"] == "kube-system"
 
 
+def test_kustomize_has_every_object_and_sets_the_image() -> None:
+    """`kubectl apply -k deploy`. A registry's name then has to be entered once, not for each container."""
+    base = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
+    assert base["kind"] == "Kustomization"
+    assert base["resources"] == [path.name for path in DEPLOY.glob("*.yaml") if path.stem != "kustomization"]
+    (image,) = base["images"]
+    assert image == {"name": "kproxy", "newName": "kproxy", "newTag": kproxy.__version__}
+    used = {found["image"].partition(":")[0] for found in (*pod()["containers"], *pod()["initContainers"])}
+    assert used == {image["name"]}
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl")
+def test_kubectl_takes_the_base_and_an_overlay(tmp_path: Path) -> None:
+    registry = {"name": "kproxy", "newName": "registry.example/kproxy", "newTag": "2"}
+    overlay = {"resources": ["base"], "images": [registry]}
+    shutil.copytree(DEPLOY, tmp_path / "base")
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    for folder, image in ((DEPLOY, container()["image"]), (tmp_path, "registry.example/kproxy:2")):
+        done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True)
+        made = {found["kind"]: found for found in yaml.safe_load_all(done.stdout)}
+        assert made.keys() == objects().keys()
+        spec = made["DaemonSet"]["spec"]["template"]["spec"]
+        assert {found["image"] for found in (*spec["containers"], *spec["initContainers"])} == {image}
+
+
+def test_it_has_as_long_to_start_as_the_units_give_it() -> None:
+    probe = container()["startupProbe"]
+    assert probe["httpGet"] == container()["livenessProbe"]["httpGet"]
+    limits = {Unit(unit)["Service"]["TimeoutStartSec"] for unit in UNITS}
+    assert limits == {f"{probe['periodSeconds'] * probe['failureThreshold'] // 60}min"}
+
+
+def test_the_memory_requested_is_what_was_measured() -> None:
+    """The peak with 1,000 Services, and at most half of it in addition."""
+    page = (DEPLOY.parent / "docs" / "performance.md").read_text()
+    peak = re.search(r"^\| peak memory \| (\d+) MB ", page, re.MULTILINE)
+    assert peak
+    requested = int(container()["resources"]["requests"]["memory"].removesuffix("Mi"))
+    assert int(peak[1]) <= requested * 1.048576 <= 1.5 * int(peak[1])
+
+
 def test_its_flags_and_probes_are_those_of_the_program() -> None:
     verb, *words = container()["args"]
     assert verb == "run"
@@ -203,9 +244,58 @@ def test_a_container_may_do_little() -> None:
     assert writable == ["/var/lib/kproxy"]
 
 
-def test_the_image_has_nft_and_our_pins() -> None:
+def test_the_image_is_made_of_the_package() -> None:
     text = (DEPLOY / "Containerfile").read_text()
-    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["debian:13-slim", "base", "base"]
-    assert "install -y --no-install-recommends nftables python3 " in text
-    assert "PIP_CONSTRAINT=/src/requirements.txt" in text  # --constraint would leave setuptools out
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${BASE}"]
+    assert "nftables /build/kproxy_*.deb" in text  # nft is for operators
     assert f"kproxy:{kproxy.__version__}" in text
+    seen = [line for line in (DEPLOY.parent / ".containerignore").read_text().splitlines() if line[0] != "#"]
+    assert seen == ["*", "!build/kproxy_*.deb"]
+
+
+# --- Debian ---
+
+DEBIAN = DEPLOY / "debian"
+BUILD = (DEPLOY.parent / "scripts" / "deb").read_text()
+SCRIPTS = [DEBIAN / name for name in ("postinst", "prerm", "postrm", "rtupdate")]
+
+
+def control() -> dict[str, str]:
+    """The fields of the package."""
+    text = re.sub(r"\n ", " ", (DEBIAN / "control").read_text())
+    return dict(line.split(": ", 1) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_a_maintainer_script_parses_and_ends_at_an_error(script: Path) -> None:
+    assert script.read_text().startswith("#!/bin/sh\n")
+    assert "\nset -e\n" in script.read_text()
+    subprocess.run(["sh", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("script", SCRIPTS[:3], ids=lambda script: script.name)
+def test_a_maintainer_script_names_every_unit(script: Path) -> None:
+    assert set(re.findall(r"[\w-]+\.service", script.read_text())) == {unit.name for unit in UNITS}
+
+
+def test_the_package_has_libraries_for_every_python_that_it_accepts() -> None:
+    built = re.search(r"^PYTHONS=\((.*)\)$", BUILD, re.MULTILINE)
+    assert built
+    accepted = [relation for relation in control()["Depends"].split(", ") if relation.startswith("python3 ")]
+    assert built[1].split() == ["3.11", "3.13"]
+    assert accepted == [
+        "python3 (>= 3.11~)",
+        "python3 (<< 3.14~)",
+        "python3 (<< 3.12~) | python3 (>= 3.13~)",
+    ]
+
+
+def test_compiled_code_is_the_same_after_an_installation_and_a_new_python() -> None:
+    lines = [line.strip() for script in (SCRIPTS[0], SCRIPTS[3]) for line in script.read_text().splitlines()]
+    assert [line for line in lines if "py3compile" in line] == ["py3compile -p kproxy /usr/lib/kproxy"] * 2
+
+
+def test_the_command_of_the_package_runs_its_own_code_only() -> None:
+    text = (DEBIAN / "kproxy").read_text()
+    assert text.startswith("#!/usr/bin/python3 -IB\n")
+    assert 'sys.path.insert(0, "/usr/lib/kproxy")' in text

@@ -19,8 +19,16 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = [*sorted((ROOT / "scripts").iterdir()), ROOT / ".ci" / "run"]
 PROJECTS = ("pyproject.toml", "netns-lab/pyproject.toml")
 
-LINES = (ROOT / "requirements.txt").read_text().splitlines()
-REQUIREMENTS = [line for line in LINES if line and not line.startswith("#")]
+RUN = "requirements-run.txt"
+
+
+def lines(path: str) -> list[str]:
+    """The lines of a file of requirements that are not comments."""
+    return [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")]
+
+
+INCLUDED, *OTHERS = lines("requirements.txt")
+REQUIREMENTS = lines(RUN) + OTHERS
 PINS = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in REQUIREMENTS}
 
 
@@ -61,6 +69,39 @@ def test_what_a_pinned_package_needs_is_pinned_too(name: str) -> None:
     assert unpinned(metadata.requires(name) or []) == []
 
 
+def below(requirements: list[str]) -> set[str]:
+    """The names of these packages and of all that they need, on any of the Pythons of both Debians."""
+    found: set[str] = set()
+    missing = [Requirement(text) for text in requirements]
+    while missing:
+        one = missing.pop()
+        name = canonicalize_name(one.name)
+        if name not in found and any(holds(one, python) for python in ("3.11", "3.13")):
+            found.add(name)
+            missing += map(Requirement, metadata.requires(name) or [])
+    return found
+
+
+def holds(requirement: Requirement, python: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": "", "python_version": python})
+
+
+def test_the_package_has_what_kproxy_needs_and_nothing_else() -> None:
+    assert f"-r {RUN}" == INCLUDED
+    declared = project("pyproject.toml")["project"]
+    needed = below([*declared["dependencies"], *declared["optional-dependencies"]["cluster"]])
+    assert {canonicalize_name(line.partition("==")[0]) for line in lines(RUN)} == needed
+
+
+def test_no_version_is_accepted_that_was_never_tested() -> None:
+    """pip keeps a version that is already installed if the project accepts it."""
+    declared = project("pyproject.toml")["project"]
+    for text in [*declared["dependencies"], *declared["optional-dependencies"]["cluster"]]:
+        requirement = Requirement(text)
+        pin = PINS[canonicalize_name(requirement.name)]
+        assert str(requirement.specifier) == f">={'.'.join(pin.split('.')[:2])}"
+
+
 def test_an_unpinned_requirement_is_found() -> None:
     asked = ["pytest>=9999", "not-there", "not-here; python_version < '3'", "pytest>=8"]
     assert unpinned(asked) == ["pytest>=9999", "not-there"]
@@ -91,6 +132,10 @@ def test_the_forge_does_on_both_debians() -> None:
     job = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]["test"]
     assert job["strategy"]["matrix"]["debian"] == ["bookworm", "trixie"]
     assert job["steps"][-1]["run"] == "sudo make test coverage"
+
+
+def test_the_package_is_tried_on_both_debians() -> None:
+    assert "scripts/try-deb" in (ROOT / "scripts" / "fresh").read_text()
 
 
 def test_the_vm_is_provisioned_by_the_script_that_make_fresh_proves() -> None:
