@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command man demo test unit coverage test-long fuzz test-cluster lint format golden bench bench-daemon bench-traffic deb image fresh clean
+.PHONY: help install install-command man demo test unit coverage test-long fuzz test-cluster test-e2e lint format golden bench bench-daemon bench-traffic deb image fresh clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,12 @@ test-cluster: _root install  ## run the cluster tests against a real API server:
 	$(if $(KUBEBUILDER_ASSETS),KPROXY_TEST_ASSETS=$(abspath $(KUBEBUILDER_ASSETS)),KPROXY_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))) \
 	  $(PYTHON) -m pytest -m "not long" tests/stories/test_cluster*.py \
 	  tests/apiserver/test_lists.py tests/apiserver/test_watches.py tests/apiserver/test_writes.py
+
+test-e2e: install  ## run Kubernetes' own tests of Services against a cluster: E2E_TEST=PROGRAM KUBECONFIG=FILE
+	@[ -n "$(E2E_TEST)" -a -n "$(KUBECONFIG)" ] || { \
+	  echo "make test-e2e: name the program and a kubeconfig: make test-e2e E2E_TEST=path/to/e2e.test KUBECONFIG=FILE" \
+	    "(docs/cluster.md)" >&2; exit 1; }
+	@$(PYTHON) -m tests.e2e "$(abspath $(E2E_TEST))" "$(abspath $(KUBECONFIG))"
 
 lint: install  ## ruff check, ruff format --check, mypy --strict
 	$(PYTHON) -m ruff check
