@@ -1,7 +1,8 @@
 """The limits of what kproxy reads from other parties, in one place. docs/security.md has `TABLE`.
 
-kproxy reads bytes that servers in pods, clients, an API server and DNS servers choose. Each reader
-counts what it takes in, and gives up at a limit. Bytes are counted as they arrive, in TLS and compressed.
+kproxy reads bytes that authors of manifests, servers in pods, clients, an API server and DNS servers choose.
+Each reader counts what it takes in, and gives up at a limit. Bytes are counted as they arrive, in TLS and
+compressed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,23 @@ from __future__ import annotations
 from typing import NamedTuple
 
 KIB, MIB = 1 << 10, 1 << 20
+
+# --- files: manifests, the configuration, kubeconfigs ---
+
+FILE_BYTES = 128 * MIB
+YAML_BYTES = 32 * MIB
+"""Parsing YAML takes 20 times as long as JSON of this size."""
+FILE_SECONDS = 60
+DOCUMENTS = 200_000
+YAML_LEVELS = 5000
+YAML_SPARE_VALUES = 100_000
+YAML_LONG_TEXT = 100
+"""The number of characters for which a text counts as another value."""
+UNKNOWN_FIELDS = 50
+PROBLEMS_OF_FILE = 100
+LARGEST_RETRY_AFTER = 300
+MESSAGE_CHARACTERS = 4000
+PROBLEMS_LOGGED = 100
 
 # --- responses to readiness probes ---
 
@@ -99,6 +117,9 @@ class Limit(NamedTuple):
     then: str
 
 
+_FILES = "Files and pipes, standard input"
+_SERVER = "An API server"
+_SHOWN = "The log and messages"
 _PROBES = "Responses to readiness probes"
 _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
@@ -111,6 +132,23 @@ _CLOSED = "the connection is closed"
 _FAILS = "the probe fails"
 
 TABLE = (
+    Limit(_FILES, "a file", FILE_BYTES, "bytes", "the file is a problem"),
+    Limit(_FILES, "a file of YAML", YAML_BYTES, "bytes", "the file is a problem; write it as JSON"),
+    Limit(_FILES, "CPU time to parse a file", FILE_SECONDS, "s", "the file is a problem until it changes"),
+    Limit(_FILES, "documents of a file", DOCUMENTS, "", "the file is a problem"),
+    Limit(_FILES, "levels of a YAML document", YAML_LEVELS, "", "the document is a problem"),
+    Limit(
+        _FILES,
+        "values of a YAML document, as often as aliases repeat them, besides one per character",
+        YAML_SPARE_VALUES,
+        "",
+        "the document is a problem",
+    ),
+    Limit(_FILES, "unknown fields of an object", UNKNOWN_FIELDS, "", "the others are not reported"),
+    Limit(_FILES, "problems, and warnings, of a file", PROBLEMS_OF_FILE, "", "the others are counted"),
+    Limit(_SERVER, "`Retry-After`", LARGEST_RETRY_AFTER, "s", "it is shortened"),
+    Limit(_SHOWN, "characters of a line", MESSAGE_CHARACTERS, "", "the line is cut"),
+    Limit(_SHOWN, "new problems in the log at once", PROBLEMS_LOGGED, "", "the others are counted"),
     Limit(
         _PROBES, "received, over all redirects", PROBE_BYTES, "bytes", "the probe fails, or the status counts"
     ),

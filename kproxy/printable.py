@@ -6,8 +6,7 @@ character. A line feed would forge a line of the log, and an escape sequence can
 
 from __future__ import annotations
 
-LONGEST = 4000
-"""The maximum number of characters of a message in the log or on standard error."""
+from kproxy.limits import MESSAGE_CHARACTERS
 
 
 def printable(text: str) -> str:
@@ -23,8 +22,8 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return a printable message, of a limited length."""
-    rest = len(text) - LONGEST
-    return printable(f"{text[:LONGEST]}... ({rest} more characters)" if rest > 0 else text)
+    rest = len(text) - MESSAGE_CHARACTERS
+    return printable(f"{text[:MESSAGE_CHARACTERS]}... ({rest} more characters)" if rest > 0 else text)
 
 
 def _escaped(character: str) -> str:

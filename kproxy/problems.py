@@ -7,8 +7,11 @@ committed before remain in effect.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
+
+from kproxy.limits import PROBLEMS_OF_FILE
 
 LONGEST_WORD = 100
 """The maximum length of a word for which similar ones are looked for. This takes time."""
@@ -26,6 +29,18 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return ": ".join(part for part in self if part)
+
+
+def limited(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the first problems of each source, and how many more it has."""
+    found: list[Problem] = []
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts[problem.source] += 1
+        if counts[problem.source] <= PROBLEMS_OF_FILE:
+            found.append(problem)
+    more = {source: count - PROBLEMS_OF_FILE for source, count in counts.items() if count > PROBLEMS_OF_FILE}
+    return found + [Problem(source, "", "", f"and {count} more problems") for source, count in more.items()]
 
 
 def unreadable_sentence(causes: Iterable[Problem]) -> str:

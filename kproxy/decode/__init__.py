@@ -37,7 +37,7 @@ from kproxy.model import (
     Service,
     Workload,
 )
-from kproxy.problems import Problem
+from kproxy.problems import Problem, limited
 
 __all__ = ["Decoded", "Document", "Unreadable", "decode"]
 
@@ -105,10 +105,10 @@ def decode(documents: Iterable[Document]) -> Decoded:
         decoder.add(document)
     return Decoded(
         replace(_assemble(decoder.objects), workloads=tuple(decoder.workloads)),
-        decoder.problems,
+        limited(decoder.problems),
         decoder.unreadable,
         decoder.ignored,
-        decoder.warnings,
+        limited(decoder.warnings),
         decoder.counts,
     )
 
@@ -158,7 +158,9 @@ class _Decoder:
     def _broken(self, source: str, place: str, path: str, message: str) -> None:
         """Report a document whose objects are unknown."""
         problem = Problem(source, place, path, message)
-        self.unreadable.everything.append(problem)
+        unreadable = Unreadable()
+        unreadable.everything.append(problem)
+        self.unreadable.update(unreadable)
         self.problems.append(problem)
         self.counts[source] += 1
 

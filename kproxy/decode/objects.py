@@ -51,6 +51,10 @@ _KINDS = {
 }
 
 
+CAUSES = 10
+"""The maximum number of unreadable objects that are kept as the reason why a Service is protected."""
+
+
 class Unreadable:
     """The Services of which a part may be missing, because some input could not be read, and that input.
 
@@ -82,10 +86,10 @@ class Unreadable:
     def update(self, other: Unreadable) -> None:
         """Add what `other` covers."""
         for name, causes in other.services.items():
-            self.services.setdefault(name, []).extend(causes)
+            _extend(self.services.setdefault(name, []), causes)
         for namespace, causes in other.namespaces.items():
-            self.namespaces.setdefault(namespace, []).extend(causes)
-        self.everything += other.everything
+            _extend(self.namespaces.setdefault(namespace, []), causes)
+        _extend(self.everything, other.everything)
 
     def add(self, kind: str, content: Any, cause: Problem) -> None:
         """Add the Services to which the unreadable object `content` may belong; none for some kinds.
@@ -107,6 +111,11 @@ class Unreadable:
             self.namespaces.setdefault(namespace, []).append(cause)
         else:
             self.services.setdefault(NamespacedName(namespace, name), []).append(cause)
+
+
+def _extend(causes: list[Problem], more: list[Problem]) -> None:
+    """Add causes. A few are enough to name, and there are as many lists as Services that read them."""
+    causes += more[: max(0, CAUSES - len(causes))]
 
 
 class UndecodableError(ValueError):

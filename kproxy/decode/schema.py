@@ -16,10 +16,9 @@ import msgspec
 from msgspec import Raw
 
 from kproxy.decode.text import to_python
+from kproxy.limits import UNKNOWN_FIELDS
 from kproxy.problems import did_you_mean
 
-MOST = 50
-"""The maximum number of unknown fields that are reported of an object."""
 TYPES = {
     "Service": "apiVersion kind metadata:ObjectMeta spec:ServiceSpec status:ServiceStatus",
     "ObjectMeta": (
@@ -154,7 +153,7 @@ def unknown_fields(name: str, content: Any) -> Iterator[tuple[str, str]]:
         if _has_only_known_fields(name, content):
             return
         content = to_python(content)
-    for path, field, owner in islice(_unknown(name, content, ""), MOST):
+    for path, field, owner in islice(_unknown(name, content, ""), UNKNOWN_FIELDS):
         advice = _advice(name, field, owner)
         yield f"{path}{field}", f"unknown field.{advice}" if advice else "unknown field"
 

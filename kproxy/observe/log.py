@@ -8,6 +8,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
+from kproxy.limits import PROBLEMS_LOGGED
 from kproxy.printable import one_line, printable
 from kproxy.problems import KproxyError, Problem
 from kproxy.reconcile.core.report import LINES, RoundReport, lines, summary
@@ -15,8 +16,6 @@ from kproxy.reconcile.observer import RoundObserver
 from kproxy.show.snapshot import Failure
 
 logger = logging.getLogger(__name__)
-MOST = 200
-"""The maximum number of problems that are logged at once."""
 LAST_ERRORS = 50
 """The number of errors to keep."""
 
@@ -88,18 +87,18 @@ class Reporter(RoundObserver):
         """
         for level, found in ((logging.WARNING, problems), (logging.INFO, notices)):
             new = [problem for problem in found if problem not in self._problems]
-            for problem in new[:MOST]:
+            for problem in new[:PROBLEMS_LOGGED]:
                 logger.log(level, "%s", problem)
-            if len(new) > MOST:
-                logger.log(level, "and %d more, which `kproxy get` prints", len(new) - MOST)
+            if len(new) > PROBLEMS_LOGGED:
+                logger.log(level, "and %d more, which `kproxy get` prints", len(new) - PROBLEMS_LOGGED)
         problems = [*problems, *notices]
         fields = {problem._replace(message="") for problem in problems}
         gone = sorted(self._problems.difference(problems))
         solved = [problem for problem in gone if problem._replace(message="") not in fields]
-        for problem in solved[:MOST]:
+        for problem in solved[:PROBLEMS_LOGGED]:
             logger.info("solved: %s", problem)
-        if len(solved) > MOST:
-            logger.info("solved: %d more", len(solved) - MOST)
+        if len(solved) > PROBLEMS_LOGGED:
+            logger.info("solved: %d more", len(solved) - PROBLEMS_LOGGED)
         self._problems = frozenset(problems)
 
     def error(self, subject: str, message: str) -> None:

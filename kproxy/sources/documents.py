@@ -20,6 +20,7 @@ import yaml
 
 from kproxy.decode import Document
 from kproxy.decode.text import MalformedError, from_json, reason
+from kproxy.limits import DOCUMENTS, FILE_BYTES, YAML_BYTES
 from kproxy.problems import Problem
 from kproxy.sources.yaml_json import TooDeepError, yaml_to_json
 
@@ -30,10 +31,6 @@ _JSON_OBJECT = re.compile(r"\s*\{\s*([\"}]|\Z)")
 _TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{\w")
 """What Helm, Jinja, ERB and envsubst expect where values are to be filled in."""
 _BETWEEN = re.compile(r"(\s|^---$)*", re.MULTILINE)
-MAX_BYTES = 128 << 20
-"""The maximum size of a file in bytes."""
-MAX_YAML_BYTES = 32 << 20
-"""The maximum size of a file of YAML in bytes. Parsing it takes 20 times as long as JSON of this size."""
 _DIRECTIVES = re.compile(r"(?:\s|%.*\n|#.*\n)*")
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -61,15 +58,17 @@ def parse(source: str, data: bytes, check: Callable[[], None] = lambda: None) ->
 
 
 def _parse(source: str, data: bytes, check: Callable[[], None]) -> list[Document | Problem]:
-    if len(data) > MAX_BYTES:
-        return [_too_large(source, "", MAX_BYTES)]
+    if len(data) > FILE_BYTES:
+        return [_too_large(source, "", FILE_BYTES)]
     data = _utf8(data)
     found = _parse_json(source, data, check) if data.lstrip()[:1] == b"{" else None
     if found is not None and not _has_problem(found):
         return found
-    if len(data) > MAX_YAML_BYTES:
-        return found or [_too_large(source, " as YAML", MAX_YAML_BYTES)]
+    if len(data) > YAML_BYTES:
+        return found or [_too_large(source, " as YAML", YAML_BYTES)]
     text = _BYTE_ORDER_MARK.sub("", data.decode())
+    if text.count("\n---") > DOCUMENTS:
+        return [Problem(source, "", "", f"has more than {DOCUMENTS} documents")]
     found = _better(text, found, list(_parse_documents(source, text, check)))
     if _has_problem(found) and (template := _TEMPLATE.search(text)):
         line = text.count("\n", 0, template.start()) + 1
@@ -171,6 +170,9 @@ def _parse_json_texts(source: str, text: str, check: Callable[[], None]) -> Iter
     number, line, counted = 1, 1, 0
     while position < len(text):
         check()
+        if number > DOCUMENTS:
+            yield Problem(source, "", "", f"has more than {DOCUMENTS} documents")
+            return
         line, counted = line + text.count("\n", counted, position), position
         try:
             _, end = decoder.raw_decode(text, position)

@@ -17,20 +17,20 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from errno import EINVAL
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from kproxy.decode import Document
-from kproxy.problems import Problem
-from kproxy.sources.documents import MAX_BYTES, GivenUp, parse
+from kproxy.limits import FILE_BYTES, FILE_SECONDS
+from kproxy.problems import Problem, limited
+from kproxy.sources.documents import GivenUp, parse
 from kproxy.sources.progress import UNSHOWN, Progress
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "standard input"
 SETTLED = 10**9
 """Nanoseconds since the last change after which every further change gives a file new timestamps."""
-MAX_SECONDS = 60
-"""CPU time that parsing a file may take, in seconds."""
 
 _Parsed: TypeAlias = list[Document | Problem]
 _Cache: TypeAlias = Mapping[Path, tuple[tuple[int, ...], _Parsed]]
@@ -74,14 +74,14 @@ class Reader:
             files = list(self._read(path, cache, progress))
             found = [item for _, items in files for item in items]
             read.documents.extend(item for item in found if isinstance(item, Document))
-            read.problems.extend(item for item in found if isinstance(item, Problem))
+            read.problems.extend(limited(item for item in found if isinstance(item, Problem)))
             read.sources[path] = [source for source, _ in files]
         return read
 
     def _read(self, path: str, cache: _Cache, progress: Progress) -> Iterator[tuple[str, _Parsed]]:
         if path == "-":
             progress.begin("reading standard input")
-            yield STANDARD_INPUT, list(parse(STANDARD_INPUT, sys.stdin.buffer.read(MAX_BYTES + 1)))
+            yield STANDARD_INPUT, list(parse(STANDARD_INPUT, sys.stdin.buffer.read(FILE_BYTES + 1)))
             return
         for file in _files(Path(path), self._recursive):
             if isinstance(file, Problem):
@@ -104,7 +104,7 @@ class Reader:
                 found = cache[file][1]
             else:
                 progress.begin(f"reading {shown(file)}")
-                found = list(parse(shown(file), _content(file, self._pipes), self._patience(file)))
+                found = list(parse(shown(file), content_of(file, self._pipes), self._patience(file)))
             self._cache[file] = (signature if is_settled else (), found)
         except OSError as error:
             return [Problem(shown(file), "", "", error.strerror or str(error))]
@@ -115,11 +115,11 @@ class Reader:
 
     def _patience(self, file: Path) -> Callable[[], None]:
         """Return what raises GivenUp if a file is not needed any more, or takes too long."""
-        end = time.thread_time() + MAX_SECONDS
+        end = time.thread_time() + FILE_SECONDS
 
         def check() -> None:
             if self._ended or time.thread_time() > end or not os.path.lexists(file):
-                raise GivenUp(f"was given up: it was deleted, or parsing takes more than {MAX_SECONDS} s")
+                raise GivenUp(f"was given up: it was deleted, or parsing takes more than {FILE_SECONDS} s")
 
         return check
 
@@ -129,14 +129,14 @@ def shown(path: Path | str) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _content(path: Path, pipes: bool) -> bytes:
+def content_of(path: Path, pipes: bool) -> bytes:
     """Read a file up to the limit of `parse`. Raises OSError, also for a pipe or a device without `pipes`."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
     descriptor = os.open(path, flags if pipes else flags | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not (pipes or stat.S_ISREG(os.fstat(descriptor).st_mode)):
-            raise OSError("is not a regular file")
-        return file.read(MAX_BYTES + 1)
+            raise OSError(EINVAL, "is not a regular file", str(path))
+        return file.read(FILE_BYTES + 1)
 
 
 def _files(path: Path, recursive: bool) -> Iterator[Path | Problem]:

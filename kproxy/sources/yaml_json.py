@@ -37,13 +37,8 @@ from yaml.events import (
 )
 
 from kproxy.decode.text import from_json
+from kproxy.limits import YAML_LEVELS, YAML_LONG_TEXT, YAML_SPARE_VALUES
 
-MAX_DEPTH = 5000
-"""Levels of a document."""
-SPARE_VALUES = 100_000
-"""The aliases of a document may stand for one value per character of it, and this number of values more."""
-LONG_TEXT = 100
-"""The number of characters for which a text counts as another value."""
 CHUNK = 1 << 14
 """The number of characters that the parser takes at once."""
 
@@ -138,7 +133,7 @@ class _Document:
         self.repeated: list[str] = []
         self._plain = _Plain(_WORDS)
         self._anchors: dict[str, str] = {}
-        self._most_values = self._values_left = len(text) + SPARE_VALUES
+        self._most_values = self._values_left = len(text) + YAML_SPARE_VALUES
         self._open: list[tuple[CollectionStartEvent, list[str]]] = []
         """The events that began the open collections, and the items of the collection around each."""
 
@@ -156,6 +151,10 @@ class _Document:
             elif kind is MappingEndEvent or kind is SequenceEndEvent:
                 content, (event, items) = items, self._open.pop()
                 text = self._mapping(event, content) if kind is MappingEndEvent else f"[{','.join(content)}]"
+                # The text is copied at each level, and kept for an anchor.
+                self._values_left -= len(text) // (YAML_LONG_TEXT if event.anchor else 10 * YAML_LONG_TEXT)
+                if self._values_left < 0:
+                    raise TooDeepError("too much text below many levels")
             elif kind is AliasEvent:
                 items.append(self._copy(event))
                 continue
@@ -173,8 +172,8 @@ class _Document:
         if event.anchor is not None:
             self._anchors.pop(event.anchor, None)
         self._open.append((event, items))
-        if len(self._open) > MAX_DEPTH:
-            raise TooDeepError(f"more than {MAX_DEPTH} levels")
+        if len(self._open) > YAML_LEVELS:
+            raise TooDeepError(f"more than {YAML_LEVELS} levels")
 
     def _copy(self, event: AliasEvent) -> str:
         name = event.anchor or ""
@@ -183,7 +182,7 @@ class _Document:
             what = "its aliases contain themselves" if is_open else "found undefined alias"
             raise ComposerError(None, None, what, _mark(event))
         text = self._anchors[name]
-        self._values_left -= 1 + text.count(",") + len(text) // LONG_TEXT
+        self._values_left -= 1 + text.count(",") + len(text) // YAML_LONG_TEXT
         if self._values_left < 0:
             what = f"its aliases stand for more than {self._most_values} values"
             raise ComposerError(None, None, what, _mark(event))

@@ -209,8 +209,41 @@ RESPONSES = (
     Responses("watch-endless-continue", b"", CONTINUE * 500, 0, "watch"),
 )  # fmt: skip
 
+MERGES = b"a: &a {x: 1}\n" + b"".join(
+    b"%c: &%c {<<: [*%c, *%c, *%c, *%c, *%c]}\n" % (n + 1, n + 1, *[n] * 5) for n in range(ord("a"), ord("z"))
+)
+
+
+def evil(spec: str, name: str = "evil") -> bytes:
+    """A Service, with parts that are added to its spec."""
+    head = f'{{"apiVersion": "v1", "kind": "Service", "metadata": {{"name": "{name}"}}, '
+    return (head + f'"spec": {{"ports": [{{"port": 80}}]{spec}}}}}').encode(errors="surrogateescape")
+
+
+EVIL = "Service default/evil"
+DIGITS = "9" * 5000
 FILES = (
     File("alias-bomb", ALIASES, "attack.yaml"),
+    File("merge-bomb", MERGES, "attack.yaml"),
+    File("alias-in-itself", b"a: &a [*a]", "attack.yaml"),
+    File("anchors-on-many-levels", b"[&a " * 3000 + b"x" * 1_000_000 + b"]" * 3000, "attack.yaml"),
+    File("deep-yaml", b"[" * 100_000, "attack.yaml"),
+    File("deep-second-text", b'{"a": 1}\n{"a": ' + b"[" * 100_000, "attack.json", "attack.json"),
+    File("number-of-5000-digits-in-yaml", b"a: " + DIGITS.encode(), "attack.yaml"),
+    File("number-of-5000-digits-in-a-field", evil(f', "healthCheckNodePort": {DIGITS}'), EVIL),
+    File("number-too-large", evil(', "healthCheckNodePort": 1e400'), EVIL),
+    File("not-utf-8", evil(', "externalName": "\udcff"'), "attack.yaml"),
+    File("not-utf-8-in-json", evil(', "externalName": "\udcff"'), "attack.json", "attack.json"),
+    File("half-a-pair-of-surrogates", evil(', "externalName": "\\ud800"'), "attack.yaml"),
+    File("blank-lines", b"\n" * 5000 + b"a: 1", "attack.yaml"),
+    File("address-of-zeros", evil(f', "externalIPs": ["{"0" * 2_000_000}x."]'), EVIL),
+    File("long-name-of-a-field", evil(f', "{"y" * 2_000_000}": 1'), EVIL),
+    File("many-unknown-fields", evil("".join(f', "z{n}": 1' for n in range(50_000))), EVIL),
+    File("long-kind", b'{"apiVersion": "v1", "kind": "%s"}' % (b"Servicf" * 300_000)),
+    File("invalid-name", evil("", "Evil"), "Service default/Evil"),
+    File("escapes-in-a-value", evil(', "type": "\\u001b[31m\\nFAKE"'), "\\x1b[31m\\nFAKE"),
+    File("many-invalid-documents", b"a: 1\n---\n" * 20_000, "more problems"),
+    File("many-texts", b"{}\n" * 50_000, "more problems", "attack.json"),
     File("number-of-5000-digits", b'{"a": 1}\n{"kind": ' + b"9" * 5000 + b"}", "attack.json", "attack.json"),
 )  # fmt: skip
 

@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
 from socket import AF_UNIX, socket
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 
 from kproxy.decode import Decoded, Document, decode, wire
+from kproxy.decode.objects import CAUSES
+from kproxy.limits import PROBLEMS_OF_FILE
+from kproxy.model import NamespacedName
 from kproxy.problems import Problem, UsageError
 from kproxy.settings.kubeproxy import KIND
 from kproxy.sources import documents as documents_module
@@ -24,7 +29,8 @@ from kproxy.sources.cluster.core.events import (
     read_page,
     read_status,
 )
-from kproxy.sources.cluster.reflector import StatusError
+from kproxy.sources.cluster.credentials import Credentials, CredentialsError
+from kproxy.sources.cluster.reflector import Pacing, Reflector, StatusError
 from kproxy.sources.configuration import read_configuration
 from kproxy.sources.documents import GivenUp, parse
 from kproxy.sources.files import Reader, read_documents
@@ -61,9 +67,11 @@ def read(data: bytes | str) -> tuple[Decoded, list[str]]:
     ("data", "message"),
     [
         pytest.param(lists(20, 9), "stand for more than", id="lists of aliases"),
+        pytest.param("---\n" * 200_002, "has more than 200000 documents", id="many documents"),
         pytest.param("a: &a [*a]", "contain themselves", id="an alias in itself"),
         pytest.param("a: &a {b: &b [*a]}", "contain themselves", id="an alias in a part of itself"),
         pytest.param(f"a: &a {'x' * 9000}\nb: [{'*a, ' * 9000}]", "stand for more than", id="a long text, often"),
+        pytest.param("".join(f"[&a{n} " for n in range(3000)) + "x" * 1_000_000 + "]" * 3000, "below many levels", id="anchors on many levels"),
         pytest.param('{"a": 1}\n{"a": ' + DIGITS + "}", "kind: is missing", id="the second text has a huge number"),
         pytest.param('{"a": 1}\n{"a": ' + "[" * DEEP, "JSON is nested too deeply", id="the second is deep"),
         pytest.param("[" * DEEP, "YAML is nested too deeply", id="deep lists in YAML"),
@@ -110,6 +118,17 @@ def test_an_object_is_used_or_a_problem(metadata: str, spec: str, message: str) 
     assert problems == [] or "Service default/web" in problems[0] or "namespace" in message
 
 
+def test_of_many_problems_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}" * 300)
+    (tmp_path / "b.yaml").write_text("[\n---\n" * 300)
+    found, problems = read_documents([str(tmp_path)])
+    decoded = decode(found)
+    for each in (problems, decoded.problems):
+        assert len(each) == PROBLEMS_OF_FILE + 1
+        assert each[-1].message == "and 200 more problems"
+    assert len(decoded.unreadable.causes(NamespacedName("default", "web"))) == CAUSES
+
+
 def test_a_kind_of_any_length_resembles_no_known_kind() -> None:
     decoded, _ = read(f'{{"apiVersion": "v1", "kind": "{"Servicf" * 500_000}"}}')
     assert decoded.ignored.total() == 1
@@ -139,7 +158,7 @@ def test_a_file_that_is_deleted_while_it_is_read_is_given_up(
 ) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("a: 1")
-    monkeypatch.setattr(files, "_content", lambda path, pipes: (path.unlink(), b"a: 1\n---\n" * 9)[1])
+    monkeypatch.setattr(files, "content_of", lambda path, pipes: (path.unlink(), b"a: 1\n---\n" * 9)[1])
     _, problems = read_documents([str(path)])
     assert ["was given up: it was deleted" in problem.message for problem in problems] == [True]
 
@@ -165,8 +184,8 @@ def test_a_command_reads_a_pipe_and_no_more_than_the_limit(monkeypatch: pytest.M
     reader, writer = os.pipe()
     os.write(writer, b"a: 1")
     os.close(writer)
-    monkeypatch.setattr(files, "MAX_BYTES", 1000)
-    monkeypatch.setattr(documents_module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(files, "FILE_BYTES", 1000)
+    monkeypatch.setattr(documents_module, "FILE_BYTES", 1000)
     found, problems = read_documents([f"/dev/fd/{reader}", "/dev/zero"])
     os.close(reader)
     assert [bytes(document.content) for document in found] == [b'{"a":1}']
@@ -263,3 +282,69 @@ def test_a_response_that_is_not_of_an_api_server_is_an_error_of_the_connection(t
 )
 def test_a_server_can_request_a_limited_delay(header: str | None, seconds: float) -> None:
     assert StatusError(wire.Status(), 429, header).retry_after == seconds
+
+
+class Raising:
+    """A connection whose requests fail with an error that no client library declares."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def get(self, *_: object) -> NoReturn:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("port"), UnicodeError("x"), RecursionError(), MemoryError(), KeyError("a")]
+)
+def test_an_unexpected_error_of_a_request_does_not_end_following(error: Exception) -> None:
+    async def follow() -> str:
+        connection: Any = Raising(error)
+        reflector = Reflector(connection, SERVICES, lambda _: None, lambda *_: None, Pacing(first_delay=0.01))
+        task = asyncio.create_task(reflector.run())
+        async with asyncio.timeout(30):
+            while reflector.problem is None:
+                assert not task.done()
+                await asyncio.sleep(0)
+        task.cancel()
+        return str(reflector.problem)
+
+    assert "cannot follow Services" in asyncio.run(follow())
+
+
+def kubeconfig(tmp_path: Path, user: str, server: str = "http://a") -> Credentials:
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n"
+        f"clusters: [{{name: k, cluster: {{server: '{server}'}}}}]\nusers: [{{name: u, user: {user}}}]\n"
+    )
+    return Credentials(path)
+
+
+@pytest.mark.parametrize("token", [b"a\nX: y", b"\xc3\xa9", b"\xff", b"\0", b""], ids=repr)
+def test_a_token_that_no_header_can_have_is_an_error(token: bytes, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"ok")
+    credentials = kubeconfig(tmp_path, "{tokenFile: token}")
+    credentials.load()
+    (tmp_path / "token").write_bytes(token)
+    with pytest.raises(CredentialsError, match="kubeconfig: "):
+        credentials.authorization()
+
+
+@pytest.mark.parametrize("name", ["kubeconfig", "token"])
+def test_credentials_are_read_from_files_only(name: str, tmp_path: Path) -> None:
+    credentials = kubeconfig(tmp_path, "{tokenFile: token}")
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    act = credentials.load if name == "kubeconfig" else credentials.authorization
+    if name == "token":
+        credentials.load()
+    with pytest.raises(CredentialsError, match="is not a regular file"):
+        act()
+
+
+@pytest.mark.parametrize("text", [lists(20, 9), "[" * DEEP, f"a: {DIGITS}", '{"a": "\udc80"}', "\0"])
+def test_a_hostile_kubeconfig_is_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CredentialsError, match="kubeconfig"):
+        Credentials(tmp_path / "kubeconfig").load()

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from kproxy.cli import main
-from kproxy.observe.log import MOST, LogFormatter, Reporter
-from kproxy.printable import LONGEST, one_line, printable
+from kproxy.limits import MESSAGE_CHARACTERS, PROBLEMS_LOGGED
+from kproxy.observe.log import LogFormatter, Reporter
+from kproxy.printable import one_line, printable
 from kproxy.problems import Problem
 from tests.unit.make import manifest
 
@@ -41,7 +42,7 @@ def test_characters_that_cannot_be_seen_are_escaped(text: str, shown: str) -> No
 
 
 def test_a_message_has_a_limited_length() -> None:
-    assert one_line("x" * (LONGEST + 7)) == f"{'x' * LONGEST}... (7 more characters)"
+    assert one_line("x" * (MESSAGE_CHARACTERS + 7)) == f"{'x' * MESSAGE_CHARACTERS}... (7 more characters)"
 
 
 OBJECTS = [
@@ -204,11 +205,11 @@ def test_a_record_of_the_log_is_one_line() -> None:
 def test_many_problems_are_not_all_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     reporter = Reporter()
-    reporter.problems([Problem("f", f"Service default/s{n}", "", "bad") for n in range(MOST + 5)])
+    reporter.problems([Problem("f", f"Service default/s{n}", "", "bad") for n in range(PROBLEMS_LOGGED + 5)])
     reporter.problems([])
     messages = [record.message for record in caplog.records]
-    assert len(messages) == 2 * MOST + 2
-    assert messages[MOST] == "and 5 more, which `kproxy get` prints"
+    assert len(messages) == 2 * PROBLEMS_LOGGED + 2
+    assert messages[PROBLEMS_LOGGED] == "and 5 more, which `kproxy get` prints"
     assert messages[-1] == "solved: 5 more"
 
 

@@ -22,6 +22,7 @@ from kproxy.sources.cluster import plugin
 from kproxy.sources.cluster.core.kubeconfig import Cluster, Exec, KubeconfigError, User, current
 from kproxy.sources.cluster.proxies import proxy_of_environment
 from kproxy.sources.documents import parse
+from kproxy.sources.files import content_of
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
@@ -74,7 +75,10 @@ class Credentials:
         Renews a token that is about to expire.
         """
         with self._named_errors():
-            return self._authorize()
+            header = self._authorize()
+            if header and not (header.isascii() and header.isprintable()):
+                raise KubeconfigError("a token or a password has characters that a header cannot have")
+            return header
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -83,7 +87,7 @@ class Credentials:
         except OSError as error:
             place = f"{error.filename}: " if error.filename not in (None, str(self._kubeconfig)) else ""
             raise CredentialsError(f"{self._name}: {place}{error.strerror or error}") from None
-        except ValueError as error:
+        except Exception as error:  # of any type, depending on the content of the files
             raise CredentialsError(f"{self._name}: {' '.join(str(error).split())}") from None
 
     @property
@@ -98,7 +102,7 @@ class Credentials:
         token = self._service_account / "token"
         self._authorize = partial(_bearer_of, token)
         self._authorize()
-        tls = _context((self._service_account / "ca.crt").read_bytes(), None, True)
+        tls = _context(content_of(self._service_account / "ca.crt", pipes=False), None, True)
         return Endpoint(server, tls, None, _proxy(None, server))
 
     def _of_kubeconfig(self, path: Path) -> Endpoint:
@@ -138,7 +142,7 @@ class _Plugin:
 
 def _content(path: Path) -> Raw:
     """Return the JSON of a kubeconfig."""
-    found = list(parse(str(path), path.read_bytes()))
+    found = list(parse(str(path), content_of(path, pipes=False)))
     if len(found) != 1 or isinstance(found[0], Problem):
         problem = next((each.message for each in found if isinstance(each, Problem)), None)
         raise KubeconfigError(problem or f"contains {len(found) or 'no'} documents, expected one")
@@ -162,7 +166,7 @@ def _constant(header: str | None) -> str | None:
 
 
 def _bearer_of(file: Path) -> str:
-    token = file.read_text().strip()
+    token = content_of(file, pipes=False).decode().strip()
     if not token:
         raise KubeconfigError(f"{file} is empty")
     return f"Bearer {token}"
@@ -181,7 +185,7 @@ def _data(folder: Path, data: str | None, file: str | None) -> bytes | None:
     """Return inline data, or the content of a file; None if neither is there."""
     if data:
         return b64decode(data)
-    return (folder / file).read_bytes() if file else None
+    return content_of(folder / file, pipes=False) if file else None
 
 
 def _is_tls(server: str) -> bool:

@@ -23,9 +23,9 @@ from typing import NamedTuple, TypeVar
 import aiohttp
 
 from kproxy.decode import wire
-from kproxy.limits import API_DECODED_AT_ONCE, API_WATCH_GRACE
+from kproxy.limits import API_DECODED_AT_ONCE, API_WATCH_GRACE, LARGEST_RETRY_AFTER
 from kproxy.model import NamespacedName
-from kproxy.problems import KproxyError, Problem
+from kproxy.problems import Problem
 from kproxy.sources.cluster import body
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.events import (
@@ -41,10 +41,6 @@ from kproxy.sources.cluster.core.events import (
 )
 from kproxy.sources.cluster.core.stock import Stock
 from kproxy.sources.cluster.failures import sentence
-
-MAX_RETRY_AFTER = 300
-"""The maximum delay in seconds that a server can request."""
-
 
 Item = TypeVar("Item")
 SMALLER = 4
@@ -91,7 +87,9 @@ class StatusError(Exception):
         in_body = status.details.retry_after_seconds if status.details else None
         in_header = retry_after if retry_after and retry_after.isdecimal() else ""
         requested = _number(in_header) if in_header else in_body or 0
-        self.retry_after = float(MAX_RETRY_AFTER if requested is None else min(requested, MAX_RETRY_AFTER))
+        self.retry_after = float(
+            LARGEST_RETRY_AFTER if requested is None else min(requested, LARGEST_RETRY_AFTER)
+        )
 
 
 class Reflector:
@@ -147,11 +145,11 @@ class Reflector:
                     continue
                 self._fail(str(error))
                 retry_after = error.retry_after
-            except (InvalidResponseError, KproxyError) as error:
-                self._fail(sentence(error))
             except (aiohttp.ClientError, OSError) as error:
                 if self._delay:  # the first retry is immediate; only if it fails, too, this is a problem
                     self._fail(sentence(error))
+            except Exception as error:  # of any type: neither a response nor a kubeconfig ends kproxy
+                self._fail(sentence(error))
             await self._pause(retry_after)
 
     # Requests
