@@ -9,6 +9,8 @@ from kproxy.controlplane.slices import PodIndex
 from kproxy.model import ClusterState, Service, Workload
 from kproxy.problems import enumeration
 
+LONGEST = 100
+"""The maximum length of a label in a sentence. Invalid ones may be longer."""
 NEEDED = (
     "would make pods, but kproxy starts none: for each pod that runs, add a Pod with its labels and its "
     "address (status.podIP), or an EndpointSlice"
@@ -42,5 +44,9 @@ def _described(workload: Workload) -> str:
     """Return for example `Deployment default/web (3 pods, app=web)`."""
     number = workload.replicas
     pods = "a pod on each node" if number is None else "1 pod" if number == 1 else f"{number} pods"
-    labels = enumeration([f"{key}={value}" for key, value in sorted(workload.labels.items())])
+    labels = enumeration([_short(f"{key}={value}") for key, value in sorted(workload.labels.items())])
     return f"{workload.kind} {workload.name} ({pods}, {labels or 'no labels'})"
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else f"{label[:LONGEST]}..."

@@ -348,7 +348,7 @@ class PodTemplate(Wire):
 
 
 class WorkloadSpec(Wire):
-    replicas: int | None = None
+    replicas: Int32 | None = None
     template: PodTemplate | None = None
 
 

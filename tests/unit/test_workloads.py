@@ -49,6 +49,7 @@ MANY = {"a": "0", "b": "1", "c": "2", "d": "3", "e": "4"}
         (workload("ReplicationController", "v1"), "ReplicationController default/web (1 pod, app=web)"),
         (workload(labels=None), "Deployment default/web (1 pod, no labels)"),
         (workload(labels={"app": None}), "Deployment default/web (1 pod, app=)"),
+        (workload(labels={"a": "x" * 1000}), f"Deployment default/web (1 pod, a={'x' * 98}...)"),
         (workload(labels=MANY), "Deployment default/web (1 pod, a=0, b=1, c=2 and 2 more)"),
     ],
 )  # fmt: skip
@@ -101,6 +102,8 @@ OWNED = {"ownerReferences": [{"kind": "Deployment", "name": "web", "controller":
         (workload("ReplicaSet", metadata=OWNED),),
         (workload("Deployment", "apps.kruise.io/v1"), workload("Rollout", "argoproj.io/v1alpha1")),
         (workload("Job", "batch/v1"), workload("CronJob", "batch/v1")),
+        (workload(replicas=-1),),
+        (workload(replicas=2**31),),
         (workload(replicas="3"),),  # kproxy does not use it, so a mistake in it does not matter
         (manifest("Deployment", "Not a name", apiVersion="apps/v1"),),
         (manifest("Deployment", apiVersion="apps/v1", spec=[1]),),
