@@ -44,7 +44,7 @@ CTA_PROTO_SRC_PORT = 2
 CTA_PROTOINFO_TCP = 1
 CTA_PROTOINFO_TCP_STATE = 1
 IPS_SEEN_REPLY, IPS_ASSURED, IPS_CONFIRMED = 1 << 1, 1 << 2, 1 << 3
-TCP_CONNTRACK_ESTABLISHED = 3
+SYN_SENT, ESTABLISHED = 1, 3
 NEW = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW)
 PERIOD = 0.005
 """Seconds between two datagrams of a client that never pauses."""
@@ -100,23 +100,23 @@ def _tuple(kind: int, source: tuple[str, int], destination: tuple[str, int], pro
     )
 
 
-def _body(entry: Entry) -> bytes:
+def _body(entry: Entry, tcp_state: int) -> bytes:
     body = _tuple(CTA_TUPLE_ORIG, entry.client, entry.to, entry.protocol)
     body += _tuple(CTA_TUPLE_REPLY, entry.answers, entry.client, entry.protocol)
     body += be32(CTA_TIMEOUT, 600) + be32(CTA_STATUS, IPS_CONFIRMED | IPS_ASSURED | IPS_SEEN_REPLY)
     if entry.protocol == socket.IPPROTO_TCP:
-        state = attribute(CTA_PROTOINFO_TCP_STATE, bytes([TCP_CONNTRACK_ESTABLISHED]))
+        state = attribute(CTA_PROTOINFO_TCP_STATE, bytes([tcp_state]))
         body += nested(CTA_PROTOINFO, nested(CTA_PROTOINFO_TCP, state))
     if entry.zone:
         body += attribute(CTA_ZONE, struct.pack(">H", entry.zone))
     return body
 
 
-def make(node: Handle, wanted: Iterable[Entry]) -> None:
-    """Create entries on a node, as packets would."""
+def make(node: Handle, wanted: Iterable[Entry], tcp_state: int = ESTABLISHED) -> None:
+    """Create entries on a node, as packets would. `tcp_state` is the state of those of TCP."""
     bodies: dict[Family, list[bytes]] = {Family.IPV4: [], Family.IPV6: []}
     for entry in wanted:
-        bodies[Family.IPV6 if ":" in entry.to[0] else Family.IPV4].append(_body(entry))
+        bodies[Family.IPV6 if ":" in entry.to[0] else Family.IPV4].append(_body(entry, tcp_state))
 
     def write() -> None:
         with Netlink() as netlink:

@@ -1,6 +1,6 @@
-"""Finds and deletes the conntrack entries of stale UDP flows. table/flows.py decides which are stale.
+"""Finds and deletes conntrack entries of stale UDP flows, and of TCP handshakes that were not translated.
 
-Guarantees, for each family:
+table/flows.py decides which UDP flows are stale. Guarantees, for each family:
 
 - After a round, no conntrack entry of the UDP frontends that it changed leads to an endpoint that was
   removed, and no untranslated entry of a frontend that has endpoints remains. No other entry is deleted: none
@@ -8,6 +8,10 @@ Guarantees, for each family:
 - A full comparison checks all UDP frontends. So it also deletes entries that remained because kproxy was
   killed after the switch. For a removed frontend, this works as long as its slots are in the table; they are
   swept after this step. If no entry is stale, nothing is deleted.
+- A client that sends a SYN to a TCP frontend while the table is missing gets no answer, and its entry stays
+  for two minutes after the last SYN. So its next SYNs from the same port would not be translated either.
+  After the verdict of a frontend was written back, these entries are deleted: in the state SYN_SENT, and not
+  translated. No other TCP entry is.
 - An entry that is created again while this runs has another id, and stays.
 
 If the kernel was evaluating a packet during the switch, the packet's entry exists before the list is read,
@@ -24,7 +28,7 @@ Layout and numbers: linux/netfilter/nfnetlink_conntrack.h.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from kproxy.kernel.netlink.core.codec import attribute, attributes, message_type, nested
@@ -42,6 +46,9 @@ from kproxy.kernel.netlink.core.constants import (
     CTA_PROTO_DST_PORT,
     CTA_PROTO_NUM,
     CTA_PROTO_SRC_PORT,
+    CTA_PROTOINFO,
+    CTA_PROTOINFO_TCP,
+    CTA_PROTOINFO_TCP_STATE,
     CTA_STATUS,
     CTA_TUPLE_IP,
     CTA_TUPLE_ORIG,
@@ -51,6 +58,7 @@ from kproxy.kernel.netlink.core.constants import (
     IPCTNL_MSG_CT_GET,
     IPS_SEEN_REPLY,
     NFNL_SUBSYS_CTNETLINK,
+    TCP_CONNTRACK_SYN_SENT,
 )
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, is_missing
 from kproxy.model import Address, Family, Protocol, family_of
@@ -70,8 +78,12 @@ A service port often has two: its own port and a node port.
 """
 
 
+FlowEntry = tuple[PackedSocket, PackedSocket, memoryview]
+"""Frontend, endpoint, attributes."""
+
+
 class EndedFlows(NamedTuple):
-    """The result of `end_flows`."""
+    """The result of `end_flows` and `end_handshakes`."""
 
     flows: int
     """The number of deleted entries."""
@@ -81,25 +93,50 @@ class EndedFlows(NamedTuple):
 
 def end_flows(netlink: Netlink, family: Family, rules: Mapping[PackedSocket, FlowRule]) -> EndedFlows:
     """Delete the UDP entries that are stale by `rules`. Without rules, the kernel is not queried."""
-    if not rules:
+    return _end(netlink, family, rules, Protocol.UDP, lambda entries: stale_entries(entries, rules))
+
+
+def end_handshakes(netlink: Netlink, family: Family, frontends: Collection[PackedSocket]) -> EndedFlows:
+    """Delete the TCP entries to these frontends that are untranslated, and in which only SYNs were sent."""
+
+    def untranslated(entries: Iterable[FlowEntry]) -> Iterator[memoryview]:
+        for frontend, endpoint, entry in entries:
+            if frontend == endpoint and frontend in frontends and _tcp_state(entry) == TCP_CONNTRACK_SYN_SENT:
+                yield entry
+
+    return _end(netlink, family, frontends, Protocol.TCP, untranslated)
+
+
+def _end(
+    netlink: Netlink,
+    family: Family,
+    frontends: Collection[PackedSocket],
+    protocol: Protocol,
+    select: Callable[[Iterable[FlowEntry]], Iterable[memoryview]],
+) -> EndedFlows:
+    if not frontends:
         return EndedFlows(0, ())
     try:
-        found = list(stale_entries(_udp_entries(netlink, family, rules), rules))
+        found = list(select(_entries(netlink, family, frontends, protocol)))
         failures = netlink.each(DELETE, family, [_identity(entry) for entry in found])
     except (OSError, Interrupted) as error:
-        return EndedFlows(0, (_warning(family, error),))
-    refused = [
-        failure for failure in failures if not is_missing(failure)
-    ]  # a missing flow has ended by itself
-    return EndedFlows(len(found) - len(failures), tuple(_warning(family, failure) for failure in refused[:1]))
+        return EndedFlows(0, (_warning(family, protocol, error),))
+    refused = [each for each in failures if not is_missing(each)]  # a missing flow has ended by itself
+    warnings = tuple(_warning(family, protocol, failure) for failure in refused[:1])
+    return EndedFlows(len(found) - len(failures), warnings)
 
 
-def _warning(family: Family, error: Exception) -> str:
+def _warning(family: Family, protocol: Protocol, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or "the dump of conntrack entries was interrupted"
+    if protocol is Protocol.UDP:
+        return (
+            f"Cannot delete the conntrack entries of stale UDP flows ({family}): {reason}. Clients that send "
+            "without pause may still reach removed endpoints. kproxy needs nf_conntrack_netlink in the "
+            "kernel, and tries again in the next full comparison."
+        )
     return (
-        f"Cannot delete the conntrack entries of stale UDP flows ({family}): {reason}. Clients that send "
-        "without pause may still reach removed endpoints. kproxy needs nf_conntrack_netlink in the kernel, "
-        "and tries again in the next full comparison."
+        f"Cannot delete the conntrack entries of TCP handshakes ({family}): {reason}. Clients that connected "
+        "while the table was missing may have to wait for two minutes."
     )
 
 
@@ -120,12 +157,13 @@ def has_reply(
     return bool(int.from_bytes(dict(attributes(entry))[CTA_STATUS], "big") & IPS_SEEN_REPLY)
 
 
-def _udp_entries(
-    netlink: Netlink, family: Family, rules: Mapping[PackedSocket, FlowRule]
-) -> Iterator[tuple[PackedSocket, PackedSocket, memoryview]]:
-    """Return UDP entries, at least those of the frontends in `rules`: frontend, endpoint, attributes."""
-    ports = {socket_port(frontend) for frontend in rules}
-    filters = [_filter(port) for port in sorted(ports)] if len(ports) <= FEW_PORTS else [_filter()]
+def _entries(
+    netlink: Netlink, family: Family, frontends: Collection[PackedSocket], wanted: Protocol
+) -> Iterator[FlowEntry]:
+    """Return the entries of a protocol, at least those of these frontends."""
+    ports = {socket_port(frontend) for frontend in frontends}
+    few = len(ports) <= FEW_PORTS
+    filters = [_filter(wanted, port) for port in sorted(ports)] if few else [_filter(wanted)]
     width = family.width
     # TUPLE { IP { source, destination }, PROTO { number, source port, destination port } }. A tuple with its
     # own zone ends with ZONE. The padding of a port is zero, so a port has the form of a packed port.
@@ -134,13 +172,19 @@ def _udp_entries(
     for each in filters:
         for entry in netlink.listing(GET, family, each):
             length, address, protocol, port = original(entry)
-            if protocol == Protocol.UDP.number:
+            if protocol == wanted.number:
                 source, source_port = reply(entry, (length + 3) & ~3)
                 yield join_socket(address, port), join_socket(source, source_port), entry
 
 
-def _filter(port: int | None = None) -> bytes:
-    number = attribute(CTA_PROTO_NUM, bytes([Protocol.UDP.number]))
+def _tcp_state(entry: memoryview) -> int:
+    """Return the state of a TCP entry (TCP_CONNTRACK_*)."""
+    found = dict(attributes(dict(attributes(entry))[CTA_PROTOINFO]))
+    return int(dict(attributes(found[CTA_PROTOINFO_TCP]))[CTA_PROTOINFO_TCP_STATE][0])
+
+
+def _filter(protocol: Protocol, port: int | None = None) -> bytes:
+    number = attribute(CTA_PROTO_NUM, bytes([protocol.number]))
     flags = CTA_FILTER_F_CTA_PROTO_NUM
     if port is not None:
         number += attribute(CTA_PROTO_DST_PORT, port.to_bytes(2, "big"))

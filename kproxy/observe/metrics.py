@@ -92,7 +92,7 @@ class Metrics:
         self._pending = gauge(f"{sync}_service_changes_pending", "Changed Services that wait for a round")
         self._ended = counter(
             "kubeproxy_conntrack_reconciler_deleted_entries",
-            "Deleted conntrack entries of stale UDP flows",
+            "Deleted conntrack entries of stale UDP flows, and of TCP handshakes that were not translated",
             by_family,
         )
         self._answers = {
@@ -150,7 +150,7 @@ class Metrics:
                 self._applied.labels(name).set(time.time())
         for report in reports:
             name = FAMILY[report.family]
-            self._ended.labels(name).inc(report.ended)
+            self._ended.labels(name).inc(report.ended + report.handshakes)
             if report.added or report.removed:
                 self._elements.labels(name).observe(report.added + report.removed)
             self._repairs.labels("rules").inc(len(report.rewritten))

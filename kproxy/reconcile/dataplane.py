@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kproxy.kernel.conntrack import EndedFlows
+from kproxy.kernel.conntrack import EndedFlows, end_handshakes
 from kproxy.kernel.features import UnsupportedFamily
 from kproxy.kernel.host import is_local, kernel_since
 from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages
@@ -39,7 +39,7 @@ from kproxy.reconcile.core.repair import Repair, compare
 from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.flows import StaleFlows
 from kproxy.table.compile import Delta, Desired
-from kproxy.table.flows import FlowRule, flow_rules, may_wait
+from kproxy.table.flows import FlowRule, flow_rules, may_wait, new_frontends, put_back
 from kproxy.table.keys import AffinityKey, FrontendKey, PackedSocket, frontend_protocol, is_frontend
 from kproxy.table.layout import NUMBERED, EndpointScope
 from kproxy.table.names import TABLE, SetName, affinity_map, endpoints_map
@@ -290,6 +290,11 @@ class Dataplane:
             raise
         return ended
 
+    def _end_handshakes(self, report: Report, frontends: set[PackedSocket]) -> Report:
+        """End TCP handshakes that clients began while the verdicts of these frontends were missing."""
+        ended = end_handshakes(self.netlink, self.family, frontends)
+        return report._replace(handshakes=ended.flows, warnings=report.warnings + ended.warnings)
+
     def _stale_affinity(self, protocol: Protocol, newly_local: set[FrontendKey]) -> list[AffinityKey]:
         def is_inside(client: Address) -> bool:
             pods = self.options.pod_cidrs
@@ -336,7 +341,8 @@ class Dataplane:
         everything = Transaction()
         everything.add.update(self.applied)
         self._commit(everything, whole_table(rules))
-        return Report(self.family, (), *everything.counts, ("as a whole",))
+        report = Report(self.family, (), *everything.counts, ("as a whole",))
+        return self._end_handshakes(report, put_back(everything.add))
 
     def repair_elements(self, keys: Keys) -> Report | None:
         """Write elements back, as the last commit left them. Returns None if only `reconcile` can do it.
@@ -364,7 +370,8 @@ class Dataplane:
             for key in sorted(changed)
         ]
         _, added = todo.counts
-        return Report(self.family, (), len(repaired) - added, added, (), repaired=tuple(repaired))
+        report = Report(self.family, (), len(repaired) - added, added, (), repaired=tuple(repaired))
+        return self._end_handshakes(report, put_back(todo.add))
 
     def reconcile(self, desired: Desired, protected: Protects = protect_nothing) -> Report:
         """Read and compare the table, and make it contain exactly `desired` and kproxy's rules.
@@ -389,13 +396,15 @@ class Dataplane:
         flows = flow_rules(self.applied, desired.specs, todo, protected)
         self._absent = False
         self._chains = {chain.name for chain in rules.chains}
+        damage = ("as a whole",) if repair.replace else repair.damage
         if repair.replace:
             self._replace(rules)
             ended = self.flows.end(flows)
-            return Report(self.family, todo.changes, *_counts(todo), ("as a whole",), *ended)
-        ended = self._execute(todo, _structure(rules, repair), sticky=True, flows=flows)
-        self._remove_extra(repair)
-        return Report(self.family, todo.changes, *_counts(todo), repair.damage, *ended)
+        else:
+            ended = self._execute(todo, _structure(rules, repair), sticky=True, flows=flows)
+            self._remove_extra(repair)
+        report = Report(self.family, todo.changes, *_counts(todo), damage, *ended)
+        return self._end_handshakes(report, put_back(self.applied) if damage else new_frontends(todo))
 
     def _compare(self, desired: Desired, protected: Protects) -> tuple[Plan, Skeleton, Repair]:
         """Read the table. Returns what is to be done, which `applied` then contains."""

@@ -24,6 +24,7 @@ from kproxy.table.keys import (
     frontend_of,
     frontend_protocol,
     frontend_socket,
+    is_frontend,
     slot_frontend,
 )
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, slot_endpoints
@@ -90,6 +91,21 @@ def may_wait(rules: Mapping[PackedSocket, FlowRule], todo: Plan) -> bool:
     """
     removed = any(change.after is None and _is_udp(change.side) for change in todo.changes)
     return not removed and all(rule.keep_listed for rule in rules.values())
+
+
+def put_back(elements: Elements) -> set[PackedSocket]:
+    """Return address and port of the TCP frontends whose verdicts are among these elements."""
+    return _tcp_sockets(key for scope in EndpointScope for key in elements.get(scope.verdicts, ()))
+
+
+def new_frontends(todo: Plan) -> set[PackedSocket]:
+    """Return address and port of the TCP frontends that a plan adds to the table."""
+    return _tcp_sockets(change.side.key for change in todo.changes if change.before is None)
+
+
+def _tcp_sockets(keys: Iterable[bytes]) -> set[PackedSocket]:
+    frontends = (key for key in keys if is_frontend(key))
+    return {frontend_socket(key) for key in frontends if frontend_protocol(key) is Protocol.TCP}
 
 
 def stale_entries(

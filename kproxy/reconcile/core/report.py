@@ -38,11 +38,16 @@ class Report(NamedTuple):
     repaired: tuple[str, ...] = ()
     """Elements that another program had changed, in nft's syntax. `removed` and `added` include them."""
 
+    handshakes: int = 0
+    """The number of deleted conntrack entries of TCP handshakes that were not translated."""
+
     elements: tuple[str, ...] = ()
     """A line for each element, `- SET ELEMENT` or `+ SET ELEMENT`. Only a preview has them."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.removed or self.added or self.rewritten or self.ended)
+        return bool(
+            self.changes or self.removed or self.added or self.rewritten or self.ended or self.handshakes
+        )
 
 
 class Totals(NamedTuple):
@@ -128,6 +133,8 @@ def summary(done: RoundReport) -> str:
 
 def _part(report: Report) -> str:
     ended = f", {plural(report.ended, 'UDP flow')} ended" if report.ended else ""
+    if report.handshakes:
+        ended += f", {plural(report.handshakes, 'unanswered TCP connection')} ended"
     return f"{report.family}: {plural(report.added, 'element')} added, {report.removed} removed{ended}"
 
 
