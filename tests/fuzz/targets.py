@@ -42,6 +42,7 @@ from kproxy.sources.cluster.core.events import (
     read_page,
     read_status,
 )
+from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.configuration import read_configuration
 from kproxy.sources.core.inventory import manifest_inventory
 from kproxy.sources.documents import parse
@@ -94,6 +95,16 @@ def configuration(data: bytes) -> None:
         file.write(data)
         file.flush()
         read_configuration(file.name)
+
+
+def kubeconfig(data: bytes) -> None:
+    """Read a kubeconfig. No seed has a plugin, which would be run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kubeconfig"
+        path.write_bytes(data)
+        credentials = Credentials(path)
+        credentials.load()
+        credentials.authorization()
 
 
 def _applied(changes: Iterable[ObjectChange]) -> None:
@@ -225,6 +236,7 @@ async def _response(data: bytes) -> ProbeResult:
 TARGETS = (
     Target("manifests", manifests),
     Target("configuration", configuration, (KproxyError,)),
+    Target("kubeconfig", kubeconfig, (KproxyError,)),
     Target("page", page, (InvalidResponseError,)),
     Target("line", line, (InvalidResponseError,)),
     Target("status", read_status),

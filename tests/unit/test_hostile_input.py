@@ -119,8 +119,8 @@ def test_an_object_is_used_or_a_problem(metadata: str, spec: str, message: str) 
 
 
 def test_of_many_problems_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("{}" * 300)
-    (tmp_path / "b.yaml").write_text("[\n---\n" * 300)
+    (tmp_path / "a.json").write_text("{}" * 250)
+    (tmp_path / "b.yaml").write_text("[\n---\n" * 250)
     found, problems = read_documents([str(tmp_path)])
     decoded = decode(found)
     for each in (problems, decoded.problems):
