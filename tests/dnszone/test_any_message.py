@@ -135,6 +135,8 @@ def test_the_code_of_a_message_that_is_no_plain_query(data: bytes, code: str) ->
     assert dns.rcode.to_text(dns.message.from_wire(found).rcode()) == code
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 11, WIRES[0][:2] + b"\x81" + WIRES[0][3:]])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0" * 11, WIRES[0][:2] + b"\x81" + WIRES[0][3:]], ids=["nothing", "short", "a reply"]
+)
 def test_what_gets_no_reply(data: bytes) -> None:
     assert respond(ZONE, data) is None

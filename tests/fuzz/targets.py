@@ -18,6 +18,11 @@ from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.controlplane.settle import settle
 from kproxy.decode import Document, decode
+from kproxy.dns.core.respond import Outside, respond
+from kproxy.dns.core.wire import Query
+from kproxy.dns.core.wire import parse as parse_query
+from kproxy.dns.core.zone import Zone
+from kproxy.dns.relay import relay
 from kproxy.kernel.netlink.core import codec, elements, route
 from kproxy.model import HTTPGetAction, NamespacedName, Node, ProbePort
 from kproxy.observe.http import HttpServer, Response
@@ -233,6 +238,29 @@ async def _response(data: bytes) -> ProbeResult:
         server.close()
 
 
+DNS_QUERY = b"\0\1\1\0\0\1\0\0\0\0\0\0\3www\7example\0\0\1\0\1"
+DNS_REPLY = DNS_QUERY[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + DNS_QUERY[12:]
+DNS_ANSWER = b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\xc0\0\2\1"
+
+
+def dns_query(data: bytes) -> None:
+    """Answer a message over UDP and over TCP."""
+    zone = Zone("cluster.local", NODE.node_port_addresses, RANGES.service_cidrs)
+    for over_tcp in (False, True):
+        found = respond(zone, data, over_tcp, recursive=True)
+        assert not isinstance(found, bytes) or found[:2] == data[:2]
+
+
+def dns_reply(data: bytes) -> None:
+    """Pass on what an upstream server sent."""
+    query = parse_query(DNS_QUERY)
+    assert isinstance(query, Query)
+    for over_tcp in (False, True):
+        made = relay(Outside(query), data, over_tcp)
+        assert made[:2] == DNS_QUERY[:2]
+        assert len(made) <= query.limit(over_tcp)
+
+
 TARGETS = (
     Target("manifests", manifests),
     Target("configuration", configuration, (KproxyError,)),
@@ -245,4 +273,6 @@ TARGETS = (
     Target("database", database, (KproxyError,), a_database),
     Target("request", request),
     Target("response", response),
+    Target("dns-query", dns_query, made=lambda: DNS_QUERY),
+    Target("dns-reply", dns_reply, made=lambda: DNS_REPLY + DNS_ANSWER),
 )
