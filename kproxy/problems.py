@@ -107,6 +107,10 @@ class HostError(KproxyError):
     """The host or the user lacks something: root privileges, nftables in the kernel."""
 
 
+class ForbiddenError(KproxyError):
+    """The user may not use a file or socket."""
+
+
 class StateError(KproxyError):
     """kproxy cannot read, write or lock the state directory."""
 

@@ -88,6 +88,8 @@ def operands(verb: str, flags: Mapping[str, Any], before: Sequence[str], incompl
             return _targets(flags, before, incomplete)
         case "env":
             return _names("pods", flags)
+        case "doctor":
+            return _names("services", flags)
         case "help":
             return VERBS
         case _:

@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 from kproxy.intake.clients import Client, Clients
 from kproxy.limits import SNAPSHOT_SECONDS
-from kproxy.problems import KproxyError, StateError
+from kproxy.problems import ForbiddenError, KproxyError, StateError
 from kproxy.show.snapshot import Snapshot, decode, encode, snapshot_about
 
 SOCKET = "kproxy.sock"
@@ -288,6 +288,6 @@ def _connected(directory: Path, timeout: float) -> Iterator[socket.socket]:
             "Give manifests with -f, or the --state-dir of the running kproxy.",
         ) from None
     except PermissionError:
-        raise KproxyError(f"{path}: Permission denied.", "Run the command with sudo.") from None
+        raise ForbiddenError(f"{path}: Permission denied.", "Run the command with sudo.") from None
     except OSError as error:
         raise KproxyError(f"{path}: {error.strerror or error}.", "See the log of kproxy run.") from None

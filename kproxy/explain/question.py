@@ -63,9 +63,9 @@ class Asker(NamedTuple):
 
     def question(self, sender: str, destination: str) -> Question:
         """Parse a question. Raises CommandLineError, and KproxyError if something named does not exist."""
-        host, port, protocol = _split(destination)
+        host, port, protocol = split(destination)
         target = self._target(host)
-        origin = self._sender(sender)
+        origin = self.sender(sender)
         source, address = _same_family(origin, target)
         number, transport = _transport(target, port, protocol)
         interface = "" if origin.text == THIS_NODE else self.interface or self._interface(origin)
@@ -77,7 +77,8 @@ class Asker(NamedTuple):
         of_pods = self.snapshot.options.pod_interface.replace("*", "0")
         return of_pods if of_pods and origin.text.startswith("pod ") else "uplink"
 
-    def _sender(self, text: str) -> Party:
+    def sender(self, text: str) -> Party:
+        """Return the sender that a text names. Raises KproxyError if it does not exist."""
         address = address_or_none(text)
         if address is not None:
             return self._at(address)
@@ -115,7 +116,7 @@ class Asker(NamedTuple):
 
     def _service(self, text: str) -> Service:
         match = _KIND.fullmatch(text)
-        name = _dns_name(match[1] if match else text, self.namespace)
+        name = service_name(match[1] if match else text, self.namespace)
         inventory = self.snapshot.inventory
         if name in inventory.services:
             return inventory.services[name]
@@ -129,14 +130,14 @@ class Asker(NamedTuple):
 THIS_NODE = "this node"
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    """Return host, port and protocol of a destination; "" for what is missing."""
+def split(text: str) -> tuple[str, str, str]:
+    """Return host, port and protocol of a destination; "" for what is missing. Raises CommandLineError."""
     kind = _KIND.match(text)
     if kind:
         text = kind[1]
     namespace, slash, rest = text.partition("/")
     if slash and ":" not in namespace and rest.lower() != ICMP:  # NAMESPACE/NAME...
-        host, port, protocol = _split(rest)
+        host, port, protocol = split(rest)
         return f"{namespace}/{host}", port, protocol
     found = _DESTINATION.fullmatch(text)
     if not found:
@@ -146,12 +147,12 @@ def _split(text: str) -> tuple[str, str, str]:
 
 def words_of(sender: str, destination: str, namespace: str) -> frozenset[str]:
     """Return the names and addresses in a question, for `snapshot_about`. Raises CommandLineError."""
-    host = _split(destination)[0].strip("[]")
+    host = split(destination)[0].strip("[]")
     return frozenset(
         text if address_or_none(text) or text == NODE else name.name
         for text, name in (
             (sender, _name(sender.removeprefix("pod/"), namespace)),
-            (host, _dns_name(host, namespace)),
+            (host, service_name(host, namespace)),
         )
     )
 
@@ -161,8 +162,8 @@ def _name(text: str, namespace: str) -> NamespacedName:
     return NamespacedName(before, after) if slash else NamespacedName(namespace, text)
 
 
-def _dns_name(text: str, namespace: str) -> NamespacedName:
-    """Return the Service with a name in DNS: `web`, `web.shop`, `web.shop.svc.cluster.local`."""
+def service_name(text: str, namespace: str) -> NamespacedName:
+    """Return the name of the Service that `web`, `shop/web` or a name in DNS (`web.shop.svc`) stands for."""
     if "/" in text:
         return _name(text, namespace)
     name, _, rest = text.partition(".")

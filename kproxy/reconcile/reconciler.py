@@ -19,14 +19,12 @@ from kproxy.nft.elements import Keys
 from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.intent import Intent
-from kproxy.reconcile.core.report import Report, RoundReport, Totals
+from kproxy.reconcile.core.report import REJECTED, Report, RoundReport, Totals
 from kproxy.reconcile.family import FamilyTable, Table
 from kproxy.resolve.claims import FrontendClaim
 from kproxy.resolve.frontends import claim
 from kproxy.sources.source import Source
 from kproxy.table.skeleton import Options
-
-REJECTED = "rejected by the kernel; the previous configuration remains active"
 
 
 class Edit(NamedTuple):

@@ -65,6 +65,11 @@ def taking(name: NamespacedName, origin: Origin, kind: FrontendKind, address: Ad
     return Problem(origin.source, f"Service {name}", FIELDS[kind], message)
 
 
+def lost_message(frontend: Frontend, owner: NamespacedName | None) -> str:
+    """Return the message of the problem of a Service that lost a frontend to another one."""
+    return f"{frontend} belongs to Service {owner}"
+
+
 def socket_of(frontend: Frontend) -> Socket:
     """Return the part of a frontend that only one Service can own."""
     return frontend.address, frontend.protocol, frontend.port
@@ -134,8 +139,7 @@ class Claims:
                 claim = self._claims[name]
                 lost = next(frontend for frontend in claim.frontends if socket_of(frontend) == socket)
                 field = FIELDS[lost.kind]
-                message = f"{lost} belongs to Service {owner}"
-                problem = Problem(claim.origin.source, f"Service {name}", field, message)
+                problem = Problem(claim.origin.source, f"Service {name}", field, lost_message(lost, owner))
                 found.append((name, field, socket, problem))
         refused = [problem for name in sorted(self._noted) for problem in self._claims[name].refused]
         return refused + [problem for *_, problem in sorted(found)]

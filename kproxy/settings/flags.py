@@ -75,12 +75,12 @@ class Flag(NamedTuple):
 
     @property
     def field(self) -> str:
-        """The name of the field in Settings."""
-        return self.name.replace("-", "_")
+        """The name of the field in Settings. Python has its own meaning for `from`."""
+        return "from_" if self.name == "from" else self.name.replace("-", "_")
 
 
-INPUT = "sync run compile diff get describe env explain trace dns"
-RULES = "sync run compile diff explain trace"
+INPUT = "sync run compile diff get describe env explain trace doctor dns"
+RULES = "sync run compile diff explain trace doctor"
 
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
 FLAGS = (
@@ -138,7 +138,7 @@ FLAGS = (
     ),
     Flag(
         "-n, --namespace NAME",
-        "get describe env explain trace dns",
+        "get describe env explain trace doctor dns",
         Group.SELECTION,
         "The namespace of the objects.",
         default="`default`",
@@ -159,12 +159,12 @@ FLAGS = (
     ),
     Flag(
         "-o, --output FORMAT",
-        "get explain trace",
+        "get explain trace doctor",
         Group.OUTPUT,
         "`wide` adds columns; `name` prints `service/web`; `yaml` and `json` print the objects as kproxy "
         "uses them: the fields that it reads, with defaults and allocations. `jsonpath=TEMPLATE` and "
-        "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath. explain and "
-        "trace have only `json`.",
+        "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath. explain, "
+        "trace and doctor have only `json`.",
         text.output_format,
         default="a table, or text",
         suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),
@@ -187,10 +187,10 @@ FLAGS = (
     ),
     Flag(
         "--kernel",
-        "explain",
+        "explain doctor",
         Group.INPUT,
-        "With `-f`: also read the table in the kernel, and say what differs. Needs root. Without `-f`, this "
-        "is the default.",
+        "With `-f`: also read the table in the kernel, and say what differs; doctor also looks at this host. "
+        "Needs root. Without `-f`, this is the default.",
     ),
     Flag("--send", "trace", Group.INPUT, "Send the packet from this node, instead of waiting for one."),
     Flag(
@@ -208,6 +208,13 @@ FLAGS = (
         Group.SELECTION,
         "The client's port. Only a Service with a consistent hash of addresses and ports depends on it.",
         text.port,
+        default="any",
+    ),
+    Flag(
+        "--from CLIENT",
+        "doctor",
+        Group.SELECTION,
+        "The client that cannot reach SERVICE: an address, `pod/NAME`, or `node` for this node.",
         default="any",
     ),
     Flag(

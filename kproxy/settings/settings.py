@@ -111,6 +111,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     send: bool = False
     timeout: float = 10.0
     rules: bool = False
+    from_: str = ""
+    """ "" for any client."""
     interface: str = ""
     """ "" to derive it from the sender."""
     source_port: int = 0

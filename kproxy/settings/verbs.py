@@ -237,6 +237,29 @@ _VERBS = (
         operand=Operand("FROM TO", words=2),
     ),
     Verb(
+        "doctor",
+        "look for the causes of a Service that does not answer",
+        (
+            "Look for known causes in the input, in the kernel and on this host, and print what was found: "
+            "its id, how sure it is, the evidence, and one thing to do. Nothing is changed. "
+            "docs/troubleshooting.md lists all causes.",
+            "Without `-f`, doctor asks the running kproxy, and looks at the kernel and the host, for which "
+            "it needs root. With `-f`, it looks at manifests only, and needs no root, unless `--kernel` is "
+            "set.",
+            "SERVICE is `web`, `shop/web`, `web.shop.svc`, or the destination of a connection as in explain: "
+            "`web:80`, `10.96.0.10:80/udp`, `web/icmp`. Without it, doctor looks at all Services.",
+            "The exit status is 0 if nothing was found, 1 with findings, and 2 if doctor found nothing but "
+            "could not look everywhere.",
+        ),
+        (
+            ("All Services, and this host:", "kproxy doctor"),
+            ("A connection that fails:", "kproxy doctor shop/web:80 --from pod/client"),
+            ("Manifests only:", "kproxy doctor -f services/"),
+        ),
+        usages=("[SERVICE]",),
+        operand=Operand("SERVICE", required=False),
+    ),
+    Verb(
         "cleanup",
         "remove kproxy's tables, addresses and state from this host",
         (

@@ -398,7 +398,7 @@ def test_another_user(tmp_path: Path) -> None:
         command = [sys.executable, "-c", script, str(tmp_path)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
-    assert "KproxyError: kproxy.sock: Permission denied" in str(serving(tmp_path, snapshot, ask))
+    assert "ForbiddenError: kproxy.sock: Permission denied" in str(serving(tmp_path, snapshot, ask))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from kproxy.table.layout import EndpointScope
 from kproxy.table.names import TABLE
 from kproxy.table.plan import FrontendChange
 
+REJECTED = "rejected by the kernel; the previous configuration remains active"
+"""The message of the problem of a quarantined service."""
 LINES = 40
 """The number of changes to print without -v."""
 

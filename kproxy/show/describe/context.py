@@ -29,9 +29,9 @@ class Context:
         self.now = now
         self.objects = objects(snapshot)
         self.services = {service.name: service for service in self.objects.services}
-        self._frontends = _grouped(snapshot.frontends, lambda frontend: frontend.owner.service)
-        self._slices = _grouped(self.objects.slices, lambda slice_: slice_.service)
-        self._problems = _grouped((*snapshot.problems, *snapshot.warnings), lambda problem: problem.object)
+        self._frontends = grouped(snapshot.frontends, lambda frontend: frontend.owner.service)
+        self._slices = grouped(self.objects.slices, lambda slice_: slice_.service)
+        self._problems = grouped((*snapshot.problems, *snapshot.warnings), lambda problem: problem.object)
         self._pods = PodIndex(self.objects.pods)
 
     def frontends(self, service: NamespacedName) -> list[Frontend]:
@@ -71,7 +71,8 @@ class Context:
         return [(f.time, f.message) for f in self.snapshot.last_errors if f.object in (f"{kind} {name}", "")]
 
 
-def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return the items by key."""
     groups: dict[K, list[T]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)

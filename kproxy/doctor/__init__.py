@@ -1,0 +1,1 @@
+"""`kproxy doctor`: looks for the causes of a Service that does not answer. README.md has the map."""

@@ -1,0 +1,59 @@
+"""The facts that the doctor looks at. `gather.py` reads them, and tests make them.
+
+Each kind of facts is None if the command does not look at it (with `-f`, only the input is looked at), and
+`Unseen` if it could not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias, TypeVar
+
+from kproxy.doctor.core.asked import Asked
+from kproxy.doctor.core.cause import Unseen
+from kproxy.doctor.core.objects import Objects
+from kproxy.model import Address, Family
+
+T = TypeVar("T")
+Seen: TypeAlias = T | Unseen | None
+
+
+class Daemon(NamedTuple):
+    """Whether kproxy runs."""
+
+    failure: str = ""
+    """Why the running kproxy could not be asked; "" if it could."""
+
+
+class Tracking(NamedTuple):
+    """The numbers of connection tracking."""
+
+    entries: int
+    maximum: int
+
+
+class Routes(NamedTuple):
+    """Addresses to which this node has no route, and why (an error of the kernel)."""
+
+    to_cluster_ips: Mapping[Address, str]
+    to_endpoints: Mapping[Address, str]
+
+
+class Facts(NamedTuple):
+    """Everything that the checks may take, by kind."""
+
+    objects: Seen[Objects] = None
+    """The input, and what kproxy made of it."""
+    asked: Asked | None = None
+    """None if the command names no Service."""
+    daemon: Seen[Daemon] = None
+    tables: Seen[tuple[Family, ...]] = None
+    """The families whose table of kproxy exists in the kernel."""
+    sysctls: Seen[Mapping[str, int]] = None
+    """Settings of the kernel by name (`net.ipv4.ip_forward`). Those that the kernel lacks are missing."""
+    counters: Seen[Mapping[str, int]] = None
+    """The kernel's counters TcpExt by name, since the network namespace exists."""
+    tracking: Seen[Tracking] = None
+    routes: Seen[Routes] = None
+    soon: str = ""
+    """The time in a minute (RFC 3339, UTC): no object can be that new, unless clocks differ."""

@@ -1,0 +1,80 @@
+"""Checks of this node: settings of its kernel, connection tracking, and routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kproxy.doctor.core.cause import Sighting
+from kproxy.doctor.core.configuration import NODE
+from kproxy.doctor.core.facts import Routes, Tracking
+from kproxy.doctor.core.objects import Objects
+from kproxy.model import Address, Family, family_of, format_address
+from kproxy.problems import enumeration
+
+FORWARDING = {Family.IPV4: "net.ipv4.ip_forward", Family.IPV6: "net.ipv6.conf.all.forwarding"}
+FULL, NEAR = 1.0, 0.9
+"""Shares of the maximum number of tracked connections."""
+REVERSE_PATH = "IPReversePathFilter"
+"""The counter of packets that rp_filter dropped (TcpExt in /proc/net/netstat)."""
+
+
+def forwarding(objects: Objects, sysctls: Mapping[str, int]) -> Iterator[Sighting]:
+    """The kernel does not forward packets from clients to pods."""
+    families = {family_of(address) for address in _endpoints(objects)}
+    for family in sorted(families):
+        if sysctls.get(FORWARDING[family]) == 0:
+            version = "IPv4" if family is Family.IPV4 else "IPv6"
+            what = f"this node does not forward {version} packets between its interfaces"
+            yield Sighting(NODE, what, (f"{FORWARDING[family]} = 0",))
+
+
+def _endpoints(objects: Objects) -> set[Address]:
+    """Return the addresses of endpoints that are not this node itself."""
+    every = {address for f in objects.snapshot.frontends for address, _ in f.backends.endpoints}
+    return every - set(objects.snapshot.node.addresses)
+
+
+def reverse_path(sysctls: Mapping[str, int], counters: Mapping[str, int]) -> Iterator[Sighting]:
+    """The kernel dropped packets whose sender it would reach through another interface."""
+    dropped = counters.get(REVERSE_PATH, 0)
+    modes = {name.split(".")[3]: mode for name, mode in sysctls.items() if name.endswith(".rp_filter")}
+    strict = sorted(name for name, mode in modes.items() if max(mode, modes.get("all", 0)) == 1)
+    strict = [name for name in strict if name not in ("all", "default", "lo")]
+    if dropped and strict:
+        what = f"rp_filter dropped {dropped} packets since the start of this host"
+        evidence = f"TcpExt{REVERSE_PATH} = {dropped}", f"rp_filter is 1 (strict) on {enumeration(strict)}"
+        yield Sighting(NODE, what, evidence, sure=False)
+
+
+def tracking_full(tracking: Tracking) -> Iterator[Sighting]:
+    """The table of tracked connections is full, or almost."""
+    share = tracking.entries / tracking.maximum if tracking.maximum else 0.0
+    if share >= NEAR:
+        state = "full: new connections are dropped" if share >= FULL else "almost full"
+        evidence = f"nf_conntrack_count = {tracking.entries}, nf_conntrack_max = {tracking.maximum}"
+        yield Sighting(NODE, f"the table of tracked connections is {state}", (evidence,), sure=share >= FULL)
+
+
+def no_route_to_cluster_ips(routes: Routes) -> Iterator[Sighting]:
+    """This node itself cannot connect to ClusterIPs, because the kernel looks up a route first."""
+    if routes.to_cluster_ips:
+        evidence = tuple(_unreachable(routes.to_cluster_ips))
+        yield Sighting(NODE, "this node has no route to ClusterIPs, so it cannot use them itself", evidence)
+
+
+def no_route_to_endpoints(routes: Routes) -> Iterator[Sighting]:
+    """This node cannot reach endpoints, for example those on another node."""
+    if routes.to_endpoints:
+        evidence = tuple(_unreachable(routes.to_endpoints))
+        yield Sighting(NODE, f"this node has no route to {len(routes.to_endpoints)} endpoints", evidence)
+
+
+SHOWN = 5
+"""The maximum number of addresses in the evidence."""
+
+
+def _unreachable(failures: Mapping[Address, str]) -> Iterator[str]:
+    for address in sorted(failures)[:SHOWN]:
+        yield f"{format_address(address)}: {failures[address]}"
+    if len(failures) > SHOWN:
+        yield f"and {len(failures) - SHOWN} more"

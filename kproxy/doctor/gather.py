@@ -1,0 +1,103 @@
+"""Gathers the facts: asks the running kproxy or reads manifests, and looks at the kernel and the host.
+
+Each gatherer only reads, and has a second. What it cannot read becomes `Unseen`, with the reason. So one that
+fails or hangs costs the causes that need its facts, and no others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Thread
+from typing import Any
+
+from kproxy.control.lookup import look_up
+from kproxy.doctor.core.asked import parse_asked
+from kproxy.doctor.core.cause import Unseen
+from kproxy.doctor.core.facts import Daemon, Facts
+from kproxy.doctor.core.objects import Objects
+from kproxy.doctor.host import find_routes, read_counters, read_sysctls, read_tables, read_tracking
+from kproxy.problems import ForbiddenError, KproxyError
+from kproxy.settings.settings import Settings
+from kproxy.show.snapshot import Snapshot
+from kproxy.sources.progress import Progress
+
+SKEW = timedelta(minutes=1)
+"""The difference between the clocks of hosts that is no finding."""
+SECONDS = 1.0
+"""The time that all gatherers together may take, after the snapshot has arrived."""
+
+
+HOST: dict[str, Callable[[], Any]] = {
+    "tables": read_tables,
+    "sysctls": read_sysctls,
+    "counters": read_counters,
+    "tracking": read_tracking,
+}
+"""The gatherers of facts that do not depend on the Services, by field of `Facts`."""
+SERVICES: dict[str, Callable[[Objects], Any]] = {"routes": find_routes}
+"""The gatherers of facts that concern the Services in question."""
+
+
+def gather(settings: Settings, operand: str, progress: Progress) -> Facts:
+    """Gather the facts for a command. Raises KproxyError for an invalid operand or unreadable manifests."""
+    found, failure = _snapshot(settings, progress)
+    known = None if isinstance(found, Unseen) else found
+    asked = parse_asked(operand, settings.from_, settings.namespace, known) if operand else None
+    objects = found if isinstance(found, Unseen) else Objects(found, asked.services if asked else None)
+    facts = Facts(objects, asked, soon=_soon())
+    if settings.manifests and not settings.kernel:
+        return facts
+    progress.begin("looking at this host")
+    daemon = None if settings.manifests else failure
+    return facts._replace(daemon=daemon, **_at_once(objects))
+
+
+def _snapshot(settings: Settings, progress: Progress) -> tuple[Snapshot | Unseen, Daemon | Unseen]:
+    """Return the snapshot of the running kproxy or of manifests, and whether kproxy runs."""
+    try:
+        return look_up(settings, progress), Daemon()
+    except ForbiddenError as error:
+        return Unseen(str(error)), Unseen(str(error))
+    except KproxyError as error:
+        if settings.manifests:
+            raise
+        return Unseen("kproxy run does not answer"), Daemon(str(error))
+
+
+def _at_once(objects: Objects | Unseen) -> dict[str, Any]:
+    """Run all gatherers at once. Returns the facts by field."""
+    running = {name: _Gatherer(call) for name, call in HOST.items()}
+    if not isinstance(objects, Unseen):
+        running |= {name: _Gatherer(partial(call, objects)) for name, call in SERVICES.items()}
+    end = time.monotonic() + SECONDS
+    return {**dict.fromkeys(SERVICES, objects), **{name: each.result(end) for name, each in running.items()}}
+
+
+def _soon() -> str:
+    return (datetime.now(UTC) + SKEW).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class _Gatherer:
+    """A function that runs in a thread of its own, which ends with the process at the latest."""
+
+    def __init__(self, gather: Callable[[], Any]) -> None:
+        self._gather = gather
+        self._found: Any = Unseen("the kernel does not answer in time")
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._found = self._gather()
+        except KproxyError as error:
+            self._found = Unseen(error.full)
+        except Exception as error:  # of any type: it must not cost more than these facts
+            self._found = Unseen(f"{type(error).__name__}: {error}")
+
+    def result(self, end: float) -> Any:
+        """Return the facts, or `Unseen` if the function failed or has not returned at `end`."""
+        self._thread.join(max(end - time.monotonic(), 0.0))
+        return self._found

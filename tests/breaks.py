@@ -1,0 +1,230 @@
+"""The breaks: for each cause of the doctor, a row that breaks exactly that.
+
+A row changes a healthy input, or healthy facts where no test may break the real thing (the whole host's
+connection tracking, the clock). The doctor must then name the cause of the row, and no other. Rows that break
+a lab are in tests/stories/test_doctor_in_a_lab.py.
+"""
+
+# ruff: noqa: E501  (a row of a table is a line)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from kproxy.doctor.core.cause import Unseen
+from kproxy.doctor.core.facts import Daemon, Facts, Routes, Tracking
+from kproxy.doctor.core.objects import Objects
+from kproxy.model import Family, parse_address
+from kproxy.problems import Problem
+from kproxy.reconcile.core.report import REJECTED
+from kproxy.show.snapshot import Failure, Snapshot
+from tests.unit.make import manifest, service
+from tests.unit.make import name as name_of
+
+Object = dict[str, Any]
+World = dict[str, Object]
+"""Manifests by a name of their own."""
+FLAGS = "--node-name n1 --node-ip 192.0.2.1 --cluster-cidr 10.244.0.0/16 --service-cidr 10.96.0.0/16"
+
+
+def pod(own: str, address: str, node: str = "n1", **labels: str) -> Object:
+    """Return a ready pod with the named port http."""
+    return manifest(
+        "Pod",
+        own,
+        metadata={"labels": labels or {"app": "web"}, "creationTimestamp": "2023-11-01T00:00:00Z"},
+        spec={
+            "nodeName": node,
+            "containers": [{"name": "main", "ports": [{"containerPort": 8080, "name": "http"}]}],
+        },
+        status={"podIPs": [{"ip": address}], "conditions": [{"type": "Ready", "status": "True"}]},
+    )
+
+
+def healthy() -> World:
+    """Return an input without any finding."""
+    return {
+        "n1": manifest("Node", "n1", status={"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}),
+        "web-1": pod("web-1", "10.244.1.2"),
+        "web-2": pod("web-2", "10.244.2.2", node="n2"),
+        "other-1": pod("other-1", "10.244.1.3", app="other"),
+        "web": service(
+            "web",
+            type="NodePort",
+            clusterIP="10.96.0.1",
+            selector={"app": "web"},
+            ports=[
+                {"name": "http", "port": 80, "targetPort": "http", "nodePort": 30080},
+                {"name": "dns", "port": 53, "targetPort": 5353, "protocol": "UDP", "nodePort": 30053},
+            ],
+        ),
+        "balanced": service(
+            "balanced",
+            type="LoadBalancer",
+            clusterIP="10.96.0.2",
+            selector={"app": "web"},
+            loadBalancerSourceRanges=["203.0.113.0/24"],
+            ports=[{"name": "http", "port": 80, "targetPort": 8080}],
+        )
+        | {"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}]}}},
+        "sliced": service("sliced", clusterIP="10.96.0.3", ports=[{"name": "http", "port": 80}]),
+        "slice": manifest(
+            "EndpointSlice",
+            "sliced-1",
+            metadata={"labels": {"kubernetes.io/service-name": "sliced"}},
+            addressType="IPv4",
+            ports=[{"name": "http", "port": 9000}],
+            endpoints=[{"addresses": ["10.244.2.9"], "nodeName": "n2"}, {"addresses": ["10.244.1.9"], "nodeName": "n1"}],
+        ),
+        "headless": service("headless", clusterIP="None", selector={"app": "none"}),
+        "outer": service("outer", type="ExternalName", externalName="example.com"),
+    }  # fmt: skip
+
+
+class InputBreak(NamedTuple):
+    """A change of the input, or a question that goes wrong."""
+
+    id: str
+    change: Callable[[World], object]
+    question: str = ""
+    expected: str = ""
+    """A part of the output."""
+
+
+def _nothing(_: World) -> None: ...
+
+
+def _spec(key: str, **fields: Any) -> Callable[[World], None]:
+    return lambda world: world[key].setdefault("spec", {}).update(fields)
+
+
+def _ports(key: str, *ports: Object) -> Callable[[World], None]:
+    return _spec(key, ports=list(ports))
+
+
+def _unready(*keys: str) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        for key in keys:
+            world[key]["status"]["conditions"][0]["status"] = "False"
+
+    return change
+
+
+def _without(*keys: str) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        for key in keys:
+            del world[key]
+
+    return change
+
+
+def _change(key: str, **fields: Any) -> Callable[[World], None]:
+    return lambda world: world[key].update(fields)
+
+
+def _also(own: str, **spec: Any) -> Callable[[World], None]:
+    """Add a Service that is like `sliced`."""
+    return lambda world: world.update(
+        {own: service(own, **{"selector": {"app": "web"}, "ports": [{"port": 80}], **spec})}
+    )
+
+
+INPUT_BREAKS = (
+    InputBreak("KP001", _nothing, "wbe", "a similar name in namespace default: web"),
+    InputBreak("KP001", _nothing, "shop/web", "namespace default has a Service web"),
+    InputBreak("KP002", _spec("web", selector={"app": "wbe"}), "", "the pods of this namespace have app=other, web"),
+    InputBreak("KP002", _spec("web", selector={"tier": "front"}), "web", "have no label tier"),
+    InputBreak("KP003", _unready("web-1"), "web", "1 of 2 pods are not ready"),
+    InputBreak("KP003", _unready("web-1", "web-2"), "balanced", "Pod web-1: condition Ready is not True"),
+    InputBreak("KP003", _change("slice", endpoints=[{"addresses": ["10.244.2.9"], "conditions": {"ready": False}}]), "", "1 of 1 endpoints are not ready"),
+    InputBreak("KP004", _ports("web", {"port": 80, "targetPort": "htpp"}), "", "2 of 2 pods have no port named htpp"),
+    InputBreak("KP005", _ports("sliced", {"name": "web", "port": 80}), "", "no port named 'web'"),
+    InputBreak("KP006", _without("slice"), "", "no EndpointSlice belongs to it"),
+    InputBreak("KP006", _change("slice", endpoints=[]), "sliced", "no endpoint in 1 EndpointSlice"),
+    InputBreak("KP007", _change("web-2", status={}), "web", "no status.podIPs: Pod web-2"),
+    InputBreak("KP008", _spec("web", clusterIP="10.97.0.1"), "web", "is not in --service-cidr"),
+    InputBreak("KP009", _also("twin", clusterIP="10.96.0.9", externalIPs=["198.51.100.7"]), "", "Service default/balanced has 198.51.100.7:80/tcp"),
+    InputBreak("KP010", _nothing, "headless", "clusterIP: None"),
+    InputBreak("KP010", _nothing, "outer", "a name in DNS for example.com"),
+    InputBreak("KP011", lambda world: (_spec("sliced", internalTrafficPolicy="Local")(world), world["slice"]["endpoints"].pop()), "sliced", "its endpoints are on n2"),
+    InputBreak("KP011", lambda world: (_spec("web", externalTrafficPolicy="Local")(world), world.pop("web-1")), "web", "packets from outside are dropped"),
+    InputBreak("KP012", _change("balanced", status={}), "", "status.loadBalancer is empty"),
+    InputBreak("KP014", _spec("web", externalIPs=["192.0.2.77"]), "web --deny-external-addresses 192.0.2.64/26", "192.0.2.77 is refused"),
+    InputBreak("KP020", _nothing, "web:8080", "its ports are 80/tcp (http), 53/udp (dns)"),
+    InputBreak("KP020", _nothing, "balanced:8080", "8080 is the target port of port 80"),
+    InputBreak("KP020", _nothing, "10.96.0.1:30080", "30080 is the node port of port 80"),
+    InputBreak("KP021", _nothing, "web:53/tcp", "it has 53/udp (dns)"),
+    InputBreak("KP022", _nothing, "web/icmp", "ping does not show"),
+    InputBreak("KP023", _nothing, "web --from 203.0.113.9", "from outside: 192.0.2.1:30080/tcp"),
+    InputBreak("KP024", _nothing, "198.51.100.7:80 --from 10.244.9.9", "do not contain 10.244.9.9"),
+    InputBreak("KP025", _nothing, "192.0.2.2:30080", "it serves node ports on 192.0.2.1"),
+    InputBreak("KP026", _nothing, "10.96.0.77:80", "no Service has this address"),
+    InputBreak("KP030", _ports("sliced", {"port": 80000}), "sliced", "spec.ports[0].port"),
+    InputBreak("KP030", _change("web-2", apiVersion="v2"), "", "Pod"),
+    InputBreak("KP030", _nothing, "web -f missing.yaml", "missing.yaml: No such file"),
+    InputBreak("KP031", _nothing, "web --node-name n9", "the Nodes are n1"),
+    InputBreak("KP032", _nothing, "web --cluster-cidr 10.244.1.0/24", "outside: 10.244.2.2"),
+    InputBreak("KP033", _nothing, "web --cluster-cidr 10.0.0.0/8", "service range 10.96.0.0/16"),
+    InputBreak("KP034", lambda world: world["web-1"]["metadata"].update(creationTimestamp="2999-01-01T00:00:00Z"), "", "Pod default/web-1 was created at 2999-01-01T00:00:00Z"),
+)  # fmt: skip
+
+
+# --- facts ---
+
+
+def healthy_facts(snapshot: Snapshot) -> Facts:
+    """Return the facts of a host without any finding."""
+    return Facts(
+        Objects(snapshot),
+        None,
+        Daemon(),
+        (Family.IPV4, Family.IPV6),
+        {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 0, "net.ipv4.conf.eth0.rp_filter": 1},
+        {"IPReversePathFilter": 0},
+        Tracking(1000, 262144),
+        Routes({}, {}),
+        "2023-11-14T00:00:00Z",
+    )
+
+
+class FactsBreak(NamedTuple):
+    """A change of the facts."""
+
+    id: str
+    change: Callable[[Facts], Facts]
+    expected: str = ""
+
+
+def _of_snapshot(facts: Facts, **fields: Any) -> Facts:
+    assert isinstance(facts.objects, Objects)
+    return facts._replace(objects=Objects(replace(facts.objects.snapshot, **fields)))
+
+
+def _held(facts: Facts) -> Facts:
+    assert isinstance(facts.objects, Objects)
+    held = {name_of("web"): "web.yaml cannot be read"}
+    return _of_snapshot(facts, inventory=replace(facts.objects.inventory, held=held))
+
+
+def _rejected(facts: Facts) -> Facts:
+    failure = Failure("2023-11-14T00:00:00Z", "Service default/web", "the kernel refused an element")
+    problem = Problem("", "Service default/web", "", REJECTED)
+    return _of_snapshot(facts, problems=[problem], last_errors=(failure,))
+
+
+FACTS_BREAKS = (
+    FactsBreak("KP013", _held, "web.yaml cannot be read"),
+    FactsBreak("KP040", lambda facts: facts._replace(daemon=Daemon("cannot connect")), "cannot connect"),
+    FactsBreak("KP041", lambda facts: facts._replace(tables=(Family.IPV6,)), "the kernel has no table ip kproxy"),
+    FactsBreak("KP042", _rejected, "the kernel refused an element"),
+    FactsBreak("KP050", lambda facts: facts._replace(sysctls={"net.ipv4.ip_forward": 0}), "net.ipv4.ip_forward = 0"),
+    FactsBreak("KP051", lambda facts: facts._replace(counters={"IPReversePathFilter": 7}), "rp_filter is 1 (strict) on eth0"),
+    FactsBreak("KP052", lambda facts: facts._replace(tracking=Tracking(262144, 262144)), "full: new connections are dropped"),
+    FactsBreak("KP052", lambda facts: facts._replace(tracking=Tracking(240000, 262144)), "almost full"),
+    FactsBreak("KP053", lambda facts: facts._replace(routes=Routes({parse_address("10.96.0.1"): "Network is unreachable"}, {})), "10.96.0.1: Network is unreachable"),
+    FactsBreak("KP054", lambda facts: facts._replace(routes=Routes({}, {parse_address("10.244.2.2"): "No route to host"})), "10.244.2.2: No route to host"),
+)  # fmt: skip
+UNSEEN = Unseen("Permission denied")
