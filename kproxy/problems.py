@@ -132,18 +132,15 @@ class RefusedElement(NamedTuple):
 class TransactionError(KproxyError):
     """The kernel refused a transaction and applied nothing of it.
 
-    `errno` is the kernel's error number (0 if libnftables returned only text), `transaction` the
-    transaction as text, and `refused` the elements that the kernel named.
+    `errno` is the kernel's error number, and `refused` are the elements that the kernel named.
     """
 
     def __init__(
         self,
         message: str,
         errno: int = 0,
-        transaction: str = "",
         refused: tuple[RefusedElement, ...] = (),
     ) -> None:
         super().__init__(message)
         self.errno = errno
-        self.transaction = transaction
         self.refused = refused

@@ -10,11 +10,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
+from netns_lab import netns
 from netns_lab.lab import Handle
 from pyroute2 import Conntrack
 
@@ -190,4 +193,83 @@ def talking(client: Handle, address: str, port: int) -> Iterator[Talk]:
             yield talk
         finally:
             stop.set()
+            thread.join()
+
+
+# --- clients that open TCP connections without pause ---
+
+TOTAL_RETRANSMISSIONS = struct.Struct("=100xI")
+"""The field tcpi_total_retrans of struct tcp_info (linux/tcp.h)."""
+BACKLOG = 1024
+
+
+class Opened:
+    """What became of the connections."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failures: Counter[str] = Counter()
+        self.repeated = 0
+        """Connections whose first packet was sent again, so that they took a second or more."""
+
+    def more(self, count: int) -> None:
+        """Wait until this many more connections were tried."""
+        end = self.count + count
+        until(lambda: self.count >= end)
+
+
+@contextmanager
+def accepting(pod: Handle, port: int) -> Iterator[None]:
+    """Accept connections on a port, and close them."""
+    with pod.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("", port))
+        listener.listen(BACKLOG)
+
+        def accept() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    listener.accept()[0].close()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@contextmanager
+def opening(
+    client: Handle, addresses: Sequence[str], port: int, rate: int, parallel: int = 4
+) -> Iterator[Opened]:
+    """Open `rate` connections per second, in turn to these IPv4 addresses."""
+    opened, stop = Opened(), threading.Event()
+
+    def open_one(address: str) -> None:
+        with socket.socket() as sock:
+            sock.settimeout(PATIENCE)
+            try:
+                sock.connect((address, port))
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TOTAL_RETRANSMISSIONS.size)
+                opened.repeated += TOTAL_RETRANSMISSIONS.unpack(info)[0] > 0
+            except OSError as error:
+                opened.failures[type(error).__name__] += 1
+        opened.count += 1
+
+    def run(first: int) -> None:
+        netns.enter(client.netns)
+        for number in count(first, parallel):
+            if stop.wait(parallel / rate):
+                return
+            open_one(addresses[number % len(addresses)])
+
+    running = [threading.Thread(target=run, args=(first,)) for first in range(parallel)]
+    for thread in running:
+        thread.start()
+    try:
+        yield opened
+    finally:
+        stop.set()
+        for thread in running:
             thread.join()

@@ -20,6 +20,8 @@ from kproxy.kernel.netlink.socket import Netlink
 from tests import forkserver
 
 Manifest = dict[str, Any]
+EDITABLE = ("--no-table-owner",)
+"""The flag of `kproxy run` with which other programs can change its tables."""
 Process = forkserver.Forked | subprocess.Popen[Any]
 PATIENCE = 60.0
 """Seconds until an awaited event counts as missing; more than a busy machine needs."""

@@ -104,10 +104,14 @@ def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figure
                 restart.append(_start(kproxy))
         with running(folder) as kproxy:
             kproxy.ready()
-            tail = _Changes(server, kproxy, every, seconds, say).all(last)
+            spreads = _Changes(server, kproxy, every, seconds, say).all()
             peak = max(kproxy.peak(), *(start.peak for start in cold + restart))
+        with running(folder, "--no-table-owner") as kproxy:
+            kproxy.ready()
+            repair = _Changes(server, kproxy, every, seconds, say).repair(last)
+            peak = max(kproxy.peak(), peak)
         last.close()
-        return Figures(services, others, last_seen, _middle(cold), _middle(restart), *tail, peak)
+        return Figures(services, others, last_seen, _middle(cold), _middle(restart), *spreads, repair, peak)
 
 
 def _start(kproxy: Subject, last: Probe | None = None) -> Start:
@@ -143,8 +147,8 @@ class _Changes:
         self._every = every
         self._numbers = count()
 
-    def all(self, last: Probe) -> tuple[Spread, Spread, Spread, Spread, Spread, float]:
-        """Measure everything, in the order of Figures."""
+    def all(self) -> tuple[Spread, Spread, Spread, Spread, Spread]:
+        """Measure all changes of objects, in the order of Figures."""
         tcp, udp = self._every[UDP_SERVICES:-1], self._every[:UDP_SERVICES]
         with Listener() as listener:
             self._listener = listener
@@ -162,10 +166,13 @@ class _Changes:
                 churns.append(self._at_a_rate(self._replacements(of, int(RATE * self._seconds), protocol)))
             self._say("changes during a full comparison")
             checks = self._one_by_one(self._replacements(tcp, CHECKS), self._kproxy.check)
+        return replacements, sizes_taken, churns[0], churns[1], checks
+
+    def repair(self, last: Probe) -> float:
+        """Measure the repair of a deleted table, which does not belong to kproxy."""
         self._say("nft flush ruleset, with changes at the same time")
-        with self._load(tcp):
-            repairs = [self._repair(last) for _ in range(ROUNDS)]
-        return replacements, sizes_taken, churns[0], churns[1], checks, max(repairs)
+        with self._load(self._every[UDP_SERVICES:-1]):
+            return max(self._repair(last) for _ in range(ROUNDS))
 
     def _replacements(self, of: Sequence[Sample], number: int, protocol: str = "TCP") -> Iterator[Change]:
         return (replaced(sample, next(self._numbers), protocol) for sample in _strided(of, number))

@@ -53,11 +53,11 @@ class Subject:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Subject]:
+def running(folder: Path, *flags: str) -> Iterator[Subject]:
     """Start kproxy, and stop it at the end. Its log is `folder`/log."""
     command = [sys.executable, "-m", "kproxy", "run", "--kubeconfig", str(folder / "kubeconfig")]
     command += ["--state-dir", str(folder / "state"), "--cluster-cidr", CLUSTER_CIDR]
-    command += ["--node-name", "this-node", "--node-ip", NODE_IP]
+    command += ["--node-name", "this-node", "--node-ip", NODE_IP, *flags]
     (folder / "notify").unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (folder / "log").open("a") as log:
         notified.bind(str(folder / "notify"))

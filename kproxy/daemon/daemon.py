@@ -12,6 +12,7 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
@@ -23,6 +24,7 @@ from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.model import Family, Network, Node
+from kproxy.nft.structure import TableFlags
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.servers import Servers
@@ -46,14 +48,23 @@ REPAIR_SECONDS = 5.0
 STOP = (signal.SIGTERM, signal.SIGINT)
 
 
+class TableAccess(NamedTuple):
+    """How a daemon reaches the kernel's tables."""
+
+    netlink: Netlink
+    """The socket that sends all changes."""
+    rehearsal: Rehearsal
+    flags: TableFlags
+    """Whether the socket owns the tables."""
+
+
 class Daemon(RoundObserver):
     """Keeps one node's tables up to date. Created before threads start. `run` returns after a signal."""
 
     def __init__(
         self,
         source: FollowedSource,
-        netlink: Netlink,
-        rehearsal: Rehearsal,
+        tables: TableAccess,
         options: Callable[[Node, tuple[Network, ...]], Options],
         reporter: Reporter,
         periods: Periods,
@@ -69,9 +80,12 @@ class Daemon(RoundObserver):
         `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
         of all listeners of the process. `name_server` answers DNS queries.
         """
-        self._netlink = netlink
+        self._tables = tables
         self._dataplanes = {
-            family: Dataplane(netlink, family, Options(), rehearsal.expected_structure) for family in Family
+            family: Dataplane(
+                tables.netlink, family, Options(), tables.rehearsal.expected_structure, tables.flags
+            )
+            for family in Family
         }
         for dataplane in self._dataplanes.values():
             dataplane.flows.patient = True
@@ -112,7 +126,9 @@ class Daemon(RoundObserver):
             self._auditor.request()
 
         events.add_signal_handler(signal.SIGHUP, on_hangup)
-        own = (self.source.run(self.loop.wake), self.loop.run(), self._watch_tables(), self._watch_problems())
+        own = [self.source.run(self.loop.wake), self.loop.run(), self._watch_problems()]
+        if not self._tables.flags:  # no other program can change an owned table
+            own.append(self._watch_tables())
         work = (
             *own,
             self._audit(),
@@ -167,7 +183,7 @@ class Daemon(RoundObserver):
         await self._programmed.wait()
         events, pace = asyncio.get_running_loop(), Backoff(REPAIR_SECONDS)
         async with self.loop.idle:
-            monitor = TableMonitor(self._netlink.port)
+            monitor = TableMonitor(self._tables.netlink.port)
             self._auditor.request(self.reconciler.possibly_changed())  # since the round read the tables
         for dataplane in self._dataplanes.values():
             dataplane.pause_monitor = monitor.paused

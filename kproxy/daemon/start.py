@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 from kproxy.control import channel
 from kproxy.controlplane.ownership import Announced
-from kproxy.daemon.daemon import Daemon
+from kproxy.daemon.daemon import Daemon, TableAccess
 from kproxy.daemon.loop import Periods
 from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.kernel.host import MARKS_SINCE, HostAddresses, kernel_since
 from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.ownership import adopt, check_owner
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.sysctl import raise_settings
 from kproxy.model import ClusterNode, Network, Node
+from kproxy.nft.structure import TableFlags
 from kproxy.observe.log import LogFormatter, Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
@@ -58,15 +60,14 @@ The task that programs changes needs this lock several times, and a scrape of ma
 class _Host:
     """The parts of a daemon that do not depend on its source."""
 
-    def __init__(self, settings: Settings, rehearsal: Rehearsal, netlink: Netlink) -> None:
+    def __init__(self, settings: Settings, tables: TableAccess) -> None:
         self.settings = settings
         self.addresses = HostAddresses()
         self.reporter = Reporter(settings.verbose)
         self.clients = Clients(raise_file_limit())
         self._overlaps: list[str] = []
         self.name_server: ClusterNameServer | None = None
-        self._rehearsal = rehearsal
-        self._netlink = netlink
+        self._tables = tables
 
     def node(self, nodes: Mapping[str, ClusterNode]) -> Node:
         return find_node(self.settings, nodes, self.addresses)
@@ -104,8 +105,7 @@ class _Host:
     ) -> Daemon:
         return Daemon(
             source,
-            self._netlink,
-            self._rehearsal,
+            self._tables,
             self.options,
             self.reporter,
             Periods(self.settings.sync_period, self.settings.min_sync_period),
@@ -133,8 +133,24 @@ def run_daemon(settings: Settings) -> int:
         Rehearsal() as rehearsal,
         Netlink() as netlink,
     ):
-        asyncio.run(work(_Host(settings, rehearsal, netlink)))
+        flags = _own_tables(netlink, rehearsal, settings.no_table_owner)
+        asyncio.run(work(_Host(settings, TableAccess(netlink, rehearsal, flags))))
     return 0
+
+
+def _own_tables(netlink: Netlink, rehearsal: Rehearsal, unwanted: bool) -> TableFlags:
+    """Own the tables if the kernel can do it, and log whether it can. Returns the flags of the tables.
+
+    Raises HostError if another process owns them.
+    """
+    check_owner(netlink)
+    if unwanted or not rehearsal.can_own_tables():
+        reason = "--no-table-owner" if unwanted else "before Linux 6.9 the kernel cannot do that"
+        logger.info("kproxy does not own its tables (%s): it repairs what other programs change", reason)
+        return TableFlags.NONE
+    adopt(netlink)
+    logger.info("kproxy owns its tables: other programs cannot change them")
+    return TableFlags.OWNED
 
 
 def configure_log(verbose: bool) -> None:

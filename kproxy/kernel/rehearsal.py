@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 
 from kproxy.kernel.features import explain
 from kproxy.kernel.namespace import netfilter_socket
-from kproxy.kernel.netlink.core.structure import table_removal, whole_table
+from kproxy.kernel.netlink.core.structure import table_message, table_removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.kernel.structure import read_structure
+from kproxy.model import Family
 from kproxy.nft.ruleset import Skeleton
-from kproxy.nft.structure import Structure
+from kproxy.nft.structure import Structure, TableFlags
 from kproxy.problems import HostError, TransactionError
+from kproxy.table.names import TABLE
 
 
 class Rehearsal:
@@ -50,6 +52,15 @@ class Rehearsal:
         if structure is None:
             raise HostError("The kernel accepted the ruleset, but does not list it.")
         return structure
+
+    def can_own_tables(self) -> bool:
+        """Whether a socket can own a table that stays when the socket is closed (Linux 6.9)."""
+        try:
+            self._netlink.commit([table_message(Family.IPV4, TABLE, TableFlags.OWNED)])
+        except NetlinkError:
+            return False
+        self._netlink.commit([table_removal(Family.IPV4, TABLE)])
+        return True
 
     @contextmanager
     def _loaded(self, skeleton: Skeleton) -> Iterator[None]:

@@ -7,6 +7,8 @@ are compared with those that it lists for kproxy's own rules (rehearsal.py).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kproxy.kernel.netlink.core.codec import attributes, read_string, string
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_GETCHAIN,
@@ -36,15 +38,15 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_SET_TIMEOUT,
     NFTA_TABLE_FLAGS,
     NFTA_TABLE_NAME,
+    NFTA_TABLE_OWNER,
 )
-from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.netlink.socket import Netlink, NetlinkError, is_missing
 from kproxy.model import Family
 from kproxy.nft.ruleset import Skeleton
-from kproxy.nft.structure import ChainStructure, Structure
+from kproxy.nft.structure import ChainStructure, Structure, TableFlags
 from kproxy.table.names import TABLE
 
 # The attributes that define an object. Names, handles and counters are excluded.
-_TABLE_ATTRIBUTES = {NFTA_TABLE_FLAGS}
 _CHAIN_ATTRIBUTES = {NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS}
 _RULE_ATTRIBUTES = {NFTA_RULE_EXPRESSIONS}
 _SET_ATTRIBUTES = {
@@ -54,23 +56,42 @@ _SET_ATTRIBUTES = {
 }
 
 
+_TABLE_ATTRIBUTES = NFTA_TABLE_FLAGS, NFTA_TABLE_OWNER
+
+
 def _select(fields: list[tuple[int, memoryview]], kinds: set[int]) -> bytes:
     return b"".join(bytes([kind]) + bytes(data) for kind, data in fields if kind in kinds)
 
 
-def _read_table(netlink: Netlink, family: Family) -> bytes | None:
+class TableState(NamedTuple):
+    """The declaration of a table."""
+
+    flags: TableFlags
+    owner: int
+    """The netlink port of the socket that owns it; 0 if none does."""
+
+
+def read_table(netlink: Netlink, family: Family) -> TableState | None:
     """Return the declaration of kproxy's table; None if the table does not exist."""
-    for content in list(netlink.dump(NFT_MSG_GETTABLE, family)):
-        fields = list(attributes(content))
-        if read_string(dict(fields)[NFTA_TABLE_NAME]) == TABLE:
-            return _select(fields, _TABLE_ATTRIBUTES)
-    return None
+    try:
+        found = dict(attributes(netlink.get(NFT_MSG_GETTABLE, family, string(NFTA_TABLE_NAME, TABLE))))
+    except NetlinkError as error:
+        if is_missing(error):
+            return None
+        raise
+    flags, owner = (int.from_bytes(found.get(kind, b""), "big") for kind in _TABLE_ATTRIBUTES)
+    return TableState(TableFlags(flags), owner)
+
+
+def has_table(netlink: Netlink, family: Family) -> bool:
+    """Whether kproxy's table exists in the kernel."""
+    return read_table(netlink, family) is not None
 
 
 def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
     """Return the structure of kproxy's table in the kernel; None if the table does not exist."""
     family = skeleton.family
-    table = _read_table(netlink, family)
+    table = read_table(netlink, family)
     if table is None:
         return None
     sets: dict[str, bytes] = {}
@@ -97,9 +118,4 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
         for declaration in skeleton.sets
         if declaration.constant is not None and declaration.name in sets
     }
-    return Structure(table, sets, chains, constants)
-
-
-def has_table(netlink: Netlink, family: Family) -> bool:
-    """Whether kproxy's table exists in the kernel."""
-    return _read_table(netlink, family) is not None
+    return Structure(table.flags, sets, chains, constants)

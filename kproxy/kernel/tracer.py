@@ -20,16 +20,16 @@ from kproxy.kernel.netlink.core.constants import (
     NFGENMSG_LEN,
     NFNLGRP_NFTRACE,
     NFT_MSG_GETRULE,
-    NFT_TABLE_F_OWNER,
     NFTA_RULE_CHAIN,
     NFTA_RULE_HANDLE,
     NFTA_RULE_TABLE,
     SOL_NETLINK,
 )
-from kproxy.kernel.netlink.core.structure import table_message, whole_table
+from kproxy.kernel.netlink.core.structure import whole_table
 from kproxy.kernel.netlink.core.traces import TraceMessage, read_trace
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol
+from kproxy.nft.structure import TableFlags
 from kproxy.nft.tracing import Flow, Hit, trace_table
 from kproxy.table.names import TABLE
 
@@ -94,8 +94,7 @@ def traced(netlink: Netlink, flow: Flow) -> Iterator[Tracer]:
     ) as listener:
         listener.bind((0, 0))
         listener.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
-        own = table_message(rules.family, rules.table, NFT_TABLE_F_OWNER)
-        netlink.commit([own, *whole_table(rules)[1:]])
+        netlink.commit(whole_table(rules, TableFlags.OWNER))
         yield Tracer(listener, flow, rules.table)
 
 

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import NamedTuple
+
+
+class TableFlags(IntFlag):
+    """The flags of a table (NFT_TABLE_F_* of linux/netfilter/nf_tables.h)."""
+
+    NONE = 0
+    DORMANT = 1
+    """The kernel does not enter its base chains."""
+    OWNER = 2
+    """Only the socket that set this flag can change the table."""
+    PERSIST = 4
+    """The table stays when its owner's socket is closed. Then another socket can own it."""
+    OWNED = OWNER | PERSIST
 
 
 class ChainStructure(NamedTuple):
@@ -15,7 +29,7 @@ class ChainStructure(NamedTuple):
 class Structure(NamedTuple):
     """A table without the elements that transactions or packets write."""
 
-    table: bytes
+    table: TableFlags
     sets: dict[str, bytes]
     chains: dict[str, ChainStructure]
     constants: dict[str, frozenset[bytes]]

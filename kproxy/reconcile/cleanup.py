@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink.core.structure import flush_message, table_removal
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
+from kproxy.kernel.ownership import check_owner
 from kproxy.kernel.structure import has_table
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address
@@ -31,6 +32,8 @@ def clean_up(state_dir: Path, keep_state: bool = False) -> CleanupResult:
     require_root()
     store = Store(state_dir)
     with store.lock("cleanup") if store.directory.exists() else nullcontext():
+        with Netlink() as netlink:
+            check_owner(netlink)
         # Addresses are removed first: without the table, this node itself would receive packets to them.
         addresses = Uplink().withdraw()
         removed = [f"address {format_address(c.address)} on {c.interface}" for c in addresses.changes]

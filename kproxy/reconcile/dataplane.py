@@ -8,6 +8,7 @@ writes it back. If another program changed elements, `repair_elements` writes th
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from ipaddress import ip_address
@@ -16,22 +17,23 @@ from typing import NamedTuple
 from kproxy.kernel.conntrack import EndedFlows, end_handshakes
 from kproxy.kernel.features import UnsupportedFamily
 from kproxy.kernel.host import is_local, kernel_since
-from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages
+from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages, packed_messages
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_DESTROYSETELEM,
     NFT_MSG_NEWSETELEM,
 )
-from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.core.elements import list_element, read_element
 from kproxy.kernel.netlink.core.structure import removal, table_removal, whole_table, writing
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
+from kproxy.kernel.ownership import foreign_owner
 from kproxy.kernel.rehearsal import expected_structure
 from kproxy.kernel.structure import has_table, read_structure
 from kproxy.model import Address, Family, Protects, Protocol, protect_nothing
 from kproxy.nft.elements import Elements, Field, Keys, Value, Verdict, unpack
 from kproxy.nft.render import render_changes
 from kproxy.nft.ruleset import SetDeclaration, Skeleton
-from kproxy.nft.structure import Structure
+from kproxy.nft.structure import Structure, TableFlags
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
@@ -105,13 +107,18 @@ class Dataplane:
         family: Family,
         options: Options,
         expect: Callable[[Skeleton], Structure] = expected_structure,
+        flags: TableFlags = TableFlags.NONE,
     ) -> None:
-        """`expect` returns the structure that the kernel has after loading a skeleton."""
+        """`expect` returns the structure that the kernel has after loading a skeleton.
+
+        `flags` are those of the table: NONE or OWNED. With OWNED, `netlink` becomes its owner.
+        """
         self.netlink = netlink
         self.family = family
         self.options = options
         self.applied: Elements = {}
         """A copy of the table's elements, without those that packets write."""
+        self._flags = flags
         self._find_structure = expect
         self._expected: dict[NumberedChains, Structure] = {}
         self._chains: set[str] = set()
@@ -138,7 +145,8 @@ class Dataplane:
 
     def _expect(self, chains: NumberedChains) -> Structure:
         if chains not in self._expected:
-            self._expected = {chains: self._find_structure(self._skeleton(chains))}
+            found = self._find_structure(self._skeleton(chains))
+            self._expected = {chains: found._replace(table=self._flags)}
         return self._expected[chains]
 
     def read(self) -> Structure | None:
@@ -187,9 +195,10 @@ class Dataplane:
     def is_unchanged(self) -> bool:
         """Whether no other program changed any table since this one was read.
 
-        Each committed transaction creates one generation, and kproxy counts its own.
+        No other program can change an owned table. Otherwise the generations tell: each committed transaction
+        creates one, and kproxy counts its own.
         """
-        return self._foreign_commits == self.netlink.generation() - self.netlink.commits
+        return bool(self._flags) or self._foreign_commits == self.netlink.generation() - self.netlink.commits
 
     # --- audits ---
 
@@ -209,7 +218,7 @@ class Dataplane:
         if self.flows.remain or view.rules != self._skeleton(NO_NUMBERED_CHAINS):
             return False
         repair = compare(structure, self._expect(chains))
-        return not (repair.create or repair.replace or repair.damage)
+        return not (repair.create or repair.replace or repair.convert or repair.damage)
 
     def can_look_up(self, name: str, keys: set[bytes]) -> bool:
         """Whether `has_element` can answer for these keys: not for ranges, and not for nft's `*`."""
@@ -240,6 +249,8 @@ class Dataplane:
 
     def _refused(self, error: NetlinkError, transaction: Transaction) -> TransactionError:
         """Return the error that names the refused elements. `applied` already contains the transaction."""
+        if error.errno == errno.EPERM and (owner := foreign_owner(self.netlink, self.family)):
+            return TransactionError(owner, errno.EPERM)
         owners = self.applied, transaction.remove
         removed, added = transaction.counts
         named = describe(self._skeleton(NO_NUMBERED_CHAINS), error.refusals, *owners)
@@ -310,11 +321,27 @@ class Dataplane:
                 if not is_missing(error):  # a missing entry has timed out
                     raise
 
-    def _replace(self, rules: Skeleton) -> None:
-        """Replace a table with wrong declarations by a new one, in one transaction."""
+    def _replace(self, rules: Skeleton, actual: Structure) -> None:
+        """Replace the table by a new one, in one transaction. It keeps its elements and affinity entries."""
         everything = Transaction()
         everything.add.update(self.applied)
-        self._commit(everything, [table_removal(self.family, TABLE), *whole_table(rules)])
+        new_table = [table_removal(self.family, TABLE), *whole_table(rules, self._flags)]
+        entries = list(self._entries(rules, actual))
+        self._commit(everything, [*new_table, *entries])
+
+    def _entries(self, rules: Skeleton, actual: Structure) -> Iterator[BatchMessage]:
+        """Return the messages that add the affinity entries again, with the timeouts that are left."""
+        expected = self._expect(numbered_chains(self.applied))
+        for name in (declaration.name for declaration in rules.sets if declaration.timeout):
+            if actual.sets.get(name) == expected.sets[name]:
+                entries = map(bytes, self.netlink.elements(self.family, name))
+                yield from packed_messages(NFT_MSG_NEWSETELEM, self.family, name, map(list_element, entries))
+
+    def _structure(self, rules: Skeleton, repair: Repair) -> list[BatchMessage]:
+        """Return the messages that create or repair the structure."""
+        if repair.create:
+            return whole_table(rules, self._flags)
+        return writing(rules, repair.sets, repair.contents, repair.chains)
 
     def _remove_extra(self, repair: Repair) -> None:
         """Remove chains and sets that are not expected. Numbered chains that are in use stay."""
@@ -340,7 +367,7 @@ class Dataplane:
         rules = self._skeleton(numbered_chains(self.applied))
         everything = Transaction()
         everything.add.update(self.applied)
-        self._commit(everything, whole_table(rules))
+        self._commit(everything, whole_table(rules, self._flags))
         report = Report(self.family, (), *everything.counts, ("as a whole",))
         return self._end_handshakes(report, put_back(everything.add))
 
@@ -392,27 +419,29 @@ class Dataplane:
         raise AssertionError("unreachable")
 
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
-        todo, rules, repair = self._compare(desired, protected)
+        todo, rules, actual, repair = self._compare(desired, protected)
         flows = flow_rules(self.applied, desired.specs, todo, protected)
         self._absent = False
         self._chains = {chain.name for chain in rules.chains}
-        damage = ("as a whole",) if repair.replace else repair.damage
-        if repair.replace:
-            self._replace(rules)
+        damage = _damage(repair)
+        if actual and (repair.replace or repair.convert):
+            self._replace(rules, actual)
             ended = self.flows.end(flows)
         else:
-            ended = self._execute(todo, _structure(rules, repair), sticky=True, flows=flows)
+            ended = self._execute(todo, self._structure(rules, repair), sticky=True, flows=flows)
             self._remove_extra(repair)
         report = Report(self.family, todo.changes, *_counts(todo), damage, *ended)
         return self._end_handshakes(report, put_back(self.applied) if damage else new_frontends(todo))
 
-    def _compare(self, desired: Desired, protected: Protects) -> tuple[Plan, Skeleton, Repair]:
-        """Read the table. Returns what is to be done, which `applied` then contains."""
-        structure = self.read()
+    def _compare(
+        self, desired: Desired, protected: Protects
+    ) -> tuple[Plan, Skeleton, Structure | None, Repair]:
+        """Read the table. Returns what is to be done, which `applied` then contains, and what was read."""
+        actual = self.read()
         todo = plan(self.applied, desired.specs, desired.elements, protected)
         self._apply(todo)
         needed = numbered_chains(self.applied)
-        return todo, self._skeleton(needed), compare(structure, self._expect(needed))
+        return todo, self._skeleton(needed), actual, compare(actual, self._expect(needed))
 
     def _apply(self, todo: Plan) -> None:
         todo.switch.apply_to(self.applied)
@@ -471,27 +500,24 @@ def read_elements(
     return dict(read_element(element, declaration.interval_key) for element in elements)
 
 
-def _structure(rules: Skeleton, repair: Repair) -> list[BatchMessage]:
-    """Return the messages that create or repair the structure."""
-    if repair.create:
-        return whole_table(rules)
-    return writing(rules, repair.sets, repair.contents, repair.chains)
-
-
 def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
     """Return the chains to which these verdicts lead."""
     every = (verdict for members in verdicts.values() for verdict in members.values())
     return (verdict.chain for verdict in every if isinstance(verdict, Verdict))
 
 
+def _damage(repair: Repair) -> tuple[str, ...]:
+    """Return the names of what another program changed."""
+    return ("as a whole",) if repair.replace else repair.damage
+
+
 class Preview(Dataplane):
     """A table that is read and compared, and not changed. Its reports say what would be done."""
 
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
-        todo, rules, repair = self._compare(desired, protected)
-        damage = ("as a whole",) if repair.replace else repair.damage
+        todo, rules, _, repair = self._compare(desired, protected)
         elements = tuple(render_changes(rules, todo.switch, todo.sweep))
-        return Report(self.family, todo.changes, *_counts(todo), damage, elements=elements)
+        return Report(self.family, todo.changes, *_counts(todo), _damage(repair), elements=elements)
 
 
 def _needs_comparison(declaration: SetDeclaration, keys: set[bytes]) -> bool:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink.socket import Netlink
+from kproxy.kernel.ownership import check_owner
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family
@@ -114,6 +115,9 @@ def sync(settings: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
     pool_nodes(settings)  # raises UsageError before anything is saved
     store = (ReadOnlyStore if settings.dry_run else Store)(Path(settings.state_dir))
     with store.lock("sync"):
+        if not settings.dry_run:
+            with Netlink() as netlink:
+                check_owner(netlink)
         find = partial(find_node, settings)
         source = Manifests(settings.manifests, store, ranges(settings), find, settings.recursive)
         source.load(progress, settings.allow_empty)

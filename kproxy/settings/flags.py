@@ -478,6 +478,14 @@ FLAGS = (
         default="`5m`",
     ),
     Flag(
+        "--no-table-owner",
+        "run",
+        Group.DAEMON,
+        "Let other programs change kproxy's tables, and repair what they change. Without this flag, kproxy "
+        "owns its tables if the kernel can do that (Linux 6.9): no other program can change or delete them.",
+        see="reconcile.md#the-owner-of-the-tables",
+    ),
+    Flag(
         "--min-sync-period DURATION",
         "run",
         Group.DAEMON,

@@ -89,6 +89,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_silence: float = 600.0
     """0 for no limit."""
     endpoint_metrics: bool = False
+    no_table_owner: bool = False
     sync_period: float = 300.0
     min_sync_period: float = 0.0
     conntrack_max_per_core: int = 32768

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from ipaddress import ip_network
@@ -54,8 +55,8 @@ needs_ipv6_update = pytest.mark.skipif(
 )
 
 
-def nft(*arguments: str, script: str = "") -> str:
-    done = subprocess.run(["nft", *arguments], input=script, capture_output=True, text=True)
+def output(*command: str, script: str = "") -> str:
+    done = subprocess.run(command, input=script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -67,12 +68,12 @@ def load(table: Skeleton) -> None:
 
 def listed_after_netlink(table: Skeleton) -> str:
     load(table)
-    return nft("list", "ruleset")
+    return output("nft", "list", "ruleset")
 
 
 def listed_after_text(text: str) -> str:
-    nft("-f", "-", script=text)
-    return nft("list", "ruleset")
+    output("nft", "-f", "-", script=text)
+    return output("nft", "list", "ruleset")
 
 
 @pytest.mark.parametrize("family", Family)
@@ -84,6 +85,27 @@ def test_nft_lists_our_messages_as_its_own(family: Family, options: Options) -> 
     listing = in_fresh_namespace(lambda: listed_after_netlink(table))
     assert in_fresh_namespace(lambda: listed_after_text(render_table(table, {}))) == listing
     assert in_fresh_namespace(lambda: listed_after_text(listing)) == listing
+
+
+OTHER = os.environ.get("KPROXY_TEST_OTHER_NFT", "")
+"""The command of another version of nft: `chroot FOLDER nft`."""
+
+
+@pytest.mark.skipif(not OTHER, reason="KPROXY_TEST_OTHER_NFT does not name another version of nft")
+@pytest.mark.parametrize("family", Family)
+def test_another_version_of_nft_lists_the_table(family: Family) -> None:
+    """The versions differ in a few names, for example of priorities."""
+    table = skeleton(family, OPTIONS["networks"], NumberedChains(SLOT_CHAINS, frozenset({10})))
+
+    def listings() -> list[str]:
+        load(table)
+        return [output(*command, "list", "ruleset") for command in (["nft"], OTHER.split())]
+
+    ours, others = in_fresh_namespace(listings)
+    assert len(others.splitlines()) == len(ours.splitlines())
+    assert [d for d in table.sets for statement in d.spec(family) if statement not in others] == []
+    lookups = [str(rule) for chain in table.chains for rule in chain.rules if "vmap @" in str(rule)]
+    assert [rule for rule in lookups if rule not in others] == []
 
 
 @needs_ipv6_update

@@ -15,6 +15,7 @@ from tests.apiserver.faults import Answer, Reset, Trickle
 from tests.stories.doubled import Double, DoubleStory
 from tests.stories.following import ClusterStory, Follow
 from tests.support import (
+    EDITABLE,
     FAMILIES,
     SERVICE_IP,
     Manifest,
@@ -321,9 +322,9 @@ def test_a_server_that_is_unreachable_at_the_start(lab: Lab, following: Follow) 
         story.converges()
         story.running.stop()
         story.network.close()
-        before = story.running.kproxy.generation()
         story.running.start(wait=False)
         eventually(lambda: "cannot follow" in story.running.logged(), story.running.logged)
+        before = story.running.kproxy.generation()
         used = cpu_seconds(story.running.process.pid)
         time.sleep(1.5)  # more than a sync period
         assert cpu_seconds(story.running.process.pid) - used < 0.5
@@ -341,7 +342,7 @@ def test_changes_by_other_programs_during_the_first_round_are_reverted(
 ) -> None:
     """kproxy has read the table, and not compared it yet. It does not listen for changes yet."""
     fifo = tmp_path / "fifo"
-    with following(service(), *slices(lab, PODS)) as story:
+    with following(service(), *slices(lab, PODS), flags=EDITABLE) as story:
         story.converges()
         story.running.stop()
         os.mkfifo(fifo)
@@ -370,7 +371,7 @@ def test_one_kind_that_is_unavailable_at_the_start(lab: Lab, double: Double) -> 
 def test_an_unreachable_server_does_not_empty_the_tables(lab: Lab, following: Follow) -> None:
     """Many objects are deleted while the server is unreachable. They stay programmed until it is back."""
     many = [other(number) for number in range(MANY)]
-    with following(service(), *slices(lab, PODS), *many) as story:
+    with following(service(), *slices(lab, PODS), *many, flags=EDITABLE) as story:
         story.converges()
         programmed = story.objects()
         story.network.close()
@@ -417,7 +418,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_an_unreachable_server_costs_no_cpu(lab: Lab, following: Follow) -> None:
-    with following(service(), *slices(lab, PODS), flags=("--sync-period", "1s")) as story:
+    with following(service(), *slices(lab, PODS), flags=(*EDITABLE, "--sync-period", "1s")) as story:
         story.converges()
         story.network.close()
         time.sleep(1.2)

@@ -19,7 +19,7 @@ from tests.apiserver.objects import node, service_cidr
 from tests.stories.doubled import Double
 from tests.stories.following import Follow
 from tests.stories.test_telling import ask, samples
-from tests.support import SERVICE_IP, Manifest, eventually, service, slices
+from tests.support import EDITABLE, SERVICE_IP, Manifest, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -233,7 +233,7 @@ def test_kproxy_is_healthy_when_everything_is_programmed(lab: Lab, following: Fo
 
 
 def test_changes_and_repairs_are_counted(lab: Lab, following: Follow) -> None:
-    with following(service(), *slices(lab, ["pod-1"])) as story:
+    with following(service(), *slices(lab, ["pod-1"]), flags=EDITABLE) as story:
         story.converges()
         here = lab.node("n1")
         before = samples(here)

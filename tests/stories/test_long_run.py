@@ -19,7 +19,7 @@ from netns_lab.lab import Lab
 
 from tests.stories.chaos import Chaos
 from tests.stories.doubled import doubled
-from tests.support import eventually
+from tests.support import EDITABLE, eventually
 
 pytestmark = pytest.mark.lab
 
@@ -111,7 +111,7 @@ def pause(chaos: Chaos) -> None:
 
 @pytest.mark.parametrize("kills", [True, False])
 def test_random_events(lab: Lab, tmp_path: Path, kills: bool) -> None:
-    with doubled(lab, tmp_path) as story:
+    with doubled(lab, tmp_path, flags=() if kills else EDITABLE) as story:
         found = run(Chaos(story, 7, kills), SHORT, 25)
         assert found
         assert all(size.zombies == 0 for size in found)
@@ -124,7 +124,7 @@ def test_random_events_for_a_long_time(
 ) -> None:
     """For a third of the time, kproxy is killed sometimes. For the rest it runs, and must not grow."""
     seconds = 60 * MINUTES * (1 / 3 if kills else 2 / 3)
-    with doubled(lab, tmp_path) as story:
+    with doubled(lab, tmp_path, flags=() if kills else EDITABLE) as story:
         chaos = Chaos(story, SEED, kills)
         found = run(chaos, seconds, 60)
         (tmp_path / "sizes").write_text("\n".join(map(str, found)))

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 
-from tests.support import Running, eventually, open_for_reader, service, slices
+from tests.support import EDITABLE, Running, eventually, open_for_reader, service, slices
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture
 def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
-    with Running(lab.node("n1"), tmp_path) as running:
+    with Running(lab.node("n1"), tmp_path, EDITABLE) as running:
         running.write("web", service(), *slices(lab, ["pod-1"]))
         eventually(lambda: "default/web" in running.logged(), running.logged)
         yield running

@@ -11,7 +11,7 @@ import pytest
 from netns_lab.lab import Handle, Lab
 from netns_lab.probe import many
 
-from tests.support import SERVICE_IP, Running, eventually, service, slices
+from tests.support import EDITABLE, SERVICE_IP, Running, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -23,7 +23,7 @@ LOCAL = service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckN
 
 @pytest.fixture
 def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
-    with Running(lab.node("n1"), tmp_path) as running:
+    with Running(lab.node("n1"), tmp_path, EDITABLE) as running:
         yield running
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kproxy.nft.structure import ChainStructure, Structure
+from kproxy.nft.structure import ChainStructure, Structure, TableFlags
 from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
 
 EXPECTED = Structure(
-    table=b"flags",
+    table=TableFlags.NONE,
     sets={"services": b"a map", "cluster-ips": b"a set"},
     chains={
         "services": ChainStructure(b"hook", (b"jump", b"accept")),
@@ -75,9 +75,13 @@ ROWS: dict[str, tuple[Structure | None, Repair]] = {
         with_chain("theirs", ChainStructure(b"", ())),
         NO_REPAIR._replace(extra_chains=("theirs",), damage=("theirs",)),
     ),
-    "other flags of the table": (
-        EXPECTED._replace(table=b"dormant"),
+    "a dormant table": (
+        EXPECTED._replace(table=TableFlags.DORMANT),
         NO_REPAIR._replace(replace=True),
+    ),
+    "another owner": (
+        EXPECTED._replace(table=TableFlags.PERSIST),
+        NO_REPAIR._replace(convert=True),
     ),
 }
 

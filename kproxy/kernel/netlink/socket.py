@@ -169,18 +169,26 @@ class Netlink:
         if interrupted:
             raise Interrupted
 
-    def generation(self) -> int:
-        """Return the number of the ruleset's generation. Each commit by any program increases it."""
-        sequence, family = self._next(), NFPROTO[Family.IPV4]
-        kind = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN)
-        self._socket.send(message(kind, 0, sequence, family, b""))
+    def get(self, kind: int, family: Family, body: bytes = b"") -> memoryview:
+        """Return the attributes of one nf_tables object. `kind` is an NFT_MSG_GET*.
+
+        Raises NetlinkError (ENOENT if there is no such object).
+        """
+        sequence = self._next()
+        message_kind = message_type(NFNL_SUBSYS_NFTABLES, kind)
+        self._socket.send(message(message_kind, 0, sequence, NFPROTO[family], body))
         reply = next(self._replies(sequence))
         if reply.kind == NLMSG_ERROR:
-            try:
-                _check(reply)
-            except NetlinkError as error:
-                raise _unusable(error) from None
-        (number,) = struct.unpack(">I", dict(attributes(reply.content[NFGENMSG_LEN:]))[NFTA_GEN_ID])
+            _check(reply)
+        return reply.content[NFGENMSG_LEN:]
+
+    def generation(self) -> int:
+        """Return the number of the ruleset's generation. Each commit by any program increases it."""
+        try:
+            content = self.get(NFT_MSG_GETGEN, Family.IPV4)
+        except NetlinkError as error:
+            raise _unusable(error) from None
+        (number,) = struct.unpack(">I", dict(attributes(content))[NFTA_GEN_ID])
         return int(number)
 
     def each(self, kind: int, family: Family, bodies: Sequence[bytes], flags: int = 0) -> list[NetlinkError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kproxy.nft.structure import Structure
+from kproxy.nft.structure import Structure, TableFlags
 from kproxy.table.layout import NUMBERED
 
 
@@ -20,11 +20,13 @@ class Repair(NamedTuple):
     """The table does not exist. Then nothing else is in the repair."""
     replace: bool
     """A declaration differs, so the whole table must be replaced."""
+    convert: bool
+    """Whether the table has an owner differs. This also needs a new table, but nothing was damaged."""
     damage: tuple[str, ...]
     """Names of objects that another program changed, without missing or extra numbered chains."""
 
 
-NO_REPAIR = Repair((), (), (), (), (), create=False, replace=False, damage=())
+NO_REPAIR = Repair((), (), (), (), (), create=False, replace=False, convert=False, damage=())
 
 
 def compare(actual: Structure | None, expected: Structure) -> Repair:
@@ -53,7 +55,8 @@ def compare(actual: Structure | None, expected: Structure) -> Repair:
         tuple(extra_sets),
         tuple(extra_chains),
         create=False,
-        replace=actual.table != expected.table or bool(wrong),
+        replace=TableFlags.DORMANT in actual.table or bool(wrong),
+        convert=(actual.table ^ expected.table) & TableFlags.OWNED != 0,
         damage=tuple(damage),
     )
 

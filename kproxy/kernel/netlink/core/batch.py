@@ -208,7 +208,14 @@ def element_messages(
 
     With `ranges`, a key consists of a first and a last key.
     """
+    return packed_messages(kind, family, name, pack_elements(members, ranges))
+
+
+def packed_messages(
+    kind: int, family: Family, name: str, elements: Iterable[bytes]
+) -> Iterator[BatchMessage]:
+    """Return such messages for packed elements."""
     flags = NLM_F_CREATE if kind == NFT_MSG_NEWSETELEM else 0
     head = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
-    for chunk in _chunks(pack_elements(members, ranges)):
+    for chunk in _chunks(elements):
         yield BatchMessage(kind, flags, family, head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, chunk))

@@ -89,7 +89,12 @@ def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Itera
                 body += attribute(NFTA_SET_ELEM_USERDATA, record)
         elif value:
             body += _data(NFTA_SET_ELEM_DATA, len(value)) + value
-        yield _element(len(body)) + body
+        yield list_element(body)
+
+
+def list_element(body: bytes) -> bytes:
+    """Return an element as an attribute of a list. `body` contains its attributes."""
+    return _element(len(body)) + body
 
 
 # --- reading ---

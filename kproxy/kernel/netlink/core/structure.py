@@ -43,6 +43,7 @@ from kproxy.kernel.netlink.core.sets import network_messages, set_message
 from kproxy.model import Family
 from kproxy.nft.rules import Rule
 from kproxy.nft.ruleset import Chain, Hook, Skeleton
+from kproxy.nft.structure import TableFlags
 
 HOOKS = {
     "prerouting": NF_INET_PRE_ROUTING,
@@ -52,10 +53,10 @@ HOOKS = {
 }
 
 
-def whole_table(skeleton: Skeleton) -> list[BatchMessage]:
+def whole_table(skeleton: Skeleton, flags: TableFlags = TableFlags.NONE) -> list[BatchMessage]:
     """Return the messages that create a table, without elements that are written later."""
     sets, chains = [d.name for d in skeleton.sets], [c.name for c in skeleton.chains]
-    return [table_message(skeleton.family, skeleton.table), *writing(skeleton, sets, (), chains)]
+    return [table_message(skeleton.family, skeleton.table, flags), *writing(skeleton, sets, (), chains)]
 
 
 def writing(
@@ -84,7 +85,7 @@ def removal(family: Family, table: str, sets: Iterable[str], chains: Iterable[st
     ]
 
 
-def table_message(family: Family, table: str, flags: int = 0) -> BatchMessage:
+def table_message(family: Family, table: str, flags: TableFlags) -> BatchMessage:
     """Return the message that creates a table, or sets the flags of an existing one."""
     body = string(NFTA_TABLE_NAME, table) + be32(NFTA_TABLE_FLAGS, flags)
     return BatchMessage(NFT_MSG_NEWTABLE, NLM_F_CREATE, family, body)
