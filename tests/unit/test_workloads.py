@@ -85,6 +85,13 @@ def test_commands_say_it_and_do_not_fail(
     assert capsys.readouterr().err == f"kproxy: Deployment default/web (3 pods, app=web) {NEEDED}\n"
 
 
+def test_doctor_names_workloads_as_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [workload(replicas=3), service(selector=LABELS)]
+    (tmp_path / "in.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    assert main(["doctor", "-f", str(tmp_path), "--state-dir", "/nonexistent", "--node-ip", "192.0.2.1"]) == 1
+    assert f"Deployment default/web (3 pods, app=web) {NEEDED}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_input_of_workloads_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.json").write_text(json.dumps(workload()))
     assert main(["compile", "-f", str(tmp_path)]) == 2

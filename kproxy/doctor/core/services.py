@@ -75,6 +75,7 @@ def selects_nothing(objects: Objects) -> Iterator[Sighting]:
             continue
         pods = [pod for pod in objects.inventory.pods if pod.name.namespace == service.name.namespace]
         evidence = [f"spec.selector: {_labels(service.selector)}", *_nearest(service, pods)]
+        evidence += objects.snapshot.notes  # workloads, for which kproxy starts no pods
         what = f"no pod in namespace {service.name.namespace} matches the selector"
         yield Sighting(_subject(service.name), what, tuple(evidence))
 
