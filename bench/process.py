@@ -67,9 +67,11 @@ def run(*command: str) -> Run:
     return Run(float(seconds), 1024 * int(peak))
 
 
-def output(*command: str) -> str:
+def output(*command: str, cwd: Path | None = None) -> str:
     """Return the output of a command. Raises Failed with its standard error if its exit status is not 0."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=cwd
+    )
     if done.returncode:
         raise Failed(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr.strip()}")
     return done.stdout

@@ -33,6 +33,9 @@ def main() -> int:
     parser.add_argument(
         "--assets", metavar="DIR", type=Path, help="use the kube-apiserver and etcd in this folder"
     )
+    parser.add_argument(
+        "--against", metavar="DIR", type=Path, help="also measure the kproxy of another source folder"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
@@ -43,8 +46,10 @@ def main() -> int:
     results: list[Figures] = []
     with exits_with_status():
         for count in arguments.services:
-            say = partial(errors.print, f"{count:,} Services:")
-            results.append(in_fresh_namespace(partial(measure, server, count, arguments.seconds, say)))
+            for tree in (None, arguments.against) if arguments.against else (None,):
+                say = partial(errors.print, f"{count:,} Services{f' ({tree})' if tree else ''}:")
+                job = partial(measure, server, count, arguments.seconds, say, tree)
+                results.append(in_fresh_namespace(job))
     publish(report(results, machine()), WIDTH, arguments.json, results=results)
     return 0
 

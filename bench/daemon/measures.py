@@ -24,6 +24,7 @@ from bench.samples import PORT, Sample, samples
 ROUNDS = 3
 CHANGES = 200
 CHECKS = 10
+SCRAPES = 10
 RATE = 20
 UDP_SERVICES = 100
 SETTLING = 1.0
@@ -73,10 +74,14 @@ class Figures(Struct, frozen=True):
     churn: Spread
     churn_of_udp: Spread
     during_checks: Spread
+    scrapes: Spread
+    """Of /metrics, from the request until all has arrived."""
     repair: float
     """The longest time from an empty ruleset until the last Service is back, in seconds."""
     peak: int
     """Peak memory in all measurements, in bytes."""
+    tree: str = ""
+    """The source folder of kproxy, if it is not this one."""
 
 
 def spread(taken: Sequence[float], cpu: float) -> Spread:
@@ -84,8 +89,8 @@ def spread(taken: Sequence[float], cpu: float) -> Spread:
     return Spread(median(taken), quantiles(taken, n=100, method="inclusive")[98], cpu)
 
 
-def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figures:
-    """Measure everything, in the present network namespace."""
+def measure(serving: Serving, services: int, seconds: float, say: Say, tree: Path | None = None) -> Figures:
+    """Measure everything, in the present network namespace. `tree` is another source folder of kproxy."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     say("create the objects of the API server")
     with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
@@ -97,21 +102,22 @@ def measure(serving: Serving, services: int, seconds: float, say: Say) -> Figure
         for _ in range(ROUNDS):
             say("cold start")
             output("nft", "flush", "ruleset")
-            with running(folder) as kproxy:
+            with running(folder, tree) as kproxy:
                 cold.append(_start(kproxy, last))
             say("restart")
-            with running(folder) as kproxy:
+            with running(folder, tree) as kproxy:
                 restart.append(_start(kproxy))
-        with running(folder) as kproxy:
+        with running(folder, tree) as kproxy:
             kproxy.ready()
             spreads = _Changes(server, kproxy, every, seconds, say).all()
             peak = max(kproxy.peak(), *(start.peak for start in cold + restart))
-        with running(folder, "--no-table-owner") as kproxy:
+        with running(folder, tree, owner=False) as kproxy:
             kproxy.ready()
             repair = _Changes(server, kproxy, every, seconds, say).repair(last)
             peak = max(kproxy.peak(), peak)
         last.close()
-        return Figures(services, others, last_seen, _middle(cold), _middle(restart), *spreads, repair, peak)
+        starts = _middle(cold), _middle(restart)
+        return Figures(services, others, last_seen, *starts, *spreads, repair, peak, str(tree or ""))
 
 
 def _start(kproxy: Subject, last: Probe | None = None) -> Start:
@@ -147,7 +153,7 @@ class _Changes:
         self._every = every
         self._numbers = count()
 
-    def all(self) -> tuple[Spread, Spread, Spread, Spread, Spread]:
+    def all(self) -> tuple[Spread, Spread, Spread, Spread, Spread, Spread]:
         """Measure all changes of objects, in the order of Figures."""
         tcp, udp = self._every[UDP_SERVICES:-1], self._every[:UDP_SERVICES]
         with Listener() as listener:
@@ -166,13 +172,21 @@ class _Changes:
                 churns.append(self._at_a_rate(self._replacements(of, int(RATE * self._seconds), protocol)))
             self._say("changes during a full comparison")
             checks = self._one_by_one(self._replacements(tcp, CHECKS), self._kproxy.check)
-        return replacements, sizes_taken, churns[0], churns[1], checks
+            self._say("scrapes of the metrics")
+            scrapes = self._scrapes()
+        return replacements, sizes_taken, churns[0], churns[1], checks, scrapes
 
     def repair(self, last: Probe) -> float:
         """Measure the repair of a deleted table, which does not belong to kproxy."""
         self._say("nft flush ruleset, with changes at the same time")
         with self._load(self._every[UDP_SERVICES:-1]):
             return max(self._repair(last) for _ in range(ROUNDS))
+
+    def _scrapes(self) -> Spread:
+        self._kproxy.scrape()  # the first one takes longer
+        cpu, begun = self._kproxy.cpu(), time.monotonic()
+        taken = [self._kproxy.scrape() for _ in range(SCRAPES)]
+        return spread(taken, (self._kproxy.cpu() - cpu) / (time.monotonic() - begun))
 
     def _replacements(self, of: Sequence[Sample], number: int, protocol: str = "TCP") -> Iterator[Change]:
         return (replaced(sample, next(self._numbers), protocol) for sample in _strided(of, number))

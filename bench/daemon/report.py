@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from rich.console import Group
@@ -30,28 +31,42 @@ LIMITS = {
 }
 
 
-def _spread(spread: Spread) -> str:
-    return f"{seconds(spread.median)} / {seconds(spread.p99)}"
+def _share(value: float) -> str:
+    return f"{value:.1%}"
 
 
-ROWS: tuple[tuple[str, Callable[[Figures], str], str], ...] = (
-    ("start, until everything is in the kernel", lambda f: seconds(f.cold.seconds), "37 s"),
-    ("  CPU, until ready", lambda f: seconds(f.cold.cpu), "37 s"),
-    ("restart, until everything is compared", lambda f: seconds(f.restart.seconds), "90 s"),
-    ("  CPU", lambda f: seconds(f.restart.cpu), ""),
-    ("endpoint replaced, p50 / p99", lambda f: _spread(f.replaced), "4.1 s / -"),
-    ("endpoint added or removed", lambda f: _spread(f.resized), ""),
-    (f"{RATE} changes per second", lambda f: _spread(f.churn), "8.1 s / 10.9 s"),
-    ("  share of a CPU", lambda f: f"{f.churn.cpu:.1%}", "86%"),
-    (f"{RATE} changes per second, UDP", lambda f: _spread(f.churn_of_udp), ""),
-    ("  share of a CPU", lambda f: f"{f.churn_of_udp.cpu:.1%}", ""),
-    ("a change during a full comparison", lambda f: _spread(f.during_checks), ""),
-    ("nft flush ruleset, until repaired", lambda f: seconds(f.repair), ""),
-    ("peak memory: start", lambda f: megabytes(f.cold.peak), "201 MB, nft 208 MB"),
-    ("peak memory: all measurements", lambda f: megabytes(f.peak), "525 MB with nft"),
-    ("CPUs used by other processes", lambda f: f"{f.others:.1f}", ""),
-    ("listeners of other programs", lambda f: str(f.listeners), ""),
+def _number(value: float) -> str:
+    return f"{value:.2g}"
+
+
+Values = tuple[float, ...]
+
+
+def _of(spread: Spread) -> Values:
+    return spread.median, spread.p99
+
+
+ROWS: tuple[tuple[str, Callable[[Figures], Values], Callable[[float], str], str], ...] = (
+    ("start, until everything is in the kernel", lambda f: (f.cold.seconds,), seconds, "37 s"),
+    ("  CPU, until ready", lambda f: (f.cold.cpu,), seconds, "37 s"),
+    ("restart, until everything is compared", lambda f: (f.restart.seconds,), seconds, "90 s"),
+    ("  CPU", lambda f: (f.restart.cpu,), seconds, ""),
+    ("endpoint replaced, p50 / p99", lambda f: _of(f.replaced), seconds, "4.1 s / -"),
+    ("endpoint added or removed", lambda f: _of(f.resized), seconds, ""),
+    (f"{RATE} changes per second", lambda f: _of(f.churn), seconds, "8.1 s / 10.9 s"),
+    ("  share of a CPU", lambda f: (f.churn.cpu,), _share, "86%"),
+    (f"{RATE} changes per second, UDP", lambda f: _of(f.churn_of_udp), seconds, ""),
+    ("  share of a CPU", lambda f: (f.churn_of_udp.cpu,), _share, ""),
+    ("a change after SIGHUP, p50 / p99", lambda f: _of(f.during_checks), seconds, ""),
+    ("a scrape of /metrics, p50 / p99", lambda f: _of(f.scrapes), seconds, ""),
+    ("nft flush ruleset, until repaired", lambda f: (f.repair,), seconds, ""),
+    ("peak memory: start", lambda f: (float(f.cold.peak),), megabytes, "201 MB, nft 208 MB"),
+    ("peak memory: all measurements", lambda f: (float(f.peak),), megabytes, "525 MB with nft"),
+    ("CPUs used by other processes", lambda f: (f.others,), _number, ""),
+    ("listeners of other programs", lambda f: (float(f.listeners),), _number, ""),
 )
+MEASURED = len(ROWS) - 2
+"""The rows before those that describe the machine."""
 NOTES = (
     "Times start when the double of the API server sends the event (with a real server: when another client "
     "receives it), and end when a separate listener sees the element in the kernel. Starts are medians of 3; "
@@ -62,14 +77,35 @@ NOTES = (
 
 
 def report(results: Sequence[Figures], machine: str) -> Group:
-    """Return the printable report."""
+    """Return the printable report. Figures of another tree follow those of this one."""
     table = Table("Services with 3 endpoints each", title="kproxy run, following an API server")
-    for figures in results:
-        table.add_column(f"{figures.services:,}", justify="right")
+    columns = [_column(figures) for figures in results]
+    for one, other in pairwise(results):
+        if other.tree and not one.tree:
+            columns.insert(columns.index(_column(other)) + 1, _ratios(one, other))
+    for head, *_ in columns:
+        table.add_column(head, justify="right")
     table.add_column("kube-proxy 1.36\n10,000, elsewhere", justify="right", style="dim")
-    for name, show, elsewhere in ROWS:
-        table.add_row(name, *(show(figures) for figures in results), elsewhere)
-    return Group(table, Text(f"{machine}. {NOTES}", style="dim"), *_verdicts(results))
+    for (name, _, _, elsewhere), *cells in zip(ROWS, *(cells for _, *cells in columns), strict=True):
+        table.add_row(name, *cells, elsewhere)
+    own = [figures for figures in results if not figures.tree]
+    return Group(table, Text(f"{machine}. {NOTES}", style="dim"), *_verdicts(own))
+
+
+def _column(figures: Figures) -> tuple[str, ...]:
+    head = f"{figures.services:,}" + (f"\n{figures.tree}" if figures.tree else "")
+    return head, *(" / ".join(map(show, values(figures))) for _, values, show, _ in ROWS)
+
+
+def _ratios(one: Figures, other: Figures) -> tuple[str, ...]:
+    """Return the column of the ratios of two measurements."""
+
+    def ratio(values: Callable[[Figures], Values]) -> str:
+        pairs = zip(values(one), values(other), strict=True)
+        return " / ".join(f"{a / b:.2f}" if b else "-" for a, b in pairs)
+
+    measured = (ratio(values) for _, values, _, _ in ROWS[:MEASURED])
+    return "ratio", *measured, *[""] * (len(ROWS) - MEASURED)
 
 
 def _verdicts(results: Sequence[Figures]) -> list[Text]:

@@ -12,13 +12,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 from bench.daemon.kernel import PATIENCE
-from bench.process import Failed
+from bench.process import Failed, output
 from bench.samples import CLUSTER_CIDR
 
 CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: the clock of a process is ~pid << 3 | 2
 NODE_IP = "192.0.2.1"
+UNOWNED = "--no-table-owner"
+METRICS = "http://127.0.0.1:10249/metrics"
 
 
 class Subject:
@@ -42,6 +45,13 @@ class Subject:
         """Return the CPU time of all its threads in seconds, without its children."""
         return time.clock_gettime((~self.pid << 3) | CPU_CLOCK)
 
+    def scrape(self) -> float:
+        """Request the metrics. Returns the seconds until they have arrived."""
+        began = time.monotonic()
+        with urlopen(METRICS) as response:
+            response.read()
+        return time.monotonic() - began
+
     def peak(self) -> int:
         """Return the peak resident memory in bytes."""
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
@@ -53,17 +63,25 @@ class Subject:
 
 
 @contextmanager
-def running(folder: Path, *flags: str) -> Iterator[Subject]:
-    """Start kproxy, and stop it at the end. Its log is `folder`/log."""
-    command = [sys.executable, "-m", "kproxy", "run", "--kubeconfig", str(folder / "kubeconfig")]
+def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Iterator[Subject]:
+    """Start kproxy, and stop it at the end. Its log is `folder`/log.
+
+    `tree` is another source folder with its .venv, whose kproxy is started instead of this one's. Without
+    `owner`, its tables can be deleted by other programs.
+    """
+    python = str(tree / ".venv/bin/python") if tree else sys.executable
+    command = [python, "-m", "kproxy", "run"]
+    if not owner and UNOWNED in output(*command, "--help", cwd=tree):
+        command.append(UNOWNED)
+    command += ["--kubeconfig", str(folder / "kubeconfig")]
     command += ["--state-dir", str(folder / "state"), "--cluster-cidr", CLUSTER_CIDR]
-    command += ["--node-name", "this-node", "--node-ip", NODE_IP, *flags]
+    command += ["--node-name", "this-node", "--node-ip", NODE_IP]
     (folder / "notify").unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (folder / "log").open("a") as log:
         notified.bind(str(folder / "notify"))
         environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
         began = time.monotonic()
-        with subprocess.Popen(command, env=environment, stderr=log) as process:
+        with subprocess.Popen(command, env=environment, stderr=log, cwd=tree) as process:
             try:
                 yield Subject(process.pid, began, notified)
             finally:

@@ -14,11 +14,13 @@ returns what a round has to repair.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError
 from kproxy.kernel.structure import read_structure
 from kproxy.nft.elements import Keys, Value
+from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import Structure
 from kproxy.reconcile.dataplane import ATTEMPTS, LARGE, Dataplane, read_elements
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, numbered_chains
@@ -37,15 +39,13 @@ class Audit:
 
     def read(self) -> None:
         """Read the table, and compare it with the copy from the beginning. Raises OSError, KproxyError."""
+        rules, expected = self._view.rules, self._view.elements
+        self._chains = numbered_chains(expected)
         with Netlink() as netlink:
-            for attempt in range(ATTEMPTS):
-                try:
-                    self._read(netlink)
-                except (Interrupted, NetlinkError):  # a program committed while the kernel listed chains
-                    if attempt == ATTEMPTS - 1:
-                        raise
-                else:
-                    return
+            self._structure = _structure(netlink, rules)
+            for declaration in rules.written_sets:
+                found = read_elements(netlink, rules.family, declaration, self._structure)
+                self._differing[declaration.name] = _differing(expected.pop(declaration.name, {}), found)
 
     def finish(self) -> Keys | None:
         """Return the elements that differ; None if the whole table has to be compared.
@@ -66,16 +66,15 @@ class Audit:
             self._dataplane.confirm(self._view)
         return found
 
-    def _read(self, netlink: Netlink) -> None:
-        self._chains = numbered_chains(self._view.elements)
-        self._structure = read_structure(netlink, self._view.rules)
-        for declaration in self._view.rules.written_sets:
-            found = read_elements(netlink, self._view.rules.family, declaration, self._structure)
-            expected = self._view.elements.get(declaration.name, {})
-            self._differing[declaration.name] = _differing(expected, found)
+
+def _structure(netlink: Netlink, rules: Skeleton) -> Structure | None:
+    for _ in range(ATTEMPTS - 1):
+        with suppress(Interrupted, NetlinkError):  # a program committed while the kernel listed chains
+            return read_structure(netlink, rules)
+    return read_structure(netlink, rules)
 
 
-def _differing(expected: Mapping[bytes, Value], found: Mapping[bytes, Value]) -> set[bytes]:
-    return {key for key, value in expected.items() if found.get(key) != value} | (
-        found.keys() - expected.keys()
-    )
+def _differing(expected: dict[bytes, Value], found: Iterable[tuple[bytes, Value]]) -> set[bytes]:
+    """Return the keys that differ. Consumes `expected`, so that no second copy of a table is in memory."""
+    differing = {key for key, value in found if expected.pop(key, None) != value}
+    return differing | expected.keys()

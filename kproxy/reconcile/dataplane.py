@@ -69,7 +69,7 @@ WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RU
 
 
 class View(NamedTuple):
-    """What a table is to contain at one moment, for an audit (audit.py)."""
+    """What a table is to contain at one moment, for an audit (audit.py), which consumes the elements."""
 
     rules: Skeleton
     """The skeleton without numbered chains."""
@@ -160,7 +160,8 @@ class Dataplane:
                 before, self._foreign_commits = self.netlink.generation(), None
                 structure = read_structure(self.netlink, rules)
                 self.applied = {
-                    d.name: read_elements(self.netlink, self.family, d, structure) for d in rules.written_sets
+                    d.name: dict(read_elements(self.netlink, self.family, d, structure))
+                    for d in rules.written_sets
                 }
                 if self.netlink.generation() == before:
                     self._foreign_commits = before - self.netlink.commits
@@ -492,12 +493,11 @@ class Dataplane:
 
 def read_elements(
     netlink: Netlink, family: Family, declaration: SetDeclaration, structure: Structure | None
-) -> dict[bytes, Value]:
-    """Return the elements of a set in the kernel; {} if the table has no such set."""
-    if structure is None or declaration.name not in structure.sets:
-        return {}
-    elements = netlink.elements(family, declaration.name)
-    return dict(read_element(element, declaration.interval_key) for element in elements)
+) -> Iterator[tuple[bytes, Value]]:
+    """Return the elements of a set in the kernel; none if the table has no such set."""
+    if structure is not None and declaration.name in structure.sets:
+        for element in netlink.elements(family, declaration.name):
+            yield read_element(element, declaration.interval_key)
 
 
 def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:

@@ -29,6 +29,7 @@ FIGURES = Figures(
     churn=QUICK,
     churn_of_udp=QUICK,
     during_checks=QUICK,
+    scrapes=QUICK,
     repair=0.3,
     peak=140_000_000,
 )
@@ -40,6 +41,18 @@ def test_the_table_marks_the_targets() -> None:
         console.print(report([replace(FIGURES, services=1_000), FIGURES], "This machine"))
     marks = [line.rpartition(": ")[2] for line in capture.get().splitlines() if "target" in line]
     assert marks == ["NOT REACHED", "reached", "reached", "NOT REACHED", "reached", "reached"]
+
+
+def test_the_figures_of_another_tree_get_a_column_with_ratios() -> None:
+    console = Console(width=140)
+    other = replace(FIGURES, cold=Start(3.0, 1.2, 240_000_000), repair=0.0, tree="../before")
+    with console.capture() as capture:
+        console.print(report([FIGURES, other], "This machine"))
+    lines = [line.split("│") for line in capture.get().splitlines() if "│" in line]
+    rows = {name.strip(): [cell.strip() for cell in cells[:3]] for _, name, *cells in lines}
+    assert rows["start, until everything is in the kernel"] == ["1.5 s", "3 s", "0.50"]
+    assert rows["endpoint replaced, p50 / p99"][2] == "1.00 / 1.00"
+    assert rows["nft flush ruleset, until repaired"][2] == "-"
 
 
 def test_a_change_names_what_it_shows() -> None:
