@@ -135,7 +135,13 @@ TABLE = (
     Limit(_FILES, "a file", FILE_BYTES, "bytes", "the file is a problem"),
     Limit(_FILES, "a file of YAML", YAML_BYTES, "bytes", "the file is a problem; write it as JSON"),
     Limit(_FILES, "CPU time to parse a file", FILE_SECONDS, "s", "the file is a problem until it changes"),
-    Limit(_FILES, "documents of a file", DOCUMENTS, "", "the file is a problem"),
+    Limit(
+        _FILES,
+        "documents, or objects in Lists, of a file",
+        DOCUMENTS,
+        "",
+        "the file or the List is a problem",
+    ),
     Limit(_FILES, "levels of a YAML document", YAML_LEVELS, "", "the document is a problem"),
     Limit(
         _FILES,

@@ -27,6 +27,7 @@ from kproxy.decode.kinds import API_VERSIONS, LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
 from kproxy.decode.text import from_json, to_python
 from kproxy.decode.workload import workload
+from kproxy.limits import DOCUMENTS
 from kproxy.model import (
     ClusterNode,
     ClusterState,
@@ -147,7 +148,9 @@ class _Decoder:
         except msgspec.DecodeError as error:
             self._broken(source, place, *_described(error, content))
             return
-        if items is not None:
+        if items is not None and self.counts[source] + len(items) > DOCUMENTS:
+            self._broken(source, place, "items", f"more than {DOCUMENTS} objects in a file")
+        elif items is not None:
             for index, item in enumerate(items):
                 self._add(source, item, _item_type(meta), f"{place}, items[{index}]")
         elif _is_list(meta.kind or ""):

@@ -68,6 +68,7 @@ def read(data: bytes | str) -> tuple[Decoded, list[str]]:
     [
         pytest.param(lists(20, 9), "stand for more than", id="lists of aliases"),
         pytest.param("---\n" * 200_002, "has more than 200000 documents", id="many documents"),
+        pytest.param(f'{{"apiVersion": "v1", "kind": "List", "items": [{"1," * 200_000}1]}}', "more than 200000 objects in a file", id="many objects"),
         pytest.param("a: &a [*a]", "contain themselves", id="an alias in itself"),
         pytest.param("a: &a {b: &b [*a]}", "contain themselves", id="an alias in a part of itself"),
         pytest.param(f"a: &a {'x' * 9000}\nb: [{'*a, ' * 9000}]", "stand for more than", id="a long text, often"),
