@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kproxy.cli.output import note, print_problems, warn, write
+from kproxy.cli.output import note, print_problems, warn, write_text
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.settings.settings import Settings
@@ -41,7 +41,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     described = [(each.requested, item) for each in found for item in each.items]
     about = {f"{requested.kind.kind} {requested.kind.name(item)}" for requested, item in described}
     print_problems(complaints(snapshot, about))
-    write("\n\n".join(DESCRIPTIONS[requested.plural](item, context) for requested, item in described))
+    write_text("\n\n".join(DESCRIPTIONS[requested.plural](item, context) for requested, item in described))
     missing = [sentence for each in found for sentence in each.missing]
     for sentence in missing:
         warn(sentence)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from kproxy.cli.output import print_problems, print_warnings, write
 from kproxy.cli.progress import progress
+from kproxy.printable import printable
 from kproxy.reconcile.core.report import RoundReport, lines, summary
 from kproxy.reconcile.sync import sync
 from kproxy.settings.settings import Settings
@@ -26,7 +27,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         print_warnings(manifests.warnings)
         done = manifests.program()
     colours = COLOURS if _is_coloured() else {}
-    write("".join(f"{_coloured(line, colours)}\n" for line in _lines(done.report)))
+    write("".join(f"{_coloured(printable(line), colours)}\n" for line in _lines(done.report)))
     print_problems(done.complaints)
     has_warnings = settings.strict and (manifests.warnings or done.warnings)
     return 1 if done.report.changed or not done.complete or has_warnings else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kproxy.cli.output import write
+from kproxy.cli.output import write, write_text
 from kproxy.cli.progress import progress
 from kproxy.doctor.core.diagnosis import diagnose
 from kproxy.doctor.core.views import as_json, as_text
@@ -27,5 +27,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     except KproxyError as error:
         raise UsageError(str(error), error.hint) from None
     found = diagnose(facts)
-    write(as_json(found) if settings.output == "json" else as_text(found))
+    if settings.output == "json":
+        write(as_json(found))
+    else:
+        write_text(as_text(found))
     return found.status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kproxy.cli.output import print_problems, warn, write
+from kproxy.cli.output import print_problems, warn, write_text
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.explain.answer import Answer, answer
@@ -32,7 +32,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     kernel = _kernel(found, snapshot) if settings.kernel or not settings.manifests else None
     print_problems(complaints(snapshot))
     view = as_json if settings.output == "json" else text
-    write(view(found, settings.rules, kernel))
+    write_text(view(found, settings.rules, kernel))
     return 0
 
 

@@ -27,6 +27,11 @@ def write(text: str) -> None:
         raise _output_error(error) from None
 
 
+def write_text(text: str) -> None:
+    """Write lines for people to standard output. Raises OutputError."""
+    write("\n".join(map(printable, text.split("\n"))))
+
+
 def write_lines(lines: Iterable[str]) -> None:
     """Write lines for people to standard output. Raises OutputError."""
     write("".join(f"{printable(line)}\n" for line in lines))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from kproxy.cli.output import flush, print_problems, warn, write
+from kproxy.cli.output import flush, print_problems, warn, write, write_text
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
 from kproxy.explain.question import THIS_NODE, Asker, Question, words_of
@@ -52,7 +52,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     if settings.output == "json":
         write(json.dumps(trace_json(trace, flow, rules, names), indent=4) + "\n")
     else:
-        write(trace_text(trace, flow, rules, names))
+        write_text(trace_text(trace, flow, rules, names))
     return 0 if trace.hits else 1
 
 

@@ -221,6 +221,7 @@ def evil(spec: str, name: str = "evil") -> bytes:
 
 
 EVIL = "Service default/evil"
+LIST_OF = b'{"apiVersion": "v1", "kind": "List", "items": ['
 DIGITS = "9" * 5000
 FILES = (
     File("alias-bomb", ALIASES, "attack.yaml"),
@@ -243,6 +244,7 @@ FILES = (
     File("invalid-name", evil("", "Evil"), "Service default/Evil"),
     File("escapes-in-a-value", evil(', "type": "\\u001b[31m\\nFAKE"'), "\\x1b[31m\\nFAKE"),
     File("many-invalid-documents", b"a: 1\n---\n" * 20_000, "more problems"),
+    File("many-objects", LIST_OF + b"1," * 1_000_000 + b"1]}", "more than"),
     File("many-texts", b"{}\n" * 50_000, "more problems", "attack.json"),
     File("number-of-5000-digits", b'{"a": 1}\n{"kind": ' + b"9" * 5000 + b"}", "attack.json", "attack.json"),
 )  # fmt: skip

@@ -180,6 +180,20 @@ def test_only_one_module_calls_the_decoder_of_json() -> None:
     assert [f"{path.parent.name}/{path.name}" for path in callers] == ["decode/schema.py", "decode/text.py"]
 
 
+WRITES_ITSELF = {
+    *("output.py", "progress.py", "__init__.py", "help.py", "man.py", "parser.py", "completion.py"),
+    *("get.py", "compile_.py", "dns.py", "env.py", "version.py", "cleanup.py", "diff.py"),
+}
+"""Modules that write scripts, documents, texts of kproxy itself, or tables, which escape their cells."""
+
+
+def test_text_for_people_is_escaped() -> None:
+    """What describes objects goes through the functions of `cli/output.py` that escape it."""
+    raw = re.compile(r"(?<![\w.])(print|write)\((?!as_json|json\.|\"[^\"]*\"\))")
+    found = {path.name for path in (ROOT / "kproxy" / "cli").glob("*.py") if raw.search(path.read_text())}
+    assert found - WRITES_ITSELF == set()
+
+
 def test_functions_are_short() -> None:
     """Half of them have at most 7 lines, nine of ten at most 20."""
     sizes = sorted(size for file in MODULES for size in body_lines(file.read_text()))
