@@ -13,7 +13,7 @@ from netns_lab.lab import Lab
 from netns_lab.topology import Family
 
 from tests.connections import ESTABLISHED, SYN_SENT, Entry, entries, make, until
-from tests.support import FAMILIES, SERVICE_IP, Kproxy, Running, eventually, service, slices
+from tests.support import EDITABLE, FAMILIES, SERVICE_IP, Kproxy, Running, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -55,7 +55,7 @@ def test_untranslated_handshakes_end_and_no_others(
 
 def test_a_client_is_served_at_its_next_syn(lab: Lab, tmp_path: Path) -> None:
     node, pod = lab.node("n1"), lab.pod("pod-3")
-    with Running(node, tmp_path) as running:
+    with Running(node, tmp_path, EDITABLE) as running:
         running.write("web", service("web"), *slices(lab, ["pod-1"]))
         eventually(lambda: "default/web" in running.logged())
         # 1. The table is deleted while kproxy is stopped, and a client begins to connect.
