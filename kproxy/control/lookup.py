@@ -49,6 +49,7 @@ def look_up(
         resolved.problems,
         warnings=resolved.warnings,
         options=dataplane_options(settings, source.node(), source.service_cidrs()),
+        cluster_domain=settings.cluster_domain,
     )
     empty = [Problem("", "", "", sentence) for sentence in source.empty if not settings.allow_empty]
     return replace(snapshot, input_warnings=(*empty, *snapshot.input_warnings))

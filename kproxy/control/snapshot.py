@@ -33,6 +33,7 @@ def take_snapshot(
     programmed: Collection[ProgrammedSide] = (),
     warnings: Iterable[Problem] = (),
     options: Options | None = None,
+    cluster_domain: str = "",
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
@@ -53,6 +54,7 @@ def take_snapshot(
         tuple(source.notes()),
         held,
         options or Options(),
+        cluster_domain,
     )
 
 

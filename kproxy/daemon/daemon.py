@@ -17,7 +17,8 @@ from typing import NamedTuple
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.auditor import Auditor
-from kproxy.daemon.loop import Loop, Periods
+from kproxy.daemon.loop import Loop, Periods, freeze_memory
+from kproxy.dns.metrics import DnsMetrics
 from kproxy.dns.nameserver import NameServer
 from kproxy.intake.clients import Clients
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
@@ -97,6 +98,8 @@ class Daemon(RoundObserver):
         observers: tuple[RoundObserver, ...] = (self.servers, reporter, self)
         if name_server:
             name_server.is_refused = self.reconciler.is_quarantined
+            self.servers.metrics.registry.register(DnsMetrics(name_server.server))
+            self.servers.health.other_warnings = name_server.server.warnings
             observers = (name_server, *observers)
         self.loop = Loop(source, self.reconciler, periods, observers)
         self._auditor = Auditor(self._dataplanes, self.loop, self.servers.metrics.audited)
@@ -166,6 +169,7 @@ class Daemon(RoundObserver):
                 list(self._programmed_sides()),
                 self.reconciler.warnings(),
                 self.reconciler.options,
+                self._name_server.domain if self._name_server else "",
             )
 
     def _programmed_sides(self) -> Iterator[ProgrammedSide]:
@@ -238,7 +242,7 @@ class Daemon(RoundObserver):
         self._report_ready(done)
         self._check_unmonitored(done)
         self.revision.set(self.source.revision)
-        _freeze_memory()
+        freeze_memory()
 
     def _report_ready(self, done: RoundReport) -> None:
         if not self._programmed.is_set() and len(done.failures) < len(self._dataplanes):
@@ -252,10 +256,3 @@ class Daemon(RoundObserver):
         large = self._watching and any(report.added + report.removed > LARGE for report in done.reports)
         if large and (possibly_changed := self.reconciler.possibly_changed()):
             self._auditor.request(possibly_changed)
-
-
-def _freeze_memory() -> None:
-    """Exclude the objects of the first round from garbage collection, because they stay."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()

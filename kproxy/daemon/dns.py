@@ -8,7 +8,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from kproxy.daemon.loop import Loop, Periods
+from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.start import configure_log
 from kproxy.dns.nameserver import NameServer
 from kproxy.intake.clients import Clients, raise_file_limit
@@ -81,6 +81,7 @@ class _Problems(RoundObserver):
         """Log what is new."""
         found = self._source.problems() + self._source.input_warnings() + self._source.warnings()
         self._reporter.problems(found)
+        freeze_memory()
         if not self._ready:
             self._ready = True
             logger.info("kproxy is ready: %d services have names", len(done.names))

@@ -11,6 +11,7 @@ table. Every sync period the loop checks whether that happened.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -142,3 +143,13 @@ class Loop:
         except TimeoutError:
             pass
         self._awake.clear()
+
+
+def freeze_memory() -> None:
+    """Exclude the objects of the first round from garbage collection, because they stay.
+
+    Commands run without garbage collection (cli/__init__.py). It begins here.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -34,6 +34,7 @@ class NameServer(Names):
         self.resolver = Resolver(zone, time.monotonic, _upstream(settings, sockets), self._may_recurse)
         super().__init__(self.resolver, source)
         self.server = Server(sockets, self.resolver, clients)
+        self.domain = domain
         self._pod_networks = settings.cluster_cidr
         self._node_source = source
 

@@ -55,6 +55,10 @@ class Server:
         """The number of TCP connections."""
         return sum(len(self._clients.of(listener)) for listener in self._tcp)
 
+    def warnings(self) -> list[str]:
+        """Return a sentence for each address that is not served."""
+        return [f"DNS on {address}: {reason}" for address, reason in self.failing.items()]
+
     def open(self) -> None:
         """Serve each address, immediately or as soon as it can be bound."""
         self._bind()

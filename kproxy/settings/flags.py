@@ -386,7 +386,7 @@ FLAGS = (
     ),
     Flag(
         "--cluster-domain DOMAIN",
-        "run dns",
+        "run describe dns",
         Group.DNS,
         "The domain of the names of Services and pods.",
         text.domain,

@@ -81,6 +81,8 @@ class Snapshot(Struct, frozen=True):
     held_frontends: list[HeldFrontend] = []
     """Frontends in the tables, besides `frontends`, of services that kproxy could never read."""
     options: Options = Options()
+    cluster_domain: str = ""
+    """The domain of the DNS names that kproxy serves or would serve; "" if it serves none."""
     """What the rules depend on."""
 
 

@@ -106,6 +106,26 @@ def test_queries_are_answered_and_not_tracked(lab: Lab, running: Running, host: 
     assert tracked(lab.node("n1")) <= before
 
 
+def test_metrics_and_descriptions(lab: Lab, running: Running) -> None:
+    node = lab.node("n1")
+    before = metrics(node)
+    query(lab.pod("pod-2"), WEB, "A", 6, over_tcp=True)
+    assert query(lab.pod("pod-2"), "nothing.default.svc.cluster.local", "A", 4).rcode() == dns.rcode.NXDOMAIN
+    after = metrics(node)
+    for name in ('requests_total{family="2",proto="tcp"}', 'responses_total{rcode="NXDOMAIN"}'):
+        assert after[f"coredns_dns_{name}"] == before.get(f"coredns_dns_{name}", 0) + 1
+    lines = [line.split() for line in running.view("describe", "svc", "web").splitlines()]
+    assert [WEB, "A", SERVICE_IP[4]] in lines
+    assert [WEB, "AAAA", SERVICE_IP[6]] in lines
+
+
+def metrics(node: Handle) -> dict[str, float]:
+    """The metrics of the name server."""
+    text = node.run(["curl", "-s", "http://127.0.0.1:10249/metrics"], capture_output=True, check=True).stdout
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if "_dns_" in line and line[0] != "#")
+    return {name: float(value) for name, value in lines}
+
+
 @pytest.mark.long
 def test_a_hundred_thousand_pairs(lab: Lab, running: Running) -> None:
     before = tracked(lab.node("n1"))
@@ -173,5 +193,7 @@ def test_a_port_in_use_does_not_stop_kproxy(lab: Lab, tmp_path: Path) -> None:
     node.inside(partial(other.bind, ("0.0.0.0", 53)))
     with other, Running(node, tmp_path) as running:
         eventually(lambda: "cannot serve DNS on 10.96.0.10:53: Address already in use" in running.logged())
+        health = node.run(["curl", "-s", "http://127.0.0.1:10256/healthz"], capture_output=True).stdout
+        assert json.loads(health)["warnings"] == ["DNS on 10.96.0.10:53: Address already in use"]
         running.write("web", service(), *slices(lab, ["pod-1"]))
         eventually(lambda: ask(lab.pod("pod-2"), WEB, "AAAA", 6) == [SERVICE_IP[6]], running.logged)

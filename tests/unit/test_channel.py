@@ -94,6 +94,7 @@ def snapshot(services: int = 0) -> Snapshot:
         outcome.problems,
         NODE,
         last_errors=(failure,),
+        cluster_domain="cluster.local",
     )
 
 

@@ -564,6 +564,10 @@ Frontends:
   10.66.13.240:90/tcp  ClusterIP  10.0.1.23:8090,10.0.2.13:8090,10.0.2.14:8090
 Pods Not Ready:
   kubia-d  condition Ready is not True
+DNS:
+  kubia.default.svc.cluster.local                     A    10.66.13.240
+  _http-default._tcp.kubia.default.svc.cluster.local  SRV  port 80
+  _http-mux1._tcp.kubia.default.svc.cluster.local     SRV  port 90
 Problems:
   <none>
 """
@@ -593,6 +597,8 @@ Frontends:
   192.0.2.1:32179/tcp   NodePort      10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
 Pods Not Ready:
   kubia-d  condition Ready is not True
+DNS:
+  kubia-loadbalancer.default.svc.cluster.local  A  10.66.4.173
 Problems:
   <none>
 """
@@ -616,6 +622,8 @@ Frontends:
   <none>
 Pods Not Ready:
   kubia-d  condition Ready is not True
+DNS:
+  kubia-headless.default.svc.cluster.local  A  10.0.1.23,10.0.2.13,10.0.2.14
 Problems:
   <none>
 """
@@ -636,6 +644,8 @@ Endpoints:         <none>
 Session Affinity:  None
 Frontends:
   <none>
+DNS:
+  external-service-externalname.default.svc.cluster.local  CNAME  httpbin.org
 Problems:
   <none>
 """

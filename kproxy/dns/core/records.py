@@ -83,6 +83,12 @@ def service_records(service: Service, slices: Iterable[EndpointSlice], domain: N
         yield from _cluster_ip(name, service)
 
 
+def is_endpoint(name: Name, service: Service, domain: Name) -> bool:
+    """Whether a name of a Service is that of one endpoint."""
+    own = below(domain, service.name.name, service.name.namespace, "svc")
+    return name != own and not name[1:].startswith(b"_")
+
+
 def pod_records(namespace: str, address: Address, domain: Name) -> Iterator[RecordSet]:
     """Yield the record of an address of a pod: `10-0-0-8.NAMESPACE.pod.DOMAIN`."""
     name = below(domain, dashed(address), namespace, "pod")

@@ -73,6 +73,8 @@ class Health:
         self._last_queued: dict[Family, float] = {}
         self._failed: dict[Family, _Pending] = {}
         self._received: dict[str, float] = {}
+        self.other_warnings: Callable[[], list[str]] = list
+        """Returns conditions of other servers, which do not concern the tables."""
         self.node_eligible = True
         """Whether load balancers should use the node, which is not being removed. kube-proxy's term."""
 
@@ -119,7 +121,7 @@ class Health:
             for family, pending in self._failed.items()
             if not pending.is_late(now)
         ]
-        return failing + silent
+        return failing + silent + self.other_warnings()
 
     def silence(self, now: float) -> dict[str, float]:
         """Return the seconds since each source last sent data."""

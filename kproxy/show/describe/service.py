@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from kproxy.dns.core.master import presentation
+from kproxy.dns.core.names import name_of, text_of
+from kproxy.dns.core.records import Type, is_endpoint, service_records
 from kproxy.model import Backends, Frontend, Service, format_address, format_socket
 from kproxy.probes.core.readiness import not_ready_reason
 from kproxy.show.describe.context import Context, annotation_lines, heading, section
@@ -25,12 +28,14 @@ def describe_service(service: Service, context: Context) -> str:
     frontends = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
     held = [_held(frontend) for frontend in context.held_frontends(service.name)]
     unready = table(_unready(service, context), gap=2)
+    names = table(_names(service, context), gap=2)
     errors = table(context.failures("Service", service.name), gap=2)
     return (
         table(lines, gap=2)
         + section("Frontends", table(frontends, gap=2))
         + (section("Held Frontends", table(held, gap=2)) if held else "")
         + (section("Pods Not Ready", unready) if unready else "")
+        + (section("DNS", names) if names else "")
         + section("Problems", context.problems("Service", service.name))
         + (section("Last Errors", errors) if errors else "")
     )
@@ -105,6 +110,23 @@ def leads_to(backends: Backends, hashed: bool = False) -> str:
         (f"{format_socket(*at)} x{n}" if n > 1 and not hashed else format_socket(*at)) for at, n in counts
     ]
     return cut(weighted, SHOWN)
+
+
+def _names(service: Service, context: Context) -> Iterator[tuple[str, str, str]]:
+    """Return the DNS names of the Service and of its ports, with type and data."""
+    domain = name_of(context.snapshot.cluster_domain)
+    if domain is None:
+        return
+    for found in service_records(service, context.slices(service.name), domain):
+        data = list(dict.fromkeys(_data(found.type, each) for each in found.data))
+        if found.type is not Type.PTR and not is_endpoint(found.name, service, domain):
+            yield text_of(found.name).removesuffix("."), found.type.name, cut(data, SHOWN)
+
+
+def _data(kind: Type, data: bytes) -> str:
+    """Return an address or a name; of SRV records only the port, since their targets have the same names."""
+    text = presentation(kind, data).removesuffix(".")
+    return f"port {text.split()[2]}" if kind is Type.SRV else text
 
 
 def _unready(service: Service, context: Context) -> Iterator[tuple[str, str]]:
