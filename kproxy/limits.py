@@ -105,6 +105,14 @@ API_DECODED_AT_ONCE = 100
 API_WATCH_GRACE = 60.0
 
 
+# --- container engines ---
+
+ENGINE_BYTES = 32 * MIB
+ENGINE_CONTAINERS = 10_000
+ENGINE_EVENT = 64 * KIB
+ENGINE_SECONDS = 10.0
+
+
 class Limit(NamedTuple):
     """A row of the table: what a limit is for, and what happens at it."""
 
@@ -120,6 +128,8 @@ class Limit(NamedTuple):
 _FILES = "Files and pipes, standard input"
 _SERVER = "An API server"
 _SHOWN = "The log and messages"
+_ENGINES = "Container engines (`--pods-from`)"
+_UNCHANGED = "a problem is reported, and the pods stay as they were"
 _PROBES = "Responses to readiness probes"
 _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
@@ -239,4 +249,8 @@ TABLE = (
     Limit(_API, "decompressed at once", API_PIECE, "bytes", "other tasks of kproxy have their turn"),
     Limit(_API, "objects decoded at once", API_DECODED_AT_ONCE, "", "other tasks of kproxy have their turn"),
     Limit(_API, "a watch, beyond the requested time", API_WATCH_GRACE, "s", "it is resumed"),
+    Limit(_ENGINES, "answer", ENGINE_BYTES, "bytes", _UNCHANGED),
+    Limit(_ENGINES, "containers", ENGINE_CONTAINERS, "", _UNCHANGED),
+    Limit(_ENGINES, "event", ENGINE_EVENT, "bytes", "the connection is opened again"),
+    Limit(_ENGINES, "time of an answer", ENGINE_SECONDS, "s", _UNCHANGED),
 )

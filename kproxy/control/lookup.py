@@ -14,6 +14,7 @@ from kproxy.resolve.frontends import all_frontends
 from kproxy.settings.derived import dataplane_options, ranges
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
+from kproxy.sources.containers import engines_of
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
 from kproxy.sources.progress import UNSHOWN, Progress
@@ -38,7 +39,14 @@ def look_up(
         return fetch(Path(settings.state_dir), about=about)
     store = ReadOnlyStore(Path(settings.state_dir))
     find = partial(find_node, settings)
-    source = Manifests(settings.manifests, store, ranges(settings), find, settings.recursive)
+    source = Manifests(
+        settings.manifests,
+        store,
+        ranges(settings),
+        find,
+        settings.recursive,
+        engines=engines_of(settings),
+    )
     source.load(progress, allow_empty)
     inventory = source.inventory()
     progress.begin(f"resolving {len(inventory.services)} services")

@@ -20,6 +20,7 @@ from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Reconciler
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
+from kproxy.sources.containers import engines_of
 from kproxy.sources.followed import FollowedManifests
 from kproxy.sources.node import find_node
 from kproxy.state.store import ReadOnlyStore
@@ -46,6 +47,7 @@ async def _serve(settings: Settings) -> None:
         partial(find_node, settings),
         ExecRunner(settings.probe_exec),
         settings.recursive,
+        engines=engines_of(settings),
     )
     reporter = Reporter(settings.verbose)
     server = NameServer(settings, settings.listen, source, Clients(raise_file_limit()))

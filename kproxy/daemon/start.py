@@ -28,7 +28,7 @@ from kproxy.nft.structure import TableFlags
 from kproxy.observe.log import LogFormatter, Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
-from kproxy.problems import HostError
+from kproxy.problems import HostError, UsageError
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.settings.derived import (
     cluster_dns,
@@ -127,6 +127,8 @@ def run_daemon(settings: Settings) -> int:
     raise_settings(conntrack_sysctls(settings, os.cpu_count() or 1))
     if settings.init_only:
         return 0
+    if settings.pods_from and not settings.manifests:
+        raise UsageError("--pods-from needs manifests: -f PATH.")
     work = _follow_manifests if settings.manifests else _follow_cluster
     with (
         lock.hold(Path(settings.state_dir), lock.DAEMON),
@@ -165,6 +167,7 @@ def configure_log(verbose: bool) -> None:
 
 async def _follow_manifests(host: _Host) -> None:
     from kproxy.kernel.uplink import Uplink
+    from kproxy.sources.containers import engines_of
     from kproxy.sources.followed import FollowedManifests
     from kproxy.state.store import Store
 
@@ -177,6 +180,7 @@ async def _follow_manifests(host: _Host) -> None:
         ExecRunner(settings.probe_exec),
         settings.recursive,
         settings.allow_empty,
+        engines_of(settings),
     )
     host.serve_names(source)
     uplink = Uplink(settings.load_balancer_interface or None)

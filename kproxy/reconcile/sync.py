@@ -25,6 +25,7 @@ from kproxy.reconcile.dataplane import Dataplane, Preview
 from kproxy.reconcile.reconciler import Reconciler
 from kproxy.settings.derived import dataplane_options, pool_nodes, ranges, warnings
 from kproxy.settings.settings import Settings
+from kproxy.sources.containers import engines_of
 from kproxy.sources.manifests import Manifests
 from kproxy.sources.node import find_node
 from kproxy.sources.progress import UNSHOWN, Progress
@@ -119,6 +120,13 @@ def sync(settings: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
             with Netlink() as netlink:
                 check_owner(netlink)
         find = partial(find_node, settings)
-        source = Manifests(settings.manifests, store, ranges(settings), find, settings.recursive)
+        source = Manifests(
+            settings.manifests,
+            store,
+            ranges(settings),
+            find,
+            settings.recursive,
+            engines=engines_of(settings),
+        )
         source.load(progress, settings.allow_empty)
         yield Sync(settings, source, progress)

@@ -16,7 +16,7 @@ from kproxy.probes.core.command import CommandTemplate
 from kproxy.problems import UsageError
 from kproxy.settings.flags import flags_of
 from kproxy.settings.settings import LocalMode, Origin, Settings
-from kproxy.settings.text import INTERFACE, SocketAddress
+from kproxy.settings.text import INTERFACE, EngineSocket, SocketAddress
 from kproxy.table.skeleton import Options
 
 DEFAULT_SERVICE_CIDR = ip_network("10.96.0.0/12")
@@ -66,7 +66,7 @@ def _plain(value: object) -> object:
             return format_address(value)
         case Pool() | CommandTemplate():
             return value.text
-        case SocketAddress():
+        case SocketAddress() | EngineSocket():
             return str(value)
         case tuple():
             return [_plain(each) for each in value]

@@ -101,6 +101,23 @@ FLAGS = (
         "Also read the manifests in the subfolders of a folder.",
     ),
     Flag(
+        "--pods-from ENGINE[=SOCKET]",
+        INPUT,
+        Group.INPUT,
+        "With `-f`: the running containers of `podman` or `docker` are pods, too. May be repeated.",
+        text.engine,
+        suggestions=("podman", "docker"),
+        repeated=True,
+        see="containers.md",
+    ),
+    Flag(
+        "--pod-network NAME",
+        INPUT,
+        Group.INPUT,
+        "With `--pods-from`: the network of the containers whose addresses are used.",
+        default="for each family, the first network by name that has an address",
+    ),
+    Flag(
         "--allow-empty",
         "sync run compile diff",
         Group.INPUT,

@@ -15,7 +15,7 @@ from msgspec import Struct
 from kproxy.controlplane.ranges import Pool
 from kproxy.model import Address, Network
 from kproxy.probes.core.command import CommandTemplate
-from kproxy.settings.text import OLDEST_NFT, SocketAddress
+from kproxy.settings.text import OLDEST_NFT, EngineSocket, SocketAddress
 
 DNS_PORT = 53
 HEALTHZ_PORT, METRICS_PORT = 10256, 10249
@@ -47,6 +47,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     manifests: tuple[str, ...] = ()
     """Files and folders; `-` is standard input. () for the running kproxy, or a cluster."""
     recursive: bool = False
+    pods_from: tuple[EngineSocket, ...] = ()
+    pod_network: str = ""
+    """ "" for any network."""
     allow_empty: bool = False
     strict: bool = False
     dry_run: bool = False

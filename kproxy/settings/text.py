@@ -147,6 +147,30 @@ def port_range(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+class EngineSocket(NamedTuple):
+    """A container engine and the path of its socket."""
+
+    engine: str
+    socket: str
+
+    def __str__(self) -> str:
+        return f"{self.engine}={self.socket}"
+
+
+ENGINES = {"podman": "/run/podman/podman.sock", "docker": "/var/run/docker.sock"}
+"""The sockets of the engines that root runs."""
+
+
+def engine(text: str) -> EngineSocket:
+    """Parse `podman`, `docker`, or one of them with `=SOCKET`."""
+    name, equals, path = text.partition("=")
+    if name not in ENGINES:
+        raise ValueError(f"{text!r} is not podman or docker, with or without =SOCKET")
+    if equals and not path.startswith("/"):
+        raise ValueError(f"{text!r}: SOCKET is an absolute path")
+    return EngineSocket(name, path or ENGINES[name])
+
+
 def port(text: str) -> int:
     """Parse a port."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):

@@ -30,6 +30,7 @@ from kproxy.model import (
     format_socket,
 )
 from kproxy.printable import printable
+from kproxy.settings.text import ENGINES
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.core.inventory import Inventory
 
@@ -310,8 +311,11 @@ def slice_rows(slices: Iterable[EndpointSlice], age: Age, wide: bool) -> list[li
 
 
 def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
-    """Return the headings, and a row for each pod."""
-    rows = [["NAME", "READY", "STATUS", "RESTARTS", "AGE", *(["IP", "NODE"] if wide else [])]]
+    """Return the headings, and a row for each pod. The column SOURCE exists if a pod is a container."""
+    pods = list(pods)
+    has_source = wide and any(pod.origin.source in ENGINES for pod in pods)
+    more = [*(["IP", "NODE"] if wide else []), *(["SOURCE"] if has_source else [])]
+    rows = [["NAME", "READY", "STATUS", "RESTARTS", "AGE", *more]]
     for pod in pods:
         row = [
             pod.name.name,
@@ -322,6 +326,8 @@ def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
         ]
         if wide:
             row += [format_address(pod.addresses[0]) if pod.addresses else NONE, pod.node or NONE]
+        if has_source:
+            row.append(pod.origin.source)
         rows.append(row)
     return rows
 

@@ -15,6 +15,7 @@ import logging
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -39,6 +40,9 @@ from kproxy.sources.manifests import Manifests
 from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import PodIdentity, Store
 
+if TYPE_CHECKING:
+    from kproxy.sources.engines.engine import Engine
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,9 +62,10 @@ class FollowedManifests(Manifests):
         runner: Runner,
         recursive: bool = False,
         allow_empty: bool = False,
+        engines: Sequence[Engine] = (),
     ) -> None:
         """`runner` runs the commands of exec probes. `allow_empty`: paths without objects remove services."""
-        super().__init__(paths, store, ranges, find_node, recursive, pipes=False)
+        super().__init__(paths, store, ranges, find_node, recursive, pipes=False, engines=engines)
         self._runner = runner
         self._allow_empty = allow_empty
         self._ignored: Mapping[str, int] = {}
@@ -76,19 +81,29 @@ class FollowedManifests(Manifests):
         self._logged: dict[NamespacedName, str] = {}
 
     async def run(self, wake: Callable[[], None]) -> None:
-        """Watch the files and probe the pods. Never returns."""
+        """Watch the files and the containers, and probe the pods. Never returns."""
         self._wake = wake
         try:
-            async for _ in changes(self._paths, self._recursive):
-                self._unread = True
-                wake()
+            await asyncio.gather(
+                self._watch_files(), *(engine.follow(self._changed) for engine in self._engines)
+            )
         finally:
             self._reader.end()
             if self._prober is not None:
                 await self._prober.close()
 
+    async def _watch_files(self) -> None:
+        async for _ in changes(self._paths, self._recursive):
+            self._changed()
+
+    def _changed(self) -> None:
+        self._unread = True
+        self._wake()
+
     async def take(self) -> Collection[NamespacedName]:
         """Read changed files. Raises StateError if allocations or readiness cannot be saved."""
+        if self._decoded is None:
+            await self._ask_engines()
         decoded = await asyncio.to_thread(self._read_changes)
         # In a thread, since it waits for the kernel.
         node = await asyncio.to_thread(self._find_node, decoded.state.nodes)

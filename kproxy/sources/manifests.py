@@ -12,7 +12,9 @@ services only on request, and so does input of which kproxy uses nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from kproxy.controlplane.hold import InUse, changed, hold, why_held
 from kproxy.controlplane.ownership import Announced
@@ -20,7 +22,7 @@ from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.controlplane.slices import PodIndex
 from kproxy.controlplane.workloads import missing_pods
-from kproxy.decode import Decoded, decode
+from kproxy.decode import Decoded, decode, with_found_pods
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
@@ -28,6 +30,9 @@ from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_bel
 from kproxy.sources.node import unknown_node
 from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import Store
+
+if TYPE_CHECKING:
+    from kproxy.sources.engines.engine import Engine
 
 
 class Manifests:
@@ -41,8 +46,12 @@ class Manifests:
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
         recursive: bool = False,
         pipes: bool = True,
+        engines: Sequence[Engine] = (),
     ) -> None:
-        """`recursive`: also read the files in subfolders. `pipes`: a path may be a pipe."""
+        """`recursive`: also read the files in subfolders. `pipes`: a path may be a pipe.
+
+        The containers of `engines` are pods, too.
+        """
         self._paths = paths
         self._recursive = recursive
         self._reader = Reader(paths, recursive, pipes)
@@ -50,6 +59,9 @@ class Manifests:
         self._ranges = ranges
         self._find_node = find_node
         self._read_before: Read | None = None
+        self._engines = engines
+        self._written: Decoded | None = None
+        self._parts: list[Decoded] = []
         self._decoded: Decoded | None = None
         self._node = Node("")
         self._held = store.load()
@@ -67,6 +79,9 @@ class Manifests:
         Raises UsageError if a path contains no objects and that is not allowed, StateError if allocations
         cannot be saved.
         """
+        if self._engines:
+            progress.begin("asking for containers")
+            asyncio.run(self._ask_engines())
         decoded = self._read(progress)
         if self.empty and not allow_empty:
             raise UsageError(
@@ -137,17 +152,28 @@ class Manifests:
 
     def _read(self, progress: Progress = UNSHOWN) -> Decoded:
         read = self._reader.read(progress)
-        if self._decoded is None or self._read_before is None or not _same(read, self._read_before):
+        if self._written is None or self._read_before is None or not _same(read, self._read_before):
             decoded = decode(read.documents)
             decoded.unreadable.everything += read.problems
-            self._decoded = decoded._replace(problems=read.problems + decoded.problems)
+            self._written = decoded._replace(problems=read.problems + decoded.problems)
             self._read_before = read
             self.empty = [
                 f"{what} in {STANDARD_INPUT if path == '-' else shown(path)}"
                 for what, path in _empty_paths(read, decoded)
                 if not self._is_emptied(path, read)
             ]
+        return self._with_containers(self._written)
+
+    def _with_containers(self, written: Decoded) -> Decoded:
+        """Return the objects with the pods of the engines: the same result until something changes."""
+        parts = [written, *(engine.decoded for engine in self._engines)]
+        if self._decoded is None or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
+            self._parts = parts
+            self._decoded = with_found_pods(written, parts[1:]) if self._engines else written
         return self._decoded
+
+    async def _ask_engines(self) -> None:
+        await asyncio.gather(*(engine.read() for engine in self._engines))
 
     def _hint(self, decoded: Decoded) -> str:
         """Return what may be the reason that there are no objects."""

@@ -207,8 +207,11 @@ def test_any_bytes_are_documents_or_problems(data: bytes) -> None:
 def test_an_unreadable_object_protects_services(content: Any) -> None:
     result = decode([Document("f", content)])
     unreadable = result.unreadable
-    if result.problems:
+    harmless = "Did you mean Node?", "Did you mean Ingress?", "Did you mean ServiceCIDR?"
+    if any(not problem.message.endswith(harmless) for problem in result.problems):
         assert unreadable.everything or unreadable.services or unreadable.namespaces
+    elif result.problems:
+        assert not unreadable
     else:
         assert vars(unreadable) == vars(Unreadable())
 

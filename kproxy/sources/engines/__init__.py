@@ -1,0 +1,1 @@
+"""Containers of podman and docker as pods."""

@@ -1,0 +1,122 @@
+"""A client of a container engine's API: read-only requests over its Unix socket, with limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
+
+from kproxy.decode.text import from_json
+from kproxy.limits import ENGINE_BYTES, ENGINE_CONTAINERS, ENGINE_EVENT, ENGINE_SECONDS
+from kproxy.problems import KproxyError
+from kproxy.sources.engines.core.answers import Event, Inspected, Listed, Member
+
+API = "/v1.41"
+LIBPOD = "/v4.0.0/libpod"
+FILTERS = json.dumps({"type": ["container", "network"]})
+T = TypeVar("T")
+
+
+class EngineError(KproxyError):
+    """The engine does not answer, or not as expected."""
+
+
+class Client:
+    """A client of the engine behind one socket. Use it with `async with`.
+
+    Errors are raised as EngineError, aiohttp.ClientError, or OSError (including TimeoutError).
+    """
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        self._session = aiohttp.ClientSession(
+            "http://engine",
+            connector=aiohttp.UnixConnector(self._socket),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=ENGINE_EVENT // 2,  # the maximum length of a line is twice as much
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def running(self) -> list[str]:
+        """Return the IDs of the running and paused containers."""
+        listed = await self._get(f"{API}/containers/json", list[Listed])
+        if len(listed or ()) > ENGINE_CONTAINERS:
+            raise EngineError(f"there are more than {ENGINE_CONTAINERS} containers")
+        return [each.id for each in listed or ()]
+
+    async def inspect(self, container: str) -> Inspected | None:
+        """Return a container; None if it does not exist."""
+        return await self._get(f"{API}/containers/{container}/json", Inspected)
+
+    async def members(self) -> dict[str, Member]:
+        """Return the pod of each container, for podman."""
+        listed = await self._get(f"{LIBPOD}/containers/json", list[Member])
+        return {each.id: each for each in listed or ()}
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator[Event]]:
+        """Return the events from now on. They end when the engine ends."""
+        assert self._session is not None
+        unlimited = aiohttp.ClientTimeout(total=None, sock_connect=ENGINE_SECONDS)
+        async with self._session.get(
+            f"{API}/events", params={"filters": FILTERS}, timeout=unlimited
+        ) as response:
+            _check(response)
+            yield _lines(response)
+
+    async def _get(self, path: str, kind: type[T]) -> T | None:
+        """Return the answer of this type; None if what the path names does not exist."""
+        assert self._session is not None
+        limit = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
+        async with self._session.get(path, timeout=limit, allow_redirects=False) as response:
+            if response.status == 404:
+                return None
+            _check(response)
+            body = await _body(response)
+        try:
+            return from_json(body, kind)
+        except msgspec.DecodeError as error:
+            raise EngineError(f"{path}: unexpected answer: {error}") from None
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > ENGINE_BYTES:
+            raise EngineError(f"{response.url.path}: the answer is longer than {ENGINE_BYTES} bytes")
+    return bytes(body)
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
+    """Yield the events of a stream. Raises EngineError at a line that is too long or cannot be read."""
+    try:
+        async for line in response.content:
+            if line.strip():
+                yield from_json(line, Event)
+    except (msgspec.DecodeError, HttpProcessingError) as error:
+        raise EngineError(f"unexpected event: {error}") from None
+
+
+def _check(response: aiohttp.ClientResponse) -> None:
+    if response.status != 200:
+        raise EngineError(f"{response.url.path}: status {response.status}")
+
+
+NO_MEMBERS: Mapping[str, Member] = {}
+"""The pods of docker's containers."""

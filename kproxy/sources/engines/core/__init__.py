@@ -1,0 +1,1 @@
+"""What a container engine says, as manifests of pods. Pure."""

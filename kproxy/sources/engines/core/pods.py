@@ -1,0 +1,170 @@
+"""Manifests of pods, made from containers.
+
+A container is a pod of its own, or a part of the pod in which podman runs it. The manifests are decoded as
+those of files are, so the same rules hold for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from kproxy.sources.engines.core.answers import Inspected, Member
+
+NAMESPACE_LABEL = "kproxy.io/namespace"
+PORTS_LABEL = "kproxy.io/ports"
+"""Names of ports: `http=8080,metrics=9090/tcp`."""
+CONTAINER_ANNOTATION = "kproxy.io/container"
+"""On a found pod: the engine and the names of its containers."""
+PRESENT = ("running", "paused", "stopping")
+"""The states in which a container has a network."""
+NO_CHECK = ("", "none", "healthy")
+_OTHER = re.compile(r"[^a-z0-9.-]+")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?")
+_LABEL_KEY = re.compile(r"([-.a-z0-9]{1,253}/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?")
+
+
+class Choice(NamedTuple):
+    """How containers become pods."""
+
+    engine: str
+    """`podman` or `docker`."""
+    node: str
+    """The name of this node, on which the pods are."""
+    network: str = ""
+    """The network whose addresses are used; "" for that of each family that comes first by name."""
+
+
+class _Group(NamedTuple):
+    """The containers of one pod."""
+
+    name: str
+    identity: str
+    """The ID of the container, or of podman's pod."""
+    containers: list[Inspected]
+    infra: list[Inspected]
+
+
+def pod_manifests(
+    containers: Iterable[Inspected],
+    members: Mapping[str, Member],
+    stopping: Iterable[str],
+    choice: Choice,
+) -> list[dict[str, Any]]:
+    """Return the manifests, sorted by name. `members` and `stopping` are by the IDs of containers.
+
+    `stopping` are containers that the engine was told to stop. Their pods are terminating.
+    """
+    ending = frozenset(stopping)
+    groups = _groups((each for each in containers if each.state.status in PRESENT), members)
+    found = (_manifest(group, ending, choice) for group in groups)
+    return sorted(found, key=lambda pod: (pod["metadata"]["namespace"], pod["metadata"]["name"]))
+
+
+def _groups(containers: Iterable[Inspected], members: Mapping[str, Member]) -> Iterator[_Group]:
+    pods: dict[str, _Group] = {}
+    for container in containers:
+        member = members.get(container.id)
+        if member is None or not member.pod:
+            yield _Group(container.name.lstrip("/"), container.id, [container], [])
+            continue
+        group = pods.setdefault(member.pod, _Group(member.pod_name, member.pod, [], []))
+        (group.infra if member.infra else group.containers).append(container)
+    yield from (group for group in pods.values() if group.containers)
+
+
+def _manifest(group: _Group, stopping: frozenset[str], choice: Choice) -> dict[str, Any]:
+    labels = {key: text for each in group.containers for key, text in (each.config.labels or {}).items()}
+    ready = all(_is_ready(container) for container in group.containers)
+    names = " ".join(container.name.lstrip("/") for container in group.containers)
+    metadata = {
+        "name": _dns_name(group.name),
+        "namespace": labels.get(NAMESPACE_LABEL) or "default",
+        "uid": group.identity,
+        "creationTimestamp": min(container.created for container in group.containers),
+        "labels": {key: text for key, text in labels.items() if _is_label(key, text)},
+        "annotations": {CONTAINER_ANNOTATION: f"{choice.engine} {names}"},
+    }
+    if any(each.id in stopping or each.state.status == "stopping" for each in group.containers):
+        metadata["deletionTimestamp"] = metadata["creationTimestamp"]
+    on_host = any(each.host_config.network_mode == "host" for each in group.containers + group.infra)
+    spec = {
+        "nodeName": choice.node,
+        "containers": [_container(each) for each in group.containers],
+        **({"hostNetwork": True} if on_host else {}),
+    }
+    addresses = [] if on_host else _addresses(group.containers + group.infra, choice.network)
+    status = {
+        "phase": "Running",
+        "podIPs": [{"ip": address} for address in addresses],
+        "conditions": [{"type": "Ready", "status": str(ready)}],
+        "containerStatuses": [
+            {"name": _container_name(each), "ready": _is_ready(each), "restartCount": each.restarts}
+            for each in group.containers
+        ],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+
+def _is_ready(container: Inspected) -> bool:
+    health = container.state.health.status if container.state.health else ""
+    return container.state.status == "running" and health in NO_CHECK
+
+
+def _is_label(key: str, text: str) -> bool:
+    """Whether Kubernetes allows a label. No selector can match others."""
+    return bool(_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(text))
+
+
+def _dns_name(name: str) -> str:
+    """Return the name as one that a pod can have: `shop_web_1` becomes `shop-web-1`."""
+    return _OTHER.sub("-", name.lower()).strip("-.")[:253]
+
+
+def _addresses(containers: Iterable[Inspected], network: str) -> list[str]:
+    """Return at most one address of each family."""
+    found: dict[str, str] = {}
+    for container in containers:
+        for name, attached in sorted((container.network_settings.networks or {}).items()):
+            if network in ("", name):
+                for family, address in (("ipv4", attached.ipv4), ("ipv6", attached.ipv6)):
+                    if address:
+                        found.setdefault(family, address)
+    return [found[family] for family in sorted(found)]
+
+
+def _container(container: Inspected) -> dict[str, Any]:
+    names = _port_names((container.config.labels or {}).get(PORTS_LABEL, ""))
+    texts = {*(container.config.exposed or {}), *(container.network_settings.ports or {})}
+    ports = [
+        {"containerPort": number, "protocol": protocol.upper(), **_named(names, number, protocol)}
+        for number, protocol in sorted(filter(None, map(_port, texts)))
+    ]
+    return {"name": _container_name(container), "ports": ports}
+
+
+def _container_name(container: Inspected) -> str:
+    return _dns_name(container.name.lstrip("/")).replace(".", "-")[:63].rstrip("-")
+
+
+def _named(names: Mapping[tuple[int, str], str], number: int, protocol: str) -> dict[str, str]:
+    name = names.get((number, protocol))
+    return {"name": name} if name else {}
+
+
+def _port(text: str) -> tuple[int, str] | None:
+    """Parse `8080/tcp`, or `8080`. None for other texts, for example ranges."""
+    number, _, protocol = text.partition("/")
+    return (int(number), protocol or "tcp") if number.isascii() and number.isdigit() else None
+
+
+def _port_names(text: str) -> dict[tuple[int, str], str]:
+    """Parse the label for names of ports. Parts that cannot be parsed are ignored."""
+    names: dict[tuple[int, str], str] = defaultdict(str)
+    for part in filter(None, text.split(",")):
+        name, _, where = part.strip().partition("=")
+        if port := _port(where):
+            names[port] = name
+    return names

@@ -1,0 +1,121 @@
+"""Follows the containers of one engine.
+
+The events say which container may have changed, and that container is inspected again. So the order of
+events does not matter, nor do events that come late or twice. If the connection ends, all containers are
+listed again.
+
+If the engine cannot be asked, its last containers stay, and nothing is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from kproxy.decode import Decoded, Document, decode
+from kproxy.problems import Problem
+from kproxy.sources.engines.client import NO_MEMBERS, Client, EngineError
+from kproxy.sources.engines.core.answers import Event, Inspected, Member
+from kproxy.sources.engines.core.pods import Choice, pod_manifests
+
+RETRY_SECONDS = 1.0
+RETRY_MAX_SECONDS = 30.0
+PODMAN = "podman"
+FAILURES = (EngineError, aiohttp.ClientError, OSError)
+
+
+class Engine:
+    """A container engine, and its containers as pods."""
+
+    def __init__(self, choice: Choice, socket: str) -> None:
+        self._choice = choice
+        self._socket = socket
+        self._containers: dict[str, Inspected] = {}
+        self._members: Mapping[str, Member] = NO_MEMBERS
+        self._stopping: set[str] = set()
+        self._told: tuple[list[dict[str, Any]], str] = ([], "has not been asked yet")
+        self.decoded = self._decode()
+        """The pods. It is another object after each change."""
+
+    async def read(self) -> None:
+        """Ask for all containers."""
+        try:
+            async with Client(self._socket) as client:
+                await self._list(client)
+        except FAILURES as error:
+            self._update(_sentence(error, self._socket))
+
+    async def follow(self, changed: Callable[[], None]) -> None:
+        """Follow the events, and call `changed` after each change of the pods. Never returns."""
+        pause = RETRY_SECONDS
+        while True:
+            try:
+                async with Client(self._socket) as client, client.events() as events:
+                    if await self._list(client):
+                        changed()
+                    pause = RETRY_SECONDS
+                    async for event in events:
+                        if await self._take(event, client):
+                            changed()
+                raise EngineError("the engine ended the connection")
+            except FAILURES as error:
+                if self._update(_sentence(error, self._socket)):
+                    changed()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_MAX_SECONDS)
+
+    async def _list(self, client: Client) -> bool:
+        """Inspect all containers. Returns whether a pod changed."""
+        self._members = await client.members() if self._choice.engine == PODMAN else NO_MEMBERS
+        found = [await client.inspect(container) for container in await client.running()]
+        self._containers = {each.id: each for each in found if each}
+        self._stopping &= self._containers.keys()
+        return self._update()
+
+    async def _take(self, event: Event, client: Client) -> bool:
+        """Inspect the container of an event again. Returns whether a pod changed."""
+        identity = event.container
+        if not identity:
+            return False
+        if event.stops:
+            self._stopping.add(identity)
+        elif event.type == "container" and event.action in ("start", "die", "died"):
+            self._stopping.discard(identity)
+        if self._choice.engine == PODMAN and identity not in self._members:
+            self._members = await client.members()
+        found = await client.inspect(identity)
+        if found is None:
+            self._containers.pop(identity, None)
+        else:
+            self._containers[identity] = found
+        return self._update()
+
+    def _update(self, error: str = "") -> bool:
+        """Make the pods again. Returns whether they or the error changed."""
+        pods = pod_manifests(self._containers.values(), self._members, self._stopping, self._choice)
+        if (pods, error) == self._told:
+            return False
+        self._told = pods, error
+        self.decoded = self._decode()
+        return True
+
+    def _decode(self) -> Decoded:
+        source, (pods, error) = self._choice.engine, self._told
+        decoded = decode(Document(source, msgspec.Raw(msgspec.json.encode(pod))) for pod in pods)
+        if not error:
+            return decoded
+        problem = Problem(source, "", "", error)
+        decoded.unreadable.everything.append(problem)
+        return decoded._replace(problems=[problem, *decoded.problems])
+
+
+def _sentence(error: Exception, socket: str) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{socket}: {error.os_error.strerror or error.os_error}"
+    if isinstance(error, TimeoutError):
+        return f"{socket}: no answer"
+    return f"{socket}: {error}"

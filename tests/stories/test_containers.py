@@ -1,0 +1,166 @@
+"""Containers as pods beside a running kproxy: a double of docker, and a real podman."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns_lab.lab import Lab
+from netns_lab.probe import many
+
+from kproxy.limits import ENGINE_BYTES, ENGINE_EVENT
+from tests.engine import Engine
+from tests.support import SERVICE_IP, Kproxy, Running, eventually
+
+pytestmark = pytest.mark.lab
+
+SERVICE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web"},
+    "spec": {
+        "clusterIP": SERVICE_IP[4],
+        "selector": {"app": "web"},
+        "ports": [{"port": 80, "targetPort": 8080}],
+    },
+}
+
+
+class Story:
+    """A node whose pods are containers of an engine. The pods of the lab answer for them."""
+
+    def __init__(self, lab: Lab, folder: Path, engine: Engine) -> None:
+        self.lab, self.engine = lab, engine
+        self.running = Running(lab.node("n1"), folder, ["--pods-from", f"docker={engine.socket}"])
+        self.running.write("web", SERVICE)
+
+    def put(self, pod: str, **changes: Any) -> None:
+        """Create or change the container that a pod of the lab answers for."""
+        self.engine.put(pod, self.lab.pod(pod).address(4), app="web", **changes)
+
+    def serves(self, *pods: str) -> None:
+        """Wait until exactly these pods answer."""
+
+        def answering() -> bool:
+            return set(many(self.lab.client("outside"), SERVICE_IP[4], 80, 20, timeout=1)) == set(pods)
+
+        eventually(answering, self.running.logged)
+
+    def logs(self, text: str, times: int = 1) -> None:
+        """Wait until the log contains a text a number of times."""
+        eventually(lambda: self.running.logged().count(text) >= times, self.running.logged)
+
+
+@pytest.fixture
+def story(lab: Lab, tmp_path: Path) -> Iterator[Story]:
+    """Two containers, and a kproxy that follows them."""
+    with Engine() as engine:
+        story = Story(lab, tmp_path, engine)
+        story.put("pod-1")
+        story.put("pod-2")
+        with story.running:
+            yield story
+
+
+def test_endpoints_follow_the_containers(story: Story) -> None:
+    # 1. They are endpoints from the start, and shown as pods.
+    story.serves("pod-1", "pod-2")
+    assert "docker" in story.running.view("get", "pods", "-o", "wide")
+    # 2. docker tells the engine to stop one: it gets no new connections while it still runs.
+    story.engine.tell("kill", "pod-2", signal="15")
+    story.serves("pod-1")
+    story.put("pod-2", status="exited")
+    story.engine.tell("die", "pod-2")
+    # 3. A new one, one that becomes unhealthy, and one that starts again.
+    story.put("pod-3")
+    story.engine.tell("start", "pod-3")
+    story.serves("pod-1", "pod-3")
+    story.put("pod-1", health="unhealthy")
+    story.engine.tell("health_status: unhealthy", "pod-1")
+    story.serves("pod-3")
+    story.put("pod-2")
+    story.engine.tell("start", "pod-2")
+    story.serves("pod-2", "pod-3")
+    # 4. One is removed.
+    del story.engine.containers["id-pod-3"]
+    story.engine.tell("destroy", "pod-3")
+    story.serves("pod-2")
+
+
+def test_an_engine_that_is_away_removes_nothing(story: Story) -> None:
+    story.serves("pod-1", "pod-2")
+    # 1. The engine is away. Nothing changes, and files are still read.
+    story.engine.stop()
+    story.logs(f"docker: {story.engine.socket}: ")
+    other = SERVICE | {"metadata": {"name": "other"}, "spec": SERVICE["spec"] | {"clusterIP": "10.96.10.77"}}
+    story.running.write("other", other)
+    eventually(lambda: len(many(story.lab.client("outside"), "10.96.10.77", 80, 4, timeout=1)) > 0)
+    story.serves("pod-1", "pod-2")
+    # 2. It comes back with other containers.
+    story.put("pod-2", status="exited")
+    story.engine.start()
+    story.serves("pod-1")
+    story.logs("solved: docker: ")
+    # 3. An answer or event that is too long or unreadable removes nothing.
+    for line in (b"x" * (2 * ENGINE_EVENT), b"{]\n"):
+        solved = story.running.logged().count("solved: docker: ")
+        story.engine.send(line)
+        story.logs("solved: docker: ", solved + 1)
+    story.engine.body = b" " * (ENGINE_BYTES + 1)
+    story.engine.stop()
+    story.engine.start()
+    story.logs("the answer is longer than")
+    story.serves("pod-1")
+
+
+def test_a_sync_needs_the_engine(lab: Lab, kproxy: Kproxy) -> None:
+    with Engine() as engine:
+        flags = "--pods-from", f"docker={engine.socket}"
+        engine.put("pod-1", lab.pod("pod-1").address(4), app="web")
+        kproxy.sync(SERVICE, flags=flags)
+        before = kproxy.ruleset()
+        # Without it, the service keeps its endpoint, and the exit status is 1.
+        engine.stop()
+        done = kproxy.run("sync", SERVICE, flags=flags)
+        assert done.returncode == 1
+        assert f"docker: {engine.socket}: No such file or directory" in done.stderr
+        assert kproxy.ruleset() == before
+
+
+NEEDED = ("podman", "crun", "busybox", "iptables", "curl")
+
+
+@pytest.mark.skipif(
+    any(shutil.which(each) is None for each in NEEDED) or not Path("/usr/lib/podman/netavark").exists(),
+    reason="needs podman, netavark, crun, busybox-static, iptables and curl",
+)
+def test_containers_of_a_real_podman(lab: Lab) -> None:
+    script = Path(__file__).with_name("podman.sh")
+    isolated = (
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--propagation",
+        "private",
+    )
+    environment = os.environ | {"KPROXY": str(Path(sys.executable).with_name("kproxy"))}
+    command = [
+        "timeout",
+        "120",
+        "nsenter",
+        "--net=/proc/self/ns/net",
+        *isolated,
+        "bash",
+        str(script),
+    ]
+    done = lab.node("n1").run(command, env=environment, capture_output=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
