@@ -153,6 +153,7 @@ INPUT_BREAKS = (
     InputBreak("KP011", lambda world: (_spec("web", externalTrafficPolicy="Local")(world), world.pop("web-1")), "web", "packets from outside are dropped"),
     InputBreak("KP012", _change("balanced", status={}), "", "status.loadBalancer is empty"),
     InputBreak("KP014", _spec("web", externalIPs=["192.0.2.77"]), "web --deny-external-addresses 192.0.2.64/26", "192.0.2.77 is refused"),
+    InputBreak("KP015", _spec("web", externalIPs=["192.0.2.1"]), "web", "192.0.2.1 is the address of this node"),
     InputBreak("KP020", _nothing, "web:8080", "its ports are 80/tcp (http), 53/udp (dns)"),
     InputBreak("KP020", _nothing, "balanced:8080", "8080 is the target port of port 80"),
     InputBreak("KP020", _nothing, "10.96.0.1:30080", "30080 is the node port of port 80"),

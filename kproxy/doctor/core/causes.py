@@ -124,6 +124,14 @@ CAUSES = (
         ("objects",),
         services.partly_refused,
     ),
+    Cause(
+        "KP015",
+        "An external address belongs to something else",
+        "The Service gets connections that are meant for this node, another host, or another Service.",
+        "Use another address, or refuse such addresses with `--deny-external-addresses`.",
+        ("objects",),
+        services.takes_an_address,
+    ),
     # --- the connection ---
     Cause(
         "KP020",

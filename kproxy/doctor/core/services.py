@@ -12,7 +12,7 @@ from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service, 
 from kproxy.probes.core.readiness import not_ready_reason
 from kproxy.problems import enumeration, most_similar
 from kproxy.reconcile.core.report import REJECTED, plural
-from kproxy.resolve.claims import lost_message, socket_of
+from kproxy.resolve.claims import EXTERNAL, FIELDS, lost_message, socket_of
 from kproxy.resolve.frontends import places, service_frontends
 
 
@@ -208,6 +208,14 @@ def _lost(objects: Objects, service: Service) -> Iterator[tuple[Frontend, Namesp
             owner = objects.owners.get(socket_of(frontend), service.name)
             if owner != service.name:
                 yield frontend, owner
+
+
+def takes_an_address(objects: Objects) -> Iterator[Sighting]:
+    """A Service has an external address of this node or of another host that it needs."""
+    fields = {FIELDS[kind] for kind in EXTERNAL}
+    for warning in objects.snapshot.warnings:
+        if warning.field in fields and any(warning.object == _subject(each.name) for each in objects.served):
+            yield Sighting(warning.object, "it is served on an address of something else", (warning.message,))
 
 
 def partly_refused(objects: Objects) -> Iterator[Sighting]:
