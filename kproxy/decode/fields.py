@@ -94,12 +94,17 @@ def object_name(metadata: wire.Metadata) -> NamespacedName:
     """Return the object's identity. The default namespace is `default`."""
     if not metadata.name:
         raise FieldError("metadata.name", "is missing")
-    name = NamespacedName(share(metadata.namespace or "default"), metadata.name)
-    for path, text, limit in (("metadata.namespace", name.namespace, 63), ("metadata.name", name.name, 253)):
+    return _checked_name(metadata.namespace or "default", metadata.name)
+
+
+@lru_cache(4096)
+def _checked_name(namespace: str, name: str) -> NamespacedName:
+    """Check a name. Cached, because each object's is asked for several times."""
+    for path, text, limit in (("metadata.namespace", namespace, 63), ("metadata.name", name, 253)):
         if not SUBDOMAIN.fullmatch(text) or len(text) > limit:
             message = f"{text!r} is not a DNS name: at most {limit} {SUBDOMAIN_RULE}"
             raise FieldError(path, message)
-    return name
+    return NamespacedName(share(namespace), name)
 
 
 def is_label(value: object) -> TypeGuard[str]:

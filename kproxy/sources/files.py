@@ -66,6 +66,10 @@ class Reader:
         """Let a `read` in another thread end soon. Its result is incomplete."""
         self._ended = True
 
+    def forget(self) -> None:
+        """Free the content of all files. The next `read` parses all of them."""
+        self._cache = {}
+
     def read(self, progress: Progress = UNSHOWN) -> Read:
         """Read all files and parse those that changed."""
         cache, self._cache = self._cache, {}

@@ -74,7 +74,7 @@ class Manifests:
         """`no objects in PATH` for each path that removes nothing because it has no objects."""
 
     def load(self, progress: Progress = UNSHOWN, allow_empty: bool = False) -> Collection[NamespacedName]:
-        """Read and settle the manifests. Returns the services that changed.
+        """Read and settle the manifests, once. Returns the services that changed.
 
         Raises UsageError if a path contains no objects and that is not allowed, StateError if allocations
         cannot be saved.
@@ -88,6 +88,8 @@ class Manifests:
                 f"{', '.join(self.empty)}; --allow-empty removes everything.", self._hint(decoded)
             )
         progress.begin(f"allocating and selecting for {len(decoded.state.services)} services")
+        self._reader.forget()  # the text of all files, of which nothing is needed any more
+        self._read_before = None
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
     def names(self) -> Iterable[NamespacedName]:
