@@ -16,8 +16,10 @@ from kproxy.dns import server as serving
 from kproxy.dns.resolver import Resolver
 from kproxy.dns.server import Server
 from kproxy.intake import clients
+from kproxy.model import Endpoint, EndpointSlice, Family, Origin, parse_address
 from kproxy.settings.text import SocketAddress
-from tests.dnszone.table import world
+from tests.dnszone.table import inventory, world
+from tests.unit.make import name
 
 WEB = dns.message.make_query("web.default.svc.cluster.local", "A").to_wire()
 SIZED = len(WEB).to_bytes(2, "big") + WEB
@@ -128,6 +130,43 @@ def test_a_client_that_does_not_read_is_not_read_either(monkeypatch: pytest.Monk
         assert server.connections == 0
 
     run(test)
+
+
+def test_no_answer_is_empty_or_mixed_while_a_service_changes() -> None:
+    states = [frozenset(f"10.1.{state}.{number}" for number in range(20)) for state in range(2)]
+    asked = dns.message.make_query("db.default.svc.cluster.local", "A", use_edns=0).to_wire()
+    found = inventory().services[name("db")]
+    slices = [[slice_of(sorted(state)[:10]), slice_of(sorted(state)[10:])] for state in states]
+
+    async def test(server: Server) -> None:
+        (address,) = server.listening
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        async def change() -> None:
+            for number in range(300):
+                server.resolver.zone.update(found.name, found, slices[number % 2])
+                await asyncio.sleep(0)
+            done.set()
+
+        server.resolver.zone.update(found.name, found, slices[1])
+        changing = asyncio.create_task(change())
+        seen = set[frozenset[str]]()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect((address.host, address.port))
+            while not done.is_set() or len(seen) < 1:
+                await loop.sock_sendall(client, asked)
+                answer = dns.message.from_wire(await loop.sock_recv(client, 4096)).answer
+                seen.add(frozenset(str(data) for rrset in answer for data in rrset))
+        await changing
+        assert seen <= set(states)
+
+    run(test)
+
+
+def slice_of(addresses: list[str]) -> EndpointSlice:
+    endpoints = tuple(Endpoint(parse_address(address)) for address in addresses)
+    return EndpointSlice(name("db"), Origin("", ""), addresses[0], Family.IPV4, (), endpoints)
 
 
 def test_both_protocols_and_families_are_served() -> None:

@@ -1,0 +1,165 @@
+"""`python -m bench.dns`: ask servers with dnsperf, and print the table of docs/performance.md.
+
+Each server answers questions for the same names on loopback. The rate is that of one second of the server's
+own CPU time, because dnsperf runs on the same CPUs. unbound is measured if it is installed, with the zone
+that `kproxy dns zone` prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.process import Failed, exits_with_status
+
+SERVICES = (10, 10_000)
+QUESTIONS = 20_000
+PORT = "5399"
+CIDR = "10.96.0.0/16"
+READY_SECONDS = 120.0
+UNBOUND = """server:
+  interface: 127.0.0.1@{port}
+  access-control: 127.0.0.0/8 allow
+  num-threads: 1
+  do-daemonize: no
+  use-syslog: no
+  username: ""
+  chroot: ""
+  directory: "{folder}"
+  pidfile: ""
+auth-zone:
+  name: cluster.local
+  zonefile: "{folder}/zone"
+  for-upstream: no
+  for-downstream: yes
+remote-control:
+  control-enable: no
+"""
+
+
+class Figures(NamedTuple):
+    """The cost of a server."""
+
+    server: str
+    services: int
+    rate: float
+    """Answers for one second of its CPU time."""
+    memory: int
+    """Resident memory afterwards, in MiB."""
+    lost: int
+    """Questions without an answer."""
+
+
+def manifests(count: int) -> str:
+    """Return Services with a ClusterIP and a named port, as JSON."""
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": f"web-{number}"},
+            "spec": {
+                "clusterIP": f"10.96.{1 + number // 250}.{1 + number % 250}",
+                "ports": [{"name": "http", "port": 80}],
+            },
+        }
+        for number in range(count)
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def questions(count: int, seed: int = 1) -> Iterator[str]:
+    """Yield questions as pods ask them: A and AAAA, the next domain of the search list, and SRV."""
+    chance = random.Random(seed)
+    kinds = ("{} A", "{} AAAA", "{}.svc.cluster.local A", "_http._tcp.{} SRV")
+    for _ in range(QUESTIONS):
+        name = f"web-{chance.randrange(count)}.default.svc.cluster.local"
+        yield chance.choices(kinds, (45, 30, 15, 10))[0].format(name)
+
+
+@contextmanager
+def running(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server, and wait until it answers."""
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            end = time.monotonic() + READY_SECONDS
+            ask = ["dig", "@127.0.0.1", "-p", PORT, "+tries=1", "+time=1", "web-1.default.svc.cluster.local"]
+            while b"status: NOERROR" not in subprocess.run(ask, capture_output=True, check=False).stdout:
+                if process.poll() is not None or time.monotonic() > end:
+                    raise Failed(f"{command[0]} does not answer: {(folder / 'log').read_text()[-500:]}")
+            yield process
+        finally:
+            process.terminate()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(server: str, command: list[str], count: int, folder: Path, seconds: int) -> Figures:
+    """Measure a server that has `count` Services."""
+    with running(command, folder) as process:
+        asked = ["dnsperf", "-s", "127.0.0.1", "-p", PORT, "-d", str(folder / "questions"), "-c", "20"]
+        subprocess.run([*asked, "-l", "1"], capture_output=True, check=True)
+        before = cpu_seconds(process.pid)
+        text = subprocess.run([*asked, "-l", str(seconds)], capture_output=True, text=True, check=True).stdout
+        used = cpu_seconds(process.pid) - before
+        completed, lost = (int(number) for number in re.findall(r"Queries (?:completed|lost): +(\d+)", text))
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return Figures(server, count, completed / used, pages * os.sysconf("SC_PAGE_SIZE") >> 20, lost)
+
+
+def measure_all(seconds: int) -> Iterator[Figures]:
+    """Measure each server with each number of Services."""
+    for count in SERVICES:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "web.json").write_text(manifests(count))
+            (folder / "questions").write_text("".join(f"{each}\n" for each in questions(count)))
+            kproxy = [sys.executable, "-m", "kproxy", "dns"]
+            flags = ["-f", str(folder / "web.json"), "--state-dir", str(folder), "--service-cidr", CIDR]
+            serve = [*kproxy, "serve", *flags, "--listen", f"127.0.0.1:{PORT}", "--upstream", ""]
+            yield measure("kproxy", serve, count, folder, seconds)
+            if unbound := shutil.which("unbound"):
+                zone = subprocess.run([*kproxy, "zone", *flags], capture_output=True, check=True).stdout
+                (folder / "zone").write_bytes(zone)
+                (folder / "unbound.conf").write_text(UNBOUND.format(port=PORT, folder=folder))
+                command = [unbound, "-d", "-c", str(folder / "unbound.conf")]
+                yield measure("unbound", command, count, folder, seconds)
+
+
+def table(results: Iterable[Figures]) -> str:
+    """Return the table in Markdown."""
+    lines = ["| server | Services | answers per CPU second | memory | lost |", "|---|---|---|---|---|"]
+    lines += (f"| {r.server} | {r.services:,} | {r.rate:,.0f} | {r.memory} MiB | {r.lost} |" for r in results)
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.dns", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=10, help="how long to ask each server")
+    arguments = parser.parse_args()
+    for program in ("dnsperf", "dig"):
+        if shutil.which(program) is None:
+            parser.error(f"{program} is not installed (Debian: dnsperf, bind9-dnsutils)")
+    with exits_with_status():
+        print(table(measure_all(arguments.seconds)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
