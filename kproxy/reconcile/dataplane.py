@@ -127,6 +127,8 @@ class Dataplane:
         """The context for large transactions: TableMonitor.paused."""
         self._foreign_commits: int | None = None
         """The number of generations that other programs had committed when the table was read."""
+        self._gap: set[PackedSocket] = set()
+        """The TCP frontends of a restored table, to which packets may have passed untranslated."""
         self._absent = False
         """The kernel does not support this family, so there is no table."""
         self.flows = StaleFlows(netlink, family)
@@ -369,8 +371,8 @@ class Dataplane:
         everything = Transaction()
         everything.add.update(self.applied)
         self._commit(everything, whole_table(rules, self._flags))
-        report = Report(self.family, (), *everything.counts, ("as a whole",))
-        return self._end_handshakes(report, put_back(everything.add))
+        self._gap = put_back(everything.add)
+        return Report(self.family, (), *everything.counts, ("as a whole",))
 
     def repair_elements(self, keys: Keys) -> Report | None:
         """Write elements back, as the last commit left them. Returns None if only `reconcile` can do it.
@@ -432,7 +434,8 @@ class Dataplane:
             ended = self._execute(todo, self._structure(rules, repair), sticky=True, flows=flows)
             self._remove_extra(repair)
         report = Report(self.family, todo.changes, *_counts(todo), damage, *ended)
-        return self._end_handshakes(report, put_back(self.applied) if damage else new_frontends(todo))
+        late, self._gap = self._gap | new_frontends(todo), set()
+        return self._end_handshakes(report, put_back(self.applied) if damage else late)
 
     def _compare(
         self, desired: Desired, protected: Protects
