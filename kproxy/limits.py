@@ -46,6 +46,9 @@ PROBE_COSTLY_SHARE = 0.1
 PROBE_CONNECTIONS = 256
 PROBE_COMMANDS = 32
 PROBE_OUTPUT = 10 * KIB
+PROBE_EVENTS = 4
+PROBE_MESSAGE = 1024
+"""As in an event of Kubernetes."""
 
 # --- names of hosts in probes ---
 
@@ -85,8 +88,16 @@ DNS_UPSTREAM_SECONDS = 1.5
 DNS_UPSTREAM_TRIES = 2
 DNS_UPSTREAM_QUERIES = 512
 
+# --- the kernel ---
+
+NETLINK_SECONDS = 30
+NETLINK_DATAGRAMS = 200
+"""It takes about 40 ms if another program loads a large set."""
+
 # --- responses of an API server ---
 
+API_CONNECT_SECONDS = 10.0
+API_IDLE_SECONDS = 90.0
 API_PAGE = 64 * MIB
 """Of usual objects, 500 have 5 MiB."""
 API_PAGE_SECONDS = 300.0
@@ -135,6 +146,8 @@ _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
 _DNS = "DNS clients"
 _HTTP = "Clients that speak HTTP"
+_KERNEL = "The kernel"
+_TURN = "other tasks of kproxy have their turn"
 _API = "Responses of an API server"
 _SMALLER = "kproxy keeps what it has, and requests smaller pages"
 _KEPT = "kproxy keeps what it has, and lists again later"
@@ -174,7 +187,7 @@ TABLE = (
     Limit(_PROBES, "body", PROBE_BODY, "bytes", "the rest is not read; the status counts"),
     Limit(_PROBES, "pieces of the body", PROBE_BODY_PIECES, "", "the rest is not read; the status counts"),
     Limit(_PROBES, "redirects", PROBE_REDIRECTS, "", _FAILS),
-    Limit(_PROBES, "read at once", PROBE_CHUNK, "bytes", "other tasks of kproxy have their turn"),
+    Limit(_PROBES, "read at once", PROBE_CHUNK, "bytes", _TURN),
     Limit(_PROBES, "CPU time of one probe", PROBE_CPU, "s", _FAILS),
     Limit(
         _PROBES,
@@ -190,6 +203,8 @@ TABLE = (
     Limit(_PROBES, "connections at the same time", PROBE_CONNECTIONS, "", "probes wait for each other"),
     Limit(_PROBES, "commands at the same time", PROBE_COMMANDS, "", "probes wait for each other"),
     Limit(_PROBES, "output of a command", PROBE_OUTPUT, "bytes", "the rest is discarded"),
+    Limit(_PROBES, "messages of a container that are kept", PROBE_EVENTS, "", "the last ones are kept"),
+    Limit(_PROBES, "characters of a message", PROBE_MESSAGE, "", "the rest is not kept"),
     Limit(_NAMES, "names looked up at the same time", NAME_LOOKUPS, "", _FAILS),
     Limit(_NAMES, "addresses of a name", NAME_ADDRESSES, "", "the others are not used"),
     Limit(_CLIENTS, "open files, as far as the hard limit allows", MAX_FILES, "", "see the next two rows"),
@@ -235,6 +250,10 @@ TABLE = (
         "the reply is SERVFAIL",
     ),
     Limit(_DNS, "networks that are counted in a second", DNS_NETWORKS, "", "the others share one limit"),
+    Limit(_KERNEL, "time until an answer", NETLINK_SECONDS, "s", "the round fails, and is repeated later"),
+    Limit(_KERNEL, "notifications of changed tables read at once", NETLINK_DATAGRAMS, "", _TURN),
+    Limit(_API, "time to connect", API_CONNECT_SECONDS, "s", "the request is repeated later"),
+    Limit(_API, "time without data", API_IDLE_SECONDS, "s", "the connection is closed"),
     Limit(_API, "page of a list, received and decompressed", API_PAGE, "bytes", _SMALLER),
     Limit(_API, "values in a page", API_VALUES, "", _SMALLER),
     Limit(_API, "time to receive a page", API_PAGE_SECONDS, "s", _SMALLER),
@@ -246,8 +265,8 @@ TABLE = (
     Limit(_API, "text of all objects of one kind", API_TEXT, "bytes", _KEPT),
     Limit(_API, "pages of one list without a new object", API_PAGES_WITHOUT_NEWS, "", _KEPT),
     Limit(_API, "body of an error", API_ERROR, "bytes", "the rest is not read"),
-    Limit(_API, "decompressed at once", API_PIECE, "bytes", "other tasks of kproxy have their turn"),
-    Limit(_API, "objects decoded at once", API_DECODED_AT_ONCE, "", "other tasks of kproxy have their turn"),
+    Limit(_API, "decompressed at once", API_PIECE, "bytes", _TURN),
+    Limit(_API, "objects decoded at once", API_DECODED_AT_ONCE, "", _TURN),
     Limit(_API, "a watch, beyond the requested time", API_WATCH_GRACE, "s", "it is resumed"),
     Limit(_ENGINES, "answer", ENGINE_BYTES, "bytes", _UNCHANGED),
     Limit(_ENGINES, "containers", ENGINE_CONTAINERS, "", _UNCHANGED),

@@ -41,6 +41,7 @@ from kproxy.kernel.netlink.core.constants import (
     SOL_NETLINK,
 )
 from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.limits import NETLINK_DATAGRAMS
 from kproxy.model import Family
 from kproxy.nft.elements import Keys
 from kproxy.table.names import TABLE
@@ -55,8 +56,6 @@ BPF_W, BPF_ABS, BPF_JEQ, BPF_K = 0x00, 0x20, 0x10, 0x00
 PORT_OFFSET = 12
 """The offset of nlmsg_pid in a netlink header."""
 BUFFER = 1 << 20
-MAX_DATAGRAMS = 200
-"""Datagrams to read in one call. It takes about 40 ms if another program loads a large set."""
 SETTLING = 0.1
 """Seconds to wait after the first change of addresses or routes: others follow if an interface comes up."""
 
@@ -102,7 +101,7 @@ class TableMonitor:
         readable then.
         """
         found: dict[Family, Keys | None] = {}
-        for _ in range(MAX_DATAGRAMS):
+        for _ in range(NETLINK_DATAGRAMS):
             try:
                 data = memoryview(self._socket.recv(1 << 18))
             except BlockingIOError:

@@ -122,7 +122,7 @@ def test_waiting_until_addresses_settle_uses_no_cpu(monkeypatch: pytest.MonkeyPa
 
 
 def test_many_messages_are_read_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_monitor, "MAX_DATAGRAMS", 3)
+    monkeypatch.setattr(kernel_monitor, "NETLINK_DATAGRAMS", 3)
 
     def parts() -> list[set[Family]]:
         with Netlink() as netlink:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kproxy.limits import PROBE_EVENTS
 from kproxy.model import (
     ExecAction,
     GRPCAction,
@@ -19,7 +20,6 @@ from kproxy.model import (
     TCPSocketAction,
 )
 from kproxy.probes.core.readiness import (
-    EVENTS,
     ContainerReadiness,
     Event,
     PodReadiness,
@@ -107,7 +107,7 @@ def test_events_are_in_order_of_their_last_occurrence() -> None:
 
 def test_events_and_messages_are_limited() -> None:
     state = after(*(failure(f"{index} " + "x" * 100_000) for index in range(50)))
-    assert len(state.events) == EVENTS
+    assert len(state.events) == PROBE_EVENTS
     assert state.streak == -50
     assert sum(len(event.message) for event in state.events) < 5000
 

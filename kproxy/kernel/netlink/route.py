@@ -21,10 +21,9 @@ from kproxy.kernel.netlink.core.route import (
     read_address,
     read_default_route,
 )
+from kproxy.limits import NETLINK_SECONDS
 from kproxy.problems import HostError
 
-TIMEOUT = 30
-"""The maximum time in seconds to wait for the kernel's response."""
 DATAGRAM = 1 << 18
 TRIES = 5
 """The maximum number of readings while a list changes. The result of the last one is used."""
@@ -63,7 +62,7 @@ def _read(kind: int, family: int) -> tuple[list[memoryview], bool]:
     contents: list[memoryview] = []
     complete = True
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE) as route:
-        route.settimeout(TIMEOUT)
+        route.settimeout(NETLINK_SECONDS)
         route.send(list_request(kind, family))
         while True:
             for reply in messages(memoryview(route.recv(DATAGRAM))):

@@ -42,12 +42,11 @@ from kproxy.kernel.netlink.core.constants import (
     SOL_NETLINK,
 )
 from kproxy.kernel.netlink.core.elements import pack_elements
+from kproxy.limits import NETLINK_SECONDS
 from kproxy.model import Family
 from kproxy.problems import HostError, KproxyError
 from kproxy.table.names import TABLE
 
-TIMEOUT = 30
-"""The maximum time in seconds to wait for an answer of the kernel."""
 DATAGRAM = 1 << 18
 """The number of bytes to read at once. The kernel's datagrams are shorter."""
 MESSAGES_PER_SEND = 500
@@ -81,7 +80,7 @@ class Netlink:
         try:
             self._socket = opened()
             self._socket.bind((0, 0))
-            self._socket.settimeout(TIMEOUT)
+            self._socket.settimeout(NETLINK_SECONDS)
             # Of a refused message, the kernel returns only the header. Without this option it would return
             # the whole message of up to 60 kB, and fill the buffer.
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
@@ -144,7 +143,7 @@ class Netlink:
                     if error.errno != errno.ENOBUFS:
                         raise
         finally:
-            self._socket.settimeout(TIMEOUT)
+            self._socket.settimeout(NETLINK_SECONDS)
 
     def dump(self, kind: int, family: Family, body: bytes = b"") -> Iterator[memoryview]:
         """Return the attributes of each nf_tables object. `kind` is an NFT_MSG_GET*.

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kproxy.limits import PROBE_EVENTS, PROBE_MESSAGE
 from kproxy.model import (
     ClusterState,
     ContainerCounts,
@@ -29,11 +30,6 @@ from kproxy.model import (
     TCPSocketAction,
 )
 from kproxy.problems import Problem
-
-EVENTS = 4
-"""The maximum number of events of a container; the last ones are kept."""
-MESSAGE = 1024
-"""The maximum number of characters of a message, as in an event of Kubernetes."""
 
 NOT_PROBED = "not probed yet"
 
@@ -101,12 +97,12 @@ def observe(before: ContainerReadiness, probe: Probe, result: ProbeResult, now: 
 def _with_event(events: Iterable[Event], result: ProbeResult, now: float) -> list[Event]:
     failed = result.outcome is ProbeOutcome.FAILURE
     reason, verb = ("Unhealthy", "failed") if failed else ("ProbeWarning", "warning")
-    text = "".join(c if c.isprintable() else " " for c in result.message[: 2 * MESSAGE].strip())
-    message = f"Readiness probe {verb}: {text[:MESSAGE]}"
+    text = "".join(c if c.isprintable() else " " for c in result.message[: 2 * PROBE_MESSAGE].strip())
+    message = f"Readiness probe {verb}: {text[:PROBE_MESSAGE]}"
     same = [event for event in events if (event.reason, event.message) == (reason, message)]
     others = [event for event in events if event not in same]
     count, first = (same[0].count, same[0].first) if same else (0, now)
-    return [*others, Event(reason, message, count + 1, first, now)][-EVENTS:]
+    return [*others, Event(reason, message, count + 1, first, now)][-PROBE_EVENTS:]
 
 
 def pod_readiness(pod: Pod, containers: Iterable[ContainerReadiness]) -> PodReadiness:

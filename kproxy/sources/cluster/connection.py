@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kproxy import __version__
-from kproxy.limits import API_HEAD_SECONDS
+from kproxy.limits import API_CONNECT_SECONDS, API_HEAD_SECONDS
 from kproxy.sources.cluster.credentials import Credentials, Endpoint
 
 HEADERS = {
@@ -27,7 +27,6 @@ HEADERS = {
     "Accept-Encoding": "gzip",
     "User-Agent": f"kproxy/{__version__}",
 }
-CONNECT_TIMEOUT = 10.0
 READ_BUFFER = 1 << 20
 """The size of the read buffer in bytes: about one page of a list."""
 KEEPALIVE = (
@@ -106,7 +105,7 @@ class Connection:
                     proxy=endpoint.proxy,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(
-                        total=None, sock_connect=CONNECT_TIMEOUT, sock_read=idle_timeout
+                        total=None, sock_connect=API_CONNECT_SECONDS, sock_read=idle_timeout
                     ),
                 )
             code = str(response.status)

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 import aiohttp
 
 from kproxy.decode import wire
-from kproxy.limits import API_DECODED_AT_ONCE, API_WATCH_GRACE, LARGEST_RETRY_AFTER
+from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_WATCH_GRACE, LARGEST_RETRY_AFTER
 from kproxy.model import NamespacedName
 from kproxy.problems import Problem
 from kproxy.sources.cluster import body
@@ -54,7 +54,7 @@ class Pacing(NamedTuple):
     """The maximum number of objects per response to a list request."""
     watch: tuple[int, int] = (300, 600)
     """The limits of the duration of a watch. It is random, so that nodes do not reconnect all at once."""
-    idle_timeout: float = 90.0
+    idle_timeout: float = API_IDLE_SECONDS
     """A connection that receives no data for this time is closed. Usually a bookmark comes every minute."""
     first_delay: float = 0.8
     """The delay after the second failure in a row. The first retry is immediate; later delays double."""
