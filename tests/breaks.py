@@ -15,9 +15,20 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from kproxy.doctor.core.cause import Unseen
-from kproxy.doctor.core.facts import Daemon, Facts, Routes, Tracking
+from kproxy.doctor.core.facts import (
+    Bridge,
+    Daemon,
+    Difference,
+    Facts,
+    Flow,
+    PathMTU,
+    Routes,
+    Structure,
+    Tracking,
+)
 from kproxy.doctor.core.objects import Objects
 from kproxy.model import Family, parse_address
+from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
 from kproxy.problems import Problem
 from kproxy.reconcile.core.report import REJECTED
 from kproxy.show.snapshot import Failure, Snapshot
@@ -176,6 +187,22 @@ INPUT_BREAKS = (
 # --- facts ---
 
 
+DOCKER = ForeignChain("ip", "nat", "PREROUTING", "prerouting", -100, rules=1)
+
+
+def _translation(*constants: bytes) -> ForeignTranslation:
+    """A rule of Docker that publishes a port."""
+    return ForeignTranslation(ForeignChain("ip", "nat", "DOCKER", rules=2), frozenset(constants), -100)
+
+
+def _flow(
+    snapshot: Snapshot, own: str = "web:http", at: str = "10.244.1.2", unanswered: int = 0, total: int = 1
+) -> Flow:
+    """Connections to the ClusterIP of a Service."""
+    frontend = next(f for f in snapshot.frontends if str(f.owner) == f"default/{own}")
+    return Flow(frontend, (parse_address(at), 8080), unanswered, total)
+
+
 def healthy_facts(snapshot: Snapshot) -> Facts:
     """Return the facts of a host without any finding."""
     return Facts(
@@ -183,11 +210,23 @@ def healthy_facts(snapshot: Snapshot) -> Facts:
         None,
         Daemon(),
         (Family.IPV4, Family.IPV6),
-        {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 0, "net.ipv4.conf.eth0.rp_filter": 1},
+        {
+            "net.ipv4.ip_forward": 1,
+            "net.ipv6.conf.all.forwarding": 0,
+            "net.ipv4.conf.eth0.rp_filter": 1,
+            "net.bridge.bridge-nf-call-iptables": 1,
+        },
         {"IPReversePathFilter": 0},
         Tracking(1000, 262144),
         Routes({}, {}),
-        "2023-11-14T00:00:00Z",
+        Foreign((ForeignChain("ip", "filter", "FORWARD", "forward"), DOCKER), (_translation(b"\x1f\x90"),)),
+        (),
+        Structure(),
+        (_flow(snapshot, unanswered=2, total=50),),
+        {"ip affinity-tcp": 1000},
+        (Bridge("br0", Family.IPV4, 2, ()),),
+        PathMTU(1450, {parse_address("10.244.2.2"): 1450}),
+        soon="2023-11-14T00:00:00Z",
     )
 
 
@@ -210,6 +249,20 @@ def _held(facts: Facts) -> Facts:
     return _of_snapshot(facts, inventory=replace(facts.objects.inventory, held=held))
 
 
+def _sysctl(facts: Facts, **values: int) -> Facts:
+    assert isinstance(facts.sysctls, dict)
+    return facts._replace(sysctls={**facts.sysctls, **values})
+
+
+def _foreign(facts: Facts, *chains: ForeignChain) -> Facts:
+    return facts._replace(foreign=Foreign(chains, ()))
+
+
+def _of(facts: Facts, **fields: Any) -> Flow:
+    assert isinstance(facts.objects, Objects)
+    return _flow(facts.objects.snapshot, **fields)
+
+
 def _rejected(facts: Facts) -> Facts:
     failure = Failure("2023-11-14T00:00:00Z", "Service default/web", "the kernel refused an element")
     problem = Problem("", "Service default/web", "", REJECTED)
@@ -221,11 +274,28 @@ FACTS_BREAKS = (
     FactsBreak("KP040", lambda facts: facts._replace(daemon=Daemon("cannot connect")), "cannot connect"),
     FactsBreak("KP041", lambda facts: facts._replace(tables=(Family.IPV6,)), "the kernel has no table ip kproxy"),
     FactsBreak("KP042", _rejected, "the kernel refused an element"),
-    FactsBreak("KP050", lambda facts: facts._replace(sysctls={"net.ipv4.ip_forward": 0}), "net.ipv4.ip_forward = 0"),
+    FactsBreak("KP043", lambda facts: _of_snapshot(facts, unhealthy=("IPv4: a change is not programmed yet",)), "a change is not programmed yet"),
+    FactsBreak("KP044", lambda facts: facts._replace(differences=(Difference("Service default/web", "~ default/web"),)), "~ default/web"),
+    FactsBreak("KP045", lambda facts: facts._replace(structure=Structure(changed=("ip kproxy translated",))), "changed: ip kproxy translated"),
+    FactsBreak("KP046", lambda facts: facts._replace(structure=Structure(lacking=("the kernel lacks fib",))), "the kernel lacks fib"),
+    FactsBreak("KP047", lambda facts: _of_snapshot(facts, address_failures=("198.51.100.7 is already configured by another program",)), "by another program"),
+    FactsBreak("KP050", lambda facts: _sysctl(facts, **{"net.ipv4.ip_forward": 0}), "net.ipv4.ip_forward = 0"),
     FactsBreak("KP051", lambda facts: facts._replace(counters={"IPReversePathFilter": 7}), "rp_filter is 1 (strict) on eth0"),
     FactsBreak("KP052", lambda facts: facts._replace(tracking=Tracking(262144, 262144)), "full: new connections are dropped"),
     FactsBreak("KP052", lambda facts: facts._replace(tracking=Tracking(240000, 262144)), "almost full"),
     FactsBreak("KP053", lambda facts: facts._replace(routes=Routes({parse_address("10.96.0.1"): "Network is unreachable"}, {})), "10.96.0.1: Network is unreachable"),
     FactsBreak("KP054", lambda facts: facts._replace(routes=Routes({}, {parse_address("10.244.2.2"): "No route to host"})), "10.244.2.2: No route to host"),
+    FactsBreak("KP055", lambda facts: _foreign(facts, ForeignChain("inet", "firewalld", "filter_FORWARD", "forward", drops=True, rules=9)), "chain inet firewalld filter_FORWARD: policy drop, 9 rules"),
+    FactsBreak("KP056", lambda facts: _foreign(facts, ForeignChain("ip", "nat", "KUBE-SERVICES", rules=3)), "chains with rules: ip nat KUBE-SERVICES"),
+    FactsBreak("KP056", lambda facts: _foreign(facts, ForeignChain("ip6", "kube-proxy", "services", rules=3)), "ip6 kube-proxy services"),
+    FactsBreak("KP057", lambda facts: facts._replace(foreign=Foreign((), (_translation((30080).to_bytes(2, "big")),))), "translates packets to 192.0.2.1:30080/tcp"),
+    FactsBreak("KP057", lambda facts: facts._replace(foreign=Foreign((), (_translation(parse_address("10.96.0.1")),))), "translates packets to 10.96.0.1:80/tcp"),
+    FactsBreak("KP058", lambda facts: _sysctl(facts, **{"net.bridge.bridge-nf-call-iptables": 0}), "net.bridge.bridge-nf-call-iptables = 0"),
+    FactsBreak("KP058", lambda facts: facts._replace(sysctls={"net.ipv4.ip_forward": 1}), "br_netfilter is not loaded"),
+    FactsBreak("KP059", lambda facts: facts._replace(bridges=(Bridge("br0", Family.IPV4, 2, ("veth1",)),)), "hairpin is off on veth1"),
+    FactsBreak("KP060", lambda facts: facts._replace(mtu=PathMTU(1500, {parse_address("10.244.2.2"): 1450})), "to 10.244.2.2: MTU 1450"),
+    FactsBreak("KP070", lambda facts: facts._replace(flows=(_of(facts, unanswered=3, total=3), _of(facts, at="10.244.2.2", total=40))), "40 other connections got a reply"),
+    FactsBreak("KP071", lambda facts: facts._replace(flows=(_of(facts, own="web:dns", at="10.244.9.9"),)), "1 UDP flows lead to 10.244.9.9:8080"),
+    FactsBreak("KP072", lambda facts: facts._replace(affinity={"ip affinity-tcp": 262144}), "full: further clients have no affinity"),
 )  # fmt: skip
 UNSEEN = Unseen("Permission denied")

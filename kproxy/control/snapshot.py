@@ -34,6 +34,8 @@ def take_snapshot(
     warnings: Iterable[Problem] = (),
     options: Options | None = None,
     cluster_domain: str = "",
+    unhealthy: Iterable[str] = (),
+    address_failures: Iterable[str] = (),
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
@@ -55,6 +57,8 @@ def take_snapshot(
         held,
         options or Options(),
         cluster_domain,
+        tuple(unhealthy),
+        tuple(address_failures),
     )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -170,6 +171,8 @@ class Daemon(RoundObserver):
                 self.reconciler.warnings(),
                 self.reconciler.options,
                 self._name_server.domain if self._name_server else "",
+                self.servers.health.complaints(time.monotonic()),
+                self.reconciler.address_failures,
             )
 
     def _programmed_sides(self) -> Iterator[ProgrammedSide]:

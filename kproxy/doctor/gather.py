@@ -1,7 +1,7 @@
 """Gathers the facts: asks the running kproxy or reads manifests, and looks at the kernel and the host.
 
-Each gatherer only reads, and has a second. What it cannot read becomes `Unseen`, with the reason. So one that
-fails or hangs costs the causes that need its facts, and no others.
+Each gatherer only reads, and its time is limited. What it cannot read becomes `Unseen`, with the reason. So
+one that fails or hangs costs the causes that need its facts, and no others.
 """
 
 from __future__ import annotations
@@ -16,9 +16,18 @@ from typing import Any
 from kproxy.control.lookup import look_up
 from kproxy.doctor.core.asked import parse_asked
 from kproxy.doctor.core.cause import Unseen
-from kproxy.doctor.core.facts import Daemon, Facts
+from kproxy.doctor.core.facts import Daemon, Facts, Seen, Structure
 from kproxy.doctor.core.objects import Objects
-from kproxy.doctor.host import find_routes, read_counters, read_sysctls, read_tables, read_tracking
+from kproxy.doctor.host import find_routes, read_counters, read_sysctls, read_tracking
+from kproxy.doctor.kernel import (
+    count_affinity,
+    find_differences,
+    read_flows,
+    read_others,
+    read_rules,
+    read_tables,
+)
+from kproxy.doctor.links import find_bridges, find_mtu
 from kproxy.problems import ForbiddenError, KproxyError
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
@@ -26,7 +35,7 @@ from kproxy.sources.progress import Progress
 
 SKEW = timedelta(minutes=1)
 """The difference between the clocks of hosts that is no finding."""
-SECONDS = 1.0
+SECONDS = 8.0
 """The time that all gatherers together may take, after the snapshot has arrived."""
 
 
@@ -35,24 +44,43 @@ HOST: dict[str, Callable[[], Any]] = {
     "sysctls": read_sysctls,
     "counters": read_counters,
     "tracking": read_tracking,
+    "foreign": read_others,
 }
 """The gatherers of facts that do not depend on the Services, by field of `Facts`."""
-SERVICES: dict[str, Callable[[Objects], Any]] = {"routes": find_routes}
+SERVICES: dict[str, Callable[[Objects], Any]] = {
+    "routes": find_routes,
+    "differences": find_differences,
+    "flows": read_flows,
+    "affinity": count_affinity,
+    "bridges": find_bridges,
+    "mtu": find_mtu,
+}
 """The gatherers of facts that concern the Services in question."""
 
 
 def gather(settings: Settings, operand: str, progress: Progress) -> Facts:
     """Gather the facts for a command. Raises KproxyError for an invalid operand or unreadable manifests."""
-    found, failure = _snapshot(settings, progress)
+    facts = _of_input(settings, operand, progress)
+    if settings.manifests:
+        facts = facts._replace(daemon=None)
+        if not settings.kernel:
+            return facts
+    progress.begin("looking at this host")
+    facts = facts._replace(structure=_rules(facts.objects), **_at_once(facts.objects))
+    if facts.differences and not settings.manifests:  # kproxy may have programmed a change meanwhile
+        again = _of_input(settings, operand, progress).objects
+        if isinstance(again, Objects):
+            facts = facts._replace(differences=_Gatherer(partial(find_differences, again)).result(_end()))
+    return facts
+
+
+def _of_input(settings: Settings, operand: str, progress: Progress) -> Facts:
+    """Return the facts that the running kproxy or manifests contain."""
+    found, daemon = _snapshot(settings, progress)
     known = None if isinstance(found, Unseen) else found
     asked = parse_asked(operand, settings.from_, settings.namespace, known) if operand else None
     objects = found if isinstance(found, Unseen) else Objects(found, asked.services if asked else None)
-    facts = Facts(objects, asked, soon=_soon())
-    if settings.manifests and not settings.kernel:
-        return facts
-    progress.begin("looking at this host")
-    daemon = None if settings.manifests else failure
-    return facts._replace(daemon=daemon, **_at_once(objects))
+    return Facts(objects, asked, daemon, soon=_soon())
 
 
 def _snapshot(settings: Settings, progress: Progress) -> tuple[Snapshot | Unseen, Daemon | Unseen]:
@@ -67,12 +95,26 @@ def _snapshot(settings: Settings, progress: Progress) -> tuple[Snapshot | Unseen
         return Unseen("kproxy run does not answer"), Daemon(str(error))
 
 
-def _at_once(objects: Objects | Unseen) -> dict[str, Any]:
+def _end() -> float:
+    return time.monotonic() + SECONDS
+
+
+def _rules(objects: Seen[Objects]) -> Structure | Unseen:
+    """Compare the rules, before threads start."""
+    if not isinstance(objects, Objects):
+        return objects or Unseen("")
+    try:
+        return read_rules(objects.snapshot.options)
+    except (KproxyError, OSError) as error:
+        return Unseen(str(error))
+
+
+def _at_once(objects: Seen[Objects]) -> dict[str, Any]:
     """Run all gatherers at once. Returns the facts by field."""
     running = {name: _Gatherer(call) for name, call in HOST.items()}
-    if not isinstance(objects, Unseen):
+    if isinstance(objects, Objects):
         running |= {name: _Gatherer(partial(call, objects)) for name, call in SERVICES.items()}
-    end = time.monotonic() + SECONDS
+    end = _end()
     return {**dict.fromkeys(SERVICES, objects), **{name: each.result(end) for name, each in running.items()}}
 
 

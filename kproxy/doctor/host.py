@@ -9,10 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from kproxy.doctor.core.facts import Routes, Tracking
-from kproxy.doctor.core.node import FORWARDING
+from kproxy.doctor.core.node import FILTERED, FORWARDING
 from kproxy.doctor.core.objects import Objects
-from kproxy.kernel.netlink.socket import Netlink
-from kproxy.kernel.structure import has_table
 from kproxy.model import Address, Family, family_of, format_address
 
 SYSCTLS = Path("/proc/sys")
@@ -26,19 +24,13 @@ MOST_ROUTES = 512
 
 def read_sysctls(folder: Path = SYSCTLS) -> Mapping[str, int]:
     """Return the settings that the checks look at, by name. Those that the kernel lacks are missing."""
-    names = [folder / name.replace(".", "/") for name in FORWARDING.values()]
+    names = [folder / name.replace(".", "/") for name in (*FORWARDING.values(), *FILTERED.values())]
     names += sorted(folder.glob(RP_FILTERS))[:MOST_FILES]
     found: dict[str, int] = {}
     for path in names:
         with suppress(OSError, ValueError):
             found[".".join(path.relative_to(folder).parts)] = int(path.read_text())
     return found
-
-
-def read_tables() -> tuple[Family, ...]:
-    """Return the families whose table of kproxy exists. Raises HostError without the right to see it."""
-    with Netlink() as netlink:
-        return tuple(family for family in Family if has_table(netlink, family))
 
 
 def read_counters(file: Path = NETSTAT) -> Mapping[str, int]:

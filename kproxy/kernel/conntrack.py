@@ -177,6 +177,19 @@ def _entries(
                 yield join_socket(address, port), join_socket(source, source_port), entry
 
 
+def flows(
+    netlink: Netlink, family: Family, frontends: Collection[PackedSocket], protocol: Protocol
+) -> Iterator[tuple[PackedSocket, PackedSocket, bool]]:
+    """Return the entries of these frontends: frontend, endpoint, and whether no reply has come.
+
+    An entry that is not translated has its frontend as endpoint.
+    """
+    for frontend, endpoint, entry in _entries(netlink, family, frontends, protocol):
+        if frontend in frontends:
+            status = dict(attributes(entry))[CTA_STATUS]
+            yield frontend, endpoint, not int.from_bytes(status, "big") & IPS_SEEN_REPLY
+
+
 def _tcp_state(entry: memoryview) -> int:
     """Return the state of a TCP entry (TCP_CONNTRACK_*)."""
     found = dict(attributes(dict(attributes(entry))[CTA_PROTOINFO]))

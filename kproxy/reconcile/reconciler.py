@@ -91,9 +91,14 @@ class Reconciler:
             claims.keys(),
             self._totals(),
             address_changes,
-            self._addresses.failures if self._addresses else (),
+            self.address_failures,
             self._clock() - begun,
         )
+
+    @property
+    def address_failures(self) -> tuple[str, ...]:
+        """Which load-balancer addresses could not be added or announced, and why. Thread-safe."""
+        return self._addresses.failures if self._addresses else ()
 
     def changes_lost(self) -> None:
         """Program all services in the next round, since a failed round has taken changes from the source."""

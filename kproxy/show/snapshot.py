@@ -81,9 +81,13 @@ class Snapshot(Struct, frozen=True):
     held_frontends: list[HeldFrontend] = []
     """Frontends in the tables, besides `frontends`, of services that kproxy could never read."""
     options: Options = Options()
+    """What the rules depend on."""
     cluster_domain: str = ""
     """The domain of the DNS names that kproxy serves or would serve; "" if it serves none."""
-    """What the rules depend on."""
+    unhealthy: tuple[str, ...] = ()
+    """Why /healthz of the running kproxy fails, or soon will."""
+    address_failures: tuple[str, ...] = ()
+    """Which load-balancer addresses the running kproxy could not add or announce, and why."""
 
 
 def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:

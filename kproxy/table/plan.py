@@ -108,7 +108,7 @@ def _assign_slots(
 
 
 def plan_frontends(
-    applied: Elements,
+    applied: Mapping[str, Mapping[bytes, Value]],
     specs: Mapping[FrontendSide, FrontendSpec | None],
     protected: Protects = protect_nothing,
 ) -> Plan:
@@ -127,7 +127,7 @@ def plan_frontends(
 
 
 def plan_change(
-    applied: Elements,
+    applied: Mapping[str, Mapping[bytes, Value]],
     specs: Mapping[FrontendSide, FrontendSpec | None],
     elements: Mapping[str, Mapping[bytes, Value | None]],
 ) -> Plan:
@@ -141,7 +141,7 @@ def plan_change(
 
 def _plan_side(
     result: Plan,
-    applied: Elements,
+    applied: Mapping[str, Mapping[bytes, Value]],
     side: FrontendSide,
     spec: FrontendSpec | None,
     protected: Protects,

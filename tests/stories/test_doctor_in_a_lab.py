@@ -5,45 +5,73 @@ The rows of tests/breaks.py break the input, and facts that a lab cannot break.
 
 from __future__ import annotations
 
+import errno
 import json
-import subprocess
+import signal
+import socket
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.topology import LAN_GATEWAY, single
 
-from tests.support import Running, service, slices
+from tests import forkserver
+from tests.support import Manifest, Running, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
 
 class Ward(NamedTuple):
-    """A node with a running kproxy, which serves the Service web with two pods."""
+    """A node with a running kproxy, and the Services of `SERVICES`."""
 
     lab: Lab
     running: Running
 
-    def ids(self, *question: str) -> set[str]:
-        """Return the ids that the doctor finds; those that it cannot see with a question mark."""
-        return {each["id"] for each in self.doctor(*question)["findings"]}
+    def ids(self, *arguments: str) -> set[str]:
+        """Return the ids that the doctor finds, or cannot see."""
+        kproxy = self.running.kproxy
+        command = ["doctor", "-o", "json", "--state-dir", str(kproxy.state), *arguments]
+        done = forkserver.run(kproxy.node, command)
+        return {each["id"] for each in json.loads(done.stdout)["findings"]}
 
-    def doctor(self, *question: str) -> dict[str, Any]:
-        """Return what the doctor prints."""
-        return dict(json.loads(self.running.view("doctor", "-o", "json", *question)))
+    def of_manifests(self) -> set[str]:
+        """Return the ids from the manifests, the kernel and the host, without the running kproxy."""
+        return self.ids("-f", str(self.running.manifests), "--kernel", *self.running.kproxy.flags)
 
     def shell(self, script: str) -> None:
         """Run commands on the node."""
         node = self.lab.node("n1")
-        node.run(["sh", "-ec", script], check=True, stdout=subprocess.DEVNULL)
+        done = node.run(["sh", "-ec", script], capture_output=True)
+        assert done.returncode == 0, done.stderr
+
+
+MUTE = "10.96.10.13"
+"""The ClusterIP of a Service whose only endpoint is pod-3."""
+
+
+def services(lab: Lab) -> list[Manifest]:
+    """Return the Services: web, one with an endpoint on another node, one on a bridge, and `MUTE`."""
+    port = {"port": 80, "targetPort": 8080, "nodePort": 30080}
+
+    def of_address(name: str, cluster_ip: str, address: str, node: str) -> list[Manifest]:
+        found = slices(lab, ["pod-3"], name=name)[:1]
+        found[0]["endpoints"] = [{"addresses": [address], "nodeName": node}]
+        return [service(name, families=(4,), cluster_ips={4: cluster_ip}), *found]
+
+    return [
+        *(service("web", port, type="NodePort"), *slices(lab, ["pod-1", "pod-2"])),
+        *of_address("far", "10.96.10.11", "192.168.77.50", "n2"),
+        *of_address("bridged", "10.96.10.12", "10.244.7.2", "n1"),
+        *of_address("mute", MUTE, lab.pod("pod-3").address(4), "n1"),
+    ]
 
 
 @pytest.fixture(name="ward", scope="module")
 def _ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     with Lab(single(3)) as lab:
-        running = Running(lab.node("n1"), tmp_path_factory.mktemp("doctor"))
-        running.write("web", service("web"), *slices(lab, ["pod-1", "pod-2"]))
+        running = Running(lab.node("n1"), tmp_path_factory.mktemp("doctor"), ["--no-table-owner"])
+        running.write("web", *services(lab))
         with running:
             yield Ward(lab, running)
 
@@ -55,29 +83,127 @@ class NodeBreak(NamedTuple):
     breaks: str
     mends: str
     question: str = ""
+    prepares: str = "true"
+    """Commands after which the node is still healthy; `mends` also undoes them."""
 
 
 GATEWAY = LAN_GATEWAY[4]
+BRIDGE = """
+ip link add br0 type bridge
+ip addr add 10.244.7.1/24 dev br0
+ip link set br0 up
+for n in 1 2; do
+    ip link add port$n type veth peer name pod$n
+    ip link set port$n master br0 up
+    ip link set port$n type bridge_slave hairpin on
+    ip link set pod$n up
+done
+sysctl -w net.bridge.bridge-nf-call-iptables=1
+"""
+NO_BRIDGE = "ip link del br0; ip link del port1; ip link del port2"
+NAT = "iptables -t nat -A PREROUTING -p tcp --dport 9999 -j DNAT --to-destination 10.0.0.1:80"
+"""As Docker publishes a port. No Service has it."""
 BREAKS = (
     NodeBreak("KP050", "sysctl -w net.ipv4.ip_forward=0", "sysctl -w net.ipv4.ip_forward=1"),
     NodeBreak(
         "KP050", "sysctl -w net.ipv6.conf.all.forwarding=0", "sysctl -w net.ipv6.conf.all.forwarding=1"
     ),
-    NodeBreak("KP053", "ip route del default", f"ip route add default via {GATEWAY}"),
+    NodeBreak("KP053", "ip route del default", f"ip route add default via {GATEWAY}", "web"),
     NodeBreak(
         "KP053", "ip route add unreachable 10.96.0.0/16", "ip route del unreachable 10.96.0.0/16", "web"
     ),
-    NodeBreak("KP054", "ip rule add to 10.244.0.0/16 unreachable pref 1", "ip rule del pref 1"),
+    NodeBreak("KP054", "ip rule add to 10.244.1.0/24 unreachable pref 1", "ip rule del pref 1"),
+    NodeBreak(
+        "KP055",
+        "nft 'add table ip f; add chain ip f c { type filter hook forward priority 0; policy drop; }'",
+        "nft delete table ip f",
+        prepares="nft 'add table ip f; add chain ip f d { type filter hook forward priority 0; }'",
+    ),
+    NodeBreak(
+        "KP055",
+        "nft 'add table inet f; add chain inet f c { type filter hook forward priority 9; policy drop; }'",
+        "nft delete table inet f",
+        "web",
+    ),
+    NodeBreak(
+        "KP056",
+        "nft 'add rule ip nat KUBE-SERVICES counter'",
+        "nft delete table ip nat",
+        prepares="nft 'add table ip nat; add chain ip nat KUBE-SERVICES'",
+    ),
+    NodeBreak(
+        "KP056",
+        "nft 'add table ip6 kube-proxy; add chain ip6 kube-proxy c; add rule ip6 kube-proxy c counter'",
+        "nft delete table ip6 kube-proxy",
+    ),
+    NodeBreak("KP057", NAT.replace("9999", "30080"), "nft delete table ip nat", prepares=NAT),
+    NodeBreak(
+        "KP057",
+        "nft 'add rule ip n c tcp dport 30080 redirect to :9'",
+        "nft delete table ip n",
+        "web",
+        prepares="nft 'add table ip n; add chain ip n c { type nat hook prerouting priority -110; }'",
+    ),
+    NodeBreak("KP058", "sysctl -w net.bridge.bridge-nf-call-iptables=0", NO_BRIDGE, prepares=BRIDGE),
+    NodeBreak("KP059", "ip link set port1 type bridge_slave hairpin off", NO_BRIDGE, prepares=BRIDGE),
+    NodeBreak("KP060", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500"),
 )
 
 
 @pytest.mark.parametrize("row", BREAKS, ids=lambda row: f"{row.id} {row.breaks}")
 def test_a_break_of_the_node_is_named_and_nothing_else(ward: Ward, row: NodeBreak) -> None:
     question = row.question.split()
-    assert ward.doctor(*question)["findings"] == []
-    ward.shell(row.breaks)
+    ward.shell(row.prepares)
     try:
+        assert ward.ids(*question) == set()
+        ward.shell(row.breaks)
         assert ward.ids(*question) == {row.id}
     finally:
         ward.shell(row.mends)
-    assert ward.doctor(*question)["findings"] == []
+    assert ward.ids(*question) == set()
+
+
+TABLE_BREAKS = {
+    "KP041": "delete table ip kproxy",
+    "KP044": "delete element ip kproxy services { 10.96.10.10 . tcp . 80 }",
+    "KP045": "add rule ip kproxy translated counter",
+}
+"""What another program does to kproxy's table. kproxy repairs it at once, unless it is stopped."""
+
+
+@pytest.mark.parametrize("id_", TABLE_BREAKS)
+def test_a_break_of_the_table_is_named_and_nothing_else(ward: Ward, id_: str) -> None:
+    assert ward.of_manifests() == set()
+    ward.running.process.send_signal(signal.SIGSTOP)
+    try:
+        ward.shell(f"nft '{TABLE_BREAKS[id_]}'")
+        assert ward.of_manifests() == {id_}
+    finally:
+        ward.running.process.send_signal(signal.SIGCONT)
+    eventually(lambda: ward.ids() == set(), ward.running.logged)
+
+
+def test_an_endpoint_that_swallows_connections_is_named(ward: Ward) -> None:
+    pod, node = ward.lab.pod("pod-3"), ward.lab.node("n1")
+    drop = "add table ip f; add chain ip f c { type filter hook input priority 0; policy drop; }"
+    pod.run(["nft", drop], check=True)
+    clients = [node.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(3)]
+    for client in clients:
+        client.setblocking(False)
+        assert client.connect_ex((MUTE, 80)) == errno.EINPROGRESS
+    assert ward.ids() == {"KP070"}
+    pod.run(["nft", "delete table ip f"], check=True)
+    eventually(lambda: ward.ids("mute") == set())  # TCP sends its first packets again
+    for client in clients:
+        client.close()
+
+
+def test_a_stopped_kproxy_is_named(ward: Ward) -> None:
+    ward.running.stop()
+    try:
+        done = forkserver.run(ward.lab.node("n1"), ["doctor", "--state-dir", str(ward.running.kproxy.state)])
+        assert done.returncode == 1
+        assert "KP040 sure: this node: kproxy run does not answer" in done.stdout
+        assert "cannot see: kproxy run does not answer (KP002, " in done.stdout
+    finally:
+        ward.running.start()

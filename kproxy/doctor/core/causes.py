@@ -6,7 +6,7 @@ number unused.
 
 from __future__ import annotations
 
-from kproxy.doctor.core import clients, configuration, daemon, node, services
+from kproxy.doctor.core import clients, configuration, daemon, foreign, node, services, tables
 from kproxy.doctor.core.cause import Cause
 
 CAUSES = (
@@ -245,7 +245,7 @@ CAUSES = (
         "No address of a Service answers.",
         "Run `kproxy sync`, or look for a program that deletes tables (`nft monitor`).",
         ("tables", "objects"),
-        daemon.no_table,
+        tables.no_table,
     ),
     Cause(
         "KP042",
@@ -254,6 +254,46 @@ CAUSES = (
         "Read the error in the evidence; kproxy tries again by itself.",
         ("objects",),
         daemon.rejected,
+    ),
+    Cause(
+        "KP043",
+        "kproxy is behind",
+        "The Services work as before; changes wait.",
+        "Read the reasons in the evidence, and the log (`journalctl -u kproxy`).",
+        ("objects",),
+        daemon.unhealthy,
+    ),
+    Cause(
+        "KP044",
+        "The kernel's table is not as the input requires",
+        "The Service behaves as the table says, not as the input does.",
+        "Run `kproxy sync`, or send SIGHUP to `kproxy run`, and look for the program that changes the table.",
+        ("objects", "differences"),
+        tables.differs,
+    ),
+    Cause(
+        "KP045",
+        "Another program changed kproxy's rules",
+        "Any: rules decide about all Services.",
+        "Run `kproxy sync`, or send SIGHUP to `kproxy run`, and look for the program that changes the table.",
+        ("structure",),
+        tables.changed_rules,
+    ),
+    Cause(
+        "KP046",
+        "The kernel lacks a feature that the rules need",
+        "No Service is programmed.",
+        "Load the module that the evidence names, or use another kernel ([hosts.md](hosts.md)).",
+        ("structure",),
+        tables.lacking,
+    ),
+    Cause(
+        "KP047",
+        "Load-balancer addresses are not announced",
+        "Clients outside get no answer from the address.",
+        "Correct the reason in the evidence; `--load-balancer-interface` names the uplink.",
+        ("objects",),
+        daemon.not_announced,
     ),
     # --- this node ---
     Cause(
@@ -295,6 +335,79 @@ CAUSES = (
         "Let the network plugin of the cluster set the routes to the pods of other nodes.",
         ("routes",),
         node.no_route_to_endpoints,
+    ),
+    Cause(
+        "KP055",
+        "A firewall drops forwarded packets",
+        "The node itself reaches the Service, other clients get a timeout.",
+        "Accept the traffic of pods in the chain of the evidence (`DOCKER-USER`, `ufw route allow`).",
+        ("foreign",),
+        foreign.forward_drops,
+    ),
+    Cause(
+        "KP056",
+        "Rules of kube-proxy are still there",
+        "Connections reach the endpoints that kube-proxy knew last.",
+        "Remove them: `kube-proxy --cleanup`, or restart the node.",
+        ("foreign",),
+        foreign.another_proxy,
+    ),
+    Cause(
+        "KP057",
+        "Another program translates the packets",
+        "Connections to the address or port reach something else, for example a container.",
+        "Free the port: publish the container's port elsewhere, or change the node port.",
+        ("objects", "foreign"),
+        foreign.other_translations,
+    ),
+    Cause(
+        "KP058",
+        "A bridge bypasses the rules",
+        "Pods on one bridge do not reach each other through a Service; other pods do.",
+        "Load `br_netfilter` and set the setting in the evidence to 1, or use `--masquerade-all`.",
+        ("objects", "bridges", "sysctls"),
+        node.unfiltered_bridge,
+    ),
+    Cause(
+        "KP059",
+        "Hairpin is off on a bridge",
+        "A pod does not reach itself through a Service; some of its connections time out.",
+        "Turn hairpin mode on in the network plugin (`bridge link set dev PORT hairpin on`).",
+        ("bridges", "sysctls"),
+        node.no_hairpin,
+    ),
+    Cause(
+        "KP060",
+        "The way to other nodes takes smaller packets",
+        "Small replies arrive, large ones hang.",
+        "Give pods the MTU of the way between nodes (an overlay needs 50 bytes or more of it).",
+        ("mtu",),
+        node.smaller_mtu,
+    ),
+    # --- connections ---
+    Cause(
+        "KP070",
+        "An endpoint does not answer",
+        "Some connections time out: those that it gets.",
+        "Connect to the endpoint directly, and look at its pod, its node and network policies.",
+        ("flows",),
+        tables.swallowed,
+    ),
+    Cause(
+        "KP071",
+        "UDP flows lead to an endpoint that is gone",
+        "Clients that send without pause get no answer.",
+        "Run `kproxy sync`, which ends such flows; it needs `nf_conntrack_netlink`.",
+        ("objects", "flows"),
+        tables.gone_endpoints,
+    ),
+    Cause(
+        "KP072",
+        "An affinity map is full",
+        "Further clients get an endpoint at random for each connection.",
+        "Lower `sessionAffinityConfig.clientIP.timeoutSeconds`, so that entries expire earlier.",
+        ("affinity",),
+        tables.affinity_full,
     ),
 )  # fmt: skip
 """All causes, sorted by id."""

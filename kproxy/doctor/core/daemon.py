@@ -8,7 +8,6 @@ from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
 from kproxy.doctor.core.facts import Daemon
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Family, family_of
 from kproxy.reconcile.core.report import REJECTED
 
 SHOWN = 3
@@ -21,14 +20,6 @@ def not_running(daemon: Daemon) -> Iterator[Sighting]:
         yield Sighting(NODE, "kproxy run does not answer", (daemon.failure,))
 
 
-def no_table(tables: tuple[Family, ...], objects: Objects) -> Iterator[Sighting]:
-    """The kernel has no table of kproxy for a family of which there are frontends."""
-    for family in sorted({family_of(frontend.address) for frontend in objects.snapshot.frontends}):
-        if family not in tables:
-            others = ", ".join(f"{each} kproxy" for each in tables) or "none"
-            yield Sighting(NODE, f"the kernel has no table {family} kproxy", (f"tables of kproxy: {others}",))
-
-
 def rejected(objects: Objects) -> Iterator[Sighting]:
     """The kernel refused the elements of a Service."""
     for service in objects.services:
@@ -37,3 +28,16 @@ def rejected(objects: Objects) -> Iterator[Sighting]:
             errors = [message for _, message in objects.context.failures("Service", service.name)][-SHOWN:]
             what = "the kernel refused a change of this Service"
             yield Sighting(f"Service {service.name}", what, tuple(errors))
+
+
+def unhealthy(objects: Objects) -> Iterator[Sighting]:
+    """kproxy run has not programmed something for too long, or gets no data."""
+    if objects.snapshot.unhealthy:
+        yield Sighting(NODE, "kproxy run reports that it is behind", objects.snapshot.unhealthy)
+
+
+def not_announced(objects: Objects) -> Iterator[Sighting]:
+    """A load-balancer address could not be added to the uplink, or announced."""
+    if objects.snapshot.address_failures:
+        what = "load-balancer addresses are not announced"
+        yield Sighting(NODE, what, objects.snapshot.address_failures)

@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from kproxy.doctor.core.asked import Asked
 from kproxy.doctor.core.cause import Unseen
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Address, Family
+from kproxy.model import Address, Family, Frontend
+from kproxy.nft.foreign import Foreign
 
 T = TypeVar("T")
 Seen: TypeAlias = T | Unseen | None
@@ -30,6 +31,52 @@ class Tracking(NamedTuple):
 
     entries: int
     maximum: int
+
+
+class Flow(NamedTuple):
+    """The tracked connections of one frontend to one endpoint."""
+
+    frontend: Frontend
+    endpoint: tuple[Address, int]
+    unanswered: int
+    """How many of them got no reply yet."""
+    total: int
+
+
+class Difference(NamedTuple):
+    """An element or frontend side in the kernel's table that is not as desired."""
+
+    subject: str
+    """`Service default/web`, or `this node` if it belongs to no Service."""
+    text: str
+
+
+class Structure(NamedTuple):
+    """What the rules of the kernel's tables show."""
+
+    changed: tuple[str, ...] = ()
+    """Chains and sets that are not as kproxy makes them, with their table."""
+    lacking: tuple[str, ...] = ()
+    """Why the kernel cannot load kproxy's rules."""
+
+
+class Bridge(NamedTuple):
+    """A bridge to which endpoints of this node are connected."""
+
+    name: str
+    family: Family
+    ports: int
+    no_hairpin: tuple[str, ...]
+    """The ports on which a frame does not return to where it came from."""
+
+
+class PathMTU(NamedTuple):
+    """The largest packets, in bytes, on the ways to endpoints."""
+
+    local: int
+    """To the endpoints on this node: the interfaces of pods. 0 if there are none."""
+    remote: Mapping[Address, int]
+    """To endpoints on other nodes, and of each network one."""
 
 
 class Routes(NamedTuple):
@@ -55,5 +102,14 @@ class Facts(NamedTuple):
     """The kernel's counters TcpExt by name, since the network namespace exists."""
     tracking: Seen[Tracking] = None
     routes: Seen[Routes] = None
+    foreign: Seen[Foreign] = None
+    """What the tables of other programs contain."""
+    differences: Seen[tuple[Difference, ...]] = None
+    structure: Seen[Structure] = None
+    flows: Seen[tuple[Flow, ...]] = None
+    affinity: Seen[Mapping[str, int]] = None
+    """The number of entries of each affinity map (`ip affinity-tcp`), if a Service has affinity."""
+    bridges: Seen[tuple[Bridge, ...]] = None
+    mtu: Seen[PathMTU] = None
     soon: str = ""
     """The time in a minute (RFC 3339, UTC): no object can be that new, unless clocks differ."""

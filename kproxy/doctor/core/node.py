@@ -6,12 +6,17 @@ from collections.abc import Iterator, Mapping
 
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
-from kproxy.doctor.core.facts import Routes, Tracking
+from kproxy.doctor.core.facts import Bridge, PathMTU, Routes, Tracking
 from kproxy.doctor.core.objects import Objects
 from kproxy.model import Address, Family, family_of, format_address
 from kproxy.problems import enumeration
 
 FORWARDING = {Family.IPV4: "net.ipv4.ip_forward", Family.IPV6: "net.ipv6.conf.all.forwarding"}
+FILTERED = {
+    Family.IPV4: "net.bridge.bridge-nf-call-iptables",
+    Family.IPV6: "net.bridge.bridge-nf-call-ip6tables",
+}
+"""Whether packets that a bridge forwards pass the rules. br_netfilter has these settings."""
 FULL, NEAR = 1.0, 0.9
 """Shares of the maximum number of tracked connections."""
 REVERSE_PATH = "IPReversePathFilter"
@@ -78,3 +83,34 @@ def _unreachable(failures: Mapping[Address, str]) -> Iterator[str]:
         yield f"{format_address(address)}: {failures[address]}"
     if len(failures) > SHOWN:
         yield f"and {len(failures) - SHOWN} more"
+
+
+def unfiltered_bridge(
+    objects: Objects, bridges: tuple[Bridge, ...], sysctls: Mapping[str, int]
+) -> Iterator[Sighting]:
+    """Replies between pods on one bridge do not pass the rules, so they are not translated back."""
+    for bridge in bridges:
+        name = FILTERED[bridge.family]
+        if bridge.ports > 1 and not sysctls.get(name) and not objects.snapshot.options.masquerade_all:
+            state = f"{name} = 0" if name in sysctls else f"there is no {name}: br_netfilter is not loaded"
+            what = f"replies between pods on bridge {bridge.name} bypass the rules"
+            yield Sighting(NODE, what, (state, f"{bridge.name} has {bridge.ports} ports"), sure=False)
+
+
+def no_hairpin(bridges: tuple[Bridge, ...], sysctls: Mapping[str, int]) -> Iterator[Sighting]:
+    """A pod on a bridge cannot reach itself through a Service."""
+    for bridge in bridges:
+        if bridge.no_hairpin and sysctls.get(FILTERED[bridge.family]):
+            what = f"pods on bridge {bridge.name} cannot reach themselves through a Service"
+            evidence = f"{FILTERED[bridge.family]} = 1", f"hairpin is off on {enumeration(bridge.no_hairpin)}"
+            yield Sighting(NODE, what, evidence, sure=False)
+
+
+def smaller_mtu(mtu: PathMTU) -> Iterator[Sighting]:
+    """The way to endpoints on other nodes takes smaller packets than the interfaces of pods."""
+    smaller = {address: size for address, size in mtu.remote.items() if size < mtu.local}
+    if smaller:
+        address, size = min(smaller.items(), key=lambda item: (item[1], item[0]))
+        what = f"the way to {len(smaller)} endpoints on other nodes takes smaller packets than pods send"
+        evidence = f"pods: MTU {mtu.local}", f"to {format_address(address)}: MTU {size}"
+        yield Sighting(NODE, what, evidence, sure=False)

@@ -12,14 +12,17 @@ from kproxy.kernel.netlink.core.constants import (
     NLMSG_DONE,
     NLMSG_ERROR,
     RTM_GETADDR,
+    RTM_GETLINK,
     RTM_GETROUTE,
 )
 from kproxy.kernel.netlink.core.route import (
     DefaultRoute,
     HostAddress,
+    Link,
     list_request,
     read_address,
     read_default_route,
+    read_link,
 )
 from kproxy.limits import NETLINK_SECONDS
 from kproxy.problems import HostError
@@ -32,6 +35,11 @@ TRIES = 5
 def host_addresses() -> list[HostAddress]:
     """Return the addresses in the thread's network namespace. Raises HostError."""
     return [found for found in map(read_address, _list(RTM_GETADDR)) if found]
+
+
+def links() -> list[Link]:
+    """Return the interfaces in the thread's network namespace. Raises HostError."""
+    return [read_link(content) for content in _list(RTM_GETLINK)]
 
 
 def default_routes() -> list[DefaultRoute]:

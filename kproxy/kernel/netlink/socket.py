@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from kproxy.kernel.netlink.core.batch import Batch, BatchMessage, Refusal
 from kproxy.kernel.netlink.core.codec import (
     NFPROTO,
+    NFPROTO_OF_TABLES,
     Message,
     attributes,
     message,
@@ -145,17 +146,17 @@ class Netlink:
         finally:
             self._socket.settimeout(NETLINK_SECONDS)
 
-    def dump(self, kind: int, family: Family, body: bytes = b"") -> Iterator[memoryview]:
-        """Return the attributes of each nf_tables object. `kind` is an NFT_MSG_GET*.
+    def dump(self, kind: int, family: str, body: bytes = b"") -> Iterator[memoryview]:
+        """Return the attributes of each nf_tables object. `kind` is an NFT_MSG_GET*, `family` nft's name.
 
         Raises NetlinkError (ENOENT if there is no such table or set) and Interrupted.
         """
         return self.listing(message_type(NFNL_SUBSYS_NFTABLES, kind), family, body)
 
-    def listing(self, kind: int, family: Family, body: bytes) -> Iterator[memoryview]:
+    def listing(self, kind: int, family: str, body: bytes) -> Iterator[memoryview]:
         """Dump the objects of any subsystem of netfilter. `kind` is a `message_type`. Errors as of `dump`."""
         sequence = self._next()
-        self._socket.send(message(kind, NLM_F_DUMP, sequence, NFPROTO[family], body))
+        self._socket.send(message(kind, NLM_F_DUMP, sequence, NFPROTO_OF_TABLES[family], body))
         interrupted = False
         for reply in self._replies(sequence):
             interrupted |= bool(reply.flags & NLM_F_DUMP_INTR)

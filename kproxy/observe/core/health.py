@@ -109,6 +109,10 @@ class Health:
         found = [f"{_NAMES[f]}: not programmed yet" for f, when in self._applied.items() if when is None]
         return found + self._late(now)
 
+    def complaints(self, now: float) -> list[str]:
+        """Return why it is unhealthy, or soon will be."""
+        return [*self.reasons(now), *self.warnings(now)]
+
     def warnings(self, now: float) -> list[str]:
         """Return conditions that do not make kproxy unhealthy yet."""
         silent = [

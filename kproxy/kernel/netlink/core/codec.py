@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kproxy.kernel.netlink.core.constants import (
     NFGENMSG_LEN,
+    NFPROTO_INET,
     NFPROTO_IPV4,
     NFPROTO_IPV6,
     NLA_F_NESTED,
@@ -29,6 +30,9 @@ from kproxy.model import Family
 _unpack_attribute = struct.Struct("=HH").unpack_from
 """Unpacks length and type of an attribute. Compiled, since a dump has hundreds of thousands of them."""
 NFPROTO = {Family.IPV4: NFPROTO_IPV4, Family.IPV6: NFPROTO_IPV6}
+INET = "inet"
+"""nft's name of the family of tables for both address families. kproxy has no such table."""
+NFPROTO_OF_TABLES: dict[str, int] = {**{str(name): n for name, n in NFPROTO.items()}, INET: NFPROTO_INET}
 
 
 class Message(NamedTuple):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.kernel.netlink.core.codec import attributes, padded
+from kproxy.kernel.netlink.core.codec import attributes, padded, read_string
 from kproxy.kernel.netlink.core.constants import (
     IFA_ADDRESS,
     IFA_F_DADFAILED,
@@ -20,6 +20,13 @@ from kproxy.kernel.netlink.core.constants import (
     IFA_F_TEMPORARY,
     IFA_LOCAL,
     IFA_PROTO,
+    IFF_PROMISC,
+    IFLA_BRPORT_MODE,
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
     NLM_F_DUMP,
     NLM_F_REQUEST,
     NLMSG_HDRLEN,
@@ -34,6 +41,7 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.model import Address
 
 _IFADDRMSG = struct.Struct("=BBBBI")
+_IFINFOMSG = struct.Struct("=BxHiII")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTNEXTHOP = struct.Struct("=HBBi")
 _UNSTABLE = IFA_F_TEMPORARY | IFA_F_DEPRECATED | IFA_F_DADFAILED
@@ -54,6 +62,21 @@ class HostAddress(NamedTuple):
     stable: bool = True
     """False for a temporary or deprecated address, one that failed duplicate address detection, a secondary
     IPv4 address, and an address alone, without its network (/32, /128)."""
+
+
+class Link(NamedTuple):
+    """An interface of this host."""
+
+    number: int
+    """Its index in the kernel."""
+    name: str
+    kind: str
+    """The kind of a virtual interface: `veth`, `bridge`; "" for others."""
+    promiscuous: bool
+    master: int = 0
+    """The index of the bridge or bond to which it belongs; 0 if there is none."""
+    hairpin: bool = True
+    """Whether a bridge sends a frame back through this port, if the way of the frame leads there."""
 
 
 class DefaultRoute(NamedTuple):
@@ -90,6 +113,23 @@ def read_address(content: memoryview) -> HostAddress | None:
         return None
     stable = not flags & _UNSTABLE and prefix_length < 8 * len(address)
     return HostAddress(family, bytes(address), interface, scope, mark, stable)
+
+
+def read_link(content: memoryview) -> Link:
+    """Decode an RTM_NEWLINK message."""
+    _, _, index, flags, _ = _IFINFOMSG.unpack_from(content)
+    found = dict(attributes(content[_IFINFOMSG.size :]))
+    info = dict(attributes(found.get(IFLA_LINKINFO, memoryview(b""))))
+    port = dict(attributes(info.get(IFLA_INFO_SLAVE_DATA, memoryview(b""))))
+    hairpin = port.get(IFLA_BRPORT_MODE, b"\1") if IFLA_INFO_SLAVE_DATA in info else b"\1"
+    return Link(
+        index,
+        read_string(found[IFLA_IFNAME]),
+        read_string(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else "",
+        bool(flags & IFF_PROMISC),
+        _u32(found[IFLA_MASTER]) if IFLA_MASTER in found else 0,
+        bool(hairpin[0]),
+    )
 
 
 def read_default_route(content: memoryview) -> DefaultRoute | None:
