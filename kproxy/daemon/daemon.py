@@ -20,7 +20,7 @@ from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.auditor import Auditor
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.dns.metrics import DnsMetrics
-from kproxy.dns.nameserver import NameServer
+from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.intake.clients import Clients
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
@@ -75,7 +75,7 @@ class Daemon(RoundObserver):
         last_seen: Callable[[], Mapping[str, float]] = dict,
         requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
-        name_server: NameServer | None = None,
+        name_server: ClusterNameServer | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
@@ -92,7 +92,8 @@ class Daemon(RoundObserver):
         for dataplane in self._dataplanes.values():
             dataplane.flows.patient = True
         self.source = source
-        self.reconciler = Reconciler(source, self._dataplanes, options, addresses)
+        name_servers = name_server.addresses.current if name_server else tuple
+        self.reconciler = Reconciler(source, self._dataplanes, options, addresses, name_servers=name_servers)
         self.reporter = reporter
         self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests, clients)
         self._name_server = name_server

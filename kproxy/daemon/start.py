@@ -79,9 +79,7 @@ class _Host:
             for warning in self._overlaps:
                 if warning not in before:
                     logger.warning(warning)
-        found = dataplane_options(self.settings, node, service_cidrs)
-        servers = self.name_server.addresses.current() if self.name_server else ()
-        return found._replace(name_servers=servers)
+        return dataplane_options(self.settings, node, service_cidrs)
 
     def announced(self, source: FollowedManifests) -> Announced:
         """Return the addresses that this host needs."""

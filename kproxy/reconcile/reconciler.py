@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 from typing import NamedTuple
 
-from kproxy.model import Family, NamespacedName, Network, Node
+from kproxy.model import Address, Family, NamespacedName, Network, Node
 from kproxy.nft.elements import Keys
 from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -44,10 +44,12 @@ class Reconciler:
         options: Callable[[Node, tuple[Network, ...]], Options],
         addresses: UplinkAddresses | None = None,
         clock: Callable[[], float] = time.monotonic,
+        name_servers: Callable[[], tuple[Address, ...]] = tuple,
     ) -> None:
         """`options` returns the options of the rules for a node and the ranges of ClusterIPs of the source.
 
-        Without `addresses`, none are announced.
+        `name_servers` returns the addresses whose DNS queries are not tracked. Without `addresses`, none are
+        announced.
         """
         self.intent = Intent()
         self._source = source
@@ -55,6 +57,9 @@ class Reconciler:
         self.options = Options()
         """The options of the rules, as of the last round."""
         self._options_of = options
+        self._name_servers = name_servers
+        self._inputs: tuple[object, ...] = ()
+        """What the options were made from."""
         self._addresses = addresses
         self._clock = clock
         self._node: Node | None = None
@@ -72,10 +77,8 @@ class Reconciler:
         known yet, KproxyError is raised, and nothing changes.
         """
         begun = self._clock()
-        node, service_cidrs = self._source.node(), self._source.service_cidrs()
-        options = self._options_of(node, service_cidrs)
-        if options != self.options:
-            self._set_options(options)
+        node = self._source.node()
+        self._update_options(node, self._source.service_cidrs(), self._name_servers())
         if node != self._node:
             names = {*names, *self._source.names(), *self.intent.names()}
         claims = {name: self._claim(name, node) for name in names}
@@ -136,10 +139,19 @@ class Reconciler:
         """Whether the kernel rejected a service. Thread-safe."""
         return any(service in table.quarantined for table in self._tables.values())
 
-    def _set_options(self, options: Options) -> None:
-        self.options = options
-        for table in self._tables.values():
-            table.set_options(options)
+    def _update_options(
+        self, node: Node, service_cidrs: tuple[Network, ...], name_servers: tuple[Address, ...]
+    ) -> None:
+        """Set the options of the rules, if something that they are made from changed."""
+        inputs = node, service_cidrs, name_servers
+        if inputs == self._inputs:
+            return
+        options = self._options_of(node, service_cidrs)._replace(name_servers=name_servers)
+        if options != self.options:
+            self.options = options
+            for table in self._tables.values():
+                table.set_options(options)
+        self._inputs = inputs
 
     def _claim(self, name: NamespacedName, node: Node) -> FrontendClaim | None:
         service = self._source.service(name)

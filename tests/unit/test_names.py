@@ -18,7 +18,8 @@ from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 
 @pytest.mark.parametrize("family", Family)
 def test_every_set_and_every_chain_has_a_name(family: Family) -> None:
-    table = skeleton(family, Options(), NO_NUMBERED_CHAINS)
+    server = bytes([127] * family.width)
+    table = skeleton(family, Options(name_servers=(server,)), NO_NUMBERED_CHAINS)
     assert sorted(declaration.name for declaration in table.sets) == sorted(SetName)
     assert sorted(chain.name for chain in table.chains) == sorted(ChainName)
 

@@ -67,7 +67,7 @@ def test_an_address(contents: dict[int, bytes], expected: HostAddress | None) ->
 
 
 ROUTES = {
-    "a gateway": ({4: number(3), 5: PEER, 6: number(100)}, DefaultRoute(INET, None, 3, 100)),
+    "a gateway": ({4: number(3), 5: PEER, 6: number(100)}, DefaultRoute(INET, None, 3, 100, (PEER,))),
     "a source": ({4: number(3), 7: IP}, DefaultRoute(INET, IP, 3, 0)),
     "several hops": ({9: hop(5) + hop(3)}, DefaultRoute(INET, None, 5, 0)),
     "no interface": ({6: number(1)}, DefaultRoute(INET, None, None, 1)),

@@ -283,8 +283,10 @@ def _unusable(error: OSError) -> HostError:
 
 
 def _check(reply: Message) -> None:
-    """Raise NetlinkError if the answer is not an acknowledgement."""
+    """Raise NetlinkError if the answer is an error, and HostError if this process lacks rights."""
     number = read_error(reply).errno
+    if number in (errno.EPERM, errno.EACCES):
+        raise _unusable(NetlinkError(number))
     if number:
         raise NetlinkError(number)
 
