@@ -65,6 +65,8 @@ REQUEST_HEAD = 8 * KIB
 """Health checks need less than a tenth of it."""
 FIRST_REQUEST_SECONDS = 10.0
 REQUEST_SECONDS = 5.0
+REQUEST_PAUSE = 0.2
+"""No client of health checks or metrics sends more requests on one connection."""
 RESPONSE_SECONDS = 10.0
 IDLE_SECONDS = 90.0
 """Prometheus and load balancers send requests more often."""
@@ -225,6 +227,7 @@ TABLE = (
     Limit(_HTTP, "time until the first request is complete", FIRST_REQUEST_SECONDS, "s", _CLOSED),
     Limit(_HTTP, "time to send the head of a request", REQUEST_SECONDS, "s", _CLOSED),
     Limit(_HTTP, "time to receive a response", RESPONSE_SECONDS, "s", _CLOSED),
+    Limit(_HTTP, "pause after a response", REQUEST_PAUSE, "s", "the next request of the connection waits"),
     Limit(_HTTP, "time between requests", IDLE_SECONDS, "s", _CLOSED),
     Limit(_HTTP, "part of a response in memory for one client", RESPONSE_PIECE, "bytes", "sent in pieces"),
     Limit("Credential plugins", "time to end", PLUGIN_SECONDS, "s", "the plugin is killed, and runs again"),

@@ -28,6 +28,7 @@ from kproxy.limits import (
     FIRST_REQUEST_SECONDS,
     IDLE_SECONDS,
     REQUEST_HEAD,
+    REQUEST_PAUSE,
     REQUEST_SECONDS,
     RESPONSE_PIECE,
     RESPONSE_SECONDS,
@@ -191,6 +192,7 @@ class _Connection:
             if self._protocol.our_state is h11.MUST_CLOSE:
                 return
             self._protocol.start_next_cycle()
+            await asyncio.sleep(REQUEST_PAUSE)
 
     async def _request(self) -> h11.Request | None:
         """Return the head of the next request; None if the client has closed the connection."""

@@ -186,6 +186,25 @@ def test_if_there_are_too_many_connections_the_idlest_is_closed(monkeypatch: pyt
     assert served(test) == []
 
 
+def test_a_client_that_sends_requests_without_pause_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "REQUEST_PAUSE", 600)
+    served_paths: list[str] = []
+
+    def handler(path: str, method: str) -> Response:
+        served_paths.append(path)
+        return echo(path, method)
+
+    async def test(server: HttpServer) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
+        writer.write(GET * 100)
+        await reader.readuntil(b"GET /path")
+        assert "GET /path" in await ask(server, GET[:-2] + CLOSE)
+        writer.close()
+
+    assert served(test, handler) == []
+    assert len(served_paths) == 2
+
+
 def test_a_port_in_use_causes_a_warning_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "RETRY_SECONDS", 0.05)
     warnings: list[str] = []
