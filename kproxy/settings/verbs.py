@@ -179,43 +179,6 @@ _VERBS = (
         operand=Operand("POD"),
     ),
     Verb(
-        "trace",
-        "show which rules a packet matches in the kernel",
-        (
-            "Let the kernel report each rule that one packet matches, in the tables of all programs, and "
-            "say what became of the packet. trace waits for a packet from FROM to TO, or sends one with "
-            "`--send`. FROM and TO are those of explain. trace needs root.",
-            "A table named kproxy-trace-PID starts the trace. It affects no packet, and the kernel deletes "
-            "it when the command ends.",
-        ),
-        (
-            ("A connection from this node:", "kproxy trace node web:80 --send"),
-            ("The next packet of a client:", "kproxy trace 192.0.2.7 node:30080 --timeout 1m"),
-        ),
-        usages=("FROM TO",),
-        operand=Operand("FROM TO", words=2),
-    ),
-    Verb(
-        "dns",
-        "serve or print the DNS names of Services, or print the resolv.conf of a pod",
-        (
-            "`dns serve` answers questions for the names of Services and pods on `--listen`, and follows the "
-            "manifests, until SIGTERM. It changes no table, and needs no root for a port above 1023. It "
-            "reads the allocations in `--state-dir` at its start.",
-            "`dns zone` prints the names of the Services and pods as a zone file (RFC 1035) for BIND, Knot "
-            "or NSD: those in the cluster domain, or in `--zone`. " + _INPUT,
-            "`dns resolv-conf` prints the resolv.conf of a pod in the namespace of `-n`, as a kubelet makes "
-            "it.",
-        ),
-        (
-            ("Answer on loopback:", "kproxy dns serve -f services/ --listen 127.0.0.1:5353"),
-            ("The zone of a folder of manifests:", "kproxy dns zone -f services/ > cluster.local.zone"),
-            ("The resolv.conf of a pod:", "kproxy dns resolv-conf -n shop"),
-        ),
-        usages=("serve -f PATH...", "zone", "resolv-conf"),
-        operand=Operand("COMMAND", choices=("serve", "zone", "resolv-conf")),
-    ),
-    Verb(
         "explain",
         "say what the tables do with a connection, and why",
         (
@@ -232,6 +195,23 @@ _VERBS = (
             ("A pod that connects to a Service:", "kproxy explain pod/web-1 shop/web:80"),
             ("A client from outside, at a node port:", "kproxy explain 192.0.2.7 node:30080 -f services/"),
             ("With rules and elements:", "kproxy explain node web:http --rules"),
+        ),
+        usages=("FROM TO",),
+        operand=Operand("FROM TO", words=2),
+    ),
+    Verb(
+        "trace",
+        "show which rules a packet matches in the kernel",
+        (
+            "Let the kernel report each rule that one packet matches, in the tables of all programs, and "
+            "say what became of the packet. trace waits for a packet from FROM to TO, or sends one with "
+            "`--send`. FROM and TO are those of explain. trace needs root.",
+            "A table named kproxy-trace-PID starts the trace. It affects no packet, and the kernel deletes "
+            "it when the command ends.",
+        ),
+        (
+            ("A connection from this node:", "kproxy trace node web:80 --send"),
+            ("The next packet of a client:", "kproxy trace 192.0.2.7 node:30080 --timeout 1m"),
         ),
         usages=("FROM TO",),
         operand=Operand("FROM TO", words=2),
@@ -258,6 +238,26 @@ _VERBS = (
         ),
         usages=("[SERVICE]",),
         operand=Operand("SERVICE", required=False),
+    ),
+    Verb(
+        "dns",
+        "serve or print the DNS names of Services, or print the resolv.conf of a pod",
+        (
+            "`dns serve` answers questions for the names of Services and pods on `--listen`, and follows the "
+            "manifests, until SIGTERM. It changes no table, and needs no root for a port above 1023. It "
+            "reads the allocations in `--state-dir` at its start.",
+            "`dns zone` prints the names of the Services and pods as a zone file (RFC 1035) for BIND, Knot "
+            "or NSD: those in the cluster domain, or in `--zone`. " + _INPUT,
+            "`dns resolv-conf` prints the resolv.conf of a pod in the namespace of `-n`, as a kubelet makes "
+            "it.",
+        ),
+        (
+            ("Answer on loopback:", "kproxy dns serve -f services/ --listen 127.0.0.1:5353"),
+            ("The zone of a folder of manifests:", "kproxy dns zone -f services/ > cluster.local.zone"),
+            ("The resolv.conf of a pod:", "kproxy dns resolv-conf -n shop"),
+        ),
+        usages=("serve -f PATH...", "zone", "resolv-conf"),
+        operand=Operand("COMMAND", choices=("serve", "zone", "resolv-conf")),
     ),
     Verb(
         "cleanup",
