@@ -140,13 +140,14 @@ def without_counters(listing: str) -> list[str]:
 
 @needs_owners
 def test_the_next_kproxy_adopts_the_tables(lab: Lab, tmp_path: Path) -> None:
-    """Also with a process of an exec probe that outlives the first one. It must not keep the tables."""
-    node = lab.node("n1")
-    probe = {"exec": {"command": ["sleep", "1000"]}, "timeoutSeconds": 1000}
+    """A process of an exec probe that outlives the first kproxy does not keep the tables."""
+    node, probing = lab.node("n1"), tmp_path / "probing"
+    probe = {"exec": {"command": ["sh", "-c", f"touch {probing}; sleep 60"]}, "timeoutSeconds": 60}
     with Running(node, tmp_path, ["--probe-exec", "env POD={pod}"]) as running:
         running.write("web", service(), *slices(lab, PODS))
         running.write("pod", probed_pod(lab, "pod-3", probe))
         eventually(lambda: "-> 2 endpoints" in running.logged(), running.logged)
+        eventually(probing.exists, running.logged)
         state = table(node)
         running.stop(signal.SIGKILL)
         assert flags(node) == [TableFlags.PERSIST] * 2
