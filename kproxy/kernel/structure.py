@@ -40,7 +40,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_TABLE_NAME,
     NFTA_TABLE_OWNER,
 )
-from kproxy.kernel.netlink.socket import Netlink, NetlinkError, is_missing
+from kproxy.kernel.netlink.socket import Netlink, NetlinkError, is_missing, unusable
 from kproxy.model import Family
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import ChainStructure, Structure, TableFlags
@@ -72,13 +72,16 @@ class TableState(NamedTuple):
 
 
 def read_table(netlink: Netlink, family: Family) -> TableState | None:
-    """Return the declaration of kproxy's table; None if the table does not exist."""
+    """Return the declaration of kproxy's table; None if the table does not exist.
+
+    Raises HostError if this process cannot use nftables.
+    """
     try:
         found = dict(attributes(netlink.get(NFT_MSG_GETTABLE, family, string(NFTA_TABLE_NAME, TABLE))))
     except NetlinkError as error:
         if is_missing(error):
             return None
-        raise
+        raise unusable(error) from None
     flags, owner = (int.from_bytes(found.get(kind, b""), "big") for kind in _TABLE_ATTRIBUTES)
     return TableState(TableFlags(flags), owner)
 

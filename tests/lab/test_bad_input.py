@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -271,9 +272,11 @@ def test_allocated_addresses_and_ports_stay(lab: Lab, kproxy: Kproxy, web: list[
     assert set(first) < set(again)
 
 
-def test_the_error_without_the_capability(lab: Lab, kproxy: Kproxy) -> None:
+@pytest.mark.parametrize("verb", ["sync", "run", "cleanup"])
+def test_the_error_without_the_capability(lab: Lab, kproxy: Kproxy, tmp_path: Path, verb: str) -> None:
     drop = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"]
-    command = kproxy.command("sync", "--allow-empty")
+    flags = {"sync": ["-f", "-", "--allow-empty"], "run": ["--manifests", str(tmp_path)], "cleanup": []}
+    command = [sys.executable, "-m", "kproxy", verb, "--state-dir", str(kproxy.state), *flags[verb]]
     done = lab.node("n1").run(["setpriv", *drop, *command], input="", capture_output=True)
     assert done.returncode == 1
     assert "kproxy needs CAP_NET_ADMIN" in done.stderr

@@ -89,7 +89,7 @@ class Netlink:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
             self._enlarge_buffer(SO_RCVBUFFORCE, socket.SO_RCVBUF, 4 << 20)
         except OSError as error:
-            raise _unusable(error) from None
+            raise unusable(error) from None
         self._sequence = 0
         self.commits = 0
         """The number of batches that the kernel accepted from this socket. Each creates a generation."""
@@ -187,7 +187,7 @@ class Netlink:
         try:
             content = self.get(NFT_MSG_GETGEN, Family.IPV4)
         except NetlinkError as error:
-            raise _unusable(error) from None
+            raise unusable(error) from None
         (number,) = struct.unpack(">I", dict(attributes(content))[NFTA_GEN_ID])
         return int(number)
 
@@ -275,7 +275,8 @@ def _listed_elements(content: memoryview) -> Iterator[memoryview]:
                 yield element
 
 
-def _unusable(error: OSError) -> HostError:
+def unusable(error: OSError) -> HostError:
+    """Return the error that says that this process cannot use nftables."""
     text = f"Cannot use nftables in the kernel: {error.strerror}."
     if error.errno in (errno.EPERM, errno.EACCES):
         return HostError(text, "kproxy needs CAP_NET_ADMIN, which root may lack in a container.")
@@ -286,7 +287,7 @@ def _check(reply: Message) -> None:
     """Raise NetlinkError if the answer is an error, and HostError if this process lacks rights."""
     number = read_error(reply).errno
     if number in (errno.EPERM, errno.EACCES):
-        raise _unusable(NetlinkError(number))
+        raise unusable(NetlinkError(number))
     if number:
         raise NetlinkError(number)
 
