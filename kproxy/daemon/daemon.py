@@ -100,7 +100,7 @@ class Daemon(RoundObserver):
         observers: tuple[RoundObserver, ...] = (self.servers, reporter, self)
         if name_server:
             name_server.is_refused = self.reconciler.is_quarantined
-            self.servers.metrics.registry.register(DnsMetrics(name_server.server))
+            self.servers.metrics.registry.register(DnsMetrics(name_server.resolver))
             self.servers.health.other_warnings = name_server.server.warnings
             observers = (name_server, *observers)
         self.loop = Loop(source, self.reconciler, periods, observers)

@@ -8,18 +8,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from kproxy.dns.core.wire import Code
-from kproxy.dns.server import Server
+from kproxy.dns.resolver import Resolver
 
 
 class DnsMetrics(Collector):
-    """Reads the counts of a server at each scrape."""
+    """Reads the counts of a resolver at each scrape, which runs in a thread."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
-        resolver = self._server.resolver
+        resolver = self._resolver
         requests = CounterMetricFamily(
             "coredns_dns_requests", "DNS messages, by protocol and IP family", labels=("proto", "family")
         )
@@ -39,8 +39,6 @@ class DnsMetrics(Collector):
         ):
             yield CounterMetricFamily(name, text, count)
         yield GaugeMetricFamily("kproxy_dns_names", "Existing DNS names", len(resolver.zone.nodes))
-        connections = self._server.connections
-        yield GaugeMetricFamily("kproxy_dns_connections", "TCP connections of DNS clients", connections)
 
 
 def _name(code: int) -> str:
