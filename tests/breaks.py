@@ -21,13 +21,15 @@ from kproxy.doctor.core.facts import (
     Difference,
     Facts,
     Flow,
+    Listening,
     PathMTU,
     Routes,
     Structure,
     Tracking,
 )
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Family, parse_address
+from kproxy.kernel.netlink.core.route import Listener
+from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
 from kproxy.problems import Problem
 from kproxy.reconcile.core.report import REJECTED
@@ -203,6 +205,12 @@ def _flow(
     return Flow(frontend, (parse_address(at), 8080), unanswered, total)
 
 
+def _listeners(*addresses: str, ports: tuple[int, ...] = (8080,)) -> tuple[Listener, ...]:
+    """The sockets of a pod: TCP ports, and the target port of dns."""
+    found = [Listener(Protocol.TCP, parse_address(address), port) for address in addresses for port in ports]
+    return (*found, Listener(Protocol.UDP, bytes(16), 5353))
+
+
 def healthy_facts(snapshot: Snapshot) -> Facts:
     """Return the facts of a host without any finding."""
     return Facts(
@@ -226,6 +234,7 @@ def healthy_facts(snapshot: Snapshot) -> Facts:
         {"ip affinity-tcp": 1000},
         (Bridge("br0", Family.IPV4, 2, ()),),
         PathMTU(1450, {parse_address("10.244.2.2"): 1450}),
+        Listening({parse_address("10.244.1.2"): _listeners("0.0.0.0", "::")}, {}),
         soon="2023-11-14T00:00:00Z",
     )
 
@@ -263,6 +272,10 @@ def _of(facts: Facts, **fields: Any) -> Flow:
     return _flow(facts.objects.snapshot, **fields)
 
 
+def _listening(facts: Facts, *sockets: Listener) -> Facts:
+    return facts._replace(listening=Listening({parse_address("10.244.1.2"): sockets}, {}))
+
+
 def _rejected(facts: Facts) -> Facts:
     failure = Failure("2023-11-14T00:00:00Z", "Service default/web", "the kernel refused an element")
     problem = Problem("", "Service default/web", "", REJECTED)
@@ -297,5 +310,9 @@ FACTS_BREAKS = (
     FactsBreak("KP070", lambda facts: facts._replace(flows=(_of(facts, unanswered=3, total=3), _of(facts, at="10.244.2.2", total=40))), "40 other connections got a reply"),
     FactsBreak("KP071", lambda facts: facts._replace(flows=(_of(facts, own="web:dns", at="10.244.9.9"),)), "1 UDP flows lead to 10.244.9.9:8080"),
     FactsBreak("KP072", lambda facts: facts._replace(affinity={"ip affinity-tcp": 262144}), "full: further clients have no affinity"),
+    FactsBreak("KP073", lambda facts: _listening(facts, *_listeners("127.0.0.1", "::1")), "it listens on 127.0.0.1:8080, [::1]:8080"),
+    FactsBreak("KP074", lambda facts: _listening(facts, *_listeners("::", ports=(8081, 9090))), "its ports are 8081, 9090"),
+    FactsBreak("KP074", lambda facts: _listening(facts, *_listeners()), "no socket listens"),
+    FactsBreak("KP075", lambda facts: facts._replace(listening=Listening({}, {(parse_address("10.244.2.2"), 8080): "Connection refused"})), "10.244.2.2: Connection refused"),
 )  # fmt: skip
 UNSEEN = Unseen("Permission denied")

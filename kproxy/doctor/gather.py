@@ -18,6 +18,7 @@ from kproxy.doctor.core.asked import parse_asked
 from kproxy.doctor.core.cause import Unseen
 from kproxy.doctor.core.facts import Daemon, Facts, Seen, Structure
 from kproxy.doctor.core.objects import Objects
+from kproxy.doctor.endpoints import read_listening
 from kproxy.doctor.host import find_routes, read_counters, read_sysctls, read_tracking
 from kproxy.doctor.kernel import (
     count_affinity,
@@ -54,6 +55,7 @@ SERVICES: dict[str, Callable[[Objects], Any]] = {
     "affinity": count_affinity,
     "bridges": find_bridges,
     "mtu": find_mtu,
+    "listening": read_listening,
 }
 """The gatherers of facts that concern the Services in question."""
 

@@ -9,6 +9,7 @@ import errno
 import json
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -196,6 +197,26 @@ def test_an_endpoint_that_swallows_connections_is_named(ward: Ward) -> None:
     eventually(lambda: ward.ids("mute") == set())  # TCP sends its first packets again
     for client in clients:
         client.close()
+
+
+def test_an_application_that_listens_elsewhere_is_named(ward: Ward) -> None:
+    pod = ward.lab.pod("pod-3")
+    # 1. Nothing listens.
+    ward.lab.stop_pod("pod-3")
+    assert ward.ids("mute") == ward.ids() == {"KP074"}
+    # 2. An application listens, but on loopback.
+    server = pod.popen([sys.executable, "-m", "http.server", "8080", "--bind", "127.0.0.1"])
+    eventually(lambda: ward.ids("mute") == {"KP073"})
+    server.kill()
+    server.wait()
+    ward.lab.start_pod("pod-3")
+    assert ward.ids("mute") == set()
+
+
+def test_only_a_question_about_a_service_connects_to_endpoints(ward: Ward) -> None:
+    """No host has the endpoint of this Service. Its sockets are unknown, so the doctor connects to it."""
+    assert ward.ids() == set()
+    assert ward.ids("far") == {"KP075"}
 
 
 def test_a_stopped_kproxy_is_named(ward: Ward) -> None:

@@ -6,7 +6,7 @@ number unused.
 
 from __future__ import annotations
 
-from kproxy.doctor.core import clients, configuration, daemon, foreign, node, services, tables
+from kproxy.doctor.core import clients, configuration, daemon, endpoints, foreign, node, services, tables
 from kproxy.doctor.core.cause import Cause
 
 CAUSES = (
@@ -408,6 +408,30 @@ CAUSES = (
         "Lower `sessionAffinityConfig.clientIP.timeoutSeconds`, so that entries expire earlier.",
         ("affinity",),
         tables.affinity_full,
+    ),
+    Cause(
+        "KP073",
+        "The application listens on loopback only",
+        "Connections are refused, also those to the pod's own address.",
+        "Let the application listen on 0.0.0.0 or ::, instead of 127.0.0.1.",
+        ("objects", "listening"),
+        endpoints.on_loopback,
+    ),
+    Cause(
+        "KP074",
+        "The application does not listen on the target port",
+        "Connections are refused, also those to the pod's own address.",
+        "Set `targetPort` to a port in the evidence, or start the application.",
+        ("objects", "listening"),
+        endpoints.other_port,
+    ),
+    Cause(
+        "KP075",
+        "An endpoint does not accept connections",
+        "Some connections are refused or time out: those that it gets.",
+        "Look at the pod and its node, and at network policies between this node and the pod.",
+        ("objects", "listening"),
+        endpoints.silent,
     ),
 )  # fmt: skip
 """All causes, sorted by id."""

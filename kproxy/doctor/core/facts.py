@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from kproxy.doctor.core.asked import Asked
 from kproxy.doctor.core.cause import Unseen
 from kproxy.doctor.core.objects import Objects
+from kproxy.kernel.netlink.core.route import Listener
 from kproxy.model import Address, Family, Frontend
 from kproxy.nft.foreign import Foreign
 
@@ -70,6 +71,15 @@ class Bridge(NamedTuple):
     """The ports on which a frame does not return to where it came from."""
 
 
+class Listening(NamedTuple):
+    """What waits behind endpoints."""
+
+    sockets: Mapping[Address, tuple[Listener, ...]]
+    """By address of an endpoint, all waiting sockets of its pod, as far as they are known."""
+    failures: Mapping[tuple[Address, int], str]
+    """Why TCP connections to other endpoints failed. Only for a command about one Service."""
+
+
 class PathMTU(NamedTuple):
     """The largest packets, in bytes, on the ways to endpoints."""
 
@@ -111,5 +121,6 @@ class Facts(NamedTuple):
     """The number of entries of each affinity map (`ip affinity-tcp`), if a Service has affinity."""
     bridges: Seen[tuple[Bridge, ...]] = None
     mtu: Seen[PathMTU] = None
+    listening: Seen[Listening] = None
     soon: str = ""
     """The time in a minute (RFC 3339, UTC): no object can be that new, unless clocks differ."""

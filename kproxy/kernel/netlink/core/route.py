@@ -38,7 +38,7 @@ from kproxy.kernel.netlink.core.constants import (
     RTA_PRIORITY,
     RTA_VIA,
 )
-from kproxy.model import Address
+from kproxy.model import Address, Protocol
 
 _IFADDRMSG = struct.Struct("=BBBBI")
 _IFINFOMSG = struct.Struct("=BxHiII")
@@ -77,6 +77,15 @@ class Link(NamedTuple):
     """The index of the bridge or bond to which it belongs; 0 if there is none."""
     hairpin: bool = True
     """Whether a bridge sends a frame back through this port, if the way of the frame leads there."""
+
+
+class Listener(NamedTuple):
+    """A socket that waits for connections or packets."""
+
+    protocol: Protocol
+    address: Address
+    """All zeros for every address."""
+    port: int
 
 
 class DefaultRoute(NamedTuple):

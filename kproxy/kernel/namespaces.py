@@ -1,0 +1,145 @@
+"""The other network namespaces that are connected to this one, and the sockets that wait in them.
+
+The namespaces are those of all processes, and those that `ip netns` names. The kernel gives a namespace a
+number (nsid) as soon as an interface here has its other end there, for example a veth of a pod. Namespaces
+without a number are not entered: they belong to other networks, in which the same addresses may occur.
+
+A thread that enters a namespace stays there, so it is a thread of its own, which ends afterwards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+
+from kproxy.kernel.netlink.core.codec import attribute, attributes, messages
+from kproxy.kernel.netlink.core.constants import (
+    NETLINK_ROUTE,
+    NETNSA_FD,
+    NETNSA_NSID,
+    NLM_F_REQUEST,
+    NLMSG_HDRLEN,
+    RTM_GETNSID,
+    RTM_NEWNSID,
+)
+from kproxy.kernel.netlink.core.route import Listener
+from kproxy.kernel.netlink.route import host_addresses, links
+from kproxy.model import Address, Protocol
+
+CLONE_NEWNET = 0x40000000
+NAMED = (Path("/run/netns"), Path("/run/docker/netns"))
+FILES = {"tcp": Protocol.TCP, "tcp6": Protocol.TCP, "udp": Protocol.UDP, "udp6": Protocol.UDP}
+"""The lists of sockets in /proc/thread-self/net."""
+LISTENING = {Protocol.TCP: "0A", Protocol.UDP: "07"}
+"""The states of sockets that wait: TCP_LISTEN, and an unconnected UDP socket (net/tcp_states.h)."""
+MOST_PROCESSES = 20_000
+MOST_BYTES = 1 << 20
+"""The maximum number of bytes of a list of sockets to read."""
+
+
+def listeners(wanted: Collection[Address]) -> dict[Address, tuple[Listener, ...]]:
+    """Return the waiting sockets in the namespaces that have these addresses, by address.
+
+    Addresses whose namespace is unknown are missing. Raises OSError without the right to enter namespaces.
+    """
+    found: dict[Address, tuple[Listener, ...]] = {}
+    failures: list[OSError] = []
+
+    def visit() -> None:
+        try:
+            for addresses in _visited(wanted):
+                found.update(addresses)
+        except OSError as error:
+            failures.append(error)
+
+    thread = Thread(target=visit, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return found
+
+
+def _visited(wanted: Collection[Address]) -> Iterator[dict[Address, tuple[Listener, ...]]]:
+    links()  # the kernel gives numbers to the namespaces of the other ends
+    own = Path("/proc/thread-self/ns/net").stat().st_ino
+    yield _here(wanted)
+    with _namespaces(own) as descriptors:
+        for descriptor in descriptors:
+            _enter(descriptor)
+            yield _here(wanted)
+
+
+def _here(wanted: Collection[Address]) -> dict[Address, tuple[Listener, ...]]:
+    own = {one.address for one in host_addresses()}.intersection(wanted)
+    return dict.fromkeys(own, tuple(_listeners())) if own else {}
+
+
+def _enter(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot enter a network namespace: {os.strerror(number)}")
+
+
+@contextmanager
+def _namespaces(own: int) -> Iterator[list[int]]:
+    """Open the namespaces that are connected to this one."""
+    paths: dict[int, Path] = {}
+    for path in _paths():
+        with suppress(OSError):
+            paths.setdefault(path.stat().st_ino, path)
+    opened: list[int] = []
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE) as route:
+            for path in (path for inode, path in paths.items() if inode != own):
+                with suppress(OSError):
+                    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                    if _number(route, opened[-1]) < 0:
+                        os.close(opened.pop())
+        yield opened
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _paths() -> Iterator[Path]:
+    for folder in NAMED:
+        with suppress(OSError):
+            yield from folder.iterdir()
+    processes = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    yield from (path / "ns/net" for path in processes[:MOST_PROCESSES])
+
+
+def _number(route: socket.socket, descriptor: int) -> int:
+    """Return the kernel's number of a namespace; a negative one if it has none."""
+    body = b"\0" * 4 + attribute(NETNSA_FD, struct.pack("=I", descriptor))
+    route.send(struct.pack("=IHHII", NLMSG_HDRLEN + len(body), RTM_GETNSID, NLM_F_REQUEST, 1, 0) + body)
+    for reply in messages(memoryview(route.recv(1 << 12))):
+        if reply.kind == RTM_NEWNSID:
+            found = dict(attributes(reply.content[4:]))
+            return int(struct.unpack("=i", found[NETNSA_NSID])[0])
+    return -1
+
+
+def _listeners() -> Iterator[Listener]:
+    for name, protocol in FILES.items():
+        with suppress(OSError), Path(f"/proc/thread-self/net/{name}").open() as file:
+            for line in file.read(MOST_BYTES).splitlines()[1:]:
+                words = line.split()
+                if len(words) > 3 and words[3] == LISTENING[protocol]:
+                    address, _, port = words[1].partition(":")
+                    yield Listener(protocol, _address(address), int(port, 16))
+
+
+def _address(text: str) -> Address:
+    """Parse an address of /proc/net: words of 32 bits in host order."""
+    words = [bytes.fromhex(text[start : start + 8]) for start in range(0, len(text), 8)]
+    return b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
