@@ -48,6 +48,9 @@ class Auditor:
                 await self._audit(self._requested.pop())
 
     async def _audit(self, family: Family) -> None:
+        if not self._dataplanes[family].applied:  # it was never compared, or the kernel lacks the family
+            self._loop.suspect(frozenset({family}))
+            return
         begun = time.monotonic()
         try:
             async with self._loop.idle:
