@@ -308,7 +308,7 @@ FACTS_BREAKS = (
     FactsBreak("KP059", lambda facts: facts._replace(bridges=(Bridge("br0", Family.IPV4, 2, ("veth1",)),)), "hairpin is off on veth1"),
     FactsBreak("KP060", lambda facts: facts._replace(mtu=PathMTU(1500, {parse_address("10.244.2.2"): 1450})), "to 10.244.2.2: MTU 1450"),
     FactsBreak("KP070", lambda facts: facts._replace(flows=(_of(facts, unanswered=3, total=3), _of(facts, at="10.244.2.2", total=40))), "40 other connections got a reply"),
-    FactsBreak("KP071", lambda facts: facts._replace(flows=(_of(facts, own="web:dns", at="10.244.9.9"),)), "1 UDP flows lead to 10.244.9.9:8080"),
+    FactsBreak("KP071", lambda facts: facts._replace(flows=(_of(facts, own="web:dns", at="10.244.9.9"),)), "1 UDP flow to 10.244.9.9:8080, which is not an endpoint"),
     FactsBreak("KP072", lambda facts: facts._replace(affinity={"ip affinity-tcp": 262144}), "full: further clients have no affinity"),
     FactsBreak("KP073", lambda facts: _listening(facts, *_listeners("127.0.0.1", "::1")), "it listens on 127.0.0.1:8080, [::1]:8080"),
     FactsBreak("KP074", lambda facts: _listening(facts, *_listeners("::", ports=(8081, 9090))), "its ports are 8081, 9090"),

@@ -46,7 +46,7 @@ def pods_outside_cluster_cidr(objects: Objects) -> Iterator[Sighting]:
     if outside:
         shown = enumeration([format_address(each) for each in outside])
         evidence = f"outside: {shown}", f"--cluster-cidr: {enumeration([str(each) for each in networks])}"
-        yield Sighting(NODE, f"{len(outside)} addresses of pods are outside of --cluster-cidr", evidence)
+        yield Sighting(NODE, "pods have addresses outside of --cluster-cidr", evidence)
 
 
 def _pod_addresses(objects: Objects) -> Iterator[Address]:

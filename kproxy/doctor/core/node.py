@@ -10,6 +10,7 @@ from kproxy.doctor.core.facts import Bridge, PathMTU, Routes, Tracking
 from kproxy.doctor.core.objects import Objects
 from kproxy.model import Address, Family, family_of, format_address
 from kproxy.problems import enumeration
+from kproxy.reconcile.core.report import plural
 
 FORWARDING = {Family.IPV4: "net.ipv4.ip_forward", Family.IPV6: "net.ipv6.conf.all.forwarding"}
 FILTERED = {
@@ -46,7 +47,7 @@ def reverse_path(sysctls: Mapping[str, int], counters: Mapping[str, int]) -> Ite
     strict = sorted(name for name, mode in modes.items() if max(mode, modes.get("all", 0)) == 1)
     strict = [name for name in strict if name not in ("all", "default", "lo")]
     if dropped and strict:
-        what = f"rp_filter dropped {dropped} packets since the start of this host"
+        what = f"rp_filter dropped {plural(dropped, 'packet')} since the start of this host"
         evidence = f"TcpExt{REVERSE_PATH} = {dropped}", f"rp_filter is 1 (strict) on {enumeration(strict)}"
         yield Sighting(NODE, what, evidence, sure=False)
 
@@ -71,7 +72,9 @@ def no_route_to_endpoints(routes: Routes) -> Iterator[Sighting]:
     """This node cannot reach endpoints, for example those on another node."""
     if routes.to_endpoints:
         evidence = tuple(_unreachable(routes.to_endpoints))
-        yield Sighting(NODE, f"this node has no route to {len(routes.to_endpoints)} endpoints", evidence)
+        yield Sighting(
+            NODE, f"this node has no route to {plural(len(routes.to_endpoints), 'endpoint')}", evidence
+        )
 
 
 SHOWN = 5
@@ -111,6 +114,6 @@ def smaller_mtu(mtu: PathMTU) -> Iterator[Sighting]:
     smaller = {address: size for address, size in mtu.remote.items() if size < mtu.local}
     if smaller:
         address, size = min(smaller.items(), key=lambda item: (item[1], item[0]))
-        what = f"the way to {len(smaller)} endpoints on other nodes takes smaller packets than pods send"
+        what = f"the way to {plural(len(smaller), 'endpoint')} on other nodes takes smaller packets than pods send"
         evidence = f"pods: MTU {mtu.local}", f"to {format_address(address)}: MTU {size}"
         yield Sighting(NODE, what, evidence, sure=False)

@@ -11,7 +11,7 @@ from kproxy.doctor.core.facts import Difference, Flow, Structure
 from kproxy.doctor.core.objects import Objects
 from kproxy.model import Family, Frontend, Protocol, family_of, format_socket
 from kproxy.problems import enumeration
-from kproxy.reconcile.core.report import REJECTED
+from kproxy.reconcile.core.report import REJECTED, plural
 from kproxy.table.names import TABLE
 from kproxy.table.skeleton import AFFINITY_ENTRIES
 
@@ -69,7 +69,7 @@ def swallowed(flows: tuple[Flow, ...]) -> Iterator[Sighting]:
 
 def _others(flow: Flow, flows: Iterable[Flow]) -> str:
     answered = sum(e.total - e.unanswered for e in flows if e.frontend is flow.frontend)
-    return f"{answered} other connections got a reply"
+    return f"{plural(answered, 'other connection')} got a reply"
 
 
 def gone_endpoints(objects: Objects, flows: tuple[Flow, ...]) -> Iterator[Sighting]:
@@ -77,7 +77,8 @@ def gone_endpoints(objects: Objects, flows: tuple[Flow, ...]) -> Iterator[Sighti
     for flow in flows:
         frontend = flow.frontend
         if frontend.protocol is Protocol.UDP and flow.endpoint not in _valid(frontend):
-            what = f"{flow.total} UDP flows lead to {format_socket(*flow.endpoint)}, which is no endpoint"
+            count = plural(flow.total, "UDP flow")
+            what = f"{count} to {format_socket(*flow.endpoint)}, which is not an endpoint"
             if frontend.owner.service not in objects.inventory.held:
                 yield Sighting(f"Service {frontend.owner.service}", what, (f"at {frontend}",))
 
