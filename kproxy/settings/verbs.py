@@ -222,8 +222,8 @@ _VERBS = (
         (
             "Look for known causes in the input, in the kernel and on this host, and print what was found: "
             "its id, how sure it is, the evidence, and one thing to do. Nothing is changed. "
-            "If SERVICE is named, doctor opens TCP connections to its endpoints on other nodes; else it sends "
-            "no packet. docs/troubleshooting.md lists all causes.",
+            "If SERVICE is named, doctor opens TCP connections to its endpoints on other nodes; else it "
+            "sends no packet. docs/troubleshooting.md lists all causes.",
             "Without `-f`, doctor asks the running kproxy, and looks at the kernel and the host, for which "
             "it needs root. With `-f`, it looks at manifests only, and needs no root, unless `--kernel` is "
             "set.",

@@ -72,9 +72,8 @@ def no_route_to_endpoints(routes: Routes) -> Iterator[Sighting]:
     """This node cannot reach endpoints, for example those on another node."""
     if routes.to_endpoints:
         evidence = tuple(_unreachable(routes.to_endpoints))
-        yield Sighting(
-            NODE, f"this node has no route to {plural(len(routes.to_endpoints), 'endpoint')}", evidence
-        )
+        count = plural(len(routes.to_endpoints), "endpoint")
+        yield Sighting(NODE, f"this node has no route to {count}", evidence)
 
 
 SHOWN = 5
@@ -114,6 +113,7 @@ def smaller_mtu(mtu: PathMTU) -> Iterator[Sighting]:
     smaller = {address: size for address, size in mtu.remote.items() if size < mtu.local}
     if smaller:
         address, size = min(smaller.items(), key=lambda item: (item[1], item[0]))
-        what = f"the way to {plural(len(smaller), 'endpoint')} on other nodes takes smaller packets than pods send"
+        count = plural(len(smaller), "endpoint")
+        what = f"the way to {count} on other nodes takes smaller packets than pods send"
         evidence = f"pods: MTU {mtu.local}", f"to {format_address(address)}: MTU {size}"
         yield Sighting(NODE, what, evidence, sure=False)
