@@ -85,6 +85,16 @@ def test_a_healthy_input_has_no_finding(doctor: Doctor, question: str) -> None:
     assert (status, output.partition(";")[0]) == (0, "nothing found"), output
 
 
+def test_10_000_healthy_services_have_no_finding(doctor: Doctor) -> None:
+    world = healthy()
+    for number in range(10_000):
+        address = f"10.96.{1 + number // 250}.{1 + number % 250}"
+        port = {"name": "http", "port": 80, "targetPort": "http"}
+        own = f"many-{number}"
+        world[own] = service(own, clusterIP=address, selector={"app": "web"}, ports=[port])
+    assert doctor(world)[0] == 0
+
+
 @pytest.mark.parametrize("row", INPUT_BREAKS, ids=lambda row: f"{row.id} {row.expected}")
 def test_a_break_of_the_input_is_named_and_nothing_else(doctor: Doctor, row: InputBreak) -> None:
     world = healthy()
