@@ -32,6 +32,7 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.core.route import Listener
 from kproxy.kernel.netlink.route import host_addresses, links
 from kproxy.model import Address, Protocol
+from kproxy.problems import HostError
 
 CLONE_NEWNET = 0x40000000
 NAMED = (Path("/run/netns"), Path("/run/docker/netns"))
@@ -47,8 +48,11 @@ MOST_BYTES = 1 << 20
 def listeners(wanted: Collection[Address]) -> dict[Address, tuple[Listener, ...]]:
     """Return the waiting sockets in the namespaces that have these addresses, by address.
 
-    Addresses whose namespace is unknown are missing. Raises OSError without the right to enter namespaces.
+    Addresses whose namespace is unknown are missing. Raises HostError unless the process runs as root, and
+    OSError without the right to enter namespaces.
     """
+    if os.geteuid() != 0:
+        raise HostError("Only root can read the sockets of pods.", "Run it with sudo.")
     found: dict[Address, tuple[Listener, ...]] = {}
     failures: list[OSError] = []
 
@@ -94,7 +98,7 @@ def _namespaces(own: int) -> Iterator[list[int]]:
     """Open the namespaces that are connected to this one."""
     paths: dict[int, Path] = {}
     for path in _paths():
-        with suppress(OSError):
+        with suppress(OSError):  # it has ended, or belongs to another container
             paths.setdefault(path.stat().st_ino, path)
     opened: list[int] = []
     try:
@@ -112,7 +116,7 @@ def _namespaces(own: int) -> Iterator[list[int]]:
 
 def _paths() -> Iterator[Path]:
     for folder in NAMED:
-        with suppress(OSError):
+        with suppress(FileNotFoundError):
             yield from folder.iterdir()
     processes = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
     yield from (path / "ns/net" for path in processes[:MOST_PROCESSES])

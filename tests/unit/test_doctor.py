@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from tests.breaks import (
     healthy_facts,
 )
 from tests.unit.make import service
+from tests.unit.nobody import NOBODY, as_nobody
 
 
 def arguments(folder: Path, world: World) -> list[str]:
@@ -173,3 +176,14 @@ def test_a_question_that_cannot_be_looked_at_has_status_2(
     status, output = doctor(healthy(), question)
     assert status == 2
     assert message in output
+
+
+@as_nobody
+def test_another_user_is_told_what_cannot_be_seen() -> None:
+    manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(healthy().values())})
+    command = [sys.executable, "-m", "kproxy", "doctor", "-f", "-", "--kernel", "-o", "json", *FLAGS.split()]
+    flags = ["--state-dir", "/nonexistent/kproxy"]
+    done = subprocess.run([*command, *flags], user=NOBODY, input=manifests, capture_output=True, text=True)
+    found = json.loads(done.stdout)["findings"]
+    unseen = {each["id"] for each in found if each["sureness"] == "cannot see"}
+    assert {"KP041", "KP044", "KP045", "KP055", "KP070", "KP073"} <= unseen
