@@ -12,7 +12,6 @@ services only on request, and so does input of which kproxy uses nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -80,6 +79,8 @@ class Manifests:
         cannot be saved.
         """
         if self._engines:
+            import asyncio  # not at the top, because it takes long to import
+
             progress.begin("asking for containers")
             asyncio.run(self._ask_engines())
         decoded = self._read(progress)
@@ -175,7 +176,8 @@ class Manifests:
         return self._decoded
 
     async def _ask_engines(self) -> None:
-        await asyncio.gather(*(engine.read() for engine in self._engines))
+        for engine in self._engines:
+            await engine.read()
 
     def _hint(self, decoded: Decoded) -> str:
         """Return what may be the reason that there are no objects."""

@@ -31,6 +31,7 @@ CONF
 podman() { command podman --root "$PWD/storage" --runroot "$PWD/state" --storage-driver vfs "$@"; }
 
 cp /bin/busybox root/bin/
+for library in $({ ldd /bin/busybox || true; } | grep -o '/[^ ]*' || true); do cp --parents -L "$library" root; done  # none if it is static
 for tool in sh httpd hostname sleep; do ln -s busybox "root/bin/$tool"; done
 tar -C root -c . | podman import -q - web >/dev/null
 podman system service --time 0 "unix://$PWD/socket" &
@@ -47,13 +48,15 @@ YAML
 serves() {
     local expected found
     expected=$(printf '%s\n' "$@")
-    for _ in $(seq 200); do
+    for _ in $(seq 400); do
         found=$(for _ in 1 2 3 4 5 6 7 8 9 10; do curl -s -m 1 10.96.0.50 || true; done | sort -u)
         if [[ $found == "$expected" ]]; then echo "ok: $*"; return; fi
         sleep 0.1
     done
     echo "expected: $expected; found: $found"
     cat log
+    podman ps -a
+    curl -s --unix-socket socket http://d/v1.41/containers/json
     exit 1
 }
 

@@ -138,7 +138,7 @@ NEEDED = ("podman", "crun", "busybox", "iptables", "curl")
 
 @pytest.mark.skipif(
     any(shutil.which(each) is None for each in NEEDED) or not Path("/usr/lib/podman/netavark").exists(),
-    reason="needs podman, netavark, crun, busybox-static, iptables and curl",
+    reason="needs podman, netavark, crun, busybox, iptables and curl",
 )
 def test_containers_of_a_real_podman(lab: Lab) -> None:
     script = Path(__file__).with_name("podman.sh")

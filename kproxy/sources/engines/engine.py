@@ -10,7 +10,8 @@ If the engine cannot be asked, its last containers stay, and nothing is removed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -24,6 +25,8 @@ from kproxy.sources.engines.core.pods import Choice, pod_manifests
 
 RETRY_SECONDS = 1.0
 RETRY_MAX_SECONDS = 30.0
+LIST_SECONDS = 20.0
+"""How often all containers are listed, in case that an engine tells nothing of a change."""
 PODMAN = "podman"
 FAILURES = (EngineError, aiohttp.ClientError, OSError)
 
@@ -37,6 +40,7 @@ class Engine:
         self._containers: dict[str, Inspected] = {}
         self._members: Mapping[str, Member] = NO_MEMBERS
         self._stopping: set[str] = set()
+        self._busy = asyncio.Lock()
         self._told: tuple[list[dict[str, Any]], str] = ([], "has not been asked yet")
         self.decoded = self._decode()
         """The pods. It is another object after each change."""
@@ -58,15 +62,37 @@ class Engine:
                     if await self._list(client):
                         changed()
                     pause = RETRY_SECONDS
-                    async for event in events:
-                        if await self._take(event, client):
-                            changed()
+                    await self._follow(events, client, changed)
                 raise EngineError("the engine ended the connection")
             except FAILURES as error:
                 if self._update(_sentence(error, self._socket)):
                     changed()
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_MAX_SECONDS)
+
+    async def _follow(
+        self, events: AsyncIterator[Event], client: Client, changed: Callable[[], None]
+    ) -> None:
+        """Take events until they end. Meanwhile, list all containers at times."""
+        listing = asyncio.create_task(self._list_again(client, changed))
+        try:
+            async for event in events:
+                async with self._busy:
+                    has_changed = await self._take(event, client)
+                if has_changed:
+                    changed()
+        finally:
+            listing.cancel()
+            await asyncio.gather(listing, return_exceptions=True)
+
+    async def _list_again(self, client: Client, changed: Callable[[], None]) -> None:
+        with suppress(*FAILURES):  # the events end, too, or the next list is complete
+            while True:
+                await asyncio.sleep(LIST_SECONDS)
+                async with self._busy:
+                    has_changed = await self._list(client)
+                if has_changed:
+                    changed()
 
     async def _list(self, client: Client) -> bool:
         """Inspect all containers. Returns whether a pod changed."""
