@@ -1,4 +1,4 @@
-"""`kproxy dns`: serve or print the zone of the Services, or print the resolv.conf of a pod."""
+"""`kproxy dns`: serve or print the zone of the Services; resolvers of pods, and of this host."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 from kproxy.cli.output import print_problems, write
 from kproxy.cli.progress import progress
 from kproxy.control.lookup import look_up
+from kproxy.dns.connect import apply, running, undo
+from kproxy.dns.core.connect import RESOLVERS, Resolver, Target, in_use, target
 from kproxy.dns.core.master import Content, zone_file
 from kproxy.dns.core.names import name_of
 from kproxy.dns.core.resolv import pod_resolv_conf
-from kproxy.kernel.host import resolv_conf
-from kproxy.settings.derived import required_cluster_dns
+from kproxy.kernel.host import require_root, resolv_conf
+from kproxy.model import format_address
+from kproxy.problems import UsageError
+from kproxy.settings.derived import required_cluster_dns, service_ranges
 from kproxy.settings.settings import Settings
 from kproxy.show.complaints import complaints
 
@@ -49,8 +53,59 @@ def _resolv_conf(settings: Settings) -> int:
     return 0
 
 
+def _connect(settings: Settings) -> int:
+    if settings.apply and settings.undo:
+        raise UsageError("--apply and --undo exclude each other.")
+    if settings.undo:
+        return _undo(settings)
+    zones = target(settings.cluster_domain, required_cluster_dns(settings), service_ranges(settings))
+    resolver, reason = _resolver(settings)
+    if settings.apply:
+        return _apply(resolver, reason, zones)
+    files = (
+        f"\n# {each.path}\n{each.content(zones)}\n# {' '.join(each.command)}\n"
+        for each in ([resolver] if resolver else RESOLVERS)
+    )
+    write(f"# {reason}\n{''.join(files)}")
+    return 0
+
+
+def _apply(resolver: Resolver | None, reason: str, zones: Target) -> int:
+    require_root(_PURPOSE)
+    if resolver is None:
+        raise UsageError(reason, "Name it with --resolver.")
+    apply(resolver, resolver.content(zones))
+    write(f"wrote {resolver.path}\nrestarted {resolver.name}\n")
+    return 0
+
+
+def _undo(settings: Settings) -> int:
+    require_root(_PURPOSE)
+    done = undo([each for each in RESOLVERS if settings.resolver in ("", each.name)])
+    lines = (f"removed {each.path}\nrestarted {each.name}\n" for each in done)
+    write("".join(lines) or "nothing to remove\n")
+    return 0
+
+
+def _resolver(settings: Settings) -> tuple[Resolver | None, str]:
+    """Return the resolver to connect, or None if it is not known, and how this was decided."""
+    if settings.resolver:
+        found = next(each for each in RESOLVERS if each.name == settings.resolver)
+        return found, f"--resolver {found.name}"
+    servers, active = resolv_conf(Path(settings.resolv_conf)).servers, running()
+    named = f"{settings.resolv_conf} names {', '.join(map(format_address, servers)) or 'no server'}"
+    if resolver := in_use(servers, active):
+        return resolver, f"This host uses {resolver.name}: {named}."
+    names = ", ".join(each.name for each in active) or "none of those that kproxy knows"
+    return None, f"It is not known which resolver this host uses: {named}. Running: {names}."
+
+
+_PURPOSE = "change the configuration of this host's resolver"
+
+
 _COMMANDS: dict[str, Callable[[Settings], int]] = {
     "serve": _serve,
     "zone": _zone,
     "resolv-conf": _resolv_conf,
+    "connect": _connect,
 }

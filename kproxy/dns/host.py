@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
+from kproxy.dns.core.connect import STUBS
 from kproxy.kernel.host import RESOLV_CONF, is_local, resolv_conf
 from kproxy.model import Address, Network, format_address
 from kproxy.settings.settings import DNS_PORT
 from kproxy.settings.text import SocketAddress
 
-STUBS = frozenset({"127.0.0.53", "127.0.0.54"})
-"""The addresses of systemd-resolved, whose upstream servers are in `OF_RESOLVED`."""
 OF_RESOLVED = Path("/run/systemd/resolve/resolv.conf")
+"""The upstream servers of systemd-resolved."""
 
 
 class HostServers:

@@ -29,10 +29,10 @@ def host_name() -> str:
     return node_name_of(socket.gethostname())
 
 
-def require_root() -> None:
+def require_root(purpose: str = "change the kernel's tables") -> None:
     """Raise HostError unless the process runs as root."""
     if os.geteuid() != 0:
-        raise HostError("kproxy must run as root to change the kernel's tables.", "Run it with sudo.")
+        raise HostError(f"kproxy must run as root to {purpose}.", "Run it with sudo.")
 
 
 def kernel_since(*version: int) -> bool:

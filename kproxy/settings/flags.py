@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
+from kproxy.dns.core.connect import RESOLVERS
 from kproxy.settings import text
 from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
 
@@ -449,6 +450,26 @@ FLAGS = (
         "For `dns zone`: the zone to print, for example `96.10.in-addr.arpa`.",
         text.domain,
         default="the cluster domain",
+    ),
+    Flag(
+        "--apply",
+        "dns",
+        Group.DNS,
+        "For `dns connect`: write the file, and restart the resolver. Needs root.",
+    ),
+    Flag(
+        "--undo",
+        "dns",
+        Group.DNS,
+        "For `dns connect`: remove the file again, and restart the resolver. Needs root.",
+    ),
+    Flag(
+        "--resolver NAME",
+        "dns",
+        Group.DNS,
+        "For `dns connect`: the resolver of this host.",
+        default="the one that `--resolv-conf` and the running services show",
+        choices=tuple(each.name for each in RESOLVERS),
     ),
     Flag(
         "--probe-exec HOW",

@@ -68,6 +68,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """None for the servers in `resolv_conf`, () for none."""
     listen: tuple[SocketAddress, ...] = (SocketAddress("127.0.0.1", DNS_PORT),)
     resolv_conf: str = "/etc/resolv.conf"
+    apply: bool = False
+    undo: bool = False
+    resolver: str = ""
+    """ "" for the one that this host uses."""
     zone: str = ""
     """ "" for the cluster domain."""
     probe_exec: CommandTemplate = CommandTemplate("netns")

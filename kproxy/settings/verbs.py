@@ -242,7 +242,7 @@ _VERBS = (
     ),
     Verb(
         "dns",
-        "serve or print the DNS names of Services, or print the resolv.conf of a pod",
+        "serve or print the DNS names of Services, and let pods or this host use them",
         (
             "`dns serve` answers questions for the names of Services and pods on `--listen`, and follows the "
             "manifests, until SIGTERM. It changes no table, and needs no root for a port above 1023. It "
@@ -251,14 +251,18 @@ _VERBS = (
             "or NSD: those in the cluster domain, or in `--zone`. " + _INPUT,
             "`dns resolv-conf` prints the resolv.conf of a pod in the namespace of `-n`, as a kubelet makes "
             "it.",
+            "`dns connect` prints what lets this host itself find Services by name: a file of "
+            "systemd-resolved, dnsmasq or unbound, and the command that makes the resolver read it. "
+            "`--apply` writes this file and runs the command. `--undo` removes the file.",
         ),
         (
             ("Answer on loopback:", "kproxy dns serve -f services/ --listen 127.0.0.1:5353"),
             ("The zone of a folder of manifests:", "kproxy dns zone -f services/ > cluster.local.zone"),
             ("The resolv.conf of a pod:", "kproxy dns resolv-conf -n shop"),
+            ("Let this host find Services by name:", "kproxy dns connect --apply"),
         ),
-        usages=("serve -f PATH...", "zone", "resolv-conf"),
-        operand=Operand("COMMAND", choices=("serve", "zone", "resolv-conf")),
+        usages=("serve -f PATH...", "zone", "resolv-conf", "connect"),
+        operand=Operand("COMMAND", choices=("serve", "zone", "resolv-conf", "connect")),
     ),
     Verb(
         "cleanup",
