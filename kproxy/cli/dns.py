@@ -75,14 +75,14 @@ def _apply(resolver: Resolver | None, reason: str, zones: Target) -> int:
     if resolver is None:
         raise UsageError(reason, "Name it with --resolver.")
     apply(resolver, resolver.content(zones))
-    write(f"wrote {resolver.path}\nrestarted {resolver.name}\n")
+    write(f"wrote {resolver.path}\nran {' '.join(resolver.command)}\n")
     return 0
 
 
 def _undo(settings: Settings) -> int:
     require_root(_PURPOSE)
     done = undo([each for each in RESOLVERS if settings.resolver in ("", each.name)])
-    lines = (f"removed {each.path}\nrestarted {each.name}\n" for each in done)
+    lines = (f"removed {each.path}\nran {' '.join(each.command)}\n" for each in done)
     write("".join(lines) or "nothing to remove\n")
     return 0
 

@@ -258,7 +258,6 @@ _VERBS = (
         (
             ("Answer on loopback:", "kproxy dns serve -f services/ --listen 127.0.0.1:5353"),
             ("The zone of a folder of manifests:", "kproxy dns zone -f services/ > cluster.local.zone"),
-            ("The resolv.conf of a pod:", "kproxy dns resolv-conf -n shop"),
             ("Let this host find Services by name:", "kproxy dns connect --apply"),
         ),
         usages=("serve -f PATH...", "zone", "resolv-conf", "connect"),
