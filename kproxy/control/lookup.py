@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -11,12 +10,10 @@ from msgspec.structs import replace
 from kproxy.control.snapshot import take_snapshot
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
-from kproxy.settings.derived import dataplane_options, ranges
+from kproxy.settings.derived import dataplane_options
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
-from kproxy.sources.containers import engines_of
-from kproxy.sources.manifests import Manifests
-from kproxy.sources.node import find_node
+from kproxy.sources.configured import manifests_of
 from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import ReadOnlyStore
 
@@ -38,15 +35,7 @@ def look_up(
         progress.begin("asking the running kproxy")
         return fetch(Path(settings.state_dir), about=about)
     store = ReadOnlyStore(Path(settings.state_dir))
-    find = partial(find_node, settings)
-    source = Manifests(
-        settings.manifests,
-        store,
-        ranges(settings),
-        find,
-        settings.recursive,
-        engines=engines_of(settings),
-    )
+    source = manifests_of(settings, store)
     source.load(progress, allow_empty)
     inventory = source.inventory()
     progress.begin(f"resolving {len(inventory.services)} services")

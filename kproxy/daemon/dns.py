@@ -20,7 +20,7 @@ from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Reconciler
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
-from kproxy.sources.containers import engines_of
+from kproxy.sources.configured import engines_of
 from kproxy.sources.followed import FollowedManifests
 from kproxy.sources.node import find_node
 from kproxy.state.store import ReadOnlyStore

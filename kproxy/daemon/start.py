@@ -165,7 +165,7 @@ def configure_log(verbose: bool) -> None:
 
 async def _follow_manifests(host: _Host) -> None:
     from kproxy.kernel.uplink import Uplink
-    from kproxy.sources.containers import engines_of
+    from kproxy.sources.configured import engines_of
     from kproxy.sources.followed import FollowedManifests
     from kproxy.state.store import Store
 

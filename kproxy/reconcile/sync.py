@@ -23,11 +23,10 @@ from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.report import RoundReport, lines, summary
 from kproxy.reconcile.dataplane import Dataplane, Preview
 from kproxy.reconcile.reconciler import Reconciler
-from kproxy.settings.derived import dataplane_options, pool_nodes, ranges, warnings
+from kproxy.settings.derived import dataplane_options, pool_nodes, warnings
 from kproxy.settings.settings import Settings
-from kproxy.sources.containers import engines_of
+from kproxy.sources.configured import manifests_of
 from kproxy.sources.manifests import Manifests
-from kproxy.sources.node import find_node
 from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import ReadOnlyStore, Store
 from kproxy.table.skeleton import Options
@@ -119,14 +118,6 @@ def sync(settings: Settings, progress: Progress = UNSHOWN) -> Iterator[Sync]:
         if not settings.dry_run:
             with Netlink() as netlink:
                 check_owner(netlink)
-        find = partial(find_node, settings)
-        source = Manifests(
-            settings.manifests,
-            store,
-            ranges(settings),
-            find,
-            settings.recursive,
-            engines=engines_of(settings),
-        )
+        source = manifests_of(settings, store)
         source.load(progress, settings.allow_empty)
         yield Sync(settings, source, progress)

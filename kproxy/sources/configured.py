@@ -1,12 +1,17 @@
-"""The container engines that the settings name. The client is imported only if there are any."""
+"""The sources that the settings name. The client of container engines is imported only if there are any."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kproxy.problems import HostError
+from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
+from kproxy.sources.manifests import Manifests
+from kproxy.sources.node import find_node
+from kproxy.state.store import Store
 
 if TYPE_CHECKING:
     from kproxy.sources.engines.engine import Engine
@@ -27,3 +32,15 @@ def engines_of(settings: Settings) -> Sequence[Engine]:
         Engine(Choice(engine, settings.node_name, settings.pod_network), socket)
         for engine, socket in settings.pods_from
     ]
+
+
+def manifests_of(settings: Settings, store: Store) -> Manifests:
+    """Return the manifests of --filename, with the containers of --pods-from. They are not read yet."""
+    return Manifests(
+        settings.manifests,
+        store,
+        ranges(settings),
+        partial(find_node, settings),
+        settings.recursive,
+        engines=engines_of(settings),
+    )
