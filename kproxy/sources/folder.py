@@ -92,7 +92,10 @@ async def _next(inotify: Inotify, paths: set[Path], timeout: float) -> None:
                 pass
         latest = clock() + LONGEST
         while (rest := latest - clock()) > 0:
-            await asyncio.wait_for(inotify.get(), min(QUIET, rest))
+            async with asyncio.timeout(
+                min(QUIET, rest)
+            ):  # wait_for may lose a cancellation before Python 3.12
+                await inotify.get()
 
 
 def _concerns(event: Event, paths: set[Path]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -190,11 +191,12 @@ def test_an_address_in_use_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(serving, "RETRY_SECONDS", 0.05)
+    own = f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"  # where no other process takes the port
 
     async def wait() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.bind(("127.0.0.1", 0))
-            address = SocketAddress("127.0.0.1", other.getsockname()[1])
+            other.bind((own, 0))
+            address = SocketAddress(own, other.getsockname()[1])
             resolver = Resolver(world())
             server = Server([address], resolver)
             server.open()
@@ -209,7 +211,7 @@ def test_an_address_in_use_is_tried_again(
         asyncio.run(wait())
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 1
-    assert "cannot serve DNS on 127.0.0.1:" in warned[0]
+    assert f"cannot serve DNS on {own}:" in warned[0]
     assert "Address already in use" in warned[0]
 
 

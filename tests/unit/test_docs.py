@@ -260,6 +260,8 @@ def test_the_tour_goes_as_the_readme_says() -> None:
     }
     if not shutil.which("curl", path=environment["PATH"]):
         pytest.skip("no curl on this machine")
+    if not shutil.which("sysctl", path=environment["PATH"]):
+        pytest.skip("no sysctl on this machine (Debian: procps)")
     can_ping = shutil.which("ping", path=environment["PATH"])
     steps = [step for step in tour() if can_ping or "ping" not in step[0]]
     script = BOX

@@ -1,0 +1,63 @@
+"""A wait for events of files ends when it is cancelled, also at the moment of an event."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from asyncinotify import Inotify
+
+from kproxy.sources.folder import changes
+
+
+@pytest.mark.parametrize("moment", [n / 2000 for n in range(20)])
+def test_a_cancelled_wait_ends(tmp_path: Path, moment: float) -> None:
+    async def watch() -> None:
+        async for _ in changes([str(tmp_path)]):
+            pass
+
+    async def run() -> None:
+        task = asyncio.create_task(watch())
+        await asyncio.sleep(0.01)
+        for name in ("a.yaml", "b.yaml", "c.yaml"):
+            (tmp_path / name).touch()
+            await asyncio.sleep(moment)
+        (tmp_path / "a.yaml").write_text("x")
+        task.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_an_event_and_a_cancellation_in_one_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def run() -> None:
+        waiting: list[asyncio.Future[object]] = []
+
+        async def get(_: Inotify) -> object:
+            waiting.append(asyncio.get_running_loop().create_future())
+            return await waiting[-1]
+
+        monkeypatch.setattr(Inotify, "get", get)
+
+        async def watch() -> None:
+            async for _ in changes([str(tmp_path)]):
+                pass
+
+        task = asyncio.create_task(watch())
+        event = type("Event", (), {"watch": None, "path": None, "name": None})()
+        for number in range(3):
+            async with asyncio.timeout(30):
+                while len(waiting) <= number:
+                    await asyncio.sleep(0)
+            waiting[number].set_result(event)
+        async with asyncio.timeout(30):
+            while len(waiting) <= 3:
+                await asyncio.sleep(0)
+        waiting[3].set_result(event)
+        task.cancel()
+        await asyncio.wait([task], timeout=30)
+        assert task.cancelled()
+
+    asyncio.run(run())
