@@ -133,34 +133,23 @@ def test_a_wrong_file_is_named(capfd: pytest.CaptureFixture[str], arguments: lis
     assert said in capfd.readouterr().err
 
 
+def make(variables: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run `make test-e2e` with these variables. The result may be a failure."""
+    flags = "-C", str(ROOT), "--no-print-directory", "--assume-old=install"
+    command = ["make", *flags, "test-e2e", *variables]
+    return subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("variables", [[], ["E2E_TEST=/bin/true"], ["KUBECONFIG=/dev/null"]], ids=str)
 def test_make_names_missing_variables(variables: list[str]) -> None:
-    command = [
-        "make",
-        "-C",
-        str(ROOT),
-        "--no-print-directory",
-        "--assume-old=install",
-        "test-e2e",
-        *variables,
-    ]
-    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    done = make(variables)
     assert done.returncode == 2
     assert "make test-e2e E2E_TEST=path/to/e2e.test KUBECONFIG=FILE" in done.stderr
 
 
 def test_make_runs_it(tmp_path: Path, kubeconfig: Path) -> None:
     variables = [f"E2E_TEST={program(tmp_path, None, 5)}", f"KUBECONFIG={kubeconfig}"]
-    command = [
-        "make",
-        "-C",
-        str(ROOT),
-        "--no-print-directory",
-        "--assume-old=install",
-        "test-e2e",
-        *variables,
-    ]
-    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    done = make(variables)
     assert done.returncode == 2
     assert "build/e2e/junit_01.xml (exit status 5)" in done.stderr
     assert f"--kubeconfig={kubeconfig}" in (tmp_path / "arguments").read_text()
