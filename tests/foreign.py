@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 
+from kproxy.kernel.netlink.core import constants as nl
 from kproxy.kernel.netlink.core.codec import (
     attribute,
     be32,
@@ -16,29 +17,6 @@ from kproxy.kernel.netlink.core.codec import (
     messages,
     read_error,
     string,
-)
-from kproxy.kernel.netlink.core.constants import (
-    NETLINK_NETFILTER,
-    NFNL_MSG_BATCH_BEGIN,
-    NFNL_MSG_BATCH_END,
-    NFNL_SUBSYS_NFTABLES,
-    NFT_MSG_NEWSET,
-    NFT_MSG_NEWTABLE,
-    NFTA_SET_FLAGS,
-    NFTA_SET_ID,
-    NFTA_SET_KEY_LEN,
-    NFTA_SET_KEY_TYPE,
-    NFTA_SET_NAME,
-    NFTA_SET_TABLE,
-    NFTA_SET_USERDATA,
-    NFTA_TABLE_NAME,
-    NFTNL_UDATA_SET_KEY_TYPEOF,
-    NFTNL_UDATA_SET_TYPEOF_DATA,
-    NFTNL_UDATA_SET_TYPEOF_EXPR,
-    NLM_F_ACK,
-    NLM_F_CREATE,
-    NLMSG_ERROR,
-    TYPE_IPADDR,
 )
 from kproxy.kernel.netlink.core.rules import record
 
@@ -49,31 +27,43 @@ EXPR_SET_ELEM = 16
 
 def add_unreadable_set() -> None:
     """Add the table `inet foreign` with such a set, in the network namespace of the calling thread."""
-    kind = record(NFTNL_UDATA_SET_TYPEOF_EXPR, EXPR_SET_ELEM.to_bytes(4, "little"))
-    typeof = kind + record(NFTNL_UDATA_SET_TYPEOF_DATA, b"")
+    kind = record(nl.NFTNL_UDATA_SET_TYPEOF_EXPR, EXPR_SET_ELEM.to_bytes(4, "little"))
+    typeof = kind + record(nl.NFTNL_UDATA_SET_TYPEOF_DATA, b"")
     declared = (
-        string(NFTA_SET_TABLE, "foreign"),
-        string(NFTA_SET_NAME, "odd"),
-        be32(NFTA_SET_ID, 1),
-        be32(NFTA_SET_FLAGS, 0),
-        be32(NFTA_SET_KEY_TYPE, TYPE_IPADDR),
-        be32(NFTA_SET_KEY_LEN, 4),
-        attribute(NFTA_SET_USERDATA, record(NFTNL_UDATA_SET_KEY_TYPEOF, typeof)),
+        string(nl.NFTA_SET_TABLE, "foreign"),
+        string(nl.NFTA_SET_NAME, "odd"),
+        be32(nl.NFTA_SET_ID, 1),
+        be32(nl.NFTA_SET_FLAGS, 0),
+        be32(nl.NFTA_SET_KEY_TYPE, nl.TYPE_IPADDR),
+        be32(nl.NFTA_SET_KEY_LEN, 4),
+        attribute(nl.NFTA_SET_USERDATA, record(nl.NFTNL_UDATA_SET_KEY_TYPEOF, typeof)),
     )
-    table, odd = string(NFTA_TABLE_NAME, "foreign"), b"".join(declared)
-    flags = NLM_F_CREATE | NLM_F_ACK
+    table, odd = string(nl.NFTA_TABLE_NAME, "foreign"), b"".join(declared)
+    flags = nl.NLM_F_CREATE | nl.NLM_F_ACK
     batch = (
-        header(NFNL_MSG_BATCH_BEGIN, 0, 1, 0, 0, NFNL_SUBSYS_NFTABLES),
-        header(message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWTABLE), flags, 2, NFPROTO_INET, len(table)),
+        header(nl.NFNL_MSG_BATCH_BEGIN, 0, 1, 0, 0, nl.NFNL_SUBSYS_NFTABLES),
+        header(
+            message_type(nl.NFNL_SUBSYS_NFTABLES, nl.NFT_MSG_NEWTABLE),
+            flags,
+            2,
+            NFPROTO_INET,
+            len(table),
+        ),
         table,
-        header(message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSET), flags, 3, NFPROTO_INET, len(odd)),
+        header(
+            message_type(nl.NFNL_SUBSYS_NFTABLES, nl.NFT_MSG_NEWSET),
+            flags,
+            3,
+            NFPROTO_INET,
+            len(odd),
+        ),
         odd,
-        header(NFNL_MSG_BATCH_END, 0, 4, 0, 0, NFNL_SUBSYS_NFTABLES),
+        header(nl.NFNL_MSG_BATCH_END, 0, 4, 0, 0, nl.NFNL_SUBSYS_NFTABLES),
     )
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as netlink:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, nl.NETLINK_NETFILTER) as netlink:
         netlink.settimeout(10)
         netlink.send(b"".join(batch))
         for _ in range(2):
             (answer,) = messages(memoryview(netlink.recv(1 << 16)))
-            assert answer.kind == NLMSG_ERROR
+            assert answer.kind == nl.NLMSG_ERROR
             assert read_error(answer).errno == 0

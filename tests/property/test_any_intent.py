@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kproxy import model
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.model import (
-    Backends,
-    Balance,
-    Family,
-    Frontend,
-    FrontendKind,
-    NamespacedName,
-    Origin,
-    Protocol,
-    ServicePortName,
-)
 from kproxy.nft.elements import Elements
 from kproxy.reconcile.core.intent import Intent
 from kproxy.reconcile.core.report import Report
@@ -32,104 +23,105 @@ from kproxy.table.plan import initial_elements, plan_change
 from kproxy.table.skeleton import Options
 from tests.unit.namespace import in_fresh_namespace
 
-SERVICES = [NamespacedName("default", letter) for letter in "abcd"]
+SERVICES = [model.NamespacedName("default", letter) for letter in "abcd"]
 ENDPOINTS = [(bytes([10, 0, 0, n]), 80) for n in range(1, 4)]
+
+Change: TypeAlias = dict[model.NamespacedName, FrontendClaim | None]
+"""What each Service claims from now on; None if it is deleted."""
 
 
 @st.composite
-def frontends(draw: st.DrawFn, service: NamespacedName) -> Frontend:
+def frontends(draw: st.DrawFn, service: model.NamespacedName) -> model.Frontend:
     """Few addresses are used, so that Services conflict."""
-    kind = draw(st.sampled_from([FrontendKind.EXTERNAL_IP, FrontendKind.CLUSTER_IP]))
+    kind = draw(st.sampled_from([model.FrontendKind.EXTERNAL_IP, model.FrontendKind.CLUSTER_IP]))
     own = SERVICES.index(service)
     address = (
         bytes([10, 96, 0, own])
-        if kind is FrontendKind.CLUSTER_IP
+        if kind is model.FrontendKind.CLUSTER_IP
         else bytes([192, 0, 2, draw(st.integers(1, 2))])
     )
     endpoints = tuple(draw(st.lists(st.sampled_from(ENDPOINTS), unique=True)))
-    external = kind is FrontendKind.EXTERNAL_IP
-    outside = draw(st.sampled_from([None, Backends(endpoints[:1], True)])) if external else None
+    external = kind is model.FrontendKind.EXTERNAL_IP
+    outside = draw(st.sampled_from([None, model.Backends(endpoints[:1], True)])) if external else None
     timeout = draw(st.sampled_from([None, 60]))
-    return Frontend(
-        owner=ServicePortName(service, ""),
+    return model.Frontend(
+        owner=model.ServicePortName(service, ""),
         kind=kind,
         address=address,
-        protocol=draw(st.sampled_from([Protocol.TCP, Protocol.UDP])),
+        protocol=draw(st.sampled_from([model.Protocol.TCP, model.Protocol.UDP])),
         port=draw(st.integers(80, 81)),
-        backends=Backends(endpoints),
+        backends=model.Backends(endpoints),
         from_outside=outside,
         local=tuple(address for address, _ in endpoints),
-        balance=Balance.STICKY if timeout else Balance.RANDOM,
+        balance=model.Balance.STICKY if timeout else model.Balance.RANDOM,
         affinity_timeout=timeout,
         source_ranges=draw(st.sampled_from([None, (ip_network("10.0.0.0/8"),)])) if external else None,
     )
 
 
 @st.composite
-def changes(draw: st.DrawFn) -> dict[NamespacedName, FrontendClaim | None]:
+def changes(draw: st.DrawFn) -> Change:
     names = draw(st.lists(st.sampled_from(SERVICES), unique=True, min_size=1))
     created = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
-    wanted: dict[NamespacedName, FrontendClaim | None] = {}
+    wanted: Change = {}
     for name in names:
         found = {(f.address, f.protocol, f.port): f for f in draw(st.lists(frontends(name), max_size=3))}
-        claim = FrontendClaim(Origin("in.yaml", draw(created)), tuple(found.values()))
+        claim = FrontendClaim(model.Origin("in.yaml", draw(created)), tuple(found.values()))
         wanted[name] = claim if draw(st.booleans()) or found else None
     return wanted
 
 
 def empty() -> Elements:
-    names = [*SETS, *(scope.verdicts for scope in EndpointScope), *map(endpoints_map, Protocol)]
+    names = [*SETS, *(scope.verdicts for scope in EndpointScope), *map(endpoints_map, model.Protocol)]
     return {name: {} for name in names}
 
 
 def without_slots(elements: Elements) -> Elements:
     """Leave out the slots: their order depends on earlier changes."""
-    slots = [endpoints_map(protocol) for protocol in Protocol]
+    slots = [endpoints_map(protocol) for protocol in model.Protocol]
     return {name: members for name, members in elements.items() if name not in slots}
 
 
 @given(st.lists(changes(), max_size=6), st.booleans())
-def test_changes_add_up_to_the_full_content(
-    history: list[dict[NamespacedName, FrontendClaim | None]], alone: bool
-) -> None:
+def test_changes_add_up_to_the_full_content(history: list[Change], alone: bool) -> None:
     """They are applied together, or for one Service after the other in reverse order."""
     intent, held = Intent(), empty()
     for wanted in history:
-        deltas = list(intent.deltas(intent.change(wanted), Family.IPV4).values())
+        deltas = list(intent.deltas(intent.change(wanted), model.Family.IPV4).values())
         for delta in reversed(deltas) if alone else [merged(deltas)]:
             todo = plan_change(held, delta.specs, delta.elements)
             todo.switch.apply_to(held)
             todo.sweep.apply_to(held)
-    desired = intent.desired(Family.IPV4)
+    desired = intent.desired(model.Family.IPV4)
     assert without_slots(held) == without_slots(initial_elements(*desired))
-    for protocol in Protocol:
+    for protocol in model.Protocol:
         name = endpoints_map(protocol)
         assert len(held[name]) == len(initial_elements(*desired)[name])
 
 
 @given(st.lists(changes(), max_size=6))
 def test_the_history_of_an_intent_does_not_matter(
-    history: list[dict[NamespacedName, FrontendClaim | None]],
+    history: list[Change],
 ) -> None:
     grown, fresh = Intent(), Intent()
-    final: dict[NamespacedName, FrontendClaim | None] = {}
+    final: Change = {}
     for wanted in history:
         grown.change(wanted)
         final |= wanted
     fresh.change({name: final[name] for name in sorted(final, reverse=True)})
-    assert grown.desired(Family.IPV4) == fresh.desired(Family.IPV4)
+    assert grown.desired(model.Family.IPV4) == fresh.desired(model.Family.IPV4)
     assert grown.problems() == fresh.problems()
 
 
 @given(st.lists(changes(), max_size=4))
 def test_the_parts_of_all_services_are_the_full_content(
-    history: list[dict[NamespacedName, FrontendClaim | None]],
+    history: list[Change],
 ) -> None:
     intent = Intent()
     for wanted in history:
         intent.change(wanted)
-    parts = merged(intent.whole(name, Family.IPV4) for name in intent.names())
-    desired = intent.desired(Family.IPV4)
+    parts = merged(intent.whole(name, model.Family.IPV4) for name in intent.names())
+    desired = intent.desired(model.Family.IPV4)
     elements = {name: parts.elements.get(name, {}) for name in SETS}
     assert Desired(parts.specs, elements) == desired  # type: ignore[arg-type]
 
@@ -137,18 +129,20 @@ def test_the_parts_of_all_services_are_the_full_content(
 @pytest.mark.lab
 @settings(max_examples=20, deadline=None)
 @given(st.lists(changes(), min_size=1, max_size=5))
-def test_the_kernel_accepts_every_change(history: list[dict[NamespacedName, FrontendClaim | None]]) -> None:
+def test_the_kernel_accepts_every_change(
+    history: list[Change],
+) -> None:
     """Afterwards the copy equals the table, and a full comparison finds no difference."""
 
     def follow() -> tuple[bool, Report]:
         with Netlink() as netlink:
-            intent, dataplane = Intent(), Dataplane(netlink, Family.IPV4, Options())
-            dataplane.reconcile(intent.desired(Family.IPV4))
+            intent, dataplane = Intent(), Dataplane(netlink, model.Family.IPV4, Options())
+            dataplane.reconcile(intent.desired(model.Family.IPV4))
             for wanted in history:
-                dataplane.change(merged(intent.deltas(intent.change(wanted), Family.IPV4).values()))
+                dataplane.change(merged(intent.deltas(intent.change(wanted), model.Family.IPV4).values()))
             copy = {name: dict(members) for name, members in dataplane.applied.items()}
             dataplane.read()
-            return copy == dataplane.applied, dataplane.reconcile(intent.desired(Family.IPV4))
+            return copy == dataplane.applied, dataplane.reconcile(intent.desired(model.Family.IPV4))
 
     same, report = in_fresh_namespace(follow)
     assert same

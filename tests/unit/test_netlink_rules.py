@@ -10,31 +10,8 @@ from ipaddress import ip_network
 
 import pytest
 
+from kproxy.kernel.netlink.core import constants as nl
 from kproxy.kernel.netlink.core.codec import attribute, attributes, be32, nested, read_string, string
-from kproxy.kernel.netlink.core.constants import (
-    NFT_GOTO,
-    NFT_MSG_NEWCHAIN,
-    NFT_MSG_NEWRULE,
-    NFT_MSG_NEWSET,
-    NFT_MSG_NEWSETELEM,
-    NFT_MSG_NEWTABLE,
-    NFT_TRACETYPE_RULE,
-    NFTA_EXPR_NAME,
-    NFTA_RULE_CHAIN,
-    NFTA_RULE_EXPRESSIONS,
-    NFTA_SET_NAME,
-    NFTA_TRACE_CHAIN,
-    NFTA_TRACE_NETWORK_HEADER,
-    NFTA_TRACE_OIF,
-    NFTA_TRACE_POLICY,
-    NFTA_TRACE_RULE_HANDLE,
-    NFTA_TRACE_TABLE,
-    NFTA_TRACE_TRANSPORT_HEADER,
-    NFTA_TRACE_TYPE,
-    NFTA_TRACE_VERDICT,
-    NFTA_VERDICT_CHAIN,
-    NFTA_VERDICT_CODE,
-)
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element, read_expiration
 from kproxy.kernel.netlink.core.structure import removal, table_removal, whole_table, writing
 from kproxy.kernel.netlink.core.traces import read_trace
@@ -76,14 +53,14 @@ EXPRESSIONS = {
 def rules(family: Family, options: Options) -> Iterator[tuple[str, list[str]]]:
     """Return nft's notation of each rule, and the names of its expressions."""
     table = skeleton(family, options, CHAINS)
-    packed = [m for m in whole_table(table) if m.kind == NFT_MSG_NEWRULE]
+    packed = [m for m in whole_table(table) if m.kind == nl.NFT_MSG_NEWRULE]
     texts = [(chain.name, str(rule)) for chain in table.chains for rule in chain.rules]
     for (chain, text), message in zip(texts, packed, strict=True):
         found = dict(attributes(memoryview(message.body)))
-        assert read_string(found[NFTA_RULE_CHAIN]) == chain
+        assert read_string(found[nl.NFTA_RULE_CHAIN]) == chain
         names = [
-            read_string(dict(attributes(each))[NFTA_EXPR_NAME])
-            for _, each in attributes(found[NFTA_RULE_EXPRESSIONS])
+            read_string(dict(attributes(each))[nl.NFTA_EXPR_NAME])
+            for _, each in attributes(found[nl.NFTA_RULE_EXPRESSIONS])
         ]
         yield text.partition(" comment ")[0], names
 
@@ -99,15 +76,15 @@ def test_every_part_of_the_table_has_a_message(family: Family, options: Options)
     table = skeleton(family, options, CHAINS)
     messages = whole_table(table)
     kinds = [message.kind for message in messages]
-    assert kinds.count(NFT_MSG_NEWTABLE) == 1
-    assert kinds.count(NFT_MSG_NEWCHAIN) == len(table.chains)
+    assert kinds.count(nl.NFT_MSG_NEWTABLE) == 1
+    assert kinds.count(nl.NFT_MSG_NEWCHAIN) == len(table.chains)
     names = [
-        read_string(dict(attributes(memoryview(m.body)))[NFTA_SET_NAME])
+        read_string(dict(attributes(memoryview(m.body)))[nl.NFTA_SET_NAME])
         for m in messages
-        if m.kind == NFT_MSG_NEWSET
+        if m.kind == nl.NFT_MSG_NEWSET
     ]
     assert names == [declaration.name for declaration in table.sets]
-    assert kinds.count(NFT_MSG_NEWSETELEM) == sum(bool(each.constant) for each in table.sets)
+    assert kinds.count(nl.NFT_MSG_NEWSETELEM) == sum(bool(each.constant) for each in table.sets)
     assert all(names for _, names in rules(family, options))
 
 
@@ -146,22 +123,26 @@ def test_the_table_that_starts_a_trace(family: Family) -> None:
 
 def test_a_trace_message() -> None:
     header = bytes([0x45, *[0] * 11, *(10, 0, 0, 1), *(10, 0, 0, 2)])
-    body = string(NFTA_TRACE_TABLE, "kproxy") + string(NFTA_TRACE_CHAIN, "lb-2")
+    body = string(nl.NFTA_TRACE_TABLE, "kproxy") + string(nl.NFTA_TRACE_CHAIN, "lb-2")
     matched = (
         body
-        + be32(NFTA_TRACE_TYPE, NFT_TRACETYPE_RULE)
-        + attribute(NFTA_TRACE_RULE_HANDLE, struct.pack(">Q", 7))
-        + nested(NFTA_TRACE_VERDICT, be32(NFTA_VERDICT_CODE, NFT_GOTO), string(NFTA_VERDICT_CHAIN, "x"))
-        + attribute(NFTA_TRACE_NETWORK_HEADER, header)
-        + attribute(NFTA_TRACE_TRANSPORT_HEADER, struct.pack(">HHI", 4000, 80, 0))
-        + be32(NFTA_TRACE_OIF, 3)
+        + be32(nl.NFTA_TRACE_TYPE, nl.NFT_TRACETYPE_RULE)
+        + attribute(nl.NFTA_TRACE_RULE_HANDLE, struct.pack(">Q", 7))
+        + nested(
+            nl.NFTA_TRACE_VERDICT,
+            be32(nl.NFTA_VERDICT_CODE, nl.NFT_GOTO),
+            string(nl.NFTA_VERDICT_CHAIN, "x"),
+        )
+        + attribute(nl.NFTA_TRACE_NETWORK_HEADER, header)
+        + attribute(nl.NFTA_TRACE_TRANSPORT_HEADER, struct.pack(">HHI", 4000, 80, 0))
+        + be32(nl.NFTA_TRACE_OIF, 3)
     )
     found = read_trace(memoryview(matched))
     assert (found.table, found.chain, found.handle, found.verdict) == ("kproxy", "lb-2", 7, "goto x")
     assert (found.source, found.destination) == (b"\x0a\0\0\1", b"\x0a\0\0\2")
     assert (found.ports, found.interface) == ((4000, 80), 3)
     # The end of a chain, without headers, which come from the message before.
-    end = read_trace(memoryview(body + be32(NFTA_TRACE_TYPE, 1) + be32(NFTA_TRACE_POLICY, 1)))
+    end = read_trace(memoryview(body + be32(nl.NFTA_TRACE_TYPE, 1) + be32(nl.NFTA_TRACE_POLICY, 1)))
     assert (end.handle, end.verdict, end.source) == (None, "accept", b"")
     assert end.completed(found).destination == found.destination
     assert found.completed(end) == found

@@ -8,17 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from kproxy import model
 from kproxy.limits import PROBE_EVENTS
-from kproxy.model import (
-    ExecAction,
-    GRPCAction,
-    HTTPGetAction,
-    NamespacedName,
-    Pod,
-    Probe,
-    ProbePort,
-    TCPSocketAction,
-)
 from kproxy.probes.core.readiness import (
     ContainerReadiness,
     Event,
@@ -36,13 +27,13 @@ from kproxy.probes.core.readiness import (
 )
 from tests.unit.make import decoded, manifest, name
 
-LS = ExecAction(("ls", "/var/ready"))
+LS = model.ExecAction(("ls", "/var/ready"))
 OUTCOMES = {"+": ProbeOutcome.SUCCESS, "w": ProbeOutcome.WARNING, "-": ProbeOutcome.FAILURE}
 
 
 def course(results: Iterable[str], ready: bool = False, /, **thresholds: int) -> str:
     """The readiness after each result: `r` or `.` (not ready)."""
-    state, probe = ContainerReadiness("c", ready), Probe(LS, **thresholds)
+    state, probe = ContainerReadiness("c", ready), model.Probe(LS, **thresholds)
     states = ""
     for now, result in enumerate(results):
         state = observe(state, probe, ProbeResult(OUTCOMES[result]), now)
@@ -87,7 +78,7 @@ def after(*results: ProbeResult) -> ContainerReadiness:
     """The state after these results, ten seconds apart."""
     state = ContainerReadiness("c")
     for index, result in enumerate(results):
-        state = observe(state, Probe(LS), result, 1000.0 + 10 * index)
+        state = observe(state, model.Probe(LS), result, 1000.0 + 10 * index)
     return state
 
 
@@ -115,7 +106,7 @@ def test_events_and_messages_are_limited() -> None:
 # --- pods ---
 
 
-def pod(own: str = "web-1", *probes: dict[str, Any], status: Any = None, **rest: Any) -> Pod:
+def pod(own: str = "web-1", *probes: dict[str, Any], status: Any = None, **rest: Any) -> model.Pod:
     """A Pod with a container c0 without a probe, and c1, c2... with these probes."""
     containers = [{"name": "c0"}] + [
         {"name": f"c{index}", "readinessProbe": probe} for index, probe in enumerate(probes, 1)
@@ -146,7 +137,7 @@ GATE = {"readinessGates": [{"conditionType": "lb"}]}
     ],
 )
 def test_a_pod_is_ready_if_all_its_containers_are(
-    made: Pod, containers: list[ContainerReadiness], ready: bool
+    made: model.Pod, containers: list[ContainerReadiness], ready: bool
 ) -> None:
     assert pod_readiness(made, containers) == PodReadiness(ready, tuple(containers))
 
@@ -230,7 +221,7 @@ def test_readiness_can_be_encoded_and_decoded() -> None:
     state = {name("x/y"): PodReadiness(False, (after(failure("a"), failure("b")),))}
     sent = msgspec.msgpack.encode([(*key, value) for key, value in state.items()])
     got = msgspec.msgpack.decode(sent, type=list[tuple[str, str, PodReadiness]])
-    assert {NamespacedName(*key): value for *key, value in got} == state
+    assert {model.NamespacedName(*key): value for *key, value in got} == state
 
 
 # --- text ---
@@ -240,19 +231,24 @@ def test_readiness_can_be_encoded_and_decoded() -> None:
     ("action", "text"),
     [
         (LS, "exec [ls /var/ready]"),
-        (HTTPGetAction(ProbePort(8080, 8080), "/ready"), "http-get http://:8080/ready"),
-        (HTTPGetAction(ProbePort("web", 8080)), "http-get http://:web/"),
-        (HTTPGetAction(ProbePort(1, 1), "ready", "x.org", "HTTPS"), "http-get https://x.org:1/ready"),
-        (HTTPGetAction(ProbePort(1, 1), "/", "fd00::1"), "http-get http://[fd00::1]:1/"),
-        (TCPSocketAction(ProbePort(8080, 8080)), "tcp-socket :8080"),
-        (TCPSocketAction(ProbePort("web", 0), "10.0.0.1"), "tcp-socket 10.0.0.1:web"),
-        (GRPCAction(9000, "s"), "grpc <pod>:9000 s"),
+        (model.HTTPGetAction(model.ProbePort(8080, 8080), "/ready"), "http-get http://:8080/ready"),
+        (model.HTTPGetAction(model.ProbePort("web", 8080)), "http-get http://:web/"),
+        (
+            model.HTTPGetAction(model.ProbePort(1, 1), "ready", "x.org", "HTTPS"),
+            "http-get https://x.org:1/ready",
+        ),
+        (model.HTTPGetAction(model.ProbePort(1, 1), "/", "fd00::1"), "http-get http://[fd00::1]:1/"),
+        (model.TCPSocketAction(model.ProbePort(8080, 8080)), "tcp-socket :8080"),
+        (model.TCPSocketAction(model.ProbePort("web", 0), "10.0.0.1"), "tcp-socket 10.0.0.1:web"),
+        (model.GRPCAction(9000, "s"), "grpc <pod>:9000 s"),
     ],
 )
 def test_probes_are_formatted_as_in_kubectl(action: Any, text: str) -> None:
-    assert describe_probe(Probe(action)) == f"{text} delay=0s timeout=1s period=10s #success=1 #failure=3"
+    assert (
+        describe_probe(model.Probe(action)) == f"{text} delay=0s timeout=1s period=10s #success=1 #failure=3"
+    )
 
 
 def test_format_of_the_numbers_of_a_probe() -> None:
-    text = describe_probe(Probe(LS, 1, 2, 3, 4, 5))
+    text = describe_probe(model.Probe(LS, 1, 2, 3, 4, 5))
     assert text == "exec [ls /var/ready] delay=1s timeout=3s period=2s #success=4 #failure=5"

@@ -6,16 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from struct import unpack_from
 from typing import NamedTuple
 
+from kproxy.dns.core import records
 from kproxy.dns.core.names import Name, name_of, suffixes, text_of
-from kproxy.dns.core.records import (
-    TTL,
-    RecordSet,
-    Type,
-    pod_records,
-    server_name,
-    service_records,
-    zone_records,
-)
 from kproxy.dns.core.zone import soa_data
 from kproxy.model import Address, EndpointSlice, NamespacedName, Pod, Service, format_address
 
@@ -32,44 +24,44 @@ def zone_file(content: Content, domain: Name, servers: Iterable[Address], origin
     """Return the zone file of `origin`, which is the cluster domain or a reverse zone, sorted by name."""
     sets = [each for each in _records(content, domain, servers) if origin in suffixes(each.name)]
     if origin != domain:
-        sets.append(RecordSet(origin, Type.NS, (server_name(domain),)))
+        sets.append(records.RecordSet(origin, records.Type.NS, (records.server_name(domain),)))
     lines = {line: None for each in sorted(sets, key=_order) for line in _lines(each)}
-    soa = RecordSet(origin, Type.SOA, (soa_data(domain, serial),))
+    soa = records.RecordSet(origin, records.Type.SOA, (soa_data(domain, serial),))
     return "".join(
-        f"{line}\n" for line in (f"$ORIGIN {text_of(origin)}", f"$TTL {TTL}", *_lines(soa), *lines)
+        f"{line}\n" for line in (f"$ORIGIN {text_of(origin)}", f"$TTL {records.TTL}", *_lines(soa), *lines)
     )
 
 
-def _records(content: Content, domain: Name, servers: Iterable[Address]) -> Iterator[RecordSet]:
-    yield from zone_records(domain, servers)
+def _records(content: Content, domain: Name, servers: Iterable[Address]) -> Iterator[records.RecordSet]:
+    yield from records.zone_records(domain, servers)
     for name, service in content.services.items():
-        yield from service_records(service, content.slices.get(name, ()), domain)
+        yield from records.service_records(service, content.slices.get(name, ()), domain)
     for pod in content.pods:
         for address in pod.addresses:
-            yield from pod_records(pod.name.namespace, address, domain)
+            yield from records.pod_records(pod.name.namespace, address, domain)
 
 
-def _order(found: RecordSet) -> tuple[list[Name], int]:
+def _order(found: records.RecordSet) -> tuple[list[Name], int]:
     """Return the key that sorts names label by label, from the root."""
     return [*reversed(list(suffixes(found.name)))], found.type
 
 
-def _lines(found: RecordSet) -> Iterator[str]:
+def _lines(found: records.RecordSet) -> Iterator[str]:
     name = text_of(found.name)
     for data in found.data:
         yield f"{name} {found.ttl} IN {found.type.name} {presentation(found.type, data)}"
 
 
-def presentation(kind: Type, data: bytes) -> str:
+def presentation(kind: records.Type, data: bytes) -> str:
     """Return the data of a record as a zone file has it."""
     match kind:
-        case Type.A | Type.AAAA:
+        case records.Type.A | records.Type.AAAA:
             return format_address(data)
-        case Type.SRV:
+        case records.Type.SRV:
             return f"{' '.join(map(str, unpack_from('!HHH', data)))} {text_of(data[6:])}"
-        case Type.TXT:
+        case records.Type.TXT:
             return f'"{data[1:].decode()}"'
-        case Type.SOA:
+        case records.Type.SOA:
             server, mailbox = text_of(data), text_of(data[len(_first(data)) :])
             return f"{server} {mailbox} {' '.join(map(str, unpack_from('!5I', data, len(data) - 20)))}"
         case _:

@@ -56,25 +56,15 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_PAYLOAD_OFFSET,
 )
 from kproxy.model import Family
-from kproxy.nft.expressions import (
-    Concatenation,
-    Connection,
-    Expression,
-    Hash,
-    HeaderField,
-    Meta,
-    RandomNumber,
-    SourceType,
-    TupleField,
-)
+from kproxy.nft import expressions as nft
 
 WORD = 4
 DIRECTIONS = {"original": IP_CT_DIR_ORIGINAL, "reply": IP_CT_DIR_REPLY}
 ADDRESSES = {
-    HeaderField("ip", "saddr"): (12, 4),
-    HeaderField("ip", "daddr"): (16, 4),
-    HeaderField("ip6", "saddr"): (8, 16),
-    HeaderField("ip6", "daddr"): (24, 16),
+    nft.HeaderField("ip", "saddr"): (12, 4),
+    nft.HeaderField("ip", "daddr"): (16, 4),
+    nft.HeaderField("ip6", "saddr"): (8, 16),
+    nft.HeaderField("ip6", "daddr"): (24, 16),
 }
 """Offset and length of addresses in the network header."""
 PORTS = {"sport": (0, 2), "dport": (2, 2)}
@@ -88,8 +78,8 @@ TUPLE_KEYS = {
     **{(family, "proto-dst"): NFT_CT_PROTO_DST for family in Family},
 }
 """NFT_CT_*, by family and nft's name of the field."""
-META_KEYS = {Meta.PROTOCOL: NFT_META_L4PROTO, Meta.INPUT_INTERFACE: NFT_META_IIFNAME}
-CONNECTION_KEYS = {Connection.STATE: NFT_CT_STATE, Connection.STATUS: NFT_CT_STATUS}
+META_KEYS = {nft.Meta.PROTOCOL: NFT_META_L4PROTO, nft.Meta.INPUT_INTERFACE: NFT_META_IIFNAME}
+CONNECTION_KEYS = {nft.Connection.STATE: NFT_CT_STATE, nft.Connection.STATUS: NFT_CT_STATUS}
 
 
 def expression(name: str, *attributes: bytes) -> bytes:
@@ -107,48 +97,48 @@ def register(word: int) -> int:
     return word // 4 + NFT_REG_1 if word % 4 == 0 else word + NFT_REG32_00
 
 
-def words(read: Expression) -> int:
+def words(read: nft.Expression) -> int:
     """Return the number of words that a value takes."""
-    if isinstance(read, HeaderField):
+    if isinstance(read, nft.HeaderField):
         _, length = ADDRESSES.get(read, (0, WORD))
         return length // WORD
-    if isinstance(read, TupleField):
+    if isinstance(read, nft.TupleField):
         return read.family.width // WORD if read.name in ("saddr", "daddr") else 1
     return 1
 
 
-def load_all(key: Concatenation, first: int = 0) -> list[bytes]:
+def load_all(key: nft.Concatenation, first: int = 0) -> list[bytes]:
     """Pack the expressions that load consecutive values, from word `first` on."""
     packed, word, after = [], first, first + sum(map(words, key))
     for read in key:
-        packed += _load_hash(read, word, after) if isinstance(read, Hash) else [load(read, word)]
+        packed += _load_hash(read, word, after) if isinstance(read, nft.Hash) else [load(read, word)]
         word += words(read)
     return packed
 
 
-def load(read: HeaderField | Meta | Connection | TupleField | SourceType | RandomNumber, word: int) -> bytes:
+def load(read: nft.Field | nft.Connection | nft.SourceType | nft.RandomNumber, word: int) -> bytes:
     """Pack the expression that loads a value into the register at `word`."""
     to = register(word)
     match read:
-        case HeaderField():
+        case nft.HeaderField():
             return _load_field(read, to)
-        case Meta():
+        case nft.Meta():
             return expression("meta", be32(NFTA_META_KEY, META_KEYS[read]), be32(NFTA_META_DREG, to))
-        case Connection():
+        case nft.Connection():
             return expression("ct", be32(NFTA_CT_DREG, to), be32(NFTA_CT_KEY, CONNECTION_KEYS[read]))
-        case TupleField():
+        case nft.TupleField():
             key = be32(NFTA_CT_KEY, TUPLE_KEYS[read.family, read.name])
             direction = attribute(NFTA_CT_DIRECTION, bytes([DIRECTIONS[read.direction]]))
             return expression("ct", be32(NFTA_CT_DREG, to), key, direction)
-        case SourceType():
+        case nft.SourceType():
             result = be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)
             return expression("fib", be32(NFTA_FIB_DREG, to), result, be32(NFTA_FIB_FLAGS, NFTA_FIB_F_SADDR))
-        case RandomNumber():
+        case nft.RandomNumber():
             numbers = be32(NFTA_NG_MODULUS, read.modulus), be32(NFTA_NG_OFFSET, read.offset)
             return expression("numgen", be32(NFTA_NG_DREG, to), be32(NFTA_NG_TYPE, NFT_NG_RANDOM), *numbers)
 
 
-def _load_field(field: HeaderField, to: int) -> bytes:
+def _load_field(field: nft.HeaderField, to: int) -> bytes:
     is_address = field in ADDRESSES
     offset, length = ADDRESSES[field] if is_address else PORTS[field.name]
     return expression(
@@ -160,7 +150,7 @@ def _load_field(field: HeaderField, to: int) -> bytes:
     )
 
 
-def _load_hash(read: Hash, word: int, free: int) -> list[bytes]:
+def _load_hash(read: nft.Hash, word: int, free: int) -> list[bytes]:
     """Pack a hash. Its fields are loaded into the registers at `free` and after it."""
     length = WORD * sum(map(words, read.fields))
     hashed = expression(

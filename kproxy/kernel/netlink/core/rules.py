@@ -66,22 +66,8 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.core.elements import pack_verdict
 from kproxy.kernel.netlink.core.expressions import WORD, expression, load, load_all, register, words
 from kproxy.model import Family, Protocol
+from kproxy.nft import rules as nft
 from kproxy.nft.expressions import Concatenation, Connection, Meta
-from kproxy.nft.rules import (
-    Comparison,
-    Conclusion,
-    Lookup,
-    MapUpdate,
-    Masquerade,
-    Match,
-    NoTrack,
-    Reject,
-    Rule,
-    StartTrace,
-    Statement,
-    Translation,
-    VerdictLookup,
-)
 
 FIRST = register(0)
 PROTOCOLS = {
@@ -94,15 +80,15 @@ SOURCE_TYPES = {"local": RTN_LOCAL}
 PORT_UNREACHABLE = {Family.IPV4: ICMP_PORT_UNREACH, Family.IPV6: ICMPV6_PORT_UNREACH}
 
 
-def pack_rule(rule: Rule, family: Family) -> bytes:
+def pack_rule(rule: nft.Rule, family: Family) -> bytes:
     """Return the attributes of a rule: its expressions and its comment."""
     packed = [expression for statement in _statements(rule) for expression in _pack(statement, family)]
     return nested(NFTA_RULE_EXPRESSIONS, *packed) + _comment(rule.comment)
 
 
-def _statements(rule: Rule) -> Iterator[Statement]:
+def _statements(rule: nft.Rule) -> Iterator[nft.Statement]:
     if rule.protocol:
-        yield Match(Meta.PROTOCOL, rule.protocol)
+        yield nft.Match(Meta.PROTOCOL, rule.protocol)
     yield from rule.statements
 
 
@@ -117,39 +103,39 @@ def _comment(comment: str) -> bytes:
     return attribute(NFTA_RULE_USERDATA, record(NFTNL_UDATA_RULE_COMMENT, comment.encode() + b"\0"))
 
 
-def _pack(statement: Statement, family: Family) -> list[bytes]:
+def _pack(statement: nft.Statement, family: Family) -> list[bytes]:
     match statement:
-        case Match(Connection() as bits, value):
+        case nft.Match(Connection() as bits, value):
             return _test(bits, CONNECTION_BITS[value])
-        case Match(read, _, equal):
+        case nft.Match(read, _, equal):
             return [load(read, 0), _compare(_value(statement), equal)]
-        case Comparison(field, value):
+        case nft.Comparison(field, value):
             return [load(field, 0), _compare(value, equal=True)]
-        case StartTrace():
+        case nft.StartTrace():
             one = be32(NFTA_IMMEDIATE_DREG, FIRST), _data(NFTA_IMMEDIATE_DATA, b"\x01")
             setting = be32(NFTA_META_KEY, NFT_META_NFTRACE), be32(NFTA_META_SREG, FIRST)
             return [expression("immediate", *one), expression("meta", *setting)]
-        case Lookup(key, name, contained):
+        case nft.Lookup(key, name, contained):
             flags = 0 if contained else NFT_LOOKUP_F_INV
             return [*load_all(key), _lookup(name, be32(NFTA_LOOKUP_FLAGS, flags))]
-        case VerdictLookup(key, name):
+        case nft.VerdictLookup(key, name):
             return [*load_all(key), _lookup(name, be32(NFTA_LOOKUP_DREG, NFT_REG_VERDICT))]
-        case Translation():
+        case nft.Translation():
             return _translation(statement)
-        case NoTrack():
+        case nft.NoTrack():
             return [expression("notrack")]
-        case Masquerade():
+        case nft.Masquerade():
             return [expression("masq", be32(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY))]
-        case Reject(reset):
+        case nft.Reject(reset):
             return [_reject(family, reset)]
-        case Conclusion(text):
+        case nft.Conclusion(text):
             verdict = pack_verdict(NFTA_IMMEDIATE_DATA, text)
             return [expression("immediate", be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT), verdict)]
-        case MapUpdate():
+        case nft.MapUpdate():
             return _map_update(statement)
 
 
-def _value(match: Match) -> bytes:
+def _value(match: nft.Match) -> bytes:
     """Return the value with which a match compares, in the kernel's form."""
     if match.expression is Meta.PROTOCOL:
         return bytes([PROTOCOLS[match.value]])
@@ -185,7 +171,7 @@ def _lookup(name: str, *attributes: bytes) -> bytes:
     return expression("lookup", string(NFTA_LOOKUP_SET, name), be32(NFTA_LOOKUP_SREG, FIRST), *attributes)
 
 
-def _translation(to: Translation) -> list[bytes]:
+def _translation(to: nft.Translation) -> list[bytes]:
     port = register(to.family.width // WORD)
     translate = expression(
         "nat",
@@ -203,7 +189,7 @@ def _reject(family: Family, reset: bool) -> bytes:
     return expression("reject", be32(NFTA_REJECT_TYPE, kind), code)
 
 
-def _map_update(update: MapUpdate) -> list[bytes]:
+def _map_update(update: nft.MapUpdate) -> list[bytes]:
     key: Concatenation = update.key
     value_word = sum(map(words, key))
     write = expression(
