@@ -4,66 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kproxy.cli.output import print_problems, warn, write_text
-from kproxy.cli.progress import progress
-from kproxy.control.lookup import look_up
-from kproxy.explain.answer import Answer, answer
-from kproxy.explain.question import Asker, words_of
+from kproxy.cli.output import warn, write_text
+from kproxy.cli.question import Asked, ask
+from kproxy.explain.answer import answer
+from kproxy.explain.behind import behind
 from kproxy.explain.tables import simulator
 from kproxy.explain.views import Kernel, as_json, text
-from kproxy.problems import CommandLineError, HostError
+from kproxy.problems import HostError
 from kproxy.settings.settings import Settings
-from kproxy.show.complaints import complaints
-from kproxy.show.snapshot import Snapshot
-from kproxy.table.keys import PackedSocket, affinity_key, join_socket, pack_port
-from kproxy.table.names import TABLE, affinity_map
+from kproxy.table.names import TABLE
+from kproxy.table.simulator import Simulator
 
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    sender, destination = operands
-    if settings.output not in ("", "json"):
-        raise CommandLineError(f"--output: explain prints text or json, not {settings.output}.")
-    with progress() as activity:
-        snapshot = look_up(settings, activity, about=words_of(sender, destination, settings.namespace))
-    asker = Asker(snapshot, settings.namespace, settings.interface, settings.source_port)
-    question = asker.question(sender, destination)
-    found = answer(simulator(snapshot, question.packet.destination), question, snapshot)
-    kernel = _kernel(found, snapshot) if settings.kernel or not settings.manifests else None
-    print_problems(complaints(snapshot))
+    asked = ask("explain", settings, operands)
+    table = simulator(asked.snapshot, asked.question.packet.destination)
+    kernel = _kernel(table, asked, settings.rules) if settings.kernel or not settings.manifests else None
+    found = answer(table, asked.question, asked.snapshot, kernel.affinity if kernel else None)
+    details = behind(found, kernel.handles if kernel else None) if settings.rules else None
     view = as_json if settings.output == "json" else text
-    write_text(view(found, settings.rules, kernel))
+    write_text(view(found, details, kernel))
     return 0
 
 
-def _kernel(desired: Answer, snapshot: Snapshot) -> Kernel | None:
+def _kernel(table: Simulator, asked: Asked, rules: bool) -> Kernel | None:
     """Return what the kernel's table does; None, with a message, if it cannot be read."""
-    from kproxy.kernel.live_table import LiveTable  # not at the top: manifests need no kernel
+    from kproxy.kernel.live_table import LiveTable, rule_handles  # not at the top: manifests need no kernel
     from kproxy.kernel.netlink.socket import Netlink
 
-    table, question = desired.table, desired.question
-    packet = question.packet
+    question, snapshot = asked
     try:
         with Netlink() as netlink:
             live = LiveTable(netlink, table.family)
             if not live.exists():
                 warn(f"The kernel has no table {table.family} {TABLE}.")
                 return None
-            found = answer(table._replace(elements=live), question, snapshot)
-            same = _effect(found) == _effect(desired)
-            if packet.protocol is None:
-                return Kernel(found, same, None, None)
-            entries = live[affinity_map(packet.protocol)]
-            frontend = join_socket(packet.destination, pack_port(packet.port))
-            key = affinity_key(packet.source, frontend)
-            remembered = entries.get(key)
-            endpoint = PackedSocket(remembered) if isinstance(remembered, bytes) else None
-            return Kernel(found, same, endpoint, entries.expiration(key))
+            affinity, expires = live.affinity_of(question.packet)
+            found = answer(table._replace(elements=live), question, snapshot, affinity)
+            handles = rule_handles(netlink, table.family)
+            return Kernel(found, behind(found, handles) if rules else None, handles, affinity, expires)
     except HostError as error:
         warn(f"The kernel's table is not compared: {error.full}")
         return None
-
-
-def _effect(found: Answer) -> object:
-    """Return what two tables have to agree on."""
-    return found.outcome.fate, found.outcome.reason, found.outcome.choices

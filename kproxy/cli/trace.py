@@ -10,22 +10,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from kproxy.cli.output import flush, print_problems, warn, write, write_text
-from kproxy.cli.progress import progress
-from kproxy.control.lookup import look_up
-from kproxy.explain.question import THIS_NODE, Asker, Question, words_of
+from kproxy.cli.output import flush, warn, write, write_text
+from kproxy.cli.question import Asked, ask
+from kproxy.explain.question import THIS_NODE
+from kproxy.explain.rules import OwnRules
 from kproxy.explain.tables import simulator
-from kproxy.explain.tracing import RuleTexts, trace_json, trace_text
+from kproxy.explain.tracing import trace_json, trace_text
 from kproxy.kernel.conntrack import has_reply
 from kproxy.kernel.host import require_root
+from kproxy.kernel.live_table import rule_handles
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.kernel.tracer import Tracer, rule_handles, traced
+from kproxy.kernel.tracer import Tracer, traced
 from kproxy.model import Family, Protocol, family_of, format_address
 from kproxy.nft.tracing import Flow, Hit, Trace
 from kproxy.problems import CommandLineError, KproxyError
 from kproxy.settings.settings import Settings
-from kproxy.show.snapshot import Snapshot
-from kproxy.table.skeleton import numbered_chains, skeleton
 
 REPLY_SECONDS = 3.0
 """How long to wait for a reply to the packet."""
@@ -35,19 +34,14 @@ POLL_SECONDS = 0.02
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     require_root()
-    if settings.output not in ("", "json"):
-        raise CommandLineError(f"--output: trace prints text or json, not {settings.output}.")
-    sender, destination = operands
-    with progress() as activity:
-        snapshot = look_up(settings, activity, about=words_of(sender, destination, settings.namespace))
-    question = Asker(snapshot, settings.namespace).question(sender, destination)
+    asked = ask("trace", settings, operands)
+    question, snapshot = asked
     if settings.send and question.sender != THIS_NODE:
         raise CommandLineError("--send sends from this node: FROM must be node, or an address of this node.")
-    print_problems(snapshot.problems)
     flow = Flow(*question.packet[:4])
     with Netlink() as netlink:
         trace = _trace(netlink, flow, settings)
-        rules = _rule_texts(netlink, snapshot, question)
+        rules = _rules(netlink, asked, trace)
     names = {address: f"pod {pod.name}" for pod in snapshot.inventory.pods for address in pod.addresses}
     if settings.output == "json":
         write(json.dumps(trace_json(trace, flow, rules, names), indent=4) + "\n")
@@ -111,14 +105,7 @@ def _sent(flow: Flow) -> Iterator[None]:
         yield
 
 
-def _rule_texts(netlink: Netlink, snapshot: Snapshot, question: Question) -> RuleTexts:
-    """Return the rules of kproxy's table by chain and handle, as far as they are as expected."""
-    table = simulator(snapshot, question.packet.destination)
-    needed = numbered_chains(table.elements)
-    expected = {chain.name: chain.rules for chain in skeleton(table.family, snapshot.options, needed).chains}
-    return {
-        (chain, handle): str(rule)
-        for chain, handles in rule_handles(netlink, table.family).items()
-        if len(handles) == len(expected.get(chain, ()))
-        for handle, rule in zip(handles, expected[chain], strict=True)
-    }
+def _rules(netlink: Netlink, asked: Asked, trace: Trace) -> OwnRules:
+    """Return the rules of kproxy's table in the chains of a trace."""
+    table = simulator(asked.snapshot, asked.question.packet.destination)
+    return OwnRules(table, (hit.chain for hit in trace.hits), rule_handles(netlink, table.family))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kproxy.explain.rules import OwnRules
 from kproxy.model import Address, Protocol, format_socket
 from kproxy.nft.tracing import Flow, Hit, Trace
 from kproxy.show.tables import table
 from kproxy.table.names import TABLE, ChainName
 
-RuleTexts = Mapping[tuple[str, int], str]
-"""The rules of kproxy's table: by chain and handle, as nft writes them."""
 
-
-def trace_text(trace: Trace, flow: Flow, rules: RuleTexts, names: Mapping[Address, str]) -> str:
+def trace_text(trace: Trace, flow: Flow, rules: OwnRules, names: Mapping[Address, str]) -> str:
     """Return the trace in words. `names` has the names of pods."""
     rows = [(f"{hit.table} {hit.chain}", hit.verdict, _rule(hit, rules)) for hit in trace.hits if _tells(hit)]
     lines = [f"  {line}\n" for line in table(rows, gap=2).splitlines()]
@@ -26,10 +24,10 @@ def _tells(hit: Hit) -> bool:
     return not hit.table.startswith(f"{TABLE}-trace") and (hit.handle is not None or hit.verdict == "drop")
 
 
-def _rule(hit: Hit, rules: RuleTexts) -> str:
+def _rule(hit: Hit, rules: OwnRules) -> str:
     if hit.handle is None:
         return "policy"
-    own = rules.get((hit.chain, hit.handle)) if hit.table == TABLE else None
+    own = rules.text(hit.chain, hit.handle) if hit.table == TABLE else ""
     return own or f"rule with handle {hit.handle}"
 
 
@@ -70,7 +68,7 @@ def _answer(trace: Trace, flow: Flow) -> str:
             return "The kernel no longer tracks it."
 
 
-def trace_json(trace: Trace, flow: Flow, rules: RuleTexts, names: Mapping[Address, str]) -> dict[str, Any]:
+def trace_json(trace: Trace, flow: Flow, rules: OwnRules, names: Mapping[Address, str]) -> dict[str, Any]:
     """Return the trace as a JSON object. docs/explain.md describes it."""
     return {
         "hits": [_hit(hit, rules) for hit in trace.hits if _tells(hit)],
@@ -79,7 +77,7 @@ def trace_json(trace: Trace, flow: Flow, rules: RuleTexts, names: Mapping[Addres
     }
 
 
-def _hit(hit: Hit, rules: RuleTexts) -> dict[str, Any]:
+def _hit(hit: Hit, rules: OwnRules) -> dict[str, Any]:
     return {
         "table": hit.table,
         "chain": hit.chain,

@@ -3,64 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from kproxy.explain.answer import Answer, Route, Step
+from kproxy.explain.answer import Answer, Route
+from kproxy.explain.behind import Behind
+from kproxy.explain.compared import differences
 from kproxy.explain.endpoints import EndpointUse
-from kproxy.model import Protocol, format_address, format_socket
-from kproxy.nft.render import render_element
-from kproxy.nft.ruleset import Skeleton
+from kproxy.explain.rules import Handles
+from kproxy.explain.steps import Step
+from kproxy.model import format_address, format_socket
 from kproxy.show.tables import duration, table
-from kproxy.table.keys import PackedSocket, format_packed
-from kproxy.table.names import endpoints_map
-from kproxy.table.simulator import Packet
-from kproxy.table.skeleton import numbered_chains, skeleton
+from kproxy.table.keys import format_packed
+from kproxy.table.simulator import Affinity, Packet
 
 INDENT = "  "
+SHOWN_ELEMENTS = 10
+"""The number of elements of one step to print. JSON contains all."""
 
 
 class Kernel(NamedTuple):
     """What the kernel's tables do, and the client's affinity entry in them."""
 
     answer: Answer
-    same: bool
-    """Whether they do what is desired."""
-    remembered: PackedSocket | None
-    """The endpoint in the affinity entry, None if there is no entry."""
+    behind: Sequence[Behind] | None
+    handles: Handles
+    affinity: Affinity
+    """The entry; {} if there is none."""
     expires: int | None
     """Seconds until the entry expires."""
 
+    @property
+    def remembered(self) -> str | None:
+        """The endpoint in the affinity entry; None without an entry."""
+        return next(map(format_packed, self.affinity.values()), None)
 
-def text(answer: Answer, rules: bool, kernel: Kernel | None = None) -> str:
-    """Return the answer in words; with `rules`, also the rule and the element behind each step."""
+
+def text(answer: Answer, behind: Sequence[Behind] | None = None, kernel: Kernel | None = None) -> str:
+    """Return the answer in words. `behind` has what to show behind each step."""
     question = answer.question
     lines = [
         f"From {question.sender} to {question.target}{_socket(question.packet)}:",
-        *_body(answer, rules),
+        *_body(answer, behind),
         *(["", answer.reply] if answer.reply else []),
-        *(["", *_kernel(kernel)] if kernel else []),
+        *(["", *_kernel(answer, kernel)] if kernel else []),
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _body(answer: Answer, rules: bool) -> Iterator[str]:
+def _body(answer: Answer, behind: Sequence[Behind] | None) -> Iterator[str]:
     yield answer.summary
-    yield from ("", *_steps(answer, rules))
+    yield from ("", *_steps(answer, behind))
     if answer.routes:
         yield from ("", "Endpoints:", *_block([_route(route) for route in answer.routes]))
     if answer.unused:
         yield from ("", "Not used:", *_block([_unused(use) for use in answer.unused]))
 
 
-def _kernel(kernel: Kernel) -> Iterator[str]:
+def _kernel(desired: Answer, kernel: Kernel) -> Iterator[str]:
     if kernel.remembered is not None:
-        yield f"The client has an affinity entry: {format_packed(kernel.remembered)}{_for(kernel.expires)}."
-    if kernel.same:
+        yield f"The client has an affinity entry: {kernel.remembered}{_for(kernel.expires)}."
+    found = list(differences(desired, kernel.answer, kernel.handles))
+    if not found:
         yield "The kernel's table does the same."
         return
-    yield "The kernel's table does something else:"
-    yield from _body(kernel.answer, False)
+    yield "The kernel's table differs:"
+    yield from _block([("", "desired", "kernel"), *found])
+    if kernel.answer.effect != desired.effect:
+        yield from ("", "With the kernel's table:", *_body(kernel.answer, kernel.behind))
 
 
 def _for(seconds: int | None) -> str:
@@ -76,13 +86,20 @@ def _socket(packet: Packet) -> str:
     return f" ({'/'.join(where)})"
 
 
-def _steps(answer: Answer, rules: bool) -> Iterator[str]:
-    found = _Rules(answer) if rules else None
+def _steps(answer: Answer, behind: Sequence[Behind] | None) -> Iterator[str]:
     width = max(len(step.chain) for step in answer.steps)
-    for step in answer.steps:
+    for number, step in enumerate(answer.steps):
         yield f"{INDENT}{step.chain.ljust(width)}{INDENT}{step.sentence}"
-        details = (("rule", found.rule(step)), ("element", found.element(step))) if found else ()
-        yield from (f"{INDENT}{' ' * width}{INDENT}{name}: {it}" for name, it in details if it)
+        if behind:
+            yield from (f"{INDENT}{' ' * width}{INDENT}{line}" for line in _details(behind[number]))
+
+
+def _details(found: Behind) -> Iterator[str]:
+    if found.rule:
+        yield f"rule: {found.rule}"
+    yield from (f"element: {element}" for element in found.elements[:SHOWN_ELEMENTS])
+    if len(found.elements) > SHOWN_ELEMENTS:
+        yield f"... and {len(found.elements) - SHOWN_ELEMENTS} more elements"
 
 
 def _block(rows: list[tuple[str, ...]]) -> list[str]:
@@ -102,60 +119,28 @@ def _place(pod: str, node: str) -> tuple[str, str]:
     return f"pod {pod}" if pod else "", f"node {node}" if node else ""
 
 
-class _Rules:
-    """Finds the rules and elements behind the steps of an answer."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._table = answer.table
-        self._protocol = answer.question.packet.protocol
-        needed = numbered_chains(answer.table.elements)
-        self._skeleton: Skeleton = skeleton(answer.table.family, answer.table.options, needed)
-
-    def rule(self, step: Step) -> str:
-        """Return the rule that a step depends on; "" if there is no single one."""
-        chains = sorted(self._skeleton.chains, key=lambda chain: chain.name != step.chain)
-        needles = self._needles(step)
-        rules = (str(rule) for chain in chains if needles or chain.name == step.chain for rule in chain.rules)
-        return next((rule for rule in rules if needles and all(needle in rule for needle in needles)), "")
-
-    def _needles(self, step: Step) -> tuple[str, ...]:
-        """Return the texts that the rule of a step contains; () if the step has no rule of its own."""
-        protocol = self._protocol or Protocol.TCP
-        if step.chain.startswith(("lb-", "outside-", "sticky-", "hash-")):
-            return (f"@{endpoints_map(protocol)}",)
-        return (f"@{step.set}",) if step.set else ()
-
-    def element(self, step: Step) -> str:
-        """Return the element that a step depends on, as nft writes it; "" if there is none."""
-        members = self._table.elements.get(step.set, {})
-        if step.key not in members:
-            return ""
-        declaration = self._skeleton.set(step.set)
-        return render_element(declaration, self._table.family, step.key, members[step.key])
-
-
-def as_json(answer: Answer, rules: bool, kernel: Kernel | None = None) -> str:
+def as_json(answer: Answer, behind: Sequence[Behind] | None = None, kernel: Kernel | None = None) -> str:
     """Return the answer as a JSON object. docs/explain.md describes it."""
-    return json.dumps(_object(answer, rules) | {"kernel": _kernel_object(kernel)}, indent=4) + "\n"
+    in_kernel = _kernel_object(answer, kernel) if kernel else None
+    return json.dumps(_object(answer, behind) | {"kernel": in_kernel}, indent=4) + "\n"
 
 
-def _kernel_object(kernel: Kernel | None) -> dict[str, Any] | None:
-    if kernel is None:
-        return None
+def _kernel_object(desired: Answer, kernel: Kernel) -> dict[str, Any]:
     outcome = kernel.answer.outcome
+    found = [each._asdict() for each in differences(desired, kernel.answer, kernel.handles)]
     return {
-        "same": kernel.same,
+        "same": not found,
+        "differences": found,
         "fate": outcome.fate,
         "reason": outcome.reason,
         "endpoints": [_endpoint(route) for route in kernel.answer.routes],
-        "affinity": format_packed(kernel.remembered) if kernel.remembered else None,
+        "affinity": kernel.remembered,
         "affinityExpiresSeconds": kernel.expires,
     }
 
 
-def _object(answer: Answer, rules: bool) -> dict[str, Any]:
+def _object(answer: Answer, behind: Sequence[Behind] | None) -> dict[str, Any]:
     packet, outcome = answer.question.packet, answer.outcome
-    found = _Rules(answer)
     return {
         "from": {"name": answer.question.sender, "address": format_address(packet.source)},
         "to": {
@@ -168,16 +153,26 @@ def _object(answer: Answer, rules: bool) -> dict[str, Any]:
         "fate": outcome.fate,
         "reason": outcome.reason,
         "summary": answer.summary,
-        "steps": [_step(step, found, rules) for step in answer.steps],
+        "steps": [
+            _step(step) | (_behind(behind[number]) if behind else {})
+            for number, step in enumerate(answer.steps)
+        ],
         "endpoints": [_endpoint(route) for route in answer.routes],
         "unused": [_left_out(use) for use in answer.unused],
         "reply": answer.reply,
     }
 
 
-def _step(step: Step, found: _Rules, rules: bool) -> dict[str, str]:
-    plain = {"chain": str(step.chain), "text": step.sentence}
-    return plain | {"rule": found.rule(step), "element": found.element(step)} if rules else plain
+def _step(step: Step) -> dict[str, Any]:
+    return {"chain": str(step.chain), "text": step.sentence}
+
+
+def _behind(found: Behind) -> dict[str, Any]:
+    return {
+        "rule": found.rule.text if found.rule else None,
+        "handle": found.rule.handle if found.rule else None,
+        "elements": list(found.elements),
+    }
 
 
 def _endpoint(route: Route) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The elements of a table in the kernel, each read when it is needed.
+"""The elements of a table in the kernel, each read when it is needed, and the handles of its rules.
 
 So a question about one packet takes the same time whatever the number of Services.
 """
@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from kproxy.kernel.netlink.core.codec import attributes, read_string, string
+from kproxy.kernel.netlink.core.constants import (
+    NFT_MSG_GETRULE,
+    NFTA_RULE_CHAIN,
+    NFTA_RULE_HANDLE,
+    NFTA_RULE_TABLE,
+)
 from kproxy.kernel.netlink.core.elements import read_element, read_expiration
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import has_table
 from kproxy.model import Family
 from kproxy.nft.elements import Value
+from kproxy.table.keys import PackedSocket, affinity_key, pack_socket
+from kproxy.table.names import TABLE, affinity_map
+from kproxy.table.simulator import Affinity, Packet
 from kproxy.table.skeleton import INTERVAL_KEYS
 
 
@@ -30,11 +40,32 @@ class LiveTable(Mapping[str, Mapping[bytes, Value]]):
     def __getitem__(self, name: str) -> LiveSet:
         return self._sets.setdefault(name, LiveSet(self._netlink, self._family, name))
 
+    def affinity_of(self, packet: Packet) -> tuple[Affinity, int | None]:
+        """Return the affinity entry of the sender, and the seconds until it expires; {} and None without."""
+        if packet.protocol is None:
+            return {}, None
+        entries = self[affinity_map(packet.protocol)]
+        key = affinity_key(packet.source, pack_socket(packet.destination, packet.port))
+        endpoint = entries.get(key)
+        if not isinstance(endpoint, bytes):
+            return {}, None
+        return {key: PackedSocket(endpoint)}, entries.expiration(key)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._sets)
 
     def __len__(self) -> int:
         return len(self._sets)
+
+
+def rule_handles(netlink: Netlink, family: Family) -> dict[str, list[int]]:
+    """Return the handles of the rules of kproxy's table, by chain and in order."""
+    handles: dict[str, list[int]] = {}
+    for content in netlink.dump(NFT_MSG_GETRULE, family, string(NFTA_RULE_TABLE, TABLE)):
+        found = dict(attributes(content))
+        number = int.from_bytes(found[NFTA_RULE_HANDLE], "big")
+        handles.setdefault(read_string(found[NFTA_RULE_CHAIN]), []).append(number)
+    return handles
 
 
 class LiveSet(Mapping[bytes, Value]):

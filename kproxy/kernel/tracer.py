@@ -13,22 +13,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kproxy.kernel.netlink.core.codec import attributes, messages, read_string, string
+from kproxy.kernel.netlink.core.codec import messages
 from kproxy.kernel.netlink.core.constants import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_NETFILTER,
     NFGENMSG_LEN,
     NFNLGRP_NFTRACE,
-    NFT_MSG_GETRULE,
-    NFTA_RULE_CHAIN,
-    NFTA_RULE_HANDLE,
-    NFTA_RULE_TABLE,
     SOL_NETLINK,
 )
 from kproxy.kernel.netlink.core.structure import whole_table
 from kproxy.kernel.netlink.core.traces import TraceMessage, read_trace
 from kproxy.kernel.netlink.socket import Netlink
-from kproxy.model import Family, Protocol
+from kproxy.model import Protocol
 from kproxy.nft.structure import TableFlags
 from kproxy.nft.tracing import Flow, Hit, trace_table
 from kproxy.table.names import TABLE
@@ -96,13 +92,3 @@ def traced(netlink: Netlink, flow: Flow) -> Iterator[Tracer]:
         listener.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
         netlink.commit(whole_table(rules, TableFlags.OWNER))
         yield Tracer(listener, flow, rules.table)
-
-
-def rule_handles(netlink: Netlink, family: Family) -> dict[str, list[int]]:
-    """Return the handles of the rules of kproxy's table, by chain and in order."""
-    handles: dict[str, list[int]] = {}
-    for content in netlink.dump(NFT_MSG_GETRULE, family, string(NFTA_RULE_TABLE, TABLE)):
-        found = dict(attributes(content))
-        number = int.from_bytes(found[NFTA_RULE_HANDLE], "big")
-        handles.setdefault(read_string(found[NFTA_RULE_CHAIN]), []).append(number)
-    return handles

@@ -219,7 +219,12 @@ FLAGS = (
         text.seconds,
         default="`10s`",
     ),
-    Flag("--rules", "explain", Group.OUTPUT, "Also show the rule and the element behind each step."),
+    Flag(
+        "--rules",
+        "explain",
+        Group.OUTPUT,
+        "Also show the rule behind each step, its handle in the kernel, and its elements.",
+    ),
     Flag(
         "--source-port PORT",
         "explain",

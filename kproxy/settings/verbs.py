@@ -185,8 +185,8 @@ _VERBS = (
             "Follow a connection through the tables of this node, step by step: which Service and endpoints "
             "it reaches, with which probability, whether its source is replaced, and why; or why it is "
             "refused or dropped. No packet is sent. " + _INPUT,
-            "Without `-f`, or with `--kernel`, explain also reads the table in the kernel. It says whether "
-            "that table does the same, and where an affinity entry leads the client.",
+            "Without `-f`, or with `--kernel`, explain also reads the table in the kernel. It says what "
+            "differs there, and where an affinity entry leads the client.",
             "FROM is an address, `pod/NAME`, or `node` for this node. TO is `HOST:PORT`, "
             "`HOST:PORT/PROTOCOL`, or `HOST/icmp` for ping. HOST is an address, `node`, or a Service: "
             "`web`, `shop/web`, `web.shop.svc`. PORT is a number or the name of a port of the Service.",
@@ -194,7 +194,7 @@ _VERBS = (
         (
             ("A pod that connects to a Service:", "kproxy explain pod/web-1 shop/web:80"),
             ("A client from outside, at a node port:", "kproxy explain 192.0.2.7 node:30080 -f services/"),
-            ("With rules and elements:", "kproxy explain node web:http --rules"),
+            ("With rules, their handles, and elements:", "kproxy explain node web:http --rules"),
         ),
         usages=("FROM TO",),
         operand=Operand("FROM TO", words=2),

@@ -155,7 +155,7 @@ class Simulator(NamedTuple):
         if packet.protocol is None:
             return self._not_a_frontend(packet)
         key = frontend_key(packet.destination, packet.protocol, packet.port)
-        if self.restricted(key) and not self._source_allowed(key, packet.source):
+        if self.restricted(key) and not self.ranges_with(key, packet.source):
             return PacketOutcome(Fate.DROPPED, reason=Reason.SOURCE_RANGES)
         outside = self.sender(packet) is Sender.OUTSIDE
         for scope in (EndpointScope.LOCAL, EndpointScope.ALL) if outside else (EndpointScope.ALL,):
@@ -173,9 +173,13 @@ class Simulator(NamedTuple):
         """Whether only some clients may use a frontend."""
         return key in self.elements[SetName.SOURCE_RESTRICTED]
 
-    def _source_allowed(self, key: FrontendKey, source: Address) -> bool:
-        ranges = map(range_ends, self.elements[SetName.SOURCE_RANGES])
-        return any(first <= key + source <= last for first, last in ranges)
+    def ranges_with(self, key: FrontendKey, source: Address) -> tuple[bytes, ...]:
+        """Return the keys of the source ranges of a frontend that contain a client."""
+
+        def contains(ends: tuple[bytes, bytes]) -> bool:
+            return ends[0] <= key + source <= ends[1]
+
+        return tuple(each for each in self.elements[SetName.SOURCE_RANGES] if contains(range_ends(each)))
 
     def _is_pod(self, packet: Packet) -> bool:
         """Whether a pod sent it. False if pods cannot be recognized, because the rule does not exist then."""

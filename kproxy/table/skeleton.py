@@ -9,7 +9,7 @@ or of the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kproxy.model import Address, Balance, Family, Network, Protocol, family_of, network_family
@@ -110,11 +110,16 @@ NO_NUMBERED_CHAINS = NumberedChains(frozenset(), frozenset())
 
 def numbered_chains(elements: Mapping[str, Mapping[bytes, Value]]) -> NumberedChains:
     """Return the numbered chains that `elements` lead to."""
-    slot_chains = {
-        slot_chain_of(Verdict(text)) for scope in EndpointScope for text in _texts(elements[scope.verdicts])
-    }
-    rules = {Verdict(text) for text in _texts(elements.get(SetName.AFFINITY_RULES, {}))}
-    timeouts = {remember_timeout(verdict.chain) for verdict in rules}
+    names = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RULES)
+    texts = {text for name in names for text in _texts(elements.get(name, {}))}
+    return numbered_among(Verdict(text).chain for text in texts)
+
+
+def numbered_among(chains: Iterable[str]) -> NumberedChains:
+    """Return the numbered chains among chains with these names."""
+    names = set(chains)
+    slot_chains = (slot_chain_of(Verdict(f"goto {name}")) for name in names)
+    timeouts = map(remember_timeout, names)
     return NumberedChains(
         frozenset(slot_chain for slot_chain in slot_chains if slot_chain is not None),
         frozenset(seconds for seconds in timeouts if seconds is not None),
@@ -240,6 +245,8 @@ def _frontend(family: Family) -> Concatenation:
 
 
 DROP, RETURN = Conclusion("drop"), Conclusion("return")
+MASQUERADE = Masquerade()
+REFUSE = Conclusion(f"goto {ChainName.NO_ENDPOINTS}")
 FROM_THIS_NODE = Match(SourceType(), "local")
 TRANSLATED = Match(Connection.STATUS, "dnat")
 _to_remember = (rule(TRANSLATED, Conclusion(f"goto {ChainName.REMEMBER}")),)
@@ -268,12 +275,12 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
         Chain(ChainName.TRANSLATED, _translated(family, options), "decide whether to masquerade"),
         Chain(
             ChainName.MASQ_ALWAYS,
-            (rule(Masquerade()),),
+            (rule(MASQUERADE),),
             "masquerade, so that replies return through this node",
         ),
         Chain(
             ChainName.MASQ_NODE,
-            (rule(FROM_THIS_NODE, Masquerade()),),
+            (rule(FROM_THIS_NODE, MASQUERADE),),
             "externalTrafficPolicy Local: masquerade only what this node itself sends",
         ),
         Chain(
@@ -372,17 +379,16 @@ def _services(family: Family, options: Options) -> tuple[Rule, ...]:
     icmp = "icmp" if family is Family.IPV4 else "icmpv6"
     is_ping = Match(Meta.PROTOCOL, icmp)
     to_cluster_ip = Lookup((_daddr(family),), SetName.CLUSTER_IPS)
-    refuse = Conclusion(f"goto {ChainName.NO_ENDPOINTS}")
     rules = (
         rule(VerdictLookup(_frontend(family), SetName.SERVICES)),
         rule(to_cluster_ip, is_ping, DROP, comment="ClusterIPs do not answer ping"),
-        rule(to_cluster_ip, refuse, comment="refuse ports that the Service does not have"),
+        rule(to_cluster_ip, REFUSE, comment="refuse ports that the Service does not have"),
         rule(
             Lookup((_daddr(family),), SetName.LOAD_BALANCER_IPS),
             is_ping._replace(equal=False),
             # Without it, a connection of the node to itself would get a reset, because it passes here, too.
             Match(Connection.STATE, "new"),
-            refuse,
+            REFUSE,
             comment="refuse ports that the Service does not have, answer ping",
         ),
     )
@@ -472,13 +478,13 @@ def _by_original_frontend(map_name: SetName, family: Family) -> tuple[Rule, ...]
 
 
 def _translated(family: Family, options: Options) -> tuple[Rule, ...]:
-    rules = [rule(Lookup((_saddr(family), _daddr(family)), SetName.HAIRPIN), Masquerade())]
+    rules = [rule(Lookup((_saddr(family), _daddr(family)), SetName.HAIRPIN), MASQUERADE)]
     to_cluster_ip = Lookup((TupleField("original", "daddr", family),), SetName.CLUSTER_IPS)
     not_a_pod = options.not_a_pod(family)
     if options.masquerade_all:
-        rules.append(rule(to_cluster_ip, Masquerade()))
+        rules.append(rule(to_cluster_ip, MASQUERADE))
     elif not_a_pod:
-        rules.append(rule(to_cluster_ip, *not_a_pod, Masquerade()))
+        rules.append(rule(to_cluster_ip, *not_a_pod, MASQUERADE))
     return (*rules, *_by_original_frontend(SetName.MASQUERADE_RULES, family))
 
 

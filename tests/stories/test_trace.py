@@ -146,6 +146,9 @@ def test_nothing_is_left_after_kill(lab: Lab, kproxy: Kproxy, web: list[Manifest
 
 
 def test_no_packet_is_exit_status_1(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:
+    web[0]["spec"]["clusterIPP"] = "10.96.10.10"
     question = lab.pod("pod-3").address(4), f"{SERVICE_IP[4]}:80", "--timeout", "100ms"
     done = kproxy.run("trace", *web, flags=question)
     assert (done.returncode, done.stdout) == (1, "No packet of this connection came to this node.\n")
+    assert "warning: " in done.stderr
+    assert "spec.clusterIPP" in done.stderr  # as explain reports it

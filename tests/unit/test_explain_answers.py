@@ -101,8 +101,27 @@ ROWS = [
     ("a elsewhere.shop.svc.cluster.local:http", "Service shop/elsewhere"),
     ("default/a elsewhere -n shop", "Service shop/elsewhere"),
     ("10.244.2.77 web --masquerade-all", "this node's address: --masquerade-all"),
-    ("a web --rules", "rule: ip daddr . meta l4proto . th dport vmap @services", "10.96.0.1 . tcp . 80 comment"),
 ]  # fmt: skip
+
+RULES = [
+    ("a web", "prerouting", None, []),
+    ("a web", "services", "ip daddr . meta l4proto . th dport vmap @services", ['10.96.0.1 . tcp . 80 comment "default/web" : goto lb-2']),
+    ("a web", "lb-2", "dnat ip to ip daddr . tcp dport . numgen random mod 2 map @endpoints-tcp", ["10.96.0.1 . 80 . 0 : 10.244.1.2 . 8080", "10.96.0.1 . 80 . 1 : 10.244.2.2 . 8080"]),
+    ("a web", "translated", "ip saddr . ip daddr @hairpin masquerade fully-random", ["10.244.1.2 . 10.244.1.2"]),
+    ("node web", "translated", "ct original ip daddr @cluster-ips ip saddr != @pod-cidrs masquerade fully-random", ["10.96.0.1"]),
+    ("a web:81", "services", 'ip daddr @cluster-ips goto no-endpoints comment "refuse ports that the Service does not have"', ["10.96.0.1"]),
+    ("a web/icmp", "services", 'ip daddr @cluster-ips meta l4proto icmp drop comment "ClusterIPs do not answer ping"', ["10.96.0.1"]),
+    ("a 10.96.9.9:80", "services", 'ip daddr @service-cidrs drop comment "drop packets to ClusterIPs that no Service has"', ["10.96.0.0/16"]),
+    ("a nothing", "no-endpoints", "meta l4proto tcp reject with tcp reset", []),
+    ("a remote", "discard", "drop", []),
+    ("a sticky", "sticky-2", "goto lb-2", []),
+    ("a sticky", "remember-10800", "meta l4proto tcp update @affinity-tcp { ct original ip saddr . ct original ip daddr . ct original proto-dst timeout 10800s : ct reply ip saddr . ct reply proto-src }", ['10.96.0.2 . tcp . 80 : goto remember-10800']),
+    ("203.0.113.9 198.51.100.7:80", "check-source", "ip daddr . meta l4proto . th dport . ip saddr @source-ranges return", ["198.51.100.7 . tcp . 80 . 203.0.113.0-203.0.113.255"]),
+    ("192.0.2.99 198.51.100.7:80", "check-source", "drop", []),
+    ("203.0.113.9 198.51.100.6:80", "prerouting", "ip saddr != @pod-cidrs fib saddr type != local ip daddr . meta l4proto . th dport vmap @services-from-outside", ['198.51.100.6 . tcp . 80 comment "default/local:http" : goto outside-lb-1']),
+    ("203.0.113.9 node:30080", "masq-always", "masquerade fully-random", ['192.0.2.1 . tcp . 30080 : goto masq-always']),
+]  # fmt: skip
+"""A question, the chain of a step, its rule and elements."""
 
 ERRORS = [
     ("a wep:80", "Service default/wep not found."),
@@ -174,6 +193,22 @@ def test_a_question_that_cannot_be_parsed_is_a_usage_error(
     assert expected in err
 
 
+@pytest.mark.parametrize("row", RULES, ids=lambda row: f"{row[0]}: {row[1]}")
+def test_the_rule_and_the_elements_behind_a_step(
+    asked: Asked, row: tuple[str, str, str | None, list[str]]
+) -> None:
+    question, chain, rule, elements = row
+    found = json.loads(asked(f"{question} --rules -o json")[1])["steps"]
+    step = [each for each in found if each["chain"] == chain][-1 if chain == "prerouting" else 0]
+    assert (step["rule"], step["handle"], step["elements"]) == (rule, None, elements)
+
+
+def test_rules_in_words(asked: Asked) -> None:
+    out = asked("a web --rules")[1]
+    assert "rule: ip daddr . meta l4proto . th dport vmap @services\n" in out
+    assert 'element: 10.96.0.1 . tcp . 80 comment "default/web" : goto lb-2\n' in out
+
+
 def test_json_has_the_same_facts(asked: Asked) -> None:
     found = json.loads(asked("a sticky:http -o json --rules")[1])
     assert found["from"] == {"name": "pod default/a", "address": "10.244.1.2"}
@@ -188,11 +223,12 @@ def test_json_has_the_same_facts(asked: Asked) -> None:
         "prerouting",
         "services",
         "sticky-2",
+        "lb-2",
         "remember-10800",
         "translated",
         "translated",
     ]
-    assert found["steps"][1]["element"].endswith("goto sticky-2")
+    assert found["steps"][1]["elements"][0].endswith("goto sticky-2")
     assert [(each["pod"], each["probability"], each["masquerade"]) for each in found["endpoints"]] == [
         ("a", 0.5, "hairpin"),
         ("b", 0.5, None),

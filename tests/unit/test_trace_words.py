@@ -6,14 +6,20 @@ from __future__ import annotations
 
 import pytest
 
+from kproxy.explain.rules import OwnRules
 from kproxy.explain.tracing import trace_json, trace_text
-from kproxy.model import Address, Protocol
+from kproxy.model import Address, Family, Protocol
 from kproxy.nft.tracing import Flow, Hit, Trace
+from kproxy.table.simulator import Simulator
+from kproxy.table.skeleton import Options
 
 CLIENT, SERVICE, POD = (bytes([10, 0, 0, n]) for n in (1, 2, 3))
 FLOW = Flow(CLIENT, SERVICE, Protocol.TCP, 80)
 NAMES = {POD: "pod default/a"}
-RULES = {("services", 5): "ip daddr . meta l4proto . th dport vmap @services"}
+TABLE = Simulator(Family.IPV4, {}, Options(), frozenset())
+RULES = OwnRules(TABLE, (), {"services": [5, 6, 7, 8], "output": [1]})
+"""As the kernel lists them: `output` has another number of rules than expected."""
+LOOKUP_TEXT = "ip daddr . meta l4proto . th dport vmap @services"
 
 
 def hit(
@@ -48,13 +54,15 @@ def test_what_became_of_the_packet(trace: Trace, expected: str) -> None:
 
 
 def test_a_line_for_each_rule() -> None:
-    trace = Trace((START, LOOKUP, hit("filter", "OUTPUT", "accept", 9), LEFT), False)
+    unknown = hit("kproxy", "output", "goto services", 1)
+    trace = Trace((START, LOOKUP, hit("filter", "OUTPUT", "accept", 9), unknown, LEFT), False)
     lines = trace_text(trace, FLOW, RULES, NAMES).splitlines()
-    assert lines[0].split() == ["kproxy", "services", "goto", "lb-1", *RULES["services", 5].split()]
+    assert lines[0].split() == ["kproxy", "services", "goto", "lb-1", *LOOKUP_TEXT.split()]
     assert lines[1].split() == ["filter", "OUTPUT", "accept", "rule", "with", "handle", "9"]
-    assert lines[2] == ""
+    assert lines[2].split() == ["kproxy", "output", "goto", "services", "rule", "with", "handle", "1"]
+    assert lines[3] == ""
     hits = trace_json(trace, FLOW, RULES, NAMES)["hits"]
-    assert [each["destination"] for each in hits] == ["10.0.0.2:80", "10.0.0.2:80"]
+    assert [each["destination"] for each in hits] == ["10.0.0.2:80"] * 3
 
 
 def test_without_an_entry_of_conntrack_only_tcp_was_refused() -> None:
