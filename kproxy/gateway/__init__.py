@@ -1,0 +1,1 @@
+"""Ingress and HTTP routes, served by HAProxy. README.md describes the folder."""

@@ -1,0 +1,1 @@
+"""Routes, and HAProxy's configuration made from them."""
