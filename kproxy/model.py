@@ -29,6 +29,8 @@ else:  # an abstract base class of both: msgspec rejects a union of two types th
 
 LONGEST_ADDRESS = 64
 """The maximum number of characters of an address. The longest ones have 45, and may have more zeros."""
+LABEL_NUMBER = re.compile(r"-?\d{1,19}")
+"""The value of a label that `<` and `>` of a selector compare."""
 _ZEROS = re.compile(r"(?<![0-9A-Fa-f])0+([0-9]+)(?=\.|$)")
 
 
@@ -548,15 +550,103 @@ class ServiceCIDR(Struct, frozen=True):
     networks: tuple[Network, ...]
 
 
-class Workload(NamedTuple):
+class Requirement(NamedTuple):
+    """The requirement of a selector for one label."""
+
+    key: str
+    operator: str
+    """`in`, `notin`, `exists`, `absent`, `<` or `>`."""
+    values: tuple[str, ...] = ()
+    """For `<` and `>`, one number."""
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the labels fulfill the requirement. An absent label fulfills `notin`."""
+        value = labels.get(self.key)
+        match self.operator:
+            case "exists":
+                return value is not None
+            case "absent":
+                return value is None
+            case "in":
+                return value in self.values
+            case "notin":
+                return value not in self.values
+            case _:
+                return value is not None and self._compares(value)
+
+    def _compares(self, value: str) -> bool:
+        (limit,) = self.values
+        if not LABEL_NUMBER.fullmatch(value):
+            return False
+        return int(value) > int(limit) if self.operator == ">" else int(value) < int(limit)
+
+    def __str__(self) -> str:
+        """Return the requirement as kubectl shows it: `app=web`, `tier in (a,b)`, `old`, `!old`."""
+        match self.operator:
+            case "exists":
+                return self.key
+            case "absent":
+                return f"!{self.key}"
+            case "in" if len(self.values) == 1:
+                return f"{self.key}={self.values[0]}"
+            case "in" | "notin":
+                return f"{self.key} {self.operator} ({','.join(self.values)})"
+            case _:
+                return f"{self.key}{self.operator}{self.values[0]}"
+
+
+class Selector(NamedTuple):
+    """A selector. It matches if all requirements are fulfilled, so without any it matches everything."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether the selector matches an object with these labels."""
+        return all(requirement.matches(labels) for requirement in self.requirements)
+
+    @property
+    def equalities(self) -> dict[str, str]:
+        """The labels that must have one value."""
+        single = (each for each in self.requirements if each.operator == "in" and len(each.values) == 1)
+        return {each.key: each.values[0] for each in single}
+
+
+def labels_selector(labels: Mapping[str, str]) -> Selector:
+    """Return the selector that requires these labels."""
+    return Selector(tuple(Requirement(key, "in", (value,)) for key, value in sorted(labels.items())))
+
+
+WORKLOADS = {
+    "ReplicationController": ("",),
+    "DaemonSet": ("apps", "extensions"),
+    "Deployment": ("apps", "extensions"),
+    "ReplicaSet": ("apps", "extensions"),
+    "StatefulSet": ("apps",),
+}
+"""The API groups of each kind of workload."""
+
+
+class Workload(Struct, frozen=True):
     """An object for which a cluster starts pods, for example a Deployment. kproxy starts none."""
 
     kind: str
     name: NamespacedName
+    origin: Origin
     replicas: int | None
     """The number of pods; None for one on each node."""
-    labels: Mapping[str, str]
+    selector: Selector
+    """Which pods it counts as its own. Without requirements it has none."""
+    template: dict[str, str]
     """The labels of its pods."""
+    containers: tuple[Container, ...] = ()
+    """Those of its pods."""
+    node_selector: dict[str, str] = {}
+    """The labels of the nodes on which a DaemonSet wants pods."""
+    owned: bool = False
+    """It belongs to another workload, for example to a Deployment."""
+    labels: dict[str, str] = {}
+    """Its own labels."""
+    annotations: Annotations = ""
 
 
 class ClusterState(Struct, frozen=True):

@@ -17,6 +17,8 @@ from kproxy.show.describe.ingress import describe_ingress
 from kproxy.show.describe.node import describe_node
 from kproxy.show.describe.pod import describe_pod
 from kproxy.show.describe.service import describe_service
+from kproxy.show.describe.workload import describe_workload
+from kproxy.show.kinds import WORKLOAD_KINDS
 from kproxy.show.query import parse_query
 
 DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
@@ -26,6 +28,7 @@ DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "endpointslices": describe_slice,
     "ingresses": describe_ingress,
     "nodes": describe_node,
+    **dict.fromkeys(WORKLOAD_KINDS, describe_workload),
 }
 
 

@@ -23,6 +23,7 @@ from kproxy.model import (
     NamespacedName,
     Node,
     Pod,
+    Selector,
     Service,
     family_of,
 )
@@ -35,7 +36,9 @@ class PodIndex:
 
     def __init__(self, pods: Iterable[Pod]) -> None:
         self._by_label: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
+        self._by_namespace: dict[str, list[Pod]] = defaultdict(list)
         for pod in pods:
+            self._by_namespace[pod.name.namespace].append(pod)
             for key, value in pod.labels.items():
                 self._by_label[pod.name.namespace, key, value].append(pod)
 
@@ -45,6 +48,14 @@ class PodIndex:
             (self._by_label.get((namespace, key, value), []) for key, value in selector.items()), key=len
         )
         return [pod for pod in candidates if selector.items() <= pod.labels.items()]
+
+    def matching(self, namespace: str, selector: Selector) -> list[Pod]:
+        """Return the pods that match `selector`; none if it has no requirements."""
+        if not selector.requirements:
+            return []
+        labels = selector.equalities
+        found = self.select(namespace, labels) if labels else self._by_namespace.get(namespace, [])
+        return [pod for pod in found if selector.matches(pod.labels)]
 
 
 def selects(service: Service) -> bool:

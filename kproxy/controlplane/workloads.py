@@ -1,52 +1,91 @@
-"""Workloads whose pods are missing: a cluster would start them, but kproxy does not. Pure."""
+"""The pods of workloads: how many they want, and how many exist. A cluster would start them, kproxy does not.
+
+As a controller does, a workload counts the pods that its selector matches and that do not end. Pure.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from kproxy.controlplane.slices import PodIndex
-from kproxy.model import ClusterState, Service, Workload
-from kproxy.problems import enumeration
+from kproxy.model import ClusterNode, ClusterState, Pod, Service, Workload
 
 LONGEST = 100
-"""The maximum length of a label in a sentence. Invalid ones may be longer."""
+"""The maximum length of a selector in a sentence."""
+NAMED = 3
+"""The maximum number of workloads in a sentence."""
 NEEDED = (
-    "would make pods, but kproxy starts none: for each pod that runs, add a Pod with its labels and its "
-    "address (status.podIP), or an EndpointSlice"
+    "kproxy starts no pods: `podman kube play` starts Pods and Deployments, and --pods-from podman finds "
+    "them; for each other pod that runs, add a Pod with its labels and its address (status.podIP), or an "
+    "EndpointSlice"
 )
 
 
+class Counts(NamedTuple):
+    """Numbers of pods of a workload."""
+
+    desired: int
+    found: int
+    ready: int
+
+
+def own_pods(workload: Workload, pods: PodIndex) -> list[Pod]:
+    """Return the pods that a workload counts, sorted by name."""
+    found = pods.matching(workload.name.namespace, workload.selector)
+    return sorted((pod for pod in found if not pod.terminating), key=lambda pod: pod.name)
+
+
+def counted(workload: Workload, pods: PodIndex, nodes: Mapping[str, ClusterNode]) -> Counts:
+    """Count the pods. `nodes` are the known Nodes; without any, there is only this node."""
+    own = own_pods(workload, pods)
+    return Counts(_desired(workload, nodes), len(own), sum(pod.ready for pod in own))
+
+
+def _desired(workload: Workload, nodes: Mapping[str, ClusterNode]) -> int:
+    if workload.replicas is not None:
+        return workload.replicas
+    if not nodes:
+        return 1
+    return sum(workload.node_selector.items() <= node.labels.items() for node in nodes.values())
+
+
 def missing_pods(state: ClusterState, pods: PodIndex) -> str:
-    """Return a sentence that names the workloads, and what is needed for their pods; "" if there are none."""
-    found = [_described(workload) for workload in _without_endpoints(state, pods)]
+    """Return which workloads want more pods than exist, and what is needed; "" if none does."""
+    found = list(_missing(state, pods))
     if not found:
         return ""
-    return f"{enumeration(found)} {NEEDED}"
+    more = f"; {len(found) - NAMED} more workloads want pods" if len(found) > NAMED else ""
+    return f"{'; '.join(found[:NAMED])}{more}. {NEEDED}"
 
 
-def _without_endpoints(state: ClusterState, pods: PodIndex) -> Iterator[Workload]:
-    """Yield the workloads of which the input has neither a pod nor explicit endpoints."""
+def _missing(state: ClusterState, pods: PodIndex) -> Iterator[str]:
+    """Describe the workloads that lack pods. Those whose Services have explicit endpoints need none."""
     services: dict[str, list[Service]] = defaultdict(list)
     for service in state.services.values() if state.workloads else ():
         services[service.name.namespace].append(service)
     for workload in state.workloads:
-        namespace, labels = workload.name.namespace, dict(workload.labels)
-        if labels and pods.select(namespace, labels):
-            continue
-        selecting = (each for each in services[namespace] if each.selector)
-        own = [each.name for each in selecting if each.selector.items() <= labels.items()]
+        selecting = (each for each in services[workload.name.namespace] if each.selector)
+        own = [each.name for each in selecting if each.selector.items() <= workload.template.items()]
         if not own or any(name not in state.slices for name in own):
-            yield workload
+            text = lacking(workload, counted(workload, pods, state.nodes))
+            yield from filter(None, [text])
 
 
-def _described(workload: Workload) -> str:
-    """Return for example `Deployment default/web (3 pods, app=web)`."""
-    number = workload.replicas
-    pods = "a pod on each node" if number is None else "1 pod" if number == 1 else f"{number} pods"
-    labels = enumeration([_short(f"{key}={value}") for key, value in sorted(workload.labels.items())])
-    return f"{workload.kind} {workload.name} ({pods}, {labels or 'no labels'})"
+def lacking(workload: Workload, counts: Counts) -> str:
+    """Return for example `Deployment default/web wants 3 pods with app=web, and 0 exist`.
+
+    It is "" if enough pods exist, or if another workload makes them.
+    """
+    if workload.owned or counts.found >= counts.desired:
+        return ""
+    what = "1 pod" if counts.desired == 1 else f"{counts.desired} pods"
+    exist = "1 exists" if counts.found == 1 else f"{counts.found} exist"
+    return f"{workload.kind} {workload.name} wants {what} with {selector_text(workload)}, and {exist}"
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST else f"{label[:LONGEST]}..."
+def selector_text(workload: Workload) -> str:
+    """Return the selector of a workload, shortened."""
+    text = ",".join(map(str, workload.selector.requirements)) or "no labels"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

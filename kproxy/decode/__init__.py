@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from kproxy.decode import wire
 from kproxy.decode.explain import describe
-from kproxy.decode.fields import object_name, share
+from kproxy.decode.fields import annotations_text, object_name
 from kproxy.decode.kinds import API_VERSIONS, LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
 from kproxy.decode.text import from_json, to_python
@@ -70,9 +70,14 @@ class Decoded(NamedTuple):
     """The number of objects in each source, valid or not, without Lists."""
 
     @property
+    def unused(self) -> Counter[str]:
+        """The number of objects of each kind on which no Service depends: the ignored ones and workloads."""
+        return self.ignored + Counter(workload.kind for workload in self.state.workloads)
+
+    @property
     def has_used(self) -> bool:
-        """Whether kproxy uses an object, or would use one that is invalid."""
-        return self.counts.total() > self.ignored.total()
+        """Whether a Service depends on an object, or would depend on one that is invalid."""
+        return self.counts.total() > self.unused.total()
 
 
 def with_found_pods(written: Decoded, found: Iterable[Decoded]) -> Decoded:
@@ -91,8 +96,6 @@ def with_found_pods(written: Decoded, found: Iterable[Decoded]) -> Decoded:
 
 
 NO_TYPE = wire.TypeMeta()
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-"""kubectl's copy of the manifest: as large as the object, and not shown by kubectl itself."""
 
 
 def _items(content: Any) -> list[Any] | None:
@@ -192,8 +195,7 @@ class _Decoder:
             self.problems.append(undecodable.problem)
             return
         if decoded is None:
-            self.ignored[f"{kind} ({meta.api_version})" if kind in API_VERSIONS else kind] += 1
-            self.workloads += filter(None, [workload(meta, content)])
+            self._add_other(source, content, meta)
             return
         self.warnings += decoded.warnings
         key = (kind, object_name(decoded.metadata))
@@ -206,6 +208,21 @@ class _Decoder:
         self.unreadable.update(decoded.unreadable)
         self.objects += _annotated(decoded.metadata, decoded.models)
 
+    def _add_other(self, source: str, content: Any, meta: wire.TypeMeta) -> None:
+        """Add an object that no Service depends on: a workload, or one of a kind that is ignored."""
+        kind, found = meta.kind or "", workload(source, meta, content)
+        if isinstance(found, Workload):
+            subject, key = f"{kind} {found.name}", (kind, found.name)
+            if key not in self._seen:
+                self._seen[key] = source
+                self.workloads.append(found)
+                return
+            message = f"is a duplicate; the object in {self._seen[key]} is shown"
+            found = Problem(source, subject, "metadata.name", message)
+        if found is not None:
+            self.warnings.append(found)
+        self.ignored[f"{kind} ({meta.api_version})" if kind in API_VERSIONS else kind] += 1
+
 
 def _described(error: Exception, content: Any) -> tuple[str, str]:
     """Describe an error in the part of a document that is decoded before its kind is known."""
@@ -216,13 +233,8 @@ def _described(error: Exception, content: Any) -> tuple[str, str]:
 
 def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
     """Add the annotations, for views. Objects of a cluster do not pass here, which saves memory."""
-    if not metadata.annotations:
-        return found
-    shown = {
-        key: metadata.annotations[key] or "" for key in sorted(metadata.annotations) if key != LAST_APPLIED
-    }
-    text = share(msgspec.json.encode(shown).decode()) if shown else ""
-    return [replace(each, annotations=text) for each in found] if shown else found
+    text = annotations_text(metadata)
+    return [replace(each, annotations=text) for each in found] if text else found
 
 
 def _assemble(found: Iterable[Object]) -> ClusterState:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from typing import TypeGuard, TypeVar, cast
 
+import msgspec
+
 from kproxy.decode import wire
 from kproxy.model import (
     Address,
+    Annotations,
     Family,
     NamespacedName,
     Network,
@@ -33,8 +36,8 @@ SUBDOMAIN_RULE = "lower-case letters, digits, - and ., with a letter or digit fi
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LABEL_RULE = "at most 63 lower-case letters, digits and -, with a letter or digit first and last"
 FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
-
-
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""kubectl's copy of the manifest: as large as the object, and not shown by kubectl itself."""
 DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})")
 NOT_UNICAST = frozenset((0, 127, 169, *range(224, 240), 255))
 """First bytes of IPv4 addresses that may be loopback, link-local, multicast, broadcast or unspecified."""
@@ -130,6 +133,13 @@ def _shared(value: Hashable) -> Hashable:
 def share(value: H) -> H:
     """Return an equal value that is already in memory, if there is one. Many objects have equal values."""
     return _shared(value)  # type: ignore[return-value]
+
+
+def annotations_text(metadata: wire.Metadata) -> Annotations:
+    """Return the annotations of an object, sorted, without kubectl's copy of the manifest."""
+    found = metadata.annotations or {}
+    shown = {key: found[key] or "" for key in sorted(found) if key != LAST_APPLIED}
+    return share(msgspec.json.encode(shown).decode()) if shown else ""
 
 
 def unicast_address(path: str, text: str, notes: Notes) -> Address:

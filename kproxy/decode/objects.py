@@ -169,7 +169,7 @@ def decode_object(
             notes.warnings += unknown_fields(known.schema, content)
             notes.warnings += misplaced_fields(obj)
     except Exception as error:  # of any type: no object may end the program
-        raise UndecodableError(source, _subject(kind, to_python(content)), kind, content, error) from None
+        raise UndecodableError(source, subject_of(kind, to_python(content)), kind, content, error) from None
     decoded = DecodedObject(obj.metadata, models, [], [], Unreadable())
     if notes.warnings or notes.left_out:
         _add_notes(decoded, notes, source, kind, to_python(content))
@@ -185,12 +185,12 @@ def _raise_if_meant(source: str, kind: str, version: str, content: Any, place: s
     else:
         return
     loaded = to_python(content)
-    subject = _subject(kind or "object", loaded) if kind or _look_up(loaded, "metadata", "name") else ""
+    subject = subject_of(kind or "object", loaded) if kind or _look_up(loaded, "metadata", "name") else ""
     raise UndecodableError(source, ": ".join(filter(None, (place, subject))), meant, content, slip)
 
 
 def _add_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, content: Any) -> None:
-    subject = _subject(kind, content)
+    subject = subject_of(kind, content)
     decoded.warnings.extend(Problem(source, subject, *note) for note in notes.warnings)
     decoded.left_out.extend(Problem(source, subject, *note) for note in notes.left_out)
     for problem in decoded.left_out:
@@ -210,7 +210,7 @@ def _look_up(content: Any, *path: str) -> Any:
     return content
 
 
-def _subject(kind: str, content: Any) -> str:
+def subject_of(kind: str, content: Any) -> str:
     """Return for example `Service default/kubia`, for an object whose fields may have wrong types."""
     namespace = _look_up(content, "metadata", "namespace") or "default"
     name = _look_up(content, "metadata", "name")

@@ -343,18 +343,46 @@ class OwnedMetadata(Metadata):
     owner_references: list[OwnerReference] | None = None
 
 
+class TemplateSpec(PodSpec):
+    node_selector: dict[str, str | None] | None = None
+
+
 class PodTemplate(Wire):
     metadata: Metadata | None = None
+    spec: TemplateSpec | None = None
+
+
+class SelectorRequirement(Wire):
+    key: str
+    operator: str
+    values: list[str] | None = None
+
+
+class LabelSelector(Wire):
+    match_labels: dict[str, str | None] | None = None
+    match_expressions: list[SelectorRequirement] | None = None
 
 
 class WorkloadSpec(Wire):
     replicas: Int32 | None = None
+    selector: LabelSelector | None = None
     template: PodTemplate | None = None
 
 
 class Workload(Wire):
     metadata: OwnedMetadata
     spec: WorkloadSpec | None = None
+
+
+class ReplicationControllerSpec(Wire):
+    replicas: Int32 | None = None
+    selector: dict[str, str | None] | None = None
+    template: PodTemplate | None = None
+
+
+class ReplicationController(Wire):
+    metadata: OwnedMetadata
+    spec: ReplicationControllerSpec | None = None
 
 
 class ServiceCIDRSpec(Wire):

@@ -47,7 +47,9 @@ class Verb(NamedTuple):
 
 _KINDS = (
     "A KIND is `services` (`svc`), `endpoints` (`ep`), `pods` (`po`), `endpointslices`, `ingresses` (`ing`), "
-    "`nodes` (`no`), or `all` for pods and services."
+    "`nodes` (`no`), the workloads `deployments` (`deploy`), `replicasets` (`rs`), `replicationcontrollers` "
+    "(`rc`), `statefulsets` (`sts`) and `daemonsets` (`ds`), or `all` for pods, Services and workloads. "
+    "kproxy starts no pods: it counts those that exist and match the selector of a workload."
 )
 _TARGETS = ("KIND[,KIND...] [NAME...]", "KIND/NAME...")
 _INPUT = (

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from kproxy.model import NamespacedName
+from kproxy.model import WORKLOADS, NamespacedName
 from kproxy.problems import CommandLineError, did_you_mean
 from kproxy.show import manifests, tables
 from kproxy.show.tables import Age, Objects
+from kproxy.show.workloads import rows_of, workload_manifest
 
 
 class Kind(NamedTuple):
@@ -28,6 +29,27 @@ class Kind(NamedTuple):
     namespaced: bool = True
 
 
+def _workload(kind: str, short: str) -> Kind:
+    group = ".apps" if WORKLOADS[kind][0] else ""
+    return Kind(
+        (f"{kind.lower()}s{group}", short),
+        f"{kind.lower()}{group}",
+        kind,
+        lambda objects: [view for view in objects.workloads if view.workload.kind == kind],
+        rows_of(kind),
+        workload_manifest,
+        name=attrgetter("workload.name"),
+        labels=attrgetter("workload.labels"),
+    )
+
+
+WORKLOAD_KINDS = {
+    "replicationcontrollers": _workload("ReplicationController", "rc"),
+    "daemonsets": _workload("DaemonSet", "ds"),
+    "deployments": _workload("Deployment", "deploy"),
+    "replicasets": _workload("ReplicaSet", "rs"),
+    "statefulsets": _workload("StatefulSet", "sts"),
+}
 KINDS = {
     "services": Kind(
         ("svc",),
@@ -74,9 +96,20 @@ KINDS = {
         name=lambda node: NamespacedName("", node.name),
         namespaced=False,
     ),
+    **WORKLOAD_KINDS,
 }
-CATEGORIES = {"all": ("pods", "services")}
-"""Names for several kinds. As in kubectl, `all` does not include endpoints, ingresses and nodes."""
+CATEGORIES = {
+    "all": (
+        "pods",
+        "replicationcontrollers",
+        "services",
+        "daemonsets",
+        "deployments",
+        "replicasets",
+        "statefulsets",
+    )
+}
+"""Names for several kinds, in kubectl's order. As there, `all` has no endpoints, ingresses and nodes."""
 
 
 def plurals_of(word: str, kinds: Collection[str]) -> tuple[str, ...]:

@@ -54,13 +54,13 @@ def service_manifest(service: Service) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(
+        "metadata": metadata_of(
             service.name,
             service.origin.created,
             service.labels,
             _annotations(service),
         ),
-        "spec": _without_empty(spec),
+        "spec": without_empty(spec),
         **({"status": status} if balancer(service) else {}),
     }
 
@@ -130,9 +130,10 @@ def _ingress_address(text: str) -> dict[str, str]:
     return {"ip" if is_address else "hostname": text}
 
 
-def _metadata(
+def metadata_of(
     name: NamespacedName, created: str, labels: dict[str, str], annotations: dict[str, str], **rest: Any
 ) -> dict[str, Any]:
+    """Return the metadata of an object: these fields and `rest`, without empty ones."""
     fields = {
         "namespace": name.namespace,
         "creationTimestamp": created,
@@ -140,10 +141,11 @@ def _metadata(
         "annotations": dict(sorted(annotations.items())),
         **rest,
     }
-    return {"name": name.name, **_without_empty(fields)}
+    return {"name": name.name, **without_empty(fields)}
 
 
-def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
+def without_empty(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not empty. False and 0 are not empty."""
     return {key: value for key, value in fields.items() if value not in ("", [], {}, None)}
 
 
@@ -168,7 +170,7 @@ def slice_manifest(slice_: EndpointSlice) -> dict[str, Any]:
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": _metadata(
+        "metadata": metadata_of(
             name, slice_.origin.created, slice_labels(slice_), annotations_of(slice_.annotations)
         ),
         "addressType": FAMILY_NAMES[slice_.family],
@@ -196,7 +198,7 @@ def _endpoint_manifest(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
 def _target(endpoint: Endpoint, namespace: str) -> dict[str, Any]:
     reference = {"kind": "Pod", "name": endpoint.pod, "namespace": namespace} if endpoint.pod else {}
     named = {"hostname": endpoint.hostname, "nodeName": endpoint.node, "targetRef": reference}
-    return _without_empty(named)
+    return without_empty(named)
 
 
 def _endpoint_ports(ports: Iterable[EndpointPort]) -> list[dict[str, Any]]:
@@ -209,7 +211,7 @@ def endpoints_manifest(view: EndpointsView) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": _metadata(
+        "metadata": metadata_of(
             view.name, view.created, view.labels, annotations_of(view.annotations) | unfollowed
         ),
         "subsets": [_subset(slice_) for slice_ in view.slices if slice_.endpoints],
@@ -225,7 +227,7 @@ def _subset(slice_: EndpointSlice) -> dict[str, Any]:
         ]
         for ready in (True, False)
     }
-    return _without_empty(
+    return without_empty(
         {
             "addresses": by_readiness[True],
             "notReadyAddresses": by_readiness[False],
@@ -238,9 +240,9 @@ def pod_manifest(pod: Pod) -> dict[str, Any]:
     """Return a v1 Pod: the fields that matter for services and probes, with kproxy's readiness."""
     addresses = [format_address(address) for address in pod.addresses]
     spec = {
-        **_without_empty({"hostname": pod.hostname, "subdomain": pod.subdomain}),
+        **without_empty({"hostname": pod.hostname, "subdomain": pod.subdomain}),
         "nodeName": pod.node,
-        "containers": [_container(container) for container in pod.containers],
+        "containers": [container_manifest(container) for container in pod.containers],
         **({"hostNetwork": True} if pod.host_network else {}),
         **({} if pod.service_links else {"enableServiceLinks": False}),
     }
@@ -253,7 +255,7 @@ def pod_manifest(pod: Pod) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(
+        "metadata": metadata_of(
             pod.name,
             pod.origin.created,
             pod.labels,
@@ -261,19 +263,20 @@ def pod_manifest(pod: Pod) -> dict[str, Any]:
             uid=pod.uid,
             deletionTimestamp=pod.deleted,
         ),
-        "spec": _without_empty(spec),
-        "status": _without_empty(status),
+        "spec": without_empty(spec),
+        "status": without_empty(status),
     }
 
 
-def _container(container: Container) -> dict[str, Any]:
+def container_manifest(container: Container) -> dict[str, Any]:
+    """Return a container of a Pod."""
     ports = [
-        _without_empty({"name": port.name, "containerPort": port.port, "protocol": port.protocol.upper()})
+        without_empty({"name": port.name, "containerPort": port.port, "protocol": port.protocol.upper()})
         for port in container.ports
     ]
     probe = {} if container.probe is None else _probe(container.probe)
     fields = {"name": container.name, "image": container.image, "ports": ports, "readinessProbe": probe}
-    return _without_empty(fields)
+    return without_empty(fields)
 
 
 def _probe(probe: Probe) -> dict[str, Any]:
@@ -295,11 +298,11 @@ def _action(probe: Probe) -> dict[str, Any]:
             headers = [{"name": name, "value": value} for name, value in get.headers]
             port = get.port.name_or_number
             fields = {"path": get.path, "port": port, "host": get.host, "scheme": get.scheme}
-            return {"httpGet": _without_empty({**fields, "httpHeaders": headers})}
+            return {"httpGet": without_empty({**fields, "httpHeaders": headers})}
         case TCPSocketAction(port=port, host=host):
-            return {"tcpSocket": _without_empty({"port": port.name_or_number, "host": host})}
+            return {"tcpSocket": without_empty({"port": port.name_or_number, "host": host})}
         case GRPCAction(port=number, service=service):
-            return {"grpc": _without_empty({"port": number, "service": service})}
+            return {"grpc": without_empty({"port": number, "service": service})}
 
 
 def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
@@ -308,7 +311,7 @@ def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
     spec = {
         "ingressClassName": ingress.class_name,
         "defaultBackend": _backend(default) if default else {},
-        "tls": [_without_empty({"hosts": list(tls.hosts), "secretName": tls.secret}) for tls in ingress.tls],
+        "tls": [without_empty({"hosts": list(tls.hosts), "secretName": tls.secret}) for tls in ingress.tls],
         "rules": [_rule(rule) for rule in ingress.rules],
     }
     entries = [_ingress_address(text) for text in ingress.addresses]
@@ -317,8 +320,8 @@ def ingress_manifest(ingress: Ingress) -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",
-        "metadata": _metadata(ingress.name, ingress.origin.created, ingress.labels, annotations),
-        "spec": _without_empty(spec),
+        "metadata": metadata_of(ingress.name, ingress.origin.created, ingress.labels, annotations),
+        "spec": without_empty(spec),
         **({"status": {"loadBalancer": {"ingress": entries}}} if entries else {}),
     }
 
@@ -328,31 +331,31 @@ def _rule(rule: IngressRule) -> dict[str, Any]:
         {**({"path": p.path} if p.path else {}), "pathType": p.path_type, "backend": _backend(p.backend)}
         for p in rule.paths
     ]
-    return _without_empty({"host": rule.host, "http": {"paths": paths} if paths else {}})
+    return without_empty({"host": rule.host, "http": {"paths": paths} if paths else {}})
 
 
 def _backend(backend: IngressBackend) -> dict[str, Any]:
     if backend.resource:
         kind, _, name = backend.resource.partition("/")
-        return {"resource": _without_empty({"apiGroup": backend.api_group, "kind": kind, "name": name})}
+        return {"resource": without_empty({"apiGroup": backend.api_group, "kind": kind, "name": name})}
     key = "number" if isinstance(backend.port, int) else "name"
     return {"service": {"name": backend.service, "port": {key: backend.port}}}
 
 
 def node_manifest(node: ClusterNode) -> dict[str, Any]:
     """Return a v1 Node: the fields that kproxy reads."""
-    parts = {"spec": _without_empty(_node_spec(node)), "status": _without_empty(_node_status(node))}
+    parts = {"spec": without_empty(_node_spec(node)), "status": without_empty(_node_status(node))}
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": _metadata(
+        "metadata": metadata_of(
             NamespacedName("", node.name),
             node.origin.created,
             node.labels,
             annotations_of(node.annotations),
             deletionTimestamp=node.deleted,
         ),
-        **_without_empty(parts),
+        **without_empty(parts),
     }
 
 
@@ -361,7 +364,7 @@ def _node_spec(node: ClusterNode) -> dict[str, Any]:
     return {
         "podCIDR": cidrs[0] if cidrs else "",
         "podCIDRs": cidrs,
-        "taints": [_without_empty(taint._asdict()) for taint in node.taints],
+        "taints": [without_empty(taint._asdict()) for taint in node.taints],
         **({"unschedulable": True} if node.unschedulable else {}),
     }
 
@@ -376,5 +379,5 @@ def _node_status(node: ClusterNode) -> dict[str, Any]:
     return {
         "addresses": [{"type": kind, "address": address} for kind, address in node.addresses],
         "conditions": [{"type": "Ready", "status": node.ready}] if node.ready else [],
-        "nodeInfo": _without_empty(info),
+        "nodeInfo": without_empty(info),
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from kproxy.model import NamespacedName
+from kproxy.model import NamespacedName, Selector
 from kproxy.problems import CommandLineError
 from kproxy.show.columns import sorted_by
 from kproxy.show.jsonpath import Expression
 from kproxy.show.kinds import KINDS, Kind, plurals_of
-from kproxy.show.selectors import Selector, parse_selector
+from kproxy.show.selectors import parse_selector
 from kproxy.show.snapshot import Snapshot
 from kproxy.show.tables import Objects
 
@@ -67,10 +67,11 @@ class Query(NamedTuple):
         return found._replace(items=sorted_by(self.order, found.items, found.requested.kind.manifest))
 
     def followed(self, snapshot: Snapshot) -> tuple[Query, list[str]]:
-        """Return the query without kinds that are not followed, and a sentence for each of these."""
+        """Return the query without kinds that are not followed, and a sentence about these."""
         kinds = snapshot.inventory.followed
         others = [each for each in self.requested if each.kind.kind not in kinds]
-        sentences = [f"kproxy does not follow {each.plural.capitalize()}; ask kubectl" for each in others]
+        names = ", ".join(each.plural.capitalize() for each in others)
+        sentences = [f"kproxy does not follow {names}; ask kubectl"] if others else []
         return self._replace(
             requested=tuple(each for each in self.requested if each not in others)
         ), sentences

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
 
+from kproxy.model import LABEL_NUMBER, Requirement, Selector
 from kproxy.problems import UsageError
 
 _NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -21,48 +20,6 @@ _REQUIREMENT = re.compile(
     )\s*""",
     re.VERBOSE,
 )
-_NUMBER = re.compile(r"-?\d{1,19}")
-
-
-class Requirement(NamedTuple):
-    """The requirement of a selector for one label."""
-
-    key: str
-    operator: str
-    """`in`, `notin`, `exists`, `absent`, `<` or `>`."""
-    values: frozenset[str] = frozenset()
-    """For `<` and `>`, one number."""
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether the labels fulfill the requirement. An absent label fulfills `notin`."""
-        value = labels.get(self.key)
-        match self.operator:
-            case "exists":
-                return value is not None
-            case "absent":
-                return value is None
-            case "in":
-                return value in self.values
-            case "notin":
-                return value not in self.values
-            case _:
-                return value is not None and self._compares(value)
-
-    def _compares(self, value: str) -> bool:
-        (limit,) = self.values
-        if not _NUMBER.fullmatch(value):
-            return False
-        return int(value) > int(limit) if self.operator == ">" else int(value) < int(limit)
-
-
-class Selector(NamedTuple):
-    """A selector. It matches if all requirements are fulfilled, so without any it matches everything."""
-
-    requirements: tuple[Requirement, ...] = ()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether the selector matches an object with these labels."""
-        return all(requirement.matches(labels) for requirement in self.requirements)
 
 
 def parse_selector(text: str) -> Selector:
@@ -81,12 +38,12 @@ def _requirement(text: str) -> Requirement:
         return Requirement(_key(found["absent"]), "absent")
     key, compared = _key(found["key"]), found["compared"]
     if found["set"]:
-        return Requirement(key, found["set"], frozenset(map(_value, found["values"].split(","))))
+        return Requirement(key, found["set"], tuple(sorted(set(map(_value, found["values"].split(","))))))
     if not compared:
         return Requirement(key, "exists")
     if compared in "<>":
-        return Requirement(key, compared, frozenset((_number(found["value"]),)))
-    return Requirement(key, "notin" if compared == "!=" else "in", frozenset((_value(found["value"]),)))
+        return Requirement(key, compared, (_number(found["value"]),))
+    return Requirement(key, "notin" if compared == "!=" else "in", (_value(found["value"]),))
 
 
 def _key(text: str) -> str:
@@ -103,6 +60,6 @@ def _value(text: str) -> str:
 
 
 def _number(text: str) -> str:
-    if not _NUMBER.fullmatch(text):
+    if not LABEL_NUMBER.fullmatch(text):
         raise UsageError(f"--selector: {text!r} is not a number.")
     return text

@@ -111,6 +111,7 @@ def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:
             slices={n: s for n, s in inventory.slices.items() if n in services or named.name(n)},
             pods=tuple(pod for pod in inventory.pods if named.pod(pod, endpoints)),
             ingresses=(),
+            workloads=(),
             left_out={n: s for n, s in inventory.left_out.items() if named.name(n)},
         ),
     )

@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from kproxy.controlplane.slices import selects
+from kproxy.controlplane.slices import PodIndex, selects
+from kproxy.controlplane.workloads import Counts, counted
 from kproxy.model import (
     Address,
     Annotations,
@@ -26,6 +27,7 @@ from kproxy.model import (
     Pod,
     Service,
     ServicePort,
+    Workload,
     format_address,
     format_socket,
 )
@@ -60,6 +62,13 @@ class EndpointsView(NamedTuple):
     """Whether kproxy reads the endpoints. In a cluster it does not read those of headless services."""
 
 
+class WorkloadView(NamedTuple):
+    """A workload and its pods."""
+
+    workload: Workload
+    counts: Counts
+
+
 class Objects(NamedTuple):
     """All objects by kind, sorted by name."""
 
@@ -70,6 +79,7 @@ class Objects(NamedTuple):
     pods: list[Pod]
     ingresses: list[Ingress]
     nodes: list[ClusterNode]
+    workloads: list[WorkloadView]
     programmed: dict[NamespacedName, str]
     """A sentence for each service of which nothing is known but frontends in the tables."""
 
@@ -100,8 +110,17 @@ def objects(snapshot: Snapshot) -> Objects:
         sorted(inventory.pods, key=lambda pod: pod.name),
         sorted(inventory.ingresses, key=lambda ingress: ingress.name),
         [inventory.nodes[name] for name in sorted(inventory.nodes)],
+        _workload_views(inventory),
         _only_programmed(snapshot, known.keys()),
     )
+
+
+def _workload_views(inventory: Inventory) -> list[WorkloadView]:
+    if not inventory.workloads:
+        return []
+    pods = PodIndex(inventory.pods)
+    every = sorted(inventory.workloads, key=lambda workload: workload.name)
+    return [WorkloadView(each, counted(each, pods, inventory.nodes)) for each in every]
 
 
 def _only_programmed(snapshot: Snapshot, known: Set[NamespacedName]) -> dict[NamespacedName, str]:

@@ -181,9 +181,9 @@ class Manifests:
 
     def _hint(self, decoded: Decoded) -> str:
         """Return what may be the reason that there are no objects."""
-        if decoded.ignored and not decoded.has_used:
+        if decoded.unused and not decoded.has_used:
             pods = missing_pods(decoded.state, PodIndex(()))
-            others = f"There are only objects of other kinds: {listed(decoded.ignored)}."
+            others = f"There are only objects of other kinds: {listed(decoded.unused)}."
             return f"{others} {pods}." if pods else others
         assert self._read_before is not None
         empty = (path for _, path in _empty_paths(self._read_before, decoded))
@@ -219,5 +219,5 @@ def _empty_paths(read: Read, decoded: Decoded) -> Iterator[tuple[str, str]]:
     empty = [path for path, sources in read.sources.items() if present.isdisjoint(sources)]
     yield from (("no objects", path) for path in empty)
     if not empty and not read.problems and not decoded.has_used:
-        what = "no objects that kproxy uses" if decoded.ignored else "no objects"
+        what = "no objects that kproxy uses" if decoded.unused else "no objects"
         yield from ((what, path) for path in read.sources)

@@ -87,7 +87,8 @@ USAGE_ERRORS = {
     "describe jobs": (
         "describe",
         "Unknown kind jobs. A KIND is services (svc), endpoints (ep), pods (po), "
-        "endpointslices (endpointslice), ingresses (ing), nodes (no).",
+        "endpointslices (endpointslice), ingresses (ing), nodes (no), replicationcontrollers (rc), "
+        "daemonsets (ds), deployments (deploy), replicasets (rs), statefulsets (sts).",
     ),
     "cleanup -f x": ("cleanup", "Unknown flag -f."),
     "version --short": ("version", "Unknown flag --short."),

@@ -61,7 +61,15 @@ addressType: IPv4
 ports: [{port: 8080}]
 endpoints: [{addresses: [10.0.0.1]}]
 """
-PODS, INGRESSES = (f"kproxy does not follow {kind}; ask kubectl\n" for kind in ("Pods", "Ingresses"))
+PODS, INGRESSES, BOTH, WORKLOADS = (
+    f"kproxy does not follow {kinds}; ask kubectl\n"
+    for kinds in (
+        "Pods",
+        "Ingresses",
+        "Ingresses, Pods",
+        "Pods, Replicationcontrollers, Daemonsets, Deployments, Replicasets, Statefulsets",
+    )
+)
 ENV = "kproxy: Pod default/a not found: kproxy does not follow Pods. Ask kubectl: kubectl exec -n default a -- env\n"
 UNKNOWN = "endpoints not followed (headless)"
 
@@ -72,7 +80,8 @@ UNKNOWN = "endpoints not followed (headless)"
         ("get pods", 1, "", PODS),
         ("get pod a -o yaml", 1, "", PODS),
         ("get po -A", 1, "", PODS),
-        ("get ing,po", 1, "", INGRESSES + PODS),
+        ("get ing,po", 1, "", BOTH),
+        ("get all -o name", 1, "service/db\nservice/web\n", WORKLOADS),
         ("get svc,po -o name", 1, "service/db\nservice/web\n", PODS),
         ("describe pod a", 1, "", PODS),
         ("describe ing", 1, "", INGRESSES),

@@ -263,7 +263,5 @@ def test_workloads_are_logged_when_they_change(tmp_path: Path, caplog: pytest.Lo
     steps = [{"web.json": WEB, "d.json": deployment}, {"web.json": f"{WEB}\n"}, {"d.json": "-"}]
     with caplog.at_level(logging.INFO):
         with_files(tmp_path, steps)
-    logged = [message for message in caplog.messages if "would make pods" in message]
-    assert [message.partition(" would")[0] for message in logged] == [
-        "Deployment default/web (1 pod, no labels)"
-    ]
+    logged = [message for message in caplog.messages if "starts no pods" in message]
+    assert [message.partition(" wants")[0] for message in logged] == ["Deployment default/web"]

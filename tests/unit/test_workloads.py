@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,35 +35,47 @@ def pod(labels: dict[str, str] = LABELS, **metadata: Any) -> Any:
     return manifest("Pod", "a", metadata={"labels": labels, **metadata})
 
 
-MANY = {"a": "0", "b": "1", "c": "2", "d": "3", "e": "4"}
+RC = "ReplicationController default/x"
+EXPRESSIONS = {
+    "matchLabels": LABELS,
+    "matchExpressions": [
+        {"key": "old", "operator": "DoesNotExist"},
+        {"key": "tier", "operator": "NotIn", "values": ["b", "a"]},
+    ],
+}
 
 
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (workload(replicas=3), "Deployment default/web (3 pods, app=web)"),
-        (workload(), "Deployment default/web (1 pod, app=web)"),
-        (workload(version="extensions/v1beta1"), "Deployment default/web (1 pod, app=web)"),
-        (workload("ReplicaSet", replicas=2), "ReplicaSet default/web (2 pods, app=web)"),
-        (workload("StatefulSet"), "StatefulSet default/web (1 pod, app=web)"),
-        (workload("DaemonSet"), "DaemonSet default/web (a pod on each node, app=web)"),
-        (workload("ReplicationController", "v1"), "ReplicationController default/web (1 pod, app=web)"),
-        (workload(labels=None), "Deployment default/web (1 pod, no labels)"),
-        (workload(labels={"app": None}), "Deployment default/web (1 pod, app=)"),
-        (workload(labels={"a": "x" * 1000}), f"Deployment default/web (1 pod, a={'x' * 98}...)"),
-        (workload(labels=MANY), "Deployment default/web (1 pod, a=0, b=1, c=2 and 2 more)"),
+        (workload(replicas=3), "D wants 3 pods with app=web"),
+        (workload(), "D wants 1 pod with app=web"),
+        (workload(version="extensions/v1beta1"), "D wants 1 pod with app=web"),
+        (workload("ReplicaSet", replicas=2), "ReplicaSet default/web wants 2 pods with app=web"),
+        (workload("StatefulSet"), "StatefulSet default/web wants 1 pod with app=web"),
+        (workload("DaemonSet"), "DaemonSet default/web wants 1 pod with app=web"),
+        (workload(RC.split()[0], "v1", own_name="x"), f"{RC} wants 1 pod with app=web"),
+        (workload(labels=None), "D wants 1 pod with no labels"),
+        (workload(labels={"app": None}), "D wants 1 pod with app="),
+        (workload(labels={"a": "x" * 1000}), f"D wants 1 pod with a={'x' * 98}..."),
+        (workload(selector=EXPRESSIONS), "D wants 1 pod with app=web,!old,tier notin (a,b)"),
     ],
 )  # fmt: skip
 def test_what_a_workload_would_make(made: Any, expected: str) -> None:
-    assert said(made) == f"{expected} {NEEDED}"
+    expected = re.sub("^D ", "Deployment default/web ", expected)
+    assert said(made) == f"{expected}, and 0 exist. {NEEDED}"
 
 
 def test_several_workloads_are_one_sentence() -> None:
     names = ("a", "b", "c", "d", "e")
-    named = ", ".join(f"Deployment default/{name} (1 pod, app=web)" for name in names[:3])
-    assert said(*(workload(own_name=name) for name in names)) == f"{named} and 2 more {NEEDED}"
+    named = "; ".join(
+        f"Deployment default/{name} wants 1 pod with app=web, and 0 exist" for name in names[:3]
+    )
+    made = said(*(workload(own_name=name) for name in names))
+    assert made == f"{named}; 2 more workloads want pods. {NEEDED}"
 
 
+WANTS_3 = "wants 3 pods with app=web, and 0 exist."
 EVERY = (
     "compile --strict",
     "get svc",
@@ -82,20 +95,21 @@ def test_commands_say_it_and_do_not_fail(
     (tmp_path / "in.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     flags = ["-f", str(tmp_path), "--state-dir", str(tmp_path / "state"), "--node-ip", "192.0.2.1"]
     assert main([*verb.split(), *flags]) == 0
-    assert capsys.readouterr().err == f"kproxy: Deployment default/web (3 pods, app=web) {NEEDED}\n"
+    assert capsys.readouterr().err == f"kproxy: Deployment default/web {WANTS_3} {NEEDED}\n"
 
 
 def test_doctor_names_workloads_as_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     items = [workload(replicas=3), service(selector=LABELS)]
     (tmp_path / "in.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     assert main(["doctor", "-f", str(tmp_path), "--state-dir", "/nonexistent", "--node-ip", "192.0.2.1"]) == 1
-    assert f"Deployment default/web (3 pods, app=web) {NEEDED}" in " ".join(capsys.readouterr().out.split())
+    assert f"Deployment default/web {WANTS_3} {NEEDED}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_input_of_workloads_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.json").write_text(json.dumps(workload()))
     assert main(["compile", "-f", str(tmp_path)]) == 2
-    told = f"only objects of other kinds: 1 Deployment. Deployment default/web (1 pod, app=web) {NEEDED}.\n"
+    wants = "Deployment default/web wants 1 pod with app=web, and 0 exist."
+    told = f"only objects of other kinds: 1 Deployment. {wants} {NEEDED}.\n"
     assert capsys.readouterr().err.endswith(told)
 
 
@@ -111,10 +125,11 @@ OWNED = {"ownerReferences": [{"kind": "Deployment", "name": "web", "controller":
         (workload("Job", "batch/v1"), workload("CronJob", "batch/v1")),
         (workload(replicas=-1),),
         (workload(replicas=2**31),),
-        (workload(replicas="3"),),  # kproxy does not use it, so a mistake in it does not matter
+        (workload(replicas="3"),),
         (manifest("Deployment", "Not a name", apiVersion="apps/v1"),),
         (manifest("Deployment", apiVersion="apps/v1", spec=[1]),),
         (workload(), pod()),
+        (workload(selector=EXPRESSIONS), pod({**LABELS, "tier": "c"})),
         (workload(), pod({**LABELS, "pod-template-hash": "1"})),
         (workload(), service(selector=LABELS), slice_()),
     ],
@@ -127,6 +142,9 @@ def test_when_nothing_is_said(objects: tuple[Any, ...]) -> None:
     "objects",
     [
         (workload(), pod({"app": "other"})),
+        (workload(), pod(deletionTimestamp="2026-01-01T00:00:00Z")),
+        (workload(replicas=2), pod()),
+        (workload(selector=EXPRESSIONS), pod({**LABELS, "tier": "b"})),
         (workload(), pod(namespace="other")),
         (workload(), service(selector=LABELS)),
         (workload(), service("b", selector=LABELS), service(selector=LABELS), slice_()),

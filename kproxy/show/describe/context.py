@@ -32,7 +32,7 @@ class Context:
         self._frontends = grouped(snapshot.frontends, lambda frontend: frontend.owner.service)
         self._slices = grouped(self.objects.slices, lambda slice_: slice_.service)
         self._problems = grouped((*snapshot.problems, *snapshot.warnings), lambda problem: problem.object)
-        self._pods = PodIndex(self.objects.pods)
+        self.pods = PodIndex(self.objects.pods)
 
     def frontends(self, service: NamespacedName) -> list[Frontend]:
         """Return the frontends of a service on this node."""
@@ -58,7 +58,7 @@ class Context:
         """Return the pods that match the selector of a service; [] if its selector is not used."""
         if not self.uses_selector(service):
             return []
-        return self._pods.select(service.name.namespace, service.selector)
+        return self.pods.select(service.name.namespace, service.selector)
 
     def problems(self, kind: str, name: NamespacedName) -> list[str]:
         """Return problems and warnings of an object, and why it is held, without its name."""

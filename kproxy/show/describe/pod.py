@@ -43,16 +43,22 @@ def describe_pod(pod: Pod, context: Context) -> str:
 
 
 def _container(container: Container, pod: Pod, found: PodReadiness | None) -> str:
+    image, ports, *probe = container_lines(container)
+    lines = [image, ports, ("Ready:", _ready(container, pod, found)), *probe]
+    return f"{printable(container.name) or UNKNOWN}:\n" + indented(table(lines, gap=2), 2)
+
+
+def container_lines(container: Container) -> list[tuple[str, str]]:
+    """Return the lines of a container in a manifest: its image, its ports, and its readiness probe."""
     lines = [("Image:", container.image or NONE)]
     ports = [f"{port.port}/{port.protocol.upper()}" for port in container.ports]
     named = [f"{p} ({port.name})" if port.name else p for p, port in zip(ports, container.ports, strict=True)]
     lines.append(("Ports:" if len(named) > 1 else "Port:", ", ".join(named) or NONE))
-    lines.append(("Ready:", _ready(container, pod, found)))
     if container.probe:
         is_made = not isinstance(container.probe.action, GRPCAction)
         note = "" if is_made else " (not supported: counts as ready)"
         lines.append(("Readiness:", describe_probe(container.probe) + note))
-    return f"{printable(container.name) or UNKNOWN}:\n" + indented(table(lines, gap=2), 2)
+    return lines
 
 
 def _ready(container: Container, pod: Pod, found: PodReadiness | None) -> str:

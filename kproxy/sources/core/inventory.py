@@ -10,10 +10,21 @@ from msgspec import Struct
 
 from kproxy.controlplane.hold import InUse
 from kproxy.controlplane.slices import with_host_addresses
-from kproxy.model import ClusterNode, ClusterState, EndpointSlice, Ingress, NamespacedName, Node, Pod, Service
+from kproxy.model import (
+    WORKLOADS,
+    ClusterNode,
+    ClusterState,
+    EndpointSlice,
+    Ingress,
+    NamespacedName,
+    Node,
+    Pod,
+    Service,
+    Workload,
+)
 from kproxy.probes.core.readiness import PodReadiness
 
-KINDS = frozenset({"Service", "Endpoints", "EndpointSlice", "Pod", "Node", "Ingress"})
+KINDS = frozenset({"Service", "Endpoints", "EndpointSlice", "Pod", "Node", "Ingress", *WORKLOADS})
 
 
 class Inventory(Struct, frozen=True):
@@ -28,6 +39,7 @@ class Inventory(Struct, frozen=True):
     ingresses: tuple[Ingress, ...] = ()
     nodes: dict[str, ClusterNode] = {}
     """By name."""
+    workloads: tuple[Workload, ...] = ()
     held: dict[NamespacedName, str] = {}
     """Services of which something is in use although it can no longer be read, and why."""
     left_out: dict[NamespacedName, Service] = {}
@@ -54,6 +66,7 @@ def manifest_inventory(state: ClusterState, in_use: InUse, node: Node) -> Invent
         tuple(with_host_addresses(state.pods, node)),
         state.ingresses,
         state.nodes,
+        state.workloads,
         in_use.held,
         {name: service for name, service in state.services.items() if name not in in_use.services},
         frozenset(state.slices),
