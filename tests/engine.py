@@ -6,11 +6,12 @@ import asyncio
 import json
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+
+from tests.loop_thread import LoopThread
 
 
 class Engine:
@@ -23,8 +24,7 @@ class Engine:
         self.body: bytes | None = None
         """What to answer instead of a list."""
         self._streams: list[web.StreamResponse] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread = LoopThread("engine")
         self._thread.start()
         self._runner: web.AppRunner | None = None
 
@@ -34,18 +34,16 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.end()
         shutil.rmtree(self.folder)
 
     def start(self) -> None:
         """Listen."""
-        self._call(self._start())
+        self._thread.call(self._start())
 
     def stop(self) -> None:
         """End all connections, and remove the socket."""
-        self._call(self._stop())
+        self._thread.call(self._stop())
 
     def put(
         self, name: str, address: str, status: str = "running", health: str = "none", **labels: str
@@ -68,10 +66,7 @@ class Engine:
 
     def send(self, line: bytes) -> None:
         """Send bytes to all who follow the events."""
-        self._call(self._send(line))
-
-    def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        self._thread.call(self._send(line))
 
     async def _start(self) -> None:
         app = web.Application()

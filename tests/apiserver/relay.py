@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from tests.apiserver.listener import Listen, Port, create_server
+from tests.loop_thread import LoopThread
 
 NO_LINGER = struct.pack("ii", 1, 0)
 """The linger option with a time of 0: closing the socket sends a RST."""
@@ -102,8 +102,7 @@ class Relay:
     def __init__(self, host: str, port: int, listen: Listen = create_server) -> None:
         self._to = (host, port)
         self._port = Port("127.0.0.1", 0, listen, self._accept)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
+        self._thread = LoopThread("relay")
         self._links: dict[asyncio.Task[None], Link] = {}
         self._fates: deque[Fate] = deque()
 
@@ -114,9 +113,7 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.end()
 
     @property
     def port(self) -> int:
@@ -179,7 +176,7 @@ class Relay:
             if asyncio.iscoroutine(done):
                 await done
 
-        asyncio.run_coroutine_threadsafe(called(), self._loop).result(30)
+        self._thread.call(called())
 
     async def _end(self, reset: bool) -> None:
         tasks = list(self._links.items())
@@ -198,6 +195,6 @@ class Relay:
 
     def _accept(self, near: socket.socket) -> None:
         link = Link(near, self._fates.popleft() if self._fates else Fate())
-        task = self._loop.create_task(link.carry(*self._to))
+        task = self._thread.loop.create_task(link.carry(*self._to))
         self._links[task] = link
         task.add_done_callback(self._links.pop)

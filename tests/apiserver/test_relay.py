@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.apiserver.relay import Fate, Relay
+from tests.loop_thread import LoopThread
 
 BYTES = bytes(range(256)) * 40
 
@@ -18,7 +18,8 @@ BYTES = bytes(range(256)) * 40
 @pytest.fixture
 def relay() -> Iterator[Relay]:
     """A relay to an echo server. The server ends a connection when the client does."""
-    loop = asyncio.new_event_loop()
+    thread = LoopThread("echo")
+    thread.start()
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -28,14 +29,11 @@ def relay() -> Iterator[Relay]:
             pass
         writer.close()
 
-    server = loop.run_until_complete(asyncio.start_server(echo, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
+    server = thread.call(asyncio.start_server(echo, "127.0.0.1", 0))
     with Relay("127.0.0.1", server.sockets[0].getsockname()[1]) as relay:
         yield relay
-    loop.call_soon_threadsafe(server.close)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    thread.loop.call_soon_threadsafe(server.close)
+    thread.end()
 
 
 def connected(relay: Relay) -> socket.socket:
