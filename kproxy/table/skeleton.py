@@ -200,32 +200,33 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
     )
 
 
+def _map_of_frontends(family: Family, protocol: Protocol) -> SetDeclaration:
+    """Return a map from frontends to endpoints, without a name."""
+    socket = (Field.ADDRESS, Field.PORT)
+    frontend = (_daddr(family), HeaderField(protocol, "dport"))
+    return SetDeclaration("", "", socket, socket, is_map=True, key_typeof=frontend, value_typeof=frontend)
+
+
 def _endpoints_map(family: Family, protocol: Protocol) -> SetDeclaration:
     # Only `typeof` allows `numgen` in a concatenation; the number after `mod` does not limit the keys. There
     # is one map per protocol because with `th dport` in the value, nft refuses to add rules to the map later.
-    frontend = _daddr(family), HeaderField(protocol, "dport")
-    return SetDeclaration(
-        endpoints_map(protocol),
-        "frontend . slot -> endpoint; the counter counts new connections without an affinity entry",
-        (Field.ADDRESS, Field.PORT, Field.NUMBER),
-        (Field.ADDRESS, Field.PORT),
-        is_map=True,
-        key_typeof=(*frontend, RandomNumber(2)),
-        value_typeof=frontend,
+    base = _map_of_frontends(family, protocol)
+    return base._replace(
+        name=endpoints_map(protocol),
+        about="frontend . slot -> endpoint; the counter counts new connections without an affinity entry",
+        key=(*base.key, Field.NUMBER),
+        key_typeof=(*base.key_typeof, RandomNumber(2)),
         counter=True,
     )
 
 
 def _affinity_map(family: Family, protocol: Protocol) -> SetDeclaration:
-    frontend = _daddr(family), HeaderField(protocol, "dport")
-    return SetDeclaration(
-        affinity_map(protocol),
-        "client . frontend -> the client's last endpoint; rules write these entries",
-        (Field.ADDRESS, Field.ADDRESS, Field.PORT),
-        (Field.ADDRESS, Field.PORT),
-        is_map=True,
-        key_typeof=(_saddr(family), *frontend),
-        value_typeof=frontend,
+    base = _map_of_frontends(family, protocol)
+    return base._replace(
+        name=affinity_map(protocol),
+        about="client . frontend -> the client's last endpoint; rules write these entries",
+        key=(Field.ADDRESS, *base.key),
+        key_typeof=(_saddr(family), *base.key_typeof),
         size=AFFINITY_ENTRIES,
         timeout=AFFINITY_TIMEOUT,
     )
