@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import TypeVar
 
 import aiohttp
@@ -27,30 +26,26 @@ class EngineError(KproxyError):
     """The engine does not answer, or not as expected."""
 
 
+@asynccontextmanager
+async def connect(socket: str) -> AsyncIterator[Client]:
+    """Open a session with the engine behind a socket. It connects with the first request."""
+    async with aiohttp.ClientSession(
+        "http://engine",
+        connector=aiohttp.UnixConnector(socket),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=ENGINE_EVENT // 2,  # the maximum length of a line is twice as much
+    ) as session:
+        yield Client(session)
+
+
 class Client:
-    """A client of the engine behind one socket. Use it with `async with`.
+    """A client of an engine. `connect` makes it.
 
     Errors are raised as EngineError, aiohttp.ClientError, or OSError (including TimeoutError).
     """
 
-    def __init__(self, socket: str) -> None:
-        self._socket = socket
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Client:
-        self._session = aiohttp.ClientSession(
-            "http://engine",
-            connector=aiohttp.UnixConnector(self._socket),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=ENGINE_EVENT // 2,  # the maximum length of a line is twice as much
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._session is not None
-        await self._session.close()
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
 
     async def running(self) -> list[str]:
         """Return the IDs of the running and paused containers."""
@@ -71,7 +66,6 @@ class Client:
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[Event]]:
         """Return the events from now on. They end when the engine ends."""
-        assert self._session is not None
         unlimited = aiohttp.ClientTimeout(total=None, sock_connect=ENGINE_SECONDS)
         async with self._session.get(
             f"{API}/events", params={"filters": FILTERS}, timeout=unlimited
@@ -81,7 +75,6 @@ class Client:
 
     async def _get(self, path: str, kind: type[T]) -> T | None:
         """Return the answer of this type; None if what the path names does not exist."""
-        assert self._session is not None
         limit = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
         async with self._session.get(path, timeout=limit, allow_redirects=False) as response:
             if response.status == 404:

@@ -19,7 +19,7 @@ import msgspec
 
 from kproxy.decode import Decoded, Document, decode
 from kproxy.problems import Problem
-from kproxy.sources.engines.client import NO_MEMBERS, Client, EngineError
+from kproxy.sources.engines.client import NO_MEMBERS, Client, EngineError, connect
 from kproxy.sources.engines.core.answers import Event, Inspected, Member
 from kproxy.sources.engines.core.pods import Choice, pod_manifests
 
@@ -48,7 +48,7 @@ class Engine:
     async def read(self) -> None:
         """Ask for all containers."""
         try:
-            async with Client(self._socket) as client:
+            async with connect(self._socket) as client:
                 await self._list(client)
         except FAILURES as error:
             self._update(_sentence(error, self._socket))
@@ -58,7 +58,7 @@ class Engine:
         pause = RETRY_SECONDS
         while True:
             try:
-                async with Client(self._socket) as client, client.events() as events:
+                async with connect(self._socket) as client, client.events() as events:
                     if await self._list(client):
                         changed()
                     pause = RETRY_SECONDS
