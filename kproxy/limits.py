@@ -50,6 +50,17 @@ PROBE_EVENTS = 4
 PROBE_MESSAGE = 1024
 """As in an event of Kubernetes."""
 
+# --- events of Services ---
+
+EVENT_SECONDS = 3600
+"""As in Kubernetes."""
+EVENTS = 2000
+EVENTS_OF_SERVICE = 16
+EVENT_MESSAGE = 1024
+EVENT_BYTES = MIB
+EVENT_CHANGES = 500
+"""It takes some milliseconds."""
+
 # --- names of hosts in probes ---
 
 NAME_LOOKUPS = 128
@@ -144,6 +155,8 @@ _SHOWN = "The log and messages"
 _ENGINES = "Container engines (`--pods-from`)"
 _UNCHANGED = "a problem is reported, and the pods stay as they were"
 _PROBES = "Responses to readiness probes"
+_EVENTS = "Events of Services"
+_OLDEST = "the oldest are forgotten"
 _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
 _DNS = "DNS clients"
@@ -207,6 +220,12 @@ TABLE = (
     Limit(_PROBES, "output of a command", PROBE_OUTPUT, "bytes", "the rest is discarded"),
     Limit(_PROBES, "messages of a container that are kept", PROBE_EVENTS, "", "the last ones are kept"),
     Limit(_PROBES, "characters of a message", PROBE_MESSAGE, "", "the rest is not kept"),
+    Limit(_EVENTS, "age of an event", EVENT_SECONDS, "s", "it is forgotten"),
+    Limit(_EVENTS, "events of a Service", EVENTS_OF_SERVICE, "", _OLDEST),
+    Limit(_EVENTS, "events of all Services", EVENTS, "", _OLDEST),
+    Limit(_EVENTS, "messages of all events", EVENT_BYTES, "bytes", _OLDEST),
+    Limit(_EVENTS, "characters of a message", EVENT_MESSAGE, "", "the rest is not kept"),
+    Limit(_EVENTS, "changed frontends of one round", EVENT_CHANGES, "", "the others make no events"),
     Limit(_NAMES, "names looked up at the same time", NAME_LOOKUPS, "", _FAILS),
     Limit(_NAMES, "addresses of a name", NAME_ADDRESSES, "", "the others are not used"),
     Limit(_CLIENTS, "open files, as far as the hard limit allows", MAX_FILES, "", "see the next two rows"),

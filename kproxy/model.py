@@ -161,6 +161,23 @@ class Origin(NamedTuple):
     """metadata.creationTimestamp, "" if absent. In RFC 3339 text order is time order."""
 
 
+class Event(Struct, frozen=True):
+    """What happened to an object, and how often. Times are seconds of the Unix epoch."""
+
+    reason: str
+    """A word in CamelCase, for example Unhealthy."""
+    message: str
+    count: int
+    first: float
+    last: float
+    is_warning: bool = True
+    """The type of the event: Warning or Normal."""
+
+    def again(self, now: float) -> Event:
+        """Return the event after it happened once more."""
+        return Event(self.reason, self.message, self.count + 1, self.first, now, self.is_warning)
+
+
 class Balance(StrEnum):
     """How a frontend chooses an endpoint. The value is the prefix of its slot chains."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from kproxy.model import Address, Backends, Frontend, Protocol
+from kproxy.model import Address, Backends, Event, Frontend, NamespacedName, Protocol
 from kproxy.problems import Problem
 from kproxy.show.snapshot import Failure, HeldFrontend, Snapshot
 from kproxy.sources.source import Source
@@ -36,6 +37,7 @@ def take_snapshot(
     cluster_domain: str = "",
     unhealthy: Iterable[str] = (),
     address_failures: Iterable[str] = (),
+    events: Mapping[NamespacedName, tuple[Event, ...]] = MappingProxyType({}),
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
@@ -59,6 +61,7 @@ def take_snapshot(
         cluster_domain,
         tuple(unhealthy),
         tuple(address_failures),
+        dict(events),
     )
 
 

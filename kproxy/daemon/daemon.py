@@ -27,6 +27,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.model import Family, Network, Node
 from kproxy.nft.structure import TableFlags
+from kproxy.observe.events import EventRecorder
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.servers import Servers
@@ -97,7 +98,8 @@ class Daemon(RoundObserver):
         self.reporter = reporter
         self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests, clients)
         self._name_server = name_server
-        observers: tuple[RoundObserver, ...] = (self.servers, reporter, self)
+        self.recorder = EventRecorder(source, self.reconciler)
+        observers: tuple[RoundObserver, ...] = (self.servers, reporter, self.recorder, self)
         if name_server:
             name_server.is_refused = self.reconciler.is_quarantined
             self.servers.metrics.registry.register(DnsMetrics(name_server.resolver))
@@ -174,6 +176,7 @@ class Daemon(RoundObserver):
                 self._name_server.domain if self._name_server else "",
                 self.servers.health.complaints(time.monotonic()),
                 self.reconciler.address_failures,
+                self.recorder.events(),
             )
 
     def _programmed_sides(self) -> Iterator[ProgrammedSide]:
@@ -237,6 +240,7 @@ class Daemon(RoundObserver):
     def _report_problems(self) -> None:
         found = self.source.problems() + self.source.input_warnings() + self.source.warnings()
         self.reporter.problems(found + self.reconciler.problems(), self.reconciler.warnings())
+        self.recorder.look()
 
     # --- after each round ---
 

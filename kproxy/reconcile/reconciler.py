@@ -128,7 +128,7 @@ class Reconciler:
 
     def problems(self) -> list[Problem]:
         """Return conflicts between services, and services that the kernel rejected."""
-        refused = [Problem("", f"Service {name}", "", REJECTED) for name in sorted(self._quarantined())]
+        refused = [Problem("", f"Service {name}", "", REJECTED) for name in sorted(self.quarantined())]
         return self.intent.problems() + refused
 
     def warnings(self) -> list[Problem]:
@@ -178,9 +178,10 @@ class Reconciler:
         """Return the protected services, of which the tables may contain more than is desired."""
         return {name for table in self._tables.values() for name in table.protected}
 
-    def _quarantined(self) -> set[NamespacedName]:
+    def quarantined(self) -> set[NamespacedName]:
+        """Return the services that the kernel rejected."""
         return {name for table in self._tables.values() for name in table.quarantined}
 
     def _totals(self) -> Totals:
         held = sum(not self.intent.has_frontends(name) for name in self.protected())
-        return Totals(*self.intent.totals, held, len(self._quarantined()))
+        return Totals(*self.intent.totals, held, len(self.quarantined()))

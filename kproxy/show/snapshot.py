@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from kproxy import __version__
 from kproxy.model import (
     Address,
+    Event,
     Frontend,
     NamespacedName,
     Network,
@@ -88,6 +89,8 @@ class Snapshot(Struct, frozen=True):
     """Why /healthz of the running kproxy fails, or soon will."""
     address_failures: tuple[str, ...] = ()
     """Which load-balancer addresses the running kproxy could not add or announce, and why."""
+    events: dict[NamespacedName, tuple[Event, ...]] = {}
+    """The last events of Services, from a running kproxy. In order of their last occurrence."""
 
 
 def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:
@@ -105,6 +108,7 @@ def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:
     return replace(
         snapshot,
         frontends=[f for f in snapshot.frontends if named.frontend(f) or not endpoints.isdisjoint(f.local)],
+        events={n: e for n, e in snapshot.events.items() if n in services or named.name(n)},
         inventory=replace(
             inventory,
             services={n: s for n, s in inventory.services.items() if n in services or named.name(n)},

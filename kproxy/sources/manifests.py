@@ -122,6 +122,10 @@ class Manifests:
         """Return `services/web.yaml cannot be read`, or why the service cannot have what it requests."""
         return "" if self.settled is None else why_held(self.settled, name)
 
+    def held(self) -> Mapping[NamespacedName, str]:
+        """Return the services of which something is held, and why."""
+        return self._in_use.held
+
     def problems(self) -> list[Problem]:
         """Return the errors in the manifests, and the requests that cannot be satisfied."""
         return self.settled.problems if self.settled else []

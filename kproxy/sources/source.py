@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
@@ -33,6 +33,9 @@ class Source(Protocol):
 
     def why_protected(self, name: NamespacedName) -> str:
         """Return why a Service is protected, as a sentence without full stop; "" if it is not."""
+
+    def held(self) -> Mapping[NamespacedName, str]:
+        """Return the Services of which something is in use although it can no longer be read, and why."""
 
     def problems(self) -> list[Problem]:
         """Return the errors in the input."""

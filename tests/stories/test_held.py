@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,11 @@ class Story:
         )
         return View(done.returncode, str(done.stdout), str(done.stderr))
 
+    def describe(self) -> View:
+        """Describe the Service, without its events, which stay for an hour."""
+        view = self.view("describe", "svc", "web")
+        return view._replace(out=re.sub(r"^Events:.*\n(  .*\n)*", "", view.out, flags=re.MULTILINE))
+
 
 @pytest.fixture
 def story(lab: Lab, tmp_path: Path) -> Iterator[Story]:
@@ -78,13 +84,13 @@ def lines(view: View) -> list[str]:
 
 
 def test_an_unreadable_pod_is_shown_as_an_endpoint(story: Story) -> None:
-    whole = story.view("describe", "svc", "web")
+    whole = story.describe()
     assert whole.status == 0
     story.spoil("pod-2")
     story.serves("pod-1", "pod-2")
     held = f"held: {story.file('pod-2')} cannot be read"
 
-    description = story.view("describe", "svc", "web")
+    description = story.describe()
     assert description.out == whole.out.replace("Problems:\n  <none>", f"Problems:\n  {held}")
     assert f"Endpoints: {','.join(story.sockets)}" in lines(description)
     assert f"{story.file('pod-2')}: not JSON" in description.err
@@ -99,11 +105,11 @@ def test_an_unreadable_pod_is_shown_as_an_endpoint(story: Story) -> None:
     assert {view.status for view in (description, endpoints, pods, missing)} == {1}
 
     story.restore("pod-2")
-    eventually(lambda: story.view("describe", "svc", "web") == whole, story.running.logged)
+    eventually(lambda: story.describe() == whole, story.running.logged)
 
 
 def test_objects_unreadable_since_the_start_are_shown_from_the_tables(story: Story) -> None:
-    whole = story.view("describe", "svc", "web")
+    whole = story.describe()
     story.spoil("web")
     story.spoil("pod-2")
     story.running.stop()
@@ -126,7 +132,7 @@ def test_objects_unreadable_since_the_start_are_shown_from_the_tables(story: Sto
     story.serves("pod-1", "pod-2")
 
     story.restore("pod-2")
-    eventually(lambda: story.view("describe", "svc", "web") == whole, story.running.logged)
+    eventually(lambda: story.describe() == whole, story.running.logged)
 
 
 def test_an_unreadable_service_is_shown_as_programmed(story: Story) -> None:

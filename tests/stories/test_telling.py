@@ -120,3 +120,30 @@ def test_a_node_that_is_leaving_is_unhealthy_for_load_balancers_only(lab: Lab, r
     eventually(lambda: statuses() == [503, 200], running.logged)
     running.write("web", service(), *slices(lab, ["pod-1"]), node)
     eventually(lambda: statuses() == [200, 200], running.logged)
+
+
+def test_the_events_of_a_service_are_described(lab: Lab, running: Running) -> None:
+    def described() -> str:
+        return running.view("describe", "svc", "web")
+
+    # 1. kproxy has just started. The Service is new.
+    running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
+    eventually(lambda: "2 frontends added, with 4 endpoints" in described(), running.logged)
+    # 2. An endpoint goes, then the others.
+    running.write("web", service(), *slices(lab, ["pod-1"]))
+    eventually(lambda: "EndpointsChanged" in described(), running.logged)
+    running.write("web", service())
+    eventually(lambda: "NoEndpoints" in described(), running.logged)
+    # 3. The manifest cannot be read any more.
+    (running.manifests / "web.json").write_text("{")
+    eventually(lambda: "what is programmed stays" in described(), running.logged)
+    text = described()
+    events = text[text.index("Events:") : text.index("Frontends:")].splitlines()[1:]
+    assert [line.split()[:2] for line in events] == [
+        ["Type", "Reason"],
+        ["----", "------"],
+        ["Normal", "Programmed"],
+        ["Normal", "EndpointsChanged"],
+        ["Warning", "NoEndpoints"],
+        ["Warning", "Held"],
+    ]

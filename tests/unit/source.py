@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
@@ -34,6 +34,9 @@ class EmptySource:
 
     def why_protected(self, name: NamespacedName) -> str:
         return ""
+
+    def held(self) -> Mapping[NamespacedName, str]:
+        return {}
 
     def problems(self) -> list[Problem]:
         return []

@@ -25,8 +25,8 @@ from kproxy.cli import main
 from kproxy.control.channel import ALL, NEXT, SOCKET, Revision, fetch, serve, watch
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
-from kproxy.model import Node, format_address
-from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness
+from kproxy.model import Event, Node, format_address
+from kproxy.probes.core.readiness import ContainerReadiness, PodReadiness
 from kproxy.problems import KproxyError, StateError
 from kproxy.show.snapshot import Failure, Snapshot, decode, encode
 from kproxy.sources.core.inventory import Inventory
@@ -95,6 +95,7 @@ def snapshot(services: int = 0) -> Snapshot:
         NODE,
         last_errors=(failure,),
         cluster_domain="cluster.local",
+        events={name(own): (event,) for own in ("gone", "s-3")},
     )
 
 
@@ -310,6 +311,7 @@ def test_a_client_gets_the_part_about_names_and_addresses(tmp_path: Path) -> Non
     assert [str(own) for own in found.inventory.services] == ["default/s-3"]
     assert [str(frontend.owner.service) for frontend in found.frontends] == ["default/s-3"]
     assert [pod.name.name for pod in found.inventory.pods] == ["a"]
+    assert [str(own) for own in found.events] == ["default/s-3"]
     (address,) = taken.inventory.services[name("s-4")].cluster_ips
     found = serving(tmp_path, lambda: taken, lambda: fetch(tmp_path, about=[format_address(address)]))
     assert isinstance(found, Snapshot)

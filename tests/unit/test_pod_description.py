@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kproxy.probes.core.readiness import ContainerReadiness, Event, PodReadiness, with_readiness
+from kproxy.model import Event
+from kproxy.probes.core.readiness import ContainerReadiness, PodReadiness, with_readiness
 from kproxy.show.describe.context import Context
 from kproxy.show.describe.pod import describe_pod
 from kproxy.show.snapshot import Snapshot
@@ -92,7 +93,7 @@ def test_a_pod_that_fails_its_probe() -> None:
 
 def section(text: str, title: str) -> list[str]:
     """Return the lines of a section."""
-    lines = text.splitlines()
+    lines = text.replace(f"{title}:  ", f"{title}:\n  ").splitlines()
     rest = lines[lines.index(f"{title}:") + 1 :]
     return [line.strip() for line in rest[: next((i for i, r in enumerate(rest) if r[0] != " "), None)]]
 

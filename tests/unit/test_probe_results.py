@@ -12,7 +12,6 @@ from kproxy import model
 from kproxy.limits import PROBE_EVENTS
 from kproxy.probes.core.readiness import (
     ContainerReadiness,
-    Event,
     PodReadiness,
     ProbeOutcome,
     ProbeResult,
@@ -84,7 +83,7 @@ def after(*results: ProbeResult) -> ContainerReadiness:
 
 def test_the_same_failure_is_one_event() -> None:
     state = after(failure("gone\n"), ProbeResult(ProbeOutcome.SUCCESS, "fine"), failure("gone"))
-    assert state.events == (Event("Unhealthy", "Readiness probe failed: gone", 2, 1000.0, 1020.0),)
+    assert state.events == (model.Event("Unhealthy", "Readiness probe failed: gone", 2, 1000.0, 1020.0),)
 
 
 def test_events_are_in_order_of_their_last_occurrence() -> None:

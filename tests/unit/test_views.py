@@ -559,6 +559,7 @@ Endpoints:                10.0.1.23:8090,10.0.2.13:8090,10.0.2.14:8090
 Not Ready:                10.0.2.15:8090
 Session Affinity:         ClientIP
 Internal Traffic Policy:  Cluster
+Events:                   <none>
 Frontends:
   10.66.13.240:80/tcp  ClusterIP  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
   10.66.13.240:90/tcp  ClusterIP  10.0.1.23:8090,10.0.2.13:8090,10.0.2.14:8090
@@ -591,6 +592,7 @@ Not Ready:                10.0.2.15:8080
 Session Affinity:         None
 External Traffic Policy:  Cluster
 Internal Traffic Policy:  Cluster
+Events:                   <none>
 Frontends:
   10.66.4.173:80/tcp    ClusterIP     10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
   35.221.253.22:80/tcp  LoadBalancer  10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
@@ -618,6 +620,7 @@ Endpoints:                10.0.1.23:8080,10.0.2.13:8080,10.0.2.14:8080
 Not Ready:                10.0.2.15:8080
 Session Affinity:         None
 Internal Traffic Policy:  Cluster
+Events:                   <none>
 Frontends:
   <none>
 Pods Not Ready:
@@ -642,6 +645,7 @@ Port:              <unset>  80/TCP
 TargetPort:        80/TCP
 Endpoints:         <none>
 Session Affinity:  None
+Events:            <none>
 Frontends:
   <none>
 DNS:
@@ -663,6 +667,7 @@ Subsets:
     http-default  8080  TCP
     http-mux1     8090  TCP
 
+Events:  <none>
 Problems:
   <none>
 """

@@ -21,6 +21,7 @@ from kproxy.limits import PROBE_EVENTS, PROBE_MESSAGE
 from kproxy.model import (
     ClusterState,
     ContainerCounts,
+    Event,
     ExecAction,
     GRPCAction,
     HTTPGetAction,
@@ -49,17 +50,6 @@ class ProbeResult(NamedTuple):
     outcome: ProbeOutcome
     message: str = ""
     timed_out: bool = False
-
-
-class Event(Struct, frozen=True):
-    """A message and how often it occurred. Times are seconds of the Unix epoch."""
-
-    reason: str
-    """Unhealthy or ProbeWarning."""
-    message: str
-    count: int
-    first: float
-    last: float
 
 
 class ContainerReadiness(Struct, frozen=True):
@@ -101,8 +91,8 @@ def _with_event(events: Iterable[Event], result: ProbeResult, now: float) -> lis
     message = f"Readiness probe {verb}: {text[:PROBE_MESSAGE]}"
     same = [event for event in events if (event.reason, event.message) == (reason, message)]
     others = [event for event in events if event not in same]
-    count, first = (same[0].count, same[0].first) if same else (0, now)
-    return [*others, Event(reason, message, count + 1, first, now)][-PROBE_EVENTS:]
+    event = same[0].again(now) if same else Event(reason, message, 1, now, now)
+    return [*others, event][-PROBE_EVENTS:]
 
 
 def pod_readiness(pod: Pod, containers: Iterable[ContainerReadiness]) -> PodReadiness:

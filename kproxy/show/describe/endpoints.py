@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kproxy.model import Endpoint, EndpointSlice, NamespacedName, format_address
 from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
+from kproxy.show.describe.events import event_table, events_section
 from kproxy.show.manifests import slice_labels
 from kproxy.show.tables import FAMILY_NAMES, NONE, UNFOLLOWED, UNSET, EndpointsView, table
 
@@ -17,7 +18,8 @@ def describe_endpoints(view: EndpointsView, context: Context) -> str:
         subsets = f"  {UNFOLLOWED}\n"
     lines = [*heading(view.name, view.labels), *annotation_lines(view.annotations, context)]
     text = table(lines, gap=2) + "Subsets:\n" + subsets
-    return text + section("Problems", context.problems("Endpoints", view.name))
+    events = event_table(context.snapshot.events.get(view.name, ()), context.now)
+    return text + events_section(events) + section("Problems", context.problems("Endpoints", view.name))
 
 
 def _subset(slice_: EndpointSlice) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, format_address, format_socket
 from kproxy.printable import printable
-from kproxy.probes.core.readiness import Event, PodReadiness, describe_probe, supported_probes
+from kproxy.probes.core.readiness import PodReadiness, describe_probe, supported_probes
 from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
-from kproxy.show.tables import NONE, UNKNOWN, cut, duration, table
+from kproxy.show.describe.events import event_table, events_section
+from kproxy.show.tables import NONE, UNKNOWN, cut, table
 
 SHOWN = 10
 """The maximum number of sockets to show."""
-FROM = "kproxy"
 
 
 def describe_pod(pod: Pod, context: Context) -> str:
@@ -37,7 +37,7 @@ def describe_pod(pod: Pod, context: Context) -> str:
         + section("Containers", containers)
         + section("Conditions", table(conditions, gap=2))
         + section("Services", table(_services(pod, context), gap=2))
-        + section("Events", _events(pod, found, context))
+        + events_section(_events(pod, found, context))
         + section("Problems", context.problems("Pod", pod.name))
     )
 
@@ -111,16 +111,4 @@ def _events(pod: Pod, found: PodReadiness | None, context: Context) -> str:
     if found is None:
         node = printable(pod.node) or NONE
         return f"not probed by node {context.snapshot.node.name}: the pod is on node {node}\n"
-    events = sorted((event for each in found.containers for event in each.events), key=lambda e: e.last)
-    if not events:
-        return ""
-    titles = ("Type", "Reason", "Age", "From", "Message")
-    rows = [titles, tuple("-" * len(title) for title in titles)]
-    rows += (("Warning", event.reason, _age(event, context.now), FROM, event.message) for event in events)
-    return table(rows, gap=2)
-
-
-def _age(event: Event, now: float) -> str:
-    """Return for example `98s (x61 over 11m)`: time since the last event, and count since the first."""
-    last = duration(max(0, int(now - event.last)))
-    return last if event.count == 1 else f"{last} (x{event.count} over {duration(int(now - event.first))})"
+    return event_table((event for each in found.containers for event in each.events), context.now)

@@ -14,6 +14,7 @@ from kproxy.dns.core.records import Type, is_endpoint, service_records
 from kproxy.model import Backends, Frontend, Service, format_address, format_socket
 from kproxy.probes.core.readiness import not_ready_reason
 from kproxy.show.describe.context import Context, annotation_lines, heading, section
+from kproxy.show.describe.events import event_table, events_section
 from kproxy.show.manifests import affinity, policy
 from kproxy.show.snapshot import HeldFrontend
 from kproxy.show.tables import FAMILY_NAMES, NONE, UNSET, balancer, cluster_ip, cut, labels, sockets, table
@@ -25,13 +26,15 @@ SHOWN = 10
 def describe_service(service: Service, context: Context) -> str:
     """Return the description."""
     lines = [*_identity(service, context), *_ports(service, context), *_policies(service)]
+    events = event_table(context.snapshot.events.get(service.name, ()), context.now)
     frontends = [row for frontend in context.frontends(service.name) for row in _frontend(frontend)]
     held = [_held(frontend) for frontend in context.held_frontends(service.name)]
     unready = table(_unready(service, context), gap=2)
     names = table(_names(service, context), gap=2)
     errors = table(context.failures("Service", service.name), gap=2)
     return (
-        table(lines, gap=2)
+        table(lines if events else [*lines, ("Events:", NONE)], gap=2)
+        + (events_section(events) if events else "")
         + section("Frontends", table(frontends, gap=2))
         + (section("Held Frontends", table(held, gap=2)) if held else "")
         + (section("Pods Not Ready", unready) if unready else "")

@@ -134,6 +134,11 @@ class Cluster:
         with self._lock:
             return self._cache.why_protected(name)
 
+    def held(self) -> Mapping[NamespacedName, str]:
+        """Return the services for which the last valid version of an object is in use, and why."""
+        with self._lock:
+            return self._cache.held()
+
     def problems(self) -> list[Problem]:
         """Return the present problems of the connections and of objects."""
         unreachable = [r.problem for r in self._reflectors.values() if r.problem is not None]
