@@ -144,6 +144,8 @@ class _Decoder:
         self.ignored: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self._seen: dict[tuple[str, NamespacedName], str] = {}
+        self._pods: dict[NamespacedName, int] = {}
+        """Where each Pod is in `objects`."""
 
     def add(self, document: Document) -> None:
         """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
@@ -199,14 +201,30 @@ class _Decoder:
             return
         self.warnings += decoded.warnings
         key = (kind, object_name(decoded.metadata))
+        models = _annotated(decoded.metadata, decoded.models)
         if key in self._seen:
+            if self._is_one_pod(models):
+                return
             message = f"is a duplicate; the object in {self._seen[key]} is used"
             self.problems.append(Problem(source, f"{kind} {key[1]}", "metadata.name", message))
             return
         self._seen[key] = source
+        if kind == "Pod":
+            self._pods[key[1]] = len(self.objects)
         self.problems += decoded.left_out
         self.unreadable.update(decoded.unreadable)
-        self.objects += _annotated(decoded.metadata, decoded.models)
+        self.objects += models
+
+    def _is_one_pod(self, found: list[Object]) -> bool:
+        """Whether it is a known Pod, and only one of the two has an address. That one is used."""
+        match found:
+            case [Pod() as second]:
+                first = self.objects[self._pods[second.name]]
+                assert isinstance(first, Pod)
+                if second.addresses and not first.addresses:
+                    self.objects[self._pods[second.name]] = second
+                return bool(first.addresses) != bool(second.addresses)
+        return False
 
     def _add_other(self, source: str, content: Any, meta: wire.TypeMeta) -> None:
         """Add an object that no Service depends on: a workload, or one of a kind that is ignored."""

@@ -7,6 +7,12 @@
                   |-- registry  the labs of this host, and their removal
                   '-- serve     one process: the pods' HTTP and UDP servers (http: its pure part)
 
+    following ---> lab
+    |-- documents     files of manifests
+    |-- workloads     which pods they want (images: how a container acts)
+    |-- external      the hosts that they name as endpoints
+    '-- surroundings  what a pod gets from its cluster
+
 ``linux`` and ``processes`` are the basis of these: the kernel's calls, and the end
 of processes.
 

@@ -24,10 +24,10 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from netns_lab.environment import parse
 from netns_lab.lab import Lab
 from netns_lab.manifests import as_list, pod_manifests
 from netns_lab.probe import Outcome, echo, http_get, many
+from netns_lab.surroundings import parse
 from netns_lab.topology import POD_NETWORK, Client, Port, Topology, chapter, lab_pod
 
 MANIFESTS = Path(__file__).with_name("chapter")

@@ -19,6 +19,7 @@ REASONS = {
     405: "Method Not Allowed",
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
     501: "Not Implemented",
     505: "HTTP Version Not Supported",
 }

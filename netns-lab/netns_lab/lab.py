@@ -14,7 +14,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -85,24 +86,12 @@ class Handle:
         return {"text": True, **options, "env": environment}
 
 
-class Server:
-    """The lab's server process (``serve``). It exists from construction until ``reap``."""
+class Commands:
+    """A connection to the lab's server process (``serve``)."""
 
-    def __init__(self, lab: str) -> None:
-        self._socket, other = socket.socketpair()
-        package = str(Path(__file__).resolve().parents[1])
-        path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with other:
-            self._process = subprocess.Popen(
-                [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # without site-packages
-                stdin=other.fileno(),
-                stdout=other.fileno(),
-                cwd="/",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-                start_new_session=True,  # signals of the terminal must not reach the server
-            )
-        self._answers = self._socket.makefile("r")
-        self.process = registry.Process.find(self._process.pid)
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._answers = connection.makefile("r")
 
     def do(self, **command: Any) -> None:
         """Send a command and wait until it is done. Raises RuntimeError if it fails."""
@@ -115,12 +104,35 @@ class Server:
         if failure is not None:
             raise RuntimeError(f"the lab's server: {failure}")
 
+    def close(self) -> None:
+        self._answers.close()
+        self._socket.close()
+
+
+class Server(Commands):
+    """The server process of a lab that this process owns. It exists from construction until ``reap``."""
+
+    def __init__(self, lab: str) -> None:
+        own, other = socket.socketpair()
+        package = str(Path(__file__).resolve().parents[1])
+        path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-m", "netns_lab.serve", lab],  # without site-packages
+                stdin=other.fileno(),
+                stdout=other.fileno(),
+                cwd="/",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+                start_new_session=True,  # signals of the terminal must not reach the server
+            )
+        super().__init__(own)
+        self.process = registry.Process.find(self._process.pid)
+
     def reap(self) -> None:
         """Kill the process, if it still runs, and reap it."""
         self._process.kill()
         self._process.wait()
-        self._answers.close()
-        self._socket.close()
+        self.close()
 
 
 class Lab:
@@ -131,6 +143,7 @@ class Lab:
         self._name = name
         self._record: registry.Record | None = None
         self._server: Server | None = None
+        self._commands: Commands | None = None
         self._started: list[Started] = []
 
     def __enter__(self) -> "Lab":
@@ -151,7 +164,7 @@ class Lab:
         registry.prune()
         self._record = registry.reserve(self.topology, self._name)
         try:
-            self._server = Server(self.id)
+            self._server = self._commands = Server(self.id)
             self._save(replace(self._up, server=self._server.process))
             self._build()
         except BaseException:
@@ -169,14 +182,22 @@ class Lab:
             process.wait()
         if self._server:
             self._server.reap()
-        self._record = self._server = None
+        self._record = self._server = self._commands = None
         self._started.clear()
 
     def detach(self) -> None:
         """Keep the lab, without an owner, until ``registry.remove`` is called with its id."""
         self._save(replace(self._up, owner=None))
         self._running.do(detach=True)
-        self._record = self._server = None
+        self._record = self._server = self._commands = None
+
+    def follow(self, follows: registry.Follows) -> None:
+        """Record the manifests that the lab follows (``following``)."""
+        self._save(replace(self._up, follows=follows))
+
+    @property
+    def record(self) -> registry.Record:
+        return self._up
 
     def node(self, name: str) -> Handle:
         return self._handle(self.topology.node(name))
@@ -220,6 +241,29 @@ class Lab:
             netns.remove(namespace)
         self._save(replace(self._up, topology=self.topology.without_pod(name)))
 
+    @classmethod
+    @contextmanager
+    def attached(cls, name: str) -> Iterator["Lab"]:
+        """Change a detached lab. Other processes that want to change it wait until the block ends.
+
+        Raises LookupError if there is no such lab, or if it belongs to a running process.
+        """
+        registry.load(name)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            try:
+                connection.connect(str(registry.control(name)))
+            except (FileNotFoundError, ConnectionRefusedError):
+                raise LookupError(
+                    f"the lab {name!r} belongs to a process, which alone can change it"
+                ) from None
+            commands = Commands(connection)
+            commands.do(attach=True)
+            record = registry.load(name)
+            lab = cls(record.topology)
+            lab._record, lab._commands = record, commands
+            yield lab
+            commands.close()
+
     @property
     def _up(self) -> registry.Record:
         if self._record is None:
@@ -227,10 +271,10 @@ class Lab:
         return self._record
 
     @property
-    def _running(self) -> Server:
-        if self._server is None:
+    def _running(self) -> Commands:
+        if self._commands is None:
             raise RuntimeError("this lab is not up")
-        return self._server
+        return self._commands
 
     def _save(self, record: registry.Record) -> None:
         registry.save(record)
@@ -276,7 +320,7 @@ class Lab:
         wire.join_lan(namespace(host.name), namespace("lan"), host.name, addresses, default_via)
 
     def _make_pod(self, pod: Pod) -> None:
-        mntns.create(self._up.files(pod.name))
+        mntns.create(self._up.files(pod.name), pod.resolv_conf)
         if not pod.host_network:
             self._make_host(pod.name)
             namespace = self._up.namespace

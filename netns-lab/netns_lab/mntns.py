@@ -2,9 +2,10 @@
 
 It is a file, on which the namespace is mounted; ``nsenter --mount=FILE`` accepts
 it. Its /var is a tmpfs, which contains only what programs expect there, and ends
-with the namespace. Later mounts on the machine appear in the pod, but mounts in
-the pod do not appear on the machine. As in a container, the names of network
-namespaces are not visible: their mounts would keep removed namespaces alive.
+with the namespace. It can have its own /etc/resolv.conf. Later mounts on the
+machine appear in the pod, but mounts in the pod do not appear on the machine. As in
+a container, the names of network namespaces are not visible: their mounts would
+keep removed namespaces alive.
 """
 
 import errno
@@ -16,22 +17,26 @@ from pathlib import Path
 from netns_lab import linux, netns
 
 VAR = Path("/var")
+RESOLV_CONF = Path("/etc/resolv.conf")
 SIZE = "64m"
 
 
-def create(path: Path) -> None:
-    """Create a namespace. Raises FileExistsError if it exists."""
+def create(path: Path, resolv_conf: str = "") -> None:
+    """Create a namespace, with this text as its /etc/resolv.conf unless it is empty.
+
+    Raises FileExistsError if the namespace exists, FileNotFoundError if the machine has no resolv.conf.
+    """
     # The kernel refuses to mount a mount namespace where it would see itself, so mounts here must not spread.
     linux.make_mount_point(path.parent, linux.MS_PRIVATE)
     path.touch(mode=0o444, exist_ok=False)
     try:
-        _mount(path)
+        _mount(path, resolv_conf)
     except BaseException:
         remove(path)
         raise
 
 
-def _mount(path: Path) -> None:
+def _mount(path: Path, resolv_conf: str) -> None:
     """Make a namespace and mount it.
 
     To prevent cycles, the kernel accepts only a namespace whose id is higher than the id of the present one.
@@ -40,7 +45,7 @@ def _mount(path: Path) -> None:
     """
     refused: OSError | None = None
     for cpus in (None, *({cpu} for cpu in sorted(os.sched_getaffinity(0)))):
-        fd = linux.in_a_thread(partial(_make, cpus))
+        fd = linux.in_a_thread(partial(_make, cpus, resolv_conf))
         try:
             return linux.mount(f"/proc/self/fd/{fd}", path, linux.MS_BIND)
         except OSError as error:
@@ -53,7 +58,7 @@ def _mount(path: Path) -> None:
     raise refused
 
 
-def _make(cpus: set[int] | None) -> int:
+def _make(cpus: set[int] | None, resolv_conf: str) -> int:
     """Create a mount namespace for the calling thread on one of these CPUs. Returns its descriptor."""
     if cpus is not None:
         os.sched_setaffinity(0, cpus)
@@ -64,7 +69,17 @@ def _make(cpus: set[int] | None) -> int:
     (VAR / "run").symlink_to("/run")
     (VAR / "tmp").mkdir()
     (VAR / "tmp").chmod(0o1777)
+    if resolv_conf:
+        _mount_text(resolv_conf, RESOLV_CONF)
     return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _mount_text(text: str, target: Path) -> None:
+    """Mount a file with this text on another one. The file's own name is not visible."""
+    file = VAR / target.name
+    file.write_text(text)
+    linux.mount(str(file), target, linux.MS_BIND)
+    file.unlink()
 
 
 def enter(path: Path) -> None:

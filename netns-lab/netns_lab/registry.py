@@ -2,9 +2,12 @@
 
 A lab consists of a file /run/netns-lab/<id>.json, which exists longer than its
 namespaces, network namespaces ``nl-<id>-<host>``, and a mount namespace for each
-pod in the directory /run/netns-lab/<id>. Its owner is the process that runs it. A
-lab without an owner stays until ``netns-lab down``. An owner is identified by its
-pid and start time, because pids are reused. If the owner dies, the lab's server
+pod in the directory /run/netns-lab/<id>. A lab that follows manifests also has the
+directory /run/netns-lab/<id>.objects, one without an owner the socket <id>.socket.
+
+Its owner is the process that runs it. A lab without an owner stays until
+``netns-lab down``. An owner is identified by its pid and start time, because pids
+are reused. If the owner dies, the lab's server
 removes the lab. If there is no server (it died, too, or had not been started),
 ``prune`` does. Each lab calls ``prune`` when it starts.
 
@@ -16,6 +19,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,17 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Follows:
+    """The manifests that a lab follows, and the commands that print what new pods get (``surroundings``)."""
+
+    manifests: tuple[str, ...]
+    directory: str
+    """Where the commands run."""
+    environment: str = ""
+    resolv_conf: str = ""
+
+
+@dataclass(frozen=True)
 class Record:
     """The content of a lab's file."""
 
@@ -53,6 +68,7 @@ class Record:
     topology: Topology
     owner: Process | None
     server: Process | None = None
+    follows: "Follows | None" = None
 
     def namespace(self, host: str) -> str:
         """Return the namespace of a node, pod or client, or of the ``lan``."""
@@ -62,6 +78,10 @@ class Record:
     def files(self, pod: str) -> Path:
         """Return the mount namespace of a pod."""
         return RUN / self.id / pod
+
+    def objects(self) -> Path:
+        """Return the directory for the objects of a lab that follows manifests."""
+        return RUN / f"{self.id}.objects"
 
     def namespaces(self) -> list[str]:
         """Return the existing network namespaces, even if the topology does not contain them."""
@@ -109,7 +129,12 @@ def load(lab: str) -> Record:
         Topology.from_dict(plain["topology"]),
         owner=plain["owner"] and Process(**plain["owner"]),
         server=plain["server"] and Process(**plain["server"]),
+        follows=_follows(plain.get("follows")),
     )
+
+
+def _follows(plain: dict[str, Any] | None) -> Follows | None:
+    return Follows(**{**plain, "manifests": tuple(plain["manifests"])}) if plain else None
 
 
 def labs() -> list[Record]:
@@ -151,10 +176,17 @@ def _remove(record: Record) -> None:
     for name in names:
         netns.remove(name)
     mntns.remove_all(directory)
+    shutil.rmtree(record.objects(), ignore_errors=True)
+    control(record.id).unlink(missing_ok=True)
     if record.server and record.server.alive() and record.server.pid != os.getpid():
         processes.kill(record.server.pid)
     _path(record.id).with_suffix(".new").unlink(missing_ok=True)
     _path(record.id).unlink(missing_ok=True)
+
+
+def control(lab: str) -> Path:
+    """Return the socket on which the server of a lab without an owner takes commands."""
+    return RUN / f"{lab}.socket"
 
 
 def _path(lab: str) -> Path:

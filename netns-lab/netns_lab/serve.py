@@ -2,18 +2,22 @@
 
 HTTP answers ``You've hit <pod> <text>``, with the headers X-Pod, X-Client (the
 peer that it sees) and X-Port. ``/stream?bytes=N&rate=BYTES-PER-SECOND`` answers
-slowly. A port with ``to_https`` answers 301 to the same address with https. UDP
-answers with a line of JSON that contains the same, and echoes the request.
+slowly. A port with ``to_https`` answers 301 to the same address with https. One with
+``fails_after`` answers 500 after that number of requests. UDP answers with a line
+of JSON that contains the same, and echoes the request.
 
 The listening sockets are made inside the pods' namespaces; the process itself
-stays outside. Its owner sends commands as lines of JSON on stdin. Each is answered
-with a line on stdout: null, or an error.
+stays outside. Its owner sends commands as lines of JSON on stdin, which is a socket.
+Each is answered with a line: null, or an error.
 
     {"serve": {"pod": ..., "namespace": ..., "addresses": [...], "ports": [{...}]}}
     {"stop": "pod"}      does nothing if the pod has no servers
     {"detach": true}     continue without an owner
+    {"attach": true}     does nothing
 
-When stdin is closed, the owner has died: the server removes the lab.
+When stdin is closed, the owner has died: the server removes the lab. After
+``detach``, it takes commands on a Unix socket (``registry.control``) instead, from
+one connection at a time, so the others wait for their first answer.
 """
 
 import asyncio
@@ -22,9 +26,11 @@ import os
 import resource
 import socket
 import sys
+from collections import Counter
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from netns_lab import http, netns, registry
@@ -34,6 +40,7 @@ BACKLOG = 4096
 BATCH = 256
 CHUNK = 64 * 1024
 STREAM_STEP = 0.05
+LONGEST_COMMAND = 1024 * 1024
 BODY = b"0123456789abcdefghijklmnopqrstuvwxyz\n" * (CHUNK // 37 + 1)
 
 Listener = tuple[Port, socket.socket]
@@ -61,6 +68,7 @@ class PodServers:
 
     def __init__(self, pod: str, namespace: str, addresses: list[str], ports: list[Port]) -> None:
         self.pod = pod
+        self.answered: Counter[int] = Counter()
         self.loop = asyncio.get_running_loop()
         self.conversations: set[asyncio.Task[None]] = set()
         self.listeners = netns.inside(namespace, partial(listen, addresses, ports))
@@ -109,8 +117,9 @@ class PodServers:
                     elif request.path == "/stream":
                         await self._stream(connection, request, seen)
                     else:
-                        body = f"You've hit {self.pod} {port.text}".rstrip().encode() + b"\n"
-                        head = http.head(200, len(body), keep_alive, seen)
+                        status, text = self._answer(port)
+                        body = text.encode() + b"\n"
+                        head = http.head(status, len(body), keep_alive, seen)
                         await self.loop.sock_sendall(
                             connection, head if request.method == "HEAD" else head + body
                         )
@@ -118,6 +127,13 @@ class PodServers:
                 body = f"{bad}\n".encode()
                 head = http.head(bad.status, len(body), False, seen)
                 await self.loop.sock_sendall(connection, head + body)
+
+    def _answer(self, port: Port) -> tuple[int, str]:
+        """Return the status and the text of the next answer on this port."""
+        self.answered[port.number] += 1
+        if port.fails_after and self.answered[port.number] > port.fails_after:
+            return 500, "I'm not well. Please restart me!"
+        return 200, f"You've hit {self.pod} {port.text}".rstrip()
 
     async def _stream(self, connection: socket.socket, request: http.Request, seen: dict[str, str]) -> None:
         left = request.number("bytes", CHUNK)
@@ -157,9 +173,11 @@ def endpoint(peer: tuple[Any, ...]) -> str:
 class Commands:
     """Executes the commands of the owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, lab: str) -> None:
+        self.lab = lab
         self.pods: dict[str, PodServers] = {}
-        self.detached = False
+        self.control: socket.socket | None = None
+        """The socket for commands, once the lab is detached."""
 
     def do(self, line: bytes) -> None:
         match json.loads(line):
@@ -169,44 +187,55 @@ class Commands:
                 if pod in self.pods:
                     self.pods.pop(pod).stop()
             case {"detach": True}:
-                self.detached = True
+                self.control = listen_for_commands(registry.control(self.lab))
 
 
-async def follow(commands: Commands) -> None:
-    """Execute and answer commands until the owner dies or detaches."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-    while not commands.detached:
-        line = await reader.readline()
-        if not line:
-            return
-        failure = None
-        try:
-            commands.do(line)
-        except (OSError, LookupError, ValueError) as error:
-            failure = f"{type(error).__name__}: {error}"
-        sys.stdout.write(json.dumps(failure) + "\n")
-        sys.stdout.flush()
+def listen_for_commands(path: Path) -> socket.socket:
+    """Return a listening Unix socket that only root can connect to."""
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    control.bind(str(path))
+    path.chmod(0o600)
+    control.listen()
+    return control
 
 
-async def serve_alone() -> None:
-    """Close the owner's terminal, and serve until killed."""
+async def follow(commands: Commands, connection: socket.socket, until_detached: bool = False) -> None:
+    """Execute and answer the commands of a connection until it ends, or detaches the lab."""
+    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LONGEST_COMMAND)
+    with closing(writer):
+        while line := await reader.readline():
+            failure = None
+            try:
+                commands.do(line)
+            except (OSError, LookupError, ValueError) as error:
+                failure = f"{type(error).__name__}: {error}"
+            writer.write(json.dumps(failure).encode() + b"\n")
+            await writer.drain()
+            if until_detached and commands.control:
+                return
+
+
+async def serve_alone(commands: Commands, control: socket.socket) -> None:
+    """Close the owner's terminal, and execute commands until killed."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     os.close(null)
-    await asyncio.Event().wait()
+    control.setblocking(False)
+    while True:
+        connection, _ = await asyncio.get_running_loop().sock_accept(control)
+        with suppress(OSError, ValueError):  # the other process died, or sends no lines
+            await follow(commands, connection)
 
 
 async def serve(lab: str) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    commands = Commands()
+    commands = Commands(lab)
     with suppress(ConnectionError):  # the owner died before it received an answer
-        await follow(commands)
-    if commands.detached:
-        await serve_alone()
+        await follow(commands, socket.socket(fileno=os.dup(0)), until_detached=True)
+    if commands.control:
+        await serve_alone(commands, commands.control)
     registry.remove(lab)
 
 

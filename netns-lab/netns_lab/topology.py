@@ -5,13 +5,14 @@ connects them. A node has a range of pod addresses in each family; a pod has an
 address in its node's range, or the node's own with ``host_network``. Names are
 unique in a topology, because each is a namespace: lower-case DNS labels.
 
-``chapter``, ``single`` and ``multi`` return the usual topologies.
+``chapter``, ``single`` and ``multi`` return the usual topologies, ``nodes_only``
+one for pods that come later.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, Literal, TypeVar
 from zlib import crc32
 
@@ -35,7 +36,8 @@ KUBIA_NAMES = ("kubia-4bv25", "kubia-7sd67", "kubia-zhg6k")
 class Port:
     """A named port with a server: HTTP on tcp, an echo on udp. HTTP appends ``text`` to its answers.
 
-    With ``to_https``, HTTP redirects its clients to the same address with https (301).
+    With ``to_https``, HTTP redirects its clients to the same address with https (301). With
+    ``fails_after``, it answers 500 to all requests after that number of them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Port:
     protocol: Literal["tcp", "udp"] = "tcp"
     text: str = ""
     to_https: bool = False
+    fails_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,9 @@ class Node:
 class Pod:
     """A pod. With ``host_network``, ``v4`` and ``v6`` are empty, and it has its node's addresses.
 
-    Processes in it have ``environment``. With ``localhost_only``, it listens on 127.0.0.1 and ::1 instead
-    of its addresses.
+    Processes in it have ``environment``, and ``resolv_conf`` as their /etc/resolv.conf, unless it is empty.
+    With ``localhost_only``, it listens on 127.0.0.1 and ::1 instead of its addresses. ``manifest`` has the
+    ``metadata`` and the ``spec`` of its Kubernetes object, if it was started for one.
     """
 
     name: str
@@ -71,6 +75,8 @@ class Pod:
     host_network: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     localhost_only: bool = False
+    resolv_conf: str = ""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +237,23 @@ def lab_pod(
     )
 
 
+def pod_addresses(node: Node, taken: Iterable[Pod]) -> dict[Family, str]:
+    """Return the addresses of a node's next pod: after all that are taken, or else the first free ones.
+
+    Raises ValueError if there are none.
+    """
+    v4, v6 = ip_network(node.pod_cidr_v4), ip_network(node.pod_cidr_v6)
+    used = {
+        int(ip_address(pod.v4)) - int(v4.network_address) for pod in taken if pod.v4 and pod.node == node.name
+    }
+    free = (number for number in range(2, v4.num_addresses - 1) if number not in used)
+    after = max(used, default=1) + 1
+    number = after if after < v4.num_addresses - 1 else next(free, None)
+    if number is None:
+        raise ValueError(f"node {node.name} has no more addresses for pods")
+    return {4: str(v4.network_address + number), 6: str(v6.network_address + number)}
+
+
 WEB = (Port("http", 8080), Port("echo", 5353, "udp"))
 KUBIA = (
     Port("http-default", 8080, text="on default mux"),
@@ -252,6 +275,13 @@ def single(n_pods: int = 1) -> Topology:
     """Return one node with pods ``pod-1``... that serve 8080/tcp and 5353/udp, and an external client."""
     pods = [lab_pod(f"pod-{n}", 1, n, {"app": "web"}, WEB) for n in range(1, n_pods + 1)]
     return Topology(nodes=(lab_node(1),), pods=tuple(pods), clients=(OUTSIDE,))
+
+
+def nodes_only(n_nodes: int, external: tuple[Client, ...] = ()) -> Topology:
+    """Return nodes ``n1``, ``n2``... without pods, the client ``outside``, and other external clients."""
+    return Topology(
+        nodes=tuple(lab_node(number) for number in range(1, n_nodes + 1)), clients=(OUTSIDE, *external)
+    )
 
 
 def multi(n_nodes: int = 2, pods_per_node: int = 2) -> Topology:

@@ -542,7 +542,7 @@ def test_the_command() -> None:
             (
                 ("up", "--pod-environment", "exit 3"),
                 1,
-                "the environment of kubia-4bv25: exit status 3 of exit 3",
+                "pod kubia-4bv25: exit status 3 of exit 3",
             ),
             (("up", "--pod-environment", "echo nothing"), 1, "'nothing' is not NAME=value"),
             (("up", "ring"), 2, "invalid choice"),

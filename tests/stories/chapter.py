@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from netns_lab.environment import parse
 from netns_lab.lab import Handle, Lab
 from netns_lab.manifests import as_list, pod_manifests
 from netns_lab.probe import Reply, http_get
+from netns_lab.surroundings import parse
 from netns_lab.topology import KUBIA, OUTSIDE, Client, Pod, Port, Topology, lab_node
 
 from tests import forkserver

@@ -804,6 +804,19 @@ def test_of_two_objects_with_one_name_the_first_is_used() -> None:
     assert result.problems == [("b.yaml", "Service default/web", "metadata.name", message)]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_pods_with_one_name_the_one_with_an_address_is_used(order: int) -> None:
+    """A Pod as it was written, and as the program that runs it describes it."""
+    written = manifest("Pod", "p", metadata={"labels": {"app": "web"}})
+    running = {**written, "status": {"podIP": "10.244.1.2"}}
+    result = decode([Document("a.yaml", written), Document("b.yaml", running)][::order])
+    assert [pod.addresses for pod in result.state.pods] == [(parse_address("10.244.1.2"),)]
+    assert result.problems == []
+    for two in ([written, written], [running, running]):
+        again = decode(Document("f", content) for content in two)
+        assert [problem.message for problem in again.problems] == ["is a duplicate; the object in f is used"]
+
+
 def test_the_same_name_in_another_namespace_or_kind_is_another_object() -> None:
     contents = [
         service("web"),

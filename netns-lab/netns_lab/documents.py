@@ -1,0 +1,70 @@
+"""Files of manifests: their objects, and one change in their text."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def documents(paths: Sequence[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the objects in files, and in the manifests of folders, each with its file.
+
+    Raises OSError if a path cannot be read, ValueError if a file is not YAML or JSON.
+    """
+    for path in _files(map(Path, paths)):
+        try:
+            loaded = list(yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+        yield from ((path, each) for each in loaded if isinstance(each, dict))
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (file for file in sorted(path.iterdir()) if file.suffix in SUFFIXES)
+        else:
+            yield path
+
+
+def with_replicas(text: str, kind: str, name: str, replicas: int) -> str:
+    """Return a file with another ``spec.replicas`` of one object. All other bytes stay."""
+    for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
+        for each in _objects_in(node):
+            fields = _mapping(each)
+            metadata = _mapping(fields.get("metadata"))
+            if _value(fields.get("kind")) == kind and _value(metadata.get("name")) == name:
+                return _replaced(text, fields["spec"], replicas)
+    raise LookupError(f"no {kind} {name!r}")
+
+
+def _replaced(text: str, spec: yaml.MappingNode, replicas: int) -> str:
+    old = _mapping(spec).get("replicas")
+    if old is not None:
+        return text[: old.start_mark.index] + str(replicas) + text[old.end_mark.index :]
+    start = spec.value[0][0].start_mark
+    between = ", " if spec.flow_style else "\n" + " " * start.column
+    quote = '"' if spec.flow_style else ""
+    return f"{text[: start.index]}{quote}replicas{quote}: {replicas}{between}{text[start.index :]}"
+
+
+def _objects_in(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Yield an object, or those in a List."""
+    fields = _mapping(node)
+    if _value(fields.get("kind")) == "List":
+        items = fields.get("items")
+        for item in items.value if isinstance(items, yaml.SequenceNode) else ():
+            yield from _objects_in(item)
+    elif node is not None:
+        yield node
+
+
+def _mapping(node: yaml.Node | None) -> dict[str, Any]:
+    return {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
+
+
+def _value(node: yaml.Node | None) -> str:
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else ""
