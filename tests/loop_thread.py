@@ -21,6 +21,10 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        unfinished = asyncio.all_tasks(self.loop)
+        for task in unfinished:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
 
     @property
     def running(self) -> bool:
@@ -32,7 +36,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     def end(self) -> None:
-        """End the thread, and close the loop."""
+        """Cancel what still runs in the thread, end it, and close the loop."""
         if self.running:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
