@@ -14,7 +14,6 @@ from kproxy.cli.output import flush, warn, write, write_text
 from kproxy.cli.question import Asked, ask
 from kproxy.explain.question import THIS_NODE
 from kproxy.explain.rules import OwnRules
-from kproxy.explain.tables import simulator
 from kproxy.explain.tracing import trace_json, trace_text
 from kproxy.kernel.conntrack import has_reply
 from kproxy.kernel.host import require_root
@@ -34,8 +33,8 @@ POLL_SECONDS = 0.02
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
     require_root()
-    asked = ask("trace", settings, operands)
-    question, snapshot = asked
+    asked = ask("trace", settings, operands, kernel=True)
+    question, snapshot = asked.question, asked.snapshot
     if settings.send and question.sender != THIS_NODE:
         raise CommandLineError("--send sends from this node: FROM must be node, or an address of this node.")
     flow = Flow(*question.packet[:4])
@@ -107,5 +106,5 @@ def _sent(flow: Flow) -> Iterator[None]:
 
 def _rules(netlink: Netlink, asked: Asked, trace: Trace) -> OwnRules:
     """Return the rules of kproxy's table in the chains of a trace."""
-    table = simulator(asked.snapshot, asked.question.packet.destination)
+    table = asked.table
     return OwnRules(table, (hit.chain for hit in trace.hits), rule_handles(netlink, table.family))

@@ -8,7 +8,8 @@ a number, or the name of a port of the Service.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from kproxy.model import (
@@ -60,6 +61,8 @@ class Asker(NamedTuple):
     interface: str = ""
     """The interface on which the packet arrives; "" to derive it from the sender."""
     source_port: int = 0
+    host: Set[Address] = frozenset()
+    """The addresses of this host, as far as they are known besides those of its node."""
 
     def question(self, sender: str, destination: str) -> Question:
         """Parse a question. Raises CommandLineError, and KproxyError if something named does not exist."""
@@ -94,7 +97,9 @@ class Asker(NamedTuple):
 
     def _at(self, address: Address) -> Party:
         """Return the sender that has an address: this node, a pod, or another host."""
-        if address in (*self.snapshot.node.addresses, *self.snapshot.node.node_port_addresses):
+        node = self.snapshot.node
+        is_own = address in (*node.addresses, *node.node_port_addresses, *self.host)
+        if is_own or ip_address(address).is_loopback:
             return Party(THIS_NODE, (address,))
         for pod in self.snapshot.inventory.pods:
             if address in pod.addresses and not pod.host_network:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from kproxy.model import Address, family_of
 from kproxy.nft.elements import Elements
 from kproxy.show.snapshot import Snapshot
@@ -12,16 +14,17 @@ from kproxy.table.plan import initial_elements
 from kproxy.table.simulator import Simulator
 
 
-def simulator(snapshot: Snapshot, destination: Address) -> Simulator:
+def simulator(snapshot: Snapshot, destination: Address, host: Set[Address] = frozenset()) -> Simulator:
     """Return the table as it is desired, with the elements for packets to `destination`.
 
-    Only the frontends of that address are compiled, so that the time does not grow with the other Services.
+    `host` has the addresses of this host, as far as they are known besides those of its node. Only the
+    frontends of the destination are compiled, so that the time does not grow with the other Services.
     """
     return Simulator(
         family_of(destination),
         _elements(snapshot, destination),
         snapshot.options,
-        frozenset((*snapshot.node.addresses, *snapshot.node.node_port_addresses)),
+        frozenset((*snapshot.node.addresses, *snapshot.node.node_port_addresses, *host)),
     )
 
 

@@ -100,6 +100,11 @@ def all_addresses() -> tuple[Address, ...]:
     return tuple(one.address for one in _own())
 
 
+def local_addresses() -> frozenset[Address]:
+    """Return all addresses of this host, which `fib saddr type local` matches."""
+    return frozenset(one.address for one in host_addresses())
+
+
 def gateways() -> tuple[Address, ...]:
     """Return the gateways of the default routes; () if the kernel does not list them."""
     try:

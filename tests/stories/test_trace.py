@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from netns_lab.lab import Lab
+from netns_lab.lab import Handle, Lab
 from netns_lab.probe import http_get, many, udp_ask
 from netns_lab.topology import Family
 
@@ -121,6 +123,72 @@ def test_only_the_packets_of_the_client_are_traced(
     assert found["answered"] is True
     assert found["summary"].startswith(f"Translated to {lab.pod(pod).address(4)}:8080.")
     assert traces(kproxy) == []
+
+
+LOAD_RATE = 10_000
+"""Packets a second, of both senders together."""
+LOAD = f"""
+import itertools, socket, sys, time
+sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(64)]
+begun = time.monotonic()
+for number in itertools.count(1):
+    for each in sockets:
+        each.sendto(b"load", (sys.argv[1], int(sys.argv[2])))
+    time.sleep(max(0, begun + number * len(sockets) / {LOAD_RATE // 2} - time.monotonic()))
+"""
+"""Sends datagrams from 64 ports."""
+
+
+def sent_packets(pod: Handle) -> int:
+    """Return how many packets the interface of a pod has sent."""
+    (line,) = re.findall(r"eth0: *(.*)", pod.inside(Path("/proc/thread-self/net/dev").read_text))
+    return int(line.split()[9])
+
+
+@pytest.mark.long
+def test_ten_thousand_packets_a_second_do_not_disturb_a_trace(
+    lab: Lab, kproxy: Kproxy, tmp_path: Path
+) -> None:
+    """One sender uses the same destination as the traced connection, the other one the same source."""
+    other = {**ECHO, "name": "other", "port": 54}
+    objects = [
+        service("dns", ECHO, other),
+        *slices(lab, ["pod-2"], {"echo": 5353, "other": 9}, name="dns", protocol="UDP"),
+    ]
+    kproxy.sync(*objects)
+    client, before = lab.pod("pod-3"), kproxy.nft("list tables")
+    question = client.address(4), f"{SERVICE_IP[4]}:53/udp"
+    senders = (lab.pod("pod-1"), "53"), (client, "54")
+    processes = [
+        pod.popen([sys.executable, "-c", LOAD, SERVICE_IP[4], port]) for pod, port in senders
+    ]  # fmt: skip
+
+    def wait_for_load() -> None:
+        """Wait for as many packets of each sender as it sends in a second."""
+        for pod, _ in senders:
+            end = sent_packets(pod) + LOAD_RATE // 2
+            eventually(partial(lambda pod, end: sent_packets(pod) >= end, pod, end))
+
+    try:
+        # 1. A packet of the connection comes after ten thousand others.
+        tracing = Tracing(kproxy, tmp_path, objects, *question)
+        wait_for_load()
+        eventually(lambda: udp_ask(client, SERVICE_IP[4], 53).pod == "pod-2" or tracing.process.poll() == 0)
+        found = tracing.result()
+        assert {hit["source"].split(":")[0] for hit in found["hits"]} == {client.address(4)}
+        assert len({hit["source"] for hit in found["hits"]}) == 1
+        assert {hit["destination"].split(":")[1] for hit in found["hits"]} == {"53", "5353"}
+        assert found["summary"].startswith(f"Translated to {lab.pod('pod-2').address(4)}:5353.")
+        # 2. A trace is killed while the packets come.
+        tracing = Tracing(kproxy, tmp_path, objects, *question)
+        eventually(lambda: len(traces(kproxy)) == 1)
+        tracing.process.send_signal(signal.SIGKILL)
+        wait_for_load()
+        assert kproxy.nft("list tables") == before
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def test_a_datagram_and_a_packet_that_is_not_for_a_service(lab: Lab, kproxy: Kproxy, tmp_path: Path) -> None:
