@@ -678,6 +678,23 @@ class ClusterState(Struct, frozen=True):
     workloads: tuple[Workload, ...] = ()
 
 
+class Bridge(NamedTuple):
+    """A bridge of this host. The pods that are connected to it send to each other without this host."""
+
+    name: str
+    networks: tuple[Network, ...]
+    """Those of its own addresses. Its pods have addresses in them."""
+    filtered: tuple[Family, ...] = ()
+    """The families whose packets pass the rules of this host although the bridge forwards them."""
+
+    def connects(self, interface: str, address: Address) -> bool:
+        """Whether a packet that comes from it leaves through it to an address."""
+        family, ip = family_of(address), ip_address(address)
+        return interface == self.name and any(
+            network_family(network) is family and ip in network for network in self.networks
+        )
+
+
 class Node(Struct, frozen=True):
     """The node on which kproxy programs the dataplane."""
 
@@ -695,6 +712,8 @@ class Node(Struct, frozen=True):
     """Addresses of other hosts that this node needs, and what has them: `a DNS server of this node`."""
     denied: tuple[Network, ...] = ()
     """External and load-balancer addresses on which it serves no Service."""
+    bridges: tuple[Bridge, ...] = ()
+    """Those of this host, sorted by name."""
 
 
 class ServicePortName(NamedTuple):

@@ -303,8 +303,6 @@ FACTS_BREAKS = (
     FactsBreak("KP056", lambda facts: _foreign(facts, ForeignChain("ip6", "kube-proxy", "services", rules=3)), "ip6 kube-proxy services"),
     FactsBreak("KP057", lambda facts: facts._replace(foreign=Foreign((), (_translation((30080).to_bytes(2, "big")),))), "translates packets to 192.0.2.1:30080/tcp"),
     FactsBreak("KP057", lambda facts: facts._replace(foreign=Foreign((), (_translation(parse_address("10.96.0.1")),))), "translates packets to 10.96.0.1:80/tcp"),
-    FactsBreak("KP058", lambda facts: _sysctl(facts, **{"net.bridge.bridge-nf-call-iptables": 0}), "net.bridge.bridge-nf-call-iptables = 0"),
-    FactsBreak("KP058", lambda facts: facts._replace(sysctls={"net.ipv4.ip_forward": 1}), "br_netfilter is not loaded"),
     FactsBreak("KP059", lambda facts: facts._replace(bridges=(Bridge("br0", Family.IPV4, 2, ("veth1",)),)), "hairpin is off on veth1"),
     FactsBreak("KP060", lambda facts: facts._replace(mtu=PathMTU(1500, {parse_address("10.244.2.2"): 1450})), "to 10.244.2.2: MTU 1450"),
     FactsBreak("KP070", lambda facts: facts._replace(flows=(_of(facts, unanswered=3, total=3), _of(facts, at="10.244.2.2", total=40))), "40 other connections got a reply"),

@@ -18,7 +18,8 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     with progress() as activity:
         snapshot = look_up(settings, activity, settings.allow_empty)
         activity.begin(f"compiling {len(snapshot.frontends)} frontends")
-        text = "".join(script(snapshot.frontends, snapshot.options, settings.nft_version))
+        options = snapshot.options._replace(bridges=())  # the script need not be for this host
+        text = "".join(script(snapshot.frontends, options, settings.nft_version))
     found: list[Problem | str] = [*warnings(settings), *snapshot.input_warnings]
     print_problems(snapshot.problems)
     print_warnings(found)

@@ -18,6 +18,7 @@ from kproxy.daemon.daemon import Daemon, TableAccess
 from kproxy.daemon.loop import Periods
 from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.intake.clients import Clients, raise_file_limit
+from kproxy.kernel.bridges import turn_hairpin_on
 from kproxy.kernel.host import MARKS_SINCE, HostAddresses, kernel_since
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.ownership import adopt, check_owner
@@ -66,10 +67,16 @@ class _Host:
         self.reporter = Reporter(settings.verbose)
         self.clients = Clients(raise_file_limit())
         self._overlaps: list[str] = []
+        self._hairpin_failures: list[str] = []
         self.name_server: ClusterNameServer | None = None
         self._tables = tables
 
     def node(self, nodes: Mapping[str, ClusterNode]) -> Node:
+        """Find this node. It is called after each change of interfaces, too."""
+        before, self._hairpin_failures = self._hairpin_failures, turn_hairpin_on(self.settings.bridge_hairpin)
+        for failure in self._hairpin_failures:
+            if failure not in before:
+                logger.warning(failure)
         return find_node(self.settings, nodes, self.addresses)
 
     def options(self, node: Node, service_cidrs: tuple[Network, ...]) -> Options:

@@ -20,7 +20,8 @@ from kproxy.model import (
     format_socket,
 )
 from kproxy.nft.elements import Verdict
-from kproxy.nft.rules import Conclusion, Reject
+from kproxy.nft.expressions import Meta
+from kproxy.nft.rules import Conclusion, Match, Reject
 from kproxy.problems import enumeration
 from kproxy.show.tables import duration
 from kproxy.table.keys import (
@@ -235,6 +236,12 @@ class Steps(NamedTuple):
                     (hairpin_key(packet.source),),
                 )
                 return Step(ChainName.TRANSLATED, sentence, (SetName.HAIRPIN,), SetName.HAIRPIN, keys)
+            case Masquerade.BRIDGE:
+                sentence = f"{becomes}: the endpoint would reply over bridge {packet.interface}"
+                is_internal = packet.destination in self.table.elements[SetName.CLUSTER_IPS]
+                chain = ChainName.TRANSLATED if is_internal else ChainName.MASQ_NODE
+                leaving = Match(Meta.OUTPUT_INTERFACE, packet.interface)
+                return Step(chain, sentence, (leaving,))
             case Masquerade.CLUSTER_IP:
                 cause = "--masquerade-all" if self.table.options.masquerade_all else "the sender is not a pod"
                 rule, at = (SetName.CLUSTER_IPS, MASQUERADE), (packet.destination,)

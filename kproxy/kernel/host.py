@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any, TypeVar
 
 from kproxy.dns.core.resolv import ResolvConf, parse
 from kproxy.kernel.netlink.core.constants import RT_SCOPE_UNIVERSE
 from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress
-from kproxy.kernel.netlink.route import default_routes, host_addresses
-from kproxy.model import Address, format_address, node_name_of
+from kproxy.kernel.netlink.route import default_routes, host_addresses, links
+from kproxy.model import Address, Bridge, Family, format_address, node_name_of
 from kproxy.problems import HostError
 
 ADDRESS_MARK = 107
@@ -20,6 +23,14 @@ ADDRESS_MARK = 107
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLV_CONF_BYTES = 1 << 16
 """The maximum number of bytes to read of it."""
+FILTERED = {
+    Family.IPV4: Path("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+    Family.IPV6: Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+}
+"""Whether the packets that bridges forward pass the rules. br_netfilter has these settings."""
+BRIDGE = re.compile(r"[^\s\"*]+")
+"""The names of bridges that a rule can contain."""
+T = TypeVar("T")
 MARKS_SINCE = (5, 18)
 """The version of Linux since which addresses can be marked."""
 
@@ -55,7 +66,7 @@ class HostAddresses:
     """A cache of this host's addresses. It may be used by several threads."""
 
     def __init__(self) -> None:
-        self._cache: dict[Callable[[], tuple[Address, ...]], tuple[Address, ...]] = {}
+        self._cache: dict[Callable[[], Any], Any] = {}
 
     def forget(self) -> None:
         """Drop the cache, because addresses may have changed. The result of a running query is not cached."""
@@ -73,15 +84,20 @@ class HostAddresses:
         """Return the gateways of the default routes."""
         return self._cached(gateways)
 
+    def bridges(self) -> tuple[Bridge, ...]:
+        """Return the result of `bridges`."""
+        return self._cached(bridges)
+
     def name_servers(self) -> tuple[Address, ...]:
         """Return the result of `name_servers`."""
         return self._cached(name_servers)
 
-    def _cached(self, query: Callable[[], tuple[Address, ...]]) -> tuple[Address, ...]:
+    def _cached(self, query: Callable[[], T]) -> T:
         cache = self._cache
         if query not in cache:
             cache[query] = query()
-        return cache[query]
+        found: T = cache[query]
+        return found
 
 
 def primary_addresses() -> tuple[Address, ...]:
@@ -112,6 +128,32 @@ def gateways() -> tuple[Address, ...]:
     except HostError:
         return ()
     return tuple(dict.fromkeys(gateway for route in found for gateway in route.gateways))
+
+
+def bridges() -> tuple[Bridge, ...]:
+    """Return the bridges with their networks; () if the kernel does not list them."""
+    try:
+        found = {link.number: link.name for link in links() if link.kind == "bridge"}
+        own = [one for one in host_addresses() if one.interface in found and one.scope == RT_SCOPE_UNIVERSE]
+    except HostError:
+        return ()
+    filtered = tuple(family for family, path in FILTERED.items() if _is_set(path))
+    networks = defaultdict(set)
+    for one in own:
+        networks[one.interface].add(ip_network((one.address, one.prefix), strict=False))
+    return tuple(
+        Bridge(name, tuple(sorted(networks[index], key=str)), filtered)
+        for index, name in sorted(found.items(), key=lambda item: item[1])
+        if BRIDGE.fullmatch(name)
+    )
+
+
+def _is_set(path: Path) -> bool:
+    """Whether a setting of the kernel is not 0. False if it does not exist."""
+    try:
+        return path.read_text().strip() != "0"
+    except OSError:
+        return False
 
 
 def name_servers() -> tuple[Address, ...]:

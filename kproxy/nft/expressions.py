@@ -32,9 +32,13 @@ class Meta(Enum):
 
     PROTOCOL = "meta l4proto"
     INPUT_INTERFACE = "iifname"
+    OUTPUT_INTERFACE = "oifname"
 
     def __str__(self) -> str:
         return self.value
+
+
+INTERFACES = (Meta.INPUT_INTERFACE, Meta.OUTPUT_INTERFACE)
 
 
 class Connection(Enum):

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, format_address
 from kproxy.nft.expressions import (
+    INTERFACES,
     Concatenation,
     Connection,
     Expression,
@@ -31,7 +32,7 @@ class Match(NamedTuple):
     equal: bool = True
 
     def __str__(self) -> str:
-        value = f'"{self.value}"' if self.expression is Meta.INPUT_INTERFACE else self.value
+        value = f'"{self.value}"' if self.expression in INTERFACES else self.value
         return f"{self.expression} {'' if self.equal else '!= '}{value}"
 
 

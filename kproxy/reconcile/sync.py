@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from kproxy.kernel.bridges import turn_hairpin_on
 from kproxy.kernel.host import require_root
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.ownership import check_owner
@@ -44,6 +45,8 @@ class SyncResult(NamedTuple):
     """The numbers of objects of kinds that kproxy does not use."""
     complete: bool
     """Whether everything in the input was programmed."""
+    host_failures: list[str]
+    """Sentences about addresses and bridges of this host that could not be set up."""
 
     def lines(self, limit: int | None) -> Iterator[str]:
         """Return a line for each of the first `limit` changes (None: all), and the summary."""
@@ -56,7 +59,7 @@ class SyncResult(NamedTuple):
     def complaints(self) -> list[str]:
         """Sentences about everything that failed."""
         failures = [f"table {family}: {why}" for family, why in self.report.failures.items()]
-        return [*map(str, self.problems), *self.report.warnings, *self.report.address_failures, *failures]
+        return [*map(str, self.problems), *self.report.warnings, *self.host_failures, *failures]
 
 
 class Sync:
@@ -96,9 +99,11 @@ class Sync:
                 self._addresses(),
             )
             report = reconciler.round(names)
+        failures = [] if self._settings.dry_run else turn_hairpin_on(self._settings.bridge_hairpin)
         found = reconciler.problems()
-        complete = not (self._source.problems() or found or report.failures or report.address_failures)
-        return SyncResult(report, found, reconciler.warnings(), self._source.ignored(), complete)
+        failures += report.address_failures
+        complete = not (self._source.problems() or found or report.failures or failures)
+        return SyncResult(report, found, reconciler.warnings(), self._source.ignored(), complete, failures)
 
     def _addresses(self) -> UplinkAddresses:
         uplink = Uplink(self._settings.load_balancer_interface or None, self._settings.dry_run)

@@ -375,6 +375,16 @@ FLAGS = (
         "Masquerade all connections to ClusterIPs, including those from pods.",
     ),
     Flag(
+        "--bridge-hairpin NAME[,NAME...]",
+        "sync run",
+        Group.DATAPLANE,
+        "The bridges of pods on which to turn hairpin on, for each port that leads to a pod. With "
+        "`net.bridge.bridge-nf-call-iptables` 1, pods need it to reach themselves through a Service.",
+        text.interface_names,
+        default="no bridges",
+        see="containers.md#pods-behind-one-bridge",
+    ),
+    Flag(
         "--load-balancer-pool RANGE[,RANGE...]",
         INPUT,
         Group.LOAD_BALANCER,

@@ -84,6 +84,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     pod_bridge_interface: str = ""
     pod_interface_name_prefix: str = ""
     masquerade_all: bool = False
+    bridge_hairpin: tuple[str, ...] = ()
     deny_external_addresses: tuple[Network, ...] = ()
     nodes: tuple[str, ...] = ()
     """The nodes that share the pool; () for this node only."""

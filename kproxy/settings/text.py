@@ -210,6 +210,11 @@ def switch(text: str) -> bool:
     raise ValueError(f"{text!r} is not true or false")
 
 
+def interface_names(text: str) -> tuple[str, ...]:
+    """Parse `NAME[,NAME...]`, as names of interfaces, which need not exist."""
+    return tuple(map(interface_name, text.split(",")))
+
+
 def interface_name(text: str) -> str:
     """Check the name of an interface, which need not exist."""
     if not INTERFACE.fullmatch(text):

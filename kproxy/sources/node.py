@@ -33,6 +33,7 @@ def find_node(
         known.pod_cidrs,
         tuple(relied_on),
         settings.deny_external_addresses,
+        host.bridges(),
     )
 
 

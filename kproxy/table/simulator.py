@@ -14,7 +14,7 @@ from fractions import Fraction
 from ipaddress import ip_address
 from typing import NamedTuple, TypeAlias
 
-from kproxy.model import Address, Balance, Family, Network, Protocol
+from kproxy.model import Address, Balance, Bridge, Family, Network, Protocol
 from kproxy.nft.elements import Value, Verdict, range_ends
 from kproxy.table.jhash import slot_of
 from kproxy.table.keys import (
@@ -93,6 +93,8 @@ class Masquerade(StrEnum):
 
     HAIRPIN = "hairpin"
     """The endpoint is the sender itself."""
+    BRIDGE = "bridge"
+    """The endpoint is behind the bridge from which the packet comes, and would reply without this node."""
     CLUSTER_IP = "cluster-ip"
     """The sender of a packet to a ClusterIP is not a pod, or --masquerade-all is set."""
     EXTERNAL = "external"
@@ -246,13 +248,22 @@ class Simulator(NamedTuple):
             return None  # it passes input, not postrouting
         if packet.source == address and hairpin_key(address) in self.elements[SetName.HAIRPIN]:
             return Masquerade.HAIRPIN
-        if packet.destination in self.elements[SetName.CLUSTER_IPS] and self._cluster_ip_masquerades(packet):
-            return Masquerade.CLUSTER_IP
+        is_within = any(self._is_within(bridge, packet, address) for bridge in self.options.bridges)
+        if packet.destination in self.elements[SetName.CLUSTER_IPS]:
+            if is_within and not self.options.masquerade_all:
+                return Masquerade.BRIDGE
+            if self._cluster_ip_masquerades(packet):
+                return Masquerade.CLUSTER_IP
         rule = self.elements[SetName.MASQUERADE_RULES].get(key)
         chain = rule.chain if isinstance(rule, Verdict) else ""
         if chain == ChainName.MASQ_NODE:
-            return Masquerade.FROM_NODE if packet.source in self.local else None
+            if packet.source in self.local:
+                return Masquerade.FROM_NODE
+            return Masquerade.BRIDGE if is_within else None
         return Masquerade.EXTERNAL if chain == ChainName.MASQ_ALWAYS else None
+
+    def _is_within(self, bridge: Bridge, packet: Packet, endpoint: Address) -> bool:
+        return self.family not in bridge.filtered and bridge.connects(packet.interface, endpoint)
 
     def _cluster_ip_masquerades(self, packet: Packet) -> bool:
         pods_are_known = bool(self.options.not_a_pod(self.family))

@@ -9,12 +9,13 @@ or of the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.model import Address, Balance, Family, Network, Protocol, family_of, network_family
+from kproxy.model import Address, Balance, Bridge, Family, Network, Protocol, family_of, network_family
 from kproxy.nft.elements import Field, Value, Verdict
 from kproxy.nft.expressions import (
+    INTERFACES,
     Concatenation,
     Connection,
     Expression,
@@ -83,6 +84,8 @@ class Options(NamedTuple):
     """The interface of pods, or a pattern such as `veth*`; "": pods are recognized by `pod_cidrs`."""
     name_servers: tuple[Address, ...] = ()
     """The addresses on which kproxy answers DNS queries. Their packets are not tracked."""
+    bridges: tuple[Bridge, ...] = ()
+    """The bridges of this host, to which pods may be connected."""
 
     def cidrs(self, networks: tuple[Network, ...], family: Family) -> tuple[Network, ...]:
         """Return the networks of one family, without overlaps."""
@@ -281,7 +284,7 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
         ),
         Chain(
             ChainName.MASQ_NODE,
-            (rule(FROM_THIS_NODE, MASQUERADE),),
+            (rule(FROM_THIS_NODE, MASQUERADE), *_within_bridges(options)),
             "externalTrafficPolicy Local: masquerade only what this node itself sends",
         ),
         Chain(
@@ -484,9 +487,23 @@ def _translated(family: Family, options: Options) -> tuple[Rule, ...]:
     not_a_pod = options.not_a_pod(family)
     if options.masquerade_all:
         rules.append(rule(to_cluster_ip, MASQUERADE))
-    elif not_a_pod:
+    else:
+        rules += _within_bridges(options, to_cluster_ip)
+    if not_a_pod and not options.masquerade_all:
         rules.append(rule(to_cluster_ip, *not_a_pod, MASQUERADE))
     return (*rules, *_by_original_frontend(SetName.MASQUERADE_RULES, family))
+
+
+def _within_bridges(options: Options, *conditions: Statement) -> Iterator[Rule]:
+    """Yield a rule for each bridge: masquerade what comes from it and leaves through it.
+
+    Otherwise the endpoint replies to the client over the bridge, and the reply is not translated back. With
+    br_netfilter the bridge itself passes packets to the rules, also replies. These packets have no input
+    interface here, so the rules match only where they are needed.
+    """
+    for bridge in options.bridges:
+        ways = (Match(direction, bridge.name) for direction in INTERFACES)
+        yield rule(*conditions, *ways, MASQUERADE)
 
 
 INTERVAL_KEYS = frozenset(

@@ -148,7 +148,6 @@ BREAKS = (
         "web",
         prepares="nft 'add table ip n; add chain ip n c { type nat hook prerouting priority -110; }'",
     ),
-    NodeBreak("KP058", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables", NO_BRIDGE, prepares=BRIDGE),
     NodeBreak("KP059", "ip link set port1 type bridge_slave hairpin off", NO_BRIDGE, prepares=BRIDGE),
     NodeBreak("KP060", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500"),
 )

@@ -34,9 +34,9 @@ def hop(interface: int) -> bytes:
 
 
 ADDRESSES = {
-    "IPv4": ({1: IP, 2: IP}, HostAddress(INET, IP, 3, 0, 0)),
-    "IPv4 with a peer": ({1: PEER, 2: IP}, HostAddress(INET, IP, 3, 0, 0)),
-    "IPv6, marked": ({1: IP6, 11: b"\x6b"}, HostAddress(INET6, IP6, 3, 0, ADDRESS_MARK)),
+    "IPv4": ({1: IP, 2: IP}, HostAddress(INET, IP, 3, 0, 0, prefix=24)),
+    "IPv4 with a peer": ({1: PEER, 2: IP}, HostAddress(INET, IP, 3, 0, 0, prefix=24)),
+    "IPv6, marked": ({1: IP6, 11: b"\x6b"}, HostAddress(INET6, IP6, 3, 0, ADDRESS_MARK, prefix=24)),
     "without an address": ({3: b"eth0\0"}, None),
 }
 STABLE = {

@@ -87,18 +87,6 @@ def _unreachable(failures: Mapping[Address, str]) -> Iterator[str]:
         yield f"and {len(failures) - SHOWN} more"
 
 
-def unfiltered_bridge(
-    objects: Objects, bridges: tuple[Bridge, ...], sysctls: Mapping[str, int]
-) -> Iterator[Sighting]:
-    """Replies between pods on one bridge do not pass the rules, so they are not translated back."""
-    for bridge in bridges:
-        name = FILTERED[bridge.family]
-        if bridge.ports > 1 and not sysctls.get(name) and not objects.snapshot.options.masquerade_all:
-            state = f"{name} = 0" if name in sysctls else f"there is no {name}: br_netfilter is not loaded"
-            what = f"replies between pods on bridge {bridge.name} bypass the rules"
-            yield Sighting(NODE, what, (state, f"{bridge.name} has {bridge.ports} ports"), sure=False)
-
-
 def no_hairpin(bridges: tuple[Bridge, ...], sysctls: Mapping[str, int]) -> Iterator[Sighting]:
     """A pod on a bridge cannot reach itself through a Service."""
     for bridge in bridges:

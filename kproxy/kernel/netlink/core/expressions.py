@@ -22,6 +22,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFT_HASH_JENKINS,
     NFT_META_IIFNAME,
     NFT_META_L4PROTO,
+    NFT_META_OIFNAME,
     NFT_NG_RANDOM,
     NFT_PAYLOAD_NETWORK_HEADER,
     NFT_PAYLOAD_TRANSPORT_HEADER,
@@ -78,7 +79,11 @@ TUPLE_KEYS = {
     **{(family, "proto-dst"): NFT_CT_PROTO_DST for family in Family},
 }
 """NFT_CT_*, by family and nft's name of the field."""
-META_KEYS = {nft.Meta.PROTOCOL: NFT_META_L4PROTO, nft.Meta.INPUT_INTERFACE: NFT_META_IIFNAME}
+META_KEYS = {
+    nft.Meta.PROTOCOL: NFT_META_L4PROTO,
+    nft.Meta.INPUT_INTERFACE: NFT_META_IIFNAME,
+    nft.Meta.OUTPUT_INTERFACE: NFT_META_OIFNAME,
+}
 CONNECTION_KEYS = {nft.Connection.STATE: NFT_CT_STATE, nft.Connection.STATUS: NFT_CT_STATUS}
 
 

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.kernel.netlink.core.codec import attributes, padded, read_string
+from kproxy.kernel.netlink.core.codec import attribute, attributes, nested, padded, read_string
 from kproxy.kernel.netlink.core.constants import (
+    AF_BRIDGE,
     IFA_ADDRESS,
     IFA_F_DADFAILED,
     IFA_F_DEPRECATED,
@@ -27,6 +28,8 @@ from kproxy.kernel.netlink.core.constants import (
     IFLA_INFO_SLAVE_DATA,
     IFLA_LINKINFO,
     IFLA_MASTER,
+    IFLA_PROTINFO,
+    NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
     NLMSG_HDRLEN,
@@ -37,6 +40,7 @@ from kproxy.kernel.netlink.core.constants import (
     RTA_PREFSRC,
     RTA_PRIORITY,
     RTA_VIA,
+    RTM_SETLINK,
 )
 from kproxy.model import Address, Protocol
 
@@ -62,6 +66,8 @@ class HostAddress(NamedTuple):
     stable: bool = True
     """False for a temporary or deprecated address, one that failed duplicate address detection, a secondary
     IPv4 address, and an address alone, without its network (/32, /128)."""
+    prefix: int = 0
+    """The length of the prefix of its network."""
 
 
 class Link(NamedTuple):
@@ -112,6 +118,15 @@ def list_request(kind: int, family: int) -> bytes:
     return struct.pack("=IHHIIB3x", length, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0, family)
 
 
+def hairpin_request(interface: int) -> bytes:
+    """Return a request that turns hairpin on for a port of a bridge. The kernel acknowledges it."""
+    mode = nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, b"\1"))
+    body = _IFINFOMSG.pack(AF_BRIDGE, 0, interface, 0, 0) + mode
+    return (
+        struct.pack("=IHHII", NLMSG_HDRLEN + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body
+    )
+
+
 def read_address(content: memoryview) -> HostAddress | None:
     """Decode an RTM_NEWADDR message. Returns None if it has no address."""
     family, prefix_length, flags, scope, interface = _IFADDRMSG.unpack_from(content)
@@ -121,7 +136,7 @@ def read_address(content: memoryview) -> HostAddress | None:
     if address is None:
         return None
     stable = not flags & _UNSTABLE and prefix_length < 8 * len(address)
-    return HostAddress(family, bytes(address), interface, scope, mark, stable)
+    return HostAddress(family, bytes(address), interface, scope, mark, stable, prefix_length)
 
 
 def read_link(content: memoryview) -> Link:

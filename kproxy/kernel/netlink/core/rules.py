@@ -67,7 +67,7 @@ from kproxy.kernel.netlink.core.elements import pack_verdict
 from kproxy.kernel.netlink.core.expressions import WORD, expression, load, load_all, register, words
 from kproxy.model import Family, Protocol
 from kproxy.nft import rules as nft
-from kproxy.nft.expressions import Concatenation, Connection, Meta
+from kproxy.nft.expressions import INTERFACES, Concatenation, Connection, Meta
 
 FIRST = register(0)
 PROTOCOLS = {
@@ -139,7 +139,7 @@ def _value(match: nft.Match) -> bytes:
     """Return the value with which a match compares, in the kernel's form."""
     if match.expression is Meta.PROTOCOL:
         return bytes([PROTOCOLS[match.value]])
-    if match.expression is Meta.INPUT_INTERFACE:
+    if match.expression in INTERFACES:
         name = match.value.removesuffix("*").encode()
         return name if match.value.endswith("*") else name.ljust(IFNAMSIZ, b"\0")
     return SOURCE_TYPES[match.value].to_bytes(WORD, sys.byteorder)
