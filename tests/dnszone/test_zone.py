@@ -80,6 +80,7 @@ def test_each_change_has_its_own_serial_number() -> None:
 # --- a headless Service with 5,000 endpoints, in 50 slices ---
 
 HEADLESS = decoded("kind: Service\napiVersion: v1\nmetadata: {name: big}\nspec: {clusterIP: None}")
+BIG = HEADLESS.state.services[name("big")]
 PORTS = (EndpointPort("http", Protocol.TCP, 80),)
 
 
@@ -101,10 +102,55 @@ def slices(width: str, without: int = -1) -> list[EndpointSlice]:
     ]
 
 
+SOME = st.lists(
+    st.builds(
+        EndpointSlice,
+        st.just(name("big")),
+        st.just(Origin("", "")),
+        st.sampled_from(["big-0", "big-1"]),
+        st.just(Family.IPV4),
+        st.sampled_from([PORTS, (), (*PORTS, EndpointPort("dns", Protocol.UDP, 53))]),
+        st.lists(
+            st.builds(
+                Endpoint,
+                st.integers(0, 20).map(lambda low: parse_address(f"10.1.0.{low}")),
+                ready=st.booleans(),
+                hostname=st.sampled_from(["", "", "db-0", "db-1", "not.a.label"]),
+            ),
+            max_size=12,
+        ).map(tuple),
+    ),
+    max_size=3,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(SOME, min_size=1, max_size=5))
+def test_endpoints_in_any_slices_give_what_a_new_zone_has(states: list[list[EndpointSlice]]) -> None:
+    zone = empty()
+    for state in states:
+        zone.update(name("big"), BIG, state)
+        fresh = empty()
+        fresh.update(name("big"), BIG, reversed(state))
+        assert content(zone) == content(fresh)
+        expected = {each.address for slice_ in state for each in slice_.endpoints if each.ready}
+        assert addresses(zone) == expected
+
+
+def test_a_change_of_one_endpoint_leaves_the_answers_of_others_as_they_are() -> None:
+    zone = empty()
+    zone.update(name("big"), BIG, slices("10.1.{}.{}"))
+    before = dict(zone.answers)
+    zone.update(name("big"), BIG, slices("10.1.{}.{}", without=42))
+    assert len(before) == len(zone.answers) + 2  # the name of the endpoint, and its reverse name
+    made = [at for at, answer in zone.answers.items() if answer is not before[at]]
+    assert len(made) == 2, made  # those of the Service and of its port
+
+
 @cache
 def big(width: str, without: int = -1) -> Zone:
     zone = empty()
-    zone.update(name("big"), HEADLESS.state.services[name("big")], slices(width, without))
+    zone.update(name("big"), BIG, slices(width, without))
     return zone
 
 
@@ -135,7 +181,7 @@ def test_a_large_answer_is_truncated(width: str, kind: str, plain: int, edns: in
 
 def test_the_whole_answer_follows_over_tcp() -> None:
     zone = empty()
-    zone.update(name("big"), HEADLESS.state.services[name("big")], slices("10.1.{}.{}")[:40])
+    zone.update(name("big"), BIG, slices("10.1.{}.{}")[:40])
     reply = ask(zone, "A", over_tcp=True)
     assert len(set(data(reply))) == 4000
     assert not reply.flags & dns.flags.TC
@@ -149,7 +195,7 @@ def test_all_addresses_occur_in_truncated_answers() -> None:
 
 def test_answers_rotate() -> None:
     zone = empty()
-    zone.update(name("big"), HEADLESS.state.services[name("big")], slices("10.1.{}.{}")[:1])
+    zone.update(name("big"), BIG, slices("10.1.{}.{}")[:1])
     firsts = {data(ask(zone, "A", ident=ident))[0] for ident in range(100)}
     assert len(firsts) == 100
 
@@ -163,5 +209,5 @@ def test_an_endpoint_that_is_not_ready_leaves_the_answer() -> None:
 def addresses(zone: Zone) -> set[bytes]:
     """The addresses of the only answer for them."""
     name_of_service = b"\3big\7default\3svc\7cluster\5local\0"
-    found = zone.answers[key(name_of_service, 1)]
-    return {each[-4:] for each in found.records}
+    found = zone.answers.get(key(name_of_service, 1))
+    return {each[-4:] for each in found.records} if found else set()

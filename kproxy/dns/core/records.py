@@ -12,16 +12,26 @@ from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from ipaddress import ip_address
 from struct import pack
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kproxy.dns.core.names import Name, below, dashed, endpoint_label, name_of, reverse_name
-from kproxy.model import Address, EndpointSlice, Protocol, Service
+from kproxy.model import (
+    Address,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    NamespacedName,
+    Protocol,
+    Service,
+)
 
 TTL = 5
 """Seconds that clients may keep an answer, also a negative one. CoreDNS has the same default."""
 VERSION = "1.1.0"
 """The version of the specification."""
 VERSION_TTL = 28800
+Published: TypeAlias = tuple[Endpoint, tuple[EndpointPort, ...]]
+"""An endpoint that has a name, and the ports of its slice."""
 SRV_PRIORITY, SRV_WEIGHT = 0, 100
 
 
@@ -72,15 +82,29 @@ def server_name(domain: Name) -> Name:
 
 def service_records(service: Service, slices: Iterable[EndpointSlice], domain: Name) -> Iterator[RecordSet]:
     """Yield the records of a Service with its slices."""
+    yield from own_records(service, domain)
+    yield from endpoint_records(service.name, published(service, slices), domain)
+
+
+def own_records(service: Service, domain: Name) -> Iterator[RecordSet]:
+    """Yield the records of a Service that do not depend on its endpoints."""
     name = below(domain, service.name.name, service.name.namespace, "svc")
     if name is None:
         return
     if service.type == "ExternalName":
         yield from _alias(name, service.external_name)
-    elif service.headless:
-        yield from _headless(name, service, slices)
-    else:
+    elif not service.headless:
         yield from _cluster_ip(name, service)
+
+
+def published(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[Published]:
+    """Yield the endpoints that have names: of a headless Service, the ready ones or all."""
+    if service.type == "ExternalName" or not service.headless:
+        return
+    for slice_ in slices:
+        for endpoint in slice_.endpoints:
+            if endpoint.ready or service.publish_not_ready:
+                yield endpoint, slice_.ports
 
 
 def is_endpoint(name: Name, service: Service, domain: Name) -> bool:
@@ -125,21 +149,23 @@ def _cluster_ip(name: Name, service: Service) -> Iterator[RecordSet]:
         yield RecordSet(reverse_name(address), Type.PTR, (name,))
 
 
-def _headless(name: Name, service: Service, slices: Iterable[EndpointSlice]) -> Iterator[RecordSet]:
+def endpoint_records(
+    service: NamespacedName, endpoints: Iterable[Published], domain: Name
+) -> Iterator[RecordSet]:
+    """Yield the records of some endpoints of a headless Service, with what they add to those of its name."""
+    name = below(domain, service.name, service.namespace, "svc")
+    if name is None:
+        return
     every: set[Address] = set()
     hosts: dict[Name, dict[Address, None]] = defaultdict(dict)
     ports: dict[Name, dict[bytes, Name]] = defaultdict(dict)
-    for slice_ in slices:
-        named = list(_named_ports(name, slice_))
-        for endpoint in slice_.endpoints:
-            if not (endpoint.ready or service.publish_not_ready):
-                continue
-            every.add(endpoint.address)
-            host = below(name, endpoint_label(endpoint))
-            if host is not None:
-                hosts[host][endpoint.address] = None
-                for owner, port in named:
-                    ports[owner][_srv(port, host)] = host
+    for endpoint, numbers in endpoints:
+        every.add(endpoint.address)
+        host = below(name, endpoint_label(endpoint))
+        if host is not None:
+            hosts[host][endpoint.address] = None
+            for owner, port in _named_ports(name, numbers):
+                ports[owner][_srv(port, host)] = host
     yield from addresses(name, sorted(every))
     sets = {host: addresses(host, sorted(found)) for host, found in sorted(hosts.items())}
     for host, found in sets.items():
@@ -148,12 +174,12 @@ def _headless(name: Name, service: Service, slices: Iterable[EndpointSlice]) -> 
             yield RecordSet(reverse_name(address), Type.PTR, (host,))
     for owner, targets in ports.items():
         extras = [each for host in dict.fromkeys(targets.values()) for each in sets[host]]
-        yield RecordSet(owner, Type.SRV, tuple(targets), extras=tuple(extras))
+        yield RecordSet(owner, Type.SRV, tuple(sorted(targets)), extras=tuple(extras))
 
 
-def _named_ports(name: Name, slice_: EndpointSlice) -> Iterator[tuple[Name, int]]:
+def _named_ports(name: Name, ports: Iterable[EndpointPort]) -> Iterator[tuple[Name, int]]:
     """Yield the name of the SRV records of each port, and its number."""
-    for port in slice_.ports:
+    for port in ports:
         if (owner := _port_name(name, port.name, port.protocol)) is not None:
             yield owner, port.port
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kproxy.dns.core.names import HEADER, Name, compressed, pointers
 from kproxy.dns.core.records import TTL, Type
 from kproxy.dns.core.wire import AA, OPT, RA, Code, Query, compose, parse
-from kproxy.dns.core.zone import CLASS_IN, TO_QUESTION, Answer, Zone, key, record
+from kproxy.dns.core.zone import CLASS_IN, TO_QUESTION, Answer, SharedAnswer, Zone, key, record
 
 ANY = 255
 TRANSFERS = frozenset({251, 252})
@@ -89,7 +89,7 @@ class _Search:
             return self._reply(records=[record(TO_QUESTION, Type.HINFO, TTL, MINIMAL_ANY)])
         return self._negative(query.name, apex)
 
-    def _follow(self, alias: Answer) -> bytes | Outside:
+    def _follow(self, alias: Answer | SharedAnswer) -> bytes | Outside:
         """Add the records of the alias's target. A loop of aliases ends where it began."""
         query, zone, known = self._query, self._zone, pointers(self._query.name)
         chain, seen, owner = list[bytes](), {query.name}, TO_QUESTION
@@ -131,10 +131,10 @@ class _Search:
         return compose(self._query, code, records, authority, (), flags, self._limit)
 
 
-def _target(alias: Answer) -> Name:
+def _target(alias: Answer | SharedAnswer) -> Name:
     return alias.records[0][len(TO_QUESTION) + 10 :]
 
 
-def _owned(owner: bytes, found: Answer) -> Iterator[bytes]:
+def _owned(owner: bytes, found: Answer | SharedAnswer) -> Iterator[bytes]:
     """Yield the records of another name."""
     return (owner + text[len(TO_QUESTION) :] for text in found.records)

@@ -1,8 +1,10 @@
 """The zone: all names of the cluster domain and of the reverse zones of the Services.
 
-Answers are kept as bytes, ready to be copied behind a question. Each record set belongs to an owner: a
-Service, or an address of a pod. A change of one Service replaces its record sets, and its cost depends only
-on this Service. Only reverse names can have several owners.
+Answers are kept as bytes, ready to be copied behind a question. Each belongs to an owner: a Service, a block
+of endpoints of a headless Service, or an address of a pod. A change replaces the answers of the owners that
+changed. If several owners have parts of one answer, as the blocks of a large Service have, these are merged
+when a client asks. So the cost of a change does not depend on the number of Services, and hardly on the
+number of endpoints.
 
 `nodes` contains each name that exists, also one that has no records and is above another name, such as
 `default.svc.cluster.local`. For such names the answer is empty, and for other names it is NXDOMAIN.
@@ -10,7 +12,9 @@ on this Service. Only reverse names can have several owners.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
+from functools import cached_property
 from struct import pack
 
 from msgspec import Struct
@@ -18,11 +22,14 @@ from msgspec import Struct
 from kproxy.dns.core.names import Name, below, compressed, name_of, pointers, reverse_zones, suffixes
 from kproxy.dns.core.records import (
     TTL,
+    Published,
     RecordSet,
     Type,
+    endpoint_records,
+    own_records,
     pod_records,
+    published,
     server_name,
-    service_records,
     zone_records,
 )
 from kproxy.model import Address, EndpointSlice, NamespacedName, Network, Service
@@ -32,6 +39,8 @@ NO_TYPE = 0
 """In a key: the name exists, with or without records."""
 TO_QUESTION = b"\xc0\x0c"
 """A pointer to the name in the question."""
+BLOCK_BITS = 3
+"""A block of endpoints has the addresses that are equal without their last bits."""
 REFRESH, RETRY, EXPIRE = 7200, 1800, 86400
 """Seconds, for secondary servers. kproxy has none."""
 
@@ -43,6 +52,31 @@ class Answer(Struct, frozen=True, gc=False):
     """Each begins with `TO_QUESTION`."""
     extras: tuple[bytes, ...] = ()
     """Records for the additional section."""
+
+
+class SharedAnswer:
+    """The parts of several owners as one `Answer`. It does not depend on their order."""
+
+    def __init__(self, parts: Iterable[Answer]) -> None:
+        self.parts = [*parts]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharedAnswer) and (self.records, self.extras) == (
+            other.records,
+            other.extras,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def records(self) -> tuple[bytes, ...]:
+        """As in `Answer`."""
+        return tuple(sorted({each for part in self.parts for each in part.records}))
+
+    @cached_property
+    def extras(self) -> tuple[bytes, ...]:
+        """As in `Answer`."""
+        return tuple(sorted({each for part in self.parts for each in part.extras}))
 
 
 def key(name: Name, kind: int) -> bytes:
@@ -84,15 +118,15 @@ class Zone:
         self.serial = serial
         self.soa = soa_data(wire, serial)
         """The data of the SOA records."""
-        self.answers: dict[bytes, Answer] = {}
+        self.answers: dict[bytes, Answer | SharedAnswer] = {}
         self.nodes: dict[Name, int] = {}
         """Each existing name, and the number of record sets at or below it."""
         self.apexes = (wire, *(zone for cidr in service_cidrs for zone in reverse_zones(cidr)))
         self._apexes = frozenset(self.apexes)
-        self._keys: dict[Hashable, tuple[bytes, ...]] = {}
-        """The keys of each owner's record sets, and with `NO_TYPE` those of other names that it needs."""
-        self._shared: dict[bytes, dict[Hashable, RecordSet]] = {}
-        """Record sets of reverse names, by key and owner."""
+        self._parts: dict[Hashable, dict[bytes, Answer | None]] = {}
+        """The answers of each owner, by key. With `NO_TYPE` and None: other names that it needs."""
+        self._blocks: dict[NamespacedName, dict[int, list[Published]]] = {}
+        """The endpoints of headless Services, by block."""
         self._pods: frozenset[tuple[str, Address]] = frozenset()
         own = [*zone_records(wire, servers), *self._delegations()]
         self._replace("zone", own, (*self.apexes, *self._below("svc"), *self._below("pod")))
@@ -101,12 +135,22 @@ class Zone:
         self, name: NamespacedName, service: Service | None, slices: Iterable[EndpointSlice] = ()
     ) -> None:
         """Replace the records of a Service; remove them if `service` is None."""
+        self._update_endpoints(name, {} if service is None else _blocks(published(service, slices)))
         if service is None:
             self._remove(name)
         else:
-            sets = service_records(service, slices, self.domain)
-            self._replace(name, sets, self._namespace(name.namespace))
+            self._replace(name, own_records(service, self.domain), self._namespace(name.namespace))
         self._changed()
+
+    def _update_endpoints(self, name: NamespacedName, blocks: dict[int, list[Published]]) -> None:
+        before = self._blocks.pop(name, {})
+        for gone in before.keys() - blocks.keys():
+            self._remove((name, gone))
+        for block, endpoints in blocks.items():
+            if endpoints != before.get(block):
+                self._replace((name, block), endpoint_records(name, endpoints, self.domain))
+        if blocks:
+            self._blocks[name] = blocks
 
     def set_pods(self, pods: frozenset[tuple[str, Address]]) -> None:
         """Replace the records of pods, by namespace and address. The cost depends on those that changed."""
@@ -146,22 +190,31 @@ class Zone:
         server = server_name(self.domain)
         return (RecordSet(apex, Type.NS, (server,)) for apex in self.apexes if apex != self.domain)
 
-    def _replace(self, owner: Hashable, sets: Iterable[RecordSet], nodes: Iterable[Name]) -> None:
-        """Replace the record sets of an owner, and the names that it needs in addition."""
-        found = {key(node, NO_TYPE): None for node in nodes} | _by_key(sets)
-        before = frozenset(self._keys.get(owner, ()))
-        self._keys[owner] = tuple(found)
-        for gone in before - found.keys():
-            self._drop(owner, gone)
-        for at, each in found.items():
+    def _replace(self, owner: Hashable, sets: Iterable[RecordSet], nodes: Iterable[Name] = ()) -> None:
+        """Replace the answers of an owner, and the names that it needs in addition."""
+        found: dict[bytes, Answer | None] = {key(node, NO_TYPE): None for node in nodes}
+        found.update((at, _answer(each)) for at, each in _by_key(sets).items())
+        before = self._parts.get(owner, {})
+        for at in before.keys() - found.keys():
+            self._drop(at, before[at])
+        for at, part in found.items():
             if at not in before:
                 self._count(at[:-4], 1)
-            if each is not None:
-                self._set(owner, at, each)
+            elif part == before[at]:
+                found[at] = before[at]  # the part that `answers` has
+                continue
+            else:
+                self._withdraw(at, before[at])
+            self._add(at, part)
+        self._parts[owner] = found
 
     def _remove(self, owner: Hashable) -> None:
-        for gone in self._keys.pop(owner, ()):
-            self._drop(owner, gone)
+        for at, part in self._parts.pop(owner, {}).items():
+            self._drop(at, part)
+
+    def _drop(self, at: bytes, part: Answer | None) -> None:
+        self._count(at[:-4], -1)
+        self._withdraw(at, part)
 
     def _count(self, name: Name, change: int) -> None:
         """Count a record set for its name and for the names above it in the zone."""
@@ -177,26 +230,33 @@ class Zone:
             if node == apex:
                 break
 
-    def _drop(self, owner: Hashable, at: bytes) -> None:
-        self._count(at[:-4], -1)
-        shared = self._shared.get(at)
-        if shared is None:
-            self.answers.pop(at, None)
+    def _add(self, at: bytes, part: Answer | None) -> None:
+        if part is None:
             return
-        del shared[owner]
-        if shared:
-            self.answers[at] = _merged(shared.values())
+        present = self.answers.get(at)
+        if present is None:
+            self.answers[at] = part
         else:
-            del self._shared[at], self.answers[at]
+            others = present.parts if isinstance(present, SharedAnswer) else [present]
+            self.answers[at] = SharedAnswer((*others, part))
 
-    def _set(self, owner: Hashable, at: bytes, found: RecordSet) -> None:
-        if found.type is not Type.PTR:
-            self.answers[at] = _answer(found)
+    def _withdraw(self, at: bytes, part: Answer | None) -> None:
+        if part is None:
             return
-        shared = self._shared.setdefault(at, {})
-        if shared.get(owner) != found:
-            shared[owner] = found
-            self.answers[at] = _merged(shared.values())
+        present = self.answers[at]
+        if not isinstance(present, SharedAnswer):
+            del self.answers[at]
+            return
+        others = [each for each in present.parts if each is not part]
+        self.answers[at] = SharedAnswer(others) if len(others) > 1 else others[0]
+
+
+def _blocks(endpoints: Iterable[Published]) -> dict[int, list[Published]]:
+    """Return endpoints by blocks of their addresses, which do not depend on other endpoints."""
+    found: dict[int, list[Published]] = defaultdict(list)
+    for each in endpoints:
+        found[int.from_bytes(each[0].address, "big") >> BLOCK_BITS].append(each)
+    return found
 
 
 def _by_key(sets: Iterable[RecordSet]) -> dict[bytes, RecordSet]:
@@ -207,15 +267,6 @@ def _by_key(sets: Iterable[RecordSet]) -> dict[bytes, RecordSet]:
         earlier = found.get(at)
         found[at] = each if earlier is None else each._replace(data=(*earlier.data, *each.data))
     return found
-
-
-def _merged(sets: Iterable[RecordSet]) -> Answer:
-    """Return the answer of several owners. It does not depend on their order."""
-    every = [*sets]
-    if len(every) == 1:
-        return _answer(every[0])
-    data = sorted({data for each in every for data in each.data})
-    return _answer(every[0]._replace(data=tuple(data)))
 
 
 def _answer(found: RecordSet) -> Answer:
