@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
-from kproxy.daemon.start import configure_log
+from kproxy.daemon.start import SWITCH_INTERVAL, configure_log
 from kproxy.dns.nameserver import NameServer
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.observe.log import Reporter
@@ -35,6 +36,7 @@ def serve_names(settings: Settings) -> int:
     if not settings.manifests or "-" in settings.manifests:
         raise UsageError("kproxy dns serve needs -f with files or folders that it can follow.")
     configure_log(settings.verbose)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     asyncio.run(_serve(settings))
     return 0
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from kproxy.dns.resolver import Resolver
 from kproxy.intake.clients import Client, Clients
+from kproxy.kernel.netlink.core.constants import SO_RCVBUFFORCE
 from kproxy.limits import DNS_BATCH, DNS_IDLE_SECONDS, DNS_QUERY, DNS_RECEIVE_BUFFER
 from kproxy.settings.text import SocketAddress
 
@@ -181,6 +182,8 @@ def _bound(address: SocketAddress, kind: socket.SocketKind) -> socket.socket:
             found.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         if kind is socket.SOCK_DGRAM:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DNS_RECEIVE_BUFFER)
+            with suppress(PermissionError):  # only CAP_NET_ADMIN may exceed net.core.rmem_max
+                found.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, DNS_RECEIVE_BUFFER)
         else:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((address.host, address.port))

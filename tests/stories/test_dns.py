@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from netns_lab.lab import Handle, Lab
 from netns_lab.topology import Family
 
+from kproxy.limits import DNS_RECEIVE_BUFFER
 from tests.support import FAMILIES, SERVICE_IP, Running, eventually, service, slices
 
 pytestmark = pytest.mark.lab
@@ -104,6 +106,13 @@ def test_queries_are_answered_and_not_tracked(lab: Lab, running: Running, host: 
         reply = query(handle, WEB, kind, family, over_tcp=True)
         assert [str(data) for rrset in reply.answer for data in rrset] == [address]
     assert tracked(lab.node("n1")) <= before
+
+
+def test_queries_wait_in_the_kernel_while_kproxy_is_busy(lab: Lab, running: Running) -> None:
+    command = ["ss", "-Hlunm", "sport = :53"]
+    text = lab.node("n1").run(command, capture_output=True, check=True).stdout
+    sizes = [int(size) for size in re.findall(r"rb(\d+)", text)]
+    assert sizes == [2 * DNS_RECEIVE_BUFFER] * 2, text  # the kernel doubles the number
 
 
 def test_metrics_and_descriptions(lab: Lab, running: Running) -> None:
