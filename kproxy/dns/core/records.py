@@ -173,7 +173,7 @@ def endpoint_records(
         for address in hosts[host]:
             yield RecordSet(reverse_name(address), Type.PTR, (host,))
     for owner, targets in ports.items():
-        extras = [each for host in dict.fromkeys(targets.values()) for each in sets[host]]
+        extras = [each for host in sorted(set(targets.values())) for each in sets[host]]
         yield RecordSet(owner, Type.SRV, tuple(sorted(targets)), extras=tuple(extras))
 
 
