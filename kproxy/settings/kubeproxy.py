@@ -151,7 +151,8 @@ def _section(fields: Mapping[str, object], found: Configuration) -> str:
     if mode not in ("", *MODES):
         found.problems.append(f"mode: {mode!r} is not one of {', '.join(MODES)}")
     if mode != "nftables":
-        message = f"mode: {mode or 'iptables'} has no effect: kproxy only has nftables mode"
+        configured = f"mode: {mode}" if mode else "the default mode, iptables,"
+        message = f"{configured} has no effect: kproxy only has nftables mode"
         if not fields.get("nodePortAddresses"):
             message += ", and node ports are on the primary addresses only (nodePortAddresses is not set)"
         found.warnings.append(message)

@@ -127,7 +127,7 @@ def test_addresses_follow_their_service(lab: Lab, one: Kproxy, web: list[Manifes
         "+ address 192.168.77.100 on eth0",
         "+ address fd77::100 on eth0",
     ]
-    assert output.splitlines()[-1].endswith("; uplink: 2 addresses added, 0 removed")
+    assert output.splitlines()[-1].endswith("; eth0: 2 addresses added, 0 removed")
     for family in FAMILIES:
         assert echo(client, VIP[family])
         assert set(many(client, VIP[family], 80, 30)) == {"pod-1", "pod-2"}

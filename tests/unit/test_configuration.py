@@ -164,9 +164,8 @@ def test_settings_of_another_mode_apply_with_a_warning(mode: str) -> None:
     )
     assert found.values == {"masquerade_all": True}
     first, second = found.warnings
-    assert first.startswith(
-        f"mode: {mode or 'iptables'} has no effect: kproxy only has nftables mode, and node"
-    )
+    configured = f"mode: {mode}" if mode else "the default mode, iptables,"
+    assert first.startswith(f"{configured} has no effect: kproxy only has nftables mode, and node")
     assert second.startswith("iptables.masqueradeBit: has no effect: kproxy does not use packet marks")
 
 

@@ -88,7 +88,7 @@ def test_addresses_are_logged_as_sync_prints_them(
     reporter.round_done(RoundReport((), address_failures=("busy",)))
     assert caplog.messages == [
         "+ address 192.0.2.7 on eth0",
-        "0 services, 0 frontends: uplink: 1 address added, 0 removed, in 0 ms",
+        "0 services, 0 frontends: eth0: 1 address added, 0 removed, in 0 ms",
         "busy",
         "busy",
     ]

@@ -126,10 +126,11 @@ def plural(count: int, noun: str) -> str:
 def summary(done: RoundReport) -> str:
     """Return the totals, and the numbers of changed elements and addresses."""
     parts = [_part(report) for report in done.reports if report]
-    if changes := done.address_changes:
-        added = sum(change.added for change in changes)
+    changes = Counter((change.interface, change.added) for change in done.address_changes)
+    for interface in sorted({interface for interface, _ in changes}):
+        added, removed = changes[interface, True], changes[interface, False]
         noun = "address" if added == 1 else "addresses"
-        parts.append(f"uplink: {added} {noun} added, {len(changes) - added} removed")
+        parts.append(f"{interface}: {added} {noun} added, {removed} removed")
     return f"{done.totals}: {'; '.join(parts) or 'nothing to change'}"
 
 
