@@ -80,8 +80,8 @@ class Flag(NamedTuple):
         return "from_" if self.name == "from" else self.name.replace("-", "_")
 
 
-INPUT = "sync run compile diff get describe env explain trace doctor dns"
-RULES = "sync run compile diff explain trace doctor"
+INPUT = "sync run compile diff get describe env explain trace doctor graph dns"
+RULES = "sync run compile diff explain trace doctor graph"
 
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
 FLAGS = (
@@ -156,10 +156,10 @@ FLAGS = (
     ),
     Flag(
         "-n, --namespace NAME",
-        "get describe env explain trace doctor dns",
+        "get describe env explain trace doctor graph dns",
         Group.SELECTION,
         "The namespace of the objects.",
-        default="`default`",
+        default="`default`; for graph without SERVICE: all",
         completes="namespace",
     ),
     Flag(
@@ -177,12 +177,12 @@ FLAGS = (
     ),
     Flag(
         "-o, --output FORMAT",
-        "get explain trace doctor",
+        "get explain trace doctor graph",
         Group.OUTPUT,
         "`wide` adds columns; `name` prints `service/web`; `yaml` and `json` print the objects as kproxy "
         "uses them: the fields that it reads, with defaults and allocations. `jsonpath=TEMPLATE` and "
         "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath. explain, "
-        "trace and doctor have only `json`.",
+        "trace and doctor have only `json`, and graph has `svg` (the default) and `dot`.",
         text.output_format,
         default="a table, or text",
         suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),

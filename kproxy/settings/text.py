@@ -21,6 +21,7 @@ INTERFACE = re.compile(r"[\w.:@-]{1,15}")
 OLDEST_NFT = (1, 0, 6)
 """The oldest version of nft that loads kproxy's rules."""
 OUTPUTS = ("wide", "name", "yaml", "json")
+PICTURES = ("svg", "dot")
 OUTPUTS_WITH_ARGUMENT = {"jsonpath": "TEMPLATE", "custom-columns": "COLUMNS"}
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
@@ -261,7 +262,9 @@ def output_format(text: str) -> str:
     if name in OUTPUTS_WITH_ARGUMENT:
         if not argument:
             raise ValueError(f"{name} needs a value: {name}={OUTPUTS_WITH_ARGUMENT[name]}")
-    elif text not in OUTPUTS:
-        known = ", ".join((*OUTPUTS, *(f"{each}={value}" for each, value in OUTPUTS_WITH_ARGUMENT.items())))
+    elif text not in OUTPUTS + PICTURES:
+        known = ", ".join(
+            (*OUTPUTS, *PICTURES, *(f"{each}={value}" for each, value in OUTPUTS_WITH_ARGUMENT.items()))
+        )
         raise ValueError(f"{text!r} is not one of {known}")
     return text

@@ -243,6 +243,24 @@ _VERBS = (
         operand=Operand("SERVICE", required=False),
     ),
     Verb(
+        "graph",
+        "draw Services with their frontends and endpoints",
+        (
+            "Print a picture of the Services on this node: the address and port of each frontend, its "
+            "endpoints with their share of new connections, the endpoints that get none and why, and the "
+            "policies of the Service. " + _INPUT,
+            "Without SERVICE, the Services of all namespaces are drawn, or those of `-n`; at most 500. "
+            "`-o svg` prints a picture for browsers, `-o dot` the same for graphviz.",
+        ),
+        (
+            ("All Services of a folder:", "kproxy graph -f services/ > services.svg"),
+            ("Some Services of the running kproxy:", "kproxy graph web shop/cart > web.svg"),
+            ("With graphviz:", "kproxy graph -f services/ -o dot | dot -Tpdf > services.pdf"),
+        ),
+        usages=("[SERVICE...]",),
+        operand=Operand("SERVICE", required=False, several=True),
+    ),
+    Verb(
         "dns",
         "serve or print the DNS names of Services, and let pods or this host use them",
         (

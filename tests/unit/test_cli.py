@@ -73,7 +73,8 @@ USAGE_ERRORS = {
     "get": ("get", "Missing KIND."),
     "get svc -o tall": (
         "get",
-        "--output: 'tall' is not one of wide, name, yaml, json, jsonpath=TEMPLATE, custom-columns=COLUMNS.",
+        "--output: 'tall' is not one of wide, name, yaml, json, svg, dot, jsonpath=TEMPLATE, "
+        "custom-columns=COLUMNS.",
     ),
     "get svc -o jsonpath": ("get", "--output: jsonpath needs a value: jsonpath=TEMPLATE."),
     "get svc -o=custom-columns=": ("get", "--output: custom-columns needs a value: custom-columns=COLUMNS."),

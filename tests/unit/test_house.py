@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 # Rooms that can only compute, below kproxy/. So can every folder called `core`, and every `__init__.py`.
 PURE = (
     *("model.py", "problems.py", "limits.py", "printable.py"),
-    *("decode", "resolve", "nft", "table", "controlplane", "settings", "show", "explain"),
+    *("decode", "resolve", "nft", "table", "controlplane", "settings", "show", "explain", "picture"),
 )
 
 # What pure code may import besides itself: data structures, arithmetic, text.
@@ -39,6 +39,7 @@ ALLOWED = {
         "fractions",
         "functools",
         "hashlib",
+        "html",
     ),
     *("heapq", "types"),
     *(

@@ -1,0 +1,1 @@
+"""Services as pictures: what leads where. Pure."""
