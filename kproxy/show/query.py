@@ -14,6 +14,9 @@ from kproxy.show.selectors import parse_selector
 from kproxy.show.snapshot import Snapshot
 from kproxy.show.tables import Objects
 
+NAMED_KINDS = 2
+"""A sentence that nothing was found names at most so many kinds."""
+
 
 class Requested(NamedTuple):
     """The requested objects of one kind."""
@@ -88,7 +91,8 @@ class Query(NamedTuple):
         where = ""
         if self.namespace is not None and any(each.kind.namespaced for each in self.requested):
             where = f" in namespace {self.namespace}"
-        return f"No {' or '.join(each.plural for each in self.requested)} found{where}."
+        kinds = [each.plural for each in self.requested]
+        return f"No {' or '.join(kinds) if len(kinds) <= NAMED_KINDS else 'resources'} found{where}."
 
 
 def parse_query(

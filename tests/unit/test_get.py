@@ -135,7 +135,7 @@ def test_selected_objects(shown: Shown, command: str, out: str) -> None:
     ("command", "status", "err"),
     [
         ("get pods -l app=none", 0, "No pods found in namespace default."),
-        ("get all -n none", 0, "No pods or services found in namespace none."),
+        ("get all -n none", 0, "No resources found in namespace none."),
         ("get nodes -l app=none", 0, "No nodes found."),
         ("get nodes,pods -n none -l x", 0, "No nodes or pods found in namespace none."),
         ("get node gke-4", 1, "kproxy: nodes 'gke-4' not found."),

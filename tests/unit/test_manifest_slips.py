@@ -84,7 +84,7 @@ def test_an_api_version_that_is_almost_right(version: str, kind: str, meant: str
         ("metrics.k8s.io/v1beta1", "PodMetrics"),
         ("node.k8s.io/v1", "RuntimeClass"),
         ("batch/v1", "Job"),
-        ("apps/v1", "Deployment"),
+        ("apps/v1", "ControllerRevision"),
         ("policy/v1", "PodDisruptionBudget"),
         *(
             ("v1", kind)

@@ -19,6 +19,7 @@ from kproxy.cli.get import ages
 from kproxy.controlplane.slices import all_slices, pod_index
 from kproxy.model import Family
 from kproxy.show import tables as views
+from kproxy.show.kinds import KINDS
 from tests.unit.make import NODE, decoded, manifest, service
 
 CHAPTER = Path(netns_lab.__file__).parent / "chapter"
@@ -260,6 +261,9 @@ def test_an_invalid_timestamp_has_no_age() -> None:
 
 # --- selection of objects, and exit status ---
 
+KINDS_OF_GET = "".join(
+    (" A KIND is ", ", ".join(f"{plural} ({kind.aliases[-1]})" for plural, kind in KINDS.items()), ".\n")
+)
 USAGE_OF_GET = """\
 Usage: kproxy get [FLAGS] KIND[,KIND...] [NAME...]
        kproxy get [FLAGS] KIND/NAME...
@@ -293,7 +297,7 @@ TWO = [
         ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, which cannot be combined with other forms.\n" + USAGE_OF_GET),
         ("get svc/b -A", 2, "", "kproxy: A resource cannot be retrieved by name across all namespaces.\n" + USAGE_OF_GET),
         ("get ingres", 2, "", "kproxy: Unknown kind ingres. Did you mean ingress?\n" + USAGE_OF_GET),
-        ("get deployments", 2, "", "kproxy: Unknown kind deployments. A KIND is services (svc), endpoints (ep), pods (po), endpointslices (endpointslice), ingresses (ing), nodes (no).\n" + USAGE_OF_GET),
+        ("get jobs", 2, "", "kproxy: Unknown kind jobs." + KINDS_OF_GET + USAGE_OF_GET),
         ("describe ing", 0, "", "No ingresses found in namespace default.\n"),
         ("describe svc c", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
     ],
