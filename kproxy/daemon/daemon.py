@@ -19,6 +19,7 @@ from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.auditor import Auditor
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
+from kproxy.daemon.refusals import RefusalWatch
 from kproxy.dns.metrics import DnsMetrics
 from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.intake.clients import Clients
@@ -30,6 +31,7 @@ from kproxy.nft.structure import TableFlags
 from kproxy.observe.events import EventRecorder
 from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
+from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.servers import Servers
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -96,9 +98,13 @@ class Daemon(RoundObserver):
         name_servers = name_server.addresses.current if name_server else tuple
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses, name_servers=name_servers)
         self.reporter = reporter
-        self.servers = Servers(listen, source, self.reconciler, last_seen, periods.pause, requests, clients)
+        refused = RefusedCounters(self._dataplanes)
+        self.servers = Servers(
+            listen, source, self.reconciler, last_seen, periods.pause, requests, clients, refused
+        )
         self._name_server = name_server
         self.recorder = EventRecorder(source, self.reconciler)
+        self._refusals = RefusalWatch(refused, self.recorder.log)
         observers: tuple[RoundObserver, ...] = (self.servers, reporter, self.recorder, self)
         if name_server:
             name_server.is_refused = self.reconciler.is_quarantined
@@ -139,6 +145,7 @@ class Daemon(RoundObserver):
         work = (
             *own,
             self._audit(),
+            self._watch_refusals(),
             address_changes(on_address_change),
             self.servers.watchdog(),
         )
@@ -164,6 +171,7 @@ class Daemon(RoundObserver):
 
     async def snapshot(self) -> Snapshot:
         """Return a snapshot for commands, as of the end of a round."""
+        await self._refusals.look_quickly()
         async with self.loop.idle:
             return take_snapshot(
                 self.source,
@@ -219,6 +227,11 @@ class Daemon(RoundObserver):
         """Audit tables on request, from the first round on, which compares them."""
         await self._programmed.wait()
         await self._auditor.run()
+
+    async def _watch_refusals(self) -> None:
+        """Look for refused connections, from the first round on."""
+        await self._programmed.wait()
+        await self._refusals.run()
 
     async def _wait_until_due(self, pace: Backoff) -> None:
         """Wait until a repair is due, or a table was deleted, which is restored immediately."""

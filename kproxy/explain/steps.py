@@ -44,7 +44,7 @@ from kproxy.table.simulator import (
     Sender,
     Simulator,
 )
-from kproxy.table.skeleton import DROP, MASQUERADE, REFUSE
+from kproxy.table.skeleton import DROP, MASQUERADE, REFUSE_PORT
 
 
 class Step(NamedTuple):
@@ -61,7 +61,7 @@ class Step(NamedTuple):
 
 
 _NO_FRONTEND: dict[Reason | None, tuple[str, tuple[Needle, ...]]] = {
-    Reason.CLUSTER_IP_PORT: ("is a ClusterIP, but not with this port", (SetName.CLUSTER_IPS, REFUSE)),
+    Reason.CLUSTER_IP_PORT: ("is a ClusterIP, but not with this port", (SetName.CLUSTER_IPS, REFUSE_PORT)),
     Reason.CLUSTER_IP_PING: ("is a ClusterIP, which does not answer ping", (SetName.CLUSTER_IPS, DROP)),
     Reason.LOAD_BALANCER_PORT: ("is of the pool, but not with this port", (SetName.LOAD_BALANCER_IPS,)),
     Reason.UNASSIGNED: ("is in the service range, but no Service has it", (SetName.SERVICE_CIDRS,)),

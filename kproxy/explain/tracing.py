@@ -38,7 +38,9 @@ def verdict(trace: Trace, flow: Flow, names: Mapping[Address, str]) -> str:
     last = trace.hits[-1]
     where = f"table {last.table}, chain {last.chain}"
     if last.verdict == "drop" and last.chain == ChainName.NO_ENDPOINTS and last.table == TABLE:
-        return "Refused: the frontend has no endpoint, or the address does not have the port."
+        has_port = all(hit.chain != ChainName.UNKNOWN_PORT for hit in trace.hits)
+        why = "the frontend has no endpoint" if has_port else "the address does not have the port"
+        return f"Refused: {why}."
     if last.verdict == "drop":
         return f"Dropped: {where}."
     return f"{_destination(last, flow, names)} {_way_out(last)} {_answer(trace, flow)}"

@@ -18,11 +18,11 @@ from kproxy.nft.elements import Field
 from kproxy.nft.expressions import Connection, Hash, HeaderField, Meta, RandomNumber, SourceType, TupleField
 from kproxy.nft.rules import (
     Conclusion,
-    MapUpdate,
     Masquerade,
     Match,
     Reject,
     Rule,
+    SetUpdate,
     Statement,
     Translation,
     VerdictLookup,
@@ -91,7 +91,7 @@ def _hash(family: Family) -> Content:
 
 def _update(family: Family) -> Content:
     key, port = TupleField("original", "saddr", family), TupleField("reply", "proto-src", family)
-    update = MapUpdate(MAP.name, (key,), (key, port), 9)
+    update = SetUpdate(MAP.name, (key,), (key, port), 9)
     return _content((Match(Meta.PROTOCOL, "tcp"), update), MAP._replace(size=9, timeout=3600))
 
 

@@ -18,7 +18,6 @@ from kproxy.nft.expressions import (
     HeaderField,
     Meta,
     SourceType,
-    TupleField,
     concatenated,
 )
 
@@ -119,18 +118,23 @@ class Conclusion(NamedTuple):
         return self.text
 
 
-class MapUpdate(NamedTuple):
-    """Adds an element to a map, or updates it. Key and value come from the connection's tuples."""
+class SetUpdate(NamedTuple):
+    """Adds an element to a set or map, or updates it: its timeout begins again, and its counter counts.
 
-    map: str
-    key: tuple[TupleField, ...]
-    value: tuple[TupleField, ...]
-    timeout: int
-    """Seconds."""
+    If the set is full, the rule ends.
+    """
+
+    set: str
+    key: Concatenation
+    value: Concatenation = ()
+    """() for a set."""
+    timeout: int = 0
+    """Seconds; 0: that of the set."""
 
     def __str__(self) -> str:
-        element = f"{concatenated(self.key)} timeout {self.timeout}s : {concatenated(self.value)}"
-        return f"update @{self.map} {{ {element} }}"
+        timeout = f" timeout {self.timeout}s" if self.timeout else ""
+        value = f" : {concatenated(self.value)}" if self.value else ""
+        return f"update @{self.set} {{ {concatenated(self.key)}{timeout}{value} }}"
 
 
 Statement: TypeAlias = (
@@ -144,7 +148,7 @@ Statement: TypeAlias = (
     | Masquerade
     | Reject
     | Conclusion
-    | MapUpdate
+    | SetUpdate
 )
 
 
@@ -173,7 +177,7 @@ def rule(*statements: Statement, comment: str = "") -> Rule:
 def _fields(statement: Statement) -> Iterator[HeaderField]:
     if isinstance(statement, Comparison):
         yield statement.field
-    elif isinstance(statement, Lookup | VerdictLookup | Translation):
+    elif isinstance(statement, Lookup | VerdictLookup | Translation | SetUpdate):
         for expression in statement.key:
             yield from _header_fields(expression)
 

@@ -27,11 +27,13 @@ from kproxy.observe.core.counters import (
     NoLocal,
     owners_of,
 )
+from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.series import Series
 from kproxy.problems import KproxyError
 from kproxy.table.keys import PackedSocket, format_packed
 from kproxy.table.layout import EndpointScope
 from kproxy.table.names import endpoints_map
+from kproxy.table.simulator import Reason
 
 logger = logging.getLogger(__name__)
 FAMILY = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
@@ -50,15 +52,16 @@ class Reading(NamedTuple):
 class KernelCounters(Collector):
     """The size of the tables, and connections by service port, optionally also by endpoint."""
 
-    def __init__(self, by_endpoint: bool) -> None:
+    def __init__(self, by_endpoint: bool, refused: RefusedCounters | None = None) -> None:
         self.connections = Connections(by_endpoint)
         self._readings: dict[Family, Reading] = {}
         served = "New connections that were sent to an endpoint"
         self._services = Series("kproxy_service_connections", f"{served}, by service port", _labels)
-        self._unserved = Series(
-            "kproxy_service_connections_unserved",
-            "New connections without an endpoint, by service port",
-            _labels,
+        self._counters = refused
+        self._refused = Series(
+            "kproxy_refused_connections",
+            "New connections that were refused or dropped, by service port and reason",
+            _refusal_labels,
         )
         self._endpoints = Series("kproxy_endpoint_connections", f"{served}, by endpoint", _endpoint_labels)
 
@@ -70,6 +73,8 @@ class KernelCounters(Collector):
         """Read the tables, and return their sizes. Must not run twice at the same time."""
         try:
             self._readings = read_tables(self.connections)
+            if self._counters:
+                self._counters.read()
         except (KproxyError, OSError) as error:
             logger.warning("cannot read the kernel's counters: %s", error)
         yield from self._tables()
@@ -77,10 +82,24 @@ class KernelCounters(Collector):
     def series(self) -> str:
         """Return the counters of the last `collect` in Prometheus' text format."""
         connections = self.connections
-        text = self._services.text(connections.services) + self._unserved.text(connections.unserved)
+        text = self._services.text(connections.services) + self._refused.text(self._refusals())
         if connections.by_endpoint:
             text += self._endpoints.text(connections.endpoints)
         return text
+
+    def set_full_names(self, names: Mapping[bytes, ServicePortName]) -> None:
+        """Set the owners of frontends whose comments in the kernel are too short for them, by key."""
+        self.connections.full_names = names
+        if self._counters:
+            self._counters.full_names = names
+
+    def _refusals(self) -> dict[tuple[ServicePortName, Reason], int]:
+        """Return the totals. A service port that refused nothing has one, because a rate needs a zero."""
+        services = {name.service for name in self.connections.services}
+        totals = self._counters.totals() if self._counters else {}
+        found = {key: total for key, total in totals.items() if key[0].service in services}
+        nothing = ((name, Reason.NO_ENDPOINTS) for name in self.connections.services)
+        return dict.fromkeys(nothing, 0) | found
 
     def _tables(self) -> Iterator[Metric]:
         frontends = GaugeMetricFamily("kproxy_frontends", "Frontends in the table", labels=["ip_family"])
@@ -101,6 +120,11 @@ class KernelCounters(Collector):
 
 def _labels(owner: ServicePortName) -> dict[str, str]:
     return {"namespace": owner.service.namespace, "service": owner.service.name, "port": owner.port}
+
+
+def _refusal_labels(refusal: tuple[ServicePortName, Reason]) -> dict[str, str]:
+    owner, reason = refusal
+    return {**_labels(owner), "reason": reason}
 
 
 def _endpoint_labels(name: EndpointName) -> dict[str, str]:

@@ -23,6 +23,7 @@ import kproxy
 from kproxy.model import Family, ServicePortName
 from kproxy.observe.http import NOT_FOUND, Handler, Response
 from kproxy.observe.kernel_counters import FAMILY, KernelCounters
+from kproxy.observe.refused import RefusedCounters
 from kproxy.reconcile.core.report import Report
 
 TEXT = ("Content-Type", "text/plain; charset=utf-8")
@@ -41,6 +42,7 @@ class Metrics:
         silence: Callable[[], Mapping[str, float]] = dict,
         by_endpoint: bool = False,
         requests: Callable[[], Requests] = dict,
+        refused: RefusedCounters | None = None,
     ) -> None:
         """`silence` returns the seconds since each source sent data. `by_endpoint` adds more series."""
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -49,7 +51,7 @@ class Metrics:
         prometheus_client.PlatformCollector(registry=self.registry)
         self.registry.register(_Silence(silence))
         self.registry.register(_Requests(requests))
-        self._kernel = KernelCounters(by_endpoint)
+        self._kernel = KernelCounters(by_endpoint, refused)
         self.registry.register(self._kernel)
         by_family = ("ip_family",)
 
@@ -177,7 +179,7 @@ class Metrics:
 
     def set_full_names(self, names: Iterable[Mapping[bytes, ServicePortName]]) -> None:
         """Set the owners of frontends whose comments in the kernel are too short for them, by key."""
-        self._kernel.connections.full_names = dict(chain.from_iterable(map(Mapping.items, names)))
+        self._kernel.set_full_names(dict(chain.from_iterable(map(Mapping.items, names))))
 
     # --- the HTTP handler ---
 

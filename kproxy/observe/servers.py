@@ -17,6 +17,7 @@ from kproxy.observe.core.health import Health
 from kproxy.observe.http import Handler, HttpServer, Response
 from kproxy.observe.metrics import Metrics, Requests
 from kproxy.observe.notify import Notifier
+from kproxy.observe.refused import RefusedCounters
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
@@ -43,6 +44,7 @@ class Servers(RoundObserver):
         pause: float = 0.0,
         requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
+        refused: RefusedCounters | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
@@ -51,7 +53,7 @@ class Servers(RoundObserver):
         """
         clients = clients or Clients()
         self.health = Health(max_silence=listen.max_silence, pause=pause)
-        self.metrics = Metrics(self._silence, listen.by_endpoint, requests)
+        self.metrics = Metrics(self._silence, listen.by_endpoint, requests, refused)
         self.notifier = Notifier()
         self._source = source
         self._reconciler = reconciler

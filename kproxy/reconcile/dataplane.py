@@ -68,6 +68,10 @@ WITH_CHAINS = (*(scope.verdicts for scope in EndpointScope), SetName.AFFINITY_RU
 """The maps whose verdicts lead to numbered chains."""
 
 
+def _nothing(*_: object) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 class View(NamedTuple):
     """What a table is to contain at one moment, for an audit (audit.py), which consumes the elements."""
 
@@ -125,6 +129,8 @@ class Dataplane:
         """The chains of the table. A change that only leads to these does not need the skeleton."""
         self.pause_monitor: Callable[[], AbstractContextManager[object]] = nullcontext
         """The context for large transactions: TableMonitor.paused."""
+        self.removing: Callable[[Family, Transaction], AbstractContextManager[object]] = _nothing
+        """The context for transactions that remove or rewrite elements of services, with their counters."""
         self._foreign_commits: int | None = None
         """The number of generations that other programs had committed when the table was read."""
         self._gap: set[PackedSocket] = set()
@@ -288,7 +294,8 @@ class Dataplane:
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = [*stale]
         try:
-            self._commit(todo.switch, structure)
+            with self.removing(self.family, todo.switch):
+                self._commit(todo.switch, structure)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
             todo.switch.undo_on(self.applied)

@@ -33,6 +33,8 @@ class SetName(StrEnum):
     AFFINITY_TCP = "affinity-tcp"
     AFFINITY_UDP = "affinity-udp"
     AFFINITY_SCTP = "affinity-sctp"
+    REFUSED_SOURCES = "refused-sources"
+    REFUSED_PORTS = "refused-ports"
 
 
 class ChainName(StrEnum):
@@ -47,6 +49,7 @@ class ChainName(StrEnum):
     POSTROUTING = "postrouting"
     SERVICES = "services"
     CHECK_SOURCE = "check-source"
+    UNKNOWN_PORT = "unknown-port"
     NO_ENDPOINTS = "no-endpoints"
     DISCARD = "discard"
     TRANSLATED = "translated"

@@ -30,12 +30,12 @@ from kproxy.nft.rules import (
     Comparison,
     Conclusion,
     Lookup,
-    MapUpdate,
     Masquerade,
     Match,
     NoTrack,
     Reject,
     Rule,
+    SetUpdate,
     Statement,
     Translation,
     VerdictLookup,
@@ -58,6 +58,10 @@ AFFINITY_ENTRIES = 262144
 """The size of an affinity map: entries (clients times frontends) per protocol and family."""
 AFFINITY_TIMEOUT = 3 * 3600
 """The default timeout of an affinity entry in seconds. Rules set the timeout of each entry."""
+REFUSED_ENTRIES = 4096
+"""The size of `refused-ports`. A client that tries all ports of all ClusterIPs cannot fill more memory."""
+REFUSED_TIMEOUT = 3600
+"""The seconds after the last refusal after which its element is removed."""
 FIRST_NAT_PRIORITY = -199
 """The lowest priority of nat chains that the kernel accepts.
 
@@ -150,6 +154,9 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         constant = options.cidrs(members, family)
         return SetDeclaration(name, about, address, intervals=True, constant=constant)
 
+    def counted(name: SetName, about: str, size: int) -> SetDeclaration:
+        return SetDeclaration(name, about, frontend, counter=True, size=size, timeout=REFUSED_TIMEOUT)
+
     return (
         networks(
             SetName.POD_CIDRS,
@@ -200,6 +207,16 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
         ),
         *(_endpoints_map(family, protocol) for protocol in Protocol),
         *(_affinity_map(family, protocol) for protocol in Protocol),
+        counted(
+            SetName.REFUSED_SOURCES,
+            "frontends that refused clients outside loadBalancerSourceRanges; rules write these entries",
+            AFFINITY_ENTRIES,
+        ),
+        counted(
+            SetName.REFUSED_PORTS,
+            "connections to ports that the Service of the address does not have; rules write these entries",
+            REFUSED_ENTRIES,
+        ),
     )
 
 
@@ -251,6 +268,7 @@ def _frontend(family: Family) -> Concatenation:
 DROP, RETURN = Conclusion("drop"), Conclusion("return")
 MASQUERADE = Masquerade()
 REFUSE = Conclusion(f"goto {ChainName.NO_ENDPOINTS}")
+REFUSE_PORT = Conclusion(f"goto {ChainName.UNKNOWN_PORT}")
 FROM_THIS_NODE = Match(SourceType(), "local")
 TRANSLATED = Match(Connection.STATUS, "dnat")
 _to_remember = (rule(TRANSLATED, Conclusion(f"goto {ChainName.REMEMBER}")),)
@@ -265,8 +283,17 @@ def _chains(family: Family, options: Options, needed: NumberedChains, stateless:
         ),
         Chain(
             ChainName.CHECK_SOURCE,
-            (rule(Lookup((*_frontend(family), _saddr(family)), SetName.SOURCE_RANGES), RETURN), rule(DROP)),
+            (
+                rule(Lookup((*_frontend(family), _saddr(family)), SetName.SOURCE_RANGES), RETURN),
+                rule(SetUpdate(SetName.REFUSED_SOURCES, _frontend(family))),
+                rule(DROP),
+            ),
             "drop packets of clients outside loadBalancerSourceRanges",
+        ),
+        Chain(
+            ChainName.UNKNOWN_PORT,
+            (rule(SetUpdate(SetName.REFUSED_PORTS, _frontend(family))), rule(REFUSE)),
+            "count connections to ports that the Service does not have, and refuse them",
         ),
         Chain(
             ChainName.NO_ENDPOINTS,
@@ -386,13 +413,13 @@ def _services(family: Family, options: Options) -> tuple[Rule, ...]:
     rules = (
         rule(VerdictLookup(_frontend(family), SetName.SERVICES)),
         rule(to_cluster_ip, is_ping, DROP, comment="ClusterIPs do not answer ping"),
-        rule(to_cluster_ip, REFUSE, comment="refuse ports that the Service does not have"),
+        rule(to_cluster_ip, REFUSE_PORT, comment="refuse ports that the Service does not have"),
         rule(
             Lookup((_daddr(family),), SetName.LOAD_BALANCER_IPS),
             is_ping._replace(equal=False),
             # Without it, a connection of the node to itself would get a reset, because it passes here, too.
             Match(Connection.STATE, "new"),
-            REFUSE,
+            REFUSE_PORT,
             comment="refuse ports that the Service does not have, answer ping",
         ),
     )
@@ -406,7 +433,7 @@ def _affinity_update(family: Family, protocol: Protocol, timeout: int) -> Rule:
     """Return the rule that stores a client's endpoint, as the connection's tuples contain it."""
     key = tuple(TupleField("original", name, family) for name in ("saddr", "daddr", "proto-dst"))
     value = tuple(TupleField("reply", name, family) for name in ("saddr", "proto-src"))
-    return rule(Match(Meta.PROTOCOL, protocol), MapUpdate(affinity_map(protocol), key, value, timeout))
+    return rule(Match(Meta.PROTOCOL, protocol), SetUpdate(affinity_map(protocol), key, value, timeout))
 
 
 def _slot_chains(family: Family, slot_chains: frozenset[SlotChain], stateless: bool) -> list[Chain]:

@@ -98,7 +98,7 @@ def test_elements_of_another_protocol_or_program_are_not_counted() -> None:
     connections.take_endpoints(Family.IPV4, TCP, [(foreign, endpoint(1), 3)], OWNERS)
     connections.retain(frozenset(OWNERS.values()))
     assert connections.endpoints == {EndpointName(SHOP, endpoint(1)): 3}
-    assert connections.services == connections.unserved == {WEB: 0, SHOP: 0}
+    assert connections.services == {WEB: 0, SHOP: 0}
 
 
 KEY = frontend_key(parse_address("10.96.0.1"), TCP, 80)
@@ -126,10 +126,9 @@ def test_a_total_includes_all_frontends_and_rewritten_elements() -> None:
     assert connections.services == {WEB: 5 + 2 + 4 + 1 + 1, SHOP: 0}
 
 
-def test_connections_without_an_endpoint_have_a_separate_total() -> None:
-    connections = served({(KEY, "lb-1"): 5}, {(KEY, "no-endpoints"): 2}, {(KEY, "lb-1"): 1})
-    assert (connections.services[WEB], connections.unserved[WEB]) == (6, 2)
-    assert served({(KEY, "discard"): 3}, scope=EndpointScope.LOCAL).unserved[WEB] == 3
+def test_refused_connections_are_not_served() -> None:
+    assert served({(KEY, "lb-1"): 5}, {(KEY, "no-endpoints"): 2}, {(KEY, "lb-1"): 1}).services[WEB] == 6
+    assert served({(KEY, "discard"): 3}, scope=EndpointScope.LOCAL).services[WEB] == 0
     assert served({(KEY, "outside-lb-1"): 3}, scope=EndpointScope.LOCAL).services[WEB] == 3
 
 

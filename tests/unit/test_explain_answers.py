@@ -109,7 +109,7 @@ RULES = [
     ("a web", "lb-2", "dnat ip to ip daddr . tcp dport . numgen random mod 2 map @endpoints-tcp", ["10.96.0.1 . 80 . 0 : 10.244.1.2 . 8080", "10.96.0.1 . 80 . 1 : 10.244.2.2 . 8080"]),
     ("a web", "translated", "ip saddr . ip daddr @hairpin masquerade fully-random", ["10.244.1.2 . 10.244.1.2"]),
     ("node web", "translated", "ct original ip daddr @cluster-ips ip saddr != @pod-cidrs masquerade fully-random", ["10.96.0.1"]),
-    ("a web:81", "services", 'ip daddr @cluster-ips goto no-endpoints comment "refuse ports that the Service does not have"', ["10.96.0.1"]),
+    ("a web:81", "services", 'ip daddr @cluster-ips goto unknown-port comment "refuse ports that the Service does not have"', ["10.96.0.1"]),
     ("a web/icmp", "services", 'ip daddr @cluster-ips meta l4proto icmp drop comment "ClusterIPs do not answer ping"', ["10.96.0.1"]),
     ("a 10.96.9.9:80", "services", 'ip daddr @service-cidrs drop comment "drop packets to ClusterIPs that no Service has"', ["10.96.0.0/16"]),
     ("a nothing", "no-endpoints", "meta l4proto tcp reject with tcp reset", []),

@@ -165,7 +165,8 @@ def test_connections_are_counted_by_service_port_and_optionally_by_endpoint(
     assert samples(metrics)[f"kproxy_service_connections_total{{{labels}}}"] == 0  # also without connections
     counted.append((b"frontend\0\0\0\0", value, 5))
     assert some(metrics, "kproxy_service_connections_total") == {f"{{{labels}}}": 5}
-    assert samples(metrics)[f"kproxy_service_connections_unserved_total{{{labels}}}"] == 0
+    refused = labels.replace(",service", ',reason="no-endpoints",service')
+    assert samples(metrics)[f"kproxy_refused_connections_total{{{refused}}}"] == 0
     assert "kproxy_endpoint_connections" not in metrics.text().decode()
     of_endpoint = '{endpoint="10.244.0.1:8080",' + labels + "}"
     assert some(both, "kproxy_endpoint_connections_total") == {of_endpoint: 5}

@@ -42,7 +42,8 @@ ROWS = [
     (Trace((START, LOOKUP, LEFT), False), "It left through eth0. No reply came."),
     (Trace((START, LOOKUP, LEFT), None), "The connection was refused: a TCP reset came."),
     (Trace((START, hit("kproxy", "input", "accept", None)), True), "Not translated: the destination stays 10.0.0.2:80. It is for this node itself."),
-    (Trace((START, LOOKUP, hit("kproxy", "no-endpoints", "drop"))), "Refused: the frontend has no endpoint, or the address does not have the port."),
+    (Trace((START, LOOKUP, hit("kproxy", "no-endpoints", "drop"))), "Refused: the frontend has no endpoint."),
+    (Trace((START, hit("kproxy", "unknown-port", "goto no-endpoints"), hit("kproxy", "no-endpoints", "drop"))), "Refused: the address does not have the port."),
     (Trace((START, hit("filter", "FORWARD", "drop", None))), "Dropped: table filter, chain FORWARD."),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from kproxy.kernel.netlink.core.batch import Batch, BatchMessage, Refusal
 from kproxy.kernel.netlink.core.codec import (
@@ -50,6 +51,7 @@ from kproxy.table.names import TABLE
 
 DATAGRAM = 1 << 18
 """The number of bytes to read at once. The kernel's datagrams are shorter."""
+GET_ELEMENT = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
 MESSAGES_PER_SEND = 500
 """Single messages per system call. All their answers must fit into the socket's buffer."""
 
@@ -221,10 +223,24 @@ class Netlink:
 
         Not for sets whose keys are ranges. Raises NetlinkError if the kernel does not answer the question.
         """
-        members = nested(NFTA_SET_ELEM_LIST_ELEMENTS, *pack_elements({key: b""}))
-        kind = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
-        found = self.one(kind, family, _set_of_table(name) + members)
+        found = self.one(GET_ELEMENT, family, _set_of_table(name) + _key(key))
         return None if found is None else next(_listed_elements(found), None)
+
+    def some_elements(self, family: Family, name: str, keys: Sequence[bytes]) -> Iterator[memoryview]:
+        """Return the packed elements with these keys, as `element` does. Missing ones are left out.
+
+        The answers to all keys must fit into the buffer of the socket; those to MESSAGES_PER_SEND do.
+        """
+        begin, head = self._sequence + 1, _set_of_table(name)
+        number = NFPROTO[family]
+        parts = [message(GET_ELEMENT, 0, self._next(), number, head + _key(key)) for key in keys]
+        if parts:
+            self._socket.send(b"".join(parts))
+        for reply in islice(self._replies(begin), len(parts)):  # to each message there is one answer
+            if reply.kind != NLMSG_ERROR:
+                yield from _listed_elements(reply.content[NFGENMSG_LEN:])
+            elif read_error(reply).errno != errno.ENOENT:
+                _check(reply)
 
     def one(self, kind: int, family: Family, body: bytes) -> memoryview | None:
         """Return the attributes of one object of any subsystem of netfilter; None if it does not exist.
@@ -265,6 +281,11 @@ class Netlink:
 def _set_of_table(name: str) -> bytes:
     """Return the attributes that name a set or map of kproxy's table."""
     return string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
+
+
+def _key(key: bytes) -> bytes:
+    """Return the attribute that names an element."""
+    return nested(NFTA_SET_ELEM_LIST_ELEMENTS, *pack_elements({key: b""}))
 
 
 def _listed_elements(content: memoryview) -> Iterator[memoryview]:

@@ -9,7 +9,8 @@ While a program commits, a dump may lack existing elements. Such a reading is no
 the elements that it lacks are kept until the next complete reading. Otherwise they would be counted again
 from zero.
 
-By endpoint, connections of clients with an affinity entry are not counted, because another map serves them.
+Refused connections are counted elsewhere (refused.py). By endpoint, connections of clients with an affinity
+entry are not counted, because another map serves them.
 """
 
 from __future__ import annotations
@@ -148,8 +149,6 @@ class Connections:
     def __init__(self, by_endpoint: bool = False) -> None:
         self.services: dict[ServicePortName, int] = {}
         """Connections that were sent to an endpoint."""
-        self.unserved: dict[ServicePortName, int] = {}
-        """Connections without an endpoint: refused, or dropped by policy Local."""
         self.endpoints: dict[EndpointName, int] = {}
         """Empty unless `by_endpoint`."""
         self.by_endpoint = by_endpoint
@@ -168,9 +167,8 @@ class Connections:
         """Add a reading of a verdict map. Returns what its elements say."""
         for (_, verdict, _), increase in self._increases.take((family, scope), counted, complete):
             owner = service_port_of(verdict)
-            if owner is not None:
-                totals = self.unserved if slot_chain_of(verdict) is None else self.services
-                totals[owner] = totals.get(owner, 0) + increase
+            if owner is not None and slot_chain_of(verdict) is not None:
+                self.services[owner] = self.services.get(owner, 0) + increase
         elements = [(key, verdict) for key, verdict, _ in counted]
         known = self._members.get((family, scope))
         if known is None or known[0] != elements:  # in most readings only the counters differ
@@ -203,5 +201,4 @@ class Connections:
         self._names = lacking | dict.fromkeys(present, 0)
         names = sorted(self._names)
         self.services = {name: self.services.get(name, 0) for name in names}
-        self.unserved = {name: self.unserved.get(name, 0) for name in names}
         self.endpoints = {name: n for name, n in self.endpoints.items() if name.owner in self.services}

@@ -20,11 +20,14 @@ from kproxy.kernel.netlink.core.constants import (
     NFT_JUMP,
     NFT_RETURN,
     NFT_SET_ELEM_CATCHALL,
+    NFTA_COUNTER_PACKETS,
     NFTA_DATA_VALUE,
     NFTA_DATA_VERDICT,
+    NFTA_EXPR_DATA,
     NFTA_LIST_ELEM,
     NFTA_SET_ELEM_DATA,
     NFTA_SET_ELEM_EXPIRATION,
+    NFTA_SET_ELEM_EXPR,
     NFTA_SET_ELEM_FLAGS,
     NFTA_SET_ELEM_KEY,
     NFTA_SET_ELEM_KEY_END,
@@ -152,6 +155,13 @@ def read_expiration(element: memoryview) -> int | None:
         if kind == NFTA_SET_ELEM_EXPIRATION:
             return int.from_bytes(content, "big") // 1000
     return None
+
+
+def read_packets(element: memoryview) -> int:
+    """Return the number of packets that the counter of an element counted; 0 without a counter."""
+    expression = dict(attributes(dict(attributes(element)).get(NFTA_SET_ELEM_EXPR, memoryview(b""))))
+    counts = dict(attributes(expression.get(NFTA_EXPR_DATA, memoryview(b""))))
+    return int.from_bytes(counts.get(NFTA_COUNTER_PACKETS, b""), "big")
 
 
 def split_counter(element: memoryview) -> tuple[bytes, int]:

@@ -67,7 +67,7 @@ from kproxy.kernel.netlink.core.elements import pack_verdict
 from kproxy.kernel.netlink.core.expressions import WORD, expression, load, load_all, register, words
 from kproxy.model import Family, Protocol
 from kproxy.nft import rules as nft
-from kproxy.nft.expressions import INTERFACES, Concatenation, Connection, Meta
+from kproxy.nft.expressions import INTERFACES, Connection, Meta
 
 FIRST = register(0)
 PROTOCOLS = {
@@ -131,8 +131,8 @@ def _pack(statement: nft.Statement, family: Family) -> list[bytes]:
         case nft.Conclusion(text):
             verdict = pack_verdict(NFTA_IMMEDIATE_DATA, text)
             return [expression("immediate", be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT), verdict)]
-        case nft.MapUpdate():
-            return _map_update(statement)
+        case nft.SetUpdate():
+            return _set_update(statement)
 
 
 def _value(match: nft.Match) -> bytes:
@@ -189,15 +189,15 @@ def _reject(family: Family, reset: bool) -> bytes:
     return expression("reject", be32(NFTA_REJECT_TYPE, kind), code)
 
 
-def _map_update(update: nft.MapUpdate) -> list[bytes]:
-    key: Concatenation = update.key
-    value_word = sum(map(words, key))
+def _set_update(update: nft.SetUpdate) -> list[bytes]:
+    value_word = sum(map(words, update.key))
+    timeout = attribute(NFTA_DYNSET_TIMEOUT, struct.pack(">Q", update.timeout * 1000))
     write = expression(
         "dynset",
-        string(NFTA_DYNSET_SET_NAME, update.map),
+        string(NFTA_DYNSET_SET_NAME, update.set),
         be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE),
         be32(NFTA_DYNSET_SREG_KEY, FIRST),
-        be32(NFTA_DYNSET_SREG_DATA, register(value_word)),
-        attribute(NFTA_DYNSET_TIMEOUT, struct.pack(">Q", update.timeout * 1000)),
+        be32(NFTA_DYNSET_SREG_DATA, register(value_word)) * bool(update.value),
+        timeout * bool(update.timeout),
     )
-    return [*load_all(key), *load_all(update.value, value_word), write]
+    return [*load_all(update.key), *load_all(update.value, value_word), write]

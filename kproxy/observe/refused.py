@@ -1,0 +1,204 @@
+"""Reads from the kernel how many connections the frontends refused.
+
+The tables have an element for each frontend, but only those without endpoints refuse connections. So the
+elements of these are read one by one, in a thread of its own, and the time between two readings depends on
+how long they take. What an element counted since then is read again before a round removes it, so no refusal
+is lost when the first endpoint comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from threading import Lock
+from typing import TypeAlias
+
+from kproxy.kernel.netlink.core.elements import read_element, read_packets
+from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
+from kproxy.model import Family, ServicePortName
+from kproxy.nft.elements import Elements, Value
+from kproxy.nft.transaction import Transaction
+from kproxy.observe.core.counters import service_port_of
+from kproxy.observe.core.refused import Counter, Refusal, Refused, refusal_reason
+from kproxy.problems import KproxyError
+from kproxy.reconcile.dataplane import Dataplane
+from kproxy.table.keys import (
+    FrontendKey,
+    frontend_address,
+    frontend_protocol,
+    frontend_socket,
+    is_frontend,
+    socket_port,
+)
+from kproxy.table.layout import EndpointScope
+from kproxy.table.names import SetName
+from kproxy.table.simulator import Reason
+
+AT_ONCE = 100
+"""The number of elements that are read while a round may have to wait. It takes about a millisecond."""
+MANY = 1000
+MOST_REMOVED = 300
+"""The maximum number of elements that are read before a round removes them."""
+_Counters: TypeAlias = Callable[[Family, Iterable[tuple[bytes, int]], Elements], Iterator[Counter]]
+
+
+class RefusedCounters:
+    """The counters of refused connections of all tables. Thread-safe."""
+
+    def __init__(self, dataplanes: Mapping[Family, Dataplane]) -> None:
+        self._dataplanes = dataplanes
+        self._refused = Refused()
+        self._lock = Lock()
+        """Held while some elements are read, and while a round removes elements."""
+        self._turn = Lock()
+        """Held during a whole reading."""
+        self.full_names: Mapping[bytes, ServicePortName] = {}
+        """Owners of the frontends whose comment is too short for the name of the owner, by key."""
+        self._many = MANY
+        """The number of totals from which those of removed Services are searched."""
+        self._written: dict[tuple[Family, SetName], set[bytes]] = {}
+        """The keys that packets have written, as of the last complete reading."""
+        self.seconds = 0.0
+        """The CPU time of the last reading."""
+        for dataplane in dataplanes.values():
+            dataplane.removing = self._removing
+
+    def read(self) -> None:
+        """Read the counters, in a thread of its own. Raises KproxyError and OSError."""
+        with self._turn, Netlink() as netlink:
+            begun = time.thread_time()
+            for family, dataplane in self._dataplanes.items():
+                self._read_family(netlink, family, dataplane.applied)
+            self._forget_removed_services()
+            self.seconds = time.thread_time() - begun
+
+    def read_news(self) -> dict[Refusal, int]:
+        """Read the counters as `read` does. Returns what was refused since the last call."""
+        self.read()
+        with self._lock:
+            return self._refused.take_news()
+
+    def totals(self) -> dict[tuple[ServicePortName, Reason], int]:
+        """Return the totals as of the last reading, also of some Services that no longer exist."""
+        with self._lock:
+            return dict(self._refused.totals)
+
+    def _forget_removed_services(self) -> None:
+        """Forget their totals, once there are many."""
+        if len(self._refused.totals) < self._many:
+            return
+        verdicts = [
+            verdict
+            for dataplane in self._dataplanes.values()
+            for scope in EndpointScope
+            for verdict in list(dataplane.applied.get(scope.verdicts, {}).values())
+        ]
+        present = {owner.service for owner in map(service_port_of, verdicts) if owner}
+        with self._lock:
+            self._refused.retain(present.__contains__)
+            self._many = 2 * len(self._refused.totals) + MANY
+
+    def _read_family(self, netlink: Netlink, family: Family, applied: Elements) -> None:
+        for scope in EndpointScope:
+            members = list(applied.get(scope.verdicts, {}).items())  # one step: a round may change `applied`
+            keys = [key for key, verdict in members if refusal_reason(verdict)]
+            for start in range(0, len(keys), AT_ONCE):
+                with self._lock:
+                    self._refused.take(self._frontends(netlink, family, scope, keys[start : start + AT_ONCE]))
+        self._read_written(netlink, family, SetName.REFUSED_SOURCES, applied, self._sources)
+        self._read_written(netlink, family, SetName.REFUSED_PORTS, applied, self._ports)
+
+    def _read_written(
+        self, netlink: Netlink, family: Family, name: SetName, applied: Elements, counters: _Counters
+    ) -> None:
+        """Read a set whose elements packets write, and forget those that have expired."""
+        found, complete = _dump(netlink, family, name)
+        before = self._written.get((family, name), set())
+        if not found and not before:
+            return
+        gone = before - found.keys() if complete else set()
+        self._written[family, name] = before - gone | found.keys()
+        with self._lock:
+            self._refused.forget((family, name, key) for key in gone)
+            self._refused.take(counters(family, found.items(), applied))
+
+    @contextmanager
+    def _removing(self, family: Family, transaction: Transaction) -> Iterator[None]:
+        """Read the counters of elements before a transaction removes them, and forget them after it.
+
+        Nothing else reads in between, so new elements with the same keys begin at zero.
+        """
+        removed = {
+            scope: [key for key, verdict in members.items() if refusal_reason(verdict)]
+            for scope in EndpointScope
+            if (members := transaction.remove.get(scope.verdicts))
+        }
+        if not any(removed.values()):
+            yield
+            return
+        netlink = self._dataplanes[family].netlink
+        with self._lock:
+            with suppress(KproxyError, OSError):  # the round is more important than the last refusals
+                for scope, keys in removed.items():
+                    self._refused.take(self._frontends(netlink, family, scope, keys[:MOST_REMOVED]))
+            yield
+            self._refused.forget((family, scope, key) for scope, keys in removed.items() for key in keys)
+
+    def _frontends(
+        self, netlink: Netlink, family: Family, scope: EndpointScope, keys: Sequence[bytes]
+    ) -> Iterator[Counter]:
+        """Read the elements with these keys in a verdict map."""
+        for element in netlink.some_elements(family, scope.verdicts, keys):
+            key, verdict = read_element(element)
+            reason, owner = refusal_reason(verdict), self._owner(key, verdict)
+            if reason and owner:
+                yield Counter((family, scope, key), Refusal(owner, reason), read_packets(element))
+
+    def _sources(
+        self, family: Family, found: Iterable[tuple[bytes, int]], applied: Elements
+    ) -> Iterator[Counter]:
+        for key, packets in found:
+            verdicts = (applied.get(scope.verdicts, {}).get(key, b"") for scope in EndpointScope)
+            owner = next(filter(None, (self._owner(key, verdict) for verdict in verdicts)), None)
+            if owner:
+                refusal = Refusal(owner, Reason.SOURCE_RANGES)
+                yield Counter((family, SetName.REFUSED_SOURCES, key), refusal, packets)
+
+    def _ports(
+        self, family: Family, found: Iterable[tuple[bytes, int]], applied: Elements
+    ) -> Iterator[Counter]:
+        frontends = (key for key in list(applied.get(SetName.SERVICES, {})) if is_frontend(key))
+        of_address = {frontend_address(key): key for key in frontends}
+        for key, packets in found:
+            if not is_frontend(key) or (frontend := of_address.get(frontend_address(key))) is None:
+                continue
+            owner = self._owner(frontend, applied[SetName.SERVICES].get(frontend, b""))
+            if owner:
+                on_cluster_ip = frontend_address(key) in applied[SetName.CLUSTER_IPS]
+                reason = Reason.CLUSTER_IP_PORT if on_cluster_ip else Reason.LOAD_BALANCER_PORT
+                refusal = Refusal(owner._replace(port=""), reason, _port(key))
+                yield Counter((family, SetName.REFUSED_PORTS, key), refusal, packets)
+
+    def _owner(self, key: bytes, verdict: Value) -> ServicePortName | None:
+        return self.full_names.get(key) or service_port_of(verdict)
+
+
+def _port(key: FrontendKey) -> str:
+    """Return for example `81/tcp`."""
+    return f"{socket_port(frontend_socket(key))}/{frontend_protocol(key)}"
+
+
+def _dump(netlink: Netlink, family: Family, name: SetName) -> tuple[dict[bytes, int], bool]:
+    """Return the packets of each element that packets wrote, and whether these are all elements."""
+    found: dict[bytes, int] = {}
+    try:
+        for element in netlink.elements(family, name):
+            found[read_element(element)[0]] = read_packets(element)
+    except Interrupted:
+        return found, False
+    except NetlinkError as error:
+        if not is_missing(error):
+            raise
+        return found, False  # kproxy may be about to restore the table
+    return found, True
