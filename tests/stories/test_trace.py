@@ -79,9 +79,7 @@ def test_a_connection_of_the_node(lab: Lab, kproxy: Kproxy, web: list[Manifest],
     assert re.search(r"Translated to \S+:8080\. It left through \S+\. A reply came\.$", done.stdout.strip())
     # 2. A port that the ClusterIP does not have.
     done = kproxy.run("trace", *web, flags=["node", f"{to}:81", "--send"])
-    assert done.stdout.endswith(
-        "Refused: the frontend has no endpoint, or the address does not have the port.\n"
-    )
+    assert done.stdout.endswith("Refused: the address does not have the port.\n")
     # 3. Another program drops the translated packet.
     table = "ip" if family == 4 else "ip6"
     kproxy.nft(f"add table {table} firewall")
