@@ -143,6 +143,27 @@ class NamespacedName(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+GATEWAY_PREFIX = "gateway/"
+"""The prefix of the name under which frontends of a Gateway are kept. No Service has such a name."""
+
+
+def gateway_owner(name: NamespacedName) -> NamespacedName:
+    """Return the name under which the frontends of a Gateway are kept."""
+    return NamespacedName(name.namespace, GATEWAY_PREFIX + name.name)
+
+
+def is_gateway(owner: NamespacedName) -> bool:
+    """Whether the owner of frontends is a Gateway; otherwise it is a Service."""
+    return owner.name.startswith(GATEWAY_PREFIX)
+
+
+def owner_text(owner: NamespacedName) -> str:
+    """Return `Service default/web` or `Gateway default/web`."""
+    if not is_gateway(owner):
+        return f"Service {owner}"
+    return f"Gateway {owner.namespace}/{owner.name.removeprefix(GATEWAY_PREFIX)}"
+
+
 Protects: TypeAlias = Callable[[NamespacedName], bool]
 """Whether a Service is protected: part of its input could not be read, so nothing of it may be removed."""
 
@@ -182,12 +203,18 @@ class Balance(StrEnum):
     """How a frontend chooses an endpoint. The value is the prefix of its slot chains."""
 
     RANDOM = "lb"
+    SHARES = "shares"
+    """A random slot. Some slots are empty: they refuse the share of backends without endpoints."""
     STICKY = "sticky"
     """ClientIP affinity: the endpoint of the client's last connection, else a random one."""
     CLIENT = "hash-client"
     """Consistent hash of the client's address."""
     CLIENT_PORT = "hash-client-port"
     """Consistent hash of the client's address and port."""
+
+
+GATEWAY = "Gateway"
+"""The `type` of the Service that stands for a Gateway: it has load-balancer addresses, but no ClusterIP."""
 
 
 class ServicePort(Struct, frozen=True, gc=False):
@@ -209,7 +236,7 @@ class Service(Struct, frozen=True, gc=False):
     name: NamespacedName
     origin: Origin
     type: str
-    """ClusterIP, NodePort, LoadBalancer or ExternalName."""
+    """ClusterIP, NodePort, LoadBalancer or ExternalName; GATEWAY for what a Gateway serves."""
     ports: tuple[ServicePort, ...]
     selector: dict[str, str]
     cluster_ips: tuple[Address, ...]
@@ -256,8 +283,13 @@ class Service(Struct, frozen=True, gc=False):
 
     @property
     def wants_cluster_ip(self) -> bool:
-        """Whether it has a ClusterIP: it is neither headless nor of type ExternalName."""
-        return not self.headless and self.type != "ExternalName"
+        """Whether it has a ClusterIP: it is neither headless nor of type ExternalName, nor a Gateway."""
+        return not self.headless and self.type not in ("ExternalName", GATEWAY)
+
+    @property
+    def wants_frontends(self) -> bool:
+        """Whether it has frontends: it has a ClusterIP, or is a Gateway."""
+        return self.wants_cluster_ip or self.type == GATEWAY
 
     @property
     def wants_health_check(self) -> bool:
@@ -276,6 +308,15 @@ class EndpointPort(NamedTuple):
     name: str
     protocol: Protocol
     port: int
+
+
+class Share(NamedTuple):
+    """The share of the connections to a port of a Gateway that a backend of its route gets."""
+
+    backend: int
+    """The number of the backend. Several slices have the endpoints of one backend."""
+    weight: int
+    """In proportion to the weights of all backends."""
 
 
 class Endpoint(Struct, frozen=True, gc=False):
@@ -315,6 +356,8 @@ class EndpointSlice(Struct, frozen=True, gc=False):
     """The label service.kubernetes.io/headless is set: frontends do not use this slice."""
     labels: dict[str, str] = {}
     annotations: Annotations = ""
+    share: Share | None = None
+    """The share of the connections that its endpoints get. Only slices of a Gateway have one."""
 
 
 class ExecAction(Struct, frozen=True, tag="exec"):
@@ -733,6 +776,8 @@ class FrontendKind(StrEnum):
     NODE_PORT = "NodePort"
     EXTERNAL_IP = "ExternalIP"
     LOAD_BALANCER = "LoadBalancer"
+    GATEWAY = "Gateway"
+    """A listener of a Gateway."""
 
 
 class Backends(NamedTuple):
@@ -742,6 +787,8 @@ class Backends(NamedTuple):
     """(address, port) by slot: sorted, repeated according to weight; or a consistent hash table."""
     elsewhere: bool = False
     """Whether any node has an endpoint. If `endpoints` is empty: drop packets instead of rejecting them."""
+    refusing: int = 0
+    """The number of slots, besides those of `endpoints`, that refuse connections."""
 
 
 class Frontend(Struct, frozen=True):

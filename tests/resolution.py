@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kproxy.controlplane.gateways import with_built_in
+from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import Allocations
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import settle
 from kproxy.decode import Decoded
+from kproxy.gateway.core.l4 import with_gateways
 from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Protects, Service
 from kproxy.problems import Problem
 from kproxy.resolve.frontends import all_frontends
@@ -30,11 +33,13 @@ class Resolution(NamedTuple):
 
 def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Resolution:
     """Return the result of `settle` with the frontends on this node."""
+    decoded = decoded._replace(gateways=with_built_in(decoded.gateways))
     settled = settle(decoded, past, ranges, node)
-    resolved = all_frontends(settled.services.values(), settled.slices, node)
+    in_use = with_gateways(hold(InUse(), settled), decoded.gateways)
+    resolved = all_frontends(in_use.services.values(), in_use.slices, node)
     return Resolution(
-        settled.services,
-        settled.slices,
+        in_use.services,
+        in_use.slices,
         resolved.frontends,
         settled.allocations,
         settled.problems + resolved.problems,

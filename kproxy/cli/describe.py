@@ -13,6 +13,12 @@ from kproxy.settings.settings import Settings
 from kproxy.show.complaints import complaints
 from kproxy.show.describe.context import Context
 from kproxy.show.describe.endpoints import describe_endpoints, describe_slice
+from kproxy.show.describe.gateways import (
+    describe_class,
+    describe_gateway,
+    describe_grant,
+    describe_route,
+)
 from kproxy.show.describe.ingress import describe_ingress
 from kproxy.show.describe.node import describe_node
 from kproxy.show.describe.pod import describe_pod
@@ -29,6 +35,11 @@ DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     "ingresses": describe_ingress,
     "nodes": describe_node,
     **dict.fromkeys(WORKLOAD_KINDS, describe_workload),
+    "gatewayclasses": describe_class,
+    "gateways": describe_gateway,
+    "tcproutes": describe_route,
+    "udproutes": describe_route,
+    "referencegrants": describe_grant,
 }
 
 

@@ -39,7 +39,7 @@ def look_up(
     source.load(progress, allow_empty)
     inventory = source.inventory()
     progress.begin(f"resolving {len(inventory.services)} services")
-    resolved = all_frontends(inventory.services.values(), inventory.slices, source.node())
+    resolved = all_frontends(inventory.owners.values(), inventory.owned_slices, source.node())
     snapshot = take_snapshot(
         source,
         resolved.frontends,

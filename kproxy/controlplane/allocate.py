@@ -20,7 +20,18 @@ import msgspec
 from kproxy.controlplane.ledger import Allocations, Claim, Ledger, Resource
 from kproxy.controlplane.pool import add_load_balancer_ips, pool_claims
 from kproxy.controlplane.ranges import Ranges, spans
-from kproxy.model import Address, Family, NamespacedName, Protects, Protocol, Service, ServicePort, family_of
+from kproxy.model import (
+    GATEWAY,
+    Address,
+    Family,
+    NamespacedName,
+    Protects,
+    Protocol,
+    Service,
+    ServicePort,
+    family_of,
+    owner_text,
+)
 from kproxy.problems import Problem
 
 PORTS = frozenset(map(str, Protocol))
@@ -44,7 +55,9 @@ class _Refused(Exception):
 
 
 def service_families(service: Service, available: tuple[Family, ...]) -> tuple[Family, ...]:
-    """Return the families of a Service's ClusterIPs, the primary one first."""
+    """Return the families of a Service's ClusterIPs, the primary one first; of a Gateway all families."""
+    if service.type == GATEWAY:
+        return tuple(Family)
     requested = tuple(family_of(address) for address in service.cluster_ips)
     families = tuple(dict.fromkeys(service.families + requested)) or available[:1]
     if service.family_policy == "SingleStack":
@@ -116,7 +129,7 @@ def _grant(ledger: Ledger, service: Service) -> Service:
             raise _Refused(_field(service, claim), f"{resource} is not in {flag}")
         if not ledger.take(claim, resource):
             owner = ledger.owners[resource].service
-            holder = "another port" if owner == service.name else f"Service {owner}"
+            holder = "another port" if owner == service.name else owner_text(owner)
             raise _Refused(_field(service, claim), f"{resource} belongs to {holder}")
     return service
 
@@ -141,7 +154,7 @@ def _with_node_port(port: ServicePort, number: int) -> ServicePort:
 def _complete(ledger: Ledger, service: Service) -> Service:
     """Return the Service with all its ClusterIPs and node ports. Raises _Refused."""
     families = service_families(service, ledger.families)
-    ips = [Claim(service.name, family) for family in families]
+    ips = [Claim(service.name, family) for family in families] if service.wants_cluster_ip else []
     ports, health_check = _node_port_claims(service), _health_check(service)
     needed = [*ips, *ports.values(), *health_check]
     ledger.keep_only(service.name, {*needed, *pool_claims(service, families, ledger)})
@@ -191,7 +204,7 @@ def allocate(
         holdings[claim.service][claim] = resource
     names = {service.name for service in services}
     absent = [name for name in holdings if name not in names and protected(name)]
-    queue = sorted((s for s in services if s.wants_cluster_ip), key=lambda s: s.origin.created or "~")
+    queue = sorted((s for s in services if s.wants_frontends), key=lambda s: s.origin.created or "~")
     early: dict[NamespacedName, Problem] = {}  # refusals whose holdings have to be reserved first
     while True:
         ledger = Ledger(spans(ranges), past)
@@ -235,7 +248,7 @@ def _attempt(
                 done[service.name] = step(ledger, service)
             except _Refused as refusal:
                 refused[service.name] = Problem(
-                    service.origin.source, f"Service {service.name}", refusal.path, str(refusal)
+                    service.origin.source, owner_text(service.name), refusal.path, str(refusal)
                 )
                 del done[service.name]
                 ledger.keep_only(service.name, set())

@@ -15,7 +15,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kproxy.controlplane.settle import Settled
-from kproxy.model import Endpoint, EndpointSlice, NamespacedName, Service
+from kproxy.decode import Unreadable
+from kproxy.gatewayapi import GatewayObjects
+from kproxy.model import Endpoint, EndpointSlice, NamespacedName, Service, is_gateway
 from kproxy.problems import unreadable_sentence
 
 
@@ -105,3 +107,15 @@ def why_held(settled: Settled, name: NamespacedName, source: str = "") -> str:
         return ", ".join(settled.unreadable.empty)
     refusal = settled.refused.get(name)
     return f"{refusal.field}: {refusal.message}" if refusal else ""
+
+
+def hold_objects(before: GatewayObjects, now: GatewayObjects, unreadable: Unreadable) -> GatewayObjects:
+    """Return the objects of the Gateway API that are in use after `before` and the new input `now`.
+
+    While an object that may concern a Gateway cannot be read, objects that were read before stay.
+    """
+    of_gateways = unreadable.gateways or unreadable.everything or unreadable.empty
+    if not of_gateways and not any(map(is_gateway, unreadable.services)):
+        return now
+    pairs = {name: (getattr(before, name), getattr(now, name)) for name in now.__struct_fields__}
+    return GatewayObjects(**{name: {**old, **new} for name, (old, new) in pairs.items()})

@@ -1,4 +1,4 @@
-"""Allocate addresses of --load-balancer-pool to Services whose status contains none.
+"""Allocate addresses of --load-balancer-pool to Services whose status contains none, and to Gateways.
 
 In a cluster a controller does this, and a Service without such an address is served anyway. So it
 is here: a failed allocation is a problem, and the Service keeps its previous address or has none.
@@ -14,7 +14,7 @@ import msgspec
 
 from kproxy.controlplane.ledger import Claim, Ledger, Resource
 from kproxy.controlplane.ranges import LOAD_BALANCER
-from kproxy.model import Address, Family, NamespacedName, Service, family_of, read_ip
+from kproxy.model import GATEWAY, Address, Family, NamespacedName, Service, family_of, owner_text, read_ip
 from kproxy.problems import Problem
 
 CLASS = "kproxy.io/load-balancer"
@@ -24,7 +24,7 @@ ADDRESS, STATUS = "spec.loadBalancerIP", "status.loadBalancer"
 
 def uses_pool(service: Service) -> bool:
     """Whether kproxy allocates the load-balancer addresses of a Service."""
-    return service.type == "LoadBalancer" and service.load_balancer_class in ("", CLASS)
+    return service.type in ("LoadBalancer", GATEWAY) and service.load_balancer_class in ("", CLASS)
 
 
 def pool_claims(service: Service, families: Iterable[Family], ledger: Ledger) -> list[Claim]:
@@ -77,7 +77,8 @@ def add_load_balancer_ips(
         if not message:
             field, message = STATUS, _allocate_missing(ledger, claims, excluded, flag)
         if message:
-            problems.append(Problem(service.origin.source, f"Service {service.name}", field, message))
+            field = "spec.addresses" if service.type == GATEWAY else field
+            problems.append(Problem(service.origin.source, owner_text(service.name), field, message))
         held = _held(ledger, claims)
         done[service.name] = msgspec.structs.replace(service, load_balancer_ips=held, pool_ips=held)
     return problems
@@ -148,7 +149,7 @@ def _conflict(ledger: Ledger, claims: Iterable[Claim], requested: Mapping[Claim,
     for claim in claims:
         resource = requested.get(claim)
         if resource and ledger.held_by(claim) != resource:
-            return f"{resource} belongs to Service {ledger.owners[resource].service}"
+            return f"{resource} belongs to {owner_text(ledger.owners[resource].service)}"
     return ""
 
 

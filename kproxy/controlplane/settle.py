@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from kproxy.controlplane.allocate import allocate
+from kproxy.controlplane.gateways import gateway_services
 from kproxy.controlplane.ledger import Allocations
 from kproxy.controlplane.ownership import Announced, announced
 from kproxy.controlplane.ranges import Ranges
@@ -18,7 +19,10 @@ from kproxy.problems import Problem
 
 
 class Settled(NamedTuple):
-    """Services with their addresses, and their EndpointSlices, as a cluster's API would have them."""
+    """Services with their addresses, and their EndpointSlices, as a cluster's API would have them.
+
+    A Gateway is a Service, too. Its ports and slices are added by gateway/core.
+    """
 
     services: dict[NamespacedName, Service]
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]
@@ -46,7 +50,9 @@ def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> S
     """Allocate addresses and ports, and make slices. The result contains all problems and warnings."""
     unreadable, pods = decoded.unreadable, pod_index(decoded.state, node)
     own = (*node.addresses, *node.node_port_addresses)
-    allocated = allocate(decoded.state.services.values(), past, ranges, unreadable.covers, own)
+    gateways = gateway_services(decoded.gateways, ranges.pool, node)
+    services = [*decoded.state.services.values(), *gateways]
+    allocated = allocate(services, past, ranges, unreadable.covers, own)
     known = {**decoded.state.services, **allocated.services}
     slices = all_slices(decoded.state, pods)
     for name in slices.keys() - decoded.state.slices.keys():

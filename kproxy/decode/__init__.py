@@ -3,6 +3,7 @@
     documents (here) -> objects.py: one object -> kinds.py: is it a known one
                                                -> wire.py: types -> service.py, endpointslices.py, node.py,
                                                   ingress.py: values
+                                                  gatewaywire.py: types -> gateways.py, routes.py: values
                                                -> schema.py, advice.py: fields without effect
                      -> ClusterState (here)
 
@@ -27,6 +28,15 @@ from kproxy.decode.kinds import API_VERSIONS, LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
 from kproxy.decode.text import from_json, to_python
 from kproxy.decode.workload import workload
+from kproxy.gatewayapi import (
+    NO_OBJECTS,
+    Gateway,
+    GatewayClass,
+    GatewayObjects,
+    Namespace,
+    ReferenceGrant,
+    Route,
+)
 from kproxy.limits import DOCUMENTS
 from kproxy.model import (
     ClusterNode,
@@ -68,6 +78,7 @@ class Decoded(NamedTuple):
     """Objects that are used, but perhaps not as they were meant."""
     counts: Counter[str]
     """The number of objects in each source, valid or not, without Lists."""
+    gateways: GatewayObjects = NO_OBJECTS
 
     @property
     def unused(self) -> Counter[str]:
@@ -129,6 +140,7 @@ def decode(documents: Iterable[Document]) -> Decoded:
         decoder.ignored,
         limited(decoder.warnings),
         decoder.counts,
+        _gateway_objects(decoder.objects),
     )
 
 
@@ -277,3 +289,21 @@ def _assemble(found: Iterable[Object]) -> ClusterState:
                 ingresses.append(item)
     slices = {name: tuple(members) for name, members in {**legacy, **current}.items()}
     return ClusterState(services, slices, tuple(pods), nodes, tuple(ingresses))
+
+
+def _gateway_objects(found: Iterable[Object]) -> GatewayObjects:
+    """Sort the objects of the Gateway API by kind."""
+    objects = GatewayObjects({}, {}, {}, {}, {}, {}, {})
+    for item in found:
+        match item:
+            case GatewayClass():
+                objects.classes[item.name] = item
+            case Gateway():
+                objects.gateways[item.name] = item
+            case Route():
+                objects.routes[item.kind][item.name] = item
+            case ReferenceGrant():
+                objects.grants[item.name] = item
+            case Namespace():
+                objects.namespaces[item.name] = item
+    return objects

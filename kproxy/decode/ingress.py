@@ -74,7 +74,7 @@ def _rule(path: str, rule: wire.IngressRule, backend: Backend, path_type: str) -
     if rule.http and not paths:
         raise FieldError(f"{path}.http.paths", "is missing")
     return IngressRule(
-        _host(f"{path}.host", rule.host or ""),
+        host_name(f"{path}.host", rule.host or ""),
         tuple(
             _path(f"{path}.http.paths[{index}]", entry, backend, path_type)
             for index, entry in enumerate(paths or [])
@@ -82,8 +82,8 @@ def _rule(path: str, rule: wire.IngressRule, backend: Backend, path_type: str) -
     )
 
 
-def _host(path: str, text: str) -> str:
-    """Check a DNS name, whose first label may be `*`."""
+def host_name(path: str, text: str) -> str:
+    """Check a DNS name, whose first label may be `*`; "" is allowed, too."""
     if not text:
         return ""
     try:
@@ -160,5 +160,5 @@ def _port_name(path: str, text: str) -> str:
 
 
 def _tls(path: str, tls: wire.IngressTLS) -> IngressTLS:
-    hosts = tuple(_host(f"{path}.hosts[{index}]", host) for index, host in enumerate(tls.hosts or []))
+    hosts = tuple(host_name(f"{path}.hosts[{index}]", host) for index, host in enumerate(tls.hosts or []))
     return IngressTLS(hosts, tls.secret_name or "")

@@ -11,7 +11,15 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from kproxy.gatewayapi import GROUP
+
 LIST = "List"
+GATEWAY_VERSIONS = tuple(f"{GROUP}/{version}" for version in ("v1", "v1beta1", "v1alpha2"))
+L4_ROUTE_VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1alpha2")
+UNUSED = frozenset(
+    {"HTTPRoute", "GRPCRoute", "TLSRoute", "ListenerSet", "BackendTLSPolicy", "BackendLBPolicy"}
+)
+"""Kinds of the Gateway API that kproxy does not use. Some resemble kinds that it does."""
 API_VERSIONS = {
     "Service": ("v1",),
     "Endpoints": ("v1",),
@@ -19,13 +27,29 @@ API_VERSIONS = {
     "Node": ("v1",),
     "EndpointSlice": ("discovery.k8s.io/v1",),
     "Ingress": ("networking.k8s.io/v1", "networking.k8s.io/v1beta1", "extensions/v1beta1"),
+    "Namespace": ("v1",),
+    "GatewayClass": GATEWAY_VERSIONS,
+    "Gateway": GATEWAY_VERSIONS,
+    "TCPRoute": L4_ROUTE_VERSIONS,
+    "UDPRoute": L4_ROUTE_VERSIONS,
+    "ReferenceGrant": GATEWAY_VERSIONS,
     LIST: ("v1",),
 }
 """The apiVersions of each known kind, the usual one first."""
 LISTS = {f"{kind}{LIST}": versions for kind, versions in API_VERSIONS.items() if kind != LIST}
 KNOWN = {**API_VERSIONS, **LISTS}
 GROUPS = {version.rpartition("/")[0] for versions in API_VERSIONS.values() for version in versions} - {""}
-SHORT_NAMES = {"svc": "Service", "ep": "Endpoints", "po": "Pod", "no": "Node", "ing": "Ingress"}
+SHORT_NAMES = {
+    "svc": "Service",
+    "ep": "Endpoints",
+    "po": "Pod",
+    "no": "Node",
+    "ing": "Ingress",
+    "ns": "Namespace",
+    "gc": "GatewayClass",
+    "gtw": "Gateway",
+    "refgrant": "ReferenceGrant",
+}
 _VERSION = re.compile(r"(.+/)?v[0-9]+\w*", re.IGNORECASE)
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 OWN_DOMAINS = ("k8s.io", "kubernetes.io")
@@ -42,6 +66,8 @@ class Slip(NamedTuple):
 
 def find_slip(kind: str, api_version: str) -> Slip | None:
     """Return what is probably wrong with an unknown combination; None for a kind of another group."""
+    if kind.removesuffix(LIST) in UNUSED:
+        return None
     meant = _nearest_kind(kind)
     if not meant and _VERSION.fullmatch(kind) and (exchanged := _nearest_kind(api_version)):
         message = f'"{kind}" is not a kind, and apiVersion is "{api_version}": they are exchanged'

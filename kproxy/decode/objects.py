@@ -13,20 +13,32 @@ import msgspec
 from msgspec import Raw
 
 from kproxy.decode import endpointslices as endpoints
-from kproxy.decode import ingress, node, service, servicecidr, wire
+from kproxy.decode import gateways, gatewaywire, ingress, node, routes, service, servicecidr, wire
 from kproxy.decode.advice import misplaced_fields
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.explain import describe
 from kproxy.decode.fields import FieldError, Notes, is_label
-from kproxy.decode.kinds import find_slip
+from kproxy.decode.kinds import GATEWAY_VERSIONS, L4_ROUTE_VERSIONS, find_slip
 from kproxy.decode.schema import unknown_fields
 from kproxy.decode.text import from_json, to_python
-from kproxy.model import ClusterNode, EndpointSlice, Ingress, NamespacedName, Pod, Service, ServiceCIDR
+from kproxy.gatewayapi import Gateway, GatewayClass, Namespace, ReferenceGrant, Route
+from kproxy.model import (
+    ClusterNode,
+    EndpointSlice,
+    Ingress,
+    NamespacedName,
+    Pod,
+    Service,
+    ServiceCIDR,
+    gateway_owner,
+    is_gateway,
+)
 from kproxy.problems import Problem
 
 T = TypeVar("T")
 
-Object = Service | EndpointSlice | Pod | ClusterNode | Ingress | ServiceCIDR
+GatewayObject = GatewayClass | Gateway | Route | ReferenceGrant | Namespace
+Object = Service | EndpointSlice | Pod | ClusterNode | Ingress | ServiceCIDR | GatewayObject
 
 
 class _Kind(NamedTuple):
@@ -34,6 +46,16 @@ class _Kind(NamedTuple):
     to_model: Callable[[str, Any, Notes], list[Any]]
     schema: str
     """Its type in `schema`; "" if only clusters have such objects."""
+
+
+def _versions(
+    kind: str,
+    versions: tuple[str, ...],
+    wire_type: type[Any],
+    to_model: Callable[[str, Any, Notes], list[Any]],
+) -> dict[tuple[str, str], _Kind]:
+    """Return the entries of a kind whose versions all have the same form."""
+    return {(version, kind): _Kind(wire_type, to_model, kind) for version in versions}
 
 
 _KINDS = {
@@ -48,7 +70,14 @@ _KINDS = {
     ("networking.k8s.io/v1", "ServiceCIDR"): _Kind(wire.ServiceCIDR, servicecidr.service_cidr, ""),
     ("networking.k8s.io/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
     ("extensions/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
+    ("v1", "Namespace"): _Kind(gatewaywire.Namespace, gateways.namespace, "Namespace"),
+    **_versions("GatewayClass", GATEWAY_VERSIONS, gatewaywire.GatewayClass, gateways.gateway_class),
+    **_versions("Gateway", GATEWAY_VERSIONS, gatewaywire.Gateway, gateways.gateway),
+    **_versions("ReferenceGrant", GATEWAY_VERSIONS, gatewaywire.ReferenceGrant, gateways.reference_grant),
+    **_versions("TCPRoute", L4_ROUTE_VERSIONS, gatewaywire.L4Route, routes.tcp_route),
+    **_versions("UDPRoute", L4_ROUTE_VERSIONS, gatewaywire.L4Route, routes.udp_route),
 }
+GATEWAY_KINDS = frozenset({"GatewayClass", "Gateway", "TCPRoute", "UDPRoute", "ReferenceGrant", "Namespace"})
 
 
 CAUSES = 10
@@ -65,23 +94,26 @@ class Unreadable:
     def __init__(self) -> None:
         self.services: dict[NamespacedName, list[Problem]] = {}
         self.namespaces: dict[str, list[Problem]] = {}
+        self.gateways: list[Problem] = []
+        """Input that may concern every Gateway, for example a route."""
         self.everything: list[Problem] = []
         self.empty: list[str] = []
         """`no objects in PATH`: input that may be missing altogether."""
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.namespaces or self.everything or self.empty)
+        return bool(self.services or self.namespaces or self.gateways or self.everything or self.empty)
 
     def covers(self, service: NamespacedName) -> bool:
         """Whether a part of this Service may be missing."""
-        if self.everything or self.empty:
+        if self.everything or self.empty or (self.gateways and is_gateway(service)):
             return True
         return service in self.services or service.namespace in self.namespaces
 
     def causes(self, service: NamespacedName) -> list[Problem]:
         """Return the problems that may concern this Service; [] if it is not covered."""
         of_namespace = self.namespaces.get(service.namespace, [])
-        return [*self.services.get(service, ()), *of_namespace, *self.everything]
+        of_gateways = self.gateways if is_gateway(service) else []
+        return [*self.services.get(service, ()), *of_namespace, *of_gateways, *self.everything]
 
     def update(self, other: Unreadable) -> None:
         """Add what `other` covers."""
@@ -89,6 +121,7 @@ class Unreadable:
             _extend(self.services.setdefault(name, []), causes)
         for namespace, causes in other.namespaces.items():
             _extend(self.namespaces.setdefault(namespace, []), causes)
+        _extend(self.gateways, other.gateways)
         _extend(self.everything, other.everything)
 
     def add(self, kind: str, content: Any, cause: Problem) -> None:
@@ -97,6 +130,9 @@ class Unreadable:
         A name that no Service can have is a mistake, so the object may be of any Service of the namespace.
         """
         if kind in ("Ingress", "Node", "ServiceCIDR"):
+            return
+        if kind in GATEWAY_KINDS:
+            self._add_gateway(kind, content, cause)
             return
         if not isinstance(content, dict):
             self.everything.append(cause)
@@ -111,6 +147,16 @@ class Unreadable:
             self.namespaces.setdefault(namespace, []).append(cause)
         else:
             self.services.setdefault(NamespacedName(namespace, name), []).append(cause)
+
+    def _add_gateway(self, kind: str, content: Any, cause: Problem) -> None:
+        """Add the Gateway; every Gateway for an object of another kind, or one without a name."""
+        namespace = _look_up(content, "metadata", "namespace") or "default"
+        name = _look_up(content, "metadata", "name")
+        if kind == "Gateway" and is_label(namespace) and isinstance(name, str) and name:
+            owner = gateway_owner(NamespacedName(namespace, name))
+            self.services.setdefault(owner, []).append(cause)
+        else:
+            self.gateways.append(cause)
 
 
 def _extend(causes: list[Problem], more: list[Problem]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from kproxy.decode.gatewayschema import GATEWAY_TYPES
 from kproxy.decode.text import to_python
 from kproxy.limits import UNKNOWN_FIELDS
 from kproxy.problems import did_you_mean
@@ -130,6 +131,8 @@ TYPES = {
     "IngressHTTPBeta": "paths:IngressPathBeta",
     "IngressPathBeta": "backend:IngressBackendBeta path pathType",
     "IngressBackendBeta": "resource:TypedReference serviceName servicePort",
+    "Namespace": "apiVersion kind metadata:ObjectMeta spec status",
+    **GATEWAY_TYPES,
 }
 """By type: its fields, each with the type of its value, or of the items of its list."""
 

@@ -15,7 +15,7 @@ from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.structure import has_table, read_structure
-from kproxy.model import Family, Frontend, Protocol, family_of
+from kproxy.model import Family, Frontend, Protocol, family_of, owner_text
 from kproxy.nft import structure
 from kproxy.nft.elements import Elements
 from kproxy.nft.foreign import Foreign
@@ -59,7 +59,7 @@ def _differences(netlink: Netlink, family: Family, objects: Objects) -> Iterator
     todo = _plan(netlink, family, compile_frontends(frontends, family), objects.only is None)
     for change in todo.changes:
         owner = owner_of(change.comment)
-        subject = f"Service {owner}" if owner.name else NODE
+        subject = owner_text(owner) if owner.name else NODE
         yield Difference(subject, describe(change))
     for name, count in _in_sets(todo.switch).items():
         yield Difference(NODE, f"set {family} {TABLE} {name}: {count} elements")

@@ -109,12 +109,12 @@ def _frontend(snapshot: Snapshot, packet: Packet) -> Frontend | None:
 def _uses(snapshot: Snapshot, frontend: Frontend | None, outcome: PacketOutcome) -> list[EndpointUse]:
     if frontend is None or outcome.side is None:
         return []
-    service = snapshot.inventory.services.get(frontend.owner.service)
+    service = snapshot.inventory.owners.get(frontend.owner.service)
     outside = outcome.side.scope is EndpointScope.LOCAL and frontend.from_outside is not None
     side = frontend.from_outside if outside else frontend.backends
     if service is None or side is None:
         return []
-    slices = snapshot.inventory.slices.get(service.name, ())
+    slices = snapshot.inventory.owned_slices.get(service.name, ())
     return endpoint_uses(service, frontend, side, slices, snapshot.node)
 
 

@@ -18,6 +18,8 @@ from kproxy.model import (
     Protocol,
     format_address,
     format_socket,
+    is_gateway,
+    owner_text,
 )
 from kproxy.nft.elements import Verdict
 from kproxy.nft.expressions import Meta
@@ -140,11 +142,18 @@ class Steps(NamedTuple):
         assert self.outcome.side is not None
         scope = self.outcome.side.scope
         chain = ChainName.PREROUTING if scope is EndpointScope.LOCAL else ChainName.SERVICES
-        owner = self.frontend.owner if self.frontend else self._comment()
-        sentence = f"the destination is {_kind(self.frontend)}of Service {owner}"
+        sentence = f"the destination is {self._owner()}"
         if scope is EndpointScope.LOCAL:
             sentence += "; clients from outside get only its endpoints on this node (policy Local)"
         return Step(chain, sentence, (scope.verdicts,), scope.verdicts, (self._key,))
+
+    def _owner(self) -> str:
+        if self.frontend is None:
+            return f"a frontend of Service {self._comment()}"
+        service, port = self.frontend.owner
+        if is_gateway(service):
+            return f"listener {port} of {owner_text(service)}"
+        return f"{_KINDS[self.frontend.kind]} of Service {self.frontend.owner}"
 
     def _comment(self) -> str:
         assert self.outcome.side is not None
@@ -203,7 +212,9 @@ class Steps(NamedTuple):
         if not count:
             return "the slots of the frontend are empty: the packet is dropped"
         only = "its only endpoint" if count == 1 else f"one of {count} endpoints, at random"
-        return f"the destination becomes {only}"
+        refused = self.outcome.refused
+        share = f"; {float(refused):.1%} of connections are refused, for backends without endpoints"
+        return f"the destination becomes {only}{share if refused else ''}"
 
     def _affinity(self) -> Iterator[Step]:
         rule = self.table.elements[SetName.AFFINITY_RULES].get(self._key)
@@ -260,12 +271,8 @@ def _named(choices: list[Choice]) -> str:
 
 
 _KINDS = {
-    FrontendKind.CLUSTER_IP: "the ClusterIP ",
-    FrontendKind.NODE_PORT: "a node port ",
-    FrontendKind.EXTERNAL_IP: "an external IP ",
-    FrontendKind.LOAD_BALANCER: "a load-balancer address ",
+    FrontendKind.CLUSTER_IP: "the ClusterIP",
+    FrontendKind.NODE_PORT: "a node port",
+    FrontendKind.EXTERNAL_IP: "an external IP",
+    FrontendKind.LOAD_BALANCER: "a load-balancer address",
 }
-
-
-def _kind(frontend: Frontend | None) -> str:
-    return _KINDS[frontend.kind] if frontend else "a frontend "

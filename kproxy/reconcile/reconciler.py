@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 from typing import NamedTuple
 
-from kproxy.model import Address, Family, NamespacedName, Network, Node
+from kproxy.model import Address, Family, NamespacedName, Network, Node, owner_text
 from kproxy.nft.elements import Keys
 from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
@@ -128,7 +128,7 @@ class Reconciler:
 
     def problems(self) -> list[Problem]:
         """Return conflicts between services, and services that the kernel rejected."""
-        refused = [Problem("", f"Service {name}", "", REJECTED) for name in sorted(self.quarantined())]
+        refused = [Problem("", owner_text(name), "", REJECTED) for name in sorted(self.quarantined())]
         return self.intent.problems() + refused
 
     def warnings(self) -> list[Problem]:

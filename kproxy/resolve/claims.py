@@ -23,10 +23,11 @@ from kproxy.model import (
     Origin,
     Protocol,
     format_address,
+    owner_text,
 )
 from kproxy.problems import Problem
 
-EXTERNAL = (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER)
+EXTERNAL = (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER, FrontendKind.GATEWAY)
 """The kinds whose addresses a manifest or a controller chooses."""
 ALLOCATED = (FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT)
 FIELDS = {
@@ -34,8 +35,9 @@ FIELDS = {
     FrontendKind.NODE_PORT: "spec.ports",
     FrontendKind.EXTERNAL_IP: "spec.externalIPs",
     FrontendKind.LOAD_BALANCER: "status.loadBalancer.ingress",
+    FrontendKind.GATEWAY: "spec.listeners",
 }
-"""The field of the Service that requires a frontend of this kind."""
+"""The field of the Service or the Gateway that requires a frontend of this kind."""
 
 Socket: TypeAlias = tuple[Address, Protocol, int]
 
@@ -61,13 +63,13 @@ class FrontendDiff(NamedTuple):
 def taking(name: NamespacedName, origin: Origin, kind: FrontendKind, address: Address, whose: str) -> Problem:
     """Return the warning that a Service is served on an address that something else has."""
     text = format_address(address)
-    message = f"{text} is {whose}: this Service gets the connections to its ports there"
-    return Problem(origin.source, f"Service {name}", FIELDS[kind], message)
+    message = f"{text} is {whose}: this {owner_text(name).split()[0]} gets the connections to its ports there"
+    return Problem(origin.source, owner_text(name), FIELDS[kind], message)
 
 
-def lost_message(frontend: Frontend, owner: NamespacedName | None) -> str:
-    """Return the message of the problem of a Service that lost a frontend to another one."""
-    return f"{frontend} belongs to Service {owner}"
+def lost_message(frontend: Frontend, owner: NamespacedName) -> str:
+    """Return the message of the problem of a Service or a Gateway that lost a frontend to another one."""
+    return f"{frontend} belongs to {owner_text(owner)}"
 
 
 def socket_of(frontend: Frontend) -> Socket:
@@ -135,11 +137,12 @@ class Claims:
         found: list[tuple[NamespacedName, str, Socket, Problem]] = []
         for socket in self._contested:
             owner = self._owner(socket)
+            assert owner is not None
             for name in self._claimants_of(socket) - {owner}:
                 claim = self._claims[name]
                 lost = next(frontend for frontend in claim.frontends if socket_of(frontend) == socket)
                 field = FIELDS[lost.kind]
-                problem = Problem(claim.origin.source, f"Service {name}", field, lost_message(lost, owner))
+                problem = Problem(claim.origin.source, owner_text(name), field, lost_message(lost, owner))
                 found.append((name, field, socket, problem))
         refused = [problem for name in sorted(self._noted) for problem in self._claims[name].refused]
         return refused + [problem for *_, problem in sorted(found)]

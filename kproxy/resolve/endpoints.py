@@ -128,7 +128,8 @@ def _weight(service: Service, pod: str, address: Address) -> int:
     return service.weights.get(pod) or service.weights.get(format_address(address)) or 1
 
 
-def _serving(every: Iterable[Candidate]) -> tuple[tuple[Address, int], ...]:
+def serving_sockets(every: Iterable[Candidate]) -> tuple[tuple[Address, int], ...]:
+    """Return address and port of the serving endpoints, sorted."""
     return tuple(sorted({(endpoint.address, port) for endpoint, port in every if endpoint.serving}))
 
 
@@ -151,5 +152,5 @@ def choices(
         cluster=cluster,
         outside=local if service.external_local else None,
         local=tuple(sorted(hairpin)),
-        serving=_serving(every) if port.protocol is Protocol.UDP else (),
+        serving=serving_sockets(every) if port.protocol is Protocol.UDP else (),
     )

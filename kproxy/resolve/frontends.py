@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, 
 from typing import NamedTuple
 
 from kproxy.model import (
+    GATEWAY,
     Address,
     EndpointSlice,
     Family,
@@ -21,18 +22,30 @@ from kproxy.model import (
     family_of,
     format_address,
     network_family,
+    owner_text,
 )
 from kproxy.problems import Problem, enumeration
 from kproxy.resolve.claims import EXTERNAL, FIELDS, Claims, FrontendClaim, taking
 from kproxy.resolve.endpoints import Choices, balance_of, choices
+from kproxy.resolve.shares import shared_choices
+
+FROM_POOL = (FrontendKind.LOAD_BALANCER, FrontendKind.GATEWAY)
+"""The kinds whose addresses may come from --load-balancer-pool."""
 
 
 def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
     """Yield the addresses on which a Service is reachable, in the families of its ClusterIPs.
 
+    A Gateway is reachable on all its addresses.
+
     An external address that is also a ClusterIP of the Service is a ClusterIP only. minikube's tunnel writes
     such a status; it must not change how pods reach the ClusterIP.
     """
+    if service.type == GATEWAY:
+        for address in dict.fromkeys(service.load_balancer_ips):
+            if not _denying(address, node):
+                yield FrontendKind.GATEWAY, address
+        return
     families = {family_of(address) for address in service.cluster_ips}
     for kind, addresses in (
         (FrontendKind.CLUSTER_IP, service.cluster_ips),
@@ -84,7 +97,7 @@ def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: N
 
     Headless and ExternalName Services have none, nor have Services that another proxy serves.
     """
-    if not service.wants_cluster_ip or service.proxied_elsewhere:
+    if not service.wants_frontends or service.proxied_elsewhere:
         return
     slices = tuple(slices)
     addresses = list(_addresses(service, node))
@@ -95,7 +108,11 @@ def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: N
             if kind is FrontendKind.NODE_PORT and not port.node_port:
                 continue
             if family not in by_family:
-                by_family[family] = choices(service, port, slices, family, node)
+                by_family[family] = (
+                    shared_choices(port, slices, family, node)
+                    if service.type == GATEWAY
+                    else choices(service, port, slices, family, node)
+                )
             yield _frontend(service, port, kind, address, by_family[family], node)
 
 
@@ -120,7 +137,7 @@ def _frontend(
         balance=balance_of(service),
         affinity_timeout=service.affinity_timeout,
         source_ranges=source_ranges(service, address, node) if kind is FrontendKind.LOAD_BALANCER else None,
-        from_pool=kind is FrontendKind.LOAD_BALANCER and _is_from_pool(service, address, node),
+        from_pool=kind in FROM_POOL and _is_from_pool(service, address, node),
         serving=chosen.serving,
     )
 
@@ -159,13 +176,16 @@ def _refused(service: Service, node: Node) -> Iterator[Problem]:
         for address in addresses:
             if (network := _denying(address, node)) and address not in service.cluster_ips:
                 message = f"{format_address(address)} is refused: --deny-external-addresses {network}"
-                yield Problem(service.origin.source, f"Service {service.name}", FIELDS[kind], message)
+                yield Problem(service.origin.source, owner_text(service.name), FIELDS[kind], message)
 
 
 def _taking(service: Service, frontends: Iterable[Frontend], node: Node) -> Iterator[Problem]:
-    """Yield a warning for each external address that something else has, and needs."""
+    """Yield a warning for each external address that something else has, and needs.
+
+    A Gateway may have the addresses of this node, because not all have a pool.
+    """
     own = dict.fromkeys((*node.addresses, *node.node_port_addresses), "this node")
-    others = {**own, **dict(node.relied_on)}
+    others = {**({} if service.type == GATEWAY else own), **dict(node.relied_on)}
     taken = {(f.kind, f.address) for f in frontends if f.kind in EXTERNAL and f.address in others}
     for kind, address in sorted(taken):
         if address not in service.pool_ips:
@@ -173,7 +193,9 @@ def _taking(service: Service, frontends: Iterable[Frontend], node: Node) -> Iter
 
 
 def _external(service: Service) -> Iterator[tuple[FrontendKind, tuple[Address, ...]]]:
-    if service.wants_cluster_ip and not service.proxied_elsewhere:
+    if service.type == GATEWAY:
+        yield FrontendKind.GATEWAY, service.load_balancer_ips
+    elif service.wants_cluster_ip and not service.proxied_elsewhere:
         yield FrontendKind.EXTERNAL_IP, service.external_ips
         yield FrontendKind.LOAD_BALANCER, service.load_balancer_ips
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
-from kproxy.model import NamespacedName
+from kproxy.model import NamespacedName, is_gateway, owner_text
 from kproxy.show.snapshot import Snapshot
 
 NAMED = 3
@@ -32,4 +32,6 @@ def held_sentences(held: Mapping[NamespacedName, str]) -> Iterator[str]:
         services[reason].append(name)
     for reason, names in services.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        yield f"held: {reason} (Service {', '.join(map(str, names[:NAMED]))}{more})"
+        kind = "Service " if not is_gateway(names[0]) else ""
+        named = (str(name) if kind and not is_gateway(name) else owner_text(name) for name in names[:NAMED])
+        yield f"held: {reason} ({kind}{', '.join(named)}{more})"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from kproxy.gatewayapi import GROUP
 from kproxy.model import WORKLOADS, NamespacedName
 from kproxy.problems import CommandLineError, did_you_mean
-from kproxy.show import manifests, tables
+from kproxy.show import gateways, manifests, tables
 from kproxy.show.tables import Age, Objects
 from kproxy.show.workloads import rows_of, workload_manifest
 
@@ -50,6 +51,21 @@ WORKLOAD_KINDS = {
     "replicasets": _workload("ReplicaSet", "rs"),
     "statefulsets": _workload("StatefulSet", "sts"),
 }
+
+
+def _gateway_kind(
+    short: tuple[str, ...],
+    kind: str,
+    rows: Callable[[Iterable[Any], Age, bool], list[list[str]]],
+    namespaced: bool = True,
+) -> Kind:
+    """Return a kind of the Gateway API."""
+    singular = f"{kind.lower()}.{GROUP}"
+    aliases = (kind.lower(), *short)
+    select, manifest = gateways.shown(kind), gateways.gateway_manifest
+    return Kind(aliases, singular, kind, select, rows, manifest, namespaced=namespaced)
+
+
 KINDS = {
     "services": Kind(
         ("svc",),
@@ -97,6 +113,11 @@ KINDS = {
         namespaced=False,
     ),
     **WORKLOAD_KINDS,
+    "gatewayclasses": _gateway_kind(("gc",), "GatewayClass", gateways.class_rows, namespaced=False),
+    "gateways": _gateway_kind(("gtw",), "Gateway", gateways.gateway_rows),
+    "tcproutes": _gateway_kind((), "TCPRoute", gateways.plain_rows),
+    "udproutes": _gateway_kind((), "UDPRoute", gateways.plain_rows),
+    "referencegrants": _gateway_kind(("refgrant",), "ReferenceGrant", gateways.plain_rows),
 }
 CATEGORIES = {
     "all": (
@@ -107,7 +128,8 @@ CATEGORIES = {
         "deployments",
         "replicasets",
         "statefulsets",
-    )
+    ),
+    "gateway-api": ("gatewayclasses", "gateways", "tcproutes", "udproutes", "referencegrants"),
 }
 """Names for several kinds, in kubectl's order. As there, `all` has no endpoints, ingresses and nodes."""
 

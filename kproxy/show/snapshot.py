@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kproxy import __version__
+from kproxy.gatewayapi import NO_OBJECTS
 from kproxy.model import (
     Address,
     Event,
@@ -116,6 +117,9 @@ def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:
             pods=tuple(pod for pod in inventory.pods if named.pod(pod, endpoints)),
             ingresses=(),
             workloads=(),
+            gateways=NO_OBJECTS,
+            gateway_services={n: s for n, s in inventory.gateway_services.items() if n in services},
+            gateway_slices={n: s for n, s in inventory.gateway_slices.items() if n in services},
             left_out={n: s for n, s in inventory.left_out.items() if named.name(n)},
         ),
     )

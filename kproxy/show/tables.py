@@ -16,6 +16,8 @@ from msgspec.structs import replace
 
 from kproxy.controlplane.slices import PodIndex, selects
 from kproxy.controlplane.workloads import Counts, counted
+from kproxy.gateway.core.status import Statuses
+from kproxy.gatewayapi import GatewayObjects
 from kproxy.model import (
     Address,
     Annotations,
@@ -82,6 +84,9 @@ class Objects(NamedTuple):
     workloads: list[WorkloadView]
     programmed: dict[NamespacedName, str]
     """A sentence for each service of which nothing is known but frontends in the tables."""
+    gateways: GatewayObjects
+    statuses: Statuses
+    """The status of each of `gateways`."""
 
     def services_of(self, pod: NamespacedName) -> list[str]:
         """Return the names of the services of which a pod is an endpoint. `pods` need not contain the pod."""
@@ -112,6 +117,8 @@ def objects(snapshot: Snapshot) -> Objects:
         [inventory.nodes[name] for name in sorted(inventory.nodes)],
         _workload_views(inventory),
         _only_programmed(snapshot, known.keys()),
+        inventory.gateways,
+        Statuses(inventory.gateways, inventory.owners, snapshot.frontends),
     )
 
 

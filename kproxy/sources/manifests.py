@@ -15,13 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kproxy.controlplane.hold import InUse, changed, hold, why_held
+from kproxy.controlplane.gateways import with_built_in
+from kproxy.controlplane.hold import InUse, changed, hold, hold_objects, why_held
 from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.controlplane.slices import PodIndex
 from kproxy.controlplane.workloads import missing_pods
 from kproxy.decode import Decoded, decode, with_found_pods
+from kproxy.gateway.core.findings import findings
+from kproxy.gateway.core.l4 import with_gateways
+from kproxy.gatewayapi import GatewayObjects
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
@@ -65,6 +69,7 @@ class Manifests:
         self._node = Node("")
         self._held = store.load()
         self._in_use = InUse({}, {})
+        self._gateways = GatewayObjects()
         self.state = ClusterState({}, {}, (), {})
         """The objects of the manifests."""
         self.settled: Settled | None = None
@@ -138,7 +143,9 @@ class Manifests:
         """Return the contradictions between services and pods, and whether the Nodes lack this node."""
         nodes, name = self.state.nodes, self._node.name
         unknown = [unknown_node("", name, nodes)] if nodes and name not in nodes else []
-        return self._store.warnings() + unknown + (self.settled.warnings if self.settled else [])
+        of_gateways = findings(self._gateways, self._in_use.services)
+        settled = self.settled.warnings if self.settled else []
+        return self._store.warnings() + unknown + settled + of_gateways
 
     def notes(self) -> list[str]:
         """Return the workloads whose pods are missing."""
@@ -146,7 +153,7 @@ class Manifests:
 
     def inventory(self) -> Inventory:
         """Return all objects."""
-        return manifest_inventory(self.state, self._in_use, self._node)
+        return manifest_inventory(self.state, self._in_use, self._node, self._gateways)
 
     def ignored(self) -> Mapping[str, int]:
         """Return the number of objects of each kind that kproxy does not use."""
@@ -201,12 +208,14 @@ class Manifests:
     def _settle(
         self, decoded: Decoded, node: Node, warnings: Sequence[Problem] = ()
     ) -> Collection[NamespacedName]:
+        self._gateways = hold_objects(self._gateways, with_built_in(decoded.gateways), decoded.unreadable)
+        decoded = decoded._replace(gateways=self._gateways)
         settled = settle(decoded, self._held, self._ranges, node)
         self._store.save(self._held, settled.allocations)
         self._held = settled.allocations
         self.settled = settled._replace(warnings=[*settled.warnings, *warnings])
         self.state, self._node = decoded.state, node
-        before, self._in_use = self._in_use, hold(self._in_use, settled)
+        before, self._in_use = self._in_use, with_gateways(hold(self._in_use, settled), self._gateways)
         return changed(before, self._in_use)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from kproxy.model import Backends, Family, Frontend, FrontendKind, family_of
+from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, family_of
 from kproxy.nft.elements import COMMENT_BYTES, Elements, Value, Verdict
 from kproxy.table.keys import frontend_key, hairpin_key, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
@@ -53,10 +53,11 @@ class Delta(NamedTuple):
 def _frontend_spec(frontend: Frontend, backends: Backends) -> FrontendSpec:
     return FrontendSpec(
         tuple(pack_socket(*endpoint) for endpoint in backends.endpoints),
-        frontend.balance,
+        Balance.SHARES if backends.refusing else frontend.balance,
         ChainName.DISCARD if backends.elsewhere else ChainName.NO_ENDPOINTS,
         str(frontend.owner).encode()[:COMMENT_BYTES].decode(errors="ignore"),
         frozenset(pack_socket(*endpoint) for endpoint in frontend.serving),
+        backends.refusing,
     )
 
 

@@ -83,10 +83,12 @@ class FrontendSpec(NamedTuple):
     """The owner of the frontend: `namespace/service:port`."""
     serving: frozenset[PackedSocket] = frozenset()
     """UDP: endpoints that keep their flows, whether or not they get new ones."""
+    refusing: int = 0
+    """The number of slots after those of the endpoints that stay empty. They refuse connections."""
 
     def verdict(self, scope: EndpointScope, count: int) -> Verdict:
-        """Return the verdict that leads to `count` slots."""
-        chain = SlotChain(scope, self.balance, count).chain if count else self.otherwise
+        """Return the verdict that leads to `count` slots with endpoints."""
+        chain = SlotChain(scope, self.balance, count + self.refusing).chain if count else self.otherwise
         return Verdict(f"goto {chain}", self.comment)
 
     @property

@@ -124,7 +124,8 @@ Affinity: TypeAlias = Mapping[AffinityKey, PackedSocket]
 class PacketOutcome(NamedTuple):
     """What the table does with a packet.
 
-    If the probabilities of the choices add up to less than 1, the rest is the probability of a drop.
+    If the probabilities of the choices add up to less than 1, the rest is the probability of a drop, or of a
+    refusal if the balance of the slot chain is SHARES.
     """
 
     fate: Fate
@@ -140,6 +141,13 @@ class PacketOutcome(NamedTuple):
     """Whether an affinity entry determines the endpoint."""
     hashed: int | None = None
     """The slot that a hash of the packet selects; None without a hash."""
+
+    @property
+    def refused(self) -> Fraction:
+        """The probability of a refusal instead of a translation: the share of backends without endpoints."""
+        if self.slot_chain is None or self.slot_chain.balance is not Balance.SHARES:
+            return Fraction(0)
+        return 1 - sum((choice.probability for choice in self.choices), Fraction(0))
 
 
 class Simulator(NamedTuple):

@@ -472,6 +472,9 @@ def _selection(family: Family, slot_chain: SlotChain, stateless: bool) -> tuple[
     match balance:
         case Balance.RANDOM:
             return at_random, _to_slot(family, lambda _: RandomNumber(count, scope.base))
+        case Balance.SHARES:
+            about = f"one of {count} slots, at random; an empty slot refuses, for backends without endpoints"
+            return about, _to_slot(family, lambda _: RandomNumber(count, scope.base), REFUSE)
         case Balance.STICKY if stateless:
             return "the endpoint that a hash of the client's address selects", _to_slot(family, hashed)
         case Balance.STICKY:
@@ -483,14 +486,16 @@ def _selection(family: Family, slot_chain: SlotChain, stateless: bool) -> tuple[
             return about, _to_slot(family, hashed)
 
 
-def _to_slot(family: Family, slot: Callable[[Protocol], Expression]) -> tuple[Rule, ...]:
-    # A lookup fails only for a packet between two transactions. It is dropped, so that the client sends it
-    # again. If it passed, conntrack would keep the connection untranslated.
+def _to_slot(
+    family: Family, slot: Callable[[Protocol], Expression], otherwise: Conclusion = DROP
+) -> tuple[Rule, ...]:
+    # Without empty slots, a lookup fails only for a packet between two transactions. It is dropped, so that
+    # the client sends it again. If it passed, conntrack would keep the connection untranslated.
     def key(protocol: Protocol) -> Concatenation:
         return _daddr(family), HeaderField(protocol, "dport"), slot(protocol)
 
     rules = (rule(Translation(family, key(p), endpoints_map(p))) for p in Protocol)
-    return (*rules, rule(DROP))
+    return (*rules, rule(otherwise))
 
 
 def _to_remembered(family: Family, otherwise: str) -> tuple[Rule, ...]:

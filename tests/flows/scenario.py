@@ -6,6 +6,7 @@
     pod-1    tcp       web:80 -> pod-1/masq pod-2:8090  masqueraded for one of them; the endpoint's port
     n1       tcp       web:80 -> pod-1*3 pod-2          three times as often
     pod-1    tcp       web:80 -> hash pod-1 pod-2       one of these, always the same for a client
+    pod-1    tcp       vip:80 -> pod-1*2 refused        refused instead, one time in three
     pod-1    sctp      web:81 -> refused                answered with a reset or port unreachable
     pod-1    ping      web -> dropped                   no answer
     outside  tcp       vip:81 -> untouched              no rule of the table applies
@@ -63,8 +64,11 @@ ONE = topology()
 TWO = topology(nodes=2, pods=2)
 
 
+REFUSED = "refused"
+
+
 class Expected(NamedTuple):
-    """An endpoint in a row."""
+    """An endpoint in a row, or REFUSED for a share of connections."""
 
     pod: str
     port: int | None
@@ -107,7 +111,7 @@ def parse_row(line: str) -> Row:
     if not found:
         raise ValueError(f"not a row: {text!r}")
     words, hashed, masqueraded = found["result"].split(), False, False
-    fate = words[0] if words[0] in ("refused", "dropped", "untouched") else "translated"
+    fate = words[0] if words[0] in (REFUSED, "dropped", "untouched") else "translated"
     if fate != "translated":
         words = words[1:]
     elif words[0] == "hash":
@@ -120,7 +124,7 @@ def parse_row(line: str) -> Row:
         if not named:
             raise ValueError(f"{word!r} is not an endpoint in {text!r}")
         number = int(named["port"]) if named["port"] else None
-        masked = masqueraded or bool(named["masq"])
+        masked = (masqueraded or bool(named["masq"])) and named["pod"] != REFUSED
         endpoints.append(Expected(named["pod"], number, int(named["weight"] or 1), masked))
     families: tuple[Family, ...] = FAMILIES
     if found["family"]:

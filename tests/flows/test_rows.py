@@ -18,8 +18,8 @@ from kproxy.table.keys import socket_address, socket_port
 from kproxy.table.simulator import Fate, Simulator
 from kproxy.table.simulator import PacketOutcome as Simulated
 from tests.flows.objects import FAMILIES
-from tests.flows.scenario import Expected, Row, Scenario, parse_row
-from tests.flows.world import World
+from tests.flows.scenario import REFUSED, Expected, Row, Scenario, parse_row
+from tests.flows.world import TRIES, Seen, World
 
 FOLDER = Path(__file__).parent / "scenarios"
 MODULES = [import_module(f"tests.flows.scenarios.{path.stem}") for path in sorted(FOLDER.glob("*.py"))]
@@ -90,7 +90,8 @@ def simulate(scenario: Scenario, row: Row, family: Family, source_port: int = 0)
 def chosen(scenario: Scenario, family: Family, outcome: Simulated) -> list[tuple[Expected, Fraction]]:
     """Return the simulator's choices in the form of a row's endpoints."""
     names = {scenario.packed(pod.name, family): pod.name for pod in scenario.topology.pods}
-    return [
+    refused = [(Expected(REFUSED, None, 1, False), outcome.refused)] if outcome.refused else []
+    return refused + [
         (
             Expected(
                 names[socket_address(choice.endpoint)],
@@ -129,6 +130,14 @@ def test_in_the_simulator(name: str, row: Row, family: Family) -> None:
             assert shares == {expected: Fraction(expected.weight, total) for expected in row.endpoints}, found
 
 
+def observed(seen: Seen) -> Expected:
+    """Return what became of a packet, in the form of a row's endpoints."""
+    if seen.fate is Fate.REFUSED:
+        return Expected(REFUSED, None, 1, False)
+    assert seen.fate is Fate.TRANSLATED, seen
+    return Expected(seen.pod, seen.port, 1, seen.masqueraded)
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize(("name", "row", "family"), ROWS)
 def test_in_the_kernel(enter: Enter, name: str, row: Row, family: Family) -> None:
@@ -140,8 +149,7 @@ def test_in_the_kernel(enter: Enter, name: str, row: Row, family: Family) -> Non
     found: Counter[Expected | None] = Counter()
     chances = 1
     for count, seen in enumerate(world.packets(row, family), 1):
-        assert seen.fate is Fate.TRANSLATED, seen
-        one = Expected(seen.pod, seen.port, 1, seen.masqueraded)
+        one = observed(seen)
         if chances and named_in(one, row) is None and named_in(one._replace(masqueraded=True), row):
             chances -= 1  # one time in 64,512, masquerading selects the port that the node itself had used
             continue
@@ -155,6 +163,19 @@ def test_in_the_kernel(enter: Enter, name: str, row: Row, family: Family) -> Non
         if count >= 4 * len(row.endpoints) and (row.hashed or len(found) == len(row.endpoints)):
             return
     assert set(found) == set(row.endpoints)
+
+
+@pytest.mark.lab
+def test_shares_in_the_kernel(enter: Enter) -> None:
+    """The number of connections of each endpoint is within five standard deviations of its share."""
+    name = "Gateway on the addresses of the node"
+    row = parse_row("outside tcp n1:9003 -> pod-1*2 refused masq")
+    assert row in list(SCENARIOS[name].parsed())
+    world = enter(name)
+    found = Counter(observed(seen).pod for seen in world.packets(row, 4))
+    for share, pod in ((2 / 3, "pod-1"), (1 / 3, REFUSED)):
+        deviation = (TRIES * share * (1 - share)) ** 0.5
+        assert abs(found[pod] - TRIES * share) <= 5 * deviation, found
 
 
 def test_the_docs_list_the_kube_proxy_tests_in_rows() -> None:

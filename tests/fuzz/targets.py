@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from kproxy.controlplane.gateways import with_built_in
 from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.controlplane.settle import settle
@@ -23,6 +24,8 @@ from kproxy.dns.core.wire import Query
 from kproxy.dns.core.wire import parse as parse_query
 from kproxy.dns.core.zone import Zone
 from kproxy.dns.relay import relay
+from kproxy.gateway.core.findings import findings
+from kproxy.gateway.core.l4 import with_gateways
 from kproxy.kernel.netlink.core import codec, elements, route
 from kproxy.model import HTTPGetAction, NamespacedName, Node, ProbePort
 from kproxy.observe.http import HttpServer, Response
@@ -33,7 +36,9 @@ from kproxy.problems import KproxyError, Problem
 from kproxy.resolve.frontends import all_frontends
 from kproxy.settings.text import SocketAddress
 from kproxy.show.describe.context import Context
+from kproxy.show.describe.gateways import describe_gateway, describe_route
 from kproxy.show.describe.service import describe_service
+from kproxy.show.gateways import shown
 from kproxy.show.snapshot import Snapshot, encode
 from kproxy.show.snapshot import decode as decode_snapshot
 from kproxy.sources.cluster.core.cache import Cache
@@ -80,17 +85,20 @@ def manifests(data: bytes) -> None:
     """Read a file, and do with its objects what a sync and `describe` do."""
     found = list(parse("f", data))
     decoded = decode(item for item in found if isinstance(item, Document))
+    decoded = decoded._replace(gateways=with_built_in(decoded.gateways))
     problems = [item for item in found if isinstance(item, Problem)] + decoded.problems + decoded.warnings
     settled = settle(decoded, NOTHING, RANGES, NODE)
-    in_use = hold(InUse({}, {}), settled)
-    inventory = manifest_inventory(decoded.state, in_use, NODE)
-    resolved = all_frontends(inventory.services.values(), inventory.slices, NODE)
+    in_use = with_gateways(hold(InUse({}, {}), settled), decoded.gateways)
+    inventory = manifest_inventory(decoded.state, in_use, NODE, decoded.gateways)
+    resolved = all_frontends(inventory.owners.values(), inventory.owned_slices, NODE)
+    problems += findings(decoded.gateways, in_use.services)
     "".join(script(resolved.frontends, Options(), (1, 0, 6)))
     snapshot = Snapshot(inventory, resolved.frontends, problems + resolved.problems, NODE)
     context = Context(decode_snapshot(encode(snapshot)), 0)
-    for service in context.objects.services:
-        text = describe_service(service, context)
-        assert all(line.isprintable() for line in text.split("\n"))
+    texts = [describe_service(service, context) for service in context.objects.services]
+    texts += [describe_gateway(each, context) for each in shown("Gateway")(context.objects)]
+    texts += [describe_route(each, context) for each in shown("TCPRoute")(context.objects)]
+    assert all(line.isprintable() for text in texts for line in text.split("\n"))
     assert all(printable(str(problem)).isprintable() for problem in problems)
 
 

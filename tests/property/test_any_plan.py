@@ -30,7 +30,14 @@ from kproxy.table.keys import (
     frontend_socket,
     pack_socket,
 )
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, SlotChain, slot_endpoints
+from kproxy.table.layout import (
+    EndpointScope,
+    FrontendSide,
+    FrontendSpec,
+    SlotChain,
+    slot_chain_of,
+    slot_endpoints,
+)
 from kproxy.table.names import SetName, affinity_map, endpoints_map
 from kproxy.table.plan import initial_elements, is_sticky, owner_of, plan, plan_frontends, stale_affinity
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
@@ -40,7 +47,11 @@ from tests.unit.make import everything
 from tests.unit.namespace import in_fresh_namespace
 
 MOST = 6
-COUNTS = range(1, 2 * MOST + 1)  # a protected service has its programmed endpoints and the new ones
+REFUSING = 2
+"""The number of empty slots of frontends with balance SHARES."""
+COUNTS = range(
+    1, 2 * MOST + REFUSING + 1
+)  # a protected service has its programmed endpoints and the new ones
 CHAINS = NumberedChains(
     frozenset(
         SlotChain(scope, balance, count) for scope in EndpointScope for balance in Balance for count in COUNTS
@@ -65,8 +76,9 @@ def table() -> FakeTable:
     return FakeTable(skeleton(Family.IPV4, Options(), CHAINS))
 
 
-def backends(endpoints: list[int], elsewhere: bool) -> Backends:
-    return Backends(tuple((address(100 + number), 8080) for number in endpoints), elsewhere)
+def backends(endpoints: list[int], elsewhere: bool, balance: Balance) -> Backends:
+    refusing = REFUSING if balance is Balance.SHARES else 0
+    return Backends(tuple((address(100 + number), 8080) for number in endpoints), elsewhere, refusing)
 
 
 def frontend(at: FrontendId, spec: Spec) -> Frontend:
@@ -80,8 +92,8 @@ def frontend(at: FrontendId, spec: Spec) -> Frontend:
         address=address(where),
         protocol=protocol,
         port=port,
-        backends=backends(endpoints, elsewhere),
-        from_outside=backends(outside, elsewhere) if outside is not None else None,
+        backends=backends(endpoints, elsewhere, balance),
+        from_outside=backends(outside, elsewhere, balance) if outside is not None else None,
         local=tuple(address(100 + number) for number in endpoints if number % 2),
         balance=balance,
         affinity_timeout=timeout if balance is Balance.STICKY else None,
@@ -121,7 +133,12 @@ def verdict(elements: Elements, side: FrontendSide) -> Verdict:
 
 
 def slots_of(elements: Elements, side: FrontendSide) -> tuple[bytes | None, ...]:
-    return slot_endpoints(elements, side, frontend_protocol(side.key))
+    """Return the slots that the verdict of a side leads to, without those that are to refuse."""
+    slots = slot_endpoints(elements, side, frontend_protocol(side.key))
+    chain = slot_chain_of(elements[side.scope.verdicts].get(side.key))
+    for _ in range(REFUSING if chain is not None and chain.balance is Balance.SHARES else 0):
+        slots = slots[:-1] if slots[-1:] == (None,) else slots
+    return slots
 
 
 def is_right(spec: FrontendSpec, slots: tuple[bytes | None, ...]) -> bool:

@@ -786,12 +786,12 @@ def test_an_empty_list(items: list[Any] | None) -> None:
 def test_other_kinds_are_counted_and_ignored() -> None:
     others = [
         ("batch/v1", "Job"),
-        ("gateway.networking.k8s.io/v1", "Gateway"),
+        ("gateway.networking.k8s.io/v1", "GRPCRoute"),
         ("serving.knative.dev/v1", "Service"),
         ("example.com/v1", "AllowList"),
     ]
     result = decode(Document("f", {"apiVersion": version, "kind": kind}) for version, kind in others)
-    ignored = {"Job": 1, "Gateway": 1, "Service (serving.knative.dev/v1)": 1, "AllowList": 1}
+    ignored = {"Job": 1, "GRPCRoute": 1, "Service (serving.knative.dev/v1)": 1, "AllowList": 1}
     assert (result.problems, result.warnings, result.ignored) == ([], [], ignored)
     assert not result.unreadable.covers(name("web"))
 

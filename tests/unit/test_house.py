@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 # Rooms that can only compute, below kproxy/. So can every folder called `core`, and every `__init__.py`.
 PURE = (
-    *("model.py", "problems.py", "limits.py", "printable.py"),
+    *("model.py", "gatewayapi.py", "problems.py", "limits.py", "printable.py"),
     *("decode", "resolve", "nft", "table", "controlplane", "settings", "show", "explain", "picture"),
 )
 

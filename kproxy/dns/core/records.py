@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from kproxy.dns.core.names import Name, below, dashed, endpoint_label, name_of, reverse_name
 from kproxy.model import (
+    GATEWAY,
     Address,
     Endpoint,
     EndpointPort,
@@ -87,7 +88,9 @@ def service_records(service: Service, slices: Iterable[EndpointSlice], domain: N
 
 
 def own_records(service: Service, domain: Name) -> Iterator[RecordSet]:
-    """Yield the records of a Service that do not depend on its endpoints."""
+    """Yield the records of a Service that do not depend on its endpoints. A Gateway has none."""
+    if service.type == GATEWAY:
+        return
     name = below(domain, service.name.name, service.name.namespace, "svc")
     if name is None:
         return

@@ -9,7 +9,7 @@ from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.facts import Listening
 from kproxy.doctor.core.objects import Objects
 from kproxy.kernel.netlink.core.route import Listener
-from kproxy.model import Address, Protocol, format_address, format_socket
+from kproxy.model import Address, Protocol, format_address, format_socket, owner_text
 from kproxy.problems import enumeration
 
 
@@ -56,7 +56,7 @@ def _found(objects: Objects, listening: Listening, check: _Check) -> Iterator[Si
             done.add(key)
             waiting = [each for each in listening.sockets[address] if each.protocol is protocol]
             if result := check(address, port, waiting):
-                yield Sighting(f"Service {service}", result[0], (result[1],), sure=False)
+                yield Sighting(owner_text(service), result[0], (result[1],), sure=False)
 
 
 def _accepts(listener: Listener, address: Address) -> bool:
@@ -80,4 +80,4 @@ def silent(objects: Objects, listening: Listening) -> Iterator[Sighting]:
         ]
         name = next(each for each in owners if objects.concerns(each))
         what = f"endpoint {format_socket(address, port)} does not accept a connection from this node"
-        yield Sighting(f"Service {name}", what, (f"{format_address(address)}: {reason}",), sure=False)
+        yield Sighting(owner_text(name), what, (f"{format_address(address)}: {reason}",), sure=False)

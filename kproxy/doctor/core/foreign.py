@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Frontend, FrontendKind
+from kproxy.model import Frontend, FrontendKind, owner_text
 from kproxy.nft.foreign import Foreign, ForeignTranslation
 from kproxy.problems import enumeration
 
@@ -47,7 +47,7 @@ def other_translations(objects: Objects, foreign: Foreign) -> Iterator[Sighting]
         if taken is not None and objects.concerns(taken.owner.service):
             what = f"a rule of another program translates packets to {taken}"
             evidence = f"chain {each.chain}, through priority {each.first}; kproxy translates at {DSTNAT}"
-            yield Sighting(f"Service {taken.owner.service}", what, (evidence,), sure=False)
+            yield Sighting(owner_text(taken.owner.service), what, (evidence,), sure=False)
 
 
 def _takes(rule: ForeignTranslation, frontend: Frontend) -> bool:

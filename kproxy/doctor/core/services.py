@@ -8,7 +8,7 @@ from kproxy.controlplane.slices import resolve_ports
 from kproxy.doctor.core.asked import Asked
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service, format_socket
+from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service, format_socket, owner_text
 from kproxy.probes.core.readiness import not_ready_reason
 from kproxy.problems import enumeration, most_similar
 from kproxy.reconcile.core.report import REJECTED, plural
@@ -197,7 +197,7 @@ def taken_frontend(objects: Objects) -> Iterator[Sighting]:
     """Another Service has an address and port of the Service."""
     for service in objects.served:
         for frontend, owner in _lost(objects, service):
-            what = f"Service {owner} has {frontend}, which this Service requests, too"
+            what = f"{owner_text(owner)} has {frontend}, which this Service requests, too"
             yield Sighting(_subject(service.name), what, (f"requested as {frontend.kind}",))
 
 

@@ -9,7 +9,7 @@ from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
 from kproxy.doctor.core.facts import Difference, Flow, Structure
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Family, Frontend, Protocol, family_of, format_socket
+from kproxy.model import Family, Frontend, Protocol, family_of, format_socket, owner_text
 from kproxy.problems import enumeration
 from kproxy.reconcile.core.report import REJECTED, plural
 from kproxy.table.names import TABLE
@@ -64,7 +64,7 @@ def swallowed(flows: tuple[Flow, ...]) -> Iterator[Sighting]:
             to = format_socket(*flow.endpoint)
             what = f"{flow.unanswered} connections to endpoint {to} wait for its first reply"
             evidence = f"at {flow.frontend}: {_others(flow, flows)}"
-            yield Sighting(f"Service {flow.frontend.owner.service}", what, (evidence,), sure=False)
+            yield Sighting(owner_text(flow.frontend.owner.service), what, (evidence,), sure=False)
 
 
 def _others(flow: Flow, flows: Iterable[Flow]) -> str:
@@ -80,7 +80,7 @@ def gone_endpoints(objects: Objects, flows: tuple[Flow, ...]) -> Iterator[Sighti
             count = plural(flow.total, "UDP flow")
             what = f"{count} to {format_socket(*flow.endpoint)}, which is not an endpoint"
             if frontend.owner.service not in objects.inventory.held:
-                yield Sighting(f"Service {frontend.owner.service}", what, (f"at {frontend}",))
+                yield Sighting(owner_text(frontend.owner.service), what, (f"at {frontend}",))
 
 
 def _valid(frontend: Frontend) -> set[tuple[bytes, int]]:

@@ -1,1 +1,1 @@
-"""Routes, and HAProxy's configuration made from them."""
+"""Routes: what they attach to, what serves them, and HAProxy's configuration made from them."""

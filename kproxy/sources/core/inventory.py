@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from kproxy.controlplane.hold import InUse
 from kproxy.controlplane.slices import with_host_addresses
+from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
 from kproxy.model import (
     WORKLOADS,
     ClusterNode,
@@ -21,10 +22,16 @@ from kproxy.model import (
     Pod,
     Service,
     Workload,
+    is_gateway,
 )
 from kproxy.probes.core.readiness import PodReadiness
 
-KINDS = frozenset({"Service", "Endpoints", "EndpointSlice", "Pod", "Node", "Ingress", *WORKLOADS})
+KINDS = frozenset(
+    {
+        *("Service", "Endpoints", "EndpointSlice", "Pod", "Node", "Ingress", *WORKLOADS),
+        *("GatewayClass", "Gateway", "HTTPRoute", "TCPRoute", "UDPRoute", "ReferenceGrant"),
+    }
+)
 
 
 class Inventory(Struct, frozen=True):
@@ -54,15 +61,32 @@ class Inventory(Struct, frozen=True):
     """Whether it reads the endpoints of headless Services."""
     all_nodes: bool = True
     """Whether it reads all Nodes, not only the one on which it runs."""
+    gateways: GatewayObjects = NO_OBJECTS
+    """The objects of the Gateway API."""
+    gateway_services: dict[NamespacedName, Service] = {}
+    """What Gateways serve in the tables, by `gateway_owner`."""
+    gateway_slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
     annotated: bool = True
     """Whether it keeps the annotations of objects."""
 
+    @property
+    def owners(self) -> dict[NamespacedName, Service]:
+        """What owns frontends: the Services, and those of Gateways."""
+        return self.services | self.gateway_services
 
-def manifest_inventory(state: ClusterState, in_use: InUse, node: Node) -> Inventory:
+    @property
+    def owned_slices(self) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
+        """The slices by owner."""
+        return self.slices | self.gateway_slices
+
+
+def manifest_inventory(
+    state: ClusterState, in_use: InUse, node: Node, gateways: GatewayObjects = NO_OBJECTS
+) -> Inventory:
     """Return the inventory of manifests on `node`. `state` contains the readiness that probes found."""
     return Inventory(
-        in_use.services,
-        in_use.slices,
+        {name: service for name, service in in_use.services.items() if not is_gateway(name)},
+        {name: slices for name, slices in in_use.slices.items() if not is_gateway(name)},
         tuple(with_host_addresses(state.pods, node)),
         state.ingresses,
         state.nodes,
@@ -70,4 +94,7 @@ def manifest_inventory(state: ClusterState, in_use: InUse, node: Node) -> Invent
         in_use.held,
         {name: service for name, service in state.services.items() if name not in in_use.services},
         frozenset(state.slices),
+        gateways=gateways,
+        gateway_services={n: service for n, service in in_use.services.items() if is_gateway(n)},
+        gateway_slices={n: slices for n, slices in in_use.slices.items() if is_gateway(n)},
     )

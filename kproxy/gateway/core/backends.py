@@ -1,0 +1,52 @@
+"""What a backendRef of a route leads to: a port of a Service, or the reason why it leads nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kproxy.gateway.core.attachment import Refusal
+from kproxy.gatewayapi import GROUP, BackendRef, GatewayObjects, GrantFrom, GrantTo, Route
+from kproxy.model import NamespacedName, Protocol, Service, ServicePort
+
+FindService = Callable[[NamespacedName], Service | None]
+PROTOCOLS = {"UDPRoute": Protocol.UDP}
+"""The protocol of the ports that routes of a kind lead to; TCP for others."""
+
+
+class Target(NamedTuple):
+    """A port of a Service."""
+
+    service: Service
+    port: ServicePort
+
+
+def resolve(objects: GatewayObjects, find: FindService, route: Route, ref: BackendRef) -> Target | Refusal:
+    """Return what a backendRef leads to."""
+    if not ref.is_service:
+        kind = f"{ref.kind}.{ref.group}" if ref.group else ref.kind
+        return Refusal("InvalidKind", f"{kind} {ref.name} is not a Service")
+    if not permitted(objects, route.kind, route.name.namespace, "", "Service", ref.name):
+        message = f"no ReferenceGrant in namespace {ref.name.namespace} permits the reference to {ref}"
+        return Refusal("RefNotPermitted", message)
+    service = find(ref.name)
+    if service is None:
+        return Refusal("BackendNotFound", f"{ref} not found")
+    if service.type == "ExternalName":
+        return Refusal("BackendNotFound", f"{ref} is of type ExternalName, which has no endpoints")
+    protocol = PROTOCOLS.get(route.kind, Protocol.TCP)
+    for port in service.ports:
+        if port.port == ref.port and port.protocol is protocol:
+            return Target(service, port)
+    return Refusal("BackendNotFound", f"{ref} has no port {ref.port}/{protocol}")
+
+
+def permitted(
+    objects: GatewayObjects, kind: str, namespace: str, group: str, to_kind: str, target: NamespacedName
+) -> bool:
+    """Whether objects of a kind of the Gateway API in `namespace` may refer to `target`."""
+    if namespace == target.namespace:
+        return True
+    source, to = GrantFrom(GROUP, kind, namespace), GrantTo(group, to_kind, target.name)
+    grants = (each for each in objects.grants.values() if each.name.namespace == target.namespace)
+    return any(grant.permits(source, to) for grant in grants)
