@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help install install-command man demo test unit coverage test-long fuzz test-cluster test-e2e lint format golden bench bench-daemon bench-traffic deb image fresh clean
+.PHONY: help install install-command man demo tour test unit coverage test-long fuzz test-cluster test-e2e lint format golden bench bench-daemon bench-traffic deb image fresh clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ man: install  ## the man pages in build/man: man -l build/man/kproxy.1
 
 demo: _root install  ## run the example Services in a lab on this machine, and print a report
 	@$(PYTHON) -m netns_lab.demo
+
+tour: _root install  ## a book's chapter about Services, step by step, in a lab on this machine; also as a page
+	@$(PYTHON) -m tour
 
 test: _root lint  ## lint, then all tests except the long ones; CI runs this
 	$(PYTHON) -m pytest -m "not long" -n $(JOBS) --dist worksteal

@@ -19,7 +19,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
     pod = pod_name(operands[0], settings)
     with progress() as activity:
         snapshot = look_up(settings, activity)
-    print_problems(complaints(snapshot))
+    print_problems(complaints(snapshot, notes=False))  # other pods that may be missing do not matter here
     write(FORMATS[settings.format](variables_of(snapshot, pod)))
     strict = settings.strict and snapshot.input_warnings
     return 1 if snapshot.problems or strict else 0

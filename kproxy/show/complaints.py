@@ -12,12 +12,15 @@ NAMED = 3
 """The maximum number of services that a sentence names."""
 
 
-def complaints(snapshot: Snapshot, described: Collection[str] = ()) -> Iterator[str]:
-    """Return the sentences, except those in the descriptions of `described` (`Service default/web`)."""
+def complaints(snapshot: Snapshot, described: Collection[str] = (), notes: bool = True) -> Iterator[str]:
+    """Return the sentences, except those in the descriptions of `described` (`Service default/web`).
+
+    Without `notes`, what is missing in the input is left out.
+    """
     yield from (str(problem) for problem in snapshot.problems if problem.object not in described)
     yield from (f"warning: {each}" for each in snapshot.input_warnings if each.object not in described)
     held = snapshot.inventory.held.items()
-    yield from snapshot.notes
+    yield from snapshot.notes if notes else ()
     yield from held_sentences({name: why for name, why in held if not _is_described(name, described)})
 
 

@@ -4,14 +4,15 @@
 file with the Nodes and with a Pod, its address and its probes, for each pod. Whoever programs
 Services reads this directory in addition to the manifests.
 
-A pod that goes is written down as terminating first. Its replacement starts at the same time,
-and the pod serves for another ``DRAIN`` seconds, as a server does that ends orderly.
+The replacement of a pod starts first. Then the pod is written down as terminating, and serves
+for another ``DRAIN`` seconds, as a server does that ends orderly. It is removed last.
 """
 
 import json
 import secrets
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from netns_lab.documents import documents, with_replicas
@@ -44,15 +45,15 @@ def apply(lab: Lab, doomed: Collection[str] = ()) -> list[str]:
     if len(lab.topology.pods) - len(changes.remove) + len(changes.start) > MOST:
         raise ValueError(f"the manifests have more than {MOST} pods")
     present = {pod.name for pod in lab.topology.pods}
-    at_once = [pod for pod in changes.start if pod.name not in present]
+    _start(lab, [pod for pod in changes.start if pod.name not in present])
     _write_down(lab, changes.remove)
-    _start(lab, at_once, changes.remove)
     if changes.remove:
         time.sleep(DRAIN)
+        _write_down(lab, gone=changes.remove)
         for name in changes.remove:
             lab.remove_pod(name)
-        _write_down(lab)
         _start(lab, [pod for pod in changes.start if pod.name in present])
+        _write_down(lab)
     removed = [f"pod {name} is removed" for name in changes.remove]
     return removed + [f"pod {pod.name} is started" for pod in changes.start]
 
@@ -94,8 +95,8 @@ def _follows(lab: Lab) -> Follows:
     return lab.record.follows
 
 
-def _start(lab: Lab, pods: Sequence[Pod], terminating: Collection[str] = ()) -> None:
-    """Start pods with what their cluster adds, and write them down."""
+def _start(lab: Lab, pods: Sequence[Pod]) -> None:
+    """Start pods with what their cluster adds."""
     follows = _follows(lab)
     for pod in pods:
         after = lab.topology.with_pod(pod)
@@ -104,14 +105,14 @@ def _start(lab: Lab, pods: Sequence[Pod], terminating: Collection[str] = ()) -> 
             for command in (follows.environment, follows.resolv_conf)
         )
         lab.add_pod(with_surroundings(pod, parse(environment), resolv_conf, _now()))
-    if pods:
-        _write_down(lab, terminating)
 
 
-def _write_down(lab: Lab, terminating: Collection[str] = ()) -> None:
+def _write_down(lab: Lab, terminating: Collection[str] = (), gone: Collection[str] = ()) -> None:
+    """Write the objects for other programs, without the pods that are `gone`."""
+    topology = replace(lab.topology, pods=tuple(pod for pod in lab.topology.pods if pod.name not in gone))
     path = lab.record.objects() / "objects.json"
     new = path.with_suffix(".new")
-    new.write_text(json.dumps(as_list(lab_objects(lab.topology, terminating, _now())), indent=1) + "\n")
+    new.write_text(json.dumps(as_list(lab_objects(topology, terminating, _now())), indent=1) + "\n")
     new.rename(path)
 
 

@@ -238,6 +238,15 @@ def env(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Env:
 CHAPTER = "kubia-zhg6k --service-cidr 10.66.0.0/16"
 
 
+def test_pods_that_are_missing_are_not_mentioned(env: Env) -> None:
+    """They do not change the variables of a pod."""
+    template = "{metadata: {labels: {app: kubia}}}"
+    spec = f"{{replicas: 3, template: {template}}}"
+    workload = f"{{apiVersion: apps/v1, kind: ReplicaSet, metadata: {{name: r}}, spec: {spec}}}"
+    status, out, err = env(f"{KUBIA}\n---\n{workload}\n", CHAPTER)
+    assert (status, err, "KUBIA_SERVICE_HOST" in out) == (0, "", True)
+
+
 def test_the_output_equals_that_of_a_real_cluster(env: Env) -> None:
     status, out, err = env(KUBIA, f"{CHAPTER} --format docker")
     assert (status, err) == (0, "")
