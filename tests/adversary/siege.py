@@ -99,8 +99,9 @@ class Siege(ABC):
 
     def holds(self, attack: Attack) -> None:
         """Check that kproxy lives and takes in changes, and that it stays small."""
-        took = self._canary(IN_TIME + FACTOR * self.calm)
-        livez = http_get(self.node, "127.0.0.1", HEALTHZ, path="/livez")
+        limit = IN_TIME + FACTOR * self.calm
+        took = self._canary(limit)
+        livez = http_get(self.node, "127.0.0.1", HEALTHZ, limit, path="/livez")
         assert livez.outcome is Outcome.ANSWERED, livez
         after = self._use()
         memory = MEMORY_OF_LIST if isinstance(attack, Responses) else MEMORY
