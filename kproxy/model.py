@@ -536,6 +536,29 @@ class Ingress(Struct, frozen=True):
     annotations: Annotations = ""
 
 
+class IngressClass(Struct, frozen=True):
+    """The part of an IngressClass v1 that kproxy uses."""
+
+    name: str
+    origin: Origin
+    controller: str
+    """spec.controller: the program that serves Ingresses of the class."""
+    is_default: bool = False
+    """Whether Ingresses without a class belong to it."""
+    annotations: Annotations = ""
+
+
+class Secret(Struct, frozen=True):
+    """A Secret v1. Its content must not get into messages, views or the snapshot."""
+
+    name: NamespacedName
+    origin: Origin
+    type: str
+    data: dict[str, bytes]
+    """Those of data and stringData."""
+    annotations: Annotations = ""
+
+
 class Taint(NamedTuple):
     """A taint of a node, which keeps pods away from it."""
 
@@ -719,6 +742,8 @@ class ClusterState(Struct, frozen=True):
     nodes: dict[str, ClusterNode]
     ingresses: tuple[Ingress, ...] = ()
     workloads: tuple[Workload, ...] = ()
+    ingress_classes: tuple[IngressClass, ...] = ()
+    secrets: dict[NamespacedName, Secret] = {}
 
 
 class Bridge(NamedTuple):

@@ -43,8 +43,10 @@ from kproxy.model import (
     ClusterState,
     EndpointSlice,
     Ingress,
+    IngressClass,
     NamespacedName,
     Pod,
+    Secret,
     Service,
     Workload,
 )
@@ -82,8 +84,10 @@ class Decoded(NamedTuple):
 
     @property
     def unused(self) -> Counter[str]:
-        """The number of objects of each kind on which no Service depends: the ignored ones and workloads."""
-        return self.ignored + Counter(workload.kind for workload in self.state.workloads)
+        """The number of objects of each kind on which no Service depends."""
+        state = self.state
+        others = Counter(Secret=len(state.secrets), IngressClass=len(state.ingress_classes))
+        return self.ignored + others + Counter(workload.kind for workload in state.workloads)
 
     @property
     def has_used(self) -> bool:
@@ -269,26 +273,26 @@ def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
 
 def _assemble(found: Iterable[Object]) -> ClusterState:
     """Sort objects by kind. If a Service has EndpointSlices, its legacy Endpoints object is ignored."""
-    services: dict[NamespacedName, Service] = {}
+    kinds: dict[type[Object], list[Any]] = defaultdict(list)
+    for item in found:
+        kinds[type(item)].append(item)
+    return ClusterState(
+        {service.name: service for service in kinds[Service]},
+        _slices_by_service(kinds[EndpointSlice]),
+        tuple(kinds[Pod]),
+        {node.name: node for node in kinds[ClusterNode]},
+        tuple(kinds[Ingress]),
+        ingress_classes=tuple(kinds[IngressClass]),
+        secrets={secret.name: secret for secret in kinds[Secret]},
+    )
+
+
+def _slices_by_service(found: Iterable[EndpointSlice]) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
     current: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
     legacy: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
-    pods: list[Pod] = []
-    nodes: dict[str, ClusterNode] = {}
-    ingresses: list[Ingress] = []
-    for item in found:
-        match item:
-            case Service():
-                services[item.name] = item
-            case EndpointSlice():
-                (legacy if item.legacy else current)[item.service].append(item)
-            case Pod():
-                pods.append(item)
-            case ClusterNode():
-                nodes[item.name] = item
-            case Ingress():
-                ingresses.append(item)
-    slices = {name: tuple(members) for name, members in {**legacy, **current}.items()}
-    return ClusterState(services, slices, tuple(pods), nodes, tuple(ingresses))
+    for each in found:
+        (legacy if each.legacy else current)[each.service].append(each)
+    return {name: tuple(members) for name, members in {**legacy, **current}.items()}
 
 
 def _gateway_objects(found: Iterable[Object]) -> GatewayObjects:

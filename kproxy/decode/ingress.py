@@ -20,9 +20,10 @@ from kproxy.decode.fields import (
     port_number,
     text_map,
 )
-from kproxy.model import Ingress, IngressBackend, IngressPath, IngressRule, IngressTLS
+from kproxy.model import Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTLS
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 PATH_TYPES = ("Exact", "Prefix", "ImplementationSpecific")
 NOT_IN_PATHS = re.compile(r"//|/\.\.?(/|$)|%2f", re.IGNORECASE)
 PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
@@ -39,6 +40,21 @@ def ingress_beta(source: str, obj: wire.Ingress, notes: Notes) -> list[Ingress]:
     """Decode an Ingress of networking.k8s.io/v1beta1 or extensions/v1beta1. Its pathType is optional."""
     default_type = PATH_TYPES[-1]
     return [_ingress(source, obj, notes, "spec.backend", obj.spec.backend, _backend_beta, default_type)]
+
+
+def ingress_class(source: str, obj: wire.IngressClass, notes: Notes) -> list[IngressClass]:
+    """Decode an IngressClass of networking.k8s.io/v1 or v1beta1."""
+    annotations = text_map("metadata.annotations", obj.metadata.annotations, notes)
+    if not (obj.spec and obj.spec.controller):
+        raise FieldError("spec.controller", "is missing")
+    return [
+        IngressClass(
+            object_name(obj.metadata).name,
+            origin(source, obj.metadata),
+            obj.spec.controller,
+            annotations.get(DEFAULT_CLASS) == "true",
+        )
+    ]
 
 
 def _ingress(

@@ -33,6 +33,8 @@ API_VERSIONS = {
     "TCPRoute": L4_ROUTE_VERSIONS,
     "UDPRoute": L4_ROUTE_VERSIONS,
     "ReferenceGrant": GATEWAY_VERSIONS,
+    "IngressClass": ("networking.k8s.io/v1", "networking.k8s.io/v1beta1"),
+    "Secret": ("v1",),
     LIST: ("v1",),
 }
 """The apiVersions of each known kind, the usual one first."""

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from kproxy.decode import endpointslices as endpoints
-from kproxy.decode import gateways, gatewaywire, ingress, node, routes, service, servicecidr, wire
+from kproxy.decode import gateways, gatewaywire, ingress, node, routes, secret, service, servicecidr, wire
 from kproxy.decode.advice import misplaced_fields
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.explain import describe
@@ -26,8 +26,10 @@ from kproxy.model import (
     ClusterNode,
     EndpointSlice,
     Ingress,
+    IngressClass,
     NamespacedName,
     Pod,
+    Secret,
     Service,
     ServiceCIDR,
     gateway_owner,
@@ -38,7 +40,17 @@ from kproxy.problems import Problem
 T = TypeVar("T")
 
 GatewayObject = GatewayClass | Gateway | Route | ReferenceGrant | Namespace
-Object = Service | EndpointSlice | Pod | ClusterNode | Ingress | ServiceCIDR | GatewayObject
+Object = (
+    Service
+    | EndpointSlice
+    | Pod
+    | ClusterNode
+    | Ingress
+    | IngressClass
+    | Secret
+    | ServiceCIDR
+    | GatewayObject
+)
 
 
 class _Kind(NamedTuple):
@@ -70,6 +82,11 @@ _KINDS = {
     ("networking.k8s.io/v1", "ServiceCIDR"): _Kind(wire.ServiceCIDR, servicecidr.service_cidr, ""),
     ("networking.k8s.io/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
     ("extensions/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
+    ("networking.k8s.io/v1", "IngressClass"): _Kind(wire.IngressClass, ingress.ingress_class, "IngressClass"),
+    ("networking.k8s.io/v1beta1", "IngressClass"): _Kind(
+        wire.IngressClass, ingress.ingress_class, "IngressClass"
+    ),
+    ("v1", "Secret"): _Kind(wire.Secret, secret.secret, "Secret"),
     ("v1", "Namespace"): _Kind(gatewaywire.Namespace, gateways.namespace, "Namespace"),
     **_versions("GatewayClass", GATEWAY_VERSIONS, gatewaywire.GatewayClass, gateways.gateway_class),
     **_versions("Gateway", GATEWAY_VERSIONS, gatewaywire.Gateway, gateways.gateway),
@@ -129,7 +146,7 @@ class Unreadable:
 
         A name that no Service can have is a mistake, so the object may be of any Service of the namespace.
         """
-        if kind in ("Ingress", "Node", "ServiceCIDR"):
+        if kind in ("Ingress", "IngressClass", "Node", "Secret", "ServiceCIDR"):
             return
         if kind in GATEWAY_KINDS:
             self._add_gateway(kind, content, cause)

@@ -335,6 +335,22 @@ class Ingress(Wire):
     status: ObjectStatus | None = None
 
 
+class IngressClassSpec(Wire):
+    controller: str | None = None
+
+
+class IngressClass(Wire):
+    metadata: Metadata
+    spec: IngressClassSpec | None = None
+
+
+class Secret(Wire):
+    metadata: Metadata
+    type: str | None = None
+    data: dict[str, str | None] | None = None
+    string_data: dict[str, str | None] | None = None
+
+
 class OwnerReference(Wire):
     controller: bool | None = None
 

@@ -30,6 +30,7 @@ ALLOWED = {
     *(
         "abc",
         "array",
+        "binascii",
         "bisect",
         "collections",
         "dataclasses",

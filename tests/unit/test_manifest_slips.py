@@ -77,7 +77,6 @@ def test_an_api_version_that_is_almost_right(version: str, kind: str, meant: str
         ("networking.istio.io/v1", "ServiceEntry"),
         ("monitoring.coreos.com/v1", "ServiceMonitor"),
         ("crd.antrea.io/v1", "Egress"),
-        (INGRESS, "IngressClass"),
         (INGRESS, "ServiceCIDR"),
         (INGRESS, "NetworkPolicy"),
         ("coordination.k8s.io/v1", "Lease"),
@@ -89,7 +88,7 @@ def test_an_api_version_that_is_almost_right(version: str, kind: str, meant: str
         ("policy/v1", "PodDisruptionBudget"),
         *(
             ("v1", kind)
-            for kind in ("ServiceAccount", "PodTemplate", "Secret", "ConfigMap", "Event", "Status", "Binding", "Config")
+            for kind in ("ServiceAccount", "PodTemplate", "ConfigMap", "Event", "Status", "Binding", "Config")
         ),
     ],
 )  # fmt: skip
