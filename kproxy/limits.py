@@ -138,6 +138,12 @@ ENGINE_EVENT = 64 * KIB
 ENGINE_SECONDS = 10.0
 
 
+# --- gateway ---
+
+CERTIFICATE_BYTES = 256 * KIB
+CERTIFICATE_CHAIN = 10
+
+
 class Limit(NamedTuple):
     """A row of the table: what a limit is for, and what happens at it."""
 
@@ -161,6 +167,7 @@ _OLDEST = "the oldest are forgotten"
 _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
 _DNS = "DNS clients"
+_SECRETS = "Secrets with certificates"
 _HTTP = "Clients that speak HTTP"
 _KERNEL = "The kernel"
 _TURN = "other tasks of kproxy have their turn"
@@ -295,4 +302,6 @@ TABLE = (
     Limit(_ENGINES, "containers", ENGINE_CONTAINERS, "", _UNCHANGED),
     Limit(_ENGINES, "event", ENGINE_EVENT, "bytes", "the connection is opened again"),
     Limit(_ENGINES, "time of an answer", ENGINE_SECONDS, "s", _UNCHANGED),
+    Limit(_SECRETS, "chain and key", CERTIFICATE_BYTES, "bytes", "its hosts have no HTTPS"),
+    Limit(_SECRETS, "certificates of a chain", CERTIFICATE_CHAIN, "", "its hosts have no HTTPS"),
 )

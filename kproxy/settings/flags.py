@@ -27,6 +27,7 @@ class Group(StrEnum):
     DATAPLANE = "Dataplane"
     LOAD_BALANCER = "Load balancer"
     DNS = "DNS"
+    GATEWAY = "Gateway"
     PROBES = "Readiness probes"
     DAEMON = "Daemon"
     CONNTRACK = "Connection tracking"
@@ -80,7 +81,7 @@ class Flag(NamedTuple):
         return "from_" if self.name == "from" else self.name.replace("-", "_")
 
 
-INPUT = "sync run compile diff get describe env explain trace doctor graph dns"
+INPUT = "sync run compile diff get describe env explain trace doctor graph dns gateway"
 RULES = "sync run compile diff explain trace doctor graph"
 
 _NOT_WITH_MANIFESTS = "; with `-f`, unchanged"
@@ -128,7 +129,7 @@ FLAGS = (
     ),
     Flag(
         "--strict",
-        "sync compile diff get describe env dns",
+        "sync compile diff get describe env dns gateway",
         Group.INPUT,
         "Exit with status 1 also if there are only warnings, for example about unknown fields.",
     ),
@@ -156,7 +157,7 @@ FLAGS = (
     ),
     Flag(
         "-n, --namespace NAME",
-        "get describe env explain trace doctor graph dns",
+        "get describe env explain trace doctor graph dns gateway",
         Group.SELECTION,
         "The namespace of the objects.",
         default="`default`; for graph without SERVICE: all",
@@ -485,6 +486,21 @@ FLAGS = (
         "For `dns connect`: the resolver of this host.",
         default="the one that `--resolv-conf` and the running services show",
         choices=tuple(each.name for each in RESOLVERS),
+    ),
+    Flag(
+        "--gateway-ports HTTP,HTTPS",
+        "gateway",
+        Group.GATEWAY,
+        "The ports of the gateway.",
+        text.two_ports,
+        default="`80,443`",
+    ),
+    Flag(
+        "--host HOST[,HOST]",
+        "gateway",
+        Group.GATEWAY,
+        "For `gateway cert`: the hosts of the certificate. The first label may be `*`.",
+        text.host_names,
     ),
     Flag(
         "--probe-exec HOW",

@@ -74,6 +74,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """ "" for the one that this host uses."""
     zone: str = ""
     """ "" for the cluster domain."""
+    gateway_ports: tuple[int, int] = (80, 443)
+    """For HTTP, and for HTTPS."""
+    host: tuple[str, ...] = ()
     probe_exec: CommandTemplate = CommandTemplate("netns")
     node_ip: tuple[Address, ...] | None = None
     """None for the InternalIPs of the Node, else the addresses of the default routes."""

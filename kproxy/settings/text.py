@@ -24,6 +24,7 @@ OUTPUTS = ("wide", "name", "yaml", "json")
 PICTURES = ("svg", "dot")
 OUTPUTS_WITH_ARGUMENT = {"jsonpath": "TEMPLATE", "custom-columns": "COLUMNS"}
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+_HOST_NAME = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 
@@ -64,6 +65,24 @@ def socket_addresses(text: str) -> tuple[SocketAddress, ...]:
     if not found or any(ip_address(each.host).is_unspecified for each in found):
         raise ValueError(f"{text!r} is not ADDRESS:PORT[,ADDRESS:PORT...]; 0.0.0.0 and [::] are not allowed")
     return found
+
+
+def two_ports(text: str) -> tuple[int, int]:
+    """Parse two different port numbers: `80,443`."""
+    parts = text.split(",")
+    ports = [int(part) for part in parts if re.fullmatch(r"[0-9]{1,5}", part) and 0 < int(part) < 65536]
+    if len(parts) != 2 or len(set(ports)) != 2:
+        raise ValueError(f"{text!r} is not two different ports, for example 80,443")
+    return ports[0], ports[1]
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """Parse `HOST[,HOST]`: DNS names, whose first label may be `*`."""
+    names = tuple(text.lower().split(","))
+    for name in names:
+        if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+            raise ValueError(f"{name!r} is not a host name")
+    return names
 
 
 def upstreams(text: str) -> tuple[SocketAddress, ...]:

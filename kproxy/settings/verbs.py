@@ -284,6 +284,27 @@ _VERBS = (
         operand=Operand("COMMAND", choices=("serve", "zone", "resolv-conf", "connect")),
     ),
     Verb(
+        "gateway",
+        "print HAProxy's configuration for the Ingresses, or a certificate for tests",
+        (
+            "`gateway render` prints what HAProxy would get for the Ingresses of the manifests: its "
+            "configuration, with the endpoints, and its maps. Equal input gives equal bytes. Certificates "
+            "are checked, but not printed.",
+            "`gateway routes` prints which requests go to which Services, as a table. In the column PATH, "
+            "`/a` is an exact path, `/a*` is a prefix, which is compared by element, and `~/a` is a regular "
+            "expression. docs/ingress.md describes what Ingresses can contain.",
+            "`gateway cert` prints a Secret with a new self-signed certificate for `--host`, made by "
+            "openssl. Clients do not trust it.",
+        ),
+        (
+            ("Which Service gets which request:", "kproxy gateway routes -f services/"),
+            ("HAProxy's configuration:", "kproxy gateway render -f services/"),
+            ("A certificate for tests:", "kproxy gateway cert --host kubia.example.com > services/tls.yaml"),
+        ),
+        usages=("render -f PATH...", "routes -f PATH...", "cert --host HOST[,HOST]"),
+        operand=Operand("COMMAND", choices=("render", "routes", "cert")),
+    ),
+    Verb(
         "cleanup",
         "remove kproxy's tables, addresses and state from this host",
         (

@@ -155,9 +155,10 @@ class Redirect(Struct, frozen=True):
 
 
 class Respond(Struct, frozen=True):
-    """Replies with an error page."""
+    """Replies with a page of the gateway."""
 
     status: int
+    """One of `frontend.PAGES`."""
 
 
 Action: TypeAlias = Forward | Redirect | Respond
@@ -239,6 +240,8 @@ class Route(Struct, frozen=True):
     policy: Policy = Policy()
     index: tuple[int, int] = (0, 0)
     """The places of its rule and match in the object."""
+    field: str = ""
+    """The same for messages: `spec.rules[0].http.paths[1]`."""
     fallback: bool = False
     """It comes after all routes of its host that are none: the default backend of an Ingress. Routes for all
     hosts that are fallbacks also get the requests for which the routes of a host have no match.
@@ -273,6 +276,9 @@ class Routing(Struct, frozen=True):
 
     listeners: tuple[Listener, ...]
     routes: tuple[Route, ...]
+    failing_port: int = 0
+    """The loopback port on which HAProxy replies for the shares without endpoints among others; 0 if they get
+    no requests."""
 
 
 def literal_prefix(path: PathMatch) -> str:

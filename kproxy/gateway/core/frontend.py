@@ -1,0 +1,195 @@
+"""The configuration file up to its backends: what all requests have in common.
+
+A request passes these steps: it is refused if its host or path is malformed, its canonical path is computed
+(`core/paths.py`), its group and its routes are looked up (`core/tables.py`), the conditions of listed routes
+are tried, and headers tell the Service where it came from. HAProxy's variables of the steps begin with
+`txn.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from kproxy.gateway.core.paths import canonical_regex
+from kproxy.gateway.core.quote import LISTENER_NAME, header_name, pattern, quoted, regex_pattern, word
+from kproxy.gateway.core.routes import BasicAuth, Listener, Match, PathKind, Route, ValueMatch
+from kproxy.gateway.core.sections import FAILING
+from kproxy.gateway.core.tables import ANY, EXACT, HOSTS, PREFIX
+
+LIST = "?"
+"""The first character of the name of a list of routes, which is a value of a map like the name of a
+backend."""
+NOT_FOUND = "gateway.404"
+"""The backend of requests that no route matches."""
+DEEPEST = 8
+"""Labels that a deep wildcard has at most, without the `*`."""
+PAGES = (400, 401, 403, 404, 405, 408, 413, 429, 500, 502, 503, 504)
+"""The statuses that have a page of the gateway."""
+
+_HOST = r"^(?:(?:[a-z0-9_-]+[.])*[a-z0-9_-]+[.]?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$"
+_BAD_ESCAPE = r"%(?:[01]|7f|.?$|[^0-9a-f]|.[^0-9a-f])"
+
+_GLOBAL = """\
+# Written by kproxy. Changes are overwritten.
+global
+    default-path config
+    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+    ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20
+    tune.ssl.default-dh-param 2048
+
+defaults
+    mode http
+    option redispatch
+    retries 3
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    timeout queue 5s
+    timeout http-request 10s
+    timeout http-keep-alive 60s
+    timeout tunnel 1h
+"""
+
+
+def page_name(status: int) -> str:
+    """Return the name of the file with the page for a status."""
+    return f"{status}.html"
+
+
+def head(
+    listeners: Sequence[Listener],
+    users: Mapping[str, BasicAuth],
+    lists: Mapping[str, Sequence[tuple[Route, str]]],
+    failing_port: int,
+    deep: bool,
+) -> str:
+    """Return the file up to its backends. Raises ValueError for text that cannot be in it.
+
+    `users`: the lists of users by name. `lists`: by name, the routes that are tried, and their backends.
+    `deep`: whether a wildcard stands for several labels.
+    """
+    look_up = (*_LOOK_UP_HOST, *(_DEEP_HOSTS if deep else ()), *_LOOK_UP_PATH)
+    parts = [
+        _GLOBAL + _lines(f"http-error status {status} {_page(status)}" for status in PAGES),
+        *(f"userlist {name}\n{_lines(_user_lines(auth))}" for name, auth in sorted(users.items())),
+        f"frontend gateway\n{_lines([*_binds(listeners), *_CHECKS, *look_up, *_tried(lists), *_FORWARD])}",
+    ]
+    if failing_port:
+        parts.append(f"frontend failing\n{_lines(_failing(failing_port))}")
+    return "\n".join(parts)
+
+
+def _lines(directives: Iterable[str]) -> str:
+    return "".join(f"    {line}\n" for line in directives)
+
+
+def _page(status: int) -> str:
+    return f"content-type 'text/html; charset=utf-8' file {page_name(status)}"
+
+
+def _user_lines(auth: BasicAuth) -> Iterator[str]:
+    return (f"user {quoted(user.name)} password {quoted(user.hash)}" for user in auth.users)
+
+
+def certificate_list(listener: Listener) -> str:
+    """Return the name of the file that lists the certificates of a listener."""
+    return f"{listener.name}.crtlist"
+
+
+def _binds(listeners: Sequence[Listener]) -> Iterator[str]:
+    for each in sorted(listeners, key=lambda each: (each.name, each.address, each.port)):
+        if not LISTENER_NAME.fullmatch(each.name):
+            raise ValueError(f"{each.name!r} is not a name of a listener")
+        at = f"[{each.address}]" if ":" in each.address else each.address
+        where = f"{at}:{each.port}" if at else f":::{each.port} v4v6"
+        tls = f" ssl strict-sni crt-list {certificate_list(each)} alpn h2,http/1.1" if each.tls else ""
+        yield f"bind {where} name {each.name}{tls}"
+
+
+_CHECKS = (
+    "http-request deny deny_status 405 if { method CONNECT TRACE }",
+    "http-request deny deny_status 400 if { req.hdr_cnt(host) gt 1 }",
+    "http-request deny deny_status 400 if { req.hdr_cnt(host) eq 0 } { req.ver 1.1 }",
+    f"http-request deny deny_status 400 if {{ req.hdr_cnt(host) eq 1 }}"
+    f" !{{ req.fhdr(host) -m reg -i -- {quoted(_HOST)} }}",
+    "http-request deny deny_status 400 unless { path -m found }",
+    f"http-request deny deny_status 400 if {{ path -m sub % }} {{ path -m reg -i -- {quoted(_BAD_ESCAPE)} }}",
+    "http-request set-var(txn.path) path",
+    "http-request set-var(txn.path) path,url_dec,url_enc,regsub(%2F,/,g)"
+    " if { path -m reg -- [^A-Za-z0-9/._~-] }",
+    "http-request set-var(txn.path) var(txn.path),regsub(/+,/,g) if { var(txn.path) -m sub // }",
+    "http-request deny deny_status 400 if { var(txn.path) -m reg -- /[.][.]?(/|$) }",
+)
+_LOOK_UP_HOST = (
+    "http-request set-var(txn.listener) so_name",
+    "http-request set-var(txn.scheme) str(http)",
+    "http-request set-var(txn.scheme) str(https) if { ssl_fc }",
+    "http-request set-var(txn.host) req.fhdr(host),host_only,lower,rtrim(.)",
+    f"http-request set-var(txn.group) var(txn.listener),concat(/,txn.host),map_str({HOSTS})",
+    "http-request set-var(txn.rest) var(txn.host),field(2,.,0) if !{ var(txn.group) -m found }",
+    f"http-request set-var(txn.group) var(txn.listener),concat(/*.,txn.rest),map_str({HOSTS})"
+    " if !{ var(txn.group) -m found } { var(txn.rest) -m found }",
+)
+_DEEP_HOSTS = tuple(
+    line
+    for labels in range(DEEPEST, 0, -1)
+    for line in (
+        f"http-request set-var(txn.tail) var(txn.rest),field(-1,.,{labels})"
+        " if !{ var(txn.group) -m found } { var(txn.rest) -m found }",
+        f"http-request set-var(txn.group) var(txn.listener),concat(/**.,txn.tail),map_str({HOSTS})"
+        " if !{ var(txn.group) -m found } { var(txn.rest) -m found }",
+    )
+)
+_LOOK_UP_PATH = (
+    f"http-request set-var(txn.group) var(txn.listener),concat(/{ANY}),map_str({HOSTS})"
+    " if !{ var(txn.group) -m found }",
+    f"http-request set-var(txn.found) var(txn.group),concat(,txn.path),map_str({EXACT})",
+    f"http-request set-var(txn.found) var(txn.group),concat(,txn.path,/),map_beg({PREFIX})"
+    " if !{ var(txn.found) -m found }",
+    f"http-request set-var(txn.backend) var(txn.found) unless {{ var(txn.found) -m beg {LIST} }}",
+)
+_FORWARD = (
+    "http-request set-header X-Forwarded-For %[src]",
+    "http-request set-header X-Real-IP %[src]",
+    "http-request set-header X-Forwarded-Proto %[var(txn.scheme)]",
+    "http-request set-header X-Forwarded-Host %[req.fhdr(host)]",
+    "http-request set-header X-Forwarded-Port %[dst_port]",
+    "http-request del-header Forwarded",
+    "http-request del-header Proxy",
+    "use_backend %[var(txn.backend)] if { var(txn.backend) -m found }",
+    f"default_backend {NOT_FOUND}",
+)
+
+
+def _tried(lists: Mapping[str, Sequence[tuple[Route, str]]]) -> Iterator[str]:
+    for name, routes in lists.items():
+        listed = f"!{{ var(txn.backend) -m found }} {{ var(txn.found) -m str {name} }}"
+        for route, backend in routes:
+            yield f"# {route.owner}"
+            condition = " ".join((listed, *conditions(route.match)))
+            yield f"http-request set-var(txn.backend) str({word(backend)}) if {condition}"
+
+
+def conditions(match: Match) -> Iterator[str]:
+    """Yield the conditions of a listed route. Raises ValueError for text that cannot be in them."""
+    if match.path.kind is PathKind.REGEX:
+        case = "-i " if match.path.any_case else ""
+        yield f"{{ var(txn.path) -m reg {case}-- {quoted(f'^(?:{canonical_regex(match.path.text)})')} }}"
+    if match.method:
+        yield f"{{ method {pattern(match.method)}"
+    for header in match.headers:
+        yield _value(f"req.fhdr({header_name(header.name)})", header)
+    for query in match.queries:
+        yield _value(f"url_param({word(query.name)}),url_dec(1)", query)
+
+
+def _value(fetch: str, match: ValueMatch) -> str:
+    return f"{{ {fetch} {regex_pattern(match.value) if match.regex else pattern(match.value)}"
+
+
+def _failing(port: int) -> Iterator[str]:
+    """Yield the directives of the listener that replies for a share without endpoints."""
+    for address in FAILING.values():
+        yield f"bind {address}:{port}"
+    for status, address in FAILING.items():
+        yield f"http-request return status {status} default-errorfiles if {{ dst {address} }}"

@@ -1,0 +1,174 @@
+"""Routing -> Configuration. Equal routing gives equal bytes.
+
+Each route is checked alone first: one whose text cannot be in HAProxy's configuration is left out and named,
+and the others are rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from kproxy.gateway.core.configuration import CertificateEntries, Configuration, Entries, Section, Server
+from kproxy.gateway.core.frontend import LIST, NOT_FOUND, certificate_list, conditions, head
+from kproxy.gateway.core.pages import pages
+from kproxy.gateway.core.routes import BasicAuth, Certificate, Forward, Listener, Respond, Route, Routing
+from kproxy.gateway.core.sections import Target, target
+from kproxy.gateway.core.tables import EXACT, HOSTS, PREFIX, Tried, is_conditional, path_key, tables
+from kproxy.problems import Problem
+
+SPARES = ((24, 16), (8, 64))
+"""Spare backends: (number, slots of each)."""
+
+
+class Rendered(NamedTuple):
+    """The configuration, and what is not in it."""
+
+    configuration: Configuration
+    problems: list[Problem]
+    owners: dict[str, str]
+    """The object of each backend in use, for messages: `Ingress default/web`."""
+
+
+def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rendered:
+    """Return the configuration of a gateway. Raises ValueError if a listener has an invalid name."""
+    users = _users(routing.routes)
+    chosen = _Backends(routing.failing_port, users)
+    problems: list[Problem] = []
+    usable: list[Route] = []
+    for route in routing.routes:
+        try:
+            _check(route)
+            chosen.add(route)
+        except ValueError as error:
+            problems.append(_problem(route, error))
+        else:
+            usable.append(route)
+    found, lists = tables(usable), _Lists(chosen)
+    maps: dict[str, Entries] = {
+        EXACT: lists.entries(found.exact),
+        HOSTS: tuple((group, group) for group in found.groups),
+        PREFIX: lists.entries(found.prefix),
+    }
+    deep = any(route.host.deep and route.host.name for route in usable)
+    text = head(routing.listeners, users, lists.named, routing.failing_port, deep)
+    configuration = Configuration(
+        text,
+        chosen.sections() | _spare_sections(spares),
+        chosen.servers(),
+        maps,
+        _files(routing.listeners),
+        {certificate_list(each): _entries(each.certificates) for each in routing.listeners if each.tls},
+        pages(),
+    )
+    return Rendered(configuration, problems, chosen.owners)
+
+
+def _check(route: Route) -> None:
+    """Raise ValueError if a condition of a route cannot be rendered."""
+    path_key(route.match.path)
+    for _ in conditions(route.match):
+        pass
+
+
+def _problem(route: Route, error: ValueError) -> Problem:
+    return Problem(route.owner.origin.source, str(route.owner), route.field, str(error))
+
+
+def _users(routes: Iterable[Route]) -> dict[str, BasicAuth]:
+    """Return the lists of users by name."""
+    found = {route.policy.auth: None for route in routes if route.policy.auth}
+    ordered = sorted(found, key=lambda auth: (auth.realm, auth.users))
+    return {f"users-{number}": auth for number, auth in enumerate(ordered, 1)}
+
+
+class _Backends:
+    """The backends of routes. Routes whose backends would be equal share one."""
+
+    def __init__(self, failing_port: int, users: dict[str, BasicAuth]) -> None:
+        self._failing_port = failing_port
+        self._users = {auth: name for name, auth in users.items()}
+        self._targets: dict[str, Target] = {NOT_FOUND: Target(_not_found(), ())}
+        self._names: dict[int, str] = {}
+        self.owners: dict[str, str] = {}
+
+    def add(self, route: Route) -> None:
+        """Choose the backend of a route. Raises ValueError if it cannot be rendered."""
+        auth = route.policy.auth
+        wanted = target(route, self._failing_port, self._users[auth] if auth else "")
+        name = base = _base_name(route, wanted.section.plain)
+        number = 1
+        while self._targets.setdefault(name, wanted) != wanted:
+            number += 1
+            name = f"{base}.{number}"
+        self._names[id(route)] = name
+        self.owners.setdefault(name, str(route.owner))
+
+    def name(self, route: Route) -> str:
+        """Return the backend of a route."""
+        return self._names[id(route)]
+
+    def sections(self) -> dict[str, Section]:
+        """Return the sections by name."""
+        return {name: self._targets[name].section for name in sorted(self._targets)}
+
+    def servers(self) -> dict[str, tuple[Server, ...]]:
+        """Return the servers by name."""
+        return {name: self._targets[name].servers for name in sorted(self._targets)}
+
+
+def _not_found() -> Section:
+    return Section(0, ("http-request return status 404 default-errorfiles",))
+
+
+def _base_name(route: Route, plain: bool) -> str:
+    """Return the name of a backend: NAMESPACE.SERVICE.PORT, or NAMESPACE.OWNER.SERVICE.PORT with
+    directives."""
+    action, owner = route.action, route.owner.name
+    if isinstance(action, Respond):
+        return f"gateway.{action.status}"
+    shares = action.shares if isinstance(action, Forward) else ()
+    service = shares[0].name.replace("/", ".").replace(":", ".") if len(shares) == 1 else ""
+    if plain and service:
+        return service
+    return f"{owner.namespace}.{owner.name}.{service.partition('.')[2] or 'rule'}"
+
+
+class _Lists:
+    """The values of maps: backends, or lists of routes that are tried."""
+
+    def __init__(self, chosen: _Backends) -> None:
+        self._chosen = chosen
+        self._numbers: dict[tuple[int, ...], str] = {}
+        self.named: dict[str, list[tuple[Route, str]]] = {}
+
+    def entries(self, found: dict[str, Tried]) -> Entries:
+        """Return the entries of a map, sorted."""
+        return tuple((key, self._value(found[key])) for key in sorted(found))
+
+    def _value(self, tried: Tried) -> str:
+        if len(tried) == 1 and not is_conditional(tried[0]):
+            return self._chosen.name(tried[0])
+        same = tuple(map(id, tried))
+        name = self._numbers.setdefault(same, f"{LIST}{len(self._numbers) + 1}")
+        if name not in self.named:
+            self.named[name] = [(route, self._chosen.name(route)) for route in tried]
+        return name
+
+
+def _spare_sections(spares: Sequence[tuple[int, int]]) -> dict[str, Section]:
+    sizes = [slots for count, slots in spares for _ in range(count)]
+    return {f"spare-{number}": Section(slots) for number, slots in enumerate(sizes, 1)}
+
+
+def _file(certificate: Certificate) -> str:
+    return f"{certificate.name.replace('/', '_')}.pem"
+
+
+def _files(listeners: Iterable[Listener]) -> dict[str, bytes]:
+    every = {_file(each): each.pem for listener in listeners for each in listener.certificates}
+    return dict(sorted(every.items()))
+
+
+def _entries(certificates: Iterable[Certificate]) -> CertificateEntries:
+    return tuple(sorted((_file(each), tuple(sorted(each.hosts))) for each in certificates))

@@ -1,0 +1,1 @@
+"""The routes of the gateway, through a running HAProxy."""

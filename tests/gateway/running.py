@@ -1,0 +1,93 @@
+"""A HAProxy process on loopback with a `Configuration`."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from kproxy.gateway.core.configuration import Configuration, Server, with_servers
+from tests.support import eventually
+
+
+def on_loopback(found: Configuration, port: int) -> Configuration:
+    """Return it with servers at 127.1.0.N and a port in place of 10.0.0.N and theirs."""
+    backends = {
+        name: tuple(_moved(server, port) for server in servers) for name, servers in found.backends.items()
+    }
+    return replace(found, backends=backends)
+
+
+def _moved(server: Server, port: int) -> Server:
+    if not server.address.startswith("10.0."):
+        return server
+    return replace(server, address=server.address.replace("10.0.", "127.1."), port=port)
+
+
+def write(found: Configuration, folder: Path) -> Path:
+    """Write all files of a configuration. Returns its main file."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "haproxy.cfg"
+    path.write_text(with_servers(found.text, found.backends))
+    for name, entries in found.maps.items():
+        (folder / name).write_text("".join(f"{key} {value}\n" for key, value in entries))
+    for name, content in {**found.files, **found.certificates}.items():
+        (folder / name).write_bytes(content)
+    for name, certificates in found.certificate_lists.items():
+        lines = (f"{file} {' '.join(hosts)}\n" for file, hosts in certificates)
+        (folder / name).write_text("".join(lines))
+    return path
+
+
+def check(path: Path) -> str:
+    """Return what HAProxy says against a configuration, warnings included; "" if nothing."""
+    command = ["haproxy", "-c", "-q", "-f", path.name]
+    result = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=60, check=False)
+    return result.stdout + result.stderr
+
+
+class Running:
+    """A HAProxy process, from `start` to `end`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, found: Configuration, ports: tuple[int, ...]) -> None:
+        """Start it, and wait until it takes connections on all ports."""
+        path = write(found, self._folder)
+        self._process = subprocess.Popen(
+            ["haproxy", "-db", "-f", path.name], cwd=self._folder, stderr=subprocess.PIPE
+        )
+        eventually(lambda: all(map(_accepts, ports)), self._log)
+
+    def end(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate()
+
+    def _log(self) -> str:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        return "" if self._process.poll() is None else self._process.stderr.read().decode()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

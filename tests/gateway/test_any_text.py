@@ -1,0 +1,135 @@
+"""Random text of other parties, through a running HAProxy: it stays text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from kproxy.gateway.core.configuration import Server
+from kproxy.gateway.core.render import render
+from kproxy.gateway.core.routes import (
+    Forward,
+    HeaderFilter,
+    Host,
+    Listener,
+    Match,
+    Modified,
+    Owner,
+    PathKind,
+    PathMatch,
+    Route,
+    Routing,
+    Share,
+    ValueMatch,
+)
+from kproxy.model import NamespacedName, Origin
+from tests.gateway.client import exchange, head
+from tests.gateway.echo import Echo
+from tests.gateway.running import Running, free_ports, on_loopback
+
+PIECES = [
+    *(
+        "'",
+        '"',
+        "\\",
+        "%",
+        "%[src]",
+        "%%",
+        "${HOME}",
+        "$1",
+        "`",
+        "#",
+        "{",
+        "}",
+        "}}",
+        "(",
+        ")",
+        "[",
+        "]",
+        ",",
+    ),
+    *(
+        " ",
+        "  ",
+        ";",
+        "|",
+        "||",
+        "or",
+        "!",
+        "if",
+        "unless",
+        "--",
+        "-m reg",
+        "-f x",
+        "\\n",
+        "%0a",
+        "é",
+        "\u4e2d",
+    ),
+    *(
+        "http-request deny",
+        "a",
+        "Z",
+        "0",
+        "<",
+        ">",
+        "&",
+        "=",
+        ":",
+        "/",
+        "*",
+        "?",
+        "+",
+        ".",
+        "~",
+        "^",
+        "@",
+        "%{+Q}o",
+    ),
+]
+COUNT = 150
+
+
+def texts() -> list[str]:
+    """Different texts of one to six pieces. Blanks around a header are no part of its value."""
+    chance = random.Random(14)
+    found = PIECES + ["".join(chance.choices(PIECES, k=chance.randint(2, 6))) for _ in range(COUNT)]
+    return sorted({text.strip() for text in found if text.strip()})
+
+
+def routes(every: list[str], shares: tuple[Share, Share]) -> Iterator[Route]:
+    owner = Owner("HTTPRoute", NamespacedName("default", "any"), Origin("f", ""))
+    matched, other = (Forward((share,)) for share in shares)
+    for number, text in enumerate(every):
+        header = (HeaderFilter(Modified.REQUEST, set=(("X-Set", text),)),)
+        host, path = Host(f"n{number}.test"), PathMatch(PathKind.PREFIX, "/")
+        conditions = Match(path, headers=(ValueMatch("x-match", text),))
+        yield Route("http", owner, host, conditions, matched, header, index=(number, 0))
+        yield Route("http", owner, host, Match(path), other, header, index=(number, 1))
+
+
+def test_text_of_other_parties_stays_text(tmp_path: Path) -> None:
+    every, names = texts(), {"127.1.1.1": "matched", "127.1.1.2": "other"}
+    shares = (
+        Share("default/matched:80", (Server("10.0.1.1", 80),)),
+        Share("default/other:80", (Server("10.0.1.2", 80),)),
+    )
+    port = free_ports(1)[0]
+    rendered = render(Routing((Listener("http", port, "127.0.0.1"),), tuple(routes(every, shares))))
+    assert rendered.problems == []
+    pods, proxy = Echo(names), Running(tmp_path / "haproxy")
+    pods.start()
+    try:
+        proxy.start(on_loopback(rendered.configuration, pods.port), (port,))
+        try:
+            for number, text in enumerate(every):
+                for sent, name in ((text, "matched"), (f"{text}.", "other")):
+                    line = f"X-Match: {sent}".encode().decode("latin-1")
+                    reply = exchange(port, head(f"n{number}.test", "/", [line]))
+                    assert reply.seen["name"] == name
+                    assert reply.got("x-set").encode("latin-1").decode() == text
+        finally:
+            proxy.end()
+    finally:
+        pods.end()
