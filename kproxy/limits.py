@@ -83,6 +83,9 @@ IDLE_SECONDS = 90.0
 """Prometheus and load balancers send requests more often."""
 RESPONSE_PIECE = 64 * KIB
 SNAPSHOT_SECONDS = 30.0
+DOCTOR_BYTES = 16 * MIB
+"""A finding of each of ten thousand Services has 8 MiB."""
+DOCTOR_SECONDS = 30.0
 
 # --- credential plugins of a kubeconfig ---
 
@@ -168,6 +171,7 @@ _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
 _DNS = "DNS clients"
 _SECRETS = "Secrets with certificates"
+_DOCTOR = "`kproxy doctor`, run for the status page"
 _HTTP = "Clients that speak HTTP"
 _KERNEL = "The kernel"
 _TURN = "other tasks of kproxy have their turn"
@@ -249,6 +253,8 @@ TABLE = (
         _CLIENTS, "connections of one listener", CONNECTIONS_OF_LISTENER, "", "an idle client is disconnected"
     ),
     Limit(_CLIENTS, "time to receive a snapshot from the control socket", SNAPSHOT_SECONDS, "s", _CLOSED),
+    Limit(_DOCTOR, "output", DOCTOR_BYTES, "bytes", "the page shows no findings"),
+    Limit(_DOCTOR, "time", DOCTOR_SECONDS, "s", "the page shows no findings"),
     Limit(_HTTP, "head of a request", REQUEST_HEAD, "bytes", "the status is 431"),
     Limit(_HTTP, "body of a request", 0, "bytes", "the connection is closed after the response"),
     Limit(_HTTP, "time until the first request is complete", FIRST_REQUEST_SECONDS, "s", _CLOSED),

@@ -33,6 +33,7 @@ from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.servers import Servers
+from kproxy.observe.status import StatusPage
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.backoff import FIRST, Backoff
 from kproxy.reconcile.core.report import RoundReport, plural
@@ -99,8 +100,9 @@ class Daemon(RoundObserver):
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses, name_servers=name_servers)
         self.reporter = reporter
         refused = RefusedCounters(self._dataplanes)
+        page = StatusPage(self.snapshot, listen.status, refused.totals) if listen.status else None
         self.servers = Servers(
-            listen, source, self.reconciler, last_seen, periods.pause, requests, clients, refused
+            listen, source, self.reconciler, last_seen, periods.pause, requests, clients, refused, page
         )
         self._name_server = name_server
         self.recorder = EventRecorder(source, self.reconciler)

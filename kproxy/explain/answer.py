@@ -125,7 +125,7 @@ def _routes(outcome: PacketOutcome, uses: list[EndpointUse]) -> Iterator[Route]:
         yield Route(choice, use.pod if use else "", use.node if use else "")
 
 
-_BECAUSE = {
+BECAUSE = {
     Reason.SOURCE_RANGES: "loadBalancerSourceRanges do not contain the client",
     Reason.NO_LOCAL_ENDPOINTS: "the traffic policy is Local, and no endpoint is on this node",
     Reason.CLUSTER_IP_PORT: "the ClusterIP does not have this port",
@@ -135,6 +135,7 @@ _BECAUSE = {
     Reason.EMPTY_SLOTS: "the frontend leads to slots without endpoints",
     Reason.NOT_A_SERVICE: "no Service has this address and port on this node",
 }
+"""Why a packet is not translated, except for frontends without endpoints."""
 
 
 def _summary(question: Question, outcome: PacketOutcome, uses: list[EndpointUse]) -> str:
@@ -154,7 +155,7 @@ def _summary(question: Question, outcome: PacketOutcome, uses: list[EndpointUse]
 def _because(outcome: PacketOutcome, uses: list[EndpointUse]) -> str:
     if outcome.reason is Reason.NO_ENDPOINTS or outcome.reason is None:
         return "no endpoint is ready" if uses else "the Service has no endpoint"
-    return _BECAUSE[outcome.reason]
+    return BECAUSE[outcome.reason]
 
 
 def _reply(outcome: PacketOutcome, packet: Packet) -> str:

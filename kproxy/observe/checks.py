@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from kproxy.intake.clients import Clients
 from kproxy.model import NamespacedName
 from kproxy.observe.core.health import Health, HealthAnswer, service_answer
-from kproxy.observe.http import NOT_FOUND, Handler, HttpServer, Response, Warn
+from kproxy.observe.http import NOT_FOUND, Handler, HttpServer, Request, Response, Warn
 from kproxy.resolve.health_checks import Served
 from kproxy.settings.text import SocketAddress
 
@@ -30,7 +30,8 @@ def health_handler(health: Health, count: Callable[[str, int], None] = lambda pa
     """Return the handler of /healthz and /livez. It calls `count` with path and status of each response."""
     answers = {"/healthz": health.healthz, "/livez": health.livez}
 
-    def handle(path: str, method: str) -> Response:
+    def handle(request: Request) -> Response:
+        path = request.path
         if path not in answers:
             return NOT_FOUND
         now, wall = time.monotonic(), datetime.now(UTC)
@@ -93,7 +94,7 @@ class HealthCheckPorts:
         return frozenset(order[:limit])
 
     def _handler(self, port: int) -> Handler:
-        def handle(path: str, method: str) -> Response:
+        def handle(_: Request) -> Response:
             service, local = self._served[port]
             healthy = self._health.is_healthy(time.monotonic()) and not self._is_refused(service)
             answer = service_answer(service, local, healthy)

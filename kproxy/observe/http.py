@@ -1,6 +1,6 @@
 """A small HTTP/1.1 server in the daemon's event loop, for health checks and metrics.
 
-It serves a function from path and method to a response. The clients are load balancers, kubelets and
+It serves a function from requests to responses. The clients are load balancers, kubelets and
 Prometheus, but untrusted clients may reach the port, too. So the size and the time of a request are limited
 (limits.py), and so are the connections (intake/clients.py). One request is served in each turn of the event
 loop. h11 implements the protocol.
@@ -48,8 +48,20 @@ class Response(NamedTuple):
     body: bytes
 
 
-Handler: TypeAlias = Callable[[str, str], Response | Awaitable[Response]]
-"""Takes the path without query, and the method. Returns a response or an awaitable."""
+class Request(NamedTuple):
+    """An HTTP request without its body."""
+
+    path: str
+    """Without query."""
+    method: str = "GET"
+    host: str = ""
+    """The header Host: the name or address that the client used, perhaps with a port; "" if absent."""
+    address: str = ""
+    """The address of this host to which the client connected."""
+
+
+Handler: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
+"""Takes a request with the method GET or HEAD."""
 Warn: TypeAlias = Callable[[str], None]
 """Takes a warning for the operator."""
 
@@ -216,7 +228,9 @@ class _Connection:
         method, target = request.method.decode(), request.target.decode("latin-1")
         if method not in ("GET", "HEAD"):
             return Response(405, (("Allow", "GET, HEAD"),), b"")
-        found = self._handler(target.partition("?")[0], method)
+        host = next((value for name, value in request.headers if name == b"host"), b"")
+        address = self._writer.get_extra_info("sockname")[0]
+        found = self._handler(Request(target.partition("?")[0], method, host.decode("latin-1"), address))
         return found if isinstance(found, Response) else await found
 
     async def _answer(self, response: Response, close: bool, with_body: bool = True) -> None:

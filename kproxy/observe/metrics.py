@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 import kproxy
 from kproxy.model import Family, ServicePortName
-from kproxy.observe.http import NOT_FOUND, Handler, Response
+from kproxy.observe.http import NOT_FOUND, Handler, Request, Response
 from kproxy.observe.kernel_counters import FAMILY, KernelCounters
 from kproxy.observe.refused import RefusedCounters
 from kproxy.reconcile.core.report import Report
@@ -202,10 +202,10 @@ class Metrics:
             text = await asyncio.shield(reading)
             return Response(200, (("Content-Type", prometheus_client.CONTENT_TYPE_LATEST),), text)
 
-        def handle(path: str, method: str) -> Response | asyncio.Future[Response]:
-            if path == "/metrics":
+        def handle(request: Request) -> Response | asyncio.Future[Response]:
+            if request.path == "/metrics":
                 return asyncio.ensure_future(metrics())
-            return pages.get(path, NOT_FOUND)
+            return pages.get(request.path, NOT_FOUND)
 
         return handle
 

@@ -14,10 +14,11 @@ from kproxy.model import Family, NamespacedName, Node, ServicePortName, format_a
 from kproxy.nft.elements import COMMENT_BYTES
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
-from kproxy.observe.http import Handler, HttpServer, Response
+from kproxy.observe.http import Handler, HttpServer, Request, Response
 from kproxy.observe.metrics import Metrics, Requests
 from kproxy.observe.notify import Notifier
 from kproxy.observe.refused import RefusedCounters
+from kproxy.observe.status import PATH, StatusPage
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
@@ -45,11 +46,13 @@ class Servers(RoundObserver):
         requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
         refused: RefusedCounters | None = None,
+        page: StatusPage | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
         `pause` is the time in seconds that a change may wait on purpose. `requests` returns how many requests
-        the source sent to an API server. `clients` are those of all listeners of the process.
+        the source sent to an API server. `clients` are those of all listeners of the process. `page` is
+        served on the address for health.
         """
         clients = clients or Clients()
         self.health = Health(max_silence=listen.max_silence, pause=pause)
@@ -67,6 +70,7 @@ class Servers(RoundObserver):
             (listen.healthz, self._healthz(health_handler(self.health, self.metrics.answered))),
             (listen.metrics, self.metrics.handler(listen.configz)),
         )
+        self._page = page
         self._servers = [HttpServer(at, handler, logger.warning, clients) for at, handler in handlers if at]
 
     def open(self) -> None:
@@ -78,6 +82,8 @@ class Servers(RoundObserver):
         """Notify systemd, and stop the servers."""
         self.notifier.stopping()
         self._ports.close()
+        if self._page:
+            self._page.close()
         for server in self._servers:
             server.close()
 
@@ -170,8 +176,10 @@ class Servers(RoundObserver):
         return self.health.silence(time.monotonic())
 
     def _healthz(self, handler: Handler) -> Handler:
-        def handle(path: str, method: str) -> Response | Awaitable[Response]:
+        def handle(request: Request) -> Response | Awaitable[Response]:
             self._silence()
-            return handler(path, method)
+            if self._page and request.path == PATH:
+                return self._page.handle(request)
+            return handler(request)
 
         return handle

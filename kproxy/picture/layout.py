@@ -176,8 +176,7 @@ def list_text(port: PortView, found: ListView) -> str:
 def endpoint_text(endpoint: EndpointView) -> str:
     """Return the text of an endpoint."""
     share = f"{float(endpoint.share):6.1%}" if endpoint.share else "    no"
-    pod = f"{endpoint.pod or 'unknown pod'} on {endpoint.node or 'unknown node'}"
-    return "  ".join(word for word in (share, endpoint.address, pod, endpoint.why) if word)
+    return "  ".join(word for word in (share, endpoint.address, endpoint.place, endpoint.why) if word)
 
 
 def shown(found: ListView) -> tuple[EndpointView, ...]:

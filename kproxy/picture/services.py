@@ -37,6 +37,11 @@ class EndpointView(NamedTuple):
     why: str
     """Why it gets none, in one or two words; "" if it gets some."""
 
+    @property
+    def place(self) -> str:
+        """Its pod and node, for example `web-1 on n1`; "" if both are unknown."""
+        return f"{self.pod} on {self.node}".strip() if self.node else self.pod
+
 
 class ListView(NamedTuple):
     """A list of endpoints, among which frontends distribute connections."""

@@ -24,6 +24,17 @@ DNS_PLACE = 10
 """The place of the name server's address in a service range, as in clusters made by kubeadm."""
 
 
+class StatusAccess(NamedTuple):
+    """Who gets the status page."""
+
+    state_dir: str
+    """The state directory, in which `kproxy doctor` finds the running kproxy."""
+    names: tuple[str, ...]
+    """The names of this host that clients may use, besides localhost."""
+    everywhere: bool = False
+    """Whether also clients of other addresses than loopback get it."""
+
+
 class ListenAddresses(NamedTuple):
     """The addresses on which `kproxy run` serves health and metrics; None if it does not serve them."""
 
@@ -35,6 +46,8 @@ class ListenAddresses(NamedTuple):
     """Seconds without a message from the source until /healthz fails; 0 for no limit."""
     configz: str = "{}"
     """The text that /configz returns, on the address for metrics."""
+    status: StatusAccess | None = None
+    """Who gets the status page, on the address for health; None if it is not served."""
 
 
 def listen_addresses(settings: Settings) -> ListenAddresses:
@@ -48,7 +61,14 @@ def listen_addresses(settings: Settings) -> ListenAddresses:
         settings.endpoint_metrics,
         settings.max_silence,
         configz(settings),
+        status_access(settings) if settings.status_page else None,
     )
+
+
+def status_access(settings: Settings) -> StatusAccess:
+    """Return who gets the status page. An address in kube-proxy's configuration was not meant for it."""
+    everywhere = settings.origin("healthz_bind_address") is Origin.FLAG
+    return StatusAccess(settings.state_dir, (settings.node_name,), everywhere)
 
 
 def configz(settings: Settings) -> str:

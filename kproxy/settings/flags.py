@@ -520,6 +520,15 @@ FLAGS = (
         default="`0.0.0.0:10256`; with `-f`, `127.0.0.1:10256`",
     ),
     Flag(
+        "--status-page",
+        "run",
+        Group.DAEMON,
+        "Serve a page for browsers at `/` of the address for `/healthz`: Services, endpoints, events, and "
+        "what the doctor found. Only clients that connect to a loopback address get it, unless "
+        "`--healthz-bind-address` is on the command line.",
+        see="health.md#the-status-page",
+    ),
+    Flag(
         "--metrics-bind-address IP:PORT",
         "run",
         Group.DAEMON,

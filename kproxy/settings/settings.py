@@ -99,6 +99,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_bind_address: SocketAddress | None = SocketAddress("127.0.0.1", METRICS_PORT)
     max_silence: float = 600.0
     """0 for no limit."""
+    status_page: bool = False
     endpoint_metrics: bool = False
     no_table_owner: bool = False
     sync_period: float = 300.0

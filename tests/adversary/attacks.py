@@ -76,6 +76,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 START = b"GET / HTTP/1.1\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n"
+PAGE = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 METRICS = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
 METRICS_ONCE = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 UPGRADE = {"httpHeaders": [{"name": "Upgrade", "value": "websocket"}]}
@@ -153,6 +154,8 @@ REQUESTS = (
     Requests("connections-again-and-again", "healthz", b"", b"\r\n", again=True),
     Requests("metrics-without-reading", "metrics", part=METRICS * 50, reads=False),
     Requests("metrics-from-many", "metrics", METRICS_ONCE, clients=50, again=True),
+    Requests("status-page-without-reading", "healthz", part=PAGE * 50, reads=False),
+    Requests("status-page-from-many", "healthz", PAGE, clients=100, again=True),
     Requests("idle-clients-of-the-socket", "control"),
     Requests("lines-to-the-socket", "control", part=b"all\n" + b"next\n" * 1000, clients=20),
     Requests("endless-line-to-the-socket", "control", part=b"n" * 65536, clients=20),

@@ -147,7 +147,7 @@ class OfFolder(Siege):
     """kproxy follows a folder of manifests. It has an evil pod and evil clients."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
-        super().__init__(lab, folder, ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}"])
+        super().__init__(lab, folder, ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}", "--status-page"])
         self.running.write("bystanders", *map(_bystander, CHECKS))
         pod = lab.pod("pod-1")
         self._server = pod.popen([*_PARTIES, "serve", pod.address(4), str(folder)])

@@ -28,7 +28,7 @@ from kproxy.gateway.core.findings import findings
 from kproxy.gateway.core.l4 import with_gateways
 from kproxy.kernel.netlink.core import codec, elements, route
 from kproxy.model import HTTPGetAction, NamespacedName, Node, ProbePort
-from kproxy.observe.http import HttpServer, Response
+from kproxy.observe.http import HttpServer, Request, Response
 from kproxy.printable import printable
 from kproxy.probes.core.readiness import ProbeResult
 from kproxy.probes.network import NetworkProbes
@@ -202,8 +202,8 @@ def request(data: bytes) -> None:
 
 
 async def _request(data: bytes, warnings: list[str]) -> None:
-    def handler(path: str, method: str) -> Response:
-        return Response(200, (), path.encode())
+    def handler(request: Request) -> Response:
+        return Response(200, (), request.path.encode())
 
     server = HttpServer(SocketAddress("127.0.0.1", 0), handler, warnings.append)
     server.open()

@@ -17,20 +17,21 @@ from kproxy.model import Family, NamespacedName
 from kproxy.observe import http as http_server
 from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
-from kproxy.observe.http import HttpServer, Response
+from kproxy.observe.http import HttpServer, Request, Response
 from kproxy.settings.text import SocketAddress, socket_address
 
 GET = b"GET /path?query HTTP/1.1\r\nHost: a\r\n\r\n"
 LOOPBACK = SocketAddress("127.0.0.1", 0)
 
 
-def echo(path: str, method: str) -> Response:
-    return Response(200, (("Content-Type", "text/plain"),), f"{method} {path}".encode())
+def echo(request: Request) -> Response:
+    text = f"{request.method} {request.path}"
+    return Response(200, (("Content-Type", "text/plain"),), text.encode())
 
 
-async def slowly(path: str, method: str) -> Response:
+async def slowly(request: Request) -> Response:
     await asyncio.sleep(0.01)
-    return echo(path, method)
+    return echo(request)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -126,10 +127,10 @@ def test_a_request_gets_its_status_and_the_connection_ends(request_: bytes, stat
 
 
 def test_a_handler_that_fails_causes_a_warning_and_the_server_continues() -> None:
-    def handler(path: str, method: str) -> Response:
-        if path == "/bad":
+    def handler(request: Request) -> Response:
+        if request.path == "/bad":
             raise ValueError("oops")
-        return echo(path, method)
+        return echo(request)
 
     async def test(server: HttpServer) -> None:
         with suppress(ConnectionResetError):
@@ -145,7 +146,7 @@ def test_clients_that_are_slow_to_send_or_to_read_are_disconnected(monkeypatch: 
     monkeypatch.setattr(http_server, "FIRST_REQUEST_SECONDS", 0.4)
     monkeypatch.setattr(http_server, "RESPONSE_SECONDS", 0.2)
 
-    def large(path: str, method: str) -> Response:
+    def large(_: Request) -> Response:
         return Response(200, (), b"x" * (16 << 20))
 
     async def test(server: HttpServer) -> None:
@@ -190,9 +191,9 @@ def test_a_client_that_sends_requests_without_pause_waits(monkeypatch: pytest.Mo
     monkeypatch.setattr(http_server, "REQUEST_PAUSE", 600)
     served_paths: list[str] = []
 
-    def handler(path: str, method: str) -> Response:
-        served_paths.append(path)
-        return echo(path, method)
+    def handler(request: Request) -> Response:
+        served_paths.append(request.path)
+        return echo(request)
 
     async def test(server: HttpServer) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)

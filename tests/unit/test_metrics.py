@@ -15,7 +15,7 @@ from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Verdict
 from kproxy.observe import kernel_counters
 from kproxy.observe.core.counters import Connections, Counted, NoLocal, Owners
-from kproxy.observe.http import Response
+from kproxy.observe.http import Request, Response
 from kproxy.observe.kernel_counters import Reading
 from kproxy.observe.metrics import LATENCY, Metrics
 from kproxy.observe.series import Series
@@ -197,7 +197,7 @@ def test_metrics_and_the_mode_are_served() -> None:
     handler = Metrics().handler('{"kproxy": {}}')
 
     async def ask(path: str) -> Response:
-        answer = handler(path, "GET")
+        answer = handler(Request(path))
         return answer if isinstance(answer, Response) else await answer
 
     async def main() -> None:
