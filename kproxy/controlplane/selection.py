@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from kproxy.controlplane.slices import PodIndex, resolve_ports, selects
+from kproxy.controlplane.workloads import awaiting
 from kproxy.model import ClusterState, EndpointSlice, Pod, Service
 from kproxy.problems import Problem
 
@@ -17,13 +18,17 @@ NAMED = 3
 
 
 def mismatches(state: ClusterState, pods: PodIndex) -> list[Problem]:
-    """Compare each Service with its slices, or else with its pods. Sorted by the Services' names."""
-    found = []
+    """Compare each Service with its slices, or else with its pods. Sorted by the Services' names.
+
+    If a workload in the input wants the pods of a Service, only that is reported, and not here.
+    """
+    found, awaited = [], awaiting(state, pods)
     for name, service in sorted(state.services.items()):
         if name in state.slices:
             warnings = _slice_mismatches(service, state.slices[name])
         elif selects(service):
-            warnings = _pod_mismatches(service, pods.select(name.namespace, service.selector))
+            selected = pods.select(name.namespace, service.selector)
+            warnings = _pod_mismatches(service, selected) if selected or name not in awaited else iter(())
         else:
             continue
         origin = service.origin.source

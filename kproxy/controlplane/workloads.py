@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kproxy.controlplane.slices import PodIndex
-from kproxy.model import ClusterNode, ClusterState, Pod, Service, Workload
+from kproxy.model import ClusterNode, ClusterState, NamespacedName, Pod, Service, Workload
 
 LONGEST = 100
 """The maximum length of a selector in a sentence."""
@@ -53,24 +53,34 @@ def _desired(workload: Workload, nodes: Mapping[str, ClusterNode]) -> int:
 
 def missing_pods(state: ClusterState, pods: PodIndex) -> str:
     """Return which workloads want more pods than exist, and what is needed; "" if none does."""
-    found = list(_missing(state, pods))
+    found = [lack.text for lack in _lacks(state, pods)]
     if not found:
         return ""
     more = f"; {len(found) - NAMED} more workloads want pods" if len(found) > NAMED else ""
     return f"{'; '.join(found[:NAMED])}{more}. {NEEDED}"
 
 
-def _missing(state: ClusterState, pods: PodIndex) -> Iterator[str]:
-    """Describe the workloads that lack pods. Those whose Services have explicit endpoints need none."""
+def awaiting(state: ClusterState, pods: PodIndex) -> set[NamespacedName]:
+    """Return the Services whose pods are those of a workload that lacks pods."""
+    return {name for lack in _lacks(state, pods) for name in lack.services}
+
+
+class _Lack(NamedTuple):
+    text: str
+    services: list[NamespacedName]
+
+
+def _lacks(state: ClusterState, pods: PodIndex) -> Iterator[_Lack]:
+    """Yield the workloads that lack pods. Those whose Services have explicit endpoints need none."""
     services: dict[str, list[Service]] = defaultdict(list)
     for service in state.services.values() if state.workloads else ():
         services[service.name.namespace].append(service)
     for workload in state.workloads:
         selecting = (each for each in services[workload.name.namespace] if each.selector)
         own = [each.name for each in selecting if each.selector.items() <= workload.template.items()]
-        if not own or any(name not in state.slices for name in own):
-            text = lacking(workload, counted(workload, pods, state.nodes))
-            yield from filter(None, [text])
+        text = lacking(workload, counted(workload, pods, state.nodes))
+        if text and not (own and all(name in state.slices for name in own)):
+            yield _Lack(text, own)
 
 
 def lacking(workload: Workload, counts: Counts) -> str:

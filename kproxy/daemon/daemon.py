@@ -272,7 +272,7 @@ class Daemon(RoundObserver):
             self._programmed.set()
         if not self._ready and not done.failures:
             self._ready = True
-            logger.info("kproxy is ready: %s", plural(len(done.names), "service"))
+            logger.info("kproxy is ready: %s", plural(done.totals.services, "service"))
 
     def _check_unmonitored(self, done: RoundReport) -> None:
         """Request a comparison if a table may have changed during a round in which the monitor was paused."""

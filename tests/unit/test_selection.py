@@ -40,6 +40,15 @@ def named(*names: str | None) -> dict[str, Any]:
     return service(ports=[{"port": 80 + n, **({"name": own} if own else {})} for n, own in enumerate(names)])
 
 
+def workload(app: str = "web", replicas: int = 1) -> dict[str, Any]:
+    """A ReplicaSet whose pods have this label."""
+    labels = {"app": app}
+    template = {"metadata": {"labels": labels}, "spec": {}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "r"}, "spec": spec}
+
+
+NO_PORT = "spec.ports[0].targetPort: no container port nix/tcp in Pod web-1"
 NO_POD = "spec.selector: no pod in namespace default has the labels app=web"
 
 
@@ -52,6 +61,11 @@ NO_POD = "spec.selector: no pod in namespace default has the labels app=web"
         ([service()], []),
         ([service(**WEB, type="ExternalName", externalName="x.example")], []),
         ([service(**WEB, clusterIP="None")], [NO_POD]),
+        # A workload that wants such pods is reported itself; one that wants others, or has enough, is not.
+        ([service(**WEB), workload()], []),
+        ([service(**WEB), workload("wed")], [NO_POD]),
+        ([service(**WEB), workload(replicas=0)], [NO_POD]),
+        ([to("nix"), workload(replicas=2), pod()], [NO_PORT]),
         ([to("http"), pod()], []),
         ([to("http", 9), pod()], []),
         (

@@ -81,7 +81,6 @@ EVERY = (
     "get svc",
     "get svc -o json",
     "describe svc",
-    "env web",
     "dns zone",
     "explain node web:80",
 )
