@@ -24,6 +24,11 @@ class Services(NamedTuple):
     services: Mapping[NamespacedName, Service]
     slices: Mapping[NamespacedName, Sequence[EndpointSlice]]
 
+    def changed(self, before: Services) -> set[NamespacedName]:
+        """Return the Services whose slices differ."""
+        names = self.slices.keys() | before.slices.keys()
+        return {name for name in names if self.slices.get(name) != before.slices.get(name)}
+
     def share(self, name: NamespacedName, port: int | str) -> tuple[Share, str]:
         """Return what serves a port, by number or name, and why it has no endpoints; "" if it may have
         some."""

@@ -58,6 +58,12 @@ class Objects(NamedTuple):
     classes: Sequence[IngressClass] = ()
     secrets: Mapping[NamespacedName, Secret] = {}
 
+    def differs(self, other: Objects) -> bool:
+        """Whether more than endpoints differs. Those of canaries count: without any, it gets no requests."""
+        canaries = any("canary" in each.annotations for each in self.ingresses)
+        services = self.services.services != other.services.services
+        return canaries or services or self[2:] != other[2:] or self.ingresses != other.ingresses
+
 
 class Ports(NamedTuple):
     """Where the listeners are."""

@@ -6,15 +6,36 @@ and the others are rendered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from kproxy.gateway.core.configuration import CertificateEntries, Configuration, Entries, Section, Server
+from msgspec.structs import replace
+
+from kproxy.gateway.core.configuration import (
+    CertificateEntries,
+    Configuration,
+    Entries,
+    Section,
+    Server,
+    slots_for,
+)
+from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.frontend import LIST, NOT_FOUND, certificate_list, conditions, head
 from kproxy.gateway.core.pages import pages
-from kproxy.gateway.core.routes import BasicAuth, Certificate, Forward, Listener, Respond, Route, Routing
-from kproxy.gateway.core.sections import Target, target
+from kproxy.gateway.core.routes import (
+    BasicAuth,
+    Certificate,
+    Forward,
+    Listener,
+    Respond,
+    Route,
+    Routing,
+    Share,
+)
+from kproxy.gateway.core.sections import Target, servers_for, target
 from kproxy.gateway.core.tables import EXACT, HOSTS, PREFIX, Tried, is_conditional, path_key, tables
+from kproxy.model import NamespacedName
 from kproxy.problems import Problem
 
 SPARES = ((24, 16), (8, 64))
@@ -28,6 +49,11 @@ class Rendered(NamedTuple):
     problems: list[Problem]
     owners: dict[str, str]
     """The object of each backend in use, for messages: `Ingress default/web`."""
+    forwards: dict[str, Forward]
+    """What each backend that forwards requests is made from."""
+    backends: dict[NamespacedName, list[str]]
+    """The backends that forward to a Service."""
+    failing_port: int
 
 
 def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rendered:
@@ -61,7 +87,38 @@ def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rend
         {certificate_list(each): _entries(each.certificates) for each in routing.listeners if each.tls},
         pages(),
     )
-    return Rendered(configuration, problems, chosen.owners)
+    forwards = chosen.forwards
+    return Rendered(
+        configuration, problems, chosen.owners, forwards, _by_service(forwards), routing.failing_port
+    )
+
+
+def _by_service(forwards: Mapping[str, Forward]) -> dict[NamespacedName, list[str]]:
+    found: dict[NamespacedName, list[str]] = defaultdict(list)
+    for name, forward in forwards.items():
+        for share in forward.shares:
+            found[share.port[0]].append(name)
+    return dict(found)
+
+
+def with_endpoints(rendered: Rendered, services: Services, changed: Iterable[NamespacedName]) -> Rendered:
+    """Return what `render` would return after endpoints of Services changed, and nothing else.
+
+    The cost depends on the backends of these Services. A Service must not be new or gone.
+    """
+    before = rendered.configuration
+    forwards, backends, sections = dict(rendered.forwards), dict(before.backends), dict(before.sections)
+    for name in {name for each in changed for name in rendered.backends.get(each, ())}:
+        shares = (_with_servers(share, services) for share in forwards[name].shares)
+        forwards[name] = Forward(tuple(shares))
+        backends[name] = servers_for(forwards[name], rendered.failing_port)
+        sections[name] = replace(sections[name], slots=slots_for(len(backends[name])))
+    configuration = replace(before, backends=backends, sections=sections)
+    return rendered._replace(configuration=configuration, forwards=forwards)
+
+
+def _with_servers(share: Share, services: Services) -> Share:
+    return replace(share, servers=services.share(*share.port)[0].servers)
 
 
 def _check(route: Route) -> None:
@@ -91,6 +148,7 @@ class _Backends:
         self._targets: dict[str, Target] = {NOT_FOUND: Target(_not_found(), ())}
         self._names: dict[int, str] = {}
         self.owners: dict[str, str] = {}
+        self.forwards: dict[str, Forward] = {}
 
     def add(self, route: Route) -> None:
         """Choose the backend of a route. Raises ValueError if it cannot be rendered."""
@@ -103,6 +161,8 @@ class _Backends:
             name = f"{base}.{number}"
         self._names[id(route)] = name
         self.owners.setdefault(name, str(route.owner))
+        if isinstance(route.action, Forward):
+            self.forwards.setdefault(name, route.action)
 
     def name(self, route: Route) -> str:
         """Return the backend of a route."""

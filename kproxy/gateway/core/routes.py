@@ -79,13 +79,20 @@ class Share(Struct, frozen=True):
     """A Service port that gets a part of the requests."""
 
     name: str
-    """For names of backends and for messages: NAMESPACE/SERVICE:PORT."""
+    """NAMESPACE/SERVICE:PORT, with the name of the port if it has one."""
     servers: tuple[Server, ...]
     """Its endpoints; their weights are relative to each other."""
     weight: int = 1
     """Its part, relative to other shares. 0 for none."""
     failure: int = 503
     """The status of requests of this part while it has no endpoints: 500 if there is no such Service."""
+
+    @property
+    def port(self) -> tuple[NamespacedName, int | str]:
+        """The Service, and the number or name of its port."""
+        service, _, port = self.name.rpartition(":")
+        namespace, _, name = service.partition("/")
+        return NamespacedName(namespace, name), int(port) if port.isdigit() else port
 
 
 class Modified(StrEnum):

@@ -72,7 +72,7 @@ def target(route: Route, failing_port: int, users: str = "") -> Target:
     `failing_port`: where shares without endpoints go, 0 for nowhere. `users`: the list of users of its
     policy.
     """
-    servers = _servers(route.action, failing_port)
+    servers = servers_for(route.action, failing_port)
     directives = tuple(_directives(route, users))
     if directives and not isinstance(route.action, Respond):
         directives = (f"# {route.owner}", *directives)
@@ -84,7 +84,8 @@ def target(route: Route, failing_port: int, users: str = "") -> Target:
 # --- servers ---
 
 
-def _servers(action: Action, failing_port: int) -> tuple[Server, ...]:
+def servers_for(action: Action, failing_port: int) -> tuple[Server, ...]:
+    """Return the servers of an action, sorted. `failing_port` as in `target`."""
     if not isinstance(action, Forward):
         return ()
     used = [share for share in action.shares if share.weight > 0] or [Share("", (), failure=500)]
