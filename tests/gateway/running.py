@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -11,9 +12,12 @@ from msgspec.structs import replace
 from kproxy.gateway.core.configuration import Configuration, Server, with_servers
 from tests.support import eventually
 
+OTHER = "192.0.2.1"
+"""The address of servers whose port is the right one."""
+
 
 def on_loopback(found: Configuration, port: int) -> Configuration:
-    """Return it with servers at 127.1.0.N and a port in place of 10.0.0.N and theirs."""
+    """Return it with servers on loopback: 127.1.0.N and `port` in place of 10.0.0.N and its port."""
     backends = {
         name: tuple(_moved(server, port) for server in servers) for name, servers in found.backends.items()
     }
@@ -21,9 +25,9 @@ def on_loopback(found: Configuration, port: int) -> Configuration:
 
 
 def _moved(server: Server, port: int) -> Server:
-    if not server.address.startswith("10.0."):
-        return server
-    return replace(server, address=server.address.replace("10.0.", "127.1."), port=port)
+    if server.address.startswith("10.0."):
+        return replace(server, address=server.address.replace("10.0.", "127.1."), port=port)
+    return replace(server, address="127.0.0.1") if server.address == OTHER else server
 
 
 def write(found: Configuration, folder: Path) -> Path:
@@ -51,16 +55,15 @@ def check(path: Path) -> str:
 class Running:
     """A HAProxy process, from `start` to `end`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, path: Path) -> None:
+        """`path`: its configuration file."""
+        self._path = path
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, found: Configuration, ports: tuple[int, ...]) -> None:
+    def start(self, ports: Iterable[int]) -> None:
         """Start it, and wait until it takes connections on all ports."""
-        path = write(found, self._folder)
-        self._process = subprocess.Popen(
-            ["haproxy", "-db", "-f", path.name], cwd=self._folder, stderr=subprocess.PIPE
-        )
+        command = ["haproxy", "-db", "-f", self._path.name]
+        self._process = subprocess.Popen(command, cwd=self._path.parent, stderr=subprocess.PIPE)
         eventually(lambda: all(map(_accepts, ports)), self._log)
 
     def end(self) -> None:

@@ -26,7 +26,7 @@ from kproxy.gateway.core.routes import (
 from kproxy.model import NamespacedName, Origin
 from tests.gateway.client import exchange, head
 from tests.gateway.echo import Echo
-from tests.gateway.running import Running, free_ports, on_loopback
+from tests.gateway.running import Running, free_ports, on_loopback, write
 
 PIECES = [
     *(
@@ -118,10 +118,11 @@ def test_text_of_other_parties_stays_text(tmp_path: Path) -> None:
     port = free_ports(1)[0]
     rendered = render(Routing((Listener("http", port, "127.0.0.1"),), tuple(routes(every, shares))))
     assert rendered.problems == []
-    pods, proxy = Echo(names), Running(tmp_path / "haproxy")
+    pods = Echo(names)
     pods.start()
     try:
-        proxy.start(on_loopback(rendered.configuration, pods.port), (port,))
+        proxy = Running(write(on_loopback(rendered.configuration, pods.port), tmp_path))
+        proxy.start((port,))
         try:
             for number, text in enumerate(every):
                 for sent, name in ((text, "matched"), (f"{text}.", "other")):

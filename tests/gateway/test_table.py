@@ -32,10 +32,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     http, https, api, failing = free_ports(4)
     routed = ingress_routes(decoded(), Ports(http, https, "127.0.0.1"), time.time())
     rendered = render(routing(routed, api, failing))
-    pods, proxy = Echo(ADDRESSES), Running(tmp_path_factory.mktemp("haproxy"))
+    pods = Echo(ADDRESSES)
     pods.start()
     try:
-        proxy.start(on_loopback(rendered.configuration, pods.port), (http, https, api))
+        moved = on_loopback(rendered.configuration, pods.port)
+        proxy = Running(write(moved, tmp_path_factory.mktemp("haproxy")))
+        proxy.start((http, https, api))
         try:
             yield Gateway({"http": http, "https": https, "api": api}, rendered, routed)
         finally:
