@@ -150,6 +150,8 @@ class BackendRef(NamedTuple):
     weight: int = 1
     group: str = ""
     kind: str = "Service"
+    filters: tuple[str, ...] = ()
+    """The types of filters of this backend alone. kproxy supports none."""
 
     @property
     def is_service(self) -> bool:
@@ -160,15 +162,86 @@ class BackendRef(NamedTuple):
         return f"{self.kind} {self.name}"
 
 
+class ValueMatch(NamedTuple):
+    """A header or a query parameter that a request must have."""
+
+    name: str
+    value: str
+    regex: bool = False
+
+
+class HTTPMatch(NamedTuple):
+    """The conditions of a rule of an HTTPRoute. All must hold."""
+
+    path_type: str = "PathPrefix"
+    """Exact, PathPrefix or RegularExpression."""
+    path: str = "/"
+    method: str = ""
+    """ "" for all."""
+    headers: tuple[ValueMatch, ...] = ()
+    queries: tuple[ValueMatch, ...] = ()
+
+
+class PathModifier(NamedTuple):
+    """What becomes of the path."""
+
+    text: str
+    prefix: bool
+    """Whether it replaces the matched prefix, or the whole path."""
+
+
+class HeaderModifier(NamedTuple):
+    """A filter that changes headers."""
+
+    of_response: bool
+    """Whether it changes headers of the response, or of the request."""
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class RequestRedirect(NamedTuple):
+    """A filter that replies with a redirect. What is absent ("", 0, None) stays as in the request."""
+
+    scheme: str = ""
+    hostname: str = ""
+    path: PathModifier | None = None
+    port: int = 0
+    status: int = 302
+
+
+class URLRewrite(NamedTuple):
+    """A filter that changes the host or the path before the backend gets the request."""
+
+    hostname: str = ""
+    path: PathModifier | None = None
+
+
+class HTTPFilters(NamedTuple):
+    """The filters of a rule of an HTTPRoute."""
+
+    headers: tuple[HeaderModifier, ...] = ()
+    redirect: RequestRedirect | None = None
+    rewrite: URLRewrite | None = None
+    unsupported: tuple[str, ...] = ()
+    """The types of filters that kproxy does not support."""
+
+
 class RouteRule(NamedTuple):
     """A rule of a route."""
 
     backends: tuple[BackendRef, ...]
     name: str = ""
+    matches: tuple[HTTPMatch, ...] = ()
+    """Of an HTTPRoute at least one; () for other routes."""
+    filters: HTTPFilters = HTTPFilters()
+    request_timeout: int = 0
+    """Milliseconds; 0 for none."""
+    backend_timeout: int = 0
 
 
 class Route(Object, frozen=True, kw_only=True):
-    """A TCPRoute or a UDPRoute."""
+    """An HTTPRoute, a TCPRoute or a UDPRoute."""
 
     kind: str
     parents: tuple[ParentRef, ...]
@@ -224,6 +297,8 @@ class GatewayObjects(Struct, frozen=True):
     udp_routes: dict[NamespacedName, Route] = {}
     grants: dict[NamespacedName, ReferenceGrant] = {}
     namespaces: dict[str, Namespace] = {}
+    certificates: dict[NamespacedName, str] = {}
+    """Why the certificate of a Secret that a listener names cannot be used, "" if it can."""
 
     @property
     def routes(self) -> dict[str, dict[NamespacedName, Route]]:

@@ -37,6 +37,7 @@ DESCRIPTIONS: dict[str, Callable[[Any, Context], str]] = {
     **dict.fromkeys(WORKLOAD_KINDS, describe_workload),
     "gatewayclasses": describe_class,
     "gateways": describe_gateway,
+    "httproutes": describe_route,
     "tcproutes": describe_route,
     "udproutes": describe_route,
     "referencegrants": describe_grant,

@@ -40,8 +40,9 @@ def _show(settings: Settings, text: Callable[[Rendering], str]) -> int:
         source.load(activity, allow_empty=True)
         state, inventory = source.state, source.inventory()
         activity.begin(f"rendering {len(state.ingresses)} ingresses")
-        services = Services(inventory.services, inventory.slices)
-        objects = Objects(state.ingresses, services, state.ingress_classes, state.secrets)
+        services = Services(inventory.owners, inventory.slices)
+        secrets, gateways = state.secrets, inventory.gateways
+        objects = Objects(state.ingresses, services, state.ingress_classes, secrets, gateways)
         found = Renderer(Ports(*settings.gateway_ports)).render(objects, time.time())
     problems, warnings = source.problems() + found.problems, source.input_warnings() + found.warnings
     print_problems(problems)

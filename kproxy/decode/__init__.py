@@ -297,7 +297,7 @@ def _slices_by_service(found: Iterable[EndpointSlice]) -> dict[NamespacedName, t
 
 def _gateway_objects(found: Iterable[Object]) -> GatewayObjects:
     """Sort the objects of the Gateway API by kind."""
-    objects = GatewayObjects({}, {}, {}, {}, {}, {}, {})
+    objects = GatewayObjects({}, {}, {}, {}, {}, {}, {}, {})
     for item in found:
         match item:
             case GatewayClass():

@@ -145,6 +145,7 @@ def _listener(path: str, entry: wire.Listener, namespace: str) -> Listener:
         raise FieldError(f"{path}.hostname", f"must not be set for protocol {protocol}")
     if entry.tls is not None and protocol in WITHOUT_TLS:
         raise FieldError(f"{path}.tls", f"must not be set for protocol {protocol}")
+    _check_tls(f"{path}.tls", protocol, entry.tls)
     allowed = entry.allowed_routes or wire.AllowedRoutes()
     namespaces = allowed.namespaces or wire.RouteNamespaces()
     tls = entry.tls or wire.ListenerTLS()
@@ -153,7 +154,7 @@ def _listener(path: str, entry: wire.Listener, namespace: str) -> Listener:
         port=port_number(f"{path}.port", entry.port),
         protocol=protocol,
         hostname=host_name(f"{path}.hostname", entry.hostname or ""),
-        tls_mode=_one_of(f"{path}.tls.mode", tls.mode or TLS_MODES[0], TLS_MODES) if entry.tls else "",
+        tls_mode=(tls.mode or TLS_MODES[0]) if entry.tls else "",
         certificates=tuple(
             _certificate(f"{path}.tls.certificateRefs[{i}]", reference, namespace)
             for i, reference in enumerate(tls.certificate_refs or [])
@@ -162,14 +163,25 @@ def _listener(path: str, entry: wire.Listener, namespace: str) -> Listener:
             RouteKind(GATEWAY_GROUP if each.group is None else each.group, each.kind)
             for each in allowed.kinds or ()
         ),
-        namespaces=_one_of(
+        namespaces=one_of(
             f"{path}.allowedRoutes.namespaces.from", namespaces.from_ or "Same", NAMESPACES_FROM
         ),
         selector=tuple(_selector(f"{path}.allowedRoutes.namespaces.selector", namespaces.selector)),
     )
 
 
-def _one_of(path: str, text: str, allowed: tuple[str, ...]) -> str:
+def _check_tls(path: str, protocol: str, tls: wire.ListenerTLS | None) -> None:
+    if tls is None:
+        return
+    one_of(f"{path}.mode", tls.mode or TLS_MODES[0], TLS_MODES)
+    if protocol == "HTTPS" and tls.mode == "Passthrough":
+        raise FieldError(f"{path}.mode", "must be Terminate for protocol HTTPS")
+    if tls.mode != "Passthrough" and not (tls.certificate_refs or tls.options):
+        raise FieldError(f"{path}.certificateRefs", "is empty: required for mode Terminate")
+
+
+def one_of(path: str, text: str, allowed: tuple[str, ...]) -> str:
+    """Return a text that must be one of some words."""
     if text not in allowed:
         raise FieldError(path, f"{text!r} is not one of {', '.join(allowed)}")
     return text
@@ -192,7 +204,7 @@ def _selector(path: str, selector: wire.LabelSelector | None) -> Iterator[Requir
         yield Requirement(key, "In", (value,))
     for index, each in enumerate(selector.match_expressions or []):
         place = f"{path}.matchExpressions[{index}]"
-        operator, values = _one_of(f"{place}.operator", each.operator, OPERATORS), each.values or []
+        operator, values = one_of(f"{place}.operator", each.operator, OPERATORS), each.values or []
         if bool(values) is not (operator in ("In", "NotIn")):
             need = "must be empty" if values else "must not be empty"
             raise FieldError(f"{place}.values", f"{need} for operator {operator}")

@@ -24,6 +24,27 @@ GATEWAY_TYPES = {
     "ParentReference": "group kind name namespace port sectionName",
     "L4Rule": "backendRefs:BackendReference name",
     "BackendReference": "group kind name namespace port weight",
+    "HTTPRoute": "apiVersion kind metadata:ObjectMeta spec:HTTPRouteSpec status",
+    "HTTPRouteSpec": "hostnames parentRefs:ParentReference rules:HTTPRule useDefaultGateways",
+    "HTTPRule": (
+        "backendRefs:HTTPBackendReference filters:HTTPRouteFilter matches:HTTPRouteMatch name retry "
+        "sessionPersistence timeouts:HTTPTimeouts "
+    ),
+    "HTTPBackendReference": "filters:HTTPRouteFilter group kind name namespace port weight",
+    "HTTPRouteMatch": ("headers:HTTPValueMatch method path:HTTPPathMatch queryParams:HTTPValueMatch "),
+    "HTTPPathMatch": "type value",
+    "HTTPValueMatch": "name type value",
+    "HTTPRouteFilter": (
+        "cors extensionRef externalAuth requestHeaderModifier:HTTPHeaderFilter requestMirror "
+        "requestRedirect:HTTPRequestRedirect responseHeaderModifier:HTTPHeaderFilter type "
+        "urlRewrite:HTTPURLRewrite "
+    ),
+    "HTTPHeaderFilter": "add:HTTPHeaderValue remove set:HTTPHeaderValue",
+    "HTTPHeaderValue": "name value",
+    "HTTPRequestRedirect": "hostname path:HTTPPathModifier port scheme statusCode",
+    "HTTPURLRewrite": "hostname path:HTTPPathModifier",
+    "HTTPPathModifier": "replaceFullPath replacePrefixMatch type",
+    "HTTPTimeouts": "backendRequest request",
     "ReferenceGrant": "apiVersion kind metadata:ObjectMeta spec:ReferenceGrantSpec",
     "ReferenceGrantSpec": "from:ReferenceGrantFrom to:ReferenceGrantTo",
     "ReferenceGrantFrom": "group kind namespace",

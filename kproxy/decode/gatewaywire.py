@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from kproxy.decode.wire import Metadata
 
@@ -121,6 +121,96 @@ class BackendReference(Wire):
     namespace: str | None = None
     port: int | None = None
     weight: int | None = None
+
+
+class HTTPPathMatch(Wire):
+    type: str | None = None
+    value: str | None = None
+
+
+class HTTPValueMatch(Wire):
+    name: str
+    value: str
+    type: str | None = None
+
+
+class HTTPRouteMatch(Wire):
+    path: HTTPPathMatch | None = None
+    headers: list[HTTPValueMatch] | None = None
+    query_params: list[HTTPValueMatch] | None = None
+    method: str | None = None
+
+
+class HTTPHeader(Wire):
+    name: str
+    value: str
+
+
+class HTTPHeaderFilter(Wire):
+    set: list[HTTPHeader] | None = None
+    add: list[HTTPHeader] | None = None
+    remove: list[str] | None = None
+
+
+class HTTPPathModifier(Wire):
+    type: str
+    replace_full_path: str | None = None
+    replace_prefix_match: str | None = None
+
+
+class HTTPRequestRedirect(Wire):
+    scheme: str | None = None
+    hostname: str | None = None
+    path: HTTPPathModifier | None = None
+    port: int | None = None
+    status_code: int | None = None
+
+
+class HTTPURLRewrite(Wire):
+    hostname: str | None = None
+    path: HTTPPathModifier | None = None
+
+
+class HTTPRouteFilter(Wire):
+    type: str
+    request_header_modifier: HTTPHeaderFilter | None = None
+    response_header_modifier: HTTPHeaderFilter | None = None
+    request_redirect: HTTPRequestRedirect | None = None
+    url_rewrite: HTTPURLRewrite | None = field(default=None, name="urlRewrite")
+    request_mirror: dict[str, Any] | None = None
+    cors: dict[str, Any] | None = None
+    extension_ref: dict[str, Any] | None = None
+    external_auth: dict[str, Any] | None = None
+
+
+class HTTPBackendReference(BackendReference):
+    filters: list[HTTPRouteFilter] | None = None
+
+
+class HTTPTimeouts(Wire):
+    request: str | None = None
+    backend_request: str | None = None
+
+
+class HTTPRule(Wire):
+    name: str | None = None
+    matches: list[HTTPRouteMatch] | None = None
+    filters: list[HTTPRouteFilter] | None = None
+    backend_refs: list[HTTPBackendReference] | None = None
+    timeouts: HTTPTimeouts | None = None
+    retry: dict[str, Any] | None = None
+    session_persistence: dict[str, Any] | None = None
+
+
+class HTTPRouteSpec(Wire):
+    parent_refs: list[ParentReference] | None = None
+    hostnames: list[str] | None = None
+    rules: list[HTTPRule] | None = None
+
+
+class HTTPRoute(Wire):
+    metadata: GatewayMetadata
+    spec: HTTPRouteSpec
 
 
 class L4Rule(Wire):

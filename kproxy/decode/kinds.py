@@ -16,9 +16,7 @@ from kproxy.gatewayapi import GROUP
 LIST = "List"
 GATEWAY_VERSIONS = tuple(f"{GROUP}/{version}" for version in ("v1", "v1beta1", "v1alpha2"))
 L4_ROUTE_VERSIONS = (f"{GROUP}/v1", f"{GROUP}/v1alpha2")
-UNUSED = frozenset(
-    {"HTTPRoute", "GRPCRoute", "TLSRoute", "ListenerSet", "BackendTLSPolicy", "BackendLBPolicy"}
-)
+UNUSED = frozenset({"GRPCRoute", "TLSRoute", "ListenerSet", "BackendTLSPolicy", "BackendLBPolicy"})
 """Kinds of the Gateway API that kproxy does not use. Some resemble kinds that it does."""
 API_VERSIONS = {
     "Service": ("v1",),
@@ -30,6 +28,7 @@ API_VERSIONS = {
     "Namespace": ("v1",),
     "GatewayClass": GATEWAY_VERSIONS,
     "Gateway": GATEWAY_VERSIONS,
+    "HTTPRoute": GATEWAY_VERSIONS,
     "TCPRoute": L4_ROUTE_VERSIONS,
     "UDPRoute": L4_ROUTE_VERSIONS,
     "ReferenceGrant": GATEWAY_VERSIONS,

@@ -13,7 +13,18 @@ import msgspec
 from msgspec import Raw
 
 from kproxy.decode import endpointslices as endpoints
-from kproxy.decode import gateways, gatewaywire, ingress, node, routes, secret, service, servicecidr, wire
+from kproxy.decode import (
+    gateways,
+    gatewaywire,
+    httproutes,
+    ingress,
+    node,
+    routes,
+    secret,
+    service,
+    servicecidr,
+    wire,
+)
 from kproxy.decode.advice import misplaced_fields
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.explain import describe
@@ -91,10 +102,13 @@ _KINDS = {
     **_versions("GatewayClass", GATEWAY_VERSIONS, gatewaywire.GatewayClass, gateways.gateway_class),
     **_versions("Gateway", GATEWAY_VERSIONS, gatewaywire.Gateway, gateways.gateway),
     **_versions("ReferenceGrant", GATEWAY_VERSIONS, gatewaywire.ReferenceGrant, gateways.reference_grant),
+    **_versions("HTTPRoute", GATEWAY_VERSIONS, gatewaywire.HTTPRoute, httproutes.http_route),
     **_versions("TCPRoute", L4_ROUTE_VERSIONS, gatewaywire.L4Route, routes.tcp_route),
     **_versions("UDPRoute", L4_ROUTE_VERSIONS, gatewaywire.L4Route, routes.udp_route),
 }
-GATEWAY_KINDS = frozenset({"GatewayClass", "Gateway", "TCPRoute", "UDPRoute", "ReferenceGrant", "Namespace"})
+GATEWAY_KINDS = frozenset(
+    {"GatewayClass", "Gateway", "HTTPRoute", "TCPRoute", "UDPRoute", "ReferenceGrant", "Namespace"}
+)
 
 
 CAUSES = 10

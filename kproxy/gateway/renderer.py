@@ -8,6 +8,7 @@ from typing import NamedTuple
 from kproxy.gateway.certificates import SOON, Checks
 from kproxy.gateway.core.configuration import Configuration
 from kproxy.gateway.core.endpoints import Services
+from kproxy.gateway.core.httproute import http_certificates, http_routing, joined
 from kproxy.gateway.core.ingress import Objects, Ports, certificates_of, route
 from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.gateway.core.routes import Routing
@@ -54,9 +55,11 @@ class Renderer:
         return self._last
 
     def _all(self, objects: Objects, now: float) -> Rendering:
-        checked = self._checks.check(certificates_of(objects.ingresses), objects.secrets, now)
+        names = certificates_of(objects.ingresses) | http_certificates(objects.gateways)
+        checked = self._checks.check(names, objects.secrets, now)
         times = (moment for each in checked.values() for moment in (each.expires - SOON, each.expires))
         self._until = min((moment for moment in times if moment > now), default=math.inf)
         routed = route(objects, checked, self._ports)
-        rendered = render(routed.routing)
-        return Rendering(rendered, routed.routing, routed.problems + rendered.problems, routed.warnings)
+        routing = joined(routed.routing, http_routing(objects, checked))
+        rendered = render(routing)
+        return Rendering(rendered, routing, routed.problems + rendered.problems, routed.warnings)

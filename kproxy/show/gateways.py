@@ -197,6 +197,17 @@ def gateway_rows(shown: Iterable[Shown], age: Age, wide: bool) -> list[list[str]
     return rows
 
 
+def http_route_rows(shown: Iterable[Shown], age: Age, wide: bool) -> list[list[str]]:
+    """Return the headings, and a row for each HTTPRoute."""
+    rows = [["NAME", "HOSTNAMES", "AGE"]]
+    for each in shown:
+        found = each.object
+        assert isinstance(found, Route)
+        hostnames = json.dumps(found.hostnames, separators=(",", ":")) if found.hostnames else ""
+        rows.append([found.name.name, hostnames, age(found.origin.created)])
+    return rows
+
+
 def plain_rows(shown: Iterable[Shown], age: Age, wide: bool) -> list[list[str]]:
     """Return the headings, and a row for each object of a kind without columns of its own."""
     return [["NAME", "AGE"], *([each.name.name, age(each.object.origin.created)] for each in shown)]

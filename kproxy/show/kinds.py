@@ -115,6 +115,7 @@ KINDS = {
     **WORKLOAD_KINDS,
     "gatewayclasses": _gateway_kind(("gc",), "GatewayClass", gateways.class_rows, namespaced=False),
     "gateways": _gateway_kind(("gtw",), "Gateway", gateways.gateway_rows),
+    "httproutes": _gateway_kind((), "HTTPRoute", gateways.http_route_rows),
     "tcproutes": _gateway_kind((), "TCPRoute", gateways.plain_rows),
     "udproutes": _gateway_kind((), "UDPRoute", gateways.plain_rows),
     "referencegrants": _gateway_kind(("refgrant",), "ReferenceGrant", gateways.plain_rows),
@@ -129,7 +130,7 @@ CATEGORIES = {
         "replicasets",
         "statefulsets",
     ),
-    "gateway-api": ("gatewayclasses", "gateways", "tcproutes", "udproutes", "referencegrants"),
+    "gateway-api": ("gatewayclasses", "gateways", "httproutes", "tcproutes", "udproutes", "referencegrants"),
 }
 """Names for several kinds, in kubectl's order. As there, `all` has no endpoints, ingresses and nodes."""
 

@@ -24,6 +24,7 @@ from kproxy.controlplane.slices import PodIndex
 from kproxy.controlplane.workloads import missing_pods
 from kproxy.decode import Decoded, decode, with_found_pods
 from kproxy.gateway.core.findings import findings
+from kproxy.gateway.core.httproute import with_certificates
 from kproxy.gateway.core.l4 import with_gateways
 from kproxy.gatewayapi import GatewayObjects
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
@@ -208,7 +209,8 @@ class Manifests:
     def _settle(
         self, decoded: Decoded, node: Node, warnings: Sequence[Problem] = ()
     ) -> Collection[NamespacedName]:
-        self._gateways = hold_objects(self._gateways, with_built_in(decoded.gateways), decoded.unreadable)
+        found = with_certificates(with_built_in(decoded.gateways), decoded.state.secrets)
+        self._gateways = hold_objects(self._gateways, found, decoded.unreadable)
         decoded = decoded._replace(gateways=self._gateways)
         settled = settle(decoded, self._held, self._ranges, node)
         self._store.save(self._held, settled.allocations)

@@ -20,6 +20,7 @@ from kproxy.controlplane.ranges import parse_pool
 from kproxy.decode import Decoded, decode
 from kproxy.gateway.core.attachment import common_hostname
 from kproxy.gateway.core.findings import findings
+from kproxy.gateway.core.httproute import with_certificates
 from kproxy.gateway.core.status import Condition, Statuses
 from kproxy.gatewayapi import CONTROLLER, GatewayObjects
 from kproxy.model import Family, NamespacedName, Node, format_address, parse_address
@@ -48,11 +49,12 @@ def resolved(*objects: Object, ranges: Any = RANGES, past: Allocations = NOTHING
 
 def statuses(*objects: Object, ranges: Any = RANGES) -> Statuses:
     found = resolved(*objects, ranges=ranges)
-    return Statuses(with_built_in(read(*objects).gateways), found.services, found.frontends)
+    return Statuses(objects_of(*objects), found.services, found.frontends)
 
 
 def objects_of(*objects: Object) -> GatewayObjects:
-    return with_built_in(read(*objects).gateways)
+    found = read(*objects)
+    return with_certificates(with_built_in(found.gateways), found.state.secrets)
 
 
 def listener(name: str = "a", port: Any = 80, protocol: str = "TCP", **rest: Any) -> Object:
@@ -74,6 +76,13 @@ def by_type(conditions: tuple[Condition, ...]) -> Mapping[str, tuple[bool, str]]
     return {each.type: (each.status, each.reason) for each in conditions}
 
 
+def http_route(*rules: Object, **spec: Any) -> Object:
+    return made(
+        "HTTPRoute", "web", 1, {"parentRefs": [EDGE], **({"rules": list(rules)} if rules else {}), **spec}
+    )
+
+
+REDIRECT = {"type": "RequestRedirect", "requestRedirect": {"port": 80}}
 EDGE = {"name": "edge"}
 HTTP = [{"name": "http", "port": 8080}]
 WEB = [service("web", ports=[{"name": "http", "port": 80}]), slice_of("web", "10.1.0.1", ports=HTTP)]
@@ -103,6 +112,28 @@ SLIPS = [
     (tcp_route(EDGE | {"namespace": "A"}), "spec.parentRefs[0].namespace", "'A' is not a namespace"),
     (made("ReferenceGrant", "g", 1, {"from": [], "to": []}), "spec.from", "is empty: must have 1 to 16 entries"),
     (made("GatewayClass", "c", 1, {"controllerName": ""}), "spec.controllerName", "is empty"),
+    (with_listeners(listener(protocol="HTTPS", tls={"mode": "Passthrough"})), "spec.listeners[0].tls.mode", "must be Terminate for protocol HTTPS"),
+    (with_listeners(listener(protocol="HTTPS", tls={})), "spec.listeners[0].tls.certificateRefs", "is empty: required for mode Terminate"),
+    (http_route(hostnames=["10.0.0.1"]), "spec.hostnames[0]", "10.0.0.1 is an IP address"),
+    (http_route(rules=[]), "spec.rules", "has 0 entries: must have 1 to 16"),
+    (http_route({"matches": [{"path": {"value": "a"}}]}), "spec.rules[0].matches[0].path.value", "'a' must begin with /"),
+    (http_route({"matches": [{"path": {"value": "/a/../b"}}]}), "spec.rules[0].matches[0].path.value", "must not contain '/../'"),
+    (http_route({"matches": [{"path": {"type": "Regex", "value": "/"}}]}), "spec.rules[0].matches[0].path.type", "'Regex' is not one of"),
+    (http_route({"matches": [{"method": "get"}]}), "spec.rules[0].matches[0].method", "'get' is not one of"),
+    (http_route({"matches": [{"headers": [{"name": "a b", "value": "1"}]}]}), "spec.rules[0].matches[0].headers[0].name", "'a b' is not a name"),
+    (http_route({"matches": [{"headers": [{"name": "a"}]}]}), "spec.rules[0].matches[0].headers[0].value", "is missing"),
+    (http_route({"filters": [{"type": "Other"}]}), "spec.rules[0].filters[0].type", "'Other' is not one of"),
+    (http_route({"filters": [{"type": "URLRewrite"}]}), "spec.rules[0].filters[0].urlRewrite", "is missing"),
+    (http_route({"filters": [REDIRECT, REDIRECT]}), "spec.rules[0].filters[1].type", "RequestRedirect is a duplicate"),
+    (http_route({"filters": [REDIRECT, {"type": "URLRewrite", "urlRewrite": {}}]}), "spec.rules[0].filters", "must not have both RequestRedirect and URLRewrite"),
+    (http_route({"filters": [REDIRECT], "backendRefs": [{"name": "web", "port": 80}]}), "spec.rules[0].backendRefs", "must not be set together with a filter RequestRedirect"),
+    (http_route({"filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 200}}]}), "spec.rules[0].filters[0].requestRedirect.statusCode", "200 is not one of"),
+    (http_route({"filters": [{"type": "RequestRedirect", "requestRedirect": {"hostname": "*.a"}}]}), "spec.rules[0].filters[0].requestRedirect.hostname", "'*.a' must not be a wildcard"),
+    (http_route({"filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath"}}}]}), "spec.rules[0].filters[0].urlRewrite.path.replaceFullPath", "is missing"),
+    (http_route({"matches": [{"path": {"type": "Exact", "value": "/a"}}], "filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}]}), "spec.rules[0].filters[0].urlRewrite.path.type", "ReplacePrefixMatch needs matches of type PathPrefix"),
+    (http_route({"timeouts": {"request": "10"}}), "spec.rules[0].timeouts.request", "'10' is not a duration such as 10s or 500ms"),
+    (http_route({"timeouts": {"request": "1s", "backendRequest": "2s"}}), "spec.rules[0].timeouts.backendRequest", "must not be longer than timeouts.request"),
+    (http_route({"backendRefs": [{"name": "web", "port": 80, "filters": [{"type": "No"}]}]}), "spec.rules[0].backendRefs[0].filters[0].type", "'No' is not one of"),
 ]  # fmt: skip
 
 
@@ -261,10 +292,45 @@ def test_a_reference_of_a_route(backend: Object, reason: str, message: str) -> N
 
 # --- status of Gateways ---
 
+PEM = {"tls.crt": "-----BEGIN CERTIFICATE-----", "tls.key": "-----BEGIN PRIVATE KEY-----"}
+
+
+def secret(name: str, namespace: str = "default", **data: str) -> Object:
+    return manifest("Secret", name, metadata={"namespace": namespace}, stringData=PEM | data)
+
+
+def https(references: list[Object]) -> Object:
+    return listener(protocol="HTTPS", tls={"certificateRefs": references})
+
+
+TO_GOOD = {
+    "from": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "default"}],
+    "to": [{"group": "", "kind": "Secret", "name": "good"}],
+}
+SECRETS = [
+    secret("good"),
+    secret("bad", **{"tls.crt": "no"}),
+    *(secret(name, namespace) for name in ("good", "other") for namespace in ("shop", "granting")),
+    made("ReferenceGrant", "good", 1, TO_GOOD, namespace="granting"),
+]
+"""Secrets with certificates, as far as their texts go. One namespace permits references to one of them."""
+
 
 @pytest.mark.parametrize(
     ("edge", "ranges", "addresses", "gateway_conditions", "listener_conditions"),
     [
+        (with_listeners(listener(protocol="HTTP"), listener("b", protocol="HTTP", hostname="a.test")), RANGES, ["192.0.2.1", "2001:db8::1"],
+         {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed")}, {}),
+        (with_listeners(https([{"name": "good"}])), RANGES, ["192.0.2.1", "2001:db8::1"], {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed")},
+         {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed"), "ResolvedRefs": (True, "ResolvedRefs"), "Conflicted": (False, "NoConflicts")}),
+        (with_listeners(https([{"name": "gone"}, {"name": "good"}])), RANGES, ["192.0.2.1", "2001:db8::1"], {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed")},
+         {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed"), "ResolvedRefs": (False, "InvalidCertificateRef"), "Conflicted": (False, "NoConflicts")}),
+        *((with_listeners(https([ref])), RANGES, ["192.0.2.1", "2001:db8::1"], {"Accepted": (True, "Accepted"), "Programmed": (False, "Invalid")},
+           {"Accepted": (True, "Accepted"), "Programmed": (False, "Invalid"), "ResolvedRefs": (False, reason), "Conflicted": (False, "NoConflicts")})
+          for ref, reason in (({"name": "gone"}, "InvalidCertificateRef"), ({"name": "bad"}, "InvalidCertificateRef"), ({"name": "good", "kind": "ConfigMap"}, "InvalidCertificateRef"),
+                              ({"name": "good", "group": "example.com"}, "InvalidCertificateRef"), ({"name": "good", "namespace": "shop"}, "RefNotPermitted"))),
+        (with_listeners(https([{"name": "good", "namespace": "granting"}])), RANGES, ["192.0.2.1", "2001:db8::1"], {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed")}, {}),
+        (with_listeners(https([{"name": "other", "namespace": "granting"}])), RANGES, ["192.0.2.1", "2001:db8::1"], {"Accepted": (True, "Accepted"), "Programmed": (False, "Invalid")}, {}),
         (with_listeners(listener()), RANGES, ["192.0.2.1", "2001:db8::1"],
          {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed")},
          {"Accepted": (True, "Accepted"), "Programmed": (True, "Programmed"), "ResolvedRefs": (True, "ResolvedRefs"), "Conflicted": (False, "NoConflicts")}),
@@ -298,13 +364,23 @@ def test_the_status_of_a_gateway(
     gateway_conditions: Mapping[str, tuple[bool, str]],
     listener_conditions: Mapping[str, tuple[bool, str]],
 ) -> None:
-    found = statuses(edge, ranges=ranges).of_gateway(*objects_of(edge).gateways.values())
+    found = statuses(edge, *SECRETS, ranges=ranges).of_gateway(*objects_of(edge, *SECRETS).gateways.values())
     assert found is not None
     for address, allowed in zip(found.addresses, addresses, strict=True):
         assert format_address(address) in allowed.split("|")
     assert by_type(found.conditions) == gateway_conditions
     if listener_conditions:
         assert by_type(found.listeners[0].conditions) == listener_conditions
+
+
+def test_a_grant_for_all_names() -> None:
+    grant = made(
+        "ReferenceGrant", "all", 1, {**TO_GOOD, "to": [{"group": "", "kind": "Secret"}]}, namespace="shop"
+    )
+    edge = with_listeners(https([{"name": "other", "namespace": "shop"}]))
+    found = statuses(edge, grant, *SECRETS).of_gateway(*objects_of(edge).gateways.values())
+    assert found is not None
+    assert by_type(found.listeners[0].conditions)["ResolvedRefs"] == (True, "ResolvedRefs")
 
 
 def test_an_address_and_port_of_another_owner() -> None:

@@ -14,8 +14,10 @@ from kproxy.controlplane.gateways import is_ours
 from kproxy.gatewayapi import GROUP, Gateway, GatewayObjects, Listener, ParentRef, Route, RouteKind
 from kproxy.model import NamespacedName
 
-SERVED = {"TCP": "TCPRoute", "UDP": "UDPRoute"}
+SERVED = {"HTTP": "HTTPRoute", "HTTPS": "HTTPRoute", "TCP": "TCPRoute", "UDP": "UDPRoute"}
 """The kind of route that a listener of a protocol serves. Other protocols are not supported."""
+BY_PROXY = ("HTTP", "HTTPS")
+"""The protocols that HAProxy serves. The others are served by the tables."""
 
 
 class Refusal(NamedTuple):

@@ -6,10 +6,21 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kproxy.gateway.core.attachment import Refusal
-from kproxy.gatewayapi import GROUP, BackendRef, GatewayObjects, GrantFrom, GrantTo, Route
-from kproxy.model import NamespacedName, Protocol, Service, ServicePort
+from kproxy.gatewayapi import (
+    GROUP,
+    BackendRef,
+    Gateway,
+    GatewayObjects,
+    GrantFrom,
+    GrantTo,
+    Route,
+    SecretRef,
+)
+from kproxy.model import NamespacedName, Protocol, Secret, Service, ServicePort
 
 FindService = Callable[[NamespacedName], Service | None]
+CERTIFICATE = {"tls.crt": b"-----BEGIN CERTIFICATE-----", "tls.key": b"PRIVATE KEY-----"}
+"""The keys of a Secret with a certificate, and what their values contain."""
 PROTOCOLS = {"UDPRoute": Protocol.UDP}
 """The protocol of the ports that routes of a kind lead to; TCP for others."""
 
@@ -39,6 +50,27 @@ def resolve(objects: GatewayObjects, find: FindService, route: Route, ref: Backe
         if port.port == ref.port and port.protocol is protocol:
             return Target(service, port)
     return Refusal("BackendNotFound", f"{ref} has no port {ref.port}/{protocol}")
+
+
+def certificate_of(objects: GatewayObjects, gateway: Gateway, ref: SecretRef) -> NamespacedName | Refusal:
+    """Return the Secret that a certificateRef of a listener refers to."""
+    if (ref.group, ref.kind) != ("", "Secret"):
+        kind = f"{ref.kind}.{ref.group}" if ref.group else ref.kind
+        return Refusal("InvalidCertificateRef", f"{kind} {ref.target} is not a Secret")
+    if not permitted(objects, "Gateway", gateway.name.namespace, "", "Secret", ref.target):
+        message = f"no ReferenceGrant in namespace {ref.namespace} permits the reference to {ref}"
+        return Refusal("RefNotPermitted", message)
+    return ref.target
+
+
+def certificate_problem(name: NamespacedName, secret: Secret | None) -> str:
+    """Return why a Secret has no certificate; "" if it looks as if it had one. OpenSSL looks closer."""
+    if secret is None:
+        return f"there is no Secret {name}"
+    for key, begin in CERTIFICATE.items():
+        if begin not in secret.data.get(key, b""):
+            return f"Secret {name} has no {key} in PEM"
+    return ""
 
 
 def permitted(

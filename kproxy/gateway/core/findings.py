@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kproxy.gateway.core.status import Condition, GatewayStatus, Statuses
+from kproxy.gateway.core.status import Condition, GatewayStatus, Statuses, unsupported
 from kproxy.gatewayapi import Gateway, GatewayObjects, Route
 from kproxy.model import NamespacedName, Service
 from kproxy.problems import Problem
@@ -52,6 +52,7 @@ def _of_route(objects: GatewayObjects, statuses: Statuses, route: Route) -> Iter
             yield f"spec.parentRefs[{index}]", condition.message
     if refused:
         yield from ((path, refusal.message) for path, refusal in statuses.unresolved(route))
+        yield from unsupported(route)
 
 
 def _accepted(conditions: tuple[Condition, ...]) -> Condition:

@@ -37,6 +37,7 @@ from kproxy.gateway.core.routes import (
     Share,
     ValueMatch,
 )
+from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
 from kproxy.model import Ingress, IngressBackend, IngressClass, IngressPath, NamespacedName, Secret
 from kproxy.problems import Problem
 
@@ -51,12 +52,14 @@ DEFAULT = (-1, 0)
 
 
 class Objects(NamedTuple):
-    """What routes of Ingresses are made from."""
+    """What routes are made from."""
 
     ingresses: Sequence[Ingress]
     services: Services
+    """They contain those of Gateways, with their addresses."""
     classes: Sequence[IngressClass] = ()
     secrets: Mapping[NamespacedName, Secret] = {}
+    gateways: GatewayObjects = NO_OBJECTS
 
     def differs(self, other: Objects) -> bool:
         """Whether more than endpoints differs. Those of canaries count: without any, it gets no requests."""

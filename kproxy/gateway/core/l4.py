@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from msgspec.structs import replace
 
 from kproxy.controlplane.hold import InUse
-from kproxy.gateway.core.attachment import Attachments, attach, unusable
+from kproxy.gateway.core.attachment import BY_PROXY, Attachments, attach, unusable
 from kproxy.gateway.core.backends import FindService, Target, resolve
 from kproxy.gatewayapi import BackendRef, Gateway, GatewayObjects, Listener, Route
 from kproxy.model import (
@@ -50,7 +50,10 @@ def l4_services(
         service = find(gateway_owner(gateway.name))
         if service is not None:
             served = _served(objects, gateway, attachments, find, slices_of)
-            yield replace(service, ports=served.ports), served.slices
+            by_proxy = any(each.protocol in BY_PROXY for each in gateway.listeners)
+            # The tables would refuse the ports of an address of the pool that they do not serve.
+            pool_ips = () if by_proxy else service.pool_ips
+            yield replace(service, ports=served.ports, pool_ips=pool_ips), served.slices
 
 
 def served_listeners(gateway: Gateway, attachments: Attachments) -> Iterator[tuple[Listener, Route]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kproxy.controlplane.gateways import is_ours, requested_addresses
 from kproxy.gateway.core.attachment import (
+    BY_PROXY,
     Attached,
     Attachments,
     Refusal,
@@ -20,7 +21,7 @@ from kproxy.gateway.core.attachment import (
     supported_kinds,
     unusable,
 )
-from kproxy.gateway.core.backends import FindService, resolve
+from kproxy.gateway.core.backends import FindService, certificate_of, resolve
 from kproxy.gateway.core.l4 import PROTOCOLS, served_listeners
 from kproxy.gatewayapi import CONTROLLER, Gateway, GatewayClass, GatewayObjects, Listener, ParentRef, Route
 from kproxy.model import (
@@ -36,7 +37,19 @@ from kproxy.model import (
     owner_text,
 )
 
-FEATURES = ("Gateway", "GatewayPort8080", "GatewayStaticAddresses", "ReferenceGrant", "TCPRoute", "UDPRoute")
+FEATURES = (
+    *("Gateway", "GatewayAddressEmpty", "GatewayPort8080", "GatewayStaticAddresses"),
+    *("HTTPRoute", "HTTPRoute303RedirectStatusCode", "HTTPRoute307RedirectStatusCode"),
+    *(
+        "HTTPRoute308RedirectStatusCode",
+        "HTTPRouteBackendProtocolWebSocket",
+        "HTTPRouteDestinationPortMatching",
+    ),
+    *("HTTPRouteHostRewrite", "HTTPRouteMethodMatching", "HTTPRouteNamedRouteRule", "HTTPRouteParentRefPort"),
+    *("HTTPRoutePathRedirect", "HTTPRoutePathRewrite", "HTTPRoutePortRedirect"),
+    *("HTTPRouteQueryParamMatching", "HTTPRouteRequestTimeout", "HTTPRouteResponseHeaderModification"),
+    *("HTTPRouteSchemeRedirect", "ReferenceGrant", "TCPRoute", "UDPRoute"),
+)
 """The names of what kproxy supports, in the Gateway API's words, sorted."""
 
 
@@ -118,7 +131,9 @@ class Statuses:
         """Return what each Gateway that kproxy serves makes of a route."""
         attached = self._attachments.by_route.get((route.kind, route.name), ())
         references = self._references(route)
-        return tuple(ParentStatus(each.parent, (_accepted(each), references)) for each in attached)
+        return tuple(
+            ParentStatus(each.parent, (_accepted(each), references, *_partly(route))) for each in attached
+        )
 
     def unresolved(self, route: Route) -> Iterator[tuple[str, Refusal]]:
         """Yield the path of each backendRef of a route that leads nowhere, and why."""
@@ -143,22 +158,35 @@ class Statuses:
     ) -> ListenerStatus:
         routes = self._attachments.routes(gateway.name, listener.name)
         refusal = unusable(gateway, listener) or self._taken(gateway, listener, addresses)
-        conflicting, kinds = conflict(gateway, listener), _kinds(listener)
+        conflicting, certificates = conflict(gateway, listener), list(self._certificates(gateway, listener))
+        unresolved = next(filter(None, [_kinds(listener), *certificates]), None)
+        why = refusal or (unresolved if certificates and all(certificates) else None)
         conditions = [
             _condition("Accepted", "Accepted", refusal),
-            _condition("Programmed", "Programmed", Refusal("Invalid", refusal.message) if refusal else None),
-            _condition("ResolvedRefs", "ResolvedRefs", kinds),
+            _condition("Programmed", "Programmed", Refusal("Invalid", why.message) if why else None),
+            _condition("ResolvedRefs", "ResolvedRefs", unresolved),
             Condition("Conflicted", True, *conflicting)
             if conflicting
             else Condition("Conflicted", False, "NoConflicts"),
         ]
         return ListenerStatus(listener.name, supported_kinds(listener), len(routes), tuple(conditions))
 
+    def _certificates(self, gateway: Gateway, listener: Listener) -> Iterator[Refusal | None]:
+        """Yield for each certificate of a listener why it cannot be used; None if it can."""
+        for ref in listener.certificates if listener.protocol == "HTTPS" else ():
+            found = certificate_of(self._objects, gateway, ref)
+            if isinstance(found, Refusal):
+                yield found
+            else:
+                reason = self._objects.certificates.get(found, "is unknown")
+                yield Refusal("InvalidCertificateRef", reason) if reason else None
+
     def _taken(self, gateway: Gateway, listener: Listener, addresses: Sequence[Address]) -> Refusal | None:
         """Return who has the address and port of a listener that has a route, if another owner has it."""
-        if all(each is not listener for each, _ in served_listeners(gateway, self._attachments)):
+        served = (each for each, _ in served_listeners(gateway, self._attachments))
+        if listener.protocol not in BY_PROXY and all(each is not listener for each in served):
             return None
-        own, protocol = gateway_owner(gateway.name), PROTOCOLS[listener.protocol]
+        own, protocol = gateway_owner(gateway.name), PROTOCOLS.get(listener.protocol, Protocol.TCP)
         for address in addresses:
             owner = self._owners.get((address, protocol, listener.port), own)
             if owner != own:
@@ -170,12 +198,35 @@ def _belongs(address: Address, protocol: Protocol, port: int, owner: NamespacedN
     return f"{format_socket(address, port)}/{protocol} belongs to {owner_text(owner)}"
 
 
+def by_type(conditions: Iterable[Condition]) -> dict[str, bool]:
+    """Return the status of conditions by type."""
+    return {each.type: each.status for each in conditions}
+
+
 def _condition(kind: str, reason: str, refusal: Refusal | None) -> Condition:
     return Condition(kind, False, *refusal) if refusal else Condition(kind, True, reason)
 
 
 def _accepted(attached: Attached) -> Condition:
     return _condition("Accepted", "Accepted", attached.refusal)
+
+
+def _partly(route: Route) -> Iterator[Condition]:
+    """Yield the condition of a route that has rules with unsupported filters."""
+    paths = [f"{path}: {message}" for path, message in unsupported(route)]
+    if paths:
+        yield Condition("PartiallyInvalid", True, "UnsupportedValue", "; ".join(paths))
+
+
+def unsupported(route: Route) -> Iterator[tuple[str, str]]:
+    """Yield the path of each filter of a route that is not supported, and the consequence."""
+    for number, rule in enumerate(route.rules):
+        for kind in rule.filters.unsupported:
+            yield f"spec.rules[{number}].filters", f"{kind} is not supported: the status of requests is 500"
+        for index, ref in enumerate(rule.backends):
+            if ref.filters:
+                path = f"spec.rules[{number}].backendRefs[{index}].filters"
+                yield path, "are not supported: the status of requests is 500"
 
 
 def _kinds(listener: Listener) -> Refusal | None:
@@ -190,7 +241,7 @@ def _kinds(listener: Listener) -> Refusal | None:
 def _of_gateway(
     gateway: Gateway, addresses: Sequence[Address], listeners: Sequence[ListenerStatus]
 ) -> Iterator[Condition]:
-    invalid = [each for each in listeners if not each.conditions[0].status]
+    invalid = [each for each in listeners if not by_type(each.conditions)["Accepted"]]
     parameters = "parametersRef" in gateway.infrastructure
     unsupported = [kind for kind, _ in gateway.addresses if kind != "IPAddress"]
     names = ", ".join(each.name for each in invalid)
@@ -205,7 +256,7 @@ def _of_gateway(
         yield Condition("Accepted", some, "ListenersNotValid", f"listeners that are not valid: {names}")
     else:
         yield Condition("Accepted", True, "Accepted")
-    yield _programmed(gateway, addresses, len(invalid) < len(listeners))
+    yield _programmed(gateway, addresses, any(by_type(each.conditions)["Programmed"] for each in listeners))
 
 
 def _programmed(gateway: Gateway, addresses: Sequence[Address], valid: bool) -> Condition:
@@ -216,5 +267,5 @@ def _programmed(gateway: Gateway, addresses: Sequence[Address], valid: bool) -> 
     if not addresses:
         return Condition("Programmed", False, "AddressNotAssigned", "no address is assigned")
     if not valid:
-        return Condition("Programmed", False, "Invalid", "no listener is valid")
+        return Condition("Programmed", False, "Invalid", "no listener can be used")
     return Condition("Programmed", True, "Programmed", f"at {', '.join(map(format_address, addresses))}")

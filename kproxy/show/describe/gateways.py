@@ -7,7 +7,16 @@ from typing import Any
 
 from kproxy.gateway.core.attachment import Refusal
 from kproxy.gateway.core.backends import resolve
-from kproxy.gatewayapi import BackendRef, Gateway, GatewayClass, ReferenceGrant, Route
+from kproxy.gatewayapi import (
+    BackendRef,
+    Gateway,
+    GatewayClass,
+    HTTPFilters,
+    PathModifier,
+    ReferenceGrant,
+    Route,
+    RouteRule,
+)
 from kproxy.model import NamespacedName
 from kproxy.show.describe.context import Context, annotation_lines, heading, multiline, section
 from kproxy.show.gateways import Shown, grant_lines, reference_text
@@ -59,17 +68,50 @@ def describe_route(shown: Shown, context: Context) -> str:
     """Return the description of a route, with the endpoints of its backends."""
     found = shown.object
     assert isinstance(found, Route)
-    text = _head(shown, context, [])
+    hostnames = [("Hostnames:", ",".join(found.hostnames) or "*")] if found.kind == "HTTPRoute" else []
+    text = _head(shown, context, hostnames)
     for number, rule in enumerate(found.rules):
         rows = [("Backend", "Weight", "Endpoints"), ("-------", "------", "---------")]
         rows += (_backend(found, ref, context) for ref in rule.backends)
-        text += section(f"Rule {rule.name or number}", table(rows, gap=2))
+        lines = table([*_conditions_of(rule), *_filters(rule.filters)], gap=2) if rule.matches else ""
+        text += section(f"Rule {rule.name or number}", lines + table(rows if rule.backends else [], gap=2))
     parents = [each.parent for each in context.objects.statuses.of_route(found)]
     conditions = dict(zip(parents, shown.status.get("parents", ()), strict=True))
     for parent in found.parents:
         title = f"Parent {reference_text(parent)}"
         text += _conditions(conditions.get(parent, {}), title)
     return text + section("Problems", context.problems(found.kind, found.name))
+
+
+def _conditions_of(rule: RouteRule) -> Lines:
+    """Yield a line for each match of a rule, for example `Match:  PathPrefix /api, GET, query a=1`."""
+    for match in rule.matches:
+        method = [match.method] if match.method else []
+        headers = [f"header {each.name}: {'~' if each.regex else ''}{each.value}" for each in match.headers]
+        queries = [f"query {each.name}={'~' if each.regex else ''}{each.value}" for each in match.queries]
+        yield "Match:", ", ".join([f"{match.path_type} {match.path}", *method, *headers, *queries])
+
+
+def _filters(filters: HTTPFilters) -> Lines:
+    """Yield a line for each filter of a rule."""
+    for each in filters.headers:
+        changes = [f"set {name}: {value}" for name, value in each.set]
+        changes += [f"add {name}: {value}" for name, value in each.add]
+        changes += [f"remove {name}" for name in each.remove]
+        yield "Response headers:" if each.of_response else "Request headers:", ", ".join(changes) or NONE
+    if found := filters.redirect:
+        where = f"{found.scheme or '*'}://{found.hostname or '*'}{f':{found.port}' if found.port else ''}"
+        yield "Redirect:", f"{found.status} {where}{_path(found.path)}"
+    if rewrite := filters.rewrite:
+        yield "Rewrite:", f"{rewrite.hostname or '*'}{_path(rewrite.path)}"
+    for kind in filters.unsupported:
+        yield f"{kind}:", "not supported"
+
+
+def _path(path: PathModifier | None) -> str:
+    if path is None:
+        return ""
+    return f"{path.text}* (prefix)" if path.prefix else path.text
 
 
 def _backend(route: Route, ref: BackendRef, context: Context) -> tuple[str, str, str]:
