@@ -140,6 +140,15 @@ ENGINE_CONTAINERS = 10_000
 ENGINE_EVENT = 64 * KIB
 ENGINE_SECONDS = 10.0
 
+# --- HAProxy ---
+
+GATEWAY_REPLY = 64 * MIB
+"""The state of 100,000 servers has 10 MB."""
+GATEWAY_SECONDS = 5.0
+GATEWAY_START_SECONDS = 60.0
+GATEWAY_DRAIN_SECONDS = 300
+GATEWAY_METRICS = 16 * MIB
+
 
 # --- gateway ---
 
@@ -163,6 +172,8 @@ _FILES = "Files and pipes, standard input"
 _SERVER = "An API server"
 _SHOWN = "The log and messages"
 _ENGINES = "Container engines (`--pods-from`)"
+_GATEWAY = "HAProxy (`--gateway`)"
+_RELOAD = "HAProxy is reloaded"
 _UNCHANGED = "a problem is reported, and the pods stay as they were"
 _PROBES = "Responses to readiness probes"
 _EVENTS = "Events of Services"
@@ -310,4 +321,17 @@ TABLE = (
     Limit(_ENGINES, "time of an answer", ENGINE_SECONDS, "s", _UNCHANGED),
     Limit(_SECRETS, "chain and key", CERTIFICATE_BYTES, "bytes", "its hosts have no HTTPS"),
     Limit(_SECRETS, "certificates of a chain", CERTIFICATE_CHAIN, "", "its hosts have no HTTPS"),
+    Limit(_GATEWAY, "reply to a command", GATEWAY_REPLY, "bytes", _RELOAD),
+    Limit(_GATEWAY, "time of a reply", GATEWAY_SECONDS, "s", _RELOAD),
+    Limit(
+        _GATEWAY,
+        "time to check files, and to start",
+        GATEWAY_START_SECONDS,
+        "s",
+        "the process before continues",
+    ),
+    Limit(
+        _GATEWAY, "time to finish connections after a reload", GATEWAY_DRAIN_SECONDS, "s", "they are closed"
+    ),
+    Limit(_GATEWAY, "metrics of HAProxy", GATEWAY_METRICS, "bytes", "/metrics is without them"),
 )

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kproxy.cli.output import warn, write
+from kproxy.gateway.folder import Folders
+from kproxy.gateway.process import remove
 from kproxy.reconcile.cleanup import clean_up
 from kproxy.settings.settings import Settings
 
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
     """Run the verb. Returns the exit status."""
-    done = clean_up(Path(settings.state_dir), settings.keep_state)
-    write("".join(f"removed {name}\n" for name in done.removed) or "nothing to remove\n")
+    state = Path(settings.state_dir)
+    done = clean_up(state, settings.keep_state)
+    removed = [*(f"HAProxy: process {pid}" for pid in remove(Folders(state))), *done.removed]
+    write("".join(f"removed {name}\n" for name in removed) or "nothing to remove\n")
     for warning in done.warnings:
         warn(warning)
     return 1 if done.warnings else 0

@@ -22,6 +22,7 @@ from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.refusals import RefusalWatch
 from kproxy.dns.metrics import DnsMetrics
 from kproxy.dns.nameserver import ClusterNameServer
+from kproxy.gateway.gateway import Gateway
 from kproxy.intake.clients import Clients
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
@@ -80,11 +81,12 @@ class Daemon(RoundObserver):
         requests: Callable[[], Requests] = dict,
         clients: Clients | None = None,
         name_server: ClusterNameServer | None = None,
+        gateway: Gateway | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
         `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
-        of all listeners of the process. `name_server` answers DNS queries.
+        of all listeners of the process. `name_server` answers DNS queries. `gateway` drives HAProxy.
         """
         self._tables = tables
         self._dataplanes = {
@@ -104,15 +106,18 @@ class Daemon(RoundObserver):
         self.servers = Servers(
             listen, source, self.reconciler, last_seen, periods.pause, requests, clients, refused, page
         )
-        self._name_server = name_server
+        self._name_server, self._gateway = name_server, gateway
         self.recorder = EventRecorder(source, self.reconciler)
         self._refusals = RefusalWatch(refused, self.recorder.log)
         observers: tuple[RoundObserver, ...] = (self.servers, reporter, self.recorder, self)
         if name_server:
             name_server.is_refused = self.reconciler.is_quarantined
             self.servers.metrics.registry.register(DnsMetrics(name_server.resolver))
-            self.servers.health.other_warnings = name_server.server.warnings
             observers = (name_server, *observers)
+        if gateway:
+            self.servers.metrics.joined = gateway.join(self.servers.metrics.registry)
+            observers = (gateway, *observers)
+        self.servers.health.other_warnings = self._warnings
         self.loop = Loop(source, self.reconciler, periods, observers)
         self._auditor = Auditor(self._dataplanes, self.loop, self.servers.metrics.audited)
         self.loop.check = self._auditor.request
@@ -139,11 +144,15 @@ class Daemon(RoundObserver):
             self.source.refresh()
             self.loop.wake()
             self._auditor.request()
+            if self._gateway:
+                self._gateway.audit()
 
         events.add_signal_handler(signal.SIGHUP, on_hangup)
         own = [self.source.run(self.loop.wake), self.loop.run(), self._watch_problems()]
         if not self._tables.flags:  # no other program can change an owned table
             own.append(self._watch_tables())
+        if self._gateway:
+            own.append(self._gateway.run())
         work = (
             *own,
             self._audit(),
@@ -178,16 +187,21 @@ class Daemon(RoundObserver):
             return take_snapshot(
                 self.source,
                 self.reconciler.intent.frontends(),
-                self.reconciler.problems(),
+                self.reconciler.problems() + (self._gateway.problems if self._gateway else []),
                 self.reporter.last_errors,
                 list(self._programmed_sides()),
-                self.reconciler.warnings(),
+                self.reconciler.warnings() + (self._gateway.input_warnings if self._gateway else []),
                 self.reconciler.options,
                 self._name_server.domain if self._name_server else "",
                 self.servers.health.complaints(time.monotonic()),
                 self.reconciler.address_failures,
                 self.recorder.events(),
             )
+
+    def _warnings(self) -> list[str]:
+        """Return the conditions of servers that do not concern the tables."""
+        found = self._name_server.server.warnings() if self._name_server else []
+        return found + (self._gateway.warnings() if self._gateway else [])
 
     def _programmed_sides(self) -> Iterator[ProgrammedSide]:
         """Return the frontend sides that the tables contain of protected services."""
@@ -254,6 +268,8 @@ class Daemon(RoundObserver):
 
     def _report_problems(self) -> None:
         found = self.source.problems() + self.source.input_warnings() + self.source.warnings()
+        if self._gateway:
+            found += self._gateway.problems + self._gateway.input_warnings
         self.reporter.problems(found + self.reconciler.problems(), self.reconciler.warnings())
         self.recorder.look()
 

@@ -17,6 +17,12 @@ from kproxy.controlplane.ownership import Announced
 from kproxy.daemon.daemon import Daemon, TableAccess
 from kproxy.daemon.loop import Periods
 from kproxy.dns.nameserver import ClusterNameServer
+from kproxy.gateway.core.ingress import Ports
+from kproxy.gateway.driver import Driver
+from kproxy.gateway.folder import Folders
+from kproxy.gateway.gateway import Gateway
+from kproxy.gateway.process import program, remove
+from kproxy.gateway.renderer import Renderer
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.kernel.bridges import turn_hairpin_on
 from kproxy.kernel.host import MARKS_SINCE, HostAddresses, kernel_since
@@ -69,6 +75,7 @@ class _Host:
         self._overlaps: list[str] = []
         self._hairpin_failures: list[str] = []
         self.name_server: ClusterNameServer | None = None
+        self.gateway: Gateway | None = None
         self._tables = tables
 
     def node(self, nodes: Mapping[str, ClusterNode]) -> Node:
@@ -101,6 +108,17 @@ class _Host:
         elif wanted:
             self.name_server = ClusterNameServer(self.settings, wanted, source, self.clients)
 
+    def serve_routes(self, source: FollowedSource) -> None:
+        """Let the daemon drive HAProxy, or end one that an earlier run left. Raises HostError."""
+        folders = Folders(Path(self.settings.state_dir))
+        if self.settings.gateway:
+            program()
+            self.gateway = Gateway(Driver(folders), source, Renderer(Ports(*self.settings.gateway_ports)))
+        elif stopped := remove(folders):
+            logger.info(
+                "HAProxy of an earlier --gateway is stopped: process %s", ", ".join(map(str, stopped))
+            )
+
     def daemon(
         self,
         source: FollowedSource,
@@ -120,6 +138,7 @@ class _Host:
             requests,
             self.clients,
             self.name_server,
+            self.gateway,
         )
 
 
@@ -188,6 +207,7 @@ async def _follow_manifests(host: _Host) -> None:
         engines_of(settings),
     )
     host.serve_names(source)
+    host.serve_routes(source)
     uplink = Uplink(settings.load_balancer_interface or None)
     addresses = UplinkAddresses(uplink, partial(host.announced, source))
     daemon = host.daemon(source, addresses)

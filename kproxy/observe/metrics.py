@@ -49,6 +49,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
         prometheus_client.PlatformCollector(registry=self.registry)
+        self.joined: Callable[[], bytes] = bytes
+        """Returns the series of another exporter, which are appended."""
         self.registry.register(_Silence(silence))
         self.registry.register(_Requests(requests))
         self._kernel = KernelCounters(by_endpoint, refused)
@@ -212,7 +214,7 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         others = prometheus_client.generate_latest(self.registry)
-        return others + self._kernel.series().encode()
+        return others + self._kernel.series().encode() + self.joined()
 
 
 def _build_info() -> dict[str, str]:

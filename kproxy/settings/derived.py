@@ -247,6 +247,8 @@ def check_daemon(settings: Settings, in_pod: bool) -> None:
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
     if not (settings.manifests or settings.kubeconfig or in_pod):
         raise UsageError("Not running in a pod: give --manifests or --kubeconfig.")
+    if settings.gateway and not settings.manifests:
+        raise UsageError("--gateway needs manifests: -f PATH. It does not follow the Ingresses of a cluster.")
     if "-" in settings.manifests:
         raise UsageError("--manifests cannot follow standard input: name files or folders.")
     if settings.sync_period < 1:

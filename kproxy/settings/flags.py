@@ -489,7 +489,7 @@ FLAGS = (
     ),
     Flag(
         "--gateway-ports HTTP,HTTPS",
-        "gateway",
+        "run gateway",
         Group.GATEWAY,
         "The ports of the gateway.",
         text.two_ports,
@@ -501,6 +501,14 @@ FLAGS = (
         Group.GATEWAY,
         "For `gateway cert`: the hosts of the certificate. The first label may be `*`.",
         text.host_names,
+    ),
+    Flag(
+        "--gateway",
+        "run",
+        Group.GATEWAY,
+        "Serve Ingresses: start HAProxy, and keep its configuration up to date. Needs `-f`, and the program "
+        "`haproxy`.",
+        see="ingress.md#how-haproxy-is-driven",
     ),
     Flag(
         "--probe-exec HOW",

@@ -30,6 +30,7 @@ from kproxy.gatewayapi import GatewayObjects
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
+from kproxy.sources.core.routed import RoutedObjects, routed_objects
 from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below, shown
 from kproxy.sources.node import unknown_node
 from kproxy.sources.progress import UNSHOWN, Progress
@@ -71,6 +72,7 @@ class Manifests:
         self._held = store.load()
         self._in_use = InUse({}, {})
         self._gateways = GatewayObjects()
+        self._routed = RoutedObjects()
         self.state = ClusterState({}, {}, (), {})
         """The objects of the manifests."""
         self.settled: Settled | None = None
@@ -156,6 +158,10 @@ class Manifests:
         """Return all objects."""
         return manifest_inventory(self.state, self._in_use, self._node, self._gateways)
 
+    def routed(self) -> RoutedObjects:
+        """Return the objects of the gateway. Those that can no longer be read stay as they were."""
+        return self._routed
+
     def ignored(self) -> Mapping[str, int]:
         """Return the number of objects of each kind that kproxy does not use."""
         return self._decoded.ignored if self._decoded else {}
@@ -218,6 +224,7 @@ class Manifests:
         self.settled = settled._replace(warnings=[*settled.warnings, *warnings])
         self.state, self._node = decoded.state, node
         before, self._in_use = self._in_use, with_gateways(hold(self._in_use, settled), self._gateways)
+        self._routed = routed_objects(self._routed, decoded, self._in_use)
         return changed(before, self._in_use)
 
 

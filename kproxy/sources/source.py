@@ -8,6 +8,7 @@ from typing import Protocol
 from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory
+from kproxy.sources.core.routed import RoutedObjects
 
 
 class Source(Protocol):
@@ -75,6 +76,9 @@ class FollowedSource(Source, Protocol):
 
     def refresh(self) -> None:
         """Read the whole input again in the next `take`."""
+
+    def routed(self) -> RoutedObjects:
+        """Return the objects of the gateway, as of the last `take`."""
 
     def take_triggers(self) -> Collection[str]:
         """Return the known times (RFC 3339) of events that changed endpoints since the last call."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from kproxy.model import EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem
 from kproxy.sources.core.inventory import Inventory
+from kproxy.sources.core.routed import RoutedObjects
 
 
 class EmptySource:
@@ -52,3 +53,6 @@ class EmptySource:
 
     def inventory(self) -> Inventory:
         return Inventory({}, {})
+
+    def routed(self) -> RoutedObjects:
+        return RoutedObjects()

@@ -40,6 +40,7 @@ global
 defaults
     mode http
     option redispatch
+    option idle-close-on-response
     retries 3
     timeout connect 5s
     timeout client 60s

@@ -28,6 +28,7 @@ from kproxy.sources.cluster.core.events import (
 from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.cluster.reflector import Pacing, Reflector
 from kproxy.sources.core.inventory import KINDS, Inventory
+from kproxy.sources.core.routed import RoutedObjects
 from kproxy.sources.node import unknown_node
 
 
@@ -91,6 +92,10 @@ class Cluster:
                 return ()
             self.revision += self._cache.pending
             return self._cache.take()
+
+    def routed(self) -> RoutedObjects:
+        """Return nothing: the objects of the gateway are not followed."""
+        return RoutedObjects()
 
     def take_triggers(self) -> Collection[str]:
         """Return the known times (RFC 3339) of events that changed endpoints since the last call."""

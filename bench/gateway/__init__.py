@@ -1,0 +1,1 @@
+"""What Ingresses cost: the time until HAProxy has them, and memory."""

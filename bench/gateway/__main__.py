@@ -1,0 +1,174 @@
+"""`python -m bench.gateway`: Ingresses of `kproxy run --gateway`, and the table of docs/performance.md.
+
+kproxy runs in a network namespace of its own. It gets the Services, then all Ingresses in one file, then a
+changed endpoint, one after the other. Each time ends when HAProxy has the change, as kproxy logs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.process import Failed, exits_with_status, in_fresh_namespace
+
+INGRESSES = (10, 100, 1_000)
+RULES, ENDPOINTS, CHANGES = 3, 3, 30
+PATIENCE = 300.0
+DONE = re.compile(r"HAProxy has the change after ([0-9.]+) ms")
+
+
+class Figures(NamedTuple):
+    """The figures of one number of Ingresses."""
+
+    ingresses: int
+    seconds: float
+    """From the file with the Ingresses until HAProxy runs with them."""
+    change: float
+    """Median of a change of an endpoint, in ms."""
+    haproxy: int
+    """Resident memory in MiB; of kproxy likewise."""
+    kproxy: int
+
+
+def services(numbers: range, turn: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield Services with their endpoints. Each `turn` gives them another endpoint."""
+    for number in numbers:
+        name = f"web-{number}"
+        yield {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {
+                "clusterIP": f"10.96.{1 + number // 250}.{1 + number % 250}",
+                "ports": [{"port": 80, "targetPort": 8080}],
+            },
+        }
+        yield {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "", "port": 8080}],
+            "endpoints": [
+                {"addresses": [f"10.{number // 250}.{number % 250}.{place + 1 + turn}"]}
+                for place in range(ENDPOINTS)
+            ],
+        }
+
+
+def ingresses(count: int) -> Iterator[dict[str, Any]]:
+    """Yield Ingresses of `RULES` hosts each."""
+    for number in range(count):
+        backend = {"service": {"name": f"web-{number}", "port": {"number": 80}}}
+        paths = {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}
+        yield {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {"name": f"web-{number}"},
+            "spec": {
+                "rules": [{"host": f"h{rule}.n{number}.example.com", "http": paths} for rule in range(RULES)]
+            },
+        }
+
+
+class Gateway:
+    """kproxy with a gateway, in a folder, until `stop`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "manifests").mkdir()
+        command = [
+            *(sys.executable, "-m", "kproxy", "run", "--gateway", "-v", "--node-ip", "127.0.0.1"),
+            *("-f", str(folder / "manifests"), "--state-dir", str(folder / "state"), "--no-dns"),
+        ]
+        with (folder / "log").open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def write(self, name: str, objects: Iterator[dict[str, Any]]) -> float:
+        """Write a file. Returns the milliseconds until HAProxy has it."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        new = self._folder / "manifests" / f".{name}"
+        new.write_text(text)
+        known = self._times()
+        new.rename(self._folder / "manifests" / f"{name}.json")
+        end = time.monotonic() + PATIENCE
+        while len(times := self._times()) == len(known):
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise Failed(f"kproxy run: {(self._folder / 'log').read_text()[-1000:]}")
+            time.sleep(0.002)
+        return times[-1]
+
+    def haproxy(self) -> int:
+        """Return the number of HAProxy's process."""
+        folders = (self._folder / "state" / "gateway").glob("[0-9]*")
+        newest = max(folders, key=lambda folder: int(folder.name))
+        return int((newest / "pid").read_text())
+
+    def stop(self) -> None:
+        """End both processes."""
+        os.kill(self.haproxy(), signal.SIGTERM)
+        self.process.terminate()
+        self.process.wait()
+
+    def _times(self) -> list[float]:
+        return [float(each) for each in DONE.findall((self._folder / "log").read_text())]
+
+
+def memory(pid: int) -> int:
+    """Return the resident memory of a process in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) >> 10
+
+
+def measure(count: int) -> Figures:
+    """Measure with this number of Ingresses."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with tempfile.TemporaryDirectory() as name:
+        gateway = Gateway(Path(name))
+        try:
+            gateway.write("services", services(range(1, count)))
+            gateway.write("first", services(range(1)))
+            whole = gateway.write("ingresses", ingresses(count))
+            changes = [gateway.write("first", services(range(1), turn)) for turn in range(1, CHANGES + 1)]
+            sizes = memory(gateway.haproxy()), memory(gateway.process.pid)
+        finally:
+            gateway.stop()
+    return Figures(count, whole / 1000, statistics.median(changes), *sizes)
+
+
+def table(results: list[Figures]) -> str:
+    """Return the table."""
+    lines = ["| Ingresses | in use | changed endpoint | HAProxy | kproxy |", "|---:|---:|---:|---:|---:|"]
+    for each in results:
+        figures = f"{each.seconds:.2f} s | {each.change:.1f} ms | {each.haproxy} MiB | {each.kproxy} MiB"
+        lines.append(f"| {each.ingresses:,} | {figures} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=__doc__)
+    parser.add_argument("--ingresses", metavar="N", type=int, nargs="+", default=INGRESSES)
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("network namespaces and nftables need root")
+    with exits_with_status():
+        results = [in_fresh_namespace(partial(measure, count)) for count in arguments.ingresses]
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Starts, finds and stops HAProxy's processes.
+
+HAProxy runs in the background and outlives kproxy, as the tables do. It is not a child: a pidfd tells when it
+ends. A reload starts a second process, which takes over the listening sockets, and then tells the first one
+to finish its connections. If the second one does not start, the first one is not told anything.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from select import select
+
+from kproxy.gateway.core.files import PID, PROCESS, TEXT, Identity, complaint, control_socket
+from kproxy.gateway.folder import Folders
+from kproxy.limits import GATEWAY_START_SECONDS
+from kproxy.printable import printable
+from kproxy.problems import HostError, KproxyError
+
+USER = "haproxy"
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
+NEEDED = (1 << 6) | (1 << 7) | (1 << 18)
+"""CAP_SETGID, CAP_SETUID and CAP_SYS_CHROOT: to become another user in an empty folder."""
+
+WHY_NOT = f"there is no user {USER}, or kproxy lacks CAP_SETUID, CAP_SETGID or CAP_SYS_CHROOT"
+"""Why HAProxy does not become another user."""
+
+
+def program() -> str:
+    """Return the path of HAProxy. Raises HostError."""
+    if found := shutil.which("haproxy", path=PATH):
+        return found
+    raise HostError("--gateway needs HAProxy.", "Install it: apt install haproxy")
+
+
+def identity(folders: Folders) -> Identity:
+    """Return whose rights HAProxy keeps: those of its own user, in an empty folder, if kproxy may do that."""
+    if _capabilities() & NEEDED != NEEDED:
+        return Identity()
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        return Identity()
+    return Identity(USER, str(folders.empty))
+
+
+def _capabilities() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+class RefusedError(KproxyError):
+    """HAProxy cannot use a configuration, whenever it is tried."""
+
+
+class Process:
+    """A process of HAProxy that runs, or ran."""
+
+    def __init__(self, pid: int, folder: Path) -> None:
+        """Raises ProcessLookupError if there is none."""
+        self.pid, self.folder = pid, folder
+        self.descriptor = os.pidfd_open(pid)
+        """Readable when the process has ended."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return not select([self.descriptor], [], [], 0)[0]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it runs."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.descriptor, number)
+
+    def close(self) -> None:
+        """Forget it. It is reaped if it was given to this process, as the first one of a container."""
+        os.close(self.descriptor)
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+
+
+def find(folder: Path) -> Process | None:
+    """Return the process that was started in a folder, if it runs."""
+    try:
+        pid = int((folder / PID).read_text())
+        process = Process(pid, folder)
+    except (OSError, ValueError):
+        return None
+    if process.running and _is_of(pid, folder):
+        return process
+    process.close()
+    return None
+
+
+def _is_of(pid: int, folder: Path) -> bool:
+    """Whether the command line names the folder. Numbers of processes are used again."""
+    try:
+        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def check(folder: Path) -> None:
+    """Let HAProxy check the files of a folder. Raises RefusedError with what it says about them."""
+    if output := _call(folder, "-c"):
+        raise RefusedError(f"HAProxy refuses its configuration: {_said(output, folder)}")
+
+
+def start(folder: Path, before: Process | None) -> Process:
+    """Start a process, in place of another one. Raises KproxyError; then the other one continues."""
+    listening = before and Path(before.folder.name, control_socket(before.folder.name))
+    sockets = ["-x", f"../{listening}"] if listening and (folder.parent / listening).exists() else []
+    finish = ["-sf", str(before.pid)] if before else []
+    if output := _call(folder, "-D", "-p", PID, *sockets, *finish):
+        raise KproxyError(f"HAProxy does not start: {_said(output, folder)}")
+    if process := find(folder):
+        return process
+    raise KproxyError("HAProxy ended right after its start.")
+
+
+def _said(output: str, folder: Path) -> str:
+    return printable(complaint(output, (folder / TEXT).read_text()))
+
+
+def _call(folder: Path, *arguments: str) -> str:
+    """Run HAProxy in a folder. Returns what it says if it fails, else ""."""
+    command = [program(), *arguments[:1], "-C", str(folder), "-f", PROCESS, "-f", TEXT, *arguments[1:]]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=GATEWAY_START_SECONDS,
+            umask=0o077,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise KproxyError(f"HAProxy did not start in {GATEWAY_START_SECONDS:g} s.") from None
+    except OSError as error:
+        raise HostError(f"Cannot run {command[0]}: {error.strerror}.") from None
+    if not done.returncode:
+        return ""
+    return done.stdout.decode(errors="replace") or f"status {done.returncode}"
+
+
+def remove(folders: Folders) -> list[int]:
+    """Stop all processes, also those that finish connections, and remove the folders. Returns the pids."""
+    stopped = []
+    for pid in _below(folders.path):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+            stopped.append(pid)
+    folders.remove()
+    return stopped
+
+
+def _below(path: Path) -> Iterator[int]:
+    start = f"{path}/".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"haproxy") and any(word.startswith(start) for word in words[1:]):
+                    yield int(entry.name)

@@ -1,0 +1,353 @@
+"""The driver with a real HAProxy: each configuration gets in, by commands if the file stays the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from msgspec.structs import replace
+from netns_lab.lab import Lab
+
+from kproxy.gateway.core.configuration import Configuration, Section, Server, State
+from kproxy.gateway.core.files import control_socket
+from kproxy.gateway.core.plan import Running, fingerprint, placed
+from kproxy.gateway.driver import Driver
+from kproxy.gateway.folder import Folders
+from kproxy.gateway.process import RefusedError, find
+from kproxy.gateway.runtime import Runtime
+from kproxy.problems import KproxyError
+from tests.support import eventually
+
+pytestmark = pytest.mark.lab
+Result = TypeVar("Result")
+HEAD = """\
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+
+frontend http
+    bind 127.0.0.1:80
+    bind 127.0.0.1:443 ssl strict-sni crt-list tls.list
+    use_backend %[req.hdr(host),map(hosts.map,none)]
+    # Ingress default/web
+    http-request set-header X-Path %[path,map_beg(paths.map,none)]
+"""
+MAKE_CERTIFICATE = (
+    *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+    *("-nodes", "-keyout", "-"),
+)
+SECTIONS = {f"default.{name}": Section(4) for name in "abc"}
+
+
+@pytest.fixture(scope="module")
+def certificates() -> dict[str, bytes]:
+    """Two certificates of each name."""
+    return {f"{name}{number}": certificate(name) for name in "xyz" for number in (1, 2)}
+
+
+def certificate(name: str) -> bytes:
+    made = subprocess.run(
+        [*MAKE_CERTIFICATE, "-subj", f"/CN={name}.example.com"],
+        capture_output=True,
+        check=True,
+    )
+    return made.stdout
+
+
+class Driven:
+    """A driver, whose HAProxy is in a node of a lab."""
+
+    def __init__(self, lab: Lab, state: Path) -> None:
+        self._node = lab.node("n1")
+        self.folders = Folders(state)
+        self.driver = Driver(self.folders)
+
+    def apply(self, wanted: Configuration) -> None:
+        self._node.inside(lambda: self.driver.apply(wanted))
+
+    def audit(self) -> None:
+        self._node.inside(self.driver.audit)
+
+    def get(self, host: str) -> int:
+        """The status of a request."""
+        with self._node.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.connect(("127.0.0.1", 80))
+            client.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            return int(client.recv(1000).split()[1])
+
+    @property
+    def folder(self) -> Path:
+        assert self.driver.process
+        return self.driver.process.folder
+
+    @property
+    def pid(self) -> int:
+        assert self.driver.process
+        return self.driver.process.pid
+
+    def ask(self, command: str) -> str:
+        return Runtime(self.folder).ask(command)
+
+    def read(self) -> Running:
+        """What HAProxy has, in an order that does not matter to it."""
+        assert self.driver.loaded
+        found = Runtime(self.folder).read(self.driver.loaded)
+        lists = {name: tuple(sorted(entries)) for name, entries in found.certificate_lists.items()}
+        return replace(found, certificate_lists=lists)
+
+
+@pytest.fixture
+def driven(lab: Lab, tmp_path: Path) -> Iterator[Driven]:
+    driven = Driven(lab, tmp_path / "state")
+    yield driven
+    if driven.driver.process:
+        driven.driver.process.close()
+
+
+def configuration(pems: dict[str, bytes], **parts: object) -> Configuration:
+    """One backend with a server, one host, and one certificate."""
+    base = Configuration(
+        HEAD,
+        SECTIONS,
+        {"default.a": (Server("127.0.0.1", 8080),)},
+        {"hosts.map": (("a.example.com", "default.a"),), "paths.map": (("/", "x"),)},
+        {"x.pem": pems["x1"]},
+        {"tls.list": (("x.pem", ("x.example.com",)),)},
+    )
+    return replace(base, **parts)
+
+
+def some(random: random.Random, certificates: dict[str, bytes]) -> Configuration:
+    """A random configuration with the file of the others."""
+    servers = [Server(f"10.0.0.{n}", 8000 + n % 3) for n in range(8)] + [Server("fd00::1", 80)]
+
+    def chosen() -> tuple[Server, ...]:
+        found = random.sample(servers, random.randint(0, 4))
+        return tuple(
+            sorted(
+                replace(each, weight=random.choice((0, 1, 7, 256)), state=random.choice(list(State)))
+                for each in found
+            )
+        )
+
+    names = [name for name in "xyz" if random.random() < 0.7]
+    hosts = [f"{n}.example.com" for n in range(300)]
+    return configuration(
+        certificates,
+        backends={name: chosen() for name in SECTIONS if random.random() < 0.8},
+        maps={
+            "hosts.map": tuple((host, random.choice([*SECTIONS])) for host in random.sample(hosts, 250)),
+            "paths.map": tuple((f"/{n}", "x") for n in range(random.randint(0, 3))),
+        },
+        certificates={f"{name}.pem": certificates[f"{name}{random.choice('12')}"] for name in names},
+        certificate_lists={
+            "tls.list": tuple(
+                (
+                    f"{name}.pem",
+                    tuple(random.sample(["a.org", "*.b.org", f"{name}.org"], random.randint(1, 3))),
+                )
+                for name in names
+            )
+        },
+    )
+
+
+def expected(wanted: Configuration, running: Running) -> Running:
+    """What HAProxy should have, with the servers in the slots in which they are."""
+    slots = {name: placed(found, wanted.backends.get(name, ())) for name, found in running.backends.items()}
+    assert all(slots.values())
+    return Running(
+        {name: found for name, found in slots.items() if found},
+        wanted.maps,
+        {name: fingerprint(pem) for name, pem in wanted.certificates.items()},
+        {name: tuple(sorted(entries)) for name, entries in wanted.certificate_lists.items()},
+    )
+
+
+def test_any_change_that_keeps_the_file_is_made_without_a_reload(
+    driven: Driven, certificates: dict[str, bytes]
+) -> None:
+    chance = random.Random(1)
+    driven.apply(configuration(certificates))
+    first = driven.pid
+    for number in range(40):
+        wanted = some(chance, certificates)
+        driven.apply(wanted)
+        found = driven.read()
+        assert found == expected(wanted, found), number
+        driven.audit()
+    assert driven.pid == first
+    assert (driven.driver.counts.reloads, driven.driver.counts.repairs) == (0, 0)
+
+
+def test_another_file_reloads_and_spare_backends_avoid_it(
+    driven: Driven, certificates: dict[str, bytes]
+) -> None:
+    driven.apply(configuration(certificates, sections={**SECTIONS, "spare-1": Section(4)}))
+    first = driven.pid
+
+    def with_new(name: str) -> Configuration:
+        sections = {**SECTIONS, name: Section(4), "spare-1": Section(4)}
+        hosts = (("new.example.com", name),)
+        servers = {name: (Server("127.0.0.1", 1),)}
+        return configuration(
+            certificates, sections=sections, backends=servers, maps={"hosts.map": hosts, "paths.map": ()}
+        )
+
+    driven.apply(with_new("default.new"))
+    assert driven.driver.loaded
+    assert driven.driver.loaded.spares == {"default.new": "spare-1"}
+    assert (driven.pid, driven.get("new.example.com")) == (first, 503)
+    both = with_new("default.new")
+    driven.apply(
+        replace(
+            both,
+            sections={**both.sections, "default.d": Section(4)},
+            backends={**both.backends, "default.d": ()},
+        )
+    )
+    assert driven.pid != first
+    assert driven.driver.counts.reloads == 1
+    eventually(lambda: not Path(f"/proc/{first}/cwd").exists() or ended(first))
+
+
+def ended(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def maintenance(driven: Driven) -> None:
+    driven.ask("set server default.a/s1 state maint")
+
+
+def another_address(driven: Driven) -> None:
+    driven.ask("set server default.a/s1 addr 10.0.0.9 port 9")
+
+
+def another_server(driven: Driven) -> None:
+    driven.ask("add server default.a/mine 10.0.0.9:9")
+
+
+def emptied_map(driven: Driven) -> None:
+    driven.ask("clear map hosts.map")
+
+
+def another_entry(driven: Driven) -> None:
+    driven.ask("add map hosts.map b.example.com default.b")
+
+
+def removed_certificate(driven: Driven) -> None:
+    driven.ask("del ssl crt-list tls.list x.pem")
+
+
+def no_socket(driven: Driven) -> None:
+    (driven.folder / control_socket(driven.folder.name)).unlink()
+
+
+EDITS = (
+    maintenance,
+    another_address,
+    another_server,
+    emptied_map,
+    another_entry,
+    removed_certificate,
+    no_socket,
+)
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+def test_what_another_program_changed_is_repaired(
+    driven: Driven, certificates: dict[str, bytes], edit: Callable[[Driven], None]
+) -> None:
+    wanted = configuration(certificates)
+    driven.apply(wanted)
+    edit(driven)
+    driven.audit()
+    found = driven.read()
+    assert found == expected(wanted, found)
+    assert driven.driver.counts.repairs + driven.driver.counts.reloads == 1
+
+
+def test_a_killed_process_is_started_with_what_it_had_and_files_that_were_edited_do_not_matter(
+    driven: Driven, certificates: dict[str, bytes]
+) -> None:
+    wanted = configuration(certificates)
+    driven.apply(wanted)
+    for file in ("haproxy.cfg", "hosts.map", "x.pem"):
+        (driven.folder / file).write_text("another program was here\n")
+    os.kill(driven.pid, signal.SIGKILL)
+    eventually(lambda: not (driven.driver.process and driven.driver.process.running))
+    driven.apply(wanted)
+    found = driven.read()
+    assert found == expected(wanted, found)
+    assert driven.driver.counts.restarts == 1
+
+
+def test_a_later_kproxy_finds_the_process(driven: Driven, certificates: dict[str, bytes], lab: Lab) -> None:
+    driven.apply(configuration(certificates))
+    driven.apply(configuration(certificates, backends={"default.a": (Server("10.0.0.1", 1),)}))
+    later = Driven(lab, driven.folders.path.parent)
+    wanted = configuration(certificates, backends={"default.b": (Server("10.0.0.2", 2),)})
+    later.apply(wanted)
+    found = later.read()
+    assert found == expected(wanted, found)
+    assert later.pid == driven.pid
+
+
+def test_a_refused_configuration_leaves_the_one_before_and_is_named(
+    driven: Driven, certificates: dict[str, bytes]
+) -> None:
+    good = configuration(certificates)
+    driven.apply(good)
+    first = driven.pid
+    bad = replace(good, head=f"{HEAD}    nonsense\n", backends={"default.a": (Server("10.0.0.7", 7),)})
+    for _ in range(2):
+        with pytest.raises(RefusedError, match=r"nonsense.*frontend http: Ingress default/web"):
+            driven.apply(bad)
+    assert driven.pid == first
+    assert driven.read().backends["default.a"].count(Server("10.0.0.7", 7)) == 1
+    driven.apply(good)
+    assert driven.driver.counts.reloads == 0
+
+
+def test_a_full_disk_leaves_the_configuration_before(lab: Lab, certificates: dict[str, bytes]) -> None:
+    state = Path("/run") / f"kproxy-full-{lab.id}"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", state], check=True)
+    try:
+        driven = Driven(lab, state)
+        good = configuration(certificates)
+        driven.apply(good)
+        first, files = driven.pid, sorted(driven.folders.path.rglob("*"))
+        with pytest.raises(KproxyError, match="No space left"):
+            driven.apply(replace(good, files={"page.html": bytes(300_000)}))
+        assert (driven.pid, sorted(driven.folders.path.rglob("*"))) == (first, files)
+        driven.apply(replace(good, backends={}))
+        assert driven.get("a.example.com") == 503
+    finally:
+        os.kill(driven.pid, signal.SIGKILL)
+        eventually(lambda: find(driven.folder) is None)
+        subprocess.run(["umount", "-l", state], check=True)
+        state.rmdir()
+
+
+def test_only_root_can_read_the_files_and_haproxy_has_its_own_user(
+    driven: Driven, certificates: dict[str, bytes]
+) -> None:
+    driven.apply(configuration(certificates))
+    modes = {stat.S_IMODE(each.stat().st_mode) for each in driven.folders.path.rglob("*") if each.is_file()}
+    assert modes == {0o600}
+    folders = (driven.folders.path, driven.folder)
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
+    status = Path(f"/proc/{driven.pid}/status").read_text()
+    assert "\nUid:\t0\t" not in status
+    assert Path(f"/proc/{driven.pid}/root").readlink() == driven.folders.empty
