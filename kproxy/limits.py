@@ -139,6 +139,7 @@ ENGINE_BYTES = 32 * MIB
 ENGINE_CONTAINERS = 10_000
 ENGINE_EVENT = 64 * KIB
 ENGINE_SECONDS = 10.0
+ENGINE_KILL_SECONDS = 5.0
 
 # --- HAProxy ---
 
@@ -319,6 +320,13 @@ TABLE = (
     Limit(_ENGINES, "containers", ENGINE_CONTAINERS, "", _UNCHANGED),
     Limit(_ENGINES, "event", ENGINE_EVENT, "bytes", "the connection is opened again"),
     Limit(_ENGINES, "time of an answer", ENGINE_SECONDS, "s", _UNCHANGED),
+    Limit(
+        _ENGINES,
+        "time to look for a command that timed out",
+        ENGINE_KILL_SECONDS,
+        "s",
+        "the command is not killed",
+    ),
     Limit(_SECRETS, "chain and key", CERTIFICATE_BYTES, "bytes", "its hosts have no HTTPS"),
     Limit(_SECRETS, "certificates of a chain", CERTIFICATE_CHAIN, "", "its hosts have no HTTPS"),
     Limit(_GATEWAY, "reply to a command", GATEWAY_REPLY, "bytes", _RELOAD),

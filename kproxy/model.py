@@ -423,6 +423,8 @@ class Container(Struct, frozen=True):
     ports: tuple[EndpointPort, ...] = ()
     probe: Probe | None = None
     """The readinessProbe."""
+    identifier: str = ""
+    """`ENGINE://ID`, as in status.containerStatuses; "" if unknown."""
 
 
 class ContainerCounts(NamedTuple):

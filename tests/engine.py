@@ -23,6 +23,11 @@ class Engine:
         self.containers: dict[str, dict[str, Any]] = {}
         self.body: bytes | None = None
         """What to answer instead of a list."""
+        self.failing = 0
+        """The number of inspections to answer with status 500."""
+        self.outcomes: dict[str, tuple[int, bytes]] = {}
+        """Of commands in containers, by their first word: the exit status and the output."""
+        self._commands: list[str] = []
         self._streams: list[web.StreamResponse] = []
         self._thread = LoopThread("engine")
         self._thread.start()
@@ -73,6 +78,9 @@ class Engine:
         app.router.add_get("/v1.41/containers/json", self._list)
         app.router.add_get("/v1.41/containers/{id}/json", self._inspect)
         app.router.add_get("/v1.41/events", self._events)
+        app.router.add_post("/v1.41/containers/{id}/exec", self._create_command)
+        app.router.add_post("/v1.41/exec/{id}/start", self._start_command)
+        app.router.add_get("/v1.41/exec/{id}/json", self._inspect_command)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
@@ -93,6 +101,9 @@ class Engine:
 
     async def _inspect(self, request: web.Request) -> web.Response:
         found = self.containers.get(request.match_info["id"])
+        if self.failing:
+            self.failing -= 1
+            return web.Response(status=500)
         return web.json_response(found) if found else web.Response(status=404)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -101,6 +112,25 @@ class Engine:
         self._streams.append(stream)
         await asyncio.sleep(3600)
         return stream
+
+    async def _create_command(self, request: web.Request) -> web.Response:
+        if self.containers[request.match_info["id"]]["State"]["Status"] == "paused":
+            return web.json_response({"message": "container is paused"}, status=409)
+        self._commands.append((await request.json())["Cmd"][0])
+        return web.json_response({"Id": str(len(self._commands) - 1)}, status=201)
+
+    async def _start_command(self, request: web.Request) -> web.StreamResponse:
+        """Answer with two frames, and end the connection, as docker does."""
+        _, output = self.outcomes[self._commands[int(request.match_info["id"])]]
+        stream = web.StreamResponse(headers={"Connection": "close"})
+        await stream.prepare(request)
+        for number, part in ((1, output[:3]), (2, output[3:])):
+            await stream.write(bytes((number, 0, 0, 0)) + len(part).to_bytes(4, "big") + part)
+        return stream
+
+    async def _inspect_command(self, request: web.Request) -> web.Response:
+        status, _ = self.outcomes[self._commands[int(request.match_info["id"])]]
+        return web.json_response({"Running": False, "ExitCode": status, "Pid": 0})
 
     async def _send(self, line: bytes) -> None:
         for stream in self._streams:

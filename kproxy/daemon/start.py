@@ -191,20 +191,20 @@ def configure_log(verbose: bool) -> None:
 
 async def _follow_manifests(host: _Host) -> None:
     from kproxy.kernel.uplink import Uplink
-    from kproxy.sources.configured import engines_of
+    from kproxy.sources.configured import engines_of, runner_of
     from kproxy.sources.followed import FollowedManifests
     from kproxy.state.store import Store
 
-    settings = host.settings
+    settings, engines = host.settings, engines_of(host.settings)
     source = FollowedManifests(
         settings.manifests,
         Store(Path(settings.state_dir)),
         ranges(settings),
         host.node,
-        ExecRunner(settings.probe_exec),
+        runner_of(engines, ExecRunner(settings.probe_exec)),
         settings.recursive,
         settings.allow_empty,
-        engines_of(settings),
+        engines,
     )
     host.serve_names(source)
     host.serve_routes(source)

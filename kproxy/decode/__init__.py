@@ -95,21 +95,6 @@ class Decoded(NamedTuple):
         return self.counts.total() > self.unused.total()
 
 
-def with_found_pods(written: Decoded, found: Iterable[Decoded]) -> Decoded:
-    """Add pods that were found elsewhere, for example in a container engine. A written pod wins."""
-    pods = {pod.name: pod for pod in written.state.pods}
-    unreadable, problems, warnings = Unreadable(), list(written.problems), list(written.warnings)
-    unreadable.update(written.unreadable)
-    unreadable.empty = written.unreadable.empty
-    for each in found:
-        pods = {pod.name: pod for pod in each.state.pods} | pods
-        unreadable.update(each.unreadable)
-        problems += each.problems
-        warnings += each.warnings
-    state = replace(written.state, pods=tuple(pods.values()))
-    return written._replace(state=state, unreadable=unreadable, problems=problems, warnings=warnings)
-
-
 NO_TYPE = wire.TypeMeta()
 
 

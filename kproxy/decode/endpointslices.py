@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from kproxy.decode import wire
 from kproxy.decode.containers import containers
 from kproxy.decode.fields import (
@@ -21,6 +23,7 @@ from kproxy.decode.fields import (
 )
 from kproxy.model import (
     Address,
+    Container,
     ContainerCounts,
     Endpoint,
     EndpointPort,
@@ -160,6 +163,14 @@ def _counts(statuses: list[wire.ContainerStatus] | None) -> ContainerCounts | No
     return ContainerCounts(ready, len(statuses), sum(status.restart_count or 0 for status in statuses))
 
 
+def _identified(
+    members: tuple[Container, ...], statuses: list[wire.ContainerStatus] | None
+) -> tuple[Container, ...]:
+    """Add the identifiers of containers that run."""
+    found = {status.name: status.container_id for status in statuses or () if status.container_id}
+    return tuple(replace(each, identifier=found.get(each.name, "")) for each in members) if found else members
+
+
 def _gates_open(gates: Iterable[wire.ReadinessGate], conditions: Iterable[wire.Condition]) -> bool:
     return {gate.condition_type for gate in gates} <= {c.type for c in conditions if c.status == "True"}
 
@@ -185,7 +196,7 @@ def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod]:
     addresses = _addresses("status.podIP", status.pod_ip, status.pod_ips, notes)
     if host_network and not addresses:
         addresses = _addresses("status.hostIP", status.host_ip, status.host_ips, notes)
-    members = containers(spec)
+    members = _identified(containers(spec), status.container_statuses)
     pod = Pod(
         name=name,
         origin=origin(source, obj.metadata),

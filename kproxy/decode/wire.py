@@ -229,6 +229,8 @@ class Condition(Wire):
 class ContainerStatus(Wire):
     ready: bool | None = None
     restart_count: Int32 | None = None
+    name: str | None = None
+    container_id: str | None = field(default=None, name="containerID")
 
 
 class PodStatus(Wire):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kproxy.limits import PROBE_OUTPUT
-from kproxy.model import NamespacedName
+from kproxy.model import Pod
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 
@@ -27,9 +27,9 @@ class ExecRunner:
     def __init__(self, template: CommandTemplate) -> None:
         self._template = template
 
-    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
+    async def run(self, pod: Pod, container: str, command: Sequence[str]) -> ProbeResult:
         """Run a command. Exit status 0 is success; the message is the output. May be cancelled."""
-        words = self._template.words(pod, container, command)
+        words = self._template.words(pod.name, container, command)
         starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
                 _Process,

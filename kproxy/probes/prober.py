@@ -54,7 +54,7 @@ FORGETTING = 0.9
 class Runner(Protocol):
     """Runs commands in containers; `ExecRunner` is one."""
 
-    def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> Awaitable[ProbeResult]:
+    def run(self, pod: Pod, container: str, command: Sequence[str]) -> Awaitable[ProbeResult]:
         """Run a command. The caller cancels it at the timeout."""
 
 
@@ -170,7 +170,7 @@ class Prober:
     async def _act(self, pod: Pod, container: str, probe: Probe, allowance: Allowance) -> ProbeResult:
         match probe.action:
             case ExecAction(command=command):
-                return await self._runner.run(pod.name, container, command)
+                return await self._runner.run(pod, container, command)
             case HTTPGetAction() as action:
                 return await self._network.http_get(action, _address(pod), allowance)
             case TCPSocketAction() as action:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kproxy.probes.prober import Runner
 from kproxy.problems import HostError
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
@@ -32,6 +33,15 @@ def engines_of(settings: Settings) -> Sequence[Engine]:
         Engine(Choice(engine, settings.node_name, settings.pod_network), socket)
         for engine, socket in settings.pods_from
     ]
+
+
+def runner_of(engines: Sequence[Engine], otherwise: Runner) -> Runner:
+    """Return what runs the commands of exec probes: for containers of the engines, the engine."""
+    if not engines:
+        return otherwise
+    from kproxy.sources.engines.exec import EngineRunner
+
+    return EngineRunner(engines, otherwise)
 
 
 def manifests_of(settings: Settings, store: Store) -> Manifests:

@@ -22,7 +22,7 @@ from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.controlplane.slices import PodIndex
 from kproxy.controlplane.workloads import missing_pods
-from kproxy.decode import Decoded, decode, with_found_pods
+from kproxy.decode import Decoded, decode
 from kproxy.gateway.core.findings import findings
 from kproxy.gateway.core.httproute import with_certificates
 from kproxy.gateway.core.l4 import with_gateways
@@ -31,6 +31,7 @@ from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedNam
 from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.core.routed import RoutedObjects, routed_objects
+from kproxy.sources.engines.core.merge import with_found_pods
 from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below, shown
 from kproxy.sources.node import unknown_node
 from kproxy.sources.progress import UNSHOWN, Progress

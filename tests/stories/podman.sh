@@ -32,10 +32,11 @@ podman() { command podman --root "$PWD/storage" --runroot "$PWD/state" --storage
 
 cp /bin/busybox root/bin/
 for library in $({ ldd /bin/busybox || true; } | grep -o '/[^ ]*' || true); do cp --parents -L "$library" root; done  # none if it is static
-for tool in sh httpd hostname sleep; do ln -s busybox "root/bin/$tool"; done
+for tool in sh httpd hostname sleep test touch rm; do ln -s busybox "root/bin/$tool"; done
 tar -C root -c . | podman import -q - web >/dev/null
 podman system service --time 0 "unix://$PWD/socket" &
-start() { podman run -d -q --name "$1" -l app=web --expose 8080 web /bin/sh -c "echo $1 >/www/index.html; exec httpd -f -p 8080 -h /www" >/dev/null; }
+# start NAME [FLAG...]: run a container that answers with its name.
+start() { podman run -d -q --name "$1" -l app=web --expose 8080 "${@:2}" web /bin/sh -c "echo $1 >/www/index.html; exec httpd -f -p 8080 -h /www" >/dev/null; }
 
 cat >manifests/web.yaml <<YAML
 apiVersion: v1
@@ -50,7 +51,7 @@ serves() {
     expected=$(printf '%s\n' "$@")
     for _ in $(seq 400); do
         found=$(for _ in 1 2 3 4 5 6 7 8 9 10; do curl -s -m 1 10.96.0.50 || true; done | sort -u)
-        if [[ $found == "$expected" ]]; then echo "ok: $*"; return; fi
+        if [[ $found == "$expected" ]]; then echo "$SECONDS s: $*"; return; fi
         sleep 0.1
     done
     echo "expected: $expected; found: $found"
@@ -61,6 +62,8 @@ serves() {
 }
 
 start web-1
+# Else the bridge has the lowest address of its ports, which changes when a container ends; the others know the old one.
+ip link set podman0 address 02:00:00:00:00:01
 start web-2
 for _ in $(seq 100); do [[ ! -S socket ]] || break; sleep 0.1; done
 "$KPROXY" run -f manifests --pods-from "podman=$PWD/socket" --state-dir "$PWD/kproxy" --no-dns >log 2>&1 &
@@ -74,6 +77,17 @@ serves web-1
 podman unpause web-3 >/dev/null
 podman start web-2 >/dev/null
 serves web-1 web-2 web-3
+# A readiness probe runs a command in the container. One that takes too long is killed.
+start web-4 -l 'kproxy.io/readiness-probe={"exec": {"command": ["sh", "-c", "test -e /www/ready || sleep 77"]}, "periodSeconds": 1, "failureThreshold": 1}'
+serves web-1 web-2 web-3
+for _ in $(seq 300); do ! grep -q 'web-4 is not ready: .*timed out' log || break; sleep 0.1; done
+podman exec web-4 touch /www/ready
+serves web-1 web-2 web-3 web-4
+for _ in $(seq 300); do pgrep -f 'sleep 77' >/dev/null || break; sleep 0.1; done
+if pgrep -fa 'sleep 77'; then exit 1; fi
+podman exec web-4 rm /www/ready
+serves web-1 web-2 web-3
+podman rm -f -t 0 web-4 >/dev/null
 podman rename web-1 web-9
 podman rm -f -t 0 web-3 >/dev/null
 serves web-1 web-2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -87,10 +88,60 @@ def test_endpoints_follow_the_containers(story: Story) -> None:
     story.put("pod-2")
     story.engine.tell("start", "pod-2")
     story.serves("pod-2", "pod-3")
-    # 4. One is removed.
+    # 4. One is removed. Meanwhile podman answers with status 500.
     del story.engine.containers["id-pod-3"]
+    story.engine.failing = 2
     story.engine.tell("destroy", "pod-3")
     story.serves("pod-2")
+    assert "WARNING docker" not in story.running.logged()
+
+
+CHECK = {"exec": {"command": ["check"]}, "periodSeconds": 1, "failureThreshold": 1}
+PROBE = {"kproxy.io/readiness-probe": json.dumps(CHECK)}
+
+
+def test_a_container_is_an_endpoint_while_its_probe_succeeds(story: Story) -> None:
+    # 1. A command in the container decides. It fails at first.
+    story.engine.outcomes["check"] = 3, b"no connection to the database"
+    story.put("pod-3", **PROBE)
+    story.engine.tell("start", "pod-3")
+    story.logs("Pod default/pod-3 is not ready: Readiness probe failed: no connection to the database")
+    story.serves("pod-1", "pod-2")
+    story.engine.outcomes["check"] = 0, b""
+    story.serves("pod-1", "pod-2", "pod-3")
+    assert "exec [check]" in story.running.view("describe", "pod", "pod-3")
+    # 2. It is not ready if its health check fails, or if it is paused, whatever the command says.
+    story.put("pod-3", health="unhealthy", **PROBE)
+    story.engine.tell("health_status: unhealthy", "pod-3")
+    story.serves("pod-1", "pod-2")
+    story.put("pod-3", **PROBE)
+    story.engine.tell("health_status: healthy", "pod-3")
+    story.serves("pod-1", "pod-2", "pod-3")
+    # 3. A written Pod without an address describes a container. It brings labels and a probe.
+    del story.engine.containers["id-pod-3"]
+    story.engine.tell("destroy", "pod-3")
+    story.serves("pod-1", "pod-2")
+    story.engine.put("plain", story.lab.pod("pod-3").address(4))
+    story.engine.tell("start", "plain")
+    story.running.write("written", written("pod-3", "plain"))
+    story.serves("pod-1", "pod-2", "pod-3")
+    story.engine.outcomes["check"] = 1, b""
+    story.serves("pod-1", "pod-2")
+    assert "exit status 1" in story.running.view("describe", "pod", "pod-3")
+
+
+def written(name: str, container: str) -> dict[str, Any]:
+    """Return a Pod without an address that describes a container."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {"app": "web"},
+            "annotations": {"kproxy.io/container": container},
+        },
+        "spec": {"containers": [{"name": "main", "readinessProbe": CHECK}]},
+    }
 
 
 def test_an_engine_that_is_away_removes_nothing(story: Story) -> None:

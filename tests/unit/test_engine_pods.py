@@ -6,11 +6,23 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from kproxy.decode import Decoded, Document, decode, with_found_pods
-from kproxy.model import EndpointPort, NamespacedName, Pod, Protocol, format_address
+from kproxy.decode import Decoded, Document, decode
+from kproxy.model import (
+    EndpointPort,
+    NamespacedName,
+    Pod,
+    Probe,
+    ProbePort,
+    Protocol,
+    TCPSocketAction,
+    format_address,
+)
 from kproxy.sources.engines.core.answers import Event, Inspected, Member
+from kproxy.sources.engines.core.merge import with_found_pods
 from kproxy.sources.engines.core.pods import Choice, pod_manifests
+from kproxy.sources.engines.core.streams import Streams
 from tests.unit.make import manifest
 
 CHOICE = Choice("podman", "n1")
@@ -182,12 +194,97 @@ def test_a_written_pod_wins_over_a_found_one() -> None:
     assert [format_address(address) for address in merged["a"].addresses] == ["10.0.0.1"]
 
 
+PROBE = {"tcpSocket": {"port": 8080}}
+WRITTEN = {"spec": {"containers": [{"name": "main", "readinessProbe": PROBE}]}}
+
+
+def merged_pods(written: dict[str, Any], *answers: dict[str, Any]) -> dict[str, Pod]:
+    """Return the pods by name, if there is this manifest and these containers."""
+    found = decode([])._replace(state=replace(decode([]).state, pods=pods(*answers)))
+    return {
+        pod.name.name: pod for pod in with_found_pods(decode([Document("f", written)]), [found]).state.pods
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "annotations"),
+    [
+        ("web-1", {}),
+        ("db", {"kproxy.io/container": "web-1"}),
+        ("db", {"kproxy.io/container": "podman web-1"}),
+    ],
+)
+def test_a_written_pod_may_describe_a_container(name: str, annotations: dict[str, str]) -> None:
+    pod = manifest("Pod", name, metadata={"labels": {"app": "db"}, "annotations": annotations}, **WRITTEN)
+    found = merged_pods(pod, container("web-1"), container("other"))
+    assert found.keys() == {name, "other"}
+    assert [format_address(address) for address in found[name].addresses] == ["10.88.0.2"]
+    assert (found[name].labels, found[name].node, found[name].ready) == ({"app": "db"}, "n1", True)
+    assert [(each.name, each.identifier) for each in found[name].containers] == [
+        ("main", "podman://id-of-web-1")
+    ]
+    assert found[name].gates_open
+
+
+@pytest.mark.parametrize("rest", [{"status": {"podIP": "10.0.0.1"}}, {"spec": {"hostNetwork": True}}])
+def test_another_written_pod_does_not(rest: dict[str, Any]) -> None:
+    pod = manifest("Pod", "db", metadata={"annotations": {"kproxy.io/container": "web-1"}}, **rest)
+    found = merged_pods(pod, container("web-1"))
+    assert found.keys() == {"db", "web-1"}
+    assert found["db"].node == ""
+
+
+def test_without_its_container_a_written_pod_has_no_address() -> None:
+    found = merged_pods(manifest("Pod", "web-1", **WRITTEN), container("other"))
+    assert found["web-1"].addresses == ()
+    stopped = merged_pods(manifest("Pod", "web-1", **WRITTEN), container("web-1", State__Status="paused"))
+    assert (stopped["web-1"].ready, stopped["web-1"].gates_open) == (False, False)
+
+
+def test_a_label_is_a_readiness_probe() -> None:
+    label = {"kproxy.io/readiness-probe": msgspec.json.encode(PROBE).decode()}
+    found = pod(container(Config__Labels=label))
+    assert found.containers[0].probe == Probe(TCPSocketAction(ProbePort(8080, 8080)))
+    assert (found.containers[0].identifier, found.gates_open) == ("podman://id-of-web-1", True)
+    unhealthy = pod(container(Config__Labels=label, State__Health={"Status": "unhealthy"}))
+    assert not unhealthy.gates_open
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("tcp:8080", 'expected an object, got "tcp:8080"'),
+        ("{}", "must have exactly one of exec, httpGet, tcpSocket, grpc"),
+        ("[" * 100_000, "expected an object, got"),
+    ],
+)
+def test_a_wrong_label_is_a_problem_of_the_pod(label: str, message: str) -> None:
+    answer = container(Config__Labels={"kproxy.io/readiness-probe": label})
+    made = pod_manifests([msgspec.convert(answer, Inspected)], {}, (), CHOICE)
+    (problem,) = decode(Document("podman", each) for each in made).problems
+    assert (problem.object, problem.field) == ("Pod default/web-1", "spec.containers[0].readinessProbe")
+    assert message in problem.message
+
+
+FRAMES = b"\1\0\0\0\0\0\0\3out" + b"\2\0\0\0\0\0\0\5error" + b"\1\0\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_the_output_of_a_command_may_arrive_in_any_pieces(size: int) -> None:
+    whole, short = Streams(100), Streams(5)
+    for begin in range(0, len(FRAMES), size):
+        whole.add(FRAMES[begin : begin + size])
+        short.add(FRAMES[begin : begin + size])
+    assert (bytes(whole.output), bytes(short.output)) == (b"outerror", b"outer")
+
+
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
         ({"Type": "container", "Action": "start", "Actor": {"ID": "c1", "Attributes": {}}}, "c1"),
         ({"Type": "container", "Action": "health_status: healthy", "Actor": {"ID": "c1"}}, "c1"),
         ({"Type": "container", "Action": "exec_create: true", "Actor": {"ID": "c1"}}, ""),
+        ({"Type": "container", "Action": "exec", "Actor": {"ID": "c1"}}, ""),
         (
             {"Type": "network", "Action": "connect", "Actor": {"ID": "n", "Attributes": {"container": "c2"}}},
             "c2",

@@ -23,11 +23,13 @@ HERE = "env POD={pod}"
 """A template that runs a command on this host."""
 
 
+POD = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
+
+
 def run(*command: str, template: str = HERE, timeout: int = 10) -> ProbeResult:
-    pod = decoded(str(manifest("Pod", "web-1"))).state.pods[0]
     prober = Prober(ExecRunner(CommandTemplate(template)), lambda: None)
     probe, allowance = Probe(ExecAction(command), timeout=timeout), prober._network.allowance()
-    return asyncio.run(prober._once(pod, "c", probe, allowance))
+    return asyncio.run(prober._once(POD, "c", probe, allowance))
 
 
 def shell(script: str, timeout: int = 10) -> ProbeResult:
@@ -98,7 +100,7 @@ def test_a_command_that_is_cancelled_while_it_starts_is_killed_with_its_children
 
     async def main() -> None:
         command = ("sh", "-c", f"sleep 60 & echo $! > {pid}; wait")
-        task = asyncio.create_task(ExecRunner(CommandTemplate("env")).run(name("web-1"), "", command))
+        task = asyncio.create_task(ExecRunner(CommandTemplate("env")).run(POD, "", command))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         while not pid.exists() or not pid.read_text().strip():

@@ -18,7 +18,7 @@ from kproxy.controlplane import settle as control_plane
 from kproxy.controlplane.ledger import Allocations
 from kproxy.controlplane.ranges import Ranges
 from kproxy.decode import Decoded
-from kproxy.model import NamespacedName, Node, format_address
+from kproxy.model import NamespacedName, Node, Pod, format_address
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.problems import StateError
 from kproxy.sources import folder
@@ -29,7 +29,7 @@ from tests.unit.make import NODE, manifest, name, service
 
 
 class Passing:
-    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
+    async def run(self, pod: Pod, container: str, command: Sequence[str]) -> ProbeResult:
         return ProbeResult(ProbeOutcome.SUCCESS)
 
 

@@ -39,8 +39,8 @@ class Runner:
         self.started: Counter[str] = Counter()
         self.cancelled: Counter[str] = Counter()
 
-    async def run(self, pod: NamespacedName, container: str, command: Sequence[str]) -> ProbeResult:
-        key = f"{pod.name}/{container}"
+    async def run(self, pod: Pod, container: str, command: Sequence[str]) -> ProbeResult:
+        key = f"{pod.name.name}/{container}"
         self.started[key] += 1
         self.waiting[key] = asyncio.get_running_loop().create_future()
         try:

@@ -1,10 +1,14 @@
-"""A client of a container engine's API: read-only requests over its Unix socket, with limits."""
+"""A client of a container engine's API over its Unix socket, with limits.
+
+It only reads, except for commands of exec probes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import aiohttp
@@ -12,18 +16,34 @@ import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 
 from kproxy.decode.text import from_json
-from kproxy.limits import ENGINE_BYTES, ENGINE_CONTAINERS, ENGINE_EVENT, ENGINE_SECONDS
+from kproxy.limits import ENGINE_BYTES, ENGINE_CONTAINERS, ENGINE_EVENT, ENGINE_SECONDS, PROBE_OUTPUT
 from kproxy.problems import KproxyError
-from kproxy.sources.engines.core.answers import Event, Inspected, Listed, Member
+from kproxy.sources.engines.core.answers import (
+    Created,
+    Event,
+    Executed,
+    Inspected,
+    Listed,
+    Member,
+    Refusal,
+)
+from kproxy.sources.engines.core.streams import Streams
 
 API = "/v1.41"
 LIBPOD = "/v4.0.0/libpod"
+LIMITED = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
 FILTERS = json.dumps({"type": ["container", "network"]})
+TRIES = 4
+TRY_SECONDS = 0.1
 T = TypeVar("T")
 
 
 class EngineError(KproxyError):
     """The engine does not answer, or not as expected."""
+
+
+class InternalError(EngineError):
+    """Status 500: for a moment, podman answers so about a container that it removes."""
 
 
 @asynccontextmanager
@@ -56,6 +76,10 @@ class Client:
 
     async def inspect(self, container: str) -> Inspected | None:
         """Return a container; None if it does not exist."""
+        for _ in range(TRIES):
+            with suppress(InternalError):
+                return await self._get(f"{API}/containers/{container}/json", Inspected)
+            await asyncio.sleep(TRY_SECONDS)
         return await self._get(f"{API}/containers/{container}/json", Inspected)
 
     async def members(self) -> dict[str, Member]:
@@ -73,18 +97,46 @@ class Client:
             _check(response)
             yield _lines(response)
 
+    async def create_exec(self, container: str, command: Sequence[str]) -> str:
+        """Create a command in a container, and return its ID. Both output streams are one."""
+        wanted = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
+        return (await self._post(f"{API}/containers/{container}/exec", wanted, Created)).id
+
+    async def start_exec(self, process: str) -> bytes:
+        """Start a command, wait for its end, and return the beginning of its output."""
+        path, unlimited = f"{API}/exec/{process}/start", aiohttp.ClientTimeout(total=None)
+        wanted = {"Detach": False, "Tty": False}
+        async with self._session.post(path, json=wanted, timeout=unlimited) as response:
+            await _check_command(response)
+            streams = Streams(PROBE_OUTPUT)
+            async for chunk in response.content.iter_any():
+                streams.add(chunk)
+        return bytes(streams.output)
+
+    async def inspect_exec(self, process: str) -> Executed:
+        """Return the state of a command."""
+        return await self._get(f"{API}/exec/{process}/json", Executed) or Executed()
+
     async def _get(self, path: str, kind: type[T]) -> T | None:
         """Return the answer of this type; None if what the path names does not exist."""
-        limit = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
-        async with self._session.get(path, timeout=limit, allow_redirects=False) as response:
+        async with self._session.get(path, timeout=LIMITED, allow_redirects=False) as response:
             if response.status == 404:
                 return None
             _check(response)
-            body = await _body(response)
-        try:
-            return from_json(body, kind)
-        except msgspec.DecodeError as error:
-            raise EngineError(f"{path}: unexpected answer: {error}") from None
+            return await _answer(response, kind)
+
+    async def _post(self, path: str, wanted: object, kind: type[T]) -> T:
+        async with self._session.post(path, json=wanted, timeout=LIMITED, allow_redirects=False) as response:
+            await _check_command(response)
+            return await _answer(response, kind)
+
+
+async def _answer(response: aiohttp.ClientResponse, kind: type[T]) -> T:
+    body = await _body(response)
+    try:
+        return from_json(body, kind)
+    except msgspec.DecodeError as error:
+        raise EngineError(f"{response.url.path}: unexpected answer: {error}") from None
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
@@ -107,8 +159,21 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
 
 
 def _check(response: aiohttp.ClientResponse) -> None:
+    if response.status == 500:
+        raise InternalError(f"{response.url.path}: status 500")
     if response.status != 200:
         raise EngineError(f"{response.url.path}: status {response.status}")
+
+
+async def _check_command(response: aiohttp.ClientResponse) -> None:
+    """Raise EngineError with the reason of the engine, for example that the container is paused."""
+    if response.status not in (200, 201):
+        body = await _body(response)
+        try:
+            reason = from_json(body, Refusal).message
+        except msgspec.DecodeError:
+            reason = ""
+        raise EngineError(reason or f"{response.url.path}: status {response.status}")
 
 
 NO_MEMBERS: Mapping[str, Member] = {}

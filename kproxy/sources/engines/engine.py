@@ -36,7 +36,7 @@ class Engine:
 
     def __init__(self, choice: Choice, socket: str) -> None:
         self._choice = choice
-        self._socket = socket
+        self.socket = socket
         self._containers: dict[str, Inspected] = {}
         self._members: Mapping[str, Member] = NO_MEMBERS
         self._stopping: set[str] = set()
@@ -45,27 +45,31 @@ class Engine:
         self.decoded = self._decode()
         """The pods. It is another object after each change."""
 
+    def has(self, identity: str) -> bool:
+        """Whether the engine runs a container with this ID."""
+        return identity in self._containers
+
     async def read(self) -> None:
         """Ask for all containers."""
         try:
-            async with connect(self._socket) as client:
+            async with connect(self.socket) as client:
                 await self._list(client)
         except FAILURES as error:
-            self._update(_sentence(error, self._socket))
+            self._update(sentence(error, self.socket))
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Follow the events, and call `changed` after each change of the pods. Never returns."""
         pause = RETRY_SECONDS
         while True:
             try:
-                async with connect(self._socket) as client, client.events() as events:
+                async with connect(self.socket) as client, client.events() as events:
                     if await self._list(client):
                         changed()
                     pause = RETRY_SECONDS
                     await self._follow(events, client, changed)
                 raise EngineError("the engine ended the connection")
             except FAILURES as error:
-                if self._update(_sentence(error, self._socket)):
+                if self._update(sentence(error, self.socket)):
                     changed()
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_MAX_SECONDS)
@@ -139,7 +143,8 @@ class Engine:
         return decoded._replace(problems=[problem, *decoded.problems])
 
 
-def _sentence(error: Exception, socket: str) -> str:
+def sentence(error: Exception, socket: str) -> str:
+    """Return what is wrong with the engine behind a socket."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"{socket}: {error.os_error.strerror or error.os_error}"
     if isinstance(error, TimeoutError):

@@ -86,6 +86,27 @@ class Member(Struct):
     """Whether it only holds the pod's network."""
 
 
+class Created(Struct):
+    """A command that was created in a container: `POST /containers/ID/exec`."""
+
+    id: str = field(name="Id")
+
+
+class Executed(Struct):
+    """A command in a container: `GET /exec/ID/json`."""
+
+    running: bool = field(name="Running", default=False)
+    exit_code: int | None = field(name="ExitCode", default=None)
+    pid: int = field(name="Pid", default=0)
+    """The number of its process on the engine's host; 0 if it does not run."""
+
+
+class Refusal(Struct):
+    """Why a request failed."""
+
+    message: str = ""
+
+
 class Actor(Struct):
     """The object of an event."""
 
@@ -112,5 +133,5 @@ class Event(Struct):
         """The ID of the container that may have changed; "" if none has."""
         if self.type == "network":
             return (self.actor.attributes or {}).get("container", "")
-        is_command = self.action.startswith("exec_")  # health checks make such events, too
+        is_command = self.action.startswith("exec")  # health checks and probes make such events, too
         return "" if is_command else self.actor.id

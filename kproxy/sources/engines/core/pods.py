@@ -11,11 +11,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
+from kproxy.decode.text import from_json
 from kproxy.sources.engines.core.answers import Inspected, Member
 
 NAMESPACE_LABEL = "kproxy.io/namespace"
 PORTS_LABEL = "kproxy.io/ports"
 """Names of ports: `http=8080,metrics=9090/tcp`."""
+PROBE_LABEL = "kproxy.io/readiness-probe"
+"""A readinessProbe of Kubernetes as JSON."""
+GATE = "kproxy.io/container"
+"""A readiness gate: the container runs, and its health check, if it has one, succeeds."""
 CONTAINER_ANNOTATION = "kproxy.io/container"
 """On a found pod: the engine and the names of its containers."""
 PRESENT = ("running", "paused", "stopping")
@@ -93,15 +100,21 @@ def _manifest(group: _Group, stopping: frozenset[str], choice: Choice) -> dict[s
     spec = {
         "nodeName": choice.node,
         "containers": [_container(each) for each in group.containers],
+        "readinessGates": [{"conditionType": GATE}],
         **({"hostNetwork": True} if on_host else {}),
     }
     addresses = [] if on_host else _addresses(group.containers + group.infra, choice.network)
     status = {
         "phase": "Running",
         "podIPs": [{"ip": address} for address in addresses],
-        "conditions": [{"type": "Ready", "status": str(ready)}],
+        "conditions": [{"type": kind, "status": str(ready)} for kind in ("Ready", GATE)],
         "containerStatuses": [
-            {"name": _container_name(each), "ready": _is_ready(each), "restartCount": each.restarts}
+            {
+                "name": _container_name(each),
+                "ready": _is_ready(each),
+                "restartCount": each.restarts,
+                "containerID": f"{choice.engine}://{each.id}",
+            }
             for each in group.containers
         ],
     }
@@ -136,13 +149,27 @@ def _addresses(containers: Iterable[Inspected], network: str) -> list[str]:
 
 
 def _container(container: Inspected) -> dict[str, Any]:
-    names = _port_names((container.config.labels or {}).get(PORTS_LABEL, ""))
+    labels = container.config.labels or {}
+    names = _port_names(labels.get(PORTS_LABEL, ""))
     texts = {*(container.config.exposed or {}), *(container.network_settings.ports or {})}
     ports = [
         {"containerPort": number, "protocol": protocol.upper(), **_named(names, number, protocol)}
         for number, protocol in sorted(filter(None, map(_port, texts)))
     ]
-    return {"name": _container_name(container), "ports": ports}
+    probe = labels.get(PROBE_LABEL)
+    return {
+        "name": _container_name(container),
+        "ports": ports,
+        **({"readinessProbe": _json(probe)} if probe else {}),
+    }
+
+
+def _json(text: str) -> Any:
+    """Return the value of a JSON text. Another text stays as it is, and is a problem of the pod."""
+    try:
+        return from_json(text.encode(), Any)
+    except (msgspec.DecodeError, RecursionError):
+        return text
 
 
 def _container_name(container: Inspected) -> str:
