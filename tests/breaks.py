@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from kproxy.dns.core.resolv import ResolvConf
+from kproxy.doctor.core.asked import parse_asked
 from kproxy.doctor.core.cause import Unseen
 from kproxy.doctor.core.facts import (
     Bridge,
+    Certificate,
     Daemon,
     Difference,
     Facts,
     Flow,
     Listening,
+    Names,
     PathMTU,
     Routes,
     Structure,
@@ -29,7 +33,7 @@ from kproxy.doctor.core.facts import (
 )
 from kproxy.doctor.core.objects import Objects
 from kproxy.kernel.netlink.core.route import Listener
-from kproxy.model import Family, Protocol, parse_address
+from kproxy.model import Address, Family, Protocol, parse_address
 from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
 from kproxy.problems import Problem
 from kproxy.reconcile.core.report import REJECTED
@@ -211,6 +215,28 @@ def _listeners(*addresses: str, ports: tuple[int, ...] = (8080,)) -> tuple[Liste
     return (*found, Listener(Protocol.UDP, bytes(16), 5353))
 
 
+DNS_SERVER, OTHER_SERVER = parse_address("10.96.0.10"), parse_address("9.9.9.9")
+
+
+def _conf(
+    server: Address = DNS_SERVER, search: str = "default.svc.cluster.local", ndots: int = 5
+) -> ResolvConf:
+    """The resolv.conf of a pod."""
+    return ResolvConf((server,), tuple(search.split()), ndots)
+
+
+def _names(facts: Facts, conf: ResolvConf) -> Facts:
+    """Change the resolv.conf of web-1."""
+    return facts._replace(names=Names({DNS_SERVER: ""}, {parse_address("10.244.1.2"): conf}))
+
+
+def asked_from(facts: Facts, client: str) -> Facts:
+    """Ask about a connection of a client."""
+    assert isinstance(facts.objects, Objects)
+    asked = parse_asked("web", client, "default", facts.objects.snapshot)
+    return facts._replace(asked=asked, objects=Objects(facts.objects.snapshot, asked.services))
+
+
 def healthy_facts(snapshot: Snapshot) -> Facts:
     """Return the facts of a host without any finding."""
     return Facts(
@@ -235,6 +261,9 @@ def healthy_facts(snapshot: Snapshot) -> Facts:
         (Bridge("br0", Family.IPV4, 2, ()),),
         PathMTU(1450, {parse_address("10.244.2.2"): 1450}),
         Listening({parse_address("10.244.1.2"): _listeners("0.0.0.0", "::")}, {}),
+        Names({DNS_SERVER: ""}, {parse_address("10.244.1.2"): _conf()}),
+        (Certificate("client-certificate of kubeconfig", "2023-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),),
+        now="2023-11-13T23:59:00Z",
         soon="2023-11-14T00:00:00Z",
     )
 
@@ -284,6 +313,8 @@ def _rejected(facts: Facts) -> Facts:
 
 FACTS_BREAKS = (
     FactsBreak("KP013", _held, "web.yaml cannot be read"),
+    FactsBreak("KP035", lambda facts: facts._replace(now="2024-06-01T00:00:00Z"), "client-certificate of kubeconfig: the certificate has expired"),
+    FactsBreak("KP035", lambda facts: facts._replace(now="2022-06-01T00:00:00Z"), "the certificate is not valid yet"),
     FactsBreak("KP040", lambda facts: facts._replace(daemon=Daemon("cannot connect")), "cannot connect"),
     FactsBreak("KP041", lambda facts: facts._replace(tables=(Family.IPV6,)), "the kernel has no table ip kproxy"),
     FactsBreak("KP042", _rejected, "the kernel refused an element"),
@@ -312,5 +343,11 @@ FACTS_BREAKS = (
     FactsBreak("KP074", lambda facts: _listening(facts, *_listeners("::", ports=(8081, 9090))), "its ports are 8081, 9090"),
     FactsBreak("KP074", lambda facts: _listening(facts, *_listeners()), "no socket listens"),
     FactsBreak("KP075", lambda facts: facts._replace(listening=Listening({}, {(parse_address("10.244.2.2"), 8080): "Connection refused"})), "10.244.2.2: Connection refused"),
+    FactsBreak("KP080", lambda facts: facts._replace(names=Names({DNS_SERVER: "no answer in 1 s"}, {})), "10.96.0.10 does not answer"),
+    FactsBreak("KP081", lambda facts: asked_from(_names(facts, _conf(OTHER_SERVER)), "pod/web-1"), "nameserver in its resolv.conf: 9.9.9.9"),
+    FactsBreak("KP082", lambda facts: _names(facts, _conf(search="example.com")), "search in its resolv.conf: example.com"),
+    FactsBreak("KP082", lambda facts: _names(facts, _conf(search="shop.svc.cluster.local")), "no domain default.svc."),
+    FactsBreak("KP083", lambda facts: _names(facts, _conf(ndots=1)), "ndots in its resolv.conf: 1"),
+    FactsBreak("KP084", lambda facts: asked_from(facts._replace(names=Names({DNS_SERVER: ""}, {}, "127.0.0.53 (in /etc/resolv.conf): NXDOMAIN")), "node"), "127.0.0.53 (in /etc/resolv.conf): NXDOMAIN"),
 )  # fmt: skip
 UNSEEN = Unseen("Permission denied")

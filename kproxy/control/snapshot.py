@@ -38,6 +38,7 @@ def take_snapshot(
     unhealthy: Iterable[str] = (),
     address_failures: Iterable[str] = (),
     events: Mapping[NamespacedName, tuple[Event, ...]] = MappingProxyType({}),
+    credentials: str = "",
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
@@ -62,6 +63,7 @@ def take_snapshot(
         tuple(unhealthy),
         tuple(address_failures),
         dict(events),
+        credentials,
     )
 
 

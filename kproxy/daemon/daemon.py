@@ -82,13 +82,16 @@ class Daemon(RoundObserver):
         clients: Clients | None = None,
         name_server: ClusterNameServer | None = None,
         gateway: Gateway | None = None,
+        credentials: str = "",
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
         `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
         of all listeners of the process. `name_server` answers DNS queries. `gateway` drives HAProxy.
+        `credentials` are the kubeconfig, or the folder of the service account.
         """
         self._tables = tables
+        self._credentials = credentials
         self._dataplanes = {
             family: Dataplane(
                 tables.netlink, family, Options(), tables.rehearsal.expected_structure, tables.flags
@@ -196,6 +199,7 @@ class Daemon(RoundObserver):
                 self.servers.health.complaints(time.monotonic()),
                 self.reconciler.address_failures,
                 self.recorder.events(),
+                self._credentials,
             )
 
     def _warnings(self) -> list[str]:

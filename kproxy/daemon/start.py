@@ -125,6 +125,7 @@ class _Host:
         addresses: UplinkAddresses | None = None,
         last_seen: Callable[[], Mapping[str, float]] = dict,
         requests: Callable[[], Requests] = dict,
+        credentials: str = "",
     ) -> Daemon:
         return Daemon(
             source,
@@ -139,6 +140,7 @@ class _Host:
             self.clients,
             self.name_server,
             self.gateway,
+            credentials,
         )
 
 
@@ -234,7 +236,8 @@ async def _follow_cluster(host: _Host) -> None:
     source = Cluster(
         credentials, settings.node_name, host.node, follow_service_cidrs=not settings.service_cidr
     )
-    daemon = host.daemon(source, last_seen=source.last_seen, requests=source.requests)
+    place = str(credentials.place)
+    daemon = host.daemon(source, None, source.last_seen, source.requests, place)
     await _run(daemon, host, host.addresses.forget)
 
 

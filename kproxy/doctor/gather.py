@@ -7,13 +7,15 @@ one that fails or hangs costs the causes that need its facts, and no others.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from kproxy.control.lookup import look_up
+from kproxy.doctor.certificates import read_certificates
 from kproxy.doctor.core.asked import parse_asked
 from kproxy.doctor.core.cause import Unseen
 from kproxy.doctor.core.facts import Daemon, Facts, Seen, Structure
@@ -29,6 +31,7 @@ from kproxy.doctor.kernel import (
     read_tables,
 )
 from kproxy.doctor.links import find_bridges, find_mtu
+from kproxy.doctor.names import read_names
 from kproxy.problems import ForbiddenError, KproxyError
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot
@@ -56,8 +59,9 @@ SERVICES: dict[str, Callable[[Objects], Any]] = {
     "bridges": find_bridges,
     "mtu": find_mtu,
     "listening": read_listening,
+    "certificates": read_certificates,
 }
-"""The gatherers of facts that concern the Services in question."""
+"""The gatherers of facts that concern the Services in question, or that the input names."""
 
 
 def gather(settings: Settings, operand: str, progress: Progress) -> Facts:
@@ -68,12 +72,23 @@ def gather(settings: Settings, operand: str, progress: Progress) -> Facts:
         if not settings.kernel:
             return facts
     progress.begin("looking at this host")
-    facts = facts._replace(structure=_rules(facts.objects), **_at_once(facts.objects))
-    if facts.differences and not settings.manifests:  # kproxy may have programmed a change meanwhile
-        again = _of_input(settings, operand, progress).objects
-        if isinstance(again, Objects):
-            facts = facts._replace(differences=_Gatherer(partial(find_differences, again)).result(_end()))
+    more = {"names": partial(read_names, Path(settings.resolv_conf))}
+    facts = facts._replace(structure=_rules(facts.objects), **_at_once(facts.objects, more))
+    if (facts.differences or _has_changed(facts.structure)) and not settings.manifests:
+        return _compared_again(facts, _of_input(settings, operand, progress).objects)
     return facts
+
+
+def _has_changed(structure: Seen[Structure]) -> bool:
+    return isinstance(structure, Structure) and bool(structure.changed)
+
+
+def _compared_again(facts: Facts, objects: Seen[Objects]) -> Facts:
+    """Compare the table with the input again: kproxy may have programmed a change meanwhile."""
+    if not isinstance(objects, Objects):
+        return facts
+    differences = _Gatherer(partial(find_differences, objects)).result(_end())
+    return facts._replace(differences=differences, structure=_rules(objects))
 
 
 def _of_input(settings: Settings, operand: str, progress: Progress) -> Facts:
@@ -82,7 +97,7 @@ def _of_input(settings: Settings, operand: str, progress: Progress) -> Facts:
     known = None if isinstance(found, Unseen) else found
     asked = parse_asked(operand, settings.from_, settings.namespace, known) if operand else None
     objects = found if isinstance(found, Unseen) else Objects(found, asked.services if asked else None)
-    return Facts(objects, asked, daemon, soon=_soon())
+    return Facts(objects, asked, daemon, now=_time(), soon=_time(SKEW))
 
 
 def _snapshot(settings: Settings, progress: Progress) -> tuple[Snapshot | Unseen, Daemon | Unseen]:
@@ -111,17 +126,21 @@ def _rules(objects: Seen[Objects]) -> Structure | Unseen:
         return Unseen(str(error))
 
 
-def _at_once(objects: Seen[Objects]) -> dict[str, Any]:
-    """Run all gatherers at once. Returns the facts by field."""
+def _at_once(objects: Seen[Objects], more: Mapping[str, Callable[[Objects], Any]]) -> dict[str, Any]:
+    """Run all gatherers at once, also `more` of those that concern Services. Returns the facts by field."""
     running = {name: _Gatherer(call) for name, call in HOST.items()}
+    of_services = {**SERVICES, **more}
     if isinstance(objects, Objects):
-        running |= {name: _Gatherer(partial(call, objects)) for name, call in SERVICES.items()}
+        running |= {name: _Gatherer(partial(call, objects)) for name, call in of_services.items()}
     end = _end()
-    return {**dict.fromkeys(SERVICES, objects), **{name: each.result(end) for name, each in running.items()}}
+    return {
+        **dict.fromkeys(of_services, objects),
+        **{name: each.result(end) for name, each in running.items()},
+    }
 
 
-def _soon() -> str:
-    return (datetime.now(UTC) + SKEW).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time(later: timedelta = timedelta()) -> str:
+    return (datetime.now(UTC) + later).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class _Gatherer:

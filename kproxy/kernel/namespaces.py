@@ -1,4 +1,4 @@
-"""The other network namespaces that are connected to this one, and the sockets that wait in them.
+"""The other network namespaces that are connected to this one: waiting sockets, and files of resolvers.
 
 The namespaces are those of all processes, and those that `ip netns` names. The kernel gives a namespace a
 number (nsid) as soon as an interface here has its other end there, for example a veth of a pod. Namespaces
@@ -14,11 +14,15 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from threading import Thread
+from typing import TypeVar
 
+from kproxy.dns.core.resolv import ResolvConf, parse
+from kproxy.kernel.host import RESOLV_CONF_BYTES
 from kproxy.kernel.netlink.core.codec import attribute, attributes, messages
 from kproxy.kernel.netlink.core.constants import (
     NETLINK_ROUTE,
@@ -34,6 +38,7 @@ from kproxy.kernel.netlink.route import host_addresses, links
 from kproxy.model import Address, Protocol
 from kproxy.problems import HostError
 
+T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 NAMED = (Path("/run/netns"), Path("/run/docker/netns"))
 FILES = {"tcp": Protocol.TCP, "tcp6": Protocol.TCP, "udp": Protocol.UDP, "udp6": Protocol.UDP}
@@ -51,15 +56,30 @@ def listeners(wanted: Collection[Address]) -> dict[Address, tuple[Listener, ...]
     Addresses whose namespace is unknown are missing. Raises HostError unless the process runs as root, and
     OSError without the right to enter namespaces.
     """
+    return _look(wanted, lambda _: tuple(_listeners()))
+
+
+def resolv_confs(wanted: Collection[Address]) -> dict[Address, ResolvConf]:
+    """Return the resolv.conf of the pods that have these addresses, by address.
+
+    Pods without a process, or whose file is not an ordinary one, are missing. Raises as `listeners` does.
+    """
+    found = _look(wanted, lambda process: process and _resolv_conf(process))
+    return {address: conf for address, conf in found.items() if conf}
+
+
+def _look(wanted: Collection[Address], read: Callable[[Path | None], T]) -> dict[Address, T]:
+    """Call `read` in each namespace that has some of these addresses, with a process in it (/proc/PID)."""
     if os.geteuid() != 0:
-        raise HostError("Only root can read the sockets of pods.", "Run it with sudo.")
-    found: dict[Address, tuple[Listener, ...]] = {}
+        raise HostError("Only root can look into pods.", "Run it with sudo.")
+    found: dict[Address, T] = {}
     failures: list[OSError] = []
 
     def visit() -> None:
         try:
-            for addresses in _visited(wanted):
-                found.update(addresses)
+            for process in _visited():
+                if own := {one.address for one in host_addresses()}.intersection(wanted):
+                    found.update(dict.fromkeys(own, read(process)))
         except OSError as error:
             failures.append(error)
 
@@ -71,19 +91,15 @@ def listeners(wanted: Collection[Address]) -> dict[Address, tuple[Listener, ...]
     return found
 
 
-def _visited(wanted: Collection[Address]) -> Iterator[dict[Address, tuple[Listener, ...]]]:
+def _visited() -> Iterator[Path | None]:
+    """Enter one namespace after the other. Yields a process in each; None if there is none, or it is here."""
     links()  # the kernel gives numbers to the namespaces of the other ends
     own = Path("/proc/thread-self/ns/net").stat().st_ino
-    yield _here(wanted)
-    with _namespaces(own) as descriptors:
-        for descriptor in descriptors:
+    yield None
+    with _namespaces(own) as namespaces:
+        for descriptor, process in namespaces:
             _enter(descriptor)
-            yield _here(wanted)
-
-
-def _here(wanted: Collection[Address]) -> dict[Address, tuple[Listener, ...]]:
-    own = {one.address for one in host_addresses()}.intersection(wanted)
-    return dict.fromkeys(own, tuple(_listeners())) if own else {}
+            yield process
 
 
 def _enter(descriptor: int) -> None:
@@ -94,23 +110,27 @@ def _enter(descriptor: int) -> None:
 
 
 @contextmanager
-def _namespaces(own: int) -> Iterator[list[int]]:
-    """Open the namespaces that are connected to this one."""
+def _namespaces(own: int) -> Iterator[list[tuple[int, Path | None]]]:
+    """Open the namespaces that are connected to this one. Returns each with a process in it, if any."""
     paths: dict[int, Path] = {}
+    processes: dict[int, Path] = {}
     for path in _paths():
         with suppress(OSError):  # it has ended, or belongs to another container
-            paths.setdefault(path.stat().st_ino, path)
-    opened: list[int] = []
+            inode = path.stat().st_ino
+            paths.setdefault(inode, path)
+            if path.is_relative_to("/proc"):
+                processes.setdefault(inode, path.parents[1])
+    opened: dict[int, int] = {}
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE) as route:
-            for path in (path for inode, path in paths.items() if inode != own):
+            for inode, path in ((inode, path) for inode, path in paths.items() if inode != own):
                 with suppress(OSError):
-                    opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                    if _number(route, opened[-1]) < 0:
-                        os.close(opened.pop())
-        yield opened
+                    opened[inode] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    if _number(route, opened[inode]) < 0:
+                        os.close(opened.pop(inode))
+        yield [(descriptor, processes.get(inode)) for inode, descriptor in opened.items()]
     finally:
-        for descriptor in opened:
+        for descriptor in opened.values():
             os.close(descriptor)
 
 
@@ -131,6 +151,26 @@ def _number(route: socket.socket, descriptor: int) -> int:
             found = dict(attributes(reply.content[4:]))
             return int(struct.unpack("=i", found[NETNSA_NSID])[0])
     return -1
+
+
+def _resolv_conf(process: Path) -> ResolvConf | None:
+    """Read the file of the container that a process is in, if it is an ordinary file.
+
+    The container chooses the file. A symbolic link in it would lead to a file of this host.
+    """
+    folder = os.open(process / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in ("etc", "resolv.conf"):
+            flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            found = os.open(name, flags, dir_fd=folder)
+            os.close(folder)
+            folder = found
+        is_file = S_ISREG(os.fstat(folder).st_mode)
+        return parse(os.read(folder, RESOLV_CONF_BYTES).decode(errors="replace")) if is_file else None
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
 
 
 def _listeners() -> Iterator[Listener]:

@@ -452,7 +452,7 @@ FLAGS = (
     ),
     Flag(
         "--resolv-conf FILE",
-        "run dns",
+        "run dns doctor",
         Group.DNS,
         "The resolv.conf of this host: its servers are the upstream servers, and its search list follows "
         "that of the cluster in a pod's file.",

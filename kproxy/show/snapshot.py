@@ -92,6 +92,8 @@ class Snapshot(Struct, frozen=True):
     """Which load-balancer addresses the running kproxy could not add or announce, and why."""
     events: dict[NamespacedName, tuple[Event, ...]] = {}
     """The last events of Services, from a running kproxy. In order of their last occurrence."""
+    credentials: str = ""
+    """The kubeconfig or the folder of the service account that the running kproxy uses; "" with manifests."""
 
 
 def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:

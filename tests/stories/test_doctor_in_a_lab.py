@@ -13,10 +13,14 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from netns_lab.lab import Lab
+from netns_lab.manifests import pod_manifests
 from netns_lab.topology import LAN_GATEWAY, single
 
 from tests import forkserver
@@ -49,6 +53,13 @@ class Ward(NamedTuple):
         assert done.returncode == 0, done.stderr
 
 
+DNS = "10.96.0.10"
+"""The address on which kproxy answers DNS queries."""
+HEALTHY_CONF = f"""\
+search default.svc.cluster.local svc.cluster.local cluster.local
+nameserver {DNS}
+options ndots:5
+"""
 MUTE = "10.96.10.13"
 """The ClusterIP of a Service whose only endpoint is pod-3."""
 
@@ -72,9 +83,12 @@ def services(lab: Lab) -> list[Manifest]:
 
 @pytest.fixture(name="ward", scope="module")
 def _ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    with Lab(single(3)) as lab:
+    topology = single(3)
+    pods = tuple(replace(pod, resolv_conf=HEALTHY_CONF) for pod in topology.pods)
+    with Lab(replace(topology, pods=pods)) as lab:
         running = Running(lab.node("n1"), tmp_path_factory.mktemp("doctor"), ["--no-table-owner"])
         running.write("web", *services(lab))
+        running.write("pods", *pod_manifests(lab.topology))
         with running:
             yield Ward(lab, running)
 
@@ -150,6 +164,13 @@ BREAKS = (
     ),
     NodeBreak("KP059", "ip link set port1 type bridge_slave hairpin off", NO_BRIDGE, prepares=BRIDGE),
     NodeBreak("KP060", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500"),
+    NodeBreak(
+        "KP080",
+        f"nft 'add rule ip f c ip daddr {DNS} udp dport 53 drop'",
+        "nft delete table ip f",
+        "web --from pod/pod-1",
+        prepares="nft 'add table ip f; add chain ip f c { type filter hook input priority 0; }'",
+    ),
 )
 
 
@@ -166,6 +187,41 @@ def test_a_break_of_the_node_is_named_and_nothing_else(ward: Ward, row: NodeBrea
     finally:
         ward.shell(row.mends)
     assert ward.ids(*question) == set()
+
+
+CONF_BREAKS = [
+    ("KP081", HEALTHY_CONF.replace(DNS, "192.0.2.53"), "web --from pod/pod-1"),
+    ("KP082", HEALTHY_CONF.replace("default.", ""), ""),
+    ("KP083", HEALTHY_CONF.replace("ndots:5", "ndots:1"), ""),
+]
+"""What is in the resolv.conf of a pod."""
+
+
+@pytest.mark.parametrize(("id_", "content", "question"), CONF_BREAKS)
+def test_a_break_of_a_pods_resolver_is_named_and_nothing_else(
+    ward: Ward, id_: str, content: str, question: str
+) -> None:
+    conf = Path("/etc/resolv.conf")
+    pod = ward.lab.pod("pod-1")
+    program = pod.popen(["sleep", "600"])  # the doctor finds the files of a pod by a process in it
+    try:
+        assert ward.ids(*question.split()) == set()
+        pod.inside(partial(conf.write_text, content))
+        assert ward.ids(*question.split()) == {id_}
+    finally:
+        pod.inside(partial(conf.write_text, HEALTHY_CONF))
+        program.kill()
+        program.wait()
+
+
+def test_a_host_whose_resolver_does_not_know_services_is_named(ward: Ward, tmp_path: Path) -> None:
+    question = "web", "--from", "node", "--resolv-conf"
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(f"nameserver {DNS}\n")
+    assert ward.ids(*question, str(conf)) == set()
+    conf.write_text("nameserver 127.0.0.1\n")  # no resolver listens there
+    assert ward.ids(*question, str(conf)) == {"KP084"}
+    assert ward.ids("web", "--resolv-conf", str(conf)) == set()  # the client is not this host
 
 
 TABLE_BREAKS = {

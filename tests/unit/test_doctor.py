@@ -25,6 +25,7 @@ from tests.breaks import (
     FactsBreak,
     InputBreak,
     World,
+    asked_from,
     healthy,
     healthy_facts,
 )
@@ -124,8 +125,9 @@ def test_the_output_as_json(doctor: Doctor) -> None:
     ]
 
 
-def test_healthy_facts_have_no_finding(facts: Facts) -> None:
-    found = diagnose(facts)
+@pytest.mark.parametrize("client", ["", "pod/web-1", "node"])
+def test_healthy_facts_have_no_finding(facts: Facts, client: str) -> None:
+    found = diagnose(asked_from(facts, client) if client else facts)
     assert (found.findings, found.unseen, found.status) == ((), (), 0)
 
 

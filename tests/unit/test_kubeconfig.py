@@ -13,6 +13,7 @@ import pytest
 
 from kproxy.limits import PLUGIN_SECONDS
 from kproxy.sources.cluster import plugin
+from kproxy.sources.cluster.core.certificates import Validity, validities
 from kproxy.sources.cluster.credentials import Credentials, CredentialsError
 from kproxy.sources.cluster.proxies import proxy_of_environment
 
@@ -199,3 +200,52 @@ def test_a_proxy_of_the_environment(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
     monkeypatch.setenv("NO_PROXY", excluded)
     assert proxy_of_environment(url) == ("http://proxy:3128" if used else None)
+
+
+CERTIFICATE = Path(__file__).with_name("certificate.pem")
+"""Valid for the first day of 2020."""
+PERIOD = ("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z")
+
+
+def test_when_the_certificates_of_a_kubeconfig_expire(tmp_path: Path) -> None:
+    data = b64encode(CERTIFICATE.read_bytes()).decode()
+    user = {"client-certificate": str(CERTIFICATE), "client-key": "missing"}
+    path = write(tmp_path, user, {"certificate-authority-data": data})
+    credentials = Credentials.of(path)
+    assert credentials.place == path
+    found = {name: validities(pem) for name, pem in credentials.certificates()}
+    kinds = "certificate-authority", "client-certificate"
+    assert found == {f"{kind} of {path}": [Validity(*PERIOD)] for kind in kinds}
+
+
+def test_when_the_certificate_of_a_service_account_expires(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_bytes(CERTIFICATE.read_bytes() * 2)
+    ((name, pem),) = Credentials.of(tmp_path).certificates()
+    assert (name, validities(pem)) == (str(tmp_path / "ca.crt"), [Validity(*PERIOD)] * 2)
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----",
+        b"-----BEGIN CERTIFICATE-----\nMIP/////\n-----END CERTIFICATE-----",
+        b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----",
+        CERTIFICATE.read_bytes()[:-300] + b"\n-----END CERTIFICATE-----",
+    ],
+)
+def test_a_certificate_that_cannot_be_read_is_left_out(pem: bytes) -> None:
+    assert validities(pem) == []
+
+
+def test_years_of_certificates() -> None:
+    """Two digits of a year mean 1950 to 2049; later years have four (RFC 5280)."""
+
+    def der(tag: int, content: bytes) -> bytes:
+        return bytes([tag, len(content)]) + content
+
+    times = der(0x17, b"500101000000Z") + der(0x18, b"20500102030405Z")
+    signed = der(0xA0, b"") + der(2, b"\1") + der(0x30, b"") + der(0x30, b"") + der(0x30, times)
+    pem = b64encode(der(0x30, der(0x30, signed)))
+    (found,) = validities(b"-----BEGIN CERTIFICATE-----\n" + pem + b"\n-----END CERTIFICATE-----")
+    assert found == Validity("1950-01-01T00:00:00Z", "2050-01-02T03:04:05Z")

@@ -18,12 +18,15 @@ class ResolvConf(NamedTuple):
 
     servers: tuple[Address, ...] = ()
     search: tuple[str, ...] = ()
+    ndots: int = 1
+    """Names with fewer dots are first looked up in the domains of the search list."""
 
 
 def parse(text: str) -> ResolvConf:
     """Parse a resolv.conf. The last `search` or `domain` line counts, as in resolvers."""
     servers: list[Address] = []
     search: tuple[str, ...] = ()
+    ndots = 1
     for line in text.splitlines():
         match line.split():
             case ["nameserver", server, *_]:
@@ -33,7 +36,10 @@ def parse(text: str) -> ResolvConf:
                     continue
             case ["search" | "domain", *domains]:
                 search = tuple(domain.removesuffix(".") for domain in domains if domain != ".")
-    return ResolvConf(tuple(servers), search)
+            case ["options", *options]:
+                numbers = (each.removeprefix("ndots:") for each in options if each.startswith("ndots:"))
+                ndots = next((int(number) for number in numbers if number.isdecimal()), ndots)
+    return ResolvConf(tuple(servers), search, ndots)
 
 
 def pod_resolv_conf(

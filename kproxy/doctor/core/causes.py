@@ -6,7 +6,17 @@ number unused.
 
 from __future__ import annotations
 
-from kproxy.doctor.core import clients, configuration, daemon, endpoints, foreign, node, services, tables
+from kproxy.doctor.core import (
+    clients,
+    configuration,
+    daemon,
+    endpoints,
+    foreign,
+    names,
+    node,
+    services,
+    tables,
+)
 from kproxy.doctor.core.cause import Cause
 
 CAUSES = (
@@ -230,6 +240,14 @@ CAUSES = (
         ("objects", "soon"),
         configuration.clock,
     ),
+    Cause(
+        "KP035",
+        "A certificate for the API server is not valid",
+        "kproxy does not learn of changes: Services stay as they were.",
+        "Renew the certificate in the kubeconfig that the evidence names, or correct the clock of this host.",
+        ("certificates", "now"),
+        configuration.certificates,
+    ),
     # --- the running kproxy ---
     Cause(
         "KP040",
@@ -424,6 +442,47 @@ CAUSES = (
         "Look at the pod and its node, and at network policies between this node and the pod.",
         ("objects", "listening"),
         endpoints.silent,
+    ),
+    # --- names ---
+    Cause(
+        "KP080",
+        "The cluster's DNS does not answer",
+        "No name of a Service is found; addresses work.",
+        "Look at `kproxy run` (its log says on which addresses it answers), or at the pods of kube-dns.",
+        ("names",),
+        names.silent,
+    ),
+    Cause(
+        "KP081",
+        "The client asks another DNS server",
+        "The client does not find names of Services; addresses work.",
+        "Set `dnsPolicy: ClusterFirst`, or mount what `kproxy dns resolv-conf` prints as /etc/resolv.conf.",
+        ("asked", "objects", "names"),
+        names.asks_elsewhere,
+    ),
+    Cause(
+        "KP082",
+        "The search list of a pod lacks its namespace",
+        "Short names like `web` are not found; `web.NAMESPACE.svc.DOMAIN` is.",
+        "Mount what `kproxy dns resolv-conf -n NAMESPACE` prints as /etc/resolv.conf, or use complete names.",
+        ("objects", "names"),
+        names.short_search,
+    ),
+    Cause(
+        "KP083",
+        "ndots of a pod is less than 2",
+        "Names like `web.shop` may not be found, or lead outside.",
+        "Set `ndots:5` in the `dnsConfig` of the pod, as kubelet does, or use complete names.",
+        ("objects", "names"),
+        names.few_dots,
+    ),
+    Cause(
+        "KP084",
+        "The resolver of this host does not know Services",
+        "Programs on this host do not find names of Services; pods do.",
+        "Run `kproxy dns connect --apply`.",
+        ("asked", "names"),
+        names.host_not_connected,
     ),
 )  # fmt: skip
 """All causes, sorted by id."""

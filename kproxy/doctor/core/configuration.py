@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from kproxy.doctor.core.cause import Sighting
+from kproxy.doctor.core.facts import Certificate
 from kproxy.doctor.core.objects import Objects
 from kproxy.model import Address, Network, family_of, format_address, network_family
 from kproxy.problems import Problem, enumeration
@@ -72,6 +73,16 @@ def overlapping_ranges(objects: Objects) -> Iterator[Sighting]:
             if pods.version == services.version and pods.overlaps(services):
                 what = "the ranges of pods and of ClusterIPs overlap: packets to pods in both are dropped"
                 yield Sighting(NODE, what, (f"--cluster-cidr {pods}", f"service range {services}"))
+
+
+def certificates(found: tuple[Certificate, ...], now: str) -> Iterator[Sighting]:
+    """A certificate for the connection to the API server is not valid now."""
+    for each in found:
+        evidence = f"valid from {each.begins} to {each.ends}", f"this host's clock: {now}"
+        if each.ends < now:
+            yield Sighting(each.name, "the certificate has expired", evidence)
+        elif each.begins > now:
+            yield Sighting(each.name, "the certificate is not valid yet", evidence)
 
 
 def clock(objects: Objects, soon: str) -> Iterator[Sighting]:

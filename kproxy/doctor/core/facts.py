@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
+from kproxy.dns.core.resolv import ResolvConf
 from kproxy.doctor.core.asked import Asked
 from kproxy.doctor.core.cause import Unseen
 from kproxy.doctor.core.objects import Objects
@@ -80,6 +81,26 @@ class Listening(NamedTuple):
     """Why TCP connections to other endpoints failed. Only for a command about one Service."""
 
 
+class Names(NamedTuple):
+    """What DNS does."""
+
+    servers: Mapping[Address, str]
+    """The DNS servers of the cluster, and why they do not answer; "" if they do."""
+    pods: Mapping[Address, ResolvConf]
+    """The resolv.conf of pods on this node by their addresses, as far as they are known."""
+    host: str = ""
+    """Why the resolver of this host does not find the Service in question; "" if it does, or is not asked."""
+
+
+class Certificate(NamedTuple):
+    """A certificate with which kproxy and the API server identify themselves."""
+
+    name: str
+    begins: str
+    """RFC 3339, as `Facts.now`."""
+    ends: str
+
+
 class PathMTU(NamedTuple):
     """The largest packets, in bytes, on the ways to endpoints."""
 
@@ -122,5 +143,9 @@ class Facts(NamedTuple):
     bridges: Seen[tuple[Bridge, ...]] = None
     mtu: Seen[PathMTU] = None
     listening: Seen[Listening] = None
+    names: Seen[Names] = None
+    certificates: Seen[tuple[Certificate, ...]] = None
+    now: str = ""
+    """The present time (RFC 3339, UTC)."""
     soon: str = ""
     """The time in a minute (RFC 3339, UTC): no object can be that new, unless clocks differ."""

@@ -69,6 +69,29 @@ class Credentials:
                 return self._of_pod()
             return self._of_kubeconfig(self._kubeconfig)
 
+    @classmethod
+    def of(cls, place: Path) -> Credentials:
+        """Return the credentials at a place, as `place` returns it."""
+        return cls(None, place) if place.is_dir() else cls(place)
+
+    @property
+    def place(self) -> Path:
+        """The kubeconfig, or the folder of the service account."""
+        return self._kubeconfig.absolute() if self._kubeconfig else self._service_account
+
+    def certificates(self) -> list[tuple[str, bytes]]:
+        """Return the certificates in the files, as PEM, with what they are. Raises CredentialsError."""
+        with self._named_errors():
+            if self._kubeconfig is None:
+                file = self._service_account / "ca.crt"
+                return [(str(file), content_of(file, pipes=False))]
+            cluster, user = current(_content(self._kubeconfig))
+            folder = self._kubeconfig.absolute().parent
+            authority = _data(folder, cluster.certificate_authority_data, cluster.certificate_authority)
+            own = _data(folder, user.client_certificate_data, user.client_certificate)
+            found = (("certificate-authority", authority), ("client-certificate", own))
+            return [(f"{name} of {self._kubeconfig}", pem) for name, pem in found if pem]
+
     def authorization(self) -> str | None:
         """Return the value of the Authorization header; None for no header. Raises CredentialsError.
 
