@@ -17,6 +17,8 @@ FILE_BYTES = 128 * MIB
 YAML_BYTES = 32 * MIB
 """Parsing YAML takes 20 times as long as JSON of this size."""
 FILE_SECONDS = 60
+FILE_VALUES = 3_000_000
+"""With as few bytes as possible, each needs 100 bytes of memory. Of usual objects, 128 MiB have as many."""
 DOCUMENTS = 200_000
 YAML_LEVELS = 5000
 YAML_SPARE_VALUES = 100_000
@@ -196,6 +198,7 @@ _FAILS = "the probe fails"
 TABLE = (
     Limit(_FILES, "a file", FILE_BYTES, "bytes", "the file is a problem"),
     Limit(_FILES, "a file of YAML", YAML_BYTES, "bytes", "the file is a problem; write it as JSON"),
+    Limit(_FILES, "values of a file or YAML document", FILE_VALUES, "", "it is a problem"),
     Limit(_FILES, "CPU time to parse a file", FILE_SECONDS, "s", "the file is a problem until it changes"),
     Limit(
         _FILES,

@@ -19,8 +19,8 @@ import msgspec
 import yaml
 
 from kproxy.decode import Document
-from kproxy.decode.text import MalformedError, from_json, reason
-from kproxy.limits import DOCUMENTS, FILE_BYTES, YAML_BYTES
+from kproxy.decode.text import MalformedError, from_json, most_values, reason
+from kproxy.limits import DOCUMENTS, FILE_BYTES, FILE_VALUES, YAML_BYTES
 from kproxy.problems import Problem
 from kproxy.sources.yaml_json import TooDeepError, yaml_to_json
 
@@ -61,6 +61,8 @@ def _parse(source: str, data: bytes, check: Callable[[], None]) -> list[Document
     if len(data) > FILE_BYTES:
         return [_too_large(source, "", FILE_BYTES)]
     data = _utf8(data)
+    if problem := _too_many_values(source, data):
+        return [problem]
     found = _parse_json(source, data, check) if data.lstrip()[:1] == b"{" else None
     if found is not None and not _has_problem(found):
         return found
@@ -84,6 +86,13 @@ def _invalid(form: str, error: Exception) -> str:
 
 def _too_large(source: str, form: str, limit: int) -> Problem:
     return Problem(source, "", "", f"is too large{form}: more than {limit >> 20} MiB")
+
+
+def _too_many_values(source: str, data: bytes) -> Problem | None:
+    """Return a problem if JSON, or YAML that is written like JSON, has too many values for the decoder."""
+    if most_values(data) > FILE_VALUES:
+        return Problem(source, "", "", f"has more than {FILE_VALUES:,} values")
+    return None
 
 
 def _utf8(data: bytes) -> bytes:
@@ -141,8 +150,10 @@ def _parse_yaml(
         yield Problem(source, "", "", f"line {first}: {_invalid('YAML', error)}")
     else:
         if content not in ("", "null"):
-            first = _first_line(text, lines_before)
-            yield Document(source, msgspec.Raw(content.encode()), number, first, repeated)
+            data, first = content.encode(), _first_line(text, lines_before)
+            yield _too_many_values(source, data) or Document(
+                source, msgspec.Raw(data), number, first, repeated
+            )
 
 
 def _first_line(text: str, lines_before: int) -> int:

@@ -69,6 +69,8 @@ def read(data: bytes | str) -> tuple[Decoded, list[str]]:
         pytest.param(lists(20, 9), "stand for more than", id="lists of aliases"),
         pytest.param("---\n" * 200_002, "has more than 200000 documents", id="many documents"),
         pytest.param(f'{{"apiVersion": "v1", "kind": "List", "items": [{"1," * 200_000}1]}}', "more than 200000 objects in a file", id="many objects"),
+        pytest.param(f'{{"apiVersion": "v1", "kind": "List", "items": [{"1," * 3_000_000}1]}}', "has more than 3,000,000 values", id="many values"),
+        pytest.param(f'{{"kind": "Service", "x": [{"{}," * 1_500_000}1]}}{{}}', "has more than 3,000,000 values", id="many values in one of several texts"),
         pytest.param("a: &a [*a]", "contain themselves", id="an alias in itself"),
         pytest.param("a: &a {b: &b [*a]}", "contain themselves", id="an alias in a part of itself"),
         pytest.param(f"a: &a {'x' * 9000}\nb: [{'*a, ' * 9000}]", "stand for more than", id="a long text, often"),
@@ -191,6 +193,15 @@ def test_a_command_reads_a_pipe_and_no_more_than_the_limit(monkeypatch: pytest.M
     os.close(reader)
     assert [bytes(document.content) for document in found] == [b'{"a":1}']
     assert [problem.message for problem in problems] == ["is too large: more than 0 MiB"]
+
+
+def test_yaml_has_as_many_values_as_json_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents_module, "FILE_VALUES", 100)
+    few, many = ("".join(f"- {number}\n" for number in range(count)) for count in (90, 110))
+    documents = list(documents_module.parse("f", f"a:\n{few}---\na:\n{many}".encode()))
+    assert isinstance(documents[0], Document)
+    assert isinstance(documents[1], Problem)
+    assert documents[1].message == "has more than 100 values"
 
 
 def test_a_name_that_is_not_utf_8_is_shown_in_ascii(tmp_path: Path) -> None:
