@@ -106,6 +106,8 @@ DNS_NETWORKS = 4096
 DNS_UPSTREAM_SECONDS = 1.5
 DNS_UPSTREAM_TRIES = 2
 DNS_UPSTREAM_QUERIES = 512
+DNS_WAITING = 2048
+DNS_LONG_REPLIES = 16
 
 # --- the kernel ---
 
@@ -297,6 +299,14 @@ TABLE = (
         _DNS,
         "different questions that wait for an upstream server",
         DNS_UPSTREAM_QUERIES,
+        "",
+        "the reply is SERVFAIL",
+    ),
+    Limit(_DNS, "queries that wait for upstream servers", DNS_WAITING, "", "the reply is SERVFAIL"),
+    Limit(
+        _DNS,
+        "long replies of upstream servers that wait to be parsed",
+        DNS_LONG_REPLIES,
         "",
         "the reply is SERVFAIL",
     ),

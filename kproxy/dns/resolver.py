@@ -1,5 +1,9 @@
 """What the servers of all addresses share: the zone, who may ask for other names, limits and counts.
 
+Queries for other names wait for an upstream server, and the number of those that wait is limited. To parse a
+long reply may take half a second, if its author wants that. So it is done in a thread, one at a time. Short
+replies have their turns, so that many of them do not delay other tasks.
+
 Clients that send what is refused or malformed get at most `DNS_ERRORS` replies a second over UDP, together
 with the other clients of their network. So a sender with a false address cannot direct a flood at another
 host. Answers are not limited.
@@ -7,17 +11,19 @@ host. Answers are not limited.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 
 from kproxy.dns.core.respond import Outside, respond
-from kproxy.dns.core.wire import CD, DO, Code, Query, compose, parse
+from kproxy.dns.core.wire import CD, DO, LIMIT_UDP, RA, Code, Query, compose, parse
 from kproxy.dns.core.zone import Zone
 from kproxy.dns.relay import relay
 from kproxy.dns.upstream import Question, Upstream
-from kproxy.limits import DNS_ERRORS, DNS_NETWORKS
+from kproxy.intake.turns import Turns
+from kproxy.limits import DNS_ERRORS, DNS_LONG_REPLIES, DNS_NETWORKS, DNS_WAITING
 
 NO_ANSWERS = frozenset({Code.FORMERR, Code.SERVFAIL, Code.NOTIMP, Code.REFUSED})
 
@@ -48,6 +54,9 @@ class Resolver:
         self._upstream = upstream
         self._may_recurse = may_recurse
         self._recursive: dict[str, bool] = {}
+        self._waiting = self._long = 0
+        """How many queries wait for upstream servers, and how many long replies wait to be parsed."""
+        self._turns, self._one = Turns(), asyncio.Lock()
         self._second = 0
         self._errors: dict[str, int] = {}
         self._turn = 0
@@ -59,9 +68,12 @@ class Resolver:
         recursive = self._is_recursive(host)
         found = respond(self.zone, data, over_tcp, recursive, self._turn) if self.ready else _not_ready(data)
         if isinstance(found, Outside):
-            if recursive and found.query.recursion_desired:
+            if not (recursive and found.query.recursion_desired):
+                found = _without_upstream(found, over_tcp)
+            elif self._has_room(found):
                 return self._forward(found, over_tcp)
-            found = _without_upstream(found, over_tcp)
+            else:
+                found = _failure(found, over_tcp)
         if found is not None:
             code = found[3] & 15
             if code not in NO_ANSWERS or over_tcp or self._may_send_error(host):
@@ -84,16 +96,34 @@ class Resolver:
             found = self._recursive[host] = self._may_recurse(host)
         return found
 
+    def _has_room(self, found: Outside) -> bool:
+        assert self._upstream is not None
+        return self._waiting < DNS_WAITING and self._upstream.has_room(_question(found))
+
     async def _forward(self, found: Outside, over_tcp: bool) -> bytes:
         assert self._upstream is not None
-        query = found.query
         self.forwarded += 1
-        name = (found.target or query.name) + query.question[-4:]
-        dnssec = query.edns is not None and bool(query.edns[1] & DO)
-        reply = await self._upstream.ask(Question(name, bool(query.flags & CD), dnssec))
-        made = relay(found, reply, over_tcp)
+        self._waiting += 1
+        try:
+            made = await self._relay(found, await self._upstream.ask(_question(found)), over_tcp)
+        finally:
+            self._waiting -= 1
         self.responses[made[3] & 15] += 1
         return made
+
+    async def _relay(self, found: Outside, reply: bytes | None, over_tcp: bool) -> bytes:
+        """Return the reply to a client."""
+        if reply is None or len(reply) <= LIMIT_UDP:
+            async with self._turns:
+                return relay(found, reply, over_tcp)
+        if self._long >= DNS_LONG_REPLIES:
+            return _failure(found, over_tcp)
+        self._long += 1
+        try:
+            async with self._one:
+                return await asyncio.to_thread(relay, found, reply, over_tcp)
+        finally:
+            self._long -= 1
 
     def _may_send_error(self, host: str) -> bool:
         second = int(self._clock())
@@ -104,6 +134,18 @@ class Resolver:
             network = ""
         count = self._errors[network] = self._errors.get(network, 0) + 1
         return count <= DNS_ERRORS
+
+
+def _question(found: Outside) -> Question:
+    """Return what an upstream server is asked."""
+    query = found.query
+    name = (found.target or query.name) + query.question[-4:]
+    dnssec = query.edns is not None and bool(query.edns[1] & DO)
+    return Question(name, bool(query.flags & CD), dnssec)
+
+
+def _failure(found: Outside, over_tcp: bool) -> bytes:
+    return compose(found.query, Code.SERVFAIL, flags=RA, limit=found.query.limit(over_tcp))
 
 
 def _not_ready(data: bytes) -> bytes | None:

@@ -3,7 +3,7 @@
 Each query has a new ID and a new socket, and thus a random port. Only a datagram of the server with this ID
 and this question is its reply; others are ignored. A server that does not answer in time, or not usefully,
 is followed by the next one. The server that answered last is asked first. A truncated reply is asked for
-again over TCP.
+again over TCP, and so is one that is longer than the query allows.
 
 Clients that ask the same question at the same time share one query. So a server that asks kproxy again for
 what kproxy asks it causes no loop, and a flood of equal questions is one question.
@@ -51,11 +51,15 @@ class Upstream:
         """Whether there is a server to ask."""
         return bool(self._servers())
 
+    def has_room(self, question: Question) -> bool:
+        """Whether `ask` would ask a server."""
+        return question in self._asked or len(self._asked) < DNS_UPSTREAM_QUERIES
+
     async def ask(self, question: Question) -> bytes | None:
         """Return the reply; None if no server replies, or if too many queries are waiting."""
         task = self._asked.get(question)
         if task is None:
-            if len(self._asked) >= DNS_UPSTREAM_QUERIES:
+            if not self.has_room(question):
                 return None
             task = self._asked[question] = asyncio.get_running_loop().create_task(self._ask(question))
             task.add_done_callback(lambda _: self._asked.pop(question, None))
@@ -86,7 +90,7 @@ async def _exchange(server: SocketAddress, question: Question) -> bytes:
         reply = await protocol.reply
     finally:
         transport.close()
-    if int.from_bytes(reply[2:4], "big") & TC:
+    if int.from_bytes(reply[2:4], "big") & TC or len(reply) > LIMIT_UDP:
         return await _exchange_over_tcp(server, query)
     return reply
 

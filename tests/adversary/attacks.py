@@ -1,18 +1,22 @@
 """The attacks, one row each. The first field is the name of the row.
 
-Pods send `Answers` to readiness probes, clients send `Requests` to kproxy's listeners, and an API server
-sends `Responses`. A `File` is written into the folder of manifests.
+Pods send `Answers` to readiness probes. Clients send `Requests` to kproxy's listeners, and `Queries` to its
+DNS server. Upstream DNS servers send `Replies`, and an API server sends `Responses`. A `File` is written into
+the folder of manifests.
 """
 
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, Literal
 
-Listener = Literal["healthz", "metrics", "services", "control"]
-"""The health check, the metrics, the health check node ports of six Services, and the control socket."""
+Listener = Literal["healthz", "metrics", "services", "control", "dns"]
+"""The health check, metrics, health check node ports of six Services, the control socket, DNS over TCP."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,23 @@ class Requests(Attack):
     reads: bool = True
     again: bool = False
     clients: int = 300
+
+
+@dataclass(frozen=True)
+class Queries(Attack):
+    """Sent over UDP to the DNS server, as fast as possible, by a pod or a host outside."""
+
+    make: Callable[[], bytes]
+    """Returns the next datagram."""
+    outside: bool = False
+
+
+@dataclass(frozen=True)
+class Replies(Attack):
+    """Sent over UDP by an upstream DNS server, while a pod asks for ever new names."""
+
+    make: Callable[[bytes], list[bytes]]
+    """Returns the datagrams for a query."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +161,26 @@ ANSWERS = (
     Answers("dns-that-does-not-answer", b"", probe={"host": "{pod}.example"}),
 )  # fmt: skip
 
+WEB = b"\3web\7default\3svc\7cluster\5local\0"
+A, SIG, ANY, AXFR = 1, 24, 255, 252
+
+
+def query(name: bytes = WEB, kind: int = A, head: bytes = b"\0\1\1\0\0\1\0\0\0\0\0\0") -> bytes:
+    """A DNS query: ID, flags and counts, then the question."""
+    return head + name + kind.to_bytes(2, "big") + b"\0\1"
+
+
+def sized(message: bytes) -> bytes:
+    """A message over TCP."""
+    return len(message).to_bytes(2, "big") + message
+
+
+def other(domain: bytes = b"\7example\0") -> bytes:
+    """A query for a name that was not asked for before."""
+    return query(b"\x10" + os.urandom(8).hex().encode() + domain)
+
+
+SIZED = sized(query())
 REQUESTS = (
     Requests("idle-clients", "healthz"),
     Requests("idle-clients-of-services", "services", clients=1800),
@@ -159,6 +200,70 @@ REQUESTS = (
     Requests("idle-clients-of-the-socket", "control"),
     Requests("lines-to-the-socket", "control", part=b"all\n" + b"next\n" * 1000, clients=20),
     Requests("endless-line-to-the-socket", "control", part=b"n" * 65536, clients=20),
+    Requests("idle-clients-of-dns", "dns", clients=1000),
+    Requests("idle-clients-of-dns-again-and-again", "dns", b"\0", clients=1000, again=True),
+    Requests("slow-queries", "dns", b"\0\xff", b"x", 0.1, clients=1000),
+    Requests("queries-without-reading", "dns", part=SIZED * 100, reads=False),
+    Requests("pipelined-queries", "dns", part=SIZED * 100, clients=50),
+    Requests("long-queries", "dns", b"\xff\xff" + b"x" * 65535, again=True),
+    Requests("zone-transfers", "dns", part=sized(query(WEB, AXFR)) * 100, clients=50),
+)  # fmt: skip
+
+OPT = b"\0\0\x29\x04\xd0\0\0\0\0"
+"""The record of EDNS, without the length of its options."""
+EDNS = b"\0\1\1\0\0\1\0\0\0\0\0\1"
+"""The head of a query with one additional record."""
+QUERIES = (
+    Queries("plain-queries", query),
+    Queries("empty-datagrams", bytes),
+    Queries("headers-only", lambda: query()[:12]),
+    Queries("datagrams-of-64-kb", lambda: query() + b"\xff" * 65000),
+    Queries("random-bytes", lambda: os.urandom(200)),
+    Queries("name-that-is-a-pointer-to-itself", lambda: query(b"\xc0\x0c")),
+    Queries("name-that-ends-in-a-pointer", lambda: query(b"\3web\xc0\x0c")),
+    Queries("label-that-is-too-long", lambda: query(b"\x7f" + b"a" * 127 + b"\0")),
+    Queries("name-of-127-labels", lambda: query(b"\1a" * 127 + b"\0")),
+    Queries("65535-questions", lambda: query(head=b"\0\1\1\0\xff\xff\0\0\0\0\0\0")),
+    Queries("65535-records-in-each-section", lambda: query(head=b"\0\1\1\0\0\1" + b"\xff" * 6)),
+    Queries("no-question", lambda: query(head=b"\0\1\1\0" + b"\0" * 8)),
+    Queries("edns-that-lies", lambda: query(head=EDNS) + OPT + b"\xff\xff"),
+    Queries("edns-of-64-kb", lambda: query(head=EDNS) + OPT + b"\xf0\0" + b"\0" * 61440),
+    Queries("replies-instead-of-queries", lambda: query(head=b"\0\1\x81\x80\0\1" + b"\0" * 6)),
+    Queries("updates", lambda: query(head=b"\0\1\x28\0\0\1" + b"\0" * 6)),
+    Queries("all-types", lambda: query(kind=ANY)),
+    Queries("names-that-do-not-exist", lambda: other(WEB)),
+    Queries("other-names-of-a-pod", other),
+    Queries("other-names-from-outside", other, outside=True),
+    Queries("garbage-from-outside", lambda: os.urandom(50), outside=True),
+)  # fmt: skip
+IN_TURN = cycle(QUERIES)
+ALL_QUERIES = Queries("all-queries-in-turn", lambda: next(IN_TURN).make())
+
+
+def reply(query: bytes, answers: bytes = b"", count: int = 0, flags: bytes = b"\x81\x80") -> bytes:
+    """A reply with the ID and the question of a query, and these records."""
+    end = query.index(b"\0", 12) + 5
+    return query[:2] + flags + b"\0\1" + count.to_bytes(2, "big") + b"\0" * 4 + query[12:end] + answers
+
+
+RECORD = b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\xc0\0\2\1"
+FOREVER = b"\xc0\x0c\0\5\0\1\0\0\0\5\0\2\xc0\x1e"
+"""A CNAME to a name that is a pointer to itself."""
+SIGNATURE = b"\xc0\x0c\0" + bytes((SIG,)) + b"\0\1\0\0\0\5\x10\0" + b"\xff" * 4096
+"""A long record that dnspython does not parse further."""
+REPLIES = (
+    Replies("upstream-silence", lambda query: []),
+    Replies("upstream-empty-datagrams", lambda query: [b""] * 50),
+    Replies("upstream-guesses-of-the-id", lambda query: [os.urandom(2) + reply(query, RECORD, 1)[2:]] * 50),
+    Replies("upstream-other-questions", lambda query: [query[:2] + reply(other(), RECORD, 1)[2:]] * 50),
+    Replies("upstream-random-bytes", lambda query: [query[:2] + os.urandom(500) for _ in range(20)]),
+    Replies("upstream-64-kb", lambda query: [reply(query, RECORD * 4000, 4000)]),
+    Replies("upstream-65535-records", lambda query: [reply(query, RECORD, 65535)]),
+    Replies("upstream-pointer-to-itself", lambda query: [reply(query, b"\xc0\x1e" + RECORD[2:], 1)]),
+    Replies("upstream-many-pointers", lambda query: [reply(query, FOREVER * 3000, 3000)]),
+    Replies("upstream-long-signatures", lambda query: [reply(query, SIGNATURE * 15, 15)]),
+    Replies("upstream-truncated", lambda query: [reply(query, flags=b"\x83\x80")]),
+    Replies("upstream-failures", lambda query: [reply(query, flags=b"\x81\x82")]),
 )  # fmt: skip
 
 API = OK + b"Content-Type: application/json\r\n"
@@ -252,4 +357,8 @@ FILES = (
     File("number-of-5000-digits", b'{"a": 1}\n{"kind": ' + b"9" * 5000 + b"}", "attack.json", "attack.json"),
 )  # fmt: skip
 
-ATTACKS: tuple[Attack, ...] = (*ANSWERS, *REQUESTS, *FILES, *RESPONSES)
+REPLIES_IN_TURN = cycle(REPLIES)
+ALL_REPLIES = Replies("all-replies-in-turn", lambda query: next(REPLIES_IN_TURN).make(query))
+
+OF_FOLDER: tuple[Attack, ...] = (*ANSWERS, *REQUESTS, *QUERIES, *REPLIES, *FILES)
+ATTACKS: tuple[Attack, ...] = (*OF_FOLDER, *RESPONSES)

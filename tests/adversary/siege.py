@@ -13,14 +13,14 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from netns_lab.lab import Lab
+from netns_lab.lab import Handle, Lab
 from netns_lab.probe import Outcome, http_get
 
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.table.names import SetName
 from tests.adversary import parties
-from tests.adversary.attacks import Answers, Attack, File, Requests, Responses
+from tests.adversary.attacks import Answers, Attack, File, Queries, Replies, Requests, Responses
 from tests.apiserver.faults import Answer, Flood
 from tests.apiserver.kubeconfig import write_kubeconfig
 from tests.stories.doubled import external_api, in_default
@@ -37,6 +37,7 @@ LOG, LOG_OF_POD = 64 << 10, 2 << 10
 FILES = 1024
 SLICES = "endpointslices"
 HEALTHZ, METRICS = 10256, 10249
+DNS, CANARY = "10.96.0.10", "canary.default.svc.cluster.local"
 CHECKS = range(30900, 30906)
 """Health check node ports."""
 
@@ -116,6 +117,7 @@ class Siege(ABC):
         begun = time.monotonic()
         self._apply(service("canary", families=(4,), cluster_ips={4: str(address)}))
         eventually(lambda: self._is_programmed(address), self._why, limit)
+        self.address = address
         return time.monotonic() - begun
 
     def _is_programmed(self, address: IPv4Address) -> bool:
@@ -147,9 +149,11 @@ class OfFolder(Siege):
     """kproxy follows a folder of manifests. It has an evil pod and evil clients."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
-        super().__init__(lab, folder, ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}", "--status-page"])
-        self.running.write("bystanders", *map(_bystander, CHECKS))
         pod = lab.pod("pod-1")
+        flags = ["--healthz-bind-address", f"0.0.0.0:{HEALTHZ}", "--status-page"]
+        upstream = ["--upstream", f"{pod.address(4)}:{parties.UPSTREAM_PORT}"]
+        super().__init__(lab, folder, [*flags, *upstream])
+        self.running.write("bystanders", *map(_bystander, CHECKS))
         self._server = pod.popen([*_PARTIES, "serve", pod.address(4), str(folder)])
         eventually((folder / "serving").exists)
 
@@ -162,7 +166,7 @@ class OfFolder(Siege):
         self.running.write("canary", manifest)
 
     @contextmanager
-    def _under(self, attack: Answers | Requests | File) -> Iterator[None]:
+    def _under(self, attack: Answers | Requests | Queries | Replies | File) -> Iterator[None]:
         match attack:
             case Answers():
                 self._probe(attack)
@@ -170,6 +174,14 @@ class OfFolder(Siege):
                 (self.running.manifests / "attack.json").unlink()
             case Requests():
                 with self._clients(attack):
+                    yield
+            case Queries():
+                with self._queries(attack.name, attack.outside):
+                    yield
+            case Replies():
+                (self.folder / "upstream").write_text(attack.name)
+                with self._queries("other-names-of-a-pod"):
+                    eventually((self.folder / attack.name).exists, self._why)
                     yield
             case File(content=content):
                 file = self.running.manifests / attack.file
@@ -211,8 +223,19 @@ class OfFolder(Siege):
             "services": (outside, ",".join(f"{address}:{port}" for port in CHECKS)),
             "metrics": (self.node, f"127.0.0.1:{METRICS}"),
             "control": (self.node, str(self.running.kproxy.state / "kproxy.sock")),
+            "dns": (self.lab.pod("pod-1"), f"{DNS}:53"),
         }[attack.to]
-        clients = where.popen([*_PARTIES, "attack", attack.name, to], stdout=subprocess.PIPE)
+        with self._party(where, "attack", attack.name, to):
+            yield
+
+    def _queries(self, name: str, outside: bool = False) -> AbstractContextManager[None]:
+        where = self.lab.client("outside") if outside else self.lab.pod("pod-1")
+        return self._party(where, "query", name, f"{DNS}:53")
+
+    @contextmanager
+    def _party(self, where: Handle, *arguments: str) -> Iterator[None]:
+        """Run clients until the end of the block, which begins when they are at work."""
+        clients = where.popen([*_PARTIES, *arguments], stdout=subprocess.PIPE)
         try:
             assert clients.stdout
             clients.stdout.readline()
@@ -220,6 +243,16 @@ class OfFolder(Siege):
         finally:
             clients.kill()
             clients.communicate()
+
+    def holds(self, attack: Attack) -> None:
+        """Check also that the canary's name is answered with its new address, over UDP and TCP."""
+        super().holds(attack)
+        for protocol in ("+notcp", "+tcp"):
+            command = ["dig", "+short", "+tries=5", "+time=2", protocol, f"@{DNS}", CANARY]
+            eventually(lambda command=command: self._asked(command) == f"{self.address}\n", self._why)  # type: ignore[misc]
+
+    def _asked(self, command: Sequence[str]) -> str:
+        return str(self.lab.pod("pod-1").run(command, capture_output=True).stdout)
 
 
 class OfCluster(Siege):

@@ -8,10 +8,23 @@ import pytest
 from netns_lab.lab import Lab
 from netns_lab.topology import single
 
-from tests.adversary.attacks import ANSWERS, FILES, REQUESTS, RESPONSES, Attack
+from tests.adversary.attacks import (
+    ALL_QUERIES,
+    ALL_REPLIES,
+    ANSWERS,
+    FILES,
+    QUERIES,
+    REPLIES,
+    REQUESTS,
+    RESPONSES,
+    Attack,
+)
 from tests.adversary.siege import OfCluster, OfFolder, Siege
 
 pytestmark = pytest.mark.lab
+
+LONG = (*QUERIES, *REPLIES)
+SHORT = (*ANSWERS, *REQUESTS, ALL_QUERIES, ALL_REPLIES, *FILES)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +36,16 @@ def siege(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("siege", [OfFolder], indirect=True, ids=[""])
-@pytest.mark.parametrize("attack", [*ANSWERS, *REQUESTS, *FILES], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", SHORT, ids=lambda attack: attack.name)
 def test_with_a_folder_of_manifests(siege: Siege, attack: Attack) -> None:
+    with siege.under(attack):
+        siege.holds(attack)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("siege", [OfFolder], indirect=True, ids=[""])
+@pytest.mark.parametrize("attack", LONG, ids=lambda attack: attack.name)
+def test_with_each_message_of_dns(siege: Siege, attack: Attack) -> None:
     with siege.under(attack):
         siege.holds(attack)
 

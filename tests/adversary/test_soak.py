@@ -15,7 +15,7 @@ import pytest
 from netns_lab.lab import Lab
 from netns_lab.topology import single
 
-from tests.adversary.attacks import ANSWERS, FILES, REQUESTS, RESPONSES, Attack
+from tests.adversary.attacks import OF_FOLDER, RESPONSES, Attack
 from tests.adversary.siege import OfCluster, OfFolder, Siege
 from tests.support import eventually
 
@@ -33,7 +33,7 @@ FILES_BAND = 8
 
 @pytest.mark.parametrize(
     ("kind", "attacks"),
-    [(OfFolder, [*ANSWERS, *REQUESTS, *FILES]), (OfCluster, RESPONSES)],
+    [(OfFolder, OF_FOLDER), (OfCluster, RESPONSES)],
     ids=["folder", "cluster"],
 )
 def test_random_attacks_for_a_long_time(

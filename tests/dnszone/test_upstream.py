@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -15,6 +17,8 @@ import dns.rrset
 import pytest
 
 from kproxy.dns import host, upstream
+from kproxy.dns import relay as relay_module
+from kproxy.dns import resolver as resolving
 from kproxy.dns.host import HostServers, may_recurse
 from kproxy.dns.resolver import Resolver
 from kproxy.dns.upstream import Upstream
@@ -84,6 +88,11 @@ def truncated(query: dns.message.Message, over_tcp: bool) -> list[bytes]:
     reply = dns.message.make_response(query)
     reply.flags |= dns.flags.TC
     return [wire(reply)]
+
+
+def too_long(query: dns.message.Message, over_tcp: bool) -> list[bytes]:
+    """Over UDP, a longer reply than the query allows, with other addresses than over TCP."""
+    return answer(query, count=100 if over_tcp else 99)
 
 
 class Server:
@@ -229,6 +238,62 @@ def test_a_truncated_reply_is_asked_for_over_tcp() -> None:
         assert len(wire(reply)) <= 512
 
     run(test, truncated)
+
+
+def test_a_reply_that_is_too_long_for_udp_is_asked_for_over_tcp() -> None:
+    async def test(resolver: Resolver, servers: list[Server]) -> None:
+        assert len(data(await ask(resolver, over_tcp=True))) == 100
+
+    run(test, too_long)
+
+
+def test_a_long_reply_is_parsed_in_a_thread_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "DNS_LONG_REPLIES", 2)
+    threads, parsing, enough = list[threading.Thread](), list[bool](), threading.Event()
+
+    def relay(*arguments: Any) -> bytes:
+        threads.append(threading.current_thread())
+        parsing.append(True)
+        assert len(parsing) == 1
+        enough.wait(30)
+        parsing.pop()
+        return relay_module.relay(*arguments)
+
+    async def test(resolver: Resolver, servers: list[Server]) -> None:
+        monkeypatch.setattr(resolving, "relay", relay)
+        asked = [asyncio.create_task(ask(resolver, f"{n}.example.", over_tcp=True)) for n in range(5)]
+        refused, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        while len(refused) < 3:
+            refused, _ = await asyncio.wait(asked, timeout=0.01)
+        enough.set()
+        replies = await asyncio.gather(*asked)
+        assert sorted(len(data(reply)) for reply in replies) == [0, 0, 0, 100, 100]
+        assert threading.main_thread() not in threads
+
+    run(test, truncated)
+
+
+def test_no_more_queries_wait_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "DNS_UPSTREAM_SECONDS", 0.2)
+    monkeypatch.setattr(resolving, "DNS_WAITING", 10)
+
+    async def test(resolver: Resolver, servers: list[Server]) -> None:
+        wires = [dns.message.make_query(NAME, "A").to_wire() for _ in range(50)]
+        waiting, codes = [], []
+        for each in wires:
+            reply = resolver.answer(each, CLIENT, over_tcp=True)
+            assert reply is not None
+            if isinstance(reply, bytes):
+                codes.append(reply[3] & 15)
+            else:
+                waiting.append(asyncio.ensure_future(reply))
+                await asyncio.sleep(0)
+        assert (len(waiting), codes) == (10, [dns.rcode.SERVFAIL] * 40)
+        await asyncio.gather(*waiting)
+        assert (await ask(resolver)).rcode() == dns.rcode.SERVFAIL  # there is room again
+        assert len(servers[0].queries) == 2 * DNS_UPSTREAM_TRIES
+
+    run(test, silent)
 
 
 def test_equal_questions_at_the_same_time_are_one_query() -> None:
