@@ -99,15 +99,15 @@ async def _exchange_over_tcp(server: SocketAddress, query: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
         writer.write(len(query).to_bytes(2, "big") + query)
-        while True:
-            length = int.from_bytes(await reader.readexactly(2), "big")
-            reply = await reader.readexactly(length)
-            if is_reply(query, reply):
-                return reply
+        length = int.from_bytes(await reader.readexactly(2), "big")
+        reply = await reader.readexactly(length)
     except asyncio.IncompleteReadError as error:
         raise ConnectionError from error
     finally:
         writer.transport.abort()
+    if not is_reply(query, reply):
+        raise ConnectionError  # a server that sends something else first may send it for ever
+    return reply
 
 
 class _Exchange(asyncio.DatagramProtocol):

@@ -95,6 +95,11 @@ def too_long(query: dns.message.Message, over_tcp: bool) -> list[bytes]:
     return answer(query, count=100 if over_tcp else 99)
 
 
+def nonsense_over_tcp(query: dns.message.Message, over_tcp: bool) -> list[bytes]:
+    """Over TCP, something else before the reply."""
+    return [b"\0" * 1000, *truncated(query, over_tcp)] if over_tcp else truncated(query, over_tcp)
+
+
 class Server:
     """An upstream server on loopback."""
 
@@ -245,6 +250,14 @@ def test_a_reply_that_is_too_long_for_udp_is_asked_for_over_tcp() -> None:
         assert len(data(await ask(resolver, over_tcp=True))) == 100
 
     run(test, too_long)
+
+
+def test_a_server_that_sends_something_else_over_tcp_is_left() -> None:
+    async def test(resolver: Resolver, servers: list[Server]) -> None:
+        assert data(await ask(resolver, over_tcp=True)) == [ADDRESS]
+        assert [len(server.queries) for server in servers] == [1, 1]
+
+    run(test, nonsense_over_tcp, answer)
 
 
 def test_a_long_reply_is_parsed_in_a_thread_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
