@@ -1,8 +1,8 @@
-"""`python -m bench.dns`: ask servers with dnsperf, and print the table of docs/performance.md.
+"""`python -m bench.dns`: ask servers, replace endpoints, and print the tables of docs/performance.md.
 
-Each server answers questions for the same names on loopback. The rate is that of one second of the server's
-own CPU time, because dnsperf runs on the same CPUs. unbound is measured if it is installed, with the zone
-that `kproxy dns zone` prints.
+dnsperf asks each server for the same names on loopback. The rate is that of one second of the server's own
+CPU time, because dnsperf runs on the same CPUs. unbound is measured if it is installed, with the zone that
+`kproxy dns zone` prints.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.dns.changes import Changes, in_memory, replacing, write
 from bench.process import Failed, exits_with_status
 
 SERVICES = (10, 10_000)
+ENDPOINTS = (3, 5_000)
 QUESTIONS = 20_000
 PORT = "5399"
 CIDR = "10.96.0.0/16"
@@ -141,6 +143,35 @@ def measure_all(seconds: int) -> Iterator[Figures]:
                 yield measure("unbound", command, count, folder, seconds)
 
 
+def change_all(count: int) -> Iterator[Changes]:
+    """Replace an endpoint so often, with each number of Services and endpoints; then the same in memory."""
+    for services in SERVICES:
+        for endpoints in ENDPOINTS:
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                (folder / "manifests").mkdir()
+                (folder / "manifests" / "web.json").write_text(manifests(services))
+                write(folder / "manifests", endpoints, 0)
+                serve = [sys.executable, "-m", "kproxy", "dns", "serve", "-f", str(folder / "manifests")]
+                flags = ["--state-dir", name, "--service-cidr", CIDR, "--listen", f"127.0.0.1:{PORT}"]
+                with running([*serve, *flags, "--upstream", ""], folder):
+                    seconds, counts = replacing(folder / "manifests", int(PORT), endpoints, count)
+                yield Changes("file", services, endpoints, seconds, counts)
+            yield in_memory(manifests(services), endpoints, count)
+
+
+def table_of_changes(results: Iterable[Changes]) -> str:
+    """Return the table in Markdown."""
+    lines = ["| change of | Services | endpoints | p50 | p99 | questions | lost | empty | wrong | slowest |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    for each in results:
+        counts, (middle, most) = each.counts, each.percentiles
+        asked = (f"{counts.asked:,}", counts.asked - counts.answered, counts.empty, counts.wrong)
+        cells = (each.of, f"{each.services:,}", f"{each.endpoints:,}", f"{middle:.1f} ms", f"{most:.1f} ms")
+        lines.append(f"| {' | '.join(map(str, (*cells, *asked, f'{counts.slowest * 1000:.0f} ms')))} |")
+    return "\n".join(lines)
+
+
 def table(results: Iterable[Figures]) -> str:
     """Return the table in Markdown."""
     lines = ["| server | Services | answers per CPU second | memory | lost |", "|---|---|---|---|---|"]
@@ -152,12 +183,15 @@ def main() -> int:
     """Measure and print. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.dns", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="how long to ask each server")
+    parser.add_argument("--changes", type=int, default=300, help="how often to replace an endpoint")
     arguments = parser.parse_args()
     for program in ("dnsperf", "dig"):
         if shutil.which(program) is None:
             parser.error(f"{program} is not installed (Debian: dnsperf, bind9-dnsutils)")
     with exits_with_status():
         print(table(measure_all(arguments.seconds)))
+        print()
+        print(table_of_changes(change_all(arguments.changes)))
     return 0
 
 

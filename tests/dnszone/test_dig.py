@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bench.dns.__main__ import manifests
+from bench.dns.changes import replacing, write
 from tests.dnszone.serving import dig, serving
 from tests.dnszone.table import ROWS, WORLD, check
 from tests.support import eventually
@@ -73,3 +75,17 @@ def test_a_change_of_a_file_changes_the_answer(tmp_path: Path) -> None:
         assert address(found["::1"]) == "10.96.0.20"
         write(21)
         eventually(lambda: address(found["::1"]) == "10.96.0.21")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("endpoints", [3, 5_000])
+def test_no_answer_is_empty_or_old_while_an_endpoint_is_replaced(endpoints: int, tmp_path: Path) -> None:
+    folder = tmp_path / "services"
+    folder.mkdir()
+    (folder / "web.json").write_text(manifests(1_000))
+    write(folder, endpoints, 0)
+    with serving(folder, tmp_path / "state") as found:
+        seconds, counts = replacing(folder, found["127.0.0.1"], endpoints, count=300)
+    assert len(seconds) == 300
+    assert counts.answered > 10_000
+    assert (counts.empty, counts.wrong) == (0, 0)

@@ -6,7 +6,8 @@ from collections import Counter
 
 import dns.message
 
-from bench.dns.__main__ import Figures, manifests, questions, table
+from bench.dns.__main__ import Figures, manifests, questions, table, table_of_changes
+from bench.dns.changes import in_memory
 from kproxy.dns.core.respond import respond
 from kproxy.dns.core.zone import Zone
 from tests.unit.make import decoded, inventory_of
@@ -25,6 +26,13 @@ def test_questions_are_answered_and_one_in_seven_does_not_exist() -> None:
         codes[reply[3] & 15] += 1
     assert set(codes) == {0, 3}
     assert 200 < codes[3] < 400
+
+
+def test_each_replacement_in_memory_is_answered() -> None:
+    found = in_memory(manifests(30), endpoints=250, count=5)
+    assert (len(found.seconds), found.counts.asked, found.counts.wrong) == (5, 10, 0)
+    (line,) = table_of_changes([found]).splitlines()[2:]
+    assert line.startswith("| memory | 30 | 250 | ")
 
 
 def test_the_table_has_a_line_for_each_server() -> None:
