@@ -29,7 +29,8 @@ class ExecRunner:
 
     async def run(self, pod: Pod, container: str, command: Sequence[str]) -> ProbeResult:
         """Run a command. Exit status 0 is success; the message is the output. May be cancelled."""
-        words = self._template.words(pod.name, container, command)
+        on_host = pod.host_network and self._template.enters_network
+        words = list(command) if on_host else self._template.words(pod.name, container, command)
         starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
                 _Process,

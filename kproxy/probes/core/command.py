@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from kproxy.model import NamespacedName
 
+NETNS = "netns"
 RUNNERS = {
-    "netns": "ip netns exec {pod}",
+    NETNS: "ip netns exec {pod}",
     "docker": "docker exec {pod}",
     "podman": "podman exec {pod}-{container}",
     "nerdctl": "nerdctl exec {pod}",
@@ -35,6 +36,11 @@ class CommandTemplate:
         for name in (name for word in self._words for name in PLACEHOLDER.findall(word)):
             if name not in KNOWN:
                 raise ValueError(f"{{{name}}} is not one of {', '.join(f'{{{known}}}' for known in KNOWN)}")
+
+    @property
+    def enters_network(self) -> bool:
+        """Whether it only enters the network of a pod, which a pod of the host network does not need."""
+        return self.text == NETNS
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CommandTemplate) and self.text == other.text
