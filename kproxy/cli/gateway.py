@@ -42,7 +42,8 @@ def _show(settings: Settings, text: Callable[[Rendering], str]) -> int:
         activity.begin(f"rendering {len(state.ingresses)} ingresses")
         services = Services(inventory.owners, inventory.slices)
         secrets, gateways = state.secrets, inventory.gateways
-        objects = Objects(state.ingresses, services, state.ingress_classes, secrets, gateways)
+        local = source.node().addresses
+        objects = Objects(state.ingresses, services, state.ingress_classes, secrets, gateways, local)
         found = Renderer(Ports(*settings.gateway_ports)).render(objects, time.time())
     problems, warnings = source.problems() + found.problems, source.input_warnings() + found.warnings
     print_problems(problems)

@@ -39,6 +39,7 @@ def take_snapshot(
     address_failures: Iterable[str] = (),
     events: Mapping[NamespacedName, tuple[Event, ...]] = MappingProxyType({}),
     credentials: str = "",
+    http: bool = True,
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
@@ -64,6 +65,7 @@ def take_snapshot(
         tuple(address_failures),
         dict(events),
         credentials,
+        http,
     )
 
 

@@ -200,6 +200,7 @@ class Daemon(RoundObserver):
                 self.reconciler.address_failures,
                 self.recorder.events(),
                 self._credentials,
+                http=self._gateway is not None,
             )
 
     def _warnings(self) -> list[str]:

@@ -128,9 +128,9 @@ class Gateway(RoundObserver):
 
     def _apply(self, objects: RoutedObjects) -> None:
         services = Services(objects.services, objects.slices)
-        found = self._renderer.render(
-            Objects(objects.ingresses, services, objects.classes, objects.secrets), time.time()
-        )
+        secrets, gateways, local = objects.secrets, objects.gateways, objects.local
+        given = Objects(objects.ingresses, services, objects.classes, secrets, gateways, local)
+        found = self._renderer.render(given, time.time())
         self.problems, self.input_warnings = found.problems, found.warnings
         self._driver.apply(found.configuration)
 

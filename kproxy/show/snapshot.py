@@ -94,6 +94,8 @@ class Snapshot(Struct, frozen=True):
     """The last events of Services, from a running kproxy. In order of their last occurrence."""
     credentials: str = ""
     """The kubeconfig or the folder of the service account that the running kproxy uses; "" with manifests."""
+    http: bool = True
+    """Whether HTTP listeners of Gateways are served: False if kproxy runs without --gateway."""
 
 
 def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:

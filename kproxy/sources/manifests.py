@@ -225,7 +225,7 @@ class Manifests:
         self.settled = settled._replace(warnings=[*settled.warnings, *warnings])
         self.state, self._node = decoded.state, node
         before, self._in_use = self._in_use, with_gateways(hold(self._in_use, settled), self._gateways)
-        self._routed = routed_objects(self._routed, decoded, self._in_use)
+        self._routed = routed_objects(self._routed, decoded, self._in_use, node)
         return changed(before, self._in_use)
 
 

@@ -78,7 +78,7 @@ def rendered(ports: dict[str, int], failing: int) -> tuple[Rendered, list[str]]:
     gateways = with_certificates(with_built_in(found.gateways), found.state.secrets)
     resolved = resolve(found, NOTHING, RANGES, NODE)
     services = Services(resolved.services, resolved.slices)
-    objects = Objects((), services, secrets=found.state.secrets, gateways=gateways)
+    objects = Objects((), services, secrets=found.state.secrets, gateways=gateways, local=NODE.addresses)
     checked = Checks().check(http_certificates(gateways), found.state.secrets, time.time())
     routing = replace(http_routing(objects, checked), failing_port=failing)
     warnings = [str(each._replace(source="")) for each in findings(gateways, resolved.services)]

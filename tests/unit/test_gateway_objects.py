@@ -373,6 +373,16 @@ def test_the_status_of_a_gateway(
         assert by_type(found.listeners[0].conditions) == listener_conditions
 
 
+def test_http_listeners_without_haproxy_are_not_programmed() -> None:
+    edge = with_listeners(listener(protocol="HTTP"), listener("b", 81))
+    objects, found = objects_of(edge), resolved(edge)
+    status = Statuses(objects, found.services, (), http=False).of_gateway(*objects.gateways.values())
+    assert status is not None
+    http, tcp = (by_type(each.conditions)["Programmed"] for each in status.listeners)
+    assert (http, tcp) == ((False, "Pending"), (True, "Programmed"))
+    assert by_type(status.conditions)["Programmed"] == (True, "Programmed")
+
+
 def test_a_grant_for_all_names() -> None:
     grant = made(
         "ReferenceGrant", "all", 1, {**TO_GOOD, "to": [{"group": "", "kind": "Secret"}]}, namespace="shop"

@@ -51,7 +51,7 @@ from kproxy.gatewayapi import (
 )
 from kproxy.gatewayapi import Listener as GatewayListener
 from kproxy.gatewayapi import Route as HTTPRoute
-from kproxy.model import NamespacedName, Secret, format_address, gateway_owner
+from kproxy.model import Address, NamespacedName, Secret, format_address, gateway_owner
 
 WITH_TLS = {"HTTP": False, "HTTPS": True}
 """The protocols of listeners that HAProxy serves, and whether they use TLS."""
@@ -93,7 +93,7 @@ def http_routing(found: Objects, checked: Mapping[NamespacedName, Checked]) -> R
         service = found.services.services.get(gateway_owner(gateway.name))
         if service is not None:
             used = _Used(found, gateway, attachments, checked)
-            listeners += used.listeners([format_address(each) for each in service.load_balancer_ips])
+            listeners += used.listeners(service.load_balancer_ips)
             routes += used.routes()
     return Routing(tuple(listeners), tuple(routes), FAILING_PORT if routes else 0)
 
@@ -121,7 +121,7 @@ class _Used(NamedTuple):
             if not tls or any(self._certificates(listener)):
                 yield listener
 
-    def listeners(self, addresses: Sequence[str]) -> Iterator[Listener]:
+    def listeners(self, addresses: Sequence[Address]) -> Iterator[Listener]:
         """Yield a listener for each port and address."""
         by_port: dict[int, list[GatewayListener]] = defaultdict(list)
         for each in self.usable():
@@ -130,7 +130,8 @@ class _Used(NamedTuple):
             certificates = tuple(dict.fromkeys(c for each in members for c in self._certificates(each)))
             tls = WITH_TLS[members[0].protocol]
             for address in addresses:
-                yield Listener(self._name(port), port, address, tls, certificates)
+                foreign = address not in self.found.local
+                yield Listener(self._name(port), port, format_address(address), tls, certificates, foreign)
 
     def _name(self, port: int) -> str:
         return f"{self.gateway.name.namespace}.{self.gateway.name.name}:{port}"

@@ -38,7 +38,7 @@ from kproxy.gateway.core.routes import (
     ValueMatch,
 )
 from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
-from kproxy.model import Ingress, IngressBackend, IngressClass, IngressPath, NamespacedName, Secret
+from kproxy.model import Address, Ingress, IngressBackend, IngressClass, IngressPath, NamespacedName, Secret
 from kproxy.problems import Problem
 
 CONTROLLER = "kproxy.io/ingress-controller"
@@ -60,6 +60,8 @@ class Objects(NamedTuple):
     classes: Sequence[IngressClass] = ()
     secrets: Mapping[NamespacedName, Secret] = {}
     gateways: GatewayObjects = NO_OBJECTS
+    local: tuple[Address, ...] = ()
+    """The addresses of this node."""
 
     def differs(self, other: Objects) -> bool:
         """Whether more than endpoints differs. Those of canaries count: without any, it gets no requests."""

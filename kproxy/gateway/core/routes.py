@@ -276,6 +276,8 @@ class Listener(Struct, frozen=True):
     tls: bool = False
     certificates: tuple[Certificate, ...] = ()
     """With TLS, a client that asks for another name gets no connection."""
+    foreign: bool = False
+    """Whether the address need not be one of this host: addresses of the pool move between nodes."""
 
 
 class Routing(Struct, frozen=True):

@@ -53,6 +53,9 @@ FEATURES = (
 """The names of what kproxy supports, in the Gateway API's words, sorted."""
 
 
+WITHOUT_PROXY = Refusal("Pending", "only kproxy run --gateway serves HTTP")
+
+
 class Condition(NamedTuple):
     """One condition of a status."""
 
@@ -96,10 +99,12 @@ class Statuses:
         objects: GatewayObjects,
         services: Mapping[NamespacedName, Service],
         frontends: Iterable[Frontend],
+        http: bool = True,
     ) -> None:
-        """`services` contain those of Gateways; `frontends` are those on this node."""
+        """`services` contain those of Gateways; `frontends` are those on this node. `http`: HAProxy runs."""
         self._objects = objects
         self._services = services
+        self._http = http
         self._attachments = attach(objects)
         self._owners = {(f.address, f.protocol, f.port): f.owner.service for f in frontends}
 
@@ -161,9 +166,10 @@ class Statuses:
         conflicting, certificates = conflict(gateway, listener), list(self._certificates(gateway, listener))
         unresolved = next(filter(None, [_kinds(listener), *certificates]), None)
         why = refusal or (unresolved if certificates and all(certificates) else None)
+        waiting = None if self._http or listener.protocol not in BY_PROXY else WITHOUT_PROXY
         conditions = [
             _condition("Accepted", "Accepted", refusal),
-            _condition("Programmed", "Programmed", Refusal("Invalid", why.message) if why else None),
+            _condition("Programmed", "Programmed", Refusal("Invalid", why.message) if why else waiting),
             _condition("ResolvedRefs", "ResolvedRefs", unresolved),
             Condition("Conflicted", True, *conflicting)
             if conflicting

@@ -13,7 +13,18 @@ from msgspec import Struct
 
 from kproxy.controlplane.hold import InUse
 from kproxy.decode import Decoded
-from kproxy.model import EndpointSlice, Ingress, IngressClass, NamespacedName, Origin, Secret, Service
+from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
+from kproxy.model import (
+    Address,
+    EndpointSlice,
+    Ingress,
+    IngressClass,
+    NamespacedName,
+    Node,
+    Origin,
+    Secret,
+    Service,
+)
 
 
 class _FromFile(Protocol):
@@ -30,17 +41,23 @@ Object = TypeVar("Object", bound=_FromFile)
 
 
 class RoutedObjects(Struct, frozen=True):
-    """Ingresses, and what they name."""
+    """Ingresses, the objects of the Gateway API, and what they name."""
 
     ingresses: tuple[Ingress, ...] = ()
     classes: tuple[IngressClass, ...] = ()
     secrets: dict[NamespacedName, Secret] = {}
     services: Mapping[NamespacedName, Service] = {}
     slices: Mapping[NamespacedName, tuple[EndpointSlice, ...]] = {}
+    gateways: GatewayObjects = NO_OBJECTS
+    local: tuple[Address, ...] = ()
+    """The addresses of this node."""
 
 
-def routed_objects(before: RoutedObjects, decoded: Decoded, in_use: InUse) -> RoutedObjects:
-    """Return the objects of a new input, and those of `before` that it may contain unreadably."""
+def routed_objects(before: RoutedObjects, decoded: Decoded, in_use: InUse, node: Node) -> RoutedObjects:
+    """Return the objects of a new input, and those of `before` that it may contain unreadably.
+
+    Those of the Gateway API are the ones that are in use.
+    """
     unreadable = {problem.source for problem in decoded.problems}
     everywhere = bool(decoded.unreadable.empty)
 
@@ -57,6 +74,8 @@ def routed_objects(before: RoutedObjects, decoded: Decoded, in_use: InUse) -> Ro
         },
         in_use.services,
         in_use.slices,
+        decoded.gateways,
+        node.addresses,
     )
 
 
