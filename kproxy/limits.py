@@ -112,6 +112,7 @@ DNS_LONG_REPLIES = 16
 # --- the kernel ---
 
 NETLINK_SECONDS = 30
+LIVE_CONNECTIONS = 200_000
 NETLINK_DATAGRAMS = 200
 """It takes about 40 ms if another program loads a large set."""
 
@@ -313,6 +314,13 @@ TABLE = (
     Limit(_DNS, "networks that are counted in a second", DNS_NETWORKS, "", "the others share one limit"),
     Limit(_KERNEL, "time until an answer", NETLINK_SECONDS, "s", "the round fails, and is repeated later"),
     Limit(_KERNEL, "notifications of changed tables read at once", NETLINK_DATAGRAMS, "", _TURN),
+    Limit(
+        _KERNEL,
+        "live connections that `kproxy top` and `connections` read, of each family",
+        LIVE_CONNECTIONS,
+        "",
+        "the output says that there are more",
+    ),
     Limit(_API, "time to connect", API_CONNECT_SECONDS, "s", "the request is repeated later"),
     Limit(_API, "time without data", API_IDLE_SECONDS, "s", "the connection is closed"),
     Limit(_API, "page of a list, received and decompressed", API_PAGE, "bytes", _SMALLER),

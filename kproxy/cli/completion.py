@@ -88,7 +88,7 @@ def operands(verb: str, flags: Mapping[str, Any], before: Sequence[str], incompl
             return _targets(flags, before, incomplete)
         case "env":
             return _names("pods", flags)
-        case "doctor":
+        case "doctor" | "connections":
             return _names("services", flags)
         case "help":
             return VERBS

@@ -31,7 +31,7 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.kernel.netlink.core.codec import attribute, attributes, message_type, nested
+from kproxy.kernel.netlink.core.codec import attribute, attributes, be32, message_type, nested
 from kproxy.kernel.netlink.core.constants import (
     CTA_FILTER,
     CTA_FILTER_F_CTA_PROTO_DST_PORT,
@@ -56,9 +56,12 @@ from kproxy.kernel.netlink.core.constants import (
     CTA_ZONE,
     IPCTNL_MSG_CT_DELETE,
     IPCTNL_MSG_CT_GET,
+    IPS_DST_NAT,
     IPS_SEEN_REPLY,
     NFNL_SUBSYS_CTNETLINK,
+    TCP_CONNTRACK_CLOSE,
     TCP_CONNTRACK_SYN_SENT,
+    TCP_CONNTRACK_TIME_WAIT,
 )
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, is_missing
 from kproxy.model import Address, Family, Protocol, family_of
@@ -71,6 +74,8 @@ _IP_KINDS = {
 }
 GET = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET)
 DELETE = message_type(NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE)
+CLOSED = (TCP_CONNTRACK_TIME_WAIT, TCP_CONNTRACK_CLOSE)
+"""The states of TCP connections that have ended."""
 FEW_PORTS = 2
 """Up to this number of ports, one list per port is faster than one list of all UDP entries.
 
@@ -188,6 +193,56 @@ def flows(
         if frontend in frontends:
             status = dict(attributes(entry))[CTA_STATUS]
             yield frontend, endpoint, not int.from_bytes(status, "big") & IPS_SEEN_REPLY
+
+
+class Translated(NamedTuple):
+    """A connection whose destination was translated."""
+
+    protocol: Protocol
+    frontend: PackedSocket
+    endpoint: PackedSocket
+    answered: bool
+
+
+def translated(
+    netlink: Netlink, family: Family, ports: Collection[tuple[Protocol, int]] = ()
+) -> Iterator[Translated]:
+    """Return the live connections that were translated, by any program; at least those to these ports.
+
+    TCP connections that were closed are left out; their entries stay for up to two minutes. The kernel
+    returns only translated ones since Linux 5.17.
+    """
+    few = 0 < len(ports) <= FEW_PORTS
+    is_translated = be32(CTA_STATUS, IPS_DST_NAT)
+    filters = [_filter(*port) + is_translated for port in sorted(ports)] if few else [is_translated]
+    width = family.width
+    original = struct.Struct(f"=H{14 + width}x{width}s8xB15x4s").unpack_from
+    reply = struct.Struct(f"=H10x{width}s{20 + width}x4s").unpack_from
+    protocols = {protocol.number: protocol for protocol in Protocol}
+    entries = (entry for each in filters for entry in netlink.listing(GET, family, each))
+    for entry in entries:
+        length, address, number, port = original(entry)
+        start = (length + 3) & ~3
+        replying, source, source_port = reply(entry, start)
+        frontend, endpoint = join_socket(address, port), join_socket(source, source_port)
+        if number in protocols and frontend != endpoint:
+            status, state = _state(entry[start + ((replying + 3) & ~3) :])
+            if status & IPS_DST_NAT and state not in CLOSED:
+                yield Translated(protocols[number], frontend, endpoint, bool(status & IPS_SEEN_REPLY))
+
+
+def _state(fields: memoryview) -> tuple[int, int]:
+    """Return the status of an entry, and the state of a TCP connection (0 for other protocols)."""
+    status = state = 0
+    for kind, content in attributes(fields):
+        if kind == CTA_STATUS:
+            status = int.from_bytes(content, "big")
+        elif kind == CTA_PROTOINFO:
+            found = dict(attributes(content))
+            if CTA_PROTOINFO_TCP in found:
+                state = int(dict(attributes(found[CTA_PROTOINFO_TCP]))[CTA_PROTOINFO_TCP_STATE][0])
+            break
+    return status, state
 
 
 def _tcp_state(entry: memoryview) -> int:

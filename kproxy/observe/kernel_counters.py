@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kproxy.kernel.netlink.core.elements import read_counter, read_element, split_counter
-from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
+from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing, listed_elements
 from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict
 from kproxy.observe.core.counters import (
@@ -131,12 +131,19 @@ def _endpoint_labels(name: EndpointName) -> dict[str, str]:
     return {**_labels(name.owner), "endpoint": format_packed(name.socket)}
 
 
-class _Dump(NamedTuple):
+class Dump(NamedTuple):
     """The elements of a map, without duplicates."""
 
     counted: list[Counted]
     complete: bool
     """No program committed during the dump."""
+
+
+class Piece(NamedTuple):
+    """A list of elements as the kernel returned it, and its elements."""
+
+    content: bytes
+    counted: tuple[Counted, ...]
 
 
 def read_tables(connections: Connections) -> dict[Family, Reading]:
@@ -149,7 +156,9 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
         for family in Family:
             found: dict[EndpointScope, Members] = {}
             for scope in EndpointScope:
-                dump = _named(_dump(netlink, family, scope.verdicts, _frontend), connections.full_names)
+                dump = _named(
+                    dump_map(netlink, family, scope.verdicts, read_frontend), connections.full_names
+                )
                 complete &= dump.complete
                 found[scope] = connections.take_frontends(family, scope, *dump)
                 names.append(found[scope].names)
@@ -160,13 +169,13 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
             readings[family] = Reading(inside.frontends, inside.slots + outside.slots, local)
         for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
-                counted, dump_complete = _dump(netlink, family, endpoints_map(protocol), read_counter)
+                counted, dump_complete = dump_map(netlink, family, endpoints_map(protocol), read_counter)
                 connections.take_endpoints(family, protocol, counted, owners, dump_complete)
     connections.retain(frozenset().union(*names), complete)
     return readings
 
 
-def _named(dump: _Dump, names: Mapping[bytes, ServicePortName]) -> _Dump:
+def _named(dump: Dump, names: Mapping[bytes, ServicePortName]) -> Dump:
     """Replace comments that were cut off by the full names."""
     if not names:
         return dump
@@ -176,10 +185,11 @@ def _named(dump: _Dump, names: Mapping[bytes, ServicePortName]) -> _Dump:
         else (key, value, count)
         for key, value, count in dump.counted
     ]
-    return _Dump(counted, dump.complete)
+    return Dump(counted, dump.complete)
 
 
-def _frontend(element: memoryview) -> Counted:
+def read_frontend(element: memoryview) -> Counted:
+    """Return key, verdict and counter of an element of a verdict map."""
     constant, count = split_counter(element)
     return *_parsed(constant), count
 
@@ -190,16 +200,34 @@ def _parsed(element: bytes) -> tuple[bytes, Value]:
     return read_element(memoryview(element))
 
 
-def _dump(netlink: Netlink, family: Family, name: str, read: Callable[[memoryview], Counted]) -> _Dump:
-    """Dump a map. A missing table counts as incomplete, because kproxy may be about to restore it."""
+def dump_map(
+    netlink: Netlink,
+    family: Family,
+    name: str,
+    read: Callable[[memoryview], Counted],
+    known: list[Piece] | None = None,
+) -> Dump:
+    """Dump a map. A missing table counts as incomplete, because kproxy may be about to restore it.
+
+    `known` are the pieces of the last dump, which are replaced. Those with the same bytes are not read again.
+    """
     before, found = netlink.generation(), dict[bytes, Counted]()
+    pieces: list[Piece] = []
     try:
-        for element in map(read, netlink.elements(family, name)):
-            found[element[0]] = element
+        for number, content in enumerate(netlink.element_lists(family, name)):
+            piece = known[number] if known and number < len(known) else None
+            if piece is None or piece.content != content:
+                piece = Piece(
+                    bytes(content) if known is not None else b"", tuple(map(read, listed_elements(content)))
+                )
+            pieces.append(piece)
+            found.update((element[0], element) for element in piece.counted)
     except Interrupted:
-        return _Dump(list(found.values()), complete=False)
+        return Dump(list(found.values()), complete=False)
     except NetlinkError as error:
         if not is_missing(error):
             raise
-        return _Dump([], complete=False)
-    return _Dump(list(found.values()), complete=netlink.generation() == before)
+        return Dump([], complete=False)
+    if known is not None:
+        known[:] = pieces
+    return Dump(list(found.values()), complete=netlink.generation() == before)

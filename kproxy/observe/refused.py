@@ -9,7 +9,7 @@ is lost when the first endpoint comes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TypeAlias
@@ -17,20 +17,21 @@ from typing import TypeAlias
 from kproxy.kernel.netlink.core.elements import read_element, read_packets
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.model import Family, ServicePortName
-from kproxy.nft.elements import Elements, Value
+from kproxy.nft.elements import Elements
 from kproxy.nft.transaction import Transaction
 from kproxy.observe.core.counters import service_port_of
-from kproxy.observe.core.refused import Counter, Refusal, Refused, refusal_reason
+from kproxy.observe.core.refused import (
+    Counter,
+    FullNames,
+    Refusal,
+    Refused,
+    frontend_counters,
+    port_counters,
+    refusal_reason,
+    source_counters,
+)
 from kproxy.problems import KproxyError
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.table.keys import (
-    FrontendKey,
-    frontend_address,
-    frontend_protocol,
-    frontend_socket,
-    is_frontend,
-    socket_port,
-)
 from kproxy.table.layout import EndpointScope
 from kproxy.table.names import SetName
 from kproxy.table.simulator import Reason
@@ -40,7 +41,7 @@ AT_ONCE = 100
 MANY = 1000
 MOST_REMOVED = 300
 """The maximum number of elements that are read before a round removes them."""
-_Counters: TypeAlias = Callable[[Family, Iterable[tuple[bytes, int]], Elements], Iterator[Counter]]
+_Counters: TypeAlias = Callable[[Family, Mapping[bytes, int], Elements, FullNames], Iterator[Counter]]
 
 
 class RefusedCounters:
@@ -53,8 +54,7 @@ class RefusedCounters:
         """Held while some elements are read, and while a round removes elements."""
         self._turn = Lock()
         """Held during a whole reading."""
-        self.full_names: Mapping[bytes, ServicePortName] = {}
-        """Owners of the frontends whose comment is too short for the name of the owner, by key."""
+        self.full_names: FullNames = {}
         self._many = MANY
         """The number of totals from which those of removed Services are searched."""
         self._written: dict[tuple[Family, SetName], set[bytes]] = {}
@@ -106,14 +106,14 @@ class RefusedCounters:
             for start in range(0, len(keys), AT_ONCE):
                 with self._lock:
                     self._refused.take(self._frontends(netlink, family, scope, keys[start : start + AT_ONCE]))
-        self._read_written(netlink, family, SetName.REFUSED_SOURCES, applied, self._sources)
-        self._read_written(netlink, family, SetName.REFUSED_PORTS, applied, self._ports)
+        self._read_written(netlink, family, SetName.REFUSED_SOURCES, applied, source_counters)
+        self._read_written(netlink, family, SetName.REFUSED_PORTS, applied, port_counters)
 
     def _read_written(
         self, netlink: Netlink, family: Family, name: SetName, applied: Elements, counters: _Counters
     ) -> None:
         """Read a set whose elements packets write, and forget those that have expired."""
-        found, complete = _dump(netlink, family, name)
+        found, complete = read_written(netlink, family, name)
         before = self._written.get((family, name), set())
         if not found and not before:
             return
@@ -121,7 +121,7 @@ class RefusedCounters:
         self._written[family, name] = before - gone | found.keys()
         with self._lock:
             self._refused.forget((family, name, key) for key in gone)
-            self._refused.take(counters(family, found.items(), applied))
+            self._refused.take(counters(family, found, applied, self.full_names))
 
     @contextmanager
     def _removing(self, family: Family, transaction: Transaction) -> Iterator[None]:
@@ -149,47 +149,12 @@ class RefusedCounters:
         self, netlink: Netlink, family: Family, scope: EndpointScope, keys: Sequence[bytes]
     ) -> Iterator[Counter]:
         """Read the elements with these keys in a verdict map."""
-        for element in netlink.some_elements(family, scope.verdicts, keys):
-            key, verdict = read_element(element)
-            reason, owner = refusal_reason(verdict), self._owner(key, verdict)
-            if reason and owner:
-                yield Counter((family, scope, key), Refusal(owner, reason), read_packets(element))
-
-    def _sources(
-        self, family: Family, found: Iterable[tuple[bytes, int]], applied: Elements
-    ) -> Iterator[Counter]:
-        for key, packets in found:
-            verdicts = (applied.get(scope.verdicts, {}).get(key, b"") for scope in EndpointScope)
-            owner = next(filter(None, (self._owner(key, verdict) for verdict in verdicts)), None)
-            if owner:
-                refusal = Refusal(owner, Reason.SOURCE_RANGES)
-                yield Counter((family, SetName.REFUSED_SOURCES, key), refusal, packets)
-
-    def _ports(
-        self, family: Family, found: Iterable[tuple[bytes, int]], applied: Elements
-    ) -> Iterator[Counter]:
-        frontends = (key for key in list(applied.get(SetName.SERVICES, {})) if is_frontend(key))
-        of_address = {frontend_address(key): key for key in frontends}
-        for key, packets in found:
-            if not is_frontend(key) or (frontend := of_address.get(frontend_address(key))) is None:
-                continue
-            owner = self._owner(frontend, applied[SetName.SERVICES].get(frontend, b""))
-            if owner:
-                on_cluster_ip = frontend_address(key) in applied[SetName.CLUSTER_IPS]
-                reason = Reason.CLUSTER_IP_PORT if on_cluster_ip else Reason.LOAD_BALANCER_PORT
-                refusal = Refusal(owner._replace(port=""), reason, _port(key))
-                yield Counter((family, SetName.REFUSED_PORTS, key), refusal, packets)
-
-    def _owner(self, key: bytes, verdict: Value) -> ServicePortName | None:
-        return self.full_names.get(key) or service_port_of(verdict)
+        elements = netlink.some_elements(family, scope.verdicts, keys)
+        counted = ((*read_element(element), read_packets(element)) for element in elements)
+        return frontend_counters(family, scope, counted, self.full_names)
 
 
-def _port(key: FrontendKey) -> str:
-    """Return for example `81/tcp`."""
-    return f"{socket_port(frontend_socket(key))}/{frontend_protocol(key)}"
-
-
-def _dump(netlink: Netlink, family: Family, name: SetName) -> tuple[dict[bytes, int], bool]:
+def read_written(netlink: Netlink, family: Family, name: SetName) -> tuple[dict[bytes, int], bool]:
     """Return the packets of each element that packets wrote, and whether these are all elements."""
     found: dict[bytes, int] = {}
     try:

@@ -157,10 +157,10 @@ FLAGS = (
     ),
     Flag(
         "-n, --namespace NAME",
-        "get describe env explain trace doctor graph dns gateway",
+        "get describe env explain trace doctor graph dns gateway top connections",
         Group.SELECTION,
         "The namespace of the objects.",
-        default="`default`; for graph without SERVICE: all",
+        default="`default`; for top, and for graph without SERVICE: all",
         completes="namespace",
     ),
     Flag(
@@ -178,12 +178,12 @@ FLAGS = (
     ),
     Flag(
         "-o, --output FORMAT",
-        "get explain trace doctor graph",
+        "get explain trace doctor graph top connections",
         Group.OUTPUT,
         "`wide` adds columns; `name` prints `service/web`; `yaml` and `json` print the objects as kproxy "
         "uses them: the fields that it reads, with defaults and allocations. `jsonpath=TEMPLATE` and "
         "`custom-columns=HEADER:PATH,...` print parts of them, with kubectl's JSONPath. explain, "
-        "trace and doctor have only `json`, and graph has `svg` (the default) and `dot`.",
+        "trace, doctor, top and connections have only `json`, and graph has `svg` (the default) and `dot`.",
         text.output_format,
         default="a table, or text",
         suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),
@@ -219,6 +219,22 @@ FLAGS = (
         "How long to wait for a packet.",
         text.seconds,
         default="`10s`",
+    ),
+    Flag(
+        "--interval DURATION",
+        "top connections",
+        Group.OUTPUT,
+        "The time between two readings of the counters, from which rates are computed. top makes it longer "
+        "if reading takes much CPU time.",
+        text.interval,
+        default="`2s`",
+    ),
+    Flag(
+        "--once",
+        "top",
+        Group.OUTPUT,
+        "Print one table and end, also on a terminal. With `-o json`, and if the output is not a terminal, "
+        "this is the default.",
     ),
     Flag(
         "--rules",

@@ -124,6 +124,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     kernel: bool = False
     send: bool = False
     timeout: float = 10.0
+    interval: float = 2.0
+    once: bool = False
     rules: bool = False
     from_: str = ""
     """ "" for any client."""

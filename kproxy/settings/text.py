@@ -18,6 +18,7 @@ from kproxy.resolve.frontends import merged
 
 T = TypeVar("T")
 INTERFACE = re.compile(r"[\w.:@-]{1,15}")
+SHORTEST_INTERVAL = 0.2
 OLDEST_NFT = (1, 0, 6)
 """The oldest version of nft that loads kproxy's rules."""
 OUTPUTS = ("wide", "name", "yaml", "json")
@@ -253,6 +254,14 @@ def duration(text: str) -> float:
 def seconds(text: str) -> float:
     """Parse a duration in Go's format, or a number of seconds."""
     return float(text) if text.replace(".", "", 1).isdigit() else duration(text)
+
+
+def interval(text: str) -> float:
+    """Parse a time between two readings, like `seconds`."""
+    found = seconds(text)
+    if found < SHORTEST_INTERVAL:
+        raise ValueError(f"{text!r} is less than {SHORTEST_INTERVAL} seconds")
+    return found
 
 
 def command_template(text: str) -> CommandTemplate:

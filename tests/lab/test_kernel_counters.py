@@ -18,7 +18,7 @@ from kproxy.model import NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Value
 from kproxy.observe import kernel_counters
 from kproxy.observe.core.counters import Connections, Counted, NoLocal
-from kproxy.observe.kernel_counters import Reading, _frontend, read_tables
+from kproxy.observe.kernel_counters import Reading, read_frontend, read_tables
 from kproxy.table.keys import format_packed, frontend_key
 from kproxy.table.names import SetName
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
@@ -142,9 +142,9 @@ def test_concurrent_commits_do_not_affect_totals(monkeypatch: pytest.MonkeyPatch
             if next(seen) % 500 == 250:
                 removed: dict[bytes, Value] = dict.fromkeys(islice(going, 20), b"")
                 other.commit(element_messages(NFT_MSG_DELSETELEM, Nft.IPV4, SetName.SERVICES, removed))
-            return _frontend(element)
+            return read_frontend(element)
 
-        monkeypatch.setattr(kernel_counters, "_frontend", disturbed)
+        monkeypatch.setattr(kernel_counters, "read_frontend", disturbed)
         with Netlink() as other:
             for _ in range(6):
                 read_tables(connections)

@@ -215,8 +215,12 @@ class Netlink:
 
     def elements(self, family: Family, name: str) -> Iterator[memoryview]:
         """Return the packed elements of a set or map of kproxy's table."""
-        for content in self.dump(NFT_MSG_GETSETELEM, family, _set_of_table(name)):
-            yield from _listed_elements(content)
+        for content in self.element_lists(family, name):
+            yield from listed_elements(content)
+
+    def element_lists(self, family: Family, name: str) -> Iterator[memoryview]:
+        """Return the packed elements in lists, which `listed_elements` reads."""
+        return self.dump(NFT_MSG_GETSETELEM, family, _set_of_table(name))
 
     def element(self, family: Family, name: str, key: bytes) -> memoryview | None:
         """Return the packed element with a key in a set or map of kproxy's table; None if there is none.
@@ -224,7 +228,7 @@ class Netlink:
         Not for sets whose keys are ranges. Raises NetlinkError if the kernel does not answer the question.
         """
         found = self.one(GET_ELEMENT, family, _set_of_table(name) + _key(key))
-        return None if found is None else next(_listed_elements(found), None)
+        return None if found is None else next(listed_elements(found), None)
 
     def some_elements(self, family: Family, name: str, keys: Sequence[bytes]) -> Iterator[memoryview]:
         """Return the packed elements with these keys, as `element` does. Missing ones are left out.
@@ -238,7 +242,7 @@ class Netlink:
             self._socket.send(b"".join(parts))
         for reply in islice(self._replies(begin), len(parts)):  # to each message there is one answer
             if reply.kind != NLMSG_ERROR:
-                yield from _listed_elements(reply.content[NFGENMSG_LEN:])
+                yield from listed_elements(reply.content[NFGENMSG_LEN:])
             elif read_error(reply).errno != errno.ENOENT:
                 _check(reply)
 
@@ -288,8 +292,8 @@ def _key(key: bytes) -> bytes:
     return nested(NFTA_SET_ELEM_LIST_ELEMENTS, *pack_elements({key: b""}))
 
 
-def _listed_elements(content: memoryview) -> Iterator[memoryview]:
-    """Return the packed elements in an answer."""
+def listed_elements(content: memoryview) -> Iterator[memoryview]:
+    """Return the packed elements in an answer of the kernel."""
     for kind, elements in attributes(content):
         if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
             for _, element in attributes(elements):

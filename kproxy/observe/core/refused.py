@@ -13,13 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kproxy.limits import EVENT_MESSAGE
-from kproxy.model import Event, NamespacedName, ServicePortName
+from kproxy.model import Event, Family, NamespacedName, ServicePortName
 from kproxy.nft.elements import Value, Verdict
+from kproxy.observe.core.counters import Counted, service_port_of
 from kproxy.reconcile.core.report import plural
-from kproxy.table.names import ChainName
+from kproxy.table.keys import (
+    frontend_address,
+    frontend_protocol,
+    frontend_socket,
+    is_frontend,
+    socket_port,
+)
+from kproxy.table.layout import EndpointScope
+from kproxy.table.names import ChainName, SetName
 from kproxy.table.simulator import Reason
 
 REASONS = {ChainName.NO_ENDPOINTS: Reason.NO_ENDPOINTS, ChainName.DISCARD: Reason.NO_LOCAL_ENDPOINTS}
@@ -59,6 +68,52 @@ def refusal_reason(verdict: Value) -> Reason | None:
 def _reason(text: str) -> Reason | None:
     """Return the reason for the text of a verdict. Cached, because 10,000 frontends share a few verdicts."""
     return next((reason for chain, reason in REASONS.items() if text == f"goto {chain}"), None)
+
+
+FullNames: TypeAlias = Mapping[bytes, ServicePortName]
+"""Owners of the frontends whose comment is too short for the name of the owner, by key."""
+Verdicts: TypeAlias = Mapping[str, Mapping[bytes, Value]]
+"""The elements of the verdict maps, by map."""
+
+
+def frontend_counters(
+    family: Family, scope: EndpointScope, counted: Iterable[Counted], full_names: FullNames
+) -> Iterator[Counter]:
+    """Return the counters of the elements of a verdict map that refuse connections."""
+    for key, verdict, packets in counted:
+        reason = refusal_reason(verdict)
+        if reason and (owner := full_names.get(key) or service_port_of(verdict)):
+            yield Counter((family, scope, key), Refusal(owner, reason), packets)
+
+
+def source_counters(
+    family: Family, found: Mapping[bytes, int], verdicts: Verdicts, full_names: FullNames
+) -> Iterator[Counter]:
+    """Return the counters of the set `refused-sources`, whose packets `found` has by key."""
+    for key, packets in found.items():
+        elements = (verdicts.get(scope.verdicts, {}).get(key, b"") for scope in EndpointScope)
+        owner = full_names.get(key) or next(filter(None, map(service_port_of, elements)), None)
+        if owner:
+            name = SetName.REFUSED_SOURCES
+            yield Counter((family, name, key), Refusal(owner, Reason.SOURCE_RANGES), packets)
+
+
+def port_counters(
+    family: Family, found: Mapping[bytes, int], verdicts: Verdicts, full_names: FullNames
+) -> Iterator[Counter]:
+    """Return the counters of the set `refused-ports`. The Service is that of another port of the address."""
+    frontends = verdicts.get(SetName.SERVICES, {})
+    of_address = {frontend_address(key): key for key in list(frontends) if is_frontend(key)}
+    cluster_ips = verdicts.get(SetName.CLUSTER_IPS, {})
+    for key, packets in found.items():
+        if not is_frontend(key) or (frontend := of_address.get(frontend_address(key))) is None:
+            continue
+        if owner := full_names.get(frontend) or service_port_of(frontends.get(frontend, b"")):
+            on_cluster_ip = frontend_address(key) in cluster_ips
+            reason = Reason.CLUSTER_IP_PORT if on_cluster_ip else Reason.LOAD_BALANCER_PORT
+            port = f"{socket_port(frontend_socket(key))}/{frontend_protocol(key)}"
+            refusal = Refusal(owner._replace(port=""), reason, port)
+            yield Counter((family, SetName.REFUSED_PORTS, key), refusal, packets)
 
 
 class Refused:

@@ -323,6 +323,8 @@ CTA_PROTO_DST_PORT = 3
 
 # linux/netfilter/nf_conntrack_tcp.h
 TCP_CONNTRACK_SYN_SENT = 1
+TCP_CONNTRACK_TIME_WAIT = 7
+TCP_CONNTRACK_CLOSE = 8
 
 # net/netfilter/nf_internals.h: the bits of CTA_FILTER_ORIG_FLAGS
 CTA_FILTER_F_CTA_PROTO_NUM = 1 << 3

@@ -1,0 +1,1 @@
+"""From readings of counters to the lines of a screen. Pure."""
