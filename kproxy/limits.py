@@ -144,6 +144,7 @@ ENGINE_BYTES = 32 * MIB
 ENGINE_CONTAINERS = 10_000
 ENGINE_EVENT = 64 * KIB
 ENGINE_SECONDS = 10.0
+ENGINE_REQUESTS = 8
 ENGINE_KILL_SECONDS = 5.0
 
 # --- HAProxy ---
@@ -341,6 +342,7 @@ TABLE = (
     Limit(_ENGINES, "containers", ENGINE_CONTAINERS, "", _UNCHANGED),
     Limit(_ENGINES, "event", ENGINE_EVENT, "bytes", "the connection is opened again"),
     Limit(_ENGINES, "time of an answer", ENGINE_SECONDS, "s", _UNCHANGED),
+    Limit(_ENGINES, "inspections at the same time", ENGINE_REQUESTS, "", "they wait for each other"),
     Limit(
         _ENGINES,
         "time to look for a command that timed out",

@@ -54,12 +54,17 @@ class Subject:
 
     def peak(self) -> int:
         """Return the peak resident memory in bytes."""
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        return 1024 * int(found[1]) if found else 0
+        return peak_of(self.pid)
 
     def check(self) -> None:
         """Request a full comparison."""
         os.kill(self.pid, signal.SIGHUP)
+
+
+def peak_of(process: int) -> int:
+    """Return the peak resident memory of another process in bytes."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    return 1024 * int(found[1]) if found else 0
 
 
 @contextmanager

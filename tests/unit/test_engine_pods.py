@@ -20,8 +20,8 @@ from kproxy.model import (
     format_address,
 )
 from kproxy.sources.engines.core.answers import Event, Inspected, Member
-from kproxy.sources.engines.core.merge import with_found_pods
-from kproxy.sources.engines.core.pods import Choice, pod_manifests
+from kproxy.sources.engines.core.merge import together, with_found_pods
+from kproxy.sources.engines.core.pods import Choice, PodManifests
 from kproxy.sources.engines.core.streams import Streams
 from tests.unit.make import manifest
 
@@ -61,8 +61,8 @@ def pods(*answers: dict[str, Any], members: dict[str, Member] | None = None, **r
     """Return the pods of containers, decoded as kproxy does. Everything must be valid."""
     found = [msgspec.convert(each, Inspected) for each in answers]
     choice = rest.get("choice", CHOICE)
-    manifests = pod_manifests(found, members or {}, rest.get("stopping", ()), choice)
-    decoded = decode(Document("podman", msgspec.Raw(msgspec.json.encode(each))) for each in manifests)
+    manifests = PodManifests(choice).of(found, members or {}, frozenset(rest.get("stopping", ())))
+    decoded = decode(Document("podman", msgspec.Raw(each)) for each in manifests)
     assert decoded.problems == []
     return decoded.state.pods
 
@@ -178,6 +178,28 @@ def test_the_containers_of_a_pod_of_podman_are_one_pod() -> None:
     assert pods(infra, members=members) == ()
 
 
+def test_a_manifest_is_made_again_only_if_its_container_is_another_object() -> None:
+    manifests = PodManifests(CHOICE)
+    first, second = (msgspec.convert(container(name), Inspected) for name in ("a", "b"))
+    before = manifests.of([first, second], {}, frozenset())
+    after = manifests.of([second, msgspec.convert(container("a"), Inspected)], {}, frozenset())
+    assert (after == before, [one is other for one, other in zip(before, after, strict=True)]) == (
+        True,
+        [False, True],
+    )
+    stopping = manifests.of([first, second], {}, frozenset({second.id}))
+    assert b"deletionTimestamp" in stopping[1]
+    assert manifests.of([second], {}, frozenset()) == [before[1]]
+
+
+def test_of_two_containers_with_one_name_the_first_counts() -> None:
+    found = [msgspec.convert(container(name), Inspected) for name in ("web_1", "web-1")]
+    made = PodManifests(CHOICE).of(found, {}, frozenset())
+    decoded = together("podman", (decode([Document("podman", msgspec.Raw(each))]) for each in made))
+    assert [pod.uid for pod in decoded.state.pods] == ["id-of-web_1"]
+    assert [problem.object for problem in decoded.problems] == ["Pod default/web-1"]
+
+
 def test_absent_and_null_fields_have_defaults() -> None:
     bare = {"Id": "1", "Name": "/x", "Created": "2026-01-01T00:00:00Z", "State": {"Status": "running"}}
     assert (pod(bare).addresses, pod(bare).labels) == ((), {})
@@ -260,8 +282,8 @@ def test_a_label_is_a_readiness_probe() -> None:
 )
 def test_a_wrong_label_is_a_problem_of_the_pod(label: str, message: str) -> None:
     answer = container(Config__Labels={"kproxy.io/readiness-probe": label})
-    made = pod_manifests([msgspec.convert(answer, Inspected)], {}, (), CHOICE)
-    (problem,) = decode(Document("podman", each) for each in made).problems
+    made = PodManifests(CHOICE).of([msgspec.convert(answer, Inspected)], {}, frozenset())
+    (problem,) = decode(Document("podman", msgspec.Raw(each)) for each in made).problems
     assert (problem.object, problem.field) == ("Pod default/web-1", "spec.containers[0].readinessProbe")
     assert message in problem.message
 

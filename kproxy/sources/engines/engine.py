@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 import aiohttp
 import msgspec
 
 from kproxy.decode import Decoded, Document, decode
+from kproxy.limits import ENGINE_REQUESTS
 from kproxy.problems import Problem
 from kproxy.sources.engines.client import NO_MEMBERS, Client, EngineError, connect
 from kproxy.sources.engines.core.answers import Event, Inspected, Member
-from kproxy.sources.engines.core.pods import Choice, pod_manifests
+from kproxy.sources.engines.core.merge import together
+from kproxy.sources.engines.core.pods import Choice, PodManifests
 
 RETRY_SECONDS = 1.0
 RETRY_MAX_SECONDS = 30.0
@@ -41,7 +42,10 @@ class Engine:
         self._members: Mapping[str, Member] = NO_MEMBERS
         self._stopping: set[str] = set()
         self._busy = asyncio.Lock()
-        self._told: tuple[list[dict[str, Any]], str] = ([], "has not been asked yet")
+        self._manifests = PodManifests(choice)
+        self._known: dict[bytes, Decoded] = {}
+        """Each decoded manifest, by its text."""
+        self._told: tuple[list[bytes], str] = ([], "has not been asked yet")
         self.decoded = self._decode()
         """The pods. It is another object after each change."""
 
@@ -101,7 +105,13 @@ class Engine:
     async def _list(self, client: Client) -> bool:
         """Inspect all containers. Returns whether a pod changed."""
         self._members = await client.members() if self._choice.engine == PODMAN else NO_MEMBERS
-        found = [await client.inspect(container) for container in await client.running()]
+        slots = asyncio.Semaphore(ENGINE_REQUESTS)
+
+        async def inspect(container: str) -> Inspected | None:
+            async with slots:
+                return await client.inspect(container)
+
+        found = await asyncio.gather(*map(inspect, await client.running()))
         self._containers = {each.id: each for each in found if each}
         self._stopping &= self._containers.keys()
         return self._update()
@@ -126,7 +136,7 @@ class Engine:
 
     def _update(self, error: str = "") -> bool:
         """Make the pods again. Returns whether they or the error changed."""
-        pods = pod_manifests(self._containers.values(), self._members, self._stopping, self._choice)
+        pods = self._manifests.of(self._containers.values(), self._members, self._stopping)
         if (pods, error) == self._told:
             return False
         self._told = pods, error
@@ -135,7 +145,10 @@ class Engine:
 
     def _decode(self) -> Decoded:
         source, (pods, error) = self._choice.engine, self._told
-        decoded = decode(Document(source, msgspec.Raw(msgspec.json.encode(pod))) for pod in pods)
+        self._known = {
+            pod: self._known.get(pod) or decode([Document(source, msgspec.Raw(pod))]) for pod in pods
+        }
+        decoded = together(source, self._known.values())
         if not error:
             return decoded
         problem = Problem(source, "", "", error)

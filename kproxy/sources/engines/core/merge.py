@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from kproxy.decode import Decoded, Unreadable
+from kproxy.decode import Decoded, Unreadable, decode
 from kproxy.model import Container, NamespacedName, Pod
+from kproxy.problems import Problem, limited
 from kproxy.sources.engines.core.pods import CONTAINER_ANNOTATION
 
 
@@ -30,6 +31,24 @@ def with_found_pods(written: Decoded, found: Iterable[Decoded]) -> Decoded:
         warnings += each.warnings
     state = replace(written.state, pods=tuple(_merged(written.state.pods, pods).values()))
     return written._replace(state=state, unreadable=unreadable, problems=problems, warnings=warnings)
+
+
+def together(source: str, parts: Iterable[Decoded]) -> Decoded:
+    """Return the pods of one engine, each decoded alone. Of two with one name, the first one counts."""
+    pods: dict[NamespacedName, Pod] = {}
+    problems, warnings, unreadable = list[Problem](), list[Problem](), Unreadable()
+    for part in parts:
+        for pod in part.state.pods:
+            if pods.setdefault(pod.name, pod) is not pod:
+                message = "is a duplicate: another container has this name as a pod"
+                problems.append(Problem(source, f"Pod {pod.name}", "metadata.name", message))
+        problems += part.problems
+        warnings += part.warnings
+        unreadable.update(part.unreadable)
+    empty = decode(())
+    state = replace(empty.state, pods=tuple(pods.values()))
+    found = limited(problems), limited(warnings)
+    return empty._replace(state=state, problems=found[0], warnings=found[1], unreadable=unreadable)
 
 
 def _merged(written: Sequence[Pod], found: Mapping[NamespacedName, Pod]) -> dict[NamespacedName, Pod]:

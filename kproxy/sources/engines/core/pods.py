@@ -6,9 +6,10 @@ those of files are, so the same rules hold for them.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import msgspec
@@ -54,20 +55,47 @@ class _Group(NamedTuple):
     infra: list[Inspected]
 
 
-def pod_manifests(
-    containers: Iterable[Inspected],
-    members: Mapping[str, Member],
-    stopping: Iterable[str],
-    choice: Choice,
-) -> list[dict[str, Any]]:
-    """Return the manifests, sorted by name. `members` and `stopping` are by the IDs of containers.
+class PodManifests:
+    """Makes the manifests of pods. One is made again only if an object of its containers is another one."""
 
-    `stopping` are containers that the engine was told to stop. Their pods are terminating.
-    """
-    ending = frozenset(stopping)
-    groups = _groups((each for each in containers if each.state.status in PRESENT), members)
-    found = (_manifest(group, ending, choice) for group in groups)
-    return sorted(found, key=lambda pod: (pod["metadata"]["namespace"], pod["metadata"]["name"]))
+    def __init__(self, choice: Choice) -> None:
+        self._choice = choice
+        self._made: dict[str, _Made] = {}
+
+    def of(
+        self, containers: Iterable[Inspected], members: Mapping[str, Member], stopping: Set[str]
+    ) -> list[bytes]:
+        """Return the manifests as JSON, sorted by name. `members` are by the IDs of containers.
+
+        `stopping` are the IDs of containers that the engine was told to stop. Their pods are terminating.
+        """
+        groups = _groups((each for each in containers if each.state.status in PRESENT), members)
+        self._made = {group.identity: self._manifest(group, stopping) for group in groups}
+        return [made.text for made in sorted(self._made.values(), key=lambda made: made.name)]
+
+    def _manifest(self, group: _Group, stopping: Set[str]) -> _Made:
+        ending = tuple(each.id in stopping for each in group.containers)
+        before = self._made.get(group.identity)
+        if before is not None and before.ending == ending and _same(before.group, group):
+            return before
+        made = _manifest(group, frozenset(each.id for each in group.containers) & stopping, self._choice)
+        name = (made["metadata"]["namespace"], made["metadata"]["name"])
+        return _Made(group, ending, name, msgspec.json.encode(made))
+
+
+class _Made(NamedTuple):
+    """A manifest, and what it was made from."""
+
+    group: _Group
+    ending: tuple[bool, ...]
+    name: tuple[str, str]
+    text: bytes
+
+
+def _same(one: _Group, other: _Group) -> bool:
+    """Whether two groups have identical containers."""
+    before, now = (*one.containers, *one.infra), (*other.containers, *other.infra)
+    return one.name == other.name and len(before) == len(now) and all(map(operator.is_, before, now))
 
 
 def _groups(containers: Iterable[Inspected], members: Mapping[str, Member]) -> Iterator[_Group]:
@@ -82,7 +110,7 @@ def _groups(containers: Iterable[Inspected], members: Mapping[str, Member]) -> I
     yield from (group for group in pods.values() if group.containers)
 
 
-def _manifest(group: _Group, stopping: frozenset[str], choice: Choice) -> dict[str, Any]:
+def _manifest(group: _Group, stopping: Set[str], choice: Choice) -> dict[str, Any]:
     labels = {key: text for each in group.containers for key, text in (each.config.labels or {}).items()}
     ready = all(_is_ready(container) for container in group.containers)
     names = " ".join(container.name.lstrip("/") for container in group.containers)

@@ -1,0 +1,147 @@
+"""`python -m bench.containers`: `kproxy run` with the containers of a double of docker.
+
+It measures the time from the start of the process until the kernel leads to each container, the time from the
+engine's event of a new container until the kernel leads to it, what such a change costs, and the peak memory.
+Everything is in a new network namespace. The double answers in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.daemon.subject import peak_of
+from bench.probes.measures import processor_of
+from bench.probes.whole import endpoints
+from bench.process import in_fresh_namespace
+from kproxy.kernel.netlink.socket import Netlink
+from tests.engine import Engine
+
+COUNTS = (0, 200, 2000)
+CHANGES = 20
+FIRST = IPv4Address("10.88.0.10")
+PATIENCE = 120.0
+SERVICES = 20
+
+
+class Figures(NamedTuple):
+    """Durations are in seconds."""
+
+    containers: int
+    start: float
+    delay: float
+    """The median from the event until the kernel has the change, which is read with a resolution of 10 ms."""
+    processor: float
+    """CPU time of kproxy for each change."""
+    peak: int
+    """In bytes."""
+
+
+def put(engine: Engine, index: int) -> None:
+    """Create a container of one of the Services."""
+    engine.put(f"web-{index}", str(FIRST + index), app=f"app-{index % SERVICES}")
+
+
+def services() -> str:
+    """Return the manifests of the Services."""
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": f"app-{number}"},
+            "spec": {"selector": {"app": f"app-{number}"}, "ports": [{"port": 80, "targetPort": 8080}]},
+        }
+        for number in range(SERVICES)
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def measure(count: int) -> Figures:
+    """Measure once, in the present network namespace."""
+    with Engine() as engine, tempfile.TemporaryDirectory() as text, Netlink() as netlink:
+        folder = Path(text)
+        (folder / "all.json").write_text(services())
+        for index in range(count):
+            put(engine, index)
+        command = [sys.executable, "-m", "kproxy", "run", "-f", str(folder / "all.json"), "--no-dns"]
+        command += ["--state-dir", str(folder / "state"), "--node-ip", "192.0.2.1"]
+        command += ["--pods-from", f"docker={engine.socket}"]
+        begin = time.monotonic()
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(command, stderr=log)
+        try:
+            until(lambda: "kproxy is ready" in (folder / "log").read_text())
+            until(lambda: len(endpoints(netlink)) == count)
+            start = time.monotonic() - begin
+            before = processor_of(process.pid)
+            delays = [change(engine, netlink, count + index) for index in range(CHANGES)]
+            used = processor_of(process.pid) - before
+            return Figures(count, start, median(delays), used / CHANGES, peak_of(process.pid))
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def change(engine: Engine, netlink: Netlink, index: int) -> float:
+    """Start one more container. Returns the time from the event until the kernel leads to it."""
+    put(engine, index)
+    address = (FIRST + index).packed
+    begin = time.monotonic()
+    engine.tell("start", f"web-{index}")
+    until(lambda: address in endpoints(netlink))
+    return time.monotonic() - begin
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true. Raises SystemExit if it does not become true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("bench: the containers are not endpoints in time")
+        time.sleep(0.002)
+
+
+def report(results: list[Figures]) -> Table:
+    """Return a readable table."""
+    table = Table(title="kproxy run --pods-from docker")
+    for column in ("containers", "start", "a new one", "CPU of it", "peak memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for each in results:
+        table.add_row(
+            f"{each.containers:,}",
+            f"{each.start:.2f} s",
+            f"{1000 * each.delay:.0f} ms",
+            f"{1000 * each.processor:.0f} ms",
+            f"{each.peak / 1e6:.0f} MB",
+        )
+    return table
+
+
+def main() -> int:
+    """Measure and print. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.containers", description=__doc__)
+    parser.add_argument("--containers", metavar="N", type=int, nargs="+", default=COUNTS)
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("network namespaces and nftables need root")
+    results = [in_fresh_namespace(partial(measure, count)) for count in arguments.containers]
+    Console(width=100).print(report(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
