@@ -190,12 +190,10 @@ FEATURES = (
     ),
     Feature(
         "`update`",
-        "updating the stored endpoint of a client",
+        "updating the stored endpoint of a client, counting refused connections",
         "nf_tables",
         "NF_TABLES",
         _update,
-        only_for="Services with `sessionAffinity: ClientIP`",
-        mark="update @",
     ),
 )
 

@@ -60,7 +60,7 @@ CHAINS = NumberedChains(
 )
 OWNERS = [NamespacedName("default", name) for name in ("a", "b", "c")]
 RANGE = ip_network("192.0.2.0/24")
-CLIENTS = {affinity_map(protocol) for protocol in Protocol}
+CLIENTS = {SetName.REFUSED_SOURCES, SetName.REFUSED_PORTS, *map(affinity_map, Protocol)}
 SLOTS = {endpoints_map(protocol) for protocol in Protocol}
 OF_FRONTENDS = (SetName.AFFINITY_RULES, SetName.MASQUERADE_RULES, SetName.SOURCE_RESTRICTED)
 FrontendId: TypeAlias = tuple[int, Protocol, int]

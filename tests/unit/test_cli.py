@@ -21,6 +21,7 @@ from kproxy.cli.parser import parse
 from kproxy.settings.flags import flags_of
 from kproxy.settings.settings import LocalMode, Origin
 from kproxy.settings.verbs import VERBS, usage
+from kproxy.show.kinds import KINDS
 from tests.unit.make import manifest, service, slice_of
 from tests.unit.nobody import NOBODY, as_nobody
 
@@ -87,9 +88,8 @@ USAGE_ERRORS = {
     "get svc/web ep/web pod": ("get", "'pod' is not KIND/NAME, which cannot be combined with other forms."),
     "describe jobs": (
         "describe",
-        "Unknown kind jobs. A KIND is services (svc), endpoints (ep), pods (po), "
-        "endpointslices (endpointslice), ingresses (ing), nodes (no), replicationcontrollers (rc), "
-        "daemonsets (ds), deployments (deploy), replicasets (rs), statefulsets (sts).",
+        "Unknown kind jobs. A KIND is "
+        f"{', '.join(f'{plural} ({kind.aliases[-1]})' for plural, kind in KINDS.items())}.",
     ),
     "cleanup -f x": ("cleanup", "Unknown flag -f."),
     "version --short": ("version", "Unknown flag --short."),

@@ -62,7 +62,7 @@ def test_optional_features_are_in_the_rules_only_if_needed() -> None:
             TransactionError,
             "Only Services with the annotation kproxy.io/consistent-hash need it",
         ),
-        (["`jhash`", "`update`"], TransactionError, "hash and Services with sessionAffinity: ClientIP need"),
+        (["`jhash`", "`update`"], HostError, "updating the stored endpoint of a client"),
         (["`jhash`", "`fib`"], HostError, "Try: modprobe nft_fib_ipv6 nft_hash"),
         (["`fib`"], HostError, "The kernel needs CONFIG_NFT_FIB_IPV6. "),
         (["`reject` in prerouting"], HostError, "CONFIG_NFT_REJECT_IPV6 and Linux 5.9 or later."),
