@@ -8,7 +8,7 @@ the page has the same size with ten thousand Services as with a hundred.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from itertools import islice
+from itertools import groupby, islice
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
@@ -28,6 +28,8 @@ HEADING_BYTES = 1_000
 """More than the headings and sentences of a section take."""
 ROW_BYTES = 4_000
 """The maximum size of the row of a Service. A larger one is replaced by numbers."""
+FINDINGS = 3
+"""The maximum number of findings of a cause to show."""
 ENDPOINTS = 10
 """The maximum number of endpoints of a list to show."""
 NAME = 80
@@ -133,7 +135,8 @@ class _Page(NamedTuple):
 
     def sections(self) -> Iterator[str]:
         """Return the sections but that of the Services."""
-        found = Rows(map(_finding, self.findings.rows), len(self.findings.rows))
+        shown = list(_findings(self.findings.rows))
+        found = Rows(shown, len(shown))
         about = self._about_findings()
         yield section("Findings of the doctor", about, ("Id", "Object", "What", "To do"), found)
         problems = [*self.snapshot.last_errors, *self.snapshot.problems]
@@ -215,8 +218,19 @@ def section(title: str, about: str, titles: Sequence[str], rows: Rows) -> str:
     ))  # fmt: skip
 
 
-def _finding(found: Finding) -> str:
-    what = f"{text(found.what)} {element('small', f'({text(found.sureness)})')}"
+def _findings(found: Iterable[Finding]) -> Iterator[str]:
+    """Return the first rows of each cause, so that a cause with many findings does not hide the others."""
+    for _, group in groupby(found, lambda each: each.id):
+        rows = list(group)
+        more = len(rows) - FINDINGS
+        for number, each in enumerate(rows[:FINDINGS], 1):
+            yield _finding(
+                each, f", and {more} more of this cause" if number == FINDINGS and more > 0 else ""
+            )
+
+
+def _finding(found: Finding, more: str) -> str:
+    what = f"{text(found.what)} {element('small', f'({text(found.sureness)}{more})')}"
     return row((element("b", text(found.id), kind="id"), text(found.subject, NAME), what, text(found.action)))
 
 

@@ -119,6 +119,12 @@ def test_events_and_problems(snapshot: Snapshot) -> None:
     assert order == sorted(order)
 
 
+def test_many_findings_of_one_cause_do_not_hide_the_others(snapshot: Snapshot) -> None:
+    rows = [Finding("KP003", "sure", f"Service default/s{n}", "not ready", "Wait.") for n in range(5000)]
+    words = page(snapshot, Findings((*rows, *FOUND.rows), 0, 44, NOW)).words
+    assert "Service default/s2 not ready (sure, and 4997 more of this cause) Wait. KP055 this node" in words
+
+
 @pytest.mark.parametrize(
     ("findings", "expected"),
     [
@@ -154,7 +160,7 @@ def many(snapshot: Snapshot, count: int, long: str = "") -> Snapshot:
 @pytest.mark.parametrize("long", ["", "\"'&<" * 60], ids=["usual", "hostile"])
 def test_the_size_is_limited(snapshot: Snapshot, long: str) -> None:
     changed = many(snapshot, 3000, long)
-    rows = tuple(Finding("KP002", "sure", long, long * 9, long) for _ in range(3000))
+    rows = tuple(Finding(f"KP{number}", "sure", long, long * 9, long) for number in range(3000))
     refused = {(ServicePortName(n, long), Reason.NO_ENDPOINTS): 9 for n in changed.inventory.services}
     words = page(changed, Findings(rows, 0, 44, NOW), refused).words
     assert "0 of 3000 refuse or drop" in words
