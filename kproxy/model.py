@@ -436,6 +436,16 @@ class ContainerCounts(NamedTuple):
     """None if unknown."""
 
 
+class EndedPod(Struct, frozen=True):
+    """A Pod whose containers have ended for good. It has no address."""
+
+    name: NamespacedName
+    labels: dict[str, str]
+    phase: str
+    """Succeeded or Failed."""
+    annotations: Annotations = ""
+
+
 class Pod(Struct, frozen=True):
     """The part of a Pod that kproxy reads."""
 
@@ -746,6 +756,7 @@ class ClusterState(Struct, frozen=True):
     workloads: tuple[Workload, ...] = ()
     ingress_classes: tuple[IngressClass, ...] = ()
     secrets: dict[NamespacedName, Secret] = {}
+    ended_pods: tuple[EndedPod, ...] = ()
 
 
 class Bridge(NamedTuple):

@@ -130,6 +130,14 @@ def _unready(*keys: str) -> Callable[[World], None]:
     return change
 
 
+def _ended(*keys: str) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        for key in keys:
+            world[key]["status"] = {"phase": "Succeeded"}
+
+    return change
+
+
 def _without(*keys: str) -> Callable[[World], None]:
     def change(world: World) -> None:
         for key in keys:
@@ -154,6 +162,7 @@ INPUT_BREAKS = (
     InputBreak("KP001", _nothing, "shop/web", "namespace default has a Service web"),
     InputBreak("KP002", _spec("web", selector={"app": "wbe"}), "", "the pods of this namespace have app=other, web"),
     InputBreak("KP002", _spec("web", selector={"tier": "front"}), "web", "have no label tier"),
+    InputBreak("KP002", _ended("web-1", "web-2"), "web:80", "ended: web-1 (Succeeded), web-2 (Succeeded)"),
     InputBreak("KP003", _unready("web-1"), "web", "1 of 2 pods are not ready"),
     InputBreak("KP003", _unready("web-1", "web-2"), "balanced", "Pod web-1: condition Ready is not True"),
     InputBreak("KP003", _change("slice", endpoints=[{"addresses": ["10.244.2.9"], "conditions": {"ready": False}}]), "", "1 of 1 endpoints are not ready"),

@@ -37,7 +37,7 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
 
 def _chosen(snapshot: Snapshot, settings: Settings, operands: Sequence[str]) -> list[Service]:
     """Return the Services to draw, by name. Raises KproxyError if one is missing or there are too many."""
-    services = snapshot.inventory.services
+    services = snapshot.inventory.owners
     names = [service_name(operand, settings.namespace) for operand in operands]
     missing = [name for name in names if name not in services]
     if missing:

@@ -41,6 +41,7 @@ from kproxy.limits import DOCUMENTS
 from kproxy.model import (
     ClusterNode,
     ClusterState,
+    EndedPod,
     EndpointSlice,
     Ingress,
     IngressClass,
@@ -219,12 +220,12 @@ class _Decoder:
     def _is_one_pod(self, found: list[Object]) -> bool:
         """Whether it is a known Pod, and only one of the two has an address. That one is used."""
         match found:
-            case [Pod() as second]:
+            case [Pod() | EndedPod() as second]:
                 first = self.objects[self._pods[second.name]]
-                assert isinstance(first, Pod)
-                if second.addresses and not first.addresses:
+                had, has = _has_address(first), _has_address(second)
+                if has and not had:
                     self.objects[self._pods[second.name]] = second
-                return bool(first.addresses) != bool(second.addresses)
+                return had != has
         return False
 
     def _add_other(self, source: str, content: Any, meta: wire.TypeMeta) -> None:
@@ -241,6 +242,10 @@ class _Decoder:
         if found is not None:
             self.warnings.append(found)
         self.ignored[f"{kind} ({meta.api_version})" if kind in API_VERSIONS else kind] += 1
+
+
+def _has_address(pod: Object) -> bool:
+    return isinstance(pod, Pod) and bool(pod.addresses)
 
 
 def _described(error: Exception, content: Any) -> tuple[str, str]:
@@ -269,6 +274,7 @@ def _assemble(found: Iterable[Object]) -> ClusterState:
         tuple(kinds[Ingress]),
         ingress_classes=tuple(kinds[IngressClass]),
         secrets={secret.name: secret for secret in kinds[Secret]},
+        ended_pods=tuple(kinds[EndedPod]),
     )
 
 

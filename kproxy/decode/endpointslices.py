@@ -25,6 +25,7 @@ from kproxy.model import (
     Address,
     Container,
     ContainerCounts,
+    EndedPod,
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -183,15 +184,15 @@ def _addresses(
     return tuple(dict.fromkeys(usable(endpoint_address, texts, notes)))
 
 
-def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod]:
-    """Decode a Pod; [] if it has ended.
+def pod(source: str, obj: wire.Pod, notes: Notes) -> list[Pod | EndedPod]:
+    """Decode a Pod.
 
     A Pod without a Ready condition (a manifest written by hand) is ready until it is probed.
     """
     name = object_name(obj.metadata)
     spec, status = obj.spec or wire.PodSpec(), obj.status or wire.PodStatus()
     if status.phase in ("Succeeded", "Failed"):
-        return []
+        return [EndedPod(name, text_map("metadata.labels", obj.metadata.labels, notes), status.phase)]
     host_network = spec.host_network is True
     addresses = _addresses("status.podIP", status.pod_ip, status.pod_ips, notes)
     if host_network and not addresses:

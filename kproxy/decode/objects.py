@@ -35,6 +35,7 @@ from kproxy.decode.text import from_json, to_python
 from kproxy.gatewayapi import Gateway, GatewayClass, Namespace, ReferenceGrant, Route
 from kproxy.model import (
     ClusterNode,
+    EndedPod,
     EndpointSlice,
     Ingress,
     IngressClass,
@@ -55,6 +56,7 @@ Object = (
     Service
     | EndpointSlice
     | Pod
+    | EndedPod
     | ClusterNode
     | Ingress
     | IngressClass

@@ -16,6 +16,8 @@ from kproxy.model import (
     Service,
     ServicePort,
     format_socket,
+    is_gateway,
+    owner_text,
 )
 from kproxy.show.snapshot import Snapshot
 from kproxy.show.tables import duration
@@ -92,15 +94,17 @@ class Services:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._slices = snapshot.inventory.owned_slices
         self._frontends: dict[NamespacedName, list[Frontend]] = {}
         for frontend in snapshot.frontends:
             self._frontends.setdefault(frontend.owner.service, []).append(frontend)
 
     def view(self, service: Service) -> ServiceView:
-        """Return the view of a Service of the snapshot."""
+        """Return the view of a Service of the snapshot, or of what a Gateway serves in the tables."""
         frontends = self._frontends.get(service.name, [])
         ports = tuple(self._port(service, port, frontends) for port in service.ports if frontends)
-        return ServiceView(str(service.name), _type(service), tuple(_policies(service, frontends)), ports)
+        name = owner_text(service.name) if is_gateway(service.name) else str(service.name)
+        return ServiceView(name, _type(service), tuple(_policies(service, frontends)), ports)
 
     def is_empty(self, service: Service) -> bool:
         """Whether a list of endpoints of a frontend is empty."""
@@ -127,7 +131,7 @@ class Services:
 
     def _list(self, service: Service, frontend: Frontend, side: Backends, clients: str) -> ListView:
         counts, slots = Counter(side.endpoints), len(side.endpoints)
-        slices, node = self._snapshot.inventory.slices.get(service.name, ()), self._snapshot.node
+        slices, node = self._slices.get(service.name, ()), self._snapshot.node
         endpoints = tuple(
             EndpointView(
                 format_socket(use.address, use.port),

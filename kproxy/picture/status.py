@@ -180,7 +180,7 @@ class _Page(NamedTuple):
 
     def services(self, budget: int) -> str:
         """Return the section of the Services, those with problems first, within a number of bytes."""
-        services, views = self.snapshot.inventory.services, Services(self.snapshot)
+        services, views = self.snapshot.inventory.owners, Services(self.snapshot)
         failing = {name for name, service in services.items() if views.is_empty(service)}
         warned = self._named_in_problems()
         order = sorted(services, key=lambda name: (name not in failing, name not in warned, name))

@@ -14,6 +14,7 @@ from kproxy.model import (
     Balance,
     ClusterNode,
     Container,
+    EndedPod,
     Endpoint,
     EndpointPort,
     ExecAction,
@@ -429,6 +430,11 @@ def test_objects_without_endpoints_are_ignored_without_a_problem(content: dict[s
     assert (result.problems, result.state.slices, result.state.pods) == ([], {}, ())
 
 
+def test_pods_that_have_ended_are_kept_apart() -> None:
+    state = one(manifest("Pod", "job", metadata={"labels": {"app": "x"}}, status={"phase": "Failed"})).state
+    assert (state.pods, state.ended_pods) == ((), (EndedPod(name("job"), {"app": "x"}, "Failed"),))
+
+
 def test_endpoints_become_a_slice_per_subset_and_family() -> None:
     first = {
         "addresses": [{"ip": "13.250.94.254"}, {"ip": "fd00::1", "nodeName": "N"}],
@@ -805,9 +811,12 @@ def test_of_two_objects_with_one_name_the_first_is_used() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_pods_with_one_name_the_one_with_an_address_is_used(order: int) -> None:
-    """A Pod as it was written, and as the program that runs it describes it."""
-    written = manifest("Pod", "p", metadata={"labels": {"app": "web"}})
+@pytest.mark.parametrize("status", [{}, {"phase": "Succeeded"}])
+def test_of_two_pods_with_one_name_the_one_with_an_address_is_used(
+    order: int, status: dict[str, Any]
+) -> None:
+    """A Pod as it was written, or after it ended, and as the program that runs it describes it."""
+    written = manifest("Pod", "p", metadata={"labels": {"app": "web"}}, status=status)
     running = {**written, "status": {"podIP": "10.244.1.2"}}
     result = decode([Document("a.yaml", written), Document("b.yaml", running)][::order])
     assert [pod.addresses for pod in result.state.pods] == [(parse_address("10.244.1.2"),)]

@@ -33,7 +33,7 @@ CAUSES = (
         "KP002",
         "The selector matches no pod",
         "Connections are refused immediately.",
-        "Make the selector and the labels of the pods equal.",
+        "Make the selector and the labels of the pods equal, or start pods with these labels.",
         ("objects",),
         services.selects_nothing,
     ),

@@ -76,8 +76,18 @@ def selects_nothing(objects: Objects) -> Iterator[Sighting]:
         pods = [pod for pod in objects.inventory.pods if pod.name.namespace == service.name.namespace]
         evidence = [f"spec.selector: {_labels(service.selector)}", *_nearest(service, pods)]
         evidence += objects.snapshot.notes  # workloads, for which kproxy starts no pods
-        what = f"no pod in namespace {service.name.namespace} matches the selector"
+        if ended := list(_ended(objects, service)):
+            evidence = [evidence[0], f"ended: {enumeration(ended)}"]
+        which = "only pods that have ended match" if ended else "no pod matches"
+        what = f"{which} the selector in namespace {service.name.namespace}"
         yield Sighting(_subject(service.name), what, tuple(evidence))
+
+
+def _ended(objects: Objects, service: Service) -> Iterator[str]:
+    """Return the pods that match the selector and have ended."""
+    for pod in objects.inventory.ended_pods:
+        if pod.name.namespace == service.name.namespace and service.selector.items() <= pod.labels.items():
+            yield f"{pod.name.name} ({pod.phase})"
 
 
 def _nearest(service: Service, pods: list[Pod]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from kproxy.model import (
     WORKLOADS,
     ClusterNode,
     ClusterState,
+    EndedPod,
     EndpointSlice,
     Ingress,
     NamespacedName,
@@ -68,6 +69,7 @@ class Inventory(Struct, frozen=True):
     gateway_slices: dict[NamespacedName, tuple[EndpointSlice, ...]] = {}
     annotated: bool = True
     """Whether it keeps the annotations of objects."""
+    ended_pods: tuple[EndedPod, ...] = ()
 
     @property
     def owners(self) -> dict[NamespacedName, Service]:
@@ -97,4 +99,5 @@ def manifest_inventory(
         gateways=gateways,
         gateway_services={n: service for n, service in in_use.services.items() if is_gateway(n)},
         gateway_slices={n: slices for n, slices in in_use.slices.items() if is_gateway(n)},
+        ended_pods=state.ended_pods,
     )
