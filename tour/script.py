@@ -313,38 +313,60 @@ External Traffic Policy: Cluster""",
     ),
 )
 
-NO_GATEWAY = "kproxy shows Ingress objects, but does not serve them yet."
+CERTIFICATE = (
+    "openssl req -new -x509 -sha256 -key tls.key -out tls.cert -days 3650 -subj /CN=kubia.example.com"
+)
+SECRET = (
+    "printf 'apiVersion: v1\\nkind: Secret\\nmetadata: {name: tls-secret}\\ntype: kubernetes.io/tls\\n"
+    "data: {tls.crt: %s, tls.key: %s}\\n' $(base64 -w0 tls.cert) $(base64 -w0 tls.key) "
+    "> services/tls-secret.yaml"
+)
 INGRESS = Section(
     "Ingress",
-    "An Ingress leads requests for names and paths to Services, all on one address.",
+    "An Ingress leads requests for names and paths to Services, all on one address. `kproxy run --gateway` "
+    "serves it with HAProxy, which sends requests to the pods themselves.",
     (
         create("kubia-ingress.yaml"),
         Step(
             "kubectl get ingress",
             "kproxy get ingress",
-            "NAME CLASS HOSTS ADDRESS PORTS AGE\nkubia <none> kubia.example.com 80 *",
-            note="A current kubectl shows the column CLASS. Without a gateway, there is no address.",
+            "NAME CLASS HOSTS ADDRESS PORTS AGE\nkubia <none> kubia.example.com **80 *",
+            note="A current kubectl shows the column CLASS. HAProxy listens on all addresses of the node.",
         ),
         Step(
-            "http kubia.example.com",
-            "curl -s -H 'Host: kubia.example.com' ADDRESS",
-            "You've hit kubia-* on default mux",
+            "echo '35.227.198.7 kubia.example.com' >> /etc/hosts\nhttp kubia.example.com",
+            "curl -si --resolve kubia.example.com:80:{node} http://kubia.example.com/",
+            "HTTP/1.1 200 OK\ncontent-type: text/plain; charset=utf-8\nYou've hit kubia-* on default mux",
             host="outside",
-            missing=NO_GATEWAY,
         ),
+        create(
+            "kubia-unhealthy.yaml",
+            note="In the book the pods have become ill. Here another Service has a pod that answers 500 "
+            'after five requests, and its Ingress has the annotation `kproxy.io/custom-http-errors: "500"`.',
+        ),
+        Step("", "netns-lab apply", "pod kubia-unhealthy-* is started"),
         Step(
             "http kubia.example.com    (the pods answer 500)",
-            "curl -si -H 'Host: kubia.example.com' ADDRESS",
-            "HTTP/1.1 502 Bad Gateway",
+            "curl -si --resolve ill.example.com:80:{node} http://ill.example.com/",
+            "HTTP/1.1 502 Bad Gateway**",
             host="outside",
-            missing=NO_GATEWAY,
         ),
+        Step("openssl genrsa -out tls.key 2048", "openssl genrsa -out tls.key 2048 2>&1"),
+        Step(
+            CERTIFICATE,
+            CERTIFICATE,
+        ),
+        Step("kubectl create secret tls tls-secret --cert=tls.cert --key=tls.key", SECRET),
+        Step("kubectl apply -f kubia-ingress-tls.yaml", "cp chapter/changed/kubia-ingress.yaml services/"),
         Step(
             "curl -k -v https://kubia.example.com/",
-            "curl -k -v https://kubia.example.com/",
-            "* subject: CN=kubia.example.com\nYou've hit kubia-* on default mux",
+            "curl -skv --resolve kubia.example.com:443:{node} https://kubia.example.com/ 2>&1",
+            """* ALPN** h2
+* subject: CN=kubia.example.com
+* issuer: CN=kubia.example.com
+< HTTP/2 200
+You've hit kubia-* on default mux""",
             host="outside",
-            missing=NO_GATEWAY,
         ),
     ),
 )

@@ -5,6 +5,7 @@ there. Those of netns-lab that change pods are calls of its functions. All other
 pod, in a host outside, or in the folder of the tour.
 """
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ HTTPBIN = Client("httpbin", v4="54.208.105.16", v6="2001:db8::2", ports=(Port("h
 """The host to which the ExternalName leads. It also answers DNS, as a name server of the internet."""
 SERVICE_CIDR = ("--service-cidr", "10.66.0.0/16")
 RUN_FLAGS = (
-    *(*SERVICE_CIDR, "--cluster-cidr", "10.244.0.0/16", "--load-balancer-pool", POOL),
+    *("--gateway", *SERVICE_CIDR, "--cluster-cidr", "10.244.0.0/16", "--load-balancer-pool", POOL),
     *("--upstream", HTTPBIN.v4, "--node-name", NODE),
 )
 SERVICES = (
@@ -103,8 +104,8 @@ class Stage:
 
     def learn(self) -> None:
         """Take note of what later commands name: addresses of Services and the node, names of pods."""
-        services = self.ask(["get", "svc", "-o", f"jsonpath={SERVICES}"])
-        for name, cluster_ip, external in (line.split("=") for line in services.splitlines()):
+        printed = self.ask(["get", "svc", "-o", f"jsonpath={SERVICES}"])
+        for name, cluster_ip, external in re.findall(r"(?m)^([\w-]+)=([\w.]*)=([\w.]*)$", printed):
             self.names |= {name: cluster_ip} | ({f"{name}-external": external} if external else {})
         self.names |= {f"pod{number}": pod.name for number, pod in enumerate(self.kubia(), start=1)}
         self.names["node"] = self.lab.node(NODE).address(4)

@@ -39,7 +39,7 @@ class Result:
     @property
     def destination(self) -> str:
         """What curl connects to, as it is typed; "" for other commands."""
-        found = re.search(r"curl (?:-\S+ (?:'[^']*' )?)*([^\s;|]+)", self.command)
+        found = re.search(r"curl (?:--resolve \S+ |-\S+ )*([^\s;|]+)", self.command)
         return found[1] if found else ""
 
     @property

@@ -278,6 +278,7 @@ mount -t tmpfs none /mnt; mkdir -p /mnt/networks /mnt/root/bin /mnt/root/tmp
 umount /sys/fs/cgroup/unified 2>/dev/null || true
 cat > /mnt/containers.conf <<CONF
 [containers]
+cgroups = "disabled"
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 [network]
 network_backend = "netavark"
@@ -311,7 +312,7 @@ def test_the_tour_with_containers_goes_as_the_readme_says() -> None:
     await_ = "for _ in $(seq 300); do {} && break; sleep 0.1; done\n"
     waits = {
         "kproxy run": await_.format("grep -q 'kproxy is ready' kproxy.log"),
-        "podman stop": await_.format("! kproxy get endpoints web 2>&1 | grep -q 10.88.0.3"),
+        "podman stop": await_.format("! kproxy get endpoints web 2>&1 | grep -q -e 10.88.0.3 -e status"),
         "sed -i": await_.format("! kproxy get svc web >/dev/null 2>&1"),
         "pkill": await_.format("! pkill -0 -x kproxy"),
     }

@@ -61,7 +61,7 @@ def test_the_page_shows_both_sides() -> None:
         ("curl -s kubia:80", "kubia:80"),
         ("curl -sS 10.66.0.1:81 2>&1", "10.66.0.1:81"),
         ("for i in $(seq 20); do curl -s 10.66.0.1; done | sort", "10.66.0.1"),
-        ("curl -s -H 'Host: a.example' 192.0.2.1", "192.0.2.1"),
+        ("curl -si --resolve a.example:80:192.0.2.1 http://a.example/", "http://a.example/"),
         ("nslookup kubia", ""),
     ],
 )
