@@ -1,6 +1,6 @@
 """`make tour`: walks through the chapter, prints a report, and writes it as a page. Needs root.
 
-The exit status is 1 if a step did not come out as in the chapter.
+The exit status is 1 if a step did not come out as expected.
 """
 
 import sys

@@ -38,4 +38,4 @@ def print_summary(console: Console, results: list[Result]) -> None:
     number = {verdict: sum(result.verdict == verdict for result in results) for verdict in COLOURS}
     later = f" {number['later']} are not there yet." if number["later"] else ""
     done = number["yes"] + number["no"]
-    console.print(f"\n{number['yes']} of {done} steps came out as in the chapter.{later}", highlight=False)
+    console.print(f"\n{number['yes']} of {done} steps came out as expected.{later}", highlight=False)

@@ -40,7 +40,7 @@ def test_answers_are_counted() -> None:
 
 
 def result(output: str, command: str = "curl -s <web>:80", absent: tuple[str, ...] = ()) -> Result:
-    step = Step("kubectl exec a -- curl <web>", command, "* <none>", "a", note="& so")
+    step = Step("kubectl exec a -- curl <web>", command, "* <none>", "a", note="`a` & so")
     return Result(step, "a", command, "* <none>", output, absent, ("kubia-a", "kubia-b"))
 
 
@@ -48,8 +48,12 @@ def test_the_page_shows_both_sides() -> None:
     found = [result("2 You've hit kubia-a"), result("<nothing>", absent=("* <none>",))]
     text = page([(Section("A title", "About", ()), found)], "<svg>lab</svg>", "<svg/>", "")
     assert text.count("kubectl exec a -- curl &lt;web&gt;") == 2
-    assert ("<nothing>" in text, "&lt;nothing&gt;" in text, "&amp; so" in text) == (False, True, True)
-    assert "2 steps: 1 as in the book, 1 differs." in text
+    assert ("<nothing>" in text, "&lt;nothing&gt;" in text, "<code>a</code> &amp; so" in text) == (
+        False,
+        True,
+        True,
+    )
+    assert "2 steps: 1 as expected, 1 differs." in text
     # The picture: the pod that answered, and the one that did not.
     assert text.count("<line") == 2
     assert ("2 answers" in text, ">none<" in text) == (True, True)
