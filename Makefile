@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 JOBS   := $(shell n=$$(nproc); echo $$((n > 4 ? 8 : 2 * n)))
 
 # The tests that need neither root nor the kernel's nftables.
-UNIT   := tests/unit tests/golden tests/property tests/dnszone -m "not lab and not long" -n $(JOBS) --dist worksteal
+UNIT   := tests/unit tests/golden tests/property tests/dnszone tests/gateway -m "not lab and not long" -n $(JOBS) --dist worksteal
 
 # nft and ip are in sbin, which is not in the PATH of ordinary users. Without
 # PYTHONNOUSERSITE, a .venv of an older checkout would include ~/.local.

@@ -161,6 +161,9 @@ GATEWAY_METRICS = 16 * MIB
 
 CERTIFICATE_BYTES = 256 * KIB
 CERTIFICATE_CHAIN = 10
+GATEWAY_TEXT = 2048
+GATEWAY_REGEX = 512
+GATEWAY_ITEMS = 1000
 
 
 class Limit(NamedTuple):
@@ -188,6 +191,8 @@ _OLDEST = "the oldest are forgotten"
 _NAMES = "DNS answers for host names in probes"
 _CLIENTS = "Clients of `/healthz`, `/metrics`, health check node ports and the control socket"
 _DNS = "DNS clients"
+_INGRESS = "Ingresses and HTTPRoutes"
+_LEFT_OUT = "the route or the Ingress is left out, and named"
 _SECRETS = "Secrets with certificates"
 _DOCTOR = "`kproxy doctor`, run for the status page"
 _HTTP = "Clients that speak HTTP"
@@ -350,6 +355,9 @@ TABLE = (
         "s",
         "the command is not killed",
     ),
+    Limit(_INGRESS, "characters of a text in HAProxy's configuration", GATEWAY_TEXT, "", _LEFT_OUT),
+    Limit(_INGRESS, "characters of a regular expression", GATEWAY_REGEX, "", _LEFT_OUT),
+    Limit(_INGRESS, "networks, or users, of an annotation", GATEWAY_ITEMS, "", _LEFT_OUT),
     Limit(_SECRETS, "chain and key", CERTIFICATE_BYTES, "bytes", "its hosts have no HTTPS"),
     Limit(_SECRETS, "certificates of a chain", CERTIFICATE_CHAIN, "", "its hosts have no HTTPS"),
     Limit(_GATEWAY, "reply to a command", GATEWAY_REPLY, "bytes", _RELOAD),

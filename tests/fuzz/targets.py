@@ -18,14 +18,19 @@ from kproxy.controlplane.gateways import with_built_in
 from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.controlplane.settle import settle
-from kproxy.decode import Document, decode
+from kproxy.decode import Decoded, Document, decode
 from kproxy.dns.core.respond import Outside, respond
 from kproxy.dns.core.wire import Query
 from kproxy.dns.core.wire import parse as parse_query
 from kproxy.dns.core.zone import Zone
 from kproxy.dns.relay import relay
+from kproxy.gateway.certificates import examine, self_signed
+from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.findings import findings
+from kproxy.gateway.core.ingress import Objects, Ports
 from kproxy.gateway.core.l4 import with_gateways
+from kproxy.gateway.core.views import listing, route_rows
+from kproxy.gateway.renderer import Renderer
 from kproxy.kernel.netlink.core import codec, elements, route
 from kproxy.model import HTTPGetAction, NamespacedName, Node, ProbePort
 from kproxy.observe.http import HttpServer, Request, Response
@@ -98,8 +103,24 @@ def manifests(data: bytes) -> None:
     texts = [describe_service(service, context) for service in context.objects.services]
     texts += [describe_gateway(each, context) for each in shown("Gateway")(context.objects)]
     texts += [describe_route(each, context) for each in shown("TCPRoute")(context.objects)]
+    texts.append(_gateway(decoded, in_use))
     assert all(line.isprintable() for text in texts for line in text.split("\n"))
     assert all(printable(str(problem)).isprintable() for problem in problems)
+
+
+def _gateway(decoded: Decoded, in_use: InUse) -> str:
+    """Return the configuration of HAProxy for the Ingresses."""
+    state, services = decoded.state, Services(in_use.services, in_use.slices)
+    objects = Objects(state.ingresses, services, state.ingress_classes, state.secrets)
+    found = Renderer(Ports()).render(objects, 0)
+    assert all(printable(str(problem)).isprintable() for problem in (*found.problems, *found.warnings))
+    return listing(found.configuration) + "".join(map(str, route_rows(found.routing)))
+
+
+def certificate(data: bytes) -> None:
+    """Look at a certificate, whose key is in the same bytes."""
+    found = examine(data, data)
+    assert bool(found.pem) != bool(found.reason)
 
 
 def configuration(data: bytes) -> None:
@@ -271,6 +292,7 @@ def dns_reply(data: bytes) -> None:
 
 TARGETS = (
     Target("manifests", manifests),
+    Target("certificate", certificate, made=lambda: b"".join(self_signed(["a.test"]))),
     Target("configuration", configuration, (KproxyError,)),
     Target("kubeconfig", kubeconfig, (KproxyError,)),
     Target("page", page, (InvalidResponseError,)),

@@ -34,6 +34,7 @@ SECRETS = {
     "map": {"carl": HASH.encode()},
     "apr": {"auth": b"anna:$apr1$x$y"},
     "empty": {},
+    "many": {f"user-{number}": HASH.encode() for number in range(1001)},
 }
 
 
@@ -111,6 +112,7 @@ def test_an_annotation(texts: dict[str, str], path: str, value: Any, prefix: str
         ("proxy-read-timeout", "-1", "'-1' is not a time, for example 60s"),
         ("backend-protocol", "FCGI", "'FCGI' is not one of HTTP, HTTPS, GRPC, GRPCS, AUTO_HTTP"),
         ("whitelist-source-range", "10.0.0.0/33", "'10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
+        ("denylist-source-range", "10.0.0.1," * 1001, "has more than 1000 networks"),
         ("limit-rps", "\N{SUPERSCRIPT TWO}", "'\N{SUPERSCRIPT TWO}' is not a number"),
         ("ssl-redirect", "no", "'no' is not true or false"),
         ("auth-type", "digest", "'digest' is not basic"),
@@ -145,6 +147,11 @@ def test_a_secret_without_users_leaves_the_ingress_out(secret: str, message: str
     with pytest.raises(FieldError) as caught:
         read({**AUTH, "auth-secret": secret})
     assert (caught.value.path, str(caught.value)) == (f"metadata.annotations[{NGINX}auth-secret]", message)
+
+
+def test_a_secret_with_many_users_is_refused() -> None:
+    with pytest.raises(FieldError, match=r"Secret default/many contains more than 1000 users"):
+        read({**AUTH, "auth-secret": "many", "auth-secret-type": "auth-map"})
 
 
 def test_our_own_name_wins() -> None:

@@ -29,6 +29,7 @@ from kproxy.gateway.core.routes import (
     Redirect,
     User,
 )
+from kproxy.limits import GATEWAY_ITEMS
 from kproxy.model import Network, Secret, read_network
 
 T = TypeVar("T")
@@ -220,6 +221,8 @@ def _users(secret: Secret, form: str) -> tuple[User, ...]:
     else:
         lines = secret.data.get("auth", b"").decode(errors="replace").splitlines()
         pairs = [(name, rest) for line in lines if line.strip() for name, _, rest in [line.partition(":")]]
+    if len(pairs) > GATEWAY_ITEMS:
+        raise ValueError(f"Secret {secret.name} contains more than {GATEWAY_ITEMS} users")
     if not pairs:
         raise ValueError(f"Secret {secret.name} contains no users")
     return tuple(sorted(_user(secret, name.strip(), text.strip()) for name, text in pairs))
@@ -337,7 +340,10 @@ def _protocol(text: str) -> str:
 
 
 def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(read_network(part) for part in text.split(",") if part.strip())
+    parts = [part for part in text.split(",") if part.strip()]
+    if len(parts) > GATEWAY_ITEMS:
+        raise ValueError(f"has more than {GATEWAY_ITEMS} networks")
+    return tuple(map(read_network, parts))
 
 
 def _statuses(text: str) -> tuple[int, ...]:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-LONGEST_REGEX = 512
+from kproxy.limits import GATEWAY_REGEX
+
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SLASHES = re.compile(r"/+")
 _DOTS = re.compile(r"/\.\.?(/|$)")
@@ -70,8 +71,8 @@ def canonical_regex(text: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    if len(text) > LONGEST_REGEX:
-        raise ValueError(f"a regular expression has at most {LONGEST_REGEX} characters")
+    if len(text) > GATEWAY_REGEX:
+        raise ValueError(f"a regular expression has at most {GATEWAY_REGEX} characters")
     at = 0
     while at < len(text):
         piece = _PIECE.match(text, at)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 
-LONGEST_TEXT = 2048
-"""Characters of a text in the configuration."""
+from kproxy.limits import GATEWAY_TEXT
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _WORD = re.compile(r"[A-Za-z0-9_.~-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@=+~,-]+")
@@ -21,8 +21,8 @@ HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 def quoted(text: str) -> str:
     """Return an argument with this value. Raises ValueError if the text cannot be one."""
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"has more than {LONGEST_TEXT} characters")
+    if len(text) > GATEWAY_TEXT:
+        raise ValueError(f"has more than {GATEWAY_TEXT} characters")
     if found := _CONTROL.search(text):
         raise ValueError(f"must not contain the character {found[0]!r}")
     return text if _PLAIN.fullmatch(text) else "'" + text.replace("'", "'\\''") + "'"
@@ -52,7 +52,7 @@ def regex_pattern(regex: str) -> str:
 
 def word(text: str) -> str:
     """Return a name that may stand in parentheses. Raises ValueError for others."""
-    if not _WORD.fullmatch(text) or len(text) > LONGEST_TEXT:
+    if not _WORD.fullmatch(text) or len(text) > GATEWAY_TEXT:
         raise ValueError(f"{text[:100]!r} may only contain letters, digits and - . _ ~")
     return text
 
