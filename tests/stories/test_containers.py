@@ -206,7 +206,7 @@ def test_containers_of_a_real_podman(lab: Lab) -> None:
     environment = os.environ | {"KPROXY": str(Path(sys.executable).with_name("kproxy"))}
     command = [
         "timeout",
-        "120",
+        "300",
         "nsenter",
         "--net=/proc/self/ns/net",
         *isolated,

@@ -311,6 +311,10 @@ def test_the_output_of_a_command_may_arrive_in_any_pieces(size: int) -> None:
             {"Type": "network", "Action": "connect", "Actor": {"ID": "n", "Attributes": {"container": "c2"}}},
             "c2",
         ),
+        (
+            {"Type": "network", "Action": "disconnect", "Actor": {"ID": "c3", "Attributes": {"name": "web"}}},
+            "c3",
+        ),
         ({"Type": "network", "Action": "create", "Actor": {"ID": "n", "Attributes": None}}, ""),
         ({}, ""),
     ],

@@ -131,7 +131,10 @@ class Event(Struct):
     @property
     def container(self) -> str:
         """The ID of the container that may have changed; "" if none has."""
+        if self.type == "network" and self.action in ("connect", "disconnect"):
+            # docker's event has the ID of the network, podman's that of the container.
+            return (self.actor.attributes or {}).get("container", self.actor.id)
         if self.type == "network":
-            return (self.actor.attributes or {}).get("container", "")
+            return ""
         is_command = self.action.startswith("exec")  # health checks and probes make such events, too
         return "" if is_command else self.actor.id
