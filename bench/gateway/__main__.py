@@ -87,13 +87,13 @@ class Gateway:
     """kproxy with a gateway, in a folder, until `stop`."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._log = folder, folder / "log"
         (folder / "manifests").mkdir()
         command = [
             *(sys.executable, "-m", "kproxy", "run", "--gateway", "-v", "--node-ip", "127.0.0.1"),
             *("-f", str(folder / "manifests"), "--state-dir", str(folder / "state"), "--no-dns"),
         ]
-        with (folder / "log").open("w") as log:
+        with self._log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def write(self, name: str, objects: Iterator[dict[str, Any]]) -> float:
@@ -101,14 +101,14 @@ class Gateway:
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         new = self._folder / "manifests" / f".{name}"
         new.write_text(text)
-        known = self._times()
+        begun = self._log.stat().st_size
         new.rename(self._folder / "manifests" / f"{name}.json")
         end = time.monotonic() + PATIENCE
-        while len(times := self._times()) == len(known):
+        while not (found := DONE.search(self._logged(begun))):
             if self.process.poll() is not None or time.monotonic() > end:
-                raise Failed(f"kproxy run: {(self._folder / 'log').read_text()[-1000:]}")
-            time.sleep(0.002)
-        return times[-1]
+                raise Failed(f"kproxy run: {self._logged(0)[-1000:]}")
+            time.sleep(0.01)
+        return float(found[1])
 
     def haproxy(self) -> int:
         """Return the number of HAProxy's process."""
@@ -122,8 +122,11 @@ class Gateway:
         self.process.terminate()
         self.process.wait()
 
-    def _times(self) -> list[float]:
-        return [float(each) for each in DONE.findall((self._folder / "log").read_text())]
+    def _logged(self, begun: int) -> str:
+        """Return the log from a place on."""
+        with self._log.open() as log:
+            log.seek(begun)
+            return log.read()
 
 
 def memory(pid: int) -> int:
