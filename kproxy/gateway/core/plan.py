@@ -24,7 +24,7 @@ PAYLOAD = 8000
 """The size of a payload in bytes. HAProxy's buffers have 16 KiB."""
 Slots: TypeAlias = tuple[Server | None, ...]
 """The server of each slot of a backend; None for an empty one."""
-_ADDRESS_SET = r"(?:(?:IP changed|port changed|no need to change)[^\n]*\s*)?"
+_ADDRESS_SET = r"(?:(?:IP changed|port changed|no need to change|nothing changed)[^\n]*\s*)?"
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
