@@ -5,6 +5,7 @@ tests/lab/test_gateway_driver.py sends the same commands to a real one.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass, field
 
@@ -286,3 +287,19 @@ haproxy_process_nbthread 2
         'haproxy_backend_http_requests_total{proxy="d.new"} 2',
         "haproxy_process_nbthread 2",
     ]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "IP changed from '10.0.0.2' to '10.0.0.1', port changed from '1' to '80' by 'stats socket command'",
+        "no need to change the addr, no need to change the port by 'stats socket command'",
+        "nothing changed",
+    ],
+    ids=["another weight or state", "another address", "2.6: the same address", "3.0: the same address"],
+)
+def test_replies_to_an_address_of_a_server_are_expected(reply: str) -> None:
+    (command,) = planned(configuration(backends={"d.web": (A, B, C)})).before
+    assert re.fullmatch(command.reply, reply)
+    assert not re.fullmatch(command.reply, "No such server.")
