@@ -13,7 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
@@ -46,6 +46,9 @@ from kproxy.show.snapshot import Snapshot
 from kproxy.sources.source import FollowedSource
 from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from kproxy.table.skeleton import Options
+
+if TYPE_CHECKING:
+    from kproxy.gateway.controller import Controller
 
 logger = logging.getLogger(__name__)
 PROBLEMS_SECONDS = 2.0
@@ -83,13 +86,16 @@ class Daemon(RoundObserver):
         name_server: ClusterNameServer | None = None,
         gateway: Gateway | None = None,
         credentials: str = "",
+        controller: Controller | None = None,
     ) -> None:
         """`last_seen` returns when each connection of the source last received data (time.monotonic).
 
         `requests` returns the numbers of requests that the source sent to an API server. `clients` are those
         of all listeners of the process. `name_server` answers DNS queries. `gateway` drives HAProxy.
-        `credentials` are the kubeconfig, or the folder of the service account.
+        `credentials` are the kubeconfig, or the folder of the service account. `controller` writes the status
+        of Gateways.
         """
+        self._controller = controller
         self._tables = tables
         self._credentials = credentials
         self._dataplanes = {
@@ -120,6 +126,8 @@ class Daemon(RoundObserver):
         if gateway:
             self.servers.metrics.joined = gateway.join(self.servers.metrics.registry)
             observers = (gateway, *observers)
+        if controller:
+            observers = (*observers, controller)
         self.servers.health.other_warnings = self._warnings
         self.loop = Loop(source, self.reconciler, periods, observers)
         self._auditor = Auditor(self._dataplanes, self.loop, self.servers.metrics.audited)
@@ -156,6 +164,8 @@ class Daemon(RoundObserver):
             own.append(self._watch_tables())
         if self._gateway:
             own.append(self._gateway.run())
+        if self._controller:
+            own.append(self._controller.run())
         work = (
             *own,
             self._audit(),
@@ -206,6 +216,7 @@ class Daemon(RoundObserver):
     def _warnings(self) -> list[str]:
         """Return the conditions of servers that do not concern the tables."""
         found = self._name_server.server.warnings() if self._name_server else []
+        found += [self._controller.problem] if self._controller and self._controller.problem else []
         return found + (self._gateway.warnings() if self._gateway else [])
 
     def _programmed_sides(self) -> Iterator[ProgrammedSide]:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.ownership import adopt, check_owner
 from kproxy.kernel.rehearsal import Rehearsal
 from kproxy.kernel.sysctl import raise_settings
-from kproxy.model import ClusterNode, Network, Node
+from kproxy.model import ClusterNode, Frontend, Network, Node
 from kproxy.nft.structure import TableFlags
 from kproxy.observe.log import LogFormatter, Reporter
 from kproxy.observe.metrics import Requests
@@ -54,6 +54,7 @@ from kproxy.state import lock
 from kproxy.table.skeleton import Options
 
 if TYPE_CHECKING:
+    from kproxy.gateway.controller import Controller
     from kproxy.sources.followed import FollowedManifests
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ class _Host:
         last_seen: Callable[[], Mapping[str, float]] = dict,
         requests: Callable[[], Requests] = dict,
         credentials: str = "",
+        controller: Controller | None = None,
     ) -> Daemon:
         return Daemon(
             source,
@@ -141,6 +143,7 @@ class _Host:
             self.name_server,
             self.gateway,
             credentials,
+            controller,
         )
 
 
@@ -223,6 +226,7 @@ async def _follow_manifests(host: _Host) -> None:
 
 async def _follow_cluster(host: _Host) -> None:
     try:
+        from kproxy.gateway.controller import controller_of
         from kproxy.sources.cluster.credentials import Credentials
         from kproxy.sources.cluster.source import Cluster
     except ModuleNotFoundError as error:
@@ -234,10 +238,22 @@ async def _follow_cluster(host: _Host) -> None:
     settings = host.settings
     credentials = Credentials(Path(settings.kubeconfig) if settings.kubeconfig else None)
     source = Cluster(
-        credentials, settings.node_name, host.node, follow_service_cidrs=not settings.service_cidr
+        credentials,
+        settings.node_name,
+        host.node,
+        follow_service_cidrs=not settings.service_cidr,
+        follow_gateways=settings.gateway_controller,
     )
     place = str(credentials.place)
-    daemon = host.daemon(source, None, source.last_seen, source.requests, place)
+
+    async def frontends() -> Iterable[Frontend]:
+        async with daemon.loop.idle:
+            return list(daemon.reconciler.intent.frontends())
+
+    controller = None
+    if settings.gateway_controller:
+        controller = controller_of(source, settings.node_name, frontends)
+    daemon = host.daemon(source, None, source.last_seen, source.requests, place, controller)
     await _run(daemon, host, host.addresses.forget)
 
 

@@ -53,7 +53,7 @@ from kproxy.model import (
 )
 from kproxy.problems import Problem, limited
 
-__all__ = ["Decoded", "Document", "Unreadable", "decode"]
+__all__ = ["Decoded", "Document", "Unreadable", "decode", "gateway_objects"]
 
 
 class Document(NamedTuple):
@@ -130,7 +130,7 @@ def decode(documents: Iterable[Document]) -> Decoded:
         decoder.ignored,
         limited(decoder.warnings),
         decoder.counts,
-        _gateway_objects(decoder.objects),
+        gateway_objects(decoder.objects),
     )
 
 
@@ -286,7 +286,7 @@ def _slices_by_service(found: Iterable[EndpointSlice]) -> dict[NamespacedName, t
     return {name: tuple(members) for name, members in {**legacy, **current}.items()}
 
 
-def _gateway_objects(found: Iterable[Object]) -> GatewayObjects:
+def gateway_objects(found: Iterable[Object]) -> GatewayObjects:
     """Sort the objects of the Gateway API by kind."""
     objects = GatewayObjects({}, {}, {}, {}, {}, {}, {}, {})
     for item in found:

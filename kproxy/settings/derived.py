@@ -249,6 +249,8 @@ def check_daemon(settings: Settings, in_pod: bool) -> None:
         raise UsageError("Not running in a pod: give --manifests or --kubeconfig.")
     if settings.gateway and not settings.manifests:
         raise UsageError("--gateway needs manifests: -f PATH. It does not follow the Ingresses of a cluster.")
+    if settings.gateway_controller and settings.manifests:
+        raise UsageError("--gateway-controller follows a cluster. With -f, Gateways need no flag.")
     if "-" in settings.manifests:
         raise UsageError("--manifests cannot follow standard input: name files or folders.")
     if settings.sync_period < 1:

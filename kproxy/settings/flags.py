@@ -527,6 +527,14 @@ FLAGS = (
         see="ingress.md#how-haproxy-is-driven",
     ),
     Flag(
+        "--gateway-controller",
+        "run",
+        Group.GATEWAY,
+        "In a cluster: follow the Gateway API, serve its TCP and UDP routes, and write the status of its "
+        "objects to the API server. Of several nodes with this flag, one writes.",
+        see="gateway.md#in-a-cluster",
+    ),
+    Flag(
         "--probe-exec HOW",
         "run dns",
         Group.PROBES,

@@ -78,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """For HTTP, and for HTTPS."""
     host: tuple[str, ...] = ()
     gateway: bool = False
+    gateway_controller: bool = False
     probe_exec: CommandTemplate = CommandTemplate("netns")
     node_ip: tuple[Address, ...] | None = None
     """None for the InternalIPs of the Node, else the addresses of the default routes."""

@@ -118,7 +118,7 @@ def objects(snapshot: Snapshot) -> Objects:
         _workload_views(inventory),
         _only_programmed(snapshot, known.keys()),
         inventory.gateways,
-        Statuses(inventory.gateways, inventory.owners, snapshot.frontends, snapshot.http),
+        Statuses(inventory.gateways, inventory.owners.get, snapshot.frontends, snapshot.http),
     )
 
 

@@ -44,6 +44,7 @@ class Resource(NamedTuple):
         return f"{namespace}/{name}" if self.namespaced else name
 
 
+GATEWAY = "gateway.networking.k8s.io"
 RESOURCES = (
     Resource("", "v1", "services", "Service"),
     Resource("", "v1", "endpoints", "Endpoints"),
@@ -54,10 +55,19 @@ RESOURCES = (
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     Resource("networking.k8s.io", "v1", "ingresses", "Ingress"),
     Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False),
+    Resource(GATEWAY, "v1", "gatewayclasses", "GatewayClass", namespaced=False),
+    Resource(GATEWAY, "v1", "gateways", "Gateway"),
+    Resource(GATEWAY, "v1", "tcproutes", "TCPRoute"),
+    Resource(GATEWAY, "v1alpha2", "udproutes", "UDPRoute"),
+    Resource(GATEWAY, "v1beta1", "referencegrants", "ReferenceGrant"),
+    Resource("coordination.k8s.io", "v1", "leases", "Lease"),
 )
 BY_KIND = {resource.kind: resource for resource in RESOURCES}
 BY_PLURAL = {resource.plural: resource for resource in RESOURCES}
-HAVE_STATUS = {"Service", "Pod", "Node", "Namespace", "Ingress", "ServiceCIDR"}
+HAVE_STATUS = {
+    *("Service", "Pod", "Node", "Namespace", "Ingress", "ServiceCIDR"),
+    *("GatewayClass", "Gateway", "TCPRoute", "UDPRoute"),
+}
 MADE_BY_UPDATE = {"Service", "Endpoints"}
 """Kinds that an update creates if the object does not exist."""
 SHOWN_WHEN_DELETED = {"Service", "Pod", "Namespace"}

@@ -16,7 +16,7 @@ import yaml
 
 import kproxy
 from kproxy.settings.flags import flags_of
-from kproxy.sources.cluster.core.events import SERVICE_CIDRS, SERVICES, SLICES, node_resource
+from kproxy.sources.cluster.core.events import GATEWAY_API, SERVICE_CIDRS, SERVICES, SLICES, node_resource
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
@@ -155,6 +155,10 @@ def test_objects_refer_to_each_other() -> None:
     assert mounted == {volume["name"] for volume in pod()["volumes"]}
 
 
+WRITTEN = ("GatewayClass", "Gateway", "TCPRoute", "UDPRoute")
+"""The kinds whose status is written."""
+
+
 def allowed(role: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(API group, resource, verb)."""
     for rule in role["rules"]:
@@ -171,6 +175,36 @@ def test_rights_are_what_the_source_asks_for_and_no_more() -> None:
         group = prefix[1] if prefix[0] == "apis" else ""
         asked |= {(group, name, verb) for verb in ("list", "watch")}
     assert set(allowed(objects()["ClusterRole"])) == asked
+
+
+def test_rights_of_the_gateway_controller_are_what_it_asks_for_and_no_more() -> None:
+    asked = set()
+    for resource in GATEWAY_API:
+        *prefix, name = resource.path.strip("/").split("/")
+        group = prefix[1] if prefix[0] == "apis" else ""
+        asked |= {(group, name, verb) for verb in ("list", "watch")}
+        if resource.kind in WRITTEN:
+            asked |= {(group, name, "get"), (group, f"{name}/status", "update")}
+    cluster, _, local, _ = yaml.safe_load_all((DEPLOY / "gateway-controller" / "rights.yaml").read_text())
+    assert set(allowed(cluster)) == asked
+    leases = {("coordination.k8s.io", "leases", verb) for verb in ("get", "create", "update")}
+    assert (local["metadata"]["namespace"], set(allowed(local))) == ("kube-system", leases)
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl")
+def test_kubectl_takes_the_component_of_the_gateway_controller(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "base")
+    overlay = {"resources": ["base"], "components": ["base/gateway-controller"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=True)
+    found = list(yaml.safe_load_all(done.stdout))
+    (daemon,) = (each for each in found if each["kind"] == "DaemonSet")
+    (args,) = (each["args"] for each in daemon["spec"]["template"]["spec"]["containers"])
+    assert args == [*container()["args"], "--gateway-controller"]
+    assert unknown(args) == []
+    accounts = {each["metadata"]["name"] for each in found if each["kind"] == "ServiceAccount"}
+    bound = (each["subjects"] for each in found if each["kind"].endswith("Binding"))
+    assert {subject["name"] for subjects in bound for subject in subjects} == accounts
 
 
 def test_it_runs_on_every_node_it_is_told_to_before_others_can() -> None:

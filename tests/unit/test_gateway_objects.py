@@ -49,7 +49,7 @@ def resolved(*objects: Object, ranges: Any = RANGES, past: Allocations = NOTHING
 
 def statuses(*objects: Object, ranges: Any = RANGES) -> Statuses:
     found = resolved(*objects, ranges=ranges)
-    return Statuses(objects_of(*objects), found.services, found.frontends)
+    return Statuses(objects_of(*objects), found.services.get, found.frontends)
 
 
 def objects_of(*objects: Object) -> GatewayObjects:
@@ -376,7 +376,7 @@ def test_the_status_of_a_gateway(
 def test_http_listeners_without_haproxy_are_not_programmed() -> None:
     edge = with_listeners(listener(protocol="HTTP"), listener("b", 81))
     objects, found = objects_of(edge), resolved(edge)
-    status = Statuses(objects, found.services, (), http=False).of_gateway(*objects.gateways.values())
+    status = Statuses(objects, found.services.get, (), http=False).of_gateway(*objects.gateways.values())
     assert status is not None
     http, tcp = (by_type(each.conditions)["Programmed"] for each in status.listeners)
     assert (http, tcp) == ((False, "Pending"), (True, "Programmed"))

@@ -17,7 +17,7 @@ POOL = "AddressNotAssigned"
 
 def findings(objects: GatewayObjects, services: Mapping[NamespacedName, Service]) -> list[Problem]:
     """Return the warnings. `services` contain those of Gateways."""
-    statuses = Statuses(objects, services, ())
+    statuses = Statuses(objects, services.get, ())
     found: list[Problem] = []
     for gateway in objects.gateways.values():
         status = statuses.of_gateway(gateway)

@@ -6,7 +6,7 @@ Types, reasons and the meaning of conditions are those of the Gateway API.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kproxy.controlplane.gateways import is_ours, requested_addresses
@@ -29,7 +29,6 @@ from kproxy.model import (
     Frontend,
     NamespacedName,
     Protocol,
-    Service,
     address_or_none,
     format_address,
     format_socket,
@@ -97,13 +96,16 @@ class Statuses:
     def __init__(
         self,
         objects: GatewayObjects,
-        services: Mapping[NamespacedName, Service],
+        find: FindService,
         frontends: Iterable[Frontend],
         http: bool = True,
     ) -> None:
-        """`services` contain those of Gateways; `frontends` are those on this node. `http`: HAProxy runs."""
+        """`find` finds the Services of Gateways, too; `frontends` are those on this node.
+
+        `http`: HAProxy serves HTTP listeners.
+        """
         self._objects = objects
-        self._services = services
+        self._find = find
         self._http = http
         self._attachments = attach(objects)
         self._owners = {(f.address, f.protocol, f.port): f.owner.service for f in frontends}
@@ -126,7 +128,7 @@ class Statuses:
         """Return the status of a Gateway; None if it is another controller's."""
         if not is_ours(self._objects, gateway):
             return None
-        service = self._services.get(gateway_owner(gateway.name))
+        service = self._find(gateway_owner(gateway.name))
         addresses = service.load_balancer_ips if service else ()
         listeners = tuple(self._of_listener(gateway, each, addresses) for each in gateway.listeners)
         conditions = tuple(_of_gateway(gateway, addresses, listeners))
@@ -147,10 +149,6 @@ class Statuses:
                 found = resolve(self._objects, self._find, route, ref)
                 if isinstance(found, Refusal):
                     yield f"spec.rules[{number}].backendRefs[{index}]", found
-
-    @property
-    def _find(self) -> FindService:
-        return self._services.get
 
     def _references(self, route: Route) -> Condition:
         found = [refusal for _, refusal in self.unresolved(route)]

@@ -12,8 +12,8 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -35,6 +35,16 @@ KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 45_000),
 )
+
+
+class Request(NamedTuple):
+    """A request to the API server."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = MappingProxyType({})
+    content: Any = None
+    """What is sent as JSON; None for nothing."""
 
 
 class Connection:
@@ -72,11 +82,17 @@ class Connection:
 
         Raises aiohttp.ClientError, OSError (including TimeoutError) and CredentialsError.
         """
+        async with self.send(Request("GET", path, query), idle_timeout) as response:
+            yield response
+
+    @asynccontextmanager
+    async def send(self, request: Request, idle_timeout: float) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Return the response to a request, as `get` does."""
         used = await self._load(stale=None)
-        response = await self._request(used, path, query, idle_timeout)
+        response = await self._request(used, request, idle_timeout)
         if response.status == 401:
             response.release()
-            response = await self._request(await self._load(stale=used), path, query, idle_timeout)
+            response = await self._request(await self._load(stale=used), request, idle_timeout)
         async with response:
             yield response
 
@@ -88,7 +104,7 @@ class Connection:
             return self._endpoint
 
     async def _request(
-        self, endpoint: Endpoint, path: str, query: Mapping[str, str], idle_timeout: float
+        self, endpoint: Endpoint, request: Request, idle_timeout: float
     ) -> aiohttp.ClientResponse:
         assert self._session is not None
         async with self._loading:
@@ -96,9 +112,11 @@ class Connection:
         code, host = "<error>", urlsplit(endpoint.server).netloc
         try:
             async with asyncio.timeout(API_HEAD_SECONDS):  # also if informational responses never end
-                response = await self._session.get(
-                    endpoint.server + path,
-                    params=query,
+                response = await self._session.request(
+                    request.method,
+                    endpoint.server + request.path,
+                    params=request.query,
+                    json=request.content,
                     headers={"Authorization": authorization} if authorization else {},
                     ssl=endpoint.tls if endpoint.tls else True,
                     server_hostname=endpoint.server_name,
@@ -114,7 +132,7 @@ class Connection:
                 self._endpoint = None
             raise
         finally:
-            self.requests[code, host, "GET"] += 1
+            self.requests[code, host, request.method] += 1
         return response
 
 

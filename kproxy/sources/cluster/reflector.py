@@ -108,6 +108,7 @@ class Reflector:
         self.contact = float("-inf")
         """The time of the last data from the server (time.monotonic())."""
         self._connection, self._resource, self._pacing = connection, resource, pacing
+        self._newest = resource
         self._sink, self._retain = sink, retain
         self._version = ""
         """The last resourceVersion that was seen; "" if everything must be listed."""
@@ -121,6 +122,11 @@ class Reflector:
         self._stock = Stock()
         self._page = pacing.page
         """The number of objects to request at once."""
+
+    @property
+    def resource(self) -> ApiResource:
+        """The resource that is followed, in the version that the server has."""
+        return self._resource
 
     async def run(self) -> None:
         """List and watch, until cancelled."""
@@ -141,7 +147,12 @@ class Reflector:
                 self._fail(sentence(error))
             except StatusError as error:
                 if error.code == HTTPStatus.NOT_FOUND and self._resource.optional:
-                    await self._be_without()
+                    self._version = ""
+                    if self._resource.older:
+                        self._resource = self._resource.older
+                    else:
+                        await self._be_without()
+                        self._resource = self._newest
                     continue
                 self._fail(str(error))
                 retry_after = error.retry_after

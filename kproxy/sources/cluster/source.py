@@ -13,19 +13,31 @@ from threading import Lock
 
 from msgspec.structs import replace
 
-from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Network, Node, Service
+from kproxy.gatewayapi import GatewayObjects
+from kproxy.model import (
+    ClusterNode,
+    EndpointSlice,
+    NamespacedName,
+    Network,
+    Node,
+    Service,
+    is_gateway,
+)
 from kproxy.problems import Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import (
+    GATEWAY_API,
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
     SOURCE,
+    ApiResource,
     ObjectChange,
     node_resource,
 )
 from kproxy.sources.cluster.credentials import Credentials
+from kproxy.sources.cluster.gateways import GatewayServices
 from kproxy.sources.cluster.reflector import Pacing, Reflector
 from kproxy.sources.core.inventory import KINDS, Inventory
 from kproxy.sources.core.routed import RoutedObjects
@@ -42,10 +54,12 @@ class Cluster:
         find_node: Callable[[Mapping[str, ClusterNode]], Node],
         pacing: Pacing | None = None,
         follow_service_cidrs: bool = True,
+        follow_gateways: bool = False,
     ) -> None:
         """`find_node` is called in a thread, whenever the node may have changed. It may query the kernel.
 
-        `follow_service_cidrs`: False if the ranges of ClusterIPs are known.
+        `follow_service_cidrs`: False if the ranges of ClusterIPs are known. `follow_gateways`: follow the
+        Gateway API, and serve its TCP and UDP routes.
         """
         self.revision = 0
         self._cache = Cache()
@@ -59,6 +73,8 @@ class Cluster:
         self._wake: Callable[[], None] = lambda: None
         resources = [SERVICES, SLICES, node_resource(node_name)]
         resources += [SERVICE_CIDRS] if follow_service_cidrs else []
+        resources += GATEWAY_API if follow_gateways else []
+        self._gateways = GatewayServices()
         self._unlisted = {resource.kind for resource in resources}
         self._reflectors = {
             resource.kind: Reflector(
@@ -91,7 +107,13 @@ class Cluster:
             if not self.synced:
                 return ()
             self.revision += self._cache.pending
-            return self._cache.take()
+            changed = self._cache.take()
+            return changed | self._update_gateways(changed) if "Gateway" in self._reflectors else changed
+
+    def _update_gateways(self, changed: set[NamespacedName]) -> set[NamespacedName]:
+        cache = self._cache
+        objects = cache.take_gateways() if cache.gateways_changed else None
+        return self._gateways.update(objects, changed, self._node, cache.service, cache.slices)
 
     def routed(self) -> RoutedObjects:
         """Return nothing: the objects of the gateway are not followed."""
@@ -105,15 +127,15 @@ class Cluster:
     def names(self) -> Iterable[NamespacedName]:
         """Return the names of all services."""
         with self._lock:
-            return list(self._cache.services())
+            return [*self._cache.services(), *self._gateways.services]
 
     def service(self, name: NamespacedName) -> Service | None:
         """Return a service; None if it does not exist."""
-        return self._cache.service(name)
+        return self._gateways.services.get(name) if is_gateway(name) else self._cache.service(name)
 
     def slices(self, name: NamespacedName) -> tuple[EndpointSlice, ...]:
         """Return the EndpointSlices of a service, sorted by name."""
-        return self._cache.slices(name)
+        return self._gateways.slices.get(name, ()) if is_gateway(name) else self._cache.slices(name)
 
     def node(self) -> Node:
         """Return this node, as of the last `take`."""
@@ -130,12 +152,21 @@ class Cluster:
         return {} if node is None else {node.name: node}
 
     def protected(self, name: NamespacedName) -> bool:
-        """Whether part of a service cannot be decoded, and never could."""
+        """Whether part of a service cannot be decoded, and never could; or Gateways cannot be followed."""
+        if is_gateway(name) and self._gateways_unknown():
+            return True
         with self._lock:
             return self._cache.is_protected(name)
 
+    def _gateways_unknown(self) -> str:
+        """Return why a kind of the Gateway API cannot be followed; "" if each can."""
+        found = (self._reflectors[each.kind].problem for each in GATEWAY_API if each.kind in self._reflectors)
+        return next((str(problem) for problem in found if problem), "")
+
     def why_protected(self, name: NamespacedName) -> str:
         """Return for example `cluster: Service default/web cannot be read`."""
+        if is_gateway(name) and (why := self._gateways_unknown()):
+            return why
         with self._lock:
             return self._cache.why_protected(name)
 
@@ -177,7 +208,23 @@ class Cluster:
                 headless=False,
                 all_nodes=False,
                 annotated=False,
+                gateways=self._gateways.objects,
+                gateway_services=dict(self._gateways.services),
+                gateway_slices=dict(self._gateways.slices),
             )
+
+    def gateways(self) -> GatewayObjects:
+        """Return the objects of the Gateway API that are in use."""
+        return self._gateways.objects
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to the API server. It can be used while `run` runs."""
+        return self._connection
+
+    def resource(self, kind: str) -> ApiResource:
+        """Return the resource of a kind that is followed."""
+        return self._reflectors[kind].resource
 
     def host_changed(self) -> None:
         """Determine the node again in the next `take`."""

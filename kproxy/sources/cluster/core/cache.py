@@ -13,7 +13,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from kproxy.decode.objects import UndecodableError, Unreadable
+from kproxy.decode import gateway_objects
+from kproxy.decode.objects import GATEWAY_KINDS, GatewayObject, UndecodableError, Unreadable
+from kproxy.gatewayapi import GatewayObjects
 from kproxy.model import Address, ClusterNode, EndpointSlice, NamespacedName, Network, Service, ServiceCIDR
 from kproxy.problems import Problem, unreadable_sentence
 from kproxy.sources.cluster.core.events import ObjectChange
@@ -45,6 +47,10 @@ class Cache:
         """Services that were protected when they were taken. They change again when the protection ends."""
         self._protection_ended = False
         """Since the last `take`. What the table contains of services that no longer exist may be removed."""
+        self._gateway_objects: dict[tuple[str, NamespacedName], GatewayObject] = {}
+        """By kind and name."""
+        self.gateways_changed = False
+        """Whether an object of the Gateway API changed since `take_gateways`."""
         self._changed: set[NamespacedName] = set()
         self._triggers: list[str] = []
 
@@ -82,7 +88,7 @@ class Cache:
     @property
     def pending(self) -> bool:
         """Whether a service or the rules changed, or a protection ended, since the last `take`."""
-        return bool(self._changed) or self.rules_changed or self._protection_ended
+        return bool(self._changed) or self.rules_changed or self._protection_ended or self.gateways_changed
 
     def take(self) -> set[NamespacedName]:
         """Return the services that changed since the last call, and reset `pending`."""
@@ -91,6 +97,11 @@ class Cache:
         if self._undecodable:
             self._taken_protected |= {name for name in changed if self.is_protected(name)}
         return changed
+
+    def take_gateways(self) -> GatewayObjects:
+        """Return the objects of the Gateway API, and reset `gateways_changed`."""
+        self.gateways_changed = False
+        return gateway_objects(self._gateway_objects.values())
 
     def take_triggers(self) -> list[str]:
         """Return the times (RFC 3339) of events that changed endpoints since the last call."""
@@ -150,6 +161,8 @@ class Cache:
         if self._unreadable is None:
             self._unreadable = Unreadable()
             for (kind, key), undecodable in self._undecodable.items():
+                if (kind, key) in self._gateway_objects:
+                    continue
                 in_use = self._services_in_use(kind, key)
                 if kind != "Node" and not (in_use and undecodable.unreadable.services.keys() == in_use):
                     self._unreadable.update(undecodable.unreadable)
@@ -159,7 +172,7 @@ class Cache:
         """Return the service to which the last valid version of an object belongs."""
         if kind == "Service":
             return {key} & self._services.keys()
-        return {self._slices[key].service} if key in self._slices else set()
+        return {self._slices[key].service} if kind == "EndpointSlice" and key in self._slices else set()
 
     def _keys(self, kind: str) -> set[NamespacedName]:
         undecodable = {key for of, key in self._undecodable if of == kind}
@@ -169,6 +182,8 @@ class Cache:
             return undecodable | self._slices.keys()
         if kind == "ServiceCIDR":
             return undecodable | self._service_cidrs.keys()
+        if kind in GATEWAY_KINDS:
+            return undecodable | {key for of, key in self._gateway_objects if of == kind}
         return undecodable | ({NamespacedName("default", self.node.name)} if self.node else set())
 
     def _store(self, change: ObjectChange) -> None:
@@ -188,10 +203,22 @@ class Cache:
         elif change.kind == "ServiceCIDR":
             assert model is None or isinstance(model, ServiceCIDR)
             self._store_service_cidr(key, model)
+        elif change.kind in GATEWAY_KINDS:
+            assert model is None or isinstance(model, GatewayObject)
+            self._store_gateway_object((change.kind, key), model)
         else:
             assert model is None or isinstance(model, ClusterNode)
             if self.node != model:
                 self.node, self.rules_changed = model, True
+
+    def _store_gateway_object(self, place: tuple[str, NamespacedName], model: GatewayObject | None) -> None:
+        if self._gateway_objects.get(place) == model:
+            return
+        self.gateways_changed = True
+        if model is None:
+            self._gateway_objects.pop(place, None)
+        else:
+            self._gateway_objects[place] = model
 
     def _store_elsewhere(self, key: NamespacedName, cluster_ips: tuple[Address, ...]) -> None:
         if self._elsewhere.get(key, ()) != cluster_ips:

@@ -7,7 +7,7 @@ others, and no intermediate form needs memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -15,12 +15,14 @@ from msgspec import Raw
 from kproxy.decode import wire
 from kproxy.decode.endpointslices import HEADLESS_LABEL
 from kproxy.decode.fields import FieldError, object_name
-from kproxy.decode.objects import UndecodableError, decode_object
+from kproxy.decode.objects import GatewayObject, UndecodableError, decode_object
 from kproxy.decode.text import from_json
+from kproxy.gatewayapi import GROUP
 from kproxy.limits import API_OBJECT, API_VALUES, MIB
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
 from kproxy.problems import Problem
 
+Followed: TypeAlias = Service | EndpointSlice | ClusterNode | ServiceCIDR | GatewayObject
 SOURCE = "cluster"
 """The name that origins and problems contain instead of a file's name."""
 TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -41,6 +43,8 @@ class ApiResource(NamedTuple):
     namespaced: bool = True
     optional: bool = False
     """Services are programmed without it: older servers lack the kind, and older ClusterRoles the right."""
+    older: ApiResource | None = None
+    """An older version, for servers that do not have this one."""
 
     def single(self, key: NamespacedName) -> tuple[str, dict[str, str]]:
         """Return path and query of a list that contains only the object of this name."""
@@ -68,6 +72,30 @@ SERVICE_CIDRS = ApiResource(
 )
 
 
+def _gateway_resource(kind: str, plural: str, version: str = "v1", older: str = "") -> ApiResource:
+    api_version = f"{GROUP}/{version}"
+    return ApiResource(
+        kind,
+        api_version,
+        f"/apis/{api_version}/{plural}",
+        {},
+        namespaced=kind != "GatewayClass",
+        optional=True,
+        older=_gateway_resource(kind, plural, older) if older else None,
+    )
+
+
+GATEWAY_API = (
+    _gateway_resource("GatewayClass", "gatewayclasses"),
+    _gateway_resource("Gateway", "gateways"),
+    _gateway_resource("TCPRoute", "tcproutes", older="v1alpha2"),
+    _gateway_resource("UDPRoute", "udproutes", older="v1alpha2"),
+    _gateway_resource("ReferenceGrant", "referencegrants", "v1beta1"),
+    ApiResource("Namespace", "v1", "/api/v1/namespaces", {}, namespaced=False, optional=True),
+)
+"""What Gateways with TCP and UDP routes are made from. All versions of the CRDs since 1.0 serve these."""
+
+
 def node_resource(name: str) -> ApiResource:
     """Return the resource that contains only the Node of this name."""
     return ApiResource("Node", "v1", "/api/v1/nodes", {"fieldSelector": f"metadata.name={name}"})
@@ -78,7 +106,7 @@ class ObjectChange(NamedTuple):
 
     kind: str
     key: NamespacedName
-    model: Service | EndpointSlice | ClusterNode | ServiceCIDR | None
+    model: Followed | None
     """None: it was deleted, kproxy does not use it, or it cannot be decoded."""
     undecodable: UndecodableError | None = None
     trigger: str = ""
@@ -163,7 +191,7 @@ def _change(resource: ApiResource, text: Raw) -> ObjectChange:
     metadata = decoded.metadata
     trigger = (metadata.annotations or {}).get(TRIGGER) or ""
     model = decoded.models[0] if decoded.models else None
-    assert model is None or isinstance(model, Service | EndpointSlice | ClusterNode | ServiceCIDR)
+    assert model is None or isinstance(model, Followed)
     key = model.name if isinstance(model, Service) else object_name(metadata)
     warnings = (*decoded.warnings, *decoded.left_out)
     return ObjectChange(kind, key, model, None, trigger, metadata.resource_version or "", warnings, size)
