@@ -30,7 +30,7 @@ from kproxy.doctor.kernel import (
     read_rules,
     read_tables,
 )
-from kproxy.doctor.links import find_bridges, find_mtu
+from kproxy.doctor.links import find_bridges, find_claimants, find_mtu
 from kproxy.doctor.names import read_names
 from kproxy.problems import ForbiddenError, KproxyError
 from kproxy.settings.settings import Settings
@@ -49,6 +49,7 @@ HOST: dict[str, Callable[[], Any]] = {
     "counters": read_counters,
     "tracking": read_tracking,
     "foreign": read_others,
+    "claimants": find_claimants,
 }
 """The gatherers of facts that do not depend on the Services, by field of `Facts`."""
 SERVICES: dict[str, Callable[[Objects], Any]] = {

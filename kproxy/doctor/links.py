@@ -1,15 +1,21 @@
-"""Reads facts about the interfaces of this host: bridges, and the sizes of packets. Sends no packet."""
+"""Reads facts about the interfaces of this host: bridges, the sizes of packets, and duplicates of addresses.
+
+Only the last sends packets: one for each load-balancer address that kproxy added to this host.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from kproxy.doctor.core.facts import Bridge, PathMTU
 from kproxy.doctor.core.objects import Objects
+from kproxy.kernel.duplicates import claimants
+from kproxy.kernel.host import ADDRESS_MARK
 from kproxy.kernel.netlink.core.route import Link
 from kproxy.kernel.netlink.route import host_addresses, links
+from kproxy.kernel.uplink import LOOPBACK
 from kproxy.model import Address, Family, family_of, format_address
 
 AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
@@ -29,6 +35,13 @@ def find_bridges(objects: Objects) -> tuple[Bridge, ...]:
         if source in interface and every[interface[source]].kind == "bridge"
     }
     return tuple(_bridge(every.values(), every[index], family) for index, family in sorted(used))
+
+
+def find_claimants() -> Mapping[Address, str]:
+    """Return the MAC addresses of other hosts that have a load-balancer address of this host."""
+    names = dict(socket.if_nameindex())
+    added = [one for one in host_addresses() if one.protocol == ADDRESS_MARK]
+    return claimants([one for one in added if names.get(one.interface) != LOOPBACK])
 
 
 def _bridge(every: Iterable[Link], bridge: Link, family: Family) -> Bridge:

@@ -224,9 +224,10 @@ _VERBS = (
         (
             "Look for known causes in the input, in the kernel and on this host, and print what was found: "
             "its id, how sure it is, the evidence, and one thing to do. Nothing is changed. "
-            "doctor asks the DNS servers of the cluster once. If SERVICE is named, it also opens TCP "
-            "connections to its endpoints on other nodes, and asks the resolver of this host for its name. "
-            "It sends no other packet. docs/troubleshooting.md lists all causes.",
+            "doctor asks the DNS servers of the cluster once, and the network for other hosts with its "
+            "load-balancer addresses. If SERVICE is named, it also opens TCP connections to its endpoints on "
+            "other nodes, and asks the resolver of this host for its name. It sends no other packet. "
+            "docs/troubleshooting.md lists all causes.",
             "Without `-f`, doctor asks the running kproxy, and looks at the kernel and the host, for which "
             "it needs root. With `-f`, it looks at manifests only, and needs no root, unless `--kernel` is "
             "set.",

@@ -279,6 +279,21 @@ def test_only_a_question_about_a_service_connects_to_endpoints(ward: Ward) -> No
     assert ward.ids("far") == {"KP075"}
 
 
+def test_another_host_with_a_load_balancer_address_is_named(lab: Lab, tmp_path: Path) -> None:
+    addresses = {4: "192.168.77.100", 6: "fd77::100"}
+    running = Running(lab.node("n1"), tmp_path, ["--load-balancer-pool", ",".join(addresses.values())])
+    running.write("web", service("web", type="LoadBalancer"), *slices(lab, ["pod-1"]))
+    with running:
+        ward = Ward(lab, running)
+        eventually(lambda: ward.ids() == set(), running.logged)
+        other = lab.client("outside")
+        for address, mask in ((addresses[4], "/32"), (addresses[6], "/128 nodad")):
+            other.run(f"ip address add {address}{mask} dev eth0".split(), check=True)
+            assert ward.ids() == {"KP048"}
+            other.run(f"ip address del {address}{mask.split()[0]} dev eth0".split(), check=True)
+            assert ward.ids() == set()
+
+
 def test_a_stopped_kproxy_is_named(ward: Ward) -> None:
     ward.running.stop()
     try:

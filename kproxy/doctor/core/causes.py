@@ -313,6 +313,14 @@ CAUSES = (
         ("objects",),
         daemon.not_announced,
     ),
+    Cause(
+        "KP048",
+        "Another host has a load-balancer address",
+        "Some clients reach the other host.",
+        "Set the same `--nodes` on all nodes of the pool, or take the address out of `--load-balancer-pool`.",
+        ("claimants",),
+        daemon.claimed,
+    ),
     # --- this node ---
     Cause(
         "KP050",

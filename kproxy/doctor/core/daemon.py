@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.configuration import NODE
 from kproxy.doctor.core.facts import Daemon
 from kproxy.doctor.core.objects import Objects
+from kproxy.model import Address, format_address
 from kproxy.reconcile.core.report import REJECTED
 
 SHOWN = 3
@@ -34,6 +35,13 @@ def unhealthy(objects: Objects) -> Iterator[Sighting]:
     """kproxy run has not programmed something for too long, or gets no data."""
     if objects.snapshot.unhealthy:
         yield Sighting(NODE, "kproxy run reports that it is behind", objects.snapshot.unhealthy)
+
+
+def claimed(claimants: Mapping[Address, str]) -> Iterator[Sighting]:
+    """Another host has a load-balancer address that this host announces."""
+    for address, hardware in claimants.items():
+        what = f"another host has the load-balancer address {format_address(address)}, too"
+        yield Sighting(NODE, what, (f"its MAC address: {hardware}",))
 
 
 def not_announced(objects: Objects) -> Iterator[Sighting]:

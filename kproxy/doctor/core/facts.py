@@ -143,6 +143,8 @@ class Facts(NamedTuple):
     bridges: Seen[tuple[Bridge, ...]] = None
     mtu: Seen[PathMTU] = None
     listening: Seen[Listening] = None
+    claimants: Seen[Mapping[Address, str]] = None
+    """The MAC addresses of other hosts that have an address of this host's load balancer."""
     names: Seen[Names] = None
     certificates: Seen[tuple[Certificate, ...]] = None
     now: str = ""
