@@ -7,9 +7,19 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from kproxy.model import Address, Backends, Event, Frontend, NamespacedName, Protocol
+from kproxy.model import (
+    Address,
+    Backends,
+    Event,
+    Frontend,
+    NamespacedName,
+    Node,
+    Protocol,
+    format_address,
+)
 from kproxy.problems import Problem
 from kproxy.show.snapshot import Failure, HeldFrontend, Snapshot
+from kproxy.sources.core.inventory import Inventory
 from kproxy.sources.source import Source
 from kproxy.table.keys import (
     frontend_address,
@@ -40,13 +50,14 @@ def take_snapshot(
     events: Mapping[NamespacedName, tuple[Event, ...]] = MappingProxyType({}),
     credentials: str = "",
     http: bool = True,
+    ingresses: Collection[NamespacedName] = (),
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
     `problems` and `warnings` are added to those of the source. `programmed` is what the tables contain of
-    protected services.
+    protected services. `ingresses` are served: they get the addresses of this node.
     """
-    frontends, inventory = list(frontends), source.inventory()
+    frontends, inventory = list(frontends), _with_addresses(source.inventory(), ingresses, source.node())
     held = list(_held_frontends(frontends, programmed))
     reasons = {each.service: source.why_protected(each.service) or OUTDATED for each in held}
     return Snapshot(
@@ -67,6 +78,18 @@ def take_snapshot(
         credentials,
         http,
     )
+
+
+def _with_addresses(inventory: Inventory, ingresses: Collection[NamespacedName], node: Node) -> Inventory:
+    """Return the inventory with the addresses of the node for Ingresses whose status has none."""
+    if not ingresses:
+        return inventory
+    own = tuple(map(format_address, node.addresses))
+    served = (
+        replace(each, addresses=own) if each.name in ingresses and not each.addresses else each
+        for each in inventory.ingresses
+    )
+    return replace(inventory, ingresses=tuple(served))
 
 
 def _held_frontends(

@@ -211,6 +211,7 @@ class Daemon(RoundObserver):
                 self.recorder.events(),
                 self._credentials,
                 http=self._gateway is not None,
+                ingresses=self._gateway.ingresses if self._gateway else (),
             )
 
     def _warnings(self) -> list[str]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -23,6 +23,7 @@ from kproxy.gateway.driver import Driver
 from kproxy.gateway.metrics import GatewayMetrics
 from kproxy.gateway.process import Process
 from kproxy.gateway.renderer import Renderer
+from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError, Problem
 from kproxy.reconcile.core.backoff import Backoff
 from kproxy.reconcile.core.report import RoundReport
@@ -48,6 +49,8 @@ class Gateway(RoundObserver):
         self.problems: list[Problem] = []
         self.input_warnings: list[Problem] = []
         """What the objects have wrong, as of the last rendering."""
+        self.ingresses: Collection[NamespacedName] = ()
+        """The Ingresses that are served."""
         self._metrics: GatewayMetrics | None = None
         self._objects: RoutedObjects | None = None
         self._revision: int | None = None
@@ -133,6 +136,7 @@ class Gateway(RoundObserver):
         found = self._renderer.render(given, time.time())
         self.problems, self.input_warnings = found.problems, found.warnings
         self._driver.apply(found.configuration)
+        self.ingresses = found.ingresses
 
     def _succeeded(self, noticed: float | None) -> None:
         self._backoff.succeeded()

@@ -12,6 +12,7 @@ from kproxy.gateway.core.httproute import http_certificates, http_routing, joine
 from kproxy.gateway.core.ingress import Objects, Ports, certificates_of, route
 from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.gateway.core.routes import Routing
+from kproxy.model import NamespacedName
 from kproxy.problems import Problem
 
 
@@ -23,6 +24,9 @@ class Rendering(NamedTuple):
     """The routes. After a change of endpoints they still have the endpoints before."""
     problems: list[Problem]
     warnings: list[Problem]
+
+    ingresses: frozenset[NamespacedName]
+    """The Ingresses that have routes."""
 
     @property
     def configuration(self) -> Configuration:
@@ -62,4 +66,6 @@ class Renderer:
         routed = route(objects, checked, self._ports)
         routing = joined(routed.routing, http_routing(objects, checked))
         rendered = render(routing)
-        return Rendering(rendered, routing, routed.problems + rendered.problems, routed.warnings)
+        served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
+        problems = routed.problems + rendered.problems
+        return Rendering(rendered, routing, problems, routed.warnings, served)

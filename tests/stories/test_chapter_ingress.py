@@ -64,6 +64,9 @@ def test_the_chapters_ingress_over_http_and_with_tls(tmp_path: Path) -> None:
         urls = [f"http://{HOST}/"] * 60
         assert set(HIT.findall(curl(client, address, *urls)[0])) == names
         assert "404" in curl(client, address, "-I", f"http://{address}/")[0]
+        # As in the chapter, get shows the address on which it is served.
+        row = running.view("get", "ingress").splitlines()[1].split()
+        assert row[:5] == ["kubia", "<none>", HOST, address, "80"]
         # 2. With a certificate: its name, HTTP/2, and the same pods.
         running.write("secret", tls_secret(tmp_path))
         create("kubia-ingress-tls.yaml")

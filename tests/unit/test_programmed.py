@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from kproxy.control.snapshot import OUTDATED, take_snapshot
-from kproxy.model import Family, Frontend, NamespacedName
+from kproxy.model import Family, Frontend, Ingress, NamespacedName, Node, Origin, parse_address
 from kproxy.show.snapshot import HeldFrontend
+from kproxy.sources.core.inventory import Inventory
 from kproxy.table.compile import compile_frontends
 from kproxy.table.plan import initial_elements
 from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from tests.unit.make import frontend, name, socket
+from tests.unit.source import EmptySource
 from tests.unit.test_reconciler import FakeSource
 
 AT = "10.96.0.10:80"
@@ -69,3 +71,25 @@ def test_frontends_of_an_unprotected_service_are_outdated() -> None:
 
 def test_a_missing_table_contains_nothing() -> None:
     assert list(programmed_sides({}, {name("web")})) == []
+
+
+class WithIngresses(EmptySource):
+    """A source with two Ingresses, one of which has a status."""
+
+    this_node = Node("n1", addresses=(parse_address("192.168.0.1"), parse_address("fd00::1")))
+
+    def inventory(self) -> Inventory:
+        return Inventory({}, {}, ingresses=(_ingress("own"), _ingress("known", "6.6.6.6"), _ingress("other")))
+
+
+def _ingress(own: str, *addresses: str) -> Ingress:
+    return Ingress(name(own), Origin("f", ""), "", (), None, addresses=addresses)
+
+
+def test_ingresses_that_are_served_have_the_addresses_of_the_node() -> None:
+    found = take_snapshot(WithIngresses(), [], [], ingresses={name("own"), name("known")})
+    assert [each.addresses for each in found.inventory.ingresses] == [
+        ("192.168.0.1", "fd00::1"),
+        ("6.6.6.6",),
+        (),
+    ]
