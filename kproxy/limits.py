@@ -230,6 +230,13 @@ TABLE = (
     Limit(_SHOWN, "characters of a line", MESSAGE_CHARACTERS, "", "the line is cut"),
     Limit(_SHOWN, "new problems in the log at once", PROBLEMS_LOGGED, "", "the others are counted"),
     Limit(
+        _SHOWN,
+        "Services whose refused connections the log tells of at once",
+        PROBLEMS_LOGGED,
+        "",
+        "the others are counted",
+    ),
+    Limit(
         _PROBES, "received, over all redirects", PROBE_BYTES, "bytes", "the probe fails, or the status counts"
     ),
     Limit(_PROBES, "status line and headers", PROBE_HEAD, "bytes", _FAILS),

@@ -36,10 +36,12 @@ from kproxy.table.layout import EndpointScope
 from kproxy.table.names import SetName
 from kproxy.table.simulator import Reason
 
-AT_ONCE = 100
+AT_ONCE = 50
 """The number of elements that are read while a round may have to wait. It takes about a millisecond."""
+PAUSE = 0.001
+"""The seconds between two such readings. Without a pause, a round that waits would seldom get its turn."""
 MANY = 1000
-MOST_REMOVED = 300
+MOST_REMOVED = 100
 """The maximum number of elements that are read before a round removes them."""
 _Counters: TypeAlias = Callable[[Family, Mapping[bytes, int], Elements, FullNames], Iterator[Counter]]
 
@@ -106,6 +108,7 @@ class RefusedCounters:
             for start in range(0, len(keys), AT_ONCE):
                 with self._lock:
                     self._refused.take(self._frontends(netlink, family, scope, keys[start : start + AT_ONCE]))
+                time.sleep(PAUSE)
         self._read_written(netlink, family, SetName.REFUSED_SOURCES, applied, source_counters)
         self._read_written(netlink, family, SetName.REFUSED_PORTS, applied, port_counters)
 

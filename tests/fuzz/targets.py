@@ -166,6 +166,9 @@ def line(data: bytes) -> None:
         _applied([event.change] if event.change else [])
 
 
+READERS = elements.read_element, elements.read_counter, elements.read_packets, elements.read_expiration
+
+
 def netlink(data: bytes) -> None:
     """Read a datagram of netlink as each kind of message. The kernel is trusted, but it has to end."""
     for message in codec.messages(memoryview(data)):
@@ -175,7 +178,12 @@ def netlink(data: bytes) -> None:
             with suppress(struct.error, LookupError, ValueError):
                 read(message.content)
         for _, content in codec.attributes(message.content):
-            for read_part in (elements.read_element, elements.read_counter, elements.read_expiration):
+            for read_part in (
+                elements.read_element,
+                elements.read_counter,
+                elements.read_expiration,
+                elements.read_packets,
+            ):
                 with suppress(struct.error, LookupError, ValueError):
                     read_part(content)
 
