@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from netns_lab import mntns, netns, registry
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         change.set_defaults(verb=verb)
         if name == "scale":
             change.add_argument("workload", metavar="KIND/NAME", help="for example rc/kubia")
-            change.add_argument("replicas", metavar="N", type=_replicas)
+            change.add_argument("replicas", metavar="N", type=partial(_count, least=0))
         if name == "delete":
             change.add_argument("pods", nargs="+", metavar="pod NAME", help="or pod/NAME")
 
@@ -119,18 +120,10 @@ TOPOLOGIES = (
 )
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100")
-    return number
-
-
-def _replicas(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
-    return number
+def _count(text: str, least: int = 1) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to 100")
+    return int(text)
 
 
 def _up(arguments: argparse.Namespace) -> None:
@@ -244,6 +237,8 @@ def _delete(arguments: argparse.Namespace) -> None:
     from netns_lab.lab import Lab
 
     names = [word.removeprefix("pod/") for word in arguments.pods if word not in ("pod", "pods", "po")]
+    if not names:
+        raise ValueError("delete needs pod NAME...")
     with Lab.attached(_changed(arguments)) as lab:
         _print_changes(following.delete(lab, names))
 

@@ -1,5 +1,6 @@
 """Files of manifests: their objects, and one change in their text."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,15 @@ def with_replicas(text: str, kind: str, name: str, replicas: int) -> str:
             if _value(fields.get("kind")) == kind and _value(metadata.get("name")) == name:
                 return _replaced(text, fields["spec"], replicas)
     raise LookupError(f"no {kind} {name!r}")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file atomically. Its mode stays."""
+    path = path.resolve()
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text)
+    shutil.copymode(path, new)
+    new.rename(path)
 
 
 def _replaced(text: str, spec: yaml.MappingNode, replicas: int) -> str:

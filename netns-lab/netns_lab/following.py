@@ -15,13 +15,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from netns_lab.documents import documents, with_replicas
+from netns_lab.documents import documents, replace_text, with_replicas
 from netns_lab.lab import Lab
 from netns_lab.manifests import as_list, lab_objects
 from netns_lab.registry import Follows
 from netns_lab.surroundings import ask, parse
 from netns_lab.topology import Pod
-from netns_lab.workloads import LETTERS, SHORT_KINDS, plan, read_objects, with_surroundings
+from netns_lab.workloads import LETTERS, SHORT_KINDS, Wanted, plan, read_objects, with_surroundings
 
 DRAIN = 0.5
 MOST = 100
@@ -40,7 +40,10 @@ def apply(lab: Lab, doomed: Collection[str] = ()) -> list[str]:
 
     Returns a line for each change. Raises OSError and ValueError for invalid manifests, before any change.
     """
-    wanted = read_objects(manifest for _, manifest in documents(_follows(lab).manifests))
+    return _apply(lab, read_objects(manifest for _, manifest in documents(_follows(lab).manifests)), doomed)
+
+
+def _apply(lab: Lab, wanted: Sequence[Wanted], doomed: Collection[str] = ()) -> list[str]:
     changes = plan(wanted, lab.topology, _random_letters, doomed)
     if len(lab.topology.pods) - len(changes.remove) + len(changes.start) > MOST:
         raise ValueError(f"the manifests have more than {MOST} pods")
@@ -67,16 +70,31 @@ def delete(lab: Lab, names: Collection[str]) -> list[str]:
 
 
 def scale(lab: Lab, what: str, replicas: int) -> list[str]:
-    """Set ``spec.replicas`` of KIND/NAME in its file, and apply that. LookupError if it does not exist."""
+    """Set ``spec.replicas`` of KIND/NAME in its file, and apply that. LookupError if it does not exist.
+
+    If pods are added, the manifest is written after they have started. So a program that compares both never
+    misses pods.
+    """
     kind, _, name = what.partition("/")
     kind = _full_kind(kind)
-    for path, manifest in documents(_follows(lab).manifests):
-        for wanted in read_objects([manifest]):
-            if (wanted.kind, wanted.name) == (kind, name):
-                text = path.read_text()
-                path.write_text(with_replicas(text, kind, name, replicas))
-                return apply(lab)
-    raise LookupError(f"no {kind} {name!r} in the manifests")
+    found = [
+        (path, each)
+        for path, manifest in documents(_follows(lab).manifests)
+        for each in read_objects([manifest])
+    ]
+    for path, wanted in found:
+        if (wanted.kind, wanted.name) == (kind, name):
+            text = with_replicas(path.read_text(), kind, name, replicas)
+            break
+    else:
+        raise LookupError(f"no {kind} {name!r} in the manifests")
+    after = [replace(each, replicas=replicas) if each is wanted else each for _, each in found]
+    if replicas < (wanted.replicas or 0):
+        replace_text(path, text)
+        return _apply(lab, after)
+    changes = _apply(lab, after)
+    replace_text(path, text)
+    return changes
 
 
 def _full_kind(word: str) -> str:

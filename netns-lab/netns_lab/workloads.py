@@ -51,7 +51,8 @@ class Wanted:
         if self.kind != "Deployment":
             return f"{self.name}-"
         text = json.dumps([self.metadata, self.spec], sort_keys=True)
-        return f"{self.name}-{_letters(crc32(text.encode()), 7)}-"
+        suffix = f"-{_letters(crc32(text.encode()), 7)}-"
+        return self.name[: LONGEST - 5 - len(suffix)] + suffix
 
     def owns(self, pod: Pod) -> bool:
         """Whether a pod of the lab was started for this."""

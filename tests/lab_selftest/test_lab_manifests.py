@@ -139,6 +139,7 @@ def test_an_error_changes_nothing(lab: str, folder: Path, capsys: pytest.Capture
     (folder / "broken.yaml").write_text("kind: [")
     for words, message in (
         (["delete", "pod", "missing"], "no pod 'missing'"),
+        (["delete", "pod"], "delete needs pod NAME..."),
         (["scale", "rc/missing", "1"], "broken.yaml: "),
         (["scale", "ds/kubia", "1"], "'ds' is not a kind with replicas: rc, rs, deploy, sts"),
         (["apply"], "broken.yaml: "),

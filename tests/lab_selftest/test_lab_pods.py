@@ -79,6 +79,11 @@ def test_the_pods_of_a_deployment_are_replaced_with_its_template() -> None:
     new = applied(old, workload("Deployment", hostname="other"))
     assert set(names(old)).isdisjoint(names(new))
     assert len(new.pods) == 2
+    long = {"metadata": {"name": "w" * 70}}
+    old = applied(nodes_only(1), workload("Deployment") | long)
+    new = applied(old, workload("Deployment", hostname="other") | long)
+    assert set(names(old)).isdisjoint(names(new))
+    assert {len(name) for name in [*names(old), *names(new)]} == {63}
     # those of a ReplicationController are not
     old = applied(nodes_only(1), workload(RC, version="v1"))
     assert names(applied(old, workload(RC, version="v1", hostname="other"))) == names(old)
