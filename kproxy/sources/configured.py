@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kproxy.probes.prober import Runner
 from kproxy.problems import HostError
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
@@ -15,6 +14,7 @@ from kproxy.sources.node import find_node
 from kproxy.state.store import Store
 
 if TYPE_CHECKING:
+    from kproxy.probes.prober import Runner
     from kproxy.sources.engines.engine import Engine
 
 
