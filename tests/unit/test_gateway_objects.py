@@ -19,8 +19,10 @@ from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import parse_pool
 from kproxy.decode import Decoded, decode
 from kproxy.gateway.core.attachment import common_hostname
+from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.findings import findings
-from kproxy.gateway.core.httproute import with_certificates
+from kproxy.gateway.core.httproute import http_routing, with_certificates
+from kproxy.gateway.core.ingress import Objects
 from kproxy.gateway.core.status import Condition, Statuses
 from kproxy.gatewayapi import CONTROLLER, GatewayObjects
 from kproxy.model import Family, NamespacedName, Node, format_address, parse_address
@@ -415,6 +417,32 @@ def test_an_address_and_port_of_another_owner() -> None:
     assert new.listeners[0].conditions[0] == Condition("Accepted", False, "PortUnavailable", message)
     assert [each.conditions[0].reason for each in old.listeners] == ["Accepted", "PortUnavailable"]
     assert by_type(old.conditions)["Accepted"] == (True, "ListenersNotValid")
+
+
+def test_the_oldest_gateway_has_an_address_and_port_of_http() -> None:
+    """Two sockets at one address and port would share the connections by chance."""
+    new = with_listeners(listener(protocol="HTTP"), listener("b", 81, "HTTP"), name="a-new")
+    new["metadata"]["creationTimestamp"] = "2026-02-01T00:00:00Z"
+    objects = [with_listeners(listener(protocol="HTTP"), name="old"), new]
+    found = objects_of(*objects)
+    status = statuses(*objects).of_gateway(found.gateways[NamespacedName("default", "a-new")])
+    assert status is not None
+    message = "192.0.2.1:80/tcp belongs to Gateway default/old"
+    assert status.listeners[0].conditions[0] == Condition("Accepted", False, "PortUnavailable", message)
+    assert by_type(status.listeners[1].conditions)["Programmed"] == (True, "Programmed")
+    services = Services(resolved(*objects).services, {})
+    listeners = http_routing(Objects((), services, gateways=found, local=ADDRESSES), {}).listeners
+    assert [(each.address, each.port, each.name) for each in listeners if ":" not in each.address] == [
+        ("192.0.2.1", 80, "default.old:80"),
+        ("192.0.2.1", 81, "default.a-new:81"),
+    ]
+
+
+def test_doctor_knows_the_address_of_a_gateway(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "192.0.2.1:80", *options]) == 0
+    assert "nothing found" in capsys.readouterr().out.lower()
 
 
 def test_the_pool_is_shared_with_services() -> None:

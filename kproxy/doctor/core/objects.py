@@ -37,9 +37,9 @@ class Objects:
         return self.only is None or name in self.only
 
     def knows(self, name: NamespacedName) -> bool:
-        """Whether the input has a Service, even one that cannot be decoded."""
+        """Whether the input has a Service, even one that cannot be decoded; or a Gateway with frontends."""
         inventory = self.inventory
-        return name in inventory.services or name in inventory.left_out or f"Service {name}" in self.problems
+        return name in inventory.owners or name in inventory.left_out or f"Service {name}" in self.problems
 
     @cached_property
     def problems(self) -> dict[str, list[Problem]]:

@@ -7,13 +7,14 @@ must agree. References to Gateways of other controllers are ignored.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kproxy.controlplane.gateways import is_ours
 from kproxy.gatewayapi import GROUP, Gateway, GatewayObjects, Listener, ParentRef, Route, RouteKind
-from kproxy.model import NamespacedName
+from kproxy.model import Address, NamespacedName, Service, gateway_owner
 
+FindService = Callable[[NamespacedName], Service | None]
 SERVED = {"HTTP": "HTTPRoute", "HTTPS": "HTTPRoute", "TCP": "TCPRoute", "UDP": "UDPRoute"}
 """The kind of route that a listener of a protocol serves. Other protocols are not supported."""
 BY_PROXY = ("HTTP", "HTTPS")
@@ -168,6 +169,20 @@ def conflict(gateway: Gateway, listener: Listener) -> Refusal | None:
             )
             return Refusal("ProtocolConflict", message)
     return None
+
+
+def http_owners(objects: GatewayObjects, find: FindService) -> dict[tuple[Address, int], NamespacedName]:
+    """Return the Gateway that has each address and port of HTTP listeners: of several, the oldest one."""
+    owners: dict[tuple[Address, int], NamespacedName] = {}
+    for gateway in sorted(
+        objects.gateways.values(), key=lambda each: (each.origin.created or "~", each.name)
+    ):
+        service = find(gateway_owner(gateway.name)) if is_ours(objects, gateway) else None
+        for listener in gateway.listeners if service else ():
+            if listener.protocol in BY_PROXY and unusable(gateway, listener) is None:
+                for address in service.load_balancer_ips if service else ():
+                    owners.setdefault((address, listener.port), gateway.name)
+    return owners
 
 
 def unusable(gateway: Gateway, listener: Listener) -> Refusal | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-from kproxy.gateway.core.attachment import Refusal
+from kproxy.gateway.core.attachment import FindService, Refusal
 from kproxy.gatewayapi import (
     GROUP,
     BackendRef,
@@ -18,7 +17,6 @@ from kproxy.gatewayapi import (
 )
 from kproxy.model import NamespacedName, Protocol, Secret, Service, ServicePort
 
-FindService = Callable[[NamespacedName], Service | None]
 CERTIFICATE = {"tls.crt": b"-----BEGIN CERTIFICATE-----", "tls.key": b"PRIVATE KEY-----"}
 """The keys of a Secret with a certificate, and what their values contain."""
 PROTOCOLS = {"UDPRoute": Protocol.UDP}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from kproxy.gateway.core.attachment import Attached, Attachments, attach, hostnames_of, unusable
+from kproxy.gateway.core.attachment import Attached, Attachments, attach, hostnames_of, http_owners, unusable
 from kproxy.gateway.core.backends import Target, certificate_of, certificate_problem, resolve
 from kproxy.gateway.core.endpoints import servers_of
 from kproxy.gateway.core.ingress import Checked, Objects
@@ -89,11 +89,12 @@ def http_routing(found: Objects, checked: Mapping[NamespacedName, Checked]) -> R
     attachments = attach(found.gateways)
     listeners: list[Listener] = []
     routes: list[Route] = []
+    owners = http_owners(found.gateways, found.services.services.get)
     for gateway in found.gateways.gateways.values():
         service = found.services.services.get(gateway_owner(gateway.name))
         if service is not None:
             used = _Used(found, gateway, attachments, checked)
-            listeners += used.listeners(service.load_balancer_ips)
+            listeners += used.listeners(service.load_balancer_ips, owners)
             routes += used.routes()
     return Routing(tuple(listeners), tuple(routes), FAILING_PORT if routes else 0)
 
@@ -121,15 +122,17 @@ class _Used(NamedTuple):
             if not tls or any(self._certificates(listener)):
                 yield listener
 
-    def listeners(self, addresses: Sequence[Address]) -> Iterator[Listener]:
-        """Yield a listener for each port and address."""
+    def listeners(
+        self, addresses: Sequence[Address], owners: Mapping[tuple[Address, int], NamespacedName]
+    ) -> Iterator[Listener]:
+        """Yield a listener for each port and address that the Gateway has."""
         by_port: dict[int, list[GatewayListener]] = defaultdict(list)
         for each in self.usable():
             by_port[each.port].append(each)
         for port, members in sorted(by_port.items()):
             certificates = tuple(dict.fromkeys(c for each in members for c in self._certificates(each)))
             tls = WITH_TLS[members[0].protocol]
-            for address in addresses:
+            for address in (each for each in addresses if owners.get((each, port)) == self.gateway.name):
                 foreign = address not in self.found.local
                 yield Listener(self._name(port), port, format_address(address), tls, certificates, foreign)
 

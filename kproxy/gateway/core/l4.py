@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeAlias
 from msgspec.structs import replace
 
 from kproxy.controlplane.hold import InUse
-from kproxy.gateway.core.attachment import BY_PROXY, Attachments, attach, unusable
-from kproxy.gateway.core.backends import FindService, Target, resolve
+from kproxy.gateway.core.attachment import BY_PROXY, Attachments, FindService, attach, unusable
+from kproxy.gateway.core.backends import Target, resolve
 from kproxy.gatewayapi import BackendRef, Gateway, GatewayObjects, Listener, Route
 from kproxy.model import (
     EndpointPort,

@@ -14,14 +14,16 @@ from kproxy.gateway.core.attachment import (
     BY_PROXY,
     Attached,
     Attachments,
+    FindService,
     Refusal,
     allowed_kinds,
     attach,
     conflict,
+    http_owners,
     supported_kinds,
     unusable,
 )
-from kproxy.gateway.core.backends import FindService, certificate_of, resolve
+from kproxy.gateway.core.backends import certificate_of, resolve
 from kproxy.gateway.core.l4 import PROTOCOLS, served_listeners
 from kproxy.gatewayapi import CONTROLLER, Gateway, GatewayClass, GatewayObjects, Listener, ParentRef, Route
 from kproxy.model import (
@@ -109,6 +111,7 @@ class Statuses:
         self._http = http
         self._attachments = attach(objects)
         self._owners = {(f.address, f.protocol, f.port): f.owner.service for f in frontends}
+        self._http_owners = http_owners(objects, find)
 
     @property
     def attachments(self) -> Attachments:
@@ -193,6 +196,8 @@ class Statuses:
         own, protocol = gateway_owner(gateway.name), PROTOCOLS.get(listener.protocol, Protocol.TCP)
         for address in addresses:
             owner = self._owners.get((address, protocol, listener.port), own)
+            if owner == own and listener.protocol in BY_PROXY:
+                owner = gateway_owner(self._http_owners.get((address, listener.port), gateway.name))
             if owner != own:
                 return Refusal("PortUnavailable", _belongs(address, protocol, listener.port, owner))
         return None

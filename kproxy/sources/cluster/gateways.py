@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from kproxy.controlplane.gateways import gateway_services
 from kproxy.controlplane.ranges import AddressRange, Pool
-from kproxy.gateway.core.backends import FindService
+from kproxy.gateway.core.attachment import FindService
 from kproxy.gateway.core.l4 import Slices, l4_services
 from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
 from kproxy.model import Family, NamespacedName, Node, Service
