@@ -19,9 +19,10 @@ from kproxy.daemon.loop import Periods
 from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.gateway.core.ingress import Ports
 from kproxy.gateway.driver import Driver
+from kproxy.gateway.existing import Existing
 from kproxy.gateway.folder import Folders
 from kproxy.gateway.gateway import Gateway
-from kproxy.gateway.process import program, remove
+from kproxy.gateway.process import Own, program, remove
 from kproxy.gateway.renderer import Renderer
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.kernel.bridges import turn_hairpin_on
@@ -114,7 +115,10 @@ class _Host:
         folders = Folders(Path(self.settings.state_dir))
         if self.settings.gateway:
             program()
-            self.gateway = Gateway(Driver(folders), source, Renderer(Ports(*self.settings.gateway_ports)))
+            master = self.settings.gateway_socket
+            launcher = Existing(folders, Path(master)) if master else Own(folders)
+            renderer = Renderer(Ports(*self.settings.gateway_ports))
+            self.gateway = Gateway(Driver(folders, launcher), source, renderer)
         elif stopped := remove(folders):
             logger.info(
                 "HAProxy of an earlier --gateway is stopped: process %s", ", ".join(map(str, stopped))

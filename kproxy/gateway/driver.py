@@ -16,13 +16,11 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from kproxy.gateway import process
 from kproxy.gateway.core.configuration import Configuration, fitted
-from kproxy.gateway.core.files import Identity, digest, files
+from kproxy.gateway.core.files import digest
 from kproxy.gateway.core.plan import Plan, Running, plan, started, with_servers_of
 from kproxy.gateway.folder import Folders
-from kproxy.gateway.process import Process
-from kproxy.gateway.runtime import Runtime
+from kproxy.gateway.process import AbsentError, Launcher, Process, RefusedError, check
 from kproxy.problems import KproxyError
 
 logger = logging.getLogger(__name__)
@@ -46,14 +44,13 @@ class Counts(NamedTuple):
 class Driver:
     """Drives the process of one state directory. All methods block."""
 
-    def __init__(self, folders: Folders) -> None:
+    def __init__(self, folders: Folders, launcher: Launcher) -> None:
         self.counts = Counts()
         self.process: Process | None = None
         self.loaded: Configuration | None = None
         """What the process has, with its own text; the last one that it took if it has ended."""
-        self._folders = folders
+        self._folders, self._launcher = folders, launcher
         self._running = Running()
-        self._identity: Identity | None = None
         self._refused: dict[str, KproxyError] = {}
         """Why the last refused configuration was refused, by its digest."""
 
@@ -71,7 +68,7 @@ class Driver:
         if not (self.loaded and self.process):
             return
         try:
-            runtime = Runtime(self.process.folder)
+            runtime = self.process.runtime
             self._running = runtime.read(self.loaded)
             found = plan(self._running, self.loaded)
             if found and found.empty:
@@ -90,7 +87,7 @@ class Driver:
         self._folders.create()
         for folder in self._folders.newest_first():
             self.loaded = self.loaded or _loaded(folder)
-            if found := process.find(folder):
+            if found := self._launcher.find(folder):
                 self.process, self.loaded = found, _loaded(folder)
                 self._know()
                 return
@@ -99,7 +96,7 @@ class Driver:
         """Read what the process has. If it cannot be known, the process will be reloaded."""
         assert self.process
         try:
-            runtime = Runtime(self.process.folder)
+            runtime = self.process.runtime
             if self.loaded and runtime.information().get("description") == digest(self.loaded):
                 self._running = runtime.read(self.loaded)
                 logger.info("HAProxy runs: process %d", self.process.pid)
@@ -135,7 +132,7 @@ class Driver:
 
     def _carry_out(self, found: Plan, wanted: Configuration) -> None:
         assert self.process
-        Runtime(self.process.folder).carry_out(found, wanted)
+        self.process.runtime.carry_out(found, wanted)
         self._running = found.result
         self.counts = self.counts._replace(commands=self.counts.commands + 1)
 
@@ -163,28 +160,24 @@ class Driver:
                 self._start(with_servers_of(before, wanted))
             raise
 
-    def _known_identity(self) -> Identity:
-        if self._identity is None:
-            self._identity = process.identity(self._folders)
-            if not self._identity.user:
-                logger.warning("HAProxy keeps the user of kproxy: %s", process.WHY_NOT)
-        return self._identity
-
     def _start(self, wanted: Configuration) -> None:
         """Start a process in place of the current one, if there is one. Raises KproxyError."""
         description = digest(wanted)
         if error := self._refused.get(description):
             raise error
         folder = self._folders.following()
-        contents = files(wanted, self._known_identity(), folder.name)
+        contents = self._launcher.contents(wanted, folder)
         self._folders.write(folder, {**contents, LOADED: msgspec.msgpack.encode(wanted)})
         try:
             if self.loaded is None or digest(self.loaded) != description:
-                process.check(folder)
-            new = process.start(folder, self.process)
-        except process.RefusedError as error:
+                check(folder)
+            new = self._launcher.start(folder, self.process)
+        except RefusedError as error:
             self._refused = {description: error}
             self._folders.discard(folder)
+            raise
+        except AbsentError:
+            self._folders.keep(folder)  # its files are what another program has to start HAProxy with
             raise
         except KproxyError:
             self._folders.discard(folder)

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from kproxy.problems import StateError
 
+CURRENT = "current"
+"""The link to the folder of an HAProxy that another program starts."""
+
 
 class Folders:
     """The folders below `STATE/gateway`. Methods raise StateError."""
@@ -51,6 +54,16 @@ class Folders:
         except OSError as error:
             self.discard(folder)
             raise _failed("write", folder, error) from None
+
+    def point(self, folder: Path) -> None:
+        """Let the link `current` lead to a folder."""
+        link = self.path / f"{CURRENT}.new"
+        try:
+            link.unlink(missing_ok=True)
+            link.symlink_to(folder.name)
+            link.rename(self.path / CURRENT)
+        except OSError as error:
+            raise _failed("write", link, error) from None
 
     def keep(self, folder: Path) -> None:
         """Remove all other folders."""

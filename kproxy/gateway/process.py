@@ -7,6 +7,7 @@ to finish its connections. If the second one does not start, the first one is no
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import shutil
@@ -14,15 +15,20 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from select import select
+from typing import Protocol
 
-from kproxy.gateway.core.files import PID, PROCESS, TEXT, Identity, complaint, control_socket
+from kproxy.gateway.core.configuration import Configuration
+from kproxy.gateway.core.files import PID, PROCESS, TEXT, Identity, complaint, control_socket, files
 from kproxy.gateway.folder import Folders
+from kproxy.gateway.runtime import Runtime
 from kproxy.limits import GATEWAY_START_SECONDS
 from kproxy.printable import printable
 from kproxy.problems import HostError, KproxyError
 
+logger = logging.getLogger(__name__)
 USER = "haproxy"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 NEEDED = (1 << 6) | (1 << 7) | (1 << 18)
@@ -61,12 +67,16 @@ class RefusedError(KproxyError):
     """HAProxy cannot use a configuration, whenever it is tried."""
 
 
+class AbsentError(KproxyError):
+    """HAProxy, which another program starts, does not run."""
+
+
 class Process:
     """A process of HAProxy that runs, or ran."""
 
-    def __init__(self, pid: int, folder: Path) -> None:
+    def __init__(self, pid: int, folder: Path, runtime: Runtime) -> None:
         """Raises ProcessLookupError if there is none."""
-        self.pid, self.folder = pid, folder
+        self.pid, self.folder, self.runtime = pid, folder, runtime
         self.descriptor = os.pidfd_open(pid)
         """Readable when the process has ended."""
 
@@ -75,11 +85,6 @@ class Process:
         """Whether it has not ended."""
         return not select([self.descriptor], [], [], 0)[0]
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it runs."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.descriptor, number)
-
     def close(self) -> None:
         """Forget it. It is reaped if it was given to this process, as the first one of a container."""
         os.close(self.descriptor)
@@ -87,17 +92,53 @@ class Process:
             os.waitpid(self.pid, os.WNOHANG)
 
 
-def find(folder: Path) -> Process | None:
-    """Return the process that was started in a folder, if it runs."""
-    try:
-        pid = int((folder / PID).read_text())
-        process = Process(pid, folder)
-    except (OSError, ValueError):
+class Launcher(Protocol):
+    """How processes come into being."""
+
+    def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
+        """Return the files of a start in a folder."""
+
+    def find(self, folder: Path) -> Process | None:
+        """Return the process that was started in a folder, if it runs."""
+
+    def start(self, folder: Path, before: Process | None) -> Process:
+        """Start a process, in place of another one. Raises KproxyError; then the other one continues."""
+
+
+class Own:
+    """Processes that kproxy starts itself."""
+
+    def __init__(self, folders: Folders) -> None:
+        self._identity = identity(folders)
+        if not self._identity.user:
+            logger.warning("HAProxy keeps the user of kproxy: %s", WHY_NOT)
+
+    def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
+        """Return the files of a start in a folder."""
+        return files(wanted, self._identity, folder.name)
+
+    def find(self, folder: Path) -> Process | None:
+        """Return the process that was started in a folder, if it runs."""
+        try:
+            pid = int((folder / PID).read_text())
+            process = Process(pid, folder, Runtime(folder / control_socket(folder.name)))
+        except (OSError, ValueError):
+            return None
+        if process.running and _is_of(pid, folder):
+            return process
+        process.close()
         return None
-    if process.running and _is_of(pid, folder):
-        return process
-    process.close()
-    return None
+
+    def start(self, folder: Path, before: Process | None) -> Process:
+        """Start a process, in place of another one. Raises KproxyError; then the other one continues."""
+        listening = before and Path(before.folder.name, control_socket(before.folder.name))
+        sockets = ["-x", f"../{listening}"] if listening and (folder.parent / listening).exists() else []
+        finish = ["-sf", str(before.pid)] if before else []
+        if output := _call(folder, "-D", "-p", PID, *sockets, *finish):
+            raise KproxyError(f"HAProxy does not start: {_said(output, folder)}")
+        if process := self.find(folder):
+            return process
+        raise KproxyError("HAProxy ended right after its start.")
 
 
 def _is_of(pid: int, folder: Path) -> bool:
@@ -112,18 +153,6 @@ def check(folder: Path) -> None:
     """Let HAProxy check the files of a folder. Raises RefusedError with what it says about them."""
     if output := _call(folder, "-c"):
         raise RefusedError(f"HAProxy refuses its configuration: {_said(output, folder)}")
-
-
-def start(folder: Path, before: Process | None) -> Process:
-    """Start a process, in place of another one. Raises KproxyError; then the other one continues."""
-    listening = before and Path(before.folder.name, control_socket(before.folder.name))
-    sockets = ["-x", f"../{listening}"] if listening and (folder.parent / listening).exists() else []
-    finish = ["-sf", str(before.pid)] if before else []
-    if output := _call(folder, "-D", "-p", PID, *sockets, *finish):
-        raise KproxyError(f"HAProxy does not start: {_said(output, folder)}")
-    if process := find(folder):
-        return process
-    raise KproxyError("HAProxy ended right after its start.")
 
 
 def _said(output: str, folder: Path) -> str:
@@ -169,5 +198,5 @@ def _below(path: Path) -> Iterator[int]:
         if entry.name.isdecimal():
             with suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(b"haproxy") and any(word.startswith(start) for word in words[1:]):
+                if any(flag == b"-C" and word.startswith(start) for flag, word in pairwise(words)):
                     yield int(entry.name)

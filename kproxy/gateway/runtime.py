@@ -15,7 +15,6 @@ from pathlib import Path
 
 from kproxy.gateway.core import replies
 from kproxy.gateway.core.configuration import Configuration
-from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.core.plan import Command, Plan, Running, map_commands, unwanted_lines
 from kproxy.limits import GATEWAY_REPLY, GATEWAY_SECONDS
 from kproxy.printable import printable
@@ -29,9 +28,9 @@ PIECE = 1 << 16
 class Runtime:
     """Commands for one process. All methods raise KproxyError if a reply is missing or unexpected."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder`: that of the process."""
-        self.path = folder / control_socket(folder.name)
+    def __init__(self, path: Path) -> None:
+        """`path`: the socket."""
+        self.path = path
 
     def ask(self, request: str) -> str:
         """Send a request in one line, with its payload. Returns the reply."""
@@ -107,6 +106,7 @@ class Runtime:
         reply = bytearray()
         with connected(self.path) as connection:
             connection.sendall(request + b"\n")
+            connection.shutdown(socket.SHUT_WR)  # a master waits for more commands
             while piece := connection.recv(PIECE):
                 reply += piece
                 if len(reply) > GATEWAY_REPLY:

@@ -251,6 +251,8 @@ def check_daemon(settings: Settings, in_pod: bool) -> None:
         raise UsageError("--gateway needs manifests: -f PATH. It does not follow the Ingresses of a cluster.")
     if settings.gateway_controller and settings.manifests:
         raise UsageError("--gateway-controller follows a cluster. With -f, Gateways need no flag.")
+    if settings.gateway_socket and not settings.gateway:
+        raise UsageError("--gateway-socket needs --gateway.")
     if "-" in settings.manifests:
         raise UsageError("--manifests cannot follow standard input: name files or folders.")
     if settings.sync_period < 1:

@@ -504,6 +504,16 @@ FLAGS = (
         choices=tuple(each.name for each in RESOLVERS),
     ),
     Flag(
+        "--gateway-socket SOCKET",
+        "run",
+        Group.GATEWAY,
+        "With `--gateway`: start no HAProxy, but configure and reload one that another program starts with "
+        "`haproxy -W -S SOCKET -f STATE_DIR/gateway/current`. SOCKET is an absolute path.",
+        text.absolute_path,
+        completes="file",
+        see="ingress.md#an-haproxy-of-its-own-unit",
+    ),
+    Flag(
         "--gateway-ports HTTP,HTTPS",
         "run gateway",
         Group.GATEWAY,

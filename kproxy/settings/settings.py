@@ -78,6 +78,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """For HTTP, and for HTTPS."""
     host: tuple[str, ...] = ()
     gateway: bool = False
+    gateway_socket: str = ""
+    """ "" to start HAProxy."""
     gateway_controller: bool = False
     probe_exec: CommandTemplate = CommandTemplate("netns")
     node_ip: tuple[Address, ...] | None = None

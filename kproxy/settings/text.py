@@ -296,3 +296,10 @@ def output_format(text: str) -> str:
         )
         raise ValueError(f"{text!r} is not one of {known}")
     return text
+
+
+def absolute_path(text: str) -> str:
+    """Parse a path that begins with a slash."""
+    if not text.startswith("/"):
+        raise ValueError(f"{text!r} is not an absolute path")
+    return text

@@ -21,7 +21,7 @@ from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.core.plan import Running, fingerprint, placed
 from kproxy.gateway.driver import Driver
 from kproxy.gateway.folder import Folders
-from kproxy.gateway.process import RefusedError, find
+from kproxy.gateway.process import Own, RefusedError
 from kproxy.gateway.runtime import Runtime
 from kproxy.problems import KproxyError
 from tests.support import eventually
@@ -70,7 +70,7 @@ class Driven:
     def __init__(self, lab: Lab, state: Path) -> None:
         self._node = lab.node("n1")
         self.folders = Folders(state)
-        self.driver = Driver(self.folders)
+        self.driver = Driver(self.folders, Own(self.folders))
 
     def apply(self, wanted: Configuration) -> None:
         self._node.inside(lambda: self.driver.apply(wanted))
@@ -91,17 +91,22 @@ class Driven:
         return self.driver.process.folder
 
     @property
+    def runtime(self) -> Runtime:
+        assert self.driver.process
+        return self.driver.process.runtime
+
+    @property
     def pid(self) -> int:
         assert self.driver.process
         return self.driver.process.pid
 
     def ask(self, command: str) -> str:
-        return Runtime(self.folder).ask(command)
+        return self.runtime.ask(command)
 
     def read(self) -> Running:
         """What HAProxy has, in an order that does not matter to it."""
         assert self.driver.loaded
-        found = Runtime(self.folder).read(self.driver.loaded)
+        found = self.runtime.read(self.driver.loaded)
         lists = {name: tuple(sorted(entries)) for name, entries in found.certificate_lists.items()}
         return replace(found, certificate_lists=lists)
 
@@ -335,7 +340,7 @@ def test_a_full_disk_leaves_the_configuration_before(lab: Lab, certificates: dic
         assert driven.get("a.example.com") == 503
     finally:
         os.kill(driven.pid, signal.SIGKILL)
-        eventually(lambda: find(driven.folder) is None)
+        eventually(lambda: Own(driven.folders).find(driven.folder) is None)
         subprocess.run(["umount", "-l", state], check=True)
         state.rmdir()
 

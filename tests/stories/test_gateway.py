@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from netns_lab.lab import Lab
 
+from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.runtime import Runtime
 from tests.gateway_client import Client, Load, exchange, ingress, request, secret, with_tls
 from tests.support import Manifest, Running, eventually, service, slices, with_conditions
@@ -147,7 +148,7 @@ def test_what_was_changed_by_hand_is_repaired_on_sighup(lab: Lab, running: Runni
     running.write("web", *web(lab, "pod-1"))
     eventually(lambda: client.pods(1) == {"pod-1"}, running.logged)
     folder = next((running.kproxy.state / "gateway").glob("[0-9]*"))
-    Runtime(folder).ask("clear map hosts.map")
+    Runtime(folder / control_socket(folder.name)).ask("clear map hosts.map")
     assert client.get()[0] == 404
     running.process.send_signal(signal.SIGHUP)
     eventually(lambda: client.pods(1) == {"pod-1"}, running.logged)
@@ -208,3 +209,33 @@ def test_an_unreadable_file_removes_no_route(lab: Lab, running: Running, client:
     eventually(lambda: client.pods() == {"pod-1", "pod-2"}, running.logged)
     running.write("routes", ingress(host="other.example.com"))
     eventually(lambda: client.get()[0] == 404, running.logged)
+
+
+def test_existing(lab: Lab, tmp_path: Path) -> None:
+    """An HAProxy that another program starts. The name is short, as the path of a socket has to be."""
+    node, master = lab.node("n1"), tmp_path / "m"
+    with Running(node, tmp_path, flags=["--gateway", "-v", "--gateway-socket", str(master)]) as running:
+        client = Client(lab.client("outside"), node.address(4))
+        # 1. kproxy writes the files, and says how to start HAProxy with them.
+        running.write("web", *web(lab, "pod-1"))
+        eventually(lambda: "Start it: haproxy -W" in running.logged(), running.logged)
+        current = running.kproxy.state / "gateway" / "current"
+        command = ["haproxy", "-W", "-S", str(master), "-f", str(current)]
+        started = node.popen(command)
+        eventually(lambda: client.pods(1) == {"pod-1"}, running.logged)
+        eventually(lambda: "HAProxy runs" in running.logged(), running.logged)
+        # 2. Commands and reloads lose no request.
+        with Load(client) as load:
+            running.write("web", *web(lab, "pod-2"))
+            eventually(lambda: client.pods() == {"pod-2"}, running.logged)
+            limit = {"nginx.ingress.kubernetes.io/proxy-body-size": "1m"}
+            running.write("more", ingress("more", "more.example.com", annotations=limit))
+            eventually(partial(serves, client, "more.example.com"), running.logged)
+        assert load.failures == {}
+        # 3. The other program starts it again, and it gets the endpoints of now.
+        started.kill()
+        started.wait()
+        eventually(lambda: client.get()[0] == 0)
+        running.write("web", *web(lab, "pod-3"))
+        node.popen(command)
+        eventually(lambda: client.pods() == {"pod-3"}, running.logged)

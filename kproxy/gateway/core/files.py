@@ -52,10 +52,13 @@ def digest(wanted: Configuration) -> str:
     return found.hexdigest()[:32]
 
 
-def files(wanted: Configuration, identity: Identity, folder: str) -> dict[str, bytes]:
-    """Return the contents of all files of a folder by name."""
+def files(wanted: Configuration, identity: Identity, folder: str, place: str = "") -> dict[str, bytes]:
+    """Return the contents of all files of a folder by name.
+
+    `place`: its path and a slash, if HAProxy is not started in it.
+    """
     texts = {
-        PROCESS: process_text(digest(wanted), identity, folder),
+        PROCESS: process_text(digest(wanted), identity, folder, place),
         TEXT: with_servers(wanted.text, wanted.backends),
         **{
             file: "".join(f"{certificate_line(*entry)}\n" for entry in entries)
@@ -70,14 +73,14 @@ def files(wanted: Configuration, identity: Identity, folder: str) -> dict[str, b
     return {**wanted.files, **wanted.certificates, **contents}
 
 
-def process_text(description: str, identity: Identity, folder: str) -> str:
+def process_text(description: str, identity: Identity, folder: str, place: str = "") -> str:
     """Return the file about the process. It opens its sockets in its folder."""
-    return "".join(f"{line}\n" for line in _process_lines(description, identity, folder))
+    return "".join(f"{line}\n" for line in _process_lines(description, identity, folder, place))
 
 
-def _process_lines(description: str, identity: Identity, folder: str) -> Iterator[str]:
+def _process_lines(description: str, identity: Identity, folder: str, place: str) -> Iterator[str]:
     yield "global"
-    yield f"    stats socket unix@{control_socket(folder)} mode 600 level admin expose-fd listeners"
+    yield f"    stats socket unix@{place}{control_socket(folder)} mode 600 level admin expose-fd listeners"
     yield f"    description {description}"
     yield f"    hard-stop-after {GATEWAY_DRAIN_SECONDS}s"
     if identity.user:
@@ -86,7 +89,7 @@ def _process_lines(description: str, identity: Identity, folder: str) -> Iterato
     if identity.root:
         yield f"    chroot {identity.root}"
     yield "frontend kproxy-metrics"
-    yield f"    bind unix@{metrics_socket(folder)} mode 600"
+    yield f"    bind unix@{place}{metrics_socket(folder)} mode 600"
     yield "    mode http"
     yield "    timeout client 10s"
     yield "    http-request use-service prometheus-exporter"
