@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 AUDIT_SECONDS = 10.0
 """The time between two audits, and at least `AUDIT_PAUSE` times the duration of one."""
 AUDIT_PAUSE = 100
+RETRY_SECONDS = 2.0
+"""The maximum time between two attempts to bring HAProxy to its configuration."""
 SOON_SECONDS = 5.0
 """A process that ends sooner after its start is started again with backoff."""
 
@@ -57,7 +59,7 @@ class Gateway(RoundObserver):
         self._noticed: float | None = None
         """When the first change was noticed that HAProxy does not have (time.monotonic)."""
         self._awake = asyncio.Event()
-        self._backoff, self._deaths = Backoff(), Backoff()
+        self._backoff, self._deaths = Backoff(RETRY_SECONDS), Backoff()
         self._audit_due = 0.0
         self._failure = ""
         self._watched: Process | None = None
