@@ -68,7 +68,7 @@ def ingress(name: str, host: str, to: str, annotations: dict[str, str]) -> dict[
     path = {"path": "/", "pathType": "Prefix", "backend": backend}
     named = {f"nginx.ingress.kubernetes.io/{key}": value for key, value in annotations.items()}
     spec: dict[str, Any] = {"rules": [{"host": host, "http": {"paths": [path]}}]}
-    if name == "tls":
+    if name in ("tls", "grpc"):
         spec["tls"] = [{"hosts": [host], "secretName": "tls"}]
     metadata = {"name": name, "annotations": named}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata, "spec": spec}
@@ -87,12 +87,13 @@ class Gateway(NamedTuple):
 
 def objects(ports: dict[str, int]) -> Objects:
     found = service("web", 80, "10.0.2.1", "10.0.2.2") + service("canary", 80, "10.0.2.3")
-    found.append(secret("tls", *self_signed(["tls.test"])))
+    found.append(secret("tls", *self_signed(["tls.test", "grpc.test"])))
     for name, texts in INGRESSES.items():
         if name in OTHER_SERVERS:
             found += service(name, ports[name], OTHER)
         found.append(ingress(name, f"{name}.test", name if name in OTHER_SERVERS else "web", texts))
     canary = {"canary": "true", "canary-weight": "20"}
+    found.append(ingress("grpc", "grpc.test", "h2c", {"backend-protocol": "GRPC"}))
     found += [ingress("main", "canary.test", "web", {}), ingress("canary", "canary.test", "canary", canary)]
     decoded = decode(Document("f", json.loads(json.dumps(each))) for each in found)
     state = decoded.state
@@ -216,6 +217,13 @@ def test_a_client_gets_http_2_and_the_certificate_of_its_host(gateway: Gateway) 
     assert json.loads(found.stdout)["name"] in ("pod-1", "pod-2")
     for words in ("ALPN: server accepted h2", "subject: CN=tls.test", "< HTTP/2 200"):
         assert words in found.stderr
+
+
+def test_grpc_has_http_2_from_end_to_end(gateway: Gateway) -> None:
+    url, resolve = f"https://grpc.test:{gateway.https}/a.B/C", f"grpc.test:{gateway.https}:127.0.0.1"
+    command = ["curl", "-k", "-s", "--max-time", "20", "-w", " %{http_version}", "--resolve", resolve, url]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout == "HTTP/2.0,TLS=0 2"
 
 
 def test_a_client_of_an_unknown_host_gets_no_certificate(gateway: Gateway) -> None:

@@ -154,6 +154,12 @@ def test_a_secret_with_many_users_is_refused() -> None:
         read({**AUTH, "auth-secret": "many", "auth-secret-type": "auth-map"})
 
 
+def test_custom_headers_of_a_config_map_have_another_name() -> None:
+    ((field, message),) = settings(Annotations({f"{NGINX}custom-headers": "default/x"}, find))[1]
+    assert field == f"metadata.annotations[{NGINX}custom-headers]"
+    assert message.endswith("ConfigMaps are not read. Write kproxy.io/response-headers")
+
+
 def test_our_own_name_wins() -> None:
     texts = {f"{NGINX}proxy-body-size": "1k", f"{OURS}proxy-body-size": "2k"}
     assert settings(Annotations(texts, find))[0].policy.body_size == 2048

@@ -65,6 +65,9 @@ REFUSED = {
 """Annotations that cannot be ignored: the Ingress is left out."""
 
 
+ADVICE = {"custom-headers": ": ConfigMaps are not read. Write kproxy.io/response-headers"}
+
+
 class Canary(NamedTuple):
     """Which requests go to the Services of a canary Ingress in place of another one's."""
 
@@ -148,6 +151,7 @@ def settings(found: Annotations) -> tuple[Settings, list[tuple[str, str]]]:
         if name in REFUSED:
             raise FieldError(found.field(name), f"the gateway does not support {REFUSED[name]}")
     unknown = [name for name in found.names() if name not in KNOWN]
+    words = "is not known, and has no effect"
     return (
         Settings(
             _policy(found),
@@ -160,7 +164,7 @@ def settings(found: Annotations) -> tuple[Settings, list[tuple[str, str]]]:
             found.read("server-alias", _hosts, ()),
             _canary(found) if found.boolean("canary") else None,
         ),
-        [(found.field(name), "is not known, and has no effect") for name in unknown],
+        [(found.field(name), words + ADVICE.get(name, "")) for name in unknown],
     )
 
 

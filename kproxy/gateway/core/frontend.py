@@ -115,6 +115,7 @@ _CHECKS = (
     f" !{{ req.fhdr(host) -m reg -i -- {quoted(_HOST)} }}",
     "http-request deny deny_status 400 unless { path -m found }",
     f"http-request deny deny_status 400 if {{ path -m sub % }} {{ path -m reg -i -- {quoted(_BAD_ESCAPE)} }}",
+    "http-request set-uri %[pathq] unless { url -m beg / }",
     "http-request set-var(txn.path) path",
     "http-request set-var(txn.path) path,url_dec,url_enc,regsub(%2F,/,g)"
     " if { path -m reg -- [^A-Za-z0-9/._~-] }",

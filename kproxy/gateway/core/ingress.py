@@ -351,11 +351,14 @@ def _alias(host: str) -> Host:
 
 
 def _match(path: IngressPath, found: Settings) -> Match:
+    """Return the match of a path. `/a/*` of an ImplementationSpecific one is a prefix, as in GKE."""
     text = path.path or "/"
     if path.path_type == "Exact":
         return Match(PathMatch(PathKind.EXACT, text))
     if found.regex:
         return Match(PathMatch(PathKind.REGEX, text, any_case=True))
+    if path.path_type == "ImplementationSpecific" and text.endswith("/*"):
+        text = text[:-1]
     return Match(PathMatch(PathKind.PREFIX, text))
 
 
