@@ -16,7 +16,7 @@ from kproxy.explain.answer import BECAUSE
 from kproxy.model import Event, NamespacedName, ServicePortName
 from kproxy.picture.html import element, row, text, within
 from kproxy.picture.services import EndpointView, ListView, PortView, Services, ServiceView
-from kproxy.show.snapshot import Snapshot
+from kproxy.show.snapshot import Failure, Snapshot
 from kproxy.show.tables import duration
 from kproxy.table.simulator import Reason
 
@@ -139,7 +139,7 @@ class _Page(NamedTuple):
         found = Rows(shown, len(shown))
         about = self._about_findings()
         yield section("Findings of the doctor", about, ("Id", "Object", "What", "To do"), found)
-        problems = [*self.snapshot.last_errors, *self.snapshot.problems]
+        problems = [*map(_failure, self.snapshot.last_errors), *map(str, self.snapshot.problems)]
         if problems:
             about = "What cannot be used of the input, and what the kernel refused."
             yield section("Problems", about, ("Problem",), Rows(map(_problem, problems), len(problems)))
@@ -240,7 +240,11 @@ def _refused(found: tuple[tuple[ServicePortName, Reason], int]) -> str:
     return row((element("b", str(count), kind="bad"), text(owner, NAME), text(because)))
 
 
-def _problem(problem: object) -> str:
+def _failure(found: Failure) -> str:
+    return ": ".join(part for part in (found.time, found.object, found.message) if part)
+
+
+def _problem(problem: str) -> str:
     return row((text(problem, 400),))
 
 

@@ -23,7 +23,7 @@ from kproxy.picture.status import BYTES, Finding, Findings, Now, Refused, status
 from kproxy.printable import printable
 from kproxy.problems import Problem
 from kproxy.settings.derived import StatusAccess
-from kproxy.show.snapshot import Snapshot
+from kproxy.show.snapshot import Failure, Snapshot
 from kproxy.table.simulator import Reason
 from tests.breaks import FLAGS, World, healthy
 from tests.unit.make import name, service
@@ -109,9 +109,13 @@ def test_events_and_problems(snapshot: Snapshot) -> None:
         events={name("web"): (came,), name("balanced"): (refused,)},
         problems=[Problem("web.yaml", "Service default/web", "spec.ports[0].port", "is not a number")],
         unhealthy=("IPv4: a change is not programmed yet",),
+        last_errors=(
+            Failure("2027-01-15T07:59:00Z", "Service default/web", "the kernel refused an element"),
+        ),
     )
     words = page(changed).words
     assert "12s (x3) default/balanced Refused refused 41 connections in 10 s 90s default/web Endp" in words
+    assert "2027-01-15T07:59:00Z: Service default/web: the kernel refused an element" in words
     assert "web.yaml: Service default/web: spec.ports[0].port: is not a number" in words
     assert "Not healthy: IPv4: a change is not programmed yet" in words
     # Services with warnings follow those without endpoints.
@@ -203,7 +207,7 @@ def with_text(snapshot: Snapshot, text: str) -> bytes:
 @given(st.text(min_size=1, max_size=12))
 @example('"><script>alert(1)</script>')
 @example("</style></title><!-- &#0; \x00\ufffe\ud800\\")
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_any_text_is_only_text(snapshot: Snapshot, text: str) -> None:
     found = Reader(with_text(snapshot, text))
     assert found.elements == Reader(with_text(snapshot, "a")).elements
