@@ -18,6 +18,7 @@ from kproxy.model import (
     format_address,
 )
 from kproxy.problems import Problem
+from kproxy.show.components import Component
 from kproxy.show.snapshot import Failure, HeldFrontend, Snapshot
 from kproxy.sources.core.inventory import Inventory
 from kproxy.sources.source import Source
@@ -51,6 +52,7 @@ def take_snapshot(
     credentials: str = "",
     http: bool = True,
     ingresses: Collection[NamespacedName] = (),
+    components: Iterable[Component] = (),
 ) -> Snapshot:
     """Return the snapshot of a source and of the frontends that were made from it.
 
@@ -77,6 +79,7 @@ def take_snapshot(
         dict(events),
         credentials,
         http,
+        tuple(components),
     )
 
 

@@ -42,8 +42,10 @@ from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Edit, Reconciler
 from kproxy.settings.derived import ListenAddresses
+from kproxy.show.components import Component
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.source import FollowedSource
+from kproxy.table.names import TABLE
 from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from kproxy.table.skeleton import Options
 
@@ -212,7 +214,19 @@ class Daemon(RoundObserver):
                 self._credentials,
                 http=self._gateway is not None,
                 ingresses=self._gateway.ingresses if self._gateway else (),
+                components=self._components(),
             )
+
+    def _components(self) -> Iterator[Component]:
+        """Return the parts that run, and why they are unhealthy."""
+        for family in Family:
+            errors = self.servers.health.complaints_of(family, time.monotonic())
+            yield Component(f"table-{family.value}", f"table {family.value} {TABLE}", tuple(errors))
+        if self._name_server:
+            server = self._name_server.server
+            yield Component("dns", ",".join(map(str, server.listening)), tuple(server.warnings()))
+        if self._gateway:
+            yield Component("gateway", "", tuple(self._gateway.warnings()))
 
     def _warnings(self) -> list[str]:
         """Return the conditions of servers that do not concern the tables."""

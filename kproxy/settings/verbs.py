@@ -49,6 +49,7 @@ _KINDS = (
     "A KIND is `services` (`svc`), `endpoints` (`ep`), `pods` (`po`), `endpointslices`, `ingresses` (`ing`), "
     "`nodes` (`no`), the workloads `deployments` (`deploy`), `replicasets` (`rs`), `replicationcontrollers` "
     "(`rc`), `statefulsets` (`sts`) and `daemonsets` (`ds`), or `all` for pods, Services and workloads. "
+    "`componentstatuses` (`cs`) are the parts of the running kproxy. "
     "kproxy starts no pods: it counts those that exist and match the selector of a workload."
 )
 _TARGETS = ("KIND[,KIND...] [NAME...]", "KIND/NAME...")

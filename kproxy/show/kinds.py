@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kproxy.gatewayapi import GROUP
 from kproxy.model import WORKLOADS, NamespacedName
 from kproxy.problems import CommandLineError, did_you_mean
-from kproxy.show import gateways, manifests, tables
+from kproxy.show import components, gateways, manifests, tables
 from kproxy.show.tables import Age, Objects
 from kproxy.show.workloads import rows_of, workload_manifest
 
@@ -110,6 +110,17 @@ KINDS = {
         tables.node_rows,
         manifests.node_manifest,
         name=lambda node: NamespacedName("", node.name),
+        namespaced=False,
+    ),
+    "componentstatuses": Kind(
+        ("componentstatus", "cs"),
+        "componentstatus",
+        components.KIND,
+        attrgetter("components"),
+        components.component_rows,
+        components.component_manifest,
+        name=components.component_name,
+        labels=lambda _: {},
         namespaced=False,
     ),
     **WORKLOAD_KINDS,

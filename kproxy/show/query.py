@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kproxy.model import NamespacedName, Selector
 from kproxy.problems import CommandLineError
 from kproxy.show.columns import sorted_by
+from kproxy.show.components import KIND as COMPONENT
 from kproxy.show.jsonpath import Expression
 from kproxy.show.kinds import KINDS, Kind, plurals_of
 from kproxy.show.selectors import parse_selector
@@ -72,7 +73,7 @@ class Query(NamedTuple):
     def followed(self, snapshot: Snapshot) -> tuple[Query, list[str]]:
         """Return the query without kinds that are not followed, and a sentence about these."""
         kinds = snapshot.inventory.followed
-        others = [each for each in self.requested if each.kind.kind not in kinds]
+        others = [each for each in self.requested if each.kind.kind not in {*kinds, COMPONENT}]
         names = ", ".join(each.plural.capitalize() for each in others)
         sentences = [f"kproxy does not follow {names}; ask kubectl"] if others else []
         return self._replace(

@@ -30,6 +30,7 @@ from kproxy.model import (
     format_socket,
 )
 from kproxy.problems import KproxyError, Problem
+from kproxy.show.components import Component
 from kproxy.sources.core.inventory import Inventory
 from kproxy.table.skeleton import Options
 
@@ -96,6 +97,8 @@ class Snapshot(Struct, frozen=True):
     """The kubeconfig or the folder of the service account that the running kproxy uses; "" with manifests."""
     http: bool = True
     """Whether HTTP listeners of Gateways are served: False if kproxy runs without --gateway."""
+    components: tuple[Component, ...] = ()
+    """The parts of the running kproxy."""
 
 
 def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:

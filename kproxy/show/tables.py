@@ -35,6 +35,7 @@ from kproxy.model import (
 )
 from kproxy.printable import printable
 from kproxy.settings.text import ENGINES
+from kproxy.show.components import Component
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.core.inventory import Inventory
 
@@ -87,6 +88,8 @@ class Objects(NamedTuple):
     gateways: GatewayObjects
     statuses: Statuses
     """The status of each of `gateways`."""
+    components: tuple[Component, ...] = ()
+    """The parts of the running kproxy; () if the objects are those of files."""
 
     def services_of(self, pod: NamespacedName) -> list[str]:
         """Return the names of the services of which a pod is an endpoint. `pods` need not contain the pod."""
@@ -119,6 +122,7 @@ def objects(snapshot: Snapshot) -> Objects:
         _only_programmed(snapshot, known.keys()),
         inventory.gateways,
         Statuses(inventory.gateways, inventory.owners.get, snapshot.frontends, snapshot.http),
+        snapshot.components,
     )
 
 

@@ -115,8 +115,11 @@ class Faults:
             self._faults.clear()
             self.cleared += 1
 
-    def take(self, verb: str, resource: str) -> list[Effect]:
-        """Return the effects on a request: of all matching faults, up to the first that answers it."""
+    def take(self, verb: str, resource: str) -> tuple[list[Effect], int]:
+        """Return the effects on a request: of all matching faults, up to the first that answers it.
+
+        Also returns how often the faults had been cleared then.
+        """
         effects: list[Effect] = []
         with self._lock:
             for fault in list(self._faults):
@@ -129,11 +132,12 @@ class Faults:
                         self._faults.remove(fault)
                 if isinstance(fault.effect, Answer | Silence | Flood):
                     break
-        return effects
+            return effects, self.cleared
 
 
-async def apply(connection: Connection, effects: list[Effect], faults: Faults) -> bool:
-    """Apply effects to a connection. Returns whether one of them has answered the request."""
+async def apply(connection: Connection, taken: tuple[list[Effect], int], faults: Faults) -> bool:
+    """Apply what was taken from the faults to a connection. Returns whether that has answered the request."""
+    effects, cleared = taken
     for effect in effects:
         match effect:
             case Delay(seconds=seconds):
@@ -145,9 +149,8 @@ async def apply(connection: Connection, effects: list[Effect], faults: Faults) -
             case Trickle(size=size, seconds=seconds):
                 connection.pace = size, seconds
             case Flood(head=head, part=part, seconds=seconds):
-                before = faults.cleared
                 await connection.emit(head)
-                while part and faults.cleared == before:
+                while part and faults.cleared == cleared:
                     await connection.emit(part)
                     await asyncio.sleep(seconds)
                 return True

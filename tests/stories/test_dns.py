@@ -123,6 +123,12 @@ def test_metrics_and_descriptions(lab: Lab, running: Running) -> None:
     after = metrics(node)
     for name in ('requests_total{family="2",proto="tcp"}', 'responses_total{rcode="NXDOMAIN"}'):
         assert after[f"coredns_dns_{name}"] == before.get(f"coredns_dns_{name}", 0) + 1
+    assert [line.split() for line in running.view("get", "componentstatuses").splitlines()] == [
+        ["NAME", "STATUS", "MESSAGE", "ERROR"],
+        ["table-ip", "Healthy", "table", "ip", "kproxy"],
+        ["table-ip6", "Healthy", "table", "ip6", "kproxy"],
+        ["dns", "Healthy", "10.96.0.10:53,[fd00:96::a]:53"],
+    ]
     lines = [line.split() for line in running.view("describe", "svc", "web").splitlines()]
     assert [WEB, "A", SERVICE_IP[4]] in lines
     assert [WEB, "AAAA", SERVICE_IP[6]] in lines
@@ -203,6 +209,10 @@ def test_a_port_in_use_does_not_stop_kproxy(lab: Lab, tmp_path: Path) -> None:
     with other, Running(node, tmp_path) as running:
         eventually(lambda: "cannot serve DNS on 10.96.0.10:53: Address already in use" in running.logged())
         health = node.run(["curl", "-s", "http://127.0.0.1:10256/healthz"], capture_output=True).stdout
-        assert json.loads(health)["warnings"] == ["DNS on 10.96.0.10:53: Address already in use"]
+        failure = "DNS on 10.96.0.10:53: Address already in use"
+        assert json.loads(health)["warnings"] == [failure]
+        assert running.view("get", "cs", "dns").splitlines()[1].split(maxsplit=3) == [
+            *("dns", "Unhealthy", "[fd00:96::a]:53", failure)
+        ]
         running.write("web", service(), *slices(lab, ["pod-1"]))
         eventually(lambda: ask(lab.pod("pod-2"), WEB, "AAAA", 6) == [SERVICE_IP[6]], running.logged)

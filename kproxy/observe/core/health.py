@@ -113,6 +113,10 @@ class Health:
         """Return why it is unhealthy, or soon will be."""
         return [*self.reasons(now), *self.warnings(now)]
 
+    def complaints_of(self, family: Family, now: float) -> list[str]:
+        """Return those of `complaints` that concern the table of one family."""
+        return [each for each in self.complaints(now) if each.startswith(f"{_NAMES[family]}:")]
+
     def warnings(self, now: float) -> list[str]:
         """Return conditions that do not make kproxy unhealthy yet."""
         silent = [
