@@ -98,7 +98,7 @@ PLUGIN_SECONDS = 60
 DNS_QUERY = 4 * KIB
 """A query has at most some hundred bytes."""
 DNS_IDLE_SECONDS = 12.0
-DNS_BATCH = 64
+DNS_BATCH = 256
 DNS_RECEIVE_BUFFER = 2 * MIB
 """The kernel doubles it, and counts 768 bytes for a query. So 5,400 queries fit."""
 DNS_ERRORS = 50
@@ -107,6 +107,7 @@ DNS_UPSTREAM_SECONDS = 1.5
 DNS_UPSTREAM_TRIES = 2
 DNS_UPSTREAM_QUERIES = 512
 DNS_WAITING = 2048
+DNS_WAITING_OF_CLIENT = 128
 DNS_LONG_REPLIES = 16
 
 # --- the kernel ---
@@ -317,6 +318,13 @@ TABLE = (
         "the reply is SERVFAIL",
     ),
     Limit(_DNS, "queries that wait for upstream servers", DNS_WAITING, "", "the reply is SERVFAIL"),
+    Limit(
+        _DNS,
+        "queries of one client that wait for upstream servers",
+        DNS_WAITING_OF_CLIENT,
+        "",
+        "the reply is SERVFAIL",
+    ),
     Limit(
         _DNS,
         "long replies of upstream servers that wait to be parsed",

@@ -1,8 +1,9 @@
 """What the servers of all addresses share: the zone, who may ask for other names, limits and counts.
 
-Queries for other names wait for an upstream server, and the number of those that wait is limited. To parse a
-long reply may take half a second, if its author wants that. So it is done in a thread, one at a time. Short
-replies have their turns, so that many of them do not delay other tasks.
+Queries for other names wait for an upstream server. The number of those that wait is limited, also for each
+client, so that one client cannot use all places. To parse a long reply may take half a second, if its author
+wants that. So it is done in a thread, one at a time. Short replies have their turns, so that many of them do
+not delay other tasks.
 
 Clients that send what is refused or malformed get at most `DNS_ERRORS` replies a second over UDP, together
 with the other clients of their network. So a sender with a false address cannot direct a flood at another
@@ -23,7 +24,7 @@ from kproxy.dns.core.zone import Zone
 from kproxy.dns.relay import relay
 from kproxy.dns.upstream import Question, Upstream
 from kproxy.intake.turns import Turns
-from kproxy.limits import DNS_ERRORS, DNS_LONG_REPLIES, DNS_NETWORKS, DNS_WAITING
+from kproxy.limits import DNS_ERRORS, DNS_LONG_REPLIES, DNS_NETWORKS, DNS_WAITING, DNS_WAITING_OF_CLIENT
 
 NO_ANSWERS = frozenset({Code.FORMERR, Code.SERVFAIL, Code.NOTIMP, Code.REFUSED})
 
@@ -54,7 +55,9 @@ class Resolver:
         self._upstream = upstream
         self._may_recurse = may_recurse
         self._recursive: dict[str, bool] = {}
-        self._waiting = self._long = 0
+        self._waiting: Counter[str] = Counter()
+        """How many queries wait for upstream servers, by client."""
+        self._waiting_together = self._long = 0
         """How many queries wait for upstream servers, and how many long replies wait to be parsed."""
         self._turns, self._one = Turns(), asyncio.Lock()
         self._second = 0
@@ -70,8 +73,8 @@ class Resolver:
         if isinstance(found, Outside):
             if not (recursive and found.query.recursion_desired):
                 found = _without_upstream(found, over_tcp)
-            elif self._has_room(found):
-                return self._forward(found, over_tcp)
+            elif self._has_room(found, host):
+                return self._forward(found, host, over_tcp)
             else:
                 found = _failure(found, over_tcp)
         if found is not None:
@@ -96,18 +99,24 @@ class Resolver:
             found = self._recursive[host] = self._may_recurse(host)
         return found
 
-    def _has_room(self, found: Outside) -> bool:
+    def _has_room(self, found: Outside, host: str) -> bool:
         assert self._upstream is not None
-        return self._waiting < DNS_WAITING and self._upstream.has_room(_question(found))
+        if self._waiting_together >= DNS_WAITING or self._waiting[host] >= DNS_WAITING_OF_CLIENT:
+            return False
+        return self._upstream.has_room(_question(found))
 
-    async def _forward(self, found: Outside, over_tcp: bool) -> bytes:
+    async def _forward(self, found: Outside, host: str, over_tcp: bool) -> bytes:
         assert self._upstream is not None
         self.forwarded += 1
-        self._waiting += 1
+        self._waiting[host] += 1
+        self._waiting_together += 1
         try:
             made = await self._relay(found, await self._upstream.ask(_question(found)), over_tcp)
         finally:
-            self._waiting -= 1
+            self._waiting_together -= 1
+            self._waiting[host] -= 1
+            if not self._waiting[host]:
+                del self._waiting[host]
         self.responses[made[3] & 15] += 1
         return made
 

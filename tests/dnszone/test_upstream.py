@@ -31,6 +31,8 @@ NAME = "www.example.com."
 ADDRESS = "192.0.2.80"
 ALIAS = "ext.default.svc.cluster.local."
 CLIENT = "127.0.0.1"
+OTHER = "127.0.0.2"
+"""Another client that may ask for other names."""
 STUB = "nameserver 127.0.0.53\n"
 Handler = Callable[[dns.message.Message, bool], list[bytes]]
 """Takes a query, and whether it came over TCP. Returns the messages to send back."""
@@ -139,7 +141,7 @@ async def serving(*handlers: Handler) -> AsyncIterator[tuple[Resolver, list[Serv
         listeners.append(listener)
         sockets.append(sock)
         addresses.append(SocketAddress(CLIENT, port))
-    found = Resolver(world(), upstream=Upstream(lambda: addresses), may_recurse=lambda host: host == CLIENT)
+    found = Resolver(world(), upstream=Upstream(lambda: addresses), may_recurse=(CLIENT, OTHER).__contains__)
     found.ready = True
     try:
         yield found, servers
@@ -286,9 +288,10 @@ def test_a_long_reply_is_parsed_in_a_thread_one_at_a_time(monkeypatch: pytest.Mo
     run(test, truncated)
 
 
-def test_no_more_queries_wait_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["DNS_WAITING", "DNS_WAITING_OF_CLIENT"])
+def test_no_more_queries_wait_than_the_limit(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream, "DNS_UPSTREAM_SECONDS", 0.2)
-    monkeypatch.setattr(resolving, "DNS_WAITING", 10)
+    monkeypatch.setattr(resolving, limit, 10)
 
     async def test(resolver: Resolver, servers: list[Server]) -> None:
         wires = [dns.message.make_query(NAME, "A").to_wire() for _ in range(50)]
@@ -302,6 +305,10 @@ def test_no_more_queries_wait_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
                 waiting.append(asyncio.ensure_future(reply))
                 await asyncio.sleep(0)
         assert (len(waiting), codes) == (10, [dns.rcode.SERVFAIL] * 40)
+        of_other = resolver.answer(wires[0], OTHER, over_tcp=True)
+        assert isinstance(of_other, bytes) == (limit == "DNS_WAITING")
+        if of_other is not None and not isinstance(of_other, bytes):
+            waiting.append(asyncio.ensure_future(of_other))
         await asyncio.gather(*waiting)
         assert (await ask(resolver)).rcode() == dns.rcode.SERVFAIL  # there is room again
         assert len(servers[0].queries) == 2 * DNS_UPSTREAM_TRIES
