@@ -26,6 +26,8 @@ from tests.unit.make import manifest, service, slice_of
 from tests.unit.nobody import NOBODY, as_nobody
 
 # The verb whose usage is shown, and the sentence; "..." for any text in it.
+DESCRIBED = [item for item in KINDS.items() if item[0] != "componentstatuses"]
+"""The kinds that `describe` knows."""
 USAGE_ERRORS = {
     "": ("", "Missing VERB."),
     "proxy": ("", "Unknown verb proxy."),
@@ -89,7 +91,7 @@ USAGE_ERRORS = {
     "describe jobs": (
         "describe",
         "Unknown kind jobs. A KIND is "
-        f"{', '.join(f'{plural} ({kind.aliases[-1]})' for plural, kind in KINDS.items())}.",
+        f"{', '.join(f'{plural} ({kind.aliases[-1]})' for plural, kind in DESCRIBED)}.",
     ),
     "cleanup -f x": ("cleanup", "Unknown flag -f."),
     "version --short": ("version", "Unknown flag --short."),
