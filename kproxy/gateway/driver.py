@@ -61,6 +61,7 @@ class Driver:
         if not (self.process and self.process.running):
             self._restart(wanted)
         elif not self._change(wanted):
+            logger.info("HAProxy needs another file, or did not take a change: reloading it")
             self._reload(wanted)
 
     def audit(self) -> None:
@@ -116,7 +117,7 @@ class Driver:
             if not found.empty:
                 self._carry_out(found, fits)
         except KproxyError as error:
-            logger.warning("%s Reloading HAProxy.", error)
+            logger.warning("%s", error)
             return False
         self.loaded = fits
         return True

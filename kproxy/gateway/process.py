@@ -85,6 +85,20 @@ class Process:
         """Whether it has not ended."""
         return not select([self.descriptor], [], [], 0)[0]
 
+    @property
+    def answers(self) -> bool:
+        """Whether it takes commands."""
+        try:
+            return bool(self.runtime.information())
+        except KproxyError:
+            return False
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.descriptor, signal.SIGKILL)
+        select([self.descriptor], [], [], GATEWAY_START_SECONDS)
+
     def close(self) -> None:
         """Forget it. It is reaped if it was given to this process, as the first one of a container."""
         os.close(self.descriptor)
@@ -130,15 +144,29 @@ class Own:
         return None
 
     def start(self, folder: Path, before: Process | None) -> Process:
-        """Start a process, in place of another one. Raises KproxyError; then the other one continues."""
-        listening = before and Path(before.folder.name, control_socket(before.folder.name))
-        sockets = ["-x", f"../{listening}"] if listening and (folder.parent / listening).exists() else []
-        finish = ["-sf", str(before.pid)] if before else []
-        if output := _call(folder, "-D", "-p", PID, *sockets, *finish):
+        """Start a process, in place of another one. Raises KproxyError; then the other one continues.
+
+        If the other one hangs, it is killed.
+        """
+        output = _call(folder, "-D", "-p", PID, *_in_place_of(before))
+        if output and before and not before.answers:
+            logger.warning("HAProxy does not answer: process %d. Killing it.", before.pid)
+            before.kill()
+            output = _call(folder, "-D", "-p", PID)
+        if output:
             raise KproxyError(f"HAProxy does not start: {_said(output, folder)}")
         if process := self.find(folder):
             return process
         raise KproxyError("HAProxy ended right after its start.")
+
+
+def _in_place_of(before: Process | None) -> list[str]:
+    """Return the flags for a process that takes over listening sockets, and lets the other one finish."""
+    if before is None:
+        return []
+    path = before.runtime.path
+    sockets = ["-x", f"../{before.folder.name}/{path.name}"] if path.exists() else []
+    return [*sockets, "-sf", str(before.pid)]
 
 
 def _is_of(pid: int, folder: Path) -> bool:
