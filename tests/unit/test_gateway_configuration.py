@@ -86,12 +86,18 @@ def test_a_backend_stays_in_its_spare_one_and_frees_it_at_its_end() -> None:
     assert other.spares == {"default.x.1": "spare-2", "default.y.1": "spare-1"}
 
 
+def grown(servers: int = 5) -> Configuration:
+    """A configuration with so many servers, and room for more."""
+    many = tuple(Server(f"10.0.0.{number}", 80) for number in range(servers))
+    return replace(configuration({WEB: Section(slots_for(servers))}), backends={WEB: many})
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
         configuration({WEB: PLAIN, API: TLS}),
         configuration({WEB: TLS}),
-        configuration({WEB: Section(8)}),
+        grown(),
         configuration({WEB: PLAIN, API: PLAIN, "default.x.1": PLAIN}),
         replace(configuration({WEB: PLAIN}), head="defaults\n"),
         replace(configuration({WEB: PLAIN}), files={"404.html": b"No"}),
@@ -105,9 +111,16 @@ def test_what_needs_another_text_does_not_fit(wanted: Configuration) -> None:
 
 def test_a_backend_that_grew_moves_to_a_larger_spare_one() -> None:
     loaded = replace(configuration({WEB: PLAIN}), sections={WEB: PLAIN, "spare-1": Section(16)})
-    found = fitted(configuration({WEB: Section(8)}), loaded)
+    found = fitted(grown(), loaded)
     assert found is not None
     assert found.spares == {WEB: "spare-1"}
+
+
+def test_a_backend_that_grew_stays_as_long_as_it_has_slots() -> None:
+    loaded = replace(configuration({WEB: PLAIN}), sections={WEB: PLAIN, "spare-1": Section(16)})
+    found = fitted(grown(servers=PLAIN.slots), loaded)
+    assert found is not None
+    assert found.spares == {}
 
 
 def test_spare_backends_are_found_by_their_names() -> None:

@@ -80,9 +80,9 @@ class Section(Struct, frozen=True):
         """Whether a spare backend can stand for it."""
         return not self.directives and not self.options
 
-    def holds(self, wanted: Section) -> bool:
-        """Whether it does for another section: equal directives, and enough slots."""
-        return self.rules == wanted.rules and self.slots >= wanted.slots
+    def holds(self, wanted: Section, slots: int) -> bool:
+        """Whether it does for another section: equal directives, and at least this number of slots."""
+        return self.rules == wanted.rules and self.slots >= slots
 
     @property
     def rules(self) -> tuple[tuple[str, ...], str]:
@@ -167,10 +167,11 @@ def fitted(wanted: Configuration, loaded: Configuration) -> Configuration | None
     if (wanted.head, wanted.files) != (loaded.head, loaded.files):
         return None
     before = {name: loaded.spares.get(name, name) for name in wanted.backends}
-    places = {name: place for name, place in before.items() if _holds(loaded, place, wanted.sections[name])}
+    places = {name: place for name, place in before.items() if _stays(loaded, place, wanted, name)}
     free = [name for name in spare_names(loaded) if name not in places.values()]
     for name in sorted(wanted.backends.keys() - places.keys()):
-        place = next((each for each in free if _holds(loaded, each, wanted.sections[name])), None)
+        section = wanted.sections[name]
+        place = next((each for each in free if loaded.sections[each].holds(section, section.slots)), None)
         if place is None:
             return None
         free.remove(place)
@@ -179,8 +180,10 @@ def fitted(wanted: Configuration, loaded: Configuration) -> Configuration | None
     return _renamed(replace(wanted, sections=loaded.sections), moved)
 
 
-def _holds(loaded: Configuration, name: str, wanted: Section) -> bool:
-    return name in loaded.sections and loaded.sections[name].holds(wanted)
+def _stays(loaded: Configuration, place: str, wanted: Configuration, name: str) -> bool:
+    """Whether a backend can stay where it is: there are enough slots, even without room for more servers."""
+    section, servers = wanted.sections[name], len(wanted.backends[name])
+    return place in loaded.sections and loaded.sections[place].holds(section, servers)
 
 
 def _renamed(wanted: Configuration, names: dict[str, str]) -> Configuration:
