@@ -36,7 +36,7 @@ AUDIT_SECONDS = 10.0
 """The time between two audits, and at least `AUDIT_PAUSE` times the duration of one."""
 AUDIT_PAUSE = 100
 RETRY_SECONDS = 2.0
-"""The maximum time between two attempts to bring HAProxy to its configuration."""
+"""The maximum time between two attempts to bring HAProxy to its configuration, or to start it."""
 SOON_SECONDS = 5.0
 """A process that ends sooner after its start is started again with backoff."""
 
@@ -59,7 +59,7 @@ class Gateway(RoundObserver):
         self._noticed: float | None = None
         """When the first change was noticed that HAProxy does not have (time.monotonic)."""
         self._awake = asyncio.Event()
-        self._backoff, self._deaths = Backoff(RETRY_SECONDS), Backoff()
+        self._backoff, self._deaths = Backoff(RETRY_SECONDS), Backoff(RETRY_SECONDS)
         self._audit_due = 0.0
         self._failure = ""
         self._watched: Process | None = None
@@ -82,7 +82,7 @@ class Gateway(RoundObserver):
     def round_done(self, done: RoundReport) -> None:
         """Bring HAProxy to the objects of the round, if they changed."""
         if self._revision == self._source.revision:
-            if self._objects is None:
+            if not self._awake.is_set():
                 self._noticed = None
             return
         self._revision = self._source.revision
@@ -106,12 +106,11 @@ class Gateway(RoundObserver):
 
     async def _wait(self) -> None:
         """Wait for a change, for the end of HAProxy, or until an attempt or an audit is due."""
-        now = asyncio.get_running_loop().time()
-        if (due := max(self._backoff.due, self._deaths.due)) > now:
-            await asyncio.sleep(due - now)
-            return
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._deaths.due - loop.time())
+        due = self._backoff.due if self._failure else self._audit_due
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._audit_due if self._objects else None):
+            async with asyncio.timeout_at(due if self._objects else None):
                 await self._awake.wait()
 
     async def _work(self, thread: ThreadPoolExecutor) -> None:
@@ -120,14 +119,13 @@ class Gateway(RoundObserver):
         if self._objects is None:
             return
         loop, noticed, self._noticed = asyncio.get_running_loop(), self._noticed, None
-        begun = loop.time()
         try:
             await loop.run_in_executor(thread, partial(self._apply, self._objects))
-            if begun >= self._audit_due:
+            self._succeeded(noticed)
+            if (begun := loop.time()) >= self._audit_due:
                 await loop.run_in_executor(thread, self._driver.audit)
                 self._audit_due = loop.time() + max(AUDIT_SECONDS, AUDIT_PAUSE * (loop.time() - begun))
-            self._succeeded(noticed)
-        except KproxyError as error:
+        except (KproxyError, OSError, ValueError) as error:
             self._failed(error)
         self._watch(self._driver.process)
 
@@ -151,11 +149,11 @@ class Gateway(RoundObserver):
             if self._metrics:
                 self._metrics.latency.observe(seconds)
 
-    def _failed(self, error: KproxyError) -> None:
+    def _failed(self, error: Exception) -> None:
         """Log an error once, and try again later."""
         self._backoff.failed(asyncio.get_running_loop().time())
         if self._failure != str(error):
-            logger.error("gateway: %s", error.full)
+            logger.error("gateway: %s", error.full if isinstance(error, KproxyError) else error)
         self._failure = str(error)
 
     def _watch(self, process: Process | None) -> None:
