@@ -164,7 +164,7 @@ def _resource(path: str, reference: wire.ObjectReference) -> IngressBackend:
 def _service_name(path: str, text: str | None) -> str:
     if not text:
         raise FieldError(path, "is missing")
-    if not SUBDOMAIN.fullmatch(text):
+    if not SUBDOMAIN.fullmatch(text) or len(text) > 253:
         raise FieldError(path, f"{text!r} is not a valid Service name")
     return text
 

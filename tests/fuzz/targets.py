@@ -14,11 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from kproxy.controlplane.gateways import with_built_in
 from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
 from kproxy.controlplane.settle import settle
 from kproxy.decode import Decoded, Document, decode
+from kproxy.decode.text import from_json
 from kproxy.dns.core.respond import Outside, respond
 from kproxy.dns.core.wire import Query
 from kproxy.dns.core.wire import parse as parse_query
@@ -43,9 +46,11 @@ from kproxy.settings.text import SocketAddress
 from kproxy.show.describe.context import Context
 from kproxy.show.describe.gateways import describe_gateway, describe_route
 from kproxy.show.describe.service import describe_service
+from kproxy.show.describe.workload import describe_workload
 from kproxy.show.gateways import shown
 from kproxy.show.snapshot import Snapshot, encode
 from kproxy.show.snapshot import decode as decode_snapshot
+from kproxy.show.workloads import workload_manifest
 from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import (
     SERVICES,
@@ -61,6 +66,10 @@ from kproxy.sources.cluster.credentials import Credentials
 from kproxy.sources.configuration import read_configuration
 from kproxy.sources.core.inventory import manifest_inventory
 from kproxy.sources.documents import parse
+from kproxy.sources.engines.core.answers import Inspected
+from kproxy.sources.engines.core.merge import together, with_found_pods
+from kproxy.sources.engines.core.pods import Choice, PodManifests
+from kproxy.sources.engines.core.streams import Streams
 from kproxy.state.store import Store
 from kproxy.table.script import script
 from kproxy.table.skeleton import Options
@@ -103,9 +112,38 @@ def manifests(data: bytes) -> None:
     texts = [describe_service(service, context) for service in context.objects.services]
     texts += [describe_gateway(each, context) for each in shown("Gateway")(context.objects)]
     texts += [describe_route(each, context) for each in shown("TCPRoute")(context.objects)]
+    texts += [describe_workload(view, context) for view in context.objects.workloads]
     texts.append(_gateway(decoded, in_use))
+    _read_again(context)
     assert all(line.isprintable() for text in texts for line in text.split("\n"))
     assert all(printable(str(problem)).isprintable() for problem in problems)
+
+
+def _read_again(context: Context) -> None:
+    """Check that the manifests of workloads are read as they are printed."""
+    made = [workload_manifest(view) for view in context.objects.workloads]
+    again = decode(Document("f", msgspec.Raw(msgspec.json.encode(each))) for each in made)
+    assert [workload.kind for workload in again.state.workloads] == [each["kind"] for each in made]
+
+
+def engine(data: bytes) -> None:
+    """Read the inspections of containers, and make pods of them."""
+    found = from_json(data, list[Inspected])
+    texts = PodManifests(Choice("docker", "n1")).of(found, {}, frozenset())
+    pods = together("docker", [decode([Document("docker", msgspec.Raw(text))]) for text in texts])
+    merged = with_found_pods(decode(()), [pods])
+    settle(merged, NOTHING, RANGES, NODE)
+    assert all(printable(str(problem)).isprintable() for problem in merged.problems)
+
+
+def output(data: bytes) -> None:
+    """Read the output of a command in a container, in two pieces."""
+    whole, halves = Streams(1000), Streams(1000)
+    whole.add(data)
+    halves.add(data[: len(data) // 2])
+    halves.add(data[len(data) // 2 :])
+    assert whole.output == halves.output
+    assert len(whole.output) <= 1000
 
 
 def _gateway(decoded: Decoded, in_use: InUse) -> str:
@@ -300,6 +338,8 @@ def dns_reply(data: bytes) -> None:
 
 TARGETS = (
     Target("manifests", manifests),
+    Target("engine", engine, (msgspec.DecodeError,)),
+    Target("output", output, made=lambda: b"\1\0\0\0\0\0\0\3out\2\0\0\0\0\0\0\5error"),
     Target("certificate", certificate, made=lambda: b"".join(self_signed(["a.test"]))),
     Target("configuration", configuration, (KproxyError,)),
     Target("kubeconfig", kubeconfig, (KproxyError,)),

@@ -105,7 +105,11 @@ def test_a_node_port_with_policy_local(lab: Lab, tmp_path: Path, filters: Callab
     filters("0")
     web = service("web", {"port": 80, "targetPort": 8080, "nodePort": 30080}, type="NodePort")
     web["spec"]["externalTrafficPolicy"] = "Local"
-    Kproxy(lab.node("n1"), tmp_path / "state").sync(web, *slices(lab, ["pod-2"]))
+    kproxy = Kproxy(lab.node("n1"), tmp_path / "state")
+    kproxy.sync(web, *slices(lab, ["pod-2"]))
+    before = kproxy.generation()
+    kproxy.sync(web, *slices(lab, ["pod-2"]))
+    assert kproxy.generation() == before
     for family in FAMILIES:
         found = http_get(lab.pod("pod-1"), lab.node("n1").address(family), 30080)
         assert (found.pod, found.client) == ("pod-2", router(lab, family))

@@ -263,6 +263,17 @@ def test_without_its_container_a_written_pod_has_no_address() -> None:
     assert (stopped["web-1"].ready, stopped["web-1"].gates_open) == (False, False)
 
 
+def test_a_number_that_is_no_port_is_left_out() -> None:
+    long = "9" * 5000
+    found = pod(
+        container(
+            Config__Labels={"kproxy.io/ports": f"a={long},http=8080"},
+            Config__ExposedPorts={f"{long}/tcp": {}},
+        )
+    )
+    assert found.containers[0].ports == (EndpointPort("http", Protocol.TCP, 8080),)
+
+
 def test_a_label_is_a_readiness_probe() -> None:
     label = {"kproxy.io/readiness-probe": msgspec.json.encode(PROBE).decode()}
     found = pod(container(Config__Labels=label))

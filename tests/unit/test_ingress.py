@@ -148,6 +148,7 @@ WEB = to("web", 80)
         (ingress(defaultBackend={"service": {"name": "web", "port": {"name": "a", "number": 1}}}), "spec.defaultBackend.service.port", "must have exactly one of name, number"),
         (ingress(defaultBackend=to("web", 0)), "spec.defaultBackend.service.port.number", "0 is not a port (1-65535)"),
         (ingress(defaultBackend=to("web", "80")), "spec.defaultBackend.service.port.name", "'80' is neither a port number nor a valid port name"),
+        (ingress(defaultBackend=to("w" * 254, 80)), "spec.defaultBackend.service.name", f"'{'w' * 254}' is not a valid Service name"),
         (ingress(defaultBackend=to("Web", 80)), "spec.defaultBackend.service.name", "'Web' is not a valid Service name"),
         (ingress(defaultBackend={"resource": {"kind": "Bucket"}}), "spec.defaultBackend.resource.name", "is missing"),
         (ingress(OLD, backend={"servicePort": 80}), "spec.backend.serviceName", "is missing"),

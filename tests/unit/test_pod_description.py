@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from kproxy.model import Event
+from kproxy.model import Bridge, Event, Family
 from kproxy.probes.core.readiness import ContainerReadiness, PodReadiness, with_readiness
 from kproxy.show.describe.context import Context
-from kproxy.show.describe.pod import describe_pod
-from kproxy.show.snapshot import Snapshot
+from kproxy.show.describe.pod import HAIRPIN, describe_pod
+from kproxy.show.snapshot import Snapshot, encode
+from kproxy.show.snapshot import decode as decode_snapshot
+from kproxy.table.skeleton import Options
 from tests.unit.make import NODE, decoded, inventory_of, manifest, name, service, slice_of
 
 NOW = 1_000_000.0
@@ -38,6 +41,29 @@ def described(*objects: dict[str, Any], found: PodReadiness | None = None, probi
     context = Context(Snapshot(inventory, [], result.problems, NODE), NOW)
     (own,) = context.objects.pods
     return describe_pod(own, context)
+
+
+@pytest.mark.parametrize(
+    ("filtered", "spec", "expected"),
+    [
+        ((), {}, "Bridge:       br0\n"),
+        ((Family.IPV6,), {}, "Bridge:       br0\n"),
+        ((Family.IPV4,), {}, f"Bridge:       br0 ({HAIRPIN})\n"),
+        ((), {"hostNetwork": True}, ""),
+    ],
+)
+def test_the_bridge_of_a_pod(filtered: tuple[Family, ...], spec: dict[str, Any], expected: str) -> None:
+    bridges = (
+        Bridge("br0", (ip_network("10.0.0.0/24"),), filtered),
+        Bridge("br1", (ip_network("10.1.0.0/24"),)),
+    )
+    inventory = inventory_of(decoded(json.dumps(pod(**spec))))
+    snapshot = Snapshot(inventory, [], [], NODE, options=Options(bridges=bridges))
+    context = Context(decode_snapshot(encode(snapshot)), NOW)
+    text = describe_pod(context.objects.pods[0], context)
+    assert [line for line in text.splitlines(True) if line.startswith("Bridge:")] == [expected] * bool(
+        expected
+    )
 
 
 def failing(*events: Event) -> PodReadiness:

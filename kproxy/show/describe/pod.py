@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, format_address, format_socket
+from kproxy.model import Container, EndpointSlice, GRPCAction, Pod, family_of, format_address, format_socket
 from kproxy.printable import printable
 from kproxy.probes.core.readiness import PodReadiness, describe_probe, supported_probes
 from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
 from kproxy.show.describe.events import event_table, events_section
 from kproxy.show.tables import NONE, UNKNOWN, cut, table
 
+HAIRPIN = "reaches itself through a Service only with --bridge-hairpin"
 SHOWN = 10
 """The maximum number of sockets to show."""
 
@@ -29,6 +30,7 @@ def describe_pod(pod: Pod, context: Context) -> str:
         ("Status:", "Terminating" if pod.terminating else pod.phase or UNKNOWN),
         ("IP:", addresses[0] if addresses else NONE),
         ("IPs:", ",".join(addresses) or NONE),
+        *_bridge(pod, context),
     ]
     containers = "".join(_container(container, pod, found) for container in pod.containers)
     conditions = [("Type", "Status"), ("----", "------"), ("Ready", str(pod.ready))]
@@ -40,6 +42,15 @@ def describe_pod(pod: Pod, context: Context) -> str:
         + events_section(_events(pod, found, context))
         + section("Problems", context.problems("Pod", pod.name))
     )
+
+
+def _bridge(pod: Pod, context: Context) -> Iterator[tuple[str, str]]:
+    """Return the bridge of this node to which a pod is connected, and whether it needs hairpin there."""
+    for bridge in context.snapshot.options.bridges:
+        found = [each for each in pod.addresses if bridge.connects(bridge.name, each)]
+        if found and not pod.host_network:
+            needs = any(family_of(address) in bridge.filtered for address in found)
+            yield "Bridge:", f"{bridge.name} ({HAIRPIN})" if needs else bridge.name
 
 
 def _container(container: Container, pod: Pod, found: PodReadiness | None) -> str:

@@ -58,8 +58,8 @@ class Engine:
         try:
             async with connect(self.socket) as client:
                 await self._list(client)
-        except FAILURES as error:
-            self._update(sentence(error, self.socket))
+        except Exception as error:  # of any type: no container may end the program
+            self._fail(error)
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Follow the events, and call `changed` after each change of the pods. Never returns."""
@@ -72,8 +72,8 @@ class Engine:
                     pause = RETRY_SECONDS
                     await self._follow(events, client, changed)
                 raise EngineError("the engine ended the connection")
-            except FAILURES as error:
-                if self._update(sentence(error, self.socket)):
+            except Exception as error:  # of any type, likewise
+                if self._fail(error):
                     changed()
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_MAX_SECONDS)
@@ -94,7 +94,7 @@ class Engine:
             await asyncio.gather(listing, return_exceptions=True)
 
     async def _list_again(self, client: Client, changed: Callable[[], None]) -> None:
-        with suppress(*FAILURES):  # the events end, too, or the next list is complete
+        with suppress(Exception):  # the events end, too, or the next list is complete
             while True:
                 await asyncio.sleep(LIST_SECONDS)
                 async with self._busy:
@@ -134,9 +134,15 @@ class Engine:
             self._containers[identity] = found
         return self._update()
 
-    def _update(self, error: str = "") -> bool:
-        """Make the pods again. Returns whether they or the error changed."""
-        pods = self._manifests.of(self._containers.values(), self._members, self._stopping)
+    def _update(self) -> bool:
+        """Make the pods again. Returns whether they changed, or an error is over."""
+        return self._tell(self._manifests.of(self._containers.values(), self._members, self._stopping), "")
+
+    def _fail(self, error: Exception) -> bool:
+        """Keep the pods. Returns whether it is another error than before."""
+        return self._tell(self._told[0], sentence(error, self.socket))
+
+    def _tell(self, pods: list[bytes], error: str) -> bool:
         if (pods, error) == self._told:
             return False
         self._told = pods, error

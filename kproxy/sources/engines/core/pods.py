@@ -28,6 +28,7 @@ CONTAINER_ANNOTATION = "kproxy.io/container"
 """On a found pod: the engine and the names of its containers."""
 PRESENT = ("running", "paused", "stopping")
 """The states in which a container has a network."""
+PORT_DIGITS = 5
 NO_CHECK = ("", "none", "healthy")
 _OTHER = re.compile(r"[^a-z0-9.-]+")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?")
@@ -212,7 +213,8 @@ def _named(names: Mapping[tuple[int, str], str], number: int, protocol: str) -> 
 def _port(text: str) -> tuple[int, str] | None:
     """Parse `8080/tcp`, or `8080`. None for other texts, for example ranges."""
     number, _, protocol = text.partition("/")
-    return (int(number), protocol or "tcp") if number.isascii() and number.isdigit() else None
+    is_number = number.isascii() and number.isdigit() and len(number) <= PORT_DIGITS
+    return (int(number), protocol or "tcp") if is_number else None
 
 
 def _port_names(text: str) -> dict[tuple[int, str], str]:
