@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from kproxy.picture.layout import BOX, PADDING, Box, Heading, Line, Picture, Style, cut, place
+from kproxy.picture.layout import (
+    BOX,
+    CHARACTER,
+    MARGIN,
+    PADDING,
+    Box,
+    Heading,
+    Line,
+    Picture,
+    Style,
+    cut,
+    place,
+)
 from kproxy.picture.services import ServiceView
 from kproxy.printable import printable
 
@@ -35,12 +47,15 @@ LEGEND_HEIGHT = 34.0
 
 def svg(services: Sequence[ServiceView], title: str) -> str:
     """Return a complete SVG file."""
-    picture = place(services)
-    width, height = max(picture.width, 900.0), picture.height + LEGEND_HEIGHT
-    return "".join(f"{line}\n" for line in _lines(picture, width, height, _escaped(title)))
+    picture, title = place(services), cut(title)
+    legend = f"{title}   {LEGEND}"
+    width = max(picture.width, len(legend) * CHARACTER + 2 * MARGIN)
+    picture = picture._replace(width=width, height=picture.height + LEGEND_HEIGHT)
+    return "".join(f"{line}\n" for line in _lines(picture, _escaped(title), _escaped(legend)))
 
 
-def _lines(picture: Picture, width: float, height: float, title: str) -> Iterator[str]:
+def _lines(picture: Picture, title: str, legend: str) -> Iterator[str]:
+    width, height = picture.width, picture.height
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     yield f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>'
     yield f"<title>{title}</title>"
@@ -49,7 +64,7 @@ def _lines(picture: Picture, width: float, height: float, title: str) -> Iterato
     yield from map(_line, picture.lines)
     yield from map(_box, picture.boxes)
     yield from map(_heading, picture.headings)
-    yield f'<text class="note" x="20" y="{height - 16:.0f}">{title}   {_escaped(LEGEND)}</text>'
+    yield f'<text class="note" x="{MARGIN:.0f}" y="{height - 16:.0f}">{legend}</text>'
     yield "</svg>"
 
 

@@ -19,6 +19,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from kproxy.kernel.duplicates import checksum
 from kproxy.model import Address, Protocol, parse_address
 from kproxy.table.keys import PackedSocket, pack_socket
 from kproxy.table.simulator import Packet
@@ -162,14 +163,6 @@ def packet_bytes(packet: Packet) -> bytes:
         header += packet.source + packet.destination
         return header[:10] + struct.pack(">H", checksum(header)) + header[12:] + body
     return struct.pack(">IHBB", 6 << 28, len(body), number, 64) + packet.source + packet.destination + body
-
-
-def checksum(data: bytes) -> int:
-    """Return the Internet checksum."""
-    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def refused_port(data: bytes) -> int:

@@ -158,6 +158,14 @@ def test_boxes_do_not_overlap_and_contain_their_texts(count: int) -> None:
     assert count < 50 or picture.height <= SHAPE * picture.width
 
 
+@pytest.mark.parametrize("services", [[], [of("a")]])
+def test_the_legend_fits(services: list[ServiceView]) -> None:
+    root = ElementTree.fromstring(svg(services, "Services on node " + "n" * 300))
+    legend = list(root.iter(f"{SVG}text"))[-1]
+    assert "dashed: gets no new connections" in (legend.text or "")
+    assert MARGIN + len(legend.text or "") * CHARACTER <= float(root.attrib["width"])
+
+
 def test_a_long_list_is_counted_and_a_long_text_is_cut() -> None:
     service = of("default/" + "x" * 100, endpoints=SHOWN + 5)
     shown = texts(svg([service], "title"))
