@@ -209,8 +209,8 @@ def translated(
 ) -> Iterator[Translated]:
     """Return the live connections that were translated, by any program; at least those to these ports.
 
-    TCP connections that were closed are left out; their entries stay for up to two minutes. The kernel
-    returns only translated ones since Linux 5.17.
+    TCP connections that were closed are left out; their entries stay for up to two minutes. An old kernel
+    ignores the filter for translated entries, and lists all.
     """
     few = 0 < len(ports) <= FEW_PORTS
     is_translated = be32(CTA_STATUS, IPS_DST_NAT)
