@@ -41,6 +41,7 @@ AT_ONCE = 50
 PAUSE = 0.001
 """The seconds between two such readings. Without a pause, a round that waits would seldom get its turn."""
 MANY = 1000
+"""The number of totals from which those of removed Services are searched."""
 MOST_REMOVED = 100
 """The maximum number of elements that are read before a round removes them."""
 _Counters: TypeAlias = Callable[[Family, Mapping[bytes, int], Elements, FullNames], Iterator[Counter]]
@@ -58,7 +59,6 @@ class RefusedCounters:
         """Held during a whole reading."""
         self.full_names: FullNames = {}
         self._many = MANY
-        """The number of totals from which those of removed Services are searched."""
         self._written: dict[tuple[Family, SetName], set[bytes]] = {}
         """The keys that packets have written, as of the last complete reading."""
         self.seconds = 0.0
@@ -122,9 +122,10 @@ class RefusedCounters:
             return
         gone = before - found.keys() if complete else set()
         self._written[family, name] = before - gone | found.keys()
+        taken = list(counters(family, found, applied, self.full_names))  # before a round may have to wait
         with self._lock:
             self._refused.forget((family, name, key) for key in gone)
-            self._refused.take(counters(family, found, applied, self.full_names))
+            self._refused.take(taken)
 
     @contextmanager
     def _removing(self, family: Family, transaction: Transaction) -> Iterator[None]:
