@@ -96,12 +96,12 @@ class Reader:
         self.tally.take_endpoints(EndpointReading(time.monotonic(), service, new))
 
     def _sides(self, service: NamespacedName) -> Iterator[tuple[Family, FrontendSide, int]]:
-        """Return the frontend sides of a Service that have endpoints, and the number of their slots."""
+        """Return the frontend sides of a Service, and the number of their slots."""
         for (family, scope), counted in self._counted.items():
             for key, verdict, _ in counted:
                 owner, slot_chain = service_port_of(verdict), slot_chain_of(verdict)
-                if owner and owner.service == service and slot_chain and is_frontend(key):
-                    yield family, FrontendSide(scope, key), slot_chain.slots
+                if owner and owner.service == service and is_frontend(key):
+                    yield family, FrontendSide(scope, key), slot_chain.slots if slot_chain else 0
 
     def live(self, only: NamespacedName | None = None) -> None:
         """Read the live connections, or those of one Service, as of the last reading of all counters.

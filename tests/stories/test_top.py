@@ -69,7 +69,12 @@ def test_connections_of_a_service(lab: Lab, kproxy: Kproxy) -> None:
         assert sum(each["live"] for each in of_web["endpoints"]) == 6
         assert sum(each["new"] for each in of_web["endpoints"]) == 16
 
-    # 3. They are not live any more. An endpoint that does not answer is.
+        # 3. They stay when the Service loses its endpoints.
+        kproxy.sync(service(), nothing)
+        assert ask(kproxy, "connections", "web")["live"] == 6
+    kproxy.sync(service(), *slices(lab, ["pod-1", "pod-2"]), nothing)
+
+    # 4. They are not live any more. An endpoint that does not answer is.
     assert ask(kproxy, "connections", "web")["live"] == 0
     for pod in ("pod-1", "pod-2"):
         lab.pod(pod).run(["nft", SILENT], check=True)
