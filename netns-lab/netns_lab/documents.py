@@ -1,5 +1,6 @@
 """Files of manifests: their objects, and one change in their text."""
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -7,6 +8,15 @@ from typing import Any
 
 import yaml
 
+
+class _Loader(yaml.CSafeLoader):
+    """Reads dates as text, as JSON has them."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -17,10 +27,19 @@ def documents(paths: Sequence[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """
     for path in _files(map(Path, paths)):
         try:
-            loaded = list(yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader))
+            loaded = list(yaml.load_all(path.read_text(), Loader=_Loader))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
-        yield from ((path, each) for each in loaded if isinstance(each, dict))
+        yield from ((path, _plain(path, each)) for each in loaded if isinstance(each, dict))
+
+
+def _plain(path: Path, document: dict[Any, Any]) -> dict[str, Any]:
+    """Return a document as JSON has it: keys are text. Raises ValueError if JSON cannot express it."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(document))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not an object of Kubernetes: {error}") from None
+    return plain
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

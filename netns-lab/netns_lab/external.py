@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from netns_lab.topology import LAN, POD_NETWORK, Client, Port
+from netns_lab.workloads import naming
 
 Object = Mapping[str, Any]
 MOST = 20
@@ -17,7 +18,7 @@ def external_hosts(objects: Iterable[Object]) -> tuple[Client, ...]:
     there are more than 20 addresses.
     """
     ports: dict[str, dict[int, Port]] = {}
-    for address, port in (pair for each in objects for pair in _endpoints(each)):
+    for address, port in (pair for each in objects for pair in _named_endpoints(each)):
         if not any(ip_address(address) in ip_network(net) for net in (*LAN.values(), *POD_NETWORK.values())):
             ports.setdefault(address, {})[port] = Port("", port)
     if len(ports) > MOST:
@@ -31,6 +32,12 @@ def external_hosts(objects: Iterable[Object]) -> tuple[Client, ...]:
         )
         for number, (address, served) in enumerate(ports.items(), start=1)
     )
+
+
+def _named_endpoints(manifest: Object) -> Iterator[tuple[str, int]]:
+    with naming(manifest):
+        for address, port in _endpoints(manifest):
+            yield str(ip_address(address)), port
 
 
 def _endpoints(manifest: Object) -> Iterator[tuple[str, int]]:

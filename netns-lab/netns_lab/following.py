@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from netns_lab.documents import documents, replace_text, with_replicas
 from netns_lab.lab import Lab
@@ -21,11 +22,9 @@ from netns_lab.manifests import as_list, lab_objects
 from netns_lab.registry import Follows
 from netns_lab.surroundings import ask, parse
 from netns_lab.topology import Pod
-from netns_lab.workloads import LETTERS, SHORT_KINDS, Wanted, plan, read_objects, with_surroundings
+from netns_lab.workloads import LETTERS, MOST, SHORT_KINDS, Wanted, plan, read_objects, with_surroundings
 
 DRAIN = 0.5
-MOST = 100
-"""The maximum number of pods in a lab."""
 
 
 def follow(lab: Lab, follows: Follows) -> None:
@@ -40,7 +39,18 @@ def apply(lab: Lab, doomed: Collection[str] = ()) -> list[str]:
 
     Returns a line for each change. Raises OSError and ValueError for invalid manifests, before any change.
     """
-    return _apply(lab, read_objects(manifest for _, manifest in documents(_follows(lab).manifests)), doomed)
+    return _apply(lab, [wanted for _, wanted in _wanted(lab)], doomed)
+
+
+def _wanted(lab: Lab) -> list[tuple[Path, Wanted]]:
+    """Return what the manifests want, each with its file."""
+    found = []
+    for path, manifest in documents(_follows(lab).manifests):
+        try:
+            found += [(path, each) for each in read_objects([manifest])]
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return found
 
 
 def _apply(lab: Lab, wanted: Sequence[Wanted], doomed: Collection[str] = ()) -> list[str]:
@@ -77,11 +87,7 @@ def scale(lab: Lab, what: str, replicas: int) -> list[str]:
     """
     kind, _, name = what.partition("/")
     kind = _full_kind(kind)
-    found = [
-        (path, each)
-        for path, manifest in documents(_follows(lab).manifests)
-        for each in read_objects([manifest])
-    ]
+    found = _wanted(lab)
     for path, wanted in found:
         if (wanted.kind, wanted.name) == (kind, name):
             text = with_replicas(path.read_text(), kind, name, replicas)

@@ -9,6 +9,7 @@ of a Deployment are replaced, because their names contain a hash of the template
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
@@ -29,6 +30,8 @@ GROUPS = ("", "apps", "extensions")
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """The characters in the generated part of a pod's name: Kubernetes avoids those that form words."""
 LONGEST = 63
+MOST = 100
+"""The maximum number of replicas, and of pods in a lab."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Wanted:
     """None for a DaemonSet: one on each node."""
     metadata: Object
     spec: Object
+    labels: Mapping[str, str]
+    ports: tuple[Port, ...]
+    environment: Mapping[str, str]
     addresses: tuple[str, ...] = ()
     """Those that the manifest of a Pod has already."""
 
@@ -74,11 +80,20 @@ def _read(manifest: Object) -> Iterator[Wanted]:
     if kind == "List":
         yield from read_objects(manifest.get("items") or ())
     elif _is_known(str(kind), version):
-        metadata = manifest.get("metadata") or {}
-        try:
-            yield from _wanted(str(kind), metadata, manifest)
-        except (AttributeError, TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{kind} {metadata.get('name', 'without a name')}: {error}") from None
+        with naming(manifest):
+            yield from _wanted(str(kind), manifest.get("metadata") or {}, manifest)
+
+
+@contextmanager
+def naming(manifest: Object) -> Iterator[None]:
+    """Turn what an invalid object raises into a ValueError that names the object."""
+    try:
+        yield
+    except (AttributeError, TypeError, LookupError, ValueError) as error:
+        metadata = manifest.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{manifest.get('kind')} {name or 'without a name'}: {what}") from None
 
 
 def _is_known(kind: str, version: str) -> bool:
@@ -91,19 +106,29 @@ def _wanted(kind: str, metadata: Object, manifest: Object) -> Iterator[Wanted]:
         return  # its owner is in the manifests, too
     name, namespace = metadata["name"], metadata.get("namespace") or "default"
     if kind == "Pod":
-        yield Wanted(kind, name, namespace, 1, metadata, spec, _addresses(manifest.get("status") or {}))
+        addresses = _addresses(manifest.get("status") or {})
+        yield Wanted(kind, name, namespace, 1, metadata, spec, *_details(metadata, spec), addresses)
         return
     template = spec["template"]
-    replicas = 1 if spec.get("replicas") is None else int(spec["replicas"])
     own = {"hostname": "", "subdomain": spec.get("serviceName")} if kind == "StatefulSet" else {}
-    yield Wanted(
-        kind,
-        name,
-        namespace,
-        None if kind == "DaemonSet" else replicas,
-        template.get("metadata") or {},
-        {**own, **template["spec"]},
-    )
+    inner, pod = template.get("metadata") or {}, {**own, **template["spec"]}
+    replicas = None if kind == "DaemonSet" else _replicas(spec)
+    yield Wanted(kind, name, namespace, replicas, inner, pod, *_details(inner, pod))
+
+
+def _replicas(spec: Object) -> int:
+    replicas = spec.get("replicas")
+    if replicas is None:
+        return 1
+    if not isinstance(replicas, int) or not 0 <= replicas <= MOST:
+        raise ValueError(f"spec.replicas: {replicas!r} is not a number from 0 to {MOST}")
+    return replicas
+
+
+def _details(metadata: Object, spec: Object) -> tuple[Mapping[str, str], tuple[Port, ...], Mapping[str, str]]:
+    """Return the labels, the ports and the variables of the pods."""
+    labels = {key: str(value or "") for key, value in (metadata.get("labels") or {}).items()}
+    return labels, _ports(spec), _environment(spec)
 
 
 def _addresses(status: Object) -> tuple[str, ...]:
@@ -130,7 +155,7 @@ def plan(
     made = [pod for pod in topology.pods if pod.manifest]
     kept: list[Pod] = []
     for each in wanted:
-        kept += _kept(each, [pod for pod in made if each.owns(pod) and pod.name not in doomed], topology)
+        kept += _kept(each, [pod for pod in made if each.owns(pod) and pod.name not in doomed])
     gone = tuple(pod.name for pod in made if pod not in kept)
     start: list[Pod] = []
     for each in wanted:
@@ -143,11 +168,9 @@ def plan(
     return Plan(gone, tuple(start))
 
 
-def _kept(wanted: Wanted, own: list[Pod], topology: Topology) -> list[Pod]:
+def _kept(wanted: Wanted, own: list[Pod]) -> list[Pod]:
     """Return the pods that stay: the oldest ones, at most as many as are wanted."""
-    if wanted.kind == "Pod":
-        return own
-    if wanted.replicas is None:
+    if wanted.kind == "Pod" or wanted.replicas is None:
         return own
     if wanted.kind == "StatefulSet":
         names = {f"{wanted.prefix}{number}" for number in range(wanted.replicas)}
@@ -195,10 +218,10 @@ def _pod(wanted: Wanted, name: str, node: str, taken: Iterable[Pod], topology: T
         node,
         v4=addresses.get(4, ""),
         v6=addresses.get(6, ""),
-        labels={key: value or "" for key, value in (wanted.metadata.get("labels") or {}).items()},
-        ports=_ports(wanted),
+        labels=wanted.labels,
+        ports=wanted.ports,
         host_network=host_network,
-        environment=_environment(spec),
+        environment=wanted.environment,
         manifest={"metadata": _metadata(wanted), "spec": spec, "complete": bool(wanted.addresses)},
     )
 
@@ -212,10 +235,10 @@ def _metadata(wanted: Wanted) -> Object:
     return {"namespace": wanted.namespace, **kept, "ownerReferences": [owner]}
 
 
-def _ports(wanted: Wanted) -> tuple[Port, ...]:
+def _ports(spec: Object) -> tuple[Port, ...]:
     """Return the ports of all containers; of two with one number, the first."""
     ports: dict[tuple[int, str], Port] = {}
-    for container in wanted.spec.get("containers") or ():
+    for container in spec.get("containers") or ():
         for port in ports_of(container):
             ports.setdefault((port.number, port.protocol), port)
     return tuple(ports.values())

@@ -12,7 +12,7 @@ from netns_lab.external import external_hosts
 from netns_lab.images import image_name, ports_of
 from netns_lab.manifests import lab_objects
 from netns_lab.topology import Pod, Port, Topology, nodes_only
-from netns_lab.workloads import Wanted, plan, read_objects, with_surroundings
+from netns_lab.workloads import plan, read_objects, with_surroundings
 
 Manifest = dict[str, Any]
 KUBIA = {"name": "kubia", "image": "luksa/kubia", "ports": [{"containerPort": 8080}]}
@@ -132,7 +132,14 @@ def test_pods_that_were_not_started_for_manifests_stay() -> None:
         ),
         ({"apiVersion": "v1", "kind": "Pod", "spec": {}}, "Pod without a name"),
         ({**workload("ReplicaSet"), "spec": {}}, "ReplicaSet kubia"),
-        ({**workload("ReplicaSet"), "spec": []}, "ReplicaSet kubia"),
+        ({**workload("ReplicaSet"), "spec": []}, "ReplicaSet kubia: 'template' is missing"),
+        ({**workload("ReplicaSet"), "spec": [1]}, "ReplicaSet kubia"),
+        ({**workload("ReplicaSet"), "metadata": "kubia"}, "ReplicaSet without a name"),
+        ({**workload("ReplicaSet"), "metadata": {}}, "ReplicaSet without a name: 'name' is missing"),
+        (workload("ReplicaSet", -1), "spec.replicas: -1 is not a number from 0 to 100"),
+        (workload("ReplicaSet", 10**9), "spec.replicas: 1000000000 is not a number"),
+        (pod("a", containers=[1]), "Pod a: "),
+        ({**pod("a"), "metadata": {"name": "a", "labels": ["b"]}}, "Pod a: "),
     ],
 )
 def test_an_error_names_the_object(manifest: Manifest, message: str) -> None:
@@ -239,6 +246,23 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         list(documents([str(tmp_path)]))
 
 
+def test_documents_are_as_json_has_them(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("{kind: Pod, metadata: {labels: {1: x}, annotations: {at: 2020-01-01}}}")
+    (found,) = documents([str(tmp_path)])
+    assert found[1]["metadata"] == {"labels": {"1": "x"}, "annotations": {"at": "2020-01-01"}}
+    (tmp_path / "b.yaml").write_text("a: &a [*a]")
+    with pytest.raises(ValueError, match=r"b\.yaml: not an object of Kubernetes"):
+        list(documents([str(tmp_path)]))
+
+
+@pytest.mark.parametrize(
+    "subsets", ["x", [1], [{"addresses": [{"ip": "x"}], "ports": [{"port": 1}]}], [{"addresses": 1}]]
+)
+def test_external_hosts_that_are_invalid(subsets: object) -> None:
+    with pytest.raises(ValueError, match="Endpoints e: "):
+        external_hosts([{"kind": "Endpoints", "metadata": {"name": "e"}, "subsets": subsets}])
+
+
 def test_external_hosts() -> None:
     endpoints = {
         "kind": "Endpoints",
@@ -259,4 +283,5 @@ def test_an_object_owns_only_its_pods() -> None:
     lab = applied(nodes_only(1), workload("ReplicaSet", 1))
     assert of_set.owns(lab.pods[0])
     assert not replace(of_set, namespace="other").owns(lab.pods[0])
-    assert not Wanted("Pod", lab.pods[0].name, "default", 1, {}, {}).owns(lab.pods[0])
+    (of_pod,) = read_objects([pod(lab.pods[0].name)])
+    assert not of_pod.owns(lab.pods[0])
