@@ -39,7 +39,7 @@ RUN_FLAGS = (
 SERVICES = (
     "{range .items[*]}{.metadata.name}={.spec.clusterIP}={.status.loadBalancer.ingress[0].ip}{'\\n'}{end}"
 )
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 Kproxy = Callable[[Handle, Sequence[str]], str]
 """Runs `kproxy ARGUMENTS` on a node. Returns what it prints."""
