@@ -157,6 +157,19 @@ def _also(own: str, **spec: Any) -> Callable[[World], None]:
     )
 
 
+def gateway(*backends: str) -> Callable[[World], None]:
+    """Add a Gateway at this node's port 81, and a route to these Services."""
+    edge = {"listeners": [{"name": "tcp", "port": 81, "protocol": "TCP"}], "gatewayClassName": "kproxy"}
+    refs = [{"name": each, "port": 80} for each in backends]
+    route = {"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": refs}]}
+    return lambda world: world.update(
+        {
+            own: manifest(kind, own, spec=spec) | {"apiVersion": "gateway.networking.k8s.io/v1"}
+            for own, kind, spec in (("edge", "Gateway", edge), ("tcp", "TCPRoute", route))
+        }
+    )
+
+
 INPUT_BREAKS = (
     InputBreak("KP001", _nothing, "wbe", "a similar name in namespace default: web"),
     InputBreak("KP001", _nothing, "shop/web", "namespace default has a Service web"),
@@ -196,6 +209,9 @@ INPUT_BREAKS = (
     InputBreak("KP032", _nothing, "web --cluster-cidr 10.244.1.0/24", "outside: 10.244.2.2"),
     InputBreak("KP033", _nothing, "web --cluster-cidr 10.0.0.0/8", "service range 10.96.0.0/16"),
     InputBreak("KP034", lambda world: world["web-1"]["metadata"].update(creationTimestamp="2999-01-01T00:00:00Z"), "", "Pod default/web-1 was created at 2999-01-01T00:00:00Z"),
+    InputBreak("KP036", gateway("sliced", "absent"), "", "spec.rules[0].backendRefs[1]: Service default/absent not found"),
+    InputBreak("KP036", gateway("sliced", "absent"), "192.0.2.1:81", "Service default/absent not found"),
+    InputBreak("KP036", lambda world: (gateway("sliced")(world), world["edge"]["spec"].update(addresses=[{"value": "203.0.113.1"}])), "", "203.0.113.1"),
 )  # fmt: skip
 
 

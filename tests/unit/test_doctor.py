@@ -26,6 +26,7 @@ from tests.breaks import (
     InputBreak,
     World,
     asked_from,
+    gateway,
     healthy,
     healthy_facts,
 )
@@ -87,6 +88,14 @@ CLIENTS = [
 def test_a_healthy_input_has_no_finding(doctor: Doctor, question: str) -> None:
     status, output = doctor(healthy(), question)
     assert (status, output.partition(";")[0]) == (0, "nothing found"), output
+
+
+def test_a_gateway_that_serves_has_no_finding(doctor: Doctor) -> None:
+    world = healthy()
+    gateway("sliced")(world)
+    for question in ("", "198.51.100.20:81", "sliced"):
+        status, output = doctor(world, f"{question} --load-balancer-pool 198.51.100.20")
+        assert (status, output.partition(";")[0]) == (0, "nothing found"), output
 
 
 def test_10_000_healthy_services_have_no_finding(doctor: Doctor) -> None:

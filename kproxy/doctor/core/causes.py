@@ -248,6 +248,14 @@ CAUSES = (
         ("certificates", "now"),
         configuration.certificates,
     ),
+    Cause(
+        "KP036",
+        "Something is wrong with a Gateway or a route",
+        "Connections are refused or reach something else, or a field has no effect.",
+        "Correct the field that the evidence names; `kproxy describe` shows all conditions of the object.",
+        ("objects",),
+        configuration.gateway_findings,
+    ),
     # --- the running kproxy ---
     Cause(
         "KP040",

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from kproxy.doctor.core.cause import Sighting
 from kproxy.doctor.core.facts import Certificate
 from kproxy.doctor.core.objects import Objects
-from kproxy.model import Address, Network, family_of, format_address, network_family
+from kproxy.model import Address, Network, family_of, format_address, gateway_owner, network_family
 from kproxy.problems import Problem, enumeration
 
 NODE = "this node"
@@ -30,6 +30,27 @@ def _concerns(objects: Objects, problem: Problem) -> bool:
     if objects.only is None or not problem.object:
         return True
     return problem.object in {f"Service {name}" for name in objects.only}
+
+
+def gateway_findings(objects: Objects) -> Iterator[Sighting]:
+    """A condition of a Gateway or of a route is bad."""
+    names, fields = _gateways_and_routes(objects), set(objects.snapshot.input_warnings)
+    for problem in objects.snapshot.warnings:
+        if problem.object in names and problem not in fields:
+            yield Sighting(problem.object, problem.message, (str(problem),))
+
+
+def _gateways_and_routes(objects: Objects) -> set[str]:
+    """Return the objects of the Gateway API that may concern a Gateway in question."""
+    found = objects.inventory.gateways
+    gateways = {name for name in found.gateways if objects.concerns(gateway_owner(name))}
+    routes = [
+        route
+        for of_kind in found.routes.values()
+        for route in of_kind.values()
+        if objects.only is None or any(each.name in gateways for each in route.parents if each.is_gateway)
+    ]
+    return {f"Gateway {name}" for name in gateways} | {f"{each.kind} {each.name}" for each in routes}
 
 
 def unknown_node(objects: Objects) -> Iterator[Sighting]:
