@@ -311,7 +311,7 @@ def test_the_tour_with_containers_goes_as_the_readme_says() -> None:
     needs("curl", "podman", "crun", "pkill")
     await_ = "for _ in $(seq 300); do {} && break; sleep 0.1; done\n"
     waits = {
-        "kproxy run": await_.format("grep -q 'kproxy is ready' kproxy.log"),
+        "kproxy run": await_.format("grep -qs 'kproxy is ready' kproxy.log"),
         "podman stop": await_.format("! kproxy get endpoints web 2>&1 | grep -q -e 10.88.0.3 -e status"),
         "sed -i": await_.format("! kproxy get svc web >/dev/null 2>&1"),
         "pkill": await_.format("! pkill -0 -x kproxy"),
