@@ -204,7 +204,8 @@ def plan(
         if name == SetName.HAIRPIN and some_protected:  # its elements do not name their service
             members = {**applied[name], **members}
         _change_set(result.switch, name, applied[name], members, protected_keys)
-    _sweep_strays(result, applied, stay | specs.keys())
+    refusing = {side: specs[side].refusing if side in specs else 0 for side in stay | specs.keys()}
+    _sweep_strays(result, applied, refusing)
     return result
 
 
@@ -229,19 +230,22 @@ def _owner(name: str, key: bytes) -> bytes:
     return range_frontend(RangeKey(key)) if name == SetName.SOURCE_RANGES else key
 
 
-def _sweep_strays(result: Plan, applied: Elements, remaining: Iterable[FrontendSide]) -> None:
-    """Sweep slots that no verdict leads to: an interrupted round or another program left them."""
+def _sweep_strays(result: Plan, applied: Elements, refusing: Mapping[FrontendSide, int]) -> None:
+    """Sweep slots that are not in use: an interrupted round or another program left them.
+
+    `refusing` has the sides that remain. So many of the last slots that their verdict leads to stay empty.
+    """
     if not any(applied[endpoints_map(protocol)] for protocol in Protocol):
         return
     used: dict[SetName, set[bytes]] = {}
     for protocol in Protocol:
         name = endpoints_map(protocol)
         used[name] = set(result.switch.remove[name]) | set(result.sweep.remove[name])
-    for side in remaining:
+    for side, empty in refusing.items():
         verdicts = side.scope.verdicts
         slot_chain = slot_chain_of(result.switch.add[verdicts].get(side.key, applied[verdicts].get(side.key)))
         members = used[endpoints_map(frontend_protocol(side.key))]
-        members.update(slots(side, slot_chain.slots if slot_chain else 0))
+        members.update(slots(side, slot_chain.slots - empty if slot_chain else 0))
     for name, members in used.items():
         for key in applied[name].keys() - members:
             result.sweep.change(name, key, applied[name][key], None)

@@ -229,6 +229,16 @@ def test_unused_slots_are_swept_and_missing_ones_are_added() -> None:
     assert (lines_of(todo.switch), lines_of(todo.sweep)) == (["+1 b"], ["-7 z"])
 
 
+@pytest.mark.parametrize("programmed", [False, True])
+def test_slots_that_refuse_are_emptied(programmed: bool) -> None:
+    wanted = desired(frontend(AT, ends("a"), balance=Balance.SHARES))
+    ((side, spec),) = wanted.specs.items()
+    wanted = wanted._replace(specs={side: spec._replace(refusing=1)})
+    held = initial_elements(*(wanted if programmed else desired()))
+    held[SLOTS][slot(side, 1)] = pack_socket(bytes([10, 0, 0, ord("z")]), 80)
+    assert lines_of(plan(held, *wanted).sweep) == ["-1 z"]
+
+
 def test_slots_left_by_an_interrupted_round_are_used_again() -> None:
     """The verdict leads to them again, so they must not be swept."""
     held = initial_elements(*desired(frontend(AT, ends("abc"))))
