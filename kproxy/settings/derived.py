@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from kproxy.controlplane.ranges import Pool, Ranges
@@ -216,7 +216,19 @@ def required_cluster_dns(settings: Settings) -> tuple[Address, ...]:
 
 def warnings(settings: Settings) -> list[str]:
     """Return warnings about settings that work, but perhaps not as intended."""
-    return [*_without_node_ports(settings), *overlaps(settings, "--service-cidr", settings.service_cidr)]
+    ranges = overlaps(settings, "--service-cidr", settings.service_cidr)
+    return [*_without_node_ports(settings), *_unreachable_page(settings), *ranges]
+
+
+def _unreachable_page(settings: Settings) -> Iterator[str]:
+    if not settings.status_page:
+        return
+    address, name = settings.healthz_bind_address, _named(settings, "healthz_bind_address")
+    host = ip_address(address.host) if address else None
+    if host is None:
+        yield f"--status-page has no effect: {name} is empty"
+    elif not (status_access(settings).everywhere or host.is_loopback or host.is_unspecified):
+        yield f"--status-page has no effect: {name} is no loopback address, and not on the command line"
 
 
 def _without_node_ports(settings: Settings) -> Iterator[str]:

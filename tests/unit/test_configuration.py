@@ -242,6 +242,25 @@ def test_loopback_only_disables_node_ports(ranges: list[str], tmp_path: Path) ->
         assert found == [f"{name}: no node ports: kproxy does not serve them on loopback"]
 
 
+@pytest.mark.parametrize(
+    ("address", "flags", "expected"),
+    [
+        ("0.0.0.0:10256", "", ""),
+        ("127.0.0.1:10256", "", ""),
+        ("192.0.2.1:10256", "", "healthzBindAddress is no loopback address, and not on the command line"),
+        ("", "--healthz-bind-address 192.0.2.1:10256", ""),
+        ("", "--healthz-bind-address=", "--healthz-bind-address is empty"),
+    ],
+)
+def test_a_status_page_that_nothing_can_reach_is_a_warning(
+    address: str, flags: str, expected: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.conf"
+    file.write_text(yaml.safe_dump(configuration(healthzBindAddress=address)))
+    found = warnings(settings_from(["run", "--status-page", "--config", str(file), *flags.split()]))
+    assert found == ([f"--status-page has no effect: {expected}"] if expected else [])
+
+
 # As `kube-proxy --write-config-to FILE` writes it.
 WRITTEN = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
