@@ -29,6 +29,7 @@ SEEN: list[tuple[str, tuple[str, ...], str, str]] = [
     ("0", ("--masquerade-all",), "pod-2", "the bridge"),
     ("1", (), "pod-2", "pod-1"),
     ("1", (), "pod-1", "no answer"),
+    ("1", ("--masquerade-all",), "pod-1", "no answer"),
     ("1", HAIRPIN, "pod-2", "pod-1"),
     ("1", HAIRPIN, "pod-1", "the bridge"),
 ]
