@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.model import NamespacedName, ServicePortName
+from kproxy.model import Family, NamespacedName, Protocol, ServicePortName, parse_address
 from kproxy.nft.elements import Verdict
 from kproxy.observe.core.refused import (
     MAX_PAUSE,
@@ -14,8 +14,15 @@ from kproxy.observe.core.refused import (
     Episodes,
     Refusal,
     Refused,
+    Verdicts,
+    frontend_counters,
+    port_counters,
     refusal_reason,
+    source_counters,
 )
+from kproxy.table.keys import frontend_key
+from kproxy.table.layout import EndpointScope
+from kproxy.table.names import SetName
 from kproxy.table.simulator import Reason
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
@@ -110,3 +117,43 @@ def test_the_log_tells_of_each_refusal_once(counts: list[int]) -> None:
         episodes.take({NONE: count} if count else {}, now)
         told += sum(int(line.split()[2]) for line in episodes.lines(now))
     assert told == sum(counts)
+
+
+CLUSTER_IP = frontend_key(parse_address("10.96.0.1"), Protocol.TCP, 80)
+BALANCER = frontend_key(parse_address("192.0.2.80"), Protocol.TCP, 80)
+LONG = ServicePortName(NamespacedName("n" * 63, "s" * 63), "http")
+VERDICTS: Verdicts = {
+    SetName.SERVICES: {
+        CLUSTER_IP: Verdict("goto no-endpoints", str(WEB)),
+        BALANCER: Verdict("goto lb-1", str(WEB)),
+    },
+    SetName.CLUSTER_IPS: {parse_address("10.96.0.1"): b""},
+}
+
+
+def test_elements_that_refuse_are_counted_for_their_owner() -> None:
+    counted = [(key, verdict, 7) for key, verdict in VERDICTS[SetName.SERVICES].items()]
+    foreign = (BALANCER, Verdict("goto no-endpoints", "by another program"), 3)
+    found = list(frontend_counters(Family.IPV4, EndpointScope.ALL, [*counted, foreign], {}))
+    assert [(each.refusal, each.packets) for each in found] == [(NONE, 7)]
+    (named,) = frontend_counters(Family.IPV4, EndpointScope.ALL, counted, {CLUSTER_IP: LONG})
+    assert named.refusal == Refusal(LONG, Reason.NO_ENDPOINTS)
+
+
+def test_refused_sources_are_counted_for_the_owner_of_the_frontend() -> None:
+    gone = frontend_key(parse_address("192.0.2.99"), Protocol.TCP, 80)
+    found = list(source_counters(Family.IPV4, {BALANCER: 4, gone: 5}, VERDICTS, {}))
+    assert [(each.refusal, each.packets) for each in found] == [(Refusal(WEB, Reason.SOURCE_RANGES), 4)]
+
+
+def test_refused_ports_are_counted_for_the_owner_of_the_address() -> None:
+    def key(address: str) -> bytes:
+        return frontend_key(parse_address(address), Protocol.UDP, 53)
+
+    packets = {key("10.96.0.1"): 1, key("192.0.2.80"): 2, key("192.0.2.99"): 3, b"": 4}
+    found = list(port_counters(Family.IPV4, packets, VERDICTS, {}))
+    service = WEB._replace(port="")
+    assert [(each.refusal, each.packets) for each in found] == [
+        (Refusal(service, Reason.CLUSTER_IP_PORT, "53/udp"), 1),
+        (Refusal(service, Reason.LOAD_BALANCER_PORT, "53/udp"), 2),
+    ]
