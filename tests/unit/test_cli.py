@@ -25,9 +25,9 @@ from kproxy.show.kinds import KINDS
 from tests.unit.make import manifest, service, slice_of
 from tests.unit.nobody import NOBODY, as_nobody
 
-# The verb whose usage is shown, and the sentence; "..." for any text in it.
 DESCRIBED = [item for item in KINDS.items() if item[0] != "componentstatuses"]
 """The kinds that `describe` knows."""
+# The verb whose usage is shown, and the sentence; "..." for any text in it.
 USAGE_ERRORS = {
     "": ("", "Missing VERB."),
     "proxy": ("", "Unknown verb proxy."),
