@@ -16,6 +16,7 @@ import pytest
 
 import kproxy
 from kproxy.cli import main
+from kproxy.daemon import refusals
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.sources.cluster.reflector import Reflector
 from tests.apiserver.kubeconfig import write_kubeconfig
@@ -73,6 +74,7 @@ def passed_files(folder: Path) -> set[str]:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     trace, logged = Trace(), Logged()
     logging.getLogger("kproxy").addHandler(logged)
+    refusals.INTERVAL = 3600.0  # another thread would read counters at the same time
     with ApiServer() as api:
         api.create(service(clusterIP="10.96.0.10", clusterIPs=["10.96.0.10"], ipFamilies=["IPv4"]))
         api.create(slice_of("web", "10.1.0.1", "10.1.0.2"))
