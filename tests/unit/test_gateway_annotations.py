@@ -115,6 +115,7 @@ def test_an_annotation(texts: dict[str, str], path: str, value: Any, prefix: str
         ("denylist-source-range", "10.0.0.1," * 1001, "has more than 1000 networks"),
         ("limit-rps", "\N{SUPERSCRIPT TWO}", "'\N{SUPERSCRIPT TWO}' is not a number"),
         ("ssl-redirect", "no", "'no' is not true or false"),
+        ("server-alias", "a.test, b..{x}", "'b..{x}' is not a host name"),
         ("auth-type", "digest", "'digest' is not basic"),
         ("affinity", "ip", "'ip' is not cookie"),
         ("rewrite-target", "a", "'a' is not a path"),

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from kproxy.decode.fields import FieldError, checked
+from kproxy.decode.fields import SUBDOMAIN, FieldError, checked
 from kproxy.gateway.core.quote import header_name, quoted, word
 from kproxy.gateway.core.routes import (
     Affinity,
@@ -387,7 +387,10 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 def _hosts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if wrong := [name for name in names if not SUBDOMAIN.fullmatch(name.removeprefix("*."))]:
+        raise ValueError(f"{wrong[0]!r} is not a host name")
+    return names
 
 
 def _rewrite(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from kproxy.decode.fields import SUBDOMAIN, FieldError
+from kproxy.decode.fields import FieldError
 from kproxy.decode.text import from_json
 from kproxy.gateway.core.annotations import Annotations, Canary, Settings, settings
 from kproxy.gateway.core.endpoints import Services
@@ -217,7 +217,7 @@ class _Router:
 
     def _rule(self, ingress: Ingress, found: Settings, index: int) -> Iterator[_Entry]:
         rule = ingress.rules[index]
-        hosts = [Host(rule.host), *(_alias(each) for each in found.aliases if rule.host)]
+        hosts = [Host(rule.host), *(Host(each) for each in found.aliases if rule.host)]
         for number, path in enumerate(rule.paths or _default_paths(ingress)):
             share = self._share(ingress, path.backend, f"spec.rules[{index}].http.paths[{number}].backend")
             for host in hosts:
@@ -342,12 +342,6 @@ def _default_paths(ingress: Ingress) -> tuple[IngressPath, ...]:
     """Return the path of a rule that has none: all its requests go to the default backend."""
     backend = ingress.default_backend
     return (IngressPath("/", "Prefix", backend),) if backend else ()
-
-
-def _alias(host: str) -> Host:
-    if not SUBDOMAIN.fullmatch(host.removeprefix("*.")):
-        raise FieldError("metadata.annotations[server-alias]", f"{host!r} is not a host name")
-    return Host(host)
 
 
 def _match(path: IngressPath, found: Settings) -> Match:
