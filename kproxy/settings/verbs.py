@@ -88,8 +88,8 @@ _VERBS = (
             "readiness probes of this node's pods. Without `-f`, kproxy follows the API of a cluster, in "
             "place of kube-proxy.",
             "Changes that other programs make to kproxy's tables are reverted. SIGTERM and Ctrl-C end kproxy "
-            "and leave the tables as they are. On SIGHUP, kproxy reads the input again, and compares and "
-            "repairs the tables.",
+            "and leave the tables as they are, and the HAProxy of `--gateway` running. On SIGHUP, kproxy "
+            "reads the input again, and compares and repairs the tables.",
             "run also accepts all other flags of kube-proxy 1.36, such as `--hostname-override` and `--v=2`. "
             "If a flag has no effect in kproxy, a warning says why.",
         ),
@@ -348,7 +348,8 @@ _VERBS = (
         "remove kproxy's tables, addresses and state from this host",
         (
             "Remove the load-balancer addresses that kproxy added to this host's interfaces, the tables "
-            "`ip kproxy` and `ip6 kproxy`, and the allocations in `--state-dir`. Nothing else is changed.",
+            "`ip kproxy` and `ip6 kproxy`, and the allocations in `--state-dir`. Stop the HAProxy of "
+            "`kproxy run --gateway`. Nothing else is changed.",
         ),
         (
             ("Remove everything:", "kproxy cleanup"),

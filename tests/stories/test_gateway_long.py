@@ -21,8 +21,8 @@ from tests.support import Manifest, Running, eventually, service, slices
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 ENDPOINTS, CERTIFICATES, BACKENDS = 1000, 100, 20
-PACE = "function delay() return 10 end\n"
-"""A wrk script: each connection sends a request 10 ms after the response before."""
+PACE = "function delay() return 40 end\n"
+"""A wrk script: each connection sends a request 40 ms after the response before."""
 DONE = re.compile(r"HAProxy has the change after ([0-9.]+) ms")
 PODS = [names for count in (1, 2, 3) for names in combinations(("pod-1", "pod-2", "pod-3"), count)]
 LIMITED = {"nginx.ingress.kubernetes.io/proxy-body-size": "1m"}
