@@ -216,6 +216,11 @@ def test_servers_of_other_programs_are_noticed(row: StateRow) -> None:
 def test_another_format_is_noticed() -> None:
     with pytest.raises(ValueError, match="version 2"):
         replies.servers(f"2\n{COLUMNS}\n")
+    with pytest.raises(ValueError, match="a row of 3 columns"):
+        replies.servers(f"1\n{COLUMNS}\n3 d.web 1\n")
+    for incomplete in ("", "1", "1\n# be_id"):
+        with pytest.raises(ValueError, match=r".+"):
+            replies.servers(incomplete)
     with pytest.raises(ValueError, match="Unknown map"):
         replies.entries("Unknown map identifier. Please use #<id> or <file>.\n\n")
     with pytest.raises(ValueError, match="Unknown map"):

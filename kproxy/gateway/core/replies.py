@@ -33,6 +33,8 @@ def servers(reply: str) -> dict[str, Slots]:
     found: dict[str, list[Server | None]] = {}
     for row in rows:
         words = row.split()
+        if len(words) <= max(places):
+            raise ValueError(f"a row of {len(words)} columns")
         backend, name, *values = (words[place] for place in places)
         slots = found.setdefault(backend, [])
         if name != f"{SLOT}{len(slots) + 1}":
