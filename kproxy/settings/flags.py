@@ -517,7 +517,7 @@ FLAGS = (
         "--gateway-ports HTTP,HTTPS",
         "run gateway",
         Group.GATEWAY,
-        "The ports of the gateway.",
+        "The ports on which Ingresses are served.",
         text.two_ports,
         default="`80,443`",
     ),
@@ -532,8 +532,8 @@ FLAGS = (
         "--gateway",
         "run",
         Group.GATEWAY,
-        "Serve Ingresses: start HAProxy, and keep its configuration up to date. Needs `-f`, and the program "
-        "`haproxy`.",
+        "Serve Ingresses and HTTPRoutes: start HAProxy, and keep its configuration up to date. Needs `-f`, "
+        "and the program `haproxy`.",
         see="ingress.md#how-haproxy-is-driven",
     ),
     Flag(
@@ -541,7 +541,7 @@ FLAGS = (
         "run",
         Group.GATEWAY,
         "In a cluster: follow the Gateway API, serve its TCP and UDP routes, and write the status of its "
-        "objects to the API server. Of several nodes with this flag, one writes.",
+        "objects to the API server. Of several nodes with this flag, one writes it.",
         see="gateway.md#in-a-cluster",
     ),
     Flag(

@@ -49,6 +49,8 @@ _KINDS = (
     "A KIND is `services` (`svc`), `endpoints` (`ep`), `pods` (`po`), `endpointslices`, `ingresses` (`ing`), "
     "`nodes` (`no`), the workloads `deployments` (`deploy`), `replicasets` (`rs`), `replicationcontrollers` "
     "(`rc`), `statefulsets` (`sts`) and `daemonsets` (`ds`), or `all` for pods, Services and workloads. "
+    "Those of the Gateway API are `gatewayclasses` (`gc`), `gateways` (`gtw`), `httproutes`, `tcproutes`, "
+    "`udproutes` and `referencegrants` (`refgrant`), together `gateway-api`. "
     "`componentstatuses` (`cs`) are the parts of the running kproxy. "
     "kproxy starts no pods: it counts those that exist and match the selector of a workload."
 )
@@ -324,24 +326,25 @@ _VERBS = (
     ),
     Verb(
         "gateway",
-        "print HAProxy's configuration for the Ingresses, or a certificate for tests",
+        "print which Service gets which HTTP request, or HAProxy's configuration for that",
         (
-            "`gateway render` prints what HAProxy would get for the Ingresses of the manifests: its "
-            "configuration, with the endpoints, and its maps. Equal input gives equal bytes. Certificates "
-            "are checked, but not printed.",
-            "`gateway routes` prints which requests go to which Services, as a table. In the column PATH, "
-            "`/a` is an exact path, `/a*` is a prefix, which is compared by element, and `~/a` is a regular "
-            "expression. docs/ingress.md describes what Ingresses can contain.",
+            "`gateway routes` prints which requests go to which Services, as a table, for the Ingresses and "
+            "HTTPRoutes of the manifests. In the column PATH, `/a` is an exact path, `/a*` is a prefix, "
+            "which is compared by element, and `~/a` is a regular expression.",
+            "`gateway render` prints what HAProxy would get for them: its configuration, with the endpoints, "
+            "and its maps. Equal input gives equal bytes. Certificates are checked, but not printed.",
             "`gateway cert` prints a Secret with a new self-signed certificate for `--host`, made by "
             "openssl. Clients do not trust it.",
+            "`run --gateway` serves the requests. docs/ingress.md describes what Ingresses can contain, and "
+            "docs/gateway.md what HTTPRoutes can.",
         ),
         (
             ("Which Service gets which request:", "kproxy gateway routes -f services/"),
             ("HAProxy's configuration:", "kproxy gateway render -f services/"),
             ("A certificate for tests:", "kproxy gateway cert --host kubia.example.com > services/tls.yaml"),
         ),
-        usages=("render -f PATH...", "routes -f PATH...", "cert --host HOST[,HOST]"),
-        operand=Operand("COMMAND", choices=("render", "routes", "cert")),
+        usages=("routes -f PATH...", "render -f PATH...", "cert --host HOST[,HOST]"),
+        operand=Operand("COMMAND", choices=("routes", "render", "cert")),
     ),
     Verb(
         "cleanup",
