@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from kproxy.gateway.core.configuration import Configuration
-from kproxy.gateway.core.files import Identity, control_socket, files
+from kproxy.gateway.core.files import Identity, control_socket, digest, files
 from kproxy.gateway.folder import CURRENT, Folders
 from kproxy.gateway.process import AbsentError, Process
 from kproxy.gateway.runtime import Runtime
@@ -31,9 +31,17 @@ class Existing:
         """`master`: the socket of the master."""
         self._folders = folders
         self._master = Runtime(master)
+        self._wanted = self._awaited = ""
+        """Digests: of the last files, and of those with which the other program is to start HAProxy."""
 
     def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
-        """Return the files of a start in a folder. The other program decides about the user."""
+        """Return the files of a start in a folder. The other program decides about the user.
+
+        Raises AbsentError if such files are there already: HAProxy may be reading them.
+        """
+        if (wanted_digest := digest(wanted)) == self._awaited:
+            self._failures()
+        self._wanted = wanted_digest
         return files(wanted, Identity(), folder.name, f"{folder}/")
 
     def find(self, folder: Path) -> Process | None:
@@ -49,9 +57,10 @@ class Existing:
         self._folders.point(folder)
         try:
             failures = self._failures()
-        except KproxyError:
-            start = f"haproxy -W -S {self._master.path} -f {self._folders.path / CURRENT}"
-            raise AbsentError(f"HAProxy does not answer at {self._master.path}. Start it: {start}") from None
+        except AbsentError:
+            self._awaited = self._wanted
+            raise
+        self._awaited = ""
         self._master.ask("reload")
         end = time.monotonic() + GATEWAY_START_SECONDS
         while time.monotonic() < end:
@@ -65,8 +74,12 @@ class Existing:
         raise KproxyError("HAProxy did not reload. Its own log says why.")
 
     def _failures(self) -> int:
-        """Return how many reloads failed."""
-        found = _FAILED.search(self._master.ask("show proc"))
+        """Return how many reloads failed. Raises AbsentError."""
+        try:
+            found = _FAILED.search(self._master.ask("show proc"))
+        except KproxyError:
+            start = f"haproxy -W -S {self._master.path} -f {self._folders.path / CURRENT}"
+            raise AbsentError(f"HAProxy does not answer at {self._master.path}. Start it: {start}") from None
         return int(found[1]) if found else 0
 
     def _has_failed(self, before: int) -> bool:
