@@ -6,23 +6,9 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from kproxy.gateway.core import routes
 from kproxy.gateway.core.configuration import Server
 from kproxy.gateway.core.render import render
-from kproxy.gateway.core.routes import (
-    Forward,
-    HeaderFilter,
-    Host,
-    Listener,
-    Match,
-    Modified,
-    Owner,
-    PathKind,
-    PathMatch,
-    Route,
-    Routing,
-    Share,
-    ValueMatch,
-)
 from kproxy.model import NamespacedName, Origin
 from tests.gateway.client import exchange, head
 from tests.gateway.echo import Echo
@@ -98,25 +84,27 @@ def texts() -> list[str]:
     return sorted({text.strip() for text in found if text.strip()})
 
 
-def routes(every: list[str], shares: tuple[Share, Share]) -> Iterator[Route]:
-    owner = Owner("HTTPRoute", NamespacedName("default", "any"), Origin("f", ""))
-    matched, other = (Forward((share,)) for share in shares)
+def _forwarding(every: list[str], shares: tuple[routes.Share, routes.Share]) -> Iterator[routes.Route]:
+    owner = routes.Owner("HTTPRoute", NamespacedName("default", "any"), Origin("f", ""))
+    matched, other = (routes.Forward((share,)) for share in shares)
     for number, text in enumerate(every):
-        header = (HeaderFilter(Modified.REQUEST, set=(("X-Set", text),)),)
-        host, path = Host(f"n{number}.test"), PathMatch(PathKind.PREFIX, "/")
-        conditions = Match(path, headers=(ValueMatch("x-match", text),))
-        yield Route("http", owner, host, conditions, matched, header, index=(number, 0))
-        yield Route("http", owner, host, Match(path), other, header, index=(number, 1))
+        header = (routes.HeaderFilter(routes.Modified.REQUEST, set=(("X-Set", text),)),)
+        host, path = routes.Host(f"n{number}.test"), routes.PathMatch(routes.PathKind.PREFIX, "/")
+        conditions = routes.Match(path, headers=(routes.ValueMatch("x-match", text),))
+        yield routes.Route("http", owner, host, conditions, matched, header, index=(number, 0))
+        yield routes.Route("http", owner, host, routes.Match(path), other, header, index=(number, 1))
 
 
 def test_text_of_other_parties_stays_text(tmp_path: Path) -> None:
     every, names = texts(), {"127.1.1.1": "matched", "127.1.1.2": "other"}
     shares = (
-        Share("default/matched:80", (Server("10.0.1.1", 80),)),
-        Share("default/other:80", (Server("10.0.1.2", 80),)),
+        routes.Share("default/matched:80", (Server("10.0.1.1", 80),)),
+        routes.Share("default/other:80", (Server("10.0.1.2", 80),)),
     )
     port = free_ports(1)[0]
-    rendered = render(Routing((Listener("http", port, "127.0.0.1"),), tuple(routes(every, shares))))
+    rendered = render(
+        routes.Routing((routes.Listener("http", port, "127.0.0.1"),), tuple(_forwarding(every, shares)))
+    )
     assert rendered.problems == []
     pods = Echo(names)
     pods.start()

@@ -8,72 +8,62 @@ from ipaddress import ip_network
 import pytest
 from msgspec.structs import replace
 
+from kproxy.gateway.core import routes
 from kproxy.gateway.core.configuration import Server, State, fitted
 from kproxy.gateway.core.render import render
-from kproxy.gateway.core.routes import (
-    Certificate,
-    Filter,
-    Forward,
-    HeaderFilter,
-    Host,
-    Listener,
-    Match,
-    Modified,
-    Owner,
-    PathKind,
-    PathMatch,
-    Policy,
-    Redirect,
-    Route,
-    Routing,
-    Share,
-    ValueMatch,
-)
 from kproxy.gateway.core.sections import target
 from kproxy.model import NamespacedName, Origin
 
-HTTP = Listener("http", 80)
+HTTP = routes.Listener("http", 80)
 ONE, TWO = Server("10.0.0.1", 8080), Server("10.0.0.2", 8080)
-WEB, API = Share("default/web:80", (ONE, TWO)), Share("default/api:80", (ONE,))
+WEB, API = routes.Share("default/web:80", (ONE, TWO)), routes.Share("default/api:80", (ONE,))
 
 
-def owner(name: str) -> Owner:
-    return Owner("Ingress", NamespacedName("default", name), Origin(f"{name}.yaml", ""))
+def owner(name: str) -> routes.Owner:
+    return routes.Owner("Ingress", NamespacedName("default", name), Origin(f"{name}.yaml", ""))
 
 
-def route(host: str, share: Share = WEB, path: str = "/", **rest: object) -> Route:
-    found = Route("http", owner(host), Host(host), Match(PathMatch(PathKind.PREFIX, path)), Forward((share,)))
+def route(host: str, share: routes.Share = WEB, path: str = "/", **rest: object) -> routes.Route:
+    found = routes.Route(
+        "http",
+        owner(host),
+        routes.Host(host),
+        routes.Match(routes.PathMatch(routes.PathKind.PREFIX, path)),
+        routes.Forward((share,)),
+    )
     return replace(found, **rest)
 
 
 MANY = [
     *(route(f"{letter}.test", WEB, f"/{letter}") for letter in "abcdef"),
-    route("g.test", API, match=Match(headers=(ValueMatch("x", "1"),))),
+    route("g.test", API, match=routes.Match(headers=(routes.ValueMatch("x", "1"),))),
     route("g.test", WEB),
-    route("h.test", API, policy=Policy(body_size=5)),
-    route("i.test", action=Redirect("https")),
+    route("h.test", API, policy=routes.Policy(body_size=5)),
+    route("i.test", action=routes.Redirect("https")),
 ]
 
 
 def test_equal_routes_in_any_order_give_equal_bytes() -> None:
-    wanted = render(Routing((HTTP,), tuple(MANY))).configuration
+    wanted = render(routes.Routing((HTTP,), tuple(MANY))).configuration
     for seed in range(5):
         shuffled = random.Random(seed).sample(MANY, len(MANY))
-        assert render(Routing((HTTP,), tuple(shuffled))).configuration == wanted
+        assert render(routes.Routing((HTTP,), tuple(shuffled))).configuration == wanted
 
 
 def test_hosts_paths_and_endpoints_do_not_change_the_text() -> None:
-    before = render(Routing((HTTP,), (route("a.test"),))).configuration
+    before = render(routes.Routing((HTTP,), (route("a.test"),))).configuration
     other = replace(WEB, servers=(ONE, replace(TWO, weight=3, state=State.DRAIN)))
-    after = render(Routing((HTTP,), (route("b.test", other, "/x"), route("c.test", other)))).configuration
+    after = render(
+        routes.Routing((HTTP,), (route("b.test", other, "/x"), route("c.test", other)))
+    ).configuration
     assert after.text == before.text
     assert after.maps != before.maps
     assert after.backends["default.web.80"][1] == Server("10.0.0.2", 8080, 3, State.DRAIN)
 
 
 def test_a_new_service_fits_into_the_loaded_text() -> None:
-    before = render(Routing((HTTP,), (route("a.test"),))).configuration
-    after = render(Routing((HTTP,), (route("a.test"), route("b.test", API)))).configuration
+    before = render(routes.Routing((HTTP,), (route("a.test"),))).configuration
+    after = render(routes.Routing((HTTP,), (route("a.test"), route("b.test", API)))).configuration
     found = fitted(after, before)
     assert found is not None
     assert found.text == before.text
@@ -82,9 +72,9 @@ def test_a_new_service_fits_into_the_loaded_text() -> None:
 
 
 def test_a_certificate_does_not_change_the_text() -> None:
-    secure = Listener("https", 443, tls=True)
-    known = replace(secure, certificates=(Certificate("default/tls", b"pem", ("a.test",)),))
-    before, after = (render(Routing((each,), ())).configuration for each in (secure, known))
+    secure = routes.Listener("https", 443, tls=True)
+    known = replace(secure, certificates=(routes.Certificate("default/tls", b"pem", ("a.test",)),))
+    before, after = (render(routes.Routing((each,), ())).configuration for each in (secure, known))
     assert after.text == before.text
     assert (after.certificates, after.certificate_lists) == (
         {"default_tls.pem": b"pem"},
@@ -92,8 +82,8 @@ def test_a_certificate_does_not_change_the_text() -> None:
     )
 
 
-def headers(name: str, value: str) -> tuple[Filter, ...]:
-    return (HeaderFilter(Modified.RESPONSE, set=((name, value),)),)
+def headers(name: str, value: str) -> tuple[routes.Filter, ...]:
+    return (routes.HeaderFilter(routes.Modified.RESPONSE, set=((name, value),)),)
 
 
 @pytest.mark.parametrize(
@@ -105,30 +95,30 @@ def headers(name: str, value: str) -> tuple[Filter, ...]:
         (route("x.test", filters=headers("a", "b\r\nc: d")), "must not contain the character '\\r'"),
         (route("x.test", filters=headers("a", "b" * 3000)), "has more than 2048 characters"),
         (
-            route("x.test", match=Match(headers=(ValueMatch("a b", "1"),))),
+            route("x.test", match=routes.Match(headers=(routes.ValueMatch("a b", "1"),))),
             "'a b' is not the name of a header",
         ),
         (
-            route("x.test", match=Match(queries=(ValueMatch("a)", "1"),))),
+            route("x.test", match=routes.Match(queries=(routes.ValueMatch("a)", "1"),))),
             "'a)' may only contain letters, digits and - . _ ~",
         ),
         (
-            route("x.test", match=Match(PathMatch(PathKind.REGEX, "/(a+)+"))),
+            route("x.test", match=routes.Match(routes.PathMatch(routes.PathKind.REGEX, "/(a+)+"))),
             "'/(a+)+' repeats a group that contains a repetition or a choice",
         ),
     ],
 )
-def test_a_route_that_cannot_be_rendered_is_left_out_and_named(bad: Route, message: str) -> None:
+def test_a_route_that_cannot_be_rendered_is_left_out_and_named(bad: routes.Route, message: str) -> None:
     good = route("a.test")
-    found = render(Routing((HTTP,), (replace(bad, field="spec.rules[0]"), good)))
+    found = render(routes.Routing((HTTP,), (replace(bad, field="spec.rules[0]"), good)))
     assert [str(each) for each in found.problems] == [
         f"x.test.yaml: Ingress default/x.test: spec.rules[0]: {message}"
     ]
-    assert found.configuration == render(Routing((HTTP,), (good,))).configuration
+    assert found.configuration == render(routes.Routing((HTTP,), (good,))).configuration
 
 
 def test_each_backend_names_its_owner_and_its_service() -> None:
-    found = render(Routing((HTTP,), tuple(MANY)))
+    found = render(routes.Routing((HTTP,), tuple(MANY)))
     assert found.owners == {
         "default.web.80": "Ingress default/a.test",
         "default.api.80": "Ingress default/g.test",
@@ -138,13 +128,13 @@ def test_each_backend_names_its_owner_and_its_service() -> None:
 
 
 def test_different_backends_of_one_name_are_numbered() -> None:
-    sizes = (route("a.test", policy=Policy(body_size=size), path=f"/{size}") for size in (1, 2, 1))
-    names = render(Routing((HTTP,), tuple(sizes))).configuration.backends
+    sizes = (route("a.test", policy=routes.Policy(body_size=size), path=f"/{size}") for size in (1, 2, 1))
+    names = render(routes.Routing((HTTP,), tuple(sizes))).configuration.backends
     assert [*names] == ["default.a.test.web.80", "default.a.test.web.80.2", "gateway.404"]
 
 
-def servers(*shares: Share, failing: int = 0) -> list[tuple[str, int]]:
-    found = target(route("a.test", action=Forward(shares)), failing).servers
+def servers(*shares: routes.Share, failing: int = 0) -> list[tuple[str, int]]:
+    found = target(route("a.test", action=routes.Forward(shares)), failing).servers
     return [(each.address, each.weight) for each in found]
 
 
@@ -154,29 +144,31 @@ def servers(*shares: Share, failing: int = 0) -> list[tuple[str, int]]:
         ((WEB,), 0, [("10.0.0.1", 1), ("10.0.0.2", 1)]),
         ((replace(WEB, servers=(replace(ONE, weight=3), TWO)),), 0, [("10.0.0.1", 3), ("10.0.0.2", 1)]),
         (
-            (replace(WEB, weight=90), Share("default/x:1", (Server("10.0.0.9", 1),), weight=10)),
+            (replace(WEB, weight=90), routes.Share("default/x:1", (Server("10.0.0.9", 1),), weight=10)),
             0,
             [("10.0.0.1", 9), ("10.0.0.2", 9), ("10.0.0.9", 2)],
         ),
         ((replace(WEB, weight=1), replace(API, weight=1)), 0, [("10.0.0.1", 3), ("10.0.0.2", 1)]),
         ((replace(WEB, weight=0), API), 0, [("10.0.0.1", 1)]),
-        ((API, Share("default/none:80", ())), 0, [("10.0.0.1", 1)]),
-        ((API, Share("default/none:80", ())), 9, [("10.0.0.1", 1), ("127.0.0.1", 1)]),
-        ((Share("default/none:80", (), failure=500),), 9, [("127.0.0.2", 1)]),
-        ((Share("default/none:80", ()),), 9, []),
+        ((API, routes.Share("default/none:80", ())), 0, [("10.0.0.1", 1)]),
+        ((API, routes.Share("default/none:80", ())), 9, [("10.0.0.1", 1), ("127.0.0.1", 1)]),
+        ((routes.Share("default/none:80", (), failure=500),), 9, [("127.0.0.2", 1)]),
+        ((routes.Share("default/none:80", ()),), 9, []),
         ((), 9, [("127.0.0.2", 1)]),
         (
-            (replace(WEB, weight=1_000_000), Share("default/x:1", (Server("10.0.0.9", 1),))),
+            (replace(WEB, weight=1_000_000), routes.Share("default/x:1", (Server("10.0.0.9", 1),))),
             0,
             [("10.0.0.1", 256), ("10.0.0.2", 256), ("10.0.0.9", 1)],
         ),
     ],
 )
-def test_weights_of_shares(shares: tuple[Share, ...], failing: int, wanted: list[tuple[str, int]]) -> None:
+def test_weights_of_shares(
+    shares: tuple[routes.Share, ...], failing: int, wanted: list[tuple[str, int]]
+) -> None:
     assert servers(*shares, failing=failing) == wanted
 
 
 def test_many_networks_are_several_lines() -> None:
     networks = tuple(ip_network(f"10.0.{number}.0/24") for number in range(70))
-    lines = target(route("a.test", policy=Policy(allowed=networks)), 0).section.directives
+    lines = target(route("a.test", policy=routes.Policy(allowed=networks)), 0).section.directives
     assert [len(line.split()) - 3 for line in lines if line.startswith("acl")] == [32, 32, 6]
