@@ -82,7 +82,7 @@ format: install  ## apply the fixes and the format of ruff
 	$(PYTHON) -m ruff check --fix
 	$(PYTHON) -m ruff format
 
-golden: install  ## rewrite the golden rulesets; check the diff before you commit it
+golden: install  ## rewrite the golden rulesets and the generated tables of docs/; check the diff before you commit it
 	$(PYTHON) -m pytest tests/golden --rewrite-golden
 
 bench: _root install  ## print the tables of docs/comparison.md and docs/performance.md
