@@ -32,13 +32,14 @@ FIRST_STEPS = ROOT / "docs" / "first-steps.md"
 VIEWING = ROOT / "docs" / "viewing.md"
 LAB = ROOT / "netns-lab" / "README.md"
 DNS = ROOT / "kproxy" / "dns" / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+ROOMS = sorted((ROOT / "kproxy").glob("*/README.md"))
 PAGES = [
     README,
-    ROOT / "CHANGELOG.md",
-    ROOT / "CONTRIBUTING.md",
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     LAB,
-    DNS,
-    *sorted((ROOT / "docs").glob("*.md")),
+    *ROOMS,
+    *DOCS,
 ]
 FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][a-z-]*")
 NODE = ["--node-name", "debian", "--node-ip", "192.0.2.10"]
@@ -73,6 +74,30 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+def targets(page: Path) -> set[Path]:
+    """The files that a page links to."""
+    return {(page.parent / link.partition("#")[0]).resolve() for link in links(page) if ":" not in link}
+
+
+def test_the_readme_links_to_every_page() -> None:
+    assert set(DOCS) - targets(README) == set()
+
+
+def test_every_page_is_linked_from_another_one() -> None:
+    linked = {target for page in PAGES for target in targets(page) - {page}}
+    assert {page.relative_to(ROOT) for page in {*PAGES} - {README} - linked} == set()
+
+
+LISTING = [page for page in ROOMS if re.search(r"^\| (?:module|file) \|", page.read_text(), re.MULTILINE)]
+"""The pages of rooms that list their modules."""
+
+
+@pytest.mark.parametrize("page", LISTING, ids=lambda page: page.parent.name)
+def test_the_page_of_a_room_lists_every_module(page: Path) -> None:
+    named = {Path(name).name for name in re.findall(r"`([\w/]+\.py)`", page.read_text())}
+    assert {module.name for module in page.parent.rglob("*.py")} - {"__init__.py"} - named == set()
 
 
 # --- flags ---

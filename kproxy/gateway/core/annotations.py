@@ -1,9 +1,10 @@
 """Annotations of an Ingress -> filters and policy of its routes.
 
-An annotation is `kproxy.io/NAME` or `nginx.ingress.kubernetes.io/NAME`; the former wins. `READERS` has a
-function for each NAME. A wrong value is a `FieldError`, and the Ingress is left out: without it, more clients
-might get in than its author meant. For the same reason, `REFUSED` has the annotations that restrict access in
-ways that the gateway cannot. All other names are named in a warning. docs/ingress.md has the table.
+An annotation is `kproxy.io/NAME` or `nginx.ingress.kubernetes.io/NAME`; the former wins. `KNOWN` lists
+the names. A wrong value is a `FieldError`, and the Ingress is left out: without the annotation, more clients
+might get access than its author meant. For the same reason, an Ingress with a name in `REFUSED` is left out:
+these restrict access in ways that the gateway cannot. All other names are named in a warning. docs/ingress.md
+has the table.
 """
 
 from __future__ import annotations
