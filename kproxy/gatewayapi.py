@@ -6,7 +6,9 @@ gateway/core computes it from all objects.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Set
+from functools import cached_property
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -273,11 +275,6 @@ class ReferenceGrant(Object, frozen=True, kw_only=True):
     sources: tuple[GrantFrom, ...]
     targets: tuple[GrantTo, ...]
 
-    def permits(self, source: GrantFrom, target: GrantTo) -> bool:
-        """Whether it permits a reference. The caller compares the namespace of the target."""
-        to = any(each[:2] == target[:2] and each.name in ("", target.name) for each in self.targets)
-        return to and source in self.sources
-
 
 class Namespace(Struct, frozen=True):
     """A Namespace. Only its labels matter, for the namespaces that a listener allows."""
@@ -287,7 +284,7 @@ class Namespace(Struct, frozen=True):
     annotations: Annotations = ""
 
 
-class GatewayObjects(Struct, frozen=True):
+class GatewayObjects(Struct, frozen=True, dict=True):
     """The objects of the Gateway API that were read, by name."""
 
     classes: dict[NamespacedName, GatewayClass] = {}
@@ -305,6 +302,15 @@ class GatewayObjects(Struct, frozen=True):
         """The routes by kind."""
         every = (self.http_routes, self.tcp_routes, self.udp_routes)
         return dict(zip(ROUTE_KINDS, every, strict=True))
+
+    @cached_property
+    def granted(self) -> Mapping[tuple[str, GrantFrom], Set[GrantTo]]:
+        """What the grants of a namespace permit, by this namespace. Computed once all grants are read."""
+        found: dict[tuple[str, GrantFrom], set[GrantTo]] = defaultdict(set)
+        for grant in self.grants.values():
+            for source in grant.sources:
+                found[grant.name.namespace, source].update(grant.targets)
+        return dict(found)
 
     def labels_of(self, namespace: str) -> Mapping[str, str]:
         """Return the labels of a namespace, which may have no object."""

@@ -165,6 +165,8 @@ CERTIFICATE_CHAIN = 10
 GATEWAY_TEXT = 2048
 GATEWAY_REGEX = 512
 GATEWAY_ITEMS = 1000
+GATEWAY_COMBINATIONS = 20_000
+"""A listener has 2048 with the most hostnames and matches that the CRD allows. Each takes 50 us."""
 
 
 class Limit(NamedTuple):
@@ -373,6 +375,13 @@ TABLE = (
     Limit(_INGRESS, "characters of a text in HAProxy's configuration", GATEWAY_TEXT, "", _LEFT_OUT),
     Limit(_INGRESS, "characters of a regular expression", GATEWAY_REGEX, "", _LEFT_OUT),
     Limit(_INGRESS, "networks, or users, of an annotation", GATEWAY_ITEMS, "", _LEFT_OUT),
+    Limit(
+        _INGRESS,
+        "listeners x hostnames x matches of an HTTPRoute",
+        GATEWAY_COMBINATIONS,
+        "",
+        "the Gateway does not accept the route",
+    ),
     Limit(_SECRETS, "chain and key", CERTIFICATE_BYTES, "bytes", "its hosts have no HTTPS"),
     Limit(_SECRETS, "certificates of a chain", CERTIFICATE_CHAIN, "", "its hosts have no HTTPS"),
     Limit(_GATEWAY, "reply to a command", GATEWAY_REPLY, "bytes", _RELOAD),

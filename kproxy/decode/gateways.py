@@ -6,7 +6,7 @@ used, or gets a condition that says why not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any
 
 import msgspec
@@ -40,9 +40,8 @@ from kproxy.gatewayapi import (
 )
 from kproxy.model import NamespacedName
 
-LISTENERS = 64
-"""The maximum number of listeners of a Gateway, as in the CRD."""
-ADDRESSES = 16
+LISTENERS, CERTIFICATES, KINDS, ADDRESSES, GRANTED = 64, 64, 8, 16, 16
+"""The maximum numbers, as in the CRDs."""
 NAMESPACES_FROM = ("All", "Same", "Selector", "None")
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 TLS_MODES = ("Terminate", "Passthrough")
@@ -78,8 +77,7 @@ def gateway_class(source: str, obj: wire.GatewayClass, notes: Notes) -> list[Gat
 def gateway(source: str, obj: wire.Gateway, notes: Notes) -> list[Gateway]:
     """Decode a Gateway."""
     fields, entries = common(source, obj.metadata, obj.spec, notes), obj.spec.listeners
-    if not 1 <= len(entries) <= LISTENERS:
-        raise FieldError("spec.listeners", f"has {len(entries)} entries: must have 1 to {LISTENERS}")
+    check_length("spec.listeners", entries, LISTENERS, least=1)
     namespace = fields["name"].namespace
     listeners = [_listener(f"spec.listeners[{i}]", entry, namespace) for i, entry in enumerate(entries)]
     _check_unique(listeners)
@@ -98,8 +96,7 @@ def reference_grant(source: str, obj: wire.ReferenceGrant, notes: Notes) -> list
     """Decode a ReferenceGrant."""
     spec = obj.spec
     for path, entries in (("spec.from", spec.from_), ("spec.to", spec.to)):
-        if not entries:
-            raise FieldError(path, "is empty: must have 1 to 16 entries")
+        check_length(path, entries, GRANTED, least=1)
     return [
         ReferenceGrant(
             **common(source, obj.metadata, spec, notes),
@@ -116,6 +113,12 @@ def namespace(_: str, obj: wire.Namespace, notes: Notes) -> list[Namespace]:
     """Decode a Namespace v1: its labels."""
     labels = text_map("metadata.labels", obj.metadata.labels, notes)
     return [Namespace(object_name(obj.metadata).name, labels)]
+
+
+def check_length(path: str, entries: Sized, most: int, least: int = 0) -> None:
+    """Check the number of entries of a list."""
+    if not least <= len(entries) <= most:
+        raise FieldError(path, f"has {len(entries)} entries: must have {least} to {most}")
 
 
 def required(path: str, text: str) -> str:
@@ -149,6 +152,8 @@ def _listener(path: str, entry: wire.Listener, namespace: str) -> Listener:
     allowed = entry.allowed_routes or wire.AllowedRoutes()
     namespaces = allowed.namespaces or wire.RouteNamespaces()
     tls = entry.tls or wire.ListenerTLS()
+    check_length(f"{path}.tls.certificateRefs", tls.certificate_refs or (), CERTIFICATES)
+    check_length(f"{path}.allowedRoutes.kinds", allowed.kinds or (), KINDS)
     return Listener(
         name=section_name(f"{path}.name", entry.name),
         port=port_number(f"{path}.port", entry.port),
@@ -227,6 +232,5 @@ def _check_unique(listeners: list[Listener]) -> None:
 
 
 def _addresses(entries: list[wire.GatewayAddress]) -> Iterator[tuple[str, str]]:
-    if len(entries) > ADDRESSES:
-        raise FieldError("spec.addresses", f"has {len(entries)} entries: at most {ADDRESSES}")
+    check_length("spec.addresses", entries, ADDRESSES)
     yield from ((entry.type or "IPAddress", entry.value or "") for entry in entries)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from kproxy.decode import gatewaywire as wire
 from kproxy.decode.fields import FieldError, Notes, port_number
-from kproxy.decode.gateways import common, one_of, section_name
+from kproxy.decode.gateways import check_length, common, one_of, section_name
 from kproxy.decode.ingress import host_name
 from kproxy.decode.routes import BACKENDS, backend, parents
 from kproxy.gatewayapi import (
@@ -23,7 +23,7 @@ from kproxy.gatewayapi import (
     ValueMatch,
 )
 
-HOSTNAMES, RULES, MATCHES, HEADERS = 16, 16, 64, 16
+HOSTNAMES, RULES, MATCHES, ALL_MATCHES, FILTERS, HEADERS = 16, 16, 64, 128, 16, 16
 """The maximum numbers, as in the CRD."""
 PATH_TYPES = ("Exact", "PathPrefix", "RegularExpression")
 VALUE_TYPES = ("Exact", "RegularExpression")
@@ -52,8 +52,10 @@ def http_route(source: str, obj: wire.HTTPRoute, notes: Notes) -> list[Route]:
     fields, spec = common(source, obj.metadata, obj.spec, notes), obj.spec
     namespace = fields["name"].namespace
     rules = [DEFAULT] if spec.rules is None else spec.rules
-    _check_length("spec.rules", rules, RULES, least=1)
-    _check_length("spec.hostnames", spec.hostnames or [], HOSTNAMES)
+    check_length("spec.rules", rules, RULES, least=1)
+    check_length("spec.hostnames", spec.hostnames or [], HOSTNAMES)
+    if (matches := sum(len(rule.matches or [DEFAULT]) for rule in rules)) > ALL_MATCHES:
+        raise FieldError("spec.rules", f"have {matches} matches: must have at most {ALL_MATCHES} together")
     return [
         Route(
             **fields,
@@ -67,19 +69,14 @@ def http_route(source: str, obj: wire.HTTPRoute, notes: Notes) -> list[Route]:
     ]
 
 
-def _check_length(path: str, entries: Sequence[object], most: int, least: int = 0) -> None:
-    if not least <= len(entries) <= most:
-        raise FieldError(path, f"has {len(entries)} entries: must have {least} to {most}")
-
-
 def _rule(path: str, rule: wire.HTTPRule, namespace: str, notes: Notes) -> RouteRule:
     for key, value in (("retry", rule.retry), ("sessionPersistence", rule.session_persistence)):
         if value is not None:
             notes.warn(f"{path}.{key}", "is not supported: ignored")
     references = rule.backend_refs or []
-    _check_length(f"{path}.backendRefs", references, BACKENDS)
+    check_length(f"{path}.backendRefs", references, BACKENDS)
     entries = rule.matches or [wire.HTTPRouteMatch()]
-    _check_length(f"{path}.matches", entries, MATCHES)
+    check_length(f"{path}.matches", entries, MATCHES)
     matches = tuple(_match(f"{path}.matches[{i}]", entry) for i, entry in enumerate(entries))
     filters = _filters(f"{path}.filters", rule.filters or [], matches)
     if filters.redirect and references:
@@ -101,6 +98,7 @@ def _rule(path: str, rule: wire.HTTPRule, namespace: str, notes: Notes) -> Route
 
 def _backend(path: str, entry: wire.HTTPBackendReference, namespace: str) -> BackendRef:
     types = [each.type for each in entry.filters or ()]
+    check_length(f"{path}.filters", types, FILTERS)
     for index, kind in enumerate(types):
         one_of(f"{path}.filters[{index}].type", kind, (*FIELDS, *UNSUPPORTED))
     return backend(path, entry, namespace)._replace(filters=tuple(types))
@@ -132,7 +130,7 @@ def _path(path: str, text: str) -> str:
 
 def _values(path: str, entries: list[wire.HTTPValueMatch], key: Callable[[str], str]) -> Iterator[ValueMatch]:
     """Yield the conditions. Of several with names of one key, the first one counts."""
-    _check_length(path, entries, HEADERS)
+    check_length(path, entries, HEADERS)
     seen: set[str] = set()
     for index, entry in enumerate(entries):
         name = key(_header_name(f"{path}[{index}].name", entry.name))
@@ -152,6 +150,7 @@ def _header_name(path: str, text: str) -> str:
 
 
 def _filters(path: str, entries: list[wire.HTTPRouteFilter], matches: Iterable[HTTPMatch]) -> HTTPFilters:
+    check_length(path, entries, FILTERS)
     headers: list[HeaderModifier] = []
     unsupported: list[str] = []
     redirect, rewrite = None, None
@@ -187,6 +186,9 @@ def _camel(field: str) -> str:
 
 
 def _headers(path: str, entry: wire.HTTPHeaderFilter, of_response: bool) -> HeaderModifier:
+    for key in ("set", "add", "remove"):
+        check_length(f"{path}.{key}", getattr(entry, key) or (), HEADERS)
+
     def pairs(key: str, values: list[wire.HTTPHeader] | None) -> tuple[tuple[str, str], ...]:
         return tuple(
             (_header_name(f"{path}.{key}[{i}].name", each.name), each.value)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kproxy.decode import gatewaywire as wire
 from kproxy.decode.fields import FieldError, Notes, port_number
-from kproxy.decode.gateways import common, namespace_name, required, section_name
+from kproxy.decode.gateways import check_length, common, namespace_name, required, section_name
 from kproxy.gatewayapi import GROUP, BackendRef, ParentRef, Route, RouteRule
 from kproxy.model import NamespacedName
 
@@ -33,9 +33,7 @@ def _l4_route(kind: str, source: str, obj: wire.L4Route, notes: Notes) -> Route:
         notes.warn("spec.rules[1]", "only the first rule is used: rules of this kind have no matches")
     namespace = fields["name"].namespace
     references = rules[0].backend_refs or []
-    if not 1 <= len(references) <= BACKENDS:
-        message = f"has {len(references)} entries: must have 1 to {BACKENDS}"
-        raise FieldError("spec.rules[0].backendRefs", message)
+    check_length("spec.rules[0].backendRefs", references, BACKENDS, least=1)
     backends = tuple(
         backend(f"spec.rules[0].backendRefs[{i}]", reference, namespace)
         for i, reference in enumerate(references)
@@ -47,8 +45,7 @@ def _l4_route(kind: str, source: str, obj: wire.L4Route, notes: Notes) -> Route:
 
 def parents(entries: list[wire.ParentReference], namespace: str) -> tuple[ParentRef, ...]:
     """Decode spec.parentRefs of an object in `namespace`."""
-    if len(entries) > PARENTS:
-        raise FieldError("spec.parentRefs", f"has {len(entries)} entries: at most {PARENTS}")
+    check_length("spec.parentRefs", entries, PARENTS)
     found = [_parent(f"spec.parentRefs[{i}]", entry, namespace) for i, entry in enumerate(entries)]
     for path, message in _repeated(found):
         raise FieldError(path, message)

@@ -20,6 +20,7 @@ from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import parse_pool
 from kproxy.decode import Decoded, decode
 from kproxy.gateway.core.attachment import common_hostname
+from kproxy.gateway.core.backends import permitted
 from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.findings import findings
 from kproxy.gateway.core.httproute import http_routing, with_certificates
@@ -113,7 +114,10 @@ SLIPS = [
     (tcp_route(EDGE, EDGE), "spec.parentRefs[1]", "refers to Gateway default/edge like another entry"),
     (tcp_route(EDGE, EDGE | {"port": 80}), "spec.parentRefs[1]", "sectionName or port is required: two entries refer to Gateway default/edge"),
     (tcp_route(EDGE | {"namespace": "A"}), "spec.parentRefs[0].namespace", "'A' is not a namespace"),
-    (made("ReferenceGrant", "g", 1, {"from": [], "to": []}), "spec.from", "is empty: must have 1 to 16 entries"),
+    (made("ReferenceGrant", "g", 1, {"from": [], "to": []}), "spec.from", "has 0 entries: must have 1 to 16"),
+    (made("ReferenceGrant", "g", 1, {"from": [{"group": "", "kind": "TCPRoute", "namespace": "a"}] * 17, "to": []}), "spec.from", "has 17 entries: must have 1 to 16"),
+    (with_listeners(listener(protocol="HTTPS", tls={"certificateRefs": [EDGE] * 65})), "spec.listeners[0].tls.certificateRefs", "has 65 entries"),
+    (with_listeners(listener(allowedRoutes={"kinds": [{"kind": "TCPRoute"}] * 9})), "spec.listeners[0].allowedRoutes.kinds", "has 9 entries"),
     (made("GatewayClass", "c", 1, {"controllerName": ""}), "spec.controllerName", "is empty"),
     (with_listeners(listener(protocol="HTTPS", tls={"mode": "Passthrough"})), "spec.listeners[0].tls.mode", "must be Terminate for protocol HTTPS"),
     (with_listeners(listener(protocol="HTTPS", tls={})), "spec.listeners[0].tls.certificateRefs", "is empty: required for mode Terminate"),
@@ -134,6 +138,11 @@ SLIPS = [
     (http_route({"filters": [{"type": "RequestRedirect", "requestRedirect": {"hostname": "*.a"}}]}), "spec.rules[0].filters[0].requestRedirect.hostname", "'*.a' must not be a wildcard"),
     (http_route({"filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath"}}}]}), "spec.rules[0].filters[0].urlRewrite.path.replaceFullPath", "is missing"),
     (http_route({"matches": [{"path": {"type": "Exact", "value": "/a"}}], "filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}]}), "spec.rules[0].filters[0].urlRewrite.path.type", "ReplacePrefixMatch needs matches of type PathPrefix"),
+    (http_route({"filters": [{"type": "CORS"}] * 17}), "spec.rules[0].filters", "has 17 entries"),
+    (http_route({"backendRefs": [{"name": "web", "port": 80, "filters": [{"type": "CORS"}] * 17}]}), "spec.rules[0].backendRefs[0].filters", "has 17 entries"),
+    (http_route({"filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "a", "value": "b"}] * 17}}]}), "spec.rules[0].filters[0].requestHeaderModifier.set", "has 17 entries"),
+    (http_route({"filters": [{"type": "ResponseHeaderModifier", "responseHeaderModifier": {"remove": ["a"] * 17}}]}), "spec.rules[0].filters[0].responseHeaderModifier.remove", "has 17 entries"),
+    (http_route(*[{"matches": [{}] * 43}] * 3), "spec.rules", "have 129 matches: must have at most 128 together"),
     (http_route({"timeouts": {"request": "10"}}), "spec.rules[0].timeouts.request", "'10' is not a duration such as 10s or 500ms"),
     (http_route({"timeouts": {"request": "1s", "backendRequest": "2s"}}), "spec.rules[0].timeouts.backendRequest", "must not be longer than timeouts.request"),
     (http_route({"backendRefs": [{"name": "web", "port": 80, "filters": [{"type": "No"}]}]}), "spec.rules[0].backendRefs[0].filters[0].type", "'No' is not one of"),
@@ -224,6 +233,20 @@ def test_a_route_attaches(one: Object, parent: Object, namespace: str, reason: s
         for each in findings(objects_of(*objects), resolved(*objects).services)
         if each.field == "spec.parentRefs[0]"
     ] == [message] * bool(message)
+
+
+def test_a_route_of_too_many_combinations_is_not_accepted() -> None:
+    listeners = [listener(f"a{n}", 8000 + n, "HTTP") for n in range(64)]
+    hosts = [f"h{n}.example" for n in range(16)]
+    large = http_route({"matches": [{"path": {"value": f"/{n}"}} for n in range(64)]}, hostnames=hosts)
+    small = made("HTTPRoute", "small", 1, {"parentRefs": [EDGE], "rules": [{}]})
+    objects = [with_listeners(*listeners), large, small]
+    found = resolved(*objects)
+    (problem,) = findings(objects_of(*objects), found.services)
+    assert (problem.object, problem.field) == ("HTTPRoute default/web", "spec.parentRefs[0]")
+    assert "are 65536 combinations: at most 20000" in problem.message
+    routed = http_routing(Objects((), Services(found.services, {}), gateways=objects_of(*objects)), {}).routes
+    assert {each.owner.name.name for each in routed} == {"small"}
 
 
 def test_references_to_other_gateways_have_no_status() -> None:
@@ -394,6 +417,25 @@ def test_a_grant_for_all_names() -> None:
     found = statuses(edge, grant, *SECRETS).of_gateway(*objects_of(edge).gateways.values())
     assert found is not None
     assert by_type(found.listeners[0].conditions)["ResolvedRefs"] == (True, "ResolvedRefs")
+
+
+class Counted(dict[Any, Any]):
+    """A dictionary that counts how often all its values are looked at."""
+
+    looked = 0
+
+    def values(self) -> Any:
+        self.looked += 1
+        return super().values()
+
+
+def test_all_grants_are_looked_at_once_for_all_references() -> None:
+    objects = objects_of(GRANT)
+    counted = GatewayObjects(grants=Counted(objects.grants))
+    for name in ("web", "db", "other"):
+        permitted(counted, "TCPRoute", "default", "", "Service", NamespacedName("shop", name))
+    assert isinstance(counted.grants, Counted)
+    assert counted.grants.looked == 1
 
 
 def test_an_address_and_port_of_another_owner() -> None:

@@ -82,6 +82,16 @@ def test_a_certificate_does_not_change_the_text() -> None:
     )
 
 
+def test_the_longest_names_are_names_of_different_files() -> None:
+    space, secret, gateway = "n" * 63, "s" * 252, "g" * 253
+    certificates = tuple(routes.Certificate(f"{space}/{secret}{end}", b"pem", ()) for end in "ab")
+    listener = routes.Listener(f"{space}.{gateway}:8443", 8443, tls=True, certificates=certificates)
+    configuration = render(routes.Routing((listener,), ())).configuration
+    names = [*configuration.certificates, *configuration.certificate_lists]
+    assert len(set(names)) == 3
+    assert all(len(name.encode()) <= 255 - len(".tmp") for name in names)
+
+
 def headers(name: str, value: str) -> tuple[routes.Filter, ...]:
     return (routes.HeaderFilter(routes.Modified.RESPONSE, set=((name, value),)),)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kproxy.controlplane.gateways import is_ours
 from kproxy.gatewayapi import GROUP, Gateway, GatewayObjects, Listener, ParentRef, Route, RouteKind
+from kproxy.limits import GATEWAY_COMBINATIONS
 from kproxy.model import Address, NamespacedName, Service, gateway_owner
 
 FindService = Callable[[NamespacedName], Service | None]
@@ -69,12 +70,26 @@ def attach(objects: GatewayObjects) -> Attachments:
 
 
 def _attached(objects: GatewayObjects, route: Route) -> Iterator[Attached]:
+    size = 0
     for parent in route.parents:
         gateway = objects.gateways.get(parent.name) if parent.is_gateway else None
         if gateway is not None and is_ours(objects, gateway):
             found = _accepting(objects, route, parent, gateway)
+            if not isinstance(found, Refusal):
+                size += sum(_size(route, each) for each in found)
+                found = _too_large(size) if size > GATEWAY_COMBINATIONS else found
             refusal = found if isinstance(found, Refusal) else None
             yield Attached(route, parent, gateway, () if isinstance(found, Refusal) else found, refusal)
+
+
+def _size(route: Route, listener: Listener) -> int:
+    """Return how many routes of HAProxy a route becomes on a listener."""
+    return len(hostnames_of(route, listener) or ()) * sum(len(rule.matches) for rule in route.rules)
+
+
+def _too_large(size: int) -> Refusal:
+    message = f"listeners x hostnames x matches are {size} combinations: at most {GATEWAY_COMBINATIONS}"
+    return Refusal("UnsupportedValue", message)
 
 
 def _accepting(

@@ -77,6 +77,5 @@ def permitted(
     """Whether objects of a kind of the Gateway API in `namespace` may refer to `target`."""
     if namespace == target.namespace:
         return True
-    source, to = GrantFrom(GROUP, kind, namespace), GrantTo(group, to_kind, target.name)
-    grants = (each for each in objects.grants.values() if each.name.namespace == target.namespace)
-    return any(grant.permits(source, to) for grant in grants)
+    granted = objects.granted.get((target.namespace, GrantFrom(GROUP, kind, namespace)), frozenset())
+    return any(GrantTo(group, to_kind, name) in granted for name in ("", target.name))

@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kproxy.gateway.core.paths import canonical_regex
-from kproxy.gateway.core.quote import LISTENER_NAME, header_name, pattern, quoted, regex_pattern, word
+from kproxy.gateway.core.quote import (
+    LISTENER_NAME,
+    file_name,
+    header_name,
+    pattern,
+    quoted,
+    regex_pattern,
+    word,
+)
 from kproxy.gateway.core.routes import BasicAuth, Listener, Match, PathKind, Route, ValueMatch
 from kproxy.gateway.core.sections import FAILING
 from kproxy.gateway.core.tables import ANY, EXACT, HOSTS, PREFIX
@@ -94,7 +102,7 @@ def _user_lines(auth: BasicAuth) -> Iterator[str]:
 
 def certificate_list(listener: Listener) -> str:
     """Return the name of the file that lists the certificates of a listener."""
-    return f"{listener.name}.crtlist"
+    return file_name(listener.name, ".crtlist")
 
 
 def _binds(listeners: Sequence[Listener]) -> Iterator[str]:

@@ -9,6 +9,7 @@ checks them instead.
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 
 from kproxy.limits import GATEWAY_TEXT
 
@@ -17,6 +18,8 @@ _WORD = re.compile(r"[A-Za-z0-9_.~-]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@=+~,-]+")
 LISTENER_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 HEADER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_STEM = 200
+"""The maximum length of the name of a file without its ending. A file system takes 255 bytes."""
 
 
 def quoted(text: str) -> str:
@@ -62,3 +65,11 @@ def header_name(text: str) -> str:
     if not HEADER_NAME.fullmatch(text) or len(text) > 256:
         raise ValueError(f"{text[:100]!r} is not the name of a header")
     return text
+
+
+def file_name(text: str, ending: str) -> str:
+    """Return the name of a file about an object. A name that is too long ends with a digest."""
+    stem = text.replace("/", "_")
+    if len(stem) > _STEM:
+        stem = f"{stem[: _STEM - 33]}-{sha256(text.encode()).hexdigest()[:32]}"
+    return stem + ending

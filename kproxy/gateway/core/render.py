@@ -23,6 +23,7 @@ from kproxy.gateway.core.configuration import (
 from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.frontend import LIST, NOT_FOUND, certificate_list, conditions, head
 from kproxy.gateway.core.pages import pages
+from kproxy.gateway.core.quote import file_name
 from kproxy.gateway.core.routes import (
     BasicAuth,
     Certificate,
@@ -222,7 +223,7 @@ def _spare_sections(spares: Sequence[tuple[int, int]]) -> dict[str, Section]:
 
 
 def _file(certificate: Certificate) -> str:
-    return f"{certificate.name.replace('/', '_')}.pem"
+    return file_name(certificate.name, ".pem")
 
 
 def _files(listeners: Iterable[Listener]) -> dict[str, bytes]:
