@@ -1,7 +1,7 @@
 """``netns-lab``: labs from the command line.
 
-Exit code 0: done; 1: failed, with a message on stderr; 2: usage error. ``exec``
-becomes the command, and has its exit code.
+Exit status 0: done; 1: failed, with a message on stderr; 2: usage error. ``exec``
+becomes the command, and has its exit status.
 """
 
 import argparse
