@@ -212,7 +212,7 @@ _VERBS = (
             "say what became of the packet. trace waits for a packet from FROM to TO, or sends one with "
             "`--send`. FROM and TO are those of explain. trace needs root.",
             "A table named kproxy-trace-PID starts the trace. It affects no packet, and the kernel deletes "
-            "it when the command ends.",
+            "it when the command ends. The exit status is 1 if no packet came.",
         ),
         (
             ("A connection from this node:", "kproxy trace node web:80 --send"),
