@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from click.exceptions import Exit
 
 from kproxy.__main__ import INTERRUPTED
-from kproxy.cli.output import escape_unencodable, flush, warn
+from kproxy.cli.output import escape_unencodable, flush, note, warn
 from kproxy.cli.parser import PROGRAM, Call, parse
 from kproxy.problems import CommandLineError, KproxyError, UsageError
 from kproxy.settings.verbs import VERBS, Verb, usage
@@ -51,8 +51,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show_usage(verb: Verb | None) -> None:
-    print("\n".join(usage(verb)), file=sys.stderr)
-    print(f"See '{PROGRAM}{f' {verb.name}' if verb else ''} --help'.", file=sys.stderr)
+    for line in usage(verb):
+        note(line)
+    note(f"See '{PROGRAM}{f' {verb.name}' if verb else ''} --help'.")
 
 
 def _run(argv: list[str]) -> int:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from io import TextIOWrapper
+from typing import TextIO
 
 from kproxy.cli.progress import clear
 from kproxy.printable import one_line, printable
@@ -48,9 +49,7 @@ def flush() -> None:
 
 
 def _output_error(error: OSError) -> OutputError:
-    """Redirect standard output, so that Python does not write its buffer again at exit. Return the error."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard(sys.stdout)
     return OutputError(f"Cannot write to standard output: {error.strerror}.")
 
 
@@ -60,9 +59,20 @@ def warn(sentence: object) -> None:
 
 
 def note(sentence: str) -> None:
-    """Print a line on standard error."""
+    """Print a line on standard error. If that fails or is closed, the command goes on without the line."""
     clear()
-    print(one_line(sentence), file=sys.stderr)
+    if sys.stderr is None:  # print would write to standard output
+        return
+    try:
+        print(one_line(sentence), file=sys.stderr)
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream that failed, so that Python does not write its buffer again at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def escape_unencodable() -> None:

@@ -135,6 +135,24 @@ def test_an_output_that_fails_is_a_sentence(
     assert (done.returncode, done.stderr) == (1, f"kproxy: {sentence}\n")
 
 
+@pytest.mark.parametrize("shell", ['exec "$@" 2>/dev/full', 'exec "$@" 2>&-'])
+@pytest.mark.parametrize(
+    ("arguments", "status", "printed"),
+    [("get svc -f - -f /nonexistent --state-dir /nonexistent", 1, "web "), ("get --wrong", 2, "")],
+)
+def test_errors_that_cannot_be_printed_change_nothing_else(
+    arguments: str, status: int, printed: str, shell: str
+) -> None:
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "kproxy", *arguments.split()]
+    done = subprocess.run(
+        command, cwd=ROOT, input=json.dumps(service()), stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == status
+    assert printed in done.stdout
+    assert "kproxy:" not in done.stdout
+    assert "Usage" not in done.stdout
+
+
 LARGE = {"asyncio", "pyroute2", "nftables", "kubernetes", "aiohttp", "prometheus_client", "h11"}
 TABLES_ONLY = LARGE | {"msgspec", "yaml", "sqlite3", "logging", "kproxy.settings.flags"}
 FROM_FILES = "--state-dir /nonexistent --node-name n1 -f -"
