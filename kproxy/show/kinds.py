@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 def _workload(kind: str, short: str) -> Kind:
     group = ".apps" if WORKLOADS[kind][0] else ""
     return Kind(
-        (f"{kind.lower()}s{group}", short),
+        (short,),
         f"{kind.lower()}{group}",
         kind,
         lambda objects: [view for view in objects.workloads if view.workload.kind == kind],
@@ -150,13 +150,16 @@ def plurals_of(word: str, kinds: Collection[str]) -> tuple[str, ...]:
     """Return the kinds (plurals) that a word stands for. Raises CommandLineError if it is not in `kinds`."""
     if word in CATEGORIES:
         return CATEGORIES[word]
-    names = {
-        name: plural
-        for plural in kinds
-        for name in (plural, *KINDS[plural].aliases, KINDS[plural].singular, KINDS[plural].kind.lower())
-    }
+    names = {name: plural for plural in kinds for name in _names(plural)}
     if word.lower() not in names:
         known = ", ".join(f"{plural} ({KINDS[plural].aliases[-1]})" for plural in kinds)
         hint = did_you_mean(word.lower(), [*names, *CATEGORIES]) or f" A KIND is {known}."
         raise CommandLineError(f"Unknown kind {word}.{hint}")
     return (names[word.lower()],)
+
+
+def _names(plural: str) -> tuple[str, ...]:
+    """Return the words that stand for a kind, for example also `deployments.apps`."""
+    kind = KINDS[plural]
+    group = kind.singular.partition(".")[2]
+    return (plural, *kind.aliases, kind.singular, kind.kind.lower(), f"{plural}.{group}".rstrip("."))

@@ -111,6 +111,8 @@ def test_jsonpath(shown: Shown, command: str, out: str) -> None:
         ("get svc,pods -l tier", "service/web"),
         ("get endpoints -l tier", "endpoints/web"),
         ("get endpointslices -l kubernetes.io/service-name=web", "endpointslice.discovery.k8s.io/web-0"),
+        ("get endpointslices.discovery.k8s.io web-0", "endpointslice.discovery.k8s.io/web-0"),
+        ("get httproutes.gateway.networking.k8s.io", ""),
         ("get pods -l app=none", ""),
         ("get all", "pod/db pod/web-10 pod/web-9 service/api service/web"),
         ("get all -l rev>1", "service/web"),
