@@ -375,6 +375,7 @@ TABLE = (
     Limit(_INGRESS, "characters of a text in HAProxy's configuration", GATEWAY_TEXT, "", _LEFT_OUT),
     Limit(_INGRESS, "characters of a regular expression", GATEWAY_REGEX, "", _LEFT_OUT),
     Limit(_INGRESS, "networks, or users, of an annotation", GATEWAY_ITEMS, "", _LEFT_OUT),
+    Limit(_INGRESS, "paths x hosts of `server-alias` of an Ingress", GATEWAY_COMBINATIONS, "", _LEFT_OUT),
     Limit(
         _INGRESS,
         "listeners x hostnames x matches of an HTTPRoute",

@@ -259,6 +259,17 @@ def test_a_wrong_annotation_leaves_out_one_ingress() -> None:
     ]
 
 
+def test_an_ingress_of_too_many_combinations_is_left_out() -> None:
+    paths = [rule("b.test", to("web"), f"/{number}") for number in range(200)]
+    notes = {"kproxy.io/server-alias": ",".join(f"{number}.test" for number in range(100))}
+    found = routed(ingress("large", *paths, notes=notes), WEB)
+    assert [where(each) for each in found.routing.routes] == ["http a.test/ -> default/web:http=1"]
+    assert texts(found) == [
+        "f.yaml: Ingress default/large: spec.rules: "
+        "paths x hosts of server-alias are 20200 combinations: at most 20000"
+    ]
+
+
 def slice_of(*endpoints: Endpoint) -> EndpointSlice:
     ports = (EndpointPort("", Protocol.TCP, 8080), EndpointPort("other", Protocol.TCP, 1))
     return EndpointSlice(name("web"), Origin("f", ""), "web-1", Family.IPV4, ports, endpoints)

@@ -38,6 +38,7 @@ from kproxy.gateway.core.routes import (
     ValueMatch,
 )
 from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
+from kproxy.limits import GATEWAY_COMBINATIONS
 from kproxy.model import Address, Ingress, IngressBackend, IngressClass, IngressPath, NamespacedName, Secret
 from kproxy.problems import Problem
 
@@ -191,6 +192,7 @@ class _Router:
     def _entries(self, ingress: Ingress) -> list[_Entry]:
         """Return the paths of an Ingress. Raises FieldError."""
         found = self._settings(ingress)
+        _check_size(ingress, found)
         numbers = range(len(ingress.rules))
         entries = [entry for number in numbers for entry in self._rule(ingress, found, number)]
         if ingress.default_backend:
@@ -336,6 +338,14 @@ class _Router:
         http = Listener(HTTP, self._ports.http, address)
         https = Listener(HTTPS, self._ports.https, address, tls=True, certificates=certificates)
         return (http, https) if self._encrypted else (http,)
+
+
+def _check_size(ingress: Ingress, found: Settings) -> None:
+    """Check that an Ingress does not become many more routes than it has paths."""
+    size = sum(len(rule.paths) for rule in ingress.rules) * (1 + len(found.aliases))
+    if found.aliases and size > GATEWAY_COMBINATIONS:
+        message = f"paths x hosts of server-alias are {size} combinations: at most {GATEWAY_COMBINATIONS}"
+        raise FieldError("spec.rules", message)
 
 
 def _default_paths(ingress: Ingress) -> tuple[IngressPath, ...]:
