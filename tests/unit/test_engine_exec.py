@@ -11,7 +11,7 @@ from kproxy.sources.engines.exec import kill_in
 def test_only_processes_of_the_container_are_killed() -> None:
     with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE) as process:
         assert process.stdout
-        child = Path(f"/proc/{int(process.stdout.readline())}")
+        assert process.stdout.readline()  # the child runs
         group = Path(f"/proc/{process.pid}/cgroup").read_text()
         kill_in(f"not in {group}", process.pid)
         assert process.poll() is None
@@ -19,4 +19,3 @@ def test_only_processes_of_the_container_are_killed() -> None:
         assert process.wait(30) == -9
         assert process.stdout.read() == b""  # its child has ended, too, which had the pipe
     kill_in(group, process.pid)  # it is gone
-    assert not child.exists() or "zombie" in (child / "status").read_text()
