@@ -70,7 +70,7 @@ def answerer(folder: Path, find: Callable[[bytes], Answers]) -> Callable[..., Aw
 
 def by_path(request: bytes) -> Answers:
     """Return the row that a request names."""
-    path = request.split()[1].decode("latin-1").strip("/")
+    path = request.partition(b" ")[2].partition(b" ")[0].decode("latin-1").strip("/")
     return next((row for row in ANSWERS if row.name == path), ANSWERS[-1])
 
 
