@@ -25,19 +25,23 @@ def turn_hairpin_on(bridges: Collection[str]) -> list[str]:
 
     Raises HostError if the kernel does not list its interfaces.
     """
-    ports = list(_ports(links(), bridges)) if bridges else []
+    every = list(links()) if bridges else []
+    present = {link.name: link.number for link in every if link.kind == "bridge"}
+    missing = [
+        f"cannot turn hairpin on: there is no bridge {name}" for name in bridges if name not in present
+    ]
+    ports = list(_ports(every, {present[name] for name in bridges if name in present}))
     if not ports:
-        return []
+        return missing
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE) as route:
         route.settimeout(NETLINK_SECONDS)
-        return [failure for port in ports if (failure := _turn_on(route, port))]
+        return missing + [failure for port in ports if (failure := _turn_on(route, port))]
 
 
-def _ports(every: Iterable[Link], bridges: Collection[str]) -> Iterator[Link]:
-    every = list(every)
-    masters = {link.number for link in every if link.kind == "bridge" and link.name in bridges}
+def _ports(every: Iterable[Link], bridges: Collection[int]) -> Iterator[Link]:
+    """Yield the ports of these bridges that lead to pods, and have no hairpin."""
     yield from (
-        link for link in every if link.master in masters and link.kind in TO_PODS and not link.hairpin
+        link for link in every if link.master in bridges and link.kind in TO_PODS and not link.hairpin
     )
 
 

@@ -130,6 +130,7 @@ def test_a_bridge_and_its_ports_may_come_later(
     filters("0")
     with Running(lab.node("n1"), tmp_path, HAIRPIN, cluster_cidr=False) as running:
         running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
+        eventually(lambda: "there is no bridge br0" in running.logged(), running.logged)
         add_bridge(lab)
         for pod in ("pod-1", "pod-2"):
             connect(lab, pod)
