@@ -13,6 +13,8 @@ from kproxy.model import NamespacedName, Origin, Secret
 
 NOW = time.time()
 NAME = NamespacedName("default", "tls")
+EXPIRED = Path(__file__).with_name("certificate.pem")
+"""A key and its certificate of the year 2020."""
 
 
 def openssl(folder: Path, *words: str) -> bytes:
@@ -82,10 +84,9 @@ def test_a_chain_in_which_one_did_not_sign_the_other(pair: tuple[bytes, bytes], 
     )
 
 
-def test_an_expired_certificate(folder: Path) -> None:
-    words = ("-req", "-in", "own.csr", "-key", "own.key", "-days", "-1")
-    old = openssl(folder, "x509", *words, "-out", "old.crt")
-    assert reason(tls_crt=old, tls_key=(folder / "own.key").read_bytes()) == (
+def test_an_expired_certificate() -> None:
+    key, begin, certificate = EXPIRED.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
+    assert reason(tls_crt=begin + certificate, tls_key=key) == (
         "Secret default/tls: the certificate cannot be used: certificate has expired"
     )
 
