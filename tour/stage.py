@@ -40,6 +40,8 @@ SERVICES = (
     "{range .items[*]}{.metadata.name}={.spec.clusterIP}={.status.loadBalancer.ingress[0].ip}{'\\n'}{end}"
 )
 PATIENCE = 60.0
+ATTEMPT = 15.0
+"""Seconds for one run of a command. A connection to a pod that has just ended would wait for minutes."""
 
 Kproxy = Callable[[Handle, Sequence[str]], str]
 """Runs `kproxy ARGUMENTS` on a node. Returns what it prints."""
@@ -157,9 +159,9 @@ def _shell(run: Callable[..., subprocess.CompletedProcess[Any]], command: str, *
     """Run a shell command with `subprocess.run` or the method of a host. Returns both outputs."""
     outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     try:
-        return str(run(["sh", "-c", command], text=True, timeout=PATIENCE, **outputs, **options).stdout)
+        return str(run(["sh", "-c", command], text=True, timeout=ATTEMPT, **outputs, **options).stdout)
     except subprocess.TimeoutExpired:
-        return f"(no end after {PATIENCE:g} s)"
+        return f"(no end after {ATTEMPT:g} s)"
 
 
 @contextmanager
