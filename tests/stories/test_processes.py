@@ -71,7 +71,8 @@ def test_processes_are_endpoints_while_their_probes_succeed(lab: Lab, tmp_path: 
         assert lab.node("n1").address(4) in running.view("get", "pods", "-o", "wide")
         # 3. A command on this host takes one out before it stops.
         draining.touch()
-        eventually(lambda: answering(lab) == {"8081"}, running.logged)
+        eventually(lambda: ":8082" not in running.view("get", "endpoints"), running.logged)
+        assert answering(lab) == {"8081"}
         second.kill()
         assert answering(lab) == {"8081"}
         # 4. A process that dies is out after its next probe.
