@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ from netns_lab.lab import Handle, Lab
 from bench import manifests
 from bench.process import Failed, exits_with_status
 from bench.samples import CLUSTER_CIDR, PORT, SERVICE_CIDR, Sample, samples
+from bench.traffic.measures import seconds_to_send
 from bench.traffic.packets import syns
 from bench.traffic.setups import CLIENT, topology
 from kproxy.kernel.netlink.socket import Netlink
@@ -32,7 +32,7 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.skeleton import Options
 
 ROOT = Path(__file__).parents[1]
-SERVICES, PACKETS, BATCH, ROUNDS, READINGS = 10_000, 10_000, 100, 15, 20
+SERVICES, PACKETS, ROUNDS, READINGS = 10_000, 10_000, 15, 20
 UNKNOWN_PORT = PORT + 1
 
 
@@ -55,18 +55,7 @@ def node_without_endpoints(source: Path, services: Sequence[Sample], folder: Pat
 def refusal(client: Handle, address: str, places: Sequence[tuple[str, int]]) -> float:
     """Return the seconds from a SYN until the node's reset arrives (bench/traffic/measures.py)."""
     prepared = [(packet, (at, 0)) for packet, at in syns(address, places, PACKETS)]
-
-    def send() -> float:
-        taken = []
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
-            for start in range(0, len(prepared), BATCH):
-                begin = time.perf_counter()
-                for packet, destination in prepared[start : start + BATCH]:
-                    sender.sendto(packet, destination)
-                taken.append(time.perf_counter() - begin)
-        return median(taken) / BATCH
-
-    return client.inside(send)
+    return client.inside(partial(seconds_to_send, prepared))
 
 
 def compare(labs: Sequence[Lab], services: Sequence[Sample], rounds: int, port: int) -> list[list[float]]:

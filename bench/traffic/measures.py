@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -31,6 +32,18 @@ RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends a reset, so that ports are not used up."""
 
 
+def seconds_to_send(prepared: Sequence[tuple[bytes, tuple[str, int]]]) -> float:
+    """Send (packet, destination) each, in the present namespace. Returns the median seconds for a packet."""
+    taken = []
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
+        for start in range(0, len(prepared), BATCH):
+            begin = time.perf_counter()
+            for packet, destination in prepared[start : start + BATCH]:
+                sender.sendto(packet, destination)
+            taken.append(time.perf_counter() - begin)
+    return median(taken) / BATCH
+
+
 def first_packets(route: Route, places: Sequence[tuple[str, int]]) -> float:
     """Return the seconds from a SYN to a closed port until the reset arrives.
 
@@ -43,18 +56,8 @@ def first_packets(route: Route, places: Sequence[tuple[str, int]]) -> float:
     ]
     before = sum(_resets(route))
 
-    def send() -> float:
-        taken = []
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
-            for start in range(0, len(prepared), BATCH):
-                begin = time.perf_counter()
-                for packet, destination in prepared[start : start + BATCH]:
-                    sender.sendto(packet, destination)
-                taken.append(time.perf_counter() - begin)
-        return median(taken) / BATCH
-
     try:
-        seconds = setup.client.inside(send)
+        seconds = setup.client.inside(partial(seconds_to_send, prepared))
         answered = sum(_resets(route)) - before
         if answered != FIRST_PACKETS:
             raise Failed(f"{route.name}: of {FIRST_PACKETS} first packets {answered} were answered")
