@@ -117,14 +117,22 @@ LIVE_CONNECTIONS = 200_000
 NETLINK_DATAGRAMS = 200
 """It takes about 40 ms if another program loads a large set."""
 
+# --- HTTP responses of API servers and container engines ---
+
+CONNECT_SECONDS = 10.0
+HEAD_SECONDS = 100.0
+RESPONSE_HEAD = 64 * KIB
+RESPONSE_CHUNKS = 256
+"""A chunk has 10 µs of work, whatever its length."""
+READ_BUFFER = MIB
+"""About one page of a list."""
+
 # --- responses of an API server ---
 
-API_CONNECT_SECONDS = 10.0
 API_IDLE_SECONDS = 90.0
 API_PAGE = 64 * MIB
 """Of usual objects, 500 have 5 MiB."""
 API_PAGE_SECONDS = 300.0
-API_HEAD_SECONDS = 100.0
 API_VALUES = 2_000_000
 API_OBJECT = 4 * MIB
 """etcd stores at most 1.5 MiB."""
@@ -344,12 +352,14 @@ TABLE = (
         "",
         "the output says that there are more",
     ),
-    Limit(_API, "time to connect", API_CONNECT_SECONDS, "s", "the request is repeated later"),
+    Limit(_API, "time to connect", CONNECT_SECONDS, "s", "the request is repeated later"),
     Limit(_API, "time without data", API_IDLE_SECONDS, "s", "the connection is closed"),
     Limit(_API, "page of a list, received and decompressed", API_PAGE, "bytes", _SMALLER),
     Limit(_API, "values in a page", API_VALUES, "", _SMALLER),
     Limit(_API, "time to receive a page", API_PAGE_SECONDS, "s", _SMALLER),
-    Limit(_API, "time until a response begins", API_HEAD_SECONDS, "s", "the request is repeated later"),
+    Limit(_API, "time until a response begins", HEAD_SECONDS, "s", "the request is repeated later"),
+    Limit(_API, "head of a response", RESPONSE_HEAD, "bytes", "the request is repeated later"),
+    Limit(_API, "chunks of a response parsed at once", RESPONSE_CHUNKS, "", _TURN),
     Limit(_API, "one object of a list", API_OBJECT, "bytes", "the object is a problem"),
     Limit(_API, "one line of a watch", API_OBJECT, "bytes", _KEPT),
     Limit(_API, "objects of one kind", API_OBJECTS, "", _KEPT),

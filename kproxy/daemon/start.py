@@ -36,7 +36,7 @@ from kproxy.nft.structure import TableFlags
 from kproxy.observe.log import LogFormatter, Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
-from kproxy.problems import HostError, UsageError
+from kproxy.problems import UsageError
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.settings.derived import (
     cluster_dns,
@@ -229,15 +229,9 @@ async def _follow_manifests(host: _Host) -> None:
 
 
 async def _follow_cluster(host: _Host) -> None:
-    try:
-        from kproxy.gateway.controller import controller_of
-        from kproxy.sources.cluster.credentials import Credentials
-        from kproxy.sources.cluster.source import Cluster
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        message = f"Following a cluster requires the Python package {package}."
-        hint = "Install kproxy from its source folder with the extra cluster: pip install '.[cluster]'"
-        raise HostError(message, hint) from None
+    from kproxy.gateway.controller import controller_of
+    from kproxy.sources.cluster.credentials import Credentials
+    from kproxy.sources.cluster.source import Cluster
 
     settings = host.settings
     credentials = Credentials(Path(settings.kubeconfig) if settings.kubeconfig else None)

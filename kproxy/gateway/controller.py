@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-import aiohttp
-
 from kproxy.gateway.core.status import Statuses
 from kproxy.gateway.core.written import merged_status
 from kproxy.gateway.lease import RENEW_SECONDS, Lease
@@ -100,7 +98,7 @@ class Controller(RoundObserver):
                 await self._work()
                 self._backoff.succeeded()
                 self.problem = ""
-            except (KproxyError, InvalidResponseError, aiohttp.ClientError, OSError) as error:
+            except (KproxyError, InvalidResponseError, OSError) as error:
                 self._failed(error)
                 await asyncio.sleep(max(self._backoff.due - asyncio.get_running_loop().time(), 0))
                 self._changed.set()

@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import Any
 
 from kproxy.decode.text import from_json
+from kproxy.intake.requests import Request
 from kproxy.limits import API_IDLE_SECONDS
 from kproxy.problems import KproxyError
 from kproxy.sources.cluster import body
-from kproxy.sources.cluster.connection import Connection, Request
+from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.events import read_status
 
 
@@ -38,7 +39,7 @@ class Client:
 
     async def send(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
         """Send an object, and return the server's. Raises as `get` does."""
-        async with self._connection.send(Request(method, path, {}, content), API_IDLE_SECONDS) as response:
+        async with self._connection.send(Request(method, path, content), API_IDLE_SECONDS) as response:
             if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
                 status = read_status(await body.begin(response))
                 raise StatusError(response.status, status.message or status.reason or "")

@@ -1,1 +1,1 @@
-"""How kproxy takes in what other parties send: their turns in the event loop, and their connections."""
+"""How kproxy takes in what other parties send: their turns, their connections, and responses over HTTP."""

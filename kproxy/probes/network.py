@@ -15,6 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import h11
 
 from kproxy import __version__
+from kproxy.intake.names import Names
 from kproxy.intake.turns import Turns
 from kproxy.limits import (
     PROBE_BODY,
@@ -26,7 +27,6 @@ from kproxy.limits import (
 )
 from kproxy.model import HTTPGetAction, ProbePort, TCPSocketAction
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
-from kproxy.probes.names import Names
 from kproxy.probes.wire import Allowance, LimitError, Wire, connected, wire
 
 MOVED = (301, 302, 303, 307, 308)

@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
+from kproxy.intake.names import Names
 from kproxy.intake.turns import Turns
 from kproxy.limits import KIB, PROBE_BYTES, PROBE_CHUNK, PROBE_CPU
-from kproxy.probes.names import Names
 
 Result = TypeVar("Result")
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kproxy.problems import HostError
 from kproxy.settings.derived import ranges
 from kproxy.settings.settings import Settings
 from kproxy.sources.manifests import Manifests
@@ -19,16 +18,12 @@ if TYPE_CHECKING:
 
 
 def engines_of(settings: Settings) -> Sequence[Engine]:
-    """Return the engines of --pods-from. Raises HostError if the Python package for them is missing."""
+    """Return the engines of --pods-from."""
     if not settings.pods_from:
         return ()
-    try:
-        from kproxy.sources.engines.core.pods import Choice
-        from kproxy.sources.engines.engine import Engine
-    except ModuleNotFoundError as error:
-        message = f"--pods-from requires the Python package {error.name}."
-        hint = "Install kproxy from its source folder with the extra cluster: pip install '.[cluster]'"
-        raise HostError(message, hint) from None
+    from kproxy.sources.engines.core.pods import Choice
+    from kproxy.sources.engines.engine import Engine
+
     return [
         Engine(Choice(engine, settings.node_name, settings.pod_network), socket)
         for engine, socket in settings.pods_from

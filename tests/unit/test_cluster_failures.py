@@ -9,10 +9,13 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
-import aiohttp
 import pytest
 
+from kproxy.intake.dial import Endpoint, open_endpoint
+from kproxy.intake.names import Names
+from kproxy.intake.requests import HttpClient, Request
 from kproxy.sources.cluster.failures import sentence
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
@@ -69,12 +72,15 @@ def server(behaves: Callable[[socket.socket], None]) -> Iterator[int]:
 def error_of(url: str) -> str:
     """Return the description of the error of a request."""
 
-    async def ask() -> None:
-        timeout = aiohttp.ClientTimeout(sock_read=0.2)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-            await response.read()
+    endpoint = Endpoint(url, ssl.create_default_context() if url.startswith("https") else None)
 
-    with pytest.raises((aiohttp.ClientError, OSError)) as caught:
+    async def ask() -> None:
+        client = HttpClient(partial(open_endpoint, endpoint, Names()), {"Host": "test"})
+        async with client.send(Request("GET", "/"), 0.2) as response:
+            async for _ in response.pieces():
+                pass
+
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - `sentence` takes any
         asyncio.run(ask())
     return sentence(caught.value)
 
@@ -92,14 +98,14 @@ def error_of(url: str) -> str:
 )
 def test_a_server_that_fails(scheme: str, behaves: Callable[[socket.socket], None], expected: str) -> None:
     with server(behaves) as port:
-        assert error_of(f"{scheme}://127.0.0.1:{port}/") == expected.replace("PORT", str(port))
+        assert error_of(f"{scheme}://127.0.0.1:{port}") == expected.replace("PORT", str(port))
 
 
 def test_no_server() -> None:
     with server(silent) as port:
         pass
     for host in ("127.0.0.1", "[::1]"):
-        assert error_of(f"http://{host}:{port}/") == f"cannot connect to {host}:{port}: Connection refused"
+        assert error_of(f"http://{host}:{port}") == f"cannot connect to {host}:{port}: Connection refused"
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,14 @@ def test_a_verbose_log_is_kproxys_own() -> None:
 import logging
 from kproxy.daemon.start import configure_log
 configure_log(verbose=True)
-for name in ("pyroute2", "asyncio", "aiohttp.client", "kproxy.reconcile.round"):
+for name in ("pyroute2", "asyncio", "prometheus_client", "kproxy.reconcile.round"):
     logging.getLogger(name).debug("debug of %s", name)
     logging.getLogger(name).warning("warning of %s", name)
 """)
     assert [line.partition(" ")[2] for line in done.stderr.splitlines()] == [
         "WARNING warning of pyroute2",
         "WARNING warning of asyncio",
-        "WARNING warning of aiohttp.client",
+        "WARNING warning of prometheus_client",
         "DEBUG debug of kproxy.reconcile.round",
         "WARNING warning of kproxy.reconcile.round",
     ]
@@ -80,22 +80,6 @@ sys.exit(main())
 def test_an_interrupt_beside_the_command_leaves_no_traceback(code: str) -> None:
     done = python(code)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
-
-
-def test_following_a_cluster_without_the_extra_is_a_sentence(tmp_path: Path) -> None:
-    """The message does not name a package of an index: `kproxy` is another project there."""
-    done = python("""
-import asyncio, sys
-sys.modules["aiohttp"] = None
-from kproxy.daemon.start import _follow_cluster
-from kproxy.problems import HostError
-try:
-    asyncio.run(_follow_cluster(None))
-except HostError as error:
-    print(error.full)
-""")
-    hint = "Install kproxy from its source folder with the extra cluster: pip install '.[cluster]'"
-    assert done.stdout == f"Following a cluster requires the Python package aiohttp. {hint}\n"
 
 
 def full_disk() -> int:
@@ -153,7 +137,7 @@ def test_errors_that_cannot_be_printed_change_nothing_else(
     assert "Usage" not in done.stdout
 
 
-LARGE = {"asyncio", "pyroute2", "nftables", "kubernetes", "aiohttp", "prometheus_client", "h11"}
+LARGE = {"asyncio", "pyroute2", "nftables", "kubernetes", "prometheus_client", "h11"}
 TABLES_ONLY = LARGE | {"msgspec", "yaml", "sqlite3", "logging", "kproxy.settings.flags"}
 FROM_FILES = "--state-dir /nonexistent --node-name n1 -f -"
 

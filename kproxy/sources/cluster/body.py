@@ -1,7 +1,7 @@
 """Reads the bodies of responses, in pieces and within limits. It decompresses them itself.
 
-A few bytes of gzip become gigabytes. aiohttp would decompress whatever it has received at once. Here a piece
-has a limit, other tasks have their turn after each piece, and the reader can stop after any of them.
+A few bytes of gzip become gigabytes. So a piece has a limit, other tasks have their turn after each piece,
+and the reader can stop after any of them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
-import aiohttp
-
+from kproxy.intake.requests import Response
 from kproxy.limits import API_ERROR, API_PAGE, API_PAGE_SECONDS, API_PIECE, MIB
 from kproxy.sources.cluster.core.events import InvalidResponseError, LimitError
 
 GZIP = 16 + zlib.MAX_WBITS
 
 
-async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Return the body as it arrives. Raises InvalidResponseError, aiohttp.ClientError and OSError."""
-    split = _splitter(response.headers.get("Content-Encoding", "identity"))
-    async for data in response.content.iter_any():
+async def pieces(response: Response) -> AsyncIterator[bytes]:
+    """Return the body as it arrives. Raises InvalidResponseError and OSError."""
+    split = _splitter(response.header("content-encoding") or "identity")
+    async for data in response.pieces():
         for piece in split(data):
             yield piece
             await asyncio.sleep(0)
@@ -29,14 +28,14 @@ async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         raise InvalidResponseError("the compressed response is incomplete")
 
 
-async def read(response: aiohttp.ClientResponse) -> bytearray:
+async def read(response: Response) -> bytearray:
     """Return a whole body. Errors as of `pieces`; LimitError if it is too long or takes too long."""
     body = bytearray()
     try:
         async with asyncio.timeout(API_PAGE_SECONDS) as limit:
             async for piece in pieces(response):
                 body += piece
-                if max(len(body), response.content.total_bytes) > API_PAGE:
+                if max(len(body), response.received) > API_PAGE:
                     raise LimitError(f"the response is longer than {API_PAGE // MIB} MiB")
     except TimeoutError:
         if limit.expired():
@@ -45,7 +44,7 @@ async def read(response: aiohttp.ClientResponse) -> bytearray:
     return body
 
 
-async def begin(response: aiohttp.ClientResponse) -> bytes:
+async def begin(response: Response) -> bytes:
     """Return the begin of a body, which is that of an error. It may be incomplete."""
     body = b""
     async with asyncio.timeout(API_PAGE_SECONDS):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from kproxy.intake.dial import Endpoint
 from kproxy.problems import KproxyError, Problem
 from kproxy.sources.cluster import plugin
 from kproxy.sources.cluster.core.kubeconfig import Cluster, Exec, KubeconfigError, User, current
@@ -30,18 +31,6 @@ HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 
 class CredentialsError(KproxyError):
     """The kubeconfig or the service account cannot be used."""
-
-
-class Endpoint(NamedTuple):
-    """The address of the API server, and the parameters of connections to it."""
-
-    server: str
-    """A URL without a slash at its end."""
-    tls: ssl.SSLContext | bool
-    server_name: str | None
-    """The name in the server's certificate, if it differs from the URL."""
-    proxy: str | None
-    """The URL of an HTTP proxy."""
 
 
 class _Pair(NamedTuple):
@@ -139,7 +128,7 @@ class Credentials:
             pair = renewed.pair() or pair
             self._authorize = renewed.authorization
         server = cluster.server.rstrip("/")
-        tls = _context(authority, pair, not cluster.insecure_skip_tls_verify) if _is_tls(server) else False
+        tls = _context(authority, pair, not cluster.insecure_skip_tls_verify) if _is_tls(server) else None
         return Endpoint(server, tls, cluster.tls_server_name or None, _proxy(cluster.proxy_url, server))
 
 

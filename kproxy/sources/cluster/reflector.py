@@ -16,13 +16,11 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
-from http.client import responses
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-import aiohttp
-
 from kproxy.decode import wire
+from kproxy.intake.requests import Response
 from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_WATCH_GRACE, LARGEST_RETRY_AFTER
 from kproxy.model import NamespacedName
 from kproxy.problems import Problem
@@ -43,6 +41,7 @@ from kproxy.sources.cluster.core.stock import Stock
 from kproxy.sources.cluster.failures import sentence
 
 Item = TypeVar("Item")
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 SMALLER = 4
 """If a page is too long, the next list has pages with so many times fewer objects."""
 
@@ -82,7 +81,7 @@ class StatusError(Exception):
 
     def __init__(self, status: wire.Status, code: int, retry_after: str | None) -> None:
         self.code = code
-        name = status.reason or responses.get(code, "")
+        name = status.reason or _PHRASES.get(code, "")
         super().__init__(": ".join(filter(None, (f"{code} {name}".strip(), status.message))))
         in_body = status.details.retry_after_seconds if status.details else None
         in_header = retry_after if retry_after and retry_after.isdecimal() else ""
@@ -156,7 +155,7 @@ class Reflector:
                     continue
                 self._fail(str(error))
                 retry_after = error.retry_after
-            except (aiohttp.ClientError, OSError) as error:
+            except OSError as error:
                 if self._delay:  # the first retry is immediate; only if it fails, too, this is a problem
                     self._fail(sentence(error))
             except Exception as error:  # of any type: neither a response nor a kubeconfig ends kproxy
@@ -215,11 +214,11 @@ class Reflector:
             await self._check_status(response)
             return await body.read(response)
 
-    async def _check_status(self, response: aiohttp.ClientResponse) -> None:
+    async def _check_status(self, response: Response) -> None:
         """Raise HistoryLostError or StatusError if the response is an error."""
         if response.status != HTTPStatus.OK:
             status = read_status(await body.begin(response))
-            self._raise_for(status, response.status, response.headers.get("Retry-After"))
+            self._raise_for(status, response.status, response.header("retry-after"))
         self.contact = asyncio.get_running_loop().time()
         self.problem = None
 

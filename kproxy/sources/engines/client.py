@@ -9,13 +9,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TypeVar
+from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
-from aiohttp.http_exceptions import HttpProcessingError
 
 from kproxy.decode.text import from_json
+from kproxy.intake.dial import open_unix
+from kproxy.intake.requests import HttpClient, Request, Response
 from kproxy.limits import ENGINE_BYTES, ENGINE_CONTAINERS, ENGINE_EVENT, ENGINE_SECONDS, PROBE_OUTPUT
 from kproxy.problems import KproxyError
 from kproxy.sources.engines.core.answers import (
@@ -31,8 +33,8 @@ from kproxy.sources.engines.core.streams import Streams
 
 API = "/v1.41"
 LIBPOD = "/v4.0.0/libpod"
-LIMITED = aiohttp.ClientTimeout(total=ENGINE_SECONDS)
-FILTERS = json.dumps({"type": ["container", "network"]})
+HEADERS = {"Host": "engine"}
+EVENTS = f"{API}/events?{urlencode({'filters': json.dumps({'type': ['container', 'network']})})}"
 TRIES = 4
 TRY_SECONDS = 0.1
 T = TypeVar("T")
@@ -49,23 +51,21 @@ class InternalError(EngineError):
 @asynccontextmanager
 async def connect(socket: str) -> AsyncIterator[Client]:
     """Open a session with the engine behind a socket. It connects with the first request."""
-    async with aiohttp.ClientSession(
-        "http://engine",
-        connector=aiohttp.UnixConnector(socket),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=ENGINE_EVENT // 2,  # the maximum length of a line is twice as much
-    ) as session:
-        yield Client(session)
+    http = HttpClient(partial(open_unix, socket), HEADERS)
+    try:
+        yield Client(http)
+    finally:
+        http.close()
 
 
 class Client:
     """A client of an engine. `connect` makes it.
 
-    Errors are raised as EngineError, aiohttp.ClientError, or OSError (including TimeoutError).
+    Errors are raised as EngineError, or OSError (including TimeoutError).
     """
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
 
     async def running(self) -> list[str]:
         """Return the IDs of the running and paused containers."""
@@ -90,12 +90,9 @@ class Client:
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator[Event]]:
         """Return the events from now on. They end when the engine ends."""
-        unlimited = aiohttp.ClientTimeout(total=None, sock_connect=ENGINE_SECONDS)
-        async with self._session.get(
-            f"{API}/events", params={"filters": FILTERS}, timeout=unlimited
-        ) as response:
-            _check(response)
-            yield _lines(response)
+        async with self._http.send(Request("GET", EVENTS), None) as response:
+            _check(response, EVENTS)
+            yield _events(response)
 
     async def create_exec(self, container: str, command: Sequence[str]) -> str:
         """Create a command in a container, and return its ID. Both output streams are one."""
@@ -104,12 +101,12 @@ class Client:
 
     async def start_exec(self, process: str) -> bytes:
         """Start a command, wait for its end, and return the beginning of its output."""
-        path, unlimited = f"{API}/exec/{process}/start", aiohttp.ClientTimeout(total=None)
         wanted = {"Detach": False, "Tty": False}
-        async with self._session.post(path, json=wanted, timeout=unlimited) as response:
-            await _check_command(response)
+        request = Request("POST", f"{API}/exec/{process}/start", content=wanted)
+        async with self._http.send(request, None) as response:
+            await _check_command(response, request.path)
             streams = Streams(PROBE_OUTPUT)
-            async for chunk in response.content.iter_any():
+            async for chunk in response.pieces():
                 streams.add(chunk)
         return bytes(streams.output)
 
@@ -119,61 +116,66 @@ class Client:
 
     async def _get(self, path: str, kind: type[T]) -> T | None:
         """Return the answer of this type; None if what the path names does not exist."""
-        async with self._session.get(path, timeout=LIMITED, allow_redirects=False) as response:
+        async with asyncio.timeout(ENGINE_SECONDS), self._http.send(Request("GET", path), None) as response:
             if response.status == 404:
                 return None
-            _check(response)
-            return await _answer(response, kind)
+            _check(response, path)
+            return await _answer(response, path, kind)
 
     async def _post(self, path: str, wanted: object, kind: type[T]) -> T:
-        async with self._session.post(path, json=wanted, timeout=LIMITED, allow_redirects=False) as response:
-            await _check_command(response)
-            return await _answer(response, kind)
+        request = Request("POST", path, content=wanted)
+        async with asyncio.timeout(ENGINE_SECONDS), self._http.send(request, None) as response:
+            await _check_command(response, path)
+            return await _answer(response, path, kind)
 
 
-async def _answer(response: aiohttp.ClientResponse, kind: type[T]) -> T:
-    body = await _body(response)
+async def _answer(response: Response, path: str, kind: type[T]) -> T:
+    body = await _body(response, path)
     try:
         return from_json(body, kind)
     except msgspec.DecodeError as error:
-        raise EngineError(f"{response.url.path}: unexpected answer: {error}") from None
+        raise EngineError(f"{path}: unexpected answer: {error}") from None
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _body(response: Response, path: str) -> bytes:
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    async for chunk in response.pieces():
         body += chunk
         if len(body) > ENGINE_BYTES:
-            raise EngineError(f"{response.url.path}: the answer is longer than {ENGINE_BYTES} bytes")
+            raise EngineError(f"{path}: the answer is longer than {ENGINE_BYTES} bytes")
     return bytes(body)
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
+async def _events(response: Response) -> AsyncIterator[Event]:
     """Yield the events of a stream. Raises EngineError at a line that is too long or cannot be read."""
-    try:
-        async for line in response.content:
-            if line.strip():
+    rest = b""
+    async for chunk in response.pieces():
+        *lines, rest = (rest + chunk).split(b"\n")
+        try:
+            for line in filter(bytes.strip, lines):
                 yield from_json(line, Event)
-    except (msgspec.DecodeError, HttpProcessingError) as error:
-        raise EngineError(f"unexpected event: {error}") from None
+        except msgspec.DecodeError as error:
+            raise EngineError(f"unexpected event: {error}") from None
+        if len(rest) > ENGINE_EVENT:
+            raise EngineError(f"unexpected event: longer than {ENGINE_EVENT} bytes")
 
 
-def _check(response: aiohttp.ClientResponse) -> None:
+def _check(response: Response, path: str) -> None:
     if response.status == 500:
-        raise InternalError(f"{response.url.path}: status 500")
+        raise InternalError(f"{path}: status 500")
     if response.status != 200:
-        raise EngineError(f"{response.url.path}: status {response.status}")
+        raise EngineError(f"{path}: status {response.status}")
 
 
-async def _check_command(response: aiohttp.ClientResponse) -> None:
+async def _check_command(response: Response, path: str) -> None:
     """Raise EngineError with the reason of the engine, for example that the container is paused."""
     if response.status not in (200, 201):
-        body = await _body(response)
+        body = await _body(response, path)
         try:
             reason = from_json(body, Refusal).message
         except msgspec.DecodeError:
             reason = ""
-        raise EngineError(reason or f"{response.url.path}: status {response.status}")
+        raise EngineError(reason or f"{path}: status {response.status}")
 
 
 NO_MEMBERS: Mapping[str, Member] = {}

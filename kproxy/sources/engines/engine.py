@@ -13,10 +13,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
-import aiohttp
 import msgspec
 
 from kproxy.decode import Decoded, Document, decode
+from kproxy.intake.dial import ConnectError
 from kproxy.limits import ENGINE_REQUESTS
 from kproxy.problems import Problem
 from kproxy.sources.engines.client import NO_MEMBERS, Client, EngineError, connect
@@ -29,7 +29,7 @@ RETRY_MAX_SECONDS = 30.0
 LIST_SECONDS = 20.0
 """How often all containers are listed, in case that an engine tells nothing of a change."""
 PODMAN = "podman"
-FAILURES = (EngineError, aiohttp.ClientError, OSError)
+FAILURES = (EngineError, OSError)
 
 
 class Engine:
@@ -164,8 +164,8 @@ class Engine:
 
 def sentence(error: Exception, socket: str) -> str:
     """Return what is wrong with the engine behind a socket."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"{socket}: {error.os_error.strerror or error.os_error}"
+    if isinstance(error, ConnectError):
+        return str(error)
     if isinstance(error, TimeoutError):
         return f"{socket}: no answer"
     return f"{socket}: {error}"

@@ -1,9 +1,9 @@
-"""Addresses of the hosts that probes name: addresses as text, names of /etc/hosts, and names of DNS.
+"""Addresses of hosts that others name: addresses as text, names of /etc/hosts, and names of DNS.
 
 `getaddrinfo` occupies a thread for each name until the DNS servers answer, and other work of the daemon
 would wait for a thread. c-ares (aiodns) needs no thread for each name. It reads /etc/hosts and
-/etc/resolv.conf, also when they change. Probes of the same name share one lookup. A lookup ends when c-ares
-gives up, even if the probes that wait for it have timed out before.
+/etc/resolv.conf, also when they change. Requests for the same name share one lookup. A lookup ends when
+c-ares gives up, even if what waits for it has timed out before.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Names:
         if len(self._lookups) >= NAME_LOOKUPS:
             raise OSError(f"cannot look up {host}: {NAME_LOOKUPS} other names are being looked up")
         if self._resolver is None:
-            import aiodns  # not at the top, because few probes have a host name
+            import aiodns  # not at the top, because most hosts are addresses
 
             self._resolver = aiodns.DNSResolver(loop=asyncio.get_running_loop())
 
         def ended(lookup: asyncio.Future[Any]) -> None:
             del self._lookups[host]
             if not lookup.cancelled():
-                lookup.exception()  # no probe may be left that waits for it
+                lookup.exception()  # nothing may be left that waits for it
 
         lookup = self._lookups[host] = self._resolver.getaddrinfo(host, type=socket.SOCK_STREAM)
         lookup.add_done_callback(ended)

@@ -1,0 +1,199 @@
+"""A client of HTTP/1.1: sends requests to one server, and reads the responses as they arrive.
+
+h11 implements the protocol. Connections are used again. The client neither follows redirects nor decompresses
+bodies, and it keeps no cookies. Pauses of the server have a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import h11
+import msgspec
+
+from kproxy.intake.dial import Dial
+from kproxy.limits import HEAD_SECONDS, READ_BUFFER, RESPONSE_CHUNKS, RESPONSE_HEAD
+
+IDLE_SECONDS = 15.0
+"""The time for which an unused connection stays open."""
+
+
+class RequestError(OSError):
+    """A request failed. The text is a sentence."""
+
+
+class DisconnectedError(RequestError):
+    """The server closed the connection before the response."""
+
+
+class Request(NamedTuple):
+    """A request."""
+
+    method: str
+    path: str
+    """Encoded, with its query."""
+    content: Any = None
+    """What is sent as JSON; None for nothing."""
+
+
+class Response:
+    """The head of a response, and its body, which is read once. `HttpClient.send` makes it."""
+
+    def __init__(self, head: h11.Response, connection: _Connection, pause: float | None) -> None:
+        self.status = head.status_code
+        self.received = 0
+        """The number of bytes of the body that were read."""
+        self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+        self._connection = connection
+        self._pause = pause
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header; None if there is none. `name` is in lower case."""
+        return self._headers.get(name)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Return the body as it arrives. Raises OSError, also TimeoutError after a pause that is too long."""
+        while piece := await self._connection.piece(self._pause):
+            self.received += len(piece)
+            yield piece
+
+
+class HttpClient:
+    """Sends requests over connections that `dial` opens. Use it in one event loop, until `close`."""
+
+    def __init__(self, dial: Dial, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`headers` are part of each request."""
+        self._dial = dial
+        self._headers = headers
+        self._unused: list[_Connection] = []
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._unused:
+            self._unused.pop().close()
+
+    @asynccontextmanager
+    async def send(
+        self, request: Request, pause: float | None, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncIterator[Response]:
+        """Return the response to a request, whatever its status.
+
+        `pause` limits the time in which the server sends nothing (s). Raises OSError: ConnectError,
+        RequestError, and TimeoutError.
+        """
+        content = b"" if request.content is None else msgspec.json.encode(request.content)
+        wanted = h11.Request(
+            method=request.method,
+            target=request.path,
+            headers=[*self._all_headers(headers, content).items()],
+        )
+        async with asyncio.timeout(HEAD_SECONDS):  # also if informational responses never end
+            connection, head = await self._exchange(wanted, content, pause)
+        try:
+            yield Response(head, connection, pause)
+        finally:
+            self._keep(connection)
+
+    def _all_headers(self, headers: Mapping[str, str], content: bytes) -> dict[str, str]:
+        about = {"Content-Type": "application/json", "Content-Length": str(len(content))} if content else {}
+        return {**self._headers, **headers, **about}
+
+    async def _exchange(
+        self, request: h11.Request, content: bytes, pause: float | None
+    ) -> tuple[_Connection, h11.Response]:
+        """Send a request. The server may have closed an unused connection, so another one is tried then.
+
+        A POST might be carried out twice by that, so it has its own connection.
+        """
+        while self._unused and request.method != b"POST":
+            connection = self._unused.pop()
+            with suppress(DisconnectedError, ConnectionError):
+                return connection, await connection.exchange(request, content, pause)
+        connection = _Connection(*await self._dial())
+        return connection, await connection.exchange(request, content, pause)
+
+    def _keep(self, connection: _Connection) -> None:
+        """Use a connection again, if its response was read to the end."""
+        if connection.begin_again():
+            self._unused.append(connection)
+            asyncio.get_running_loop().call_later(IDLE_SECONDS, self._expire, connection, connection.requests)
+        else:
+            connection.close()
+
+    def _expire(self, connection: _Connection, requests: int) -> None:
+        """Close a connection that was not used meanwhile."""
+        if connection in self._unused and connection.requests == requests:
+            self._unused.remove(connection)
+            connection.close()
+
+
+class _Connection:
+    """A connection that carries one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.requests = 0
+        """How many were sent."""
+        self._reader, self._writer = reader, writer
+        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=RESPONSE_HEAD)
+
+    async def exchange(self, request: h11.Request, content: bytes, pause: float | None) -> h11.Response:
+        """Send a request, and return the head of the response. If that fails, close the connection."""
+        try:
+            self._send(request, content)
+            while not isinstance(event := await self._next_event(pause), h11.Response):
+                pass  # an informational response
+        except BaseException:
+            self.close()
+            raise
+        return event
+
+    async def piece(self, pause: float | None) -> bytes:
+        """Return the next part of the body, without waiting for more than there is; b"" at its end."""
+        if self._protocol.their_state is not h11.SEND_BODY:
+            return b""
+        parts: list[bytes] = []
+        event = await self._next_event(pause)
+        while isinstance(event, h11.Data):
+            parts.append(event.data)
+            event = h11.NEED_DATA if len(parts) == RESPONSE_CHUNKS else self._parsed()
+        return b"".join(parts)
+
+    def begin_again(self) -> bool:
+        """Prepare the next request. Returns whether that is possible."""
+        protocol = self._protocol
+        done = (protocol.our_state, protocol.their_state) == (h11.DONE, h11.DONE)
+        if done and not self._reader.at_eof() and not protocol.trailing_data[0]:
+            protocol.start_next_cycle()
+            return True
+        return False
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self._writer.transport.abort()
+
+    def _send(self, request: h11.Request, content: bytes) -> None:
+        self.requests += 1
+        events = [request, *([h11.Data(data=content)] if content else []), h11.EndOfMessage()]
+        self._writer.write(b"".join(self._protocol.send(event) or b"" for event in events))
+
+    async def _next_event(self, pause: float | None) -> object:
+        """Return the next event of the protocol, after reading what it needs."""
+        while (event := self._parsed()) is h11.NEED_DATA:
+            async with asyncio.timeout(pause):
+                data = await self._reader.read(READ_BUFFER)
+            if not data and self._protocol.their_state is h11.SEND_RESPONSE:
+                raise DisconnectedError("the server closed the connection without a response")
+            self._protocol.receive_data(data)
+        return event
+
+    def _parsed(self) -> object:
+        try:
+            return self._protocol.next_event()
+        except h11.RemoteProtocolError as error:
+            if self._reader.at_eof():
+                raise RequestError("the response is incomplete") from None
+            raise RequestError(f"invalid response: {error}") from None

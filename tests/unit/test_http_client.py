@@ -1,0 +1,197 @@
+"""The client of HTTP: connections that are used again, limits, proxies and hosts with several addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from kproxy.intake.dial import ConnectError, Endpoint, open_endpoint
+from kproxy.intake.names import Names, SocketAddress
+from kproxy.intake.requests import HttpClient, Request, RequestError
+from kproxy.limits import RESPONSE_CHUNKS, RESPONSE_HEAD
+from kproxy.sources.cluster.connection import Connection
+from kproxy.sources.cluster.credentials import Credentials
+from tests.apiserver.kubeconfig import token, write_kubeconfig
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GET = Request("GET", "/")
+Answer: TypeAlias = Callable[[int], bytes]
+"""Returns what the server sends after so many requests of a connection; b"" to close the connection."""
+
+
+class Server:
+    """Answers each request with what `answer` returns."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.connections: list[list[str]] = []
+        """The heads of the requests of each connection."""
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads: list[str] = []
+        self.connections.append(heads)
+        try:
+            while True:
+                heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+                if not (data := self._answer(len(heads))):
+                    break
+                writer.write(data)
+        except asyncio.IncompleteReadError:
+            pass
+        writer.close()
+
+
+@asynccontextmanager
+async def server(answer: Answer) -> AsyncIterator[Server]:
+    made = Server(answer)
+    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as listening, asyncio.timeout(30):
+        made.port = listening.sockets[0].getsockname()[1]
+        yield made
+
+
+def client(port: int, endpoint: Endpoint | None = None, names: Names | None = None) -> HttpClient:
+    used = endpoint or Endpoint(f"http://127.0.0.1:{port}")
+    return HttpClient(partial(open_endpoint, used, names or Names()), {"Host": "test"})
+
+
+async def body(http: HttpClient, request: Request = GET) -> list[bytes]:
+    async with http.send(request, 10) as response:
+        return [piece async for piece in response.pieces()]
+
+
+def test_a_connection_is_used_again() -> None:
+    async def story() -> None:
+        async with server(lambda _: OK) as remote:
+            http = client(remote.port)
+            for _ in range(3):
+                assert await body(http) == [b"ok"]
+            assert [len(requests) for requests in remote.connections] == [3]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("method", "requests"), [("GET", [2, 1]), ("POST", [1, 1])])
+def test_only_a_request_that_may_be_repeated_uses_a_connection_that_may_be_closed(
+    method: str, requests: list[int]
+) -> None:
+    async def story() -> None:
+        async with server(lambda count: OK if count == 1 else b"") as remote:
+            http = client(remote.port)
+            await body(http)
+            assert await body(http, Request(method, "/")) == [b"ok"]
+            assert [len(heads) for heads in remote.connections] == requests
+
+    asyncio.run(story())
+
+
+def test_a_body_that_is_not_read_ends_its_connection() -> None:
+    async def story() -> None:
+        async with server(lambda _: OK) as remote:
+            http = client(remote.port)
+            async with http.send(GET, 10) as response:
+                assert response.status == 200
+            await body(http)
+            assert [len(heads) for heads in remote.connections] == [1, 1]
+
+    asyncio.run(story())
+
+
+def test_small_chunks_are_few_pieces() -> None:
+    chunks = 3 * RESPONSE_CHUNKS
+    head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async def story() -> None:
+        async with server(lambda _: head + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n") as remote:
+            pieces = await body(client(remote.port))
+            assert b"".join(pieces) == b"x" * chunks
+            assert len(pieces) < 20
+            assert max(map(len, pieces)) <= RESPONSE_CHUNKS
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"nonsense\r\n\r\n", "invalid response"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 4 * RESPONSE_HEAD, "invalid response: Receive buffer too long"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nq\r\n", "invalid response"),
+    ],
+)
+def test_an_invalid_response_is_a_sentence(answer: bytes, message: str) -> None:
+    async def story() -> None:
+        async with server(lambda _: answer) as remote:
+            with pytest.raises(RequestError, match=message):
+                await body(client(remote.port))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy 127.0.0.1:PORT refuses the connection: 403 Forbidden"),
+        (b"", "the proxy 127.0.0.1:PORT sends no response"),
+        (b"HTTP/1.1 " + b"2" * 2 * RESPONSE_HEAD, "cannot connect to api.test:443: Receive buffer too long"),
+        (b"nonsense\r\n\r\n", "cannot connect to api.test:443: illegal status line: bytearray(b'nonsense')"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named(answer: bytes, message: str) -> None:
+    async def story() -> None:
+        async with server(lambda _: answer) as remote:
+            proxy = f"http://user:p%40ss@127.0.0.1:{remote.port}"
+            endpoint = Endpoint("https://api.test", ssl.create_default_context(), None, proxy)
+            with pytest.raises(ConnectError) as caught:
+                await body(client(0, endpoint))
+            assert str(caught.value) == message.replace("PORT", str(remote.port))
+            head = remote.connections[0][0]
+            assert head.startswith("CONNECT api.test:443 HTTP/1.1\r\n")
+            assert "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in head
+
+    asyncio.run(story())
+
+
+def test_without_tls_a_proxy_gets_the_whole_url(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with server(lambda _: OK) as proxy:
+            kubeconfig = write_kubeconfig(
+                tmp_path / "kubeconfig",
+                "http://api.test/prefix",
+                token("first"),
+                proxy_url=f"http://127.0.0.1:{proxy.port}",
+            )
+            async with (
+                Connection(Credentials(kubeconfig)) as connection,
+                connection.get("/api", {"watch": "1"}, 10) as response,
+            ):
+                assert response.status == 200
+            assert proxy.connections[0][0].startswith(
+                "GET http://api.test:80/prefix/api?watch=1 HTTP/1.1\r\nHost: api.test\r\n"
+            )
+
+    asyncio.run(story())
+
+
+class Two(Names):
+    """A host with two addresses, of which the first one has no server."""
+
+    async def addresses(self, host: str, port: int) -> list[tuple[int, SocketAddress]]:
+        return [(socket.AF_INET, ("127.0.0.2", port)), (socket.AF_INET, ("127.0.0.1", port))]
+
+
+def test_the_next_address_of_a_host_is_tried() -> None:
+    async def story() -> None:
+        async with server(lambda _: OK) as remote:
+            endpoint = Endpoint(f"http://two.test:{remote.port}")
+            assert await body(client(0, endpoint, Two())) == [b"ok"]
+
+    asyncio.run(story())
