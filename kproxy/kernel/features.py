@@ -14,19 +14,9 @@ from typing import NamedTuple
 from kproxy.kernel.netlink.core.structure import table_removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family
+from kproxy.nft import rules
 from kproxy.nft.elements import Field
 from kproxy.nft.expressions import Connection, Hash, HeaderField, Meta, RandomNumber, SourceType, TupleField
-from kproxy.nft.rules import (
-    Conclusion,
-    Masquerade,
-    Match,
-    Reject,
-    Rule,
-    SetUpdate,
-    Statement,
-    Translation,
-    VerdictLookup,
-)
 from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
 from kproxy.problems import HostError, KproxyError, TransactionError
 from kproxy.table.names import TABLE
@@ -68,7 +58,7 @@ BY_NUMBER = MAP._replace(key=(Field.NUMBER,), value=())
 PREROUTING, POSTROUTING = Hook("prerouting", -100), Hook("postrouting", 100)
 
 
-def _rule(statement: Statement, hook: Hook = PREROUTING) -> Callable[[Family], Content]:
+def _rule(statement: rules.Statement, hook: Hook = PREROUTING) -> Callable[[Family], Content]:
     return lambda _: _content((statement,), hook=hook)
 
 
@@ -76,23 +66,25 @@ def _set(declaration: SetDeclaration) -> Callable[[Family], Content]:
     return lambda _: Content((declaration,))
 
 
-def _content(statements: tuple[Statement, ...], *sets: SetDeclaration, hook: Hook = PREROUTING) -> Content:
-    return Content(sets, (Chain("c", (Rule(statements),), "", hook),))
+def _content(
+    statements: tuple[rules.Statement, ...], *sets: SetDeclaration, hook: Hook = PREROUTING
+) -> Content:
+    return Content(sets, (Chain("c", (rules.Rule(statements),), "", hook),))
 
 
 def _translation(family: Family) -> Content:
-    return _content((Translation(family, (HeaderField(family, "daddr"),), MAP.name),), MAP)
+    return _content((rules.Translation(family, (HeaderField(family, "daddr"),), MAP.name),), MAP)
 
 
 def _hash(family: Family) -> Content:
     hashed = Hash((HeaderField(family, "saddr"),), 2, 1)
-    return _content((VerdictLookup((hashed,), BY_NUMBER.name),), BY_NUMBER)
+    return _content((rules.VerdictLookup((hashed,), BY_NUMBER.name),), BY_NUMBER)
 
 
 def _update(family: Family) -> Content:
     key, port = TupleField("original", "saddr", family), TupleField("reply", "proto-src", family)
-    update = SetUpdate(MAP.name, (key,), (key, port), 9)
-    return _content((Match(Meta.PROTOCOL, "tcp"), update), MAP._replace(size=9, timeout=3600))
+    update = rules.SetUpdate(MAP.name, (key,), (key, port), 9)
+    return _content((rules.Match(Meta.PROTOCOL, "tcp"), update), MAP._replace(size=9, timeout=3600))
 
 
 TABLES = Feature("tables", "everything", "nf_tables", "NF_TABLES NF_TABLES_IPV4", lambda _: Content())
@@ -102,7 +94,7 @@ FEATURES = (
         "translating the first packet of a connection",
         "nft_chain_nat",
         "NFT_NAT",
-        _rule(Conclusion("accept")),
+        _rule(rules.Conclusion("accept")),
     ),
     Feature("`dnat`", "translating to an endpoint", "nft_nat", "NFT_NAT", _translation),
     Feature(
@@ -110,28 +102,28 @@ FEATURES = (
         "returning replies through this node",
         "nft_masq",
         "NFT_MASQ",
-        _rule(Masquerade(), POSTROUTING),
+        _rule(rules.Masquerade(), POSTROUTING),
     ),
     Feature(
         "`ct`",
         "reading the original tuple",
         "nft_ct",
         "NFT_CT",
-        _rule(Match(Connection.STATUS, "dnat")),
+        _rule(rules.Match(Connection.STATUS, "dnat")),
     ),
     Feature(
         "`fib`",
         "recognizing this node's own addresses",
         "nft_fib_ipv4",
         "NFT_FIB_IPV4",
-        _rule(Match(SourceType(), "local")),
+        _rule(rules.Match(SourceType(), "local")),
     ),
     Feature(
         "`reject` in prerouting",
         "rejecting connections to Services without endpoints",
         "nft_reject_ipv4",
         "NFT_REJECT_IPV4",
-        _rule(Reject()),
+        _rule(rules.Reject()),
         "5.9",
     ),
     Feature(
@@ -176,7 +168,7 @@ FEATURES = (
         "choosing an endpoint at random",
         "nft_numgen",
         "NFT_NUMGEN",
-        lambda _: _content((VerdictLookup((RandomNumber(2),), BY_NUMBER.name),), BY_NUMBER),
+        lambda _: _content((rules.VerdictLookup((RandomNumber(2),), BY_NUMBER.name),), BY_NUMBER),
         mark="numgen random",
     ),
     Feature(
@@ -228,8 +220,8 @@ def explain(netlink: Netlink, skeleton: Skeleton, error: KproxyError) -> KproxyE
 
     It is a TransactionError if only some Services need them, and a HostError if all Services do.
     """
-    rules = "\n".join(str(rule) for chain in skeleton.chains for rule in chain.rules)
-    needed = [feature for feature in FEATURES if feature.mark in rules]
+    text = "\n".join(str(rule) for chain in skeleton.chains for rule in chain.rules)
+    needed = [feature for feature in FEATURES if feature.mark in text]
     missing = missing_features(netlink, skeleton.family, needed)
     if not missing:
         return error

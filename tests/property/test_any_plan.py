@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 from ipaddress import ip_network
-from itertools import zip_longest
+from itertools import product, starmap, zip_longest
 from typing import TypeAlias
 
 import pytest
@@ -20,6 +20,7 @@ from kproxy.model import ServicePortName as PortName
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
 from kproxy.reconcile.dataplane import transaction_messages
+from kproxy.table import layout
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.keys import (
     FrontendKey,
@@ -29,14 +30,6 @@ from kproxy.table.keys import (
     frontend_protocol,
     frontend_socket,
     pack_socket,
-)
-from kproxy.table.layout import (
-    EndpointScope,
-    FrontendSide,
-    FrontendSpec,
-    SlotChain,
-    slot_chain_of,
-    slot_endpoints,
 )
 from kproxy.table.names import SetName, affinity_map, endpoints_map
 from kproxy.table.plan import initial_elements, is_sticky, owner_of, plan, plan_frontends, stale_affinity
@@ -53,9 +46,7 @@ COUNTS = range(
     1, 2 * MOST + REFUSING + 1
 )  # a protected service has its programmed endpoints and the new ones
 CHAINS = NumberedChains(
-    frozenset(
-        SlotChain(scope, balance, count) for scope in EndpointScope for balance in Balance for count in COUNTS
-    ),
+    frozenset(starmap(layout.SlotChain, product(layout.EndpointScope, Balance, COUNTS))),
     frozenset({60, 10800}),
 )
 OWNERS = [NamespacedName("default", name) for name in ("a", "b", "c")]
@@ -118,30 +109,30 @@ def holding(desired: Desired) -> FakeTable:
     return fake
 
 
-def sides(elements: Elements) -> Iterator[FrontendSide]:
+def sides(elements: Elements) -> Iterator[layout.FrontendSide]:
     """Return the frontend sides that have a verdict."""
-    for scope in EndpointScope:
+    for scope in layout.EndpointScope:
         for key, value in elements[scope.verdicts].items():
             if isinstance(value, Verdict):
-                yield FrontendSide(scope, FrontendKey(key))
+                yield layout.FrontendSide(scope, FrontendKey(key))
 
 
-def verdict(elements: Elements, side: FrontendSide) -> Verdict:
+def verdict(elements: Elements, side: layout.FrontendSide) -> Verdict:
     value = elements[side.scope.verdicts][side.key]
     assert isinstance(value, Verdict)
     return value
 
 
-def slots_of(elements: Elements, side: FrontendSide) -> tuple[bytes | None, ...]:
+def slots_of(elements: Elements, side: layout.FrontendSide) -> tuple[bytes | None, ...]:
     """Return the slots that the verdict of a side leads to, without those that are to refuse."""
-    slots = slot_endpoints(elements, side, frontend_protocol(side.key))
-    chain = slot_chain_of(elements[side.scope.verdicts].get(side.key))
+    slots = layout.slot_endpoints(elements, side, frontend_protocol(side.key))
+    chain = layout.slot_chain_of(elements[side.scope.verdicts].get(side.key))
     for _ in range(REFUSING if chain is not None and chain.balance is Balance.SHARES else 0):
         slots = slots[:-1] if slots[-1:] == (None,) else slots
     return slots
 
 
-def is_right(spec: FrontendSpec, slots: tuple[bytes | None, ...]) -> bool:
+def is_right(spec: layout.FrontendSpec, slots: tuple[bytes | None, ...]) -> bool:
     """Whether the slots contain the endpoints of `spec`: in this order for a hash, otherwise in any order."""
     return slots == spec.endpoints if spec.ordered else Counter(slots) == Counter(spec.endpoints)
 
@@ -149,7 +140,7 @@ def is_right(spec: FrontendSpec, slots: tuple[bytes | None, ...]) -> bool:
 def holds(elements: Elements, desired: Desired) -> bool:
     """Whether `elements` are exactly those of `desired`, with the endpoints in slots 0..n-1."""
     expected: Elements = {endpoints_map(protocol): {} for protocol in Protocol}
-    expected.update({scope.verdicts: {} for scope in EndpointScope})
+    expected.update({scope.verdicts: {} for scope in layout.EndpointScope})
     for side, spec in desired.specs.items():
         slots = slots_of(elements, side)
         if not is_right(spec, slots):
@@ -165,7 +156,7 @@ def holds(elements: Elements, desired: Desired) -> bool:
 def leads_somewhere(verdicts: Elements, slots: Elements) -> bool:
     """Whether `slots` contains every slot that a packet may look up after a verdict of `verdicts`."""
     mixed = dict(slots)
-    mixed.update({scope.verdicts: verdicts[scope.verdicts] for scope in EndpointScope})
+    mixed.update({scope.verdicts: verdicts[scope.verdicts] for scope in layout.EndpointScope})
     return all(None not in slots_of(mixed, side) for side in sides(verdicts))
 
 
@@ -221,7 +212,7 @@ def damaged(draw: st.DrawFn) -> Elements:
     for name, members in elements.items():
         for key in draw(st.lists(st.sampled_from(sorted(members)), unique=True)) if members else ():
             del members[key]
-        if name in [scope.verdicts for scope in EndpointScope]:
+        if name in [scope.verdicts for scope in layout.EndpointScope]:
             texts = ("goto lb-3", "jump sticky-2", "drop", "goto outside-lb-2", "goto hash-client-4")
             foreign = st.builds(Verdict, st.sampled_from(texts), st.sampled_from(["", "x"]))
             keys = st.builds(lambda at: frontend_key(address(at[0]), at[1], at[2]), ids)
@@ -229,9 +220,9 @@ def damaged(draw: st.DrawFn) -> Elements:
             foreign = st.just(pack_socket(address(200), 1))
             keys = st.builds(
                 lambda scope, at, number: slot(
-                    FrontendSide(scope, frontend_key(address(at[0]), at[1], at[2])), number
+                    layout.FrontendSide(scope, frontend_key(address(at[0]), at[1], at[2])), number
                 ),
-                *(st.sampled_from(EndpointScope), ids, st.integers(0, MOST + 2)),
+                *(st.sampled_from(layout.EndpointScope), ids, st.integers(0, MOST + 2)),
             )
         else:
             continue
@@ -290,7 +281,7 @@ def test_the_plan_of_changed_frontends_equals_the_full_plan(a: Desired, b: Desir
     assert by_side == {change.side: change for change in whole.changes}
     assert len(by_side) == len(some.changes) == len(whole.changes)
     for part in ("switch", "sweep"):
-        for name in (*(scope.verdicts for scope in EndpointScope), *map(endpoints_map, Protocol)):
+        for name in (*(scope.verdicts for scope in layout.EndpointScope), *map(endpoints_map, Protocol)):
             assert getattr(some, part).add[name] == getattr(whole, part).add[name]
             assert getattr(some, part).remove[name] == getattr(whole, part).remove[name]
 
@@ -304,7 +295,7 @@ def commit_protecting_the_first(elements: Elements, wanted: Desired) -> Elements
     return fake.elements
 
 
-def protected_sides(elements: Elements) -> set[FrontendSide]:
+def protected_sides(elements: Elements) -> set[layout.FrontendSide]:
     return {p for p in sides(elements) if owner_of(verdict(elements, p).comment) == OWNERS[0]}
 
 
@@ -362,8 +353,8 @@ def test_affinity_is_stale_without_its_endpoint_or_frontend(
                 pack_socket(address(100 + endpoint), 8080),
             )
             entries.append((affinity_key(address(client), frontend_socket(key)), value))
-            scopes = [EndpointScope.LOCAL] if key in newly_local else list(EndpointScope)
-            specs = [state.specs.get(FrontendSide(scope, key)) for scope in scopes]
+            scopes = [layout.EndpointScope.LOCAL] if key in newly_local else list(layout.EndpointScope)
+            specs = [state.specs.get(layout.FrontendSide(scope, key)) for scope in scopes]
             if not any(t and t.balance is Balance.STICKY and value in t.endpoints for t in specs):
                 stale.append(entries[-1][0])
         assert stale_affinity(entries, protocol, elements, newly_local) == stale

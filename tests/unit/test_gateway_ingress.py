@@ -11,21 +11,11 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
+from kproxy import model
 from kproxy.decode import Document, decode
 from kproxy.gateway.core.endpoints import Services, servers_of
 from kproxy.gateway.core.ingress import CONTROLLER, Checked, Objects, Ports, Routed, certificates_of, route
 from kproxy.gateway.core.routes import Forward, Redirect, Route
-from kproxy.model import (
-    Endpoint,
-    EndpointPort,
-    EndpointSlice,
-    Family,
-    NamespacedName,
-    Origin,
-    Protocol,
-    Service,
-    parse_address,
-)
 from tests.unit.make import decoded, name, service
 
 V1 = "networking.k8s.io/v1"
@@ -270,16 +260,21 @@ def test_an_ingress_of_too_many_combinations_is_left_out() -> None:
     ]
 
 
-def slice_of(*endpoints: Endpoint) -> EndpointSlice:
-    ports = (EndpointPort("", Protocol.TCP, 8080), EndpointPort("other", Protocol.TCP, 1))
-    return EndpointSlice(name("web"), Origin("f", ""), "web-1", Family.IPV4, ports, endpoints)
+def slice_of(*endpoints: model.Endpoint) -> model.EndpointSlice:
+    ports = (
+        model.EndpointPort("", model.Protocol.TCP, 8080),
+        model.EndpointPort("other", model.Protocol.TCP, 1),
+    )
+    return model.EndpointSlice(
+        name("web"), model.Origin("f", ""), "web-1", model.Family.IPV4, ports, endpoints
+    )
 
 
-def at(number: int, **state: Any) -> Endpoint:
-    return Endpoint(parse_address(f"10.0.0.{number}"), **state)
+def at(number: int, **state: Any) -> model.Endpoint:
+    return model.Endpoint(model.parse_address(f"10.0.0.{number}"), **state)
 
 
-def web() -> Service:
+def web() -> model.Service:
     return decoded(yaml.safe_dump(service())).state.services[name("web")]
 
 
@@ -295,7 +290,7 @@ GONE, NOT_READY = at(3, ready=False, serving=False, terminating=True), at(4, rea
         ((GONE, NOT_READY), []),
     ],
 )
-def test_which_endpoints_are_servers(endpoints: tuple[Endpoint, ...], wanted: list[str]) -> None:
+def test_which_endpoints_are_servers(endpoints: tuple[model.Endpoint, ...], wanted: list[str]) -> None:
     found = web()
     servers = servers_of(found, found.ports[0], [slice_of(*endpoints)])
     assert [f"{each.socket} {each.state}" for each in servers] == wanted
@@ -310,4 +305,4 @@ def test_weights_of_endpoints() -> None:
 def test_the_port_of_a_share_is_found_again() -> None:
     for text, wanted in (("default/web:http", "http"), ("default/web:80", 80)):
         share = Services({}, {}).share(name("web"), text.rpartition(":")[2])[0]
-        assert share.port == (NamespacedName("default", "web"), wanted)
+        assert share.port == (model.NamespacedName("default", "web"), wanted)

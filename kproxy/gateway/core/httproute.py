@@ -12,33 +12,11 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from kproxy.gateway.core import routes
 from kproxy.gateway.core.attachment import Attached, Attachments, attach, hostnames_of, http_owners, unusable
 from kproxy.gateway.core.backends import Target, certificate_of, certificate_problem, resolve
 from kproxy.gateway.core.endpoints import servers_of
 from kproxy.gateway.core.ingress import Checked, Objects
-from kproxy.gateway.core.routes import (
-    Action,
-    Certificate,
-    Filter,
-    Forward,
-    HeaderFilter,
-    Host,
-    Listener,
-    Match,
-    Modified,
-    Owner,
-    PathChange,
-    PathKind,
-    PathMatch,
-    Policy,
-    Redirect,
-    Respond,
-    RewriteFilter,
-    Route,
-    Routing,
-    Share,
-    ValueMatch,
-)
 from kproxy.gatewayapi import (
     BackendRef,
     Gateway,
@@ -56,9 +34,9 @@ from kproxy.model import Address, NamespacedName, Secret, format_address, gatewa
 WITH_TLS = {"HTTP": False, "HTTPS": True}
 """The protocols of listeners that HAProxy serves, and whether they use TLS."""
 KINDS = {
-    "Exact": PathKind.EXACT,
-    "PathPrefix": PathKind.PREFIX,
-    "RegularExpression": PathKind.REGEX,
+    "Exact": routes.PathKind.EXACT,
+    "PathPrefix": routes.PathKind.PREFIX,
+    "RegularExpression": routes.PathKind.REGEX,
 }
 USUAL_PORTS = {"http": 80, "https": 443}
 FAILING_PORT = 10240
@@ -84,25 +62,25 @@ def with_certificates(objects: GatewayObjects, secrets: Mapping[NamespacedName, 
     return replace(objects, certificates={n: certificate_problem(n, secrets.get(n)) for n in names})
 
 
-def http_routing(found: Objects, checked: Mapping[NamespacedName, Checked]) -> Routing:
+def http_routing(found: Objects, checked: Mapping[NamespacedName, Checked]) -> routes.Routing:
     """Return the routing of all Gateways. `checked` has an entry for each of `http_certificates`."""
     attachments = attach(found.gateways)
-    listeners: list[Listener] = []
-    routes: list[Route] = []
+    listeners: list[routes.Listener] = []
+    made: list[routes.Route] = []
     owners = http_owners(found.gateways, found.services.services.get)
     for gateway in found.gateways.gateways.values():
         service = found.services.services.get(gateway_owner(gateway.name))
         if service is not None:
             used = _Used(found, gateway, attachments, checked)
             listeners += used.listeners(service.load_balancer_ips, owners)
-            routes += used.routes()
-    return Routing(tuple(listeners), tuple(routes), FAILING_PORT if routes else 0)
+            made += used.served_routes()
+    return routes.Routing(tuple(listeners), tuple(made), FAILING_PORT if made else 0)
 
 
-def joined(one: Routing, other: Routing) -> Routing:
+def joined(one: routes.Routing, other: routes.Routing) -> routes.Routing:
     """Return both routings as one."""
     failing = one.failing_port or other.failing_port
-    return Routing((*one.listeners, *other.listeners), (*one.routes, *other.routes), failing)
+    return routes.Routing((*one.listeners, *other.listeners), (*one.routes, *other.routes), failing)
 
 
 class _Used(NamedTuple):
@@ -124,7 +102,7 @@ class _Used(NamedTuple):
 
     def listeners(
         self, addresses: Sequence[Address], owners: Mapping[tuple[Address, int], NamespacedName]
-    ) -> Iterator[Listener]:
+    ) -> Iterator[routes.Listener]:
         """Yield a listener for each port and address that the Gateway has."""
         by_port: dict[int, list[GatewayListener]] = defaultdict(list)
         for each in self.usable():
@@ -133,20 +111,20 @@ class _Used(NamedTuple):
             certificates = tuple(dict.fromkeys(c for each in members for c in self._certificates(each)))
             tls = WITH_TLS[members[0].protocol]
             for address in (each for each in addresses if owners.get((each, port)) == self.gateway.name):
-                foreign = address not in self.found.local
-                yield Listener(self._name(port), port, format_address(address), tls, certificates, foreign)
+                shown, foreign = format_address(address), address not in self.found.local
+                yield routes.Listener(self._name(port), port, shown, tls, certificates, foreign)
 
     def _name(self, port: int) -> str:
         return f"{self.gateway.name.namespace}.{self.gateway.name.name}:{port}"
 
-    def _certificates(self, listener: GatewayListener) -> Iterator[Certificate]:
+    def _certificates(self, listener: GatewayListener) -> Iterator[routes.Certificate]:
         hosts = (listener.hostname,) if listener.hostname else ()
         for ref in listener.certificates if WITH_TLS.get(listener.protocol) else ():
             name = certificate_of(self.found.gateways, self.gateway, ref)
             if isinstance(name, NamespacedName) and self.checked[name].pem:
-                yield Certificate(str(name), self.checked[name].pem, hosts)
+                yield routes.Certificate(str(name), self.checked[name].pem, hosts)
 
-    def routes(self) -> Iterator[Route]:
+    def served_routes(self) -> Iterator[routes.Route]:
         """Yield the routes of all listeners, each once."""
         usable = {each.name for each in self.usable()}
         seen: set[tuple[str, str, NamespacedName, tuple[int, int]]] = set()
@@ -164,17 +142,17 @@ class _Used(NamedTuple):
                 if each.gateway is self.gateway:
                     yield each
 
-    def _routes(self, route: HTTPRoute, listener: GatewayListener) -> Iterator[Route]:
-        owner = Owner(route.kind, route.name, route.origin)
+    def _routes(self, route: HTTPRoute, listener: GatewayListener) -> Iterator[routes.Route]:
+        owner = routes.Owner(route.kind, route.name, route.origin)
         for number, rule in enumerate(route.rules):
             action, filters = self._action(route, rule, listener), tuple(_filters(rule.filters))
-            policy = Policy(server_timeout=rule.backend_timeout, request_timeout=rule.request_timeout)
+            policy = routes.Policy(server_timeout=rule.backend_timeout, request_timeout=rule.request_timeout)
             for host in hostnames_of(route, listener) or ():
                 for index, match in enumerate(rule.matches):
-                    yield Route(
+                    yield routes.Route(
                         self._name(listener.port),
                         owner,
-                        Host(host.lower(), deep=True),
+                        routes.Host(host.lower(), deep=True),
                         _match(match),
                         action,
                         filters,
@@ -183,48 +161,48 @@ class _Used(NamedTuple):
                         f"spec.rules[{number}]",
                     )
 
-    def _action(self, route: HTTPRoute, rule: RouteRule, listener: GatewayListener) -> Action:
+    def _action(self, route: HTTPRoute, rule: RouteRule, listener: GatewayListener) -> routes.Action:
         if rule.filters.unsupported:
-            return Respond(BROKEN)
+            return routes.Respond(BROKEN)
         if rule.filters.redirect:
             return _redirect(rule.filters.redirect, listener)
-        return Forward(tuple(self._share(route, ref) for ref in rule.backends))
+        return routes.Forward(tuple(self._share(route, ref) for ref in rule.backends))
 
-    def _share(self, route: HTTPRoute, ref: BackendRef) -> Share:
+    def _share(self, route: HTTPRoute, ref: BackendRef) -> routes.Share:
         services = self.found.services
         found = resolve(self.found.gateways, services.services.get, route, ref)
         if not isinstance(found, Target) or ref.filters:
             # No Service has such a name: it must not get requests if only its endpoints change.
-            return Share(f"{ref.name}/refused:{ref.port}", (), ref.weight, BROKEN)
+            return routes.Share(f"{ref.name}/refused:{ref.port}", (), ref.weight, BROKEN)
         slices, port = services.slices.get(ref.name, ()), found.port
         label = f"{ref.name}:{port.name or port.port}"
-        return Share(label, servers_of(found.service, port, slices), ref.weight)
+        return routes.Share(label, servers_of(found.service, port, slices), ref.weight)
 
 
-def _redirect(found: RequestRedirect, listener: GatewayListener) -> Redirect:
+def _redirect(found: RequestRedirect, listener: GatewayListener) -> routes.Redirect:
     """Return the redirect. Its Location has no port that is usual for its scheme."""
     scheme = found.scheme or ("https" if WITH_TLS[listener.protocol] else "http")
     port = found.port or (USUAL_PORTS[scheme] if found.scheme else listener.port)
     shown = 0 if port == USUAL_PORTS[scheme] else port
-    return Redirect(found.scheme, found.hostname, shown, _path_change(found.path), found.status)
+    return routes.Redirect(found.scheme, found.hostname, shown, _path_change(found.path), found.status)
 
 
-def _filters(found: HTTPFilters) -> Iterator[Filter]:
+def _filters(found: HTTPFilters) -> Iterator[routes.Filter]:
     for each in found.headers:
-        where = Modified.RESPONSE if each.of_response else Modified.REQUEST
-        yield HeaderFilter(where, each.set, each.add, each.remove)
+        where = routes.Modified.RESPONSE if each.of_response else routes.Modified.REQUEST
+        yield routes.HeaderFilter(where, each.set, each.add, each.remove)
     if found.rewrite:
-        yield RewriteFilter(found.rewrite.hostname, _path_change(found.rewrite.path))
+        yield routes.RewriteFilter(found.rewrite.hostname, _path_change(found.rewrite.path))
 
 
-def _path_change(found: PathModifier | None) -> PathChange | None:
-    return PathChange(found.text or "/", found.prefix) if found else None
+def _path_change(found: PathModifier | None) -> routes.PathChange | None:
+    return routes.PathChange(found.text or "/", found.prefix) if found else None
 
 
-def _match(found: HTTPMatch) -> Match:
-    return Match(
-        PathMatch(KINDS[found.path_type], found.path),
+def _match(found: HTTPMatch) -> routes.Match:
+    return routes.Match(
+        routes.PathMatch(KINDS[found.path_type], found.path),
         found.method,
-        tuple(ValueMatch(*each) for each in found.headers),
-        tuple(ValueMatch(*each) for each in found.queries),
+        tuple(routes.ValueMatch(*each) for each in found.headers),
+        tuple(routes.ValueMatch(*each) for each in found.queries),
     )

@@ -17,19 +17,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kproxy import model
 from kproxy.limits import PROBE_EVENTS, PROBE_MESSAGE
-from kproxy.model import (
-    ClusterState,
-    ContainerCounts,
-    Event,
-    ExecAction,
-    GRPCAction,
-    HTTPGetAction,
-    NamespacedName,
-    Pod,
-    Probe,
-    TCPSocketAction,
-)
 from kproxy.problems import Problem
 
 NOT_PROBED = "not probed yet"
@@ -59,7 +48,7 @@ class ContainerReadiness(Struct, frozen=True):
     ready: bool = False
     streak: int = 0
     """The number of consecutive successes; negative: of consecutive failures."""
-    events: tuple[Event, ...] = ()
+    events: tuple[model.Event, ...] = ()
     """In order of their last occurrence."""
 
 
@@ -70,7 +59,9 @@ class PodReadiness(Struct, frozen=True):
     containers: tuple[ContainerReadiness, ...]
 
 
-def observe(before: ContainerReadiness, probe: Probe, result: ProbeResult, now: float) -> ContainerReadiness:
+def observe(
+    before: ContainerReadiness, probe: model.Probe, result: ProbeResult, now: float
+) -> ContainerReadiness:
     """Return the state after one more result at the time `now`."""
     events = before.events
     if result.outcome is not ProbeOutcome.SUCCESS:
@@ -84,18 +75,18 @@ def observe(before: ContainerReadiness, probe: Probe, result: ProbeResult, now: 
     return ContainerReadiness(before.name, ready, streak, events)
 
 
-def _with_event(events: Iterable[Event], result: ProbeResult, now: float) -> list[Event]:
+def _with_event(events: Iterable[model.Event], result: ProbeResult, now: float) -> list[model.Event]:
     failed = result.outcome is ProbeOutcome.FAILURE
     reason, verb = ("Unhealthy", "failed") if failed else ("ProbeWarning", "warning")
     text = "".join(c if c.isprintable() else " " for c in result.message[: 2 * PROBE_MESSAGE].strip())
     message = f"Readiness probe {verb}: {text[:PROBE_MESSAGE]}"
     same = [event for event in events if (event.reason, event.message) == (reason, message)]
     others = [event for event in events if event not in same]
-    event = same[0].again(now) if same else Event(reason, message, 1, now, now)
+    event = same[0].again(now) if same else model.Event(reason, message, 1, now, now)
     return [*others, event][-PROBE_EVENTS:]
 
 
-def pod_readiness(pod: Pod, containers: Iterable[ContainerReadiness]) -> PodReadiness:
+def pod_readiness(pod: model.Pod, containers: Iterable[ContainerReadiness]) -> PodReadiness:
     """Return the readiness of a pod. `containers` are all its containers with a supported probe."""
     members = tuple(containers)
     return PodReadiness(pod.gates_open and all(member.ready for member in members), members)
@@ -110,17 +101,17 @@ def not_ready_reason(found: PodReadiness) -> str:
     return "; ".join(messages) or NOT_PROBED
 
 
-def supported_probes(pod: Pod) -> Iterator[tuple[str, Probe]]:
+def supported_probes(pod: model.Pod) -> Iterator[tuple[str, model.Probe]]:
     """Yield the containers and their probes, except for gRPC probes, which kproxy does not support."""
-    return ((name, probe) for name, probe in pod.probes if not isinstance(probe.action, GRPCAction))
+    return ((name, probe) for name, probe in pod.probes if not isinstance(probe.action, model.GRPCAction))
 
 
-def probed_on(pods: Iterable[Pod], node: str) -> list[Pod]:
+def probed_on(pods: Iterable[model.Pod], node: str) -> list[model.Pod]:
     """Return the pods that this node probes: those with its name as nodeName, or without nodeName."""
     return [pod for pod in pods if pod.node in ("", node) and any(supported_probes(pod))]
 
 
-def unsupported_probes(pods: Iterable[Pod]) -> list[Problem]:
+def unsupported_probes(pods: Iterable[model.Pod]) -> list[Problem]:
     """Return a problem for each gRPC probe, in order of the pods."""
     return [
         Problem(
@@ -131,33 +122,35 @@ def unsupported_probes(pods: Iterable[Pod]) -> list[Problem]:
         )
         for pod in pods
         for name, probe in pod.probes
-        if isinstance(probe.action, GRPCAction)
+        if isinstance(probe.action, model.GRPCAction)
     ]
 
 
-def identity(pod: Pod) -> str:
+def identity(pod: model.Pod) -> str:
     """Return a text that is equal for two versions of a pod if earlier results remain valid."""
     parts = (pod.name, pod.uid, pod.origin.created, pod.addresses, pod.probes)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
-def with_readiness(state: ClusterState, statuses: Mapping[NamespacedName, PodReadiness]) -> ClusterState:
+def with_readiness(
+    state: model.ClusterState, statuses: Mapping[model.NamespacedName, PodReadiness]
+) -> model.ClusterState:
     """Return the state with the readiness of `statuses`. Pods that are not in it do not change."""
     if not statuses:
         return state
     return replace(state, pods=tuple(_with_status(pod, statuses.get(pod.name)) for pod in state.pods))
 
 
-def _with_status(pod: Pod, found: PodReadiness | None) -> Pod:
+def _with_status(pod: model.Pod, found: PodReadiness | None) -> model.Pod:
     if found is None:
         return pod
     waiting = sum(not container.ready for container in found.containers)
     restarts = pod.counts.restarts if pod.counts else None
-    counts = ContainerCounts(len(pod.containers) - waiting, len(pod.containers), restarts)
+    counts = model.ContainerCounts(len(pod.containers) - waiting, len(pod.containers), restarts)
     return replace(pod, ready=found.ready, counts=counts)
 
 
-def describe_probe(probe: Probe) -> str:
+def describe_probe(probe: model.Probe) -> str:
     """Format a probe as kubectl does.
 
     For example: `exec [ls /var/ready] delay=0s timeout=1s period=10s #success=1 #failure=3`.
@@ -167,14 +160,14 @@ def describe_probe(probe: Probe) -> str:
     return f"{_describe_action(probe)} {numbers} {thresholds}"
 
 
-def _describe_action(probe: Probe) -> str:
+def _describe_action(probe: model.Probe) -> str:
     match probe.action:
-        case ExecAction(command=command):
+        case model.ExecAction(command=command):
             return f"exec [{' '.join(command)}]"
-        case HTTPGetAction(port=port, path=path, host=host, scheme=scheme):
+        case model.HTTPGetAction(port=port, path=path, host=host, scheme=scheme):
             host = f"[{host}]" if ":" in host else host
             return f"http-get {scheme.lower()}://{host}:{port.name_or_number}/{path.removeprefix('/')}"
-        case TCPSocketAction(port=port, host=host):
+        case model.TCPSocketAction(port=port, host=host):
             return f"tcp-socket {host}:{port.name_or_number}"
-        case GRPCAction(port=number, service=service):
+        case model.GRPCAction(port=number, service=service):
             return f"grpc <pod>:{number} {service}"
