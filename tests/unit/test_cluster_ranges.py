@@ -5,25 +5,24 @@ from __future__ import annotations
 import random
 from ipaddress import IPv4Network, ip_network
 
-import pytest
-
 from kproxy.model import parse_address
 from kproxy.sources.cluster.core.ranges import without
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
-    ("networks", "addresses", "expected"),
-    [
-        ("", "10.0.0.1", ""),
-        ("10.0.0.0/24", "", "10.0.0.0/24"),
-        ("10.0.0.0/24", "10.0.1.1 fd00::1", "10.0.0.0/24"),
-        ("10.0.0.0/24 10.0.0.0/25 10.0.1.0/24", "", "10.0.0.0/23"),
-        ("10.0.0.0/30", "10.0.0.0", "10.0.0.1/32 10.0.0.2/31"),
-        ("10.0.0.0/30", "10.0.0.3", "10.0.0.0/31 10.0.0.2/32"),
-        ("10.0.0.0/30", "10.0.0.1 10.0.0.2", "10.0.0.0/32 10.0.0.3/32"),
-        ("10.0.0.0/31", "10.0.0.1 10.0.0.0", ""),
-        ("fd00::/127 10.0.0.0/30", "fd00::1 10.0.0.1", "10.0.0.0/32 10.0.0.2/31 fd00::/128"),
-    ],
+@cases(
+    """
+    networks                             addresses          expected
+    -                                    10.0.0.1           -
+    10.0.0.0/24                          -                  10.0.0.0/24
+    10.0.0.0/24                          10.0.1.1 fd00::1   10.0.0.0/24
+    10.0.0.0/24 10.0.0.0/25 10.0.1.0/24  -                  10.0.0.0/23
+    10.0.0.0/30                          10.0.0.0           10.0.0.1/32 10.0.0.2/31
+    10.0.0.0/30                          10.0.0.3           10.0.0.0/31 10.0.0.2/32
+    10.0.0.0/30                          10.0.0.1 10.0.0.2  10.0.0.0/32 10.0.0.3/32
+    10.0.0.0/31                          10.0.0.1 10.0.0.0  -
+    fd00::/127 10.0.0.0/30               fd00::1 10.0.0.1   10.0.0.0/32 10.0.0.2/31 fd00::/128
+    """
 )
 def test_without(networks: str, addresses: str, expected: str) -> None:
     found = without(map(ip_network, networks.split()), map(parse_address, addresses.split()))

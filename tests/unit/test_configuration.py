@@ -1,5 +1,7 @@
 """kube-proxy's configuration file -> settings, warnings, and problems by field."""
 
+# ruff: noqa: E501  (a row of a table is a line)
+
 from __future__ import annotations
 
 import json
@@ -18,6 +20,7 @@ from kproxy.settings.kubeproxy import decode_configuration
 from kproxy.settings.settings import LocalMode, Origin
 from kproxy.settings.text import SocketAddress, addresses, duration, networks
 from kproxy.sources.configuration import read_configuration
+from tests.cases import cases
 
 # As `kubeadm init` writes it with a pod network, kubeconfig and all defaults.
 KUBEADM = """
@@ -242,15 +245,15 @@ def test_loopback_only_disables_node_ports(ranges: list[str], tmp_path: Path) ->
         assert found == [f"{name}: no node ports: kproxy does not serve them on loopback"]
 
 
-@pytest.mark.parametrize(
-    ("address", "flags", "expected"),
-    [
-        ("0.0.0.0:10256", "", ""),
-        ("127.0.0.1:10256", "", ""),
-        ("192.0.2.1:10256", "", "healthzBindAddress is no loopback address, and not on the command line"),
-        ("", "--healthz-bind-address 192.0.2.1:10256", ""),
-        ("", "--healthz-bind-address=", "--healthz-bind-address is empty"),
-    ],
+@cases(
+    """
+    address          flags                                   expected
+    0.0.0.0:10256    -                                       -
+    127.0.0.1:10256  -                                       -
+    192.0.2.1:10256  -                                       healthzBindAddress is no loopback address, and not on the command line
+    -                --healthz-bind-address 192.0.2.1:10256  -
+    -                --healthz-bind-address=                 --healthz-bind-address is empty
+    """
 )
 def test_a_status_page_that_nothing_can_reach_is_a_warning(
     address: str, flags: str, expected: str, tmp_path: Path

@@ -16,6 +16,7 @@ from kproxy.controlplane.environment import environment
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
 from kproxy.decode import decode
+from tests.cases import cases
 from tests.unit.make import as_json, manifest, service
 
 RANGES = Ranges((), (30000, 32767))
@@ -283,20 +284,21 @@ def test_addresses_are_allocated_as_in_a_sync_but_not_saved(env: Env) -> None:
 PODS = [manifest("Pod", "a"), manifest("Pod", "b", metadata={"namespace": "other"})]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        ("a", 0, ""),
-        ("a -n default", 0, ""),
-        ("default/a", 0, ""),
-        ("b -n other", 0, ""),
-        ("other/b", 0, ""),
-        ("other/b --namespace other", 0, ""),
-        ("other/b -n default", 2, "other/b is not in namespace default (-n)."),
-        ("b", 1, "Pod default/b not found. Did you mean other/b?"),
-        ("a -n other", 1, "Pod other/a not found. Did you mean default/a?"),
-        ("c", 1, "Pod default/c not found."),
-    ],
+@cases(
+    """
+    arguments                  status  message
+    a                          0       -
+    a -n default               0       -
+    default/a                  0       -
+    b -n other                 0       -
+    other/b                    0       -
+    other/b --namespace other  0       -
+    other/b -n default         2       other/b is not in namespace default (-n).
+    b                          1       Pod default/b not found. Did you mean other/b?
+    a -n other                 1       Pod other/a not found. Did you mean default/a?
+    c                          1       Pod default/c not found.
+    """,
+    status=int,
 )
 def test_pod_names(env: Env, arguments: str, status: int, message: str) -> None:
     assert env(yaml.safe_dump_all(PODS), arguments) == (

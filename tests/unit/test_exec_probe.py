@@ -17,6 +17,7 @@ from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.prober import Prober
 from kproxy.problems import UsageError
+from tests.cases import cases
 from tests.unit.make import decoded, manifest, name
 
 HERE = "env POD={pod}"
@@ -129,14 +130,14 @@ def test_a_child_that_outlives_the_command_does_not_delay_the_result(tmp_path: P
         os.kill(int(pid.read_text()), 9)
 
 
-@pytest.mark.parametrize(
-    ("template", "command", "message"),
-    [
-        ("no-such-runner {pod}", "true", "no-such-runner: No such file or directory"),
-        ("/etc/passwd", "true", "/etc/passwd: Permission denied"),
-        ("env", "no-such-command", "no-such-command"),
-        ("netns", "true", "web-1"),
-    ],
+@cases(
+    """
+    template              command          message
+    no-such-runner {pod}  true             no-such-runner: No such file or directory
+    /etc/passwd           true             /etc/passwd: Permission denied
+    env                   no-such-command  no-such-command
+    netns                 true             web-1
+    """
 )
 def test_a_command_that_cannot_be_started_is_a_failure(
     template: str, command: str, message: str, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,7 @@ from kproxy.nft.elements import COMMENT_BYTES
 from kproxy.resolve.shares import MOST, in_slots
 from kproxy.show.gateways import status_of
 from kproxy.table.compile import compile_frontends
+from tests.cases import cases
 from tests.flows.scenarios.gateways import GRANT, gateway, made, route
 from tests.resolution import Resolution, resolve
 from tests.unit.make import RANGES, documents, manifest, service, slice_of
@@ -271,23 +272,32 @@ def test_a_class_of_the_name_can_be_another_controllers() -> None:
     assert statuses(with_listeners(listener()), other).of_gateway(*objects.gateways.values()) is None
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "common"),
-    [
-        ("", "", ""),
-        ("a.example", "", "a.example"),
-        ("", "*.example", "*.example"),
-        ("a.example", "a.example", "a.example"),
-        ("a.example", "*.example", "a.example"),
-        ("a.b.example", "*.example", "a.b.example"),
-        ("*.b.example", "*.example", "*.b.example"),
-        ("example", "*.example", None),
-        ("a.example", "b.example", None),
-        ("*.a.example", "*.b.example", None),
-    ],
-)  # fmt: skip
-def test_common_hostnames(one: str, other: str, common: str | None) -> None:
+@cases(
+    """
+    one          other      common
+    -            -          -
+    a.example    -          a.example
+    -            *.example  *.example
+    a.example    a.example  a.example
+    a.example    *.example  a.example
+    a.b.example  *.example  a.b.example
+    *.b.example  *.example  *.b.example
+    """
+)
+def test_common_hostnames(one: str, other: str, common: str) -> None:
     assert common_hostname(one, other) == common_hostname(other, one) == common
+
+
+@cases(
+    """
+    one          other
+    example      *.example
+    a.example    b.example
+    *.a.example  *.b.example
+    """
+)
+def test_no_common_hostname(one: str, other: str) -> None:
+    assert common_hostname(one, other) is common_hostname(other, one) is None
 
 
 # --- references ---

@@ -10,21 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kproxy.gateway.core.paths import canonical, canonical_regex
+from tests.cases import cases
 
 
-@pytest.mark.parametrize(
-    ("path", "wanted"),
-    [
-        ("/", "/"),
-        ("/a/b-c.d_e~f", "/a/b-c.d_e~f"),
-        ("/%61", "/a"),
-        ("/a%2fb%2Fc", "/a/b/c"),
-        ("//a///b//", "/a/b/"),
-        ("/é b", "/%C3%A9%20b"),
-        ("/a:b;c=d@e!", "/a%3Ab%3Bc%3Dd%40e%21"),
-        ("/%252e%252e", "/%252e%252e"),
-        ("/..a/a../.a", "/..a/a../.a"),
-    ],
+@cases(
+    """
+    path          wanted
+    /             /
+    /a/b-c.d_e~f  /a/b-c.d_e~f
+    /%61          /a
+    /a%2fb%2Fc    /a/b/c
+    //a///b//     /a/b/
+    /é b          /%C3%A9%20b
+    /a:b;c=d@e!   /a%3Ab%3Bc%3Dd%40e%21
+    /%252e%252e   /%252e%252e
+    /..a/a../.a   /..a/a../.a
+    """
 )
 def test_a_canonical_path(path: str, wanted: str) -> None:
     assert canonical(path) == wanted
@@ -63,16 +64,16 @@ def test_a_canonical_path_is_its_own(text: str) -> None:
     assert canonical(found) == found
 
 
-@pytest.mark.parametrize(
-    ("regex", "wanted"),
-    [
-        ("/api(/|$)(.*)", "/api(/|$)(.*)"),
-        (r"/v[0-9]{1,3}/\d+\.json$", r"/v[0-9]{1,3}/\d+\.json$"),
-        ("/(?:ab)+", "/(?:ab)+"),
-        ("/a:b", "/a(?:%3A)b"),
-        (r"/a\+b", "/a(?:%2B)b"),
-        ("/[^/]+/x", "/[^/]+/x"),
-    ],
+@cases(
+    r"""
+    regex                    wanted
+    /api(/|$)(.*)            /api(/|$)(.*)
+    /v[0-9]{1,3}/\d+\.json$  /v[0-9]{1,3}/\d+\.json$
+    /(?:ab)+                 /(?:ab)+
+    /a:b                     /a(?:%3A)b
+    /a\+b                    /a(?:%2B)b
+    /[^/]+/x                 /[^/]+/x
+    """
 )
 def test_a_regular_expression_for_canonical_paths(regex: str, wanted: str) -> None:
     assert canonical_regex(regex) == wanted

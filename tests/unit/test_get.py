@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cases import cases
 from tests.unit.make import decoded, manifest, service, slice_of
 from tests.unit.test_views import Shown, pod
 
@@ -133,23 +134,24 @@ def test_selected_objects(shown: Shown, command: str, out: str) -> None:
     assert run(shown, f"{command} -o name") == (0, "".join(f"{each}\n" for each in out.split()), "")
 
 
-@pytest.mark.parametrize(
-    ("command", "status", "err"),
-    [
-        ("get pods -l app=none", 0, "No pods found in namespace default."),
-        ("get all -n none", 0, "No resources found in namespace none."),
-        ("get nodes -l app=none", 0, "No nodes found."),
-        ("get nodes,pods -n none -l x", 0, "No nodes or pods found in namespace none."),
-        ("get node gke-4", 1, "kproxy: nodes 'gke-4' not found."),
-        ("get pods -l app=", 0, "No pods found in namespace default."),
-        ("get pods -l 'app in web'", 2, "kproxy: --selector: 'app in web' is not KEY, !KEY, KEY=VALUE, KEY!=VALUE, KEY in (VALUE, ...) or KEY notin (VALUE, ...)."),
-        ("get pods --sort-by .none", 1, "kproxy: --sort-by: no object has .none."),
-        ("get pods --sort-by '{'", 2, "kproxy: JSONPath '{' is not one path, such as .metadata.name."),
-        ("get pods -o jsonpath='{.items[0'", 2, "kproxy: JSONPath '{.items[0', character 10: expected ']'."),
-        ("get pods -o jsonpath='{.items[9].kind}'", 1, "kproxy: JSONPath '{.items[9].kind}', character 9: index 9 is out of bounds: the list has 3 items."),
-        ("get pods -o custom-columns=NAME", 2, "kproxy: -o custom-columns: 'NAME' is not HEADER:PATH."),
-    ],
-)  # fmt: skip
+@cases(
+    """
+    command                                  status  err
+    get pods -l app=none                     0       No pods found in namespace default.
+    get all -n none                          0       No resources found in namespace none.
+    get nodes -l app=none                    0       No nodes found.
+    get nodes,pods -n none -l x              0       No nodes or pods found in namespace none.
+    get node gke-4                           1       kproxy: nodes 'gke-4' not found.
+    get pods -l app=                         0       No pods found in namespace default.
+    get pods -l 'app in web'                 2       kproxy: --selector: 'app in web' is not KEY, !KEY, KEY=VALUE, KEY!=VALUE, KEY in (VALUE, ...) or KEY notin (VALUE, ...).
+    get pods --sort-by .none                 1       kproxy: --sort-by: no object has .none.
+    get pods --sort-by '{'                   2       kproxy: JSONPath '{' is not one path, such as .metadata.name.
+    get pods -o jsonpath='{.items[0'         2       kproxy: JSONPath '{.items[0', character 10: expected ']'.
+    get pods -o jsonpath='{.items[9].kind}'  1       kproxy: JSONPath '{.items[9].kind}', character 9: index 9 is out of bounds: the list has 3 items.
+    get pods -o custom-columns=NAME          2       kproxy: -o custom-columns: 'NAME' is not HEADER:PATH.
+    """,
+    status=int,
+)
 def test_messages_and_exit_status(shown: Shown, command: str, status: int, err: str) -> None:
     assert run(shown, command) == (status, "", f"{err}\n")
 

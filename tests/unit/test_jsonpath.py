@@ -12,6 +12,7 @@ import pytest
 from kproxy.problems import KproxyError, UsageError
 from kproxy.show import jsonpath
 from kproxy.show.jsonpath import Expression, Template
+from tests.cases import cases
 
 DOCUMENT: dict[str, Any] = {
     "kind": "List",
@@ -165,69 +166,81 @@ def test_a_template(template: str, text: str) -> None:
     assert Template(template).render(VALUES) == text
 
 
-@pytest.mark.parametrize(
-    ("template", "place", "message"),
-    [
-        ("{", 2, "expected '}'"),
-        ("x{.a", 5, "expected '}'"),
-        ("{range .a}{.b", 14, "expected '}'"),
-        ("{end}", 2, "{end} without {range}"),
-        ("{.a}{range .b}{end}{ end}", 22, "{end} without {range}"),
-        ("{end .a}", 2, "{end} without {range}"),
-        ("{range .a}{end .b}", 16, "expected '}'"),
-        ("{metadata.name}", 2, "unexpected 'metadata'; a field begins with a dot"),
-        ("{&}", 2, "unexpected '&'"),
-        ("{...a}", 4, "too many dots"),
-        ("{.a[}", 5, "expected an index, a slice or a quoted key"),
-        ("{.a[]}", 5, "expected an index, a slice or a quoted key"),
-        ("{.a[b]}", 5, "expected an index, a slice or a quoted key"),
-        ("{.a[1}", 6, "expected ']'"),
-        ("{.a[1,}", 7, "expected an index, a slice or a quoted key"),
-        ("{.a[1:2:3:4]}", 10, "expected ']'"),
-        ("{.a[::0]}", 8, "the step of a slice must be at least 1"),
-        ("{.a[1234567890]}", 14, "expected ']'"),
-        ("{.a['b]}", 7, 'expected "\'"'),
-        ("{.a['b'}", 8, "expected ']'"),
-        ("{'abc}", 2, "the closing quote is missing"),
-        (r"{'\q'}", 2, r"unknown escape \q"),
-        (r"{'\ud800'}", 2, r"\ud800 is not a character"),
-        (r"{'\U00110000'}", 2, r"\U00110000 is not a character"),
-        ("{1.2.3}", 7, "'1.2.3' is not a number"),
-        ("{.a[?(@.b=~'x')]}", 10, "unknown operator '=~', expected one of ==, !=, <, <=, >, >="),
-        ("{.a[?(@.b===1)]}", 10, "unknown operator '===', expected one of ==, !=, <, <=, >, >="),
-        ("{.a[?(@.b==1]}", 13, "unexpected ']'"),
-        ("{.a[?(@.b==1)}", 14, "expected ']'"),
-        ("{.a[?(@.b==1 && @.c==2)]}", 14, "unexpected '&'"),
-        ("{.a[?(@.b", 10, "expected ')'"),
-        ("{.a" + "[?(@.a" * 21 + ")]" * 21 + "}", 124, "nested too deeply"),
-        ("{range .a}" * 21 + "{end}" * 21, 211, "nested too deeply"),
-    ],
+@cases(
+    r"""
+    template                   place  message
+    {                          2      expected '}'
+    x{.a                       5      expected '}'
+    {range .a}{.b              14     expected '}'
+    {end}                      2      {end} without {range}
+    {.a}{range .b}{end}{ end}  22     {end} without {range}
+    {end .a}                   2      {end} without {range}
+    {range .a}{end .b}         16     expected '}'
+    {metadata.name}            2      unexpected 'metadata'; a field begins with a dot
+    {&}                        2      unexpected '&'
+    {...a}                     4      too many dots
+    {.a[}                      5      expected an index, a slice or a quoted key
+    {.a[]}                     5      expected an index, a slice or a quoted key
+    {.a[b]}                    5      expected an index, a slice or a quoted key
+    {.a[1}                     6      expected ']'
+    {.a[1,}                    7      expected an index, a slice or a quoted key
+    {.a[1:2:3:4]}              10     expected ']'
+    {.a[::0]}                  8      the step of a slice must be at least 1
+    {.a[1234567890]}           14     expected ']'
+    {.a['b]}                   7      expected "'"
+    {.a['b'}                   8      expected ']'
+    {'abc}                     2      the closing quote is missing
+    {'\q'}                     2      unknown escape \q
+    {'\ud800'}                 2      \ud800 is not a character
+    {'\U00110000'}             2      \U00110000 is not a character
+    {1.2.3}                    7      '1.2.3' is not a number
+    {.a[?(@.b=~'x')]}          10     unknown operator '=~', expected one of ==, !=, <, <=, >, >=
+    {.a[?(@.b===1)]}           10     unknown operator '===', expected one of ==, !=, <, <=, >, >=
+    {.a[?(@.b==1]}             13     unexpected ']'
+    {.a[?(@.b==1)}             14     expected ']'
+    {.a[?(@.b==1 && @.c==2)]}  14     unexpected '&'
+    {.a[?(@.b                  10     expected ')'
+    """,
+    place=int,
 )
 def test_syntax_errors(template: str, place: int, message: str) -> None:
+    is_invalid(template, place, message)
+
+
+@pytest.mark.parametrize(
+    ("template", "place"),
+    [("{.a" + "[?(@.a" * 21 + ")]" * 21 + "}", 124), ("{range .a}" * 21 + "{end}" * 21, 211)],
+)
+def test_a_nested_template(template: str, place: int) -> None:
+    is_invalid(template, place, "nested too deeply")
+
+
+def is_invalid(template: str, place: int, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Template(template)
     assert str(caught.value) == f"JSONPath {template!r}, character {place}: {message}."
 
 
-@pytest.mark.parametrize(
-    ("template", "place", "message"),
-    [
-        ("{.list[4]}", 8, "index 4 is out of bounds: the list has 4 items"),
-        ("{.list[-5]}", 8, "index -1 is out of bounds: the list has 4 items"),
-        ("{.empty[0]}", 9, "index 0 is out of bounds: the list has 0 items"),
-        ("{.list[1:5]}", 8, "index 4 is out of bounds: the list has 4 items"),
-        ("{.list[5:]}", 8, "index 5 is out of bounds: the list has 4 items"),
-        ("{.list[3:1]}", 8, "the slice begins at 3 and ends at 1"),
-        ("{.map[0]}", 7, "an object is not a list"),
-        ("{.text[*]}", 8, "a string is not a list"),
-        ("{.ports[*].port[*]}", 17, "a number is not a list"),
-        ("{.map[?(@.b)]}", 6, "an object is not a list and cannot be filtered"),
-        ("{.ports[?(@.name==1)]}", 8, "cannot compare a string with a number"),
-        ("{.ports[?(@.open==1)]}", 8, "cannot compare a boolean with a number"),
-        ("{.ports[?(@.open<true)]}", 8, "cannot compare a boolean by <"),
-        ("{.ports[?(@==@)]}", 8, "cannot compare an object by =="),
-        ("{.ports[?(@.*==1)]}", 8, "a comparison needs one value on each side"),
-    ],
+@cases(
+    """
+    template                  place  message
+    {.list[4]}                8      index 4 is out of bounds: the list has 4 items
+    {.list[-5]}               8      index -1 is out of bounds: the list has 4 items
+    {.empty[0]}               9      index 0 is out of bounds: the list has 0 items
+    {.list[1:5]}              8      index 4 is out of bounds: the list has 4 items
+    {.list[5:]}               8      index 5 is out of bounds: the list has 4 items
+    {.list[3:1]}              8      the slice begins at 3 and ends at 1
+    {.map[0]}                 7      an object is not a list
+    {.text[*]}                8      a string is not a list
+    {.ports[*].port[*]}       17     a number is not a list
+    {.map[?(@.b)]}            6      an object is not a list and cannot be filtered
+    {.ports[?(@.name==1)]}    8      cannot compare a string with a number
+    {.ports[?(@.open==1)]}    8      cannot compare a boolean with a number
+    {.ports[?(@.open<true)]}  8      cannot compare a boolean by <
+    {.ports[?(@==@)]}         8      cannot compare an object by ==
+    {.ports[?(@.*==1)]}       8      a comparison needs one value on each side
+    """,
+    place=int,
 )
 def test_evaluation_errors(template: str, place: int, message: str) -> None:
     parsed = Template(template)
@@ -247,34 +260,35 @@ def test_the_number_of_visited_values_is_limited(monkeypatch: pytest.MonkeyPatch
             Template(template).render(deep)
 
 
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        (".kind", ["List"]),
-        ("kind", ["List"]),
-        ("{.kind}", ["List"]),
-        ("{kind}", ["List"]),
-        ("items[0].metadata.name", ["127.0.0.1"]),
-        (".items[*].metadata.name", ["127.0.0.1", "127.0.0.2"]),
-        (r".items[*].metadata.labels.kubernetes\.io/hostname", ["127.0.0.1"]),
-        (".none", []),
-        ("..cpu", ["4", "8"]),
-    ],
+@cases(
+    r"""
+    text                                               values
+    .kind                                              List
+    kind                                               List
+    {.kind}                                            List
+    {kind}                                             List
+    items[0].metadata.name                             127.0.0.1
+    .items[*].metadata.name                            127.0.0.1 127.0.0.2
+    .items[*].metadata.labels.kubernetes\.io/hostname  127.0.0.1
+    .none                                              -
+    ..cpu                                              4 8
+    """,
+    values=str.split,
 )
 def test_an_expression(text: str, values: list[Any]) -> None:
     assert Expression(text).values(DOCUMENT) == values
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "JSONPath '' is not one path, such as .metadata.name."),
-        ("{", "JSONPath '{' is not one path, such as .metadata.name."),
-        ("{.a}{.b}", "JSONPath '{.a}{.b}' is not one path, such as .metadata.name."),
-        (".a[", "JSONPath '.a[', character 4: expected an index, a slice or a quoted key."),
-        ("{.a[x]}", "JSONPath '{.a[x]}', character 5: expected an index, a slice or a quoted key."),
-        ("a b", "JSONPath 'a b', character 3: unexpected 'b'; a field begins with a dot."),
-    ],
+@cases(
+    """
+    text      message
+    -         JSONPath '' is not one path, such as .metadata.name.
+    {         JSONPath '{' is not one path, such as .metadata.name.
+    {.a}{.b}  JSONPath '{.a}{.b}' is not one path, such as .metadata.name.
+    .a[       JSONPath '.a[', character 4: expected an index, a slice or a quoted key.
+    {.a[x]}   JSONPath '{.a[x]}', character 5: expected an index, a slice or a quoted key.
+    a b       JSONPath 'a b', character 3: unexpected 'b'; a field begins with a dot.
+    """
 )
 def test_invalid_expressions(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:

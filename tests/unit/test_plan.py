@@ -22,6 +22,7 @@ from kproxy.table.keys import AffinityKey, PackedSocket, affinity_key, format_pa
 from kproxy.table.layout import EndpointScope, slot_endpoints
 from kproxy.table.names import SetName
 from kproxy.table.plan import FrontendChange, fill_slots, initial_elements, owner_of, plan, stale_affinity
+from tests.cases import cases
 from tests.keys import slot
 from tests.unit.make import desired, everything, frontend, name, socket
 
@@ -175,19 +176,19 @@ def test_source_ranges_of_a_protected_service_stay(protected: Protects) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("before", "wanted", "slots"),
-    [
-        ("", "abc", "abc"),
-        ("abc", "cab", "abc"),
-        ("abc", "c", "c"),
-        ("abc", "ac", "ac"),
-        ("abc", "bxc", "xbc"),
-        ("a.c", "abc", "abc"),
-        ("...", "ab", "ab"),
-        ("aab", "ab", "ab"),
-        ("ab", "aab", "aba"),
-    ],
+@cases(
+    """
+    before  wanted  slots
+    -       abc     abc
+    abc     cab     abc
+    abc     c       c
+    abc     ac      ac
+    abc     bxc     xbc
+    a.c     abc     abc
+    ...     ab      ab
+    aab     ab      ab
+    ab      aab     aba
+    """
 )
 def test_endpoints_stay_in_their_slots(before: str, wanted: str, slots: str) -> None:
     held = [None if letter == "." else PackedSocket(letter.encode()) for letter in before]

@@ -1,5 +1,7 @@
 """Workloads as `get` and `describe` show them: their pods are counted among those that exist."""
 
+# ruff: noqa: E501  (a row of a table is a line)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import yaml
 
 from kproxy.cli import main
 from kproxy.model import WORKLOADS
+from tests.cases import cases
 
 Show = Callable[[str], tuple[str, str]]
 LABELS = {"app": "web"}
@@ -60,20 +63,18 @@ def show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Show:
     return shown
 
 
-@pytest.mark.parametrize(
-    ("command", "headings", "row"),
-    [
-        ("deploy", "READY UP-TO-DATE AVAILABLE AGE", "1/3 2 1 <unknown>"),
-        ("rs", "DESIRED CURRENT READY AGE", "3 2 1 <unknown>"),
-        ("rc", "DESIRED CURRENT READY AGE", "3 2 1 <unknown>"),
-        ("sts", "READY AGE", "1/3 <unknown>"),
-        ("ds", "DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE",
-         "1 2 1 2 1 disk=ssd <unknown>"),
-        ("deployments.apps web -o wide", "READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",
-         "1/3 2 1 <unknown> main example/web app=web"),
-        ("sts -o wide", "READY AGE CONTAINERS IMAGES", "1/3 <unknown> main example/web"),
-    ],
-)  # fmt: skip
+@cases(
+    """
+    command                       headings                                                      row
+    deploy                        READY UP-TO-DATE AVAILABLE AGE                                1/3 2 1 <unknown>
+    rs                            DESIRED CURRENT READY AGE                                     3 2 1 <unknown>
+    rc                            DESIRED CURRENT READY AGE                                     3 2 1 <unknown>
+    sts                           READY AGE                                                     1/3 <unknown>
+    ds                            DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE  1 2 1 2 1 disk=ssd <unknown>
+    deployments.apps web -o wide  READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR     1/3 2 1 <unknown> main example/web app=web
+    sts -o wide                   READY AGE CONTAINERS IMAGES                                   1/3 <unknown> main example/web
+    """
+)
 def test_kubectls_columns(show: Show, command: str, headings: str, row: str) -> None:
     lines = show(f"get {command}")[0].splitlines()
     assert [line.split() for line in lines] == [["NAME", *headings.split()], ["web", *row.split()]]
