@@ -172,7 +172,13 @@ CERTIFICATE_BYTES = 256 * KIB
 CERTIFICATE_CHAIN = 10
 GATEWAY_TEXT = 2048
 GATEWAY_REGEX = 512
+GATEWAY_REGEX_BYTES = 30_000
+"""PCRE2 compiles a regular expression to at most 64 KiB."""
 GATEWAY_ITEMS = 1000
+GATEWAY_PASSWORD_SECONDS = 0.2
+"""HAProxy does nothing else while it checks a password. bcrypt with cost 10 takes 0.1 s."""
+GATEWAY_PASSWORDS_SECONDS = 10.0
+"""HAProxy computes with each password at each start and check of its files."""
 GATEWAY_COMBINATIONS = 20_000
 """A listener has 2048 with the most hostnames and matches that the CRD allows. Each takes 50 us."""
 
@@ -384,6 +390,15 @@ TABLE = (
     ),
     Limit(_INGRESS, "characters of a text in HAProxy's configuration", GATEWAY_TEXT, "", _LEFT_OUT),
     Limit(_INGRESS, "characters of a regular expression", GATEWAY_REGEX, "", _LEFT_OUT),
+    Limit(_INGRESS, "a regular expression, compiled (estimate)", GATEWAY_REGEX_BYTES, "bytes", _LEFT_OUT),
+    Limit(_INGRESS, "time to check a password (estimate)", GATEWAY_PASSWORD_SECONDS, "s", _LEFT_OUT),
+    Limit(
+        _INGRESS,
+        "time to check the passwords of all users once (estimate)",
+        GATEWAY_PASSWORDS_SECONDS,
+        "s",
+        _LEFT_OUT,
+    ),
     Limit(_INGRESS, "networks, or users, of an annotation", GATEWAY_ITEMS, "", _LEFT_OUT),
     Limit(_INGRESS, "paths x hosts of `server-alias` of an Ingress", GATEWAY_COMBINATIONS, "", _LEFT_OUT),
     Limit(

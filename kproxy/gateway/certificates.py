@@ -79,9 +79,11 @@ def examine(chain: bytes, key: bytes) -> Checked:
     pem = b"\n".join((*certificates, keys[0], b""))
     try:
         found = _handshake(pem, certificates[-1])
+        return Checked(pem, expires=int(ssl.cert_time_to_seconds(str(found["notAfter"]))))
     except ssl.SSLError as error:
         return Checked(reason=_reason(error))
-    return Checked(pem, expires=int(ssl.cert_time_to_seconds(str(found["notAfter"]))))
+    except (ValueError, KeyError):  # for example a name in it that is not UTF-8
+        return Checked(reason="the certificate cannot be read")
 
 
 def _handshake(pem: bytes, trusted: bytes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.ingress import Objects
 from kproxy.gateway.driver import Driver
 from kproxy.gateway.metrics import GatewayMetrics
-from kproxy.gateway.process import Process
+from kproxy.gateway.process import Process, RefusedError
 from kproxy.gateway.renderer import Renderer
 from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError, Problem
@@ -37,6 +37,8 @@ AUDIT_SECONDS = 10.0
 AUDIT_PAUSE = 100
 RETRY_SECONDS = 2.0
 """The maximum time between two attempts to bring HAProxy to its configuration, or to start it."""
+ATTEMPTS = 20
+"""How often a configuration is rendered again without the objects that HAProxy refuses. It names up to 50."""
 SOON_SECONDS = 5.0
 """A process that ends sooner after its start is started again with backoff."""
 
@@ -125,7 +127,7 @@ class Gateway(RoundObserver):
             if (begun := loop.time()) >= self._audit_due:
                 await loop.run_in_executor(thread, self._driver.audit)
                 self._audit_due = loop.time() + max(AUDIT_SECONDS, AUDIT_PAUSE * (loop.time() - begun))
-        except (KproxyError, OSError, ValueError) as error:
+        except Exception as error:  # of any type: no object may end the program
             self._failed(error)
         self._watch(self._driver.process)
 
@@ -134,8 +136,16 @@ class Gateway(RoundObserver):
         secrets, gateways, local = objects.secrets, objects.gateways, objects.local
         given = Objects(objects.ingresses, services, objects.classes, secrets, gateways, local)
         found = self._renderer.render(given, time.time())
-        self.problems, self.input_warnings = found.problems, found.warnings
-        self._driver.apply(found.configuration)
+        for left in reversed(range(ATTEMPTS)):
+            self.problems, self.input_warnings = found.problems, found.warnings
+            try:
+                self._driver.apply(found.configuration)
+                break
+            except RefusedError as error:
+                others = self._renderer.render_without(error.objects, time.time()) if left else None
+                if others is None:
+                    raise
+                found = others
         self.ingresses = found.ingresses
 
     def _succeeded(self, noticed: float | None) -> None:
@@ -152,9 +162,11 @@ class Gateway(RoundObserver):
     def _failed(self, error: Exception) -> None:
         """Log an error once, and try again later."""
         self._backoff.failed(asyncio.get_running_loop().time())
-        if self._failure != str(error):
-            logger.error("gateway: %s", error.full if isinstance(error, KproxyError) else error)
-        self._failure = str(error)
+        known = isinstance(error, KproxyError | OSError | ValueError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        if self._failure != reason:
+            logger.error("gateway: %s", error.full if isinstance(error, KproxyError) else reason)
+        self._failure = reason
 
     def _watch(self, process: Process | None) -> None:
         """Watch a process by its pidfd, instead of the one before. The driver's own pidfd may be closed."""

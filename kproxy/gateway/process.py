@@ -13,7 +13,7 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,16 @@ from select import select
 from typing import Protocol
 
 from kproxy.gateway.core.configuration import Configuration
-from kproxy.gateway.core.files import PID, PROCESS, TEXT, Identity, complaint, control_socket, files
+from kproxy.gateway.core.files import (
+    PID,
+    PROCESS,
+    TEXT,
+    Identity,
+    complaint,
+    control_socket,
+    files,
+    refused_objects,
+)
 from kproxy.gateway.folder import Folders
 from kproxy.gateway.runtime import Runtime
 from kproxy.limits import GATEWAY_START_SECONDS
@@ -65,6 +74,11 @@ def _capabilities() -> int:
 
 class RefusedError(KproxyError):
     """HAProxy cannot use a configuration, whenever it is tried."""
+
+    def __init__(self, message: str, objects: Mapping[str, str] | None = None) -> None:
+        """`objects`: those whose directives it refuses, and why."""
+        super().__init__(message)
+        self.objects = objects or {}
 
 
 class AbsentError(KproxyError):
@@ -180,7 +194,8 @@ def _is_of(pid: int, folder: Path) -> bool:
 def check(folder: Path) -> None:
     """Let HAProxy check the files of a folder. Raises RefusedError with what it says about them."""
     if output := _call(folder, "-c"):
-        raise RefusedError(f"HAProxy refuses its configuration: {_said(output, folder)}")
+        objects = refused_objects(output, (folder / TEXT).read_text())
+        raise RefusedError(f"HAProxy refuses its configuration: {_said(output, folder)}", objects)
 
 
 def _said(output: str, folder: Path) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from kproxy.gateway.certificates import SOON, Checks
 from kproxy.gateway.core.configuration import Configuration
@@ -37,6 +40,8 @@ class Rendering(NamedTuple):
 class Renderer:
     """Renders objects again and again.
 
+    What HAProxy refuses although it was rendered is left out until something else than endpoints changes.
+
     Unchanged certificates are not checked again. If only endpoints changed, the cost depends on their number.
     """
 
@@ -45,6 +50,8 @@ class Renderer:
         self._checks = Checks()
         self._objects = Objects((), Services({}, {}))
         self._last: Rendering | None = None
+        self._refused: dict[str, str] = {}
+        """Why HAProxy refuses an object, by `str` of its `Owner`."""
         self._until = 0.0
         """When a certificate expires, or is to be warned of: then everything is rendered."""
 
@@ -55,7 +62,20 @@ class Renderer:
             changed = objects.services.changed(before.services)
             self._last = last._replace(rendered=with_endpoints(last.rendered, objects.services, changed))
         else:
+            self._refused = {}
             self._last = self._all(objects, now)
+        return self._last
+
+    def render_without(self, refused: Mapping[str, str], now: float) -> Rendering | None:
+        """Return the configuration of the last objects without some of them. None if it is the same.
+
+        `refused`: by `str` of their `Owner`, why HAProxy refuses them.
+        """
+        last = self._last
+        if last is None or not any(str(route.owner) in refused for route in last.routing.routes):
+            return None
+        self._refused |= refused
+        self._last = self._all(self._objects, now)
         return self._last
 
     def _all(self, objects: Objects, now: float) -> Rendering:
@@ -64,8 +84,17 @@ class Renderer:
         times = (moment for each in checked.values() for moment in (each.expires - SOON, each.expires))
         self._until = min((moment for moment in times if moment > now), default=math.inf)
         routed = route(objects, checked, self._ports)
-        routing = joined(routed.routing, http_routing(objects, checked))
+        whole = joined(routed.routing, http_routing(objects, checked))
+        kept = tuple(each for each in whole.routes if str(each.owner) not in self._refused)
+        routing = replace(whole, routes=kept)
         rendered = render(routing)
         served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
-        problems = routed.problems + rendered.problems
+        problems = routed.problems + rendered.problems + self._refusals(whole)
         return Rendering(rendered, routing, problems, routed.warnings, served)
+
+    def _refusals(self, routing: Routing) -> list[Problem]:
+        owners = dict.fromkeys(each.owner for each in routing.routes if str(each.owner) in self._refused)
+        return [
+            Problem(owner.origin.source, str(owner), "", f"HAProxy refuses it: {self._refused[str(owner)]}")
+            for owner in owners
+        ]

@@ -60,10 +60,12 @@ PATHS = [
         "",
         "/(?:ab)*",
         "/a\\.b",
+        "/" + "(?:[a-z]bc)" * 20 + "(?:abcdefgh){0,999}" * 2,
+        "/" + "a" * 5000,
     ),
 ]
 BAD_PATHS = ["//", "/a/..", "/%", "/%2e", "/(a+)+", "/(", "/[", "a", "/%0a"]
-HEADERS = ["X-A: b", "X-A: b\nX-C: d'%e", "Host: %[src]", 'X-A: "${HOME}" #', "A: }", "A: '"]
+HEADERS = ["X-A: b", "X-A:", "X-A: b\nX-C: d'%e", "Host: %[src]", 'X-A: "${HOME}" #', "A: }", "A: '"]
 FITTING = {
     "affinity": ["cookie"],
     "app-root": ["/x", "/é%20'", "/x y"],
@@ -73,15 +75,25 @@ FITTING = {
     "backend-protocol": ["HTTP", "HTTPS", "GRPC", "GRPCS"],
     "canary-by-cookie": ["c"],
     "canary-by-header": ["X-Canary"],
-    "canary-by-header-pattern": ["^a+$", "it's } #"],
+    "canary-by-header-pattern": [
+        "^a+$",
+        "it's } #",
+        "((",
+        "[z-a]",
+        "(?R)",
+        "a{3,1}",
+        "(?:" + "ab" * 20 + "){999}",
+    ],
     "canary-by-header-value": ["y", "it's } #", "}"],
     "cors-allow-headers": ["X-A, X-B", "*"],
     "cors-allow-methods": ["GET, PUT"],
-    "cors-allow-origin": ["*", "https://*.a.test", "https://a.test:8443, http://b.test"],
+    "cors-allow-origin": ["*", "https://*.a.test", "a+++b.://*.x.test", "https://a.test:8443, http://b.test"],
     "cors-expose-headers": ["X-A"],
     "custom-http-errors": ["500", "404,503"],
     "permanent-redirect": ["https://a.test/x", "http://a.test:81/é'%25"],
-    "proxy-body-size": ["8m", "0", "1k"],
+    "limit-burst-multiplier": ["5", "10000", "10001"],
+    "proxy-body-size": ["8m", "0", "1k", "9999999999g"],
+    "proxy-connect-timeout": ["5", "9999999h"],
     "request-headers": HEADERS,
     "response-headers": HEADERS,
     "rewrite-target": ["/x", "/$1", "/a/$2/$9", "$1", "/é $1%20'", "/%"],

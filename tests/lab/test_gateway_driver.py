@@ -16,14 +16,22 @@ import pytest
 from msgspec.structs import replace
 from netns_lab.lab import Lab
 
+from kproxy.decode import Document, decode
 from kproxy.gateway.core.configuration import Configuration, Section, Server, State
 from kproxy.gateway.core.files import control_socket
+from kproxy.gateway.core.ingress import Ports
 from kproxy.gateway.core.plan import Running, fingerprint, placed
 from kproxy.gateway.driver import Driver
 from kproxy.gateway.folder import Folders
+from kproxy.gateway.gateway import Gateway
 from kproxy.gateway.process import Own, RefusedError
+from kproxy.gateway.renderer import Renderer
 from kproxy.gateway.runtime import Runtime
+from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError
+from kproxy.sources.core.routed import RoutedObjects
+from tests.gateway.world import service
+from tests.gateway_client import ingress
 from tests.support import eventually
 
 pytestmark = pytest.mark.lab
@@ -74,6 +82,9 @@ class Driven:
 
     def apply(self, wanted: Configuration) -> None:
         self._node.inside(lambda: self.driver.apply(wanted))
+
+    def inside(self, call: Callable[[], None]) -> None:
+        self._node.inside(call)
 
     def audit(self) -> None:
         self._node.inside(self.driver.audit)
@@ -373,3 +384,34 @@ def test_only_root_can_read_the_files_and_haproxy_has_its_own_user(
     status = Path(f"/proc/{driven.pid}/status").read_text()
     assert "\nUid:\t0\t" not in status
     assert Path(f"/proc/{driven.pid}/root").readlink() == driven.folders.empty
+
+
+def test_an_object_that_haproxy_refuses_is_left_out_and_named(
+    driven: Driven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kproxy checks what it writes. If HAProxy refuses some of it nevertheless, the rest still gets in."""
+    for module in ("annotations", "frontend"):
+        monkeypatch.setattr(f"kproxy.gateway.core.{module}.checked_regex", str)
+    canary = {"canary": "true", "canary-by-header": "X", "canary-by-header-pattern": "(("}
+    canary = {f"kproxy.io/{name}": text for name, text in canary.items()}
+    timeout = {"kproxy.io/proxy-read-timeout": "9999h"}
+    monkeypatch.setattr("kproxy.gateway.core.sections.LARGEST_TIME", 10**15)
+    made = [
+        *service("foo", "10.0.0.1"),
+        ingress("main", "c.example.com", "foo"),
+        ingress("canary", "c.example.com", "foo", annotations=canary),
+        ingress("slow", "s.example.com", "foo", annotations=timeout),
+        ingress("good", "good.example.com", "none"),
+    ]
+    state = decode(Document("f.yaml", each) for each in made).state
+    gateway = Gateway(driven.driver, None, Renderer(Ports()))  # type: ignore[arg-type]
+    objects = RoutedObjects(state.ingresses, services=state.services, slices=state.slices)
+    driven.inside(lambda: gateway._apply(objects))
+    assert driven.get("good.example.com") == 503
+    assert driven.get("s.example.com") == 404
+    assert gateway.ingresses == {NamespacedName("default", "good")}
+    assert [(each.source, each.object) for each in gateway.problems] == [
+        ("f.yaml", "Ingress default/main"),
+        ("f.yaml", "Ingress default/slow"),
+    ]
+    assert all("HAProxy refuses it: " in each.message for each in gateway.problems)

@@ -33,6 +33,10 @@ SECRETS = {
     "users": {"auth": f"anna:{HASH}\n\nbob:{HASH}\n".encode()},
     "map": {"carl": HASH.encode()},
     "apr": {"auth": b"anna:$apr1$x$y"},
+    "unknown": {"auth": b"anna:$6$rounds=a$x$y"},
+    "slow": {"auth": f"anna:$2y$14${'a' * 53}".encode()},
+    "rounds": {"auth": f"anna:$6$rounds=999999999$salt${'a' * 86}".encode()},
+    "twice": {"auth": f"anna:{HASH}\nanna:$1$salt${'a' * 22}\n".encode()},
     "empty": {},
     "many": {f"user-{number}": HASH.encode() for number in range(1001)},
 }
@@ -83,6 +87,7 @@ AUTH = {"auth-type": "basic"}
         ({**CORS, "cors-allow-origin": "https://*.a.b:8443"}, "filters.0.origins", ("https://*.a.b:8443",)),
         ({**CORS, "cors-allow-credentials": "false", "cors-max-age": "1"}, "filters.0.max_age", 1),
         ({**CORS, "cors-expose-headers": "A, B"}, "filters.0.exposed", ("A", "B")),
+        ({**AUTH, "auth-secret": "twice"}, "policy.auth", BasicAuth("Authentication Required", (User("anna", HASH),))),
         ({**AUTH, "auth-secret": "users"}, "policy.auth", BasicAuth("Authentication Required", (User("anna", HASH), User("bob", HASH)))),
         ({**AUTH, "auth-secret": "map", "auth-secret-type": "auth-map"}, "policy.auth.users", (User("carl", HASH),)),
         ({"affinity": "cookie"}, "policy.affinity", Affinity("INGRESSCOOKIE")),
@@ -114,6 +119,9 @@ def test_an_annotation(texts: dict[str, str], path: str, value: Any, prefix: str
         ("whitelist-source-range", "10.0.0.0/33", "'10.0.0.0/33' does not appear to be an IPv4 or IPv6 network"),
         ("denylist-source-range", "10.0.0.1," * 1001, "has more than 1000 networks"),
         ("limit-rps", "\N{SUPERSCRIPT TWO}", "'\N{SUPERSCRIPT TWO}' is not a number"),
+        ("limit-burst-multiplier", "10001", "10001 is more than 10000"),
+        ("canary-by-header-pattern", "((", "'((' is not a regular expression: missing ), unterminated subpattern at position 1"),
+        ("canary-by-header-pattern", "(?R)", "'(?R)': '(?R)' is not allowed in a regular expression"),
         ("ssl-redirect", "no", "'no' is not true or false"),
         ("server-alias", "a.test, b..{x}", "'b..{x}' is not a host name"),
         ("auth-type", "digest", "'digest' is not basic"),
@@ -131,7 +139,7 @@ def test_an_annotation(texts: dict[str, str], path: str, value: Any, prefix: str
 )  # fmt: skip
 def test_a_wrong_annotation_leaves_the_ingress_out(name: str, text: str, message: str) -> None:
     with pytest.raises(FieldError, match=re.escape(message)) as caught:
-        read({name: text})
+        read({"canary": "true", name: text})
     assert str(caught.value) == message
     assert caught.value.path == f"metadata.annotations[{NGINX}{name}]"
 
@@ -141,6 +149,8 @@ def test_a_wrong_annotation_leaves_the_ingress_out(name: str, text: str, message
     [
         ("none", "there is no Secret 'none' in this namespace"),
         ("empty", "Secret default/empty contains no users"),
+        ("unknown", "Secret default/unknown: the password of 'anna' is not stored as crypt(3) does. Make it with htpasswd -5 or mkpasswd"),
+        *((name, f"Secret default/{name}: HAProxy needs too long to check the password of 'anna'. Make it with htpasswd -5, or htpasswd -B -C 10") for name in ("slow", "rounds")),
         ("apr", "Secret default/apr: the password of 'anna' is not stored as crypt(3) does. Make it with htpasswd -5 or mkpasswd"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_a_secret_without_a_certificate(data: dict[str, bytes], words: str) -> N
 def test_bytes_that_only_look_like_a_certificate(pair: tuple[bytes, bytes]) -> None:
     broken = pair[0].replace(pair[0].splitlines()[3], b"A" * 64)
     assert "the certificate cannot be used" in reason(tls_crt=broken, tls_key=pair[1])
+
+
+def test_a_certificate_with_a_name_that_is_not_utf_8(folder: Path) -> None:
+    name = os.fsdecode(b"subjectAltName=DNS:a\xff.test")
+    request = ("-new", "-x509", "-key", "own.key", "-subj", "/CN=own", "-addext", name)
+    chain = openssl(folder, "req", *request, "-out", "odd.crt")
+    words = "Secret default/tls: the certificate cannot be read"
+    assert reason(tls_crt=chain, tls_key=(folder / "own.key").read_bytes()) == words
 
 
 def test_a_missing_secret() -> None:

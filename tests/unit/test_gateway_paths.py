@@ -94,6 +94,8 @@ def test_a_regular_expression_for_canonical_paths(regex: str, wanted: str) -> No
             "/a" * 300,
             r"\Qa\E",
             "/(?#c)",
+            "/" + "(?:abcdefgh){999}" * 3,
+            "/" + "([a-z][a-z]){0,999}" * 3,
         ),
     ],
 )

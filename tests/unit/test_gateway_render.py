@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from ipaddress import ip_network
 
 import pytest
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from kproxy.gateway.core import routes
 from kproxy.gateway.core.configuration import Server, State, fitted
+from kproxy.gateway.core.plan import PAYLOAD, certificate_line
 from kproxy.gateway.core.render import render
 from kproxy.gateway.core.sections import target
 from kproxy.model import NamespacedName, Origin
@@ -113,6 +115,11 @@ def headers(name: str, value: str) -> tuple[routes.Filter, ...]:
             "'a)' may only contain letters, digits and - . _ ~",
         ),
         (
+            route("x.test", match=routes.Match(headers=(routes.ValueMatch("a", "((", regex=True),))),
+            "'((' is not a regular expression: missing ), unterminated subpattern at position 1",
+        ),
+        (route("x.test", path="/" + "a" * 3000), "the path has more than 2048 characters"),
+        (
             route("x.test", match=routes.Match(routes.PathMatch(routes.PathKind.REGEX, "/(a+)+"))),
             "'/(a+)+' repeats a group that contains a repetition or a choice",
         ),
@@ -182,3 +189,22 @@ def test_many_networks_are_several_lines() -> None:
     networks = tuple(ip_network(f"10.0.{number}.0/24") for number in range(70))
     lines = target(route("a.test", policy=routes.Policy(allowed=networks)), 0).section.directives
     assert [len(line.split()) - 3 for line in lines if line.startswith("acl")] == [32, 32, 6]
+
+
+def test_a_certificate_of_many_hosts_has_several_lines() -> None:
+    hosts = tuple(f"host-{number}.{'a' * 60}.example.com" for number in range(1000))
+    certificate = routes.Certificate("default/tls", b"pem", hosts)
+    secure = routes.Listener("https", 443, tls=True, certificates=(certificate,))
+    entries = render(routes.Routing((secure,), ())).configuration.certificate_lists["https.crtlist"]
+    assert sorted(host for _, names in entries for host in names) == sorted(hosts)
+    assert max(len(certificate_line(*entry)) for entry in entries) < PAYLOAD
+
+
+def test_passwords_that_take_too_long_together_are_left_out() -> None:
+    users = tuple(routes.User(f"u{number}", f"$2y$10${'a' * 53}") for number in range(60))
+    one, other = (routes.Policy(auth=routes.BasicAuth(realm, users)) for realm in "ab")
+    found = render(routes.Routing((HTTP,), (route("b.test", policy=other), route("a.test", policy=one))))
+    (problem,) = found.problems
+    assert problem.object == "Ingress default/a.test"
+    assert "HAProxy needs too long to check the passwords" in problem.message
+    assert re.findall(r"userlist (\S+)", found.configuration.head) == ["users-1"]

@@ -16,6 +16,8 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from kproxy.decode.fields import SUBDOMAIN, FieldError, checked
+from kproxy.gateway.core.passwords import seconds
+from kproxy.gateway.core.paths import checked_regex
 from kproxy.gateway.core.quote import header_name, quoted, word
 from kproxy.gateway.core.routes import (
     Affinity,
@@ -30,7 +32,7 @@ from kproxy.gateway.core.routes import (
     Redirect,
     User,
 )
-from kproxy.limits import GATEWAY_ITEMS
+from kproxy.limits import GATEWAY_ITEMS, GATEWAY_PASSWORD_SECONDS
 from kproxy.model import Network, Secret, read_network
 
 T = TypeVar("T")
@@ -39,6 +41,8 @@ _NO_HEADERS: tuple[tuple[str, str], ...] = ()
 PREFIXES = ("kproxy.io/", "nginx.ingress.kubernetes.io/")
 """The first one wins."""
 SIZE = re.compile(r"(\d{1,12})([kmg]?)", re.IGNORECASE)
+LARGEST_SIZE = 1 << 62
+"""Bytes. HAProxy compares signed numbers of 64 bits."""
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 TIME = re.compile(r"(\d{1,7})(ms|s|m|h|)")
 MILLISECONDS = {"": 1000, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
@@ -49,8 +53,8 @@ CORS_HEADERS = (
     "DNT, Keep-Alive, User-Agent, X-Requested-With, If-Modified-Since, Cache-Control, Content-Type, Range, "
     "Authorization"
 )
-CRYPT = re.compile(r"\$(?:1|5|6|2[abxy]|y)\$[./A-Za-z0-9$=,]+")
-"""Hashes of passwords that crypt(3) of Debian knows. htpasswd makes the last ones with -B, -2 and -5."""
+LARGEST_BURST = 10_000
+"""HAProxy counts over this many minutes. It refuses times from 25 days on."""
 REPLACEABLE = frozenset({400, 401, 403, 404, 405, 408, 413, 429, 500, 502, 503, 504})
 REFUSED = {
     "auth-url": "external authentication",
@@ -200,7 +204,7 @@ def _limits(found: Annotations) -> Limits:
         found.read("limit-rps", _number, 0),
         found.read("limit-rpm", _number, 0),
         found.read("limit-connections", _number, 0),
-        found.read("limit-burst-multiplier", _number, 5) or 1,
+        found.read("limit-burst-multiplier", _burst, 5) or 1,
         _ranges(found, "limit-allowlist", "limit-whitelist"),
     )
 
@@ -230,13 +234,18 @@ def _users(secret: Secret, form: str) -> tuple[User, ...]:
         raise ValueError(f"Secret {secret.name} contains more than {GATEWAY_ITEMS} users")
     if not pairs:
         raise ValueError(f"Secret {secret.name} contains no users")
-    return tuple(sorted(_user(secret, name.strip(), text.strip()) for name, text in pairs))
+    users = (_user(secret, name.strip(), text.strip()) for name, text in pairs)
+    return tuple(sorted({user.name: user for user in reversed(list(users))}.values()))  # the first one counts
 
 
 def _user(secret: Secret, name: str, text: str) -> User:
-    if not CRYPT.fullmatch(text):
+    duration = seconds(text)
+    if duration is None:
         message = f"Secret {secret.name}: the password of {name!r} is not stored as crypt(3) does"
         raise ValueError(f"{message}. Make it with htpasswd -5 or mkpasswd")
+    if duration > GATEWAY_PASSWORD_SECONDS:
+        message = f"Secret {secret.name}: HAProxy needs too long to check the password of {name!r}"
+        raise ValueError(f"{message}. Make it with htpasswd -5, or htpasswd -B -C 10")
     if not re.fullmatch(r"[!-9;-~]{1,128}", name):
         raise ValueError(f"Secret {secret.name}: {name!r} is not a name of a user")
     return User(name, text)
@@ -302,7 +311,7 @@ def _canary(found: Annotations) -> Canary:
         found.read("canary-weight-total", _number, 100) or 100,
         found.read("canary-by-header", header_name, ""),
         value,
-        found.read("canary-by-header-pattern", _header_value, ""),
+        found.read("canary-by-header-pattern", checked_regex, ""),
         found.read("canary-by-cookie", _word, ""),
     )
 
@@ -322,12 +331,18 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _burst(text: str) -> int:
+    if _number(text) > LARGEST_BURST:
+        raise ValueError(f"{text} is more than {LARGEST_BURST}")
+    return int(text)
+
+
 def size(text: str) -> int:
     """Read a number of bytes: `8m`, `100k`."""
     found = SIZE.fullmatch(text)
     if not found:
         raise ValueError(f"{text!r} is not a size, for example 8m")
-    return int(found[1]) * UNITS[found[2].lower()]
+    return min(int(found[1]) * UNITS[found[2].lower()], LARGEST_SIZE)
 
 
 def milliseconds(text: str) -> int:
@@ -335,7 +350,7 @@ def milliseconds(text: str) -> int:
     found = TIME.fullmatch(text)
     if not found:
         raise ValueError(f"{text!r} is not a time, for example 60s")
-    return min(int(found[1]) * MILLISECONDS[found[2]], 2_000_000_000)
+    return int(found[1]) * MILLISECONDS[found[2]]
 
 
 def _protocol(text: str) -> str:
@@ -359,7 +374,8 @@ def _statuses(text: str) -> tuple[int, ...]:
 
 
 def _header_value(text: str) -> str:
-    quoted(text)
+    if text:
+        quoted(text)
     return text
 
 

@@ -103,12 +103,28 @@ def complaint(output: str, text: str) -> str:
     return f"{message} ({origin(text, int(place[1]))})" if place else message
 
 
+def refused_objects(output: str, text: str) -> dict[str, str]:
+    """Return the objects whose directives HAProxy refuses, as the comments in the text name them, and why."""
+    found: dict[str, str] = {}
+    for alert in _ALERT.split(output)[1:]:
+        for place in _PLACE.finditer(alert):
+            if comment := _place(text, int(place[1]))[1]:
+                found.setdefault(
+                    comment, _PLACE.sub("", alert.splitlines()[0]).removeprefix("parsing").strip(" :")
+                )
+    return found
+
+
 def origin(text: str, line: int) -> str:
     """Return the section of a line, and the nearest comment above it in the section."""
+    return ": ".join(filter(None, _place(text, line)))
+
+
+def _place(text: str, line: int) -> tuple[str, str]:
     comment = ""
     for each in reversed(text.splitlines()[:line]):
         if not comment and each.strip().startswith("#"):
             comment = each.strip(" #")
         if _SECTION.match(each):
-            return f"{each}: {comment}" if comment else each
-    return comment
+            return each, comment
+    return "", comment

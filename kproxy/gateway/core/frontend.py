@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from kproxy.gateway.core.paths import canonical_regex
+from kproxy.gateway.core.paths import canonical_regex, checked_regex
 from kproxy.gateway.core.quote import (
     LISTENER_NAME,
     file_name,
@@ -27,6 +27,8 @@ from kproxy.gateway.core.tables import ANY, EXACT, HOSTS, PREFIX
 LIST = "?"
 """The first character of the name of a list of routes, which is a value of a map like the name of a
 backend."""
+INLINE = 4
+"""Conditions that are in one line. HAProxy takes at most 64 words of a line, so more of them get names."""
 NOT_FOUND = "gateway.404"
 """The backend of requests that no route matches."""
 DEEPEST = 8
@@ -184,10 +186,18 @@ def _tried(lists: Mapping[str, Sequence[tuple[Route, str]]]) -> Iterator[str]:
     """
     for name, routes in lists.items():
         listed = f"{{ var(txn.list) -m int {name[1:]} }} !{{ var(txn.backend) -m found }}"
-        for route, backend in routes:
+        for number, (route, backend) in enumerate(routes, 1):
             yield f"# {route.owner}"
-            condition = " ".join((listed, *conditions(route.match)))
+            found = list(conditions(route.match))
+            if len(found) > INLINE:
+                names = [f"match-{name[1:]}-{number}-{place}" for place in range(1, len(found) + 1)]
+                for own, condition in zip(names, found, strict=True):
+                    yield f"acl {own} {condition.removeprefix('{ ').removesuffix(' }')}"
+                found = names
+            condition = " ".join((listed, *found))
             yield f"http-request set-var(txn.backend) str({word(backend)}) if {condition}"
+    if lists:
+        yield "# all requests"
 
 
 def conditions(match: Match) -> Iterator[str]:
@@ -204,7 +214,7 @@ def conditions(match: Match) -> Iterator[str]:
 
 
 def _value(fetch: str, match: ValueMatch) -> str:
-    return f"{{ {fetch} {regex_pattern(match.value) if match.regex else pattern(match.value)}"
+    return f"{{ {fetch} {regex_pattern(checked_regex(match.value)) if match.regex else pattern(match.value)}"
 
 
 def _failing(port: int) -> Iterator[str]:

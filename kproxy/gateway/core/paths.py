@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from kproxy.limits import GATEWAY_REGEX
+from kproxy.limits import GATEWAY_REGEX, GATEWAY_REGEX_BYTES, GATEWAY_TEXT
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SLASHES = re.compile(r"/+")
@@ -27,14 +27,16 @@ _PIECE = re.compile(
     r"|\[\^?\]?(?:\\[dDwWsS\\\]\[^\-./]|[^\]\[\\])+\]"  # a set
     r"|\{[0-9]{1,3}(?:,[0-9]{0,3})?\}"  # a repetition
     r"|\(\?:|\((?!\?)|[)|^$.*+?]"
-    r"|[^\\\[\](){}|^$.*+?]"
+    r"|[^\\\[\](){|^$.*+?]"
 )
 
 
 def canonical(path: str) -> str:
     """Return the path that HAProxy compares. Raises ValueError if requests with this path get the status
-    400."""
+    400, and for a path that is too long for a line of a map."""
     found = _SLASHES.sub("/", encoded(path))
+    if len(found) > GATEWAY_TEXT:
+        raise ValueError(f"the path has more than {GATEWAY_TEXT} characters")
     if _DOTS.search(found):
         raise ValueError(f"{path!r} contains . or .. as an element")
     return found
@@ -58,11 +60,25 @@ def encoded(text: str) -> str:
 def canonical_regex(text: str) -> str:
     """Return a regular expression for canonical paths. Raises ValueError for one that is not allowed.
 
-    It may not take exponential time: a repeated group contains neither repetition nor choice. Both Python and
-    PCRE2 read what is allowed here in the same way. Characters that are escaped in canonical paths are
-    escaped in it, too, except in sets.
+    Characters that are escaped in canonical paths are escaped in it, too, except in sets.
 
     It is cached: a long one takes 2 ms, and each is asked for several times in each rendering.
+    """
+    return "".join(map(_canonical_piece, _checked(text)))
+
+
+@lru_cache(16_384)
+def checked_regex(text: str) -> str:
+    """Return a regular expression for a header or a query parameter. Raises ValueError likewise."""
+    _checked(text)
+    return text
+
+
+def _checked(text: str) -> list[str]:
+    """Return the pieces of a regular expression.
+
+    It may not take exponential time: a repeated group contains neither repetition nor choice. Both Python and
+    PCRE2 read what is allowed here in the same way, and PCRE2 has a limit for the size.
     """
     pieces = list(_pieces(text))
     try:
@@ -71,7 +87,28 @@ def canonical_regex(text: str) -> str:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from None
     if _nested(pieces):
         raise ValueError(f"{text!r} repeats a group that contains a repetition or a choice")
-    return "".join(map(_canonical_piece, pieces))
+    if _bytes(pieces) > GATEWAY_REGEX_BYTES:
+        raise ValueError(f"{text!r} repeats a group too often")
+    return pieces
+
+
+def _bytes(pieces: list[str]) -> int:
+    """Return about how many bytes PCRE2 needs. It writes a repeated group as often as it may be repeated."""
+    sizes, last = [0], 0
+    for piece in pieces:
+        if piece[0] == "(":
+            sizes.append(8)
+            last = 0
+        elif piece == ")" and len(sizes) > 1:
+            last = sizes.pop()
+            sizes[-1] += last
+        elif piece[0] == "{":
+            sizes[-1] += last * max(int(number or 1) for number in piece[1:-1].split(","))
+            last = 0
+        else:
+            last = 0
+            sizes[-1] += 40 if piece[0] == "[" else 3 * len(encoded(piece[-1]))
+    return sizes[0]
 
 
 def _pieces(text: str) -> Iterator[str]:

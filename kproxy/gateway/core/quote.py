@@ -23,7 +23,12 @@ _STEM = 200
 
 
 def quoted(text: str) -> str:
-    """Return an argument with this value. Raises ValueError if the text cannot be one."""
+    """Return an argument with this value. Raises ValueError if the text cannot be one.
+
+    An empty text cannot: HAProxy takes it for the end of the line, even in quotes.
+    """
+    if not text:
+        raise ValueError("is empty")
     if len(text) > GATEWAY_TEXT:
         raise ValueError(f"has more than {GATEWAY_TEXT} characters")
     if found := _CONTROL.search(text):

@@ -7,7 +7,7 @@ and the others are rendered.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from kproxy.gateway.core.configuration import (
 from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.frontend import LIST, NOT_FOUND, certificate_list, conditions, head
 from kproxy.gateway.core.pages import pages
+from kproxy.gateway.core.passwords import seconds
 from kproxy.gateway.core.quote import file_name
 from kproxy.gateway.core.routes import (
     BasicAuth,
@@ -36,9 +37,12 @@ from kproxy.gateway.core.routes import (
 )
 from kproxy.gateway.core.sections import Target, servers_for, target
 from kproxy.gateway.core.tables import EXACT, HOSTS, PREFIX, Tried, is_conditional, path_key, tables
+from kproxy.limits import GATEWAY_PASSWORDS_SECONDS
 from kproxy.model import NamespacedName
 from kproxy.problems import Problem
 
+HOSTS_OF_LINE = 30
+"""The hosts of a certificate in one line of a list. A line over the socket has at most 16 KiB."""
 SPARES = ((24, 16), (8, 64))
 """Spare backends: (number, slots of each)."""
 
@@ -59,13 +63,13 @@ class Rendered(NamedTuple):
 
 def render(routing: Routing, spares: Sequence[tuple[int, int]] = SPARES) -> Rendered:
     """Return the configuration of a gateway. Raises ValueError if a listener has an invalid name."""
-    users = _users(routing.routes)
+    users, refused = _users(routing.routes)
     chosen = _Backends(routing.failing_port, users)
     problems: list[Problem] = []
     usable: list[Route] = []
     for route in routing.routes:
         try:
-            _check(route)
+            _check(route, refused)
             chosen.add(route)
         except ValueError as error:
             problems.append(_problem(route, error))
@@ -122,8 +126,12 @@ def _with_servers(share: Share, services: Services) -> Share:
     return replace(share, servers=services.share(*share.port)[0].servers)
 
 
-def _check(route: Route) -> None:
-    """Raise ValueError if a condition of a route cannot be rendered."""
+def _check(route: Route, refused: Container[BasicAuth]) -> None:
+    """Raise ValueError if a condition of a route cannot be rendered, or its users are too many."""
+    if route.policy.auth and route.policy.auth in refused:
+        raise ValueError(
+            "HAProxy needs too long to check the passwords of all users. Use fewer rounds or users"
+        )
     path_key(route.match.path)
     for _ in conditions(route.match):
         pass
@@ -133,11 +141,17 @@ def _problem(route: Route, error: ValueError) -> Problem:
     return Problem(route.owner.origin.source, str(route.owner), route.field, str(error))
 
 
-def _users(routes: Iterable[Route]) -> dict[str, BasicAuth]:
-    """Return the lists of users by name."""
-    found = {route.policy.auth: None for route in routes if route.policy.auth}
-    ordered = sorted(found, key=lambda auth: (auth.realm, auth.users))
-    return {f"users-{number}": auth for number, auth in enumerate(ordered, 1)}
+def _users(routes: Iterable[Route]) -> tuple[dict[str, BasicAuth], set[BasicAuth]]:
+    """Return the lists of users by name, and those for whose passwords HAProxy has no time."""
+    found = dict.fromkeys(route.policy.auth for route in routes if route.policy.auth)
+    used, left = [], GATEWAY_PASSWORDS_SECONDS
+    for auth in found:
+        duration = sum(seconds(user.hash) or 0.0 for user in auth.users)
+        if duration <= left:
+            left -= duration
+            used.append(auth)
+    ordered = sorted(used, key=lambda auth: (auth.realm, auth.users))
+    return {f"users-{number}": auth for number, auth in enumerate(ordered, 1)}, {*found} - {*used}
 
 
 class _Backends:
@@ -232,4 +246,11 @@ def _files(listeners: Iterable[Listener]) -> dict[str, bytes]:
 
 
 def _entries(certificates: Iterable[Certificate]) -> CertificateEntries:
-    return tuple(sorted((_file(each), tuple(sorted(each.hosts))) for each in certificates))
+    """Return the lines of a list. A certificate of many hosts has several, since their length is limited."""
+    return tuple(sorted((_file(each), hosts) for each in certificates for hosts in _lines(each.hosts)))
+
+
+def _lines(hosts: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    every = sorted(hosts)
+    for start in range(0, len(every) or 1, HOSTS_OF_LINE):
+        yield tuple(every[start : start + HOSTS_OF_LINE])

@@ -48,6 +48,8 @@ from kproxy.model import Network
 FAILING = {500: "127.0.0.2", 503: "127.0.0.1"}
 """The loopback address on which a listener of the gateway itself replies with a status."""
 _GROUP = re.compile(r"\$([0-9])")
+LARGEST_TIME = 2_000_000_000
+"""Milliseconds. HAProxy refuses times from 25 days on."""
 PER_LINE = 32
 """Networks in a line; HAProxy takes at most 64 words."""
 OPTIONS = {
@@ -164,10 +166,10 @@ def _directives(route: Route, users: str) -> Iterator[str]:
 
 def _timeouts(policy: Policy) -> Iterator[str]:
     if policy.connect_timeout:
-        yield f"timeout connect {policy.connect_timeout}ms"
+        yield f"timeout connect {min(policy.connect_timeout, LARGEST_TIME)}ms"
     server = min(filter(None, (policy.server_timeout, policy.request_timeout)), default=0)
     if server:
-        yield f"timeout server {server}ms"
+        yield f"timeout server {min(server, LARGEST_TIME)}ms"
 
 
 def _source_ranges(policy: Policy) -> Iterator[str]:
@@ -229,7 +231,7 @@ def _origin(origin: str) -> str:
     scheme, _, host = origin.partition("://")
     if not host.startswith("*."):
         return pattern_of("req.hdr(origin)", origin)
-    host = host[2:].replace(".", "[.]")
+    scheme, host = (re.sub("[.+]", r"[\g<0>]", text) for text in (scheme, host[2:]))
     return f"req.hdr(origin) -m reg -i -- {quoted(f'^{scheme}://[a-z0-9.-]+[.]{host}$')}"
 
 
@@ -263,11 +265,15 @@ def filter_directives(each: Filter, path: PathMatch) -> Iterator[str]:
 def _(each: HeaderFilter, path: PathMatch) -> Iterator[str]:
     kind = "http-request" if each.where is Modified.REQUEST else "http-response"
     for name, value in each.set:
-        yield f"{kind} set-header {header_name(name)} {quoted_format(value)}"
+        yield f"{kind} set-header {header_name(name)} {_header(value)}"
     for name, value in each.add:
-        yield f"{kind} add-header {header_name(name)} {quoted_format(value)}"
+        yield f"{kind} add-header {header_name(name)} {_header(value)}"
     for name in each.remove:
         yield f"{kind} del-header {header_name(name)}"
+
+
+def _header(value: str) -> str:
+    return quoted_format(value) if value else "%[str()]"
 
 
 @filter_directives.register
@@ -305,9 +311,10 @@ def path_directives(change: PathChange, path: PathMatch) -> Iterator[str]:
         yield "http-request set-path %[var(txn.path)] unless { path,strcmp(txn.path) eq 0 }"
         case = "(?i)" if path.any_case else ""
         regex = f"{case}^(?:{canonical_regex(path.text)}).*$"
-        yield f"http-request replace-path {quoted(regex)} {quoted(_with_groups(change.text, path.text))}"
+        replacement = _with_groups(change.text, path.text) or "/"
+        yield f"http-request replace-path {quoted(regex)} {quoted(replacement)}"
     elif not change.prefix:
-        yield f"http-request set-path {quoted_format(encoded(change.text))}"
+        yield f"http-request set-path {quoted_format(encoded(change.text) or '/')}"
     else:
         yield from _prefix_directives(canonical(path.text).rstrip("/"), change.text.rstrip("/"))
 
