@@ -69,8 +69,7 @@ def _flag_groups(verb: Verb) -> list[tuple[str, list[tuple[str, str]]]]:
 
     groups: dict[str, list[tuple[str, str]]] = {}
     for flag in flags_of(verb.name):
-        default = f" Default: {flag.default}." if flag.default else ""
-        groups.setdefault(flag.group.value, []).append((flag.names, _plain(flag.help + default)))
+        groups.setdefault(flag.group.value, []).append((flag.names, _plain(flag.help_of(verb.name))))
     return list(groups.items())
 
 

@@ -78,14 +78,14 @@ def _flags(verb: Verb) -> Iterator[str]:
         if flag.group != heading:
             heading = flag.group
             yield f".SS {_escaped(heading)}"
-        yield from _flag(flag)
+        yield from _flag(flag, verb)
 
 
-def _flag(flag: Flag) -> Iterator[str]:
+def _flag(flag: Flag, verb: Verb) -> Iterator[str]:
     value = rf" \fI{_escaped(flag.metavar)}\fR" if flag.metavar else ""
     yield ".TP"
     yield ", ".join(map(_literal, flag.spellings)) + value
-    yield _text(f"{flag.help} Default: {flag.default}." if flag.default else flag.help)
+    yield _text(flag.help_of(verb.name))
 
 
 def _statuses() -> Iterator[str]:

@@ -29,7 +29,7 @@ def argument(verb: Verb, operand: Operand) -> click.Argument:
 
 def option(flag: Flag, verb: Verb) -> click.Option:
     """Return the option for a flag of a verb."""
-    names, help_ = [flag.field, *flag.spellings], flag.help.replace("`", "").partition(". ")[0]
+    names, help_ = [flag.field, *flag.spellings], flag.help_of(verb.name).replace("`", "").partition(". ")[0]
     if not flag.metavar:
         return click.Option(names, is_flag=True, help=help_)
     return click.Option(

@@ -6,9 +6,10 @@ If kube-proxy has the same flag, the name is kube-proxy's. Texts have the form o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kproxy.dns.core.connect import RESOLVERS
@@ -58,6 +59,13 @@ class Flag(NamedTuple):
     """What a shell completes, in addition to choices: `file`, `dir` or `namespace`."""
     see: str = ""
     """The page and heading in docs/ with further explanations."""
+    help_of_verbs: Mapping[str, str] = MappingProxyType({})
+    """What the help of some verbs says instead of `help` and the default."""
+
+    def help_of(self, verb: str) -> str:
+        """Return what the help of a verb says about it, with the default."""
+        default = f" Default: {self.default}." if self.default else ""
+        return self.help_of_verbs.get(verb, self.help + default)
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -188,6 +196,12 @@ FLAGS = (
         default="a table, or text",
         suggestions=(*text.OUTPUTS, *(f"{name}=" for name in text.OUTPUTS_WITH_ARGUMENT)),
         see="viewing.md#output-formats",
+        help_of_verbs={
+            **dict.fromkeys(
+                ("explain", "trace", "doctor", "top", "connections"), "`json` prints JSON instead of text."
+            ),
+            "graph": "`svg` or `dot`, the language of Graphviz. Default: `svg`.",
+        },
     ),
     Flag("--no-headers", "get", Group.OUTPUT, "Show tables without the line of headings."),
     Flag("--show-labels", "get", Group.OUTPUT, "Show labels as the last column."),
