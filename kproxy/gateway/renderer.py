@@ -16,7 +16,7 @@ from kproxy.gateway.core.ingress import Objects, Ports, certificates_of, route
 from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.gateway.core.routes import Routing
 from kproxy.model import NamespacedName
-from kproxy.problems import Problem
+from kproxy.problems import Problem, limited
 
 
 class Rendering(NamedTuple):
@@ -89,8 +89,8 @@ class Renderer:
         routing = replace(whole, routes=kept)
         rendered = render(routing)
         served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
-        problems = routed.problems + rendered.problems + self._refusals(whole)
-        return Rendering(rendered, routing, problems, routed.warnings, served)
+        problems = limited(self._refusals(whole) + routed.problems + rendered.problems)
+        return Rendering(rendered, routing, problems, limited(routed.warnings), served)
 
     def _refusals(self, routing: Routing) -> list[Problem]:
         owners = dict.fromkeys(each.owner for each in routing.routes if str(each.owner) in self._refused)

@@ -60,6 +60,16 @@ def test_a_problem_is_printed_and_the_status_is_1(tmp_path: Path, capsys: pytest
     assert printed.out.count("\n") == 1
 
 
+def test_the_problems_of_a_file_are_limited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = ", ".join(f"{{hosts: [h{n}.example], secretName: s{n}}}" for n in range(100))
+    file = tmp_path / "many.yaml"
+    text = Path(KUBIA).read_text()
+    file.write_text(text.replace("spec:\n  rules:", f"spec:\n  tls: [{entries}]\n  rules:"))
+    assert run(tmp_path, "render", "-f", str(file)) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert (len(errors), errors[-1]) == (51, f"kproxy: {file}: and 50 more problems")
+
+
 def test_a_certificate_that_cert_prints_is_used_and_not_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
