@@ -350,7 +350,7 @@ def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
         row = [
             pod.name.name,
             ready_containers(pod),
-            "Terminating" if pod.terminating else pod.phase or UNKNOWN,
+            status_of(pod),
             str(pod.counts.restarts) if pod.counts and pod.counts.restarts is not None else UNKNOWN,
             age(pod.origin.created),
         ]
@@ -362,15 +362,27 @@ def pod_rows(pods: Iterable[Pod], age: Age, wide: bool) -> list[list[str]]:
     return rows
 
 
+def status_of(pod: Pod) -> str:
+    """Return the phase. Without phase and address it is pending, as a new pod of an API server."""
+    if pod.terminating:
+        return "Terminating"
+    return "Pending" if _new(pod) else pod.phase or UNKNOWN
+
+
+def _new(pod: Pod) -> bool:
+    return not (pod.phase or pod.addresses)
+
+
 def ready_containers(pod: Pod) -> str:
     """Return for example `0/1`. Without known containers, return whether the pod counts as ready.
 
-    The number comes from probes or the status of the pod. Otherwise all containers are ready, or none.
+    The number comes from probes or the status of the pod. Otherwise all containers are ready, or none. None
+    is, if the pod has neither a phase nor an address.
     """
     if pod.counts:
         return f"{pod.counts.ready}/{pod.counts.total}"
-    total = len(pod.containers)
-    return f"{total if pod.ready else 0}/{total}" if total else str(pod.ready)
+    total, ready = len(pod.containers), pod.ready and not _new(pod)
+    return f"{total if ready else 0}/{total}" if total else str(ready)
 
 
 def ingress_rows(ingresses: Iterable[Ingress], age: Age, wide: bool) -> list[list[str]]:

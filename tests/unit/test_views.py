@@ -182,7 +182,8 @@ COUNTED = [{"ready": True, "restartCount": 2}, {"ready": False}]
 @pytest.mark.parametrize(
     ("given", "row"),
     [
-        (manifest("Pod"), "web True <unknown> <unknown> <unknown> <none> <none>"),
+        (manifest("Pod"), "web False Pending <unknown> <unknown> <none> <none>"),
+        (pod("web"), "web 0/1 Pending <unknown> <unknown> <none> node-web"),
         (pod("web", phase="Running"), "web 1/1 Running <unknown> <unknown> <none> node-web"),
         (pod("web", "fd00::1", phase="Running", containerStatuses=COUNTED), "web 1/2 Running 2 <unknown> fd00::1 node-web"),
         (pod("web", phase="Running", metadata={"deletionTimestamp": "2020-07-20T23:30:33Z"}), "web 1/1 Terminating <unknown> <unknown> <none> node-web"),

@@ -12,7 +12,7 @@ from kproxy.printable import printable
 from kproxy.probes.core.readiness import PodReadiness, describe_probe, supported_probes
 from kproxy.show.describe.context import Context, annotation_lines, heading, indented, section
 from kproxy.show.describe.events import event_table, events_section
-from kproxy.show.tables import NONE, UNKNOWN, cut, table
+from kproxy.show.tables import NONE, UNKNOWN, cut, status_of, table
 
 HAIRPIN = "reaches itself through a Service only with --bridge-hairpin"
 SHOWN = 10
@@ -27,7 +27,7 @@ def describe_pod(pod: Pod, context: Context) -> str:
         *heading(pod.name, pod.labels),
         *annotation_lines(pod.annotations, context),
         ("Node:", pod.node or NONE),
-        ("Status:", "Terminating" if pod.terminating else pod.phase or UNKNOWN),
+        ("Status:", status_of(pod)),
         ("IP:", addresses[0] if addresses else NONE),
         ("IPs:", ",".join(addresses) or NONE),
         *_bridge(pod, context),
