@@ -257,10 +257,10 @@ def check_daemon(settings: Settings, in_pod: bool) -> None:
     # A configuration file may name a kubeconfig, although --manifests is set.
     if settings.manifests and settings.origin("kubeconfig") is Origin.FLAG:
         raise UsageError("Services come from --manifests or from a cluster (--kubeconfig), not from both.")
-    if not (settings.manifests or settings.kubeconfig or in_pod):
-        raise UsageError("Not running in a pod: give --manifests or --kubeconfig.")
     if settings.gateway and not settings.manifests:
         raise UsageError("--gateway needs manifests: -f PATH. It does not follow the Ingresses of a cluster.")
+    if not (settings.manifests or settings.kubeconfig or in_pod):
+        raise UsageError("Not running in a pod: give --manifests or --kubeconfig.")
     if settings.gateway_controller and settings.manifests:
         raise UsageError("--gateway-controller follows a cluster. With -f, Gateways need no flag.")
     if settings.gateway_socket and not settings.gateway:

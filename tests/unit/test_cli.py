@@ -323,6 +323,7 @@ def test_overlapping_cluster_cidrs_are_merged(compile_: Compile) -> None:
         ("--kubeconfig /nonexistent/y", "kproxy: /nonexistent/y: No such file or directory."),
         ("--manifests /nonexistent/x", "kproxy: /nonexistent/x: No such file or directory."),
         ("", "Not running in a pod: give --manifests or --kubeconfig."),
+        ("--gateway", "--gateway needs manifests: -f PATH."),
         ("--manifests -", "--manifests cannot follow standard input"),
         ("--manifests x --sync-period 0", "--sync-period must be at least 1s"),
         ("--manifests x --load-balancer-pool 10.100.0.0/16", "overlap"),
