@@ -21,7 +21,8 @@ from kproxy.picture.status import Finding, Findings
 LOOK_SECONDS = 60.0
 FIRST_SECONDS = 2.0
 """How long a page waits for the first findings."""
-NICE = 19
+NICE = 10
+"""Next to a process that uses all of a CPU, it still gets a tenth of it. Busy hosts need findings, too."""
 UNSEEN = "cannot see"
 
 

@@ -358,7 +358,7 @@ def follow(steps: list[tuple[str, str | None]], box: str, waits: dict[str, str])
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     printed = re.split(r"^@@@ \d+\n", done.stdout, flags=re.MULTILINE)
     assert printed.pop(0) == ""
