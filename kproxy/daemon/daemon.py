@@ -24,6 +24,7 @@ from kproxy.dns.metrics import DnsMetrics
 from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.gateway.gateway import Gateway
 from kproxy.intake.clients import Clients
+from kproxy.intake.memory import return_memory
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.rehearsal import Rehearsal
@@ -172,6 +173,7 @@ class Daemon(RoundObserver):
             *own,
             self._audit(),
             self._watch_refusals(),
+            return_memory(),
             address_changes(on_address_change),
             self.servers.watchdog(),
         )

@@ -13,6 +13,7 @@ from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.start import SWITCH_INTERVAL, configure_log
 from kproxy.dns.nameserver import NameServer
 from kproxy.intake.clients import Clients, raise_file_limit
+from kproxy.intake.memory import return_memory
 from kproxy.observe.log import Reporter
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import UsageError
@@ -60,7 +61,8 @@ async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in STOP:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    tasks = [asyncio.create_task(work) for work in (source.run(loop.wake), loop.run(), stop.wait())]
+    jobs = source.run(loop.wake), loop.run(), return_memory(), stop.wait()
+    tasks = [asyncio.create_task(work) for work in jobs]
     server.open()
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -42,6 +42,8 @@ DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,
 NOT_UNICAST = frozenset((0, 127, 169, *range(224, 240), 255))
 """First bytes of IPv4 addresses that may be loopback, link-local, multicast, broadcast or unspecified."""
 BROADCAST = b"\xff" * 4
+SHARED_SIZE, SHORT = 2000, 60
+"""The largest value that objects share, and the size of a value of a few bytes. About one for each byte."""
 
 
 class FieldError(ValueError):
@@ -131,8 +133,18 @@ def _shared(value: Hashable) -> Hashable:
 
 
 def share(value: H) -> H:
-    """Return an equal value that is already in memory, if there is one. Many objects have equal values."""
-    return _shared(value)  # type: ignore[return-value]
+    """Return an equal value that is already in memory, if there is one. Many objects have equal values.
+
+    A long one is not shared, because the last 4,096 shared values stay in memory longer than their objects.
+    """
+    return _shared(value) if _size(value) <= SHARED_SIZE else value  # type: ignore[return-value]
+
+
+def _size(value: object) -> int:
+    """Return the size of a text, or of a tuple with its items. An item of another type counts as short."""
+    if isinstance(value, str):
+        return SHORT + len(value)
+    return SHORT + sum(map(_size, value)) if isinstance(value, tuple) else SHORT
 
 
 def annotations_text(metadata: wire.Metadata) -> Annotations:

@@ -54,6 +54,8 @@ SHORT_NAMES = {
 _VERSION = re.compile(r"(.+/)?v[0-9]+\w*", re.IGNORECASE)
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 OWN_DOMAINS = ("k8s.io", "kubernetes.io")
+LONGEST = 100
+"""The characters of a word that are compared. Results are cached, and a word may have megabytes."""
 
 
 class Slip(NamedTuple):
@@ -83,13 +85,17 @@ def find_slip(kind: str, api_version: str) -> Slip | None:
     return Slip("kind", f'"{kind}" is not a kind that kproxy knows. Did you mean {meant}?', meant)
 
 
-@lru_cache(1024)
 def _nearest_kind(kind: str) -> str:
     """Return the known kind that a word resembles, or "". Other kinds of Kubernetes resemble none.
 
     Of `v1/Service` and `Service.v1` the middle counts.
     """
-    word = _BETWEEN_WORDS.sub("", kind.rpartition("/")[2].partition(".")[0]).lower()
+    return _nearest(kind.rpartition("/")[2].partition(".")[0][:LONGEST])
+
+
+@lru_cache(1024)
+def _nearest(word: str) -> str:
+    word = _BETWEEN_WORDS.sub("", word).lower()
     if word in SHORT_NAMES:
         return SHORT_NAMES[word]
     edits = {known: _edits(word, known.lower()) for known in KNOWN}

@@ -1,1 +1,1 @@
-"""How kproxy takes in what other parties send: their turns, their connections, and responses over HTTP."""
+"""How kproxy takes in what other parties send: turns, connections, responses over HTTP, and memory."""

@@ -25,6 +25,7 @@ from kproxy.observe.core.counters import (
     EndpointName,
     Members,
     NoLocal,
+    forget_unused,
     owners_of,
 )
 from kproxy.observe.refused import RefusedCounters
@@ -95,10 +96,11 @@ class KernelCounters(Collector):
 
     def _refusals(self) -> dict[tuple[ServicePortName, Reason], int]:
         """Return the totals. A service port that refused nothing has one, because a rate needs a zero."""
-        services = {name.service for name in self.connections.services}
+        present = self.connections.services
+        owners = present.keys() | {name._replace(port="") for name in present}
         totals = self._counters.totals() if self._counters else {}
-        found = {key: total for key, total in totals.items() if key[0].service in services}
-        nothing = ((name, Reason.NO_ENDPOINTS) for name in self.connections.services)
+        found = {key: total for key, total in totals.items() if key[0] in owners}
+        nothing = ((name, Reason.NO_ENDPOINTS) for name in present)
         return dict.fromkeys(nothing, 0) | found
 
     def _tables(self) -> Iterator[Metric]:
@@ -151,7 +153,7 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
     owners: dict[tuple[Protocol, PackedSocket], ServicePortName] = {}
     names: list[frozenset[ServicePortName]] = []
     readings: dict[Family, Reading] = {}
-    complete = True
+    complete, total = True, 0
     with Netlink() as netlink:
         for family in Family:
             found: dict[EndpointScope, Members] = {}
@@ -160,6 +162,7 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
                     dump_map(netlink, family, scope.verdicts, read_frontend), connections.full_names
                 )
                 complete &= dump.complete
+                total += len(dump.counted)
                 found[scope] = connections.take_frontends(family, scope, *dump)
                 names.append(found[scope].names)
                 if connections.by_endpoint:
@@ -172,6 +175,7 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
                 counted, dump_complete = dump_map(netlink, family, endpoints_map(protocol), read_counter)
                 connections.take_endpoints(family, protocol, counted, owners, dump_complete)
     connections.retain(frozenset().union(*names), complete)
+    forget_unused(_parsed, total)
     return readings
 
 

@@ -19,7 +19,7 @@ from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_
 from kproxy.model import Family, ServicePortName
 from kproxy.nft.elements import Elements
 from kproxy.nft.transaction import Transaction
-from kproxy.observe.core.counters import service_port_of
+from kproxy.observe.core.counters import forget_names, service_port_of
 from kproxy.observe.core.refused import (
     Counter,
     FullNames,
@@ -87,16 +87,18 @@ class RefusedCounters:
             return dict(self._refused.totals)
 
     def _forget_removed_services(self) -> None:
-        """Forget their totals, once there are many."""
-        if len(self._refused.totals) < self._many:
-            return
-        verdicts = [
-            verdict
+        """Forget their names and totals, and those of removed ports, once there are many."""
+        every = [
+            dataplane.applied.get(scope.verdicts, {})
             for dataplane in self._dataplanes.values()
             for scope in EndpointScope
-            for verdict in list(dataplane.applied.get(scope.verdicts, {}).values())
         ]
-        present = {owner.service for owner in map(service_port_of, verdicts) if owner}
+        forget_names(sum(map(len, every)))
+        if len(self._refused.totals) < self._many:
+            return
+        owners = (service_port_of(verdict) for verdicts in every for verdict in list(verdicts.values()))
+        present = {owner for owner in owners if owner} | set(self.full_names.values())
+        present |= {owner._replace(port="") for owner in present}
         with self._lock:
             self._refused.retain(present.__contains__)
             self._many = 2 * len(self._refused.totals) + MANY

@@ -59,11 +59,12 @@ def test_a_rewritten_element_counts_from_zero() -> None:
     assert refused.totals == {KEY: 5 + 2 + 9, (WEB, Reason.NO_LOCAL_ENDPOINTS): 20}
 
 
-def test_the_totals_of_removed_services_are_forgotten() -> None:
+def test_the_totals_of_removed_services_and_ports_are_forgotten() -> None:
     refused = Refused()
     shop = Refusal(ServicePortName(NamespacedName("default", "shop"), ""), Reason.NO_ENDPOINTS)
-    refused.take([Counter("a", NONE, 5), Counter("b", shop, 5)])
-    refused.retain({WEB.service}.__contains__)
+    renamed = Refusal(WEB._replace(port="before"), Reason.NO_ENDPOINTS)
+    refused.take([Counter("a", NONE, 5), Counter("b", shop, 5), Counter("c", renamed, 5)])
+    refused.retain({WEB}.__contains__)
     assert refused.totals == {KEY: 5}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from hashlib import sha1
 from typing import NamedTuple, TypeAlias
 
@@ -25,7 +24,7 @@ PAYLOAD = 8000
 Slots: TypeAlias = tuple[Server | None, ...]
 """The server of each slot of a backend; None for an empty one."""
 _ADDRESS_SET = r"(?:(?:IP changed|port changed|no need to change|nothing changed)[^\n]*\s*)?"
-_LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
 class Command(NamedTuple):
@@ -212,11 +211,11 @@ def _chunks(lines: Iterable[str]) -> Iterator[str]:
 # --- certificates ---
 
 
-@lru_cache(1 << 14)
 def fingerprint(pem: bytes) -> str:
     """Return the SHA-1 of the first certificate in hexadecimal digits, as HAProxy shows it; "" if none."""
-    leaf = _LEAF.search(pem)
-    return sha1(a2b_base64(leaf[1]), usedforsecurity=False).hexdigest().upper() if leaf else ""
+    _, begun, rest = pem.partition(_BEGIN)
+    leaf, ended, _ = rest.partition(_END)
+    return sha1(a2b_base64(leaf), usedforsecurity=False).hexdigest().upper() if begun and ended else ""
 
 
 def _certificate_commands(running: Running, wanted: Configuration, result: Running) -> list[Command] | None:

@@ -16,8 +16,8 @@ entry are not counted, because another map serves them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from functools import _lru_cache_wrapper, lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict
@@ -33,6 +33,8 @@ from kproxy.table.layout import EndpointScope, slot_chain_of
 from kproxy.table.names import ChainName
 from kproxy.table.plan import owner_of
 
+FEW = 1000
+"""Results that a cache may have even if none is used."""
 MAX_INCOMPLETE = 10
 """The number of incomplete readings in a row without an element after which it counts as removed."""
 
@@ -58,6 +60,17 @@ def service_port_of(verdict: Value) -> ServicePortName | None:
 def _named_in(comment: str) -> ServicePortName | None:
     """Parse a comment. Cached, because each scrape reads all of them."""
     return ServicePortName(owner_of(comment), comment.partition(":")[2]) if "/" in comment else None
+
+
+def forget_unused(cache: _lru_cache_wrapper[Any], used: int) -> None:
+    """Empty a cache that has more than twice as many results as are used."""
+    if cache.cache_info().currsize > 2 * used + FEW:
+        cache.cache_clear()
+
+
+def forget_names(used: int) -> None:
+    """Forget the names of Services if most of them have been removed. There are at most `used` names."""
+    forget_unused(_named_in, used)
 
 
 def owners_of(services: Iterable[tuple[bytes, Value]]) -> Owners:
@@ -195,6 +208,7 @@ class Connections:
         if complete and present == self._present:
             return
         self._present = present if complete else frozenset()
+        forget_names(len(present))
         lacking = (
             {} if complete else {n: age + 1 for n, age in self._names.items() if age + 1 < MAX_INCOMPLETE}
         )

@@ -141,9 +141,9 @@ class Refused:
         for element in elements:
             self._last.pop(element, None)
 
-    def retain(self, exists: Callable[[NamespacedName], bool]) -> None:
-        """Forget the totals of all other Services."""
-        self.totals = {key: total for key, total in self.totals.items() if exists(key[0].service)}
+    def retain(self, exists: Callable[[ServicePortName], bool]) -> None:
+        """Forget the totals of all other service ports. The port of those of a whole Service is ""."""
+        self.totals = {key: total for key, total in self.totals.items() if exists(key[0])}
 
     def take_news(self) -> dict[Refusal, int]:
         """Return what was refused since the last call."""
