@@ -11,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import time
 from pathlib import Path
 
 from kproxy.limits import MIB
 
 PERIOD = 10.0
-"""Seconds between two looks at the memory."""
-GROWTH, PART = 4 * MIB, 8
-"""Bytes by which the memory may grow before free pages are returned, in addition to an eighth of it."""
+"""The minimum number of seconds between two looks at the memory."""
+GROWTH = MIB
+"""Bytes by which the process may grow before free pages are returned."""
+SHARE = 0.001
+"""The part of a CPU that this may take. Meanwhile, no thread can allocate: 1 ms for each 20 MB, about."""
 _M_ARENA_MAX = -8
 """A constant of mallopt(3)."""
 _LIBC = ctypes.CDLL(None)
@@ -33,13 +36,13 @@ def resident() -> int:
 async def return_memory(period: float = PERIOD) -> None:
     """Let new threads use the arena of the others, and return its free pages after growth. Never returns."""
     _use_one_arena()
-    least = 0
+    least, cost = 0, 0.0
     while True:
-        await asyncio.sleep(period)
-        if (used := resident()) > least + least // PART + GROWTH:
-            await asyncio.to_thread(_trim)
-            used = least = resident()
-        least = min(least, used)
+        await asyncio.sleep(max(period, cost / SHARE))
+        if resident() > least + GROWTH:
+            cost = await asyncio.to_thread(_trim)
+            least = resident()
+        least = min(least, resident())
 
 
 def _use_one_arena() -> None:
@@ -47,6 +50,9 @@ def _use_one_arena() -> None:
         _LIBC.mallopt(_M_ARENA_MAX, 1)
 
 
-def _trim() -> None:
+def _trim() -> float:
+    """Return free pages. Returns the CPU time (s)."""
+    begun = time.thread_time()
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
+    return time.thread_time() - begun

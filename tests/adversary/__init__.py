@@ -4,6 +4,7 @@
     parties   a process that plays the other parties: servers in a pod, and clients of kproxy's listeners
     siege     a kproxy under attack, and what must hold meanwhile
 
-During each attack, a canary Service changes. Its change must be in the kernel in time, /livez must answer,
-and kproxy's memory and log must stay small. A new attack is a new row in `attacks`.
+During each attack, a canary Service changes. Its change must be in the kernel within two seconds, /livez must
+answer as fast, and kproxy's memory and log must stay small. The time in which threads wait for a CPU does not
+count, so the two seconds also hold on a busy machine. A new attack is a new row in `attacks`.
 """
