@@ -25,7 +25,7 @@ from tests.adversary.attacks import Answers, Attack, File, Queries, Replies, Req
 from tests.apiserver.faults import Answer, Flood
 from tests.apiserver.kubeconfig import write_kubeconfig
 from tests.stories.doubled import external_api, in_default
-from tests.support import PATIENCE, Manifest, Process, Running, eventually, service
+from tests.support import Manifest, Process, Running, eventually, service
 
 IN_TIME = 2.0
 """Seconds until the change of the canary must be in the kernel, and until /livez must answer.
@@ -37,6 +37,8 @@ MEMORY, MEMORY_OF_LIST = 64 << 10, 256 << 10
 LOG, LOG_OF_POD = 64 << 10, 2 << 10
 """Bytes that one attack may add to the log, and that each pod may add."""
 FILES = 1024
+STUCK = 300.0
+"""Seconds until something counts as stuck, whatever else runs on the machine."""
 SLICES = "endpointslices"
 HEALTHZ, METRICS = 10256, 10249
 DNS, CANARY = "10.96.0.10", "canary.default.svc.cluster.local"
@@ -142,10 +144,10 @@ class Siege(ABC):
         self._canaries += 1
         self.address = IPv4Address("10.96.128.0") + self._canaries
         self._apply(service("canary", families=(4,), cluster_ips={4: str(self.address)}))
-        eventually(lambda: self._is_programmed(self.address), self._why)
+        eventually(lambda: self._is_programmed(self.address), self._why, STUCK)
 
     def _ask_livez(self) -> None:
-        livez = http_get(self.node, "127.0.0.1", HEALTHZ, PATIENCE, path="/livez")
+        livez = http_get(self.node, "127.0.0.1", HEALTHZ, STUCK, path="/livez")
         assert livez.outcome is Outcome.ANSWERED, livez
 
     def _is_programmed(self, address: IPv4Address) -> bool:
@@ -303,7 +305,7 @@ class OfCluster(Siege):
     @contextmanager
     def _under(self, attack: Responses) -> Iterator[None]:
         api = self.api
-        api.wait(lambda: api.watches.of(SLICES), 30)
+        api.wait(lambda: api.watches.of(SLICES), STUCK)
         asked = len(api.requests(verb=attack.to, resource=SLICES))
         if attack.to == "list":
             asked += 1
@@ -311,7 +313,7 @@ class OfCluster(Siege):
         flood = Flood(attack.head, attack.part, attack.pause)
         api.faults.add(flood, verb=attack.to, resource=SLICES, times=None)
         api.watches.reset(SLICES)
-        api.wait(lambda: len(api.requests(verb=attack.to, resource=SLICES)) > asked, 30)
+        api.wait(lambda: len(api.requests(verb=attack.to, resource=SLICES)) > asked, STUCK)
         yield
         api.faults.clear()
 
