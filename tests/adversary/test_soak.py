@@ -25,7 +25,6 @@ from netns_lab.topology import single
 from kproxy.intake.memory import PERIOD
 from tests.adversary.attacks import OF_FOLDER, RESPONSES, Attack
 from tests.adversary.siege import OfCluster, OfFolder, Siege
-from tests.support import eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -38,7 +37,7 @@ QUIET = PERIOD + 2
 GROWTH = 4 << 10
 """KiB by which the trend of the second half may rise."""
 FILES_BAND = 8
-"""Files that may be open at a quiet point in addition to those before the attacks."""
+"""Files that may be open at a quiet point in addition to those before the first attack."""
 
 
 def attacked(siege: Siege, attacks: Sequence[Attack], chance: random.Random, until: float) -> int:
@@ -52,12 +51,11 @@ def attacked(siege: Siege, attacks: Sequence[Attack], chance: random.Random, unt
     return done
 
 
-def quiet_use(siege: Siege, files: int) -> int:
-    """Return the memory in KiB after a pause. Nearly all files that were opened meanwhile must be closed."""
+def quiet_use(siege: Siege) -> tuple[int, int]:
+    """Return the memory in KiB and the number of open files after a pause."""
     with pytest.raises(subprocess.TimeoutExpired):
         siege.running.process.wait(QUIET)
-    eventually(lambda: siege.files() <= files + FILES_BAND, siege.running.logged)
-    return siege.memory()
+    return siege.memory(), siege.files()
 
 
 def growth_of(used: Sequence[int]) -> float:
@@ -80,10 +78,12 @@ def test_random_attacks_for_a_long_time(
     chance, used, done = random.Random(SEED), list[int](), 0
     with Lab(single()) as lab:
         siege: Siege = kind(lab, tmp_path)
-        files, end = siege.files(), time.monotonic() + 60 * MINUTES
+        (_, before), end = quiet_use(siege), time.monotonic() + 60 * MINUTES
         while (now := time.monotonic()) < end:
             done += attacked(siege, attacks, chance, min(now + ATTACKED, end))
-            used.append(quiet_use(siege, files))
+            memory, files = quiet_use(siege)
+            assert files <= before + FILES_BAND
+            used.append(memory)
         siege.close()
     growth = growth_of(used[len(used) // 2 :])
     with capsys.disabled():
