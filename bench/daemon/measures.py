@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
@@ -20,6 +19,7 @@ from bench.daemon.server import Change, Server, objects, replaced, resized
 from bench.daemon.subject import Subject, running
 from bench.process import Failed, output
 from bench.samples import PORT, Sample, samples
+from tests.repeating import repeating
 
 ROUNDS = 3
 CHANGES = 200
@@ -214,23 +214,9 @@ class _Changes:
         sent = self._server.sent_at(min(revisions) - 1)
         return spread([self._listener.when(shows) - sent[r] for r, shows in revisions.items()], used)
 
-    @contextmanager
-    def _load(self, of: Sequence[Sample]) -> Iterator[None]:
-        over = threading.Event()
-
-        def change() -> None:
-            for each in self._replacements(of, 1_000_000):
-                self._server.apply([each.manifest])
-                if over.wait(1 / RATE):
-                    return
-
-        thread = threading.Thread(target=change)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    def _load(self, of: Sequence[Sample]) -> AbstractContextManager[None]:
+        changes = self._replacements(of, 1_000_000)
+        return repeating(lambda: self._server.apply([next(changes).manifest]), pause=1 / RATE)
 
     def _repair(self, last: Probe) -> float:
         with subprocess.Popen(["nft", "flush", "ruleset"]) as flush:

@@ -150,10 +150,13 @@ class Scenario(NamedTuple):
     """Nodes and pods, where they have an effect."""
     cluster_cidr: bool = True
     service_cidr: str = SERVICE_CIDRS
-    nodes: tuple[str, ...] = ("n1",)
-    """The nodes that run kproxy."""
     local: tuple[str, ...] = ()
     """Names in `BOOK` of additional addresses of n1."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes, all of which run kproxy."""
+        return tuple(node.name for node in self.topology.nodes)
 
     def parsed(self) -> Iterator[Row]:
         """Return the rows."""

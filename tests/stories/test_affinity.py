@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from netns_lab.lab import Handle, Lab
 from netns_lab.probe import many, udp_ask
 from netns_lab.topology import Family, Pod, Port, multi
 
+from tests.repeating import repeating
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices, sticky
 
 pytestmark = pytest.mark.lab
@@ -46,28 +47,16 @@ def stays_with(client: Handle, address: str, port: int) -> str:
     return pod
 
 
-@contextmanager
-def sending(clients: Iterable[Handle], family: Family) -> Iterator[None]:
+def sending(clients: Iterable[Handle], family: Family) -> AbstractContextManager[None]:
     """Clients open connections and send datagrams from new ports without pause."""
-    stop = threading.Event()
 
     def connect(client: Handle) -> None:
-        while not stop.is_set():
-            many(client, SERVICE_IP[family], 80, 50, concurrency=2)
+        many(client, SERVICE_IP[family], 80, 50, concurrency=2)
 
     def send(client: Handle) -> None:
-        while not stop.is_set():
-            udp_ask(client, SERVICE_IP[family], 53, timeout=0.2)
+        udp_ask(client, SERVICE_IP[family], 53, timeout=0.2)
 
-    threads = [threading.Thread(target=work, args=[client]) for client in clients for work in (connect, send)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    return repeating(*(partial(work, client) for client in clients for work in (connect, send)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from netns_lab.lab import Handle, Lab
 from netns_lab.probe import many
 from netns_lab.topology import single
 
+from tests.repeating import repeating
 from tests.support import SERVICE_IP, Kproxy, service, slices, sticky
 
 pytestmark = pytest.mark.lab
@@ -25,21 +26,12 @@ PACE = 0.002
 def connecting(client: Handle, *targets: tuple[str, int]) -> Iterator[Counter[str]]:
     """Open connections, one thread for each target. Yields the answers of each pod, and the failures."""
     seen: Counter[str] = Counter()
-    stop = threading.Event()
 
     def connect(address: str, port: int) -> None:
-        while not stop.wait(PACE):
-            seen.update(many(client, address, port, 1, concurrency=1))
+        seen.update(many(client, address, port, 1, concurrency=1))
 
-    threads = [threading.Thread(target=connect, args=target) for target in targets]
-    for thread in threads:
-        thread.start()
-    try:
+    with repeating(*(partial(connect, *target) for target in targets), pause=PACE):
         yield seen
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 @pytest.mark.parametrize("syncs", [80, pytest.param(1000, marks=pytest.mark.long)])

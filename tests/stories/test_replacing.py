@@ -7,7 +7,6 @@ the important points: which table translates a new connection, and what happens 
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from bench.samples import Endpoint, Sample
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.reconcile.cleanup import remove_table
+from tests.repeating import repeating
 from tests.support import SERVICE_IP, Kproxy, eventually, service, slices
 
 pytestmark = pytest.mark.lab
@@ -33,22 +33,13 @@ SIZE = 16 << 20
 def connecting(lab: Lab, clients: int = 1) -> Iterator[Counter[str]]:
     """Clients connect without pause. Starts after the first answer. Yields the answers of each pod."""
     answers: Counter[str] = Counter()
-    done = threading.Event()
 
     def connect() -> None:
-        while not done.is_set():
-            answers.update(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 5))
+        answers.update(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 5))
 
-    threads = [threading.Thread(target=connect) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with repeating(*[connect] * clients):
         eventually(lambda: bool(answers))
         yield answers
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
 
 
 def downloading(lab: Lab) -> Download:

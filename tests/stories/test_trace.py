@@ -6,9 +6,7 @@ import json
 import re
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from netns_lab.probe import http_get, many, udp_ask
 from netns_lab.topology import Family
 
 from tests import forkserver
+from tests.repeating import repeating
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, eventually, service, slices
 
 pytestmark = pytest.mark.lab
@@ -91,22 +90,9 @@ def test_a_connection_of_the_node(lab: Lab, kproxy: Kproxy, web: list[Manifest],
     assert traces(kproxy) == []
 
 
-@contextmanager
-def other_connections(lab: Lab) -> Iterator[None]:
+def other_connections(lab: Lab) -> AbstractContextManager[None]:
     """Another pod connects to the same Service without pause."""
-    stop = threading.Event()
-
-    def connect() -> None:
-        while not stop.is_set():
-            many(lab.pod("pod-1"), SERVICE_IP[4], 80, 20, concurrency=4)
-
-    thread = threading.Thread(target=connect)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return repeating(lambda: many(lab.pod("pod-1"), SERVICE_IP[4], 80, 20, concurrency=4))
 
 
 def test_only_the_packets_of_the_client_are_traced(

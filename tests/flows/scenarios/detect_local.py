@@ -86,7 +86,6 @@ SCENARIOS = [
         outside  tcp  n2:30081 -> dropped
         """,
         topology=TWO,
-        nodes=("n1", "n2"),
         others=NODES,
         cluster_cidr=False,
         flags="--detect-local-mode NodeCIDR",
@@ -99,7 +98,6 @@ SCENARIOS = [
         n1-pod-1 tcp  n1:30081 -> n1-pod-1/masq n1-pod-2
         """,
         topology=TWO,
-        nodes=("n1", "n2"),
         others=NODES,
         flags="--detect-local-mode NodeCIDR",
     ),
@@ -113,6 +111,5 @@ SCENARIOS = [
         outside  tcp  n2:30081 -> dropped
         """,
         topology=TWO,
-        nodes=("n1", "n2"),
     ),
 ]

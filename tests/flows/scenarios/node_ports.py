@@ -86,6 +86,5 @@ SCENARIOS = [
         n1-pod-2 tcp  n2:30080   -> n1-pod-1 n2-pod-1 masq
         """,
         topology=TWO,
-        nodes=("n1", "n2"),
     ),
 ]

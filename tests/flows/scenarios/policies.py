@@ -158,6 +158,5 @@ SCENARIOS = [
         n2-pod-1 udp  n1:30053  -> n1-pod-1
         """,
         topology=TWO,
-        nodes=("n1", "n2"),
     ),
 ]
