@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from kproxy.gateway.core.configuration import Configuration, Server, with_servers
+from tests.gateway.echo import Echo
 from tests.support import eventually
 
 OTHER = "192.0.2.1"
@@ -80,6 +82,18 @@ class Running:
         assert self._process is not None
         assert self._process.stderr is not None
         return "" if self._process.poll() is None else self._process.stderr.read().decode()
+
+
+@contextmanager
+def serving(found: Configuration, folder: Path, ports: Iterable[int], pods: Echo) -> Iterator[None]:
+    """Start the pods, and HAProxy in front of them with its files in `folder`, until the block ends."""
+    with ExitStack() as stack:
+        stack.callback(pods.end)
+        pods.start()
+        proxy = Running(write(on_loopback(found, pods.port), folder))
+        stack.callback(proxy.end)
+        proxy.start(ports)
+        yield
 
 
 def _accepts(port: int) -> bool:

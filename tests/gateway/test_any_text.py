@@ -12,7 +12,7 @@ from kproxy.gateway.core.render import render
 from kproxy.model import NamespacedName, Origin
 from tests.gateway.client import exchange, head
 from tests.gateway.echo import Echo
-from tests.gateway.running import Running, free_ports, on_loopback, write
+from tests.gateway.running import free_ports, serving
 
 PIECES = [
     *(
@@ -106,19 +106,10 @@ def test_text_of_other_parties_stays_text(tmp_path: Path) -> None:
         routes.Routing((routes.Listener("http", port, "127.0.0.1"),), tuple(_forwarding(every, shares)))
     )
     assert rendered.problems == []
-    pods = Echo(names)
-    pods.start()
-    try:
-        proxy = Running(write(on_loopback(rendered.configuration, pods.port), tmp_path))
-        proxy.start((port,))
-        try:
-            for number, text in enumerate(every):
-                for sent, name in ((text, "matched"), (f"{text}.", "other")):
-                    line = f"X-Match: {sent}".encode().decode("latin-1")
-                    reply = exchange(port, head(f"n{number}.test", "/", [line]))
-                    assert reply.seen["name"] == name
-                    assert reply.got("x-set").encode("latin-1").decode() == text
-        finally:
-            proxy.end()
-    finally:
-        pods.end()
+    with serving(rendered.configuration, tmp_path, (port,), Echo(names)):
+        for number, text in enumerate(every):
+            for sent, name in ((text, "matched"), (f"{text}.", "other")):
+                line = f"X-Match: {sent}".encode().decode("latin-1")
+                reply = exchange(port, head(f"n{number}.test", "/", [line]))
+                assert reply.seen["name"] == name
+                assert reply.got("x-set").encode("latin-1").decode() == text

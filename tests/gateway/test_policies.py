@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from kproxy.gateway.core.ingress import Objects, Ports
 from kproxy.gateway.renderer import Renderer
 from tests.gateway.client import Reply, exchange, head
 from tests.gateway.echo import Echo
-from tests.gateway.running import OTHER, Running, free_ports, on_loopback, write
+from tests.gateway.running import OTHER, Running, free_ports, serving
 from tests.gateway.world import secret
 from tests.support import eventually
 
@@ -120,18 +120,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     found = objects(dict(zip(OTHER_SERVERS, others, strict=True)))
     rendering = Renderer(Ports(http, https, "127.0.0.1")).render(found, time.time())
     assert (rendering.problems, rendering.warnings) == ([], [])
-    with ExitStack() as stack:
-        pods = Echo(PODS)
-        stack.callback(pods.end)
-        pods.start()
-        servers = Running(other_servers(tmp_path_factory.mktemp("servers"), others))
-        stack.callback(servers.end)
+    servers = Running(other_servers(tmp_path_factory.mktemp("servers"), others))
+    pods, folder = Echo(PODS), tmp_path_factory.mktemp("haproxy")
+    try:
         servers.start(others)
-        moved = on_loopback(rendering.configuration, pods.port)
-        proxy = Running(write(moved, tmp_path_factory.mktemp("haproxy")))
-        stack.callback(proxy.end)
-        proxy.start((http, https))
-        yield Gateway(http, https, pods)
+        with serving(rendering.configuration, folder, (http, https), pods):
+            yield Gateway(http, https, pods)
+    finally:
+        servers.end()
 
 
 def test_a_client_over_its_rate_is_refused(gateway: Gateway) -> None:

@@ -26,7 +26,7 @@ from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.model import NamespacedName, Node, parse_address
 from tests.gateway.echo import Echo
 from tests.gateway.rows import Row, parse, rows
-from tests.gateway.running import Running, check, free_ports, on_loopback, write
+from tests.gateway.running import check, free_ports, serving, write
 from tests.gateway.world import ADDRESSES, HERE, SERVICES, secret, service
 from tests.resolution import resolve
 from tests.unit.make import RANGES
@@ -91,18 +91,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     *numbers, failing = free_ports(len(names) + 1)
     ports = dict(zip(names, numbers, strict=True))
     found, warnings = rendered(ports, failing)
-    pods = Echo(ADDRESSES)
-    pods.start()
-    try:
-        moved = on_loopback(found.configuration, pods.port)
-        proxy = Running(write(moved, tmp_path_factory.mktemp("haproxy")))
-        proxy.start(ports.values())
-        try:
-            yield Gateway(ports, found, warnings)
-        finally:
-            proxy.end()
-    finally:
-        pods.end()
+    folder = tmp_path_factory.mktemp("haproxy")
+    with serving(found.configuration, folder, ports.values(), Echo(ADDRESSES)):
+        yield Gateway(ports, found, warnings)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: " ".join(row.text.split()))

@@ -13,7 +13,7 @@ from kproxy.gateway.core.ingress import Ports, Routed
 from kproxy.gateway.core.render import Rendered, render
 from tests.gateway.echo import Echo
 from tests.gateway.rows import Row, rows
-from tests.gateway.running import Running, check, free_ports, on_loopback, write
+from tests.gateway.running import check, free_ports, serving, write
 from tests.gateway.world import ADDRESSES, HERE, decoded, ingress_routes, routing
 
 TABLE = rows(HERE / "rows.txt")
@@ -32,18 +32,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     http, https, api, failing = free_ports(4)
     routed = ingress_routes(decoded(), Ports(http, https, "127.0.0.1"), time.time())
     rendered = render(routing(routed, api, failing))
-    pods = Echo(ADDRESSES)
-    pods.start()
-    try:
-        moved = on_loopback(rendered.configuration, pods.port)
-        proxy = Running(write(moved, tmp_path_factory.mktemp("haproxy")))
-        proxy.start((http, https, api))
-        try:
-            yield Gateway({"http": http, "https": https, "api": api}, rendered, routed)
-        finally:
-            proxy.end()
-    finally:
-        pods.end()
+    ports = {"http": http, "https": https, "api": api}
+    folder = tmp_path_factory.mktemp("haproxy")
+    with serving(rendered.configuration, folder, ports.values(), Echo(ADDRESSES)):
+        yield Gateway(ports, rendered, routed)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: " ".join(row.text.split()))
