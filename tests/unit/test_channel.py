@@ -30,6 +30,7 @@ from kproxy.probes.core.readiness import ContainerReadiness, PodReadiness
 from kproxy.problems import KproxyError, StateError
 from kproxy.show.snapshot import Failure, Snapshot, decode, encode
 from kproxy.sources.core.inventory import Inventory
+from tests.event_loop import in_event_loop
 from tests.resolution import resolve
 from tests.unit.make import NODE, decoded, inventory_of, name
 
@@ -170,15 +171,13 @@ def test_a_leftover_socket_is_replaced(tmp_path: Path) -> None:
     assert serving(tmp_path, snapshot, lambda: fetch(tmp_path)) == snapshot()
 
 
-def test_two_servers_do_not_share_a_directory(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with serve(tmp_path, as_coroutine(snapshot)):
-            with pytest.raises(StateError, match="in use by another `kproxy run`"):
-                async with serve(tmp_path, as_coroutine(snapshot)):
-                    pass
-            assert await asyncio.to_thread(fetch, tmp_path) == snapshot()
-
-    asyncio.run(run())
+@in_event_loop
+async def test_two_servers_do_not_share_a_directory(tmp_path: Path) -> None:
+    async with serve(tmp_path, as_coroutine(snapshot)):
+        with pytest.raises(StateError, match="in use by another `kproxy run`"):
+            async with serve(tmp_path, as_coroutine(snapshot)):
+                pass
+        assert await asyncio.to_thread(fetch, tmp_path) == snapshot()
 
 
 def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
@@ -242,48 +241,43 @@ class Changing:
                 await asyncio.sleep(0)
 
 
-def test_a_watcher_gets_a_snapshot_after_each_change(tmp_path: Path) -> None:
+@in_event_loop
+async def test_a_watcher_gets_a_snapshot_after_each_change(tmp_path: Path) -> None:
     state = Changing(tmp_path)
+    async with state.serving():
+        watcher = watch(tmp_path, pause=0.0)
+        assert await state.next(watcher) == "0"
+        pending = asyncio.create_task(state.next(watcher))
+        await state.waits()
+        state.revision.set(0)  # an equal revision is no change
+        assert await asyncio.to_thread(lambda: fetch(tmp_path).node.name) == "0"
+        assert not pending.done()
+        state.revision.set(1)
+        assert await pending == "1"
+        state.revision.set(2)  # the watcher gets one snapshot for both changes
+        state.revision.set(3)
+        assert await state.next(watcher) == "3"
+        assert state.asked == 4
 
-    async def run() -> None:
-        async with state.serving():
-            watcher = watch(tmp_path, pause=0.0)
-            assert await state.next(watcher) == "0"
-            pending = asyncio.create_task(state.next(watcher))
+
+@in_event_loop
+async def test_the_task_of_a_watcher_ends_when_it_disconnects(tmp_path: Path) -> None:
+    state = Changing(tmp_path)
+    async with state.serving():
+        before = len(asyncio.all_tasks())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / SOCKET))
+            client.sendall(ALL + NEXT)
             await state.waits()
-            state.revision.set(0)  # an equal revision is no change
-            assert await asyncio.to_thread(lambda: fetch(tmp_path).node.name) == "0"
-            assert not pending.done()
-            state.revision.set(1)
-            assert await pending == "1"
-            state.revision.set(2)  # the watcher gets one snapshot for both changes
-            state.revision.set(3)
-            assert await state.next(watcher) == "3"
-            assert state.asked == 4
-
-    asyncio.run(run())
-
-
-def test_the_task_of_a_watcher_ends_when_it_disconnects(tmp_path: Path) -> None:
-    state = Changing(tmp_path)
-
-    async def run() -> None:
-        async with state.serving():
-            before = len(asyncio.all_tasks())
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(str(tmp_path / SOCKET))
-                client.sendall(ALL + NEXT)
-                await state.waits()
-            async with asyncio.timeout(20):
-                while len(asyncio.all_tasks()) > before:
-                    await asyncio.sleep(0)
-            assert not state.revision.waiting
-
-    asyncio.run(run())
+        async with asyncio.timeout(20):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0)
+        assert not state.revision.waiting
 
 
 @pytest.mark.parametrize("asked", [b"", b"more\n", b"n" * 100_000, b"all", b"next\n", b"about"])
-def test_a_client_that_does_not_request_a_snapshot_gets_nothing(asked: bytes, tmp_path: Path) -> None:
+@in_event_loop
+async def test_a_client_that_does_not_request_a_snapshot_gets_nothing(asked: bytes, tmp_path: Path) -> None:
     state = Changing(tmp_path)
 
     def ask() -> bytes:
@@ -296,12 +290,9 @@ def test_a_client_that_does_not_request_a_snapshot_gets_nothing(asked: bytes, tm
                 return client.recv(65536)
         return b""
 
-    async def run() -> None:
-        async with state.serving():
-            assert await asyncio.to_thread(ask) == b""
-            assert state.asked == 0
-
-    asyncio.run(run())
+    async with state.serving():
+        assert await asyncio.to_thread(ask) == b""
+        assert state.asked == 0
 
 
 def test_a_client_gets_the_part_about_names_and_addresses(tmp_path: Path) -> None:
@@ -320,7 +311,8 @@ def test_a_client_gets_the_part_about_names_and_addresses(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("asked", [b"more\n", b"n" * 100_000, b"next", b"next\nnext\n"])
-def test_a_client_that_sends_anything_else_is_disconnected(asked: bytes, tmp_path: Path) -> None:
+@in_event_loop
+async def test_a_client_that_sends_anything_else_is_disconnected(asked: bytes, tmp_path: Path) -> None:
     state = Changing(tmp_path)
 
     def ask() -> bytes:
@@ -334,32 +326,27 @@ def test_a_client_that_sends_anything_else_is_disconnected(asked: bytes, tmp_pat
                     pass
         return asked
 
-    async def run() -> None:
-        async with state.serving():
-            assert await asyncio.to_thread(ask) == asked
-            assert state.asked == 1
-
-    asyncio.run(run())
+    async with state.serving():
+        assert await asyncio.to_thread(ask) == asked
+        assert state.asked == 1
 
 
-def test_a_watcher_gets_an_error_when_kproxy_ends(tmp_path: Path) -> None:
+@in_event_loop
+async def test_a_watcher_gets_an_error_when_kproxy_ends(tmp_path: Path) -> None:
     state = Changing(tmp_path)
-
-    async def run() -> None:
-        async with state.serving():
-            waiting, working = watch(tmp_path, pause=0.0), watch(tmp_path, pause=0.0)
-            for watcher in (waiting, working):
-                assert await state.next(watcher) == "0"
-            pending = asyncio.create_task(state.next(waiting))
-            await state.waits()
-        for ended in (pending, state.next(working)):
-            with pytest.raises(KproxyError, match=r"^kproxy run has ended\.$"):
-                await ended
-
-    asyncio.run(run())
+    async with state.serving():
+        waiting, working = watch(tmp_path, pause=0.0), watch(tmp_path, pause=0.0)
+        for watcher in (waiting, working):
+            assert await state.next(watcher) == "0"
+        pending = asyncio.create_task(state.next(waiting))
+        await state.waits()
+    for ended in (pending, state.next(working)):
+        with pytest.raises(KproxyError, match=r"^kproxy run has ended\.$"):
+            await ended
 
 
-def test_a_watcher_pauses_longer_for_a_larger_snapshot(
+@in_event_loop
+async def test_a_watcher_pauses_longer_for_a_larger_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, pauses = Changing(tmp_path), list[float]()
@@ -367,15 +354,11 @@ def test_a_watcher_pauses_longer_for_a_larger_snapshot(
     monkeypatch.setattr(
         "kproxy.control.channel.time", SimpleNamespace(monotonic=lambda: next(now), sleep=pauses.append)
     )
-
-    async def run() -> None:
-        async with state.serving():
-            watcher = watch(tmp_path)
-            for number in range(3):
-                assert await state.next(watcher) == str(number)
-                state.revision.set(number + 1)
-
-    asyncio.run(run())
+    async with state.serving():
+        watcher = watch(tmp_path)
+        for number in range(3):
+            assert await state.next(watcher) == str(number)
+            state.revision.set(number + 1)
     assert pauses == [1.0, 10.0]
 
 
