@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench.process import exits_with_status
+from bench.process import exits_with_status, parsed_by_root
 from bench.profiling import profile_first_sync
 from bench.report import growth, report
 from bench.suite import STEPS, Figures, machine, measure, publish
@@ -52,9 +51,7 @@ def main() -> int:
     parser.add_argument(
         "--profile", metavar="N", type=int, help="only print a cProfile of the first sync of N Services"
     )
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces and nftables need root")
+    arguments = parsed_by_root(parser)
     if arguments.profile:
         profile_first_sync(arguments.profile)
         return 0

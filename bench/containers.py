@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from rich.table import Table
 from bench.daemon.subject import peak_of
 from bench.probes.measures import processor_of
 from bench.probes.whole import endpoints
-from bench.process import in_fresh_namespace
+from bench.process import in_fresh_namespace, parsed_by_root
 from kproxy.kernel.netlink.socket import Netlink
 from tests.engine import Engine
 
@@ -135,9 +134,7 @@ def main() -> int:
     """Measure and print. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.containers", description=__doc__)
     parser.add_argument("--containers", metavar="N", type=int, nargs="+", default=COUNTS)
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces and nftables need root")
+    arguments = parsed_by_root(parser)
     results = [in_fresh_namespace(partial(measure, count)) for count in arguments.containers]
     Console(width=100).print(report(results))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import subprocess
@@ -29,6 +30,14 @@ class Run(NamedTuple):
     seconds: float
     peak: int
     """Peak resident memory, in bytes."""
+
+
+def parsed_by_root(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the arguments of a benchmark that changes the kernel's tables. Without root, it ends here."""
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        parser.error("network namespaces and nftables need root")
+    return arguments
 
 
 @contextmanager

@@ -7,7 +7,6 @@ affects both equally. DIR is its source folder, for example a git worktree.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from tempfile import TemporaryDirectory
 from netns_lab.lab import Handle, Lab
 
 from bench import manifests
-from bench.process import Failed, exits_with_status
+from bench.process import Failed, exits_with_status, parsed_by_root
 from bench.samples import CLUSTER_CIDR, PORT, SERVICE_CIDR, Sample, samples
 from bench.traffic.measures import seconds_to_send
 from bench.traffic.packets import syns
@@ -97,9 +96,7 @@ def main() -> int:
     parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS)
     parser.add_argument("--services", metavar="N", type=int, default=SERVICES)
     parser.add_argument("--against", metavar="DIR", type=Path, help="the source folder of another version")
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces and nftables need root")
+    arguments = parsed_by_root(parser)
     services = [sample._replace(endpoints=()) for sample in samples(arguments.services)]
     sources = [*([arguments.against.resolve()] if arguments.against else []), ROOT]
     with exits_with_status(), TemporaryDirectory(prefix="kproxy-bench-") as folder, ExitStack() as up:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from bench.daemon.measures import Figures, measure
 from bench.daemon.real import serving_real
 from bench.daemon.report import report
 from bench.daemon.server import serving
-from bench.process import exits_with_status, in_fresh_namespace
+from bench.process import exits_with_status, in_fresh_namespace, parsed_by_root
 from bench.suite import machine, publish
 
 SERVICES = (1_000, 10_000)
@@ -37,9 +36,7 @@ def main() -> int:
         "--against", metavar="DIR", type=Path, help="also measure the kproxy of another source folder"
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces and nftables need root")
+    arguments = parsed_by_root(parser)
     errors = Console(stderr=True)
     sys.setswitchinterval(0.0005)  # threads record the times
     server = partial(serving_real, arguments.assets) if arguments.assets else serving

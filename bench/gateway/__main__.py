@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.process import Failed, exits_with_status, in_fresh_namespace
+from bench.process import Failed, exits_with_status, in_fresh_namespace, parsed_by_root
 
 INGRESSES = (10, 100, 1_000)
 RULES, ENDPOINTS, CHANGES = 3, 3, 30
@@ -164,9 +164,7 @@ def main() -> int:
     """Measure and print. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.gateway", description=__doc__)
     parser.add_argument("--ingresses", metavar="N", type=int, nargs="+", default=INGRESSES)
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces and nftables need root")
+    arguments = parsed_by_root(parser)
     with exits_with_status():
         results = [in_fresh_namespace(partial(measure, count)) for count in arguments.ingresses]
     print(table(results))

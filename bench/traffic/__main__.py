@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from bench.process import exits_with_status
+from bench.process import exits_with_status, parsed_by_root
 from bench.suite import machine, publish
 from bench.traffic.measures import connections, first_packets, sinks, stream
 from bench.traffic.report import Figures, report
@@ -55,9 +54,7 @@ def main() -> int:
         "--services", metavar="N[,N...]", type=lambda text: tuple(map(int, text.split(","))), default=SERVICES
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write all values to a file")
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("network namespaces and nftables need root")
+    arguments = parsed_by_root(parser)
     with exits_with_status():
         figures = measure_all(arguments.services, arguments.rounds, Console(stderr=True))
     publish(report(figures, machine()), WIDTH, arguments.json, routes=figures)
