@@ -139,6 +139,13 @@ class Annotations:
         """Return whether a value is `true`. Raises FieldError for others than `true` and `false`."""
         return self.read(name, _boolean, default=False)
 
+    def choice(self, name: str, words: tuple[str, ...], default: str = "") -> str:
+        """Return one of some words, or the default if the annotation is absent. Raises FieldError."""
+        text = self.text(name, default)
+        if text not in (default, *words):
+            raise FieldError(self.field(name), f"{text!r} is not {' or '.join(words)}")
+        return text
+
     def secret(self, name: str) -> Secret:
         """Return the Secret that an annotation names. Raises FieldError."""
         found = self._find_secret(self.text(name))
@@ -210,14 +217,10 @@ def _limits(found: Annotations) -> Limits:
 
 
 def _auth(found: Annotations) -> BasicAuth | None:
-    kind = found.text("auth-type")
-    if not kind:
+    if not found.choice("auth-type", ("basic",)):
         return None
-    if kind != "basic":
-        raise FieldError(found.field("auth-type"), f"{kind!r} is not basic")
-    secret, form = found.secret("auth-secret"), found.text("auth-secret-type", "auth-file")
-    if form not in ("auth-file", "auth-map"):
-        raise FieldError(found.field("auth-secret-type"), f"{form!r} is not auth-file or auth-map")
+    secret = found.secret("auth-secret")
+    form = found.choice("auth-secret-type", ("auth-file", "auth-map"), "auth-file")
     users = checked(found.field("auth-secret"), lambda _: _users(secret, form), "")
     realm = found.read("auth-realm", _header_value, "Authentication Required")
     return BasicAuth(realm, users)
@@ -252,11 +255,8 @@ def _user(secret: Secret, name: str, text: str) -> User:
 
 
 def _affinity(found: Annotations) -> Affinity | None:
-    kind = found.text("affinity")
-    if not kind:
+    if not found.choice("affinity", ("cookie",)):
         return None
-    if kind != "cookie":
-        raise FieldError(found.field("affinity"), f"{kind!r} is not cookie")
     age = found.read("session-cookie-max-age", _number, 0)
     return Affinity(
         found.read("session-cookie-name", _word, "INGRESSCOOKIE"),
