@@ -410,14 +410,19 @@ def test_a_check_of_the_history_requests_one_object(api: ApiServer, tmp_path: Pa
         }
 
 
+def repeat_web_after(api: ApiServer, follower: Follower, changed: str) -> None:
+    """Send the last event of the Service `web` again, after a change of another Service or of itself."""
+    watching(api)
+    api.update(service(changed, 81))
+    follower.changed(changed)
+    api.watches.repeat(SERVICES, "default/web")
+
+
 def test_an_event_with_an_older_version_causes_a_new_list(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     api.create(service("other"))
     with Follower(api, tmp_path) as follower:
-        watching(api)
-        api.update(service("other", 81))
-        follower.changed("other")
-        api.watches.repeat(SERVICES, "default/web")
+        repeat_web_after(api, follower, "other")
         api.wait(lambda: lists(api) == 2)
         watching(api)
         assert follower.take() == set()
@@ -426,10 +431,7 @@ def test_an_event_with_an_older_version_causes_a_new_list(api: ApiServer, tmp_pa
 def test_a_repeated_event_has_no_effect(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     with Follower(api, tmp_path) as follower:
-        watching(api)
-        api.update(service("web", 81))
-        follower.changed("web")
-        api.watches.repeat(SERVICES, "default/web")
+        repeat_web_after(api, follower, "web")
         api.create(service("new"))
         follower.changed("new")
         assert lists(api) == 1

@@ -21,6 +21,13 @@ RESOLVED, DNSMASQ, UNBOUND = RESOLVERS
 SERVERS = [parse_address("10.96.0.10"), parse_address("fd00:10:96::a")]
 RANGES = [ip_network("10.96.0.0/15"), ip_network("fd00::/16")]
 ZONES = target("cluster.local", SERVERS, RANGES)
+DOMAINS = ("cluster.local", "96.10.in-addr.arpa", "97.10.in-addr.arpa", "0.0.d.f.ip6.arpa")
+STUB_ZONE = """\
+stub-zone:
+    name: "{}."
+    stub-addr: 10.96.0.10
+    stub-addr: fd00:10:96::a
+"""
 CONTENTS = {
     RESOLVED: """\
 [Resolve]
@@ -30,17 +37,8 @@ Domains=~96.10.in-addr.arpa
 Domains=~97.10.in-addr.arpa
 Domains=~0.0.d.f.ip6.arpa
 """,
-    DNSMASQ: """\
-server=/cluster.local/10.96.0.10
-server=/cluster.local/fd00:10:96::a
-server=/96.10.in-addr.arpa/10.96.0.10
-server=/96.10.in-addr.arpa/fd00:10:96::a
-server=/97.10.in-addr.arpa/10.96.0.10
-server=/97.10.in-addr.arpa/fd00:10:96::a
-server=/0.0.d.f.ip6.arpa/10.96.0.10
-server=/0.0.d.f.ip6.arpa/fd00:10:96::a
-rebind-domain-ok=/cluster.local/
-""",
+    DNSMASQ: "".join(f"server=/{domain}/10.96.0.10\nserver=/{domain}/fd00:10:96::a\n" for domain in DOMAINS)
+    + "rebind-domain-ok=/cluster.local/\n",
     UNBOUND: """\
 server:
     private-domain: "cluster.local."
@@ -52,23 +50,8 @@ server:
     domain-insecure: "97.10.in-addr.arpa."
     local-zone: "0.0.d.f.ip6.arpa." transparent
     domain-insecure: "0.0.d.f.ip6.arpa."
-stub-zone:
-    name: "cluster.local."
-    stub-addr: 10.96.0.10
-    stub-addr: fd00:10:96::a
-stub-zone:
-    name: "96.10.in-addr.arpa."
-    stub-addr: 10.96.0.10
-    stub-addr: fd00:10:96::a
-stub-zone:
-    name: "97.10.in-addr.arpa."
-    stub-addr: 10.96.0.10
-    stub-addr: fd00:10:96::a
-stub-zone:
-    name: "0.0.d.f.ip6.arpa."
-    stub-addr: 10.96.0.10
-    stub-addr: fd00:10:96::a
-""",
+"""
+    + "".join(map(STUB_ZONE.format, DOMAINS)),
 }
 CHECKS = {
     DNSMASQ: ("dnsmasq", "--test", "--conf-file={}"),

@@ -23,11 +23,15 @@ from tests.truth import Truth
 TOKEN = "one"
 
 
-class DoubleNetwork(Network):
-    """The double itself simulates network faults."""
+class OfDouble:
+    """A part of the double."""
 
     def __init__(self, api: ApiServer) -> None:
         self._api = api
+
+
+class DoubleNetwork(OfDouble, Network):
+    """The double itself simulates network faults."""
 
     def close(self) -> None:
         self._api.stop()
@@ -60,11 +64,8 @@ class DoubleNetwork(Network):
         self.cut()
 
 
-class DoubleServer(Server):
+class DoubleServer(OfDouble, Server):
     """The double's store simulates etcd and the watch cache."""
-
-    def __init__(self, api: ApiServer) -> None:
-        self._api = api
 
     def restart(self) -> None:
         self._api.restart()

@@ -260,12 +260,17 @@ def test_no_change_is_lost_by_unusual_answers(lab: Lab, double: Double, group: s
         try_all(story, ONLY_THE_DOUBLE[group])
 
 
+def held_change(story: ClusterStory) -> None:
+    """Move the Service to another pod. The network holds the event back."""
+    story.converges()
+    story.watched()
+    story.network.hold()
+    story.apply(*slices(story.lab, ["pod-2"]))
+
+
 def test_after_a_restore_of_etcd_older_objects_are_programmed(lab: Lab, owning: Follow) -> None:
     with owning(service(), *slices(lab, ["pod-1"])) as story:
-        story.converges()
-        story.watched()
-        story.network.hold()
-        story.apply(*slices(lab, ["pod-2"]))
+        held_change(story)
         story.network.release()
         eventually(lambda: story.answering() == {"pod-2"}, story.running.logged)
         old = story.server.backup()
@@ -279,10 +284,7 @@ def test_after_a_restore_of_etcd_older_objects_are_programmed(lab: Lab, owning: 
 
 def test_changes_during_a_half_open_connection_are_not_lost(lab: Lab, following: Follow) -> None:
     with following(service(), *slices(lab, ["pod-1"])) as story:
-        story.converges()
-        story.watched()
-        story.network.hold()
-        story.apply(*slices(lab, ["pod-2"]))
+        held_change(story)
         time.sleep(0.3)
         assert story.answering() == {"pod-1"}
         story.network.cut()  # as a router does that has lost the state of the connection

@@ -22,6 +22,7 @@ from kproxy.settings.flags import flags_of
 from kproxy.settings.settings import LocalMode, Origin
 from kproxy.settings.verbs import VERBS, usage
 from kproxy.show.kinds import KINDS
+from tests.cases import cases
 from tests.unit.make import manifest, service, slice_of
 from tests.unit.nobody import NOBODY, as_nobody
 
@@ -255,25 +256,25 @@ def test_compile_writes_no_state(compile_: Compile, tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "status", "present", "absent"),
-    [
-        ("", 0, "jhash", "update @affinity-tcp { ct original ip6"),
-        ("--nft-version 1.0.6", 0, "jhash", "update @affinity-tcp { ct original ip6"),
-        ("--nft-version v1.1.2", 0, "jhash", "update @affinity-tcp { ct original ip6"),
-        ("--nft-version 1.1.3", 0, "update @affinity-tcp { ct original ip6", "jhash"),
-        ("--nft-version 2", 0, "update @affinity-tcp { ct original ip6", "jhash"),
-    ],
+@cases(
+    """
+    flags                 present                                 absent
+    -                     jhash                                   update @affinity-tcp { ct original ip6
+    --nft-version 1.0.6   jhash                                   update @affinity-tcp { ct original ip6
+    --nft-version v1.1.2  jhash                                   update @affinity-tcp { ct original ip6
+    --nft-version 1.1.3   update @affinity-tcp { ct original ip6  jhash
+    --nft-version 2       update @affinity-tcp { ct original ip6  jhash
+    """
 )
 def test_the_script_depends_on_the_version_of_nft(
-    compile_: Compile, flags: str, status: int, present: str, absent: str
+    compile_: Compile, flags: str, present: str, absent: str
 ) -> None:
     objects = [
         service(clusterIP="fd00:96::1", sessionAffinity="ClientIP"),
         manifest("Endpoints", subsets=[{"addresses": [{"ip": "fd00::1"}], "ports": [{"port": 80}]}]),
     ]
-    found, out, err = compile_(*objects, flags=f"--service-cidr fd00:96::/112 {flags}")
-    assert (found, err) == (status, "")
+    status, out, err = compile_(*objects, flags=f"--service-cidr fd00:96::/112 {flags}")
+    assert (status, err) == (0, "")
     assert present in out
     assert absent not in out
 

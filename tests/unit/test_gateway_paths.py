@@ -31,22 +31,22 @@ def test_a_canonical_path(path: str, wanted: str) -> None:
     assert canonical(path) == wanted
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/..",
-        "/.",
-        "/a/../b",
-        "/a/./b",
-        "/%2e%2E",
-        "/a%2f..",
-        "/a/..%2fb",
-        "/%",
-        "/%4",
-        "/%zz",
-        "/%0a",
-        "/\x7f",
-    ],
+@cases(
+    """
+    path
+    /..
+    /.
+    /a/../b
+    /a/./b
+    /%2e%2E
+    /a%2f..
+    /a/..%2fb
+    /%
+    /%4
+    /%zz
+    /%0a
+    /\x7f
+    """
 )
 def test_a_path_that_gets_status_400(path: str) -> None:
     with pytest.raises(ValueError, match="contains"):

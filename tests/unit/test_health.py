@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import pytest
@@ -33,75 +35,38 @@ def body(answer: HealthAnswer) -> dict[str, Any]:
 Report = Callable[[Health], None]
 
 
-def waiting(health: Health) -> None:
-    health.queued(V4, 10)
-
-
-def waiting_for_two(health: Health) -> None:
-    health.queued(V4, 10)
-    health.queued(V4, 60)
-
-
-def done(health: Health) -> None:
-    health.queued(V4, 10)
-    health.applied(V4, 11)
-
-
-def failing(health: Health) -> None:
-    health.failed(V4, "no buffer space", 10)
-    health.failed(V4, "not permitted", 15)
-
-
-def recovered(health: Health) -> None:
-    failing(health)
-    health.applied(V4, 16)
-
-
-def queued_in_one_family(health: Health) -> None:
-    health.queued(V4, 10)
-    health.applied(V6, 11)
-
-
-def queued_meanwhile(health: Health) -> None:
-    health.queued(V4, 1)
-    health.queued(V4, 12)
-    health.applied(V4, 15, begun=10)
-
-
-def queued_before(health: Health) -> None:
-    health.queued(V4, 1)
-    health.queued(V4, 9)
-    health.applied(V4, 15, begun=10)
-
-
-def silent(health: Health) -> None:
-    health.received("Service", 1)
+queued = partial(methodcaller, "queued", V4)
+applied = partial(methodcaller, "applied", V4)
+failed = partial(methodcaller, "failed", V4)
+FAILING = [failed("no buffer space", 10), failed("not permitted", 15)]
+RECEIVED = methodcaller("received", "Service", 1)
 
 
 @pytest.mark.parametrize(
-    ("report", "now", "reasons", "warnings"),
+    ("reports", "now", "reasons", "warnings"),
     [
-        (lambda health: None, 9999, [], []),
-        (waiting, 69, [], []),
-        (waiting, 70, [LATE], []),
-        (waiting_for_two, 70, [LATE], []),
-        (done, 9999, [], []),
-        (failing, 19, [], ["IPv4: not permitted"]),
-        (failing, 20, ["IPv4: not permitted (for 10 s)"], []),
-        (recovered, 9999, [], []),
-        (queued_in_one_family, 70, [LATE], []),
-        (queued_meanwhile, 69, [], []),
-        (queued_meanwhile, 70, [LATE], []),
-        (queued_before, 9999, [], []),
-        (silent, 120, [], []),
-        (silent, 121, [], ["Service: no data received for 120 s"]),
+        ([], 9999, [], []),
+        ([queued(10)], 69, [], []),
+        ([queued(10)], 70, [LATE], []),
+        ([queued(10), queued(60)], 70, [LATE], []),
+        ([queued(10), applied(11)], 9999, [], []),
+        (FAILING, 19, [], ["IPv4: not permitted"]),
+        (FAILING, 20, ["IPv4: not permitted (for 10 s)"], []),
+        ([*FAILING, applied(16)], 9999, [], []),
+        ([queued(10), methodcaller("applied", V6, 11)], 70, [LATE], []),
+        ([queued(1), queued(12), applied(15, begun=10)], 69, [], []),
+        ([queued(1), queued(12), applied(15, begun=10)], 70, [LATE], []),
+        ([queued(1), queued(9), applied(15, begun=10)], 9999, [], []),
+        ([RECEIVED], 120, [], []),
+        ([RECEIVED], 121, [], ["Service: no data received for 120 s"]),
     ],
 )
 def test_health_depends_on_the_time_that_changes_and_failures_last(
-    report: Report, now: float, reasons: list[str], warnings: list[str]
+    reports: list[Report], now: float, reasons: list[str], warnings: list[str]
 ) -> None:
     health = programmed()
-    report(health)
+    for report in reports:
+        report(health)
     assert (health.reasons(now), health.warnings(now)) == (reasons, warnings)
     assert health.is_healthy(now) is not bool(reasons)
     for answer in (health.healthz(now, format_time), health.livez(now, format_time)):
@@ -114,7 +79,7 @@ def test_healthz_fails_if_a_source_is_silent_for_too_long(limit: float, now: flo
     health = Health(max_silence=limit)
     for family in (V4, V6):
         health.applied(family, 0)
-    silent(health)
+    RECEIVED(health)
     answer = health.healthz(now, format_time)
     assert answer.status == status
     assert bool(body(answer)["reasons"]) is (status == 503)

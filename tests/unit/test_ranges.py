@@ -141,14 +141,16 @@ def test_a_cluster_cidr_that_overlaps_the_service_cidr_is_a_warning(
     assert ranges(chosen).service_cidrs == (chosen.service_cidr or (DEFAULT_SERVICE_CIDR,))
 
 
-@pytest.mark.parametrize(
-    ("flags", "addresses", "ports"),
-    [
-        ("", False, False),
-        ("--service-cidr 10.96.0.0/12", True, False),
-        ("--service-node-port-range 30000-32767", False, True),
-        ("--service-cidr 10.66.0.0/16 --service-node-port-range 1-65535", True, True),
-    ],
+@cases(
+    """
+    flags                                                          addresses  ports
+    -                                                              -          -
+    --service-cidr 10.96.0.0/12                                    yes        -
+    --service-node-port-range 30000-32767                          -          yes
+    --service-cidr 10.66.0.0/16 --service-node-port-range 1-65535  yes        yes
+    """,
+    addresses=bool,
+    ports=bool,
 )
 def test_a_range_restricts_only_where_it_was_set(flags: str, addresses: bool, ports: bool) -> None:
     found = ranges(settings_from(["sync", "-f", "x", *flags.split()]))
