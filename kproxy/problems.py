@@ -107,6 +107,10 @@ class HostError(KproxyError):
     """The host or the user lacks something: root privileges, nftables in the kernel."""
 
 
+class UnsupportedFamily(HostError):
+    """The kernel has no IPv6, so no IPv6 packet can arrive."""
+
+
 class ForbiddenError(KproxyError):
     """The user may not use a file or socket."""
 

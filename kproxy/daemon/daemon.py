@@ -22,7 +22,6 @@ from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.refusals import RefusalWatch
 from kproxy.dns.metrics import DnsMetrics
 from kproxy.dns.nameserver import ClusterNameServer
-from kproxy.gateway.gateway import Gateway
 from kproxy.intake.clients import Clients
 from kproxy.intake.memory import return_memory
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
@@ -52,6 +51,7 @@ from kproxy.table.skeleton import Options
 
 if TYPE_CHECKING:
     from kproxy.gateway.controller import Controller
+    from kproxy.gateway.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 PROBLEMS_SECONDS = 2.0

@@ -17,13 +17,7 @@ from kproxy.controlplane.ownership import Announced
 from kproxy.daemon.daemon import Daemon, TableAccess
 from kproxy.daemon.loop import Periods
 from kproxy.dns.nameserver import ClusterNameServer
-from kproxy.gateway.core.ingress import Ports
-from kproxy.gateway.driver import Driver
-from kproxy.gateway.existing import Existing
 from kproxy.gateway.folder import Folders
-from kproxy.gateway.gateway import Gateway
-from kproxy.gateway.process import Own, program, remove
-from kproxy.gateway.renderer import Renderer
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.kernel.bridges import turn_hairpin_on
 from kproxy.kernel.host import MARKS_SINCE, HostAddresses, kernel_since
@@ -56,6 +50,7 @@ from kproxy.table.skeleton import Options
 
 if TYPE_CHECKING:
     from kproxy.gateway.controller import Controller
+    from kproxy.gateway.gateway import Gateway
     from kproxy.sources.followed import FollowedManifests
 
 logger = logging.getLogger(__name__)
@@ -113,12 +108,12 @@ class _Host:
     def serve_routes(self, source: FollowedSource) -> None:
         """Let the daemon drive HAProxy, or end one that an earlier run left. Raises HostError."""
         folders = Folders(Path(self.settings.state_dir))
+        if not self.settings.gateway and not folders.path.exists():
+            return
+        from kproxy.gateway.starting import gateway, remove  # not at the top: it is 20 modules
+
         if self.settings.gateway:
-            program()
-            master = self.settings.gateway_socket
-            launcher = Existing(folders, Path(master)) if master else Own(folders)
-            renderer = Renderer(Ports(*self.settings.gateway_ports))
-            self.gateway = Gateway(Driver(folders, launcher), source, renderer)
+            self.gateway = gateway(folders, self.settings, source)
         elif stopped := remove(folders):
             logger.info(
                 "HAProxy of an earlier --gateway is stopped: process %s", ", ".join(map(str, stopped))
@@ -229,7 +224,6 @@ async def _follow_manifests(host: _Host) -> None:
 
 
 async def _follow_cluster(host: _Host) -> None:
-    from kproxy.gateway.controller import controller_of
     from kproxy.sources.cluster.credentials import Credentials
     from kproxy.sources.cluster.source import Cluster
 
@@ -250,6 +244,8 @@ async def _follow_cluster(host: _Host) -> None:
 
     controller = None
     if settings.gateway_controller:
+        from kproxy.gateway.controller import controller_of
+
         controller = controller_of(source, settings.node_name, frontends)
     daemon = host.daemon(source, None, source.last_seen, source.requests, place, controller)
     await _run(daemon, host, host.addresses.forget)

@@ -18,7 +18,7 @@ from kproxy.nft import rules
 from kproxy.nft.elements import Field
 from kproxy.nft.expressions import Connection, Hash, HeaderField, Meta, RandomNumber, SourceType, TupleField
 from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
-from kproxy.problems import HostError, KproxyError, TransactionError
+from kproxy.problems import HostError, KproxyError, TransactionError, UnsupportedFamily
 from kproxy.table.names import TABLE
 
 DOCUMENT = "docs/hosts.md lists the requirements of kproxy."
@@ -188,10 +188,6 @@ FEATURES = (
         _update,
     ),
 )
-
-
-class UnsupportedFamily(HostError):
-    """The kernel has no IPv6, so no IPv6 packet can arrive."""
 
 
 def missing_features(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from kproxy.kernel.features import explain
 from kproxy.kernel.namespace import netfilter_socket
 from kproxy.kernel.netlink.core.structure import table_message, table_removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
@@ -48,6 +47,8 @@ class Rehearsal:
                 structure = read_structure(self._netlink, skeleton)
         except NetlinkError as error:
             refused = TransactionError(f"The kernel refused kproxy's rules: {error.strerror}.")
+            from kproxy.kernel.features import explain  # not at the top: few hosts lack something
+
             raise explain(self._netlink, skeleton, refused) from None
         if structure is None:
             raise HostError("The kernel accepted the ruleset, but does not list it.")

@@ -15,7 +15,6 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from kproxy.kernel.conntrack import EndedFlows, end_handshakes
-from kproxy.kernel.features import UnsupportedFamily
 from kproxy.kernel.host import is_local, kernel_since
 from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages, packed_messages
 from kproxy.kernel.netlink.core.constants import (
@@ -35,7 +34,7 @@ from kproxy.nft.render import render_changes
 from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure, TableFlags
 from kproxy.nft.transaction import Transaction
-from kproxy.problems import TransactionError
+from kproxy.problems import TransactionError, UnsupportedFamily
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
 from kproxy.reconcile.core.repair import Repair, compare
 from kproxy.reconcile.core.report import Report

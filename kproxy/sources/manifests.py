@@ -23,9 +23,6 @@ from kproxy.controlplane.settle import Settled, announced_by, settle
 from kproxy.controlplane.slices import PodIndex
 from kproxy.controlplane.workloads import missing_pods
 from kproxy.decode import Decoded, decode
-from kproxy.gateway.core.findings import findings
-from kproxy.gateway.core.httproute import with_certificates
-from kproxy.gateway.core.l4 import with_gateways
 from kproxy.gatewayapi import GatewayObjects
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem, UsageError, listed
@@ -33,6 +30,7 @@ from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.core.routed import RoutedObjects, routed_objects
 from kproxy.sources.engines.core.merge import with_found_pods
 from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below, shown
+from kproxy.sources.gateways import findings, with_certificates, with_gateways
 from kproxy.sources.node import unknown_node
 from kproxy.sources.progress import UNSHOWN, Progress
 from kproxy.state.store import Store

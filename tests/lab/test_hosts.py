@@ -18,14 +18,14 @@ from netns_lab.lab import Lab
 from netns_lab.probe import http_get
 
 from kproxy.kernel import features, host, rehearsal, uplink
-from kproxy.kernel.features import FEATURES, TABLES, Content, UnsupportedFamily, explain, missing_features
+from kproxy.kernel.features import FEATURES, TABLES, Content, explain, missing_features
 from kproxy.kernel.namespace import netfilter_socket
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, parse_address
 from kproxy.nft.rules import Conclusion, rule
 from kproxy.nft.ruleset import Chain, Skeleton
 from kproxy.nft.structure import Structure
-from kproxy.problems import HostError, KproxyError, TransactionError
+from kproxy.problems import HostError, KproxyError, TransactionError, UnsupportedFamily
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta
 from kproxy.table.names import SetName
@@ -209,7 +209,7 @@ def test_only_missing_features_are_found(family: Family) -> None:
 
 
 def test_features_are_not_tried_if_the_rules_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "explain", None)
+    monkeypatch.setattr(features, "explain", None)
     rehearsal.expected_structure(skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS))
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 from kproxy.controlplane.gateways import gateway_services
 from kproxy.controlplane.ranges import AddressRange, Pool
-from kproxy.gateway.core.attachment import FindService
-from kproxy.gateway.core.l4 import Slices, l4_services
 from kproxy.gatewayapi import NO_OBJECTS, GatewayObjects
-from kproxy.model import Family, NamespacedName, Node, Service
+from kproxy.model import EndpointSlice, Family, NamespacedName, Node, Service
 
+if TYPE_CHECKING:
+    from kproxy.gateway.core.attachment import FindService
+
+Slices: TypeAlias = tuple[EndpointSlice, ...]
 EVERYWHERE = Pool(tuple(AddressRange(family, 0, 256**family.width - 1) for family in Family), "any address")
 """In a cluster, the network brings packets to requested addresses to the nodes, as those to externalIPs."""
 NO_SERVICES: Mapping[NamespacedName, Service] = MappingProxyType({})
@@ -43,6 +46,8 @@ class GatewayServices:
         """Compute them again if necessary. `objects` is None if none changed. Returns those that changed."""
         if objects is None and node == self._node and self._backends.isdisjoint(changed):
             return set()
+        from kproxy.gateway.core.l4 import l4_services  # not at the top: few clusters have Gateways
+
         self.objects, self._node = self.objects if objects is None else objects, node
         routes = (each for kind in self.objects.routes.values() for each in kind.values())
         refs = (ref for route in routes for rule in route.rules for ref in rule.backends)
