@@ -27,6 +27,7 @@ class Engine:
         """The number of inspections to answer with status 500."""
         self.outcomes: dict[str, tuple[int, bytes]] = {}
         """Of commands in containers, by their first word: the exit status and the output."""
+        self._lists = 0
         self._commands: list[str] = []
         self._streams: list[web.StreamResponse] = []
         self._thread = LoopThread("engine")
@@ -95,7 +96,14 @@ class Engine:
         self._streams.clear()
         self.socket.unlink(missing_ok=True)
 
+    async def asked(self) -> None:
+        """Wait until two more lists have been asked for."""
+        wanted = self._lists + 2
+        while self._lists < wanted:
+            await asyncio.sleep(0.01)
+
     async def _list(self, _: web.Request) -> web.Response:
+        self._lists += 1
         text = json.dumps([{"Id": identity} for identity in self.containers]).encode()
         return web.Response(body=text if self.body is None else self.body)
 

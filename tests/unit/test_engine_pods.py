@@ -289,6 +289,7 @@ def test_a_label_is_a_readiness_probe() -> None:
         ("tcp:8080", 'expected an object, got "tcp:8080"'),
         ("{}", "must have exactly one of exec, httpGet, tcpSocket, grpc"),
         ("[" * 100_000, "expected an object, got"),
+        *(("[" * levels + "]" * levels, "expected an object, got") for levels in (400, 600, 990, 1000)),
     ],
 )
 def test_a_wrong_label_is_a_problem_of_the_pod(label: str, message: str) -> None:

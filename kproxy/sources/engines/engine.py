@@ -4,7 +4,8 @@ The events say which container may have changed, and that container is inspected
 events does not matter, nor do events that come late or twice. If the connection ends, all containers are
 listed again.
 
-If the engine cannot be asked, its last containers stay, and nothing is removed.
+If the engine cannot be asked, its last containers stay, and nothing is removed. A container that cannot be
+inspected stays, too, and the others are used.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 from kproxy.decode import Decoded, Document, decode
 from kproxy.intake.dial import ConnectError
 from kproxy.limits import ENGINE_REQUESTS
-from kproxy.problems import Problem
+from kproxy.problems import Problem, limited
 from kproxy.sources.engines.client import NO_MEMBERS, Client, EngineError, connect
 from kproxy.sources.engines.core.answers import Event, Inspected, Member
 from kproxy.sources.engines.core.merge import together
@@ -28,6 +29,8 @@ RETRY_SECONDS = 1.0
 RETRY_MAX_SECONDS = 30.0
 LIST_SECONDS = 20.0
 """How often all containers are listed, in case that an engine tells nothing of a change."""
+SHOWN = 12
+"""The first characters of an ID, as the engines show it."""
 PODMAN = "podman"
 FAILURES = (EngineError, OSError)
 
@@ -45,7 +48,9 @@ class Engine:
         self._manifests = PodManifests(choice)
         self._known: dict[bytes, Decoded] = {}
         """Each decoded manifest, by its text."""
-        self._told: tuple[list[bytes], str] = ([], "has not been asked yet")
+        self._uninspected: dict[str, str] = {}
+        """Why a container could not be inspected, by its ID."""
+        self._told: tuple[list[bytes], list[Problem]] = ([], [self._problem("has not been asked yet")])
         self.decoded = self._decode()
         """The pods. It is another object after each change."""
 
@@ -94,9 +99,9 @@ class Engine:
             await asyncio.gather(listing, return_exceptions=True)
 
     async def _list_again(self, client: Client, changed: Callable[[], None]) -> None:
-        with suppress(Exception):  # the events end, too, or the next list is complete
-            while True:
-                await asyncio.sleep(LIST_SECONDS)
+        while True:
+            await asyncio.sleep(LIST_SECONDS)
+            with suppress(Exception):  # the events end, too, or the next list is complete
                 async with self._busy:
                     has_changed = await self._list(client)
                 if has_changed:
@@ -109,12 +114,23 @@ class Engine:
 
         async def inspect(container: str) -> Inspected | None:
             async with slots:
-                return await client.inspect(container)
+                return await self._inspect(client, container)
 
-        found = await asyncio.gather(*map(inspect, await client.running()))
+        running = await client.running()
+        self._uninspected = {}
+        found = await asyncio.gather(*map(inspect, running))
         self._containers = {each.id: each for each in found if each}
         self._stopping &= self._containers.keys()
         return self._update()
+
+    async def _inspect(self, client: Client, container: str) -> Inspected | None:
+        """Return a container; as it was if it cannot be inspected. None if it does not exist."""
+        self._uninspected.pop(container, None)
+        try:
+            return await client.inspect(container)
+        except (EngineError, TimeoutError) as error:
+            self._uninspected[container] = str(error) or "no answer"
+            return self._containers.get(container)
 
     async def _take(self, event: Event, client: Client) -> bool:
         """Inspect the container of an event again. Returns whether a pod changed."""
@@ -127,7 +143,7 @@ class Engine:
             self._stopping.discard(identity)
         if self._choice.engine == PODMAN and identity not in self._members:
             self._members = await client.members()
-        found = await client.inspect(identity)
+        found = await self._inspect(client, identity)
         if found is None:
             self._containers.pop(identity, None)
         else:
@@ -136,30 +152,33 @@ class Engine:
 
     def _update(self) -> bool:
         """Make the pods again. Returns whether they changed, or an error is over."""
-        return self._tell(self._manifests.of(self._containers.values(), self._members, self._stopping), "")
+        problems = [self._problem(why, identity) for identity, why in sorted(self._uninspected.items())]
+        pods = self._manifests.of(self._containers.values(), self._members, self._stopping)
+        return self._tell(pods, problems)
 
     def _fail(self, error: Exception) -> bool:
         """Keep the pods. Returns whether it is another error than before."""
-        return self._tell(self._told[0], sentence(error, self.socket))
+        return self._tell(self._told[0], [self._problem(sentence(error, self.socket))])
 
-    def _tell(self, pods: list[bytes], error: str) -> bool:
-        if (pods, error) == self._told:
+    def _problem(self, message: str, container: str = "") -> Problem:
+        place = f"container {container[:SHOWN]}" if container else ""
+        return Problem(self._choice.engine, place, "", message)
+
+    def _tell(self, pods: list[bytes], problems: list[Problem]) -> bool:
+        if (pods, problems) == self._told:
             return False
-        self._told = pods, error
+        self._told = pods, problems
         self.decoded = self._decode()
         return True
 
     def _decode(self) -> Decoded:
-        source, (pods, error) = self._choice.engine, self._told
+        source, (pods, problems) = self._choice.engine, self._told
         self._known = {
             pod: self._known.get(pod) or decode([Document(source, msgspec.Raw(pod))]) for pod in pods
         }
         decoded = together(source, self._known.values())
-        if not error:
-            return decoded
-        problem = Problem(source, "", "", error)
-        decoded.unreadable.everything.append(problem)
-        return decoded._replace(problems=[problem, *decoded.problems])
+        decoded.unreadable.everything += problems
+        return decoded._replace(problems=limited([*problems, *decoded.problems]))
 
 
 def sentence(error: Exception, socket: str) -> str:

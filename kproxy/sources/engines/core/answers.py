@@ -1,7 +1,7 @@
 """The answers of a container engine's API, as far as kproxy reads them.
 
 docker and podman have the same API (docker's, version 1.41). Only podman knows pods: its own API (libpod)
-lists the pod of each container. Fields that are absent or null have their defaults.
+lists the pod of each container. Fields that are absent have their defaults.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ CONTAINER_ANNOTATION = "kproxy.io/container"
 """On a found pod: the engine and the names of its containers."""
 PRESENT = ("running", "paused", "stopping")
 """The states in which a container has a network."""
+PROBE_LEVELS = 500
 PORT_DIGITS = 5
 NO_CHECK = ("", "none", "healthy")
 _OTHER = re.compile(r"[^a-z0-9.-]+")
@@ -194,7 +195,12 @@ def _container(container: Inspected) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    """Return the value of a JSON text. Another text stays as it is, and is a problem of the pod."""
+    """Return the value of a JSON text. Another text stays as it is, and is a problem of the pod.
+
+    So does one that may have many levels: it could be read alone, and not as a part of the manifest.
+    """
+    if text.count("[") + text.count("{") > PROBE_LEVELS:
+        return text
     try:
         return from_json(text.encode(), Any)
     except (msgspec.DecodeError, RecursionError):
