@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from kproxy.settings.settings import Settings
 
 
+CALLS = 3
+"""The calls that the message about an internal error names."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command line. Returns the exit status."""
     # A command makes almost no garbage. Collection would take a fifth of the time of a large sync, or half
@@ -47,7 +51,18 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         warn("Interrupted.")
         return INTERRUPTED
+    except Exception as error:
+        warn(f"Internal error: {type(error).__name__}: {error} ({_place(error)}). Please report this line.")
+        return 1
     return status
+
+
+def _place(error: Exception) -> str:
+    """Return the innermost calls at which an exception was raised, the last one first."""
+    from traceback import extract_tb
+
+    calls = reversed(extract_tb(error.__traceback__, -CALLS))
+    return ", called by ".join(f"{each.name} in {each.filename}:{each.lineno}" for each in calls)
 
 
 def _show_usage(verb: Verb | None) -> None:

@@ -195,5 +195,5 @@ def _loaded(folder: Path) -> Configuration | None:
     """Return the configuration with which a process was started; None if it cannot be read."""
     try:
         return msgspec.msgpack.decode((folder / LOADED).read_bytes(), type=Configuration)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError):  # ValueError also for text that is not UTF-8
         return None

@@ -100,14 +100,18 @@ def _keyboard() -> Iterator[Callable[[float], bytes]]:
         ready, _, _ = select.select([keyboard, reading], [], [], seconds)
         if reading in ready:
             os.read(reading, 1024)
-        data = os.read(keyboard, 1024) if keyboard in ready else b""
-        return data or (b"q" if keyboard in ready else b"")  # the terminal was closed
+        if keyboard not in ready:
+            return b""
+        with suppress(OSError):
+            return os.read(keyboard, 1024) or b"q"
+        return b"q"  # the terminal was closed
 
     try:
         tty.setcbreak(keyboard)
         yield pressed
     finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal was closed
+            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         os.close(reading)

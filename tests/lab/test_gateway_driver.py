@@ -21,7 +21,7 @@ from kproxy.gateway.core.configuration import Configuration, Section, Server, St
 from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.core.ingress import Ports
 from kproxy.gateway.core.plan import Running, fingerprint, placed
-from kproxy.gateway.driver import Driver
+from kproxy.gateway.driver import LOADED, Driver
 from kproxy.gateway.folder import Folders
 from kproxy.gateway.gateway import Gateway
 from kproxy.gateway.process import Own, RefusedError
@@ -286,6 +286,20 @@ def test_a_killed_process_is_started_with_what_it_had_and_files_that_were_edited
     found = driven.read()
     assert found == expected(wanted, found)
     assert driven.driver.counts.restarts == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x81\xa4head\xa1\xff"])
+def test_a_damaged_file_about_the_process_leads_to_a_reload(
+    driven: Driven, lab: Lab, certificates: dict[str, bytes], content: bytes
+) -> None:
+    wanted = configuration(certificates)
+    driven.apply(wanted)
+    (driven.folder / LOADED).write_bytes(content)
+    later = Driven(lab, driven.folders.path.parent)
+    later.apply(wanted)
+    found = later.read()
+    assert found == expected(wanted, found)
+    assert later.pid != driven.pid
 
 
 def test_a_process_that_hangs_is_replaced(

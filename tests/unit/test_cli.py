@@ -341,3 +341,17 @@ def test_a_daemon_does_not_start_with_a_usage_error(
     monkeypatch.setattr("kproxy.cli.run.run_daemon", run_daemon)
     assert main(["run", *flags.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_daemon(_: object) -> int:
+        raise KeyError("a\nb")
+
+    monkeypatch.setattr("kproxy.cli.run.require_root", lambda: None)
+    monkeypatch.setattr("kproxy.cli.run.run_daemon", run_daemon)
+    assert main(["run", "-f", "/"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kproxy: Internal error: KeyError: 'a\\nb' (run_daemon in ")
+    assert line.count(", called by ") == 2

@@ -141,7 +141,7 @@ def test_name_servers_of_resolv_conf(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert host.name_servers() == ()
     path.write_bytes(
         b"# x\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver\nnameserver \xff\nsearch a\n"
-        b"nameserver 192.0.2.53 # again\noptions ndots:5\n" + b"x" * 1_000_000
+        b"nameserver 192.0.2.53 # again\noptions ndots:5 ndots:" + b"9" * 5000 + b"\n" + b"x" * 1_000_000
     )
     assert host.name_servers() == (parse_address("192.0.2.53"), parse_address("fe80::1"))
 

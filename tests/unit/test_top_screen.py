@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+
 import pytest
 
 from kproxy.model import ServicePortName
 from kproxy.table.simulator import Reason
+from kproxy.traffic import terminal
 from kproxy.traffic.core.screen import (
     BY_NAME,
     COLUMNS,
@@ -197,3 +201,12 @@ def test_numbers(value: float | None, is_rate: bool, expected: str) -> None:
 
 def test_spans_are_cut() -> None:
     assert frame(example(), View(), STATUS, 20, 8)[1] == (Span("new 17.5/s  live 16,"),)
+
+
+def test_a_terminal_that_was_closed_is_as_if_q_was_pressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    other, own = pty.openpty()
+    with os.fdopen(own) as keyboard:
+        monkeypatch.setattr("sys.stdin", keyboard)
+        with terminal._keyboard() as pressed:
+            os.close(other)
+            assert pressed(30) == b"q"

@@ -38,7 +38,7 @@ def parse(text: str) -> ResolvConf:
                 search = tuple(domain.removesuffix(".") for domain in domains if domain != ".")
             case ["options", *options]:
                 numbers = (each.removeprefix("ndots:") for each in options if each.startswith("ndots:"))
-                ndots = next((int(number) for number in numbers if number.isdecimal()), ndots)
+                ndots = next((int(number[:3]) for number in numbers if number.isdecimal()), ndots)
     return ResolvConf(tuple(servers), search, ndots)
 
 
