@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -129,7 +130,7 @@ class Dataplane:
         self.pause_monitor: Callable[[], AbstractContextManager[object]] = nullcontext
         """The context for large transactions: TableMonitor.paused."""
         self.removing: Callable[[Family, Transaction], AbstractContextManager[object]] = _nothing
-        """The context for transactions that remove or rewrite elements of services, with their counters."""
+        """The context for transactions that remove or rewrite verdicts, and so their counters."""
         self._foreign_commits: int | None = None
         """The number of generations that other programs had committed when the table was read."""
         self._gap: set[PackedSocket] = set()
@@ -274,13 +275,14 @@ class Dataplane:
         todo: Plan,
         structure: Sequence[BatchMessage],
         sticky: bool,
-        flows: Mapping[PackedSocket, FlowRule],
+        flow_rules_of: Callable[[], Mapping[PackedSocket, FlowRule]],
     ) -> EndedFlows:
         """Commit a plan that `applied` already contains, and the changes of the structure that it needs.
 
         The transaction that removes endpoints also removes their clients' affinity entries. These are removed
         once more after it, because a packet may have written one in between. Then UDP flows to removed
-        endpoints are ended, or wait. The sweep comes last: if kproxy is killed before it, the remaining slots
+        endpoints are ended, or wait: `flow_rules_of` is called only then, so the commit does not wait for it.
+        The sweep comes last: if kproxy is killed before it, the remaining slots
         show the next comparison which flows to end.
         """
         newly_local = {
@@ -293,7 +295,7 @@ class Dataplane:
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = [*stale]
         try:
-            with self.removing(self.family, todo.switch):
+            with self.removing(self.family, todo.switch) if _removes_verdicts(todo) else nullcontext():
                 self._commit(todo.switch, structure)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
@@ -302,6 +304,7 @@ class Dataplane:
         for protocol in Protocol if sticky else ():
             stale = self._stale_affinity(protocol, newly_local)
             self._forget(affinity_map(protocol), stale)
+        flows = flow_rules_of()
         ended = self.flows.end(flows, may_wait(flows, todo))
         try:
             self._commit(todo.sweep)
@@ -429,15 +432,15 @@ class Dataplane:
 
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
         todo, rules, actual, repair = self._compare(desired, protected)
-        flows = flow_rules(self.applied, desired.specs, todo, protected)
         self._absent = False
         self._chains = {chain.name for chain in rules.chains}
         damage = _damage(repair)
+        flows = partial(flow_rules, self.applied, desired.specs, todo, protected)
         if actual and (repair.replace or repair.convert):
             self._replace(rules, actual)
-            ended = self.flows.end(flows)
+            ended = self.flows.end(flows())
         else:
-            ended = self._execute(todo, self._structure(rules, repair), sticky=True, flows=flows)
+            ended = self._execute(todo, self._structure(rules, repair), sticky=True, flow_rules_of=flows)
             self._remove_extra(repair)
         report = Report(self.family, todo.changes, *_counts(todo), damage, *ended)
         late, self._gap = self._gap | new_frontends(todo), set()
@@ -473,7 +476,7 @@ class Dataplane:
         missing = {chain.name for chain in rules.chains} - self._chains if rules else set()
         structure = writing(rules, (), (), missing) if rules else []
         self._apply(todo)
-        flows = flow_rules(self.applied, delta.specs, todo)
+        flows = partial(flow_rules, self.applied, delta.specs, todo)
         try:
             ended = self._execute(todo, structure, sticky, flows)
         except TransactionError:
@@ -513,6 +516,11 @@ def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
     """Return the chains to which these verdicts lead."""
     every = (verdict for members in verdicts.values() for verdict in members.values())
     return (verdict.chain for verdict in every if isinstance(verdict, Verdict))
+
+
+def _removes_verdicts(todo: Plan) -> bool:
+    """Whether the switch removes elements of verdict maps, or rewrites them."""
+    return any(todo.switch.remove.get(scope.verdicts) for scope in EndpointScope)
 
 
 def _damage(repair: Repair) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kproxy.sources.cluster import body, reflector
-from kproxy.sources.cluster.core import events, stock
+from kproxy.sources.cluster.core import events
 from tests.apiserver import ApiServer
 from tests.apiserver.faults import Answer, Flood
 from tests.cluster.follower import QUICK, Follower, service
@@ -45,10 +45,10 @@ def _low(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "API_PAGE", 2 << 20)
     monkeypatch.setattr(events, "API_OBJECT", 1 << 20)
     monkeypatch.setattr(events, "API_VALUES", 30_000)
-    monkeypatch.setattr(stock, "API_OBJECTS", 20)
-    monkeypatch.setattr(stock, "API_INVALID", 5)
-    monkeypatch.setattr(stock, "API_TEXT", 3 << 20)
-    monkeypatch.setattr(stock, "API_PAGES_WITHOUT_NEWS", 3)
+    monkeypatch.setattr(events, "API_OBJECTS", 20)
+    monkeypatch.setattr(events, "API_INVALID", 5)
+    monkeypatch.setattr(events, "API_TEXT", 3 << 20)
+    monkeypatch.setattr(events, "API_PAGES_WITHOUT_NEWS", 3)
 
 
 @pytest.mark.parametrize(

@@ -34,21 +34,28 @@ WAY = PAGE.partition("## The way of one EndpointSlice event")[2].partition("\n##
 
 
 class Trace:
-    """Collects the files whose functions are called, in all threads, from the next event until its commit."""
+    """Collects the called files, in all threads, from an event's bytes until its commit."""
 
     def __init__(self) -> None:
         self.files: set[str] = set()
         self.armed = self._begun = False
         self.done = threading.Event()
+        self._reading: set[str] = set()
+        """The files whose functions were called since a reflector last waited for bytes."""
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        self._begun |= self.armed and code is Reflector._apply.__code__
-        if not self._begun or self.done.is_set():
+        if not self.armed or self.done.is_set():
             return
+        if event == "call" and code is Reflector._watch.__code__ and not self._begun:
+            self._reading = set()
         if event == "call" and code.co_filename.startswith(f"{PACKAGE}/"):
-            self.files.add(code.co_filename.removeprefix(f"{PACKAGE}/"))
-        elif event == "return" and code is Netlink.commit.__code__:
+            found = self.files if self._begun else self._reading
+            found.add(code.co_filename.removeprefix(f"{PACKAGE}/"))
+        if code is Reflector._apply.__code__ and not self._begun:
+            self._begun = True
+            self.files |= self._reading
+        elif self._begun and event == "return" and code is Netlink.commit.__code__:
             self.done.set()
 
 

@@ -33,11 +33,11 @@ from kproxy.sources.cluster.core.events import (
     LimitError,
     Lines,
     ObjectChange,
+    Stock,
     read_line,
     read_page,
     read_status,
 )
-from kproxy.sources.cluster.core.stock import Stock
 from kproxy.sources.cluster.failures import sentence
 
 Item = TypeVar("Item")

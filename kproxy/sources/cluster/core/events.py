@@ -1,4 +1,4 @@
-"""Decodes the pages of a list and the lines of a watch to changes of single objects.
+"""Decodes the pages of a list and the lines of a watch to changes of single objects, within limits.
 
 Each object is decoded separately, directly from bytes to the model. So an invalid object does not affect
 others, and no intermediate form needs memory.
@@ -18,7 +18,15 @@ from kproxy.decode.fields import FieldError, object_name
 from kproxy.decode.objects import GatewayObject, UndecodableError, decode_object
 from kproxy.decode.text import from_json
 from kproxy.gatewayapi import GROUP
-from kproxy.limits import API_OBJECT, API_VALUES, MIB
+from kproxy.limits import (
+    API_INVALID,
+    API_OBJECT,
+    API_OBJECTS,
+    API_PAGES_WITHOUT_NEWS,
+    API_TEXT,
+    API_VALUES,
+    MIB,
+)
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
 from kproxy.problems import Problem
 
@@ -234,3 +242,48 @@ class Lines:
             yield from (line for line in lines if line.strip())
         if len(self._rest) > API_OBJECT + EVENT_OVERHEAD:
             raise LimitError(f"a watch event is longer than {API_OBJECT // MIB} MiB")
+
+
+class Stock:
+    """The sizes of the objects of a kind that the server has sent, so that it cannot fill the memory.
+
+    A list that never ends and a watch that always adds objects look the same to the memory: there are too
+    many objects, or their text is too long.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[NamespacedName, int] = {}
+        self._invalid: set[NamespacedName] = set()
+        self._total = self._pages_without_news = self._unnamed = 0
+
+    def names(self) -> set[NamespacedName]:
+        """Return the names of the objects."""
+        return set(self._sizes)
+
+    def update(self, change: ObjectChange) -> None:
+        """Count an object. Raises LimitError if there are too many, or they are too long together."""
+        self._total += change.size - self._sizes.pop(change.key, 0)
+        if change.size:
+            self._sizes[change.key] = change.size
+        self._count_invalid(change)
+        if len(self._sizes) > API_OBJECTS:
+            raise LimitError(f"there are more than {API_OBJECTS:,}")
+        if self._total > API_TEXT:
+            raise LimitError(f"together they are longer than {API_TEXT // MIB} MiB")
+
+    def _count_invalid(self, change: ObjectChange) -> None:
+        self._invalid.discard(change.key)
+        if change.undecodable:
+            self._invalid.add(change.key)
+            self._unnamed += change.key == UNNAMED
+        if len(self._invalid) + self._unnamed > API_INVALID:
+            raise LimitError(f"more than {API_INVALID:,} are invalid")
+
+    def end_page(self, before: int) -> None:
+        """Count a page of a list, before which there were so many objects. Raises LimitError."""
+        self._pages_without_news += len(self._sizes) == before
+        if self._pages_without_news > API_PAGES_WITHOUT_NEWS:
+            raise LimitError(f"the list has more than {API_PAGES_WITHOUT_NEWS} pages without a new object")
+
+    def __len__(self) -> int:
+        return len(self._sizes)
