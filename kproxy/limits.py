@@ -145,6 +145,9 @@ API_ERROR = 64 * KIB
 API_PIECE = 256 * KIB
 API_DECODED_AT_ONCE = 100
 API_WATCH_GRACE = 60.0
+API_STREAM_SECONDS = 60.0
+API_STREAM_IDLE_SECONDS = 10.0
+"""The server has the objects in memory, and sends a streamed list without pauses."""
 
 
 # --- container engines ---
@@ -217,6 +220,7 @@ _KERNEL = "The kernel"
 _TURN = "other tasks of kproxy have their turn"
 _API = "Responses of an API server"
 _SMALLER = "kproxy keeps what it has, and requests smaller pages"
+_PAGES = "kproxy keeps what it has, and requests pages"
 _KEPT = "kproxy keeps what it has, and lists again later"
 _CLOSED = "the connection is closed"
 _FAILS = "the probe fails"
@@ -376,6 +380,8 @@ TABLE = (
     Limit(_API, "decompressed at once", API_PIECE, "bytes", _TURN),
     Limit(_API, "objects decoded at once", API_DECODED_AT_ONCE, "", _TURN),
     Limit(_API, "a watch, beyond the requested time", API_WATCH_GRACE, "s", "it is resumed"),
+    Limit(_API, "time to receive a streamed list", API_STREAM_SECONDS, "s", _PAGES),
+    Limit(_API, "time without data of a streamed list", API_STREAM_IDLE_SECONDS, "s", _PAGES),
     Limit(_ENGINES, "answer", ENGINE_BYTES, "bytes", _UNCHANGED),
     Limit(_ENGINES, "containers", ENGINE_CONTAINERS, "", _UNCHANGED),
     Limit(_ENGINES, "event", ENGINE_EVENT, "bytes", "the connection is opened again"),

@@ -455,9 +455,20 @@ class Identity(Wire):
 
 
 class Identified(Wire):
-    """An object of which only the identity matters: deleted, undecodable, or a bookmark."""
+    """An object of which only the identity matters: deleted or undecodable."""
 
     metadata: Identity
+
+
+class BookmarkMeta(Wire):
+    resource_version: str | None = None
+    annotations: dict[str, str] | None = None
+
+
+class Bookmark(Wire):
+    """An object with nothing but a resourceVersion, and perhaps annotations about the watch."""
+
+    metadata: BookmarkMeta
 
 
 class StatusDetails(Wire):

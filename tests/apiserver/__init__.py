@@ -30,7 +30,12 @@ server differs in the following. No test may depend on these points:
 - JSON only: no protobuf, no CBOR, no tables, no metadata-only objects. HTTP/1.1 only: a real server offers
   HTTP/2 to TLS clients that ask for it.
 - PATCH is a JSON merge patch (RFC 7386): no strategic merge, no JSON patch, no server-side apply, no dry run.
-- No deletecollection, no watch-list, and of the subresources only status.
+- No deletecollection, and of the subresources only status.
+- Streamed lists (`sendInitialEvents`) follow the page "API concepts" of Kubernetes' documentation: ADDED
+  events of all objects, then a bookmark with the annotation `k8s.io/initial-events-end`, if bookmarks are
+  allowed. `resourceVersionMatch=NotOlderThan` is required (422), and so is the feature (`ApiServer.streams`;
+  422 without it). By the defaults of that feature, a watch without resourceVersion also gets the bookmark. A
+  real server may send changes before the bookmark; here, everything before it is of one revision.
 - A client certificate of an unknown authority fails the handshake; a real server answers 401.
 - As in a real server, bookmarks are sent every minute by default and two seconds before a timeout, but here
   at exact times. They always contain the newest revision. A real server knows the newest revision if etcd

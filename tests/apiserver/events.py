@@ -9,9 +9,10 @@ import msgspec
 
 from tests.apiserver.reads import Match, Query, opened, revision_of
 from tests.apiserver.resources import EMPTY, Resource
-from tests.apiserver.status import ApiError, invalid
+from tests.apiserver.status import ApiError, invalid, too_large
 from tests.apiserver.store import Event
 
+END_OF_LIST = "k8s.io/initial-events-end"
 MIN_TIMEOUT = 1800.0
 """The minimum duration of a watch without timeoutSeconds, in seconds; the maximum is twice that."""
 
@@ -22,6 +23,7 @@ class Settings(Protocol):
     bookmark_every: float
     bookmarks: bool
     expired_as_status: bool
+    streams: bool
 
 
 def event_line(resource: Resource, kind: str, body: bytes) -> bytes:
@@ -48,9 +50,16 @@ def shown(resource: Resource, event: Event, matches: Match | None) -> tuple[str,
     return None
 
 
-def bookmark_line(resource: Resource, revision: int) -> bytes:
-    """Return a bookmark: an object of the kind with nothing but the resourceVersion set."""
-    content = {"metadata": {"resourceVersion": str(revision)}, **EMPTY.get(resource.kind, {})}
+def bookmark_line(resource: Resource, revision: int, ends_list: bool = False) -> bytes:
+    """Return a bookmark: an object of the kind with nothing but the resourceVersion set.
+
+    The bookmark that ends a streamed list has an annotation.
+    """
+    marks = {"annotations": {END_OF_LIST: "true"}} if ends_list else {}
+    content = {
+        "metadata": {"resourceVersion": str(revision), **marks},
+        **EMPTY.get(resource.kind, {}),
+    }
     return event_line(resource, "BOOKMARK", msgspec.json.encode(content))
 
 
@@ -61,16 +70,47 @@ class Start(NamedTuple):
     """None: start with all existing objects."""
     newer_than: int
     """Events up to this revision are not sent. This matters if it is in the future."""
+    ends_list: bool = False
+    """Whether a bookmark follows after the existing objects."""
 
 
-def start_of(query: Query, now: int) -> Start:
-    """Return the start of a watch at revision `now`; 422 for parameters that exclude each other."""
-    for option in ("resourceVersionMatch", "sendInitialEvents"):
-        if query.get(option):
-            raise invalid(f"{option} is forbidden for watch unless the WatchList feature gate is enabled")
+def start_of(query: Query, now: int, streams: bool = True) -> Start:
+    """Return the start of a watch at revision `now`; 422 for parameters that exclude each other.
+
+    `streams`: the server has the feature WatchList.
+    """
+    _check_options(query, streams)
     revision = revision_of(query)
-    # A watch from a future revision sends nothing until the counter has passed it.
-    return Start(min(revision, now), revision) if revision else Start(None, 0)
+    match query.get("sendInitialEvents"):
+        case "true" | "1":
+            if revision and revision > now:
+                raise too_large(revision, now)
+            return Start(None, 0, wants_bookmarks(query))
+        case str():
+            return Start(min(revision or now, now), revision or now)
+    if revision:
+        # A watch from a future revision sends nothing until the counter has passed it.
+        return Start(min(revision, now), revision)
+    return Start(None, 0, streams and wants_bookmarks(query))
+
+
+def _check_options(query: Query, streams: bool) -> None:
+    initial, match = query.get("sendInitialEvents"), query.get("resourceVersionMatch", "")
+    if initial is not None and match != "NotOlderThan":
+        raise invalid(
+            "resourceVersionMatch: Forbidden: "
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        )
+    if initial is not None and not streams:
+        raise invalid(
+            "sendInitialEvents: Forbidden: "
+            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+        )
+    if match and initial is None:
+        raise invalid(
+            "resourceVersionMatch: Forbidden: "
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        )
 
 
 def wants_bookmarks(query: Query) -> bool:

@@ -88,6 +88,8 @@ class ApiServer:
         """Seconds between bookmarks."""
         self.bookmarks = True
         """Whether bookmarks are sent without `watches.bookmark`."""
+        self.streams = True
+        """Whether streamed lists are sent (the feature WatchList)."""
         self.expired_as_status = False
         """Whether a watch from a compacted revision gets HTTP status 410 instead of an ERROR event."""
         self.watches = Watches(self.store, self)

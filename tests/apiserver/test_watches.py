@@ -11,6 +11,7 @@ import pytest
 from tests.apiserver.own import Own, revision_of
 
 BOOKMARKS = {"allowWatchBookmarks": "true"}
+STREAMED = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
 FUTURE = "1000000000"
 
 
@@ -149,6 +150,52 @@ def test_a_watch_from_the_future_is_silent(own: Own) -> None:
         assert list(events) == []
 
 
-def test_invalid_watches(own: Own) -> None:
+@pytest.mark.parametrize("options", [STREAMED, {}], ids=["streamed", "without a revision"])
+def test_a_streamed_list_ends_with_a_bookmark(own: Own, options: dict[str, str]) -> None:
+    b, a = own.create(own.service("b"), own.service("a"))
+    with own.watch_services("", **BOOKMARKS, **options) as events:
+        assert summary(next(events)) == ("ADDED", "a", revision_of(a))
+        assert summary(next(events)) == ("ADDED", "b", revision_of(b))
+        event = next(events)
+        kind, name, revision = summary(event)
+        assert (kind, name) == ("BOOKMARK", "")
+        assert revision >= revision_of(a)
+        assert event["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+        (created,) = own.create(own.service("c"))
+        assert summary(next(events)) == ("ADDED", "c", revision_of(created))
+
+
+def test_a_streamed_list_of_nothing_is_only_its_end(own: Own) -> None:
+    with own.watch_services("", **BOOKMARKS, **STREAMED) as events:
+        assert next(events)["type"] == "BOOKMARK"
+
+
+def test_a_streamed_list_without_bookmarks_has_no_end(own: Own) -> None:
+    own.create(own.service("a"))
+    with own.watch_services("", timeoutSeconds=1, **STREAMED) as events:
+        assert [event["type"] for event in events] == ["ADDED"]
+
+
+def test_a_watch_may_do_without_the_objects(own: Own) -> None:
+    own.create(own.service("a"))
+    with own.watch_services("", **{**STREAMED, "sendInitialEvents": "false"}) as events:
+        own.create(own.service("b"))
+        assert summary(next(events))[:2] == ("ADDED", "b")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"resourceVersionMatch": "NotOlderThan"},
+        {"sendInitialEvents": "true"},
+        {"sendInitialEvents": "true", "resourceVersionMatch": "Exact"},
+    ],
+    ids=range(3),
+)
+def test_parameters_of_watches_that_exclude_each_other(own: Own, query: dict[str, str]) -> None:
+    answer = own.client.get(own.services, watch=1, **query)
+    assert (answer.status, answer.json["reason"]) == (422, "Invalid")
+
+
+def test_an_invalid_selector_of_a_watch(own: Own) -> None:
     assert own.client.get(own.services, watch=1, labelSelector="a=b=c").status == 400
-    assert own.client.get(own.services, watch=1, resourceVersionMatch="NotOlderThan").status == 422

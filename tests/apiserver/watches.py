@@ -102,7 +102,7 @@ class Watches:
         """Send a watch, from its head to its end."""
         watch = Watch(asyncio.get_running_loop(), target, matcher(target, query), query)
         with self.store.lock:
-            start = start_of(query, self.store.revision)
+            start = start_of(query, self.store.revision, self.settings.streams)
             try:
                 events = self.store.subscribe(target.resource, start.since, watch.put)
             except ApiError as error:
@@ -113,11 +113,14 @@ class Watches:
                 await connection.end()
                 return
             self.open.append(watch)
+            listed_at = self.store.revision
         closed = asyncio.create_task(connection.closed())
         closed.add_done_callback(lambda _: watch.wake.set())
         try:
             await connection.begin()
             await self._send(connection, watch, events)
+            if start.ends_list:
+                await connection.send(bookmark_line(target.resource, listed_at, ends_list=True))
             await self._follow(connection, watch, start, closed)
         finally:
             closed.cancel()

@@ -20,7 +20,7 @@ from tests.unit.make import name
 Result = TypeVar("Result")
 FOLLOWED = ("services", "endpointslices", "nodes", "servicecidrs")
 """The resources that a `Cluster` follows."""
-QUICK = Pacing(page=2, idle_timeout=5.0, first_delay=0.02, max_delay=0.1, min_watch=0.05)
+QUICK = Pacing(page=2, idle_timeout=5.0, jitter=0.02, first_delay=0.02, max_delay=0.1, min_watch=0.05)
 """The pacing of kproxy with shorter times."""
 
 

@@ -193,7 +193,7 @@ def test_rejected_credentials_are_a_problem_until_they_are_accepted(
 def test_a_forbidden_request_is_a_problem_until_it_is_allowed(
     secure: ApiServer, tmp_path: Path, authority: Authority
 ) -> None:
-    secure.access.denied.add(Denial("list", "endpointslices"))
+    secure.access.denied |= {Denial(verb, "endpointslices") for verb in ("list", "watch")}
     with Follower(secure, tmp_path, user=token("first"), ca=authority.certificate, sync=False) as follower:
         follower.wait(follower.messages)
         assert "403 Forbidden: endpointslices.discovery.k8s.io is forbidden: User" in follower.messages()[0]

@@ -26,10 +26,14 @@ def watching(api: ApiServer, *resources: str) -> None:
 
 def lists(api: ApiServer, resource: str = SERVICES) -> int:
     """Return how often a resource was listed completely. Checks of the server's history do not count."""
-    return sum(
+    paged = sum(
         "continue" not in seen.query and seen.query.get("limit") != "1"
         for seen in api.requests(verb="list", resource=resource)
     )
+    streamed = sum(
+        "sendInitialEvents" in seen.query for seen in api.requests(verb="watch", resource=resource)
+    )
+    return paged + streamed
 
 
 def test_everything_is_listed_and_then_watched(api: ApiServer, tmp_path: Path) -> None:
@@ -88,7 +92,7 @@ def elsewhere(follower: Follower) -> list[str]:
 
 def test_take_returns_nothing_before_all_kinds_were_listed(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), slice_())
-    fault = api.faults.add(Answer(503), verb="list", resource=SLICES, times=None)
+    fault = api.faults.add(Answer(503), resource=SLICES, times=None)
     with Follower(api, tmp_path, sync=False) as follower:
         follower.wait(lambda: follower.names() == ["web"])
         watching(api, SERVICES)
@@ -132,7 +136,7 @@ def test_service_cidrs_are_followed(api: ApiServer, tmp_path: Path) -> None:
 def test_services_do_not_need_service_cidrs(api: ApiServer, tmp_path: Path, code: int) -> None:
     """Servers before Kubernetes 1.33 lack the kind, and a ClusterRole may lack the right."""
     api.create(service("web"), service_cidr("kubernetes", "10.96.0.0/16"))
-    fault = api.faults.add(Answer(code), verb="list", resource=CIDRS, times=None)
+    fault = api.faults.add(Answer(code), resource=CIDRS, times=None)
     once_a_minute = QUICK._replace(watch=(0, 0)) if code == 404 else QUICK
     with Follower(api, tmp_path, once_a_minute) as follower:
         follower.sees("web")
@@ -155,29 +159,29 @@ def test_known_service_cidrs_stay_when_the_right_to_them_is_lost(api: ApiServer,
         assert len(follower.source.service_cidrs()) == 1
 
 
-def test_a_long_list_comes_in_pages(api: ApiServer, tmp_path: Path) -> None:
+def test_a_long_list_comes_in_pages(paged: ApiServer, tmp_path: Path) -> None:
     names = [f"s{number}" for number in range(7)]
-    api.create(*map(service, names))
-    with Follower(api, tmp_path) as follower:
+    paged.create(*map(service, names))
+    with Follower(paged, tmp_path) as follower:
         follower.sees(*names)
-        pages = api.requests(verb="list", resource=SERVICES)
+        pages = paged.requests(verb="list", resource=SERVICES)
         assert [page.query.get("limit") for page in pages] == ["2"] * 4
         assert ["continue" in page.query for page in pages] == [False, True, True, True]
 
 
 def test_a_list_whose_version_expires_is_requested_again_without_pages(
-    api: ApiServer, tmp_path: Path
+    paged: ApiServer, tmp_path: Path
 ) -> None:
     names = [f"s{number}" for number in range(5)]
-    api.create(*map(service, names))
-    delay = api.faults.add(Delay(0.2), verb="list", resource=SERVICES, times=2)
-    with Follower(api, tmp_path, sync=False) as follower:
-        api.wait(lambda: len(api.requests(verb="list", resource=SERVICES)) == 2)
-        api.delete(service("s0"))
-        api.store.compact()
+    paged.create(*map(service, names))
+    delay = paged.faults.add(Delay(0.2), verb="list", resource=SERVICES, times=2)
+    with Follower(paged, tmp_path, sync=False) as follower:
+        paged.wait(lambda: len(paged.requests(verb="list", resource=SERVICES)) == 2)
+        paged.delete(service("s0"))
+        paged.store.compact()
         follower.wait(lambda: follower.source.synced)
         follower.sees(*names[1:])
-        limits = [seen.query.get("limit") for seen in api.requests(verb="list", resource=SERVICES)]
+        limits = [seen.query.get("limit") for seen in paged.requests(verb="list", resource=SERVICES)]
         assert limits == ["2", "2", None]
     assert delay.times == 0
 
@@ -240,10 +244,14 @@ def test_a_broken_connection_is_no_problem_if_the_next_one_works(api: ApiServer,
         assert not messages
 
 
+@pytest.mark.parametrize("streams", [True, False])
 @pytest.mark.parametrize("after", [0, 100, 1000])
-def test_an_interrupted_list_is_requested_again(api: ApiServer, tmp_path: Path, after: int) -> None:
+def test_an_interrupted_list_is_requested_again(
+    api: ApiServer, tmp_path: Path, after: int, streams: bool
+) -> None:
+    api.streams = streams
     api.create(*(service(f"s{number}") for number in range(5)))
-    api.faults.add(Reset(after), verb="list", resource=SERVICES, times=2)
+    api.faults.add(Reset(after), verb="watch" if streams else "list", resource=SERVICES, times=2)
     with Follower(api, tmp_path) as follower:
         assert len(follower.names()) == 5
 
@@ -516,10 +524,10 @@ def test_failed_requests_are_repeated(
 
 def test_the_delay_between_attempts_grows(api: ApiServer, tmp_path: Path) -> None:
     pacing = Pacing(first_delay=0.02, max_delay=0.16, min_watch=1)
-    api.faults.add(Answer(500), verb="list", resource=SERVICES, times=None)
+    api.faults.add(Answer(500), resource=SERVICES, times=None)
     with Follower(api, tmp_path, pacing, sync=False) as follower:
-        follower.wait(lambda: len(api.requests(verb="list", resource=SERVICES)) >= 14)
-        times = [seen.time for seen in api.requests(verb="list", resource=SERVICES)]
+        follower.wait(lambda: len(api.requests(resource=SERVICES)) >= 14)
+        times = [seen.time for seen in api.requests(resource=SERVICES)]
         pauses = [after - before for before, after in pairwise(times)]
         for pause, least in zip(pauses, (0, 0.02, 0.04, 0.08, *[0.16] * 9), strict=False):
             assert least <= pause

@@ -69,32 +69,32 @@ def _low(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=range(11),
 )  # fmt: skip
 def test_a_list_that_is_too_long(
-    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes, problem: str
+    paged: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes, problem: str
 ) -> None:
     if "together" in problem:
         monkeypatch.setattr(body, "API_PAGE", 64 << 20)
-    api.create(service("web"))
-    with Follower(api, tmp_path) as follower:
-        api.faults.add(Answer(410), resource=SERVICES)  # everything must be listed again
-        api.faults.add(Flood(head, part), verb="list", resource=SERVICES, times=None)
-        api.watches.reset(SERVICES)
+    paged.create(service("web"))
+    with Follower(paged, tmp_path) as follower:
+        paged.faults.add(Answer(410), resource=SERVICES)  # everything must be listed again
+        paged.faults.add(Flood(head, part), verb="list", resource=SERVICES, times=None)
+        paged.watches.reset(SERVICES)
         follower.wait(lambda: any(problem in message for message in follower.messages()))
         assert follower.messages()[0].startswith("cluster: cannot follow Services: ")
         follower.sees("web")
-        api.faults.clear()
-        api.create(service("api"))
+        paged.faults.clear()
+        paged.create(service("api"))
         follower.sees("api", "web")
 
 
-def test_smaller_pages_are_requested_after_one_that_is_too_long(api: ApiServer, tmp_path: Path) -> None:
+def test_smaller_pages_are_requested_after_one_that_is_too_long(paged: ApiServer, tmp_path: Path) -> None:
     for number in range(8):
         metadata = {"annotations": {"a": "a" * 60_000}}
-        api.create(service(f"web-{number}", metadata=metadata))
+        paged.create(service(f"web-{number}", metadata=metadata))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(body, "API_PAGE", 100_000)
-        with Follower(api, tmp_path) as follower:  # whose pages have two objects
+        with Follower(paged, tmp_path) as follower:  # whose pages have two objects
             assert len(follower.names()) == 8
-    limits = [seen.query["limit"] for seen in api.requests(verb="list", resource=SERVICES)]
+    limits = [seen.query["limit"] for seen in paged.requests(verb="list", resource=SERVICES)]
     assert limits == ["2"] + ["1"] * 8
 
 

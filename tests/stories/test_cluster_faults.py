@@ -121,8 +121,11 @@ def forbidden_temporarily(story: ClusterStory) -> None:
 
 
 def page_expired(story: DoubleStory) -> None:
+    story.api.streams = False
     story.api.faults.add(Answer(410), verb="list", resource="services", times=1)
     story.api.watches.expire("services")
+    story.api.wait(lambda: story.api.requests(verb="list", resource="services"))
+    story.api.streams = True
 
 
 def compacted_with_status(story: DoubleStory) -> None:
@@ -139,7 +142,7 @@ def ended(story: DoubleStory) -> None:
 
 
 def torn_list(story: DoubleStory) -> None:
-    story.api.faults.add(Reset(400), verb="list", times=2)
+    story.api.faults.add(Reset(400), times=6)
     story.api.watches.expire()
 
 
@@ -361,7 +364,7 @@ def test_one_kind_that_is_unavailable_at_the_start(lab: Lab, double: Double) -> 
     with double("answers 503 for a single kind", service(), *slices(lab, PODS)) as story:
         story.converges()
         story.running.stop()
-        fault = story.api.faults.add(Answer(503), verb="list", resource="endpointslices", times=None)
+        fault = story.api.faults.add(Answer(503), resource="endpointslices", times=None)
         story.running.start(wait=False)
         eventually(lambda: "cannot follow EndpointSlices" in story.running.logged(), story.running.logged)
         assert story.answering() == set(PODS)

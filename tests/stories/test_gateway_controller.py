@@ -115,7 +115,7 @@ def test_gateways_stay_while_they_cannot_be_listed(lab: Lab, double: Double) -> 
         client, address = lab.client("outside"), lab.node("n1").address(4)
         assert http_get(client, address, 9001, timeout=10).pod == "pod-1"
         story.running.stop()
-        fault = story.api.faults.add(Answer(403), verb="list", resource="gateways", times=None)
+        fault = story.api.faults.add(Answer(403), resource="gateways", times=None)
         story.running.start()
         assert http_get(client, address, 9001, timeout=10).pod == "pod-1"
         assert "cannot follow Gateways: 403" in story.running.view("get", "svc")

@@ -12,11 +12,13 @@ from kproxy.decode import Document, decode
 from kproxy.model import ClusterNode, EndpointSlice
 from kproxy.sources.cluster.core import events
 from kproxy.sources.cluster.core.events import (
+    END_OF_LIST,
     SERVICE_CIDRS,
     SERVICES,
     SLICES,
     UNNAMED,
     ApiResource,
+    Event,
     InvalidResponseError,
     Lines,
     ObjectChange,
@@ -73,9 +75,14 @@ def test_of_a_deleted_object_only_the_name_is_decoded() -> None:
     assert found.change == ObjectChange(SERVICES.kind, name("web"), None)
 
 
-def test_a_bookmark_has_only_a_version() -> None:
-    found = event(SERVICES, "BOOKMARK", {"kind": "Service", "metadata": {"resourceVersion": "44"}})
-    assert found == ("44", None, None)
+@pytest.mark.parametrize(
+    ("annotations", "ends_list"),
+    [(None, False), ({}, False), ({END_OF_LIST: "true"}, True), ({END_OF_LIST: "false"}, False)],
+)
+def test_a_bookmark_has_a_version_and_may_end_a_list(annotations: Any, ends_list: bool) -> None:
+    metadata = {"resourceVersion": "44", "annotations": annotations}
+    found = event(SERVICES, "BOOKMARK", {"kind": "Service", "metadata": metadata})
+    assert found == Event("44", ends_list=ends_list)
 
 
 def test_an_error_has_a_status() -> None:

@@ -1,5 +1,8 @@
 """Follows one kind of object: lists it once, watches it from there, and lists it again if necessary.
 
+The list arrives as the begin of the watch where the server can send it that way (`core/streamed.py`), or in
+pages before the watch.
+
 A watch that ends is resumed after the last resourceVersion that was seen. A new list is necessary only if the
 server no longer has that version (410), or has never reached it, because it was restored from a backup.
 Objects that the new list does not contain were deleted in between.
@@ -14,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
 from http import HTTPStatus
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -29,6 +31,7 @@ from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.events import (
     SOURCE,
     ApiResource,
+    Event,
     InvalidResponseError,
     LimitError,
     Lines,
@@ -38,6 +41,7 @@ from kproxy.sources.cluster.core.events import (
     read_page,
     read_status,
 )
+from kproxy.sources.cluster.core.streamed import QUERY, UNSUPPORTED, StreamedList, Streams
 from kproxy.sources.cluster.failures import sentence
 
 Item = TypeVar("Item")
@@ -55,8 +59,11 @@ class Pacing(NamedTuple):
     """The limits of the duration of a watch. It is random, so that nodes do not reconnect all at once."""
     idle_timeout: float = API_IDLE_SECONDS
     """A connection that receives no data for this time is closed. Usually a bookmark comes every minute."""
+    jitter: float = 1.0
+    """The upper bound of the random delay before a watch is resumed that ended early."""
     first_delay: float = 0.8
-    """The delay after the second failure in a row. The first retry is immediate; later delays double."""
+    """The delay after the second failure in a row. After the first one there is only the jitter; later delays
+    double."""
     max_delay: float = 30.0
     """The upper bound of the delay between attempts."""
     min_watch: float = 1.0
@@ -119,6 +126,9 @@ class Reflector:
         """The last watch ended early, so the server may have been restored: check its history."""
         self._delay = 0.0
         self._stock = Stock()
+        self._streams = Streams()
+        self._streamed: StreamedList | None = None
+        """The list that arrives in the present watch; None if there is none, or it is complete."""
         self._page = pacing.page
         """The number of objects to request at once."""
 
@@ -132,11 +142,8 @@ class Reflector:
         while True:
             retry_after = 0.0
             try:
-                if self._version and self._must_check:
-                    await self._check()
-                if not self._version:
-                    await self._list()
-                if await self._watch():
+                if await self._follow():
+                    await self._jitter()
                     continue
             except HistoryLostError:
                 self._version = ""
@@ -164,6 +171,17 @@ class Reflector:
 
     # Requests
 
+    async def _follow(self) -> bool:
+        """List if necessary, and watch. Returns whether to continue without a pause, as `_watch` does."""
+        if self._version and self._must_check:
+            await self._check()
+        if self._version:
+            return await self._watch()
+        if self._streams.wanted(self._now()):
+            return await self._stream()
+        await self._list()
+        return await self._watch()
+
     async def _list(self) -> None:
         resource = self._resource
         query = {**resource.selector, **({} if self._unpaged else {"limit": str(self._page)})}
@@ -179,11 +197,40 @@ class Reflector:
             query["continue"] = metadata.continue_
         if not metadata.resource_version:
             raise InvalidResponseError("the list has no resourceVersion")
+        await self._replace(found, metadata.resource_version)
+        self._must_check = False
+
+    async def _replace(self, found: Iterable[ObjectChange], version: str) -> None:
+        """Replace what is known by a complete list, which `_stock` has counted."""
         async for part in _parts(found):
             self._sink(part)
-        self._retain(resource.kind, self._stock.names())
-        self._version, self._unpaged, self._must_check = metadata.resource_version, False, False
-        self._was_listed = True
+        self._retain(self._resource.kind, self._stock.names())
+        self._version, self._unpaged, self._was_listed = version, False, True
+
+    async def _stream(self) -> bool:
+        """List as the begin of a watch, and go on watching. Returns whether to continue without a pause."""
+        self._streamed, self._latest = StreamedList(self._now()), None
+        try:
+            return await self._watch()
+        except Exception as error:
+            if self._streamed is None:
+                raise
+            return self._without_stream(error)
+        finally:
+            self._streamed = None
+
+    def _without_stream(self, error: Exception) -> bool:
+        """Decide how to list after a streamed list failed. Returns True if pages may be tried at once."""
+        self._unpaged = False
+        if isinstance(error, StatusError) and error.code in UNSUPPORTED:
+            self._streams.refused(self._now())
+            return True
+        if isinstance(error, InvalidResponseError):
+            self._streams.refused(self._now())
+            raise InvalidResponseError(f"streamed list: {error}")
+        if not (isinstance(error, StatusError) and error.code == HTTPStatus.TOO_MANY_REQUESTS):
+            self._streams.broke(self._now())
+        raise error
 
     def _counted(self, changes: list[ObjectChange]) -> list[ObjectChange]:
         for change in changes:
@@ -219,48 +266,81 @@ class Reflector:
         if response.status != HTTPStatus.OK:
             status = read_status(await body.begin(response))
             self._raise_for(status, response.status, response.header("retry-after"))
-        self.contact = asyncio.get_running_loop().time()
+        self.contact = self._now()
         self.problem = None
 
     async def _watch(self) -> bool:
         """Watch until the server or the idle timeout ends it. Returns whether it lasted `min_watch`."""
-        loop, pacing = asyncio.get_running_loop(), self._pacing
+        pacing = self._pacing
         seconds = random.randint(*pacing.watch)
         query = {
             **self._resource.selector,
             "watch": "1",
             "allowWatchBookmarks": "true",
-            "resourceVersion": self._version,
             "timeoutSeconds": str(seconds),
+            **(QUERY if self._streamed is not None else {"resourceVersion": self._version}),
         }
         self._must_check, ended = True, False
-        begun = loop.time()
+        begun = self._now()
+        end = begun + seconds + API_WATCH_GRACE
         try:
-            async with self._connection.get(self._resource.path, query, pacing.idle_timeout) as response:
+            async with (
+                asyncio.timeout_at(self._until(end)) as limit,
+                self._connection.get(self._resource.path, query, pacing.idle_timeout) as response,
+            ):
                 await self._check_status(response)
-                lines = Lines()
-                with suppress(TimeoutError):  # without bookmarks, a server sends nothing if nothing changes
-                    async with asyncio.timeout(seconds + API_WATCH_GRACE):
-                        async for data in body.pieces(response):
-                            self.contact = loop.time()
-                            async for part in _parts(lines.feed(data)):
-                                self._apply(part)
-                    ended = True
+                await self._receive(response, limit, end)
+                ended = True
+        except TimeoutError:  # without bookmarks, a server sends nothing if nothing changes
+            if self.contact < begun:
+                raise
         finally:
-            lasted = loop.time() - begun
+            lasted = self._now() - begun
             if lasted >= pacing.min_watch and self.contact > begun:
                 self._delay = 0.0
+        if self._streamed is not None:
+            raise InvalidResponseError("it has no end" if ended else "its end does not arrive in time")
         self._must_check = not ended or lasted < seconds - 5
         return lasted >= pacing.min_watch
+
+    async def _receive(self, response: Response, limit: asyncio.Timeout, end: float) -> None:
+        """Take in the lines of a watch until it ends. `limit` ends a streamed list before `end`."""
+        lines = Lines()
+        limit.reschedule(self._until(end))
+        async for data in body.pieces(response):
+            self.contact = self._now()
+            async for part in _parts(lines.feed(data)):
+                if self._streamed is not None:
+                    part = await self._collect(self._streamed, part, limit, end)
+                self._apply(part)
+            limit.reschedule(self._until(end))
+
+    def _until(self, end: float) -> float:
+        """Return when to give up a watch that ends at `end`, if nothing arrives from now on."""
+        return end if self._streamed is None else self._streamed.deadline(self._now())
+
+    async def _collect(
+        self, streamed: StreamedList, lines: list[bytes], limit: asyncio.Timeout, end: float
+    ) -> list[bytes]:
+        """Add lines to a streamed list. If it is complete, use it, and return the lines after its end."""
+        for number, line in enumerate(lines, 1):
+            event = self._event(line)
+            if event.change is not None:
+                self._record(event.change, event.version)
+            if streamed.add(event):
+                self._streamed, self._stock = None, streamed.stock
+                self._streams.complete()
+                limit.reschedule(end)
+                await self._replace(streamed.changes(), event.version)
+                return lines[number:]
+        return []
 
     def _apply(self, lines: Iterable[bytes]) -> None:
         """Apply lines of a watch. If one is invalid, the lines before it are applied."""
         changes: list[ObjectChange] = []
         try:
             for line in lines:
-                event = read_line(self._resource, line)
-                if event.status is not None:
-                    self._raise_for(event.status, event.status.code or 500, None)
+                event = self._event(line)
                 self._require_progress(event.version)
                 self._version = event.version or self._version
                 if event.change is not None:
@@ -269,6 +349,13 @@ class Reflector:
                     changes.append(event.change)
         finally:
             self._sink(changes)
+
+    def _event(self, line: bytes) -> Event:
+        """Decode a line of a watch. Raises HistoryLostError, StatusError or InvalidResponseError."""
+        event = read_line(self._resource, line)
+        if event.status is not None:
+            self._raise_for(event.status, event.status.code or 500, None)
+        return event
 
     # The server's history
 
@@ -292,7 +379,10 @@ class Reflector:
             raise HistoryLostError
         raise StatusError(status, code, retry_after)
 
-    # Pauses
+    # Times
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _fail(self, message: str) -> None:
         self.problem = Problem(SOURCE, "", "", f"cannot follow {self._resource.kind}s: {message}")
@@ -309,7 +399,13 @@ class Reflector:
         """Wait before the next attempt. The delay is random, so that nodes do not reconnect all at once."""
         pacing = self._pacing
         delay, self._delay = self._delay, min(self._delay * 2 or pacing.first_delay, pacing.max_delay)
-        await asyncio.sleep(max(delay * (1 + random.random()), retry_after))
+        share = random.random()
+        await asyncio.sleep(max(delay * (1 + share) or pacing.jitter * share, retry_after))
+
+    async def _jitter(self) -> None:
+        """Wait before a watch is resumed that ended early: those of other nodes may have ended with it."""
+        if self._version and self._must_check:
+            await asyncio.sleep(random.random() * self._pacing.jitter)
 
 
 async def _parts(items: Iterable[Item]) -> AsyncIterator[list[Item]]:

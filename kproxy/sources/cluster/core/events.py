@@ -34,6 +34,8 @@ Followed: TypeAlias = Service | EndpointSlice | ClusterNode | ServiceCIDR | Gate
 SOURCE = "cluster"
 """The name that origins and problems contain instead of a file's name."""
 TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
+END_OF_LIST = "k8s.io/initial-events-end"
+"""The annotation of the bookmark that ends a streamed list."""
 UNNAMED = NamespacedName("", "")
 NAME = 253
 """The maximum length of a name in Kubernetes."""
@@ -134,6 +136,8 @@ class Event(NamedTuple):
     """The resourceVersion to resume after; "" in a status."""
     change: ObjectChange | None = None
     status: wire.Status | None = None
+    ends_list: bool = False
+    """Whether it is the bookmark that ends a streamed list."""
 
 
 class InvalidResponseError(ValueError):
@@ -164,10 +168,13 @@ def read_line(resource: ApiResource, line: bytes) -> Event:
         event = from_json(line, wire.WatchEvent)
         if event.type == "ERROR":
             return Event("", status=from_json(event.object, wire.Status))
-        if event.type in ("BOOKMARK", "DELETED"):
+        if event.type == "BOOKMARK":
+            marks = from_json(event.object, wire.Bookmark).metadata
+            ends_list = (marks.annotations or {}).get(END_OF_LIST) == "true"
+            return Event(marks.resource_version or "", ends_list=ends_list)
+        if event.type == "DELETED":
             identity = from_json(event.object, wire.Identified).metadata
-            deletion = ObjectChange(resource.kind, _key(identity), None) if event.type == "DELETED" else None
-            return Event(identity.resource_version or "", deletion)
+            return Event(identity.resource_version or "", ObjectChange(resource.kind, _key(identity), None))
         if event.type not in ("ADDED", "MODIFIED"):
             raise InvalidResponseError(f"unknown type of watch event: {event.type!r}")
     except msgspec.DecodeError as error:
