@@ -20,6 +20,7 @@ from kproxy.intake import clients
 from kproxy.model import Endpoint, EndpointSlice, Family, Origin, parse_address
 from kproxy.settings.text import SocketAddress
 from tests.dnszone.table import inventory, world
+from tests.support import PATIENCE
 from tests.unit.make import name
 
 WEB = dns.message.make_query("web.default.svc.cluster.local", "A").to_wire()
@@ -30,7 +31,7 @@ def run(test: Callable[[Server], Awaitable[None]], *hosts: str) -> None:
     """Run a test with a server on loopback."""
 
     async def with_server() -> None:
-        async with asyncio.timeout(30), opened(*hosts) as server:
+        async with asyncio.timeout(PATIENCE), opened(*hosts) as server:
             await test(server)
 
     asyncio.run(with_server())

@@ -174,8 +174,8 @@ NAME    STATUS   ROLES    AGE         VERSION    LABELS
 gke-1   Ready    worker   <unknown>   v1.16.13   node-role.kubernetes.io/worker=,zone=a
 """),
     ("get pods -A --no-headers -l app!=web", """
-default   db      0/1    <unknown>   <unknown>   <unknown>
-shop      other   True   <unknown>   <unknown>   <unknown>
+default   db      0/1     <unknown>   <unknown>   <unknown>
+shop      other   False   Pending     <unknown>   <unknown>
 """),
     ("get all -l app!=db --no-headers", """
 pod/web-10   1/1   <unknown>   <unknown>   <AGE>
