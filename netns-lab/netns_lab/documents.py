@@ -17,6 +17,8 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
+LEVELS = 100
+CHARACTERS = 2_000_000
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -27,19 +29,43 @@ def documents(paths: Sequence[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """
     for path in _files(map(Path, paths)):
         try:
-            loaded = list(yaml.load_all(path.read_text(), Loader=_Loader))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            text = path.read_text()
+            _check_levels(text)
+            loaded = list(yaml.load_all(text, Loader=_Loader))
+        except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+        except (AttributeError, TypeError):  # for example !!timestamp x
+            raise ValueError(f"{path}: a value does not have the form of its tag") from None
         yield from ((path, _plain(path, each)) for each in loaded if isinstance(each, dict))
+
+
+def _check_levels(text: str) -> None:
+    """Raise ValueError if YAML is nested so deeply that libyaml would exceed the stack, which ends Python."""
+    level = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if level > LEVELS:
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise ValueError(f"line {line}: has more than {LEVELS} levels")
 
 
 def _plain(path: Path, document: dict[Any, Any]) -> dict[str, Any]:
     """Return a document as JSON has it: keys are text. Raises ValueError if JSON cannot express it."""
     try:
-        plain: dict[str, Any] = json.loads(json.dumps(document))
-    except (TypeError, ValueError, RecursionError) as error:
+        plain: dict[str, Any] = json.loads("".join(_json(document)))
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not an object of Kubernetes: {error}") from None
     return plain
+
+
+def _json(document: dict[Any, Any]) -> Iterator[str]:
+    """Yield a document as JSON. Raises ValueError if it is long: a few aliases can stand for much text."""
+    length = 0
+    for piece in json.JSONEncoder().iterencode(document):
+        length += len(piece)
+        if length > CHARACTERS:
+            raise ValueError(f"has more than {CHARACTERS} characters as JSON")
+        yield piece
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -75,10 +75,18 @@ def read_objects(objects: Iterable[Object]) -> list[Wanted]:
     return [wanted for each in objects for wanted in _read(each)]
 
 
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{field}: {json.dumps(value)} is not text")
+    return value
+
+
 def _read(manifest: Object) -> Iterator[Wanted]:
     kind, version = manifest.get("kind"), str(manifest.get("apiVersion") or "")
     if kind == "List":
-        yield from read_objects(manifest.get("items") or ())
+        with naming(manifest):
+            items = [dict(each) for each in manifest.get("items") or ()]
+        yield from read_objects(items)
     elif _is_known(str(kind), version):
         with naming(manifest):
             yield from _wanted(str(kind), manifest.get("metadata") or {}, manifest)
@@ -104,7 +112,8 @@ def _wanted(kind: str, metadata: Object, manifest: Object) -> Iterator[Wanted]:
     spec = manifest.get("spec") or {}
     if any(owner.get("controller") for owner in metadata.get("ownerReferences") or ()):
         return  # its owner is in the manifests, too
-    name, namespace = metadata["name"], metadata.get("namespace") or "default"
+    name = _text(metadata["name"], "metadata.name")
+    namespace = _text(metadata.get("namespace") or "default", "metadata.namespace")
     if kind == "Pod":
         addresses = _addresses(manifest.get("status") or {})
         yield Wanted(kind, name, namespace, 1, metadata, spec, *_details(metadata, spec), addresses)
@@ -132,8 +141,8 @@ def _details(metadata: Object, spec: Object) -> tuple[Mapping[str, str], tuple[P
 
 
 def _addresses(status: Object) -> tuple[str, ...]:
-    listed = [each["ip"] for each in status.get("podIPs") or ()]
-    return tuple(listed or filter(None, [status.get("podIP")]))
+    listed = [_text(each["ip"], "status.podIPs") for each in status.get("podIPs") or ()]
+    return tuple(listed or filter(None, [_text(status.get("podIP") or "", "status.podIP")]))
 
 
 @dataclass(frozen=True)
@@ -247,7 +256,8 @@ def _ports(spec: Object) -> tuple[Port, ...]:
 def _environment(spec: Object) -> dict[str, str]:
     """Return the variables with a value that the first container has."""
     first: Object = next(iter(spec.get("containers") or ()), {})
-    return {each["name"]: str(each["value"]) for each in first.get("env") or () if "value" in each}
+    named = [each for each in first.get("env") or () if "value" in each]
+    return {_text(each["name"], "env"): str(each["value"]) for each in named}
 
 
 def with_surroundings(pod: Pod, environment: Mapping[str, str], resolv_conf: str, now: str) -> Pod:

@@ -140,6 +140,16 @@ def test_pods_that_were_not_started_for_manifests_stay() -> None:
         (workload("ReplicaSet", 10**9), "spec.replicas: 1000000000 is not a number"),
         (pod("a", containers=[1]), "Pod a: "),
         ({**pod("a"), "metadata": {"name": "a", "labels": ["b"]}}, "Pod a: "),
+        *(
+            ({**pod("a"), "metadata": {"name": name}}, "metadata.name: .* is not text")
+            for name in (5, None, True, ["a"], {"a": "b"})
+        ),
+        ({**pod("a"), "metadata": {"name": "a", "namespace": 5}}, "metadata.namespace: 5 is not text"),
+        (pod("a", containers=[{"env": [{"name": 5, "value": "x"}]}]), "Pod a: env: 5 is not text"),
+        ({**pod("a"), "status": {"podIPs": [{"ip": 5}]}}, "Pod a: status.podIPs: 5 is not text"),
+        ({**pod("a"), "status": {"podIP": 5}}, "Pod a: status.podIP: 5 is not text"),
+        ({"apiVersion": "v1", "kind": "List", "items": 5}, "List without a name: "),
+        ({"apiVersion": "v1", "kind": "List", "items": [5]}, "List without a name: "),
     ],
 )
 def test_an_error_names_the_object(manifest: Manifest, message: str) -> None:
@@ -240,9 +250,27 @@ def test_replicas_are_changed_in_the_text(text: str, kind: str, old: str, new: s
     assert with_replicas(text, kind, "kubia", 5) == text.replace(old, new)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("a: [")
-    with pytest.raises(ValueError, match=r"a\.yaml: .*did not find expected node content"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("a: [", "did not find expected node content", id="an open bracket"),
+        pytest.param("a: " + "[" * 100_000 + "]" * 100_000, "more than 100 levels", id="a deep list"),
+        pytest.param(
+            "a:\n" + "\n".join(" " * n + "b:" for n in range(1, 200)), "100 levels", id="deep mappings"
+        ),
+        pytest.param(f"a: {'9' * 5000}", "Exceeds the limit", id="a huge number"),
+        pytest.param("a: !!timestamp x", "does not have the form of its tag", id="a time that is none"),
+        pytest.param(
+            "v0: &v0 [x]\n"
+            + "\n".join(f"v{n}: &v{n} [{', '.join([f'*v{n - 1}'] * 9)}]" for n in range(1, 20)),
+            "has more than 2000000 characters as JSON",
+            id="aliases of aliases",
+        ),
+    ],
+)
+def test_files_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"a\.yaml: .*{message}"):
         list(documents([str(tmp_path)]))
 
 
