@@ -21,7 +21,7 @@ from kproxy.gateway.core.endpoints import Services
 from kproxy.gateway.core.ingress import Objects
 from kproxy.gateway.driver import Driver
 from kproxy.gateway.metrics import GatewayMetrics
-from kproxy.gateway.process import Process, RefusedError
+from kproxy.gateway.process import ConfigurationError, Process
 from kproxy.gateway.renderer import Renderer
 from kproxy.model import NamespacedName
 from kproxy.problems import KproxyError, Problem
@@ -141,7 +141,7 @@ class Gateway(RoundObserver):
             try:
                 self._driver.apply(found.configuration)
                 break
-            except RefusedError as error:
+            except ConfigurationError as error:
                 others = self._renderer.render_without(error.objects, time.time()) if left else None
                 if others is None:
                     raise

@@ -72,13 +72,17 @@ def _capabilities() -> int:
     return 0
 
 
-class RefusedError(KproxyError):
-    """HAProxy cannot use a configuration, whenever it is tried."""
+class ConfigurationError(KproxyError):
+    """HAProxy does not start with a configuration, for example because a port is taken."""
 
     def __init__(self, message: str, objects: Mapping[str, str] | None = None) -> None:
         """`objects`: those whose directives it refuses, and why."""
         super().__init__(message)
         self.objects = objects or {}
+
+
+class RefusedError(ConfigurationError):
+    """HAProxy cannot use a configuration, whenever it is tried."""
 
 
 class AbsentError(KproxyError):
@@ -168,7 +172,8 @@ class Own:
             before.kill()
             output = _call(folder, "-D", "-p", PID)
         if output:
-            raise KproxyError(f"HAProxy does not start: {_said(output, folder)}")
+            objects = refused_objects(output, (folder / TEXT).read_text())
+            raise ConfigurationError(f"HAProxy does not start: {_said(output, folder)}", objects)
         if process := self.find(folder):
             return process
         raise KproxyError("HAProxy ended right after its start.")

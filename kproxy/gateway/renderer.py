@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -17,6 +17,9 @@ from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.gateway.core.routes import Routing
 from kproxy.model import NamespacedName
 from kproxy.problems import Problem, limited
+
+RETRY_SECONDS = 60.0
+"""After this time, what HAProxy refused is tried again: a port may be free now."""
 
 
 class Rendering(NamedTuple):
@@ -40,7 +43,7 @@ class Rendering(NamedTuple):
 class Renderer:
     """Renders objects again and again.
 
-    What HAProxy refuses although it was rendered is left out until something else than endpoints changes.
+    What HAProxy refuses is left out until something else than endpoints changes, and tried again at times.
 
     Unchanged certificates are not checked again. If only endpoints changed, the cost depends on their number.
     """
@@ -69,13 +72,13 @@ class Renderer:
     def render_without(self, refused: Mapping[str, str], now: float) -> Rendering | None:
         """Return the configuration of the last objects without some of them. None if it is the same.
 
-        `refused`: by `str` of their `Owner`, why HAProxy refuses them.
+        `refused`: by `str` of an `Owner` or `label` of a listener, why HAProxy refuses it.
         """
-        last = self._last
-        if last is None or not any(str(route.owner) in refused for route in last.routing.routes):
+        if self._last is None or not any(_refusals(self._last.routing, refused)):
             return None
         self._refused |= refused
         self._last = self._all(self._objects, now)
+        self._until = min(self._until, now + RETRY_SECONDS)
         return self._last
 
     def _all(self, objects: Objects, now: float) -> Rendering:
@@ -85,16 +88,23 @@ class Renderer:
         self._until = min((moment for moment in times if moment > now), default=math.inf)
         routed = route(objects, checked, self._ports)
         whole = joined(routed.routing, http_routing(objects, checked))
-        kept = tuple(each for each in whole.routes if str(each.owner) not in self._refused)
-        routing = replace(whole, routes=kept)
+        routing = replace(
+            whole,
+            listeners=tuple(each for each in whole.listeners if each.label not in self._refused),
+            routes=tuple(each for each in whole.routes if str(each.owner) not in self._refused),
+        )
         rendered = render(routing)
         served = frozenset(each.owner.name for each in routing.routes if each.owner.kind == "Ingress")
-        problems = limited(self._refusals(whole) + routed.problems + rendered.problems)
+        problems = limited([*_refusals(whole, self._refused), *routed.problems, *rendered.problems])
         return Rendering(rendered, routing, problems, limited(routed.warnings), served)
 
-    def _refusals(self, routing: Routing) -> list[Problem]:
-        owners = dict.fromkeys(each.owner for each in routing.routes if str(each.owner) in self._refused)
-        return [
-            Problem(owner.origin.source, str(owner), "", f"HAProxy refuses it: {self._refused[str(owner)]}")
-            for owner in owners
-        ]
+
+def _refusals(routing: Routing, refused: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a problem for each owner of a route, and each listener of a Gateway, that HAProxy refuses."""
+    for owner in dict.fromkeys(each.owner for each in routing.routes if str(each.owner) in refused):
+        reason = refused[str(owner)]
+        yield Problem(owner.origin.source, str(owner), "", f"HAProxy refuses it: {reason}")
+    for each in routing.listeners:
+        if each.owner and each.label in refused:
+            message = f"HAProxy cannot serve {each.address} port {each.port}: {refused[each.label]}"
+            yield Problem(each.owner.origin.source, str(each.owner), "spec.listeners", message)

@@ -199,6 +199,26 @@ def test_a_port_that_is_taken_is_named_and_served_when_it_is_free(
     eventually(lambda: client.pods(1) == {"pod-1"}, running.logged)
 
 
+def test_a_gateway_whose_port_is_taken_leaves_the_other_listeners(
+    lab: Lab, running: Running, client: Client
+) -> None:
+    listener = {"name": "http", "protocol": "HTTP", "port": 8080}
+    edge: Manifest = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "edge"},
+        "spec": {"gatewayClassName": "kproxy", "listeners": [listener]},
+    }
+    with lab.node("n1").socket(socket.AF_INET6, socket.SOCK_STREAM) as other:
+        other.bind(("::", 8080))
+        other.listen()
+        running.write("edge", edge)
+        running.write("web", *web(lab, "pod-1"))
+        eventually(lambda: client.pods(1) == {"pod-1"}, running.logged)
+        message = "Gateway default/edge: spec.listeners: HAProxy cannot serve"
+        eventually(lambda: f"{message} {lab.node('n1').address(4)} port 8080" in running.logged())
+
+
 def test_an_unreadable_file_removes_no_route(lab: Lab, running: Running, client: Client) -> None:
     running.write("web", service(), *slices(lab, ["pod-1"]))
     running.write("routes", ingress())

@@ -114,6 +114,7 @@ def _binds(listeners: Sequence[Listener]) -> Iterator[str]:
         at = f"[{each.address}]" if ":" in each.address else each.address
         where = f"{at}:{each.port}" if at else f":::{each.port} v4v6"
         tls = f" ssl strict-sni crt-list {certificate_list(each)} alpn h2,http/1.1" if each.tls else ""
+        yield f"# {each.label}"
         yield f"bind {where}{' transparent' if each.foreign else ''} name {each.name}{tls}"
 
 

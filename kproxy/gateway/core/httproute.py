@@ -104,6 +104,7 @@ class _Used(NamedTuple):
         self, addresses: Sequence[Address], owners: Mapping[tuple[Address, int], NamespacedName]
     ) -> Iterator[routes.Listener]:
         """Yield a listener for each port and address that the Gateway has."""
+        owner = routes.Owner("Gateway", self.gateway.name, self.gateway.origin)
         by_port: dict[int, list[GatewayListener]] = defaultdict(list)
         for each in self.usable():
             by_port[each.port].append(each)
@@ -112,7 +113,7 @@ class _Used(NamedTuple):
             tls = WITH_TLS[members[0].protocol]
             for address in (each for each in addresses if owners.get((each, port)) == self.gateway.name):
                 shown, foreign = format_address(address), address not in self.found.local
-                yield routes.Listener(self._name(port), port, shown, tls, certificates, foreign)
+                yield routes.Listener(self._name(port), port, shown, tls, certificates, foreign, owner)
 
     def _name(self, port: int) -> str:
         return f"{self.gateway.name.namespace}.{self.gateway.name.name}:{port}"

@@ -278,6 +278,13 @@ class Listener(Struct, frozen=True):
     """With TLS, a client that asks for another name gets no connection."""
     foreign: bool = False
     """Whether the address need not be one of this host: addresses of the pool move between nodes."""
+    owner: Owner | None = None
+    """Its Gateway. The listeners of Ingresses have none."""
+
+    @property
+    def label(self) -> str:
+        """How the configuration names it."""
+        return f"{self.owner}: {self.address} port {self.port}" if self.owner else "Ingresses"
 
 
 class Routing(Struct, frozen=True):
