@@ -214,7 +214,8 @@ class _Decoder:
         if kind == "Pod":
             self._pods[key[1]] = len(self.objects)
         self.problems += decoded.left_out
-        self.unreadable.update(decoded.unreadable)
+        if decoded.unreadable:
+            self.unreadable.update(decoded.unreadable)
         self.objects += models
 
     def _is_one_pod(self, found: list[Object]) -> bool:

@@ -38,10 +38,12 @@ LABEL_RULE = "at most 63 lower-case letters, digits and -, with a letter or digi
 FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """kubectl's copy of the manifest: as large as the object, and not shown by kubectl itself."""
-DOTTED = re.compile(r"(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,2})")
-NOT_UNICAST = frozenset((0, 127, 169, *range(224, 240), 255))
-"""First bytes of IPv4 addresses that may be loopback, link-local, multicast, broadcast or unspecified."""
+OCTETS = {str(number): number for number in range(256)}
+NOT_PLAIN = frozenset((0, 127, 169, *range(224, 256)))
+"""First bytes of IPv4 addresses that may be loopback, link-local, multicast, reserved or unspecified."""
 BROADCAST = b"\xff" * 4
+SHARED_TEXT = 253
+"""The longest text that objects share: a name has at most so many characters."""
 SHARED_SIZE, SHORT = 2000, 60
 """The largest value that objects share, and the size of a value of a few bytes. About one for each byte."""
 
@@ -105,11 +107,21 @@ def object_name(metadata: wire.Metadata) -> NamespacedName:
 @lru_cache(4096)
 def _checked_name(namespace: str, name: str) -> NamespacedName:
     """Check a name. Cached, because each object's is asked for several times."""
-    for path, text, limit in (("metadata.namespace", namespace, 63), ("metadata.name", name, 253)):
-        if not SUBDOMAIN.fullmatch(text) or len(text) > limit:
-            message = f"{text!r} is not a DNS name: at most {limit} {SUBDOMAIN_RULE}"
-            raise FieldError(path, message)
-    return NamespacedName(share(namespace), name)
+    namespace = _checked_namespace(namespace)
+    _check_name("metadata.name", name, 253)
+    return NamespacedName(namespace, name)
+
+
+@lru_cache(4096)
+def _checked_namespace(text: str) -> str:
+    """Check the name of a namespace. Returns the same text for all objects of the namespace."""
+    _check_name("metadata.namespace", text, 63)
+    return text
+
+
+def _check_name(path: str, text: str, limit: int) -> None:
+    if not SUBDOMAIN.fullmatch(text) or len(text) > limit:
+        raise FieldError(path, f"{text!r} is not a DNS name: at most {limit} {SUBDOMAIN_RULE}")
 
 
 def is_label(value: object) -> TypeGuard[str]:
@@ -119,12 +131,25 @@ def is_label(value: object) -> TypeGuard[str]:
 
 def node_name(text: str | None) -> str:
     """Return the name of a node in lower case, as --node-name is; "" if it is absent."""
-    return share(text.lower()) if text else ""
+    if not text:
+        return ""
+    return _lower(text) if len(text) <= SHARED_TEXT else text.lower()
+
+
+@lru_cache(4096)
+def _lower(text: str) -> str:
+    return text.lower()
 
 
 def origin(source: str, metadata: wire.Metadata) -> Origin:
     """Return the file and the creation time of an object."""
-    return Origin(source, share(metadata.creation_timestamp or ""))
+    created = metadata.creation_timestamp or ""
+    return _origin(source, created) if len(created) <= SHARED_TEXT else Origin(source, created)
+
+
+@lru_cache(4096)
+def _origin(source: str, created: str) -> Origin:
+    return Origin(source, created)
 
 
 @lru_cache(4096)
@@ -154,9 +179,19 @@ def annotations_text(metadata: wire.Metadata) -> Annotations:
     return share(msgspec.json.encode(shown).decode()) if shown else ""
 
 
+def plain_address(text: str) -> Address | None:
+    """Pack an IPv4 address that an endpoint may have, much faster than `ipaddress`. None for other texts."""
+    try:
+        a, b, c, d = text.split(".", 4)
+        packed = bytes((OCTETS[a], OCTETS[b], OCTETS[c], OCTETS[d]))
+    except (ValueError, KeyError):
+        return None
+    return None if packed[0] in NOT_PLAIN else packed
+
+
 def unicast_address(path: str, text: str, notes: Notes) -> Address:
     """Pack an address. As in the API server, special addresses are not allowed."""
-    if packed := _plain(text):
+    if packed := plain_address(text):
         return packed
     ip = checked(path, read_ip, text)
     if ip.version == 4 and str(ip) != text:
@@ -204,12 +239,3 @@ def text_map(path: str, values: dict[str, str | None] | None, notes: Notes) -> d
     for key in [key for key, value in values.items() if value is None]:
         notes.warn(f"{path}[{key}]", 'is null: read as ""')
     return {key: value or "" for key, value in values.items()}
-
-
-def _plain(text: str) -> Address | None:
-    """Pack most IPv4 addresses, ten times as fast as `ipaddress` does. None for other texts."""
-    found = DOTTED.fullmatch(text)
-    if not found:
-        return None
-    a, b, c, d = map(int, found.groups())
-    return bytes((a, b, c, d)) if a not in NOT_UNICAST and max(a, b, c, d) < 256 else None

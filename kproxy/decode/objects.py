@@ -6,7 +6,7 @@ the same meaning and the same problems wherever it was read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -217,10 +217,10 @@ class DecodedObject(NamedTuple):
 
     metadata: wire.Metadata
     models: list[Object]
-    warnings: list[Problem]
-    left_out: list[Problem]
+    warnings: Sequence[Problem] = ()
+    left_out: Sequence[Problem] = ()
     """Invalid parts, without which the models are."""
-    unreadable: Unreadable
+    unreadable: Unreadable | None = None
     """What these parts may belong to."""
 
 
@@ -249,10 +249,9 @@ def decode_object(
             notes.warnings += misplaced_fields(obj)
     except Exception as error:  # of any type: no object may end the program
         raise UndecodableError(source, subject_of(kind, to_python(content)), kind, content, error) from None
-    decoded = DecodedObject(obj.metadata, models, [], [], Unreadable())
     if notes.warnings or notes.left_out:
-        _add_notes(decoded, notes, source, kind, to_python(content))
-    return decoded
+        return _with_notes(DecodedObject(obj.metadata, models), notes, source, kind, to_python(content))
+    return DecodedObject(obj.metadata, models)
 
 
 def _raise_if_meant(source: str, kind: str, version: str, content: Any, place: str) -> None:
@@ -268,12 +267,13 @@ def _raise_if_meant(source: str, kind: str, version: str, content: Any, place: s
     raise UndecodableError(source, ": ".join(filter(None, (place, subject))), meant, content, slip)
 
 
-def _add_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, content: Any) -> None:
-    subject = subject_of(kind, content)
-    decoded.warnings.extend(Problem(source, subject, *note) for note in notes.warnings)
-    decoded.left_out.extend(Problem(source, subject, *note) for note in notes.left_out)
-    for problem in decoded.left_out:
-        decoded.unreadable.add(kind, content, problem)
+def _with_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, content: Any) -> DecodedObject:
+    subject, unreadable = subject_of(kind, content), Unreadable()
+    left_out = [Problem(source, subject, *note) for note in notes.left_out]
+    for problem in left_out:
+        unreadable.add(kind, content, problem)
+    warnings = [Problem(source, subject, *note) for note in notes.warnings]
+    return decoded._replace(warnings=warnings, left_out=left_out, unreadable=unreadable)
 
 
 def convert(content: Any, kind: type[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from kproxy.decode import wire
@@ -17,6 +18,7 @@ from kproxy.decode.fields import (
     network,
     object_name,
     origin,
+    plain_address,
     port_number,
     protocol,
     share,
@@ -69,6 +71,9 @@ def _service_port(path: str, entry: wire.ServicePort, alone: bool) -> ServicePor
 
 def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort, ...]:
     entries = spec.ports or []
+    if len(entries) == 1:
+        (only,) = entries
+        return _only_port(only.name, only.protocol, only.port, only.target_port, only.node_port)
     if required and not entries:
         raise FieldError("spec.ports", "is missing")
     ports: list[ServicePort] = []
@@ -83,6 +88,15 @@ def _service_ports(spec: wire.ServiceSpec, required: bool) -> tuple[ServicePort,
     return share(tuple(ports))
 
 
+@lru_cache(4096)
+def _only_port(
+    name: str | None, kind: str | None, port: int, target: int | str | None, node_port: int | None
+) -> tuple[ServicePort, ...]:
+    """Return the only port of a Service. Many Services have an equal one. A long text is an error."""
+    entry = wire.ServicePort(port, name, kind, target, node_port)
+    return (_service_port("spec.ports[0]", entry, alone=True),)
+
+
 def _unique(port: ServicePort) -> Iterator[tuple[str, object, str]]:
     """Yield the values that no other port of the Service may have: field, value, and the value as text."""
     yield "name", port.name, repr(port.name)
@@ -93,6 +107,8 @@ def _unique(port: ServicePort) -> Iterator[tuple[str, object, str]]:
 
 def _cluster_ips(spec: wire.ServiceSpec, notes: Notes) -> tuple[Address, ...]:
     texts = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
+    if len(texts) == 1 and spec.cluster_ip == texts[0] and (plain := plain_address(texts[0])):
+        return (plain,)
     if spec.cluster_ip and spec.cluster_ips and spec.cluster_ips[0] != spec.cluster_ip:
         message = f"{spec.cluster_ips[0]} differs from spec.clusterIP {spec.cluster_ip}"
         raise FieldError("spec.clusterIPs[0]", message)
@@ -104,20 +120,26 @@ def _cluster_ips(spec: wire.ServiceSpec, notes: Notes) -> tuple[Address, ...]:
 
 
 def _families(spec: wire.ServiceSpec, cluster_ips: tuple[Address, ...]) -> tuple[Family, ...]:
-    families = []
-    for index, text in enumerate(spec.ip_families or []):
-        if text not in FAMILIES:
-            raise FieldError(f"spec.ipFamilies[{index}]", f"{text!r} is not one of IPv4, IPv6")
-        if FAMILIES[text] in families:
-            raise FieldError(f"spec.ipFamilies[{index}]", f"{text!r} is a duplicate")
-        families.append(FAMILIES[text])
+    families = _named_families(tuple(spec.ip_families or ()))
     for index, address in enumerate(cluster_ips):
         if index < len(families) and families[index] is not family_of(address):
             name = f"spec.clusterIPs[{index}]" if spec.cluster_ips else "spec.clusterIP"
             expected = "IPv4" if families[index] is Family.IPV4 else "IPv6"
             message = f"{format_address(address)} is not {expected}, as spec.ipFamilies[{index}] requires"
             raise FieldError(name, message)
-    return share(tuple(families))
+    return families
+
+
+@lru_cache(16)
+def _named_families(texts: tuple[str, ...]) -> tuple[Family, ...]:
+    families: list[Family] = []
+    for index, text in enumerate(texts):
+        if text not in FAMILIES:
+            raise FieldError(f"spec.ipFamilies[{index}]", f"{text!r} is not one of IPv4, IPv6")
+        if FAMILIES[text] in families:
+            raise FieldError(f"spec.ipFamilies[{index}]", f"{text!r} is a duplicate")
+        families.append(FAMILIES[text])
+    return tuple(families)
 
 
 def _affinity_timeout(spec: wire.ServiceSpec) -> int | None:
@@ -136,21 +158,24 @@ def _affinity_timeout(spec: wire.ServiceSpec) -> int | None:
 
 def _choice(path: str, text: str | None, choices: tuple[str, ...]) -> str:
     """Check that the text is one of `choices`. The default is the first one."""
-    if text not in (None, "", *choices):
+    if text and text not in choices:
         raise FieldError(path, f"{text!r} is not one of {', '.join(choices)}")
     return text or choices[0]
 
 
 def _external_ips(texts: list[str] | None, notes: Notes) -> tuple[Address, ...]:
-    paths = ((f"spec.externalIPs[{index}]", text) for index, text in enumerate(texts or []))
+    if not texts:
+        return ()
+    paths = ((f"spec.externalIPs[{index}]", text) for index, text in enumerate(texts))
     return tuple(usable(unicast_address, paths, notes))
 
 
 def _source_ranges(texts: list[str] | None, notes: Notes) -> tuple[Network, ...]:
     """Parse CIDRs. An invalid one leaves out the Service: without a range, all clients are allowed."""
+    if not texts:
+        return ()
     return tuple(
-        network(f"spec.loadBalancerSourceRanges[{index}]", text, notes)
-        for index, text in enumerate(texts or [])
+        network(f"spec.loadBalancerSourceRanges[{index}]", text, notes) for index, text in enumerate(texts)
     )
 
 
@@ -264,7 +289,7 @@ def service(source: str, obj: wire.Service, notes: Notes) -> list[Service]:
             weights=_weights(annotations, notes),
             external_name=spec.external_name or "",
             labels=labels,
-            ingress=tuple(entry.ip or entry.hostname or "" for entry in ingress),
+            ingress=tuple([entry.ip or entry.hostname or "" for entry in ingress]),
             health_check_node_port=_health_check_node_port(spec, kind, external == "Local"),
             load_balancer_ip=(kind == "LoadBalancer" and spec.load_balancer_ip) or "",
             load_balancer_class=(kind == "LoadBalancer" and spec.load_balancer_class) or "",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kproxy.decode import Decoded, Document, decode
+from kproxy.decode.fields import plain_address
 from kproxy.model import (
     Balance,
     ClusterNode,
@@ -909,3 +910,33 @@ def test_a_services_name_is_a_dns_label(own_name: str, good: bool) -> None:
     message = f"{own_name!r} {LABEL}"
     assert [p.message for p in one(service(own_name)).problems] == ([] if good else [message])
     assert one(manifest("Pod", own_name)).problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("10.0.200.255", True),
+        ("223.0.0.0", True),
+        *(
+            (text, False)
+            for text in (
+                "10.0.0.256",
+                "10.0.0.01",
+                "10.0.0",
+                "10.0.0.0.0",
+                "10.0.0.",
+                " 10.0.0.1",
+                "+1.0.0.1",
+                "\u0661.0.0.1",
+                "fd00::1",
+                "",
+            )
+        ),
+        *(
+            (text, False)
+            for text in ("0.0.0.1", "127.0.0.1", "169.254.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255")
+        ),
+    ],
+)
+def test_a_plain_address_needs_no_closer_look(text: str, plain: bool) -> None:
+    assert plain_address(text) == (parse_address(text) if plain else None)
