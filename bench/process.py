@@ -25,11 +25,15 @@ class Failed(Exception):
 
 
 class Run(NamedTuple):
-    """The duration and memory of a process."""
+    """The duration, CPU time and memory of a process, in seconds and bytes."""
 
     seconds: float
+    cpu: float
+    """With that of the child processes for which it waited."""
+    kernel: float
+    """The part of `cpu` that the kernel used for it."""
     peak: int
-    """Peak resident memory, in bytes."""
+    """Peak resident memory."""
 
 
 def parsed_by_root(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -68,12 +72,13 @@ def in_fresh_namespace(call: Callable[[], Result]) -> Result:
         return pool.submit(there).result()
 
 
-def run(*command: str) -> Run:
+def run(*command: str, cwd: Path | None = None) -> Run:
     """Run a command until it ends. Raises Failed if its exit status is not 0."""
-    seconds, peak, status = output(sys.executable, "-I", "-S", str(LAUNCH), *command).split()
+    launched = output(sys.executable, "-I", "-S", str(LAUNCH), *command, cwd=cwd)
+    seconds, cpu, kernel, peak, status = launched.split()
     if status != "0":
         raise Failed(f"{' '.join(command)}: exit status {status}")
-    return Run(float(seconds), 1024 * int(peak))
+    return Run(float(seconds), float(cpu), float(kernel), 1024 * int(peak))
 
 
 def output(*command: str, cwd: Path | None = None) -> str:

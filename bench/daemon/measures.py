@@ -57,6 +57,10 @@ class Spread(Struct, frozen=True):
     p99: float
     cpu: float
     """kproxy's share of one CPU."""
+    each: float
+    """kproxy's CPU time for each, in seconds."""
+    kernel: float
+    """The part of it that the kernel used."""
 
 
 class Figures(Struct, frozen=True):
@@ -84,9 +88,26 @@ class Figures(Struct, frozen=True):
     """The source folder of kproxy, if it is not this one."""
 
 
-def spread(taken: Sequence[float], cpu: float) -> Spread:
-    """Return the median and the 99th percentile."""
-    return Spread(median(taken), quantiles(taken, n=100, method="inclusive")[98], cpu)
+class Cpu:
+    """The CPU time of kproxy from the beginning until `stop`."""
+
+    def __init__(self, kproxy: Subject) -> None:
+        self._kproxy, self._begin = kproxy, self._now(kproxy)
+        self._end = self._begin
+
+    @staticmethod
+    def _now(kproxy: Subject) -> tuple[float, float, float]:
+        return time.monotonic(), kproxy.cpu(), kproxy.kernel()
+
+    def stop(self) -> None:
+        """End the measurement."""
+        self._end = self._now(self._kproxy)
+
+    def spread(self, taken: Sequence[float]) -> Spread:
+        """Return the median and the 99th percentile of what was done meanwhile, and the CPU time."""
+        seconds, cpu, kernel = (end - begin for begin, end in zip(self._begin, self._end, strict=True))
+        p99 = quantiles(taken, n=100, method="inclusive")[98]
+        return Spread(median(taken), p99, cpu / seconds, cpu / len(taken), kernel / len(taken))
 
 
 def measure(serving: Serving, services: int, seconds: float, say: Say, tree: Path | None = None) -> Figures:
@@ -184,16 +205,16 @@ class _Changes:
 
     def _scrapes(self) -> Spread:
         self._kproxy.scrape()  # the first one takes longer
-        cpu, begun = self._kproxy.cpu(), time.monotonic()
+        cpu = Cpu(self._kproxy)
         taken = [self._kproxy.scrape() for _ in range(SCRAPES)]
-        return spread(taken, (self._kproxy.cpu() - cpu) / (time.monotonic() - begun))
+        cpu.stop()
+        return cpu.spread(taken)
 
     def _replacements(self, of: Sequence[Sample], number: int, protocol: str = "TCP") -> Iterator[Change]:
         return (replaced(sample, next(self._numbers), protocol) for sample in _strided(of, number))
 
     def _one_by_one(self, changes: Iterable[Change], before: Callable[[], None] = lambda: None) -> Spread:
-        taken = []
-        cpu, begun = self._kproxy.cpu(), time.monotonic()
+        taken, cpu = [], Cpu(self._kproxy)
         for change in changes:
             time.sleep(PAUSE)
             self._listener.forget()
@@ -201,18 +222,19 @@ class _Changes:
             revision = self._server.apply([change.manifest])
             shown = self._listener.when(change.shows)
             taken.append(shown - self._server.sent_at(revision - 1)[revision])
-        return spread(taken, (self._kproxy.cpu() - cpu) / (time.monotonic() - begun))
+        cpu.stop()
+        return cpu.spread(taken)
 
     def _at_a_rate(self, changes: Iterable[Change]) -> Spread:
         self._listener.forget()
         revisions: dict[int, bytes] = {}
-        cpu, begun = self._kproxy.cpu(), time.monotonic()
+        cpu, begun = Cpu(self._kproxy), time.monotonic()
         for number, change in enumerate(changes):
             time.sleep(max(0, begun + number / RATE - time.monotonic()))
             revisions[self._server.apply([change.manifest])] = change.shows
-        used = (self._kproxy.cpu() - cpu) / (time.monotonic() - begun)
+        cpu.stop()
         sent = self._server.sent_at(min(revisions) - 1)
-        return spread([self._listener.when(shows) - sent[r] for r, shows in revisions.items()], used)
+        return cpu.spread([self._listener.when(shows) - sent[r] for r, shows in revisions.items()])
 
     def _load(self, of: Sequence[Sample]) -> AbstractContextManager[None]:
         changes = self._replacements(of, 1_000_000)

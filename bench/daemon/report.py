@@ -46,13 +46,19 @@ def _of(spread: Spread) -> Values:
     return spread.median, spread.p99
 
 
+def _cpu(spread: Spread) -> Values:
+    return spread.each, spread.kernel
+
+
 ROWS: tuple[tuple[str, Callable[[Figures], Values], Callable[[float], str], str], ...] = (
     ("start, until everything is in the kernel", lambda f: (f.cold.seconds,), seconds, "37 s"),
     ("  CPU, until ready", lambda f: (f.cold.cpu,), seconds, "37 s"),
     ("restart, until everything is compared", lambda f: (f.restart.seconds,), seconds, "90 s"),
     ("  CPU", lambda f: (f.restart.cpu,), seconds, ""),
     ("endpoint replaced, p50 / p99", lambda f: _of(f.replaced), seconds, "4.1 s / -"),
+    ("  CPU of each, the kernel's part", lambda f: _cpu(f.replaced), seconds, ""),
     ("endpoint added or removed", lambda f: _of(f.resized), seconds, ""),
+    ("  CPU of each, the kernel's part", lambda f: _cpu(f.resized), seconds, ""),
     (f"{RATE} changes per second", lambda f: _of(f.churn), seconds, "8.1 s / 10.9 s"),
     ("  share of a CPU", lambda f: (f.churn.cpu,), _share, "86%"),
     (f"{RATE} changes per second, UDP", lambda f: _of(f.churn_of_udp), seconds, ""),

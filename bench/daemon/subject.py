@@ -19,6 +19,8 @@ from bench.process import Failed, output
 from bench.samples import CLUSTER_CIDR
 
 CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: the clock of a process is ~pid << 3 | 2
+STIME = 12
+"""The position of stime in /proc/PID/stat, after the name of the command (proc(5))."""
 NODE_IP = "192.0.2.1"
 UNOWNED = "--no-table-owner"
 METRICS = "http://127.0.0.1:10249/metrics"
@@ -44,6 +46,11 @@ class Subject:
     def cpu(self) -> float:
         """Return the CPU time of all its threads in seconds, without its children."""
         return time.clock_gettime((~self.pid << 3) | CPU_CLOCK)
+
+    def kernel(self) -> float:
+        """Return the part of its CPU time that the kernel used for it, in steps of 10 ms."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[STIME]) / os.sysconf("SC_CLK_TCK")
 
     def scrape(self) -> float:
         """Request the metrics. Returns the seconds until they have arrived."""

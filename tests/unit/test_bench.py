@@ -12,7 +12,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 from rich.console import Console
 
-from bench import peer
+from bench import endpoints, peer
 from bench.manifests import as_json, as_yaml, manifests
 from bench.process import in_fresh_namespace, output
 from bench.report import growth, report
@@ -96,3 +96,23 @@ def test_rules_that_grow_are_noticed() -> None:
     more = replace(FIGURES, services=100, kproxy=replace(KPROXY, held=Held(41, 19)))
     assert growth([replace(FIGURES, services=100), FIGURES]) == ""
     assert growth([more, FIGURES]).endswith("41, 19 at 100; 40, 19 at 10,000")
+
+
+@pytest.mark.parametrize(("form", "nodes"), [("on other nodes", 4), ("nodes unknown", 1)])
+def test_many_endpoints_are_in_ten_files(tmp_path: Path, form: str, nodes: int) -> None:
+    endpoints.write(tmp_path / "all", list(samples(20, 4)), endpoints.FORMS[form])
+    files = [Document(file.name, Raw(file.read_bytes())) for file in (tmp_path / "all").iterdir()]
+    decoded = decode(files)
+    assert (len(files), len(decoded.state.services), decoded.problems) == (10, 20, [])
+    assert {len({e.node for e in s.endpoints}) for (s,) in decoded.state.slices.values()} == {nodes}
+
+
+@pytest.mark.lab
+def test_a_short_run_of_many_endpoints() -> None:
+    found = list(endpoints.measure(10, 4, 1, (None,)))
+    assert [each.form for each in found] == list(endpoints.FORMS)
+    assert all(0 < each.kernel < each.cpu < 30 and each.peak > 10e6 for each in found)
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(endpoints.report(found, "10 Services", "This machine"))
+    assert capture.get().count("this folder") == 2

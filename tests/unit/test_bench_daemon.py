@@ -17,7 +17,7 @@ from bench.daemon.server import replaced, resized, serving
 from bench.process import in_fresh_namespace, output
 from bench.samples import samples
 
-QUICK = Spread(0.001, 0.002, 0.03)
+QUICK = Spread(0.001, 0.002, 0.03, each=0.0015, kernel=0.0003)
 FIGURES = Figures(
     services=10_000,
     others=0.1,
@@ -52,6 +52,7 @@ def test_the_figures_of_another_tree_get_a_column_with_ratios() -> None:
     rows = {name.strip(): [cell.strip() for cell in cells[:3]] for _, name, *cells in lines}
     assert rows["start, until everything is in the kernel"] == ["1.5 s", "3 s", "0.50"]
     assert rows["endpoint replaced, p50 / p99"][2] == "1.00 / 1.00"
+    assert rows["CPU of each, the kernel's part"] == ["1.5 ms / 0.3 ms", "1.5 ms / 0.3 ms", "1.00 / 1.00"]
     assert rows["nft flush ruleset, until repaired"][2] == "-"
 
 
