@@ -20,6 +20,12 @@ class Operand(NamedTuple):
     choices: tuple[str, ...] = ()
     """The allowed values; () for any value."""
 
+    @property
+    def usage(self) -> str:
+        """The text for it in the usage of its verb, for example `[SERVICE...]`."""
+        text = f"{self.metavar}..." if self.several else self.metavar
+        return text if self.required else f"[{text}]"
+
 
 class Verb(NamedTuple):
     """A verb. `cli/` has a module for each."""
@@ -31,8 +37,8 @@ class Verb(NamedTuple):
     """Paragraphs."""
     examples: tuple[tuple[str, str], ...]
     """The purpose of a command, and the command."""
-    usages: tuple[str, ...] = ("",)
-    """The text after `kproxy VERB [FLAGS]` in the usage, one line for each form."""
+    usages: tuple[str, ...] = ()
+    """The text after `kproxy VERB [FLAGS]` in the usage, one line for each form; () for the operand only."""
     operand: Operand | None = None
     takes_flags: bool = True
     """Whether the verb has flags of `flags.py`. If not, it runs without settings."""
@@ -201,7 +207,6 @@ _VERBS = (
             ("A client from outside, at a node port:", "kproxy explain 192.0.2.7 node:30080 -f services/"),
             ("With rules, their handles, and elements:", "kproxy explain node web:http --rules"),
         ),
-        usages=("FROM TO",),
         operand=Operand("FROM TO", words=2),
     ),
     Verb(
@@ -218,7 +223,6 @@ _VERBS = (
             ("A connection from this node:", "kproxy trace node web:80 --send"),
             ("The next packet of a client:", "kproxy trace 192.0.2.7 node:30080 --timeout 1m"),
         ),
-        usages=("FROM TO",),
         operand=Operand("FROM TO", words=2),
     ),
     Verb(
@@ -244,7 +248,6 @@ _VERBS = (
             ("A connection that fails:", "kproxy doctor shop/web:80 --from pod/client"),
             ("Manifests only:", "kproxy doctor -f services/"),
         ),
-        usages=("[SERVICE]",),
         operand=Operand("SERVICE", required=False),
     ),
     Verb(
@@ -262,7 +265,6 @@ _VERBS = (
             ("Some Services of the running kproxy:", "kproxy graph web shop/cart > web.svg"),
             ("With graphviz:", "kproxy graph -f services/ -o dot | dot -Tpdf > services.pdf"),
         ),
-        usages=("[SERVICE...]",),
         operand=Operand("SERVICE", required=False, several=True),
     ),
     Verb(
@@ -364,7 +366,6 @@ _VERBS = (
         "show this help, or the help of a verb",
         ("Show the verbs of kproxy, or the flags and examples of one verb, as `kproxy VERB --help` does.",),
         (("The verbs:", "kproxy help"), ("The flags of get:", "kproxy help get")),
-        usages=("[VERB]",),
         operand=Operand("VERB", required=False),
         takes_flags=False,
     ),
@@ -390,7 +391,6 @@ _VERBS = (
                 "kproxy completion fish > ~/.config/fish/completions/kproxy.fish",
             ),
         ),
-        usages=("SHELL",),
         operand=Operand("SHELL", choices=("bash", "zsh", "fish")),
         takes_flags=False,
     ),
@@ -425,4 +425,5 @@ def forms(verb: Verb | None) -> list[str]:
     if verb is None:
         return ["kproxy VERB [FLAGS]"]
     start = f"kproxy {verb.name}" + (" [FLAGS]" if verb.takes_flags else "")
-    return [f"{start} {form}".rstrip() for form in verb.usages]
+    usages = verb.usages or (verb.operand.usage if verb.operand else "",)
+    return [f"{start} {form}".rstrip() for form in usages]
