@@ -20,6 +20,7 @@ from kproxy.limits import RESPONSE_CHUNKS, RESPONSE_HEAD
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.credentials import Credentials
 from tests.apiserver.kubeconfig import token, write_kubeconfig
+from tests.event_loop import in_event_loop
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = Request("GET", "/")
@@ -68,55 +69,46 @@ async def body(http: HttpClient, request: Request = GET) -> list[bytes]:
         return [piece async for piece in response.pieces()]
 
 
-def test_a_connection_is_used_again() -> None:
-    async def story() -> None:
-        async with server(lambda _: OK) as remote:
-            http = client(remote.port)
-            for _ in range(3):
-                assert await body(http) == [b"ok"]
-            assert [len(requests) for requests in remote.connections] == [3]
-
-    asyncio.run(story())
+@in_event_loop
+async def test_a_connection_is_used_again() -> None:
+    async with server(lambda _: OK) as remote:
+        http = client(remote.port)
+        for _ in range(3):
+            assert await body(http) == [b"ok"]
+        assert [len(requests) for requests in remote.connections] == [3]
 
 
 @pytest.mark.parametrize(("method", "requests"), [("GET", [2, 1]), ("POST", [1, 1])])
-def test_only_a_request_that_may_be_repeated_uses_a_connection_that_may_be_closed(
+@in_event_loop
+async def test_only_a_request_that_may_be_repeated_uses_a_connection_that_may_be_closed(
     method: str, requests: list[int]
 ) -> None:
-    async def story() -> None:
-        async with server(lambda count: OK if count == 1 else b"") as remote:
-            http = client(remote.port)
-            await body(http)
-            assert await body(http, Request(method, "/")) == [b"ok"]
-            assert [len(heads) for heads in remote.connections] == requests
-
-    asyncio.run(story())
+    async with server(lambda count: OK if count == 1 else b"") as remote:
+        http = client(remote.port)
+        await body(http)
+        assert await body(http, Request(method, "/")) == [b"ok"]
+        assert [len(heads) for heads in remote.connections] == requests
 
 
-def test_a_body_that_is_not_read_ends_its_connection() -> None:
-    async def story() -> None:
-        async with server(lambda _: OK) as remote:
-            http = client(remote.port)
-            async with http.send(GET, 10) as response:
-                assert response.status == 200
-            await body(http)
-            assert [len(heads) for heads in remote.connections] == [1, 1]
-
-    asyncio.run(story())
+@in_event_loop
+async def test_a_body_that_is_not_read_ends_its_connection() -> None:
+    async with server(lambda _: OK) as remote:
+        http = client(remote.port)
+        async with http.send(GET, 10) as response:
+            assert response.status == 200
+        await body(http)
+        assert [len(heads) for heads in remote.connections] == [1, 1]
 
 
-def test_small_chunks_are_few_pieces() -> None:
+@in_event_loop
+async def test_small_chunks_are_few_pieces() -> None:
     chunks = 3 * RESPONSE_CHUNKS
     head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-    async def story() -> None:
-        async with server(lambda _: head + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n") as remote:
-            pieces = await body(client(remote.port))
-            assert b"".join(pieces) == b"x" * chunks
-            assert len(pieces) < 20
-            assert max(map(len, pieces)) <= RESPONSE_CHUNKS
-
-    asyncio.run(story())
+    async with server(lambda _: head + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n") as remote:
+        pieces = await body(client(remote.port))
+        assert b"".join(pieces) == b"x" * chunks
+        assert len(pieces) < 20
+        assert max(map(len, pieces)) <= RESPONSE_CHUNKS
 
 
 @pytest.mark.parametrize(
@@ -127,13 +119,11 @@ def test_small_chunks_are_few_pieces() -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nq\r\n", "invalid response"),
     ],
 )
-def test_an_invalid_response_is_a_sentence(answer: bytes, message: str) -> None:
-    async def story() -> None:
-        async with server(lambda _: answer) as remote:
-            with pytest.raises(RequestError, match=message):
-                await body(client(remote.port))
-
-    asyncio.run(story())
+@in_event_loop
+async def test_an_invalid_response_is_a_sentence(answer: bytes, message: str) -> None:
+    async with server(lambda _: answer) as remote:
+        with pytest.raises(RequestError, match=message):
+            await body(client(remote.port))
 
 
 @pytest.mark.parametrize(
@@ -145,40 +135,36 @@ def test_an_invalid_response_is_a_sentence(answer: bytes, message: str) -> None:
         (b"nonsense\r\n\r\n", "cannot connect to api.test:443: illegal status line: bytearray(b'nonsense')"),
     ],
 )
-def test_a_proxy_that_refuses_is_named(answer: bytes, message: str) -> None:
-    async def story() -> None:
-        async with server(lambda _: answer) as remote:
-            proxy = f"http://user:p%40ss@127.0.0.1:{remote.port}"
-            endpoint = Endpoint("https://api.test", ssl.create_default_context(), None, proxy)
-            with pytest.raises(ConnectError) as caught:
-                await body(client(0, endpoint))
-            assert str(caught.value) == message.replace("PORT", str(remote.port))
-            head = remote.connections[0][0]
-            assert head.startswith("CONNECT api.test:443 HTTP/1.1\r\n")
-            assert "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in head
-
-    asyncio.run(story())
+@in_event_loop
+async def test_a_proxy_that_refuses_is_named(answer: bytes, message: str) -> None:
+    async with server(lambda _: answer) as remote:
+        proxy = f"http://user:p%40ss@127.0.0.1:{remote.port}"
+        endpoint = Endpoint("https://api.test", ssl.create_default_context(), None, proxy)
+        with pytest.raises(ConnectError) as caught:
+            await body(client(0, endpoint))
+        assert str(caught.value) == message.replace("PORT", str(remote.port))
+        head = remote.connections[0][0]
+        assert head.startswith("CONNECT api.test:443 HTTP/1.1\r\n")
+        assert "Proxy-Authorization: Basic dXNlcjpwQHNz\r\n" in head
 
 
-def test_without_tls_a_proxy_gets_the_whole_url(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with server(lambda _: OK) as proxy:
-            kubeconfig = write_kubeconfig(
-                tmp_path / "kubeconfig",
-                "http://api.test/prefix",
-                token("first"),
-                proxy_url=f"http://127.0.0.1:{proxy.port}",
-            )
-            async with (
-                Connection(Credentials(kubeconfig)) as connection,
-                connection.get("/api", {"watch": "1"}, 10) as response,
-            ):
-                assert response.status == 200
-            assert proxy.connections[0][0].startswith(
-                "GET http://api.test:80/prefix/api?watch=1 HTTP/1.1\r\nHost: api.test\r\n"
-            )
-
-    asyncio.run(story())
+@in_event_loop
+async def test_without_tls_a_proxy_gets_the_whole_url(tmp_path: Path) -> None:
+    async with server(lambda _: OK) as proxy:
+        kubeconfig = write_kubeconfig(
+            tmp_path / "kubeconfig",
+            "http://api.test/prefix",
+            token("first"),
+            proxy_url=f"http://127.0.0.1:{proxy.port}",
+        )
+        async with (
+            Connection(Credentials(kubeconfig)) as connection,
+            connection.get("/api", {"watch": "1"}, 10) as response,
+        ):
+            assert response.status == 200
+        assert proxy.connections[0][0].startswith(
+            "GET http://api.test:80/prefix/api?watch=1 HTTP/1.1\r\nHost: api.test\r\n"
+        )
 
 
 class Two(Names):
@@ -188,10 +174,8 @@ class Two(Names):
         return [(socket.AF_INET, ("127.0.0.2", port)), (socket.AF_INET, ("127.0.0.1", port))]
 
 
-def test_the_next_address_of_a_host_is_tried() -> None:
-    async def story() -> None:
-        async with server(lambda _: OK) as remote:
-            endpoint = Endpoint(f"http://two.test:{remote.port}")
-            assert await body(client(0, endpoint, Two())) == [b"ok"]
-
-    asyncio.run(story())
+@in_event_loop
+async def test_the_next_address_of_a_host_is_tried() -> None:
+    async with server(lambda _: OK) as remote:
+        endpoint = Endpoint(f"http://two.test:{remote.port}")
+        assert await body(client(0, endpoint, Two())) == [b"ok"]
