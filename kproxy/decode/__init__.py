@@ -21,6 +21,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import replace
 
+from kproxy import model
 from kproxy.decode import wire
 from kproxy.decode.explain import describe
 from kproxy.decode.fields import annotations_text, object_name
@@ -38,19 +39,6 @@ from kproxy.gatewayapi import (
     Route,
 )
 from kproxy.limits import DOCUMENTS
-from kproxy.model import (
-    ClusterNode,
-    ClusterState,
-    EndedPod,
-    EndpointSlice,
-    Ingress,
-    IngressClass,
-    NamespacedName,
-    Pod,
-    Secret,
-    Service,
-    Workload,
-)
 from kproxy.problems import Problem, limited
 
 __all__ = ["Decoded", "Document", "Unreadable", "decode", "gateway_objects"]
@@ -72,7 +60,7 @@ class Document(NamedTuple):
 class Decoded(NamedTuple):
     """The result of decoding documents."""
 
-    state: ClusterState
+    state: model.ClusterState
     problems: list[Problem]
     unreadable: Unreadable
     ignored: Counter[str]
@@ -139,14 +127,14 @@ class _Decoder:
 
     def __init__(self) -> None:
         self.objects: list[Object] = []
-        self.workloads: list[Workload] = []
+        self.workloads: list[model.Workload] = []
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.unreadable = Unreadable()
         self.ignored: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self._seen: dict[tuple[str, NamespacedName], str] = {}
-        self._pods: dict[NamespacedName, int] = {}
+        self._seen: dict[tuple[str, model.NamespacedName], str] = {}
+        self._pods: dict[model.NamespacedName, int] = {}
         """Where each Pod is in `objects`."""
 
     def add(self, document: Document) -> None:
@@ -221,7 +209,7 @@ class _Decoder:
     def _is_one_pod(self, found: list[Object]) -> bool:
         """Whether it is a known Pod, and only one of the two has an address. That one is used."""
         match found:
-            case [Pod() | EndedPod() as second]:
+            case [model.Pod() | model.EndedPod() as second]:
                 first = self.objects[self._pods[second.name]]
                 had, has = _has_address(first), _has_address(second)
                 if has and not had:
@@ -232,7 +220,7 @@ class _Decoder:
     def _add_other(self, source: str, content: Any, meta: wire.TypeMeta) -> None:
         """Add an object that no Service depends on: a workload, or one of a kind that is ignored."""
         kind, found = meta.kind or "", workload(source, meta, content)
-        if isinstance(found, Workload):
+        if isinstance(found, model.Workload):
             subject, key = f"{kind} {found.name}", (kind, found.name)
             if key not in self._seen:
                 self._seen[key] = source
@@ -246,7 +234,7 @@ class _Decoder:
 
 
 def _has_address(pod: Object) -> bool:
-    return isinstance(pod, Pod) and bool(pod.addresses)
+    return isinstance(pod, model.Pod) and bool(pod.addresses)
 
 
 def _described(error: Exception, content: Any) -> tuple[str, str]:
@@ -262,26 +250,28 @@ def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
     return [replace(each, annotations=text) for each in found] if text else found
 
 
-def _assemble(found: Iterable[Object]) -> ClusterState:
+def _assemble(found: Iterable[Object]) -> model.ClusterState:
     """Sort objects by kind. If a Service has EndpointSlices, its legacy Endpoints object is ignored."""
     kinds: dict[type[Object], list[Any]] = defaultdict(list)
     for item in found:
         kinds[type(item)].append(item)
-    return ClusterState(
-        {service.name: service for service in kinds[Service]},
-        _slices_by_service(kinds[EndpointSlice]),
-        tuple(kinds[Pod]),
-        {node.name: node for node in kinds[ClusterNode]},
-        tuple(kinds[Ingress]),
-        ingress_classes=tuple(kinds[IngressClass]),
-        secrets={secret.name: secret for secret in kinds[Secret]},
-        ended_pods=tuple(kinds[EndedPod]),
+    return model.ClusterState(
+        {service.name: service for service in kinds[model.Service]},
+        _slices_by_service(kinds[model.EndpointSlice]),
+        tuple(kinds[model.Pod]),
+        {node.name: node for node in kinds[model.ClusterNode]},
+        tuple(kinds[model.Ingress]),
+        ingress_classes=tuple(kinds[model.IngressClass]),
+        secrets={secret.name: secret for secret in kinds[model.Secret]},
+        ended_pods=tuple(kinds[model.EndedPod]),
     )
 
 
-def _slices_by_service(found: Iterable[EndpointSlice]) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
-    current: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
-    legacy: dict[NamespacedName, list[EndpointSlice]] = defaultdict(list)
+def _slices_by_service(
+    found: Iterable[model.EndpointSlice],
+) -> dict[model.NamespacedName, tuple[model.EndpointSlice, ...]]:
+    current: dict[model.NamespacedName, list[model.EndpointSlice]] = defaultdict(list)
+    legacy: dict[model.NamespacedName, list[model.EndpointSlice]] = defaultdict(list)
     for each in found:
         (legacy if each.legacy else current)[each.service].append(each)
     return {name: tuple(members) for name, members in {**legacy, **current}.items()}

@@ -8,7 +8,7 @@ the table in use does not change.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from kproxy.kernel.namespace import netfilter_socket
 from kproxy.kernel.netlink.core.structure import table_message, table_removal, whole_table
@@ -21,7 +21,7 @@ from kproxy.problems import HostError, TransactionError
 from kproxy.table.names import TABLE
 
 
-class Rehearsal:
+class Rehearsal(AbstractContextManager["Rehearsal"]):
     """A network namespace for kproxy's rules. Created before threads start. For one thread at a time."""
 
     def __init__(self) -> None:
@@ -30,9 +30,6 @@ class Rehearsal:
     def close(self) -> None:
         """Close the socket, which ends the namespace."""
         self._netlink.close()
-
-    def __enter__(self) -> Rehearsal:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
