@@ -275,23 +275,26 @@ async def test_the_task_of_a_watcher_ends_when_it_disconnects(tmp_path: Path) ->
         assert not state.revision.waiting
 
 
+def answers(folder: Path, asked: bytes) -> bytes:
+    """Return all that the server sends to a client that asks this, until it closes the connection."""
+    received = b""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(folder / SOCKET))
+        client.sendall(asked)
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(20)
+        with suppress(ConnectionResetError):  # the server closed the connection before it read everything
+            while piece := client.recv(65536):
+                received += piece
+    return received
+
+
 @pytest.mark.parametrize("asked", [b"", b"more\n", b"n" * 100_000, b"all", b"next\n", b"about"])
 @in_event_loop
 async def test_a_client_that_does_not_request_a_snapshot_gets_nothing(asked: bytes, tmp_path: Path) -> None:
     state = Changing(tmp_path)
-
-    def ask() -> bytes:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(tmp_path / SOCKET))
-            client.sendall(asked)
-            client.shutdown(socket.SHUT_WR)
-            client.settimeout(20)
-            with suppress(ConnectionResetError):  # the server closed the connection before it read everything
-                return client.recv(65536)
-        return b""
-
     async with state.serving():
-        assert await asyncio.to_thread(ask) == b""
+        assert await asyncio.to_thread(answers, tmp_path, asked) == b""
         assert state.asked == 0
 
 
@@ -314,20 +317,8 @@ def test_a_client_gets_the_part_about_names_and_addresses(tmp_path: Path) -> Non
 @in_event_loop
 async def test_a_client_that_sends_anything_else_is_disconnected(asked: bytes, tmp_path: Path) -> None:
     state = Changing(tmp_path)
-
-    def ask() -> bytes:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(tmp_path / SOCKET))
-            client.sendall(ALL + asked)
-            client.shutdown(socket.SHUT_WR)
-            client.settimeout(20)
-            with suppress(ConnectionResetError):  # the server closed the connection before it read everything
-                while client.recv(65536):
-                    pass
-        return asked
-
     async with state.serving():
-        assert await asyncio.to_thread(ask) == asked
+        await asyncio.to_thread(answers, tmp_path, ALL + asked)
         assert state.asked == 1
 
 

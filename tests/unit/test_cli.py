@@ -1,5 +1,7 @@
 """The commands as they are typed: usage errors, what they print, how they end."""
 
+# ruff: noqa: E501  (a row of a table is a line)
+
 from __future__ import annotations
 
 import itertools
@@ -28,81 +30,65 @@ from tests.unit.nobody import NOBODY, as_nobody
 
 DESCRIBED = [item for item in KINDS.items() if item[0] != "componentstatuses"]
 """The kinds that `describe` knows."""
+
+
 # The verb whose usage is shown, and the sentence; "..." for any text in it.
-USAGE_ERRORS = {
-    "": ("", "Missing VERB."),
-    "proxy": ("", "Unknown verb proxy."),
-    "snyc": ("", "Unknown verb snyc. Did you mean sync?"),
-    "--verison": ("", "Unknown flag --verison. Did you mean --version?"),
-    "sync": ("sync", "Missing flag -f or --filename or --manifests."),
-    "sync -f x y": ("sync", "Got unexpected extra argument (y)."),
-    "sync -f x --node-nam n": ("sync", "Unknown flag --node-nam. Did you mean --node-name?"),
-    "sync -f x --node n": ("sync", "Unknown flag --node. Did you mean --nodes?"),
-    "sync -f x -manifests y": ("sync", "Unknown flag -m."),
-    "compile -f": ("compile", "-f needs a value."),
-    "compile -f x --masquerade-all=yes": ("compile", "--masquerade-all: 'yes' is not true or false."),
-    "compile -f x --service-cidr 10.0.0.1/8": ("compile", "--service-cidr: 10.0.0.1/8 has host bits set."),
-    "compile -f x --service-cidr 10.0.0.0/8,10.1.0.0/16": (
-        "compile",
-        "...at most one CIDR of each family is allowed.",
-    ),
-    "compile -f x --cluster-cidr pods": (
-        "compile",
-        "...'pods' does not appear to be...",
-    ),
-    "compile -f x --node-ip 1.2.3": ("compile", "...'1.2.3' does not appear to be an IPv4 or IPv6 address."),
-    "compile -f x --node-ip 1.2.3.4,1.2.3.5": (
-        "compile",
-        "...at most one address of each family is allowed.",
-    ),
-    "compile -f x --service-node-port-range 2-1": ("compile", "...'2-1' is not FIRST-LAST within 1-65535."),
-    "compile -f x --service-node-port-range 0-9": ("compile", "...'0-9' is not FIRST-LAST within 1-65535."),
-    "compile -f x --service-node-port-range 80": ("compile", "...'80' is not FIRST-LAST within 1-65535."),
-    "compile -f x --nft-version new": ("compile", "--nft-version: 'new' is not a version such as 1.0.6."),
-    "compile -f x --nft-version 1.0.5": (
-        "compile",
-        "--nft-version: 1.0.5 is too old: kproxy's rules need nft 1.0.6 or later.",
-    ),
-    "run --detect-local-mode Cluster": (
-        "run",
-        "...'Cluster' is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.",
-    ),
-    "run --healthz-bind-address here": (
-        "run",
-        "...'here' is not ADDRESS:PORT, with an IPv6 address in brackets.",
-    ),
-    "env -f x": ("env", "Missing POD."),
-    "env a b -f x": ("env", "Got unexpected extra argument (b)."),
-    "env a -f x --format yaml": ("env", "--format: 'yaml' is not one of export, docker, json."),
-    "get": ("get", "Missing KIND."),
-    "get svc -o tall": (
-        "get",
-        "--output: 'tall' is not one of wide, name, yaml, json, svg, dot, jsonpath=TEMPLATE, "
-        "custom-columns=COLUMNS.",
-    ),
-    "get svc -o jsonpath": ("get", "--output: jsonpath needs a value: jsonpath=TEMPLATE."),
-    "get svc -o=custom-columns=": ("get", "--output: custom-columns needs a value: custom-columns=COLUMNS."),
-    "get svc web -l a=b": ("get", "A name cannot be combined with --selector."),
-    "get svc -w -f x": ("get", "--watch shows the running kproxy, and cannot be combined with -f."),
-    "get all -w": ("get", "--watch allows only one kind."),
-    "get al": ("get", "Unknown kind al. Did you mean all?"),
-    "get all/web": ("get", "'all/web': all stands for several kinds, so it cannot have a name."),
-    "get servics": ("get", "Unknown kind servics. Did you mean services?"),
-    "get svc/web ep/web pod": ("get", "'pod' is not KIND/NAME, which cannot be combined with other forms."),
-    "describe jobs": (
-        "describe",
-        "Unknown kind jobs. A KIND is "
-        f"{', '.join(f'{plural} ({kind.aliases[-1]})' for plural, kind in DESCRIBED)}.",
-    ),
-    "cleanup -f x": ("cleanup", "Unknown flag -f."),
-    "version --short": ("version", "Unknown flag --short."),
-    "help gett": ("help", "Unknown verb gett. Did you mean get?"),
-    "completion tcsh": ("completion", "SHELL: 'tcsh' is not one of bash, zsh, fish."),
-}
-
-
-@pytest.mark.parametrize(("arguments", "verb", "message"), [(k, *v) for k, v in USAGE_ERRORS.items()])
+@cases(
+    """
+    arguments                                           verb        message
+    -                                                   -           Missing VERB.
+    proxy                                               -           Unknown verb proxy.
+    snyc                                                -           Unknown verb snyc. Did you mean sync?
+    --verison                                           -           Unknown flag --verison. Did you mean --version?
+    sync                                                sync        Missing flag -f or --filename or --manifests.
+    sync -f x y                                         sync        Got unexpected extra argument (y).
+    sync -f x --node-nam n                              sync        Unknown flag --node-nam. Did you mean --node-name?
+    sync -f x --node n                                  sync        Unknown flag --node. Did you mean --nodes?
+    sync -f x -manifests y                              sync        Unknown flag -m.
+    compile -f                                          compile     -f needs a value.
+    compile -f x --masquerade-all=yes                   compile     --masquerade-all: 'yes' is not true or false.
+    compile -f x --service-cidr 10.0.0.1/8              compile     --service-cidr: 10.0.0.1/8 has host bits set.
+    compile -f x --service-cidr 10.0.0.0/8,10.1.0.0/16  compile     ...at most one CIDR of each family is allowed.
+    compile -f x --cluster-cidr pods                    compile     ...'pods' does not appear to be...
+    compile -f x --node-ip 1.2.3                        compile     ...'1.2.3' does not appear to be an IPv4 or IPv6 address.
+    compile -f x --node-ip 1.2.3.4,1.2.3.5              compile     ...at most one address of each family is allowed.
+    compile -f x --service-node-port-range 2-1          compile     ...'2-1' is not FIRST-LAST within 1-65535.
+    compile -f x --service-node-port-range 0-9          compile     ...'0-9' is not FIRST-LAST within 1-65535.
+    compile -f x --service-node-port-range 80           compile     ...'80' is not FIRST-LAST within 1-65535.
+    compile -f x --nft-version new                      compile     --nft-version: 'new' is not a version such as 1.0.6.
+    compile -f x --nft-version 1.0.5                    compile     --nft-version: 1.0.5 is too old: kproxy's rules need nft 1.0.6 or later.
+    run --detect-local-mode Cluster                     run         ...'Cluster' is not one of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.
+    run --healthz-bind-address here                     run         ...'here' is not ADDRESS:PORT, with an IPv6 address in brackets.
+    env -f x                                            env         Missing POD.
+    env a b -f x                                        env         Got unexpected extra argument (b).
+    env a -f x --format yaml                            env         --format: 'yaml' is not one of export, docker, json.
+    get                                                 get         Missing KIND.
+    get svc -o tall                                     get         --output: 'tall' is not one of wide, name, yaml, json, svg, dot, jsonpath=TEMPLATE, custom-columns=COLUMNS.
+    get svc -o jsonpath                                 get         --output: jsonpath needs a value: jsonpath=TEMPLATE.
+    get svc -o=custom-columns=                          get         --output: custom-columns needs a value: custom-columns=COLUMNS.
+    get svc web -l a=b                                  get         A name cannot be combined with --selector.
+    get svc -w -f x                                     get         --watch shows the running kproxy, and cannot be combined with -f.
+    get all -w                                          get         --watch allows only one kind.
+    get al                                              get         Unknown kind al. Did you mean all?
+    get all/web                                         get         'all/web': all stands for several kinds, so it cannot have a name.
+    get servics                                         get         Unknown kind servics. Did you mean services?
+    get svc/web ep/web pod                              get         'pod' is not KIND/NAME, which cannot be combined with other forms.
+    cleanup -f x                                        cleanup     Unknown flag -f.
+    version --short                                     version     Unknown flag --short.
+    help gett                                           help        Unknown verb gett. Did you mean get?
+    completion tcsh                                     completion  SHELL: 'tcsh' is not one of bash, zsh, fish.
+    """
+)
 def test_usage_errors(arguments: str, verb: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    is_usage_error(arguments, verb, message, capsys)
+
+
+def test_an_unknown_kind_gets_the_kinds_of_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ", ".join(f"{plural} ({kind.aliases[-1]})" for plural, kind in DESCRIBED)
+    is_usage_error("describe jobs", "describe", f"Unknown kind jobs. A KIND is {kinds}.", capsys)
+
+
+def is_usage_error(arguments: str, verb: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments.split()) == 2
     out, err = capsys.readouterr()
     first, *rest = err.splitlines()

@@ -20,6 +20,7 @@ from kproxy.controlplane.slices import all_slices, pod_index
 from kproxy.model import Family
 from kproxy.show import tables as views
 from kproxy.show.kinds import KINDS
+from tests.cases import cases
 from tests.unit.make import NODE, decoded, manifest, service
 
 CHAPTER = Path(netns_lab.__file__).parent / "chapter"
@@ -276,35 +277,61 @@ TWO = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("command", "status", "out", "err"),
-    [
-        ("get svc -o name", 0, "service/b\n", ""),
-        ("get svc -n one -o name", 0, "service/a\n", ""),
-        ("get svc -A -o name", 0, "service/b\nservice/a\n", ""),
-        ("get svc a b -o name", 1, "service/b\n", "kproxy: services 'a' not found in namespace default. It exists in namespace one: see -n.\n"),
-        ("get svc c -o yaml", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
-        ("get svc -n none", 0, "", "No services found in namespace none.\n"),
-        ("get pods -A", 0, "", "No pods found.\n"),
-        ("get svc a -A", 2, "", "kproxy: A resource cannot be retrieved by name across all namespaces.\n" + USAGE_OF_GET),
-        ("get svc -n one a -o name", 0, "service/a\n", ""),
-        ("get -n one svc -o name a", 0, "service/a\n", ""),
-        ("get svc/b -o name", 0, "service/b\n", ""),
-        ("get service/b ep/b svc/c -o name", 1, "service/b\n", "kproxy: services 'c' not found in namespace default.\nkproxy: endpoints 'b' not found in namespace default.\n"),
-        ("get svc,ep b -o name", 1, "service/b\n", "kproxy: endpoints 'b' not found in namespace default.\n"),
-        ("get Service b b -o name", 0, "service/b\n", ""),
-        ("get po,ep", 0, "", "No pods or endpoints found in namespace default.\n"),
-        ("get svc/b ep", 2, "", "kproxy: 'ep' is not KIND/NAME, which cannot be combined with other forms.\n" + USAGE_OF_GET),
-        ("get svc/b/c", 2, "", "kproxy: 'svc/b/c' is not KIND/NAME, which cannot be combined with other forms.\n" + USAGE_OF_GET),
-        ("get svc/b -A", 2, "", "kproxy: A resource cannot be retrieved by name across all namespaces.\n" + USAGE_OF_GET),
-        ("get ingres", 2, "", "kproxy: Unknown kind ingres. Did you mean ingress?\n" + USAGE_OF_GET),
-        ("get jobs", 2, "", "kproxy: Unknown kind jobs." + KINDS_OF_GET + USAGE_OF_GET),
-        ("describe ing", 0, "", "No ingresses found in namespace default.\n"),
-        ("describe svc c", 1, "", "kproxy: services 'c' not found in namespace default.\n"),
-    ],
-)  # fmt: skip
-def test_selected_objects_and_messages(shown: Shown, command: str, status: int, out: str, err: str) -> None:
-    assert shown(command, *TWO) == (status, out, err)
+@cases(
+    """
+    command                                      status  names                message
+    get svc -o name                              0       service/b            -
+    get svc -n one -o name                       0       service/a            -
+    get svc -A -o name                           0       service/b service/a  -
+    get svc a b -o name                          1       service/b            kproxy: services 'a' not found in namespace default. It exists in namespace one: see -n.
+    get svc c -o yaml                            1       -                    kproxy: services 'c' not found in namespace default.
+    get svc -n none                              0       -                    No services found in namespace none.
+    get pods -A                                  0       -                    No pods found.
+    get svc -n one a -o name                     0       service/a            -
+    get -n one svc -o name a                     0       service/a            -
+    get svc/b -o name                            0       service/b            -
+    get service/b svc/c -o name                  1       service/b            kproxy: services 'c' not found in namespace default.
+    get svc,ep b -o name                         1       service/b            kproxy: endpoints 'b' not found in namespace default.
+    get Service b b -o name                      0       service/b            -
+    get po,ep                                    0       -                    No pods or endpoints found in namespace default.
+    describe ing                                 0       -                    No ingresses found in namespace default.
+    describe svc c                               1       -                    kproxy: services 'c' not found in namespace default.
+    """,
+    status=int,
+    names=str.split,
+)
+def test_selected_objects_and_messages(
+    shown: Shown, command: str, status: int, names: list[str], message: str
+) -> None:
+    out = "".join(f"{each}\n" for each in names)
+    assert shown(command, *TWO) == (status, out, f"{message}\n" if message else "")
+
+
+def test_every_missing_object_is_named(shown: Shown) -> None:
+    status, out, err = shown("get service/b ep/b svc/c -o name", *TWO)
+    assert (status, out) == (1, "service/b\n")
+    assert err.splitlines() == [
+        "kproxy: services 'c' not found in namespace default.",
+        "kproxy: endpoints 'b' not found in namespace default.",
+    ]
+
+
+@cases(
+    """
+    command        message
+    get svc a -A   A resource cannot be retrieved by name across all namespaces.
+    get svc/b -A   A resource cannot be retrieved by name across all namespaces.
+    get svc/b ep   'ep' is not KIND/NAME, which cannot be combined with other forms.
+    get svc/b/c    'svc/b/c' is not KIND/NAME, which cannot be combined with other forms.
+    get ingres     Unknown kind ingres. Did you mean ingress?
+    """
+)
+def test_the_usage_of_get_follows_an_error(shown: Shown, command: str, message: str) -> None:
+    assert shown(command, *TWO) == (2, "", f"kproxy: {message}\n{USAGE_OF_GET}")
+
+
+def test_an_unknown_kind_gets_the_list_of_kinds(shown: Shown) -> None:
+    assert shown("get jobs", *TWO) == (2, "", f"kproxy: Unknown kind jobs.{KINDS_OF_GET}{USAGE_OF_GET}")
 
 
 def test_a_service_without_its_requested_address_is_shown_with_a_problem(shown: Shown) -> None:

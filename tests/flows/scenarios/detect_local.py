@@ -1,5 +1,7 @@
 """How kproxy recognizes pods, and the rules that depend on it."""
 
+from functools import partial
+
 from tests.flows.objects import HTTP_NODE, node, port, remote, service
 from tests.flows.scenario import TWO, Scenario
 
@@ -21,6 +23,9 @@ ON_TWO = [
         externalTrafficPolicy="Local",
     ),
 ]
+by_node_cidr = partial(
+    Scenario, services=ON_TWO, topology=TWO, others=NODES, flags="--detect-local-mode NodeCIDR"
+)
 
 SCENARIOS = [
     Scenario(
@@ -72,10 +77,9 @@ SCENARIOS = [
         """,
         flags=f"{BRIDGE} pod-1",
     ),
-    Scenario(
+    by_node_cidr(
         "NodeCIDR",
-        ON_TWO,
-        """
+        rows="""
         n1-pod-2 tcp  web:80   -> n1-pod-1
         n2-pod-1 tcp  web:80   -> n1-pod-1
         n1       tcp  web:80   -> n1-pod-1 masq
@@ -85,21 +89,14 @@ SCENARIOS = [
         n1-pod-1 tcp  n2:30081 -> dropped
         outside  tcp  n2:30081 -> dropped
         """,
-        topology=TWO,
-        others=NODES,
         cluster_cidr=False,
-        flags="--detect-local-mode NodeCIDR",
     ),
-    Scenario(
+    by_node_cidr(
         "NodeCIDR with clients from other nodes",
-        ON_TWO,
-        """
+        rows="""
         n2-pod-1 tcp  n1:30080 -> n1-pod-1 masq
         n1-pod-1 tcp  n1:30081 -> n1-pod-1/masq n1-pod-2
         """,
-        topology=TWO,
-        others=NODES,
-        flags="--detect-local-mode NodeCIDR",
     ),
     Scenario(
         "ClusterCIDR with two nodes",
