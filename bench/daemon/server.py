@@ -73,6 +73,19 @@ class Double:
         body = msgspec.json.encode({"apply": list(manifests)})
         return int(self._ask("POST", "objects", body)["revision"])
 
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1."""
+        return self._connection.port
+
+    def requests(self) -> int:
+        """Return the number of requests so far."""
+        return len(self._ask("GET", "log"))
+
+    def set_streams(self, streams: bool) -> None:
+        """Set whether it sends streamed lists."""
+        self._ask("POST", "streams", msgspec.json.encode(streams))
+
     def sent_at(self, after: int) -> dict[int, float]:
         return {revision: when for revision, _, _, when in self._ask("GET", f"sent?after={after}")}
 

@@ -5,6 +5,7 @@ POST /_control/fault     {"effect": {"type": "answer", "code": 500}, "verb": "li
 POST /_control/clear     remove all faults
 POST /_control/watches   {"do": "reset", "resource": "services"}; see `Order`
 POST /_control/server    {"do": "restart"}; see `ServerOrder`: done after the answer; ends this connection
+POST /_control/streams   false: send no streamed lists from now on
 POST /_control/tokens    ["one", "two"]: accept only these from now on
 GET  /_control/sent      ?after=REVISION: events sent on watches, [revision, type, key, time]
 GET  /_control/log       requests, as `server.LoggedRequest`
@@ -86,6 +87,8 @@ def _do(api: ApiServer, request: Request) -> Any:
                 getattr(api.watches, order.do)(order.resource)
         case "POST", "server":
             asyncio.get_running_loop().call_later(0.05, _later, api, decode(body, type=ServerOrder))
+        case "POST", "streams":
+            api.streams = decode(body, type=bool)
         case "POST", "tokens":
             api.access.rotate(*decode(body, type=list[str]))
         case "GET", "sent":

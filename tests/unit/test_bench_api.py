@@ -1,0 +1,75 @@
+"""The benchmark of requests counts what passes, and starts a kube-proxy that is named to it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.api import __main__ as bench
+from bench.api.sizes import event, protobuf
+from bench.manifests import manifests
+from bench.process import Failed, in_fresh_namespace
+from bench.samples import samples
+
+STAND_IN = f"""#!{sys.executable}
+import json, subprocess, sys, time, urllib.request
+flags = dict(flag[2:].split("=", 1) for flag in sys.argv[1:])
+assert flags["proxy-mode"] == "nftables", flags
+server = json.load(open(flags["kubeconfig"]))["clusters"][0]["cluster"]["server"]
+items = json.load(urllib.request.urlopen(server + "/api/v1/services"))["items"]
+subprocess.run(["nft", "add table ip kube-proxy; add map ip kube-proxy service-ips"
+    " {{ type ipv4_addr . inet_proto . inet_service : verdict; }}"], check=True)
+for item in items:
+    key = item["spec"]["clusterIP"] + " . tcp . 80"
+    subprocess.run(["nft", f"add element ip kube-proxy service-ips {{{{ {{key}} : drop }}}}"], check=True)
+time.sleep(60)
+"""
+"""It lists the Services and programs them, and then does nothing."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "CHANGES", 5)
+    monkeypatch.setattr(bench, "QUIET", 0.3)
+
+
+@pytest.mark.lab
+def test_all_clients_are_measured(tmp_path: Path) -> None:
+    program = tmp_path / "kube-proxy"
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    found = in_fresh_namespace(lambda: bench.measure_all(30, program, lambda _: None))
+    streamed, paged, other, *_ = found
+    assert (streamed.client, paged.client, other.client) == (
+        "kproxy, streamed",
+        "kproxy, in pages",
+        "kube-proxy",
+    )
+    assert streamed.requests == streamed.connections == 4
+    assert paged.requests == 12  # each watch is refused as a stream, then there are a list and another watch
+    assert (other.requests, other.connections, other.changes) == (1, 1, 0)
+    assert streamed.start > 30_000
+    assert streamed.changes > 5 * 1000
+    assert paged.changes > 5 * 1000
+
+
+@pytest.mark.lab
+def test_a_kube_proxy_that_ends_is_an_error(tmp_path: Path) -> None:
+    program = tmp_path / "kube-proxy"
+    program.write_text("#!/bin/sh\necho cannot start >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(Failed, match="cannot start"):
+        in_fresh_namespace(lambda: bench.measure_all(3, program, lambda _: None))
+
+
+def test_the_sizes_of_objects_in_protobuf() -> None:
+    service, slice_ = manifests(samples(1))["items"]
+    assert protobuf({"kind": "Service", "metadata": {"name": "web"}}) == b"\x0a\x05\x0a\x03web"
+    ports = {"kind": "EndpointSlice", "ports": [{"name": "http", "port": 8080}]}
+    assert protobuf(ports) == b"\x1a\x09\x0a\x04http\x18\x90\x3f"
+    assert 200 < len(protobuf(service)) < len(event(service)) < 300
+    assert 500 < len(protobuf(slice_)) < 700
+    with pytest.raises(KeyError):
+        protobuf({**service, "unknown": 1})
