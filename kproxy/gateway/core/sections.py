@@ -311,8 +311,11 @@ def path_directives(change: PathChange, path: PathMatch) -> Iterator[str]:
         yield "http-request set-path %[var(txn.path)] unless { path,strcmp(txn.path) eq 0 }"
         case = "(?i)" if path.any_case else ""
         regex = f"{case}^(?:{canonical_regex(path.text)}).*$"
-        replacement = _with_groups(change.text, path.text) or "/"
-        yield f"http-request replace-path {quoted(regex)} {quoted(replacement)}"
+        replacement = _with_groups(change.text, path.text)
+        rooted = replacement if replacement.startswith("/") else f"/{replacement}"
+        yield f"http-request replace-path {quoted(regex)} {quoted(rooted)}"
+        if rooted != replacement:  # the first group may begin with a slash, or not, or be empty
+            yield f"http-request replace-path {quoted('^//+(.*)$')} {quoted('/' + chr(92) + '1')}"
     elif not change.prefix:
         yield f"http-request set-path {quoted_format(encoded(change.text) or '/')}"
     else:
