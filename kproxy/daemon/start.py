@@ -235,6 +235,7 @@ async def _follow_cluster(host: _Host) -> None:
         host.node,
         follow_service_cidrs=not settings.service_cidr,
         follow_gateways=settings.gateway_controller,
+        start_jitter=settings.start_jitter,
     )
     place = str(credentials.place)
 

@@ -600,6 +600,16 @@ FLAGS = (
         text.seconds,
         default="`10m`",
     ),
+    Flag(
+        "--start-jitter DURATION",
+        "run",
+        Group.DAEMON,
+        "In a cluster: wait for a random time, at most this long, before the first request to the server. "
+        "Then nodes that start together do not all list together.",
+        text.seconds,
+        default="`0s`",
+        see="scale.md#5000-nodes",
+    ),
     Flag("--endpoint-metrics", "run", Group.DAEMON, "Also count connections per endpoint."),
     Flag(
         "--sync-period DURATION",

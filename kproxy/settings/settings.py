@@ -108,6 +108,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     no_table_owner: bool = False
     sync_period: float = 300.0
     min_sync_period: float = 0.0
+    start_jitter: float = 0.0
     conntrack_max_per_core: int = 32768
     """0 does not change the maximum. The same holds for the other conntrack fields."""
     conntrack_min: int = 131072

@@ -58,6 +58,7 @@ class Follower:
         user: User | None = None,
         credentials: Credentials | None = None,
         sync: bool = True,
+        start_jitter: float = 0.0,
         **cluster: Any,
     ) -> None:
         if credentials is None:
@@ -65,7 +66,7 @@ class Follower:
                 folder / "kubeconfig", cluster.pop("url", api.url), user or {}, **cluster
             )
             credentials = Credentials(config)
-        self.source = Cluster(credentials, "n1", lambda _: Node("n1"), pacing)
+        self.source = Cluster(credentials, "n1", lambda _: Node("n1"), pacing, start_jitter=start_jitter)
         self.woken = threading.Event()
         self._sync = sync
         self._loop = asyncio.new_event_loop()

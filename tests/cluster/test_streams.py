@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,6 +220,15 @@ def test_a_kind_that_the_server_lacks_is_asked_for_once(api: ApiServer, tmp_path
     with Follower(api, tmp_path) as follower:
         assert len(api.requests(resource=CIDRS)) == 1
         assert follower.messages() == []
+
+
+def test_a_start_waits_for_a_random_time(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.5)
+    begun = time.monotonic()
+    with Follower(api, tmp_path, start_jitter=0.4):
+        assert api.log[0].time >= begun + 0.2
 
 
 def test_watches_that_end_together_are_not_resumed_together(api: ApiServer, tmp_path: Path) -> None:

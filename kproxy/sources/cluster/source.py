@@ -8,6 +8,7 @@ reads more than one entry.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Lock
 
@@ -55,16 +56,19 @@ class Cluster:
         pacing: Pacing | None = None,
         follow_service_cidrs: bool = True,
         follow_gateways: bool = False,
+        start_jitter: float = 0.0,
     ) -> None:
         """`find_node` is called in a thread, whenever the node may have changed. It may query the kernel.
 
         `follow_service_cidrs`: False if the ranges of ClusterIPs are known. `follow_gateways`: follow the
-        Gateway API, and serve its TCP and UDP routes.
+        Gateway API, and serve its TCP and UDP routes. `start_jitter`: the first request is sent after
+        a random time of at most so many seconds.
         """
         self.revision = 0
         self._cache = Cache()
         self._lock = Lock()
         self._connection = Connection(credentials)
+        self._start_jitter = start_jitter
         self._node_name = node_name
         self._find_node = find_node
         self._node = Node("")
@@ -86,6 +90,7 @@ class Cluster:
     async def run(self, wake: Callable[[], None]) -> None:
         """Follow the API server until cancelled. Calls `wake` when `take` has changes."""
         self._wake = wake
+        await asyncio.sleep(random.random() * self._start_jitter)
         async with self._connection, asyncio.TaskGroup() as tasks:
             for reflector in self._reflectors.values():
                 tasks.create_task(reflector.run())
