@@ -78,9 +78,14 @@ def _versions(
     versions: tuple[str, ...],
     wire_type: type[Any],
     to_model: Callable[[str, Any, Notes], list[Any]],
+    schema: str = "",
 ) -> dict[tuple[str, str], _Kind]:
-    """Return the entries of a kind whose versions all have the same form."""
-    return {(version, kind): _Kind(wire_type, to_model, kind) for version in versions}
+    """Return the entries of a kind for versions of the same form. `schema`: if it has another name."""
+    return {(version, kind): _Kind(wire_type, to_model, schema or kind) for version in versions}
+
+
+_INGRESS_VERSIONS = ("networking.k8s.io/v1", "networking.k8s.io/v1beta1")
+_BETA_VERSIONS = ("networking.k8s.io/v1beta1", "extensions/v1beta1")
 
 
 _KINDS = {
@@ -93,12 +98,8 @@ _KINDS = {
     ),
     ("networking.k8s.io/v1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_v1, "Ingress"),
     ("networking.k8s.io/v1", "ServiceCIDR"): _Kind(wire.ServiceCIDR, servicecidr.service_cidr, ""),
-    ("networking.k8s.io/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
-    ("extensions/v1beta1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_beta, "IngressBeta"),
-    ("networking.k8s.io/v1", "IngressClass"): _Kind(wire.IngressClass, ingress.ingress_class, "IngressClass"),
-    ("networking.k8s.io/v1beta1", "IngressClass"): _Kind(
-        wire.IngressClass, ingress.ingress_class, "IngressClass"
-    ),
+    **_versions("Ingress", _BETA_VERSIONS, wire.Ingress, ingress.ingress_beta, "IngressBeta"),
+    **_versions("IngressClass", _INGRESS_VERSIONS, wire.IngressClass, ingress.ingress_class),
     ("v1", "Secret"): _Kind(wire.Secret, secret.secret, "Secret"),
     ("v1", "Namespace"): _Kind(gatewaywire.Namespace, gateways.namespace, "Namespace"),
     **_versions("GatewayClass", GATEWAY_VERSIONS, gatewaywire.GatewayClass, gateways.gateway_class),

@@ -9,36 +9,26 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, format_address
-from kproxy.nft.expressions import (
-    INTERFACES,
-    Concatenation,
-    Connection,
-    Expression,
-    Hash,
-    HeaderField,
-    Meta,
-    SourceType,
-    concatenated,
-)
+from kproxy.nft import expressions
 
 
 class Match(NamedTuple):
     """Compares a value, or tests one bit of a connection: `meta l4proto != icmp`, `ct status dnat`."""
 
-    expression: Meta | Connection | SourceType
+    expression: expressions.Meta | expressions.Connection | expressions.SourceType
     value: str
     """In nft's notation. The name of an interface may end with `*`."""
     equal: bool = True
 
     def __str__(self) -> str:
-        value = f'"{self.value}"' if self.expression in INTERFACES else self.value
+        value = f'"{self.value}"' if self.expression in expressions.INTERFACES else self.value
         return f"{self.expression} {'' if self.equal else '!= '}{value}"
 
 
 class Comparison(NamedTuple):
     """Compares a field with an address or port: `ip saddr 10.0.0.1`."""
 
-    field: HeaderField
+    field: expressions.HeaderField
     value: bytes
     """In network order."""
 
@@ -57,33 +47,33 @@ class StartTrace(NamedTuple):
 class Lookup(NamedTuple):
     """Whether a set contains a key: `ip daddr @cluster-ips`."""
 
-    key: Concatenation
+    key: expressions.Concatenation
     set: str
     contained: bool = True
 
     def __str__(self) -> str:
-        return f"{concatenated(self.key)} {'' if self.contained else '!= '}@{self.set}"
+        return f"{expressions.concatenated(self.key)} {'' if self.contained else '!= '}@{self.set}"
 
 
 class VerdictLookup(NamedTuple):
     """Takes the verdict from a map: `ip daddr vmap @services`. If the map lacks the key, the rule ends."""
 
-    key: Concatenation
+    key: expressions.Concatenation
     map: str
 
     def __str__(self) -> str:
-        return f"{concatenated(self.key)} vmap @{self.map}"
+        return f"{expressions.concatenated(self.key)} vmap @{self.map}"
 
 
 class Translation(NamedTuple):
     """Replaces the destination by an address and port from a map. If the map lacks the key, the rule ends."""
 
     family: Family
-    key: Concatenation
+    key: expressions.Concatenation
     map: str
 
     def __str__(self) -> str:
-        return f"dnat {self.family} to {concatenated(self.key)} map @{self.map}"
+        return f"dnat {self.family} to {expressions.concatenated(self.key)} map @{self.map}"
 
 
 class NoTrack(NamedTuple):
@@ -125,16 +115,16 @@ class SetUpdate(NamedTuple):
     """
 
     set: str
-    key: Concatenation
-    value: Concatenation = ()
+    key: expressions.Concatenation
+    value: expressions.Concatenation = ()
     """() for a set."""
     timeout: int = 0
     """Seconds; 0: that of the set."""
 
     def __str__(self) -> str:
         timeout = f" timeout {self.timeout}s" if self.timeout else ""
-        value = f" : {concatenated(self.value)}" if self.value else ""
-        return f"update @{self.set} {{ {concatenated(self.key)}{timeout}{value} }}"
+        value = f" : {expressions.concatenated(self.value)}" if self.value else ""
+        return f"update @{self.set} {{ {expressions.concatenated(self.key)}{timeout}{value} }}"
 
 
 Statement: TypeAlias = (
@@ -174,7 +164,7 @@ def rule(*statements: Statement, comment: str = "") -> Rule:
     return Rule(statements, comment)
 
 
-def _fields(statement: Statement) -> Iterator[HeaderField]:
+def _fields(statement: Statement) -> Iterator[expressions.HeaderField]:
     if isinstance(statement, Comparison):
         yield statement.field
     elif isinstance(statement, Lookup | VerdictLookup | Translation | SetUpdate):
@@ -182,7 +172,7 @@ def _fields(statement: Statement) -> Iterator[HeaderField]:
             yield from _header_fields(expression)
 
 
-def _header_fields(expression: Expression) -> tuple[HeaderField, ...]:
-    if isinstance(expression, Hash):
+def _header_fields(expression: expressions.Expression) -> tuple[expressions.HeaderField, ...]:
+    if isinstance(expression, expressions.Hash):
         return expression.fields
-    return (expression,) if isinstance(expression, HeaderField) else ()
+    return (expression,) if isinstance(expression, expressions.HeaderField) else ()
