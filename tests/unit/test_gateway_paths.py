@@ -94,6 +94,7 @@ def test_a_regular_expression_for_canonical_paths(regex: str, wanted: str) -> No
             "/a" * 300,
             r"\Qa\E",
             "/(?#c)",
+            *(f"/[a{operation}b]" for operation in ("||", "--", "&&", "~~")),
             "/" + "(?:abcdefgh){999}" * 3,
             "/" + "([a-z][a-z]){0,999}" * 3,
         ),

@@ -22,6 +22,8 @@ _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _SLASHES = re.compile(r"/+")
 _DOTS = re.compile(r"/\.\.?(/|$)")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
+_RESERVED = re.compile(r"\[.*?(?:--|&&|~~|\|\|)")
+"""What Python may read as an operation of sets in the future. It warns of that on standard error."""
 _PIECE = re.compile(
     r"\\[dDwWsSbB.\\/+*?()\[\]{}|^$\-_~:@!,;=&#%\"'<> ]"  # a class or a character
     r"|\[\^?\]?(?:\\[dDwWsS\\\]\[^\-./]|[^\]\[\\])+\]"  # a set
@@ -117,7 +119,7 @@ def _pieces(text: str) -> Iterator[str]:
     at = 0
     while at < len(text):
         piece = _PIECE.match(text, at)
-        if piece is None or not piece[0].isprintable():
+        if piece is None or not piece[0].isprintable() or _RESERVED.match(piece[0]):
             raise ValueError(f"{text!r}: {text[at : at + 20]!r} is not allowed in a regular expression")
         yield piece[0]
         at = piece.end()
