@@ -24,6 +24,18 @@ def watching(api: ApiServer, *resources: str) -> None:
     api.wait(lambda: all(map(api.watches.of, resources or FOLLOWED)))
 
 
+def replaced_unseen(api: ApiServer, follower: Follower) -> None:
+    """While the server is away, a Service replaces `gone`, and the history ends. Wait until that was seen."""
+    watching(api)
+    api.stop()
+    api.delete(service("gone"))
+    api.create(service("new"))
+    api.store.compact()
+    api.resume()
+    follower.changed("gone", "new")
+    follower.sees("web", "new")
+
+
 def lists(api: ApiServer, resource: str = SERVICES) -> int:
     """Return how often a resource was listed completely. Checks of the server's history do not count."""
     paged = sum(
@@ -193,14 +205,7 @@ def test_a_watch_from_an_expired_version_causes_a_new_list(
     api.expired_as_status = as_status
     api.create(service("web"), service("gone"), slice_())
     with Follower(api, tmp_path) as follower:
-        watching(api)
-        api.stop()
-        api.delete(service("gone"))
-        api.create(service("new"))
-        api.store.compact()
-        api.resume()
-        follower.changed("gone", "new")
-        follower.sees("web", "new")
+        replaced_unseen(api, follower)
         assert lists(api) == 2
         watching(api)
         follower.wait(lambda: follower.messages() == [])

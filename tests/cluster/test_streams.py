@@ -17,7 +17,7 @@ from kproxy.sources.cluster.reflector import Reflector
 from tests.apiserver import ApiServer
 from tests.apiserver.faults import Answer, Delay, Effect, Flood, Reset, Silence
 from tests.cluster.follower import FOLLOWED, QUICK, Follower, service, slice_
-from tests.cluster.test_following import CIDRS, SERVICES, watching
+from tests.cluster.test_following import CIDRS, SERVICES, replaced_unseen, watching
 
 START = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 SECONDS = 0.5
@@ -135,14 +135,7 @@ def test_a_start_is_one_request_of_each_kind(api: ApiServer, tmp_path: Path) -> 
 def test_a_streamed_list_replaces_what_was_known(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), service("gone"))
     with Follower(api, tmp_path) as follower:
-        watching(api)
-        api.stop()
-        api.delete(service("gone"))
-        api.create(service("new"))
-        api.store.compact()
-        api.resume()
-        follower.changed("gone", "new")
-        follower.sees("web", "new")
+        replaced_unseen(api, follower)
         assert (streams(api), pages(api)) == (2, 0)
 
 
