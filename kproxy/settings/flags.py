@@ -330,7 +330,8 @@ FLAGS = (
         "--service-node-port-range FIRST-LAST",
         INPUT,
         Group.STATE,
-        "The range from which node ports are allocated. If the flag is set, Services cannot request others.",
+        "The range from which node ports are allocated. If the flag is set, Services cannot request node "
+        "ports outside it.",
         text.port_range,
         default="`30000-32767`",
     ),

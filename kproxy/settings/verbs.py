@@ -229,12 +229,14 @@ _VERBS = (
         "doctor",
         "look for the causes of a Service that does not answer",
         (
-            "Look for known causes in the input, in the kernel and on this host, and print what was found: "
-            "its id, how sure it is, the evidence, and one thing to do. Nothing is changed. "
-            "doctor asks the DNS servers of the cluster once, and the network for other hosts with its "
-            "load-balancer addresses. If SERVICE is named, it also opens TCP connections to its endpoints on "
-            "other nodes, and asks the resolver of this host for its name. It sends no other packet. "
+            "Look for known causes in the input, in the kernel and on this host. For each cause that was "
+            "found, print its id, how sure doctor is, the evidence, and one thing to do. Nothing is changed. "
             "docs/troubleshooting.md lists all causes.",
+            "doctor asks each DNS server of the cluster once, and asks the network whether other hosts have "
+            "a load-balancer address that kproxy added to this one. If SERVICE is named, doctor also opens "
+            "TCP connections to those endpoints of the Service whose sockets it cannot read, for example on "
+            "other nodes, and asks the resolver of this host for the name of the Service. It sends no other "
+            "packets.",
             "Without `-f`, doctor asks the running kproxy, and looks at the kernel and the host, for which "
             "it needs root. With `-f`, it looks at manifests only, and needs no root, unless `--kernel` is "
             "set.",
@@ -271,7 +273,7 @@ _VERBS = (
         "top",
         "show the connections of all Services while they change",
         (
-            "Show, for each Service, new connections per second and in all, live connections and those "
+            "Show, for each Service, new connections per second and in total, live connections and those "
             "without an answer, and refused connections. The numbers are those of this node, from the "
             "counters of the tables and the kernel's connection tracking. top needs root, but no running "
             "kproxy.",
@@ -291,7 +293,7 @@ _VERBS = (
         "connections",
         "show the connections of a Service by endpoint",
         (
-            "Show new connections per second and in all, live connections and those without an answer, for "
+            "Show new connections per second and in total, live connections and those without an answer, for "
             "each endpoint of a Service, and what the Service refused and why. The command measures for as "
             "long as `--interval`. It needs root, but no running kproxy.",
         ),
@@ -331,8 +333,8 @@ _VERBS = (
         "print which Service gets which HTTP request, or HAProxy's configuration for that",
         (
             "`gateway routes` prints which requests go to which Services, as a table, for the Ingresses and "
-            "HTTPRoutes of the manifests. In the column PATH, `/a` is an exact path, `/a*` is a prefix, "
-            "which is compared by element, and `~/a` is a regular expression.",
+            "HTTPRoutes of the manifests. In the column PATH, `/a` is this path only, `/a*` is this path and "
+            "all paths below it, such as `/a/b`, and `~/a` is a regular expression.",
             "`gateway render` prints what HAProxy would get for them: its configuration, with the endpoints, "
             "and its maps. Equal input gives equal bytes. Certificates are checked, but not printed.",
             "`gateway cert` prints a Secret with a new self-signed certificate for `--host`, made by "

@@ -16,7 +16,7 @@ ROWS = re.compile(r"(?<=<!-- limits -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 
 def size(limit: Limit) -> str:
     if limit.unit == "bytes":
-        return f"{limit.value / MIB:g} MiB" if limit.value >= MIB else f"{limit.value / KIB:g} KiB"
+        return f"{limit.value / MIB:g} MiB" if limit.value >= MIB else f"{limit.value / KIB:.3g} KiB"
     return f"{limit.value:,.10g} {limit.unit}".strip().replace(" %", "%")
 
 

@@ -90,6 +90,12 @@ def test_every_page_is_linked_from_another_one() -> None:
     assert {page.relative_to(ROOT) for page in {*PAGES} - {README} - linked} == set()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_begins_with_a_sentence(page: Path) -> None:
+    """It says what the page is for. A table or a heading does not."""
+    assert re.match(r"# .+\n\n(?!```|[#|<\s])", page.read_text())
+
+
 LISTING = [page for page in ROOMS if re.search(r"^\| (?:module|file) \|", page.read_text(), re.MULTILINE)]
 """The pages of rooms that list their modules."""
 
