@@ -43,6 +43,8 @@ STUCK = 300.0
 SLICES = "endpointslices"
 HEALTHZ, METRICS = 10256, 10249
 DNS, CANARY = "10.96.0.10", "canary.default.svc.cluster.local"
+CANARIES = 1000
+"""The number of its addresses. None of them is one that kproxy allocates for a Service of an attack."""
 CHECKS = range(30900, 30906)
 """Health check node ports."""
 
@@ -148,7 +150,7 @@ class Siege(ABC):
 
     def _change_canary(self) -> None:
         """Give a Service a new address, and wait until it is in the kernel."""
-        self._canaries += 1
+        self._canaries = self._canaries % CANARIES + 1
         self.address = IPv4Address("10.96.128.0") + self._canaries
         self._apply(service("canary", families=(4,), cluster_ips={4: str(self.address)}))
         eventually(lambda: self._is_programmed(self.address), self._why, STUCK)
