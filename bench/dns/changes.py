@@ -1,8 +1,8 @@
 """Replaces an endpoint of a headless Service again and again, while another process asks for it.
 
 The time of a replacement begins when its file is renamed, and ends with the first answer that has the new
-endpoint. It contains what `kproxy run` does with a changed file: it reads the file, and settles all objects
-again. The cost of the names alone is measured in this process (`in_memory`).
+endpoint. It contains what `kproxy run` does with a changed file: it waits until the files are quiet,
+reads the file, and settles what changed. The cost of the names alone is measured here (`in_memory`).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from itertools import chain, count
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kproxy.controlplane.differences import changed_keys
 from kproxy.controlplane.settle import Settled
 from kproxy.decode import Unreadable
 from kproxy.gatewayapi import GatewayObjects
@@ -52,12 +53,13 @@ def hold(before: InUse, settled: Settled) -> InUse:
 
 def changed(before: InUse, after: InUse) -> set[NamespacedName]:
     """Return the Services that differ, or whose slices differ."""
-    return {
+    resliced = {
         name
-        for name in before.services.keys() | after.services.keys()
-        if before.services.get(name) != after.services.get(name)
-        or before.slices.get(name, ()) != after.slices.get(name, ())
+        for name in changed_keys(before.slices, after.slices)
+        if before.slices.get(name, ()) != after.slices.get(name, ())
+        and (name in before.services or name in after.services)
     }
+    return changed_keys(before.services, after.services) | resliced
 
 
 def _missing(earlier: Iterable[EndpointSlice], now: Iterable[EndpointSlice]) -> list[EndpointSlice]:

@@ -6,34 +6,30 @@ that it has. But a misspelled selector or port name looks the same. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from kproxy.controlplane.slices import PodIndex, resolve_ports, selects
-from kproxy.controlplane.workloads import awaiting
-from kproxy.model import ClusterState, EndpointSlice, Pod, Service
+from kproxy.model import ClusterState, EndpointSlice, NamespacedName, Pod, Service
 from kproxy.problems import Problem
 
 NAMED = 3
 """The maximum number of pods that a message names."""
 
 
-def mismatches(state: ClusterState, pods: PodIndex) -> list[Problem]:
-    """Compare each Service with its slices, or else with its pods. Sorted by the Services' names.
+def mismatches(
+    service: Service, state: ClusterState, pods: PodIndex, awaited: Collection[NamespacedName]
+) -> list[Problem]:
+    """Compare a Service with its slices, or else with its pods.
 
-    If a workload in the input wants the pods of a Service, only that is reported, and not here.
+    If a workload in the input wants its pods, so that it is `awaited`, only that is reported, and not here.
     """
-    found, awaited = [], awaiting(state, pods)
-    for name, service in sorted(state.services.items()):
-        if name in state.slices:
-            warnings = _slice_mismatches(service, state.slices[name])
-        elif selects(service):
-            selected = pods.select(name.namespace, service.selector)
-            warnings = _pod_mismatches(service, selected) if selected or name not in awaited else iter(())
-        else:
-            continue
-        origin = service.origin.source
-        found += [Problem(origin, f"Service {name}", field, message) for field, message in warnings]
-    return found
+    name, found = service.name, list[tuple[str, str]]()
+    if name in state.slices:
+        found += _slice_mismatches(service, state.slices[name])
+    elif selects(service):
+        selected = pods.select(name.namespace, service.selector)
+        found += _pod_mismatches(service, selected) if selected or name not in awaited else ()
+    return [Problem(service.origin.source, f"Service {name}", field, message) for field, message in found]
 
 
 def _slice_mismatches(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[tuple[str, str]]:

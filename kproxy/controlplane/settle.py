@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from kproxy.controlplane.allocate import allocate
+from msgspec.structs import replace
+
+from kproxy.controlplane.allocator import Allocator
 from kproxy.controlplane.gateways import gateway_services
 from kproxy.controlplane.ledger import Allocations
 from kproxy.controlplane.ownership import Announced, announced
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.selection import mismatches
-from kproxy.controlplane.slices import all_slices, of_service_families, pod_index
+from kproxy.controlplane.selector import Selector
+from kproxy.controlplane.slices import with_host_addresses
 from kproxy.controlplane.workloads import missing_pods
 from kproxy.decode import Decoded, Unreadable
 from kproxy.model import EndpointSlice, NamespacedName, Node, Service
@@ -46,27 +48,40 @@ class Settled(NamedTuple):
         return service in self.refused or self.unreadable.covers(service)
 
 
+class Settler:
+    """Settles one input after another. What both have in common is not computed again.
+
+    The result is the same as that of a new Settler.
+    """
+
+    def __init__(self) -> None:
+        self._allocator, self._selector = Allocator(), Selector()
+
+    def settle(self, decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
+        """Allocate addresses and ports, and make slices. The result contains all problems and warnings."""
+        own = (*node.addresses, *node.node_port_addresses)
+        gateways = {each.name: each for each in gateway_services(decoded.gateways, ranges.pool, node)}
+        state = replace(decoded.state, pods=tuple(with_host_addresses(decoded.state.pods, node)))
+        allocator, selector = self._allocator, self._selector
+        self._allocator, self._selector = Allocator(), Selector()  # they stay new after an exception
+        allocated = allocator.allocate({**state.services, **gateways}, past, ranges, decoded.unreadable, own)
+        selected = selector.select(state, {**state.services, **allocated.services})
+        self._allocator, self._selector = allocator, selector
+        return Settled(
+            allocated.services,
+            selected.slices,
+            allocated.allocations,
+            decoded.problems + allocated.problems,
+            selected.warnings,
+            list(filter(None, [missing_pods(selected.lacks)])),
+            allocated.refused,
+            decoded.unreadable,
+        )
+
+
 def settle(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
-    """Allocate addresses and ports, and make slices. The result contains all problems and warnings."""
-    unreadable, pods = decoded.unreadable, pod_index(decoded.state, node)
-    own = (*node.addresses, *node.node_port_addresses)
-    gateways = gateway_services(decoded.gateways, ranges.pool, node)
-    services = [*decoded.state.services.values(), *gateways]
-    allocated = allocate(services, past, ranges, unreadable.covers, own)
-    known = {**decoded.state.services, **allocated.services}
-    slices = all_slices(decoded.state, pods)
-    for name in slices.keys() - decoded.state.slices.keys():
-        slices[name] = of_service_families(known[name], slices[name])
-    return Settled(
-        allocated.services,
-        slices,
-        allocated.allocations,
-        decoded.problems + allocated.problems,
-        mismatches(decoded.state, pods),
-        list(filter(None, [missing_pods(decoded.state, pods)])),
-        allocated.refused,
-        unreadable,
-    )
+    """Settle one input. Returns the result of a new `Settler`."""
+    return Settler().settle(decoded, past, ranges, node)
 
 
 def announced_by(node: str, nodes: Collection[str], found: Settled) -> Announced:

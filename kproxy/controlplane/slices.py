@@ -35,27 +35,78 @@ class PodIndex:
     """Pods by namespace and label. The cost of a selector depends on the pods that it matches only."""
 
     def __init__(self, pods: Iterable[Pod]) -> None:
-        self._by_label: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
-        self._by_namespace: dict[str, list[Pod]] = defaultdict(list)
+        self._by_label: dict[tuple[str, str, str], dict[NamespacedName, Pod]] = defaultdict(dict)
+        self._by_namespace: dict[str, dict[NamespacedName, Pod]] = defaultdict(dict)
         for pod in pods:
-            self._by_namespace[pod.name.namespace].append(pod)
-            for key, value in pod.labels.items():
-                self._by_label[pod.name.namespace, key, value].append(pod)
+            self.add(pod)
+
+    def add(self, pod: Pod) -> None:
+        """Add a pod. No other one has its name."""
+        self._by_namespace[pod.name.namespace][pod.name] = pod
+        for label in pod.labels.items():
+            self._by_label[pod.name.namespace, *label][pod.name] = pod
+
+    def remove(self, pod: Pod) -> None:
+        """Remove a pod that was added."""
+        del self._by_namespace[pod.name.namespace][pod.name]
+        for label in pod.labels.items():
+            pods = self._by_label[pod.name.namespace, *label]
+            del pods[pod.name]
+            if not pods:
+                del self._by_label[pod.name.namespace, *label]
 
     def select(self, namespace: str, selector: dict[str, str]) -> list[Pod]:
         """Return the pods that have every label of `selector`, which is not empty."""
-        candidates = min(
-            (self._by_label.get((namespace, key, value), []) for key, value in selector.items()), key=len
-        )
-        return [pod for pod in candidates if selector.items() <= pod.labels.items()]
+        candidates = min((self._by_label.get((namespace, *label), {}) for label in selector.items()), key=len)
+        return [pod for pod in candidates.values() if selector.items() <= pod.labels.items()]
 
     def matching(self, namespace: str, selector: Selector) -> list[Pod]:
         """Return the pods that match `selector`; none if it has no requirements."""
         if not selector.requirements:
             return []
         labels = selector.equalities
-        found = self.select(namespace, labels) if labels else self._by_namespace.get(namespace, [])
+        found = self.select(namespace, labels) if labels else self._by_namespace.get(namespace, {}).values()
         return [pod for pod in found if selector.matches(pod.labels)]
+
+
+class SelectorIndex:
+    """Services by their selectors. The cost of a question depends on the sets of keys that selectors have."""
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        self._by_keys: dict[str, dict[tuple[str, ...], dict[tuple[str, ...], set[NamespacedName]]]] = {}
+        for service in services:
+            self.add(service)
+
+    def add(self, service: Service) -> None:
+        """Add a Service. One without a selector selects nothing."""
+        if service.selector:
+            keys, values = _sorted_labels(service.selector)
+            by_values = self._by_keys.setdefault(service.name.namespace, {}).setdefault(keys, {})
+            by_values.setdefault(values, set()).add(service.name)
+
+    def remove(self, service: Service) -> None:
+        """Remove a Service that was added."""
+        if service.selector:
+            keys, values = _sorted_labels(service.selector)
+            by_values = self._by_keys[service.name.namespace][keys]
+            by_values[values].remove(service.name)
+            if not by_values[values]:
+                del by_values[values]
+            if not by_values:
+                del self._by_keys[service.name.namespace][keys]
+
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> set[NamespacedName]:
+        """Return the Services of a namespace whose selectors match `labels`."""
+        found = set[NamespacedName]()
+        for keys, by_values in self._by_keys.get(namespace, {}).items():
+            values = tuple(labels[key] for key in keys if key in labels)
+            found |= by_values.get(values, frozenset())
+        return found
+
+
+def _sorted_labels(labels: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    keys = tuple(sorted(labels))
+    return keys, tuple(labels[key] for key in keys)
 
 
 def selects(service: Service) -> bool:
@@ -132,11 +183,6 @@ def with_host_addresses(pods: Iterable[Pod], node: Node) -> list[Pod]:
     ]
 
 
-def pod_index(state: ClusterState, node: Node) -> PodIndex:
-    """Index the pods of all namespaces. `node` provides the addresses of its host-network pods."""
-    return PodIndex(with_host_addresses(state.pods, node))
-
-
 def of_service_families(service: Service, made: tuple[EndpointSlice, ...]) -> tuple[EndpointSlice, ...]:
     """Return the slices of the Service's families, as a cluster makes them.
 
@@ -150,14 +196,14 @@ def of_service_families(service: Service, made: tuple[EndpointSlice, ...]) -> tu
     return tuple(slice_ for slice_ in made if slice_.family in families)
 
 
-def all_slices(state: ClusterState, pods: PodIndex) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
-    """Return the slices of every Service: those of the input, else those that its selector makes."""
-    slices = dict(state.slices)
-    if not state.pods:
-        return slices
-    for service in state.services.values():
-        if selects(service) and service.name not in slices:
-            slices[service.name] = make_slices(
-                service, pods.select(service.name.namespace, service.selector), state.nodes
-            )
-    return slices
+def selected_slices(
+    service: Service, allocated: Service, state: ClusterState, pods: PodIndex
+) -> tuple[EndpointSlice, ...] | None:
+    """Return the slices that the selector of a Service makes; None if it makes none.
+
+    `allocated` is the Service with its families.
+    """
+    if not state.pods or not selects(service) or service.name in state.slices:
+        return None
+    selected = pods.select(service.name.namespace, service.selector)
+    return of_service_families(allocated, make_slices(service, selected, state.nodes))

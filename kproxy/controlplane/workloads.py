@@ -5,12 +5,11 @@ As a controller does, a workload counts the pods that its selector matches and t
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from kproxy.controlplane.slices import PodIndex
-from kproxy.model import ClusterNode, ClusterState, NamespacedName, Pod, Service, Workload
+from kproxy.controlplane.slices import PodIndex, SelectorIndex
+from kproxy.model import ClusterNode, ClusterState, NamespacedName, Pod, Workload
 
 LONGEST = 100
 """The maximum length of a selector in a sentence."""
@@ -51,36 +50,39 @@ def _desired(workload: Workload, nodes: Mapping[str, ClusterNode]) -> int:
     return sum(workload.node_selector.items() <= node.labels.items() for node in nodes.values())
 
 
-def missing_pods(state: ClusterState, pods: PodIndex) -> str:
+def missing_pods(lacks: Iterable[Lack]) -> str:
     """Return which workloads want more pods than exist, and what is needed; "" if none does."""
-    found = [lack.text for lack in _lacks(state, pods)]
+    found = [lack.text for lack in lacks]
     if not found:
         return ""
     more = f"; {len(found) - NAMED} more workloads want pods" if len(found) > NAMED else ""
     return f"{'; '.join(found[:NAMED])}{more}. {NEEDED}"
 
 
-def awaiting(state: ClusterState, pods: PodIndex) -> set[NamespacedName]:
+def awaiting(lacks: Iterable[Lack]) -> set[NamespacedName]:
     """Return the Services whose pods are those of a workload that lacks pods."""
-    return {name for lack in _lacks(state, pods) for name in lack.services}
+    return {name for lack in lacks for name in lack.services}
 
 
-class _Lack(NamedTuple):
+class Lack(NamedTuple):
+    """A workload that lacks pods."""
+
     text: str
-    services: list[NamespacedName]
+    """As `lacking` returns it."""
+    services: Collection[NamespacedName]
+    """Those that select its pods."""
 
 
-def _lacks(state: ClusterState, pods: PodIndex) -> Iterator[_Lack]:
-    """Yield the workloads that lack pods. Those whose Services have explicit endpoints need none."""
-    services: dict[str, list[Service]] = defaultdict(list)
-    for service in state.services.values() if state.workloads else ():
-        services[service.name.namespace].append(service)
+def find_lacks(state: ClusterState, pods: PodIndex, selectors: SelectorIndex) -> Iterator[Lack]:
+    """Yield the workloads that lack pods. Those whose Services have explicit endpoints need none.
+
+    `pods` and `selectors` are those of the pods and Services of `state`.
+    """
     for workload in state.workloads:
-        selecting = (each for each in services[workload.name.namespace] if each.selector)
-        own = [each.name for each in selecting if each.selector.items() <= workload.template.items()]
         text = lacking(workload, counted(workload, pods, state.nodes))
+        own = selectors.selecting(workload.name.namespace, workload.template) if text else ()
         if text and not (own and all(name in state.slices for name in own)):
-            yield _Lack(text, own)
+            yield Lack(text, own)
 
 
 def lacking(workload: Workload, counts: Counts) -> str:

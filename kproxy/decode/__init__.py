@@ -1,6 +1,7 @@
 """Kubernetes objects -> model. No other folder knows camelCase names and API versions.
 
-    documents (here) -> objects.py: one object -> kinds.py: is it a known one
+    documents (here) -> leaves.py: the objects of one document
+                     -> objects.py: one object -> kinds.py: is it a known one
                                                -> wire.py: types -> service.py, endpointslices.py, node.py,
                                                   ingress.py: values
                                                   gatewaywire.py: types -> gateways.py, routes.py: values
@@ -15,20 +16,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import compress, count, zip_longest
+from operator import is_not
 from typing import Any, NamedTuple
 
-import msgspec
-from msgspec import UNSET, Raw, UnsetType
 from msgspec.structs import replace
 
 from kproxy import model
-from kproxy.decode import wire
-from kproxy.decode.explain import describe
-from kproxy.decode.fields import annotations_text, object_name
-from kproxy.decode.kinds import API_VERSIONS, LIST, LISTS
-from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
-from kproxy.decode.text import from_json, to_python
-from kproxy.decode.workload import workload
+from kproxy.decode.kinds import API_VERSIONS
+from kproxy.decode.leaves import Document, Invalid, Leaf, Other, Valid, broken, leaves_of
+from kproxy.decode.objects import Object, Unreadable
+from kproxy.decode.replacing import replaced
 from kproxy.gatewayapi import (
     NO_OBJECTS,
     Gateway,
@@ -42,19 +40,6 @@ from kproxy.limits import DOCUMENTS
 from kproxy.problems import Problem, limited
 
 __all__ = ["Decoded", "Document", "Unreadable", "decode", "gateway_objects"]
-
-
-class Document(NamedTuple):
-    """One top-level object of the input: JSON text (`Raw`), or a value loaded from YAML."""
-
-    source: str
-    content: Any
-    number: int = 1
-    """The first document of a file is 1."""
-    line: int = 1
-    """The line of the file on which it begins."""
-    repeated: tuple[str, ...] = ()
-    """Keys that a mapping of it has twice."""
 
 
 class Decoded(NamedTuple):
@@ -84,170 +69,153 @@ class Decoded(NamedTuple):
         return self.counts.total() > self.unused.total()
 
 
-NO_TYPE = wire.TypeMeta()
-
-
-def _items(content: Any) -> list[Any] | None:
-    """Return the items of a List; None if it has no such field."""
-    if isinstance(content, Raw):
-        items: list[Any] | UnsetType | None = from_json(content, wire.RawList).items
-    else:
-        items = msgspec.convert(content, wire.LoadedList).items
-    return None if items is UNSET else items or []
-
-
-def _is_list(kind: str) -> bool:
-    """Whether it is a List of any objects, or one of a known kind. Other kinds may have similar names."""
-    return kind == LIST or kind in LISTS
-
-
-def _item_type(meta: wire.TypeMeta) -> wire.TypeMeta:
-    kind = (meta.kind or "").removesuffix(LIST)
-    return wire.TypeMeta(kind, meta.api_version) if kind else NO_TYPE
-
-
 def decode(documents: Iterable[Document]) -> Decoded:
     """Decode all valid objects. Equal input in equal order gives equal output."""
-    decoder = _Decoder()
-    for document in documents:
-        decoder.add(document)
-    return Decoded(
-        replace(_assemble(decoder.objects), workloads=tuple(decoder.workloads)),
-        limited(decoder.problems),
-        decoder.unreadable,
-        decoder.ignored,
-        limited(decoder.warnings),
-        decoder.counts,
-        gateway_objects(decoder.objects),
-    )
+    return Decoder().decode(documents)
 
 
-class _Decoder:
-    """Decodes documents one by one and collects the results."""
+class Decoder:
+    """Decodes one input after another. A document that both have, as one value, is decoded once.
+
+    The result is the same as that of a new Decoder. If only Services, EndpointSlices and Pods were replaced
+    by others of the same names, the other objects are not collected again.
+    """
 
     def __init__(self) -> None:
-        self.objects: list[Object] = []
-        self.workloads: list[model.Workload] = []
-        self.problems: list[Problem] = []
-        self.warnings: list[Problem] = []
-        self.unreadable = Unreadable()
-        self.ignored: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
+        self._documents: list[Document] = []
+        self._leaves: list[list[Leaf]] = []
+        self._collected = _Collector()
+        self._decoded: Decoded | None = None
+
+    def decode(self, documents: Iterable[Document]) -> Decoded:
+        """Decode all valid objects."""
+        before, self._documents = self._documents, list(documents)
+        if len(before) == len(self._documents) and self._decoded:
+            state = self._replaced(self._decoded.state, before)
+        else:
+            known = dict(zip(map(id, before), self._leaves, strict=True))
+            self._leaves = [known.get(id(each)) or leaves_of(each) for each in self._documents]
+            state = None
+        if state and self._decoded:
+            self._decoded = self._decoded._replace(state=state)
+        else:
+            self._collected = _Collector()
+            for document, leaves in zip(self._documents, self._leaves, strict=True):
+                self._collected.add(document, leaves)
+            self._decoded = self._collected.decoded()
+        return self._decoded
+
+    def _replaced(self, state: model.ClusterState, before: list[Document]) -> model.ClusterState | None:
+        """Decode the documents that differ. Returns the new state if they only replace objects."""
+        places = list(compress(count(), map(is_not, before, self._documents)))
+        old = [self._leaves[place] for place in places]
+        new = [leaves_of(self._documents[place]) for place in places]
+        for place, leaves in zip(places, new, strict=True):
+            self._leaves[place] = leaves
+        if any(before[place].repeated or self._documents[place].repeated for place in places):
+            return None
+        pairs = [pair for of_one in zip(old, new, strict=True) for pair in zip_longest(*of_one)]
+        return replaced(state, pairs, self._collected.repeated)
+
+
+class _Collector:
+    """Collects what was decoded, document by document."""
+
+    def __init__(self) -> None:
+        self.repeated: set[tuple[str, model.NamespacedName]] = set()
+        """Kind and name of the objects that occur several times."""
+        self._objects: list[Object] = []
+        self._workloads: list[model.Workload] = []
+        self._problems: list[Problem] = []
+        self._warnings: list[Problem] = []
+        self._unreadable = Unreadable()
+        self._ignored: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._seen: dict[tuple[str, model.NamespacedName], str] = {}
         self._pods: dict[model.NamespacedName, int] = {}
-        """Where each Pod is in `objects`."""
+        """Where each Pod is in `_objects`."""
 
-    def add(self, document: Document) -> None:
-        """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
-        place = f"document {document.number} (line {document.line})"
-        before = len(self.objects)
-        try:
-            self._add(document.source, document.content, NO_TYPE, place)
-        except RecursionError:
-            self._broken(document.source, place, "", "is nested too deeply or contains itself")
-        for key in document.repeated if len(self.objects) > before else ():
+    def decoded(self) -> Decoded:
+        """Return all that was added."""
+        return Decoded(
+            replace(_assemble(self._objects), workloads=tuple(self._workloads)),
+            limited(self._problems),
+            self._unreadable,
+            self._ignored,
+            limited(self._warnings),
+            self._counts,
+            gateway_objects(self._objects),
+        )
+
+    def add(self, document: Document, leaves: list[Leaf]) -> None:
+        """Add the objects of a document."""
+        before, source = len(self._objects), document.source
+        if len(leaves) > 1 and self._counts[source] + len(leaves) > DOCUMENTS:
+            leaves = [broken(source, document.place, "items", f"more than {DOCUMENTS} objects in a file")]
+        self._counts[source] += len(leaves)
+        for leaf in leaves:
+            self._add(source, leaf)
+        for key in document.repeated if len(self._objects) > before else ():
             message = f'has the key "{key}" twice: the last one is used'
-            self.warnings.append(Problem(document.source, place, "", message))
+            self._warnings.append(Problem(source, document.place, "", message))
 
-    def _add(self, source: str, content: Any, inherited: wire.TypeMeta, place: str) -> None:
-        """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""
-        try:
-            own = convert(content, wire.TypeMeta)
-            meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
-            items = _items(content) if meta.kind and meta.kind.endswith(LIST) else None
-        except msgspec.DecodeError as error:
-            self._broken(source, place, *_described(error, content))
-            return
-        if items is not None and self.counts[source] + len(items) > DOCUMENTS:
-            self._broken(source, place, "items", f"more than {DOCUMENTS} objects in a file")
-        elif items is not None:
-            for index, item in enumerate(items):
-                self._add(source, item, _item_type(meta), f"{place}, items[{index}]")
-        elif _is_list(meta.kind or ""):
-            self._broken(source, place, "items", "is missing")
-        else:
-            self._add_object(source, content, meta, place)
+    def _add(self, source: str, leaf: Leaf) -> None:
+        match leaf:
+            case Invalid():
+                self._unreadable.update(leaf.unreadable)
+                self._problems.append(leaf.problem)
+            case Other():
+                self._add_other(source, leaf)
+            case Valid():
+                self._add_valid(source, leaf)
 
-    def _broken(self, source: str, place: str, path: str, message: str) -> None:
-        """Report a document whose objects are unknown."""
-        problem = Problem(source, place, path, message)
-        unreadable = Unreadable()
-        unreadable.everything.append(problem)
-        self.unreadable.update(unreadable)
-        self.problems.append(problem)
-        self.counts[source] += 1
-
-    def _add_object(self, source: str, content: Any, meta: wire.TypeMeta, place: str) -> None:
-        self.counts[source] += 1
-        kind = meta.kind or ""
-        try:
-            decoded = decode_object(source, meta, content, place, manifest=True)
-        except UndecodableError as undecodable:
-            self.unreadable.update(undecodable.unreadable)
-            self.problems.append(undecodable.problem)
-            return
-        if decoded is None:
-            self._add_other(source, content, meta)
-            return
-        self.warnings += decoded.warnings
-        key = (kind, object_name(decoded.metadata))
-        models = _annotated(decoded.metadata, decoded.models)
-        if key in self._seen:
-            if self._is_one_pod(models):
+    def _add_valid(self, source: str, leaf: Valid) -> None:
+        self._warnings += leaf.warnings
+        kind, name = leaf.key
+        if leaf.key in self._seen:
+            self.repeated.add(leaf.key)
+            if self._is_one_pod(leaf.models):
                 return
-            message = f"is a duplicate; the object in {self._seen[key]} is used"
-            self.problems.append(Problem(source, f"{kind} {key[1]}", "metadata.name", message))
+            message = f"is a duplicate; the object in {self._seen[leaf.key]} is used"
+            self._problems.append(Problem(source, f"{kind} {name}", "metadata.name", message))
             return
-        self._seen[key] = source
+        self._seen[leaf.key] = source
         if kind == "Pod":
-            self._pods[key[1]] = len(self.objects)
-        self.problems += decoded.left_out
-        if decoded.unreadable:
-            self.unreadable.update(decoded.unreadable)
-        self.objects += models
+            self._pods[name] = len(self._objects)
+        self._problems += leaf.left_out
+        if leaf.unreadable:
+            self._unreadable.update(leaf.unreadable)
+        self._objects += leaf.models
 
     def _is_one_pod(self, found: list[Object]) -> bool:
         """Whether it is a known Pod, and only one of the two has an address. That one is used."""
         match found:
             case [model.Pod() | model.EndedPod() as second]:
-                first = self.objects[self._pods[second.name]]
+                first = self._objects[self._pods[second.name]]
                 had, has = _has_address(first), _has_address(second)
                 if has and not had:
-                    self.objects[self._pods[second.name]] = second
+                    self._objects[self._pods[second.name]] = second
                 return had != has
         return False
 
-    def _add_other(self, source: str, content: Any, meta: wire.TypeMeta) -> None:
+    def _add_other(self, source: str, leaf: Other) -> None:
         """Add an object that no Service depends on: a workload, or one of a kind that is ignored."""
-        kind, found = meta.kind or "", workload(source, meta, content)
+        kind, found = leaf.kind, leaf.found
         if isinstance(found, model.Workload):
             subject, key = f"{kind} {found.name}", (kind, found.name)
             if key not in self._seen:
                 self._seen[key] = source
-                self.workloads.append(found)
+                self._workloads.append(found)
                 return
             message = f"is a duplicate; the object in {self._seen[key]} is shown"
             found = Problem(source, subject, "metadata.name", message)
         if found is not None:
-            self.warnings.append(found)
-        self.ignored[f"{kind} ({meta.api_version})" if kind in API_VERSIONS else kind] += 1
+            self._warnings.append(found)
+        self._ignored[f"{kind} ({leaf.version})" if kind in API_VERSIONS else kind] += 1
 
 
 def _has_address(pod: Object) -> bool:
     return isinstance(pod, model.Pod) and bool(pod.addresses)
-
-
-def _described(error: Exception, content: Any) -> tuple[str, str]:
-    """Describe an error in the part of a document that is decoded before its kind is known."""
-    if isinstance(error, msgspec.ValidationError):
-        return describe(error, to_python(content))
-    return "", f"not JSON: {error}"
-
-
-def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
-    """Add the annotations, for views. Objects of a cluster do not pass here, which saves memory."""
-    text = annotations_text(metadata)
-    return [replace(each, annotations=text) for each in found] if text else found
 
 
 def _assemble(found: Iterable[Object]) -> model.ClusterState:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 import yaml
@@ -47,17 +49,29 @@ class GivenUp(Exception):
     """Raised by the `check` of `parse`: the content is not needed any more, or took too long."""
 
 
-def parse(source: str, data: bytes, check: Callable[[], None] = lambda: None) -> Iterator[Document | Problem]:
-    """Parse the content of one file. `check` is called often, and may raise GivenUp to end this."""
+class Texts(NamedTuple):
+    """The documents of a file of YAML by a hash of their texts: before, and those that are parsed now."""
+
+    before: Mapping[bytes, Document]
+    now: dict[bytes, Document]
+
+
+def parse(
+    source: str, data: bytes, check: Callable[[], None] = lambda: None, texts: Texts | None = None
+) -> Iterator[Document | Problem]:
+    """Parse the content of one file. `check` is called often, and may raise GivenUp to end this.
+
+    `texts` contains the YAML documents that this file had before. They are not parsed again.
+    """
     try:
-        yield from _parse(source, data, check)
+        yield from _parse(source, data, check, texts or Texts({}, {}))
     except GivenUp:
         raise
     except Exception as error:
         yield Problem(source, "", "", reason(error))
 
 
-def _parse(source: str, data: bytes, check: Callable[[], None]) -> list[Document | Problem]:
+def _parse(source: str, data: bytes, check: Callable[[], None], texts: Texts) -> list[Document | Problem]:
     if len(data) > FILE_BYTES:
         return [_too_large(source, "", FILE_BYTES)]
     data = _utf8(data)
@@ -71,7 +85,7 @@ def _parse(source: str, data: bytes, check: Callable[[], None]) -> list[Document
     text = _BYTE_ORDER_MARK.sub("", data.decode())
     if text.count("\n---") > DOCUMENTS:
         return [Problem(source, "", "", f"has more than {DOCUMENTS} documents")]
-    found = _better(text, found, list(_parse_documents(source, text, check)))
+    found = _better(text, found, list(_parse_documents(source, text, check, texts)))
     if _has_problem(found) and (template := _TEMPLATE.search(text)):
         line = text.count("\n", 0, template.start()) + 1
         found = [Problem(source, "", "", f"line {line}: a template: render it first")]
@@ -118,15 +132,34 @@ def _better(
     return max(json_, yaml_, key=lambda found: sum(isinstance(item, Document) for item in found))
 
 
-def _parse_documents(source: str, text: str, check: Callable[[], None]) -> Iterator[Document | Problem]:
+def _parse_documents(
+    source: str, text: str, check: Callable[[], None], texts: Texts
+) -> Iterator[Document | Problem]:
     start = line = number = 0
     for separator in [*_SEPARATOR.finditer(text), None]:
         end = separator.start() if separator else len(text)
         if not _DIRECTIVES.fullmatch(text, start, end):
             number += 1
-            yield from _parse_yaml(source, text[start:end], line, number, check)
+            yield from _parse_once(source, text[start:end], line, number, check, texts)
         line += text.count("\n", start, end)
         start = separator.end() if separator else end
+
+
+def _parse_once(
+    source: str, text: str, lines_before: int, number: int, check: Callable[[], None], texts: Texts
+) -> Iterator[Document | Problem]:
+    """Parse a document, unless the file had it before."""
+    key = blake2b(text.encode(), digest_size=16).digest()
+    known = texts.before.get(key)
+    if known is None:
+        found = list(_parse_yaml(source, text, lines_before, number, check))
+        texts.now.update((key, item) for item in found if isinstance(item, Document))
+        yield from found
+        return
+    first = _first_line(text, lines_before)
+    moved = (known.number, known.line) != (number, first)
+    texts.now[key] = known._replace(number=number, line=first) if moved else known
+    yield texts.now[key]
 
 
 def _parse_yaml(

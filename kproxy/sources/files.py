@@ -16,15 +16,17 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from errno import EINVAL
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from kproxy.decode import Document
 from kproxy.limits import FILE_BYTES, FILE_SECONDS
 from kproxy.problems import Problem, limited
-from kproxy.sources.documents import GivenUp, parse
+from kproxy.sources.documents import GivenUp, Texts, parse
 from kproxy.sources.progress import UNSHOWN, Progress
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -47,6 +49,22 @@ class Read(NamedTuple):
     """The files of each path, as documents and problems name them, even those without documents."""
 
 
+class _Content(NamedTuple):
+    """The content of a file."""
+
+    source: str
+    documents: list[Document]
+    problems: list[Problem]
+
+
+_DOCUMENTS, _PROBLEMS = attrgetter("documents"), attrgetter("problems")
+
+
+def _content(source: str, parsed: _Parsed) -> _Content:
+    documents = [item for item in parsed if isinstance(item, Document)]
+    return _Content(source, documents, [item for item in parsed if isinstance(item, Problem)])
+
+
 class Reader:
     """Reads the same paths ("-" is standard input) once or repeatedly.
 
@@ -61,6 +79,10 @@ class Reader:
         self._pipes = pipes
         self._ended = False
         self._cache: dict[Path, tuple[tuple[int, ...], _Parsed]] = {}
+        self._sources: dict[str, list[str]] = {}
+        self._texts: dict[Path, dict[bytes, Document]] = {}
+        self._contents: list[dict[Path | str, _Content]] = []
+        """By file, for each path."""
 
     def end(self) -> None:
         """Let a `read` in another thread end soon. Its result is incomplete."""
@@ -68,30 +90,52 @@ class Reader:
 
     def forget(self) -> None:
         """Free the content of all files. The next `read` parses all of them."""
-        self._cache = {}
+        self._cache, self._contents, self._texts = {}, [], {}
 
-    def read(self, progress: Progress = UNSHOWN) -> Read:
-        """Read all files and parse those that changed."""
-        cache, self._cache = self._cache, {}
-        read = Read([], [], {})
-        for path in self._paths:
-            files = list(self._read(path, cache, progress))
-            found = [item for _, items in files for item in items]
-            read.documents.extend(item for item in found if isinstance(item, Document))
-            read.problems.extend(limited(item for item in found if isinstance(item, Problem)))
-            read.sources[path] = [source for source, _ in files]
-        return read
+    def read(self, progress: Progress = UNSHOWN, named: Collection[Path] | None = None) -> Read:
+        """Read all files and parse those that changed.
 
-    def _read(self, path: str, cache: _Cache, progress: Progress) -> Iterator[tuple[str, _Parsed]]:
+        If `named` is not None, only these files may have changed since the last `read`, and others are not
+        looked at. If one of them is new or missing, all files are read.
+        """
+        if named is None or not self._contents or not all(map(self._read_again, named)):
+            cache, self._cache = self._cache, {}
+            self._texts = {file: self._texts[file] for file in cache if file in self._texts}
+            self._contents = [dict(self._read(path, cache, progress)) for path in self._paths]
+            sources = [[each.source for each in found.values()] for found in self._contents]
+            self._sources = dict(zip(self._paths, sources, strict=True))
+        documents, problems = list[Document](), list[Problem]()
+        for found in self._contents:
+            documents += chain.from_iterable(map(_DOCUMENTS, found.values()))
+            problems += limited(chain.from_iterable(map(_PROBLEMS, found.values())))
+        return Read(documents, problems, self._sources)
+
+    def _read_again(self, file: Path) -> bool:
+        """Read a file again. Returns False if that is not enough, because files may be new or missing."""
+        holding = [found for found in self._contents if file in found]
+        if not holding:
+            return not _may_matter(file)
+        if _is_special(file) or not file.exists():
+            return False
+        content = self._content(file, self._cache, UNSHOWN)
+        for found in holding:
+            found[file] = content
+        return True
+
+    def _read(self, path: str, cache: _Cache, progress: Progress) -> Iterator[tuple[Path | str, _Content]]:
         if path == "-":
             progress.begin("reading standard input")
-            yield STANDARD_INPUT, list(parse(STANDARD_INPUT, sys.stdin.buffer.read(FILE_BYTES + 1)))
+            parsed = list(parse(STANDARD_INPUT, sys.stdin.buffer.read(FILE_BYTES + 1)))
+            yield STANDARD_INPUT, _content(STANDARD_INPUT, parsed)
             return
         for file in _files(Path(path), self._recursive):
             if isinstance(file, Problem):
-                yield file.source, [file]
+                yield file.source, _content(file.source, [file])
             else:
-                yield shown(file), self._file(file, cache, progress)
+                yield file, self._content(file, cache, progress)
+
+    def _content(self, file: Path, cache: _Cache, progress: Progress) -> _Content:
+        return _content(shown(file), self._file(file, cache, progress))
 
     def _file(self, file: Path, cache: _Cache, progress: Progress) -> _Parsed:
         try:
@@ -108,7 +152,9 @@ class Reader:
                 found = cache[file][1]
             else:
                 progress.begin(f"reading {shown(file)}")
-                found = list(parse(shown(file), content_of(file, self._pipes), self._patience(file)))
+                before, self._texts[file] = self._texts.get(file, {}), {}
+                texts = Texts(before, self._texts[file])
+                found = list(parse(shown(file), content_of(file, self._pipes), self._patience(file), texts))
             self._cache[file] = (signature if is_settled else (), found)
         except OSError as error:
             return [Problem(shown(file), "", "", error.strerror or str(error))]
@@ -179,6 +225,17 @@ def _is_special(path: Path) -> bool:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:  # for example a symbolic link whose target is missing: it may have been a file
         return False
+
+
+def _may_matter(path: Path) -> bool:
+    """Whether the files in a folder may have changed with `path`, which is none of them before.
+
+    A hidden or another file does not matter, unless manifests are reached through it: a ConfigMap volume
+    has them behind the link `..data`.
+    """
+    name = path.name
+    is_manifest = path.suffix in SUFFIXES and not name.startswith(".")
+    return is_manifest or name.startswith("..") or path.is_symlink() or _is_folder(path)
 
 
 def subfolders(path: Path) -> Iterator[Path]:

@@ -33,9 +33,10 @@ EVENTS = (
 )  # fmt: skip
 
 
-async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterator[None]:
+async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterator[frozenset[Path] | None]:
     """Yield once at the beginning, and then whenever something may have changed. Never ends.
 
+    It yields the files that may have changed since the last time; None if any file may have.
     `recursive`: also if something in a subfolder may have changed.
     """
     wanted = {Path(path) for path in paths}
@@ -44,14 +45,16 @@ async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterato
             inotify = Inotify()
         except OSError as error:  # the limit fs.inotify.max_user_instances is reached
             logger.debug("cannot watch files for changes, polling instead: %s", error.strerror)
-            yield
+            yield None
             await asyncio.sleep(POLL)
             continue
         with inotify:
             folders = _Folders(wanted, recursive)
             complete = folders.watch(inotify) and folders.complete
-            yield  # after the watches are set up, so that no change from here on is missed
-            await _next(inotify, wanted | folders.below, SELDOM if complete else POLL)
+            yield None  # after the watches are set up, so that no change from here on is missed
+            timeout = SELDOM if complete else POLL
+            while named := await _next(inotify, wanted | folders.below, timeout):
+                yield named
 
 
 class _Folders:
@@ -83,19 +86,34 @@ class _Folders:
         return complete
 
 
-async def _next(inotify: Inotify, paths: set[Path], timeout: float) -> None:
-    """Wait for an event, at most `timeout` seconds, and then until there are no more events."""
+async def _next(inotify: Inotify, paths: set[Path], timeout: float) -> frozenset[Path]:
+    """Wait for an event, at most `timeout` seconds, and then until there are no more events.
+
+    Returns the files that may have changed; none if all may have, or other folders have to be watched.
+    """
     clock = asyncio.get_running_loop().time
+    events = []
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            while not _concerns(await inotify.get(), paths):
+            while not _concerns(event := await inotify.get(), paths):
                 pass
+        events.append(event)
         latest = clock() + LONGEST
         while (rest := latest - clock()) > 0:
             async with asyncio.timeout(
                 min(QUIET, rest)
             ):  # wait_for may lose a cancellation before Python 3.12
-                await inotify.get()
+                events.append(await inotify.get())
+    concern = [event for event in events if _concerns(event, paths)]
+    if any(_is_of_folder(event, paths) for event in concern):
+        return frozenset()
+    return frozenset(event.path for event in concern if event.path is not None)
+
+
+def _is_of_folder(event: Event, paths: set[Path]) -> bool:
+    """Whether an event concerns a folder, or is one of the kernel's that names no file."""
+    is_folder = bool(event.mask & Mask.ISDIR) or event.watch is None or event.name is None
+    return is_folder or event.path is None or (event.path in paths and event.path.is_dir())
 
 
 def _concerns(event: Event, paths: set[Path]) -> bool:

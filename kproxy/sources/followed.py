@@ -14,6 +14,7 @@ import asyncio
 import logging
 import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,8 @@ class FollowedManifests(Manifests):
         self._noted: list[str] = []
         self._folders: dict[str, tuple[int, int]] = {}
         """Of folders: device and inode when they last had objects."""
-        self._unread = True
+        self._unread: list[frozenset[Path] | None] = [None]
+        """The files that may have changed, by notification; None stands for all files."""
         self._wake: Callable[[], None] = lambda: None
         self._settled_of: Decoded | None = None
         self._settled_with: tuple[Node, Mapping[NamespacedName, PodReadiness]] | None = None
@@ -85,7 +87,8 @@ class FollowedManifests(Manifests):
         self._wake = wake
         try:
             await asyncio.gather(
-                self._watch_files(), *(engine.follow(self._changed) for engine in self._engines)
+                self._watch_files(),
+                *(engine.follow(partial(self.changed, frozenset())) for engine in self._engines),
             )
         finally:
             self._reader.end()
@@ -93,11 +96,12 @@ class FollowedManifests(Manifests):
                 await self._prober.close()
 
     async def _watch_files(self) -> None:
-        async for _ in changes(self._paths, self._recursive):
-            self._changed()
+        async for named in changes(self._paths, self._recursive):
+            self.changed(named)
 
-    def _changed(self) -> None:
-        self._unread = True
+    def changed(self, named: frozenset[Path] | None) -> None:
+        """Read these files again in the next `take`; None stands for all files. Calls `wake`."""
+        self._unread.append(named)
         self._wake()
 
     async def take(self) -> Collection[NamespacedName]:
@@ -127,7 +131,8 @@ class FollowedManifests(Manifests):
 
     def refresh(self) -> None:
         """Read all files again, even those whose timestamps did not change."""
-        self._reader, self._unread = Reader(self._paths, self._recursive, False), True
+        self._reader = Reader(self._paths, self._recursive, False)
+        self._unread.append(None)
 
     def take_triggers(self) -> Collection[str]:
         """Return (): manifests contain no times of events."""
@@ -145,8 +150,9 @@ class FollowedManifests(Manifests):
         before = self._decoded
         if before is not None and not self._unread:
             return before
-        self._unread = False
-        decoded = self._read()
+        unread = [self._unread.pop() for _ in range(len(self._unread))]
+        named = {file for files in unread for file in files or ()}
+        decoded = self._read(named=None if None in unread else named)
         if decoded is not before:
             self._log_ignored(decoded.ignored)
             if not self._allow_empty:
@@ -154,10 +160,11 @@ class FollowedManifests(Manifests):
                 self._log_empty()
         return decoded
 
-    def _read(self, progress: Progress = UNSHOWN) -> Decoded:
-        decoded = super()._read(progress)
+    def _read(self, progress: Progress = UNSHOWN, named: Collection[Path] | None = None) -> Decoded:
+        counts = self._decoded.counts if self._decoded else None
+        decoded = super()._read(progress, named)
         assert self._read_before is not None
-        if decoded.has_used:
+        if decoded.counts is not counts and decoded.has_used:
             for path, sources in self._read_before.sources.items():
                 if any(decoded.counts[source] for source in sources) and (folder := _folder(path)):
                     self._folders[path] = folder

@@ -1,10 +1,10 @@
 """Files of manifests as a source. They are read and settled.
 
-Settling does what an API server and its controllers do between a manifest and an EndpointSlice. Unchanged
-files are not parsed again. Everything after parsing is computed again from all objects, and compared with the
-previous result. That is simple, and takes time in proportion to the number of objects. Allocations are on
-disk before they are programmed. If part of the input of a service cannot be read, nothing of the service is
-removed, and the readable part is used.
+Settling does what an API server and its controllers do between a manifest and an EndpointSlice. What did not
+change is not parsed, decoded or settled again: an object of an unchanged document stays the same value in
+memory, and each step compares such values with those of its previous input. The result is the same as that
+of all steps from the beginning. Allocations are on disk before they are programmed. If part of the input of
+a service cannot be read, nothing of the service is removed, and the readable part is used.
 
 A path without any document is usually a mistake: a wrong folder, or a pipe whose writer failed. So it removes
 services only on request, and so does input of which kproxy uses nothing.
@@ -12,17 +12,20 @@ services only on request, and so does input of which kproxy uses nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import is_
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kproxy.controlplane.gateways import with_built_in
 from kproxy.controlplane.hold import InUse, changed, hold, hold_objects, why_held
 from kproxy.controlplane.ownership import Announced
 from kproxy.controlplane.ranges import Ranges
-from kproxy.controlplane.settle import Settled, announced_by, settle
-from kproxy.controlplane.slices import PodIndex
-from kproxy.controlplane.workloads import missing_pods
-from kproxy.decode import Decoded, decode
+from kproxy.controlplane.settle import Settled, Settler, announced_by
+from kproxy.controlplane.slices import PodIndex, SelectorIndex
+from kproxy.controlplane.workloads import find_lacks, missing_pods
+from kproxy.decode import Decoded, Decoder, Unreadable
 from kproxy.gatewayapi import GatewayObjects
 from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedName, Network, Node, Service
 from kproxy.problems import Problem, UsageError, listed
@@ -63,12 +66,15 @@ class Manifests:
         self._ranges = ranges
         self._find_node = find_node
         self._read_before: Read | None = None
+        self._decoder = Decoder()
         self._engines = engines
+        self._counts: Counter[str] | None = None
         self._written: Decoded | None = None
         self._parts: list[Decoded] = []
         self._decoded: Decoded | None = None
         self._node = Node("")
         self._held = store.load()
+        self._settler = Settler()
         self._in_use = InUse({}, {})
         self._gateways = GatewayObjects()
         self._routed = RoutedObjects()
@@ -97,6 +103,7 @@ class Manifests:
             )
         progress.begin(f"allocating and selecting for {len(decoded.state.services)} services")
         self._reader.forget()  # the text of all files, of which nothing is needed any more
+        self._decoder = Decoder()
         self._read_before = None
         return self._settle(decoded, self._find_node(decoded.state.nodes))
 
@@ -170,18 +177,23 @@ class Manifests:
         assert self.settled is not None
         return announced_by(self._node.name, nodes, self.settled)
 
-    def _read(self, progress: Progress = UNSHOWN) -> Decoded:
-        read = self._reader.read(progress)
+    def _read(self, progress: Progress = UNSHOWN, named: Collection[Path] | None = None) -> Decoded:
+        read = self._reader.read(progress, named)
         if self._written is None or self._read_before is None or not _same(read, self._read_before):
-            decoded = decode(read.documents)
-            decoded.unreadable.everything += read.problems
-            self._written = decoded._replace(problems=read.problems + decoded.problems)
+            decoded = self._decoder.decode(read.documents)
+            unreadable = Unreadable()
+            unreadable.update(decoded.unreadable)
+            unreadable.everything += read.problems
+            self._written = decoded._replace(problems=read.problems + decoded.problems, unreadable=unreadable)
+            counts, self._counts = self._counts, decoded.counts
+            same_sources = self._read_before is not None and read.sources is self._read_before.sources
             self._read_before = read
-            self.empty = [
-                f"{what} in {STANDARD_INPUT if path == '-' else shown(path)}"
-                for what, path in _empty_paths(read, decoded)
-                if not self._is_emptied(path, read)
-            ]
+            if self.empty or read.problems or counts is not decoded.counts or not same_sources:
+                self.empty = [
+                    f"{what} in {STANDARD_INPUT if path == '-' else shown(path)}"
+                    for what, path in _empty_paths(read, decoded)
+                    if not self._is_emptied(path, read)
+                ]
         return self._with_containers(self._written)
 
     def _with_containers(self, written: Decoded) -> Decoded:
@@ -199,7 +211,7 @@ class Manifests:
     def _hint(self, decoded: Decoded) -> str:
         """Return what may be the reason that there are no objects."""
         if decoded.unused and not decoded.has_used:
-            pods = missing_pods(decoded.state, PodIndex(()))
+            pods = missing_pods(find_lacks(decoded.state, PodIndex(()), SelectorIndex(())))
             others = f"There are only objects of other kinds: {listed(decoded.unused)}."
             return f"{others} {pods}." if pods else others
         assert self._read_before is not None
@@ -217,7 +229,7 @@ class Manifests:
         found = with_certificates(with_built_in(decoded.gateways), decoded.state.secrets)
         self._gateways = hold_objects(self._gateways, found, decoded.unreadable)
         decoded = decoded._replace(gateways=self._gateways)
-        settled = settle(decoded, self._held, self._ranges, node)
+        settled = self._settler.settle(decoded, self._held, self._ranges, node)
         self._store.save(self._held, settled.allocations)
         self._held = settled.allocations
         self.settled = settled._replace(warnings=[*settled.warnings, *warnings])
@@ -229,9 +241,8 @@ class Manifests:
 
 def _same(one: Read, other: Read) -> bool:
     """Whether both have identical documents, because no file was parsed again, and equal problems."""
-    pairs = list(zip(one.documents, other.documents, strict=False))
     equal = len(one.documents) == len(other.documents) and one[1:] == other[1:]
-    return equal and all(a is b for a, b in pairs)
+    return equal and all(map(is_, one.documents, other.documents))
 
 
 def _empty_paths(read: Read, decoded: Decoded) -> Iterator[tuple[str, str]]:

@@ -109,6 +109,8 @@ class Store:
 
     def save(self, before: Allocations, after: Allocations) -> None:
         """Replace `before` by `after` in one transaction, which is on disk when this returns."""
+        if after is before:
+            return
         held_removed, held_added = _difference(before.held, after.held)
         released_removed, released_added = _difference(before.released, after.released)
         if not (held_removed or held_added or released_removed or released_added):

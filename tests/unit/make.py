@@ -13,10 +13,13 @@ from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import NOTHING, Allocations
 from kproxy.controlplane.ranges import Ranges
 from kproxy.controlplane.settle import settle
+from kproxy.controlplane.slices import PodIndex, make_slices, selects, with_host_addresses
 from kproxy.decode import Decoded, Document, decode
 from kproxy.model import (
     Backends,
     Balance,
+    ClusterState,
+    EndpointSlice,
     Family,
     Frontend,
     FrontendKind,
@@ -99,6 +102,17 @@ def documents(text: str, source: str = "in.yaml") -> list[Document]:
 def decoded(text: str) -> Decoded:
     """A YAML text, decoded."""
     return decode(documents(text))
+
+
+def selected_slices(state: ClusterState, node: Node) -> dict[NamespacedName, tuple[EndpointSlice, ...]]:
+    """The slices of the Services, also those that the pods make which they select, of all families."""
+    pods = PodIndex(with_host_addresses(state.pods, node))
+    selecting = [each for each in state.services.values() if state.pods and selects(each)]
+    made = {
+        each.name: make_slices(each, pods.select(each.name.namespace, each.selector), state.nodes)
+        for each in selecting
+    }
+    return made | state.slices
 
 
 def inventory_of(given: Decoded, ranges: Ranges = RANGES, node: Node = NODE) -> Inventory:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kproxy.controlplane.slices import all_slices, pod_index, with_host_addresses
+from kproxy.controlplane.slices import with_host_addresses
 from kproxy.decode import Document, decode
 from kproxy.model import (
     Backends,
@@ -28,7 +28,7 @@ from kproxy.model import (
 )
 from kproxy.resolve.endpoints import Choices, balance_of, choices
 from kproxy.resolve.maglev import SLOTS
-from tests.unit.make import manifest, name, service, slice_of
+from tests.unit.make import manifest, name, selected_slices, service, slice_of
 
 
 def pod(
@@ -60,7 +60,7 @@ def served(*objects: dict[str, Any], family: Family = Family.IPV4, **spec: Any) 
     result = decode(Document("f", content) for content in (selected, *objects))
     assert result.problems == []
     selecting = result.state.services[name("web")]
-    slices = all_slices(result.state, pod_index(result.state, NODE)).get(name("web"), ())
+    slices = selected_slices(result.state, NODE).get(name("web"), ())
     found = choices(selecting, selecting.ports[0], slices, family, NODE)
     return [format_socket(*socket) for socket in found.cluster.endpoints]
 
@@ -147,7 +147,7 @@ def test_each_family_has_its_own_endpoints(family: Family, expected: list[str]) 
 
 def test_an_external_name_selects_nothing() -> None:
     result = decode(Document("f", c) for c in (service(type="ExternalName", selector={"app": "web"}), *TWO))
-    assert all_slices(result.state, pod_index(result.state, NODE)) == {}
+    assert selected_slices(result.state, NODE) == {}
 
 
 def test_endpoints_are_sorted_and_unique() -> None:

@@ -61,3 +61,19 @@ def test_an_event_and_a_cancellation_in_one_turn(monkeypatch: pytest.MonkeyPatch
         assert task.cancelled()
 
     asyncio.run(run())
+
+
+def test_changed_files_are_named(tmp_path: Path) -> None:
+    async def run() -> None:
+        found = changes([str(tmp_path)])
+        async with asyncio.timeout(30):
+            assert await anext(found) is None
+            for name in ("a.yaml", "b.yaml"):
+                (tmp_path / ".new").touch()
+                (tmp_path / ".new").rename(tmp_path / name)
+                assert await anext(found) == frozenset({tmp_path / ".new", tmp_path / name})
+            (tmp_path / "folder").mkdir()
+            assert await anext(found) is None
+        await found.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(run())

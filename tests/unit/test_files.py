@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -310,6 +311,76 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_repeated_path_is_read_twice(folder: Path) -> None:
     assert len(sources(folder / "b.yaml", folder / "b.yaml")[0]) == 2
+
+
+def _linked(folder: Path, to: str) -> None:
+    """Replace a link as a ConfigMap volume does."""
+    (folder / "..new").symlink_to(to)
+    (folder / "..new").rename(folder / "..data")
+
+
+def _make_folder(folder: Path) -> None:
+    (folder / "a.yaml").unlink()
+    (folder / "a.yaml").mkdir()
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "content": (lambda f: (f / "a.yaml").write_text("a: 2"), ["a.yaml"]),
+    "two files": (lambda f: [(f / f"{n}.yaml").write_text("a: 3") for n in "ab"], ["a.yaml", "b.yaml"]),
+    "invalid": (lambda f: (f / "a.yaml").write_text("{"), ["a.yaml"]),
+    "new": (lambda f: (f / "aa.yaml").write_text("a: 4"), ["aa.yaml"]),
+    "deleted": (lambda f: (f / "b.yaml").unlink(), ["b.yaml"]),
+    "renamed": (lambda f: (f / "a.yaml").rename(f / "c.yaml"), ["a.yaml", "c.yaml"]),
+    "a folder instead": (_make_folder, ["a.yaml"]),
+    "under another name first": (
+        lambda f: (f / ".new").write_text("a: 5") and (f / ".new").rename(f / "b.yaml"),
+        [".new", "b.yaml"],
+    ),
+    "behind a link": (lambda f: _linked(f, "..two"), ["..new", "..data"]),
+    "not a manifest": (lambda f: (f / "notes.txt").write_text("a: 6"), ["notes.txt"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_named_files_are_read_as_all_are(change: str, tmp_path: Path) -> None:
+    for place in ("..one", "..two"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "linked.yaml").write_text(f"a: {place}")
+    _linked(tmp_path, "..one")
+    (tmp_path / "linked.yaml").symlink_to("..data/linked.yaml")
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("a: 1\n---\na: 2\n")
+    paths = [str(tmp_path), str(tmp_path / "b.yaml")]
+    reader = Reader(paths)
+    assert reader.read(named=[]) == Reader(paths).read()
+    make, names = CHANGES[change]
+    make(tmp_path)
+    assert reader.read(named=[tmp_path / name for name in names]) == Reader(paths).read()
+
+
+def test_files_that_are_not_named_are_not_looked_at(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("a: 1")
+    reader = Reader([str(tmp_path)])
+    before = reader.read()
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("a: 2")
+    found = reader.read(named=[tmp_path / "a.yaml"]).documents
+    assert [bytes(document.content) for document in found] == [b'{"a":2}', b'{"a":1}']
+    assert found[1] is before.documents[1]
+
+
+def test_a_document_is_parsed_again_only_if_its_text_changes(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1\n---\na: 2\n---\na: 3\n")
+    reader = Reader([str(file)])
+    before = reader.read().documents
+    file.write_text("a: 1\n---\na: 22\nb: 2\n---\na: 3\n")
+    after = reader.read(named=[file]).documents
+    assert after == Reader([str(file)]).read().documents
+    assert [a is b for a, b in zip(after, before, strict=True)] == [True, False, False]
+    assert after[2].content is before[2].content
+    assert [document.line for document in (before[2], after[2])] == [5, 6]
 
 
 def test_a_path_that_cannot_be_accessed_is_polled(tmp_path: Path) -> None:

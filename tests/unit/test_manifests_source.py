@@ -14,15 +14,14 @@ from typing import Any
 
 import pytest
 
-from kproxy.controlplane import settle as control_plane
 from kproxy.controlplane.ledger import Allocations
 from kproxy.controlplane.ranges import Ranges
+from kproxy.controlplane.settle import Settled, Settler
 from kproxy.decode import Decoded
 from kproxy.model import NamespacedName, Node, Pod, format_address
 from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.problems import StateError
 from kproxy.sources import folder
-from kproxy.sources import manifests as manifests_source
 from kproxy.sources.followed import FollowedManifests
 from kproxy.state.store import Store
 from tests.unit.make import NODE, manifest, name, service
@@ -84,7 +83,7 @@ def with_files(tmp_path: Path, steps: Sequence[dict[str, str]]) -> list[tuple[se
                     (folder / own).unlink()
                 else:
                     (folder / own).write_text(text)
-            source._unread = True
+            source._unread.append(None)
             await source.take()
             endpoints = (e for s in source.slices(name("web")) for e in s.endpoints if e.ready)
             names = {own.name for own in source.names()}
@@ -228,15 +227,15 @@ def test_refresh_reads_a_file_again(tmp_path: Path) -> None:
 def test_nothing_is_computed_without_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "web.json").write_text(json.dumps(service("web", clusterIP="10.96.0.10")))
     store, nodes, settled = Store(tmp_path / "state"), [NODE, NODE, Node("n2"), Node("n2")], list[Node]()
-    settle = control_plane.settle
+    settle = Settler.settle
 
-    def counted(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> control_plane.Settled:
+    def counted(self: Settler, decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Settled:
         settled.append(node)
         if len(settled) == 2:
             raise StateError("full")
-        return settle(decoded, past, ranges, node)
+        return settle(self, decoded, past, ranges, node)
 
-    monkeypatch.setattr(manifests_source, "settle", counted)
+    monkeypatch.setattr(Settler, "settle", counted)
 
     async def take_all() -> None:
         ranges = Ranges((ip_network("10.96.0.0/16"),), (30000, 32767))

@@ -16,12 +16,11 @@ import yaml
 
 from kproxy.cli import main
 from kproxy.cli.get import ages
-from kproxy.controlplane.slices import all_slices, pod_index
 from kproxy.model import Family
 from kproxy.show import tables as views
 from kproxy.show.kinds import KINDS
 from tests.cases import cases
-from tests.unit.make import NODE, decoded, manifest, service
+from tests.unit.make import NODE, decoded, manifest, selected_slices, service
 
 CHAPTER = Path(netns_lab.__file__).parent / "chapter"
 FLAGS = ["--service-cidr", "10.66.0.0/16,fd00:66::/112"]
@@ -418,7 +417,7 @@ def test_printed_manifests_decode_to_the_same_services_and_slices(shown: Shown, 
             for s in of
             if s.endpoints and (name in dual or s.family is Family.IPV4)
         ]
-        for name, of in all_slices(before, pod_index(before, NODE)).items()
+        for name, of in selected_slices(before, NODE).items()
     }
     assert {name: [(s.family, s.ports, s.endpoints) for s in of] for name, of in slices.items()} == expected
 

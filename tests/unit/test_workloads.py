@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from kproxy.cli import main
-from kproxy.controlplane.slices import pod_index
-from kproxy.controlplane.workloads import NEEDED, missing_pods
+from kproxy.controlplane.ledger import NOTHING
+from kproxy.controlplane.settle import settle
+from kproxy.controlplane.workloads import NEEDED
 from kproxy.decode import Document, decode
-from tests.unit.make import NODE, manifest, service
+from tests.unit.make import NODE, RANGES, manifest, service
 from tests.unit.test_decode import slice_
 
 LABELS = {"app": "web"}
@@ -28,7 +29,7 @@ def workload(kind: str = "Deployment", version: str = "apps/v1", own_name: str =
 def said(*objects: Any) -> str:
     found = decode([Document("f", one) for one in objects])
     assert found.problems == []
-    return missing_pods(found.state, pod_index(found.state, NODE))
+    return "".join(settle(found, NOTHING, RANGES, NODE).notes)
 
 
 def pod(labels: dict[str, str] = LABELS, **metadata: Any) -> Any:

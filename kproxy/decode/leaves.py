@@ -1,0 +1,157 @@
+"""One document -> its objects, each decoded alone. A List contains objects and Lists.
+
+What this returns does not depend on other documents. So it is kept as long as the document stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import replace
+
+from kproxy.decode import wire
+from kproxy.decode.explain import describe
+from kproxy.decode.fields import annotations_text, object_name
+from kproxy.decode.kinds import LIST, LISTS
+from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
+from kproxy.decode.text import from_json, to_python
+from kproxy.decode.workload import workload
+from kproxy.limits import DOCUMENTS
+from kproxy.model import NamespacedName, Workload
+from kproxy.problems import Problem
+
+
+class Document(NamedTuple):
+    """One top-level object of the input: JSON text (`Raw`), or a value loaded from YAML."""
+
+    source: str
+    content: Any
+    number: int = 1
+    """The first document of a file is 1."""
+    line: int = 1
+    """The line of the file on which it begins."""
+    repeated: tuple[str, ...] = ()
+    """Keys that a mapping of it has twice."""
+
+    @property
+    def place(self) -> str:
+        """Where it is in its file."""
+        return f"document {self.number} (line {self.line})"
+
+
+class Invalid(NamedTuple):
+    """An object, or several, that cannot be decoded."""
+
+    problem: Problem
+    unreadable: Unreadable
+
+
+class Other(NamedTuple):
+    """An object that no Service depends on."""
+
+    kind: str
+    version: str | None
+    found: Workload | Problem | None
+
+
+class Valid(NamedTuple):
+    """A valid object, or one of which parts are invalid."""
+
+    key: tuple[str, NamespacedName]
+    """Its kind and name."""
+    models: list[Object]
+    warnings: Sequence[Problem]
+    left_out: Sequence[Problem]
+    unreadable: Unreadable | None
+
+
+Leaf: TypeAlias = Invalid | Other | Valid
+
+NO_TYPE = wire.TypeMeta()
+
+
+def leaves_of(document: Document) -> list[Leaf]:
+    """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
+    found: list[Leaf] = []
+    try:
+        for leaf in _leaves(document.source, document.content, NO_TYPE, document.place):
+            found.append(leaf)
+            if len(found) > DOCUMENTS:
+                message = f"more than {DOCUMENTS} objects in a file"
+                return [broken(document.source, document.place, "items", message)]
+    except RecursionError:
+        found.append(broken(document.source, document.place, "", "is nested too deeply or contains itself"))
+    return found
+
+
+def broken(source: str, place: str, path: str, message: str) -> Invalid:
+    """Return the problem of a document whose objects are unknown."""
+    found = Invalid(Problem(source, place, path, message), Unreadable())
+    found.unreadable.everything.append(found.problem)
+    return found
+
+
+def _leaves(source: str, content: Any, inherited: wire.TypeMeta, place: str) -> Iterator[Leaf]:
+    """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""
+    try:
+        own = convert(content, wire.TypeMeta)
+        meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
+        items = _items(content) if meta.kind and meta.kind.endswith(LIST) else None
+    except msgspec.DecodeError as error:
+        yield broken(source, place, *_described(error, content))
+        return
+    if items is not None:
+        for index, item in enumerate(items):
+            yield from _leaves(source, item, _item_type(meta), f"{place}, items[{index}]")
+    elif _is_list(meta.kind or ""):
+        yield broken(source, place, "items", "is missing")
+    else:
+        yield _leaf(source, content, meta, place)
+
+
+def _leaf(source: str, content: Any, meta: wire.TypeMeta, place: str) -> Leaf:
+    kind = meta.kind or ""
+    try:
+        decoded = decode_object(source, meta, content, place, manifest=True)
+    except UndecodableError as undecodable:
+        return Invalid(undecodable.problem, undecodable.unreadable)
+    if decoded is None:
+        return Other(kind, meta.api_version, workload(source, meta, content))
+    models = _annotated(decoded.metadata, decoded.models)
+    key = (kind, object_name(decoded.metadata))
+    return Valid(key, models, decoded.warnings, decoded.left_out, decoded.unreadable)
+
+
+def _items(content: Any) -> list[Any] | None:
+    """Return the items of a List; None if it has no such field."""
+    if isinstance(content, Raw):
+        items: list[Any] | UnsetType | None = from_json(content, wire.RawList).items
+    else:
+        items = msgspec.convert(content, wire.LoadedList).items
+    return None if items is UNSET else items or []
+
+
+def _is_list(kind: str) -> bool:
+    """Whether it is a List of any objects, or one of a known kind. Other kinds may have similar names."""
+    return kind == LIST or kind in LISTS
+
+
+def _item_type(meta: wire.TypeMeta) -> wire.TypeMeta:
+    kind = (meta.kind or "").removesuffix(LIST)
+    return wire.TypeMeta(kind, meta.api_version) if kind else NO_TYPE
+
+
+def _described(error: Exception, content: Any) -> tuple[str, str]:
+    """Describe an error in the part of a document that is decoded before its kind is known."""
+    if isinstance(error, msgspec.ValidationError):
+        return describe(error, to_python(content))
+    return "", f"not JSON: {error}"
+
+
+def _annotated(metadata: wire.Metadata, found: list[Object]) -> list[Object]:
+    """Add the annotations, for views. Objects of a cluster do not pass here, which saves memory."""
+    text = annotations_text(metadata)
+    return [replace(each, annotations=text) for each in found] if text else found
