@@ -300,6 +300,7 @@ class OfCluster(Siege):
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.api = external_api(lab)
         self.api.__enter__()
+        self.api.streams = False  # attacks answer requests for lists
         self.api.apply(*in_default(*map(_bystander, CHECKS)))
         config = write_kubeconfig(folder / "kubeconfig", self.api.url, {})
         super().__init__(lab, folder, ["--kubeconfig", str(config)], "tests.adversary.impatient")
