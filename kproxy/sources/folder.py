@@ -49,8 +49,9 @@ async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterato
             await asyncio.sleep(POLL)
             continue
         with inotify:
-            folders = _Folders(wanted, recursive)
-            complete = folders.watch(inotify) and folders.complete
+            # In a thread: there may be thousands of folders, and a file server may not respond.
+            folders = await asyncio.to_thread(_Folders, wanted, recursive)
+            complete = await asyncio.to_thread(folders.watch, inotify) and folders.complete
             yield None  # after the watches are set up, so that no change from here on is missed
             timeout = SELDOM if complete else POLL
             while named := await _next(inotify, wanted | folders.below, timeout):

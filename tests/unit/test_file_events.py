@@ -1,9 +1,14 @@
-"""A wait for events of files ends when it is cancelled, also at the moment of an event."""
+"""A wait for events of files ends when it is cancelled, also at the moment of an event.
+
+While folders are listed, which may take seconds, other tasks of the event loop run.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import pytest
 from asyncinotify import Inotify
@@ -75,5 +80,22 @@ def test_changed_files_are_named(tmp_path: Path) -> None:
             (tmp_path / "folder").mkdir()
             assert await anext(found) is None
         await found.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(run())
+
+
+def test_other_tasks_run_while_folders_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listed = Event()
+
+    def subfolders(_: Path) -> Iterator[Path]:
+        assert listed.wait(30), "no other task runs"
+        return iter(())
+
+    monkeypatch.setattr("kproxy.sources.folder.subfolders", subfolders)
+
+    async def run() -> None:
+        asyncio.get_running_loop().call_later(0.01, listed.set)
+        async with asyncio.timeout(30):
+            await anext(changes([str(tmp_path)], recursive=True))
 
     asyncio.run(run())
