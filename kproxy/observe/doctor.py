@@ -48,11 +48,13 @@ class Doctor:
         python = sys.executable, "-P", "-m"
         self._command = *python, "kproxy", "doctor", "-o", "json", "--state-dir", state_dir
         self._last = Findings()
+        self._due = 0.0
+        """When the last findings are old (time.monotonic): the time of day may be set back at any time."""
         self._looking: asyncio.Task[None] | None = None
 
     async def findings(self) -> Findings:
         """Return the last findings. Starts to look again if they are old."""
-        if self._looking is None and (self._last.at or 0.0) + LOOK_SECONDS < time.time():
+        if self._looking is None and self._due <= time.monotonic():
             self._looking = asyncio.create_task(self._look())
         if self._looking is not None and self._last.at is None:
             await asyncio.wait((self._looking,), timeout=FIRST_SECONDS)
@@ -70,6 +72,7 @@ class Doctor:
             reason = str(error) or f"it did not end in {DOCTOR_SECONDS:g} s"
             self._last = Findings(at=time.time(), failure=reason)
         finally:
+            self._due = time.monotonic() + LOOK_SECONDS
             self._looking = None
 
     async def _output(self) -> bytes:

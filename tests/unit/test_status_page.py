@@ -306,3 +306,22 @@ def test_a_doctor_that_cannot_run_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr("sys.executable", str(tmp_path / "missing"))
     found = asyncio.run(Doctor(str(tmp_path)).findings())
     assert "No such file" in found.failure
+
+
+def test_the_doctor_looks_again_after_the_clock_was_set_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "missing"))
+    monkeypatch.setattr("kproxy.observe.doctor.LOOK_SECONDS", 0.0)
+
+    async def main() -> list[float | None]:
+        doctor, times = Doctor(str(tmp_path)), []
+        for now in (NOW, NOW - 1e6):
+            monkeypatch.setattr("time.time", lambda now=now: now)
+            await doctor.findings()
+            while doctor._looking:
+                await asyncio.sleep(0)
+            times.append((await doctor.findings()).at)
+        return times
+
+    assert asyncio.run(main()) == [NOW, NOW - 1e6]
