@@ -12,11 +12,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
+from errno import EMFILE, ENOSPC
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
-from kproxy.sources.files import subfolders
+from kproxy.sources.files import shown, subfolders
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ POLL, SELDOM = 2.0, 60.0
 
 The latter is needed because network file systems send no events for changes on other hosts.
 """
+LIMITS = {EMFILE: "fs.inotify.max_user_instances", ENOSPC: "fs.inotify.max_user_watches"}
+"""The sysctls behind errors of inotify."""
 EVENTS = (
     Mask.CREATE | Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.MOVED_FROM | Mask.DELETE
     | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.ATTRIB | Mask.ONLYDIR
@@ -39,23 +42,40 @@ async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterato
     It yields the files that may have changed since the last time; None if any file may have.
     `recursive`: also if something in a subfolder may have changed.
     """
-    wanted = {Path(path) for path in paths}
+    wanted, polling = {Path(path) for path in paths}, _Polling()
     while True:
         try:
             inotify = Inotify()
-        except OSError as error:  # the limit fs.inotify.max_user_instances is reached
-            logger.debug("cannot watch files for changes, polling instead: %s", error.strerror)
+        except OSError as error:
+            polling.log("files", error)
             yield None
             await asyncio.sleep(POLL)
             continue
         with inotify:
             # In a thread: there may be thousands of folders, and a file server may not respond.
             folders = await asyncio.to_thread(_Folders, wanted, recursive)
-            complete = await asyncio.to_thread(folders.watch, inotify) and folders.complete
+            complete = await asyncio.to_thread(folders.watch, inotify, polling) and folders.complete
             yield None  # after the watches are set up, so that no change from here on is missed
             timeout = SELDOM if complete else POLL
             while named := await _next(inotify, wanted | folders.below, timeout):
                 yield named
+
+
+class _Polling:
+    """Logs why files are looked at in intervals: a limit of this host once, other reasons for debugging.
+
+    Those others concern a path, for example a folder that does not exist, which its reader reports.
+    """
+
+    def __init__(self) -> None:
+        self._limits = dict(LIMITS)
+
+    def log(self, what: str, error: OSError) -> None:
+        """Log that something cannot be watched."""
+        limit = self._limits.pop(error.errno or 0, None)
+        hint = f"; raise {limit} for faster updates" if limit else ""
+        message = "cannot watch %s: %s; looking for changes every %g s%s"
+        logger.log(logging.WARNING if limit else logging.DEBUG, message, what, error.strerror, POLL, hint)
 
 
 class _Folders:
@@ -75,7 +95,7 @@ class _Folders:
                 self.complete = False
                 logger.debug("cannot access %s: %s", path, error.strerror)
 
-    def watch(self, inotify: Inotify) -> bool:
+    def watch(self, inotify: Inotify, polling: _Polling) -> bool:
         """Add a watch for each folder. Returns whether all could be watched."""
         complete = True
         for folder in sorted(self._paths | self.below):
@@ -83,7 +103,7 @@ class _Folders:
                 inotify.add_watch(folder, EVENTS)
             except OSError as error:
                 complete = False
-                logger.debug("cannot watch %s: %s", folder, error.strerror)
+                polling.log(shown(folder), error)
         return complete
 
 

@@ -6,6 +6,8 @@ While folders are listed, which may take seconds, other tasks of the event loop 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -14,6 +16,7 @@ import pytest
 from asyncinotify import Inotify
 
 from kproxy.sources.folder import changes
+from tests.cases import cases
 
 
 @pytest.mark.parametrize("moment", [n / 2000 for n in range(20)])
@@ -99,3 +102,37 @@ def test_other_tasks_run_while_folders_are_listed(monkeypatch: pytest.MonkeyPatc
             await anext(changes([str(tmp_path)], recursive=True))
 
     asyncio.run(run())
+
+
+@cases(
+    """
+    method     error   said
+    __init__   EMFILE  raise fs.inotify.max_user_instances
+    add_watch  ENOSPC  raise fs.inotify.max_user_watches
+    add_watch  ENOENT  -
+    """
+)
+def test_a_limit_of_inotify_is_named_once(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    method: str,
+    error: str,
+    said: str,
+) -> None:
+    def fail(*_: object) -> None:
+        number = getattr(errno, error)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Inotify, method, fail)
+    monkeypatch.setattr("kproxy.sources.folder.POLL", 0.01)
+
+    async def run() -> None:
+        found = changes([str(tmp_path)])
+        async with asyncio.timeout(30):
+            assert [await anext(found) for _ in range(3)] == [None] * 3  # it looks in intervals
+        await found.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(run())
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [said in warning for warning in warnings] == [True] * bool(said)
