@@ -11,6 +11,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -29,7 +30,8 @@ STYLES = {
     Style.FAINT: "dim",
 }
 """Attributes of the terminal's own colours, and one colour that dark and light backgrounds show well."""
-ENDED = 128 + signal.SIGTERM
+ENDS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT
+"""The signals that end it, after which the terminal is as before."""
 
 
 def is_interactive() -> bool:
@@ -89,35 +91,60 @@ def _keyboard() -> Iterator[Callable[[float], bytes]]:
     """Let keys arrive at once and unseen. Returns a function that waits for some, or for another size."""
     keyboard = sys.stdin.fileno()
     before = termios.tcgetattr(keyboard)
+
+    with _signals() as signals:
+
+        def pressed(seconds: float) -> bytes:
+            ready, _, _ = select.select([keyboard, signals], [], [], seconds)
+            if signals in ready:
+                _obey(os.read(signals, 1024))
+            if keyboard not in ready:
+                return b""
+            with suppress(OSError):
+                return os.read(keyboard, 1024) or b"q"
+            return b"q"  # the terminal was closed
+
+        try:
+            tty.setcbreak(keyboard)
+            yield pressed
+        finally:
+            with suppress(termios.error):  # the terminal was closed
+                termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """Return a pipe to which the number of each received signal is written, as a byte.
+
+    So no signal interrupts a change of the terminal, which would leave half of it. A second signal that ends
+    the program has its usual effect.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    handlers = {
-        signal.SIGWINCH: signal.signal(signal.SIGWINCH, lambda *_: _ring(writing)),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED)),
-    }
 
-    def pressed(seconds: float) -> bytes:
-        ready, _, _ = select.select([keyboard, reading], [], [], seconds)
-        if reading in ready:
-            os.read(reading, 1024)
-        if keyboard not in ready:
-            return b""
-        with suppress(OSError):
-            return os.read(keyboard, 1024) or b"q"
-        return b"q"  # the terminal was closed
+    def receive(number: int, _: object) -> None:
+        with suppress(BlockingIOError):
+            os.write(writing, bytes([number]))
+        if number in ENDS:
+            signal.signal(number, before[number])
 
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGWINCH, *ENDS)}
+    before: dict[int, Any] = {n: handler for n, handler in handlers.items() if handler is not signal.SIG_IGN}
     try:
-        tty.setcbreak(keyboard)
-        yield pressed
+        for number in before:
+            signal.signal(number, receive)
+        yield reading
     finally:
-        with suppress(termios.error):  # the terminal was closed
-            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
-        for number, handler in handlers.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
         os.close(reading)
         os.close(writing)
 
 
-def _ring(pipe: int) -> None:
-    with suppress(BlockingIOError):
-        os.write(pipe, b"!")
+def _obey(numbers: bytes) -> None:
+    """Raise what ends the program, if one of these signals does."""
+    for number in numbers:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number in ENDS:
+            sys.exit(128 + number)

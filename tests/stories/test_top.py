@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import select
+import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -99,6 +101,10 @@ def test_what_connections_does_not_find(lab: Lab, kproxy: Kproxy) -> None:
     assert (done.returncode, "less than 0.2 seconds" in done.stderr) == (2, True)
 
 
+LOCAL_MODES = 3
+"""The index of these flags in the attributes of a terminal."""
+
+
 class Terminal:
     """`kproxy top` in a terminal of 80 columns."""
 
@@ -141,4 +147,16 @@ def test_the_screen(lab: Lab, kproxy: Kproxy) -> None:
         terminal.until("filter: other")
         terminal.press("q")
         assert terminal.process.wait(PATIENCE) == 0
+    os.close(terminal.keyboard)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
+def test_a_signal_leaves_the_terminal_as_it_was(lab: Lab, kproxy: Kproxy, number: signal.Signals) -> None:
+    kproxy.sync(service(), *slices(lab, ["pod-1"]))
+    terminal = Terminal(kproxy.node)
+    terminal.until("default/web")
+    terminal.process.send_signal(number)
+    terminal.until("\x1b[?1049l")
+    assert terminal.process.wait(PATIENCE) == (0 if number is signal.SIGINT else 128 + number)
+    assert termios.tcgetattr(terminal.keyboard)[LOCAL_MODES] & termios.ICANON
     os.close(terminal.keyboard)
