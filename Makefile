@@ -56,6 +56,7 @@ test-long: _root install  ## the long property tests and stories (KPROXY_LONG_MI
 	$(PYTHON) -m pytest -m long
 
 fuzz: install  ## send mutated bytes to everything that reads (KPROXY_LONG_MINUTES, default 60)
+	@$(PYTHON) -m pip --disable-pip-version-check --no-input install -q --no-deps -r requirements-fuzz.txt
 	$(PYTHON) -m pytest -m long tests/fuzz
 
 # If both are set, KUBEBUILDER_ASSETS is used, because KUBECONFIG in the environment may name a cluster in production.

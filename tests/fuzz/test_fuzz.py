@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -22,6 +26,8 @@ from tests.fuzz.targets import CORPUS, TARGETS, Target
 SECONDS = 5.0
 """CPU time for an input of 64 KiB. Most take a few milliseconds."""
 MINUTES = float(os.environ.get("KPROXY_LONG_MINUTES", "60"))
+SHARE = MINUTES * 60 / len(TARGETS) / 2
+"""Seconds for each target, of random changes and of those that atheris chooses."""
 NAMES = [target.name for target in TARGETS]
 IGNORED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
@@ -95,6 +101,18 @@ def test_a_few_changes(target: Target) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS, ids=NAMES)
 def test_changes_for_a_long_time(target: Target) -> None:
-    end = time.monotonic() + MINUTES * 60 / len(TARGETS)
+    end = time.monotonic() + SHARE
     while time.monotonic() < end:
         fuzz(target, 50, fixed=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", TARGETS, ids=NAMES)
+def test_changes_chosen_by_coverage(target: Target, tmp_path: Path) -> None:
+    if not find_spec("atheris"):
+        pytest.skip("atheris is not installed: it exists for x86-64 only (`make fuzz` installs it there)")
+    command = sys.executable, "-m", "tests.fuzz.guided", target.name, str(round(SHARE)), str(tmp_path)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
