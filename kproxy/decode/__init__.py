@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from kproxy import model
 from kproxy.decode.kinds import API_VERSIONS
-from kproxy.decode.leaves import Document, Invalid, Leaf, Other, Valid, broken, leaves_of
+from kproxy.decode.leaves import Document, Invalid, Leaf, Other, Valid, leaves_of, too_many
 from kproxy.decode.objects import Object, Unreadable
 from kproxy.decode.replacing import replaced
 from kproxy.gatewayapi import (
@@ -151,7 +151,7 @@ class _Collector:
         """Add the objects of a document."""
         before, source = len(self._objects), document.source
         if len(leaves) > 1 and self._counts[source] + len(leaves) > DOCUMENTS:
-            leaves = [broken(source, document.place, "items", f"more than {DOCUMENTS} objects in a file")]
+            leaves = [too_many(source, document.place)]
         self._counts[source] += len(leaves)
         for leaf in leaves:
             self._add(source, leaf)

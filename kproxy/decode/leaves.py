@@ -80,8 +80,7 @@ def leaves_of(document: Document) -> list[Leaf]:
         for leaf in _leaves(document.source, document.content, NO_TYPE, document.place):
             found.append(leaf)
             if len(found) > DOCUMENTS:
-                message = f"more than {DOCUMENTS} objects in a file"
-                return [broken(document.source, document.place, "items", message)]
+                return [too_many(document.source, document.place)]
     except RecursionError:
         found.append(broken(document.source, document.place, "", "is nested too deeply or contains itself"))
     return found
@@ -94,6 +93,11 @@ def broken(source: str, place: str, path: str, message: str) -> Invalid:
     return found
 
 
+def too_many(source: str, place: str) -> Invalid:
+    """Return the problem of a document with too many objects."""
+    return broken(source, place, "items", f"more than {DOCUMENTS} objects in a file")
+
+
 def _leaves(source: str, content: Any, inherited: wire.TypeMeta, place: str) -> Iterator[Leaf]:
     """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""
     try:
@@ -103,7 +107,9 @@ def _leaves(source: str, content: Any, inherited: wire.TypeMeta, place: str) -> 
     except msgspec.DecodeError as error:
         yield broken(source, place, *_described(error, content))
         return
-    if items is not None:
+    if items is not None and len(items) > DOCUMENTS:
+        yield too_many(source, place)
+    elif items is not None:
         for index, item in enumerate(items):
             yield from _leaves(source, item, _item_type(meta), f"{place}, items[{index}]")
     elif _is_list(meta.kind or ""):
