@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -53,11 +54,12 @@ def describe(error: Exception, content: Any) -> tuple[str, str]:
         path = f"{path}.{missing[1]}".lstrip(".")
         return path, _missing(content, path)
     found = _WRONG_TYPE.fullmatch(message)
-    if not found or in_key or content is UNSET:
-        return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
-    expected = [name for name in found[1].split(" | ") if name != "null"]
-    path, value = _look_up(content, path)
-    return path, expectation(expected, value)
+    with suppress(LookupError):
+        if found and not in_key and content is not UNSET:
+            expected = [name for name in found[1].split(" | ") if name != "null"]
+            path, value = _look_up(content, path)
+            return path, expectation(expected, value)
+    return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
 
 
 def _missing(content: Any, path: str) -> str:
@@ -65,7 +67,7 @@ def _missing(content: Any, path: str) -> str:
     parent, _, field = path.rpartition(".")
     try:
         _, value = _look_up(content, parent)
-    except (KeyError, IndexError, TypeError):
+    except LookupError:
         return IS_MISSING
     keys = value if isinstance(value, dict) else {}
     words = (key for key in keys if isinstance(key, str) and len(key) <= LONGEST_WORD)
@@ -74,13 +76,20 @@ def _missing(content: Any, path: str) -> str:
 
 
 def _look_up(content: Any, path: str) -> tuple[str, Any]:
-    """Return the value at a path, and the path with the key of a map of strings in place of `[...]`."""
+    """Return the value at a path, and the path with the key of a map of strings in place of `[...]`.
+
+    Raises LookupError if there is none: of a key that occurs twice, msgspec checks all values, and `content`
+    has the last one.
+    """
     for name, index, any_key in _STEP.findall(path):
-        if any_key:
-            key = next((key for key, value in content.items() if not isinstance(value, str | None)), "")
-            path, content = path.replace(any_key, f"[{key}]"), content.get(key)
-        else:
-            content = content[int(index)] if index else content[name]
+        try:
+            if any_key:
+                key = next((key for key, value in content.items() if not isinstance(value, str | None)), "")
+                path, content = path.replace(any_key, f"[{key}]"), content.get(key)
+            else:
+                content = content[int(index)] if index else content[name]
+        except (AttributeError, TypeError) as error:
+            raise LookupError(path) from error
     return path, content
 
 
