@@ -217,9 +217,7 @@ class FollowedManifests(Manifests):
         self._logged = logged
 
     def _save(self, ready: dict[PodIdentity, bool]) -> None:
-        changed: dict[PodIdentity, bool | None] = dict.fromkeys(self._saved.keys() - ready.keys())
-        changed.update(item for item in ready.items() if self._saved.get(item[0]) is not item[1])
-        self._store.save_readiness(changed)
+        self._store.save_readiness(self._saved, ready)
         self._saved = ready
 
 

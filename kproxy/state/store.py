@@ -25,11 +25,13 @@ from kproxy.state.lock import DATABASE
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
 
 VERSION = 1
 """PRAGMA user_version; 0 in the oldest databases. A newer version is refused. Missing tables are created."""
+ALLOCATIONS, READINESS = "allocations", "readiness"
 _TABLES = {
-    "allocations": """
+    ALLOCATIONS: """
     namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
     kind TEXT NOT NULL, value TEXT NOT NULL,  -- text: an IPv6 address does not fit SQLite's integers
     PRIMARY KEY (namespace, service, what), UNIQUE (kind, value)""",
@@ -37,7 +39,7 @@ _TABLES = {
     place INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of release
     namespace TEXT NOT NULL, service TEXT NOT NULL, what TEXT NOT NULL,
     kind TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (kind, value)""",
-    "readiness": """
+    READINESS: """
     namespace TEXT NOT NULL, pod TEXT NOT NULL, identity TEXT NOT NULL, ready INTEGER NOT NULL,
     PRIMARY KEY (namespace, pod, identity)""",
 }
@@ -89,6 +91,8 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.path = directory / DATABASE
+        self._unsaved = set[str]()
+        """What a new database lacks, after another program removed the one before."""
 
     @contextmanager
     def lock(self, verb: str) -> Iterator[None]:
@@ -109,6 +113,7 @@ class Store:
 
     def save(self, before: Allocations, after: Allocations) -> None:
         """Replace `before` by `after` in one transaction, which is on disk when this returns."""
+        before = self._saved(ALLOCATIONS, before, NOTHING)
         if after is before:
             return
         held_removed, held_added = _difference(before.held, after.held)
@@ -129,6 +134,7 @@ class Store:
                     f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",
                     ((*claim.service, claim.what, r.kind, str(r.value)) for claim, r in added),
                 )
+        self._unsaved.discard(ALLOCATIONS)
 
     def warnings(self) -> list[Problem]:
         """Return what could not be read, and does not matter for a command that changes nothing."""
@@ -142,20 +148,28 @@ class Store:
                 for namespace, pod, identity, ready in rows
             }
 
-    def save_readiness(self, changed: Mapping[PodIdentity, bool | None]) -> None:
-        """Save these values; None deletes one. It is one transaction, on disk when this returns."""
-        deleted = [key for key, ready in changed.items() if ready is None]
-        if not changed:
+    def save_readiness(self, before: Mapping[PodIdentity, bool], after: Mapping[PodIdentity, bool]) -> None:
+        """Replace `before` by `after` in one transaction, which is on disk when this returns."""
+        removed, added = _difference(self._saved(READINESS, before, {}), after)
+        if not (removed or added):
             return
         with self._change() as database:
             database.executemany(
                 "DELETE FROM readiness WHERE namespace = ? AND pod = ? AND identity = ?",
-                ((*key.pod, key.identity) for key in deleted),
+                ((*key.pod, key.identity) for key, _ in removed),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO readiness VALUES (?, ?, ?, ?)",
-                ((*key.pod, key.identity, ready) for key, ready in changed.items() if ready is not None),
+                ((*key.pod, key.identity, ready) for key, ready in added),
             )
+        self._unsaved.discard(READINESS)
+
+    def _saved(self, what: str, before: T, nothing: T) -> T:
+        """Return what the database has: `before`, or nothing if it is a new one."""
+        with self._errors():
+            if not self.path.exists():
+                self._unsaved = {ALLOCATIONS, READINESS}
+        return nothing if what in self._unsaved else before
 
     def remove(self) -> list[Path]:
         """Delete kproxy's files, and the directory if it is empty then. Returns the deleted files.
@@ -277,5 +291,5 @@ class ReadOnlyStore(Store):
     def save(self, before: Allocations, after: Allocations) -> None:
         """Do nothing."""
 
-    def save_readiness(self, changed: Mapping[PodIdentity, bool | None]) -> None:
+    def save_readiness(self, before: Mapping[PodIdentity, bool], after: Mapping[PodIdentity, bool]) -> None:
         """Do nothing."""

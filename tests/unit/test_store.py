@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -132,7 +131,7 @@ def test_a_database_of_a_newer_kproxy_is_not_changed(store: Store) -> None:
         store.load,
         store.readiness,
         lambda: store.save(NOTHING, allocations({B: PORT})),
-        lambda: remember(store, READY),
+        lambda: store.save_readiness({}, READY),
     )
     for act in acts:
         with pytest.raises(StateError, match=f"{DATABASE}: has schema version {newer}, of a newer kproxy"):
@@ -153,7 +152,7 @@ def test_a_database_without_a_version_is_upgraded(store: Store) -> None:
     for sql in (FIRST_SCHEMA, "INSERT INTO allocations VALUES ('default', 'a', 'ip', 'ip', '1')"):
         subprocess.run([sys.executable, "-c", SQL, str(store.path), sql], check=True)
     assert (store.load(), store.readiness()) == (allocations({A: IP}), {})
-    remember(store, READY)
+    store.save_readiness({}, READY)
     store.save(allocations({A: IP}), allocations({A: IP, B: PORT}))
     assert (store.load(), store.readiness()) == (allocations({A: IP, B: PORT}), READY)
 
@@ -207,29 +206,39 @@ def test_a_file_system_that_cannot_be_written(tmp_path: Path, mount: str, messag
 
 
 POD = NamespacedName("default", "web-1")
-UID_1, SIDE, X = PodIdentity(POD, "uid-1"), PodIdentity(POD, "uid-1/side"), PodIdentity(POD, "x")
-READY: dict[PodIdentity, bool | None] = {UID_1: True, SIDE: False}
-
-
-def remember(store: Store, changed: Mapping[PodIdentity, bool | None]) -> None:
-    store.save_readiness(changed)
+UID_1, SIDE = PodIdentity(POD, "uid-1"), PodIdentity(POD, "uid-1/side")
+READY = {UID_1: True, SIDE: False}
 
 
 def test_saved_readiness_is_loaded(store: Store) -> None:
     assert store.readiness() == {}
-    remember(store, {})
+    store.save_readiness({}, {})
     assert not store.path.exists()
-    remember(store, READY)
+    store.save_readiness({}, READY)
     assert Store(store.directory).readiness() == READY
-    remember(store, {UID_1: False, SIDE: None, X: None})
+    store.save_readiness(READY, {UID_1: False})
     assert store.readiness() == {UID_1: False}
 
 
 def test_readiness_and_allocations_are_independent(store: Store) -> None:
     store.save(NOTHING, allocations({A: IP}))
-    remember(store, READY)
+    store.save_readiness({}, READY)
     store.save(allocations({A: IP}), NOTHING)
     assert (store.load(), store.readiness()) == (NOTHING, READY)
+
+
+def test_a_database_that_was_removed_is_written_again(store: Store) -> None:
+    held = allocations({A: IP})
+    store.save(NOTHING, held)
+    store.save_readiness({}, READY)
+    for _ in range(2):
+        store.path.unlink()
+        store.save_readiness(READY, READY)
+        store.save(held, held)
+        assert (store.load(), store.readiness()) == (held, READY)
+    store.save(held, allocations({A: IP, B: PORT}))
+    store.save_readiness(READY, {})
+    assert (store.load(), store.readiness()) == (allocations({A: IP, B: PORT}), {})
 
 
 def test_removal_deletes_own_files_and_an_empty_directory(tmp_path: Path) -> None:
