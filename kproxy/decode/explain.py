@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -54,11 +53,13 @@ def describe(error: Exception, content: Any) -> tuple[str, str]:
         path = f"{path}.{missing[1]}".lstrip(".")
         return path, _missing(content, path)
     found = _WRONG_TYPE.fullmatch(message)
-    with suppress(LookupError):
-        if found and not in_key and content is not UNSET:
-            expected = [name for name in found[1].split(" | ") if name != "null"]
+    if found and not in_key and content is not UNSET:
+        expected = [name for name in found[1].split(" | ") if name != "null"]
+        try:
             path, value = _look_up(content, path)
             return path, expectation(expected, value)
+        except LookupError:
+            pass
     return path, message.replace("`", "").replace(" | null", "").replace("Expected", "expected", 1)
 
 
