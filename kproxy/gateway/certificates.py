@@ -24,6 +24,8 @@ from kproxy.problems import HostError
 SOON = 14 * 86400
 """Seconds before its end at which a certificate is warned of."""
 DAYS = 3650
+NOT_YET_VALID = 9
+"""X509_V_ERR_CERT_NOT_YET_VALID of OpenSSL."""
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]+-----END \1-----\s*")
 _CHAIN, _KEY = "tls.crt", "tls.key"
 
@@ -80,6 +82,9 @@ def examine(chain: bytes, key: bytes) -> Checked:
     try:
         found = _handshake(pem, certificates[-1])
         return Checked(pem, expires=int(ssl.cert_time_to_seconds(str(found["notAfter"]))))
+    except ssl.SSLCertVerificationError as error:
+        reason = f"the certificate cannot be used: {error.verify_message}"
+        return Checked(reason=reason, early=error.verify_code == NOT_YET_VALID)
     except ssl.SSLError as error:
         return Checked(reason=_reason(error))
     except (ValueError, KeyError):  # for example a name in it that is not UTF-8
@@ -120,8 +125,6 @@ def _no_password() -> str:
 
 def _reason(error: ssl.SSLError) -> str:
     """Return what is wrong, in the words of OpenSSL."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate cannot be used: {error.verify_message}"
     if error.reason == "KEY_VALUES_MISMATCH":
         return "the key belongs to another certificate"
     reason = (error.reason or "OpenSSL cannot read it").replace("_", " ").lower()

@@ -19,7 +19,7 @@ from kproxy.model import NamespacedName
 from kproxy.problems import Problem, limited
 
 RETRY_SECONDS = 60.0
-"""After this time, what HAProxy refused is tried again: a port may be free now."""
+"""After this time, what HAProxy refused is tried again: a port may be free now. Certificates may begin."""
 
 
 class Rendering(NamedTuple):
@@ -55,13 +55,16 @@ class Renderer:
         self._last: Rendering | None = None
         self._refused: dict[str, str] = {}
         """Why HAProxy refuses an object, by `str` of its `Owner`."""
-        self._until = 0.0
-        """When a certificate expires, or is to be warned of: then everything is rendered."""
+        self._since = self._until = 0.0
+        """From when and until when the result for the same objects is valid, by the time of day.
+
+        A certificate may begin or expire, or is to be warned of. The clock may be set back.
+        """
 
     def render(self, objects: Objects, now: float) -> Rendering:
         """Return the configuration. `now`: seconds since 1970."""
         before, last, self._objects = self._objects, self._last, objects
-        if last and now < self._until and not before.differs(objects):
+        if last and self._since <= now < self._until and not before.differs(objects):
             changed = objects.services.changed(before.services)
             self._last = last._replace(rendered=with_endpoints(last.rendered, objects.services, changed))
         else:
@@ -85,7 +88,9 @@ class Renderer:
         names = certificates_of(objects.ingresses) | http_certificates(objects.gateways)
         checked = self._checks.check(names, objects.secrets, now)
         times = (moment for each in checked.values() for moment in (each.expires - SOON, each.expires))
-        self._until = min((moment for moment in times if moment > now), default=math.inf)
+        early = [now + RETRY_SECONDS for each in checked.values() if each.early]
+        self._since = now
+        self._until = min([*early, *(moment for moment in times if moment > now)], default=math.inf)
         routed = route(objects, checked, self._ports)
         whole = joined(routed.routing, http_routing(objects, checked))
         routing = replace(

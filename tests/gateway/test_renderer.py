@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from kproxy.gateway.core.endpoints import Services
-from kproxy.gateway.core.ingress import Objects, Ports
+from kproxy.gateway.core.ingress import Checked, Objects, Ports
 from kproxy.gateway.core.render import Rendered
-from kproxy.gateway.renderer import Renderer
+from kproxy.gateway.renderer import RETRY_SECONDS, Renderer
 from kproxy.model import Endpoint, NamespacedName, parse_address
 from tests.gateway.world import SERVICES, decoded
 
@@ -71,6 +71,19 @@ def test_everything_is_rendered_when_a_certificate_expires() -> None:
     renderer.render(objects, NOW)
     at_end = renderer.render(objects, NOW + 3645 * 86400)
     assert sum("expires in" in each.message for each in at_end.warnings) == 2
+    clock_set_back = renderer.render(objects, NOW)
+    assert not any("expires in" in each.message for each in clock_set_back.warnings)
+
+
+def test_everything_is_rendered_when_a_certificate_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects, renderer = world(canaries=False), Renderer(PORTS)
+    with monkeypatch.context() as patch:
+        early = Checked(reason="it is not valid yet", early=True)
+        patch.setattr("kproxy.gateway.certificates.examine", lambda chain, key: early)
+        assert not renderer.render(objects, NOW).configuration.certificates
+    wanted = Renderer(PORTS).render(objects, NOW).configuration
+    assert wanted.certificates
+    assert renderer.render(objects, NOW + RETRY_SECONDS).configuration == wanted
 
 
 def test_a_new_service_is_noticed() -> None:

@@ -73,6 +73,36 @@ def test_a_certificate_without_its_authority_is_used(folder: Path) -> None:
     assert examine((folder / "own.crt").read_bytes(), (folder / "own.key").read_bytes()).reason == ""
 
 
+AUTHORITY = """
+[ca]
+default_ca = d
+[d]
+database = index
+serial = serial
+new_certs_dir = .
+policy = p
+default_md = sha256
+[p]
+commonName = optional
+"""
+
+
+def test_a_certificate_that_is_not_valid_yet(folder: Path) -> None:
+    (folder / "conf").write_text(AUTHORITY)
+    (folder / "index").touch()
+    (folder / "serial").write_text("01")
+    times = ("-startdate", "20990101000000Z", "-enddate", "21000101000000Z")
+    words = ("-config", "conf", "-batch", "-notext", "-cert", "ca.crt", "-keyfile", "ca.key")
+    chain = openssl(folder, "ca", *words, *times, "-in", "own.csr", "-out", "later.crt")
+    later = examine(chain, (folder / "own.key").read_bytes())
+    assert (later.reason, later.early) == (
+        "the certificate cannot be used: certificate is not yet valid",
+        True,
+    )
+    expired = examine(EXPIRED.read_bytes(), EXPIRED.read_bytes())
+    assert ("expired" in expired.reason, expired.early) == (True, False)
+
+
 def test_a_key_of_another_certificate(pair: tuple[bytes, bytes], folder: Path) -> None:
     words = "Secret default/tls: the key belongs to another certificate"
     assert reason(tls_crt=pair[0], tls_key=(folder / "own.key").read_bytes()) == words

@@ -90,6 +90,8 @@ class Checked(NamedTuple):
     warning: str = ""
     expires: int = 0
     """Seconds since 1970."""
+    early: bool = False
+    """Whether it cannot be used because it is not valid yet."""
 
 
 class Routed(NamedTuple):
