@@ -27,23 +27,23 @@ class RefusalWatch:
     """Reads the counters of refused connections."""
 
     def __init__(
-        self, counters: RefusedCounters, log: EventLog, clock: Callable[[], float] = time.time
+        self, counters: RefusedCounters, log: EventLog, time_of_day: Callable[[], float] = time.time
     ) -> None:
-        """`log` gets the events. `clock` returns the seconds of the Unix epoch."""
+        """`log` gets the events. `time_of_day` returns the seconds of the Unix epoch."""
         self._counters = counters
         self._log = log
-        self._clock = clock
+        self._time_of_day = time_of_day
         self._episodes: Episodes | None = None
         self._error = ""
 
     async def run(self) -> None:
         """Look in intervals. What was refused before that is no event. Never returns."""
         await self._read()
-        self._episodes = Episodes(self._clock())
+        self._episodes = Episodes(time.monotonic())
         while True:
             await asyncio.sleep(max(INTERVAL, self._counters.seconds / SHARE))
             await self._look(self._episodes)
-            lines = list(self._episodes.lines(self._clock()))
+            lines = list(self._episodes.lines(time.monotonic()))
             for line in islice(lines, PROBLEMS_LOGGED):
                 logger.warning(line)
             if len(lines) > PROBLEMS_LOGGED:
@@ -56,7 +56,7 @@ class RefusalWatch:
 
     async def _look(self, episodes: Episodes) -> None:
         news = await self._read()
-        for service, key, event in episodes.take(news, self._clock()):
+        for service, key, event in episodes.take(news, time.monotonic(), self._time_of_day()):
             self._log.put(service, key, event)
 
     async def _read(self) -> dict[Refusal, int]:

@@ -28,6 +28,8 @@ from kproxy.table.simulator import Reason
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
 NONE = Refusal(WEB, Reason.NO_ENDPOINTS)
 KEY = (WEB, Reason.NO_ENDPOINTS)
+TODAY = 1.8e9
+"""Seconds of the Unix epoch."""
 
 
 def port(text: str) -> Refusal:
@@ -71,7 +73,7 @@ def test_the_totals_of_removed_services_and_ports_are_forgotten() -> None:
 def test_the_log_tells_at_once_and_then_less_and_less_often() -> None:
     episodes, lines = Episodes(0.0), dict[float, list[str]]()
     for now in range(10, 80, 10):
-        episodes.take({NONE: 41}, now)
+        episodes.take({NONE: 41}, now, TODAY)
         lines[now] = list(episodes.lines(now))
     because = "no endpoint is ready"
     assert {now: found for now, found in lines.items() if found} == {
@@ -83,28 +85,28 @@ def test_the_log_tells_at_once_and_then_less_and_less_often() -> None:
 
 def test_an_event_has_all_refusals_until_a_minute_without_one() -> None:
     episodes = Episodes(0.0)
-    (first,) = episodes.take({NONE: 1}, 10.0)
+    (first,) = episodes.take({NONE: 1}, 10.0, TODAY)
     assert first.event.message == "refused 1 connection in 10 s: no endpoint is ready"
-    (again,) = episodes.take({NONE: 4}, 25.0)
+    (again,) = episodes.take({NONE: 4}, 25.0, TODAY)
     assert (again.key, again.event.message) == (
         first.key,
         "refused 5 connections in 25 s: no endpoint is ready",
     )
-    assert (again.event.reason, again.event.is_warning, again.event.last) == ("Refused", True, 25.0)
-    assert episodes.take({}, 35.0) == []
+    assert (again.event.reason, again.event.is_warning, again.event.last) == ("Refused", True, TODAY)
+    assert episodes.take({}, 35.0, TODAY) == []
     assert list(episodes.lines(25.0 + QUIET_SECONDS + 1)) == [
         "default/web refused 5 connections in 86 s: no endpoint is ready"
     ]
-    (new,) = episodes.take({NONE: 2}, 100.0)
+    (new,) = episodes.take({NONE: 2}, 100.0, TODAY)
     assert new.key != first.key
     assert new.event.message == "refused 2 connections in 65 s: no endpoint is ready"
 
 
 def test_ports_that_a_service_does_not_have() -> None:
     episodes = Episodes(0.0)
-    (event,) = episodes.take({port("443/tcp"): 2, port("81/tcp"): 1}, 10.0)
+    (event,) = episodes.take({port("443/tcp"): 2, port("81/tcp"): 1}, 10.0, TODAY)
     assert event.event.message == "refused 3 connections in 10 s: it has no port 81/tcp, 443/tcp"
-    (event,) = episodes.take({port(f"{number}/udp"): 1 for number in range(1000)}, 20.0)
+    (event,) = episodes.take({port(f"{number}/udp"): 1 for number in range(1000)}, 20.0, TODAY)
     assert event.event.message == (
         "refused 1003 connections in 20 s: it has no port 0/udp, 81/tcp, 443/tcp and others"
     )
@@ -115,7 +117,7 @@ def test_the_log_tells_of_each_refusal_once(counts: list[int]) -> None:
     episodes, told, now = Episodes(0.0), 0, 0.0
     for count in [*counts, 0]:
         now += 10 if count else QUIET_SECONDS + MAX_PAUSE
-        episodes.take({NONE: count} if count else {}, now)
+        episodes.take({NONE: count} if count else {}, now, TODAY)
         told += sum(int(line.split()[2]) for line in episodes.lines(now))
     assert told == sum(counts)
 

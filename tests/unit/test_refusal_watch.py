@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
@@ -50,12 +51,12 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watched(caplog: pytest.LogCaptureFixture, *readings: News | OSError) -> EventLog:
-    """Watch until all readings were taken. Returns the events."""
-    log = EventLog()
+    """Watch until all readings were taken. Returns the events. The clock is set forward again and again."""
+    log, time_of_day = EventLog(), count(10.0, 1e6)
 
     async def run() -> None:
         counters = Counters(*readings)
-        watching = asyncio.create_task(RefusalWatch(counters, log, lambda: 10.0).run())
+        watching = asyncio.create_task(RefusalWatch(counters, log, lambda: next(time_of_day)).run())
         async with asyncio.timeout(30):
             await counters.ended.wait()
         watching.cancel()

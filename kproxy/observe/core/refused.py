@@ -177,12 +177,15 @@ class Episodes:
     """Makes events and lines of the log from what was refused."""
 
     def __init__(self, now: float) -> None:
-        """`now` is in seconds of the Unix epoch, as all times."""
+        """`now` is in seconds of a clock that is never set, as all times but those of events."""
         self._looked = now
         self._episodes: dict[tuple[NamespacedName, Reason], _Episode] = {}
 
-    def take(self, news: Mapping[Refusal, int], now: float) -> list[RefusalEvent]:
-        """Add what was refused since the last call. Returns the events that are new or changed."""
+    def take(self, news: Mapping[Refusal, int], now: float, time_of_day: float) -> list[RefusalEvent]:
+        """Add what was refused since the last call. Returns the events that are new or changed.
+
+        `time_of_day`: that of `now`, in seconds of the Unix epoch.
+        """
         changed: dict[tuple[NamespacedName, Reason], None] = {}
         for (owner, reason, port), count in news.items():
             key = owner.service, reason
@@ -194,7 +197,7 @@ class Episodes:
             self._episodes[key] = one._replace(last=now, refused=one.refused + count, ports=ports)
             changed[key] = None
         self._looked = now
-        return [self._event(*key) for key in changed]
+        return [self._event(*key, time_of_day) for key in changed]
 
     def lines(self, now: float) -> Iterator[str]:
         """Return the lines of the log that are due, and end the episodes without refusals in a minute."""
@@ -207,10 +210,10 @@ class Episodes:
             if ended:
                 del self._episodes[service, reason]
 
-    def _event(self, service: NamespacedName, reason: Reason) -> RefusalEvent:
+    def _event(self, service: NamespacedName, reason: Reason, time_of_day: float) -> RefusalEvent:
         one = self._episodes[service, reason]
         message = _sentence(one.refused, one.last - one.begun, reason, one.ports)[:EVENT_MESSAGE]
-        event = Event("Refused", message, 1, one.last, one.last)
+        event = Event("Refused", message, 1, time_of_day, time_of_day)
         return RefusalEvent(service, (reason, one.begun), event)
 
 
