@@ -58,15 +58,24 @@ async def _serve(settings: Settings) -> None:
     reconciler = Reconciler(source, {}, lambda node, service_cidrs: Options())
     problems = _Problems(source, reporter)
     loop = Loop(source, reconciler, Periods(settings.sync_period, 0), (server, problems, reporter))
-    stop = asyncio.Event()
+    events, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in STOP:
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        events.add_signal_handler(number, stop.set)
+
+    def on_hangup() -> None:
+        source.refresh()
+        loop.wake()
+
+    events.add_signal_handler(signal.SIGHUP, on_hangup)
     jobs = source.run(loop.wake), loop.run(), return_memory(), stop.wait()
     tasks = [asyncio.create_task(work) for work in jobs]
     server.open()
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        for number in STOP:  # a second signal ends the process at once
+            events.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
         server.close()
         for task in tasks:
             task.cancel()

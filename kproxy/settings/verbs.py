@@ -310,8 +310,8 @@ _VERBS = (
         "serve or print the DNS names of Services, and let pods or this host use them",
         (
             "`dns serve` answers questions for the names of Services and pods on `--listen`, and follows the "
-            "manifests, until SIGTERM. It changes no table, and needs no root for a port above 1023. It "
-            "reads the allocations in `--state-dir` at its start.",
+            "manifests, until SIGTERM. On SIGHUP, it reads all of them again. It changes no table, and needs "
+            "no root for a port above 1023. It reads the allocations in `--state-dir` at its start.",
             "`dns zone` prints the names of the Services and pods as a zone file (RFC 1035) for BIND, Knot "
             "or NSD: those in the cluster domain, or in `--zone`. " + _INPUT,
             "`dns resolv-conf` prints the resolv.conf of a pod in the namespace of `-n`, as a kubelet makes "

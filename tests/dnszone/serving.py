@@ -22,6 +22,15 @@ LISTENING = re.compile(r"serving DNS on (?:\[([^]]+)\]|([\d.]+)):(\d+)")
 @contextmanager
 def serving(manifests: Path, state: Path, *flags: str) -> Iterator[dict[str, int]]:
     """Serve manifests on loopback until the block ends. Yields the port of each address."""
+    with server(manifests, state, *flags) as (_, ports):
+        yield ports
+
+
+@contextmanager
+def server(
+    manifests: Path, state: Path, *flags: str
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
+    """Serve manifests, too. Yields the process as well."""
     command = [
         sys.executable,
         "-m",
@@ -53,7 +62,7 @@ def serving(manifests: Path, state: Path, *flags: str) -> Iterator[dict[str, int
                     ports[found[1] or found[2]] = int(found[3])
                 if READY in line and len(ports) == 2:
                     break
-            yield ports
+            yield process, ports
         finally:
             process.terminate()
             process.stderr.read()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,8 @@ import pytest
 
 from bench.dns.__main__ import manifests
 from bench.dns.changes import replacing, write
-from tests.dnszone.serving import dig, serving
+from kproxy.sources.folder import SELDOM
+from tests.dnszone.serving import dig, server, serving
 from tests.dnszone.table import ROWS, WORLD, check
 from tests.support import eventually
 from tests.unit.make import service
@@ -56,25 +60,74 @@ def test_a_name_outside_is_refused(ports: dict[str, int]) -> None:
     assert (reply.code, reply.answer) == ("REFUSED", frozenset())
 
 
+def write_web(file: Path, number: int) -> None:
+    """Write a file with a Service whose ClusterIP ends with a number, or replace it."""
+    new = file.with_name(".new")
+    new.write_bytes(msgspec.json.encode(service("web", clusterIP=f"10.96.0.{number}")))
+    new.replace(file)
+
+
+def address(port: int) -> str:
+    """Ask for the ClusterIP of the Service."""
+    (reply,) = dig("::1", port, ["web.default.svc.cluster.local A"])
+    (line,) = reply.answer
+    return line.split()[-1]
+
+
 def test_a_change_of_a_file_changes_the_answer(tmp_path: Path) -> None:
     folder = tmp_path / "services"
     folder.mkdir()
-
-    def write(number: int) -> None:
-        manifest = service("web", clusterIP=f"10.96.0.{number}")
-        (tmp_path / "new").write_bytes(msgspec.json.encode(manifest))
-        (tmp_path / "new").replace(folder / "web.yaml")
-
-    def address(port: int) -> str:
-        (reply,) = dig("::1", port, ["web.default.svc.cluster.local A"])
-        (line,) = reply.answer
-        return line.split()[-1]
-
-    write(20)
+    file = folder / "web.yaml"
+    write_web(file, 20)
     with serving(folder, tmp_path / "state") as found:
         assert address(found["::1"]) == "10.96.0.20"
-        write(21)
+        write_web(file, 21)
         eventually(lambda: address(found["::1"]) == "10.96.0.21")
+
+
+def test_sighup_reads_all_files_again(tmp_path: Path) -> None:
+    """Without it, a change behind a link to another folder is read a minute later."""
+    folder = tmp_path / "services"
+    folder.mkdir()
+    file = tmp_path / "elsewhere" / "web.yaml"
+    file.parent.mkdir()
+    write_web(file, 20)
+    (folder / "web.yaml").symlink_to(file)
+    with server(folder, tmp_path / "state") as (process, ports):
+        write_web(file, 21)
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: address(ports["::1"]) == "10.96.0.21", patience=SELDOM / 2)
+
+
+HANGING = """
+import sys, threading
+from unittest.mock import patch
+from kproxy import cli
+
+def hang(*_):
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+with patch("kproxy.daemon.dns.find_node", hang):
+    cli.main(sys.argv[1:])
+"""
+
+
+def test_a_second_sigterm_ends_it_immediately(tmp_path: Path) -> None:
+    """A thread hangs, as with a file server that does not respond."""
+    flags = ("-f", str(WORLD), "--state-dir", str(tmp_path), "--listen", "127.0.0.1:0", "--node-name", "n1")
+    command = [sys.executable, "-c", HANGING, "dns", "serve", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "hangs\n"
+        process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        try:
+            assert process.wait(30) == -signal.SIGTERM
+        finally:
+            process.kill()
 
 
 @pytest.mark.long
