@@ -64,6 +64,10 @@ class Driver:
             logger.info("HAProxy needs another file, or did not take a change: reloading it")
             self._reload(wanted)
 
+    def end(self) -> None:
+        """Let `apply`, in another thread, not wait for another program."""
+        self._launcher.end()
+
     def audit(self) -> None:
         """Read back what HAProxy has, and repair what differs. Raises KproxyError if that fails."""
         if not (self.loaded and self.process):

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -99,7 +99,8 @@ class Gateway(RoundObserver):
     async def run(self) -> None:
         """Work until cancelled. HAProxy goes on then."""
         try:
-            with ThreadPoolExecutor(1, "gateway") as thread:
+            with ThreadPoolExecutor(1, "gateway") as thread, ExitStack() as first:
+                first.callback(self._driver.end)
                 while True:
                     await self._wait()
                     await self._work(thread)

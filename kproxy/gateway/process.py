@@ -89,6 +89,10 @@ class AbsentError(KproxyError):
     """HAProxy, which another program starts, does not run."""
 
 
+class EndedError(Exception):
+    """kproxy ends while HAProxy starts. Files stay as they are: it may be reading any of them."""
+
+
 class Process:
     """A process of HAProxy that runs, or ran."""
 
@@ -136,6 +140,9 @@ class Launcher(Protocol):
     def start(self, folder: Path, before: Process | None) -> Process:
         """Start a process, in place of another one. Raises KproxyError; then the other one continues."""
 
+    def end(self) -> None:
+        """Let `start`, in another thread, not wait for what another program does."""
+
 
 class Own:
     """Processes that kproxy starts itself."""
@@ -177,6 +184,9 @@ class Own:
         if process := self.find(folder):
             return process
         raise KproxyError("HAProxy ended right after its start.")
+
+    def end(self) -> None:
+        """Do nothing: `start` waits for HAProxy itself."""
 
 
 def _in_place_of(before: Process | None) -> list[str]:

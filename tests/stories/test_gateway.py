@@ -6,7 +6,10 @@ import os
 import re
 import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +18,9 @@ from netns_lab.lab import Lab
 
 from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.runtime import Runtime
+from kproxy.limits import GATEWAY_START_SECONDS
 from tests.gateway_client import Client, Load, exchange, ingress, request, secret, with_tls
-from tests.support import Manifest, Running, eventually, service, slices, with_conditions
+from tests.support import PATIENCE, Manifest, Running, eventually, service, slices, with_conditions
 
 pytestmark = pytest.mark.lab
 
@@ -259,3 +263,31 @@ def test_existing(lab: Lab, tmp_path: Path) -> None:
         running.write("web", *web(lab, "pod-3"))
         node.popen(command)
         eventually(lambda: client.pods() == {"pod-3"}, running.logged)
+
+
+def test_a_reload_that_does_not_happen_does_not_delay_the_end(lab: Lab, tmp_path: Path) -> None:
+    """Another program takes each command at the socket of the master, and does nothing."""
+    master, asked = tmp_path / "m", threading.Event()
+
+    def answer(listener: socket.socket) -> None:
+        with suppress(OSError):  # the listener was shut down
+            while True:
+                with listener.accept()[0] as connection:
+                    if b"reload" in connection.recv(1024):
+                        asked.set()
+                    connection.sendall(b"\n")
+
+    flags = ["--gateway", "--gateway-socket", str(master)]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(master))
+        listener.listen()
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        with Running(lab.node("n1"), tmp_path, flags=flags) as running:
+            running.write("web", *web(lab, "pod-1"))
+            assert asked.wait(PATIENCE), running.logged()
+            begun = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - begun < GATEWAY_START_SECONDS / 2
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
