@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from contextlib import aclosing
 from errno import EMFILE, ENOSPC
 from pathlib import Path
 
@@ -57,8 +57,9 @@ async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterato
             complete = await asyncio.to_thread(folders.watch, inotify, polling) and folders.complete
             yield None  # after the watches are set up, so that no change from here on is missed
             timeout = SELDOM if complete else POLL
-            while named := await _next(inotify, wanted | folders.below, timeout):
-                yield named
+            async with aclosing(_Events(inotify)) as events:
+                while named := await _next(events, wanted | folders.below, timeout):
+                    yield named
 
 
 class _Polling:
@@ -107,25 +108,47 @@ class _Folders:
         return complete
 
 
-async def _next(inotify: Inotify, paths: set[Path], timeout: float) -> frozenset[Path]:
+class _Events:
+    """The events of inotify. A wait that ends without one loses none.
+
+    `Inotify.get` loses the events that it has read if it is cancelled in the same turn of the event loop.
+    """
+
+    def __init__(self, inotify: Inotify) -> None:
+        self._inotify = inotify
+        self._next: asyncio.Task[Event] | None = None
+
+    async def next(self, timeout: float) -> Event | None:
+        """Return the next event; None if there is none within `timeout` seconds."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._inotify.get())
+        done, _ = await asyncio.wait((self._next,), timeout=timeout)
+        if not done:
+            return None
+        event, self._next = self._next.result(), None
+        return event
+
+    async def aclose(self) -> None:
+        """Stop waiting."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.wait((self._next,))
+
+
+async def _next(events: _Events, paths: set[Path], timeout: float) -> frozenset[Path]:
     """Wait for an event, at most `timeout` seconds, and then until there are no more events.
 
     Returns the files that may have changed; none if all may have, or other folders have to be watched.
     """
     clock = asyncio.get_running_loop().time
-    events = []
-    with suppress(TimeoutError):
-        async with asyncio.timeout(timeout):
-            while not _concerns(event := await inotify.get(), paths):
-                pass
-        events.append(event)
-        latest = clock() + LONGEST
-        while (rest := latest - clock()) > 0:
-            async with asyncio.timeout(
-                min(QUIET, rest)
-            ):  # wait_for may lose a cancellation before Python 3.12
-                events.append(await inotify.get())
-    concern = [event for event in events if _concerns(event, paths)]
+    end = clock() + timeout
+    while (event := await events.next(max(0.0, end - clock()))) and not _concerns(event, paths):
+        pass
+    found, latest = [], clock() + LONGEST
+    while event:
+        found.append(event)
+        event = await events.next(min(QUIET, latest - clock())) if clock() < latest else None
+    concern = [event for event in found if _concerns(event, paths)]
     if any(_is_of_folder(event, paths) for event in concern):
         return frozenset()
     return frozenset(event.path for event in concern if event.path is not None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -15,7 +16,7 @@ from threading import Event
 import pytest
 from asyncinotify import Inotify
 
-from kproxy.sources.folder import changes
+from kproxy.sources.folder import QUIET, changes
 from tests.cases import cases
 
 
@@ -67,6 +68,25 @@ def test_an_event_and_a_cancellation_in_one_turn(monkeypatch: pytest.MonkeyPatch
         task.cancel()
         await asyncio.wait([task], timeout=30)
         assert task.cancelled()
+
+    asyncio.run(run())
+
+
+def test_an_event_at_the_end_of_a_wait_is_not_lost(tmp_path: Path) -> None:
+    async def run() -> None:
+        found = changes([str(tmp_path)])
+        async with asyncio.timeout(30):
+            assert await anext(found) is None
+            named = asyncio.ensure_future(anext(found))
+            (tmp_path / "a.yaml").touch()
+            await asyncio.sleep(QUIET / 2)  # the event of a.yaml is there, and others may follow
+            (tmp_path / "b.yaml").touch()
+            end = time.monotonic() + 2 * QUIET
+            while time.monotonic() < end:
+                pass  # the event loop is late: it sees the event and the end of the wait in one turn
+            seen = await named
+            while seen and tmp_path / "b.yaml" not in seen:
+                seen = await anext(found)
 
     asyncio.run(run())
 
