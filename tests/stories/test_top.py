@@ -112,7 +112,8 @@ class Terminal:
         self.keyboard, own = pty.openpty()
         os.set_blocking(self.keyboard, False)
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "20"}
-        command = [sys.executable, "-m", "kproxy", "top", "--interval", "200ms"]
+        # Programs in the background, for example these tests, may have been started with ignored signals.
+        command = ["env", "--default-signal", sys.executable, "-m", "kproxy", "top", "--interval", "200ms"]
         self.process: subprocess.Popen[str] = node.popen(
             command, stdin=own, stdout=own, stderr=own, env=environment, cwd=forkserver.ROOT
         )
