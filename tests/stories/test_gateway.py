@@ -265,8 +265,11 @@ def test_existing(lab: Lab, tmp_path: Path) -> None:
         eventually(lambda: client.pods() == {"pod-3"}, running.logged)
 
 
-def test_a_reload_that_does_not_happen_does_not_delay_the_end(lab: Lab, tmp_path: Path) -> None:
-    """Another program takes each command at the socket of the master, and does nothing."""
+def test_existing_hangs(lab: Lab, tmp_path: Path) -> None:
+    """Another program takes each command at the socket of the master, and does nothing. kproxy ends in time.
+
+    The name is short, because it is part of the path of a socket.
+    """
     master, asked = tmp_path / "m", threading.Event()
 
     def answer(listener: socket.socket) -> None:
