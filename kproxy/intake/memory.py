@@ -39,10 +39,12 @@ async def return_memory(period: float = PERIOD) -> None:
     least, cost = 0, 0.0
     while True:
         await asyncio.sleep(max(period, cost / SHARE))
-        if resident() > least + GROWTH:
+        now = resident()
+        if now > least + GROWTH:
             cost = await asyncio.to_thread(_trim)
             least = resident()
-        least = min(least, resident())
+        else:
+            least = min(least, now)
 
 
 def _use_one_arena() -> None:
