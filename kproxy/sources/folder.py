@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from errno import EMFILE, ENOSPC
 from pathlib import Path
@@ -36,7 +36,9 @@ EVENTS = (
 )  # fmt: skip
 
 
-async def changes(paths: Iterable[str], recursive: bool = False) -> AsyncIterator[frozenset[Path] | None]:
+async def changes(
+    paths: Iterable[str], recursive: bool = False
+) -> AsyncGenerator[frozenset[Path] | None, None]:
     """Yield once at the beginning, and then whenever something may have changed. Never ends.
 
     It yields the files that may have changed since the last time; None if any file may have.

@@ -9,7 +9,8 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from threading import Event
 
@@ -18,6 +19,17 @@ from asyncinotify import Inotify
 
 from kproxy.sources.folder import QUIET, changes
 from tests.cases import cases
+from tests.event_loop import in_event_loop
+
+
+@asynccontextmanager
+async def following(
+    path: Path, recursive: bool = False
+) -> AsyncIterator[AsyncIterator[frozenset[Path] | None]]:
+    """Follow a folder for 30 s at most. The first report, which names no file, has been made."""
+    async with asyncio.timeout(30), aclosing(changes([str(path)], recursive)) as found:
+        assert await anext(found) is None
+        yield found
 
 
 @pytest.mark.parametrize("moment", [n / 2000 for n in range(20)])
@@ -72,42 +84,36 @@ def test_an_event_and_a_cancellation_in_one_turn(monkeypatch: pytest.MonkeyPatch
     asyncio.run(run())
 
 
-def test_an_event_at_the_end_of_a_wait_is_not_lost(tmp_path: Path) -> None:
-    async def run() -> None:
-        found = changes([str(tmp_path)])
-        async with asyncio.timeout(30):
-            assert await anext(found) is None
-            named = asyncio.ensure_future(anext(found))
-            (tmp_path / "a.yaml").touch()
-            await asyncio.sleep(QUIET / 2)  # the event of a.yaml is there, and others may follow
-            (tmp_path / "b.yaml").touch()
-            end = time.monotonic() + 2 * QUIET
-            while time.monotonic() < end:
-                pass  # the event loop is late: it sees the event and the end of the wait in one turn
-            seen = await named
-            while seen and tmp_path / "b.yaml" not in seen:
-                seen = await anext(found)
-
-    asyncio.run(run())
+@in_event_loop
+async def test_an_event_at_the_end_of_a_wait_is_not_lost(tmp_path: Path) -> None:
+    async with following(tmp_path) as found:
+        named = asyncio.ensure_future(anext(found))
+        (tmp_path / "a.yaml").touch()
+        await asyncio.sleep(QUIET / 2)  # the event of a.yaml is there, and others may follow
+        (tmp_path / "b.yaml").touch()
+        end = time.monotonic() + 2 * QUIET
+        while time.monotonic() < end:
+            pass  # the event loop is late: it sees the event and the end of the wait in one turn
+        seen = await named
+        while seen and tmp_path / "b.yaml" not in seen:
+            seen = await anext(found)
 
 
-def test_changed_files_are_named(tmp_path: Path) -> None:
-    async def run() -> None:
-        found = changes([str(tmp_path)])
-        async with asyncio.timeout(30):
-            assert await anext(found) is None
-            for name in ("a.yaml", "b.yaml"):
-                (tmp_path / ".new").touch()
-                (tmp_path / ".new").rename(tmp_path / name)
-                assert await anext(found) == frozenset({tmp_path / ".new", tmp_path / name})
-            (tmp_path / "folder").mkdir()
-            assert await anext(found) is None
-        await found.aclose()  # type: ignore[attr-defined]
-
-    asyncio.run(run())
+@in_event_loop
+async def test_changed_files_are_named(tmp_path: Path) -> None:
+    async with following(tmp_path) as found:
+        for name in ("a.yaml", "b.yaml"):
+            (tmp_path / ".new").touch()
+            (tmp_path / ".new").rename(tmp_path / name)
+            assert await anext(found) == frozenset({tmp_path / ".new", tmp_path / name})
+        (tmp_path / "folder").mkdir()
+        assert await anext(found) is None
 
 
-def test_other_tasks_run_while_folders_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@in_event_loop
+async def test_other_tasks_run_while_folders_are_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     listed = Event()
 
     def subfolders(_: Path) -> Iterator[Path]:
@@ -115,13 +121,9 @@ def test_other_tasks_run_while_folders_are_listed(monkeypatch: pytest.MonkeyPatc
         return iter(())
 
     monkeypatch.setattr("kproxy.sources.folder.subfolders", subfolders)
-
-    async def run() -> None:
-        asyncio.get_running_loop().call_later(0.01, listed.set)
-        async with asyncio.timeout(30):
-            await anext(changes([str(tmp_path)], recursive=True))
-
-    asyncio.run(run())
+    asyncio.get_running_loop().call_later(0.01, listed.set)
+    async with following(tmp_path, recursive=True):
+        pass
 
 
 @cases(
@@ -132,7 +134,8 @@ def test_other_tasks_run_while_folders_are_listed(monkeypatch: pytest.MonkeyPatc
     add_watch  ENOENT  -
     """
 )
-def test_a_limit_of_inotify_is_named_once(
+@in_event_loop
+async def test_a_limit_of_inotify_is_named_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
@@ -146,13 +149,7 @@ def test_a_limit_of_inotify_is_named_once(
 
     monkeypatch.setattr(Inotify, method, fail)
     monkeypatch.setattr("kproxy.sources.folder.POLL", 0.01)
-
-    async def run() -> None:
-        found = changes([str(tmp_path)])
-        async with asyncio.timeout(30):
-            assert [await anext(found) for _ in range(3)] == [None] * 3  # it looks in intervals
-        await found.aclose()  # type: ignore[attr-defined]
-
-    asyncio.run(run())
+    async with following(tmp_path) as found:
+        assert [await anext(found) for _ in range(2)] == [None] * 2  # it looks in intervals
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [said in warning for warning in warnings] == [True] * bool(said)

@@ -201,7 +201,7 @@ def test_changes_in_subfolders_are_noticed_on_request(tmp_path: Path) -> None:
             await anext(found)
             (below / "new" / "web.json").write_text("{}")
             await anext(found)
-            await found.aclose()  # type: ignore[attr-defined]
+            await found.aclose()
 
     asyncio.run(notice())
 
