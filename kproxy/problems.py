@@ -2,7 +2,7 @@
 
 A `Problem` concerns one object of the input: kproxy reports it, ignores that object and
 continues with the others. A `KproxyError` ends the command; transactions that were
-committed before remain in effect.
+committed before remain in effect. An `InvalidResponseError` ends one request.
 """
 
 from __future__ import annotations
@@ -117,6 +117,14 @@ class ForbiddenError(KproxyError):
 
 class StateError(KproxyError):
     """kproxy cannot read, write or lock the state directory."""
+
+
+class InvalidResponseError(ValueError):
+    """A response over HTTP is incomplete, or not from the server that was asked."""
+
+
+class LimitError(InvalidResponseError):
+    """A server sent more than a limit allows."""
 
 
 class RefusedElement(NamedTuple):

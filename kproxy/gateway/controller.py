@@ -21,12 +21,12 @@ from kproxy.gateway.lease import RENEW_SECONDS, Lease
 from kproxy.gateway.requests import Client, StatusError
 from kproxy.gatewayapi import GatewayObjects, Object
 from kproxy.model import Frontend, NamespacedName
-from kproxy.problems import KproxyError
+from kproxy.problems import InvalidResponseError, KproxyError
 from kproxy.reconcile.core.backoff import Backoff
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.show.gateways import status_of
-from kproxy.sources.cluster.core.events import ApiResource, InvalidResponseError
+from kproxy.sources.cluster.core.events import ApiResource
 from kproxy.sources.cluster.source import Cluster
 
 logger = logging.getLogger(__name__)

@@ -1,13 +1,17 @@
 """A client of HTTP/1.1: sends requests to one server, and reads the responses as they arrive.
 
-h11 implements the protocol. Connections are used again. The client neither follows redirects nor decompresses
-bodies, and it keeps no cookies. Pauses of the server have a limit.
+h11 implements the protocol. Connections are used again. The client does not follow redirects, and it keeps no
+cookies. Pauses of the server have a limit.
+
+It decompresses bodies itself. A few bytes of gzip become gigabytes. So a piece has a limit, other tasks have
+their turn after each piece, and the reader can stop after any of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,8 +20,20 @@ import h11
 import msgspec
 
 from kproxy.intake.dial import Dial
-from kproxy.limits import HEAD_SECONDS, READ_BUFFER, RESPONSE_CHUNKS, RESPONSE_HEAD
+from kproxy.limits import (
+    API_ERROR,
+    API_PAGE,
+    API_PAGE_SECONDS,
+    API_PIECE,
+    HEAD_SECONDS,
+    MIB,
+    READ_BUFFER,
+    RESPONSE_CHUNKS,
+    RESPONSE_HEAD,
+)
+from kproxy.problems import InvalidResponseError, LimitError
 
+GZIP = 16 + zlib.MAX_WBITS
 IDLE_SECONDS = 15.0
 """The time for which an unused connection stays open."""
 
@@ -60,6 +76,44 @@ class Response:
         while piece := await self._connection.piece(self._pause):
             self.received += len(piece)
             yield piece
+
+    async def decompressed(self) -> AsyncIterator[bytes]:
+        """Return the decompressed body as it arrives. Raises InvalidResponseError, and as `pieces` does."""
+        split = _splitter(self.header("content-encoding") or "identity")
+        async for data in self.pieces():
+            for piece in split(data):
+                yield piece
+                await asyncio.sleep(0)
+        if isinstance(split, _Gunzip) and not split.ended:
+            raise InvalidResponseError("the compressed response is incomplete")
+
+    async def read(self) -> bytearray:
+        """Return a whole body, decompressed. Raises LimitError if it is too long or takes too long.
+
+        Other errors are those of `decompressed`.
+        """
+        body = bytearray()
+        try:
+            async with asyncio.timeout(API_PAGE_SECONDS) as limit:
+                async for piece in self.decompressed():
+                    body += piece
+                    if max(len(body), self.received) > API_PAGE:
+                        raise LimitError(f"the response is longer than {API_PAGE // MIB} MiB")
+        except TimeoutError:
+            if limit.expired():
+                raise LimitError(f"the response takes longer than {API_PAGE_SECONDS:g} s") from None
+            raise
+        return body
+
+    async def begin(self) -> bytes:
+        """Return the begin of a body, decompressed, which is that of an error. It may be incomplete."""
+        body = b""
+        async with asyncio.timeout(API_PAGE_SECONDS):
+            async for piece in self.decompressed():
+                body += piece
+                if len(body) >= API_ERROR:
+                    break
+        return body[:API_ERROR]
 
 
 class HttpClient:
@@ -197,3 +251,38 @@ class _Connection:
             if self._reader.at_eof():
                 raise RequestError("the response is incomplete") from None
             raise RequestError(f"invalid response: {error}") from None
+
+
+def _splitter(encoding: str) -> _Gunzip | _Cut:
+    if encoding.lower() == "gzip":
+        return _Gunzip()
+    if encoding.lower() == "identity":
+        return _Cut()
+    raise InvalidResponseError(f"the response has the encoding {encoding!r}, which was not requested")
+
+
+class _Cut:
+    """Cuts data into pieces."""
+
+    def __call__(self, data: bytes) -> Iterator[bytes]:
+        return (data[start : start + API_PIECE] for start in range(0, len(data), API_PIECE))
+
+
+class _Gunzip:
+    """Decompresses data into pieces."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._stream = zlib.decompressobj(GZIP)
+
+    def __call__(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self.ended:
+                raise InvalidResponseError("data follows after the end of the compressed response")
+            try:
+                piece = self._stream.decompress(data, API_PIECE)
+            except zlib.error as error:
+                raise InvalidResponseError(f"the compressed response is invalid: {error}") from None
+            self.ended = self._stream.eof
+            data = self._stream.unused_data if self.ended else self._stream.unconsumed_tail
+            yield piece

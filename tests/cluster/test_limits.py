@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kproxy.sources.cluster import body, reflector
+from kproxy.intake import requests
+from kproxy.sources.cluster import reflector
 from kproxy.sources.cluster.core import events
 from tests.apiserver import ApiServer
 from tests.apiserver.faults import Answer, Flood
@@ -42,7 +43,7 @@ def listed(*names: str, more: str = "", size: int = 0) -> bytes:
 @pytest.fixture(autouse=True)
 def _low(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lower the limits, so that the tests are quick."""
-    monkeypatch.setattr(body, "API_PAGE", 2 << 20)
+    monkeypatch.setattr(requests, "API_PAGE", 2 << 20)
     monkeypatch.setattr(events, "API_OBJECT", 1 << 20)
     monkeypatch.setattr(events, "API_VALUES", 30_000)
     monkeypatch.setattr(events, "API_OBJECTS", 20)
@@ -72,7 +73,7 @@ def test_a_list_that_is_too_long(
     paged: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes, problem: str
 ) -> None:
     if "together" in problem:
-        monkeypatch.setattr(body, "API_PAGE", 64 << 20)
+        monkeypatch.setattr(requests, "API_PAGE", 64 << 20)
     paged.create(service("web"))
     with Follower(paged, tmp_path) as follower:
         paged.faults.add(Answer(410), resource=SERVICES)  # everything must be listed again
@@ -91,7 +92,7 @@ def test_smaller_pages_are_requested_after_one_that_is_too_long(paged: ApiServer
         metadata = {"annotations": {"a": "a" * 60_000}}
         paged.create(service(f"web-{number}", metadata=metadata))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(body, "API_PAGE", 100_000)
+        patch.setattr(requests, "API_PAGE", 100_000)
         with Follower(paged, tmp_path) as follower:  # whose pages have two objects
             assert len(follower.names()) == 8
     limits = [seen.query["limit"] for seen in paged.requests(verb="list", resource=SERVICES)]

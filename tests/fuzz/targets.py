@@ -40,7 +40,7 @@ from kproxy.observe.http import HttpServer, Request, Response
 from kproxy.printable import printable
 from kproxy.probes.core.readiness import ProbeResult
 from kproxy.probes.network import NetworkProbes
-from kproxy.problems import KproxyError, Problem
+from kproxy.problems import InvalidResponseError, KproxyError, Problem
 from kproxy.resolve.frontends import all_frontends
 from kproxy.settings.text import SocketAddress
 from kproxy.show.describe.context import Context
@@ -55,7 +55,6 @@ from kproxy.sources.cluster.core.cache import Cache
 from kproxy.sources.cluster.core.events import (
     SERVICES,
     SLICES,
-    InvalidResponseError,
     ObjectChange,
     node_resource,
     read_line,

@@ -10,6 +10,7 @@ import pytest
 
 from kproxy.decode import Document, decode
 from kproxy.model import ClusterNode, EndpointSlice
+from kproxy.problems import InvalidResponseError
 from kproxy.sources.cluster.core import events
 from kproxy.sources.cluster.core.events import (
     END_OF_LIST,
@@ -19,7 +20,6 @@ from kproxy.sources.cluster.core.events import (
     UNNAMED,
     ApiResource,
     Event,
-    InvalidResponseError,
     Lines,
     ObjectChange,
     node_resource,

@@ -18,13 +18,12 @@ from kproxy.decode import Decoded, Document, decode, wire
 from kproxy.decode.objects import CAUSES
 from kproxy.limits import PROBLEMS_OF_FILE
 from kproxy.model import NamespacedName
-from kproxy.problems import Problem, UsageError
+from kproxy.problems import InvalidResponseError, Problem, UsageError
 from kproxy.settings.kubeproxy import KIND
 from kproxy.sources import documents as documents_module
 from kproxy.sources import files
 from kproxy.sources.cluster.core.events import (
     SERVICES,
-    InvalidResponseError,
     read_line,
     read_page,
     read_status,

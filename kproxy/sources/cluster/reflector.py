@@ -25,15 +25,12 @@ from kproxy.decode import wire
 from kproxy.intake.requests import Response
 from kproxy.limits import API_DECODED_AT_ONCE, API_IDLE_SECONDS, API_WATCH_GRACE, LARGEST_RETRY_AFTER
 from kproxy.model import NamespacedName
-from kproxy.problems import Problem
-from kproxy.sources.cluster import body
+from kproxy.problems import InvalidResponseError, LimitError, Problem
 from kproxy.sources.cluster.connection import Connection
 from kproxy.sources.cluster.core.events import (
     SOURCE,
     ApiResource,
     Event,
-    InvalidResponseError,
-    LimitError,
     Lines,
     ObjectChange,
     Stock,
@@ -259,12 +256,12 @@ class Reflector:
         """Return the body of a response. Not for watches."""
         async with self._connection.get(path, query, self._pacing.idle_timeout) as response:
             await self._check_status(response)
-            return await body.read(response)
+            return await response.read()
 
     async def _check_status(self, response: Response) -> None:
         """Raise HistoryLostError or StatusError if the response is an error."""
         if response.status != HTTPStatus.OK:
-            status = read_status(await body.begin(response))
+            status = read_status(await response.begin())
             self._raise_for(status, response.status, response.header("retry-after"))
         self.contact = self._now()
         self.problem = None
@@ -307,7 +304,7 @@ class Reflector:
         """Take in the lines of a watch until it ends. `limit` ends a streamed list before `end`."""
         lines = Lines()
         limit.reschedule(self._until(end))
-        async for data in body.pieces(response):
+        async for data in response.decompressed():
             self.contact = self._now()
             async for part in _parts(lines.feed(data)):
                 if self._streamed is not None:

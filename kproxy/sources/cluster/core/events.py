@@ -28,7 +28,7 @@ from kproxy.limits import (
     MIB,
 )
 from kproxy.model import ClusterNode, EndpointSlice, NamespacedName, Service, ServiceCIDR
-from kproxy.problems import Problem
+from kproxy.problems import InvalidResponseError, LimitError, Problem
 
 Followed: TypeAlias = Service | EndpointSlice | ClusterNode | ServiceCIDR | GatewayObject
 SOURCE = "cluster"
@@ -138,14 +138,6 @@ class Event(NamedTuple):
     status: wire.Status | None = None
     ends_list: bool = False
     """Whether it is the bookmark that ends a streamed list."""
-
-
-class InvalidResponseError(ValueError):
-    """The response is incomplete, or not from a Kubernetes API server."""
-
-
-class LimitError(InvalidResponseError):
-    """The server sent more than a limit allows."""
 
 
 def read_page(resource: ApiResource, body: bytes | bytearray) -> tuple[wire.ListMeta, Iterator[ObjectChange]]:

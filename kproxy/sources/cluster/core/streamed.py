@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from kproxy.limits import API_STREAM_IDLE_SECONDS, API_STREAM_SECONDS
 from kproxy.model import NamespacedName
-from kproxy.sources.cluster.core.events import Event, InvalidResponseError, ObjectChange, Stock
+from kproxy.problems import InvalidResponseError
+from kproxy.sources.cluster.core.events import Event, ObjectChange, Stock
 
 QUERY = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
 """The parameters of the watch, in addition to those of every watch. Without resourceVersion, the list is at
