@@ -64,15 +64,18 @@ def hook(name, *rest):
     return original(name, *rest)
 builtins.__import__ = hook
 from kproxy.__main__ import main
-sys.exit(main())
+main()
 """
 INTERRUPT_END = """
-import atexit, os, signal, sys
+import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from kproxy.__main__ import main
-atexit.register(os.kill, os.getpid(), signal.SIGINT)
+def end(status):
+    os.kill(os.getpid(), signal.SIGINT)
+    original(status)
+original, os._exit = os._exit, end
 sys.argv[1:] = ["version"]
-sys.exit(main())
+main()
 """
 
 
