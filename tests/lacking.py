@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from unittest.mock import patch
 
 from kproxy import cli
-from kproxy.kernel.netlink.core.batch import BatchMessage
-from kproxy.kernel.netlink.core.codec import be32
+from kproxy.kernel.netlink.core.codec import BatchMessage, be32
 from kproxy.kernel.netlink.core.constants import NFTA_TABLE_FLAGS
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.nft.structure import TableFlags

@@ -15,8 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from kproxy import cli
-from kproxy.kernel.netlink.core.batch import Batch, BatchMessage, Result
-from kproxy.kernel.netlink.core.codec import Message, attributes, nested, string
+from kproxy.kernel.netlink.core.codec import Batch, BatchMessage, Message, Result, attributes, nested, string
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_NEWSETELEM,
     NFTA_SET_ELEM_LIST_ELEMENTS,
@@ -54,7 +53,7 @@ def main(file: Path, arguments: list[str], named: bool) -> int:
         return commit(netlink, (spoiled(message, addresses) for message in contents))
 
     def read_unnamed(batch: Batch, replies: Iterable[Message]) -> Result:
-        return read(batch, replies)._replace(refusals=())
+        return read(batch, replies)._replace(refused=())
 
     with patch.object(Netlink, "commit", spoil), patch.object(Batch, "read", read if named else read_unnamed):
         return cli.main(arguments)

@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from kproxy.kernel.conntrack import EndedFlows, end_handshakes
 from kproxy.kernel.host import is_local, kernel_since
-from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages, packed_messages
+from kproxy.kernel.netlink.core.codec import BatchMessage
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_DESTROYSETELEM,
     NFT_MSG_NEWSETELEM,
 )
-from kproxy.kernel.netlink.core.elements import list_element, read_element
+from kproxy.kernel.netlink.core.elements import element_messages, list_element, packed_messages, read_element
 from kproxy.kernel.netlink.core.structure import removal, table_removal, whole_table, writing
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.kernel.ownership import foreign_owner

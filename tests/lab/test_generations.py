@@ -8,9 +8,8 @@ from itertools import count, islice
 import pytest
 
 from kproxy.kernel.monitor import TableMonitor
-from kproxy.kernel.netlink.core.batch import element_messages
 from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM
-from kproxy.kernel.netlink.core.elements import read_element
+from kproxy.kernel.netlink.core.elements import element_messages, read_element
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import Value

@@ -10,8 +10,8 @@ from netns_lab.lab import Lab
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
-from kproxy.kernel.netlink.core.batch import element_messages
 from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM
+from kproxy.kernel.netlink.core.elements import element_messages
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as Nft
 from kproxy.model import NamespacedName, Protocol, ServicePortName

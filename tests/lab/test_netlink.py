@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from kproxy.kernel.netlink.core.batch import BatchMessage, element_messages
-from kproxy.kernel.netlink.core.codec import nested, string
+from kproxy.kernel.netlink.core.codec import BatchMessage, nested, string
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_DELSETELEM,
     NFT_MSG_NEWRULE,
@@ -24,6 +23,7 @@ from kproxy.kernel.netlink.core.constants import (
     NLM_F_APPEND,
     NLM_F_CREATE,
 )
+from kproxy.kernel.netlink.core.elements import element_messages
 from kproxy.kernel.netlink.core.structure import table_removal, whole_table
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Balance, Family, Protocol

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kproxy.kernel.netlink.core.batch import MAX_REFUSALS, Batch, BatchMessage, Refusal, element_messages
 from kproxy.kernel.netlink.core.codec import (
+    MAX_REFUSALS,
+    Batch,
+    BatchMessage,
     ErrorReply,
     Message,
     attribute,
@@ -39,6 +41,7 @@ from kproxy.kernel.netlink.core.constants import (
     NLMSGERR_ATTR_MSG,
     NLMSGERR_ATTR_OFFS,
 )
+from kproxy.kernel.netlink.core.elements import Refusal, element_messages, refusals
 from kproxy.model import Family
 from kproxy.nft.elements import Value, Verdict
 
@@ -211,13 +214,13 @@ ROWS = {
 def test_answers_to_a_batch_are_evaluated(row: Row) -> None:
     result = batch(*row.contents).read(row.replies)
     assert result.errno == row.errno
-    assert [(refusal.name, refusal.key) for refusal in result.refusals] == row.refused
+    assert [(refusal.name, refusal.key) for refusal in refusals(result.refused)] == row.refused
 
 
 def test_a_refused_range_is_named_by_both_ends() -> None:
     key = A + bytes([10, 9, 0, 0]) + A + bytes([10, 9, 0, 255])
     content = add("source-ranges", {key: b""}, ranges=True)
     answer = reply(BEGIN + 1, errno.EEXIST, element_offset(content, 0), "overlaps")
-    assert batch(content).read([answer]).refusals == (
+    assert refusals(batch(content).read([answer]).refused) == (
         Refusal(errno.EEXIST, NFT_MSG_NEWSETELEM, Family.IPV4, "source-ranges", key, "overlaps"),
     )

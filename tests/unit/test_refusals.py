@@ -7,8 +7,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from kproxy.kernel.netlink.core.batch import Refusal
 from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM, NFT_MSG_NEWRULE, NFT_MSG_NEWSETELEM
+from kproxy.kernel.netlink.core.elements import Refusal
 from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict
 from kproxy.problems import RefusedElement

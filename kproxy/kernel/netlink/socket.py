@@ -9,10 +9,11 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from kproxy.kernel.netlink.core.batch import Batch, BatchMessage, Refusal
 from kproxy.kernel.netlink.core.codec import (
     NFPROTO,
     NFPROTO_OF_TABLES,
+    Batch,
+    BatchMessage,
     Message,
     attributes,
     message,
@@ -43,7 +44,7 @@ from kproxy.kernel.netlink.core.constants import (
     SO_SNDBUFFORCE,
     SOL_NETLINK,
 )
-from kproxy.kernel.netlink.core.elements import pack_elements
+from kproxy.kernel.netlink.core.elements import Refusal, pack_elements, refusals
 from kproxy.limits import NETLINK_SECONDS
 from kproxy.model import Family
 from kproxy.problems import HostError, KproxyError
@@ -277,7 +278,7 @@ class Netlink:
             raise NetlinkError(error.errno or errno.EMSGSIZE) from None
         result = batch.read(self._answers(batch.begin))
         if result.errno:
-            raise NetlinkError(result.errno, result.refusals)
+            raise NetlinkError(result.errno, refusals(result.refused))
         self.commits += 1
         return len(packed)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Mapping, Sequence
 
-from kproxy.kernel.netlink.core.batch import Refusal
+from kproxy.kernel.netlink.core.elements import Refusal
 from kproxy.model import Protocol
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.render import render_element

@@ -2,25 +2,35 @@
 
 A message consists of a header, for netfilter a second header (struct nfgenmsg), and attributes. An attribute
 consists of its length, its type and its data, padded to four bytes. Its data may be attributes again.
+
+The kernel applies all messages of a batch or none. It evaluates every message, even after it has refused one,
+and answers to each refused message with the error. Only the last message requests an acknowledgement. So an
+accepted batch has one answer, however large it is.
 """
 
 from __future__ import annotations
 
+import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kproxy.kernel.netlink.core.constants import (
     NFGENMSG_LEN,
+    NFNL_MSG_BATCH_BEGIN,
+    NFNL_MSG_BATCH_END,
+    NFNL_SUBSYS_NFTABLES,
     NFPROTO_INET,
     NFPROTO_IPV4,
     NFPROTO_IPV6,
     NLA_F_NESTED,
     NLA_HDRLEN,
     NLA_TYPE_MASK,
+    NLM_F_ACK,
     NLM_F_ACK_TLVS,
     NLM_F_CAPPED,
     NLM_F_REQUEST,
+    NLMSG_ERROR,
     NLMSG_HDRLEN,
     NLMSGERR_ATTR_MSG,
     NLMSGERR_ATTR_OFFS,
@@ -33,6 +43,9 @@ NFPROTO = {Family.IPV4: NFPROTO_IPV4, Family.IPV6: NFPROTO_IPV6}
 INET = "inet"
 """nft's name of the family of tables for both address families. kproxy has no such table."""
 NFPROTO_OF_TABLES: dict[str, int] = {**{str(name): n for name, n in NFPROTO.items()}, INET: NFPROTO_INET}
+
+MAX_REFUSALS = 1000
+"""The maximum number of refusals to evaluate per batch."""
 
 
 class Message(NamedTuple):
@@ -154,3 +167,78 @@ def read_error(reply: Message) -> ErrorReply:
         read_string(found.get(NLMSGERR_ATTR_MSG, memoryview(b""))),
         None if offset is None else struct.unpack("=I", offset)[0],
     )
+
+
+# --- batches ---
+
+
+class BatchMessage(NamedTuple):
+    """One message of a batch."""
+
+    kind: int
+    """NFT_MSG_*."""
+    flags: int
+    """NLM_F_*."""
+    family: Family
+    body: bytes
+    """The attributes."""
+
+
+class RefusedMessage(NamedTuple):
+    """A message of a batch that the kernel refused, and its answer."""
+
+    message: BatchMessage
+    error: ErrorReply
+
+
+class Result(NamedTuple):
+    """The result of a batch."""
+
+    errno: int
+    """0: the kernel applied the batch. Otherwise the first error; the kernel applied nothing."""
+    refused: tuple[RefusedMessage, ...]
+    """In their order, also those that are only a consequence of another refusal."""
+
+
+class Batch:
+    """The messages of one transaction."""
+
+    def __init__(self, messages: Iterable[BatchMessage], begin: int) -> None:
+        """`begin` is the first sequence number of the batch. Its messages have the following ones."""
+        self.begin = begin
+        self.messages = list(messages)
+        self.end = begin + len(self.messages) + 1
+        """The last sequence number of the batch."""
+
+    def pack(self) -> bytes:
+        """Return the batch as one datagram."""
+        last = self.end - 1
+        parts = [_limit(NFNL_MSG_BATCH_BEGIN, self.begin)]
+        for sequence, (kind, flags, family, body) in enumerate(self.messages, self.begin + 1):
+            flags |= NLM_F_ACK if sequence == last else 0
+            type_ = message_type(NFNL_SUBSYS_NFTABLES, kind)
+            parts += (header(type_, flags, sequence, NFPROTO[family], len(body)), body)
+        parts.append(_limit(NFNL_MSG_BATCH_END, self.end))
+        return b"".join(parts)
+
+    def read(self, replies: Iterable[Message]) -> Result:
+        """Evaluate all answers of the kernel. ENOBUFS means that the acknowledgement is missing."""
+        first, acknowledged = 0, False
+        refused: list[RefusedMessage] = []
+        for reply in replies:
+            if reply.kind != NLMSG_ERROR:
+                continue
+            error = read_error(reply)
+            first = first or error.errno
+            acknowledged |= reply.sequence == self.end - 1
+            if error.errno and self.begin < reply.sequence < self.end and len(refused) < MAX_REFUSALS:
+                message = self.messages[reply.sequence - self.begin - 1]
+                refused.append(RefusedMessage(message, error))
+        if not first and not acknowledged:
+            first = errno.ENOBUFS
+        return Result(first, tuple(refused))
+
+
+def _limit(kind: int, sequence: int) -> bytes:
+    """Return the message that begins or ends a batch."""
+    return header(kind, 0, sequence, 0, 0, NFNL_SUBSYS_NFTABLES)

@@ -1,23 +1,45 @@
-"""Packs and reads elements of sets and maps. linux/netfilter/nf_tables.h defines the layout.
+"""Packs and reads elements of sets and maps, and finds those that the kernel refused.
+
+linux/netfilter/nf_tables.h defines the layout.
 
 The code is optimized for tens of thousands of elements: it packs an element by joining a few byte strings,
 and reads counters by position.
+
+To a refused message, Linux 5.18 and later answer with the offset of the refused element. So one attempt can
+name several elements: the first refused element of each message.
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
-from kproxy.kernel.netlink.core.codec import attribute, attributes, be32, nested, read_string, string
+from kproxy.kernel.netlink.core.codec import (
+    BatchMessage,
+    ErrorReply,
+    RefusedMessage,
+    attribute,
+    attributes,
+    be32,
+    nested,
+    padded,
+    read_string,
+    string,
+)
 from kproxy.kernel.netlink.core.constants import (
     NF_ACCEPT,
     NF_DROP,
+    NFGENMSG_LEN,
     NFT_CONTINUE,
     NFT_GOTO,
     NFT_JUMP,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_DESTROYSETELEM,
+    NFT_MSG_NEWRULE,
+    NFT_MSG_NEWSETELEM,
     NFT_RETURN,
     NFT_SET_ELEM_CATCHALL,
     NFTA_COUNTER_PACKETS,
@@ -25,26 +47,38 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_DATA_VERDICT,
     NFTA_EXPR_DATA,
     NFTA_LIST_ELEM,
+    NFTA_RULE_CHAIN,
     NFTA_SET_ELEM_DATA,
     NFTA_SET_ELEM_EXPIRATION,
     NFTA_SET_ELEM_EXPR,
     NFTA_SET_ELEM_FLAGS,
     NFTA_SET_ELEM_KEY,
     NFTA_SET_ELEM_KEY_END,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_SET_ELEM_LIST_SET,
+    NFTA_SET_ELEM_LIST_TABLE,
     NFTA_SET_ELEM_USERDATA,
     NFTA_VERDICT_CHAIN,
     NFTA_VERDICT_CODE,
     NFTNL_UDATA_SET_ELEM_COMMENT,
     NLA_F_NESTED,
+    NLA_HDRLEN,
     NLA_TYPE_MASK,
+    NLM_F_CREATE,
+    NLMSG_HDRLEN,
 )
+from kproxy.model import Family
 from kproxy.nft.elements import Value, Verdict
+from kproxy.table.names import TABLE
 
 CALLS = {"goto": NFT_GOTO, "jump": NFT_JUMP}
 """Verdicts that name a chain."""
 VERDICTS = {NF_DROP: "drop", NF_ACCEPT: "accept", NFT_RETURN: "return", NFT_CONTINUE: "continue"}
 CODES = {text: code for code, text in VERDICTS.items()}
 COUNTER = b"counter\0"
+CHUNK = 60_000
+"""The maximum number of bytes of elements per message. An attribute's length has 16 bits."""
+ELEMENT_MESSAGES = (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM)
 
 
 # --- packing ---
@@ -98,6 +132,41 @@ def pack_elements(members: Mapping[bytes, Value], ranges: bool = False) -> Itera
 def list_element(body: bytes) -> bytes:
     """Return an element as an attribute of a list. `body` contains its attributes."""
     return _element(len(body)) + body
+
+
+# --- messages ---
+
+
+def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
+    chunk, size = [], 0
+    for element in elements:
+        chunk.append(element)
+        size += len(element)
+        if size > CHUNK:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield b"".join(chunk)
+
+
+def element_messages(
+    kind: int, family: Family, name: str, members: Mapping[bytes, Value], ranges: bool = False
+) -> Iterator[BatchMessage]:
+    """Return the messages that add (NFT_MSG_NEWSETELEM) or remove elements of one set or map.
+
+    With `ranges`, a key consists of a first and a last key.
+    """
+    return packed_messages(kind, family, name, pack_elements(members, ranges))
+
+
+def packed_messages(
+    kind: int, family: Family, name: str, elements: Iterable[bytes]
+) -> Iterator[BatchMessage]:
+    """Return such messages for packed elements."""
+    flags = NLM_F_CREATE if kind == NFT_MSG_NEWSETELEM else 0
+    head = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, name)
+    for chunk in _chunks(elements):
+        yield BatchMessage(kind, flags, family, head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, chunk))
 
 
 # --- reading ---
@@ -190,3 +259,76 @@ def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:
     if element[value_end + 8 : value_end + 16] == COUNTER:
         counted = int.from_bytes(element[value_end + 36 : value_end + 44], "big")
     return bytes(element[8:key_end]), bytes(element[key_end + 8 : value_end]), counted
+
+
+# --- refused elements ---
+
+
+class Refusal(NamedTuple):
+    """A message of a batch that the kernel refused."""
+
+    errno: int
+    kind: int
+    """NFT_MSG_*."""
+    family: Family
+    name: str
+    """The set or map; for a rule, its chain; "" for messages about other objects."""
+    key: bytes
+    """The key of the first refused element; b"" if the kernel does not name it."""
+    text: str
+    """The kernel's error message; "" if there is none."""
+
+    @property
+    def is_element(self) -> bool:
+        """Whether the message adds or removes elements."""
+        return self.kind in ELEMENT_MESSAGES
+
+
+def refusals(refused: Iterable[RefusedMessage]) -> tuple[Refusal, ...]:
+    """Return the refusals of a batch in their order, without those that are only a consequence of another."""
+    return tuple(_causes(_refusal(*each) for each in refused))
+
+
+def _refusal(refused: BatchMessage, error: ErrorReply) -> Refusal:
+    name, key = "", b""
+    if refused.kind in ELEMENT_MESSAGES:
+        name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_SET_ELEM_LIST_SET])
+        key = _key(refused.body, error.offset)
+    elif refused.kind == NFT_MSG_NEWRULE:
+        name = read_string(dict(attributes(memoryview(refused.body)))[NFTA_RULE_CHAIN])
+    return Refusal(error.errno, refused.kind, refused.family, name, key, error.text)
+
+
+def _key(body: bytes, offset: int | None) -> bytes:
+    """Return the key of the element at `offset` of the message; b"" if no element is there.
+
+    The offset counts from the message's header, as in all kernels that name elements.
+    """
+    position = NLMSG_HDRLEN + NFGENMSG_LEN
+    for kind, content in attributes(memoryview(body)):
+        if kind == NFTA_SET_ELEM_LIST_ELEMENTS and offset is not None:
+            end = position + NLA_HDRLEN
+            if offset < end:
+                return b""
+            for _, element in attributes(content):
+                end += NLA_HDRLEN + padded(len(element))
+                if offset < end:
+                    return read_element(element)[0]
+        position += NLA_HDRLEN + padded(len(content))
+    return b""
+
+
+def _causes(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
+    """Omit refusals that are only a consequence of another one.
+
+    If the kernel refuses to remove an element, it does not remove the elements after it in the same message.
+    It may then refuse to add elements to this set, because the old ones still exist.
+    """
+    incomplete = set()
+    for refusal in refusals:
+        changed_set = refusal.family, refusal.name
+        if refusal.kind != NFT_MSG_NEWSETELEM:
+            incomplete.add(changed_set)
+        elif changed_set in incomplete:
+            continue
+        yield refusal

@@ -9,8 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
-from kproxy.kernel.netlink.core.batch import BatchMessage
-from kproxy.kernel.netlink.core.codec import attribute, be32, nested, string
+from kproxy.kernel.netlink.core.codec import BatchMessage, attribute, be32, nested, string
 from kproxy.kernel.netlink.core.constants import (
     BYTEORDER_BIG_ENDIAN,
     BYTEORDER_INVALID,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from kproxy.kernel.netlink.core.batch import BatchMessage
-from kproxy.kernel.netlink.core.codec import be32, nested, string
+from kproxy.kernel.netlink.core.codec import BatchMessage, be32, nested, string
 from kproxy.kernel.netlink.core.constants import (
     NF_ACCEPT,
     NF_INET_LOCAL_IN,
