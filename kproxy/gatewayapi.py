@@ -48,7 +48,7 @@ class GatewayClass(Object, frozen=True, kw_only=True):
     """spec.parametersRef as KIND/NAME, "" if absent. kproxy has no parameters."""
 
 
-class SecretRef(NamedTuple):
+class SecretRef(Struct, frozen=True):
     """A reference to a certificate."""
 
     namespace: str
@@ -65,14 +65,14 @@ class SecretRef(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
-class RouteKind(NamedTuple):
+class RouteKind(Struct, frozen=True):
     """A kind of route that a listener allows."""
 
     group: str
     kind: str
 
 
-class Requirement(NamedTuple):
+class Requirement(Struct, frozen=True):
     """A requirement of a label selector."""
 
     key: str
@@ -93,7 +93,7 @@ class Requirement(NamedTuple):
         return not present or labels[self.key] not in self.values
 
 
-class Listener(NamedTuple):
+class Listener(Struct, frozen=True):
     """A listener of a Gateway."""
 
     name: str
@@ -124,7 +124,7 @@ class Gateway(Object, frozen=True, kw_only=True):
     """The fields of spec.infrastructure."""
 
 
-class ParentRef(NamedTuple):
+class ParentRef(Struct, frozen=True):
     """A reference of a route to what it attaches to."""
 
     name: NamespacedName
@@ -172,7 +172,7 @@ class ValueMatch(NamedTuple):
     regex: bool = False
 
 
-class HTTPMatch(NamedTuple):
+class HTTPMatch(Struct, frozen=True):
     """The conditions of a rule of an HTTPRoute. All must hold."""
 
     path_type: str = "PathPrefix"
@@ -184,7 +184,7 @@ class HTTPMatch(NamedTuple):
     queries: tuple[ValueMatch, ...] = ()
 
 
-class PathModifier(NamedTuple):
+class PathModifier(Struct, frozen=True):
     """What becomes of the path."""
 
     text: str
@@ -192,7 +192,7 @@ class PathModifier(NamedTuple):
     """Whether it replaces the matched prefix, or the whole path."""
 
 
-class HeaderModifier(NamedTuple):
+class HeaderModifier(Struct, frozen=True):
     """A filter that changes headers."""
 
     of_response: bool
@@ -202,7 +202,7 @@ class HeaderModifier(NamedTuple):
     remove: tuple[str, ...] = ()
 
 
-class RequestRedirect(NamedTuple):
+class RequestRedirect(Struct, frozen=True):
     """A filter that replies with a redirect. What is absent ("", 0, None) stays as in the request."""
 
     scheme: str = ""
@@ -212,14 +212,14 @@ class RequestRedirect(NamedTuple):
     status: int = 302
 
 
-class URLRewrite(NamedTuple):
+class URLRewrite(Struct, frozen=True):
     """A filter that changes the host or the path before the backend gets the request."""
 
     hostname: str = ""
     path: PathModifier | None = None
 
 
-class HTTPFilters(NamedTuple):
+class HTTPFilters(Struct, frozen=True):
     """The filters of a rule of an HTTPRoute."""
 
     headers: tuple[HeaderModifier, ...] = ()
@@ -229,7 +229,7 @@ class HTTPFilters(NamedTuple):
     """The types of filters that kproxy does not support."""
 
 
-class RouteRule(NamedTuple):
+class RouteRule(Struct, frozen=True):
     """A rule of a route."""
 
     backends: tuple[BackendRef, ...]
@@ -252,7 +252,7 @@ class Route(Object, frozen=True, kw_only=True):
     """Those that an HTTPRoute serves; () for all. Each may begin with `*.`."""
 
 
-class GrantFrom(NamedTuple):
+class GrantFrom(Struct, frozen=True):
     """The objects that may refer."""
 
     group: str
@@ -260,7 +260,7 @@ class GrantFrom(NamedTuple):
     namespace: str
 
 
-class GrantTo(NamedTuple):
+class GrantTo(Struct, frozen=True):
     """The objects that may be referred to."""
 
     group: str

@@ -366,7 +366,7 @@ class ExecAction(Struct, frozen=True, tag="exec"):
     command: tuple[str, ...]
 
 
-class ProbePort(NamedTuple):
+class ProbePort(Struct, frozen=True):
     """The port that a probe connects to."""
 
     name_or_number: int | str
@@ -489,7 +489,7 @@ class Pod(Struct, frozen=True):
         return tuple((each.name, each.probe) for each in self.containers if each.probe)
 
 
-class IngressBackend(NamedTuple):
+class IngressBackend(Struct, frozen=True):
     """The Service or resource that serves a request."""
 
     service: str
@@ -505,7 +505,7 @@ class IngressBackend(NamedTuple):
         return self.resource or f"{self.service}:{self.port}"
 
 
-class IngressPath(NamedTuple):
+class IngressPath(Struct, frozen=True):
     """A path, how to match it, and its backend."""
 
     path: str
@@ -514,7 +514,7 @@ class IngressPath(NamedTuple):
     backend: IngressBackend
 
 
-class IngressRule(NamedTuple):
+class IngressRule(Struct, frozen=True):
     """The paths of one host."""
 
     host: str
@@ -523,7 +523,7 @@ class IngressRule(NamedTuple):
     """() if all requests go to the default backend."""
 
 
-class IngressTLS(NamedTuple):
+class IngressTLS(Struct, frozen=True):
     """The certificate of some hosts."""
 
     hosts: tuple[str, ...]
@@ -586,7 +586,7 @@ API_SERVER = NamespacedName("default", "kubernetes")
 """The Service of the API server, in every cluster."""
 
 
-class NodeInfo(NamedTuple):
+class NodeInfo(Struct, frozen=True):
     """The fields of status.nodeInfo that kproxy shows; "" if absent."""
 
     kubelet: str = ""
@@ -645,7 +645,7 @@ class ServiceCIDR(Struct, frozen=True):
     networks: tuple[Network, ...]
 
 
-class Requirement(NamedTuple):
+class Requirement(Struct, frozen=True):
     """The requirement of a selector for one label."""
 
     key: str
@@ -690,7 +690,7 @@ class Requirement(NamedTuple):
                 return f"{self.key}{self.operator}{self.values[0]}"
 
 
-class Selector(NamedTuple):
+class Selector(Struct, frozen=True):
     """A selector. It matches if all requirements are fulfilled, so without any it matches everything."""
 
     requirements: tuple[Requirement, ...] = ()
@@ -759,7 +759,7 @@ class ClusterState(Struct, frozen=True):
     ended_pods: tuple[EndedPod, ...] = ()
 
 
-class Bridge(NamedTuple):
+class Bridge(Struct, frozen=True):
     """A bridge of this host. The pods that are connected to it send to each other without this host."""
 
     name: str
@@ -818,7 +818,7 @@ class FrontendKind(StrEnum):
     """A listener of a Gateway."""
 
 
-class Backends(NamedTuple):
+class Backends(Struct, frozen=True):
     """The endpoints among which one side of a frontend distributes connections."""
 
     endpoints: tuple[tuple[Address, int], ...]
@@ -861,7 +861,7 @@ class Frontend(Struct, frozen=True):
         return f"{format_socket(self.address, self.port)}/{self.protocol}"
 
 
-class AddressChange(NamedTuple):
+class AddressChange(Struct, frozen=True):
     """An address that was added to an interface or removed from it."""
 
     address: Address

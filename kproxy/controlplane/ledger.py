@@ -13,6 +13,8 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.controlplane.ranges import LOAD_BALANCER, Span
 from kproxy.model import Address, Family, NamespacedName, format_address
 
@@ -45,7 +47,7 @@ class Resource(NamedTuple):
         return self.value.to_bytes(4 if self.kind == Family.IPV4 else 16, "big")
 
 
-class Allocations(NamedTuple):
+class Allocations(Struct, frozen=True):
     """Allocated resources, and released ones, which are allocated last."""
 
     held: Mapping[Claim, Resource]

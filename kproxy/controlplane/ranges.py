@@ -11,6 +11,8 @@ from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.model import Family, Network, Protocol, network_family, parse_ip
 
 NOT_UNICAST = tuple(
@@ -40,7 +42,7 @@ class AddressRange(NamedTuple):
         return network_family(network) is self.family and self.first <= high and low <= self.last
 
 
-class Pool(NamedTuple):
+class Pool(Struct, frozen=True):
     """Load-balancer addresses, as disjoint ranges."""
 
     ranges: tuple[AddressRange, ...]

@@ -8,7 +8,9 @@ of the Nodes, or the first pod, concerns all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from msgspec import Struct
 
 from kproxy.controlplane.differences import changed_keys
 from kproxy.controlplane.selection import mismatches
@@ -20,7 +22,7 @@ from kproxy.problems import Problem
 T = TypeVar("T")
 
 
-class Selected(NamedTuple):
+class Selected(Struct, frozen=True):
     """The slices of all Services: those of the input, else those of the selected pods."""
 
     slices: dict[NamespacedName, tuple[EndpointSlice, ...]]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.controlplane.slices import PodIndex, SelectorIndex
 from kproxy.model import ClusterNode, ClusterState, NamespacedName, Pod, Workload
 
@@ -64,7 +66,7 @@ def awaiting(lacks: Iterable[Lack]) -> set[NamespacedName]:
     return {name for lack in lacks for name in lack.services}
 
 
-class Lack(NamedTuple):
+class Lack(Struct, frozen=True):
     """A workload that lacks pods."""
 
     text: str

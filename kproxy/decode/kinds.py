@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.gatewayapi import GROUP
 
@@ -58,7 +59,7 @@ LONGEST = 100
 """The characters of a word that are compared. Results are cached, and a word may have megabytes."""
 
 
-class Slip(NamedTuple):
+class Slip(Struct, frozen=True):
     """A kind or an apiVersion that is almost right."""
 
     field: str

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from kproxy.decode import wire
@@ -42,14 +42,14 @@ class Document(NamedTuple):
         return f"document {self.number} (line {self.line})"
 
 
-class Invalid(NamedTuple):
+class Invalid(Struct, frozen=True):
     """An object, or several, that cannot be decoded."""
 
     problem: Problem
     unreadable: Unreadable
 
 
-class Other(NamedTuple):
+class Other(Struct, frozen=True):
     """An object that no Service depends on."""
 
     kind: str
@@ -57,7 +57,7 @@ class Other(NamedTuple):
     found: Workload | Problem | None
 
 
-class Valid(NamedTuple):
+class Valid(Struct, frozen=True):
     """A valid object, or one of which parts are invalid."""
 
     key: tuple[str, NamespacedName]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from kproxy.decode import endpointslices as endpoints
 from kproxy.decode import (
@@ -66,7 +66,7 @@ Object = (
 )
 
 
-class _Kind(NamedTuple):
+class _Kind(Struct, frozen=True):
     wire: type[Any]
     to_model: Callable[[str, Any, Notes], list[Any]]
     schema: str

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from msgspec import Struct
 
 from kproxy.model import Family, Protocol
 
 
-class HeaderField(NamedTuple):
+class HeaderField(Struct, frozen=True):
     """A field of a header: `ip daddr`, `tcp dport`, `th dport` (of any transport protocol)."""
 
     header: str
@@ -51,7 +53,7 @@ class Connection(Enum):
         return self.value
 
 
-class TupleField(NamedTuple):
+class TupleField(Struct, frozen=True):
     """A field of a connection's tuples in conntrack: `ct original ip saddr`, `ct reply proto-src`."""
 
     direction: str
@@ -65,14 +67,14 @@ class TupleField(NamedTuple):
         return f"ct {self.direction} {of_family}{self.name}"
 
 
-class SourceType(NamedTuple):
+class SourceType(Struct, frozen=True):
     """What kind of address the source is for this node: `fib saddr type`."""
 
     def __str__(self) -> str:
         return "fib saddr type"
 
 
-class RandomNumber(NamedTuple):
+class RandomNumber(Struct, frozen=True):
     """A random number from `offset` to `offset + modulus - 1`."""
 
     modulus: int
@@ -82,7 +84,7 @@ class RandomNumber(NamedTuple):
         return f"numgen random mod {self.modulus}{_offset(self.offset)}"
 
 
-class Hash(NamedTuple):
+class Hash(Struct, frozen=True):
     """The hash of some fields, from `offset` to `offset + modulus - 1`."""
 
     fields: tuple[HeaderField, ...]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
+from msgspec import Struct
+
 from kproxy.model import Family, Protocol, format_address
 from kproxy.nft import expressions
 
@@ -25,7 +27,7 @@ class Match(NamedTuple):
         return f"{self.expression} {'' if self.equal else '!= '}{value}"
 
 
-class Comparison(NamedTuple):
+class Comparison(Struct, frozen=True):
     """Compares a field with an address or port: `ip saddr 10.0.0.1`."""
 
     field: expressions.HeaderField
@@ -37,14 +39,14 @@ class Comparison(NamedTuple):
         return f"{self.field} {int.from_bytes(self.value, 'big') if is_port else format_address(self.value)}"
 
 
-class StartTrace(NamedTuple):
+class StartTrace(Struct, frozen=True):
     """Makes the kernel report the rules that the packet matches from here on."""
 
     def __str__(self) -> str:
         return "meta nftrace set 1"
 
 
-class Lookup(NamedTuple):
+class Lookup(Struct, frozen=True):
     """Whether a set contains a key: `ip daddr @cluster-ips`."""
 
     key: expressions.Concatenation
@@ -55,7 +57,7 @@ class Lookup(NamedTuple):
         return f"{expressions.concatenated(self.key)} {'' if self.contained else '!= '}@{self.set}"
 
 
-class VerdictLookup(NamedTuple):
+class VerdictLookup(Struct, frozen=True):
     """Takes the verdict from a map: `ip daddr vmap @services`. If the map lacks the key, the rule ends."""
 
     key: expressions.Concatenation
@@ -65,7 +67,7 @@ class VerdictLookup(NamedTuple):
         return f"{expressions.concatenated(self.key)} vmap @{self.map}"
 
 
-class Translation(NamedTuple):
+class Translation(Struct, frozen=True):
     """Replaces the destination by an address and port from a map. If the map lacks the key, the rule ends."""
 
     family: Family
@@ -76,21 +78,21 @@ class Translation(NamedTuple):
         return f"dnat {self.family} to {expressions.concatenated(self.key)} map @{self.map}"
 
 
-class NoTrack(NamedTuple):
+class NoTrack(Struct, frozen=True):
     """Exempts the packet from connection tracking."""
 
     def __str__(self) -> str:
         return "notrack"
 
 
-class Masquerade(NamedTuple):
+class Masquerade(Struct, frozen=True):
     """Replaces the source by this node's address, and the source port by a random one."""
 
     def __str__(self) -> str:
         return "masquerade fully-random"
 
 
-class Reject(NamedTuple):
+class Reject(Struct, frozen=True):
     """Answers with an ICMP error (port unreachable), or with a TCP reset."""
 
     reset: bool = False
@@ -99,7 +101,7 @@ class Reject(NamedTuple):
         return "reject with tcp reset" if self.reset else "reject"
 
 
-class Conclusion(NamedTuple):
+class Conclusion(Struct, frozen=True):
     """A verdict: `drop`, `return`, `goto CHAIN`, `jump CHAIN`."""
 
     text: str
@@ -108,7 +110,7 @@ class Conclusion(NamedTuple):
         return self.text
 
 
-class SetUpdate(NamedTuple):
+class SetUpdate(Struct, frozen=True):
     """Adds an element to a set or map, or updates it: its timeout begins again, and its counter counts.
 
     If the set is full, the rule ends.
@@ -142,7 +144,7 @@ Statement: TypeAlias = (
 )
 
 
-class Rule(NamedTuple):
+class Rule(Struct, frozen=True):
     """A rule of a chain."""
 
     statements: tuple[Statement, ...]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.model import Family, Network
 from kproxy.nft.elements import Field
 from kproxy.nft.expressions import Concatenation, concatenated
@@ -62,7 +64,7 @@ class SetDeclaration(NamedTuple):
         return f"type {key} : verdict" if self.is_map else f"type {key}"
 
 
-class Hook(NamedTuple):
+class Hook(Struct, frozen=True):
     """Where the kernel enters a base chain."""
 
     name: str
@@ -76,7 +78,7 @@ class Hook(NamedTuple):
         return f"type {self.type} hook {self.name} priority {self.label or self.priority}; policy accept;"
 
 
-class Chain(NamedTuple):
+class Chain(Struct, frozen=True):
     """A chain and its rules."""
 
     name: str

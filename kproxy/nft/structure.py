@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntFlag
 from typing import NamedTuple
 
+from msgspec import Struct
+
 
 class TableFlags(IntFlag):
     """The flags of a table (NFT_TABLE_F_* of linux/netfilter/nf_tables.h)."""
@@ -19,7 +21,7 @@ class TableFlags(IntFlag):
     OWNED = OWNER | PERSIST
 
 
-class ChainStructure(NamedTuple):
+class ChainStructure(Struct, frozen=True):
     """The declaration of a chain, and its rules in order."""
 
     declaration: bytes

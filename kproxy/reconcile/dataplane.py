@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from ipaddress import ip_address
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.kernel.conntrack import EndedFlows, end_handshakes
 from kproxy.kernel.host import is_local, kernel_since
@@ -72,7 +73,7 @@ def _nothing(*_: object) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-class View(NamedTuple):
+class View(Struct, frozen=True):
     """What a table is to contain at one moment, for an audit (audit.py), which consumes the elements."""
 
     rules: Skeleton

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.kernel.bridges import turn_hairpin_on
 from kproxy.kernel.host import require_root
@@ -33,7 +34,7 @@ from kproxy.state.store import ReadOnlyStore, Store
 from kproxy.table.skeleton import Options
 
 
-class SyncResult(NamedTuple):
+class SyncResult(Struct, frozen=True):
     """The result of a sync."""
 
     report: RoundReport

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
+from msgspec import Struct
+
 from kproxy.model import (
     API_SERVER,
     Address,
@@ -42,7 +44,7 @@ FIELDS = {
 Socket: TypeAlias = tuple[Address, Protocol, int]
 
 
-class FrontendClaim(NamedTuple):
+class FrontendClaim(Struct, frozen=True):
     """The frontends that a Service requires."""
 
     origin: Origin

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from msgspec import Struct
 
 from kproxy.model import (
     Address,
@@ -24,7 +26,7 @@ Candidate: TypeAlias = tuple[Endpoint, int]
 """An endpoint, and the number of its port."""
 
 
-class Categorized(NamedTuple):
+class Categorized(Struct, frozen=True):
     """The endpoint lists for the traffic policies Cluster and Local."""
 
     cluster: Sequence[Candidate]
@@ -34,7 +36,7 @@ class Categorized(NamedTuple):
     """Whether any node has a usable endpoint."""
 
 
-class Choices(NamedTuple):
+class Choices(Struct, frozen=True):
     """The endpoint lists of one service port, in one family."""
 
     internal: Backends

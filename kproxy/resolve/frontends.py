@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.model import (
     GATEWAY,
@@ -142,7 +143,7 @@ def _frontend(
     )
 
 
-class Resolved(NamedTuple):
+class Resolved(Struct, frozen=True):
     """The frontends of all Services."""
 
     frontends: list[Frontend]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.controlplane.ranges import Pool, Ranges
 from kproxy.model import Address, Network, Node, format_address
@@ -24,7 +25,7 @@ DNS_PLACE = 10
 """The place of the name server's address in a service range, as in clusters made by kubeadm."""
 
 
-class StatusAccess(NamedTuple):
+class StatusAccess(Struct, frozen=True):
     """Who gets the status page."""
 
     state_dir: str
@@ -35,7 +36,7 @@ class StatusAccess(NamedTuple):
     """Whether also clients of other addresses than loopback get it."""
 
 
-class ListenAddresses(NamedTuple):
+class ListenAddresses(Struct, frozen=True):
     """The addresses on which `kproxy run` serves health and metrics; None if it does not serve them."""
 
     healthz: SocketAddress | None

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from kproxy.dns.core.connect import RESOLVERS
 from kproxy.settings import text
@@ -34,7 +36,7 @@ class Group(StrEnum):
     CONNTRACK = "Connection tracking"
 
 
-class Flag(NamedTuple):
+class Flag(Struct, frozen=True):
     """A flag. The name of its field in Settings is its last name, with `_` for `-`."""
 
     names: str

@@ -15,10 +15,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
-from typing import NamedTuple
 
 import msgspec
 import yaml
+from msgspec import Struct
 
 from kproxy.decode import Document
 from kproxy.decode.text import MalformedError, from_json, most_values, reason
@@ -49,7 +49,7 @@ class GivenUp(Exception):
     """Raised by the `check` of `parse`: the content is not needed any more, or took too long."""
 
 
-class Texts(NamedTuple):
+class Texts(Struct, frozen=True):
     """The documents of a file of YAML by a hash of their texts: before, and those that are parsed now."""
 
     before: Mapping[bytes, Document]

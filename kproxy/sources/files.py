@@ -23,6 +23,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from msgspec import Struct
+
 from kproxy.decode import Document
 from kproxy.limits import FILE_BYTES, FILE_SECONDS
 from kproxy.problems import Problem, limited
@@ -49,7 +51,7 @@ class Read(NamedTuple):
     """The files of each path, as documents and problems name them, even those without documents."""
 
 
-class _Content(NamedTuple):
+class _Content(Struct, frozen=True):
     """The content of a file."""
 
     source: str

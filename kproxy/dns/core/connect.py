@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import ip_address
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.dns.core.names import name_of, reverse_zones, text_of
 from kproxy.model import Address, Network, format_address
@@ -20,14 +21,14 @@ STUBS = frozenset({"127.0.0.53", "127.0.0.54"})
 """The addresses of systemd-resolved."""
 
 
-class Target(NamedTuple):
+class Target(Struct, frozen=True):
     """The zones that a resolver is to ask for, with a dot at their end, and the addresses of the server."""
 
     zones: tuple[str, ...]
     servers: tuple[str, ...]
 
 
-class Resolver(NamedTuple):
+class Resolver(Struct, frozen=True):
     """A resolver that a host can have."""
 
     name: str

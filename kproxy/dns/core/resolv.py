@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.model import Address, format_address, parse_address
 
@@ -13,7 +14,7 @@ MOST_SERVERS, MOST_DOMAINS, MOST_CHARACTERS = 3, 32, 2048
 """The limits of resolvers, to which kubelet cuts as well."""
 
 
-class ResolvConf(NamedTuple):
+class ResolvConf(Struct, frozen=True):
     """The servers and the search list of a file. Lines that cannot be read are left out."""
 
     servers: tuple[Address, ...] = ()

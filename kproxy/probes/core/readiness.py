@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -33,7 +32,7 @@ class ProbeOutcome(StrEnum):
     FAILURE = "failure"
 
 
-class ProbeResult(NamedTuple):
+class ProbeResult(Struct, frozen=True):
     """The result of one probe."""
 
     outcome: ProbeOutcome

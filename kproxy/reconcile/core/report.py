@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.model import AddressChange, Family, NamespacedName
 from kproxy.table.keys import PackedSocket, format_frontend, format_packed
 from kproxy.table.layout import EndpointScope
@@ -52,7 +54,7 @@ class Report(NamedTuple):
         )
 
 
-class Totals(NamedTuple):
+class Totals(Struct, frozen=True):
     """The numbers of services and frontends after a round."""
 
     services: int = 0

@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.kernel.netlink.core.constants import (
     NFGENMSG_LEN,
     NFNL_MSG_BATCH_BEGIN,
@@ -61,7 +63,7 @@ class Message(NamedTuple):
     """The bytes after netlink's header."""
 
 
-class ErrorReply(NamedTuple):
+class ErrorReply(Struct, frozen=True):
     """The content of a message of type NLMSG_ERROR."""
 
     errno: int

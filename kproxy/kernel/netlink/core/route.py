@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.kernel.netlink.core.codec import attribute, attributes, nested, padded, read_string
 from kproxy.kernel.netlink.core.constants import (
     AF_BRIDGE,
@@ -70,7 +72,7 @@ class HostAddress(NamedTuple):
     """The length of the prefix of its network."""
 
 
-class Link(NamedTuple):
+class Link(Struct, frozen=True):
     """An interface of this host."""
 
     number: int
@@ -85,7 +87,7 @@ class Link(NamedTuple):
     """Whether a bridge sends a frame back through this port, if the way of the frame leads there."""
 
 
-class Listener(NamedTuple):
+class Listener(Struct, frozen=True):
     """A socket that waits for connections or packets."""
 
     protocol: Protocol
@@ -94,7 +96,7 @@ class Listener(NamedTuple):
     port: int
 
 
-class DefaultRoute(NamedTuple):
+class DefaultRoute(Struct, frozen=True):
     """A default route of any table."""
 
     family: int

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from kproxy.decode.text import from_json
 from kproxy.sources.engines.core.answers import Inspected, Member
@@ -47,7 +48,7 @@ class Choice(NamedTuple):
     """The network whose addresses are used; "" for that of each family that comes first by name."""
 
 
-class _Group(NamedTuple):
+class _Group(Struct, frozen=True):
     """The containers of one pod."""
 
     name: str
@@ -85,7 +86,7 @@ class PodManifests:
         return _Made(group, ending, name, msgspec.json.encode(made))
 
 
-class _Made(NamedTuple):
+class _Made(Struct, frozen=True):
     """A manifest, and what it was made from."""
 
     group: _Group
