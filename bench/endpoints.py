@@ -2,8 +2,8 @@
 
 The input is a folder of ten files, which are written before the measurement. It is measured twice: with all
 endpoints on other nodes, as on a node of a cluster, and without names of nodes, as in files written by hand.
-Then every endpoint may be on this node, and has an element in `hairpin`, too. Each sync is a process in a new
-network namespace. With `--against`, the kproxy of another source folder syncs the same files in turn.
+Each sync is a process in a new network namespace. With `--against`, the kproxy of another source folder
+syncs the same files in turn.
 """
 
 from __future__ import annotations

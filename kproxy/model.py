@@ -840,8 +840,6 @@ class Frontend(Struct, frozen=True):
     backends: Backends
     from_outside: Backends | None
     """Backends for clients that are neither pods nor this node, if these differ (policy Local)."""
-    local: tuple[Address, ...]
-    """Addresses of endpoints that may connect to themselves through this node (hairpin)."""
     balance: Balance
     affinity_timeout: int | None
     """Seconds; None without ClientIP affinity."""

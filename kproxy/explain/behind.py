@@ -46,4 +46,5 @@ def _elements(step: Step, table: Simulator, rules: OwnRules) -> Iterator[str]:
 
 def _networks(declaration: SetDeclaration, address: bytes) -> Iterator[str]:
     """Return the networks of a constant set that contain an address."""
-    yield from (str(each) for each in declaration.constant or () if ip_address(address) in each)
+    networks = (each for each in declaration.constant or () if not isinstance(each, bytes))
+    yield from (str(each) for each in networks if ip_address(address) in each)

@@ -31,7 +31,6 @@ from kproxy.table.keys import (
     affinity_key,
     frontend_key,
     frontend_socket,
-    hairpin_key,
     socket_address,
     socket_port,
 )
@@ -242,11 +241,8 @@ class Steps(NamedTuple):
         packet, external = self.question.packet, (SetName.MASQUERADE_RULES, (self._key,))
         match why:
             case Masquerade.HAIRPIN:
-                sentence, keys = (
-                    f"{becomes}: the endpoint is the sender itself",
-                    (hairpin_key(packet.source),),
-                )
-                return Step(ChainName.TRANSLATED, sentence, (SetName.HAIRPIN,), SetName.HAIRPIN, keys)
+                sentence = f"{becomes}: the endpoint is the sender itself"
+                return Step(ChainName.TRANSLATED, sentence, (SetName.EQUAL_BYTES,))
             case Masquerade.BRIDGE:
                 sentence = f"{becomes}: the endpoint would reply over bridge {packet.interface}"
                 is_internal = packet.destination in self.table.elements[SetName.CLUSTER_IPS]

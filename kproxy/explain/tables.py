@@ -8,8 +8,6 @@ from kproxy.model import Address, family_of
 from kproxy.nft.elements import Elements
 from kproxy.show.snapshot import Snapshot
 from kproxy.table.compile import compile_frontends
-from kproxy.table.keys import hairpin_key
-from kproxy.table.names import SetName
 from kproxy.table.plan import initial_elements
 from kproxy.table.simulator import Simulator
 
@@ -30,7 +28,4 @@ def simulator(snapshot: Snapshot, destination: Address, host: Set[Address] = fro
 
 def _elements(snapshot: Snapshot, destination: Address) -> Elements:
     frontends = [each for each in snapshot.frontends if each.address == destination]
-    elements = initial_elements(*compile_frontends(frontends, family_of(destination)))
-    for frontend in snapshot.frontends:  # a pod may be an endpoint of several Services
-        elements[SetName.HAIRPIN].update((hairpin_key(address), b"") for address in frontend.local)
-    return elements
+    return initial_elements(*compile_frontends(frontends, family_of(destination)))

@@ -20,6 +20,7 @@ class Field(Enum):
     PROTOCOL = "protocol"
     PORT = "port"
     NUMBER = "number"
+    BYTE = "byte"
 
     def type_name(self, family: Family) -> str:
         """Return nft's name of the type."""
@@ -28,6 +29,7 @@ class Field(Enum):
             Field.PROTOCOL: "inet_proto",
             Field.PORT: "inet_service",
             Field.NUMBER: "integer",
+            Field.BYTE: "integer",
         }[self]
 
 
@@ -78,6 +80,8 @@ def unpack(packed: bytes, fields: tuple[Field, ...], family: Family) -> tuple[st
                 texts.append(str(_NUMBERS.get(part[0], part[0])))
             case Field.PORT:
                 texts.append(str(int.from_bytes(part[:2], "big")))
+            case Field.BYTE:
+                texts.append(str(part[0]))
             case Field.NUMBER:
                 texts.append(str(int.from_bytes(part, sys.byteorder)))
     if position != len(packed):

@@ -29,6 +29,16 @@ class HeaderField(Struct, frozen=True):
         return f"{self.header} {self.name}"
 
 
+class NetworkByte(Struct, frozen=True):
+    """One byte of the network header: `@nh,120,8`."""
+
+    offset: int
+    """In bytes from the start of the header."""
+
+    def __str__(self) -> str:
+        return f"@nh,{8 * self.offset},8"
+
+
 class Meta(Enum):
     """A property of the packet that no header contains in one place."""
 
@@ -101,7 +111,7 @@ def _offset(offset: int) -> str:
     return f" offset {offset}" if offset else ""
 
 
-Field: TypeAlias = HeaderField | Meta | TupleField
+Field: TypeAlias = HeaderField | NetworkByte | Meta | TupleField
 Expression: TypeAlias = Field | RandomNumber | Hash
 """What can be a part of a concatenation."""
 Concatenation: TypeAlias = tuple[Expression, ...]

@@ -12,6 +12,9 @@ from kproxy.nft.elements import Elements, Value, Verdict, range_ends, unpack
 from kproxy.nft.ruleset import Chain, SetDeclaration, Skeleton
 from kproxy.nft.transaction import Transaction
 
+ON_A_LINE = 8
+"""How many elements of a constant set a line of a script has."""
+
 
 def render_element(declaration: SetDeclaration, family: Family, key: bytes, value: Value) -> str:
     """Return an element as text: `10.96.0.10 . tcp . 80 comment "default/kubia" : goto lb-3`."""
@@ -61,6 +64,18 @@ def _declaration(declaration: SetDeclaration, family: Family, elements: Iterable
     yield "\t}"
 
 
+def _members(declaration: SetDeclaration, family: Family, elements: Mapping[bytes, Value]) -> Iterator[str]:
+    if declaration.constant is None:
+        for key, value in sorted(elements.items()):
+            yield render_element(declaration, family, key, value)
+    constant = [
+        render_element(declaration, family, each, b"") if isinstance(each, bytes) else str(each)
+        for each in declaration.constant or ()
+    ]
+    for first in range(0, len(constant), ON_A_LINE):
+        yield ", ".join(constant[first : first + ON_A_LINE])
+
+
 def _chain(chain: Chain) -> Iterator[str]:
     yield f"\t# {chain.about}"
     yield f"\tchain {chain.name} {{"
@@ -75,12 +90,7 @@ def render_table(skeleton: Skeleton, elements: Mapping[str, Mapping[bytes, Value
     """Return the complete table. The elements are inside the declarations, sorted by key."""
     lines = [f"table {skeleton.family} {skeleton.table} {{"]
     for declaration in skeleton.sets:
-        members: Iterable[str] = map(str, declaration.constant or ())
-        if declaration.constant is None:
-            members = (
-                render_element(declaration, skeleton.family, key, value)
-                for key, value in sorted(elements.get(declaration.name, {}).items())
-            )
+        members = _members(declaration, skeleton.family, elements.get(declaration.name, {}))
         lines += [*_declaration(declaration, skeleton.family, members), ""]
     for chain in skeleton.chains:
         lines += [*_chain(chain), ""]

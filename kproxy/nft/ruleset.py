@@ -36,8 +36,8 @@ class SetDeclaration(NamedTuple):
     timeout: int = 0
     """The default timeout of elements in seconds, in whole hours. Rules add such elements, when they evaluate
     packets. 0: transactions write the elements."""
-    constant: tuple[Network, ...] | None = None
-    """The elements of a constant set; None: transactions or packets write the elements."""
+    constant: tuple[Network, ...] | tuple[bytes, ...] | None = None
+    """The networks or the keys in a constant set; None: transactions or packets write the elements."""
 
     @property
     def interval_key(self) -> bool:
@@ -59,7 +59,8 @@ class SetDeclaration(NamedTuple):
 
     def _type(self, family: Family) -> str:
         if self.key_typeof:
-            return f"typeof {concatenated(self.key_typeof)} : {concatenated(self.value_typeof)}"
+            value = f" : {concatenated(self.value_typeof)}" if self.value_typeof else ""
+            return f"typeof {concatenated(self.key_typeof)}{value}"
         key = " . ".join(field.type_name(family) for field in self.key)
         return f"type {key} : verdict" if self.is_map else f"type {key}"
 

@@ -45,10 +45,6 @@ class Choices(Struct, frozen=True):
     """For external frontends: for pods and this node; with externalTrafficPolicy Cluster for all clients."""
     outside: Backends | None
     """For external frontends with externalTrafficPolicy Local: for all other clients. None with Cluster."""
-    local: tuple[Address, ...]
-    """Endpoints that may connect to themselves through this node (hairpin): those on this node, and those
-    whose node is unknown. With policy Local all endpoints, since this node serves the cluster-wide list
-    to pods of other nodes, too."""
     serving: tuple[tuple[Address, int], ...]
     """UDP: every serving endpoint, selected or not, terminating or not."""
 
@@ -145,14 +141,9 @@ def choices(
     local = cluster
     if service.internal_local or service.external_local:
         local = _backends(service, found.local, found.has_any)
-    nodes = {endpoint.address: endpoint.node for endpoint, _ in (*found.cluster, *found.local)}
-    hairpin = {
-        address for address, where in nodes.items() if service.external_local or where in ("", node.name)
-    }
     return Choices(
         internal=local if service.internal_local else cluster,
         cluster=cluster,
         outside=local if service.external_local else None,
-        local=tuple(sorted(hairpin)),
         serving=serving_sockets(every) if port.protocol is Protocol.UDP else (),
     )

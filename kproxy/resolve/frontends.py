@@ -134,7 +134,6 @@ def _frontend(
         port=port.node_port if kind is FrontendKind.NODE_PORT else port.port,
         backends=chosen.internal if internal else chosen.cluster,
         from_outside=None if internal else chosen.outside,
-        local=chosen.local,
         balance=balance_of(service),
         affinity_timeout=service.affinity_timeout,
         source_ranges=source_ranges(service, address, node) if kind is FrontendKind.LOAD_BALANCER else None,

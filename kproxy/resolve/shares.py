@@ -38,13 +38,11 @@ def shared_choices(port: ServicePort, slices: Sequence[EndpointSlice], family: F
     groups = _groups(port, slices, family)
     chosen = {share: categorize(group, node).cluster for share, group in groups.items()}
     every = [candidate for group in groups.values() for candidate in group]
-    nodes = {endpoint.address: endpoint.node for group in chosen.values() for endpoint, _ in group}
     found = in_slots((share.weight, _sockets(group)) for share, group in chosen.items())
     return Choices(
         internal=found,
         cluster=found,
         outside=None,
-        local=tuple(sorted(address for address, where in nodes.items() if where in ("", node.name))),
         serving=serving_sockets(every) if port.protocol is Protocol.UDP else (),
     )
 

@@ -104,9 +104,8 @@ class Snapshot(Struct, frozen=True):
 def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:
     """Return the part that concerns these names of Services and pods, and these addresses.
 
-    It contains the frontends of the Services and at the addresses, those that share endpoints with them, and
-    the pods to which they lead. Problems, warnings and errors are complete. The word `node` stands for the
-    addresses of this node.
+    It contains the frontends of the Services and at the addresses, and the pods to which they lead.
+    Problems, warnings and errors are complete. The word `node` stands for the addresses of this node.
     """
     named = _Named(snapshot, frozenset(words))
     chosen = [frontend for frontend in snapshot.frontends if named.frontend(frontend)]
@@ -115,7 +114,7 @@ def snapshot_about(snapshot: Snapshot, words: Collection[str]) -> Snapshot:
     inventory = snapshot.inventory
     return replace(
         snapshot,
-        frontends=[f for f in snapshot.frontends if named.frontend(f) or not endpoints.isdisjoint(f.local)],
+        frontends=chosen,
         events={n: e for n, e in snapshot.events.items() if n in services or named.name(n)},
         inventory=replace(
             inventory,

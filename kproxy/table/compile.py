@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, family_of
 from kproxy.nft.elements import COMMENT_BYTES, Elements, Value, Verdict
-from kproxy.table.keys import frontend_key, hairpin_key, pack_socket, range_key
+from kproxy.table.keys import frontend_key, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
 from kproxy.table.names import ChainName, SetName, remember_chain
 
@@ -20,7 +20,6 @@ V = TypeVar("V")
 SETS = (
     SetName.CLUSTER_IPS,
     SetName.LOAD_BALANCER_IPS,
-    SetName.HAIRPIN,
     SetName.MASQUERADE_RULES,
     SetName.AFFINITY_RULES,
     SetName.SOURCE_RESTRICTED,
@@ -72,8 +71,6 @@ def compile_frontends(frontends: Iterable[Frontend], family: Family) -> Desired:
         specs[FrontendSide(EndpointScope.ALL, key)] = _frontend_spec(frontend, frontend.backends)
         if frontend.from_outside is not None:
             specs[FrontendSide(EndpointScope.LOCAL, key)] = _frontend_spec(frontend, frontend.from_outside)
-        for address in frontend.local:
-            elements[SetName.HAIRPIN][hairpin_key(address)] = b""
         if frontend.affinity_timeout is not None:
             remember = remember_chain(frontend.affinity_timeout)
             elements[SetName.AFFINITY_RULES][key] = Verdict(f"goto {remember}")

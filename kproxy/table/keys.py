@@ -28,8 +28,6 @@ AffinityKey = NewType("AffinityKey", bytes)
 """client . address . port: a client and a frontend, in `affinity-PROTOCOL`."""
 RangeKey = NewType("RangeKey", bytes)
 """frontend . first address . frontend . last address: one range of clients, in `source-ranges`."""
-HairpinKey = NewType("HairpinKey", bytes)
-"""address . address: an endpoint that may reach itself, in `hairpin`."""
 
 _PROTOCOLS = {protocol: bytes([protocol.number, 0, 0, 0]) for protocol in Protocol}
 _NUMBERS = {protocol.number: protocol for protocol in Protocol}
@@ -139,8 +137,3 @@ def range_frontend(key: RangeKey) -> FrontendKey:
     """Return the frontend that a range of clients belongs to."""
     half = len(key) // 2
     return FrontendKey(key[: (half + 8) // 2])
-
-
-def hairpin_key(address: Address) -> HairpinKey:
-    """Return the key of an endpoint's address."""
-    return HairpinKey(address + address)

@@ -20,7 +20,6 @@ class SetName(StrEnum):
     SERVICE_CIDRS = "service-cidrs"
     CLUSTER_IPS = "cluster-ips"
     LOAD_BALANCER_IPS = "load-balancer-ips"
-    HAIRPIN = "hairpin"
     SOURCE_RESTRICTED = "source-restricted"
     SOURCE_RANGES = "source-ranges"
     SERVICES = "services"
@@ -35,6 +34,7 @@ class SetName(StrEnum):
     AFFINITY_SCTP = "affinity-sctp"
     REFUSED_SOURCES = "refused-sources"
     REFUSED_PORTS = "refused-ports"
+    EQUAL_BYTES = "equal-bytes"
 
 
 class ChainName(StrEnum):

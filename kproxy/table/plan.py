@@ -199,10 +199,7 @@ def plan(
     for verdicts, key in foreign:
         result.switch.change(verdicts, key, applied[verdicts][key], None)
     protected_keys = {side.key for side in stay}
-    some_protected = bool(stay) or any(protected(owner_of(spec.comment)) for spec in specs.values())
     for name, members in elements.items():
-        if name == SetName.HAIRPIN and some_protected:  # its elements do not name their service
-            members = {**applied[name], **members}
         _change_set(result.switch, name, applied[name], members, protected_keys)
     refusing = {side: specs[side].refusing if side in specs else 0 for side in stay | specs.keys()}
     _sweep_strays(result, applied, refusing)

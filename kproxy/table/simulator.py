@@ -24,7 +24,6 @@ from kproxy.table.keys import (
     affinity_key,
     frontend_key,
     frontend_socket,
-    hairpin_key,
     pack_port,
     socket_address,
 )
@@ -254,7 +253,7 @@ class Simulator(NamedTuple):
         address = socket_address(endpoint)
         if packet.interface and address in self.local:
             return None  # it passes input, not postrouting
-        if packet.source == address and hairpin_key(address) in self.elements[SetName.HAIRPIN]:
+        if packet.source == address:
             return Masquerade.HAIRPIN
         is_within = any(self._is_within(bridge, packet, address) for bridge in self.options.bridges)
         if packet.destination in self.elements[SetName.CLUSTER_IPS]:

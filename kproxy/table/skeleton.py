@@ -22,6 +22,7 @@ from kproxy.nft.expressions import (
     Hash,
     HeaderField,
     Meta,
+    NetworkByte,
     RandomNumber,
     SourceType,
     TupleField,
@@ -69,6 +70,10 @@ When a nat chain of any program replaces the source, the kernel skips the nat ch
 with the same priority, the one that was added later comes first. The priority orders nat chains only among
 each other: the kernel calls all of them where srcnat (100) is, after the filter chains before that.
 """
+EQUAL_BYTES = tuple(bytes([byte, 0, 0, 0, byte, 0, 0, 0]) for byte in range(256))
+"""The keys of `equal-bytes`: each byte in a field of its own."""
+SADDR_BYTES = {Family.IPV4: (12, 16), Family.IPV6: (8, 24)}
+"""The bytes of the network header that contain the source. Those of the destination follow."""
 DNS_PORT = (53).to_bytes(2, "big")
 JHASH_SEED = 0x6B70726F
 """The seed of the hashes. It is the same on every node, so that all nodes choose the same endpoint."""
@@ -175,11 +180,6 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
             address,
         ),
         SetDeclaration(
-            SetName.HAIRPIN,
-            "endpoint . the same endpoint: masquerade what an endpoint sends to itself",
-            address * 2,
-        ),
-        SetDeclaration(
             SetName.SOURCE_RESTRICTED, "load-balancer frontends with loadBalancerSourceRanges", frontend
         ),
         SetDeclaration(
@@ -216,6 +216,13 @@ def _sets(family: Family, options: Options) -> tuple[SetDeclaration, ...]:
             SetName.REFUSED_PORTS,
             "connections to ports that the Service of the address does not have; rules write these entries",
             REFUSED_ENTRIES,
+        ),
+        SetDeclaration(
+            SetName.EQUAL_BYTES,
+            "all pairs of equal bytes: a rule compares two addresses by them, one byte after the other",
+            (Field.BYTE, Field.BYTE),
+            key_typeof=(_byte_typeof(family),) * 2,
+            constant=EQUAL_BYTES,
         ),
     )
 
@@ -258,6 +265,11 @@ def _saddr(family: Family) -> HeaderField:
 
 def _daddr(family: Family) -> HeaderField:
     return HeaderField(family, "daddr")
+
+
+def _byte_typeof(family: Family) -> HeaderField:
+    """Return a field of the network header that is a number of one byte."""
+    return HeaderField(family, "ttl" if family is Family.IPV4 else "hoplimit")
 
 
 def _frontend(family: Family) -> Concatenation:
@@ -514,7 +526,7 @@ def _by_original_frontend(map_name: SetName, family: Family) -> tuple[Rule, ...]
 
 
 def _translated(family: Family, options: Options) -> tuple[Rule, ...]:
-    rules = [rule(Lookup((_saddr(family), _daddr(family)), SetName.HAIRPIN), MASQUERADE)]
+    rules = [rule(*_to_itself(family), MASQUERADE, comment="the source is the destination")]
     to_cluster_ip = Lookup((TupleField("original", "daddr", family),), SetName.CLUSTER_IPS)
     not_a_pod = options.not_a_pod(family)
     if options.masquerade_all:
@@ -524,6 +536,16 @@ def _translated(family: Family, options: Options) -> tuple[Rule, ...]:
     if not_a_pod and not options.masquerade_all:
         rules.append(rule(to_cluster_ip, *not_a_pod, MASQUERADE))
     return (*rules, *_by_original_frontend(SetName.MASQUERADE_RULES, family))
+
+
+def _to_itself(family: Family) -> Iterator[Lookup]:
+    """Yield what matches packets whose source is their destination, which nft cannot compare directly.
+
+    The last bytes of two addresses differ most often, so they are compared first.
+    """
+    for saddr in reversed(range(*SADDR_BYTES[family])):
+        pair = NetworkByte(saddr), NetworkByte(saddr + family.width)
+        yield Lookup(pair, SetName.EQUAL_BYTES)
 
 
 def _within_bridges(options: Options, *conditions: Statement) -> Iterator[Rule]:

@@ -8,14 +8,16 @@ import subprocess
 import time
 from collections import Counter
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from netns_lab.lab import Handle, Lab
 from netns_lab.probe import Outcome, echo, http_get, many, udp_ask
-from netns_lab.topology import Family, multi
+from netns_lab.topology import Family, multi, single
+from netns_lab.wire import AF
 
-from tests.support import FAMILIES, SERVICE_IP, Kproxy, eventually, service, slices, sticky
+from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, eventually, service, slices, sticky
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("family", FAMILIES)]
 
@@ -68,6 +70,65 @@ def test_hairpin_a_pod_reaches_itself_through_its_service(lab: Lab, kproxy: Kpro
     reply = http_get(pod, SERVICE_IP[family], 80)
     assert (reply.pod, reply.outcome) == ("pod-1", Outcome.ANSWERED)
     assert reply.client != pod.address(family)
+
+
+def test_each_byte_of_an_address_decides_whether_a_connection_is_a_hairpin(
+    family: Family, tmp_path: Path
+) -> None:
+    own = ip_address({4: "198.51.100.7", 6: "2001:db8:5::7"}[family]).packed
+    endpoints = [own, *(bytes([*own[:at], own[at] ^ 1, *own[at + 1 :]]) for at in range(len(own)))]
+    texts = [str(ip_address(endpoint)) for endpoint in endpoints]
+    cluster_ips = [str(ip_address(SERVICE_IP[family]) + number) for number in range(len(texts))]
+    with Lab(single()) as lab:
+        node = lab.node("n1")
+        for text in texts:
+            node.run(["ip", "address", "add", f"{text}/{len(own) * 8}", "dev", "lo"], check=True)
+        manifests = [
+            made
+            for ip, text in zip(cluster_ips, texts, strict=True)
+            for made in single_endpoint(f"web-{texts.index(text)}", family, ip, text)
+        ]
+        Kproxy(node, tmp_path / "state", cluster_cidr=False).sync(*manifests)
+        with node.socket(AF[family], socket.SOCK_STREAM) as server:
+            server.bind(("", 8080))
+            server.listen()
+            masqueraded = [is_masqueraded(node, server, texts[0], ip) for ip in cluster_ips]
+    assert masqueraded == [True, *[False] * len(own)]
+
+
+def single_endpoint(name: str, family: Family, cluster_ip: str, endpoint: str) -> list[Manifest]:
+    """A Service of one family and its slice."""
+    made = service(name, families=[family], cluster_ips={family: cluster_ip})
+    metadata = {"name": name, "labels": {"kubernetes.io/service-name": name}}
+    return [
+        made,
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata,
+            "addressType": f"IPv{family}",
+            "ports": [{"name": "", "port": 8080}],
+            "endpoints": [{"addresses": [endpoint]}],
+        },
+    ]
+
+
+def is_masqueraded(node: Handle, server: socket.socket, source: str, address: str) -> bool:
+    """Whether the server sees another source than that of a client on the same node.
+
+    The client has the same address in both cases, so the port decides. Masquerading selects the same port
+    one time in 64,512.
+    """
+
+    def kept_its_port() -> bool:
+        with node.socket(server.family, socket.SOCK_STREAM) as client:
+            client.bind((source, 0))
+            client.connect((address, 80))
+            accepted, peer = server.accept()
+            accepted.close()
+            return bool(peer[:2] == client.getsockname()[:2])
+
+    return not all(kept_its_port() for _ in range(2))
 
 
 def test_node_port_answers_from_outside_and_is_masqueraded(lab: Lab, kproxy: Kproxy, family: Family) -> None:

@@ -52,7 +52,6 @@ def frontends(draw: st.DrawFn, service: model.NamespacedName) -> model.Frontend:
         port=draw(st.integers(80, 81)),
         backends=model.Backends(endpoints),
         from_outside=outside,
-        local=tuple(address for address, _ in endpoints),
         balance=model.Balance.STICKY if timeout else model.Balance.RANDOM,
         affinity_timeout=timeout,
         source_ranges=draw(st.sampled_from([None, (ip_network("10.0.0.0/8"),)])) if external else None,

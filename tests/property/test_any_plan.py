@@ -85,7 +85,6 @@ def frontend(at: FrontendId, spec: Spec) -> Frontend:
         port=port,
         backends=backends(endpoints, elsewhere, balance),
         from_outside=backends(outside, elsewhere, balance) if outside is not None else None,
-        local=tuple(address(100 + number) for number in endpoints if number % 2),
         balance=balance,
         affinity_timeout=timeout if balance is Balance.STICKY else None,
         source_ranges=(RANGE,) if is_vip and restricted else None,
@@ -319,8 +318,6 @@ def test_a_protected_service_loses_neither_frontend_nor_endpoint(a: Desired, b: 
             assert ranges[0] == ranges[1]
         at = frontend_address(side.key)
         assert (at in before[SetName.CLUSTER_IPS]) <= (at in after[SetName.CLUSTER_IPS])
-    if protected_sides(before):
-        assert before[SetName.HAIRPIN].keys() <= after[SetName.HAIRPIN].keys()
 
 
 @given(states, states)

@@ -21,7 +21,7 @@ SERVICES = 40
 PODS = ("pod-1", "pod-2", "pod-3")
 SHARED_IPS = ("198.51.100.7", "2001:db8:5::7")
 TYPES = ("ClusterIP", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "headless", "elsewhere")
-MAPS = ("services", "endpoints-tcp", "hairpin", "cluster-ips", "masquerade-rules", "affinity-rules")
+MAPS = ("services", "endpoints-tcp", "equal-bytes", "cluster-ips", "masquerade-rules", "affinity-rules")
 
 
 class Chaos:

@@ -165,7 +165,6 @@ def test_endpoints_are_sorted_and_unique() -> None:
     ]
     found = choices(plain(), PORT, slices, Family.IPV4, Node("n1"))
     assert found.internal.endpoints == ((ips[1], 80), (ips[1], 81), (ips[2], 81), (ips[3], 80))
-    assert found.local == (ips[2], ips[3]), "those on this node, and those whose node is unknown"
 
 
 # --- policies ---
@@ -227,16 +226,6 @@ def test_endpoints_by_traffic_policy(
 ) -> None:
     found = chosen(spec, *members)
     assert tuple(map(letters, (found.internal, found.cluster, found.outside))) == (internal, cluster, outside)
-
-
-def test_endpoints_of_both_lists_are_hairpin_addresses() -> None:
-    a, c = b"\n\0\0a", b"\n\0\0c"
-    assert chosen(INTERNAL, {**HERE, **DRAINS}, THERE, NOWHERE).local == (a, c)
-
-
-def test_with_external_policy_local_endpoints_of_other_nodes_are_hairpin_addresses() -> None:
-    a, b, c = b"\n\0\0a", b"\n\0\0b", b"\n\0\0c"
-    assert chosen(EXTERNAL, {**HERE, **DRAINS}, THERE, NOWHERE).local == (a, b, c)
 
 
 @pytest.mark.parametrize(

@@ -103,11 +103,14 @@ ROWS = [
     ("10.244.2.77 web --masquerade-all", "this node's address: --masquerade-all"),
 ]  # fmt: skip
 
+PAIRS = ("@nh,120,8 . @nh,152,8", "@nh,112,8 . @nh,144,8", "@nh,104,8 . @nh,136,8", "@nh,96,8 . @nh,128,8")
+TO_ITSELF = " ".join(f"{pair} @equal-bytes" for pair in PAIRS)
+TO_ITSELF += ' masquerade fully-random comment "the source is the destination"'
 RULES = [
     ("a web", "prerouting", None, []),
     ("a web", "services", "ip daddr . meta l4proto . th dport vmap @services", ['10.96.0.1 . tcp . 80 comment "default/web" : goto lb-2']),
     ("a web", "lb-2", "dnat ip to ip daddr . tcp dport . numgen random mod 2 map @endpoints-tcp", ["10.96.0.1 . 80 . 0 : 10.244.1.2 . 8080", "10.96.0.1 . 80 . 1 : 10.244.2.2 . 8080"]),
-    ("a web", "translated", "ip saddr . ip daddr @hairpin masquerade fully-random", ["10.244.1.2 . 10.244.1.2"]),
+    ("a web", "translated", TO_ITSELF, []),
     ("node web", "translated", "ct original ip daddr @cluster-ips ip saddr != @pod-cidrs masquerade fully-random", ["10.96.0.1"]),
     ("a web:81", "services", 'ip daddr @cluster-ips goto unknown-port comment "refuse ports that the Service does not have"', ["10.96.0.1"]),
     ("a web/icmp", "services", 'ip daddr @cluster-ips meta l4proto icmp drop comment "ClusterIPs do not answer ping"', ["10.96.0.1"]),

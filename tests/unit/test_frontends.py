@@ -353,11 +353,6 @@ ONE_IP = parse_address("10.0.0.1")
             id="a node port with policy Local",
         ),
         pytest.param(
-            frontend(AT, ENDS, local=["10.0.0.1"]),
-            {SetName.CLUSTER_IPS: {KEY[:4]: b""}, SetName.HAIRPIN: {ONE_IP + ONE_IP: b""}},
-            id="a local endpoint",
-        ),
-        pytest.param(
             frontend(AT, ENDS, kind=FrontendKind.LOAD_BALANCER, ranges=["10.0.0.0/8", "192.0.2.1/32"]),
             {
                 SetName.MASQUERADE_RULES: {KEY: Verdict("goto masq-always")},

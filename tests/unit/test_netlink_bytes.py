@@ -171,7 +171,7 @@ ROWS = {
     ),
     "no offset": Row([TWO], [reply(BEGIN + 1, errno.EMLINK)], errno.EMLINK, [("services", b"")]),
     "several messages": Row(
-        [TWO, add("hairpin", {A: b""}), rule("remember-60"), add("endpoints-tcp", {B: A})],
+        [TWO, add("cluster-ips", {A: b""}), rule("remember-60"), add("endpoints-tcp", {B: A})],
         [
             reply(BEGIN + 1, errno.EEXIST, element_offset(TWO, 1)),
             reply(BEGIN + 3, errno.ENOENT, 52),
@@ -192,14 +192,19 @@ ROWS = {
         [("services", A)],
     ),
     "an addition that follows from a removal": Row(
-        [remove("services", A, B), remove("hairpin", A), add("services", {B: TO}), add("hairpin", {B: b""})],
+        [
+            remove("services", A, B),
+            remove("cluster-ips", A),
+            add("services", {B: TO}),
+            add("cluster-ips", {B: b""}),
+        ],
         [
             reply(BEGIN + 1, errno.ENOENT, element_offset(remove("services", A), 0)),
             reply(BEGIN + 3, errno.EEXIST, element_offset(add("services", {B: TO}), 0)),
-            reply(BEGIN + 4, errno.EINVAL, element_offset(add("hairpin", {B: b""}), 0)),
+            reply(BEGIN + 4, errno.EINVAL, element_offset(add("cluster-ips", {B: b""}), 0)),
         ],
         errno.ENOENT,
-        [("services", A), ("hairpin", B)],
+        [("services", A), ("cluster-ips", B)],
     ),
     "more than MAX_REFUSALS": Row(
         [remove("services", A)] * (MAX_REFUSALS + 5),

@@ -260,12 +260,6 @@ def test_a_protected_service_keeps_its_endpoints() -> None:
     assert [chr(e[3]) for e in slot_endpoints(held, side, Protocol.TCP) if e] == ["a", "b", "c"]
 
 
-def test_endpoints_of_a_protected_service_keep_their_hairpin_elements() -> None:
-    held = initial_elements(*desired(frontend(AT, ends("a"), local=["10.0.0.97"])))
-    todo = plan(held, *desired(frontend(AT)), protect_all)
-    assert not todo
-
-
 def test_elements_of_a_service_are_removed_although_another_is_protected() -> None:
     held = initial_elements(
         *desired(frontend(AT, ends("a"), "a", timeout=60), frontend("10.96.0.8:80", ends("x"), "b"))

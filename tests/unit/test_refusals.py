@@ -13,7 +13,7 @@ from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict
 from kproxy.problems import RefusedElement
 from kproxy.reconcile.core.refusals import NAMED, describe, refused_elements
-from kproxy.table.keys import affinity_key, frontend_key, frontend_socket, hairpin_key, range_key
+from kproxy.table.keys import affinity_key, frontend_key, frontend_socket, range_key
 from kproxy.table.names import SetName
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 from tests.keys import slot_key
@@ -49,7 +49,6 @@ def keys(family: Family) -> dict[SetName, tuple[bytes, str, str]]:
         ),
         SetName.CLUSTER_IPS: (address, ip, TCP),
         SetName.LOAD_BALANCER_IPS: (client, CLIENT[family], ""),
-        SetName.HAIRPIN: (hairpin_key(address), f"{ip} . {ip}", ""),
     }
 
 
@@ -101,7 +100,7 @@ def test_a_refused_rule_is_not_a_refused_element() -> None:
 def test_the_text_names_only_the_first_refusals() -> None:
     table = skeleton(Family.IPV4, Options(), NO_NUMBERED_CHAINS)
     assert describe(table, []) == ""
-    names = [SetName.SERVICES, SetName.HAIRPIN, SetName.CLUSTER_IPS]
+    names = [SetName.SERVICES, SetName.SOURCE_RANGES, SetName.CLUSTER_IPS]
     many = [refusal(name, b"") for name in names]
-    assert describe(table, many[:NAMED]) == "services, hairpin, cluster-ips"
-    assert describe(table, [*many, *many]) == "services, hairpin, cluster-ips and 3 more"
+    assert describe(table, many[:NAMED]) == "services, source-ranges, cluster-ips"
+    assert describe(table, [*many, *many]) == "services, source-ranges, cluster-ips and 3 more"

@@ -16,10 +16,10 @@ from kproxy.nft.render import (
 )
 from kproxy.nft.rules import Conclusion, rule
 from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
-from kproxy.table.keys import frontend_key, frontend_socket, hairpin_key, pack_socket, range_key
+from kproxy.table.keys import frontend_key, frontend_socket, pack_socket, range_key
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.names import SetName
-from kproxy.table.skeleton import NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
+from kproxy.table.skeleton import EQUAL_BYTES, NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
 from tests.keys import slot_key
 
 V4, V6 = parse_address("10.96.0.9"), parse_address("fd00::9")
@@ -32,7 +32,7 @@ STICKY = NumberedChains(frozenset({SlotChain(EndpointScope.ALL, Balance.STICKY, 
     [
         (SetName.CLUSTER_IPS, V4, b"", "10.96.0.9"),
         (SetName.CLUSTER_IPS, V6, b"", "fd00::9"),
-        (SetName.HAIRPIN, hairpin_key(V4), b"", "10.96.0.9 . 10.96.0.9"),
+        (SetName.EQUAL_BYTES, EQUAL_BYTES[17], b"", "17 . 17"),
         (SetName.SERVICES, KEY, Verdict("goto lb-3"), "10.96.0.9 . tcp . 80 : goto lb-3"),
         (SetName.SERVICES, KEY6, Verdict("goto lb-3", "a/b"), 'fd00::9 . udp . 53 comment "a/b" : goto lb-3'),
         (SetName.SERVICES_FROM_OUTSIDE, KEY, Verdict("goto outside-lb-3"), "10.96.0.9 . tcp . 80 : goto outside-lb-3"),

@@ -7,7 +7,6 @@ elements as `desired`, in any order.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -16,14 +15,12 @@ from kproxy.problems import Problem, RefusedElement
 from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.table.compile import Delta, Desired, compile_frontends, difference
 from kproxy.table.keys import (
-    HairpinKey,
     SlotKey,
     frontend_protocol,
     frontend_socket,
-    hairpin_key,
     slot_frontend,
 )
-from kproxy.table.names import SetName, endpoints_map
+from kproxy.table.names import endpoints_map
 from kproxy.table.plan import owner_of
 
 ENDPOINTS = frozenset(map(endpoints_map, Protocol))
@@ -34,16 +31,13 @@ class ServiceChange(NamedTuple):
 
     before: tuple[Frontend, ...]
     after: tuple[Frontend, ...]
-    unused: frozenset[HairpinKey]
-    """Hairpin keys that the service no longer has, and that no other service has."""
 
 
 class Intent:
-    """The frontends of all services. Several services may have the same hairpin key, so it is counted."""
+    """The frontends of all services."""
 
     def __init__(self) -> None:
         self._claims = Claims()
-        self._pairs: Counter[HairpinKey] = Counter()
         self._services = self._frontends = 0
 
     @property
@@ -59,18 +53,15 @@ class Intent:
         for before, after in changes.values():
             self._services += bool(after) - bool(before)
             self._frontends += len(after) - len(before)
-        return {name: ServiceChange(*change, self._count(*change)) for name, change in changes.items()}
+        return {name: ServiceChange(*change) for name, change in changes.items()}
 
     def deltas(
         self, changes: Mapping[NamespacedName, ServiceChange], family: Family
     ) -> dict[NamespacedName, Delta]:
         """Return the changes of a family's elements by service. They can be applied singly, in any order."""
         found: dict[NamespacedName, Delta] = {}
-        for name, (before, after, unused) in changes.items():
+        for name, (before, after) in changes.items():
             delta = difference(compile_frontends(before, family), compile_frontends(after, family))
-            pairs = delta.elements[SetName.HAIRPIN]
-            for pair in [pair for pair, value in pairs.items() if value is None and pair not in unused]:
-                del pairs[pair]
             if delta:
                 found[name] = delta
         _prefer_additions(found.values())
@@ -121,16 +112,6 @@ class Intent:
         """Return the names of all services."""
         return self._claims.names()
 
-    def _count(self, before: Iterable[Frontend], after: Iterable[Frontend]) -> frozenset[HairpinKey]:
-        """Update the counts of hairpin keys. Returns the keys that are no longer used."""
-        old, new = _pairs(before), _pairs(after)
-        self._pairs.update(new)
-        self._pairs.subtract(old)
-        unused = frozenset(pair for pair in old - new if not self._pairs[pair])
-        for pair in unused:
-            del self._pairs[pair]
-        return unused
-
 
 def _location(element: RefusedElement) -> tuple[str, bytes]:
     """Return the set and the key of an element. The slots of a frontend have its socket as their key."""
@@ -144,10 +125,6 @@ def _locations(delta: Delta) -> Iterator[tuple[str, bytes]]:
         yield scope.verdicts, key
         yield endpoints_map(frontend_protocol(key)), frontend_socket(key)
     yield from ((name, key) for name, members in delta.elements.items() for key in members)
-
-
-def _pairs(frontends: Iterable[Frontend]) -> set[HairpinKey]:
-    return {hairpin_key(address) for frontend in frontends for address in frontend.local}
 
 
 def _prefer_additions(deltas: Collection[Delta]) -> None:

@@ -127,6 +127,8 @@ def load(read: nft.Field | nft.Connection | nft.SourceType | nft.RandomNumber, w
     match read:
         case nft.HeaderField():
             return _load_field(read, to)
+        case nft.NetworkByte(offset):
+            return _payload(to, NFT_PAYLOAD_NETWORK_HEADER, offset, 1)
         case nft.Meta():
             return expression("meta", be32(NFTA_META_KEY, META_KEYS[read]), be32(NFTA_META_DREG, to))
         case nft.Connection():
@@ -146,10 +148,15 @@ def load(read: nft.Field | nft.Connection | nft.SourceType | nft.RandomNumber, w
 def _load_field(field: nft.HeaderField, to: int) -> bytes:
     is_address = field in ADDRESSES
     offset, length = ADDRESSES[field] if is_address else PORTS[field.name]
+    header = NFT_PAYLOAD_NETWORK_HEADER if is_address else NFT_PAYLOAD_TRANSPORT_HEADER
+    return _payload(to, header, offset, length)
+
+
+def _payload(to: int, header: int, offset: int, length: int) -> bytes:
     return expression(
         "payload",
         be32(NFTA_PAYLOAD_DREG, to),
-        be32(NFTA_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER if is_address else NFT_PAYLOAD_TRANSPORT_HEADER),
+        be32(NFTA_PAYLOAD_BASE, header),
         be32(NFTA_PAYLOAD_OFFSET, offset),
         be32(NFTA_PAYLOAD_LEN, length),
     )

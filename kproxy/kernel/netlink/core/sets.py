@@ -80,13 +80,14 @@ TYPES = {
     Field.PROTOCOL: TYPE_INET_PROTOCOL,
     Field.PORT: TYPE_INET_SERVICE,
     Field.NUMBER: TYPE_INTEGER,
+    Field.BYTE: TYPE_INTEGER,
 }
-LENGTHS = {Field.PROTOCOL: 1, Field.PORT: 2, Field.NUMBER: 4}
+LENGTHS = {Field.PROTOCOL: 1, Field.PORT: 2, Field.NUMBER: 4, Field.BYTE: 1}
 """The length of a field without padding."""
 VERDICT_LENGTH = 16
 HEADERS = {
-    "ip": (PROTO_DESC_IP, {"saddr": 11, "daddr": 12}),
-    "ip6": (PROTO_DESC_IP6, {"saddr": 8, "daddr": 9}),
+    "ip": (PROTO_DESC_IP, {"ttl": 8, "saddr": 11, "daddr": 12}),
+    "ip6": (PROTO_DESC_IP6, {"hoplimit": 7, "saddr": 8, "daddr": 9}),
     "tcp": (PROTO_DESC_TCP, {"sport": 1, "dport": 2}),
     "udp": (PROTO_DESC_UDP, {"sport": 1, "dport": 2}),
     "sctp": (PROTO_DESC_SCTP, {"sport": 1, "dport": 2}),
@@ -167,6 +168,7 @@ def _user_data(declaration: SetDeclaration) -> bytes:
         found += record(NFTNL_UDATA_SET_DATABYTEORDER, _number(BYTEORDER_INVALID))
     if declaration.key_typeof:
         found += record(NFTNL_UDATA_SET_KEY_TYPEOF, _typeof(declaration.key_typeof))
+    if declaration.value_typeof:
         found += record(NFTNL_UDATA_SET_DATA_TYPEOF, _typeof(declaration.value_typeof))
     return found
 
@@ -202,26 +204,29 @@ def _numbers(*numbers: int) -> bytes:
 # --- the elements of constant sets ---
 
 
-def network_messages(skeleton: Skeleton, declaration: SetDeclaration) -> Iterator[BatchMessage]:
+def constant_messages(skeleton: Skeleton, declaration: SetDeclaration) -> Iterator[BatchMessage]:
     """Return the messages that fill a constant set."""
     if not declaration.constant:
         return
     head = string(NFTA_SET_ELEM_LIST_TABLE, skeleton.table)
     head += string(NFTA_SET_ELEM_LIST_SET, declaration.name)
-    ends = b"".join(end for network in declaration.constant for end in _ends(network))
-    body = head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, ends)
+    elements = b"".join(packed for each in declaration.constant for packed in _elements(each))
+    body = head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, elements)
     yield BatchMessage(NFT_MSG_NEWSETELEM, NLM_F_CREATE, skeleton.family, body)
 
 
-def _ends(network: Network) -> Iterator[bytes]:
-    """Pack the first address of a network, and the first one after it, unless there is none."""
-    yield _address_element(network.network_address.packed)
-    after = int(network.broadcast_address) + 1
-    if after < 1 << network.max_prefixlen:
+def _elements(constant: Network | bytes) -> Iterator[bytes]:
+    """Pack a key; or the first address of a network, and the first one after it, unless there is none."""
+    if isinstance(constant, bytes):
+        yield _element(constant)
+        return
+    yield _element(constant.network_address.packed)
+    after = int(constant.broadcast_address) + 1
+    if after < 1 << constant.max_prefixlen:
         end = be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END)
-        yield _address_element(after.to_bytes(network.max_prefixlen // 8, "big"), end)
+        yield _element(after.to_bytes(constant.max_prefixlen // 8, "big"), end)
 
 
-def _address_element(address: bytes, *flags: bytes) -> bytes:
-    key = nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, address))
-    return nested(NFTA_LIST_ELEM, *flags, key)
+def _element(key: bytes, *flags: bytes) -> bytes:
+    value = nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key))
+    return nested(NFTA_LIST_ELEM, *flags, value)

@@ -38,7 +38,7 @@ from kproxy.kernel.netlink.core.constants import (
     NLM_F_CREATE,
 )
 from kproxy.kernel.netlink.core.rules import pack_rule
-from kproxy.kernel.netlink.core.sets import network_messages, set_message
+from kproxy.kernel.netlink.core.sets import constant_messages, set_message
 from kproxy.model import Family
 from kproxy.nft.rules import Rule
 from kproxy.nft.ruleset import Chain, Hook, Skeleton
@@ -120,7 +120,7 @@ def _set_messages(
             everything = head + string(NFTA_SET_ELEM_LIST_SET, declaration.name)
             yield BatchMessage(NFT_MSG_DELSETELEM, 0, skeleton.family, everything)
         if is_new or declaration.name in contents:
-            yield from network_messages(skeleton, declaration)
+            yield from constant_messages(skeleton, declaration)
 
 
 def _set(table: str, name: str) -> bytes:
