@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kproxy.control.channel import Revision
 from kproxy.control.snapshot import take_snapshot
 from kproxy.daemon.auditor import Auditor
+from kproxy.daemon.flows import FlowSearcher
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.refusals import RefusalWatch
 from kproxy.dns.metrics import DnsMetrics
@@ -107,8 +108,6 @@ class Daemon(RoundObserver):
             )
             for family in Family
         }
-        for dataplane in self._dataplanes.values():
-            dataplane.flows.patient = True
         self.source = source
         name_servers = name_server.addresses.current if name_server else tuple
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses, name_servers=name_servers)
@@ -135,6 +134,7 @@ class Daemon(RoundObserver):
         self.loop = Loop(source, self.reconciler, periods, observers)
         self._auditor = Auditor(self._dataplanes, self.loop, self.servers.metrics.audited)
         self.loop.check = self._auditor.request
+        self._searcher = FlowSearcher((each.flows for each in self._dataplanes.values()), self.loop)
         self.revision = Revision()
         """The revision of `snapshot`, as of the last round."""
         self._programmed = asyncio.Event()
@@ -172,6 +172,7 @@ class Daemon(RoundObserver):
         work = (
             *own,
             self._audit(),
+            self._searcher.run(),
             self._watch_refusals(),
             return_memory(),
             address_changes(on_address_change),
@@ -312,6 +313,7 @@ class Daemon(RoundObserver):
         """Log problems and readiness, and check tables that were changed while the monitor was paused."""
         self._report_problems()
         self._report_ready(done)
+        self._searcher.look()
         self._check_unmonitored(done)
         self.revision.set(self.source.revision)
         freeze_memory()

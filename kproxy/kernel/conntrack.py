@@ -29,7 +29,7 @@ Layout and numbers: linux/netfilter/nfnetlink_conntrack.h.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kproxy.kernel.netlink.core.codec import attribute, attributes, be32, message_type, nested
@@ -100,41 +100,66 @@ class EndedFlows(NamedTuple):
     """Sentences that explain why stale entries may remain."""
 
 
-def end_flows(netlink: Netlink, family: Family, rules: Mapping[PackedSocket, FlowRule]) -> EndedFlows:
-    """Delete the UDP entries that are stale by `rules`. Without rules, the kernel is not queried."""
-    return _end(netlink, family, rules, Protocol.UDP, lambda entries: stale_entries(entries, rules))
+class StaleEntry(NamedTuple):
+    """An entry of a stale UDP flow."""
+
+    frontend: PackedSocket
+    identity: bytes
+    """The attributes that identify it to the kernel."""
+
+
+class FoundFlows(NamedTuple):
+    """The result of `find_flows`."""
+
+    entries: tuple[StaleEntry, ...]
+    warnings: tuple[str, ...]
+    """Sentences that explain why there may be more."""
+
+
+def find_flows(netlink: Netlink, family: Family, rules: Mapping[PackedSocket, FlowRule]) -> FoundFlows:
+    """Return the UDP entries that are stale by `rules`. Without rules, the kernel is not queried."""
+    if not rules:
+        return FoundFlows((), ())
+    try:
+        entries = _entries(netlink, family, rules, Protocol.UDP)
+        named = ((frontend, endpoint, (frontend, entry)) for frontend, endpoint, entry in entries)
+        stale = stale_entries(named, rules)
+        found = tuple(StaleEntry(frontend, _identity(entry)) for frontend, entry in stale)
+    except (OSError, Interrupted) as error:
+        return FoundFlows((), (_warning(family, Protocol.UDP, error),))
+    return FoundFlows(found, ())
+
+
+def end_flows(netlink: Netlink, family: Family, found: FoundFlows) -> EndedFlows:
+    """Delete what `find_flows` found. Its warnings are kept."""
+    ended = _delete(netlink, family, [entry.identity for entry in found.entries], Protocol.UDP)
+    return ended._replace(warnings=found.warnings + ended.warnings)
 
 
 def end_handshakes(netlink: Netlink, family: Family, frontends: Collection[PackedSocket]) -> EndedFlows:
     """Delete the TCP entries to these frontends that are untranslated, and in which only SYNs were sent."""
-
-    def untranslated(entries: Iterable[FlowEntry]) -> Iterator[memoryview]:
-        for frontend, endpoint, entry in entries:
-            if frontend == endpoint and frontend in frontends and _tcp_state(entry) == TCP_CONNTRACK_SYN_SENT:
-                yield entry
-
-    return _end(netlink, family, frontends, Protocol.TCP, untranslated)
-
-
-def _end(
-    netlink: Netlink,
-    family: Family,
-    frontends: Collection[PackedSocket],
-    protocol: Protocol,
-    select: Callable[[Iterable[FlowEntry]], Iterable[memoryview]],
-) -> EndedFlows:
     if not frontends:
         return EndedFlows(0, ())
     try:
-        if not _has_entries(netlink, family):
-            return EndedFlows(0, ())
-        found = list(select(_entries(netlink, family, frontends, protocol)))
-        failures = netlink.each(DELETE, family, [_identity(entry) for entry in found])
+        found = [
+            _identity(entry)
+            for frontend, endpoint, entry in _entries(netlink, family, frontends, Protocol.TCP)
+            if frontend == endpoint and frontend in frontends and _tcp_state(entry) == TCP_CONNTRACK_SYN_SENT
+        ]
     except (OSError, Interrupted) as error:
+        return EndedFlows(0, (_warning(family, Protocol.TCP, error),))
+    return _delete(netlink, family, found, Protocol.TCP)
+
+
+def _delete(netlink: Netlink, family: Family, entries: Sequence[bytes], protocol: Protocol) -> EndedFlows:
+    """Delete the entries with these identities."""
+    try:
+        failures = netlink.each(DELETE, family, entries)
+    except OSError as error:
         return EndedFlows(0, (_warning(family, protocol, error),))
     refused = [each for each in failures if not is_missing(each)]  # a missing flow has ended by itself
     warnings = tuple(_warning(family, protocol, failure) for failure in refused[:1])
-    return EndedFlows(len(found) - len(failures), warnings)
+    return EndedFlows(len(entries) - len(failures), warnings)
 
 
 def _has_entries(netlink: Netlink, family: Family) -> bool:
@@ -181,6 +206,8 @@ def _entries(
     netlink: Netlink, family: Family, frontends: Collection[PackedSocket], wanted: Protocol
 ) -> Iterator[FlowEntry]:
     """Return the entries of a protocol, at least those of these frontends."""
+    if not _has_entries(netlink, family):
+        return
     ports = {socket_port(frontend) for frontend in frontends}
     few = len(ports) <= FEW_PORTS
     filters = [_filter(wanted, port) for port in sorted(ports)] if few else [_filter(wanted)]

@@ -487,14 +487,14 @@ class Dataplane:
         self._chains |= missing
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
-    def flows_due(self) -> float | None:
-        """Return the time at which stale UDP flows that wait have to be ended; None if none wait."""
-        return self.flows.due
+    def end_found_flows(self) -> Report | None:
+        """End the stale UDP flows that the last search found. Returns None if there is nothing to report."""
+        ended = self.flows.end_found()
+        return Report(self.family, (), 0, 0, (), *ended) if any(ended) else None
 
-    def end_flows(self, now: float) -> Report | None:
-        """End the stale UDP flows that wait, if this is due. Returns None if it is not."""
-        ended = self.flows.end_due(now)
-        return None if ended is None else Report(self.family, (), 0, 0, (), *ended)
+    def end_waiting_flows(self) -> None:
+        """End the stale UDP flows that wait for a search."""
+        self.flows.end_all()
 
     def _with_missing_chains(self, todo: Plan) -> Skeleton | None:
         """Return a skeleton with all chains to which a plan leads; None if none of them is missing."""

@@ -49,9 +49,9 @@ class Table(Protocol):
 
     def repair_elements(self, keys: Keys, /) -> Report | None: ...
 
-    def flows_due(self) -> float | None: ...
+    def end_found_flows(self) -> Report | None: ...
 
-    def end_flows(self, now: float, /) -> Report | None: ...
+    def end_waiting_flows(self) -> None: ...
 
 
 class FamilyTable:
@@ -129,19 +129,17 @@ class FamilyTable:
         self.failure = ""
         return reports
 
-    def end_flows(self, now: float) -> list[Report]:
-        """End the stale UDP flows that wait, if this is due."""
-        report = self._dataplane.end_flows(now)
-        return [] if report is None else [report]
+    def finish(self) -> None:
+        """Do what waits on purpose, because there will be no other update."""
+        self._dataplane.end_waiting_flows()
 
     # --- queries ---
 
     def due(self) -> Iterable[float]:
-        """Return the times of the next attempts of what failed, and of what waits on purpose."""
+        """Return the times of the next attempts of what failed."""
         if self.failure:
             return [self._backoff.due]
-        flows = self._dataplane.flows_due()
-        return [each.due for each in self.quarantined.values()] + ([] if flows is None else [flows])
+        return [each.due for each in self.quarantined.values()]
 
     def is_gone(self) -> bool:
         """Whether another program deleted the table. Not to be called during an update."""
@@ -169,7 +167,8 @@ class FamilyTable:
         if self._must_compare:
             reports += self._compare(protected, now)
             self._must_compare = False
-        return reports + self.end_flows(now)
+        found = self._dataplane.end_found_flows()
+        return reports if found is None else [*reports, found]
 
     def _change(self, changes: Mapping[NamespacedName, ServiceChange]) -> list[Report]:
         batch = merged(self._intent.deltas(changes, self.family).values())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from math import inf
 from typing import NamedTuple
 
 from kproxy.model import Address, Family, NamespacedName, Network, Node, owner_text
@@ -110,10 +109,10 @@ class Reconciler:
     def finish(self) -> None:
         """Do what waits on purpose, because there will be no other round."""
         for table in self._tables.values():
-            table.end_flows(inf)
+            table.finish()
 
     def due(self) -> float | None:
-        """Return the time of the next attempt of something that failed, or waits; None if nothing does."""
+        """Return the time of the next attempt of something that failed; None if nothing did."""
         waiting = [when for table in self._tables.values() for when in table.due()]
         addresses = self._addresses.due() if self._addresses else None
         return min(waiting if addresses is None else [*waiting, addresses], default=None)

@@ -15,14 +15,24 @@ from netns_lab.lab import Lab
 from netns_lab.probe import udp_ask
 from netns_lab.topology import Family
 
-from kproxy.kernel.conntrack import end_flows
+from kproxy.kernel.conntrack import end_flows, find_flows
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as TableFamily
 from kproxy.model import parse_address
 from kproxy.table.flows import FlowRule
 from kproxy.table.keys import PackedSocket, pack_socket
 from tests.connections import Entry, entries, make, talking, until
-from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, eventually, service, slices, with_conditions
+from tests.support import (
+    FAMILIES,
+    SERVICE_IP,
+    Kproxy,
+    Manifest,
+    Running,
+    eventually,
+    service,
+    slices,
+    with_conditions,
+)
 from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
@@ -67,6 +77,23 @@ def test_a_client_that_sends_without_pause_moves_to_the_new_pod(
         # 5. The service is removed: no pod answers.
         kproxy.sync()
         assert talk.silence()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_daemon_moves_clients_after_each_of_many_changes(lab: Lab, tmp_path: Path, family: Family) -> None:
+    with Running(lab.node("n1"), tmp_path) as running:
+        running.write("web", web(), *echo(lab, ["pod-1"]))
+        with talking(lab.pod("pod-3"), SERVICE_IP[family], 53) as talk:
+            talk.move("pod-1")
+            for pod in ("pod-2", "pod-1") * 2:
+                running.write("web", web(), *echo(lab, [pod]))
+                talk.move(pod)
+            assert re.search(r"\d UDP flows? ended", running.logged())
+            # The last endpoint is removed: the clients are refused. It comes back: they are served again.
+            running.write("web", web())
+            eventually(talk.silence, running.logged)
+            running.write("web", web(), *echo(lab, ["pod-2"]))
+            talk.move("pod-2")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -239,7 +266,7 @@ def test_a_kernel_that_cannot_list_conntrack_entries_causes_a_warning(
     def ask() -> tuple[int, str]:
         with Netlink() as netlink:
             rules = {PackedSocket(bytes(8)): FlowRule(frozenset(), keep_listed=True)}
-            ended = end_flows(netlink, TableFamily.IPV4, rules)
+            ended = end_flows(netlink, TableFamily.IPV4, find_flows(netlink, TableFamily.IPV4, rules))
             return ended.flows, "".join(ended.warnings)
 
     ended, found = in_fresh_namespace(ask)
@@ -275,8 +302,8 @@ def test_a_hundred_thousand_flows(lab: Lab, kproxy: Kproxy) -> None:
         frontend = pack_socket(parse_address(SERVICE_IP[4]), 53)
         with Netlink() as netlink:
             begin = time.thread_time()
-            ended = end_flows(netlink, TableFamily.IPV4, {frontend: rule})
-            return time.thread_time() - begin, ended.flows
+            found = find_flows(netlink, TableFamily.IPV4, {frontend: rule})
+            return time.thread_time() - begin, end_flows(netlink, TableFamily.IPV4, found).flows
 
     assert node.inside(one_frontend)[1] == 0
     text = json.dumps({"kind": "List", "items": [web(), *echo(lab, ["pod-2"])]})

@@ -90,8 +90,8 @@ class Kernel:
         """Returns the names of the refused elements of a frontend side."""
         self.errno = errno.EINVAL
         self.broken = self.gone = False
-        self.waiting: float | None = None
-        """When stale UDP flows are to be ended."""
+        self.found = self.waiting = 0
+        """The stale UDP flows that were found, and those that wait for a search."""
         self.calls: list[str] = []
 
     def set_options(self, options: Options) -> bool:
@@ -135,14 +135,12 @@ class Kernel:
             raise TransactionError("The kernel refused a transaction.")
         return Report(Family.IPV4, (), 0, len(keys), (), repaired=tuple(keys)) if keys else None
 
-    def flows_due(self) -> float | None:
-        return self.waiting
+    def end_found_flows(self) -> Report | None:
+        found, self.found = self.found, 0
+        return Report(Family.IPV4, (), 0, 0, (), found) if found else None
 
-    def end_flows(self, now: float, /) -> Report | None:
-        if self.waiting is None or self.waiting > now:
-            return None
-        self.waiting = None
-        return Report(Family.IPV4, (), 0, 0, (), 5)
+    def end_waiting_flows(self) -> None:
+        self.waiting = 0
 
     def _take(self, specs: dict[FrontendSide, FrontendSpec]) -> None:
         if self.broken:
@@ -229,17 +227,17 @@ def test_the_first_round_compares_and_later_ones_apply_changes(world: World, ker
     assert world.reconciler.due() is None
 
 
-def test_flows_that_wait_are_ended_when_they_are_due_and_at_the_end(world: World, kernel: Kernel) -> None:
+def test_flows_are_ended_once_they_are_found_and_those_that_wait_at_the_end(
+    world: World, kernel: Kernel
+) -> None:
     world.round()
-    kernel.waiting = world.now.time + 1
-    assert world.reconciler.due() == kernel.waiting
+    kernel.waiting = 7
     assert world.round().reports == ()
-    world.now.time += 1
+    kernel.found = 5
     assert [report.ended for report in world.round().reports] == [5]
-    assert world.reconciler.due() is None
-    kernel.waiting = world.now.time + 1
+    assert kernel.waiting == 7
     world.reconciler.finish()
-    assert kernel.waiting is None
+    assert kernel.waiting == 0
 
 
 def test_a_change_of_the_node_concerns_all_services(world: World) -> None:

@@ -1,101 +1,192 @@
-"""When stale UDP flows are ended: at once, or later together with others."""
+"""When stale UDP flows are ended: at once, or after a search in another thread."""
 
 from __future__ import annotations
 
+import asyncio
+from types import TracebackType
+from typing import Any
+
 import pytest
 
-from kproxy.kernel.conntrack import EndedFlows
-from kproxy.kernel.netlink.socket import Netlink
+from kproxy.daemon.flows import FlowSearcher
+from kproxy.kernel.conntrack import EndedFlows, FoundFlows, StaleEntry
+from kproxy.kernel.netlink.socket import unusable
 from kproxy.model import Family
 from kproxy.reconcile import flows
-from kproxy.reconcile.flows import LONGEST, SHARE, StaleFlows
+from kproxy.reconcile.flows import FlowSearch, StaleFlows
 from kproxy.table.flows import FlowRule
 from kproxy.table.keys import PackedSocket
 
 A, B = PackedSocket(b"frontend"), PackedSocket(b"other")
 KEEP_ONE = FlowRule(frozenset([PackedSocket(b"one")]), keep_listed=True)
 KEEP_TWO = FlowRule(frozenset([PackedSocket(b"two")]), keep_listed=True)
+NONE = EndedFlows(0, ())
 
 
-class Search:
-    """A kernel whose searches take some time, and its clock."""
+class Kernel:
+    """A kernel that has one stale flow of each frontend."""
 
-    def __init__(self, seconds: float) -> None:
-        self.now, self.seconds = 100.0, seconds
+    def __init__(self) -> None:
         self.searched: list[dict[PackedSocket, FlowRule]] = []
+        self.ended: list[PackedSocket] = []
+        self.stale = {A, B}
         self.warnings: tuple[str, ...] = ()
+        self.broken = False
 
-    def __call__(self, netlink: Netlink, family: Family, rules: dict[PackedSocket, FlowRule]) -> EndedFlows:
+    def find(self, _: object, family: Family, rules: dict[PackedSocket, FlowRule]) -> FoundFlows:
         self.searched.append(dict(rules))
-        self.now += self.seconds
-        return EndedFlows(len(rules), self.warnings)
+        found = (StaleEntry(frontend, b"") for frontend in rules if frontend in self.stale)
+        return FoundFlows(tuple(found), self.warnings)
+
+    def end(self, _: object, family: Family, found: FoundFlows) -> EndedFlows:
+        self.ended += [entry.frontend for entry in found.entries]
+        return EndedFlows(len(found.entries), found.warnings)
+
+    def __enter__(self) -> None:
+        if self.broken:
+            raise unusable(OSError(24, "Too many open files"))
+
+    def __exit__(self, kind: type[BaseException] | None, _: object, trace: TracebackType | None) -> None:
+        pass
 
 
 @pytest.fixture
-def search(monkeypatch: pytest.MonkeyPatch) -> Search:
-    made = Search(0.01)
-    monkeypatch.setattr(flows, "end_flows", made)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    monkeypatch.setattr(flows, "find_flows", made.find)
+    monkeypatch.setattr(flows, "end_flows", made.end)
+    monkeypatch.setattr(flows, "Netlink", lambda: made)
     return made
 
 
 @pytest.fixture
-def stale(search: Search) -> StaleFlows:
-    found = StaleFlows(None, Family.IPV4, lambda: search.now)  # type: ignore[arg-type]
+def stale(kernel: Kernel) -> StaleFlows:
+    found = StaleFlows(None, Family.IPV4)  # type: ignore[arg-type]
     found.patient = True
     return found
 
 
-def waiting(stale: StaleFlows) -> list[float]:
-    """When flows are to be ended; [] if none wait."""
-    return [] if stale.due is None else [stale.due]
+def begin(stale: StaleFlows) -> FlowSearch:
+    search = stale.begin()
+    assert search
+    return search
 
 
-def test_the_first_flows_are_ended_at_once_and_later_ones_together(stale: StaleFlows, search: Search) -> None:
-    assert stale.end({A: KEEP_ONE}, may_wait=True).flows == 1
-    assert waiting(stale) == []
-    for rule in (KEEP_ONE, KEEP_TWO):
-        assert stale.end({A: rule}, may_wait=True).flows == 0
-    stale.end({B: KEEP_ONE}, may_wait=True)
-    (due,) = waiting(stale)
-    assert due == pytest.approx(search.now + 0.01 / SHARE)
-    assert stale.end_due(due - 0.001) is None
-    search.now = due
-    ended = stale.end_due(due)
-    assert ended is not None
-    assert ended.flows == 2
-    assert search.searched == [{A: KEEP_ONE}, {A: KEEP_TWO, B: KEEP_ONE}]
-    assert (waiting(stale), stale.end_due(due + 9)) == ([], None)
+def test_flows_that_may_wait_are_searched_together_and_then_ended(stale: StaleFlows, kernel: Kernel) -> None:
+    for rules in ({A: KEEP_ONE}, {A: KEEP_TWO}, {B: KEEP_ONE}):
+        assert stale.end(rules, may_wait=True) == NONE
+    assert stale.waiting
+    search = begin(stale)
+    assert (stale.waiting, stale.end_found()) == (False, NONE)
+    search.run()
+    assert kernel.searched == [{A: KEEP_TWO, B: KEEP_ONE}]
+    assert search.has_found
+    assert stale.end_found() == (2, ())
+    assert stale.end_found() == NONE
+    assert stale.begin() is None
 
 
-def test_flows_that_must_not_wait_take_the_waiting_ones_along(stale: StaleFlows, search: Search) -> None:
-    stale.end({A: KEEP_ONE})
-    stale.end({A: KEEP_TWO}, may_wait=True)
-    assert stale.end({B: KEEP_ONE}).flows == 2
-    assert stale.due is None
+@pytest.mark.parametrize("searched_before", [False, True])
+def test_a_search_says_nothing_of_frontends_that_changed_since(
+    searched_before: bool, stale: StaleFlows, kernel: Kernel
+) -> None:
+    stale.end({A: KEEP_ONE, B: KEEP_ONE}, may_wait=True)
+    search = begin(stale)
+    if searched_before:
+        search.run()
+    stale.end({A: KEEP_TWO}, may_wait=True)  # perhaps the endpoint of the stale flow serves again
+    if not searched_before:
+        search.run()
+    stale.end_found()
+    assert kernel.ended == [B]
+    begin(stale).run()
+    stale.end_found()
+    assert kernel.ended == [B, A]
+    assert kernel.searched == [{A: KEEP_ONE, B: KEEP_ONE}, {A: KEEP_TWO}]
 
 
-def test_without_rules_nothing_is_searched(stale: StaleFlows, search: Search) -> None:
-    assert stale.end({}, may_wait=True) == stale.end({}) == (0, ())
-    assert search.searched == []
-
-
-def test_a_long_search_is_repeated_after_a_second(stale: StaleFlows, search: Search) -> None:
-    search.seconds = 7.0
-    stale.end({A: KEEP_ONE})
+def test_flows_that_must_not_wait_take_the_others_along(stale: StaleFlows, kernel: Kernel) -> None:
     stale.end({A: KEEP_ONE}, may_wait=True)
-    assert stale.due == search.now + LONGEST
+    search = begin(stale)  # it is not done yet
+    assert stale.end({B: KEEP_ONE}) == (2, ())
+    assert kernel.searched == [{A: KEEP_ONE, B: KEEP_ONE}]
+    search.run()
+    assert (stale.waiting, stale.end_found()) == (False, NONE)
 
 
-def test_a_sync_does_not_wait(stale: StaleFlows, search: Search) -> None:
+def test_a_search_whose_result_was_not_used_is_repeated(stale: StaleFlows, kernel: Kernel) -> None:
+    stale.end({A: KEEP_ONE}, may_wait=True)
+    begin(stale).run()  # no round can begin
+    stale.end({B: KEEP_ONE}, may_wait=True)
+    begin(stale).run()
+    assert stale.end_found() == (2, ())
+
+
+def test_without_rules_nothing_is_searched(stale: StaleFlows, kernel: Kernel) -> None:
+    assert stale.end({}, may_wait=True) == stale.end({}) == stale.end_all() == NONE
+    assert (kernel.searched, stale.begin()) == ([], None)
+
+
+def test_a_sync_does_not_wait(stale: StaleFlows) -> None:
     stale.patient = False
-    for _ in range(2):
-        assert stale.end({A: KEEP_ONE}, may_wait=True).flows == 1
+    assert stale.end({A: KEEP_ONE}, may_wait=True) == (1, ())
 
 
-def test_a_failed_search_is_remembered_until_one_succeeds(stale: StaleFlows, search: Search) -> None:
-    search.warnings = ("cannot",)
-    stale.end({A: KEEP_ONE})
+@pytest.mark.parametrize("how", ["a warning", "no socket"])
+def test_a_failed_search_is_remembered_until_one_succeeds(
+    how: str, stale: StaleFlows, kernel: Kernel
+) -> None:
+    kernel.warnings, kernel.broken = ("cannot",), how == "no socket"
+    stale.end({A: KEEP_ONE}, may_wait=True)
+    search = begin(stale)
+    search.run()
+    assert search.has_found
+    ended = stale.end_found()
+    assert "cannot" in ended.warnings[0].lower()
     assert stale.remain
-    search.warnings = ()
-    stale.end({A: KEEP_ONE})
+    kernel.warnings, kernel.broken = (), False
+    stale.end({A: KEEP_ONE}, may_wait=True)
+    begin(stale).run()
+    stale.end_found()
     assert not stale.remain
+
+
+class Loop:
+    """A loop whose rounds end what was found."""
+
+    def __init__(self, stale: StaleFlows, rounds: int) -> None:
+        self.idle = asyncio.Lock()
+        self._stale, self._left = stale, rounds
+        self.ended: list[int] = []
+        self.enough = asyncio.Event()
+
+    def wake(self) -> None:
+        self.ended.append(self._stale.end_found().flows)
+        if len(self.ended) == self._left:
+            self.enough.set()
+
+
+def test_a_daemon_searches_after_rounds_and_wakes_the_loop_if_it_finds_something(
+    stale: StaleFlows, kernel: Kernel
+) -> None:
+    async def story() -> list[int]:
+        loop: Any = Loop(stale, 2)
+        searcher = FlowSearcher([stale], loop)
+        running = asyncio.create_task(searcher.run())
+        searcher.look()  # nothing waits
+        stale.end({A: KEEP_ONE}, may_wait=True)
+        searcher.look()
+        while not loop.ended:
+            await asyncio.sleep(0)
+        kernel.stale = {B}
+        for rules in ({A: KEEP_ONE}, {B: KEEP_ONE}):
+            stale.end(rules, may_wait=True)
+            searcher.look()
+        await loop.enough.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        ended: list[int] = loop.ended
+        return ended
+
+    assert asyncio.run(asyncio.wait_for(story(), 30)) == [1, 1]
+    assert len(kernel.searched) == 2 or kernel.searched[1:] == [{A: KEEP_ONE, B: KEEP_ONE}]
