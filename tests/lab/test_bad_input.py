@@ -91,7 +91,7 @@ def test_the_rules_of_an_invalid_object_stay(
     assert len(changes(done.stdout, "+")) == 2  # the valid one
     assert http_get(lab.pod("pod-1"), OTHER_IP[4], 80).pod == "pod-3"
     for address in SERVICE_IP.values():
-        assert set(many(lab.pod("pod-3"), address, 80, 20)) == {"pod-1", "pod-2"}
+        assert set(many(lab.pod("pod-3"), address, 80, 40)) == {"pod-1", "pod-2"}
     kproxy.sync(*other)  # removed by valid input without it
     assert http_get(lab.pod("pod-1"), SERVICE_IP[4], 80, timeout=0.3).outcome is Outcome.TIMEOUT
 
@@ -236,7 +236,7 @@ def test_the_older_of_two_services_gets_an_address(lab: Lab, kproxy: Kproxy, web
     assert done.returncode == 1
     message = f"Service default/a-rival: spec.clusterIP: {SERVICE_IP[4]} belongs to Service default/web"
     assert message in done.stderr
-    assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 20)) == {"pod-1", "pod-2"}
+    assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 40)) == {"pod-1", "pod-2"}
     kproxy.sync(*rival)  # the older one was removed
     assert set(many(lab.pod("pod-1"), SERVICE_IP[4], 80, 5)) == {"pod-3"}
 

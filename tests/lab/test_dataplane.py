@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.parametrize("family", FAMILIES)]
 PODS = ("pod-1", "pod-2", "pod-3")
 ECHO = {"name": "echo", "port": 53, "targetPort": 5353, "protocol": "UDP"}
 HTTP = {"name": "http", "port": 80, "targetPort": 8080}
+ROUNDING = 0.03
+"""Seconds by which the kernel may round the time until an element expires."""
 
 
 def one_by_one(client: Handle, address: str, port: int, n: int) -> Counter[str]:
@@ -289,8 +291,8 @@ class TestAffinity:
     def test_affinity_ends_with_its_timeout(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
         kproxy.sync(service("web", **sticky(timeout=1)), *slices(lab, PODS))
         get = partial(http_get, lab.client("outside"), SERVICE_IP[family], 80)
-        first = get().pod
-        assert {get().pod for _ in range(20)} == {first}
+        begun, first = time.monotonic(), get().pod
+        assert {get().pod for _ in range(20)} == {first} or time.monotonic() - begun > 1
         seen = set()
         for _ in range(12):  # the probability of the same pod each time is 1 in 3^12
             time.sleep(1.1)
@@ -313,23 +315,25 @@ class TestAffinity:
         pod = get().pod
         for _ in range(3):
             eventually(lambda: left() < 99.9)
-            before = left()
+            renewed = time.monotonic()
             assert get().pod == pod
-            assert before < left() <= 100
+            seconds = left()
+            assert 100 - ROUNDING < seconds + (time.monotonic() - renewed)
+            assert seconds <= 100
 
     def test_ports_are_independent_of_each_other(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:
-        ports = [{"name": f"p{n}", "port": 80 + n, "targetPort": 8080} for n in range(12)]
-        endpoints = slices(lab, PODS, {f"p{n}": 8080 for n in range(12)})
+        ports = [{"name": f"p{n}", "port": 80 + n, "targetPort": 8080} for n in range(16)]
+        endpoints = slices(lab, PODS, {f"p{n}": 8080 for n in range(16)})
         kproxy.sync(service("web", *ports, **sticky()), *endpoints)
-        pods = [http_get(lab.pod("pod-1"), SERVICE_IP[family], 80 + n).pod for n in range(12)]
-        assert len(set(pods)) > 1  # the probability of equal pods is 1 in 3^11
+        pods = [http_get(lab.pod("pod-1"), SERVICE_IP[family], 80 + n).pod for n in range(16)]
+        assert len(set(pods)) > 1  # the probability of equal pods is 1 in 3^15
 
 
 def test_a_connection_outlives_the_removal_of_its_endpoint(lab: Lab, kproxy: Kproxy, family: Family) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-1"]))
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
     with lab.client("outside").socket(kind, socket.SOCK_STREAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(60)
         sock.connect((SERVICE_IP[family], 80))
         kproxy.sync(service(), *slices(lab, ["pod-2"]))
         sock.sendall(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")

@@ -79,7 +79,7 @@ def test_a_database_that_cannot_be_read(
     assert len(done.stderr.splitlines()) == 1
     assert database.read_bytes() == content
     assert kproxy.generation() == before
-    assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 20)) == {"pod-1", "pod-2"}
+    assert set(many(lab.pod("pod-3"), SERVICE_IP[4], 80, 40)) == {"pod-1", "pod-2"}
 
 
 def test_the_remedy_in_the_message_helps(lab: Lab, kproxy: Kproxy, web: list[Manifest]) -> None:

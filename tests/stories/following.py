@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from netns_lab.lab import Lab
-from netns_lab.probe import Outcome, http_get, many
+from netns_lab.probe import Outcome, http_get
 from netns_lab.topology import Family
 
-from tests.support import SERVICE_IP, Manifest, Running, eventually
+from tests.support import SERVICE_IP, Manifest, Running, all_pods, eventually
 from tests.truth import Truth
 
 PATIENCE = 120.0
@@ -160,7 +160,7 @@ class ClusterStory(ABC):
         first = http_get(client, address, port, timeout=1)
         if first.outcome is not Outcome.ANSWERED:
             return {str(first.outcome)}
-        return set(many(client, address, port, 20))
+        return all_pods(client, address, port)
 
 
 Follow = Callable[..., AbstractContextManager[ClusterStory]]

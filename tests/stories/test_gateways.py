@@ -15,8 +15,8 @@ from tests.support import Manifest, Running, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
-CONNECTIONS = 12
-"""Of so many connections to two endpoints, all have the same one with a probability of 1/2048."""
+CONNECTIONS = 30
+"""Of so many connections to two endpoints, all have the same one once in 2^29 times."""
 
 
 def answers(lab: Lab, port: int) -> set[str]:

@@ -14,7 +14,17 @@ from netns_lab.lab import Lab
 from netns_lab.probe import Outcome, http_get, many
 from netns_lab.topology import Family
 
-from tests.support import EDITABLE, FAMILIES, SERVICE_IP, Running, eventually, service, slices, sticky
+from tests.support import (
+    EDITABLE,
+    FAMILIES,
+    SERVICE_IP,
+    Running,
+    all_pods,
+    eventually,
+    service,
+    slices,
+    sticky,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -31,7 +41,7 @@ def answering(lab: Lab) -> set[str]:
     client = lab.client("outside")
     if http_get(client, SERVICE_IP[4], 80, timeout=1).outcome is not Outcome.ANSWERED:
         return set()
-    return set(many(client, SERVICE_IP[4], 80, 30))
+    return all_pods(client, SERVICE_IP[4], 80)
 
 
 def content(running: Running) -> list[str]:
