@@ -18,7 +18,7 @@ from netns_lab.lab import Handle
 from tests.support import Manifest
 
 HOST = "web.example.com"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def ingress(

@@ -216,7 +216,7 @@ class Demo:
         daemon.wait()
 
 
-def until(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Wait until a condition holds, for at most `seconds`. Returns whether it holds."""
     end = time.monotonic() + seconds
     while not (held := holds()) and time.monotonic() < end:

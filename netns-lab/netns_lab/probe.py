@@ -21,6 +21,9 @@ from random import getrandbits
 from netns_lab import netns
 from netns_lab.lab import Handle
 
+PATIENCE = 60.0
+"""Seconds until a server that accepted a connection must answer."""
+
 
 class Outcome(StrEnum):
     ANSWERED = "answered"
@@ -61,7 +64,10 @@ def http_get(
     source_port: int | None = None,
     path: str = "/",
 ) -> Reply:
-    """GET on a new connection. ``timeout`` applies separately to connecting, sending and reading."""
+    """GET on a new connection. ``timeout`` applies to connecting, which only the kernels take part in.
+
+    Once connected, the server answers or ends the connection. It may have to wait for a CPU, for a minute.
+    """
     return handle.inside(partial(_http, address, port, timeout, source_port, path))
 
 
@@ -75,7 +81,7 @@ class Download:
     BUFFER = 64 * 1024
 
     def __init__(
-        self, handle: Handle, address: str, port: int, size: int = 16 << 20, timeout: float = 30
+        self, handle: Handle, address: str, port: int, size: int = 16 << 20, timeout: float = PATIENCE
     ) -> None:
         self._path = f"/stream?bytes={size}"
         self._to = address, port
@@ -160,6 +166,7 @@ def _http(address: str, port: int, timeout: float, source_port: int | None = Non
             sock.connect((address, port))
         except OSError as error:
             return Reply(_outcome(error))
+        sock.settimeout(max(timeout, PATIENCE))
         try:
             sock.sendall(request)
             answer = b"".join(iter(partial(sock.recv, 65536), b""))

@@ -22,14 +22,14 @@ def kill_inside(namespaces: Iterable[Path]) -> None:
 
 
 def kill(pid: int) -> None:
-    """Send SIGKILL to a process and wait for its end, for at most a second."""
+    """Send SIGKILL to a process and wait for its end, for at most ten seconds."""
     with suppress(ProcessLookupError):
         process = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(process, signal.SIGKILL)
             poll = select.poll()
             poll.register(process, select.POLLIN)
-            poll.poll(1000)
+            poll.poll(10_000)
         finally:
             os.close(process)
 

@@ -96,13 +96,20 @@ def reserve(topology: Topology, name: str | None) -> Record:
     if name is not None and not re.fullmatch(r"[a-z0-9]{1,12}", name):
         raise ValueError(f"{name!r} is not a name for a lab: use 1 to 12 lower-case letters and digits")
     RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
-    lab = name or secrets.token_hex(3)
     with linux.locked(RUN):
+        lab = name or _unused_name()
         if _path(lab).exists():
             raise FileExistsError(f"the lab {lab!r} exists already")
         record = Record(lab, topology, owner=Process.find(os.getpid()))
         save(record)
     return record
+
+
+def _unused_name() -> str:
+    """Return a random name that no lab has."""
+    while _path(lab := secrets.token_hex(3)).exists():
+        pass
+    return lab
 
 
 def save(record: Record) -> None:

@@ -35,7 +35,7 @@ IFA_F_NODAD = 0x02
 RT_SCOPE_LINK = 253
 RTN_LOCAL = 2
 NUD_PERMANENT = 0x80
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 Addresses = Mapping[Family, str]
 

@@ -96,7 +96,7 @@ def test_the_outcomes_of_rules(
     host = client if where == "outside" else lab.node(where)
     rules = f"type filter hook {hook} priority 0; meta l4proto {{ tcp, udp }} {verdict};"
     host.run(["nft", f"table inet no {{ chain no {{ {rules} }}; }}"], check=True)
-    timeout = 0.2 if outcome is Outcome.TIMEOUT else 2
+    timeout = 0.2 if outcome is Outcome.TIMEOUT else 10
     try:
         assert http_get(client, there, 8080, timeout).outcome is outcome
         assert udp_ask(client, there, 5353, timeout=timeout).outcome is outcome
@@ -410,6 +410,16 @@ def test_two_labs_at_the_same_time() -> None:
             assert http_get(second.node("n1"), address, 8080).outcome is Outcome.REFUSED
         assert remains_of(other) == []
         assert http_get(first.node("n1"), address, 8080).pod == "pod-1"
+
+
+def test_a_random_name_is_one_that_no_lab_has(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = f"n{os.getpid()}"
+    names = iter([lab.id, lab.id, free])
+    monkeypatch.setattr("netns_lab.registry.secrets.token_hex", lambda _: next(names))
+    try:
+        assert registry.reserve(lab.topology, None).id == free
+    finally:
+        registry.remove(free)
 
 
 def test_an_exception_leaves_nothing() -> None:
