@@ -91,7 +91,8 @@ def test_a_pod_reaches_the_pods_behind_its_bridge(
     for filtered, flags, pod, expected in SEEN:
         filters(filtered)
         kproxy.sync(service(), *slices(lab, [pod]), flags=flags)
-        found = http_get(lab.pod("pod-1"), SERVICE_IP[family], 80, timeout=1)
+        timeout = 1 if expected == "no answer" else 10
+        found = http_get(lab.pod("pod-1"), SERVICE_IP[family], 80, timeout)
         seen = "no answer" if found.outcome is Outcome.TIMEOUT else clients[found.client]
         assert (filtered, flags, pod, seen) == (filtered, flags, pod, expected)
         assert says(kproxy, lab.pod("pod-1").address(family), *slices(lab, [pod]), flags=flags) is (

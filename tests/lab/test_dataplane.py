@@ -318,7 +318,7 @@ class TestAffinity:
             renewed = time.monotonic()
             assert get().pod == pod
             seconds = left()
-            assert 100 - ROUNDING < seconds + (time.monotonic() - renewed)
+            assert seconds + (time.monotonic() - renewed) > 100 - ROUNDING
             assert seconds <= 100
 
     def test_ports_are_independent_of_each_other(self, lab: Lab, kproxy: Kproxy, family: Family) -> None:

@@ -305,9 +305,16 @@ def test_a_damaged_file_about_the_process_leads_to_a_reload(
 def test_a_process_that_hangs_is_replaced(
     driven: Driven, certificates: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kproxy.gateway.runtime.GATEWAY_SECONDS", 0.2)
     driven.apply(configuration(certificates))
-    first = driven.pid
+    first, hung, exchange = driven.pid, driven.runtime.path, Runtime._exchange
+
+    def impatient(runtime: Runtime, request: bytes) -> bytes:
+        with pytest.MonkeyPatch.context() as patch:
+            if runtime.path == hung:
+                patch.setattr("kproxy.gateway.runtime.GATEWAY_SECONDS", 0.2)
+            return bytes(exchange(runtime, request))
+
+    monkeypatch.setattr(Runtime, "_exchange", impatient)
     os.kill(first, signal.SIGSTOP)
     driven.audit()
     assert driven.pid != first

@@ -19,7 +19,7 @@ from tests.unit.make import decoded, manifest, name
 
 pytestmark = pytest.mark.lab
 
-FAST = {"periodSeconds": 1, "failureThreshold": 1}
+FAST = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 60}
 
 
 def pod(lab: Lab, own: str, action: dict[str, Any], family: Family = 4) -> Pod:

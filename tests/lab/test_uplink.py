@@ -17,7 +17,7 @@ from netns_lab.topology import Family, multi
 from kproxy.kernel.uplink import AddressReport, Uplink
 from kproxy.model import parse_address
 from kproxy.problems import HostError
-from tests.support import FAMILIES
+from tests.support import FAMILIES, eventually
 
 pytestmark = pytest.mark.lab
 
@@ -153,12 +153,14 @@ def test_gratuitous_arp_in_both_forms(nodes: Lab) -> None:
     mac, vip = hardware(node), parse_address(VIP[4])
     with frames(client, 0x0806, lambda arp: arp[14:18] == vip) as found:
         add(node, VIP[4])
+        eventually(lambda: len(found) >= 6)
     request = bytes.fromhex("0001 0800 06 04 0001") + mac + vip + bytes(6) + vip
     reply = bytes.fromhex("0001 0800 06 04 0002") + mac + vip + mac + vip
     assert [frame.content[:28] for frame in found] == [request, reply] * 3
     assert {frame.source for frame in found} == {mac}
     with frames(client, 0x0806, lambda arp: arp[14:18] == vip) as again:
         add(node, VIP[4])
+        eventually(lambda: len(again) >= 2)
     assert [frame.content[:28] for frame in again] == [request, reply], "an existing address: once"
 
 
@@ -167,6 +169,7 @@ def test_unsolicited_neighbour_advertisements(nodes: Lab) -> None:
     mac, vip = hardware(node), parse_address(VIP[6])
     with frames(client, 0x86DD, lambda packet: packet[40] == 136 and packet[48:64] == vip) as found:
         add(node, VIP[6])
+        eventually(lambda: len(found) >= 3)
     assert len(found) == 3
     for frame in found:
         assert frame.content[7] == 255, "hop limit that receivers require"
@@ -191,7 +194,7 @@ def test_a_client_uses_the_new_owner_immediately(nodes: Lab, family: Family) -> 
     withdraw(one)
     assert neighbour(client, VIP[family]) == hardware(one)
     add(two, VIP[family])
-    assert neighbour(client, VIP[family]) == hardware(two)
+    eventually(lambda: neighbour(client, VIP[family]) == hardware(two))
     assert echo(client, VIP[family])
 
 

@@ -17,7 +17,7 @@ CONNECTIONS, CONNECTIONS_WITH_SKEW = 3000, 6000
 LIMIT = 27.63
 """Chi-square with two degrees of freedom exceeds this by chance once in a million tests.
 
-With a skew of four to three, and the larger number of connections, it is about 120, and falls below this limit
+With a skew of four to three, and the larger number of connections, it is about 120. It is below this limit
 less often than once in a million tests.
 """
 

@@ -21,7 +21,12 @@ PODS = (
     kubia("kubia-qsrhr", "10.0.0.5"),
     kubia("kubia-wpk4k", "10.0.0.8"),
 )
-PROBE = {"exec": {"command": ["ls", "/var/ready"]}, "periodSeconds": 1, "failureThreshold": 2}
+PROBE = {
+    "exec": {"command": ["ls", "/var/ready"]},
+    "periodSeconds": 1,
+    "failureThreshold": 2,
+    "timeoutSeconds": 60,
+}
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_endpoints_follow_the_containers(story: Story) -> None:
     assert "WARNING docker" not in story.running.logged()
 
 
-CHECK = {"exec": {"command": ["check"]}, "periodSeconds": 1, "failureThreshold": 1}
+CHECK = {"exec": {"command": ["check"]}, "periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 60}
 PROBE = {"kproxy.io/readiness-probe": json.dumps(CHECK)}
 
 

@@ -194,7 +194,8 @@ def test_a_service_may_have_the_address(lab: Lab, running: Running) -> None:
     port = {"port": 53, "targetPort": 8080, "protocol": "UDP"}
     running.write("dns", service("kube-dns", port, cluster_ips=own))  # type: ignore[arg-type]
     eventually(lambda: on_loopback(node) == {SERVER[6]}, running.logged)
-    assert "10.96.0.10 is the ClusterIP of Service default/kube-dns" in running.logged()
+    said = "10.96.0.10 is the ClusterIP of Service default/kube-dns"
+    eventually(lambda: said in running.logged(), running.logged)
     assert ask(lab.pod("pod-2"), WEB, "AAAA", 6) == [SERVICE_IP[6]]
     assert ask(lab.pod("pod-2"), WEB) == []
     (running.manifests / "dns.json").unlink()

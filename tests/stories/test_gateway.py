@@ -198,8 +198,11 @@ def test_a_port_that_is_taken_is_named_and_served_when_it_is_free(
         running.write("web", *web(lab, "pod-1"))
         eventually(lambda: "annot bind" in running.logged(), running.logged)
         healthz = ["curl", "-s", "http://127.0.0.1:10256/healthz"]
-        warned = lab.node("n1").run(healthz, capture_output=True).stdout
-        assert "gateway: HAProxy does not start" in warned
+
+        def warned() -> str:
+            return str(lab.node("n1").run(healthz, capture_output=True).stdout)
+
+        eventually(lambda: "gateway: HAProxy does not start" in warned(), warned)
     eventually(lambda: client.pods(1) == {"pod-1"}, running.logged)
 
 

@@ -41,7 +41,7 @@ def pod(port: int, probe: dict[str, Any]) -> Manifest:
     container = {
         "name": "main",
         "ports": [{"name": "http", "containerPort": port}],
-        "readinessProbe": {"periodSeconds": 1, "failureThreshold": 1, **probe},
+        "readinessProbe": {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 60, **probe},
     }
     return {
         "apiVersion": "v1",

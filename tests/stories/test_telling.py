@@ -16,7 +16,7 @@ from tests.support import EDITABLE, SERVICE_IP, Running, eventually, service, sl
 pytestmark = pytest.mark.lab
 
 ASK = "import sys, urllib.error, urllib.request as r\n"
-ASK += "try: a = r.urlopen(sys.argv[1], timeout=5)\nexcept urllib.error.HTTPError as e: a = e\n"
+ASK += "try: a = r.urlopen(sys.argv[1], timeout=60)\nexcept urllib.error.HTTPError as e: a = e\n"
 ASK += "print(a.status, a.read().decode())"
 LOCAL = service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=32100, families=(4,))
 

@@ -15,7 +15,7 @@ from tests.support import Running, eventually, probed_pod, service
 pytestmark = pytest.mark.lab
 
 
-PROBE = {"httpGet": {"port": 8080}, "periodSeconds": 1}
+PROBE = {"httpGet": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 60}
 
 
 class Watching:
