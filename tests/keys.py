@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from kproxy.table.keys import PackedSocket, SlotKey, frontend_socket, slot_keys
-from kproxy.table.layout import FrontendSide
+from kproxy.table.layout import FrontendSide, PackedSocket, SlotKey, frontend_socket, slot_keys
 
 
 def slot_key(frontend: PackedSocket, number: int) -> SlotKey:

@@ -25,7 +25,7 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import parse_address
-from kproxy.table.names import TABLE, SetName
+from kproxy.table.layout import TABLE, SetName
 
 MAPS = (SetName.SERVICES, SetName.ENDPOINTS_TCP)
 

@@ -48,8 +48,7 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.model import Family, Protocol, parse_address
-from kproxy.table.keys import frontend_key, pack_socket
-from kproxy.table.names import TABLE, SetName, endpoints_map
+from kproxy.table.layout import TABLE, SetName, endpoints_map, frontend_key, pack_socket
 
 NEW_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM)
 GET_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)

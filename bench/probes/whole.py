@@ -20,8 +20,7 @@ from bench.probes.measures import FAILING, PERIOD, Figures, address, processor_o
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family, format_address
-from kproxy.table.keys import PackedSocket, socket_address
-from kproxy.table.names import SetName
+from kproxy.table.layout import PackedSocket, SetName, socket_address
 
 SERVICES = 20
 NETWORK = 10

@@ -14,7 +14,7 @@ from kproxy.printable import printable
 from kproxy.reconcile.core.report import RoundReport, lines, summary
 from kproxy.reconcile.sync import sync
 from kproxy.settings.settings import Settings
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 COLOURS = {"+": "32", "-": "31", "~": "33", "!": "35"}
 """SGR codes of the signs: green, red, yellow, magenta."""

@@ -11,7 +11,7 @@ from kproxy.explain.behind import behind
 from kproxy.explain.views import Kernel, as_json, text
 from kproxy.problems import HostError
 from kproxy.settings.settings import Settings
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 
 def run(settings: Settings, operands: Sequence[str]) -> int:

@@ -22,14 +22,14 @@ from kproxy.show.components import Component
 from kproxy.show.snapshot import Failure, HeldFrontend, Snapshot
 from kproxy.sources.core.inventory import Inventory
 from kproxy.sources.source import Source
-from kproxy.table.keys import (
+from kproxy.table.layout import (
+    EndpointScope,
     frontend_address,
     frontend_protocol,
     frontend_socket,
     socket_address,
     socket_port,
 )
-from kproxy.table.layout import EndpointScope
 from kproxy.table.programmed import ProgrammedSide
 from kproxy.table.skeleton import Options
 

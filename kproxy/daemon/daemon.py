@@ -46,7 +46,7 @@ from kproxy.settings.derived import ListenAddresses
 from kproxy.show.components import Component
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.source import FollowedSource
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from kproxy.table.skeleton import Options
 

@@ -24,9 +24,17 @@ from kproxy.problems import KproxyError
 from kproxy.reconcile.core.repair import compare
 from kproxy.reconcile.core.report import describe
 from kproxy.table.compile import SETS, Desired, compile_frontends
-from kproxy.table.keys import PackedSocket, pack_socket, socket_address, socket_port
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import TABLE, SetName, affinity_map, endpoints_map
+from kproxy.table.layout import (
+    TABLE,
+    EndpointScope,
+    PackedSocket,
+    SetName,
+    affinity_map,
+    endpoints_map,
+    pack_socket,
+    socket_address,
+    socket_port,
+)
 from kproxy.table.plan import Plan, owner_of, plan, plan_change
 from kproxy.table.skeleton import INTERVAL_KEYS, NO_NUMBERED_CHAINS, Options, skeleton
 

@@ -17,11 +17,11 @@ from kproxy.model import (
     format_socket,
 )
 from kproxy.show.snapshot import Snapshot
-from kproxy.table.keys import (
+from kproxy.table.layout import (
+    EndpointScope,
     socket_address,
     socket_port,
 )
-from kproxy.table.layout import EndpointScope
 from kproxy.table.simulator import (
     Affinity,
     Choice,

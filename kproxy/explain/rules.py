@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from kproxy.nft.rules import Rule, Statement
 from kproxy.nft.ruleset import Skeleton
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName
 from kproxy.table.simulator import Simulator
 from kproxy.table.skeleton import numbered_among, skeleton
 

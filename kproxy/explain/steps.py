@@ -26,16 +26,22 @@ from kproxy.nft.expressions import Meta
 from kproxy.nft.rules import Conclusion, Match, Reject
 from kproxy.problems import enumeration
 from kproxy.show.tables import duration
-from kproxy.table.keys import (
+from kproxy.table.layout import (
+    ChainName,
+    EndpointScope,
     FrontendKey,
+    SetName,
+    SlotChain,
     affinity_key,
+    affinity_map,
+    endpoints_map,
     frontend_key,
     frontend_socket,
+    remember_timeout,
+    slots,
     socket_address,
     socket_port,
 )
-from kproxy.table.layout import EndpointScope, SlotChain, slots
-from kproxy.table.names import ChainName, SetName, affinity_map, endpoints_map, remember_timeout
 from kproxy.table.simulator import (
     Choice,
     Fate,

@@ -9,7 +9,7 @@ from kproxy.explain.rules import OwnRules
 from kproxy.model import Address, Protocol, format_socket
 from kproxy.nft.tracing import Flow, Hit, Trace
 from kproxy.show.tables import table
-from kproxy.table.names import TABLE, ChainName
+from kproxy.table.layout import TABLE, ChainName
 
 
 def trace_text(trace: Trace, flow: Flow, rules: OwnRules, names: Mapping[Address, str]) -> str:

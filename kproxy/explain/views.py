@@ -14,7 +14,7 @@ from kproxy.explain.rules import Handles
 from kproxy.explain.steps import Step
 from kproxy.model import format_address, format_socket
 from kproxy.show.tables import duration, table
-from kproxy.table.keys import format_packed
+from kproxy.table.layout import format_packed
 from kproxy.table.simulator import Affinity, Packet
 
 INDENT = "  "

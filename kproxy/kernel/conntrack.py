@@ -69,7 +69,7 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, is_missing
 from kproxy.model import Address, Family, Protocol, family_of
 from kproxy.table.flows import FlowRule, stale_entries
-from kproxy.table.keys import PackedSocket, join_socket, socket_port
+from kproxy.table.layout import PackedSocket, join_socket, socket_port
 
 _IP_KINDS = {
     Family.IPV4: (CTA_IP_V4_SRC, CTA_IP_V4_DST),

@@ -19,7 +19,7 @@ from kproxy.nft.elements import Field
 from kproxy.nft.expressions import Connection, Hash, HeaderField, Meta, RandomNumber, SourceType, TupleField
 from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
 from kproxy.problems import HostError, KproxyError, TransactionError, UnsupportedFamily
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 DOCUMENT = "docs/hosts.md lists the requirements of kproxy."
 

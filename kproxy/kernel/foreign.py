@@ -34,7 +34,7 @@ from kproxy.kernel.netlink.core.constants import (
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.nft.foreign import Foreign, ForeignChain, ForeignTranslation
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 """By number (NF_INET_*)."""

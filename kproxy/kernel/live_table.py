@@ -19,8 +19,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.structure import has_table
 from kproxy.model import Family
 from kproxy.nft.elements import Value
-from kproxy.table.keys import PackedSocket, affinity_key, pack_socket
-from kproxy.table.names import TABLE, affinity_map
+from kproxy.table.layout import TABLE, PackedSocket, affinity_key, affinity_map, pack_socket
 from kproxy.table.simulator import Affinity, Packet
 from kproxy.table.skeleton import INTERVAL_KEYS
 

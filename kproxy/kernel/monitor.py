@@ -44,7 +44,7 @@ from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.limits import NETLINK_DATAGRAMS
 from kproxy.model import Family
 from kproxy.nft.elements import Keys
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 NEW_GENERATION = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN)
 ELEMENTS = tuple(

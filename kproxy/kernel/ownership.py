@@ -19,7 +19,7 @@ from kproxy.model import Family
 from kproxy.nft.structure import TableFlags
 from kproxy.printable import printable
 from kproxy.problems import HostError
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 COMMAND_LENGTH = 80
 """The maximum length of a command line in an error."""

@@ -18,7 +18,7 @@ from kproxy.model import Family
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import Structure, TableFlags
 from kproxy.problems import HostError, TransactionError
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 
 class Rehearsal(AbstractContextManager["Rehearsal"]):

@@ -44,7 +44,7 @@ from kproxy.kernel.netlink.socket import Netlink, NetlinkError, is_missing, unus
 from kproxy.model import Family
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import ChainStructure, Structure, TableFlags
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 # The attributes that define an object. Names, handles and counters are excluded.
 _CHAIN_ATTRIBUTES = {NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS}

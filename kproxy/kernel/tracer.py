@@ -27,7 +27,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Protocol
 from kproxy.nft.structure import TableFlags
 from kproxy.nft.tracing import Flow, Hit, trace_table
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 SILENCE = 0.3
 """Seconds without a message after which the trace of a packet is complete. The kernel sends the messages

@@ -31,9 +31,7 @@ from kproxy.observe.core.counters import (
 from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.series import Series
 from kproxy.problems import KproxyError
-from kproxy.table.keys import PackedSocket, format_packed
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import endpoints_map
+from kproxy.table.layout import EndpointScope, PackedSocket, endpoints_map, format_packed
 from kproxy.table.simulator import Reason
 
 logger = logging.getLogger(__name__)

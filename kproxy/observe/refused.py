@@ -32,8 +32,7 @@ from kproxy.observe.core.refused import (
 )
 from kproxy.problems import KproxyError
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import SetName
+from kproxy.table.layout import EndpointScope, SetName
 from kproxy.table.simulator import Reason
 
 AT_ONCE = 50

@@ -26,7 +26,7 @@ from kproxy.reconcile.reconciler import Reconciler
 from kproxy.resolve.health_checks import HealthChecks
 from kproxy.settings.derived import ListenAddresses
 from kproxy.sources.source import Source
-from kproxy.table.keys import frontend_key
+from kproxy.table.layout import frontend_key
 
 LONGEST_PORT = 1 + 63
 """The length of a port's name in a comment, with the colon before it."""

@@ -15,7 +15,7 @@ from kproxy.kernel.uplink import Uplink
 from kproxy.model import Family, format_address
 from kproxy.problems import TransactionError
 from kproxy.state.store import Store
-from kproxy.table.names import TABLE, ChainName
+from kproxy.table.layout import TABLE, ChainName
 
 
 class CleanupResult(NamedTuple):

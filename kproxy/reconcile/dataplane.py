@@ -43,9 +43,19 @@ from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.flows import StaleFlows
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.flows import FlowRule, flow_rules, may_wait, new_frontends, put_back
-from kproxy.table.keys import AffinityKey, FrontendKey, PackedSocket, frontend_protocol, is_frontend
-from kproxy.table.layout import NUMBERED, EndpointScope
-from kproxy.table.names import TABLE, SetName, affinity_map, endpoints_map
+from kproxy.table.layout import (
+    NUMBERED,
+    TABLE,
+    AffinityKey,
+    EndpointScope,
+    FrontendKey,
+    PackedSocket,
+    SetName,
+    affinity_map,
+    endpoints_map,
+    frontend_protocol,
+    is_frontend,
+)
 from kproxy.table.plan import (
     Plan,
     is_sticky,

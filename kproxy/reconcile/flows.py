@@ -19,7 +19,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
 from kproxy.problems import KproxyError
 from kproxy.table.flows import FlowRule
-from kproxy.table.keys import PackedSocket
+from kproxy.table.layout import PackedSocket
 
 NOTHING = EndedFlows(0, ())
 

@@ -11,9 +11,17 @@ from typing import NamedTuple, TypeVar
 
 from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, family_of
 from kproxy.nft.elements import COMMENT_BYTES, Elements, Value, Verdict
-from kproxy.table.keys import frontend_key, pack_socket, range_key
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
-from kproxy.table.names import ChainName, SetName, remember_chain
+from kproxy.table.layout import (
+    ChainName,
+    EndpointScope,
+    FrontendSide,
+    FrontendSpec,
+    SetName,
+    frontend_key,
+    pack_socket,
+    range_key,
+    remember_chain,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")

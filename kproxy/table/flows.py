@@ -17,18 +17,21 @@ from typing import NamedTuple, TypeVar
 
 from kproxy.model import Protects, Protocol, protect_nothing
 from kproxy.nft.elements import Elements
-from kproxy.table.keys import (
+from kproxy.table.layout import (
+    EndpointScope,
     FrontendKey,
+    FrontendSide,
+    FrontendSpec,
     PackedSocket,
     SlotKey,
+    endpoints_map,
     frontend_of,
     frontend_protocol,
     frontend_socket,
     is_frontend,
+    slot_endpoints,
     slot_frontend,
 )
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec, slot_endpoints
-from kproxy.table.names import endpoints_map
 from kproxy.table.plan import Plan, owner_of
 
 Handle = TypeVar("Handle")

@@ -18,27 +18,26 @@ from typing import NamedTuple
 from kproxy.model import Address, Balance, NamespacedName, Protects, Protocol, protect_nothing
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     AffinityKey,
+    EndpointScope,
     FrontendKey,
+    FrontendSide,
+    FrontendSpec,
     PackedSocket,
     RangeKey,
+    SetName,
+    endpoints_map,
     frontend_address,
     frontend_of,
     frontend_protocol,
     is_frontend,
     range_frontend,
-    split_affinity_key,
-)
-from kproxy.table.layout import (
-    EndpointScope,
-    FrontendSide,
-    FrontendSpec,
     slot_chain_of,
     slot_endpoints,
     slots,
+    split_affinity_key,
 )
-from kproxy.table.names import SetName, endpoints_map
 
 
 class FrontendChange(NamedTuple):

@@ -7,8 +7,14 @@ from typing import NamedTuple
 
 from kproxy.model import NamespacedName
 from kproxy.nft.elements import Elements, Verdict
-from kproxy.table.keys import PackedSocket, frontend_protocol, is_frontend
-from kproxy.table.layout import EndpointScope, FrontendSide, slot_endpoints
+from kproxy.table.layout import (
+    EndpointScope,
+    FrontendSide,
+    PackedSocket,
+    frontend_protocol,
+    is_frontend,
+    slot_endpoints,
+)
 from kproxy.table.plan import owner_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from kproxy.model import Family, Frontend
 from kproxy.nft.render import render_replacement
 from kproxy.table.compile import compile_frontends
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName
 from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import Options, numbered_chains, skeleton
 

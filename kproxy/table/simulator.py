@@ -17,18 +17,23 @@ from typing import NamedTuple, TypeAlias
 from kproxy.model import Address, Balance, Bridge, Family, Network, Protocol
 from kproxy.nft.elements import Value, Verdict, range_ends
 from kproxy.table.jhash import slot_of
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     AffinityKey,
+    ChainName,
+    EndpointScope,
     FrontendKey,
+    FrontendSide,
     PackedSocket,
+    SetName,
+    SlotChain,
     affinity_key,
     frontend_key,
     frontend_socket,
     pack_port,
+    slot_chain_of,
+    slot_endpoints,
     socket_address,
 )
-from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain, slot_chain_of, slot_endpoints
-from kproxy.table.names import ChainName, SetName
 from kproxy.table.skeleton import JHASH_SEED, Options
 
 

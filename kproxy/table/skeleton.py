@@ -44,15 +44,17 @@ from kproxy.nft.rules import (
 )
 from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
 from kproxy.resolve.frontends import merged
-from kproxy.table.layout import EndpointScope, SlotChain, slot_chain_of
-from kproxy.table.names import (
+from kproxy.table.layout import (
     TABLE,
     ChainName,
+    EndpointScope,
     SetName,
+    SlotChain,
     affinity_map,
     endpoints_map,
     remember_chain,
     remember_timeout,
+    slot_chain_of,
 )
 
 AFFINITY_ENTRIES = 262144

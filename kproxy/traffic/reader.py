@@ -19,17 +19,21 @@ from kproxy.observe.core.refused import Refused, Verdicts, frontend_counters, po
 from kproxy.observe.kernel_counters import Piece, dump_map, read_frontend
 from kproxy.observe.refused import read_written
 from kproxy.problems import KproxyError
-from kproxy.table.keys import (
+from kproxy.table.layout import (
+    EndpointScope,
+    FrontendSide,
     PackedSocket,
+    SetName,
+    endpoints_map,
     format_packed,
     frontend_of,
     frontend_protocol,
     frontend_socket,
     is_frontend,
+    slot_chain_of,
+    slots,
     socket_port,
 )
-from kproxy.table.layout import EndpointScope, FrontendSide, slot_chain_of, slots
-from kproxy.table.names import SetName, endpoints_map
 from kproxy.traffic.core.tally import EndpointReading, Live, LiveReading, Tally
 
 

@@ -19,7 +19,7 @@ from netns_lab.probe import Outcome, http_get
 
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName
 from tests.adversary import parties
 from tests.adversary.attacks import Answers, Attack, File, Queries, Replies, Requests, Responses
 from tests.apiserver.faults import Answer, Flood

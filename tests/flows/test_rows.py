@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from netns_lab.topology import Family
 
-from kproxy.table.keys import socket_address, socket_port
+from kproxy.table.layout import socket_address, socket_port
 from kproxy.table.simulator import Fate, Simulator
 from kproxy.table.simulator import PacketOutcome as Simulated
 from tests.flows.objects import FAMILIES

@@ -16,7 +16,7 @@ from kproxy.nft.elements import Value
 from kproxy.reconcile import dataplane
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta, Desired, compile_frontends
-from kproxy.table.names import affinity_map
+from kproxy.table.layout import affinity_map
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace

@@ -28,7 +28,7 @@ from kproxy.nft.structure import Structure
 from kproxy.problems import HostError, KproxyError, TransactionError, UnsupportedFamily
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 from tests.forkserver import ROOT
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices

@@ -19,8 +19,7 @@ from kproxy.nft.elements import Value
 from kproxy.observe import kernel_counters
 from kproxy.observe.core.counters import Connections, Counted, NoLocal
 from kproxy.observe.kernel_counters import Reading, read_frontend, read_tables
-from kproxy.table.keys import format_packed, frontend_key
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName, format_packed, frontend_key
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
 from tests.unit.namespace import in_fresh_namespace
 

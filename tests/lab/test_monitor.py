@@ -17,8 +17,7 @@ from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.elements import Keys
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Desired, compile_frontends
-from kproxy.table.keys import frontend_key
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName, frontend_key
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace

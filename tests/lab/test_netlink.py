@@ -29,9 +29,18 @@ from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Balance, Family, Protocol
 from kproxy.nft.elements import Field, Value, Verdict
 from kproxy.nft.ruleset import SetDeclaration
-from kproxy.table.keys import FrontendKey, frontend_key, frontend_socket, pack_socket, range_key, slot_keys
-from kproxy.table.layout import EndpointScope, SlotChain
-from kproxy.table.names import TABLE, SetName
+from kproxy.table.layout import (
+    TABLE,
+    EndpointScope,
+    FrontendKey,
+    SetName,
+    SlotChain,
+    frontend_key,
+    frontend_socket,
+    pack_socket,
+    range_key,
+    slot_keys,
+)
 from kproxy.table.skeleton import INTERVAL_KEYS, NumberedChains, Options, skeleton
 from tests.unit.namespace import in_fresh_namespace
 

@@ -14,8 +14,7 @@ from kproxy.model import Family, Frontend, Protocol, parse_address
 from kproxy.problems import RefusedElement, TransactionError
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import difference
-from kproxy.table.keys import frontend_key, frontend_socket, range_key
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName, frontend_key, frontend_socket, range_key
 from kproxy.table.skeleton import Options
 from tests.keys import slot_key
 from tests.unit.make import desired, frontend

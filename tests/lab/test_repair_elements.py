@@ -13,7 +13,7 @@ from kproxy.problems import TransactionError
 from kproxy.reconcile.core.report import Report, RoundReport, lines
 from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.table.compile import Desired, compile_frontends
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
 from tests.unit.namespace import in_fresh_namespace

@@ -39,11 +39,11 @@ from kproxy.resolve.frontends import all_frontends
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.core.inventory import Inventory
 from kproxy.table.compile import compile_frontends
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     AffinityKey,
     PackedSocket,
+    affinity_map,
 )
-from kproxy.table.names import affinity_map
 from kproxy.table.simulator import Affinity, Packet, Simulator
 from kproxy.table.skeleton import Options
 from tests.property.tunnels import Tunnels

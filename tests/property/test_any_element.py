@@ -11,7 +11,7 @@ from kproxy.kernel.netlink.core.codec import attributes
 from kproxy.kernel.netlink.core.elements import pack_elements, read_element
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import COMMENT_BYTES, Field, Value, Verdict, range_ends, unpack
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     affinity_key,
     frontend_address,
     frontend_key,

@@ -17,8 +17,7 @@ from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.resolve.claims import FrontendClaim
 from kproxy.table.compile import SETS, Desired, merged
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import endpoints_map
+from kproxy.table.layout import EndpointScope, endpoints_map
 from kproxy.table.plan import initial_elements, plan_change
 from kproxy.table.skeleton import Options
 from tests.unit.namespace import in_fresh_namespace

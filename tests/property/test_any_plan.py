@@ -22,16 +22,18 @@ from kproxy.nft.transaction import Transaction
 from kproxy.reconcile.dataplane import transaction_messages
 from kproxy.table import layout
 from kproxy.table.compile import Desired, compile_frontends
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     FrontendKey,
+    SetName,
     affinity_key,
+    affinity_map,
+    endpoints_map,
     frontend_address,
     frontend_key,
     frontend_protocol,
     frontend_socket,
     pack_socket,
 )
-from kproxy.table.names import SetName, affinity_map, endpoints_map
 from kproxy.table.plan import initial_elements, is_sticky, owner_of, plan, plan_frontends, stale_affinity
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import FakeTable

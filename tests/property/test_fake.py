@@ -17,9 +17,19 @@ from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError
 from kproxy.reconcile.dataplane import transaction_messages
-from kproxy.table.keys import FrontendKey, affinity_key, frontend_key, frontend_socket, pack_socket, range_key
-from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
-from kproxy.table.names import TABLE, SetName
+from kproxy.table.layout import (
+    TABLE,
+    EndpointScope,
+    FrontendKey,
+    FrontendSide,
+    SetName,
+    SlotChain,
+    affinity_key,
+    frontend_key,
+    frontend_socket,
+    pack_socket,
+    range_key,
+)
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
 from tests.keys import slot

@@ -19,14 +19,14 @@ from kproxy.model import (
     Protocol,
     parse_address,
 )
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     PackedSocket,
+    SetName,
     affinity_key,
     frontend_key,
     frontend_socket,
     pack_socket,
 )
-from kproxy.table.names import SetName
 from kproxy.table.simulator import Choice, Fate, Masquerade, Packet, PacketOutcome
 from tests.property.random_node import RandomNode
 from tests.property.tunnels import Entry

@@ -15,7 +15,7 @@ from kproxy.kernel.live_table import rule_handles
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.kernel.tracer import traced
 from kproxy.nft.tracing import Flow, Trace
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 from kproxy.table.simulator import Fate, Packet
 from tests.property.random_node import RandomNode
 from tests.property.tunnels import Tunnels

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from kproxy.kernel.duplicates import checksum
 from kproxy.model import Address, Protocol, parse_address
-from kproxy.table.keys import PackedSocket, pack_socket
+from kproxy.table.layout import PackedSocket, pack_socket
 from kproxy.table.simulator import Packet
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000

@@ -20,8 +20,14 @@ from kproxy.nft.elements import Elements
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.state.store import Store
 from kproxy.table.compile import SETS
-from kproxy.table.keys import FrontendKey, PackedSocket, frontend_protocol
-from kproxy.table.layout import EndpointScope, FrontendSide, slot_endpoints
+from kproxy.table.layout import (
+    EndpointScope,
+    FrontendKey,
+    FrontendSide,
+    PackedSocket,
+    frontend_protocol,
+    slot_endpoints,
+)
 from kproxy.table.skeleton import Options
 from tests import forkserver
 from tests.support import Kproxy, Manifest

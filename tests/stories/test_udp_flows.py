@@ -20,7 +20,7 @@ from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family as TableFamily
 from kproxy.model import parse_address
 from kproxy.table.flows import FlowRule
-from kproxy.table.keys import PackedSocket, pack_socket
+from kproxy.table.layout import PackedSocket, pack_socket
 from tests.connections import Entry, entries, make, talking, until
 from tests.support import (
     FAMILIES,

@@ -19,8 +19,7 @@ from kproxy.observe.core.counters import (
     owners_of,
 )
 from kproxy.table.compile import compile_frontends
-from kproxy.table.keys import PackedSocket, frontend_key, frontend_socket, pack_socket
-from kproxy.table.layout import EndpointScope
+from kproxy.table.layout import EndpointScope, PackedSocket, frontend_key, frontend_socket, pack_socket
 from tests.keys import slot_key
 from tests.unit.make import frontend
 

@@ -17,8 +17,7 @@ from kproxy.limits import (
 from kproxy.model import Event, Family, NamespacedName, Protocol, parse_address
 from kproxy.observe.core.events import EventLog, Happening, Marks, changed_endpoints
 from kproxy.reconcile.core.report import Report, RoundReport
-from kproxy.table.keys import PackedSocket, frontend_key, pack_socket
-from kproxy.table.layout import EndpointScope, FrontendSide
+from kproxy.table.layout import EndpointScope, FrontendSide, PackedSocket, frontend_key, pack_socket
 from kproxy.table.plan import FrontendChange
 from tests.unit.make import name
 

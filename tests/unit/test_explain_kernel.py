@@ -14,7 +14,7 @@ from kproxy.explain.answer import Answer, answer
 from kproxy.explain.behind import behind
 from kproxy.explain.rules import OwnRules
 from kproxy.explain.views import Kernel, as_json, text
-from kproxy.table.keys import AffinityKey, PackedSocket, pack_socket
+from kproxy.table.layout import AffinityKey, PackedSocket, pack_socket
 from tests.unit.make import service, slice_of
 
 SOCKET = PackedSocket(pack_socket(bytes([10, 1, 0, 2]), 8080))

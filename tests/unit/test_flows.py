@@ -10,9 +10,17 @@ import pytest
 from kproxy.model import Balance, NamespacedName, Protocol
 from kproxy.nft.elements import Elements
 from kproxy.table.flows import FlowRule, flow_rules, may_wait, stale_entries
-from kproxy.table.keys import PackedSocket, frontend_key, frontend_socket, pack_socket
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
-from kproxy.table.names import ChainName, endpoints_map
+from kproxy.table.layout import (
+    ChainName,
+    EndpointScope,
+    FrontendSide,
+    FrontendSpec,
+    PackedSocket,
+    endpoints_map,
+    frontend_key,
+    frontend_socket,
+    pack_socket,
+)
 from kproxy.table.plan import initial_elements, plan, plan_frontends
 
 VIP = bytes([10, 96, 0, 9])

@@ -13,9 +13,7 @@ from kproxy.model import Balance, Family, Frontend, FrontendKind, Node, Protocol
 from kproxy.nft.elements import Verdict
 from kproxy.resolve.frontends import merged
 from kproxy.table.compile import SETS, compile_frontends
-from kproxy.table.keys import frontend_key, range_key
-from kproxy.table.layout import EndpointScope, FrontendSide, SlotChain
-from kproxy.table.names import SetName
+from kproxy.table.layout import EndpointScope, FrontendSide, SetName, SlotChain, frontend_key, range_key
 from kproxy.table.plan import initial_elements
 from kproxy.table.skeleton import NumberedChains, numbered_chains
 from tests.unit.make import NODE, desired, frontend, name, resolved, service, slice_of

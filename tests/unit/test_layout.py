@@ -1,4 +1,4 @@
-"""Names of slot chains can be parsed, and no two frontend sides share a slot."""
+"""Every set and chain has a name, numbers in names can be parsed, and no two frontend sides share a slot."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ from itertools import product
 
 import pytest
 
-from kproxy.model import Balance, Protocol, parse_address
+from kproxy.model import Balance, Family, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict
-from kproxy.table.keys import frontend_key, pack_socket
 from kproxy.table.layout import (
     NUMBERED,
+    ChainName,
     EndpointScope,
     FrontendSide,
     FrontendSpec,
+    SetName,
     SlotChain,
+    affinity_map,
+    endpoints_map,
+    frontend_key,
+    pack_socket,
+    remember_chain,
+    remember_timeout,
     slot_chain_of,
     slot_endpoints,
 )
-from kproxy.table.names import ChainName, endpoints_map
 from kproxy.table.plan import is_sticky
+from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 from tests.keys import slot
 
 SLOT_CHAINS = [SlotChain(*parts) for parts in product(EndpointScope, Balance, (1, 2, 1021))]
@@ -129,3 +136,33 @@ def test_a_verdict_to_slots_of_the_other_side_has_no_endpoints() -> None:
     applied[endpoints_map(Protocol.TCP)] = {slot(FrontendSide(EndpointScope.ALL, KEY), 0): ENDPOINTS[0]}
     applied[EndpointScope.LOCAL.verdicts][KEY] = Verdict("goto lb-1")
     assert slot_endpoints(applied, FrontendSide(EndpointScope.LOCAL, KEY), Protocol.TCP) == ()
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize("family", Family)
+def test_every_set_and_every_chain_has_a_name(family: Family) -> None:
+    server = bytes([127] * family.width)
+    table = skeleton(family, Options(name_servers=(server,)), NO_NUMBERED_CHAINS)
+    assert sorted(declaration.name for declaration in table.sets) == sorted(SetName)
+    assert sorted(chain.name for chain in table.chains) == sorted(ChainName)
+
+
+def test_maps_are_named_by_protocol() -> None:
+    assert [endpoints_map(protocol) for protocol in Protocol] == [
+        *(SetName.ENDPOINTS_TCP, SetName.ENDPOINTS_UDP, SetName.ENDPOINTS_SCTP)
+    ]
+    assert [affinity_map(protocol) for protocol in Protocol] == [
+        *(SetName.AFFINITY_TCP, SetName.AFFINITY_UDP, SetName.AFFINITY_SCTP)
+    ]
+
+
+@pytest.mark.parametrize("timeout", [1, 60, 86400])
+def test_a_chain_names_its_timeout(timeout: int) -> None:
+    assert remember_timeout(remember_chain(timeout)) == timeout
+
+
+@pytest.mark.parametrize("chain", ["", "remember", "remember-", "remember-x", "lb-3", "60"])
+def test_other_chains_have_no_timeout(chain: str) -> None:
+    assert remember_timeout(chain) is None

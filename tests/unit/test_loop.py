@@ -15,7 +15,7 @@ from kproxy.reconcile.core.backoff import FIRST
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Edit, Reconciler
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import name
 from tests.unit.source import EmptySource

@@ -20,8 +20,7 @@ from kproxy.observe.kernel_counters import Reading
 from kproxy.observe.metrics import LATENCY, Metrics
 from kproxy.observe.series import Series
 from kproxy.reconcile.core.report import Report
-from kproxy.table.keys import PackedSocket, pack_socket
-from kproxy.table.layout import EndpointScope
+from kproxy.table.layout import EndpointScope, PackedSocket, pack_socket
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")
 OWNERS: Owners = {(Protocol.TCP, PackedSocket(b"frontend")): WEB}

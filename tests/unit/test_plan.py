@@ -18,9 +18,16 @@ from kproxy.model import (
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.transaction import Transaction
 from kproxy.table.compile import Desired
-from kproxy.table.keys import AffinityKey, PackedSocket, affinity_key, format_packed, pack_socket
-from kproxy.table.layout import EndpointScope, slot_endpoints
-from kproxy.table.names import SetName
+from kproxy.table.layout import (
+    AffinityKey,
+    EndpointScope,
+    PackedSocket,
+    SetName,
+    affinity_key,
+    format_packed,
+    pack_socket,
+    slot_endpoints,
+)
 from kproxy.table.plan import FrontendChange, fill_slots, initial_elements, owner_of, plan, stale_affinity
 from tests.cases import cases
 from tests.keys import slot

@@ -31,9 +31,17 @@ from kproxy.reconcile.core.report import Report, RoundReport, Totals, lines, sum
 from kproxy.reconcile.family import NAMED_ATTEMPTS
 from kproxy.reconcile.reconciler import Edit, Reconciler
 from kproxy.table.compile import Delta, Desired
-from kproxy.table.keys import FrontendKey, frontend_address, frontend_key, frontend_socket, slot_keys
-from kproxy.table.layout import EndpointScope, FrontendSide, FrontendSpec
-from kproxy.table.names import SetName
+from kproxy.table.layout import (
+    EndpointScope,
+    FrontendKey,
+    FrontendSide,
+    FrontendSpec,
+    SetName,
+    frontend_address,
+    frontend_key,
+    frontend_socket,
+    slot_keys,
+)
 from kproxy.table.plan import owner_of
 from kproxy.table.skeleton import Options
 from tests.unit.make import NODE, service, slice_of

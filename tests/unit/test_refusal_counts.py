@@ -20,9 +20,7 @@ from kproxy.observe.core.refused import (
     refusal_reason,
     source_counters,
 )
-from kproxy.table.keys import frontend_key
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import SetName
+from kproxy.table.layout import EndpointScope, SetName, frontend_key
 from kproxy.table.simulator import Reason
 
 WEB = ServicePortName(NamespacedName("default", "web"), "http")

@@ -13,8 +13,7 @@ from kproxy.model import Family, Protocol, parse_address
 from kproxy.nft.elements import Elements, Verdict
 from kproxy.problems import RefusedElement
 from kproxy.reconcile.core.refusals import NAMED, describe, refused_elements
-from kproxy.table.keys import affinity_key, frontend_key, frontend_socket, range_key
-from kproxy.table.names import SetName
+from kproxy.table.layout import SetName, affinity_key, frontend_key, frontend_socket, range_key
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 from tests.keys import slot_key
 

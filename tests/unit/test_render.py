@@ -16,9 +16,15 @@ from kproxy.nft.render import (
 )
 from kproxy.nft.rules import Conclusion, rule
 from kproxy.nft.ruleset import Chain, Hook, SetDeclaration, Skeleton
-from kproxy.table.keys import frontend_key, frontend_socket, pack_socket, range_key
-from kproxy.table.layout import EndpointScope, SlotChain
-from kproxy.table.names import SetName
+from kproxy.table.layout import (
+    EndpointScope,
+    SetName,
+    SlotChain,
+    frontend_key,
+    frontend_socket,
+    pack_socket,
+    range_key,
+)
 from kproxy.table.skeleton import EQUAL_BYTES, NO_NUMBERED_CHAINS, NumberedChains, Options, skeleton
 from tests.keys import slot_key
 

@@ -15,7 +15,7 @@ from kproxy.model import Family
 from kproxy.reconcile import flows
 from kproxy.reconcile.flows import FlowSearch, StaleFlows
 from kproxy.table.flows import FlowRule
-from kproxy.table.keys import PackedSocket
+from kproxy.table.layout import PackedSocket
 
 A, B = PackedSocket(b"frontend"), PackedSocket(b"other")
 KEEP_ONE = FlowRule(frozenset([PackedSocket(b"one")]), keep_listed=True)

@@ -12,7 +12,7 @@ from kproxy.doctor.core.objects import Objects
 from kproxy.model import Family, Frontend, Protocol, family_of, format_socket, owner_text
 from kproxy.problems import enumeration
 from kproxy.reconcile.core.report import REJECTED, plural
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 from kproxy.table.skeleton import AFFINITY_ENTRIES
 
 UNANSWERED = 3

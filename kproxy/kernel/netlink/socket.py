@@ -48,7 +48,7 @@ from kproxy.kernel.netlink.core.elements import Refusal, pack_elements, refusals
 from kproxy.limits import NETLINK_SECONDS
 from kproxy.model import Family
 from kproxy.problems import HostError, KproxyError
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 DATAGRAM = 1 << 18
 """The number of bytes to read at once. The kernel's datagrams are shorter."""

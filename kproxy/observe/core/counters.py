@@ -21,16 +21,17 @@ from typing import Any, NamedTuple, TypeAlias
 
 from kproxy.model import Family, Protocol, ServicePortName
 from kproxy.nft.elements import Value, Verdict
-from kproxy.table.keys import (
+from kproxy.table.layout import (
+    ChainName,
+    EndpointScope,
     PackedSocket,
     SlotKey,
     frontend_protocol,
     frontend_socket,
     is_frontend,
+    slot_chain_of,
     slot_frontend,
 )
-from kproxy.table.layout import EndpointScope, slot_chain_of
-from kproxy.table.names import ChainName
 from kproxy.table.plan import owner_of
 
 FEW = 1000

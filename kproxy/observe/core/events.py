@@ -15,7 +15,7 @@ from kproxy.limits import EVENT_BYTES, EVENT_CHANGES, EVENT_MESSAGE, EVENT_SECON
 from kproxy.model import Event, NamespacedName
 from kproxy.nft.elements import COMMENT_BYTES
 from kproxy.reconcile.core.report import REJECTED, RoundReport, plural
-from kproxy.table.keys import PackedSocket, format_packed
+from kproxy.table.layout import PackedSocket, format_packed
 from kproxy.table.plan import FrontendChange, owner_of
 
 SHOWN = 3

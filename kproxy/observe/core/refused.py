@@ -20,15 +20,16 @@ from kproxy.model import Event, Family, NamespacedName, ServicePortName
 from kproxy.nft.elements import Value, Verdict
 from kproxy.observe.core.counters import Counted, service_port_of
 from kproxy.reconcile.core.report import plural
-from kproxy.table.keys import (
+from kproxy.table.layout import (
+    ChainName,
+    EndpointScope,
+    SetName,
     frontend_address,
     frontend_protocol,
     frontend_socket,
     is_frontend,
     socket_port,
 )
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import ChainName, SetName
 from kproxy.table.simulator import Reason
 
 REASONS = {ChainName.NO_ENDPOINTS: Reason.NO_ENDPOINTS, ChainName.DISCARD: Reason.NO_LOCAL_ENDPOINTS}

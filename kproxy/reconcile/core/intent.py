@@ -14,13 +14,13 @@ from kproxy.model import Family, Frontend, NamespacedName, Protocol
 from kproxy.problems import Problem, RefusedElement
 from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.table.compile import Delta, Desired, compile_frontends, difference
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     SlotKey,
+    endpoints_map,
     frontend_protocol,
     frontend_socket,
     slot_frontend,
 )
-from kproxy.table.names import endpoints_map
 from kproxy.table.plan import owner_of
 
 ENDPOINTS = frozenset(map(endpoints_map, Protocol))

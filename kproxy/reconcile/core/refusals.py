@@ -15,11 +15,15 @@ from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.render import render_element
 from kproxy.nft.ruleset import Skeleton
 from kproxy.problems import RefusedElement, TransactionError
-from kproxy.table.keys import (
+from kproxy.table.layout import (
     AffinityKey,
+    EndpointScope,
     FrontendKey,
     RangeKey,
+    SetName,
     SlotKey,
+    affinity_map,
+    endpoints_map,
     frontend_address,
     frontend_of,
     is_frontend,
@@ -27,8 +31,6 @@ from kproxy.table.keys import (
     slot_frontend,
     split_affinity_key,
 )
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import SetName, affinity_map, endpoints_map
 
 ADDRESSES = (SetName.CLUSTER_IPS, SetName.LOAD_BALANCER_IPS)
 """Sets whose keys are the addresses of frontends."""

@@ -14,9 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from kproxy.model import AddressChange, Family, NamespacedName
-from kproxy.table.keys import PackedSocket, format_frontend, format_packed
-from kproxy.table.layout import EndpointScope
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE, EndpointScope, PackedSocket, format_frontend, format_packed
 from kproxy.table.plan import FrontendChange
 
 REJECTED = "rejected by the kernel; the previous configuration remains active"

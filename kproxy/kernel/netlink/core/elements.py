@@ -69,7 +69,7 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.model import Family
 from kproxy.nft.elements import Value, Verdict
-from kproxy.table.names import TABLE
+from kproxy.table.layout import TABLE
 
 CALLS = {"goto": NFT_GOTO, "jump": NFT_JUMP}
 """Verdicts that name a chain."""
