@@ -31,6 +31,7 @@ from kproxy.decode.explain import describe
 from kproxy.decode.fields import FieldError, Notes, is_label
 from kproxy.decode.kinds import GATEWAY_VERSIONS, L4_ROUTE_VERSIONS, find_slip
 from kproxy.decode.schema import unknown_fields
+from kproxy.decode.strict import strictly
 from kproxy.decode.text import from_json, to_python
 from kproxy.gatewayapi import Gateway, GatewayClass, Namespace, ReferenceGrant, Route
 from kproxy.model import (
@@ -243,10 +244,11 @@ def decode_object(
         return None
     notes = Notes()
     try:
-        obj = convert(content, known.wire)
+        strict = strictly(content, known.wire, known.schema) if manifest and isinstance(content, Raw) else None
+        obj = convert(content, known.wire) if strict is None else strict
         models = known.to_model(source, obj, notes)
         if manifest:
-            notes.warnings += unknown_fields(known.schema, content)
+            notes.warnings += unknown_fields(known.schema, content) if strict is None else ()
             notes.warnings += misplaced_fields(obj)
     except Exception as error:  # of any type: no object may end the program
         raise UndecodableError(source, subject_of(kind, to_python(content)), kind, content, error) from None

@@ -12,9 +12,6 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
-import msgspec
-from msgspec import Raw
-
 from kproxy.decode.gatewayschema import GATEWAY_TYPES
 from kproxy.decode.text import to_python
 from kproxy.limits import UNKNOWN_FIELDS
@@ -155,11 +152,7 @@ def fields(name: str) -> dict[str, str]:
 
 def unknown_fields(name: str, content: Any) -> Iterator[tuple[str, str]]:
     """Yield path and message of each unknown field of an object of a type: JSON text, or a loaded value."""
-    if isinstance(content, Raw):
-        if _has_only_known_fields(name, content):
-            return
-        content = to_python(content)
-    for path, field, owner in islice(_unknown(name, content, ""), UNKNOWN_FIELDS):
+    for path, field, owner in islice(_unknown(name, to_python(content), ""), UNKNOWN_FIELDS):
         advice = _advice(name, field, owner)
         yield f"{path}{field}", f"unknown field.{advice}" if advice else "unknown field"
 
@@ -193,27 +186,3 @@ def _paths(name: str, prefix: str) -> Iterator[str]:
         yield f"{prefix}{field}"
         if type_:
             yield from _paths(type_, f"{prefix}{field}.")
-
-
-def _has_only_known_fields(name: str, text: Raw) -> bool:
-    """Check JSON text for `unknown_fields`, without creating Python objects: it can be large."""
-    try:
-        _decoder(name).decode(text)
-    except Exception:  # of any type, as in text.py
-        return False
-    return True
-
-
-@cache
-def _decoder(name: str) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(_struct(name))
-
-
-@cache
-def _struct(name: str) -> Any:
-    members = [(field, _member(type_) if type_ else Raw, None) for field, type_ in fields(name).items()]
-    return msgspec.defstruct(name, members, forbid_unknown_fields=True, gc=False)
-
-
-def _member(name: str) -> Any:
-    return _struct(name) | list[_struct(name)] | None  # type: ignore[misc]

@@ -14,7 +14,7 @@ Int32: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A number that kproxy only displays. The API server has the same limit, and msgpack has one, too."""
 
 
-class Wire(Struct, rename="camel"):
+class Wire(Struct, rename="camel", gc=False):
     """A type with snake_case fields in Python and camelCase fields in JSON."""
 
 
