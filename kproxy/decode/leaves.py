@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from kproxy.decode import wire
@@ -17,7 +17,7 @@ from kproxy.decode.explain import describe
 from kproxy.decode.fields import annotations_text, object_name
 from kproxy.decode.kinds import LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
-from kproxy.decode.text import from_json, to_python
+from kproxy.decode.text import to_python
 from kproxy.decode.workload import workload
 from kproxy.limits import DOCUMENTS
 from kproxy.model import NamespacedName, Workload
@@ -35,6 +35,8 @@ class Document(NamedTuple):
     """The line of the file on which it begins."""
     repeated: tuple[str, ...] = ()
     """Keys that a mapping of it has twice."""
+    head: wire.Head | None = None
+    """What it is, if that was read together with its text."""
 
     @property
     def place(self) -> str:
@@ -77,7 +79,7 @@ def leaves_of(document: Document) -> list[Leaf]:
     """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
     found: list[Leaf] = []
     try:
-        for leaf in _leaves(document.source, document.content, NO_TYPE, document.place):
+        for leaf in _leaves(document.source, document.content, NO_TYPE, document.place, document.head):
             found.append(leaf)
             if len(found) > DOCUMENTS:
                 return [too_many(document.source, document.place)]
@@ -98,12 +100,12 @@ def too_many(source: str, place: str) -> Invalid:
     return broken(source, place, "items", f"more than {DOCUMENTS} objects in a file")
 
 
-def _leaves(source: str, content: Any, inherited: wire.TypeMeta, place: str) -> Iterator[Leaf]:
+def _leaves(
+    source: str, content: Any, inherited: wire.TypeMeta, place: str, head: wire.Head | None = None
+) -> Iterator[Leaf]:
     """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""
     try:
-        own = convert(content, wire.TypeMeta)
-        meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
-        items = _items(content) if meta.kind and meta.kind.endswith(LIST) else None
+        meta, items = _meta_and_items(content, inherited, head)
     except msgspec.DecodeError as error:
         yield broken(source, place, *_described(error, content))
         return
@@ -131,13 +133,30 @@ def _leaf(source: str, content: Any, meta: wire.TypeMeta, place: str) -> Leaf:
     return Valid(key, models, decoded.warnings, decoded.left_out, decoded.unreadable)
 
 
-def _items(content: Any) -> list[Any] | None:
-    """Return the items of a List; None if it has no such field."""
-    if isinstance(content, Raw):
-        items: list[Any] | UnsetType | None = from_json(content, wire.RawList).items
-    else:
-        items = msgspec.convert(content, wire.LoadedList).items
-    return None if items is UNSET else items or []
+def _meta_and_items(
+    content: Any, inherited: wire.TypeMeta, head: wire.Head | None
+) -> tuple[wire.TypeMeta, list[Any] | None]:
+    """Return what an object is, and the items of a List; None if it has no such field.
+
+    Of another object, a field `items` may be of any type.
+    """
+    wrong: msgspec.ValidationError | None = None
+    own: wire.Head | wire.LoadedHead
+    try:
+        own = head or _head(content)
+    except msgspec.ValidationError as error:
+        known, wrong = convert(content, wire.TypeMeta), error
+        own = wire.Head(known.kind, known.api_version)
+    meta = wire.TypeMeta(own.kind or inherited.kind, own.api_version or inherited.api_version)
+    if not (meta.kind and meta.kind.endswith(LIST)):
+        return meta, None
+    if wrong:
+        raise wrong
+    return meta, None if isinstance(own.items, UnsetType) else own.items or []
+
+
+def _head(content: Any) -> wire.Head | wire.LoadedHead:
+    return convert(content, wire.Head) if isinstance(content, Raw) else convert(content, wire.LoadedHead)
 
 
 def _is_list(kind: str) -> bool:

@@ -244,11 +244,11 @@ def decode_object(
         return None
     notes = Notes()
     try:
-        strict = strictly(content, known.wire, known.schema) if manifest and isinstance(content, Raw) else None
-        obj = convert(content, known.wire) if strict is None else strict
+        usual = strictly(content, known.wire, known.schema) if manifest else None
+        obj = convert(content, known.wire) if usual is None else usual
         models = known.to_model(source, obj, notes)
         if manifest:
-            notes.warnings += unknown_fields(known.schema, content) if strict is None else ()
+            notes.warnings += unknown_fields(known.schema, content) if usual is None else ()
             notes.warnings += misplaced_fields(obj)
     except Exception as error:  # of any type: no object may end the program
         raise UndecodableError(source, subject_of(kind, to_python(content)), kind, content, error) from None

@@ -1,12 +1,13 @@
-"""Types that accept every field of the API and no others: the short way for objects without a mistake.
+"""Types that accept all fields of the Kubernetes API and no others: the short way for usual objects.
 
-A type of `wire` has the fields that kproxy reads, a type of `schema` those that exist. Of both a third type is
-made, which msgspec decodes in one pass: what it accepts is valid for `wire`, and has no unknown field. It does
-not say what is wrong with other objects. Their errors and unknown fields are found by the types of which it was made.
+A type of `wire` has the fields that kproxy reads, a type of `schema` the fields that exist. From both, this
+module makes a third type, which msgspec decodes in one pass. What it accepts is valid for `wire` and has no
+unknown field. For other objects, the first two types tell what is wrong.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
@@ -16,31 +17,32 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from kproxy.decode.schema import fields
+from kproxy.decode.text import from_json
 from kproxy.decode.wire import Wire
 
 T = TypeVar("T")
 
 Nothing = Annotated[str, Meta(min_length=1, max_length=0)]
-"""No value is of this type: a field that another version of the kind has."""
+"""The type of a field that kproxy reads in another version of the kind: no value has it."""
 
 
-def strictly(text: Raw, wire: type[T], schema: str) -> T | None:
-    """Decode JSON text as a type of `wire`; None if it is invalid, or if it has a field that `schema` lacks."""
+def strictly(content: Any, wire: Callable[..., T], schema: str) -> T | None:
+    """Decode JSON text as a type of `wire`; None if it is invalid or has a field that is not in `schema`.
+
+    Of a loaded value, None is returned, too.
+    """
+    if not isinstance(content, Raw):
+        return None
     try:
-        found: T = _decoder(wire, schema).decode(text)
-    except Exception:  # of any type, as in text.py
+        found: T = from_json(content, _type(wire, schema))
+    except msgspec.DecodeError:
         return None
     return found
 
 
 @cache
-def _decoder(wire: type[Any], schema: str) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(_type(wire, schema))
-
-
-@cache
-def _type(wire: type[Any], schema: str) -> Any:
-    """Return a subclass of a type of `wire` with all fields of a type of `schema`."""
+def _type(wire: Any, schema: str) -> Any:
+    """Return a subclass of a type of `wire`, with all fields of a type of `schema`."""
     read = {field.encode_name: field for field in msgspec.structs.fields(wire)}
     known = fields(schema)
     members: list[Any] = []
@@ -54,18 +56,18 @@ def _type(wire: type[Any], schema: str) -> Any:
 
 
 def _narrowed(type_: Any, schema: str) -> Any:
-    """Return a type of a field with the strict type of each struct in it."""
+    """Return the type of a field with each struct in it replaced by its strict type."""
     if isinstance(type_, type) and issubclass(type_, Struct):
         return _type(type_, schema) if schema else type_
     if get_origin(type_) in (list, Union, UnionType):
-        args = [_narrowed(arg, schema) for arg in get_args(type_)]
+        args = [_narrowed(each, schema) for each in get_args(type_)]
         return list[args[0]] if get_origin(type_) is list else reduce(or_, args)  # type: ignore[valid-type]
     return type_
 
 
 def _unread(schema: str) -> Any:
-    """Return the type of a field that kproxy does not read."""
+    """Return the type of a field that kproxy does not read. Only the fields of its objects are checked."""
     if not schema:
         return Raw
-    struct = _type(Wire, schema)
-    return struct | list[struct] | None
+    each = _type(Wire, schema)
+    return each | list[each] | None  # type: ignore[valid-type]

@@ -14,6 +14,8 @@ from msgspec import UNSET, Raw
 
 T = TypeVar("T")
 
+_NOT_BEFORE_VALUES = bytes(set(range(256)) - set(b",[{"))
+
 
 class MalformedError(msgspec.DecodeError):
     """A text is not JSON, or has values that cannot be represented. The message has no full stop."""
@@ -34,7 +36,7 @@ def most_values(text: bytes) -> int:
 
     Before each value is one of these characters, except before the values of objects. These have keys.
     """
-    return sum(map(text.count, (b",", b"[", b"{")))
+    return len(text.translate(None, _NOT_BEFORE_VALUES))
 
 
 def to_python(content: Any) -> Any:

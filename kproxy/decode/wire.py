@@ -417,14 +417,14 @@ class TypeMeta(Wire):
     api_version: str | None = None
 
 
-class RawList(Struct):
-    """A List from JSON text. Its items stay undecoded until their kind is known."""
+class Head(TypeMeta):
+    """What an object is, from JSON text. The items of a List stay undecoded until their kind is known."""
 
     items: list[Raw] | UnsetType | None = UNSET
 
 
-class LoadedList(Struct):
-    """A List from YAML."""
+class LoadedHead(TypeMeta):
+    """The same of a loaded value."""
 
     items: list[Any] | UnsetType | None = UNSET
 

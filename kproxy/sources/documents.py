@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from kproxy.decode import Document
 from kproxy.decode.text import MalformedError, from_json, most_values, reason
+from kproxy.decode.wire import Head
 from kproxy.limits import DOCUMENTS, FILE_BYTES, FILE_VALUES, YAML_BYTES
 from kproxy.problems import Problem
 from kproxy.sources.yaml_json import TooDeepError, yaml_to_json
@@ -197,6 +198,8 @@ def _first_line(text: str, lines_before: int) -> int:
 
 def _parse_json(source: str, data: bytes, check: Callable[[], None]) -> list[Document | Problem]:
     """Parse one JSON text, which stays text for the decoder, or several in sequence."""
+    if head := _head(data):
+        return [Document(source, msgspec.Raw(data), head=head)]
     try:
         from_json(data, msgspec.Raw)
     except MalformedError as error:
@@ -204,6 +207,14 @@ def _parse_json(source: str, data: bytes, check: Callable[[], None]) -> list[Doc
             return list(_parse_json_texts(source, data.decode(), check))
         return [Problem(source, "", "", _invalid("JSON", error))]
     return [Document(source, msgspec.Raw(data))]
+
+
+def _head(data: bytes) -> Head | None:
+    """Return what a JSON text is; None if this or the text itself is invalid."""
+    try:
+        return from_json(data, Head)
+    except msgspec.DecodeError:
+        return None
 
 
 def _parse_json_texts(source: str, text: str, check: Callable[[], None]) -> Iterator[Document | Problem]:

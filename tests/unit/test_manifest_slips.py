@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from kproxy.decode import Decoded, Document, decode
+from kproxy.decode import Decoded, Document, decode, wire
 from kproxy.decode.gatewayschema import GATEWAY_TYPES
 from kproxy.decode.kinds import API_VERSIONS
 from kproxy.decode.schema import TYPES, fields
+from kproxy.decode.strict import strictly
 from kproxy.model import format_address
 from tests.unit.make import as_json, manifest, name, service
 from tests.unit.test_decode import labelled, one, pod_port, probed, slice_, subset
@@ -295,6 +296,29 @@ EVERYTHING = manifest(
 
 def test_what_kproxy_does_not_read_is_not_checked() -> None:
     assert one(EVERYTHING).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "schema", "is_usual"),
+    [
+        (service(appProtocol=None), wire.Service, "Service", False),
+        (service(), wire.Service, "Service", True),
+        (service(topologyKeys=[], ports=[{"port": 80, "appProtocol": "http"}]), wire.Service, "Service", True),
+        (service(type=5), wire.Service, "Service", False),
+        (slice_(endpoints=[{"addresses": ["10.0.0.1"], "zone": "a", "targetRef": {"uid": "b"}}]), wire.EndpointSlice, "EndpointSlice", True),
+        (slice_(endpoints=[{"addresses": ["10.0.0.1"], "targetRef": {"apiGroup": "b"}}]), wire.EndpointSlice, "EndpointSlice", False),
+        (EVERYTHING, wire.Pod, "Pod", True),
+        (manifest("Ingress", spec={"defaultBackend": {"service": {"name": "a"}}}), wire.Ingress, "Ingress", True),
+        (manifest("Ingress", spec={"backend": {"serviceName": "a"}}), wire.Ingress, "Ingress", False),
+        (manifest("Ingress", spec={"backend": {"serviceName": "a"}}), wire.Ingress, "IngressBeta", True),
+    ],
+)  # fmt: skip
+def test_usual_objects_are_decoded_in_one_pass(
+    content: dict[str, Any], form: Any, schema: str, is_usual: bool
+) -> None:
+    found = strictly(as_json(content, "f").content, form, schema)
+    assert (found is not None) == is_usual
+    assert found is None or isinstance(found, form)
 
 
 OTHER_NAMES = {
