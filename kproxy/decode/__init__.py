@@ -6,6 +6,7 @@
                                                   ingress.py: values
                                                   gatewaywire.py: types -> gateways.py, routes.py: values
                                                -> schema.py, advice.py: fields without effect
+                                               -> strict.py: wire.py and schema.py in one pass
                      -> ClusterState (here)
 
 An invalid object is ignored and reported as a `Problem`. It does not affect the others.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from itertools import compress, count, zip_longest
+from itertools import chain, compress, count, zip_longest
 from operator import is_not
 from typing import Any, NamedTuple
 
@@ -24,9 +25,9 @@ from msgspec.structs import replace
 
 from kproxy import model
 from kproxy.decode.kinds import API_VERSIONS
-from kproxy.decode.leaves import Document, Invalid, Leaf, Other, Valid, leaves_of, too_many
+from kproxy.decode.leaves import Document, Invalid, Leaf, Leaves, Other, Valid, leaves_of, too_many
 from kproxy.decode.objects import Object, Unreadable
-from kproxy.decode.replacing import replaced
+from kproxy.decode.replacing import Pair, replaced
 from kproxy.gatewayapi import (
     NO_OBJECTS,
     Gateway,
@@ -83,7 +84,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._documents: list[Document] = []
-        self._leaves: list[list[Leaf]] = []
+        self._leaves: list[Leaves] = []
         self._collected = _Collector()
         self._decoded: Decoded | None = None
 
@@ -94,28 +95,31 @@ class Decoder:
             state = self._replaced(self._decoded.state, before)
         else:
             known = dict(zip(map(id, before), self._leaves, strict=True))
-            self._leaves = [known.get(id(each)) or leaves_of(each) for each in self._documents]
+            self._leaves = [
+                known[id(each)] if id(each) in known else leaves_of(each) for each in self._documents
+            ]
             state = None
         if state and self._decoded:
             self._decoded = self._decoded._replace(state=state)
         else:
             self._collected = _Collector()
             for document, leaves in zip(self._documents, self._leaves, strict=True):
-                self._collected.add(document, leaves)
+                self._collected.add(document, list(chain.from_iterable(leaves)))
             self._decoded = self._collected.decoded()
         return self._decoded
 
     def _replaced(self, state: model.ClusterState, before: list[Document]) -> model.ClusterState | None:
         """Decode the documents that differ. Returns the new state if they only replace objects."""
         places = list(compress(count(), map(is_not, before, self._documents)))
-        old = [self._leaves[place] for place in places]
-        new = [leaves_of(self._documents[place]) for place in places]
-        for place, leaves in zip(places, new, strict=True):
-            self._leaves[place] = leaves
+        pairs: list[Pair] = []
+        for place in places:
+            old = self._leaves[place]
+            new = self._leaves[place] = leaves_of(self._documents[place], before[place], old)
+            pairs += zip_longest(chain.from_iterable(old), chain.from_iterable(new))
         if any(before[place].repeated or self._documents[place].repeated for place in places):
             return None
-        pairs = [pair for of_one in zip(old, new, strict=True) for pair in zip_longest(*of_one)]
-        return replaced(state, pairs, self._collected.repeated)
+        changed = [(one, other) for one, other in pairs if one is not other]
+        return replaced(state, changed, self._collected.repeated)
 
 
 class _Collector:

@@ -5,7 +5,8 @@ What this returns does not depend on other documents. So it is kept as long as t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -71,21 +72,41 @@ class Valid(Struct, frozen=True):
 
 
 Leaf: TypeAlias = Invalid | Other | Valid
+Leaves: TypeAlias = Sequence[Sequence[Leaf]]
+"""The objects of each item of a List, which may be a List itself; else the only object of a document."""
 
 NO_TYPE = wire.TypeMeta()
 
 
-def leaves_of(document: Document) -> list[Leaf]:
-    """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem."""
-    found: list[Leaf] = []
+def leaves_of(document: Document, before: Document | None = None, known: Leaves = ()) -> Leaves:
+    """Decode an object or the items of a List. A List in itself (a YAML alias) is a problem.
+
+    `before` was in the place of this document, and `known` are its leaves. Items of a List that are equal in
+    both are not decoded again.
+    """
+    found: list[list[Leaf]] = []
+    equal = _known_items(document, before, known) if before else ()
+    left = DOCUMENTS
     try:
-        for leaf in _leaves(document.source, document.content, NO_TYPE, document.place, document.head):
-            found.append(leaf)
-            if len(found) > DOCUMENTS:
-                return [too_many(document.source, document.place)]
+        for part in _parts(document.source, document.content, NO_TYPE, document.place, document.head, equal):
+            found.append(list(islice(part, left + 1)))
+            left -= len(found[-1])
+            if left < 0:
+                return [[too_many(document.source, document.place)]]
     except RecursionError:
-        found.append(broken(document.source, document.place, "", "is nested too deeply or contains itself"))
+        found.append([broken(document.source, document.place, "", "is nested too deeply or contains itself")])
     return found
+
+
+def _known_items(document: Document, before: Document, known: Leaves) -> Sequence[tuple[Raw, Iterable[Leaf]]]:
+    """Return the items of the List that was in the place of a document, each with its leaves."""
+    one, other = before.head, document.head
+    if not (one and other and one.items and other.items) or len(one.items) != len(known):
+        return ()
+    if before._replace(content=None, head=None) != document._replace(content=None, head=None):
+        return ()
+    is_alike = (one.kind, one.api_version) == (other.kind, other.api_version)
+    return list(zip(one.items, known, strict=True)) if is_alike else ()
 
 
 def broken(source: str, place: str, path: str, message: str) -> Invalid:
@@ -100,24 +121,36 @@ def too_many(source: str, place: str) -> Invalid:
     return broken(source, place, "items", f"more than {DOCUMENTS} objects in a file")
 
 
-def _leaves(
-    source: str, content: Any, inherited: wire.TypeMeta, place: str, head: wire.Head | None = None
-) -> Iterator[Leaf]:
-    """Decode nested lists, too. Items of a typed list (ServiceList) inherit kind and apiVersion."""
+def _parts(
+    source: str,
+    content: Any,
+    inherited: wire.TypeMeta,
+    place: str,
+    head: wire.Head | None = None,
+    known: Sequence[tuple[Raw, Iterable[Leaf]]] = (),
+) -> Iterator[Iterable[Leaf]]:
+    """Yield the leaves of each item of a List; of another object, its only one.
+
+    Items of a typed list (ServiceList) inherit kind and apiVersion.
+    """
     try:
         meta, items = _meta_and_items(content, inherited, head)
     except msgspec.DecodeError as error:
-        yield broken(source, place, *_described(error, content))
+        yield [broken(source, place, *_described(error, content))]
         return
     if items is not None and len(items) > DOCUMENTS:
-        yield too_many(source, place)
+        yield [too_many(source, place)]
     elif items is not None:
         for index, item in enumerate(items):
-            yield from _leaves(source, item, _item_type(meta), f"{place}, items[{index}]")
+            if index < len(known) and known[index][0] == item:
+                yield known[index][1]
+            else:
+                parts = _parts(source, item, _item_type(meta), f"{place}, items[{index}]")
+                yield chain.from_iterable(parts)
     elif _is_list(meta.kind or ""):
-        yield broken(source, place, "items", "is missing")
+        yield [broken(source, place, "items", "is missing")]
     else:
-        yield _leaf(source, content, meta, place)
+        yield [_leaf(source, content, meta, place)]
 
 
 def _leaf(source: str, content: Any, meta: wire.TypeMeta, place: str) -> Leaf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_network
 from typing import Any
 
@@ -13,6 +14,7 @@ from kproxy.controlplane.ranges import Ranges, parse_pool
 from kproxy.controlplane.settle import Settled, Settler, settle
 from kproxy.decode import Decoded, Decoder, Document, decode
 from kproxy.model import Node, parse_address
+from kproxy.sources.documents import parse
 from tests.unit.make import manifest, service
 
 RANGES = Ranges((ip_network("10.96.0.0/28"),), (30000, 30003), parse_pool("192.0.2.1-192.0.2.2"))
@@ -57,6 +59,17 @@ def _workload(own: str, labels: dict[str, str], replicas: int) -> dict[str, Any]
     return manifest("ReplicaSet", own, apiVersion="apps/v1", spec=spec)
 
 
+def _list(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+def parsed(file: str, content: dict[str, Any]) -> Document:
+    """The document of a file of JSON."""
+    (document,) = parse(f"{file}.json", json.dumps(content).encode())
+    assert isinstance(document, Document)
+    return document
+
+
 addresses = st.sampled_from(["10.1.0.1", "10.1.0.2", "10.1.0.3"])
 service_specs = st.fixed_dictionaries(
     {
@@ -98,7 +111,7 @@ others = st.one_of(
     st.builds(lambda own: manifest("Node", own, metadata={"labels": {"zone": own}}), own),
     st.builds(lambda kind, own: manifest(kind, own, spec=1), st.sampled_from(["Service", "Pod"]), own),
 )
-lists = st.lists(others, max_size=2).map(lambda items: {"apiVersion": "v1", "kind": "List", "items": items})
+lists = st.lists(others | st.lists(others, max_size=2).map(_list), max_size=3).map(_list)
 FILES: dict[str, st.SearchStrategy[dict[str, Any] | None]] = {
     "0": some_service("a"),
     "1": some_service("b"),
@@ -140,7 +153,7 @@ def test_what_changed_is_settled_as_everything_is(
 ) -> None:
     decoder, settler, past, folder = Decoder(), Settler(), NOTHING, dict[str, Document]()
     for change, node in ((steps[0], NODES[0]), *steps[1]):
-        folder |= {file: Document(f"{file}.json", found) for file, found in change.items() if found}
+        folder |= {file: parsed(file, found) for file, found in change.items() if found}
         folder = {file: folder[file] for file in sorted(folder) if change.get(file, True) is not None}
         now, again = decoder.decode(folder.values()), decode(folder.values())
         assert decoded(now) == decoded(again)

@@ -7,10 +7,12 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Any
 
+import msgspec
 import pytest
 
-from kproxy.decode import Decoded, Document, decode
+from kproxy.decode import Decoded, Decoder, Document, decode
 from kproxy.decode.fields import plain_address
+from kproxy.decode.leaves import Leaves
 from kproxy.model import (
     Balance,
     ClusterNode,
@@ -35,6 +37,7 @@ from kproxy.model import (
     format_address,
     parse_address,
 )
+from kproxy.sources.documents import parse
 from tests.unit.make import as_json, manifest, name, service
 
 
@@ -782,6 +785,36 @@ def test_an_invalid_item_does_not_affect_the_others(kind: str) -> None:
 def test_typed_and_nested_lists(content: dict[str, Any]) -> None:
     result = one(content)
     assert (list(result.state.services), result.problems) == ([name("a")], [])
+
+
+def a_list(*items: Any) -> Document:
+    """A file with a List, as it is read."""
+    content = {"apiVersion": "v1", "kind": "List", "items": items}
+    (document,) = parse("f", msgspec.json.encode(content))
+    assert isinstance(document, Document)
+    return document
+
+
+def test_equal_items_of_a_list_are_decoded_once() -> None:
+    decoder = Decoder()
+    before = decoder.decode([a_list(service("a"), service("b"), slice_("c", "b"))]).state
+    after = decoder.decode([a_list(service("a"), service("b", type="NodePort"), slice_("c", "b"))]).state
+    assert after.services[name("a")] is before.services[name("a")]
+    assert after.services[name("b")].type == "NodePort"
+    assert after.slices[name("b")][0] is before.slices[name("b")][0]
+
+
+def test_a_list_without_items_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, empty, decoded = Decoder(), a_list(), list[Document]()
+
+    def leaves_of(document: Document) -> Leaves:
+        decoded.append(document)
+        return ()
+
+    decoder.decode([empty])
+    monkeypatch.setattr("kproxy.decode.leaves_of", leaves_of)
+    decoder.decode([empty, second := as_json(service(), "g")])
+    assert decoded == [second]
 
 
 @pytest.mark.parametrize("items", [None, []])
