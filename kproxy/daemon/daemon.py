@@ -204,7 +204,7 @@ class Daemon(RoundObserver):
         async with self.loop.idle:
             return take_snapshot(
                 self.source,
-                self.reconciler.intent.frontends(),
+                self.reconciler.claims.all_frontends(),
                 self.reconciler.problems() + (self._gateway.problems if self._gateway else []),
                 self.reporter.last_errors,
                 list(self._programmed_sides()),

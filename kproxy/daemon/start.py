@@ -241,7 +241,7 @@ async def _follow_cluster(host: _Host) -> None:
 
     async def frontends() -> Iterable[Frontend]:
         async with daemon.loop.idle:
-            return list(daemon.reconciler.intent.frontends())
+            return list(daemon.reconciler.claims.all_frontends())
 
     controller = None
     if settings.gateway_controller:

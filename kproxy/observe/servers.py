@@ -148,7 +148,7 @@ class Servers(RoundObserver):
         changed = False
         for name in names:
             if len(str(name)) + LONGEST_PORT > COMMENT_BYTES:
-                frontends = self._reconciler.intent.frontends_of(name)
+                frontends = self._reconciler.claims.frontends(name)
                 self._long_names[name] = {
                     frontend_key(each.address, each.protocol, each.port): each.owner for each in frontends
                 }

@@ -20,10 +20,10 @@ from kproxy.model import Family, NamespacedName, Protects, protect_nothing
 from kproxy.nft.elements import Keys
 from kproxy.problems import KproxyError, TransactionError
 from kproxy.reconcile.core.backoff import Backoff
-from kproxy.reconcile.core.intent import Intent, ServiceChange
-from kproxy.reconcile.core.refusals import may_be_race
+from kproxy.reconcile.core.refusals import may_be_race, owners
 from kproxy.reconcile.core.report import Report
-from kproxy.table.compile import SETS, Delta, Desired, merged
+from kproxy.resolve.claims import Claims, FrontendDiff
+from kproxy.table.compile import SETS, Delta, Desired, compile_frontends, deltas, merged, whole
 from kproxy.table.skeleton import Options
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Table(Protocol):
 class FamilyTable:
     """One family's table, and the services that the kernel refused. For one thread at a time."""
 
-    def __init__(self, family: Family, dataplane: Table, intent: Intent) -> None:
+    def __init__(self, family: Family, dataplane: Table, claims: Claims) -> None:
         self.family = family
         self.failure = ""
         """A sentence that explains why the table is not as desired; "" if it is."""
@@ -68,7 +68,7 @@ class FamilyTable:
         self.compared = False
         """Whether the last `update` read and compared the whole table."""
         self._dataplane = dataplane
-        self._intent = intent
+        self._claims = claims
         self._backoff = Backoff()
         self._must_compare = True
         """The table may differ from its copy, so the next update compares all of it."""
@@ -102,12 +102,12 @@ class FamilyTable:
 
     def update(
         self,
-        changes: Mapping[NamespacedName, ServiceChange],
+        changes: Mapping[NamespacedName, FrontendDiff],
         protected: Protects,
         now: float,
         compare: bool,
     ) -> list[Report]:
-        """Bring the table to the intent, of which `changes` are new. `compare`: compare the whole table.
+        """Bring the table to what is claimed, of which `changes` are new. `compare`: compare the whole table.
 
         Errors of the kernel are not raised. They are in `failure`, and `due` returns the time of the next
         attempt.
@@ -153,7 +153,7 @@ class FamilyTable:
 
     def _update(
         self,
-        changes: Mapping[NamespacedName, ServiceChange],
+        changes: Mapping[NamespacedName, FrontendDiff],
         protected: Protects,
         now: float,
     ) -> list[Report]:
@@ -170,8 +170,8 @@ class FamilyTable:
         found = self._dataplane.end_found_flows()
         return reports if found is None else [*reports, found]
 
-    def _change(self, changes: Mapping[NamespacedName, ServiceChange]) -> list[Report]:
-        batch = merged(self._intent.deltas(changes, self.family).values())
+    def _change(self, changes: Mapping[NamespacedName, FrontendDiff]) -> list[Report]:
+        batch = merged(deltas(changes, self.family).values())
         try:
             return [self._dataplane.change(batch)] if batch else []
         except TransactionError as error:
@@ -190,8 +190,9 @@ class FamilyTable:
             return True
 
         def reconcile() -> Report:
-            desired = self._intent.desired(self.family, self.quarantined)
-            return self._dataplane.reconcile(desired, is_protected)
+            every = self._claims.all_frontends()
+            wanted = (each for each in every if each.owner.service not in quarantined)
+            return self._dataplane.reconcile(compile_frontends(wanted, self.family), is_protected)
 
         for _ in range(NAMED_ATTEMPTS):
             try:
@@ -216,7 +217,7 @@ class FamilyTable:
         """Quarantine the services whose elements the kernel named. Returns whether there are any."""
         if may_be_race(error):
             return False
-        named = self._intent.owners(error.refused, self.family) - self.quarantined.keys()
+        named = owners(error.refused, self._claims, self.family) - self.quarantined.keys()
         for name in sorted(named):
             self._quarantine(name, error, now)
         return bool(named)
@@ -226,11 +227,11 @@ class FamilyTable:
         logger.warning("table %s: searching for the refused services by bisection", self.family)
         nothing = Desired({}, {name: {} for name in SETS})
         repaired = self._dataplane.reconcile(nothing, lambda _: True)
-        return [repaired, *self._try(sorted(self._intent.names() - self.quarantined.keys()), now)]
+        return [repaired, *self._try(sorted(self._claims.names() - self.quarantined.keys()), now)]
 
     def _try(self, names: Sequence[NamespacedName], now: float) -> list[Report]:
         try:
-            return [self._dataplane.change(merged(self._intent.whole(name, self.family) for name in names))]
+            return [self._dataplane.change(merged(map(self._whole, names)))]
         except TransactionError as error:
             if self._dataplane.is_gone():  # another program deleted it, so no service caused the error
                 raise
@@ -241,9 +242,12 @@ class FamilyTable:
                 self._quarantine(name, error, now)
             return []
 
+    def _whole(self, name: NamespacedName) -> Delta:
+        return whole(self._claims.frontends(name), self.family)
+
     def _try_again(self, name: NamespacedName, now: float) -> list[Report]:
         try:
-            report = self._dataplane.change(self._intent.whole(name, self.family))
+            report = self._dataplane.change(self._whole(name))
         except TransactionError:
             self.quarantined[name].failed(now)
             return []

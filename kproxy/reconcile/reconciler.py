@@ -1,7 +1,7 @@
 """The reconciler brings the kernel to the state of a source, one round at a time. `sync` and `run` share it.
 
-    names of services -> claims -> intent -> each family's table -> RoundReport
-                                     uplink addresses before and after the tables
+    names of services -> claims -> each family's table -> RoundReport
+                           uplink addresses before and after the tables
 
 A load-balancer address is removed from the uplink before its service is removed from the tables, and added
 after its service is added. Without the service, this node itself would receive packets to the address.
@@ -17,10 +17,9 @@ from kproxy.model import Address, Family, NamespacedName, Network, Node, owner_t
 from kproxy.nft.elements import Keys
 from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
-from kproxy.reconcile.core.intent import Intent
 from kproxy.reconcile.core.report import REJECTED, Report, RoundReport, Totals
 from kproxy.reconcile.family import FamilyTable, Table
-from kproxy.resolve.claims import FrontendClaim
+from kproxy.resolve.claims import Claims, FrontendClaim
 from kproxy.resolve.frontends import claim
 from kproxy.sources.source import Source
 from kproxy.table.skeleton import Options
@@ -50,9 +49,9 @@ class Reconciler:
         `name_servers` returns the addresses whose DNS queries are not tracked. Without `addresses`, none are
         announced.
         """
-        self.intent = Intent()
+        self.claims = Claims()
         self._source = source
-        self._tables = {f: FamilyTable(f, dataplane, self.intent) for f, dataplane in dataplanes.items()}
+        self._tables = {f: FamilyTable(f, dataplane, self.claims) for f, dataplane in dataplanes.items()}
         self.options = Options()
         """The options of the rules, as of the last round."""
         self._options_of = options
@@ -79,7 +78,7 @@ class Reconciler:
         node = self._source.node()
         self._update_options(node, self._source.service_cidrs(), self._name_servers())
         if node != self._node:
-            names = {*names, *self._source.names(), *self.intent.names()}
+            names = {*names, *self._source.names(), *self.claims.names()}
         claims = {name: self._claim(name, node) for name in names}
         address_changes = self._addresses.withdraw() if self._addresses else ()
         reports = self._program(claims, suspect, edits)
@@ -128,11 +127,11 @@ class Reconciler:
     def problems(self) -> list[Problem]:
         """Return conflicts between services, and services that the kernel rejected."""
         refused = [Problem("", owner_text(name), "", REJECTED) for name in sorted(self.quarantined())]
-        return self.intent.problems() + refused
+        return self.claims.problems() + refused
 
     def warnings(self) -> list[Problem]:
         """Return a warning for each service that drops packets because of a traffic policy Local."""
-        return self.intent.warnings()
+        return self.claims.warnings()
 
     def is_quarantined(self, service: NamespacedName) -> bool:
         """Whether the kernel rejected a service. Thread-safe."""
@@ -167,7 +166,7 @@ class Reconciler:
             reports += table.suspect()
         for family, keys in edits:
             reports += self._tables[family].repair(keys)
-        changes, protected, now = self.intent.change(claims), self._source.protected, self._clock()
+        changes, protected, now = self.claims.change(claims), self._source.protected, self._clock()
         compare = any(map(protected, claims))  # what there is of such a service may be in the table only
         for table in self._tables.values():
             reports += table.update(changes, protected, now, compare)
@@ -182,5 +181,5 @@ class Reconciler:
         return {name for table in self._tables.values() for name in table.quarantined}
 
     def _totals(self) -> Totals:
-        held = sum(not self.intent.has_frontends(name) for name in self.protected())
-        return Totals(*self.intent.totals, held, len(self.quarantined()))
+        held = sum(not self.claims.frontends(name) for name in self.protected())
+        return Totals(*self.claims.totals, held, len(self.quarantined()))

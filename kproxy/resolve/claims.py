@@ -92,6 +92,12 @@ class Claims:
         self._external: set[NamespacedName] = set()
         """The Services that claim external or load-balancer addresses."""
         self._cluster_ips: dict[Address, NamespacedName] = {}
+        self._services = self._frontends = 0
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """The numbers of Services with frontends, and of frontends."""
+        return self._services, self._frontends
 
     def change(
         self, claims: Mapping[NamespacedName, FrontendClaim | None]
@@ -111,7 +117,14 @@ class Claims:
         for name, claim in changed.items():
             self._replace(name, claim)
         after = {name: self.frontends(name) for name in affected}
-        return {n: FrontendDiff(before[n], after[n]) for n in sorted(affected) if before[n] != after[n]}
+        found = {n: FrontendDiff(before[n], after[n]) for n in sorted(affected) if before[n] != after[n]}
+        self._count(found.values())
+        return found
+
+    def _count(self, changes: Iterable[FrontendDiff]) -> None:
+        for before, after in changes:
+            self._services += bool(after) - bool(before)
+            self._frontends += len(after) - len(before)
 
     def frontends(self, name: NamespacedName) -> tuple[Frontend, ...]:
         """Return the frontends that a Service owns."""

@@ -1,4 +1,7 @@
-"""Compiles frontends to the desired elements of a table.
+"""Compiles frontends to the desired elements of a table, and changes of some Services to changes of elements.
+
+A change takes time in proportion to these Services only. All changes together give the same elements as all
+frontends at once, in any order.
 
 The assignment of endpoints to slots is not decided here: it depends on what is applied, so it is part of
 the plan.
@@ -6,11 +9,12 @@ the plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, family_of
+from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, family_of
 from kproxy.nft.elements import COMMENT_BYTES, Elements, Value, Verdict
+from kproxy.resolve.claims import FrontendDiff
 from kproxy.table.layout import (
     ChainName,
     EndpointScope,
@@ -119,3 +123,39 @@ def merged(deltas: Iterable[Delta]) -> Delta:
         for name, members in delta.elements.items():
             combined.elements.setdefault(name, {}).update(members)
     return combined
+
+
+def whole(frontends: Iterable[Frontend], family: Family) -> Delta:
+    """Return the addition of everything that the table is to contain for these frontends."""
+    return difference(compile_frontends((), family), compile_frontends(frontends, family))
+
+
+def deltas(changes: Mapping[NamespacedName, FrontendDiff], family: Family) -> dict[NamespacedName, Delta]:
+    """Return the changes of a family's elements by Service. They can be applied singly, in any order."""
+    found: dict[NamespacedName, Delta] = {}
+    for name, (before, after) in changes.items():
+        delta = difference(compile_frontends(before, family), compile_frontends(after, family))
+        if delta:
+            found[name] = delta
+    _prefer_additions(found.values())
+    return found
+
+
+def _prefer_additions(deltas: Collection[Delta]) -> None:
+    """Drop the removal of elements that another delta adds. So the order of deltas does not matter."""
+    if len(deltas) < 2:
+        return
+    added_sides = {side for delta in deltas for side, spec in delta.specs.items() if spec is not None}
+    added = {
+        (name, key)
+        for delta in deltas
+        for name, members in delta.elements.items()
+        for key, value in members.items()
+        if value is not None
+    }
+    for delta in deltas:
+        for side in [side for side, spec in delta.specs.items() if spec is None and side in added_sides]:
+            del delta.specs[side]
+        for name, members in delta.elements.items():
+            for key in [key for key, value in members.items() if value is None and (name, key) in added]:
+                del members[key]

@@ -1,1 +1,1 @@
-"""The desired state, the differences to it, and reports. Pure."""
+"""The differences of structure, what the kernel refused, and reports. Pure."""

@@ -1,4 +1,4 @@
-"""Describes what the kernel refused of a transaction: map, key and service.
+"""Describes what the kernel refused of a transaction, and finds the services to which it belongs.
 
 Netlink provides the map and the key. Most elements belong to a frontend, and the comment of the frontend's
 element in a verdict map names its service port.
@@ -7,14 +7,16 @@ element in a verdict map names its service port.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kproxy.kernel.netlink.core.elements import Refusal
-from kproxy.model import Protocol
+from kproxy.model import Family, NamespacedName, Protocol
 from kproxy.nft.elements import Elements, Value, Verdict
 from kproxy.nft.render import render_element
 from kproxy.nft.ruleset import Skeleton
 from kproxy.problems import RefusedElement, TransactionError
+from kproxy.resolve.claims import Claims
+from kproxy.table.compile import Delta, whole
 from kproxy.table.layout import (
     AffinityKey,
     EndpointScope,
@@ -26,12 +28,16 @@ from kproxy.table.layout import (
     endpoints_map,
     frontend_address,
     frontend_of,
+    frontend_protocol,
+    frontend_socket,
     is_frontend,
     range_frontend,
     slot_frontend,
     split_affinity_key,
 )
+from kproxy.table.plan import owner_of
 
+ENDPOINTS = frozenset(map(endpoints_map, Protocol))
 ADDRESSES = (SetName.CLUSTER_IPS, SetName.LOAD_BALANCER_IPS)
 """Sets whose keys are the addresses of frontends."""
 NAMED = 3
@@ -105,3 +111,27 @@ def _with_address(address: bytes, verdicts: Iterable[bytes]) -> bytes:
     """Return a frontend with this address; b"" if there is none."""
     found = (FrontendKey(key) for key in verdicts if is_frontend(key) and frontend_address(key) == address)
     return next(found, FrontendKey(b""))
+
+
+def owners(elements: Collection[RefusedElement], claims: Claims, family: Family) -> set[NamespacedName]:
+    """Return the services to which refused elements belong. An element may belong to several."""
+    locations = {_location(element) for element in elements}
+    if not locations:
+        return set()
+    named, names = {owner_of(element.owner) for element in elements if element.owner}, claims.names()
+    wholes = ((name, whole(claims.frontends(name), family)) for name in names)
+    return {name for name, delta in wholes if not locations.isdisjoint(_locations(delta))} | (named & names)
+
+
+def _location(element: RefusedElement) -> tuple[str, bytes]:
+    """Return the set and the key of an element. The slots of a frontend have its socket as their key."""
+    is_slot = element.set in ENDPOINTS
+    return element.set, slot_frontend(SlotKey(element.key)) if is_slot else element.key
+
+
+def _locations(delta: Delta) -> Iterator[tuple[str, bytes]]:
+    """Return the elements of a service, in the form of `_location`."""
+    for scope, key in delta.specs:
+        yield scope.verdicts, key
+        yield endpoints_map(frontend_protocol(key)), frontend_socket(key)
+    yield from ((name, key) for name, members in delta.elements.items() for key in members)

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from kproxy import model
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.nft.elements import Elements
-from kproxy.reconcile.core.intent import Intent
 from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.resolve.claims import FrontendClaim
-from kproxy.table.compile import SETS, Desired, merged
+from kproxy.resolve.claims import Claims, FrontendClaim
+from kproxy.table.compile import SETS, Desired, compile_frontends, deltas, merged, whole
 from kproxy.table.layout import EndpointScope, endpoints_map
 from kproxy.table.plan import initial_elements, plan_change
 from kproxy.table.skeleton import Options
@@ -74,6 +73,10 @@ def empty() -> Elements:
     return {name: {} for name in names}
 
 
+def full_content(claims: Claims) -> Desired:
+    return compile_frontends(claims.all_frontends(), model.Family.IPV4)
+
+
 def without_slots(elements: Elements) -> Elements:
     """Leave out the slots: their order depends on earlier changes."""
     slots = [endpoints_map(protocol) for protocol in model.Protocol]
@@ -83,14 +86,14 @@ def without_slots(elements: Elements) -> Elements:
 @given(st.lists(changes(), max_size=6), st.booleans())
 def test_changes_add_up_to_the_full_content(history: list[Change], alone: bool) -> None:
     """They are applied together, or for one Service after the other in reverse order."""
-    intent, held = Intent(), empty()
+    claims, held = Claims(), empty()
     for wanted in history:
-        deltas = list(intent.deltas(intent.change(wanted), model.Family.IPV4).values())
-        for delta in reversed(deltas) if alone else [merged(deltas)]:
+        parts = list(deltas(claims.change(wanted), model.Family.IPV4).values())
+        for delta in reversed(parts) if alone else [merged(parts)]:
             todo = plan_change(held, delta.specs, delta.elements)
             todo.switch.apply_to(held)
             todo.sweep.apply_to(held)
-    desired = intent.desired(model.Family.IPV4)
+    desired = full_content(claims)
     assert without_slots(held) == without_slots(initial_elements(*desired))
     for protocol in model.Protocol:
         name = endpoints_map(protocol)
@@ -98,16 +101,16 @@ def test_changes_add_up_to_the_full_content(history: list[Change], alone: bool) 
 
 
 @given(st.lists(changes(), max_size=6))
-def test_the_history_of_an_intent_does_not_matter(
+def test_the_history_of_claims_does_not_matter(
     history: list[Change],
 ) -> None:
-    grown, fresh = Intent(), Intent()
+    grown, fresh = Claims(), Claims()
     final: Change = {}
     for wanted in history:
         grown.change(wanted)
         final |= wanted
     fresh.change({name: final[name] for name in sorted(final, reverse=True)})
-    assert grown.desired(model.Family.IPV4) == fresh.desired(model.Family.IPV4)
+    assert full_content(grown) == full_content(fresh)
     assert grown.problems() == fresh.problems()
 
 
@@ -115,11 +118,11 @@ def test_the_history_of_an_intent_does_not_matter(
 def test_the_parts_of_all_services_are_the_full_content(
     history: list[Change],
 ) -> None:
-    intent = Intent()
+    claims = Claims()
     for wanted in history:
-        intent.change(wanted)
-    parts = merged(intent.whole(name, model.Family.IPV4) for name in intent.names())
-    desired = intent.desired(model.Family.IPV4)
+        claims.change(wanted)
+    parts = merged(whole(claims.frontends(name), model.Family.IPV4) for name in claims.names())
+    desired = full_content(claims)
     elements = {name: parts.elements.get(name, {}) for name in SETS}
     assert Desired(parts.specs, elements) == desired  # type: ignore[arg-type]
 
@@ -134,13 +137,13 @@ def test_the_kernel_accepts_every_change(
 
     def follow() -> tuple[bool, Report]:
         with Netlink() as netlink:
-            intent, dataplane = Intent(), Dataplane(netlink, model.Family.IPV4, Options())
-            dataplane.reconcile(intent.desired(model.Family.IPV4))
+            claims, dataplane = Claims(), Dataplane(netlink, model.Family.IPV4, Options())
+            dataplane.reconcile(full_content(claims))
             for wanted in history:
-                dataplane.change(merged(intent.deltas(intent.change(wanted), model.Family.IPV4).values()))
+                dataplane.change(merged(deltas(claims.change(wanted), model.Family.IPV4).values()))
             copy = {name: dict(members) for name, members in dataplane.applied.items()}
             dataplane.read()
-            return copy == dataplane.applied, dataplane.reconcile(intent.desired(model.Family.IPV4))
+            return copy == dataplane.applied, dataplane.reconcile(full_content(claims))
 
     same, report = in_fresh_namespace(follow)
     assert same
