@@ -11,7 +11,6 @@ import base64
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -25,6 +24,7 @@ import yaml
 
 from tests.apiserver.client import Client
 from tests.apiserver.kubeconfig import token, token_file, write_kubeconfig
+from tests.ports import kept, number_of
 from tests.support import SERVICE_CIDRS
 
 DAEMONSET = Path(__file__).parents[1] / "deploy" / "daemonset.yaml"
@@ -51,7 +51,8 @@ class ControlPlane:
 
     def __init__(self, assets: Path, folder: Path) -> None:
         self._assets, self._folder = assets, folder
-        self._etcd_port, self._peer_port, self.port = _free_ports(3)
+        self._kept = [kept() for _ in range(3)]
+        self._etcd_port, self._peer_port, self.port = map(number_of, self._kept)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.kubeconfig = folder / "admin.conf"
         """Of a user with all rights."""
@@ -72,6 +73,8 @@ class ControlPlane:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        for each in self._kept:
+            each.close()
 
     def close(self) -> None:
         """Kill the running processes. Data in memory is lost, as in a crash."""
@@ -227,9 +230,3 @@ class ControlPlane:
             answer = client.ask("POST", f"/v3/{what}", request)
             assert answer.status == 200, answer.body
             return answer.json
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in taken]

@@ -11,15 +11,12 @@ from typing import TypeVar
 from tests.apiserver.certificates import Authority
 from tests.apiserver.http import Connection, Handle, serve
 from tests.loop_thread import LoopThread
+from tests.ports import number_of
 
 Result = TypeVar("Result")
-Listen = Callable[[str, int], socket.socket]
-
-
-def create_server(host: str, port: int) -> socket.socket:
-    """Return a listening socket in this network namespace."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=128)
+Bind = Callable[[str, int], socket.socket]
+"""Returns a socket that is bound to a host and a port, as `kept` does."""
+BACKLOG = 128
 
 
 def server_context(authority: Authority, host: str) -> ssl.SSLContext:
@@ -34,22 +31,24 @@ def server_context(authority: Authority, host: str) -> ssl.SSLContext:
 
 
 class Port:
-    """Accepts connections in the running event loop. The number stays the same while it is closed."""
+    """Accepts connections in the running event loop. While it is closed, its number is kept."""
 
-    def __init__(
-        self, host: str, number: int, listen: Listen, accept: Callable[[socket.socket], None]
-    ) -> None:
+    def __init__(self, host: str, number: int, bind: Bind, accept: Callable[[socket.socket], None]) -> None:
         self.host, self.number = host, number
-        self._listen, self._accept = listen, accept
+        self._bind, self._accept = bind, accept
+        self._kept: socket.socket | None = None
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Accept connections. `number` is known afterwards."""
+        if self._kept is None:
+            self._kept = self._bind(self.host, self.number)
+            self.number = number_of(self._kept)
         if self._socket is None:
-            self._socket = self._listen(self.host, self.number)
+            self._socket = self._bind(self.host, self.number)
             self._socket.setblocking(False)
-            self.number = self._socket.getsockname()[1]
+            self._socket.listen(BACKLOG)
             self._accepting = asyncio.create_task(self._accept_all(self._socket))
 
     async def close(self) -> None:
@@ -59,6 +58,12 @@ class Port:
             await asyncio.wait((self._accepting,))
             self._socket.close()
             self._socket = None
+
+    def release(self) -> None:
+        """Keep the number no longer. The port is closed."""
+        if self._kept:
+            self._kept.close()
+            self._kept = None
 
     async def _accept_all(self, listener: socket.socket) -> None:
         # Not asyncio.start_server: a connection that it accepts while it closes stays open without an answer.
@@ -71,9 +76,9 @@ class Listener:
     """Passes the requests of all connections to `handle`. Its methods must be called from other threads."""
 
     def __init__(
-        self, host: str, port: int, listen: Listen, context: ssl.SSLContext | None, handle: Handle
+        self, host: str, port: int, bind: Bind, context: ssl.SSLContext | None, handle: Handle
     ) -> None:
-        self._port = Port(host, port, listen, self._accept)
+        self._port = Port(host, port, bind, self._accept)
         self._context, self._handle = context, handle
         self._thread = LoopThread("apiserver")
         self._accepted = 0
@@ -94,6 +99,7 @@ class Listener:
         if self._thread.running:
             self.stop(reset=True)
         self._thread.end()
+        self._port.release()
 
     def stop(self, *, reset: bool) -> None:
         """Refuse new connections, and end the existing ones."""

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from tests.apiserver.listener import Listen, Port, create_server
+from tests.apiserver.listener import Bind, Port
 from tests.loop_thread import LoopThread
+from tests.ports import kept
 
 NO_LINGER = struct.pack("ii", 1, 0)
 """The linger option with a time of 0: closing the socket sends a RST."""
@@ -94,14 +95,14 @@ class Link:
 
 
 class Relay:
-    """A relay from 127.0.0.1:`port`, which `listen` opens, to `host:port`. A context manager.
+    """A relay from 127.0.0.1:`port`, which `bind` binds, to `host:port`. A context manager.
 
     All methods must be called from other threads than the relay's.
     """
 
-    def __init__(self, host: str, port: int, listen: Listen = create_server) -> None:
+    def __init__(self, host: str, port: int, bind: Bind = kept) -> None:
         self._to = (host, port)
-        self._port = Port("127.0.0.1", 0, listen, self._accept)
+        self._port = Port("127.0.0.1", 0, bind, self._accept)
         self._thread = LoopThread("relay")
         self._links: dict[asyncio.Task[None], Link] = {}
         self._fates: deque[Fate] = deque()
@@ -114,6 +115,7 @@ class Relay:
     def __exit__(self, *_: object) -> None:
         self.close()
         self._thread.end()
+        self._port.release()
 
     @property
     def port(self) -> int:

@@ -21,13 +21,14 @@ from tests.apiserver.access import Access
 from tests.apiserver.certificates import Authority
 from tests.apiserver.faults import Faults
 from tests.apiserver.http import Connection, Request
-from tests.apiserver.listener import Listen, Listener, create_server, server_context
+from tests.apiserver.listener import Bind, Listener, server_context
 from tests.apiserver.reads import get, list_objects
 from tests.apiserver.resources import BY_KIND, Manifest, Resource, Target, discovery, target_of
 from tests.apiserver.status import ApiError, no_such_path
 from tests.apiserver.store import Snapshot, Store, Stored
 from tests.apiserver.watches import Watches
 from tests.apiserver.writes import write
+from tests.ports import kept
 
 Result = TypeVar("Result")
 Control = Callable[["ApiServer", Connection, Request], Coroutine[Any, Any, None]]
@@ -63,8 +64,8 @@ class LoggedRequest(NamedTuple):
 class ApiServer:
     """A server on `host`. It uses https with `tls`, and authentication with `tokens` or `required`.
 
-    `listen` makes the listening socket. In a namespace of the lab it is
-    `lambda host, port: node.inside(lambda: create_server(host, port))`.
+    `bind` makes the socket. In a namespace of the lab it is
+    `lambda host, port: node.inside(lambda: kept(host, port))`.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class ApiServer:
         tokens: Iterable[str] = (),
         required: bool = False,
         capacity: int = 10_000,
-        listen: Listen = create_server,
+        bind: Bind = kept,
         control: Control | None = None,
     ) -> None:
         self.host, self.tls = host, tls
@@ -96,7 +97,7 @@ class ApiServer:
         self.log: list[LoggedRequest] = []
         self._control = control
         context = server_context(tls, host) if tls else None
-        self._listener = Listener(host, port, listen, context, self._handle)
+        self._listener = Listener(host, port, bind, context, self._handle)
 
     # Start and stop
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.apiserver.relay import Fate, Relay
 from tests.loop_thread import LoopThread
+from tests.ports import kept_ports
 
 BYTES = bytes(range(256)) * 40
 
@@ -120,7 +121,5 @@ def test_faults_of_the_next_connections(relay: Relay) -> None:
 
 
 def test_a_missing_server() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
-    with Relay("127.0.0.1", port) as relay, pytest.raises(ConnectionResetError):
+    with kept_ports(1) as (port,), Relay("127.0.0.1", port) as relay, pytest.raises(ConnectionResetError):
         connected(relay)

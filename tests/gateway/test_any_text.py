@@ -12,7 +12,8 @@ from kproxy.gateway.core.render import render
 from kproxy.model import NamespacedName, Origin
 from tests.gateway.client import exchange, head
 from tests.gateway.echo import Echo
-from tests.gateway.running import free_ports, serving
+from tests.gateway.running import serving
+from tests.ports import kept_ports
 
 PIECES = [
     *(
@@ -101,15 +102,15 @@ def test_text_of_other_parties_stays_text(tmp_path: Path) -> None:
         routes.Share("default/matched:80", (Server("10.0.1.1", 80),)),
         routes.Share("default/other:80", (Server("10.0.1.2", 80),)),
     )
-    port = free_ports(1)[0]
-    rendered = render(
-        routes.Routing((routes.Listener("http", port, "127.0.0.1"),), tuple(_forwarding(every, shares)))
-    )
-    assert rendered.problems == []
-    with serving(rendered.configuration, tmp_path, (port,), Echo(names)):
-        for number, text in enumerate(every):
-            for sent, name in ((text, "matched"), (f"{text}.", "other")):
-                line = f"X-Match: {sent}".encode().decode("latin-1")
-                reply = exchange(port, head(f"n{number}.test", "/", [line]))
-                assert reply.seen["name"] == name
-                assert reply.got("x-set").encode("latin-1").decode() == text
+    with kept_ports(1) as (port,):
+        rendered = render(
+            routes.Routing((routes.Listener("http", port, "127.0.0.1"),), tuple(_forwarding(every, shares)))
+        )
+        assert rendered.problems == []
+        with serving(rendered.configuration, tmp_path, (port,), Echo(names)):
+            for number, text in enumerate(every):
+                for sent, name in ((text, "matched"), (f"{text}.", "other")):
+                    line = f"X-Match: {sent}".encode().decode("latin-1")
+                    reply = exchange(port, head(f"n{number}.test", "/", [line]))
+                    assert reply.seen["name"] == name
+                    assert reply.got("x-set").encode("latin-1").decode() == text

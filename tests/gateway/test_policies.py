@@ -22,8 +22,9 @@ from kproxy.gateway.core.ingress import Objects, Ports
 from kproxy.gateway.renderer import Renderer
 from tests.gateway.client import Reply, exchange, head
 from tests.gateway.echo import Echo
-from tests.gateway.running import OTHER, Running, free_ports, serving
+from tests.gateway.running import OTHER, Running, serving
 from tests.gateway.world import secret
+from tests.ports import kept_ports
 from tests.support import eventually
 
 PODS = {"127.1.2.1": "pod-1", "127.1.2.2": "pod-2", "127.1.2.3": "canary"}
@@ -115,8 +116,14 @@ def other_servers(folder: Path, ports: list[int]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    http, https, *others = free_ports(2 + len(OTHER_SERVERS))
+def ports() -> Iterator[list[int]]:
+    with kept_ports(2 + len(OTHER_SERVERS)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def gateway(ports: list[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    http, https, *others = ports
     found = objects(dict(zip(OTHER_SERVERS, others, strict=True)))
     rendering = Renderer(Ports(http, https, "127.0.0.1")).render(found, time.time())
     assert (rendering.problems, rendering.warnings) == ([], [])

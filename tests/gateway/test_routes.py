@@ -26,8 +26,9 @@ from kproxy.gateway.core.render import Rendered, render, with_endpoints
 from kproxy.model import NamespacedName, Node, parse_address
 from tests.gateway.echo import Echo
 from tests.gateway.rows import Row, parse, rows
-from tests.gateway.running import check, free_ports, serving, write
+from tests.gateway.running import check, serving, write
 from tests.gateway.world import ADDRESSES, HERE, SERVICES, secret, service
+from tests.ports import kept_ports
 from tests.resolution import resolve
 from tests.unit.make import RANGES
 
@@ -88,12 +89,12 @@ def rendered(ports: dict[str, int], failing: int) -> tuple[Rendered, list[str]]:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     names = ("http", "https", "hosts", "other")
-    *numbers, failing = free_ports(len(names) + 1)
-    ports = dict(zip(names, numbers, strict=True))
-    found, warnings = rendered(ports, failing)
-    folder = tmp_path_factory.mktemp("haproxy")
-    with serving(found.configuration, folder, ports.values(), Echo(ADDRESSES)):
-        yield Gateway(ports, found, warnings)
+    with kept_ports(len(names) + 1) as (*numbers, failing):
+        ports = dict(zip(names, numbers, strict=True))
+        found, warnings = rendered(ports, failing)
+        folder = tmp_path_factory.mktemp("haproxy")
+        with serving(found.configuration, folder, ports.values(), Echo(ADDRESSES)):
+            yield Gateway(ports, found, warnings)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: " ".join(row.text.split()))

@@ -13,8 +13,9 @@ from kproxy.gateway.core.ingress import Ports, Routed
 from kproxy.gateway.core.render import Rendered, render
 from tests.gateway.echo import Echo
 from tests.gateway.rows import Row, rows
-from tests.gateway.running import check, free_ports, serving, write
+from tests.gateway.running import check, serving, write
 from tests.gateway.world import ADDRESSES, HERE, decoded, ingress_routes, routing
+from tests.ports import kept_ports
 
 TABLE = rows(HERE / "rows.txt")
 
@@ -29,13 +30,13 @@ class Gateway(NamedTuple):
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    http, https, api, failing = free_ports(4)
-    routed = ingress_routes(decoded(), Ports(http, https, "127.0.0.1"), time.time())
-    rendered = render(routing(routed, api, failing))
-    ports = {"http": http, "https": https, "api": api}
-    folder = tmp_path_factory.mktemp("haproxy")
-    with serving(rendered.configuration, folder, ports.values(), Echo(ADDRESSES)):
-        yield Gateway(ports, rendered, routed)
+    with kept_ports(4) as (http, https, api, failing):
+        routed = ingress_routes(decoded(), Ports(http, https, "127.0.0.1"), time.time())
+        rendered = render(routing(routed, api, failing))
+        ports = {"http": http, "https": https, "api": api}
+        folder = tmp_path_factory.mktemp("haproxy")
+        with serving(rendered.configuration, folder, ports.values(), Echo(ADDRESSES)):
+            yield Gateway(ports, rendered, routed)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: " ".join(row.text.split()))

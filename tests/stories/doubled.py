@@ -13,9 +13,9 @@ from tests.apiserver import ApiServer
 from tests.apiserver.access import Denial
 from tests.apiserver.faults import Reset, Trickle
 from tests.apiserver.kubeconfig import token_file, write_kubeconfig
-from tests.apiserver.listener import create_server
 from tests.apiserver.resources import RESOURCES
 from tests.apiserver.store import Snapshot
+from tests.ports import kept
 from tests.stories.following import KINDS, PATIENCE, ClusterStory, Network, Server
 from tests.support import Manifest, Running
 from tests.truth import Truth
@@ -153,7 +153,7 @@ def external_api(lab: Lab, **options: Any) -> ApiServer:
     outside = lab.client("outside")
     return ApiServer(
         host=outside.address(4),
-        listen=lambda host, port: outside.inside(lambda: create_server(host, port)),
+        bind=lambda host, port: outside.inside(lambda: kept(host, port)),
         **options,
     )
 

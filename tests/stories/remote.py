@@ -19,10 +19,10 @@ from netns_lab.lab import Lab
 
 from kproxy.sources.cluster.credentials import Credentials
 from tests.apiserver.client import Answer, Client, path_of
-from tests.apiserver.listener import create_server
 from tests.apiserver.relay import Relay
 from tests.apiserver.resources import BY_KIND
 from tests.controlplane import Cluster, ControlPlane
+from tests.ports import kept
 from tests.stories.following import KINDS, PATIENCE, ClusterStory, Server
 from tests.support import Manifest, Running, eventually
 from tests.truth import Truth
@@ -172,7 +172,7 @@ class RelayedServer:
         self.relay = Relay(
             self.name,
             parts.port or (443 if self.tls else 80),
-            lambda host, port: node.inside(lambda: create_server(host, port)),
+            lambda host, port: node.inside(lambda: kept(host, port)),
         )
         self._scheme = parts.scheme
 

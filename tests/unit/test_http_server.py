@@ -19,6 +19,7 @@ from kproxy.observe.checks import HealthCheckPorts, health_handler
 from kproxy.observe.core.health import Health
 from kproxy.observe.http import HttpServer, Request, Response
 from kproxy.settings.text import SocketAddress, socket_address
+from tests.ports import kept_ports
 
 GET = b"GET /path?query HTTP/1.1\r\nHost: a\r\n\r\n"
 LOOPBACK = SocketAddress("127.0.0.1", 0)
@@ -320,24 +321,15 @@ def test_health_is_served_and_counted() -> None:
     assert counted == [("/healthz", 503), ("/livez", 200), ("/healthz", 200)]
 
 
-def free_ports(count: int) -> list[int]:
-    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [holder.getsockname()[1] for holder in holders]
-    for holder in holders:
-        holder.close()
-    return ports
-
-
 WEB, SHOP = NamespacedName("default", "web"), NamespacedName("default", "shop")
 HERE = ("127.0.0.1",)
 
 
 def test_health_check_node_ports_are_added_changed_and_removed() -> None:
-    async def main() -> None:
+    async def main(first: int, second: int) -> None:
         health = Health()
         refused = set[NamespacedName]()
         ports = HealthCheckPorts(health, pytest.fail, refused.__contains__)
-        first, second = free_ports(2)
         ports.set({first: (WEB, 2), second: (SHOP, 0)}, HERE)
 
         async def check(port: int) -> tuple[int, dict[str, str], Any]:
@@ -370,13 +362,13 @@ def test_health_check_node_ports_are_added_changed_and_removed() -> None:
         ports.close()
         await becomes(False, first)
 
-    run(main())
+    with kept_ports(2) as numbers:
+        run(main(*numbers))
 
 
 def test_health_check_node_ports_move_with_the_nodes_addresses() -> None:
-    async def main() -> None:
+    async def main(port: int) -> None:
         ports = HealthCheckPorts(Health(), pytest.fail)
-        (port,) = free_ports(1)
         ports.set({port: (WEB, 1)}, HERE)
         reader, first_writer = await asyncio.open_connection("127.0.0.1", port)
         ports.set({port: (WEB, 1)}, [*HERE, "127.0.0.2"])
@@ -388,4 +380,5 @@ def test_health_check_node_ports_move_with_the_nodes_addresses() -> None:
         assert not await opened(port)
         ports.close()
 
-    run(main())
+    with kept_ports(1) as numbers:
+        run(main(*numbers))

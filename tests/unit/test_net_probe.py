@@ -17,6 +17,7 @@ from kproxy.probes.core.readiness import ProbeOutcome, ProbeResult
 from kproxy.probes.exec import ExecRunner
 from kproxy.probes.network import http_url
 from kproxy.probes.prober import Prober
+from tests.ports import kept_ports
 from tests.unit.make import decoded, manifest
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -338,9 +339,8 @@ def test_a_tcp_probe_only_needs_a_connection() -> None:
 
 @pytest.mark.parametrize("kind", [TCPSocketAction, HTTPGetAction])
 def test_a_port_without_a_listener(kind: type) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    result = asyncio.run(once(kind(at(port))))
+    with kept_ports(1) as (port,):
+        result = asyncio.run(once(kind(at(port))))
     assert result.outcome is ProbeOutcome.FAILURE
     assert result.message.endswith(
         f"127.0.0.1:{port}{'/' if kind is HTTPGetAction else ''}: connection refused"
