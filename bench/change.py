@@ -22,7 +22,8 @@ from kproxy.decode import decode
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Endpoint, EndpointSlice, Family, NamespacedName, parse_address
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.resolve.frontends import all_frontends, service_frontends
+from kproxy.resolve.claims import all_frontends
+from kproxy.resolve.frontends import service_frontends
 from kproxy.settings.derived import dataplane_options, ranges
 from kproxy.sources.files import read_documents
 from kproxy.sources.node import find_node

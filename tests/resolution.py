@@ -13,7 +13,7 @@ from kproxy.decode import Decoded
 from kproxy.gateway.core.l4 import with_gateways
 from kproxy.model import EndpointSlice, Frontend, NamespacedName, Node, Protects, Service
 from kproxy.problems import Problem
-from kproxy.resolve.frontends import all_frontends
+from kproxy.resolve.claims import all_frontends
 
 
 class Resolution(NamedTuple):

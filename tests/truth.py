@@ -18,7 +18,7 @@ from kproxy.model import Address, ClusterNode, Family, Node, parse_address
 from kproxy.nft.structure import Structure
 from kproxy.reconcile.core.repair import compare
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.resolve.frontends import all_frontends
+from kproxy.resolve.claims import all_frontends
 from kproxy.settings.text import networks
 from kproxy.table.compile import compile_frontends
 from kproxy.table.layout import NUMBERED

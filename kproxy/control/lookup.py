@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from kproxy.control.snapshot import take_snapshot
 from kproxy.problems import Problem
-from kproxy.resolve.frontends import all_frontends
+from kproxy.resolve.claims import all_frontends
 from kproxy.settings.derived import dataplane_options
 from kproxy.settings.settings import Settings
 from kproxy.show.snapshot import Snapshot

@@ -16,7 +16,7 @@ from kproxy.model import (
     ServicePort,
     family_of,
 )
-from kproxy.resolve.endpoints import candidates
+from kproxy.resolve.frontends import candidates
 
 
 class EndpointUse(NamedTuple):

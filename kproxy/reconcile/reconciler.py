@@ -19,8 +19,7 @@ from kproxy.problems import Problem
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.core.report import REJECTED, Report, RoundReport, Totals
 from kproxy.reconcile.family import FamilyTable, Table
-from kproxy.resolve.claims import Claims, FrontendClaim
-from kproxy.resolve.frontends import claim
+from kproxy.resolve.claims import Claims, FrontendClaim, claim
 from kproxy.sources.source import Source
 from kproxy.table.skeleton import Options
 

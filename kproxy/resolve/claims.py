@@ -1,4 +1,4 @@
-"""Which Service owns each frontend, as Services are added, changed and removed.
+"""Which frontends each Service claims, and which Service owns each of them.
 
 ClusterIPs and node ports are allocated, so each belongs to one Service. External and load-balancer
 addresses are copied from manifests, so several Services can claim the same address and port. The
@@ -18,19 +18,22 @@ from msgspec import Struct
 
 from kproxy.model import (
     API_SERVER,
+    GATEWAY,
     Address,
+    EndpointSlice,
     Frontend,
     FrontendKind,
     NamespacedName,
+    Node,
     Origin,
     Protocol,
+    Service,
     format_address,
     owner_text,
 )
-from kproxy.problems import Problem
+from kproxy.problems import Problem, enumeration
+from kproxy.resolve.frontends import EXTERNAL, denying, service_frontends
 
-EXTERNAL = (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER, FrontendKind.GATEWAY)
-"""The kinds whose addresses a manifest or a controller chooses."""
 ALLOCATED = (FrontendKind.CLUSTER_IP, FrontendKind.NODE_PORT)
 FIELDS = {
     FrontendKind.CLUSTER_IP: "spec.clusterIP",
@@ -42,6 +45,8 @@ FIELDS = {
 """The field of the Service or the Gateway that requires a frontend of this kind."""
 
 Socket: TypeAlias = tuple[Address, Protocol, int]
+
+# --- what a Service claims ---
 
 
 class FrontendClaim(Struct, frozen=True):
@@ -55,11 +60,34 @@ class FrontendClaim(Struct, frozen=True):
     """Addresses on which the settings refuse to serve the Service."""
 
 
-class FrontendDiff(NamedTuple):
-    """The frontends that a Service owns, before and after a change."""
+def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> FrontendClaim:
+    """Return the claim of a Service whose addresses and node ports are allocated."""
+    slices = tuple(slices)
+    frontends = tuple(service_frontends(service, slices, node))
+    warnings = (*_dropping(service, frontends, slices, node), *_taking(service, frontends, node))
+    return FrontendClaim(service.origin, frontends, warnings, tuple(_refused(service, node)))
 
-    before: tuple[Frontend, ...]
-    after: tuple[Frontend, ...]
+
+def _refused(service: Service, node: Node) -> Iterator[Problem]:
+    """Yield a problem for each address on which the settings refuse to serve a Service."""
+    for kind, addresses in _external(service):
+        for address in addresses:
+            if (network := denying(address, node)) and address not in service.cluster_ips:
+                message = f"{format_address(address)} is refused: --deny-external-addresses {network}"
+                yield Problem(service.origin.source, owner_text(service.name), FIELDS[kind], message)
+
+
+def _taking(service: Service, frontends: Iterable[Frontend], node: Node) -> Iterator[Problem]:
+    """Yield a warning for each external address that something else has, and needs.
+
+    A Gateway may have the addresses of this node, because not all have a pool.
+    """
+    own = dict.fromkeys((*node.addresses, *node.node_port_addresses), "this node")
+    others = {**({} if service.type == GATEWAY else own), **dict(node.relied_on)}
+    taken = {(f.kind, f.address) for f in frontends if f.kind in EXTERNAL and f.address in others}
+    for kind, address in sorted(taken):
+        if address not in service.pool_ips:
+            yield taking(service.name, service.origin, kind, address, f"the address of {others[address]}")
 
 
 def taking(name: NamespacedName, origin: Origin, kind: FrontendKind, address: Address, whose: str) -> Problem:
@@ -67,6 +95,53 @@ def taking(name: NamespacedName, origin: Origin, kind: FrontendKind, address: Ad
     text = format_address(address)
     message = f"{text} is {whose}: this {owner_text(name).split()[0]} gets the connections to its ports there"
     return Problem(origin.source, owner_text(name), FIELDS[kind], message)
+
+
+def _external(service: Service) -> Iterator[tuple[FrontendKind, tuple[Address, ...]]]:
+    if service.type == GATEWAY:
+        yield FrontendKind.GATEWAY, service.load_balancer_ips
+    elif service.wants_cluster_ip and not service.proxied_elsewhere:
+        yield FrontendKind.EXTERNAL_IP, service.external_ips
+        yield FrontendKind.LOAD_BALANCER, service.load_balancer_ips
+
+
+def _dropping(
+    service: Service, frontends: Iterable[Frontend], slices: Iterable[EndpointSlice], node: Node
+) -> Iterator[Problem]:
+    """Yield a warning for each traffic policy Local because of which `node` drops packets."""
+    if not (service.internal_local or service.external_local):
+        return
+    policies = {
+        ("spec.internalTrafficPolicy", "to the ClusterIP")
+        if side is frontend.backends
+        else ("spec.externalTrafficPolicy", "from outside")
+        for frontend in frontends
+        for side in (frontend.backends, frontend.from_outside)
+        if side is not None and side.elsewhere and not side.endpoints
+    }
+    for field, which in sorted(policies):
+        message = f"no endpoint is on this node, {node.name}: packets {which} are dropped; {places(slices)}"
+        yield Problem(service.origin.source, f"Service {service.name}", field, message)
+
+
+def places(slices: Iterable[EndpointSlice]) -> str:
+    """Return the nodes of the serving endpoints, as a clause."""
+    nodes = {endpoint.node for slice_ in slices for endpoint in slice_.endpoints if endpoint.serving}
+    known = sorted(nodes - {""})
+    if not known:
+        return "the nodes of its endpoints are unknown (no nodeName)"
+    unknown = ", some on unknown nodes (no nodeName)" if "" in nodes else ""
+    return f"its endpoints are on {enumeration(known)}{unknown}"
+
+
+# --- who owns a frontend ---
+
+
+class FrontendDiff(NamedTuple):
+    """The frontends that a Service owns, before and after a change."""
+
+    before: tuple[Frontend, ...]
+    after: tuple[Frontend, ...]
 
 
 def lost_message(frontend: Frontend, owner: NamespacedName) -> str:
@@ -239,3 +314,23 @@ class Claims:
 
 def _cluster_ips(claim: FrontendClaim | None) -> set[Address]:
     return {f.address for f in claim.frontends if f.kind is FrontendKind.CLUSTER_IP} if claim else set()
+
+
+class Resolved(Struct, frozen=True):
+    """The frontends of all Services."""
+
+    frontends: list[Frontend]
+    """In order of the Services' names."""
+    problems: list[Problem]
+    """One for each Service and field that lost a frontend to another Service."""
+    warnings: list[Problem]
+    """One for each Service and traffic policy that drops packets on this node."""
+
+
+def all_frontends(
+    services: Iterable[Service], slices: Mapping[NamespacedName, tuple[EndpointSlice, ...]], node: Node
+) -> Resolved:
+    """Return the frontends of all Services. claims.py decides between Services that claim the same one."""
+    claims = Claims()
+    claims.change({s.name: claim(s, slices.get(s.name, ()), node) for s in services})
+    return Resolved(list(claims.all_frontends()), claims.problems(), claims.warnings())

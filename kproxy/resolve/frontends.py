@@ -1,37 +1,245 @@
-"""Services and their endpoints -> frontends."""
+"""Services and their EndpointSlices -> frontends, each with the endpoints that this node uses for it.
+
+First the endpoints of a service port are selected, per family: by readiness, hints and locality. From these
+come the lists of endpoints, one for each traffic policy. A frontend gets those of its kind.
+
+The port of a Gateway has the endpoints of several backends, each with its share of the connections. A slot
+chain chooses all slots with the same probability. So a share becomes a number of slots: the slots of backends
+are in proportion to their weights, and the endpoints of one backend have the same number of slots. The share
+of a backend without endpoints becomes empty slots. They refuse connections, as the Gateway API requires.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
+from math import ceil, lcm
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from kproxy.model import (
     GATEWAY,
     Address,
+    Backends,
+    Balance,
+    Endpoint,
     EndpointSlice,
     Family,
     Frontend,
     FrontendKind,
-    NamespacedName,
     Network,
     Node,
+    Protocol,
     Service,
     ServicePort,
     ServicePortName,
+    Share,
     family_of,
     format_address,
     network_family,
-    owner_text,
 )
-from kproxy.problems import Problem, enumeration
-from kproxy.resolve.claims import EXTERNAL, FIELDS, Claims, FrontendClaim, taking
-from kproxy.resolve.endpoints import Choices, balance_of, choices
-from kproxy.resolve.shares import shared_choices
+from kproxy.resolve import maglev
 
+EXTERNAL = (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER, FrontendKind.GATEWAY)
+"""The kinds whose addresses a manifest or a controller chooses."""
 FROM_POOL = (FrontendKind.LOAD_BALANCER, FrontendKind.GATEWAY)
 """The kinds whose addresses may come from --load-balancer-pool."""
+EXACT = 1024
+"""Up to so many slots, shares are exact."""
+PRECISE = 8
+"""Otherwise the smallest share gets so many slots: rounding changes no share by more than a sixteenth."""
+MOST = 16384
+"""About the maximum number of slots of a frontend with several backends. Each endpoint has at least one."""
+
+Candidate: TypeAlias = tuple[Endpoint, int]
+"""An endpoint, and the number of its port."""
+Socket: TypeAlias = tuple[Address, int]
+"""The address and the port of an endpoint."""
+
+
+class Categorized(Struct, frozen=True):
+    """The endpoint lists for the traffic policies Cluster and Local."""
+
+    cluster: Sequence[Candidate]
+    local: Sequence[Candidate]
+    """The endpoints on this node, regardless of hints."""
+    has_any: bool
+    """Whether any node has a usable endpoint."""
+
+
+class Choices(Struct, frozen=True):
+    """The endpoint lists of one service port, in one family."""
+
+    internal: Backends
+    """For ClusterIPs."""
+    cluster: Backends
+    """For external frontends: for pods and this node; with externalTrafficPolicy Cluster for all clients."""
+    outside: Backends | None
+    """For external frontends with externalTrafficPolicy Local: for all other clients. None with Cluster."""
+    serving: tuple[Socket, ...]
+    """UDP: every serving endpoint, selected or not, terminating or not."""
+
+
+# --- which endpoints: readiness, hints, locality ---
+
+
+def usable(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Return the ready endpoints; if there are none, those that serve while they terminate."""
+    ready = [pair for pair in candidates if pair[0].ready]
+    return ready or [pair for pair in candidates if pair[0].serving and pair[0].terminating]
+
+
+def _use_hints(ready: Sequence[Candidate], hints_of: Callable[[Endpoint], Sequence[str]], own: str) -> bool:
+    """Whether every ready endpoint has a hint, and at least one hint is `own`, this node or its zone."""
+    hints = [hints_of(endpoint) for endpoint, _ in ready]
+    return bool(own) and all(hints) and any(own in names for names in hints)
+
+
+def _hinted(candidates: Sequence[Candidate], node: Node) -> Sequence[Candidate]:
+    """Return the endpoints that have a hint for this node, else for its zone, else all endpoints."""
+    ready = [pair for pair in candidates if pair[0].ready]
+    if _use_hints(ready, lambda endpoint: endpoint.for_nodes, node.name):
+        return [pair for pair in candidates if node.name in pair[0].for_nodes]
+    if _use_hints(ready, lambda endpoint: endpoint.for_zones, node.zone):
+        return [pair for pair in candidates if node.zone in pair[0].for_zones]
+    return candidates
+
+
+def categorize(candidates: Sequence[Candidate], node: Node) -> Categorized:
+    """Select the endpoints that `node` uses, from those of one service port in one family.
+
+    It corresponds to kube-proxy's CategorizeEndpoints.
+    """
+    near = [pair for pair in _hinted(candidates, node) if pair[0].ready]
+    cluster = near or usable(candidates)
+    local = usable([pair for pair in candidates if pair[0].node == node.name])
+    return Categorized(cluster, local, has_any=bool(cluster or local))
+
+
+# --- lists of endpoints ---
+
+
+def balance_of(service: Service) -> Balance:
+    """Return how the frontends of a Service choose an endpoint."""
+    if service.hashing is not None:
+        return service.hashing
+    return Balance.RANDOM if service.affinity_timeout is None else Balance.STICKY
+
+
+def candidates(port: ServicePort, slices: Iterable[EndpointSlice], family: Family) -> list[Candidate]:
+    """Return all endpoints of a service port in one family, in any state."""
+    return [
+        (endpoint, slice_port.port)
+        for slice_ in slices
+        if slice_.family is family and not slice_.headless
+        for slice_port in slice_.ports
+        if slice_port.name == port.name and slice_port.protocol is port.protocol
+        for endpoint in slice_.endpoints
+    ]
+
+
+def _backends(service: Service, chosen: Sequence[Candidate], elsewhere: bool) -> Backends:
+    sockets = {(endpoint.address, port): endpoint for endpoint, port in chosen}
+    if service.weights:
+        weighted = [
+            socket
+            for socket, endpoint in sorted(sockets.items(), key=lambda item: item[0])
+            for _ in range(_weight(service, endpoint.pod, socket[0]))
+        ]
+    else:
+        weighted = sorted(sockets)
+    if service.hashing is not None:
+        return Backends(maglev.table(weighted), elsewhere)
+    return Backends(tuple(weighted), elsewhere)
+
+
+def _weight(service: Service, pod: str, address: Address) -> int:
+    return service.weights.get(pod) or service.weights.get(format_address(address)) or 1
+
+
+def serving_sockets(every: Iterable[Candidate]) -> tuple[Socket, ...]:
+    """Return address and port of the serving endpoints, sorted."""
+    return tuple(sorted({(endpoint.address, port) for endpoint, port in every if endpoint.serving}))
+
+
+def choices(
+    service: Service, port: ServicePort, slices: Iterable[EndpointSlice], family: Family, node: Node
+) -> Choices:
+    """Return the endpoint lists of `port` in one family, as `node` uses them."""
+    every = candidates(port, slices, family)
+    found = categorize(every, node)
+    cluster = _backends(service, found.cluster, found.has_any)
+    local = cluster
+    if service.internal_local or service.external_local:
+        local = _backends(service, found.local, found.has_any)
+    return Choices(
+        internal=local if service.internal_local else cluster,
+        cluster=cluster,
+        outside=local if service.external_local else None,
+        serving=serving_sockets(every) if port.protocol is Protocol.UDP else (),
+    )
+
+
+# --- shares of the backends of a Gateway ---
+
+
+def shared_choices(port: ServicePort, slices: Sequence[EndpointSlice], family: Family, node: Node) -> Choices:
+    """Return the endpoint lists of a port of a Gateway in one family, as `node` uses them."""
+    groups = _groups(port, slices, family)
+    chosen = {share: categorize(group, node).cluster for share, group in groups.items()}
+    every = [candidate for group in groups.values() for candidate in group]
+    found = in_slots((share.weight, _sockets(group)) for share, group in chosen.items())
+    return Choices(
+        internal=found,
+        cluster=found,
+        outside=None,
+        serving=serving_sockets(every) if port.protocol is Protocol.UDP else (),
+    )
+
+
+def _groups(
+    port: ServicePort, slices: Sequence[EndpointSlice], family: Family
+) -> Mapping[Share, list[Candidate]]:
+    """Return the endpoints of each backend, also of one that has none in this family."""
+    shares = {s.share for s in slices if s.share and any(each.name == port.name for each in s.ports)}
+    return {
+        share: candidates(port, [each for each in slices if each.share == share], family)
+        for share in sorted(shares)
+    }
+
+
+def _sockets(group: Iterable[Candidate]) -> list[Socket]:
+    return sorted({(endpoint.address, port) for endpoint, port in group})
+
+
+def in_slots(backends: Iterable[tuple[int, Sequence[Socket]]]) -> Backends:
+    """Return the slots of backends: (weight, endpoints) each."""
+    weighted = [(weight, sockets) for weight, sockets in backends if weight]
+    total = sum(weight for weight, _ in weighted)
+    shares = [(Fraction(weight, total * len(sockets)), sockets) for weight, sockets in weighted if sockets]
+    if not shares:
+        return Backends(())
+    refused = Fraction(sum(weight for weight, sockets in weighted if not sockets), total)
+    size = _size([share for share, _ in shares] + ([refused] if refused else []))
+    slots = [socket for share, sockets in shares for socket in sockets for _ in range(_count(share, size))]
+    return Backends(tuple(sorted(slots)), refusing=_count(refused, size) if refused else 0)
+
+
+def _size(shares: Sequence[Fraction]) -> int:
+    """Return the number of slots in which every share is a whole number; almost, if that is too large."""
+    exact = lcm(*(share.denominator for share in shares))
+    if exact <= EXACT:
+        return exact
+    return min(exact, max(EXACT, ceil(PRECISE / min(shares))), MOST)
+
+
+def _count(share: Fraction, size: int) -> int:
+    return max(1, round(share * size))
+
+
+# --- frontends ---
 
 
 def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
@@ -44,7 +252,7 @@ def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Add
     """
     if service.type == GATEWAY:
         for address in dict.fromkeys(service.load_balancer_ips):
-            if not _denying(address, node):
+            if not denying(address, node):
                 yield FrontendKind.GATEWAY, address
         return
     families = {family_of(address) for address in service.cluster_ips}
@@ -57,12 +265,12 @@ def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Add
         for address in dict.fromkeys(addresses):
             if family_of(address) not in families:
                 continue
-            if kind in EXTERNAL and (address in service.cluster_ips or _denying(address, node)):
+            if kind in EXTERNAL and (address in service.cluster_ips or denying(address, node)):
                 continue
             yield kind, address
 
 
-def _denying(address: Address, node: Node) -> Network | None:
+def denying(address: Address, node: Node) -> Network | None:
     """Return the range of --deny-external-addresses that contains an address."""
     if not node.denied:
         return None
@@ -140,90 +348,3 @@ def _frontend(
         from_pool=kind in FROM_POOL and _is_from_pool(service, address, node),
         serving=chosen.serving,
     )
-
-
-class Resolved(Struct, frozen=True):
-    """The frontends of all Services."""
-
-    frontends: list[Frontend]
-    """In order of the Services' names."""
-    problems: list[Problem]
-    """One for each Service and field that lost a frontend to another Service."""
-    warnings: list[Problem]
-    """One for each Service and traffic policy that drops packets on this node."""
-
-
-def all_frontends(
-    services: Iterable[Service], slices: Mapping[NamespacedName, tuple[EndpointSlice, ...]], node: Node
-) -> Resolved:
-    """Return the frontends of all Services. claims.py decides between Services that claim the same one."""
-    claims = Claims()
-    claims.change({s.name: claim(s, slices.get(s.name, ()), node) for s in services})
-    return Resolved(list(claims.all_frontends()), claims.problems(), claims.warnings())
-
-
-def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> FrontendClaim:
-    """Return the claim of a Service whose addresses and node ports are allocated."""
-    slices = tuple(slices)
-    frontends = tuple(service_frontends(service, slices, node))
-    warnings = (*_dropping(service, frontends, slices, node), *_taking(service, frontends, node))
-    return FrontendClaim(service.origin, frontends, warnings, tuple(_refused(service, node)))
-
-
-def _refused(service: Service, node: Node) -> Iterator[Problem]:
-    """Yield a problem for each address on which the settings refuse to serve a Service."""
-    for kind, addresses in _external(service):
-        for address in addresses:
-            if (network := _denying(address, node)) and address not in service.cluster_ips:
-                message = f"{format_address(address)} is refused: --deny-external-addresses {network}"
-                yield Problem(service.origin.source, owner_text(service.name), FIELDS[kind], message)
-
-
-def _taking(service: Service, frontends: Iterable[Frontend], node: Node) -> Iterator[Problem]:
-    """Yield a warning for each external address that something else has, and needs.
-
-    A Gateway may have the addresses of this node, because not all have a pool.
-    """
-    own = dict.fromkeys((*node.addresses, *node.node_port_addresses), "this node")
-    others = {**({} if service.type == GATEWAY else own), **dict(node.relied_on)}
-    taken = {(f.kind, f.address) for f in frontends if f.kind in EXTERNAL and f.address in others}
-    for kind, address in sorted(taken):
-        if address not in service.pool_ips:
-            yield taking(service.name, service.origin, kind, address, f"the address of {others[address]}")
-
-
-def _external(service: Service) -> Iterator[tuple[FrontendKind, tuple[Address, ...]]]:
-    if service.type == GATEWAY:
-        yield FrontendKind.GATEWAY, service.load_balancer_ips
-    elif service.wants_cluster_ip and not service.proxied_elsewhere:
-        yield FrontendKind.EXTERNAL_IP, service.external_ips
-        yield FrontendKind.LOAD_BALANCER, service.load_balancer_ips
-
-
-def _dropping(
-    service: Service, frontends: Iterable[Frontend], slices: Iterable[EndpointSlice], node: Node
-) -> Iterator[Problem]:
-    """Yield a warning for each traffic policy Local because of which `node` drops packets."""
-    if not (service.internal_local or service.external_local):
-        return
-    policies = {
-        ("spec.internalTrafficPolicy", "to the ClusterIP")
-        if side is frontend.backends
-        else ("spec.externalTrafficPolicy", "from outside")
-        for frontend in frontends
-        for side in (frontend.backends, frontend.from_outside)
-        if side is not None and side.elsewhere and not side.endpoints
-    }
-    for field, which in sorted(policies):
-        message = f"no endpoint is on this node, {node.name}: packets {which} are dropped; {places(slices)}"
-        yield Problem(service.origin.source, f"Service {service.name}", field, message)
-
-
-def places(slices: Iterable[EndpointSlice]) -> str:
-    """Return the nodes of the serving endpoints, as a clause."""
-    nodes = {endpoint.node for slice_ in slices for endpoint in slice_.endpoints if endpoint.serving}
-    known = sorted(nodes - {""})
-    if not known:
-        return "the nodes of its endpoints are unknown (no nodeName)"
-    unknown = ", some on unknown nodes (no nodeName)" if "" in nodes else ""
-    return f"its endpoints are on {enumeration(known)}{unknown}"

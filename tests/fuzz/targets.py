@@ -41,7 +41,7 @@ from kproxy.printable import printable
 from kproxy.probes.core.readiness import ProbeResult
 from kproxy.probes.network import NetworkProbes
 from kproxy.problems import InvalidResponseError, KproxyError, Problem
-from kproxy.resolve.frontends import all_frontends
+from kproxy.resolve.claims import all_frontends
 from kproxy.settings.text import SocketAddress
 from kproxy.show.describe.context import Context
 from kproxy.show.describe.gateways import describe_gateway, describe_route

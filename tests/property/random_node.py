@@ -35,7 +35,7 @@ from kproxy.model import (
     parse_address,
 )
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.resolve.frontends import all_frontends
+from kproxy.resolve.claims import all_frontends
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.core.inventory import Inventory
 from kproxy.table.compile import compile_frontends

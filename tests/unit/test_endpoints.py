@@ -26,7 +26,7 @@ from kproxy.model import (
     format_socket,
     parse_address,
 )
-from kproxy.resolve.endpoints import Choices, balance_of, choices
+from kproxy.resolve.frontends import Choices, balance_of, choices
 from kproxy.resolve.maglev import SLOTS
 from tests.unit.make import manifest, name, selected_slices, service, slice_of
 

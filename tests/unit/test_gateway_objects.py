@@ -29,7 +29,7 @@ from kproxy.gateway.core.status import Condition, Statuses
 from kproxy.gatewayapi import CONTROLLER, GatewayObjects
 from kproxy.model import Family, NamespacedName, Node, format_address, parse_address
 from kproxy.nft.elements import COMMENT_BYTES
-from kproxy.resolve.shares import MOST, in_slots
+from kproxy.resolve.frontends import MOST, in_slots
 from kproxy.show.gateways import status_of
 from kproxy.table.compile import compile_frontends
 from tests.cases import cases

@@ -20,8 +20,7 @@ from kproxy.kernel.netlink.core.constants import RTA_GATEWAY, RTA_MULTIPATH, RTA
 from kproxy.kernel.netlink.core.route import read_default_route
 from kproxy.model import API_SERVER, FrontendKind, Node, format_address, parse_address
 from kproxy.problems import UsageError
-from kproxy.resolve.claims import Claims
-from kproxy.resolve.frontends import Resolved, all_frontends, claim
+from kproxy.resolve.claims import Claims, Resolved, all_frontends, claim
 from kproxy.settings.derived import ranges
 from tests.unit.make import manifest, name, service
 

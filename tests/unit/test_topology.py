@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 from kproxy.model import Endpoint, Node
-from kproxy.resolve.endpoints import Candidate, categorize, usable
+from kproxy.resolve.frontends import Candidate, categorize, usable
 
 CONDITIONS = {"r": (True, True, False), "d": (False, True, True), "g": (False, False, True), "s": (False, True, False)}  # fmt: skip
 

@@ -12,8 +12,8 @@ from kproxy.model import EndpointSlice, Frontend, NamespacedName, Pod, Service, 
 from kproxy.probes.core.readiness import not_ready_reason
 from kproxy.problems import enumeration, most_similar
 from kproxy.reconcile.core.report import REJECTED, plural
-from kproxy.resolve.claims import EXTERNAL, FIELDS, lost_message, socket_of
-from kproxy.resolve.frontends import places, service_frontends
+from kproxy.resolve.claims import FIELDS, lost_message, places, socket_of
+from kproxy.resolve.frontends import EXTERNAL, service_frontends
 
 
 def no_such_service(objects: Objects, asked: Asked) -> Iterator[Sighting]:
