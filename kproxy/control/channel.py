@@ -19,7 +19,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from select import select
 from typing import BinaryIO
@@ -182,6 +182,72 @@ def _words(line: bytes) -> frozenset[str] | None:
     return frozenset(line.decode(errors="replace").split()[1:])
 
 
+class Channel:
+    """The socket in a state directory, and the clients that it got."""
+
+    def __init__(self, directory: Path, server: _Server, clients: Clients) -> None:
+        self._directory = directory
+        self._server = server
+        self._clients = clients
+        self._place: _SocketPath | None = None
+        self._inode = 0
+        self._accepting: asyncio.Task[None] | None = None
+        self._listeners: list[socket.socket] = []
+        """All so far, which may have clients."""
+
+    def open(self) -> None:
+        """Create the socket, and accept clients. Raises StateError."""
+        with ExitStack() as opened:
+            try:
+                place = _SocketPath(self._directory)
+                listener = _listen(opened.enter_context(place))
+            except OSError as error:
+                raise _state_error(self._directory, error) from None
+            self._place, self._inode = place, place.path.stat().st_ino
+            opened.pop_all()
+        self._accepting = asyncio.create_task(
+            self._clients.accept(listener, self._server.answer, logger.warning)
+        )
+        self._listeners.append(listener)
+
+    async def renew(self) -> None:
+        """Create the socket again if another program removed it. Raises StateError.
+
+        Clients that are connected stay.
+        """
+        if _inode(self._directory / SOCKET) == self._inode:
+            return
+        if self._place:
+            logger.warning("%s was removed: kproxy creates it again", self._directory / SOCKET)
+            await self._stop()
+        self.open()
+
+    async def close(self) -> None:
+        """Disconnect all clients, and remove the socket."""
+        for listener in self._listeners:
+            self._clients.disconnect(listener)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """Accept no further clients."""
+        place, self._place = self._place, None
+        if place is None or self._accepting is None:
+            return
+        self._accepting.cancel()
+        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._listeners[-1].close()  # also if the task never ran
+        with place as path:
+            if _inode(path) == self._inode:
+                path.unlink(missing_ok=True)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
 @asynccontextmanager
 async def serve(
     directory: Path,
@@ -189,35 +255,20 @@ async def serve(
     revision: Revision | None = None,
     timeout: float = SNAPSHOT_SECONDS,
     clients: Clients | None = None,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Channel]:
     """Serve clients in `directory`, which must exist, until the block ends. Raises StateError.
 
     `snapshot` is awaited in the event loop, once for each client. A snapshot object that several clients get
     at the same time is encoded once. Clients that do not read are disconnected after `timeout` seconds.
     Without a `revision`, watchers see no change. `clients` are those of all listeners of the process.
     """
+    server = _Server(snapshot, revision or Revision(), timeout)
+    channel = Channel(directory, server, clients or Clients())
+    channel.open()
     try:
-        socket_path = _SocketPath(directory)
-    except OSError as error:
-        raise _state_error(directory, error) from None
-    with socket_path as path:
-        try:
-            listener = _listen(path)
-        except OSError as error:
-            raise _state_error(directory, error) from None
-        inode = path.stat().st_ino
-        clients = clients or Clients()
-        server = _Server(snapshot, revision or Revision(), timeout)
-        accepting = asyncio.create_task(clients.accept(listener, server.answer, logger.warning))
-        try:
-            yield
-        finally:
-            accepting.cancel()
-            clients.disconnect(listener)
-            await asyncio.gather(accepting, return_exceptions=True)
-            listener.close()  # also if the task never ran
-            if path.exists() and path.stat().st_ino == inode:
-                path.unlink(missing_ok=True)
+        yield channel
+    finally:
+        await channel.close()
 
 
 def _state_error(directory: Path, error: OSError) -> StateError:

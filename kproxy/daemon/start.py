@@ -30,7 +30,7 @@ from kproxy.nft.structure import TableFlags
 from kproxy.observe.log import LogFormatter, Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
-from kproxy.problems import UsageError
+from kproxy.problems import StateError, UsageError
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.settings.derived import (
     cluster_dns,
@@ -61,11 +61,16 @@ The task that programs changes needs this lock several times, and a scrape of ma
 """
 
 
+KEEP_SECONDS = 2.0
+"""The interval between two looks at the lock and the control socket, which another program may remove."""
+
+
 class _Host:
     """The parts of a daemon that do not depend on its source."""
 
-    def __init__(self, settings: Settings, tables: TableAccess) -> None:
+    def __init__(self, settings: Settings, tables: TableAccess, held: lock.Lock) -> None:
         self.settings = settings
+        self.lock = held
         self.addresses = HostAddresses()
         self.reporter = Reporter(settings.verbose)
         self.clients = Clients(raise_file_limit())
@@ -159,12 +164,12 @@ def run_daemon(settings: Settings) -> int:
         raise UsageError("--pods-from needs manifests: -f PATH.")
     work = _follow_manifests if settings.manifests else _follow_cluster
     with (
-        lock.hold(Path(settings.state_dir), lock.DAEMON),
+        lock.hold(Path(settings.state_dir), lock.DAEMON) as held,
         Rehearsal() as rehearsal,
         Netlink() as netlink,
     ):
         flags = _own_tables(netlink, rehearsal, settings.no_table_owner)
-        asyncio.run(work(_Host(settings, TableAccess(netlink, rehearsal, flags))))
+        asyncio.run(work(_Host(settings, TableAccess(netlink, rehearsal, flags), held)))
     return 0
 
 
@@ -254,5 +259,25 @@ async def _follow_cluster(host: _Host) -> None:
 
 async def _run(daemon: Daemon, host: _Host, addresses_changed: Callable[[], None]) -> None:
     directory = Path(host.settings.state_dir)
-    async with channel.serve(directory, daemon.snapshot, daemon.revision, clients=host.clients):
-        await daemon.run(addresses_changed)
+    async with channel.serve(directory, daemon.snapshot, daemon.revision, clients=host.clients) as serving:
+        keeping = asyncio.create_task(_keep_files(host.lock, serving))
+        try:
+            await daemon.run(addresses_changed)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _keep_files(held: lock.Lock, serving: channel.Channel) -> None:
+    """Create the lock and the control socket again if another program removes them. Never returns."""
+    failure = ""
+    while True:
+        await asyncio.sleep(KEEP_SECONDS)
+        try:
+            held.renew()
+            await serving.renew()
+            failure = ""
+        except StateError as error:
+            if str(error) != failure:
+                logger.error("%s", error)
+            failure = str(error)

@@ -20,7 +20,7 @@ from kproxy.gateway.core.configuration import Configuration, fitted
 from kproxy.gateway.core.files import digest
 from kproxy.gateway.core.plan import Plan, Running, plan, started, with_servers_of
 from kproxy.gateway.folder import Folders
-from kproxy.gateway.process import AbsentError, Launcher, Process, RefusedError, check
+from kproxy.gateway.process import AbsentError, Launcher, Process, RefusedError
 from kproxy.problems import KproxyError
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class Driver:
             self._reload(wanted)
 
     def end(self) -> None:
-        """Let `apply`, in another thread, not wait for another program."""
-        self._launcher.end()
+        """Let `apply` and `audit`, in another thread, not wait for a start or a check of HAProxy any more."""
+        self._launcher.program.ended.set()
 
     def audit(self) -> None:
         """Read back what HAProxy has, and repair what differs. Raises KproxyError if that fails."""
@@ -175,7 +175,7 @@ class Driver:
         self._folders.write(folder, {**contents, LOADED: msgspec.msgpack.encode(wanted)})
         try:
             if self.loaded is None or digest(self.loaded) != description:
-                check(folder)
+                self._launcher.program.check(folder)
             new = self._launcher.start(folder, self.process)
         except RefusedError as error:
             self._refused = {description: error}

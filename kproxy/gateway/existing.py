@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from threading import Event
 
 from kproxy.gateway.core.configuration import Configuration
 from kproxy.gateway.core.files import Identity, control_socket, digest, files
 from kproxy.gateway.folder import CURRENT, Folders
-from kproxy.gateway.process import AbsentError, EndedError, Process
+from kproxy.gateway.process import AbsentError, EndedError, Process, Program
 from kproxy.gateway.runtime import Runtime
 from kproxy.limits import GATEWAY_START_SECONDS
 from kproxy.problems import KproxyError
@@ -34,7 +33,7 @@ class Existing:
         self._master = Runtime(master)
         self._wanted = self._awaited = ""
         """Digests: of the last files, and of those with which the other program is to start HAProxy."""
-        self._ended = Event()
+        self.program = Program()
 
     def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
         """Return the files of a start in a folder. The other program decides about the user.
@@ -70,15 +69,11 @@ class Existing:
                 return process
             if self._has_failed(failures):
                 break
-            if self._ended.wait(PAUSE):
+            if self.program.ended.wait(PAUSE):
                 raise EndedError
         if before:
             self._folders.point(before.folder)
         raise KproxyError("HAProxy did not reload. Its own log says why.")
-
-    def end(self) -> None:
-        """Let `start`, in another thread, not wait any longer."""
-        self._ended.set()
 
     def _failures(self) -> int:
         """Return how many reloads failed. Raises AbsentError."""

@@ -13,11 +13,13 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from select import select
+from threading import Event
 from typing import Protocol
 
 from kproxy.gateway.core.configuration import Configuration
@@ -40,6 +42,8 @@ from kproxy.problems import HostError, KproxyError
 logger = logging.getLogger(__name__)
 USER = "haproxy"
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
+PAUSE = 0.1
+"""Seconds after which a call that has not ended looks whether kproxy ends."""
 NEEDED = (1 << 6) | (1 << 7) | (1 << 18)
 """CAP_SETGID, CAP_SETUID and CAP_SYS_CHROOT: to become another user in an empty folder."""
 
@@ -128,8 +132,58 @@ class Process:
             os.waitpid(self.pid, os.WNOHANG)
 
 
+class Program:
+    """Calls of HAProxy's program, which end when kproxy does."""
+
+    def __init__(self) -> None:
+        self.ended = Event()
+        """Set when kproxy ends. Then nothing waits for HAProxy."""
+
+    def check(self, folder: Path) -> None:
+        """Let HAProxy check the files of a folder. Raises RefusedError with what it says, and EndedError."""
+        if output := self.call(folder, "-c"):
+            objects = refused_objects(output, (folder / TEXT).read_text())
+            raise RefusedError(f"HAProxy refuses its configuration: {_said(output, folder)}", objects)
+
+    def call(self, folder: Path, *arguments: str) -> str:
+        """Run HAProxy in a folder. Returns what it says if it fails, else "".
+
+        Raises KproxyError, and EndedError if kproxy ends meanwhile.
+        """
+        command = [program(), *arguments[:1], "-C", str(folder), "-f", PROCESS, "-f", TEXT, *arguments[1:]]
+        try:
+            with subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                umask=0o077,
+            ) as process:
+                said = self._wait(process)
+        except OSError as error:
+            raise HostError(f"Cannot run {command[0]}: {error.strerror}.") from None
+        if not process.returncode:
+            return ""
+        return said.decode(errors="replace") or f"status {process.returncode}"
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> bytes:
+        """Return the output. A process that takes too long, or longer than kproxy, is killed."""
+        end = time.monotonic() + GATEWAY_START_SECONDS
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=PAUSE)[0]
+            if self.ended.is_set():
+                process.kill()
+                raise EndedError
+            if time.monotonic() > end:
+                process.kill()
+                raise KproxyError(f"HAProxy did not start in {GATEWAY_START_SECONDS:g} s.")
+
+
 class Launcher(Protocol):
     """How processes come into being."""
+
+    program: Program
 
     def contents(self, wanted: Configuration, folder: Path) -> dict[str, bytes]:
         """Return the files of a start in a folder."""
@@ -138,16 +192,17 @@ class Launcher(Protocol):
         """Return the process that was started in a folder, if it runs."""
 
     def start(self, folder: Path, before: Process | None) -> Process:
-        """Start a process, in place of another one. Raises KproxyError; then the other one continues."""
+        """Start a process, in place of another one. Raises KproxyError; then the other one continues.
 
-    def end(self) -> None:
-        """Let `start`, in another thread, not wait for what another program does."""
+        Raises EndedError if kproxy ends meanwhile.
+        """
 
 
 class Own:
     """Processes that kproxy starts itself."""
 
     def __init__(self, folders: Folders) -> None:
+        self.program = Program()
         self._identity = identity(folders)
         if not self._identity.user:
             logger.warning("HAProxy keeps the user of kproxy: %s", WHY_NOT)
@@ -171,22 +226,19 @@ class Own:
     def start(self, folder: Path, before: Process | None) -> Process:
         """Start a process, in place of another one. Raises KproxyError; then the other one continues.
 
-        If the other one hangs, it is killed.
+        If the other one hangs, it is killed. Raises EndedError if kproxy ends meanwhile.
         """
-        output = _call(folder, "-D", "-p", PID, *_in_place_of(before))
+        output = self.program.call(folder, "-D", "-p", PID, *_in_place_of(before))
         if output and before and not before.answers:
             logger.warning("HAProxy does not answer: process %d. Killing it.", before.pid)
             before.kill()
-            output = _call(folder, "-D", "-p", PID)
+            output = self.program.call(folder, "-D", "-p", PID)
         if output:
             objects = refused_objects(output, (folder / TEXT).read_text())
             raise ConfigurationError(f"HAProxy does not start: {_said(output, folder)}", objects)
         if process := self.find(folder):
             return process
         raise KproxyError("HAProxy ended right after its start.")
-
-    def end(self) -> None:
-        """Do nothing: `start` waits for HAProxy itself."""
 
 
 def _in_place_of(before: Process | None) -> list[str]:
@@ -206,37 +258,8 @@ def _is_of(pid: int, folder: Path) -> bool:
         return False
 
 
-def check(folder: Path) -> None:
-    """Let HAProxy check the files of a folder. Raises RefusedError with what it says about them."""
-    if output := _call(folder, "-c"):
-        objects = refused_objects(output, (folder / TEXT).read_text())
-        raise RefusedError(f"HAProxy refuses its configuration: {_said(output, folder)}", objects)
-
-
 def _said(output: str, folder: Path) -> str:
     return printable(complaint(output, (folder / TEXT).read_text()))
-
-
-def _call(folder: Path, *arguments: str) -> str:
-    """Run HAProxy in a folder. Returns what it says if it fails, else ""."""
-    command = [program(), *arguments[:1], "-C", str(folder), "-f", PROCESS, "-f", TEXT, *arguments[1:]]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=GATEWAY_START_SECONDS,
-            umask=0o077,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise KproxyError(f"HAProxy did not start in {GATEWAY_START_SECONDS:g} s.") from None
-    except OSError as error:
-        raise HostError(f"Cannot run {command[0]}: {error.strerror}.") from None
-    if not done.returncode:
-        return ""
-    return done.stdout.decode(errors="replace") or f"status {done.returncode}"
 
 
 def remove(folders: Folders) -> list[int]:

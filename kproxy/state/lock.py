@@ -46,23 +46,60 @@ def state_error(path: Path, message: str, remedy: str = WRITABLE) -> StateError:
     return StateError(f"{path}: {message}.", f"{remedy} The rules in the kernel are unchanged.")
 
 
+class Lock:
+    """A lock that this process holds."""
+
+    def __init__(self, path: Path, file: int, holder: str) -> None:
+        self._path, self._file, self._holder = path, file, holder
+
+    def sign(self) -> None:
+        """Write the holder's name into the file."""
+        _sign(self._file, self._holder)
+
+    def renew(self) -> None:
+        """Create the file again, with its directory, if another program removed it. Raises StateError.
+
+        If another process has locked a new file, nothing changes.
+        """
+        if _is_at(self._path, self._file):
+            return
+        file = _open(self._path)
+        if not (_try_lock(file) and _is_at(self._path, file)):
+            os.close(file)
+            return
+        os.close(self._file)
+        self._file = file
+        self.sign()
+        logger.warning("%s was removed: kproxy creates it again", self._path)
+
+    def release(self) -> None:
+        """End the lock. No name stays in the file."""
+        _sign(self._file, "")
+        self.close()
+
+    def close(self) -> None:
+        """End the lock."""
+        os.close(self._file)
+
+
 @contextmanager
-def hold(directory: Path, verb: str) -> Iterator[None]:
+def hold(directory: Path, verb: str) -> Iterator[Lock]:
     """Hold the lock of a state directory, which is created if it does not exist.
 
     Raises StateError immediately if `kproxy run` holds the lock, or if the file cannot be locked; after a
     minute if another process holds it.
     """
     path = directory / FILE
-    file = _acquire(path)
+    held = Lock(path, _acquire(path), f"{verb} {os.getpid()}")
     try:
         for name in FILES:
             _make_private(directory / name)
-        _sign(file, f"{verb} {os.getpid()}")
-        yield
-        _sign(file, "")
-    finally:
-        os.close(file)
+        held.sign()
+        yield held
+    except BaseException:
+        held.close()
+        raise
+    held.release()
 
 
 def holder_of(path: Path) -> str:
@@ -79,11 +116,19 @@ def holder_of(path: Path) -> str:
     return ""
 
 
+def _is_at(path: Path, file: int) -> bool:
+    """Whether an open file is still at this path."""
+    try:
+        return path.stat().st_ino == os.fstat(file).st_ino
+    except OSError:
+        return False
+
+
 def _acquire(path: Path) -> int:
     begun, seen, noticed = time.monotonic(), "", False
     while True:
         file = _open(path)
-        if _try_lock(file) and path.exists() and path.stat().st_ino == os.fstat(file).st_ino:
+        if _try_lock(file) and _is_at(path, file):
             return file
         signed = os.pread(file, SIGNATURE, 0).decode("ascii", "replace").strip()
         os.close(file)

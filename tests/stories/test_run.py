@@ -129,6 +129,14 @@ def test_the_views_show_the_running_kproxy(lab: Lab, running: Running) -> None:
     assert "in use by `kproxy run`" in running.kproxy.run("sync").stderr
 
 
+def test_a_removed_state_directory_is_created_again(lab: Lab, running: Running) -> None:
+    running.write("web", service(), *slices(lab, ["pod-1"]))
+    shutil.rmtree(running.kproxy.state)
+    eventually(lambda: SERVICE_IP[4] in running.view("get", "svc", "web"), running.logged)
+    # It is locked again, so no other kproxy uses it.
+    assert "in use by `kproxy run`" in running.kproxy.run("sync").stderr
+
+
 def test_a_removed_folder_removes_nothing(lab: Lab, running: Running) -> None:
     running.write("web", service(), *slices(lab, ["pod-1"]))
     eventually(lambda: answering(lab) == {"pod-1"}, running.logged)

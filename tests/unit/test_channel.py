@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shutil
 import socket
 import stat
 import subprocess
@@ -22,7 +23,7 @@ from msgspec.structs import replace
 
 import kproxy
 from kproxy.cli import main
-from kproxy.control.channel import ALL, NEXT, SOCKET, Revision, fetch, serve, watch
+from kproxy.control.channel import ALL, NEXT, SOCKET, Channel, Revision, fetch, serve, watch
 from kproxy.controlplane.ledger import NOTHING
 from kproxy.controlplane.ranges import Ranges
 from kproxy.model import Event, Node, format_address
@@ -228,7 +229,7 @@ class Changing:
         self.asked += 1
         return replace(snapshot(), node=Node(str(self.revision.number)))
 
-    def serving(self, timeout: float = 30.0) -> AbstractAsyncContextManager[None]:
+    def serving(self, timeout: float = 30.0) -> AbstractAsyncContextManager[Channel]:
         return serve(self.folder, self.snapshot, self.revision, timeout)
 
     async def next(self, watcher: Iterator[Snapshot]) -> str:
@@ -239,6 +240,34 @@ class Changing:
         async with asyncio.timeout(20):
             while not self.revision.waiting:
                 await asyncio.sleep(0)
+
+
+@in_event_loop
+async def test_a_removed_socket_is_created_again_and_watchers_stay(tmp_path: Path) -> None:
+    state = Changing(tmp_path / "state")
+    state.folder.mkdir()
+    async with state.serving() as channel:
+        inode = (state.folder / SOCKET).stat().st_ino
+        await channel.renew()
+        assert (state.folder / SOCKET).stat().st_ino == inode
+        watcher = watch(state.folder, pause=0.0)
+        assert await state.next(watcher) == "0"
+        shutil.rmtree(state.folder)
+        with pytest.raises(StateError):
+            await channel.renew()
+        state.folder.mkdir()
+        await channel.renew()
+        assert await asyncio.to_thread(lambda: fetch(state.folder).node.name) == "0"
+        state.revision.set(1)
+        assert await state.next(watcher) == "1"
+        # Another process has the place: its socket stays.
+        (state.folder / SOCKET).unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(state.folder / SOCKET))
+            other.listen()
+            with pytest.raises(StateError, match="in use by another"):
+                await channel.renew()
+    assert (state.folder / SOCKET).exists()
 
 
 @in_event_loop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -118,6 +119,25 @@ def test_the_name_of_a_killed_daemon_is_ignored(tmp_path: Path, monkeypatch: pyt
         with lock.hold(tmp_path, "sync"):
             pass
     assert attempts == ["run 77\n", "sync 78\n", "sync 78\n"]
+
+
+def test_a_holder_creates_a_removed_lock_file_again(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with lock.hold(folder, "run") as held:
+        held.renew()
+        shutil.rmtree(folder)
+        held.renew()
+        assert signature(folder) == f"run {os.getpid()}"
+        with process(folder) as other:
+            assert "in use by `kproxy run`" in says(other)
+        (folder / "lock").unlink()
+        with process(folder) as other:
+            assert says(other) == "mine\n"
+            held.renew()
+            assert signature(folder) == f"sync {other.pid}"
+        held.renew()
+        assert signature(folder) == f"run {os.getpid()}"
+    assert signature(folder) == ""
 
 
 def test_a_removed_lock_file_is_created_again(tmp_path: Path) -> None:
