@@ -208,7 +208,7 @@ class Daemon(RoundObserver):
                 self.reconciler.problems() + (self._gateway.problems if self._gateway else []),
                 self.reporter.last_errors,
                 list(self._programmed_sides()),
-                self.reconciler.warnings() + (self._gateway.input_warnings if self._gateway else []),
+                self.reconciler.claims.warnings() + (self._gateway.input_warnings if self._gateway else []),
                 self.reconciler.options,
                 self._name_server.domain if self._name_server else "",
                 self.servers.health.complaints(time.monotonic()),
@@ -304,7 +304,7 @@ class Daemon(RoundObserver):
         found = self.source.problems() + self.source.input_warnings() + self.source.warnings()
         if self._gateway:
             found += self._gateway.problems + self._gateway.input_warnings
-        self.reporter.problems(found + self.reconciler.problems(), self.reconciler.warnings())
+        self.reporter.problems(found + self.reconciler.problems(), self.reconciler.claims.warnings())
         self.recorder.look()
 
     # --- after each round ---

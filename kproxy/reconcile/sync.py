@@ -104,7 +104,9 @@ class Sync:
         found = reconciler.problems()
         failures += report.address_failures
         complete = not (self._source.problems() or found or report.failures or failures)
-        return SyncResult(report, found, reconciler.warnings(), self._source.ignored(), complete, failures)
+        return SyncResult(
+            report, found, reconciler.claims.warnings(), self._source.ignored(), complete, failures
+        )
 
     def _addresses(self) -> UplinkAddresses:
         uplink = Uplink(self._settings.load_balancer_interface or None, self._settings.dry_run)

@@ -79,9 +79,9 @@ def test_the_page_says_which_rooms_are_pure() -> None:
         ("table/plan.py", "from kproxy.table import layout", 0),
         ("table/plan.py", "from kproxy.controlplane import pool", 1),
         ("table/plan.py", "import kproxy.kernel.host", 1),
-        ("kernel/host.py", "def f() -> None:\n    from kproxy.reconcile import family", 1),
-        ("reconcile/family.py", "from kproxy.reconcile.core.report import Report", 0),
-        ("reconcile/core/report.py", "from kproxy.reconcile import family", 1),
+        ("kernel/host.py", "def f() -> None:\n    from kproxy.reconcile import flows", 1),
+        ("reconcile/flows.py", "from kproxy.reconcile.core.report import Report", 0),
+        ("reconcile/core/report.py", "from kproxy.reconcile import flows", 1),
         ("cli/sync.py", "from kproxy import __version__\nimport json", 0),
     ],
 )
