@@ -93,18 +93,18 @@ def usable(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
 
 def _use_hints(ready: Sequence[Candidate], hints_of: Callable[[Endpoint], Sequence[str]], own: str) -> bool:
     """Whether every ready endpoint has a hint, and at least one hint is `own`, this node or its zone."""
-    hints = [hints_of(endpoint) for endpoint, _ in ready]
-    return bool(own) and all(hints) and any(own in names for names in hints)
+    if not own or not all(hints_of(endpoint) for endpoint, _ in ready):
+        return False
+    return any(own in hints_of(endpoint) for endpoint, _ in ready)
 
 
-def _hinted(candidates: Sequence[Candidate], node: Node) -> Sequence[Candidate]:
+def _hinted(ready: Sequence[Candidate], node: Node) -> Sequence[Candidate]:
     """Return the endpoints that have a hint for this node, else for its zone, else all endpoints."""
-    ready = [pair for pair in candidates if pair[0].ready]
     if _use_hints(ready, lambda endpoint: endpoint.for_nodes, node.name):
-        return [pair for pair in candidates if node.name in pair[0].for_nodes]
+        return [pair for pair in ready if node.name in pair[0].for_nodes]
     if _use_hints(ready, lambda endpoint: endpoint.for_zones, node.zone):
-        return [pair for pair in candidates if node.zone in pair[0].for_zones]
-    return candidates
+        return [pair for pair in ready if node.zone in pair[0].for_zones]
+    return ready
 
 
 def categorize(candidates: Sequence[Candidate], node: Node) -> Categorized:
@@ -112,8 +112,8 @@ def categorize(candidates: Sequence[Candidate], node: Node) -> Categorized:
 
     It corresponds to kube-proxy's CategorizeEndpoints.
     """
-    near = [pair for pair in _hinted(candidates, node) if pair[0].ready]
-    cluster = near or usable(candidates)
+    ready = [pair for pair in candidates if pair[0].ready]
+    cluster = _hinted(ready, node) or usable(candidates)
     local = usable([pair for pair in candidates if pair[0].node == node.name])
     return Categorized(cluster, local, has_any=bool(cluster or local))
 
@@ -141,15 +141,15 @@ def candidates(port: ServicePort, slices: Iterable[EndpointSlice], family: Famil
 
 
 def _backends(service: Service, chosen: Sequence[Candidate], elsewhere: bool) -> Backends:
-    sockets = {(endpoint.address, port): endpoint for endpoint, port in chosen}
     if service.weights:
+        sockets = {(endpoint.address, port): endpoint for endpoint, port in chosen}
         weighted = [
             socket
             for socket, endpoint in sorted(sockets.items(), key=lambda item: item[0])
             for _ in range(_weight(service, endpoint.pod, socket[0]))
         ]
     else:
-        weighted = sorted(sockets)
+        weighted = _sockets(chosen)
     if service.hashing is not None:
         return Backends(maglev.table(weighted), elsewhere)
     return Backends(tuple(weighted), elsewhere)
