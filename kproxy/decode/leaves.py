@@ -18,6 +18,7 @@ from kproxy.decode.explain import describe
 from kproxy.decode.fields import annotations_text, object_name
 from kproxy.decode.kinds import LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
+from kproxy.decode.strict import SLICE, strict_slice
 from kproxy.decode.text import to_python
 from kproxy.decode.workload import workload
 from kproxy.limits import DOCUMENTS
@@ -145,18 +146,26 @@ def _parts(
             if index < len(known) and known[index][0] == item:
                 yield known[index][1]
             else:
-                parts = _parts(source, item, _item_type(meta), f"{place}, items[{index}]")
-                yield chain.from_iterable(parts)
+                yield _item(source, item, _item_type(meta), f"{place}, items[{index}]")
     elif _is_list(meta.kind or ""):
         yield [broken(source, place, "items", "is missing")]
     else:
         yield [_leaf(source, content, meta, place)]
 
 
-def _leaf(source: str, content: Any, meta: wire.TypeMeta, place: str) -> Leaf:
+def _item(source: str, content: Any, inherited: wire.TypeMeta, place: str) -> Iterable[Leaf]:
+    """Return the leaves of an item of a List."""
+    if (usual := strict_slice(content)) is not None:
+        return [_leaf(source, content, SLICE, place, usual)]
+    return chain.from_iterable(_parts(source, content, inherited, place))
+
+
+def _leaf(
+    source: str, content: Any, meta: wire.TypeMeta, place: str, usual: wire.EndpointSlice | None = None
+) -> Leaf:
     kind = meta.kind or ""
     try:
-        decoded = decode_object(source, meta, content, place, manifest=True)
+        decoded = decode_object(source, meta, content, place, manifest=True, usual=usual)
     except UndecodableError as undecodable:
         return Invalid(undecodable.problem, undecodable.unreadable)
     if decoded is None:

@@ -227,13 +227,19 @@ class DecodedObject(NamedTuple):
 
 
 def decode_object(
-    source: str, meta: wire.TypeMeta, content: Any, place: str = "", manifest: bool = False
+    source: str,
+    meta: wire.TypeMeta,
+    content: Any,
+    place: str = "",
+    manifest: bool = False,
+    usual: Any = None,
 ) -> DecodedObject | None:
     """Decode an object; None if kproxy does not use its kind. Raises UndecodableError.
 
     `content` is JSON text (`Raw`), or a value loaded from YAML. `place` names its document, for errors in
     which the object itself may be unknown. Of a `manifest`, fields that have no effect are warnings: an API
-    server stores no such fields, and a newer one has fields that are not known here.
+    server stores no such fields, and a newer one has fields that are not known here. `usual` is
+    the result of `strictly` for the object, if there is one already.
     """
     kind, version = meta.kind or "", meta.api_version or ""
     known = _KINDS.get((version, kind))
@@ -244,7 +250,8 @@ def decode_object(
         return None
     notes = Notes()
     try:
-        usual = strictly(content, known.wire, known.schema) if manifest else None
+        if manifest and usual is None:
+            usual = strictly(content, known.wire, known.schema)
         obj = convert(content, known.wire) if usual is None else usual
         models = known.to_model(source, obj, notes)
         if manifest:

@@ -11,19 +11,35 @@ from collections.abc import Callable
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from kproxy.decode.schema import fields
 from kproxy.decode.text import from_json
-from kproxy.decode.wire import Wire
+from kproxy.decode.wire import EndpointSlice, TypeMeta, Wire
 
 T = TypeVar("T")
 
+IDENTITY = ("kind", "apiVersion")
+"""The fields of each object that tell what it is."""
+SLICE = TypeMeta("EndpointSlice", "discovery.k8s.io/v1")
+
 Nothing = Annotated[str, Meta(min_length=1, max_length=0)]
 """The type of a field that kproxy reads in another version of the kind: no value has it."""
+
+
+def strict_slice(content: Any) -> EndpointSlice | None:
+    """Return what `strictly` returns for an EndpointSlice; None for an object of any other kind.
+
+    Of most Lists, the EndpointSlices are the largest objects, and their kind comes after the endpoints. So
+    this saves a pass over them. Objects of other kinds soon have a field that is unknown here.
+    """
+    found: Any = strictly(content, EndpointSlice, "EndpointSlice")
+    if found is None or (found.kind, found.apiVersion) != (SLICE.kind, SLICE.api_version):
+        return None
+    return cast("EndpointSlice", found)
 
 
 def strictly(content: Any, wire: Callable[..., T], schema: str) -> T | None:
@@ -49,7 +65,7 @@ def _type(wire: Any, schema: str) -> Any:
     for name, field in read.items():
         type_ = _narrowed(field.type, known[name]) if name in known else Nothing
         members.append((field.name, type_, msgspec.field(default=field.default, name=name)))
-    members += [(name, _unread(type_), None) for name, type_ in known.items() if name not in read]
+    members += [(name, _unread(name, type_), None) for name, type_ in known.items() if name not in read]
     return msgspec.defstruct(
         schema, members, bases=(wire,), forbid_unknown_fields=True, kw_only=True, gc=False
     )
@@ -65,9 +81,9 @@ def _narrowed(type_: Any, schema: str) -> Any:
     return type_
 
 
-def _unread(schema: str) -> Any:
-    """Return the type of a field that kproxy does not read. Only the fields of its objects are checked."""
+def _unread(name: str, schema: str) -> Any:
+    """Return the type of a field that `wire` does not have. Only the fields of its objects are checked."""
     if not schema:
-        return Raw
+        return str | None if name in IDENTITY else Raw
     each = _type(Wire, schema)
     return each | list[each] | None  # type: ignore[valid-type]

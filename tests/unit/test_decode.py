@@ -787,6 +787,25 @@ def test_typed_and_nested_lists(content: dict[str, Any]) -> None:
     assert (list(result.state.services), result.problems) == ([name("a")], [])
 
 
+@pytest.mark.parametrize(
+    ("change", "has_slice"),
+    [
+        ({}, True),
+        ({"endpoints": [{"addresses": ["10.0.0.1"], "zone": "a"}]}, True),
+        ({"zone": "a"}, True),
+        ({"apiVersion": "discovery.k8s.io/v2"}, False),
+        ({"apiVersion": None}, False),
+        ({"kind": "Endpoints"}, False),
+        ({"kind": "Other"}, False),
+        ({"addressType": 4}, False),
+    ],
+)
+def test_an_item_of_a_list_is_decoded_as_what_it_is(change: dict[str, Any], has_slice: bool) -> None:
+    result = one({"apiVersion": "v1", "kind": "List", "items": [slice_(**change), service()]})
+    assert (name("web") in result.state.slices) == has_slice
+    assert name("web") in result.state.services
+
+
 def a_list(*items: Any) -> Document:
     """A file with a List, as it is read."""
     content = {"apiVersion": "v1", "kind": "List", "items": items}
