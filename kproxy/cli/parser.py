@@ -109,8 +109,17 @@ class _Command(click.Command):
             if equals and name in names:
                 ctx.meta.setdefault(SWITCHES, {})[names[name].name] = _switch(name, value, ctx)
             else:
-                rest += [name, value] if equals and re.fullmatch("-[a-zA-Z]", name) else [word]
+                rest.append(word)
         return super().parse_args(ctx, rest)
+
+    def make_parser(self, ctx: click.Context) -> click.parser._OptionParser:
+        """Let click find `-f` at once, and split `-f=PATH`.
+
+        Otherwise it first looks for a long flag of this name, and prepares the error that there is none.
+        """
+        parser = super().make_parser(ctx)
+        parser._long_opt.update(parser._short_opt)
+        return parser
 
 
 def _with_verbosity(words: Sequence[str]) -> Iterator[str]:

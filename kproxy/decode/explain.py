@@ -29,10 +29,10 @@ MANY_KEYS = 100
 RENDER_FIRST = "a template: render it first"
 LONGEST = 60
 """The maximum length of a value in a message."""
-_WRONG_TYPE = re.compile(r"Expected `([^`]*)`(?:, got `([^`]*)`)?")
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])")
-_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$\{|\$\(|\$[A-Z_]")
+_WRONG_TYPE = r"Expected `([^`]*)`(?:, got `([^`]*)`)?"
+_MISSING = r"Object missing required field `(\w+)`"
+_STEP = r"([^.\[\]]+)|\[(\d+)\]|(\[\.\.\.\])"
+_TEMPLATE = r"\{\{|\{%|<%|\$\{|\$\(|\$[A-Z_]"
 """What templates contain where a value is to be filled in."""
 
 
@@ -43,16 +43,16 @@ def describe(error: Exception, content: Any) -> tuple[str, str]:
     """
     if isinstance(error, FieldError):
         message = _missing(content, error.path) if str(error) == IS_MISSING else str(error)
-        return error.path, f"{message}: {RENDER_FIRST}" if _TEMPLATE.search(message) else message
+        return error.path, f"{message}: {RENDER_FIRST}" if re.search(_TEMPLATE, message) else message
     if not isinstance(error, msgspec.ValidationError):
         return "", reason(error)
     message, _, place = str(error).partition(" - at ")
     in_key = place.startswith("`key`")
     path = place.removeprefix("`key` in ").strip("`").removeprefix("$").lstrip(".")
-    if missing := _MISSING.fullmatch(message):
+    if missing := re.fullmatch(_MISSING, message):
         path = f"{path}.{missing[1]}".lstrip(".")
         return path, _missing(content, path)
-    found = _WRONG_TYPE.fullmatch(message)
+    found = re.fullmatch(_WRONG_TYPE, message)
     if found and not in_key and content is not UNSET:
         expected = [name for name in found[1].split(" | ") if name != "null"]
         try:
@@ -82,7 +82,7 @@ def _look_up(content: Any, path: str) -> tuple[str, Any]:
     Raises LookupError if there is none: of a key that occurs twice, msgspec checks all values, and `content`
     has the last one.
     """
-    for name, index, any_key in _STEP.findall(path):
+    for name, index, any_key in re.findall(_STEP, path):
         try:
             if any_key:
                 key = next((key for key, value in content.items() if not isinstance(value, str | None)), "")
@@ -104,7 +104,7 @@ def expectation(expected: list[str], value: Any) -> str:
 
 def _hint(expected: list[str], value: Any) -> str:
     if isinstance(value, str):
-        if _TEMPLATE.search(value):
+        if re.search(_TEMPLATE, value):
             return RENDER_FIRST
         is_number = "int" in expected and re.fullmatch(r"[0-9]+", value)
         is_truth = "bool" in expected and value in ("true", "false")

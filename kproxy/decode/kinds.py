@@ -8,11 +8,16 @@ same name (`serving.knative.dev/v1` has a Service): they are other kinds.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from kproxy.gatewayapi import GROUP
+
+if TYPE_CHECKING:
+    from kproxy.decode.fields import Notes
 
 LIST = "List"
 GATEWAY_VERSIONS = tuple(f"{GROUP}/{version}" for version in ("v1", "v1beta1", "v1alpha2"))
@@ -52,11 +57,21 @@ SHORT_NAMES = {
     "gtw": "Gateway",
     "refgrant": "ReferenceGrant",
 }
-_VERSION = re.compile(r"(.+/)?v[0-9]+\w*", re.IGNORECASE)
-_BETWEEN_WORDS = re.compile(r"[\s_-]+")
+_VERSION = r"(?i)(.+/)?v[0-9]+\w*"
+_BETWEEN_WORDS = r"[\s_-]+"
 OWN_DOMAINS = ("k8s.io", "kubernetes.io")
 LONGEST = 100
 """The characters of a word that are compared. Results are cached, and a word may have megabytes."""
+
+
+class Kind(Struct, frozen=True):
+    """How an object of a kind is decoded."""
+
+    wire: type[Any]
+    to_model: Callable[[str, Any, Notes], list[Any]]
+    """From the source, the object of the type `wire`, and the notes to which it may add."""
+    schema: str
+    """Its type in `schema`; "" if only clusters have such objects."""
 
 
 class Slip(Struct, frozen=True):
@@ -73,7 +88,7 @@ def find_slip(kind: str, api_version: str) -> Slip | None:
     if kind.removesuffix(LIST) in UNUSED:
         return None
     meant = _nearest_kind(kind)
-    if not meant and _VERSION.fullmatch(kind) and (exchanged := _nearest_kind(api_version)):
+    if not meant and re.fullmatch(_VERSION, kind) and (exchanged := _nearest_kind(api_version)):
         message = f'"{kind}" is not a kind, and apiVersion is "{api_version}": they are exchanged'
         return Slip("kind", message, exchanged)
     group = api_version.rpartition("/")[0]
@@ -96,7 +111,7 @@ def _nearest_kind(kind: str) -> str:
 
 @lru_cache(1024)
 def _nearest(word: str) -> str:
-    word = _BETWEEN_WORDS.sub("", word).lower()
+    word = re.sub(_BETWEEN_WORDS, "", word).lower()
     if word in SHORT_NAMES:
         return SHORT_NAMES[word]
     edits = {known: _edits(word, known.lower()) for known in KNOWN}

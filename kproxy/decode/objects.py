@@ -6,30 +6,19 @@ the same meaning and the same problems wherever it was read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from kproxy.decode import endpointslices as endpoints
-from kproxy.decode import (
-    gateways,
-    gatewaywire,
-    httproutes,
-    ingress,
-    node,
-    routes,
-    secret,
-    service,
-    servicecidr,
-    wire,
-)
+from kproxy.decode import node, service, servicecidr, wire
 from kproxy.decode.advice import misplaced_fields
 from kproxy.decode.endpointslices import SERVICE_NAME_LABEL
 from kproxy.decode.explain import describe
 from kproxy.decode.fields import FieldError, Notes, is_label
-from kproxy.decode.kinds import GATEWAY_VERSIONS, L4_ROUTE_VERSIONS, find_slip
+from kproxy.decode.kinds import Kind, find_slip
 from kproxy.decode.schema import unknown_fields
 from kproxy.decode.strict import strictly
 from kproxy.decode.text import from_json, to_python
@@ -67,52 +56,21 @@ Object = (
 )
 
 
-class _Kind(Struct, frozen=True):
-    wire: type[Any]
-    to_model: Callable[[str, Any, Notes], list[Any]]
-    schema: str
-    """Its type in `schema`; "" if only clusters have such objects."""
-
-
-def _versions(
-    kind: str,
-    versions: tuple[str, ...],
-    wire_type: type[Any],
-    to_model: Callable[[str, Any, Notes], list[Any]],
-    schema: str = "",
-) -> dict[tuple[str, str], _Kind]:
-    """Return the entries of a kind for versions of the same form. `schema`: if it has another name."""
-    return {(version, kind): _Kind(wire_type, to_model, schema or kind) for version in versions}
-
-
-_INGRESS_VERSIONS = ("networking.k8s.io/v1", "networking.k8s.io/v1beta1")
-_BETA_VERSIONS = ("networking.k8s.io/v1beta1", "extensions/v1beta1")
-
-
 _KINDS = {
-    ("v1", "Service"): _Kind(wire.Service, service.service, "Service"),
-    ("v1", "Endpoints"): _Kind(wire.Endpoints, endpoints.endpoints, "Endpoints"),
-    ("v1", "Pod"): _Kind(wire.Pod, endpoints.pod, "Pod"),
-    ("v1", "Node"): _Kind(wire.Node, node.node, "Node"),
-    ("discovery.k8s.io/v1", "EndpointSlice"): _Kind(
+    ("v1", "Service"): Kind(wire.Service, service.service, "Service"),
+    ("v1", "Endpoints"): Kind(wire.Endpoints, endpoints.endpoints, "Endpoints"),
+    ("v1", "Pod"): Kind(wire.Pod, endpoints.pod, "Pod"),
+    ("v1", "Node"): Kind(wire.Node, node.node, "Node"),
+    ("discovery.k8s.io/v1", "EndpointSlice"): Kind(
         wire.EndpointSlice, endpoints.endpoint_slice, "EndpointSlice"
     ),
-    ("networking.k8s.io/v1", "Ingress"): _Kind(wire.Ingress, ingress.ingress_v1, "Ingress"),
-    ("networking.k8s.io/v1", "ServiceCIDR"): _Kind(wire.ServiceCIDR, servicecidr.service_cidr, ""),
-    **_versions("Ingress", _BETA_VERSIONS, wire.Ingress, ingress.ingress_beta, "IngressBeta"),
-    **_versions("IngressClass", _INGRESS_VERSIONS, wire.IngressClass, ingress.ingress_class),
-    ("v1", "Secret"): _Kind(wire.Secret, secret.secret, "Secret"),
-    ("v1", "Namespace"): _Kind(gatewaywire.Namespace, gateways.namespace, "Namespace"),
-    **_versions("GatewayClass", GATEWAY_VERSIONS, gatewaywire.GatewayClass, gateways.gateway_class),
-    **_versions("Gateway", GATEWAY_VERSIONS, gatewaywire.Gateway, gateways.gateway),
-    **_versions("ReferenceGrant", GATEWAY_VERSIONS, gatewaywire.ReferenceGrant, gateways.reference_grant),
-    **_versions("HTTPRoute", GATEWAY_VERSIONS, gatewaywire.HTTPRoute, httproutes.http_route),
-    **_versions("TCPRoute", L4_ROUTE_VERSIONS, gatewaywire.L4Route, routes.tcp_route),
-    **_versions("UDPRoute", L4_ROUTE_VERSIONS, gatewaywire.L4Route, routes.udp_route),
+    ("networking.k8s.io/v1", "ServiceCIDR"): Kind(wire.ServiceCIDR, servicecidr.service_cidr, ""),
 }
 GATEWAY_KINDS = frozenset(
     {"GatewayClass", "Gateway", "HTTPRoute", "TCPRoute", "UDPRoute", "ReferenceGrant", "Namespace"}
 )
+_ROUTED_KINDS = GATEWAY_KINDS | {"Ingress", "IngressClass", "Secret"}
+"""The kinds of `routed.py`."""
 
 
 CAUSES = 10
@@ -242,7 +200,7 @@ def decode_object(
     the result of `strictly` for the object, if there is one already.
     """
     kind, version = meta.kind or "", meta.api_version or ""
-    known = _KINDS.get((version, kind))
+    known = _known(version, kind)
     if known is None:
         _raise_if_meant(source, kind, version, content, place)
         return None
@@ -262,6 +220,14 @@ def decode_object(
     if notes.warnings or notes.left_out:
         return _with_notes(DecodedObject(obj.metadata, models), notes, source, kind, to_python(content))
     return DecodedObject(obj.metadata, models)
+
+
+def _known(version: str, kind: str) -> Kind | None:
+    if kind not in _ROUTED_KINDS:
+        return _KINDS.get((version, kind))
+    from kproxy.decode.routed import KINDS  # most input has no such objects
+
+    return KINDS.get((version, kind))
 
 
 def _raise_if_meant(source: str, kind: str, version: str, content: Any, place: str) -> None:

@@ -6,6 +6,7 @@ The functions raise UsageError if settings conflict.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
@@ -154,7 +155,7 @@ _CONNTRACK = {
 
 def _interface(settings: Settings, field: str) -> str:
     name: str = getattr(settings, field)
-    if not INTERFACE.fullmatch(name):
+    if not re.fullmatch(INTERFACE, name):
         mode = f"{_named(settings, 'detect_local_mode')} {settings.detect_local_mode}"
         in_file = settings.origin("detect_local_mode") is Origin.FILE
         raise UsageError(f"{mode} needs {_name(field, in_file)}, the name of an interface.")

@@ -14,7 +14,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from kproxy.dns.core.connect import RESOLVERS
 from kproxy.settings import text
 from kproxy.settings.settings import HEALTHZ_PORT, METRICS_PORT, LocalMode
 
@@ -518,7 +517,7 @@ FLAGS = (
         Group.DNS,
         "For `dns connect`: the resolver of this host.",
         default="the one that `--resolv-conf` and the running services show",
-        choices=tuple(each.name for each in RESOLVERS),
+        choices=text.RESOLVERS,
     ),
     Flag(
         "--gateway-socket SOCKET",

@@ -11,22 +11,22 @@ from ipaddress import ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
 from kproxy.controlplane.ranges import Pool, parse_pool
-from kproxy.dns.core.names import name_of
 from kproxy.model import Address, Network, format_address, node_name_of, parse_address
 from kproxy.probes.core.command import CommandTemplate
 from kproxy.resolve.frontends import merged
 
 T = TypeVar("T")
-INTERFACE = re.compile(r"[\w.:@-]{1,15}")
+INTERFACE = r"[\w.:@-]{1,15}"
 SHORTEST_INTERVAL = 0.2
 OLDEST_NFT = (1, 0, 6)
 """The oldest version of nft that loads kproxy's rules."""
 OUTPUTS = ("wide", "name", "yaml", "json")
 PICTURES = ("svg", "dot")
+RESOLVERS = ("systemd-resolved", "dnsmasq", "unbound")
 OUTPUTS_WITH_ARGUMENT = {"jsonpath": "TEMPLATE", "custom-columns": "COLUMNS"}
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-_HOST_NAME = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-_QUANTITY = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_HOST_NAME = r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+_QUANTITY = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 
 
 class SocketAddress(NamedTuple):
@@ -81,7 +81,7 @@ def host_names(text: str) -> tuple[str, ...]:
     """Parse `HOST[,HOST]`: DNS names, whose first label may be `*`."""
     names = tuple(text.lower().split(","))
     for name in names:
-        if not _HOST_NAME.fullmatch(name) or len(name) > 253:
+        if not re.fullmatch(_HOST_NAME, name) or len(name) > 253:
             raise ValueError(f"{name!r} is not a host name")
     return names
 
@@ -150,6 +150,8 @@ def _one_of_each_family(text: str, values: Sequence[tuple[T, int]], noun: str) -
 
 def domain(text: str) -> str:
     """Parse the name of a domain, in lower case and without a dot at its end."""
+    from kproxy.dns.core.names import name_of  # few commands have a flag with a domain
+
     if name_of(text) is None:
         raise ValueError(f"{text!r} is not a domain name")
     return text.removesuffix(".").lower()
@@ -238,14 +240,14 @@ def interface_names(text: str) -> tuple[str, ...]:
 
 def interface_name(text: str) -> str:
     """Check the name of an interface, which need not exist."""
-    if not INTERFACE.fullmatch(text):
+    if not re.fullmatch(INTERFACE, text):
         raise ValueError(f"{text!r} is not a valid interface name")
     return text
 
 
 def duration(text: str) -> float:
     """Parse a duration in Go's format (`1h30m`, `250ms`, `0`). Returns seconds."""
-    parts = _QUANTITY.findall(text)
+    parts = re.findall(_QUANTITY, text)
     if text != "0" and (not parts or "".join(number + unit for number, unit in parts) != text):
         raise ValueError(f"{text!r} is not a duration such as 30s or 1m30s")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -31,7 +31,6 @@ from kproxy.model import ClusterNode, ClusterState, EndpointSlice, NamespacedNam
 from kproxy.problems import Problem, UsageError, listed
 from kproxy.sources.core.inventory import Inventory, manifest_inventory
 from kproxy.sources.core.routed import RoutedObjects, routed_objects
-from kproxy.sources.engines.core.merge import with_found_pods
 from kproxy.sources.files import STANDARD_INPUT, Read, Reader, has_manifests_below, shown
 from kproxy.sources.gateways import findings, with_certificates, with_gateways
 from kproxy.sources.node import unknown_node
@@ -201,7 +200,7 @@ class Manifests:
         parts = [written, *(engine.decoded for engine in self._engines)]
         if self._decoded is None or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
             self._parts = parts
-            self._decoded = with_found_pods(written, parts[1:]) if self._engines else written
+            self._decoded = _merged(written, parts[1:]) if self._engines else written
         return self._decoded
 
     async def _ask_engines(self) -> None:
@@ -253,3 +252,9 @@ def _empty_paths(read: Read, decoded: Decoded) -> Iterator[tuple[str, str]]:
     if not empty and not read.problems and not decoded.has_used:
         what = "no objects that kproxy uses" if decoded.unused else "no objects"
         yield from ((what, path) for path in read.sources)
+
+
+def _merged(written: Decoded, found: Sequence[Decoded]) -> Decoded:
+    from kproxy.sources.engines.core.merge import with_found_pods  # only with --pods-from
+
+    return with_found_pods(written, found)
