@@ -143,7 +143,7 @@ class ParentRef(Struct, frozen=True):
         return (self.group, self.kind) == (GROUP, "Gateway")
 
 
-class BackendRef(NamedTuple):
+class BackendRef(Struct, frozen=True):
     """A reference of a route to what serves it."""
 
     name: NamespacedName

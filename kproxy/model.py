@@ -173,7 +173,7 @@ def protect_nothing(_: NamespacedName) -> bool:
     return False
 
 
-class Origin(NamedTuple):
+class Origin(Struct, frozen=True):
     """Where an object was read, and when it was created."""
 
     source: str

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from unittest.mock import patch
 
+from msgspec.structs import replace
+
 from kproxy import cli
 from kproxy.kernel.netlink.core.codec import Batch, BatchMessage, Message, Result, attributes, nested, string
 from kproxy.kernel.netlink.core.constants import (
@@ -53,7 +55,7 @@ def main(file: Path, arguments: list[str], named: bool) -> int:
         return commit(netlink, (spoiled(message, addresses) for message in contents))
 
     def read_unnamed(batch: Batch, replies: Iterable[Message]) -> Result:
-        return read(batch, replies)._replace(refused=())
+        return replace(read(batch, replies), refused=())
 
     with patch.object(Netlink, "commit", spoil), patch.object(Batch, "read", read if named else read_unnamed):
         return cli.main(arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from kproxy.controlplane.gateways import with_built_in
 from kproxy.controlplane.hold import InUse, hold
 from kproxy.controlplane.ledger import Allocations
@@ -33,7 +35,7 @@ class Resolution(NamedTuple):
 
 def resolve(decoded: Decoded, past: Allocations, ranges: Ranges, node: Node) -> Resolution:
     """Return the result of `settle` with the frontends on this node."""
-    decoded = decoded._replace(gateways=with_built_in(decoded.gateways))
+    decoded = replace(decoded, gateways=with_built_in(decoded.gateways))
     settled = settle(decoded, past, ranges, node)
     in_use = with_gateways(hold(InUse(), settled), decoded.gateways)
     resolved = all_frontends(in_use.services.values(), in_use.slices, node)

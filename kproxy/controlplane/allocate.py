@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from kproxy.controlplane.ledger import Allocations, Claim, Ledger, Resource
 from kproxy.controlplane.pool import add_load_balancer_ips, pool_claims
@@ -38,7 +38,7 @@ PORTS = frozenset(map(str, Protocol))
 """The names of the spans of ports."""
 
 
-class Allocated(NamedTuple):
+class Allocated(Struct, frozen=True):
     """Services with all their addresses and node ports, and the new allocations."""
 
     services: dict[NamespacedName, Service]

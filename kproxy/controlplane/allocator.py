@@ -8,8 +8,8 @@ with another port, gets the addresses and node ports that it has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kproxy.controlplane.allocate import Allocated, allocate
@@ -20,7 +20,7 @@ from kproxy.decode import Unreadable
 from kproxy.model import Address, NamespacedName, Service
 
 
-class _Last(NamedTuple):
+class _Last(Struct, frozen=True):
     services: dict[NamespacedName, Service]
     allocated: Allocated
     others: tuple[Ranges, tuple[Address, ...], Set[NamespacedName]]
@@ -48,8 +48,8 @@ class Allocator:
         found = self._reused(last) or allocate(services.values(), past, ranges, unreadable.covers, in_use)
         is_stable = found.allocations is past or _equal(found.allocations, past)
         if is_stable:
-            found = found._replace(allocations=past)
-        self._last = last._replace(allocated=found) if is_stable else None
+            found = replace(found, allocations=past)
+        self._last = replace(last, allocated=found) if is_stable else None
         return found
 
     def _reused(self, now: _Last) -> Allocated | None:
@@ -62,7 +62,7 @@ class Allocator:
             if name not in done or _demand(last.services[name]) != _demand(now.services[name]):
                 return None
             done[name] = _given(now.services[name], done[name])
-        return last.allocated._replace(services=done)
+        return replace(last.allocated, services=done)
 
 
 def _is_alike(last: _Last, now: _Last) -> bool:

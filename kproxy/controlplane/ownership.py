@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.model import Address, EndpointSlice, NamespacedName, Protects, Service
 
@@ -37,7 +38,7 @@ def eligible_nodes(service: Service, slices: Iterable[EndpointSlice], nodes: Col
     return placed.intersection(nodes) or set(nodes)
 
 
-class Announced(NamedTuple):
+class Announced(Struct, frozen=True):
     """The addresses that kproxy adds to this node."""
 
     own: frozenset[Address]

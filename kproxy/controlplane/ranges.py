@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.model import Family, Network, Protocol, network_family, parse_ip
 
@@ -50,7 +51,7 @@ class Pool(Struct, frozen=True):
     """The value of the flag."""
 
 
-class Ranges(NamedTuple):
+class Ranges(Struct, frozen=True):
     """The configured ranges."""
 
     service_cidrs: tuple[Network, ...]
@@ -64,7 +65,7 @@ class Ranges(NamedTuple):
     """Whether a Service may request only node ports in `node_ports`."""
 
 
-class Span(NamedTuple):
+class Span(Struct, frozen=True):
     """Numbers that can be allocated: ascending intervals, whose first `static` numbers are used last."""
 
     intervals: tuple[tuple[int, int], ...]
@@ -109,7 +110,7 @@ def spans(ranges: Ranges) -> dict[str, Span]:
     The spans of ClusterIPs come first, the primary family before the other.
     """
     found = {
-        str(network_family(network)): _service_span(network)._replace(restricts=ranges.restricts_addresses)
+        str(network_family(network)): replace(_service_span(network), restricts=ranges.restricts_addresses)
         for network in ranges.service_cidrs
     }
     low, high = ranges.node_ports

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kproxy.controlplane.allocator import Allocator
@@ -20,7 +20,7 @@ from kproxy.model import EndpointSlice, NamespacedName, Node, Service
 from kproxy.problems import Problem
 
 
-class Settled(NamedTuple):
+class Settled(Struct, frozen=True):
     """Services with their addresses, and their EndpointSlices, as a cluster's API would have them.
 
     A Gateway is a Service, too. Its ports and slices are added by gateway/core.

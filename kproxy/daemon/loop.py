@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from kproxy.model import Family
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -103,7 +105,7 @@ class Loop:
             if check or done.compared:
                 checked = begun
             for observer in self._observers:
-                observer.round_done(done._replace(begun=begun))
+                observer.round_done(replace(done, begun=begun))
             await asyncio.sleep(self._periods.pause - (loop.time() - begun))
 
     async def _round(self, thread: ThreadPoolExecutor, check: bool) -> RoundReport:
@@ -123,7 +125,7 @@ class Loop:
             self._edits[:0] = edits
             self.reconciler.changes_lost()
             raise
-        return done._replace(triggers=triggers)
+        return replace(done, triggers=triggers)
 
     async def _wait(self, check: float) -> None:
         """Wait until the loop is woken, or a failed attempt or a check is due."""

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from kproxy.control import channel
 from kproxy.controlplane.ownership import Announced
 from kproxy.daemon.daemon import Daemon, TableAccess
@@ -100,7 +102,7 @@ class _Host:
     def announced(self, source: FollowedManifests) -> Announced:
         """Return the addresses that this host needs."""
         loopback = self.name_server.addresses.current() if self.name_server else ()
-        return source.announced(pool_nodes(self.settings))._replace(loopback=frozenset(loopback))
+        return replace(source.announced(pool_nodes(self.settings)), loopback=frozenset(loopback))
 
     def serve_names(self, source: FollowedManifests) -> None:
         """Let the daemon answer DNS queries, if an address for that is known."""

@@ -19,8 +19,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import chain, compress, count, zip_longest
 from operator import is_not
-from typing import Any, NamedTuple
+from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kproxy import model
@@ -43,7 +44,7 @@ from kproxy.problems import Problem, limited
 __all__ = ["Decoded", "Document", "Unreadable", "decode", "gateway_objects"]
 
 
-class Decoded(NamedTuple):
+class Decoded(Struct, frozen=True):
     """The result of decoding documents."""
 
     state: model.ClusterState
@@ -100,7 +101,7 @@ class Decoder:
             ]
             state = None
         if state and self._decoded:
-            self._decoded = self._decoded._replace(state=state)
+            self._decoded = replace(self._decoded, state=state)
         else:
             self._collected = _Collector()
             for document, leaves in zip(self._documents, self._leaves, strict=True):

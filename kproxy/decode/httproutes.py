@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from msgspec.structs import replace
+
 from kproxy.decode import gatewaywire as wire
 from kproxy.decode.fields import FieldError, Notes, port_number
 from kproxy.decode.gateways import check_length, common, one_of, section_name
@@ -101,7 +103,7 @@ def _backend(path: str, entry: wire.HTTPBackendReference, namespace: str) -> Bac
     check_length(f"{path}.filters", types, FILTERS)
     for index, kind in enumerate(types):
         one_of(f"{path}.filters[{index}].type", kind, (*FIELDS, *UNSUPPORTED))
-    return backend(path, entry, namespace)._replace(filters=tuple(types))
+    return replace(backend(path, entry, namespace), filters=tuple(types))
 
 
 # --- matches ---

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct, UnsetType
@@ -26,7 +26,7 @@ from kproxy.model import NamespacedName, Workload
 from kproxy.problems import Problem
 
 
-class Document(NamedTuple):
+class Document(Struct, frozen=True):
     """One top-level object of the input: JSON text (`Raw`), or a value loaded from YAML."""
 
     source: str

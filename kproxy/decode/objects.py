@@ -7,10 +7,11 @@ the same meaning and the same problems wherever it was read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from kproxy.decode import endpointslices as endpoints
 from kproxy.decode import node, service, servicecidr, wire
@@ -172,7 +173,7 @@ class UndecodableError(ValueError):
         return str(self.problem)
 
 
-class DecodedObject(NamedTuple):
+class DecodedObject(Struct, frozen=True):
     """A valid object, or one of which parts are invalid."""
 
     metadata: wire.Metadata
@@ -249,7 +250,7 @@ def _with_notes(decoded: DecodedObject, notes: Notes, source: str, kind: str, co
     for problem in left_out:
         unreadable.add(kind, content, problem)
     warnings = [Problem(source, subject, *note) for note in notes.warnings]
-    return decoded._replace(warnings=warnings, left_out=left_out, unreadable=unreadable)
+    return replace(decoded, warnings=warnings, left_out=left_out, unreadable=unreadable)
 
 
 def convert(content: Any, kind: type[T]) -> T:

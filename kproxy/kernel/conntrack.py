@@ -32,6 +32,8 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kproxy.kernel.netlink.core.codec import attribute, attributes, be32, message_type, nested
 from kproxy.kernel.netlink.core.constants import (
     CTA_FILTER,
@@ -100,7 +102,7 @@ class EndedFlows(NamedTuple):
     """Sentences that explain why stale entries may remain."""
 
 
-class StaleEntry(NamedTuple):
+class StaleEntry(Struct, frozen=True):
     """An entry of a stale UDP flow."""
 
     frontend: PackedSocket
@@ -108,7 +110,7 @@ class StaleEntry(NamedTuple):
     """The attributes that identify it to the kernel."""
 
 
-class FoundFlows(NamedTuple):
+class FoundFlows(Struct, frozen=True):
     """The result of `find_flows`."""
 
     entries: tuple[StaleEntry, ...]

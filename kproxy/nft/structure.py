@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import IntFlag
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -28,7 +27,7 @@ class ChainStructure(Struct, frozen=True):
     rules: tuple[bytes, ...]
 
 
-class Structure(NamedTuple):
+class Structure(Struct, frozen=True):
     """A table without the elements that transactions or packets write."""
 
     table: TableFlags

@@ -15,6 +15,7 @@ from functools import partial
 from ipaddress import ip_address
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.kernel.conntrack import EndedFlows, end_handshakes
 from kproxy.kernel.host import is_local, kernel_since
@@ -165,7 +166,7 @@ class Dataplane:
     def _expect(self, chains: NumberedChains) -> Structure:
         if chains not in self._expected:
             found = self._find_structure(self._skeleton(chains))
-            self._expected = {chains: found._replace(table=self._flags)}
+            self._expected = {chains: replace(found, table=self._flags)}
         return self._expected[chains]
 
     def read(self) -> Structure | None:
@@ -327,7 +328,7 @@ class Dataplane:
     def _end_handshakes(self, report: Report, frontends: set[PackedSocket]) -> Report:
         """End TCP handshakes that clients began while the verdicts of these frontends were missing."""
         ended = end_handshakes(self.netlink, self.family, frontends)
-        return report._replace(handshakes=ended.flows, warnings=report.warnings + ended.warnings)
+        return replace(report, handshakes=ended.flows, warnings=report.warnings + ended.warnings)
 
     def _stale_affinity(self, protocol: Protocol, newly_local: set[FrontendKey]) -> list[AffinityKey]:
         def is_inside(client: Address) -> bool:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from kproxy.kernel.conntrack import EndedFlows, FoundFlows, end_flows, find_flows
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
@@ -58,7 +60,7 @@ class FlowSearch:
         if self._found is None:
             return None
         valid = (entry for entry in self._found.entries if entry.frontend in self.rules)
-        return self._found._replace(entries=tuple(valid))
+        return replace(self._found, entries=tuple(valid))
 
 
 class StaleFlows:

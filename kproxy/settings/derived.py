@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.controlplane.ranges import Pool, Ranges
 from kproxy.model import Address, Network, Node, format_address
@@ -56,7 +57,7 @@ def listen_addresses(settings: Settings) -> ListenAddresses:
     """Return the addresses. By default, a host without a cluster serves health on loopback only."""
     healthz = settings.healthz_bind_address
     if healthz and settings.manifests and settings.origin("healthz_bind_address") is Origin.DEFAULT:
-        healthz = healthz._replace(host="127.0.0.1")
+        healthz = replace(healthz, host="127.0.0.1")
     return ListenAddresses(
         healthz,
         settings.metrics_bind_address,

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple, TypeVar
 
+from msgspec import Struct
+
 from kproxy.controlplane.ranges import Pool, parse_pool
 from kproxy.model import Address, Network, format_address, node_name_of, parse_address
 from kproxy.probes.core.command import CommandTemplate
@@ -29,7 +31,7 @@ _HOST_NAME = r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9
 _QUANTITY = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 
 
-class SocketAddress(NamedTuple):
+class SocketAddress(Struct, frozen=True):
     """An address and a port. A wildcard of either family stands for both, as in kube-proxy."""
 
     host: str

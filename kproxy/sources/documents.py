@@ -19,6 +19,7 @@ from hashlib import blake2b
 import msgspec
 import yaml
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.decode import Document
 from kproxy.decode.text import MalformedError, from_json, most_values, reason
@@ -159,7 +160,7 @@ def _parse_once(
         return
     first = _first_line(text, lines_before)
     moved = (known.number, known.line) != (number, first)
-    texts.now[key] = known._replace(number=number, line=first) if moved else known
+    texts.now[key] = replace(known, number=number, line=first) if moved else known
     yield texts.now[key]
 
 

@@ -203,7 +203,7 @@ class FollowedManifests(Manifests):
         state = with_readiness(decoded.state, statuses)
         unsupported = unsupported_probes(pod for pod in state.pods if pod.node in ("", node.name))
         self._save({PodIdentity(*key): ready for key, ready in results.items()})
-        return self._settle(decoded._replace(state=state), node, unsupported)
+        return self._settle(replace(decoded, state=state), node, unsupported)
 
     def _log(self, statuses: Mapping[NamespacedName, PodReadiness]) -> None:
         """Log which pods became ready or not ready, and why."""

@@ -18,6 +18,8 @@ from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from kproxy.controlplane.gateways import with_built_in
 from kproxy.controlplane.hold import InUse, changed, hold, hold_objects, why_held
 from kproxy.controlplane.ownership import Announced
@@ -183,7 +185,7 @@ class Manifests:
             unreadable = Unreadable()
             unreadable.update(decoded.unreadable)
             unreadable.everything += read.problems
-            self._written = decoded._replace(problems=read.problems + decoded.problems, unreadable=unreadable)
+            self._written = replace(decoded, problems=read.problems + decoded.problems, unreadable=unreadable)
             counts, self._counts = self._counts, decoded.counts
             same_sources = self._read_before is not None and read.sources is self._read_before.sources
             self._read_before = read
@@ -227,11 +229,11 @@ class Manifests:
     ) -> Collection[NamespacedName]:
         found = with_certificates(with_built_in(decoded.gateways), decoded.state.secrets)
         self._gateways = hold_objects(self._gateways, found, decoded.unreadable)
-        decoded = decoded._replace(gateways=self._gateways)
+        decoded = replace(decoded, gateways=self._gateways)
         settled = self._settler.settle(decoded, self._held, self._ranges, node)
         self._store.save(self._held, settled.allocations)
         self._held = settled.allocations
-        self.settled = settled._replace(warnings=[*settled.warnings, *warnings])
+        self.settled = replace(settled, warnings=[*settled.warnings, *warnings])
         self.state, self._node = decoded.state, node
         before, self._in_use = self._in_use, with_gateways(hold(self._in_use, settled), self._gateways)
         self._routed = routed_objects(self._routed, decoded, self._in_use, node)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from kproxy.controlplane.gateways import with_built_in
 from kproxy.controlplane.hold import InUse, hold
@@ -98,7 +99,7 @@ def manifests(data: bytes) -> None:
     """Read a file, and do with its objects what a sync and `describe` do."""
     found = list(parse("f", data))
     decoded = decode(item for item in found if isinstance(item, Document))
-    decoded = decoded._replace(gateways=with_built_in(decoded.gateways))
+    decoded = replace(decoded, gateways=with_built_in(decoded.gateways))
     problems = [item for item in found if isinstance(item, Problem)] + decoded.problems + decoded.warnings
     settled = settle(decoded, NOTHING, RANGES, NODE)
     in_use = with_gateways(hold(InUse({}, {}), settled), decoded.gateways)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kproxy.controlplane.allocate import Allocated, allocate
 from kproxy.controlplane.ledger import NOTHING, Allocations, Claim, Resource
@@ -131,7 +132,7 @@ def test_the_order_matters_only_for_services_of_equal_age(specs: dict[str, Any],
     """If all creation timestamps differ, the order of the input does not matter."""
     aged = [
         msgspec.structs.replace(
-            s, origin=s.origin._replace(created=f"2026-01-{1 + NAMES.index(s.name.name):02}")
+            s, origin=replace(s.origin, created=f"2026-01-{1 + NAMES.index(s.name.name):02}")
         )
         for s in services(specs)
     ]

@@ -224,7 +224,7 @@ NAMED = [{"name": letter, "port": 80 + number} for number, letter in enumerate("
 def test_a_resource_is_allocated_once(
     node_ports: tuple[int, ...], last: int, field: str | None, message: str | None
 ) -> None:
-    ranges = RANGES._replace(node_ports=(30001, last))
+    ranges = replace(RANGES, node_ports=(30001, last))
     result = allocate([with_node_ports(*node_ports)], NOTHING, ranges, lambda _: False)
     assert len(set(result.allocations.held.values())) == len(result.allocations.held)
     assert [(p.field, p.message) for p in result.problems] == ([] if field is None else [(field, message)])
@@ -233,7 +233,7 @@ def test_a_resource_is_allocated_once(
 def test_two_ports_cannot_share_a_node_port() -> None:
     ports = [NAMED[0], {**NAMED[1], "nodePort": 30001}]
     outcome = outcome_of(
-        service(type="NodePort", ports=ports), ranges=RANGES._replace(node_ports=(30001, 30001))
+        service(type="NodePort", ports=ports), ranges=replace(RANGES, node_ports=(30001, 30001))
     )
     assert [field for _, field, _ in problems_of(outcome)] == ["spec.ports[0].nodePort"]
     assert outcome.allocations == NOTHING
@@ -337,7 +337,7 @@ def test_a_health_check_node_port_stays_and_can_be_requested() -> None:
 def test_a_health_check_node_port_that_is_refused(
     objects: list[dict[str, Any]], field: str, message: str
 ) -> None:
-    outcome = outcome_of(*objects, ranges=RANGES._replace(node_ports=(30001, 30002)))
+    outcome = outcome_of(*objects, ranges=replace(RANGES, node_ports=(30001, 30002)))
     assert problems_of(outcome) == [("Service default/web", field, message)]
     assert name("web") not in outcome.services
 
@@ -350,7 +350,7 @@ def test_a_health_check_node_port_may_be_a_node_port_of_another_protocol() -> No
 
 def test_what_a_refused_service_took_is_free_for_the_next() -> None:
     a, b = service("a", **BALANCED, ports=NAMED[:2]), service("b", type="NodePort")
-    outcome = outcome_of(a, b, ranges=RANGES._replace(node_ports=(30001, 30002)))
+    outcome = outcome_of(a, b, ranges=replace(RANGES, node_ports=(30001, 30002)))
     assert [field for _, field, _ in problems_of(outcome)] == ["spec.healthCheckNodePort"]
     assert list(outcome.services) == [name("b")]
 
@@ -363,7 +363,7 @@ def node_port(outcome: Resolution, own: str) -> int:
 
 
 def test_released_node_ports_are_reused_last_in_order_of_release() -> None:
-    ranges = RANGES._replace(node_ports=(30000, 30003))
+    ranges = replace(RANGES, node_ports=(30000, 30003))
     past, order = NOTHING, []
     for own in ("b", "a"):
         outcome = outcome_of(service(own, type="NodePort"), ranges=ranges, held=past)
@@ -417,7 +417,7 @@ def test_a_request_can_take_a_released_address() -> None:
 
 @pytest.mark.parametrize(("size", "remembered"), [(40, 40), (100, 64), (1000, 500), (2768, 1024)])
 def test_the_last_released_resources_are_remembered(size: int, remembered: int) -> None:
-    ranges = RANGES._replace(node_ports=(30000, 29999 + size))
+    ranges = replace(RANGES, node_ports=(30000, 29999 + size))
     resources = [Resource("tcp", 30000 + n) for n in range(size)]
     claims = {resource: Claim(name(f"s{resource.value}"), "/tcp") for resource in resources}
     found = allocate([], Allocations({}, claims), ranges, lambda _: False).allocations.released

@@ -67,7 +67,7 @@ def slice_(own_name: str = "web-1", of: str = "web", **rest: Any) -> dict[str, A
 def test_defaults_of_a_service() -> None:
     assert the_service() == Service(
         name=name("web"),
-        origin=("f", ""),  # type: ignore[arg-type]
+        origin=Origin("f", ""),
         type="ClusterIP",
         ports=(ServicePort("", Protocol.TCP, 80, 80, 0),),
         selector={},

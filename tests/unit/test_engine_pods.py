@@ -222,7 +222,7 @@ WRITTEN = {"spec": {"containers": [{"name": "main", "readinessProbe": PROBE}]}}
 
 def merged_pods(written: dict[str, Any], *answers: dict[str, Any]) -> dict[str, Pod]:
     """Return the pods by name, if there is this manifest and these containers."""
-    found = decode([])._replace(state=replace(decode([]).state, pods=pods(*answers)))
+    found = replace(decode([]), state=replace(decode([]).state, pods=pods(*answers)))
     return {
         pod.name.name: pod for pod in with_found_pods(decode([Document("f", written)]), [found]).state.pods
     }

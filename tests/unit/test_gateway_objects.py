@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from kproxy.cli import main
 from kproxy.controlplane.gateways import with_built_in
@@ -41,7 +42,7 @@ Object = dict[str, Any]
 V1 = "gateway.networking.k8s.io/v1"
 ADDRESSES = (parse_address("192.0.2.1"), parse_address("2001:db8::1"))
 NODE = Node("n1", ADDRESSES, ADDRESSES)
-POOL = RANGES._replace(pool=parse_pool("198.51.100.1-198.51.100.2"))
+POOL = replace(RANGES, pool=parse_pool("198.51.100.1-198.51.100.2"))
 
 
 def read(*objects: Object) -> Decoded:

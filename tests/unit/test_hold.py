@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from kproxy.controlplane.hold import InUse, changed, hold
 from kproxy.controlplane.ledger import NOTHING
@@ -31,7 +32,7 @@ def read(files: Files) -> Decoded:
     unread = [item for item in found if isinstance(item, Problem)]
     decoded = decode(item for item in found if not isinstance(item, Problem))
     decoded.unreadable.everything += unread
-    return decoded._replace(problems=unread + decoded.problems)
+    return replace(decoded, problems=unread + decoded.problems)
 
 
 def pod(own: str, address: str, *ports: int, ready: bool = True) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def described(*objects: dict[str, Any], found: PodReadiness | None = None, probi
     """Describe the pod among these objects. `probing`: whether kproxy runs and probes it."""
     result = decoded("\n---\n".join(map(json.dumps, objects)))
     statuses = {name("kubia-m7xnj"): found} if found else {}
-    result = result._replace(state=with_readiness(result.state, statuses))
+    result = replace(result, state=with_readiness(result.state, statuses))
     inventory = replace(inventory_of(result), readiness=statuses if probing else None)
     context = Context(Snapshot(inventory, [], result.problems, NODE), NOW)
     (own,) = context.objects.pods

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from kproxy.nft.structure import ChainStructure, Structure, TableFlags
 from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
@@ -22,66 +23,67 @@ CHANGED_HOOK = ChainStructure(b"another hook", (b"jump", b"accept"))
 
 def without(name: str) -> Structure:
     """The expected table without the set or chain of this name."""
-    return EXPECTED._replace(
+    return replace(
+        EXPECTED,
         sets={key: value for key, value in EXPECTED.sets.items() if key != name},
         chains={key: value for key, value in EXPECTED.chains.items() if key != name},
     )
 
 
 def with_chain(name: str, chain: ChainStructure) -> Structure:
-    return EXPECTED._replace(chains={**EXPECTED.chains, name: chain})
+    return replace(EXPECTED, chains={**EXPECTED.chains, name: chain})
 
 
 ROWS: dict[str, tuple[Structure | None, Repair]] = {
     "nothing": (EXPECTED, NO_REPAIR),
     "there is no table": (
         None,
-        NO_REPAIR._replace(create=True),
+        replace(NO_REPAIR, create=True),
     ),
     "a set is missing": (
         without("cluster-ips"),
-        NO_REPAIR._replace(sets=("cluster-ips",), damage=("cluster-ips",)),
+        replace(NO_REPAIR, sets=("cluster-ips",), damage=("cluster-ips",)),
     ),
     "a set is declared otherwise": (
-        EXPECTED._replace(sets={**EXPECTED.sets, "services": b"another map"}),
-        NO_REPAIR._replace(replace=True),
+        replace(EXPECTED, sets={**EXPECTED.sets, "services": b"another map"}),
+        replace(NO_REPAIR, replace=True),
     ),
     "a set too many": (
-        EXPECTED._replace(sets={**EXPECTED.sets, "theirs": b"a set"}),
-        NO_REPAIR._replace(extra_sets=("theirs",), damage=("theirs",)),
+        replace(EXPECTED, sets={**EXPECTED.sets, "theirs": b"a set"}),
+        replace(NO_REPAIR, extra_sets=("theirs",), damage=("theirs",)),
     ),
     "other constant elements": (
-        EXPECTED._replace(constants={"local-addresses": frozenset()}),
-        NO_REPAIR._replace(contents=("local-addresses",), damage=("local-addresses",)),
+        replace(EXPECTED, constants={"local-addresses": frozenset()}),
+        replace(NO_REPAIR, contents=("local-addresses",), damage=("local-addresses",)),
     ),
     "a rule is missing": (
         with_chain("services", CHANGED_RULES),
-        NO_REPAIR._replace(chains=("services",), damage=("services",)),
+        replace(NO_REPAIR, chains=("services",), damage=("services",)),
     ),
     "another hook": (
         with_chain("services", CHANGED_HOOK),
-        NO_REPAIR._replace(chains=("services",), damage=("services",), replace=True),
+        replace(NO_REPAIR, chains=("services",), damage=("services",), replace=True),
     ),
     "a numbered chain that is not needed any more is no damage": (
         with_chain("lb-4", ChainStructure(b"", (b"numgen",))),
-        NO_REPAIR._replace(extra_chains=("lb-4",)),
+        replace(NO_REPAIR, extra_chains=("lb-4",)),
     ),
-    "a numbered chain that is new is no damage": (without("lb-3"), NO_REPAIR._replace(chains=("lb-3",))),
+    "a numbered chain that is new is no damage": (without("lb-3"), replace(NO_REPAIR, chains=("lb-3",))),
     "a numbered chain that is there with other rules is damage": (
         with_chain("lb-3", ChainStructure(b"", ())),
-        NO_REPAIR._replace(chains=("lb-3",), damage=("lb-3",)),
+        replace(NO_REPAIR, chains=("lb-3",), damage=("lb-3",)),
     ),
     "another chain too many": (
         with_chain("theirs", ChainStructure(b"", ())),
-        NO_REPAIR._replace(extra_chains=("theirs",), damage=("theirs",)),
+        replace(NO_REPAIR, extra_chains=("theirs",), damage=("theirs",)),
     ),
     "a dormant table": (
-        EXPECTED._replace(table=TableFlags.DORMANT),
-        NO_REPAIR._replace(replace=True),
+        replace(EXPECTED, table=TableFlags.DORMANT),
+        replace(NO_REPAIR, replace=True),
     ),
     "another owner": (
-        EXPECTED._replace(table=TableFlags.PERSIST),
-        NO_REPAIR._replace(convert=True),
+        replace(EXPECTED, table=TableFlags.PERSIST),
+        replace(NO_REPAIR, convert=True),
     ),
 }
 

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kproxy.kernel import host
 from kproxy.kernel.host import ADDRESS_MARK, all_addresses, primary_addresses
@@ -126,6 +127,6 @@ def test_the_primary_addresses(
 
 
 def test_all_addresses_are_global_and_not_kproxys(monkeypatch: pytest.MonkeyPatch) -> None:
-    every = [on(A, 2), on(B, 2)._replace(scope=253), on(C, 2)._replace(protocol=ADDRESS_MARK)]
+    every = [on(A, 2), replace(on(B, 2), scope=253), replace(on(C, 2), protocol=ADDRESS_MARK)]
     monkeypatch.setattr(host, "host_addresses", lambda: every)
     assert all_addresses() == (A,)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kproxy.nft.structure import Structure, TableFlags
 from kproxy.table.layout import NUMBERED
 
 
-class Repair(NamedTuple):
+class Repair(Struct, frozen=True):
     """The parts of the skeleton that must be written or removed."""
 
     sets: tuple[str, ...]
@@ -32,7 +33,7 @@ NO_REPAIR = Repair((), (), (), (), (), create=False, replace=False, convert=Fals
 def compare(actual: Structure | None, expected: Structure) -> Repair:
     """Return the changes that make the table as `expected`. `actual` is None if it does not exist."""
     if actual is None:
-        return NO_REPAIR._replace(create=True)
+        return replace(NO_REPAIR, create=True)
     sets = [name for name in expected.sets if name not in actual.sets]
     contents = [
         name for name, members in expected.constants.items() if actual.constants.get(name, members) != members

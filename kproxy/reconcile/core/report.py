@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -23,7 +22,7 @@ LINES = 40
 """The number of changes to print without -v."""
 
 
-class Report(NamedTuple):
+class Report(Struct, frozen=True):
     """The changes of one family's table."""
 
     family: Family
@@ -69,7 +68,7 @@ class Totals(Struct, frozen=True):
         return f"{plural(self.services, 'service')}, {plural(self.frontends, 'frontend')}{held}{rejected}"
 
 
-class RoundReport(NamedTuple):
+class RoundReport(Struct, frozen=True):
     """The changes and failures of one round."""
 
     reports: tuple[Report, ...]

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from kproxy.decode import Decoded, Document, decode
 from kproxy.intake.dial import ConnectError
@@ -178,7 +179,7 @@ class Engine:
         }
         decoded = together(source, self._known.values())
         decoded.unreadable.everything += problems
-        return decoded._replace(problems=limited([*problems, *decoded.problems]))
+        return replace(decoded, problems=limited([*problems, *decoded.problems]))
 
 
 def sentence(error: Exception, socket: str) -> str:

@@ -193,7 +193,7 @@ class RefusedMessage(NamedTuple):
     error: ErrorReply
 
 
-class Result(NamedTuple):
+class Result(Struct, frozen=True):
     """The result of a batch."""
 
     errno: int

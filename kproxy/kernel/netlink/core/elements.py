@@ -15,7 +15,8 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kproxy.kernel.netlink.core.codec import (
     BatchMessage,
@@ -264,7 +265,7 @@ def read_counter(element: memoryview) -> tuple[bytes, bytes, int]:
 # --- refused elements ---
 
 
-class Refusal(NamedTuple):
+class Refusal(Struct, frozen=True):
     """A message of a batch that the kernel refused."""
 
     errno: int

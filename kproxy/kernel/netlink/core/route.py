@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -53,7 +52,7 @@ _RTNEXTHOP = struct.Struct("=HBBi")
 _UNSTABLE = IFA_F_TEMPORARY | IFA_F_DEPRECATED | IFA_F_DADFAILED
 
 
-class HostAddress(NamedTuple):
+class HostAddress(Struct, frozen=True):
     """An address on an interface of this host."""
 
     family: int

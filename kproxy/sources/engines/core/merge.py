@@ -30,7 +30,7 @@ def with_found_pods(written: Decoded, found: Iterable[Decoded]) -> Decoded:
         problems += each.problems
         warnings += each.warnings
     state = replace(written.state, pods=tuple(_merged(written.state.pods, pods).values()))
-    return written._replace(state=state, unreadable=unreadable, problems=problems, warnings=warnings)
+    return replace(written, state=state, unreadable=unreadable, problems=problems, warnings=warnings)
 
 
 def together(source: str, parts: Iterable[Decoded]) -> Decoded:
@@ -48,7 +48,7 @@ def together(source: str, parts: Iterable[Decoded]) -> Decoded:
     empty = decode(())
     state = replace(empty.state, pods=tuple(pods.values()))
     found = limited(problems), limited(warnings)
-    return empty._replace(state=state, problems=found[0], warnings=found[1], unreadable=unreadable)
+    return replace(empty, state=state, problems=found[0], warnings=found[1], unreadable=unreadable)
 
 
 def _merged(written: Sequence[Pod], found: Mapping[NamespacedName, Pod]) -> dict[NamespacedName, Pod]:
