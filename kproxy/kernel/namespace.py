@@ -1,8 +1,9 @@
 """A socket to netfilter in a new network namespace, which ends with the socket.
 
-A process that changes its namespace cannot always return, so a child process creates the namespace, sends the
-socket to this process, and ends. The child must not run after threads have started, because it would inherit
-locks that other threads hold.
+A thread that changes its namespace cannot always return, so another thread creates the namespace, and ends.
+Where this needs a user namespace, too, only a process with one thread can do it. So a child process creates
+both, sends the socket to this process, and ends, which takes six times as long. The child must not run after
+threads have started, because it would inherit locks that other threads hold.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import ctypes
 import errno
 import os
 import socket
+from contextlib import suppress
+from threading import Thread
 
 from kproxy.kernel.netlink.core.constants import NETLINK_NETFILTER
 from kproxy.problems import HostError
@@ -30,6 +33,20 @@ def netfilter_socket() -> socket.socket:
 
     Raises HostError if the namespace cannot be created, and OSError if the kernel has no netfilter.
     """
+    found: list[socket.socket] = []
+
+    def make() -> None:
+        with suppress(OSError):
+            found.append(_new(CLONE_NEWNET))
+
+    with suppress(RuntimeError):  # the limit of processes is reached
+        thread = Thread(target=make)
+        thread.start()
+        thread.join()
+    return found[0] if found else _from_child()
+
+
+def _from_child() -> socket.socket:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -57,14 +74,15 @@ def _fork() -> int:
 def _send_socket(connection: socket.socket) -> None:
     """Send a socket in a new namespace, or the number of the error as text."""
     try:
-        _unshare_network()
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as made:
+        with _new(CLONE_NEWUSER | CLONE_NEWNET) as made:
             socket.send_fds(connection, [b"0"], [made.fileno()])
     except OSError as error:
         connection.sendall(str(error.errno).encode())
 
 
-def _unshare_network() -> None:
+def _new(namespaces: int) -> socket.socket:
+    """Return a socket to netfilter in new namespaces, which the calling thread enters."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) and libc.unshare(CLONE_NEWUSER | CLONE_NEWNET):
+    if libc.unshare(namespaces):
         raise OSError(ctypes.get_errno(), "unshare")
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)

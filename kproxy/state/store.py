@@ -212,13 +212,18 @@ class Store:
                 yield database
 
     def _create(self) -> None:
-        """Create the database. A journal without a database has no meaning, and must not be applied to it."""
+        """Create the database. A journal without a database has no meaning, and must not be applied to it.
+
+        The new file needs no journal of its own: if this is interrupted, it is created again.
+        """
         for name in lock.FILES:
             if name != lock.FILE:
                 (self.directory / name).unlink(missing_ok=True)
         new = self.directory / lock.NEW_DATABASE
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, lock.PRIVATE))
-        with closing(sqlite3.connect(new)) as database, database:
+        with closing(sqlite3.connect(new, isolation_level=None)) as database, database:
+            database.execute("PRAGMA journal_mode = OFF")
+            database.execute("BEGIN")  # else each table would be a transaction
             _create_tables(database)
         new.rename(self.path)
 

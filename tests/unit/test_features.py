@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -80,6 +81,10 @@ def test_the_error_names_the_limit_of_processes(monkeypatch: pytest.MonkeyPatch)
     def fork() -> int:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
+    def start(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Thread, "start", start)
     monkeypatch.setattr(os, "fork", fork)
     with pytest.raises(HostError, match="Cannot start a child process") as raised:
         netfilter_socket()
