@@ -104,7 +104,7 @@ def _known_items(document: Document, before: Document, known: Leaves) -> Sequenc
     one, other = before.head, document.head
     if not (one and other and one.items and other.items) or len(one.items) != len(known):
         return ()
-    if before._replace(content=None, head=None) != document._replace(content=None, head=None):
+    if replace(before, content=None, head=None) != replace(document, content=None, head=None):
         return ()
     is_alike = (one.kind, one.api_version) == (other.kind, other.api_version)
     return list(zip(one.items, known, strict=True)) if is_alike else ()

@@ -12,10 +12,9 @@ of a backend without endpoints becomes empty slots. They refuse connections, as 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from math import ceil, lcm
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
@@ -41,6 +40,9 @@ from kproxy.model import (
     network_family,
 )
 from kproxy.resolve import maglev
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 EXTERNAL = (FrontendKind.EXTERNAL_IP, FrontendKind.LOAD_BALANCER, FrontendKind.GATEWAY)
 """The kinds whose addresses a manifest or a controller chooses."""
@@ -216,6 +218,8 @@ def _sockets(group: Iterable[Candidate]) -> list[Socket]:
 
 def in_slots(backends: Iterable[tuple[int, Sequence[Socket]]]) -> Backends:
     """Return the slots of backends: (weight, endpoints) each."""
+    from fractions import Fraction  # not at the top: only routes have shares
+
     weighted = [(weight, sockets) for weight, sockets in backends if weight]
     total = sum(weight for weight, _ in weighted)
     shares = [(Fraction(weight, total * len(sockets)), sockets) for weight, sockets in weighted if sockets]
