@@ -130,7 +130,7 @@ def engine(data: bytes) -> None:
     """Read the inspections of containers, and make pods of them."""
     found = from_json(data, list[Inspected])
     texts = PodManifests(Choice("docker", "n1")).of(found, {}, frozenset())
-    pods = together("docker", [decode([Document("docker", msgspec.Raw(text))]) for text in texts])
+    pods = together("docker", [decode([Document("docker", msgspec.Raw(text))]) for text in texts.values()])
     merged = with_found_pods(decode(()), [pods])
     settle(merged, NOTHING, RANGES, NODE)
     assert all(printable(str(problem)).isprintable() for problem in merged.problems)

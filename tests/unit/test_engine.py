@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kproxy.model import format_address
 from kproxy.sources.engines import client
 from kproxy.sources.engines import engine as engine_module
 from kproxy.sources.engines.core.pods import Choice, PodManifests
@@ -66,6 +67,35 @@ def test_a_container_that_cannot_be_inspected_keeps_the_others(
         asyncio.run(engine.read())
         assert len(engine.decoded.state.pods) == 4
         assert not engine.decoded.problems
+
+
+def test_a_container_that_is_no_valid_pod_is_left_out_and_protects_nothing() -> None:
+    with Double() as double:
+        double.put("web", "10.0.0.1", **{"kproxy.io/namespace": "Shop!"})
+        double.put("db", "10.0.0.2", **{"kproxy.io/readiness-probe": "{"})
+        double.put("log", "10.0.0.3")
+        engine = Engine(Choice("docker", "n1"), str(double.socket))
+        asyncio.run(engine.read())
+    assert [pod.name.name for pod in engine.decoded.state.pods] == ["log"]
+    assert len(engine.decoded.problems) == 2
+    assert not engine.decoded.unreadable
+
+
+def test_a_pod_that_is_no_longer_valid_stays_as_it_was() -> None:
+    with Double() as double:
+        double.put("web", "10.0.0.1")
+        engine = Engine(Choice("docker", "n1"), str(double.socket))
+        asyncio.run(engine.read())
+        for broken in (True, False):
+            labels = {"kproxy.io/readiness-probe": "{"} if broken else {"app": "web"}
+            double.put("web", "10.0.0.2", **labels)
+            asyncio.run(engine.read())
+            (pod,) = engine.decoded.state.pods
+            assert format_address(pod.addresses[0]) == ("10.0.0.1" if broken else "10.0.0.2")
+            assert bool(engine.decoded.problems) is broken
+        double.put("web", "10.0.0.2", status="exited")
+        asyncio.run(engine.read())
+    assert not engine.decoded.state.pods
 
 
 def test_a_list_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

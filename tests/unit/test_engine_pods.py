@@ -62,7 +62,7 @@ def pods(*answers: dict[str, Any], members: dict[str, Member] | None = None, **r
     found = [msgspec.convert(each, Inspected) for each in answers]
     choice = rest.get("choice", CHOICE)
     manifests = PodManifests(choice).of(found, members or {}, frozenset(rest.get("stopping", ())))
-    decoded = decode(Document("podman", msgspec.Raw(each)) for each in manifests)
+    decoded = decode(Document("podman", msgspec.Raw(each)) for each in manifests.values())
     assert decoded.problems == []
     return decoded.state.pods
 
@@ -116,7 +116,13 @@ def test_a_container_that_was_told_to_stop_is_terminating() -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("web_1", "web-1"), ("Shop.Web--1_", "shop.web--1"), ("a/b", "a-b"), ("x" * 300, "x" * 253)],
+    [
+        ("web_1", "web-1"),
+        ("Shop.Web--1_", "shop.web--1"),
+        ("a/b", "a-b"),
+        ("a..b_.c", "a.b.c"),
+        ("x" * 300, "x" * 253),
+    ],
 )
 def test_a_name_becomes_one_that_a_pod_can_have(name: str, expected: str) -> None:
     assert pod(container(name)).name.name == expected
@@ -183,19 +189,17 @@ def test_a_manifest_is_made_again_only_if_its_container_is_another_object() -> N
     first, second = (msgspec.convert(container(name), Inspected) for name in ("a", "b"))
     before = manifests.of([first, second], {}, frozenset())
     after = manifests.of([second, msgspec.convert(container("a"), Inspected)], {}, frozenset())
-    assert (after == before, [one is other for one, other in zip(before, after, strict=True)]) == (
-        True,
-        [False, True],
-    )
+    assert list(after.items()) == list(before.items())
+    assert [after[each.id] is before[each.id] for each in (first, second)] == [False, True]
     stopping = manifests.of([first, second], {}, frozenset({second.id}))
-    assert b"deletionTimestamp" in stopping[1]
-    assert manifests.of([second], {}, frozenset()) == [before[1]]
+    assert b"deletionTimestamp" in stopping[second.id]
+    assert manifests.of([second], {}, frozenset()) == {second.id: before[second.id]}
 
 
 def test_of_two_containers_with_one_name_the_first_counts() -> None:
     found = [msgspec.convert(container(name), Inspected) for name in ("web_1", "web-1")]
     made = PodManifests(CHOICE).of(found, {}, frozenset())
-    decoded = together("podman", (decode([Document("podman", msgspec.Raw(each))]) for each in made))
+    decoded = together("podman", (decode([Document("podman", msgspec.Raw(each))]) for each in made.values()))
     assert [pod.uid for pod in decoded.state.pods] == ["id-of-web_1"]
     assert [problem.object for problem in decoded.problems] == ["Pod default/web-1"]
 
@@ -295,7 +299,7 @@ def test_a_label_is_a_readiness_probe() -> None:
 def test_a_wrong_label_is_a_problem_of_the_pod(label: str, message: str) -> None:
     answer = container(Config__Labels={"kproxy.io/readiness-probe": label})
     made = PodManifests(CHOICE).of([msgspec.convert(answer, Inspected)], {}, frozenset())
-    (problem,) = decode(Document("podman", msgspec.Raw(each)) for each in made).problems
+    (problem,) = decode(Document("podman", msgspec.Raw(each)) for each in made.values()).problems
     assert (problem.object, problem.field) == ("Pod default/web-1", "spec.containers[0].readinessProbe")
     assert message in problem.message
 

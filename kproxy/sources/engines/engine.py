@@ -5,7 +5,8 @@ events does not matter, nor do events that come late or twice. If the connection
 listed again.
 
 If the engine cannot be asked, its last containers stay, and nothing is removed. A container that cannot be
-inspected stays, too, and the others are used.
+inspected stays, too, and the others are used. A pod whose manifest is not valid stays as it was, or is left
+out. It protects nothing else: the engine answered, so no other pod can be missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import suppress
 import msgspec
 from msgspec.structs import replace
 
-from kproxy.decode import Decoded, Document, decode
+from kproxy.decode import Decoded, Document, Unreadable, decode
 from kproxy.intake.dial import ConnectError
 from kproxy.limits import ENGINE_REQUESTS
 from kproxy.problems import Problem, limited
@@ -47,11 +48,11 @@ class Engine:
         self._stopping: set[str] = set()
         self._busy = asyncio.Lock()
         self._manifests = PodManifests(choice)
-        self._known: dict[bytes, Decoded] = {}
-        """Each decoded manifest, by its text."""
+        self._known: dict[str, tuple[bytes, Decoded]] = {}
+        """Each manifest and what was decoded of it, by the ID of the pod."""
         self._uninspected: dict[str, str] = {}
         """Why a container could not be inspected, by its ID."""
-        self._told: tuple[list[bytes], list[Problem]] = ([], [self._problem("has not been asked yet")])
+        self._told: tuple[dict[str, bytes], list[Problem]] = ({}, [self._problem("has not been asked yet")])
         self.decoded = self._decode()
         """The pods. It is another object after each change."""
 
@@ -165,7 +166,7 @@ class Engine:
         place = f"container {container[:SHOWN]}" if container else ""
         return Problem(self._choice.engine, place, "", message)
 
-    def _tell(self, pods: list[bytes], problems: list[Problem]) -> bool:
+    def _tell(self, pods: dict[str, bytes], problems: list[Problem]) -> bool:
         if (pods, problems) == self._told:
             return False
         self._told = pods, problems
@@ -173,13 +174,19 @@ class Engine:
         return True
 
     def _decode(self) -> Decoded:
-        source, (pods, problems) = self._choice.engine, self._told
-        self._known = {
-            pod: self._known.get(pod) or decode([Document(source, msgspec.Raw(pod))]) for pod in pods
-        }
-        decoded = together(source, self._known.values())
+        pods, problems = self._told
+        self._known = {identity: (text, self._pod(identity, text)) for identity, text in pods.items()}
+        decoded = together(self._choice.engine, (pod for _, pod in self._known.values()))
         decoded.unreadable.everything += problems
         return replace(decoded, problems=limited([*problems, *decoded.problems]))
+
+    def _pod(self, identity: str, text: bytes) -> Decoded:
+        before = self._known.get(identity)
+        if before is not None and before[0] == text:
+            return before[1]
+        found = decode([Document(self._choice.engine, msgspec.Raw(text))])
+        state = before[1].state if before is not None and found.unreadable else found.state
+        return replace(found, state=state, unreadable=Unreadable())
 
 
 def sentence(error: Exception, socket: str) -> str:

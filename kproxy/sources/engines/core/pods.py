@@ -67,14 +67,16 @@ class PodManifests:
 
     def of(
         self, containers: Iterable[Inspected], members: Mapping[str, Member], stopping: Set[str]
-    ) -> list[bytes]:
-        """Return the manifests as JSON, sorted by name. `members` are by the IDs of containers.
+    ) -> dict[str, bytes]:
+        """Return the manifests as JSON by the IDs of the pods, sorted by name.
 
-        `stopping` are the IDs of containers that the engine was told to stop. Their pods are terminating.
+        `members` are by the IDs of containers. `stopping` are the IDs of containers that the engine was told
+        to stop. Their pods are terminating.
         """
         groups = _groups((each for each in containers if each.state.status in PRESENT), members)
         self._made = {group.identity: self._manifest(group, stopping) for group in groups}
-        return [made.text for made in sorted(self._made.values(), key=lambda made: made.name)]
+        in_order = sorted(self._made.values(), key=lambda made: made.name)
+        return {made.group.identity: made.text for made in in_order}
 
     def _manifest(self, group: _Group, stopping: Set[str]) -> _Made:
         ending = tuple(each.id in stopping for each in group.containers)
@@ -164,7 +166,8 @@ def _is_label(key: str, text: str) -> bool:
 
 def _dns_name(name: str) -> str:
     """Return the name as one that a pod can have: `shop_web_1` becomes `shop-web-1`."""
-    return _OTHER.sub("-", name.lower()).strip("-.")[:253]
+    parts = (part.strip("-") for part in _OTHER.sub("-", name.lower())[:253].split("."))
+    return ".".join(filter(None, parts))
 
 
 def _addresses(containers: Iterable[Inspected], network: str) -> list[str]:
