@@ -11,15 +11,27 @@ from kproxy.gateway.folder import Folders
 from kproxy.gateway.gateway import Gateway
 from kproxy.gateway.process import Own, program, remove
 from kproxy.gateway.renderer import Renderer
+from kproxy.problems import HostError
 from kproxy.settings.settings import Settings
 from kproxy.sources.source import FollowedSource
 
 __all__ = ["gateway", "remove"]
 
+STATE_BYTES = 70
+"""The longest path of the folder of the gateway with --gateway-socket.
+
+HAProxy allows 97 bytes for the path of a socket. The rest is for `/123456/haproxy-123456.sock`.
+"""
+
 
 def gateway(folders: Folders, settings: Settings, source: FollowedSource) -> Gateway:
     """Return what drives HAProxy: its own, or the one of --gateway-socket. Raises HostError."""
-    program()
     master = settings.gateway_socket
+    if master and len(bytes(folders.path.absolute())) > STATE_BYTES:
+        raise HostError(
+            f"{folders.path} has more than {STATE_BYTES} bytes: with --gateway-socket, a shorter --state-dir "
+            "is needed, because HAProxy limits the paths of its sockets."
+        )
+    program()
     launcher = Existing(folders, Path(master)) if master else Own(folders)
     return Gateway(Driver(folders, launcher), source, Renderer(Ports(*settings.gateway_ports)))

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from netns_lab.lab import Lab
 
 from kproxy.gateway.core.files import control_socket
 from kproxy.gateway.runtime import Runtime
+from kproxy.gateway.starting import STATE_BYTES
 from kproxy.limits import GATEWAY_START_SECONDS
 from tests.gateway_client import Client, Load, exchange, ingress, request, secret, with_tls
 from tests.support import PATIENCE, Manifest, Running, eventually, service, slices, with_conditions
@@ -266,6 +268,17 @@ def test_existing(lab: Lab, tmp_path: Path) -> None:
         running.write("web", *web(lab, "pod-3"))
         node.popen(command)
         eventually(lambda: client.pods() == {"pod-3"}, running.logged)
+
+
+def test_a_long_state_directory_is_refused_for_an_existing_haproxy(lab: Lab, tmp_path: Path) -> None:
+    """HAProxy allows shorter paths of sockets than Linux."""
+    (tmp_path / "f").mkdir()
+    state = tmp_path / ("x" * STATE_BYTES)
+    command = [sys.executable, "-m", "kproxy", "run", "-f", str(tmp_path / "f"), "--state-dir", str(state)]
+    flags = ["--allow-empty", "--gateway", "--gateway-socket", str(tmp_path / "m")]
+    done = lab.node("n1").run([*command, *flags], capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert f"{state}/gateway has more than {STATE_BYTES} bytes: with --gateway-socket" in done.stderr
 
 
 def test_existing_hangs(lab: Lab, tmp_path: Path) -> None:
