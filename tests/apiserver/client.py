@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 class Client:
     """One connection to the server at `url`; a context manager."""
 
-    def __init__(self, url: str, *, token: str = "", context: Any = None, timeout: float = 5) -> None:
+    def __init__(self, url: str, *, token: str = "", context: Any = None, timeout: float = 60) -> None:
         parts = urlsplit(url)
         assert parts.hostname
         self.connection = (

@@ -35,7 +35,7 @@ def connect(request: pytest.FixtureRequest, cluster: Cluster | None) -> Connect:
         credentials = Credentials(cluster.kubeconfig)
         endpoint = credentials.load()
         token = (credentials.authorization() or "").removeprefix("Bearer ")
-        return lambda: Client(endpoint.server, token=token, context=endpoint.tls or None, timeout=10)
+        return lambda: Client(endpoint.server, token=token, context=endpoint.tls or None)
     api: ApiServer = request.getfixturevalue("api")
     return lambda: Client(api.url)
 

@@ -15,6 +15,8 @@ from msgspec import Struct
 from tests.apiserver.http import Connection, Cut
 from tests.apiserver.status import ApiError
 
+POLL = 0.005
+"""Seconds until a held request looks again whether it is released."""
 _REASONS = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -43,6 +45,12 @@ class Delay(Struct, frozen=True, tag="delay"):
     seconds: float
 
 
+class Hold(Struct, frozen=True, tag="hold"):
+    """Delay the answer until `Faults.release` is called with this name."""
+
+    name: str
+
+
 class Reset(Struct, frozen=True, tag="reset"):
     """Send a RST after so many bytes of the answer, which cuts off a list or a line of a watch."""
 
@@ -69,7 +77,7 @@ class Flood(Struct, frozen=True, tag="flood"):
     """The pause after each part."""
 
 
-Effect: TypeAlias = Answer | Delay | Reset | Silence | Trickle | Flood
+Effect: TypeAlias = Answer | Delay | Hold | Reset | Silence | Trickle | Flood
 
 
 class Fault(Struct):
@@ -94,6 +102,8 @@ class Faults:
         self._faults: list[Fault] = []
         self.cleared = 0
         """How often all faults were removed."""
+        self.released: set[str] = set()
+        """The names of holds that have ended."""
 
     def add(self, effect: Effect, *, verb: str = "", resource: str = "", times: int | None = 1) -> Fault:
         """Add a fault. Returns it, for `remove`."""
@@ -109,6 +119,10 @@ class Faults:
         """Remove a fault, if it is still pending."""
         with self._lock:
             self._faults = [other for other in self._faults if other is not fault]
+
+    def release(self, name: str) -> None:
+        """End a hold."""
+        self.released.add(name)
 
     def clear(self) -> None:
         with self._lock:
@@ -142,6 +156,9 @@ async def apply(connection: Connection, taken: tuple[list[Effect], int], faults:
         match effect:
             case Delay(seconds=seconds):
                 await asyncio.sleep(seconds)
+            case Hold(name=name):
+                while name not in faults.released:
+                    await asyncio.sleep(POLL)
             case Reset(after=0):
                 raise Cut
             case Reset(after=after):

@@ -79,7 +79,7 @@ class Own:
 
     @contextmanager
     def watch(self, path: str, revision: str = "", **query: Any) -> Iterator[Iterator[Any]]:
-        """Yield the events of a watch on a new connection. An event must arrive within ten seconds."""
+        """Yield the events of a watch on a new connection. An event must arrive within a minute."""
         with self._connect() as client, client.watch(path, revision, **query) as events:
             yield events
 

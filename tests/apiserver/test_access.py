@@ -96,7 +96,7 @@ def test_a_watch_over_tls_ends_by_reset(authority: Authority) -> None:
         # Not with `next`: the ssl module treats a RST as the end of the stream.
         raw = client.connection.sock
         assert raw
-        assert select.select([raw], [], [], 5)[0]
+        assert select.select([raw], [], [], 60)[0]
         with pytest.raises(ConnectionResetError):
             os.read(raw.fileno(), 1)
 
@@ -144,7 +144,7 @@ def test_a_proxy(authority: Authority) -> None:
         with Client(proxy.url) as client:
             assert client.get(SERVICES).status == 405
         parts = urlsplit(proxy.url)
-        connection = HTTPSConnection(str(parts.hostname), parts.port, timeout=5, context=trusting(authority))
+        connection = HTTPSConnection(str(parts.hostname), parts.port, timeout=60, context=trusting(authority))
         connection.set_tunnel(api.host, api.port)
         connection.request("GET", SERVICES, headers={"Authorization": "Bearer one"})
         assert connection.getresponse().status == 200

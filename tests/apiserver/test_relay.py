@@ -38,7 +38,7 @@ def relay() -> Iterator[Relay]:
 
 
 def connected(relay: Relay) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", relay.port), timeout=5)
+    client = socket.create_connection(("127.0.0.1", relay.port), timeout=60)
     client.sendall(b"hello")
     assert received(client, 5) == b"hello"
     return client
@@ -100,7 +100,7 @@ def test_held_bytes_arrive_after_the_release(relay: Relay) -> None:
             client.recv(5)
         connected(relay).close()  # other connections are not held
         relay.release()
-        client.settimeout(5)
+        client.settimeout(60)
         assert received(client, 5) == b"later"
 
 

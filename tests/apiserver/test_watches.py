@@ -126,8 +126,9 @@ def test_the_connection_of_an_ended_watch_can_be_reused(own: Own) -> None:
 
 
 def test_a_bookmark_before_the_end_with_the_fields_of_an_empty_object(own: Own) -> None:
-    with own.watch(own.slices, own.revision(), timeoutSeconds=3, **BOOKMARKS) as events:
-        (created,) = own.create(own.slice())
+    before = own.revision()
+    (created,) = own.create(own.slice())
+    with own.watch(own.slices, before, timeoutSeconds=3, **BOOKMARKS) as events:
         assert next(events)["type"] == "ADDED"
         event = next(events)
         kind, name, revision = summary(event)

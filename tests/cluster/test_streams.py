@@ -15,7 +15,7 @@ from kproxy.sources.cluster.core import events, streamed
 from kproxy.sources.cluster.core.events import END_OF_LIST
 from kproxy.sources.cluster.reflector import Reflector
 from tests.apiserver import ApiServer
-from tests.apiserver.faults import Answer, Delay, Effect, Flood, Reset, Silence
+from tests.apiserver.faults import Answer, Effect, Flood, Hold, Reset, Silence
 from tests.cluster.follower import FOLLOWED, QUICK, Follower, service, slice_
 from tests.cluster.test_following import CIDRS, SERVICES, replaced_unseen, watching
 
@@ -199,13 +199,13 @@ def test_changes_before_the_end_are_part_of_the_list(api: ApiServer, tmp_path: P
 def test_nothing_is_used_before_the_end(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"))
     api.faults.add(sent(ADDED), verb="watch", resource=SERVICES)
-    held = api.faults.add(Delay(0.3), verb="list", resource=SERVICES)
+    held = api.faults.add(Hold("the list"), verb="list", resource=SERVICES)
     with Follower(api, tmp_path, sync=False) as follower:
-        api.wait(lambda: pages(api))
+        api.wait(lambda: not held.times)
         assert follower.names() == []
+        api.faults.release("the list")
         follower.wait(lambda: follower.source.synced)
         assert follower.names() == ["web"]
-    assert held.times == 0
 
 
 def test_a_kind_that_the_server_lacks_is_asked_for_once(api: ApiServer, tmp_path: Path) -> None:
