@@ -63,12 +63,14 @@ def http_get(
     timeout: float = 10,
     source_port: int | None = None,
     path: str = "/",
+    patience: float = PATIENCE,
 ) -> Reply:
     """GET on a new connection. ``timeout`` applies to connecting, which only the kernels take part in.
 
-    Once connected, the server answers or ends the connection. It may have to wait for a CPU, for a minute.
+    Once connected, the server answers or ends the connection, but may have to wait for a CPU. ``patience``
+    applies to that.
     """
-    return handle.inside(partial(_http, address, port, timeout, source_port, path))
+    return handle.inside(partial(_http, address, port, timeout, source_port, path, patience))
 
 
 class Download:
@@ -159,14 +161,21 @@ def _socket(address: str, kind: int, timeout: float, source_port: int | None) ->
     return sock
 
 
-def _http(address: str, port: int, timeout: float, source_port: int | None = None, path: str = "/") -> Reply:
+def _http(
+    address: str,
+    port: int,
+    timeout: float,
+    source_port: int | None = None,
+    path: str = "/",
+    patience: float = PATIENCE,
+) -> Reply:
     request = _request(address, port, path)
     with _socket(address, socket.SOCK_STREAM, timeout, source_port) as sock:
         try:
             sock.connect((address, port))
         except OSError as error:
             return Reply(_outcome(error))
-        sock.settimeout(max(timeout, PATIENCE))
+        sock.settimeout(patience)
         try:
             sock.sendall(request)
             answer = b"".join(iter(partial(sock.recv, 65536), b""))

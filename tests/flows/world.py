@@ -34,13 +34,14 @@ from kproxy.nft.elements import Elements
 from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.simulator import Fate, Packet, PacketOutcome
 from tests.flows.objects import BOOK, FAMILIES
-from tests.flows.scenario import TABLE_FAMILY, Row, Scenario
+from tests.flows.scenario import REFUSED, TABLE_FAMILY, Row, Scenario
 
 T = TypeVar("T")
 SILENCE = 0.15
 """Seconds to wait where no answer is expected. The conntrack table then decides."""
-PATIENCE = 10.0
-"""Seconds to wait for an expected answer."""
+PATIENCE = 60.0
+"""Seconds to wait for an expected answer, and for the entry of a packet that conntrack tracks."""
+PAUSE = 0.005
 TRIES = 120
 SCTP = 132
 IP_RECVERR, IPV6_RECVERR = 11, 25
@@ -140,9 +141,8 @@ class World:
     def _http(self, row: Row, family: Family, source_port: int) -> Seen:
         to = self.scenario.address(row.destination, family)
         with self._server(row, family):
-            reply = http_get(
-                self._sender(row), to, row.port, SILENCE if row.silent else PATIENCE, source_port
-            )
+            patience = SILENCE if row.silent else PATIENCE
+            reply = http_get(self._sender(row), to, row.port, patience, source_port, patience=patience)
         return self._judge(row, family, source_port, reply)
 
     def _server(self, row: Row, family: Family) -> AbstractContextManager[object]:
@@ -163,7 +163,7 @@ class World:
         return self._judge(row, family, source_port, reply)
 
     def _judge(self, row: Row, family: Family, source_port: int, reply: Reply) -> Seen:
-        translated = self._translated(row, family, source_port)
+        translated = self._translated(row, family, source_port, reply.outcome is Outcome.REFUSED)
         own = (self.scenario.source_address(row, family), source_port)
         if translated is None:
             return Seen(Fate.REFUSED if reply.outcome is Outcome.REFUSED else Fate.DROPPED, source_port)
@@ -175,13 +175,24 @@ class World:
     def _ping(self, row: Row, family: Family, source_port: int) -> Seen:
         to = self.scenario.address(row.destination, family)
         answered = echo(self._sender(row), to, timeout=SILENCE)
-        translated = self._translated(row, family, None)
+        translated = self._translated(row, family, None, refused=False)
         return Seen(Fate.DROPPED if translated is None and not answered else Fate.UNTOUCHED, source_port)
 
     # --- conntrack ---
 
-    def _translated(self, row: Row, family: Family, source_port: int | None) -> bool | None:
-        """Whether conntrack has a translated entry for the packet; None if it has no entry."""
+    def _translated(self, row: Row, family: Family, source_port: int | None, refused: bool) -> bool | None:
+        """Whether conntrack has a translated entry for the packet; None if it has no entry.
+
+        A packet may still be on its way. So an entry is waited for, unless the row or the answer says that
+        there is none.
+        """
+        end = time.monotonic() + (0 if refused or row.fate in (REFUSED, "dropped") else PATIENCE)
+        while (found := self._tracked(row, family, source_port)) is None and time.monotonic() < end:
+            time.sleep(PAUSE)
+        return found
+
+    def _tracked(self, row: Row, family: Family, source_port: int | None) -> bool | None:
+        """The same, without waiting."""
         entries = [
             self.lab.node(node).inside(partial(self._entry, row, family, source_port))
             for node, _ in self.scenario.path(row, family)
@@ -226,7 +237,7 @@ class World:
                     sender.recv(65536)
             except OSError as error:
                 refused = error.errno == errno.ECONNREFUSED
-        translated = self._translated(row, family, source_port)
+        translated = self._translated(row, family, source_port, refused)
         if translated is None:
             return Seen(Fate.REFUSED if refused else Fate.DROPPED, source_port)
         if not translated:
