@@ -12,6 +12,7 @@ status. So the server itself never waits, and each process is reaped.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -208,6 +209,7 @@ def become(request: dict[str, Any]) -> int:
     os.environ.update(request["environment"])
     os.chdir(request["directory"])
     sys.argv = ["kproxy", *request["arguments"]]
+    gc.disable()  # as kproxy/__main__.py does
     return main()
 
 
@@ -233,7 +235,6 @@ def leave(work: Callable[[], int]) -> NoReturn:
 
 def import_all() -> None:
     """Import every module of kproxy and its dependencies."""
-    import gc
     import pkgutil
     from importlib import import_module
 

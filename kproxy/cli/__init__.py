@@ -7,7 +7,6 @@ netlink code.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -32,9 +31,6 @@ CALLS = 3
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line. Returns the exit status."""
-    # A command makes almost no garbage. Collection would take a fifth of the time of a large sync, or half
-    # with YAML.
-    gc.disable()
     escape_unencodable()
     words = sys.argv[1:] if argv is None else argv
     try:

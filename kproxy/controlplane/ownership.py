@@ -10,10 +10,10 @@ move that it gets or had. The disadvantage: no node checks whether another one i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from hashlib import blake2b
 
 from msgspec import Struct
 
+from kproxy.digest import blake2b
 from kproxy.model import Address, EndpointSlice, NamespacedName, Protects, Service
 
 

@@ -7,13 +7,13 @@ which of them are allocated. Pure arithmetic.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kproxy.digest import blake2b
 from kproxy.model import Family, Network, Protocol, network_family, parse_ip
 
 NOT_UNICAST = tuple(

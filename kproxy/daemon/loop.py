@@ -150,7 +150,7 @@ class Loop:
 def freeze_memory() -> None:
     """Exclude the objects of the first round from garbage collection, because they stay.
 
-    Commands run without garbage collection (cli/__init__.py). It begins here.
+    Commands run without garbage collection (kproxy/__main__.py). It begins here.
     """
     if not gc.isenabled():
         gc.freeze()

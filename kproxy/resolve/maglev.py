@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from hashlib import blake2b
 
+from kproxy.digest import blake2b
 from kproxy.model import Address
 
 SLOTS = 1021

@@ -14,7 +14,6 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from hashlib import blake2b
 
 import msgspec
 import yaml
@@ -24,6 +23,7 @@ from msgspec.structs import replace
 from kproxy.decode import Document
 from kproxy.decode.text import MalformedError, from_json, most_values, reason
 from kproxy.decode.wire import Head
+from kproxy.digest import blake2b
 from kproxy.limits import DOCUMENTS, FILE_BYTES, FILE_VALUES, YAML_BYTES
 from kproxy.problems import Problem
 from kproxy.sources.yaml_json import TooDeepError, yaml_to_json

@@ -8,7 +8,6 @@ that a hook dropped or refused has no entry.
 from __future__ import annotations
 
 import errno
-import gc
 import itertools
 import json
 import re
@@ -95,7 +94,6 @@ class World:
         command = ["sync", *where, *self.scenario.arguments(node)]
         with redirect_stdout(StringIO()):
             status = self.lab.node(node).inside(partial(main, command))
-        gc.enable()  # main() disables it, for short processes
         assert status == 0
 
     def elements(self, node: str, family: Family) -> Elements:

@@ -8,7 +8,6 @@ count. Pure: prober.py provides the results and the time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 
@@ -127,8 +126,10 @@ def unsupported_probes(pods: Iterable[model.Pod]) -> list[Problem]:
 
 def identity(pod: model.Pod) -> str:
     """Return a text that is equal for two versions of a pod if earlier results remain valid."""
+    from hashlib import sha256  # not at the top: only pods with probes need it
+
     parts = (pod.name, pod.uid, pod.origin.created, pod.addresses, pod.probes)
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+    return sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 def with_readiness(
