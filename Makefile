@@ -53,7 +53,8 @@ coverage: install  ## branch coverage of the tests that need no root; fails if a
 	@$(PYTHON) -m tests.coverage_rooms
 
 test-long: _root install  ## the long property tests and stories (KPROXY_LONG_MINUTES, default 30)
-	$(PYTHON) -m pytest -m long
+	$(PYTHON) -m pytest -m "not lab and not long" --hypothesis-profile random tests/property tests/dnszone tests/unit
+	$(PYTHON) -m pytest -m long --hypothesis-profile random
 
 fuzz: install  ## send mutated bytes to everything that reads (KPROXY_LONG_MINUTES, default 60)
 	@$(PYTHON) -m pip --disable-pip-version-check --no-input install -q --no-deps -r requirements-fuzz.txt
