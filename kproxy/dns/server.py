@@ -13,6 +13,7 @@ address that cannot be bound is tried again.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Awaitable, Iterable
@@ -28,6 +29,7 @@ from kproxy.settings.text import SocketAddress
 logger = logging.getLogger(__name__)
 RETRY_SECONDS = 5.0
 BACKLOG = 128
+PORT_TRIES = 10
 IP_FREEBIND, IPV6_FREEBIND = 15, 78  # linux/in.h, linux/in6.h
 
 
@@ -100,13 +102,8 @@ class Server:
 
     def _serve(self, address: SocketAddress) -> SocketAddress:
         loop = asyncio.get_running_loop()
-        listener = _bound(address, socket.SOCK_STREAM)
-        try:
-            bound = SocketAddress(address.host, listener.getsockname()[1])
-            udp = _bound(bound, socket.SOCK_DGRAM)
-        except OSError:
-            listener.close()
-            raise
+        listener, udp = _both(address)
+        bound = SocketAddress(address.host, listener.getsockname()[1])
         listener.listen(BACKLOG)
         self._udp.append(udp)
         self._tcp.append(listener)
@@ -168,6 +165,19 @@ async def _query(reader: asyncio.StreamReader) -> bytes | None:
             return await reader.readexactly(length) if length <= DNS_QUERY else None
     except asyncio.IncompleteReadError:
         return None
+
+
+def _both(address: SocketAddress) -> tuple[socket.socket, socket.socket]:
+    """Return the sockets for TCP and UDP. For port 0, choose a port that is free for both."""
+    for left in reversed(range(PORT_TRIES)):
+        listener = _bound(address, socket.SOCK_STREAM)
+        try:
+            return listener, _bound(SocketAddress(address.host, listener.getsockname()[1]), socket.SOCK_DGRAM)
+        except OSError as error:
+            listener.close()
+            if address.port or error.errno != errno.EADDRINUSE or not left:
+                raise
+    raise AssertionError
 
 
 def _bound(address: SocketAddress, kind: socket.SocketKind) -> socket.socket:

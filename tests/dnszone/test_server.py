@@ -216,6 +216,24 @@ def test_an_address_in_use_is_tried_again(
     assert "Address already in use" in warned[0]
 
 
+def test_a_free_port_is_free_for_udp_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = serving._bound
+    others: list[socket.socket] = []
+
+    def taken_once(address: SocketAddress, kind: socket.SocketKind) -> socket.socket:
+        if kind is socket.SOCK_DGRAM and not others:
+            others.append(bound(address, kind))
+        return bound(address, kind)
+
+    async def test(server: Server) -> None:
+        (address,) = server.listening
+        assert address.port not in (0, others[0].getsockname()[1])
+
+    monkeypatch.setattr(serving, "_bound", taken_once)
+    run(test)
+    others[0].close()
+
+
 def test_an_address_that_the_host_does_not_have_yet_can_be_served() -> None:
     async def test(server: Server) -> None:
         assert not server.failing

@@ -21,6 +21,7 @@ from kproxy.dns import relay as relay_module
 from kproxy.dns import resolver as resolving
 from kproxy.dns.host import HostServers, may_recurse
 from kproxy.dns.resolver import Resolver
+from kproxy.dns.server import _both
 from kproxy.dns.upstream import Upstream
 from kproxy.limits import DNS_UPSTREAM_TRIES
 from kproxy.model import parse_address
@@ -133,10 +134,9 @@ async def serving(*handlers: Handler) -> AsyncIterator[tuple[Resolver, list[Serv
     servers = [Server(handle) for handle in handlers]
     addresses, tasks, listeners, sockets = [], [], [], []
     for server in servers:
-        listener = await asyncio.start_server(server.tcp, CLIENT, 0)
-        port = listener.sockets[0].getsockname()[1]
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        sock.bind((CLIENT, port))
+        tcp, sock = _both(SocketAddress(CLIENT, 0))
+        listener = await asyncio.start_server(server.tcp, sock=tcp)
+        port = sock.getsockname()[1]
         tasks.append(asyncio.create_task(server.udp(sock)))
         listeners.append(listener)
         sockets.append(sock)
