@@ -14,7 +14,7 @@ import json
 import re
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from json.encoder import encode_basestring as quoted
 from typing import Any
 
@@ -132,6 +132,8 @@ class _Document:
         self.loader = yaml.CSafeLoader(_Stream(text, check))
         self.repeated: list[str] = []
         self._plain = _Plain(_WORDS)
+        self._usual_keys: set[str] = set()
+        """Keys that are text as they are, and no merge keys."""
         self._anchors: dict[str, str] = {}
         self._most_values = self._values_left = len(text) + YAML_SPARE_VALUES
         self._open: list[tuple[CollectionStartEvent, list[str]]] = []
@@ -190,13 +192,24 @@ class _Document:
 
     def _mapping(self, event: CollectionStartEvent, items: list[str]) -> str:
         """Return an object of JSON; `items` are keys and values in turn."""
-        keys = [key if key[0] == '"' else _key(event, key) for key in items[::2]]
-        pairs = dict(zip(keys, items[1::2], strict=True))
+        keys, values = items[::2], items[1::2]
+        pairs: Iterable[tuple[str, str]] = zip(keys, values, strict=True)
+        if len(set(keys)) < len(keys) or not self._usual_keys.issuperset(keys):
+            pairs = self._resolved(event, keys, values)
+        return f"{{{','.join(map(':'.join, pairs))}}}"
+
+    def _resolved(
+        self, event: CollectionStartEvent, keys: list[str], values: list[str]
+    ) -> Iterable[tuple[str, str]]:
+        """Return the pairs of a mapping with keys as text, each once, and without merge keys."""
+        keys = [key if key[0] == '"' else _key(event, key) for key in keys]
+        self._usual_keys.update(key for key in keys if key != _MERGE)
+        pairs = dict(zip(keys, values, strict=True))
         if len(pairs) < len(keys):
             self.repeated += (json.loads(key) for key, times in Counter(keys).items() if times > 1)
         if _MERGE in pairs:
             pairs = _merged(event, pairs)
-        return f"{{{','.join([f'{key}:{value}' for key, value in pairs.items()])}}}"
+        return pairs.items()
 
 
 def _check_single(event: Event, items: list[str]) -> None:
