@@ -97,7 +97,7 @@ class Reconciler:
         self._update_options(node, self._source.service_cidrs(), self._name_servers())
         if node != self._node:
             names = {*names, *self._source.names(), *self.claims.names()}
-        claims = {name: self._claim(name, node) for name in names}
+        claims = {name: self._claim(name, node) for name in sorted(names)}  # as they are in memory, usually
         address_changes = self._addresses.withdraw() if self._addresses else ()
         reports = self._program(claims, suspect, edits)
         failures = {table.family: table.failure for table in self._tables.values() if table.failure}

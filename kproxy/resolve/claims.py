@@ -70,7 +70,7 @@ def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Fron
 
 def _refused(service: Service, node: Node) -> Iterator[Problem]:
     """Yield a problem for each address on which the settings refuse to serve a Service."""
-    for kind, addresses in _external(service):
+    for kind, addresses in _external(service) if node.denied else ():
         for address in addresses:
             if (network := denying(address, node)) and address not in service.cluster_ips:
                 message = f"{format_address(address)} is refused: --deny-external-addresses {network}"
@@ -82,11 +82,13 @@ def _taking(service: Service, frontends: Iterable[Frontend], node: Node) -> Iter
 
     A Gateway may have the addresses of this node, because not all have a pool.
     """
+    external = {(frontend.kind, frontend.address) for frontend in frontends if frontend.kind in EXTERNAL}
+    if not external:
+        return
     own = dict.fromkeys((*node.addresses, *node.node_port_addresses), "this node")
     others = {**({} if service.type == GATEWAY else own), **dict(node.relied_on)}
-    taken = {(f.kind, f.address) for f in frontends if f.kind in EXTERNAL and f.address in others}
-    for kind, address in sorted(taken):
-        if address not in service.pool_ips:
+    for kind, address in sorted(external):
+        if address in others and address not in service.pool_ips:
             yield taking(service.name, service.origin, kind, address, f"the address of {others[address]}")
 
 
@@ -287,7 +289,8 @@ class Claims:
         for socket in before - after:
             self._set_claimants(socket, self._claimants_of(socket) - {name})
         for socket in after - before:
-            self._set_claimants(socket, self._claimants_of(socket) | {name})
+            if self._claimants.setdefault(socket, name) != name:
+                self._set_claimants(socket, self._claimants_of(socket) | {name})
 
     def _note(self, name: NamespacedName, old: FrontendClaim | None, new: FrontendClaim | None) -> None:
         self._noted.discard(name)

@@ -266,7 +266,7 @@ def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Add
         (FrontendKind.LOAD_BALANCER, service.load_balancer_ips),
         (FrontendKind.NODE_PORT, node.node_port_addresses),
     ):
-        for address in dict.fromkeys(addresses):
+        for address in dict.fromkeys(addresses) if addresses else ():
             if family_of(address) not in families:
                 continue
             if kind in EXTERNAL and (address in service.cluster_ips or denying(address, node)):
