@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import open_for_reader
 from tests.unit.make import service
+from tests.unit.namespace import in_fresh_namespace
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,7 +143,17 @@ def test_errors_that_cannot_be_printed_change_nothing_else(
 
 LARGE = {"asyncio", "pyroute2", "nftables", "kubernetes", "prometheus_client", "h11"}
 TABLES_ONLY = LARGE | {"msgspec", "yaml", "sqlite3", "logging", "kproxy.settings.flags"}
+RARE = {"_hashlib", "difflib", "fractions", "locale", "kproxy.decode.routed", "kproxy.dns.core.names"}
+"""What a Service and its slices do not need. OpenSSL is in _hashlib."""
+RARE |= {"kproxy.sources.engines.core.merge", "kproxy.probes.exec", "kproxy.gateway.core"}
 FROM_FILES = "--state-dir /nonexistent --node-name n1 -f -"
+IMPORTED = """
+import sys
+from kproxy.cli import main
+status = main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(status)
+"""
 
 
 @pytest.mark.parametrize(
@@ -157,17 +168,21 @@ FROM_FILES = "--state-dir /nonexistent --node-name n1 -f -"
         ("run --help", LARGE | {"yaml", "kproxy.cli.run"}),
         (f"get svc {FROM_FILES}", LARGE),
         (f"describe svc {FROM_FILES}", LARGE),
-        (f"compile {FROM_FILES}", LARGE),
+        (f"compile {FROM_FILES}", LARGE | RARE),
     ],
 )
 def test_a_command_imports_only_what_it_needs(arguments: str, absent: set[str]) -> None:
-    code = """
-import sys
-from kproxy.cli import main
-status = main(sys.argv[1:])
-print(*sys.modules, file=sys.stderr)
-sys.exit(status)
-"""
-    done = python(code, *arguments.split(), text=json.dumps(service()))
+    done = python(IMPORTED, *arguments.split(), text=json.dumps(service()))
     assert done.returncode == 0, done.stderr
     assert absent.intersection(done.stderr.split()) == set()
+
+
+@pytest.mark.lab
+def test_a_sync_imports_only_what_it_needs(tmp_path: Path) -> None:
+    def sync() -> tuple[int, str]:
+        done = python(IMPORTED, "sync", "-f", "-", "--state-dir", str(tmp_path), text=json.dumps(service()))
+        return done.returncode, done.stderr
+
+    status, modules = in_fresh_namespace(sync)
+    assert status == 0, modules
+    assert (LARGE | RARE).intersection(modules.split()) == set()
