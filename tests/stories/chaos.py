@@ -7,9 +7,11 @@ unreachable server, pending faults, objects that cannot be decoded.
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.apiserver.faults import Answer, Reset, Trickle
@@ -22,6 +24,12 @@ PODS = ("pod-1", "pod-2", "pod-3")
 SHARED_IPS = ("198.51.100.7", "2001:db8:5::7")
 TYPES = ("ClusterIP", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "headless", "elsewhere")
 MAPS = ("services", "endpoints-tcp", "equal-bytes", "cluster-ips", "masquerade-rules", "affinity-rules")
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler of this signal. A kproxy that just starts has none, and would end."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> number - 1 & 1)
 
 
 class Chaos:
@@ -290,7 +298,7 @@ class Chaos:
     # --- kproxy ---
 
     def sighup(self) -> None:
-        if self.running.process.poll() is None:
+        if self.running.process.poll() is None and handles(self.running.process.pid, signal.SIGHUP):
             self.running.process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:

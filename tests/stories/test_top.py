@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pty
@@ -21,7 +22,7 @@ from netns_lab.lab import Handle, Lab
 from netns_lab.probe import http_get, many
 
 from tests import forkserver
-from tests.support import PATIENCE, SERVICE_IP, Kproxy, service, slices
+from tests.support import PATIENCE, SERVICE_IP, Kproxy, eventually, service, slices
 
 pytestmark = pytest.mark.lab
 
@@ -77,7 +78,7 @@ def test_connections_of_a_service(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.sync(service(), *slices(lab, ["pod-1", "pod-2"]), nothing)
 
     # 4. They are not live any more. An endpoint that does not answer is.
-    assert ask(kproxy, "connections", "web")["live"] == 0
+    eventually(lambda: ask(kproxy, "connections", "web")["live"] == 0)
     for pod in ("pod-1", "pod-2"):
         lab.pod(pod).run(["nft", SILENT], check=True)
     http_get(client, SERVICE_IP[4], 80, timeout=0.3)
@@ -119,6 +120,7 @@ class Terminal:
         )
         os.close(own)
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def until(self, text: str) -> None:
         """Wait until the terminal shows a text."""
@@ -126,7 +128,7 @@ class Terminal:
         while text not in self.text:
             assert time.monotonic() < end, self.text
             if select.select([self.keyboard], [], [], 1)[0]:
-                self.text += os.read(self.keyboard, 1 << 16).decode()
+                self.text += self._decoder.decode(os.read(self.keyboard, 1 << 16))
 
     def press(self, keys: str) -> None:
         """Press keys. What was shown before is forgotten."""

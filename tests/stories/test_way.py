@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -90,6 +91,7 @@ def passed_files(folder: Path) -> set[str]:
     logging.getLogger("kproxy").addHandler(logged)
     vars(daemon)["return_memory"] = do_nothing  # it looks at the memory from time to time
     RefusalWatch.run = do_nothing  # type: ignore[method-assign, assignment]  # it reads counters in a thread of its own
+    daemon.Daemon._watch_problems = do_nothing  # type: ignore[method-assign, assignment]  # it looks now and then
     with ApiServer() as api:
         api.create(service(clusterIP="10.96.0.10", clusterIPs=["10.96.0.10"], ipFamilies=["IPv4"]))
         api.create(slice_of("web", "10.1.0.1", "10.1.0.2"))
@@ -99,6 +101,7 @@ def passed_files(folder: Path) -> set[str]:
                 logged.wait("kproxy is ready")
                 api.update(slice_of("web", "10.1.0.1", "10.1.0.3"))
                 logged.wait("+10.1.0.3")
+                time.sleep(1)  # let the observers of that round and the monitor end
                 trace.armed = True
                 api.update(slice_of("web", "10.1.0.1", "10.1.0.4"))
                 trace.done.wait(PATIENCE)

@@ -170,9 +170,9 @@ def test_a_round_runs_when_a_failed_attempt_is_due() -> None:
         due_at = asyncio.get_running_loop().time() + 0.5
         world.reconciler.dues = [due_at]
         world.loop.wake()
-        await world.rounds(2)
         await world.rounds(3)
-        assert asyncio.get_running_loop().time() > due_at
+        woken, due = [done.begun for done in world.observer.done[1:]]
+        assert woken < due_at <= due or due_at <= woken  # the latter on a busy machine
 
     run(story)
 
