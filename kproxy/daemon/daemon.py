@@ -37,6 +37,7 @@ from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.servers import Servers
 from kproxy.observe.status import StatusPage
 from kproxy.reconcile.addresses import UplinkAddresses
+from kproxy.reconcile.ahead import ReadAhead
 from kproxy.reconcile.core.backoff import FIRST, Backoff
 from kproxy.reconcile.core.report import RoundReport, plural
 from kproxy.reconcile.dataplane import LARGE, Dataplane
@@ -70,6 +71,7 @@ class TableAccess(NamedTuple):
     rehearsal: Rehearsal
     flags: TableFlags
     """Whether the socket owns the tables."""
+    ahead: ReadAhead
 
 
 class Daemon(RoundObserver):
@@ -104,7 +106,12 @@ class Daemon(RoundObserver):
         self._credentials = credentials
         self._dataplanes = {
             family: Dataplane(
-                tables.netlink, family, Options(), tables.rehearsal.expected_structure, tables.flags
+                tables.netlink,
+                family,
+                Options(),
+                tables.rehearsal.expected_structure,
+                tables.flags,
+                tables.ahead,
             )
             for family in Family
         }

@@ -34,6 +34,7 @@ from kproxy.observe.metrics import Requests
 from kproxy.probes.exec import ExecRunner
 from kproxy.problems import StateError, UsageError
 from kproxy.reconcile.addresses import UplinkAddresses
+from kproxy.reconcile.ahead import ReadAhead
 from kproxy.settings.derived import (
     cluster_dns,
     conntrack_sysctls,
@@ -171,7 +172,7 @@ def run_daemon(settings: Settings) -> int:
         Netlink() as netlink,
     ):
         flags = _own_tables(netlink, rehearsal, settings.no_table_owner)
-        asyncio.run(work(_Host(settings, TableAccess(netlink, rehearsal, flags), held)))
+        asyncio.run(work(_Host(settings, TableAccess(netlink, rehearsal, flags, ReadAhead()), held)))
     return 0
 
 

@@ -22,7 +22,8 @@ from kproxy.kernel.structure import read_structure
 from kproxy.nft.elements import Keys, Value
 from kproxy.nft.ruleset import Skeleton
 from kproxy.nft.structure import Structure
-from kproxy.reconcile.dataplane import ATTEMPTS, LARGE, Dataplane, read_elements
+from kproxy.reconcile.ahead import read_set
+from kproxy.reconcile.dataplane import ATTEMPTS, LARGE, Dataplane
 from kproxy.table.skeleton import NO_NUMBERED_CHAINS, numbered_chains
 
 
@@ -44,7 +45,7 @@ class Audit:
         with Netlink() as netlink:
             self._structure = _structure(netlink, rules)
             for declaration in rules.written_sets:
-                found = read_elements(netlink, rules.family, declaration, self._structure)
+                found = read_set(netlink, rules.family, declaration, self._structure)
                 self._differing[declaration.name] = _differing(expected.pop(declaration.name, {}), found)
 
     def finish(self) -> Keys | None:

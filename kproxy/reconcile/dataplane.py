@@ -38,6 +38,7 @@ from kproxy.nft.ruleset import SetDeclaration, Skeleton
 from kproxy.nft.structure import Structure, TableFlags
 from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError, UnsupportedFamily
+from kproxy.reconcile.ahead import ReadAhead, read_set
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
 from kproxy.reconcile.core.repair import Repair, compare
 from kproxy.reconcile.core.report import Report
@@ -124,11 +125,14 @@ class Dataplane:
         options: Options,
         expect: Callable[[Skeleton], Structure] = expected_structure,
         flags: TableFlags = TableFlags.NONE,
+        ahead: ReadAhead | None = None,
     ) -> None:
         """`expect` returns the structure that the kernel has after loading a skeleton.
 
-        `flags` are those of the table: NONE or OWNED. With OWNED, `netlink` becomes its owner.
+        `flags` are those of the table: NONE or OWNED. With OWNED, `netlink` becomes its owner. `ahead` has
+        read the elements for the first comparison.
         """
+        self._ahead = ahead
         self.netlink = netlink
         self.family = family
         self.options = options
@@ -179,8 +183,9 @@ class Dataplane:
             try:
                 before, self._foreign_commits = self.netlink.generation(), None
                 structure = read_structure(self.netlink, rules)
+                listed = self._ahead.take(self.family, before) if self._ahead else {}
                 self.applied = {
-                    d.name: dict(read_elements(self.netlink, self.family, d, structure))
+                    d.name: listed.get(d.name) or dict(read_set(self.netlink, self.family, d, structure))
                     for d in rules.written_sets
                 }
                 if self.netlink.generation() == before:
@@ -513,15 +518,6 @@ class Dataplane:
         if self._chains.issuperset(_chains_of(verdicts)):
             return None
         return self._skeleton(numbered_chains(verdicts))
-
-
-def read_elements(
-    netlink: Netlink, family: Family, declaration: SetDeclaration, structure: Structure | None
-) -> Iterator[tuple[bytes, Value]]:
-    """Return the elements of a set in the kernel; none if the table has no such set."""
-    if structure is not None and declaration.name in structure.sets:
-        for element in netlink.elements(family, declaration.name):
-            yield read_element(element, declaration.interval_key)
 
 
 def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:

@@ -204,7 +204,13 @@ def line(data: bytes) -> None:
         _applied([event.change] if event.change else [])
 
 
-READERS = elements.read_element, elements.read_counter, elements.read_packets, elements.read_expiration
+READERS = (
+    elements.read_element,
+    elements.read_counter,
+    elements.read_packets,
+    elements.read_expiration,
+    lambda content: list(elements.read_elements(content)),
+)
 
 
 def netlink(data: bytes) -> None:
@@ -216,12 +222,7 @@ def netlink(data: bytes) -> None:
             with suppress(struct.error, LookupError, ValueError):
                 read(message.content)
         for _, content in codec.attributes(message.content):
-            for read_part in (
-                elements.read_element,
-                elements.read_counter,
-                elements.read_expiration,
-                elements.read_packets,
-            ):
+            for read_part in READERS:
                 with suppress(struct.error, LookupError, ValueError):
                     read_part(content)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.kernel.netlink.core.codec import attributes
-from kproxy.kernel.netlink.core.elements import pack_elements, read_element
+from kproxy.kernel.netlink.core.elements import pack_elements, read_element, read_elements
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import COMMENT_BYTES, Field, Value, Verdict, range_ends, unpack
 from kproxy.table.layout import (
@@ -44,6 +44,28 @@ ports = st.integers(1, 65535)
 def test_packed_elements_can_be_read(members: dict[bytes, Value]) -> None:
     packed = memoryview(b"".join(pack_elements(members)))
     assert dict(read_element(element) for _, element in attributes(packed)) == members
+
+
+fours = st.binary(min_size=4, max_size=4)
+uniform = st.dictionaries(fours, fours, min_size=1) | st.dictionaries(fours, st.just(b""), min_size=1)
+mixed = st.dictionaries(words, values, max_size=5)
+
+
+@given(
+    uniform
+    | mixed
+    | st.tuples(uniform, uniform, mixed).map(lambda parts: {**parts[0], **parts[1], **parts[2]})
+)
+def test_lists_are_read_as_their_elements(members: dict[bytes, Value]) -> None:
+    packed = memoryview(b"".join(pack_elements(members)))
+    assert dict(read_elements(packed)) == members
+
+
+@given(uniform.filter(lambda members: not len(members) % 2))
+def test_a_list_of_ranges_is_read_as_its_elements(members: dict[bytes, Value]) -> None:
+    ranges = {key + key: b"" for key in members}
+    packed = memoryview(b"".join(pack_elements(ranges, ranges=True)))
+    assert dict(read_elements(packed, ranges=True)) == dict(read_elements(packed)) == ranges
 
 
 @given(addresses, protocols, ports, st.integers(0, 2**32 - 1))

@@ -295,10 +295,13 @@ def _key(key: bytes) -> bytes:
 
 def listed_elements(content: memoryview) -> Iterator[memoryview]:
     """Return the packed elements in an answer of the kernel."""
-    for kind, elements in attributes(content):
-        if kind == NFTA_SET_ELEM_LIST_ELEMENTS:
-            for _, element in attributes(elements):
-                yield element
+    for _, element in attributes(element_list(content)):
+        yield element
+
+
+def element_list(content: memoryview) -> memoryview:
+    """Return the list of packed elements in an answer of the kernel."""
+    return dict(attributes(content)).get(NFTA_SET_ELEM_LIST_ELEMENTS, memoryview(b""))
 
 
 def unusable(error: OSError) -> HostError:

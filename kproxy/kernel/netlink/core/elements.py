@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import repeat
 
 from msgspec import Struct
 
@@ -77,6 +78,8 @@ CALLS = {"goto": NFT_GOTO, "jump": NFT_JUMP}
 VERDICTS = {NF_DROP: "drop", NF_ACCEPT: "accept", NFT_RETURN: "return", NFT_CONTINUE: "continue"}
 CODES = {text: code for code, text in VERDICTS.items()}
 COUNTER = b"counter\0"
+MIN_ELEMENT = 16
+"""The bytes of the shortest element: headers, and a key of four bytes."""
 CHUNK = 60_000
 """The maximum number of bytes of elements per message. An attribute's length has 16 bits."""
 ELEMENT_MESSAGES = (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM, NFT_MSG_DESTROYSETELEM)
@@ -217,6 +220,45 @@ def read_element(data: memoryview, ranges: bool = False) -> tuple[bytes, Value]:
     if ranges or last:
         key += last or key
     return key, (value if verdict is None else Verdict(verdict, comment))
+
+
+def read_elements(elements: memoryview, ranges: bool = False) -> Iterable[tuple[bytes, Value]]:
+    """Return the elements of a list as `read_element` does.
+
+    If all have the layout of the first one, and their keys and values are data, they are read by position.
+    That takes a fifth of the time.
+    """
+    layout = None if ranges else _layout(elements)
+    if layout and not len(elements) % layout.size:
+        heads, keys, *rest = zip(*layout.iter_unpack(elements), strict=True)
+        middles, values = rest or ((b"",), repeat(b""))
+        if len(set(heads)) == len(set(middles)) == 1:
+            return zip(keys, values, strict=False)
+    return (read_element(element, ranges) for _, element in attributes(elements))
+
+
+def _layout(elements: memoryview) -> struct.Struct | None:
+    """Return the layout of the first element: headers, key, perhaps headers and value, what is skipped.
+
+    None if it has another one, for example with a verdict. It begins with KEY { VALUE }, DATA { VALUE }.
+    """
+    if len(elements) < MIN_ELEMENT:
+        return None
+    width, _, key_width, key_kind = struct.unpack_from("=HHHH", elements)
+    end = NLA_HDRLEN + key_width
+    if key_kind & NLA_TYPE_MASK != NFTA_SET_ELEM_KEY or key_width <= 8 or width % 4 or key_width % 4:
+        return None
+    if end == width:
+        return struct.Struct(f"=12s{key_width - 8}s")
+    if not end + 8 < width <= len(elements):
+        return None
+    value_width, kind, _, value_kind = struct.unpack_from("=HHHH", elements, end)
+    left = width - end - value_width
+    if (kind & NLA_TYPE_MASK, value_kind & NLA_TYPE_MASK) != (NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE):
+        return None
+    if value_width <= 8 or value_width % 4 or left < 0:
+        return None
+    return struct.Struct(f"=12s{key_width - 8}s8s{value_width - 8}s{left}x")
 
 
 def read_expiration(element: memoryview) -> int | None:
