@@ -8,9 +8,11 @@ and contain others twice, without an error. A changed generation reveals that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import zip_longest
+from typing import NamedTuple, TypeAlias
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -31,7 +33,7 @@ from kproxy.observe.core.counters import (
 from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.series import Series
 from kproxy.problems import KproxyError
-from kproxy.table.layout import EndpointScope, PackedSocket, endpoints_map, format_packed
+from kproxy.table.layout import EndpointScope, PackedSocket, SetName, endpoints_map, format_packed
 from kproxy.table.simulator import Reason
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class KernelCounters(Collector):
     def __init__(self, by_endpoint: bool, refused: RefusedCounters | None = None) -> None:
         self.connections = Connections(by_endpoint)
         self._readings: dict[Family, Reading] = {}
+        self._known = known_maps()
         served = "New connections that were sent to an endpoint"
         self._services = Series("kproxy_service_connections", f"{served}, by service port", _labels)
         self._counters = refused
@@ -71,20 +74,22 @@ class KernelCounters(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read the tables, and return their sizes. Must not run twice at the same time."""
         try:
-            self._readings = read_tables(self.connections)
+            self._readings = read_tables(self.connections, self._known)
             if self._counters:
                 self._counters.read()
         except (KproxyError, OSError) as error:
             logger.warning("cannot read the kernel's counters: %s", error)
         yield from self._tables()
 
-    def series(self) -> str:
+    def series(self) -> Iterator[bytes]:
         """Return the counters of the last `collect` in Prometheus' text format."""
         connections = self.connections
-        text = self._services.text(connections.services) + self._refused.text(self._refusals())
+        version = connections.changes
+        yield self._services.text(version, lambda: connections.services)
+        refused = self._counters.totals() if self._counters else {}
+        yield self._refused.text((connections.renamed, refused), lambda: self._refusals(refused))
         if connections.by_endpoint:
-            text += self._endpoints.text(connections.endpoints)
-        return text
+            yield self._endpoints.text(version, lambda: connections.endpoints)
 
     def set_full_names(self, names: Mapping[bytes, ServicePortName]) -> None:
         """Set the owners of frontends whose comments in the kernel are too short for them, by key."""
@@ -92,11 +97,12 @@ class KernelCounters(Collector):
         if self._counters:
             self._counters.full_names = names
 
-    def _refusals(self) -> dict[tuple[ServicePortName, Reason], int]:
+    def _refusals(
+        self, totals: Mapping[tuple[ServicePortName, Reason], int]
+    ) -> dict[tuple[ServicePortName, Reason], int]:
         """Return the totals. A service port that refused nothing has one, because a rate needs a zero."""
         present = self.connections.services
         owners = present.keys() | {name._replace(port="") for name in present}
-        totals = self._counters.totals() if self._counters else {}
         found = {key: total for key, total in totals.items() if key[0] in owners}
         nothing = ((name, Reason.NO_ENDPOINTS) for name in present)
         return dict.fromkeys(nothing, 0) | found
@@ -146,8 +152,29 @@ class Piece(NamedTuple):
     counted: tuple[Counted, ...]
 
 
-def read_tables(connections: Connections) -> dict[Family, Reading]:
-    """Add all counters of kproxy's tables to `connections`, and return the size of the tables."""
+class KnownMap:
+    """The last dump of a map. What has the same bytes in the next one is not read again."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.counted: list[Counted] = []
+        """The elements, without duplicates."""
+
+
+KnownMaps: TypeAlias = defaultdict[tuple[Family, SetName], KnownMap]
+"""The last dumps of all maps."""
+
+
+def known_maps() -> KnownMaps:
+    """Return no dumps yet."""
+    return defaultdict(KnownMap)
+
+
+def read_tables(connections: Connections, known: KnownMaps) -> dict[Family, Reading]:
+    """Add all counters of kproxy's tables to `connections`, and return the size of the tables.
+
+    `known` has the last dumps, which are replaced.
+    """
     owners: dict[tuple[Protocol, PackedSocket], ServicePortName] = {}
     names: list[frozenset[ServicePortName]] = []
     readings: dict[Family, Reading] = {}
@@ -156,8 +183,9 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
         for family in Family:
             found: dict[EndpointScope, Members] = {}
             for scope in EndpointScope:
+                last = known[family, scope.verdicts]
                 dump = _named(
-                    dump_map(netlink, family, scope.verdicts, read_frontend), connections.full_names
+                    dump_map(netlink, family, scope.verdicts, read_frontend, last), connections.full_names
                 )
                 complete &= dump.complete
                 total += len(dump.counted)
@@ -170,7 +198,8 @@ def read_tables(connections: Connections) -> dict[Family, Reading]:
             readings[family] = Reading(inside.frontends, inside.slots + outside.slots, local)
         for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
-                counted, dump_complete = dump_map(netlink, family, endpoints_map(protocol), read_counter)
+                name = endpoints_map(protocol)
+                counted, dump_complete = dump_map(netlink, family, name, read_counter, known[family, name])
                 connections.take_endpoints(family, protocol, counted, owners, dump_complete)
     connections.retain(frozenset().union(*names), complete)
     forget_unused(_parsed, total)
@@ -207,29 +236,30 @@ def dump_map(
     family: Family,
     name: str,
     read: Callable[[memoryview], Counted],
-    known: list[Piece] | None = None,
+    known: KnownMap,
 ) -> Dump:
     """Dump a map. A missing table counts as incomplete, because kproxy may be about to restore it.
 
-    `known` are the pieces of the last dump, which are replaced. Those with the same bytes are not read again.
+    `known` is the last dump, which is replaced. If the map is the same, so are the objects in the result.
     """
-    before, found = netlink.generation(), dict[bytes, Counted]()
+    before = netlink.generation()
     pieces: list[Piece] = []
     try:
-        for number, content in enumerate(netlink.element_lists(family, name)):
-            piece = known[number] if known and number < len(known) else None
-            if piece is None or piece.content != content:
-                piece = Piece(
-                    bytes(content) if known is not None else b"", tuple(map(read, listed_elements(content)))
-                )
-            pieces.append(piece)
-            found.update((element[0], element) for element in piece.counted)
+        for content, last in zip_longest(netlink.element_lists(family, name), known.pieces):
+            if content is None:
+                break
+            same = last is not None and last.content == content
+            pieces.append(last if same else Piece(bytes(content), tuple(map(read, listed_elements(content)))))
     except Interrupted:
-        return Dump(list(found.values()), complete=False)
+        return Dump(_distinct(pieces), complete=False)
     except NetlinkError as error:
         if not is_missing(error):
             raise
         return Dump([], complete=False)
-    if known is not None:
-        known[:] = pieces
-    return Dump(list(found.values()), complete=netlink.generation() == before)
+    if pieces != known.pieces:
+        known.pieces, known.counted = pieces, _distinct(pieces)
+    return Dump(known.counted, complete=netlink.generation() == before)
+
+
+def _distinct(pieces: Iterable[Piece]) -> list[Counted]:
+    return list({element[0]: element for piece in pieces for element in piece.counted}.values())

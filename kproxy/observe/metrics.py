@@ -214,7 +214,7 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         others = prometheus_client.generate_latest(self.registry)
-        return others + self._kernel.series().encode() + self.joined()
+        return b"".join((others, *self._kernel.series(), self.joined()))
 
 
 def _build_info() -> dict[str, str]:

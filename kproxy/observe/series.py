@@ -25,13 +25,15 @@ class Series(Generic[Key]):
         self._head = f"# HELP {self._name} {text}\n# TYPE {self._name} counter\n"
         self._labels_of = labels_of
         self._labels: dict[Key, str] = {}
-        self._last: tuple[dict[Key, int], str] = {}, self._head
+        self._version: object = None
+        self._last = b""
 
-    def text(self, totals: Mapping[Key, int]) -> str:
-        """Return all series."""
-        if totals != self._last[0]:
-            self._last = dict(totals), self._text(totals)
-        return self._last[1]
+    def text(self, version: object, totals: Callable[[], Mapping[Key, int]]) -> bytes:
+        """Return all series. They are the last ones if `version`, which belongs to the totals, is equal."""
+        if version != self._version:
+            self._last = self._text(totals()).encode()
+            self._version = version
+        return self._last
 
     def _text(self, totals: Mapping[Key, int]) -> str:
         if self._labels.keys() != totals.keys():

@@ -16,7 +16,7 @@ from kproxy.model import Family, NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Value
 from kproxy.observe.core.counters import Connections, Counted, service_port_of
 from kproxy.observe.core.refused import Refused, Verdicts, frontend_counters, port_counters, source_counters
-from kproxy.observe.kernel_counters import Piece, dump_map, read_frontend
+from kproxy.observe.kernel_counters import dump_map, known_maps, read_frontend
 from kproxy.observe.refused import read_written
 from kproxy.problems import KproxyError
 from kproxy.table.layout import (
@@ -44,7 +44,7 @@ class Reader:
         self.tally = Tally()
         self._connections = Connections()
         self._refused = Refused()
-        self._pieces: dict[tuple[Family, EndpointScope], list[Piece]] = {}
+        self._known = known_maps()
         self._counted: dict[tuple[Family, EndpointScope], list[Counted]] = {}
 
     def counters(self) -> None:
@@ -59,7 +59,7 @@ class Reader:
                 )
             for family in families:
                 for scope in EndpointScope:
-                    known = self._pieces.setdefault((family, scope), [])
+                    known = self._known[family, scope.verdicts]
                     counted, whole = dump_map(netlink, family, scope.verdicts, read_frontend, known)
                     complete &= whole
                     self._counted[family, scope] = counted

@@ -18,7 +18,7 @@ from kproxy.model import NamespacedName, Protocol, ServicePortName
 from kproxy.nft.elements import Value
 from kproxy.observe import kernel_counters
 from kproxy.observe.core.counters import Connections, Counted, NoLocal
-from kproxy.observe.kernel_counters import Reading, read_frontend, read_tables
+from kproxy.observe.kernel_counters import Reading, known_maps, read_frontend, read_tables
 from kproxy.table.layout import SetName, format_packed, frontend_key
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
 from tests.unit.namespace import in_fresh_namespace
@@ -33,11 +33,11 @@ class Counting:
 
     def __init__(self, kproxy: Kproxy) -> None:
         self.kproxy = kproxy
-        self.connections = Connections(by_endpoint=True)
+        self.connections, self.known = Connections(by_endpoint=True), known_maps()
 
     def total(self) -> int:
         """Read the counters. Returns the number of connections to the Service."""
-        self.kproxy.node.inside(lambda: read_tables(self.connections))
+        self.kproxy.node.inside(lambda: read_tables(self.connections, self.known))
         return self.connections.services[WEB]
 
     def of_endpoints(self) -> dict[str, int]:
@@ -52,7 +52,9 @@ def test_totals_continue_after_elements_are_rewritten(lab: Lab, kproxy: Kproxy, 
     assert counting.total() == 0
     got = many(client, SERVICE_IP[family], 80, 60)
     assert counting.total() == 60
+    changes = counting.connections.changes
     assert counting.total() == 60  # no new connections
+    assert counting.connections.changes == changes
     by_pod = {lab.pod(pod).address(family): count for pod, count in got.items()}
     assert {
         address.rpartition(":")[0].strip("[]"): n for address, n in counting.of_endpoints().items()
@@ -94,16 +96,16 @@ def test_sticky_connections_are_counted_and_refused_ones_are_not(
 
 def test_without_tables_there_are_no_totals(lab: Lab) -> None:
     connections = Connections()
-    lab.node("n1").inside(lambda: read_tables(connections))
+    lab.node("n1").inside(lambda: read_tables(connections, known_maps()))
     assert connections.services == {}
 
 
 def test_the_numbers_of_frontends_and_endpoints_are_read(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.sync(service(internalTrafficPolicy="Local"), *slices(lab, ["pod-1"]))
-    connections = Connections()
+    connections, known = Connections(), known_maps()
 
     def reading(family: Nft) -> Reading:
-        return kproxy.node.inside(lambda: read_tables(connections))[family]
+        return kproxy.node.inside(lambda: read_tables(connections, known))[family]
 
     assert reading(Nft.IPV4) == reading(Nft.IPV6) == Reading(1, 1, NoLocal(0, 0))
     elsewhere = slices(lab, ["pod-1"])
@@ -133,7 +135,7 @@ def test_concurrent_commits_do_not_affect_totals(monkeypatch: pytest.MonkeyPatch
         script += "{ type ipv4_addr . inet_proto . inet_service : verdict; counter; }"
         script += f"; add element ip kproxy services {{ {', '.join(elements)} }}"
         subprocess.run(["nft", "-f", "-"], input=script.replace("; ", "\n", 2), text=True, check=True)
-        connections, seen = Connections(), count()
+        connections, known, seen = Connections(), known_maps(), count()
         going = (frontend_key(bytes([10, n >> 16, n >> 8 & 255, n & 255]), Protocol.TCP, 80)
                  for n in range(lasting, lasting + passing))  # fmt: skip
 
@@ -146,9 +148,9 @@ def test_concurrent_commits_do_not_affect_totals(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(kernel_counters, "read_frontend", disturbed)
         with Netlink() as other:
             for _ in range(6):
-                read_tables(connections)
+                read_tables(connections, known)
             monkeypatch.undo()
-            read_tables(connections)
+            read_tables(connections, known)
         return connections.services[WEB]
 
     assert in_fresh_namespace(read) == lasting * each

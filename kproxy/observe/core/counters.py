@@ -110,6 +110,13 @@ def members_of(elements: Iterable[tuple[bytes, Value]]) -> Members:
     )
 
 
+NOBODY = Members(0, 0, 0, frozenset())
+
+
+def _elements(counted: Iterable[Counted]) -> list[tuple[bytes, Value]]:
+    return [(key, value) for key, value, _ in counted]
+
+
 class _Increases:
     """Computes the increase of counters between two readings."""
 
@@ -127,6 +134,8 @@ class _Increases:
         """
         last, missing = self._last.get(map_id, []), self._missing.get(map_id)
         self._last[map_id] = counted
+        if counted is last and not missing:  # the same reading as before
+            return []
         changed = [(e, before) for e, before in zip(counted, last, strict=False) if e != before]
         if missing or len(counted) != len(last) or any(e[:2] != before[:2] for e, before in changed):
             return self._compare(map_id, last, counted, complete)
@@ -173,21 +182,24 @@ class Connections:
         """All service ports, with the number of incomplete readings that lacked them."""
         self._present: frozenset[ServicePortName] = frozenset()
         """The service ports of the last reading, if it was complete."""
-        self._members: dict[Hashable, tuple[list[tuple[bytes, Value]], Members]] = {}
+        self._members: dict[Hashable, tuple[Sequence[Counted], Members]] = {}
+        self.changes = self.renamed = 0
+        """How often totals changed, and how often the service ports did."""
 
     def take_frontends(
         self, family: Family, scope: EndpointScope, counted: Sequence[Counted], complete: bool = True
     ) -> Members:
         """Add a reading of a verdict map. Returns what its elements say."""
         for (_, verdict, _), increase in self._increases.take((family, scope), counted, complete):
+            self.changes += 1
             owner = service_port_of(verdict)
             if owner is not None and slot_chain_of(verdict) is not None:
                 self.services[owner] = self.services.get(owner, 0) + increase
-        elements = [(key, verdict) for key, verdict, _ in counted]
-        known = self._members.get((family, scope))
-        if known is None or known[0] != elements:  # in most readings only the counters differ
-            known = self._members[family, scope] = elements, members_of(elements)
-        return known[1]
+        last, members = self._members.get((family, scope), ((), NOBODY))
+        if counted is not last and _elements(counted) != _elements(last):  # mostly only the counters differ
+            members = members_of(_elements(counted))
+        self._members[family, scope] = counted, members
+        return members
 
     def take_endpoints(
         self,
@@ -199,6 +211,7 @@ class Connections:
     ) -> None:
         """Add a reading of an endpoints map."""
         for (key, value, _), increase in self._increases.take((family, protocol), counted, complete):
+            self.changes += 1
             owner = owners.get((protocol, slot_frontend(SlotKey(key))))
             if owner is not None and isinstance(value, bytes):
                 name = EndpointName(owner, PackedSocket(value))
@@ -209,6 +222,7 @@ class Connections:
         if complete and present == self._present:
             return
         self._present = present if complete else frozenset()
+        self.changes, self.renamed = self.changes + 1, self.renamed + 1
         forget_names(len(present))
         lacking = (
             {} if complete else {n: age + 1 for n, age in self._names.items() if age + 1 < MAX_INCOMPLETE}
