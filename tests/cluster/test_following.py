@@ -279,7 +279,7 @@ def test_a_half_open_connection_is_closed(api: ApiServer, tmp_path: Path) -> Non
 def test_bookmarks_keep_an_idle_watch_open(api: ApiServer, tmp_path: Path) -> None:
     api.create(service("web"), node("n2"))
     api.bookmark_every = 0.05
-    silence = 1.0
+    silence = 3.0
     with Follower(api, tmp_path, QUICK._replace(idle_timeout=silence)) as follower:
         watching(api)
         for beat in range(30):
