@@ -211,11 +211,12 @@ def _parse_json(source: str, data: bytes, check: Callable[[], None]) -> list[Doc
 
 
 def _head(data: bytes) -> Head | None:
-    """Return what a JSON text is; None if this or the text itself is invalid."""
+    """Return what a JSON text is; None if this or the text is invalid, or if a List has too many items."""
     try:
-        return from_json(data, Head)
+        head = from_json(data, Head)
     except msgspec.DecodeError:
         return None
+    return None if head.items and len(head.items) > DOCUMENTS else head
 
 
 def _parse_json_texts(source: str, text: str, check: Callable[[], None]) -> Iterator[Document | Problem]:

@@ -194,6 +194,16 @@ def test_a_command_reads_a_pipe_and_no_more_than_the_limit(monkeypatch: pytest.M
     assert [problem.message for problem in problems] == ["is too large: more than 0 MiB"]
 
 
+@pytest.mark.parametrize(("items", "is_kept"), [(b"1, 2", True), (b"1, 2, 3", False)])
+def test_the_items_of_a_list_that_has_too_many_are_not_kept(
+    items: bytes, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents_module, "DOCUMENTS", 2)
+    (found,) = documents_module.parse("f", b'{"kind": "List", "items": [%s]}' % items)
+    assert isinstance(found, Document)
+    assert (found.head is not None) == is_kept
+
+
 def test_yaml_has_as_many_values_as_json_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents_module, "FILE_VALUES", 100)
     few, many = ("".join(f"- {number}\n" for number in range(count)) for count in (90, 110))
