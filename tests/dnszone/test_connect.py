@@ -16,6 +16,7 @@ from kproxy.dns.connect import apply, running, undo
 from kproxy.dns.core.connect import HEADING, RESOLVERS, Resolver, in_use, target
 from kproxy.model import parse_address
 from kproxy.problems import HostError
+from kproxy.settings import text
 
 RESOLVED, DNSMASQ, UNBOUND = RESOLVERS
 SERVERS = [parse_address("10.96.0.10"), parse_address("fd00:10:96::a")]
@@ -60,6 +61,10 @@ CHECKS = {
 """The programs of the resolvers that check a file. systemd-resolved has none."""
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 of_each = pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda each: each.name)
+
+
+def test_the_flag_has_the_names_of_all_resolvers() -> None:
+    assert tuple(each.name for each in RESOLVERS) == text.RESOLVERS
 
 
 @of_each
