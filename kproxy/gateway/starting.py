@@ -17,10 +17,10 @@ from kproxy.sources.source import FollowedSource
 
 __all__ = ["gateway", "remove"]
 
-STATE_BYTES = 70
+STATE_BYTES = 74
 """The longest path of the folder of the gateway with --gateway-socket.
 
-HAProxy allows 97 bytes for the path of a socket. The rest is for `/123456/haproxy-123456.sock`.
+HAProxy allows 97 bytes for the path of a socket. The rest is for `/1234/haproxy-1234.sock`.
 """
 
 

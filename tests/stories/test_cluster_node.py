@@ -248,7 +248,7 @@ def test_changes_and_repairs_are_counted(lab: Lab, following: Follow) -> None:
         story.running.kproxy.nft("flush ruleset")
         story.converges()
         drift = 'kproxy_drift_repairs_total{what="elements"}'
-        eventually(lambda: samples(here)[drift] >= before[drift] + 8, story.running.logged)
+        eventually(lambda: samples(here)[drift] >= before[drift] + 6, story.running.logged)
         found = samples(here)
         assert {'kproxy_source_silent_seconds{source="Service"}'} <= found.keys()
         asked = {

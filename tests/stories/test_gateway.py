@@ -287,7 +287,7 @@ def test_a_long_state_directory_is_refused_for_an_existing_haproxy(lab: Lab, tmp
     assert f"{state}/gateway has more than {STATE_BYTES} bytes: with --gateway-socket" in done.stderr
 
 
-def test_existing_hangs(lab: Lab, tmp_path: Path) -> None:
+def test_hanging(lab: Lab, tmp_path: Path) -> None:
     """Another program takes each command at the socket of the master, and does nothing. kproxy ends in time.
 
     The name is short, because it is part of the path of a socket.
