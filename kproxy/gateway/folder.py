@@ -47,6 +47,7 @@ class Folders:
 
     def write(self, folder: Path, contents: Mapping[str, bytes]) -> None:
         """Write files into a new folder. If that fails, nothing of it remains."""
+        self.create()  # another program may have removed the folders
         try:
             folder.mkdir(mode=0o700)
             for name, content in contents.items():

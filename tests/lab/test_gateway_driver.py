@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import socket
 import stat
@@ -320,6 +321,20 @@ def test_a_process_that_hangs_is_replaced(
     assert driven.pid != first
     assert driven.get("b.example.com") == 503
     assert ended(first)
+
+
+def test_a_process_whose_folder_was_removed_is_replaced(
+    driven: Driven, certificates: dict[str, bytes]
+) -> None:
+    driven.apply(configuration(certificates))
+    first = driven.pid
+    shutil.rmtree(driven.folders.path.parent)
+    driven.audit()
+    assert driven.pid != first
+    assert driven.get("b.example.com") == 503
+    eventually(lambda: ended(first))
+    driven.apply(configuration(certificates, backends={"default.a": (Server("10.0.0.1", 1),)}))
+    assert driven.driver.counts.reloads == 1
 
 
 def test_a_later_kproxy_finds_the_process(driven: Driven, certificates: dict[str, bytes], lab: Lab) -> None:
