@@ -85,7 +85,7 @@ def test_a_daemon_moves_clients_after_each_of_many_changes(lab: Lab, tmp_path: P
         running.write("web", web(), *echo(lab, ["pod-1"]))
         with talking(lab.pod("pod-3"), SERVICE_IP[family], 53) as talk:
             talk.move("pod-1")
-            for pod in ("pod-2", "pod-1") * 2:
+            for pod in ("pod-2", "pod-1"):
                 running.write("web", web(), *echo(lab, [pod]))
                 talk.move(pod)
             assert re.search(r"\d UDP flows? ended", running.logged())
