@@ -1,9 +1,9 @@
 """The table of one family in the kernel, and a copy of its elements.
 
 `reconcile` compares the whole table and repairs every difference. `change` applies the change of some
-services, and takes time in proportion to that change. Both commit in the order that the plan requires
-(table/plan.py): new chains first, and unused chains last. If another program deleted the table, `restore`
-writes it back. If another program changed elements, `repair_elements` writes them back.
+services, and takes time in proportion to that change. Both create new chains first, then commit in the order
+that the plan requires (table/plan.py), and `reconcile` removes unused chains last. If another program deleted
+the table, `restore` writes it back. If another program changed elements, `repair_elements` writes them back.
 """
 
 from __future__ import annotations
@@ -290,11 +290,16 @@ class Dataplane:
     def _execute(
         self,
         todo: Plan,
-        structure: Sequence[BatchMessage],
+        structure: tuple[Sequence[BatchMessage], Sequence[BatchMessage]],
         sticky: bool,
         flow_rules_of: Callable[[], Mapping[PackedSocket, FlowRule]],
     ) -> EndedFlows:
         """Commit a plan that `applied` already contains, and the changes of the structure that it needs.
+
+        `structure` are the messages that create sets and chains of an existing table, and other ones. The
+        first are a transaction of their own. If a packet enters the table before a transaction and looks up a
+        verdict after it, the kernel follows the new verdict, but has no rules yet of a chain that the same
+        transaction created. The packet would pass untranslated, and so would the whole connection.
 
         The transaction that removes endpoints also removes their clients' affinity entries. These are removed
         once more after it, because a packet may have written one in between. Then UDP flows to removed
@@ -311,9 +316,12 @@ class Dataplane:
             stale = self._stale_affinity(protocol, newly_local)
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = [*stale]
+        created, others = structure
         try:
+            if created:
+                self._commit(Transaction(), created)
             with self.removing(self.family, todo.switch) if _removes_verdicts(todo) else nullcontext():
-                self._commit(todo.switch, structure)
+                self._commit(todo.switch, others)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
             todo.switch.undo_on(self.applied)
@@ -366,11 +374,15 @@ class Dataplane:
                 entries = map(bytes, self.netlink.elements(self.family, name))
                 yield from packed_messages(NFT_MSG_NEWSETELEM, self.family, name, map(list_element, entries))
 
-    def _structure(self, rules: Skeleton, repair: Repair) -> list[BatchMessage]:
-        """Return the messages that create or repair the structure."""
-        if repair.create:
-            return whole_table(rules, self._flags)
-        return writing(rules, repair.sets, repair.contents, repair.chains)
+    def _structure(
+        self, rules: Skeleton, actual: Structure | None, repair: Repair
+    ) -> tuple[list[BatchMessage], list[BatchMessage]]:
+        """Return the messages that create missing sets and chains, and those that go with the elements."""
+        if actual is None or repair.create:
+            return [], whole_table(rules, self._flags)
+        missing = [name for name in repair.chains if name not in actual.chains]
+        others = [name for name in repair.chains if name in actual.chains]
+        return writing(rules, repair.sets, (), missing), writing(rules, (), repair.contents, others)
 
     def _remove_extra(self, repair: Repair) -> None:
         """Remove chains and sets that are not expected. Numbered chains that are in use stay."""
@@ -457,7 +469,8 @@ class Dataplane:
             self._replace(rules, actual)
             ended = self.flows.end(flows())
         else:
-            ended = self._execute(todo, self._structure(rules, repair), sticky=True, flow_rules_of=flows)
+            structure = self._structure(rules, actual, repair)
+            ended = self._execute(todo, structure, sticky=True, flow_rules_of=flows)
             self._remove_extra(repair)
         report = Report(self.family, todo.changes, *_counts(todo), damage, *ended)
         late, self._gap = self._gap | new_frontends(todo), set()
@@ -491,11 +504,11 @@ class Dataplane:
         )
         rules = self._with_missing_chains(todo)
         missing = {chain.name for chain in rules.chains} - self._chains if rules else set()
-        structure = writing(rules, (), (), missing) if rules else []
+        created = writing(rules, (), (), missing) if rules else []
         self._apply(todo)
         flows = partial(flow_rules, self.applied, delta.specs, todo)
         try:
-            ended = self._execute(todo, structure, sticky, flows)
+            ended = self._execute(todo, (created, []), sticky, flows)
         except TransactionError:
             if rules:
                 self._find_structure(rules)  # raises an error that names what this host lacks for the chains

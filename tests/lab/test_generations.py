@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable
 from itertools import count, islice
 
 import pytest
 
 from kproxy.kernel.monitor import TableMonitor
-from kproxy.kernel.netlink.core.constants import NFT_MSG_DELSETELEM, NFT_MSG_NEWSETELEM
+from kproxy.kernel.netlink.core.codec import BatchMessage
+from kproxy.kernel.netlink.core.constants import (
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_NEWCHAIN,
+    NFT_MSG_NEWSETELEM,
+    NFT_MSG_NEWTABLE,
+)
 from kproxy.kernel.netlink.core.elements import element_messages, read_element
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import Value
 from kproxy.reconcile import dataplane
 from kproxy.reconcile.dataplane import Dataplane
-from kproxy.table.compile import Delta, Desired, compile_frontends
+from kproxy.table.compile import Delta, Desired, compile_frontends, difference
 from kproxy.table.layout import affinity_map
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
@@ -57,6 +64,41 @@ def test_after_a_foreign_commit_the_table_is_read(script: str) -> None:
             return [*seen, four.is_unchanged(), tables[Family.IPV6].is_unchanged()]
 
     assert in_fresh_namespace(look) == [False, True, True, False, True, False]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole comparison", "change"])
+def test_chains_exist_before_verdicts_lead_to_them(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet in the transaction that creates a chain can be led to it, and finds no rules there."""
+    commit, sent = Netlink.commit, list[set[int]]()
+
+    def recording(netlink: Netlink, contents: Iterable[BatchMessage]) -> int:
+        messages = list(contents)
+        sent.append({message.kind for message in messages})
+        return commit(netlink, messages)
+
+    def grow() -> list[set[int]]:
+        with Netlink() as netlink:
+            table = Dataplane(netlink, Family.IPV4, Options())
+            table.reconcile(desired(["10.0.0.1:80"], Family.IPV4))
+            sent.clear()
+            more = desired(["10.0.0.1:80", "10.0.0.2:80"], Family.IPV4, timeout=90)
+            if whole:
+                table.reconcile(more)
+            else:
+                before = desired(["10.0.0.1:80"], Family.IPV4)
+                table.change(difference(before, more))
+            return sent
+
+    monkeypatch.setattr(Netlink, "commit", recording)
+    both = NFT_MSG_NEWCHAIN, NFT_MSG_NEWSETELEM
+    # A transaction with a new table is the rehearsal's.
+    first, second = (
+        kinds
+        for kinds in in_fresh_namespace(grow)
+        if NFT_MSG_NEWTABLE not in kinds and not kinds.isdisjoint(both)
+    )
+    assert [kind in first for kind in both] == [True, False]
+    assert [kind in second for kind in both] == [False, True]
 
 
 def test_a_paused_monitor_reports_nothing() -> None:
