@@ -271,12 +271,17 @@ def all_pods(client: Handle, address: str, port: int) -> set[str]:
 def eventually(
     holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", patience: float = PATIENCE
 ) -> None:
-    """Wait until a condition is true. Raises AssertionError after `patience` seconds."""
+    """Wait until a condition is true. Raises AssertionError if it is false after `patience` seconds.
+
+    A condition that takes long may begin before a change and end after it. So at the end it is asked again.
+    """
     end, pause = time.monotonic() + patience, 0.001
+    begun = time.monotonic()
     while not holds():
-        assert time.monotonic() < end, explain()
+        assert begun < end, explain()
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
+        begun = time.monotonic()
 
 
 def open_for_reader(fifo: Path) -> TextIO:
