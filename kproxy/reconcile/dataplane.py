@@ -378,7 +378,7 @@ class Dataplane:
         self, rules: Skeleton, actual: Structure | None, repair: Repair
     ) -> tuple[list[BatchMessage], list[BatchMessage]]:
         """Return the messages that create missing sets and chains, and those that go with the elements."""
-        if actual is None or repair.create:
+        if actual is None:
             return [], whole_table(rules, self._flags)
         missing = [name for name in repair.chains if name not in actual.chains]
         others = [name for name in repair.chains if name in actual.chains]

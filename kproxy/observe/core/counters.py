@@ -110,7 +110,7 @@ def members_of(elements: Iterable[tuple[bytes, Value]]) -> Members:
     )
 
 
-NOBODY = Members(0, 0, 0, frozenset())
+NO_MEMBERS = Members(0, 0, 0, frozenset())
 
 
 def _elements(counted: Iterable[Counted]) -> list[tuple[bytes, Value]]:
@@ -195,7 +195,7 @@ class Connections:
             owner = service_port_of(verdict)
             if owner is not None and slot_chain_of(verdict) is not None:
                 self.services[owner] = self.services.get(owner, 0) + increase
-        last, members = self._members.get((family, scope), ((), NOBODY))
+        last, members = self._members.get((family, scope), ((), NO_MEMBERS))
         if counted is not last and _elements(counted) != _elements(last):  # mostly only the counters differ
             members = members_of(_elements(counted))
         self._members[family, scope] = counted, members
