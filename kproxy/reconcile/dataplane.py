@@ -184,8 +184,8 @@ class Dataplane:
                 before, self._foreign_commits = self.netlink.generation(), None
                 structure = read_structure(self.netlink, rules)
                 listed = self._ahead.take(self.family, before) if self._ahead else {}
-                self.applied = {
-                    d.name: listed.get(d.name) or dict(read_set(self.netlink, self.family, d, structure))
+                self.applied = listed or {
+                    d.name: dict(read_set(self.netlink, self.family, d, structure))
                     for d in rules.written_sets
                 }
                 if self.netlink.generation() == before:
