@@ -7,7 +7,7 @@ from kproxy.table.layout import FrontendSide, PackedSocket, SlotKey, frontend_so
 
 def slot_key(frontend: PackedSocket, number: int) -> SlotKey:
     """Return the key of a slot of a frontend."""
-    (key,) = slot_keys(frontend, [number])
+    (key,) = slot_keys(frontend, number, 1)
     return key
 
 

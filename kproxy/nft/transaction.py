@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from kproxy.nft.elements import Elements, Value
 
@@ -30,6 +31,14 @@ class Transaction:
             self.remove[name][key] = before
         if after is not None:
             self.add[name][key] = after
+
+    def change_all(self, name: str, before: Mapping[bytes, Value], after: Mapping[bytes, Value]) -> None:
+        """Change the values of the keys in `after` to those. `before` has the values of the set or map."""
+        if after and before.keys().isdisjoint(after.keys()):  # one step for hundreds of thousands
+            self.add[name].update(after)
+            return
+        for key, value in after.items():
+            self.change(name, key, before.get(key), value)
 
     def apply_to(self, elements: Elements) -> None:
         """Apply the transaction to a copy of the table's elements. The kernel may still refuse it."""

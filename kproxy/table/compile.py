@@ -22,7 +22,7 @@ from kproxy.table.layout import (
     FrontendSpec,
     SetName,
     frontend_key,
-    pack_socket,
+    pack_sockets,
     range_key,
     remember_chain,
 )
@@ -63,11 +63,11 @@ class Delta(NamedTuple):
 
 def _frontend_spec(frontend: Frontend, backends: Backends) -> FrontendSpec:
     return FrontendSpec(
-        tuple(pack_socket(*endpoint) for endpoint in backends.endpoints),
+        tuple(pack_sockets(backends.endpoints)),
         Balance.SHARES if backends.refusing else frontend.balance,
         ChainName.DISCARD if backends.elsewhere else ChainName.NO_ENDPOINTS,
         str(frontend.owner).encode()[:COMMENT_BYTES].decode(errors="ignore"),
-        frozenset(pack_socket(*endpoint) for endpoint in frontend.serving),
+        frozenset(pack_sockets(frontend.serving)),
         backends.refusing,
     )
 

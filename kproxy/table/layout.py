@@ -121,8 +121,9 @@ _PROTOCOLS = {protocol: bytes([protocol.number, 0, 0, 0]) for protocol in Protoc
 _NUMBERS = {protocol.number: protocol for protocol in Protocol}
 
 
+@lru_cache(maxsize=4096)
 def pack_port(port: int) -> bytes:
-    """Pack a port as a field."""
+    """Pack a port as a field. Cached, because most endpoints have one of a few ports."""
     return port.to_bytes(2, "big") + b"\0\0"
 
 
@@ -169,6 +170,11 @@ def pack_socket(address: Address, port: int) -> PackedSocket:
     return PackedSocket(address + pack_port(port))
 
 
+def pack_sockets(sockets: Iterable[tuple[Address, int]]) -> list[PackedSocket]:
+    """Pack addresses and ports. There can be hundreds of thousands."""
+    return cast("list[PackedSocket]", [address + pack_port(port) for address, port in sockets])
+
+
 def join_socket(address: Address, port: bytes) -> PackedSocket:
     """Pack an address and a port that is already packed."""
     return PackedSocket(address + port)
@@ -189,9 +195,15 @@ def format_packed(socket: PackedSocket) -> str:
     return format_socket(socket_address(socket), socket_port(socket))
 
 
-def slot_keys(frontend: PackedSocket, slots: Iterable[int]) -> list[SlotKey]:
-    """Return the keys of these slots of a frontend."""
-    return cast("list[SlotKey]", [frontend + slot.to_bytes(4, sys.byteorder) for slot in slots])
+@lru_cache(maxsize=64)
+def _pack_slots(first: int, count: int) -> tuple[bytes, ...]:
+    """Pack a number of slots as fields. Cached, because many frontends have equal numbers of endpoints."""
+    return tuple(slot.to_bytes(4, sys.byteorder) for slot in range(first, first + count))
+
+
+def slot_keys(frontend: PackedSocket, first: int, count: int) -> list[SlotKey]:
+    """Return the keys of `count` slots of a frontend, from the slot `first` on."""
+    return cast("list[SlotKey]", [frontend + slot for slot in _pack_slots(first, count)])
 
 
 def slot_frontend(key: SlotKey) -> PackedSocket:
@@ -310,8 +322,7 @@ class FrontendSpec(NamedTuple):
 
 def slots(side: FrontendSide, count: int) -> list[SlotKey]:
     """Return the keys of the first `count` slots of a frontend side, in its endpoints map."""
-    base = side.scope.base
-    return slot_keys(frontend_socket(side.key), range(base, base + count))
+    return slot_keys(frontend_socket(side.key), side.scope.base, count)
 
 
 def slot_endpoints(

@@ -156,8 +156,7 @@ def _plan_side(
     result.switch.change(side.scope.verdicts, side.key, verdict, new_verdict)
     name, endpoints = endpoints_map(protocol), applied[endpoints_map(protocol)]
     keys = slots(side, max(len(before), len(after)))
-    for key, endpoint in zip(keys, after, strict=False):
-        result.switch.change(name, key, endpoints.get(key), endpoint)
+    result.switch.change_all(name, endpoints, dict(zip(keys, after, strict=False)))
     for key in keys[len(after) :]:
         result.sweep.change(name, key, endpoints.get(key), None)
     programmed = tuple(endpoint for endpoint in before if endpoint is not None)
@@ -213,8 +212,7 @@ def _change_set(
     protected_keys: set[FrontendKey],
 ) -> None:
     """Plan the elements of another set or map. Elements of protected frontends are not removed."""
-    for key, value in after.items():
-        switch.change(name, key, before.get(key), value)
+    switch.change_all(name, before, after)
     stay = protected_keys | {frontend_address(key) for key in protected_keys}
     for key, value in before.items():
         if key not in after and _owner(name, key) not in stay:

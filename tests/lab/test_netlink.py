@@ -39,9 +39,9 @@ from kproxy.table.layout import (
     frontend_socket,
     pack_socket,
     range_key,
-    slot_keys,
 )
 from kproxy.table.skeleton import INTERVAL_KEYS, NumberedChains, Options, skeleton
+from tests.keys import slot_key
 from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
@@ -124,7 +124,7 @@ class Table:
         return frontend_key(self.address(last), Protocol.TCP, 80)
 
     def slot(self, last: int) -> bytes:
-        return slot_keys(frontend_socket(self.frontend(last)), [0])[0]
+        return slot_key(frontend_socket(self.frontend(last)), 0)
 
     def endpoint(self, last: int) -> bytes:
         return pack_socket(self.address(last), 8080)

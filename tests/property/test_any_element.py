@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kproxy.kernel.netlink.core.codec import attributes
-from kproxy.kernel.netlink.core.elements import pack_elements, read_element, read_elements
+from kproxy.kernel.netlink.core.constants import (
+    NFT_MSG_NEWSETELEM,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NLA_HDRLEN,
+)
+from kproxy.kernel.netlink.core.elements import element_messages, pack_elements, read_element, read_elements
 from kproxy.model import Family, Protocol
 from kproxy.nft.elements import COMMENT_BYTES, Field, Value, Verdict, range_ends, unpack
 from kproxy.table.layout import (
@@ -48,6 +53,7 @@ def test_packed_elements_can_be_read(members: dict[bytes, Value]) -> None:
 
 fours = st.binary(min_size=4, max_size=4)
 uniform = st.dictionaries(fours, fours, min_size=1) | st.dictionaries(fours, st.just(b""), min_size=1)
+wide = st.dictionaries(fours, st.binary(min_size=40, max_size=40))
 mixed = st.dictionaries(words, values, max_size=5)
 
 
@@ -66,6 +72,17 @@ def test_a_list_of_ranges_is_read_as_its_elements(members: dict[bytes, Value]) -
     ranges = {key + key: b"" for key in members}
     packed = memoryview(b"".join(pack_elements(ranges, ranges=True)))
     assert dict(read_elements(packed, ranges=True)) == dict(read_elements(packed)) == ranges
+
+
+@given(uniform | wide | mixed, st.integers(1, 3000))
+def test_messages_contain_all_elements(members: dict[bytes, Value], times: int) -> None:
+    members = {
+        key + bytes([0, 0, *place.to_bytes(2)]): members[key] for key in members for place in range(times)
+    }
+    messages = list(element_messages(NFT_MSG_NEWSETELEM, Family.IPV4, "set", members))
+    lists = [dict(attributes(memoryview(each.body)))[NFTA_SET_ELEM_LIST_ELEMENTS] for each in messages]
+    assert b"".join(lists) == b"".join(pack_elements(members))
+    assert all(len(each) <= 0xFFFF - NLA_HDRLEN for each in lists)
 
 
 @given(addresses, protocols, ports, st.integers(0, 2**32 - 1))

@@ -354,6 +354,14 @@ def test_a_transaction_counts_and_applies() -> None:
     assert (elements, transaction.counts) == ({"s": {b"a": b"2", b"b": b"3"}}, (2, 2))
 
 
+def test_a_transaction_changes_all_keys() -> None:
+    transaction = Transaction()
+    transaction.change_all("s", {b"a": b"1"}, {b"b": b"2", b"c": b"3"})
+    transaction.change_all("t", {b"a": b"1", b"b": b"2"}, {b"a": b"1", b"b": b"3", b"c": b"4"})
+    assert transaction.add == {"s": {b"b": b"2", b"c": b"3"}, "t": {b"b": b"3", b"c": b"4"}}
+    assert transaction.remove == {"t": {b"b": b"2"}}
+
+
 def test_a_transaction_that_only_forgets_is_not_empty() -> None:
     transaction = Transaction()
     transaction.forget[SetName.AFFINITY_TCP] = [b"x"]

@@ -39,10 +39,10 @@ from kproxy.table.layout import (
     frontend_address,
     frontend_key,
     frontend_socket,
-    slot_keys,
 )
 from kproxy.table.plan import owner_of
 from kproxy.table.skeleton import Options
+from tests.keys import slot_key
 from tests.unit.make import NODE, service, slice_of
 from tests.unit.source import EmptySource
 
@@ -317,7 +317,7 @@ def the_verdict(side: FrontendSide) -> tuple[RefusedElement, ...]:
 
 
 def a_slot(side: FrontendSide) -> tuple[RefusedElement, ...]:
-    return (RefusedElement("ip", "endpoints-tcp", slot_keys(frontend_socket(side.key), [3])[0]),)
+    return (RefusedElement("ip", "endpoints-tcp", slot_key(frontend_socket(side.key), 3)),)
 
 
 def the_address(side: FrontendSide) -> tuple[RefusedElement, ...]:
