@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 from kproxy.model import Endpoint, Node
-from kproxy.resolve.frontends import Candidate, categorize, usable
+from kproxy.resolve.frontends import Candidate, for_cluster, on_node, usable
 
 CONDITIONS = {"r": (True, True, False), "d": (False, True, True), "g": (False, False, True), "s": (False, True, False)}  # fmt: skip
 
@@ -81,14 +81,13 @@ ROWS: dict[str, tuple[str, str, str, str]] = {
 
 @pytest.mark.parametrize(("endpoints", "zone", "cluster", "local"), ROWS.values(), ids=ROWS)
 def test_selected_endpoints(endpoints: str, zone: str, cluster: str, local: str) -> None:
-    found = categorize(candidates(endpoints), Node("n1", zone=zone))
-    assert (numbers(found.cluster), numbers(found.local)) == (cluster, local)
-    assert found.has_any is bool(cluster or local)
+    every, node = candidates(endpoints), Node("n1", zone=zone)
+    assert (numbers(for_cluster(every, node)), numbers(on_node(every, node))) == (cluster, local)
 
 
 def test_hints_with_an_empty_name_are_ignored() -> None:
-    found = categorize([(Endpoint(b"\n\0\0\1", for_nodes=("",), for_zones=("",)), 80)] * 2, Node("n1"))
-    assert len(found.cluster) == 2
+    found = for_cluster([(Endpoint(b"\n\0\0\1", for_nodes=("",), for_zones=("",)), 80)] * 2, Node("n1"))
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize(
