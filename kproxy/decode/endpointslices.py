@@ -42,7 +42,6 @@ from kproxy.model import (
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 NO_CONDITIONS = wire.EndpointConditions()
-NO_HINTS = wire.EndpointHints()
 PROTOCOLS: dict[str | None, Protocol] = {None: Protocol.TCP, **{each.name: each for each in Protocol}}
 
 
@@ -97,32 +96,32 @@ def _address(index: int, family: Family, entry: wire.Endpoint, notes: Notes) -> 
     return address
 
 
-def _endpoint(address: Address, entry: wire.Endpoint) -> Endpoint:
-    """Make an endpoint. Positional arguments take half the time: there are hundreds of thousands."""
-    conditions, hints = entry.conditions or NO_CONDITIONS, entry.hints or NO_HINTS
-    ready = conditions.ready is not False
-    return Endpoint(
-        address,
-        ready,
-        ready if conditions.serving is None else conditions.serving,
-        conditions.terminating is True,
-        node_name(entry.node_name),
-        _pod_name(entry.target_ref),
-        _hints(hints.for_nodes),
-        _hints(hints.for_zones),
-        entry.hostname or "",
-    )
-
-
 def _endpoints(family: Family, entries: Iterable[wire.Endpoint], notes: Notes) -> Iterator[Endpoint]:
-    """Yield the valid endpoints. The others are left out, and do not affect them."""
+    """Yield the valid endpoints. The others are left out, and do not affect them.
+
+    There are hundreds of thousands, so this calls little, and passes the fields by position.
+    """
     is_ipv4 = family is Family.IPV4
     for index, entry in enumerate(entries):
+        plain = plain_address(entry.addresses[0]) if is_ipv4 and entry.addresses else None
         try:
-            plain = plain_address(entry.addresses[0]) if is_ipv4 and entry.addresses else None
-            yield _endpoint(plain or _address(index, family, entry, notes), entry)
+            address = plain or _address(index, family, entry, notes)
         except FieldError as error:
             notes.leave_out(error)
+            continue
+        conditions, hints = entry.conditions or NO_CONDITIONS, entry.hints
+        ready, node, reference = conditions.ready is not False, entry.node_name, entry.target_ref
+        yield Endpoint(
+            address,
+            ready,
+            ready if conditions.serving is None else conditions.serving,
+            conditions.terminating is True,
+            node_name(node) if node else "",
+            _pod_name(reference) if reference else "",
+            _hints(hints.for_nodes) if hints else (),
+            _hints(hints.for_zones) if hints else (),
+            entry.hostname or "",
+        )
 
 
 def endpoint_slice(source: str, obj: wire.EndpointSlice, notes: Notes) -> list[EndpointSlice]:

@@ -38,7 +38,7 @@ LABEL_RULE = "at most 63 lower-case letters, digits and -, with a letter or digi
 FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """kubectl's copy of the manifest: as large as the object, and not shown by kubectl itself."""
-OCTETS = {str(number): number for number in range(256)}
+OCTETS = {str(number): bytes([number]) for number in range(256)}
 NOT_PLAIN = frozenset((0, 127, 169, *range(224, 256)))
 """First bytes of IPv4 addresses that may be loopback, link-local, multicast, reserved or unspecified."""
 BROADCAST = b"\xff" * 4
@@ -181,12 +181,21 @@ def annotations_text(metadata: wire.Metadata) -> Annotations:
 
 def plain_address(text: str) -> Address | None:
     """Pack an IPv4 address that an endpoint may have, much faster than `ipaddress`. None for other texts."""
+    network, _, host = text.rpartition(".")
     try:
-        a, b, c, d = text.split(".", 4)
-        packed = bytes((OCTETS[a], OCTETS[b], OCTETS[c], OCTETS[d]))
+        return _plain_network(network) + OCTETS[host]
     except (ValueError, KeyError):
         return None
-    return None if packed[0] in NOT_PLAIN else packed
+
+
+@lru_cache(4096)
+def _plain_network(text: str) -> bytes:
+    """Pack the first three numbers of an address. Cached, because the pods of a node have mostly the same."""
+    a, b, c = text.split(".", 3)
+    packed = OCTETS[a] + OCTETS[b] + OCTETS[c]
+    if packed[0] in NOT_PLAIN:
+        raise ValueError
+    return packed
 
 
 def unicast_address(path: str, text: str, notes: Notes) -> Address:
