@@ -41,6 +41,8 @@ from kproxy.limits import YAML_LEVELS, YAML_LONG_TEXT, YAML_SPARE_VALUES
 
 CHUNK = 1 << 14
 """The number of characters that the parser takes at once."""
+FORMS = 1000
+"""The maximum number of forms of mappings that are kept."""
 
 _TAG = "tag:yaml.org,2002:"
 _COLLECTIONS = {"!", *(f"{_TAG}{name}" for name in ("map", "seq", "set", "omap", "pairs"))}
@@ -132,8 +134,8 @@ class _Document:
         self.loader = yaml.CSafeLoader(_Stream(text, check))
         self.repeated: list[str] = []
         self._plain = _Plain(_WORDS)
-        self._usual_keys: set[str] = set()
-        """Keys that are text as they are, and no merge keys."""
+        self._forms: dict[tuple[str, ...], str] = {}
+        """By the keys of a mapping: its JSON, with `%s` for each value. Most mappings have keys as others."""
         self._anchors: dict[str, str] = {}
         self._most_values = self._values_left = len(text) + YAML_SPARE_VALUES
         self._open: list[tuple[CollectionStartEvent, list[str]]] = []
@@ -192,18 +194,21 @@ class _Document:
 
     def _mapping(self, event: CollectionStartEvent, items: list[str]) -> str:
         """Return an object of JSON; `items` are keys and values in turn."""
-        keys, values = items[::2], items[1::2]
-        pairs: Iterable[tuple[str, str]] = zip(keys, values, strict=True)
-        if len(set(keys)) < len(keys) or not self._usual_keys.issuperset(keys):
-            pairs = self._resolved(event, keys, values)
-        return f"{{{','.join(map(':'.join, pairs))}}}"
+        keys, values = tuple(items[::2]), tuple(items[1::2])
+        if keys in self._forms:
+            return self._forms[keys] % values
+        if len(set(keys)) == len(keys) and all(key[0] == '"' and key != _MERGE for key in keys):
+            form = f"{{{','.join(key.replace('%', '%%') + ':%s' for key in keys)}}}"
+            if len(self._forms) < FORMS:
+                self._forms[keys] = form
+            return form % values
+        return f"{{{','.join(map(':'.join, self._resolved(event, keys, values)))}}}"
 
     def _resolved(
-        self, event: CollectionStartEvent, keys: list[str], values: list[str]
+        self, event: CollectionStartEvent, keys: Iterable[str], values: Iterable[str]
     ) -> Iterable[tuple[str, str]]:
         """Return the pairs of a mapping with keys as text, each once, and without merge keys."""
         keys = [key if key[0] == '"' else _key(event, key) for key in keys]
-        self._usual_keys.update(key for key in keys if key != _MERGE)
         pairs = dict(zip(keys, values, strict=True))
         if len(pairs) < len(keys):
             self.repeated += (json.loads(key) for key, times in Counter(keys).items() if times > 1)

@@ -19,6 +19,7 @@ from kproxy.problems import Problem
 from kproxy.sources.documents import parse
 from kproxy.sources.files import Reader, has_manifests_below, read_documents
 from kproxy.sources.folder import changes
+from kproxy.sources.yaml_json import FORMS
 
 
 def parsed(data: bytes | str) -> list[object]:
@@ -59,6 +60,8 @@ A, B = {"a": 1}, {"b": 2}
         ("at: 2026-01-02T03:04:05Z", [{"at": "2026-01-02T03:04:05Z"}]),
         ("on: 2026-01-02\n2: x\n2.5: z", [{"true": "2026-01-02", "2": "x", "2.5": "z"}]),
         ("é: ü", [{"é": "ü"}]),
+        ("- {'%s': 50%, a%%: 1}\n- {'%s': '%d', a%%: 2}", [[{"%s": "50%", "a%%": 1}, {"%s": "%d", "a%%": 2}]]),
+        ("".join(f"- k{n % (FORMS + 9)}: {n}\n" for n in range(3 * FORMS)), [[{f"k{n % (FORMS + 9)}": n} for n in range(3 * FORMS)]]),
         ("a: 1\n---\n'\n---\nb: 2", [A, "f: line 4: not YAML: found unexpected end of stream", B]),
         ("a: 1\n---\nx:\n\ty: 1\n---\nb: 2", [A, "f: line 4: not YAML: found character that cannot start any token", B]),
         ("a: 1\n---\né: 1\nx: \0\n---\nb: 2", [A, "f: line 4: not YAML: control characters are not allowed", B]),
