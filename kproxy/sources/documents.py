@@ -26,7 +26,7 @@ from kproxy.decode.wire import Head
 from kproxy.digest import blake2b
 from kproxy.limits import DOCUMENTS, FILE_BYTES, FILE_VALUES, YAML_BYTES
 from kproxy.problems import Problem
-from kproxy.sources.yaml_json import TooDeepError, yaml_to_json
+from kproxy.sources.yaml_json import Converter, TooDeepError
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
@@ -137,24 +137,25 @@ def _better(
 def _parse_documents(
     source: str, text: str, check: Callable[[], None], texts: Texts
 ) -> Iterator[Document | Problem]:
+    converter = Converter(check)
     start = line = number = 0
     for separator in [*_SEPARATOR.finditer(text), None]:
         end = separator.start() if separator else len(text)
         if not _DIRECTIVES.fullmatch(text, start, end):
             number += 1
-            yield from _parse_once(source, text[start:end], line, number, check, texts)
+            yield from _parse_once(source, text[start:end], line, number, converter, texts)
         line += text.count("\n", start, end)
         start = separator.end() if separator else end
 
 
 def _parse_once(
-    source: str, text: str, lines_before: int, number: int, check: Callable[[], None], texts: Texts
+    source: str, text: str, lines_before: int, number: int, converter: Converter, texts: Texts
 ) -> Iterator[Document | Problem]:
     """Parse a document, unless the file had it before."""
     key = blake2b(text.encode(), digest_size=16).digest()
     known = texts.before.get(key)
     if known is None:
-        found = list(_parse_yaml(source, text, lines_before, number, check))
+        found = list(_parse_yaml(source, text, lines_before, number, converter))
         texts.now.update((key, item) for item in found if isinstance(item, Document))
         yield from found
         return
@@ -165,10 +166,10 @@ def _parse_once(
 
 
 def _parse_yaml(
-    source: str, text: str, lines_before: int, number: int, check: Callable[[], None]
+    source: str, text: str, lines_before: int, number: int, converter: Converter
 ) -> Iterator[Document | Problem]:
     try:
-        content, repeated = yaml_to_json(text, check)
+        content, repeated = converter.to_json(text)
     except GivenUp:
         raise
     except TooDeepError as error:

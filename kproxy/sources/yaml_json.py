@@ -41,8 +41,8 @@ from kproxy.limits import YAML_LEVELS, YAML_LONG_TEXT, YAML_SPARE_VALUES
 
 CHUNK = 1 << 14
 """The number of characters that the parser takes at once."""
-FORMS = 1000
-"""The maximum number of forms of mappings that are kept."""
+SCALARS, FORMS = 10_000, 1000
+"""The maximum numbers of scalars and of forms of mappings whose JSON is kept."""
 
 _TAG = "tag:yaml.org,2002:"
 _COLLECTIONS = {"!", *(f"{_TAG}{name}" for name in ("map", "seq", "set", "omap", "pairs"))}
@@ -77,10 +77,12 @@ class TooDeepError(ValueError):
 
 
 class _Plain(dict[str, str]):
-    """The JSON of scalars without quotes, by their text. Most occur often."""
+    """The JSON of scalars without quotes, by their text. The first ones are kept: most occur often."""
 
     def __missing__(self, text: str) -> str:
-        found = self[text] = _number(text) if text[0] in "+-.0123456789" else quoted(text)
+        found = _number(text) if text[0] in "+-.0123456789" else quoted(text)
+        if len(self) < SCALARS:
+            self[text] = found
         return found
 
 
@@ -99,17 +101,26 @@ def _number(text: str) -> str:
     return json.dumps(int(value) if value.is_integer() and abs(value) < 1e21 else value, allow_nan=False)
 
 
-def yaml_to_json(text: str, check: Callable[[], None] = lambda: None) -> tuple[str, tuple[str, ...]]:
-    """Return the JSON of a text with at most one document, and the keys that a mapping of it has twice.
+class Converter:
+    """Converts one document after another. The JSON of scalars and keys that they have in common is kept."""
 
-    The JSON of a text without a document is "". `check` is called often, and may raise to end this. Raises
-    what it raises, yaml.YAMLError, ValueError, TooDeepError, RecursionError.
-    """
-    document = _Document(text, check)
-    try:
-        return document.read(), tuple(document.repeated)
-    finally:
-        document.loader.dispose()
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        """`check` is called often, and may raise to end a conversion."""
+        self._check = check
+        self._plain = _Plain(_WORDS)
+        self._forms: dict[tuple[str, ...], str] = {}
+
+    def to_json(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """Return the JSON of a text with at most one document, and the keys that a mapping of it has twice.
+
+        The JSON of a text without a document is "". Raises what `check` raises, yaml.YAMLError, ValueError,
+        TooDeepError, RecursionError.
+        """
+        document = _Document(text, self._check, self._plain, self._forms)
+        try:
+            return document.read(), tuple(document.repeated)
+        finally:
+            document.loader.dispose()
 
 
 class _Stream:
@@ -130,12 +141,14 @@ class _Stream:
 class _Document:
     """The conversion of one document, with the collections that are open."""
 
-    def __init__(self, text: str, check: Callable[[], None]) -> None:
+    def __init__(
+        self, text: str, check: Callable[[], None], plain: _Plain, forms: dict[tuple[str, ...], str]
+    ) -> None:
+        """`forms`: by the keys of a mapping, its JSON with `%s` for each value. Those of `text` are added."""
         self.loader = yaml.CSafeLoader(_Stream(text, check))
         self.repeated: list[str] = []
-        self._plain = _Plain(_WORDS)
-        self._forms: dict[tuple[str, ...], str] = {}
-        """By the keys of a mapping: its JSON, with `%s` for each value. Most mappings have keys as others."""
+        self._plain = plain
+        self._forms = forms
         self._anchors: dict[str, str] = {}
         self._most_values = self._values_left = len(text) + YAML_SPARE_VALUES
         self._open: list[tuple[CollectionStartEvent, list[str]]] = []
