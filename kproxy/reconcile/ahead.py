@@ -8,7 +8,6 @@ comparison, the generation differs, and the table is read again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from kproxy.kernel.netlink.core.elements import read_elements
@@ -36,6 +35,8 @@ class ReadAhead:
 
     def __init__(self) -> None:
         """Begin to read, in the network namespace of the process."""
+        from concurrent.futures import ThreadPoolExecutor  # not at the top: a sync reads nothing ahead
+
         thread = ThreadPoolExecutor(1, "read-ahead")
         self.found = {family: thread.submit(_read, family) for family in Family}
         """What was not taken yet."""

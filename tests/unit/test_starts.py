@@ -152,6 +152,7 @@ TABLES_ONLY = LARGE | {"msgspec", "yaml", "sqlite3", "logging", "kproxy.settings
 RARE = {"_hashlib", "difflib", "fractions", "locale", "kproxy.decode.routed", "kproxy.dns.core.names"}
 """What a Service and its slices do not need. OpenSSL is in _hashlib."""
 RARE |= {"kproxy.sources.engines.core.merge", "kproxy.probes.exec", "kproxy.gateway.core"}
+RARE |= {"concurrent.futures"}
 FROM_FILES = "--state-dir /nonexistent --node-name n1 -f -"
 IMPORTED = """
 import sys
