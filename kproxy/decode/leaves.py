@@ -18,7 +18,7 @@ from kproxy.decode.explain import describe
 from kproxy.decode.fields import annotations_text, object_name
 from kproxy.decode.kinds import LIST, LISTS
 from kproxy.decode.objects import Object, UndecodableError, Unreadable, convert, decode_object
-from kproxy.decode.strict import SLICE, strict_slice
+from kproxy.decode.strict import usual_item
 from kproxy.decode.text import to_python
 from kproxy.decode.workload import workload
 from kproxy.limits import DOCUMENTS
@@ -155,13 +155,18 @@ def _parts(
 
 def _item(source: str, content: Any, inherited: wire.TypeMeta, place: str) -> Iterable[Leaf]:
     """Return the leaves of an item of a List."""
-    if (usual := strict_slice(content)) is not None:
-        return [_leaf(source, content, SLICE, place, usual)]
+    if usual := usual_item(content):
+        meta, obj = usual
+        return [_leaf(source, content, meta, place, obj)]
     return chain.from_iterable(_parts(source, content, inherited, place))
 
 
 def _leaf(
-    source: str, content: Any, meta: wire.TypeMeta, place: str, usual: wire.EndpointSlice | None = None
+    source: str,
+    content: Any,
+    meta: wire.TypeMeta,
+    place: str,
+    usual: wire.EndpointSlice | wire.Service | None = None,
 ) -> Leaf:
     kind = meta.kind or ""
     try:

@@ -11,35 +11,41 @@ from collections.abc import Callable
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from kproxy.decode.schema import fields
 from kproxy.decode.text import from_json
-from kproxy.decode.wire import EndpointSlice, TypeMeta, Wire
+from kproxy.decode.wire import EndpointSlice, Service, TypeMeta, Wire
 
 T = TypeVar("T")
 
 IDENTITY = ("kind", "apiVersion")
 """The fields of each object that tell what it is."""
-SLICE = TypeMeta("EndpointSlice", "discovery.k8s.io/v1")
+USUAL = (
+    (TypeMeta("EndpointSlice", "discovery.k8s.io/v1"), EndpointSlice),
+    (TypeMeta("Service", "v1"), Service),
+)
+"""The kinds of most items of Lists, in the order in which they are tried."""
 
 Nothing = Annotated[str, Meta(min_length=1, max_length=0)]
 """The type of a field that kproxy reads in another version of the kind: no value has it."""
 
 
-def strict_slice(content: Any) -> EndpointSlice | None:
-    """Return what `strictly` returns for an EndpointSlice; None for an object of any other kind.
+def usual_item(content: Any) -> tuple[TypeMeta, Any] | None:
+    """Return what an item of a List is, and what `strictly` returns for it; None for unusual items.
 
-    Of most Lists, the EndpointSlices are the largest objects, and their kind comes after the endpoints. So
-    this saves a pass over them. Objects of other kinds soon have a field that is unknown here.
+    Most items of most Lists are of the kinds of `USUAL`. This saves a pass that only finds out their kind.
+    An EndpointSlice is tried first, because its kind comes after its endpoints. An object of another kind
+    soon has a field that is unknown here.
     """
-    found: Any = strictly(content, EndpointSlice, "EndpointSlice")
-    if found is None or (found.kind, found.apiVersion) != (SLICE.kind, SLICE.api_version):
-        return None
-    return cast("EndpointSlice", found)
+    for meta, wire in USUAL:
+        found: Any = strictly(content, wire, meta.kind or "")
+        if found is not None and (found.kind, found.apiVersion) == (meta.kind, meta.api_version):
+            return meta, found
+    return None
 
 
 def strictly(content: Any, wire: Callable[..., T], schema: str) -> T | None:
