@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from click.exceptions import Exit
+
 from kproxy.__main__ import INTERRUPTED
 from kproxy.cli.output import escape_unencodable, flush, note, warn
 from kproxy.cli.parser import PROGRAM, Call, parse
@@ -70,7 +72,11 @@ def _run(argv: list[str]) -> int:
         from kproxy.cli.completion import complete
 
         return complete(instruction)
-    return _run_verb(parse(argv))
+    try:
+        call = parse(argv)
+    except Exit as end:  # click has printed help or the version
+        return end.exit_code
+    return _run_verb(call)
 
 
 def _run_verb(call: Call) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from textwrap import fill
+from collections.abc import Sequence
+
+from click import HelpFormatter
 
 from kproxy.cli.output import write
 from kproxy.problems import CommandLineError
@@ -11,7 +12,7 @@ from kproxy.settings.verbs import STATUSES, SUMMARY, VERBS, Verb, usage
 
 COLUMNS = 80
 COLUMN = 24
-"""The width of the first column. A longer flag has a separate line."""
+"""The position of the second column. A longer flag has a separate line."""
 
 
 def run(operands: Sequence[str]) -> int:
@@ -27,38 +28,37 @@ def run(operands: Sequence[str]) -> int:
 
 def help_of(verb: Verb | None) -> str:
     """Return the help of a verb, or of kproxy itself, without the last newline."""
-    return "\n\n".join(["\n".join(usage(verb)), *(_description(verb) if verb else _all_verbs())])
+    page = HelpFormatter(width=COLUMNS)
+    page.write("".join(f"{line}\n" for line in usage(verb)))
+    _describe(page, verb) if verb else _describe_all(page)
+    return page.getvalue().rstrip("\n")
 
 
-def _description(verb: Verb) -> Iterator[str]:
-    yield from (fill(_plain(paragraph), COLUMNS) for paragraph in verb.description)
-    examples = (f"  # {purpose.rstrip(':')}\n  {command}" for purpose, command in verb.examples)
-    yield _section("Examples", examples)
+def _describe(page: HelpFormatter, verb: Verb) -> None:
+    for paragraph in verb.description:
+        page.write_paragraph()
+        page.write_text(_plain(paragraph))
+    with page.section("Examples"):
+        for purpose, command in verb.examples:
+            page.write(f"  # {purpose.rstrip(':')}\n  {command}\n")
     for heading, rows in _flag_groups(verb):
-        yield _section(heading, _table(rows, COLUMN))
-    yield _section("Help", _table([("-h, --help", "Show this help.")], COLUMN))
+        with page.section(heading):
+            page.write_dl([(names.ljust(COLUMN), text) for names, text in rows], COLUMN)
+    with page.section("Help"):
+        page.write_dl([("-h, --help".ljust(COLUMN), "Show this help.")])
 
 
-def _all_verbs() -> Iterator[str]:
-    yield SUMMARY
-    yield _section("Verbs", _table([(verb.name, verb.summary) for verb in VERBS.values()]))
-    yield _section("Flags", _table([("-h, --help", "Show this help."), ("--version", "Print the version.")]))
-    yield _section("Exit status", _table([(str(status), meaning) for status, meaning in STATUSES]))
-    yield "'kproxy help VERB' shows the flags and examples of a verb."
-
-
-def _section(heading: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"{heading}:", *lines])
-
-
-def _table(rows: Sequence[tuple[str, str]], width: int = 0) -> Iterator[str]:
-    """Yield the rows of two columns, of which the first has this width, or that of its longest text."""
-    width = width or max(len(first) for first, _ in rows)
-    indent = " " * (width + 4)
-    for first, second in rows:
-        wrapped = fill(second, COLUMNS, initial_indent=indent, subsequent_indent=indent)
-        start = f"  {first}"
-        yield f"{start}\n{wrapped}" if len(first) > width else start + wrapped[len(start) :]
+def _describe_all(page: HelpFormatter) -> None:
+    page.write_paragraph()
+    page.write_text(SUMMARY)
+    with page.section("Verbs"):
+        page.write_dl([(verb.name, verb.summary) for verb in VERBS.values()])
+    with page.section("Flags"):
+        page.write_dl([("-h, --help", "Show this help."), ("--version", "Print the version.")])
+    with page.section("Exit status"):
+        page.write_dl([(str(status), meaning) for status, meaning in STATUSES])
+    page.write_paragraph()
+    page.write_text("`kproxy help VERB` shows the flags and examples of a verb.".replace("`", "'"))
 
 
 def _flag_groups(verb: Verb) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -1,82 +1,132 @@
-"""What a verb accepts on the command line, from the tables in `settings/`."""
+"""Makes click's options and arguments, with types and completion, from the tables in `settings/`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from kproxy.settings.verbs import Verb
+import click
+
+from kproxy.settings.verbs import Operand, Verb
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from kproxy.settings.flags import Flag
     from kproxy.settings.kubeproxy_flags import KubeProxyFlag
 
 
-class Option(NamedTuple):
-    """A flag that the command line may have: one of kproxy or of kube-proxy, HELP or VERSION."""
-
-    names: tuple[str, ...]
-    """With their dashes, short ones first."""
-    field: str
-    """The key of its value in `Call.flags`."""
-    convert: Callable[[str], Any] | None = None
-    """Returns the value of a text, or raises ValueError. None: a switch."""
-    repeated: bool = False
-    required: bool = False
+def argument(verb: Verb, operand: Operand) -> click.Argument:
+    """Return the argument for the operands of a verb."""
+    return click.Argument(
+        ["operands"],
+        metavar=operand.metavar,
+        required=operand.required,
+        nargs=-1 if operand.several else operand.words,
+        type=_Operand(verb, operand),
+    )
 
 
-HELP = Option(("-h", "--help"), "help")
-VERSION = Option(("--version",), "version")
-"""Like HELP, it has the name of the verb that does the same."""
-UNKNOWN = Option((), "")
+def option(flag: Flag, verb: Verb) -> click.Option:
+    """Return the option for a flag of a verb."""
+    names, help_ = [flag.field, *flag.spellings], flag.help_of(verb.name).replace("`", "").partition(". ")[0]
+    if not flag.metavar:
+        return click.Option(names, is_flag=True, help=help_)
+    return click.Option(
+        names,
+        type=_Typed(flag),
+        multiple=flag.repeated,
+        required=verb.name in flag.required_by.split(),
+        metavar=flag.metavar,
+        help=help_,
+    )
 
 
-def by_name(options: Iterable[Option]) -> dict[str, Option]:
-    """Return options by each of their names."""
-    return {name: option for option in options for name in option.names}
+def kube_proxy_option(flag: KubeProxyFlag) -> click.Option:
+    """Return the option for a flag that only kube-proxy has."""
+    if not flag.metavar:
+        return click.Option([flag.param, flag.name], is_flag=True, hidden=True)
+    return click.Option([flag.param, flag.name], type=_KubeProxyText(flag), hidden=True)
 
 
-OF_PROGRAM: Mapping[str, Option] = by_name((VERSION, HELP))
-"""What kproxy accepts before the verb."""
+class _Typed(click.ParamType[Any, str]):
+    """A click type that uses the parser of a flag."""
+
+    name = "text"
+
+    def __init__(self, flag: Flag) -> None:
+        self.flag = flag
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the parsed value, or raise click's error with the parser's message."""
+        choices = self.flag.choices
+        try:
+            if choices and value not in choices:
+                raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
+            return self.flag.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Return choices, suggestions, paths or namespaces."""
+        from click.shell_completion import CompletionItem
+
+        from kproxy.cli.completion import namespaces
+
+        match self.flag.completes:
+            case "file" | "dir" as path:
+                return [CompletionItem(incomplete, type=path)]
+            case "namespace":
+                return _items(namespaces(ctx.params), incomplete)
+            case _:
+                return _items(self.flag.choices or self.flag.suggestions, incomplete)
 
 
-def options_of(verb: Verb) -> dict[str, Option]:
-    """Return what a verb accepts, by name."""
-    return by_name(_options(verb))
+class _KubeProxyText(click.ParamType[str, str]):
+    """A click type for a flag of kube-proxy. The value is checked, but stays text."""
+
+    name = "text"
+
+    def __init__(self, flag: KubeProxyFlag) -> None:
+        self.flag = flag
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value, or raise click's error with the flag's message."""
+        try:
+            self.flag.effect(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
-def _options(verb: Verb) -> Iterator[Option]:
-    if verb.takes_flags:
-        from kproxy.settings.flags import flags_of
+class _Operand(click.ParamType[str, str]):
+    """A click type for an operand."""
 
-        yield from (_option(flag, verb) for flag in flags_of(verb.name))
-    if verb.replaces_kube_proxy:
-        from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
+    name = "text"
 
-        yield from map(_kube_proxy_option, KUBE_PROXY_FLAGS)
-        yield VERSION
-    yield HELP
+    def __init__(self, verb: Verb, operand: Operand) -> None:
+        self.verb = verb
+        self.choices = operand.choices
 
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value, or raise click's error if it is not one of the choices."""
+        if self.choices and value not in self.choices:
+            self.fail(f"{value!r} is not one of {', '.join(self.choices)}", param, ctx)
+        return value
 
-def _option(flag: Flag, verb: Verb) -> Option:
-    convert = partial(_convert, flag) if flag.metavar else None
-    required = verb.name in flag.required_by.split()
-    return Option(flag.spellings, flag.field, convert, flag.repeated, required)
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Return the possible operands of the verb."""
+        from kproxy.cli.completion import operands
 
-
-def _convert(flag: Flag, text: str) -> Any:
-    """Return the value of a flag. Raises ValueError."""
-    if flag.choices and text not in flag.choices:
-        raise ValueError(f"{text!r} is not one of {', '.join(flag.choices)}")
-    return flag.parse(text)
-
-
-def _kube_proxy_option(flag: KubeProxyFlag) -> Option:
-    return Option((flag.name,), flag.param, partial(_check, flag) if flag.metavar else None)
+        before = ctx.params.get("operands") or ()
+        return _items(operands(self.verb.name, ctx.params, before, incomplete), incomplete)
 
 
-def _check(flag: KubeProxyFlag, text: str) -> str:
-    """Return the text of a flag of kube-proxy, which has an effect only later. Raises ValueError."""
-    flag.effect(text)
-    return text
+def _items(words: Iterable[str], incomplete: str) -> list[CompletionItem[str]]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]

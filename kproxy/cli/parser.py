@@ -1,24 +1,27 @@
-"""Parses the command line, from the tables of `settings/`.
+"""Parses the command line with click, from the tables of `settings/`.
 
-Flags may be anywhere after the verb, in the spellings of GNU and of Go: `-f PATH`, `-fPATH`, `-f=PATH`,
-`--filename=PATH`, `-Av`, `--masquerade-all=false`. Names cannot be abbreviated. Words after `--` are
-operands.
-
-Parsing needs only the flags of one verb. The modules of verbs are not imported here: parsing returns a
-`Call`, and `main` runs it.
+A click command is made when its verb is looked up, so that parsing needs only the flags of one verb. The
+modules of verbs are not imported here: parsing returns a `Call`, and `main` runs it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kproxy.cli.options import HELP, OF_PROGRAM, UNKNOWN, VERSION, Option, options_of
+import click
+from click.core import ParameterSource
+
+from kproxy.cli.help import help_of
+from kproxy.cli.options import argument, kube_proxy_option, option
+from kproxy.cli.output import write
 from kproxy.problems import CommandLineError
 from kproxy.settings.verbs import VERBS, Verb
 
 PROGRAM = "kproxy"
+SWITCHES = "kproxy.switches"
+"""The key in a context's `meta` for switches with a value: field of Settings to bool."""
 CLEANUP = "--cleanup"
 """kube-proxy's flag for what is a verb of kproxy."""
 VERBOSITY = "--v"
@@ -36,135 +39,90 @@ class Call(NamedTuple):
     """A line for each flag of kube-proxy that has no effect."""
 
 
-class Given(NamedTuple):
-    """A flag on the command line."""
-
-    name: str
-    option: Option
-    text: str | None
-    """Its value; None if there is none."""
-
-
-def parse(argv: Iterable[str]) -> Call:
-    """Parse a command line. Raises CommandLineError."""
-    rest = iter(argv)
-    for word in split(rest, OF_PROGRAM):
-        if isinstance(word, str):
-            return _parse_verb(_verb(word), rest)
-        if word.option is UNKNOWN:
-            raise _unknown(word.name, OF_PROGRAM)
-        return _printing(word, ())
-    raise CommandLineError("Missing VERB.")
-
-
-def split(words: Iterable[str], options: Mapping[str, Option]) -> Iterator[Given | str]:
-    """Yield the flags with their values, and the operands."""
-    left = iter(words)
-    for word in left:
-        if word == "--":
-            yield from left
-        elif word.startswith("--"):
-            name, equals, text = word.partition("=")
-            yield _given(name, options, text if equals else None, left)
-        elif word.startswith("-") and word != "-":
-            yield from _short_flags(word[1:], options, left)
-        else:
-            yield word
-
-
-def _short_flags(letters: str, options: Mapping[str, Option], left: Iterator[str]) -> Iterator[Given]:
-    while letters:
-        name, letters, text = f"-{letters[0]}", letters[1:], None
-        if letters.startswith("=") or (letters and options.get(name, UNKNOWN).convert):
-            letters, text = "", letters.removeprefix("=")
-        yield _given(name, options, text, left)
-
-
-def _given(name: str, options: Mapping[str, Option], text: str | None, left: Iterator[str]) -> Given:
-    """Return a flag. Its value is the next word if it needs one that is not `text`."""
-    option = options.get(name, UNKNOWN)
-    return Given(name, option, next(left, None) if option.convert and text is None else text)
-
-
-def _value(flag: Given, options: Mapping[str, Option]) -> Any:
-    """Return the value of a flag. Raises CommandLineError."""
-    name, option, text = flag
-    if option is UNKNOWN:
-        raise _unknown(name, options)
-    if text is None:
-        if option.convert:
-            raise CommandLineError(f"{name} needs a value.")
-        return True
+def parse(argv: Sequence[str]) -> Call:
+    """Parse a command line. Raises CommandLineError, or click's Exit after printing help."""
     try:
-        return option.convert(text) if option.convert else _switch(text)
-    except ValueError as error:
-        raise CommandLineError(f"{option.names[-1]}: {error}.") from None
+        with program().make_context(PROGRAM, list(argv)) as context:
+            call = context.command.invoke(context)
+            assert isinstance(call, Call)
+            return call
+    except click.UsageError as error:
+        raise CommandLineError(sentence(error)) from None
 
 
-def _unknown(name: str, options: Mapping[str, Option]) -> CommandLineError:
+def sentence(error: click.UsageError) -> str:
+    """Return kproxy's message for an error of click."""
     from kproxy.problems import did_you_mean
 
-    return CommandLineError(f"Unknown flag {name}.{did_you_mean(name, options)}")
+    match error:
+        case click.NoSuchOption():
+            known = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
+            return f"Unknown flag {error.option_name}.{did_you_mean(error.option_name, known)}"
+        case click.exceptions.NoSuchCommand():
+            return f"Unknown verb {error.command_name}.{did_you_mean(error.command_name, VERBS)}"
+        case click.exceptions.NoArgsIsHelpError():
+            return "Missing VERB."
+        case click.MissingParameter(param=click.Option() as flag):
+            return f"Missing flag {' or '.join(flag.opts)}."
+        case click.MissingParameter(param=click.Argument() as operand):
+            return f"Missing {operand.metavar}."
+        case click.BadParameter(param=click.Option() as flag):
+            return f"{flag.opts[-1]}: {error.message}."
+        case click.BadParameter(param=click.Argument() as operand):
+            return f"{operand.metavar}: {error.message}."
+        case click.BadArgumentUsage():
+            return "Wrong number of arguments."
+        case click.BadOptionUsage() if "does not take" in error.message:
+            return f"{error.option_name} does not take a value."
+        case click.BadOptionUsage():
+            return f"{error.option_name} needs a value."
+        case _:
+            return f"{error.format_message().rstrip('.')}."
 
 
-def _switch(text: str) -> bool:
-    from kproxy.settings.text import switch
+def _help_option(verb: Verb | None) -> click.Option:
+    def show(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            write(help_of(verb) + "\n")
+            ctx.exit()
 
-    return switch(text)
-
-
-def _verb(name: str) -> Verb:
-    if name not in VERBS:
-        from kproxy.problems import did_you_mean
-
-        raise CommandLineError(f"Unknown verb {name}.{did_you_mean(name, VERBS)}")
-    return VERBS[name]
+    names = ["-h", "--help"]
+    return click.Option(
+        names, is_flag=True, expose_value=False, is_eager=True, callback=show, help="Show this help."
+    )
 
 
-def _printing(flag: Given, verbs: tuple[str, ...]) -> Call:
-    """Return the call of the verb that does the same as --help or --version. Raises CommandLineError."""
-    if flag.text is not None:
-        raise CommandLineError(f"{flag.name} does not take a value.")
-    return Call(VERBS[flag.option.field], {}, verbs if flag.option is HELP else ())
+class _Command(click.Command):
+    """A verb that accepts Go's spellings of flags: `--masquerade-all=false`, `-n=shop`, `-v=2`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse switches with a value, and pass the other words to click."""
+        names = {name: param for param in self.params for name in param.opts if _is_switch(param)}
+        if any(VERBOSITY in param.opts for param in self.params):
+            args = list(_with_verbosity(args))
+        rest: list[str] = []
+        for place, word in enumerate(args):
+            name, equals, value = word.partition("=")
+            if word == "--":
+                rest += args[place:]
+                break
+            if equals and name in names:
+                ctx.meta.setdefault(SWITCHES, {})[names[name].name] = _switch(name, value, ctx)
+            else:
+                rest.append(word)
+        return super().parse_args(ctx, rest)
+
+    def make_parser(self, ctx: click.Context) -> click.parser._OptionParser:
+        """Let click find `-f` at once, and split `-f=PATH`.
+
+        Otherwise it first looks for a long flag of this name, and prepares the error that there is none.
+        """
+        parser = super().make_parser(ctx)
+        parser._long_opt.update(parser._short_opt)
+        return parser
 
 
-def _parse_verb(verb: Verb, words: Iterable[str]) -> Call:
-    options = options_of(verb)
-    given = list(split(_with_verbosity(words) if verb.replaces_kube_proxy else words, options))
-    found = [word for word in given if isinstance(word, Given)]
-    for flag in found:
-        if flag.option in (HELP, VERSION):
-            return _printing(flag, (verb.name,))
-    flags: dict[str, Any] = {}
-    for flag in found:
-        value, field = _value(flag, options), flag.option.field
-        flags[field] = (*flags.get(field, ()), value) if flag.option.repeated else value
-    for option in options.values():
-        if option.required and option.field not in flags:
-            raise CommandLineError(f"Missing flag {' or '.join(option.names)}.")
-    call = Call(verb, flags, _operands(verb, [word for word in given if isinstance(word, str)]))
-    return _in_place_of_kube_proxy(call) if verb.replaces_kube_proxy else call
-
-
-def _operands(verb: Verb, words: Sequence[str]) -> tuple[str, ...]:
-    """Return the operands of a verb. Raises CommandLineError if they are too few, too many, or wrong."""
-    operand = verb.operand
-    most = 0 if operand is None else len(words) if operand.several else operand.words
-    if extra := words[most:]:
-        plural = "s" if len(extra) > 1 else ""
-        raise CommandLineError(f"Got unexpected extra argument{plural} ({' '.join(extra)}).")
-    if operand and operand.required and not words:
-        raise CommandLineError(f"Missing {operand.metavar}.")
-    if operand and words and len(words) < operand.words:
-        raise CommandLineError("Wrong number of arguments.")
-    for word in words:
-        if operand and operand.choices and word not in operand.choices:
-            choices = ", ".join(operand.choices)
-            raise CommandLineError(f"{operand.metavar}: {word!r} is not one of {choices}.")
-    return tuple(words)
-
-
-def _with_verbosity(words: Iterable[str]) -> Iterator[str]:
+def _with_verbosity(words: Sequence[str]) -> Iterator[str]:
     """Replace `-v=2`, `-v2` and `-v 2` by klog's `--v=2`. `-v` alone stays."""
     rest = list(words)
     while rest:
@@ -176,6 +134,85 @@ def _with_verbosity(words: Iterable[str]) -> Iterator[str]:
             return
         else:
             yield re.sub(r"^-v=?(\d+)$", rf"{VERBOSITY}=\1", word)
+
+
+def _is_switch(param: click.Parameter) -> bool:
+    return isinstance(param, click.Option) and param.is_flag and param.expose_value
+
+
+def _switch(name: str, value: str, ctx: click.Context) -> bool:
+    from kproxy.settings.text import switch
+
+    try:
+        return switch(value)
+    except ValueError as error:
+        raise click.UsageError(f"{name}: {error}", ctx) from None
+
+
+class _Program(click.Group):
+    """kproxy itself. The command of a verb is made when it is looked up."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of a verb."""
+        verb = VERBS.get(cmd_name)
+        return _command(verb) if verb else None
+
+
+def program() -> click.Group:
+    """Return the click group of kproxy's verbs. Invoking it returns a Call."""
+    params = [_version_option(), _help_option(None)]
+    return _Program(PROGRAM, params=params, add_help_option=False)
+
+
+def _version_option(hidden: bool = False) -> click.Option:
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_version,
+        hidden=hidden,
+        help="Print the version.",
+    )
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from kproxy.cli.version import run
+
+        ctx.exit(run(()))
+
+
+def _command(verb: Verb) -> click.Command:
+    """Return the click command of a verb. Invoking it returns a Call."""
+
+    @click.pass_context
+    def call(context: click.Context, /, operands: str | tuple[str, ...] | None = None, **flags: Any) -> Call:
+        typed = {
+            name: value
+            for name, value in flags.items()
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        }
+        typed |= context.meta.get(SWITCHES, {})
+        words = (operands,) if isinstance(operands, str) else operands
+        found = Call(verb, typed, words or ())
+        return _in_place_of_kube_proxy(found) if verb.replaces_kube_proxy else found
+
+    params: list[click.Parameter] = [argument(verb, verb.operand)] if verb.operand else []
+    if verb.takes_flags:
+        from kproxy.settings.flags import flags_of
+
+        params += (option(flag, verb) for flag in flags_of(verb.name))
+    if verb.replaces_kube_proxy:
+        from kproxy.settings.kubeproxy_flags import KUBE_PROXY_FLAGS
+
+        params += [*map(kube_proxy_option, KUBE_PROXY_FLAGS), _version_option(hidden=True)]
+    params.append(_help_option(verb))
+    return _Command(verb.name, params=params, callback=call, add_help_option=False, short_help=verb.summary)
 
 
 def _in_place_of_kube_proxy(call: Call) -> Call:

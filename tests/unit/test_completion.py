@@ -94,7 +94,6 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bash]:
     [
         ("kproxy ", " ".join(["kproxy", *VERBS])),
         ("kproxy sy", "kproxy sync"),
-        ("kproxy --v", "kproxy --version"),
         ("kproxy help ge", "kproxy help get"),
         ("kproxy get ", " ".join(["kproxy get", *KINDS, *CATEGORIES])),
         ("kproxy get ing", "kproxy get ingresses"),
@@ -182,4 +181,4 @@ def test_completions_printed_for_a_shell(
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_scripts_run_kproxy_for_completions(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
-    assert re.search(f"_KPROXY_COMPLETE[= ]{shell}_complete", capsys.readouterr().out)
+    assert f"_KPROXY_COMPLETE={shell}_complete" in capsys.readouterr().out

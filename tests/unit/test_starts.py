@@ -66,7 +66,7 @@ import builtins, os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 original = builtins.__import__
 def hook(name, *rest):
-    if name == "kproxy.settings.verbs":
+    if name.partition(".")[0] == "click":
         os.kill(os.getpid(), signal.SIGINT)
     return original(name, *rest)
 builtins.__import__ = hook
