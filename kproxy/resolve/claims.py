@@ -64,30 +64,33 @@ def claim(service: Service, slices: Iterable[EndpointSlice], node: Node) -> Fron
     """Return the claim of a Service whose addresses and node ports are allocated."""
     slices = tuple(slices)
     frontends = tuple(service_frontends(service, slices, node))
-    warnings = (*_dropping(service, frontends, slices, node), *_taking(service, frontends, node))
-    return FrontendClaim(service.origin, frontends, warnings, tuple(_refused(service, node)))
+    warnings: list[Problem] = []
+    if service.internal_local or service.external_local:
+        warnings += _dropping(service, frontends, slices, node)
+    if external := [frontend for frontend in frontends if frontend.kind in EXTERNAL]:
+        warnings += _taking(service, external, node)
+    refused = tuple(_refused(service, node)) if node.denied else ()
+    return FrontendClaim(service.origin, frontends, tuple(warnings), refused)
 
 
 def _refused(service: Service, node: Node) -> Iterator[Problem]:
     """Yield a problem for each address on which the settings refuse to serve a Service."""
-    for kind, addresses in _external(service) if node.denied else ():
+    for kind, addresses in _external(service):
         for address in addresses:
             if (network := denying(address, node)) and address not in service.cluster_ips:
                 message = f"{format_address(address)} is refused: --deny-external-addresses {network}"
                 yield Problem(service.origin.source, owner_text(service.name), FIELDS[kind], message)
 
 
-def _taking(service: Service, frontends: Iterable[Frontend], node: Node) -> Iterator[Problem]:
+def _taking(service: Service, external: Iterable[Frontend], node: Node) -> Iterator[Problem]:
     """Yield a warning for each external address that something else has, and needs.
 
-    A Gateway may have the addresses of this node, because not all have a pool.
+    `external` are the frontends with such addresses. A Gateway may have the addresses of this node, because
+    not all have a pool.
     """
-    external = {(frontend.kind, frontend.address) for frontend in frontends if frontend.kind in EXTERNAL}
-    if not external:
-        return
     own = dict.fromkeys((*node.addresses, *node.node_port_addresses), "this node")
     others = {**({} if service.type == GATEWAY else own), **dict(node.relied_on)}
-    for kind, address in sorted(external):
+    for kind, address in sorted({(frontend.kind, frontend.address) for frontend in external}):
         if address in others and address not in service.pool_ips:
             yield taking(service.name, service.origin, kind, address, f"the address of {others[address]}")
 
@@ -111,8 +114,6 @@ def _dropping(
     service: Service, frontends: Iterable[Frontend], slices: Iterable[EndpointSlice], node: Node
 ) -> Iterator[Problem]:
     """Yield a warning for each traffic policy Local because of which `node` drops packets."""
-    if not (service.internal_local or service.external_local):
-        return
     policies = {
         ("spec.internalTrafficPolicy", "to the ClusterIP")
         if side is frontend.backends
@@ -184,12 +185,12 @@ class Claims:
         Returns the Services whose frontends changed, rivals included, in order of their names.
         """
         changed = {name: claim for name, claim in claims.items() if self._claims.get(name) != claim}
-        affected = set(changed)
-        for name, claim in changed.items():
+        affected = dict.fromkeys(changed)  # in their order, which is usually sorted
+        for name, claim in changed.items() if self._claimants else ():
             for version in (claim, self._claims.get(name)):
                 for frontend in version.frontends if version else ():
                     if self._claimants.get(socket_of(frontend), name) != name:
-                        affected.update(self._claimants_of(socket_of(frontend)))
+                        affected.update(dict.fromkeys(self._claimants_of(socket_of(frontend))))
         before = {name: self.frontends(name) for name in affected}
         for name, claim in changed.items():
             self._replace(name, claim)
@@ -284,8 +285,7 @@ class Claims:
         self._note(name, old, claim)
         if claim is not None:
             self._claims[name] = claim
-        before = {socket_of(frontend) for frontend in old.frontends} if old else set()
-        after = {socket_of(frontend) for frontend in claim.frontends} if claim else set()
+        before, after = _sockets(old), _sockets(claim)
         for socket in before - after:
             self._set_claimants(socket, self._claimants_of(socket) - {name})
         for socket in after - before:
@@ -293,16 +293,18 @@ class Claims:
                 self._set_claimants(socket, self._claimants_of(socket) | {name})
 
     def _note(self, name: NamespacedName, old: FrontendClaim | None, new: FrontendClaim | None) -> None:
-        self._noted.discard(name)
-        self._external.discard(name)
-        for address in _cluster_ips(old):
-            if self._cluster_ips.get(address) == name:
-                del self._cluster_ips[address]
-        self._cluster_ips.update(dict.fromkeys(_cluster_ips(new), name))
-        if new is not None and (new.warnings or new.refused):
-            self._noted.add(name)
-        if new is not None and any(frontend.kind in EXTERNAL for frontend in new.frontends):
-            self._external.add(name)
+        if old is not None:
+            self._noted.discard(name)
+            self._external.discard(name)
+            for address in _cluster_ips(old):
+                if self._cluster_ips.get(address) == name:
+                    del self._cluster_ips[address]
+        if new is not None:
+            self._cluster_ips.update((address, name) for address in _cluster_ips(new))
+            if new.warnings or new.refused:
+                self._noted.add(name)
+            if any(frontend.kind in EXTERNAL for frontend in new.frontends):
+                self._external.add(name)
 
     def _set_claimants(self, socket: Socket, names: set[NamespacedName]) -> None:
         self._contested.discard(socket)
@@ -315,8 +317,12 @@ class Claims:
             del self._claimants[socket]
 
 
-def _cluster_ips(claim: FrontendClaim | None) -> set[Address]:
-    return {f.address for f in claim.frontends if f.kind is FrontendKind.CLUSTER_IP} if claim else set()
+def _sockets(claim: FrontendClaim | None) -> set[Socket]:
+    return set(map(socket_of, claim.frontends)) if claim else set()
+
+
+def _cluster_ips(claim: FrontendClaim) -> set[Address]:
+    return {f.address for f in claim.frontends if f.kind is FrontendKind.CLUSTER_IP}
 
 
 class Resolved(Struct, frozen=True):

@@ -92,6 +92,8 @@ def _use_hints(ready: Sequence[Candidate], hints_of: Callable[[Endpoint], Sequen
 
 def _hinted(ready: Sequence[Candidate], node: Node) -> Sequence[Candidate]:
     """Return the endpoints that have a hint for this node, else for its zone, else all endpoints."""
+    if not ready or not (ready[0][0].for_nodes or ready[0][0].for_zones):  # usually there are no hints
+        return ready
     if _use_hints(ready, lambda endpoint: endpoint.for_nodes, node.name):
         return [pair for pair in ready if node.name in pair[0].for_nodes]
     if _use_hints(ready, lambda endpoint: endpoint.for_zones, node.zone):
@@ -239,32 +241,37 @@ def _count(share: Fraction, size: int) -> int:
 # --- frontends ---
 
 
-def _addresses(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
-    """Yield the addresses on which a Service is reachable, in the families of its ClusterIPs.
+def _addresses(service: Service, node: Node) -> list[tuple[FrontendKind, Address]]:
+    """Return the addresses on which a Service is reachable, in the families of its ClusterIPs.
 
     A Gateway is reachable on all its addresses.
-
-    An external address that is also a ClusterIP of the Service is a ClusterIP only. minikube's tunnel writes
-    such a status; it must not change how pods reach the ClusterIP.
     """
     if service.type == GATEWAY:
-        for address in dict.fromkeys(service.load_balancer_ips):
-            if not denying(address, node):
-                yield FrontendKind.GATEWAY, address
-        return
+        addresses = dict.fromkeys(service.load_balancer_ips)
+        return [(FrontendKind.GATEWAY, address) for address in addresses if not denying(address, node)]
+    found = [(FrontendKind.CLUSTER_IP, address) for address in dict.fromkeys(service.cluster_ips)]
     families = {family_of(address) for address in service.cluster_ips}
+    if service.external_ips or service.load_balancer_ips:
+        found += [each for each in _external(service, node) if family_of(each[1]) in families]
+    if any(port.node_port for port in service.ports):
+        own = dict.fromkeys(node.node_port_addresses)
+        found += [(FrontendKind.NODE_PORT, address) for address in own if family_of(address) in families]
+    return found
+
+
+def _external(service: Service, node: Node) -> Iterator[tuple[FrontendKind, Address]]:
+    """Yield the external addresses of a Service that it may have.
+
+    One that is also a ClusterIP of the Service is a ClusterIP only. minikube's tunnel writes such a status;
+    it must not change how pods reach the ClusterIP.
+    """
     for kind, addresses in (
-        (FrontendKind.CLUSTER_IP, service.cluster_ips),
         (FrontendKind.EXTERNAL_IP, service.external_ips),
         (FrontendKind.LOAD_BALANCER, service.load_balancer_ips),
-        (FrontendKind.NODE_PORT, node.node_port_addresses),
     ):
-        for address in dict.fromkeys(addresses) if addresses else ():
-            if family_of(address) not in families:
-                continue
-            if kind in EXTERNAL and (address in service.cluster_ips or denying(address, node)):
-                continue
-            yield kind, address
+        for address in dict.fromkeys(addresses):
+            if address not in service.cluster_ips and not denying(address, node):
+                yield kind, address
 
 
 def denying(address: Address, node: Node) -> Network | None:
@@ -305,8 +312,7 @@ def service_frontends(service: Service, slices: Iterable[EndpointSlice], node: N
     """
     if not service.wants_frontends or service.proxied_elsewhere:
         return
-    slices = tuple(slices)
-    addresses = list(_addresses(service, node))
+    slices, addresses = tuple(slices), _addresses(service, node)
     for port in service.ports:
         by_family: dict[Family, Choices] = {}
         for kind, address in addresses:
