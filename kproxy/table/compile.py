@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, family_of
+from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, ServicePortName, family_of
 from kproxy.nft.elements import COMMENT_BYTES, Elements, Value, Verdict
 from kproxy.resolve.claims import FrontendDiff
 from kproxy.table.layout import (
@@ -61,12 +61,19 @@ class Delta(NamedTuple):
         return bool(self.specs) or any(self.elements.values())
 
 
+def _comment(owner: ServicePortName) -> str:
+    text = str(owner)
+    if len(text) <= COMMENT_BYTES and text.isascii():
+        return text
+    return text.encode()[:COMMENT_BYTES].decode(errors="ignore")
+
+
 def _frontend_spec(frontend: Frontend, backends: Backends) -> FrontendSpec:
     return FrontendSpec(
         tuple(pack_sockets(backends.endpoints)),
         Balance.SHARES if backends.refusing else frontend.balance,
         ChainName.DISCARD if backends.elsewhere else ChainName.NO_ENDPOINTS,
-        str(frontend.owner).encode()[:COMMENT_BYTES].decode(errors="ignore"),
+        _comment(frontend.owner),
         frozenset(pack_sockets(frontend.serving)),
         backends.refusing,
     )
