@@ -12,7 +12,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from kproxy.model import Backends, Balance, Family, Frontend, FrontendKind, NamespacedName, ServicePortName, family_of
+from kproxy.model import (
+    Backends,
+    Balance,
+    Family,
+    Frontend,
+    FrontendKind,
+    NamespacedName,
+    ServicePortName,
+    family_of,
+)
 from kproxy.nft.elements import COMMENT_BYTES, Elements, Value, Verdict
 from kproxy.resolve.claims import FrontendDiff
 from kproxy.table.layout import (

@@ -153,6 +153,8 @@ def _plan_side(
     if spec is not None:
         after = _assign_slots(spec, before, protected)
         new_verdict = spec.verdict(side.scope, len(after))
+        if verdict == new_verdict and before == after:
+            return None
     result.switch.change(side.scope.verdicts, side.key, verdict, new_verdict)
     name, endpoints = endpoints_map(protocol), applied[endpoints_map(protocol)]
     keys = slots(side, max(len(before), len(after)))
@@ -199,7 +201,7 @@ def plan(
     protected_keys = {side.key for side in stay}
     for name, members in elements.items():
         _change_set(result.switch, name, applied[name], members, protected_keys)
-    refusing = {side: specs[side].refusing if side in specs else 0 for side in stay | specs.keys()}
+    refusing = dict.fromkeys(stay, 0) | {side: spec.refusing for side, spec in specs.items()}
     _sweep_strays(result, applied, refusing)
     return result
 
