@@ -166,13 +166,13 @@ class _Collector:
 
     def _add(self, source: str, leaf: Leaf) -> None:
         match leaf:
+            case Valid():
+                self._add_valid(source, leaf)
+            case Other():
+                self._add_other(source, leaf)
             case Invalid():
                 self._unreadable.update(leaf.unreadable)
                 self._problems.append(leaf.problem)
-            case Other():
-                self._add_other(source, leaf)
-            case Valid():
-                self._add_valid(source, leaf)
 
     def _add_valid(self, source: str, leaf: Valid) -> None:
         self._warnings += leaf.warnings

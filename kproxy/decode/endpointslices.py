@@ -41,6 +41,7 @@ from kproxy.model import (
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
+ADDRESS_TYPES = (*FAMILIES, "FQDN")
 NO_CONDITIONS = wire.EndpointConditions()
 PROTOCOLS: dict[str | None, Protocol] = {None: Protocol.TCP, **{each.name: each for each in Protocol}}
 
@@ -128,7 +129,7 @@ def endpoint_slice(source: str, obj: wire.EndpointSlice, notes: Notes) -> list[E
     """Decode an EndpointSlice of discovery.k8s.io/v1. [] if it has no Service or no addresses (FQDN)."""
     name = object_name(obj.metadata)
     labels = text_map("metadata.labels", obj.metadata.labels, notes)
-    if obj.address_type not in (*FAMILIES, "FQDN"):
+    if obj.address_type not in ADDRESS_TYPES:
         raise FieldError("addressType", f"{obj.address_type!r} is not one of IPv4, IPv6, FQDN")
     if SERVICE_NAME_LABEL not in labels or obj.address_type == "FQDN":
         return []

@@ -174,7 +174,9 @@ def _size(value: object) -> int:
 
 def annotations_text(metadata: wire.Metadata) -> Annotations:
     """Return the annotations of an object, sorted, without kubectl's copy of the manifest."""
-    found = metadata.annotations or {}
+    found = metadata.annotations
+    if not found:
+        return ""
     shown = {key: found[key] or "" for key in sorted(found) if key != LAST_APPLIED}
     return share(msgspec.json.encode(shown).decode()) if shown else ""
 
