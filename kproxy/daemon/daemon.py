@@ -21,8 +21,6 @@ from kproxy.daemon.auditor import Auditor
 from kproxy.daemon.flows import FlowSearcher
 from kproxy.daemon.loop import Loop, Periods, freeze_memory
 from kproxy.daemon.refusals import RefusalWatch
-from kproxy.dns.metrics import DnsMetrics
-from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.intake.clients import Clients
 from kproxy.intake.memory import return_memory
 from kproxy.kernel.monitor import TableMonitor, address_changes, readable
@@ -35,7 +33,6 @@ from kproxy.observe.log import Reporter
 from kproxy.observe.metrics import Requests
 from kproxy.observe.refused import RefusedCounters
 from kproxy.observe.servers import Servers
-from kproxy.observe.status import StatusPage
 from kproxy.reconcile.addresses import UplinkAddresses
 from kproxy.reconcile.ahead import ReadAhead
 from kproxy.reconcile.core.backoff import FIRST, Backoff
@@ -43,7 +40,7 @@ from kproxy.reconcile.core.report import RoundReport, plural
 from kproxy.reconcile.dataplane import LARGE, Dataplane
 from kproxy.reconcile.observer import RoundObserver
 from kproxy.reconcile.reconciler import Edit, Reconciler
-from kproxy.settings.derived import ListenAddresses
+from kproxy.settings.derived import ListenAddresses, StatusAccess
 from kproxy.show.components import Component
 from kproxy.show.snapshot import Snapshot
 from kproxy.sources.source import FollowedSource
@@ -52,8 +49,10 @@ from kproxy.table.programmed import ProgrammedSide, programmed_sides
 from kproxy.table.skeleton import Options
 
 if TYPE_CHECKING:
+    from kproxy.dns.nameserver import ClusterNameServer
     from kproxy.gateway.controller import Controller
     from kproxy.gateway.gateway import Gateway
+    from kproxy.observe.status import StatusPage
 
 logger = logging.getLogger(__name__)
 PROBLEMS_SECONDS = 2.0
@@ -120,7 +119,7 @@ class Daemon(RoundObserver):
         self.reconciler = Reconciler(source, self._dataplanes, options, addresses, name_servers=name_servers)
         self.reporter = reporter
         refused = RefusedCounters(self._dataplanes)
-        page = StatusPage(self.snapshot, listen.status, refused.totals) if listen.status else None
+        page = self._status_page(listen.status, refused) if listen.status else None
         self.servers = Servers(
             listen, source, self.reconciler, last_seen, periods.pause, requests, clients, refused, page
         )
@@ -130,6 +129,8 @@ class Daemon(RoundObserver):
         observers: tuple[RoundObserver, ...] = (self.servers, reporter, self.recorder, self)
         if name_server:
             name_server.is_refused = self.reconciler.is_quarantined
+            from kproxy.dns.metrics import DnsMetrics  # not at the top: in a cluster, kproxy serves no names
+
             self.servers.metrics.registry.register(DnsMetrics(name_server.resolver))
             observers = (name_server, *observers)
         if gateway:
@@ -146,6 +147,11 @@ class Daemon(RoundObserver):
         """The revision of `snapshot`, as of the last round."""
         self._programmed = asyncio.Event()
         self._ready = self._watching = False
+
+    def _status_page(self, access: StatusAccess, refused: RefusedCounters) -> StatusPage:
+        from kproxy.observe.status import StatusPage  # not at the top: few daemons serve it
+
+        return StatusPage(self.snapshot, access, refused.totals)
 
     async def run(self, addresses_changed: Callable[[], None]) -> None:
         """Run until a signal, or an error that cannot be handled. Calls `addresses_changed` on changes."""

@@ -18,7 +18,6 @@ from kproxy.control import channel
 from kproxy.controlplane.ownership import Announced
 from kproxy.daemon.daemon import Daemon, TableAccess
 from kproxy.daemon.loop import Periods
-from kproxy.dns.nameserver import ClusterNameServer
 from kproxy.gateway.folder import Folders
 from kproxy.intake.clients import Clients, raise_file_limit
 from kproxy.kernel.bridges import turn_hairpin_on
@@ -52,6 +51,7 @@ from kproxy.state import lock
 from kproxy.table.skeleton import Options
 
 if TYPE_CHECKING:
+    from kproxy.dns.nameserver import ClusterNameServer
     from kproxy.gateway.controller import Controller
     from kproxy.gateway.gateway import Gateway
     from kproxy.sources.followed import FollowedManifests
@@ -111,6 +111,8 @@ class _Host:
         if wanted and not kernel_since(*MARKS_SINCE):
             logger.warning("no DNS is served: marking the address of the server requires Linux 5.18")
         elif wanted:
+            from kproxy.dns.nameserver import ClusterNameServer  # not at the top: in a cluster it is not used
+
             self.name_server = ClusterNameServer(self.settings, wanted, source, self.clients)
 
     def serve_routes(self, source: FollowedSource) -> None:

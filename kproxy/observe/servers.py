@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from kproxy.intake.clients import Clients
 from kproxy.model import Family, NamespacedName, Node, ServicePortName, format_address
@@ -18,7 +19,6 @@ from kproxy.observe.http import Handler, HttpServer, Request, Response
 from kproxy.observe.metrics import Metrics, Requests
 from kproxy.observe.notify import Notifier
 from kproxy.observe.refused import RefusedCounters
-from kproxy.observe.status import PATH, StatusPage
 from kproxy.problems import KproxyError
 from kproxy.reconcile.core.report import RoundReport
 from kproxy.reconcile.observer import RoundObserver
@@ -27,6 +27,9 @@ from kproxy.resolve.health_checks import HealthChecks
 from kproxy.settings.derived import ListenAddresses
 from kproxy.sources.source import Source
 from kproxy.table.layout import frontend_key
+
+if TYPE_CHECKING:
+    from kproxy.observe.status import StatusPage
 
 LONGEST_PORT = 1 + 63
 """The length of a port's name in a comment, with the colon before it."""
@@ -178,7 +181,7 @@ class Servers(RoundObserver):
     def _healthz(self, handler: Handler) -> Handler:
         def handle(request: Request) -> Response | Awaitable[Response]:
             self._silence()
-            if self._page and request.path == PATH:
+            if self._page and request.path == self._page.path:
                 return self._page.handle(request)
             return handler(request)
 

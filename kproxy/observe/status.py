@@ -23,7 +23,6 @@ from kproxy.picture.status import STYLE, Findings, Now, Refused, status_page
 from kproxy.settings.derived import StatusAccess
 from kproxy.show.snapshot import Snapshot
 
-PATH = "/"
 KEPT_SECONDS = 2.0
 """How long clients get the same page."""
 _POLICY = (
@@ -46,6 +45,8 @@ OTHER_HOST = Response(
 
 class StatusPage:
     """Makes the page on request. Use it in the event loop's thread."""
+
+    path = "/"
 
     def __init__(
         self,

@@ -14,9 +14,9 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
-import yaml
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -26,7 +26,9 @@ from kproxy.decode.wire import Head
 from kproxy.digest import blake2b
 from kproxy.limits import DOCUMENTS, FILE_BYTES, FILE_VALUES, YAML_BYTES
 from kproxy.problems import Problem
-from kproxy.sources.yaml_json import Converter, TooDeepError
+
+if TYPE_CHECKING:
+    from kproxy.sources.yaml_json import Converter
 
 _SEPARATOR = "---"
 _BYTE_ORDER_MARK = re.compile(r"^\ufeff+", re.MULTILINE)
@@ -139,6 +141,8 @@ def _better(
 def _parse_documents(
     source: str, text: str, check: Callable[[], None], texts: Texts
 ) -> Iterator[Document | Problem]:
+    from kproxy.sources.yaml_json import Converter  # not at the top: JSON needs no PyYAML
+
     converter = Converter(check)
     start = counted = line = number = 0
     for end in [*_separators(text), len(text)]:
@@ -179,6 +183,10 @@ def _parse_once(
 def _parse_yaml(
     source: str, text: str, lines_before: int, number: int, converter: Converter
 ) -> Iterator[Document | Problem]:
+    import yaml
+
+    from kproxy.sources.yaml_json import TooDeepError
+
     try:
         content, repeated = converter.to_json(text)
     except GivenUp:

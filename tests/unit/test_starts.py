@@ -150,9 +150,11 @@ def test_errors_that_cannot_be_printed_change_nothing_else(
 LARGE = {"asyncio", "pyroute2", "nftables", "kubernetes", "prometheus_client", "h11"}
 TABLES_ONLY = LARGE | {"msgspec", "yaml", "sqlite3", "logging", "kproxy.settings.flags"}
 RARE = {"_hashlib", "difflib", "fractions", "locale", "kproxy.decode.routed", "kproxy.dns.core.names"}
-"""What a Service and its slices do not need. OpenSSL is in _hashlib."""
+"""What a Service and its slices in JSON do not need. OpenSSL is in _hashlib."""
 RARE |= {"kproxy.sources.engines.core.merge", "kproxy.probes.exec", "kproxy.gateway.core"}
-RARE |= {"concurrent.futures"}
+RARE |= {"concurrent.futures", "yaml"}
+OPTIONAL = {"kproxy.dns.nameserver", "kproxy.explain", "kproxy.gateway.gateway", "kproxy.picture", "yaml"}
+"""What a daemon does not need unless it serves names, the status page or routes, or reads YAML."""
 FROM_FILES = "--state-dir /nonexistent --node-name n1 -f -"
 IMPORTED = """
 import sys
@@ -182,6 +184,13 @@ def test_a_command_imports_only_what_it_needs(arguments: str, absent: set[str]) 
     done = python(IMPORTED, *arguments.split(), text=json.dumps(service()))
     assert done.returncode == 0, done.stderr
     assert absent.intersection(done.stderr.split()) == set()
+
+
+def test_a_daemon_imports_only_what_it_needs() -> None:
+    done = python("import sys, kproxy.cli.run, kproxy.sources.cluster.source; print(*sys.modules)")
+    modules = done.stdout.split()
+    assert "kproxy.daemon.daemon" in modules, done.stderr
+    assert OPTIONAL.intersection(modules) == set()
 
 
 @pytest.mark.lab
