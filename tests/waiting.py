@@ -1,6 +1,6 @@
 """kproxy that waits before it compares a table: `python -m tests.waiting FIFO VERB FLAG...`.
 
-While the FIFO exists, each rehearsal of the rules first reads it to its end. So a test can stop kproxy
+While the FIFO exists, each plan for a whole table first reads it to its end. So a test can stop kproxy
 between the reading of a table and the first commit.
 """
 
@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from kproxy import cli
-from kproxy.kernel.rehearsal import Rehearsal
-from kproxy.nft.ruleset import Skeleton
-from kproxy.nft.structure import Structure
+from kproxy.table.plan import Plan, plan
 
 
 def main(fifo: Path, arguments: list[str]) -> int:
     """Run kproxy. Returns its exit status."""
-    rehearse = Rehearsal.expected_structure
 
-    def wait(rehearsal: Rehearsal, skeleton: Skeleton) -> Structure:
+    def wait(*of: Any) -> Plan:
         if fifo.exists():
             fifo.read_bytes()
-        return rehearse(rehearsal, skeleton)
+        return plan(*of)
 
-    with patch.object(Rehearsal, "expected_structure", wait):
+    with patch("kproxy.reconcile.dataplane.plan", wait):
         return cli.main(arguments)
 
 

@@ -1,8 +1,9 @@
 """The features of the kernel that kproxy uses, and which of them this host lacks.
 
-Every sync loads the rules once (rehearsal.py). Only if that fails, the features are tried one by one, each
-with the smallest table that needs it, in the same network namespace. So the error names the missing
-features and the Services that need them. docs/hosts.md contains this table.
+Every sync loads the rules, into a new table or in a rehearsal (rehearsal.py). Only if that fails, the
+features are tried one by one, each with the smallest table that needs it, in the network namespace of the
+rehearsal. So the error names the missing features and the Services that need them. docs/hosts.md contains
+this table.
 """
 
 from __future__ import annotations

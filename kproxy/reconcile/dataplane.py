@@ -40,7 +40,7 @@ from kproxy.nft.transaction import Transaction
 from kproxy.problems import TransactionError, UnsupportedFamily
 from kproxy.reconcile.ahead import ReadAhead, read_set
 from kproxy.reconcile.core.refusals import describe, may_be_race, refused_elements
-from kproxy.reconcile.core.repair import Repair, compare
+from kproxy.reconcile.core.repair import NEW_TABLE, Repair, compare
 from kproxy.reconcile.core.report import Report
 from kproxy.reconcile.flows import StaleFlows
 from kproxy.table.compile import Delta, Desired
@@ -470,7 +470,12 @@ class Dataplane:
             ended = self.flows.end(flows())
         else:
             structure = self._structure(rules, actual, repair)
-            ended = self._execute(todo, structure, sticky=True, flow_rules_of=flows)
+            try:
+                ended = self._execute(todo, structure, sticky=True, flow_rules_of=flows)
+            except TransactionError:
+                if actual is None:
+                    self._find_structure(rules)  # raises an error that names what this host lacks
+                raise
             self._remove_extra(repair)
         report = Report(self.family, todo.changes, *_counts(todo), damage, *ended)
         late, self._gap = self._gap | new_frontends(todo), set()
@@ -484,7 +489,8 @@ class Dataplane:
         todo = plan(self.applied, desired.specs, desired.elements, protected)
         self._apply(todo)
         needed = numbered_chains(self.applied)
-        return todo, self._skeleton(needed), actual, compare(actual, self._expect(needed))
+        repair = NEW_TABLE if actual is None else compare(actual, self._expect(needed))
+        return todo, self._skeleton(needed), actual, repair
 
     def _apply(self, todo: Plan) -> None:
         todo.switch.apply_to(self.applied)
@@ -553,7 +559,9 @@ class Preview(Dataplane):
     """A table that is read and compared, and not changed. Its reports say what would be done."""
 
     def _reconcile(self, desired: Desired, protected: Protects) -> Report:
-        todo, rules, _, repair = self._compare(desired, protected)
+        todo, rules, actual, repair = self._compare(desired, protected)
+        if actual is None:
+            self._find_structure(rules)  # raises an error if this host lacks something
         elements = tuple(render_changes(rules, todo.switch, todo.sweep))
         return Report(self.family, todo.changes, *_counts(todo), _damage(repair), elements=elements)
 

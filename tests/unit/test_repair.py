@@ -6,8 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from kproxy.nft.structure import ChainStructure, Structure, TableFlags
-from kproxy.reconcile.core.repair import NO_REPAIR, Repair, compare
+from kproxy.reconcile.core.repair import NEW_TABLE, Repair, compare
 
+NO_REPAIR = replace(NEW_TABLE, create=False)
 EXPECTED = Structure(
     table=TableFlags.NONE,
     sets={"services": b"a map", "cluster-ips": b"a set"},
@@ -36,10 +37,7 @@ def with_chain(name: str, chain: ChainStructure) -> Structure:
 
 ROWS: dict[str, tuple[Structure | None, Repair]] = {
     "nothing": (EXPECTED, NO_REPAIR),
-    "there is no table": (
-        None,
-        replace(NO_REPAIR, create=True),
-    ),
+    "there is no table": (None, NEW_TABLE),
     "a set is missing": (
         without("cluster-ips"),
         replace(NO_REPAIR, sets=("cluster-ips",), damage=("cluster-ips",)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from kproxy.nft.structure import Structure, TableFlags
 from kproxy.table.layout import NUMBERED
@@ -27,13 +26,14 @@ class Repair(Struct, frozen=True):
     """Names of objects that another program changed, without missing or extra numbered chains."""
 
 
-NO_REPAIR = Repair((), (), (), (), (), create=False, replace=False, convert=False, damage=())
+NEW_TABLE = Repair((), (), (), (), (), create=True, replace=False, convert=False, damage=())
+"""There is no table."""
 
 
 def compare(actual: Structure | None, expected: Structure) -> Repair:
     """Return the changes that make the table as `expected`. `actual` is None if it does not exist."""
     if actual is None:
-        return replace(NO_REPAIR, create=True)
+        return NEW_TABLE
     sets = [name for name in expected.sets if name not in actual.sets]
     contents = [
         name for name, members in expected.constants.items() if actual.constants.get(name, members) != members

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from functools import lru_cache
 
 from kproxy.kernel.netlink.core.codec import BatchMessage, be32, nested, string
 from kproxy.kernel.netlink.core.constants import (
@@ -55,17 +54,8 @@ HOOKS = {
 
 def whole_table(skeleton: Skeleton, flags: TableFlags = TableFlags.NONE) -> list[BatchMessage]:
     """Return the messages that create a table, without elements that are written later."""
-    return [table_message(skeleton.family, skeleton.table, flags), *_content(skeleton)]
-
-
-@lru_cache(len(Family))
-def _content(skeleton: Skeleton) -> list[BatchMessage]:
-    """Return the messages that create the sets and chains of a table.
-
-    Kept, because a table of each family is made twice: first in the rehearsal.
-    """
     sets, chains = [d.name for d in skeleton.sets], [c.name for c in skeleton.chains]
-    return writing(skeleton, sets, (), chains)
+    return [table_message(skeleton.family, skeleton.table, flags), *writing(skeleton, sets, (), chains)]
 
 
 def writing(
