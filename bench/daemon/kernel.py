@@ -34,6 +34,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFGENMSG_LEN,
     NFNL_SUBSYS_NFTABLES,
     NFNLGRP_NFTABLES,
+    NFT_MSG_DELSETELEM,
     NFT_MSG_GETSETELEM,
     NFT_MSG_NEWSETELEM,
     NFTA_DATA_VALUE,
@@ -50,7 +51,7 @@ from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.model import Family, Protocol, parse_address
 from kproxy.table.layout import TABLE, SetName, endpoints_map, frontend_key, pack_socket
 
-NEW_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWSETELEM)
+ELEMENTS = {message_type(NFNL_SUBSYS_NFTABLES, kind) for kind in (NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM)}
 GET_ELEMENTS = message_type(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETSETELEM)
 ENDPOINTS = [endpoints_map(protocol) for protocol in Protocol]
 PATIENCE = 300.0
@@ -125,7 +126,7 @@ class Probe:
 
 
 class Listener:
-    """Records when frontends and endpoints are written. Runs in a thread while it is entered."""
+    """Records when frontends and endpoints are added or removed. Runs in a thread while it is entered."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
@@ -154,12 +155,15 @@ class Listener:
         with self._news:
             self._seen.clear()
 
-    def when(self, what: bytes) -> float:
-        """Wait until an endpoint (`socket_bytes`) or a frontend is written. Returns time.monotonic() then."""
+    def when(self, *what: bytes) -> float:
+        """Wait until one of these is added or removed. Returns time.monotonic() then.
+
+        They are endpoints (`socket_bytes`) and frontends (`frontend_bytes`).
+        """
         with self._news:
-            if not self._news.wait_for(lambda: what in self._seen, PATIENCE):
+            if not self._news.wait_for(lambda: not self._seen.keys().isdisjoint(what), PATIENCE):
                 raise Failed("a change does not reach the kernel")
-            return self._seen[what]
+            return min(self._seen[each] for each in what if each in self._seen)
 
     def _listen(self) -> None:
         while not self._over:
@@ -170,7 +174,7 @@ class Listener:
             now = time.monotonic()
             with self._news:
                 for received in messages(data):
-                    if received.kind == NEW_ELEMENTS:
+                    if received.kind in ELEMENTS:
                         self._note(received.content[NFGENMSG_LEN:], now)
                 self._news.notify_all()
 

@@ -220,21 +220,21 @@ class _Changes:
             self._listener.forget()
             before()
             revision = self._server.apply([change.manifest])
-            shown = self._listener.when(change.shows)
+            shown = self._listener.when(*change.shows)
             taken.append(shown - self._server.sent_at(revision - 1)[revision])
         cpu.stop()
         return cpu.spread(taken)
 
     def _at_a_rate(self, changes: Iterable[Change]) -> Spread:
         self._listener.forget()
-        revisions: dict[int, bytes] = {}
+        revisions: dict[int, tuple[bytes, ...]] = {}
         cpu, begun = Cpu(self._kproxy), time.monotonic()
         for number, change in enumerate(changes):
             time.sleep(max(0, begun + number / RATE - time.monotonic()))
             revisions[self._server.apply([change.manifest])] = change.shows
         cpu.stop()
         sent = self._server.sent_at(min(revisions) - 1)
-        return cpu.spread([self._listener.when(shows) - sent[r] for r, shows in revisions.items()])
+        return cpu.spread([self._listener.when(*shows) - sent[r] for r, shows in revisions.items()])
 
     def _load(self, of: Sequence[Sample]) -> AbstractContextManager[None]:
         changes = self._replacements(of, 1_000_000)

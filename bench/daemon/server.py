@@ -24,8 +24,8 @@ class Change(NamedTuple):
     """An EndpointSlice that replaces the previous one."""
 
     manifest: Any
-    shows: bytes
-    """A new element in the kernel that the change causes: an endpoint or a frontend."""
+    shows: tuple[bytes, ...]
+    """Endpoints and frontends. The change is done when an element of one of them is added or removed."""
 
 
 def objects(sample: Sample, protocol: str = "TCP") -> list[Any]:
@@ -40,15 +40,15 @@ def replaced(sample: Sample, number: int, protocol: str = "TCP") -> Change:
     """Replace the last endpoint with the unused address number `number`."""
     *unchanged, last = sample.endpoints
     sample = sample._replace(endpoints=(*unchanged, last._replace(address=spare(number))))
-    return Change(objects(sample, protocol)[1], socket_bytes(spare(number), TARGET_PORT))
+    return Change(objects(sample, protocol)[1], (socket_bytes(spare(number), TARGET_PORT),))
 
 
 def resized(sample: Sample, number: int) -> Iterator[Change]:
     """Add an endpoint, and remove it again."""
-    shows = frontend_bytes(sample.address, "TCP", PORT)
+    endpoint, frontend = socket_bytes(spare(number), TARGET_PORT), frontend_bytes(sample.address, "TCP", PORT)
     more = sample._replace(endpoints=(*sample.endpoints, Endpoint(spare(number), "node-0")))
     for each in (more, sample):
-        yield Change(objects(each)[1], shows)
+        yield Change(objects(each)[1], (endpoint, frontend))
 
 
 class Server(Protocol):

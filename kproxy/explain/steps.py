@@ -34,6 +34,7 @@ from kproxy.table.layout import (
     SlotChain,
     affinity_key,
     affinity_map,
+    draw_chain,
     endpoints_map,
     frontend_key,
     frontend_socket,
@@ -207,7 +208,9 @@ class Steps(NamedTuple):
         endpoints, hashed = endpoints_map(self.question.packet.protocol), self.outcome.hashed
         keys = slots(self.outcome.side, chosen.slots)
         keys = keys if hashed is None else keys[hashed : hashed + 1]
-        return Step(chosen.chain, self._chosen(chosen), (endpoints,), endpoints, tuple(keys))
+        draw = Conclusion(f"jump {draw_chain(chosen.scope, chosen.slots)}")
+        rule = (draw,) if chosen.repeats and hashed is None else (endpoints,)
+        return Step(chosen.chain, self._chosen(chosen), rule, endpoints, tuple(keys))
 
     def _chosen(self, chosen: SlotChain) -> str:
         if self.outcome.hashed is not None:

@@ -45,8 +45,6 @@ class Reading(NamedTuple):
     """The size of one family's table."""
 
     frontends: int
-    slots: int
-    """The number of endpoints of all frontends."""
     no_local: NoLocal
 
 
@@ -118,9 +116,7 @@ class KernelCounters(Collector):
             frontends.add_metric([FAMILY[family]], reading.frontends)
             for policy, count in reading.no_local._asdict().items():
                 no_local.add_metric([FAMILY[family], policy], count)
-        slots = sum(reading.slots for reading in self._readings.values())
         yield frontends
-        yield GaugeMetricFamily("kproxy_endpoint_slots", "Endpoints of all frontends", slots)
         yield no_local
 
 
@@ -195,7 +191,7 @@ def read_tables(connections: Connections, known: KnownMaps) -> dict[Family, Read
                     owners.update(owners_of((key, verdict) for key, verdict, _ in dump.counted))
             inside, outside = found[EndpointScope.ALL], found[EndpointScope.LOCAL]
             local = NoLocal(inside.without_local, outside.without_local)
-            readings[family] = Reading(inside.frontends, inside.slots + outside.slots, local)
+            readings[family] = Reading(inside.frontends, local)
         for family in Family if connections.by_endpoint else ():
             for protocol in Protocol:
                 name = endpoints_map(protocol)

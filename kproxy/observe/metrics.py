@@ -115,6 +115,7 @@ class Metrics:
         self._elements = histogram(
             "kproxy_transaction_elements", "Added and removed elements of rounds that changed any", ELEMENTS
         )
+        self.endpoints = gauge("kproxy_endpoint_slots", "Endpoints of all frontends")
         self.skipped = gauge("kproxy_skipped_objects", "Invalid objects that were left out")
         gauge("kproxy_build_info", "Always 1", ("version",)).labels(kproxy.__version__).set(1)
         build = _build_info()

@@ -140,6 +140,7 @@ class Servers(RoundObserver):
     def _count(self, done: RoundReport) -> None:
         repairing = self._ready and done.compared and not done.names
         self.metrics.round(done.reports, done.failures, done.seconds, done.compared, repairing)
+        self.metrics.endpoints.set(done.totals.endpoints)
         self.metrics.skipped.set(len(self._source.problems()) + len(self._reconciler.problems()))
         for trigger in done.triggers:
             with suppress(ValueError, OverflowError):  # the annotation may contain any text

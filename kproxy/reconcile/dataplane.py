@@ -162,6 +162,11 @@ class Dataplane:
             self._expected = {}
         return changed
 
+    @property
+    def endpoints(self) -> int:
+        """The number of slots with an endpoint."""
+        return sum(len(self.applied.get(endpoints_map(protocol), ())) for protocol in Protocol)
+
     # --- reading ---
 
     def _skeleton(self, chains: NumberedChains) -> Skeleton:

@@ -196,7 +196,8 @@ class Reconciler:
 
     def _totals(self) -> Totals:
         held = sum(not self.claims.frontends(name) for name in self.protected())
-        return Totals(*self.claims.totals, held, len(self.quarantined()))
+        endpoints = sum(table.endpoints for table in self._tables.values())
+        return Totals(*self.claims.totals, held, len(self.quarantined()), endpoints)
 
 
 # --- the table of one family ---
@@ -210,6 +211,9 @@ class Table(Protocol):
     def reconcile(self, desired: Desired, protected: Protects = protect_nothing, /) -> Report: ...
 
     def change(self, delta: Delta, /) -> Report: ...
+
+    @property
+    def endpoints(self) -> int: ...
 
     def is_gone(self) -> bool: ...
 
@@ -243,6 +247,11 @@ class FamilyTable:
         self._must_compare = True
         """The table may differ from its copy, so the next update compares all of it."""
         self._suspected = False
+
+    @property
+    def endpoints(self) -> int:
+        """The number of slots with an endpoint."""
+        return self._dataplane.endpoints
 
     # --- before an update ---
 

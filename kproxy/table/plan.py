@@ -5,8 +5,9 @@ is filled with a new endpoint, or with an endpoint from a slot beyond the new nu
 of changed elements depends only on the number of changed endpoints.
 
 There are two transactions because a packet may be evaluated while the first one commits: it followed
-`goto lb-3` before the commit, and looks up slot 2 after it. So the slots that no verdict leads to any more
-are removed in the second one.
+`goto lb-8` before the commit, and looks up slot 4 after it. So the slots that no verdict leads to any more
+are removed in the second one. A slot that becomes empty, but to which the verdict still leads, is removed in
+the first one, if a packet that followed the old verdict tries another slot.
 """
 
 from __future__ import annotations
@@ -96,12 +97,12 @@ def _assign_slots(
     The hash table of a protected service stays unchanged, because the slots of the endpoints that cannot be
     read are unknown.
     """
-    if spec.endpoints == before or not before:
-        return spec.endpoints
     programmed = tuple(endpoint for endpoint in before if endpoint is not None)
+    if spec.endpoints == programmed or not programmed:
+        return spec.endpoints
     keep = protected(owner_of(spec.comment))
     if spec.ordered:
-        return programmed if keep and programmed else spec.endpoints
+        return programmed if keep else spec.endpoints
     gone = set(programmed) - set(spec.endpoints) if keep else set()
     return fill_slots(before, spec.endpoints + tuple(sorted(gone)))
 
@@ -157,9 +158,14 @@ def _plan_side(
             return None
     result.switch.change(side.scope.verdicts, side.key, verdict, new_verdict)
     name, endpoints = endpoints_map(protocol), applied[endpoints_map(protocol)]
-    keys = slots(side, max(len(before), len(after)))
+    chain, new_chain = slot_chain_of(verdict), slot_chain_of(new_verdict)
+    reached = new_chain.slots if new_chain else 0
+    keys = slots(side, max(len(before), reached))
     result.switch.change_all(name, endpoints, dict(zip(keys, after, strict=False)))
-    for key in keys[len(after) :]:
+    for key in keys[len(after) : reached]:
+        emptying = result.switch if chain is None or chain.repeats else result.sweep
+        emptying.change(name, key, endpoints.get(key), None)
+    for key in keys[reached:]:
         result.sweep.change(name, key, endpoints.get(key), None)
     programmed = tuple(endpoint for endpoint in before if endpoint is not None)
     if verdict == new_verdict and programmed == after:

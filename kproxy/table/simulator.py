@@ -8,7 +8,8 @@ write, are an argument, and are not changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import StrEnum
 from fractions import Fraction
 from ipaddress import ip_address
@@ -224,26 +225,29 @@ class Simulator(NamedTuple):
         remembered = affinity.get(affinity_key(packet.source, frontend_socket(side.key)))
         assert packet.protocol is not None
         slots = slot_endpoints(self.elements, side, packet.protocol)
-        hashed, sticky = self._hash(packet, slot_chain), False
+        hashed, sticky = self._hash(packet, slot_chain, slots), False
         if hashed is not None:
-            slots = (slots[hashed],)
+            found = {slots[hashed]: Fraction(1)}
         elif remembered is not None and slot_chain.balance is Balance.STICKY:
-            slots, sticky = (remembered,), True
-        choices = self._choices(packet, side.key, slots)
+            found, sticky = {remembered: Fraction(1)}, True
+        else:
+            found = _probabilities(slots, slot_chain.tries)
+        choices = self._choices(packet, side.key, found)
         if not choices:
             return PacketOutcome(Fate.DROPPED, (), Reason.EMPTY_SLOTS, side, slot_chain, sticky, hashed)
         return PacketOutcome(Fate.TRANSLATED, choices, None, side, slot_chain, sticky, hashed)
 
     def _choices(
-        self, packet: Packet, key: FrontendKey, slots: tuple[PackedSocket | None, ...]
+        self, packet: Packet, key: FrontendKey, found: Mapping[PackedSocket | None, Fraction]
     ) -> tuple[Choice, ...]:
-        share = Fraction(1, len(slots))
         return tuple(
-            Choice(endpoint, share * slots.count(endpoint), self._masquerade(packet, key, endpoint))
-            for endpoint in sorted({slot for slot in slots if slot is not None})
+            Choice(endpoint, found[endpoint], self._masquerade(packet, key, endpoint))
+            for endpoint in sorted(endpoint for endpoint in found if endpoint is not None)
         )
 
-    def _hash(self, packet: Packet, slot_chain: SlotChain) -> int | None:
+    def _hash(
+        self, packet: Packet, slot_chain: SlotChain, slots: Sequence[PackedSocket | None]
+    ) -> int | None:
         """Return the slot that the packet hashes to; None if the frontend does not use a hash."""
         stateless = self.options.stateless_ipv6_affinity and self.family is Family.IPV6
         if slot_chain.balance is Balance.CLIENT or (slot_chain.balance is Balance.STICKY and stateless):
@@ -252,7 +256,8 @@ class Simulator(NamedTuple):
             data = packet.source + pack_port(packet.source_port)
         else:
             return None
-        return slot_of(data, slot_chain.slots, JHASH_SEED)
+        tries = [slot_of(data, size, JHASH_SEED + number) for number, size in enumerate(slot_chain.tries)]
+        return next((slot for slot in tries if slots[slot] is not None), tries[-1])
 
     def _masquerade(self, packet: Packet, key: FrontendKey, endpoint: PackedSocket) -> Masquerade | None:
         address = socket_address(endpoint)
@@ -280,6 +285,19 @@ class Simulator(NamedTuple):
     def _cluster_ip_masquerades(self, packet: Packet) -> bool:
         pods_are_known = bool(self.options.not_a_pod(self.family))
         return self.options.masquerade_all or (pods_are_known and not self._is_pod(packet))
+
+
+def _probabilities(
+    slots: Sequence[PackedSocket | None], tries: Iterable[int]
+) -> dict[PackedSocket | None, Fraction]:
+    """Return the probability of each endpoint; that of None is the probability of an empty slot."""
+    found: dict[PackedSocket | None, Fraction] = {}
+    remaining = Fraction(1)
+    for size in tries:
+        for endpoint, count in Counter(slots[:size]).items():
+            found[endpoint] = found.get(endpoint, Fraction(0)) + remaining * Fraction(count, size)
+        remaining = found.pop(None, Fraction(0))
+    return {**found, None: remaining}
 
 
 def _within(address: Address, networks: tuple[Network, ...]) -> bool:

@@ -10,6 +10,7 @@ or of the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from kproxy.model import Address, Balance, Bridge, Family, Network, Protocol, family_of, network_family
@@ -51,6 +52,7 @@ from kproxy.table.layout import (
     SetName,
     SlotChain,
     affinity_map,
+    draw_chain,
     endpoints_map,
     remember_chain,
     remember_timeout,
@@ -456,8 +458,22 @@ def _slot_chains(family: Family, slot_chains: frozenset[SlotChain], stateless: b
         s._replace(balance=Balance.RANDOM) for s in slot_chains if s.balance is Balance.STICKY
     }
     return [
-        _slot_chain(family, slot_chain, stateless) for slot_chain in sorted(needed, key=_slot_chain_order)
+        *(_slot_chain(family, slot_chain, stateless) for slot_chain in sorted(needed, key=_slot_chain_order)),
+        *(_draw_chain(family, *draw) for draw in _draws(needed)),
     ]
+
+
+def _draws(slot_chains: Iterable[SlotChain]) -> list[tuple[EndpointScope, int]]:
+    """Return from how many slots of each scope the random chains draw, in the order of their chains."""
+    found = {
+        (s.scope, size) for s in slot_chains if s.balance is Balance.RANDOM and s.repeats for size in s.tries
+    }
+    return sorted(found, key=lambda draw: (list(EndpointScope).index(draw[0]), draw[1]))
+
+
+def _draw_chain(family: Family, scope: EndpointScope, slots: int) -> Chain:
+    rules = _to_slot(family, lambda _: RandomNumber(slots, scope.base))
+    return Chain(draw_chain(scope, slots), rules, f"one of {slots} slots, at random; return if it is empty")
 
 
 def _slot_chain_order(slot_chain: SlotChain) -> tuple[int, int, int]:
@@ -478,38 +494,50 @@ def _selection(family: Family, slot_chain: SlotChain, stateless: bool) -> tuple[
     """Return a description of how a slot chain selects a slot, and its rules."""
     scope, balance, count = slot_chain
 
-    def hashed(protocol: Protocol) -> Expression:
-        port = (HeaderField(protocol, "sport"),) if balance is Balance.CLIENT_PORT else ()
-        return Hash((_saddr(family), *port), count, JHASH_SEED, scope.base)
+    def at_random(_: Protocol) -> Expression:
+        return RandomNumber(count, scope.base)
 
-    at_random = f"one of {count} endpoints, at random" if count > 1 else "the only endpoint"
+    def hashed(protocol: Protocol, slots: int = count, seed: int = JHASH_SEED) -> Expression:
+        port = (HeaderField(protocol, "sport"),) if balance is Balance.CLIENT_PORT else ()
+        return Hash((_saddr(family), *port), slots, seed, scope.base)
+
+    one = "one of the endpoints, at random" if slot_chain.repeats else "the only endpoint"
     match balance:
+        case Balance.RANDOM if slot_chain.repeats:
+            draws = (rule(Conclusion(f"jump {draw_chain(scope, size)}")) for size in slot_chain.tries)
+            return f"{one}: draw one of {count} slots, again if it is empty", (*draws, rule(DROP))
         case Balance.RANDOM:
-            return at_random, _to_slot(family, lambda _: RandomNumber(count, scope.base))
+            return one, (*_to_slot(family, at_random), rule(DROP))
         case Balance.SHARES:
             about = f"one of {count} slots, at random; an empty slot refuses, for backends without endpoints"
-            return about, _to_slot(family, lambda _: RandomNumber(count, scope.base), REFUSE)
+            return about, (*_to_slot(family, at_random), rule(REFUSE))
         case Balance.STICKY if stateless:
-            return "the endpoint that a hash of the client's address selects", _to_slot(family, hashed)
+            seeded = enumerate(slot_chain.tries, JHASH_SEED)
+            hashes = (partial(hashed, slots=size, seed=seed) for seed, size in seeded)
+            about = "the endpoint that a hash of the client's address selects"
+            return about, (*_to_slot(family, *hashes), rule(DROP))
         case Balance.STICKY:
-            about = f"the endpoint in the client's affinity entry; without an entry, {at_random}"
+            about = f"the endpoint in the client's affinity entry; without an entry, {one}"
             return about, _to_remembered(family, slot_chain._replace(balance=Balance.RANDOM).chain)
         case Balance.CLIENT | Balance.CLIENT_PORT:
             of = "address" if balance is Balance.CLIENT else "address and port"
             about = f"the endpoint that a consistent hash of the client's {of} selects"
-            return about, _to_slot(family, hashed)
+            return about, (*_to_slot(family, hashed), rule(DROP))
 
 
-def _to_slot(
-    family: Family, slot: Callable[[Protocol], Expression], otherwise: Conclusion = DROP
-) -> tuple[Rule, ...]:
-    # Without empty slots, a lookup fails only for a packet between two transactions. It is dropped, so that
-    # the client sends it again. If it passed, conntrack would keep the connection untranslated.
-    def key(protocol: Protocol) -> Concatenation:
-        return _daddr(family), HeaderField(protocol, "dport"), slot(protocol)
+def _to_slot(family: Family, *slots: Callable[[Protocol], Expression]) -> tuple[Rule, ...]:
+    """Return the rules that translate a packet, if one of these slots contains an endpoint.
 
-    rules = (rule(Translation(family, key(p), endpoints_map(p))) for p in Protocol)
-    return (*rules, rule(otherwise))
+    Random numbers and hashes find one, except for a packet between two transactions. Such a packet must be
+    dropped after these rules, so that the client sends it again. If it passed, conntrack would keep the
+    connection untranslated.
+    """
+
+    def to(protocol: Protocol, slot: Callable[[Protocol], Expression]) -> Rule:
+        key = _daddr(family), HeaderField(protocol, "dport"), slot(protocol)
+        return rule(Translation(family, key, endpoints_map(protocol)))
+
+    return tuple(to(protocol, slot) for protocol in Protocol for slot in slots)
 
 
 def _to_remembered(family: Family, otherwise: str) -> tuple[Rule, ...]:

@@ -100,20 +100,20 @@ def test_without_tables_there_are_no_totals(lab: Lab) -> None:
     assert connections.services == {}
 
 
-def test_the_numbers_of_frontends_and_endpoints_are_read(lab: Lab, kproxy: Kproxy) -> None:
+def test_the_number_of_frontends_is_read(lab: Lab, kproxy: Kproxy) -> None:
     kproxy.sync(service(internalTrafficPolicy="Local"), *slices(lab, ["pod-1"]))
     connections, known = Connections(), known_maps()
 
     def reading(family: Nft) -> Reading:
         return kproxy.node.inside(lambda: read_tables(connections, known))[family]
 
-    assert reading(Nft.IPV4) == reading(Nft.IPV6) == Reading(1, 1, NoLocal(0, 0))
+    assert reading(Nft.IPV4) == reading(Nft.IPV6) == Reading(1, NoLocal(0, 0))
     elsewhere = slices(lab, ["pod-1"])
     for found in elsewhere:
         found["endpoints"][0]["nodeName"] = "n2"
     done = kproxy.run("sync", service(internalTrafficPolicy="Local"), *elsewhere)
     assert done.returncode == 0, done.stderr
-    assert reading(Nft.IPV4) == Reading(1, 0, NoLocal(1, 0))
+    assert reading(Nft.IPV4) == Reading(1, NoLocal(1, 0))
     outside = service(type="LoadBalancer", externalTrafficPolicy="Local")
     done = kproxy.run("sync", outside, *elsewhere)
     assert done.returncode == 0, done.stderr

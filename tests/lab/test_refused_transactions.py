@@ -22,7 +22,7 @@ from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 
-A, B, C, D = (f"10.0.0.{last}:8080" for last in (1, 2, 3, 4))
+A, B, C, D, E, F = (f"10.0.0.{last}:8080" for last in range(1, 7))
 WEB = partial(frontend, "10.96.0.9:80")
 OTHER = frontend("10.96.0.8:80", [A, B], "other")
 KEY = frontend_key(parse_address("10.96.0.9"), Protocol.TCP, 80)
@@ -72,7 +72,7 @@ ROWS = {
         [[WEB([A, B]), OTHER]],
         "delete element ip kproxy endpoints-tcp { 10.96.0.9 . 80 . 0 }; "
         "delete element ip kproxy services { 10.96.0.9 . tcp . 80 }; ",
-        [WEB([B, C, D]), OTHER],
+        [WEB([B, C, D, E, F]), OTHER],
         errno.ENOENT,
         [(SetName.SERVICES, KEY, "default/web"), (SetName.ENDPOINTS_TCP, SLOT, "default/web")],
         "services { 10.96.0.9 . tcp . 80 } of default/web, "

@@ -72,6 +72,15 @@ def as_printed(found: Answer) -> PacketOutcome:
     return found.outcome._replace(fate=Fate(printed["fate"]), choices=tuple(choices))
 
 
+def rounded(outcome: PacketOutcome) -> PacketOutcome:
+    """Round the probabilities as `as_printed` does."""
+    choices = (
+        each._replace(probability=Fraction(float(each.probability)).limit_denominator(1000))
+        for each in outcome.choices
+    )
+    return outcome._replace(choices=tuple(choices))
+
+
 def parse_socket(text: str) -> PackedSocket:
     """Parse `10.0.0.1:80`."""
     address, _, port = text.rpartition(":")
@@ -96,9 +105,9 @@ def run(seed: int) -> tuple[list[str], dict[Fate, int]]:
             fates[outcome.fate] += 1
             said = as_printed(state.explained.answer(packet, remembered))
             entry = entries.get((packet.protocol or "ping", packet.source_port))
-            if said != outcome or not agrees(outcome, packet, entry, refused):
+            if said != rounded(outcome) or not agrees(outcome, packet, entry, refused):
                 where = f"seed {seed}, state {number}: {packet} {node.options}"
-                chance = said == outcome and port_kept(outcome, packet, entry)
+                chance = said == rounded(outcome) and port_kept(outcome, packet, entry)
                 (kept if chance else disagreements).append(
                     f"{where} {outcome} explain: {said} {entry} {refused=}"
                 )

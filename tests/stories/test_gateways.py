@@ -99,7 +99,7 @@ def test_http_and_tcp_routes_at_an_address_of_the_pool(lab: Lab, tmp_path: Path)
         # 2. Another endpoint reaches both without a reload.
         running.write("web", service(), *slices(lab, ["pod-1", "pod-2"]))
         becomes({"pod-1", "pod-2"})
-        eventually(lambda: "goto lb-2" in running.kproxy.ruleset(), running.logged)
+        eventually(lambda: "goto lb-4" in running.kproxy.ruleset(), running.logged)
 
         # 3. A route for another host, half of whose backends do not exist.
         running.write("more", http_route("more", "more.example.com", "web", "gone"))

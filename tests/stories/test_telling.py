@@ -73,6 +73,7 @@ def test_health_and_metrics_of_a_running_kproxy(lab: Lab, running: Running) -> N
     found = samples(node)
     assert found[f"kproxy_service_connections_total{web}"] == 12
     assert found['kproxy_frontends{ip_family="IPv6"}'] == 1
+    assert found["kproxy_endpoint_slots"] == 4
     assert found['kubeproxy_proxy_healthz_total{code="200"}'] == 1
     assert found['kproxy_drift_repairs_total{what="elements"}'] == 0
 

@@ -73,7 +73,7 @@ def test_a_connection_of_the_node(lab: Lab, kproxy: Kproxy, web: list[Manifest],
     done = kproxy.run("trace", *web, flags=["node", f"{to}:80", "--send"])
     assert done.returncode == 0, done.stderr
     assert re.search(
-        r"kproxy services +goto lb-2 +ip6? daddr \. meta l4proto \. th dport vmap @services", done.stdout
+        r"kproxy services +goto lb-4 +ip6? daddr \. meta l4proto \. th dport vmap @services", done.stdout
     )
     assert re.search(r"Translated to \S+:8080\. It left through \S+\. A reply came\.$", done.stdout.strip())
     # 2. A port that the ClusterIP does not have.

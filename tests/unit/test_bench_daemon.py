@@ -60,10 +60,14 @@ def test_a_change_names_what_it_shows() -> None:
     (sample,) = samples(1)
     change = replaced(sample, 7)
     assert change.manifest["endpoints"][-1]["addresses"] == ["10.240.0.7"]
-    assert change.shows == bytes([10, 240, 0, 7, 0x1F, 0x90, 0, 0])
+    endpoint, frontend = (
+        bytes([10, 240, 0, 7, 0x1F, 0x90, 0, 0]),
+        bytes([10, 96, 1, 0, 6, 0, 0, 0, 0, 80, 0, 0]),
+    )
+    assert change.shows == (endpoint,)
     more, less = resized(sample, 7)
     assert [len(c.manifest["endpoints"]) for c in (more, less)] == [4, 3]
-    assert more.shows == less.shows == bytes([10, 96, 1, 0, 6, 0, 0, 0, 0, 80, 0, 0])
+    assert more.shows == less.shows == (endpoint, frontend)
 
 
 TABLE = """

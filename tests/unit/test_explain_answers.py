@@ -108,8 +108,8 @@ TO_ITSELF = " ".join(f"{pair} @equal-bytes" for pair in PAIRS)
 TO_ITSELF += ' masquerade fully-random comment "the source is the destination"'
 RULES = [
     ("a web", "prerouting", None, []),
-    ("a web", "services", "ip daddr . meta l4proto . th dport vmap @services", ['10.96.0.1 . tcp . 80 comment "default/web" : goto lb-2']),
-    ("a web", "lb-2", "dnat ip to ip daddr . tcp dport . numgen random mod 2 map @endpoints-tcp", ["10.96.0.1 . 80 . 0 : 10.244.1.2 . 8080", "10.96.0.1 . 80 . 1 : 10.244.2.2 . 8080"]),
+    ("a web", "services", "ip daddr . meta l4proto . th dport vmap @services", ['10.96.0.1 . tcp . 80 comment "default/web" : goto lb-4']),
+    ("a web", "lb-4", "jump draw-4", ["10.96.0.1 . 80 . 0 : 10.244.1.2 . 8080", "10.96.0.1 . 80 . 1 : 10.244.2.2 . 8080"]),
     ("a web", "translated", TO_ITSELF, []),
     ("node web", "translated", "ct original ip daddr @cluster-ips ip saddr != @pod-cidrs masquerade fully-random", ["10.96.0.1"]),
     ("a web:81", "services", 'ip daddr @cluster-ips goto unknown-port comment "refuse ports that the Service does not have"', ["10.96.0.1"]),
@@ -117,7 +117,7 @@ RULES = [
     ("a 10.96.9.9:80", "services", 'ip daddr @service-cidrs drop comment "drop packets to ClusterIPs that no Service has"', ["10.96.0.0/16"]),
     ("a nothing", "no-endpoints", "meta l4proto tcp reject with tcp reset", []),
     ("a remote", "discard", "drop", []),
-    ("a sticky", "sticky-2", "goto lb-2", []),
+    ("a sticky", "sticky-4", "goto lb-4", []),
     ("a sticky", "remember-10800", "meta l4proto tcp update @affinity-tcp { ct original ip saddr . ct original ip daddr . ct original proto-dst timeout 10800s : ct reply ip saddr . ct reply proto-src }", ['10.96.0.2 . tcp . 80 : goto remember-10800']),
     ("203.0.113.9 198.51.100.7:80", "check-source", "ip daddr . meta l4proto . th dport . ip saddr @source-ranges return", ["198.51.100.7 . tcp . 80 . 203.0.113.0-203.0.113.255"]),
     ("192.0.2.99 198.51.100.7:80", "check-source", "drop", []),
@@ -209,7 +209,7 @@ def test_the_rule_and_the_elements_behind_a_step(
 def test_rules_in_words(asked: Asked) -> None:
     out = asked("a web --rules")[1]
     assert "rule: ip daddr . meta l4proto . th dport vmap @services\n" in out
-    assert 'element: 10.96.0.1 . tcp . 80 comment "default/web" : goto lb-2\n' in out
+    assert 'element: 10.96.0.1 . tcp . 80 comment "default/web" : goto lb-4\n' in out
 
 
 def test_json_has_the_same_facts(asked: Asked) -> None:
@@ -225,13 +225,13 @@ def test_json_has_the_same_facts(asked: Asked) -> None:
     assert [step["chain"] for step in found["steps"]] == [
         "prerouting",
         "services",
-        "sticky-2",
-        "lb-2",
+        "sticky-4",
+        "lb-4",
         "remember-10800",
         "translated",
         "translated",
     ]
-    assert found["steps"][1]["elements"][0].endswith("goto sticky-2")
+    assert found["steps"][1]["elements"][0].endswith("goto sticky-4")
     assert [(each["pod"], each["probability"], each["masquerade"]) for each in found["endpoints"]] == [
         ("a", 0.5, "hairpin"),
         ("b", 0.5, None),

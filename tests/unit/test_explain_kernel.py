@@ -73,7 +73,10 @@ def kernel_of(found: Answer, lacks: str = "", remembered: bool = False) -> Kerne
             (),
             "",
             ["result", "no endpoint"],
-            ["result", "endpoint 10.1.0.1:8080", "endpoint 10.1.0.2:8080", "chain lb-2"],
+            [
+                *("result", "endpoint 10.1.0.1:8080", "endpoint 10.1.0.2:8080"),
+                *("chain lb-4", "chain draw-2", "chain draw-4"),
+            ],
         ),
         (("10.1.0.1", "10.1.0.2"), "prerouting", ["chain prerouting", "rules"], ["chain prerouting"]),
     ],

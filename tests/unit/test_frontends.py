@@ -428,7 +428,7 @@ def test_numbered_chains_of_frontends() -> None:
         frontend("10.96.0.9:86", ENDS, balance=Balance.CLIENT_PORT, outside=ENDS),
     )
     slot_chains = {
-        SlotChain(EndpointScope.ALL, Balance.RANDOM, 2),
+        SlotChain(EndpointScope.ALL, Balance.RANDOM, 4),
         SlotChain(EndpointScope.ALL, Balance.STICKY, 1),
         SlotChain(EndpointScope.LOCAL, Balance.RANDOM, 1),
         SlotChain(EndpointScope.ALL, Balance.CLIENT, 2),

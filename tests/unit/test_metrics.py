@@ -36,7 +36,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Counted]:
         connections.take_frontends(Family.IPV4, EndpointScope.ALL, frontends)
         connections.take_endpoints(Family.IPV4, Protocol.TCP, list(elements), OWNERS)
         connections.retain(frozenset(OWNERS.values()))
-        return {Family.IPV4: Reading(7, 3, NoLocal(1, 2)), Family.IPV6: Reading(0, 2, NoLocal(0, 0))}
+        return {Family.IPV4: Reading(7, NoLocal(1, 2)), Family.IPV6: Reading(0, NoLocal(0, 0))}
 
     monkeypatch.setattr(kernel_counters, "read_tables", read)
     return elements
@@ -174,6 +174,7 @@ def test_connections_are_counted_by_service_port_and_optionally_by_endpoint(
 def test_the_size_of_the_tables_is_a_metric() -> None:
     metrics = Metrics()
     assert some(metrics, "kproxy_frontends") == {'{ip_family="IPv4"}': 7}
+    metrics.endpoints.set(5)
     assert samples(metrics)["kproxy_endpoint_slots"] == 5
     assert some(metrics, "kubeproxy_sync_proxy_rules_no_local_endpoints_total") == {
         '{ip_family="IPv4",traffic_policy="internal"}': 1,

@@ -123,6 +123,10 @@ class Kernel:
                 self.specs[side] = spec
         return Report(Family.IPV4, (), 0, 0, ())
 
+    @property
+    def endpoints(self) -> int:
+        return sum(len(spec.endpoints) for spec in self.specs.values())
+
     def is_gone(self) -> bool:
         return self.gone
 
@@ -283,7 +287,7 @@ def test_the_lines_of_a_round_and_its_summary(world: World, kernel: Kernel) -> N
     world.source.unreadable = {NAMES[5]}
     del world.source.services[NAMES[5]]
     done = world.round(5)
-    assert done.totals == Totals(services=7, frontends=7, held=1, quarantined=1)
+    assert done.totals == Totals(services=7, frontends=7, held=1, quarantined=1, endpoints=7)
     assert summary(done) == "7 services, 7 frontends, 1 held, 1 rejected: nothing to change"
     assert list(lines(done)) == []
     assert [str(problem) for problem in world.reconciler.problems()] == [
@@ -532,7 +536,7 @@ def test_a_held_service_is_removed_when_its_input_can_be_read_again(world: World
         del world.source.services[name]
     world.begin()
     world.source.unreadable = set(NAMES[:2])
-    assert world.round().totals == Totals(6, 6, held=2)
+    assert world.round().totals == Totals(6, 6, held=2, endpoints=8)
     assert kernel.services() == set(NAMES)
     kernel.calls.clear()
     world.source.put(5, ())
@@ -540,7 +544,7 @@ def test_a_held_service_is_removed_when_its_input_can_be_read_again(world: World
     assert kernel.calls == ["change"]
     world.source.unreadable = set()
     world.source.put(0)
-    assert world.round(0).totals == Totals(7, 7)
+    assert world.round(0).totals == Totals(7, 7, endpoints=6)
     assert kernel.services() == {NAMES[0], *NAMES[2:]}
     world.remove(0)
     assert kernel.calls == ["change", "reconcile", "change"]

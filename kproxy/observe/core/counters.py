@@ -91,8 +91,6 @@ class Members(NamedTuple):
     """What the elements of one verdict map say, without their counters."""
 
     frontends: int
-    slots: int
-    """The number of endpoints of all frontends."""
     without_local: int
     """The number of service ports that discard packets, because their endpoints are on other nodes."""
     names: frozenset[ServicePortName]
@@ -101,16 +99,14 @@ class Members(NamedTuple):
 def members_of(elements: Iterable[tuple[bytes, Value]]) -> Members:
     """Summarize the elements of the map `services` or `services-from-outside`."""
     verdicts = [verdict for key, verdict in elements if is_frontend(key) and isinstance(verdict, Verdict)]
-    slot_chains = (slot_chain for slot_chain in map(slot_chain_of, verdicts) if slot_chain is not None)
     return Members(
         len(verdicts),
-        sum(slot_chain.slots for slot_chain in slot_chains),
         len({verdict.comment for verdict in verdicts if verdict.chain == ChainName.DISCARD}),
         frozenset(name for name in map(service_port_of, verdicts) if name is not None),
     )
 
 
-NO_MEMBERS = Members(0, 0, 0, frozenset())
+NO_MEMBERS = Members(0, 0, frozenset())
 
 
 def _elements(counted: Iterable[Counted]) -> list[tuple[bytes, Value]]:

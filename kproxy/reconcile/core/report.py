@@ -61,6 +61,8 @@ class Totals(Struct, frozen=True):
     """Protected services that stay in a table, although the input does not contain them."""
     quarantined: int = 0
     """Services whose elements the kernel refused."""
+    endpoints: int = 0
+    """The endpoints of all frontends in the tables. An endpoint counts once for each of its slots."""
 
     def __str__(self) -> str:
         held = f", {self.held} held" if self.held else ""
