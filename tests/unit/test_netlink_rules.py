@@ -145,5 +145,7 @@ def test_a_trace_message() -> None:
     end = read_trace(memoryview(body + be32(nl.NFTA_TRACE_TYPE, 1) + be32(nl.NFTA_TRACE_POLICY, 1)))
     assert (end.handle, end.verdict, end.source) == (None, "accept", b"")
     assert end.completed(found).destination == found.destination
+    returned = matched.replace(struct.pack(">Q", 7), struct.pack(">Q", 0))
+    assert read_trace(memoryview(returned)).handle is None
     assert found.completed(end) == found
     assert nested(1) == attribute(1 | 0x8000, b"")

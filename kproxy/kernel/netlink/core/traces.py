@@ -55,12 +55,14 @@ class TraceMessage(NamedTuple):
 def read_trace(content: memoryview) -> TraceMessage:
     """Read the attributes of a message."""
     found = dict(attributes(content))
+    # Newer kernels send the end of a chain to which a packet jumped as a rule with the handle 0.
+    handle = _number(found, NFTA_TRACE_RULE_HANDLE) or None
     is_rule = _number(found, NFTA_TRACE_TYPE) == NFT_TRACETYPE_RULE
     source, destination = _addresses(bytes(found.get(NFTA_TRACE_NETWORK_HEADER, b"")))
     return TraceMessage(
         _text(found, NFTA_TRACE_TABLE),
         _text(found, NFTA_TRACE_CHAIN),
-        _number(found, NFTA_TRACE_RULE_HANDLE) if is_rule else None,
+        handle if is_rule else None,
         _verdict(found),
         source,
         destination,
