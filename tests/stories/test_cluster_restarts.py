@@ -95,19 +95,23 @@ OLDER = {
     "insert rule {t} kproxy prerouting jump gone",
     "chains": "add rule {t} kproxy lb-4 counter; flush chain {t} kproxy discard; "
     "add set {t} kproxy gone {{ type mark; }}",
+    "slots": "add chain {t} kproxy lb-3; add rule {t} kproxy lb-3 "
+    "dnat {t} to {t} daddr . tcp dport . numgen random mod 3 map @endpoints-tcp; "
+    "add rule {t} kproxy lb-3 drop; delete element {t} kproxy services {{ {ip} . tcp . 80 }}; "
+    'add element {t} kproxy services {{ {ip} . tcp . 80 comment "default/web" : goto lb-3 }}',
 }
 
 
 @pytest.mark.parametrize("what", [*OLDER, "declarations", "options"])
 def test_no_connection_fails_during_an_upgrade(lab: Lab, following: Follow, what: str) -> None:
-    """The table is updated during traffic: rules, chains, the declaration of a map, other flags."""
+    """The table is updated during traffic: rules, chains, slots, the declaration of a map, other flags."""
     with following(*objects(lab)) as story:
         story.converges()
         with connecting(lab.client("outside"), (SERVICE_IP[4], 80), (SERVICE_IP[6], 80)) as seen:
             story.running.stop()
             if what in OLDER:
-                for table in ("ip", "ip6"):
-                    story.running.kproxy.nft(OLDER[what].format(t=table))
+                for table, ip in (("ip", SERVICE_IP[4]), ("ip6", SERVICE_IP[6])):
+                    story.running.kproxy.nft(OLDER[what].format(t=table, ip=ip))
             elif what == "declarations":
                 for table in TableFamily:
                     older(story, table)
