@@ -36,9 +36,6 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_SET_DESC_SIZE,
     NFTA_SET_ELEM_FLAGS,
     NFTA_SET_ELEM_KEY,
-    NFTA_SET_ELEM_LIST_ELEMENTS,
-    NFTA_SET_ELEM_LIST_SET,
-    NFTA_SET_ELEM_LIST_TABLE,
     NFTA_SET_EXPR,
     NFTA_SET_FIELD_LEN,
     NFTA_SET_FLAGS,
@@ -69,6 +66,7 @@ from kproxy.kernel.netlink.core.constants import (
     TYPE_IPADDR,
     TYPE_VERDICT,
 )
+from kproxy.kernel.netlink.core.elements import element_messages, packed_messages
 from kproxy.kernel.netlink.core.expressions import named
 from kproxy.kernel.netlink.core.rules import record
 from kproxy.model import Family, Network
@@ -205,26 +203,21 @@ def _numbers(*numbers: int) -> bytes:
 
 
 def constant_messages(skeleton: Skeleton, declaration: SetDeclaration) -> Iterator[BatchMessage]:
-    """Return the messages that fill a constant set."""
-    if not declaration.constant:
-        return
-    head = string(NFTA_SET_ELEM_LIST_TABLE, skeleton.table)
-    head += string(NFTA_SET_ELEM_LIST_SET, declaration.name)
-    elements = b"".join(packed for each in declaration.constant for packed in _elements(each))
-    body = head + nested(NFTA_SET_ELEM_LIST_ELEMENTS, elements)
-    yield BatchMessage(NFT_MSG_NEWSETELEM, NLM_F_CREATE, skeleton.family, body)
+    """Return the messages that fill a constant set: with keys, or with the ends of networks."""
+    constant, to = declaration.constant or (), (NFT_MSG_NEWSETELEM, skeleton.family, declaration.name)
+    keys = {each: b"" for each in constant if isinstance(each, bytes)}
+    ends = (end for each in constant if not isinstance(each, bytes) for end in _ends(each))
+    yield from element_messages(*to, keys)
+    yield from packed_messages(*to, ends)
 
 
-def _elements(constant: Network | bytes) -> Iterator[bytes]:
-    """Pack a key; or the first address of a network, and the first one after it, unless there is none."""
-    if isinstance(constant, bytes):
-        yield _element(constant)
-        return
-    yield _element(constant.network_address.packed)
-    after = int(constant.broadcast_address) + 1
-    if after < 1 << constant.max_prefixlen:
+def _ends(network: Network) -> Iterator[bytes]:
+    """Pack the first address of a network, and the first one after it, unless there is none."""
+    yield _element(network.network_address.packed)
+    after = int(network.broadcast_address) + 1
+    if after < 1 << network.max_prefixlen:
         end = be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END)
-        yield _element(after.to_bytes(constant.max_prefixlen // 8, "big"), end)
+        yield _element(after.to_bytes(network.max_prefixlen // 8, "big"), end)
 
 
 def _element(key: bytes, *flags: bytes) -> bytes:
