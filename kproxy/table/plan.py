@@ -89,6 +89,10 @@ def _comment(verdict: Value | None) -> str:
     return verdict.comment if isinstance(verdict, Verdict) else ""
 
 
+def _filled(slots: Sequence[PackedSocket | None]) -> tuple[PackedSocket, ...]:
+    return tuple([endpoint for endpoint in slots if endpoint is not None])
+
+
 def _assign_slots(
     spec: FrontendSpec, before: Sequence[PackedSocket | None], protected: Protects
 ) -> tuple[PackedSocket, ...]:
@@ -97,7 +101,7 @@ def _assign_slots(
     The hash table of a protected service stays unchanged, because the slots of the endpoints that cannot be
     read are unknown.
     """
-    programmed = tuple(endpoint for endpoint in before if endpoint is not None)
+    programmed = _filled(before)
     if spec.endpoints == programmed or not programmed:
         return spec.endpoints
     keep = protected(owner_of(spec.comment))
@@ -154,20 +158,19 @@ def _plan_side(
     if spec is not None:
         after = _assign_slots(spec, before, protected)
         new_verdict = spec.verdict(side.scope, len(after))
-        if verdict == new_verdict and before == after:
-            return None
+    programmed = _filled(before)
+    if verdict == new_verdict and programmed == after == before[: len(after)]:
+        return None
     result.switch.change(side.scope.verdicts, side.key, verdict, new_verdict)
     name, endpoints = endpoints_map(protocol), applied[endpoints_map(protocol)]
     chain, new_chain = slot_chain_of(verdict), slot_chain_of(new_verdict)
     reached = new_chain.slots if new_chain else 0
     keys = slots(side, max(len(before), reached))
     result.switch.change_all(name, endpoints, dict(zip(keys, after, strict=False)))
-    for key in keys[len(after) : reached]:
-        emptying = result.switch if chain is None or chain.repeats else result.sweep
+    for place, key in enumerate(keys[len(after) :], len(after)) if endpoints else ():
+        tried_again = place < reached and (chain is None or chain.repeats)
+        emptying = result.switch if tried_again else result.sweep
         emptying.change(name, key, endpoints.get(key), None)
-    for key in keys[reached:]:
-        result.sweep.change(name, key, endpoints.get(key), None)
-    programmed = tuple(endpoint for endpoint in before if endpoint is not None)
     if verdict == new_verdict and programmed == after:
         return None
     return FrontendChange(
