@@ -42,12 +42,16 @@ HASHED = {"kproxy.io/consistent-hash": "client"}
 
 
 def sync(
-    kproxy: Kproxy, *manifests: Manifest, lacking: str = "", prefix: Sequence[str] = ()
+    kproxy: Kproxy,
+    *manifests: Manifest,
+    lacking: str = "",
+    prefix: Sequence[str] = (),
+    flags: Sequence[str] = (),
 ) -> tuple[int, str]:
     """Run a sync, with a kernel that lacks an expression. Returns the exit status and standard error."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     program = ["-m", "tests.lacking", lacking] if lacking else ["-m", "kproxy"]
-    command = [*prefix, sys.executable, *program, *kproxy.arguments("sync")]
+    command = [*prefix, sys.executable, *program, *kproxy.arguments("sync"), *flags]
     done = kproxy.node.run(command, input=text, capture_output=True, cwd=ROOT)
     return done.returncode, done.stderr
 
@@ -71,6 +75,12 @@ def test_an_error_names_the_missing_expression_and_nothing_changes(
     assert [part for part in messages if part not in errors] == []
     assert errors.count(" lacks ") == len(Family), errors
     assert kproxy.ruleset() == before
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_the_error_of_a_new_table_is_the_same(lab: Lab, kproxy: Kproxy, flags: list[str]) -> None:
+    status, errors = sync(kproxy, service(), *slices(lab, ["pod-1"]), lacking="masq", flags=flags)
+    assert (status, errors.count(" lacks masquerade (")) == (1, len(Family)), errors
 
 
 def test_without_jhash_only_consistent_hashing_is_missing(lab: Lab, kproxy: Kproxy) -> None:
