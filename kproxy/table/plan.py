@@ -6,8 +6,9 @@ of changed elements depends only on the number of changed endpoints.
 
 There are two transactions because a packet may be evaluated while the first one commits: it followed
 `goto lb-8` before the commit, and looks up slot 4 after it. So the slots that no verdict leads to any more
-are removed in the second one. A slot that becomes empty, but to which the verdict still leads, is removed in
-the first one, if a packet that followed the old verdict tries another slot.
+are removed in the second one. A slot that becomes empty, but to which the new verdict leads, must not keep an
+endpoint that is gone. If the chain stays the same, the slot is removed in the first transaction. If not, it
+contains one of the other endpoints until the second one, because the old chain may expect one there.
 """
 
 from __future__ import annotations
@@ -167,10 +168,15 @@ def _plan_side(
     reached = new_chain.slots if new_chain else 0
     keys = slots(side, max(len(before), reached))
     result.switch.change_all(name, endpoints, dict(zip(keys, after, strict=False)))
-    for place, key in enumerate(keys[len(after) :], len(after)) if endpoints else ():
-        tried_again = place < reached and (chain is None or chain.repeats)
-        emptying = result.switch if tried_again else result.sweep
-        emptying.change(name, key, endpoints.get(key), None)
+    others = () if chain in (None, new_chain) else after
+    kept = frozenset[Value](others)
+    for key in keys[len(after) : reached] if endpoints else ():
+        found = endpoints.get(key)
+        meanwhile = found if found is None or found in kept else next(iter(others), None)
+        result.switch.change(name, key, found, meanwhile)
+        result.sweep.change(name, key, meanwhile, None)
+    for key in keys[reached:]:
+        result.sweep.change(name, key, endpoints.get(key), None)
     if verdict == new_verdict and programmed == after:
         return None
     return FrontendChange(

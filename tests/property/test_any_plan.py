@@ -162,18 +162,18 @@ def holds(elements: Elements, desired: Desired) -> bool:
 def leads_somewhere(verdicts: Elements, slots: Elements) -> bool:
     """Whether a packet that follows a verdict of `verdicts` finds an endpoint in `slots`.
 
-    A random choice finds one at the latest in the last try; if the chain of the frontend has just changed, in
-    another try, almost certainly.
+    A random choice finds one at the latest in the last try.
     """
     mixed = dict(slots)
     mixed.update({scope.verdicts: verdicts[scope.verdicts] for scope in layout.EndpointScope})
-    for side in sides(verdicts):
-        before, after = (elements[side.scope.verdicts].get(side.key) for elements in (verdicts, slots))
-        chain, found = layout.slot_chain_of(before), slots_of(mixed, side)
-        repeats = chain is not None and chain.repeats and before != after
-        if None in found and not (repeats and any(found)):
-            return False
-    return True
+    return not any(None in slots_of(mixed, side) for side in sides(verdicts))
+
+
+def leads_only_to(elements: Elements, desired: Desired) -> bool:
+    """Whether no verdict leads to another endpoint than those that are desired."""
+    return all(
+        set(slots_of(elements, side)) - {None} <= set(spec.endpoints) for side, spec in desired.specs.items()
+    )
 
 
 def copy(elements: Elements) -> Elements:
@@ -189,6 +189,7 @@ def test_a_plan_changes_any_state_into_any_other(history: list[Desired]) -> None
         fake.commit(todo.switch)
         assert leads_somewhere(before, fake.elements), "the old verdict, the new elements"
         assert leads_somewhere(fake.elements, fake.elements)
+        assert leads_only_to(fake.elements, wanted)
         switched = copy(fake.elements)
         fake.commit(todo.sweep)
         assert leads_somewhere(switched, fake.elements), "the new verdict, after the sweep"

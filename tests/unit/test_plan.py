@@ -79,7 +79,8 @@ CHANGES: dict[tuple[str | None, str | None], tuple[list[str], list[str]]] = {
     ("abc", "adc"): (["-1 b", "+1 d"], []),
     ("abc", "d"): (["- goto lb-4", "-0 a", "+ goto lb-1", "+0 d"], ["-1 b", "-2 c"]),
     ("abcd", "abcde"): (["- goto lb-4", "+ goto lb-8", "+4 e"], []),
-    ("abcde", "abc"): (["- goto lb-8", "-3 d", "+ goto lb-4"], ["-4 e"]),
+    ("abcde", "abc"): (["- goto lb-8", "-3 d", "+ goto lb-4", "+3 a"], ["-3 a", "-4 e"]),
+    ("abcde", "ade"): (["- goto lb-8", "-1 b", "-2 c", "+ goto lb-4", "+1 d", "+2 e"], ["-3 d", "-4 e"]),
     ("ab", ""): (["- goto lb-4", "+ goto no-endpoints"], ["-0 a", "-1 b"]),
     ("", "a"): (["- goto no-endpoints", "+ goto lb-1", "+0 a"], []),
 }
@@ -258,7 +259,18 @@ def test_slots_that_refuse_are_emptied(programmed: bool) -> None:
     held = initial_elements(*(wanted if programmed else desired()))
     held[SLOTS][slot(side, 1)] = pack_socket(bytes([10, 0, 0, ord("z")]), 80)
     todo = plan(held, *wanted)
-    assert "-1 z" in lines_of(todo.sweep if programmed else todo.switch)
+    assert "-1 z" in lines_of(todo.switch)
+    assert not todo.sweep
+
+
+@pytest.mark.parametrize("after", [Balance.RANDOM, Balance.STICKY])
+@pytest.mark.parametrize("before", [Balance.CLIENT, Balance.SHARES])
+def test_no_connection_of_another_balance_reaches_a_removed_endpoint(before: Balance, after: Balance) -> None:
+    """The new verdict leads to slots in which the old one must still find an endpoint."""
+    held = initial_elements(*desired(frontend(AT, ends("abcd"), balance=before)))
+    todo = plan(held, *desired(frontend(AT, ends("ab"), balance=after)))
+    assert {"-2 c", "-3 d", "+2 a", "+3 a"} <= {*lines_of(todo.switch)}
+    assert lines_of(todo.sweep) == ["-2 a", "-3 a"]
 
 
 def test_slots_left_by_an_interrupted_round_are_used_again() -> None:
