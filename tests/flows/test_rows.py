@@ -31,6 +31,8 @@ ROWS = [
     for family in row.families
 ]
 LEAST = 150
+UNEQUAL = 0.004
+"""By which part of a share that of an endpoint may differ from it (docs/decisions.md)."""
 DOCS = Path(__file__).parents[2] / "docs/kube-proxy-flows.md"
 
 
@@ -121,13 +123,14 @@ def test_in_the_simulator(name: str, row: Row, family: Family) -> None:
         outcome = simulate(scenario, row, family, source_port)
         found = chosen(scenario, family, outcome)
         assert outcome.fate == row.fate
-        shares = {named_in(one, row): share for one, share in found}
+        shares = {named_in(one, row): float(share) for one, share in found}
         if row.hashed:
             assert list(shares.values()) == [1]
             assert None not in shares
         else:
             total = sum(expected.weight for expected in row.endpoints)
-            assert shares == {expected: Fraction(expected.weight, total) for expected in row.endpoints}, found
+            wanted = {expected: expected.weight / total for expected in row.endpoints}
+            assert shares == pytest.approx(wanted, rel=UNEQUAL), found
 
 
 def observed(seen: Seen) -> Expected:
