@@ -66,9 +66,7 @@ class ControlPlane:
             stack.callback(self.close)
             self.start()
             stack.pop_all()
-        write_kubeconfig(
-            self.kubeconfig, self._url, token(ADMIN), ca=self._folder / "certificates" / "apiserver.crt"
-        )
+        self.write_kubeconfig(self.kubeconfig, self.port)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,10 +83,19 @@ class ControlPlane:
         """Write kproxy's kubeconfig to `folder`. Returns its path and that of the file with the token."""
         file = folder / "token"
         file.write_text(self.token)
-        ca = self._folder / "certificates" / "apiserver.crt"
-        return write_kubeconfig(folder / "user.conf", self._url, token_file(file), ca=ca), file
+        user = token_file(file)
+        return write_kubeconfig(folder / "user.conf", self._url, user, ca=self.certificate), file
+
+    def write_kubeconfig(self, path: Path, port: int) -> None:
+        """Write the kubeconfig of a user with all rights, for a relay on a port of 127.0.0.1."""
+        write_kubeconfig(path, f"https://127.0.0.1:{port}", token(ADMIN), ca=self.certificate)
 
     # The processes
+
+    @property
+    def pid(self) -> int:
+        """The process of kube-apiserver."""
+        return self._processes["kube-apiserver"].pid
 
     def start(self) -> None:
         """Start the missing processes. Returns when the API server is ready and kproxy has its rights."""
@@ -141,6 +148,7 @@ class ControlPlane:
             *("--service-cluster-ip-range", SERVICE_CIDRS),
             *("--service-account-issuer", "https://kubernetes.default.svc"),
             *("--service-account-key-file", key, "--service-account-signing-key-file", key),
+            "--allow-privileged",  # as kubeadm sets it; the first container of the DaemonSet sets sysctls
             "--shutdown-watch-termination-grace-period=1s",  # the default delays the exit by a minute
             *("--authorization-mode", "RBAC", "--token-auth-file", str(tokens)),
         )
@@ -176,13 +184,18 @@ class ControlPlane:
     # Their content
 
     @property
+    def certificate(self) -> Path:
+        """The server's certificate, which is valid for 127.0.0.1."""
+        return self._folder / "certificates" / "apiserver.crt"
+
+    @property
     def _url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
     def client(self) -> Client:
         """Return a client with all rights."""
-        ca = self._folder / "certificates" / "apiserver.crt"
-        return Client(self._url, token=ADMIN, context=ssl.create_default_context(cafile=str(ca)))
+        context = ssl.create_default_context(cafile=str(self.certificate))
+        return Client(self._url, token=ADMIN, context=context)
 
     def allow(self) -> bool:
         """Grant kproxy the rights in deploy/daemonset.yaml. Returns whether it has them."""

@@ -103,6 +103,8 @@ class ClusterStory(ABC):
     network: Network
     token: Path
     """The file with kproxy's token, if the server requires tokens."""
+    namespace = "default"
+    """Of the objects that the story writes."""
 
     def __init__(self, lab: Lab, running: Running, truth: Truth) -> None:
         self.lab, self.running, self.truth = lab, running, truth

@@ -19,6 +19,7 @@ from netns_lab.probe import many
 from netns_lab.topology import POD_NETWORK
 
 from tests.apiserver.client import Answer
+from tests.apiserver.objects import node
 from tests.controlplane import Cluster
 from tests.stories.deployed import Deployed, objects, template, without_config_map, write_config_map
 from tests.stories.remote import RelayedServer
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.lab
 PODS = ",".join(POD_NETWORK.values())
 PLURALS = {
     "Namespace": "namespaces",
+    "Node": "nodes",
     "ServiceAccount": "serviceaccounts",
     "Secret": "secrets",
     "ClusterRole": "clusterroles",
@@ -132,7 +134,8 @@ def account(cluster: Cluster | None, lab: Lab) -> Iterator[Account]:
 
 @pytest.fixture
 def running(lab: Lab, tmp_path: Path, account: Account) -> Iterator[Deployed]:
-    """The container, not started. The cluster contains a Service and its slices for the test."""
+    """The container, not started. The cluster contains its Node, and a Service and its slices for the test."""
+    account.make(node(lab.node("n1").name))
     for manifest in (service(), *slices(lab, ["pod-1"])):
         account.make(account.within(manifest))
     folder = tmp_path / "account"

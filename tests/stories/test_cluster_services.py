@@ -156,15 +156,16 @@ def test_the_views_report_what_is_not_followed(story: ClusterStory) -> None:
     def view(*command: str) -> list[str]:
         return [" ".join(line.split()) for line in story.running.view(*command).splitlines()]
 
+    own = ("-n", story.namespace)
     assert view("get", "pods") == view("get", "po", "-A") == ["kproxy does not follow Pods; ask kubectl"]
     assert view("describe", "pod", "pod-1") == ["kproxy does not follow Pods; ask kubectl"]
     assert view("get", "ing") == ["kproxy does not follow Ingresses; ask kubectl"]
-    listed = view("get", "svc,pods", "-o", "name")
+    listed = view("get", "svc,pods", "-o", "name", *own)
     assert {"service/web", "service/db", "kproxy does not follow Pods; ask kubectl"} <= set(listed)
-    assert any(line.startswith(f"db {unknown} ") for line in view("get", "endpoints"))
-    assert f"Endpoints: {unknown}" in view("describe", "svc", "db")
-    assert unknown in view("describe", "ep", "db")
-    web = view("describe", "svc", "web")
+    assert any(line.startswith(f"db {unknown} ") for line in view("get", "endpoints", *own))
+    assert f"Endpoints: {unknown}" in view("describe", "svc", "db", *own)
+    assert unknown in view("describe", "ep", "db", *own)
+    web = view("describe", "svc", "web", *own)
     assert f"Endpoints: {story.lab.pod('pod-1').address(4)}:8080" in "\n".join(web)
     assert not any(line.startswith("Annotations:") for line in web)
     assert "kproxy follows only the Node of this node; ask kubectl for the others" in view("get", "nodes")
