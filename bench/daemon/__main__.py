@@ -35,6 +35,9 @@ def main() -> int:
     parser.add_argument(
         "--against", metavar="DIR", type=Path, help="also measure the kproxy of another source folder"
     )
+    parser.add_argument(
+        "--kube-proxy", metavar="FILE", type=Path, help="also measure this kube-proxy, in the same run"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
     arguments = parsed_by_root(parser)
     errors = Console(stderr=True)
@@ -45,7 +48,8 @@ def main() -> int:
         for count in arguments.services:
             for tree in (None, arguments.against) if arguments.against else (None,):
                 say = partial(errors.print, f"{count:,} Services{f' ({tree})' if tree else ''}:")
-                job = partial(measure, server, count, arguments.seconds, say, tree)
+                peer = None if tree else arguments.kube_proxy
+                job = partial(measure, server, count, arguments.seconds, say, tree, peer)
                 results.append(in_fresh_namespace(job))
     publish(report(results, machine()), WIDTH, arguments.json, results=results)
     return 0

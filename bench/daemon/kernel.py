@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -87,11 +88,11 @@ def frontend_bytes(address: str, protocol: str, port: int) -> bytes:
 
 
 class Probe:
-    """Asks whether the map `services` has an element."""
+    """Asks whether a map has an element: kproxy's `services`, or one with the same keys."""
 
-    def __init__(self, frontend: bytes) -> None:
+    def __init__(self, frontend: bytes, table: str = TABLE, name: str = SetName.SERVICES) -> None:
         key = nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, frontend))
-        body = string(NFTA_SET_ELEM_LIST_TABLE, TABLE) + string(NFTA_SET_ELEM_LIST_SET, SetName.SERVICES)
+        body = string(NFTA_SET_ELEM_LIST_TABLE, table) + string(NFTA_SET_ELEM_LIST_SET, name)
         body += nested(NFTA_SET_ELEM_LIST_ELEMENTS, nested(NFTA_LIST_ELEM, key))
         self._question = message(GET_ELEMENTS, 0, 1, NFPROTO[Family.IPV4], body)
         self._socket = socket.socket(
@@ -125,10 +126,17 @@ class Probe:
         self._socket.close()
 
 
+def of_kproxy(name: str) -> bool:
+    """Return whether a map of kproxy has frontends or endpoints."""
+    return name == SetName.SERVICES or name in ENDPOINTS
+
+
 class Listener:
     """Records when frontends and endpoints are added or removed. Runs in a thread while it is entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, maps: Callable[[str], bool] = of_kproxy) -> None:
+        """`maps` selects by name the maps that have them."""
+        self._maps = maps
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
         )
@@ -180,8 +188,7 @@ class Listener:
 
     def _note(self, content: memoryview, now: float) -> None:
         fields = dict(attributes(content))
-        name = read_string(fields[NFTA_SET_ELEM_LIST_SET])
-        if name == SetName.SERVICES or name in ENDPOINTS:
+        if self._maps(read_string(fields[NFTA_SET_ELEM_LIST_SET])):
             for _, element in attributes(fields[NFTA_SET_ELEM_LIST_ELEMENTS]):
                 key, value = read_element(element)
                 self._seen.setdefault(value if isinstance(value, bytes) else key, now)

@@ -14,25 +14,30 @@ from tempfile import TemporaryDirectory
 
 from msgspec import Struct
 
+from bench.daemon import kubeproxy
 from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners
 from bench.daemon.server import Change, Server, objects, replaced, resized
-from bench.daemon.subject import Subject, running
+from bench.daemon.subject import Kproxy, Subject, running
 from bench.process import Failed, output
 from bench.samples import PORT, Sample, samples
 from tests.repeating import repeating
 
-ROUNDS = 3
+ROUNDS = PEER_ROUNDS = 3
 CHANGES = 200
 CHECKS = 10
 SCRAPES = 10
 RATE = 20
 UDP_SERVICES = 100
+PEER_CHANGES = 10
 SETTLING = 1.0
 """Seconds between two kinds of measurements."""
 REPAIR_PAUSE = 6.0
 """Seconds between two repairs: kproxy delays repairs that follow each other closely."""
-PAUSE = 0.02
-"""Seconds between two changes."""
+PAUSE, PEER_PAUSE = 0.02, 2.5
+"""Seconds between two changes. kube-proxy waits for a second before it makes another change."""
+
+NUMBERS = count()
+"""Of unused addresses."""
 
 Say = Callable[[str], None]
 Serving = Callable[[Path, int], AbstractContextManager[Server]]
@@ -63,6 +68,16 @@ class Spread(Struct, frozen=True):
     """The part of it that the kernel used."""
 
 
+class Peer(Struct, frozen=True):
+    """The results of kube-proxy with the same API server. CPU time and memory include the nft processes."""
+
+    cold: Start
+    restart: Start
+    replaced: Spread
+    churn: Spread
+    peak: int
+
+
 class Figures(Struct, frozen=True):
     """The results with one number of Services."""
 
@@ -86,22 +101,23 @@ class Figures(Struct, frozen=True):
     """Peak memory in all measurements, in bytes."""
     tree: str = ""
     """The source folder of kproxy, if it is not this one."""
+    peer: Peer | None = None
 
 
 class Cpu:
-    """The CPU time of kproxy from the beginning until `stop`."""
+    """The CPU time of a program from the beginning until `stop`."""
 
-    def __init__(self, kproxy: Subject) -> None:
-        self._kproxy, self._begin = kproxy, self._now(kproxy)
+    def __init__(self, subject: Subject) -> None:
+        self._subject, self._begin = subject, self._now(subject)
         self._end = self._begin
 
     @staticmethod
-    def _now(kproxy: Subject) -> tuple[float, float, float]:
-        return time.monotonic(), kproxy.cpu(), kproxy.kernel()
+    def _now(subject: Subject) -> tuple[float, float, float]:
+        return time.monotonic(), subject.cpu(), subject.kernel()
 
     def stop(self) -> None:
         """End the measurement."""
-        self._end = self._now(self._kproxy)
+        self._end = self._now(self._subject)
 
     def spread(self, taken: Sequence[float]) -> Spread:
         """Return the median and the 99th percentile of what was done meanwhile, and the CPU time."""
@@ -110,42 +126,90 @@ class Cpu:
         return Spread(median(taken), p99, cpu / seconds, cpu / len(taken), kernel / len(taken))
 
 
-def measure(serving: Serving, services: int, seconds: float, say: Say, tree: Path | None = None) -> Figures:
-    """Measure everything, in the present network namespace. `tree` is another source folder of kproxy."""
+def measure(
+    serving: Serving,
+    services: int,
+    seconds: float,
+    say: Say,
+    tree: Path | None = None,
+    kube_proxy: Path | None = None,
+) -> Figures:
+    """Measure everything, in the present network namespace.
+
+    `tree` is another source folder of kproxy. `kube_proxy` is the program to measure after kproxy.
+    """
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     say("create the objects of the API server")
     with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
         folder, others, last_seen = Path(name), _busy(1.0), listeners()
         every = list(samples(services))
-        last = Probe(frontend_bytes(every[-1].address, "TCP", PORT))
-        cold: list[Start] = []
-        restart: list[Start] = []
-        for _ in range(ROUNDS):
-            say("cold start")
-            output("nft", "flush", "ruleset")
-            with running(folder, tree) as kproxy:
-                cold.append(_start(kproxy, last))
-            say("restart")
-            with running(folder, tree) as kproxy:
-                restart.append(_start(kproxy))
+        frontend = frontend_bytes(every[-1].address, "TCP", PORT)
+        last = Probe(frontend)
+        cold, restart = _starts(lambda: running(folder, tree), last, ROUNDS, say)
         with running(folder, tree) as kproxy:
             kproxy.ready()
-            spreads = _Changes(server, kproxy, every, seconds, say).all()
-            peak = max(kproxy.peak(), *(start.peak for start in cold + restart))
+            with Listener() as listener:
+                changes = _Changes(server, kproxy, every, seconds, listener)
+                spreads = _of_kproxy(changes, kproxy, say)
+            peak = max(kproxy.peak(), cold.peak, restart.peak)
         with running(folder, tree, owner=False) as kproxy:
             kproxy.ready()
-            repair = _Changes(server, kproxy, every, seconds, say).repair(last)
+            repair = _repairs(server, every, last, say)
             peak = max(kproxy.peak(), peak)
         last.close()
-        starts = _middle(cold), _middle(restart)
-        return Figures(services, others, last_seen, *starts, *spreads, repair, peak, str(tree or ""))
+        peer = None
+        if kube_proxy:
+            peer = _peer(lambda: kubeproxy.running(kube_proxy, folder), server, every, seconds, say)
+        return Figures(
+            services, others, last_seen, cold, restart, *spreads, repair, peak, str(tree or ""), peer
+        )
 
 
-def _start(kproxy: Subject, last: Probe | None = None) -> Start:
+def _peer(
+    run: Callable[[], AbstractContextManager[kubeproxy.KubeProxy]],
+    server: Server,
+    every: list[Sample],
+    seconds: float,
+    say: Say,
+) -> Peer:
+    last = kubeproxy.probe(frontend_bytes(every[-1].address, "TCP", PORT))
+    cold, restart = _starts(run, last, PEER_ROUNDS, lambda what: say(f"kube-proxy: {what}"))
+    last.close()
+    with run() as subject, Listener(kubeproxy.has_endpoints) as listener:
+        subject.ready()
+        changes = _Changes(server, subject, every, seconds, listener, PEER_PAUSE)
+        time.sleep(PEER_PAUSE)
+        say("kube-proxy: endpoints replaced, one after the other")
+        replacements = changes.one_by_one(changes.replacements(PEER_CHANGES))
+        time.sleep(PEER_PAUSE)
+        say(f"kube-proxy: {RATE} changes per second for {seconds:.0f} s")
+        churn = changes.at_a_rate()
+        peak = max(subject.peak(), cold.peak, restart.peak)
+    return Peer(cold, restart, replacements, churn, peak)
+
+
+def _starts(
+    run: Callable[[], AbstractContextManager[Subject]], last: Probe, rounds: int, say: Say
+) -> tuple[Start, Start]:
+    """Measure cold starts and restarts. Returns the medians."""
+    cold: list[Start] = []
+    restart: list[Start] = []
+    for _ in range(rounds):
+        say("cold start")
+        output("nft", "flush", "ruleset")
+        with run() as subject:
+            cold.append(_start(subject, last))
+        say("restart")
+        with run() as subject:
+            restart.append(_start(subject))
+    return _middle(cold), _middle(restart)
+
+
+def _start(subject: Subject, last: Probe | None = None) -> Start:
     """Measure a start. `last` asks for an element that does not exist before."""
     seen = last.when(True) if last else None
-    ready = kproxy.ready()
-    return Start((seen or ready) - kproxy.began, kproxy.cpu(), kproxy.peak())
+    ready = subject.ready()
+    return Start((seen or ready) - subject.began, subject.cpu(), subject.peak())
 
 
 def _middle(found: list[Start]) -> Start:
@@ -165,89 +229,101 @@ def _busy(seconds: float) -> float:
 
 
 class _Changes:
-    """Changes while kproxy runs."""
+    """Changes of endpoints while a program runs."""
 
     def __init__(
-        self, server: Server, kproxy: Subject, every: list[Sample], seconds: float, say: Say
+        self,
+        server: Server,
+        subject: Subject,
+        every: list[Sample],
+        seconds: float,
+        listener: Listener,
+        pause: float = PAUSE,
     ) -> None:
-        self._server, self._kproxy, self._seconds, self._say = server, kproxy, seconds, say
-        self._every = every
-        self._numbers = count()
+        self.server, self.subject, self.seconds, self.listener = server, subject, seconds, listener
+        self.tcp, self.udp = every[UDP_SERVICES:-1], every[:UDP_SERVICES]
+        self._pause = pause
 
-    def all(self) -> tuple[Spread, Spread, Spread, Spread, Spread, Spread]:
-        """Measure all changes of objects, in the order of Figures."""
-        tcp, udp = self._every[UDP_SERVICES:-1], self._every[:UDP_SERVICES]
-        with Listener() as listener:
-            self._listener = listener
-            self._server.apply(item for each in udp for item in objects(each, "UDP"))
-            listener.when(frontend_bytes(udp[-1].address, "UDP", PORT))
-            time.sleep(SETTLING)
-            self._say("endpoints replaced, one after the other")
-            replacements = self._one_by_one(self._replacements(tcp, CHANGES))
-            self._say("endpoints added and removed, one after the other")
-            sizes = (c for s in _strided(tcp, CHANGES // 2) for c in resized(s, next(self._numbers)))
-            sizes_taken = self._one_by_one(sizes)
-            churns = []
-            for protocol, of in (("TCP", tcp), ("UDP", udp)):
-                self._say(f"{RATE} changes per second of {protocol} Services, for {self._seconds:.0f} s")
-                churns.append(self._at_a_rate(self._replacements(of, int(RATE * self._seconds), protocol)))
-            self._say("changes during a full comparison")
-            checks = self._one_by_one(self._replacements(tcp, CHECKS), self._kproxy.check)
-            self._say("scrapes of the metrics")
-            scrapes = self._scrapes()
-        return replacements, sizes_taken, churns[0], churns[1], checks, scrapes
+    def replacements(self, number: int) -> Iterator[Change]:
+        """Yield as many replaced endpoints of TCP Services."""
+        return _replacements(self.tcp, number)
 
-    def repair(self, last: Probe) -> float:
-        """Measure the repair of a deleted table, which does not belong to kproxy."""
-        self._say("nft flush ruleset, with changes at the same time")
-        with self._load(self._every[UDP_SERVICES:-1]):
-            return max(self._repair(last) for _ in range(ROUNDS))
-
-    def _scrapes(self) -> Spread:
-        self._kproxy.scrape()  # the first one takes longer
-        cpu = Cpu(self._kproxy)
-        taken = [self._kproxy.scrape() for _ in range(SCRAPES)]
-        cpu.stop()
-        return cpu.spread(taken)
-
-    def _replacements(self, of: Sequence[Sample], number: int, protocol: str = "TCP") -> Iterator[Change]:
-        return (replaced(sample, next(self._numbers), protocol) for sample in _strided(of, number))
-
-    def _one_by_one(self, changes: Iterable[Change], before: Callable[[], None] = lambda: None) -> Spread:
-        taken, cpu = [], Cpu(self._kproxy)
+    def one_by_one(self, changes: Iterable[Change], before: Callable[[], None] = lambda: None) -> Spread:
+        """Make changes, each when the previous one is in the kernel."""
+        taken, cpu = [], Cpu(self.subject)
         for change in changes:
-            time.sleep(PAUSE)
-            self._listener.forget()
+            time.sleep(self._pause)
+            self.listener.forget()
             before()
-            revision = self._server.apply([change.manifest])
-            shown = self._listener.when(*change.shows)
-            taken.append(shown - self._server.sent_at(revision - 1)[revision])
+            revision = self.server.apply([change.manifest])
+            shown = self.listener.when(*change.shows)
+            taken.append(shown - self.server.sent_at(revision - 1)[revision])
         cpu.stop()
         return cpu.spread(taken)
 
-    def _at_a_rate(self, changes: Iterable[Change]) -> Spread:
-        self._listener.forget()
+    def at_a_rate(self, protocol: str = "TCP") -> Spread:
+        """Make changes at the fixed rate."""
+        of = self.udp if protocol == "UDP" else self.tcp
+        self.listener.forget()
         revisions: dict[int, tuple[bytes, ...]] = {}
-        cpu, begun = Cpu(self._kproxy), time.monotonic()
-        for number, change in enumerate(changes):
+        cpu, begun = Cpu(self.subject), time.monotonic()
+        for number, change in enumerate(_replacements(of, int(RATE * self.seconds), protocol)):
             time.sleep(max(0, begun + number / RATE - time.monotonic()))
-            revisions[self._server.apply([change.manifest])] = change.shows
+            revisions[self.server.apply([change.manifest])] = change.shows
         cpu.stop()
-        sent = self._server.sent_at(min(revisions) - 1)
-        return cpu.spread([self._listener.when(*shows) - sent[r] for r, shows in revisions.items()])
+        sent = self.server.sent_at(min(revisions) - 1)
+        return cpu.spread([self.listener.when(*shows) - sent[r] for r, shows in revisions.items()])
 
-    def _load(self, of: Sequence[Sample]) -> AbstractContextManager[None]:
-        changes = self._replacements(of, 1_000_000)
-        return repeating(lambda: self._server.apply([next(changes).manifest]), pause=1 / RATE)
 
-    def _repair(self, last: Probe) -> float:
-        with subprocess.Popen(["nft", "flush", "ruleset"]) as flush:
-            removed = last.when(False)
-            back = last.when(True)
-        if flush.returncode:
-            raise Failed("nft flush ruleset failed")
-        time.sleep(REPAIR_PAUSE)
-        return back - removed
+Spreads = tuple[Spread, Spread, Spread, Spread, Spread, Spread]
+
+
+def _of_kproxy(changes: _Changes, kproxy: Kproxy, say: Say) -> Spreads:
+    """Measure all changes of objects, in the order of Figures."""
+    changes.server.apply(item for each in changes.udp for item in objects(each, "UDP"))
+    changes.listener.when(frontend_bytes(changes.udp[-1].address, "UDP", PORT))
+    time.sleep(SETTLING)
+    say("endpoints replaced, one after the other")
+    replacements = changes.one_by_one(changes.replacements(CHANGES))
+    say("endpoints added and removed, one after the other")
+    sizes = (c for s in _strided(changes.tcp, CHANGES // 2) for c in resized(s, next(NUMBERS)))
+    sizes_taken = changes.one_by_one(sizes)
+    say(f"{RATE} changes per second of TCP Services, for {changes.seconds:.0f} s, then of UDP Services")
+    churn, churn_of_udp = changes.at_a_rate(), changes.at_a_rate("UDP")
+    say("changes during a full comparison")
+    checks = changes.one_by_one(changes.replacements(CHECKS), kproxy.check)
+    say("scrapes of the metrics")
+    return replacements, sizes_taken, churn, churn_of_udp, checks, _scrapes(kproxy)
+
+
+def _scrapes(kproxy: Kproxy) -> Spread:
+    kproxy.scrape()  # the first one takes longer
+    cpu = Cpu(kproxy)
+    taken = [kproxy.scrape() for _ in range(SCRAPES)]
+    cpu.stop()
+    return cpu.spread(taken)
+
+
+def _repairs(server: Server, every: list[Sample], last: Probe, say: Say) -> float:
+    """Measure the repair of a deleted table, which does not belong to kproxy."""
+    say("nft flush ruleset, with changes at the same time")
+    changes = _replacements(every[UDP_SERVICES:-1], 1_000_000)
+    with repeating(lambda: server.apply([next(changes).manifest]), pause=1 / RATE):
+        return max(_repair(last) for _ in range(ROUNDS))
+
+
+def _repair(last: Probe) -> float:
+    with subprocess.Popen(["nft", "flush", "ruleset"]) as flush:
+        removed = last.when(False)
+        back = last.when(True)
+    if flush.returncode:
+        raise Failed("nft flush ruleset failed")
+    time.sleep(REPAIR_PAUSE)
+    return back - removed
+
+
+def _replacements(of: Sequence[Sample], number: int, protocol: str = "TCP") -> Iterator[Change]:
+    return (replaced(sample, next(NUMBERS), protocol) for sample in _strided(of, number))
 
 
 def _strided(of: Sequence[Sample], number: int) -> Iterator[Sample]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from bench.daemon.server import this_node
 from bench.manifests import manifests
 from bench.process import Failed
 from bench.samples import NAMESPACES, samples
@@ -29,10 +30,10 @@ PATIENCE = 60.0
 
 
 class RealServer:
-    """A client of the server, as a context manager. It sends one request at a time."""
+    """A client of the server. It sends one request at a time, and as a context manager it also watches."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
-        self._control_plane = control_plane
+        self.control_plane = control_plane
         self._client = control_plane.client()
         self._lock = threading.Lock()
         self._newest = 0
@@ -85,13 +86,19 @@ def _done(answer: Answer) -> Answer:
 
 
 @contextmanager
-def serving_real(assets: Path, folder: Path, services: int) -> Iterator[RealServer]:
+def started(assets: Path, folder: Path, services: int) -> Iterator[RealServer]:
     """Start the kube-apiserver and etcd in `assets` with so many Services. `folder` gets the kubeconfig."""
     with ControlPlane(assets, folder) as control_plane:
         (folder / "kubeconfig").write_bytes(control_plane.kubeconfig.read_bytes())
         _load(control_plane, services)
-        with RealServer(control_plane) as server:
-            yield server
+        yield RealServer(control_plane)
+
+
+@contextmanager
+def serving_real(assets: Path, folder: Path, services: int) -> Iterator[RealServer]:
+    """Start a server as `started` does, and watch it."""
+    with started(assets, folder, services) as server, server:
+        yield server
 
 
 def _load(control_plane: ControlPlane, services: int) -> None:
@@ -103,6 +110,8 @@ def _load(control_plane: ControlPlane, services: int) -> None:
         client: Client = local.client
         _done(client.create(_bare(manifest)))
 
+    create(this_node())
+    _done(local.client.update(this_node(), "/status"))
     names = (f"team-{number}" for number in range(NAMESPACES))
     for name in names:
         create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.daemon.measures import RATE, Figures, Spread
+from bench.daemon.measures import RATE, Figures, Peer, Spread
 from bench.report import megabytes, seconds
 
 
@@ -40,78 +40,109 @@ def _number(value: float) -> str:
 
 
 Values = tuple[float, ...]
+Column = tuple[str, ...]
 
 
 def _of(spread: Spread) -> Values:
     return spread.median, spread.p99
 
 
+def _itself(value: float) -> Values:
+    return (float(value),)
+
+
 def _cpu(spread: Spread) -> Values:
     return spread.each, spread.kernel
 
 
-ROWS: tuple[tuple[str, Callable[[Figures], Values], Callable[[float], str], str], ...] = (
-    ("start, until everything is in the kernel", lambda f: (f.cold.seconds,), seconds, "37 s"),
-    ("  CPU, until ready", lambda f: (f.cold.cpu,), seconds, "37 s"),
-    ("restart, until everything is compared", lambda f: (f.restart.seconds,), seconds, "90 s"),
-    ("  CPU", lambda f: (f.restart.cpu,), seconds, ""),
-    ("endpoint replaced, p50 / p99", lambda f: _of(f.replaced), seconds, "4.1 s / -"),
-    ("  CPU of each, the kernel's part", lambda f: _cpu(f.replaced), seconds, ""),
-    ("endpoint added or removed", lambda f: _of(f.resized), seconds, ""),
-    ("  CPU of each, the kernel's part", lambda f: _cpu(f.resized), seconds, ""),
-    (f"{RATE} changes per second", lambda f: _of(f.churn), seconds, "8.1 s / 10.9 s"),
-    ("  share of a CPU", lambda f: (f.churn.cpu,), _share, "86%"),
-    (f"{RATE} changes per second, UDP", lambda f: _of(f.churn_of_udp), seconds, ""),
-    ("  share of a CPU", lambda f: (f.churn_of_udp.cpu,), _share, ""),
-    ("a change after SIGHUP, p50 / p99", lambda f: _of(f.during_checks), seconds, ""),
-    ("a scrape of /metrics, p50 / p99", lambda f: _of(f.scrapes), seconds, ""),
-    ("nft flush ruleset, until repaired", lambda f: (f.repair,), seconds, ""),
-    ("peak memory: start", lambda f: (float(f.cold.peak),), megabytes, "201 MB, nft 208 MB"),
-    ("peak memory: all measurements", lambda f: (float(f.peak),), megabytes, "525 MB with nft"),
-    ("CPUs used by other processes", lambda f: (f.others,), _number, ""),
-    ("listeners of other programs", lambda f: (float(f.listeners),), _number, ""),
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    field: str
+    """Of Figures, and perhaps of Peer."""
+    values: Callable[[Any], Values]
+    """Of the field."""
+    show: Callable[[float], str]
+
+
+ROWS = (
+    Row("start, until everything is in the kernel", "cold", lambda start: (start.seconds,), seconds),
+    Row("  CPU, until ready", "cold", lambda start: (start.cpu,), seconds),
+    Row("restart, until everything is compared", "restart", lambda start: (start.seconds,), seconds),
+    Row("  CPU", "restart", lambda start: (start.cpu,), seconds),
+    Row("endpoint replaced, p50 / p99", "replaced", _of, seconds),
+    Row("  CPU of each, the kernel's part", "replaced", _cpu, seconds),
+    Row("endpoint added or removed", "resized", _of, seconds),
+    Row("  CPU of each, the kernel's part", "resized", _cpu, seconds),
+    Row(f"{RATE} changes per second", "churn", _of, seconds),
+    Row("  share of a CPU", "churn", lambda spread: (spread.cpu,), _share),
+    Row(f"{RATE} changes per second, UDP", "churn_of_udp", _of, seconds),
+    Row("  share of a CPU", "churn_of_udp", lambda spread: (spread.cpu,), _share),
+    Row("a change after SIGHUP, p50 / p99", "during_checks", _of, seconds),
+    Row("a scrape of /metrics, p50 / p99", "scrapes", _of, seconds),
+    Row("nft flush ruleset, until repaired", "repair", _itself, seconds),
+    Row("peak memory: start", "cold", lambda start: (float(start.peak),), megabytes),
+    Row("peak memory: all measurements", "peak", _itself, megabytes),
+    Row("CPUs used by other processes", "others", _itself, _number),
+    Row("listeners of other programs", "listeners", _itself, _number),
 )
 MEASURED = len(ROWS) - 2
 """The rows before those that describe the machine."""
 NOTES = (
     "Times start when the double of the API server sends the event (with a real server: when another client "
     "receives it), and end when a separate listener sees the element in the kernel. Starts are medians of 3; "
-    "a repair is the longest of 3. The figures of kube-proxy were measured separately, with a real API "
-    "server, on another machine of this kind. Listeners receive each commit to nftables, which makes large "
-    "ones take several times as long."
+    "a repair is the longest of 3. The CPU time and the memory of kube-proxy include those of nft. Listeners "
+    "receive each commit to nftables, which makes large ones take several times as long."
 )
 
 
 def report(results: Sequence[Figures], machine: str) -> Group:
     """Return the printable report. Figures of another tree follow those of this one."""
     table = Table("Services with 3 endpoints each", title="kproxy run, following an API server")
-    columns = [_column(figures) for figures in results]
+    columns = [column for figures in results for column in _columns(figures)]
     for one, other in pairwise(results):
         if other.tree and not one.tree:
-            columns.insert(columns.index(_column(other)) + 1, _ratios(one, other))
+            columns.insert(columns.index(_column(_head(other), other)) + 1, _ratios("ratio", one, other))
     for head, *_ in columns:
         table.add_column(head, justify="right")
-    table.add_column("kube-proxy 1.36\n10,000, elsewhere", justify="right", style="dim")
-    for (name, _, _, elsewhere), *cells in zip(ROWS, *(cells for _, *cells in columns), strict=True):
-        table.add_row(name, *cells, elsewhere)
+    for row, *cells in zip(ROWS, *(cells for _, *cells in columns), strict=True):
+        table.add_row(row.name, *cells)
     own = [figures for figures in results if not figures.tree]
     return Group(table, Text(f"{machine}. {NOTES}", style="dim"), *_verdicts(own))
 
 
-def _column(figures: Figures) -> tuple[str, ...]:
-    head = f"{figures.services:,}" + (f"\n{figures.tree}" if figures.tree else "")
-    return head, *(" / ".join(map(show, values(figures))) for _, values, show, _ in ROWS)
+def _head(figures: Figures) -> str:
+    return f"{figures.services:,}" + (f"\n{figures.tree}" if figures.tree else "")
 
 
-def _ratios(one: Figures, other: Figures) -> tuple[str, ...]:
+def _columns(figures: Figures) -> Iterator[Column]:
+    """Yield the column of kproxy, and those of kube-proxy and the ratios to it."""
+    yield _column(_head(figures), figures)
+    if figures.peer:
+        yield _column(f"{figures.services:,}\nkube-proxy", figures.peer)
+        yield _ratios("ratio to\nkube-proxy", figures, figures.peer)
+
+
+def _column(head: str, figures: Figures | Peer) -> Column:
+    def cell(row: Row) -> str:
+        if not hasattr(figures, row.field):
+            return ""
+        return " / ".join(map(row.show, row.values(getattr(figures, row.field))))
+
+    return head, *map(cell, ROWS)
+
+
+def _ratios(head: str, one: Figures, other: Figures | Peer) -> Column:
     """Return the column of the ratios of two measurements."""
 
-    def ratio(values: Callable[[Figures], Values]) -> str:
-        pairs = zip(values(one), values(other), strict=True)
-        return " / ".join(f"{a / b:.2f}" if b else "-" for a, b in pairs)
+    def ratio(row: Row) -> str:
+        if not hasattr(other, row.field):
+            return ""
+        pairs = zip(*(row.values(getattr(each, row.field)) for each in (one, other)), strict=True)
+        return " / ".join(f"{a / b:.2g}" if b else "-" for a, b in pairs)
 
-    measured = (ratio(values) for _, values, _, _ in ROWS[:MEASURED])
-    return "ratio", *measured, *[""] * (len(ROWS) - MEASURED)
+    return head, *map(ratio, ROWS[:MEASURED]), *[""] * (len(ROWS) - MEASURED)
 
 
 def _verdicts(results: Sequence[Figures]) -> list[Text]:

@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bench.daemon.kernel import frontend_bytes, socket_bytes
+from bench.daemon.subject import NODE, NODE_IP
 from bench.manifests import manifests
 from bench.process import Failed
 from bench.samples import PORT, TARGET_PORT, Endpoint, Sample, spare
+from tests.apiserver.objects import node
 
 
 class Change(NamedTuple):
@@ -26,6 +28,11 @@ class Change(NamedTuple):
     manifest: Any
     shows: tuple[bytes, ...]
     """Endpoints and frontends. The change is done when an element of one of them is added or removed."""
+
+
+def this_node() -> Any:
+    """Return the Node. kube-proxy waits for one with an address."""
+    return {**node(NODE), "status": {"addresses": [{"type": "InternalIP", "address": NODE_IP}]}}
 
 
 def objects(sample: Sample, protocol: str = "TCP") -> list[Any]:
@@ -110,6 +117,8 @@ def serving(folder: Path, services: int) -> Iterator[Double]:
             if not url:
                 raise Failed("the double of the API server does not start")
             time.sleep(0.2)
-            yield Double(url)
+            double = Double(url)
+            double.apply([this_node()])
+            yield double
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""kproxy as a process, with its CPU time and memory."""
+"""The measured programs as processes, with their CPU time and memory; first of all kproxy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,38 +20,53 @@ from bench.process import Failed, output
 from bench.samples import CLUSTER_CIDR
 
 CPU_CLOCK = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: the clock of a process is ~pid << 3 | 2
-STIME = 12
-"""The position of stime in /proc/PID/stat, after the name of the command (proc(5))."""
-NODE_IP = "192.0.2.1"
+UTIME = 11
+"""The position of utime in /proc/PID/stat, after the name of the command (proc(5))."""
+STIME, CHILDREN = 1, slice(2, 4)
+"""The positions in `ticks_of`."""
+NODE, NODE_IP = "this-node", "192.0.2.1"
 UNOWNED = "--no-table-owner"
 METRICS = "http://127.0.0.1:10249/metrics"
 
 
-class Subject:
+class Subject(ABC):
+    """A started program."""
+
+    def __init__(self, pid: int, began: float) -> None:
+        self.pid = pid
+        self.began = began
+        """time.monotonic()"""
+
+    @abstractmethod
+    def ready(self) -> float:
+        """Wait until everything is programmed. Returns the time (time.monotonic)."""
+
+    def cpu(self) -> float:
+        """Return its CPU time in seconds, without its child processes."""
+        return cpu_of(self.pid)
+
+    def kernel(self) -> float:
+        """Return the part of its CPU time that the kernel used for it, in steps of 10 ms."""
+        return ticks_of(self.pid)[STIME]
+
+    def peak(self) -> int:
+        """Return the peak resident memory in bytes."""
+        return peak_of(self.pid)
+
+
+class Kproxy(Subject):
     """A started `kproxy run`."""
 
     def __init__(self, pid: int, began: float, notified: socket.socket) -> None:
         """`notified` receives the messages for the service manager."""
-        self.pid = pid
-        self.began = began
-        """time.monotonic()"""
+        super().__init__(pid, began)
         self._notified = notified
         notified.settimeout(PATIENCE)
 
     def ready(self) -> float:
-        """Wait until kproxy reports that it is ready. Returns the time (time.monotonic)."""
         while not self._notified.recv(4096).startswith(b"READY=1"):
             pass
         return time.monotonic()
-
-    def cpu(self) -> float:
-        """Return the CPU time of all its threads in seconds, without its children."""
-        return time.clock_gettime((~self.pid << 3) | CPU_CLOCK)
-
-    def kernel(self) -> float:
-        """Return the part of its CPU time that the kernel used for it, in steps of 10 ms."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[STIME]) / os.sysconf("SC_CLK_TCK")
 
     def scrape(self) -> float:
         """Request the metrics. Returns the seconds until they have arrived."""
@@ -59,13 +75,20 @@ class Subject:
             response.read()
         return time.monotonic() - began
 
-    def peak(self) -> int:
-        """Return the peak resident memory in bytes."""
-        return peak_of(self.pid)
-
     def check(self) -> None:
         """Request a full comparison."""
         os.kill(self.pid, signal.SIGHUP)
+
+
+def cpu_of(process: int) -> float:
+    """Return the CPU time of all threads of another process in seconds."""
+    return time.clock_gettime((~process << 3) | CPU_CLOCK)
+
+
+def ticks_of(process: int) -> list[float]:
+    """Return the times in /proc/PID/stat of another process in seconds: utime, stime, cutime, cstime."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return [int(field) / os.sysconf("SC_CLK_TCK") for field in fields[UTIME : UTIME + 4]]
 
 
 def peak_of(process: int) -> int:
@@ -75,7 +98,7 @@ def peak_of(process: int) -> int:
 
 
 @contextmanager
-def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Iterator[Subject]:
+def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Iterator[Kproxy]:
     """Start kproxy, and stop it at the end. Its log is `folder`/log.
 
     `tree` is another source folder with its .venv, whose kproxy is started instead of this one's. Without
@@ -87,7 +110,7 @@ def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Itera
         command.append(UNOWNED)
     command += ["--kubeconfig", str(folder / "kubeconfig")]
     command += ["--state-dir", str(folder / "state"), "--cluster-cidr", CLUSTER_CIDR]
-    command += ["--node-name", "this-node", "--node-ip", NODE_IP]
+    command += ["--node-name", NODE, "--node-ip", NODE_IP]
     (folder / "notify").unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (folder / "log").open("a") as log:
         notified.bind(str(folder / "notify"))
@@ -95,7 +118,7 @@ def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Itera
         began = time.monotonic()
         with subprocess.Popen(command, env=environment, stderr=log, cwd=tree) as process:
             try:
-                yield Subject(process.pid, began, notified)
+                yield Kproxy(process.pid, began, notified)
             finally:
                 process.terminate()
     if process.returncode:

@@ -134,7 +134,7 @@ def account(cluster: Cluster | None, lab: Lab) -> Iterator[Account]:
 
 @pytest.fixture
 def running(lab: Lab, tmp_path: Path, account: Account) -> Iterator[Deployed]:
-    """The container, not started. The cluster contains its Node, and a Service and its slices for the test."""
+    """The container, not started. The cluster contains its Node, and a Service with its slices."""
     account.make(node(lab.node("n1").name))
     for manifest in (service(), *slices(lab, ["pod-1"])):
         account.make(account.within(manifest))
