@@ -91,9 +91,10 @@ bench: _root install  ## print the tables of docs/comparison.md and docs/perform
 	@$(PYTHON) -m bench
 	@$(PYTHON) -m bench.daemon
 
-bench-daemon: _root install  ## the second half of bench: kproxy run with an API server; KUBE_PROXY=FILE beside it
-	@$(PYTHON) -m bench.daemon
-	@$(PYTHON) -m bench.api $(if $(KUBE_PROXY),--kube-proxy $(KUBE_PROXY))
+BENCHED = $(if $(KUBE_PROXY),--kube-proxy $(KUBE_PROXY)) $(if $(KUBEBUILDER_ASSETS),--assets $(KUBEBUILDER_ASSETS))
+bench-daemon: _root install  ## kproxy run with an API server; KUBE_PROXY=FILE beside it; KUBEBUILDER_ASSETS=DIR: a real server
+	@$(PYTHON) -m bench.daemon $(BENCHED)
+	@$(PYTHON) -m bench.api $(BENCHED)
 
 bench-traffic: _root install  ## the cost for packets, with 10 and 10,000 Services (some minutes)
 	@$(PYTHON) -m bench.traffic

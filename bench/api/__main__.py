@@ -6,71 +6,74 @@ import argparse
 import gzip
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 from msgspec import Struct
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
-from bench.api import subjects
-from bench.api.relay import Count, Relay
+from bench.api.load import Crowd, Load, Loads
+from bench.api.relay import Relay, settled
 from bench.api.sizes import event, protobuf
-from bench.daemon.server import Double, replaced, serving
+from bench.daemon import kubeproxy
+from bench.daemon.measures import NUMBERS, Say
+from bench.daemon.real import started
+from bench.daemon.server import Server, replaced, serving
+from bench.daemon.subject import Subject, running
 from bench.manifests import manifests
 from bench.process import exits_with_status, in_fresh_namespace, output, parsed_by_root
 from bench.samples import Sample, samples
 from bench.suite import machine, publish
 from tests.apiserver.kubeconfig import write_kubeconfig
-from tests.apiserver.objects import node
 
 CHANGES = 1000
-QUIET = 2.0
-"""A client that has received nothing for so many seconds has received everything."""
+WATCHED = 500
+"""Changes during which the CPU time is measured."""
 
-NUMBERS = count()
-"""An address that one client has seen is no change for the next one."""
-
-Start = Callable[[Path, Sample], AbstractContextManager[None]]
+Run = Callable[[Path], AbstractContextManager[Subject]]
+"""Starts a program; the folder has the kubeconfig."""
 
 
 class Cost(Struct, frozen=True):
     """What a client's start and its changes cost, in bytes that it receives."""
 
     client: str
-    requests: int
-    """0: computed, not measured."""
+    requests: int | None
+    """None if it is computed, or the server does not count them."""
     connections: int
     start: int
     changes: int
 
 
-def measure(server: Double, relay: Relay, folder: Path, every: list[Sample], name: str, start: Start) -> Cost:
-    """Measure one client. It connects through the relay."""
-    output("nft", "flush", "ruleset")
-    write_kubeconfig(folder / "kubeconfig", f"http://127.0.0.1:{relay.port}", {})
-    before, requests = relay.count(), server.requests()
-    with start(folder, every[-1]):
-        begun = settled(relay).since(before)
-        requests, middle = server.requests() - requests, relay.count()
-        for number in islice(NUMBERS, CHANGES):
-            server.apply([replaced(every[number % len(every)], number).manifest])
-        changes = settled(relay).since(middle)
-    return Cost(name, requests, begun.connections, begun.received, changes.received)
+class Measured(NamedTuple):
+    """An API server with the Services, behind a relay."""
 
+    server: Server
+    relay: Relay
+    folder: Path
+    every: list[Sample]
+    requests: Callable[[], int] | None = None
+    """Returns the number of requests so far."""
 
-def settled(relay: Relay) -> Count:
-    """Wait until nothing passes any more."""
-    while True:
-        before = relay.count()
-        time.sleep(QUIET)
-        if relay.count() == before:
-            return before
+    def cost(self, name: str, run: Run) -> Cost:
+        """Measure one client. `folder` has its kubeconfig, for the relay."""
+        output("nft", "flush", "ruleset")
+        before, requests = self.relay.count(), self.requests() if self.requests else 0
+        with run(self.folder) as subject:
+            subject.ready()
+            begun = settled(self.relay).since(before)
+            requested = self.requests() - requests if self.requests else None
+            middle = self.relay.count()
+            for number in islice(NUMBERS, CHANGES):
+                self.server.apply([replaced(self.every[number % len(self.every)], number).manifest])
+            changes = settled(self.relay).since(middle)
+        return Cost(name, requested, begun.connections, begun.received, changes.received)
 
 
 def computed(every: list[Sample]) -> list[Cost]:
@@ -82,29 +85,52 @@ def computed(every: list[Sample]) -> list[Cost]:
     zipped = sum(len(gzip.compress(b"".join(map(protobuf, piece)), 1)) for piece in pieces)
     streamed = sum(len(event(item, "ADDED")) for item in items)
     return [
-        Cost("protobuf, streamed (computed)", 0, 1, streamed, changes),
-        Cost("protobuf, gzip, in pages (computed)", 0, 1, zipped, changes),
+        Cost("protobuf, streamed (computed)", None, 1, streamed, changes),
+        Cost("protobuf, gzip, in pages (computed)", None, 1, zipped, changes),
     ]
 
 
-def measure_all(services: int, kube_proxy: Path | None, say: Callable[[str], None]) -> list[Cost]:
-    """Measure all clients one after the other, in the present network namespace."""
+def measure_all(services: int, kube_proxy: Path | None, say: Say) -> list[Cost]:
+    """Measure all clients of the double one after the other, in the present network namespace."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     every = list(samples(services))
-    with TemporaryDirectory(prefix="kproxy-bench-") as name, serving(Path(name), services) as server:
-        server.apply([node(subjects.NODE)])
-        with Relay(server.port) as relay:
-            work = partial(measure, server, relay, Path(name), every)
-            say("kproxy, with streamed lists")
-            found = [work("kproxy, streamed", subjects.kproxy)]
-            server.set_streams(False)
-            say("kproxy, with lists in pages")
-            found.append(work("kproxy, in pages", subjects.kproxy))
-            server.set_streams(True)
-            if kube_proxy:
-                say(f"{kube_proxy}")
-                found.append(work("kube-proxy", partial(subjects.kube_proxy, kube_proxy)))
+    with (
+        TemporaryDirectory(prefix="kproxy-bench-") as name,
+        serving(Path(name), services) as server,
+        Relay(server.port) as relay,
+    ):
+        write_kubeconfig(Path(name) / "kubeconfig", f"http://127.0.0.1:{relay.port}", {})
+        measured = Measured(server, relay, Path(name), every, server.requests)
+        say("kproxy, with streamed lists")
+        found = [measured.cost("kproxy, streamed", running)]
+        server.set_streams(False)
+        say("kproxy, with lists in pages")
+        found.append(measured.cost("kproxy, in pages", running))
+        server.set_streams(True)
+        found += _kube_proxy(measured, kube_proxy, say)
     return found + computed(every)
+
+
+def measure_real(
+    assets: Path, services: int, kube_proxy: Path | None, crowd: Crowd, say: Say
+) -> tuple[list[Cost], list[Load]]:
+    """Measure clients of a real server, and its CPU time, in the present network namespace."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    every = list(samples(services))
+    say("create the objects of the API server")
+    with TemporaryDirectory(prefix="kproxy-bench-") as name, started(assets, Path(name), services) as server:
+        with Relay(server.control_plane.port) as relay:
+            server.control_plane.write_kubeconfig(Path(name) / "kubeconfig", relay.port)
+            measured = Measured(server, relay, Path(name), every)
+            say("kproxy")
+            found = [measured.cost("kproxy", running), *_kube_proxy(measured, kube_proxy, say)]
+        return found, Loads(server, every, crowd).measure(say)
+
+
+def _kube_proxy(measured: Measured, program: Path | None, say: Say) -> Iterator[Cost]:
+    if program:
+        say(f"{program}")
+        yield measured.cost("kube-proxy", partial(kubeproxy.running, program))
 
 
 def report(found: list[Cost], services: int) -> Table:
@@ -121,10 +147,33 @@ def report(found: list[Cost], services: int) -> Table:
     for cost in found:
         table.add_row(
             cost.client,
-            str(cost.requests or ""),
+            "" if cost.requests is None else str(cost.requests),
             str(cost.connections),
             f"{cost.start / 1e6:.1f} MB",
             f"{cost.changes / 1e6:.2f} MB",
+        )
+    return table
+
+
+def load_report(found: list[Load], services: int) -> Table:
+    """Return the table of the CPU times."""
+    first = found[0]
+    table = Table(
+        f"{first.clients} clients, {first.watches} watch changes",
+        "connections of each",
+        "start of all",
+        "each receives",
+        f"{first.changed:,} changes",
+        title=f"CPU time of kube-apiserver with {services:,} Services",
+        caption=f"{machine()}. The changes alone take {first.alone:.2f} s.",
+    )
+    for load in found:
+        table.add_row(
+            load.client,
+            f"{load.connections:.0f}",
+            f"{load.start:.2f} s",
+            f"{load.received / 1e6:.1f} MB",
+            f"{load.changes:+.2f} s",
         )
     return table
 
@@ -134,13 +183,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.api", description=__doc__)
     parser.add_argument("--services", metavar="N", type=int, default=10_000)
     parser.add_argument("--kube-proxy", metavar="FILE", type=Path, help="also measure this kube-proxy")
+    parser.add_argument(
+        "--assets",
+        metavar="DIR",
+        type=Path,
+        help="use the kube-apiserver and etcd in this folder, and measure its CPU time",
+    )
+    parser.add_argument("--clients", metavar="N", type=int, default=20, help="clients that start at once")
+    parser.add_argument("--watches", metavar="N", type=int, default=200, help="clients that watch changes")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
     arguments = parsed_by_root(parser)
     say = partial(Console(stderr=True).print, f"{arguments.services:,} Services:")
+    services, kube_proxy = arguments.services, arguments.kube_proxy
+    tables: list[Table] = []
+    figures: dict[str, Any] = {}
     with exits_with_status():
-        job = partial(measure_all, arguments.services, arguments.kube_proxy, say)
-        found = in_fresh_namespace(job)
-    publish(report(found, arguments.services), 100, arguments.json, results=found)
+        if arguments.assets:
+            crowd = Crowd(arguments.clients, arguments.watches, WATCHED)
+            real = partial(measure_real, arguments.assets, services, kube_proxy, crowd, say)
+            found, loaded = in_fresh_namespace(real)
+            tables, figures = [load_report(loaded, services)], {"loads": loaded}
+        else:
+            found = in_fresh_namespace(partial(measure_all, services, kube_proxy, say))
+    publish(Group(report(found, services), *tables), 110, arguments.json, results=found, **figures)
     return 0
 
 

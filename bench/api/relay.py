@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import NamedTuple
 
 from tests.loop_thread import LoopThread
 
 PIECE = 1 << 18
+QUIET = 2.0
+"""A client that has received nothing for so many seconds has received everything."""
 
 
 class Count(NamedTuple):
@@ -63,3 +66,12 @@ class Relay:
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+
+def settled(relay: Relay) -> Count:
+    """Wait until nothing passes any more."""
+    while True:
+        before = relay.count()
+        time.sleep(QUIET)
+        if relay.count() == before != Count(0, 0, 0):
+            return before

@@ -112,10 +112,14 @@ class Probe:
             raise OSError(-code, "the kernel does not report an element")
         return False
 
-    def when(self, present: bool) -> float:
-        """Wait until the element exists, or does not. Returns the time (time.monotonic)."""
+    def when(self, present: bool, check: Callable[[], None] = lambda: None) -> float:
+        """Wait until the element exists, or does not. Returns the time (time.monotonic).
+
+        `check` raises Failed if there is nothing to wait for.
+        """
         end = time.monotonic() + PATIENCE
         while self.has() is not present:
+            check()
             if time.monotonic() > end:
                 raise Failed(f"the element {'does not appear' if present else 'stays'} in the kernel")
             time.sleep(PAUSE)

@@ -59,22 +59,15 @@ class KubeProxy(Subject):
     """A started kube-proxy. Its figures include the nft processes that it starts."""
 
     def __init__(self, process: subprocess.Popen[bytes], began: float, log: Path) -> None:
-        super().__init__(process.pid, began)
-        self._process, self._log = process, log
+        super().__init__(process, began, log)
         self._children = 0
         threading.Thread(target=self._watch_children, daemon=True).start()
-
-    def alive(self) -> None:
-        """Raise Failed, with the end of its log, if it has ended."""
-        if self._process.poll() is not None:
-            end = self._log.read_text(errors="replace")[-2000:]
-            raise Failed(f"{self._process.args!r} ended with {self._process.returncode}:\n{end}")
 
     def ready(self) -> float:
         """Wait until it has written all rules once. Returns the time (time.monotonic)."""
         end = time.monotonic() + PATIENCE
         while not self._synced():
-            self.alive()
+            self.check_alive()
             if time.monotonic() > end:
                 raise Failed("kube-proxy does not report that it has written its rules")
             time.sleep(PAUSE)
@@ -97,7 +90,7 @@ class KubeProxy(Subject):
 
     def _watch_children(self) -> None:
         tasks = Path(f"/proc/{self.pid}/task")
-        while self._process.returncode is None:
+        while self.process.returncode is None:
             with suppress(OSError):  # a process has ended
                 children = " ".join(file.read_text() for file in tasks.glob("*/children")).split()
                 self._children = max(self._children, *map(peak_of, map(int, children)), 0)

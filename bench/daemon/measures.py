@@ -207,7 +207,7 @@ def _starts(
 
 def _start(subject: Subject, last: Probe | None = None) -> Start:
     """Measure a start. `last` asks for an element that does not exist before."""
-    seen = last.when(True) if last else None
+    seen = last.when(True, subject.check_alive) if last else None
     ready = subject.ready()
     return Start((seen or ready) - subject.began, subject.cpu(), subject.peak())
 

@@ -35,6 +35,10 @@ def _share(value: float) -> str:
     return f"{value:.1%}"
 
 
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
 def _number(value: float) -> str:
     return f"{value:.2g}"
 
@@ -140,7 +144,7 @@ def _ratios(head: str, one: Figures, other: Figures | Peer) -> Column:
         if not hasattr(other, row.field):
             return ""
         pairs = zip(*(row.values(getattr(each, row.field)) for each in (one, other)), strict=True)
-        return " / ".join(f"{a / b:.2g}" if b else "-" for a, b in pairs)
+        return " / ".join(_ratio(a / b) if b else "-" for a, b in pairs)
 
     return head, *map(ratio, ROWS[:MEASURED]), *[""] * (len(ROWS) - MEASURED)
 

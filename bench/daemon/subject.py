@@ -32,10 +32,16 @@ METRICS = "http://127.0.0.1:10249/metrics"
 class Subject(ABC):
     """A started program."""
 
-    def __init__(self, pid: int, began: float) -> None:
-        self.pid = pid
+    def __init__(self, process: subprocess.Popen[bytes], began: float, log: Path) -> None:
+        self.process, self.pid, self._log = process, process.pid, log
         self.began = began
         """time.monotonic()"""
+
+    def check_alive(self) -> None:
+        """Raise Failed, with the end of its log, if it has ended."""
+        if self.process.poll() is not None:
+            end = self._log.read_text(errors="replace")[-2000:]
+            raise Failed(f"{self.process.args!r} ended with {self.process.returncode}:\n{end}")
 
     @abstractmethod
     def ready(self) -> float:
@@ -57,9 +63,11 @@ class Subject(ABC):
 class Kproxy(Subject):
     """A started `kproxy run`."""
 
-    def __init__(self, pid: int, began: float, notified: socket.socket) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], began: float, log: Path, notified: socket.socket
+    ) -> None:
         """`notified` receives the messages for the service manager."""
-        super().__init__(pid, began)
+        super().__init__(process, began, log)
         self._notified = notified
         notified.settimeout(PATIENCE)
 
@@ -118,7 +126,7 @@ def running(folder: Path, tree: Path | None = None, owner: bool = True) -> Itera
         began = time.monotonic()
         with subprocess.Popen(command, env=environment, stderr=log, cwd=tree) as process:
             try:
-                yield Kproxy(process.pid, began, notified)
+                yield Kproxy(process, began, folder / "log", notified)
             finally:
                 process.terminate()
     if process.returncode:

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from bench.api import __main__ as bench
+from bench.api import clients, relay
 from bench.api.sizes import event, protobuf
 from bench.manifests import manifests
 from bench.process import Failed, in_fresh_namespace
 from bench.samples import samples
+from tests.apiserver import ApiServer
+from tests.apiserver.certificates import Authority
 
 STAND_IN = f"""#!{sys.executable}
-import json, subprocess, sys, time, urllib.request
+import http.server, json, subprocess, sys, urllib.request
 flags = dict(flag[2:].split("=", 1) for flag in sys.argv[1:])
 assert flags["proxy-mode"] == "nftables", flags
 server = json.load(open(flags["kubeconfig"]))["clusters"][0]["cluster"]["server"]
@@ -24,15 +27,22 @@ subprocess.run(["nft", "add table ip kube-proxy; add map ip kube-proxy service-i
 for item in items:
     key = item["spec"]["clusterIP"] + " . tcp . 80"
     subprocess.run(["nft", f"add element ip kube-proxy service-ips {{{{ {{key}} : drop }}}}"], check=True)
-time.sleep(60)
+class Metrics(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        name = b"\\nkubeproxy_sync_proxy_rules_last_timestamp_seconds"
+        self.wfile.write(name + b'{{ip_family="IPv4"}} 1.8e+09')
+host, port = flags["metrics-bind-address"].split(":")
+http.server.HTTPServer((host, int(port)), Metrics).serve_forever()
 """
-"""It lists the Services and programs them, and then does nothing."""
+"""It lists the Services and programs them, and then only serves the metric of its last change."""
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "CHANGES", 5)
-    monkeypatch.setattr(bench, "QUIET", 0.3)
+    monkeypatch.setattr(relay, "QUIET", 0.3)
 
 
 @pytest.mark.lab
@@ -62,6 +72,17 @@ def test_a_kube_proxy_that_ends_is_an_error(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(Failed, match="cannot start"):
         in_fresh_namespace(lambda: bench.measure_all(3, program, lambda _: None))
+
+
+@pytest.mark.parametrize("kind", clients.KINDS)
+def test_clients_that_are_refused_are_an_error(kind: clients.Kind, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with (
+        ApiServer(tls=authority, tokens=["another"]) as server,
+        pytest.raises(Failed, match="a client has ended"),
+        clients.following(kind, 2, server.port, authority.certificate) as started,
+    ):
+        assert [process.wait(30) for process in started] == [22, 22]
 
 
 def test_the_sizes_of_objects_in_protobuf() -> None:

@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from bench.daemon import measures
+from bench.daemon import kubeproxy, measures
 from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners, socket_bytes
-from bench.daemon.measures import Figures, Spread, Start
+from bench.daemon.measures import Figures, Peer, Spread, Start
 from bench.daemon.report import report
 from bench.daemon.server import replaced, resized, serving
 from bench.process import in_fresh_namespace, output
@@ -56,6 +56,20 @@ def test_the_figures_of_another_tree_get_a_column_with_ratios() -> None:
     assert rows["nft flush ruleset, until repaired"][2] == "-"
 
 
+def test_kube_proxy_gets_a_column_with_what_was_measured() -> None:
+    console = Console(width=160)
+    slow = Spread(3.0, 4.5, 0.9, each=0.15, kernel=0.1)
+    peer = Peer(Start(30.0, 24.0, 300_000_000), Start(80.0, 60.0, 400_000_000), slow, slow, 560_000_000)
+    with console.capture() as capture:
+        console.print(report([replace(FIGURES, peer=peer)], "This machine"))
+    lines = [line.split("│") for line in capture.get().splitlines() if "│" in line]
+    rows = {name.strip(): [cell.strip() for cell in cells[:3]] for _, name, *cells in lines}
+    assert rows["start, until everything is in the kernel"] == ["1.5 s", "30 s", "0.05"]
+    assert rows["endpoint replaced, p50 / p99"] == ["1 ms / 2 ms", "3 s / 4.5 s", "0.00033 / 0.00044"]
+    assert rows["endpoint added or removed"] == ["1 ms / 16 ms", "", ""]
+    assert rows["peak memory: all measurements"] == ["140 MB", "560 MB", "0.25"]
+
+
 def test_a_change_names_what_it_shows() -> None:
     (sample,) = samples(1)
     change = replaced(sample, 7)
@@ -77,6 +91,14 @@ table ip kproxy {
   map endpoints-tcp { type ipv4_addr . inet_service . mark : ipv4_addr . inet_service; }
 }
 """
+ANONYMOUS = """
+table ip kube-proxy {
+  chain one {
+    meta l4proto tcp dnat ip to numgen random mod 2 map { 0: 10.0.0.2 . 8080, 1: 10.0.0.1 . 8080 }
+  }
+}
+"""
+"""A Service in kube-proxy's form."""
 
 
 @pytest.mark.lab
@@ -99,6 +121,9 @@ def test_those_who_look_on_see_elements_come_and_go() -> None:
             assert seen - begun >= 0.2
             assert abs(listener.when(frontend) - seen) < 10
             output("nft", "add element ip kproxy endpoints-tcp { 10.96.0.1 . 80 . 0 : 10.0.0.1 . 8080 }")
+            assert listener.when(endpoint) > seen
+        with Listener(kubeproxy.has_endpoints) as listener:
+            output("nft", ANONYMOUS)
             assert listener.when(endpoint) > seen
         output("nft", "flush ruleset")
         assert probe.when(False) > seen
