@@ -27,6 +27,8 @@ SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 SERVER_FIELDS = ("resourceVersion", "uid", "creationTimestamp")
 """Metadata that the server sets."""
 PATIENCE = 60.0
+IDLE = 30.0
+"""Seconds. The server closes a connection that is idle for longer; kube-apiserver waits for 90 s."""
 
 
 class RealServer:
@@ -37,6 +39,7 @@ class RealServer:
         self._client = control_plane.client()
         self._lock = threading.Lock()
         self._newest = 0
+        self._used = time.monotonic()
         self._sent: dict[int, float] = {}
         self._watching = control_plane.client()
         self._watching.connection.timeout = None
@@ -53,9 +56,12 @@ class RealServer:
     def apply(self, manifests: Iterable[Any]) -> int:
         """Replace objects. Returns the revision afterwards."""
         with self._lock:
+            if time.monotonic() > self._used + IDLE:
+                self._client.connection.close()  # it is opened again
             for manifest in manifests:
                 changed = _done(self._client.update(_bare(manifest))).json
                 self._newest = int(changed["metadata"]["resourceVersion"])
+            self._used = time.monotonic()
             return self._newest
 
     def sent_at(self, after: int) -> dict[int, float]:
