@@ -92,7 +92,7 @@ bench: _root install  ## print the tables of docs/comparison.md and docs/perform
 	@$(PYTHON) -m bench.daemon
 
 BENCHED = $(if $(KUBE_PROXY),--kube-proxy $(KUBE_PROXY)) $(if $(KUBEBUILDER_ASSETS),--assets $(KUBEBUILDER_ASSETS))
-bench-daemon: _root install  ## kproxy run with an API server; KUBE_PROXY=FILE beside it; KUBEBUILDER_ASSETS=DIR: a real server
+bench-daemon: _root install  ## kproxy run with an API server; KUBE_PROXY=FILE beside it; KUBEBUILDER_ASSETS=DIR for a real one
 	@$(PYTHON) -m bench.daemon $(BENCHED)
 	@$(PYTHON) -m bench.api $(BENCHED)
 

@@ -173,7 +173,7 @@ def load_report(found: list[Load], services: int) -> Table:
             f"{load.connections:.0f}",
             f"{load.start:.2f} s",
             f"{load.received / 1e6:.1f} MB",
-            f"{load.changes:+.2f} s",
+            "" if load.changes is None else f"{load.changes:+.2f} s",
         )
     return table
 

@@ -30,6 +30,8 @@ class Kind(NamedTuple):
     """curl's flag for the version of HTTP."""
     accept: str
     resources: tuple[ApiResource, ...]
+    watches: bool = True
+    """False: requests complete lists, and ends."""
 
 
 JSON, PROTOBUF = "application/json", "application/vnd.kubernetes.protobuf,application/json"
@@ -43,7 +45,8 @@ PROXIED = SERVICES._replace(
 KPROXY = Kind("kproxy: JSON, HTTP/1.1", "--http1.1", JSON, FOLLOWED)
 KUBE_PROXY = Kind("kube-proxy: protobuf, HTTP/2", "--http2", PROTOBUF, (PROXIED, *FOLLOWED[1:]))
 OTHER = Kind("protobuf, HTTP/1.1", "--http1.1", PROTOBUF, FOLLOWED)
-KINDS = (KPROXY, KUBE_PROXY, OTHER)
+LISTED = Kind("JSON, HTTP/1.1, lists in gzip", "--http1.1", JSON, FOLLOWED, watches=False)
+KINDS = (KPROXY, KUBE_PROXY, OTHER, LISTED)
 
 
 @contextmanager
@@ -55,18 +58,19 @@ def following(
     With a `version` they watch from there. Without, their watches begin with the list.
     """
     command = ["curl", "--silent", "--show-error", "--no-progress-meter", "--fail", "--fail-early"]
-    command += ["--parallel", kind.http]
+    command += ["--parallel", kind.http, "--user-agent", "bench"]  # lists for curl would be indented
     command += ["--cacert", str(certificate), "--header", f"Authorization: Bearer {ADMIN}"]
     command += ["--header", f"Accept: {kind.accept}", "--header", "Accept-Encoding: gzip"]
     begin = {"resourceVersion": version} if version else QUERY
+    watch = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(SECONDS), **begin}
+    query = watch if kind.watches else {}
     for resource in kind.resources:
-        query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(SECONDS), **begin}
         url = f"https://127.0.0.1:{port}{resource.path}?{urlencode({**query, **resource.selector})}"
         command += ["--output", "/dev/null", url]
     started = [subprocess.Popen(command) for _ in range(number)]
     try:
         yield started
-        if any(process.poll() is not None for process in started):
+        if any(process.poll() not in ({None} if kind.watches else {None, 0}) for process in started):
             raise Failed(f"{kind.name}: a client has ended")
     finally:
         for process in started:

@@ -22,6 +22,7 @@ from bench.daemon.server import replaced
 from bench.daemon.subject import cpu_of
 from bench.samples import Sample
 
+WATCHING = [kind for kind in KINDS if kind.watches]
 ROUNDS = 3
 RATE = 50
 """Changes per second."""
@@ -52,7 +53,7 @@ class Load(Struct, frozen=True):
     """Of each client."""
     watches: int
     """The number of clients that watch the changes."""
-    changes: float
+    changes: float | None
     """Of `changed` changes, beyond the time that the same number takes without clients."""
     changed: int
     alone: float
@@ -85,7 +86,7 @@ class Loads:
                 starts[kind.name].append(self._start(kind))
             say(f"{self._crowd.changes} changes without clients")
             alone.append(self._change(None))
-            for kind in KINDS:
+            for kind in WATCHING:
                 say(f"{self._crowd.changes} changes for {self._crowd.watches} clients ({kind.name})")
                 changes[kind.name].append(self._change(kind))
         return [self._load(kind.name, starts[kind.name], changes[kind.name], median(alone)) for kind in KINDS]
@@ -99,7 +100,7 @@ class Loads:
             int(received / self._crowd.clients),
             connections / self._crowd.clients,
             self._crowd.watches,
-            median(changes) - alone,
+            median(changes) - alone if changes else None,
             self._crowd.changes,
             alone,
         )

@@ -7,6 +7,7 @@ kproxy's map `services`, and for each Service a chain with an anonymous map of i
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from bench.daemon.kernel import PATIENCE, Probe
-from bench.daemon.subject import CHILDREN, METRICS, NODE, STIME, Subject, peak_of, ticks_of
+from bench.daemon.subject import CHILDREN, METRICS, NODE, STIME, Subject, ticks_of
 from bench.process import Failed
 from bench.samples import CLUSTER_CIDR
 
@@ -27,7 +28,8 @@ SYNCED = re.compile(
 PAUSE = 0.05
 """Seconds between two looks at its metrics."""
 SAMPLE = 0.02
-"""Seconds between two looks at the memory of child processes."""
+"""Seconds between two looks at the memory."""
+PAGE = resource.getpagesize()
 
 
 def probe(frontend: bytes) -> Probe:
@@ -60,8 +62,8 @@ class KubeProxy(Subject):
 
     def __init__(self, process: subprocess.Popen[bytes], began: float, log: Path) -> None:
         super().__init__(process, began, log)
-        self._children = 0
-        threading.Thread(target=self._watch_children, daemon=True).start()
+        self._together = 0
+        threading.Thread(target=self._watch_memory, daemon=True).start()
 
     def ready(self) -> float:
         """Wait until it has written all rules once. Returns the time (time.monotonic)."""
@@ -80,21 +82,31 @@ class KubeProxy(Subject):
         return super().kernel() + ticks_of(self.pid)[CHILDREN][STIME]
 
     def peak(self) -> int:
-        """Return its own peak resident memory, plus that of the largest of its child processes."""
-        return super().peak() + self._children
+        """Return the peak resident memory of it and its nft processes together, as far as it was sampled."""
+        return max(self._together, super().peak())
 
     def _synced(self) -> bool:
         with suppress(OSError), urlopen(METRICS) as response:
             return bool(SYNCED.search(response.read()))
         return False
 
-    def _watch_children(self) -> None:
+    def _watch_memory(self) -> None:
         tasks = Path(f"/proc/{self.pid}/task")
         while self.process.returncode is None:
             with suppress(OSError):  # a process has ended
                 children = " ".join(file.read_text() for file in tasks.glob("*/children")).split()
-                self._children = max(self._children, *map(peak_of, map(int, children)), 0)
+                resident = sum(map(_resident, [str(self.pid), *filter(_is_nft, children)]))
+                self._together = max(self._together, resident)
             time.sleep(SAMPLE)
+
+
+def _is_nft(process: str) -> bool:
+    """Return whether a child process is nft already. Before, it shares the memory of kube-proxy."""
+    return Path(f"/proc/{process}/comm").read_text() == "nft\n"
+
+
+def _resident(process: str) -> int:
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
 
 
 @contextmanager

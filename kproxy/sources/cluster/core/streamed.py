@@ -18,8 +18,8 @@ QUERY = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
 """The parameters of the watch, in addition to those of every watch. Without resourceVersion, the list is at
 least as new as the request."""
 UNSUPPORTED = (400, 422, 500)
-"""The status codes of a server that does not send streamed lists. It is 500, in an event, if its etcd is older
-than 3.4.31 or 3.5.13 and so cannot report its progress."""
+"""The status codes of a server that does not send streamed lists. 500, in an event: its etcd is older than
+3.4.31 or 3.5.13, and cannot report its progress."""
 PAGES_SECONDS = 600.0
 """For this time after a failure, lists are requested in pages."""
 BREAKS = 2
