@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     switch: Transaction
     """All changes except the sweep."""
     sweep: Transaction
-    """Removes the slots that no verdict leads to any more."""
+    """Removes the slots that are not used any more."""
     changes: tuple[FrontendChange, ...]
 
     def __bool__(self) -> bool:
