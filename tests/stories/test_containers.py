@@ -17,7 +17,7 @@ from netns_lab.probe import many
 
 from kproxy.limits import ENGINE_BYTES, ENGINE_EVENT
 from tests.engine import Engine
-from tests.support import SERVICE_IP, Kproxy, Running, eventually
+from tests.support import SERVICE_IP, Kproxy, Running, all_pods, eventually
 
 pytestmark = pytest.mark.lab
 
@@ -47,11 +47,8 @@ class Story:
 
     def serves(self, *pods: str) -> None:
         """Wait until exactly these pods answer."""
-
-        def answering() -> bool:
-            return set(many(self.lab.client("outside"), SERVICE_IP[4], 80, 20, timeout=1)) == set(pods)
-
-        eventually(answering, self.running.logged)
+        client = self.lab.client("outside")
+        eventually(lambda: all_pods(client, SERVICE_IP[4], 80) == set(pods), self.running.logged)
 
     def logs(self, text: str, times: int = 1) -> None:
         """Wait until the log contains a text a number of times."""

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import pytest
 from netns_lab.lab import Lab
 from netns_lab.manifests import pod_manifests
-from netns_lab.probe import many
 
-from tests.support import SERVICE_IP, Manifest, Running, eventually, service
+from tests.support import SERVICE_IP, Manifest, Running, all_pods, eventually, service
 
 pytestmark = pytest.mark.lab
 
@@ -54,10 +53,8 @@ class Story:
         eventually(lambda: self.running.logged().count("not JSON") > errors, self.running.logged)
 
     def serves(self, *pods: str) -> None:
-        def answers() -> bool:
-            return set(many(self.lab.client("outside"), SERVICE_IP[4], 80, 20)) == set(pods)
-
-        eventually(answers, self.running.logged)
+        client = self.lab.client("outside")
+        eventually(lambda: all_pods(client, SERVICE_IP[4], 80) == set(pods), self.running.logged)
 
     def view(self, *command: str) -> View:
         flags = ["--state-dir", str(self.running.kproxy.state)]
