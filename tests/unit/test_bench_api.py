@@ -82,7 +82,8 @@ def test_clients_that_are_refused_are_an_error(kind: clients.Kind, tmp_path: Pat
         pytest.raises(Failed, match="a client has ended"),
         clients.following(kind, 2, server.port, authority.certificate) as started,
     ):
-        assert [process.wait(30) for process in started] == [22, 22]
+        # 42: newer versions of curl end the other transfers of a client, and the last one to end counts.
+        assert {process.wait(30) for process in started} <= {22, 42}
 
 
 def test_the_sizes_of_objects_in_protobuf() -> None:
