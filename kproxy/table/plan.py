@@ -90,19 +90,19 @@ def _comment(verdict: Value | None) -> str:
     return verdict.comment if isinstance(verdict, Verdict) else ""
 
 
-def _filled(slots: Sequence[PackedSocket | None]) -> tuple[PackedSocket, ...]:
-    return tuple([endpoint for endpoint in slots if endpoint is not None])
-
-
 def _assign_slots(
-    spec: FrontendSpec, before: Sequence[PackedSocket | None], protected: Protects
+    spec: FrontendSpec,
+    before: Sequence[PackedSocket | None],
+    programmed: tuple[PackedSocket, ...],
+    protected: Protects,
 ) -> tuple[PackedSocket, ...]:
     """Return the endpoints of a frontend side by slot. Those that a protected service has stay.
+
+    `programmed` are the endpoints in the slots `before`.
 
     The hash table of a protected service stays unchanged, because the slots of the endpoints that cannot be
     read are unknown.
     """
-    programmed = _filled(before)
     if spec.endpoints == programmed or not programmed:
         return spec.endpoints
     keep = protected(owner_of(spec.comment))
@@ -154,12 +154,12 @@ def _plan_side(
     protocol = frontend_protocol(side.key)
     verdict = applied[side.scope.verdicts].get(side.key)
     before = slot_endpoints(applied, side, protocol)
+    programmed = tuple([endpoint for endpoint in before if endpoint is not None])
     after: tuple[PackedSocket, ...] = ()
     new_verdict = None
     if spec is not None:
-        after = _assign_slots(spec, before, protected)
+        after = _assign_slots(spec, before, programmed, protected)
         new_verdict = spec.verdict(side.scope, len(after))
-    programmed = _filled(before)
     if verdict == new_verdict and programmed == after == before[: len(after)]:
         return None
     result.switch.change(side.scope.verdicts, side.key, verdict, new_verdict)

@@ -256,7 +256,7 @@ class Simulator(NamedTuple):
             data = packet.source + pack_port(packet.source_port)
         else:
             return None
-        tries = [slot_of(data, size, JHASH_SEED + number) for number, size in enumerate(slot_chain.tries)]
+        tries = [slot_of(data, size, seed) for seed, size in enumerate(slot_chain.tries, JHASH_SEED)]
         return next((slot for slot in tries if slots[slot] is not None), tries[-1])
 
     def _masquerade(self, packet: Packet, key: FrontendKey, endpoint: PackedSocket) -> Masquerade | None:

@@ -528,8 +528,8 @@ def _selection(family: Family, slot_chain: SlotChain, stateless: bool) -> tuple[
 def _to_slot(family: Family, *slots: Callable[[Protocol], Expression]) -> tuple[Rule, ...]:
     """Return the rules that translate a packet, if one of these slots contains an endpoint.
 
-    Random numbers and hashes find one, except for a packet between two transactions. Such a packet must be
-    dropped after these rules, so that the client sends it again. If it passed, conntrack would keep the
+    Unless a chain refuses or tries other slots after these rules, it must drop the packet, so that the client
+    sends it again: the packet came between two transactions. If it passed, conntrack would keep the
     connection untranslated.
     """
 
