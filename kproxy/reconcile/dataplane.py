@@ -9,7 +9,7 @@ the table, `restore` writes it back. If another program changed elements, `repai
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from ipaddress import ip_address
@@ -295,22 +295,17 @@ class Dataplane:
     def _execute(
         self,
         todo: Plan,
-        structure: tuple[Sequence[BatchMessage], Sequence[BatchMessage]],
         sticky: bool,
         flow_rules_of: Callable[[], Mapping[PackedSocket, FlowRule]],
+        structure: Sequence[BatchMessage] = (),
     ) -> EndedFlows:
-        """Commit a plan that `applied` already contains, and the changes of the structure that it needs.
-
-        `structure` are the messages that create sets and chains of an existing table, and other ones. The
-        first are a transaction of their own. If a packet enters the table before a transaction and looks up a
-        verdict after it, the kernel follows the new verdict, but has no rules yet of a chain that the same
-        transaction created. The packet would pass untranslated, and so would the whole connection.
+        """Commit a plan that `applied` already contains, and with its switch the messages of `structure`.
 
         The transaction that removes endpoints also removes their clients' affinity entries. These are removed
         once more after it, because a packet may have written one in between. Then UDP flows to removed
         endpoints are ended, or wait: `flow_rules_of` is called only then, so the commit does not wait for it.
-        The sweep comes last: if kproxy is killed before it, the remaining slots
-        show the next comparison which flows to end.
+        The sweep comes last: if kproxy is killed before it, the remaining slots show the next comparison
+        which flows to end.
         """
         newly_local = {
             change.side.key
@@ -321,12 +316,9 @@ class Dataplane:
             stale = self._stale_affinity(protocol, newly_local)
             if stale:
                 todo.switch.forget[affinity_map(protocol)] = [*stale]
-        created, others = structure
         try:
-            if created:
-                self._commit(Transaction(), created)
             with self.removing(self.family, todo.switch) if _removes_verdicts(todo) else nullcontext():
-                self._commit(todo.switch, others)
+                self._commit(todo.switch, structure)
         except TransactionError:
             todo.sweep.undo_on(self.applied)
             todo.switch.undo_on(self.applied)
@@ -379,15 +371,38 @@ class Dataplane:
                 entries = map(bytes, self.netlink.elements(self.family, name))
                 yield from packed_messages(NFT_MSG_NEWSETELEM, self.family, name, map(list_element, entries))
 
-    def _structure(
-        self, rules: Skeleton, actual: Structure | None, repair: Repair
-    ) -> tuple[list[BatchMessage], list[BatchMessage]]:
-        """Return the messages that create missing sets and chains, and those that go with the elements."""
+    def _prepare(self, rules: Skeleton, actual: Structure | None, repair: Repair) -> list[BatchMessage]:
+        """Create what an existing table lacks. Return the other messages, which go with the elements."""
         if actual is None:
-            return [], whole_table(rules, self._flags)
+            return whole_table(rules, self._flags)
         missing = [name for name in repair.chains if name not in actual.chains]
         others = [name for name in repair.chains if name in actual.chains]
-        return writing(rules, repair.sets, (), missing), writing(rules, (), repair.contents, others)
+        self._create(rules, repair.sets, missing)
+        return writing(rules, (), repair.contents, others)
+
+    def _create(self, rules: Skeleton, sets: Collection[str], chains: Collection[str]) -> None:
+        """Create sets and chains of an existing table, in a transaction of their own.
+
+        If a packet enters the table before a transaction and looks up a verdict after it, the kernel follows
+        the new verdict, but has no rules yet of a chain that the same transaction created. The packet would
+        pass untranslated, and so would the whole connection.
+        """
+        if sets or chains:
+            self._commit(Transaction(), writing(rules, sets, (), chains))
+
+    def _create_chains(self, todo: Plan) -> None:
+        """Create the numbered chains to which a plan leads, if the table lacks them."""
+        verdicts: Elements = {name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}
+        if self._chains.issuperset(_chains_of(verdicts)):
+            return
+        rules = self._skeleton(numbered_chains(verdicts))
+        missing = {chain.name for chain in rules.chains} - self._chains
+        try:
+            self._create(rules, (), missing)
+        except TransactionError:
+            self._find_structure(rules)  # raises an error that names what this host lacks for the chains
+            raise
+        self._chains |= missing
 
     def _remove_extra(self, repair: Repair) -> None:
         """Remove chains and sets that are not expected. Numbered chains that are in use stay."""
@@ -474,9 +489,9 @@ class Dataplane:
             self._replace(rules, actual)
             ended = self.flows.end(flows())
         else:
-            structure = self._structure(rules, actual, repair)
             try:
-                ended = self._execute(todo, structure, sticky=True, flow_rules_of=flows)
+                structure = self._prepare(rules, actual, repair)
+                ended = self._execute(todo, sticky=True, flow_rules_of=flows, structure=structure)
             except TransactionError:
                 if actual is None:
                     self._find_structure(rules)  # raises an error that names what this host lacks
@@ -513,18 +528,9 @@ class Dataplane:
             change.before and is_sticky(self.applied[change.side.scope.verdicts].get(change.side.key))
             for change in todo.changes
         )
-        rules = self._with_missing_chains(todo)
-        missing = {chain.name for chain in rules.chains} - self._chains if rules else set()
-        created = writing(rules, (), (), missing) if rules else []
+        self._create_chains(todo)
         self._apply(todo)
-        flows = partial(flow_rules, self.applied, delta.specs, todo)
-        try:
-            ended = self._execute(todo, (created, []), sticky, flows)
-        except TransactionError:
-            if rules:
-                self._find_structure(rules)  # raises an error that names what this host lacks for the chains
-            raise
-        self._chains |= missing
+        ended = self._execute(todo, sticky, partial(flow_rules, self.applied, delta.specs, todo))
         return Report(self.family, todo.changes, *_counts(todo), (), *ended)
 
     def end_found_flows(self) -> Report | None:
@@ -535,13 +541,6 @@ class Dataplane:
     def end_waiting_flows(self) -> None:
         """End the stale UDP flows that wait for a search."""
         self.flows.end_all()
-
-    def _with_missing_chains(self, todo: Plan) -> Skeleton | None:
-        """Return a skeleton with all chains to which a plan leads; None if none of them is missing."""
-        verdicts: Elements = {name: todo.switch.add.get(name, {}) for name in WITH_CHAINS}
-        if self._chains.issuperset(_chains_of(verdicts)):
-            return None
-        return self._skeleton(numbered_chains(verdicts))
 
 
 def _chains_of(verdicts: Mapping[str, Mapping[bytes, Value]]) -> Iterator[str]:
