@@ -187,7 +187,7 @@ class Steps(NamedTuple):
             if self.outcome.remembered:
                 return
             chosen = chosen._replace(balance=Balance.RANDOM)
-        yield self._choice(chosen)
+        yield from self._choice(chosen)
 
     def _remembered(self, sticky: SlotChain) -> Step:
         packet = self.question.packet
@@ -202,23 +202,29 @@ class Steps(NamedTuple):
         otherwise = Conclusion(f"goto {sticky._replace(balance=Balance.RANDOM).chain}")
         return Step(sticky.chain, known if self.affinity_is_known else unknown, (otherwise,))
 
-    def _choice(self, chosen: SlotChain) -> Step:
+    def _choice(self, chosen: SlotChain) -> Iterator[Step]:
+        chain, hashed = chosen.chain, self.outcome.hashed
+        if chosen.repeats and hashed is None:
+            drawn = draw_chain(chosen.scope, chosen.slots)
+            sentence = f"one of {chosen.slots} slots is drawn at random, again if it is empty"
+            yield Step(chain, sentence, (Conclusion(f"jump {drawn}"),))
+            chain = drawn if self.outcome.choices else chain
+        if not self.outcome.choices:
+            empty = "the slots of the frontend are" if hashed is None else f"slot {hashed} is"
+            yield Step(chain, f"{empty} empty: the packet is dropped", (DROP,))
+            return
         assert self.outcome.side is not None
         assert self.question.packet.protocol is not None
-        endpoints, hashed = endpoints_map(self.question.packet.protocol), self.outcome.hashed
+        endpoints = endpoints_map(self.question.packet.protocol)
         keys = slots(self.outcome.side, chosen.slots)
         keys = keys if hashed is None else keys[hashed : hashed + 1]
-        draw = Conclusion(f"jump {draw_chain(chosen.scope, chosen.slots)}")
-        rule = (draw,) if chosen.repeats and hashed is None else (endpoints,)
-        return Step(chosen.chain, self._chosen(chosen), rule, endpoints, tuple(keys))
+        yield Step(chain, self._chosen(chosen), (endpoints,), endpoints, tuple(keys))
 
     def _chosen(self, chosen: SlotChain) -> str:
         if self.outcome.hashed is not None:
             data = "address and port" if chosen.balance is Balance.CLIENT_PORT else "address"
             return f"a hash of the client's {data} selects slot {self.outcome.hashed} of {chosen.slots}"
         count = len(self.outcome.choices)
-        if not count:
-            return "the slots of the frontend are empty: the packet is dropped"
         only = "its only endpoint" if count == 1 else f"one of {count} endpoints, at random"
         refused = self.outcome.refused
         share = f"; {float(refused):.1%} of connections are refused, for backends without endpoints"

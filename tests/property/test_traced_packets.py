@@ -50,8 +50,10 @@ def disagreements(found: Answer, seen: Trace, handles: Handles) -> Iterator[str]
     if found.outcome.fate is Fate.DROPPED and not summary.endswith(f"chain {found.steps[-1].chain}."):
         yield f"{summary} instead of {found.steps[-1].chain}"
     hits = {(hit.chain, hit.handle) for hit in seen.hits if hit.table == TABLE}
+    drawn = {chain for chain, _ in hits if "draw-" in chain}  # with half of the slots after empty slots
     for step, details in zip(found.steps, behind(found, handles), strict=True):
         others = "(at " in step.sentence and endpoint not in step.sentence
+        others |= "draw-" in step.chain and any(drawn - {step.chain})
         if details.rule and not others and (step.chain, details.rule.handle) not in hits:
             yield f"no hit of {step.chain} {details.rule}"
 

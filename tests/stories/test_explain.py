@@ -59,7 +59,7 @@ def test_rules_have_the_handles_that_nft_lists(lab: Lab, tmp_path: Path) -> None
     node = lab.node("n1")
     listed = node.run(["nft", "-a", "list", "table", "ip", "kproxy"], capture_output=True).stdout
     steps = [step for step in json.loads(done.stdout)["steps"] if step["rule"]]
-    assert [step["chain"] for step in steps] == ["services", "sticky-4", "lb-4", "remember-10800"]
+    assert [each["chain"] for each in steps] == ["services", "sticky-4", "lb-4", "draw-4", "remember-10800"]
     for step in steps:
         (line,) = re.findall(rf".*# handle {step['handle']}\n", listed.partition("chain prerouting")[2])
         assert step["rule"].split()[-1] in line

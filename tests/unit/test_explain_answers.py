@@ -109,7 +109,8 @@ TO_ITSELF += ' masquerade fully-random comment "the source is the destination"'
 RULES = [
     ("a web", "prerouting", None, []),
     ("a web", "services", "ip daddr . meta l4proto . th dport vmap @services", ['10.96.0.1 . tcp . 80 comment "default/web" : goto lb-4']),
-    ("a web", "lb-4", "jump draw-4", ["10.96.0.1 . 80 . 0 : 10.244.1.2 . 8080", "10.96.0.1 . 80 . 1 : 10.244.2.2 . 8080"]),
+    ("a web", "lb-4", "jump draw-4", []),
+    ("a web", "draw-4", "dnat ip to ip daddr . tcp dport . numgen random mod 4 map @endpoints-tcp", ["10.96.0.1 . 80 . 0 : 10.244.1.2 . 8080", "10.96.0.1 . 80 . 1 : 10.244.2.2 . 8080"]),
     ("a web", "translated", TO_ITSELF, []),
     ("node web", "translated", "ct original ip daddr @cluster-ips ip saddr != @pod-cidrs masquerade fully-random", ["10.96.0.1"]),
     ("a web:81", "services", 'ip daddr @cluster-ips goto unknown-port comment "refuse ports that the Service does not have"', ["10.96.0.1"]),
@@ -227,6 +228,7 @@ def test_json_has_the_same_facts(asked: Asked) -> None:
         "services",
         "sticky-4",
         "lb-4",
+        "draw-4",
         "remember-10800",
         "translated",
         "translated",

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from kproxy.cli import settings_from
-from kproxy.cli.question import ask
+from kproxy.cli.question import Asked, ask
 from kproxy.explain.answer import Answer, answer
 from kproxy.explain.behind import behind
 from kproxy.explain.rules import OwnRules
 from kproxy.explain.views import Kernel, as_json, text
-from kproxy.table.layout import AffinityKey, PackedSocket, pack_socket
+from kproxy.table.layout import AffinityKey, PackedSocket, SetName, pack_socket
 from tests.unit.make import service, slice_of
 
 SOCKET = PackedSocket(pack_socket(bytes([10, 1, 0, 2]), 8080))
@@ -22,8 +22,8 @@ HANDLE = 5
 """The handle of the first rule of each chain."""
 
 
-def answered(folder: Path, *addresses: str) -> Answer:
-    """Return what happens to a connection to a Service with these endpoints."""
+def asked(folder: Path, *addresses: str) -> Asked:
+    """Return the question where a connection to a Service with these endpoints goes."""
     folder.mkdir()
     objects = [service(clusterIP="10.96.0.10"), slice_of("web", *addresses)]
     (folder / "web.json").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}))
@@ -38,8 +38,13 @@ def answered(folder: Path, *addresses: str) -> Answer:
         "192.0.2.1",
     ]
     words = ["10.244.0.9", "web"]
-    asked = ask("explain", settings_from(["explain", *words, *flags]), words, kernel=False)
-    return answer(asked.table, asked.question, asked.snapshot, None)
+    return ask("explain", settings_from(["explain", *words, *flags]), words, kernel=False)
+
+
+def answered(folder: Path, *addresses: str) -> Answer:
+    """Return what happens to a connection to a Service with these endpoints."""
+    found = asked(folder, *addresses)
+    return answer(found.table, found.question, found.snapshot)
 
 
 def kernel_of(found: Answer, lacks: str = "", remembered: bool = False) -> Kernel:
@@ -91,6 +96,18 @@ def test_what_differs_in_the_kernel(
         assert line in said
     shown: dict[str, Any] = json.loads(as_json(desired, None, found))["kernel"]
     assert (shown["same"], [each["what"] for each in shown["differences"]]) == (not differences, differences)
+
+
+def test_a_chain_that_finds_empty_slots_drops(tmp_path: Path) -> None:
+    found = asked(tmp_path / "desired", "10.1.0.1", "10.1.0.2")
+    table = found.table._replace(elements={**found.table.elements, SetName.ENDPOINTS_TCP: {}})
+    between = answer(table, found.question, found.snapshot)
+    steps = [(step.chain, step.sentence) for step in between.steps]
+    assert steps[-2:] == [
+        ("lb-4", "one of 4 slots is drawn at random, again if it is empty"),
+        ("lb-4", "the slots of the frontend are empty: the packet is dropped"),
+    ]
+    assert [str(each.rule) for each in behind(between)[-2:]] == ["jump draw-4", "drop"]
 
 
 def test_the_affinity_entry_and_its_time(tmp_path: Path) -> None:
