@@ -7,7 +7,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from kproxy.dns.core.connect import STUBS
-from kproxy.kernel.host import RESOLV_CONF, is_local, resolv_conf
+from kproxy.kernel.host import RESOLV_CONF, resolv_conf
+from kproxy.kernel.netlink.route import is_local
 from kproxy.model import Address, Network, format_address
 from kproxy.settings.settings import DNS_PORT
 from kproxy.settings.text import SocketAddress

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from kproxy.dns.core.resolv import ResolvConf, parse
 from kproxy.kernel.netlink.core.constants import RT_SCOPE_UNIVERSE
-from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress
+from kproxy.kernel.netlink.core.route import DefaultRoute, HostAddress, uplink_routes
 from kproxy.kernel.netlink.route import default_routes, host_addresses, links
-from kproxy.model import Address, Bridge, Family, format_address, node_name_of
+from kproxy.model import Address, Bridge, Family, node_name_of
 from kproxy.problems import HostError
 
 ADDRESS_MARK = 107
@@ -50,16 +50,6 @@ def kernel_since(*version: int) -> bool:
     """Whether the running kernel has this version (major, minor) or a later one. False if unknown."""
     release = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return release is not None and (int(release[1]), int(release[2])) >= version
-
-
-def is_local(address: Address) -> bool:
-    """Whether it is an address of this host: a socket can be bound to it."""
-    with socket.socket(socket.AF_INET if len(address) == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((format_address(address), 0))
-        except OSError:
-            return False
-    return True
 
 
 class HostAddresses:
@@ -180,7 +170,7 @@ def _own() -> list[HostAddress]:
 
 
 def _primary(own: Sequence[HostAddress], routes: Sequence[DefaultRoute], family: int) -> Address | None:
-    uplinks = [route for route in routes if route.family == family]
+    uplinks = uplink_routes(routes, family)
     for route in uplinks:
         if route.source:
             return route.source

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from kproxy.kernel.host import ADDRESS_MARK, MARKS_SINCE, kernel_since
 from kproxy.kernel.netlink.core.constants import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, RT_SCOPE_HOST
-from kproxy.kernel.netlink.core.route import HostAddress
+from kproxy.kernel.netlink.core.route import HostAddress, uplink_routes
 from kproxy.kernel.netlink.route import default_routes, host_addresses
 from kproxy.model import Address, AddressChange, Family, family_of, format_address
 from kproxy.problems import HostError
@@ -173,9 +173,7 @@ def _require_marks(what: str) -> None:
 
 def default_interface(family: Family) -> int | None:
     """Return the index of the interface of the default route; of several routes, the preferred one."""
-    routes = (route for route in default_routes() if route.family == AF[family])
-    found = [(route.priority, route.interface) for route in routes if route.interface]
-    return min(found)[1] if found else None
+    return next((route.interface for route in uplink_routes(default_routes(), AF[family])), None)
 
 
 def _sorted(addresses: Iterable[Address]) -> list[Address]:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kproxy.kernel.conntrack import EndedFlows, end_handshakes
-from kproxy.kernel.host import is_local, kernel_since
+from kproxy.kernel.host import kernel_since
 from kproxy.kernel.netlink.core.codec import BatchMessage
 from kproxy.kernel.netlink.core.constants import (
     NFT_MSG_DELSETELEM,
@@ -27,6 +27,7 @@ from kproxy.kernel.netlink.core.constants import (
 )
 from kproxy.kernel.netlink.core.elements import element_messages, list_element, packed_messages, read_element
 from kproxy.kernel.netlink.core.structure import removal, table_removal, whole_table, writing
+from kproxy.kernel.netlink.route import is_local
 from kproxy.kernel.netlink.socket import Interrupted, Netlink, NetlinkError, is_missing
 from kproxy.kernel.ownership import foreign_owner
 from kproxy.kernel.rehearsal import expected_structure

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import pytest
 from netns_lab.lab import Lab
@@ -21,6 +22,7 @@ from kproxy.kernel import features, host, rehearsal, uplink
 from kproxy.kernel.features import FEATURES, TABLES, Content, explain, missing_features
 from kproxy.kernel.namespace import netfilter_socket
 from kproxy.kernel.netlink.core.codec import BatchMessage
+from kproxy.kernel.netlink.route import is_local
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError
 from kproxy.model import Family, parse_address
 from kproxy.nft.rules import Conclusion, rule
@@ -139,6 +141,39 @@ def test_an_added_address_does_not_replace_the_primary_one(lab: Lab) -> None:
         nodad = ["nodad"] if ":" in words[0] else []
         node.run(["ip", "addr", "add", *words, "dev", "eth0", *nodad], check=True)
         assert node.inside(host.primary_addresses) == own, what
+
+
+OTHER_ROUTES = (
+    "-4 route add default dev eth0 table 100 src {0} metric 1",  # of a tunnel, say
+    "-4 route add local default dev lo table 101",  # of a transparent proxy
+    "-4 route add unreachable default metric 1",
+    "-6 route add local default dev lo table 101",
+    "-6 route add unreachable default metric 1",
+)
+
+
+def test_default_routes_of_some_packets_only_do_not_choose_the_uplink(lab: Lab) -> None:
+    node = lab.node("n1")
+    own = tuple(parse_address(node.address(family)) for family in FAMILIES)
+    node.run(["ip", "addr", "add", VIPS["an IPv4 /32"][0], "dev", "eth0"], check=True)
+    for route in OTHER_ROUTES:
+        words = route.format(VIPS["an IPv4 /32"][0].partition("/")[0]).split()
+        node.run(["ip", *words], check=True)
+    assert node.inside(host.primary_addresses) == own
+    expected = node.inside(lambda: socket.if_nametoindex("eth0"))
+    assert [node.inside(partial(uplink.default_interface, family)) for family in Family] == [expected] * 2
+
+
+@pytest.mark.parametrize("setting", [0, 1])
+def test_which_addresses_are_this_hosts_does_not_depend_on_nonlocal_bind(lab: Lab, setting: int) -> None:
+    node = lab.node("n1")
+    for protocol in ("ipv4", "ipv6"):
+        node.run(["sysctl", "-qw", f"net.{protocol}.ip_nonlocal_bind={setting}"], check=True)
+    ours = ["127.0.0.1", "127.3.2.1", "::1", *(node.address(family) for family in FAMILIES)]
+    others = ["192.0.2.1", "10.244.1.2", "2001:db8::1", "255.255.255.255", "224.0.0.1", "ff02::1"]
+    for address in ours + others:
+        found = node.inside(partial(is_local, parse_address(address)))
+        assert found == (address in ours), address
 
 
 # --- a kernel without IPv6, partly simulated ---

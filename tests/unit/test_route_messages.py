@@ -83,6 +83,22 @@ def test_a_default_route(contents: dict[int, bytes], expected: DefaultRoute | No
     assert read_default_route(memoryview(header + packed)) == expected
 
 
+KINDS = {
+    "of the main table": (254, 1, True, True),
+    "of another table": (100, 1, True, False),
+    "of a table with a large number": (252, 1, True, False),
+    "unreachable": (254, 7, False, True),
+    "to this host, for a transparent proxy": (100, 2, False, False),
+}
+
+
+@pytest.mark.parametrize(("table", "kind", "forwards", "main"), KINDS.values(), ids=KINDS)
+def test_what_a_default_route_is_for(table: int, kind: int, forwards: bool, main: bool) -> None:
+    header = struct.pack("=BBBBBBBBI", INET, 0, 0, 0, table, 3, 0, kind, 0)
+    found = read_default_route(memoryview(header + attribute(4, number(3))))
+    assert found == DefaultRoute(INET, None, 3, 0, (), forwards, main)
+
+
 def test_a_request() -> None:
     length, kind, flags, _, port, family = struct.unpack("=IHHIIB3x", list_request(26, INET6))
     assert (length, kind, flags, port, family) == (17, 26, 0x301, 0, INET6)
@@ -97,6 +113,16 @@ def on(address: bytes, interface: int, stable: bool = True) -> HostAddress:
     return HostAddress(INET if len(address) == 4 else INET6, address, interface, 0, 0, stable)
 
 
+def via(
+    interface: int,
+    priority: int = 0,
+    source: bytes | None = None,
+    forwards: bool = True,
+    main: bool = True,
+) -> DefaultRoute:
+    return DefaultRoute(INET, source, interface, priority, (), forwards, main)
+
+
 NODES = {
     "the preferred source": ([(A, 2)], [DefaultRoute(INET, C, 2, 0)], (C,)),
     "an address of the uplink": ([(A, 2), (B, 3)], [DefaultRoute(INET, None, 3, 0)], (B,)),
@@ -108,6 +134,10 @@ NODES = {
     "a stable one": ([(A, 2, False), (IP6, 2), (B, 2), (NEW6, 2, False)], [], (B, IP6)),
     "one that is not stable, if it is the only one": ([(A, 2, False)], [], (A,)),
     "one of the uplink, though not stable": ([(A, 2), (B, 3, False)], [DefaultRoute(INET, None, 3, 0)], (B,)),
+    "the preferred one of two routes": ([(A, 2), (B, 3)], [via(2, 200, A), via(3, 100, B)], (B,)),
+    "not the route of a tunnel": ([(A, 2), (B, 3)], [via(2, 0, A, main=False), via(3, 100)], (B,)),
+    "the route of another table, if there are no others": ([(A, 2), (B, 3)], [via(3, main=False)], (B,)),
+    "not a route that drops packets": ([(A, 2), (B, 3)], [via(2, 0, A, forwards=False), via(3, 100)], (B,)),
     "loopback's is none": ([(A, LOOPBACK), (B, 2)], [], (B,)),
     "none": ([], [DefaultRoute(INET, None, 2, 0)], ()),
 }

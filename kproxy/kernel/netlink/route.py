@@ -1,4 +1,4 @@
-"""Lists the addresses and default routes of this host, with rtnetlink."""
+"""Lists addresses and default routes of this host, with rtnetlink. Tells whether an address is its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from kproxy.kernel.netlink.core.route import (
     DefaultRoute,
     HostAddress,
     Link,
+    leads_here,
     list_request,
+    lookup_request,
     read_address,
     read_default_route,
     read_link,
 )
 from kproxy.limits import NETLINK_SECONDS
+from kproxy.model import Address
 from kproxy.problems import HostError
 
 DATAGRAM = 1 << 18
@@ -53,6 +56,27 @@ def default_routes() -> list[DefaultRoute]:
     ]
 
 
+def is_local(address: Address) -> bool:
+    """Whether it is an address of this host, for which the kernel is asked. False if it does not answer.
+
+    To bind a socket to the address would be no test: with `net.ipv4.ip_nonlocal_bind`, that works with any.
+    """
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    try:
+        with _open() as route:
+            route.send(lookup_request(family, address))
+            return any(map(leads_here, messages(memoryview(route.recv(DATAGRAM)))))
+    except OSError:
+        return False
+
+
+def _open() -> socket.socket:
+    """Return a socket to rtnetlink. Raises OSError."""
+    route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+    route.settimeout(NETLINK_SECONDS)
+    return route
+
+
 def _list(kind: int, family: int = 0) -> list[memoryview]:
     try:
         for _ in range(TRIES):
@@ -69,8 +93,7 @@ def _read(kind: int, family: int) -> tuple[list[memoryview], bool]:
     """Return the messages of a list, and whether it stayed unchanged during the dump."""
     contents: list[memoryview] = []
     complete = True
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE) as route:
-        route.settimeout(NETLINK_SECONDS)
+    with _open() as route:
         route.send(list_request(kind, family))
         while True:
             for reply in messages(memoryview(route.recv(DATAGRAM))):

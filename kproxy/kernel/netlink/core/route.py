@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
-from kproxy.kernel.netlink.core.codec import attribute, attributes, nested, padded, read_string
+from kproxy.kernel.netlink.core.codec import Message, attribute, attributes, nested, padded, read_string
 from kproxy.kernel.netlink.core.constants import (
     AF_BRIDGE,
     IFA_ADDRESS,
@@ -34,6 +34,7 @@ from kproxy.kernel.netlink.core.constants import (
     NLM_F_DUMP,
     NLM_F_REQUEST,
     NLMSG_HDRLEN,
+    RT_TABLE_MAIN,
     RTA_DST,
     RTA_GATEWAY,
     RTA_MULTIPATH,
@@ -41,7 +42,11 @@ from kproxy.kernel.netlink.core.constants import (
     RTA_PREFSRC,
     RTA_PRIORITY,
     RTA_VIA,
+    RTM_GETROUTE,
+    RTM_NEWROUTE,
     RTM_SETLINK,
+    RTN_LOCAL,
+    RTN_UNICAST,
 )
 from kproxy.model import Address, Protocol
 
@@ -108,6 +113,10 @@ class DefaultRoute(Struct, frozen=True):
     """The route with the lowest one is preferred."""
     gateways: tuple[Address, ...] = ()
     """The gateways of all next hops."""
+    forwards: bool = True
+    """False for a route that refuses or drops packets, or delivers them to this host."""
+    main: bool = True
+    """Whether it is in the main table. Routes of others apply only to packets that a rule selects."""
 
 
 def list_request(kind: int, family: int) -> bytes:
@@ -126,6 +135,22 @@ def hairpin_request(interface: int) -> bytes:
     return (
         struct.pack("=IHHII", NLMSG_HDRLEN + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 1, 0) + body
     )
+
+
+def lookup_request(family: int, address: Address) -> bytes:
+    """Return a request for the route that the kernel would take to an address. `family` is AF_*."""
+    body = _RTMSG.pack(family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_DST, address)
+    return struct.pack("=IHHII", NLMSG_HDRLEN + len(body), RTM_GETROUTE, NLM_F_REQUEST, 1, 0) + body
+
+
+def leads_here(reply: Message) -> bool:
+    """Whether the answer to a `lookup_request` is a route to this host itself. False for an error."""
+    return reply.kind == RTM_NEWROUTE and _route_type(reply.content) == RTN_LOCAL
+
+
+def _route_type(content: memoryview) -> int:
+    *_, kind, _ = _RTMSG.unpack_from(content)
+    return int(kind)
 
 
 def read_address(content: memoryview) -> HostAddress | None:
@@ -159,7 +184,7 @@ def read_link(content: memoryview) -> Link:
 
 def read_default_route(content: memoryview) -> DefaultRoute | None:
     """Decode an RTM_NEWROUTE message. Returns None if it is not a default route."""
-    family, *_ = _RTMSG.unpack_from(content)
+    family, _, _, _, table, *_ = _RTMSG.unpack_from(content)
     found = dict(attributes(content[_RTMSG.size :]))
     if RTA_DST in found:
         return None
@@ -170,7 +195,19 @@ def read_default_route(content: memoryview) -> DefaultRoute | None:
         next(_interfaces(found), None),
         0 if priority is None else _u32(priority),
         tuple(_gateways(found)),
+        _route_type(content) == RTN_UNICAST,
+        table == RT_TABLE_MAIN,
     )
+
+
+def uplink_routes(routes: Iterable[DefaultRoute], family: int) -> list[DefaultRoute]:
+    """Return the default routes that lead other hosts' packets out of this one, the preferred one first.
+
+    Only if the main table has none, routes of other tables count. Programs put some there for packets of
+    their own: a tunnel, a transparent proxy, a second provider.
+    """
+    found = [each for each in routes if each.family == family and each.forwards and each.interface]
+    return sorted([each for each in found if each.main] or found, key=lambda each: each.priority)
 
 
 def _interfaces(found: Mapping[int, memoryview]) -> Iterator[int]:
