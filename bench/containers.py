@@ -20,13 +20,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 from rich.table import Table
 
 from bench.daemon.subject import peak_of
 from bench.probes.measures import processor_of
 from bench.probes.whole import endpoints
-from bench.process import in_fresh_namespace, parsed_by_root
+from bench.process import parsed_by_root
 from kproxy.kernel.netlink.socket import Netlink
 from tests.engine import Engine
 

@@ -17,12 +17,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from msgspec import Struct
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from bench.manifests import as_json, manifests
-from bench.process import Run, exits_with_status, in_fresh_namespace, parsed_by_root, run
+from bench.process import Run, exits_with_status, parsed_by_root, run
 from bench.report import megabytes, seconds
 from bench.samples import CLUSTER_CIDR, SERVICE_CIDR, Endpoint, Sample, samples
 from bench.suite import machine, publish

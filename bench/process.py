@@ -1,23 +1,17 @@
-"""Processes, and network namespaces for them."""
+"""Processes that benchmarks measure, and how a benchmark ends."""
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-CLONE_NEWNET = 0x40000000
 LAUNCH = Path(__file__).with_name("launch.py")
-
-_libc = ctypes.CDLL(None, use_errno=True)
-Result = TypeVar("Result")
 
 
 class Failed(Exception):
@@ -53,23 +47,6 @@ def exits_with_status() -> Iterator[None]:
         sys.exit(f"bench: {failure}")
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def in_fresh_namespace(call: Callable[[], Result]) -> Result:
-    """Run `call` in a new network namespace, which ends with it. Returns what `call` returns.
-
-    A separate thread enters the namespace, so that the caller's thread does not change. Processes that `call`
-    starts are in it, too.
-    """
-
-    def there() -> Result:
-        if _libc.unshare(CLONE_NEWNET):
-            errno = ctypes.get_errno()
-            raise OSError(errno, f"unshare: {os.strerror(errno)}")
-        return call()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(there).result()
 
 
 def run(*command: str, cwd: Path | None = None) -> Run:

@@ -9,7 +9,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.process import in_fresh_namespace
+from netns_lab.netns import in_fresh_namespace
+
 from bench.samples import samples
 from bench.suite import Files
 from kproxy import cli

@@ -15,10 +15,11 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Console, RenderableType
 
 from bench import manifests, peer
-from bench.process import Run, in_fresh_namespace, output, run
+from bench.process import Run, output, run
 from bench.samples import CLUSTER_CIDR, SERVICE_CIDR, Sample, one_changed, samples
 
 ROUNDS = 3

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Console, Group
 from rich.table import Table
 
@@ -27,7 +28,7 @@ from bench.daemon.real import started
 from bench.daemon.server import Server, replaced, serving
 from bench.daemon.subject import Subject, running
 from bench.manifests import manifests
-from bench.process import exits_with_status, in_fresh_namespace, output, parsed_by_root
+from bench.process import exits_with_status, output, parsed_by_root
 from bench.samples import Sample, samples
 from bench.suite import machine, publish
 from tests.apiserver.kubeconfig import write_kubeconfig

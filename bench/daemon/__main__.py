@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 
 from bench.__main__ import numbers
@@ -14,7 +15,7 @@ from bench.daemon.measures import Figures, measure
 from bench.daemon.real import serving_real
 from bench.daemon.report import report
 from bench.daemon.server import serving
-from bench.process import exits_with_status, in_fresh_namespace, parsed_by_root
+from bench.process import exits_with_status, parsed_by_root
 from bench.suite import machine, publish
 
 SERVICES = (1_000, 10_000)

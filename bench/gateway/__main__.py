@@ -21,7 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.process import Failed, exits_with_status, in_fresh_namespace, parsed_by_root
+from netns_lab.netns import in_fresh_namespace
+
+from bench.process import Failed, exits_with_status, parsed_by_root
 
 INGRESSES = (10, 100, 1_000)
 RULES, ENDPOINTS, CHANGES = 3, 3, 30

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 from rich.table import Table
 
 import bench.probes
 from bench.probes import whole
 from bench.probes.measures import FAILING, PERIOD, Figures, many_files, run
-from bench.process import in_fresh_namespace
 
 
 def report(results: list[Figures], count: int) -> Table:

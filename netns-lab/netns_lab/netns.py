@@ -31,6 +31,19 @@ def inside(name: str, call: Callable[[], Result]) -> Result:
     return linux.in_a_thread(there)
 
 
+def in_fresh_namespace(call: Callable[[], Result]) -> Result:
+    """Run ``call`` in a namespace without a name, in a separate thread. Returns or raises what ``call`` does.
+
+    The namespace ends with the thread, and with the threads and processes that ``call`` started.
+    """
+
+    def there() -> Result:
+        linux.unshare(linux.CLONE_NEWNET)
+        return call()
+
+    return linux.in_a_thread(there)
+
+
 def create(name: str) -> None:
     """Create a namespace, with its loopback down. Raises FileExistsError if the name exists."""
     # Shared, as `ip netns add` makes it: mounts here propagate to all mount namespaces.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.cli import main
-from tests.unit.namespace import in_fresh_namespace
 
 HERE = Path(__file__).parent
 COMMON = "--node-name n1 --node-ip 192.0.2.1,2001:db8::1 --state-dir /nonexistent"

@@ -6,6 +6,7 @@ import subprocess
 from concurrent.futures import wait
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
@@ -15,7 +16,6 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

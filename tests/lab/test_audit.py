@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family
@@ -18,7 +19,6 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.compile import Delta, Desired, compile_frontends
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import count, islice
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.monitor import TableMonitor
 from kproxy.kernel.netlink.core.codec import BatchMessage
@@ -26,7 +27,6 @@ from kproxy.table.compile import Delta, Desired, compile_frontends, difference
 from kproxy.table.layout import affinity_map
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

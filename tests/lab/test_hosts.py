@@ -16,6 +16,7 @@ from functools import partial
 
 import pytest
 from netns_lab.lab import Lab
+from netns_lab.netns import in_fresh_namespace
 from netns_lab.probe import http_get
 
 from kproxy.kernel import features, host, rehearsal, uplink
@@ -36,7 +37,6 @@ from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 from tests.forkserver import ROOT
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, Manifest, service, slices
 from tests.unit import make
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

@@ -7,6 +7,7 @@ from itertools import count, islice
 
 import pytest
 from netns_lab.lab import Lab
+from netns_lab.netns import in_fresh_namespace
 from netns_lab.probe import many
 from netns_lab.topology import Family
 
@@ -21,7 +22,6 @@ from kproxy.observe.core.counters import Connections, Counted, NoLocal
 from kproxy.observe.kernel_counters import Reading, known_maps, read_frontend, read_tables
 from kproxy.table.layout import SetName, format_packed, frontend_key
 from tests.support import FAMILIES, SERVICE_IP, Kproxy, service, slices, sticky
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

@@ -9,6 +9,7 @@ import time
 from ipaddress import ip_address
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel import monitor as kernel_monitor
 from kproxy.kernel.monitor import TableMonitor, address_changes
@@ -20,7 +21,6 @@ from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.layout import SetName, frontend_key
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

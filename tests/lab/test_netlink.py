@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.core.codec import BatchMessage, nested, string
 from kproxy.kernel.netlink.core.constants import (
@@ -42,7 +43,6 @@ from kproxy.table.layout import (
 )
 from kproxy.table.skeleton import INTERVAL_KEYS, NumberedChains, Options, skeleton
 from tests.keys import slot_key
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

@@ -10,6 +10,7 @@ from itertools import product
 
 import pytest
 from netns_lab.lab import Lab
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.core.structure import whole_table
 from kproxy.kernel.netlink.socket import Netlink
@@ -19,7 +20,6 @@ from kproxy.nft.ruleset import Skeleton
 from kproxy.table.layout import EndpointScope, SlotChain
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.support import Kproxy, service, slices, sticky
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

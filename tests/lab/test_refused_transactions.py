@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.socket import Netlink
 from kproxy.model import Family, Frontend, Protocol, parse_address
@@ -18,7 +19,6 @@ from kproxy.table.layout import SetName, frontend_key, frontend_socket, range_ke
 from kproxy.table.skeleton import Options
 from tests.keys import slot_key
 from tests.unit.make import desired, frontend
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

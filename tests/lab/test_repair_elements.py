@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.monitor import TableMonitor
 from kproxy.kernel.netlink.socket import Netlink
@@ -16,7 +17,6 @@ from kproxy.table.compile import Desired, compile_frontends
 from kproxy.table.layout import SetName
 from kproxy.table.skeleton import Options
 from tests.unit.make import frontend
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

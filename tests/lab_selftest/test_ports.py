@@ -5,9 +5,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from tests.ports import LOOPBACK, kept, number_of
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

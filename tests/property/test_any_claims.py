@@ -8,6 +8,7 @@ from typing import TypeAlias
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy import model
 from kproxy.kernel.netlink.socket import Netlink
@@ -19,7 +20,6 @@ from kproxy.table.compile import SETS, Desired, compile_frontends, deltas, merge
 from kproxy.table.layout import EndpointScope, endpoints_map
 from kproxy.table.plan import initial_elements, plan_change
 from kproxy.table.skeleton import Options
-from tests.unit.namespace import in_fresh_namespace
 
 SERVICES = [model.NamespacedName("default", letter) for letter in "abcd"]
 ENDPOINTS = [(bytes([10, 0, 0, n]), 80) for n in range(1, 4)]

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.core.structure import whole_table
@@ -39,7 +40,6 @@ from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import FakeTable
 from tests.keys import slot
 from tests.unit.make import everything
-from tests.unit.namespace import in_fresh_namespace
 
 MOST = 6
 REFUSING = 2

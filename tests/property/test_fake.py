@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.kernel.netlink.core.elements import read_element
 from kproxy.kernel.netlink.core.structure import removal, whole_table
@@ -33,7 +34,6 @@ from kproxy.table.layout import (
 from kproxy.table.skeleton import NumberedChains, Options, skeleton
 from tests.fake_table import EBUSY, EEXIST, EINVAL, ENOENT, FakeTable
 from tests.keys import slot
-from tests.unit.namespace import in_fresh_namespace
 
 SLOT_CHAINS = (
     SlotChain(EndpointScope.ALL, Balance.RANDOM, 2),

@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import partial
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.explain.answer import Answer
 from kproxy.explain.behind import behind
@@ -30,7 +31,6 @@ from kproxy.table.layout import (
 from kproxy.table.simulator import Choice, Fate, Masquerade, Packet, PacketOutcome
 from tests.property.random_node import RandomNode
 from tests.property.tunnels import Entry
-from tests.unit.namespace import in_fresh_namespace
 
 STATES, PACKETS = 2, 125
 """The states of a run, and the packets of a state."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from kproxy.explain.answer import Answer
 from kproxy.explain.behind import behind
@@ -19,7 +20,6 @@ from kproxy.table.layout import TABLE
 from kproxy.table.simulator import Fate, Packet
 from tests.property.random_node import RandomNode
 from tests.property.tunnels import Tunnels
-from tests.unit.namespace import in_fresh_namespace
 
 RUNS, PACKETS = 20, 25
 FIRST_SEED = 1000

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from netns_lab.lab import Lab
+from netns_lab.netns import in_fresh_namespace
 from netns_lab.probe import udp_ask
 from netns_lab.topology import Family
 
@@ -33,7 +34,6 @@ from tests.support import (
     slices,
     with_conditions,
 )
-from tests.unit.namespace import in_fresh_namespace
 
 pytestmark = pytest.mark.lab
 

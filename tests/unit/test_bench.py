@@ -10,11 +10,12 @@ import pytest
 import yaml
 from msgspec import Raw
 from msgspec.structs import replace
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 
 from bench import endpoints, peer
 from bench.manifests import as_json, as_yaml, manifests
-from bench.process import in_fresh_namespace, output
+from bench.process import output
 from bench.report import growth, report
 from bench.samples import CLUSTER_CIDR, SERVICE_CIDR, one_changed, samples, spare
 from bench.suite import Figures, Held, Kproxy, Peer, Spread

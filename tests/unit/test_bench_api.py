@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from bench.api import __main__ as bench
 from bench.api import clients, relay
 from bench.api.sizes import event, protobuf
 from bench.manifests import manifests
-from bench.process import Failed, in_fresh_namespace
+from bench.process import Failed
 from bench.samples import samples
 from tests.apiserver import ApiServer
 from tests.apiserver.certificates import Authority

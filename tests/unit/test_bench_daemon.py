@@ -7,6 +7,7 @@ import time
 
 import pytest
 from msgspec.structs import replace
+from netns_lab.netns import in_fresh_namespace
 from rich.console import Console
 
 from bench.daemon import kubeproxy, measures
@@ -14,7 +15,7 @@ from bench.daemon.kernel import Listener, Probe, frontend_bytes, listeners, sock
 from bench.daemon.measures import Figures, Peer, Spread, Start
 from bench.daemon.report import report
 from bench.daemon.server import replaced, resized, serving
-from bench.process import in_fresh_namespace, output
+from bench.process import output
 from bench.samples import samples
 
 QUICK = Spread(0.001, 0.002, 0.03, each=0.0015, kernel=0.0003)

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from netns_lab.netns import in_fresh_namespace
 
 from tests.support import open_for_reader
 from tests.unit.make import service
-from tests.unit.namespace import in_fresh_namespace
 
 ROOT = Path(__file__).parents[2]
 
