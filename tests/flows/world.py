@@ -34,13 +34,11 @@ from kproxy.reconcile.dataplane import Dataplane
 from kproxy.table.simulator import Fate, Packet, PacketOutcome
 from tests.flows.objects import BOOK, FAMILIES
 from tests.flows.scenario import REFUSED, TABLE_FAMILY, Row, Scenario
+from tests.support import PATIENCE, eventually
 
 T = TypeVar("T")
 SILENCE = 0.15
 """Seconds to wait where no answer is expected. The conntrack table then decides."""
-PATIENCE = 60.0
-"""Seconds to wait for an expected answer, and for the entry of a packet that conntrack tracks."""
-PAUSE = 0.005
 TRIES = 120
 SCTP = 132
 IP_RECVERR, IPV6_RECVERR = 11, 25
@@ -184,10 +182,10 @@ class World:
         A packet may still be on its way. So an entry is waited for, unless the row or the answer says that
         there is none.
         """
-        end = time.monotonic() + (0 if refused or row.fate in (REFUSED, "dropped") else PATIENCE)
-        while (found := self._tracked(row, family, source_port)) is None and time.monotonic() < end:
-            time.sleep(PAUSE)
-        return found
+        track = partial(self._tracked, row, family, source_port)
+        if not refused and row.fate not in (REFUSED, "dropped"):
+            eventually(lambda: track() is not None, lambda: f"conntrack has no entry for {row}")
+        return track()
 
     def _tracked(self, row: Row, family: Family, source_port: int | None) -> bool | None:
         """The same, without waiting."""
