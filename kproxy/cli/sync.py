@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from kproxy.cli.output import print_problems, print_warnings, warn, write, write_lines
 from kproxy.cli.progress import progress
 from kproxy.reconcile.core.report import LINES
-from kproxy.reconcile.sync import Sync, sync
+from kproxy.reconcile.sync import sync
 from kproxy.settings.settings import Settings
-
-KEPT: list[Sync] = []
-"""The last sync. The process ends with its objects: to deallocate them would take a fortieth of the time."""
 
 
 def run(settings: Settings, operands: Sequence[str]) -> int:
@@ -22,7 +19,6 @@ def run(settings: Settings, operands: Sequence[str]) -> int:
         print_problems(manifests.problems)
         print_warnings(manifests.warnings)
         print_problems(manifests.notes)
-        KEPT[:] = [manifests]
         done = manifests.program()
     write_lines(done.lines(None if settings.verbose else LINES))
     if settings.dry_run:

@@ -70,8 +70,6 @@ class Sync:
         self._settings = settings
         self._source = source
         self._progress = progress
-        self._reconciler: Reconciler | None = None
-        """The last one. Its objects exist as long as those of the source."""
 
     @property
     def problems(self) -> list[Problem]:
@@ -95,7 +93,7 @@ class Sync:
         self._progress.begin(f"programming {len(names)} services")
         with Rehearsal() as rehearsal, Netlink() as netlink:
             expect = rehearsal.expected_structure
-            reconciler = self._reconciler = Reconciler(
+            reconciler = Reconciler(
                 self._source,
                 {family: table(netlink, family, Options(), expect) for family in Family},
                 partial(dataplane_options, self._settings),
