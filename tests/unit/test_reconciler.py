@@ -28,7 +28,8 @@ from kproxy.nft.elements import Keys
 from kproxy.problems import HostError, KproxyError, RefusedElement, TransactionError
 from kproxy.reconcile.core.backoff import FIRST, MAX_DELAY, Backoff
 from kproxy.reconcile.core.report import Report, RoundReport, Totals, lines, summary
-from kproxy.reconcile.reconciler import NAMED_ATTEMPTS, Edit, Reconciler
+from kproxy.reconcile.family_table import NAMED_ATTEMPTS
+from kproxy.reconcile.reconciler import Edit, Reconciler
 from kproxy.table.compile import Delta, Desired
 from kproxy.table.layout import (
     EndpointScope,
