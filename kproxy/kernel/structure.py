@@ -40,6 +40,7 @@ from kproxy.kernel.netlink.core.constants import (
     NFTA_TABLE_NAME,
     NFTA_TABLE_OWNER,
 )
+from kproxy.kernel.netlink.core.sets import has_types
 from kproxy.kernel.netlink.socket import Netlink, NetlinkError, is_missing, unusable
 from kproxy.model import Family
 from kproxy.nft.ruleset import Skeleton
@@ -97,13 +98,17 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
     table = read_table(netlink, family)
     if table is None:
         return None
+    expected, other_types = {each.name: each for each in skeleton.sets}, set[str]()
     sets: dict[str, bytes] = {}
     for content in netlink.dump(NFT_MSG_GETSET, family, string(NFTA_SET_TABLE, TABLE)):
         fields = list(attributes(content))
         found = dict(fields)
         # An anonymous set belongs to a rule, and the kernel deletes it with the rule.
         if not int.from_bytes(found.get(NFTA_SET_FLAGS, b""), "big") & NFT_SET_ANONYMOUS:
-            sets[read_string(found[NFTA_SET_NAME])] = _select(fields, _SET_ATTRIBUTES)
+            name = read_string(found[NFTA_SET_NAME])
+            sets[name] = _select(fields, _SET_ATTRIBUTES)
+            if name in expected and not has_types(found, expected[name], family):
+                other_types.add(name)
     rules: dict[str, list[bytes]] = {}
     declarations: dict[str, bytes] = {}
     for content in netlink.dump(NFT_MSG_GETCHAIN, family):
@@ -121,4 +126,4 @@ def read_structure(netlink: Netlink, skeleton: Skeleton) -> Structure | None:
         for declaration in skeleton.sets
         if declaration.constant is not None and declaration.name in sets
     }
-    return Structure(table.flags, sets, chains, constants)
+    return Structure(table.flags, sets, chains, constants, frozenset(other_types))

@@ -35,3 +35,5 @@ class Structure(Struct, frozen=True):
     chains: dict[str, ChainStructure]
     constants: dict[str, frozenset[bytes]]
     """The elements of the constant sets."""
+    other_types: frozenset[str] = frozenset()
+    """The sets whose keys or values have another type than those of the set that is expected by this name."""

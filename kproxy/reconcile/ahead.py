@@ -24,9 +24,13 @@ from kproxy.table.skeleton import NO_NUMBERED_CHAINS, Options, skeleton
 def read_set(
     netlink: Netlink, family: Family, declaration: SetDeclaration, structure: Structure | None
 ) -> Iterator[tuple[bytes, Value]]:
-    """Return the elements of a set in the kernel; none if the table has no such set."""
-    if structure is not None and declaration.name in structure.sets:
-        for content in netlink.element_lists(family, declaration.name):
+    """Return the elements of a set in the kernel; none if the table has no such set.
+
+    Also none if the set has elements of other types, because another program created it.
+    """
+    name = declaration.name
+    if structure is not None and name in structure.sets and name not in structure.other_types:
+        for content in netlink.element_lists(family, name):
             yield from read_elements(element_list(content), declaration.interval_key)
 
 

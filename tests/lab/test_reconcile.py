@@ -95,6 +95,17 @@ DAMAGE = {
     "add element {t} kproxy services {{ {ip} . tcp . 99 : goto evil }}",
     "set instead of a map": "flush chain {t} kproxy sticky-4; flush chain {t} kproxy remember-10800; "
     "delete map {t} kproxy affinity-tcp; add set {t} kproxy affinity-tcp {{ type mark; }}",
+    "table of another program, with sets of other types": "delete table {t} kproxy; add table {t} kproxy; "
+    "add set {t} kproxy services {{ type mark; flags interval; }}; "
+    "add element {t} kproxy services {{ 7-9 }}; "
+    "add map {t} kproxy endpoints-tcp {{ type mark : mark; }}; "
+    "add element {t} kproxy endpoints-tcp {{ 7 : 8 }}; "
+    "add map {t} kproxy affinity-rules {{ type mark : mark; flags interval; }}; "
+    "add element {t} kproxy affinity-rules {{ 7-9 : 8 }}; "
+    "add set {t} kproxy source-ranges {{ type mark; }}; "
+    "add element {t} kproxy source-ranges {{ 7 }}; "
+    "add map {t} kproxy affinity-tcp {{ type mark : mark; }}; "
+    "add element {t} kproxy affinity-tcp {{ 7 : 8 }}",
     "other hook priority": "flush chain {t} kproxy postrouting; delete chain {t} kproxy postrouting; "
     "add chain {t} kproxy postrouting {{ type nat hook postrouting priority 7; }}",
 }

@@ -7,9 +7,9 @@ The kernel stores a type as a number, and the user data of a set, without knowin
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from kproxy.kernel.netlink.core.codec import BatchMessage, attribute, be32, nested, string
+from kproxy.kernel.netlink.core.codec import BatchMessage, attribute, attributes, be32, nested, string
 from kproxy.kernel.netlink.core.constants import (
     BYTEORDER_BIG_ENDIAN,
     BYTEORDER_INVALID,
@@ -92,6 +92,8 @@ HEADERS = {
 }
 """nft's numbers of headers and of their fields."""
 ZERO = bytes(8)
+FORM = NFT_SET_INTERVAL | NFT_SET_CONCAT | NFT_SET_MAP
+"""The flags of a set that decide of which parts its elements consist."""
 
 
 def set_message(skeleton: Skeleton, number: int, declaration: SetDeclaration) -> BatchMessage:
@@ -111,6 +113,17 @@ def set_message(skeleton: Skeleton, number: int, declaration: SetDeclaration) ->
     timeout = attribute(NFTA_SET_TIMEOUT, struct.pack(">Q", declaration.timeout * 1000))
     parts = (*body, timeout * bool(declaration.timeout), _counter() * declaration.counter)
     return BatchMessage(NFT_MSG_NEWSET, NLM_F_CREATE, family, b"".join(parts))
+
+
+def has_types(listed: Mapping[int, memoryview], declaration: SetDeclaration, family: Family) -> bool:
+    """Whether the elements of a set have the types that a declaration says.
+
+    `listed` are the attributes of the set in the kernel, which another program may have created.
+    """
+    flags = int.from_bytes(listed.get(NFTA_SET_FLAGS, b""), "big") & FORM
+    wanted = be32(NFTA_SET_KEY_LEN, _length(declaration.key, family)), *_value_type(declaration, family)
+    sizes = dict(attributes(memoryview(b"".join(wanted))))
+    return flags == _set_flags(declaration) & FORM and all(listed.get(k) == v for k, v in sizes.items())
 
 
 def _counter() -> bytes:
